@@ -1,0 +1,56 @@
+"""conjoin: joint models p(x, y) = p(y | x) p(x) of tables, that know what they have never seen.
+
+>>> import conjoin
+>>> sorted(conjoin.families.FAMILIES)[:2]
+['circuit', 'linear_discriminant']
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from conjoin import families
+
+if TYPE_CHECKING:
+    from conjoin.codecs.table import inspect
+    from conjoin.estimators import JointClassifier, JointDensity, JointRegressor, load
+    from conjoin.families.circuit.latent_tree import Circuit
+    from conjoin.families.classic.discriminant import Discriminant
+    from conjoin.families.classic.mixture import Mixture
+    from conjoin.families.classic.naive_bayes import NaiveBayes
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Circuit": "conjoin.families.circuit.latent_tree",
+    "Discriminant": "conjoin.families.classic.discriminant",
+    "JointClassifier": "conjoin.estimators",
+    "JointDensity": "conjoin.estimators",
+    "JointRegressor": "conjoin.estimators",
+    "Mixture": "conjoin.families.classic.mixture",
+    "NaiveBayes": "conjoin.families.classic.naive_bayes",
+    "inspect": "conjoin.codecs.table",
+    "load": "conjoin.estimators",
+}
+
+__all__ = [
+    "Circuit",
+    "Discriminant",
+    "JointClassifier",
+    "JointDensity",
+    "JointRegressor",
+    "Mixture",
+    "NaiveBayes",
+    "__version__",
+    "families",
+    "inspect",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Heavy parts are imported when first used, so that ``import conjoin`` and the command line start at once."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name == "plot":
+        return importlib.import_module("conjoin.plot")
+    raise AttributeError(f"module 'conjoin' has no attribute {name!r}")

@@ -1,0 +1,155 @@
+r"""Knowing what it does not know: the statistic of familiarity, conformal p-values, and a bound on errors.
+
+Two alarms are kept apart.
+
+* *unfamiliar*: the rank of a row's statistic among held-out rows. The statistic is the unit-free log p(x), standardised by
+  what the model expects of a row with the same cells missing. p = (1 + #{held-out <= s}) / (n + 1) is at most alpha with
+  probability at most alpha for a row like those held out, on the average over calibration sets (V. Vovk, A. Gammerman and
+  G. Shafer (2005), Algorithmic learning in a random world, proposition 2.8).
+* *ambiguous*: the confidence is under the least threshold at which the 95 % Clopper-Pearson upper bound (C. Clopper and E.
+  Pearson (1934), The use of confidence or fiducial limits) on the error among accepted held-out rows keeps the promise.
+
+Shape letters: B rows, N held-out rows, S sampled rows of the bank.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import beta
+from torch import Tensor
+
+from conjoin._shapes import Float
+from conjoin.core import Event
+
+__all__ = ["Calibration", "Familiarity", "clopper_pearson", "rows_for_error", "rows_for_false_alarm"]
+
+CONFIDENCE = 0.95
+
+
+def clopper_pearson(errors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Exact upper bound, at 95 %, of a rate of which ``errors`` were seen in ``rows``.
+
+    >>> round(float(clopper_pearson(np.array(0), np.array(59))), 3)
+    0.05
+    """
+    bound = beta.ppf(CONFIDENCE, errors + 1, np.maximum(rows - errors, 1e-9))
+    return np.where(errors >= rows, 1.0, bound)
+
+
+def rows_for_error(rate: float) -> int:
+    """Labelled rows that a promised error rate needs, even if none of them is wrong.
+
+    >>> rows_for_error(0.05)
+    59
+    """
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
+
+
+def rows_for_false_alarm(rate: float) -> int:
+    """Held-out rows that a false-alarm rate needs.
+
+    >>> rows_for_false_alarm(0.01)
+    99
+    """
+    return math.ceil(1 / rate - 1e-9) - 1
+
+
+class Familiarity:
+    """The statistic: log p of what is known, standardised by the model's own draws with the same cells missing.
+
+    A fixed function of one row (the draws are fixed), so that no answer depends on the batch it came in.
+    """
+
+    name = "log p(x), unit-free, standardised per missing pattern"
+
+    def __init__(self, log_prob: Any, bank: Event) -> None:
+        self.log_prob, self.bank = log_prob, bank
+        self._typical: dict[bytes, tuple[float, float]] = {}
+
+    def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """``extra`` is the codec's log-mass of cells that were never seen."""
+        raw = self.log_prob(x) + extra
+        patterns, which = torch.unique(x.mask, dim=0, return_inverse=True)
+        typical = torch.tensor([self._of(pattern) for pattern in patterns], dtype=torch.float64).reshape(-1, 2)[which]
+        return (raw - typical[:, 0]) / typical[:, 1]
+
+    def _of(self, pattern: Tensor) -> tuple[float, float]:
+        """Mean and deviation of log p over the bank, with this pattern's cells."""
+        key = pattern.numpy().tobytes()
+        if key not in self._typical:
+            drawn = self.log_prob(Event(self.bank.value, pattern.expand_as(self.bank.value)))
+            self._typical[key] = (float(drawn.mean()), float(drawn.std().clamp_min(1e-6)))
+        return self._typical[key]
+
+
+@dataclass
+class Calibration:
+    """What is kept of the held-out rows: numbers about them, never the rows."""
+
+    statistic: np.ndarray  # (N,) of familiarity
+    guess: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # (N,) best guess
+    label: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # (N,) true class; -1 unlabelled
+    confidence: np.ndarray = field(default_factory=lambda: np.empty(0))  # (N,) p(best guess | x), or the interval's level
+    weight: np.ndarray | None = None  # (K,) p_new(y) / p_old(y) after adaptation
+
+    def __post_init__(self) -> None:
+        self._sorted = np.sort(self.statistic)
+
+    @property
+    def rows(self) -> int:
+        return len(self.statistic)
+
+    def p_value(self, statistic: np.ndarray) -> np.ndarray:
+        """Conformal p-value of each row: small means less familiar than the held-out rows."""
+        return (1 + np.searchsorted(self._sorted, statistic, side="right")) / (self.rows + 1)
+
+    def check_false_alarm(self, rate: float) -> None:
+        """ValueError with the number of rows needed where ``rate`` can't be promised."""
+        if not 0 < rate < 1:
+            raise ValueError(f"false_alarm must lie between 0 and 1, got {rate}.")
+        needed = rows_for_false_alarm(rate)
+        if self.rows < needed:
+            raise ValueError(
+                f"A false-alarm rate of {rate:g} needs {needed} calibration rows, there are {self.rows}: "
+                "ask for a larger rate, fit with more rows, or call calibrate(X, y) with held-out ones."
+            )
+
+    def threshold(self, max_error: float, false_alarm: float) -> float:
+        """Least confidence to accept, so that at most ``max_error`` of the accepted are wrong; inf where none will do."""
+        familiar = (self.p_value(self.statistic) > false_alarm) & (self.label >= 0)
+        self._check_error(max_error, int((self.label >= 0).sum()), "labelled calibration rows")
+        wrong = self.guess[familiar] != self.label[familiar]
+        return self._least(self.confidence[familiar], wrong, max_error)
+
+    def class_threshold(self, code: int, name: Any, max_error: float, false_alarm: float) -> float:
+        """Least confidence to accept another answer than class ``code``, so that at most ``max_error`` of that class are
+        accepted with a wrong answer."""
+        mine = self.label == code
+        self._check_error(max_error, int(mine.sum()), f"calibration rows of class {name!r}")
+        risky = mine & (self.p_value(self.statistic) > false_alarm) & (self.guess != code)
+        order = np.sort(self.confidence[risky])[::-1]
+        bounds = clopper_pearson(np.arange(len(order) + 1), np.full(len(order) + 1, mine.sum()))
+        allowed = int((bounds <= max_error).sum()) - 1  # how many wrong acceptances the bound still permits
+        return -math.inf if allowed >= len(order) else float(np.nextafter(order[allowed], math.inf))
+
+    @staticmethod
+    def _check_error(rate: float, rows: int, what: str) -> None:
+        if not 0 < rate < 1:
+            raise ValueError(f"max_error must lie between 0 and 1, got {rate}.")
+        if rows < rows_for_error(rate):
+            raise ValueError(
+                f"An error promise of {rate:g} needs {rows_for_error(rate)} {what}, there are {rows}: "
+                "ask for a larger rate, fit with more rows, or call calibrate(X, y) with held-out ones."
+            )
+
+    @staticmethod
+    def _least(confidence: np.ndarray, wrong: np.ndarray, max_error: float) -> float:
+        order = np.argsort(-confidence, kind="stable")
+        ranked = confidence[order]
+        bound = clopper_pearson(np.cumsum(wrong[order]), np.arange(1, len(order) + 1))
+        ends = np.append(ranked[1:] < ranked[:-1], True)  # a threshold can't part equal confidences
+        good = np.flatnonzero((bound <= max_error) & ends)
+        return float(ranked[good[-1]]) if len(good) else math.inf

@@ -1,0 +1,17 @@
+"""Raw data <-> events: one codec for each kind of data. Importing this package loads neither torch nor pandas."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conjoin.codecs.table import Column, Limits, Schema, TableCodec, as_frame, inspect, read_table
+
+__all__ = ["Column", "Limits", "Schema", "TableCodec", "as_frame", "inspect", "read_table"]
+
+_HOME = {name: "conjoin.codecs.table" for name in __all__}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,217 @@
+"""One column to event cells and back.
+
+Numbers: event = (raw - shift) / scale, so that a density in event units needs log |d event / d raw| = -log scale.
+Levels: event = code 0..K-1. A value outside what was seen at fit has the probability ``eps``, learned at fit.
+"""
+
+import abc
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from conjoin.codecs.table.guess import level_cells
+from conjoin.codecs.table.infer import RARE
+from conjoin.codecs.table.schema import Column
+from conjoin.codecs.table.values import Tally, blank, days, floats, map_distinct, text_of
+from conjoin.core import Variable
+
+__all__ = ["Cells", "Encoding", "cells_for", "fit_cells"]
+
+Array = NDArray[Any]
+Series = Any
+JSON = dict[str, Any]
+
+_DAY_US = 86_400_000_000
+
+
+class Encoding(NamedTuple):
+    """Three arrays (B,): event values (0 where not observed), which cells are observed, which hold an unseen value."""
+
+    value: Array
+    observed: Array
+    unseen: Array
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cells(abc.ABC):
+    """How one column is encoded."""
+
+    column: Column
+    shift: float = 0.0
+    scale: float = 1.0
+    eps: float = 0.0
+
+    @property
+    @abc.abstractmethod
+    def variable(self) -> Variable: ...
+
+    @abc.abstractmethod
+    def encode(self, series: Series) -> Encoding: ...
+
+    @abc.abstractmethod
+    def _decode(self, value: Array, known: Array) -> Series: ...
+
+    def decode(self, value: Array, known: Array) -> Series:
+        """The raw column of event values (B,), missing where not ``known``."""
+        series = self._decode(np.where(known, value, 0.0), known)
+        return series if known.all() else series.mask(~known)
+
+    def to_json(self) -> JSON:
+        return {"shift": self.shift, "scale": self.scale, "eps": self.eps}
+
+
+# ---------------------------------------------------------------------------------------------------- numbers
+
+
+class _Numbers(Cells):
+    @property
+    def variable(self) -> Variable:
+        column, size = self.column, self.scale
+        low, high = (None if bound is None else (bound - self.shift) / size for bound in column.bounds)
+        return Variable(
+            str(column.name),
+            "integer" if column.type == "integer" else "real",
+            resolution=None if column.resolution is None else column.resolution / size,
+            atoms=tuple((atom - self.shift) / size for atom in column.atoms),
+            bounds=(low, high),
+            origin=-self.shift / size,
+            unit=column.unit,
+        )
+
+    def _read(self, series: Series) -> tuple[Array, Array]:
+        return floats(series)
+
+    def encode(self, series: Series) -> Encoding:
+        raw, known = self._read(blank(series, self.column.missing))
+        raw = np.where(known, raw, self.shift)
+        raw = self._round(raw) if self.column.resolution is not None else raw
+        unseen = known & _outside(raw, self.column.bounds)
+        observed = known & ~unseen
+        return Encoding(np.where(observed, (raw - self.shift) / self.scale, 0.0), observed, unseen)
+
+    def _round(self, raw: Array) -> Array:
+        """To the lattice at which the column was recorded."""
+        column = self.column
+        if column.precision is not None:
+            raw = np.rint(raw / column.precision) * column.precision
+        return raw if column.decimals is None else np.round(raw, column.decimals)
+
+    def _raw(self, value: Array) -> Array:
+        return np.clip(self._round(value * self.scale + self.shift), *self.column.bounds) + 0.0
+
+    def _decode(self, value: Array, known: Array) -> Series:
+        return _as_dtype(self._raw(value), known, self.column)
+
+
+class _Dates(_Numbers):
+    def _read(self, series: Series) -> tuple[Array, Array]:
+        return days(series, self.column.format)
+
+    def _decode(self, value: Array, known: Array) -> Series:
+        step = self.column.precision or 1 / _DAY_US
+        ticks = np.rint((value * self.scale + self.shift) / step).astype("int64")
+        stamps: Series = pd.Series((ticks * round(step * _DAY_US)).astype("datetime64[us]"))
+        if self.column.format == "date":
+            return stamps.dt.date.astype(object)
+        if self.column.format:
+            return stamps.dt.strftime(self.column.format).astype(self.column.dtype)
+        if not self.column.dtype.startswith("datetime64"):
+            return stamps
+        zoned = "," in self.column.dtype
+        return (stamps.dt.tz_localize("UTC") if zoned else stamps).astype(self.column.dtype)
+
+
+def _outside(raw: Array, bounds: tuple[float | None, float | None]) -> Array:
+    low, high = bounds
+    return (raw < (-np.inf if low is None else low)) | (raw > (np.inf if high is None else high))
+
+
+# ---------------------------------------------------------------------------------------------------- levels
+
+
+class _Levels(Cells):
+    @property
+    def variable(self) -> Variable:
+        kind: Literal["ordered", "category"] = "ordered" if self.column.type == "ordered" else "category"
+        return Variable(str(self.column.name), kind, cardinality=len(self.column.levels), unit=self.column.unit)
+
+    def encode(self, series: Series) -> Encoding:
+        column = self.column
+        codes = {text_of(level): code for code, level in enumerate(column.levels)}
+        if column.pooled:
+            codes |= dict.fromkeys(map(text_of, column.pooled), codes[RARE])
+        cells, known = level_cells(blank(series, column.missing))
+        # by text, so that 1, 1.0 and "1" agree whatever type the rest of the batch gave their column
+        code = map_distinct(pd.Series(cells, dtype=object), lambda value: codes.get(text_of(value), -1), -1, "int64")
+        observed = known & (code >= 0)
+        return Encoding(np.where(observed, code, 0).astype("float64"), observed, known & (code < 0))
+
+    def _decode(self, value: Array, known: Array) -> Series:
+        column = self.column
+        raw = [column.pooled[0] if column.pooled and level == RARE else level for level in column.levels]
+        codes = np.clip(np.rint(value), 0, len(raw) - 1).astype("int64")
+        table = np.empty(len(raw), dtype=object)
+        table[:] = raw
+        return _as_dtype(table[codes], known, column)
+
+
+# ---------------------------------------------------------------------------------------------------- dtypes
+
+
+def _as_dtype(raw: Array, known: Array, column: Column) -> Series:
+    """The cells in the dtype that the column had at fit; whole numbers with missing cells become float64, booleans object."""
+    dtype: Any = column.dtype
+    if dtype.startswith(("category[", "ordered[")):
+        return pd.Series(raw).astype(_categorical(column))
+    plain = np.dtype(dtype) if dtype in _PLAIN else None
+    if plain is not None and plain.kind in "iu" and column.numeric:
+        info = np.iinfo(plain)
+        raw = np.clip(raw, float(info.min), np.nextafter(float(info.max), 0) if info.bits == 64 else info.max)
+    if plain is not None and plain.kind in "iub" and not known.all():
+        dtype = "float64" if plain.kind in "iu" else "object"
+    return pd.Series(raw).astype(dtype)
+
+
+_PLAIN = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {"bool"}
+
+
+def _categorical(column: Column) -> pd.CategoricalDtype:
+    ordered, _, inner = column.dtype.rstrip("]").partition("[")
+    return pd.CategoricalDtype(pd.Index(list(column.categories), dtype=inner), ordered=ordered == "ordered")
+
+
+# ---------------------------------------------------------------------------------------------------- making them
+
+
+def cells_for(column: Column, **scales: float) -> Cells:
+    kind: type[Cells] = _Dates if column.type == "date" else _Numbers if column.numeric else _Levels
+    return kind(column, **scales)
+
+
+def fit_cells(column: Column, counts: Tally) -> Cells:
+    """The cells of a column with shift, scale and eps learned from its tally."""
+    if not column.numeric:
+        return cells_for(column, eps=_unseen_mass(counts))
+    inside = ~_outside(counts.values, column.bounds)
+    shift, scale = _moments(counts.values[inside], counts.counts[inside])
+    return cells_for(column, shift=shift, scale=scale, eps=0.0 if column.bounds == (None, None) else 1e-6)
+
+
+def _unseen_mass(counts: Tally) -> float:
+    """Good and Turing: the mass of what was never seen is about the share of what was seen once; kept within (0, 1/2]."""
+    once = float(counts.counts[counts.counts <= 1].sum())
+    return min(0.5, (once + 1) / (counts.observed + 2))
+
+
+def _moments(values: Array, weight: Array) -> tuple[float, float]:
+    """Weighted mean and standard deviation; 1 in place of a deviation that is nothing but rounding."""
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else 0.0), 1.0
+    top = float(np.abs(values).max())
+    unit, share = values / top, weight / weight.sum()
+    mean = float((share * unit).sum())
+    deviation = float(np.sqrt((share * (unit - mean) ** 2).sum()))
+    return mean * top, deviation * top if deviation > 8 * np.finfo("float64").eps else 1.0

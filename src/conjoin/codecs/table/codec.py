@@ -1,0 +1,195 @@
+"""Tables <-> events: numbers standardised, categories as codes, missing and never-seen values masked.
+
+    log p(row) = log_prob(event) + log_unseen + log_volume,   log_volume = -sum over observed density cells of log scale
+
+Everything that ``encode`` does to a row is a function of that row and of what ``fit`` kept: aggregates, never a row.
+
+Shape letters: B rows, D variables.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells
+from conjoin.codecs.table.frame import as_frame, is_named
+from conjoin.codecs.table.infer import counted, examine
+from conjoin.codecs.table.read import read_table
+from conjoin.codecs.table.schema import Schema
+from conjoin.codecs.table.values import blank
+from conjoin.core import Encoded, Event, Space, Variable
+
+__all__ = ["TableCodec"]
+
+JSON = dict[str, Any]
+Array = NDArray[Any]
+
+_FORMAT = 1
+
+
+class TableCodec:
+    """A table to events of shape (B, D) float64 and back.
+
+    ``types`` and ``missing`` are as in ``inspect``. ``missingness="informative"`` models whether a cell is missing, as one
+    more variable per column that had missing cells. ``measure="density"`` gives every number a density in place of mass.
+    """
+
+    def __init__(
+        self,
+        types: Any = None,
+        missing: Any = (),
+        missingness: str = "ignorable",
+        measure: str = "auto",
+    ) -> None:
+        self.types, self.missing, self.missingness, self.measure = types, missing, missingness, measure
+        self.owner = "TableCodec"  # who an error about the number of features speaks of
+        self._cells: tuple[Cells, ...] = ()
+        self._flags: tuple[int, ...] = ()  # columns (by their place in _cells) that have a flag, in order
+        self._schema: Schema | None = None
+        self._named = True
+        self._notices: list[str] = []
+
+    # ------------------------------------------------------------------ fitting
+
+    def fit(self, raw: Any, weight: Any = None) -> Self:
+        """Learn the schema, scales and levels; ``weight`` (B,) counts each row."""
+        _choose("missingness", self.missingness, ("ignorable", "informative"))
+        _choose("measure", self.measure, ("auto", "density"))
+        raw, self._notices = read_table(raw) if isinstance(raw, str | Path) else (raw, [])
+        self._named = is_named(raw)
+        frame, weights = counted(as_frame(raw), weight)
+        found = examine(frame, weights, types=self.types, missing=self.missing)
+        columns = found.schema.columns
+        if self.measure == "density":
+            columns = tuple(column.density() for column in columns)
+        self._schema = dataclasses.replace(found.schema, columns=columns)
+        self._cells = tuple(fit_cells(column, found.tallies[column.name]) for column in self._schema.modelled)
+        informative = self.missingness == "informative"
+        self._flags = tuple(i for i, cells in enumerate(self._cells) if informative and cells.column.missing_share > 0)
+        return self
+
+    # ------------------------------------------------------------------ what was learned
+
+    @property
+    def schema(self) -> Schema:
+        if self._schema is None:
+            raise ValueError("This TableCodec has not been fitted; call fit first.")
+        return self._schema
+
+    @property
+    def columns(self) -> list[Any]:
+        """The names of the modelled columns, in event order; the flags of missing cells come after them."""
+        return [column.name for column in self.schema.modelled]
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should be told: how the file was read, what was set aside, what is doubtful."""
+        return [*self._notices, *self.schema.notices, *self.schema.doubts]
+
+    @property
+    def space(self) -> Space:
+        variables = [cells.variable for cells in self._fitted()]
+        flags = [Variable(f"{variables[i].name} is missing", "category", cardinality=2) for i in self._flags]
+        return Space((len(variables) + len(flags),), (*variables, *flags), "vector")
+
+    def _fitted(self) -> tuple[Cells, ...]:
+        return self._cells if self.schema else ()
+
+    def missing_columns(self, raw: Any) -> list[Any]:
+        """The modelled columns that ``raw`` does not have; their cells count as missing."""
+        frame = self._frame(raw)
+        return [name for name in self.columns if name not in frame.columns]
+
+    # ------------------------------------------------------------------ raw -> event
+
+    def encode(self, raw: Any) -> Encoded:
+        """Events of the rows. Columns go by name (others are ignored, absent ones are missing), those of an array by place."""
+        frame = self._frame(raw)
+        parts = [self._encode_column(frame, cells) for cells in self._fitted()]
+        log_unseen, log_volume = np.zeros(len(frame)), np.zeros(len(frame))
+        for cells, part in zip(self._cells, parts, strict=True):
+            if cells.eps:
+                log_unseen += np.where(part.unseen, np.log(cells.eps), np.where(part.observed, np.log1p(-cells.eps), 0.0))
+            if not cells.variable.has_mass:
+                log_volume -= np.where(part.observed, np.log(cells.scale), 0.0)
+        parts += [self._encode_flag(frame, self._cells[i]) for i in self._flags]
+        value, observed, unseen = (torch.from_numpy(np.stack(arrays, axis=1)) for arrays in zip(*parts, strict=True))
+        return Encoded(Event(value, observed), unseen, torch.from_numpy(log_unseen), torch.from_numpy(log_volume))
+
+    def _encode_column(self, frame: pd.DataFrame, cells: Cells) -> Encoding:
+        if cells.column.name not in frame.columns:
+            return _absent(len(frame))
+        return cells.encode(frame[cells.column.name])
+
+    def _encode_flag(self, frame: pd.DataFrame, cells: Cells) -> Encoding:
+        """Whether the cell is missing; not known where the whole column is absent, since nobody looked."""
+        name = cells.column.name
+        if name not in frame.columns:
+            return _absent(len(frame))
+        gone = blank(frame[name], cells.column.missing).isna().to_numpy()
+        return Encoding(gone.astype("float64"), np.ones(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool))
+
+    def _frame(self, raw: Any) -> pd.DataFrame:
+        names = [column.name for column in self.schema.columns]
+        frame = as_frame(raw)
+        by_place = not is_named(raw) or (not self._named and not set(names) & set(frame.columns))
+        if not by_place:
+            return frame
+        if frame.shape[1] != len(names):
+            raise ValueError(f"X has {frame.shape[1]} features, but {self.owner} is expecting {len(names)} features as input.")
+        return frame.set_axis(pd.Index(names, dtype=object), axis=1)
+
+    # ------------------------------------------------------------------ event -> raw
+
+    def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:
+        """The rows (B, D) of ``value`` as a frame of the modelled columns, in the dtypes, steps and bounds seen at fit.
+
+        Cells that are not ``observed`` are missing: in columns of whole numbers that makes float64, of booleans object.
+        """
+        values = value.detach().to("cpu", torch.float64).numpy()
+        known = np.isfinite(values) if observed is None else np.isfinite(values) & observed.cpu().numpy()
+        width = len(self._fitted()) + len(self._flags)
+        if values.ndim != 2 or values.shape[1] != width:
+            raise ValueError(f"Expected rows of {width} values to decode, got the shape {tuple(values.shape)}.")
+        for place, i in enumerate(self._flags, start=len(self._cells)):
+            known[:, i] &= ~(known[:, place] & (values[:, place] > 0.5))
+        series = [cells.decode(values[:, i], known[:, i]) for i, cells in enumerate(self._cells)]
+        frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
+        return frame.set_axis(pd.Index(self.columns), axis=1)
+
+    # ------------------------------------------------------------------ saving
+
+    def to_json(self) -> JSON:
+        """All that was learned, in plain JSON types: aggregates, no rows."""
+        scales = [cells.to_json() for cells in self._fitted()]
+        options = {"missingness": self.missingness, "measure": self.measure, "named": self._named, "owner": self.owner}
+        return {"format": _FORMAT, **options, "flags": list(self._flags), "scales": scales, "schema": self.schema.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """A fitted codec; ValueError for a format that this version does not know."""
+        if data.get("format") != _FORMAT:
+            raise ValueError(f"This codec was saved in format {data.get('format')!r}; this version of conjoin reads format {_FORMAT}.")
+        codec = cls(missingness=data["missingness"], measure=data["measure"])
+        codec.owner, codec._named, codec._flags = data["owner"], data["named"], tuple(data["flags"])
+        codec._schema = Schema.from_json(data["schema"])
+        columns = codec._schema.modelled
+        codec._cells = tuple(cells_for(column, **scales) for column, scales in zip(columns, data["scales"], strict=True))
+        return codec
+
+
+def _absent(rows: int) -> Encoding:
+    nothing = np.zeros(rows, dtype=bool)
+    return Encoding(np.zeros(rows), nothing, nothing)
+
+
+def _choose(option: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{option}={value!r} is not known; choose from {', '.join(map(repr, choices))}.")

@@ -1,0 +1,100 @@
+"""The type of a column that the user said nothing about."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from conjoin.codecs.table.measure import decimals_of
+from conjoin.codecs.table.values import floats, map_distinct, tally
+
+__all__ = ["guess", "level_cells"]
+
+Array = NDArray[Any]
+Series = Any
+
+_YES_NO = ({"yes", "no"}, {"true", "false"}, {"y", "n"}, {"t", "f"})
+_DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
+_DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y.%m.%d")
+_TIMES = ("", " %H:%M:%S", "T%H:%M:%S", " %H:%M", "T%H:%M", " %H:%M:%S.%f", "T%H:%M:%S.%f", "T%H:%M:%SZ")
+_ZERO_PADDED = re.compile(r"0\d+")
+
+
+def guess(series: Series, weight: Array, changed: bool) -> tuple[str, str]:
+    """(type, format of dates). ``changed``: the user named words that mean missing, so what is left may be numbers."""
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return ("ordered" if dtype.ordered else "category"), ""
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return "date", ""
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean", ""
+    if pd.api.types.is_numeric_dtype(dtype):
+        return _guess_number(series, weight, str(dtype)), ""
+    return _guess_words(series, weight, changed)
+
+
+def _guess_number(series: Series, weight: Array, dtype: str) -> str:
+    counts = tally(*floats(series), weight)
+    values = counts.values
+    if not len(values):
+        return "real"
+    if "int" in dtype.lower() and np.abs(values).max() >= 2.0**51:
+        return "category" if len(values) <= 64 else "real"  # too large for a float to keep apart
+    if decimals_of(values, dtype) != 0:
+        return "real"
+    two = len(values) == 2 and (set(values) == {0.0, 1.0} or counts.observed >= 10)
+    return "boolean" if two else "integer"
+
+
+def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str]:
+    kind = pd.api.types.infer_dtype(series, skipna=True)
+    if kind in ("boolean", "empty"):
+        return ("boolean" if kind == "boolean" else "category"), ""
+    if kind in ("date", "datetime", "datetime64"):
+        return "date", "date" if kind == "date" else ""
+    distinct = [value for value in pd.unique(series.dropna())]
+    if kind != "string":
+        return "category", ""
+    if len(distinct) == 2 and {word.strip().lower() for word in distinct} in _YES_NO:
+        return "boolean", ""
+    if changed and _all_numbers(distinct):
+        return _guess_number(pd.Series([float(v) for v in series.dropna()]), weight[series.notna().to_numpy()], "float64"), ""
+    form = _date_format(distinct)
+    return ("date", form) if form else ("category", "")
+
+
+def _all_numbers(words: list[str]) -> bool:
+    try:
+        return bool(words) and bool(np.isfinite([float(word) for word in words]).all()) and not any(map(_ZERO_PADDED.fullmatch, words))
+    except ValueError:
+        return False
+
+
+def _date_format(words: list[str]) -> str:
+    """The one format in which every word is a date, or nothing."""
+    if not words or not all(_DATE_LIKE.fullmatch(word.strip()) for word in words):
+        return ""
+    few: Series = pd.Series(words[:20], dtype=object)
+    for form in (day + time for time in _TIMES for day in _DAYS):
+        if _reads(few, form) and _reads(pd.Series(words, dtype=object), form):
+            return form
+    return ""
+
+
+def _reads(words: Series, form: str) -> bool:
+    dates: Series = pd.to_datetime(words, format=form, errors="coerce")
+    return bool(dates.notna().all())
+
+
+def level_cells(series: Series) -> tuple[Array, Array]:
+    """The cells as plain objects (B,), fit for JSON, and whether each is known."""
+    known = series.notna().to_numpy()
+    return map_distinct(series, _plain, None, object), known
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, str | int | float) else str(value)

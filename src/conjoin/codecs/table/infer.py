@@ -1,0 +1,245 @@
+"""From a table to its schema: the type of each column, how it was recorded, what is doubtful, and what is set aside.
+
+Rules look only at tallies (see ``values``), so the order of rows is immaterial and a weight of 2 is the row twice.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from conjoin.codecs.table.aside import reason_to_set_aside
+from conjoin.codecs.table.doubts import number_doubts, word_doubts
+from conjoin.codecs.table.frame import as_frame
+from conjoin.codecs.table.guess import guess, level_cells
+from conjoin.codecs.table.measure import atoms_of, bounds_of, day_step, decimals_of, decimals_of_step, step_of, unit_of
+from conjoin.codecs.table.overrides import missing_of, overrides_of
+from conjoin.codecs.table.schema import Column, Schema
+from conjoin.codecs.table.values import Tally, blank, days, floats, sort_values, tally, text_of
+
+__all__ = ["Examined", "counted", "examine", "inspect"]
+
+JSON = dict[str, Any]
+Array = NDArray[Any]
+Series = Any
+
+RARE = "(rare)"
+_MANY, _FEW = 64, 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Examined:
+    """A schema and the tallies that it was inferred from, by column name."""
+
+    schema: Schema
+    tallies: dict[Any, Tally]
+
+
+def inspect(df: Any, target: Any = None, types: Any = None, missing: Any = (), *, weight: Any = None) -> Schema:
+    """What each column of ``df`` means.
+
+    ``types`` overrides: {name: type}, {name: {field: value}}, a Schema, or the path of a saved one. ``missing`` lists values
+    that mean missing, for every column or {name: [values]}. ``weight`` (B,) counts each row. ValueError names the column.
+    """
+    frame = as_frame(df)
+    return examine(*counted(frame, weight), target=target, types=types, missing=missing).schema
+
+
+def counted(frame: pd.DataFrame, weight: Any) -> tuple[pd.DataFrame, Array]:
+    """The rows of positive weight and their weights; weights below one on average are scaled up to count rows."""
+    if weight is None:
+        return frame, np.ones(len(frame))
+    weights = np.asarray(weight, dtype="float64").reshape(-1)
+    if len(weights) != len(frame):
+        raise ValueError(f"weight has {len(weights)} entries for {len(frame)} rows; give one number per row.")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        row = int((~np.isfinite(weights) | (weights < 0)).argmax())
+        raise ValueError(f"weight[{row}] is {weights[row]:g}; weights are finite and at least 0.")
+    if not weights.any():
+        raise ValueError("Every weight is 0; at least one row must count.")
+    kept = weights > 0
+    frame, weights = (frame, weights) if kept.all() else (frame[kept], weights[kept])
+    return frame, weights * max(1.0, len(weights) / float(weights.sum()))
+
+
+def examine(frame: pd.DataFrame, weight: Array, *, target: Any = None, types: Any = None, missing: Any = ()) -> Examined:
+    """The schema of rows that each count ``weight`` (positive), with its tallies."""
+    names = [plain_name(name) for name in frame.columns]
+    if target is not None and target not in names:
+        raise ValueError(f"There is no column {target!r} to be the target; the columns are {', '.join(map(str, names))}.")
+    asked, blanks = overrides_of(types, names), missing_of(missing, names)
+    columns, tallies = [], {}
+    for i, name in enumerate(names):
+        fields = asked.get(name, {})
+        hidden = tuple(dict.fromkeys([*blanks.get(name, ()), *fields.get("missing", ())]))
+        column, tallies[name] = _column(name, frame.iloc[:, i], weight, {**fields, "missing": hidden}, name == target)
+        columns.append(column)
+    columns = _rescue(columns, target)
+    return Examined(Schema(tuple(columns), target, tuple(_notices(columns))), tallies)
+
+
+def plain_name(name: Any) -> Any:
+    return name.item() if isinstance(name, np.generic) else name
+
+
+def _rescue(columns: list[Column], target: Any) -> list[Column]:
+    """Something must be left to model: numbers that were set aside come back when they are all there is."""
+    if any(column.modelled and column.name != target for column in columns):
+        return columns
+    back = [column.numeric and column.why.startswith(("it has one value", "its whole numbers", "it is named")) for column in columns]
+    if not any(back) and not any(column.modelled for column in columns):
+        reasons = "; ".join(f"{column.name!r}: {column.why}" for column in columns[:3])
+        raise ValueError(f"No column is left to model ({reasons}); say types={{name: 'category'}} to keep one.")
+    return [dataclasses.replace(c, role="model", why="") if kept else c for c, kept in zip(columns, back, strict=True)]
+
+
+def _notices(columns: Sequence[Column]) -> list[str]:
+    notices = [f"Column {c.name!r} is set aside: {c.why}." for c in columns if not c.modelled]
+    return notices + [
+        f"Column {c.name!r} has {len(c.levels) - 1 + len(c.pooled)} distinct values; {len(c.pooled)} rare ones share the level {RARE!r}."
+        for c in columns
+        if c.modelled and c.pooled
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- one column
+
+
+def _column(name: Any, raw: Series, weight: Array, asked: JSON, is_target: bool) -> tuple[Column, Tally]:
+    series = blank(raw, asked["missing"])
+    was_words = not pd.api.types.is_numeric_dtype(raw.dtype)
+    changed = bool(asked["missing"]) and int(series.isna().sum()) > int(raw.isna().sum())
+    kind, form = _type(series, weight, asked, changed)
+    counts = _tally(series, weight, kind, form, asked)
+    fields: JSON = {"name": name, "type": kind, "dtype": _dtype(raw, was_words and kind in ("real", "integer")), "format": form}
+    fields["missing"], fields["missing_share"] = asked["missing"], counts.missing / counts.rows
+    fields |= _categories(raw)
+    single = str(raw.dtype) if str(raw.dtype) in ("float32", "float16") else "float64"
+    numeric = kind in ("real", "integer", "date")
+    fields |= _measure(name, kind, counts, asked, single) if numeric else _levels(name, kind, counts, asked, series, is_target)
+    column = Column.from_json(fields)
+    why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
+    if asked.get("role") is None and not is_target:
+        why = reason_to_set_aside(column, counts, explicit="type" in asked)
+    return (dataclasses.replace(column, role="set aside", why=why, doubts=()) if why else column), counts
+
+
+def _type(series: Series, weight: Array, asked: JSON, changed: bool) -> tuple[str, str]:
+    kind, form = guess(series, weight, changed)
+    if "type" not in asked or asked["type"] == kind:
+        return kind, asked.get("format", form)
+    return asked["type"], asked.get("format", form if asked["type"] == "date" else "")
+
+
+def _tally(series: Series, weight: Array, kind: str, form: str, asked: JSON) -> Tally:
+    if kind == "date":
+        return tally(*days(series, form), weight)
+    if kind not in ("real", "integer"):
+        return tally(*level_cells(series), weight)
+    values, known = floats(series)
+    if kind == "integer" and asked.get("type") == "integer" and not (values[known] == np.rint(values[known])).all():
+        bad = values[known][values[known] != np.rint(values[known])][0]
+        raise ValueError(f"Column {series.name!r} was said to be of type integer, but has the value {bad:g}; say 'real'.")
+    return tally(values, known, weight)
+
+
+def _dtype(raw: Series, reads_words: bool) -> str:
+    if isinstance(raw.dtype, pd.CategoricalDtype):
+        return f"{'ordered' if raw.dtype.ordered else 'category'}[{raw.dtype.categories.dtype}]"
+    return "float64" if reads_words else str(raw.dtype)
+
+
+def _categories(raw: Series) -> JSON:
+    if not isinstance(raw.dtype, pd.CategoricalDtype):
+        return {}
+    return {"categories": tuple(plain_name(value) for value in raw.dtype.categories)}
+
+
+# ---------------------------------------------------------------------------------------------------- numbers
+
+
+def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JSON:
+    """Precision and all that rests on it; a resolution of None leaves no room for spikes or bounds."""
+    fields: JSON = {"unit": asked.get("unit", unit_of(name))}
+    decimals, step = _precision(kind, counts, asked, dtype)
+    fields |= {"decimals": decimals, "precision": step, "resolution": asked.get("resolution", step)}
+    if fields["resolution"] is not None:
+        fields["atoms"] = () if kind == "date" else atoms_of(counts)
+        fields["bounds"] = (None, None) if kind == "date" else bounds_of(counts, counts.observed)
+    fields |= {key: tuple(asked[key]) for key in ("atoms", "bounds") if key in asked}
+    if kind != "date":
+        fields["doubts"] = tuple(number_doubts(name, counts, counts.rows, decimals == 0) + _spike_doubts(name, counts, step))
+    return fields
+
+
+def _precision(kind: str, counts: Tally, asked: JSON, dtype: str) -> tuple[int | None, float | None]:
+    given = asked.get("precision", asked.get("resolution"))
+    if given is not None:
+        return (None if kind == "date" else asked.get("decimals", decimals_of_step(float(given)))), float(given)
+    if kind == "date":
+        return None, day_step(counts.values)
+    decimals = asked.get("decimals", decimals_of(counts.values, dtype)) if len(counts.values) else None
+    if decimals is None and kind == "integer":
+        decimals = 0
+    return decimals, None if decimals is None else step_of(counts, int(decimals))
+
+
+def _spike_doubts(name: Any, counts: Tally, step: float | None) -> list[str]:
+    spikes = atoms_of(counts) if step is None else ()
+    return [
+        f"Column {name!r} is exactly {spike:g} again and again, but is otherwise recorded in full precision, so it has a density "
+        f"that is unbounded there; say types={{{name!r}: {{'resolution': ...}}}} to give its cells mass."
+        for spike in spikes
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- levels
+
+
+def _levels(name: Any, kind: str, counts: Tally, asked: JSON, series: Series, is_target: bool) -> JSON:
+    weights = dict(zip(counts.values.tolist(), counts.counts.tolist(), strict=True))
+    doubts = word_doubts(name, counts)
+    pooled: list[Any] = list(asked.get("pooled", ()))
+    if asked.get("levels"):
+        levels = list(asked["levels"])
+        doubts += _unlisted(name, weights, [*levels, *pooled])
+    else:
+        levels, pooled = _pool(weights) if len(weights) > _MANY and kind == "category" and not is_target else (list(weights), [])
+        levels, order = _ordered(series, levels) if kind == "ordered" else (levels, "")
+        doubts += [order] if order else []
+    if kind == "boolean" and len(levels) > 2:
+        raise ValueError(f"Column {name!r} was said to be boolean, but has {len(levels)} values, such as {levels[2]!r}; say 'category'.")
+    texts = {text_of(value): weight for value, weight in weights.items()}
+    shares = [texts.get(text_of(level), 0.0) for level in levels]
+    if pooled and RARE in levels:
+        shares[levels.index(RARE)] = float(sum(texts.get(text_of(value), 0.0) for value in pooled))
+    return {"levels": levels, "counts": shares, "pooled": pooled, "doubts": doubts, "unit": asked.get("unit", "")}
+
+
+def _pool(weights: Mapping[Any, float]) -> tuple[list[Any], list[Any]]:
+    """At most 64 frequent levels, in order, and the rest, most frequent first."""
+    values = list(weights)
+    by_count = sorted(range(len(values)), key=lambda i: (-weights[values[i]], i))
+    kept = sorted(i for i in by_count[:_MANY] if weights[values[i]] >= _FEW)
+    rare = [i for i in by_count if i not in set(kept)]
+    return [*(values[i] for i in kept), RARE], [values[i] for i in rare]
+
+
+def _ordered(series: Series, levels: list[Any]) -> tuple[list[Any], str]:
+    if isinstance(series.dtype, pd.CategoricalDtype) and series.dtype.ordered:
+        seen = set(levels)
+        return [value for value in map(plain_name, series.dtype.categories) if value in seen], ""
+    levels = [levels[i] for i in sort_values(levels)]
+    return levels, f"Column {series.name!r} is ordered as {', '.join(map(str, levels[:5]))}; if that is wrong, list its levels in types=."
+
+
+def _unlisted(name: Any, weights: Mapping[Any, float], levels: Sequence[Any]) -> list[str]:
+    listed = {text_of(level) for level in levels}
+    other = [value for value in weights if text_of(value) not in listed]
+    if not other:
+        return []
+    rows = sum(weights[value] for value in other)
+    return [f"Column {name!r} has {rows:g} rows whose value is not among its levels, such as {other[0]!r}; they count as unseen."]

@@ -1,0 +1,77 @@
+"""What the user says about columns: types, fields of a column, an edited schema, and values that mean missing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from conjoin.codecs.table.schema import ROLES, TYPES, Column, Schema
+
+__all__ = ["missing_of", "overrides_of"]
+
+JSON = dict[str, Any]
+
+_FIELDS = ("type", "levels", "pooled", "resolution", "decimals", "precision", "atoms", "bounds", "unit", "missing", "format", "role", "why")
+_NUMERIC = ("resolution", "decimals", "precision", "atoms", "bounds")
+
+
+def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
+    """{column: {field: value}} from {column: type}, {column: {field: value}}, a Schema, or the path of a saved schema."""
+    if types is None:
+        return {}
+    if isinstance(types, str | Path):
+        types = Schema.load(types)
+    if isinstance(types, Schema):
+        # the target of the schema may have been taken off before
+        columns = [column for column in types.columns if column.name in names or column.name != types.target]
+        types = {column.name: _from_column(column) for column in columns}
+    if not isinstance(types, Mapping):
+        raise TypeError(f"types must be a dict from column to type, a Schema or the path of one, not {type(types).__name__}.")
+    return {_known(name, names): _fields(name, value) for name, value in types.items()}
+
+
+def _known(name: Any, names: Sequence[Any]) -> Any:
+    if name not in names:
+        raise ValueError(f"There is no column {name!r}; the columns are {', '.join(map(str, names))}.")
+    return name
+
+
+def _fields(name: Any, value: Any) -> JSON:
+    fields = {"type": value} if isinstance(value, str) else value
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"Column {name!r}: give a type ({', '.join(TYPES)}) or a dict of fields, not {value!r}.")
+    for key, choices in (("type", TYPES), ("role", ROLES)):
+        if key in fields and fields[key] not in choices:
+            raise ValueError(f"Column {name!r}: {fields[key]!r} is no {key}; choose from {', '.join(choices)}.")
+    unknown = [key for key in fields if key not in _FIELDS]
+    if unknown:
+        raise ValueError(f"Column {name!r} has no field {unknown[0]!r} to set; choose from {', '.join(_FIELDS)}.")
+    return dict(fields)
+
+
+def _from_column(column: Column) -> JSON:
+    """The fields that still mean something: a type edited from numbers to levels, or back, leaves the others behind."""
+    fields: JSON = {"type": column.type, "role": column.role, "why": column.why, "missing": column.missing}
+    fields |= {"unit": column.unit} if column.unit else {}
+    if not column.numeric:
+        return fields | ({"levels": column.levels, "pooled": column.pooled} if column.levels else {})
+    if column.levels:
+        return fields
+    kept = {key: getattr(column, key) for key in _NUMERIC}
+    kept["precision"] = column.precision or column.resolution
+    return fields | kept | ({"format": column.format} if column.format else {})
+
+
+def missing_of(missing: Any, names: Sequence[Any]) -> dict[Any, tuple[Any, ...]]:
+    """{column: values that mean missing} from a list for every column, or a dict of lists."""
+    if isinstance(missing, Mapping):
+        return {_known(name, names): _listed(values) for name, values in missing.items()}
+    values = _listed(missing)
+    return {name: values for name in names} if values else {}
+
+
+def _listed(values: Any) -> tuple[Any, ...]:
+    plain = (values,) if isinstance(values, str | int | float) else tuple(values or ())
+    wrong = [value for value in plain if not isinstance(value, str | int | float)]
+    if wrong:
+        raise TypeError(f"missing lists words and numbers that mean missing, not {wrong[0]!r}.")
+    return plain

@@ -1,0 +1,125 @@
+"""Columns as plain arrays: numbers, days, words; and the tally of a column, from which everything about it is inferred.
+
+A tally is the distinct values, sorted, with the weight of the rows that have each. Because inference sees nothing else,
+it cannot depend on the order of the rows, and a row of weight 2 is the row twice.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["Tally", "blank", "days", "floats", "map_distinct", "sort_values", "tally", "text_of", "whole_text"]
+
+Array = NDArray[Any]
+Series = Any  # a pandas Series of any cell type
+
+_DAY_US = 86_400_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tally:
+    """Distinct values (float64 numbers, or objects) in sorted order, the weight of each, and of the missing cells."""
+
+    values: Array
+    counts: Array
+    missing: float
+
+    @property
+    def observed(self) -> float:
+        return float(self.counts.sum())
+
+    @property
+    def rows(self) -> float:
+        return self.observed + self.missing
+
+
+def tally(values: Array, known: Array, weight: Array) -> Tally:
+    """The tally of the cells that are ``known``; all three are (B,)."""
+    codes, distinct = pd.factorize(values[known])
+    counts = np.bincount(codes, weights=weight[known], minlength=len(distinct))
+    order = np.argsort(distinct) if values.dtype != object else sort_values(distinct)
+    return Tally(distinct[order], counts[order], float(weight[~known].sum()))
+
+
+def sort_values(values: Any) -> list[int]:
+    """The order of ``values`` by size: numbers before words."""
+    return sorted(range(len(values)), key=lambda i: (isinstance(values[i], str), values[i]))
+
+
+def blank(series: Series, missing: Sequence[Any]) -> Series:
+    """The column with the cells that equal an entry of ``missing`` emptied; a word matches also as the text of a number."""
+    if not missing:
+        return series
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        hidden = series.isin([value for value in missing if isinstance(value, int | float)])
+    else:
+        texts = {text_of(value) for value in missing}
+        hidden = pd.Series(map_distinct(series, lambda value: text_of(value) in texts, False, bool), index=series.index)
+    return series.mask(hidden) if hidden.any() else series
+
+
+def text_of(value: Any) -> str:
+    """A cell as a file would show it: 1.0 and 1 read the same."""
+    return whole_text(value) if isinstance(value, int | float | np.number) else str(value)
+
+
+def whole_text(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    return str(int(value)) if np.isfinite(value) and value == int(value) else repr(float(value))
+
+
+def map_distinct(series: Series, function: Callable[[Any], Any], absent: Any, dtype: Any) -> Array:
+    """(B,) ``function`` of each cell, called once per distinct value; ``absent`` where the cell is missing."""
+    codes, distinct = pd.factorize(series)
+    results = np.empty(len(distinct) + 1, dtype=dtype)
+    for i, value in enumerate(distinct):
+        results[i] = function(value)
+    results[-1] = absent  # the code of a missing cell is -1
+    return results[codes]
+
+
+def _locate(series: Series, bad: Array, expected: str) -> ValueError:
+    row = int(bad.argmax())
+    return ValueError(f"Column {series.name!r}, row {row}: {series.iloc[row]!r} is not {expected}; correct it, or name it in missing=.")
+
+
+def floats(series: Series) -> tuple[Array, Array]:
+    """The cells as float64 (B,) and whether each is known; ValueError names the first word that is no number."""
+    if pd.api.types.is_numeric_dtype(series.dtype) and not isinstance(series.dtype, pd.CategoricalDtype):
+        values = series.to_numpy(dtype="float64", na_value=np.nan)
+        return values, ~np.isnan(values)
+    known = series.notna().to_numpy()
+    values = map_distinct(series, _number, np.nan, "float64")
+    bad = known & ~np.isfinite(values)
+    if bad.any():
+        raise _locate(series, bad, "a finite number")
+    return values, known
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def days(series: Series, form: str) -> tuple[Array, Array]:
+    """The cells as days since 1970-01-01 UTC, float64 (B,), and whether each is known; ``form`` reads words."""
+    stamps = series
+    if not pd.api.types.is_datetime64_any_dtype(series.dtype):
+        # a stated format: guessing one would make a cell depend on the rest of its batch
+        reading = form if form and form != "date" else "ISO8601"
+        stamps = pd.to_datetime(series.astype(object), format=reading, errors="coerce")
+        bad = (series.notna() & stamps.isna()).to_numpy()
+        if bad.any():
+            raise _locate(series, bad, f"a date in the format {reading}")
+    if stamps.dt.tz is not None:
+        stamps = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
+    known = stamps.notna().to_numpy()
+    ticks = stamps.to_numpy().astype("datetime64[us]").astype("int64")
+    return np.where(known, ticks / _DAY_US, np.nan), known

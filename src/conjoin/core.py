@@ -1,0 +1,390 @@
+"""The contract: events, the space they live in, and densities over them.
+
+A joint model p(x, y) is itself a density, over the pair (y, x). Predicting y is filling in a missing y, imputation
+is filling in missing parts of x, learning from few labels is a y that is missing for some rows. So one contract
+serves every family, every kind of data, and the joint models made of them.
+
+    raw data -> Codec.encode -> Event -> Density.log_prob (nats) -> Answer
+    Density.sample -> Codec.decode -> raw data
+
+Shape letters: B rows, D variables, K classes or candidates. Every logarithm is natural.
+"""
+
+import abc
+import contextlib
+import dataclasses
+import enum
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, final
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.events import Event, Pair, PairSpace, Region, Space, Variable
+
+__all__ = [
+    "Answer",
+    "Capabilities",
+    "CapabilityError",
+    "Codec",
+    "Config",
+    "Density",
+    "Encoded",
+    "Event",
+    "Likelihood",
+    "Pair",
+    "PairSpace",
+    "Region",
+    "Space",
+    "Status",
+    "Variable",
+    "categorical",
+    "seeded",
+    "stream",
+]
+
+JSON = dict[str, Any]
+Raw = TypeVar("Raw")
+LOG_2PI = math.log(2 * math.pi)
+
+
+# ---------------------------------------------------------------------------------------------------- capabilities
+
+
+class Likelihood(enum.Enum):
+    """What ``log_prob`` returns."""
+
+    EXACT = "exact"  # log p
+    LOWER_BOUND = "lower bound"  # E[value] <= log p
+    UNNORMALIZED = "relative"  # log p + one constant
+
+
+class Status(enum.Enum):
+    """How far an answer can be trusted as a number."""
+
+    EXACT = "exact"
+    LOWER_BOUND = "lower bound"
+    APPROXIMATE = "approximate"
+    RELATIVE = "relative"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a density can do. Declared here, verified word by word by ``conjoin.testing.conformance``."""
+
+    likelihood: Likelihood = Likelihood.EXACT
+    objective: Literal["likelihood", "surrogate"] = "likelihood"
+    stochastic: bool = False  # Monte-Carlo log_prob
+    missing: Literal["exact", "bound", "approximate", "none"] = "none"  # log_prob of the observed part
+    marginals: Literal["any", "prefix", "target", "none"] = "none"  # patterns whose log_prob is exact
+    conditionals: Literal["any", "prefix", "target", "approximate", "none"] = "none"  # exact x_missing | x_observed
+    regions: bool = False  # events whose missing cells lie within a Region
+    mode: Literal["exact", "approximate", "none"] = "none"  # most probable explanation of the missing cells
+    statistics: bool = False  # additive sufficient statistics and a maximisation step: EM, streaming
+    features: bool = False
+    step: bool = False  # token by token with a state
+    differentiable: bool = False  # d log_prob / dx
+    reparameterized: bool = False  # d sample / d parameters
+
+
+class CapabilityError(NotImplementedError):
+    """A density was asked for something that it does not declare."""
+
+    def __init__(self, density: str, asked: str, declared: str, remedy: str = "") -> None:
+        super().__init__(f"{density} was asked for {asked}, but declares {declared}.{' ' + remedy if remedy else ''}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """A number per row with its status: what a question returns below the scikit-learn surface."""
+
+    value: Tensor
+    status: Status
+    standard_error: Tensor | None = None
+
+
+# ---------------------------------------------------------------------------------------------------- randomness
+
+
+def stream(seed: int, *names: str | int) -> torch.Generator:
+    """A generator that is a function of (seed, names) alone: the same answer on every rank and after a resume."""
+    digest = hashlib.sha256(repr((int(seed), *names)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") % (1 << 63))
+
+
+@contextlib.contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Run code that can only use the global generator (initialisation, dropout); it is restored afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(0, 1 << 62, (), generator=generator)))
+        yield
+
+
+def categorical(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw an index from the last axis of ``logits`` (need not be normalised) by the Gumbel-max rule."""
+    uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64).to(logits)
+    return (logits - torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))).argmax(-1)
+
+
+# ---------------------------------------------------------------------------------------------------- densities
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of one family. Subclasses are frozen dataclasses; scikit-learn can clone and search them."""
+
+    density: ClassVar[type["Density"]]
+
+    def get_params(self, deep: bool = True) -> JSON:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def set_params(self, **params: Any) -> "Config":
+        """A changed copy (configs are frozen); ValueError names an unknown setting and the choices."""
+        unknown = set(params) - set(self.get_params())
+        if unknown:
+            raise ValueError(f"{type(self).__name__} has no setting {sorted(unknown)[0]!r}; it has {', '.join(self.get_params())}.")
+        return dataclasses.replace(self, **params)
+
+
+class Density(nn.Module, abc.ABC):
+    """p(x | context). Families write the hooks (leading underscore): mathematics only, on inputs already checked.
+
+    Each hook has one public twin here, written once, that checks inputs and capabilities. A hook that is not
+    declared in ``capabilities`` raises CapabilityError through its twin.
+    """
+
+    config_class: ClassVar[type[Config]]
+    conditional: ClassVar[bool] = False  # whether it models p(x | context) for one categorical context
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "config_class" in cls.__dict__:
+            cls.config_class.density = cls
+
+    def __init__(self, space: Any, config: Any, structure: JSON | None = None, context_space: Space | None = None) -> None:
+        super().__init__()
+        self.space = space
+        self.config = config
+        self.structure: JSON = structure or {}  # what build learned that is no weight; saved in config.json
+        self.context_space = context_space
+
+    @classmethod
+    def build(
+        cls,
+        space: Space,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Event | None = None,
+        context_space: Space | None = None,
+    ) -> Self:
+        """A density ready to be trained: structure and starting parameters may depend on the data.
+
+        ``weight`` (B,) counts each row; rows are distinct. The default builds from the space alone.
+        """
+        with seeded(generator):
+            return cls(space, config, context_space=context_space)
+
+    @property
+    @abc.abstractmethod
+    def capabilities(self) -> Capabilities: ...
+
+    # ------------------------------------------------------------------ hooks
+
+    @abc.abstractmethod
+    def _log_prob(self, event: Any, context: Event | None, generator: torch.Generator | None) -> Tensor:
+        """(B,) nats of the observed part."""
+
+    @abc.abstractmethod
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Any:
+        """An event of n rows, all cells observed."""
+
+    def _loss(self, event: Any, context: Event | None, weight: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Scalar: the weighted mean that the gradient learner minimises."""
+        return -(weight * self._log_prob(event, context, generator)).sum() / weight.sum()
+
+    def _sample_conditional(self, event: Any, context: Event | None, generator: torch.Generator | None) -> Any:
+        raise NotImplementedError
+
+    def _mode(self, event: Any, context: Event | None) -> Any:
+        raise NotImplementedError
+
+    def _log_target(self, event: Event, candidates: Tensor) -> Tensor:
+        """(B, K) log p(x with its first variable set to each of K candidates)."""
+        values = event.value.repeat_interleave(len(candidates), 0)
+        values[:, 0] = candidates.to(values).repeat(event.rows)
+        mask = event.mask.repeat_interleave(len(candidates), 0)
+        mask[:, 0] = True
+        return self._log_prob(event._replace(value=values, observed=mask), None, None).reshape(event.rows, len(candidates))
+
+    def _log_contexts(self, event: Event) -> Tensor:
+        """(B, K) log p(x | context = k) for every category k of the context."""
+        assert self.context_space is not None
+        classes = self.context_space.variables[0].cardinality
+        each = [torch.full((event.rows,), float(k), dtype=torch.float64) for k in range(classes)]
+        return torch.stack([self._log_prob(event, Event(code), None) for code in each], 1)
+
+    def _features(self, event: Event) -> Tensor:
+        raise NotImplementedError
+
+    def _step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:
+        raise NotImplementedError
+
+    def _statistics(self, event: Any, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
+        """Expected sufficient statistics, summed over rows: adding those of two batches gives those of both.
+
+        The key ``log_prob`` holds the weighted sum of log p under the current parameters.
+        """
+        raise NotImplementedError
+
+    def _maximise(self, statistics: dict[str, Tensor]) -> None:
+        """Set the parameters to the maximiser of the expected log-likelihood, given the statistics."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ public twins
+
+    @final
+    def log_prob(self, event: Any, context: Event | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """(B,) log p of the observed part, nats, in the event's units; its meaning is ``capabilities.likelihood``."""
+        event, context = self.space.check(event), self._check_context(context)
+        self._check_pattern(event)
+        return self._log_prob(event, context, generator)
+
+    @final
+    def sample(self, n: int, context: Event | None = None, *, generator: torch.Generator | None = None) -> Any:
+        """An event of n rows; with a context of n rows, one draw for each."""
+        if n < 0:
+            raise ValueError(f"n must be at least 0, got {n}.")
+        with torch.no_grad():
+            return self._sample(n, self._check_context(context), generator)
+
+    @final
+    def loss(self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Scalar training objective, to be minimised."""
+        event, context = self.space.check(event), self._check_context(context)
+        return self._loss(event, context, self._weight(event, weight), generator)
+
+    @final
+    def forward(self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """The loss, so that a data-parallel wrapper sees it."""
+        return self.loss(event, context, weight=weight, generator=generator)
+
+    @final
+    def sample_conditional(self, event: Any, context: Event | None = None, *, generator: torch.Generator | None = None) -> Any:
+        """The event with its missing cells drawn from p(missing | observed, region)."""
+        self._require(self.capabilities.conditionals in ("any", "approximate"), "draws of missing cells given the others", "conditionals")
+        event = self.space.check(event)
+        self._check_region(event)
+        with torch.no_grad():
+            return self._sample_conditional(event, self._check_context(context), generator)
+
+    @final
+    def mode(self, event: Any, context: Event | None = None) -> Any:
+        """The event with its missing cells set to a most probable explanation."""
+        self._require(self.capabilities.mode != "none", "the most probable values", "mode")
+        with torch.no_grad():
+            return self._mode(self.space.check(event), self._check_context(context))
+
+    @final
+    def log_target(self, event: Event, candidates: Tensor) -> Tensor:
+        """(B, K) log p(x) with the first variable set to each of K candidates, the other cells as they are."""
+        event = self.space.check(event)
+        self._check_pattern(event._replace(value=event.value[:, 1:], observed=event.mask[:, 1:]))
+        return self._log_target(event, candidates)
+
+    @final
+    def log_contexts(self, event: Event) -> Tensor:
+        """(B, K) log p(x | context = k) for every category k of the context."""
+        if self.context_space is None:
+            raise CapabilityError(type(self).__name__, "p(x | context)", "no context")
+        event = self.space.check(event)
+        self._check_pattern(event)
+        return self._log_contexts(event)
+
+    @final
+    def features(self, event: Event) -> Tensor:
+        """(B, F) what the density has learned to see in each row."""
+        self._require(self.capabilities.features, "features", "features")
+        return self._features(self.space.check(event))
+
+    @final
+    def step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:
+        """The next state and the (B, V) log-probabilities of the next token."""
+        self._require(self.capabilities.step, "stepwise log-probabilities", "step")
+        return self._step(state, token)
+
+    @final
+    def statistics(self, event: Any, context: Event | None = None, *, weight: Tensor | None = None) -> dict[str, Tensor]:
+        """Additive expected sufficient statistics of the rows."""
+        self._require(self.capabilities.statistics, "sufficient statistics", "statistics")
+        event, context = self.space.check(event), self._check_context(context)
+        with torch.no_grad():
+            return self._statistics(event, context, self._weight(event, weight))
+
+    @final
+    def maximise(self, statistics: dict[str, Tensor]) -> None:
+        """The M step."""
+        self._require(self.capabilities.statistics, "a maximisation step", "statistics")
+        with torch.no_grad():
+            self._maximise(statistics)
+
+    # ------------------------------------------------------------------ checks
+
+    def _require(self, declared: bool, asked: str, capability: str) -> None:
+        if not declared:
+            have = getattr(self.capabilities, capability)
+            raise CapabilityError(type(self).__name__, asked, f"{capability}={have!r}", "`conjoin families` lists which families can.")
+
+    def _check_region(self, event: Any) -> None:
+        parts = (event,) if isinstance(event, Event) else event
+        limited = any(part.within is not None for part in parts)
+        self._require(not limited or self.capabilities.regions, "cells known to lie in a range", "regions")
+
+    def _check_pattern(self, event: Any) -> None:
+        self._check_region(event)
+        if not isinstance(event, Event) or event.observed is None or event.observed.all():
+            return
+        mask = event.observed.reshape(event.rows, -1)
+        prefix = bool((mask[:, 1:] <= mask[:, :-1]).all())
+        declared = self.capabilities.missing != "none" or self.capabilities.marginals == "any" or (prefix and self.capabilities.marginals == "prefix")
+        self._require(declared, "log_prob with missing cells", "missing")
+
+    def _check_context(self, context: Event | None) -> Event | None:
+        if context is None:
+            return None
+        if self.context_space is None:
+            raise CapabilityError(type(self).__name__, "p(x | context)", "no context")
+        return self.context_space.check(context)
+
+    def _weight(self, event: Any, weight: Tensor | None) -> Tensor:
+        return torch.ones(event.rows, dtype=torch.float64) if weight is None else weight
+
+
+# ---------------------------------------------------------------------------------------------------- codecs
+
+
+class Encoded(NamedTuple):
+    """What a codec makes of B raw rows.
+
+    Two terms per row go with the event, because both depend on cells that it no longer shows: log p(x) in raw units is
+    ``log_prob(event) + log_unseen + log_volume``; the unit-free statistic of familiarity leaves ``log_volume`` out.
+    """
+
+    event: Event
+    unseen: Tensor  # (B, D) bool: a value outside what was seen at fit; its cell is masked in the event
+    log_unseen: Tensor  # (B,) log eps for each unseen cell, log(1 - eps) for each other
+    log_volume: Tensor  # (B,) log |d event / d raw| over the observed density cells
+
+
+class Codec(Protocol[Raw]):
+    """Raw data <-> events. It owns units and values that were never seen."""
+
+    @property
+    def space(self) -> Space: ...
+    def fit(self, raw: Raw, weight: Any = None) -> Self: ...
+    def encode(self, raw: Raw) -> Encoded: ...
+    def decode(self, value: Tensor, observed: Tensor | None = None) -> Raw: ...

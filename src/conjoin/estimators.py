@@ -1,0 +1,396 @@
+"""The scikit-learn surface: JointClassifier, JointRegressor, JointDensity.
+
+Methods that scikit-learn knows return bare arrays; how far they can be trusted stands in ``status_``.
+"""
+
+import numbers
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, DensityMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+
+from conjoin.codecs.table import TableCodec, as_frame
+from conjoin.core import Config
+from conjoin.families import resolve
+from conjoin.fitting import Request, Rows, fit_model
+from conjoin.model import Model
+from conjoin.questions.calibrate import calibrate, predictive_of
+from conjoin.questions.counterfactual import counterfactual
+from conjoin.questions.decide import decide
+from conjoin.questions.evaluate import evaluate
+from conjoin.questions.generate import generate
+from conjoin.questions.impute import impute
+from conjoin.saving import load_model, save_model
+from conjoin.targets import Classes, Number
+
+__all__ = ["JointClassifier", "JointDensity", "JointRegressor", "load"]
+
+
+class _JointEstimator(BaseEstimator):
+    """What the three estimators share. Parameters are described in ``JointClassifier``."""
+
+    _task = "density"
+
+    def __init__(
+        self,
+        predictor: Any = "auto",
+        family: Any = "circuit",
+        *,
+        random_state: Any = 0,
+        max_time: float | None = None,
+        device: str = "auto",
+        verbose: bool = False,
+        types: Any = None,
+        missing: Any = (),
+        missingness: Literal["ignorable", "informative"] = "ignorable",
+        measure: Literal["auto", "density"] = "auto",
+        unlabelled: Any = None,
+    ) -> None:
+        self.predictor = predictor
+        self.family = family
+        self.random_state = random_state
+        self.max_time = max_time
+        self.device = device
+        self.verbose = verbose
+        self.types = types
+        self.missing = missing
+        self.missingness = missingness
+        self.measure = measure
+        self.unlabelled = unlabelled
+
+    def set_params(self, **params: Any) -> Self:
+        """As scikit-learn's; ``family__width=8`` changes one setting of the family (configs are frozen, so it is replaced)."""
+        settings = {key.removeprefix("family__"): params.pop(key) for key in list(params) if key.startswith("family__")}
+        super().set_params(**params)
+        if settings:
+            self.family = resolve(self.family).set_params(**settings)
+        return self
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_params(deep=False)
+        if deep:
+            family = resolve(self.family) if isinstance(self.family, str) else self.family
+            params |= {f"family__{key}": value for key, value in family.get_params().items()} if isinstance(family, Config) else {}
+            if "get_params" in dir(self.predictor) and not isinstance(self.predictor, type):
+                params |= {f"predictor__{key}": value for key, value in self.predictor.get_params().items()}
+        return params
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+    # ------------------------------------------------------------------ fitting
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, calibration: float, time: Any, checkpoint: Any, resume: bool) -> Self:
+        if self.device not in ("auto", "cpu"):
+            raise ValueError(f"device must be 'auto' or 'cpu' (the families of this version run on the CPU), got {self.device!r}.")
+        frame = as_frame(X)
+        target, known, name = self._read_target(y, len(frame))
+        codec = TableCodec(types=self.types, missing=self.missing, missingness=self.missingness, measure=self.measure)
+        codec.owner = type(self).__name__
+        rows = Rows(frame, target, known, self._read_weight(sample_weight, len(frame)), groups, self._read_time(time, frame), name)
+        request = Request(
+            self._task,
+            self.family,
+            self.predictor if self._task != "density" else None,
+            codec,
+            self._seed(),
+            self.max_time,
+            calibration,
+            None if checkpoint is None else Path(checkpoint),
+            resume,
+            self.verbose,
+        )
+        self._adopt(fit_model(rows, request), frame, X)
+        return self
+
+    def _adopt(self, model: Model, frame: pd.DataFrame, raw: Any) -> None:
+        """The fitted attributes."""
+        self.model_ = model
+        self.n_features_in_ = frame.shape[1]
+        if isinstance(raw, pd.DataFrame) and all(isinstance(name, str) for name in raw.columns):
+            self.feature_names_in_ = np.array(raw.columns, dtype=object)
+        if isinstance(model.target, Classes):
+            self.classes_ = model.target.labels
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, numbers.Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _read_target(self, y: Any, rows: int) -> tuple[Any, Any, str]:
+        """Labels, which of them are known, and the target's name."""
+        if self._task == "density":
+            return None, None, ""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None (JointDensity needs none).")
+        name = str(getattr(y, "name", None) or "y")
+        labels = column_or_1d(y, warn=True)
+        if len(labels) != rows:
+            check_consistent_length(np.empty(rows), labels)
+        known = ~pd.isna(labels)
+        if self.unlabelled is not None:
+            known &= labels != self.unlabelled
+        return (*self._check_target(labels, known), name)
+
+    def _check_target(self, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._task == "classes":
+            return _class_labels(labels, known), known
+        values = pd.to_numeric(pd.Series(labels).where(known), errors="raise").to_numpy(dtype=float, na_value=np.nan)
+        if np.isinf(values).any():
+            raise ValueError(f"Input y contains infinity or a value too large for {values.dtype!r}.")
+        return np.where(known, values, 0.0), known
+
+    def _read_weight(self, weight: Any, rows: int) -> Any:
+        if weight is None:
+            return None
+        return np.full(rows, float(weight)) if np.ndim(weight) == 0 else np.asarray(weight, dtype=float)
+
+    def _read_time(self, time: Any, frame: pd.DataFrame) -> Any:
+        """Times as numbers; ``time`` is a column's name or one value per row."""
+        if time is None:
+            return None
+        values = frame[time] if isinstance(time, str) and time in frame else pd.Series(time)
+        if len(values) != len(frame):
+            raise ValueError(f"time must name a column ({', '.join(map(str, frame.columns))}) or hold one value per row, got {time!r}.")
+        return pd.to_datetime(values).astype("int64").to_numpy() if not pd.api.types.is_numeric_dtype(values) else values.to_numpy()
+
+    # ------------------------------------------------------------------ what every model answers
+
+    def _model(self) -> Model:
+        check_is_fitted(self, "model_")
+        return self.model_
+
+    @property
+    def status_(self) -> dict[str, str]:
+        """How far ``score_samples`` (log_prob), ``predict_proba`` and ``sample`` can be trusted: exact, a bound, ..."""
+        return {question: status.value for question, status in self._model().status.items()}
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """(B,) log p(x) in nats, in the raw data's units: density of unrounded columns, mass of recorded cells."""
+        return self._model().log_prob_raw(self._model().encode(X))
+
+    def decide(self, X: Any, *, false_alarm: float = 0.05, max_error: Any = 0.05, max_width: float | None = None, log: Any = None) -> pd.DataFrame:
+        """A verdict per row: accept, ambiguous or unfamiliar, with the answer, the numbers behind it and the reason."""
+        return decide(self._model(), X, false_alarm=false_alarm, max_error=max_error, max_width=max_width, log=log)
+
+    def calibrate(self, X: Any, y: Any = None) -> Self:
+        """Put held-out rows in place of the calibration rows: rows that the model was not fitted on."""
+        frame = as_frame(X)
+        model = self._model()
+        if y is None or self._task == "density":
+            model.calibration = calibrate(model, frame, None, None)
+        else:
+            labels, known, _ = self._read_target(y, len(frame))
+            model.calibration = calibrate(model, frame, labels, known)
+        return self
+
+    def impute(self, X: Any, n_draws: int | None = None, random_state: int = 0) -> Any:
+        """X with missing cells at their most probable values; with ``n_draws``, a list of completed frames."""
+        return impute(self._model(), X, n_draws, random_state)
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the model's folder; ``conjoin.load`` reads it."""
+        return save_model(self._model(), path, force=force)
+
+    def report(self, path: str | Path, X: Any = None, y: Any = None, *, show_rows: bool = False) -> Path:
+        """One HTML file about the model and, if given, held-out rows ``X`` with labels ``y``."""
+        from conjoin.report import write_report
+
+        return write_report(self, path, X, y, show_rows=show_rows)
+
+    def _evaluate(self, X: Any, y: Any, false_alarm: float, max_error: Any) -> dict[str, Any]:
+        frame = as_frame(X)
+        if y is None:
+            return evaluate(self._model(), frame, None, None, false_alarm, max_error)
+        labels, known, _ = self._read_target(y, len(frame))
+        return evaluate(self._model(), frame, labels, known, false_alarm, max_error)
+
+
+def _class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The labels in one sortable dtype; ValueError for a target that is a number."""
+    clear = labels[known]
+    if clear.dtype == object:
+        kinds = {type(label) for label in clear}
+        clear = clear.astype(str) if len(kinds) > 1 or kinds == {str} else np.array(clear.tolist())
+    if len(clear):
+        check_classification_targets(clear)
+    if clear.dtype.kind == "f" and (clear == clear.astype(np.int64)).all() and labels.dtype == object:
+        clear = clear.astype(np.int64)
+    out = np.empty(len(labels), dtype=object if clear.dtype.kind in "OU" and not len(clear) else clear.dtype)
+    out[known] = clear
+    if (~known).any():
+        out[~known] = clear[0] if len(clear) else 0
+    return out
+
+
+class JointClassifier(ClassifierMixin, _JointEstimator):
+    """A classifier that also knows p(x).
+
+    Parameters: ``predictor`` is p(y | x): "auto" (the best of the family's own, "linear" and "boosting" by log-loss on
+    held-out rows), None (the family alone), or any scikit-learn classifier (a FrozenEstimator or Pipeline sees your own
+    columns). ``family`` is p(x): a name, an alias, a config such as ``Circuit(width=32)``, or a Density class. ``max_time``
+    in seconds. ``types``, ``missing``, ``missingness``, ``measure``: as in TableCodec. ``unlabelled``: a label that means
+    "not known", such as -1; NaN, None and NA always do.
+
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    >>> model.decide(X.iloc[:1] * 10)["verdict"].item()
+    'unfamiliar'
+    """
+
+    _task = "classes"
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        groups: Any = None,
+        calibration: float = 0.2,
+        *,
+        time: Any = None,
+        checkpoint: Any = None,
+        resume: bool = False,
+    ) -> Self:
+        """``groups``: rows of one group never straddle a split. ``calibration``: the share of rows held out for the two
+        alarms. ``time``: a column (or values) by which the latest rows calibrate. ``checkpoint``: a folder from which
+        ``resume=True`` goes on."""
+        return self._fit(X, y, sample_weight, groups, calibration, time, checkpoint, resume)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """(B, K) log p(y | x)."""
+        frame = as_frame(X)
+        return self._model().log_proba(self._model().encode(frame), frame).numpy()
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(B, K) p(y | x)."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(B,) the most probable class. Without regard to familiarity: that is what ``decide`` is for."""
+        check_is_fitted(self, "model_")
+        return self.classes_[self.predict_log_proba(X).argmax(1)]
+
+    def predict_joint_log_proba(self, X: Any) -> np.ndarray:
+        """(B, K) log p(x, y), nats, in the raw data's units."""
+        frame = as_frame(X)
+        encoded = self._model().encode(frame)
+        joint = self._model().log_joint(encoded, frame)
+        return (joint + (encoded.log_unseen + encoded.log_volume)[:, None]).numpy()
+
+    def sample(self, n_samples: int = 1, y: Any = None, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, Any]:
+        """(X, y) drawn from the joint, given a class and given columns: {column: value, (low, high) or [levels]}."""
+        return generate(self._model(), n_samples, y, given, random_state)
+
+    def counterfactual(self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> pd.DataFrame:
+        """Small, plausible changes of each row after which the model would answer ``to``."""
+        return counterfactual(self._model(), X, to, keep, n, seed=random_state)
+
+    def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05) -> dict[str, Any]:
+        """Likelihood, prediction, calibration and both alarms on held-out rows."""
+        return self._evaluate(X, y, false_alarm, max_error)
+
+
+class JointRegressor(RegressorMixin, _JointEstimator):
+    """A regressor that also knows p(x); it gives the whole p(y | x). Parameters as in ``JointClassifier``."""
+
+    _task = "number"
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        groups: Any = None,
+        calibration: float = 0.2,
+        *,
+        time: Any = None,
+        checkpoint: Any = None,
+        resume: bool = False,
+    ) -> Self:
+        """As ``JointClassifier.fit``."""
+        return self._fit(X, y, sample_weight, groups, calibration, time, checkpoint, resume)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(B,) the mean of p(y | x)."""
+        model = self._model()
+        return model.number.decode(predictive_of(model, model.encode(X).event).mean())
+
+    def predict_quantiles(self, X: Any, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> np.ndarray:
+        """(B, Q) quantiles of p(y | x)."""
+        model = self._model()
+        found = predictive_of(model, model.encode(X).event)
+        asked = torch.tensor([list(levels)], dtype=torch.float64).expand(len(found.cdf), -1)
+        return model.number.decode(found.quantile(asked))
+
+    def sample(self, n_samples: int = 1, y: Any = None, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, Any]:
+        """(X, y) drawn from the joint, given a y and given columns."""
+        return generate(self._model(), n_samples, y, given, random_state)
+
+    def counterfactual(self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> pd.DataFrame:
+        """Small, plausible changes of each row after which the median of y would lie in ``to``, a (low, high) range."""
+        return counterfactual(self._model(), X, to, keep, n, seed=random_state)
+
+    def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05) -> dict[str, Any]:
+        """Likelihood, prediction (log-loss of the density of y, CRPS, errors) and familiarity on held-out rows."""
+        return self._evaluate(X, y, false_alarm, max_error)
+
+
+class JointDensity(DensityMixin, _JointEstimator):
+    """p(x) alone: familiarity, imputation, new rows. Parameters as in ``JointClassifier`` (``predictor`` is not used)."""
+
+    _task = "density"
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        groups: Any = None,
+        calibration: float = 0.2,
+        *,
+        time: Any = None,
+        checkpoint: Any = None,
+        resume: bool = False,
+    ) -> Self:
+        """As ``JointClassifier.fit``; ``y`` is ignored."""
+        return self._fit(X, None, sample_weight, groups, calibration, time, checkpoint, resume)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean log p(x) in nats, in the raw data's units."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, None]:
+        """(X, None): rows drawn from p(x), given columns."""
+        return generate(self._model(), n_samples, None, given, random_state)[0], None
+
+    def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
+        """Likelihood and familiarity on held-out rows."""
+        return self._evaluate(X, None, false_alarm, 0.05)
+
+
+def load(path: str | Path, family: Any = None) -> JointClassifier | JointRegressor | JointDensity:
+    """The estimator saved in the folder ``path``. ``family``: the Density class, for a family of your own."""
+    model = load_model(path, family)
+    kinds = {Classes: JointClassifier, Number: JointRegressor, type(None): JointDensity}
+    estimator = kinds[type(model.target)](family=resolve(family) if family is not None else model.facts["family"])
+    estimator.model_ = model
+    estimator.n_features_in_ = len(model.codec.schema.columns)
+    names = [column.name for column in model.codec.schema.columns]
+    if all(isinstance(name, str) for name in names):
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+    if isinstance(model.target, Classes):
+        estimator.classes_ = model.target.labels
+    return estimator

@@ -1,0 +1,114 @@
+"""HOW p(x) is modelled: one line per family.
+
+A family is a frozen config dataclass and the Density that it configures. Nothing is imported until it is used, so that
+`conjoin families` answers at once. Third parties register theirs by the entry point group ``conjoin.families``.
+"""
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["FAMILIES", "Family", "name_of", "names", "resolve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One row of the map: where the config lives, and what the family is for."""
+
+    config: str  # "module:Class"
+    map: str  # one of the six families of the talk, or "classic"
+    summary: str
+    aliases: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()  # what sets this row apart from another of the same config
+    kinds: tuple[str, ...] = ("real", "integer", "category", "ordered")
+
+
+FAMILIES: dict[str, Family] = {
+    "circuit": Family(
+        "conjoin.families.circuit.latent_tree:Circuit",
+        "circuit",
+        "tree of latent variables; exact likelihood, any marginal, any conditional; the default for tables",
+        ("pc", "probabilistic_circuit", "hclt"),
+    ),
+    "naive_bayes": Family(
+        "conjoin.families.classic.naive_bayes:NaiveBayes",
+        "classic",
+        "columns independent given the class; the fastest, the plainest",
+        ("nb",),
+    ),
+    "linear_discriminant": Family(
+        "conjoin.families.classic.discriminant:Discriminant",
+        "classic",
+        "a Gaussian per class with one covariance: straight boundaries",
+        ("lda",),
+        (("covariance", "shared"),),
+    ),
+    "quadratic_discriminant": Family(
+        "conjoin.families.classic.discriminant:Discriminant",
+        "classic",
+        "a Gaussian per class with its own covariance: curved boundaries",
+        ("qda", "gaussian"),
+        (("covariance", "own"),),
+    ),
+    "mixture": Family(
+        "conjoin.families.classic.mixture:Mixture",
+        "classic",
+        "a few prototypes, columns independent within each; mixed types",
+        ("latent_class",),
+    ),
+}
+
+
+def names() -> dict[str, str]:
+    """Every name that ``family=`` takes, aliases and entry points included, and the name it stands for."""
+    table = {name: name for name in FAMILIES}
+    table |= {alias: name for name, family in FAMILIES.items() for alias in family.aliases}
+    return table | {point.name: point.name for point in _entry_points() if point.name not in table}
+
+
+def _entry_points() -> Any:
+    return importlib.metadata.entry_points(group="conjoin.families")
+
+
+def _load(config: str) -> Any:
+    module, _, attribute = config.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def resolve(family: Any) -> Any:
+    """The config of ``family``: a name, an alias, a config, or a Density class.
+
+    Raises ValueError with the choices for an unknown name, TypeError for anything else.
+
+    >>> resolve("lda")
+    Discriminant(covariance='shared', shrinkage=1.0)
+    """
+    if isinstance(family, str):
+        return _by_name(family)
+    from conjoin.core import Config, Density
+
+    if isinstance(family, Config):
+        return family
+    if isinstance(family, type) and issubclass(family, Density):
+        return family.config_class()
+    raise TypeError(f"family must be a name ({', '.join(FAMILIES)}), a config such as Circuit(width=32), or a Density class; got {family!r}.")
+
+
+def _by_name(name: str) -> Any:
+    known = names()
+    key = known.get(name.lower().replace("-", "_"))
+    if key is None:
+        raise ValueError(f"There is no family {name!r}; choose from {', '.join(sorted(known))}.")
+    if key in FAMILIES:
+        return _load(FAMILIES[key].config)(**dict(FAMILIES[key].settings))
+    loaded = next(point for point in _entry_points() if point.name == key).load()
+    return resolve(loaded() if isinstance(loaded, type) and loaded.__name__ != "Density" and "density" in vars(loaded) else loaded)
+
+
+def name_of(config: Any) -> str:
+    """The registered name of a config, or the import path of its class for a family of the user's own."""
+    path = f"{type(config).__module__}:{type(config).__qualname__}"
+    matches = [name for name, family in FAMILIES.items() if family.config == path]
+    exact = [name for name in matches if all(getattr(config, key) == value for key, value in FAMILIES[name].settings)]
+    return (exact or matches or [path])[0]

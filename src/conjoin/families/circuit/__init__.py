@@ -1,0 +1,1 @@
+"""Probabilistic circuits: deep mixtures in which every marginal and conditional is one pass."""

@@ -1,0 +1,1 @@
+"""The classic generative models that the talk lists."""

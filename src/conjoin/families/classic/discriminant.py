@@ -1,0 +1,250 @@
+r"""Linear and quadratic discriminant: a Gaussian for the numbers of each class, its categories independent.
+
+    p(x | y) = N(x_numbers; mu_y, Sigma_y) prod_{d categorical} p(x_d | y),        Sigma_y = Sigma for the linear one
+
+R. Fisher (1936), The use of multiple measurements in taxonomic problems; missing cells by the expectation-maximisation of
+D. Rubin and R. Little (2002), Statistical analysis with missing data, section 11.2. A number recorded to a precision w is a
+lattice point with mass w N(x): the sum over the lattice is one (Poisson summation: within 0.2 % once sigma >= 0.6 w, which
+the covariance's floor ensures). Nats. The marginal and the conditional of a Gaussian are Gaussian, so both are exact.
+
+Shape letters: B rows, D variables, N numeric, K classes, O observed numbers of one missing pattern, M missing ones.
+
+>>> from conjoin.core import Event, Space, Variable
+>>> space = Space((2,), (Variable("height", "real"), Variable("mass", "real")))
+>>> data = Event(torch.tensor([[0.0, 0.1], [1.0, 0.9], [2.0, 2.2], [0.5, 0.4]]).double())
+>>> model = DiscriminantDensity.build(space, Discriminant(), data, torch.Generator())
+>>> model.maximise(model.statistics(data))
+>>> known = Event(torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[True, False]]))
+>>> bool(model.mode(known).value[0, 1] > 1)
+True
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from conjoin._shapes import Bool, Float, Int
+from conjoin.core import LOG_2PI, Capabilities, Config, Density, Event, Likelihood, Space
+from conjoin.leaves import Lattice, LeafLayer
+
+__all__ = ["Discriminant", "DiscriminantDensity"]
+
+FLOOR = 0.6  # of a cell's width: the least standard deviation for which lattice masses sum to one
+
+
+@dataclass(frozen=True)
+class Discriminant(Config):
+    """``covariance``: one for all classes ("shared", linear) or one each ("own", quadratic). ``shrinkage``: how many rows
+    with independent columns each covariance starts with, per column."""
+
+    covariance: Literal["shared", "own"] = "own"
+    shrinkage: float = 1.0
+
+
+class DiscriminantDensity(Density):
+    """Gaussian numbers, independent categories, given the class."""
+
+    config_class = Discriminant
+    conditional = True
+    numeric: Tensor
+    category: Tensor
+    mean_prior: Tensor
+    variance_prior: Tensor
+
+    def __init__(self, space: Space, config: Discriminant, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+        super().__init__(space, config, structure, context_space)
+        self.classes = context_space.variables[0].cardinality if context_space else 1
+        numbers = [i for i, v in enumerate(space.variables) if not v.discrete]
+        categories = [i for i, v in enumerate(space.variables) if v.discrete]
+        self.register_buffer("numeric", torch.tensor(numbers, dtype=torch.long), persistent=False)
+        self.register_buffer("category", torch.tensor(categories, dtype=torch.long), persistent=False)
+        self.lattice = Lattice([space.variables[i] for i in numbers])
+        self.leaves = LeafLayer([space.variables[i] for i in categories], self.classes)
+        self.register_buffer("mean_prior", torch.zeros(len(numbers), dtype=torch.float64))
+        self.register_buffer("variance_prior", torch.ones(len(numbers), dtype=torch.float64))
+        size = len(self.numeric)
+        if size:
+            self.mean = nn.Parameter(torch.zeros(self.classes, size, dtype=torch.float64))
+            covariances = 1 if config.covariance == "shared" else self.classes
+            self.factor = nn.Parameter(torch.eye(size, dtype=torch.float64).repeat(covariances, 1, 1))  # Cholesky
+
+    @classmethod
+    def build(
+        cls,
+        space: Space,
+        config: Discriminant,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Event | None = None,
+        context_space: Space | None = None,
+    ) -> Self:
+        density = cls(space, config, context_space=context_space)
+        weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
+        density.leaves.start(data.value[:, density.category], data.mask[:, density.category], weight)
+        if len(density.numeric):
+            density._start(data.value[:, density.numeric], weight[:, None] * data.mask[:, density.numeric])
+        return density
+
+    def _start(self, value: Float[Tensor, "B N"], weight: Float[Tensor, "B N"]) -> None:
+        """Every class starts as independent columns with their own means and variances."""
+        count = weight.sum(0).clamp_min(1e-300)
+        self.mean_prior.copy_((weight * value).sum(0) / count)
+        variance = (weight * (value - self.mean_prior) ** 2).sum(0) / count
+        self.variance_prior.copy_(torch.where(variance > 0, variance, 1.0))
+        with torch.no_grad():
+            self.mean.copy_(self.mean_prior.expand_as(self.mean))
+            self.factor.copy_(torch.diag(self.variance_prior.sqrt()).expand_as(self.factor))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        rounded = len(self.numeric) > 1 and bool((self.lattice.width > 0).any())  # the mean, rounded, need not be the best cell
+        mode: Literal["exact", "approximate"] = "approximate" if rounded else "exact"
+        return Capabilities(Likelihood.EXACT, missing="exact", marginals="any", conditionals="any", mode=mode, statistics=True)
+
+    # ------------------------------------------------------------------ the Gaussian block
+
+    @property
+    def _floor(self) -> Float[Tensor, " N"]:
+        return (FLOOR * self.lattice.width).square().clamp_min(1e-12)
+
+    def _covariance(self) -> Float[Tensor, "K N N"]:
+        lower = self.factor.tril()
+        return (lower @ lower.transpose(1, 2) + torch.diag(self._floor)).expand(self.classes, -1, -1)
+
+    def _above_floor(self, covariance: Float[Tensor, "K N N"]) -> Float[Tensor, "K N N"]:
+        """What of the best covariance lies above the floor: the eigenvalues of the lattice columns given the others,
+        in units of the floor, are cut off at one (M. Tipping and C. Bishop (1999), Probabilistic PCA, appendix A)."""
+        grid, point = (self.lattice.width > 0).nonzero()[:, 0], (self.lattice.width == 0).nonzero()[:, 0]
+        cross = covariance[:, point][:, :, grid]
+        explained = cross.transpose(1, 2) @ torch.linalg.solve(covariance[:, point][:, :, point], cross)
+        unit = self._floor[grid].sqrt()
+        value, vector = torch.linalg.eigh((covariance[:, grid][:, :, grid] - explained) / (unit[:, None] * unit))
+        above = vector @ ((value - 1).clamp_min(0)[..., None] * vector.transpose(1, 2)) * (unit[:, None] * unit)
+        out = covariance.clone()
+        out[:, grid[:, None], grid] = explained + above
+        return out
+
+    def _patterns(self, mask: Bool[Tensor, "B N"]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Rows, observed and missing columns of each missing pattern."""
+        patterns, which = torch.unique(mask, dim=0, return_inverse=True)
+        for index, pattern in enumerate(patterns):
+            yield (which == index).nonzero()[:, 0], pattern.nonzero()[:, 0], (~pattern).nonzero()[:, 0]
+
+    def _log_numbers(self, value: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B K"]:
+        covariance = self._covariance()
+        volume = torch.where(self.lattice.width > 0, self.lattice.width, 1.0).log()
+        parts, order = [], []
+        for rows, seen, _ in self._patterns(mask):
+            factor = torch.linalg.cholesky(covariance[:, seen][:, :, seen])  # (K, O, O)
+            apart = value[rows][:, seen] - self.mean[:, None, seen]  # (K, B, O)
+            z = torch.linalg.solve_triangular(factor, apart.transpose(1, 2), upper=False)
+            log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+            parts.append((-0.5 * (z.square().sum(1) + len(seen) * LOG_2PI) - log_det[:, None]).T + volume[seen].sum())
+            order.append(rows)
+        return torch.cat(parts)[torch.cat(order).argsort()]
+
+    def _complete(
+        self, value: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], state: Int[Tensor, " B"]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """Per pattern and class: rows, their numbers with missing ones at the conditional mean, and its covariance."""
+        covariance = self._covariance()
+        for rows, seen, gone in self._patterns(mask):
+            for k in state[rows].unique().tolist():
+                mine = rows[state[rows] == k]
+                full = value[mine].clone()
+                gain = torch.linalg.solve(covariance[k][seen][:, seen], covariance[k][seen][:, gone])  # (O, M)
+                full[:, gone] = self.mean[k, gone] + (full[:, seen] - self.mean[k, seen]) @ gain
+                left = covariance[k][gone][:, gone] - covariance[k][gone][:, seen] @ gain
+                yield mine, torch.tensor(k), full, gone, left
+
+    # ------------------------------------------------------------------ hooks
+
+    def _state(self, rows: int, context: Event | None) -> Int[Tensor, " B"]:
+        return torch.zeros(rows, dtype=torch.long) if context is None else context.value.long()
+
+    def _log_contexts(self, event: Event) -> Float[Tensor, "B K"]:
+        total = torch.zeros(event.rows, self.classes, dtype=torch.float64)
+        if len(self.category):
+            total = total + self.leaves.log_prob(event.value[:, self.category], event.mask[:, self.category]).sum(1)
+        if len(self.numeric) and event.rows:
+            total = total + self._log_numbers(event.value[:, self.numeric], event.mask[:, self.numeric])
+        return total
+
+    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        return self._log_contexts(event).gather(1, self._state(event.rows, context)[:, None])[:, 0]
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
+        empty = torch.zeros(n, len(self.space.variables), dtype=torch.float64)
+        return self._sample_conditional(Event(empty, empty.bool()), context, generator)
+
+    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
+        state = self._state(event.rows, context)
+        value = torch.zeros_like(event.value)
+        value[:, self.category] = self.leaves.sample(state[:, None].expand(-1, len(self.category)), generator)
+        if len(self.numeric):
+            noise = torch.randn(event.rows, len(self.numeric), generator=generator, dtype=torch.float64)
+            value[:, self.numeric] = self.lattice.snap(self._fill(event, state, noise))
+        return Event(torch.where(event.mask, event.value, value))
+
+    def _mode(self, event: Event, context: Event | None) -> Event:
+        state = self._state(event.rows, context)
+        value = torch.zeros_like(event.value)
+        value[:, self.category] = self.leaves.modes().T[state]
+        if len(self.numeric):
+            value[:, self.numeric] = self.lattice.snap(self._fill(event, state, torch.zeros(event.rows, len(self.numeric)).double()))
+        return Event(torch.where(event.mask, event.value, value))
+
+    def _fill(self, event: Event, state: Tensor, noise: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """Missing numbers at their conditional mean plus ``noise`` through the conditional covariance's factor."""
+        value, mask = event.value[:, self.numeric], event.mask[:, self.numeric]
+        out = value.clone()
+        for rows, _, full, gone, left in self._complete(value, mask, state):
+            rounding = self.lattice.width[gone].square() / 12  # variance that snapping to the lattice will add (W. Sheppard, 1898)
+            factor = torch.linalg.cholesky(left - torch.diag(rounding) + 1e-12 * torch.eye(len(gone)))
+            full[:, gone] += noise[rows][:, gone] @ factor.T
+            out[rows] = full
+        return out
+
+    def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
+        state = self._state(event.rows, context)
+        share = torch.nn.functional.one_hot(state, self.classes).double() * weight[:, None]
+        share = share[:, None].expand(-1, len(self.category), -1)
+        out = self.leaves.statistics(event.value[:, self.category], event.mask[:, self.category], share)
+        out["log_prob"] = (weight * self._log_prob(event, context, None)).sum()
+        if len(self.numeric):
+            out |= self._moments(event.value[:, self.numeric], event.mask[:, self.numeric], state, weight)
+        return out
+
+    def _moments(self, value: Tensor, mask: Tensor, state: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        size = value.shape[1]
+        count = torch.zeros(self.classes, dtype=torch.float64).index_add(0, state, weight)
+        first = torch.zeros(self.classes, size, dtype=torch.float64)
+        second = torch.zeros(self.classes, size, size, dtype=torch.float64)
+        for rows, k, full, gone, left in self._complete(value, mask, state):
+            w = weight[rows]
+            first[k] += w @ full
+            second[k] += (w[:, None] * full).T @ full
+            second[k][gone[:, None], gone] += w.sum() * left
+        return {"count": count, "first": first, "second": second}
+
+    def _maximise(self, statistics: dict[str, Tensor]) -> None:
+        self.leaves.maximise(statistics)
+        if not len(self.numeric):
+            return
+        count = statistics["count"]
+        mean = (statistics["first"] + 1e-2 * self.mean_prior) / (count + 1e-2)[:, None]
+        cross = statistics["first"][:, :, None] * mean[:, None]
+        scatter = statistics["second"] - cross - cross.transpose(1, 2) + count[:, None, None] * mean[:, :, None] * mean[:, None]
+        if self.config.covariance == "shared":
+            scatter, count = scatter.sum(0, keepdim=True), count.sum(0, keepdim=True)
+        prior = self.config.shrinkage * 0.1 * len(self.numeric)
+        covariance = (scatter + prior * torch.diag(self.variance_prior)) / (count + prior)[:, None, None]
+        self.mean.copy_(mean)
+        above = self._above_floor(covariance)
+        jitter = 1e-10 * torch.diag_embed(covariance.diagonal(dim1=1, dim2=2))
+        self.factor.copy_(torch.linalg.cholesky(above + jitter))

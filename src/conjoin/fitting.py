@@ -1,0 +1,199 @@
+"""From a frame and a target to a fitted model: split, encode, train, choose the predictor, calibrate.
+
+Rows are split three ways by a seeded hash of their content and never reused: fit; choose (early stopping, temperature,
+predictor); calibrate (conformal ranks, error bounds). Where the calibration part would be too small for a false-alarm rate
+of .05, none is taken from the fit.
+"""
+
+import hashlib
+import platform
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from conjoin.calibration import rows_for_false_alarm
+from conjoin.codecs.table import TableCodec
+from conjoin.core import Event, Pair, stream
+from conjoin.families import name_of, resolve
+from conjoin.joint import Joint, build_joint
+from conjoin.metering import Meter
+from conjoin.model import Model
+from conjoin.predictive import grid_for
+from conjoin.questions.calibrate import calibrate
+from conjoin.selection import choose_predictor
+from conjoin.targets import Classes, Number, Target
+from conjoin.training.data import Split, canonical, split_rows
+from conjoin.training.loop import Plan, train
+from conjoin.training.progress import Progress
+
+__all__ = ["Request", "Rows", "fit_model"]
+
+CHOOSE = 0.15
+LEAST_CHOOSE = 20  # rows; with fewer the model is not chosen by them
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the user brought. ``y`` is None for a density; ``known`` marks labelled rows."""
+
+    frame: pd.DataFrame
+    y: np.ndarray | None = None
+    known: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    groups: Any = None
+    latest: np.ndarray | None = None
+    name: str = "y"
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to fit. ``task`` is classes, number or density."""
+
+    task: str
+    family: Any = "circuit"
+    predictor: Any = "auto"
+    codec: TableCodec | None = None
+    seed: int = 0
+    max_time: float | None = None
+    calibration: float = 0.2
+    checkpoint: Path | None = None
+    resume: bool = False
+    verbose: bool = False
+
+
+def fit_model(rows: Rows, request: Request) -> Model:
+    """A calibrated model. Raises ValueError with one sentence for data that can't be learned from."""
+    config = resolve(request.family)
+    progress = Progress(request.verbose)
+    rows = _weighted(rows)
+    with Meter() as meter:
+        split = _split(rows, request)
+        model = _learn(rows, split, request, config, progress)
+        _calibrate(model, rows, split, progress)
+    model.facts["energy"] = meter.energy.to_json()
+    return model
+
+
+def _weighted(rows: Rows) -> Rows:
+    """Rows of weight 0 do not exist."""
+    count = len(rows.frame)
+    weight = np.ones(count) if rows.weight is None else np.asarray(rows.weight, dtype=float)
+    if weight.shape != (count,) or not np.isfinite(weight).all() or (weight < 0).any():
+        raise ValueError(f"sample_weight must be {count} finite numbers of at least 0.")
+    keep = np.flatnonzero(weight > 0)
+    if not len(keep):
+        raise ValueError("sample_weight is 0 for every row: nothing is left to fit.")
+    known = np.ones(count, dtype=bool) if rows.known is None else rows.known
+
+    def part(value: Any) -> Any:
+        return None if value is None else np.asarray(value, dtype=object if value is rows.groups else None)[keep]
+
+    return replace(
+        rows,
+        frame=rows.frame.iloc[keep].reset_index(drop=True),
+        y=part(rows.y),
+        known=known[keep],
+        weight=weight[keep],
+        groups=part(rows.groups),
+        latest=part(rows.latest),
+    )
+
+
+def _split(rows: Rows, request: Request) -> Split:
+    count = len(rows.frame)
+    if not 0 <= request.calibration < 0.9:
+        raise ValueError(f"calibration must be a share from 0 to under 0.9, got {request.calibration}.")
+    held = request.calibration if count * request.calibration >= rows_for_false_alarm(0.05) else 0.0
+    chosen = CHOOSE if count * CHOOSE * (1 - held) >= LEAST_CHOOSE else 0.0
+    if rows.groups is not None and len(rows.groups) != count:
+        raise ValueError(f"groups has {len(rows.groups)} entries for {count} rows.")
+    return split_rows(_hashes(rows), request.seed, chosen, held, rows.latest)
+
+
+def _hashes(rows: Rows) -> np.ndarray:
+    """(B,) equal for equal rows of x, or for one group."""
+    if rows.groups is not None:
+        return pd.util.hash_array(pd.Series(rows.groups).astype(str).to_numpy(dtype=object))
+    mixed = rows.frame.select_dtypes(include=["object"]).columns
+    return pd.util.hash_pandas_object(rows.frame.astype(dict.fromkeys(mixed, str)), index=False).to_numpy()
+
+
+def _target(rows: Rows, fit: np.ndarray, task: str) -> Target | None:
+    if task == "density":
+        return None
+    assert rows.y is not None and rows.known is not None and rows.weight is not None
+    if task == "classes":
+        return Classes.fit(rows.y, rows.known, rows.name)
+    return Number.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit])
+
+
+def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Progress) -> Model:
+    codec = request.codec or TableCodec()
+    assert rows.weight is not None
+    codec.fit(rows.frame.iloc[split.fit].reset_index(drop=True), weight=rows.weight[split.fit])
+    target = _target(rows, split.fit, request.task)
+    data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
+    rng = stream(request.seed, "build")
+    x_space = codec.space
+    event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
+    if target is None:
+        joint: Any = config.density.build(x_space, config, event.x, rng, weight=weight)
+        parts: tuple[Any, Any] = (event.x, data["choose"].x)
+    else:
+        joint = build_joint(config, target.space, x_space, event, rng, weight)
+        parts = (event, data["choose"])
+    plan = Plan(seed=request.seed, max_time=request.max_time, checkpoint=request.checkpoint, resume=request.resume)
+    trained = train(joint, parts[0], weight, parts[1], plan, progress, f"fitting {name_of(config)}")
+    facts = _facts(rows, split, request, config) | {"trained": asdict(trained)}
+    model = Model(codec, joint, target, facts=facts)
+    if isinstance(target, Number):
+        model.facts["grid"] = grid_for(joint, data["fit"].y).tolist()
+    if isinstance(joint, Joint):
+        weight_fit = torch.tensor(rows.weight[split.fit])
+        choose_predictor(model, request.predictor, data, weight_fit, rows.frame.iloc[split.fit], progress, request.seed)
+    return model
+
+
+def _events(rows: Rows, part: np.ndarray, codec: TableCodec, target: Target | None) -> Pair:
+    x = codec.encode(rows.frame.iloc[part]).event if len(part) else _nothing(codec)
+    if target is None:
+        return Pair(Event(torch.zeros(x.rows).double(), torch.zeros(x.rows, dtype=torch.bool)), x)
+    assert rows.y is not None and rows.known is not None
+    return Pair(target.encode(rows.y[part], rows.known[part]), x)
+
+
+def _nothing(codec: TableCodec) -> Event:
+    width = codec.space.shape[0]
+    return Event(torch.zeros(0, width, dtype=torch.float64), torch.zeros(0, width, dtype=torch.bool))
+
+
+def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress) -> None:
+    if not len(split.calibrate):
+        return
+    with progress.phase("calibrating on held-out rows", 1) as bar:
+        part = split.calibrate
+        y = None if rows.y is None else rows.y[part]
+        known = None if rows.known is None else rows.known[part]
+        model.calibration = calibrate(model, rows.frame.iloc[part], y, known)
+        bar.update(1)
+
+
+def _facts(rows: Rows, split: Split, request: Request, config: Any) -> dict[str, Any]:
+    """What the model card tells of the fit."""
+    from conjoin import __version__
+
+    hashes = _hashes(rows)
+    return {
+        "task": request.task,
+        "family": name_of(config),
+        "settings": config.get_params(),
+        "seed": request.seed,
+        "rows": {"fit": len(split.fit), "choose": len(split.choose), "calibrate": len(split.calibrate)},
+        "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
+        "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
+        "versions": {"conjoin": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},
+    }

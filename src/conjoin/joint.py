@@ -1,0 +1,300 @@
+r"""Joint models p(x, y), made of densities and predictors. Each is itself a density, over the pair (y, x).
+
+    Monolithic         p(y, x)         one density in which y is a variable like any other
+    ClassConditional   p(y) p(x | y)   a density of x for each class
+    Hybrid             p(x) p(y | x)   any density of x beside any predictor: keep your own classifier, add p(x)
+
+What each quantity is worth follows from the parts: see ``Capabilities`` of each class. A y that is not known is summed
+out, so unlabelled rows teach p(x). All values are in nats.
+
+Shape letters: B rows, D columns of x, K classes or candidate values of y.
+"""
+
+import abc
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from conjoin._shapes import Float
+from conjoin.core import (
+    Capabilities,
+    CapabilityError,
+    Density,
+    Event,
+    Likelihood,
+    Pair,
+    PairSpace,
+    Region,
+    Space,
+    Status,
+    Variable,
+    categorical,
+)
+
+__all__ = ["ClassConditional", "Hybrid", "Joint", "Monolithic", "Predictor", "build_joint", "flat_space"]
+
+
+class Joint(Density):
+    """A density over ``Pair(y, x)`` that can also say log p(x, y) for every candidate y at once."""
+
+    space: PairSpace
+
+    @property
+    def target(self) -> Variable:
+        return self.space.y.variables[0]
+
+    @final
+    def log_joint(self, x: Event, candidates: Tensor | None = None) -> Float[Tensor, "B K"]:
+        """log p(x, y) for each candidate y (default: every class). The entry of every decision."""
+        if candidates is None:
+            if not self.target.discrete:
+                raise ValueError(f"{self.target.name!r} is a number: name the candidate values.")
+            candidates = torch.arange(self.target.cardinality, dtype=torch.float64)
+        return self._log_joint(self.space.x.check(x), candidates)
+
+    @abc.abstractmethod
+    def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]: ...
+
+    @final
+    def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
+        """log p(x): y is missing."""
+        return self.log_prob(Pair(self.unknown(x.rows), x))
+
+    @final
+    def unknown(self, rows: int) -> Event:
+        """A y that is missing in every row."""
+        return Event(torch.zeros(rows, dtype=torch.float64), torch.zeros(rows, dtype=torch.bool))
+
+    @property
+    @abc.abstractmethod
+    def status(self) -> dict[str, Status]:
+        """How far ``log_prob`` (of x), ``predict_proba`` (y given x) and ``sample`` (x given y) can be trusted."""
+
+
+def _trust(density: Density) -> Status:
+    return {
+        Likelihood.EXACT: Status.EXACT,
+        Likelihood.LOWER_BOUND: Status.LOWER_BOUND,
+        Likelihood.UNNORMALIZED: Status.RELATIVE,
+    }[density.capabilities.likelihood]
+
+
+def flat_space(y: Space, x: Space) -> Space:
+    """The space of a monolithic joint: y's variable before those of x."""
+    return Space((1 + x.shape[0],), y.variables + x.variables, "vector")
+
+
+class Monolithic(Joint):
+    """p(y, x) as one density over the row (y, x): exact wherever that density is."""
+
+    def __init__(self, density: Density, y_space: Space, x_space: Space) -> None:
+        super().__init__(PairSpace(y_space, x_space), density.config)
+        self.density = density
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.density.capabilities
+
+    @property
+    def status(self) -> dict[str, Status]:
+        exact = _trust(self.density)
+        return {"log_prob": exact, "predict_proba": exact, "sample": exact}
+
+    def _row(self, pair: Pair) -> Event:
+        value = torch.cat([pair.y.value[:, None].to(pair.x.value), pair.x.value], 1)
+        return Event(value, torch.cat([pair.y.mask[:, None], pair.x.mask], 1), within=_widen(pair.x.within))
+
+    def _pair(self, row: Event) -> Pair:
+        return Pair(Event(row.value[:, 0]), Event(row.value[:, 1:]))
+
+    def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        return self.density.log_prob(self._row(event), generator=generator)
+
+    def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
+        return self.density.log_target(self._row(Pair(self.unknown(x.rows), x)), candidates)
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
+        return self._pair(self.density.sample(n, generator=generator))
+
+    def _sample_conditional(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Pair:
+        return self._pair(self.density.sample_conditional(self._row(event), generator=generator))
+
+    def _mode(self, event: Pair, context: Event | None) -> Pair:
+        return self._pair(self.density.mode(self._row(event)))
+
+    def _loss(self, event: Pair, context: Event | None, weight: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self.density.loss(self._row(event), weight=weight, generator=generator)
+
+    def _statistics(self, event: Pair, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
+        return self.density.statistics(self._row(event), weight=weight)
+
+    def _maximise(self, statistics: dict[str, Tensor]) -> None:
+        self.density.maximise(statistics)
+
+
+def _widen(region: Region | None) -> Region | None:
+    """The region of x as one of (y, x): y is free."""
+    if region is None:
+        return None
+    free = torch.tensor([torch.inf], dtype=region.low.dtype)
+    return Region(torch.cat([-free, region.low]), torch.cat([free, region.high]), {d + 1: keep for d, keep in region.allowed.items()})
+
+
+class ClassConditional(Joint):
+    """p(y) p(x | y). Needs a normalised density: an unknown constant per class would decide the class."""
+
+    def __init__(self, density: Density, y_space: Space, smoothing: float = 1.0) -> None:
+        super().__init__(PairSpace(y_space, density.space), density.config)
+        if density.capabilities.likelihood is Likelihood.UNNORMALIZED:
+            raise CapabilityError(type(density).__name__, "class-conditional densities", "an unnormalised likelihood", "Use Hybrid.")
+        self.density, self.smoothing = density, smoothing
+        self.log_prior = nn.Parameter(torch.zeros(self.target.cardinality, dtype=torch.float64))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.density.capabilities
+
+    @property
+    def status(self) -> dict[str, Status]:
+        exact = _trust(self.density)
+        return {"log_prob": exact, "predict_proba": exact if exact is Status.EXACT else Status.APPROXIMATE, "sample": exact}
+
+    def _classes(self, x: Event) -> Float[Tensor, "B K"]:
+        return self.log_prior.log_softmax(0) + self.density.log_contexts(x)
+
+    def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        joint = self._classes(event.x)
+        labelled = joint.gather(1, event.y.value.long()[:, None])[:, 0]
+        return torch.where(event.y.mask, labelled, joint.logsumexp(1))
+
+    def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
+        return self._classes(x)[:, candidates.long()]
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
+        y = Event(categorical(self.log_prior.expand(n, -1), generator).double())
+        return Pair(y, self.density.sample(n, y, generator=generator))
+
+    def _label(self, event: Pair, drawn: Tensor) -> Event:
+        return Event(torch.where(event.y.mask, event.y.value, drawn.double()))
+
+    def _sample_conditional(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Pair:
+        y = self._label(event, categorical(self._classes(event.x), generator))
+        return Pair(y, self.density.sample_conditional(event.x, y, generator=generator))
+
+    def _mode(self, event: Pair, context: Event | None) -> Pair:
+        """The best of the classes' own modes: exact where theirs are."""
+        every = [Event(torch.full((event.rows,), float(k)).double()) for k in range(self.target.cardinality)]
+        filled = torch.stack([self.density.mode(event.x, y).value for y in every], 1)  # (B, K, D)
+        joint = torch.stack([self._classes(Event(filled[:, k]))[:, k] for k in range(len(every))], 1)
+        y = self._label(event, joint.argmax(1))
+        return Pair(y, Event(filled[torch.arange(event.rows), y.value.long()]))
+
+    def _statistics(self, event: Pair, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
+        """An unlabelled row counts for every class, by p(y | x)."""
+        classes = self.target.cardinality
+        total = (weight * self._log_prob(event, None, None)).sum()
+        hot = torch.nn.functional.one_hot(event.y.value.long(), classes).double()
+        share = weight[:, None] * torch.where(event.y.mask[:, None], hot, self._classes(event.x).softmax(1))
+        rows, labels = share.nonzero(as_tuple=True)
+        out = self.density.statistics(event.x.take(rows), Event(labels.double()), weight=share[rows, labels])
+        return {f"x.{key}": value for key, value in out.items()} | {"prior": share.sum(0), "log_prob": total}
+
+    def _maximise(self, statistics: dict[str, Tensor]) -> None:
+        self.log_prior.copy_((statistics["prior"] + self.smoothing).log().log_softmax(0))
+        self.density.maximise({key[2:]: value for key, value in statistics.items() if key.startswith("x.")})
+
+
+class Predictor(nn.Module, abc.ABC):
+    """p(y | x): a module that sees events. Missing cells of x are its own business."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: Event, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """log p(y | x) of K candidates for each row, nats."""
+
+    @abc.abstractmethod
+    def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """One y per row; without a generator, the best guess."""
+
+
+PROPOSALS = 64  # draws per row from which the hybrid's conditional sampler chooses
+
+
+class Hybrid(Joint):
+    """p(x) p(y | x). p(x) is that of ``base``, a joint whose own y is summed out; p(y | x) is the predictor's.
+
+    log p(x) keeps the status of the base, p(y | x) is exact (it is the predictor's word), and p(x | y) is approximate:
+    draws of the base are chosen with weights p(y | x) / p_base(y | x) (importance resampling; D. Rubin (1987), A noniterative
+    sampling/importance resampling alternative). The effective sample size of the last draw is in ``effective_draws``.
+    """
+
+    def __init__(self, base: Joint, predictor: Predictor) -> None:
+        super().__init__(base.space, base.config)
+        self.base, self.predictor = base, predictor
+        self.effective_draws: float | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        base = self.base.capabilities
+        return Capabilities(
+            base.likelihood,
+            objective=base.objective,
+            stochastic=base.stochastic,
+            missing="none" if base.missing == "none" else "approximate",
+            conditionals="none" if base.conditionals == "none" else "approximate",
+            regions=base.regions,
+            mode="none" if base.mode == "none" else "approximate",
+        )
+
+    @property
+    def status(self) -> dict[str, Status]:
+        return {"log_prob": self.base.status["log_prob"], "predict_proba": Status.EXACT, "sample": Status.APPROXIMATE}
+
+    def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
+        return self.base.log_evidence(event.x) + torch.where(event.y.mask, label, torch.zeros_like(label))
+
+    def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
+        return self.base.log_evidence(x)[:, None] + self.predictor.log_prob(x, candidates.expand(x.rows, -1))
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
+        x = self.base.sample(n, generator=generator).x
+        return Pair(Event(self.predictor.draw(x, generator)), x)
+
+    def _sample_conditional(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Pair:
+        """Where y is known, each row is chosen from ``PROPOSALS`` draws of the base; elsewhere the first draw stands."""
+        many = event.take(torch.arange(event.rows).repeat_interleave(PROPOSALS))
+        x = self.base.sample_conditional(many, generator=generator).x
+        own = self.base.log_prob(Pair(many.y, x)) - self.base.log_evidence(x)
+        theirs = self.predictor.log_prob(x, many.y.value[:, None])[:, 0]
+        weight = torch.where(many.y.mask, theirs - own, 0.0).reshape(event.rows, PROPOSALS)
+        self.effective_draws = float((1 / weight.softmax(1).square().sum(1)).mean()) if event.rows else None
+        chosen = x.value.reshape(event.rows, PROPOSALS, -1)[torch.arange(event.rows), categorical(weight, generator)]
+        return self._with_label(event, Event(chosen), generator)
+
+    def _with_label(self, event: Pair, x: Event, generator: torch.Generator | None) -> Pair:
+        return Pair(Event(torch.where(event.y.mask, event.y.value, self.predictor.draw(x, generator))), x)
+
+    def _mode(self, event: Pair, context: Event | None) -> Pair:
+        return self._with_label(event, self.base.mode(event).x, None)
+
+
+def build_joint(
+    config: Any,
+    y_space: Space,
+    x_space: Space,
+    data: Pair,
+    generator: torch.Generator,
+    weight: Tensor | None = None,
+) -> Joint:
+    """The joint that a family's own nature asks for: p(y) p(x | y) if it takes a context, else one density over (y, x)."""
+    if y_space.variables[0].discrete and config.density.conditional:
+        x_density = config.density.build(
+            x_space, config, data.x, generator, weight=weight, context=data.y, context_space=y_space
+        )
+        return ClassConditional(x_density, y_space)
+    space = flat_space(y_space, x_space)
+    value = torch.cat([data.y.value[:, None], data.x.value], 1)
+    rows = Event(value, torch.cat([data.y.mask[:, None], data.x.mask], 1))
+    return Monolithic(config.density.build(space, config, rows, generator, weight=weight), y_space, x_space)
+

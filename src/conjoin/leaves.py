@@ -1,0 +1,413 @@
+r"""Univariate distributions p(x_d | z = k) for every variable d and every state k of a latent variable.
+
+One layer serves naive Bayes, mixtures and circuits: they differ only in how states are tied together.
+
+    category        p(x = c | k) = theta_kc
+    number, point   p(x | k) = N(x; mu_k, sigma_k^2)                                       (a density)
+    number, cell    p(x | k) = Phi((x + w/2 - mu_k) / sigma_k) - Phi((x - w/2 - mu_k) / sigma_k)   (a mass)
+    with atoms      p(x | k) = sum_a pi_ka [x = a] + pi_k0 p(x | k, continuous)
+
+A recorded number with precision w is a cell [x - w/2, x + w/2], so that rounding is part of the model; the cells at a
+bound reach to infinity, so that masses still sum to one. All values are in nats. The maximisation step is the exact
+one for rounded data: the expected first two moments of the number inside its cell (a truncated normal; Johnson, Kotz
+and Balakrishnan (1994), Continuous Univariate Distributions 1, section 13.10).
+
+Shape letters: B rows, D variables (C categorical, N numeric), K states, L levels, A atoms.
+
+>>> from conjoin.core import Variable
+>>> layer = LeafLayer((Variable("colour", "category", cardinality=2), Variable("age", "integer", resolution=1.0)), states=3)
+>>> layer.log_prob(torch.tensor([[1.0, 40.0]]).double(), torch.tensor([[True, False]])).shape
+torch.Size([1, 2, 3])
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.special import log_ndtr, ndtri
+
+from conjoin._shapes import Bool, Float, Int
+from conjoin.core import LOG_2PI, Event, Region, Variable, categorical
+
+__all__ = ["Lattice", "LeafLayer", "log_mass"]
+
+NARROW = 1e-3  # cells narrower than this many standard deviations take the midpoint series (error < NARROW^2 / 24)
+
+
+class _LogMass(torch.autograd.Function):
+    """log(Phi(high) - Phi(low)) without cancellation or underflow, with its exact derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, low: Tensor, high: Tensor) -> Tensor:
+        upper = low + high > 0  # by symmetry, work in the lower tail
+        a, b = torch.where(upper, -high, low), torch.where(upper, -low, high)
+        mass = (_normal_cdf(b) - _normal_cdf(a)).log()
+        far = b < -30
+        if far.any():
+            log_b = log_ndtr(b[far])
+            mass[far] = log_b + torch.log1p(-(log_ndtr(a[far]) - log_b).exp())
+        ctx.save_for_backward(low, high, mass)
+        return mass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        low, high, mass = ctx.saved_tensors
+        return -grads[0] * (_log_normal(low) - mass).exp(), grads[0] * (_log_normal(high) - mass).exp()
+
+
+def log_mass(low: Tensor, high: Tensor) -> Tensor:
+    """log of a standard normal's mass between ``low`` and ``high`` (either may be infinite); differentiable."""
+    low, high = torch.broadcast_tensors(low, high)
+    return _LogMass.apply(low, high)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    """Phi(z), to full relative precision in the lower tail (where 1 + erf would cancel)."""
+    return 0.5 * torch.erfc(-math.sqrt(0.5) * z)
+
+
+def _log_normal(z: Tensor) -> Tensor:
+    return -0.5 * (z * z + LOG_2PI)
+
+
+def _log_sinhc(x: Tensor) -> Tensor:
+    """log(sinh(x) / x) for x >= 0: what a narrow cell's mass exceeds its midpoint density by."""
+    safe = x.clamp_min(1e-2)
+    return torch.where(x > 1e-2, safe + torch.log1p(-torch.exp(-2 * safe)) - torch.log(2 * safe), x * x / 6)
+
+
+def _moments_inside(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """E[z], E[z^2] of a standard normal known to lie in [low, high]."""
+    mass = log_mass(low, high)
+    at_low, at_high = (_log_normal(low) - mass).exp(), (_log_normal(high) - mass).exp()
+    first = torch.minimum(torch.maximum(at_low - at_high, low), high)
+    edge = torch.where(at_low > 0, low * at_low, at_low) - torch.where(at_high > 0, high * at_high, at_high)
+    return first, torch.maximum(1 + edge, first * first)
+
+
+class Lattice(nn.Module):
+    """How N numbers are recorded: the width of a cell (0 = a point), one value of the lattice, and the bounds."""
+
+    width: Tensor
+    origin: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, numbers: Sequence[Variable]) -> None:
+        super().__init__()
+        columns = {
+            "width": [v.resolution or 0.0 for v in numbers],
+            "origin": [v.origin for v in numbers],
+            "low": [-math.inf if v.bounds[0] is None else v.bounds[0] for v in numbers],
+            "high": [math.inf if v.bounds[1] is None else v.bounds[1] for v in numbers],
+        }
+        for name, column in columns.items():
+            self.register_buffer(name, torch.tensor(column, dtype=torch.float64), persistent=False)
+
+    def snap(self, value: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N"]:
+        """The recorded value: on the lattice and inside the bounds."""
+        width = torch.where(self.width > 0, self.width, 1.0)
+        recorded = self.origin + width * torch.round((value - self.origin) / width)
+        return torch.where(self.width > 0, torch.minimum(torch.maximum(recorded, self.low), self.high), value)
+
+
+class LeafLayer(nn.Module):
+    """D variables with K states each. Parameters are set by ``start`` and ``maximise``, or by gradients."""
+
+    category: Tensor  # indices of the C categorical variables
+    numeric: Tensor  # indices of the N numeric ones
+    legal: Tensor
+    atoms: Tensor
+    level_prior: Tensor
+    mean_prior: Tensor
+    variance_prior: Tensor
+
+    def __init__(self, variables: Sequence[Variable], states: int, smoothing: float = 1.0) -> None:
+        super().__init__()
+        self.variables, self.states, self.smoothing = tuple(variables), states, smoothing
+        discrete = [v for v in variables if v.discrete]
+        numbers = [v for v in variables if not v.discrete]
+        levels = max((v.cardinality for v in discrete), default=1)
+        spikes = max((len(v.atoms) for v in numbers), default=0)
+
+        def constant(name: str, value: Any, dtype: torch.dtype = torch.float64) -> None:
+            self.register_buffer(name, torch.as_tensor(value, dtype=dtype), persistent=False)
+
+        constant("category", [i for i, v in enumerate(variables) if v.discrete], torch.long)
+        constant("numeric", [i for i, v in enumerate(variables) if not v.discrete], torch.long)
+        constant("legal", [[level < v.cardinality for level in range(levels)] for v in discrete], torch.bool)
+        self.lattice = Lattice(numbers)
+        constant("atoms", [[*v.atoms, *[math.nan] * (spikes - len(v.atoms))] for v in numbers])
+        self.legal = self.legal.reshape(len(discrete), levels)
+        self.atoms = self.atoms.reshape(len(numbers), spikes)
+        uniform = self.legal / self.legal.sum(1, keepdim=True)
+        self.register_buffer("level_prior", uniform.double())
+        self.register_buffer("mean_prior", torch.zeros(len(numbers), dtype=torch.float64))
+        self.register_buffer("variance_prior", torch.ones(len(numbers), dtype=torch.float64))
+        self.logits = nn.Parameter(torch.zeros(len(discrete), states, levels, dtype=torch.float64))
+        self.mean = nn.Parameter(torch.zeros(len(numbers), states, dtype=torch.float64))
+        self.log_scale = nn.Parameter(torch.zeros(len(numbers), states, dtype=torch.float64))
+        self.atom_logits = nn.Parameter(torch.zeros(len(numbers), states, spikes + 1, dtype=torch.float64))
+        if not spikes:
+            self.atom_logits.requires_grad_(False)  # a single continuous part: its weight is one
+        self._drop_empty()
+
+    def _drop_empty(self) -> None:
+        """A parameter without elements can learn nothing: keep it out of ``named_parameters``."""
+        for name, parameter in list(self.named_parameters()):
+            if not parameter.numel() or not parameter.requires_grad:
+                delattr(self, name)
+                self.register_buffer(name, parameter.detach(), persistent=False)
+
+    # ------------------------------------------------------------------ log p(x_d | k)
+
+    def log_levels(self) -> Float[Tensor, "C K L"]:
+        """log theta; impossible levels have -inf."""
+        return self.logits.masked_fill(~self.legal[:, None], -math.inf).log_softmax(-1)
+
+    def log_atoms(self) -> Float[Tensor, "N K A+1"]:
+        """log pi, the continuous part last; padding has -inf."""
+        padding = torch.cat([self.atoms.isnan(), torch.zeros(len(self.numeric), 1, dtype=torch.bool)], 1)
+        return self.atom_logits.masked_fill(padding[:, None], -math.inf).log_softmax(-1)
+
+    def log_prob(self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"]) -> Float[Tensor, "B D K"]:
+        """Nats of each cell under each state; 0 where missing."""
+        parts = value.new_zeros(*value.shape, self.states)
+        if len(self.category):
+            codes = value[:, self.category].long()
+            parts = parts.index_copy(1, self.category, self.log_levels().transpose(1, 2)[torch.arange(len(self.category)), codes])
+        if len(self.numeric):
+            parts = parts.index_copy(1, self.numeric, self._log_number(value[:, self.numeric]))
+        return torch.where(observed[..., None], parts, torch.zeros_like(parts))
+
+    def log_event(self, event: Event) -> Float[Tensor, "B D K"]:
+        """``log_prob`` of what is known: a missing cell counts the log-mass of the region that it lies in, if any."""
+        leaf = self.log_prob(event.value, event.mask)
+        return leaf if event.within is None else leaf + torch.where(event.mask[..., None], 0.0, self.log_region(event.within))
+
+    def _log_number(self, value: Float[Tensor, "B N"]) -> Float[Tensor, "B N K"]:
+        continuous = self._log_continuous(value)
+        if not self.atoms.shape[1]:
+            return continuous
+        spike, rest = self._log_atom_parts(value)
+        return torch.logaddexp(spike, rest + continuous)
+
+    def _log_atom_parts(self, value: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "N K"]]:
+        """The log-weight of the atom that each value sits on (-inf if none), and of the continuous part."""
+        log_atoms = self.log_atoms()
+        on = self._on_atom(value)[:, :, None]  # (B, N, 1, A)
+        return torch.where(on, log_atoms[:, :, :-1], -math.inf).amax(-1), log_atoms[:, :, -1]
+
+    def _on_atom(self, value: Float[Tensor, "B N"]) -> Bool[Tensor, "B N A"]:
+        return (value[..., None] - self.atoms).abs() <= 0.5 * self.lattice.width[:, None]
+
+    def _log_continuous(self, value: Float[Tensor, "B N"]) -> Float[Tensor, "B N K"]:
+        z, width = self._standardise(value)
+        size = torch.where(self.lattice.width > 0, self.lattice.width, 1.0).log()[:, None] - self.log_scale
+        result = size + _log_normal(z) + _log_sinhc(z.abs() * width / 2)
+        wide = self._wide(width)
+        if wide.any():
+            low, high = self._edges(value, z, width)
+            result = result.index_copy(1, wide.nonzero()[:, 0], log_mass(low[:, wide], high[:, wide]))
+        outside = (value < self.lattice.low - 0.25 * self.lattice.width) | (value > self.lattice.high + 0.25 * self.lattice.width)
+        return result.masked_fill(outside[..., None], -math.inf)
+
+    def _standardise(self, value: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "N K"]]:
+        scale = self.log_scale.exp()
+        return (value[..., None] - self.mean) / scale, self.lattice.width[:, None] / scale
+
+    def _wide(self, width: Float[Tensor, "N K"]) -> Bool[Tensor, " N"]:
+        """Columns whose cells need the exact interval mass: not narrow everywhere, or with a bound."""
+        return (self.lattice.width > 0) & ((width > NARROW).any(1) | self.lattice.low.isfinite() | self.lattice.high.isfinite())
+
+    def _edges(self, value: Tensor, z: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised edges of each value's cell; the cells at a bound reach to infinity."""
+        first = (value < self.lattice.low + 0.25 * self.lattice.width)[..., None]
+        last = (value > self.lattice.high - 0.25 * self.lattice.width)[..., None]
+        low = torch.where(first, -math.inf, z - width / 2)
+        return low, torch.where(last, math.inf, torch.maximum(z + width / 2, low + 1e-12 * z.abs().clamp_min(1.0)))
+
+    # ------------------------------------------------------------------ expectation and maximisation
+
+    def statistics(
+        self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"], share: Float[Tensor, "B D K"]
+    ) -> dict[str, Tensor]:
+        """Expected counts, given ``share``: how much of each cell belongs to each state (0 where missing)."""
+        share = share * observed[..., None]
+        out = {}
+        if len(self.category):
+            out["levels"] = self._level_counts(value[:, self.category].long(), share[:, self.category])
+        if len(self.numeric):
+            out |= self._number_statistics(value[:, self.numeric], share[:, self.numeric])
+        return out
+
+    def _level_counts(self, codes: Int[Tensor, "B C"], share: Float[Tensor, "B C K"]) -> Float[Tensor, "C K L"]:
+        levels = self.legal.shape[1]
+        slot = (torch.arange(len(self.category)) * levels + codes).flatten()
+        counts = share.new_zeros(len(self.category) * levels, self.states)
+        return counts.index_add_(0, slot, share.flatten(0, 1)).reshape(-1, levels, self.states).transpose(1, 2)
+
+    def _number_statistics(self, value: Float[Tensor, "B N"], share: Float[Tensor, "B N K"]) -> dict[str, Tensor]:
+        out = {}
+        if self.atoms.shape[1]:
+            spike, rest = self._log_atom_parts(value)
+            from_rest = torch.sigmoid(rest + self._log_continuous(value) - spike)  # 1 off the atoms
+            on = self._on_atom(value).to(share)
+            atoms = torch.einsum("bnk,bna->nka", share * (1 - from_rest), on)
+            share = share * from_rest
+            out["atoms"] = torch.cat([atoms, share.sum(0)[..., None]], -1)
+        first, second = self._moments(value)
+        out["number"] = torch.stack([share.sum(0), (share * first).sum(0), (share * second).sum(0)], -1)
+        return out
+
+    def _moments(self, value: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "B N K"]]:
+        """E[x | cell, k] and E[x^2 | cell, k] of the unrounded number."""
+        z, width = self._standardise(value)
+        first, second = z, z * z + width * width / 12
+        wide = self._wide(width)
+        if wide.any():
+            low, high = self._edges(value, z, width)
+            exact = _moments_inside(low[:, wide], high[:, wide])
+            narrow = ((width <= NARROW) & low.isfinite() & high.isfinite())[:, wide]  # series again, state by state
+            index = wide.nonzero()[:, 0]
+            first = first.index_copy(1, index, torch.where(narrow, first[:, wide], exact[0]))
+            second = second.index_copy(1, index, torch.where(narrow, second[:, wide], exact[1]))
+        scale = self.log_scale.exp()
+        return self.mean + scale * first, self.mean**2 + 2 * self.mean * scale * first + scale**2 * second
+
+    def maximise(self, statistics: dict[str, Tensor]) -> None:
+        """Maximum a posteriori: every state starts with ``smoothing`` rows of the column's own marginal."""
+        if "levels" in statistics:
+            self.logits.copy_(torch.log(statistics["levels"] + self.smoothing * self.level_prior[:, None]).clamp_min(-1e30))
+        if "atoms" in statistics:
+            self.atom_logits.copy_(torch.log(statistics["atoms"] + self.smoothing / (1 + self.atoms.shape[1])))
+        if "number" in statistics:
+            count, first, second = statistics["number"].unbind(-1)
+            weak = 1e-2 * self.smoothing
+            mean = (first + weak * self.mean_prior[:, None]) / (count + weak)
+            spread = second - 2 * mean * first + mean**2 * count
+            variance = (spread.clamp_min(0) + self.smoothing * self.variance_prior[:, None]) / (count + self.smoothing)
+            self.mean.copy_(mean)
+            self.log_scale.copy_(0.5 * variance.clamp_min(1e-12).log())
+
+    def start(self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"], weight: Float[Tensor, " B"]) -> None:
+        """Set priors from the columns' marginals, and every state to them."""
+        share = (weight[:, None] * observed)[..., None].expand(-1, -1, self.states) / self.states
+        with torch.no_grad():
+            statistics = self.statistics(value, observed, share)
+            if "levels" in statistics:
+                counts = statistics["levels"].sum(1) + self.legal
+                self.level_prior.copy_(counts / counts.sum(1, keepdim=True))
+            if "number" in statistics:
+                x, w = value[:, self.numeric], (weight[:, None] * observed[:, self.numeric])
+                count = w.sum(0).clamp_min(1e-300)
+                self.mean_prior.copy_((w * x).sum(0) / count)
+                variance = (w * (x - self.mean_prior) ** 2).sum(0) / count
+                typical = torch.where(variance > 0, variance, torch.ones_like(variance))
+                self.mean.copy_(self.mean_prior[:, None].expand_as(self.mean))
+                self.log_scale.copy_(0.5 * typical.log()[:, None].expand_as(self.log_scale))
+                self.variance_prior.copy_(0.1 * typical)  # narrower than the column: states specialise
+            self.maximise(self.statistics(value, observed, share))
+
+    # ------------------------------------------------------------------ sampling
+
+    @torch.no_grad()
+    def sample(self, states: Int[Tensor, "B D"], generator: torch.Generator | None, region: Region | None = None) -> Float[Tensor, "B D"]:
+        """One value per cell, given each cell's state; with a region, from the part of the leaf inside it."""
+        value = torch.zeros(states.shape, dtype=torch.float64)
+        if len(self.category):
+            chosen = states[:, self.category]
+            logits = self.log_levels()[torch.arange(len(self.category)), chosen]
+            value[:, self.category] = categorical(logits + self._allowed(region)[:, 0], generator).double()
+        if len(self.numeric):
+            value[:, self.numeric] = self._sample_number(states[:, self.numeric], generator, region)
+        return value
+
+    def _sample_number(self, states: Int[Tensor, "B N"], generator: torch.Generator | None, region: Region | None) -> Float[Tensor, "B N"]:
+        column = torch.arange(len(self.numeric))
+        mean, scale = self.mean[column, states], self.log_scale[column, states].exp()
+        box = self._box(region)
+        low, high = (box[0] - mean) / scale, (box[1] - mean) / scale
+        flip = low + high > 0
+        a, b = torch.where(flip, -high, low), torch.where(flip, -low, high)
+        uniform = torch.rand(states.shape, generator=generator, dtype=torch.float64)
+        below = _normal_cdf(a)
+        z = ndtri(below + (_normal_cdf(b) - below) * uniform)
+        z = torch.where(torch.isfinite(z), z, torch.where(b < 0, b, torch.zeros_like(b)))
+        z = torch.minimum(torch.maximum(z, a), b)
+        value = self.lattice.snap(mean + scale * torch.where(flip, -z, z))
+        return self._replace_by_atoms(value, states, generator, region)
+
+    def _replace_by_atoms(self, value: Tensor, states: Tensor, generator: torch.Generator | None, region: Region | None) -> Tensor:
+        if not self.atoms.shape[1]:
+            return value
+        column = torch.arange(len(self.numeric))
+        logits = self.log_atoms()
+        if region is not None:
+            logits = logits + self._log_parts_inside(region)
+        part = categorical(logits[column, states], generator)
+        padded = torch.cat([self.atoms, torch.full((len(column), 1), math.nan)], 1)
+        return torch.where(part < self.atoms.shape[1], padded[column, part], value)
+
+    @torch.no_grad()
+    def modes(self) -> Float[Tensor, "D K"]:
+        """The most probable value of each leaf."""
+        out = torch.zeros(len(self.variables), self.states, dtype=torch.float64)
+        if len(self.category):
+            out[self.category] = self.log_levels().argmax(-1).double()
+        if len(self.numeric):
+            out[self.numeric] = self._modes_of_numbers()
+        return out
+
+    def _modes_of_numbers(self) -> Float[Tensor, "N K"]:
+        """The best of the cell at the mean, the cells at the bounds (they reach to infinity), and the atoms."""
+        mean = self.lattice.snap(self.mean.T).T
+        fixed = torch.cat([self.lattice.low[:, None], self.lattice.high[:, None], self.atoms], 1)  # (N, 2+A), some of them not there
+        fixed = torch.where(fixed.isfinite()[:, None], fixed[:, None], mean[..., None])  # (N, K, 2+A)
+        candidates = torch.cat([mean[..., None], fixed], -1)
+        at = self._log_number(candidates.permute(1, 2, 0).flatten(0, 1)).unflatten(0, candidates.shape[1:])  # (K, 2+A+1, N, K)
+        log_prob = torch.diagonal(at, dim1=0, dim2=3).permute(1, 2, 0)  # (N, K, 2+A+1)
+        return candidates.gather(-1, log_prob.argmax(-1, keepdim=True))[..., 0]
+
+    # ------------------------------------------------------------------ regions
+
+    def log_region(self, region: Region) -> Float[Tensor, "D K"]:
+        """log of each leaf's mass inside the region; 0 for variables that it leaves open."""
+        out = torch.zeros(len(self.variables), self.states, dtype=torch.float64)
+        if len(self.category):
+            out[self.category] = torch.logsumexp(self.log_levels() + self._allowed(region), -1)
+        if len(self.numeric):
+            out[self.numeric] = torch.logsumexp(self.log_atoms() + self._log_parts_inside(region), -1)
+        return torch.where(region.constrained[:, None], out, torch.zeros_like(out))
+
+    def _allowed(self, region: Region | None) -> Float[Tensor, "C 1 L"]:
+        """0 for the levels inside the region, -inf for the others."""
+        keep = self.legal.clone()
+        if region is not None:
+            code = torch.arange(keep.shape[1])
+            keep &= (code >= region.low[self.category, None]) & (code <= region.high[self.category, None])
+            for position, variable in enumerate(self.category.tolist()):
+                if variable in region.allowed:
+                    keep[position, : len(region.allowed[variable])] &= region.allowed[variable]
+        return torch.where(keep, 0.0, -math.inf).double()[:, None]
+
+    def _box(self, region: Region | None) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """Edges of the unrounded number: a box holds a cell if it holds the cell's recorded value."""
+        if region is None:
+            return torch.full_like(self.lattice.low, -math.inf), torch.full_like(self.lattice.high, math.inf)
+        step = torch.where(self.lattice.width > 0, self.lattice.width, 1.0)
+        low, high = region.low[self.numeric], region.high[self.numeric]
+        first = self.lattice.origin + step * (torch.ceil((low - self.lattice.origin) / step - 1e-6) - 0.5)
+        last = self.lattice.origin + step * (torch.floor((high - self.lattice.origin) / step + 1e-6) + 0.5)
+        low = torch.where(low <= self.lattice.low, -math.inf, torch.where(self.lattice.width > 0, first, low))
+        return low, torch.where(high >= self.lattice.high, math.inf, torch.where(self.lattice.width > 0, last, high))
+
+    def _log_parts_inside(self, region: Region) -> Float[Tensor, "N K A+1"]:
+        """log of the share of each atom (0 or -inf) and of the continuous part that lies inside."""
+        low, high = (edge[:, None] for edge in self._box(region))
+        scale = self.log_scale.exp()
+        continuous = log_mass((low - self.mean) / scale, (high - self.mean) / scale)
+        atoms = torch.where((self.atoms >= low) & (self.atoms <= high), 0.0, -math.inf)
+        return torch.cat([atoms[:, None].expand(-1, self.states, -1), continuous[..., None]], -1)

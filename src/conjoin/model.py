@@ -1,0 +1,135 @@
+"""A fitted joint model with all that its answers need: the codec, the densities, the target, the calibration."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conjoin._shapes import Float
+from conjoin.calibration import Calibration, Familiarity
+from conjoin.codecs.table import TableCodec
+from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
+from conjoin.joint import Hybrid, Joint
+from conjoin.predictors import Classifier, External
+from conjoin.targets import Classes, Number, Target
+
+__all__ = ["Model"]
+
+CHUNK = 4096  # rows evaluated at once
+BANK = 256  # rows that the model draws for itself, to know what is typical
+
+
+@dataclass
+class Model:
+    """``joint`` is a Joint with a target, or a plain Density without. ``facts``: seed, versions, hashes, metrics, energy."""
+
+    codec: TableCodec
+    joint: Density
+    target: Target | None = None
+    calibration: Calibration | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ parts
+
+    @property
+    def pair(self) -> Joint:
+        """The joint; CapabilityError where there is no target."""
+        if not isinstance(self.joint, Joint):
+            raise CapabilityError("JointDensity", "a question about y", "no target", "Use JointClassifier or JointRegressor.")
+        return self.joint
+
+    @property
+    def classes(self) -> Classes:
+        if not isinstance(self.target, Classes):
+            raise CapabilityError("This model", "class probabilities", "no classes as its target", "Use JointClassifier.")
+        return self.target
+
+    @property
+    def number(self) -> Number:
+        if not isinstance(self.target, Number):
+            raise CapabilityError("This model", "a number", "no number as its target", "Use JointRegressor.")
+        return self.target
+
+    @property
+    def status(self) -> dict[str, Status]:
+        """How far each answer can be trusted; cells missing under a predictor make p(y | x) approximate."""
+        if isinstance(self.joint, Joint):
+            return self.joint.status
+        return {"log_prob": Status.EXACT, "sample": Status.EXACT}
+
+    # ------------------------------------------------------------------ answers about events
+
+    def encode(self, X: Any) -> Encoded:
+        return self.codec.encode(X)
+
+    def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
+        """log p(x), nats, in the event's units; in chunks, without gradients."""
+        evaluate = self.joint.log_evidence if isinstance(self.joint, Joint) else self.joint.log_prob
+        return self._chunked(evaluate, x)
+
+    def log_joint(self, encoded: Encoded, frame: Any = None) -> Float[Tensor, "B K"]:
+        """log p(x, y) for every class, nats, in the event's units. ``frame`` goes to a predictor of the user's own."""
+        x = encoded.event
+        scorer = self.joint.predictor.scorer if isinstance(self.joint, Hybrid) else None  # type: ignore[union-attr]
+        if frame is not None and isinstance(scorer, External) and isinstance(self.joint, Hybrid):
+            assert isinstance(self.joint.predictor, Classifier)
+            scores = scorer.scores_of_frame(frame) / self.joint.predictor.temperature
+            return self.log_evidence(x)[:, None] + scores.log_softmax(1)
+        return self._chunked(self.pair.log_joint, x)
+
+    def log_proba(self, encoded: Encoded, frame: Any = None) -> Float[Tensor, "B K"]:
+        """log p(y | x) for every class."""
+        return self.log_joint(encoded, frame).log_softmax(1)
+
+    def _chunked(self, evaluate: Any, x: Event) -> Tensor:
+        with torch.no_grad():
+            if x.rows <= CHUNK:
+                return evaluate(x)  # type: ignore[no-any-return]
+            parts = [slice(start, start + CHUNK) for start in range(0, x.rows, CHUNK)]
+            return torch.cat([evaluate(x.take(part)) for part in parts])
+
+    # ------------------------------------------------------------------ familiarity
+
+    @cached_property
+    def bank(self) -> Event:
+        """Rows that the model draws for itself, always the same."""
+        drawn = self.joint.sample(BANK, generator=stream(int(self.facts.get("seed", 0)), "bank"))
+        return drawn.x if isinstance(drawn, Pair) else drawn
+
+    @cached_property
+    def familiarity(self) -> Familiarity:
+        return Familiarity(self.log_evidence, self.bank)
+
+    def statistic(self, encoded: Encoded) -> np.ndarray:
+        """(B,) the statistic of familiarity: larger is more familiar."""
+        return self.familiarity.statistic(encoded.event, encoded.log_unseen).numpy()
+
+    def p_value(self, encoded: Encoded) -> np.ndarray:
+        """(B,) conformal p-values; ValueError where nothing was held out."""
+        return self.calibrated.p_value(self.statistic(encoded))
+
+    @property
+    def calibrated(self) -> Calibration:
+        if self.calibration is None:
+            raise ValueError(
+                "This model has no calibration rows (a false-alarm rate of .05 needs 19, an error promise of .05 needs 59 "
+                "labelled ones): fit with more rows, or call calibrate(X, y) with held-out ones."
+            )
+        return self.calibration
+
+    def log_prob_raw(self, encoded: Encoded) -> np.ndarray:
+        """(B,) log p(x), nats, in the raw data's units."""
+        return (self.log_evidence(encoded.event) + encoded.log_unseen + encoded.log_volume).numpy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
+        """Caches hold bound methods of this model, so a copy starts without them."""
+        import copy
+
+        parts = {name: copy.deepcopy(getattr(self, name), memo) for name in ("codec", "joint", "target", "calibration", "facts")}
+        return Model(**parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("codec", "joint", "target", "calibration", "facts")}

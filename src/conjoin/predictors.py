@@ -1,0 +1,284 @@
+r"""p(y | x) from scikit-learn's estimators, as modules that see events and are saved without pickle.
+
+A fitted logistic regression becomes ``Linear``, fitted gradient boosting becomes ``Trees``, each checked against the
+original on the rows that it was fitted on. Any other estimator is kept as it is (``External``) and is not saved. A
+number's predictor gives a point; ``Residual`` adds the distribution of its held-out errors around it. A temperature scales
+the logits (C. Guo et al. (2017), On calibration of modern neural networks, equation 9). Nats.
+
+Shape letters: B rows, F features, K classes or candidates, T trees, M residuals.
+"""
+
+import abc
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conjoin._shapes import Float
+from conjoin.core import LOG_2PI, Event, Space, categorical
+from conjoin.joint import Predictor
+from conjoin.leaves import log_mass
+
+__all__ = ["Classifier", "Design", "External", "Linear", "Residual", "Scorer", "Trees", "convert"]
+
+
+class Design(nn.Module):
+    """Events as numbers: indicator columns for levels, numbers as they are, a flag where cells were missing at fit."""
+
+    flagged: Tensor
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+        self.register_buffer("flagged", torch.zeros(len(space.variables), dtype=torch.bool))
+
+    def fit(self, x: Event) -> "Design":
+        self.flagged.copy_((~x.mask).any(0))
+        return self
+
+    def matrix(self, x: Event, missing: float = 0.0) -> Float[Tensor, "B F"]:
+        """Missing numbers become ``missing`` (NaN for trees), missing levels no level at all."""
+        columns = []
+        for index, variable in enumerate(self.space.variables):
+            seen = x.mask[:, index]
+            if variable.discrete:
+                columns.append(torch.nn.functional.one_hot(x.value[:, index].long(), variable.cardinality).double() * seen[:, None])
+            else:
+                columns.append(torch.where(seen, x.value[:, index], missing)[:, None])
+        return torch.cat([*columns, (~x.mask[:, self.flagged]).double()], 1)
+
+
+class Scorer(nn.Module, abc.ABC):
+    """Logits of K classes, or one number."""
+
+    @abc.abstractmethod
+    def scores(self, x: Event) -> Float[Tensor, "B K"]: ...
+
+
+class Linear(Scorer):
+    """scores = W f(x) + b."""
+
+    def __init__(self, space: Space, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.design = Design(space)
+        self.weight = nn.Parameter(torch.zeros(shape, dtype=torch.float64), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(shape[0], dtype=torch.float64), requires_grad=False)
+
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        return {"shape": list(self.weight.shape)}
+
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        return self.design.matrix(x) @ self.weight.T + self.bias
+
+
+class Trees(Scorer):
+    """Sum of regression trees. Every tree is walked at once, one depth a step."""
+
+    feature: Tensor
+    threshold: Tensor
+    missing_left: Tensor
+    branches: Tensor
+    leaf: Tensor
+    base: Tensor
+
+    def __init__(self, space: Space, shape: tuple[int, int], outputs: int, depth: int) -> None:
+        super().__init__()
+        self.design = Design(space)
+        self.outputs, self.depth = outputs, depth
+        self.register_buffer("feature", torch.zeros(shape, dtype=torch.long))
+        self.register_buffer("threshold", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("missing_left", torch.zeros(shape, dtype=torch.bool))
+        self.register_buffer("branches", torch.zeros(*shape, 2, dtype=torch.long))
+        self.register_buffer("leaf", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("base", torch.zeros(outputs, dtype=torch.float64))
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        return {"shape": list(self.feature.shape), "outputs": self.outputs, "depth": self.depth}
+
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        return self.base + self.contributions(x).sum(1)
+
+    def contributions(self, x: Event) -> Float[Tensor, "B I K"]:
+        """What each boosting iteration adds."""
+        table = self.design.matrix(x, missing=torch.nan)
+        tree = torch.arange(self.feature.shape[0])
+        node = torch.zeros(x.rows, len(tree), dtype=torch.long)
+        for _ in range(self.depth):
+            value = table.gather(1, self.feature[tree, node])
+            left = torch.where(value.isnan(), self.missing_left[tree, node], value <= self.threshold[tree, node])
+            node = self.branches[tree, node, (~left).long()]
+        return self.leaf[tree, node].reshape(x.rows, -1, self.outputs)
+
+    def keep(self, iterations: int) -> "Trees":
+        """The first ``iterations`` boosting rounds."""
+        kept = iterations * self.outputs
+        smaller = Trees(self.design.space, (kept, self.feature.shape[1]), self.outputs, self.depth)
+        state = self.state_dict()
+        whole = {"base", "design.flagged"}
+        smaller.load_state_dict({key: value if key in whole else value[:kept] for key, value in state.items()})
+        return smaller
+
+
+class External(Scorer):
+    """A scikit-learn estimator of the user's own, given frames decoded from events. Not saved: it may run any code."""
+
+    def __init__(self, estimator: Any, codec: Any, classes: Any = None) -> None:
+        super().__init__()
+        self.estimator, self.codec, self.classes = estimator, codec, classes
+
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        return self.scores_of_frame(self.codec.decode(x.value, x.mask))
+
+    def scores_of_frame(self, frame: Any) -> Float[Tensor, "B K"]:
+        """Log-probabilities in the order of the model's classes, or the predicted number in event units."""
+        if self.classes is None:
+            return torch.as_tensor(np.asarray(self.estimator.predict(frame), dtype=float))[:, None]
+        proba = np.asarray(self.estimator.predict_proba(frame), dtype=float)
+        own = list(self.estimator.classes_)
+        missing = [label for label in self.classes if label not in own]
+        if missing:
+            raise ValueError(f"The predictor knows the classes {own}, but the target has {missing[0]!r}; fit it on all classes.")
+        ordered = torch.as_tensor(proba[:, [own.index(label) for label in self.classes]])
+        return ordered.clamp_min(1e-12).log()
+
+
+class Classifier(Predictor):
+    """p(y | x) for classes: the softmax of a scorer's logits at a temperature."""
+
+    def __init__(self, scorer: Scorer, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float64))
+
+    def log_proba(self, x: Event) -> Float[Tensor, "B K"]:
+        return (self.scorer.scores(x) / self.temperature).log_softmax(1)
+
+    def log_prob(self, x: Event, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        return self.log_proba(x).gather(1, y.long())
+
+    def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        log_proba = self.log_proba(x)
+        return (log_proba.argmax(1) if generator is None else categorical(log_proba, generator)).double()
+
+
+class Residual(Predictor):
+    """p(y | x) for numbers: a point and the smoothed distribution of held-out errors around it.
+
+    With a recorded precision ``width`` the value is a cell's mass, else a density.
+    """
+
+    residuals: Tensor
+    bandwidth: Tensor
+
+    def __init__(self, scorer: Scorer, count: int, width: float = 0.0) -> None:
+        super().__init__()
+        self.scorer, self.width = scorer, width
+        self.register_buffer("residuals", torch.zeros(count, dtype=torch.float64))
+        self.register_buffer("bandwidth", torch.ones((), dtype=torch.float64))
+
+    def fit(self, errors: Tensor) -> "Residual":
+        """Quantiles of the errors, smoothed by Silverman's rule (B. Silverman (1986), Density estimation, equation 3.31)."""
+        levels = (torch.arange(len(self.residuals)) + 0.5) / len(self.residuals)
+        self.residuals.copy_(errors.quantile(levels.double()))
+        spread = min(float(errors.std()), float(errors.quantile(0.75) - errors.quantile(0.25)) / 1.34 or float(errors.std()))
+        self.bandwidth.fill_(max(0.9 * spread * len(errors) ** -0.2, 1e-3 * float(errors.abs().max()) + 1e-9))
+        return self
+
+    def log_prob(self, x: Event, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        apart = (y - self.scorer.scores(x))[..., None] - self.residuals
+        if self.width:
+            half = self.width / 2
+            parts = log_mass((apart - half) / self.bandwidth, (apart + half) / self.bandwidth)
+        else:
+            parts = -0.5 * ((apart / self.bandwidth).square() + LOG_2PI) - self.bandwidth.log()
+        return parts.logsumexp(-1) - float(np.log(len(self.residuals)))
+
+    def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        point = self.scorer.scores(x)[:, 0]
+        if generator is None:
+            return point + self.residuals.median()
+        pick = torch.randint(len(self.residuals), (x.rows,), generator=generator)
+        return point + self.residuals[pick] + self.bandwidth * torch.randn(x.rows, generator=generator, dtype=torch.float64)
+
+
+# ---------------------------------------------------------------------------------------------------- conversion
+
+
+def convert(estimator: Any, design: Design, x: Event) -> Scorer | None:
+    """A fitted scikit-learn estimator as a module, or None for kinds that we can't write down.
+
+    Raises RuntimeError if the module does not reproduce the estimator on ``x`` (its insides have changed).
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if isinstance(estimator, LogisticRegression | Ridge):
+        scorer: Scorer = _linear(estimator, design)
+        truth = _truth(estimator, design.matrix(x).numpy())
+    elif isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        scorer = _trees(estimator, design)
+        truth = _truth(estimator, design.matrix(x, torch.nan).numpy())
+    else:
+        return None
+    if not torch.allclose(_comparable(scorer.scores(x)), torch.as_tensor(truth), atol=1e-6):
+        raise RuntimeError(f"{type(estimator).__name__} of this scikit-learn could not be reproduced; use another predictor.")
+    return scorer
+
+
+def _truth(estimator: Any, table: np.ndarray) -> np.ndarray:
+    classifier = "predict_proba" in dir(estimator)
+    return np.asarray(estimator.predict_proba(table) if classifier else estimator.predict(table)[:, None])
+
+
+def _comparable(scores: Tensor) -> Tensor:
+    return scores if scores.shape[1] == 1 else scores.softmax(1)
+
+
+def _two_sided(rows: np.ndarray) -> np.ndarray:
+    """A binary estimator has one row of logits, for the second class."""
+    return np.concatenate([np.zeros_like(rows), rows])
+
+
+def _linear(estimator: Any, design: Design) -> Linear:
+    weight, bias = np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_)
+    if len(weight) == 1 and "classes_" in vars(estimator):
+        weight, bias = _two_sided(weight), _two_sided(bias)
+    linear = Linear(design.space, (weight.shape[0], weight.shape[1]))
+    linear.design.load_state_dict(design.state_dict())
+    linear.weight.copy_(torch.as_tensor(weight))
+    linear.bias.copy_(torch.as_tensor(bias))
+    return linear
+
+
+def _trees(estimator: Any, design: Design) -> Trees:
+    rounds = [[tree.nodes for tree in each] for each in estimator._predictors]
+    binary = len(rounds[0]) == 1 and "classes_" in vars(estimator)
+    flat = [tree for each in rounds for tree in ([np.zeros(1, dtype=each[0].dtype), *each] if binary else each)]
+    size = max(len(tree) for tree in flat)
+    outputs = 2 if binary else len(rounds[0])
+    trees = Trees(design.space, (len(flat), size), outputs, int(max(tree["depth"].max() for tree in flat)))
+    trees.design.load_state_dict(design.state_dict())
+    for index, nodes in enumerate(flat):
+        _write_tree(trees, index, nodes)
+    base = np.ravel(estimator._baseline_prediction)
+    trees.base.copy_(torch.as_tensor(np.concatenate([[0.0], base]) if binary else base))
+    return trees
+
+
+def _write_tree(trees: Trees, index: int, nodes: np.ndarray) -> None:
+    """A leaf is its own child, so that every walk may take the same number of steps."""
+    own = np.arange(len(nodes))
+    leaf = (nodes["is_leaf"] == 1) | (len(nodes) == 1)
+    inner = {
+        "feature": np.where(leaf, 0, nodes["feature_idx"]),
+        "threshold": np.where(leaf, 0.0, nodes["num_threshold"]),
+        "missing_left": nodes["missing_go_to_left"] == 1,
+        "leaf": nodes["value"],
+    }
+    for name, column in inner.items():
+        getattr(trees, name)[index, : len(nodes)] = torch.as_tensor(np.ascontiguousarray(column)).to(getattr(trees, name).dtype)
+    children = np.stack([np.where(leaf, own, nodes["left"]), np.where(leaf, own, nodes["right"])], 1)
+    trees.branches[index, : len(nodes)] = torch.as_tensor(children.astype(np.int64))

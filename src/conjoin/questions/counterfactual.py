@@ -1,0 +1,173 @@
+"""counterfactual: the smallest plausible change of a row after which the model would answer otherwise.
+
+Columns are freed one by one, the most helpful first. A freed column is drawn from p(x_free | the rest, y = wanted), so every
+proposal is plausible given what stays. Kept are those that the model itself answers as wanted and finds familiar.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from conjoin.codecs.table import as_frame
+from conjoin.core import Event, Pair, stream
+from conjoin.model import Model
+from conjoin.questions.calibrate import predictive_of
+from conjoin.targets import Classes
+
+__all__ = ["counterfactual"]
+
+DRAWS = 12  # proposals for each set of freed columns
+LARGEST = 6  # columns that may change
+NONE_FOUND = "no plausible change found"
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """The wanted answer: a class code, or a range of the number in event units."""
+
+    low: float
+    high: float
+
+    @property
+    def event_value(self) -> float:
+        return (self.low + self.high) / 2
+
+
+def counterfactual(
+    model: Model, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, familiarity: float = 0.05, seed: int = 0
+) -> pd.DataFrame:
+    """Up to ``n`` changed copies of each row that would be answered ``to``, the smallest first.
+
+    ``to``: a class, or for a number a (low, high) range. ``keep``: columns that must not change. Returns the columns of
+    ``X`` with ``changed`` (words), ``probability`` (of ``to``), ``familiarity`` (conformal p-value, above ``familiarity``),
+    indexed by (row, option). A row for which there is none has one option 0, unchanged, that says so.
+    """
+    frame = as_frame(X)
+    columns = model.codec.columns
+    for name in keep:
+        if name not in columns:
+            raise ValueError(f"keep names the column {name!r}; the model has {', '.join(map(str, columns))}.")
+    wish = _wish(model, to)
+    free = [place for place, name in enumerate(columns) if name not in set(keep)]
+    event = model.encode(frame).event
+    parts = []
+    for row in range(len(frame)):
+        found = _search(model, event.take(slice(row, row + 1)), wish, free, n, familiarity, stream(seed, "counterfactual"))
+        parts.append(_table(model, frame.iloc[row : row + 1], event.take(slice(row, row + 1)), found))
+    return pd.concat(parts, keys=frame.index, names=["row", "option"]) if parts else frame.iloc[:0]
+
+
+def _wish(model: Model, to: Any) -> _Wish:
+    if isinstance(model.target, Classes):
+        code = float(model.target.code(to))
+        return _Wish(code, code)
+    if not isinstance(to, tuple) or len(to) != 2:
+        raise ValueError(f"For a number, to= is a range (low, high), got {to!r}.")
+    low, high = ((value - model.number.shift) / model.number.scale for value in to)
+    return _Wish(low, high)
+
+
+@dataclass
+class _Proposals:
+    """Candidates of one search: values (P, D), how likely each gets the wish, how familiar it is, whether it will do."""
+
+    value: Tensor
+    probability: np.ndarray
+    familiarity: np.ndarray
+    good: np.ndarray
+
+
+def _search(
+    model: Model, x: Event, wish: _Wish, free: list[int], n: int, least: float, generator: torch.Generator
+) -> list[tuple[Tensor, float, float]]:
+    """Grow the set of freed columns until some proposal will do; then the closest of those, with different columns."""
+    freed: list[int] = []
+    for _ in range(min(LARGEST, len(free))):
+        best, gain = -1, -np.inf
+        found: list[_Proposals] = []
+        for column in (c for c in free if c not in freed):
+            each = _propose(model, x, [*freed, column], wish, least, generator)
+            found.append(each)
+            value = float(np.max(each.probability + np.minimum(each.familiarity, least)))
+            best, gain = (column, value) if value > gain else (best, gain)
+        if any(each.good.any() for each in found):
+            return _closest(x, found, n)
+        freed.append(best)
+    return _closest(x, [_propose(model, x, free, wish, least, generator)], n)
+
+
+def _propose(model: Model, x: Event, freed: list[int], wish: _Wish, least: float, generator: torch.Generator) -> _Proposals:
+    hidden = torch.zeros(x.value.shape[1], dtype=torch.bool)
+    hidden[freed] = True
+    rows = x.hide(hidden).take(torch.zeros(DRAWS, dtype=torch.long))
+    y = Event(torch.full((DRAWS,), wish.event_value, dtype=torch.float64))
+    drawn: Pair = model.pair.sample_conditional(Pair(y, rows), generator=generator)
+    changed = Event(drawn.x.value, x.mask.expand(DRAWS, -1) | hidden)
+    raw = model.codec.decode(changed.value, changed.mask)  # what the user would type in, rounded as recorded
+    encoded = model.encode(raw)
+    familiar = model.p_value(encoded)
+    probability, reached = _reached(model, encoded, raw, wish)
+    return _Proposals(encoded.event.value, probability, familiar, reached & (familiar > least))
+
+
+def _reached(model: Model, encoded: Any, raw: pd.DataFrame, wish: _Wish) -> tuple[np.ndarray, np.ndarray]:
+    """How likely each proposal has the wanted y, and whether that is the answer."""
+    if isinstance(model.target, Classes):
+        proba = model.log_proba(encoded, raw).exp()
+        code = int(wish.low)
+        return proba[:, code].numpy(), (proba.argmax(1) == code).numpy()
+    found = predictive_of(model, encoded.event)
+    ends = torch.tensor([wish.low, wish.high], dtype=torch.float64)[:, None].expand(-1, encoded.event.rows)
+    median = found.median()
+    return (found.level(ends[1]) - found.level(ends[0])).numpy(), ((median >= wish.low) & (median <= wish.high)).numpy()
+
+
+def _closest(x: Event, found: list[_Proposals], n: int) -> list[tuple[Tensor, float, float]]:
+    """The nearest good proposals; each set of changed columns counts once until all sets have had their turn."""
+    options = sorted(_options(x, found), key=lambda option: option[0])
+    first: dict[tuple[int, ...], Any] = {}
+    rest = []
+    for option in options:
+        if option[1] in first:
+            rest.append(option)
+        else:
+            first[option[1]] = option
+    chosen = [*first.values(), *rest][:n]
+    return [(value, probability, familiarity) for _, _, value, probability, familiarity in chosen]
+
+
+def _options(x: Event, found: list[_Proposals]) -> Iterator[tuple[float, tuple[int, ...], Tensor, float, float]]:
+    for each in found:
+        for place in np.flatnonzero(each.good):
+            apart = (each.value[place] - x.value[0]) * x.mask[0]
+            moved = tuple(apart.nonzero()[:, 0].tolist())
+            if moved:
+                size = len(moved) + float(apart.abs().clamp_max(3).sum()) / 3
+                yield size, moved, each.value[place], float(each.probability[place]), float(each.familiarity[place])
+
+
+def _table(model: Model, row: pd.DataFrame, x: Event, found: list[tuple[Tensor, float, float]]) -> pd.DataFrame:
+    if not found:
+        return row.assign(changed=NONE_FOUND, probability=np.nan, familiarity=np.nan).reset_index(drop=True)
+    values = torch.stack([value for value, _, _ in found])
+    decoded = model.codec.decode(values)
+    old = row.iloc[0]
+    out = pd.concat([row] * len(found), ignore_index=True).astype(object)
+    words = []
+    for option in range(len(found)):
+        moved = [place for place in range(len(model.codec.columns)) if values[option, place] != x.value[0, place]]
+        names = [model.codec.columns[place] for place in moved]
+        for name in names:
+            out.loc[option, name] = decoded[name].iloc[option]
+        words.append("; ".join(f"{name} {_shown(old[name])} -> {_shown(decoded[name].iloc[option])}" for name in names))
+    out = out.astype({name: row[name].dtype for name in row if not out[name].isna().any()}, errors="ignore")
+    return out.assign(changed=words, probability=[p for _, p, _ in found], familiarity=[f for _, _, f in found])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)

@@ -1,0 +1,115 @@
+r"""evaluate: how good the answers are on labelled rows, as plain numbers.
+
+The expected calibration error is the debiased l2 one: A. Kumar, P. Liang and T. Ma (2019), Verified uncertainty calibration,
+equation 8: from each bin's squared gap its own sampling variance is subtracted.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from conjoin.calibration import Calibration
+from conjoin.codecs.table import as_frame
+from conjoin.model import Model
+from conjoin.questions.calibrate import predictive_of
+from conjoin.questions.decide import ACCEPT, UNFAMILIAR, decide
+from conjoin.targets import Classes
+
+__all__ = ["debiased_ece", "evaluate", "reliability"]
+
+BINS = 15
+
+
+def evaluate(
+    model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | None, false_alarm: float = 0.05, max_error: Any = 0.05
+) -> dict[str, Any]:
+    """Numbers about ``X`` (and labels ``y``, where ``known``): likelihood, prediction, calibration, both alarms."""
+    frame = as_frame(X)
+    encoded = model.encode(frame)
+    out: dict[str, Any] = {"rows": len(frame), "log_prob": float(np.mean(model.log_prob_raw(encoded))), "log_prob_status": model.status["log_prob"].value}
+    if y is not None and known is not None and known.any():
+        label = model.target.encode(y[known], np.ones(int(known.sum()), dtype=bool))  # type: ignore[union-attr]
+        part = frame.iloc[np.flatnonzero(known)]
+        out |= _prediction(model, part, label.value)
+    if isinstance(model.calibration, Calibration):
+        out |= _promises(model, frame, y, known, false_alarm, max_error)
+    return out
+
+
+def _prediction(model: Model, frame: pd.DataFrame, label: torch.Tensor) -> dict[str, Any]:
+    encoded = model.encode(frame)
+    if isinstance(model.target, Classes):
+        return _classes(model, model.log_proba(encoded, frame), label)
+    found = predictive_of(model, encoded.event)
+    scale = model.number.scale
+    error = found.median() - label
+    with torch.no_grad():
+        log_y = model.pair.log_prob(_pair(label, encoded.event)) - model.log_evidence(encoded.event)
+    return {
+        "log_loss": float(-log_y.mean()) - model.number.log_volume,
+        "crps": float(found.crps(label).mean()) * scale,
+        "mae": float(error.abs().mean()) * scale,
+        "rmse": float((found.mean() - label).square().mean().sqrt()) * scale,
+    }
+
+
+def _pair(label: torch.Tensor, x: Any) -> Any:
+    from conjoin.core import Event, Pair
+
+    return Pair(Event(label), x)
+
+
+def _classes(model: Model, log_proba: torch.Tensor, label: torch.Tensor) -> dict[str, Any]:
+    from sklearn.metrics import roc_auc_score
+
+    codes, proba = label.long().numpy(), log_proba.exp().numpy()
+    right = proba.argmax(1) == codes
+    out = {
+        "accuracy": float(right.mean()),
+        "log_loss": float(-log_proba.gather(1, label.long()[:, None]).mean()),
+        "ece": debiased_ece(proba.max(1), right),
+    }
+    if len(np.unique(codes)) == proba.shape[1]:
+        scores = proba[:, 1] if proba.shape[1] == 2 else proba / proba.sum(1, keepdims=True)
+        out["auc"] = float(roc_auc_score(codes, scores, multi_class="ovr"))
+    return out
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> pd.DataFrame:
+    """Equal-count bins: mean confidence, share right, rows."""
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, min(bins, max(1, len(order) // 10))) if len(part)]
+    return pd.DataFrame([{"confidence": confidence[p].mean(), "accuracy": right[p].mean(), "rows": len(p)} for p in parts])
+
+
+def debiased_ece(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Root of the mean squared gap between confidence and accuracy, less its sampling variance; 0 if that is negative."""
+    table = reliability(confidence, right.astype(float))
+    gap = (table["confidence"] - table["accuracy"]) ** 2
+    noise = table["accuracy"] * (1 - table["accuracy"]) / np.maximum(table["rows"] - 1, 1)
+    return float(np.sqrt(max(0.0, np.average(gap - noise, weights=table["rows"]))))
+
+
+def _promises(
+    model: Model, frame: pd.DataFrame, y: np.ndarray | None, known: np.ndarray | None, false_alarm: float, max_error: Any
+) -> dict[str, Any]:
+    """What was asked of the two alarms and what these rows gave; a promise that can't be made is left out."""
+    try:
+        verdicts = decide(model, frame, false_alarm=false_alarm, max_error=max_error, explain=False)
+    except ValueError as error:
+        return {"promises": str(error)}
+    accepted = (verdicts["verdict"] == ACCEPT).to_numpy()
+    out: dict[str, Any] = {
+        "false_alarm_asked": false_alarm,
+        "false_alarm_got": float((verdicts["verdict"] == UNFAMILIAR).mean()),
+        "accepted": float(accepted.mean()),
+    }
+    if not isinstance(model.target, Classes) or y is None or known is None:
+        return out
+    wrong = accepted & known & (verdicts["best_guess"].to_numpy() != y)
+    out["error_asked"] = max_error if isinstance(max_error, float | int) else {str(key): value for key, value in max_error.items()}
+    out["error_among_accepted"] = float(wrong.sum() / max(1, (accepted & known).sum()))
+    out["accepted_wrong_per_class"] = {str(c): float(wrong[y == c].mean()) for c in model.classes.labels if (y == c).any()}
+    return out

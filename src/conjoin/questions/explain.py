@@ -1,0 +1,173 @@
+"""Why a row is unfamiliar, in words: which columns, what the other columns suggest, and which change of unit would fit.
+
+A column is *far* if its value lies outside what the model itself draws for that column, and *odd* if it is surprising given
+the others: log p(x_d | the others) = log p(x) - log p(x without d), compared with the model's own draws.
+
+Shape letters: R rows to explain, D columns, S draws of the bank, F factors.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from conjoin._shapes import Float
+from conjoin.core import Encoded, Event, Pair, stream
+from conjoin.model import Model
+
+__all__ = ["expected", "reasons", "surprise"]
+
+FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 / 0.45359237)
+ODD = -3.0  # standard deviations of conditional surprise
+FAR = 4.0  # robust standard deviations from the median of the column
+NAMED = 3  # columns named in a reason
+DRAWS = 64
+
+
+def surprise(model: Model, x: Event) -> Float[Tensor, "R D"]:
+    """log p(x_d | the other observed cells) in standard deviations of the model's own draws; 0 where missing."""
+    own, typical = _conditional(model, x), _conditional(model, Event(model.bank.value))
+    scaled = (own - typical.mean(0)) / typical.std(0).clamp_min(0.1)
+    return torch.where(x.mask, scaled, torch.zeros_like(scaled))
+
+
+def _conditional(model: Model, x: Event) -> Float[Tensor, "R D"]:
+    """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column."""
+    width = x.value.shape[1]
+    whole = model.log_evidence(x)
+    without = [model.log_evidence(x.hide(torch.arange(width) == d)) for d in range(width)]
+    return whole[:, None] - torch.stack(without, 1)
+
+
+def _distance(model: Model, value: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
+    """How many robust standard deviations a number lies from the median of the model's draws; 0 for codes."""
+    bank = model.bank.value
+    middle = bank.median(0).values
+    spread = (bank.quantile(0.9, 0) - bank.quantile(0.1, 0)) / 2.56
+    discrete = torch.tensor([variable.discrete for variable in model.codec.space.variables])
+    wide = torch.maximum(spread, bank.std(0) / 3).clamp_min(1e-9)
+    return torch.where(discrete, 0.0, (value - middle).abs() / wide)
+
+
+def reasons(model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndarray, false_alarm: float) -> list[str]:
+    """One sentence for each of the rows at ``places``."""
+    x = encoded.event.take(torch.tensor(places))
+    unseen = encoded.unseen[torch.tensor(places)]
+    far = _distance(model, x.value) * x.mask
+    odd = surprise(model, x)
+    hints = _hints(model, frame.iloc[places], x, far, false_alarm)
+    columns = list(model.codec.columns)
+    out = []
+    for row in range(x.rows):
+        parts = [f"{columns[d]} {_shown(frame.iloc[places[row]].get(columns[d]))} was never seen" for d in unseen[row].nonzero()[:, 0].tolist()[:NAMED]]
+        parts += _far_words(model, frame.iloc[places[row]], far[row], columns)
+        if len(parts) < NAMED:
+            parts += _odd_words(model, frame.iloc[places[row]], x.take(slice(row, row + 1)), odd[row], far[row], columns)[: NAMED - len(parts)]
+        text = "; ".join(parts) or "the columns are each plausible, but not together"
+        out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
+    return out
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _far_words(model: Model, row: pd.Series, far: Tensor, columns: list[Any]) -> list[str]:
+    worst = [d for d in far[: len(columns)].argsort(descending=True).tolist()[:NAMED] if far[d] > FAR]
+    usual = model.codec.decode(torch.stack([model.bank.value.quantile(0.025, 0), model.bank.value.quantile(0.975, 0)]))
+    return [f"{columns[d]} {_shown(row[columns[d]])} is far from the usual {_range(usual[columns[d]])}" for d in worst]
+
+
+def _range(values: pd.Series) -> str:
+    return f"{_shown(values.iloc[0])} to {_shown(values.iloc[1])}"
+
+
+def _odd_words(model: Model, row: pd.Series, x: Event, odd: Tensor, far: Tensor, columns: list[Any]) -> list[str]:
+    order = [d for d in odd[: len(columns)].argsort().tolist()[:NAMED] if odd[d] < ODD and far[d] <= FAR]
+    return [f"{columns[d]} {_shown(row[columns[d]])} is surprising, the other columns suggest {expected(model, x, d)}" for d in order]
+
+
+def expected(model: Model, x: Event, column: int) -> str:
+    """What the other cells of one row suggest for a column: the middle 80 % of draws, or the commonest level."""
+    hidden = x.hide(torch.arange(x.value.shape[1]) == column)
+    many = hidden.take(torch.zeros(DRAWS, dtype=torch.long))
+    drawn = _complete(model, many)
+    frame = model.codec.decode(drawn.value)
+    values = frame[model.codec.columns[column]]
+    if model.codec.space.variables[column].discrete:
+        return _shown(values.mode().iloc[0])
+    ordered = np.sort(values.to_numpy())
+    return _range(pd.Series([ordered[DRAWS // 10], ordered[-1 - DRAWS // 10]]))
+
+
+def _complete(model: Model, x: Event) -> Event:
+    generator = stream(int(model.facts.get("seed", 0)), "explain")
+    if model.target is None:
+        return model.joint.sample_conditional(x, generator=generator)  # type: ignore[no-any-return]
+    drawn: Pair = model.pair.sample_conditional(Pair(model.pair.unknown(x.rows), x), generator=generator)
+    return drawn.x
+
+
+# ---------------------------------------------------------------------------------------------------- units
+
+
+def _hints(model: Model, frame: pd.DataFrame, x: Event, far: Tensor, false_alarm: float) -> list[str]:
+    """For each row, the change of units after which it would be familiar; empty where there is none."""
+    numbers = [d for d, v in enumerate(model.codec.space.variables[: len(model.codec.columns)]) if not v.discrete]
+    names = [model.codec.columns[d] for d in numbers]
+    names = [name for name in names if name in frame and pd.api.types.is_numeric_dtype(frame[name])]
+    if not names or not len(frame):
+        return [""] * len(frame)
+    scaled = [model.encode(_times(frame, names, factor)).event for factor in FACTORS]
+    best = torch.stack([_distance(model, event.value) + 1e6 * ~event.mask for event in scaled])  # (F, R, D)
+    places = [model.codec.columns.index(name) for name in names]
+    return [_hint_of(model, x, scaled, best[:, row], far[row], places, row, false_alarm) for row in range(x.rows)]
+
+
+def _times(frame: pd.DataFrame, names: list[Any], factor: float) -> pd.DataFrame:
+    scaled = frame.copy()
+    scaled[names] = frame[names].astype(float) * factor
+    return scaled
+
+
+def _hint_of(
+    model: Model, x: Event, scaled: list[Event], distance: Tensor, far: Tensor, places: list[int], row: int, false_alarm: float
+) -> str:
+    """Rescale the far columns to where they fit best; then any other column that fits better by one of the same factors."""
+    chosen = {d: int(distance[:, d].argmin()) for d in places if far[d] > 3 and distance[:, d].min() < 0.5 * far[d]}
+    if not chosen:
+        return ""
+    for _ in range(2):
+        others = [(d, f) for d in places if d not in chosen for f in sorted(set(chosen.values()))]
+        trials = [chosen, *({**chosen, d: f} for d, f in others)]
+        values = torch.stack([_rescaled(x, scaled, trial, row) for trial in trials])
+        log_prob = model.log_evidence(Event(values, x.mask[row].expand_as(values)))
+        better = [(float(gain), other) for gain, other in zip(log_prob[1:] - log_prob[0], others, strict=True) if gain > 1.0]
+        for _, (d, f) in sorted(better):
+            chosen[d] = f
+    final = Event(_rescaled(x, scaled, chosen, row)[None], x.mask[row][None])
+    statistic = model.familiarity.statistic(final, torch.zeros(1, dtype=torch.float64)).numpy()
+    return _words(model, chosen) if model.calibrated.p_value(statistic)[0] > false_alarm else ""
+
+
+def _rescaled(x: Event, scaled: list[Event], chosen: dict[int, int], row: int) -> Tensor:
+    value = x.value[row].clone()
+    for d, f in chosen.items():
+        value[d] = scaled[f].value[row, d]
+    return value
+
+
+def _words(model: Model, chosen: dict[int, int]) -> str:
+    """``mean radius, mean perimeter x10 and mean area x100``."""
+    by_factor: dict[int, list[str]] = {}
+    for d, f in chosen.items():
+        by_factor.setdefault(f, []).append(str(model.codec.columns[d]))
+    parts = []
+    for f, names in by_factor.items():
+        shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        parts.append(f"{shown} x{FACTORS[f]:.4g}")
+    return " and ".join(parts)

@@ -1,0 +1,182 @@
+"""Which p(y | x) goes with p(x): the family's own, a standard predictor, or one of the user's.
+
+By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows,
+and the best is kept; without choose-rows the family keeps its own.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from conjoin.core import Event, Pair
+from conjoin.joint import Hybrid, Joint, Predictor
+from conjoin.model import Model
+from conjoin.predictors import Classifier, Design, External, Residual, Scorer, Trees, convert
+from conjoin.targets import Classes, Number
+from conjoin.training.progress import Progress
+
+__all__ = ["PREDICTORS", "choose_predictor"]
+
+PREDICTORS = ("auto", "linear", "boosting", None)
+RESIDUALS = 200  # quantiles kept of a regressor's held-out errors
+WORTH = 1e-3  # nats by which a predictor must beat the family's own
+
+
+def choose_predictor(
+    model: Model, predictor: Any, data: dict[str, Pair], weight: Tensor, frame: Any, progress: Progress, seed: int
+) -> None:
+    """Put the chosen predictor beside the model's p(x); facts["predictor"] says which, and the log-loss of each."""
+    facts: dict[str, Any] = {"chosen": "family", "asked": predictor if isinstance(predictor, str) else type(predictor).__name__}
+    model.facts["predictor"] = facts
+    if predictor is None:
+        return
+    if isinstance(predictor, str) and predictor not in PREDICTORS:
+        raise ValueError(f"predictor must be auto, linear, boosting, None or a scikit-learn estimator, got {predictor!r}.")
+    if predictor == "auto" and not bool(data["choose"].y.mask.any()):
+        facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
+        return
+    names = ["linear", "boosting"] if predictor == "auto" else [predictor]
+    candidates: dict[str, Predictor] = {}
+    with progress.phase("choosing p(y | x)", len(names)) as bar:
+        for done, name in enumerate(names):
+            label = name if isinstance(name, str) else type(name).__name__
+            candidates[label] = _candidate(model, name, data, weight, frame, seed)
+            bar.update(done + 1, label)
+    _keep_best(model, candidates, data["choose"], facts, free=predictor == "auto")
+
+
+def _candidate(model: Model, predictor: Any, data: dict[str, Pair], weight: Tensor, frame: Any, seed: int) -> Predictor:
+    """A fitted predictor, calibrated on choose-rows."""
+    held = data["choose"] if bool(data["choose"].y.mask.any()) else data["fit"]
+    labelled = held.take(held.y.mask)
+    if isinstance(predictor, str):
+        scorer = _standard(model, predictor, data["fit"], weight, seed, labelled)
+    else:
+        scorer = _own(model, predictor, data["fit"], weight, frame, labelled)
+    if isinstance(model.target, Classes):
+        return Classifier(scorer, _temperature(scorer, labelled))
+    residual = Residual(scorer, min(RESIDUALS, labelled.rows), model.pair.target.resolution or 0.0)
+    with torch.no_grad():
+        return residual.fit(labelled.y.value - scorer.scores(labelled.x)[:, 0])
+
+
+def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int, held: Pair) -> Scorer:
+    labelled = fit.take(fit.y.mask)
+    design = Design(model.codec.space).fit(labelled.x)
+    table = design.matrix(labelled.x, torch.nan if name == "boosting" else 0.0).numpy()
+    y = labelled.y.value.numpy()
+    estimator = _estimator(name, isinstance(model.target, Classes), seed)
+    estimator.fit(table, y.astype(np.int64) if isinstance(model.target, Classes) else y, sample_weight=weight[fit.y.mask].numpy())
+    scorer = convert(estimator, design, labelled.x.take(slice(0, 256)))
+    assert scorer is not None
+    return _shorten(scorer, held, isinstance(model.target, Classes)) if isinstance(scorer, Trees) else scorer
+
+
+def _estimator(name: str, classes: bool, seed: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if name == "linear":
+        return LogisticRegression(max_iter=2000) if classes else Ridge()
+    boosting = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    return boosting(max_iter=200, learning_rate=0.08, early_stopping=False, random_state=seed)
+
+
+def _shorten(trees: Trees, held: Pair, classes: bool) -> Trees:
+    """As many boosting rounds as do best on held-out rows."""
+    with torch.no_grad():
+        scores = trees.base + trees.contributions(held.x).cumsum(1)  # (B, I, K)
+        if classes:
+            loss = -scores.log_softmax(-1).gather(2, held.y.value.long()[:, None, None].expand(-1, scores.shape[1], 1)).mean((0, 2))
+        else:
+            loss = (scores[..., 0] - held.y.value[:, None]).square().mean(0)
+    return trees.keep(int(loss.argmin()) + 1)
+
+
+def _own(model: Model, estimator: Any, fit: Pair, weight: Tensor, frame: Any, held: Pair) -> Scorer:
+    """The user's estimator. Frozen estimators and pipelines see the user's own columns, others see numbers."""
+    from sklearn.base import clone
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.pipeline import Pipeline
+
+    classes = model.target.labels if isinstance(model.target, Classes) else None
+    if isinstance(estimator, FrozenEstimator):
+        return External(_in_event_units(estimator, model), model.codec, classes)
+    labelled = fit.y.mask.numpy()
+    assert model.target is not None
+    y = model.target.decode(fit.y.value[fit.y.mask])
+    if isinstance(estimator, Pipeline):
+        fitted = clone(estimator).fit(frame[labelled], y)
+        return External(_in_event_units(fitted, model), model.codec, classes)
+    rows = fit.take(fit.y.mask)
+    design = Design(model.codec.space).fit(rows.x)
+    codes = rows.y.value.numpy().astype(np.int64) if classes is not None else rows.y.value.numpy()
+    fitted = clone(estimator).fit(design.matrix(rows.x).numpy(), codes)
+    return convert(fitted, design, rows.x.take(slice(0, 256))) or External(_OnDesign(fitted, design, classes), _Events(), classes)
+
+
+class _OnDesign:
+    """An estimator fitted on design matrices and codes, seen as one of events and labels."""
+
+    def __init__(self, estimator: Any, design: Design, classes: np.ndarray | None) -> None:
+        self.estimator, self.design = estimator, design
+        self.classes_ = None if classes is None else classes[estimator.classes_]
+
+    def predict(self, x: Event) -> np.ndarray:
+        return np.asarray(self.estimator.predict(self.design.matrix(x).numpy()))
+
+    def predict_proba(self, x: Event) -> np.ndarray:
+        return np.asarray(self.estimator.predict_proba(self.design.matrix(x).numpy()))
+
+
+class _Events:
+    """A codec that leaves events as they are."""
+
+    def decode(self, value: Tensor, observed: Tensor | None = None) -> Event:
+        return Event(value, observed)
+
+
+class _Standardised:
+    """A user's regressor, its numbers in event units."""
+
+    def __init__(self, estimator: Any, number: Number) -> None:
+        self.estimator, self.number = estimator, number
+
+    def predict(self, frame: Any) -> np.ndarray:
+        return (np.asarray(self.estimator.predict(frame), dtype=float) - self.number.shift) / self.number.scale
+
+
+def _in_event_units(estimator: Any, model: Model) -> Any:
+    return _Standardised(estimator, model.target) if isinstance(model.target, Number) else estimator
+
+
+def _temperature(scorer: Scorer, held: Pair) -> float:
+    """The temperature with the least log-loss on held-out rows."""
+    with torch.no_grad():
+        scores, label = scorer.scores(held.x), held.y.value.long()[:, None]
+
+    def loss(log_temperature: float) -> float:
+        return -float((scores / np.exp(log_temperature)).log_softmax(1).gather(1, label).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-1.5, 2.5), method="bounded").x))
+
+
+def _keep_best(model: Model, candidates: dict[str, Predictor], choose: Pair, facts: dict[str, Any], free: bool) -> None:
+    base: Joint = model.pair
+    held = choose.take(choose.y.mask)
+    losses = {}
+    with torch.no_grad():
+        if held.rows:
+            losses["family"] = -float((base.log_prob(held) - base.log_evidence(held.x)).mean())
+            losses |= {name: -float(each.log_prob(held.x, held.y.value[:, None]).mean()) for name, each in candidates.items()}
+    facts["log_loss"] = losses
+    name = min(candidates, key=lambda each: losses.get(each, 0.0))
+    if free and losses["family"] <= losses[name] + WORTH:
+        facts["why"] = "the family's own p(y | x) has the least log-loss on choose-rows"
+        return
+    facts["chosen"] = name
+    facts["why"] = "least log-loss on choose-rows" if free else "as asked"
+    model.joint = Hybrid(base, candidates[name])

@@ -1,0 +1,108 @@
+"""What y is: classes or a number, and how its raw values become events."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conjoin.codecs.table.measure import decimals_of
+from conjoin.core import Event, Space, Variable
+
+__all__ = ["Classes", "Number", "Target", "target_from_json"]
+
+
+class Classes:
+    """Labels of a classifier. A missing label (NaN, None, NA, or ``unlabelled``) is a y that is not observed."""
+
+    kind = "classes"
+
+    def __init__(self, labels: np.ndarray, name: str = "y") -> None:
+        self.labels, self.name = labels, name
+
+    @classmethod
+    def fit(cls, y: np.ndarray, known: np.ndarray, name: str) -> "Classes":
+        labels = np.unique(y[known])
+        if len(labels) < 2:
+            found = f"only the class {labels[0]!r}" if len(labels) else "no label at all"
+            raise ValueError(f"The target {name!r} has {found}: a classifier needs at least two classes (JointDensity needs none).")
+        return cls(labels, name)
+
+    @property
+    def space(self) -> Space:
+        return Space((), (Variable(self.name, "category", cardinality=len(self.labels)),))
+
+    def encode(self, y: np.ndarray, known: np.ndarray) -> Event:
+        """Codes of the labels; ValueError names a label that was not there at fit."""
+        codes = np.zeros(len(y))
+        places = np.searchsorted(self.labels, y[known])
+        wrong = self.labels[np.minimum(places, len(self.labels) - 1)] != y[known]
+        if wrong.any():
+            raise ValueError(f"The target {self.name!r} has the class {y[known][wrong][0]!r}; known are {', '.join(map(repr, self.labels))}.")
+        codes[known] = places
+        return Event(torch.tensor(codes), torch.tensor(known))
+
+    def code(self, label: Any) -> int:
+        """The code of one class; ValueError lists the classes."""
+        found = np.flatnonzero(self.labels == label)
+        if len(found) != 1:
+            raise ValueError(f"{self.name!r} has no class {label!r}; choose from {', '.join(str(c) for c in self.labels)}.")
+        return int(found[0])
+
+    def decode(self, value: Tensor) -> np.ndarray:
+        return np.asarray(self.labels[value.long().numpy()])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.name, "labels": self.labels.tolist(), "dtype": self.labels.dtype.str}
+
+
+class Number:
+    """The number of a regressor: standardised, with its recorded precision."""
+
+    kind = "number"
+
+    def __init__(self, name: str, shift: float, scale: float, resolution: float | None) -> None:
+        self.name, self.shift, self.scale, self.resolution = name, shift, scale, resolution
+
+    @classmethod
+    def fit(cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray) -> "Number":
+        values, counts = y[known].astype(float), weight[known]
+        if not len(values):
+            raise ValueError(f"The target {name!r} has no value at all.")
+        shift = float(np.average(values, weights=counts))
+        scale = float(np.sqrt(np.average((values - shift) ** 2, weights=counts))) or 1.0
+        decimals = decimals_of(values, "float64")
+        return cls(name, shift, scale, None if decimals is None else 10.0**-decimals)
+
+    @property
+    def space(self) -> Space:
+        width = None if self.resolution is None else self.resolution / self.scale
+        kind: Literal["integer", "real"] = "integer" if self.resolution == 1 else "real"
+        return Space((), (Variable(self.name, kind, resolution=width, origin=-self.shift / self.scale),))
+
+    def encode(self, y: np.ndarray, known: np.ndarray) -> Event:
+        values = np.where(known, y, self.shift).astype(float)
+        return Event(torch.tensor((values - self.shift) / self.scale), torch.tensor(known))
+
+    def decode(self, value: Tensor) -> np.ndarray:
+        """Unrounded: a prediction need not lie on the lattice."""
+        return np.asarray(value.numpy() * self.scale + self.shift)
+
+    @property
+    def log_volume(self) -> float:
+        """What turns log p of an event into log p of the raw number."""
+        return 0.0 if self.resolution is not None else -float(np.log(self.scale))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.name, "shift": self.shift, "scale": self.scale, "resolution": self.resolution}
+
+
+Target = Classes | Number
+
+
+def target_from_json(config: dict[str, Any] | None) -> Target | None:
+    if config is None:
+        return None
+    if config["kind"] == "classes":
+        return Classes(np.array(config["labels"], dtype=np.dtype(config["dtype"])), config["name"])
+    return Number(config["name"], config["shift"], config["scale"], config["resolution"])

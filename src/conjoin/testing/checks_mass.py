@@ -1,0 +1,294 @@
+"""Checks of probabilities against sums over the whole space: what log_prob, draws, regions and modes have to agree on.
+
+Shape letters: B rows, G points of an enumeration, D variables.
+"""
+
+import math
+
+import torch
+from scipy.stats import chi2
+from torch import Tensor
+
+from conjoin.core import Event, Likelihood, Region
+from conjoin.testing.registry import NotApplicable, check, close, expect, needs
+from conjoin.testing.spaces import Axis, masked
+from conjoin.testing.subjects import Enumeration, Subject
+
+__all__ = ["agree", "pearson"]
+
+DRAWS = 5000
+FEW = 1500  # draws of an approximate sampler: it is slower, and held to less
+LEAST = 1e-4  # p-value below which draws disagree; each battery divides it by the number of its comparisons
+APART = 0.15  # total variation that an approximate sampler may be off by
+
+
+# ---------------------------------------------------------------------------------------------------- draws
+
+
+def pearson(observed: Tensor, expected: Tensor) -> float:
+    """p-value of Pearson's chi-square, expected counts in the denominator; cells that expect under 10 are pooled.
+
+    K. Pearson (1900), On the criterion that a given system of deviations..., p. 157.
+    """
+    large = expected >= 10
+    observed = torch.cat([observed[large], observed[~large].sum(0, keepdim=True)])
+    expected = torch.cat([expected[large], expected[~large].sum(0, keepdim=True)])
+    if expected[-1] < 10 and len(expected) > 1:  # even the pool is small: it joins the least of the others
+        least = int(expected[:-1].argmin())
+        observed[least] += observed[-1]
+        expected[least] += expected[-1]
+        observed, expected = observed[:-1], expected[:-1]
+    if len(expected) < 2:
+        return 1.0 if abs(observed[0] - expected[0]) <= 5 * expected[0].sqrt() else 0.0
+    statistic = ((observed - expected) ** 2 / expected).sum()
+    return float(chi2.sf(float(statistic), len(expected) - 1))
+
+
+def _ids(axes: tuple[Axis, ...], points: Tensor, columns: list[int], bins: int) -> Tensor:
+    """The number of the bin that each point falls in, over ``columns``."""
+    out = torch.zeros(len(points), dtype=torch.long)
+    for d in columns:
+        out = out * 64 + axes[d].bin(points[:, d], bins)
+    return out
+
+
+def _counts(axes: tuple[Axis, ...], draws: Tensor, table: Enumeration, columns: list[int], bins: int) -> tuple[Tensor, Tensor]:
+    """Observed and expected counts per bin; the enumeration may leave out an infinitesimal tail, and is scaled."""
+    both = torch.cat([_ids(axes, draws, columns, bins), _ids(axes, table.points, columns, bins)])
+    ids = both.unique(return_inverse=True)[1]
+    observed = torch.bincount(ids[: len(draws)], minlength=int(ids.max()) + 1).double()
+    expected = torch.zeros_like(observed).index_add(0, ids[len(draws) :], table.log_mass.softmax(0)) * len(draws)
+    return observed, expected
+
+
+def agree(subject: Subject, draws: Tensor, table: Enumeration, columns: list[int], what: str, rough: bool = False) -> None:
+    """Draws follow the table: jointly in wide bins, and each column by itself in fine ones."""
+    views = [(columns, 5), *(([d], 14) for d in columns)] if len(columns) > 1 else [(columns, 14)]
+    for view, bins in views:
+        observed, expected = _counts(subject.tiny.axes, draws, table, view, bins)
+        names = ", ".join(subject.tiny.space.variables[d].name for d in view)
+        if rough:
+            apart = 0.5 * float((observed - expected).abs().sum()) / len(draws)
+            expect(apart < APART, f"{what} of {names}: total variation from the enumeration {apart:.3f} is not below {APART}")
+            continue
+        p = pearson(observed, expected)
+        expect(p > LEAST, f"{what} of {names} disagree with log_prob: chi-square p = {p:.2g}")
+
+
+def _below(subject: Subject, draws: Tensor) -> None:
+    """A lower bound may not give a cell more mass than the draws show."""
+    columns = list(range(subject.tiny.size))
+    ids = torch.cat([_ids(subject.tiny.axes, points, columns, 5) for points in (draws, subject.table.points)]).unique(return_inverse=True)[1]
+    observed = torch.bincount(ids[: len(draws)], minlength=int(ids.max()) + 1).double()
+    bound = torch.zeros_like(observed).index_add(0, ids[len(draws) :], subject.table.log_mass.exp()) * len(draws)
+    expect((bound <= observed + 5 * bound.clamp_min(10).sqrt()).all(), "the bound gives a cell more mass than its share of the draws")
+
+
+# ---------------------------------------------------------------------------------------------------- the checks
+
+
+@check
+def normalisation(subject: Subject) -> None:
+    """exp(log_prob) sums (densities: integrates) to one; a lower bound to at most 1.01."""
+    kind = subject.can.likelihood
+    needs(kind is not Likelihood.UNNORMALIZED, "log_prob is relative: it has no sum to check")
+    total = float(subject.table.log_mass.logsumexp(0).exp())
+    expect(not math.isnan(total), "log_prob is NaN somewhere")
+    if kind is Likelihood.EXACT:
+        expect(abs(total - 1) < subject.tolerance, f"probabilities sum to {total:.5f}, not to 1")
+    else:
+        expect(total < 1.01, f"a lower bound sums to {total:.5f}, more than 1.01")
+
+
+@check
+def samples(subject: Subject) -> None:
+    """Draws follow log_prob (a bound: at least as often as it says; an energy: its normalised table, roughly)."""
+    draws = subject.sample(DRAWS)
+    expect(draws.shape == (DRAWS, subject.tiny.size), f"{DRAWS} draws have shape {tuple(draws.shape)}")
+    subject.tiny.space.check(Event(draws))
+    if subject.can.likelihood is Likelihood.LOWER_BOUND:
+        _below(subject, draws)
+    else:
+        rough = subject.can.likelihood is Likelihood.UNNORMALIZED
+        agree(subject, draws, subject.table, list(range(subject.tiny.size)), "draws", rough)
+
+
+@check
+def sample_sizes(subject: Subject) -> None:
+    """No rows, one row, and a refusal of fewer than none."""
+    for n in (0, 1):
+        expect(len(subject.sample(n)) == n, f"sample({n}) has {len(subject.sample(n))} rows")
+    try:
+        subject.density.sample(-1)
+    except ValueError:
+        return
+    expect(False, "sample(-1) is not refused")
+
+
+def _exact_patterns(subject: Subject) -> list[Tensor]:
+    """Masks whose log_prob is declared exact (or a bound)."""
+    can = subject.can
+    if can.missing in ("exact", "bound") or can.marginals == "any":
+        return subject.tiny.patterns(least=1)
+    prefixes = [mask for mask in subject.tiny.patterns(least=1) if bool((mask[1:] <= mask[:-1]).all())]
+    if can.marginals == "prefix":
+        return prefixes
+    raise NotApplicable(f"missing = {can.missing!r}, marginals = {can.marginals!r}")
+
+
+@check
+def missing_cells(subject: Subject) -> None:
+    """log_prob of the observed part is the log of the sum over everything that is missing, for every pattern."""
+    bound = subject.can.missing == "bound"
+    for mask in _exact_patterns(subject):
+        for row in subject.tiny.rows[:3]:
+            value = subject.log_prob(masked(row[None], mask))[0]
+            target = subject.enumerate(subject.tiny.anywhere(mask, row)).log_mass.logsumexp(0)
+            what = f"log_prob with mask {mask.int().tolist()} of row {row.tolist()}"
+            if bound:
+                expect(value <= target + subject.tolerance, f"{what}: the bound {value:.5f} exceeds {target:.5f}")
+            else:
+                close(value, target, subject.tolerance, what)
+
+
+@check
+def missing_values_ignored(subject: Subject) -> None:
+    """What stands in a missing cell (NaN, nonsense) changes nothing: neither values, nor draws, nor statistics."""
+    needs(subject.can.missing != "none", "no missing cells")
+    clean = Event(subject.tiny.rows * subject.tiny.mask, subject.tiny.mask)
+    dirty = Event(torch.where(subject.tiny.mask, subject.tiny.rows, math.nan), subject.tiny.mask)
+    expect(torch.equal(subject.log_prob(clean), subject.log_prob(dirty)), "log_prob depends on the value of a missing cell")
+    expect(bool(torch.isfinite(subject.log_prob(clean)).all()), "log_prob of the training rows is not finite")
+    if subject.can.statistics:
+        pair = [subject.density.statistics(event, subject.contexts) for event in (clean, dirty)]
+        expect(all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0]), "statistics depend on the value of a missing cell")
+
+
+@check
+def nothing_known(subject: Subject) -> None:
+    """With every cell missing the probability of what is known is one."""
+    needs(subject.can.missing == "exact", f"missing = {subject.can.missing!r}")
+    empty = masked(subject.tiny.rows[:4], torch.zeros(subject.tiny.size, dtype=torch.bool))
+    close(subject.log_prob(empty), torch.zeros(4).double(), 1e-6, "log_prob of nothing")
+
+
+@check
+def conditionals(subject: Subject) -> None:
+    """Draws of missing cells follow the enumerated p(missing | observed), and known cells stay as they are."""
+    kind = subject.can.conditionals
+    needs(kind in ("any", "approximate"), f"conditionals = {kind!r}")
+    draws = DRAWS if kind == "any" else FEW
+    for index, mask in enumerate(subject.tiny.patterns()):
+        row = subject.tiny.rows[index % 5]
+        given = masked(row.expand(draws, -1), mask)
+        out = subject.sample_conditional(given, seed=index)
+        expect(bool(out.mask.all()), "cells are still missing after sample_conditional")
+        expect(torch.equal(out.value[:, mask], given.value[:, mask]), f"known cells changed (mask {mask.int().tolist()})")
+        table = subject.enumerate(subject.tiny.anywhere(mask, row))
+        gone = (~mask).nonzero()[:, 0].tolist()
+        agree(subject, out.value, table, gone, f"draws given mask {mask.int().tolist()}", rough=kind == "approximate")
+
+
+@check
+def conditionals_per_row(subject: Subject) -> None:
+    """Rows with different missing patterns in one batch: each keeps its own cells and draws its own missing ones."""
+    needs(subject.can.conditionals in ("any", "approximate"), f"conditionals = {subject.can.conditionals!r}")
+    event = Event(subject.tiny.rows, subject.tiny.mask)
+    out = subject.sample_conditional(event).value
+    expect(torch.equal(out[event.mask], event.value[event.mask]), "known cells changed in a batch of many patterns")
+    subject.tiny.space.check(Event(out))
+
+
+def _region_cases(subject: Subject) -> list[tuple[Region, Tensor, Tensor]]:
+    """A box over everything, with nothing known and with each variable known in turn."""
+    box = subject.tiny.box(subject.free)
+    masks = [torch.zeros(subject.tiny.size, dtype=torch.bool)]
+    if subject.can.missing != "approximate":
+        masks += [mask for mask in subject.tiny.patterns(least=1) if mask.sum() == 1]
+    return [(box, mask, subject.tiny.rows[index]) for index, mask in enumerate(masks)]
+
+
+@check
+def regions(subject: Subject) -> None:
+    """log_prob of a box is the log of the enumerated mass inside it; draws stay inside and follow what is left."""
+    needs(subject.can.regions, "no regions")
+    for index, (box, mask, row) in enumerate(_region_cases(subject)):
+        event = masked(row[None], mask)._replace(within=box)
+        table = subject.enumerate(subject.tiny.within(box, mask, row))
+        what = f"box with mask {mask.int().tolist()}"
+        close(subject.log_prob(event)[0], table.log_mass.logsumexp(0), subject.tolerance, f"log_prob of the {what}")
+        many = DRAWS if subject.can.conditionals == "any" else FEW
+        draws = subject.sample_conditional(masked(row.expand(many, -1), mask)._replace(within=box), seed=index).value
+        _inside(draws[:, ~mask], box, ~mask, what)
+        gone = (~mask).nonzero()[:, 0].tolist()
+        agree(subject, draws, table, gone, f"draws in the {what}", rough=subject.can.conditionals != "any")
+
+
+def _inside(draws: Tensor, box: Region, gone: Tensor, what: str) -> None:
+    expect(bool(((draws >= box.low[gone]) & (draws <= box.high[gone])).all()), f"draws leave the {what}")
+    for d, allowed in box.allowed.items():
+        if gone[d]:
+            column = draws[:, int(gone[:d].sum())].long()
+            expect(bool(allowed[column].all()), f"draws leave the allowed set of variable {d} in the {what}")
+
+
+@check
+def modes(subject: Subject) -> None:
+    """Known cells stay; "exact" attains the greatest enumerated log_prob, "approximate" at least the median of draws."""
+    kind = subject.can.mode
+    needs(kind != "none", "no mode")
+    for mask in subject.tiny.patterns():
+        event = masked(subject.tiny.rows[:4], mask)
+        best = subject.mode(event)
+        expect(torch.equal(best.value[:, mask], event.value[:, mask]), f"known cells changed (mask {mask.int().tolist()})")
+        subject.tiny.space.check(Event(best.value))
+        single = subject.mode(event.take(slice(2, 3))).value[0]
+        expect(torch.equal(single, best.value[2]), f"the mode of a row depends on its batch (mask {mask.int().tolist()})")
+        value = subject.log_prob(Event(best.value))
+        for row, got in zip(event.value, value, strict=True):
+            what = f"mode with mask {mask.int().tolist()} of row {row.tolist()}: log_prob {got:.4f}"
+            if kind == "exact":
+                points = subject.enumerate(subject.tiny.anywhere(mask, row)).points
+                _attains(got, subject.log_prob(Event(points)).max(), what)
+            elif subject.can.conditionals != "none":
+                draws = subject.sample_conditional(masked(row.expand(300, -1), mask)).value
+                median = subject.log_prob(Event(draws)).median()
+                expect(got >= median - 1e-9, f"{what} is below the median {median:.4f} of conditional draws")
+
+
+def _attains(got: Tensor, greatest: Tensor, what: str) -> None:
+    expect(got >= greatest - 1e-9, f"{what} is below {greatest:.4f}, the greatest of the enumeration")
+
+
+@check
+def contexts(subject: Subject) -> None:
+    """log_contexts equals log_prob under each context in turn, with and without missing cells."""
+    space = subject.density.context_space
+    if space is None:
+        raise NotApplicable("no context")
+    for mask in (torch.ones_like(subject.tiny.mask), subject.tiny.mask if subject.can.missing != "none" else subject.tiny.mask | True):
+        event = Event(subject.tiny.rows, mask)
+        each = [Event(torch.full((event.rows,), float(k)).double()) for k in range(space.variables[0].cardinality)]
+        with torch.no_grad():
+            looped = torch.stack([subject.density.log_prob(event, code) for code in each], 1)
+            close(subject.density.log_contexts(event), looped, 1e-9, "log_contexts")
+            mixed = subject.density.log_prob(event, Event(subject.tiny.label))
+        close(mixed, looped.gather(1, subject.tiny.label.long()[:, None])[:, 0], 1e-9, "log_prob under a context per row")
+        expect(bool((looped[:, 0] - looped[:, 1]).abs().max() > 1e-3), "the context changes nothing")
+
+
+@check
+def targets(subject: Subject) -> None:
+    """log_target equals log_prob with the first variable set to each candidate, with and without missing cells."""
+    needs(subject.contexts is None, "log_target takes no context")
+    axis = subject.tiny.axes[0]
+    candidates = axis.points if axis.variable.discrete else axis.data[:5]
+    mask = subject.tiny.mask if subject.can.missing != "none" or subject.can.marginals == "any" else torch.ones_like(subject.tiny.mask)
+    event = Event(subject.tiny.rows, mask)
+    looped = []
+    for candidate in candidates:
+        value, known = event.value.clone(), mask.clone()
+        value[:, 0], known[:, 0] = candidate, True
+        looped.append(subject.log_prob(Event(value, known)))
+    with torch.no_grad():
+        close(subject.density.log_target(event, candidates), torch.stack(looped, 1), 1e-7, "log_target")

@@ -1,0 +1,289 @@
+"""What the checks look at: a briefly fitted density on a tiny space, alone, given a class, or inside a joint model.
+
+``Flat`` presents a joint over (y, x) as a density over one row, so that joints pass the same checks as densities.
+"""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.core import Capabilities, CapabilityError, Density, Event, Pair, Region, Space, categorical, stream
+from conjoin.joint import ClassConditional, Hybrid, Joint, Monolithic, Predictor, build_joint, flat_space
+from conjoin.testing.spaces import CLASSES, Tiny, product, tiny, tiny_names
+from conjoin.training.learners import Batch, Gradient
+from conjoin.training.loop import Plan, train
+from conjoin.training.progress import Progress
+
+__all__ = ["Flat", "LinearPredictor", "NotTaken", "Subject", "subject", "subject_names"]
+
+CONTEXT = 1  # the class that a conditional density is looked at under
+
+
+class NotTaken(Exception):
+    """The family does not take this space; the message says why."""
+
+
+class Flat(Density):
+    """A joint over Pair(y, x) as a density over the row (y, x)."""
+
+    def __init__(self, joint: Joint) -> None:
+        super().__init__(flat_space(joint.space.y, joint.space.x), joint.config)
+        self.joint = joint
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.joint.capabilities
+
+    @staticmethod
+    def pair(event: Event) -> Pair:
+        mask, within = event.mask, event.within
+        if within is not None:
+            within = Region(within.low[1:], within.high[1:], {d - 1: keep for d, keep in within.allowed.items()})
+        return Pair(Event(event.value[:, 0], mask[:, 0]), Event(event.value[:, 1:], mask[:, 1:], within=within))
+
+    @staticmethod
+    def row(pair: Pair) -> Event:
+        return Event(torch.cat([pair.y.value[:, None], pair.x.value], 1))
+
+    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Tensor:
+        return self.joint.log_prob(self.pair(event), generator=generator)
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
+        return self.row(self.joint.sample(n, generator=generator))
+
+    def _loss(self, event: Event, context: Event | None, weight: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self.joint.loss(self.pair(event), weight=weight, generator=generator)
+
+    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
+        return self.row(self.joint.sample_conditional(self.pair(event), generator=generator))
+
+    def _mode(self, event: Event, context: Event | None) -> Event:
+        return self.row(self.joint.mode(self.pair(event)))
+
+    def _features(self, event: Event) -> Tensor:
+        return self.joint.features(self.pair(event))  # type: ignore[arg-type]
+
+    def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
+        return self.joint.statistics(self.pair(event), weight=weight)
+
+    def _maximise(self, statistics: dict[str, Tensor]) -> None:
+        self.joint.maximise(statistics)
+
+
+class LinearPredictor(Predictor):
+    """p(y | x) from a linear layer: softmax for classes, a Gaussian for a number."""
+
+    def __init__(self, y: Space, x: Space, generator: torch.Generator) -> None:
+        super().__init__()
+        self.classes = y.variables[0].cardinality if y.variables[0].discrete else 0
+        start = torch.randn(x.shape[0], max(self.classes, 1), generator=generator, dtype=torch.float64)
+        self.slope = nn.Parameter(0.3 * start)
+        self.offset = nn.Parameter(torch.zeros(max(self.classes, 1), dtype=torch.float64))
+        if not self.classes:
+            self.log_scale = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def _linear(self, x: Event) -> Tensor:
+        return torch.where(x.mask, x.value, 0.0) @ self.slope + self.offset
+
+    def log_prob(self, x: Event, y: Tensor) -> Tensor:
+        if self.classes:
+            return self._linear(x).log_softmax(1).gather(1, y.long())
+        return torch.distributions.Normal(self._linear(x), self.log_scale.exp()).log_prob(y)
+
+    def draw(self, x: Event, generator: torch.Generator | None) -> Tensor:
+        if self.classes:
+            return self._linear(x).argmax(1).double() if generator is None else categorical(self._linear(x), generator).double()
+        mean = self._linear(x)[:, 0]
+        noise = 0.0 if generator is None else torch.randn(x.rows, generator=generator, dtype=torch.float64)
+        return mean + self.log_scale.exp() * noise
+
+
+@dataclass
+class Enumeration:
+    """Every point of a box, and its log-mass under the density."""
+
+    points: Tensor  # (G, D)
+    log_mass: Tensor  # (G,)
+
+
+@dataclass
+class Subject:
+    """One fitted density and all that a check needs to know of it. Checks that move parameters take a ``fresh`` copy."""
+
+    name: str
+    tiny: Tiny
+    density: Density
+    event: Event  # the rows that it was fitted to
+    contexts: Event | None = None  # their classes
+    rebuild: Callable[[], Density] = field(default=lambda: None, repr=False)  # type: ignore[assignment,return-value]
+    _table: Enumeration | None = field(default=None, repr=False)
+
+    @property
+    def can(self) -> Capabilities:
+        return self.density.capabilities
+
+    @property
+    def joint(self) -> Joint | None:
+        return self.density.joint if isinstance(self.density, Flat) else None
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Variables that a region cannot speak of: the y of a joint."""
+        return () if self.joint is None else (0,)
+
+    @property
+    def tolerance(self) -> float:
+        return 5e-3
+
+    def context(self, rows: int) -> Event | None:
+        return None if self.contexts is None else Event(torch.full((rows,), float(CONTEXT), dtype=torch.float64))
+
+    def log_prob(self, event: Event) -> Tensor:
+        """Under the one context that is looked at, with the same noise every time."""
+        with torch.no_grad():
+            return self.density.log_prob(event, self.context(event.rows), generator=stream(0, "log_prob"))
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        return self.density.sample(n, self.context(n), generator=stream(seed, "sample")).value
+
+    def sample_conditional(self, event: Event, seed: int = 0) -> Event:
+        return self.density.sample_conditional(event, self.context(event.rows), generator=stream(seed, "conditional"))
+
+    def mode(self, event: Event) -> Event:
+        return self.density.mode(event, self.context(event.rows))
+
+    def enumerate(self, parts: list[tuple[Tensor, Tensor]]) -> Enumeration:
+        points, log_weight = product(parts)
+        return Enumeration(points, self.log_prob(Event(points)) + log_weight)
+
+    @property
+    def table(self) -> Enumeration:
+        """The whole space."""
+        if self._table is None:
+            self._table = self.enumerate([axis.whole for axis in self.tiny.axes])
+        return self._table
+
+    def fresh(self) -> "Subject":
+        return Subject(self.name, self.tiny, copy.deepcopy(self.density), self.event, self.contexts)
+
+
+# ---------------------------------------------------------------------------------------------------- building
+
+
+def fitted(density: Density, data: Event | Pair, weight: Tensor, epochs: int = 6) -> None:
+    """A brief fit: a few rounds of EM, or ten times as many steps of the gradient."""
+    epochs = epochs if density.capabilities.statistics else 10 * epochs
+    train(density, data, weight, None, Plan(epochs=epochs, patience=epochs), Progress())
+
+
+def _weights(rows: int) -> Tensor:
+    return 1.0 + (torch.arange(rows) % 5 == 0).double()
+
+
+def _built(config: Any, space: Tiny, **context: Any) -> tuple[Density, Event]:
+    """The density, and the rows to fit: some cells missing where the family takes that."""
+
+    def build(data: Event) -> Density:
+        try:
+            return config.density.build(space.space, config, data, stream(0, "build"), weight=_weights(data.rows), **context)
+        except (CapabilityError, ValueError) as refusal:
+            raise NotTaken(str(refusal)) from refusal
+
+    data = Event(space.rows)
+    density = build(data)
+    if density.capabilities.missing == "none":
+        return density, data
+    data = Event(space.rows, space.mask)
+    return build(data), data
+
+
+def _again(density: Density) -> Density:
+    """What saving.py does: a density from its config and structure, before its weights."""
+    structure = json.loads(json.dumps(density.structure))
+    return type(density)(density.space, density.config, structure, density.context_space)
+
+
+def _alone(config: Any, space: Tiny) -> Subject:
+    density, data = _built(config, space)
+    fitted(density, data, _weights(data.rows))
+    return Subject(space.name, space, density, data, rebuild=lambda: _again(density))
+
+
+def _given_class(config: Any, space: Tiny) -> Subject:
+    if not config.density.conditional:
+        raise NotTaken("it does not model p(x | context)")
+    label = Event(space.label)
+    density, data = _built(config, space, context=label, context_space=CLASSES)
+    fitted(ClassConditional(density, CLASSES), Pair(label, data), _weights(data.rows))
+    return Subject(f"{space.name} given class", space, density, data, label, rebuild=lambda: _again(density))
+
+
+def _joint_of(config: Any, space: Tiny) -> tuple[Joint, Event]:
+    y, x = Space((), space.space.variables[:1]), Space((space.size - 1,), space.space.variables[1:])
+    data = Event(space.rows, space.mask)
+    if not _takes_missing(config, space):
+        data = Event(space.rows)
+    try:
+        return build_joint(config, y, x, Flat.pair(data), stream(0, "build"), _weights(data.rows)), data
+    except (CapabilityError, ValueError) as refusal:
+        raise NotTaken(str(refusal)) from refusal
+
+
+def _takes_missing(config: Any, space: Tiny) -> bool:
+    return _built(config, space)[0].capabilities.missing != "none"
+
+
+def _rejoin(joint: Joint) -> Joint:
+    if isinstance(joint, Monolithic):
+        return Monolithic(_again(joint.density), joint.space.y, joint.space.x)
+    if isinstance(joint, ClassConditional):
+        return ClassConditional(_again(joint.density), joint.space.y, joint.smoothing)
+    assert isinstance(joint, Hybrid)
+    return Hybrid(_rejoin(joint.base), LinearPredictor(joint.space.y, joint.space.x, stream(1)))
+
+
+def _joined(config: Any, space: Tiny) -> Subject:
+    joint, data = _joint_of(config, space)
+    fitted(joint, Flat.pair(data), _weights(data.rows))
+    return Subject(f"joint {space.name}", space, Flat(joint), data, rebuild=lambda: Flat(_rejoin(joint)))
+
+
+def _hybrid(config: Any, space: Tiny) -> Subject:
+    base, data = _joint_of(config, space)
+    fitted(base, Flat.pair(data), _weights(data.rows))
+    joint = Hybrid(base, LinearPredictor(base.space.y, base.space.x, stream(0, "predictor")))
+    learner, weight = Gradient(joint, rate=0.05), _weights(data.rows)
+    for index in range(60):
+        learner.step(Batch(Flat.pair(data), weight, float(weight.sum())), stream(index))
+    return Subject(f"hybrid {space.name}", space, Flat(joint), data, rebuild=lambda: Flat(_rejoin(joint)))
+
+
+_BUILDERS: dict[str, tuple[Callable[[Any, Tiny], Subject], str]] = {
+    **{name: (_alone, name) for name in tiny_names()},
+    "mixed given class": (_given_class, "mixed"),
+    "joint mixed": (_joined, "mixed"),
+    "joint numbers": (_joined, "numbers"),
+    "hybrid mixed": (_hybrid, "mixed"),
+    "hybrid numbers": (_hybrid, "numbers"),
+}
+
+
+def subject_names() -> list[str]:
+    return list(_BUILDERS)
+
+
+def variables_of(name: str) -> tuple[Any, ...]:
+    return tiny(_BUILDERS[name][1]).space.variables
+
+
+@cache
+def subject(config: Any, name: str) -> Subject:
+    """The fitted density of ``config`` on the space ``name``; built once. Raises NotTaken."""
+    build, space = _BUILDERS[name]
+    return build(config, tiny(space))

@@ -1,0 +1,66 @@
+"""Rows as the learners see them: distinct, in an order of their own content, with weights that count repeats.
+
+So a fit does not depend on the order of the rows, and a row of weight 2 is the same as that row twice. Splits follow
+from a seeded hash of each row's content, so that duplicates (and groups) never straddle a split.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from conjoin.core import Event, Pair
+
+__all__ = ["Split", "canonical", "row_hashes", "split_rows"]
+
+
+def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
+    """Distinct rows of (y, x) sorted by content, and their summed weights; rows of weight 0 vanish."""
+    table = torch.cat([data.y.value[:, None], data.x.value, data.y.mask[:, None].double(), data.x.mask.double()], 1)
+    keep = weight > 0
+    frame = pd.DataFrame(table[keep].numpy()).assign(weight=weight[keep].numpy())
+    keys = list(frame.columns[:-1])
+    merged = frame.groupby(keys, sort=True, as_index=False, dropna=False)["weight"].sum()
+    rows = torch.tensor(merged[keys].to_numpy())
+    width = data.x.value.shape[1]
+    y = Event(rows[:, 0].contiguous(), rows[:, 1 + width] > 0)
+    x = Event(rows[:, 1 : 1 + width].contiguous(), rows[:, 2 + width :] > 0)
+    return Pair(y, x), torch.tensor(merged["weight"].to_numpy(dtype=float))
+
+
+class Split(NamedTuple):
+    """Row numbers of the three parts, which never share a row: fit, choose (stopping, selection), calibrate."""
+
+    fit: np.ndarray
+    choose: np.ndarray
+    calibrate: np.ndarray
+
+
+def row_hashes(x: Event, groups: Sequence[object] | None = None) -> np.ndarray:
+    """(B,) uint64: equal for equal rows, or for rows of one group."""
+    if groups is not None:
+        return pd.util.hash_array(pd.Series(list(groups)).astype(str).to_numpy(dtype=object))
+    frame = pd.DataFrame(torch.cat([x.value, x.mask.double()], 1).numpy())
+    return pd.util.hash_pandas_object(frame, index=False).to_numpy()
+
+
+def split_rows(hashes: np.ndarray, seed: int, choose: float, calibrate: float, latest: np.ndarray | None = None) -> Split:
+    """A split by hash: the shares are met up to the size of the largest set of equal rows.
+
+    With ``latest`` (a time per row) the calibration part is the latest rows instead.
+    """
+    distinct, where, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    place = np.empty(len(distinct))
+    place[order] = np.cumsum(counts[order]) / len(hashes)
+    position = place[where]
+    held = position <= calibrate
+    if latest is not None:
+        held = np.zeros(len(hashes), dtype=bool)
+        held[np.argsort(latest, kind="stable")[len(hashes) - int(calibrate * len(hashes)) :]] = True
+        held &= ~np.isin(hashes, hashes[~held])  # no row of the fit, nor of its groups
+    chosen = ~held & (position > 1 - choose)
+    return Split(*(np.flatnonzero(part) for part in (~held & ~chosen, chosen, held)))

@@ -1,0 +1,33 @@
+"""What every test shares: shape checks, one thread, no display, and where the data lie.
+
+Shapes and types of annotated calls are checked here only, so jaxtyping must be imported before conjoin (conjoin/_shapes.py).
+"""
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jaxtyping
+
+jaxtyping.install_import_hook("conjoin", "shape_checks.check")
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of data sets that are not shipped; a test that asks for it is skipped where it is absent."""
+    folder = os.environ.get("CONJOIN_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs the folder of data sets that CONJOIN_DATA names")
+    return Path(folder)

@@ -1,0 +1,319 @@
+"""The house rules that a machine can hold us to. Each is a sentence in docs/architecture.md."""
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "conjoin"
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+# Imports go downward only: a module imports from its own row or from rows above it in this list.
+LAYERS = (
+    {"core", "events", "_shapes", "metering"},
+    {"leaves", "nets", "codecs"},
+    {"families"},
+    {"joint", "predictive", "predictors", "targets"},
+    {"training"},
+    {"calibration"},
+    {"model"},
+    {"saving", "selection"},
+    {"questions"},
+    {"datasets", "estimators", "fitting", "__init__"},
+    {"plot", "testing"},
+    {"report", "server"},
+    {"cli", "demo", "__main__"},
+)
+# Some rows are stricter still: (importer, what it must not import).
+FORBIDDEN = {
+    ("codecs", "leaves"): "codecs import core alone",
+    ("codecs", "nets"): "codecs import core alone",
+    ("families", "codecs"): "families never name a modality: they see a Space",
+    ("nets", "codecs"): "families never name a modality: they see a Space",
+    ("leaves", "codecs"): "families never name a modality: they see a Space",
+}
+# Conveniences of an estimator that lead upward, imported when they are called.
+UPWARD_WHEN_CALLED = {("estimators", "report"), ("estimators", "plot")}
+# Neither joints nor questions name a family; they may ask the registry.
+BLIND_TO_FAMILIES = {"joint", "calibration", "questions"}
+# scikit-learn's own protocol; nn.Module's never shows, because it is not of this package.
+SKLEARN = {"fit", "predict", "score", "get_params", "set_params", "transform", "fit_transform"}
+
+
+def name(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", [pytest.param(path, id=name(path)) for path in paths])
+
+
+every_file = each(TREES)
+
+
+def calls(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def spelled(node):
+    """`a.b.c` of a name or attribute, else ''."""
+    return ast.unparse(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
+
+
+# -------------------------------------------------------------------------------------------------------------- size
+
+
+def functions():
+    return [(path, node) for path, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, FUNCTION)]
+
+
+def lines(function):
+    """From `def` to the end, without the docstring."""
+    first = function.body[0]
+    words = first.end_lineno - first.lineno + 1 if ast.get_docstring(function) is not None else 0
+    return function.end_lineno - function.lineno + 1 - words
+
+
+@every_file
+def test_no_file_is_over_500_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+
+
+def test_files_are_short():
+    assert statistics.median(len(path.read_text(encoding="utf-8").splitlines()) for path in TREES) <= 200
+
+
+def test_functions_are_short():
+    sizes = sorted(lines(function) for _, function in functions())
+    longest = [f"{name(path)}:{function.name}" for path, function in functions() if lines(function) > 80]
+    assert statistics.median(sizes) <= 8
+    assert sizes[int(0.9 * len(sizes))] <= 35
+    assert longest == []
+
+
+# ----------------------------------------------------------------------------------------------------------- imports
+
+
+def part(module):
+    """The top-level part of the package that a dotted name belongs to."""
+    pieces = module.split(".")
+    if len(pieces) == 1:
+        return "__init__"
+    return pieces[1] if (PACKAGE / pieces[1]).is_dir() or (PACKAGE / f"{pieces[1]}.py").is_file() else "__init__"
+
+
+def layer(module_part):
+    rows = [row for row, parts in enumerate(LAYERS) if module_part in parts]
+    assert rows, f"{module_part} has no place in LAYERS: give it one"
+    return rows[0]
+
+
+def imports(path):
+    """(dotted name, whether it waits for a call) of each import of this package; imports for type checkers are left out."""
+    parents = {child: node for node in ast.walk(TREES[path]) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            above = [node]
+            while above[-1] in parents:
+                above.append(parents[above[-1]])
+            if any(isinstance(outer, ast.If) and "TYPE_CHECKING" in ast.unparse(outer.test) for outer in above):
+                continue
+            late = any(isinstance(outer, FUNCTION) for outer in above)
+            for module in imported(node, path):
+                yield module, late
+
+
+def imported(node, path):
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    else:
+        assert node.level == 0, f"{name(path)}: imports are absolute"
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+    return [module for module in names if module.split(".")[0] == "conjoin" and module != "conjoin.__version__"]
+
+
+def own_part(path):
+    top = path.relative_to(PACKAGE).parts[0]
+    return top.removesuffix(".py")
+
+
+@every_file
+def test_imports_go_downward(path):
+    own = own_part(path)
+    if own == "__init__":
+        return  # its names are loaded when they are asked for
+    for module, late in imports(path):
+        other = part(module)
+        if other == own or (late and (own, other) in UPWARD_WHEN_CALLED):
+            continue
+        assert layer(other) <= layer(own), f"{name(path)} imports {module}, which lies above it"
+        assert (own, other) not in FORBIDDEN, f"{name(path)} imports {module}: {FORBIDDEN[own, other]}"
+
+
+@each([path for path in TREES if own_part(path) in BLIND_TO_FAMILIES])
+def test_questions_and_joints_never_name_a_family(path):
+    named = [module for module, _ in imports(path) if module.startswith("conjoin.families.") and part_is_package(module)]
+    assert named == []
+
+
+def part_is_package(module):
+    """Whether a name below conjoin.families is a module rather than a name of the registry."""
+    home = PACKAGE / "families" / module.split(".")[2]
+    return home.is_dir() or home.with_suffix(".py").is_file()
+
+
+HEAVY = "bad = sorted({'torch', 'pandas', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)); assert not bad, bad"
+COMMAND = f"""
+import sys, runpy
+sys.argv = ["conjoin", {{argument!r}}]
+try:
+    runpy.run_module("conjoin", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    assert not end.code, end.code
+{HEAVY}
+"""
+
+
+def quick(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_import_conjoin_is_light():
+    quick(f"import sys, conjoin; {HEAVY}")
+
+
+@pytest.mark.skipif(not (PACKAGE / "__main__.py").is_file(), reason="the command line is not there yet")
+@pytest.mark.parametrize("argument", ["--help", "families"])
+def test_the_command_line_answers_at_once(argument):
+    quick(COMMAND.format(argument=argument))
+
+
+# ------------------------------------------------------------------------------------------------------------- style
+
+
+@every_file
+def test_no_hasattr(path):
+    assert [call.lineno for call in calls(TREES[path]) if spelled(call.func) == "hasattr"] == []
+
+
+@every_file
+def test_no_pickle(path):
+    tree = TREES[path]
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert not {"pickle", "cloudpickle", "dill", "shelve", "marshal"} & {module.split(".")[0] for module in modules}
+    names = {spelled(call.func) for call in calls(tree)}
+    assert not {"torch.load", "torch.save", "joblib.dump", "joblib.load"} & names
+    assert not {called.split(".")[-1] for called in names} & {"read_pickle", "to_pickle"}
+    allowed = [key for call in calls(tree) for key in call.keywords if key.arg == "allow_pickle" and ast.unparse(key.value) != "False"]
+    assert allowed == []
+
+
+@each([path for path in TREES if name(path) != "core.py"])
+def test_the_global_generator_is_left_alone(path):
+    seeding = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "np.random.seed", "numpy.random.seed", "random.seed"}
+    assert [spelled(call.func) for call in calls(TREES[path]) if spelled(call.func) in seeding] == []
+
+
+def classes():
+    return {node.name: (path, node) for path, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+def methods(node):
+    return {item.name: item for item in node.body if isinstance(item, FUNCTION)}
+
+
+def ancestors(node, known):
+    """Classes of this package above one, nearest first."""
+    for base in node.bases:
+        plain = spelled(base.value if isinstance(base, ast.Subscript) else base).split(".")[-1]
+        if plain in known:
+            yield known[plain][1]
+            yield from ancestors(known[plain][1], known)
+
+
+def may_be_overridden(method, owner):
+    decorators = {spelled(decorator).split(".")[-1] for decorator in method.decorator_list}
+    protocol = any("Protocol" in ast.unparse(base) for base in owner.bases)
+    hook = method.name.startswith("_") or (owner.name == "Density" and method.name == "build")
+    return "abstractmethod" in decorators or protocol or ("final" not in decorators and (hook or method.name in SKLEARN))
+
+
+@each([path for path, tree in TREES.items() if any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))])
+def test_abstract_or_final(path):
+    known = classes()
+    wrong = [
+        f"{node.name}.{method} overrides {above.name}.{method}"
+        for node in ast.walk(TREES[path])
+        if isinstance(node, ast.ClassDef)
+        for above in ancestors(node, known)
+        for method in methods(node).keys() & methods(above).keys()
+        if not may_be_overridden(methods(above)[method], above)
+    ]
+    assert wrong == []
+
+
+@each([path for path in TREES if own_part(path) not in ("families", "codecs")])
+def test_no_isinstance_over_families_or_codecs(path):
+    theirs = {label for label, (home, _) in classes().items() if own_part(home) in ("families", "codecs")}
+    tests = [call for call in calls(TREES[path]) if spelled(call.func) in ("isinstance", "issubclass")]
+    named = {spelled(node).split(".")[-1] for call in tests for node in ast.walk(call.args[1])}
+    assert not named & theirs
+
+
+@every_file
+def test_public_modules_say_what_is_public(path):
+    if path.stem.startswith("_") and path.stem != "__init__":
+        return
+    body = [node for node in TREES[path].body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+    assert not body or any(isinstance(node, ast.Assign) and spelled(node.targets[0]) == "__all__" for node in body)
+
+
+@every_file
+def test_every_module_opens_with_words(path):
+    assert ast.get_docstring(TREES[path])
+
+
+@each([path for path in TREES if own_part(path) == "families" and path.stem != "__init__"])
+def test_a_family_opens_with_formula_paper_units_legend_and_doctest(path):
+    words = ast.get_docstring(TREES[path]) or ""
+    assert re.search(r"^ {4}\S", words, re.MULTILINE), "an indented formula"
+    assert re.search(r"\((18|19|20)\d\d[a-z]?\)", words), "a paper, with its year in parentheses"
+    assert re.search(r"\bnats?\b", words, re.IGNORECASE), "the unit, nats"
+    assert "Shape letters" in words, "a legend of shape letters"
+    assert ">>>" in words, "a doctest"
+
+
+@every_file
+def test_nothing_is_left_to_do(path):
+    assert re.findall(r"\b(?:TODO|FIXME|XXX|HACK)\b", path.read_text(encoding="utf-8")) == []
+    stubs = [function.name for home, function in functions() if home == path and is_stub(function)]
+    assert stubs == [] or own_part(path) in ("core", "joint"), "hooks that raise belong to the contract"
+
+
+def is_stub(function):
+    """A body of `pass` or of NotImplementedError alone."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return len(body) == 1 and re.match(r"pass$|raise NotImplementedError", ast.unparse(body[0])) is not None
+
+
+def texts():
+    """Every text file that is shipped."""
+    kinds = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".j2", ".css", ".js", ".json", ".ipynb", ".sh", ""}
+    folders = ("src", "tests", "docs", "examples", "benchmarks", ".ci")
+    found = [path for path in ROOT.iterdir() if path.is_file()]
+    found += [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return [path for path in found if path.suffix in kinds and not {"__pycache__", ".venv"} & set(path.parts[len(ROOT.parts) :])]
+
+
+def test_no_path_of_one_machine():
+    pattern = re.compile(r"(?<![\w.:/~-])(?:/(?:home|root|Users|work|opt|mnt|tmp)/\w|[A-Z]:\\\\?[A-Z]\w)")
+    found = {path.relative_to(ROOT).as_posix(): pattern.findall(path.read_text(encoding="utf-8", errors="ignore")) for path in texts()}
+    assert {path: hits for path, hits in found.items() if hits} == {}

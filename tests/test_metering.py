@@ -1,0 +1,154 @@
+"""Energy is counted from counters where they can be read, and estimated from CPU time where not; the method is named."""
+
+import json
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+
+from conjoin import metering
+from conjoin.metering import Energy, Meter
+
+
+def zone(folder, name, label, microjoules, largest=262_143_328_850):
+    path = folder / name
+    path.mkdir()
+    (path / "name").write_text(label + "\n")
+    (path / "energy_uj").write_text(f"{microjoules}\n")
+    (path / "max_energy_range_uj").write_text(f"{largest}\n")
+    return path / "energy_uj"
+
+
+def burn(seconds=0.05):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_packages_and_memory_are_counted_once(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 1_000_000)
+    cores = zone(tmp_path, "intel-rapl:0:0", "core", 500_000)
+    memory = zone(tmp_path, "intel-rapl:0:1", "dram", 0)
+    platform = zone(tmp_path, "intel-rapl:1", "psys", 0)
+    with Meter(tmp_path) as meter:
+        package.write_text("3601000000")
+        cores.write_text("3000000000")
+        memory.write_text("360000000")
+        platform.write_text("9000000000")
+    assert meter.energy.kwh == pytest.approx(3960 / 3.6e6)
+    assert meter.energy.low < meter.energy.kwh < meter.energy.high
+    assert meter.energy.method == "processor counters, all programs"
+
+
+def test_a_counter_that_wraps(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 65_000_000_000, largest=65_532_610_987)
+    with Meter(tmp_path) as meter:
+        package.write_text("467389012")  # 1,000 J later
+    assert meter.energy.kwh == pytest.approx(1000 / 3.6e6)
+
+
+def test_a_long_block_is_polled_so_that_no_wrap_is_missed(tmp_path, monkeypatch):
+    monkeypatch.setattr(metering, "POLL_SECONDS", 0.01)
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 0, largest=99_999_999)
+    with Meter(tmp_path) as meter:
+        for value in (60_000_000, 20_000_000, 80_000_000, 40_000_000):  # 60 + 60 + 60 + 60 J
+            package.write_text(str(value))
+            time.sleep(0.1)
+    assert meter.energy.kwh == pytest.approx(240 / 3.6e6)
+
+
+@pytest.mark.parametrize("content", ["", "no number"])
+def test_unreadable_counters_fall_back_to_cpu_time(tmp_path, content):
+    zone(tmp_path, "intel-rapl:0", "package-0", 0).write_text(content)
+    with Meter(tmp_path) as meter:
+        burn()
+    assert meter.energy.method == "CPU time x 12 W per core"
+
+
+def test_a_counter_that_vanishes_or_stands_still_falls_back(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 5)
+    with Meter(tmp_path) as still:
+        burn()
+    with Meter(tmp_path) as vanished:
+        burn()
+        package.unlink()
+    assert still.energy.method == vanished.energy.method == "CPU time x 12 W per core"
+
+
+def test_cpu_time_times_power(tmp_path):
+    with Meter(tmp_path / "absent") as meter:
+        burn(0.2)
+        so_far = meter.energy
+    energy = meter.energy
+    assert 0 < so_far.kwh <= energy.kwh
+    assert energy.cpu_seconds >= 0.15
+    assert energy.kwh == pytest.approx(12 * energy.cpu_seconds / 3.6e6)
+    assert energy.low == pytest.approx(energy.kwh / 3)
+    assert energy.high == pytest.approx(energy.kwh * 2)
+    assert meter.energy is energy, "it stands still after the block"
+
+
+def test_an_exception_still_ends_the_measure(tmp_path):
+    meter = Meter(tmp_path)
+    with pytest.raises(KeyError), meter:
+        raise KeyError
+    assert meter.energy is meter.energy
+
+
+def test_the_gpu_counts_once_this_process_has_used_it(tmp_path, monkeypatch):
+    readings = iter([1_000.0, 37_000.0, 37_000.0])
+    monkeypatch.setattr(metering, "gpu_joules", lambda: next(readings))
+    monkeypatch.setattr(metering, "_uses_gpu", lambda: True)
+    with Meter(tmp_path) as meter:
+        pass
+    assert meter.energy.kwh == pytest.approx(0.01, rel=1e-2)
+    assert meter.energy.method == "CPU time x 12 W per core; GPU counters"
+
+
+def test_nvml_sums_the_visible_gpus(monkeypatch):
+    fake = types.SimpleNamespace(
+        NVMLError=RuntimeError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 3,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetTotalEnergyConsumption=lambda index: 1000 * (index + 1),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert metering.gpu_joules() == pytest.approx(6)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2")
+    assert metering.gpu_joules() == pytest.approx(4)
+
+
+def test_nvml_without_a_driver(monkeypatch):
+    def init():
+        raise RuntimeError("driver not loaded")
+
+    monkeypatch.setitem(sys.modules, "pynvml", types.SimpleNamespace(NVMLError=RuntimeError, nvmlInit=init))
+    assert metering.gpu_joules() is None
+
+
+def test_nvml_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert metering.gpu_joules() is None
+
+
+def test_words_json_and_sum():
+    one = Energy(0.0021, 0.001, 0.005, "CPU time x 12 W per core", seconds=400.0, cpu_seconds=630.0)
+    assert str(one) == "0.0021 kWh (CPU time x 12 W per core, 0.001 to 0.005), 0.42 % of a brain's day"
+    assert "3.4e" not in str(Energy(3.4e-8, 0, 0, "x", 0, 0))
+    assert str(Energy(170, 160, 180, "GPU counters", 1, 1)).endswith("340 brain days")
+    assert json.loads(json.dumps(one.to_json()))["brain_days"] == pytest.approx(0.0042)
+    both = one + Energy(1, 1, 1, "GPU counters", 2, 2)
+    assert both.kwh == pytest.approx(1.0021)
+    assert both.seconds == pytest.approx(402)
+    assert both.method == "CPU time x 12 W per core; GPU counters"
+    assert (both + one).method == both.method
+
+
+def test_it_loads_nothing_heavy():
+    code = "import sys, conjoin.metering; print(sorted({'torch', 'numpy', 'pandas', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,147 @@
+"""Reading tables from files: what is detected and said, and one clear sentence for each file that cannot be read."""
+
+import gzip
+import io
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from conjoin.codecs import Limits, read_table
+
+FRAME = pd.DataFrame({"name": ["Åsa", "Bo, Jr", None], "size": [1.5, 2.25, 3.0], "n": [1, 2, 3]})
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_a_plain_csv_needs_no_notice(tmp_path):
+    FRAME.to_csv(tmp_path / "t.csv", index=False)
+    frame, notices = read_table(tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(frame, FRAME)
+    assert notices == []
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bz2", "xz"])
+def test_archives(tmp_path, compression):
+    FRAME.to_csv(tmp_path / "t", index=False, compression=compression)
+    pd.testing.assert_frame_equal(read_table(str(tmp_path / "t"))[0], FRAME)
+
+
+@pytest.mark.parametrize(
+    ("separator", "decimal", "said"),
+    [("\t", ".", "tabs"), (";", ".", "semicolons"), (";", ",", "semicolons"), ("|", ".", "bars")],
+)
+def test_separators_and_the_decimal_comma(tmp_path, separator, decimal, said):
+    FRAME.to_csv(tmp_path / "t.csv", index=False, sep=separator, decimal=decimal)
+    frame, notices = read_table(tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(frame, FRAME)
+    assert said in notices[0] and ("decimals with a comma" in " ".join(notices)) == (decimal == ",")
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-8-sig", "utf-8-sig"), ("utf-16", "utf-16"), ("latin-1", "cp1252")])
+def test_encodings(tmp_path, encoding, said):
+    FRAME.to_csv(tmp_path / "t.csv", index=False, encoding=encoding)
+    frame, notices = read_table(tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(frame, FRAME)
+    assert notices == [f"{tmp_path / 't.csv'} is encoded as {said}."]
+
+
+def test_an_odd_letter_after_megabytes_of_ascii(tmp_path):
+    path = write(tmp_path / "t.csv", "a,b\n" + "1,x\n" * 200_000 + "2,ä\n", "latin-1")
+    assert read_table(path)[0]["b"].iloc[-1] == "ä"
+
+
+def test_quotes_spaces_and_padded_codes(tmp_path):
+    path = write(tmp_path / "t.csv", 'zip, text, n\n00501, "a, ""b""\nc", 1\n10001, plain, 2\n')
+    frame, notices = read_table(path)
+    assert frame["zip"].tolist() == ["00501", "10001"] and frame["text"].tolist() == ['a, "b"\nc', "plain"]
+    assert list(frame.columns) == ["zip", "text", "n"] and "start with 0; they are kept as text" in notices[0]
+
+
+def test_only_empty_cells_and_nan_are_missing(tmp_path):
+    frame, _ = read_table(write(tmp_path / "t.csv", "a,b\n,NA\nnan,None\n1,?\n"))
+    assert frame["a"].isna().tolist() == [True, True, False] and frame["b"].tolist() == ["NA", "None", "?"]
+
+
+def test_one_column(tmp_path):
+    assert read_table(write(tmp_path / "t.csv", "a\n1\n2\n"))[0]["a"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty"),
+        ("\n \n", "is empty"),
+        ("a,b\n", "has a header but no rows"),
+        ("a,b,a\n1,2,3\n", "more than one column named 'a'"),
+        ("a,b\n1,2\n3\n4,5\n", "line 3, has 1 fields where the header has 2"),
+        ("a,b\n1,2\n1,2,3\n", "line 3, has 3 fields where the header has 2"),
+        ('a,b\n1,"x\ny"\n1,2,3\n', "line 4, has 3 fields"),
+        ("a,b\n1,\x00\n", "is binary"),
+        ("PK\x03\x04rest", "is a zip archive or an Excel file"),
+        ("PAR1rest", "is a broken Parquet file"),
+        ("a,b\n1," + "x" * 200_000 + "\n", "field larger than field limit"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, text, sentence):
+    with pytest.raises(ValueError) as error:
+        read_table(write(tmp_path / "t.csv", text))
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_paths_that_cannot_be_read(tmp_path):
+    with pytest.raises(ValueError, match="is a directory"):
+        read_table(tmp_path)
+    with pytest.raises(ValueError, match="does not exist"):
+        read_table(tmp_path / "none.csv")
+    whole = gzip.compress(b"a,b\n1,2\n" * 1000)
+    (tmp_path / "half.csv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is a broken archive"):
+        read_table(tmp_path / "half.csv.gz")
+
+
+def test_limits(tmp_path):
+    path = write(tmp_path / "t.csv", "a,b,c\n" + "1,2,3\n" * 1000)
+    with pytest.raises(ValueError, match=r"3 columns, more than the limit of 2; raise it with Limits\(columns=...\)"):
+        read_table(path, limits=Limits(columns=2))
+    with pytest.raises(ValueError, match=r"more than 5,000 bytes.*--max-bytes"):
+        read_table(path, limits=Limits(bytes=5_000))
+    assert len(read_table(path)[0]) == 1000
+
+
+def test_an_archive_bomb_is_refused_before_it_unpacks(tmp_path):
+    with gzip.open(tmp_path / "bomb.csv.gz", "wb", compresslevel=9) as file:
+        file.write(b"a,b\n")
+        for _ in range(40):
+            file.write(b"0,0\n" * 250_000)
+    assert (tmp_path / "bomb.csv.gz").stat().st_size < 200_000
+    with pytest.raises(ValueError, match=r"unpacks to more than 100 times its size.*Limits\(ratio=...\) or --max-ratio"):
+        read_table(tmp_path / "bomb.csv.gz")
+
+
+def test_stdin(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"a;b\n1;x\n2;y\n"))))
+    frame, notices = read_table("-")
+    assert frame.to_dict("list") == {"a": [1, 2], "b": ["x", "y"]} and notices == ["stdin separates its columns by semicolons."]
+
+
+def test_parquet(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    FRAME.to_parquet(tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet")[0], FRAME)
+    with pytest.raises(ValueError, match="more than 10 bytes"):
+        read_table(tmp_path / "t.parquet", limits=Limits(bytes=10))
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ValueError, match=r'pip install "conjoin\[parquet\]"'):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_importing_the_codecs_loads_nothing_heavy():
+    modules = "conjoin.codecs, conjoin.codecs.table, conjoin.codecs.table.schema, conjoin.datasets"
+    code = f"import sys, {modules}; print({{'torch', 'pandas', 'numpy'}} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "set()"
