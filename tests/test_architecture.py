@@ -38,8 +38,8 @@ FORBIDDEN = {
     ("nets", "codecs"): "families never name a modality: they see a Space",
     ("leaves", "codecs"): "families never name a modality: they see a Space",
 }
-# Conveniences of an estimator that lead upward, imported when they are called.
-UPWARD_WHEN_CALLED = {("estimators", "report"), ("estimators", "plot")}
+# Conveniences that lead upward, imported when they are called: an estimator's report, a model folder's card.
+UPWARD_WHEN_CALLED = {("estimators", "report"), ("estimators", "plot"), ("saving", "report")}
 # Neither joints nor questions name a family; they may ask the registry.
 BLIND_TO_FAMILIES = {"joint", "calibration", "questions"}
 # scikit-learn's own protocol; nn.Module's never shows, because it is not of this package.
@@ -306,11 +306,12 @@ def is_stub(function):
 
 def texts():
     """Every text file that is shipped."""
-    kinds = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".j2", ".css", ".js", ".json", ".ipynb", ".sh", ""}
+    kinds = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".j2", ".css", ".js", ".json", ".ipynb", ".sh"}
     folders = ("src", "tests", "docs", "examples", "benchmarks", ".ci")
     found = [path for path in ROOT.iterdir() if path.is_file()]
     found += [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return [path for path in found if path.suffix in kinds and not {"__pycache__", ".venv"} & set(path.parts[len(ROOT.parts) :])]
+    found = [path for path in found if path.suffix in kinds or path.name in ("Makefile", "run")]
+    return [path for path in found if not {"__pycache__", ".venv"} & set(path.parts[len(ROOT.parts) :])]
 
 
 def test_no_path_of_one_machine():

@@ -286,6 +286,8 @@ class Density(nn.Module, abc.ABC):
     def mode(self, event: Any, context: Event | None = None) -> Any:
         """The event with its missing cells set to a most probable explanation."""
         self._require(self.capabilities.mode != "none", "the most probable values", "mode")
+        parts = (event,) if isinstance(event, Event) else event
+        self._require(all(part.within is None for part in parts), "the most probable values inside a region", "mode")
         with torch.no_grad():
             return self._mode(self.space.check(event), self._check_context(context))
 

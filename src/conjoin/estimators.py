@@ -76,11 +76,18 @@ class _JointEstimator(BaseEstimator):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         params: dict[str, Any] = super().get_params(deep=False)
         if deep:
-            family = resolve(self.family) if isinstance(self.family, str) else self.family
-            params |= {f"family__{key}": value for key, value in family.get_params().items()} if isinstance(family, Config) else {}
+            params |= {f"family__{key}": value for key, value in self._settings().items()}
             if "get_params" in dir(self.predictor) and not isinstance(self.predictor, type):
                 params |= {f"predictor__{key}": value for key, value in self.predictor.get_params().items()}
         return params
+
+    def _settings(self) -> dict[str, Any]:
+        """The family's settings; none where ``family`` is not (yet) one."""
+        try:
+            config: Config = resolve(self.family)
+        except (TypeError, ValueError):
+            return {}
+        return config.get_params()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -154,7 +161,8 @@ class _JointEstimator(BaseEstimator):
     def _read_weight(self, weight: Any, rows: int) -> Any:
         if weight is None:
             return None
-        return np.full(rows, float(weight)) if np.ndim(weight) == 0 else np.asarray(weight, dtype=float)
+        values = np.asarray(weight, dtype=float)
+        return np.full(rows, values) if values.ndim == 0 else values
 
     def _read_time(self, time: Any, frame: pd.DataFrame) -> Any:
         """Times as numbers; ``time`` is a column's name or one value per row."""
@@ -186,8 +194,8 @@ class _JointEstimator(BaseEstimator):
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
         """Put held-out rows in place of the calibration rows: rows that the model was not fitted on."""
-        frame = as_frame(X)
         model = self._model()
+        frame = model.frame(X)
         if y is None or self._task == "density":
             model.calibration = calibrate(model, frame, None, None)
         else:
@@ -210,7 +218,7 @@ class _JointEstimator(BaseEstimator):
         return write_report(self, path, X, y, show_rows=show_rows)
 
     def _evaluate(self, X: Any, y: Any, false_alarm: float, max_error: Any) -> dict[str, Any]:
-        frame = as_frame(X)
+        frame = self._model().frame(X)
         if y is None:
             return evaluate(self._model(), frame, None, None, false_alarm, max_error)
         labels, known, _ = self._read_target(y, len(frame))
@@ -271,7 +279,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """(B, K) log p(y | x)."""
-        frame = as_frame(X)
+        frame = self._model().frame(X)
         return self._model().log_proba(self._model().encode(frame), frame).numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -285,7 +293,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
 
     def predict_joint_log_proba(self, X: Any) -> np.ndarray:
         """(B, K) log p(x, y), nats, in the raw data's units."""
-        frame = as_frame(X)
+        frame = self._model().frame(X)
         encoded = self._model().encode(frame)
         joint = self._model().log_joint(encoded, frame)
         return (joint + (encoded.log_unseen + encoded.log_volume)[:, None]).numpy()

@@ -86,7 +86,7 @@ def _weighted(rows: Rows) -> Rows:
         raise ValueError(f"sample_weight must be {count} finite numbers of at least 0.")
     keep = np.flatnonzero(weight > 0)
     if not len(keep):
-        raise ValueError("sample_weight is 0 for every row: nothing is left to fit.")
+        raise ValueError("sample_weight is zero for every row: nothing is left to fit.")
     known = np.ones(count, dtype=bool) if rows.known is None else rows.known
 
     def part(value: Any) -> Any:

@@ -30,6 +30,7 @@ from conjoin.core import (
     Status,
     Variable,
     categorical,
+    stream,
 )
 
 __all__ = ["ClassConditional", "Hybrid", "Joint", "Monolithic", "Predictor", "build_joint", "flat_space"]
@@ -65,6 +66,11 @@ class Joint(Density):
     def unknown(self, rows: int) -> Event:
         """A y that is missing in every row."""
         return Event(torch.zeros(rows, dtype=torch.float64), torch.zeros(rows, dtype=torch.bool))
+
+    @property
+    def proposer(self) -> "Joint":
+        """The joint whose draws of x given y are cheap and plausible, though not quite this one's."""
+        return self
 
     @property
     @abc.abstractmethod
@@ -224,8 +230,9 @@ class Hybrid(Joint):
     """p(x) p(y | x). p(x) is that of ``base``, a joint whose own y is summed out; p(y | x) is the predictor's.
 
     log p(x) keeps the status of the base, p(y | x) is exact (it is the predictor's word), and p(x | y) is approximate:
-    draws of the base are chosen with weights p(y | x) / p_base(y | x) (importance resampling; D. Rubin (1987), A noniterative
-    sampling/importance resampling alternative). The effective sample size of the last draw is in ``effective_draws``.
+    draws of the base are chosen by importance resampling (D. Rubin (1987), A noniterative sampling/importance resampling
+    alternative). Half of them ignore y, so that the weights stay bounded where base and predictor disagree (T. Hesterberg
+    (1995), Weighted average importance sampling, section 2). The effective sample size of the last draw is in ``effective_draws``.
     """
 
     def __init__(self, base: Joint, predictor: Predictor) -> None:
@@ -250,6 +257,10 @@ class Hybrid(Joint):
     def status(self) -> dict[str, Status]:
         return {"log_prob": self.base.status["log_prob"], "predict_proba": Status.EXACT, "sample": Status.APPROXIMATE}
 
+    @property
+    def proposer(self) -> Joint:
+        return self.base
+
     def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
         return self.base.log_evidence(event.x) + torch.where(event.y.mask, label, torch.zeros_like(label))
@@ -262,21 +273,38 @@ class Hybrid(Joint):
         return Pair(Event(self.predictor.draw(x, generator)), x)
 
     def _sample_conditional(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Pair:
-        """Where y is known, each row is chosen from ``PROPOSALS`` draws of the base; elsewhere the first draw stands."""
+        """Without any y the base's own conditional is p(x_missing | x_observed). Where y is known, each row is chosen from
+        ``PROPOSALS`` draws of the base, every other one made without y."""
+        if not event.y.mask.any():
+            return self._with_label(event, self.base.sample_conditional(event, generator=generator).x, generator)
         many = event.take(torch.arange(event.rows).repeat_interleave(PROPOSALS))
-        x = self.base.sample_conditional(many, generator=generator).x
-        own = self.base.log_prob(Pair(many.y, x)) - self.base.log_evidence(x)
-        theirs = self.predictor.log_prob(x, many.y.value[:, None])[:, 0]
-        weight = torch.where(many.y.mask, theirs - own, 0.0).reshape(event.rows, PROPOSALS)
+        blind = (torch.arange(many.rows) % 2).bool()
+        x = self.base.sample_conditional(many._replace(y=many.y.hide(blind)), generator=generator).x
+        weight = torch.where(many.y.mask, self._log_weight(many, x), 0.0).reshape(event.rows, PROPOSALS)
         self.effective_draws = float((1 / weight.softmax(1).square().sum(1)).mean()) if event.rows else None
         chosen = x.value.reshape(event.rows, PROPOSALS, -1)[torch.arange(event.rows), categorical(weight, generator)]
         return self._with_label(event, Event(chosen), generator)
+
+    def _log_weight(self, event: Pair, x: Event) -> Float[Tensor, " B"]:
+        """log of p(x) p(y | x) over the proposals' p_base(x) (p_base(y | x) / p_base(y) + 1), given what is known of x."""
+        before = self.base.log_prob(event) - self.base.log_evidence(event.x)
+        after = self.base.log_prob(Pair(event.y, x)) - self.base.log_evidence(x)
+        return self.predictor.log_prob(x, event.y.value[:, None])[:, 0] - torch.logaddexp(after - before, torch.zeros_like(after))
 
     def _with_label(self, event: Pair, x: Event, generator: torch.Generator | None) -> Pair:
         return Pair(Event(torch.where(event.y.mask, event.y.value, self.predictor.draw(x, generator))), x)
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
-        return self._with_label(event, self.base.mode(event).x, None)
+        """The base's mode; where y is known and cells of x are not, the best of it and of ``PROPOSALS`` draws."""
+        best = self._with_label(event, self.base.mode(event).x, None)
+        for row in (event.y.mask & ~event.x.mask.all(1)).nonzero()[:, 0].tolist():
+            many = event.take(torch.full((PROPOSALS,), row))
+            y = many.y.hide(torch.arange(PROPOSALS) % 2 > 0)
+            x = self.base.sample_conditional(many._replace(y=y), generator=stream(0, "mode")).x.value
+            x = torch.cat([best.x.value[row : row + 1], x])
+            log_prob = self._log_prob(Pair(best.y.take(torch.full((len(x),), row)), Event(x)), None, None)
+            best.x.value[row] = x[log_prob.argmax()]
+        return best
 
 
 def build_joint(

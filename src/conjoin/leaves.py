@@ -12,7 +12,7 @@ bound reach to infinity, so that masses still sum to one. All values are in nats
 one for rounded data: the expected first two moments of the number inside its cell (a truncated normal; Johnson, Kotz
 and Balakrishnan (1994), Continuous Univariate Distributions 1, section 13.10).
 
-Shape letters: B rows, D variables (C categorical, N numeric), K states, L levels, A atoms.
+Shape letters: B rows, D variables (C categorical, N numeric), K states, L levels, A atoms, P = A + 1 parts.
 
 >>> from conjoin.core import Variable
 >>> layer = LeafLayer((Variable("colour", "category", cardinality=2), Variable("age", "integer", resolution=1.0)), states=3)
@@ -167,7 +167,7 @@ class LeafLayer(nn.Module):
         """log theta; impossible levels have -inf."""
         return self.logits.masked_fill(~self.legal[:, None], -math.inf).log_softmax(-1)
 
-    def log_atoms(self) -> Float[Tensor, "N K A+1"]:
+    def log_atoms(self) -> Float[Tensor, "N K P"]:
         """log pi, the continuous part last; padding has -inf."""
         padding = torch.cat([self.atoms.isnan(), torch.zeros(len(self.numeric), 1, dtype=torch.bool)], 1)
         return self.atom_logits.masked_fill(padding[:, None], -math.inf).log_softmax(-1)
@@ -404,7 +404,7 @@ class LeafLayer(nn.Module):
         low = torch.where(low <= self.lattice.low, -math.inf, torch.where(self.lattice.width > 0, first, low))
         return low, torch.where(high >= self.lattice.high, math.inf, torch.where(self.lattice.width > 0, last, high))
 
-    def _log_parts_inside(self, region: Region) -> Float[Tensor, "N K A+1"]:
+    def _log_parts_inside(self, region: Region) -> Float[Tensor, "N K P"]:
         """log of the share of each atom (0 or -inf) and of the continuous part that lies inside."""
         low, high = (edge[:, None] for edge in self._box(region))
         scale = self.log_scale.exp()

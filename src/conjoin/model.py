@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -61,6 +62,10 @@ class Model:
         return {"log_prob": Status.EXACT, "sample": Status.EXACT}
 
     # ------------------------------------------------------------------ answers about events
+
+    def frame(self, X: Any) -> pd.DataFrame:
+        """``X`` as a checked frame, with the columns' names."""
+        return self.codec.frame(X)
 
     def encode(self, X: Any) -> Encoded:
         return self.codec.encode(X)

@@ -24,7 +24,7 @@ class Classes:
     def fit(cls, y: np.ndarray, known: np.ndarray, name: str) -> "Classes":
         labels = np.unique(y[known])
         if len(labels) < 2:
-            found = f"only the class {labels[0]!r}" if len(labels) else "no label at all"
+            found = f"only one class, {labels[0]}" if len(labels) else "no label at all"
             raise ValueError(f"The target {name!r} has {found}: a classifier needs at least two classes (JointDensity needs none).")
         return cls(labels, name)
 

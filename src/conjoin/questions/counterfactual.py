@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin.codecs.table import as_frame
 from conjoin.core import Event, Pair, stream
 from conjoin.model import Model
 from conjoin.questions.calibrate import predictive_of
@@ -24,6 +23,7 @@ __all__ = ["counterfactual"]
 DRAWS = 12  # proposals for each set of freed columns
 LARGEST = 6  # columns that may change
 NONE_FOUND = "no plausible change found"
+ALREADY = "already answered so"
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ def counterfactual(
 
     ``to``: a class, or for a number a (low, high) range. ``keep``: columns that must not change. Returns the columns of
     ``X`` with ``changed`` (words), ``probability`` (of ``to``), ``familiarity`` (conformal p-value, above ``familiarity``),
-    indexed by (row, option). A row for which there is none has one option 0, unchanged, that says so.
+    indexed by (row, option). A row for which there is none, or that has the answer
+    already, has one option 0, unchanged, that says so.
     """
-    frame = as_frame(X)
+    frame = model.frame(X)
     columns = model.codec.columns
     for name in keep:
         if name not in columns:
@@ -56,9 +57,11 @@ def counterfactual(
     free = [place for place, name in enumerate(columns) if name not in set(keep)]
     event = model.encode(frame).event
     parts = []
+    already = _reached(model, model.encode(frame), frame, wish)[1]
     for row in range(len(frame)):
-        found = _search(model, event.take(slice(row, row + 1)), wish, free, n, familiarity, stream(seed, "counterfactual"))
-        parts.append(_table(model, frame.iloc[row : row + 1], event.take(slice(row, row + 1)), found))
+        found = [] if already[row] else _search(model, event.take(slice(row, row + 1)), wish, free, n, familiarity, stream(seed, "counterfactual"))
+        why = ALREADY if already[row] else NONE_FOUND
+        parts.append(_table(model, frame.iloc[row : row + 1], event.take(slice(row, row + 1)), found, why))
     return pd.concat(parts, keys=frame.index, names=["row", "option"]) if parts else frame.iloc[:0]
 
 
@@ -106,7 +109,7 @@ def _propose(model: Model, x: Event, freed: list[int], wish: _Wish, least: float
     hidden[freed] = True
     rows = x.hide(hidden).take(torch.zeros(DRAWS, dtype=torch.long))
     y = Event(torch.full((DRAWS,), wish.event_value, dtype=torch.float64))
-    drawn: Pair = model.pair.sample_conditional(Pair(y, rows), generator=generator)
+    drawn: Pair = model.pair.proposer.sample_conditional(Pair(y, rows), generator=generator)
     changed = Event(drawn.x.value, x.mask.expand(DRAWS, -1) | hidden)
     raw = model.codec.decode(changed.value, changed.mask)  # what the user would type in, rounded as recorded
     encoded = model.encode(raw)
@@ -151,9 +154,9 @@ def _options(x: Event, found: list[_Proposals]) -> Iterator[tuple[float, tuple[i
                 yield size, moved, each.value[place], float(each.probability[place]), float(each.familiarity[place])
 
 
-def _table(model: Model, row: pd.DataFrame, x: Event, found: list[tuple[Tensor, float, float]]) -> pd.DataFrame:
+def _table(model: Model, row: pd.DataFrame, x: Event, found: list[tuple[Tensor, float, float]], why: str) -> pd.DataFrame:
     if not found:
-        return row.assign(changed=NONE_FOUND, probability=np.nan, familiarity=np.nan).reset_index(drop=True)
+        return row.assign(changed=why, probability=np.nan, familiarity=np.nan).reset_index(drop=True)
     values = torch.stack([value for value, _, _ in found])
     decoded = model.codec.decode(values)
     old = row.iloc[0]

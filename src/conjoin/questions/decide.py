@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.codecs.table import as_frame
 from conjoin.core import Encoded
 from conjoin.model import Model
 from conjoin.questions.calibrate import predictive_of
@@ -45,7 +44,7 @@ def decide(
     a regressor's interval. ``log``: a file to which one JSON line per row is appended. Raises ValueError with the number
     of calibration rows needed where a rate can't be promised.
     """
-    frame = as_frame(X)
+    frame = model.frame(X)
     encoded = model.encode(frame)
     calibration = model.calibrated
     calibration.check_false_alarm(false_alarm)

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 
 from conjoin.calibration import Calibration
-from conjoin.codecs.table import as_frame
 from conjoin.model import Model
 from conjoin.questions.calibrate import predictive_of
 from conjoin.questions.decide import ACCEPT, UNFAMILIAR, decide
@@ -26,7 +25,7 @@ def evaluate(
     model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | None, false_alarm: float = 0.05, max_error: Any = 0.05
 ) -> dict[str, Any]:
     """Numbers about ``X`` (and labels ``y``, where ``known``): likelihood, prediction, calibration, both alarms."""
-    frame = as_frame(X)
+    frame = model.frame(X)
     encoded = model.encode(frame)
     out: dict[str, Any] = {"rows": len(frame), "log_prob": float(np.mean(model.log_prob_raw(encoded))), "log_prob_status": model.status["log_prob"].value}
     if y is not None and known is not None and known.any():

@@ -21,7 +21,7 @@ __all__ = ["expected", "reasons", "surprise"]
 
 FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 / 0.45359237)
 ODD = -3.0  # standard deviations of conditional surprise
-FAR = 4.0  # robust standard deviations from the median of the column
+FAR = 2.5  # robust standard deviations from the median of the column
 NAMED = 3  # columns named in a reason
 DRAWS = 64
 
@@ -138,7 +138,7 @@ def _hint_of(
     model: Model, x: Event, scaled: list[Event], distance: Tensor, far: Tensor, places: list[int], row: int, false_alarm: float
 ) -> str:
     """Rescale the far columns to where they fit best; then any other column that fits better by one of the same factors."""
-    chosen = {d: int(distance[:, d].argmin()) for d in places if far[d] > 3 and distance[:, d].min() < 0.5 * far[d]}
+    chosen = {d: int(distance[:, d].argmin()) for d in places if far[d] > FAR and distance[:, d].min() < 0.5 * far[d]}
     if not chosen:
         return ""
     for _ in range(2):

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.codecs.table import as_frame
 from conjoin.core import Event, Pair, stream
 from conjoin.model import Model
 
@@ -20,7 +19,7 @@ def impute(model: Model, X: Any, n_draws: int | None = None, seed: int = 0) -> p
     """
     if n_draws is not None and n_draws < 1:
         raise ValueError(f"n_draws must be at least 1, got {n_draws}.")
-    frame = as_frame(X)
+    frame = model.frame(X)
     event = model.encode(frame).event
     if n_draws is None:
         return _filled(model, frame, event, _mode(model, event))

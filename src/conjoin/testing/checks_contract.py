@@ -38,6 +38,7 @@ def _twins(subject: Subject) -> dict[str, tuple[bool, Callable[[], Any]]]:
     twins: dict[str, tuple[bool, Callable[[], Any]]] = {
         "sample_conditional": (can.conditionals in ("any", "approximate"), lambda: density.sample_conditional(some, context)),
         "mode": (can.mode != "none", lambda: density.mode(some, context)),
+        "regions of mode": (False, lambda: density.mode(boxed, context)),
         "features": (can.features, lambda: density.features(Event(rows))),
         "statistics": (can.statistics, lambda: density.statistics(Event(rows), context)),
         "regions of log_prob": (can.regions, lambda: density.log_prob(boxed, context)),
@@ -184,9 +185,11 @@ def extremes(subject: Subject) -> None:
 def _bad(subject: Subject) -> dict[str, tuple[Event, str]]:
     """Impossible events, and the name that their refusal has to say."""
     rows, variables = subject.tiny.rows[:3], subject.tiny.space.variables
-    cases = {"a column too many": (Event(torch.cat([rows, rows], 1)), "shape"), "a mask of another shape": (Event(rows, rows[:2] > 0), "shape")}
+    cases = {"a column too many": (Event(torch.cat([rows, rows], 1)), "shape")}
+    cases["a mask of another shape"] = (Event(rows, rows[:2] > 0), "shape")
     for d, variable in enumerate(variables):
-        codes = {"a code out of range": float(variable.cardinality), "a negative code": -1.0, "a broken code": 0.5} if variable.discrete else {}
+        codes = {"a code out of range": float(variable.cardinality), "a negative code": -1.0, "a broken code": 0.5}
+        codes = codes if variable.discrete else {}
         for what, cell in ({"NaN": math.nan, "infinity": math.inf} | codes).items():
             value = rows.clone()
             value[1, d] = cell

@@ -143,9 +143,11 @@ def _columns(name: str, latent: np.ndarray, noise: np.random.Generator) -> tuple
     category = np.where(noise.random(len(latent)) < 0.7, latent, noise.integers(0, 3, len(latent)))
     if name == "discrete":
         count = np.where(noise.random(len(latent)) < 0.2, 0, np.clip(np.round(latent + 1.2 + own[0]), 0, 4))
-        size = (latent + 0.8 * own[1] > 1).astype(float)
+        sold = np.where(noise.random(len(latent)) < 0.85, count > 2, count <= 2).astype(float)
+        size = np.where(noise.random(len(latent)) < 0.85, sold, 1 - sold)  # colour - count - sold - size: no tree keeps this order
+        codes = [Variable(*column) for column in (("colour", "category", 3), ("size", "ordered", 2), ("sold", "category", 2))]
         integer = Variable("count", "integer", resolution=1.0, bounds=(0.0, 4.0), atoms=(0.0,))
-        return (Variable("colour", "category", cardinality=3), Variable("size", "ordered", cardinality=2), integer), [category, size, count]
+        return (*codes[:2], integer, codes[2]), [category, size, count, sold]
     real, lattice = Variable("mass", "real"), Variable("height", "real", resolution=0.5, origin=0.25)
     if name == "mixed":
         height = np.round(latent + 0.7 * shared + 0.3 * own[1]) / 2 + 0.25

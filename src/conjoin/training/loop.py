@@ -84,6 +84,7 @@ class _Run:
         self.learner: Learner = learner_for(density)
         self.trained = Trained()
         self.best = _copy(density)
+        self.saved = 0  # the step of the last checkpoint
         self.started = time.monotonic()
 
     def stopped(self, epoch: int) -> bool:
@@ -96,6 +97,8 @@ class _Run:
         self.trained.epochs = epoch + 1
         self.trained.history.append((epoch + 1, objective, objective if held is None else held))
         self._remember(epoch + 1, objective if held is None else held)
+        if self.plan.checkpoint is not None and (self.trained.steps - self.saved >= self.plan.every or epoch % 5 == 4):
+            self.save()
         if self._out_of_time():
             self.trained.stopped = f"max_time of {self.plan.max_time:g} s reached"
         elif epoch + 1 - self.trained.best_epoch >= self.plan.patience:
@@ -113,8 +116,6 @@ class _Run:
             self.trained.steps += 1
             if self._out_of_time():
                 break
-        if self.plan.checkpoint is not None and (self.trained.steps % self.plan.every == 0 or epoch % 5 == 4):
-            self.save()
         return total / mass
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
@@ -152,7 +153,7 @@ class _Run:
 
     def save(self) -> None:
         """Weights, best weights, learner and counters, under a temporary name first."""
-        folder = self.plan.checkpoint
+        folder, self.saved = self.plan.checkpoint, self.trained.steps
         assert folder is not None
         folder.mkdir(parents=True, exist_ok=True)
         parts = {"now": _copy(self.density), "best": self.best, "learner": self.learner.state()}
@@ -169,7 +170,10 @@ class _Run:
         from safetensors import safe_open
 
         with safe_open(file, "pt") as opened:
-            self.trained = Trained(**json.loads(opened.metadata()["trained"]))
+            trained = json.loads(opened.metadata()["trained"])
+        history = [(epoch, fit, held) for epoch, fit, held in trained.pop("history")]
+        self.trained = Trained(**trained | {"stopped": "", "history": history})
+        self.saved = self.trained.steps
         parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "learner": {}}
         for key, value in load_file(file).items():
             part, _, name = key.partition("/")

@@ -104,14 +104,14 @@ class TableCodec:
 
     def missing_columns(self, raw: Any) -> list[Any]:
         """The modelled columns that ``raw`` does not have; their cells count as missing."""
-        frame = self._frame(raw)
+        frame = self.frame(raw)
         return [name for name in self.columns if name not in frame.columns]
 
     # ------------------------------------------------------------------ raw -> event
 
     def encode(self, raw: Any) -> Encoded:
         """Events of the rows. Columns go by name (others are ignored, absent ones are missing), those of an array by place."""
-        frame = self._frame(raw)
+        frame = self.frame(raw)
         parts = [self._encode_column(frame, cells) for cells in self._fitted()]
         log_unseen, log_volume = np.zeros(len(frame)), np.zeros(len(frame))
         for cells, part in zip(self._cells, parts, strict=True):
@@ -136,7 +136,8 @@ class TableCodec:
         gone = blank(frame[name], cells.column.missing).isna().to_numpy()
         return Encoding(gone.astype("float64"), np.ones(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool))
 
-    def _frame(self, raw: Any) -> pd.DataFrame:
+    def frame(self, raw: Any) -> pd.DataFrame:
+        """``raw`` as a checked frame; the columns of an array get the names seen at fit, and must be as many."""
         names = [column.name for column in self.schema.columns]
         frame = as_frame(raw)
         by_place = not is_named(raw) or (not self._named and not set(names) & set(frame.columns))

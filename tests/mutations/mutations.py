@@ -1,0 +1,387 @@
+"""Planted bugs: mistakes that a person could make, each in one place of the real code.
+
+To add one, append a ``Mutation``: its name, the file under src/conjoin, the exact old text (it must occur there once), the new
+text, and the tests that ought to notice (arguments of pytest; the faster, the better).
+"""
+
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+LEAF_TESTS = ("tests/test_leaves.py",)
+JOINT_TESTS = ("tests/test_joint.py",)
+TRAINING_TESTS = ("tests/test_training.py",)
+
+
+def checks(words: str) -> tuple[str, ...]:
+    """The cases of the conformance suite whose names match a pytest expression."""
+    return ("tests/test_conformance.py", "-k", words)
+
+
+NAIVE, MIXTURE, CIRCUIT = (
+    checks("naive_bayes and not hybrid"),
+    checks("mixture and not joint"),
+    checks("circuit and not joint and not hybrid"),
+)
+GAUSSIAN = checks("quadratic and not joint or linear and given")
+CLASSES, HYBRID, TOYS = checks("naive_bayes and joint"), checks("naive_bayes and hybrid"), checks("not test_family")
+
+
+def at(file: str, tests: tuple[str, ...], *changes: tuple[str, ...]) -> list[Mutation]:
+    """Several mutations of one file: (name, old, new), or with tests of their own as a fourth."""
+    return [Mutation(name, file, old, new, *(rest or [tests])) for name, old, new, *rest in changes]  # type: ignore[arg-type]
+
+
+LEAVES = at(
+    "leaves.py",
+    LEAF_TESTS,
+    (
+        "interval mass: derivative at the lower end has the wrong sign",
+        "return -grads[0] * (_log_normal(low)",
+        "return grads[0] * (_log_normal(low)",
+    ),
+    ("interval mass: underflow far out", "far = b < -30", "far = b < -3000"),
+    ("interval mass: the upper tail cancels", "upper = low + high > 0  #", "upper = low > high  #"),
+    ("density without 1 / sigma", ".log()[:, None] - self.log_scale\n", ".log()[:, None] - 0 * self.log_scale\n"),
+    ("cell without its width", "size = torch.where(self.lattice.width > 0, self.lattice.width, 1.0).log()[:, None] - self", "size = -self"),
+    ("mass outside the bounds", "return result.masked_fill(outside[..., None], -math.inf)", "return result"),
+    ("first cell ends at its edge", "low = torch.where(first, -math.inf, z - width / 2)", "low = z - width / 2"),
+    ("cell twice as wide below", "-math.inf, z - width / 2)", "-math.inf, z - width)"),
+    (
+        "atom or cell instead of atom and cell",
+        "return torch.logaddexp(spike, rest + continuous)",
+        "return torch.maximum(spike, rest + continuous)",
+    ),
+    ("continuous part without its weight", "return torch.logaddexp(spike, rest + continuous)", "return torch.logaddexp(spike, continuous)"),
+    ("impossible levels get probability", "self.logits.masked_fill(~self.legal[:, None], -math.inf)", "self.logits"),
+    ("missing cells are scored", "return torch.where(observed[..., None], parts, torch.zeros_like(parts))", "return parts", NAIVE),
+    (
+        "truncated moments: lower edge has the wrong sign",
+        "edge = torch.where(at_low > 0, low * at_low, at_low) -",
+        "edge = -torch.where(at_low > 0, low * at_low, at_low) -",
+    ),
+    ("second moment without the factor 2", "self.mean**2 + 2 * self.mean * scale * first", "self.mean**2 + self.mean * scale * first"),
+    ("rounding inside narrow cells forgotten", "first, second = z, z * z + width * width / 12", "first, second = z, z * z + width * width"),
+    ("statistics count missing cells", "share = share * observed[..., None]\n", "share = share + 0\n", NAIVE),
+    ("the spike's share also moves the mean", "            share = share * from_rest\n", ""),
+    (
+        "spike and continuous part swapped",
+        "torch.sigmoid(rest + self._log_continuous(value) - spike)",
+        "torch.sigmoid(spike - rest - self._log_continuous(value))",
+    ),
+    ("levels without a prior", 'statistics["levels"] + self.smoothing * self.level_prior[:, None]', 'statistics["levels"]'),
+    ("prior of the variance not counted", "/ (count + self.smoothing)\n", "/ count\n"),
+    (
+        "marginal ignores weights",
+        "w.sum(0).clamp_min(1e-300)\n                self.mean_prior.copy_((w * x).sum(0) / count)",
+        "w.sum(0).clamp_min(1e-300)\n                self.mean_prior.copy_(x.mean(0))",
+    ),
+    ("snapping leaves the bounds", "torch.minimum(torch.maximum(recorded, self.low), self.high)", "recorded"),
+    ("snapping forgets the origin", "recorded = self.origin + width * torch.round(", "recorded = width * torch.round("),
+    (
+        "numbers drawn from the global generator",
+        "uniform = torch.rand(states.shape, generator=generator, dtype",
+        "uniform = torch.rand(states.shape, dtype",
+        NAIVE,
+    ),
+    ("numbers drawn outside the region", "box = self._box(region)", "box = self._box(None)"),
+    (
+        "codes drawn outside the region",
+        "categorical(logits + self._allowed(region)[:, 0], generator)",
+        "categorical(logits, generator)",
+        NAIVE,
+    ),
+    ("upper half drawn mirrored", "torch.where(flip, -z, z)", "z"),
+    ("region ends at the middle of its last cell", "/ step + 1e-6) + 0.5)", "/ step + 1e-6))"),
+    ("atoms above the region count", "torch.where((self.atoms >= low) & (self.atoms <= high)", "torch.where((self.atoms >= low)"),
+    ("atoms drawn outside the region", "logits = logits + self._log_parts_inside(region)", "logits = logits + 0", NAIVE),
+    (
+        "region of known cells counted too",
+        "return leaf if event.within is None else leaf + torch.where(event.mask[..., None], 0.0, self",
+        "return leaf if event.within is None else leaf + torch.where(~event.mask[..., None], 0.0, self",
+    ),
+    (
+        "the mode forgets the cells at the bounds",
+        "fixed = torch.cat([self.lattice.low[:, None], self.lattice.high[:, None], self.atoms], 1)",
+        "fixed = self.atoms",
+    ),
+    ("the mode forgets the atoms", "self.lattice.high[:, None], self.atoms], 1)", "self.lattice.high[:, None]], 1)"),
+)
+
+FAMILIES = [
+    *at(
+        "families/classic/mixture.py",
+        MIXTURE,
+        (
+            "components' weights not normalised",
+            "return self.log_weight.log_softmax(0) + self.leaves",
+            "return self.log_weight + self.leaves",
+        ),
+        ("the best component instead of the sum", "return self._joint(event).logsumexp(1)", "return self._joint(event).amax(1)"),
+        ("responsibilities normalised over rows", "(joint - log_prob[:, None]).exp()", "joint.softmax(0)"),
+        ("weights ignored in the statistics", "share = weight[:, None] * (joint", "share = (joint"),
+        ("mean instead of sum of responsibilities", '{"component": share.sum(0)}', '{"component": share.mean(0)}'),
+        (
+            "component drawn without the known cells",
+            "component = categorical(self._joint(event), generator)",
+            "component = categorical(self.log_weight.expand(event.rows, -1), generator)",
+        ),
+        ("region ignored by draws", "expand_as(event.value), generator, event.within)", "expand_as(event.value), generator)"),
+        ("the mode of the first component", "filled[log_prob.argmax(0), torch", "filled[log_prob.argmax(0) * 0, torch"),
+    ),
+    *at(
+        "families/circuit/latent_tree.py",
+        CIRCUIT,
+        ("transition transposed on the way up", "edge = log_edge.exp().transpose(1, 2)", "edge = log_edge.exp()"),
+        (
+            "transition normalised over parents on the way down",
+            "        log_edge = self.edge_logits.log_softmax(-1)\n",
+            "        log_edge = self.edge_logits.log_softmax(-2)\n",
+        ),
+        ("prior of the root dropped", "return (log_root + self._up(leaf, log_edge)[0][0])", "return (self._up(leaf, log_edge)[0][0])"),
+        ("draws ignore what is known below", "states.append(choose(given + belief[depth]))", "states.append(choose(given))"),
+        ("states of draws in level order", "return torch.cat(states)[self.order.argsort()].T", "return torch.cat(states)[self.order].T"),
+        ("counts in level order", "share = share[self.order.argsort()]", "share = share[self.order]"),
+        ("weights ignored in the statistics", "total = (weight * self._evaluate(*inputs)).sum()", "total = self._evaluate(*inputs).sum()"),
+        ("counts of edges transposed", '(statistics["edge"] + smoothing)', '(statistics["edge"].transpose(1, 2) + smoothing)'),
+        ("peak of the leaves forgotten in log_target", "((rest - low + high).exp() @", "((rest - low).exp() @"),
+        ("the known target counts twice in log_target", "self._up(self._leaf(event.hide(hidden))", "self._up(self._leaf(event)"),
+        (
+            "impossible cells give NaN",
+            "            peak = torch.where(peak.isfinite(), peak, 0.0)",
+            "            # peak = torch.where(peak.isfinite(), peak, 0.0)",
+        ),
+        (
+            "messages go to the wrong parents",
+            "index_add(0, self._parents_at(depth), message)",
+            "index_add(0, self._parents_at(depth) * 0, message)",
+        ),
+    ),
+    *at(
+        "families/circuit/structure.py",
+        TOYS,
+        (
+            "the weakest links instead of the strongest",
+            "cost = information.max() - information + 1.0",
+            "cost = information - information.min() + 1.0",
+        ),
+        ("rows counted without weights", "counts = (flat * weight[:, None]).T @ flat", "counts = flat.T @ flat"),
+    ),
+    *at(
+        "families/classic/discriminant.py",
+        GAUSSIAN,
+        ("determinant has the wrong sign", "- log_det[:, None]).T", "+ log_det[:, None]).T"),
+        ("volume of the cells forgotten", "log_det[:, None]).T + volume[seen].sum())", "log_det[:, None]).T)"),
+        (
+            "variance of missing cells forgotten",
+            "second[k][gone[:, None], gone] += w.sum() * left",
+            "second[k][gone[:, None], gone] += 0 * left",
+        ),
+        (
+            "conditional covariance is the marginal one",
+            "left = covariance[k][gone][:, gone] - covariance[k][gone][:, seen] @ gain",
+            "left = covariance[k][gone][:, gone]",
+        ),
+        ("conditional mean not centred", "(full[:, seen] - self.mean[k, seen]) @ gain", "full[:, seen] @ gain"),
+        ("rows come back in the order of their patterns", "return torch.cat(parts)[torch.cat(order).argsort()]", "return torch.cat(parts)"),
+        (
+            "shared covariance averaged over classes",
+            "scatter, count = scatter.sum(0, keepdim=True)",
+            "scatter, count = scatter.mean(0, keepdim=True)",
+        ),
+        ("the floor is added twice", "above = self._above_floor(covariance)", "above = covariance"),
+        ("rounding adds to the variance of draws", "torch.linalg.cholesky(left - torch.diag(rounding) +", "torch.linalg.cholesky(left +"),
+        ("weights ignored in the means", "first[k] += w @ full", "first[k] += full.sum(0)"),
+        (
+            "modes of codes of the first class",
+            "value[:, self.category] = self.leaves.modes().T[state]",
+            "value[:, self.category] = self.leaves.modes().T[state * 0]",
+        ),
+    ),
+    *at(
+        "families/classic/naive_bayes.py",
+        NAIVE,
+        ("weights ignored in the statistics", "share = (weight[:, None] * state)", "share = (state)"),
+        (
+            "region ignored by log_prob",
+            "return self.leaves.log_event(event).sum(1)",
+            "return self.leaves.log_prob(event.value, event.mask).sum(1)",
+        ),
+        ("region ignored by draws", "self.leaves.sample(states, generator, event.within)", "self.leaves.sample(states, generator)"),
+        ("class ignored by draws", "states = self._state(n, context)[:, None]", "states = self._state(n, None)[:, None]"),
+    ),
+]
+
+JOINTS = at(
+    "joint.py",
+    CLASSES,
+    ("prior of the classes dropped", "return self.log_prior.log_softmax(0) + self.density", "return self.density"),
+    ("prior of the classes not normalised", "return self.log_prior.log_softmax(0) + self.density", "return self.log_prior + self.density"),
+    ("unlabelled rows scored as class 0", "return torch.where(event.y.mask, labelled, joint.logsumexp(1))", "return labelled"),
+    (
+        "the best class instead of the sum",
+        "torch.where(event.y.mask, labelled, joint.logsumexp(1))",
+        "torch.where(event.y.mask, labelled, joint.amax(1))",
+    ),
+    ("unlabelled rows counted as class 0", "torch.where(event.y.mask[:, None], hot, self._classes(event.x).softmax(1))", "hot"),
+    (
+        "a known label is drawn anew",
+        "return Event(torch.where(event.y.mask, event.y.value, drawn.double()))",
+        "return Event(drawn.double())",
+    ),
+    ("candidates ignored", "return self._classes(x)[:, candidates.long()]", "return self._classes(x)"),
+    ("smoothing of the classes dropped", '(statistics["prior"] + self.smoothing).log()', 'statistics["prior"].log()', JOINT_TESTS),
+    (
+        "classes drawn evenly",
+        "categorical(self.log_prior.expand(n, -1), generator)",
+        "categorical((0 * self.log_prior).expand(n, -1), generator)",
+    ),
+    ("a hidden label counts in the hybrid", "torch.where(event.y.mask, label, torch.zeros_like(label))", "label", HYBRID),
+    ("evidence left out of log_joint", "return self.base.log_evidence(x)[:, None] + self.predictor", "return self.predictor", HYBRID),
+    (
+        "proposals not divided out",
+        "[:, 0] - torch.logaddexp(after - before, torch.zeros_like(after))",
+        "[:, 0] + 0 * torch.logaddexp(after, before)",
+        HYBRID,
+    ),
+    (
+        "draws of x without their label",
+        "return Pair(Event(self.predictor.draw(x, generator)), x)",
+        "return Pair(Event(self.predictor.draw(x, None)), x)",
+        HYBRID,
+    ),
+    (
+        "region not shifted past y",
+        "{d + 1: keep for d, keep in region.allowed.items()}",
+        "{d: keep for d, keep in region.allowed.items()}",
+        checks("circuit and joint and regions"),
+    ),
+    ("region of x lost", "within=_widen(pair.x.within))", "within=None)", JOINT_TESTS),
+)
+
+CORE = [
+    *at(
+        "core.py",
+        TOYS,
+        ("initialisation moves the global generator", "with torch.random.fork_rng():", "with contextlib.nullcontext():"),
+        ("weights ignored by the loss", "dtype=torch.float64) if weight is None else weight\n", "dtype=torch.float64)\n"),
+        ("loss divided by rows", ".sum() / weight.sum()\n", ".sum() / event.rows\n"),
+        (
+            "candidates in the wrong order",
+            "candidates.to(values).repeat(event.rows)",
+            "candidates.to(values).repeat_interleave(event.rows)",
+            CLASSES,
+        ),
+        (
+            "codes drawn from the global generator",
+            "uniform = torch.rand(logits.shape, generator=generator,",
+            "uniform = torch.rand(logits.shape,",
+            NAIVE,
+        ),
+        (
+            "Gumbel noise has the wrong sign",
+            "return (logits - torch.log(-torch.log(uniform",
+            "return (logits + torch.log(-torch.log(uniform",
+            NAIVE,
+        ),
+        ("missing cells not refused", '        self._require(declared, "log_prob with missing cells", "missing")\n', ""),
+        (
+            "regions not refused by log_prob",
+            '        self._require(not limited or self.capabilities.regions, "cells known to lie in a range", "regions")\n',
+            "",
+            checks("quadratic"),
+        ),
+        ("streams ignore their name", "repr((int(seed), *names))", "repr(int(seed))", TRAINING_TESTS),
+        (
+            "context ignored by log_contexts",
+            "torch.full((event.rows,), float(k), dtype=torch.float64) for k in range(classes)",
+            "torch.full((event.rows,), 0.0, dtype=torch.float64) for k in range(classes)",
+            TOYS,
+        ),
+    ),
+    *at(
+        "events.py",
+        checks("quadratic and not joint"),
+        ("values of missing cells seen", "value = torch.where(mask, event.value, torch.zeros_like(event.value))", "value = event.value"),
+        ("a code equal to the cardinality accepted", "(cells >= codes)", "(cells > codes)"),
+        ("regions get lost with the rows", "for part in self[:3]), self.within)", "for part in self[:3]))", HYBRID),
+        ("hidden cells shown", "observed=self.mask & ~cells", "observed=self.mask | ~cells", checks("circuit and targets")),
+    ),
+]
+
+TRAINING = [
+    *at(
+        "training/learners.py",
+        TRAINING_TESTS,
+        ("step size off by one", "(self.steps + 2) ** -self.decay", "(self.steps + 1) ** -self.decay"),
+        (
+            "old statistics take the weight of the new",
+            "torch.lerp(self.running.get(key, value), value, rate)",
+            "torch.lerp(value, self.running.get(key, value), rate)",
+        ),
+        ("batch not scaled to the data set", "value * (batch.total / mass)", "value"),
+        ("objective per row instead of per weight", "/ mass\n        if not all", "/ batch.rows.rows\n        if not all"),
+        (
+            "Adam's moments lost on resumption",
+            'self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": slots})',
+            "slots.clear()",
+        ),
+        ("steps of EM forgotten", 'self.steps = int(state["steps"])', "self.steps = 0"),
+    ),
+    *at(
+        "training/loop.py",
+        TRAINING_TESTS,
+        ("learner not restored", 'self.learner.restore(parts["learner"])', "pass"),
+        ("resumes from the best weights", 'self.density.load_state_dict(parts["now"])', 'self.density.load_state_dict(parts["best"])'),
+        ("best weights lost on resumption", 'self.best = parts["best"]', "self.best = _copy(self.density)"),
+        ("the last weights instead of the best", "self.density.load_state_dict(self.best)", "pass"),
+        ("the worst weights kept", "if held < self.trained.best:", "if held > self.trained.best or not math.isfinite(self.trained.best):"),
+        ("batches weigh the same in the mean", "total + objective * float(batch.weight.sum())", "total + objective"),
+        ("weights of other rows", "self.weight[index], total)", "self.weight[: len(index)], total)"),
+        ("batches of every epoch alike", 'stream(self.plan.seed, "epoch", epoch)', 'stream(self.plan.seed, "epoch", 0)'),
+        (
+            "time counted the wrong way",
+            "time.monotonic() - self.started > self.plan.max_time",
+            "time.monotonic() - self.started < self.plan.max_time",
+        ),
+        (
+            "patience off by one",
+            "epoch + 1 - self.trained.best_epoch >= self.plan.patience",
+            "epoch + 1 - self.trained.best_epoch > self.plan.patience",
+        ),
+        (
+            "the epoch is saved before it is counted",
+            "json.dumps(asdict(self.trained))",
+            'json.dumps(asdict(self.trained) | {"epochs": self.trained.epochs - 1})',
+        ),
+        (
+            "seed ignored by the steps",
+            'generator = stream(self.plan.seed, "step", self.trained.steps)',
+            'generator = stream(self.plan.seed, "step", 0)',
+        ),
+    ),
+    *at(
+        "training/data.py",
+        TRAINING_TESTS,
+        ("weights of equal rows not added", '["weight"].sum()', '["weight"].max()'),
+        ("a missing label is a label", "rows[:, 1 + width] > 0)", "rows[:, 1 + width] >= 0)"),
+        ("missing cells equal to zeros", "torch.cat([x.value, x.mask.double()], 1).numpy()", "x.value.numpy()"),
+        ("share to choose misread", "(position > 1 - choose)", "(position > choose)"),
+        (
+            "groups straddle the latest rows",
+            "        held &= ~np.isin(hashes, hashes[~held])",
+            "        # held &= ~np.isin(hashes, hashes[~held])",
+        ),
+        ("the earliest rows calibrate", "[len(hashes) - int(calibrate * len(hashes)) :]", "[: int(calibrate * len(hashes))]"),
+        ("rows of weight 0 kept", "keep = weight > 0", "keep = weight >= 0"),
+    ),
+]
+
+MUTATIONS = [*LEAVES, *FAMILIES, *JOINTS, *CORE, *TRAINING]

@@ -1,0 +1,96 @@
+"""Plant one bug at a time in a copy of src/ and see whether the tests notice.
+
+    python tests/mutations/run.py [WORD ...]        only the mutations whose file or name has one of the words
+
+Exit code 1 if fewer than 95 % are caught, if the tests fail on the code as it is, or if an old text is no longer there once.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mutations import MUTATIONS, Mutation
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARE = 0.95
+LIMIT = 240  # seconds for the tests of one mutation
+AT_ONCE = 2
+CAUGHT, SURVIVED, BROKEN = "caught", "SURVIVED", "BROKEN"
+
+
+def problems(mutations: list[Mutation]) -> list[str]:
+    """Old texts that do not occur exactly once, and names used twice in a file."""
+    found = []
+    for mutation in mutations:
+        times = (ROOT / "src" / "conjoin" / mutation.file).read_text(encoding="utf-8").count(mutation.old)
+        if times != 1:
+            found.append(f"{mutation.file}: {mutation.name!r}: its old text occurs {times} times")
+    keys = [(mutation.file, mutation.name) for mutation in mutations]
+    return found + [f"{file}: {name!r} is there twice" for file, name in sorted({key for key in keys if keys.count(key) > 1})]
+
+
+def tested(source: Path, tests: tuple[str, ...]) -> int:
+    """The exit code of pytest on the code in ``source``; a run that takes too long counts as a failure."""
+    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    try:
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=LIMIT, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return 1
+
+
+def judged(mutation: Mutation) -> tuple[Mutation, str, float]:
+    """Caught if a test fails; broken if the tests could not even be collected: that is no mistake a person would ship."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        file = source / "conjoin" / mutation.file
+        file.write_text(file.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
+        code = tested(source, mutation.tests)
+    return mutation, {0: SURVIVED, 1: CAUGHT}.get(code, BROKEN), time.monotonic() - started
+
+
+def whole(pool: ThreadPoolExecutor, mutations: list[Mutation]) -> list[str]:
+    """The test files that fail on the code as it is."""
+    files = sorted({mutation.tests[0] for mutation in mutations})
+    codes = pool.map(lambda file: tested(ROOT / "src", (file,)), files)
+    return [file for file, code in zip(files, codes, strict=True) if code]
+
+
+def report(results: list[tuple[Mutation, str, float]], seconds: float) -> int:
+    missed = [(mutation, verdict) for mutation, verdict, _ in results if verdict != CAUGHT]
+    share = 1 - len(missed) / len(results)
+    print(f"\n{len(results) - len(missed)} of {len(results)} caught: {share:.1%} (at least {SHARE:.0%} wanted), {seconds:.0f} s")
+    for mutation, verdict in missed:
+        print(f"  {verdict}: {mutation.file}: {mutation.name} ({' '.join(mutation.tests)})")
+    return int(share < SHARE)
+
+
+def main(words: list[str]) -> int:
+    started = time.monotonic()
+    mutations = [m for m in MUTATIONS if not words or any(word in m.file or word in m.name for word in words)]
+    if wrong := problems(MUTATIONS):
+        print("Mutations that fit the code no longer:", *wrong, sep="\n  ")
+        return 1
+    if not mutations:
+        print("No mutation has one of these words in its file or name.")
+        return 1
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        if failing := whole(pool, mutations):
+            print("The tests fail on the code as it is:", *failing, sep="\n  ")
+            return 1
+        results = []
+        for mutation, verdict, seconds in pool.map(judged, mutations):
+            print(f"{verdict:9} {seconds:5.1f} s  {mutation.file}: {mutation.name}", flush=True)
+            results.append((mutation, verdict, seconds))
+    return report(results, time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,291 @@
+"""Every family x every tiny space that it takes x every check, and the same for the joint models made of it.
+
+A new line in FAMILIES adds its own tests here. The suite is itself tested: by toy densities that declare what no family does
+yet, by toys with a planted error each, and by tests/mutations.
+"""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from conjoin.core import Capabilities, CapabilityError, Config, Density, Event, Likelihood, Space, Variable, categorical, stream
+from conjoin.families import FAMILIES, resolve
+from conjoin.families.circuit.structure import chow_liu_tree, mutual_information
+from conjoin.joint import ClassConditional
+from conjoin.testing import conformance
+from conjoin.testing.conformance import CHECKS, NotApplicable, NotTaken, Result, cases, check_family, results_table, run_case
+from conjoin.testing.spaces import CLASSES
+
+
+def doubles(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+QUICK_JOINTS = ("circuit", "naive_bayes")  # whose hybrids run in the default suite; the others' are slow
+
+
+def parameters():
+    for family in FAMILIES:
+        for space, check in cases(family):
+            slow = space.startswith("hybrid") and family not in QUICK_JOINTS
+            yield pytest.param(family, space, check, marks=[pytest.mark.slow] if slow else [], id=f"{family}-{space}-{check}")
+
+
+@pytest.mark.parametrize(("family", "space", "check"), list(parameters()))
+def test_family(family, space, check):
+    try:
+        run_case(family, space, check)
+    except (NotApplicable, NotTaken) as reason:
+        pytest.skip(str(reason))
+
+
+NEVER = {"features", "step", "differentiable", "reparameterized"}  # what none of the five declares
+JOINT = {"log_joint", "log_evidence", "predictor_is_exact", "unlabelled_rows", "labels_of_draws"}
+RAN = {
+    ("circuit", "mixed"): set(CHECKS) - NEVER - JOINT - {"contexts"},
+    ("mixture", "discrete"): set(CHECKS) - NEVER - JOINT - {"contexts", "extremes"},
+    ("naive_bayes", "numbers"): set(CHECKS) - NEVER - JOINT - {"contexts"},
+    ("quadratic_discriminant", "mixed"): set(CHECKS) - NEVER - JOINT - {"contexts", "regions"},
+    ("naive_bayes", "mixed given class"): set(CHECKS) - NEVER - JOINT - {"targets", "loss_is_likelihood", "build_seeds"},
+    ("naive_bayes", "joint mixed"): set(CHECKS) - NEVER - {"contexts", "build_seeds", "predictor_is_exact"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "space"), list(RAN))
+def test_the_checks_that_ran_are_these(family, space):
+    """A green battery can be empty: the checks that apply are pinned by name."""
+    results = [result for result in check_family(family) if result.space == space]
+    assert {result.check for result in results if not result.detail} == RAN[family, space]
+
+
+# ---------------------------------------------------------------------------------------------------- toys
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal(Config):
+    """``wrong`` names the planted error."""
+
+    wrong: str = ""
+
+
+class NormalDensity(Density):
+    """Independent Gaussians that declare what no family of the library does yet, and that can be wrong in one thing."""
+
+    config_class = Normal
+
+    def __init__(self, space, config, structure=None, context_space=None):
+        if any(variable.has_mass for variable in space.variables):
+            raise ValueError("numbers without a resolution only")
+        super().__init__(space, config, structure, context_space)
+        self.mean = nn.Parameter(torch.zeros(len(space.variables), dtype=torch.float64))
+        self.log_scale = nn.Parameter(torch.zeros(len(space.variables), dtype=torch.float64))
+        if config.wrong == "idle parameter":
+            self.idle = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    @property
+    def capabilities(self):
+        likelihood = {"bound": Likelihood.LOWER_BOUND, "energy": Likelihood.UNNORMALIZED}.get(self.config.wrong, Likelihood.EXACT)
+        return Capabilities(
+            likelihood, missing="exact", conditionals="any", mode="exact", features=True, differentiable=True, reparameterized=True
+        )
+
+    def _log_prob(self, event, context, generator):
+        value = event.value.detach() if self.config.wrong == "detached" else event.value
+        cell = torch.distributions.Normal(self.mean, self.log_scale.exp()).log_prob(value)
+        shift = {"constant": 0.1, "energy": 3.0, "bound": -0.2}.get(self.config.wrong, 0.0)
+        known = cell if self.config.wrong == "mask" else torch.where(event.mask, cell, 0.0)
+        return known.sum(1) + shift * event.mask.all(1)
+
+    def _noise(self, shape, generator):
+        return torch.randn(shape, generator=None if self.config.wrong == "generator" else generator, dtype=torch.float64)
+
+    def _sample(self, n, context, generator):
+        scale = self.log_scale.exp() * (1.15 if self.config.wrong == "scale" else 1.0)
+        return Event(self.mean + scale * self._noise((n, len(self.mean)), generator))
+
+    def _sample_conditional(self, event, context, generator):
+        drawn = self._sample(event.rows, context, generator).value
+        return Event(torch.where(event.mask, event.value, drawn))
+
+    def _mode(self, event, context):
+        return Event(torch.where(event.mask, event.value, self.mean + (0.5 if self.config.wrong == "mode" else 0.0)))
+
+    def _features(self, event):
+        return torch.zeros(event.rows, 2) if self.config.wrong == "features" else event.value - self.mean
+
+
+def outcome(config, check, space="single"):
+    """Of one check on one space, without the others."""
+    passed, detail = conformance._outcome(lambda: run_case(config, space, check))
+    return Result(check, space, passed, 0.0, detail)
+
+
+@pytest.mark.parametrize("check", sorted(CHECKS))
+def test_a_right_density_passes(check):
+    result = outcome(Normal(), check)
+    assert result.passed, result.detail
+
+
+ERRORS = {
+    "constant": "normalisation",
+    "mask": "nothing_known",
+    "generator": "seeds",
+    "scale": "samples",
+    "mode": "modes",
+    "features": "features",
+    "detached": "differentiable",
+    "idle parameter": "gradients",
+}
+
+
+@pytest.mark.parametrize(("wrong", "check"), list(ERRORS.items()))
+def test_a_wrong_density_fails(wrong, check):
+    result = outcome(Normal(wrong), check)
+    assert not result.passed
+    assert result.detail
+
+
+def test_what_a_bound_and_an_energy_are_held_to():
+    assert outcome(Normal("bound"), "normalisation").passed
+    assert outcome(Normal("bound"), "samples").passed
+    assert "relative" in outcome(Normal("energy"), "normalisation").detail
+    assert outcome(Normal("energy"), "samples").passed
+
+
+def test_a_space_that_is_not_taken_says_why():
+    assert "numbers without a resolution only" in outcome(Normal(), "samples", "discrete").detail
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain(Config):
+    """A Markov chain of codes, stepped token by token; ``shifted`` plants an error."""
+
+    shifted: bool = False
+
+
+class ChainDensity(Density):
+    config_class = Chain
+
+    def __init__(self, space, config, structure=None, context_space=None):
+        if not all(variable.discrete for variable in space.variables):
+            raise ValueError("codes only")
+        super().__init__(space, config, structure, context_space)
+        levels = space.variables[0].cardinality
+        self.first = nn.Parameter(torch.linspace(0, 1, levels, dtype=torch.float64))
+        self.move = nn.Parameter(torch.linspace(0, 2, levels**2, dtype=torch.float64).reshape(levels, levels) ** 2)
+
+    @property
+    def capabilities(self):
+        return Capabilities(marginals="prefix", step=True)
+
+    def _log_prob(self, event, context, generator):
+        codes, total = event.value.long(), 0.0
+        start, move = self.first.log_softmax(0), self.move.log_softmax(1)
+        for d in range(codes.shape[1]):
+            cell = start[codes[:, 0]] if d == 0 else move[codes[:, d - 1], codes[:, d]]
+            total = total + torch.where(event.mask[:, d], cell, 0.0)
+        return total
+
+    def _sample(self, n, context, generator):
+        codes = [categorical(self.first.expand(n, -1), generator)]
+        for _ in self.space.variables[1:]:
+            codes.append(categorical(self.move[codes[-1]], generator))
+        return Event(torch.stack(codes, 1).double())
+
+    def _step(self, state, token):
+        return None, (self.move.T if self.config.shifted else self.move).log_softmax(1)[token.long()]
+
+
+@pytest.fixture
+def tokens(monkeypatch):
+    """Three codes in a row, in place of the space of numbers."""
+    from conjoin.testing import spaces, subjects
+
+    rows = torch.randint(0, 3, (96, 3), generator=stream(1)).double()
+    letters = tuple(Variable(name, "category", cardinality=3) for name in "abc")
+    axes = tuple(spaces.Axis(letter, torch.arange(3.0).double(), rows[:, d]) for d, letter in enumerate(letters))
+    space = spaces.Tiny("single", Space((3,), letters), rows, rows >= 0, rows[:, 0], axes)
+    monkeypatch.setattr(subjects, "tiny", lambda name: space if name == "single" else spaces.tiny(name))
+    subjects.subject.cache_clear()
+    yield
+    subjects.subject.cache_clear()
+
+
+@pytest.mark.parametrize("check", ["step", "missing_cells", "normalisation", "samples", "capabilities", "score_identity"])
+def test_a_chain_is_stepped_as_it_is_scored(tokens, check):
+    result = outcome(Chain(), check)
+    assert result.passed, result.detail
+    assert "not" not in result.detail
+
+
+def test_a_wrong_step_fails(tokens):
+    assert not outcome(Chain(shifted=True), "step").passed
+
+
+# ---------------------------------------------------------------------------------------------------- what sums cannot see
+
+
+def test_the_chow_liu_tree_follows_the_strongest_links():
+    """Any tree gives a density that sums to one; which tree it is shows only here. Columns: chain 0 - 2 - 3 - 1, and noise."""
+    generator = stream(0)
+    flips = (torch.rand(2000, 3, generator=generator) < doubles(0.05, 0.1, 0.15)).double()
+    first = (torch.rand(2000, generator=generator) < 0.5).double()
+    chain = [first, (first + flips[:, 0]) % 2, (first + flips[:, :2].sum(1)) % 2, (first + flips.sum(1)) % 2]
+    value = torch.stack([chain[0], chain[3], chain[1], chain[2]], 1)
+    binary = tuple(Variable(name, "category", cardinality=2) for name in "abcd")
+    weight = torch.ones(2000, dtype=torch.float64)
+    assert chow_liu_tree(Event(value), binary, weight) == [-1, 3, 0, 2]
+    assert 0.4 < float(mutual_information(Event(value), binary, weight)[0, 2]) < 0.6
+
+
+def test_rows_of_no_weight_do_not_shape_the_tree():
+    value = torch.tensor([[0, 0, 0], [1, 1, 1], [0, 1, 0], [1, 0, 1], [0, 0, 1], [1, 1, 0]]).double()
+    binary = tuple(Variable(name, "category", cardinality=2) for name in "abc")
+    assert chow_liu_tree(Event(value), binary, doubles(1, 1, 5, 5, 0, 0))[2] == 0
+    assert chow_liu_tree(Event(value), binary, doubles(1, 1, 0, 0, 5, 5))[1] == 0
+
+
+# ---------------------------------------------------------------------------------------------------- the surface
+
+
+def test_class_conditional_refuses_an_unnormalised_density():
+    energy = NormalDensity(Space((1,), (Variable("x", "real"),)), Normal("energy"))
+    with pytest.raises(CapabilityError, match="unnormalised"):
+        ClassConditional(energy, CLASSES)
+
+
+def test_unknown_checks_are_named():
+    with pytest.raises(ValueError, match=r"no check 'typo'.*normalisation"):
+        cases("circuit", only=["typo"])
+
+
+def test_every_family_has_a_case_on_every_space_it_takes():
+    spaces = {space for space, _ in cases("naive_bayes")}
+    assert spaces >= {"discrete", "mixed", "numbers", "single", "mixed given class", "joint mixed", "hybrid mixed"}
+    assert "mixed given class" not in {space for space, _ in cases("circuit")}
+    assert len(cases(resolve("circuit"), only=["samples"])) == len({space for space, _ in cases("circuit")})
+
+
+def test_results_are_shown_in_a_table():
+    table = results_table([Result("samples", "mixed", True, 0.1), Result("modes", "mixed", False, 0.2, "too low")])
+    assert table.row_count == 2
+    assert "1 failed" in str(table.title)
+
+
+def test_crashes_count_as_failures():
+    class Broken(NormalDensity):
+        def _log_prob(self, event, context, generator):
+            return super()._log_prob(event, context, generator) / math.nan if event.rows == 1 else 1 // 0
+
+    @dataclasses.dataclass(frozen=True)
+    class Crash(Config):
+        wrong: str = ""
+
+    Crash.density = Broken
+    result = next(result for result in check_family(Crash(), only=["capabilities"]) if result.space == "single")
+    assert not result.passed
+    assert "ZeroDivisionError" in result.detail

@@ -1,0 +1,92 @@
+"""scikit-learn's own checks, all of them, for every estimator and family; and the habits of its users."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
+
+from conjoin import Circuit, JointClassifier, JointDensity, JointRegressor
+from conjoin.families import FAMILIES
+
+FEWEST = {JointClassifier: 58, JointRegressor: 55, JointDensity: 44}  # checks of scikit-learn 1.6 and later
+PINNED = {
+    "check_estimators_dtypes",
+    "check_fit_score_takes_y",
+    "check_estimators_pickle",
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+    "check_fit2d_1sample",
+    "check_dict_unchanged",
+    "check_n_features_in_after_fitting",
+    "check_dont_overwrite_attributes",
+    "check_fit_idempotent",
+}
+MAY_SKIP = {"check_array_api_input"}  # runs only where SCIPY_ARRAY_API is set
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@pytest.mark.parametrize("kind", FEWEST, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_check_of_scikit_learn(kind, family):
+    results = check_estimator(kind(family=family), on_fail=None)
+    failed = {result["check_name"]: str(result["exception"]) for result in results if result["status"] == "failed"}
+    assert not failed
+    assert {result["check_name"] for result in results if result["status"] == "skipped"} <= MAY_SKIP
+    names = {result["check_name"] for result in results}
+    assert names >= PINNED, PINNED - names
+    assert kind is not JointClassifier or {"check_classifiers_train", "check_classifiers_classes"} <= names
+    assert len(results) >= FEWEST[kind]
+
+
+def test_clone_pipeline_and_grid_search():
+    X, y = load_iris(return_X_y=True)
+    model = make_pipeline(FunctionTransformer(), JointClassifier(family="naive_bayes", predictor=None))
+    search = GridSearchCV(model, {"jointclassifier__family__smoothing": [0.5, 5.0]}, cv=3).fit(X, y)
+    assert search.best_score_ > 0.9
+    assert clone(search.best_estimator_).get_params()["jointclassifier__family__smoothing"] in (0.5, 5.0)
+
+
+def test_grid_search_over_a_config():
+    X, y = load_iris(return_X_y=True)
+    search = GridSearchCV(JointClassifier(family=Circuit(), predictor=None), {"family__width": [1, 4]}, cv=2).fit(X, y)
+    assert search.best_estimator_.family == Circuit(width=search.best_params_["family__width"])
+
+
+def test_an_unknown_setting_names_the_choices():
+    with pytest.raises(ValueError, match="no setting 'depth'; it has width, smoothing"):
+        JointClassifier().set_params(family__depth=3)
+
+
+def test_your_own_fitted_classifier_keeps_its_word():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    own = LogisticRegression(max_iter=500).fit(X, y)
+    model = JointClassifier(predictor=FrozenEstimator(own), family="naive_bayes").fit(X, y)
+    assert (model.predict(X) == own.predict(X)).all()
+    assert model.status_["predict_proba"] == "exact"
+    foreign = model.decide(X.iloc[:5] * 20)
+    assert (foreign["verdict"] == "unfamiliar").all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_joint_is_the_product_of_its_parts(family):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    model = JointClassifier(family=family).fit(X, y)
+    joint, marginal = model.predict_joint_log_proba(X), model.score_samples(X)
+    np.testing.assert_allclose(np.logaddexp.reduce(joint, 1), marginal, atol=1e-8)
+    np.testing.assert_allclose(joint - marginal[:, None], model.predict_log_proba(X), atol=1e-8)
+
+
+def test_same_seed_same_model():
+    X, y = load_iris(return_X_y=True)
+    first, second = (JointClassifier(family="circuit", random_state=3).fit(X, y) for _ in range(2))
+    assert (first.predict_proba(X) == second.predict_proba(X)).all()
+    assert first.sample(5)[0].equals(second.sample(5)[0])
+
+

@@ -1,0 +1,321 @@
+"""Rows, splits, learners and the loop: order, weights, resumption, interruption, and a way back from bad steps."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from conjoin.core import Capabilities, Config, Density, Event, Pair, Space, Variable, stream
+from conjoin.families import resolve
+from conjoin.training import loop
+from conjoin.training.data import canonical, row_hashes, split_rows
+from conjoin.training.learners import Batch, ExpectationMaximisation, Gradient, learner_for
+from conjoin.training.loop import Plan, train
+from conjoin.training.progress import Progress
+
+REAL = Space((2,), (Variable("a", "real"), Variable("b", "real")))
+
+
+def doubles(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def rows(n=200, seed=0):
+    centre = (torch.arange(n) % 2)[:, None] * 3.0
+    return Event(centre + torch.randn(n, 2, generator=stream(seed), dtype=torch.float64))
+
+
+def ones(n=200):
+    return torch.ones(n, dtype=torch.float64)
+
+
+def mixture(seed=0):
+    config = resolve("mixture").set_params(components=3)
+    return config.density.build(REAL, config, rows(), stream(seed))
+
+
+class Noisy(Density):
+    """A Gaussian trained by the gradient, with noise of the loss's own generator."""
+
+    config_class = Config
+
+    def __init__(self, space=REAL):
+        super().__init__(space, None)
+        self.mean = nn.Parameter(torch.full((2,), 5.0, dtype=torch.float64))
+        self.fail_at, self.calls, self.error = None, 0, None
+
+    @property
+    def capabilities(self):
+        return Capabilities()
+
+    def _log_prob(self, event, context, generator):
+        return -0.5 * ((event.value - self.mean) ** 2).sum(1)
+
+    def _sample(self, n, context, generator):
+        return Event(self.mean + torch.randn(n, 2, generator=generator, dtype=torch.float64))
+
+    def _loss(self, event, context, weight, generator):
+        self.calls += 1
+        if self.calls == self.fail_at and self.error is not None:
+            raise self.error
+        loss = -(weight * self._log_prob(event, context, generator)).sum() / weight.sum()
+        loss = loss + 0.1 * torch.randn((), generator=generator, dtype=torch.float64) * self.mean.sum()
+        return loss * torch.nan if self.calls == self.fail_at else loss
+
+
+def fit(density, plan, choose=None, data=None):
+    data = rows() if data is None else data
+    return train(density, data, ones(data.rows), choose, plan, Progress())
+
+
+def weights_of(density):
+    return {key: value.clone() for key, value in density.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+# ---------------------------------------------------------------------------------------------------- rows
+
+
+def table():
+    y = Event(doubles(0, 1, 0, 0, 1, 0), torch.tensor([True, True, True, False, True, True]))
+    x = Event(doubles([1, 2], [3, 4], [1, 2], [1, 2], [9, 9], [1, 2]), torch.tensor([[True, True]] * 5 + [[True, False]]))
+    return Pair(y, Event(torch.where(x.mask, x.value, 0.0), x.mask))
+
+
+def test_canonical_merges_equal_rows_and_adds_their_weights():
+    pair, weight = canonical(table(), doubles(1, 2, 3, 4, 0, 5))
+    assert pair.rows == 4  # rows 0 and 2 are one, row 4 has weight 0; a missing label or cell sets a row apart
+    assert float(weight.sum()) == 15
+    found = {(*pair.x.value[i].tolist(), bool(pair.y.mask[i]), bool(pair.x.mask[i, 1])): float(weight[i]) for i in range(4)}
+    assert found == {(1, 2, True, True): 4, (3, 4, True, True): 2, (1, 2, False, True): 4, (1, 0, True, False): 5}
+
+
+@given(st.permutations(range(6)))
+def test_canonical_does_not_depend_on_the_order(order):
+    weight = doubles(1, 2, 3, 4, 0, 5)
+    first, again = canonical(table(), weight), canonical(table().take(torch.tensor(order)), weight[list(order)])
+    assert torch.equal(first[1], again[1])
+    for part, other in zip((*first[0].y[:2], *first[0].x[:2]), (*again[0].y[:2], *again[0].x[:2]), strict=True):
+        assert torch.equal(part, other)
+
+
+def test_canonical_weight_two_is_the_row_twice():
+    twice = table().take(torch.tensor([0, 0, 1]))
+    first, again = canonical(twice, doubles(1, 1, 1)), canonical(table().take(torch.tensor([0, 1])), doubles(2, 1))
+    assert torch.equal(first[1], again[1])
+    assert torch.equal(first[0].x.value, again[0].x.value)
+
+
+# ---------------------------------------------------------------------------------------------------- splits
+
+
+def test_hashes_follow_content_and_mask_or_groups():
+    x = table().x
+    hashes = row_hashes(x)
+    assert hashes[0] == hashes[2]
+    assert len(set(hashes[[0, 1, 4, 5]])) == 4
+    grouped = row_hashes(x, groups=["u", "v", "u", "w", "v", "u"])
+    assert grouped[0] == grouped[5]
+    assert len(set(grouped)) == 3
+
+
+@given(st.integers(0, 1000), st.floats(0.05, 0.3), st.floats(0.05, 0.3))
+def test_parts_are_disjoint_complete_and_of_their_size(seed, choose, calibrate):
+    hashes = row_hashes(Event(torch.arange(400).double()[:, None].repeat(1, 2) % 300))
+    split = split_rows(hashes, seed, choose, calibrate)
+    every = np.sort(np.concatenate(split))
+    assert np.array_equal(every, np.arange(400))
+    assert abs(len(split.choose) - 400 * choose) <= 3
+    assert abs(len(split.calibrate) - 400 * calibrate) <= 3
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert not set(hashes[split[a]]) & set(hashes[split[b]])
+
+
+def test_a_split_depends_on_content_and_seed_not_on_order():
+    x = torch.arange(100).double()[:, None]
+    order = torch.randperm(100, generator=stream(2))
+    first, again = (split_rows(row_hashes(Event(part)), 1, 0.2, 0.2) for part in (x, x[order]))
+    assert set(first.choose) == set(order[torch.as_tensor(again.choose)].tolist())
+    assert set(first.choose) != set(split_rows(row_hashes(Event(x)), 2, 0.2, 0.2).choose)
+
+
+def test_nothing_is_held_out_unless_asked():
+    split = split_rows(np.arange(50, dtype=np.uint64), 0, 0.0, 0.0)
+    assert (len(split.fit), len(split.choose), len(split.calibrate)) == (50, 0, 0)
+
+
+def test_latest_rows_calibrate_and_their_groups_stay_out():
+    hashes = np.arange(100, dtype=np.uint64)
+    when = np.random.default_rng(0).permutation(100)
+    split = split_rows(hashes, 0, 0.1, 0.2, latest=when)
+    assert set(when[split.calibrate]) == set(range(80, 100))
+    grouped = split_rows(hashes // 3, 0, 0.1, 0.2, latest=when)
+    assert not set(hashes[grouped.calibrate] // 3) & set(hashes[np.concatenate([grouped.fit, grouped.choose])] // 3)
+
+
+# ---------------------------------------------------------------------------------------------------- learners
+
+
+def test_each_density_has_its_learner():
+    assert isinstance(learner_for(mixture()), ExpectationMaximisation)
+    assert isinstance(learner_for(Noisy()), Gradient)
+
+
+def test_em_on_the_whole_data_is_plain_em():
+    learned, plain = mixture(), mixture()
+    learner = ExpectationMaximisation(learned)
+    for _ in range(3):
+        learner.step(Batch(rows(), ones(), 200.0), stream(0))
+        plain.maximise({key: value for key, value in plain.statistics(rows()).items() if key != "log_prob"})
+    assert same(weights_of(learned), weights_of(plain))
+
+
+def test_mini_batch_em_follows_the_running_mean_of_cappe_and_moulines():
+    density, data = mixture(), rows()
+    learner, running = ExpectationMaximisation(density), None
+    for step in range(4):
+        part = data.take(slice(50 * step, 50 * step + 50))
+        fresh = {key: 4 * value for key, value in density.statistics(part).items() if key != "log_prob"}
+        rate = 1.0 if running is None else (step + 2) ** -0.6
+        running = fresh if running is None else {key: (1 - rate) * running[key] + rate * fresh[key] for key in fresh}
+        learner.step(Batch(part, ones(50), 200.0), stream(0))
+        assert all(torch.allclose(learner.running[key], running[key]) for key in running)
+
+
+def test_em_reports_the_mean_before_its_step():
+    density = mixture()
+    with torch.no_grad():
+        before = -float(density.log_prob(rows()).mean())
+    assert ExpectationMaximisation(density).step(Batch(rows(), 3 * ones(), 600.0), stream(0)) == pytest.approx(before)
+
+
+def test_the_gradient_moves_towards_the_data():
+    density = Noisy()
+    fit(density, Plan(epochs=300, patience=300))
+    assert abs(float(density.mean.detach().mean()) - 1.5) < 1.5
+
+
+# ---------------------------------------------------------------------------------------------------- the loop
+
+
+def batched(**changes):
+    return Plan(**({"batch": 64, "patience": 100} | changes))
+
+
+@pytest.mark.parametrize("make", [mixture, Noisy])
+def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, tmp_path):
+    whole, first, second = make(), make(), make()
+    fit(whole, batched(epochs=10))
+    fit(first, batched(epochs=5, checkpoint=tmp_path))
+    report = fit(second, batched(epochs=10, checkpoint=tmp_path, resume=True))
+    assert same(weights_of(whole), weights_of(second))
+    assert report.epochs == 10
+    assert [epoch for epoch, *_ in report.history] == list(range(1, 11))
+
+
+def test_nothing_to_resume_starts_afresh(tmp_path):
+    whole, other = mixture(), mixture()
+    fit(whole, batched(epochs=2))
+    fit(other, batched(epochs=2, checkpoint=tmp_path / "none", resume=True))
+    assert same(weights_of(whole), weights_of(other))
+
+
+def test_the_same_seed_gives_the_same_fit_and_another_seed_another():
+    first, again, other = Noisy(), Noisy(), Noisy()
+    for density, seed in ((first, 0), (again, 0), (other, 1)):
+        fit(density, batched(epochs=3, seed=seed))
+    assert same(weights_of(first), weights_of(again))
+    assert not same(weights_of(first), weights_of(other))
+
+
+def test_the_best_weights_on_choose_rows_are_kept():
+    """Choose-rows lie where the start is: every step makes them worse, so the first epoch is kept and patience ends the fit."""
+    density = Noisy()
+    report = fit(density, batched(epochs=50, patience=4), choose=Event(torch.full((20, 2), 5.0, dtype=torch.float64)))
+    assert report.stopped == "no better for a while"
+    assert report.best_epoch == 1
+    assert report.epochs == 5
+    with torch.no_grad():
+        final = float(density.loss(Event(torch.full((20, 2), 5.0, dtype=torch.float64)), generator=stream(0, "choose")))
+    assert final == pytest.approx(report.best)
+
+
+def test_an_interrupted_fit_keeps_the_best_weights():
+    density, reference = Noisy(), Noisy()
+    density.fail_at, density.error = 9, KeyboardInterrupt()
+    report = fit(density, batched(epochs=20))
+    assert "interrupted" in report.stopped
+    assert report.epochs == 2
+    fit(reference, batched(epochs=2))
+    assert same(weights_of(density), weights_of(reference))
+
+
+def test_a_loss_that_is_not_finite_stops_at_the_last_good_weights():
+    density, reference = Noisy(), Noisy()
+    density.fail_at = 8
+    report = fit(density, batched(epochs=20))
+    assert "not finite" in report.stopped
+    assert report.epochs == 2
+    fit(reference, batched(epochs=2))
+    assert same(weights_of(density), weights_of(reference))
+    assert bool(torch.isfinite(density.mean).all())
+
+
+def test_statistics_that_are_not_finite_leave_the_parameters_alone(monkeypatch):
+    density = mixture()
+    before = weights_of(density)
+    found = {key: value * torch.nan for key, value in density.statistics(rows()).items()}
+    monkeypatch.setattr(type(density), "_statistics", lambda *arguments: found)
+    report = fit(density, Plan(epochs=3))
+    assert "not finite" in report.stopped
+    assert same(before, weights_of(density))
+
+
+def test_max_time_stops_the_fit(monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+    report = fit(mixture(), Plan(epochs=1000, patience=1000, max_time=20))
+    assert report.stopped == "max_time of 20 s reached"
+    assert 1 <= report.epochs < 20
+
+
+def test_max_time_on_the_real_clock():
+    started = time.monotonic()
+    fit(Noisy(), Plan(epochs=10**6, patience=10**6, max_time=0.2))
+    assert time.monotonic() - started < 5
+
+
+def test_batches_cover_every_row_once_with_its_weight():
+    data, weight = rows(203), torch.arange(203).double() + 1
+    run = loop._Run(Noisy(), data, weight, None, Plan(batch=50))
+    batches = list(run._batches(0))
+    assert len(batches) == 4
+    assert max(b.rows.rows for b in batches) - min(b.rows.rows for b in batches) <= 4
+    seen = torch.cat([torch.cat([b.rows.value, b.weight[:, None]], 1) for b in batches])
+    assert torch.equal(seen[seen[:, 2].argsort()], torch.cat([data.value, weight[:, None]], 1))
+    assert all(b.total == float(weight.sum()) for b in batches)
+    assert not torch.equal(batches[0].rows.value, next(run._batches(1)).rows.value)
+    assert torch.equal(batches[0].rows.value, next(run._batches(0)).rows.value)
+
+
+def test_the_history_is_the_weighted_mean_over_batches():
+    density, data = mixture(), rows(203)
+    weight = torch.arange(203).double() + 1
+    report = train(density, data, weight, None, Plan(epochs=1, batch=1000), Progress())
+    with torch.no_grad():
+        start = -(weight * mixture().log_prob(data)).sum() / weight.sum()
+    assert report.history[0][1] == pytest.approx(float(start))
+
+
+def test_progress_is_shown_on_standard_error(capsys):
+    train(mixture(), rows(), ones(), None, Plan(epochs=2), Progress(verbose=True), "fitting")
+    shown = capsys.readouterr()
+    assert "fitting" in shown.err
+    assert shown.out == ""
