@@ -29,10 +29,23 @@ from conjoin.families import FAMILIES
 from conjoin.metering import Meter
 from conjoin.questions.evaluate import debiased_ece
 
-CLASSES = (
-    "adult wine_white banknote mammography phoneme pima german_credit horse_colic breast_cancer_yu vote heart_cleveland telco_churn titanic caravan"
-).split()
-NUMBERS = "beijing_pm25 abalone diamonds".split()
+CLASSES = [
+    "adult",
+    "wine_white",
+    "banknote",
+    "mammography",
+    "phoneme",
+    "pima",
+    "german_credit",
+    "horse_colic",
+    "breast_cancer_yu",
+    "vote",
+    "heart_cleveland",
+    "telco_churn",
+    "titanic",
+    "caravan",
+]
+NUMBERS = ["beijing_pm25", "abalone", "diamonds"]
 
 
 def main() -> None:
@@ -57,7 +70,8 @@ def table_rows(name: str, families: list[str]) -> list[dict]:
     out = []
     for family in families:
         for predictor in ("auto", None):
-            out.append({"table": name, "model": f"{family} {'default' if predictor else 'pure'}", **ours(family, predictor, fit, test, numeric)})
+            label = f"{family} {'default' if predictor else 'pure'}"
+            out.append({"table": name, "model": label, **ours(family, predictor, fit, test, numeric)})
     return out + [{"table": name, "model": label, **row} for label, row in peers(fit, test, numeric)]
 
 

@@ -263,13 +263,17 @@ class Density(nn.Module, abc.ABC):
             return self._sample(n, self._check_context(context), generator)
 
     @final
-    def loss(self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def loss(
+        self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Scalar training objective, to be minimised."""
         event, context = self.space.check(event), self._check_context(context)
         return self._loss(event, context, self._weight(event, weight), generator)
 
     @final
-    def forward(self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def forward(  # type: ignore[misc]
+        self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         """The loss, so that a data-parallel wrapper sees it."""
         return self.loss(event, context, weight=weight, generator=generator)
 
@@ -352,7 +356,8 @@ class Density(nn.Module, abc.ABC):
             return
         mask = event.observed.reshape(event.rows, -1)
         prefix = bool((mask[:, 1:] <= mask[:, :-1]).all())
-        declared = self.capabilities.missing != "none" or self.capabilities.marginals == "any" or (prefix and self.capabilities.marginals == "prefix")
+        able = self.capabilities
+        declared = able.missing != "none" or able.marginals == "any" or (prefix and able.marginals == "prefix")
         self._require(declared, "log_prob with missing cells", "missing")
 
     def _check_context(self, context: Event | None) -> Event | None:

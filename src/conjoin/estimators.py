@@ -188,7 +188,9 @@ class _JointEstimator(BaseEstimator):
         """(B,) log p(x) in nats, in the raw data's units: density of unrounded columns, mass of recorded cells."""
         return self._model().log_prob_raw(self._model().encode(X))
 
-    def decide(self, X: Any, *, false_alarm: float = 0.05, max_error: Any = 0.05, max_width: float | None = None, log: Any = None) -> pd.DataFrame:
+    def decide(
+        self, X: Any, *, false_alarm: float = 0.05, max_error: Any = 0.05, max_width: float | None = None, log: Any = None
+    ) -> pd.DataFrame:
         """A verdict per row: accept, ambiguous or unfamiliar, with the answer, the numbers behind it and the reason."""
         return decide(self._model(), X, false_alarm=false_alarm, max_error=max_error, max_width=max_width, log=log)
 

@@ -18,7 +18,7 @@ class Region(NamedTuple):
 
     low: Tensor  # (D,), -inf where open
     high: Tensor  # (D,), +inf where open
-    allowed: dict[int, Tensor] = {}  # variable -> (cardinality,) bool
+    allowed: dict[int, Tensor] = {}  # noqa: RUF012 (a NamedTuple default, never written to): variable -> (cardinality,) bool
 
     @property
     def constrained(self) -> Tensor:
@@ -48,7 +48,8 @@ class Event(NamedTuple):
 
     def take(self, index: Tensor | slice) -> "Event":
         """The rows at ``index``."""
-        return Event(*(None if part is None else part[index] for part in self[:3]), self.within)
+        observed = None if self.observed is None else self.observed[index]
+        return Event(self.value[index], observed, None if self.present is None else self.present[index], self.within)
 
     def hide(self, cells: Tensor) -> "Event":
         """The same rows with ``cells`` (broadcastable bool) treated as missing."""
@@ -124,7 +125,8 @@ class Space:
         wrong = (codes > 0) & ((cells < 0) | (cells >= codes) | (cells != cells.round()))
         if wrong.any():
             name, code = self._name(wrong), cells[wrong][0].item()
-            raise ValueError(f"{name!r} has the code {code:g}; its codes are whole numbers from 0 to {self._variable(wrong).cardinality - 1}.")
+            top = self._variable(wrong).cardinality - 1
+            raise ValueError(f"{name!r} has the code {code:g}; its codes are whole numbers from 0 to {top}.")
         return event._replace(value=value, observed=None if event.observed is None else mask)
 
     def _variable(self, wrong: Tensor) -> Variable:

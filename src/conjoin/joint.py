@@ -68,9 +68,9 @@ class Joint(Density):
         return Event(torch.zeros(rows, dtype=torch.float64), torch.zeros(rows, dtype=torch.bool))
 
     @property
+    @abc.abstractmethod
     def proposer(self) -> "Joint":
-        """The joint whose draws of x given y are cheap and plausible, though not quite this one's."""
-        return self
+        """The joint whose draws of x given y are cheap and plausible, though they need not be quite this one's."""
 
     @property
     @abc.abstractmethod
@@ -101,6 +101,10 @@ class Monolithic(Joint):
     @property
     def capabilities(self) -> Capabilities:
         return self.density.capabilities
+
+    @property
+    def proposer(self) -> Joint:
+        return self
 
     @property
     def status(self) -> dict[str, Status]:
@@ -160,6 +164,10 @@ class ClassConditional(Joint):
     @property
     def capabilities(self) -> Capabilities:
         return self.density.capabilities
+
+    @property
+    def proposer(self) -> Joint:
+        return self
 
     @property
     def status(self) -> dict[str, Status]:

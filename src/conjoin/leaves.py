@@ -22,7 +22,7 @@ torch.Size([1, 2, 3])
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +113,32 @@ class Lattice(nn.Module):
         return torch.where(self.width > 0, torch.minimum(torch.maximum(recorded, self.low), self.high), value)
 
 
+class _Cells(NamedTuple):
+    """Distinct numbers of each column, so that a value that recurs is evaluated once."""
+
+    column: Tensor  # (P,)
+    value: Tensor  # (P,)
+    place: Tensor  # (B, N): where each cell of the table stands among the P
+
+    @classmethod
+    def distinct(cls, table: Float[Tensor, "B N"]) -> "_Cells":
+        ranked, order = table.sort(0)
+        fresh = torch.ones_like(ranked, dtype=torch.bool)
+        fresh[1:] = ranked[1:] != ranked[:-1]
+        number = fresh.T.flatten().cumsum(0) - 1  # column by column
+        place = torch.empty_like(order).scatter_(0, order, number.reshape(table.shape[1], -1).T)
+        return cls(fresh.T.nonzero()[:, 0], ranked.T[fresh.T], place)
+
+    @classmethod
+    def every(cls, table: Float[Tensor, "N K"]) -> "_Cells":
+        """K values of each column, none merged."""
+        places = torch.arange(table.numel()).reshape(table.shape)
+        return cls(torch.arange(len(table)).repeat_interleave(table.shape[1]), table.flatten(), places)
+
+    def take(self, index: Int[Tensor, " Q"]) -> "_Cells":
+        return _Cells(self.column[index], self.value[index], self.place)
+
+
 class LeafLayer(nn.Module):
     """D variables with K states each. Parameters are set by ``start`` and ``maximise``, or by gradients."""
 
@@ -167,7 +193,7 @@ class LeafLayer(nn.Module):
         """log theta; impossible levels have -inf."""
         return self.logits.masked_fill(~self.legal[:, None], -math.inf).log_softmax(-1)
 
-    def log_atoms(self) -> Float[Tensor, "N K P"]:
+    def log_atoms(self) -> Float[Tensor, "N K _"]:
         """log pi, the continuous part last; padding has -inf."""
         padding = torch.cat([self.atoms.isnan(), torch.zeros(len(self.numeric), 1, dtype=torch.bool)], 1)
         return self.atom_logits.masked_fill(padding[:, None], -math.inf).log_softmax(-1)
@@ -179,7 +205,8 @@ class LeafLayer(nn.Module):
             codes = value[:, self.category].long()
             parts = parts.index_copy(1, self.category, self.log_levels().transpose(1, 2)[torch.arange(len(self.category)), codes])
         if len(self.numeric):
-            parts = parts.index_copy(1, self.numeric, self._log_number(value[:, self.numeric]))
+            cells = _Cells.distinct(value[:, self.numeric])
+            parts = parts.index_copy(1, self.numeric, self._log_number(cells)[cells.place])
         return torch.where(observed[..., None], parts, torch.zeros_like(parts))
 
     def log_event(self, event: Event) -> Float[Tensor, "B D K"]:
@@ -187,45 +214,49 @@ class LeafLayer(nn.Module):
         leaf = self.log_prob(event.value, event.mask)
         return leaf if event.within is None else leaf + torch.where(event.mask[..., None], 0.0, self.log_region(event.within))
 
-    def _log_number(self, value: Float[Tensor, "B N"]) -> Float[Tensor, "B N K"]:
-        continuous = self._log_continuous(value)
+    def _log_number(self, cells: "_Cells") -> Float[Tensor, "P K"]:
+        continuous = self._log_continuous(cells)
         if not self.atoms.shape[1]:
             return continuous
-        spike, rest = self._log_atom_parts(value)
+        spike, rest = self._log_atom_parts(cells)
         return torch.logaddexp(spike, rest + continuous)
 
-    def _log_atom_parts(self, value: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "N K"]]:
+    def _log_atom_parts(self, cells: "_Cells") -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
         """The log-weight of the atom that each value sits on (-inf if none), and of the continuous part."""
-        log_atoms = self.log_atoms()
-        on = self._on_atom(value)[:, :, None]  # (B, N, 1, A)
-        return torch.where(on, log_atoms[:, :, :-1], -math.inf).amax(-1), log_atoms[:, :, -1]
+        log_atoms = self.log_atoms()[cells.column]
+        on = self._on_atom(cells)[:, None]  # (P, 1, A)
+        return torch.where(on, log_atoms[..., :-1], -math.inf).amax(-1), log_atoms[..., -1]
 
-    def _on_atom(self, value: Float[Tensor, "B N"]) -> Bool[Tensor, "B N A"]:
-        return (value[..., None] - self.atoms).abs() <= 0.5 * self.lattice.width[:, None]
+    def _on_atom(self, cells: "_Cells") -> Bool[Tensor, "P A"]:
+        return (cells.value[:, None] - self.atoms[cells.column]).abs() <= 0.5 * self.lattice.width[cells.column, None]
 
-    def _log_continuous(self, value: Float[Tensor, "B N"]) -> Float[Tensor, "B N K"]:
-        z, width = self._standardise(value)
-        size = torch.where(self.lattice.width > 0, self.lattice.width, 1.0).log()[:, None] - self.log_scale
+    def _log_continuous(self, cells: "_Cells") -> Float[Tensor, "P K"]:
+        z, width = self._standardise(cells)
+        step = self.lattice.width[cells.column]
+        size = torch.where(step > 0, step, 1.0).log()[:, None] - self.log_scale[cells.column]
         result = size + _log_normal(z) + _log_sinhc(z.abs() * width / 2)
-        wide = self._wide(width)
-        if wide.any():
-            low, high = self._edges(value, z, width)
-            result = result.index_copy(1, wide.nonzero()[:, 0], log_mass(low[:, wide], high[:, wide]))
-        outside = (value < self.lattice.low - 0.25 * self.lattice.width) | (value > self.lattice.high + 0.25 * self.lattice.width)
-        return result.masked_fill(outside[..., None], -math.inf)
+        wide = self._wide()[cells.column].nonzero()[:, 0]
+        if len(wide):
+            low, high = self._edges(cells.take(wide), z[wide], width[wide])
+            result = result.index_copy(0, wide, log_mass(low, high))
+        lattice = self.lattice
+        outside = (cells.value < lattice.low[cells.column] - 0.25 * step) | (cells.value > lattice.high[cells.column] + 0.25 * step)
+        return result.masked_fill(outside[:, None], -math.inf)
 
-    def _standardise(self, value: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "N K"]]:
-        scale = self.log_scale.exp()
-        return (value[..., None] - self.mean) / scale, self.lattice.width[:, None] / scale
+    def _standardise(self, cells: "_Cells") -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
+        scale = self.log_scale.exp()[cells.column]
+        return (cells.value[:, None] - self.mean[cells.column]) / scale, self.lattice.width[cells.column, None] / scale
 
-    def _wide(self, width: Float[Tensor, "N K"]) -> Bool[Tensor, " N"]:
+    def _wide(self) -> Bool[Tensor, " N"]:
         """Columns whose cells need the exact interval mass: not narrow everywhere, or with a bound."""
-        return (self.lattice.width > 0) & ((width > NARROW).any(1) | self.lattice.low.isfinite() | self.lattice.high.isfinite())
+        coarse = (self.lattice.width[:, None] > NARROW * self.log_scale.exp()).any(1)
+        return (self.lattice.width > 0) & (coarse | self.lattice.low.isfinite() | self.lattice.high.isfinite())
 
-    def _edges(self, value: Tensor, z: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    def _edges(self, cells: "_Cells", z: Float[Tensor, "P K"], width: Float[Tensor, "P K"]) -> tuple[Tensor, Tensor]:
         """Standardised edges of each value's cell; the cells at a bound reach to infinity."""
-        first = (value < self.lattice.low + 0.25 * self.lattice.width)[..., None]
-        last = (value > self.lattice.high - 0.25 * self.lattice.width)[..., None]
+        step = self.lattice.width[cells.column]
+        first = (cells.value < self.lattice.low[cells.column] + 0.25 * step)[:, None]
+        last = (cells.value > self.lattice.high[cells.column] - 0.25 * step)[:, None]
         low = torch.where(first, -math.inf, z - width / 2)
         return low, torch.where(last, math.inf, torch.maximum(z + width / 2, low + 1e-12 * z.abs().clamp_min(1.0)))
 
@@ -251,31 +282,35 @@ class LeafLayer(nn.Module):
 
     def _number_statistics(self, value: Float[Tensor, "B N"], share: Float[Tensor, "B N K"]) -> dict[str, Tensor]:
         out = {}
+        cells = _Cells.distinct(value)
+        share = share.new_zeros(len(cells.value), self.states).index_add_(0, cells.place.flatten(), share.flatten(0, 1))  # (P, K)
         if self.atoms.shape[1]:
-            spike, rest = self._log_atom_parts(value)
-            from_rest = torch.sigmoid(rest + self._log_continuous(value) - spike)  # 1 off the atoms
-            on = self._on_atom(value).to(share)
-            atoms = torch.einsum("bnk,bna->nka", share * (1 - from_rest), on)
+            spike, rest = self._log_atom_parts(cells)
+            from_rest = torch.sigmoid(rest + self._log_continuous(cells) - spike)  # 1 off the atoms
+            on = self._on_atom(cells).to(share)
+            atoms = self._by_column(cells, (share * (1 - from_rest))[..., None] * on[:, None])
             share = share * from_rest
-            out["atoms"] = torch.cat([atoms, share.sum(0)[..., None]], -1)
-        first, second = self._moments(value)
-        out["number"] = torch.stack([share.sum(0), (share * first).sum(0), (share * second).sum(0)], -1)
+            out["atoms"] = torch.cat([atoms, self._by_column(cells, share)[..., None]], -1)
+        first, second = self._moments(cells)
+        out["number"] = self._by_column(cells, torch.stack([share, share * first, share * second], -1))
         return out
 
-    def _moments(self, value: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "B N K"]]:
+    def _by_column(self, cells: "_Cells", parts: Float[Tensor, "P K *Q"]) -> Float[Tensor, "N K *Q"]:
+        return parts.new_zeros(len(self.numeric), *parts.shape[1:]).index_add_(0, cells.column, parts)
+
+    def _moments(self, cells: "_Cells") -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
         """E[x | cell, k] and E[x^2 | cell, k] of the unrounded number."""
-        z, width = self._standardise(value)
+        z, width = self._standardise(cells)
         first, second = z, z * z + width * width / 12
-        wide = self._wide(width)
-        if wide.any():
-            low, high = self._edges(value, z, width)
-            exact = _moments_inside(low[:, wide], high[:, wide])
-            narrow = ((width <= NARROW) & low.isfinite() & high.isfinite())[:, wide]  # series again, state by state
-            index = wide.nonzero()[:, 0]
-            first = first.index_copy(1, index, torch.where(narrow, first[:, wide], exact[0]))
-            second = second.index_copy(1, index, torch.where(narrow, second[:, wide], exact[1]))
-        scale = self.log_scale.exp()
-        return self.mean + scale * first, self.mean**2 + 2 * self.mean * scale * first + scale**2 * second
+        wide = self._wide()[cells.column].nonzero()[:, 0]
+        if len(wide):
+            low, high = self._edges(cells.take(wide), z[wide], width[wide])
+            exact = _moments_inside(low, high)
+            narrow = (width[wide] <= NARROW) & low.isfinite() & high.isfinite()  # series again, state by state
+            first = first.index_copy(0, wide, torch.where(narrow, first[wide], exact[0]))
+            second = second.index_copy(0, wide, torch.where(narrow, second[wide], exact[1]))
+        mean, scale = self.mean[cells.column], self.log_scale.exp()[cells.column]
+        return mean + scale * first, mean**2 + 2 * mean * scale * first + scale**2 * second
 
     def maximise(self, statistics: dict[str, Tensor]) -> None:
         """Maximum a posteriori: every state starts with ``smoothing`` rows of the column's own marginal."""
@@ -367,8 +402,8 @@ class LeafLayer(nn.Module):
         fixed = torch.cat([self.lattice.low[:, None], self.lattice.high[:, None], self.atoms], 1)  # (N, 2+A), some of them not there
         fixed = torch.where(fixed.isfinite()[:, None], fixed[:, None], mean[..., None])  # (N, K, 2+A)
         candidates = torch.cat([mean[..., None], fixed], -1)
-        at = self._log_number(candidates.permute(1, 2, 0).flatten(0, 1)).unflatten(0, candidates.shape[1:])  # (K, 2+A+1, N, K)
-        log_prob = torch.diagonal(at, dim1=0, dim2=3).permute(1, 2, 0)  # (N, K, 2+A+1)
+        at = self._log_number(_Cells.every(candidates.flatten(1))).unflatten(0, candidates.shape)  # (N, K, 2+A+1, K)
+        log_prob = torch.diagonal(at, dim1=1, dim2=3).transpose(1, 2)  # each state at its own candidates
         return candidates.gather(-1, log_prob.argmax(-1, keepdim=True))[..., 0]
 
     # ------------------------------------------------------------------ regions

@@ -1,5 +1,6 @@
 """A fitted joint model with all that its answers need: the codec, the densities, the target, the calibration."""
 
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -68,7 +69,19 @@ class Model:
         return self.codec.frame(X)
 
     def encode(self, X: Any) -> Encoded:
-        return self.codec.encode(X)
+        """Events of the rows; warns of modelled columns that ``X`` does not have, whose cells then count as missing."""
+        frame = self.frame(X)
+        absent = self.codec.missing_columns(frame)
+        if absent:
+            self._mention(absent)
+        return self.codec.encode(frame)
+
+    def _mention(self, absent: list[Any]) -> None:
+        columns = self.codec.columns
+        if len(absent) == len(columns):
+            raise ValueError(f"X has none of the columns that the model knows, which are {', '.join(map(str, columns[:12]))}.")
+        names = ", ".join(map(repr, absent[:12])) + (", ..." if len(absent) > 12 else "")
+        warnings.warn(f"X lacks the column{'s' * (len(absent) > 1)} {names}; every cell there counts as missing.", UserWarning, stacklevel=4)
 
     def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
         """log p(x), nats, in the event's units; in chunks, without gradients."""

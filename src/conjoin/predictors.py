@@ -148,6 +148,8 @@ class External(Scorer):
 class Classifier(Predictor):
     """p(y | x) for classes: the softmax of a scorer's logits at a temperature."""
 
+    temperature: Tensor
+
     def __init__(self, scorer: Scorer, temperature: float = 1.0) -> None:
         super().__init__()
         self.scorer = scorer

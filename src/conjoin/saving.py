@@ -24,7 +24,7 @@ from conjoin.model import Model
 from conjoin.predictors import Classifier, External, Linear, Residual, Scorer, Trees
 from conjoin.targets import target_from_json
 
-__all__ = ["FORMAT", "load_model", "model_hash", "save_model"]
+__all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
 FORMAT = 1
 FILES = ("config.json", "weights.safetensors", "README.md")
@@ -33,8 +33,7 @@ FILES = ("config.json", "weights.safetensors", "README.md")
 def save_model(model: Model, path: str | Path, *, force: bool = False, card: str | None = None) -> Path:
     """Write the folder ``path``. FileExistsError unless ``force`` where it exists; ValueError for what can't be saved."""
     folder = Path(path)
-    if folder.exists() and not force:
-        raise FileExistsError(f"{folder} exists: choose another name, or overwrite it with force=True (--force).")
+    refuse_overwrite(folder, force)
     config, weights = _parts(model)
     if card is None:
         from conjoin.report.card import model_card
@@ -47,7 +46,6 @@ def save_model(model: Model, path: str | Path, *, force: bool = False, card: str
         (partial / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
         (partial / "README.md").write_text(card, encoding="utf-8")
         if folder.exists():
-            _refuse_strangers(folder)
             shutil.rmtree(folder)
         partial.replace(folder)
     finally:
@@ -55,8 +53,12 @@ def save_model(model: Model, path: str | Path, *, force: bool = False, card: str
     return folder
 
 
-def _refuse_strangers(folder: Path) -> None:
-    """Overwriting removes a model, never somebody's other files."""
+def refuse_overwrite(folder: Path, force: bool) -> None:
+    """FileExistsError where ``folder`` is in the way: overwriting is asked for, and removes a model, never other files."""
+    if not folder.exists():
+        return
+    if not force:
+        raise FileExistsError(f"{folder} exists: choose another name, or overwrite it with force=True (--force).")
     others = [entry.name for entry in folder.iterdir() if entry.name not in FILES] if folder.is_dir() else [folder.name]
     if others:
         raise FileExistsError(f"{folder} holds {others[0]!r}, which is no part of a model: it is not overwritten.")

@@ -38,7 +38,8 @@ class Classes:
         places = np.searchsorted(self.labels, y[known])
         wrong = self.labels[np.minimum(places, len(self.labels) - 1)] != y[known]
         if wrong.any():
-            raise ValueError(f"The target {self.name!r} has the class {y[known][wrong][0]!r}; known are {', '.join(map(repr, self.labels))}.")
+            choices = ", ".join(map(str, self.labels))
+            raise ValueError(f"The target {self.name!r} has the class {y[known][wrong][0]}; known are {choices}.")
         codes[known] = places
         return Event(torch.tensor(codes), torch.tensor(known))
 

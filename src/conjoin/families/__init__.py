@@ -92,7 +92,8 @@ def resolve(family: Any) -> Any:
         return family
     if isinstance(family, type) and issubclass(family, Density):
         return family.config_class()
-    raise TypeError(f"family must be a name ({', '.join(FAMILIES)}), a config such as Circuit(width=32), or a Density class; got {family!r}.")
+    choices = f"a name ({', '.join(FAMILIES)}), a config such as Circuit(width=32), or a Density class"
+    raise TypeError(f"family must be {choices}; got {family!r}.")
 
 
 def _by_name(name: str) -> Any:

@@ -59,9 +59,9 @@ def counterfactual(
     parts = []
     already = _reached(model, model.encode(frame), frame, wish)[1]
     for row in range(len(frame)):
-        found = [] if already[row] else _search(model, event.take(slice(row, row + 1)), wish, free, n, familiarity, stream(seed, "counterfactual"))
-        why = ALREADY if already[row] else NONE_FOUND
-        parts.append(_table(model, frame.iloc[row : row + 1], event.take(slice(row, row + 1)), found, why))
+        own, rng = event.take(slice(row, row + 1)), stream(seed, "counterfactual")
+        found = [] if already[row] else _search(model, own, wish, free, n, familiarity, rng)
+        parts.append(_table(model, frame.iloc[row : row + 1], own, found, ALREADY if already[row] else NONE_FOUND))
     return pd.concat(parts, keys=frame.index, names=["row", "option"]) if parts else frame.iloc[:0]
 
 
@@ -91,27 +91,25 @@ def _search(
     """Grow the set of freed columns until some proposal will do; then the closest of those, with different columns."""
     freed: list[int] = []
     for _ in range(min(LARGEST, len(free))):
-        best, gain = -1, -np.inf
-        found: list[_Proposals] = []
-        for column in (c for c in free if c not in freed):
-            each = _propose(model, x, [*freed, column], wish, least, generator)
-            found.append(each)
-            value = float(np.max(each.probability + np.minimum(each.familiarity, least)))
-            best, gain = (column, value) if value > gain else (best, gain)
-        if any(each.good.any() for each in found):
+        rest = [column for column in free if column not in freed]
+        found = _propose(model, x, [[*freed, column] for column in rest], wish, least, generator)
+        if found.good.any():
             return _closest(x, found, n)
-        freed.append(best)
-    return _closest(x, [_propose(model, x, free, wish, least, generator)], n)
+        promise = found.probability + np.minimum(found.familiarity, least)
+        freed.append(rest[int(promise.reshape(len(rest), DRAWS).max(1).argmax())])
+    return _closest(x, _propose(model, x, [free], wish, least, generator), n)
 
 
-def _propose(model: Model, x: Event, freed: list[int], wish: _Wish, least: float, generator: torch.Generator) -> _Proposals:
-    hidden = torch.zeros(x.value.shape[1], dtype=torch.bool)
-    hidden[freed] = True
-    rows = x.hide(hidden).take(torch.zeros(DRAWS, dtype=torch.long))
-    y = Event(torch.full((DRAWS,), wish.event_value, dtype=torch.float64))
+def _propose(model: Model, x: Event, freed: list[list[int]], wish: _Wish, least: float, generator: torch.Generator) -> _Proposals:
+    """``DRAWS`` proposals for each set of freed columns."""
+    hidden = torch.zeros(len(freed), x.value.shape[1], dtype=torch.bool)
+    for place, columns in enumerate(freed):
+        hidden[place, columns] = True
+    hidden = hidden.repeat_interleave(DRAWS, 0)
+    rows = x.take(torch.zeros(len(hidden), dtype=torch.long)).hide(hidden)
+    y = Event(torch.full((len(hidden),), wish.event_value, dtype=torch.float64))
     drawn: Pair = model.pair.proposer.sample_conditional(Pair(y, rows), generator=generator)
-    changed = Event(drawn.x.value, x.mask.expand(DRAWS, -1) | hidden)
-    raw = model.codec.decode(changed.value, changed.mask)  # what the user would type in, rounded as recorded
+    raw = model.codec.decode(drawn.x.value, x.mask | hidden)  # what the user would type in, rounded as recorded
     encoded = model.encode(raw)
     familiar = model.p_value(encoded)
     probability, reached = _reached(model, encoded, raw, wish)
@@ -130,7 +128,7 @@ def _reached(model: Model, encoded: Any, raw: pd.DataFrame, wish: _Wish) -> tupl
     return (found.level(ends[1]) - found.level(ends[0])).numpy(), ((median >= wish.low) & (median <= wish.high)).numpy()
 
 
-def _closest(x: Event, found: list[_Proposals], n: int) -> list[tuple[Tensor, float, float]]:
+def _closest(x: Event, found: _Proposals, n: int) -> list[tuple[Tensor, float, float]]:
     """The nearest good proposals; each set of changed columns counts once until all sets have had their turn."""
     options = sorted(_options(x, found), key=lambda option: option[0])
     first: dict[tuple[int, ...], Any] = {}
@@ -144,14 +142,13 @@ def _closest(x: Event, found: list[_Proposals], n: int) -> list[tuple[Tensor, fl
     return [(value, probability, familiarity) for _, _, value, probability, familiarity in chosen]
 
 
-def _options(x: Event, found: list[_Proposals]) -> Iterator[tuple[float, tuple[int, ...], Tensor, float, float]]:
-    for each in found:
-        for place in np.flatnonzero(each.good):
-            apart = (each.value[place] - x.value[0]) * x.mask[0]
-            moved = tuple(apart.nonzero()[:, 0].tolist())
-            if moved:
-                size = len(moved) + float(apart.abs().clamp_max(3).sum()) / 3
-                yield size, moved, each.value[place], float(each.probability[place]), float(each.familiarity[place])
+def _options(x: Event, found: _Proposals) -> Iterator[tuple[float, tuple[int, ...], Tensor, float, float]]:
+    for place in np.flatnonzero(found.good):
+        apart = (found.value[place] - x.value[0]) * x.mask[0]
+        moved = tuple(apart.nonzero()[:, 0].tolist())
+        if moved:
+            size = len(moved) + float(apart.abs().clamp_max(3).sum()) / 3
+            yield size, moved, found.value[place], float(found.probability[place]), float(found.familiarity[place])
 
 
 def _table(model: Model, row: pd.DataFrame, x: Event, found: list[tuple[Tensor, float, float]], why: str) -> pd.DataFrame:

@@ -64,7 +64,9 @@ def decide(
     table["reason"] = np.where(unfamiliar, "", doubt)
     if explain and unfamiliar.any():
         places = np.flatnonzero(unfamiliar)
-        table.iloc[places, table.columns.get_loc("reason")] = reasons(model, frame, encoded, places, false_alarm)
+        words = table["reason"].to_numpy(dtype=object, copy=True)
+        words[places] = reasons(model, frame, encoded, places, false_alarm)
+        table["reason"] = words
     _hide_answers(table)
     if log is not None:
         _append(Path(log), model, frame, table)
@@ -125,7 +127,7 @@ def _number(model: Model, table: pd.DataFrame, encoded: Encoded, max_error: Any,
     table["answer"] = table["best_guess"] = median
     table["low"], table["high"] = low, high
     wide = (high - low) > (np.inf if max_width is None else max_width)
-    return np.array([f"the interval is {w:g} wide, more than {max_width:g}" if d else "" for d, w in zip(wide, high - low, strict=True)], dtype=object)
+    return np.where(wide, [f"the interval is {width:g} wide, more than {max_width}" for width in high - low], "").astype(object)
 
 
 def _half_level(model: Model, rate: float) -> float:

@@ -27,7 +27,8 @@ def evaluate(
     """Numbers about ``X`` (and labels ``y``, where ``known``): likelihood, prediction, calibration, both alarms."""
     frame = model.frame(X)
     encoded = model.encode(frame)
-    out: dict[str, Any] = {"rows": len(frame), "log_prob": float(np.mean(model.log_prob_raw(encoded))), "log_prob_status": model.status["log_prob"].value}
+    out: dict[str, Any] = {"rows": len(frame), "log_prob": float(np.mean(model.log_prob_raw(encoded)))}
+    out["log_prob_status"] = model.status["log_prob"].value
     if y is not None and known is not None and known.any():
         label = model.target.encode(y[known], np.ones(int(known.sum()), dtype=bool))  # type: ignore[union-attr]
         part = frame.iloc[np.flatnonzero(known)]
@@ -87,7 +88,7 @@ def debiased_ece(confidence: np.ndarray, right: np.ndarray) -> float:
     """Root of the mean squared gap between confidence and accuracy, less its sampling variance; 0 if that is negative."""
     table = reliability(confidence, right.astype(float))
     gap = (table["confidence"] - table["accuracy"]) ** 2
-    noise = table["accuracy"] * (1 - table["accuracy"]) / np.maximum(table["rows"] - 1, 1)
+    noise: pd.Series = table["accuracy"] * (1 - table["accuracy"]) / np.maximum(table["rows"] - 1, 1)
     return float(np.sqrt(max(0.0, np.average(gap - noise, weights=table["rows"]))))
 
 

@@ -54,17 +54,19 @@ def _distance(model: Model, value: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]
 def reasons(model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndarray, false_alarm: float) -> list[str]:
     """One sentence for each of the rows at ``places``."""
     x = encoded.event.take(torch.tensor(places))
+    alone = model.joint.capabilities.missing != "none"  # whether a column can be judged given the others
     unseen = encoded.unseen[torch.tensor(places)]
     far = _distance(model, x.value) * x.mask
-    odd = surprise(model, x)
+    odd = surprise(model, x) if alone else torch.zeros_like(far)
     hints = _hints(model, frame.iloc[places], x, far, false_alarm)
     columns = list(model.codec.columns)
     out = []
     for row in range(x.rows):
-        parts = [f"{columns[d]} {_shown(frame.iloc[places[row]].get(columns[d]))} was never seen" for d in unseen[row].nonzero()[:, 0].tolist()[:NAMED]]
-        parts += _far_words(model, frame.iloc[places[row]], far[row], columns)
+        raw, new = frame.iloc[places[row]], unseen[row].nonzero()[:, 0].tolist()
+        parts = [f"{columns[d]} {_shown(raw[columns[d]])} was never seen" for d in new[:NAMED]]
+        parts += _far_words(model, raw, far[row], columns)
         if len(parts) < NAMED:
-            parts += _odd_words(model, frame.iloc[places[row]], x.take(slice(row, row + 1)), odd[row], far[row], columns)[: NAMED - len(parts)]
+            parts += _odd_words(model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns)[: NAMED - len(parts)]
         text = "; ".join(parts) or "the columns are each plausible, but not together"
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
     return out
@@ -88,6 +90,8 @@ def _range(values: pd.Series) -> str:
 
 def _odd_words(model: Model, row: pd.Series, x: Event, odd: Tensor, far: Tensor, columns: list[Any]) -> list[str]:
     order = [d for d in odd[: len(columns)].argsort().tolist()[:NAMED] if odd[d] < ODD and far[d] <= FAR]
+    if model.joint.capabilities.conditionals not in ("any", "approximate"):
+        return [f"{columns[d]} {_shown(row[columns[d]])} is surprising given the other columns" for d in order]
     return [f"{columns[d]} {_shown(row[columns[d]])} is surprising, the other columns suggest {expected(model, x, d)}" for d in order]
 
 

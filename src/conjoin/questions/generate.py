@@ -59,7 +59,7 @@ def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
 
 def _encode_points(model: Model, points: dict[Any, Any]) -> Event:
     name = next(iter(points), model.codec.columns[0])
-    encoded = model.encode(pd.DataFrame([points]) if points else pd.DataFrame({name: [None]}, dtype=object))
+    encoded = model.codec.encode(pd.DataFrame([points]) if points else pd.DataFrame({name: [None]}, dtype=object))
     _refuse_unseen(model, points, encoded.unseen[0])
     return encoded.event
 
@@ -95,7 +95,7 @@ def _region(model: Model, given: dict[Any, Any]) -> Region | None:
 def _ends(model: Model, name: Any, ends: tuple[Any, ...], place: int) -> tuple[float, float]:
     if len(ends) != 2:
         raise ValueError(f"given asks for {name}={ends!r}; a range has two ends, (low, high), None where open.")
-    event = model.encode(pd.DataFrame({name: pd.Series(list(ends), dtype=object).infer_objects()})).event
+    event = model.codec.encode(pd.DataFrame({name: pd.Series(list(ends), dtype=object).infer_objects()})).event
     known = event.mask[:, place].tolist()
     low, high = (float(value) for value in event.value[:, place])
     low, high = low if known[0] else -np.inf, high if known[1] else np.inf
@@ -105,7 +105,7 @@ def _ends(model: Model, name: Any, ends: tuple[Any, ...], place: int) -> tuple[f
 
 
 def _levels(model: Model, name: Any, levels: list[Any], place: int, cardinality: int) -> torch.Tensor:
-    encoded = model.encode(pd.DataFrame({name: levels}))
+    encoded = model.codec.encode(pd.DataFrame({name: levels}))
     for level, unseen in zip(levels, encoded.unseen[:, place].tolist(), strict=True):
         if unseen:
             _refuse_unseen(model, {name: level}, encoded.unseen[levels.index(level)])

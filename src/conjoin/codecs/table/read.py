@@ -148,7 +148,10 @@ def _notices(source: Source, dialect: _Dialect) -> list[str]:
 def _check_header(source: Source, header: list[str]) -> None:
     limit = source.limits.columns
     if len(header) > limit:
-        raise ValueError(f"{source.name} has {len(header):,} columns, more than the limit of {limit:,}; raise it with Limits(columns=...).")
+        raise ValueError(
+            f"{source.name} has {len(header):,} columns, more than the limit of {limit:,}; "
+            "raise it with Limits(columns=...) or --max-columns."
+        )
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise ValueError(f"{source.name} has more than one column named {', '.join(map(repr, twice))}; give each its own name.")

@@ -54,7 +54,9 @@ class DiscriminantDensity(Density):
     mean_prior: Tensor
     variance_prior: Tensor
 
-    def __init__(self, space: Space, config: Discriminant, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self, space: Space, config: Discriminant, structure: dict[str, Any] | None = None, context_space: Space | None = None
+    ) -> None:
         super().__init__(space, config, structure, context_space)
         self.classes = context_space.variables[0].cardinality if context_space else 1
         numbers = [i for i, v in enumerate(space.variables) if not v.discrete]

@@ -43,7 +43,9 @@ class NaiveBayesDensity(Density):
     config_class = NaiveBayes
     conditional = True
 
-    def __init__(self, space: Space, config: NaiveBayes, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self, space: Space, config: NaiveBayes, structure: dict[str, Any] | None = None, context_space: Space | None = None
+    ) -> None:
         super().__init__(space, config, structure, context_space)
         classes = context_space.variables[0].cardinality if context_space else 1
         self.leaves = LeafLayer(space.variables, classes, config.smoothing)

@@ -1,0 +1,5 @@
+"""``python -m conjoin`` is ``conjoin``."""
+
+from conjoin.cli import main
+
+main()

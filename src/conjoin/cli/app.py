@@ -1,0 +1,112 @@
+"""The verbs, and the end of every command: its exit code, and one sentence for what went wrong."""
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from conjoin.cli import ask, catalogue, draw, learn
+from conjoin.cli.words import in_shell
+
+__all__ = ["VERBS", "app", "main", "run"]
+
+VERBS = {
+    "check": learn.check,
+    "fit": learn.fit,
+    "predict": ask.predict,
+    "decide": ask.decide,
+    "sample": draw.sample,
+    "impute": draw.impute,
+    "counterfactual": draw.counterfactual,
+    "evaluate": ask.evaluate,
+    "report": ask.report,
+    "info": ask.info,
+    "families": catalogue.families,
+    "test-family": catalogue.test_family,
+}
+BAD_INPUT, INTERRUPTED = 2, 130
+_Usage: Any = typer.BadParameter.__mro__[1]  # the base of every usage error, which typer does not export
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Joint models p(x, y) of a table: predict, and know what you do not know.",
+    epilog="Start with: conjoin check data.csv --target y",
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from conjoin import __version__
+
+        typer.echo(f"conjoin {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")] = False,
+) -> None:
+    pass
+
+
+for _verb, _function in VERBS.items():
+    app.command(_verb)(_function)
+
+
+def main() -> None:
+    """Run the command line of this process, and end it."""
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with _notes():
+            code = app(args=given or ["--help"], prog_name="conjoin", standalone_mode=False)
+            sys.stdout.flush()
+            return code if isinstance(code, int) else 0
+    except BrokenPipeError:  # whoever read our output has had enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except _Usage as error:
+        command = error.ctx.command_path if error.ctx else "conjoin"
+        return _sorry(f"{error.format_message()} See: {command} --help")
+    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        return _sorry(in_shell(_sentence(error)))
+    except (KeyboardInterrupt, typer.Abort):
+        return _sorry("interrupted.", INTERRUPTED)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'input/output'}: {error.strerror}."
+    return str(error)
+
+
+def _sorry(text: str, code: int = BAD_INPUT) -> int:
+    sys.stderr.write(f"conjoin: {' '.join(text.split())}\n")
+    return code
+
+
+@contextlib.contextmanager
+def _notes() -> Iterator[None]:
+    """Warnings become notes on standard error, each once."""
+    seen: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        text = " ".join(str(message).split())
+        if text not in seen:
+            seen.add(text)
+            sys.stderr.write(f"note: {text if category is UserWarning else f'{category.__name__}: {text}'}\n")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield

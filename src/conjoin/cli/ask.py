@@ -1,0 +1,228 @@
+"""predict, decide, evaluate, report, info: questions about rows, and about the model."""
+
+from typing import Annotated, Any
+
+import typer
+
+from conjoin.cli import options as opt
+from conjoin.cli.files import claim, draft, limits_of, load_model, read, write
+from conjoin.cli.target import labels
+from conjoin.cli.voice import SHOWN, Voice, frame_table, plain_table, shown
+from conjoin.cli.words import max_error_of
+
+__all__ = ["answer", "decide", "evaluate", "info", "predict", "report"]
+
+
+def predict(
+    model: opt.ModelFolder,
+    data: opt.Data,
+    out: opt.Out = None,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+) -> None:
+    """Labels and their probabilities, or the mean and a 90 % interval. Without regard to familiarity: see decide."""
+    voice = Voice(quiet, as_json, out == "-")
+    claim(out, force)
+    estimator = load_model(model)
+    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    answer(_predictions(estimator, frame), out, voice)
+
+
+def _predictions(estimator: Any, frame: Any) -> Any:
+    """One row of predictions per row."""
+    import pandas as pd
+
+    target = estimator.model_.target
+    if target is None:
+        raise ValueError("This model has no target, so there is nothing to predict: ask decide, impute or sample.")
+    if target.kind == "classes":
+        proba = estimator.predict_proba(frame)
+        table = pd.DataFrame({str(target.name): estimator.classes_[proba.argmax(1)]})
+        return table.assign(**{f"p({label})": proba[:, code] for code, label in enumerate(estimator.classes_)})
+    low, high = estimator.predict_quantiles(frame, (0.05, 0.95)).T
+    return pd.DataFrame({"mean": estimator.predict(frame), "low": low, "high": high})
+
+
+def answer(table: Any, out: str | None, voice: Voice, display: Any = None, fold: tuple[str, ...] = (), **more: Any) -> None:
+    """A table to its file, or its first rows to the screen; as JSON, its rows unless they went to a file."""
+    if out is not None:
+        write(table, out)
+        voice.path(f"{len(table):,} rows written to {out}." if out != "-" else "")
+    else:
+        screen = table if display is None else display
+        rest = f"The first {SHOWN} of {len(screen):,} rows; -o FILE writes all." if len(screen) > SHOWN else ""
+        voice.tell(frame_table(screen, _width(), fold=fold), *([rest] if rest else []))
+    voice.json({"rows": len(table), **more, **({"out": out} if out else {"table": table.to_dict("records")})})
+
+
+def _width() -> int:
+    from rich.console import Console
+
+    return Console().width
+
+
+def decide(
+    model: opt.ModelFolder,
+    data: opt.Data,
+    out: opt.Out = None,
+    false_alarm: opt.FalseAlarm = 0.05,
+    max_error: opt.MaxError = None,
+    max_width: Annotated[
+        float | None, typer.Option("--max-width", help="Of the interval of a number; wider ones are ambiguous.", show_default=False)
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option("--log", help="A file to which one JSON line per row is appended.", show_default=False)
+    ] = None,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+) -> None:
+    """Accept an answer, or say why not: ambiguous, or unlike anything that the model has seen."""
+    voice = Voice(quiet, as_json, out == "-")
+    claim(out, force)
+    estimator = load_model(model)
+    target = estimator.model_.target
+    errors = max_error_of(max_error, target)
+    _refuse_unused(target, max_error, max_width)
+    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    table = estimator.decide(frame, false_alarm=false_alarm, max_error=errors, max_width=max_width, log=log)
+    counts = {verdict: int((table["verdict"] == verdict).sum()) for verdict in ("accept", "ambiguous", "unfamiliar")}
+    asked = {"false_alarm": false_alarm, "max_error": errors} if target is not None else {"false_alarm": false_alarm}
+    answer(table, out, voice, _for_the_screen(table), ("reason",), counts=counts, **asked)
+    if table["reason"].str.endswith(_NONE_WILL_DO).any():
+        voice.aside("No confidence is high enough to keep the asked error rate on the calibration rows: ask for a larger --max-error.")
+    voice.aside(", ".join(f"{count:,} {verdict} ({count / len(table):.0%})" for verdict, count in counts.items()))
+
+
+_NONE_WILL_DO = ": no confidence keeps the asked error rate on the calibration rows"
+
+
+def _refuse_unused(target: Any, max_error: Any, max_width: Any) -> None:
+    if max_width is not None and (target is None or target.kind != "number"):
+        raise ValueError("--max-width is of the interval of a number; this model predicts none.")
+    if max_error and target is None:
+        raise ValueError("--max-error is about answers; this model has no target, so it gives none.")
+
+
+def _for_the_screen(table: Any) -> Any:
+    """Verdict first, then what speaks for it, the reason last; an accepted answer is the best guess."""
+    names = {"verdict": "verdict", "best_guess": "guess", "low": "low", "high": "high", "confidence": "sure", "familiarity": "familiar"}
+    screen = table[[name for name in names if name in table]].rename(columns=names)
+    for name in {"sure", "familiar"} & set(screen):
+        screen[name] = screen[name].map("{:.3f}".format)
+    return screen.assign(reason=[reason.replace(_NONE_WILL_DO, "") for reason in table["reason"]])
+
+
+def evaluate(
+    model: opt.ModelFolder,
+    data: opt.Data,
+    target: opt.Target = None,
+    false_alarm: opt.FalseAlarm = 0.05,
+    max_error: opt.MaxError = None,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+) -> None:
+    """How good the answers are on rows that the model has not seen."""
+    voice = Voice(quiet, as_json)
+    estimator = load_model(model)
+    errors = max_error_of(max_error, estimator.model_.target)
+    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    X, y = _take_labels(estimator.model_.target, frame, target, voice)
+    rates = {"false_alarm": false_alarm} if estimator.model_.target is None else {"false_alarm": false_alarm, "max_error": errors}
+    found = estimator.evaluate(X, y, **rates)
+    voice.tell(plain_table(["", "", ""], _figures(found), fold=("",)))
+    voice.json(found)
+
+
+def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) -> tuple[Any, Any]:
+    """x and its labels, in the types that the model knows; labels may be absent unless they were asked for."""
+    if model_target is None:
+        if name is not None:
+            raise ValueError("This model has no target, so --target has no meaning here.")
+        return frame, None
+    wanted = name or model_target.name
+    if wanted in frame.columns:
+        return frame.drop(columns=wanted), labels(frame[wanted], model_target)
+    if name is not None:
+        raise ValueError(f"There is no column {name!r} to be the target; the columns are {', '.join(map(str, frame.columns))}.")
+    voice.note(f"There is no column {wanted!r} (--target names another), so only what needs no labels is shown.")
+    return frame, None
+
+
+_FIGURES = {
+    "rows": ("rows", ""),
+    "log_prob": ("log p(x)", "nats per row, in the table's own units"),
+    "accuracy": ("accuracy", "if every row is answered"),
+    "log_loss": ("log-loss", "nats per row; smaller is better"),
+    "auc": ("AUC", "1 ranks perfectly, .5 is chance"),
+    "ece": ("calibration error", "between confidence and accuracy, debiased"),
+    "crps": ("CRPS", "in the target's units; smaller is better"),
+    "mae": ("mean absolute error", "of the median"),
+    "rmse": ("root mean squared error", "of the mean"),
+    "false_alarm_asked": ("false alarms asked", ""),
+    "false_alarm_got": ("false alarms got", "rows called unfamiliar, were all of them ordinary"),
+    "accepted": ("accepted", "share of rows that are answered"),
+    "error_asked": ("errors asked", ""),
+    "error_among_accepted": ("errors got", "wrong among the accepted"),
+}
+
+
+def _figures(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    lines = [(words[0], _figure(found[key]), words[1]) for key, words in _FIGURES.items() if key in found]
+    each = found.get("accepted_wrong_per_class", {})
+    lines += [(f"  of {label}", shown(share), "share of the class that is accepted with a wrong answer") for label, share in each.items()]
+    return lines + ([("promises", "", found["promises"])] if "promises" in found else [])
+
+
+def _figure(value: Any) -> str:
+    return ", ".join(f"{label} {rate:g}" for label, rate in value.items()) if isinstance(value, dict) else shown(value)
+
+
+def report(
+    model: opt.ModelFolder,
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Rows that the model has not seen.", show_default=False)] = None,
+    out: Annotated[str, typer.Option("--out", "-o", help="The HTML file.")] = "report.html",
+    target: opt.Target = None,
+    show_rows: Annotated[bool, typer.Option("--show-rows", help="Show real rows of the table in the report.")] = False,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+) -> None:
+    """One HTML file about the model, and about the rows of a table if one is given."""
+    voice = Voice(quiet)
+    claim(out, force, (".html", ".htm"))
+    estimator = load_model(model)
+    X = y = None
+    if data is not None:
+        frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+        X, y = _take_labels(estimator.model_.target, frame, target, voice)
+    elif target is not None or show_rows:
+        raise ValueError("--target and --show-rows are about a table: name one after the model.")
+    with draft(out) as partial:
+        estimator.report(partial, X, y, show_rows=show_rows)
+    voice.path(f"The report lies in {out}.")
+
+
+def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
+    """What a model was fitted on, what was chosen, what it can promise, what it cost."""
+    voice = Voice(as_json=as_json)
+    fitted = load_model(model).model_
+    from conjoin.cli.summary import describe, facts_of
+    from conjoin.saving import model_hash
+
+    digest = model_hash(fitted)
+    versions = ", ".join(f"{name} {version}" for name, version in fitted.facts["versions"].items())
+    voice.tell(plain_table(["", ""], [*describe(fitted), ("made with", versions), ("hash", digest[:16])], fold=("",)))
+    voice.json({"model": model, "hash": digest, **facts_of(fitted)})

@@ -1,0 +1,127 @@
+"""sample, impute, counterfactual: rows that the model makes up, fills in, or changes."""
+
+from typing import Annotated, Any
+
+import typer
+
+from conjoin.cli import options as opt
+from conjoin.cli.ask import answer
+from conjoin.cli.files import claim, limits_of, load_model, read
+from conjoin.cli.voice import Voice, shown
+from conjoin.cli.words import given_of, labels_of, range_of
+
+__all__ = ["counterfactual", "impute", "sample"]
+
+
+def sample(
+    model: opt.ModelFolder,
+    n: Annotated[int, typer.Option("-n", help="How many rows.", min=1)] = 100,
+    y: Annotated[str | None, typer.Option("--y", help="The class, or the number, of every row.", show_default=False)] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--given", metavar="COLUMN=VALUE", help="A value, a range low..high or levels a,b. Repeatable.", show_default=False),
+    ] = None,
+    seed: opt.Seed = 0,
+    out: opt.Out = None,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+) -> None:
+    """New rows from the joint model, given a class and given columns."""
+    voice = Voice(quiet, as_json, out == "-")
+    claim(out, force)
+    estimator = load_model(model)
+    target = estimator.model_.target
+    asked: dict[str, Any] = {"given": given_of(given, estimator.model_.codec.schema), "random_state": seed}
+    if y is not None:
+        asked["y"] = _wanted(target, y)
+    X, drawn = estimator.sample(n, **asked)
+    answer(X if drawn is None else X.assign(**{str(target.name): drawn}), out, voice)
+
+
+def _wanted(target: Any, text: str) -> Any:
+    """A y as typed, in the target's own type."""
+    if target is None:
+        raise ValueError("--y asks for a target, which this model does not have.")
+    if target.kind == "classes":
+        return labels_of([text], target)[0]
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--y {text}: {target.name!r} is a number.") from None
+
+
+def impute(
+    model: opt.ModelFolder,
+    data: opt.Data,
+    draws: opt.Draws = None,
+    seed: opt.Seed = 0,
+    out: opt.Out = None,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+) -> None:
+    """Fill in missing cells: by the most probable values, or by random draws, stacked under a column `draw`."""
+    import pandas as pd
+
+    voice = Voice(quiet, as_json, out == "-")
+    claim(out, force)
+    estimator = load_model(model)
+    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    full = estimator.impute(frame, n_draws=draws, random_state=seed)
+    several = full if draws is not None else [full]
+    cells = _filled(frame, several, estimator.model_.codec.columns)
+    table = full if draws is None else pd.concat([each.assign(draw=i) for i, each in enumerate(several, 1)], ignore_index=True)
+    table = table if draws is None else table[["draw", *(name for name in table if name != "draw")]]
+    voice.aside(f"{len(cells):,} cells filled in {cells['of row'].nunique():,} of {len(frame):,} rows.")
+    answer(table, out, voice, cells if len(cells) else None, ("filled with",))
+
+
+def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
+    """(row, column, filled with) of each cell that was missing."""
+    import pandas as pd
+
+    found = []
+    for name in columns:
+        gaps = frame[name].isna().to_numpy().nonzero()[0] if name in frame else range(len(frame))
+        found += [(int(row) + 1, str(name), ", ".join(shown(each[name].iloc[row]) for each in several[:8])) for row in gaps]
+    return pd.DataFrame(sorted(found, key=lambda cell: cell[0]), columns=["of row", "column", "filled with"])
+
+
+def counterfactual(
+    model: opt.ModelFolder,
+    data: opt.Data,
+    to: Annotated[str, typer.Option("--to", help="The class wanted, or a range low..high of a number.", show_default=False)],
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Must not change. Repeatable.", show_default=False)
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="How many options for each row.", min=1)] = 3,
+    seed: opt.Seed = 0,
+    out: opt.Out = None,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+) -> None:
+    """Small, plausible changes of each row after which the answer would be another."""
+    voice = Voice(quiet, as_json, out == "-")
+    claim(out, force)
+    estimator = load_model(model)
+    wanted = _goal(estimator.model_.target, to)
+    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    table = estimator.counterfactual(frame, to=wanted, keep=tuple(keep or ()), n=n, random_state=seed).reset_index()
+    table["row"] += 1
+    table["option"] += 1
+    screen = table[["row", "changed", "probability", "familiarity"]].rename(columns={"row": "of row", "probability": f"p({to})"})
+    answer(table, out, voice, screen, ("changed",))
+
+
+def _goal(target: Any, text: str) -> Any:
+    if target is None:
+        raise ValueError("counterfactual asks for another answer, and this model has no target.")
+    return labels_of([text], target)[0] if target.kind == "classes" else range_of(text, "--to")

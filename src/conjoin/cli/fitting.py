@@ -1,0 +1,227 @@
+"""``conjoin fit``: the table is read and split into x, y, groups and times; the model is fitted, saved, and described."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.cli.files import read
+from conjoin.cli.summary import describe, facts_of, useful_rate
+from conjoin.cli.target import Task, take_target, task_of, whole
+from conjoin.cli.voice import Voice, plain_table
+from conjoin.cli.words import grouped, in_shell, missing_of
+from conjoin.codecs.table import Schema
+from conjoin.families import resolve
+from conjoin.saving import refuse_overwrite
+
+__all__ = ["Asked", "fit_table"]
+
+PREDICTORS = {"auto": "auto", "linear": "linear", "boosting": "boosting", "none": None}
+ESTIMATORS: dict[str, Any] = {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}
+SHOWN = 5  # doubts on the screen
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The options of ``conjoin fit``, as typed."""
+
+    data: str
+    target: str | None
+    out: str
+    task: str
+    family: str
+    predictor: str
+    schema: str | None
+    missing: list[str] | None
+    missingness: str
+    unlabelled: str | None
+    groups: str | None
+    time: str | None
+    calibration: float
+    seed: int
+    max_time: float | None
+    resume: bool
+    force: bool
+    verbose: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """The table, taken apart."""
+
+    x: pd.DataFrame
+    y: pd.Series | None
+    task: Task
+    types: Schema | None
+    missing: dict[Any, list[Any]]
+    groups: pd.Series | None
+    time: pd.Series | None
+
+
+def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
+    """Fit and save; every mistake that can be seen before the fit is seen before the fit."""
+    refuse_overwrite(Path(asked.out), asked.force)
+    _check(asked)
+    parts = _take_apart(asked, read(asked.data, limits, voice))
+    voice.note(parts.task.words)
+    estimator = _estimator(asked, parts)
+    with _checkpoints(asked, parts, voice) as folder:
+        extra = {} if parts.y is None else {"y": parts.y}
+        estimator.fit(
+            parts.x, **extra, groups=parts.groups, time=parts.time, calibration=asked.calibration, checkpoint=folder, resume=asked.resume
+        )
+        estimator.save(asked.out, force=asked.force)
+    _tell(asked, estimator.model_, voice)
+
+
+def _check(asked: Asked) -> None:
+    resolve(asked.family)
+    if asked.predictor not in PREDICTORS:
+        raise ValueError(f"--predictor must be one of {', '.join(PREDICTORS)}, not {asked.predictor!r}.")
+    if asked.target is None and asked.task not in ("auto", "density"):
+        raise ValueError(f"--task {asked.task} needs a --target: the column to predict.")
+    if asked.max_time is not None and not asked.max_time > 0:
+        raise ValueError(f"--max-time must be above 0 seconds, not {asked.max_time:g}.")
+
+
+# ---------------------------------------------------------------------------------------------------- the table
+
+
+def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
+    missing = missing_of(asked.missing, list(frame.columns))
+    schema = None if asked.schema is None else Schema.load(asked.schema)
+    x, y = (frame, None) if asked.target is None else take_target(frame, asked.target, missing)
+    task = Task("density", "No --target: p(x) of all columns is modelled.") if y is None else _task(asked, y, schema)
+    asides = {option: _column(frame, option, name, asked) for option, name in (("groups", asked.groups), ("time", asked.time)) if name}
+    x = x.drop(columns=[column.name for column in asides.values()])
+    missing = {name: values for name, values in missing.items() if name in x.columns}
+    task = task._replace(words=" ".join([task.words, *(f"Column {c.name!r} ({option}) is not modelled." for option, c in asides.items())]))
+    types = None if schema is None else _types(schema, frame, x)
+    y = None if y is None or task.kind == "density" else whole(y) if task.kind == "classes" else y
+    return _Parts(x, y, task, types, missing, asides.get("groups"), asides.get("time"))
+
+
+def _task(asked: Asked, y: pd.Series, schema: Schema | None) -> Task:
+    said = next((column.type for column in schema.columns if column.name == asked.target), "") if schema else ""
+    return task_of(_known(y, asked.unlabelled), asked.task, said)
+
+
+def _known(y: pd.Series, unlabelled: str | None) -> pd.Series:
+    if unlabelled is None:
+        return y
+    value = _unlabelled(y, unlabelled)
+    if value is None:
+        raise ValueError(f"--unlabelled {unlabelled}: no row of {y.name!r} has this value.")
+    return y.mask(y == value)
+
+
+def _unlabelled(y: pd.Series, text: str) -> Any:
+    """The value that is typed so, in the column's own type; None where there is none."""
+    from conjoin.codecs.table.values import text_of
+
+    return next((value for value in y.dropna().unique() if text_of(value) == text), None)
+
+
+def _column(frame: pd.DataFrame, option: str, name: str, asked: Asked) -> pd.Series:
+    if name not in frame.columns or name == asked.target:
+        raise ValueError(f"--{option} names the column {name!r}; choose from {', '.join(c for c in map(str, frame.columns) if c != asked.target)}.")
+    column = frame[name]
+    if column.isna().any():
+        raise ValueError(f"--{option}: column {name!r} is missing in row {int(column.isna().argmax()) + 1}; every row needs a value.")
+    return column if option == "groups" or pd.api.types.is_numeric_dtype(column.dtype) else _times(column)
+
+
+def _times(column: pd.Series) -> pd.Series:
+    try:
+        return pd.to_datetime(column, format="ISO8601", utc=True)
+    except ValueError:
+        raise ValueError(f"--time: column {column.name!r} has {column.iloc[0]!r}; times are numbers, or dates such as 2024-05-31.") from None
+
+
+def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame) -> Schema:
+    """The schema without the columns that are no part of x; one that the table does not have stays, and is an error."""
+    kept = [column for column in schema.columns if column.name in x.columns or column.name not in frame.columns]
+    return dataclasses.replace(schema, columns=tuple(kept), target=None)
+
+
+def _estimator(asked: Asked, parts: _Parts) -> Any:
+    unlabelled = None if asked.unlabelled is None or parts.y is None else _unlabelled(parts.y, asked.unlabelled)
+    return ESTIMATORS[parts.task.kind](
+        predictor=PREDICTORS[asked.predictor],
+        family=asked.family,
+        random_state=asked.seed,
+        max_time=asked.max_time,
+        verbose=asked.verbose,
+        types=parts.types,
+        missing=parts.missing,
+        missingness=asked.missingness,
+        unlabelled=unlabelled,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- checkpoints
+
+
+@contextlib.contextmanager
+def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
+    """The folder ``<out>.partial``: kept while a fit may be resumed, removed once it is done or can't begin."""
+    folder, mark = Path(f"{asked.out.rstrip('/')}.partial"), _fingerprint(asked, parts)
+    _open_folder(folder, mark, asked.resume, voice)
+    try:
+        yield folder
+    except BaseException:
+        if not (folder / "checkpoint.safetensors").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_folder(folder: Path, mark: str, resume: bool, voice: Voice) -> None:
+    file = folder / "fit.json"
+    if folder.exists() and not file.is_file():
+        raise FileExistsError(f"{folder} exists and is no folder of checkpoints: move it away, or choose another -o.")
+    if resume and file.is_file():
+        if json.loads(file.read_text(encoding="utf-8")).get("fingerprint") != mark:
+            raise ValueError(f"{folder} was begun with another table or other options: repeat those, or fit without --resume.")
+        return
+    if resume:
+        voice.note(f"There is no {folder} to resume; the fit starts at the beginning.")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    file.write_text(json.dumps({"fingerprint": mark}), encoding="utf-8")
+
+
+def _fingerprint(asked: Asked, parts: _Parts) -> str:
+    """Of the table and of every option that the training depends on."""
+    table = parts.x if parts.y is None else parts.x.assign(**{"y": parts.y} if "y" not in parts.x else {"y ": parts.y})
+    rows = np.asarray(pd.util.hash_pandas_object(table.astype(dict.fromkeys(table.select_dtypes(["object"]), str)), index=False))
+    options = [asked.family, asked.missingness, asked.seed, asked.calibration, asked.groups, asked.time, asked.unlabelled, parts.task.kind]
+    words = json.dumps([*options, sorted(map(str, parts.missing.items())), None if parts.types is None else parts.types.to_json()])
+    return hashlib.sha256(rows.tobytes() + words.encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------- the last screen
+
+
+def _tell(asked: Asked, model: Any, voice: Voice) -> None:
+    voice.aside(plain_table(["", ""], describe(model), fold=("",)))
+    doubts = grouped(model.codec.notices)
+    if doubts:
+        voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:SHOWN]))
+        if len(doubts) > SHOWN:
+            voice.aside(f"... and {len(doubts) - SHOWN} more: conjoin check {asked.data}")
+    voice.path(f"The model lies in {asked.out}. Next:\n{_next(asked.out, useful_rate(model))}")
+    voice.json({"model": asked.out, **facts_of(model)})
+
+
+def _next(out: str, rate: str | None) -> str:
+    first = [] if rate is None else [f"  conjoin decide {out} new.csv{rate}"]
+    return "\n".join([*first, f"  conjoin report {out} -o report.html", f"  conjoin info {out}"])

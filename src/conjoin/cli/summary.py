@@ -1,0 +1,159 @@
+"""A model in a few lines: what it was fitted on, what was chosen and why, what it can promise, what it cost."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from conjoin.calibration import CONFIDENCE, rows_for_error, rows_for_false_alarm
+
+__all__ = ["describe", "facts_of", "promises", "useful_rate"]
+
+RATE = 0.05
+RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def describe(model: Any) -> list[tuple[str, str]]:
+    """(what, words) lines about a fitted model."""
+    facts = model.facts
+    columns = model.codec.schema.columns
+    lines = [("target", _target(model)), ("columns", _columns(columns)), ("rows", _rows(facts)), ("p(x)", _family(facts))]
+    if model.target is not None:
+        lines += [("p(y | x)", _predictor(facts)), ("held out", _held_out(model))]
+    lines += [("false alarms", _false_alarms(model)), *([("errors", _errors(model))] if model.target is not None else [])]
+    lines += [("status", ", ".join(f"{question} {status.value}" for question, status in model.status.items()))]
+    return [(name, text) for name, text in [*lines, ("energy", _energy(facts))] if text]
+
+
+def facts_of(model: Any) -> dict[str, Any]:
+    """The same for a program."""
+    facts = {key: value for key, value in model.facts.items() if key not in ("grid", "trained")}
+    trained = {key: value for key, value in model.facts.get("trained", {}).items() if key != "history"}
+    return {
+        **facts,
+        "target": None if model.target is None else model.target.name,
+        "columns": [column.name for column in model.codec.schema.modelled],
+        "set_aside": {str(column.name): column.why for column in model.codec.schema.columns if not column.modelled},
+        "trained": trained,
+        "held_out": held_out(model),
+        "promises": promises(model),
+        "status": {question: status.value for question, status in model.status.items()},
+        "notices": model.codec.notices,
+    }
+
+
+def useful_rate(model: Any) -> str | None:
+    """The option with which ``decide`` keeps its promises and still answers something: nothing, or a larger error rate."""
+    found = promises(model)
+    if found is None or found["false_alarm"] > RATE:
+        return None
+    if model.target is None:
+        return ""
+    rates = [rate for rate in RATES if rate >= max(RATE, found["max_error"])]
+    if model.target.kind == "classes":
+        rates = [rate for rate in rates if _coverage(model, rate) > 0.2]
+    return None if not rates else "" if rates[0] == RATE else f" --max-error {rates[0]:g}"
+
+
+def promises(model: Any) -> dict[str, float] | None:
+    """The least rates that the calibration rows support; None without such rows."""
+    calibration = model.calibration
+    if calibration is None:
+        return None
+    labelled = int((calibration.label >= 0).sum())
+    out = {"calibration_rows": calibration.rows, "false_alarm": 1 / (calibration.rows + 1)}
+    if model.target is not None:
+        least = 1 - (1 - CONFIDENCE) ** (1 / labelled) if labelled else 1.0
+        out |= {"labelled_rows": labelled, "max_error": least if model.target.kind == "classes" else 1 / (labelled + 1)}
+    return out
+
+
+def held_out(model: Any) -> dict[str, float]:
+    """Figures on rows that the fit did not see."""
+    out = {f"log_loss_{name}": loss for name, loss in model.facts.get("predictor", {}).get("log_loss", {}).items()}
+    calibration = model.calibration
+    if calibration is None or model.target is None or model.target.kind != "classes":
+        return out
+    known = calibration.label >= 0
+    if known.any():
+        out["accuracy"] = float((calibration.guess == calibration.label)[known].mean())
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------- words
+
+
+def _target(model: Any) -> str:
+    if model.target is None:
+        return "none: p(x) alone"
+    if model.target.kind == "number":
+        return f"{model.target.name}, a number"
+    names = list(map(str, model.target.labels))
+    return f"{model.target.name}, {len(names)} classes: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+
+
+def _columns(columns: Any) -> str:
+    aside = [str(column.name) for column in columns if not column.modelled]
+    words = f"{len(columns) - len(aside)} modelled"
+    return words + (f", {len(aside)} set aside: {', '.join(aside[:6])}{', ...' if len(aside) > 6 else ''}" if aside else "")
+
+
+def _rows(facts: dict[str, Any]) -> str:
+    rows = facts["rows"]
+    return f"{rows['fit']:,} to fit, {rows['choose']:,} to choose, {rows['calibrate']:,} to calibrate"
+
+
+def _family(facts: dict[str, Any]) -> str:
+    trained = facts.get("trained", {})
+    words = f"{facts['family']}, {trained.get('epochs', 0)} epochs in {trained.get('seconds', 0.0):.1f} s ({trained.get('stopped', '')})"
+    best = trained.get("best", math.inf)
+    return words + (f"; {-best:.2f} nats per held-out row" if math.isfinite(best) and facts["rows"]["choose"] else "")
+
+
+def _predictor(facts: dict[str, Any]) -> str:
+    found = facts.get("predictor", {})
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in found.get("log_loss", {}).items())
+    words = f"{found.get('chosen', 'family')}" + (f": {found['why']}" if found.get("why") else "")
+    return words + (f" ({losses})" if losses else "")
+
+
+def _held_out(model: Any) -> str:
+    right = held_out(model).get("accuracy")
+    return "" if right is None else f"{right:.1%} right on the calibration rows, if every row is answered"
+
+
+def _false_alarms(model: Any) -> str:
+    found = promises(model)
+    if found is None:
+        return f"no promise: {rows_for_false_alarm(RATE)} calibration rows are needed for a rate of {_rate(RATE)}"
+    return f"a rate of {_rate(found['false_alarm'])} or more can be promised"
+
+
+def _errors(model: Any) -> str:
+    found = promises(model)
+    if found is None:
+        return ""
+    if model.target.kind == "number":
+        return f"intervals that miss {_rate(found['max_error'])} or more of the values can be promised"
+    if found["max_error"] > RATES[-1]:
+        return f"no promise: {rows_for_error(RATE)} labelled calibration rows are needed for {_rate(RATE)}, there are {found['labelled_rows']}"
+    shares = [f"{_coverage(model, rate):.0%} at {_rate(rate)}" for rate in RATES if rate >= found["max_error"]]
+    return "of such rows it answers, by the error rate that is promised: " + ", ".join(shares)
+
+
+def _coverage(model: Any, rate: float) -> float:
+    """The share of the calibration rows that would be accepted."""
+    calibration = model.calibration
+    least = calibration.threshold(rate, RATE)
+    return float(np.mean((calibration.confidence >= least) & (calibration.p_value(calibration.statistic) > RATE)))
+
+
+def _rate(rate: float) -> str:
+    return f"{math.ceil(rate * 1000 - 1e-9) / 10:g} %"
+
+
+def _energy(facts: dict[str, Any]) -> str:
+    from conjoin.metering import Energy
+
+    found = {key: value for key, value in facts.get("energy", {}).items() if key != "brain_days"}
+    return str(Energy(**found)) if found else ""

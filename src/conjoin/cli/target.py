@@ -1,0 +1,132 @@
+"""What kind of answer a target column asks for: classes or a number."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["TASKS", "Task", "labels", "take_target", "task_of", "whole"]
+
+TASKS = ("auto", "classes", "number", "density")
+_FEW = 10  # whole numbers that are taken as classes
+_MANY = 20  # words that may be classes even if nearly every row has its own
+
+
+class Task(NamedTuple):
+    """``words`` say what was taken, and how to have it otherwise."""
+
+    kind: str
+    words: str
+
+
+def take_target(frame: "pd.DataFrame", target: str, missing: dict[Any, list[Any]]) -> "tuple[pd.DataFrame, pd.Series[Any]]":
+    """The table without its target, and the target; ValueError where there is none, or nothing beside it."""
+    from conjoin.codecs.table.values import blank
+
+    if target not in frame.columns:
+        raise ValueError(f"There is no column {target!r} to be the target; the columns are {_some(frame.columns)}.")
+    if frame.shape[1] == 1:
+        raise ValueError(f"The table has no column beside the target {target!r}: there is nothing to predict it from.")
+    y = blank(frame[target], missing.get(target, ()))
+    if y.isna().all():
+        raise ValueError(f"The target {target!r} is missing in every row; fit without --target to model the other columns alone.")
+    return frame.drop(columns=target), y
+
+
+def _some(names: Any) -> str:
+    return ", ".join(map(str, names[:12])) + (f", ... ({len(names):,} in all)" if len(names) > 12 else "")
+
+
+def task_of(y: "pd.Series[Any]", asked: str, said: str = "") -> Task:
+    """The task for a target. ``said`` is its type in an edited schema, or nothing."""
+    if asked not in TASKS:
+        raise ValueError(f"--task must be one of {', '.join(TASKS)}, not {asked!r}.")
+    kind = y.dropna()
+    distinct = kind.nunique()
+    if asked == "density":
+        return Task(asked, f"The target {y.name!r} is left out; p(x) of the other columns is modelled.")
+    numeric = _is_number(kind)
+    if asked == "number":
+        _check_number(y, numeric)
+        return Task("number", f"The target {y.name!r} is a number.")
+    if asked == "classes":
+        _check_classes(y, kind, numeric)
+        return Task("classes", f"The target {y.name!r} has {distinct} classes.")
+    return _guess(y, kind, distinct, numeric, said)
+
+
+def _guess(y: "pd.Series[Any]", kind: "pd.Series[Any]", distinct: int, numeric: bool, said: str) -> Task:
+    if not numeric:
+        _check_words(y, distinct, len(kind))
+        return Task("classes", f"The target {y.name!r} has {distinct} classes: {_levels(kind)}.")
+    coded = said in ("category", "ordered", "boolean")
+    few = _whole(kind) and distinct <= _FEW and len(kind) >= 2 * distinct
+    if coded or (few and said != "real"):
+        words = f"The target {y.name!r} has {distinct} different whole numbers, taken as classes: {_levels(kind)}."
+        return Task("classes", f"{words} If they are amounts, say --task number.")
+    words = f"The target {y.name!r} is taken as a number."
+    return Task("number", words + (" If its values are codes of classes, say --task classes." if _whole(kind) else ""))
+
+
+def _is_number(kind: "pd.Series[Any]") -> bool:
+    import pandas as pd
+
+    return pd.api.types.is_numeric_dtype(kind.dtype) and not pd.api.types.is_bool_dtype(kind.dtype)
+
+
+def _whole(kind: "pd.Series[Any]") -> bool:
+    values = kind.to_numpy(dtype=float)
+    return bool(np.isfinite(values).all() and (values == np.rint(values)).all())
+
+
+def _check_number(y: "pd.Series[Any]", numeric: bool) -> None:
+    import pandas as pd
+
+    if numeric:
+        return
+    bad = y[pd.to_numeric(y, errors="coerce").isna() & y.notna()]
+    if len(bad):
+        raise ValueError(f"The target {y.name!r} is no number: row {bad.index[0] + 1} has {bad.iloc[0]!r}; say --task classes.")
+
+
+def _check_classes(y: "pd.Series[Any]", kind: "pd.Series[Any]", numeric: bool) -> None:
+    if numeric and not _whole(kind):
+        odd = kind[kind != kind.round()].iloc[0]
+        raise ValueError(f"The target {y.name!r} is continuous ({odd:g}, for one), which is no class; say --task number.")
+    if not numeric:
+        _check_words(y, kind.nunique(), len(kind))
+
+
+def _check_words(y: "pd.Series[Any]", distinct: int, rows: int) -> None:
+    if distinct > max(_MANY, rows // 2):
+        raise ValueError(
+            f"The target {y.name!r} has {distinct:,} different values in {rows:,} rows, so they are no classes; choose another target."
+        )
+
+
+def _levels(kind: "pd.Series[Any]") -> str:
+    from conjoin.codecs.table.values import text_of
+
+    shares = kind.value_counts(normalize=True)
+    shown = ", ".join(f"{text_of(label)} {share:.1%}" for label, share in shares.iloc[:5].items())
+    return shown + (", ..." if len(shares) > 5 else "")
+
+
+def whole(y: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Classes that are whole numbers as such: a file with an empty cell reads them as 1.0 and 2.0."""
+    if y.dtype.kind != "f":
+        return y
+    return y.astype(object).map(int, na_action="ignore")
+
+
+def labels(y: "pd.Series[Any]", target: Any) -> "pd.Series[Any]":
+    """Labels of another file in the type that the model's classes have; the file alone may read otherwise."""
+    from conjoin.codecs.table.values import text_of
+
+    if target.kind != "classes":
+        return y
+    known = {text_of(label): label for label in target.labels}
+    fresh = y.map(lambda value: known.get(text_of(value), value), na_action="ignore")
+    return fresh if fresh.isna().any() else fresh.infer_objects()

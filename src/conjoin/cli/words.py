@@ -1,0 +1,153 @@
+"""What a person types, as the library takes it; and the library's words, as they are typed in a shell."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["given_of", "grouped", "in_shell", "labels_of", "max_error_of", "missing_of", "range_of"]
+
+_MISSING = re.compile(r"say missing=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \[(?P<values>.*?)\]\}")
+_COLUMN = re.compile(r"Column ('[^']*'|\"[^\"]*\")")
+_TYPES = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): (?P<type>'[a-z]+')\}")
+
+_OPTIONS = (
+    ("force=True (--force)", "--force"),
+    ("Limits(bytes=...) or --max-bytes", "--max-bytes"),
+    ("Limits(ratio=...) or --max-ratio", "--max-ratio"),
+    ("Limits(columns=...) or --max-columns", "--max-columns"),
+)
+
+
+def in_shell(text: str) -> str:
+    """Remedies in Python's words as options of the command line.
+
+    >>> in_shell("if it means missing, say missing={'age': [-999]}.")
+    "if it means missing, say --missing 'age=-999'."
+    """
+    for python, option in _OPTIONS:
+        text = text.replace(python, option)
+    text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)
+    return _TYPES.sub(r"set its type to \g<type> in schema.json and give --schema schema.json", text)
+
+
+def _options(name: str, values: str) -> str:
+    plain = [value.strip().strip("'\"") for value in values.split(",")]
+    return " ".join(f"--missing '{name.strip(chr(39) + chr(34))}={value}'" for value in plain)
+
+
+def grouped(texts: Sequence[str]) -> list[str]:
+    """Sentences that say the same of several columns are said once.
+
+    >>> grouped(["Column 'a' is 0 in 3 rows.", "Column 'b' is 0 in 5 rows.", "Column 'c' has one value."])
+    ["Column 'a' is 0 in 3 rows. Likewise 'b'.", "Column 'c' has one value."]
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for text in texts:
+        found = _COLUMN.match(text)
+        name = found[1] if found else ""
+        groups.setdefault(re.sub(r"-?[\d.]*\d", "#", text.replace(name, "*") if name else text), []).append((name, text))
+    return [first + (f" Likewise {', '.join(name for name, _ in rest)}." if rest else "") for (_, first), *rest in groups.values()]
+
+
+# ---------------------------------------------------------------------------------------------------- values
+
+
+def _number(text: str) -> Any:
+    """A number where it is one, else the word."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def _named(text: str, names: Sequence[Any]) -> tuple[Any, str] | None:
+    """(name, rest) of ``name=rest``; of several names that fit, the longest."""
+    found = [name for name in names if text.startswith(f"{name}=")]
+    name = max(found, key=lambda each: len(str(each)), default=None)
+    return None if name is None else (name, text[len(str(name)) + 1 :])
+
+
+def missing_of(asked: Sequence[str] | None, names: Sequence[Any]) -> dict[Any, list[Any]]:
+    """{column: [values that mean missing]} of VALUE (every column) and COLUMN=VALUE; a number also matches as a word."""
+    blanks: dict[Any, list[Any]] = {}
+    for text in asked or ():
+        found = _named(text, names)
+        chosen, value = (names, text) if found is None else ([found[0]], found[1])
+        for name in chosen:
+            blanks.setdefault(name, []).append(_number(value))
+    return blanks
+
+
+def labels_of(texts: Sequence[str], target: Any) -> list[Any]:
+    """The classes that are typed so, in their own type; ValueError lists the classes."""
+    from conjoin.codecs.table.values import text_of
+
+    known = {text_of(label): label for label in target.labels}
+    wrong = [text for text in texts if text not in known]
+    if wrong:
+        raise ValueError(f"{target.name!r} has no class {wrong[0]!r}; choose from {', '.join(known)}.")
+    return [known[text] for text in texts]
+
+
+def max_error_of(asked: Sequence[str] | None, target: Any) -> Any:
+    """One rate, or {class: rate}."""
+    texts = list(asked or ["0.05"])
+    if len(texts) == 1 and isinstance(_number(texts[0]), int | float):
+        return float(texts[0])
+    pairs = [text.rpartition("=") for text in texts]
+    bad = [text for text, (label, _, rate) in zip(texts, pairs, strict=True) if not label or isinstance(_number(rate), str)]
+    if bad:
+        raise ValueError(f"--max-error takes one rate such as .05, or LABEL=RATE once for each class, not {bad[0]!r}.")
+    if target is None or target.kind != "classes":
+        raise ValueError("--max-error LABEL=RATE needs a model with classes; this one takes one rate, such as --max-error .05.")
+    return dict(zip(labels_of([label for label, _, _ in pairs], target), (float(rate) for _, _, rate in pairs), strict=True))
+
+
+def range_of(text: str, option: str) -> tuple[Any, Any]:
+    """(low, high) of ``low..high``; an end may be left open."""
+    low, dots, high = text.partition("..")
+    if not dots or not (low or high):
+        raise ValueError(f"{option} takes a range such as 10..20 here, not {text!r}.")
+    return (_number(low) if low else None), (_number(high) if high else None)
+
+
+# ---------------------------------------------------------------------------------------------------- given
+
+
+def given_of(asked: Sequence[str] | None, schema: Any) -> dict[Any, Any]:
+    """{column: value, (low, high) or [levels]} of COLUMN=value, COLUMN=low..high and COLUMN=level,level."""
+    columns = {column.name: column for column in schema.modelled}
+    given: dict[Any, Any] = {}
+    for text in asked or ():
+        found = _named(text, list(columns))
+        if found is None:
+            raise ValueError(f"--given takes COLUMN=VALUE, not {text!r}; the columns are {', '.join(map(str, columns))}.")
+        given[found[0]] = _condition(columns[found[0]], found[1])
+    return given
+
+
+def _condition(column: Any, text: str) -> Any:
+    levels = _levels(column)
+    if text in levels:
+        return levels[text]
+    if ".." in text:
+        low, high = range_of(text, f"--given {column.name}=")
+        return (low, high) if not levels else tuple(None if end is None else levels.get(str(end), end) for end in (low, high))
+    if column.numeric:
+        return text if column.type == "date" else _as_number(column, text)
+    parts = [part.strip() for part in text.split(",")]
+    return levels.get(text, text) if len(parts) == 1 else [levels.get(part, part) for part in parts]
+
+
+def _as_number(column: Any, text: str) -> Any:
+    value = _number(text)
+    if isinstance(value, str):
+        raise ValueError(f"--given {column.name}={text}: {column.name!r} is a number; give one, or a range such as 10..20.")
+    return value
+
+
+def _levels(column: Any) -> dict[str, Any]:
+    from conjoin.codecs.table.values import text_of
+
+    return {} if column.numeric else {text_of(level): level for level in column.levels}
