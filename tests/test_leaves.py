@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from conjoin.core import Event, Region, Variable, stream
-from conjoin.leaves import _Cells, NARROW, Lattice, LeafLayer, _log_sinhc, _moments_inside, log_mass
+from conjoin.leaves import NARROW, Lattice, LeafLayer, _Cells, _log_sinhc, _moments_inside, log_mass
 
 INF = math.inf
 

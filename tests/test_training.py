@@ -220,6 +220,17 @@ def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, tmp_path):
     assert [epoch for epoch, *_ in report.history] == list(range(1, 11))
 
 
+def test_the_best_weights_survive_a_resumption(tmp_path):
+    """Choose-rows that every epoch makes worse: the weights of the first one are kept, before and after the checkpoint."""
+    choose = Event(torch.full((20, 2), 5.0, dtype=torch.float64))
+    whole, first, second = Noisy(), Noisy(), Noisy()
+    fit(whole, batched(epochs=10), choose)
+    fit(first, batched(epochs=5, checkpoint=tmp_path), choose)
+    report = fit(second, batched(epochs=10, checkpoint=tmp_path, resume=True), choose)
+    assert report.best_epoch == 1
+    assert same(weights_of(whole), weights_of(second))
+
+
 def test_nothing_to_resume_starts_afresh(tmp_path):
     whole, other = mixture(), mixture()
     fit(whole, batched(epochs=2))

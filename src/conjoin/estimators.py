@@ -256,7 +256,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True, as_frame=True)
     >>> model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
-    >>> model.decide(X.iloc[:1] * 10)["verdict"].item()
+    >>> model.decide(X.iloc[:1] * 10, max_error=0.1)["verdict"].item()
     'unfamiliar'
     """
 

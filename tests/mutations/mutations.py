@@ -261,7 +261,7 @@ JOINTS = at(
         "region not shifted past y",
         "{d + 1: keep for d, keep in region.allowed.items()}",
         "{d: keep for d, keep in region.allowed.items()}",
-        checks("circuit and joint and regions"),
+        JOINT_TESTS,
     ),
     ("region of x lost", "within=_widen(pair.x.within))", "within=None)", JOINT_TESTS),
 )

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARE = 0.95
 LIMIT = 240  # seconds for the tests of one mutation
 AT_ONCE = 2
-LIBRARIES = ["torch", "pandas", "scipy.stats", "sklearn.cluster", "safetensors.torch", "jaxtyping", "beartype", "hypothesis", "mpmath", "pytest"]
+LIBRARIES = ["torch", "pandas", "scipy.stats", "sklearn.cluster", "safetensors.torch", "jaxtyping", "hypothesis", "mpmath", "pytest"]
 PROCESSES = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn")
 CAUGHT, SURVIVED, BROKEN = "caught", "SURVIVED", "BROKEN"
 

@@ -5,6 +5,6 @@ standard input or output. Nothing is overwritten without ``--force``, and no hal
 1: a check failed; 2: bad input or usage, with one sentence that says where and what to do.
 """
 
-from conjoin.cli.app import app, main, run
+from conjoin.cli.verbs import app, main, run
 
 __all__ = ["app", "main", "run"]

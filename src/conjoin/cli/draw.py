@@ -76,7 +76,7 @@ def impute(
     cells = _filled(frame, several, estimator.model_.codec.columns)
     table = full if draws is None else pd.concat([each.assign(draw=i) for i, each in enumerate(several, 1)], ignore_index=True)
     table = table if draws is None else table[["draw", *(name for name in table if name != "draw")]]
-    voice.aside(f"{len(cells):,} cells filled in {cells['of row'].nunique():,} of {len(frame):,} rows.")
+    voice.aside(f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows.")
     answer(table, out, voice, cells if len(cells) else None, ("filled with",))
 
 
@@ -88,7 +88,7 @@ def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
     for name in columns:
         gaps = frame[name].isna().to_numpy().nonzero()[0] if name in frame else range(len(frame))
         found += [(int(row) + 1, str(name), ", ".join(shown(each[name].iloc[row]) for each in several[:8])) for row in gaps]
-    return pd.DataFrame(sorted(found, key=lambda cell: cell[0]), columns=["of row", "column", "filled with"])
+    return pd.DataFrame(sorted(found, key=lambda cell: cell[0]), columns=["row", "column", "filled with"])
 
 
 def counterfactual(
@@ -117,7 +117,7 @@ def counterfactual(
     table = estimator.counterfactual(frame, to=wanted, keep=tuple(keep or ()), n=n, random_state=seed).reset_index()
     table["row"] += 1
     table["option"] += 1
-    screen = table[["row", "changed", "probability", "familiarity"]].rename(columns={"row": "of row", "probability": f"p({to})"})
+    screen = table[["row", "changed", "probability", "familiarity"]].rename(columns={"probability": f"p({to})"})
     answer(table, out, voice, screen, ("changed",))
 
 

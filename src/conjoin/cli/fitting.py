@@ -79,6 +79,11 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
             parts.x, **extra, groups=parts.groups, time=parts.time, calibration=asked.calibration, checkpoint=folder, resume=asked.resume
         )
         estimator.save(asked.out, force=asked.force)
+    stopped = str(estimator.model_.facts["trained"]["stopped"])
+    if stopped.startswith("interrupted") and (folder / "checkpoint.safetensors").exists():
+        voice.note(f"The fit was interrupted; --resume --force goes on from {folder}.")
+    else:
+        shutil.rmtree(folder)
     _tell(asked, estimator.model_, voice)
 
 
@@ -172,7 +177,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
 
 @contextlib.contextmanager
 def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
-    """The folder ``<out>.partial``: kept while a fit may be resumed, removed once it is done or can't begin."""
+    """The folder ``<out>.partial``; a fit that fails before its first checkpoint leaves none."""
     folder, mark = Path(f"{asked.out.rstrip('/')}.partial"), _fingerprint(asked, parts)
     _open_folder(folder, mark, asked.resume, voice)
     try:
@@ -181,7 +186,6 @@ def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
         if not (folder / "checkpoint.safetensors").exists():
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_folder(folder: Path, mark: str, resume: bool, voice: Voice) -> None:

@@ -67,7 +67,7 @@ def _guess(y: "pd.Series[Any]", kind: "pd.Series[Any]", distinct: int, numeric: 
         words = f"The target {y.name!r} has {distinct} different whole numbers, taken as classes: {_levels(kind)}."
         return Task("classes", f"{words} If they are amounts, say --task number.")
     words = f"The target {y.name!r} is taken as a number."
-    return Task("number", words + (" If its values are codes of classes, say --task classes." if _whole(kind) else ""))
+    return Task("number", words + (" If its values are codes of classes, say --task classes." if _whole(kind) and distinct <= 100 else ""))
 
 
 def _is_number(kind: "pd.Series[Any]") -> bool:

@@ -82,15 +82,16 @@ def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str =
 
 
 def frame_table(frame: Any, width: int, rows: int = SHOWN, fold: Sequence[str] = ()) -> Any:
-    """The first rows of a frame, numbered from 1, with as many columns as ``width`` holds; the last one always stays."""
+    """The first rows of a frame, numbered from 1 unless it says which row each is about, with as many columns as ``width`` holds; the last one always stays."""
     cells = {str(name): [shown(value) for value in frame[name].iloc[:rows]] for name in frame}
     kept = _fitting({name: max(map(len, [name, *column])) for name, column in cells.items() if name not in fold}, width - 6)
     names = [name for name in cells if name in kept or name in fold]
     if len(names) < len(cells):
         names.insert(len(names) - 1, "...")
         cells["..."] = ["..."] * min(rows, len(frame))
-    body = zip(*(cells[name] for name in names), strict=True)
-    return plain_table(["row", *names], ([str(place), *row] for place, row in enumerate(body, start=1)), fold=fold)
+    if "row" not in names:
+        cells["row"], names = [str(place) for place in range(1, min(rows, len(frame)) + 1)], ["row", *names]
+    return plain_table(names, zip(*(cells[name] for name in names), strict=True), fold=fold)
 
 
 def _fitting(widths: dict[str, int], space: int) -> set[str]:

@@ -143,8 +143,8 @@ def _columns(name: str, latent: np.ndarray, noise: np.random.Generator) -> tuple
     category = np.where(noise.random(len(latent)) < 0.7, latent, noise.integers(0, 3, len(latent)))
     if name == "discrete":
         count = np.where(noise.random(len(latent)) < 0.2, 0, np.clip(np.round(latent + 1.2 + own[0]), 0, 4))
-        sold = np.where(noise.random(len(latent)) < 0.85, count > 2, count <= 2).astype(float)
-        size = np.where(noise.random(len(latent)) < 0.85, sold, 1 - sold)  # colour - count - sold - size: no tree keeps this order
+        sold = np.where(noise.random(len(latent)) < 0.9, category > 0, category == 0).astype(float)
+        size = np.where(noise.random(len(latent)) < 0.85, sold, 1 - sold)  # its tree: colour - count, and colour - sold - size
         codes = [Variable(*column) for column in (("colour", "category", 3), ("size", "ordered", 2), ("sold", "category", 2))]
         integer = Variable("count", "integer", resolution=1.0, bounds=(0.0, 4.0), atoms=(0.0,))
         return (*codes[:2], integer, codes[2]), [category, size, count, sold]
