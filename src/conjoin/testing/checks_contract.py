@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,21 @@ from conjoin.testing.registry import NotApplicable, check, close, expect, needs
 from conjoin.testing.spaces import masked
 from conjoin.testing.subjects import Subject
 
-__all__: list[str] = []
+__all__ = [
+    "bad_input",
+    "batches",
+    "build_seeds",
+    "capabilities",
+    "differentiable",
+    "extremes",
+    "features",
+    "hooks",
+    "inputs_unchanged",
+    "reparameterized",
+    "saving",
+    "seeds",
+    "step",
+]
 
 
 def _raises(kind: type[Exception], call: Callable[[], Any]) -> str | None:
@@ -202,7 +217,7 @@ def bad_input(subject: Subject) -> None:
     """An impossible event raises ValueError that names the variable."""
     for what, (event, name) in _bad(subject).items():
         for call in (subject.density.log_prob, subject.density.loss):
-            message = _raises(ValueError, lambda call=call, event=event: call(event, subject.context(3)))
+            message = _raises(ValueError, partial(call, event, subject.context(3)))
             expect(message is not None, f"{what} is accepted by {call.__name__}")
             expect(name in str(message), f"{what}: the message does not name {name!r}: {message}")
 
@@ -267,9 +282,9 @@ def reparameterized(subject: Subject) -> None:
     expect(any(g is not None and bool((g != 0).any()) for g in gradients), "no parameter moves the draws")
     for parameter, gradient in zip(parameters, gradients, strict=True):
         with torch.no_grad():
-            parameter += 1e-5
+            parameter.add_(1e-5)
             up = mean()
-            parameter -= 2e-5
+            parameter.sub_(2e-5)
             slope = (up - mean()) / 2e-5
-            parameter += 1e-5
+            parameter.add_(1e-5)
         close(torch.zeros_like(slope) if gradient is None else gradient.sum(), slope, 1e-3, "d draws / d parameters")

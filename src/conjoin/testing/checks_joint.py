@@ -7,7 +7,7 @@ from conjoin.joint import ClassConditional, Hybrid, Joint
 from conjoin.testing.registry import NotApplicable, check, close, expect, needs
 from conjoin.testing.subjects import Flat, Subject
 
-__all__: list[str] = []
+__all__ = ["labels_of_draws", "log_evidence", "log_joint", "predictor_is_exact", "unlabelled_rows"]
 
 
 def _joint(subject: Subject, labelled: bool = True) -> tuple[Joint, Event, torch.Tensor]:

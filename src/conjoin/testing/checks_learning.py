@@ -8,7 +8,7 @@ from conjoin.testing.registry import check, close, expect, needs
 from conjoin.testing.subjects import Subject
 from conjoin.training.learners import Batch, Gradient
 
-__all__: list[str] = []
+__all__ = ["expectation_maximisation", "gradients", "loss_is_likelihood", "score_identity", "statistics", "weights"]
 
 HEAVY = 1e7  # weight of a row beside which every prior vanishes
 ROUNDS = 400  # of expectation-maximisation before its gradient has to be near zero

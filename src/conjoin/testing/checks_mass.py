@@ -14,7 +14,22 @@ from conjoin.testing.registry import NotApplicable, check, close, expect, needs
 from conjoin.testing.spaces import Axis, masked
 from conjoin.testing.subjects import Enumeration, Subject
 
-__all__ = ["agree", "pearson"]
+__all__ = [
+    "agree",
+    "conditionals",
+    "conditionals_per_row",
+    "contexts",
+    "missing_cells",
+    "missing_values_ignored",
+    "modes",
+    "normalisation",
+    "nothing_known",
+    "pearson",
+    "regions",
+    "sample_sizes",
+    "samples",
+    "targets",
+]
 
 DRAWS = 5000
 FEW = 1500  # draws of an approximate sampler: it is slower, and held to less

@@ -49,6 +49,7 @@ class TableCodec:
         measure: str = "auto",
     ) -> None:
         self.types, self.missing, self.missingness, self.measure = types, missing, missingness, measure
+        self.bounded = True  # False leaves every column without bounds, for families that can't keep to them
         self.owner = "TableCodec"  # who an error about the number of features speaks of
         self._cells: tuple[Cells, ...] = ()
         self._flags: tuple[int, ...] = ()  # columns (by their place in _cells) that have a flag, in order
@@ -69,6 +70,8 @@ class TableCodec:
         columns = found.schema.columns
         if self.measure == "density":
             columns = tuple(column.density() for column in columns)
+        if not self.bounded:
+            columns = tuple(dataclasses.replace(column, bounds=(None, None)) for column in columns)
         self._schema = dataclasses.replace(found.schema, columns=columns)
         self._cells = tuple(fit_cells(column, found.tallies[column.name]) for column in self._schema.modelled)
         informative = self.missingness == "informative"

@@ -48,6 +48,7 @@ class CircuitDensity(Density):
     """Log-likelihood, marginals and conditionals are exact."""
 
     config_class = Circuit
+    bounded = True
 
     def __init__(self, space: Space, config: Circuit, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
         super().__init__(space, config, structure, context_space)

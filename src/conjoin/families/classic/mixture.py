@@ -41,6 +41,7 @@ class MixtureDensity(Density):
     """Log-likelihood, marginals and conditionals are exact."""
 
     config_class = Mixture
+    bounded = True
 
     def __init__(self, space: Space, config: Mixture, structure: dict[str, int] | None = None, context_space: Space | None = None) -> None:
         super().__init__(space, config, structure, context_space)

@@ -41,6 +41,7 @@ class NaiveBayesDensity(Density):
     """p(x | class), or a product of marginals where there is no class."""
 
     config_class = NaiveBayes
+    bounded = True
     conditional = True
 
     def __init__(

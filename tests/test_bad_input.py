@@ -1,0 +1,361 @@
+"""Bad input: one sentence that names the place and the remedy, exit code 2, and nothing half-written."""
+
+import contextlib
+import gzip
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_iris
+
+import conjoin
+from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.cli import run
+
+
+@pytest.fixture(scope="module")
+def iris():
+    frame = load_iris(as_frame=True).frame.rename(columns=lambda name: name.split(" (")[0].replace(" ", "_"))
+    return frame.assign(target=frame["target"].map({0: "setosa", 1: "versicolor", 2: "virginica"}), site=["a", "b"] * 75)
+
+
+@pytest.fixture(scope="module")
+def fitted(iris):
+    return JointClassifier(family="naive_bayes", predictor=None).fit(iris.drop(columns="target"), iris["target"])
+
+
+@pytest.fixture(scope="module")
+def saved(fitted, tmp_path_factory):
+    return fitted.save(tmp_path_factory.mktemp("saved") / "iris-model")
+
+
+@pytest.fixture()
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(line, capsys, folder):
+    """The one sentence with which a command line is refused; it must leave the folder as it was."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    capsys.readouterr()
+    code, found = run(line.split()), capsys.readouterr()
+    assert code == 2, found
+    assert found.out == ""
+    notes = [text for text in found.err.splitlines() if not text.startswith("note: ")]
+    assert len(notes) == 1, found.err
+    assert notes[0].startswith("conjoin: ")
+    assert notes[0].rstrip().endswith((".", "--help", ")"))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    return notes[0]
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+FILES = {
+    "empty": ("", "is empty"),
+    "blank": ("\n\n", "is empty"),
+    "header": ("a,b,y\n", "has a header but no rows"),
+    "twice": ("a,a,y\n1,2,n\n2,3,p\n", "more than one column named 'a'"),
+    "ragged": ("a,b,y\n1,2,n\n1,p\n", "line 3, has 2 fields where the header has 3"),
+    "wide": (",".join(f"c{i}" for i in range(50_000)) + "\n" + ",".join("1" * 50_000) + "\n", "50,000 columns"),
+    "one_row": ("a,b,y\n1,2,n\n", "at least two classes"),
+    "one_class": ("a,b,y\n1,2,n\n2,3,n\n3,1,n\n", "only one class, n"),
+    "no_target": ("a,b\n1,2\n2,3\n", "no column 'y' to be the target"),
+    "empty_target": ("a,b,y\n1,2,\n2,3,\n", "'y' is missing in every row"),
+    "alone": ("y\nn\np\n", "no column beside the target"),
+    "infinite": ("a,b,y\n1,2,n\ninf,3,p\n2,3,n\n", "infinity"),
+    "names": ("a,y\n1,Ann\n" + "".join(f"{i},N{i}\n" for i in range(40)), "different values in 41 rows"),
+    "nothing_left": ("a,y\n,n\n,p\n,n\n", "all of its cells are missing"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_table_of_x_and_y(name, here, capsys):
+    text, words = FILES[name]
+    (here / f"{name}.csv").write_text(text)
+    assert words in refused(f"fit {name}.csv --target y --family nb -q", capsys, here)
+
+
+def test_a_continuous_target_is_no_class(here, iris, capsys):
+    iris.to_csv("iris.csv", index=False)
+    assert "--task number" in refused("fit iris.csv --target sepal_length --task classes -q", capsys, here)
+    assert "'setosa'; say --task classes" in refused("fit iris.csv --target target --task number -q", capsys, here)
+    with pytest.raises(ValueError, match="continuous"):
+        JointClassifier().fit(iris[["petal_length"]], iris["sepal_length"])
+
+
+def test_an_archive_bomb(here, capsys):
+    with gzip.open(here / "bomb.csv.gz", "wb", compresslevel=9) as file:
+        file.write(b"a,y\n")
+        for _ in range(160):
+            file.write(b"1,1\n" * 250_000)
+    assert (here / "bomb.csv.gz").stat().st_size < 1_000_000
+    assert "raise it with --max-ratio" in refused("check bomb.csv.gz", capsys, here)
+    assert "raise it with --max-bytes" in refused("check bomb.csv.gz --max-ratio 1e9 --max-bytes 9000000", capsys, here)
+
+
+def test_columns_beyond_the_limit_can_be_asked_for(here, capsys):
+    (here / "wide.csv").write_text(",".join(f"c{i}" for i in range(2_100)) + "\n" + (",".join("12"[i % 2] for i in range(2_100)) + "\n") * 2)
+    assert "raise it with --max-columns" in refused("check wide.csv", capsys, here)
+    assert "No column is left" in refused("check wide.csv --max-columns 2100", capsys, here)
+
+
+def test_another_encoding_is_read_and_said(here, capsys):
+    rows = "".join(f"{i % 7};{'größer' if i % 3 else 'kleiner'}\n" for i in range(60))
+    (here / "latin.csv").write_bytes(f"zahl;größe\n{rows}".encode("cp1252"))
+    assert run(["fit", "latin.csv", "--target", "größe", "--family", "nb"]) == 0
+    said = capsys.readouterr().err
+    assert "encoded as cp1252" in said
+    assert "semicolons" in said
+    assert list(conjoin.load("latin-model").classes_) == ["größer", "kleiner"]
+
+
+@pytest.mark.parametrize(("name", "content"), [("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0"), ("sheet.xlsx", b"PK\x03\x04abc")])
+def test_a_file_of_another_kind(name, content, here, capsys):
+    (here / name).write_bytes(content * 50)
+    assert name in refused(f"check {name}", capsys, here)
+    (here / "broken.csv.gz").write_bytes(b"\x1f\x8b\x08\x00broken")
+    assert "broken archive" in refused("check broken.csv.gz", capsys, here)
+    (here / "folder.csv").mkdir()
+    assert "directory" in refused("check folder.csv", capsys, here)
+
+
+# ---------------------------------------------------------------------------------------------------- columns
+
+
+def test_columns_that_say_nothing_are_set_aside(here, iris, capsys):
+    iris.assign(empty=np.nan, same=1, id=np.arange(150)).to_csv("iris.csv", index=False)
+    assert run("fit iris.csv --target target --family nb --json -q".split()) == 0
+    aside = json.loads(capsys.readouterr().out)["set_aside"]
+    assert set(aside) == {"empty", "same", "id"}
+
+
+def test_mixed_types_in_a_column(iris):
+    mixed = iris.drop(columns="target").astype({"site": object})
+    mixed.loc[:9, "site"] = 7
+    mixed.loc[10:14, "site"] = None
+    model = JointClassifier(family="naive_bayes", predictor=None).fit(mixed, iris["target"])
+    assert set(model.sample(50)[0]["site"].map(str)) <= {"7", "a", "b"}
+    odd = mixed.assign(site=[[1]] * 150)
+    with pytest.raises(TypeError, match="'site', row 0"):
+        model.decide(odd)
+
+
+def test_a_category_that_was_never_seen_is_unfamiliar_but_answered(fitted, iris):
+    X = iris.drop(columns="target").head(20)
+    assert len(fitted.predict(X.assign(site="mars"))) == 20
+    assert (fitted.score_samples(X.assign(site="mars")) < fitted.score_samples(X)).all()
+    assert "mars" in "".join(fitted.decide(X.assign(site="mars"), max_error=0.2)["reason"])
+
+
+def test_columns_reordered_are_fine(fitted, iris):
+    X = iris.drop(columns="target")
+    assert (fitted.predict(X[X.columns[::-1]].assign(other=1)) == fitted.predict(X)).all()
+
+
+def test_columns_absent_are_filled_in_with_a_notice(fitted, iris):
+    X = iris[["sepal_length", "petal_length"]].head()
+    with pytest.warns(UserWarning, match="lacks the columns 'sepal_width', 'petal_width', 'site'") as seen:
+        fitted.predict(X)
+    assert len(seen) == 1
+    with pytest.warns(UserWarning, match="'site'"):
+        assert not fitted.impute(X).isna().any().any()
+    with pytest.raises(ValueError, match="none of the columns"):
+        fitted.predict(pd.DataFrame({"other": [1, 2]}))
+
+
+@pytest.mark.parametrize("question", ["predict", "predict_proba", "score_samples", "decide", "impute"])
+def test_infinite_values_are_named(fitted, iris, question):
+    X = iris.drop(columns="target").head(3)
+    X.loc[1, "petal_width"] = np.inf
+    with pytest.raises(ValueError, match="'petal_width', row 1, is infinity"):
+        getattr(fitted, question)(X)
+
+
+def test_words_where_numbers_were(fitted, iris):
+    X = iris.drop(columns="target").astype({"petal_width": object})
+    X.loc[2, "petal_width"] = "wide"
+    with pytest.raises(ValueError, match="'petal_width', row 2: 'wide' is not"):
+        fitted.predict(X)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"family": "nothing"}, "no family 'nothing'"),
+        ({"predictor": "nothing"}, "predictor must be"),
+        ({"missingness": "perhaps"}, "missingness"),
+        ({"types": {"petals": "real"}}, "no column 'petals'"),
+        ({"types": {"site": "real"}}, "'site'"),
+        ({"device": "tpu"}, "device must be"),
+    ],
+)
+def test_wrong_options(iris, change, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        JointClassifier(**{"family": "nb", **change}).fit(iris.drop(columns="target"), iris["target"])
+
+
+def test_wrong_arguments_of_fit(iris):
+    X, y = iris.drop(columns="target"), iris["target"]
+    for arguments, words in (({"calibration": 2}, "calibration"), ({"groups": [1]}, "groups"), ({"time": "never"}, "time"), ({"sample_weight": -1}, "weight")):
+        with pytest.raises(ValueError, match=words):
+            JointClassifier(family="nb").fit(X, y, **arguments)
+    with pytest.raises(ValueError, match="number|parse|string"):
+        JointRegressor(family="nb").fit(X, y)
+
+
+def test_rates_that_the_rows_cannot_support(fitted, iris):
+    X = iris.drop(columns="target")
+    for rates, words in (({"false_alarm": 0.001}, "needs 999"), ({"max_error": 0.001}, "labelled calibration rows"), ({"max_error": 7}, "between 0 and 1")):
+        with pytest.raises(ValueError, match=words):
+            fitted.decide(X, **rates)
+    few = JointClassifier(family="nb", predictor=None).fit(X.iloc[::5], iris["target"].iloc[::5])
+    with pytest.raises(ValueError, match="no calibration rows"):
+        few.decide(X)
+
+
+# ---------------------------------------------------------------------------------------------------- models
+
+
+def damage(folder, how):
+    config, weights = folder / "config.json", folder / "weights.safetensors"
+    if how == "no folder":
+        shutil.rmtree(folder)
+    elif how == "no model":
+        config.unlink()
+    elif how == "cut config":
+        config.write_text(config.read_text()[:100])
+    elif how == "other json":
+        config.write_text("[1]")
+    elif how == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:-8])
+    elif how == "altered":
+        weights.write_bytes(weights.read_bytes()[:-8] + b"12345678")
+    elif how == "no weights":
+        weights.unlink()
+    elif how == "newer":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"format": 99, "conjoin": "9.9"}))
+    else:
+        described = json.loads(config.read_text())
+        del described[how]
+        config.write_text(json.dumps(described))
+
+
+DAMAGE = {
+    "no folder": "does not exist",
+    "no model": "is not a conjoin model",
+    "cut config": "is damaged",
+    "other json": "is not the config",
+    "cut weights": "truncated or was altered",
+    "altered": "truncated or was altered",
+    "no weights": "has no weights",
+    "newer": "newer than this one",
+    "codec": "is damaged",
+    "joint": "is damaged",
+    "facts": "is damaged",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_model(how, saved, iris, here, capsys):
+    shutil.copytree(saved, here / "m")
+    damage(here / "m", how)
+    iris.to_csv("iris.csv", index=False)
+    assert DAMAGE[how] in refused("decide m iris.csv -o out.csv", capsys, here)
+    with pytest.raises(ValueError, match=DAMAGE[how]):
+        conjoin.load("m")
+
+
+def test_existing_output_is_kept(saved, fitted, iris, here, capsys):
+    iris.to_csv("iris.csv", index=False)
+    shutil.copytree(saved, here / "iris-model")
+    for line in (
+        "fit iris.csv --target target",
+        "fit iris.csv --target target -o iris.csv",
+        "predict iris-model iris.csv -o iris.csv",
+        "sample iris-model -o iris.csv",
+        "report iris-model -o iris-model/README.md",
+        "predict iris-model iris.csv -o nowhere/out.csv",
+        "predict iris-model iris.csv -o out.xlsx",
+    ):
+        refused(line, capsys, here)
+    (here / "iris-model" / "notes.txt").write_text("mine")
+    assert "'notes.txt'" in refused("fit iris.csv --target target --force", capsys, here)
+    with pytest.raises(FileExistsError, match="force"):
+        fitted.save("iris-model")
+
+
+def test_wrong_columns_in_options(saved, iris, here, capsys):
+    iris.to_csv("iris.csv", index=False)
+    shutil.copytree(saved, here / "m")
+    for line, words in (
+        ("fit iris.csv --target target --groups plant", "--groups names the column 'plant'"),
+        ("fit iris.csv --target target --time site", "times are numbers, or dates"),
+        ("fit iris.csv --target target --unlabelled none", "no row of 'target' has this value"),
+        ("fit iris.csv --target target --schema none.json", "Cannot read the schema"),
+        ("fit iris.csv --target target --predictor best", "--predictor must be one of"),
+        ("fit iris.csv --target target --max-time -1", "--max-time must be above 0"),
+        ("fit iris.csv --task number", "needs a --target"),
+        ("counterfactual m iris.csv --to rose", "no class 'rose'"),
+        ("counterfactual m iris.csv --to setosa --keep petals", "keep names the column 'petals'"),
+        ("impute m iris.csv --draws 0", "n_draws must be at least 1"),
+    ):
+        assert words in refused(f"{line} -q", capsys, here)
+
+
+# ---------------------------------------------------------------------------------------------------- any small table
+
+NAMES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\x00"), min_size=1, max_size=6), min_size=2, max_size=4, unique=True)
+CELLS = {
+    "numbers": st.one_of(st.none(), st.floats(-1e6, 1e6, allow_subnormal=False)),
+    "counts": st.one_of(st.none(), st.integers(-5, 40)),
+    "words": st.one_of(st.none(), st.sampled_from(["red", "green", "?", "", "NA "])),
+    "flags": st.sampled_from([True, False, None]),
+    "dates": st.one_of(st.none(), st.dates(pd.Timestamp("1990-01-01").date(), pd.Timestamp("2030-01-01").date()).map(pd.Timestamp)),
+}
+
+
+@st.composite
+def tables(draw):
+    names = draw(NAMES)
+    rows = draw(st.integers(8, 40))
+    kinds = [draw(st.sampled_from(sorted(CELLS))) for _ in names]
+    columns = {name: draw(st.lists(CELLS[kind], min_size=rows, max_size=rows)) for name, kind in zip(names, kinds, strict=True)}
+    labels = draw(st.lists(st.sampled_from(["a", "b", None]), min_size=rows, max_size=rows))
+    return pd.DataFrame(columns), pd.Series(["a", "b", *labels[2:]], name="label")
+
+
+@pytest.mark.parametrize("family", ["naive_bayes", "mixture"])
+@settings(max_examples=12, deadline=None)
+@given(table=tables())
+def test_any_small_table_goes_all_the_way(family, tmp_path_factory, table):
+    X, y = table
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            model = JointClassifier(family=family, predictor=None).fit(X, y)
+        except ValueError as error:
+            assert "No column is left" in str(error)
+            return
+        _all_the_way(model, X, tmp_path_factory.mktemp("any"))
+        assert np.isfinite(JointDensity(family=family).fit(X).score_samples(X)).all()
+
+
+def _all_the_way(model, X, folder):
+    proba = model.predict_proba(X)
+    np.testing.assert_allclose(proba.sum(1), 1, atol=1e-9)
+    with contextlib.suppress(ValueError):  # too few rows for the promise
+        assert set(model.decide(X)["verdict"]) <= {"accept", "ambiguous", "unfamiliar"}
+    drawn, labels = model.sample(5, random_state=1)
+    assert len(drawn) == len(labels) == 5
+    assert np.isfinite(model.score_samples(drawn)).all()
+    assert not model.impute(X)[model.model_.codec.columns].isna().any().any()
+    again = conjoin.load(model.save(folder / "m"))
+    np.testing.assert_array_equal(again.predict_proba(X), proba)
+    pd.testing.assert_frame_equal(again.sample(5, random_state=1)[0], drawn)
