@@ -192,7 +192,7 @@ def test_import_conjoin_is_light():
 @pytest.mark.skipif(not (PACKAGE / "__main__.py").is_file(), reason="the command line is not there yet")
 @pytest.mark.parametrize("argument", ["--help", "families"])
 def test_the_command_line_answers_at_once(argument):
-    quick(COMMAND.format(argument=argument))
+    quick(COMMAND.replace("{argument!r}", repr(argument)))
 
 
 # ------------------------------------------------------------------------------------------------------------- style

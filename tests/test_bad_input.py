@@ -34,7 +34,7 @@ def saved(fitted, tmp_path_factory):
     return fitted.save(tmp_path_factory.mktemp("saved") / "iris-model")
 
 
-@pytest.fixture()
+@pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -101,9 +101,12 @@ def test_an_archive_bomb(here, capsys):
 
 
 def test_columns_beyond_the_limit_can_be_asked_for(here, capsys):
-    (here / "wide.csv").write_text(",".join(f"c{i}" for i in range(2_100)) + "\n" + (",".join("12"[i % 2] for i in range(2_100)) + "\n") * 2)
+    (here / "wide.csv").write_text(
+        ",".join(f"c{i}" for i in range(2_100)) + "\n" + (",".join("12"[i % 2] for i in range(2_100)) + "\n") * 2
+    )
     assert "raise it with --max-columns" in refused("check wide.csv", capsys, here)
-    assert "No column is left" in refused("check wide.csv --max-columns 2100", capsys, here)
+    assert run(["check", "wide.csv", "--max-columns", "2100", "-q"]) == 0
+    assert len(conjoin.inspect(pd.read_csv("wide.csv"), types="schema.json").columns) == 2_100
 
 
 def test_another_encoding_is_read_and_said(here, capsys):
@@ -131,7 +134,7 @@ def test_a_file_of_another_kind(name, content, here, capsys):
 
 def test_columns_that_say_nothing_are_set_aside(here, iris, capsys):
     iris.assign(empty=np.nan, same=1, id=np.arange(150)).to_csv("iris.csv", index=False)
-    assert run("fit iris.csv --target target --family nb --json -q".split()) == 0
+    assert run(["fit", "iris.csv", "--target", "target", "--family", "nb", "--json", "-q"]) == 0
     aside = json.loads(capsys.readouterr().out)["set_aside"]
     assert set(aside) == {"empty", "same", "id"}
 
@@ -203,16 +206,25 @@ def test_wrong_options(iris, change, words):
 
 def test_wrong_arguments_of_fit(iris):
     X, y = iris.drop(columns="target"), iris["target"]
-    for arguments, words in (({"calibration": 2}, "calibration"), ({"groups": [1]}, "groups"), ({"time": "never"}, "time"), ({"sample_weight": -1}, "weight")):
+    for arguments, words in (
+        ({"calibration": 2}, "calibration"),
+        ({"groups": [1]}, "groups"),
+        ({"time": "never"}, "time"),
+        ({"sample_weight": -1}, "weight"),
+    ):
         with pytest.raises(ValueError, match=words):
             JointClassifier(family="nb").fit(X, y, **arguments)
-    with pytest.raises(ValueError, match="number|parse|string"):
+    with pytest.raises(ValueError, match="setosa"):
         JointRegressor(family="nb").fit(X, y)
 
 
 def test_rates_that_the_rows_cannot_support(fitted, iris):
     X = iris.drop(columns="target")
-    for rates, words in (({"false_alarm": 0.001}, "needs 999"), ({"max_error": 0.001}, "labelled calibration rows"), ({"max_error": 7}, "between 0 and 1")):
+    for rates, words in (
+        ({"false_alarm": 0.001}, "needs 999"),
+        ({"max_error": 0.001}, "labelled calibration rows"),
+        ({"max_error": 7}, "between 0 and 1"),
+    ):
         with pytest.raises(ValueError, match=words):
             fitted.decide(X, **rates)
     few = JointClassifier(family="nb", predictor=None).fit(X.iloc[::5], iris["target"].iloc[::5])
@@ -311,7 +323,9 @@ def test_wrong_columns_in_options(saved, iris, here, capsys):
 
 # ---------------------------------------------------------------------------------------------------- any small table
 
-NAMES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\x00"), min_size=1, max_size=6), min_size=2, max_size=4, unique=True)
+NAMES = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="\r\n\x00"), min_size=1, max_size=6), min_size=2, max_size=4, unique=True
+)
 CELLS = {
     "numbers": st.one_of(st.none(), st.floats(-1e6, 1e6, allow_subnormal=False)),
     "counts": st.one_of(st.none(), st.integers(-5, 40)),
@@ -338,11 +352,9 @@ def test_any_small_table_goes_all_the_way(family, tmp_path_factory, table):
     X, y = table
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        try:
-            model = JointClassifier(family=family, predictor=None).fit(X, y)
-        except ValueError as error:
-            assert "No column is left" in str(error)
-            return
+        if not any(X[name].nunique() > 1 for name in X):
+            return  # nothing is left to model, which is an error of its own
+        model = JointClassifier(family=family, predictor=None).fit(X, y)
         _all_the_way(model, X, tmp_path_factory.mktemp("any"))
         assert np.isfinite(JointDensity(family=family).fit(X).score_samples(X)).all()
 

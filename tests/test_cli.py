@@ -22,8 +22,8 @@ OUT = ["--force", "--out", "-o"]
 OPTIONS = {
     "check": [*LIMITS, *TELL, "--force", "--missing", "--schema", "--target"],
     "fit": [
-        *LIMITS, *TELL, *OUT, "--calibration", "--family", "--groups", "--max-time", "--missing", "--missingness", "--predictor", "--resume",
-        "--schema", "--seed", "--target", "--task", "--time", "--unlabelled",
+        *LIMITS, *TELL, *OUT, "--calibration", "--family", "--groups", "--max-time", "--missing", "--missingness", "--predictor",
+        "--resume", "--schema", "--seed", "--target", "--task", "--time", "--unlabelled",
     ],
     "predict": [*LIMITS, *TELL, *OUT],
     "decide": [*LIMITS, *TELL, *OUT, "--false-alarm", "--log", "--max-error", "--max-width"],
@@ -70,7 +70,7 @@ def home(tmp_path_factory):
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def here(home, tmp_path, monkeypatch):
     """An empty working directory beside the tables."""
     monkeypatch.chdir(tmp_path)
@@ -216,7 +216,11 @@ def test_decide(here, capsys):
     wide = json.loads(said(capsys, "decide diabetes-model diabetes.csv --max-width 1 --json").out)
     assert wide["counts"]["accept"] == 0
     assert "verdict" in said(capsys, "decide iris-model iris.csv").out
-    for options in ("tumours-model new.csv --max-width 3", "iris-model iris.csv --max-error .1", "tumours-model new.csv --max-error benign"):
+    for options in (
+        "tumours-model new.csv --max-width 3",
+        "iris-model iris.csv --max-error .1",
+        "tumours-model new.csv --max-error benign",
+    ):
         assert said(capsys, f"decide {options}", 2).out == ""
     assert "needs 999 calibration rows" in said(capsys, "decide tumours-model new.csv --false-alarm .001", 2).err
 
@@ -245,6 +249,9 @@ def test_sample(here, capsys):
     assert "no class" in said(capsys, "sample tumours-model --y maybe", 2).err
     assert len(json.loads(said(capsys, "sample diabetes-model -n 3 --y 150 --json").out)["table"]) == 3
     assert said(capsys, "sample iris-model -n 2 -o -").out.count("\n") == 3
+    narrow = said(capsys, "sample tumours-model -n 2 --y malignant").out
+    assert narrow.count("malignant") == 2
+    assert max(map(len, narrow.splitlines())) <= 80
 
 
 def test_impute(here, capsys):

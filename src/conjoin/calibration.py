@@ -6,8 +6,9 @@ Two alarms are kept apart.
   what the model expects of a row with the same cells missing. p = (1 + #{held-out <= s}) / (n + 1) is at most alpha with
   probability at most alpha for a row like those held out, on the average over calibration sets (V. Vovk, A. Gammerman and
   G. Shafer (2005), Algorithmic learning in a random world, proposition 2.8).
-* *ambiguous*: the confidence is under the least threshold at which the 95 % Clopper-Pearson upper bound (C. Clopper and E.
-  Pearson (1934), The use of confidence or fiducial limits) on the error among accepted held-out rows keeps the promise.
+* *ambiguous*: the confidence is under the least threshold at which the Clopper-Pearson upper bound (C. Clopper and E.
+  Pearson (1934), The use of confidence or fiducial limits) on the error among accepted held-out rows keeps the promise. The
+  5 % that the bound may fail are shared among the doublings of the rows, since as many thresholds are all but independent.
 
 Shape letters: B rows, N held-out rows, S sampled rows of the bank.
 """
@@ -29,13 +30,13 @@ __all__ = ["Calibration", "Familiarity", "clopper_pearson", "rows_for_error", "r
 CONFIDENCE = 0.95
 
 
-def clopper_pearson(errors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Exact upper bound, at 95 %, of a rate of which ``errors`` were seen in ``rows``.
+def clopper_pearson(errors: np.ndarray, rows: np.ndarray, looks: int = 1) -> np.ndarray:
+    """Exact upper bound of a rate of which ``errors`` were seen in ``rows``: it fails 5 % of the time in all ``looks``.
 
     >>> round(float(clopper_pearson(np.array(0), np.array(59))), 3)
     0.05
     """
-    bound = beta.ppf(CONFIDENCE, errors + 1, np.maximum(rows - errors, 1e-9))
+    bound = beta.ppf(1 - (1 - CONFIDENCE) / looks, errors + 1, np.maximum(rows - errors, 1e-9))
     return np.where(errors >= rows, 1.0, bound)
 
 
@@ -55,6 +56,11 @@ def rows_for_false_alarm(rate: float) -> int:
     99
     """
     return math.ceil(1 / rate - 1e-9) - 1
+
+
+def _looks(rows: int, rate: float) -> int:
+    """How many doublings of the least number of rows fit into ``rows``, plus one."""
+    return 1 + max(0, math.floor(math.log2(max(rows, 1) / rows_for_error(rate))))
 
 
 class Familiarity:
@@ -131,7 +137,8 @@ class Calibration:
         self._check_error(max_error, int(mine.sum()), f"calibration rows of class {name!r}")
         risky = mine & (self.p_value(self.statistic) > false_alarm) & (self.guess != code)
         order = np.sort(self.confidence[risky])[::-1]
-        bounds = clopper_pearson(np.arange(len(order) + 1), np.full(len(order) + 1, mine.sum()))
+        rows = int(mine.sum())
+        bounds = clopper_pearson(np.arange(len(order) + 1), np.full(len(order) + 1, rows), _looks(rows, max_error))
         allowed = int((bounds <= max_error).sum()) - 1  # how many wrong acceptances the bound still permits
         return -math.inf if allowed >= len(order) else float(np.nextafter(order[allowed], math.inf))
 
@@ -149,7 +156,7 @@ class Calibration:
     def _least(confidence: np.ndarray, wrong: np.ndarray, max_error: float) -> float:
         order = np.argsort(-confidence, kind="stable")
         ranked = confidence[order]
-        bound = clopper_pearson(np.cumsum(wrong[order]), np.arange(1, len(order) + 1))
+        bound = clopper_pearson(np.cumsum(wrong[order]), np.arange(1, len(order) + 1), _looks(len(order), max_error))
         ends = np.append(ranked[1:] < ranked[:-1], True)  # a threshold can't part equal confidences
         good = np.flatnonzero((bound <= max_error) & ends)
         return float(ranked[good[-1]]) if len(good) else math.inf

@@ -84,6 +84,8 @@ def _weighted(rows: Rows) -> Rows:
     weight = np.ones(count) if rows.weight is None else np.asarray(rows.weight, dtype=float)
     if weight.shape != (count,) or not np.isfinite(weight).all() or (weight < 0).any():
         raise ValueError(f"sample_weight must be {count} finite numbers of at least 0.")
+    if rows.groups is not None and len(rows.groups) != count:
+        raise ValueError(f"groups has {len(rows.groups)} entries for {count} rows.")
     keep = np.flatnonzero(weight > 0)
     if not len(keep):
         raise ValueError("sample_weight is zero for every row: nothing is left to fit.")
@@ -109,8 +111,6 @@ def _split(rows: Rows, request: Request) -> Split:
         raise ValueError(f"calibration must be a share from 0 to under 0.9, got {request.calibration}.")
     held = request.calibration if count * request.calibration >= rows_for_false_alarm(0.05) else 0.0
     chosen = CHOOSE if count * CHOOSE * (1 - held) >= LEAST_CHOOSE else 0.0
-    if rows.groups is not None and len(rows.groups) != count:
-        raise ValueError(f"groups has {len(rows.groups)} entries for {count} rows.")
     return split_rows(_hashes(rows), request.seed, chosen, held, rows.latest)
 
 
@@ -118,7 +118,7 @@ def _hashes(rows: Rows) -> np.ndarray:
     """(B,) equal for equal rows of x, or for one group."""
     if rows.groups is not None:
         return pd.util.hash_array(pd.Series(rows.groups).astype(str).to_numpy(dtype=object))
-    mixed = [name for name, dtype in rows.frame.dtypes.items() if dtype == object]
+    mixed = [name for name, dtype in rows.frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
     return pd.util.hash_pandas_object(rows.frame.astype(dict.fromkeys(mixed, str)), index=False).to_numpy()
 
 

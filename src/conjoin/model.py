@@ -81,7 +81,8 @@ class Model:
         if len(absent) == len(columns):
             raise ValueError(f"X has none of the columns that the model knows, which are {', '.join(map(str, columns[:12]))}.")
         names = ", ".join(map(repr, absent[:12])) + (", ..." if len(absent) > 12 else "")
-        warnings.warn(f"X lacks the column{'s' * (len(absent) > 1)} {names}; every cell there counts as missing.", UserWarning, stacklevel=4)
+        several = "s" if len(absent) > 1 else ""
+        warnings.warn(f"X lacks the column{several} {names}; every cell there counts as missing.", UserWarning, stacklevel=4)
 
     def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
         """log p(x), nats, in the event's units; in chunks, without gradients."""
@@ -92,9 +93,9 @@ class Model:
         """log p(x, y) for every class, nats, in the event's units. ``frame`` goes to a predictor of the user's own."""
         x = encoded.event
         scorer = self.joint.predictor.scorer if isinstance(self.joint, Hybrid) else None  # type: ignore[union-attr]
-        if frame is not None and isinstance(scorer, External) and isinstance(self.joint, Hybrid):
+        if frame is not None and isinstance(scorer, External) and scorer.codec is not None and isinstance(self.joint, Hybrid):
             assert isinstance(self.joint.predictor, Classifier)
-            scores = scorer.scores_of_frame(frame) / self.joint.predictor.temperature
+            scores = scorer.scores_of(frame) / self.joint.predictor.temperature
             return self.log_evidence(x)[:, None] + scores.log_softmax(1)
         return self._chunked(self.pair.log_joint, x)
 

@@ -123,20 +123,31 @@ class Trees(Scorer):
 
 
 class External(Scorer):
-    """A scikit-learn estimator of the user's own, given frames decoded from events. Not saved: it may run any code."""
+    """A scikit-learn estimator of the user's own. Not saved: it may run any code.
 
-    def __init__(self, estimator: Any, codec: Any, classes: Any = None) -> None:
+    With a codec it sees frames (the user's own where there are any, else decoded from events), without one it sees events.
+    """
+
+    def __init__(self, estimator: Any, classes: Any = None, codec: Any = None) -> None:
         super().__init__()
-        self.estimator, self.codec, self.classes = estimator, codec, classes
+        self.estimator, self.classes, self.codec = estimator, classes, codec
 
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
-        return self.scores_of_frame(self.codec.decode(x.value, x.mask))
+        return self.scores_of(x if self.codec is None else self.codec.decode(x.value, x.mask))
 
-    def scores_of_frame(self, frame: Any) -> Float[Tensor, "B K"]:
+    @property
+    def name(self) -> str:
+        """The class of the user's estimator, whatever it is wrapped in."""
+        inner = self.estimator
+        while "estimator" in vars(inner):
+            inner = inner.estimator
+        return type(inner).__name__
+
+    def scores_of(self, rows: Any) -> Float[Tensor, "B K"]:
         """Log-probabilities in the order of the model's classes, or the predicted number in event units."""
         if self.classes is None:
-            return torch.as_tensor(np.asarray(self.estimator.predict(frame), dtype=float))[:, None]
-        proba = np.asarray(self.estimator.predict_proba(frame), dtype=float)
+            return torch.as_tensor(np.asarray(self.estimator.predict(rows), dtype=float))[:, None]
+        proba = np.asarray(self.estimator.predict_proba(rows), dtype=float)
         own = list(self.estimator.classes_)
         missing = [label for label in self.classes if label not in own]
         if missing:

@@ -119,9 +119,8 @@ def _describe(density: Density) -> dict[str, Any]:
 def _describe_predictor(predictor: Predictor) -> dict[str, Any]:
     scorer: Scorer = predictor.scorer  # type: ignore[assignment]
     if isinstance(scorer, External):
-        name = type(scorer.estimator).__name__
         raise ValueError(
-            f"The predictor {name} is your own code, which a model folder never holds: "
+            f"The predictor {scorer.name} is your own code, which a model folder never holds: "
             "save it yourself, save this model with predictor=None, or use predictor='auto'."
         )
     kind = {Linear: "linear", Trees: "trees"}[type(scorer)]  # type: ignore[index]
@@ -139,6 +138,13 @@ def load_model(path: str | Path, family: Any = None) -> Model:
     folder = Path(path)
     config = _read_config(folder)
     tensors = _read_weights(folder, config)
+    try:
+        return _restore(config, tensors, family)
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged ({error!r:.200}): restore it from a copy, or fit again.") from error
+
+
+def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any) -> Model:
     codec = TableCodec.from_json(config["codec"])
     target = target_from_json(config["target"])
     joint = _rebuild(config["joint"], None if target is None else target.space, codec.space, family)
@@ -161,7 +167,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged ({error}): restore it from a copy, or fit again.") from None
     if not isinstance(config, dict) or "format" not in config:
         raise ValueError(f"{file} is not the config of a conjoin model.")
-    if config["format"] > FORMAT:
+    if not isinstance(config["format"], int) or config["format"] > FORMAT:
         raise ValueError(f"{folder} was written by conjoin {config.get('conjoin')}, which is newer than this one: upgrade conjoin.")
     return config
 

@@ -21,7 +21,7 @@ from conjoin.training.progress import Progress
 __all__ = ["PREDICTORS", "choose_predictor"]
 
 PREDICTORS = ("auto", "linear", "boosting", None)
-RESIDUALS = 200  # quantiles kept of a regressor's held-out errors
+RESIDUALS = 64  # quantiles kept of a regressor's held-out errors
 WORTH = 1e-3  # nats by which a predictor must beat the family's own
 
 
@@ -104,18 +104,18 @@ def _own(model: Model, estimator: Any, fit: Pair, weight: Tensor, frame: Any, he
 
     classes = model.target.labels if isinstance(model.target, Classes) else None
     if isinstance(estimator, FrozenEstimator):
-        return External(_in_event_units(estimator, model), model.codec, classes)
+        return External(_in_event_units(estimator, model), classes, model.codec)
     labelled = fit.y.mask.numpy()
     assert model.target is not None
     y = model.target.decode(fit.y.value[fit.y.mask])
     if isinstance(estimator, Pipeline):
         fitted = clone(estimator).fit(frame[labelled], y)
-        return External(_in_event_units(fitted, model), model.codec, classes)
+        return External(_in_event_units(fitted, model), classes, model.codec)
     rows = fit.take(fit.y.mask)
     design = Design(model.codec.space).fit(rows.x)
     codes = rows.y.value.numpy().astype(np.int64) if classes is not None else rows.y.value.numpy()
     fitted = clone(estimator).fit(design.matrix(rows.x).numpy(), codes)
-    return convert(fitted, design, rows.x.take(slice(0, 256))) or External(_OnDesign(fitted, design, classes), _Events(), classes)
+    return convert(fitted, design, rows.x.take(slice(0, 256))) or External(_OnDesign(fitted, design, classes), classes)
 
 
 class _OnDesign:
@@ -130,13 +130,6 @@ class _OnDesign:
 
     def predict_proba(self, x: Event) -> np.ndarray:
         return np.asarray(self.estimator.predict_proba(self.design.matrix(x).numpy()))
-
-
-class _Events:
-    """A codec that leaves events as they are."""
-
-    def decode(self, value: Tensor, observed: Tensor | None = None) -> Event:
-        return Event(value, observed)
 
 
 class _Standardised:

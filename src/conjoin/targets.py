@@ -44,8 +44,8 @@ class Classes:
         return Event(torch.tensor(codes), torch.tensor(known))
 
     def code(self, label: Any) -> int:
-        """The code of one class; ValueError lists the classes."""
-        found = np.flatnonzero(self.labels == label)
+        """The code of one class, by its text (a command line knows only text); ValueError lists the classes."""
+        found = np.flatnonzero([str(own) == str(label) for own in self.labels])
         if len(found) != 1:
             raise ValueError(f"{self.name!r} has no class {label!r}; choose from {', '.join(str(c) for c in self.labels)}.")
         return int(found[0])

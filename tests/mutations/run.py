@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARE = 0.95
 LIMIT = 240  # seconds for the tests of one mutation
 AT_ONCE = 2
-LIBRARIES = ["torch", "pandas", "scipy.stats", "sklearn.cluster", "safetensors.torch", "jaxtyping", "hypothesis", "mpmath", "pytest"]
+LIBRARIES = ["torch", "pandas", "scipy.stats", "sklearn.cluster", "safetensors.torch", "mpmath"]  # pytest's plugins have to come later
 PROCESSES = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn")
+DONE = 64  # added to pytest's exit code, to tell it from that of a process that crashed
 CAUGHT, SURVIVED, BROKEN = "caught", "SURVIVED", "BROKEN"
 
 
@@ -46,7 +47,7 @@ def tested(source: Path, tests: tuple[str, ...]) -> int:
         process.kill()
         process.join()
         return 1
-    return process.exitcode
+    return process.exitcode - DONE
 
 
 def _test(source: str, tests: tuple[str, ...]) -> None:
@@ -59,7 +60,7 @@ def _test(source: str, tests: tuple[str, ...]) -> None:
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
     assert Path(sys.modules["conjoin"].__file__ or "").is_relative_to(source), "the tests ran on other code"
-    os._exit(int(code))
+    os._exit(DONE + int(code))
 
 
 def judged(mutation: Mutation) -> tuple[Mutation, str, float]:

@@ -74,9 +74,7 @@ def decide(
     max_width: Annotated[
         float | None, typer.Option("--max-width", help="Of the interval of a number; wider ones are ambiguous.", show_default=False)
     ] = None,
-    log: Annotated[
-        str | None, typer.Option("--log", help="A file to which one JSON line per row is appended.", show_default=False)
-    ] = None,
+    log: Annotated[str | None, typer.Option("--log", help="A file to which one JSON line per row is appended.", show_default=False)] = None,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,

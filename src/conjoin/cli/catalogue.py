@@ -9,7 +9,7 @@ import typer
 from conjoin.cli import options as opt
 from conjoin.cli.voice import Voice, plain_table
 
-__all__ = ["families", "test_family"]
+__all__ = ["conformance", "families"]
 
 
 def families(as_json: opt.Json = False) -> None:
@@ -25,7 +25,7 @@ def families(as_json: opt.Json = False) -> None:
     voice.json({name: {"kind": kind, "summary": what, "aliases": called} for name, kind, what, called in rows})
 
 
-def test_family(
+def conformance(
     family: Annotated[str, typer.Argument(metavar="FILE.py:CLASS", help="Your Density (or its config), or a name.", show_default=False)],
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="CHECK", help="Only this check. Repeatable.", show_default=False)
@@ -79,7 +79,8 @@ def _import(where: str) -> Any:
         module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except Exception as error:
-        line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if Path(frame.filename).resolve() == path.resolve()), None)
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()), None)
         place = where if line is None else f"{where}, line {line}"
         raise ValueError(f"{place} cannot be imported: {type(error).__name__}: {error}.") from error
     return module

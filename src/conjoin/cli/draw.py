@@ -84,11 +84,16 @@ def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
     """(row, column, filled with) of each cell that was missing."""
     import pandas as pd
 
-    found = []
+    found: list[tuple[int, str, str]] = []
     for name in columns:
         gaps = frame[name].isna().to_numpy().nonzero()[0] if name in frame else range(len(frame))
         found += [(int(row) + 1, str(name), ", ".join(shown(each[name].iloc[row]) for each in several[:8])) for row in gaps]
-    return pd.DataFrame(sorted(found, key=lambda cell: cell[0]), columns=["row", "column", "filled with"])
+    found.sort(key=_first)
+    return pd.DataFrame(found, columns=["row", "column", "filled with"])
+
+
+def _first(cell: tuple[int, str, str]) -> int:
+    return cell[0]
 
 
 def counterfactual(

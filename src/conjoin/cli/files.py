@@ -21,7 +21,7 @@ _PACKED = (".gz", ".bz2", ".xz")
 def limits_of(max_bytes: int | None, max_ratio: float | None, max_columns: int | None) -> Any:
     from conjoin.codecs.table import Limits
 
-    given = {"bytes": max_bytes, "ratio": max_ratio, "columns": max_columns}
+    given: dict[str, Any] = {"bytes": max_bytes, "ratio": max_ratio, "columns": max_columns}
     return Limits(**{key: value for key, value in given.items() if value is not None})
 
 

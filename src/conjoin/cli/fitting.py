@@ -137,7 +137,8 @@ def _unlabelled(y: pd.Series, text: str) -> Any:
 
 def _column(frame: pd.DataFrame, option: str, name: str, asked: Asked) -> pd.Series:
     if name not in frame.columns or name == asked.target:
-        raise ValueError(f"--{option} names the column {name!r}; choose from {', '.join(c for c in map(str, frame.columns) if c != asked.target)}.")
+        others = [str(column) for column in frame.columns if column != asked.target]
+        raise ValueError(f"--{option} names the column {name!r}; choose from {', '.join(others)}.")
     column = frame[name]
     if column.isna().any():
         raise ValueError(f"--{option}: column {name!r} is missing in row {int(column.isna().argmax()) + 1}; every row needs a value.")
@@ -148,7 +149,8 @@ def _times(column: pd.Series) -> pd.Series:
     try:
         return pd.to_datetime(column, format="ISO8601", utc=True)
     except ValueError:
-        raise ValueError(f"--time: column {column.name!r} has {column.iloc[0]!r}; times are numbers, or dates such as 2024-05-31.") from None
+        first = f"column {column.name!r} has {column.iloc[0]!r}"
+        raise ValueError(f"--time: {first}; times are numbers, or dates such as 2024-05-31.") from None
 
 
 def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame) -> Schema:
@@ -208,7 +210,7 @@ def _open_folder(folder: Path, mark: str, resume: bool, voice: Voice) -> None:
 def _fingerprint(asked: Asked, parts: _Parts) -> str:
     """Of the table and of every option that the training depends on."""
     table = parts.x if parts.y is None else pd.concat([parts.x, parts.y], axis=1)
-    mixed = [name for name, dtype in table.dtypes.items() if dtype == object]
+    mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
     rows = np.asarray(pd.util.hash_pandas_object(table.astype(dict.fromkeys(mixed, str)), index=False))
     options = [asked.family, asked.missingness, asked.seed, asked.calibration, asked.groups, asked.time, asked.unlabelled, parts.task.kind]
     words = json.dumps([*options, sorted(map(str, parts.missing.items())), None if parts.types is None else parts.types.to_json()])

@@ -136,7 +136,7 @@ def _errors(model: Any) -> str:
     if model.target.kind == "number":
         return f"intervals that miss {_rate(found['max_error'])} or more of the values can be promised"
     if found["max_error"] > RATES[-1]:
-        return f"no promise: {rows_for_error(RATE)} labelled calibration rows are needed for {_rate(RATE)}, there are {found['labelled_rows']}"
+        return f"no promise: {_rate(RATE)} needs {rows_for_error(RATE)} labelled calibration rows, there are {found['labelled_rows']}"
     shares = [f"{_coverage(model, rate):.0%} at {_rate(rate)}" for rate in RATES if rate >= found["max_error"]]
     return "of such rows it answers, by the error rate that is promised: " + ", ".join(shares)
 

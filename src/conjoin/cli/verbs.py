@@ -14,7 +14,7 @@ from conjoin.cli.words import in_shell
 
 __all__ = ["VERBS", "app", "main", "run"]
 
-VERBS = {
+VERBS: dict[str, Any] = {
     "check": learn.check,
     "fit": learn.fit,
     "predict": ask.predict,
@@ -26,7 +26,7 @@ VERBS = {
     "report": ask.report,
     "info": ask.info,
     "families": catalogue.families,
-    "test-family": catalogue.test_family,
+    "test-family": catalogue.conformance,
 }
 BAD_INPUT, INTERRUPTED = 2, 130
 _Usage: Any = typer.BadParameter.__mro__[1]  # the base of every usage error, which typer does not export
@@ -51,7 +51,7 @@ def _show_version(asked: bool) -> None:
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")] = False,
 ) -> None:
-    pass
+    """What stands before the verb."""
 
 
 for _verb, _function in VERBS.items():

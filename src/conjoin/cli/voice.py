@@ -10,6 +10,7 @@ from conjoin.cli.words import in_shell
 __all__ = ["SHOWN", "Voice", "frame_table", "plain_table"]
 
 SHOWN = 20  # rows of a table on the screen
+GAP = 3  # blanks between columns
 _STYLES = {"accept": "green", "ambiguous": "yellow", "unfamiliar": "red"}
 
 
@@ -82,9 +83,11 @@ def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str =
 
 
 def frame_table(frame: Any, width: int, rows: int = SHOWN, fold: Sequence[str] = ()) -> Any:
-    """The first rows of a frame, numbered from 1 unless it says which row each is about, with as many columns as ``width`` holds; the last one always stays."""
+    """The first rows of a frame, with as many columns as ``width`` holds, the last one among them.
+
+    Rows are numbered from 1, unless the frame says itself which row each is about."""
     cells = {str(name): [shown(value) for value in frame[name].iloc[:rows]] for name in frame}
-    kept = _fitting({name: max(map(len, [name, *column])) for name, column in cells.items() if name not in fold}, width - 6)
+    kept = _fitting({name: max(map(len, [name, *column])) for name, column in cells.items() if name not in fold}, width - GAP - len("row"))
     names = [name for name in cells if name in kept or name in fold]
     if len(names) < len(cells):
         names.insert(len(names) - 1, "...")
@@ -97,9 +100,9 @@ def frame_table(frame: Any, width: int, rows: int = SHOWN, fold: Sequence[str] =
 def _fitting(widths: dict[str, int], space: int) -> set[str]:
     """The names that fit beside the last one."""
     *first, last = widths
-    kept, left = {last}, space - widths[last] - 6
+    kept, left = {last}, space - widths[last] - 2 * GAP - len("...")
     for name in first:
-        left -= widths[name] + 2
+        left -= widths[name] + GAP
         if left < 0:
             break
         kept.add(name)

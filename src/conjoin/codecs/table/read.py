@@ -63,13 +63,14 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
 def _examine(source: Source) -> tuple[_Dialect, list[str]]:
     with source.open() as stream:
         head = stream.read(1 << 18)
+        head += stream.readline(1 << 24) if b"\n" not in head else b""  # a header may be longer than that
     if not head.strip():
         raise ValueError(f"{source.name} is empty: it has no header and no rows.")
     encoding = _encoding(source, head)
     text = head.decode(encoding, errors="ignore")
     _refuse_binary(source, text)
     lines = text.splitlines()
-    lines = lines[:-1] if len(head) == 1 << 18 and len(lines) > 1 else lines
+    lines = lines[:-1] if len(head) >= 1 << 18 and len(lines) > 1 else lines
     try:
         separator = _separator(lines[:100])
         spaced = _spaced(lines[:100], separator)
@@ -109,7 +110,10 @@ def _separator(lines: list[str]) -> str:
     """The separator that splits every line into as many fields as the header; the one with most fields wins."""
 
     def fields(separator: str) -> tuple[bool, int]:
-        counts = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+        try:
+            counts = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+        except csv.Error:  # what another separator would make one huge field of
+            return False, 0
         usual = Counter(counts[1:]).most_common(1)[0][0] if len(counts) > 1 else counts[0]
         return counts[0] > 1 and usual == counts[0], counts[0]
 

@@ -1,0 +1,256 @@
+"""PlaneDisplay: three panels over one plane. What the classifier says everywhere, where there are data, and our verdicts.
+
+A classifier divides the whole plane; p(x) says on how little of it there was anything to learn from. Columns other than the two
+on the axes are unknown: the model integrates them out where it can.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from conjoin.model import Model
+from conjoin.plot.choose import plane_columns, promised_rates
+from conjoin.plot.style import CLASSES, INK, MUTED, VERDICTS, calm, class_colour, label, new_axes, tint
+from conjoin.questions.calibrate import predictive_of
+from conjoin.questions.decide import decide
+
+__all__ = ["PlaneDisplay"]
+
+ROOM = 0.7  # of the points' range, left free on every side
+POINTS = 350
+DEEPEST = 14.0  # nats below the best that are still told apart
+
+
+@dataclass
+class _Field:
+    """What the model says of each point of the grid, each (R, R) with the second column down."""
+
+    answer: np.ndarray | None  # (R, R, K) p(y | x), or (R, R) the median of a number
+    log_prob: np.ndarray
+    verdict: np.ndarray | None
+
+
+class PlaneDisplay:
+    """``columns`` are the axes; ``ends`` = (low, high) of each; ``points`` a frame of the two columns, ``codes`` their classes."""
+
+    def __init__(self, model: Model, columns: tuple[Any, Any], points: pd.DataFrame, codes: np.ndarray | None, source: str, **options: Any) -> None:
+        self.columns, self.codes, self.source = columns, codes, source
+        self.points = points.apply(pd.to_numeric, errors="coerce")
+        self.alone = len(model.codec.columns) == 2  # nothing is unknown
+        self.classes = list(map(str, model.target.labels)) if model.target is not None and model.target.kind == "classes" else []
+        self.target = "" if model.target is None else model.target.name
+        self.units = {name: model.codec.schema[name].unit for name in columns}
+        self.measure = _measure(model, columns)
+        self.rates = options.get("rates") or promised_rates(model)
+        self.ends = [_ends(model, name, self.points[name]) for name in columns]
+        self._field = _evaluate(model, columns, self.ends, options.get("resolution") or _resolution(model), self.rates)
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, X: Any = None, y: Any = None, *, ax: Any = None, **options: Any) -> Self:
+        """As ``evaluate``, and drawn. ``ax``: as many axes as panels (three; two without a target; one fewer without verdicts)."""
+        return cls.evaluate(estimator, X, y, **options).plot(ax)
+
+    @classmethod
+    def evaluate(
+        cls, estimator: Any, X: Any = None, y: Any = None, *, columns: Any = None, resolution: int | None = None, rates: Any = None, source: str = ""
+    ) -> Self:
+        """Evaluate the plane and draw nothing yet. The points are the rows of ``X`` (``source`` says which), without ``X`` rows
+        that the model draws. ``columns``: two of them. ``rates``: (false_alarm, max_error) of the verdicts."""
+        model = estimator.model_
+        names = plane_columns(model) if columns is None else _checked(model, columns)
+        if X is None:
+            frame, labels = estimator.sample(POINTS, random_state=0)
+            source, codes = "rows that the model draws", _codes(model, labels)
+        else:
+            frame = model.frame(X).iloc[:POINTS]
+            _present(frame, names)
+            codes = _codes(model, None if y is None else np.asarray(y)[:POINTS])
+        return cls(model, names, frame[list(names)], codes, source or "the rows asked about", resolution=resolution, rates=rates)
+
+    @property
+    def panels(self) -> list[str]:
+        found = ["answer"] * (self._field.answer is not None) + ["log_prob"]
+        return found + ["verdict"] * (self._field.verdict is not None)
+
+    def plot(self, ax: Any = None) -> Self:
+        panels = self.panels
+        self.axes_ = new_axes(1, len(panels), (3.5 * len(panels) + 0.3, 4.0)) if ax is None else np.ravel(ax)
+        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
+        draw = {"answer": self._answer, "log_prob": self._log_prob, "verdict": self._verdict}
+        for panel, each in zip(panels, self.axes_, strict=True):
+            draw[panel](each)
+            self._scatter(each)
+            self._frame(each, first=each is self.ax_)
+        return self
+
+    # ------------------------------------------------------------------ panels
+
+    def _answer(self, ax: Any) -> None:
+        assert self._field.answer is not None
+        answer = self._field.answer
+        ax.set_title(f"p({label(self.target, longest=16)} | x): an answer everywhere", fontsize=9.5, loc="left")
+        if not self.classes:
+            self._bar(ax, self._image(ax, answer, cmap="cividis"), f"median of {label(self.target)}")
+        elif len(self.classes) == 2:
+            image = self._image(ax, answer[..., 1], cmap=_between(CLASSES[0], CLASSES[1]), vmin=0, vmax=1)
+            self._bar(ax, image, f"p({label(self.classes[1], longest=20)} | x)")
+        else:
+            self._image(ax, _mixed(answer))
+            self._legend(ax, [(class_colour(code), name) for code, name in enumerate(self.classes[:8])])
+
+    def _log_prob(self, ax: Any) -> None:
+        log_prob = self._field.log_prob
+        ax.set_title("log p(x): where there is something to know", fontsize=9.5, loc="left")
+        shown = np.maximum(log_prob, log_prob.max() - DEEPEST)
+        image = self._image(ax, shown, cmap=_between("#f7f8f9", "#f7f8f9", "#1f4e6e"))
+        self._bar(ax, image, f"log p(x), nats ({self.measure})", extend="min" if log_prob.min() < shown.min() else "neither")
+
+    def _verdict(self, ax: Any) -> None:
+        assert self._field.verdict is not None
+        verdict = self._field.verdict
+        ax.set_title("verdicts: an answer where it is deserved", fontsize=9.5, loc="left")
+        colours = np.ones((*verdict.shape, 3))
+        for name in ("ambiguous", "unfamiliar"):
+            colours[verdict == name] = tint(VERDICTS[name], 1.0)
+        keys = self._accepted(colours, verdict == "accept")
+        self._image(ax, colours)
+        self._legend(ax, [*keys, *((VERDICTS[name], name) for name in ("ambiguous", "unfamiliar") if (verdict == name).any())])
+
+    def _accepted(self, colours: np.ndarray, accepted: np.ndarray) -> list[tuple[str, str]]:
+        """Colour the accepted region by its answer; the legend's entries."""
+        if not self.classes or self._field.answer is None:
+            colours[accepted] = tint(VERDICTS["accept"], 0.6)
+            return [(VERDICTS["accept"], "familiar")]
+        guess = self._field.answer.argmax(-1)
+        there = [code for code in range(len(self.classes)) if (accepted & (guess == code)).any()]
+        for code in there:
+            colours[accepted & (guess == code)] = tint(class_colour(code), 0.6)
+        return [(class_colour(code), label(self.classes[code], longest=18)) for code in there[:8]]
+
+    # ------------------------------------------------------------------ pieces
+
+    def _image(self, ax: Any, values: np.ndarray, **style: Any) -> Any:
+        extent = (*self.ends[0], *self.ends[1])
+        return ax.imshow(values, origin="lower", extent=extent, aspect="auto", interpolation="nearest", **style)
+
+    def _bar(self, ax: Any, image: Any, text: str, extend: str = "neither") -> None:
+        bar = ax.figure.colorbar(image, ax=ax, location="bottom", shrink=0.9, aspect=28, pad=0.02, extend=extend)
+        bar.set_label(text, fontsize=8.5, color=INK)
+        bar.ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=8, length=2)
+        bar.outline.set_visible(False)
+
+    def _legend(self, ax: Any, keys: list[tuple[str, str]]) -> None:
+        from matplotlib.patches import Patch
+
+        handles = [Patch(facecolor=tint(colour, 0.6 if colour not in VERDICTS.values() else 1.0), label=name) for colour, name in keys]
+        style = {"frameon": False, "fontsize": 8.5, "labelcolor": INK, "columnspacing": 1.2, "handlelength": 1.2}
+        legend = ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.03, -0.17), ncols=2, **style)
+        legend.set_in_layout(False)  # it lies where the other panels have their colour bars
+
+    def _scatter(self, ax: Any) -> None:
+        first, second = (self.points[name].to_numpy(dtype=float) for name in self.columns)
+        colour = INK if self.codes is None or not self.classes else [class_colour(code) if code >= 0 else MUTED for code in self.codes]
+        ax.scatter(first, second, s=7, c=colour, edgecolor="white", linewidth=0.35)
+        ax.set_xlim(self.ends[0])
+        ax.set_ylim(self.ends[1])
+
+    def _frame(self, ax: Any, first: bool) -> None:
+        ax.set_xlabel(label(self.columns[0], self.units[self.columns[0]]), fontsize=9)
+        if first:
+            ax.set_ylabel(label(self.columns[1], self.units[self.columns[1]]), fontsize=9)
+        calm(ax)
+        if not first:
+            ax.tick_params(labelleft=False)
+
+
+# ---------------------------------------------------------------------------------------------------- evaluation
+
+
+def _evaluate(model: Model, columns: tuple[Any, Any], ends: list[tuple[float, float]], resolution: int, rates: Any) -> _Field:
+    frame = _grid(model, columns, ends, resolution)
+    encoded = model.encode(frame)
+    shape = (resolution, resolution)
+    table = None if rates is None else decide(model, frame, false_alarm=rates[0], max_error=rates[1], explain=False)
+    answer = None
+    if model.target is not None and model.target.kind == "classes":
+        answer = model.log_proba(encoded, frame).exp().numpy().reshape(*shape, -1)
+    elif table is not None and "best_guess" in table:
+        answer = table["best_guess"].to_numpy(dtype=float).reshape(shape)
+    elif model.target is not None:
+        answer = model.target.decode(predictive_of(model, encoded.event).median()).reshape(shape)
+    verdict = None if table is None else table["verdict"].to_numpy().reshape(shape)
+    return _Field(answer, model.log_prob_raw(encoded).reshape(shape), verdict)
+
+
+def _resolution(model: Model) -> int:
+    """Points a side. A number's p(y | x) costs a whole curve at each point, so there are fewer."""
+    return 40 if model.target is not None and model.target.kind == "number" else 100
+
+
+def _grid(model: Model, columns: tuple[Any, Any], ends: list[tuple[float, float]], resolution: int) -> pd.DataFrame:
+    """Every point of the plane as a row whose other cells are missing."""
+    steps = [low + (high - low) * (np.arange(resolution) + 0.5) / resolution for low, high in ends]
+    first, second = np.meshgrid(*steps)
+    parts = {name: np.full(first.size, np.nan) for name in model.codec.columns}
+    return pd.DataFrame(parts | {columns[0]: first.ravel(), columns[1]: second.ravel()})
+
+
+def _ends(model: Model, name: Any, values: pd.Series) -> tuple[float, float]:
+    known = values.dropna().to_numpy(dtype=float)
+    low, high = np.quantile(known, [0.01, 0.99]) if len(known) else (0.0, 1.0)
+    room = ROOM * (high - low if high > low else max(1.0, abs(high)))
+    column = model.codec.schema[name]
+    return max(low - room, -np.inf if column.bounds[0] is None else column.bounds[0]), min(
+        high + room, np.inf if column.bounds[1] is None else column.bounds[1]
+    )
+
+
+def _measure(model: Model, columns: tuple[Any, Any]) -> str:
+    kinds = {"density" if model.codec.schema[name].resolution is None else "mass per recorded cell" for name in columns}
+    return kinds.pop() if len(kinds) == 1 else "density x mass per cell"
+
+
+def _checked(model: Model, columns: Any) -> tuple[Any, Any]:
+    for name in columns:
+        if name not in model.codec.columns:
+            raise ValueError(f"columns names {name!r}; the model has {', '.join(map(str, model.codec.columns))}.")
+        if not model.codec.schema[name].numeric:
+            raise ValueError(f"columns names {name!r}, which is no number: a plane needs two columns of numbers.")
+    first, second = columns
+    return first, second
+
+
+def _present(frame: pd.DataFrame, names: Any) -> None:
+    for name in names:
+        if name not in frame:
+            raise ValueError(f"X lacks the column {name!r}, an axis of the plane.")
+
+
+def _codes(model: Model, labels: np.ndarray | None) -> np.ndarray | None:
+    """(B,) class codes, -1 where unknown."""
+    if labels is None or model.target is None or model.target.kind != "classes":
+        return None
+    known = {str(name): code for code, name in enumerate(model.target.labels)}
+    return np.array([known.get(str(each), -1) for each in labels])
+
+
+def _between(*colours: str) -> Any:
+    """A colour map from the first to the last through white (two colours) or evenly (three)."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ends = [colours[0], "#f7f8f9", colours[1]] if len(colours) == 2 else list(colours[1:])
+    return LinearSegmentedColormap.from_list("conjoin", ends)
+
+
+def _mixed(answer: np.ndarray) -> np.ndarray:
+    """(R, R, 3): the colour of the likeliest class, fainter the less sure."""
+    guess, sure = answer.argmax(-1), answer.max(-1)
+    floor = 1 / answer.shape[-1]
+    strength = 0.15 + 0.7 * (sure - floor) / (1 - floor)
+    out = np.ones((*guess.shape, 3))
+    for code in range(answer.shape[-1]):
+        here = guess == code
+        out[here] = tint(class_colour(code), strength[here])
+    return out

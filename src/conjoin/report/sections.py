@@ -1,0 +1,186 @@
+"""What the report says, section by section, as plain values for the template."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conjoin.core import CapabilityError
+from conjoin.metering import Meter
+from conjoin.model import Model
+from conjoin.plot.choose import promised_rates, telling_columns
+from conjoin.report.examples import drawn_rows
+from conjoin.report.words import MEANING, cell, energy_words, measures, number, percent, plural, support
+
+__all__ = ["Answers", "attempt", "energy", "likelihood", "predictor", "promises", "quality", "row_table", "schema_table", "verdict_counts"]
+
+SHOWN_ROWS, SHOWN_COLUMNS = 5, 6
+VERDICTS = ("accept", "ambiguous", "unfamiliar")
+
+
+class Answers:
+    """What the model answers for the rows asked about, evaluated once. Empty where there are none."""
+
+    def __init__(self, estimator: Any, X: Any, y: Any) -> None:
+        self.model: Model = estimator.model_
+        self.rates = promised_rates(self.model)
+        self.frame = None if X is None else self.model.frame(X)
+        self.labelled = False
+        self.figures: dict[str, Any] = {}
+        self.table: pd.DataFrame | None = None
+        self.energy = None
+        if self.frame is not None:
+            self._ask(estimator, y)
+
+    def _ask(self, estimator: Any, y: Any) -> None:
+        rates = {} if self.rates is None else {"false_alarm": self.rates[0], "max_error": self.rates[1]}
+        with Meter() as meter:
+            if rates:
+                self.table = estimator.decide(self.frame, **rates)
+            self.log_prob = estimator.score_samples(self.frame)
+        self.energy = meter.energy
+        if self.model.target is None:
+            rates.pop("max_error", None)
+        elif y is not None:
+            self.y, self.known, _ = estimator._read_target(y, len(self.frame))
+            self.labelled = bool(self.known.any())
+        self.figures = estimator.evaluate(self.frame, y if self.labelled else None, **rates)
+
+
+def quality(found: Answers) -> dict[str, Any]:
+    """Metrics as (name, value, meaning), and where they come from; the calibration rows stand in where no labels were given."""
+    figures, model = found.figures, found.model
+    if found.labelled:
+        rows = int(found.known.sum())
+        metrics = _class_metrics(figures, rows) if "accuracy" in figures else _number_metrics(figures, model)
+        return {"source": f"{plural(rows, 'labelled row')} that were given for this report", "metrics": metrics}
+    calibration = model.calibration
+    if calibration is None or model.target is None or model.target.kind != "classes" or not (calibration.label >= 0).any():
+        return {"source": "", "metrics": []}
+    known = calibration.label >= 0
+    right = (calibration.guess == calibration.label)[known]
+    words = (f"{right.sum():,} of {len(right):,} best guesses are right, if every row must be answered",)
+    return {
+        "source": f"{plural(len(right), 'labelled row')} that were held out at the fit",
+        "metrics": [("Accuracy", percent(right.mean()), *words)],
+    }
+
+
+def _class_metrics(figures: dict[str, Any], rows: int) -> list[tuple[str, str, str]]:
+    right = round(figures["accuracy"] * rows)
+    out = [("Accuracy", percent(figures["accuracy"]), f"{right:,} of {rows:,} best guesses are right, if every row must be answered")]
+    if "auc" in figures:
+        out.append(("AUC", number(figures["auc"]), "how well the classes are put in order; 0.5 is chance, 1 is perfect"))
+    out.append(("Log-loss", f"{number(figures['log_loss'])} nats", "−log p of the true class, the mean; 0 is perfect"))
+    out.append(("Calibration error", number(figures["ece"]), "between confidence and share right, debiased; 0 is the least that can be seen"))
+    return out
+
+
+def _number_metrics(figures: dict[str, Any], model: Model) -> list[tuple[str, str, str]]:
+    unit = f"in units of {model.target.name}"  # type: ignore[union-attr]
+    return [
+        ("Mean absolute error", f"{figures['mae']:.4g}", f"of the median, {unit}"),
+        ("Root mean squared error", f"{figures['rmse']:.4g}", f"of the mean, {unit}"),
+        ("CRPS", f"{figures['crps']:.4g}", f"of the whole p(y | x), {unit}; smaller is better"),
+        ("Log-loss", f"{number(figures['log_loss'])} nats", "−log p(y | x) of the true value, the mean; smaller is better"),
+    ]
+
+
+def likelihood(found: Answers, estimator: Any) -> dict[str, Any]:
+    """log p(x) with its unit, measure and status."""
+    model = found.model
+    values = found.log_prob if found.frame is not None else estimator.score_samples(drawn_rows(estimator, 256))
+    status = model.status["log_prob"].value
+    return {
+        "mean": f"{values.mean():.2f}",
+        "range": f"{np.quantile(values, 0.05):.1f} to {np.quantile(values, 0.95):.1f}",
+        "source": f"the {plural(len(values), 'row')} asked about" if found.frame is not None else f"{len(values)} rows that the model draws",
+        "measure": measures(model),
+        "status": status,
+        "meaning": MEANING[status],
+        "statistic": model.familiarity.name,
+    }
+
+
+def verdict_counts(found: Answers) -> list[tuple[str, int, str]]:
+    if found.table is None:
+        return []
+    counts = found.table["verdict"].value_counts()
+    return [(name, int(counts.get(name, 0)), percent(counts.get(name, 0) / max(1, len(found.table)), 0)) for name in VERDICTS]
+
+
+def promises(found: Answers) -> dict[str, Any]:
+    """Rates asked and got: (what, asked, got, rows)."""
+    out: dict[str, Any] = {"support": support(found.model), "rows": [], "raised": ""}
+    if found.rates is None or found.table is None:
+        return out
+    rows = len(found.table)
+    unfamiliar = int((found.table["verdict"] == "unfamiliar").sum())
+    out["rows"].append(("Rows called unfamiliar", f"at most {percent(found.rates[0], 0)}", percent(unfamiliar / max(rows, 1)), f"{unfamiliar:,} of {rows:,}"))
+    if found.labelled:
+        out["rows"] += _error_rows(found)
+    if found.model.target is not None and found.rates[1] > 0.05:
+        out["raised"] = f"The calibration rows do not support an error rate of 5 %: the least that lets anything be accepted is used, {percent(found.rates[1], 0)}."
+    return out
+
+
+def _error_rows(found: Answers) -> list[tuple[str, str, str, str]]:
+    table, asked = found.table, f"at most {percent(found.rates[1], 0)}"  # type: ignore[index]
+    assert table is not None and found.model.target is not None
+    if found.model.target.kind == "number":
+        inside = table["low"].to_numpy()[found.known] <= found.y[found.known]
+        inside &= found.y[found.known] <= table["high"].to_numpy()[found.known]
+        return [("Values outside their interval", asked, percent((~inside).mean()), f"{(~inside).sum():,} of {len(inside):,}")]
+    accepted = (table["verdict"] == "accept").to_numpy() & found.known
+    wrong = accepted & (table["best_guess"].to_numpy() != found.y)
+    out = [("Accepted answers that are wrong", asked, percent(wrong.sum() / max(1, accepted.sum())), f"{wrong.sum():,} of {accepted.sum():,}")]
+    for name in found.model.target.labels[:20]:
+        mine = found.known & (found.y == name)
+        if mine.any():
+            out.append((f"{name}: accepted with a wrong answer", "not asked", percent(wrong[mine].mean()), f"{wrong[mine].sum():,} of {mine.sum():,}"))
+    return out
+
+
+def predictor(model: Model) -> dict[str, Any] | None:
+    """How p(y | x) was chosen: (candidate, log-loss, chosen)."""
+    facts = model.facts.get("predictor")
+    if facts is None:
+        return None
+    losses = [(name, number(loss), name == facts["chosen"]) for name, loss in sorted(facts.get("log_loss", {}).items(), key=lambda each: each[1])]
+    return {"chosen": facts["chosen"], "why": facts.get("why", ""), "losses": losses, "rows": model.facts["rows"]["choose"]}
+
+
+def energy(found: Answers) -> list[tuple[str, str, str]]:
+    facts = found.model.facts.get("energy", {})
+    out = [("Fitting", *energy_words(facts))]
+    if found.energy is not None and found.table is not None:
+        out.append((f"Deciding on {plural(len(found.table), 'row')}", *energy_words(found.energy.to_json())))
+    return out
+
+
+def schema_table(model: Model) -> list[tuple[str, str, str, str, str, str]]:
+    """(column, type, values, unit, missing, role); the values of a column that was set aside are not told."""
+    out = []
+    for column in model.codec.schema.columns:
+        missing = percent(column.missing_share) if column.missing_share else "–"
+        values = column.describe() if column.modelled else "–"
+        role = "modelled" if column.modelled else f"set aside: {column.why}" if column.why else "set aside"
+        out.append((str(column.name), column.type, values, column.unit or "–", missing, role))
+    return out
+
+
+def row_table(estimator: Any, real: pd.DataFrame | None) -> dict[str, Any]:
+    """Some rows that the model draws; beside as many real ones where they may be shown."""
+    names = telling_columns(estimator.model_, SHOWN_COLUMNS)
+    drawn = drawn_rows(estimator, SHOWN_ROWS)
+    parts = [("drawn", drawn)] if real is None else [("real", real.iloc[:SHOWN_ROWS]), ("drawn", drawn)]
+    rows = [(kind, [cell(row.get(name)) for name in names]) for kind, part in parts for _, row in part.iterrows()]
+    return {"columns": list(map(str, names)), "rows": rows, "left": len(estimator.model_.codec.columns) - len(names)}
+
+
+def attempt(build: Any, *arguments: Any) -> tuple[Any, str]:
+    """(result, "") or (None, why): a section that this model can't fill says so, and the report goes on."""
+    try:
+        return build(*arguments), ""
+    except (ValueError, CapabilityError) as error:
+        return None, str(error)

@@ -1,0 +1,141 @@
+"""Gather the sections, fill the template, write the file whole or not at all."""
+
+import os
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from conjoin.report import figures
+from conjoin.report.examples import counterfactual_example, imputation_example
+from conjoin.report.sections import (
+    Answers,
+    attempt,
+    energy,
+    likelihood,
+    predictor,
+    promises,
+    quality,
+    row_table,
+    schema_table,
+    verdict_counts,
+)
+from conjoin.plot.choose import telling_columns
+from conjoin.report.words import limits, percent, plural, purpose, task_words
+
+__all__ = ["write_report"]
+
+def write_report(
+    estimator: Any,
+    path: str | Path,
+    X: Any = None,
+    y: Any = None,
+    *,
+    show_rows: bool = False,
+    cases: pd.DataFrame | None = None,
+    plane: Any = None,
+    notes: Any = (),
+) -> Path:
+    """One self-contained HTML file about a fitted estimator and, if given, rows ``X`` that it has not seen, with labels ``y``.
+
+    Real rows appear only with ``show_rows``; else figures show aggregates, and examples are rows that the model drew.
+    ``cases``: a table for the first screen, one row a case, with a column ``verdict``. ``plane``: a PlaneDisplay for the
+    figure there, in place of the estimator's own. ``notes``: sentences below the cases.
+    """
+    estimator._model()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X lacks the column")  # said once already, by whoever read the rows
+        text = _page(estimator, X, y, show_rows, cases, plane, list(notes))
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def _page(estimator: Any, X: Any, y: Any, show_rows: bool, cases: Any, plane: Any, notes: list[str]) -> str:
+    found = Answers(estimator, X, y)
+    real = found.frame if show_rows else None
+    parts = _first(found, cases, notes) | _body(estimator, found, real) | _drawings(estimator, found, y, real, plane)
+    return _template().render(**parts)
+
+
+def _template() -> Any:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True).get_template(
+        "report.html.j2"
+    )
+
+
+def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict[str, Any]:
+    model, facts = found.model, found.model.facts
+    rows = facts["rows"]
+    return {
+        "title": "no target" if model.target is None else str(model.target.name),
+        "purpose": purpose(model),
+        "day": datetime.now(UTC).strftime("%d %B %Y"),
+        "cases": None if cases is None else {"columns": list(map(str, cases.columns)), "rows": cases.astype(str).to_dict("records")},
+        "notes": notes,
+        "summary": [
+            ("Target", task_words(model)),
+            ("Rows", f"{rows['fit']:,} to fit, {rows['choose']:,} to choose by, {rows['calibrate']:,} to calibrate on"),
+            ("p(x)", str(facts["family"])),
+            *([] if model.target is None else [("p(y | x)", str(facts.get("predictor", {}).get("chosen", "family")))]),
+            ("Asked about", "no rows" if found.frame is None else plural(len(found.frame), "row") + (", with labels" if found.labelled else "")),
+        ],
+        "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
+        "data_sha256": facts["data_sha256"],
+    }
+
+
+def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str, Any]:
+    model = found.model
+    filled, no_imputation = attempt(imputation_example, estimator, real)
+    changed, no_counterfactual = attempt(counterfactual_example, estimator, real)
+    return {
+        "has_target": model.target is not None,
+        "quality": quality(found),
+        "likelihood": likelihood(found, estimator),
+        "verdicts": verdict_counts(found),
+        "rates": None if found.rates is None else [percent(rate, 0) for rate in found.rates],
+        "promises": promises(found),
+        "row_table": row_table(estimator, real),
+        "imputation": filled,
+        "no_imputation": no_imputation or "This model can't fill single cells.",
+        "counterfactual": changed,
+        "no_counterfactual": no_counterfactual or "Nothing was calibrated, so what is plausible is not known.",
+        "predictor": predictor(model),
+        "energy": energy(found),
+        "schema": schema_table(model),
+        "notices": list(dict.fromkeys(model.codec.notices)),
+        "limits": limits(model),
+        "show_rows": real is not None,
+    }
+
+
+def _drawings(estimator: Any, found: Answers, y: Any, real: pd.DataFrame | None, plane: Any) -> dict[str, Any]:
+    """The figures, None where one can't be drawn."""
+    out: dict[str, Any] = dict.fromkeys(("plane", "plane_shown", "reliability", "familiarity", "samples"))
+    out["no_figures"] = figures.why_no_figures()
+    out["no_plane"] = ""
+    if out["no_figures"]:
+        return out
+    drawn, out["no_plane"] = attempt(figures.plane_figure, estimator, real, y if real is not None else None, plane)
+    if drawn is not None:
+        out["plane"], out["plane_shown"] = drawn
+    if found.labelled:
+        out["reliability"] = figures.reliability_figure(estimator, found.frame, y)
+    if found.model.calibration is not None:
+        out["familiarity"] = figures.familiarity_figure(estimator, found.frame, found.rates[0] if found.rates else 0.05)
+    columns = [name for name in telling_columns(found.model, 9) if found.frame is None or name in found.frame]
+    if columns:
+        out["samples"] = figures.samples_figure(estimator, found.frame, columns)
+    return out
