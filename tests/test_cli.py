@@ -260,6 +260,9 @@ def test_impute(here, capsys):
     said(capsys, "impute tumours-model new.csv -o full.csv -q")
     assert not pd.read_csv("full.csv").isna().any().any()
     several = pd.read_csv(io.StringIO(said(capsys, "impute tumours-model new.csv --draws 2 --seed 1 -o -").out))
+    pd.read_csv("new.csv").assign(draw=1, row=2).to_csv("own.csv", index=False)
+    assert "a column 'draw'" in said(capsys, "impute tumours-model own.csv --draws 2", 2).err
+    assert "a column 'row'" in said(capsys, "counterfactual tumours-model own.csv --to benign", 2).err
     assert several["draw"].value_counts().to_dict() == {1: 119, 2: 119}
 
 

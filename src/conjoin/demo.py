@@ -101,7 +101,7 @@ def pick(scene: Scene) -> tuple[pd.DataFrame, pd.DataFrame]:
     shuffled = pd.DataFrame(np.random.default_rng(SEED).permutation(first.to_numpy(), axis=1), columns=first.columns)
     rows = pd.concat([scene.X.loc[places], foreign_units(second), shuffled, first * FAR], ignore_index=True)
     truth = scene.y.loc[places].astype(str).tolist()
-    cases = ["1 ordinary", "2 ordinary", "3 borderline", "4 row 2 in cm", "5 row 1, columns shuffled", f"6 row 1, all x {FAR:g}"]
+    cases = ["1 ordinary", "2 ordinary", "3 borderline", "4 row 2 in cm", "5 row 1 shuffled", f"6 row 1 times {FAR:g}"]
     return rows, pd.DataFrame({"case": cases, "truth": [*truth, truth[1], "no patient", "no patient"]})
 
 
@@ -126,7 +126,7 @@ def ask(scene: Scene) -> pd.DataFrame:
     said = _decide(scene, rows)
     table["verdict"] = said["verdict"]
     table["answer"] = said["answer"].fillna("")
-    table["reason"] = said["reason"]
+    table["reason"] = said["reason"].map(brief)
     return table
 
 
@@ -200,15 +200,13 @@ def _table(cases: pd.DataFrame) -> Any:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, header_style="dim")
-    for name, ratio in (("row", 15), ("truth", 9), ("boosting", 10), ("logistic regression", 10), ("conjoin", 46)):
+    for name, ratio in (("row", 17), ("truth", 10), ("boosting", 17), ("logistic regression", 19), ("conjoin", 46)):
         table.add_column(name, ratio=ratio, overflow="fold")
     table.expand = True
     for place, case in enumerate(cases.to_dict("records")):
-        verdict = Text(case["verdict"], style=STYLES[case["verdict"]])
-        verdict.append(f" {case['answer']}" if case["answer"] else "", style="bold")
-        verdict.append(f"\n{brief(case['reason'])}" if case["reason"] else "", style="dim")
-        others = [case[name].replace(" ", "\n", 1) for name in CLASSIFIERS]
-        table.add_row(case["case"], case["truth"], *others, verdict)
+        parts = [(case["verdict"], STYLES[case["verdict"]]), (f" {case['answer']}", "bold"), (f"\n{case['reason']}", "dim")]
+        verdict = Text.assemble(*(part for part in parts if part[0].strip()))
+        table.add_row(case["case"], case["truth"], *(case[name] for name in CLASSIFIERS), verdict)
         if place == 2:
             table.add_section()
     return table
@@ -245,7 +243,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal or console.width > WIDTH:
         console = Console(width=WIDTH)
-    console.print("Breast cancer, Wisconsin: 569 biopsies, 30 measurements each, 426 of them to learn from (scikit-learn's copy).", highlight=False)
+    console.print(
+        "Breast cancer, Wisconsin: 569 biopsies, 30 measurements each, 426 of them to learn from (scikit-learn's copy).", highlight=False
+    )
     scene = prepare(plane=not asked.no_report)
     cases, figures = ask(scene), measure(scene)
     report = None if asked.no_report else _report(scene, cases, figures, Path(asked.out))

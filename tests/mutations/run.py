@@ -58,7 +58,7 @@ def _test(source: str, tests: tuple[str, ...]) -> None:
     sys.path.insert(0, source)
     sys.dont_write_bytecode = True
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:unraisableexception", *tests])
     assert Path(sys.modules["conjoin"].__file__ or "").is_relative_to(source), "the tests ran on other code"
     os._exit(DONE + int(code))
 

@@ -71,6 +71,7 @@ def impute(
     claim(out, force)
     estimator = load_model(model)
     frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    _refuse_names(frame, ("draw",) if draws is not None else ())
     full = estimator.impute(frame, n_draws=draws, random_state=seed)
     several = full if draws is not None else [full]
     cells = _filled(frame, several, estimator.model_.codec.columns)
@@ -90,6 +91,13 @@ def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
         found += [(int(row) + 1, str(name), ", ".join(shown(each[name].iloc[row]) for each in several[:8])) for row in gaps]
     found.sort(key=_first)
     return pd.DataFrame(found, columns=["row", "column", "filled with"])
+
+
+def _refuse_names(frame: Any, added: tuple[str, ...]) -> None:
+    """The answer has columns of its own, which must not hide one of the table."""
+    taken = [name for name in added if name in frame]
+    if taken:
+        raise ValueError(f"The table has a column {taken[0]!r}, which is also a column of the answer: rename it.")
 
 
 def _first(cell: tuple[int, str, str]) -> int:
@@ -119,6 +127,7 @@ def counterfactual(
     estimator = load_model(model)
     wanted = _goal(estimator.model_.target, to)
     frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity"))
     table = estimator.counterfactual(frame, to=wanted, keep=tuple(keep or ()), n=n, random_state=seed).reset_index()
     table["row"] += 1
     table["option"] += 1

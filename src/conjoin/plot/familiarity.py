@@ -30,7 +30,9 @@ class FamiliarityDisplay:
         self.ax_ = ax = new_axes(size=(6.4, 3.4))[0] if ax is None else ax
         self.figure_ = ax.figure
         edges = self._edges()
-        self._draw(ax, self.held_out, edges, f"held out at the fit ({len(self.held_out)} rows)", color=MUTED, alpha=0.35, histtype="stepfilled")
+        self._draw(
+            ax, self.held_out, edges, f"held out at the fit ({len(self.held_out)} rows)", color=MUTED, alpha=0.35, histtype="stepfilled"
+        )
         if self.statistic is not None:
             text = f"asked about ({len(self.statistic)} rows)"
             self._draw(ax, self.statistic, edges, text, color=CLASSES[0], histtype="step", linewidth=1.8)

@@ -35,7 +35,9 @@ class _Field:
 class PlaneDisplay:
     """``columns`` are the axes; ``ends`` = (low, high) of each; ``points`` a frame of the two columns, ``codes`` their classes."""
 
-    def __init__(self, model: Model, columns: tuple[Any, Any], points: pd.DataFrame, codes: np.ndarray | None, source: str, **options: Any) -> None:
+    def __init__(
+        self, model: Model, columns: tuple[Any, Any], points: pd.DataFrame, codes: np.ndarray | None, source: str, **options: Any
+    ) -> None:
         self.columns, self.codes, self.source = columns, codes, source
         self.points = points.apply(pd.to_numeric, errors="coerce")
         self.alone = len(model.codec.columns) == 2  # nothing is unknown
@@ -54,7 +56,15 @@ class PlaneDisplay:
 
     @classmethod
     def evaluate(
-        cls, estimator: Any, X: Any = None, y: Any = None, *, columns: Any = None, resolution: int | None = None, rates: Any = None, source: str = ""
+        cls,
+        estimator: Any,
+        X: Any = None,
+        y: Any = None,
+        *,
+        columns: Any = None,
+        resolution: int | None = None,
+        rates: Any = None,
+        source: str = "",
     ) -> Self:
         """Evaluate the plane and draw nothing yet. The points are the rows of ``X`` (``source`` says which), without ``X`` rows
         that the model draws. ``columns``: two of them. ``rates``: (false_alarm, max_error) of the verdicts."""

@@ -49,7 +49,16 @@ class ReliabilityDisplay:
         ax.plot(ends, ends, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="as often as said", zorder=1)
         size = 30 if self.number else 14 + 110 * self.table["rows"] / max(1, self.table["rows"].max())
         ax.plot(self.table["said"], self.table["seen"], color=CLASSES[0], linewidth=1, alpha=0.6, zorder=2)
-        ax.scatter(self.table["said"], self.table["seen"], s=size, color=CLASSES[0], edgecolor="white", linewidth=0.6, zorder=3, label=self._words())
+        ax.scatter(
+            self.table["said"],
+            self.table["seen"],
+            s=size,
+            color=CLASSES[0],
+            edgecolor="white",
+            linewidth=0.6,
+            zorder=3,
+            label=self._words(),
+        )
         self._axes(ax)
         ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
         return self

@@ -25,7 +25,15 @@ class SamplesDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any = None, y: Any = None, *, columns: Any = None, n_samples: int = 2000, random_state: int = 0, ax: Any = None
+        cls,
+        estimator: Any,
+        X: Any = None,
+        y: Any = None,
+        *,
+        columns: Any = None,
+        n_samples: int = 2000,
+        random_state: int = 0,
+        ax: Any = None,
     ) -> Self:
         """``columns``: by default the nine that tell most. ``ax``: as many axes as columns. ``y`` is not used."""
         model = estimator.model_
@@ -66,7 +74,10 @@ class SamplesDisplay:
         low, high = np.quantile(every, [0.01, 0.99]) if len(every) else (0.0, 1.0)
         edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
         parts = [] if real is None else [(real, "real rows", {"color": MUTED, "alpha": 0.35, "histtype": "stepfilled"})]
-        for values, text, style in [*parts, (drawn, "rows that the model draws", {"color": CLASSES[0], "histtype": "step", "linewidth": 1.5})]:
+        for values, text, style in [
+            *parts,
+            (drawn, "rows that the model draws", {"color": CLASSES[0], "histtype": "step", "linewidth": 1.5}),
+        ]:
             inside = np.clip(values, edges[0], edges[-1])
             ax.hist(inside, bins=edges, weights=np.full(len(inside), 1 / max(1, len(inside))), label=text, **style)
 
@@ -78,7 +89,15 @@ class SamplesDisplay:
         if real is not None:
             ax.bar(places - 0.2, real.reindex(levels, fill_value=0), 0.38, color=MUTED, alpha=0.35, label="real rows")
         shift = 0.0 if real is None else 0.2
-        ax.bar(places + shift, drawn.reindex(levels, fill_value=0), 0.38, color="none", edgecolor=CLASSES[0], linewidth=1.5, label="rows that the model draws")
+        ax.bar(
+            places + shift,
+            drawn.reindex(levels, fill_value=0),
+            0.38,
+            color="none",
+            edgecolor=CLASSES[0],
+            linewidth=1.5,
+            label="rows that the model draws",
+        )
         ax.set_xticks(places, [label(level, longest=9) for level in levels], rotation=30 if len(levels) > 3 else 0)
 
 

@@ -146,7 +146,7 @@ def _hint_of(
     if not chosen:
         return ""
     for _ in range(2):
-        others = [(d, f) for d in places if d not in chosen for f in sorted(set(chosen.values()))]
+        others = [(d, f) for d in places if d not in chosen for f in _kin(set(chosen.values()))]
         trials = [chosen, *({**chosen, d: f} for d, f in others)]
         values = torch.stack([_rescaled(x, scaled, trial, row) for trial in trials])
         log_prob = model.log_evidence(Event(values, x.mask[row].expand_as(values)))
@@ -156,6 +156,12 @@ def _hint_of(
     final = Event(_rescaled(x, scaled, chosen, row)[None], x.mask[row][None])
     statistic = model.familiarity.statistic(final, torch.zeros(1, dtype=torch.float64)).numpy()
     return _words(model, chosen) if model.calibrated.p_value(statistic)[0] > false_alarm else ""
+
+
+def _kin(factors: set[int]) -> list[int]:
+    """The same factors and their squares: where lengths are in other units, areas are too."""
+    squares = {place for place, factor in enumerate(FACTORS) for f in factors if abs(factor - FACTORS[f] ** 2) < 1e-9 * factor}
+    return sorted(factors | squares)
 
 
 def _rescaled(x: Event, scaled: list[Event], chosen: dict[int, int], row: int) -> Tensor:

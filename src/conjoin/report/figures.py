@@ -9,11 +9,12 @@ import numpy as np
 from markupsafe import Markup
 
 from conjoin.plot import FamiliarityDisplay, PlaneDisplay, ReliabilityDisplay, SamplesDisplay
-from conjoin.plot.style import INK, MUTED, RULE
+from conjoin.plot.style import CLASSES, INK, MUTED, RULE
 
 __all__ = ["familiarity_figure", "plane_figure", "reliability_figure", "samples_figure", "why_no_figures"]
 
 PAGE = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
+LINES = {CLASSES[0]: "var(--accent)"}  # where a colour stands for no region of an image
 OPTIONS = {
     "svg.fonttype": "none",
     "svg.image_inline": True,
@@ -45,17 +46,17 @@ def _svg(name: str, shape: tuple[int, int], size: tuple[float, float], draw: Cal
         draw(figure.subplots(*shape, squeeze=False).ravel())
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Markup(_for_page(out.getvalue()))
+    return Markup(_for_page(out.getvalue(), {} if name == "plane" else LINES))
 
 
-def _for_page(svg: str) -> str:
+def _for_page(svg: str, lines: dict[str, str]) -> str:
     """The <svg> element alone, its size left to the page, its ids its own, its ink the page's."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r' id="(?:figure|patch|axes|matplotlib|text|line2d|xtick|ytick|legend|PathCollection|FillBetween)[\w.]*"', "", svg)
-    for colour, own in PAGE.items():
+    for colour, own in (PAGE | lines).items():
         svg = svg.replace(colour, own)
     return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
 

@@ -72,7 +72,9 @@ def _class_metrics(figures: dict[str, Any], rows: int) -> list[tuple[str, str, s
     if "auc" in figures:
         out.append(("AUC", number(figures["auc"]), "how well the classes are put in order; 0.5 is chance, 1 is perfect"))
     out.append(("Log-loss", f"{number(figures['log_loss'])} nats", "−log p of the true class, the mean; 0 is perfect"))
-    out.append(("Calibration error", number(figures["ece"]), "between confidence and share right, debiased; 0 is the least that can be seen"))
+    out.append(
+        ("Calibration error", number(figures["ece"]), "between confidence and share right, debiased; 0 is the least that can be seen")
+    )
     return out
 
 
@@ -94,7 +96,9 @@ def likelihood(found: Answers, estimator: Any) -> dict[str, Any]:
     return {
         "mean": f"{values.mean():.2f}",
         "range": f"{np.quantile(values, 0.05):.1f} to {np.quantile(values, 0.95):.1f}",
-        "source": f"the {plural(len(values), 'row')} asked about" if found.frame is not None else f"{len(values)} rows that the model draws",
+        "source": f"the {plural(len(values), 'row')} asked about"
+        if found.frame is not None
+        else f"{len(values)} rows that the model draws",
         "measure": measures(model),
         "status": status,
         "meaning": MEANING[status],
@@ -116,11 +120,20 @@ def promises(found: Answers) -> dict[str, Any]:
         return out
     rows = len(found.table)
     unfamiliar = int((found.table["verdict"] == "unfamiliar").sum())
-    out["rows"].append(("Rows called unfamiliar", f"at most {percent(found.rates[0], 0)}", percent(unfamiliar / max(rows, 1)), f"{unfamiliar:,} of {rows:,}"))
+    out["rows"].append(
+        (
+            "Rows called unfamiliar",
+            f"at most {percent(found.rates[0], 0)}",
+            percent(unfamiliar / max(rows, 1)),
+            f"{unfamiliar:,} of {rows:,}",
+        )
+    )
     if found.labelled:
         out["rows"] += _error_rows(found)
     if found.model.target is not None and found.rates[1] > 0.05:
-        out["raised"] = f"The calibration rows do not support an error rate of 5 %: the least that lets anything be accepted is used, {percent(found.rates[1], 0)}."
+        out["raised"] = (
+            f"The calibration rows do not support an error rate of 5 %: the least that lets anything be accepted is used, {percent(found.rates[1], 0)}."
+        )
     return out
 
 
@@ -133,11 +146,20 @@ def _error_rows(found: Answers) -> list[tuple[str, str, str, str]]:
         return [("Values outside their interval", asked, percent((~inside).mean()), f"{(~inside).sum():,} of {len(inside):,}")]
     accepted = (table["verdict"] == "accept").to_numpy() & found.known
     wrong = accepted & (table["best_guess"].to_numpy() != found.y)
-    out = [("Accepted answers that are wrong", asked, percent(wrong.sum() / max(1, accepted.sum())), f"{wrong.sum():,} of {accepted.sum():,}")]
+    out = [
+        ("Accepted answers that are wrong", asked, percent(wrong.sum() / max(1, accepted.sum())), f"{wrong.sum():,} of {accepted.sum():,}")
+    ]
     for name in found.model.target.labels[:20]:
         mine = found.known & (found.y == name)
         if mine.any():
-            out.append((f"{name}: accepted with a wrong answer", "not asked", percent(wrong[mine].mean()), f"{wrong[mine].sum():,} of {mine.sum():,}"))
+            out.append(
+                (
+                    f"{name}: accepted with a wrong answer",
+                    "not asked",
+                    percent(wrong[mine].mean()),
+                    f"{wrong[mine].sum():,} of {mine.sum():,}",
+                )
+            )
     return out
 
 
@@ -146,7 +168,9 @@ def predictor(model: Model) -> dict[str, Any] | None:
     facts = model.facts.get("predictor")
     if facts is None:
         return None
-    losses = [(name, number(loss), name == facts["chosen"]) for name, loss in sorted(facts.get("log_loss", {}).items(), key=lambda each: each[1])]
+    losses = [
+        (name, number(loss), name == facts["chosen"]) for name, loss in sorted(facts.get("log_loss", {}).items(), key=lambda each: each[1])
+    ]
     return {"chosen": facts["chosen"], "why": facts.get("why", ""), "losses": losses, "rows": model.facts["rows"]["choose"]}
 
 

@@ -64,7 +64,11 @@ def purpose(model: Model) -> str:
     rows = f"{sum(model.facts['rows'].values()):,}"
     if model.target is None:
         return f"This model knows how likely a row of {columns} is, p(x), from {rows} rows that it was given."
-    what = f"{model.target.name} ({_listed(list(map(str, model.target.labels)))})" if model.target.kind == "classes" else f"the number {model.target.name}"
+    what = (
+        f"{model.target.name} ({_listed(list(map(str, model.target.labels)))})"
+        if model.target.kind == "classes"
+        else f"the number {model.target.name}"
+    )
     return (
         f"This model predicts {what} from {columns}, and knows p(x), how likely such a row is: "
         f"so it can say when it has never seen the like of a row. It learned from {rows} rows."
@@ -111,16 +115,25 @@ def support(model: Model) -> list[str]:
     """What the calibration rows can promise, one sentence each."""
     if model.calibration is None:
         needs = f"{rows_for_false_alarm(0.05)} rows for a false-alarm rate of 5 %"
-        return [f"No rows were held out, so nothing is promised. Calibrating needs {needs}, {rows_for_error(0.05)} labelled ones for an error rate of 5 %."]
+        return [
+            f"No rows were held out, so nothing is promised. Calibrating needs {needs}, {rows_for_error(0.05)} labelled ones for an error rate of 5 %."
+        ]
     rows = model.calibration.rows
-    out = [f"False alarms: {plural(rows, 'calibration row')} can promise a rate of {percent(1 / (rows + 1))} or more, on the average over calibration sets."]
+    out = [
+        f"False alarms: {plural(rows, 'calibration row')} can promise a rate of {percent(1 / (rows + 1))} or more, on the average over calibration sets."
+    ]
     labelled = int((model.calibration.label >= 0).sum())
     if model.target is None or not labelled:
         return out
     if model.target.kind == "number":
-        return [*out, f"Intervals: {plural(labelled, 'labelled row')} can promise that {percent(1 / (labelled + 1))} or more of the values are missed, not fewer."]
+        return [
+            *out,
+            f"Intervals: {plural(labelled, 'labelled row')} can promise that {percent(1 / (labelled + 1))} or more of the values are missed, not fewer.",
+        ]
     least = 1 - 0.05 ** (1 / labelled)
-    out.append(f"Errors among accepted answers: {plural(labelled, 'labelled row')} can promise a rate of {percent(least)} or more, at 95 % confidence.")
+    out.append(
+        f"Errors among accepted answers: {plural(labelled, 'labelled row')} can promise a rate of {percent(least)} or more, at 95 % confidence."
+    )
     counts = np.bincount(model.calibration.label[model.calibration.label >= 0], minlength=len(model.target.labels))
     few = [f"{name} ({count})" for name, count in zip(model.target.labels, counts, strict=True) if count < rows_for_error(0.05)]
     if few:
@@ -137,7 +150,9 @@ def limits(model: Model) -> list[str]:
         "A false-alarm rate is promised on the average over calibration sets: with these very rows it may be somewhat higher or lower.",
     ]
     if model.target is not None and model.target.kind == "classes":
-        out.append("The error rate is promised over all accepted answers together, unless it was asked for class by class; a rare class may do worse.")
+        out.append(
+            "The error rate is promised over all accepted answers together, unless it was asked for class by class; a rare class may do worse."
+        )
     if model.status["sample"].value == "approximate":
         out.append("Rows drawn for a given answer, and counterfactuals, are approximate: they are chosen among draws of p(x).")
     if model.target is not None and model.facts.get("predictor", {}).get("chosen", "family") != "family":

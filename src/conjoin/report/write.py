@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from conjoin.plot.choose import telling_columns
 from conjoin.report import figures
 from conjoin.report.examples import counterfactual_example, imputation_example
 from conjoin.report.sections import (
@@ -22,10 +23,10 @@ from conjoin.report.sections import (
     schema_table,
     verdict_counts,
 )
-from conjoin.plot.choose import telling_columns
 from conjoin.report.words import limits, percent, plural, purpose, task_words
 
 __all__ = ["write_report"]
+
 
 def write_report(
     estimator: Any,
@@ -70,9 +71,9 @@ def _template() -> Any:
     import jinja2
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True).get_template(
-        "report.html.j2"
-    )
+    return jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template("report.html.j2")
 
 
 def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict[str, Any]:
@@ -89,7 +90,10 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
             ("Rows", f"{rows['fit']:,} to fit, {rows['choose']:,} to choose by, {rows['calibrate']:,} to calibrate on"),
             ("p(x)", str(facts["family"])),
             *([] if model.target is None else [("p(y | x)", str(facts.get("predictor", {}).get("chosen", "family")))]),
-            ("Asked about", "no rows" if found.frame is None else plural(len(found.frame), "row") + (", with labels" if found.labelled else "")),
+            (
+                "Asked about",
+                "no rows" if found.frame is None else plural(len(found.frame), "row") + (", with labels" if found.labelled else ""),
+            ),
         ],
         "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
         "data_sha256": facts["data_sha256"],

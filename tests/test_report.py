@@ -1,0 +1,212 @@
+"""The report and the model card: their sections, what they keep to themselves, and that names are harmless."""
+
+import re
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.report import write_report
+from conjoin.report.card import model_card
+from conjoin.report.words import energy_words, limits
+
+SENTINEL = 123.456789
+SECRET = "patient-4711"
+EVIL = "<script>alert('x')</script>"
+SECTIONS = {
+    "first",
+    "prediction",
+    "likelihood",
+    "promises",
+    "samples",
+    "imputation",
+    "counterfactual",
+    "predictor",
+    "energy",
+    "limits",
+    "columns",
+}
+
+
+def table(rows=420, seed=0):
+    """Numbers, categories, gaps, a name with markup, and an identifier that must stay at home."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, rows)
+    frame = pd.DataFrame({EVIL: rng.normal(y * 2.5), "size $": np.round(rng.normal(50 + 10 * y, 6), 6), "age": rng.integers(20, 80, rows)})
+    frame["smoker"] = np.where(rng.uniform(size=rows) < 0.3 + 0.3 * y, "yes", "no")
+    frame["ward|*"] = [f"{SECRET}-{place}-{seed}" for place in range(rows)]
+    frame.loc[rng.choice(rows, 40, replace=False), "age"] = np.nan
+    frame.loc[rng.choice(rows, 30, replace=False), "smoker"] = None
+    return frame, pd.Series(np.where(y == 1, "ill<b>", "well"), name="state & <i>")
+
+
+class Reader(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.ids, self.links = [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        named = dict(attributes)
+        if tag == "section":
+            self.ids.add(named.get("id"))
+        self.links += [value for key, value in attributes if key in ("src", "href", "xlink:href", "action") and value]
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    X, y = table()
+    X.loc[7, "size $"] = SENTINEL
+    return JointClassifier(family="mixture").fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def written(classifier, tmp_path_factory):
+    X, y = table(150, seed=1)
+    X.loc[3, "size $"] = SENTINEL
+    path = tmp_path_factory.mktemp("report") / "deep" / "report.html"
+    assert classifier.report(path, X, y) == path
+    return path
+
+
+def test_every_section_is_there(written):
+    assert Reader(written.read_text(encoding="utf-8")).ids == SECTIONS
+    assert [file.name for file in written.parent.iterdir()] == ["report.html"]
+
+
+def test_it_says_what_was_asked_for(written):
+    text = written.read_text(encoding="utf-8")
+    for words in (
+        "Accuracy",
+        "AUC",
+        "Log-loss",
+        "Calibration error",
+        "nats per row",
+        "accepted with a wrong answer",
+        "kWh",
+        "brain",
+        "mass",
+    ):
+        assert words in text
+    assert text.count("<svg") == 4
+
+
+def test_no_script_and_nothing_from_elsewhere(written):
+    reader = Reader(written.read_text(encoding="utf-8"))
+    assert not {"script", "link", "iframe", "object", "embed", "i", "img"} & set(reader.tags)
+    assert all(link.startswith(("data:", "#")) for link in reader.links)
+    assert "default-src 'none'" in written.read_text(encoding="utf-8")
+
+
+def test_names_are_text(written):
+    text = written.read_text(encoding="utf-8")
+    assert EVIL not in text and "ill<b>" not in text
+    assert "&lt;script&gt;" in text and "ill&lt;b&gt;" in text
+
+
+def test_no_real_row_unless_asked(classifier, written, tmp_path):
+    text = written.read_text(encoding="utf-8")
+    assert "123.456" not in text and "123.46" not in text and SECRET not in text
+    X, y = table(150, seed=1)
+    X.loc[0, "size $"] = SENTINEL
+    shown = classifier.report(tmp_path / "rows.html", X, y, show_rows=True).read_text(encoding="utf-8")
+    assert "123.46" in shown
+
+
+def test_without_rows_it_is_about_the_model(classifier, tmp_path):
+    text = classifier.report(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert Reader(text).ids == SECTIONS
+    assert "held out at the fit" in text and "123.456" not in text and SECRET not in text
+
+
+def test_a_regressor(tmp_path):
+    X, _ = table()
+    y = pd.Series(np.round(X[EVIL] * 3 + np.random.default_rng(5).normal(size=len(X)), 2), name="dose")
+    model = JointRegressor(family="mixture").fit(X[:300], y[:300])
+    text = model.report(tmp_path / "r.html", X[300:], y[300:]).read_text(encoding="utf-8")
+    assert Reader(text).ids == SECTIONS
+    assert "CRPS" in text and "Values outside their interval" in text
+
+
+def test_a_density(tmp_path):
+    X, _ = table()
+    model = JointDensity(family="mixture").fit(X[:300])
+    text = model.report(tmp_path / "r.html", X[300:]).read_text(encoding="utf-8")
+    assert Reader(text).ids == SECTIONS - {"prediction", "counterfactual", "predictor"}
+
+
+def test_few_rows_promise_nothing(tmp_path):
+    X, y = table(40)
+    model = JointClassifier(None, family="naive_bayes").fit(X, y)
+    text = model.report(tmp_path / "r.html", X, y).read_text(encoding="utf-8")
+    assert "nothing is promised" in text and "No rate was measured" in text
+
+
+def test_a_table_without_numbers_has_no_plane(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 300)
+    X = pd.DataFrame({"a": np.where(rng.uniform(size=300) < 0.2 + 0.6 * y, "u", "v"), "b": rng.choice(["p", "q", "r"], 300)})
+    model = JointClassifier(None, family="naive_bayes").fit(X, y)
+    text = model.report(tmp_path / "r.html", X, y).read_text(encoding="utf-8")
+    assert "needs two columns of numbers" in text
+
+
+def test_cases_stand_on_the_first_screen(classifier, tmp_path):
+    cases = pd.DataFrame({"case": ["1 <odd>"], "boosting": ["well 99 %"], "verdict": ["unfamiliar"], "answer": [""], "reason": ["a & b"]})
+    text = write_report(classifier, tmp_path / "r.html", cases=cases, notes=["Said <so>."]).read_text(encoding="utf-8")
+    first = text[text.index('id="first"') : text.index('id="prediction"')]
+    assert (
+        "1 &lt;odd&gt;" in first and '<span class="verdict unfamiliar">' in first and "a &amp; b" in first and "Said &lt;so&gt;." in first
+    )
+
+
+def test_without_matplotlib_it_goes_without_figures(classifier, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    text = classifier.report(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "conjoin[plot]" in text and "<svg" not in text
+
+
+def test_an_unfitted_model_writes_nothing(tmp_path):
+    from sklearn.exceptions import NotFittedError
+
+    with pytest.raises(NotFittedError):
+        JointClassifier().report(tmp_path / "r.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+# -------------------------------------------------------------------------------------------------------- the card
+
+
+def test_the_card_tells_of_data_model_promises_limits_energy(classifier):
+    card = model_card(classifier.model_)
+    assert re.findall(r"^## (.+)$", card, re.MULTILINE) == ["Data", "Model", "Metrics", "Promises", "Limits", "Energy", "Columns"]
+    assert classifier.model_.facts["data_sha256"] in card
+    for words in ("log-loss", "False alarms", "kWh", "brain", "nats"):
+        assert words in card
+
+
+def test_the_card_holds_no_row_and_no_markup(classifier):
+    card = model_card(classifier.model_)
+    assert "123.456" not in card and SECRET not in card
+    assert "<script>" not in card and "&lt;script&gt;" in card and r"ward\|\*" in card
+    table_rows = [line for line in card.splitlines() if line.startswith("| ") and "ward" in line]
+    assert len(table_rows) == 1 and len(re.findall(r"(?<!\\)\|", table_rows[0])) == 7
+
+
+def test_the_card_is_the_readme_of_a_saved_folder(classifier, tmp_path):
+    folder = classifier.save(tmp_path / "model")
+    assert (folder / "README.md").read_text(encoding="utf-8") == model_card(classifier.model_)
+
+
+def test_energy_in_brain_time():
+    facts = {"kwh": 0.25, "low": 0.1, "high": 0.5, "method": "guess", "seconds": 1.0, "cpu_seconds": 1.0, "brain_days": 0.5}
+    assert energy_words(facts)[1] == "50 % of a brain's day (0.5 kWh); a human brain runs 12 hours on it"
+    assert energy_words({}) == ("not measured", "")
+
+
+def test_limits_are_sentences(classifier):
+    assert all(sentence.endswith(".") for sentence in limits(classifier.model_))
