@@ -48,16 +48,20 @@ def test_the_promise_in_one_look(cases):
     assert cases["answer"].tolist()[3:] == [""] * 3 and all(cases["reason"][3:])
 
 
-def test_the_logistic_regression_is_sure_and_wrong(scene):
-    found = demo.measure(scene)
+@pytest.fixture(scope="module")
+def found(scene):
+    return demo.measure(scene)
+
+
+def test_the_logistic_regression_is_sure_and_wrong(found):
     assert found["sure"] > 0.9 and found["right"] < 0.75 and found["unfamiliar"] > 0.95
     assert all(isinstance(sentence, str) and "%" in sentence for sentence in demo.sentences(found))
 
 
 @pytest.mark.parametrize("width", [80, 112])
-def test_the_screen(scene, cases, width, tmp_path):
+def test_the_screen(cases, found, width, tmp_path):
     out = io.StringIO()
-    demo.screen(Console(file=out, width=width), cases, demo.measure(scene), (0.05, 0.08), tmp_path / "report.html")
+    demo.screen(Console(file=out, width=width), cases, found, (0.05, 0.08), tmp_path / "report.html")
     text = out.getvalue()
     assert max(len(line) for line in text.splitlines() if "report.html" not in line) <= width
     for words in ("ordinary", "borderline", "unfamiliar", "Error rate asked for: 8 %", "report.html", "conjoin check data.csv --target y"):
@@ -75,8 +79,10 @@ def test_a_reason_in_brief():
     assert demo.brief("a is odd; b is odd") == "a is odd"
 
 
-def test_main_writes_its_report(scene, monkeypatch, capsys, tmp_path):
+def test_main_writes_its_report(scene, cases, found, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(demo, "prepare", lambda plane: scene)
+    monkeypatch.setattr(demo, "ask", lambda scene: cases)
+    monkeypatch.setattr(demo, "measure", lambda scene: found)
     assert demo.main(["--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "4 row 2 in cm" in text and "logistic regression" in text

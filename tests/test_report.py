@@ -126,7 +126,7 @@ def test_without_rows_it_is_about_the_model(classifier, tmp_path):
 def test_a_regressor(tmp_path):
     X, _ = table()
     y = pd.Series(np.round(X[EVIL] * 3 + np.random.default_rng(5).normal(size=len(X)), 2), name="dose")
-    model = JointRegressor(family="mixture").fit(X[:300], y[:300])
+    model = JointRegressor(None, family="mixture").fit(X[:300], y[:300])
     text = model.report(tmp_path / "r.html", X[300:], y[300:]).read_text(encoding="utf-8")
     assert Reader(text).ids == SECTIONS
     assert "CRPS" in text and "Values outside their interval" in text

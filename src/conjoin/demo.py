@@ -78,8 +78,9 @@ def _plane(scene: Scene, fit_X: pd.DataFrame, fit_y: pd.Series, verbose: bool) -
 
 def foreign_units(X: pd.DataFrame) -> pd.DataFrame:
     """The same cells, recorded by someone else: radii and perimeters / 10 (centimetres for millimetres), areas / 100."""
-    lengths = [name for name in X if "radius" in name or "perimeter" in name]
-    areas = [name for name in X if "area" in name]
+    names = list(map(str, X.columns))
+    lengths = [name for name in names if "radius" in name or "perimeter" in name]
+    areas = [name for name in names if "area" in name]
     out = X.copy()
     out[lengths] = X[lengths] / 10
     out[areas] = X[areas] / 100
@@ -93,7 +94,7 @@ def pick(scene: Scene) -> tuple[pd.DataFrame, pd.DataFrame]:
     are not unfamiliar, the one with the least confidence. Foreign: the ordinary row of the second class in other units;
     that of the first with its cells shuffled, and with every cell times five.
     """
-    verdicts = _decide(scene, scene.X)
+    verdicts = _decide(scene, scene.X, explain=False)
     ordinary = [_most_familiar(verdicts, label) for label in scene.model.classes_]
     left = verdicts[(verdicts["verdict"] != "unfamiliar") & ~verdicts.index.isin(ordinary)]
     places = [*ordinary, left["confidence"].idxmin()]
@@ -112,9 +113,10 @@ def _most_familiar(verdicts: pd.DataFrame, label: Any) -> Any:
     return (accepted if len(accepted) else mine).sort_values(["familiarity", "log_prob"]).index[-1]
 
 
-def _decide(scene: Scene, X: pd.DataFrame) -> pd.DataFrame:
-    table: pd.DataFrame = scene.model.decide(X, false_alarm=scene.rates[0], max_error=scene.rates[1])
-    return table
+def _decide(scene: Scene, X: pd.DataFrame, explain: bool = True) -> pd.DataFrame:
+    from conjoin.questions.decide import decide
+
+    return decide(scene.model.model_, X, false_alarm=scene.rates[0], max_error=scene.rates[1], explain=explain)
 
 
 def ask(scene: Scene) -> pd.DataFrame:
@@ -142,7 +144,7 @@ def measure(scene: Scene) -> dict[str, float]:
     """Over the whole test set, as it is and in foreign units."""
     foreign = foreign_units(scene.X)
     linear = scene.others[CLASSIFIERS[1]]
-    said, strange = _decide(scene, scene.X), _decide(scene, foreign)
+    said, strange = _decide(scene, scene.X, explain=False), _decide(scene, foreign, explain=False)
     accepted = said["verdict"] == "accept"
     return {
         "rows": len(scene.X),
@@ -161,12 +163,13 @@ def _share(share: float, digits: int = 0) -> str:
 
 
 def sentences(found: dict[str, float]) -> list[str]:
+    share = {name: _share(value, 1 if name.endswith("right") and name != "right" else 0) for name, value in found.items()}
     return [
-        f"All {found['rows']:.0f} test rows with lengths / 10 and areas / 100: logistic regression is over 99 % sure on {_share(found['sure'])} "
-        f"of them and right on {_share(found['right'])}. conjoin calls {_share(found['unfamiliar'])} unfamiliar.",
-        f"The same rows as they are: conjoin answers {_share(found['accepted'])} of them and is right on {_share(found['accepted_right'], 1)} of those; "
-        f"{_share(found['false_alarms'])} are called unfamiliar. Answering every row, logistic regression is right on "
-        f"{_share(found['logistic regression right'], 1)} and boosting on {_share(found['boosting right'], 1)}.",
+        f"All {found['rows']:.0f} test rows with lengths / 10 and areas / 100: logistic regression is over 99 % sure on "
+        f"{share['sure']} of them and right on {share['right']}. conjoin calls {share['unfamiliar']} unfamiliar.",
+        f"The same rows as they are: conjoin answers {share['accepted']} of them and is right on {share['accepted_right']} of those; "
+        f"{share['false_alarms']} are called unfamiliar. Answering every row, logistic regression is right on "
+        f"{share['logistic regression right']} and boosting on {share['boosting right']}.",
     ]
 
 

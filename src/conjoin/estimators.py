@@ -153,7 +153,11 @@ class _JointEstimator(BaseEstimator):
     def _check_target(self, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self._task == "classes":
             return _class_labels(labels, known), known
-        values = pd.to_numeric(pd.Series(labels).where(known), errors="raise").to_numpy(dtype=float, na_value=np.nan)
+        numbers = pd.to_numeric(pd.Series(labels).where(known), errors="coerce")
+        words = numbers.isna().to_numpy() & known
+        if words.any():
+            raise ValueError(f"The target has the value {labels[words][0]!r}, which is no number; for classes use JointClassifier.")
+        values = numbers.to_numpy(dtype=float, na_value=np.nan)
         if np.isinf(values).any():
             raise ValueError(f"Input y contains infinity or a value too large for {values.dtype!r}.")
         return np.where(known, values, 0.0), known

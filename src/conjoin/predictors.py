@@ -177,44 +177,79 @@ class Classifier(Predictor):
         return (log_proba.argmax(1) if generator is None else categorical(log_proba, generator)).double()
 
 
-class Residual(Predictor):
-    """p(y | x) for numbers: a point and the smoothed distribution of held-out errors around it.
+TAILS = (1.0, 3.0, 10.0)  # widths, in deviations, of the wide components of errors
+TAIL_WEIGHT = 0.01
 
-    With a recorded precision ``width`` the value is a cell's mass, else a density.
+
+class Residual(Predictor):
+    """p(y | x) for numbers: a point f(x) and the smoothed distribution of held-out errors around it.
+
+    Errors are measured in units of s(f), their mean size where the point is about f, so that a predictor may be surer of
+    small numbers than of large ones; a little of the weight lies on wide components, for errors never met. With a recorded precision ``width`` the value is a cell's mass, else a density.
     """
 
     residuals: Tensor
     bandwidth: Tensor
+    log_weight: Tensor
+    knots: Tensor
+    sizes: Tensor
 
-    def __init__(self, scorer: Scorer, count: int, width: float = 0.0) -> None:
+    def __init__(self, scorer: Scorer, count: int, bins: int, width: float = 0.0) -> None:
         super().__init__()
         self.scorer, self.width = scorer, width
         self.register_buffer("residuals", torch.zeros(count, dtype=torch.float64))
-        self.register_buffer("bandwidth", torch.ones((), dtype=torch.float64))
+        self.register_buffer("bandwidth", torch.ones(count, dtype=torch.float64))
+        weight = torch.full((count,), (1 - len(TAILS) * TAIL_WEIGHT) / (count - len(TAILS)), dtype=torch.float64)
+        weight[-len(TAILS) :] = TAIL_WEIGHT
+        self.register_buffer("log_weight", weight.log(), persistent=False)
+        self.register_buffer("knots", torch.arange(bins, dtype=torch.float64))  # values of f
+        self.register_buffer("sizes", torch.ones(bins, dtype=torch.float64))  # s(f) there
 
-    def fit(self, errors: Tensor) -> "Residual":
-        """Quantiles of the errors, smoothed by Silverman's rule (B. Silverman (1986), Density estimation, equation 3.31)."""
-        levels = (torch.arange(len(self.residuals)) + 0.5) / len(self.residuals)
-        self.residuals.copy_(errors.quantile(levels.double()))
-        spread = min(float(errors.std()), float(errors.quantile(0.75) - errors.quantile(0.25)) / 1.34 or float(errors.std()))
-        self.bandwidth.fill_(max(0.9 * spread * len(errors) ** -0.2, 1e-3 * float(errors.abs().max()) + 1e-9))
+    def fit(self, point: Tensor, y: Tensor) -> "Residual":
+        """Mean error by bins of the point, then quantiles of the scaled errors, smoothed by Silverman's rule (B. Silverman
+        (1986), Density estimation, equation 3.31)."""
+        errors = y - point
+        order = point.argsort()
+        for place, rows in enumerate(order.tensor_split(len(self.knots))):
+            self.knots[place] = point[rows].mean()
+            self.sizes[place] = errors[rows].abs().mean().clamp_min(1e-3 * errors.abs().mean() + 1e-9)
+        scaled = errors / self._size(point)
+        kernels = len(self.residuals) - len(TAILS)
+        self.residuals[:kernels] = scaled.quantile((torch.arange(kernels, dtype=torch.float64) + 0.5) / kernels)
+        self.residuals[kernels:] = scaled.median()
+        deviation = float(scaled.std(unbiased=False)) or 1.0
+        spread = min(deviation, float(scaled.quantile(0.75) - scaled.quantile(0.25)) / 1.34 or deviation)
+        self.bandwidth[:kernels] = max(0.9 * spread * len(errors) ** -0.2, 1e-3)
+        self.bandwidth[kernels:] = deviation * torch.tensor(TAILS, dtype=torch.float64)
         return self
 
+    def _size(self, point: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """s(f), linear between the knots and constant beyond them."""
+        if len(self.knots) == 1:
+            return self.sizes.expand(len(point))
+        right = torch.searchsorted(self.knots, point.contiguous()).clamp(1, len(self.knots) - 1)
+        low, high = self.knots[right - 1], self.knots[right]
+        share = ((point - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        return torch.lerp(self.sizes[right - 1], self.sizes[right], share)
+
     def log_prob(self, x: Event, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
-        apart = (y - self.scorer.scores(x))[..., None] - self.residuals
+        point = self.scorer.scores(x)
+        size = self._size(point[:, 0])[:, None]
+        apart = ((y - point) / size)[..., None] - self.residuals
         if self.width:
-            half = self.width / 2
+            half = self.width / 2 / size[..., None]
             parts = log_mass((apart - half) / self.bandwidth, (apart + half) / self.bandwidth)
         else:
-            parts = -0.5 * ((apart / self.bandwidth).square() + LOG_2PI) - self.bandwidth.log()
-        return parts.logsumexp(-1) - float(np.log(len(self.residuals)))
+            parts = -0.5 * ((apart / self.bandwidth).square() + LOG_2PI) - self.bandwidth.log() - size.log()[..., None]
+        return (parts + self.log_weight).logsumexp(-1)
 
     def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         point = self.scorer.scores(x)[:, 0]
         if generator is None:
-            return point + self.residuals.median()
-        pick = torch.randint(len(self.residuals), (x.rows,), generator=generator)
-        return point + self.residuals[pick] + self.bandwidth * torch.randn(x.rows, generator=generator, dtype=torch.float64)
+            return point + self._size(point) * self.residuals.median()
+        pick = categorical(self.log_weight.expand(x.rows, -1), generator)
+        noise = self.bandwidth[pick] * torch.randn(x.rows, generator=generator, dtype=torch.float64)
+        return point + self._size(point) * (self.residuals[pick] + noise)
 
 
 # ---------------------------------------------------------------------------------------------------- conversion

@@ -126,7 +126,7 @@ def _describe_predictor(predictor: Predictor) -> dict[str, Any]:
     kind = {Linear: "linear", Trees: "trees"}[type(scorer)]  # type: ignore[index]
     described: dict[str, Any] = {"scorer": kind, "shapes": scorer.shapes}  # type: ignore[union-attr]
     if isinstance(predictor, Residual):
-        described["residual"] = {"count": len(predictor.residuals), "width": predictor.width}
+        described["residual"] = {"count": len(predictor.residuals), "bins": len(predictor.knots), "width": predictor.width}
     return described
 
 
@@ -208,7 +208,7 @@ def _rebuild_family(described: dict[str, Any], space: Space, family: Any, contex
 def _rebuild_predictor(described: dict[str, Any], x: Space) -> Predictor:
     scorer: Scorer = {"linear": Linear, "trees": Trees}[described["scorer"]](x, **_tuples(described["shapes"]))
     if "residual" in described:
-        return Residual(scorer, described["residual"]["count"], described["residual"]["width"])
+        return Residual(scorer, **described["residual"])
     return Classifier(scorer)
 
 

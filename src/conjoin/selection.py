@@ -22,6 +22,7 @@ __all__ = ["PREDICTORS", "choose_predictor"]
 
 PREDICTORS = ("auto", "linear", "boosting", None)
 RESIDUALS = 64  # quantiles kept of a regressor's held-out errors
+BINS = 10  # bins of the point, by which those errors are scaled
 WORTH = 1e-3  # nats by which a predictor must beat the family's own
 
 
@@ -58,9 +59,10 @@ def _candidate(model: Model, predictor: Any, data: dict[str, Pair], weight: Tens
         scorer = _own(model, predictor, data["fit"], weight, frame, labelled)
     if isinstance(model.target, Classes):
         return Classifier(scorer, _temperature(scorer, labelled))
-    residual = Residual(scorer, min(RESIDUALS, labelled.rows), model.pair.target.resolution or 0.0)
+    bins = max(1, min(BINS, labelled.rows // 40))
+    residual = Residual(scorer, RESIDUALS, bins, model.pair.target.resolution or 0.0)
     with torch.no_grad():
-        return residual.fit(labelled.y.value - scorer.scores(labelled.x)[:, 0])
+        return residual.fit(scorer.scores(labelled.x)[:, 0], labelled.y.value)
 
 
 def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int, held: Pair) -> Scorer:

@@ -4,32 +4,21 @@ A classifier divides the whole plane; p(x) says on how little of it there was an
 on the axes are unknown: the model integrates them out where it can.
 """
 
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from conjoin.model import Model
+from conjoin.plot import field
 from conjoin.plot.choose import plane_columns, promised_rates
 from conjoin.plot.style import CLASSES, INK, MUTED, VERDICTS, calm, class_colour, label, new_axes, tint
-from conjoin.questions.calibrate import predictive_of
-from conjoin.questions.decide import decide
+from conjoin.targets import Classes
 
 __all__ = ["PlaneDisplay"]
 
-ROOM = 0.7  # of the points' range, left free on every side
 POINTS = 350
 DEEPEST = 14.0  # nats below the best that are still told apart
-
-
-@dataclass
-class _Field:
-    """What the model says of each point of the grid, each (R, R) with the second column down."""
-
-    answer: np.ndarray | None  # (R, R, K) p(y | x), or (R, R) the median of a number
-    log_prob: np.ndarray
-    verdict: np.ndarray | None
 
 
 class PlaneDisplay:
@@ -41,13 +30,13 @@ class PlaneDisplay:
         self.columns, self.codes, self.source = columns, codes, source
         self.points = points.apply(pd.to_numeric, errors="coerce")
         self.alone = len(model.codec.columns) == 2  # nothing is unknown
-        self.classes = list(map(str, model.target.labels)) if model.target is not None and model.target.kind == "classes" else []
+        self.classes = list(map(str, model.target.labels)) if isinstance(model.target, Classes) else []
         self.target = "" if model.target is None else model.target.name
         self.units = {name: model.codec.schema[name].unit for name in columns}
-        self.measure = _measure(model, columns)
+        self.measure = field.measure(model, columns)
         self.rates = options.get("rates") or promised_rates(model)
-        self.ends = [_ends(model, name, self.points[name]) for name in columns]
-        self._field = _evaluate(model, columns, self.ends, options.get("resolution") or _resolution(model), self.rates)
+        self.ends = [field.ends(model, name, self.points[name]) for name in columns]
+        self._field = field.evaluate(model, columns, self.ends, options.get("resolution") or field.resolution(model), self.rates)
 
     @classmethod
     def from_estimator(cls, estimator: Any, X: Any = None, y: Any = None, *, ax: Any = None, **options: Any) -> Self:
@@ -69,14 +58,14 @@ class PlaneDisplay:
         """Evaluate the plane and draw nothing yet. The points are the rows of ``X`` (``source`` says which), without ``X`` rows
         that the model draws. ``columns``: two of them. ``rates``: (false_alarm, max_error) of the verdicts."""
         model = estimator.model_
-        names = plane_columns(model) if columns is None else _checked(model, columns)
+        names = plane_columns(model) if columns is None else field.checked(model, columns)
         if X is None:
             frame, labels = estimator.sample(POINTS, random_state=0)
-            source, codes = "rows that the model draws", _codes(model, labels)
+            source, codes = "rows that the model draws", field.codes(model, labels)
         else:
             frame = model.frame(X).iloc[:POINTS]
-            _present(frame, names)
-            codes = _codes(model, None if y is None else np.asarray(y)[:POINTS])
+            field.present(frame, names)
+            codes = field.codes(model, None if y is None else np.asarray(y)[:POINTS])
         return cls(model, names, frame[list(names)], codes, source or "the rows asked about", resolution=resolution, rates=rates)
 
     @property
@@ -154,7 +143,9 @@ class PlaneDisplay:
     def _legend(self, ax: Any, keys: list[tuple[str, str]]) -> None:
         from matplotlib.patches import Patch
 
-        handles = [Patch(facecolor=tint(colour, 0.6 if colour not in VERDICTS.values() else 1.0), label=name) for colour, name in keys]
+        handles = [
+            Patch(facecolor=tuple(tint(colour, 0.6 if colour not in VERDICTS.values() else 1.0)), label=name) for colour, name in keys
+        ]
         style = {"frameon": False, "fontsize": 8.5, "labelcolor": INK, "columnspacing": 1.2, "handlelength": 1.2}
         legend = ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.03, -0.17), ncols=2, **style)
         legend.set_in_layout(False)  # it lies where the other panels have their colour bars
@@ -173,77 +164,6 @@ class PlaneDisplay:
         calm(ax)
         if not first:
             ax.tick_params(labelleft=False)
-
-
-# ---------------------------------------------------------------------------------------------------- evaluation
-
-
-def _evaluate(model: Model, columns: tuple[Any, Any], ends: list[tuple[float, float]], resolution: int, rates: Any) -> _Field:
-    frame = _grid(model, columns, ends, resolution)
-    encoded = model.encode(frame)
-    shape = (resolution, resolution)
-    table = None if rates is None else decide(model, frame, false_alarm=rates[0], max_error=rates[1], explain=False)
-    answer = None
-    if model.target is not None and model.target.kind == "classes":
-        answer = model.log_proba(encoded, frame).exp().numpy().reshape(*shape, -1)
-    elif table is not None and "best_guess" in table:
-        answer = table["best_guess"].to_numpy(dtype=float).reshape(shape)
-    elif model.target is not None:
-        answer = model.target.decode(predictive_of(model, encoded.event).median()).reshape(shape)
-    verdict = None if table is None else table["verdict"].to_numpy().reshape(shape)
-    return _Field(answer, model.log_prob_raw(encoded).reshape(shape), verdict)
-
-
-def _resolution(model: Model) -> int:
-    """Points a side. A number's p(y | x) costs a whole curve at each point, so there are fewer."""
-    return 40 if model.target is not None and model.target.kind == "number" else 100
-
-
-def _grid(model: Model, columns: tuple[Any, Any], ends: list[tuple[float, float]], resolution: int) -> pd.DataFrame:
-    """Every point of the plane as a row whose other cells are missing."""
-    steps = [low + (high - low) * (np.arange(resolution) + 0.5) / resolution for low, high in ends]
-    first, second = np.meshgrid(*steps)
-    parts = {name: np.full(first.size, np.nan) for name in model.codec.columns}
-    return pd.DataFrame(parts | {columns[0]: first.ravel(), columns[1]: second.ravel()})
-
-
-def _ends(model: Model, name: Any, values: pd.Series) -> tuple[float, float]:
-    known = values.dropna().to_numpy(dtype=float)
-    low, high = np.quantile(known, [0.01, 0.99]) if len(known) else (0.0, 1.0)
-    room = ROOM * (high - low if high > low else max(1.0, abs(high)))
-    column = model.codec.schema[name]
-    return max(low - room, -np.inf if column.bounds[0] is None else column.bounds[0]), min(
-        high + room, np.inf if column.bounds[1] is None else column.bounds[1]
-    )
-
-
-def _measure(model: Model, columns: tuple[Any, Any]) -> str:
-    kinds = {"density" if model.codec.schema[name].resolution is None else "mass per recorded cell" for name in columns}
-    return kinds.pop() if len(kinds) == 1 else "density x mass per cell"
-
-
-def _checked(model: Model, columns: Any) -> tuple[Any, Any]:
-    for name in columns:
-        if name not in model.codec.columns:
-            raise ValueError(f"columns names {name!r}; the model has {', '.join(map(str, model.codec.columns))}.")
-        if not model.codec.schema[name].numeric:
-            raise ValueError(f"columns names {name!r}, which is no number: a plane needs two columns of numbers.")
-    first, second = columns
-    return first, second
-
-
-def _present(frame: pd.DataFrame, names: Any) -> None:
-    for name in names:
-        if name not in frame:
-            raise ValueError(f"X lacks the column {name!r}, an axis of the plane.")
-
-
-def _codes(model: Model, labels: np.ndarray | None) -> np.ndarray | None:
-    """(B,) class codes, -1 where unknown."""
-    if labels is None or model.target is None or model.target.kind != "classes":
-        return None
-    known = {str(name): code for code, name in enumerate(model.target.labels)}
-    return np.array([known.get(str(each), -1) for each in labels])
 
 
 def _between(*colours: str) -> Any:

@@ -109,10 +109,11 @@ def _doubt(model: Model, proba: np.ndarray, needed: float) -> str:
     order = np.argsort(-proba)
     if proba[order[0]] >= needed:
         return ""
-    first, second = (f"{model.classes.labels[k]} {proba[k]:.2f}" for k in order[:2])
+    digits = next((d for d in range(2, 12) if round(proba[order[0]], d) < round(needed, d)), 12) if np.isfinite(needed) else 2
+    first, second = (f"{model.classes.labels[k]} {proba[k]:.{digits}f}" for k in order[:2])
     if np.isinf(needed):
         return f"{first}, {second}: no confidence keeps the asked error rate on the calibration rows"
-    return f"{first}, {second}: an answer needs {needed:.3f}"
+    return f"{first}, {second}: an answer needs {needed:.{digits}f}"
 
 
 def _number(model: Model, table: pd.DataFrame, encoded: Encoded, max_error: Any, max_width: float | None) -> np.ndarray:

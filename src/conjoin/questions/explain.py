@@ -22,6 +22,7 @@ __all__ = ["expected", "reasons", "surprise"]
 FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 / 0.45359237)
 ODD = -3.0  # standard deviations of conditional surprise
 FAR = 2.5  # robust standard deviations from the median of the column
+WORTH = 10.0  # nats that a change of units must gain: less is a coincidence
 NAMED = 3  # columns named in a reason
 DRAWS = 64
 
@@ -154,6 +155,8 @@ def _hint_of(
         for _, (d, f) in sorted(better):
             chosen[d] = f
     final = Event(_rescaled(x, scaled, chosen, row)[None], x.mask[row][None])
+    if model.log_evidence(final)[0] - model.log_evidence(x.take(slice(row, row + 1)))[0] < WORTH:
+        return ""
     statistic = model.familiarity.statistic(final, torch.zeros(1, dtype=torch.float64)).numpy()
     return _words(model, chosen) if model.calibrated.p_value(statistic)[0] > false_alarm else ""
 

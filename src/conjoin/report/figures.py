@@ -15,7 +15,7 @@ __all__ = ["familiarity_figure", "plane_figure", "reliability_figure", "samples_
 
 PAGE = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
 LINES = {CLASSES[0]: "var(--accent)"}  # where a colour stands for no region of an image
-OPTIONS = {
+OPTIONS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.image_inline": True,
     "font.family": "sans-serif",

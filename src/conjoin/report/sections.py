@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from conjoin.core import CapabilityError
-from conjoin.metering import Meter
+from conjoin.metering import Energy, Meter
 from conjoin.model import Model
 from conjoin.plot.choose import promised_rates, telling_columns
+from conjoin.questions.decide import decide
 from conjoin.report.examples import drawn_rows
 from conjoin.report.words import MEANING, cell, energy_words, measures, number, percent, plural, support
 
@@ -24,19 +25,20 @@ class Answers:
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
         self.model: Model = estimator.model_
         self.rates = promised_rates(self.model)
-        self.frame = None if X is None else self.model.frame(X)
+        self.frame: pd.DataFrame | None = None if X is None else self.model.frame(X)
         self.labelled = False
         self.figures: dict[str, Any] = {}
         self.table: pd.DataFrame | None = None
-        self.energy = None
+        self.energy: Energy | None = None
         if self.frame is not None:
             self._ask(estimator, y)
 
     def _ask(self, estimator: Any, y: Any) -> None:
-        rates = {} if self.rates is None else {"false_alarm": self.rates[0], "max_error": self.rates[1]}
+        assert self.frame is not None
+        rates: dict[str, Any] = {} if self.rates is None else {"false_alarm": self.rates[0], "max_error": self.rates[1]}
         with Meter() as meter:
             if rates:
-                self.table = estimator.decide(self.frame, **rates)
+                self.table = decide(self.model, self.frame, **rates, explain=False)
             self.log_prob = estimator.score_samples(self.frame)
         self.energy = meter.energy
         if self.model.target is None:
@@ -131,9 +133,8 @@ def promises(found: Answers) -> dict[str, Any]:
     if found.labelled:
         out["rows"] += _error_rows(found)
     if found.model.target is not None and found.rates[1] > 0.05:
-        out["raised"] = (
-            f"The calibration rows do not support an error rate of 5 %: the least that lets anything be accepted is used, {percent(found.rates[1], 0)}."
-        )
+        least = f"the least at which anything is accepted is {percent(found.rates[1], 0)}"
+        out["raised"] = f"The calibration rows do not support an error rate of 5 %; {least}, and that is asked here."
     return out
 
 
@@ -149,7 +150,7 @@ def _error_rows(found: Answers) -> list[tuple[str, str, str, str]]:
     out = [
         ("Accepted answers that are wrong", asked, percent(wrong.sum() / max(1, accepted.sum())), f"{wrong.sum():,} of {accepted.sum():,}")
     ]
-    for name in found.model.target.labels[:20]:
+    for name in found.model.classes.labels[:20]:
         mine = found.known & (found.y == name)
         if mine.any():
             out.append(

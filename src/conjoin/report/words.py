@@ -113,50 +113,54 @@ def _brain(days: float) -> str:
 
 def support(model: Model) -> list[str]:
     """What the calibration rows can promise, one sentence each."""
+    alarms, errors = rows_for_false_alarm(0.05), rows_for_error(0.05)
     if model.calibration is None:
-        needs = f"{rows_for_false_alarm(0.05)} rows for a false-alarm rate of 5 %"
-        return [
-            f"No rows were held out, so nothing is promised. Calibrating needs {needs}, {rows_for_error(0.05)} labelled ones for an error rate of 5 %."
-        ]
+        needs = f"{alarms} rows for a false-alarm rate of 5 %, {errors} labelled ones for an error rate of 5 %"
+        return [f"No rows were held out, so nothing is promised. Calibrating needs {needs}."]
     rows = model.calibration.rows
-    out = [
-        f"False alarms: {plural(rows, 'calibration row')} can promise a rate of {percent(1 / (rows + 1))} or more, on the average over calibration sets."
-    ]
+    first = f"False alarms: {plural(rows, 'calibration row')} can promise a rate of {_at_least(1 / (rows + 1))} or more"
+    out = [f"{first}, on the average over calibration sets."]
     labelled = int((model.calibration.label >= 0).sum())
     if model.target is None or not labelled:
         return out
+    held = plural(labelled, "labelled row")
     if model.target.kind == "number":
-        return [
-            *out,
-            f"Intervals: {plural(labelled, 'labelled row')} can promise that {percent(1 / (labelled + 1))} or more of the values are missed, not fewer.",
-        ]
-    least = 1 - 0.05 ** (1 / labelled)
-    out.append(
-        f"Errors among accepted answers: {plural(labelled, 'labelled row')} can promise a rate of {percent(least)} or more, at 95 % confidence."
-    )
-    counts = np.bincount(model.calibration.label[model.calibration.label >= 0], minlength=len(model.target.labels))
-    few = [f"{name} ({count})" for name, count in zip(model.target.labels, counts, strict=True) if count < rows_for_error(0.05)]
-    if few:
-        shown = ", ".join(few[:6]) + (f" and {len(few) - 6} more" if len(few) > 6 else "")
-        out.append(f"A promise of 5 % for one class alone needs {rows_for_error(0.05)} rows of it; these have fewer: {shown}.")
-    return out
+        return [*out, f"Intervals: {held} can promise those that miss {_at_least(1 / (labelled + 1))} or more of the values."]
+    least = _at_least(1 - 0.05 ** (1 / labelled))
+    out.append(f"Errors among accepted answers: {held} can promise a rate of {least} or more, at 95 % confidence.")
+    few = _rare(model, errors)
+    return [*out, f"A promise of 5 % for one class alone needs {errors} rows of it; these have fewer: {few}."] if few else out
+
+
+def _rare(model: Model, least: int) -> str:
+    """The classes with fewer calibration rows than ``least``."""
+    calibration, names = model.calibrated, model.classes.labels
+    counts = np.bincount(calibration.label[calibration.label >= 0], minlength=len(names))
+    few = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < least]
+    return ", ".join(few[:6]) + (f" and {len(few) - 6} more" if len(few) > 6 else "")
+
+
+def _at_least(share: float) -> str:
+    """A rate rounded up, so that it can be kept."""
+    return f"{math.ceil(1000 * share - 1e-9) / 10:.1f} %"
 
 
 def limits(model: Model) -> list[str]:
     """What the model can't do, in plain words."""
     out = [
         "Familiar is not the same as right. A row can look ordinary and still be measured wrongly, or belong to someone else.",
-        "The promises hold for rows that come as the calibration rows came. New instruments, places or times may break them; calibrate again there.",
+        "The promises hold for rows that come as the calibration rows came. New instruments, places or times may break them.",
         "A false-alarm rate is promised on the average over calibration sets: with these very rows it may be somewhat higher or lower.",
     ]
     if model.target is not None and model.target.kind == "classes":
         out.append(
-            "The error rate is promised over all accepted answers together, unless it was asked for class by class; a rare class may do worse."
+            "The error rate is promised over all accepted answers together, unless it is asked for by class; a rare class may do worse."
         )
     if model.status["sample"].value == "approximate":
         out.append("Rows drawn for a given answer, and counterfactuals, are approximate: they are chosen among draws of p(x).")
     if model.target is not None and model.facts.get("predictor", {}).get("chosen", "family") != "family":
         out.append("Where cells are missing, p(y | x) is the predictor's own way with gaps, while p(x) leaves them out exactly.")
-    out.append("A counterfactual shows what the model would answer, not what would happen in the world if the cells were changed.")
+    if model.target is not None:
+        out.append("A counterfactual shows what the model would answer, not what would happen in the world if the cells were changed.")
     out.append("This is a report on a table of data. It is no evidence that decisions about people may rest on the model.")
     return out
