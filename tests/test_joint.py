@@ -215,3 +215,23 @@ def test_em_of_a_joint_reaches_the_same_likelihood_as_statistics_say():
 def test_tiny_spaces_have_a_target_of_each_kind():
     assert tiny("mixed").space.variables[0].discrete
     assert not tiny("numbers").space.variables[0].discrete
+
+
+def test_residuals_by_table_are_those_of_the_mixture():
+    """Both ways of computing p(y | x) of a number agree, and sum to one over the lattice."""
+    from conjoin.predictors import Linear, Residual
+
+    generator = stream(0)
+    x_space = Space((1,), (Variable("x", "real"),))
+    x = Event(torch.randn(400, 1, generator=generator, dtype=torch.float64))
+    y = x.value[:, 0] + (0.2 + x.value[:, 0].abs()) * torch.randn(400, generator=generator, dtype=torch.float64)
+    for width in (0.0, 0.1):
+        residual = Residual(Linear(x_space, (1, 1)), 64, 5, width).fit(torch.zeros(400, dtype=torch.float64), y)
+        grid = torch.arange(-400, 401, dtype=torch.float64)[None].expand(5, -1) * 0.1
+        rows = x.take(slice(0, 5))
+        exact = residual.log_prob(rows, grid.clone().requires_grad_()).detach()
+        with torch.no_grad():
+            table = residual.log_prob(rows, grid)
+        torch.testing.assert_close(table[:, 300:500], exact[:, 300:500], atol=5e-3, rtol=1e-3)
+        total = table.exp().sum(1) * (1.0 if width else 0.1)
+        torch.testing.assert_close(total, torch.ones_like(total), atol=1e-2, rtol=0)

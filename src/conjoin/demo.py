@@ -103,7 +103,7 @@ def pick(scene: Scene) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = pd.concat([scene.X.loc[places], foreign_units(second), shuffled, first * FAR], ignore_index=True)
     truth = scene.y.loc[places].astype(str).tolist()
     cases = ["1 ordinary", "2 ordinary", "3 borderline", "4 row 2 in cm", "5 row 1 shuffled", f"6 row 1 times {FAR:g}"]
-    return rows, pd.DataFrame({"case": cases, "truth": [*truth, truth[1], "no patient", "no patient"]})
+    return rows, pd.DataFrame({"case": cases, "truth": [*truth, truth[1], "nobody", "nobody"]})
 
 
 def _most_familiar(verdicts: pd.DataFrame, label: Any) -> Any:
@@ -184,7 +184,7 @@ def screen(console: Any, cases: pd.DataFrame, figures: dict[str, float], rates: 
 
     console.print()
     console.print(Text("Six rows. Two classifiers, and a model that also knows p(x).", style="bold"))
-    console.print(_table(cases))
+    console.print(_table(cases, console.width < 100))
     console.print()
     for sentence in sentences(figures):
         console.print(Text(sentence))
@@ -197,19 +197,21 @@ def screen(console: Any, cases: pd.DataFrame, figures: dict[str, float], rates: 
     _commands(console)
 
 
-def _table(cases: pd.DataFrame) -> Any:
+def _table(cases: pd.DataFrame, narrow: bool) -> Any:
+    """``narrow``: what the classifiers say goes on two lines."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, header_style="dim")
-    for name, ratio in (("row", 17), ("truth", 10), ("boosting", 17), ("logistic regression", 19), ("conjoin", 46)):
-        table.add_column(name, ratio=ratio, overflow="fold")
-    table.expand = True
+    names = ("row", "truth", "boosting", "logistic\nregression", "conjoin")
+    for name in names:
+        table.add_column(name, no_wrap=name != "conjoin")
     for place, case in enumerate(cases.to_dict("records")):
         parts = [(case["verdict"], STYLES[case["verdict"]]), (f" {case['answer']}", "bold"), (f"\n{case['reason']}", "dim")]
         verdict = Text.assemble(*(part for part in parts if part[0].strip()))
-        table.add_row(case["case"], case["truth"], *(case[name] for name in CLASSIFIERS), verdict)
+        others = [case[name].replace(" ", "\n" if narrow else " ", 1) for name in CLASSIFIERS]
+        table.add_row(case["case"], case["truth"], *others, verdict)
         if place == 2:
             table.add_section()
     return table
@@ -227,7 +229,7 @@ def _commands(console: Any) -> None:
 
     console.print(Text("With your own table:", style="bold"))
     for command, what in (
-        ("conjoin check data.csv --target y", "what each column is taken for, and what is doubtful"),
+        ("conjoin check data.csv --target y", "what each column is taken for"),
         ("conjoin fit data.csv --target y", "writes data-model/"),
         ("conjoin decide data-model/ new.csv", "a verdict and a reason for each row"),
     ):

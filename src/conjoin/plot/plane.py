@@ -109,7 +109,8 @@ class PlaneDisplay:
     def _verdict(self, ax: Any) -> None:
         assert self._field.verdict is not None
         verdict = self._field.verdict
-        ax.set_title("verdicts: an answer where it is deserved", fontsize=9.5, loc="left")
+        words = "an answer where it is deserved" if self.target else "what it has seen the like of"
+        ax.set_title(f"verdicts: {words}", fontsize=9.5, loc="left")
         colours = np.ones((*verdict.shape, 3))
         for name in ("ambiguous", "unfamiliar"):
             colours[verdict == name] = tint(VERDICTS[name], 1.0)

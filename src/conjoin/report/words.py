@@ -9,6 +9,7 @@ import pandas as pd
 from conjoin.calibration import rows_for_error, rows_for_false_alarm
 from conjoin.metering import Energy
 from conjoin.model import Model
+from conjoin.targets import Classes, Number
 
 __all__ = ["cell", "energy_words", "limits", "measures", "number", "percent", "plural", "purpose", "support", "task_words"]
 
@@ -47,7 +48,7 @@ def task_words(model: Model) -> str:
     """What y is."""
     if model.target is None:
         return "no target: p(x) alone"
-    if model.target.kind == "number":
+    if isinstance(model.target, Number):
         return f"{model.target.name}, a number"
     return f"{model.target.name}: {_listed(list(map(str, model.target.labels)))}"
 
@@ -66,7 +67,7 @@ def purpose(model: Model) -> str:
         return f"This model knows how likely a row of {columns} is, p(x), from {rows} rows that it was given."
     what = (
         f"{model.target.name} ({_listed(list(map(str, model.target.labels)))})"
-        if model.target.kind == "classes"
+        if isinstance(model.target, Classes)
         else f"the number {model.target.name}"
     )
     return (
@@ -124,7 +125,7 @@ def support(model: Model) -> list[str]:
     if model.target is None or not labelled:
         return out
     held = plural(labelled, "labelled row")
-    if model.target.kind == "number":
+    if isinstance(model.target, Number):
         return [*out, f"Intervals: {held} can promise those that miss {_at_least(1 / (labelled + 1))} or more of the values."]
     least = _at_least(1 - 0.05 ** (1 / labelled))
     out.append(f"Errors among accepted answers: {held} can promise a rate of {least} or more, at 95 % confidence.")
@@ -152,7 +153,7 @@ def limits(model: Model) -> list[str]:
         "The promises hold for rows that come as the calibration rows came. New instruments, places or times may break them.",
         "A false-alarm rate is promised on the average over calibration sets: with these very rows it may be somewhat higher or lower.",
     ]
-    if model.target is not None and model.target.kind == "classes":
+    if isinstance(model.target, Classes):
         out.append(
             "The error rate is promised over all accepted answers together, unless it is asked for by class; a rare class may do worse."
         )

@@ -105,6 +105,7 @@ def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str
     filled, no_imputation = attempt(imputation_example, estimator, real)
     changed, no_counterfactual = attempt(counterfactual_example, estimator, real)
     return {
+        "asked_about": found.frame is not None,
         "has_target": model.target is not None,
         "quality": quality(found),
         "likelihood": likelihood(found, estimator),
