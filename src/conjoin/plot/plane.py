@@ -145,7 +145,8 @@ class PlaneDisplay:
         from matplotlib.patches import Patch
 
         handles = [
-            Patch(facecolor=tuple(tint(colour, 0.6 if colour not in VERDICTS.values() else 1.0)), label=name) for colour, name in keys
+            Patch(facecolor=tuple(tint(colour, 0.6 if colour not in (VERDICTS["ambiguous"], VERDICTS["unfamiliar"]) else 1.0)), label=name)
+            for colour, name in keys
         ]
         style = {"frameon": False, "fontsize": 8.5, "labelcolor": INK, "columnspacing": 1.2, "handlelength": 1.2}
         legend = ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.03, -0.17), ncols=2, **style)
