@@ -154,6 +154,7 @@ def measure(scene: Scene) -> dict[str, float]:
         "false_alarms": float((said["verdict"] == "unfamiliar").mean()),
         "accepted": float(accepted.mean()),
         "accepted_right": float((said["answer"] == scene.y)[accepted].mean()),
+        "own right": float((said["best_guess"] == scene.y).mean()),
         **{f"{name} right": float((each.predict(scene.X) == scene.y).mean()) for name, each in scene.others.items()},
     }
 
@@ -168,8 +169,8 @@ def sentences(found: dict[str, float]) -> list[str]:
         f"All {found['rows']:.0f} test rows with lengths / 10 and areas / 100: logistic regression is over 99 % sure on "
         f"{share['sure']} of them and right on {share['right']}. conjoin calls {share['unfamiliar']} unfamiliar.",
         f"The same rows as they are: conjoin answers {share['accepted']} of them and is right on {share['accepted_right']} of those; "
-        f"{share['false_alarms']} are called unfamiliar. Answering every row, logistic regression is right on "
-        f"{share['logistic regression right']} and boosting on {share['boosting right']}.",
+        f"{share['false_alarms']} are called unfamiliar. Answering every row, conjoin is right on "
+        f"{share['own right']}, logistic regression on {share['logistic regression right']} and boosting on {share['boosting right']}.",
     ]
 
 

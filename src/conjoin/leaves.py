@@ -397,14 +397,16 @@ class LeafLayer(nn.Module):
         return out
 
     def _modes_of_numbers(self) -> Float[Tensor, "N K"]:
-        """The best of the cell at the mean, the cells at the bounds (they reach to infinity), and the atoms."""
+        """The recorded mean; an atom, or a cell at a bound, where it holds more than half of the leaf. (By mass alone a small
+        spike would outdo any cell of a finely recorded number, and nobody would call it the likely value.)"""
         mean = self.lattice.snap(self.mean.T).T
         fixed = torch.cat([self.lattice.low[:, None], self.lattice.high[:, None], self.atoms], 1)  # (N, 2+A), some of them not there
         fixed = torch.where(fixed.isfinite()[:, None], fixed[:, None], mean[..., None])  # (N, K, 2+A)
         candidates = torch.cat([mean[..., None], fixed], -1)
         at = self._log_number(_Cells.every(candidates.flatten(1))).unflatten(0, candidates.shape)  # (N, K, 2+A+1, K)
         log_prob = torch.diagonal(at, dim1=1, dim2=3).transpose(1, 2)  # each state at its own candidates
-        return candidates.gather(-1, log_prob.argmax(-1, keepdim=True))[..., 0]
+        most, place = log_prob.max(-1, keepdim=True)
+        return torch.where(most > math.log(0.5), candidates.gather(-1, place), mean[..., None])[..., 0]
 
     # ------------------------------------------------------------------ regions
 

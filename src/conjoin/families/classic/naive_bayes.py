@@ -69,13 +69,14 @@ class NaiveBayesDensity(Density):
 
     @property
     def capabilities(self) -> Capabilities:
+        plain = not any(v.atoms or v.bounds != (None, None) for v in self.space.variables)
         return Capabilities(
             Likelihood.EXACT,
             missing="exact",
             marginals="any",
             conditionals="any",
             regions=True,
-            mode="exact",
+            mode="exact" if plain else "approximate",  # see LeafLayer.modes
             statistics=True,
         )
 
