@@ -303,7 +303,7 @@ def test_unlabelled_rows_teach_p_x(cancer):
 
 
 def test_groups_never_straddle_a_split(cancer):
-    X, y = cancer
+    X, _ = cancer
     groups = np.arange(len(X)) // 7
     whole = JointDensity(family="naive_bayes").fit(X, groups=groups).model_.facts["rows"]
     assert sum(whole.values()) == len(X)

@@ -271,8 +271,8 @@ class Density(nn.Module, abc.ABC):
         event, context = self.space.check(event), self._check_context(context)
         return self._loss(event, context, self._weight(event, weight), generator)
 
-    @final
-    def forward(  # type: ignore[misc]
+    @final  # type: ignore[misc]
+    def forward(  # torch declares it writable
         self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """The loss, so that a data-parallel wrapper sees it."""

@@ -186,7 +186,8 @@ class Residual(Predictor):
     """p(y | x) for numbers: a point f(x) and the smoothed distribution of held-out errors around it.
 
     Errors are measured in units of s(f), their mean size where the point is about f, so that a predictor may be surer of
-    small numbers than of large ones; a little of the weight lies on wide components, for errors never met. With a recorded precision ``width`` the value is a cell's mass, else a density.
+    small numbers than of large ones; a little of the weight lies on wide components, for errors never met. With a
+    recorded precision ``width`` the value is a cell's mass, else a density.
     """
 
     residuals: Tensor
