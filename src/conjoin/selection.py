@@ -1,7 +1,7 @@
 """Which p(y | x) goes with p(x): the family's own, a standard predictor, or one of the user's.
 
-By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows,
-and the best is kept; without choose-rows the family keeps its own.
+By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows;
+a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from conjoin.core import Event, Pair
-from conjoin.joint import Hybrid, Joint, Predictor
+from conjoin.joint import Hybrid, Predictor
 from conjoin.model import Model
 from conjoin.predictors import Classifier, Design, External, Residual, Scorer, Trees, convert
 from conjoin.targets import Classes, Number
@@ -21,9 +21,9 @@ from conjoin.training.progress import Progress
 __all__ = ["PREDICTORS", "choose_predictor"]
 
 PREDICTORS = ("auto", "linear", "boosting", None)
+LEAST = 10  # labelled choose-rows by which predictors can be compared
 RESIDUALS = 64  # quantiles kept of a regressor's held-out errors
 BINS = 10  # bins of the point, by which those errors are scaled
-WORTH = 1e-3  # nats by which a predictor must beat the family's own
 
 
 def choose_predictor(
@@ -36,36 +36,38 @@ def choose_predictor(
         return
     if isinstance(predictor, str) and predictor not in PREDICTORS:
         raise ValueError(f"predictor must be auto, linear, boosting, None or a scikit-learn estimator, got {predictor!r}.")
-    if predictor == "auto" and not bool(data["choose"].y.mask.any()):
+    if predictor == "auto" and int(data["choose"].y.mask.sum()) < LEAST:
         facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
         return
     names = ["linear", "boosting"] if predictor == "auto" else [predictor]
-    candidates: dict[str, Predictor] = {}
+    scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(names)) as bar:
         for done, name in enumerate(names):
             label = name if isinstance(name, str) else type(name).__name__
-            candidates[label] = _candidate(model, name, data, weight, frame, seed)
+            scorers[label] = _scorer(model, name, data["fit"], weight, frame, seed)
             bar.update(done + 1, label)
-    _keep_best(model, candidates, data["choose"], facts, free=predictor == "auto")
+    _keep_best(model, scorers, data, facts, free=predictor == "auto")
 
 
-def _candidate(model: Model, predictor: Any, data: dict[str, Pair], weight: Tensor, frame: Any, seed: int) -> Predictor:
-    """A fitted predictor, calibrated on choose-rows."""
-    held = data["choose"] if bool(data["choose"].y.mask.any()) else data["fit"]
-    labelled = held.take(held.y.mask)
+def _scorer(model: Model, predictor: Any, fit: Pair, weight: Tensor, frame: Any, seed: int) -> Scorer:
     if isinstance(predictor, str):
-        scorer = _standard(model, predictor, data["fit"], weight, seed, labelled)
-    else:
-        scorer = _own(model, predictor, data["fit"], weight, frame, labelled)
-    if isinstance(model.target, Classes):
-        return Classifier(scorer, _temperature(scorer, labelled))
-    bins = max(1, min(BINS, labelled.rows // 40))
-    residual = Residual(scorer, RESIDUALS, bins, model.pair.target.resolution or 0.0)
+        return _standard(model, predictor, fit, weight, seed)
+    return _own(model, predictor, fit, frame)
+
+
+def _calibrated(model: Model, scorer: Scorer, held: Pair) -> Predictor:
+    """p(y | x) from a scorer and labelled rows that it has not seen. The user's own classifier keeps its own word."""
+    classes = isinstance(model.target, Classes)
+    if isinstance(scorer, Trees) and held.rows:
+        scorer = _shorten(scorer, held, classes)
+    if classes:
+        return Classifier(scorer, 1.0 if isinstance(scorer, External) or not held.rows else _temperature(scorer, held))
+    residual = Residual(scorer, RESIDUALS, max(1, min(BINS, held.rows // 40)), model.pair.target.resolution or 0.0)
     with torch.no_grad():
-        return residual.fit(scorer.scores(labelled.x)[:, 0], labelled.y.value)
+        return residual.fit(scorer.scores(held.x)[:, 0], held.y.value)
 
 
-def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int, held: Pair) -> Scorer:
+def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> Scorer:
     labelled = fit.take(fit.y.mask)
     design = Design(model.codec.space).fit(labelled.x)
     table = design.matrix(labelled.x, torch.nan if name == "boosting" else 0.0).numpy()
@@ -74,7 +76,7 @@ def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int, hel
     estimator.fit(table, y.astype(np.int64) if isinstance(model.target, Classes) else y, sample_weight=weight[fit.y.mask].numpy())
     scorer = convert(estimator, design, labelled.x.take(slice(0, 256)))
     assert scorer is not None
-    return _shorten(scorer, held, isinstance(model.target, Classes)) if isinstance(scorer, Trees) else scorer
+    return scorer
 
 
 def _estimator(name: str, classes: bool, seed: int) -> Any:
@@ -98,7 +100,7 @@ def _shorten(trees: Trees, held: Pair, classes: bool) -> Trees:
     return trees.keep(int(loss.argmin()) + 1)
 
 
-def _own(model: Model, estimator: Any, fit: Pair, weight: Tensor, frame: Any, held: Pair) -> Scorer:
+def _own(model: Model, estimator: Any, fit: Pair, frame: Any) -> Scorer:
     """The user's estimator. Frozen estimators and pipelines see the user's own columns, others see numbers."""
     from sklearn.base import clone
     from sklearn.frozen import FrozenEstimator
@@ -159,19 +161,36 @@ def _temperature(scorer: Scorer, held: Pair) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-1.5, 2.5), method="bounded").x))
 
 
-def _keep_best(model: Model, candidates: dict[str, Predictor], choose: Pair, facts: dict[str, Any], free: bool) -> None:
-    base: Joint = model.pair
-    held = choose.take(choose.y.mask)
-    losses = {}
-    with torch.no_grad():
-        if held.rows:
-            losses["family"] = -float((base.log_prob(held) - base.log_evidence(held.x)).mean())
-            losses |= {name: -float(each.log_prob(held.x, held.y.value[:, None]).mean()) for name, each in candidates.items()}
-    facts["log_loss"] = losses
-    name = min(candidates, key=lambda each: losses.get(each, 0.0))
-    if free and losses["family"] <= losses[name] + WORTH:
-        facts["why"] = "the family's own p(y | x) has the least log-loss on choose-rows"
-        return
+def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], facts: dict[str, Any], free: bool) -> None:
+    """The least log-loss; the family's own p(y | x) unless it is beaten by more than a standard error (of row by row
+    differences), since only with its own is the whole joint model exact."""
+    held = data["choose"].take(data["choose"].y.mask)
+    losses = _losses(model, scorers, held)
+    facts["log_loss"] = {name: float(loss.mean()) for name, loss in losses.items()}
+    name = min(scorers, key=lambda each: facts["log_loss"].get(each, 0.0))
+    facts["why"] = "as asked"
+    if free:
+        gain = losses["family"] - losses[name]
+        least = float(gain.std()) / len(gain) ** 0.5
+        if float(gain.mean()) <= least:
+            facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than a standard error ({least:.3f} nats)"
+            return
+        facts["why"] = f"on choose-rows its log-loss is the least, by {float(gain.mean()):.3f} nats (standard error {least:.3f})"
     facts["chosen"] = name
-    facts["why"] = "least log-loss on choose-rows" if free else "as asked"
-    model.joint = Hybrid(base, candidates[name])
+    fit = data["fit"].take(data["fit"].y.mask)
+    by = held if held.rows or isinstance(model.target, Classes) else fit  # errors must be had from somewhere
+    model.joint = Hybrid(model.pair, _calibrated(model, scorers[name], by))
+
+
+@torch.no_grad()
+def _losses(model: Model, scorers: dict[str, Scorer], held: Pair) -> dict[str, Tensor]:
+    """-log p(y | x) of held-out rows, nats: a scorer is calibrated on one half of them and judged on the other."""
+    if held.rows < LEAST:
+        return {}
+    halves = [held.take(slice(start, None, 2)) for start in (0, 1)]
+    base = model.pair
+    losses = {"family": torch.cat([base.log_evidence(half.x) - base.log_prob(half) for half in halves])}
+    for name, scorer in scorers.items():
+        judged = [(_calibrated(model, scorer, other), half) for half, other in zip(halves, halves[::-1], strict=True)]
+        losses[name] = torch.cat([-each.log_prob(half.x, half.y.value[:, None])[:, 0] for each, half in judged])
+    return losses
