@@ -40,8 +40,9 @@ def fitted(family, unlabelled=0, rounds=15):
 class Table(Predictor):
     """p(y | x) that depends on the sign of the first column only."""
 
-    def __init__(self):
+    def __init__(self, strict=False):
         super().__init__()
+        self.strict = strict  # whether rows with missing cells are beyond it
         self.logits = nn.Parameter(doubles([2.0, 0.0, -1.0], [-2.0, 0.5, 1.0]))
 
     def _rows(self, x):
@@ -49,6 +50,9 @@ class Table(Predictor):
 
     def log_prob(self, x, y):
         return self._rows(x).gather(1, y.long())
+
+    def covers(self, x):
+        return x.mask.all(1) if self.strict else torch.ones(x.rows, dtype=torch.bool)
 
     def draw(self, x, generator):
         if generator is None:
@@ -235,3 +239,17 @@ def test_residuals_by_table_are_those_of_the_mixture():
         torch.testing.assert_close(table[:, 300:500], exact[:, 300:500], atol=5e-3, rtol=1e-3)
         total = table.exp().sum(1) * (1.0 if width else 0.1)
         torch.testing.assert_close(total, torch.ones_like(total), atol=1e-2, rtol=0)
+
+
+def test_where_the_predictor_has_nothing_to_say_the_family_speaks(joint):
+    pair = data()
+    cells = torch.zeros_like(pair.x.mask)
+    cells[::2, 0] = True
+    x = Event(pair.x.value).hide(cells)
+    hybrid = Hybrid(joint, Table(strict=True))
+    mixed = hybrid.log_joint(x).log_softmax(1)
+    torch.testing.assert_close(mixed[::2], joint.log_joint(x).log_softmax(1)[::2])
+    torch.testing.assert_close(mixed[1::2], hybrid.predictor._rows(x)[1::2])
+    for k in range(3):
+        label = Event(torch.full((x.rows,), float(k)).double())
+        torch.testing.assert_close(hybrid.log_prob(Pair(label, x)) - hybrid.log_evidence(x), mixed[:, k])

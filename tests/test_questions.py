@@ -241,7 +241,10 @@ def test_samples_of_a_class_look_like_it(classifier, cancer):
     drawn, labels = classifier.sample(300, y="malignant")
     assert (labels == "malignant").all()
     assert drawn["mean radius"].mean() == pytest.approx(X["mean radius"][y == "malignant"].mean(), rel=0.1)
-    assert (classifier.predict(drawn) == "malignant").mean() > 0.8
+    free, _ = classifier.sample(2000)
+    malignant = list(classifier.classes_).index("malignant")
+    of_class, of_all = (classifier.predict_proba(rows)[:, malignant] for rows in (drawn, free))
+    assert of_class.mean() == pytest.approx((of_all**2).mean() / of_all.mean(), abs=0.05)  # Bayes' rule, averaged
 
 
 def test_a_hybrid_samples_by_importance(cancer):
@@ -366,6 +369,90 @@ def test_damaged_folders_are_named(classifier, tmp_path):
 def test_a_density_has_no_y(density, mixed):
     with pytest.raises(CapabilityError, match="JointClassifier"):
         _ = density.model_.classes
+
+
+# ---------------------------------------------------------------------------------------------------- found by fresh eyes
+
+
+def test_a_row_of_gaps_is_no_case_for_an_answer(cancer):
+    X, y = cancer
+    model = JointClassifier(predictor="boosting").fit(X, y)
+    empty = X.iloc[:1] * np.nan
+    np.testing.assert_allclose(model.predict_proba(empty)[0], [(y == label).mean() for label in model.classes_], atol=0.05)
+    assert model.decide(empty, max_error=0.1)["verdict"].item() == "ambiguous"
+
+
+@pytest.mark.parametrize("value", [-1000.0, 1e9, 1e200])
+def test_an_impossible_number_is_unfamiliar(classifier, cancer, value):
+    row = cancer[0].iloc[[5]].assign(**{"mean radius": value})
+    table = classifier.decide(row, max_error=0.1)
+    assert table["verdict"].item() == "unfamiliar"
+    assert np.isfinite(classifier.predict_proba(row)).all()
+
+
+def test_a_class_of_few_rows_is_learned_from():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(400, 3)), columns=list("abc"))
+    model = JointClassifier(family="naive_bayes").fit(X, [f"k{i % 80}" for i in range(400)])
+    assert model.predict_proba(X).shape == (400, 80)
+
+
+def test_names_and_notes_stay_out_of_the_folder(cancer, tmp_path):
+    X, y = cancer
+    people = X.assign(name=[f"Person {i} secret" for i in range(len(X))])
+    with_names = JointClassifier(family="naive_bayes").fit(people, y)
+    folder = with_names.save(tmp_path / "model")
+    assert "secret" not in (folder / "config.json").read_text() + (folder / "README.md").read_text()
+
+
+def test_an_altered_config_is_noticed(classifier, tmp_path):
+    folder = classifier.save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["codec"]["scales"][0]["scale"] *= 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="was altered"):
+        conjoin.load(folder)
+
+
+def test_your_pipeline_sees_your_columns(cancer):
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    X, y = cancer
+    raw = X.assign(site=1.0)  # constant, so set aside by the codec, but not by the pipeline
+    own = make_pipeline(StandardScaler(), LogisticRegression()).fit(raw, y)
+    model = JointClassifier(predictor=FrozenEstimator(own), family="naive_bayes").fit(raw, y)
+    np.testing.assert_allclose(model.predict_proba(raw), own.predict_proba(raw), atol=1e-9)
+    np.testing.assert_allclose(model.predict_proba(raw[raw.columns[::-1]]), own.predict_proba(raw), atol=1e-9)
+
+
+def test_a_predictor_without_probabilities_is_refused(cancer):
+    from sklearn.linear_model import RidgeClassifier
+
+    with pytest.raises(ValueError, match="RidgeClassifier has no predict_proba"):
+        JointClassifier(predictor=RidgeClassifier()).fit(*cancer)
+
+
+def test_calibration_without_labels_serves_the_first_alarm(cancer):
+    X, y = cancer
+    model = JointClassifier(family="naive_bayes").fit(X.iloc[:300], y.iloc[:300]).calibrate(X.iloc[300:])
+    with pytest.raises(ValueError, match="labelled calibration rows, there are 0"):
+        model.decide(X.iloc[:5])
+
+
+def test_a_number_that_never_varies(cancer):
+    X, _ = cancer
+    model = JointRegressor(family="naive_bayes").fit(X, np.full(len(X), 3.0))
+    np.testing.assert_allclose(model.predict(X.iloc[:3]), 3, atol=0.2)
+
+
+def test_counterfactuals_differ_from_each_other(classifier, cancer):
+    X = cancer[0].iloc[:100]
+    row = X[classifier.predict(X) == "benign"].iloc[:1]
+    changed = classifier.counterfactual(row, to="malignant")
+    assert not changed["changed"].duplicated().any()
 
 
 # ---------------------------------------------------------------------------------------------------- promises on real tables

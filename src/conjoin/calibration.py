@@ -99,17 +99,21 @@ class Calibration:
     guess: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # (N,) best guess
     label: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # (N,) true class; -1 unlabelled
     confidence: np.ndarray = field(default_factory=lambda: np.empty(0))  # (N,) p(best guess | x), or the interval's level
-    weight: np.ndarray | None = None  # (K,) p_new(y) / p_old(y) after adaptation
 
     def __post_init__(self) -> None:
-        self._sorted = np.sort(self.statistic)
+        self._sorted = np.sort(np.nan_to_num(self.statistic, nan=-np.inf, posinf=np.inf, neginf=-np.inf))
+        if not len(self.label):  # rows without labels serve the first alarm only
+            self.label = np.full(self.rows, -1)
+            self.guess, self.confidence = np.zeros(self.rows, dtype=np.int64), np.zeros(self.rows)
 
     @property
     def rows(self) -> int:
         return len(self.statistic)
 
     def p_value(self, statistic: np.ndarray) -> np.ndarray:
-        """Conformal p-value of each row: small means less familiar than the held-out rows."""
+        """Conformal p-value of each row: small means less familiar than the held-out rows. What has no number (NaN) is the
+        least familiar."""
+        statistic = np.where(np.isnan(statistic), -np.inf, statistic)
         return (1 + np.searchsorted(self._sorted, statistic, side="right")) / (self.rows + 1)
 
     def check_false_alarm(self, rate: float) -> None:

@@ -7,6 +7,7 @@ of .05, none is taken from the fit.
 
 import hashlib
 import platform
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from conjoin.predictive import grid_for
 from conjoin.questions.calibrate import calibrate
 from conjoin.selection import choose_predictor
 from conjoin.targets import Classes, Number, Target
-from conjoin.training.data import Split, canonical, split_rows
+from conjoin.training.data import Split, canonical, row_hashes, split_rows
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
@@ -111,15 +112,17 @@ def _split(rows: Rows, request: Request) -> Split:
         raise ValueError(f"calibration must be a share from 0 to under 0.9, got {request.calibration}.")
     held = request.calibration if count * request.calibration >= rows_for_false_alarm(0.05) else 0.0
     chosen = CHOOSE if count * CHOOSE * (1 - held) >= LEAST_CHOOSE else 0.0
-    return split_rows(_hashes(rows), request.seed, chosen, held, rows.latest)
+    split = split_rows(row_hashes(rows.frame, rows.groups), request.seed, chosen, held, rows.latest)
+    return _every_class(split, rows) if request.task == "classes" else split
 
 
-def _hashes(rows: Rows) -> np.ndarray:
-    """(B,) equal for equal rows of x, or for one group."""
-    if rows.groups is not None:
-        return pd.util.hash_array(pd.Series(rows.groups).astype(str).to_numpy(dtype=object))
-    mixed = [name for name, dtype in rows.frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
-    return pd.util.hash_pandas_object(rows.frame.astype(dict.fromkeys(mixed, str)), index=False).to_numpy()
+def _every_class(split: Split, rows: Rows) -> Split:
+    """The split, with the held-out rows of any class that the fit would otherwise never see."""
+    assert rows.y is not None and rows.known is not None
+    seen = set(rows.y[split.fit][rows.known[split.fit]].tolist())
+    lost = rows.known & ~np.isin(rows.y, list(seen))
+    fit = np.sort(np.concatenate([split.fit, np.flatnonzero(lost)]))
+    return Split(fit, *(part[~lost[part]] for part in (split.choose, split.calibrate)))
 
 
 def _target(rows: Rows, fit: np.ndarray, task: str) -> Target | None:
@@ -132,6 +135,7 @@ def _target(rows: Rows, fit: np.ndarray, task: str) -> Target | None:
 
 
 def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Progress) -> Model:
+    started = time.monotonic()
     codec = request.codec or TableCodec()
     codec.bounded = config.density.bounded
     assert rows.weight is not None
@@ -147,7 +151,8 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     else:
         joint = build_joint(config, target.space, x_space, event, rng, weight)
         parts = (event, data["choose"])
-    plan = Plan(seed=request.seed, max_time=request.max_time, checkpoint=request.checkpoint, resume=request.resume)
+    left = None if request.max_time is None else max(0.0, request.max_time - (time.monotonic() - started))
+    plan = Plan(seed=request.seed, max_time=left, checkpoint=request.checkpoint, resume=request.resume)
     trained = train(joint, parts[0], weight, parts[1], plan, progress, f"fitting {name_of(config)}")
     facts = _facts(rows, split, request, config) | {"trained": asdict(trained)}
     model = Model(codec, joint, target, facts=facts)
@@ -155,7 +160,10 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
         model.facts["grid"] = grid_for(joint, data["fit"].y).tolist()
     if isinstance(joint, Joint):
         weight_fit = torch.tensor(rows.weight[split.fit])
-        choose_predictor(model, request.predictor, data, weight_fit, rows.frame.iloc[split.fit], progress, request.seed)
+        try:
+            choose_predictor(model, request.predictor, data, weight_fit, rows.frame.iloc[split.fit], progress, request.seed)
+        except KeyboardInterrupt:
+            model.facts["predictor"]["why"] = "interrupted: the family's own p(y | x) is kept"
     return model
 
 
@@ -187,7 +195,7 @@ def _facts(rows: Rows, split: Split, request: Request, config: Any) -> dict[str,
     """What the model card tells of the fit."""
     from conjoin import __version__
 
-    hashes = _hashes(rows)
+    hashes = row_hashes(rows.frame)
     return {
         "task": request.task,
         "family": name_of(config),

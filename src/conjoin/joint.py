@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
+from conjoin._shapes import Bool, Float
 from conjoin.core import (
     Capabilities,
     CapabilityError,
@@ -33,7 +33,7 @@ from conjoin.core import (
     stream,
 )
 
-__all__ = ["ClassConditional", "Hybrid", "Joint", "Monolithic", "Predictor", "build_joint", "flat_space"]
+__all__ = ["ClassConditional", "Hybrid", "Joint", "Monolithic", "Predictor", "build_joint", "flat_space", "trust"]
 
 
 class Joint(Density):
@@ -78,7 +78,8 @@ class Joint(Density):
         """How far ``log_prob`` (of x), ``predict_proba`` (y given x) and ``sample`` (x given y) can be trusted."""
 
 
-def _trust(density: Density) -> Status:
+def trust(density: Density) -> Status:
+    """What ``log_prob`` of a density is worth."""
     return {
         Likelihood.EXACT: Status.EXACT,
         Likelihood.LOWER_BOUND: Status.LOWER_BOUND,
@@ -108,8 +109,9 @@ class Monolithic(Joint):
 
     @property
     def status(self) -> dict[str, Status]:
-        exact = _trust(self.density)
-        return {"log_prob": exact, "predict_proba": exact, "sample": exact}
+        own = trust(self.density)
+        ratio = {Status.LOWER_BOUND: Status.APPROXIMATE, Status.RELATIVE: Status.EXACT}  # bounds differ, a constant cancels
+        return {"log_prob": own, "predict_proba": ratio.get(own, own), "sample": own}
 
     def _row(self, pair: Pair) -> Event:
         value = torch.cat([pair.y.value[:, None].to(pair.x.value), pair.x.value], 1)
@@ -171,7 +173,7 @@ class ClassConditional(Joint):
 
     @property
     def status(self) -> dict[str, Status]:
-        exact = _trust(self.density)
+        exact = trust(self.density)
         return {"log_prob": exact, "predict_proba": exact if exact is Status.EXACT else Status.APPROXIMATE, "sample": exact}
 
     def _classes(self, x: Event) -> Float[Tensor, "B K"]:
@@ -227,6 +229,10 @@ class Predictor(nn.Module, abc.ABC):
         """log p(y | x) of K candidates for each row, nats."""
 
     @abc.abstractmethod
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """Whether the predictor has learned from rows with such cells missing; elsewhere it has nothing to say."""
+
+    @abc.abstractmethod
     def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """One y per row; without a generator, the best guess."""
 
@@ -237,7 +243,8 @@ PROPOSALS = 64  # draws per row from which the hybrid's conditional sampler choo
 class Hybrid(Joint):
     """p(x) p(y | x). p(x) is that of ``base``, a joint whose own y is summed out; p(y | x) is the predictor's.
 
-    log p(x) keeps the status of the base, p(y | x) is exact (it is the predictor's word), and p(x | y) is approximate:
+    Where cells are missing that the predictor never saw missing, p(y | x) is the base's, which sums them out. log p(x) keeps
+    the status of the base, p(y | x) is exact (it is the predictor's word), and p(x | y) is approximate:
     draws of the base are chosen by importance resampling (D. Rubin (1987), A noniterative sampling/importance resampling
     alternative). Half of them ignore y, so that the weights stay bounded where base and predictor disagree (T. Hesterberg
     (1995), Weighted average importance sampling, section 2). The effective sample size of the last draw is in ``effective_draws``.
@@ -272,11 +279,17 @@ class Hybrid(Joint):
     def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         if not event.y.mask.any():
             return self.base.log_evidence(event.x)
+        evidence = self.base.log_evidence(event.x)
         label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
-        return self.base.log_evidence(event.x) + torch.where(event.y.mask, label, torch.zeros_like(label))
+        covered = self.predictor.covers(event.x)
+        if not covered.all():
+            label = torch.where(covered, label, self.base.log_prob(event) - evidence)
+        return evidence + torch.where(event.y.mask, label, torch.zeros_like(label))
 
     def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
-        return self.base.log_evidence(x)[:, None] + self.predictor.log_prob(x, candidates.expand(x.rows, -1))
+        joint = self.base.log_evidence(x)[:, None] + self.predictor.log_prob(x, candidates.expand(x.rows, -1))
+        covered = self.predictor.covers(x)
+        return joint if covered.all() else torch.where(covered[:, None], joint, self.base.log_joint(x, candidates))
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
         x = self.base.sample(n, generator=generator).x

@@ -33,6 +33,7 @@ from conjoin.core import LOG_2PI, Event, Region, Variable, categorical
 
 __all__ = ["Lattice", "LeafLayer", "log_mass"]
 
+FARTHEST = -1e100  # nats of a value so far away that its square overflows
 NARROW = 1e-3  # cells narrower than this many standard deviations take the midpoint series (error < NARROW^2 / 24)
 
 
@@ -239,6 +240,7 @@ class LeafLayer(nn.Module):
         if len(wide):
             low, high = self._edges(cells.take(wide), z[wide], width[wide])
             result = result.index_copy(0, wide, log_mass(low, high))
+        result = result.nan_to_num(nan=FARTHEST, neginf=FARTHEST)  # beyond the reach of float64, still a number
         lattice = self.lattice
         outside = (cells.value < lattice.low[cells.column] - 0.25 * step) | (cells.value > lattice.high[cells.column] + 0.25 * step)
         return result.masked_fill(outside[:, None], -math.inf)

@@ -14,7 +14,7 @@ from conjoin._shapes import Float
 from conjoin.calibration import Calibration, Familiarity
 from conjoin.codecs.table import TableCodec
 from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
-from conjoin.joint import Hybrid, Joint
+from conjoin.joint import Hybrid, Joint, trust
 from conjoin.predictors import Classifier, External
 from conjoin.targets import Classes, Number, Target
 
@@ -60,7 +60,7 @@ class Model:
         """How far each answer can be trusted; cells missing under a predictor make p(y | x) approximate."""
         if isinstance(self.joint, Joint):
             return self.joint.status
-        return {"log_prob": Status.EXACT, "sample": Status.EXACT}
+        return {"log_prob": trust(self.joint), "sample": trust(self.joint)}
 
     # ------------------------------------------------------------------ answers about events
 
@@ -123,8 +123,10 @@ class Model:
         return Familiarity(self.log_evidence, self.bank)
 
     def statistic(self, encoded: Encoded) -> np.ndarray:
-        """(B,) the statistic of familiarity: larger is more familiar."""
-        return self.familiarity.statistic(encoded.event, encoded.log_unseen).numpy()
+        """(B,) the statistic of familiarity: larger is more familiar. A number outside its column's bounds is impossible."""
+        numbers = torch.tensor([not variable.discrete for variable in self.codec.space.variables])
+        impossible = (encoded.unseen & numbers).any(1)
+        return self.familiarity.statistic(encoded.event, encoded.log_unseen).masked_fill(impossible, -torch.inf).numpy()
 
     def p_value(self, encoded: Encoded) -> np.ndarray:
         """(B,) conformal p-values; ValueError where nothing was held out."""

@@ -62,7 +62,7 @@ def grid_for(joint: Joint, y: Event, points: int = 257) -> Float[Tensor, " G"]:
     known = y.value[y.mask]
     width = joint.target.resolution or 0.0
     low, high = float(known.min()), float(known.max())
-    room = 0.25 * (high - low) + 1e-6
+    room = max(0.25 * (high - low), 3 * width, 1e-3)
     even = torch.linspace(low - room, high + room, points, dtype=torch.float64)
     grid = torch.cat([even, known.quantile(torch.linspace(0, 1, points // 2, dtype=torch.float64))])
     step = max(width, (high - low + 2 * room) / (4 * points))

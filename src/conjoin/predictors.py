@@ -12,10 +12,11 @@ import abc
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
+from conjoin._shapes import Bool, Float
 from conjoin.core import LOG_2PI, Event, Space, categorical
 from conjoin.joint import Predictor
 from conjoin.leaves import log_mass
@@ -37,6 +38,10 @@ class Design(nn.Module):
         self.flagged.copy_((~x.mask).any(0))
         return self
 
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """Rows without missing cells in columns that had none at fit."""
+        return (x.mask | self.flagged).all(1)
+
     def matrix(self, x: Event, missing: float = 0.0) -> Float[Tensor, "B F"]:
         """Missing numbers become ``missing`` (NaN for trees), missing levels no level at all."""
         columns = []
@@ -55,6 +60,10 @@ class Scorer(nn.Module, abc.ABC):
     @abc.abstractmethod
     def scores(self, x: Event) -> Float[Tensor, "B K"]: ...
 
+    @abc.abstractmethod
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """Whether rows with such cells missing were there at fit."""
+
 
 class Linear(Scorer):
     """scores = W f(x) + b."""
@@ -68,6 +77,9 @@ class Linear(Scorer):
     @property
     def shapes(self) -> dict[str, list[int]]:
         return {"shape": list(self.weight.shape)}
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        return self.design.covers(x)
 
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         return self.design.matrix(x) @ self.weight.T + self.bias
@@ -97,6 +109,9 @@ class Trees(Scorer):
     @property
     def shapes(self) -> dict[str, Any]:
         return {"shape": list(self.feature.shape), "outputs": self.outputs, "depth": self.depth}
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        return self.design.covers(x)
 
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         return self.base + self.contributions(x).sum(1)
@@ -128,12 +143,21 @@ class External(Scorer):
     With a codec it sees frames (the user's own where there are any, else decoded from events), without one it sees events.
     """
 
-    def __init__(self, estimator: Any, classes: Any = None, codec: Any = None) -> None:
+    def __init__(self, estimator: Any, classes: Any = None, codec: Any = None, template: Any = None) -> None:
         super().__init__()
         self.estimator, self.classes, self.codec = estimator, classes, codec
+        self.template = template  # one row of the user's frame: its columns, and values for those that are not modelled
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """The user's estimator is asked whatever is missing: what it makes of that is its own word."""
+        return torch.ones(x.rows, dtype=torch.bool)
 
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
-        return self.scores_of(x if self.codec is None else self.codec.decode(x.value, x.mask))
+        if self.codec is None:
+            return self.scores_of(x)
+        frame = self.codec.decode(x.value, x.mask)
+        others = {name: [self.template[name]] * x.rows for name in self.template.index if name not in frame}
+        return self.scores_of(frame.join(pd.DataFrame(others, index=frame.index)) if others else frame)
 
     @property
     def name(self) -> str:
@@ -145,6 +169,8 @@ class External(Scorer):
 
     def scores_of(self, rows: Any) -> Float[Tensor, "B K"]:
         """Log-probabilities in the order of the model's classes, or the predicted number in event units."""
+        if self.codec is not None:
+            rows = rows.reindex(columns=self.template.index)  # as at fit; a column that is absent is missing
         if self.classes is None:
             return torch.as_tensor(np.asarray(self.estimator.predict(rows), dtype=float))[:, None]
         proba = np.asarray(self.estimator.predict_proba(rows), dtype=float)
@@ -171,6 +197,9 @@ class Classifier(Predictor):
 
     def log_prob(self, x: Event, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         return self.log_proba(x).gather(1, y.long())
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        return self.scorer.covers(x)
 
     def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         log_proba = self.log_proba(x)
@@ -264,6 +293,9 @@ class Residual(Predictor):
         cdf = torch.special.ndtr((knots[:, None] - self.residuals) / self.bandwidth) @ self.log_weight.exp()
         mass = look_up(error + half, cdf) - look_up(error - half, cdf)
         return torch.where(mass > 1e-9, mass.clamp_min(1e-300).log(), look_up(error, density) + (2 * half).log())
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        return self.scorer.covers(x)
 
     def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         point = self.scorer.scores(x)[:, 0]

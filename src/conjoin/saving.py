@@ -81,7 +81,14 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
         "calibrated": model.calibration is not None,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    return _plain(config), weights
+    plain = _plain(config)
+    return plain | {"config_sha256": _digest(plain)}, weights
+
+
+def _digest(config: dict[str, Any]) -> str:
+    """sha256 of a config, but for the entry that holds it."""
+    rest = {key: value for key, value in config.items() if key != "config_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -99,6 +106,7 @@ def model_hash(model: Model) -> str:
     """sha256 of all that determines the answers."""
     config, weights = _parts(model)
     answers = {key: config[key] for key in ("format", "codec", "target", "joint", "calibrated")}
+    answers |= {key: config["facts"].get(key) for key in ("seed", "grid")}
     return hashlib.sha256(json.dumps(answers, sort_keys=True).encode() + weights).hexdigest()
 
 
@@ -169,6 +177,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is not the config of a conjoin model.")
     if not isinstance(config["format"], int) or config["format"] > FORMAT:
         raise ValueError(f"{folder} was written by conjoin {config.get('conjoin')}, which is newer than this one: upgrade conjoin.")
+    if config.get("config_sha256") != _digest(config):
+        raise ValueError(f"{file} was altered (its sha256 is not the one it states): restore it from a copy, or fit again.")
     return config
 
 

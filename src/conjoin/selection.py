@@ -21,7 +21,7 @@ from conjoin.training.progress import Progress
 __all__ = ["PREDICTORS", "choose_predictor"]
 
 PREDICTORS = ("auto", "linear", "boosting", None)
-LEAST = 10  # labelled choose-rows by which predictors can be compared
+LEAST = 20  # labelled choose-rows by which predictors can be compared
 RESIDUALS = 64  # quantiles kept of a regressor's held-out errors
 BINS = 10  # bins of the point, by which those errors are scaled
 
@@ -61,7 +61,7 @@ def _calibrated(model: Model, scorer: Scorer, held: Pair) -> Predictor:
     if isinstance(scorer, Trees) and held.rows:
         scorer = _shorten(scorer, held, classes)
     if classes:
-        return Classifier(scorer, 1.0 if isinstance(scorer, External) or not held.rows else _temperature(scorer, held))
+        return Classifier(scorer, 1.0 if isinstance(scorer, External) or held.rows < LEAST else _temperature(scorer, held))
     residual = Residual(scorer, RESIDUALS, max(1, min(BINS, held.rows // 40)), model.pair.target.resolution or 0.0)
     with torch.no_grad():
         return residual.fit(scorer.scores(held.x)[:, 0], held.y.value)
@@ -107,14 +107,17 @@ def _own(model: Model, estimator: Any, fit: Pair, frame: Any) -> Scorer:
     from sklearn.pipeline import Pipeline
 
     classes = model.target.labels if isinstance(model.target, Classes) else None
+    asked = "predict" if classes is None else "predict_proba"
+    if getattr(estimator, asked, None) is None:
+        raise ValueError(f"predictor={type(estimator).__name__} has no {asked}: p(y | x) can't be had from it.")
     if isinstance(estimator, FrozenEstimator):
-        return External(_in_event_units(estimator, model), classes, model.codec)
+        return External(_in_event_units(estimator, model), classes, model.codec, frame.iloc[0])
     labelled = fit.y.mask.numpy()
     assert model.target is not None
     y = model.target.decode(fit.y.value[fit.y.mask])
     if isinstance(estimator, Pipeline):
         fitted = clone(estimator).fit(frame[labelled], y)
-        return External(_in_event_units(fitted, model), classes, model.codec)
+        return External(_in_event_units(fitted, model), classes, model.codec, frame.iloc[0])
     rows = fit.take(fit.y.mask)
     design = Design(model.codec.space).fit(rows.x)
     codes = rows.y.value.numpy().astype(np.int64) if classes is not None else rows.y.value.numpy()

@@ -45,9 +45,9 @@ class Classes:
 
     def code(self, label: Any) -> int:
         """The code of one class, by its text (a command line knows only text); ValueError lists the classes."""
-        found = np.flatnonzero([str(own) == str(label) for own in self.labels])
+        found = np.flatnonzero([own == label or str(own) == str(label) for own in self.labels])
         if len(found) != 1:
-            raise ValueError(f"{self.name!r} has no class {label!r}; choose from {', '.join(str(c) for c in self.labels)}.")
+            raise ValueError(f"{self.name!r} has no class {str(label)!r}; choose from {', '.join(str(c) for c in self.labels)}.")
         return int(found[0])
 
     def decode(self, value: Tensor) -> np.ndarray:

@@ -130,7 +130,8 @@ def _reached(model: Model, encoded: Any, raw: pd.DataFrame, wish: _Wish) -> tupl
 
 def _closest(x: Event, found: _Proposals, n: int) -> list[tuple[Tensor, float, float]]:
     """The nearest good proposals; each set of changed columns counts once until all sets have had their turn."""
-    options = sorted(_options(x, found), key=lambda option: option[0])
+    distinct = {tuple(option[2].tolist()): option for option in _options(x, found)}
+    options = sorted(distinct.values(), key=lambda option: option[0])
     first: dict[tuple[int, ...], Any] = {}
     rest = []
     for option in options:

@@ -150,5 +150,5 @@ def _append(path: Path, model: Model, frame: pd.DataFrame, table: pd.DataFrame) 
         for (_, row), (_, verdict) in zip(frame.iterrows(), table.iterrows(), strict=True):
             digest = hashlib.sha256(row.to_json(date_format="iso", default_handler=str).encode()).hexdigest()
             answer = {key: None if pd.isna(value) else value for key, value in verdict.items() if key != "reason"}
-            entry = {"time": now, "model": model_id, "row": digest, **answer, "reason": verdict["reason"]}
+            entry = {"time": now, "model": model_id, "row": digest, **answer}  # no reason: its words hold values of the row
             file.write(json.dumps(entry, default=str, ensure_ascii=False) + "\n")

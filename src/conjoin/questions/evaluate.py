@@ -111,5 +111,7 @@ def _promises(
     wrong = accepted & known & (verdicts["best_guess"].to_numpy() != y)
     out["error_asked"] = max_error if isinstance(max_error, float | int) else {str(key): value for key, value in max_error.items()}
     out["error_among_accepted"] = float(wrong.sum() / max(1, (accepted & known).sum()))
-    out["accepted_wrong_per_class"] = {str(c): float(wrong[y == c].mean()) for c in model.classes.labels if (y == c).any()}
+    out["accepted_wrong_per_class"] = {
+        str(c): float(wrong[known & (y == c)].mean()) for c in model.classes.labels if (known & (y == c)).any()
+    }
     return out

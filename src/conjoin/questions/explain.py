@@ -23,6 +23,7 @@ FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 
 ODD = -3.0  # standard deviations of conditional surprise
 FAR = 2.5  # robust standard deviations from the median of the column
 WORTH = 10.0  # nats that a change of units must gain: less is a coincidence
+USUAL = (0.01, 0.99)  # between these quantiles of the model's draws a number is a usual one
 NAMED = 3  # columns named in a reason
 DRAWS = 64
 
@@ -43,13 +44,15 @@ def _conditional(model: Model, x: Event) -> Float[Tensor, "R D"]:
 
 
 def _distance(model: Model, value: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-    """How many robust standard deviations a number lies from the median of the model's draws; 0 for codes."""
+    """How many robust standard deviations a number lies from the median of the model's draws; 0 for codes, and for numbers
+    among the usual ones."""
     bank = model.bank.value
     middle = bank.median(0).values
     spread = (bank.quantile(0.9, 0) - bank.quantile(0.1, 0)) / 2.56
     discrete = torch.tensor([variable.discrete for variable in model.codec.space.variables])
     wide = torch.maximum(spread, bank.std(0) / 3).clamp_min(1e-9)
-    return torch.where(discrete, 0.0, (value - middle).abs() / wide)
+    low, high = (bank.quantile(level, 0) for level in USUAL)
+    return torch.where(discrete | ((value >= low) & (value <= high)), 0.0, (value - middle).abs() / wide)
 
 
 def reasons(model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndarray, false_alarm: float) -> list[str]:
@@ -81,7 +84,7 @@ def _shown(value: Any) -> str:
 
 def _far_words(model: Model, row: pd.Series, far: Tensor, columns: list[Any]) -> list[str]:
     worst = [d for d in far[: len(columns)].argsort(descending=True).tolist()[:NAMED] if far[d] > FAR]
-    usual = model.codec.decode(torch.stack([model.bank.value.quantile(0.025, 0), model.bank.value.quantile(0.975, 0)]))
+    usual = model.codec.decode(torch.stack([model.bank.value.quantile(level, 0) for level in USUAL]))
     return [f"{columns[d]} {_shown(row[columns[d]])} is far from the usual {_range(usual[columns[d]])}" for d in worst]
 
 
@@ -127,7 +130,7 @@ def _hints(model: Model, frame: pd.DataFrame, x: Event, far: Tensor, false_alarm
     names = [name for name in names if name in frame and pd.api.types.is_numeric_dtype(frame[name])]
     if not names or not len(frame):
         return [""] * len(frame)
-    scaled = [model.encode(_times(frame, names, factor)).event for factor in FACTORS]
+    scaled = [model.codec.encode(_times(frame, names, factor)).event for factor in FACTORS]
     best = torch.stack([_distance(model, event.value) + 1e6 * ~event.mask for event in scaled])  # (F, R, D)
     places = [model.codec.columns.index(name) for name in names]
     return [_hint_of(model, x, scaled, best[:, row], far[row], places, row, false_alarm) for row in range(x.rows)]

@@ -96,6 +96,9 @@ class LinearPredictor(Predictor):
             return self._linear(x).log_softmax(1).gather(1, y.long())
         return torch.distributions.Normal(self._linear(x), self.log_scale.exp()).log_prob(y)
 
+    def covers(self, x: Event) -> Tensor:
+        return torch.ones(x.rows, dtype=torch.bool)
+
     def draw(self, x: Event, generator: torch.Generator | None) -> Tensor:
         if self.classes:
             return self._linear(x).argmax(1).double() if generator is None else categorical(self._linear(x), generator).double()

@@ -4,8 +4,7 @@ So a fit does not depend on the order of the rows, and a row of weight 2 is the 
 from a seeded hash of each row's content, so that duplicates (and groups) never straddle a split.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +30,9 @@ def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
     return Pair(y, x), torch.tensor(merged["weight"].to_numpy(dtype=float))
 
 
+MOSTLY = 0.5  # share of distinct rows from which a repeat counts as the same case
+
+
 class Split(NamedTuple):
     """Row numbers of the three parts, which never share a row: fit, choose (stopping, selection), calibrate."""
 
@@ -39,16 +41,25 @@ class Split(NamedTuple):
     calibrate: np.ndarray
 
 
-def row_hashes(x: Event, groups: Sequence[object] | None = None) -> np.ndarray:
-    """(B,) uint64: equal for equal rows, or for rows of one group."""
+def row_hashes(frame: pd.DataFrame, groups: Any = None) -> np.ndarray:
+    """(B,) uint64: equal for equal rows, or for rows of one group.
+
+    Where most rows are repeats (a few columns of few levels) equality means nothing: then each row counts for itself, since
+    held-out sets of whole patterns would be unlike the rows to come.
+    """
     if groups is not None:
         return pd.util.hash_array(pd.Series(list(groups)).astype(str).to_numpy(dtype=object))
-    frame = pd.DataFrame(torch.cat([x.value, x.mask.double()], 1).numpy())
-    return pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    mixed = [name for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
+    rows = frame.astype(dict.fromkeys(mixed, str))
+    hashes = pd.util.hash_pandas_object(rows, index=False).to_numpy()
+    if len(np.unique(hashes)) >= MOSTLY * len(hashes):
+        return hashes
+    repeat = pd.Series(hashes).groupby(hashes).cumcount()
+    return pd.util.hash_pandas_object(pd.DataFrame({"row": hashes, "repeat": repeat}), index=False).to_numpy()
 
 
 def split_rows(hashes: np.ndarray, seed: int, choose: float, calibrate: float, latest: np.ndarray | None = None) -> Split:
-    """A split by hash: the shares are met up to the size of the largest set of equal rows.
+    """A split by hash: a part takes whole sets of equal rows, as many as fit into its share.
 
     With ``latest`` (a time per row) the calibration part is the latest rows instead.
     """
@@ -56,11 +67,11 @@ def split_rows(hashes: np.ndarray, seed: int, choose: float, calibrate: float, l
     order = np.random.default_rng(seed).permutation(len(distinct))
     place = np.empty(len(distinct))
     place[order] = np.cumsum(counts[order]) / len(hashes)
-    position = place[where]
-    held = position <= calibrate
+    ends, starts = place[where], (place - counts / len(hashes))[where]
+    held = ends <= calibrate
     if latest is not None:
         held = np.zeros(len(hashes), dtype=bool)
         held[np.argsort(latest, kind="stable")[len(hashes) - int(calibrate * len(hashes)) :]] = True
         held &= ~np.isin(hashes, hashes[~held])  # no row of the fit, nor of its groups
-    chosen = ~held & (position > 1 - choose)
+    chosen = ~held & (starts >= 1 - choose - 1e-9)
     return Split(*(np.flatnonzero(part) for part in (~held & ~chosen, chosen, held)))

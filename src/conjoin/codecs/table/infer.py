@@ -124,7 +124,9 @@ def _column(name: Any, raw: Series, weight: Array, asked: JSON, is_target: bool)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:
         why = reason_to_set_aside(column, counts, explicit="type" in asked)
-    return (dataclasses.replace(column, role="set aside", why=why, doubts=()) if why else column), counts
+    if why:  # its values are nobody's business: names and notes would end up in the saved model
+        column = dataclasses.replace(column, role="set aside", why=why, doubts=(), levels=(), counts=(), pooled=(), categories=())
+    return column, counts
 
 
 def _type(series: Series, weight: Array, asked: JSON, changed: bool) -> tuple[str, str]:
