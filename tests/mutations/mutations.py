@@ -245,7 +245,7 @@ JOINTS = at(
         "categorical((0 * self.log_prior).expand(n, -1), generator)",
     ),
     ("a hidden label counts in the hybrid", "torch.where(event.y.mask, label, torch.zeros_like(label))", "label", HYBRID),
-    ("evidence left out of log_joint", "return self.base.log_evidence(x)[:, None] + self.predictor", "return self.predictor", HYBRID),
+    ("evidence left out of log_joint", "joint = self.base.log_evidence(x)[:, None] + self.predictor", "joint = self.predictor", HYBRID),
     (
         "proposals not divided out",
         "[:, 0] - torch.logaddexp(after - before, torch.zeros_like(after))",
@@ -373,8 +373,10 @@ TRAINING = [
         TRAINING_TESTS,
         ("weights of equal rows not added", '["weight"].sum()', '["weight"].max()'),
         ("a missing label is a label", "rows[:, 1 + width] > 0)", "rows[:, 1 + width] >= 0)"),
-        ("missing cells equal to zeros", "torch.cat([x.value, x.mask.double()], 1).numpy()", "x.value.numpy()"),
-        ("share to choose misread", "(position > 1 - choose)", "(position > choose)"),
+        ("missing cells equal to zeros", "frame.astype(dict.fromkeys(mixed, str))", "frame.fillna(0).astype(dict.fromkeys(mixed, str))"),
+        ("share to choose misread", "(starts >= 1 - choose - 1e-9)", "(starts >= choose)"),
+        ("a set of equal rows may overfill a part", "held = ends <= calibrate", "held = starts <= calibrate"),
+        ("repeats of a few patterns are held out together", "if len(np.unique(hashes)) >= MOSTLY * len(hashes):", "if len(hashes):"),
         (
             "groups straddle the latest rows",
             "        held &= ~np.isin(hashes, hashes[~held])",
