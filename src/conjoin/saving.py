@@ -178,7 +178,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config["format"], int) or config["format"] > FORMAT:
         raise ValueError(f"{folder} was written by conjoin {config.get('conjoin')}, which is newer than this one: upgrade conjoin.")
     if config.get("config_sha256") != _digest(config):
-        raise ValueError(f"{file} was altered (its sha256 is not the one it states): restore it from a copy, or fit again.")
+        raise ValueError(f"{file} is damaged or was altered (its sha256 is not the one it states): restore it from a copy, or fit again.")
     return config
 
 
