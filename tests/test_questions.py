@@ -469,7 +469,7 @@ def test_promises_hold_over_twenty_splits(table, data_dir):
         from decide import study
     finally:
         sys.path.pop(0)
-    for row in study(table, "mixture", 20):
+    for row in study(table, "circuit", 20):
         assert row["false_alarm"] <= 0.055
         assert row["kept"] >= 0.95
         assert row["coverage"] > 0
