@@ -189,7 +189,6 @@ def test_import_conjoin_is_light():
     quick(f"import sys, conjoin; {HEAVY}")
 
 
-@pytest.mark.skipif(not (PACKAGE / "__main__.py").is_file(), reason="the command line is not there yet")
 @pytest.mark.parametrize("argument", ["--help", "families"])
 def test_the_command_line_answers_at_once(argument):
     quick(COMMAND.replace("{argument!r}", repr(argument)))

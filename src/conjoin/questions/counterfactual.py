@@ -55,9 +55,10 @@ def counterfactual(
             raise ValueError(f"keep names the column {name!r}; the model has {', '.join(map(str, columns))}.")
     wish = _wish(model, to)
     free = [place for place, name in enumerate(columns) if name not in set(keep)]
-    event = model.encode(frame).event
+    encoded = model.encode(frame)
+    event = encoded.event
     parts = []
-    already = _reached(model, model.encode(frame), frame, wish)[1]
+    already = _reached(model, encoded, frame, wish)[1]
     for row in range(len(frame)):
         own, rng = event.take(slice(row, row + 1)), stream(seed, "counterfactual")
         found = [] if already[row] else _search(model, own, wish, free, n, familiarity, rng)
