@@ -15,7 +15,7 @@ from conjoin.families import resolve
 from conjoin.training import loop
 from conjoin.training.data import canonical, row_hashes, split_rows
 from conjoin.training.learners import Batch, ExpectationMaximisation, Gradient, learner_for
-from conjoin.training.loop import Plan, train
+from conjoin.training.loop import Diverged, Plan, train
 from conjoin.training.progress import Progress
 
 REAL = Space((2,), (Variable("a", "real"), Variable("b", "real")))
@@ -230,7 +230,7 @@ def batched(**changes):
 def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, tmp_path):
     whole, first, second = make(), make(), make()
     fit(whole, batched(epochs=10))
-    fit(first, batched(epochs=5, checkpoint=tmp_path))
+    fit(first, batched(epochs=5, checkpoint=tmp_path, every=0))
     report = fit(second, batched(epochs=10, checkpoint=tmp_path, resume=True))
     assert same(weights_of(whole), weights_of(second))
     assert report.epochs == 10
@@ -242,7 +242,7 @@ def test_the_best_weights_survive_a_resumption(tmp_path):
     choose = Event(torch.full((20, 2), 5.0, dtype=torch.float64))
     whole, first, second = Noisy(), Noisy(), Noisy()
     fit(whole, batched(epochs=10), choose)
-    fit(first, batched(epochs=5, checkpoint=tmp_path), choose)
+    fit(first, batched(epochs=5, checkpoint=tmp_path, every=0), choose)
     report = fit(second, batched(epochs=10, checkpoint=tmp_path, resume=True), choose)
     assert report.best_epoch == 1
     assert same(weights_of(whole), weights_of(second))
@@ -250,7 +250,7 @@ def test_the_best_weights_survive_a_resumption(tmp_path):
 
 def test_every_step_has_noise_of_its_own(monkeypatch):
     noise = []
-    monkeypatch.setattr(Gradient, "step", lambda self, batch, generator: noise.append(float(torch.rand((), generator=generator))) or 0.0)
+    monkeypatch.setattr(Gradient, "step", lambda self, batch, generator, progress: noise.append(float(torch.rand((), generator=generator))) or 0.0)
     fit(Noisy(), batched(epochs=3))
     fit(Noisy(), batched(epochs=3, seed=1))
     assert len(set(noise)) == len(noise) == 18
@@ -293,15 +293,30 @@ def test_an_interrupted_fit_keeps_the_best_weights():
     assert same(weights_of(density), weights_of(reference))
 
 
-def test_a_loss_that_is_not_finite_stops_at_the_last_good_weights():
-    density, reference = Noisy(), Noisy()
+def test_a_loss_that_is_not_finite_goes_back_to_the_last_good_weights_with_a_smaller_step(monkeypatch):
+    density, factors = Noisy(), []
     density.fail_at = 8
+    step = Gradient.step
+    monkeypatch.setattr(Gradient, "step", lambda self, *rest: factors.append(self.factor) or step(self, *rest))
     report = fit(density, batched(epochs=20))
-    assert "not finite" in report.stopped
-    assert report.epochs == 2
+    assert (report.setbacks, report.epochs, report.stopped) == (1, 20, "all epochs done")
+    assert factors == [1.0] * 8 + [0.3] * 54  # the third round of three steps is begun again
+    assert bool(torch.isfinite(density.mean).all())
+
+
+def test_a_loss_that_never_gets_finite_is_given_up_with_the_last_good_weights(monkeypatch):
+    density, reference = Noisy(), Noisy()
+    monkeypatch.setattr(density, "_loss", lambda *rest: torch.nan * density.mean.sum() if density.calls > 5 else Noisy._loss(density, *rest))
+    with pytest.raises(Diverged, match=r"not finite or exploded 4 times.*lower the rate"):
+        fit(density, batched(epochs=20))
     fit(reference, batched(epochs=2))
     assert same(weights_of(density), weights_of(reference))
-    assert bool(torch.isfinite(density.mean).all())
+
+
+def test_an_exploding_loss_counts_as_one_that_is_not_finite(monkeypatch):
+    density = Noisy()
+    monkeypatch.setattr(density, "_loss", lambda *rest: Noisy._loss(density, *rest) + (1e9 if density.calls == 7 else 0.0))
+    assert fit(density, batched(epochs=5)).setbacks == 1
 
 
 def test_statistics_that_are_not_finite_leave_the_parameters_alone(monkeypatch):
@@ -328,17 +343,26 @@ def test_max_time_on_the_real_clock():
     assert time.monotonic() - started < 5
 
 
+def batches_of(run, epoch):
+    """The batches of one epoch, step by step."""
+    out = []
+    for step in range(epoch * run.parts, (epoch + 1) * run.parts):
+        run.trained.steps = step
+        out.append(run._batch())
+    return out
+
+
 def test_batches_cover_every_row_once_with_its_weight():
     data, weight = rows(203), torch.arange(203).double() + 1
     run = loop._Run(Noisy(), data, weight, None, Plan(batch=50))
-    batches = list(run._batches(0))
+    batches = batches_of(run, 0)
     assert len(batches) == 4
     assert max(b.rows.rows for b in batches) - min(b.rows.rows for b in batches) <= 4
     seen = torch.cat([torch.cat([b.rows.value, b.weight[:, None]], 1) for b in batches])
     assert torch.equal(seen[seen[:, 2].argsort()], torch.cat([data.value, weight[:, None]], 1))
     assert all(b.total == float(weight.sum()) for b in batches)
-    assert not torch.equal(batches[0].rows.value, next(run._batches(1)).rows.value)
-    assert torch.equal(batches[0].rows.value, next(run._batches(0)).rows.value)
+    assert not torch.equal(batches[0].rows.value, batches_of(run, 1)[0].rows.value)
+    assert torch.equal(batches[0].rows.value, batches_of(run, 0)[0].rows.value)
 
 
 def test_the_history_is_the_weighted_mean_over_batches():

@@ -36,6 +36,7 @@ __all__ = [
     "Likelihood",
     "Pair",
     "PairSpace",
+    "Recipe",
     "Region",
     "Space",
     "Status",
@@ -83,6 +84,7 @@ class Capabilities:
     regions: bool = False  # events whose missing cells lie within a Region
     mode: Literal["exact", "approximate", "none"] = "none"  # most probable explanation of the missing cells
     statistics: bool = False  # additive sufficient statistics and a maximisation step: EM, streaming
+    sweeps: bool = False  # learned by passes of a Gibbs sampler over all rows
     features: bool = False
     step: bool = False  # token by token with a state
     differentiable: bool = False  # d log_prob / dx
@@ -131,11 +133,27 @@ def categorical(logits: Tensor, generator: torch.Generator | None) -> Tensor:
 # ---------------------------------------------------------------------------------------------------- densities
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a density asks to be trained. ``steps``: of the gradient, over which the learning ``rate`` falls to zero (None: as
+    many epochs as the plan says); ``batch``: rows of a step; ``decay``: of the weights; ``memory``: of their running mean."""
+
+    steps: int | None = None
+    batch: int = 1024
+    rate: float = 1e-2
+    decay: float = 0.0
+    memory: float = 0.99
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings of one family. Subclasses are frozen dataclasses; scikit-learn can clone and search them."""
 
     density: ClassVar[type["Density"]]
+
+    def recipe(self, rows: int) -> Recipe:
+        """How to train on so many rows."""
+        return Recipe()
 
     def get_params(self, deep: bool = True) -> JSON:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -204,9 +222,13 @@ class Density(nn.Module, abc.ABC):
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Any:
         """An event of n rows, all cells observed."""
 
+    def _losses(self, event: Any, context: Event | None, generator: torch.Generator | None) -> Tensor:
+        """(B,) what each row adds to the loss."""
+        return -self._log_prob(event, context, generator)
+
     def _loss(self, event: Any, context: Event | None, weight: Tensor, generator: torch.Generator | None) -> Tensor:
         """Scalar: the weighted mean that the gradient learner minimises."""
-        return -(weight * self._log_prob(event, context, generator)).sum() / weight.sum()
+        return (weight * self._losses(event, context, generator)).sum() / weight.sum()
 
     def _sample_conditional(self, event: Any, context: Event | None, generator: torch.Generator | None) -> Any:
         raise NotImplementedError
@@ -246,6 +268,18 @@ class Density(nn.Module, abc.ABC):
         """Set the parameters to the maximiser of the expected log-likelihood, given the statistics."""
         raise NotImplementedError
 
+    def _sweep(self, event: Any, context: Event | None, weight: Tensor, generator: torch.Generator) -> Tensor:
+        """One pass of a Gibbs sampler over all the rows, always the same ones in one fit. Moves the state that the density
+        is made of (buffers of fixed shape) and returns the mean objective, nats per row, for the eye only."""
+        raise NotImplementedError
+
+    def _sweep_state(self) -> dict[str, Tensor]:
+        """What the next sweep needs beyond the buffers (the rows' own latent state), for a checkpoint."""
+        return {}
+
+    def _restore_sweep(self, state: dict[str, Tensor]) -> None:
+        """The inverse of ``_sweep_state``."""
+
     # ------------------------------------------------------------------ public twins
 
     @final
@@ -270,6 +304,12 @@ class Density(nn.Module, abc.ABC):
         """Scalar training objective, to be minimised."""
         event, context = self.space.check(event), self._check_context(context)
         return self._loss(event, context, self._weight(event, weight), generator)
+
+    @final
+    def losses(self, event: Any, context: Event | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """(B,) the training objective of each row."""
+        event, context = self.space.check(event), self._check_context(context)
+        return self._losses(event, context, generator)
 
     @final  # type: ignore[misc]
     def forward(  # torch declares it writable
@@ -338,6 +378,16 @@ class Density(nn.Module, abc.ABC):
         self._require(self.capabilities.statistics, "a maximisation step", "statistics")
         with torch.no_grad():
             self._maximise(statistics)
+
+    @final
+    def sweep(
+        self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """One pass of the Gibbs sampler over all rows; the mean objective, nats per row."""
+        self._require(self.capabilities.sweeps, "a pass of a Gibbs sampler", "sweeps")
+        event, context = self.space.check(event), self._check_context(context)
+        with torch.no_grad():
+            return self._sweep(event, context, self._weight(event, weight), generator)
 
     # ------------------------------------------------------------------ checks
 

@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Event", "Pair", "PairSpace", "Region", "Space", "Variable"]
+__all__ = ["Event", "Pair", "PairSpace", "Region", "Space", "Variable", "after_one"]
+
 
 class Region(NamedTuple):
     """A box that missing cells are known to lie in: ``low <= value <= high`` and, for a category, an allowed set."""
@@ -27,6 +28,14 @@ class Region(NamedTuple):
         for variable in self.allowed:
             cells = cells.index_fill(0, torch.tensor([variable]), True)
         return cells
+
+
+def after_one(region: Region | None) -> Region | None:
+    """The region of x as one of (y, x): y is free."""
+    if region is None:
+        return None
+    free = torch.tensor([torch.inf], dtype=region.low.dtype)
+    return Region(torch.cat([-free, region.low]), torch.cat([free, region.high]), {d + 1: keep for d, keep in region.allowed.items()})
 
 
 class Event(NamedTuple):
@@ -108,6 +117,7 @@ class Space:
     shape: tuple[int, ...]
     variables: tuple[Variable, ...]
     layout: Literal["vector", "image", "sequence", "point_cloud"] = "vector"
+    grid: tuple[int, int, int] | None = None  # (channels, height, width) of an image, whose row of pixels is in this order
 
     def check(self, event: Event) -> Event:
         """The event with missing cells zeroed; ValueError names the variable of the first impossible cell."""
@@ -117,7 +127,7 @@ class Space:
         if mask.shape != event.value.shape:
             raise ValueError(f"observed has shape {tuple(mask.shape)}, value {tuple(event.value.shape)}: they must agree.")
         value = torch.where(mask, event.value, torch.zeros_like(event.value))
-        value = value.double() if self.layout == "vector" else value
+        value = value.double()
         if not torch.isfinite(value).all():
             raise ValueError(f"{self._name(~torch.isfinite(value))!r} has a value that is not finite; mark missing cells in observed.")
         codes = torch.tensor([v.cardinality if v.discrete else 0 for v in self.variables])

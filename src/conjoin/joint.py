@@ -25,13 +25,13 @@ from conjoin.core import (
     Likelihood,
     Pair,
     PairSpace,
-    Region,
     Space,
     Status,
     Variable,
     categorical,
     stream,
 )
+from conjoin.events import after_one
 
 __all__ = ["ClassConditional", "Hybrid", "Joint", "Monolithic", "Predictor", "build_joint", "flat_space", "trust"]
 
@@ -115,7 +115,7 @@ class Monolithic(Joint):
 
     def _row(self, pair: Pair) -> Event:
         value = torch.cat([pair.y.value[:, None].to(pair.x.value), pair.x.value], 1)
-        return Event(value, torch.cat([pair.y.mask[:, None], pair.x.mask], 1), within=_widen(pair.x.within))
+        return Event(value, torch.cat([pair.y.mask[:, None], pair.x.mask], 1), within=after_one(pair.x.within))
 
     def _pair(self, row: Event) -> Pair:
         return Pair(Event(row.value[:, 0]), Event(row.value[:, 1:]))
@@ -135,8 +135,8 @@ class Monolithic(Joint):
     def _mode(self, event: Pair, context: Event | None) -> Pair:
         return self._pair(self.density.mode(self._row(event)))
 
-    def _loss(self, event: Pair, context: Event | None, weight: Tensor, generator: torch.Generator | None) -> Tensor:
-        return self.density.loss(self._row(event), weight=weight, generator=generator)
+    def _losses(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        return self.density.losses(self._row(event), generator=generator)
 
     def _statistics(self, event: Pair, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         return self.density.statistics(self._row(event), weight=weight)
@@ -144,13 +144,17 @@ class Monolithic(Joint):
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
         self.density.maximise(statistics)
 
+    def _sweep(self, event: Pair, context: Event | None, weight: Tensor, generator: torch.Generator) -> Tensor:
+        return self.density.sweep(self._row(event), weight=weight, generator=generator)
 
-def _widen(region: Region | None) -> Region | None:
-    """The region of x as one of (y, x): y is free."""
-    if region is None:
-        return None
-    free = torch.tensor([torch.inf], dtype=region.low.dtype)
-    return Region(torch.cat([-free, region.low]), torch.cat([free, region.high]), {d + 1: keep for d, keep in region.allowed.items()})
+    def _sweep_state(self) -> dict[str, Tensor]:
+        return self.density._sweep_state()
+
+    def _restore_sweep(self, state: dict[str, Tensor]) -> None:
+        self.density._restore_sweep(state)
+
+    def _features(self, event: Pair) -> Tensor:
+        return self.density.features(self._row(event))
 
 
 class ClassConditional(Joint):
@@ -176,11 +180,18 @@ class ClassConditional(Joint):
         exact = trust(self.density)
         return {"log_prob": exact, "predict_proba": exact if exact is Status.EXACT else Status.APPROXIMATE, "sample": exact}
 
-    def _classes(self, x: Event) -> Float[Tensor, "B K"]:
-        return self.log_prior.log_softmax(0) + self.density.log_contexts(x)
+    def _classes(self, x: Event, generator: torch.Generator | None = None) -> Float[Tensor, "B K"]:
+        """log p(x, k); where log p(x | k) is an estimate, all classes are given the same noise, so that it cancels."""
+        able = self.density.capabilities
+        if generator is None or not (able.stochastic or able.missing == "bound"):
+            return self.log_prior.log_softmax(0) + self.density.log_contexts(x)
+        seed = int(torch.randint(0, 1 << 62, (), generator=generator))
+        codes = [torch.full((x.rows,), float(k), dtype=torch.float64) for k in range(self.target.cardinality)]
+        each = [self.density.log_prob(x, Event(code), generator=stream(seed)) for code in codes]
+        return self.log_prior.log_softmax(0) + torch.stack(each, 1)
 
     def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        joint = self._classes(event.x)
+        joint = self._classes(event.x, generator)
         labelled = joint.gather(1, event.y.value.long()[:, None])[:, 0]
         return torch.where(event.y.mask, labelled, joint.logsumexp(1))
 
@@ -205,6 +216,27 @@ class ClassConditional(Joint):
         joint = torch.stack([self._classes(Event(filled[:, k]))[:, k] for k in range(len(every))], 1)
         y = self._label(event, joint.argmax(1))
         return Pair(y, Event(filled[torch.arange(event.rows), y.value.long()]))
+
+    def _losses(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """Labelled rows under their own class alone; unlabelled ones summed over classes, or without a class where the density
+        learns by a surrogate, which does not add up to a probability."""
+        known, log_prior = event.y.mask, self.log_prior.log_softmax(0)
+        out = torch.zeros(event.rows, dtype=torch.float64)
+        if known.any():
+            y = event.y.take(known)
+            labelled = self.density.losses(event.x.take(known), y, generator=generator) - log_prior[y.value.long()]
+            out = out.index_copy(0, known.nonzero()[:, 0], labelled)
+        if not known.all():
+            x = event.x.take(~known)
+            each = self._sum_of_classes if self.density.capabilities.objective == "likelihood" else self.density.losses
+            out = out.index_copy(0, (~known).nonzero()[:, 0], each(x, generator=generator))
+        return out
+
+    def _sum_of_classes(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """-log sum_k p(k) exp(-loss of x under class k)."""
+        codes = [torch.full((x.rows,), float(k), dtype=torch.float64) for k in range(self.target.cardinality)]
+        each = torch.stack([self.density.losses(x, Event(code), generator=generator) for code in codes], 1)
+        return -(self.log_prior.log_softmax(0) - each).logsumexp(1)
 
     def _statistics(self, event: Pair, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         """An unlabelled row counts for every class, by p(y | x)."""
@@ -238,6 +270,7 @@ class Predictor(nn.Module, abc.ABC):
 
 
 PROPOSALS = 64  # draws per row from which the hybrid's conditional sampler chooses
+FEWER = 8  # as many where each of the base's own draws is a choice among many already
 
 
 class Hybrid(Joint):
@@ -300,12 +333,13 @@ class Hybrid(Joint):
         ``PROPOSALS`` draws of the base, every other one made without y."""
         if not event.y.mask.any():
             return self._with_label(event, self.base.sample_conditional(event, generator=generator).x, generator)
-        many = event.take(torch.arange(event.rows).repeat_interleave(PROPOSALS))
+        proposals = PROPOSALS if self.base.capabilities.conditionals == "any" else FEWER
+        many = event.take(torch.arange(event.rows).repeat_interleave(proposals))
         blind = (torch.arange(many.rows) % 2).bool()
         x = self.base.sample_conditional(many._replace(y=many.y.hide(blind)), generator=generator).x
-        weight = torch.where(many.y.mask, self._log_weight(many, x), 0.0).reshape(event.rows, PROPOSALS)
+        weight = torch.where(many.y.mask, self._log_weight(many, x), 0.0).reshape(event.rows, proposals)
         self.effective_draws = float((1 / weight.softmax(1).square().sum(1)).mean()) if event.rows else None
-        chosen = x.value.reshape(event.rows, PROPOSALS, -1)[torch.arange(event.rows), categorical(weight, generator)]
+        chosen = x.value.reshape(event.rows, proposals, -1)[torch.arange(event.rows), categorical(weight, generator)]
         return self._with_label(event, Event(chosen), generator)
 
     def _log_weight(self, event: Pair, x: Event) -> Float[Tensor, " B"]:

@@ -212,7 +212,7 @@ def _rebuild_family(described: dict[str, Any], space: Space, family: Any, contex
         raise ValueError(f"This model uses the family {name}, which is not registered: call conjoin.load(path, family=ItsDensityClass).")
     config = type(resolve(family if ":" in name else name))(**described["settings"])
     density: Density = config.density(space, config, described["structure"], context_space=context)
-    return density
+    return density.eval()
 
 
 def _rebuild_predictor(described: dict[str, Any], x: Space) -> Predictor:

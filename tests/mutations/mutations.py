@@ -1,28 +1,15 @@
 """Planted bugs: mistakes that a person could make, each in one place of the real code.
 
 To add one, append a ``Mutation``: its name, the file under src/conjoin, the exact old text (it must occur there once), the new
-text, and the tests that ought to notice (arguments of pytest; the faster, the better).
+text, and the tests that ought to notice (arguments of pytest; the faster, the better). Files beside this one that hold
+``MUTATIONS`` of their own are found by run.py.
 """
 
-from typing import NamedTuple
-
-
-class Mutation(NamedTuple):
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-
+from mutations_base import Mutation, at, checks
 
 LEAF_TESTS = ("tests/test_leaves.py",)
 JOINT_TESTS = ("tests/test_joint.py",)
 TRAINING_TESTS = ("tests/test_training.py",)
-
-
-def checks(words: str) -> tuple[str, ...]:
-    """The cases of the conformance suite whose names match a pytest expression."""
-    return ("tests/test_conformance.py", "-k", words)
 
 
 NAIVE, MIXTURE, CIRCUIT = (
@@ -32,11 +19,6 @@ NAIVE, MIXTURE, CIRCUIT = (
 )
 GAUSSIAN = checks("quadratic and not joint or linear and given")
 CLASSES, HYBRID, TOYS = checks("naive_bayes and joint"), checks("naive_bayes and hybrid"), checks("not test_family")
-
-
-def at(file: str, tests: tuple[str, ...], *changes: tuple[str, ...]) -> list[Mutation]:
-    """Several mutations of one file: (name, old, new), or with tests of their own as a fourth."""
-    return [Mutation(name, file, old, new, *(rest or [tests])) for name, old, new, *rest in changes]  # type: ignore[arg-type]
 
 
 LEAVES = at(
@@ -200,11 +182,6 @@ FAMILIES = [
         ("the floor is added twice", "above = self._above_floor(covariance)", "above = covariance"),
         ("rounding adds to the variance of draws", "torch.linalg.cholesky(left - torch.diag(rounding) +", "torch.linalg.cholesky(left +"),
         ("weights ignored in the means", "first[k] += w @ full", "first[k] += full.sum(0)"),
-        (
-            "modes of codes of the first class",
-            "value[:, self.category] = self.leaves.modes().T[state]",
-            "value[:, self.category] = self.leaves.modes().T[state * 0]",
-        ),
     ),
     *at(
         "families/classic/naive_bayes.py",

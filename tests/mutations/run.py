@@ -6,6 +6,7 @@ Exit code 1 if fewer than 95 % are caught, if the tests fail on the code as it i
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import shutil
@@ -15,9 +16,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mutations import MUTATIONS, Mutation
+from mutations_base import Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
+LISTS = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("run", "mutations_base"))
+MUTATIONS: list[Mutation] = [mutation for name in LISTS for mutation in importlib.import_module(name).MUTATIONS]
 SHARE = 0.95
 LIMIT = 240  # seconds for the tests of one mutation
 AT_ONCE = 2

@@ -57,6 +57,52 @@ FAMILIES: dict[str, Family] = {
         "a few prototypes, columns independent within each; mixed types",
         ("latent_class",),
     ),
+    "dirichlet_process": Family(
+        "conjoin.families.classic.dirichlet_process:DirichletProcess",
+        "classic",
+        "as many clusters as the rows call for; Bayesian, averaged over samples; mixed types",
+        ("crp", "chinese_restaurant"),
+    ),
+    "factor_analysis": Family(
+        "conjoin.families.classic.factor:Factor",
+        "classic",
+        "a Gaussian per class whose numbers are moved by a few hidden factors; exact with missing cells, for many columns",
+        ("fa",),
+        (("noise", "own"),),
+    ),
+    "ppca": Family(
+        "conjoin.families.classic.factor:Factor",
+        "classic",
+        "probabilistic principal components: hidden factors, and the same noise for every column",
+        ("pca", "probabilistic_pca"),
+        (("noise", "shared"),),
+    ),
+    "topic": Family(
+        "conjoin.families.classic.topic:Topic",
+        "classic",
+        "latent Dirichlet allocation: every cell of a row is of one of the row's topics; mixed types, or counts of words",
+        ("lda_topics", "latent_dirichlet"),
+    ),
+    "bayes_net": Family(
+        "conjoin.families.classic.bayes_net:BayesNet",
+        "classic",
+        "every column depends on a few others, along arrows that the data choose; exact, and its graph can be read",
+        ("bayesian_network", "bn"),
+    ),
+    "markov_field": Family(
+        "conjoin.families.classic.markov_field:MarkovField",
+        "classic",
+        "columns pull on their neighbours along the tree of strongest links; exact",
+        ("mrf", "markov_random_field"),
+        (("structure", "tree"),),
+    ),
+    "grid_field": Family(
+        "conjoin.families.classic.markov_field:MarkovField",
+        "classic",
+        "a Markov random field with loops (an image's neighbours, or the strongest links); relative where the sum is out of reach",
+        (),
+        (("structure", "grid"),),
+    ),
 }
 
 

@@ -61,7 +61,7 @@ def predictor_is_exact(subject: Subject) -> None:
 def unlabelled_rows(subject: Subject) -> None:
     """In the statistics an unlabelled row counts for each class by p(y | x), as labelled rows of those weights do."""
     joint, x, candidates = _joint(subject)
-    needs(isinstance(joint, ClassConditional), "not class-conditional")
+    needs(isinstance(joint, ClassConditional) and subject.can.statistics, "not class-conditional, or no statistics")
     x, classes = x.take(slice(0, 10)), len(candidates)
     with torch.no_grad():
         share = joint.log_joint(x).softmax(1)

@@ -2,7 +2,7 @@
 
 import torch
 
-from conjoin.core import Event, Likelihood, stream
+from conjoin.core import Event, Likelihood, Recipe, stream
 from conjoin.joint import Hybrid
 from conjoin.testing.registry import check, close, expect, needs
 from conjoin.testing.subjects import Subject
@@ -44,10 +44,11 @@ def loss_is_likelihood(subject: Subject) -> None:
     """Where the objective is the likelihood, the loss is the weighted mean of -log_prob."""
     needs(subject.can.objective == "likelihood" and subject.can.likelihood is Likelihood.EXACT, "trained by something else")
     needs(subject.contexts is None, "looked at under one context")
-    weight = torch.arange(1, subject.event.rows + 1).double()
+    rows = subject.learned
+    weight = torch.arange(1, rows.rows + 1).double()
     with torch.no_grad():
-        loss = subject.density.loss(subject.event, weight=weight)
-    close(loss, -(weight * subject.log_prob(subject.event)).sum() / weight.sum(), 1e-9, "the loss")
+        loss = subject.density.loss(rows, weight=weight)
+    close(loss, -(weight * subject.log_prob(rows)).sum() / weight.sum(), 1e-9, "the loss")
 
 
 @check
@@ -55,7 +56,7 @@ def gradients(subject: Subject) -> None:
     """After five steps of the gradient a gradient still reaches every named parameter."""
     needs(not isinstance(subject.joint, Hybrid), "the base's own y is summed out: what it knows of y learns nothing")
     fresh = subject.fresh()
-    learner = Gradient(fresh.density, rate=1e-3)
+    learner = Gradient(fresh.density, Recipe(rate=1e-3))
     weight = torch.ones(fresh.event.rows, dtype=torch.float64)
     for index in range(5):
         if fresh.contexts is None:
@@ -92,13 +93,13 @@ def statistics(subject: Subject) -> None:
 def weights(subject: Subject) -> None:
     """The loss of a row of weight 2 is that of the row twice; a row of weight 0 counts for nothing."""
     needs(not subject.can.stochastic and subject.can.objective == "likelihood", "a loss with noise")
-    rows = subject.event.rows
+    event, rows = subject.learned, subject.event.rows
     weight = (torch.arange(rows) % 3).double()
     repeated = torch.arange(rows).repeat_interleave(weight.long())
     contexts = None if subject.contexts is None else subject.contexts.take(repeated)
     with torch.no_grad():
-        weighted = subject.density.loss(subject.event, subject.contexts, weight=weight)
-        close(subject.density.loss(subject.event.take(repeated), contexts), weighted, 1e-9, "the loss of repeated rows")
+        weighted = subject.density.loss(event, subject.contexts, weight=weight)
+        close(subject.density.loss(event.take(repeated), contexts), weighted, 1e-9, "the loss of repeated rows")
 
 
 def _shake(subject: Subject) -> None:

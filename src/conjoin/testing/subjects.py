@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conjoin.core import Capabilities, CapabilityError, Density, Event, Pair, Region, Space, categorical, stream
+from conjoin.core import Capabilities, CapabilityError, Density, Event, Pair, Recipe, Region, Space, categorical, stream
 from conjoin.joint import ClassConditional, Hybrid, Joint, Monolithic, Predictor, build_joint, flat_space
 from conjoin.testing.spaces import CLASSES, Tiny, product, tiny, tiny_names
 from conjoin.training.learners import Batch, Gradient
@@ -57,8 +57,8 @@ class Flat(Density):
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         return self.row(self.joint.sample(n, generator=generator))
 
-    def _loss(self, event: Event, context: Event | None, weight: Tensor, generator: torch.Generator | None) -> Tensor:
-        return self.joint.loss(self.pair(event), weight=weight, generator=generator)
+    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Tensor:
+        return self.joint.losses(self.pair(event), generator=generator)
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
         return self.row(self.joint.sample_conditional(self.pair(event), generator=generator))
@@ -141,16 +141,25 @@ class Subject:
         return () if self.joint is None else (0,)
 
     @property
+    def learned(self) -> Event:
+        """The rows that it was fitted to; complete ones where missing cells cost it exactness."""
+        return self.event if self.can.missing in ("exact", "none") else Event(self.tiny.rows)
+
+    @property
     def tolerance(self) -> float:
         return 5e-3
 
     def context(self, rows: int) -> Event | None:
         return None if self.contexts is None else Event(torch.full((rows,), float(CONTEXT), dtype=torch.float64))
 
-    def log_prob(self, event: Event) -> Tensor:
+    def log_prob(self, event: Event, seed: int = 0) -> Tensor:
         """Under the one context that is looked at, with the same noise every time."""
         with torch.no_grad():
-            return self.density.log_prob(event, self.context(event.rows), generator=stream(0, "log_prob"))
+            return self.density.log_prob(event, self.context(event.rows), generator=stream(seed, "log_prob"))
+
+    def estimates(self, event: Event, seeds: int = 40) -> Tensor:
+        """(seeds, B) log_prob again and again, each time with other noise."""
+        return torch.stack([self.log_prob(event, seed) for seed in range(1, seeds + 1)])
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         return self.density.sample(n, self.context(n), generator=stream(seed, "sample")).value
@@ -180,9 +189,10 @@ class Subject:
 
 
 def fitted(density: Density, data: Event | Pair, weight: Tensor, epochs: int = 6) -> None:
-    """A brief fit: a few rounds of EM, or ten times as many steps of the gradient."""
-    epochs = epochs if density.capabilities.statistics else 10 * epochs
-    train(density, data, weight, None, Plan(epochs=epochs, patience=epochs), Progress())
+    """A brief fit: a few rounds of EM, and ten times as many sweeps or steps of the gradient."""
+    able = density.capabilities
+    epochs = epochs if able.statistics else 10 * epochs
+    train(density, data, weight, None, Plan(epochs=epochs, steps=None if able.sweeps else epochs, patience=epochs), Progress())
 
 
 def _weights(rows: int) -> Tensor:
@@ -209,7 +219,7 @@ def _built(config: Any, space: Tiny, **context: Any) -> tuple[Density, Event]:
 def _again(density: Density) -> Density:
     """What saving.py does: a density from its config and structure, before its weights."""
     structure = json.loads(json.dumps(density.structure))
-    return type(density)(density.space, density.config, structure, density.context_space)
+    return type(density)(density.space, density.config, structure, density.context_space).eval()
 
 
 def _alone(config: Any, space: Tiny) -> Subject:
@@ -261,7 +271,7 @@ def _hybrid(config: Any, space: Tiny) -> Subject:
     base, data = _joint_of(config, space)
     fitted(base, Flat.pair(data), _weights(data.rows))
     joint = Hybrid(base, LinearPredictor(base.space.y, base.space.x, stream(0, "predictor")))
-    learner, weight = Gradient(joint, rate=0.05), _weights(data.rows)
+    learner, weight = Gradient(joint, Recipe(rate=0.05)), _weights(data.rows)
     for index in range(60):
         learner.step(Batch(Flat.pair(data), weight, float(weight.sum())), stream(index))
     return Subject(f"hybrid {space.name}", space, Flat(joint), data, rebuild=lambda: Flat(_rejoin(joint)))

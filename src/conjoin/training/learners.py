@@ -6,15 +6,22 @@ expectation-maximization, equation 12); with one batch per epoch it is plain EM.
 """
 
 import abc
+import contextlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from conjoin.core import Density, Event, Pair
+from conjoin.core import Density, Event, Pair, Recipe
+from conjoin.nets.body import Body
 
-__all__ = ["ExpectationMaximisation", "Gradient", "Learner", "learner_for"]
+__all__ = ["Batch", "ExpectationMaximisation", "Gibbs", "Gradient", "Learner", "learner_for"]
+
+
+WARM_UP = 0.05  # share of the fit in which the rate rises
 
 
 @dataclass(frozen=True)
@@ -30,14 +37,30 @@ class Learner(abc.ABC):
     """One step of learning. ``state`` and ``restore`` serve checkpoints: a resumed learner goes on bit for bit."""
 
     @abc.abstractmethod
-    def step(self, batch: Batch, generator: torch.Generator) -> float:
-        """Move the parameters; return the mean objective of the batch (nats per row) before the move."""
+    def step(self, batch: Batch, generator: torch.Generator, progress: float = 0.0) -> float:
+        """Move the parameters; return the mean objective of the batch (nats per row) before the move. ``progress``: how much
+        of the fit is done, from 0 to 1."""
 
     @abc.abstractmethod
     def state(self) -> dict[str, Tensor]: ...
 
     @abc.abstractmethod
     def restore(self, state: dict[str, Tensor]) -> None: ...
+
+    def begin(self) -> None:
+        """Before the first step."""
+
+    def end(self) -> None:
+        """After the last step."""
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The density as it would be kept if the fit ended here: what is judged on choose-rows, and saved."""
+        yield
+
+    def shrink(self) -> bool:
+        """Take smaller steps from now on; whether that can be done at all."""
+        return False
 
 
 class ExpectationMaximisation(Learner):
@@ -48,7 +71,7 @@ class ExpectationMaximisation(Learner):
         self.running: dict[str, Tensor] = {}
         self.steps = 0
 
-    def step(self, batch: Batch, generator: torch.Generator) -> float:
+    def step(self, batch: Batch, generator: torch.Generator, progress: float = 0.0) -> float:
         fresh = self.density.statistics(batch.rows, weight=batch.weight)
         mass = float(batch.weight.sum())
         objective = -float(fresh.pop("log_prob")) / mass
@@ -71,34 +94,119 @@ class ExpectationMaximisation(Learner):
 
 
 class Gradient(Learner):
-    """Adam (D. Kingma and J. Ba (2015), Adam: a method for stochastic optimization, algorithm 1) on the density's loss."""
+    """AdamW (I. Loshchilov and F. Hutter (2019), Decoupled weight decay regularization, algorithm 2) on the density's loss.
 
-    def __init__(self, density: Density, rate: float = 1e-2, clip: float = 10.0) -> None:
-        self.density, self.clip = density, clip
-        self.optimizer = torch.optim.Adam(density.parameters(), lr=rate)
+    The rate warms up and falls along a cosine (I. Loshchilov and F. Hutter (2017), SGDR, equation 5); the running mean of the
+    weights is what is judged and kept (B. Polyak and A. Juditsky (1992), Acceleration of stochastic approximation by averaging).
+    """
 
-    def step(self, batch: Batch, generator: torch.Generator) -> float:
+    def __init__(self, density: Density, recipe: Recipe | None = None, clip: float = 5.0) -> None:
+        self.density, self.clip, self.recipe = density, clip, recipe or Recipe()
+        self.parameters = [parameter for parameter in density.parameters() if parameter.requires_grad]
+        self.factor, self.steps = 1.0, 0
+        self.mean: list[Tensor] = []
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": self.recipe.decay},
+            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.rate, betas=(0.9, 0.99))
+
+    def begin(self) -> None:
+        """Bodies go to float32: the parameters stay the same objects, so the optimiser keeps them."""
+        for module in self.density.modules():
+            if isinstance(module, Body):
+                module.float()
+        self.mean = [parameter.detach().clone() for parameter in self.parameters]
+
+    def end(self) -> None:
+        for module in self.density.modules():
+            if isinstance(module, Body):
+                module.double()
+
+    def step(self, batch: Batch, generator: torch.Generator, progress: float = 0.0) -> float:
+        self.density.train()
         self.optimizer.zero_grad()
         loss = self.density(batch.rows, weight=batch.weight, generator=generator)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.density.parameters(), self.clip)
-        if not torch.isfinite(norm):
+        self.density.eval()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        if not torch.isfinite(norm) or not torch.isfinite(loss):
             return float("nan")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate * self.factor * self._schedule(progress)
         self.optimizer.step()
+        self.steps += 1
+        memory = min(self.recipe.memory, self.steps / (self.steps + 9))
+        with torch.no_grad():
+            for kept, now in zip(self.mean, self.parameters, strict=False):  # none before ``begin``
+                kept.lerp_(now, 1 - memory)
         return float(loss.detach())
+
+    def _schedule(self, progress: float) -> float:
+        if self.recipe.steps is None:
+            return 1.0
+        warm = min(1.0, progress / WARM_UP) if progress < WARM_UP else 1.0
+        return max(warm, 0.02) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The running mean of the weights in their place."""
+        if not self.mean:
+            yield
+            return
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for index, parameter in enumerate(self.parameters):
+            now = parameter.detach().clone()
+            parameter.copy_(self.mean[index])
+            self.mean[index] = now
+
+    def shrink(self) -> bool:
+        self.factor *= 0.3
+        return True
 
     def state(self) -> dict[str, Tensor]:
         slots: dict[Any, Any] = self.optimizer.state_dict()["state"]
-        return {f"{index}.{key}": value for index, slot in slots.items() for key, value in slot.items()}
+        out = {f"{index}.{key}": value for index, slot in slots.items() for key, value in slot.items()}
+        out |= {f"mean.{index}": value for index, value in enumerate(self.mean)}
+        return out | {"factor": torch.tensor(self.factor, dtype=torch.float64), "count": torch.tensor(self.steps)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             index, _, key = name.partition(".")
-            slots.setdefault(int(index), {})[key] = value
+            if index.isdigit():
+                slots.setdefault(int(index), {})[key] = value.clone()
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": slots})
+        self.mean = [state[f"mean.{index}"].clone() for index in range(len(self.parameters)) if f"mean.{index}" in state]
+        self.factor, self.steps = float(state["factor"]), int(state["count"])
 
 
-def learner_for(density: Density) -> Learner:
-    """EM where the density has sufficient statistics, gradients elsewhere."""
-    return ExpectationMaximisation(density) if density.capabilities.statistics else Gradient(density)
+class Gibbs(Learner):
+    """For densities that declare ``sweeps``: a step is one pass over all rows (S. Geman and D. Geman (1984), Stochastic
+    relaxation, Gibbs distributions, and the Bayesian restoration of images, section 11)."""
+
+    def __init__(self, density: Density) -> None:
+        self.density = density
+
+    def step(self, batch: Batch, generator: torch.Generator, progress: float = 0.0) -> float:
+        return float(self.density.sweep(batch.rows, weight=batch.weight, generator=generator))
+
+    def state(self) -> dict[str, Tensor]:
+        return self.density._sweep_state()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.density._restore_sweep(state)
+
+
+def learner_for(density: Density, recipe: Recipe | None = None) -> Learner:
+    """Gibbs sweeps or EM where the density declares them, gradients elsewhere."""
+    if density.capabilities.sweeps:
+        return Gibbs(density)
+    return ExpectationMaximisation(density) if density.capabilities.statistics else Gradient(density, recipe)

@@ -1,49 +1,52 @@
-"""The one training loop: batches, progress, early stopping on choose-rows, checkpoints, and a way back from bad steps."""
+"""The one training loop: batches, progress, early stopping on choose-rows, checkpoints, and a way back from bad steps.
 
-import json
+A fit is a sequence of steps. The rows of step t, its noise and its learning rate are functions of (seed, t) alone, so a fit
+that was killed and resumed ends with the same bits as one that was not. Steps are gathered into rounds: an epoch where the
+density learns by expectation-maximisation or by sweeps, a fortieth of the planned steps where it follows a gradient. After
+each round the averaged weights are judged on choose-rows.
+"""
+
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from conjoin.core import Density, Event, Pair, stream
+from conjoin.core import Density, Event, Pair, Recipe, stream
+from conjoin.metering import Meter
+from conjoin.training.checkpoint import Trained, read_checkpoint, write_checkpoint
 from conjoin.training.learners import Batch, Learner, learner_for
-from conjoin.training.progress import Progress
+from conjoin.training.progress import Bar, Progress
 
-__all__ = ["Plan", "Trained", "train"]
+__all__ = ["Diverged", "Plan", "Trained", "train"]
+
+ROUNDS = 40  # of a fit by the gradient
+SETBACKS = 3  # times that a fit may go back to its last good weights
+EXPLODED = 1e3  # times the best objective so far: a loss beyond that is no longer learning
+
+
+class Diverged(ValueError):
+    """The loss was not finite, or exploded, again and again."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """When to stop and what to write. Times are seconds, sizes rows."""
+    """When to stop and what to write. Times are seconds, sizes rows. ``epochs``: rounds at most. ``steps``: of the gradient,
+    in place of the density's own recipe."""
 
     seed: int = 0
     epochs: int = 60
-    batch: int = 1024
+    batch: int | None = None
+    steps: int | None = None
     patience: int = 6
     tolerance: float = 1e-3  # nats per row that count as better
     max_time: float | None = None
+    max_kwh: float | None = None
     checkpoint: Path | None = None
     resume: bool = False
-    every: int = 200  # steps between checkpoints
-
-
-@dataclass
-class Trained:
-    """What the loop did: kept in the model's config, shown in the report."""
-
-    epochs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    best: float = math.inf  # nats per row on choose-rows (fit-rows where there are none)
-    best_epoch: int = 0
-    stopped: str = ""
-    history: list[tuple[int, float, float]] = field(default_factory=list)  # epoch, fit, choose
+    every: float = 20.0  # seconds between checkpoints
 
 
 def train(
@@ -57,22 +60,22 @@ def train(
 ) -> Trained:
     """Train in place and leave the best weights in the density.
 
-    Ctrl-C stops and keeps the best so far. A loss that is not finite stops the fit at the last good weights.
+    Ctrl-C stops and keeps the best so far. A loss that is not finite, or explodes, sends the fit back to its last good weights
+    with a smaller step, three times at most; then Diverged says so, and the density holds the last good weights.
     """
     run = _Run(density, fit, weight, choose, plan)
     if plan.resume:
         run.load()
-    with progress.phase(label, plan.epochs, run.trained.epochs) as bar:
+    if not run.resumed:
+        run.learner.begin()
+    with progress.phase(label, run.rounds, run.trained.epochs) as bar:
         try:
-            for epoch in range(run.trained.epochs, plan.epochs):
-                bar.update(epoch + 1, f"{-run.trained.best:.3f} nats" if math.isfinite(run.trained.best) else "")
-                if run.stopped(epoch):
-                    break
-            else:
-                run.trained.stopped = run.trained.stopped or "all epochs done"
+            while not run.stopped(bar):
+                pass
         except KeyboardInterrupt:
             run.trained.stopped = "interrupted: the best weights so far are kept"
-    run.keep_best()
+        finally:
+            run.finish()
     return run.trained
 
 
@@ -81,106 +84,161 @@ class _Run:
 
     def __init__(self, density: Density, fit: Event | Pair, weight: Tensor, choose: Event | Pair | None, plan: Plan) -> None:
         self.density, self.fit, self.weight, self.choose, self.plan = density, fit, weight, choose, plan
-        self.learner: Learner = learner_for(density)
-        self.trained = Trained()
+        recipe: Recipe = density.config.recipe(fit.rows) if density.config is not None else Recipe()
+        able = density.capabilities
+        self.by_gradient = not (able.statistics or able.sweeps)
+        steps = plan.steps or (recipe.steps if self.by_gradient else None)
+        batch = plan.batch or recipe.batch
+        self.parts = 1 if able.sweeps else max(1, round(fit.rows / batch))  # batches of an epoch
+        self.planned = steps if steps and self.by_gradient else None
+        self.length = max(1, math.ceil(self.planned / ROUNDS)) if self.planned else self.parts  # steps of a round
+        self.rounds = math.ceil(self.planned / self.length) if self.planned else plan.epochs
+        self.learner: Learner = learner_for(density, Recipe(self.planned, batch, recipe.rate, recipe.decay, recipe.memory))
+        self.trained, self.resumed = Trained(), False
+        self.total, self.mass = 0.0, 0.0  # of the objective and the weight, in this round
         self.best = _copy(density)
-        self.saved = 0  # the step of the last checkpoint
-        self.started = time.monotonic()
+        self.good = (_copy(density), self.learner.state())
+        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
+        self.saved = self.started = time.monotonic()
+        self.meter = Meter().__enter__() if plan.max_kwh is not None else None
 
-    def stopped(self, epoch: int) -> bool:
-        """Run one epoch; whether the fit is over."""
-        objective = self._epoch(epoch)
-        if not math.isfinite(objective):
-            self.trained.stopped = "the loss was not finite: the last good weights are kept"
-            return True
-        held = self._held_out()
-        self.trained.epochs = epoch + 1
-        self.trained.history.append((epoch + 1, objective, objective if held is None else held))
-        self._remember(epoch + 1, objective if held is None else held)
-        if self.plan.checkpoint is not None and (self.trained.steps - self.saved >= self.plan.every or epoch % 5 == 4):
+    # ------------------------------------------------------------------ steps
+
+    def stopped(self, bar: Bar) -> bool:
+        """Take one step, and what a full round asks for; whether the fit is over."""
+        batch = self._batch()
+        objective = self.learner.step(batch, stream(self.plan.seed, "step", self.trained.steps), self._progress())
+        if not self._sound(objective):
+            return self._go_back()
+        mass = float(batch.weight.sum())
+        self.total, self.mass = self.total + objective * mass, self.mass + mass
+        self.trained.steps += 1
+        spent = self._spent()
+        if self.trained.steps % self.length == 0 or self.trained.steps == self.planned or spent:
+            self._end_round(bar)
+            self.trained.stopped = spent or self._enough()
+        if self.plan.checkpoint is not None and time.monotonic() - self.saved >= self.plan.every:
             self.save()
-        if self._out_of_time():
-            self.trained.stopped = f"max_time of {self.plan.max_time:g} s reached"
-        elif epoch + 1 - self.trained.best_epoch >= self.plan.patience:
-            self.trained.stopped = "no better for a while"
         return bool(self.trained.stopped)
 
-    def _epoch(self, epoch: int) -> float:
-        total, mass = 0.0, 0.0
-        for batch in self._batches(epoch):
-            generator = stream(self.plan.seed, "step", self.trained.steps)
-            objective = self.learner.step(batch, generator)
-            if not math.isfinite(objective):
-                return objective
-            total, mass = total + objective * float(batch.weight.sum()), mass + float(batch.weight.sum())
-            self.trained.steps += 1
-            if self._out_of_time():
-                break
-        return total / mass
+    def _batch(self) -> Batch:
+        """The rows of the step that comes next."""
+        total = float(self.weight.sum())
+        if self.parts == 1:
+            return Batch(self.fit, self.weight, total)
+        epoch, part = divmod(self.trained.steps, self.parts)
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, torch.randperm(self.fit.rows, generator=stream(self.plan.seed, "epoch", epoch))
+        index = self.order.tensor_split(self.parts)[part]
+        return Batch(self.fit.take(index), self.weight[index], total)
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        rows, total = self.fit.rows, float(self.weight.sum())
-        if rows <= self.plan.batch:
-            yield Batch(self.fit, self.weight, total)
-            return
-        order = torch.randperm(rows, generator=stream(self.plan.seed, "epoch", epoch))
-        for index in order.split(math.ceil(rows / round(rows / self.plan.batch))):
-            yield Batch(self.fit.take(index), self.weight[index], total)
+    def _progress(self) -> float:
+        """How much of the planned steps is done; of the time, where that is more."""
+        done = self.trained.steps / self.planned if self.planned else 0.0
+        if self.plan.max_time is None:
+            return done
+        return max(done, (time.monotonic() - self.started) / max(self.plan.max_time, 1e-9))
 
+    def _end_round(self, bar: Bar) -> None:
+        objective = self.total / self.mass
+        self.total, self.mass = 0.0, 0.0
+        with self.learner.averaged():
+            held = self._held_out()
+            judged = objective if held is None else held
+            self.trained.epochs += 1
+            self.trained.history.append((self.trained.epochs, objective, judged))
+            if math.isfinite(judged):
+                self._remember(judged)
+        self.good = (_copy(self.density), self.learner.state())
+        bar.update(self.trained.epochs, f"{-self.trained.best:.3f} nats" if math.isfinite(self.trained.best) else "")
+
+    @torch.no_grad()
     def _held_out(self) -> float | None:
         if self.choose is None or not self.choose.rows:
             return None
-        with torch.no_grad():
-            generator = stream(self.plan.seed, "choose")
-            return float(self.density.loss(self.choose, generator=generator))
+        return float(self.density.loss(self.choose, generator=stream(self.plan.seed, "choose")))
 
-    def _remember(self, epoch: int, held: float) -> None:
+    def _remember(self, held: float) -> None:
         """A little better keeps the weights; only clearly better resets the patience."""
         if held < self.trained.best:
             self.best = _copy(self.density)
             if held < self.trained.best - self.plan.tolerance:
-                self.trained.best_epoch = epoch
+                self.trained.best_epoch = self.trained.epochs
             self.trained.best = held
 
-    def _out_of_time(self) -> bool:
-        return self.plan.max_time is not None and time.monotonic() - self.started > self.plan.max_time
+    # ------------------------------------------------------------------ ends
 
-    def keep_best(self) -> None:
+    def _spent(self) -> str:
+        """Why nothing is left to spend; empty while there is."""
+        if self.plan.max_time is not None and time.monotonic() - self.started > self.plan.max_time:
+            return f"max_time of {self.plan.max_time:g} s reached"
+        if self.meter is not None and self.meter.energy.kwh > (self.plan.max_kwh or 0.0):
+            return f"max_kwh of {self.plan.max_kwh:g} reached"
+        return ""
+
+    def _enough(self) -> str:
+        """Why more rounds would not help; empty while they may. A fit by the gradient gets better to the end of its schedule:
+        there only what has not improved for a third of it is given up."""
+        if self.trained.epochs >= self.rounds:
+            return "all epochs done"
+        patience = max(self.plan.patience, self.rounds // 3) if self.planned else self.plan.patience
+        patience = max(patience, 20) if self.density.capabilities.sweeps else patience
+        return "no better for a while" if self.trained.epochs - self.trained.best_epoch >= patience else ""
+
+    def _sound(self, objective: float) -> bool:
+        best = self.trained.best if math.isfinite(self.trained.best) else objective
+        return math.isfinite(objective) and objective < best + EXPLODED * max(1.0, abs(best))
+
+    def _go_back(self) -> bool:
+        """To the last good weights, with smaller steps; whether the fit is over."""
+        weights, state = self.good
+        self.density.load_state_dict(weights)
+        self.trained.setbacks += 1
+        if state:
+            self.learner.restore(state)
+        if not self.by_gradient:
+            self.trained.stopped = "the loss was not finite: the last good weights are kept"
+            return True
+        if self.trained.setbacks > SETBACKS:
+            raise Diverged(
+                f"The loss of {type(self.density).__name__} was not finite or exploded {self.trained.setbacks} times, last at step "
+                f"{self.trained.steps + 1}, with ever smaller steps: lower the rate (family__rate), or check the columns for values that can't be."
+            )
+        for _ in range(self.trained.setbacks):
+            self.learner.shrink()
+        self.trained.steps = self.trained.epochs * self.length
+        self.total, self.mass = 0.0, 0.0
+        return False
+
+    def finish(self) -> None:
+        self.learner.end()
         self.density.load_state_dict(self.best)
-        self.trained.seconds = time.monotonic() - self.started
+        self.trained.seconds += time.monotonic() - self.started
+        if self.meter is not None:
+            self.meter.__exit__(None, None, None)
 
     # ------------------------------------------------------------------ checkpoints
 
     def save(self) -> None:
-        """Weights, best weights, learner and counters, under a temporary name first."""
-        folder, self.saved = self.plan.checkpoint, self.trained.steps
-        assert folder is not None
-        folder.mkdir(parents=True, exist_ok=True)
+        """All that the rest of the fit depends on. A full disk keeps the last checkpoint, and the fit goes on."""
+        assert self.plan.checkpoint is not None
         parts = {"now": _copy(self.density), "best": self.best, "learner": self.learner.state()}
-        tensors = {f"{part}/{key}": value.contiguous().clone() for part, named in parts.items() for key, value in named.items()}
-        partial = folder / "checkpoint.tmp"
-        save_file(tensors, partial, metadata={"trained": json.dumps(asdict(self.trained))})
-        partial.replace(folder / "checkpoint.safetensors")
+        parts |= {"good": self.good[0], "good_learner": self.good[1]}
+        note = write_checkpoint(self.plan.checkpoint, parts, self.trained, (self.total, self.mass))
+        if note and note not in self.trained.notes:
+            self.trained.notes.append(note)
+        self.saved = time.monotonic()
 
     def load(self) -> None:
         """Go on from the checkpoint, if there is one."""
-        file = None if self.plan.checkpoint is None else self.plan.checkpoint / "checkpoint.safetensors"
-        if file is None or not file.exists():
+        found = None if self.plan.checkpoint is None else read_checkpoint(self.plan.checkpoint)
+        if found is None:
             return
-        from safetensors import safe_open
-
-        with safe_open(file, "pt") as opened:
-            trained = json.loads(opened.metadata()["trained"])
-        history = [(epoch, fit, held) for epoch, fit, held in trained.pop("history")]
-        self.trained = Trained(**trained | {"stopped": "", "history": history})
-        self.saved = self.trained.steps
-        parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "learner": {}}
-        for key, value in load_file(file).items():
-            part, _, name = key.partition("/")
-            parts[part][name] = value
+        parts, self.trained, (self.total, self.mass) = found
+        self.learner.begin()
         self.density.load_state_dict(parts["now"])
-        self.best = parts["best"]
         self.learner.restore(parts["learner"])
+        self.best, self.good, self.resumed = parts["best"], (parts["good"], parts["good_learner"]), True
 
 
 def _copy(density: Density) -> dict[str, Tensor]:

@@ -27,12 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from conjoin._shapes import Bool, Float, Int
-from conjoin.core import LOG_2PI, Capabilities, Config, Density, Event, Likelihood, Space
-from conjoin.leaves import Lattice, LeafLayer
+from conjoin.core import LOG_2PI, Config, Event, Space
+from conjoin.families.classic.gaussian import GaussianClasses, missing_patterns
 
 __all__ = ["Discriminant", "DiscriminantDensity"]
-
-FLOOR = 0.6  # of a cell's width: the least standard deviation for which lattice masses sum to one
 
 
 @dataclass(frozen=True)
@@ -44,32 +42,17 @@ class Discriminant(Config):
     shrinkage: float = 1.0
 
 
-class DiscriminantDensity(Density):
+class DiscriminantDensity(GaussianClasses):
     """Gaussian numbers, independent categories, given the class."""
 
     config_class = Discriminant
-    conditional = True
-    numeric: Tensor
-    category: Tensor
-    mean_prior: Tensor
-    variance_prior: Tensor
 
     def __init__(
         self, space: Space, config: Discriminant, structure: dict[str, Any] | None = None, context_space: Space | None = None
     ) -> None:
         super().__init__(space, config, structure, context_space)
-        self.classes = context_space.variables[0].cardinality if context_space else 1
-        numbers = [i for i, v in enumerate(space.variables) if not v.discrete]
-        categories = [i for i, v in enumerate(space.variables) if v.discrete]
-        self.register_buffer("numeric", torch.tensor(numbers, dtype=torch.long), persistent=False)
-        self.register_buffer("category", torch.tensor(categories, dtype=torch.long), persistent=False)
-        self.lattice = Lattice([space.variables[i] for i in numbers])
-        self.leaves = LeafLayer([space.variables[i] for i in categories], self.classes)
-        self.register_buffer("mean_prior", torch.zeros(len(numbers), dtype=torch.float64))
-        self.register_buffer("variance_prior", torch.ones(len(numbers), dtype=torch.float64))
         size = len(self.numeric)
         if size:
-            self.mean = nn.Parameter(torch.zeros(self.classes, size, dtype=torch.float64))
             covariances = 1 if config.covariance == "shared" else self.classes
             self.factor = nn.Parameter(torch.eye(size, dtype=torch.float64).repeat(covariances, 1, 1))  # Cholesky
 
@@ -85,34 +68,15 @@ class DiscriminantDensity(Density):
         context: Event | None = None,
         context_space: Space | None = None,
     ) -> Self:
+        """Every class starts as independent columns with their own means and variances."""
         density = cls(space, config, context_space=context_space)
-        weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        density.leaves.start(data.value[:, density.category], data.mask[:, density.category], weight)
+        density._start(data, torch.ones(data.rows, dtype=torch.float64) if weight is None else weight)
         if len(density.numeric):
-            density._start(data.value[:, density.numeric], weight[:, None] * data.mask[:, density.numeric])
+            with torch.no_grad():
+                density.factor.copy_(torch.diag(density.variance_prior.sqrt()).expand_as(density.factor))
         return density
 
-    def _start(self, value: Float[Tensor, "B N"], weight: Float[Tensor, "B N"]) -> None:
-        """Every class starts as independent columns with their own means and variances."""
-        count = weight.sum(0).clamp_min(1e-300)
-        self.mean_prior.copy_((weight * value).sum(0) / count)
-        variance = (weight * (value - self.mean_prior) ** 2).sum(0) / count
-        self.variance_prior.copy_(torch.where(variance > 0, variance, 1.0))
-        with torch.no_grad():
-            self.mean.copy_(self.mean_prior.expand_as(self.mean))
-            self.factor.copy_(torch.diag(self.variance_prior.sqrt()).expand_as(self.factor))
-
-    @property
-    def capabilities(self) -> Capabilities:
-        rounded = len(self.numeric) > 1 and bool((self.lattice.width > 0).any())  # the mean, rounded, need not be the best cell
-        mode: Literal["exact", "approximate"] = "approximate" if rounded else "exact"
-        return Capabilities(Likelihood.EXACT, missing="exact", marginals="any", conditionals="any", mode=mode, statistics=True)
-
     # ------------------------------------------------------------------ the Gaussian block
-
-    @property
-    def _floor(self) -> Float[Tensor, " N"]:
-        return (FLOOR * self.lattice.width).square().clamp_min(1e-12)
 
     def _covariance(self) -> Float[Tensor, "K N N"]:
         lower = self.factor.tril()
@@ -133,7 +97,7 @@ class DiscriminantDensity(Density):
 
     def _patterns(self, mask: Bool[Tensor, "B N"]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Rows, observed and missing columns of each missing pattern."""
-        patterns, which = torch.unique(mask, dim=0, return_inverse=True)
+        which, patterns = missing_patterns(mask)
         for index, pattern in enumerate(patterns):
             yield (which == index).nonzero()[:, 0], pattern.nonzero()[:, 0], (~pattern).nonzero()[:, 0]
 
@@ -166,60 +130,13 @@ class DiscriminantDensity(Density):
 
     # ------------------------------------------------------------------ hooks
 
-    def _state(self, rows: int, context: Event | None) -> Int[Tensor, " B"]:
-        return torch.zeros(rows, dtype=torch.long) if context is None else context.value.long()
-
-    def _log_contexts(self, event: Event) -> Float[Tensor, "B K"]:
-        total = torch.zeros(event.rows, self.classes, dtype=torch.float64)
-        if len(self.category):
-            total = total + self.leaves.log_prob(event.value[:, self.category], event.mask[:, self.category]).sum(1)
-        if len(self.numeric) and event.rows:
-            total = total + self._log_numbers(event.value[:, self.numeric], event.mask[:, self.numeric])
-        return total
-
-    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        return self._log_contexts(event).gather(1, self._state(event.rows, context)[:, None])[:, 0]
-
-    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
-        empty = torch.zeros(n, len(self.space.variables), dtype=torch.float64)
-        return self._sample_conditional(Event(empty, empty.bool()), context, generator)
-
-    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
-        state = self._state(event.rows, context)
-        value = torch.zeros_like(event.value)
-        value[:, self.category] = self.leaves.sample(state[:, None].expand(-1, len(self.category)), generator)
-        if len(self.numeric):
-            noise = torch.randn(event.rows, len(self.numeric), generator=generator, dtype=torch.float64)
-            value[:, self.numeric] = self.lattice.snap(self._fill(event, state, noise))
-        return Event(torch.where(event.mask, event.value, value))
-
-    def _mode(self, event: Event, context: Event | None) -> Event:
-        state = self._state(event.rows, context)
-        value = torch.zeros_like(event.value)
-        value[:, self.category] = self.leaves.modes().T[state]
-        if len(self.numeric):
-            value[:, self.numeric] = self.lattice.snap(self._fill(event, state, torch.zeros(event.rows, len(self.numeric)).double()))
-        return Event(torch.where(event.mask, event.value, value))
-
-    def _fill(self, event: Event, state: Tensor, noise: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-        """Missing numbers at their conditional mean plus ``noise`` through the conditional covariance's factor."""
-        value, mask = event.value[:, self.numeric], event.mask[:, self.numeric]
+    def _fill(self, value: Tensor, mask: Tensor, state: Int[Tensor, " B"], noise: Float[Tensor, "B _"]) -> Float[Tensor, "B N"]:
         out = value.clone()
         for rows, _, full, gone, left in self._complete(value, mask, state):
-            rounding = self.lattice.width[gone].square() / 12  # variance that snapping to the lattice will add (W. Sheppard, 1898)
+            rounding = self.lattice.width[gone].square() / 12  # what snapping to the lattice will add
             factor = torch.linalg.cholesky(left - torch.diag(rounding) + 1e-12 * torch.eye(len(gone)))
             full[:, gone] += noise[rows][:, gone] @ factor.T
             out[rows] = full
-        return out
-
-    def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
-        state = self._state(event.rows, context)
-        share = torch.nn.functional.one_hot(state, self.classes).double() * weight[:, None]
-        share = share[:, None].expand(-1, len(self.category), -1)
-        out = self.leaves.statistics(event.value[:, self.category], event.mask[:, self.category], share)
-        out["log_prob"] = (weight * self._log_prob(event, context, None)).sum()
-        if len(self.numeric):
-            out |= self._moments(event.value[:, self.numeric], event.mask[:, self.numeric], state, weight)
         return out
 
     def _moments(self, value: Tensor, mask: Tensor, state: Tensor, weight: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,321 @@
+r"""Markov random field: columns pull on their neighbours, with no direction.
+
+    p(x) = 1/Z exp( sum_i a_i(c_i) + sum_ij b_ij(c_i, c_j) ) prod_d p(x_d | c_d),        c_d = code of x_d
+
+"tree": the edges of the Chow-Liu tree. Z is one pass of the sum-product algorithm, and the parameters of highest likelihood
+are known: a_i = log p_i, b_ij = log p_ij - log p_i - log p_j (M. Wainwright and M. Jordan (2008), Graphical models, exponential
+families, and variational inference, equation 4.8). "grid" (the neighbours in an image; elsewhere as "dense") and "dense" (the
+strongest mutual informations) have loops, and are learned by the pseudo-likelihood
+
+    sum_d log p(x_d | all other columns)        J. Besag (1975), Statistical analysis of non-lattice data, section 3
+
+Where tables stay small on the way Z is exact; elsewhere log p is relative, the same unknown log Z off for every row, and draws
+come from a Gibbs sampler (S. Geman and D. Geman (1984), Stochastic relaxation, section 11). All values are in nats.
+
+Shape letters: B rows, D variables, E edges, L codes of a variable.
+
+>>> from conjoin.core import Event, Space, Variable, stream
+>>> copy = torch.arange(40.0).double() % 2
+>>> data = Event(torch.stack([copy, (torch.arange(40.0).double() // 2) % 2, copy], 1))
+>>> space = Space((3,), tuple(Variable(name, "category", cardinality=2) for name in "abc"))
+>>> model = MarkovFieldDensity.build(space, MarkovField(), data, stream(0))
+>>> model.maximise(model.statistics(data))
+>>> bool(model.log_prob(data).exp()[0] > 0.2), model.structure["scopes"][3]
+(True, [0, 2])
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from conjoin._shapes import Bool, Float, Int
+from conjoin.core import Capabilities, Config, Event, Likelihood, Space
+from conjoin.families.adapters import Bins, plan_bins
+from conjoin.families.circuit.structure import chow_liu_tree, mutual_information
+from conjoin.families.classic.elimination import (
+    CELLS,
+    Factor,
+    GraphDensity,
+    Part,
+    eliminate,
+    elimination_order,
+    log_sum,
+)
+
+__all__ = ["MarkovField", "MarkovFieldDensity", "field_edges", "mean_field"]
+
+SEEN = 8192  # rows that mutual information is estimated from, and that the pseudo-likelihood starts with
+STEPS = 60  # of the first descent on the pseudo-likelihood
+ROUNDS = 5  # of mean field
+SWEEPS = 40  # of the Gibbs sampler
+SUMMED = 1 << 16  # entries of a table up to which missing cells are summed out exactly where Z is not known
+Edge = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MarkovField(Config):
+    """``structure``: which columns are neighbours; ``degree``: edges that each column of a dense field asks for; ``largest``:
+    entries of a table up to which Z is summed; ``smoothing``: rows of prior; ``bins`` of a number (None: from the number of rows)."""
+
+    structure: Literal["tree", "grid", "dense"] = "tree"
+    degree: int = 2
+    largest: int = 5000
+    smoothing: float = 1.0
+    bins: int | None = None
+
+
+class MarkovFieldDensity(GraphDensity):
+    """Exact where Z can be summed, else relative."""
+
+    config_class = MarkovField
+    total: Tensor
+
+    def __init__(
+        self, space: Space, config: MarkovField, structure: dict[str, Any] | None = None, context_space: Space | None = None
+    ) -> None:
+        super().__init__(space, config, structure, context_space)
+        levels, size = self.bins.levels, len(self.bins.levels)
+        self.edges: list[Edge] = [(i, j) for i, j in self.scopes[size:]]
+        self.first, self.second = torch.tensor(self.edges, dtype=torch.long).reshape(-1, 2).T
+        self.normalised = elimination_order(self.scopes, levels, config.largest)[1] <= config.largest
+        self.node = nn.Parameter(torch.zeros(size, max(levels), dtype=torch.float64))
+        pair = torch.zeros(len(self.edges), max(levels), max(levels), dtype=torch.float64)
+        if len(pair):
+            self.edge = nn.Parameter(pair)
+        else:
+            self.register_buffer("edge", pair, persistent=False)
+        self.register_buffer("total", torch.ones((), dtype=torch.float64))
+
+    @classmethod
+    def build(
+        cls,
+        space: Space,
+        config: MarkovField,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Event | None = None,
+        context_space: Space | None = None,
+    ) -> Self:
+        """Bins, then edges, then parameters from complete rows. Without Z a column's code has to be known: its bins are hard."""
+        weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
+        density = cls._shaped(space, config, data, weight, soft=True)
+        if not density.normalised:
+            density = cls._shaped(space, config, data, weight, soft=False)
+        density.total.copy_(weight.sum())
+        with torch.no_grad():
+            density._start(density.bins.codes(data), weight)
+        if config.structure != "tree" and density.edges:
+            density._descend(data, weight)
+        return density
+
+    @classmethod
+    def _shaped(cls, space: Space, config: MarkovField, data: Event, weight: Tensor, soft: bool) -> Self:
+        plan = plan_bins(space.variables, data, weight, bins=config.bins, soft=soft)
+        bins = Bins(space.variables, plan)
+        bins.start(data, weight)
+        part = slice(None, None, max(1, data.rows // SEEN))
+        edges = field_edges(config, space, bins.codes(data.take(part)), bins.space, weight[part])
+        density = cls(space, config, {"bins": plan, "scopes": [[d] for d in range(len(space.variables))] + [[*edge] for edge in edges]})
+        density.bins = bins
+        return density
+
+    @property
+    def capabilities(self) -> Capabilities:
+        if not self.normalised:
+            return Capabilities(
+                Likelihood.UNNORMALIZED, objective="surrogate", missing="approximate", conditionals="approximate", mode="approximate"
+            )
+        exact = self._exact()
+        return exact if self._tree else dataclasses.replace(exact, objective="surrogate", statistics=False)
+
+    @property
+    def _tree(self) -> bool:
+        return self.config.structure == "tree"
+
+    # ------------------------------------------------------------------ sums
+
+    def _tables(self) -> list[Tensor]:
+        levels = self.bins.levels
+        nodes = [row[:count] for row, count in zip(self.node, levels, strict=True)]
+        return nodes + [table[: levels[i], : levels[j]] for table, (i, j) in zip(self.edge, self.edges, strict=True)]
+
+    def _log_constant(self) -> Tensor:
+        """log Z, or 0 where it is not known."""
+        if not self.normalised:
+            return torch.zeros((), dtype=torch.float64)
+        factors = [Factor(scope, table[None]) for scope, table in zip(self.scopes, self._tables(), strict=True)]
+        return eliminate(factors, elimination_order(self.scopes, self.bins.levels)[0])[0][0]
+
+    def _total(self, part: Part) -> Float[Tensor, " _"]:
+        if self._summed(part):
+            return super()._total(part)
+        return self._log_first(part).logsumexp(1) if 0 in part.order else mean_field(part.factors, part.order)
+
+    def _log_first(self, part: Part) -> Float[Tensor, "_ L"]:
+        """Where the sum is out of reach, a mean-field bound for each code of variable 0."""
+        if self._summed(part):
+            return super()._log_first(part)
+        every = [[_fixed(factor, code) for factor in part.factors] for code in range(self.bins.levels[0])]
+        return torch.stack(torch.broadcast_tensors(*(mean_field(factors, part.order[:-1]) for factors in every)), 1)
+
+    def _summed(self, part: Part) -> bool:
+        return self.normalised or part.largest <= SUMMED
+
+    # ------------------------------------------------------------------ draws
+
+    def _complete(
+        self, event: Event, choose: Callable[[Tensor], Tensor], peaks: Tensor | None = None, reduce: Callable[[Tensor], Tensor] = log_sum
+    ) -> Int[Tensor, "B D"]:
+        """Exactly, or by sweeps of a Gibbs sampler. (With ``argmax`` for choice these are J. Besag's (1986) iterated conditional
+        modes, On the statistical analysis of dirty pictures.)"""
+        if self.normalised:
+            return super()._complete(event, choose, peaks, reduce)
+        bias = self.node + (0.0 if peaks is None else peaks.nan_to_num(neginf=0.0))
+        alone = bias.masked_fill(~self.bins.legal, -math.inf).expand(event.rows, -1, -1)
+        codes = torch.where(event.mask, self.bins.codes(event).value.long(), choose(alone))
+        return self._sweeps(codes, ~event.mask, bias, choose)
+
+    def _sweeps(self, codes: Int[Tensor, "B D"], free: Bool[Tensor, "B D"], bias: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        near = self._neighbours()
+        for _ in range(SWEEPS):
+            for d in free.any(0).nonzero()[:, 0].tolist():
+                field = bias[d, : self.bins.levels[d]] + sum(table[codes[:, other]] for other, table in near[d])
+                drawn = choose(field.expand(len(codes), -1))
+                codes[:, d] = torch.where(free[:, d], drawn, codes[:, d])
+        return codes
+
+    def _neighbours(self) -> list[list[tuple[int, Tensor]]]:
+        """For each variable its neighbours, and the table of (their code, its own)."""
+        near: list[list[tuple[int, Tensor]]] = [[] for _ in self.bins.levels]
+        for (i, j), table in zip(self.edges, self._tables()[len(near) :], strict=True):
+            near[i].append((j, table.T))
+            near[j].append((i, table))
+        return near
+
+    # ------------------------------------------------------------------ learning
+
+    def _start(self, codes: Event, weight: Tensor) -> None:
+        """Each column by itself."""
+        hot = torch.nn.functional.one_hot(codes.value.long(), self.node.shape[1]).double() * codes.mask[..., None]
+        count = torch.einsum("b,bdl->dl", weight, hot)
+        self.node.copy_((count + self.config.smoothing / self.node.shape[1]).log().masked_fill(~self.bins.legal, 0.0))
+
+    def _maximise(self, statistics: dict[str, Tensor]) -> None:
+        """The tree's maximum: shares of codes, and of pairs of codes over the product of both."""
+        size, prior = len(self.bins.levels), self.config.smoothing
+        counts = [statistics[f"count.{index}"] for index in range(len(self.scopes))]
+        log_p = [((count + prior / count.numel()) / (count.sum() + prior)).log() for count in counts]
+        for d, share in enumerate(log_p[:size]):
+            self.node[d, : len(share)] = share
+        for e, ((i, j), pair) in enumerate(zip(self.edges, log_p[size:], strict=True)):
+            self.edge[e, : pair.shape[0], : pair.shape[1]] = pair - log_p[i][:, None] - log_p[j]
+
+    def _loss(self, event: Event, context: Event | None, weight: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The tree's likelihood; for others minus the mean pseudo-likelihood, and a Gaussian prior of the edges."""
+        if self._tree:
+            return super()._loss(event, context, weight, generator)
+        step = max(1, CELLS // max(1, self.edge[:, 0].numel()))
+        parts = zip(torch.arange(event.rows).split(step), weight.split(step), strict=True)
+        pseudo = sum((w * self._pseudo(event.take(rows))).sum() for rows, w in parts)
+        return -pseudo / weight.sum() + 0.5 * self.config.smoothing * self.edge.square().sum() / self.total
+
+    def _pseudo(self, event: Event) -> Float[Tensor, " B"]:
+        """Sum over known cells of log p(cell | the others); a missing neighbour stands at its mean field."""
+        told = self.bins.log_codes(event._replace(within=None)).transpose(0, 1)  # (D, B, L)
+        with torch.no_grad():
+            share = told.softmax(-1)
+            for _ in range(0 if event.mask.all() and not self.bins.hidden.any() else ROUNDS):
+                share = (self._fields(share) + told).softmax(-1)
+        return (self._fields(share).log_softmax(-1) + told).logsumexp(-1).sum(0)
+
+    def _fields(self, share: Float[Tensor, "D B L"]) -> Float[Tensor, "D B L"]:
+        """What the neighbours' shares of codes make of each code."""
+        pull = torch.bmm(share[self.first], self.edge), torch.bmm(share[self.second], self.edge.transpose(1, 2))
+        fields = self.node[:, None].expand_as(share).index_add(0, self.second, pull[0]).index_add(0, self.first, pull[1])
+        return fields.masked_fill(~self.bins.legal[:, None], -math.inf)
+
+    def _descend(self, data: Event, weight: Tensor) -> None:
+        """Most of the way down the loss, which is convex where no cell is missing, before the loop begins."""
+        part = slice(None, None, max(1, data.rows // SEEN))
+        rows, weight = data.take(part), weight[part]
+        optimizer = torch.optim.LBFGS([self.node, self.edge], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = self._loss(rows, None, weight, None)
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        optimizer.zero_grad()
+
+
+# ---------------------------------------------------------------------------------------------------- mean field
+
+
+def mean_field(factors: list[Factor], order: list[int]) -> Float[Tensor, " _"]:
+    """(B,) a lower bound of log of the sum over ``order``, exact where no two of its variables share a table.
+
+    E_q[sum of tables] + entropy of q, q a product (D. Koller and N. Friedman (2009), Probabilistic graphical models, equation 11.54).
+    """
+    alone = {v: [factor for factor in factors if factor.scope == (v,)] for v in order}
+    q = {v: sum(factor.table for factor in mine).softmax(-1) for v, mine in alone.items()}  # type: ignore[union-attr]
+    touching = {v: [factor for factor in factors if v in factor.scope] for v in order}
+    for _ in range(ROUNDS):
+        for v in order:
+            q[v] = sum(_expected(factor, q, v) for factor in touching[v]).softmax(-1)  # type: ignore[union-attr]
+    energy = [_expected(factor, q) for factor in factors]
+    entropy = [-torch.special.xlogy(share, share).sum(-1) for share in q.values()]
+    return torch.stack(torch.broadcast_tensors(*energy, *entropy)).sum(0)
+
+
+def _expected(factor: Factor, q: dict[int, Tensor], keep: int = -1) -> Tensor:
+    """The table's mean over all of its variables but ``keep``."""
+    table = factor.table
+    for axis in reversed(range(len(factor.scope))):
+        if factor.scope[axis] != keep:
+            share = q[factor.scope[axis]]
+            share = share.reshape(len(share), *[1] * (table.ndim - 2), -1)
+            table = (table.movedim(axis + 1, -1) * share).sum(-1)
+    return table
+
+
+def _fixed(factor: Factor, code: int) -> Factor:
+    """The table where variable 0 has this code."""
+    if 0 not in factor.scope:
+        return factor
+    return Factor(tuple(v for v in factor.scope if v != 0), factor.table.select(factor.scope.index(0) + 1, code))
+
+
+# ---------------------------------------------------------------------------------------------------- edges
+
+
+def field_edges(config: MarkovField, space: Space, codes: Event, code_space: Space, weight: Tensor) -> list[Edge]:
+    """Which columns are neighbours, each pair once, the lower number first."""
+    variables = code_space.variables
+    if len(variables) == 1:
+        return []
+    if config.structure == "tree":
+        parents = chow_liu_tree(codes, variables, weight)
+        return sorted((min(child, parent), max(child, parent)) for child, parent in enumerate(parents) if parent >= 0)
+    if config.structure == "grid" and space.grid is not None:
+        return _grid_edges(space.grid, len(variables))
+    information = mutual_information(codes, variables, weight).fill_diagonal_(-math.inf)
+    strongest = information.topk(min(config.degree, len(variables) - 1), dim=1).indices.tolist()
+    return sorted({(min(i, j), max(i, j)) for i, others in enumerate(strongest) for j in others})
+
+
+def _grid_edges(grid: tuple[int, int, int], size: int) -> list[Edge]:
+    """Each pixel and the ones right of it, below it and in the next channel; a column that is no pixel touches every pixel."""
+    pixels = torch.arange(math.prod(grid)).reshape(grid) + size - math.prod(grid)
+    pairs = [(pixels[:, :, :-1], pixels[:, :, 1:]), (pixels[:, :-1], pixels[:, 1:]), (pixels[:-1], pixels[1:])]
+    edges = [pair for left, right in pairs for pair in zip(left.flatten().tolist(), right.flatten().tolist(), strict=True)]
+    return edges + [(other, pixel) for other in range(size - math.prod(grid)) for pixel in pixels.flatten().tolist()]

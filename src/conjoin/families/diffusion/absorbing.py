@@ -1,0 +1,198 @@
+r"""Absorbing-state diffusion: columns vanish one after another, and a network brings them back, in any order.
+
+    q(known at time t)   each cell is absorbed with probability t
+    p(x | sigma)       = prod_b prod_(d in block b of sigma) p(x_d | x of the blocks before)
+    p(x)               = 1/K sum_k p(x | sigma_k)
+    trained on         - E_(sigma, t) D / (D - t + 1) sum_(d absorbed) log p(x_d | the t - 1 cells that are left)
+
+J. Austin et al. (2021), Structured denoising diffusion models in discrete state-spaces, section 3.1 and appendix A.3: with an
+absorbing state the continuous-time bound is the last line; E. Hoogeboom et al. (2022), Autoregressive diffusion models,
+equations 4 and 5: the bound is that of a random order sigma. Here rows are drawn, and their probability is summed, over K fixed
+orders, in at most ``calls`` network calls in all (cells of one block are drawn at once: the same paper, section 3.2). So log p is
+exact, not a bound. In nats.
+
+Shape letters: B rows, D variables, F inputs, K orders, W parameters of a variable.
+
+>>> from conjoin.core import Variable, stream
+>>> space = Space((2,), (Variable("colour", "category", cardinality=3), Variable("mass", "real")))
+>>> data = Event(torch.tensor([[0, 1.2], [1, 0.3], [0, 1.0], [2, -0.5]], dtype=torch.float64))
+>>> AbsorbingDensity.build(space, AbsorbingDiffusion(), data, stream(0)).log_prob(data).shape
+torch.Size([4])
+"""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from conjoin._shapes import Bool, Float, Int
+from conjoin.core import Capabilities, Event, Space, stream
+from conjoin.families.deep import DeepConfig, DeepDensity
+from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
+from conjoin.nets.body import ContextEmbedding
+from conjoin.nets.heads import Heads
+from conjoin.nets.inputs import Inputs
+
+__all__ = ["AbsorbingDensity", "AbsorbingDiffusion", "Unveiling", "orders"]
+
+MOST_ORDERS = 4
+
+
+@dataclass(frozen=True)
+class AbsorbingDiffusion(DeepConfig):
+    """A network of ``blocks`` residual blocks of ``width``; ``components`` of the mixture that a number is drawn from;
+    ``calls`` of the network at most for log p of a row; ``guidance``: how much draws of a class exaggerate it."""
+
+    width: int = 64
+    blocks: int = 2
+    dropout: float = 0.1
+    components: int = 8
+    calls: int = 64
+    guidance: float = 0.0
+
+
+def orders(size: int, calls: int) -> Int[Tensor, "K D"]:
+    """The block in which each column is unveiled, under each order: every second order is the reverse of the one before."""
+    count, blocks = max(1, min(MOST_ORDERS, calls // size)), min(size, calls)
+    ranks: list[Tensor] = []
+    for index in range(count):
+        place = torch.randperm(size, generator=stream(0, "order", index))
+        ranks.append(blocks - 1 - ranks[-1] if index % 2 else place * blocks // size)
+    return torch.stack(ranks)
+
+
+class Unveiling(nn.Module):
+    """p(x | class) over all columns of a space, known cell by known cell."""
+
+    ranks: Tensor
+
+    def __init__(self, space: Space, config: Any, context: ContextEmbedding) -> None:
+        super().__init__()
+        self.size, self.guidance, self.context = len(space.variables), config.guidance, context
+        self.heads = Heads(space.variables, config.components)
+        self.inputs = Inputs(space.variables)
+        extra = 1 + context.width
+        self.net = CellNetwork(space, self.inputs.size, extra, self.heads.width, config.width, config.blocks, config.dropout)
+        self.register_buffer("ranks", orders(self.size, config.calls), persistent=False)
+
+    def start(self, data: Event, weight: Tensor) -> None:
+        self.heads.start(data.value, data.mask, weight)
+        self.inputs.start(data.value, data.mask)
+
+    # ------------------------------------------------------------------ the network
+
+    def encode(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B F"]:
+        """The inputs of complete rows."""
+        out: Tensor = self.inputs(value, torch.ones_like(value, dtype=torch.bool))
+        return out
+
+    def params(self, inputs: Float[Tensor, "B F"], known: Bool[Tensor, "#B D"], code: Tensor | None) -> Float[Tensor, "B D W"]:
+        """Of every cell, given the cells that are known."""
+        known = known.expand(len(inputs), -1).double()
+        extra = torch.cat([1 - known.mean(1, keepdim=True), self.context(len(inputs), code)], 1)
+        out: Tensor = self.net(inputs * known[:, self.inputs.owner], extra)
+        return out
+
+    def features(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B H"]:
+        extra = torch.cat([value.new_zeros(len(value), 1), self.context(len(value), None)], 1)
+        return self.net.features(self.encode(value), extra)
+
+    # ------------------------------------------------------------------ log p
+
+    def log_prob(self, value: Float[Tensor, "B D"], code: Tensor | None) -> Float[Tensor, " B"]:
+        inputs, known = self.encode(value), torch.ones_like(value, dtype=torch.bool)
+        each = [self.heads.log_prob(self._in_turn(inputs, rank, code), value, known).sum(1) for rank in self.ranks]
+        return torch.stack(each).logsumexp(0) - torch.tensor(float(len(each))).double().log()
+
+    def _in_turn(self, inputs: Float[Tensor, "B F"], rank: Int[Tensor, " D"], code: Tensor | None) -> Float[Tensor, "B D W"]:
+        """The parameters of each cell as they are when its turn comes."""
+        out = inputs.new_zeros(len(inputs), self.size, self.heads.width)
+        for block in range(int(rank.max()) + 1):
+            now = (rank == block).nonzero()[:, 0]
+            out = out.index_copy(1, now, self.params(inputs, (rank < block)[None], code)[:, now])
+        return out
+
+    def bound(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator) -> Float[Tensor, " B"]:
+        """One draw of the order-agnostic bound: a number of cells, stratified over the rows, is left in each row."""
+        rows = len(value)
+        uniform = torch.rand(rows, self.size, generator=generator, dtype=torch.float64)
+        step = torch.randperm(rows, generator=generator) + torch.rand((), generator=generator, dtype=torch.float64)
+        left = (step * self.size / rows).long().clamp_max(self.size - 1)
+        known = uniform.argsort(1).argsort(1) < left[:, None]
+        code = drop_class(code, self.context, generator)
+        cells = self.heads.log_prob(self.params(self.encode(value), known, code), value, ~known)
+        return cells.sum(1) * self.size / (self.size - left)
+
+    # ------------------------------------------------------------------ draws
+
+    def draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+        """Each row by one of the K orders."""
+        value = torch.zeros(n, self.size, dtype=torch.float64)
+        order = torch.randint(len(self.ranks), (n,), generator=generator)
+        for index, rank in enumerate(self.ranks):
+            rows = (order == index).nonzero()[:, 0]
+            value[rows] = self._fill(value[rows], rank[None] < 0, rank, None if code is None else code[rows], generator)
+        return value
+
+    def repaint(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+        """The rows with their missing cells unveiled one by one, given all that is known."""
+        rank = torch.randperm(self.size, generator=generator)
+        return self._fill(event.value, event.mask, rank, code, generator)
+
+    def _fill(
+        self, value: Float[Tensor, "B D"], known: Bool[Tensor, "#B D"], rank: Int[Tensor, " D"], code: Tensor | None, generator: Any
+    ) -> Float[Tensor, "B D"]:
+        value, known = value.clone(), known.expand_as(value).clone()
+        for block in range(int(rank.max()) + 1):
+            now = (rank == block) & ~known.all(0)
+            params = self._guided(self.encode(value), known, code) if now.any() else value
+            for d in now.nonzero()[:, 0].tolist():
+                drawn = self.heads.sample_column(d, params[:, d], generator)
+                value[:, d] = torch.where(known[:, d], value[:, d], drawn)
+            known = known | now
+        return value
+
+    def _guided(self, inputs: Tensor, known: Tensor, code: Tensor | None) -> Float[Tensor, "B D W"]:
+        free = None if code is None or not self.guidance else self.params(inputs, known, None)
+        return guided(self.params(inputs, known, code), free, self.guidance)
+
+
+class AbsorbingDensity(DeepDensity):
+    """log p of complete rows is exact: a mixture over K orders."""
+
+    config_class = AbsorbingDiffusion
+    bounded = True
+
+    def __init__(
+        self, space: Space, config: AbsorbingDiffusion, structure: dict[str, Any] | None = None, context_space: Space | None = None
+    ) -> None:
+        super().__init__(space, config, structure, context_space)
+        self.unveiling = Unveiling(space, config, self.embedding(16))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._able(features=True, objective="surrogate")
+
+    def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
+        self.unveiling.start(data, weight)
+
+    def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        return self.unveiling.log_prob(value, code)
+
+    def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        return -self.unveiling.bound(value, code, generator or stream(0, "bound"))
+
+    def _draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+        return self.unveiling.draw(n, code, generator)
+
+    def _features(self, event: Event) -> Float[Tensor, "B H"]:
+        return self.unveiling.features(event.value)
+
+    @final
+    def repaint(self, event: Event, context: Event | None = None, *, generator: torch.Generator | None = None) -> Event:
+        """The event with its missing cells drawn one by one, each given all that is known by then; regions are not heeded.
+        Raises ValueError for an impossible event."""
+        event, context = self.space.check(event), self._check_context(context)
+        with torch.no_grad():
+            return Event(self.unveiling.repaint(event, None if context is None else context.value, generator))

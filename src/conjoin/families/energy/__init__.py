@@ -1,0 +1,1 @@
+"""Energies: densities that are known up to their constant."""

@@ -1,0 +1,196 @@
+r"""Coupling flow: a chain of invertible layers carries the numbers of a row to standard normal noise.
+
+    log p(x) = log N(f(x); 0, 1) + log |det df / dx|,      f = f_L o ... o f_1
+    f_l:   h = L U x,     y_a = spline_a(h_a),    y_b = spline(h_b; theta(y_a, context))
+
+C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019), Neural spline flows, equations 1, 9 and 10 (half of the numbers set
+the splines of the other half, so that the inverse is as cheap as the map itself), after L. Dinh, J. Sohl-Dickstein and S.
+Bengio (2017), Real NVP, equation 8; the linear map between couplings by its triangular factors: D. Kingma and P. Dhariwal
+(2018), Glow, equation 10. Classes and coded columns are context: see ``parts``. All values in nats.
+
+Shape letters: B rows, D variables, M smooth ones, C inputs of the context, P parameters of a spline.
+
+>>> from conjoin.core import Space, Variable
+>>> data = Event(torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(-1, 2))
+>>> density = FlowDensity.build(Space((2,), (Variable("a", "real"), Variable("b", "real"))), Flow(), data, torch.Generator().manual_seed(0))
+>>> z, log_det = density.flow.forward_map(torch.zeros(1, 2).double(), torch.zeros(1, 0).double())
+>>> log_det.item()  # it starts as the identity, between numbers that are standardised
+0.0
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, relu
+
+from conjoin._shapes import Float
+from conjoin.core import LOG_2PI, Event
+from conjoin.families.deep import DeepConfig
+from conjoin.families.flow.parts import PartsDensity
+from conjoin.families.flow.spline import BOUND, inverse_spline, parameters, spline
+from conjoin.nets.body import Body
+
+__all__ = ["Flow", "FlowDensity", "FlowNet"]
+
+
+@dataclass(frozen=True)
+class Flow(DeepConfig):
+    """``layers`` of couplings, whose networks have ``blocks`` residual blocks of ``width`` with ``dropout``; ``bins`` of each
+    spline; ``noise``: draws inside a recorded cell for each row."""
+
+    layers: int = 4
+    width: int = 64
+    blocks: int = 1
+    bins: int = 8
+    dropout: float = 0.1
+    noise: int = 8
+    batch: int = 256
+    rate: float = 3e-3
+
+    passes: ClassVar[tuple[int, int, int]] = (80, 200, 1500)
+
+
+class FlowDensity(PartsDensity):
+    """Exact for densities and coded columns; finely recorded cells make it a bound."""
+
+    config_class = Flow
+
+    def _flow(self, size: int, context: int) -> nn.Module:
+        c = self.config
+        return FlowNet(size, context, c.layers, c.width, c.blocks, c.bins, c.dropout)
+
+    def _log_smooth(self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, " N"]:
+        found: Tensor = self.flow(z, seen)
+        return found
+
+    def _draw_smooth(self, seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, "N M"]:
+        noise = torch.randn(len(seen), len(self.smooth), generator=generator, dtype=torch.float64)
+        found: Tensor = self.flow.inverse_map(noise, seen)
+        return found
+
+
+# ---------------------------------------------------------------------------------------------------- the network
+
+
+class FlowNet(Body):
+    """log p of M numbers given a context. It starts as the identity, so that its first guess is a standard normal."""
+
+    def __init__(self, size: int, context: int, layers: int, width: int, blocks: int, bins: int, drop: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.ModuleList(_Linear(size) for _ in range(layers))
+        self.couplings = nn.ModuleList()
+        for index in range(layers):
+            if index % 2 == 0:
+                order = torch.randperm(size)
+            first, second = order[: size // 2], order[size // 2 :]
+            parts = (first, second) if index % 2 == 0 or size == 1 else (second, first)
+            self.couplings.append(_Coupling(*parts, context, width, blocks, bins, drop))
+        self.double()
+
+    def compute(self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
+        z, log_det = self.forward_map(x, seen)
+        return log_det - 0.5 * (z * z + LOG_2PI).sum(1)
+
+    def forward_map(self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> tuple[Float[Tensor, "B M"], Float[Tensor, " B"]]:
+        """z = f(x), and log |det df / dx|."""
+        log_det = x.new_zeros(len(x))
+        for linear, coupling in zip(self.linear, self.couplings, strict=True):
+            x, slopes = coupling(linear(x), seen)
+            log_det = log_det + slopes + linear.log_diagonal.sum()
+        return x, log_det
+
+    @torch.no_grad()
+    def inverse_map(self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B M"]:
+        """x with f(x) = z, float64."""
+        z, seen = self.cast(z, seen)
+        for linear, coupling in zip(reversed(self.linear), reversed(self.couplings), strict=True):
+            z = linear.inverse(coupling.inverse(z, seen))
+        return z.double()
+
+
+class _Linear(nn.Module):
+    """h = L U x, with a unit lower and an upper triangular factor."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.log_diagonal = nn.Parameter(torch.zeros(size))
+        if size > 1:
+            self.off = nn.Parameter(torch.zeros(size, size))  # below the diagonal L, above it U
+
+    def factors(self) -> tuple[Float[Tensor, "M M"], Float[Tensor, "M M"]]:
+        diagonal = self.log_diagonal.exp().diag()
+        if len(diagonal) == 1:
+            return torch.ones_like(diagonal), diagonal
+        return torch.tril(self.off, -1) + torch.eye(len(diagonal), dtype=diagonal.dtype), torch.triu(self.off, 1) + diagonal
+
+    def forward(self, x: Float[Tensor, "B M"]) -> Float[Tensor, "B M"]:
+        lower, upper = self.factors()
+        return x @ (lower @ upper).T
+
+    def inverse(self, h: Float[Tensor, "B M"]) -> Float[Tensor, "B M"]:
+        lower, upper = self.factors()
+        inner = torch.linalg.solve_triangular(lower, h.T, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, inner, upper=True).T
+
+
+class _Coupling(nn.Module):
+    """The first part bends by splines of its own; with the context it sets the splines of the second part."""
+
+    first: Tensor
+    second: Tensor
+
+    def __init__(
+        self, first: Tensor, second: Tensor, context: int, width: int, blocks: int, bins: int, drop: float
+    ) -> None:
+        super().__init__()
+        self.register_buffer("first", first)
+        self.register_buffer("second", second)
+        self.params = parameters(bins)
+        if len(first):
+            self.own = nn.Parameter(torch.zeros(self.params, len(first), 1))
+        self.net = _Conditioner(len(first) + context, self.params * len(second), width, blocks, drop)
+
+    def forward(self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> tuple[Float[Tensor, "B M"], Float[Tensor, " B"]]:
+        first, second = x.T[self.first], x.T[self.second]
+        total = x.new_zeros(len(x))
+        if len(first):
+            first, slopes = spline(first, self.own.expand(-1, -1, len(x)))
+            total = slopes.sum(0)
+        second, slopes = spline(second, self._bends(first, seen))
+        return self._together(first, second), total + slopes.sum(0)
+
+    def inverse(self, y: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B M"]:
+        first, second = y.T[self.first], y.T[self.second]
+        second = inverse_spline(second, self._bends(first, seen))[0]
+        if len(first):
+            first = inverse_spline(first, self.own.expand(-1, -1, len(y)))[0]
+        return self._together(first, second)
+
+    def _bends(self, first: Float[Tensor, "m B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "P m2 B"]:
+        """Parameters of the second part's splines. The network sees no number beyond 2 BOUND, so that it can't overflow."""
+        out: Tensor = self.net(torch.cat([first.clamp(-2 * BOUND, 2 * BOUND).T, seen], 1))
+        return out.unflatten(0, (self.params, -1))
+
+    def _together(self, first: Float[Tensor, "m B"], second: Float[Tensor, "m2 B"]) -> Float[Tensor, "B M"]:
+        place = torch.cat([self.first, self.second]).argsort()
+        return torch.cat([first, second])[place].T
+
+
+class _Conditioner(nn.Module):
+    """A residual network (B, I) -> (O, B): rows last, as splines want it. The last layer starts at zero."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, blocks: int, drop: float) -> None:
+        super().__init__()
+        self.drop = drop
+        self.first = nn.Linear(max(inputs, 1), width)
+        self.blocks = nn.ModuleList(nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) for _ in range(blocks))
+        self.weight = nn.Parameter(torch.zeros(outputs, width))
+        self.bias = nn.Parameter(torch.zeros(outputs, 1))
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "O B"]:
+        h = self.first(x if x.shape[1] else x.new_ones(len(x), 1))
+        for before, after in self.blocks:  # type: ignore[misc]
+            h = h + after(dropout(relu(before(relu(h))), self.drop, self.training))
+        return torch.addmm(self.bias, self.weight, relu(h).T)

@@ -1,0 +1,1 @@
+"""Families whose rows are explained by a few numbers, or codes, that nobody has seen."""

@@ -1,0 +1,189 @@
+r"""Variational autoencoders for rows of mixed columns: a decoder p(x | z), an encoder q(z | x), a prior p(z).
+
+    log p(x) >= E_q [ log (1/S) sum_s w_s ],     w_s = p(x | z_s) p(z_s) / q(z_s | x),     z_s ~ q(z | x)
+
+With S = 1 this is the evidence lower bound that the fit maximises (D. Kingma and M. Welling (2014), Auto-encoding variational
+Bayes, equation 3); ``log_prob`` takes S = ``particles`` draws, which is tighter (Y. Burda, R. Grosse and R. Salakhutdinov (2016),
+Importance weighted autoencoders, equation 8). The draws are one randomly shifted Sobol sequence for all rows (R. Cranley and T.
+Patterson (1976)), each point of which is uniform: the bound holds on the average over shifts, and an answer does not depend on
+the batch of its row. The decoder gives every cell a distribution of its own kind (``Heads``). Nats.
+
+While the fit is young the term log p(z) - log q(z | x) counts less (C. Soenderby et al. (2016), Ladder variational
+autoencoders, section 2.3), and what the encoder sees is corrupted (D. Im et al. (2017), Denoising criterion for variational
+auto-encoding framework), so that latent numbers come into use and few rows are not learned by heart.
+
+Shape letters: B rows, S draws, Z latent numbers, D variables, W parameters of a variable, I inputs of the encoder.
+
+>>> from conjoin import JointDensity
+>>> from sklearn.datasets import load_iris
+>>> model = JointDensity(family=VAE(steps=50), random_state=0).fit(load_iris(as_frame=True).data)
+>>> bool(model.score(load_iris(as_frame=True).data) > -10)
+True
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from conjoin._shapes import Float
+from conjoin.core import Capabilities, Event, Likelihood, Space, stream
+from conjoin.families.deep import DeepConfig, DeepDensity
+from conjoin.families.latent.levels import Flat, Ladder, Level
+from conjoin.families.latent.priors import PRIORS
+from conjoin.nets.body import Body
+from conjoin.nets.heads import Heads
+from conjoin.nets.inputs import Inputs
+from conjoin.nets.mlp import Mlp
+
+__all__ = ["VAE", "VaeDensity", "sobol_normal"]
+
+CELLS = 1 << 23  # numbers of the decoder's output that are held at once
+ACTIVE = 0.01  # variance of E_q[z] over rows above which a latent number is in use (Y. Burda et al. (2016), section 5.1)
+
+
+@dataclass(frozen=True)
+class VAE(DeepConfig):
+    """``latent`` numbers (None: by the number of columns) in one level or, ``levels=2``, with as many above them; ``prior``:
+    standard, mixture, vamp or flow, of ``components``; ``particles``: draws S of the bound; ``warm_up``: share of the fit in
+    which the prior gains its weight; ``hidden``: share of cells that the encoder does not see in the fit."""
+
+    latent: int | None = None
+    levels: int = 1
+    prior: str = "vamp"
+    components: int = 64
+    width: int = 128
+    blocks: int = 2
+    particles: int = 32
+    dropout: float = 0.1
+    hidden: float = 0.1
+    warm_up: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.prior not in PRIORS:
+            raise ValueError(f"prior must be one of {', '.join(PRIORS)}; got {self.prior!r}.")
+        if self.levels not in (1, 2):
+            raise ValueError(f"levels must be 1 or 2, got {self.levels!r}.")
+
+    def size(self, columns: int) -> int:
+        """Latent numbers of a level."""
+        return min(32, 2 + columns // 2) if self.latent is None else self.latent
+
+
+def sobol_normal(draws: int, size: int, generator: torch.Generator | None) -> Float[Tensor, "S Z"]:
+    """S standard normal vectors that cover the space evenly: a Sobol sequence, shifted at random."""
+    shift = torch.rand(size, generator=generator, dtype=torch.float64)
+    points = (torch.quasirandom.SobolEngine(size).draw(draws, dtype=torch.float64) + shift) % 1
+    return torch.special.ndtri(points.clamp(1e-12, 1 - 1e-12))
+
+
+class VaeDensity(DeepDensity):
+    """A bound of log p(x | class); the class is seen by encoder and decoder."""
+
+    config_class = VAE
+    bounded = True
+    likelihood: ClassVar[Likelihood] = Likelihood.LOWER_BOUND
+    done: Tensor
+
+    def __init__(self, space: Space, config: VAE, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+        super().__init__(space, config, structure, context_space)
+        self.heads, self.inputs = Heads(space.variables), Inputs(space.variables)
+        self.context = self.embedding(16)
+        seen = self.inputs.size + self.context.width
+        self.level = self._level(config.size(len(space.variables)), seen)
+        self.encoder = Mlp(seen, 2 * self.level.size, config.width, config.blocks, config.dropout)
+        self.decoder = self._decoder(self.level.size + self.context.width)
+        self.register_buffer("done", torch.zeros((), dtype=torch.float64))  # steps of the fit
+
+    def _level(self, size: int, seen: int) -> Level:
+        prior = PRIORS[self.config.prior](size, self.config.components, seen)
+        return Flat(prior) if self.config.levels == 1 else Ladder(prior, size, self.config.width)
+
+    def _decoder(self, size: int) -> Body:
+        cells = len(self.space.variables) * self.heads.width
+        return Mlp(size, cells, self.config.width, self.config.blocks, self.config.dropout)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._able(features=True, stochastic=True, objective="surrogate")
+
+    # ------------------------------------------------------------------ start
+
+    @classmethod
+    def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
+        return {"warm_up": config.warm_up * (config.recipe(data.rows).steps or 0)}
+
+    def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
+        self.heads.start(data.value, data.mask, weight)
+        self.inputs.start(data.value, data.mask)
+        seen = torch.cat([self.inputs(data.value, data.mask), self.context(data.rows, None)], 1)
+        self.level.prior._start(seen, generator)
+
+    # ------------------------------------------------------------------ bounds
+
+    def _seen(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B I"]:
+        """What the encoder sees; in the fit some cells are hidden from it."""
+        known = torch.ones_like(value, dtype=torch.bool)
+        if self.training:
+            known = torch.rand(value.shape, generator=generator, dtype=torch.float64) >= self.config.hidden
+        return torch.cat([self.inputs(value, known), self.context(len(value), code)], 1)
+
+    def _terms(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, noise: Float[Tensor, "b S Z"], generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S"]]:
+        """log p(x | z_s) and log p(z_s) - log q(z_s | x)."""
+        z, log_ratio = self.level.infer(self.encoder(self._seen(value, code, generator)), noise, self.encoder)
+        draws = noise.shape[1]
+        params = self._decode(z.flatten(0, 1), None if code is None else code.repeat_interleave(draws))
+        many = value.repeat_interleave(draws, 0)
+        cells = self.heads.log_prob(params, many, torch.ones_like(many, dtype=torch.bool))
+        return cells.sum(1).reshape(-1, draws), log_ratio
+
+    def _decode(self, z: Float[Tensor, "N Z"], code: Tensor | None) -> Float[Tensor, "N D W"]:
+        out: Tensor = self.decoder(torch.cat([z, self.context(len(z), code)], 1))
+        return out.reshape(len(z), len(self.space.variables), self.heads.width)
+
+    def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        draws = self.config.particles
+        noise = sobol_normal(draws, self.level.size, generator or stream(0, "particles"))[None]
+        rows = max(1, CELLS // (draws * len(self.space.variables) * self.heads.width))
+        parts = [slice(start, start + rows) for start in range(0, len(value), rows)] or [slice(0, 0)]
+        terms = [sum(self._terms(value[part], None if code is None else code[part], noise, generator)) for part in parts]
+        return torch.cat([term.logsumexp(1) - math.log(draws) for term in terms])
+
+    def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """Minus the bound with one draw; in the fit the prior gains its weight over the first steps."""
+        noise = torch.randn(len(value), 1, self.level.size, generator=generator, dtype=torch.float64)
+        log_px, log_ratio = self._terms(value, code, noise, generator)
+        return -(log_px + self._prior_weight() * log_ratio)[:, 0]
+
+    def _prior_weight(self) -> float:
+        if not self.training:
+            return 1.0
+        self.done += 1
+        return min(1.0, float(self.done) / max(self.structure["warm_up"], 1.0))
+
+    # ------------------------------------------------------------------ draws, features, diagnosis
+
+    def _draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+        return self.heads.sample(self._decode(self.level.draw(n, self.encoder, generator), code), generator)
+
+    def _features(self, event: Event) -> Float[Tensor, "B Z"]:
+        """E_q[z | x], no class given; missing cells are hidden from the encoder, as cells were in the fit."""
+        return self.level.mean(self.encoder(torch.cat([self.inputs(event.value, event.mask), self.context(event.rows, None)], 1)))
+
+    @torch.no_grad()
+    def active_units(self, data: Event) -> int:
+        """How many latent numbers the rows move: Var_x(E_q[z]) > .01 (Y. Burda et al. (2016), section 5.1)."""
+        return int((self.features(data).var(0, unbiased=False) > ACTIVE).sum())
+
+    def notices(self, data: Event) -> list[str]:
+        """What a user should hear after the fit: that the posterior has collapsed."""
+        active, size = self.active_units(data), self.level.size
+        if not active:
+            return [f"The posterior has collapsed: none of {size} latent numbers moves with the rows, and the decoder ignores them."]
+        if 4 * active < size:
+            return [f"Only {active} of {size} latent numbers move with the rows; fewer would do (latent={active})."]
+        return []

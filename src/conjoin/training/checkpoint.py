@@ -1,0 +1,74 @@
+"""Checkpoints of a fit: one safetensors file, written under a temporary name and renamed, so that there is always a whole one."""
+
+import json
+import math
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+__all__ = ["Trained", "read_checkpoint", "write_checkpoint"]
+
+NAME = "checkpoint.safetensors"
+Parts = dict[str, dict[str, Tensor]]
+
+
+@dataclass
+class Trained:
+    """What the loop did: kept in the model's config, shown in the report."""
+
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    best: float = math.inf  # nats per row on choose-rows (fit-rows where there are none)
+    best_epoch: int = 0
+    stopped: str = ""
+    history: list[tuple[int, float, float]] = field(default_factory=list)  # epoch, fit, choose
+    setbacks: int = 0  # times that the fit went back to its last good weights
+    notes: list[str] = field(default_factory=list)
+
+
+def write_checkpoint(folder: Path, parts: Parts, trained: Trained, sums: tuple[float, float]) -> str:
+    """Write the file; where the disk is full, a sentence about the one that stays, and nothing is lost but the newest steps."""
+    tensors = {f"{part}/{key}": value.detach().contiguous().clone() for part, named in parts.items() for key, value in named.items()}
+    tensors["sums"] = torch.tensor(sums, dtype=torch.float64)
+    partial = folder / f"{NAME}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(save(tensors, metadata={"trained": json.dumps(asdict(trained))}))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(folder / NAME)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        kept = "the last one stays" if (folder / NAME).exists() else "there is none yet"
+        note = f"No checkpoint could be written to {folder} ({error.strerror}); {kept}, and the fit goes on."
+        sys.stderr.write(f"note: {note}\n")
+        return note
+    return ""
+
+
+def read_checkpoint(folder: Path) -> tuple[Parts, Trained, tuple[float, float]] | None:
+    """The parts, counters and running sums of the last checkpoint; None where there is none. ValueError for a damaged one."""
+    file = folder / NAME
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "pt") as opened:
+            trained = json.loads(opened.metadata()["trained"])
+        tensors = load_file(file)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}): fit without resuming.") from None
+    history = [(epoch, fit, held) for epoch, fit, held in trained.pop("history")]
+    first, second = tensors.pop("sums").tolist()
+    parts: Parts = {"now": {}, "best": {}, "learner": {}, "good": {}, "good_learner": {}}
+    for key, value in tensors.items():
+        part, _, name = key.partition("/")
+        parts[part][name] = value
+    return parts, Trained(**trained | {"stopped": "", "history": history}), (first, second)
