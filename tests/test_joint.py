@@ -8,7 +8,8 @@ from torch import nn
 
 from conjoin.core import CapabilityError, Event, Pair, Region, Space, Status, Variable, stream
 from conjoin.families import FAMILIES, resolve
-from conjoin.joint import ClassConditional, Hybrid, Monolithic, Predictor, _widen, build_joint, flat_space
+from conjoin.events import after_one
+from conjoin.joint import ClassConditional, Hybrid, Monolithic, Predictor, build_joint, flat_space
 from conjoin.testing.spaces import tiny
 from conjoin.training.learners import ExpectationMaximisation
 from conjoin.training.loop import Plan, train
@@ -124,10 +125,10 @@ def test_a_region_of_x_is_a_region_of_the_row():
 
 def test_the_allowed_codes_of_x_keep_their_column():
     keep = torch.tensor([True, False])
-    box = _widen(Region(doubles(-math.inf, 2.0), doubles(math.inf, 3.0), {0: keep}))
+    box = after_one(Region(doubles(-math.inf, 2.0), doubles(math.inf, 3.0), {0: keep}))
     assert box.allowed == {1: keep}
     assert box.low.tolist() == [-math.inf, -math.inf, 2.0]
-    assert _widen(None) is None
+    assert after_one(None) is None
 
 
 def test_the_status_of_each_answer():

@@ -1,5 +1,9 @@
 """Rows, splits, learners and the loop: order, weights, resumption, interruption, and a way back from bad steps."""
 
+import dataclasses
+import os
+import signal
+import subprocess
 import time
 
 import numpy as np
@@ -10,14 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from conjoin.core import Capabilities, Config, Density, Event, Pair, Space, Variable, stream
+from conjoin.core import Capabilities, Config, Density, Event, Pair, Recipe, Space, Variable, stream
 from conjoin.families import resolve
-from conjoin.training import loop
+from conjoin.metering import Energy
+from conjoin.training import checkpoint, loop
 from conjoin.training.data import canonical, row_hashes, split_rows
 from conjoin.training.learners import Batch, ExpectationMaximisation, Gradient, learner_for
 from conjoin.training.loop import Diverged, Plan, train
 from conjoin.training.progress import Progress
 
+ENERGY = Energy(0.0, 0.0, 0.0, "by hand", 0.0, 0.0)
 REAL = Space((2,), (Variable("a", "real"), Variable("b", "real")))
 
 
@@ -379,3 +385,110 @@ def test_progress_is_shown_on_standard_error(capsys):
     shown = capsys.readouterr()
     assert "fitting" in shown.err
     assert shown.out == ""
+
+
+# ---------------------------------------------------------------------------------------------------- what may happen to a fit
+
+
+def killed(density, plan, after):
+    """Run a fit in a process of its own and kill it (SIGKILL) after so many seconds; whether it was still running."""
+    child = os.fork()
+    if not child:
+        fit(density, plan)
+        os._exit(0)
+    time.sleep(after)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("family", ["mixture", "autoregressive"])
+def test_a_fit_killed_twenty_times_ends_with_the_same_bits(family, tmp_path):
+    """Each run goes on from the last checkpoint; where it was killed, in the middle of a write too, must not show."""
+    whole, broken = small(family), small(family)
+    plan = Plan(steps=240, epochs=240, patience=10**6, batch=50)
+    fit(whole, plan)
+    moments, kills = np.random.default_rng(0), 0
+    again = dataclasses.replace(plan, checkpoint=tmp_path, resume=True, every=0)
+    for _ in range(20):
+        kills += killed(broken, again, 0.02 + 0.25 * moments.random())
+    report = fit(broken, again)
+    assert kills >= 10
+    assert report.steps == (240 if family == "autoregressive" else 240 * 4)
+    assert same(weights_of(whole), weights_of(broken))
+
+
+def small(family):
+    config = resolve(family)
+    return config.density.build(REAL, config, rows(), stream(0))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_fit_goes_on(tmp_path, capsys):
+    """On a real file system of 40 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "none", folder], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    try:
+        fit(Noisy(), batched(epochs=2, checkpoint=folder, every=0))
+        before = (folder / "checkpoint.safetensors").read_bytes()
+        (folder / "filler").write_bytes(bytes(folder.stat().st_blksize and 36 * 1024 - len(before)))
+        density = Noisy()
+        report = fit(density, batched(epochs=4, checkpoint=folder, every=0))
+        assert (folder / "checkpoint.safetensors").read_bytes() == before
+        assert report.epochs == 4
+        assert "the last one stays" in report.notes[0]
+        assert "No space left" in capsys.readouterr().err
+        (folder / "filler").unlink()
+        resumed = Noisy()
+        fit(resumed, batched(epochs=4, checkpoint=folder, every=0, resume=True))
+        assert same(weights_of(density), weights_of(resumed))
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda file: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    report = fit(Noisy(), batched(epochs=2, checkpoint=tmp_path, every=0))
+    assert list(tmp_path.iterdir()) == []
+    assert "there is none yet" in report.notes[0]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"checkpoint.safetensors is damaged.*without resuming"):
+        fit(Noisy(), batched(epochs=2, checkpoint=tmp_path, resume=True))
+
+
+def test_energy_ends_a_fit(monkeypatch):
+    used = iter(range(1000))
+    monkeypatch.setattr(loop.Meter, "energy", property(lambda self: dataclasses.replace(ENERGY, kwh=next(used) * 1e-3)))
+    report = fit(Noisy(), batched(epochs=100, max_kwh=0.0115))
+    assert report.stopped == "max_kwh of 0.0115 reached"
+    assert report.steps == 13
+
+
+def test_the_running_mean_of_the_weights_is_what_is_kept():
+    density = Noisy()
+    learner = Gradient(density, Recipe(rate=0.5, memory=0.9))
+    learner.begin()
+    seen = []
+    for step in range(5):
+        learner.step(Batch(rows(), ones(), 200.0), stream(step))
+        seen.append(density.mean.detach().clone())
+    kept = doubles(5.0, 5.0)
+    for count, now in enumerate(seen, start=1):
+        kept = torch.lerp(kept, now, 1 - min(0.9, count / (count + 9)))
+    with learner.averaged():
+        assert torch.allclose(density.mean.detach(), kept)
+    assert torch.equal(density.mean.detach(), seen[-1])
+
+
+def test_the_rate_warms_up_and_falls_to_zero():
+    learner = Gradient(Noisy(), Recipe(steps=100))
+    rates = [learner._schedule(step / 100) for step in range(101)]
+    assert rates[0] < rates[2] < rates[5]
+    assert max(rates) == rates[5] > 0.99
+    assert all(a >= b for a, b in zip(rates[5:], rates[6:], strict=False))
+    assert rates[-1] < 1e-9
+    assert Gradient(Noisy())._schedule(0.7) == 1.0

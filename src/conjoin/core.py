@@ -280,6 +280,10 @@ class Density(nn.Module, abc.ABC):
     def _restore_sweep(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``_sweep_state``."""
 
+    def notices(self, event: Any) -> list[str]:
+        """What a user should be told about this density after the fit, given some rows of it; a sentence each."""
+        return []
+
     # ------------------------------------------------------------------ public twins
 
     @final

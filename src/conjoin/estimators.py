@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from conjoin.codecs.image import ImageCodec, is_images
 from conjoin.codecs.table import TableCodec, as_frame
 from conjoin.core import Config
 from conjoin.families import resolve
@@ -45,6 +46,8 @@ class _JointEstimator(BaseEstimator):
         *,
         random_state: Any = 0,
         max_time: float | None = None,
+        max_kwh: float | None = None,
+        emphasis: Any = 0.0,
         device: str = "auto",
         verbose: bool = False,
         types: Any = None,
@@ -57,6 +60,8 @@ class _JointEstimator(BaseEstimator):
         self.family = family
         self.random_state = random_state
         self.max_time = max_time
+        self.max_kwh = max_kwh
+        self.emphasis = emphasis
         self.device = device
         self.verbose = verbose
         self.types = types
@@ -101,10 +106,8 @@ class _JointEstimator(BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, calibration: float, time: Any, checkpoint: Any, resume: bool) -> Self:
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"device must be 'auto' or 'cpu' (the families of this version run on the CPU), got {self.device!r}.")
-        frame = as_frame(X)
+        codec, frame = self._codec(X)
         target, known, name = self._read_target(y, len(frame))
-        codec = TableCodec(types=self.types, missing=self.missing, missingness=self.missingness, measure=self.measure)
-        codec.owner = type(self).__name__
         rows = Rows(frame, target, known, self._read_weight(sample_weight, len(frame)), groups, self._read_time(time, frame), name)
         request = Request(
             self._task,
@@ -113,6 +116,8 @@ class _JointEstimator(BaseEstimator):
             codec,
             self._seed(),
             self.max_time,
+            self.max_kwh,
+            self.emphasis,
             calibration,
             None if checkpoint is None else Path(checkpoint),
             resume,
@@ -120,6 +125,22 @@ class _JointEstimator(BaseEstimator):
         )
         self._adopt(fit_model(rows, request), frame, X)
         return self
+
+    def _codec(self, X: Any) -> tuple[TableCodec | ImageCodec, pd.DataFrame]:
+        """What reads X, and X as a frame: an array of images has one column per pixel."""
+        codec: TableCodec | ImageCodec
+        if is_images(X):
+            codec = ImageCodec.of(X)
+            frame = codec.frame(X)
+        else:
+            codec, frame = TableCodec(types=self.types, missing=self.missing, missingness=self.missingness, measure=self.measure), as_frame(X)
+        codec.owner = type(self).__name__
+        return codec, frame
+
+    def _as_given(self, frame: Any) -> Any:
+        """Rows in the shape that was given at fit: a frame, or an array of images."""
+        codec = self._model().codec
+        return codec.images(frame) if codec.kind == "image" else frame
 
     def _adopt(self, model: Model, frame: pd.DataFrame, raw: Any) -> None:
         """The fitted attributes."""
@@ -211,7 +232,8 @@ class _JointEstimator(BaseEstimator):
 
     def impute(self, X: Any, n_draws: int | None = None, random_state: int = 0) -> Any:
         """X with missing cells at their most probable values; with ``n_draws``, a list of completed frames."""
-        return impute(self._model(), X, n_draws, random_state)
+        filled = impute(self._model(), X, n_draws, random_state)
+        return [self._as_given(each) for each in filled] if isinstance(filled, list) else self._as_given(filled)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the model's folder; ``conjoin.load`` reads it."""
@@ -251,11 +273,14 @@ def _class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
 class JointClassifier(ClassifierMixin, _JointEstimator):
     """A classifier that also knows p(x).
 
-    Parameters: ``predictor`` is p(y | x): "auto" (the best of the family's own, "linear" and "boosting" by log-loss on
-    held-out rows), None (the family alone), or any scikit-learn classifier (a FrozenEstimator or Pipeline sees your own
-    columns). ``family`` is p(x): a name, an alias, a config such as ``Circuit(width=32)``, or a Density class. ``max_time``
-    in seconds. ``types``, ``missing``, ``missingness``, ``measure``: as in TableCodec. ``unlabelled``: a label that means
-    "not known", such as -1; NaN, None and NA always do.
+    ``X`` is a table, or an array of images (n, H, W) or (n, H, W, C) of whole numbers. Parameters: ``predictor`` is p(y | x):
+    "auto" (the best of the family's own, "linear", "boosting" and "features" by log-loss on held-out rows), "features" (a
+    linear model on what the family's network sees), "trunk" (the same, learned together with p(x)), None (the family alone), or
+    any scikit-learn classifier (a FrozenEstimator or Pipeline sees your own columns). ``family`` is p(x): a name, an alias, a
+    config such as ``Circuit(width=32)``, or a Density class. ``max_time`` in seconds, ``max_kwh`` of energy: a fit that has used
+    them up ends and keeps its best. ``emphasis``: how much more than its share p(y | x) weighs in the loss of families that
+    learn by the gradient; "auto" tries a few on held-out rows. ``types``, ``missing``, ``missingness``, ``measure``: as in
+    TableCodec. ``unlabelled``: a label that means "not known", such as -1; NaN, None and NA always do.
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True, as_frame=True)
@@ -306,7 +331,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
 
     def sample(self, n_samples: int = 1, y: Any = None, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, Any]:
         """(X, y) drawn from the joint, given a class and given columns: {column: value, (low, high) or [levels]}."""
-        return generate(self._model(), n_samples, y, given, random_state)
+        rows, labels = generate(self._model(), n_samples, y, given, random_state)
+        return self._as_given(rows), labels
 
     def counterfactual(self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> pd.DataFrame:
         """Small, plausible changes of each row after which the model would answer ``to``."""
@@ -351,7 +377,8 @@ class JointRegressor(RegressorMixin, _JointEstimator):
 
     def sample(self, n_samples: int = 1, y: Any = None, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, Any]:
         """(X, y) drawn from the joint, given a y and given columns."""
-        return generate(self._model(), n_samples, y, given, random_state)
+        rows, labels = generate(self._model(), n_samples, y, given, random_state)
+        return self._as_given(rows), labels
 
     def counterfactual(self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> pd.DataFrame:
         """Small, plausible changes of each row after which the median of y would lie in ``to``, a (low, high) range."""
@@ -388,7 +415,7 @@ class JointDensity(DensityMixin, _JointEstimator):
 
     def sample(self, n_samples: int = 1, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, None]:
         """(X, None): rows drawn from p(x), given columns."""
-        return generate(self._model(), n_samples, None, given, random_state)[0], None
+        return self._as_given(generate(self._model(), n_samples, None, given, random_state)[0]), None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows."""

@@ -117,7 +117,7 @@ class Space:
     shape: tuple[int, ...]
     variables: tuple[Variable, ...]
     layout: Literal["vector", "image", "sequence", "point_cloud"] = "vector"
-    grid: tuple[int, int, int] | None = None  # (channels, height, width) of an image, whose row of pixels is in this order
+    grid: tuple[int, int, int] | None = None  # (channels, height, width) of an image: the last C H W variables, in this order
 
     def check(self, event: Event) -> Event:
         """The event with missing cells zeroed; ValueError names the variable of the first impossible cell."""

@@ -17,10 +17,12 @@ import pandas as pd
 import torch
 
 from conjoin.calibration import rows_for_false_alarm
+from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
-from conjoin.core import Event, Pair, stream
+from conjoin.core import Event, Pair
 from conjoin.families import name_of, resolve
-from conjoin.joint import Joint, build_joint
+from conjoin.joint import Hybrid, Joint, Monolithic
+from conjoin.learning import Learning
 from conjoin.metering import Meter
 from conjoin.model import Model
 from conjoin.predictive import grid_for
@@ -28,7 +30,6 @@ from conjoin.questions.calibrate import calibrate
 from conjoin.selection import choose_predictor
 from conjoin.targets import Classes, Number, Target
 from conjoin.training.data import Split, canonical, row_hashes, split_rows
-from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
 __all__ = ["Request", "Rows", "fit_model"]
@@ -57,9 +58,11 @@ class Request:
     task: str
     family: Any = "circuit"
     predictor: Any = "auto"
-    codec: TableCodec | None = None
+    codec: TableCodec | ImageCodec | None = None
     seed: int = 0
     max_time: float | None = None
+    max_kwh: float | None = None
+    emphasis: Any = 0.0
     calibration: float = 0.2
     checkpoint: Path | None = None
     resume: bool = False
@@ -142,23 +145,18 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     codec.fit(rows.frame.iloc[split.fit].reset_index(drop=True), weight=rows.weight[split.fit])
     target = _target(rows, split.fit, request.task)
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
-    rng = stream(request.seed, "build")
-    x_space = codec.space
     event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
-    if target is None:
-        joint: Any = config.density.build(x_space, config, event.x, rng, weight=weight)
-        parts: tuple[Any, Any] = (event.x, data["choose"].x)
-    else:
-        joint = build_joint(config, target.space, x_space, event, rng, weight)
-        parts = (event, data["choose"])
     left = None if request.max_time is None else max(0.0, request.max_time - (time.monotonic() - started))
-    plan = Plan(seed=request.seed, max_time=left, checkpoint=request.checkpoint, resume=request.resume)
-    trained = train(joint, parts[0], weight, parts[1], plan, progress, f"fitting {name_of(config)}")
-    facts = _facts(rows, split, request, config) | {"trained": asdict(trained)}
+    learning = Learning(config, request, target, codec.space, event, weight, data["choose"], left)
+    joint, trained, weighed = learning.joint(progress)
+    facts = _facts(rows, split, request, config) | {"trained": asdict(trained)} | weighed
     model = Model(codec, joint, target, facts=facts)
+    model.facts["notices"] = _notices(joint, data["fit"])
     if isinstance(target, Number):
         model.facts["grid"] = grid_for(joint, data["fit"].y).tolist()
-    if isinstance(joint, Joint):
+    if isinstance(joint, Hybrid):
+        model.facts["predictor"] = {"chosen": "trunk", "asked": "trunk", "why": "as asked"}
+    elif isinstance(joint, Joint):
         weight_fit = torch.tensor(rows.weight[split.fit])
         try:
             choose_predictor(model, request.predictor, data, weight_fit, rows.frame.iloc[split.fit], progress, request.seed)
@@ -167,7 +165,14 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     return model
 
 
-def _events(rows: Rows, part: np.ndarray, codec: TableCodec, target: Target | None) -> Pair:
+def _notices(joint: Any, data: Pair) -> list[str]:
+    """What a density has to say about itself after the fit: that a latent space has collapsed, for example."""
+    density = joint if not isinstance(joint, Joint) else joint.base.density if isinstance(joint, Hybrid) else joint.density  # type: ignore[union-attr]
+    some = data.x.take(slice(0, 1000))
+    return density.notices(Event(some.value, some.mask)) if not isinstance(joint, Monolithic) else []
+
+
+def _events(rows: Rows, part: np.ndarray, codec: Any, target: Target | None) -> Pair:
     x = codec.encode(rows.frame.iloc[part]).event if len(part) else _nothing(codec)
     if target is None:
         return Pair(Event(torch.zeros(x.rows).double(), torch.zeros(x.rows, dtype=torch.bool)), x)
@@ -175,7 +180,7 @@ def _events(rows: Rows, part: np.ndarray, codec: TableCodec, target: Target | No
     return Pair(target.encode(rows.y[part], rows.known[part]), x)
 
 
-def _nothing(codec: TableCodec) -> Event:
+def _nothing(codec: Any) -> Event:
     width = codec.space.shape[0]
     return Event(torch.zeros(0, width, dtype=torch.float64), torch.zeros(0, width, dtype=torch.bool))
 

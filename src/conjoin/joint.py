@@ -2,7 +2,11 @@ r"""Joint models p(x, y), made of densities and predictors. Each is itself a den
 
     Monolithic         p(y, x)         one density in which y is a variable like any other
     ClassConditional   p(y) p(x | y)   a density of x for each class
+    Independent        p(y) p(x)       a density of x that knows nothing of y: what a predictor on its features stands on
     Hybrid             p(x) p(y | x)   any density of x beside any predictor: keep your own classifier, add p(x)
+
+Where a joint learns by the gradient, ``emphasis`` e adds e times -log p(y | x) to the loss of a labelled row, which is then
+-log p(x) - (1 + e) log p(y | x) (G. Bouchard and B. Triggs (2004), The tradeoff between generative and discriminative classifiers).
 
 What each quantity is worth follows from the parts: see ``Capabilities`` of each class. A y that is not known is summed
 out, so unlabelled rows teach p(x). All values are in nats.
@@ -33,13 +37,14 @@ from conjoin.core import (
 )
 from conjoin.events import after_one
 
-__all__ = ["ClassConditional", "Hybrid", "Joint", "Monolithic", "Predictor", "build_joint", "flat_space", "trust"]
+__all__ = ["ClassConditional", "Hybrid", "Independent", "Joint", "Monolithic", "Predictor", "build_joint", "flat_space", "trust"]
 
 
 class Joint(Density):
     """A density over ``Pair(y, x)`` that can also say log p(x, y) for every candidate y at once."""
 
     space: PairSpace
+    emphasis: float = 0.0  # on p(y | x), beyond its share in p(x, y)
 
     @property
     def target(self) -> Variable:
@@ -56,6 +61,11 @@ class Joint(Density):
 
     @abc.abstractmethod
     def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]: ...
+
+    @final
+    def candidates(self, rows: int) -> list[Event]:
+        """Every class in turn, as the y of so many rows."""
+        return [Event(torch.full((rows,), float(k), dtype=torch.float64)) for k in range(self.target.cardinality)]
 
     @final
     def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
@@ -88,8 +98,8 @@ def trust(density: Density) -> Status:
 
 
 def flat_space(y: Space, x: Space) -> Space:
-    """The space of a monolithic joint: y's variable before those of x."""
-    return Space((1 + x.shape[0],), y.variables + x.variables, "vector")
+    """The space of a monolithic joint: y's variable before those of x (the pixels, if x is an image, are the last ones)."""
+    return Space((1 + x.shape[0],), y.variables + x.variables, "vector", x.grid)
 
 
 class Monolithic(Joint):
@@ -136,7 +146,12 @@ class Monolithic(Joint):
         return self._pair(self.density.mode(self._row(event)))
 
     def _losses(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        return self.density.losses(self._row(event), generator=generator)
+        out = self.density.losses(self._row(event), generator=generator)
+        if not self.emphasis or not self.target.discrete:
+            return out
+        rows = [self._row(Pair(y, event.x)) for y in self.candidates(event.rows)]
+        each = torch.stack([self.density.losses(row, generator=generator) for row in rows], 1)
+        return out + self.emphasis * _label_loss(-each, event.y)
 
     def _statistics(self, event: Pair, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         return self.density.statistics(self._row(event), weight=weight)
@@ -186,8 +201,7 @@ class ClassConditional(Joint):
         if generator is None or not (able.stochastic or able.missing == "bound"):
             return self.log_prior.log_softmax(0) + self.density.log_contexts(x)
         seed = int(torch.randint(0, 1 << 62, (), generator=generator))
-        codes = [torch.full((x.rows,), float(k), dtype=torch.float64) for k in range(self.target.cardinality)]
-        each = [self.density.log_prob(x, Event(code), generator=stream(seed)) for code in codes]
+        each = [self.density.log_prob(x, code, generator=stream(seed)) for code in self.candidates(x.rows)]
         return self.log_prior.log_softmax(0) + torch.stack(each, 1)
 
     def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
@@ -211,7 +225,7 @@ class ClassConditional(Joint):
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
         """The best of the classes' own modes: exact where theirs are."""
-        every = [Event(torch.full((event.rows,), float(k)).double()) for k in range(self.target.cardinality)]
+        every = self.candidates(event.rows)
         filled = torch.stack([self.density.mode(event.x, y).value for y in every], 1)  # (B, K, D)
         joint = torch.stack([self._classes(Event(filled[:, k]))[:, k] for k in range(len(every))], 1)
         y = self._label(event, joint.argmax(1))
@@ -220,23 +234,29 @@ class ClassConditional(Joint):
     def _losses(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """Labelled rows under their own class alone; unlabelled ones summed over classes, or without a class where the density
         learns by a surrogate, which does not add up to a probability."""
-        known, log_prior = event.y.mask, self.log_prior.log_softmax(0)
-        out = torch.zeros(event.rows, dtype=torch.float64)
+        known, out = event.y.mask, torch.zeros(event.rows, dtype=torch.float64)
         if known.any():
-            y = event.y.take(known)
-            labelled = self.density.losses(event.x.take(known), y, generator=generator) - log_prior[y.value.long()]
+            labelled = self._labelled_losses(event.take(known), generator)
             out = out.index_copy(0, known.nonzero()[:, 0], labelled)
         if not known.all():
-            x = event.x.take(~known)
-            each = self._sum_of_classes if self.density.capabilities.objective == "likelihood" else self.density.losses
-            out = out.index_copy(0, (~known).nonzero()[:, 0], each(x, generator=generator))
+            x, adds_up = event.x.take(~known), self.density.capabilities.objective == "likelihood"
+            losses = -self._by_class(x, generator).logsumexp(1) if adds_up else self.density.losses(x, generator=generator)
+            out = out.index_copy(0, (~known).nonzero()[:, 0], losses)
         return out
 
-    def _sum_of_classes(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """-log sum_k p(k) exp(-loss of x under class k)."""
-        codes = [torch.full((x.rows,), float(k), dtype=torch.float64) for k in range(self.target.cardinality)]
-        each = torch.stack([self.density.losses(x, Event(code), generator=generator) for code in codes], 1)
-        return -(self.log_prior.log_softmax(0) - each).logsumexp(1)
+    def _labelled_losses(self, event: Pair, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        if self.emphasis and self.density.capabilities.objective == "likelihood":
+            each = self._by_class(event.x, generator)
+            return -each.gather(1, event.y.value.long()[:, None])[:, 0] + self.emphasis * _label_loss(each, event.y)
+        return self.density.losses(event.x, event.y, generator=generator) - self.log_prior.log_softmax(0)[event.y.value.long()]
+
+    def _by_class(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
+        """log p(k) less the loss of x under class k."""
+        each = [self.density.losses(x, code, generator=generator) for code in self.candidates(x.rows)]
+        return self.log_prior.log_softmax(0) - torch.stack(each, 1)
+
+    def _features(self, event: Pair) -> Tensor:
+        return self.density.features(event.x)
 
     def _statistics(self, event: Pair, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         """An unlabelled row counts for every class, by p(y | x)."""
@@ -251,6 +271,61 @@ class ClassConditional(Joint):
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
         self.log_prior.copy_((statistics["prior"] + self.smoothing).log().log_softmax(0))
         self.density.maximise({key[2:]: value for key, value in statistics.items() if key.startswith("x.")})
+
+
+def _label_loss(log_joint: Float[Tensor, "B K"], y: Event) -> Float[Tensor, " B"]:
+    """-log p(y | x) of labelled rows, 0 of the others."""
+    return torch.where(y.mask, -log_joint.log_softmax(1).gather(1, y.value.long()[:, None])[:, 0], 0.0)
+
+
+class Independent(Joint):
+    """p(y) p(x): the base of a predictor that has all to say about y."""
+
+    def __init__(self, density: Density, y_space: Space) -> None:
+        super().__init__(PairSpace(y_space, density.space), density.config)
+        self.density = density
+        self.log_prior = nn.Parameter(torch.zeros(self.target.cardinality, dtype=torch.float64))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.density.capabilities
+
+    @property
+    def proposer(self) -> Joint:
+        return self
+
+    @property
+    def status(self) -> dict[str, Status]:
+        return {"log_prob": trust(self.density), "predict_proba": Status.EXACT, "sample": trust(self.density)}
+
+    def _log_label(self, y: Event) -> Float[Tensor, " B"]:
+        return torch.where(y.mask, self.log_prior.log_softmax(0)[y.value.long()], 0.0)
+
+    def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        return self.density.log_prob(event.x, generator=generator) + self._log_label(event.y)
+
+    def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
+        return self.density.log_prob(x)[:, None] + self.log_prior.log_softmax(0)[candidates.long()]
+
+    def _losses(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        return self.density.losses(event.x, generator=generator) - self._log_label(event.y)
+
+    def _labels(self, y: Event, generator: torch.Generator | None) -> Event:
+        drawn = categorical(self.log_prior.expand(y.rows, -1), generator).double()
+        return Event(torch.where(y.mask, y.value, drawn))
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
+        return Pair(self._labels(self.unknown(n), generator), self.density.sample(n, generator=generator))
+
+    def _sample_conditional(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Pair:
+        return Pair(self._labels(event.y, generator), self.density.sample_conditional(event.x, generator=generator))
+
+    def _mode(self, event: Pair, context: Event | None) -> Pair:
+        best = torch.where(event.y.mask, event.y.value, self.log_prior.argmax().double())
+        return Pair(Event(best), self.density.mode(event.x))
+
+    def _features(self, event: Pair) -> Tensor:
+        return self.density.features(event.x)
 
 
 class Predictor(nn.Module, abc.ABC):
@@ -318,6 +393,13 @@ class Hybrid(Joint):
         if not covered.all():
             label = torch.where(covered, label, self.base.log_prob(event) - evidence)
         return evidence + torch.where(event.y.mask, label, torch.zeros_like(label))
+
+    def _losses(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """Of p(x) without its y, and of p(y | x) where y is known."""
+        label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
+        known = event.y.mask & self.predictor.covers(event.x)
+        whole = self.base.losses(Pair(event.y.hide(known), event.x), generator=generator)
+        return whole - torch.where(known, (1 + self.emphasis) * label, 0.0)
 
     def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
         joint = self.base.log_evidence(x)[:, None] + self.predictor.log_prob(x, candidates.expand(x.rows, -1))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from conjoin._shapes import Float
 from conjoin.calibration import Calibration, Familiarity
+from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
 from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
 from conjoin.joint import Hybrid, Joint, trust
@@ -28,7 +29,7 @@ BANK = 256  # rows that the model draws for itself, to know what is typical
 class Model:
     """``joint`` is a Joint with a target, or a plain Density without. ``facts``: seed, versions, hashes, metrics, energy."""
 
-    codec: TableCodec
+    codec: TableCodec | ImageCodec
     joint: Density
     target: Target | None = None
     calibration: Calibration | None = None

@@ -17,15 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from conjoin._shapes import Bool, Float
-from conjoin.core import LOG_2PI, Event, Space, categorical
+from conjoin.core import LOG_2PI, Density, Event, Space, categorical
 from conjoin.joint import Predictor
 from conjoin.leaves import log_mass
 
-__all__ = ["Classifier", "Design", "External", "Linear", "Residual", "Scorer", "Trees", "convert"]
+__all__ = ["Classifier", "Design", "External", "Features", "Linear", "Residual", "Scorer", "Trees", "convert"]
 
 
 class Design(nn.Module):
-    """Events as numbers: indicator columns for levels, numbers as they are, a flag where cells were missing at fit."""
+    """Events as numbers: indicator columns for levels, numbers as they are, pixels between 0 and 1, a flag where cells were
+    missing at fit."""
 
     flagged: Tensor
 
@@ -47,7 +48,9 @@ class Design(nn.Module):
         columns = []
         for index, variable in enumerate(self.space.variables):
             seen = x.mask[:, index]
-            if variable.discrete:
+            if self.space.layout == "image":
+                columns.append(torch.where(seen, x.value[:, index] / max(variable.cardinality - 1, 1), missing)[:, None])
+            elif variable.discrete:
                 columns.append(torch.nn.functional.one_hot(x.value[:, index].long(), variable.cardinality).double() * seen[:, None])
             else:
                 columns.append(torch.where(seen, x.value[:, index], missing)[:, None])
@@ -83,6 +86,47 @@ class Linear(Scorer):
 
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         return self.design.matrix(x) @ self.weight.T + self.bias
+
+
+class Features(Scorer):
+    """scores = W h(x) + b, where h are the features of a density: the same network learns p(x) and sees for p(y | x).
+
+    The density belongs to the joint beside it, not to this module: its weights are saved once.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, density: Density, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self._density = (density,)  # in a tuple, torch does not take it for a part
+        self.weight = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+        self.bias = nn.Parameter(torch.zeros(shape[0], dtype=torch.float64))
+        self.register_buffer("centre", torch.zeros(shape[1], dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(shape[1], dtype=torch.float64))
+
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        return {"shape": list(self.weight.shape)}
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """A network sees whole rows only."""
+        return x.mask.all(1)
+
+    def features(self, x: Event) -> Float[Tensor, "B H"]:
+        """Standardised features; missing cells count as zero, and ``covers`` says so."""
+        return (self._density[0].features(Event(x.value)) - self.centre) / self.scale
+
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        return self.features(x) @ self.weight.T + self.bias
+
+    @torch.no_grad()
+    def start(self, x: Event) -> "Features":
+        """Centre and scale from rows."""
+        seen = self._density[0].features(Event(x.value))
+        self.centre.copy_(seen.mean(0))
+        self.scale.copy_(seen.std(0, unbiased=False).clamp_min(1e-6))
+        return self
 
 
 class Trees(Scorer):

@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from conjoin.calibration import Calibration
+from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
 from conjoin.core import Density, Space
 from conjoin.families import name_of, resolve
-from conjoin.joint import ClassConditional, Hybrid, Joint, Monolithic, Predictor, flat_space
+from conjoin.joint import ClassConditional, Hybrid, Independent, Joint, Monolithic, Predictor, flat_space
 from conjoin.model import Model
-from conjoin.predictors import Classifier, External, Linear, Residual, Scorer, Trees
+from conjoin.predictors import Classifier, External, Features, Linear, Residual, Scorer, Trees
 from conjoin.targets import target_from_json
 
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
@@ -116,8 +117,9 @@ def model_hash(model: Model) -> str:
 def _describe(density: Density) -> dict[str, Any]:
     if isinstance(density, Hybrid):
         return {"kind": "hybrid", "base": _describe(density.base), "predictor": _describe_predictor(density.predictor)}
-    if isinstance(density, ClassConditional):
-        return {"kind": "class_conditional", "density": _describe(density.density)}
+    if isinstance(density, ClassConditional | Independent):
+        kind = "class_conditional" if isinstance(density, ClassConditional) else "independent"
+        return {"kind": kind, "density": _describe(density.density)}
     if isinstance(density, Monolithic):
         return {"kind": "monolithic", "density": _describe(density.density)}
     config = density.config
@@ -131,7 +133,7 @@ def _describe_predictor(predictor: Predictor) -> dict[str, Any]:
             f"The predictor {scorer.name} is your own code, which a model folder never holds: "
             "save it yourself, save this model with predictor=None, or use predictor='auto'."
         )
-    kind = {Linear: "linear", Trees: "trees"}[type(scorer)]  # type: ignore[index]
+    kind = {Linear: "linear", Trees: "trees", Features: "features"}[type(scorer)]  # type: ignore[index]
     described: dict[str, Any] = {"scorer": kind, "shapes": scorer.shapes}  # type: ignore[union-attr]
     if isinstance(predictor, Residual):
         described["residual"] = {"count": len(predictor.residuals), "bins": len(predictor.knots), "width": predictor.width}
@@ -153,7 +155,7 @@ def load_model(path: str | Path, family: Any = None) -> Model:
 
 
 def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any) -> Model:
-    codec = TableCodec.from_json(config["codec"])
+    codec = {"image": ImageCodec, "table": TableCodec}[config["codec"].get("kind", "table")].from_json(config["codec"])
     target = target_from_json(config["target"])
     joint = _rebuild(config["joint"], None if target is None else target.space, codec.space, family)
     joint.load_state_dict({key.removeprefix("joint."): value for key, value in tensors.items() if key.startswith("joint.")})
@@ -196,10 +198,13 @@ def _rebuild(described: dict[str, Any], y: Space | None, x: Space, family: Any) 
     if kind == "hybrid":
         assert y is not None
         base: Joint = _rebuild(described["base"], y, x, family)
-        return Hybrid(base, _rebuild_predictor(described["predictor"], x))
+        return Hybrid(base, _rebuild_predictor(described["predictor"], x, base))
     if kind == "class_conditional":
         assert y is not None
         return ClassConditional(_rebuild_family(described["density"], x, family, y), y)
+    if kind == "independent":
+        assert y is not None
+        return Independent(_rebuild_family(described["density"], x, family), y)
     if kind == "monolithic":
         assert y is not None
         return Monolithic(_rebuild_family(described["density"], flat_space(y, x), family), y, x)
@@ -215,8 +220,9 @@ def _rebuild_family(described: dict[str, Any], space: Space, family: Any, contex
     return density.eval()
 
 
-def _rebuild_predictor(described: dict[str, Any], x: Space) -> Predictor:
-    scorer: Scorer = {"linear": Linear, "trees": Trees}[described["scorer"]](x, **_tuples(described["shapes"]))
+def _rebuild_predictor(described: dict[str, Any], x: Space, base: Any) -> Predictor:
+    source = base.density if described["scorer"] == "features" else x
+    scorer: Scorer = {"linear": Linear, "trees": Trees, "features": Features}[described["scorer"]](source, **_tuples(described["shapes"]))
     if "residual" in described:
         return Residual(scorer, **described["residual"])
     return Classifier(scorer)

@@ -11,18 +11,19 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from conjoin.core import Event, Pair
-from conjoin.joint import Hybrid, Predictor
+from conjoin.core import Density, Event, Pair
+from conjoin.joint import ClassConditional, Hybrid, Independent, Predictor
 from conjoin.model import Model
-from conjoin.predictors import Classifier, Design, External, Residual, Scorer, Trees, convert
+from conjoin.predictors import Classifier, Design, External, Features, Residual, Scorer, Trees, convert
 from conjoin.targets import Classes, Number
 from conjoin.training.progress import Progress
 
 __all__ = ["PREDICTORS", "choose_predictor"]
 
-PREDICTORS = ("auto", "linear", "boosting", None)
+PREDICTORS = ("auto", "linear", "boosting", "features", "trunk", None)
 LEAST = 20  # labelled choose-rows by which predictors can be compared
 RESIDUALS = 64  # quantiles kept of a regressor's held-out errors
+ABSENT = -30.0  # the logit of a class without a complete row
 BINS = 10  # bins of the point, by which those errors are scaled
 
 
@@ -32,14 +33,15 @@ def choose_predictor(
     """Put the chosen predictor beside the model's p(x); facts["predictor"] says which, and the log-loss of each."""
     facts: dict[str, Any] = {"chosen": "family", "asked": predictor if isinstance(predictor, str) else type(predictor).__name__}
     model.facts["predictor"] = facts
-    if predictor is None:
+    if predictor is None or predictor == "trunk":  # the trunk was learned together with p(x)
+        facts |= {"chosen": "trunk", "why": "as asked"} if predictor == "trunk" else {}
         return
     if isinstance(predictor, str) and predictor not in PREDICTORS:
-        raise ValueError(f"predictor must be auto, linear, boosting, None or a scikit-learn estimator, got {predictor!r}.")
+        raise ValueError(f"predictor must be auto, linear, boosting, features, trunk, None or a scikit-learn estimator, got {predictor!r}.")
     if predictor == "auto" and int(data["choose"].y.mask.sum()) < LEAST:
         facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
         return
-    names = ["linear", "boosting"] if predictor == "auto" else [predictor]
+    names = ["linear", "boosting", *(["features"] if _source(model) is not None else [])] if predictor == "auto" else [predictor]
     scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(names)) as bar:
         for done, name in enumerate(names):
@@ -50,6 +52,8 @@ def choose_predictor(
 
 
 def _scorer(model: Model, predictor: Any, fit: Pair, weight: Tensor, frame: Any, seed: int) -> Scorer:
+    if predictor == "features":
+        return _on_features(model, fit, weight)
     if isinstance(predictor, str):
         return _standard(model, predictor, fit, weight, seed)
     return _own(model, predictor, fit, frame)
@@ -77,6 +81,36 @@ def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> 
     scorer = convert(estimator, design, labelled.x.take(slice(0, 256)))
     assert scorer is not None
     return scorer
+
+
+def _source(model: Model) -> Density | None:
+    """The density whose features a classifier of x can stand on."""
+    able = isinstance(model.joint, ClassConditional | Independent) and model.joint.density.capabilities.features
+    return model.joint.density if able and isinstance(model.target, Classes) else None  # type: ignore[union-attr]
+
+
+def _on_features(model: Model, fit: Pair, weight: Tensor) -> Scorer:
+    """Logistic regression on what the density has learned to see."""
+    from sklearn.linear_model import LogisticRegression
+
+    density = _source(model)
+    if density is None:
+        raise ValueError(f"predictor='features' needs classes and a family that has features, which {type(model.pair).__name__} here has not.")
+    keep = fit.y.mask & fit.x.mask.all(1)
+    rows = fit.take(keep)
+    with torch.no_grad():
+        width = density.features(rows.x.take(slice(0, 1))).shape[1]
+        scorer = Features(density, (model.classes.space.variables[0].cardinality, width)).start(rows.x)
+        table = scorer.features(rows.x).numpy()
+        linear = LogisticRegression(max_iter=2000, C=0.1).fit(table, rows.y.value.numpy().astype(np.int64), sample_weight=weight[keep].numpy())
+        scorer.weight[torch.as_tensor(linear.classes_)] = torch.as_tensor(_all_rows(linear.coef_))
+        scorer.bias.fill_(ABSENT)[torch.as_tensor(linear.classes_)] = torch.as_tensor(_all_rows(linear.intercept_[:, None])[:, 0])
+    return scorer.requires_grad_(False)
+
+
+def _all_rows(rows: np.ndarray) -> np.ndarray:
+    """A binary classifier has one row of logits, for the second class."""
+    return np.concatenate([np.zeros_like(rows), rows]) if len(rows) == 1 else rows
 
 
 def _estimator(name: str, classes: bool, seed: int) -> Any:

@@ -4,11 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conjoin.codecs.image import ImageCodec
     from conjoin.codecs.table import Column, Limits, Schema, TableCodec, as_frame, inspect, read_table
 
-__all__ = ["Column", "Limits", "Schema", "TableCodec", "as_frame", "inspect", "read_table"]
+__all__ = ["Column", "ImageCodec", "Limits", "Schema", "TableCodec", "as_frame", "inspect", "read_table"]
 
-_HOME = {name: "conjoin.codecs.table" for name in __all__}
+_HOME = {name: "conjoin.codecs.table" for name in __all__} | {"ImageCodec": "conjoin.codecs.image"}
 
 
 def __getattr__(name: str) -> Any:

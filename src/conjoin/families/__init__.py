@@ -63,6 +63,12 @@ FAMILIES: dict[str, Family] = {
         "as many clusters as the rows call for; Bayesian, averaged over samples; mixed types",
         ("crp", "chinese_restaurant"),
     ),
+    "indian_buffet": Family(
+        "conjoin.families.classic.indian_buffet:IndianBuffet",
+        "classic",
+        "features that a row has or lacks, as many as the rows call for; Bayesian, averaged over samples; mixed types",
+        ("ibp",),
+    ),
     "factor_analysis": Family(
         "conjoin.families.classic.factor:Factor",
         "classic",
@@ -102,6 +108,18 @@ FAMILIES: dict[str, Family] = {
         "a Markov random field with loops (an image's neighbours, or the strongest links); relative where the sum is out of reach",
         (),
         (("structure", "grid"),),
+    ),
+    "energy": Family(
+        "conjoin.families.energy.joint_energy:Energy",
+        "energy",
+        "a classifier whose logits also weigh p(x), as a tilt of a mixture; relative, any columns, images",
+        ("ebm", "jem"),
+    ),
+    "boltzmann": Family(
+        "conjoin.families.energy.rbm:Boltzmann",
+        "energy",
+        "binary hidden units switch on patterns across columns; exact up to twelve of them, relative beyond",
+        ("rbm", "restricted_boltzmann"),
     ),
 }
 

@@ -111,6 +111,10 @@ class Heads(nn.Module):
             out = out.index_copy(1, self.numeric, self._log_number(params[:, self.numeric], value[:, self.numeric]))
         return torch.where(observed, out, torch.zeros_like(out))
 
+    def log_levels_of(self, d: int, params: Float[Tensor, "B W"]) -> Float[Tensor, "B L"]:
+        """log-probabilities of the levels of variable ``d``, a code; -inf where it has no such level."""
+        return self._level_logits(params, int((self.category == d).nonzero())).log_softmax(-1)
+
     def _level_logits(self, params: Float[Tensor, "*B W"], place: slice | int) -> Float[Tensor, "*B L"]:
         logits = self.log_levels[place] + params[..., : self.legal.shape[1]]
         return logits.masked_fill(~self.legal[place], -math.inf)

@@ -20,16 +20,31 @@ def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
     """Distinct rows of (y, x) sorted by content, and their summed weights; rows of weight 0 vanish."""
     table = torch.cat([data.y.value[:, None], data.x.value, data.y.mask[:, None].double(), data.x.mask.double()], 1)
     keep = weight > 0
-    frame = pd.DataFrame(table[keep].numpy()).assign(weight=weight[keep].numpy())
-    keys = list(frame.columns[:-1])
-    merged = frame.groupby(keys, sort=True, as_index=False, dropna=False)["weight"].sum()
-    rows = torch.tensor(merged[keys].to_numpy())
+    rows, mass = table[keep].numpy(), weight[keep].numpy()
+    first, where = _distinct(rows)
+    merged = torch.from_numpy(np.bincount(where, weights=mass, minlength=len(first)))
+    distinct = torch.from_numpy(rows[first])
     width = data.x.value.shape[1]
-    y = Event(rows[:, 0].contiguous(), rows[:, 1 + width] > 0)
-    x = Event(rows[:, 1 : 1 + width].contiguous(), rows[:, 2 + width :] > 0)
-    return Pair(y, x), torch.tensor(merged["weight"].to_numpy(dtype=float))
+    y = Event(distinct[:, 0].contiguous(), distinct[:, 1 + width] > 0)
+    x = Event(distinct[:, 1 : 1 + width].contiguous(), distinct[:, 2 + width :] > 0)
+    return Pair(y, x), merged
 
 
+def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The place of one of each set of equal rows, in an order of their content, and the set that each row belongs to."""
+    if rows.shape[1] > WIDE:  # an order of hashes does as well, and costs one pass
+        keys = pd.util.hash_array(np.ascontiguousarray(rows).view(f"V{rows.itemsize * rows.shape[1]}")[:, 0].astype(object))
+        _, first, where = np.unique(keys, return_index=True, return_inverse=True)
+        return first, where
+    order = np.lexsort(rows.T[::-1])
+    fresh = np.ones(len(rows), dtype=bool)
+    fresh[1:] = (np.diff(rows[order], axis=0) != 0).any(1)
+    where = np.empty(len(rows), dtype=np.int64)
+    where[order] = np.cumsum(fresh) - 1
+    return order[fresh], where
+
+
+WIDE = 400  # cells of a row beyond which rows are told apart by a hash
 MOSTLY = 0.5  # share of distinct rows from which a repeat counts as the same case
 
 

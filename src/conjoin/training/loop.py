@@ -70,8 +70,8 @@ def train(
         run.learner.begin()
     with progress.phase(label, run.rounds, run.trained.epochs) as bar:
         try:
-            while not run.stopped(bar):
-                pass
+            while not run.trained.stopped:
+                run.step(bar)
         except KeyboardInterrupt:
             run.trained.stopped = "interrupted: the best weights so far are kept"
         finally:
@@ -104,12 +104,13 @@ class _Run:
 
     # ------------------------------------------------------------------ steps
 
-    def stopped(self, bar: Bar) -> bool:
-        """Take one step, and what a full round asks for; whether the fit is over."""
+    def step(self, bar: Bar) -> None:
+        """Take one step, and do what a full round asks for; ``trained.stopped`` says why it was the last one."""
         batch = self._batch()
         objective = self.learner.step(batch, stream(self.plan.seed, "step", self.trained.steps), self._progress())
         if not self._sound(objective):
-            return self._go_back()
+            self._go_back()
+            return
         mass = float(batch.weight.sum())
         self.total, self.mass = self.total + objective * mass, self.mass + mass
         self.trained.steps += 1
@@ -119,7 +120,6 @@ class _Run:
             self.trained.stopped = spent or self._enough()
         if self.plan.checkpoint is not None and time.monotonic() - self.saved >= self.plan.every:
             self.save()
-        return bool(self.trained.stopped)
 
     def _batch(self) -> Batch:
         """The rows of the step that comes next."""
@@ -189,8 +189,8 @@ class _Run:
         best = self.trained.best if math.isfinite(self.trained.best) else objective
         return math.isfinite(objective) and objective < best + EXPLODED * max(1.0, abs(best))
 
-    def _go_back(self) -> bool:
-        """To the last good weights, with smaller steps; whether the fit is over."""
+    def _go_back(self) -> None:
+        """To the last good weights, with smaller steps; Diverged once that has not helped often enough."""
         weights, state = self.good
         self.density.load_state_dict(weights)
         self.trained.setbacks += 1
@@ -198,7 +198,7 @@ class _Run:
             self.learner.restore(state)
         if not self.by_gradient:
             self.trained.stopped = "the loss was not finite: the last good weights are kept"
-            return True
+            return
         if self.trained.setbacks > SETBACKS:
             raise Diverged(
                 f"The loss of {type(self.density).__name__} was not finite or exploded {self.trained.setbacks} times, last at step "
@@ -208,7 +208,6 @@ class _Run:
             self.learner.shrink()
         self.trained.steps = self.trained.epochs * self.length
         self.total, self.mass = 0.0, 0.0
-        return False
 
     def finish(self) -> None:
         self.learner.end()
@@ -239,6 +238,8 @@ class _Run:
         self.density.load_state_dict(parts["now"])
         self.learner.restore(parts["learner"])
         self.best, self.good, self.resumed = parts["best"], (parts["good"], parts["good_learner"]), True
+        if self.trained.epochs and not self.mass:  # a full round was the last thing: it may have been the last one
+            self.trained.stopped = self._enough()
 
 
 def _copy(density: Density) -> dict[str, Tensor]:

@@ -41,6 +41,8 @@ class TableCodec:
     more variable per column that had missing cells. ``measure="density"`` gives every number a density in place of mass.
     """
 
+    kind = "table"
+
     def __init__(
         self,
         types: Any = None,

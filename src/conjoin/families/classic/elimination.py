@@ -30,6 +30,7 @@ from conjoin.families.adapters import Bins
 
 __all__ = ["CELLS", "Factor", "GraphDensity", "Part", "draw", "eliminate", "elimination_order", "log_sum"]
 
+WORTH = 8192  # entries of a table that cost as much as a pattern of its own
 CELLS = 1 << 21  # entries of the largest table that rows are worked on with at once
 Scope = tuple[int, ...]
 
@@ -148,6 +149,7 @@ class Part(NamedTuple):
 
     rows: Tensor
     codes: Tensor
+    within: Tensor  # (B,) log p(value | code) of the cells that are struck out
     factors: list[Factor]
     order: list[int]
     largest: int
@@ -187,28 +189,41 @@ class GraphDensity(Density):
     # ------------------------------------------------------------------ rows with the same cells missing
 
     def _parts(self, event: Event, tables: list[Tensor], peaks: Tensor | None = None) -> Iterator[Part]:
-        """The event in parts of one pattern each, of not too many rows at once. ``peaks``: (D, L) what a missing cell is worth."""
-        codes = self.bins.codes(event).value.long()
-        for rows in _alike(event.mask):
-            known = event.mask[rows[0]] & ~self.bins.hidden
-            free = [tuple(v for v in scope if not known[v]) for scope in self.scopes]
-            order, largest = elimination_order(free, self.bins.levels)
-            order = [v for v in order if not known[v]]
+        """The event in parts of like rows, not too many at once. ``peaks``: (D, L) what each code of a missing cell is worth."""
+        codes, within = self.bins.codes(event).value.long(), self.bins.log_within(event)
+        for rows, known in self._groups(event.mask & ~self.bins.hidden):
+            order, largest = self._order(known)
             for few in rows.split((CELLS // largest if order else 0) or len(rows)):
                 factors = [_given(scope, table, codes[few], known) for scope, table in zip(self.scopes, tables, strict=True)]
-                yield Part(few, codes[few], factors + self._evidence(event.take(few), order, peaks), order, largest)
+                told = self._evidence(event.take(few), order, peaks)
+                yield Part(few, codes[few], within[few][:, known].sum(1), factors + told, order, largest)
 
-    def _evidence(self, event: Event, hidden: list[int], peaks: Tensor | None) -> list[Factor]:
-        """What is known of columns whose code is not: the value of a soft one, or a region."""
-        told = [d for d in hidden if event.mask[0, d]]
-        levels, factors = self.bins.levels, []
-        if told:
-            log_codes = self.bins.log_codes(event._replace(within=None))
-            factors += [Factor((d,), log_codes[:, d, : levels[d]]) for d in told]
-        free = peaks if event.within is None else self.bins.log_region(event.within)
-        if free is not None:
-            factors += [Factor((d,), free[d : d + 1, : levels[d]]) for d in hidden if d not in told]
-        return factors
+    def _groups(self, known: Bool[Tensor, "B D"]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Row numbers and the columns whose codes are known in all of them. Few rows of many patterns make one group: what more is
+        known of a row enters as evidence."""
+        whole = known.all(1)
+        for rows in (whole.nonzero()[:, 0], (~whole).nonzero()[:, 0]):
+            patterns = _alike(known[rows])
+            common = known[rows].all(0)
+            if len(patterns) > 1 and len(rows) * self._order(common)[1] <= WORTH * len(patterns):
+                yield rows, common
+            else:
+                yield from ((rows[few], known[rows[few[0]]]) for few in patterns)
+
+    def _order(self, known: Bool[Tensor, " D"]) -> tuple[list[int], int]:
+        """How to sum out the columns that are not known, and the largest table on the way."""
+        hidden = (~known).tolist()
+        free = [tuple(v for v in scope if hidden[v]) for scope in self.scopes]
+        order, largest = elimination_order(free, self.bins.levels)
+        return [v for v in order if hidden[v]], largest
+
+    def _evidence(self, event: Event, order: list[int], peaks: Tensor | None) -> list[Factor]:
+        """log p(what is known of a cell | code) of the columns that are summed out, where anything is known."""
+        told = self.bins.log_codes(event) if order else torch.zeros(event.rows, len(self.bins.levels), 0)
+        if peaks is not None:
+            told = torch.where(event.mask[..., None], told, peaks)
+        anything = event.mask.any(0).tolist() if event.within is None and peaks is None else [True] * len(self.bins.levels)
+        return [Factor((d,), told[:, d, : self.bins.levels[d]]) for d in order if anything[d]]
 
     # ------------------------------------------------------------------ hooks
 
@@ -219,8 +234,8 @@ class GraphDensity(Density):
         """log_prob without the constant."""
         sums = []
         for part in self._parts(event, tables):
-            sums.append((part.rows, self._total(part).expand(len(part.rows))))
-        return _in_order(sums) + self.bins.log_within(event).sum(1)
+            sums.append((part.rows, self._total(part) + part.within))
+        return _in_order(sums)
 
     def _total(self, part: Part) -> Float[Tensor, " _"]:
         """(B,) log of the sum over what is not known of a part."""
@@ -232,8 +247,8 @@ class GraphDensity(Density):
         rest = event.hide(first)
         probe = Event(torch.where(first, candidates.double()[:, None], 0.0), first.expand(len(candidates), -1))
         likely = self.bins.log_codes(probe)[:, 0, : self.bins.levels[0]]  # (K, L)
-        sums = [(part.rows, self._log_first(part).expand(len(part.rows), -1)) for part in self._parts(rest, self._tables())]
-        of_code = _in_order(sums, likely.shape[1:]) + self.bins.log_within(rest).sum(1, keepdim=True) - self._log_constant()
+        sums = [(part.rows, self._log_first(part) + part.within[:, None]) for part in self._parts(rest, self._tables())]
+        of_code = _in_order(sums, likely.shape[1:]) - self._log_constant()
         return torch.stack([(of_code + each).logsumexp(1) for each in likely], 1)
 
     def _log_first(self, part: Part) -> Float[Tensor, "_ L"]:

@@ -42,7 +42,7 @@ from conjoin.core import LOG_2PI, Config, Density, Event, Space, categorical
 from conjoin.families.classic.posterior import Copies, PosteriorMixture, ProductLayer, known_parts, numpy_stream, truncated_normal
 from conjoin.leaves import LeafLayer
 
-__all__ = ["Buffet", "IndianBuffet", "IndianBuffetDensity", "Fit", "log_wins"]
+__all__ = ["Buffet", "Fit", "IndianBuffet", "IndianBuffetDensity", "log_wins"]
 
 START = 15  # rounds before the first sample
 TRIES = 4  # moves of whole features of each kind in a round
@@ -85,7 +85,7 @@ def draw_utilities(
     grid, log_density = _win(mean[distinct // mean.shape[1]], FINE)
     wins = log_density[torch.arange(len(distinct)), :, distinct % mean.shape[1]].softmax(1).cumsum(1)
     uniform = torch.rand(len(code), 2, generator=generator, dtype=torch.float64)
-    place = torch.searchsorted(wins[where], uniform[:, :1]).clamp_max(FINE - 1)
+    place = torch.searchsorted(wins[where], uniform[:, :1].contiguous()).clamp_max(FINE - 1)
     winner = grid[where].gather(1, place) + (uniform[:, 1:] - 0.5) * (BELOW + ABOVE) / (FINE - 1)
     own = mean[pattern]
     others = own + truncated_normal(torch.full_like(own, -math.inf), winner - own, generator)
@@ -273,11 +273,11 @@ class IndianBuffetDensity(PosteriorMixture):
         density = cls(space, config, {"most": max(1, min(config.most, data.rows - 1))})
         column = LeafLayer(space.variables, 1)
         column.start(data.value, data.mask, weight)
-        density.leaves.mean_prior.copy_(column.mean_prior)
-        density.leaves.variance_prior.copy_(column.log_scale[:, 0].exp().square())
+        nothing = torch.zeros(0, len(density.noise))
         with torch.no_grad():
-            nobody = density._buffet(torch.zeros(0, len(density.noise)), torch.zeros(0, len(density.noise)), torch.zeros(0), density.patterns[:0])
-            density._remember(nobody)
+            density.leaves.mean_prior.copy_(column.mean_prior)
+            density.leaves.variance_prior.copy_(column.log_scale[:, 0].exp().square())
+            density._remember(density._buffet(nothing, nothing, torch.zeros(0), density.patterns[:0]))
             density.sweeps.zero_()
         return density
 

@@ -30,7 +30,16 @@ from conjoin._shapes import Bool, Float, Int
 from conjoin.core import Capabilities, Density, Event, Likelihood, Region, categorical
 from conjoin.leaves import FARTHEST, NARROW, LeafLayer, _Cells, log_mass
 
-__all__ = ["Copies", "PosteriorMixture", "ProductLayer", "StudentLayer", "known_parts", "numpy_stream", "student_log_mass", "truncated_normal"]
+__all__ = [
+    "Copies",
+    "PosteriorMixture",
+    "ProductLayer",
+    "StudentLayer",
+    "known_parts",
+    "numpy_stream",
+    "student_log_mass",
+    "truncated_normal",
+]
 
 CHUNK = 4096  # rows that are evaluated at a time
 RIVALS = 16  # most responsible states whose modes compete for a row's

@@ -252,12 +252,15 @@ class TopicDensity(Density):
         return Event(torch.where(event.mask, event.value, value))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
-        """The best of what the likeliest points would say, each cell for itself."""
+        """The best of what the likeliest points, and the row's mean theta, would say, each cell for itself."""
         best, log_best = self._modes()
-        score = self._log_points(event) + (~event.mask).double() @ log_best.T
+        log_points = self._log_points(event)
+        score = log_points + (~event.mask).double() @ log_best.T
         points = score.topk(min(WALKS, score.shape[1]), 1).indices
-        filled = torch.where(event.mask[:, None], event.value[:, None], best[points])  # (B, walks, D)
-        log_prob = self._log_prob(Event(filled.flatten(0, 1)), None, None).reshape(points.shape)
+        walks = torch.cat([best[points], best[points[:, :1]]], 1)  # (B, walks, D)
+        walks[:, -1, self.cells] = self._blend(log_points.softmax(1) @ self.theta)
+        filled = torch.where(event.mask[:, None], event.value[:, None], walks)
+        log_prob = self._log_prob(Event(filled.flatten(0, 1)), None, None).reshape(walks.shape[:2])
         return Event(filled[torch.arange(event.rows), log_prob.argmax(1)])
 
     def _modes(self) -> tuple[Float[Tensor, "S D"], Float[Tensor, "S D"]]:
@@ -265,7 +268,8 @@ class TopicDensity(Density):
         best = torch.zeros(len(self.theta), len(self.space.variables), dtype=torch.float64)
         log_best = torch.zeros_like(best)
         if len(self.cells):
-            candidates = torch.cat([self.leaves.modes().T[:, None].expand(-1, len(best), -1), self._blend()[None]])  # (K + 1, S, C)
+            own = self.leaves.modes().T[:, None].expand(-1, len(best), -1)
+            candidates = torch.cat([own, self._blend(self.theta)[None]])  # (K + 1, S, C)
             flat = candidates.flatten(0, 1)
             leaf = self.leaves.log_prob(flat, torch.ones_like(flat, dtype=torch.bool)).unflatten(0, candidates.shape[:2])
             top, which = torch.logsumexp(leaf + self.theta.log()[:, None], -1).max(0)  # (S, C)
@@ -277,11 +281,11 @@ class TopicDensity(Density):
             log_best[:, self.counts] = likely * rates.log() - rates - torch.lgamma(likely + 1)
         return best, log_best
 
-    def _blend(self) -> Float[Tensor, "S C"]:
-        """At each point, the mean of the topics' modes, as recorded; for a category the likeliest of them."""
+    def _blend(self, theta: Float[Tensor, "S K"]) -> Float[Tensor, "S C"]:
+        """The mean of the topics' modes, as recorded; for a category, the mode of the likeliest topic."""
         modes, numeric = self.leaves.modes(), self.leaves.numeric
-        out = modes[:, self.theta.argmax(1)].T.clone()
-        out[:, numeric] = self.leaves.lattice.snap(self.theta @ modes[numeric].T)
+        out = modes[:, theta.argmax(1)].T.clone()
+        out[:, numeric] = self.leaves.lattice.snap(theta @ modes[numeric].T)
         return out
 
     def _features(self, event: Event) -> Float[Tensor, "B K"]:
@@ -371,5 +375,5 @@ def distinct_values(event: Event) -> tuple[Event, Tensor]:
 
 
 def default_topics(rows: int) -> int:
-    """About one topic for every fifty distinct rows, between 2 and 8."""
-    return max(2, min(8, rows // 50))
+    """About one topic for every twenty distinct rows, between 2 and 8."""
+    return max(2, min(8, rows // 20))

@@ -11,29 +11,30 @@ estimate too large. So report both. Values in nats.
 
 Shape letters: N walkers, T steps, D variables.
 
->>> density = lambda x, beta: -0.5 * (1 + 3 * beta) * x[:, 0] ** 2                     # from N(0, 1) to N(0, 1/4): log Z = -log 2
+>>> from conjoin.core import stream
+>>> ratio = lambda x, before, after: -1.5 * (after - before) * x[:, 0] ** 2            # from N(0, 1) to N(0, 1/4): log Z = -log 2
 >>> move = lambda x, beta, generator: torch.randn(x.shape, generator=generator, dtype=x.dtype) / (1 + 3 * beta) ** 0.5
 >>> walkers = lambda beta, generator: move(torch.zeros(500, 1).double(), beta, generator)
->>> partition = sandwich(density, move, walkers, 50, stream(0))
+>>> partition = sandwich(ratio, move, walkers, 50, stream(0))
 >>> abs(partition.estimate + math.log(2)) < 4 * partition.standard_error, partition.reverse - partition.estimate < 0.1
 (True, True)
 """
 
+import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from conjoin._shapes import Float
-from conjoin.core import stream
 
-__all__ = ["Partition", "anneal", "sandwich", "stream"]
+__all__ = ["Partition", "anneal", "sandwich"]
 
-LogDensity = Callable[[Tensor, float], Tensor]  # (N, D), b -> (N,) l_b(x)
-Move = Callable[[Tensor, float, torch.Generator | None], Tensor]  # keeps p_b
-Start = Callable[[float, torch.Generator | None], Tensor]  # b -> (N, D) draws of p_b
+LogRatio = Callable[[Any, float, float], Tensor]  # N walkers, b, b' -> (N,) l_b'(x) - l_b(x)
+Move = Callable[[Any, float, torch.Generator | None], Any]  # keeps p_b
+Start = Callable[[float, torch.Generator | None], Any]  # b -> N walkers, draws of p_b
 
 
 class Partition(NamedTuple):
@@ -44,23 +45,21 @@ class Partition(NamedTuple):
     reverse: float
 
 
-def anneal(
-    x: Float[Tensor, "N D"], log_density: LogDensity, move: Move, betas: list[float], generator: torch.Generator | None
-) -> tuple[Float[Tensor, "N D"], Float[Tensor, " N"]]:
-    """Walk along ``betas``; where the walkers end, and the logs of their weights."""
-    log_weight = torch.zeros(len(x), dtype=torch.float64)
-    for before, after in zip(betas[:-1], betas[1:], strict=True):
-        log_weight = log_weight + log_density(x, after) - log_density(x, before)
-        x = move(x, after, generator)
-    return x, log_weight
+def anneal(walkers: Any, log_ratio: LogRatio, move: Move, betas: list[float], generator: torch.Generator | None) -> Float[Tensor, " N"]:
+    """Walk along ``betas``; the logs of the walkers' weights."""
+    log_weight = torch.zeros((), dtype=torch.float64)
+    for before, after in itertools.pairwise(betas):
+        log_weight = log_weight + log_ratio(walkers, before, after)
+        walkers = move(walkers, after, generator)
+    return log_weight
 
 
 @torch.no_grad()
-def sandwich(log_density: LogDensity, move: Move, start: Start, steps: int, generator: torch.Generator | None) -> Partition:
+def sandwich(log_ratio: LogRatio, move: Move, start: Start, steps: int, generator: torch.Generator | None) -> Partition:
     """Both walks between b = 0 and b = 1; ``start`` draws from either end."""
     betas = [(step / steps) ** 2 for step in range(steps + 1)]  # small steps first, where the weights vary most
-    there = anneal(start(0.0, generator), log_density, move, betas, generator)[1]
-    back = anneal(start(1.0, generator), log_density, move, betas[::-1], generator)[1]
+    there = anneal(start(0.0, generator), log_ratio, move, betas, generator)
+    back = anneal(start(1.0, generator), log_ratio, move, betas[::-1], generator)
     return Partition(_log_mean(there), _relative_error(there), -_log_mean(back))
 
 

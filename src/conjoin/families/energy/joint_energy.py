@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from conjoin._shapes import Float
@@ -43,15 +43,15 @@ from conjoin.core import Capabilities, Density, Event, Likelihood, Region, Space
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.families.deep import DeepConfig
 from conjoin.families.energy.annealing import Partition, sandwich
-from conjoin.nets.convolution import Convolution
-from conjoin.nets.inputs import Inputs
-from conjoin.nets.mlp import Mlp
+from conjoin.nets.logits import logits
 
 __all__ = ["Energy", "EnergyDensity"]
 
 CHUNK = 8192  # rows that the network sees at once
 PASSES, MOST = 8, 5000  # of expectation-maximisation for the mixture, and the rows that it is fitted to
 CHAINS, FRESH = 512, 0.05  # the replay buffer, and the share of its chains that start anew
+SMOOTHING = 10.0  # rows of prior for each component of q: it proposes, so it had better be too wide than too narrow
+Walk = tuple[Tensor, Tensor]  # rows (B, D) of a Markov chain, and F (B,) of them
 FARTHEST = 1e4  # nats: a logit beyond this has diverged
 
 
@@ -65,8 +65,8 @@ class Energy(DeepConfig):
     dropout: float = 0.2
     emphasis: float = 1.0
     moves: int = 8
-    method: Literal["noise", "sgld"] = "noise"
-    langevin: int = 20
+    method: Literal["noise", "chains", "sgld"] = "noise"
+    walk: int = 20
 
 
 class EnergyDensity(Density):
@@ -81,15 +81,15 @@ class EnergyDensity(Density):
         self.labelled = first.discrete and size > 1
         self.classes = first.cardinality if self.labelled else 1
         self.x_space = Space((size - 1,), space.variables[1:], "vector", space.grid) if self.labelled else space
-        if config.method not in ("noise", "sgld"):
-            raise ValueError(f"method must be 'noise' or 'sgld', got {config.method!r}.")
+        if config.method not in ("noise", "chains", "sgld"):
+            raise ValueError(f"method must be 'noise', 'chains' or 'sgld', got {config.method!r}.")
         if config.method == "sgld":
             self._refuse_mass()
         components = self.structure["companion"]
-        companion = MixtureDensity(self.x_space, Mixture(components), {"components": components})
+        companion = MixtureDensity(self.x_space, Mixture(components, SMOOTHING), {"components": components})
         self.companion = companion.requires_grad_(False)
-        self.net = self._network()
-        if config.method == "sgld":
+        self.net = logits(self.x_space, self.classes, config.width, config.blocks, config.dropout)
+        if config.method != "noise":
             self.register_buffer("replay", torch.zeros(CHAINS, self.x_space.shape[0], dtype=torch.float64))
 
     def _refuse_mass(self) -> None:
@@ -97,12 +97,6 @@ class EnergyDensity(Density):
         for variable in self.x_space.variables:
             if variable.has_mass:
                 raise ValueError(f"method='sgld' takes real numbers only, but {variable.name!r} has mass; use method='noise'.")
-
-    def _network(self) -> "Logits":
-        grid, config = self.x_space.grid, self.config
-        if grid is not None and math.prod(grid) == len(self.x_space.variables):
-            return Pixels(self.x_space, grid, self.classes, config)
-        return Columns(self.x_space, self.classes, config)
 
     @classmethod
     def build(
@@ -127,7 +121,7 @@ class EnergyDensity(Density):
             mixture.maximise(mixture.statistics(part, weight=mass))
         density.companion.load_state_dict(mixture.state_dict())
         density.net.start(part)
-        if config.method == "sgld":
+        if config.method != "noise":
             density.replay.copy_(density.companion.sample(CHAINS, generator=generator).value)
         return density.eval()
 
@@ -218,13 +212,13 @@ class EnergyDensity(Density):
     def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         noise, x = generator or stream(0, "loss"), self._x(event)
         value = x.value if x.mask.all() else self.companion.sample_conditional(x, generator=noise).value
-        chains = self.config.method == "sgld" and self.training
+        chains = self.config.method != "noise" and self.training
         fake = self._advance(noise, event.rows) if chains else self.companion.sample(event.rows, generator=noise).value
         with seeded(noise):  # dropout takes no other generator
-            logits, other = self._logits(torch.cat([value, fake])).split(event.rows)
-        real, false = logits.logsumexp(1), other.logsumexp(1)
+            own, other = self._logits(torch.cat([value, fake])).split(event.rows)
+        real, false = own.logsumexp(1), other.logsumexp(1)
         generative = self._contrast(real, false) if chains else softplus(-real) + softplus(false)
-        return generative - self.config.emphasis * (logits.log_softmax(1) + self._possible(event)).logsumexp(1)
+        return generative - self.config.emphasis * (own.log_softmax(1) + self._possible(event)).logsumexp(1)
 
     def _contrast(self, real: Float[Tensor, " B"], false: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """The gradient of -log p, with a pull of both energies to zero; infinite where they have diverged."""
@@ -237,11 +231,23 @@ class EnergyDensity(Density):
         x, fresh = self.replay[index], self.companion.sample(rows, generator=generator).value
         x = torch.where(torch.rand(rows, 1, generator=generator, dtype=torch.float64) < FRESH, fresh, x)
         self.net.eval()
-        for _ in range(self.config.langevin):
-            x = self._langevin(x, generator)
+        x = self._walk(x, generator)
         self.net.train()
         self.replay[index] = x
         return x
+
+    @torch.no_grad()
+    def _walk(self, x: Float[Tensor, "B D"], generator: torch.Generator) -> Float[Tensor, "B D"]:
+        """Steps of each chain: Langevin's, or Metropolis moves."""
+        if self.config.method == "sgld":
+            for _ in range(self.config.walk):
+                x = self._langevin(x, generator)
+            return x
+        nothing, free = Event(x, torch.zeros_like(x, dtype=torch.bool)), x.new_zeros(len(x), self.classes)
+        walk = (x, self._score(x, free))
+        for _ in range(self.config.walk):
+            walk = self._move(walk, nothing, free, 1.0, generator)
+        return walk[0]
 
     def _langevin(self, x: Float[Tensor, "B D"], generator: torch.Generator, step: float = 0.05) -> Float[Tensor, "B D"]:
         """x + (a / 2) d log p / dx + sqrt(a) noise, a = ``step``; a slope so steep that it would leap is cut."""
@@ -255,8 +261,12 @@ class EnergyDensity(Density):
     # ------------------------------------------------------------------ draws
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
-        nothing = torch.zeros(n, len(self.space.variables), dtype=torch.float64)
-        return self._sample_conditional(Event(nothing, nothing > 0), None, generator)
+        return self._sample_conditional(self._unknown(n), None, generator)
+
+    def _unknown(self, rows: int) -> Event:
+        """Rows of which nothing is known."""
+        nothing = torch.zeros(rows, len(self.space.variables), dtype=torch.float64)
+        return Event(nothing, nothing > 0)
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
         """The mixture proposes and F chooses, Metropolis moves refine, and y is drawn from its softmax."""
@@ -270,20 +280,23 @@ class EnergyDensity(Density):
         proposed = self.companion.sample_conditional(many, generator=generator).value
         weight = (self._logits(proposed).unflatten(0, (-1, draws)) + possible[:, None]).logsumexp(2) if event.rows else possible
         chosen = proposed.unflatten(0, (event.rows, draws))[torch.arange(event.rows), categorical(weight, generator)]
+        walk = (chosen, self._score(chosen, possible))
         for _ in range(self.config.moves):
-            chosen = self._move(x._replace(value=chosen), possible, 1.0, generator)
+            walk = self._move(walk, x, possible, 1.0, generator)
+        chosen = walk[0]
         return self._row(categorical(self._logits(chosen) + possible, generator).double(), chosen).value
 
-    def _move(self, x: Event, possible: Float[Tensor, "B K"], beta: float, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+    def _move(self, walk: Walk, x: Event, possible: Float[Tensor, "B K"], beta: float, generator: torch.Generator | None) -> Walk:
         """One Metropolis move that keeps q(x) exp(beta F(x)): a block of the free cells is drawn anew from q given the others.
         Blocks of all sizes, from about one cell to all of them, are equally likely on the scale of logarithms."""
-        rows, size = x.value.shape
+        value, score = walk
+        rows, size = value.shape
         share = float(size) ** -torch.rand(rows, 1, generator=generator, dtype=torch.float64)
         block = (torch.rand(rows, size, generator=generator, dtype=torch.float64) < share) & ~x.mask
-        proposed = self.companion.sample_conditional(x._replace(observed=~block), generator=generator).value
-        gain = self._score(proposed, possible) - self._score(x.value, possible)
-        accepted = torch.rand(rows, generator=generator, dtype=torch.float64).log() < beta * gain
-        return torch.where(accepted[:, None], proposed, x.value)
+        proposed = self.companion.sample_conditional(x._replace(value=value, observed=~block), generator=generator).value
+        after = self._score(proposed, possible)
+        accepted = torch.rand(rows, generator=generator, dtype=torch.float64).log() < beta * (after - score)
+        return torch.where(accepted[:, None], proposed, value), torch.where(accepted, after, score)
 
     def _score(self, x: Float[Tensor, "B D"], possible: Float[Tensor, "B K"]) -> Float[Tensor, " B"]:
         """F(x), over the y that a row may have."""
@@ -304,43 +317,19 @@ class EnergyDensity(Density):
     def log_partition(self, draws: int = 256, steps: int = 200, generator: torch.Generator | None = None) -> Partition:
         """log Z by annealing from the mixture to the energy, and back from draws of the energy: see ``annealing``."""
         free = torch.zeros(draws, self.classes, dtype=torch.float64)
-        unknown = torch.zeros(draws, self.x_space.shape[0], dtype=torch.bool)
+        nothing = self._x(self._unknown(draws))
 
-        def log_density(x: Tensor, beta: float) -> Tensor:
-            return beta * self._score(x, free)
+        def log_ratio(walk: Walk, before: float, after: float) -> Tensor:
+            return (after - before) * walk[1]
 
-        def move(x: Tensor, beta: float, noise: torch.Generator | None) -> Tensor:
-            return self._move(Event(x, unknown), free, beta, noise)
+        def move(walk: Walk, beta: float, noise: torch.Generator | None) -> Walk:
+            return self._move(walk, nothing, free, beta, noise)
 
-        def start(beta: float, noise: torch.Generator | None) -> Tensor:
+        def start(beta: float, noise: torch.Generator | None) -> Walk:
             x = self.companion.sample(draws, generator=noise).value if beta == 0 else self._x(self._sample(draws, None, noise)).value
+            walk = (x, self._score(x, free))
             for _ in range(steps if beta else 0):
-                x = move(x, beta, noise)
-            return x
+                walk = move(walk, beta, noise)
+            return walk
 
-        return sandwich(log_density, move, start, steps, generator or stream(0, "partition"))
-
-
-class Logits(nn.Module):
-    """Complete rows of x to K numbers, and the last hidden layer."""
-
-
-class Columns(Logits):
-    """A table's row."""
-
-    def __init__(self, space: Space, classes: int, config: Energy) -> None:
-        super().__init__()
-        self.inputs = Inputs(space.variables)
-        self.body = Mlp(self.inputs.size, classes, config.width, config.blocks, config.dropout)
-
-    def start(self, data: Event) -> None:
-        self.inputs.start(data.value, data.mask)
-
-    def _seen(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B F"]:
-        return self.inputs(x, torch.ones_like(x, dtype=torch.bool))
-
-    def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
-        return self.body(self._seen(x))
-
-    def features(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B H"]:
-        return self.body.features(self._seen(x))
+        return sandwich(log_ratio, move, start, steps, generator or stream(0, "partition"))

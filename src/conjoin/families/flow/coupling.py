@@ -1,7 +1,7 @@
 r"""Coupling flow: a chain of invertible layers carries the numbers of a row to standard normal noise.
 
     log p(x) = log N(f(x); 0, 1) + log |det df / dx|,      f = f_L o ... o f_1
-    f_l:   h = L U x,     y_a = spline_a(h_a),    y_b = spline(h_b; theta(y_a, context))
+    f_l:   h = L U x,     y_a = spline(h_a; theta_a),    y_b = spline(h_b; theta_b(h_a, context))
 
 C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019), Neural spline flows, equations 1, 9 and 10 (half of the numbers set
 the splines of the other half, so that the inverse is as cheap as the map itself), after L. Dinh, J. Sohl-Dickstein and S.
@@ -82,11 +82,9 @@ class FlowNet(Body):
         self.linear = nn.ModuleList(_Linear(size) for _ in range(layers))
         self.couplings = nn.ModuleList()
         for index in range(layers):
-            if index % 2 == 0:
-                order = torch.randperm(size)
-            first, second = order[: size // 2], order[size // 2 :]
-            parts = (first, second) if index % 2 == 0 or size == 1 else (second, first)
-            self.couplings.append(_Coupling(*parts, context, width, blocks, bins, drop))
+            half = size // 2 if index % 2 == 0 else size - size // 2  # the halves take turns
+            order = torch.randperm(size) if index % 2 == 0 or size == 1 else order.roll(half)
+            self.couplings.append(_Coupling(order, half if size > 1 else 0, context, width, blocks, bins, drop))
         self.double()
 
     def compute(self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
@@ -136,46 +134,41 @@ class _Linear(nn.Module):
 
 
 class _Coupling(nn.Module):
-    """The first part bends by splines of its own; with the context it sets the splines of the second part."""
+    """The first part bends by splines of its own, the same for every row; with the context it sets those of the second part."""
 
-    first: Tensor
-    second: Tensor
+    order: Tensor
+    place: Tensor
 
-    def __init__(
-        self, first: Tensor, second: Tensor, context: int, width: int, blocks: int, bins: int, drop: float
-    ) -> None:
+    def __init__(self, order: Tensor, size: int, context: int, width: int, blocks: int, bins: int, drop: float) -> None:
+        """The first ``size`` of the numbers in this ``order`` set the others."""
         super().__init__()
-        self.register_buffer("first", first)
-        self.register_buffer("second", second)
-        self.params = parameters(bins)
-        if len(first):
-            self.own = nn.Parameter(torch.zeros(self.params, len(first), 1))
-        self.net = _Conditioner(len(first) + context, self.params * len(second), width, blocks, drop)
+        self.size, self.params = size, parameters(bins)
+        self.register_buffer("order", order)
+        self.register_buffer("place", order.argsort())
+        if size:
+            self.own = nn.Parameter(torch.zeros(self.params, size, 1))
+        self.net = _Conditioner(size + context, self.params * (len(order) - size), width, blocks, drop)
 
     def forward(self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> tuple[Float[Tensor, "B M"], Float[Tensor, " B"]]:
-        first, second = x.T[self.first], x.T[self.second]
-        total = x.new_zeros(len(x))
-        if len(first):
-            first, slopes = spline(first, self.own.expand(-1, -1, len(x)))
-            total = slopes.sum(0)
-        second, slopes = spline(second, self._bends(first, seen))
-        return self._together(first, second), total + slopes.sum(0)
+        h = x.T[self.order]
+        params = torch.cat([self._own(len(x)), self._bends(h[: self.size], seen)], 1)
+        y, slopes = spline(h, params)
+        return y[self.place].T, slopes.sum(0)
 
     def inverse(self, y: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B M"]:
-        first, second = y.T[self.first], y.T[self.second]
+        first, second = y.T[self.order].tensor_split([self.size])
+        first = inverse_spline(first, self._own(len(y)))[0]
         second = inverse_spline(second, self._bends(first, seen))[0]
-        if len(first):
-            first = inverse_spline(first, self.own.expand(-1, -1, len(y)))[0]
-        return self._together(first, second)
+        return torch.cat([first, second])[self.place].T
+
+    def _own(self, rows: int) -> Float[Tensor, "P m B"]:
+        """Parameters of the first part's splines: the same for every row."""
+        return self.own.expand(-1, -1, rows) if self.size else self.net.bias.new_zeros(self.params, 0, rows)
 
     def _bends(self, first: Float[Tensor, "m B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "P m2 B"]:
         """Parameters of the second part's splines. The network sees no number beyond 2 BOUND, so that it can't overflow."""
         out: Tensor = self.net(torch.cat([first.clamp(-2 * BOUND, 2 * BOUND).T, seen], 1))
         return out.unflatten(0, (self.params, -1))
-
-    def _together(self, first: Float[Tensor, "m B"], second: Float[Tensor, "m2 B"]) -> Float[Tensor, "B M"]:
-        place = torch.cat([self.first, self.second]).argsort()
-        return torch.cat([first, second])[place].T
 
 
 class _Conditioner(nn.Module):

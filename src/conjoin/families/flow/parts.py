@@ -68,7 +68,7 @@ class Coded(nn.Module):
     def __init__(self, variables: Sequence[Variable], context: int, width: int, components: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         self.inputs, self.heads = Inputs(variables), Heads(variables, components)
-        owner = torch.cat([torch.full((context,), -1), self.inputs.owner])
+        owner = torch.cat([torch.full((1 + context,), -1), self.inputs.owner])
         self.net = MaskedNet(owner, torch.arange(len(variables))[None], self.heads.width, width, 1, dropout)
 
     def start(self, value: Float[Tensor, "B E"], observed: Tensor, weight: Float[Tensor, " B"]) -> None:
@@ -76,7 +76,8 @@ class Coded(nn.Module):
         self.heads.start(value, observed, weight)
 
     def _seen(self, value: Float[Tensor, "B E"], context: Float[Tensor, "B C"]) -> Tensor:
-        return torch.cat([context, self.inputs(value, torch.ones_like(value, dtype=torch.bool))], 1)
+        one = torch.ones(len(value), 1, dtype=torch.float64)
+        return torch.cat([one, context, self.inputs(value, torch.ones_like(value, dtype=torch.bool))], 1)
 
     def log_prob(self, value: Float[Tensor, "B E"], context: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
         params = self.net(self._seen(value, context))[0]
@@ -153,11 +154,8 @@ class PartsDensity(DeepDensity, abc.ABC):
     @property
     def capabilities(self) -> Capabilities:
         exact = not self.cells
-        return self._able(
-            likelihood=Likelihood.EXACT if exact else Likelihood.LOWER_BOUND,
-            objective="likelihood" if exact and type(self)._smooth_objective is PartsDensity._smooth_objective else "surrogate",
-            stochastic=not exact,
-        )
+        meaning = Likelihood.EXACT if exact else Likelihood.LOWER_BOUND
+        return self._able(likelihood=meaning, objective="surrogate", stochastic=not exact, differentiable=exact)  # trained with dropout
 
     def _seen(self, value: Float[Tensor, "B D"], own: Float[Tensor, "B C"]) -> Float[Tensor, "B c"]:
         """The context of the flow: the class, and the coded part."""
@@ -171,11 +169,16 @@ class PartsDensity(DeepDensity, abc.ABC):
         total = self.coded.log_prob(value[:, self.codes], own) if len(self.codes) else value.new_zeros(len(value))
         if not len(self.smooth):
             return total
-        draws = self.config.noise if self.cells else 1
-        noise = torch.rand(draws, len(self.smooth), generator=generator or stream(0, "dequantise"), dtype=torch.float64)
-        z = self._standardise(value[:, None], noise)  # (B, S, M)
+        z = self._standardise(value[:, None], self._noise(generator))  # (B, S, M)
+        draws = z.shape[1]
         log_p = self._log_smooth(z.flatten(0, 1), self._seen(value, own).repeat_interleave(draws, 0), generator)
         return total + log_p.reshape(-1, draws).logsumexp(1) - math.log(draws) + self._log_volume()
+
+    def _noise(self, generator: torch.Generator | None) -> Float[Tensor, "S M"]:
+        """Where in their cells the numbers are looked at: the same places in every row."""
+        if not self.cells:
+            return torch.full((1, len(self.smooth)), 0.5, dtype=torch.float64)
+        return torch.rand(self.config.noise, len(self.smooth), generator=generator or stream(0, "dequantise"), dtype=torch.float64)
 
     def _standardise(self, value: Tensor, uniform: Tensor) -> Tensor:
         """Points inside the cells, in standard deviations."""

@@ -4,16 +4,16 @@ r"""Latent vectors of one level, and of two that are seen from the top down.
     ladder    p(z1 | z2) = N(m_p, s_p^2),   q(z1 | x, z2) = N( (m / s^2 + m_p / s_p^2) s_q^2, s_q^2 ),   1 / s_q^2 = 1 / s^2 + 1 / s_p^2
 
 In the ladder the row's own evidence N(m(x), s(x)^2) is weighed against what the upper level expects (C. Soenderby et al.
-(2016), Ladder variational autoencoders, equations 17 to 19). Both levels are read off one residual network. What a level gives
-is z and the log ratio log p(z) - log q(z | x), nats, that the bounds of ``vae`` are made of.
+(2016), Ladder variational autoencoders, equations 17 to 19). Both levels are read off one residual network. The bounds of
+``vae`` are made of draws z and of the ratio log p(z) - log q(z | x), in nats.
 
-Shape letters: B rows, S draws (1: noise that all rows share), Z latent numbers, P parameters that the encoder gives of a row.
+Shape letters: B rows, S draws, Z latent numbers, P parameters that the encoder gives of a row.
 
 >>> from conjoin.families.latent.priors import StandardPrior
 >>> level = Flat(StandardPrior(2))
->>> z, log_ratio = level.infer(torch.zeros(1, 4).double(), torch.ones(1, 3, 2).double(), None)
->>> z.shape, log_ratio.tolist()  # q is p
-(torch.Size([1, 3, 2]), [[0.0, 0.0, 0.0]])
+>>> params = torch.zeros(1, 4).double()  # q is p
+>>> level.log_ratio(params, level.place(params, torch.ones(1, 3, 2).double()), None).tolist()
+[[0.0, 0.0, 0.0]]
 """
 
 import abc
@@ -39,10 +39,12 @@ class Level(nn.Module, abc.ABC):
         self.prior, self.size, self.top = prior, size, prior.size
 
     @abc.abstractmethod
-    def infer(
-        self, params: Float[Tensor, "B P"], noise: Float[Tensor, "b S Z"], encoder: Encoder | None
-    ) -> tuple[Float[Tensor, "B S Z"], Float[Tensor, "B S"]]:
-        """Draws of q(z | x) made of standard normal noise, and log p(z) - log q(z | x)."""
+    def place(self, params: Float[Tensor, "B P"], noise: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S Z"]:
+        """Draws of q(z | x), made of standard normal noise."""
+
+    @abc.abstractmethod
+    def log_ratio(self, params: Float[Tensor, "B P"], z: Float[Tensor, "B S Z"], encoder: Encoder | None) -> Float[Tensor, "B S"]:
+        """log p(z) - log q(z | x)."""
 
     @abc.abstractmethod
     def draw(self, n: int, encoder: Encoder | None, generator: torch.Generator | None) -> Float[Tensor, "n Z"]:
@@ -63,12 +65,12 @@ class Flat(Level):
     def __init__(self, prior: Prior) -> None:
         super().__init__(prior, prior.size)
 
-    def infer(
-        self, params: Float[Tensor, "B P"], noise: Float[Tensor, "b S Z"], encoder: Encoder | None
-    ) -> tuple[Float[Tensor, "B S Z"], Float[Tensor, "B S"]]:
-        mean, scale = (part[:, None] for part in gaussian(params))
-        z = mean + scale * noise
-        return z, self.prior.log_prob(z, self._encode(encoder)) - log_normal(z, mean, scale)
+    def place(self, params: Float[Tensor, "B P"], noise: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S Z"]:
+        mean, scale = gaussian(params[:, None])
+        return mean + scale * noise
+
+    def log_ratio(self, params: Float[Tensor, "B P"], z: Float[Tensor, "B S Z"], encoder: Encoder | None) -> Float[Tensor, "B S"]:
+        return self.prior.log_prob(z, self._encode(encoder)) - log_normal(z, *gaussian(params[:, None]))
 
     def draw(self, n: int, encoder: Encoder | None, generator: torch.Generator | None) -> Float[Tensor, "n Z"]:
         return self.prior.draw(n, self._encode(encoder), generator)
@@ -84,17 +86,23 @@ class Ladder(Level):
         super().__init__(prior, prior.size + low)
         self.down = Mlp(prior.size, 2 * low, width, blocks=1)
 
-    def infer(
-        self, params: Float[Tensor, "B P"], noise: Float[Tensor, "b S Z"], encoder: Encoder | None
-    ) -> tuple[Float[Tensor, "B S Z"], Float[Tensor, "B S"]]:
-        above, below = (part[:, None] for part in params.split([2 * self.top, 2 * (self.size - self.top)], 1))
-        mean, scale = gaussian(above)
+    def _parts(self, params: Float[Tensor, "*B P"]) -> tuple[Gaussian, Gaussian]:
+        """What the row says of the upper and of the lower level."""
+        above, below = params.split([2 * self.top, 2 * (self.size - self.top)], -1)
+        return gaussian(above), gaussian(below)
+
+    def place(self, params: Float[Tensor, "B P"], noise: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S Z"]:
+        (mean, scale), below = self._parts(params[:, None])
         high = mean + scale * noise[..., : self.top]
-        log_ratio = self.prior.log_prob(high, self._encode(encoder)) - log_normal(high, mean, scale)
+        mean, scale = _weighed(below, gaussian(self.down(high)))
+        return torch.cat([high, mean + scale * noise[..., self.top :]], -1)
+
+    def log_ratio(self, params: Float[Tensor, "B P"], z: Float[Tensor, "B S Z"], encoder: Encoder | None) -> Float[Tensor, "B S"]:
+        above, below = self._parts(params[:, None])
+        high, low = z.split([self.top, self.size - self.top], -1)
         expected = gaussian(self.down(high))
-        mean, scale = _weighed(gaussian(below), expected)
-        low = mean + scale * noise[..., self.top :]
-        return torch.cat([high, low], -1), log_ratio + log_normal(low, *expected) - log_normal(low, mean, scale)
+        log_prior = self.prior.log_prob(high, self._encode(encoder)) + log_normal(low, *expected)
+        return log_prior - log_normal(high, *above) - log_normal(low, *_weighed(below, expected))
 
     def draw(self, n: int, encoder: Encoder | None, generator: torch.Generator | None) -> Float[Tensor, "n Z"]:
         high = self.prior.draw(n, self._encode(encoder), generator)
@@ -103,9 +111,8 @@ class Ladder(Level):
         return torch.cat([high, low], 1)
 
     def mean(self, params: Float[Tensor, "B P"]) -> Float[Tensor, "B Z"]:
-        above, below = params.split([2 * self.top, 2 * (self.size - self.top)], 1)
-        high = gaussian(above)[0]
-        return torch.cat([high, _weighed(gaussian(below), gaussian(self.down(high)))[0]], 1)
+        (high, _), below = self._parts(params)
+        return torch.cat([high, _weighed(below, gaussian(self.down(high)))[0]], 1)
 
 
 def _weighed(first: Gaussian, second: Gaussian) -> Gaussian:

@@ -4,9 +4,11 @@ r"""Variational autoencoders for rows of mixed columns: a decoder p(x | z), an e
 
 With S = 1 this is the evidence lower bound that the fit maximises (D. Kingma and M. Welling (2014), Auto-encoding variational
 Bayes, equation 3); ``log_prob`` takes S = ``particles`` draws, which is tighter (Y. Burda, R. Grosse and R. Salakhutdinov (2016),
-Importance weighted autoencoders, equation 8). The draws are one randomly shifted Sobol sequence for all rows (R. Cranley and T.
-Patterson (1976)), each point of which is uniform: the bound holds on the average over shifts, and an answer does not depend on
-the batch of its row. The decoder gives every cell a distribution of its own kind (``Heads``). Nats.
+Importance weighted autoencoders, equation 8). The draws are a Sobol sequence that each row shifts by frac(A x + b), A and b
+random (R. Cranley and T. Patterson (1976), Randomization of number theoretic methods for multiple integration): every point is
+uniform, so the bound holds on the average; an answer does not depend on the batch of its row; and the errors of different rows
+do not add up. A share of the draws comes from p(z), and w_s divides by the mixture of both, so that w_s <= p(x | z_s) / share
+wherever q is too narrow (T. Hesterberg (1995), Weighted average importance sampling, section 2). The decoder gives every cell a distribution of its own kind (``Heads``). Nats.
 
 While the fit is young the term log p(z) - log q(z | x) counts less (C. Soenderby et al. (2016), Ladder variational
 autoencoders, section 2.3), and what the encoder sees is corrupted (D. Im et al. (2017), Denoising criterion for variational
@@ -41,6 +43,8 @@ from conjoin.nets.mlp import Mlp
 __all__ = ["VAE", "VaeDensity", "sobol_normal"]
 
 CELLS = 1 << 23  # numbers of the decoder's output that are held at once
+WILD = 100.0  # how fast the shift changes with a row: neighbours have nothing in common
+DEFENSIVE = 8  # one draw of so many comes from the prior
 ACTIVE = 0.01  # variance of E_q[z] over rows above which a latent number is in use (Y. Burda et al. (2016), section 5.1)
 
 
@@ -56,7 +60,7 @@ class VAE(DeepConfig):
     components: int = 64
     width: int = 128
     blocks: int = 2
-    particles: int = 32
+    particles: int = 16
     dropout: float = 0.1
     hidden: float = 0.1
     warm_up: float = 0.3
@@ -72,11 +76,14 @@ class VAE(DeepConfig):
         return min(32, 2 + columns // 2) if self.latent is None else self.latent
 
 
-def sobol_normal(draws: int, size: int, generator: torch.Generator | None) -> Float[Tensor, "S Z"]:
-    """S standard normal vectors that cover the space evenly: a Sobol sequence, shifted at random."""
-    shift = torch.rand(size, generator=generator, dtype=torch.float64)
-    points = (torch.quasirandom.SobolEngine(size).draw(draws, dtype=torch.float64) + shift) % 1
-    return torch.special.ndtri(points.clamp(1e-12, 1 - 1e-12))
+def sobol_normal(
+    value: Float[Tensor, "B D"], draws: int, size: int, generator: torch.Generator | None
+) -> Float[Tensor, "B S Z"]:
+    """S standard normal vectors for each row that cover the space evenly: a Sobol sequence, shifted by a hash of the row."""
+    slope = WILD * torch.randn(value.shape[1], size, generator=generator, dtype=torch.float64)
+    shift = value @ slope + torch.rand(size, generator=generator, dtype=torch.float64)
+    points = torch.quasirandom.SobolEngine(size).draw(draws, dtype=torch.float64)
+    return torch.special.ndtri(((points + shift[:, None]) % 1).clamp(1e-12, 1 - 1e-12))
 
 
 class VaeDensity(DeepDensity):
@@ -130,34 +137,45 @@ class VaeDensity(DeepDensity):
             known = torch.rand(value.shape, generator=generator, dtype=torch.float64) >= self.config.hidden
         return torch.cat([self.inputs(value, known), self.context(len(value), code)], 1)
 
-    def _terms(
-        self, value: Float[Tensor, "B D"], code: Tensor | None, noise: Float[Tensor, "b S Z"], generator: torch.Generator | None
-    ) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S"]]:
-        """log p(x | z_s) and log p(z_s) - log q(z_s | x)."""
-        z, log_ratio = self.level.infer(self.encoder(self._seen(value, code, generator)), noise, self.encoder)
-        draws = noise.shape[1]
+    def _log_given(self, value: Float[Tensor, "B D"], code: Tensor | None, z: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S"]:
+        """log p(x | z)."""
+        draws = z.shape[1]
         params = self._decode(z.flatten(0, 1), None if code is None else code.repeat_interleave(draws))
         many = value.repeat_interleave(draws, 0)
-        cells = self.heads.log_prob(params, many, torch.ones_like(many, dtype=torch.bool))
-        return cells.sum(1).reshape(-1, draws), log_ratio
+        return self.heads.log_prob(params, many, torch.ones_like(many, dtype=torch.bool)).sum(1).reshape(-1, draws)
 
     def _decode(self, z: Float[Tensor, "N Z"], code: Tensor | None) -> Float[Tensor, "N D W"]:
         out: Tensor = self.decoder(torch.cat([z, self.context(len(z), code)], 1))
         return out.reshape(len(z), len(self.space.variables), self.heads.width)
 
     def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        draws = self.config.particles
-        noise = sobol_normal(draws, self.level.size, generator or stream(0, "particles"))[None]
-        rows = max(1, CELLS // (draws * len(self.space.variables) * self.heads.width))
+        generator = generator or stream(0, "particles")
+        blind = self.config.particles // DEFENSIVE  # draws of p(z)
+        noise = sobol_normal(value, self.config.particles - blind, self.level.size, generator)
+        prior = self.level.draw(blind, self.encoder, generator)
+        rows = max(1, CELLS // (self.config.particles * len(self.space.variables) * self.heads.width))
         parts = [slice(start, start + rows) for start in range(0, len(value), rows)] or [slice(0, 0)]
-        terms = [sum(self._terms(value[part], None if code is None else code[part], noise, generator)) for part in parts]
-        return torch.cat([term.logsumexp(1) - math.log(draws) for term in terms])
+        return torch.cat([self._bound(value[part], None if code is None else code[part], noise[part], prior) for part in parts])
+
+    def _bound(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, noise: Float[Tensor, "B s Z"], prior: Float[Tensor, "b Z"]
+    ) -> Float[Tensor, " B"]:
+        """log of the mean weight, of draws from q and from the prior."""
+        seen = self.encoder(self._seen(value, code, None))
+        z = torch.cat([self.level.place(seen, noise), prior.expand(len(value), -1, -1)], 1)
+        draws, blind = z.shape[1], len(prior)
+        share = torch.tensor([draws - blind, blind], dtype=torch.float64).log() - math.log(draws)
+        log_proposal = torch.logaddexp(share[0] - self.level.log_ratio(seen, z, self.encoder), share[1])  # over p(z)
+        log_weight = self._log_given(value, code, z) - log_proposal
+        return log_weight.logsumexp(1) - math.log(draws)
 
     def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """Minus the bound with one draw; in the fit the prior gains its weight over the first steps."""
+        """Minus the bound with one draw of q; in the fit the prior gains its weight over the first steps."""
         noise = torch.randn(len(value), 1, self.level.size, generator=generator, dtype=torch.float64)
-        log_px, log_ratio = self._terms(value, code, noise, generator)
-        return -(log_px + self._prior_weight() * log_ratio)[:, 0]
+        seen = self.encoder(self._seen(value, code, generator))
+        z = self.level.place(seen, noise)
+        bound = self._log_given(value, code, z) + self._prior_weight() * self.level.log_ratio(seen, z, self.encoder)
+        return -bound[:, 0]
 
     def _prior_weight(self) -> float:
         if not self.training:

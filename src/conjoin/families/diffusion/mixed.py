@@ -1,0 +1,211 @@
+r"""Numbers that drown in noise beside codes that are absorbed, at the same time: one network undoes both.
+
+    v = alpha eps - sigma c,       z = alpha c + sigma eps
+    log p(x) >= log N(c) dc/dx  +  1/2 int E alpha^2 (|v|^2 - |v - v(z, t)|^2) d lambda          (numbers that have a density)
+              + E_u sum_c log p(code_c | z at t = u_c, the codes with u > u_c)                   (codes, absorbed at times u)
+
+The integral is D. Kingma et al. (2021), Variational diffusion models, equation 17, less the same for a network that says
+nothing, whose own bound is known: it is the Gaussian. So noise enters only through what the network adds (X. Kong, R.
+Brekelmans and G. Ver Steeg (2023), Information-theoretic diffusion, equation 10). A recorded number counts
+E log P(cell | z_0) - KL(q(z_0 | x) || N(0, 1)) instead of the Gaussian. v is that of T. Salimans and J. Ho (2022), Progressive
+distillation, appendix D; at unit variance it is the preconditioning of T. Karras et al. (2022), Elucidating the design space of
+diffusion-based generative models, table 1. Codes: J. Austin et al. (2021); both together: A. Kotelnikov et al. (2023), TabDDPM.
+All in nats.
+
+Shape letters: B rows, D variables (N numbers, C codes), S network calls, F inputs, W outputs of a variable.
+
+>>> noise = Noise.draw(8, 2, 3, stream(0))
+>>> noise.time.shape, noise.eps.shape, noise.known.shape
+(torch.Size([6]), torch.Size([6, 2]), torch.Size([6, 3]))
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.special import ndtri
+
+from conjoin._shapes import Bool, Float
+from conjoin.core import Event, Space, Variable, stream
+from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
+from conjoin.families.diffusion.numbers import Numbers, alpha_sigma
+from conjoin.nets.body import ContextEmbedding, time_features
+from conjoin.nets.heads import FEW, Heads
+from conjoin.nets.inputs import Inputs
+
+__all__ = ["Mixed", "Noise", "is_code"]
+
+TIMES, WAVES = 16, 4  # features of the time, and octaves of sines of a number
+TOGETHER = 4096  # rows times calls that the network sees at once
+
+
+def is_code(variable: Variable) -> bool:
+    """Whether a column is absorbed rather than drowned: categories, and ordered levels that are few."""
+    return variable.discrete and (variable.kind == "category" or variable.cardinality <= FEW)
+
+
+def _latin(points: int, dims: int, generator: torch.Generator) -> Float[Tensor, "S N"]:
+    """Points in the unit cube, one in each of S slices of every axis (M. McKay, R. Beckman and W. Conover (1979), section 2)."""
+    slices = torch.rand(points, dims, generator=generator, dtype=torch.float64).argsort(0)
+    uniform = (slices + torch.rand(points, dims, generator=generator, dtype=torch.float64)) / points
+    return uniform.clamp(1e-9, 1 - 1e-9)
+
+
+class Noise(NamedTuple):
+    """What S network calls see; the noise of a bound is the same for all rows."""
+
+    time: Tensor  # (S,)
+    eps: Tensor  # (S, N)
+    known: Tensor  # (S, C) which codes are left
+
+    @classmethod
+    def draw(cls, calls: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
+        """Each code has its time of absorption; the network is called at each of them, with that code and all before it gone."""
+        if not codes:
+            return cls(_latin(calls, 1, generator)[:, 0], ndtri(_latin(calls, numbers, generator)), torch.ones(calls, 0, dtype=torch.bool))
+        absorbed = _latin(max(1, calls // codes), codes, generator)  # (K, C)
+        known = absorbed[:, None] > absorbed[:, :, None]  # (K, C, C): at the time of the second, is the third left?
+        eps = ndtri(_latin(absorbed.numel(), numbers, generator))
+        return cls(absorbed.flatten(), eps, known.flatten(0, 1))
+
+    @classmethod
+    def of_rows(cls, rows: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
+        """One call for each row: at the time of absorption of one of its codes."""
+        eps = torch.randn(rows, numbers, generator=generator, dtype=torch.float64)
+        time = _latin(rows, 1, generator)[:, 0] if rows else torch.zeros(0, dtype=torch.float64)
+        if not codes:
+            return cls(time, eps, torch.ones(rows, 0, dtype=torch.bool))
+        absorbed = torch.rand(rows, codes, generator=generator, dtype=torch.float64)
+        chosen = torch.randint(codes, (rows, 1), generator=generator)
+        time = absorbed.gather(1, chosen)
+        return cls(time[:, 0], eps, absorbed > time)
+
+    def take(self, index: Any) -> "Noise":
+        return Noise(*(part[index] for part in self))
+
+
+class Mixed(nn.Module):
+    """p(x | class) over all columns of a space that has numbers."""
+
+    number: Tensor
+    code: Tensor
+
+    def __init__(self, space: Space, config: Any, context: ContextEmbedding) -> None:
+        super().__init__()
+        codes = [is_code(v) for v in space.variables]
+        self.config, self.context = config, context
+        self.register_buffer("number", torch.tensor([not c for c in codes]).nonzero()[:, 0], persistent=False)
+        self.register_buffer("code", torch.tensor(codes).nonzero()[:, 0], persistent=False)
+        self.numbers = Numbers([_as_number(v) for v, c in zip(space.variables, codes, strict=True) if not c])
+        discrete = [v for v, c in zip(space.variables, codes, strict=True) if c]
+        self.inputs, self.heads = Inputs(discrete), Heads(discrete, 1)
+        width = max(self.numbers.outputs, self.heads.width)
+        size = self.inputs.size + len(self.number) * (1 + 2 * WAVES)
+        self.net = CellNetwork(space, size, TIMES + context.width, width, config.width, config.blocks, config.dropout)
+
+    def start(self, data: Event, weight: Tensor) -> None:
+        self.numbers.start(data.value[:, self.number], data.mask[:, self.number], weight)
+        self.heads.start(data.value[:, self.code], data.mask[:, self.code], weight)
+
+    # ------------------------------------------------------------------ the network
+
+    def outputs(
+        self, time: Float[Tensor, " B"], z: Float[Tensor, "B N"], codes: Float[Tensor, "B C"], known: Bool[Tensor, "B C"], label: Tensor | None
+    ) -> tuple[Float[Tensor, "B N _"], Float[Tensor, "B C _"]]:
+        """v of every number, with what its decoder needs, and the parameters of every code."""
+        inputs, extra = self._seen(time, z, codes, known, label)
+        out = self.net(inputs, extra)
+        numbers, codes = out[:, : len(self.number)], out[:, len(self.number) :, : self.heads.width]
+        first = self._as_v(numbers[..., 0], z, time)
+        return torch.cat([first[..., None], numbers[..., 1 : self.numbers.outputs]], -1), codes
+
+    def _as_v(self, out: Float[Tensor, "B N"], z: Float[Tensor, "B N"], time: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:
+        """What the network predicts, as v: it may say v itself, the noise, or the data."""
+        alpha, sigma = alpha_sigma(self.numbers.log_ratio(time))
+        match self.config.parametrisation:
+            case "noise":  # less what the Gaussian would say, sigma z
+                return out / alpha
+            case "data":  # less alpha z
+                return -out / sigma
+        return out
+
+    def _seen(
+        self, time: Tensor, z: Tensor, codes: Tensor, known: Tensor, label: Tensor | None
+    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B _"]]:
+        waves = z[..., None] * 2.0 ** torch.arange(WAVES)
+        near = torch.cat([10 * torch.tanh(z / 10)[..., None], waves.sin(), waves.cos()], -1).flatten(1)
+        parts = [near, self.inputs(codes, known)] if len(self.code) else [near]
+        return torch.cat(parts, 1), torch.cat([time_features(time, TIMES), self.context(len(z), label)], 1)
+
+    def features(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B H"]:
+        """The last hidden layer, on clean rows at the lowest noise."""
+        z, codes, time = self.numbers(value[:, self.number]), value[:, self.code], value.new_zeros(len(value))
+        return self.net.features(*self._seen(time, z, codes, torch.ones_like(codes, dtype=torch.bool), None))
+
+    # ------------------------------------------------------------------ the bound
+
+    def log_prob(self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """The bound, over noise that all rows share."""
+        generator = generator or stream(0, "bound")
+        noise = Noise.draw(self.config.calls, len(self.number), len(self.code), generator)
+        last = Noise.draw(self.config.calls // 4, len(self.number), 0, generator)
+        return self._mean(self.gain, value, label, noise) + self._mean(self.ends, value, label, last)
+
+    def _mean(self, term: Any, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
+        """The mean of a term over calls, as many at once as the network takes."""
+        rows, calls, total = len(value), len(noise.time), value.new_zeros(len(value))
+        for part in torch.arange(calls).split(max(1, TOGETHER // max(rows, 1))):
+            many = noise.take(part.repeat_interleave(rows))
+            labels = None if label is None else label.repeat(len(part))
+            total = total + term(value.repeat(len(part), 1), labels, many).reshape(len(part), rows).sum(0)
+        return total / calls
+
+    def bound(self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator) -> Float[Tensor, " B"]:
+        """One draw of the bound, with noise of its own for each row."""
+        noise = Noise.of_rows(len(value), len(self.number), len(self.code), generator)
+        label = drop_class(label, self.context, generator)
+        last = Noise.of_rows(len(value), len(self.number), 0, generator)
+        return self.gain(value, label, noise) + self.ends(value, label, last)
+
+    def gain(self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
+        """What the network adds to a Gaussian, and the codes; each row has its own time and noise."""
+        c, codes = self.numbers(value[:, self.number]), value[:, self.code]
+        alpha, sigma = alpha_sigma(self.numbers.log_ratio(noise.time))
+        params, logits = self.outputs(noise.time, alpha * c + sigma * noise.eps, codes, noise.known, label)
+        v, guess = alpha * noise.eps - sigma * c, params[..., 0]
+        added = 0.5 * (self.numbers.rate * alpha**2 * guess * (2 * v - guess)).sum(1)  # |v|^2 - |v - guess|^2
+        if not len(self.code):
+            return added
+        cells = self.heads.log_prob(logits, codes, ~noise.known).sum(1)
+        return added + cells * len(self.code) / (~noise.known).sum(1)
+
+    def ends(self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
+        """The Gaussian of numbers that have a density; decoding and prior of those that are recorded."""
+        x = value[:, self.number]
+        base = self.numbers.log_base(x)
+        if not self.numbers.recorded.any():
+            return base.sum(1)
+        alpha, sigma = alpha_sigma(self.numbers.top)
+        c, codes = self.numbers(x), value[:, self.code]
+        z = alpha * c + sigma * noise.eps
+        params, _ = self.outputs(noise.time.new_zeros(len(x)), z, codes, torch.ones_like(codes, dtype=torch.bool), label)
+        prior = 0.5 * (sigma**2 + (alpha * c) ** 2 - 1) - sigma.log()  # KL(q(z_0 | x) || N(0, 1))
+        return torch.where(self.numbers.recorded, self.numbers.log_cells(x, z, params) - prior, base).sum(1)
+
+    # ------------------------------------------------------------------ what samplers ask
+
+    def guided(self, time: float, z: Tensor, codes: Tensor, known: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``outputs`` at one time, with the class exaggerated as the config says."""
+        times = torch.full((len(z),), time, dtype=torch.float64)
+        given = self.outputs(times, z, codes, known, label)
+        if label is None or not self.config.guidance:
+            return given
+        free = self.outputs(times, z, codes, known, None)
+        return guided(given[0], free[0], self.config.guidance), guided(given[1], free[1], self.config.guidance)
+
+
+def _as_number(variable: Variable) -> Variable:
+    """Many ordered levels as whole numbers 0..L-1."""
+    if not variable.discrete:
+        return variable
+    return Variable(variable.name, "integer", resolution=1.0, bounds=(0.0, variable.cardinality - 1.0))

@@ -1,0 +1,105 @@
+"""From a config and rows to a trained density or joint: which kind of joint, how much weight on p(y | x), and the fit itself.
+
+With ``emphasis="auto"`` the joint is trained once for each of a few weights, and the one with the least log-loss on
+choose-rows is kept, among those whose log p(x, y) there is within a standard error of the best.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conjoin.core import Density, Event, Pair, Space, stream
+from conjoin.families import name_of
+from conjoin.joint import Hybrid, Independent, Joint, build_joint
+from conjoin.predictors import Classifier, Features
+from conjoin.targets import Classes, Target
+from conjoin.training.loop import Plan, Trained, train
+from conjoin.training.progress import Progress
+
+__all__ = ["EMPHASES", "Learning"]
+
+EMPHASES = (0.0, 0.3, 1.0, 3.0)  # that "auto" tries
+
+
+@dataclass(frozen=True)
+class Learning:
+    """All that one fit needs. ``event``: distinct rows of (y, x) and their ``weight``; ``request``: see fitting.Request."""
+
+    config: Any
+    request: Any
+    target: Target | None
+    space: Space
+    event: Pair
+    weight: Tensor
+    choose: Pair
+    max_time: float | None
+
+    def joint(self, progress: Progress) -> tuple[Density, Trained, dict[str, Any]]:
+        """The trained density or joint, how the fit went, and facts for the model card."""
+        emphasis = self.request.emphasis
+        if emphasis != "auto":
+            return (*self._fitted(self._checked(emphasis), progress, self.max_time), {"emphasis": {"chosen": emphasis}} if emphasis else {})
+        if not isinstance(self.target, Classes) or not self.choose.y.mask.any():
+            return (*self._fitted(0.0, progress, self.max_time), {})
+        share = None if self.max_time is None else self.max_time / len(EMPHASES)
+        tried = {each: self._fitted(self._checked(each), progress, share) for each in EMPHASES}
+        return self._best(tried)
+
+    def _checked(self, emphasis: Any) -> float:
+        if not isinstance(emphasis, int | float) or emphasis < 0:
+            raise ValueError(f"emphasis must be 'auto' or a number of at least 0, got {emphasis!r}.")
+        return float(emphasis)
+
+    def _best(self, tried: dict[float, tuple[Density, Trained]]) -> tuple[Density, Trained, dict[str, Any]]:
+        known = self.choose.take(self.choose.y.mask)
+        with torch.no_grad():
+            log_joint = {each: joint.log_prob(known) for each, (joint, _) in tried.items()}
+            evidence = {each: joint.log_evidence(known.x) for each, (joint, _) in tried.items()}  # type: ignore[operator]
+        top = max(log_joint, key=lambda each: float(log_joint[each].mean()))
+        gaps = {each: log_joint[top] - value for each, value in log_joint.items()}
+        near = [each for each, gap in gaps.items() if float(gap.mean()) <= float(gap.std()) / len(gap) ** 0.5 + 1e-12]
+        losses = {each: float((evidence[each] - log_joint[each]).mean()) for each in tried}
+        chosen = min(near, key=lambda each: losses[each])
+        table = {str(each): {"log_prob": float(evidence[each].mean()), "log_loss": losses[each]} for each in tried}
+        return (*tried[chosen], {"emphasis": {"chosen": chosen, "tried": table}})
+
+    def _fitted(self, emphasis: float, progress: Progress, max_time: float | None) -> tuple[Density, Trained]:
+        request = self.request
+        joint, parts = self._built()
+        able = joint.capabilities
+        if emphasis and (able.statistics or able.sweeps):
+            raise ValueError(
+                f"emphasis={emphasis:g} is for families that learn by the gradient; {name_of(self.config)} does not: "
+                "leave it at 0, or give p(y | x) to a predictor."
+            )
+        if isinstance(joint, Joint):
+            joint.emphasis = emphasis
+        folder = request.checkpoint if request.checkpoint is None or request.emphasis != "auto" else request.checkpoint / f"{emphasis:g}"
+        plan = Plan(seed=request.seed, max_time=max_time, max_kwh=request.max_kwh, checkpoint=folder, resume=request.resume)
+        return joint, train(joint, parts[0], self.weight, parts[1], plan, progress, f"fitting {name_of(self.config)}")
+
+    def _built(self) -> tuple[Density, tuple[Any, Any]]:
+        rng = stream(self.request.seed, "build")
+        if self.target is None:
+            density: Density = self.config.density.build(self.space, self.config, self.event.x, rng, weight=self.weight)
+            return density, (self.event.x, self.choose.x)
+        if isinstance(self.request.predictor, str) and self.request.predictor == "trunk":
+            return self._trunk(rng), (self.event, self.choose)
+        return build_joint(self.config, self.target.space, self.space, self.event, rng, self.weight), (self.event, self.choose)
+
+    def _trunk(self, rng: torch.Generator) -> Hybrid:
+        """p(x) and, on its features, p(y | x): one network learns both."""
+        density: Density = self.config.density.build(self.space, self.config, self.event.x, rng, weight=self.weight)
+        able = density.capabilities
+        if not able.features or able.statistics or able.sweeps or not isinstance(self.target, Classes):
+            raise ValueError(
+                f"predictor='trunk' needs classes and a family whose network has features; {name_of(self.config)} "
+                f"{'predicts a number here' if able.features else 'has none'}: choose transformer, diffusion or latent, or another predictor."
+            )
+        some = Event(self.event.x.value[:1000])
+        with torch.no_grad():
+            width = density.features(some.take(slice(0, 1))).shape[1]
+        scorer = Features(density, (len(self.target.labels), width)).start(some)
+        return Hybrid(Independent(density, self.target.space), Classifier(scorer))
