@@ -21,6 +21,10 @@ IMAGE = Space((12,), tuple(Variable(f"pixel {i}", "ordered", cardinality=3) for 
 CONFIGS = [Masked(orders=3), Causal(), Causal(scans=2)]
 
 
+def label(config):
+    return f"{type(config).__name__} {config.orders if isinstance(config, Masked) else config.scans}"
+
+
 def shaken(network, noise=0):
     """Weights away from zero, so that outputs depend on all that they may see."""
     generator = stream(noise, "shake")
@@ -28,7 +32,7 @@ def shaken(network, noise=0):
         for parameter in network.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.4 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return network.eval()
+    return network.eval().requires_grad_(False)
 
 
 def built(config, space=CODES, rows=None, classes=False):
@@ -116,7 +120,7 @@ def test_a_token_that_would_look_ahead_is_refused():
 # ---------------------------------------------------------------------------------------------------- probabilities
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", CONFIGS, ids=label)
 @pytest.mark.parametrize("classes", [False, True])
 def test_probabilities_sum_to_one_whatever_the_weights(config, classes):
     density = built(config, classes=classes)
@@ -126,7 +130,7 @@ def test_probabilities_sum_to_one_whatever_the_weights(config, classes):
     assert all(float((table - tables[0]).abs().max()) > 1e-3 for table in tables[1:]), "the class changes nothing"
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", CONFIGS, ids=label)
 def test_draws_follow_the_probabilities(config):
     density = built(config)
     draws = density.sample(6000, generator=stream(2)).value
@@ -136,7 +140,7 @@ def test_draws_follow_the_probabilities(config):
     assert bool(((share - expected).abs() < 5 * (expected / len(draws)).sqrt() + 1e-3).all())
 
 
-@pytest.mark.parametrize("config", [Masked(orders=3), Causal(scans=2)], ids=str)
+@pytest.mark.parametrize("config", [Masked(orders=3), Causal(scans=2)], ids=label)
 def test_a_mixture_is_the_mean_of_its_parts_and_each_part_a_probability(config):
     density = built(config)
     whole = density.log_prob(Event(EVERY)).exp()
@@ -149,7 +153,7 @@ def test_a_mixture_is_the_mean_of_its_parts_and_each_part_a_probability(config):
     assert float((each[:, 0] - each[:, 1]).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", CONFIGS, ids=label)
 def test_each_part_is_a_product_along_its_own_order(config):
     """p(first variable) of a part is what its network says with nothing before it: the same in all rows with that value."""
     density = built(config)
@@ -185,7 +189,7 @@ def test_only_codes_in_one_scan_can_be_stepped():
     assert not Causal().density.build(number, Causal(), Event(rows), stream(0)).capabilities.step
 
 
-@pytest.mark.parametrize("config", [Masked(orders=2), Causal()], ids=str)
+@pytest.mark.parametrize("config", [Masked(orders=2), Causal()], ids=label)
 def test_features_see_what_is_known_and_nothing_else(config):
     density, known = built(config), torch.tensor([True, False, True]).expand(4, -1)
     rows, other = EVERY[:4].clone(), EVERY[:4].clone()
@@ -274,7 +278,7 @@ def test_the_loss_in_training_is_the_mean_over_orders_of_their_own():
     assert torch.allclose(density.loss(Event(EVERY)), -each.mean())
 
 
-@pytest.mark.parametrize("config", [Masked(steps=150, batch=64, rate=1e-2), Causal(steps=150, batch=64, rate=1e-2)], ids=str)
+@pytest.mark.parametrize("config", [Masked(steps=150, batch=64, rate=1e-2), Causal(steps=150, batch=64, rate=1e-2)], ids=label)
 def test_a_fit_finds_an_exclusive_or(config):
     """No two columns of c = a xor b are dependent: a tree or a linear map sees nothing. All of log 4 nats are within reach."""
     space = Space((3,), tuple(Variable(name, "category", cardinality=2) for name in "abc"))

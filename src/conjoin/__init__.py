@@ -12,7 +12,7 @@ from conjoin import families
 
 if TYPE_CHECKING:
     from conjoin.codecs.table import inspect
-    from conjoin.estimators import JointClassifier, JointDensity, JointRegressor, load
+    from conjoin.estimators import JointClassifier, JointDensity, JointRegressor, compare, load
     from conjoin.families.circuit.latent_tree import Circuit
     from conjoin.families.classic.discriminant import Discriminant
     from conjoin.families.classic.mixture import Mixture
@@ -28,6 +28,7 @@ _HOME = {
     "JointRegressor": "conjoin.estimators",
     "Mixture": "conjoin.families.classic.mixture",
     "NaiveBayes": "conjoin.families.classic.naive_bayes",
+    "compare": "conjoin.estimators",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
 }
@@ -41,6 +42,7 @@ __all__ = [
     "Mixture",
     "NaiveBayes",
     "__version__",
+    "compare",
     "families",
     "inspect",
     "load",

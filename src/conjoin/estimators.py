@@ -5,6 +5,7 @@ Methods that scikit-learn knows return bare arrays; how far they can be trusted 
 
 import numbers
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,6 +19,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from conjoin.codecs.image import ImageCodec, is_images
 from conjoin.codecs.table import TableCodec, as_frame
+from conjoin.comparing import Comparison, compare_families
 from conjoin.core import Config
 from conjoin.families import resolve
 from conjoin.fitting import Request, Rows, fit_model
@@ -31,7 +33,9 @@ from conjoin.questions.impute import impute
 from conjoin.saving import load_model, save_model
 from conjoin.targets import Classes, Number
 
-__all__ = ["JointClassifier", "JointDensity", "JointRegressor", "load"]
+__all__ = ["JointClassifier", "JointDensity", "JointRegressor", "compare", "load"]
+
+AUTO_SECONDS = 300.0  # that family="auto" takes for its comparison and the fit, where max_time says nothing
 
 
 class _JointEstimator(BaseEstimator):
@@ -123,8 +127,24 @@ class _JointEstimator(BaseEstimator):
             resume,
             self.verbose,
         )
-        self._adopt(fit_model(rows, request), frame, X)
+        self._adopt(self._automatic(rows, request, X) if self.family == "auto" else fit_model(rows, request), frame, X)
         return self
+
+    def _compare(self, X: Any, y: Any, families: Sequence[Any] | None, max_time: float, max_kwh: float | None) -> Comparison:
+        _, frame = self._codec(X)
+        target, known, name = self._read_target(y, len(frame))
+        rows = Rows(frame, target, known, None, None, None, name)
+        request = Request(self._task, seed=self._seed(), verbose=self.verbose)
+        return compare_families(rows, request, lambda: self._codec(X)[0], families, max_time, max_kwh)
+
+    def _automatic(self, rows: Rows, request: Request, X: Any) -> Model:
+        """Compare the families in half of the time, then fit the best on all rows."""
+        budget = AUTO_SECONDS if self.max_time is None else self.max_time
+        found = compare_families(rows, request, lambda: self._codec(X)[0], None, budget / 2, self.max_kwh)
+        left = budget / 2 if self.max_time is not None else None
+        model = fit_model(rows, replace(request, family=found.pick, codec=self._codec(X)[0], max_time=left))
+        model.facts["compared"] = found.to_json()
+        return model
 
     def _codec(self, X: Any) -> tuple[TableCodec | ImageCodec, pd.DataFrame]:
         """What reads X, and X as a frame: an array of images has one column per pixel."""
@@ -276,8 +296,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     ``X`` is a table, or an array of images (n, H, W) or (n, H, W, C) of whole numbers. Parameters: ``predictor`` is p(y | x):
     "auto" (the best of the family's own, "linear", "boosting" and "features" by log-loss on held-out rows), "features" (a
     linear model on what the family's network sees), "trunk" (the same, learned together with p(x)), None (the family alone), or
-    any scikit-learn classifier (a FrozenEstimator or Pipeline sees your own columns). ``family`` is p(x): a name, an alias, a
-    config such as ``Circuit(width=32)``, or a Density class. ``max_time`` in seconds, ``max_kwh`` of energy: a fit that has used
+    any scikit-learn classifier (a FrozenEstimator or Pipeline sees your own columns). ``family`` is p(x): a name, an alias, "auto"
+    (all are compared on held-out rows, within ``max_time``), a config such as ``Circuit(width=32)``, or a Density class. ``max_time`` in seconds, ``max_kwh`` of energy: a fit that has used
     them up ends and keeps its best. ``emphasis``: how much more than its share p(y | x) weighs in the loss of families that
     learn by the gradient; "auto" tries a few on held-out rows. ``types``, ``missing``, ``missingness``, ``measure``: as in
     TableCodec. ``unlabelled``: a label that means "not known", such as -1; NaN, None and NA always do.
@@ -420,6 +440,23 @@ class JointDensity(DensityMixin, _JointEstimator):
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows."""
         return self._evaluate(X, None, false_alarm, 0.05)
+
+
+def compare(
+    X: Any, y: Any = None, *, families: Sequence[Any] | None = None, max_time: float = AUTO_SECONDS, max_kwh: float | None = None, **params: Any
+) -> Comparison:
+    """Every family on the same rows, judged on rows that none of them has seen: print ``.frame()``, read ``.pick`` and ``.why``.
+
+    ``y`` is None for densities; classes or numbers else. ``params``: as of the estimators (random_state, types, missing, ...).
+    """
+    kinds = {"classes": JointClassifier, "number": JointRegressor}
+    kind = JointDensity if y is None else kinds["number" if _is_number(y) else "classes"]
+    return kind(**params)._compare(X, y, families, max_time, max_kwh)
+
+
+def _is_number(y: Any) -> bool:
+    values = np.asarray(y)
+    return values.dtype.kind == "f" and not np.array_equal(values[~np.isnan(values)], np.rint(values[~np.isnan(values)]))
 
 
 def load(path: str | Path, family: Any = None) -> JointClassifier | JointRegressor | JointDensity:

@@ -24,7 +24,7 @@ from conjoin.saving import refuse_overwrite
 
 __all__ = ["Asked", "fit_table"]
 
-PREDICTORS = {"auto": "auto", "linear": "linear", "boosting": "boosting", "none": None}
+PREDICTORS = {name: name for name in ("auto", "linear", "boosting", "features", "trunk")} | {"none": None}
 ESTIMATORS: dict[str, Any] = {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}
 SHOWN = 5  # doubts on the screen
 
@@ -48,6 +48,8 @@ class Asked:
     calibration: float
     seed: int
     max_time: float | None
+    max_kwh: float | None
+    emphasis: str
     resume: bool
     force: bool
     verbose: bool
@@ -88,7 +90,8 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
 
 
 def _check(asked: Asked) -> None:
-    resolve(asked.family)
+    if asked.family != "auto":
+        resolve(asked.family)
     if asked.predictor not in PREDICTORS:
         raise ValueError(f"--predictor must be one of {', '.join(PREDICTORS)}, not {asked.predictor!r}.")
     if asked.target is None and asked.task not in ("auto", "density"):
@@ -159,6 +162,13 @@ def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame) -> Schema:
     return dataclasses.replace(schema, columns=tuple(kept), target=None)
 
 
+def _emphasis(text: str) -> Any:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise ValueError(f"--emphasis must be auto or a number of at least 0, not {text!r}.") from None
+
+
 def _estimator(asked: Asked, parts: _Parts) -> Any:
     unlabelled = None if asked.unlabelled is None or parts.y is None else _unlabelled(parts.y, asked.unlabelled)
     return ESTIMATORS[parts.task.kind](
@@ -166,6 +176,8 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
         family=asked.family,
         random_state=asked.seed,
         max_time=asked.max_time,
+        max_kwh=asked.max_kwh,
+        emphasis=_emphasis(asked.emphasis),
         verbose=asked.verbose,
         types=parts.types,
         missing=parts.missing,

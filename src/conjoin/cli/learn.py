@@ -69,8 +69,8 @@ def fit(
     target: opt.Target = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="The model's folder (default <name>-model/).", show_default=False)] = None,
     task: Annotated[str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")] = "auto",
-    family: Annotated[str, typer.Option("--family", help="How p(x) is modelled; `conjoin families` lists them.")] = "circuit",
-    predictor: Annotated[str, typer.Option("--predictor", metavar="auto|linear|boosting|none", help="What gives p(y | x).")] = "auto",
+    family: Annotated[str, typer.Option("--family", help="How p(x) is modelled; `conjoin families` lists them, auto compares them.")] = "circuit",
+    predictor: Annotated[str, typer.Option("--predictor", metavar="auto|linear|boosting|features|trunk|none", help="What gives p(y | x).")] = "auto",
     schema: Annotated[str | None, typer.Option("--schema", help="A schema that `conjoin check` wrote.", show_default=False)] = None,
     missing: opt.Missing = None,
     missingness: Annotated[
@@ -86,6 +86,10 @@ def fit(
     calibration: Annotated[float, typer.Option("--calibration", help="Share of rows held out for the two alarms.")] = 0.2,
     seed: opt.Seed = 0,
     max_time: Annotated[float | None, typer.Option("--max-time", help="Seconds for the training.", show_default=False)] = None,
+    max_kwh: Annotated[float | None, typer.Option("--max-kwh", help="Energy for the training.", show_default=False)] = None,
+    emphasis: Annotated[
+        str, typer.Option("--emphasis", metavar="NUMBER|auto", help="Extra weight of p(y | x) in the loss of a network.")
+    ] = "0",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit left off.")] = False,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
@@ -100,6 +104,6 @@ def fit(
     voice = Voice(quiet, as_json)
     asked = Asked(
         data, target, out or f"{stem(data)}-model", task, family, predictor, schema, missing, missingness,
-        unlabelled, groups, time, calibration, seed, max_time, resume, force, not quiet,
+        unlabelled, groups, time, calibration, seed, max_time, max_kwh, emphasis, resume, force, not quiet,
     )  # fmt: skip
     fit_table(asked, limits_of(max_bytes, max_ratio, max_columns), voice)

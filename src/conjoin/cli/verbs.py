@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conjoin.cli import ask, catalogue, draw, learn
+from conjoin.cli import ask, catalogue, compare, draw, learn
 from conjoin.cli.words import in_shell
 
 __all__ = ["VERBS", "app", "main", "run"]
@@ -17,6 +17,7 @@ __all__ = ["VERBS", "app", "main", "run"]
 VERBS: dict[str, Any] = {
     "check": learn.check,
     "fit": learn.fit,
+    "compare": compare.compare,
     "predict": ask.predict,
     "decide": ask.decide,
     "sample": draw.sample,

@@ -121,6 +121,26 @@ FAMILIES: dict[str, Family] = {
         "binary hidden units switch on patterns across columns; exact up to twelve of them, relative beyond",
         ("rbm", "restricted_boltzmann"),
     ),
+    "vae": Family(
+        "conjoin.families.latent.vae:VAE",
+        "latent",
+        "a few hidden numbers explain each row through a neural network; a bound of the likelihood, and features",
+        ("vamp", "variational_autoencoder"),
+        (("levels", 1),),
+    ),
+    "ladder": Family(
+        "conjoin.families.latent.vae:VAE",
+        "latent",
+        "hidden numbers in two levels, the upper one setting the scene for the lower; a bound of the likelihood",
+        ("hierarchical_vae", "ladder_vae"),
+        (("levels", 2),),
+    ),
+    "vqvae": Family(
+        "conjoin.families.latent.discrete:VQVAE",
+        "latent",
+        "each row is a word of a few discrete codes, decoded by a neural network; a bound without noise",
+        ("discrete_latent", "vq"),
+    ),
 }
 
 

@@ -8,11 +8,7 @@ Importance weighted autoencoders, equation 8). The draws are a Sobol sequence th
 random (R. Cranley and T. Patterson (1976), Randomization of number theoretic methods for multiple integration): every point is
 uniform, so the bound holds on the average; an answer does not depend on the batch of its row; and the errors of different rows
 do not add up. A share of the draws comes from p(z), and w_s divides by the mixture of both, so that w_s <= p(x | z_s) / share
-wherever q is too narrow (T. Hesterberg (1995), Weighted average importance sampling, section 2). The decoder gives every cell a distribution of its own kind (``Heads``). Nats.
-
-While the fit is young the term log p(z) - log q(z | x) counts less (C. Soenderby et al. (2016), Ladder variational
-autoencoders, section 2.3), and what the encoder sees is corrupted (D. Im et al. (2017), Denoising criterion for variational
-auto-encoding framework), so that latent numbers come into use and few rows are not learned by heart.
+wherever q is too narrow (T. Hesterberg (1995), Weighted average importance sampling, section 2). All values in nats.
 
 Shape letters: B rows, S draws, Z latent numbers, D variables, W parameters of a variable, I inputs of the encoder.
 
@@ -25,45 +21,35 @@ True
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from conjoin._shapes import Float
-from conjoin.core import Capabilities, Event, Likelihood, Space, stream
-from conjoin.families.deep import DeepConfig, DeepDensity
+from conjoin.core import Capabilities, Event, Space, stream
+from conjoin.families.latent.autoencoder import Autoencoder, AutoencoderConfig
 from conjoin.families.latent.levels import Flat, Ladder, Level
 from conjoin.families.latent.priors import PRIORS
-from conjoin.nets.body import Body
-from conjoin.nets.heads import Heads
-from conjoin.nets.inputs import Inputs
-from conjoin.nets.mlp import Mlp
 
 __all__ = ["VAE", "VaeDensity", "sobol_normal"]
 
-CELLS = 1 << 23  # numbers of the decoder's output that are held at once
 WILD = 100.0  # how fast the shift changes with a row: neighbours have nothing in common
 DEFENSIVE = 8  # one draw of so many comes from the prior
 ACTIVE = 0.01  # variance of E_q[z] over rows above which a latent number is in use (Y. Burda et al. (2016), section 5.1)
 
 
 @dataclass(frozen=True)
-class VAE(DeepConfig):
+class VAE(AutoencoderConfig):
     """``latent`` numbers (None: by the number of columns) in one level or, ``levels=2``, with as many above them; ``prior``:
-    standard, mixture, vamp or flow, of ``components``; ``particles``: draws S of the bound; ``warm_up``: share of the fit in
-    which the prior gains its weight; ``hidden``: share of cells that the encoder does not see in the fit."""
+    standard, mixture, vamp or flow, of ``components``; ``particles``: draws S of the bound (None: 32, more for one or two
+    columns, whose probabilities anybody can sum)."""
 
     latent: int | None = None
     levels: int = 1
     prior: str = "vamp"
     components: int = 64
-    width: int = 128
-    blocks: int = 2
-    particles: int = 16
-    dropout: float = 0.1
-    hidden: float = 0.1
-    warm_up: float = 0.3
+    particles: int | None = None
 
     def __post_init__(self) -> None:
         if self.prior not in PRIORS:
@@ -75,10 +61,12 @@ class VAE(DeepConfig):
         """Latent numbers of a level."""
         return min(32, 2 + columns // 2) if self.latent is None else self.latent
 
+    def draws_of_bound(self, columns: int) -> int:
+        """S."""
+        return max(32, 256 // columns**2) if self.particles is None else self.particles
 
-def sobol_normal(
-    value: Float[Tensor, "B D"], draws: int, size: int, generator: torch.Generator | None
-) -> Float[Tensor, "B S Z"]:
+
+def sobol_normal(value: Float[Tensor, "B D"], draws: int, size: int, generator: torch.Generator | None) -> Float[Tensor, "B S Z"]:
     """S standard normal vectors for each row that cover the space evenly: a Sobol sequence, shifted by a hash of the row."""
     slope = WILD * torch.randn(value.shape[1], size, generator=generator, dtype=torch.float64)
     shift = value @ slope + torch.rand(size, generator=generator, dtype=torch.float64)
@@ -86,82 +74,47 @@ def sobol_normal(
     return torch.special.ndtri(((points + shift[:, None]) % 1).clamp(1e-12, 1 - 1e-12))
 
 
-class VaeDensity(DeepDensity):
-    """A bound of log p(x | class); the class is seen by encoder and decoder."""
+class VaeDensity(Autoencoder):
+    """p(z) p(x | z) with z summed out by importance weights."""
 
     config_class = VAE
-    bounded = True
-    likelihood: ClassVar[Likelihood] = Likelihood.LOWER_BOUND
-    done: Tensor
 
     def __init__(self, space: Space, config: VAE, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
         super().__init__(space, config, structure, context_space)
-        self.heads, self.inputs = Heads(space.variables), Inputs(space.variables)
-        self.context = self.embedding(16)
-        seen = self.inputs.size + self.context.width
-        self.level = self._level(config.size(len(space.variables)), seen)
-        self.encoder = Mlp(seen, 2 * self.level.size, config.width, config.blocks, config.dropout)
-        self.decoder = self._decoder(self.level.size + self.context.width)
-        self.register_buffer("done", torch.zeros((), dtype=torch.float64))  # steps of the fit
+        self.particles = config.draws_of_bound(len(space.variables))
+        self.level = self._level(config.size(len(space.variables)))
+        self._networks(2 * self.level.size)
 
-    def _level(self, size: int, seen: int) -> Level:
-        prior = PRIORS[self.config.prior](size, self.config.components, seen)
-        return Flat(prior) if self.config.levels == 1 else Ladder(prior, size, self.config.width)
+    def _level(self, size: int) -> Level:
+        prior = PRIORS[self.config.prior](size, self.config.components, self.inputs.size + self.context.width)
+        return Flat(prior) if self.config.levels == 1 else Ladder(prior, size, self.width)
 
-    def _decoder(self, size: int) -> Body:
-        cells = len(self.space.variables) * self.heads.width
-        return Mlp(size, cells, self.config.width, self.config.blocks, self.config.dropout)
+    def _latent(self) -> int:
+        return self.level.size
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(features=True, stochastic=True, objective="surrogate")
-
-    # ------------------------------------------------------------------ start
-
-    @classmethod
-    def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
-        return {"warm_up": config.warm_up * (config.recipe(data.rows).steps or 0)}
+        return self._able(features=True, stochastic=True)
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
-        self.heads.start(data.value, data.mask, weight)
-        self.inputs.start(data.value, data.mask)
-        seen = torch.cat([self.inputs(data.value, data.mask), self.context(data.rows, None)], 1)
-        self.level.prior._start(seen, generator)
+        super()._start(data, weight, generator)
+        self.level.prior._start(self._seen(data, None), generator)
 
     # ------------------------------------------------------------------ bounds
 
-    def _seen(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B I"]:
-        """What the encoder sees; in the fit some cells are hidden from it."""
-        known = torch.ones_like(value, dtype=torch.bool)
-        if self.training:
-            known = torch.rand(value.shape, generator=generator, dtype=torch.float64) >= self.config.hidden
-        return torch.cat([self.inputs(value, known), self.context(len(value), code)], 1)
-
-    def _log_given(self, value: Float[Tensor, "B D"], code: Tensor | None, z: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S"]:
-        """log p(x | z)."""
-        draws = z.shape[1]
-        params = self._decode(z.flatten(0, 1), None if code is None else code.repeat_interleave(draws))
-        many = value.repeat_interleave(draws, 0)
-        return self.heads.log_prob(params, many, torch.ones_like(many, dtype=torch.bool)).sum(1).reshape(-1, draws)
-
-    def _decode(self, z: Float[Tensor, "N Z"], code: Tensor | None) -> Float[Tensor, "N D W"]:
-        out: Tensor = self.decoder(torch.cat([z, self.context(len(z), code)], 1))
-        return out.reshape(len(z), len(self.space.variables), self.heads.width)
-
     def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         generator = generator or stream(0, "particles")
-        blind = self.config.particles // DEFENSIVE  # draws of p(z)
-        noise = sobol_normal(value, self.config.particles - blind, self.level.size, generator)
+        blind = self.particles // DEFENSIVE  # draws of p(z)
+        noise = sobol_normal(value, self.particles - blind, self.level.size, generator)
         prior = self.level.draw(blind, self.encoder, generator)
-        rows = max(1, CELLS // (self.config.particles * len(self.space.variables) * self.heads.width))
-        parts = [slice(start, start + rows) for start in range(0, len(value), rows)] or [slice(0, 0)]
+        parts = self._parts(len(value), self.particles)
         return torch.cat([self._bound(value[part], None if code is None else code[part], noise[part], prior) for part in parts])
 
     def _bound(
         self, value: Float[Tensor, "B D"], code: Tensor | None, noise: Float[Tensor, "B s Z"], prior: Float[Tensor, "b Z"]
     ) -> Float[Tensor, " B"]:
         """log of the mean weight, of draws from q and from the prior."""
-        seen = self.encoder(self._seen(value, code, None))
+        seen = self.encoder(self._seen(Event(value), code))
         z = torch.cat([self.level.place(seen, noise), prior.expand(len(value), -1, -1)], 1)
         draws, blind = z.shape[1], len(prior)
         share = torch.tensor([draws - blind, blind], dtype=torch.float64).log() - math.log(draws)
@@ -172,16 +125,10 @@ class VaeDensity(DeepDensity):
     def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """Minus the bound with one draw of q; in the fit the prior gains its weight over the first steps."""
         noise = torch.randn(len(value), 1, self.level.size, generator=generator, dtype=torch.float64)
-        seen = self.encoder(self._seen(value, code, generator))
+        seen = self.encoder(self._seen(self._corrupted(value, generator), code))
         z = self.level.place(seen, noise)
         bound = self._log_given(value, code, z) + self._prior_weight() * self.level.log_ratio(seen, z, self.encoder)
         return -bound[:, 0]
-
-    def _prior_weight(self) -> float:
-        if not self.training:
-            return 1.0
-        self.done += 1
-        return min(1.0, float(self.done) / max(self.structure["warm_up"], 1.0))
 
     # ------------------------------------------------------------------ draws, features, diagnosis
 
@@ -190,7 +137,7 @@ class VaeDensity(DeepDensity):
 
     def _features(self, event: Event) -> Float[Tensor, "B Z"]:
         """E_q[z | x], no class given; missing cells are hidden from the encoder, as cells were in the fit."""
-        return self.level.mean(self.encoder(torch.cat([self.inputs(event.value, event.mask), self.context(event.rows, None)], 1)))
+        return self.level.mean(self.encoder(self._seen(event, None)))
 
     @torch.no_grad()
     def active_units(self, data: Event) -> int:

@@ -1,0 +1,94 @@
+"""compare: the families side by side on one table."""
+
+from typing import Annotated, Any
+
+import typer
+
+from conjoin.cli import options as opt
+from conjoin.cli.files import limits_of, read
+from conjoin.cli.target import TASKS, take_target, task_of, whole
+from conjoin.cli.voice import Voice, plain_table
+from conjoin.cli.words import in_shell, missing_of
+
+__all__ = ["compare"]
+
+WORDS = (
+    "Nats per held-out row, in the table's own units; ≥ marks a lower bound, and what is relative is not ranked. ece: calibration "
+    "error. fam.: AUROC of these rows against the same cells shuffled. like: how like the draws are to them, 1 at best."
+)
+
+
+def compare(
+    data: opt.Data,
+    target: opt.Target = None,
+    task: Annotated[str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")] = "auto",
+    family: Annotated[
+        list[str] | None, typer.Option("--family", help="Only this one; repeatable. Default: all.", show_default=False)
+    ] = None,
+    max_time: Annotated[float, typer.Option("--max-time", help="Seconds for the whole table.")] = 300.0,
+    max_kwh: Annotated[float | None, typer.Option("--max-kwh", help="Energy for the whole table.", show_default=False)] = None,
+    missing: opt.Missing = None,
+    seed: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+) -> None:
+    """Fit every family within a budget, judge them on held-out rows, and pick one."""
+    voice = Voice(quiet, as_json)
+    from conjoin.families import resolve
+
+    for name in family or []:
+        resolve(name)
+    if not max_time > 0:
+        raise ValueError(f"--max-time must be above 0 seconds, not {max_time:g}.")
+    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    blanks = missing_of(missing, list(frame.columns))
+    x, y = (frame, None) if target is None else take_target(frame, target, blanks)
+    kind = "density" if y is None else task_of(y, task).kind
+    if y is not None:
+        voice.note(task_of(y, task).words)
+    found = _compared(kind, x, whole(y) if kind == "classes" else y, family, max_time, max_kwh, seed, blanks, not quiet)
+    voice.tell(_table(found.frame()), in_shell(f"Pick: {found.why}"), *_left_out(found))
+    voice.aside(WORDS)
+    wanted = "" if target is None else f" --target {target}"
+    voice.path(f"Next:\n  conjoin fit {data}{wanted} --family {found.pick}")
+    voice.json(found.to_json())
+
+
+def _compared(kind: str, x: Any, y: Any, families: Any, max_time: float, max_kwh: Any, seed: int, missing: Any, verbose: bool) -> Any:
+    from conjoin import JointClassifier, JointDensity, JointRegressor
+
+    estimator = {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}[kind]
+    known = {name: values for name, values in missing.items() if name in x.columns}
+    return estimator(random_state=seed, missing=known, verbose=verbose)._compare(x, y, families or None, max_time, max_kwh)
+
+
+def _table(frame: Any) -> Any:
+    heads = ["family", "log p(x)", "log-loss", "log p(x, y)", "ece", "fam.", "like", "s", "Wh"]
+    rows = [
+        (
+            row.family,
+            _likelihood(row),
+            *(_digits(value, places) for value, places in ((row.log_loss, 3), (row.joint, 2), (row.ece, 3), (row.familiarity, 2), (row.samples, 2))),
+            f"{row.seconds:.0f}",
+            f"{1000 * row.kwh:.2g}",
+        )
+        for row in frame[frame["status"] != ""].itertuples()
+    ]
+    return plain_table(heads, rows, fold=("family",))
+
+
+def _likelihood(row: Any) -> str:
+    if row.status == "relative":
+        return "relative"
+    return f"{'≥ ' if row.status == 'lower bound' else ''}{row.log_prob:.2f} ±{row.error:.2f}"
+
+
+def _digits(value: float, places: int) -> str:
+    return "" if value != value else f"{value:.{places}f}"
+
+
+def _left_out(found: Any) -> list[str]:
+    return [in_shell(f"{entry.family}: {entry.note}") for entry in found.entries if entry.note]
