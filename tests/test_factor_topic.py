@@ -22,6 +22,10 @@ def reals(count):
     return Space((count,), tuple(Variable(f"x{d}", "real") for d in range(count)))
 
 
+def doubles(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def holes(shape, share, seed=5):
     return torch.rand(shape, generator=stream(seed), dtype=torch.float64) > share
 
@@ -103,11 +107,14 @@ def test_features_are_the_posterior_means_of_the_factors():
 
 
 def test_factor_analysis_recovers_a_planted_covariance_from_incomplete_rows():
-    data, truth = planted()
-    model, _ = trained(FactorDensity, reals(6), Factor(2), Event(data, holes(data.shape, 0.3)), 60)
-    assert float((dense(model) - truth).abs().max()) < 0.2
-    assert torch.allclose(model.mean[0].detach(), torch.full((6,), 3.0).double(), atol=0.15)
-    assert torch.allclose(model._noise()[0].detach(), torch.linspace(0.1, 0.6, 6).double(), atol=0.1)
+    """The covariance is that of the rows before cells were hidden, the noise what was planted."""
+    data, _ = planted(columns=12)
+    model, _ = trained(FactorDensity, reals(12), Factor(2), Event(data, holes(data.shape, 0.3)), 60)
+    complete = torch.cov(data.T)
+    scale = complete.diagonal().sqrt()
+    assert float(((dense(model) - complete) / (scale[:, None] * scale)).abs().max()) < 0.06
+    assert torch.allclose(model.mean[0].detach(), torch.full((12,), 3.0).double(), atol=0.15)
+    assert torch.allclose(model._noise()[0].detach(), torch.linspace(0.1, 0.6, 12).double(), atol=0.1)
 
 
 def test_probabilistic_pca_is_the_closed_form_on_complete_rows():
@@ -142,6 +149,18 @@ def test_each_round_raises_the_penalised_likelihood(config):
             last = value
             model.maximise(found)
     assert float(model._noise()[0, 4].detach()) >= (0.6 * 0.5) ** 2
+
+
+def test_tied_classes_are_pooled_by_their_precision():
+    """One class is all noise: W is learned from the other."""
+    data, truth = planted(800, 6)
+    label = Event((torch.arange(800) % 2).double())
+    noisy = data + 6 * label.value[:, None] * torch.randn(data.shape, generator=stream(8), dtype=torch.float64)
+    model, _ = trained(FactorDensity, reals(6), Factor(2, tie=True), Event(noisy), 60, context=label, context_space=CLASSES)
+    found, scale = dense(model), torch.cov(data[::2].T).diagonal().sqrt()
+    assert model.loading.shape == (1, 6, 2)
+    assert float(((found - torch.cov(data[::2].T)) / (scale[:, None] * scale)).abs().max()) < 0.1
+    assert torch.allclose((model._noise()[1] - model._noise()[0]).detach(), torch.full((6,), 36.0).double(), rtol=0.15)
 
 
 def test_weak_noise_does_not_hold_the_mean_back():
@@ -357,8 +376,8 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
 def of_words(**settings):
     """Two count columns (in units of half a count, from -1 up) and a category."""
     space = Space((3,), (*word_space(2, resolution=0.5, bounds=(-1.0, None)).variables, Variable("c", "category", cardinality=2)))
-    rates = torch.tensor([[4.0, 0.5], [0.3, 2.0]]).log()
-    levels = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]]).log()
+    rates = doubles([4.0, 0.5], [0.3, 2.0]).log()
+    levels = doubles([[0.9, 0.1], [0.2, 0.8]]).log()
     return with_parameters(space, Topic(2, 64, words=True, **settings), 2, words__log_rate=rates, leaves__logits=levels)
 
 
@@ -377,10 +396,11 @@ def test_bags_of_words_sum_to_one_and_marginals_are_sums():
 def test_given_its_topics_a_count_is_poisson():
     model = of_words()
     value = torch.tensor([[1.0, 0.5, 1.0]]).double()  # 4 and 3 words
-    shares, total = model.theta.detach(), 0.0
+    theta, words, total = model.theta, doubles(4.0, 3.0), 0.0
     for s, weight in enumerate(model._log_weight().detach().exp()):
-        rates = model.length[s] * (shares[s] @ torch.tensor([[4.0, 0.3], [0.5, 2.0]]).double())
-        total += weight * torch.distributions.Poisson(rates).log_prob(torch.tensor([4.0, 3.0]).double()).sum().exp() * (shares[s] @ torch.tensor([0.1, 0.8]).double())
+        rates = model.length[s] * (theta[s] @ doubles([4.0, 0.3], [0.5, 2.0]))
+        given = torch.distributions.Poisson(rates).log_prob(words).sum().exp()
+        total += weight * given * (theta[s] @ doubles(0.1, 0.8))
     assert model.log_prob(Event(value)).item() == pytest.approx(math.log(total), abs=1e-8)
 
 
@@ -397,6 +417,7 @@ def test_draws_of_words_follow_log_prob():
 
 def test_em_with_words_climbs_and_comes_to_rest():
     counts, _, _ = document_counts(60, 4, 2)
+    counts = (counts * torch.linspace(0.1, 2.5, 60)[:, None]).round()  # documents of many lengths
     event, weight = Event(counts, holes(counts.shape, 0.1)), torch.full((60,), 1e7).double()
     model, last = TopicDensity.build(word_space(4), Topic(2, 64, words=True), event, stream(0), weight=weight), -math.inf
     for _ in range(600):

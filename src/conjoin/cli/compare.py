@@ -7,7 +7,7 @@ import typer
 from conjoin.cli import options as opt
 from conjoin.cli.files import limits_of, read
 from conjoin.cli.target import TASKS, take_target, task_of, whole
-from conjoin.cli.voice import Voice, plain_table
+from conjoin.cli.voice import Voice
 from conjoin.cli.words import in_shell, missing_of
 
 __all__ = ["compare"]
@@ -73,11 +73,24 @@ def _table(frame: Any) -> Any:
             _likelihood(row),
             *(_digits(value, places) for value, places in ((row.log_loss, 3), (row.joint, 2), (row.ece, 3), (row.familiarity, 2), (row.samples, 2))),
             f"{row.seconds:.0f}",
-            f"{1000 * row.kwh:.2g}",
+            f"{1000 * row.kwh:.3f}",
         )
         for row in frame[frame["status"] != ""].itertuples()
     ]
-    return plain_table(heads, rows, fold=("family",))
+    return _narrow(heads, rows)
+
+
+def _narrow(heads: list[str], rows: list[tuple[str, ...]]) -> Any:
+    """Ten columns in 80 characters: numbers to the right, long names folded."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, collapse_padding=True)
+    for head in heads:
+        table.add_column(head, justify="left" if head == "family" else "right", no_wrap=head != "family", overflow="fold", min_width=13 if head == "family" else None)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _likelihood(row: Any) -> str:

@@ -141,6 +141,18 @@ FAMILIES: dict[str, Family] = {
         "each row is a word of a few discrete codes, decoded by a neural network; a bound without noise",
         ("discrete_latent", "vq"),
     ),
+    "autoregressive": Family(
+        "conjoin.families.autoregressive.masked:Masked",
+        "autoregressive",
+        "one column after the other by a masked network, averaged over several orders of the columns; exact, mixed types",
+        ("made", "arm"),
+    ),
+    "transformer": Family(
+        "conjoin.families.autoregressive.causal:Causal",
+        "autoregressive",
+        "one column or pixel after the other by a causal transformer; exact; for images and for columns that come in order",
+        ("causal", "gpt"),
+    ),
 }
 
 

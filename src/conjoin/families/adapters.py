@@ -218,8 +218,8 @@ class Bins(nn.Module):
     def _on_atom(self, value: Float[Tensor, "B N"]) -> Tensor:
         """(B, N) bool."""
         numbers = [v for v in self.variables if not v.discrete]
-        on = [(value[:, n, None] - torch.tensor(v.atoms, dtype=torch.float64)).abs() < 0.5 * (v.resolution or 0.0) for n, v in enumerate(numbers)]
-        return torch.stack([column.any(1) for column in on], 1)
+        apart = [(value[:, n, None] - torch.tensor(v.atoms, dtype=torch.float64)).abs() for n, v in enumerate(numbers)]
+        return torch.stack([(far < 0.5 * (v.resolution or 0.0)).any(1) for far, v in zip(apart, numbers, strict=True)], 1)
 
     # ------------------------------------------------------------------ values -> codes
 
@@ -270,12 +270,11 @@ class Bins(nn.Module):
             out[self.category] = of_code.scatter_add(1, self.level_code.clamp_min(0), inside).log()
         if len(self.numeric):
             low, high = self._box(region)
-            width = self.cuts.shape[1] - 1
             hard = self._log_bins((low, high)) - self._log_bins(self._everything())
             soft = log_mass(*self._standard(low[:, None], torch.maximum(low, high)[:, None]))
-            spare = out.shape[1] + width + soft.shape[1]  # wide enough for both, then cut
-            both = [nn.functional.pad(part, (0, spare - part.shape[1]), value=-math.inf) for part in (soft, hard)]
-            out[self.numeric] = torch.where(self.soft[:, None], *both)[:, : out.shape[1]]
+            spare = out.shape[1] + hard.shape[1] + soft.shape[1]  # wide enough for both, then cut
+            soft, hard = (nn.functional.pad(part, (0, spare - part.shape[1]), value=-math.inf) for part in (soft, hard))
+            out[self.numeric] = torch.where(self.soft[:, None], soft, hard)[:, : out.shape[1]]
         return torch.where(region.constrained[:, None], out, 0.0).masked_fill(~self.legal, -math.inf)
 
     def _everything(self) -> tuple[Tensor, Tensor]:

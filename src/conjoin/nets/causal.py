@@ -33,7 +33,8 @@ class CausalNet(Body):
         size, near = before.shape
         assert bool((before < torch.arange(size)[:, None]).all()), "a token may look back only"
         self.register_buffer("before", before % (size + 1), persistent=False)
-        self.embed = nn.Parameter(torch.randn(1 if shared else size, near * inputs, width) / near**0.5)
+        groups = 1 if shared else size
+        self.embed = nn.Parameter(torch.randn(groups, near * inputs, width) / near**0.5, requires_grad=size > 1)  # the first has no past
         self.trunk = Transformer(size, width + context, outputs if shared else width, width, blocks, causal=True, dropout=drop)
         self.read = None if shared else nn.Parameter(torch.randn(size, width, outputs) / width**0.5)
         self.double()
@@ -42,8 +43,9 @@ class CausalNet(Body):
         return self._read(self.trunk.compute(self._tokens(cells, context)), slice(None))
 
     def features(self, cells: Float[Tensor, "B D I"], context: Float[Tensor, "B C"]) -> Float[Tensor, "B H"]:
-        """The mean over positions of the last hidden layer, float64."""
-        return self.trunk.hidden(self._tokens(*self.cast(cells, context))).mean(1).double()
+        """The mean over positions of the last hidden layer, and the last cell, which no position sees; float64."""
+        hidden = self.trunk.hidden(self._tokens(*self.cast(cells, context))).mean(1)
+        return torch.cat([hidden.double(), cells[:, -1]], 1)
 
     def step(self, cells: Float[Tensor, "B D I"], context: Float[Tensor, "B C"], cache: Any = None) -> tuple[Float[Tensor, "B W"], Any]:
         """The outputs at the next position, given the cells so far (later ones are not looked at) and the cache (None at first)."""

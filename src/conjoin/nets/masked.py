@@ -32,7 +32,7 @@ class _Masked(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
         scale = gain / mask.sum(1, keepdim=True).clamp_min(1).sqrt()
         self.weight = nn.Parameter(scale * torch.randn(mask.shape) * mask) if mask.any() else None
-        self.bias = nn.Parameter(torch.zeros(len(mask), 1, mask.shape[2]))
+        self.bias = nn.Parameter(0.1 * gain * torch.randn(len(mask), 1, mask.shape[2]))
 
     def forward(self, x: Float[Tensor, "k B I"], order: slice = EVERY, part: slice = EVERY) -> Float[Tensor, "k B o"]:
         """Of some orders, and some outputs: all, unless told."""
@@ -65,7 +65,8 @@ class MaskedNet(Body):
     def hidden(self, x: Float[Tensor, "B I"], order: slice = EVERY) -> Float[Tensor, "k B H"]:
         """relu(h) after the last block."""
         h = self.first(x.expand(len(self.first.bias[order]), -1, -1), order)
-        for before, after in self.blocks:  # type: ignore[misc]
+        for block in self.blocks:
+            before, after = block.children()
             h = h + after(dropout(relu(before(relu(h), order)), self.drop, self.training), order)
         return relu(h)
 
@@ -79,5 +80,6 @@ class MaskedNet(Body):
         return self.forward(x, slice(order, order + 1), slice(d * self.outputs, (d + 1) * self.outputs))[0, :, 0]
 
     def features(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B F"]:
-        """The last hidden layers of all orders side by side, float64."""
-        return self.hidden(*self.cast(x)).transpose(0, 1).flatten(1).double()
+        """The inputs and the last hidden layers of all orders side by side, float64: no hidden unit sees the last variable of
+        its order."""
+        return torch.cat([x, self.hidden(*self.cast(x)).transpose(0, 1).flatten(1).double()], 1)

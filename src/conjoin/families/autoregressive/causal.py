@@ -24,6 +24,7 @@ Shape letters: B rows, K scans, D variables, I inputs of a cell, W parameters of
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -47,12 +48,14 @@ SHIFTS = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, d
 @dataclass(frozen=True)
 class Causal(DeepConfig):
     """``scans`` of the variables, each with a transformer of ``blocks`` blocks of ``width`` (None: from the number of rows);
-    ``dropout``; ``shift``: the share of images that are shifted in training."""
+    ``dropout``; ``hide``: the share of cells whose value is kept from the network in training; ``shift``: the share of images
+    that are shifted."""
 
     scans: int = 1
     width: int | None = None
     blocks: int = 3
-    dropout: float = 0.1
+    dropout: float = 0.2
+    hide: float = 0.1
     shift: float = 0.5
 
     passes: ClassVar[tuple[int, int, int]] = (40, 200, 3000)
@@ -123,8 +126,7 @@ class CausalDensity(DeepDensity):
     @property
     def capabilities(self) -> Capabilities:
         codes = len(self.heads.category) == len(self.space.variables)
-        surrogate = len(self.scans) > 1 or self.shift is not None
-        return self._able(features=True, step=codes and len(self.scans) == 1, objective="surrogate" if surrogate else "likelihood")
+        return self._able(features=True, step=codes and len(self.scans) == 1, objective="surrogate")
 
     # ------------------------------------------------------------------ log p
 
@@ -143,32 +145,37 @@ class CausalDensity(DeepDensity):
             return told
         return torch.cat([told, self.shift[torch.zeros(n, dtype=torch.long) if shift is None else shift]], 1)
 
-    def _each(self, value: Float[Tensor, "B D"], told: Float[Tensor, "B C"]) -> Float[Tensor, "B K"]:
-        """log p of the rows in each scan."""
-        every = torch.ones_like(value, dtype=torch.bool)
-        cells, out = self._cells(value, every), []
+    def _each(self, value: Float[Tensor, "B D"], shown: Bool[Tensor, "B D"], told: Float[Tensor, "B C"]) -> Float[Tensor, "B K"]:
+        """log p of the rows in each scan, where the network sees the cells that are shown."""
+        every, cells, out = torch.ones_like(shown), self._cells(value, shown), []
         for scan, net in zip(self.scans, self.nets, strict=True):
             params = net(cells[:, scan], told)[:, torch.tensor(scan).argsort()]
             out.append(self.heads.log_prob(params, value, every).sum(1))
         return torch.stack(out, 1)
 
     def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        each = self._each(value, self._told(len(value), code))
+        each = self._each(value, torch.ones_like(value, dtype=torch.bool), self._told(len(value), code))
         return each.logsumexp(1) - math.log(each.shape[1])
 
     def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """Each scan learns by itself, some images shifted; held-out rows are judged by the mixture."""
+        """Each scan learns by itself, from some images shifted; held-out rows are judged by the mixture."""
         if not self.training:
             return -self._whole(value, code, generator)
-        if self.shift is None:
-            return -self._each(value, self._told(len(value), code)).mean(1)
-        moved = torch.rand(len(value), generator=generator, dtype=torch.float64) < self.config.shift
-        which = torch.where(moved, torch.randint(1, len(SHIFTS), (len(value),), generator=generator), 0)
-        return -self._each(self._shifted(value, which), self._told(len(value), code, which)).mean(1)
+        shown = torch.rand(value.shape, generator=generator, dtype=torch.float64) >= self.config.hide
+        which = self._which(len(value), generator)
+        return -self._each(self._shifted(value, which), shown, self._told(len(value), code, which)).mean(1)
+
+    def _which(self, n: int, generator: torch.Generator | None) -> Int[Tensor, " B"]:
+        """The number of each row's shift: 0 for none."""
+        if self.space.grid is None:
+            return torch.zeros(n, dtype=torch.long)
+        moved = torch.rand(n, generator=generator, dtype=torch.float64) < self.config.shift
+        return torch.where(moved, torch.randint(1, len(SHIFTS), (n,), generator=generator), 0)
 
     def _shifted(self, value: Float[Tensor, "B D"], which: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
         """The image moved by a pixel; its edge fills the gap."""
-        assert self.space.grid is not None
+        if self.space.grid is None:
+            return value
         channels, height, width = self.space.grid
         dy, dx = torch.tensor(SHIFTS)[which].unbind(1)
         row = (torch.arange(height) - dy[:, None]).clamp(0, height - 1)
@@ -178,7 +185,8 @@ class CausalDensity(DeepDensity):
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
         cells, told = self._cells(event.value, event.mask), self._told(event.rows, None)
-        return torch.cat([net.features(cells[:, scan], told) for scan, net in zip(self.scans, self.nets, strict=True)], 1)
+        nets: Iterable[Any] = self.nets
+        return torch.cat([net.features(cells[:, scan], told) for scan, net in zip(self.scans, nets, strict=True)], 1)
 
     # ------------------------------------------------------------------ draws
 

@@ -47,10 +47,12 @@ class Masked(DeepConfig):
     orders: int = 4
     width: int | None = None
     blocks: int = 2
-    dropout: float = 0.1
-    hide: float = 0.5
+    dropout: float = 0.2
+    hide: float = 0.1
 
-    passes: ClassVar[tuple[int, int, int]] = (60, 200, 6000)
+    batch: int = 256
+    rate: float = 3e-3
+    passes: ClassVar[tuple[int, int, int]] = (25, 200, 3000)
 
 
 def orders_of(size: int, many: int) -> list[list[int]]:

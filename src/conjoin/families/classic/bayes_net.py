@@ -144,7 +144,7 @@ class _Scores:
         return float(likelihood) - 0.5 * math.log(max(self.total, 2.0)) * len(count) * (count.shape[1] - 1)
 
     def _bdeu(self, count: Float[Tensor, "P L"]) -> float:
-        """W. Buntine (1991), Theory refinement on Bayesian networks: the marginal likelihood under a uniform Dirichlet prior, with one row of prior."""
+        """W. Buntine (1991), Theory refinement on Bayesian networks: marginal likelihood with one row of uniform Dirichlet prior."""
         own = torch.tensor(1 / count.numel(), dtype=torch.float64)
         both = own * count.shape[1]
         of_child = (torch.lgamma(count + own) - torch.lgamma(own)).sum()
@@ -225,6 +225,6 @@ def _ancestors(parents: list[frozenset[int]]) -> list[set[int]]:
     while len(done) < len(parents):
         for child, own in enumerate(parents):
             if child not in done and own <= done:
-                above[child] = own.union(*(above[parent] for parent in own))
+                above[child] = set(own).union(*(above[parent] for parent in own))
                 done.add(child)
     return above

@@ -16,6 +16,7 @@ Shape letters: B rows, D variables, L codes of a variable.
 """
 
 import abc
+import functools
 import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +26,10 @@ import torch
 from torch import Tensor
 
 from conjoin._shapes import Bool, Float, Int
-from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Space, categorical
+from conjoin.core import Capabilities, Density, Event, Likelihood, Space, categorical
 from conjoin.families.adapters import Bins
 
-__all__ = ["CELLS", "Factor", "GraphDensity", "Part", "draw", "eliminate", "elimination_order", "log_sum"]
+__all__ = ["CELLS", "Factor", "GraphDensity", "Part", "at", "draw", "eliminate", "elimination_order", "log_sum"]
 
 WORTH = 8192  # entries of a table that cost as much as a pattern of its own
 CELLS = 1 << 21  # entries of the largest table that rows are worked on with at once
@@ -56,7 +57,8 @@ def elimination_order(scopes: Sequence[Scope], levels: Sequence[int], limit: flo
     def weight(variable: int) -> int:
         return math.prod(levels[other] for other in near[variable] | {variable})
 
-    order, largest = [], 1
+    order: list[int] = []
+    largest = 1
     queue = [(weight(variable), variable) for variable in range(1, len(levels))]
     heapq.heapify(queue)
     while queue:
@@ -73,6 +75,12 @@ def elimination_order(scopes: Sequence[Scope], levels: Sequence[int], limit: flo
 
 
 _GONE: set[int] = set()  # stands for the neighbours of what was eliminated
+
+
+@functools.lru_cache(maxsize=4096)
+def _order_of(scopes: tuple[Scope, ...], levels: tuple[int, ...], hidden: tuple[bool, ...]) -> tuple[list[int], int]:
+    order, largest = elimination_order([tuple(v for v in scope if hidden[v]) for scope in scopes], levels)
+    return [v for v in order if hidden[v]], largest
 
 
 def _neighbours(scopes: Sequence[Scope], size: int) -> list[set[int]]:
@@ -131,13 +139,18 @@ def eliminate(
     return torch.stack(torch.broadcast_tensors(*(factor.table for factor in buckets[-1]))).sum(0), joined
 
 
+def at(factor: Factor, variable: int, codes: Int[Tensor, "B D"]) -> Float[Tensor, "B _"]:
+    """The log-values of each code of one variable, given the codes of the others in its table."""
+    row = torch.arange(len(codes)) if len(factor.table) == len(codes) else torch.zeros(len(codes), dtype=torch.long)
+    table = factor.table.movedim(1 + factor.scope.index(variable), -1)
+    return table[(row, *(codes[:, v] for v in factor.scope if v != variable))]
+
+
 def draw(joined: Sequence[Factor], codes: Int[Tensor, "B D"], choose: Callable[[Tensor], Tensor]) -> Int[Tensor, "B D"]:
     """The codes with every eliminated variable ``choose``-n from its distribution given those chosen before it."""
     codes = codes.clone()
     for factor in reversed(joined):
-        *given, variable = factor.scope
-        row = torch.arange(len(codes)) if len(factor.table) == len(codes) else torch.zeros(len(codes), dtype=torch.long)
-        codes[:, variable] = choose(factor.table[(row, *(codes[:, v] for v in given))])
+        codes[:, factor.scope[-1]] = choose(at(factor, factor.scope[-1], codes))
     return codes
 
 
@@ -193,7 +206,7 @@ class GraphDensity(Density):
         codes, within = self.bins.codes(event).value.long(), self.bins.log_within(event)
         for rows, known in self._groups(event.mask & ~self.bins.hidden):
             order, largest = self._order(known)
-            for few in rows.split((CELLS // largest if order else 0) or len(rows)):
+            for few in rows.split(self._at_once(order, largest) or len(rows)):
                 factors = [_given(scope, table, codes[few], known) for scope, table in zip(self.scopes, tables, strict=True)]
                 told = self._evidence(event.take(few), order, peaks)
                 yield Part(few, codes[few], within[few][:, known].sum(1), factors + told, order, largest)
@@ -212,14 +225,17 @@ class GraphDensity(Density):
 
     def _order(self, known: Bool[Tensor, " D"]) -> tuple[list[int], int]:
         """How to sum out the columns that are not known, and the largest table on the way."""
-        hidden = (~known).tolist()
-        free = [tuple(v for v in scope if hidden[v]) for scope in self.scopes]
-        order, largest = elimination_order(free, self.bins.levels)
-        return [v for v in order if hidden[v]], largest
+        return _order_of(tuple(self.scopes), self.bins.levels, tuple((~known).tolist()))
+
+    def _at_once(self, order: list[int], largest: int) -> int:
+        """How many rows are summed at once; 0: all of them."""
+        return CELLS // largest if order else 0
 
     def _evidence(self, event: Event, order: list[int], peaks: Tensor | None) -> list[Factor]:
         """log p(what is known of a cell | code) of the columns that are summed out, where anything is known."""
-        told = self.bins.log_codes(event) if order else torch.zeros(event.rows, len(self.bins.levels), 0)
+        if not order:
+            return []
+        told = self.bins.log_codes(event)
         if peaks is not None:
             told = torch.where(event.mask[..., None], told, peaks)
         anything = event.mask.any(0).tolist() if event.within is None and peaks is None else [True] * len(self.bins.levels)
@@ -268,11 +284,11 @@ class GraphDensity(Density):
         self, event: Event, choose: Callable[[Tensor], Tensor], peaks: Tensor | None = None, reduce: Callable[[Tensor], Tensor] = log_sum
     ) -> Int[Tensor, "B D"]:
         """The codes of every row, the unknown ones ``choose``-n from their joint distribution."""
-        parts = []
-        for part in self._parts(event, self._tables(), peaks):
-            joined = eliminate(part.factors, part.order, reduce)[1]
-            parts.append((part.rows, draw(joined, part.codes, choose)))
+        parts = [(part.rows, self._drawn(part, choose, reduce)) for part in self._parts(event, self._tables(), peaks)]
         return _in_order(parts, event.value.shape[1:]).long()
+
+    def _drawn(self, part: Part, choose: Callable[[Tensor], Tensor], reduce: Callable[[Tensor], Tensor]) -> Int[Tensor, "B D"]:
+        return draw(eliminate(part.factors, part.order, reduce)[1], part.codes, choose)
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """The most probable codes, each worth its likeliest value (D. Koller and N. Friedman (2009), algorithm 13.1)."""

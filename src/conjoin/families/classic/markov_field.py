@@ -33,7 +33,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Bool, Float, Int
+from conjoin._shapes import Float, Int
 from conjoin.core import Capabilities, Config, Event, Likelihood, Space
 from conjoin.families.adapters import Bins, plan_bins
 from conjoin.families.circuit.structure import chow_liu_tree, mutual_information
@@ -42,9 +42,9 @@ from conjoin.families.classic.elimination import (
     Factor,
     GraphDensity,
     Part,
+    at,
     eliminate,
     elimination_order,
-    log_sum,
 )
 
 __all__ = ["MarkovField", "MarkovFieldDensity", "field_edges", "mean_field"]
@@ -170,34 +170,22 @@ class MarkovFieldDensity(GraphDensity):
 
     # ------------------------------------------------------------------ draws
 
-    def _complete(
-        self, event: Event, choose: Callable[[Tensor], Tensor], peaks: Tensor | None = None, reduce: Callable[[Tensor], Tensor] = log_sum
-    ) -> Int[Tensor, "B D"]:
-        """Exactly, or by sweeps of a Gibbs sampler. (With ``argmax`` for choice these are J. Besag's (1986) iterated conditional
+    def _at_once(self, order: list[int], largest: int) -> int:
+        return super()._at_once(order, largest) if self.normalised or largest <= SUMMED else 0
+
+    def _drawn(self, part: Part, choose: Callable[[Tensor], Tensor], reduce: Callable[[Tensor], Tensor]) -> Int[Tensor, "B D"]:
+        """Exactly, or by sweeps of a Gibbs sampler. (With ``argmax`` for a choice these are J. Besag's (1986) iterated conditional
         modes, On the statistical analysis of dirty pictures.)"""
-        if self.normalised:
-            return super()._complete(event, choose, peaks, reduce)
-        bias = self.node + (0.0 if peaks is None else peaks.nan_to_num(neginf=0.0))
-        alone = bias.masked_fill(~self.bins.legal, -math.inf).expand(event.rows, -1, -1)
-        codes = torch.where(event.mask, self.bins.codes(event).value.long(), choose(alone))
-        return self._sweeps(codes, ~event.mask, bias, choose)
-
-    def _sweeps(self, codes: Int[Tensor, "B D"], free: Bool[Tensor, "B D"], bias: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
-        near = self._neighbours()
+        if self._summed(part):
+            return super()._drawn(part, choose, reduce)
+        codes = part.codes.clone()
+        touching = {v: [factor for factor in part.factors if v in factor.scope] for v in part.order}
+        for v, mine in touching.items():  # a start that looks at no neighbour
+            codes[:, v] = choose(sum(at(factor, v, codes) for factor in mine if len(factor.scope) == 1))  # type: ignore[arg-type]
         for _ in range(SWEEPS):
-            for d in free.any(0).nonzero()[:, 0].tolist():
-                field = bias[d, : self.bins.levels[d]] + sum(table[codes[:, other]] for other, table in near[d])
-                drawn = choose(field.expand(len(codes), -1))
-                codes[:, d] = torch.where(free[:, d], drawn, codes[:, d])
+            for v, mine in touching.items():
+                codes[:, v] = choose(sum(at(factor, v, codes) for factor in mine))  # type: ignore[arg-type]
         return codes
-
-    def _neighbours(self) -> list[list[tuple[int, Tensor]]]:
-        """For each variable its neighbours, and the table of (their code, its own)."""
-        near: list[list[tuple[int, Tensor]]] = [[] for _ in self.bins.levels]
-        for (i, j), table in zip(self.edges, self._tables()[len(near) :], strict=True):
-            near[i].append((j, table.T))
-            near[j].append((i, table))
-        return near
 
     # ------------------------------------------------------------------ learning
 

@@ -295,9 +295,20 @@ class PosteriorMixture(Density):
         return torch.cat([_log_products(self._joint(part), leaf) for part in parts])
 
     def _draw(self, event: Event, generator: torch.Generator | None) -> Event:
-        state = torch.cat([categorical(self._joint(event.take(part)), generator) for part in torch.arange(event.rows).split(CHUNK)])
+        parts = torch.arange(event.rows).split(CHUNK)
+        state = torch.cat([self._draw_state(event.take(part), generator) for part in parts])
         drawn = self.leaves.sample(state[:, None].expand(event.value.shape), generator, event.within)
         return Event(torch.where(event.mask, event.value, drawn))
+
+    def _draw_state(self, event: Event, generator: torch.Generator | None) -> Int[Tensor, " B"]:
+        """By the distribution function over states, worked out once for equal rows; those of all rows stand behind each other."""
+        distinct, where = torch.unique(torch.cat([event.value, event.mask.double()], 1), dim=0, return_inverse=True)
+        value, mask = distinct.chunk(2, 1)
+        cumulative = self._joint(Event(value, mask > 0, within=event.within)).softmax(1).cumsum(1)
+        behind = (cumulative / cumulative[:, -1:] + torch.arange(len(distinct))[:, None]).flatten()
+        uniform = torch.rand(event.rows, generator=generator, dtype=torch.float64)
+        place = torch.searchsorted(behind, where + uniform, right=True) - where * self.leaves.states
+        return place.clamp(0, self.leaves.states - 1)
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         empty = torch.zeros(n, len(self.space.variables), dtype=torch.float64)

@@ -345,15 +345,17 @@ def tilted(statistic: Tensor, log_base: Tensor, share: Float[Tensor, " S"], log_
 
     With T the statistics, the gradient by alpha is E_share[T] - E_w[T], and the curvature -Cov_w[T].
     """
-    wanted = share @ statistic
+    wanted, low, high = share @ statistic, math.log(LEAST_ALPHA), math.log(MOST_ALPHA)
     for _ in range(rounds):
         value = share @ _log_weight(statistic, log_base, log_alpha)
         weight, alpha = _log_weight(statistic, log_base, log_alpha).exp(), log_alpha.exp()
         apart = statistic - weight @ statistic
         slope = alpha * (wanted - weight @ statistic)
         curve = alpha[:, None] * alpha * (apart.T @ (weight[:, None] * apart)) + torch.diag(slope.abs() + 1e-12)
-        step = torch.linalg.solve(curve, slope).clamp(-1, 1)
-        nearer = [(log_alpha + step / 2**half).clamp(math.log(LEAST_ALPHA), math.log(MOST_ALPHA)) for half in range(20)]
+        free = ((log_alpha > low) | (slope > 0)) & ((log_alpha < high) | (slope < 0))  # the others stay at their bound
+        curve = torch.where(free[:, None] & free, curve, torch.eye(len(free)).double())
+        step = torch.linalg.solve(curve, slope * free).clamp(-1, 1)
+        nearer = [(log_alpha + step / 2**half).clamp(low, high) for half in range(20)]
         better = next((new for new in nearer if share @ _log_weight(statistic, log_base, new) > value), None)
         if better is None:
             break

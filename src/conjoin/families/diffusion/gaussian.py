@@ -34,10 +34,10 @@ __all__ = ["Diffusion", "DiffusionDensity"]
 
 @dataclass(frozen=True)
 class Diffusion(AbsorbingDiffusion):
-    """``parametrisation``: what the network tells of a number (v is that of EDM); ``sampler`` and ``sampling_steps``: how rows
+    """``parametrisation``: what the network tells of a number (v is that of EDM; the score asks least of it); ``sampler`` and ``sampling_steps``: how rows
     are drawn; ``repeats``: how often each step is taken when missing cells are painted in."""
 
-    parametrisation: Literal["v", "noise", "data"] = "v"
+    parametrisation: Literal["score", "v", "noise", "data"] = "score"
     sampler: Literal["ancestral", "ddim", "heun"] = "ancestral"
     sampling_steps: int = 48
     repeats: int = 4

@@ -60,13 +60,13 @@ class Noise(NamedTuple):
 
     @classmethod
     def draw(cls, calls: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
-        """Each code has its time of absorption; the network is called at each of them, with that code and all before it gone."""
-        if not codes:
-            return cls(_latin(calls, 1, generator)[:, 0], ndtri(_latin(calls, numbers, generator)), torch.ones(calls, 0, dtype=torch.bool))
-        absorbed = _latin(max(1, calls // codes), codes, generator)  # (K, C)
-        known = absorbed[:, None] > absorbed[:, :, None]  # (K, C, C): at the time of the second, is the third left?
-        eps = ndtri(_latin(absorbed.numel(), numbers, generator))
-        return cls(absorbed.flatten(), eps, known.flatten(0, 1))
+        """Each code has its time of absorption; the network is called at each of them, with that code and all before it gone.
+        Every eps comes with its opposite, at the same time."""
+        pairs = max(1, calls // (2 * max(codes, 1)))
+        absorbed = _latin(pairs, max(codes, 1), generator)  # (K, C)
+        known = (absorbed[:, None] > absorbed[:, :, None]).flatten(0, 1)  # (K C, C): at the time of one code, is another left?
+        eps = ndtri(_latin(len(known), numbers, generator))
+        return cls(absorbed.flatten().repeat(2), torch.cat([eps, -eps]), known[:, :codes].repeat(2, 1))
 
     @classmethod
     def of_rows(cls, rows: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
@@ -120,9 +120,11 @@ class Mixed(nn.Module):
         return torch.cat([first[..., None], numbers[..., 1 : self.numbers.outputs]], -1), codes
 
     def _as_v(self, out: Float[Tensor, "B N"], z: Float[Tensor, "B N"], time: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:
-        """What the network predicts, as v: it may say v itself, the noise, or the data."""
+        """What the network predicts, as v: it may say v itself, the score, the noise, or the data."""
         alpha, sigma = alpha_sigma(self.numbers.log_ratio(time))
         match self.config.parametrisation:
+            case "score":  # -(score + z) / alpha
+                return sigma * out
             case "noise":  # less what the Gaussian would say, sigma z
                 return out / alpha
             case "data":  # less alpha z

@@ -32,7 +32,7 @@ True
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class Energy(DeepConfig):
     dropout: float = 0.2
     emphasis: float = 1.0
     moves: int = 8
-    method: Literal["noise", "chains", "sgld"] = "noise"
+    method: str = "noise"  # or "chains", "sgld"
     walk: int = 20
 
 

@@ -58,10 +58,10 @@ class Boltzmann(DeepConfig):
     hidden: int = 8
     pieces: int = 10
     walk: int = 5
-    rate: float = 2e-2
+    rate: float = 5e-2
     decay: float = 1e-3
 
-    passes: ClassVar[tuple[int, int, int]] = (40, 200, 3000)
+    passes: ClassVar[tuple[int, int, int]] = (40, 300, 3000)
 
 
 class BoltzmannDensity(Density):
@@ -78,7 +78,7 @@ class BoltzmannDensity(Density):
         shape = self.units.legal.shape
         self.visible = nn.Parameter(torch.zeros(shape, dtype=torch.float64))  # a
         self.hidden = nn.Parameter(torch.zeros(config.hidden, dtype=torch.float64))  # b
-        self.weight = nn.Parameter(0.1 * torch.randn(config.hidden, *shape, dtype=torch.float64))  # W
+        self.weight = nn.Parameter(0.3 * torch.randn(config.hidden, *shape, dtype=torch.float64))  # W
         self.exact = config.hidden <= EXACT
         if self.exact:
             bits = torch.arange(2**config.hidden)[:, None] >> torch.arange(config.hidden)
@@ -135,7 +135,8 @@ class BoltzmannDensity(Density):
         """log of the term of each state of h, summed over the columns' units."""
         heard = self._inputs(self.states)
         most, peak = heard.amax(2, keepdim=True).detach(), leaf.amax(2, keepdim=True).detach()
-        product = (leaf - peak).exp().transpose(0, 1) @ (heard - most).exp().permute(1, 2, 0)  # (D, B, H)
+        shifted = leaf - peak.masked_fill(peak == -math.inf, 0.0)  # a cell that cannot be
+        product = shifted.exp().transpose(0, 1) @ (heard - most).exp().permute(1, 2, 0)  # (D, B, H)
         return self.states @ self.hidden + product.clamp_min(1e-300).log().sum(0) + most.sum((1, 2)) + peak.sum((1, 2))[:, None]
 
     def _log_z(self) -> Float[Tensor, ""]:
@@ -214,15 +215,16 @@ class BoltzmannDensity(Density):
             leaf = self.units.log_prob(event)
             codes = self._gibbs(categorical(self._biases() + leaf, noise), leaf, self.config.walk, noise)
             judged = self._pseudo(codes, noise)
-            fake = self._advance(event.rows, noise) if self.training else codes
+            fake = self._advance(event.rows, noise)
         slope = self._free_energy(codes) - self._free_energy(fake)
         return judged + slope - slope.detach()
 
     def _advance(self, rows: int, generator: torch.Generator) -> Int[Tensor, "B D"]:
         """Chains that outlive the step, a few Gibbs steps further on."""
-        free = torch.zeros(CHAINS, *self.visible.shape, dtype=torch.float64)
-        self.chains.copy_(self._gibbs(self.chains, free, self.config.walk, generator))
-        return self.chains[torch.randperm(CHAINS, generator=generator)[torch.arange(rows) % CHAINS]]
+        chains = self._gibbs(self.chains, torch.zeros_like(self.visible), self.config.walk, generator)
+        if self.training:
+            self.chains.copy_(chains)
+        return chains[torch.randperm(CHAINS, generator=generator)[torch.arange(rows) % CHAINS]]
 
     def _pseudo(self, codes: Int[Tensor, "B D"], generator: torch.Generator) -> Float[Tensor, " B"]:
         """-D log p(c_d | the others) for a column d of each row."""
@@ -234,7 +236,7 @@ class BoltzmannDensity(Density):
         return -size * logits.log_softmax(1)[row, codes[row, d]]
 
     def _gibbs(
-        self, codes: Int[Tensor, "B D"], leaf: Float[Tensor, "B D C"], steps: int, generator: torch.Generator | None, beta: float = 1.0
+        self, codes: Int[Tensor, "B D"], leaf: Float[Tensor, "*B D C"], steps: int, generator: torch.Generator | None, beta: float = 1.0
     ) -> Int[Tensor, "B D"]:
         """Hidden units given the columns', then all columns' given the hidden ones (G. Hinton (2002), section 2)."""
         for _ in range(steps):
@@ -285,8 +287,7 @@ class BoltzmannDensity(Density):
     @torch.no_grad()
     def log_partition(self, draws: int = 256, steps: int = 200, generator: torch.Generator | None = None) -> Partition:
         """log Z by annealing from independent columns to the machine, and back from its own draws: see ``annealing``."""
-        free = torch.zeros(draws, *self.visible.shape, dtype=torch.float64)
-        biases = self._biases().expand_as(free)
+        free, biases = torch.zeros_like(self.visible), self._biases().expand(draws, -1, -1)
 
         def log_ratio(codes: Tensor, before: float, after: float) -> Tensor:
             field = self._field(codes)

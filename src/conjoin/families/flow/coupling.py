@@ -37,14 +37,16 @@ __all__ = ["Flow", "FlowDensity", "FlowNet"]
 
 @dataclass(frozen=True)
 class Flow(DeepConfig):
-    """``layers`` of couplings, whose networks have ``blocks`` residual blocks of ``width`` with ``dropout``; ``bins`` of each
-    spline; ``noise``: draws inside a recorded cell for each row."""
+    """``layers`` of couplings, whose networks have ``blocks`` residual blocks of ``width`` (None: from the number of rows) with
+    ``dropout``; ``bins`` of each spline; ``blur``: the noise on rows in training, in standard deviations times n^(-1 / (M + 4));
+    ``noise``: draws inside a recorded cell for each row."""
 
     layers: int = 4
-    width: int = 64
+    width: int | None = None
     blocks: int = 1
     bins: int = 8
     dropout: float = 0.1
+    blur: float = 0.2
     noise: int = 8
     batch: int = 256
     rate: float = 3e-3
@@ -59,11 +61,19 @@ class FlowDensity(PartsDensity):
 
     def _flow(self, size: int, context: int) -> nn.Module:
         c = self.config
-        return FlowNet(size, context, c.layers, c.width, c.blocks, c.bins, c.dropout)
+        return FlowNet(size, context, c.layers, self.structure["width"], c.blocks, c.bins, c.dropout)
 
     def _log_smooth(self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, " N"]:
         found: Tensor = self.flow(z, seen)
         return found
+
+    def _smooth_objective(self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"], generator: torch.Generator) -> Float[Tensor, " B"]:
+        """Rows are blurred while it learns, the less the more there are (J. Rothfuss et al. (2019), Noise regularization for
+        conditional density estimation, section 4): a flow would else stand a spike on each row of a small table."""
+        if self.training:
+            width = self.config.blur * self.structure["rows"] ** (-1 / (z.shape[1] + 4))
+            z = z + width * torch.randn(z.shape, generator=generator, dtype=torch.float64)
+        return -self._log_smooth(z, seen, generator)
 
     def _draw_smooth(self, seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, "N M"]:
         noise = torch.randn(len(seen), len(self.smooth), generator=generator, dtype=torch.float64)

@@ -106,7 +106,7 @@ class PartsDensity(DeepDensity, abc.ABC):
         self.context = self.embedding(EMBEDDING)
         width = self.context.width
         if coded:
-            self.coded = Coded([space.variables[d] for d in coded], width, config.width, dropout=config.dropout)
+            self.coded = Coded([space.variables[d] for d in coded], width, self.structure["width"], dropout=config.dropout)
             width += self.coded.inputs.size
         if smooth:
             self.flow = self._flow(len(smooth), width)
@@ -127,14 +127,17 @@ class PartsDensity(DeepDensity, abc.ABC):
     def _draw_smooth(self, seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, "N M"]:
         """Standardised numbers."""
 
+    @abc.abstractmethod
     def _smooth_objective(self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"], generator: torch.Generator) -> Float[Tensor, " B"]:
-        return -self._log_smooth(z, seen, generator)
+        """What the numbers of each row add to the loss."""
 
     # ------------------------------------------------------------------ what follows from them
 
     @classmethod
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
-        return {"smooth": smooth_columns(space, data, weight)}
+        """Which columns flow; and a width that grows with the root of the number of rows, unless one is asked for."""
+        width = 32 * min(4, 1 + round(math.sqrt(data.rows) / 20))
+        return {"smooth": smooth_columns(space, data, weight), "width": config.width or width, "rows": data.rows}
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         value, observed = data.value, data.mask

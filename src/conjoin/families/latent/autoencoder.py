@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conjoin._shapes import Float
 from conjoin.core import Event, Likelihood, Space
@@ -30,22 +30,33 @@ from conjoin.nets.mlp import Mlp
 __all__ = ["Autoencoder", "AutoencoderConfig"]
 
 CELLS = 1 << 22  # numbers of the decoder's output that are held at once
+MANY = 32  # columns
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig(DeepConfig):
     """Networks of ``blocks`` blocks of ``width`` (None: by the rows); ``hidden``: share of cells that the encoder does not see in
-    the fit; ``warm_up``: share of the fit in which the prior gains its weight."""
+    the fit (None: a third of many, a tenth of few); ``warm_up``: share of the fit in which the prior gains its weight. ``rank``:
+    where all columns are ordered codes on one scale, as the pixels of an image are, so many curves over the scale make up the
+    log-probabilities of every cell."""
 
+    decay: float = 5e-2
     width: int | None = None
     blocks: int = 2
-    dropout: float = 0.1
-    hidden: float = 0.2
+    dropout: float = 0.2
+    hidden: float | None = None
     warm_up: float = 0.3
+    rank: int = 5
+
+    passes: ClassVar[tuple[int, int, int]] = (100, 300, 4000)
 
     def wide(self, rows: int, columns: int) -> int:
         """The width of the networks."""
-        return (128 if rows >= 2000 or columns > 32 else 64) if self.width is None else self.width
+        return (128 if rows >= 2000 or columns > MANY else 64) if self.width is None else self.width
+
+    def unseen(self, columns: int) -> float:
+        """The share of cells hidden from the encoder."""
+        return (0.35 if columns > MANY else 0.1) if self.hidden is None else self.hidden
 
 
 class Autoencoder(DeepDensity):
@@ -59,12 +70,17 @@ class Autoencoder(DeepDensity):
         super().__init__(space, config, structure, context_space)
         self.heads, self.inputs = Heads(space.variables), Inputs(space.variables)
         self.context = self.embedding(16)
-        self.width = self.structure["width"]
+        self.width, self.unseen = self.structure["width"], config.unseen(len(space.variables))
         self.register_buffer("done", torch.zeros((), dtype=torch.float64))  # steps of the fit
 
     def _networks(self, code: int, zero: bool = True) -> None:
         """The encoder, to ``code`` parameters of q(z | x) that start at ``zero``, and the decoder, from ``_latent`` numbers."""
-        config, cells = self.config, len(self.space.variables) * self.heads.width
+        config, first = self.config, self.space.variables[0]
+        alike = first.kind == "ordered" and all(v.kind == "ordered" and v.cardinality == first.cardinality for v in self.space.variables)
+        curves = min(config.rank, self.heads.width) if alike and len(self.space.variables) > 1 else 0
+        start = 0.3 * torch.randn(curves, self.heads.width, dtype=torch.float64)
+        self.curves = nn.Parameter(start) if curves else None
+        cells = len(self.space.variables) * (curves or self.heads.width)
         self.encoder = Mlp(self.inputs.size + self.context.width, code, self.width, config.blocks, config.dropout, zero)
         self.decoder = Mlp(self._latent() + self.context.width, cells, self.width, config.blocks, config.dropout)
 
@@ -91,11 +107,12 @@ class Autoencoder(DeepDensity):
         """The rows; in the fit, with some cells hidden."""
         if not self.training:
             return Event(value)
-        return Event(value, torch.rand(value.shape, generator=generator, dtype=torch.float64) >= self.config.hidden)
+        return Event(value, torch.rand(value.shape, generator=generator, dtype=torch.float64) >= self.unseen)
 
     def _decode(self, z: Float[Tensor, "N Z"], code: Tensor | None) -> Float[Tensor, "N D W"]:
         out: Tensor = self.decoder(torch.cat([z, self.context(len(z), code)], 1))
-        return out.reshape(len(z), len(self.space.variables), self.heads.width)
+        params = out.reshape(len(z), len(self.space.variables), -1)
+        return params if self.curves is None else params @ self.curves
 
     def _log_given(self, value: Float[Tensor, "B D"], code: Tensor | None, z: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S"]:
         """log p(x | z) of every row under each of its latent vectors."""

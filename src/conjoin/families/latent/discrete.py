@@ -41,7 +41,7 @@ class VQVAE(AutoencoderConfig):
     groups: int | None = None
     levels: int = 16
     components: int = 32
-    beam: int = 32
+    beam: int = 16
 
     def size(self, columns: int) -> int:
         """Codes of a word."""
@@ -78,7 +78,7 @@ class VqvaeDensity(Autoencoder):
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(features=True)
+        return self._able(features=True, objective="surrogate")  # one draw of the word: a loss with noise
 
     # ------------------------------------------------------------------ q(k | x), p(k), z
 
