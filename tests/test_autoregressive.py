@@ -18,7 +18,7 @@ from conjoin.training.progress import Progress
 CODES = Space((3,), tuple(Variable(name, "category", cardinality=levels) for name, levels in (("a", 2), ("b", 3), ("c", 2))))
 EVERY = torch.tensor(list(itertools.product(range(2), range(3), range(2)))).double()
 IMAGE = Space((12,), tuple(Variable(f"pixel {i}", "ordered", cardinality=3) for i in range(12)), "image", (1, 3, 4))
-CONFIGS = [Masked(orders=3), Causal(), Causal(scans=2)]
+CONFIGS = [Masked(orders=3), Causal(scans=1), Causal(scans=2)]
 
 
 def label(config):
@@ -171,7 +171,7 @@ def test_each_part_is_a_product_along_its_own_order(config):
 
 
 def test_a_step_gives_the_enumerated_probabilities_of_the_next_level():
-    density = built(Causal())
+    density = built(Causal(scans=1))
     table, state = density.log_prob(Event(EVERY)).exp(), None
     row = torch.tensor([1.0, 2.0, 0.0]).double()
     for d in (1, 2):
@@ -182,14 +182,14 @@ def test_a_step_gives_the_enumerated_probabilities_of_the_next_level():
 
 
 def test_only_codes_in_one_scan_can_be_stepped():
-    assert built(Causal()).capabilities.step
+    assert built(Causal(scans=1)).capabilities.step
     assert not built(Causal(scans=2)).capabilities.step
     number = Space((2,), (Variable("a", "category", cardinality=2), Variable("x", "real")))
     rows = torch.tensor([[0.0, 0.1], [1.0, 0.7], [0.0, -0.4]]).double()
-    assert not Causal().density.build(number, Causal(), Event(rows), stream(0)).capabilities.step
+    assert not Causal(scans=1).density.build(number, Causal(scans=1), Event(rows), stream(0)).capabilities.step
 
 
-@pytest.mark.parametrize("config", [Masked(orders=2), Causal()], ids=label)
+@pytest.mark.parametrize("config", [Masked(orders=2), Causal(scans=1)], ids=label)
 def test_features_see_what_is_known_and_nothing_else(config):
     density, known = built(config), torch.tensor([True, False, True]).expand(4, -1)
     rows, other = EVERY[:4].clone(), EVERY[:4].clone()
@@ -271,14 +271,14 @@ def test_some_rows_are_trained_with_cells_hidden():
 
 
 def test_the_loss_in_training_is_the_mean_over_orders_of_their_own():
-    density = built(Masked(orders=3, hide=0.0, dropout=0.0))
+    density = built(Masked(orders=3, dropout=0.0))
     each = density._each(EVERY, torch.ones_like(EVERY, dtype=torch.bool), None)
     assert torch.allclose(density.loss(Event(EVERY)), -density.log_prob(Event(EVERY)).mean())
     density.train()
     assert torch.allclose(density.loss(Event(EVERY)), -each.mean())
 
 
-@pytest.mark.parametrize("config", [Masked(steps=120, rate=1e-2, hide=0.0), Causal(steps=120, rate=1e-2, hide=0.0)], ids=label)
+@pytest.mark.parametrize("config", [Masked(steps=120, rate=1e-2, dropout=0.1), Causal(steps=120, rate=1e-2, scans=1, dropout=0.1)], ids=label)
 def test_a_fit_finds_an_exclusive_or(config):
     """No two columns of c = a xor b are dependent: a tree or a linear map sees nothing. All of log 4 nats are within reach."""
     space = Space((3,), tuple(Variable(name, "category", cardinality=2) for name in "abc"))

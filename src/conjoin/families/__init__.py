@@ -153,6 +153,36 @@ FAMILIES: dict[str, Family] = {
         "one column or pixel after the other by a causal transformer; exact; for images and for columns that come in order",
         ("causal", "gpt"),
     ),
+    "flow": Family(
+        "conjoin.families.flow.coupling:Flow",
+        "flow",
+        "numbers are bent by splines until they are a normal distribution; exact, finely recorded numbers as a bound",
+        ("nsf", "realnvp"),
+    ),
+    "flow_matching": Family(
+        "conjoin.families.flow.continuous:FlowMatching",
+        "flow",
+        "noise is carried to data along a learned velocity field; log p by solving an equation",
+        ("cnf",),
+    ),
+    "diffusion": Family(
+        "conjoin.families.diffusion.gaussian:Diffusion",
+        "diffusion",
+        "noise is taken away step by step; numbers drown in it, codes vanish; log p is a bound, exact where all columns are codes",
+        ("ddpm", "vdm", "edm"),
+    ),
+    "absorbing_diffusion": Family(
+        "conjoin.families.diffusion.absorbing:AbsorbingDiffusion",
+        "diffusion",
+        "columns or pixels vanish and are brought back in any order; exact; for tables of any kind and for images",
+        ("d3pm", "masked_diffusion", "order_agnostic"),
+    ),
+    "integer_flow": Family(
+        "conjoin.families.flow.integer:IntegerFlow",
+        "flow",
+        "whole numbers are moved along their lattice, one half by what the other says; exact",
+        ("idf",),
+    ),
 }
 
 

@@ -104,9 +104,10 @@ class Convolution(Body):
             maps, sides = min(2 * maps, width), [(side + 1) // 2 for side in sides]
         layers += [nn.Conv2d(maps, maps, 3, padding=1), nn.GELU(), nn.Flatten(), nn.Dropout(dropout)]
         self.maps = nn.Sequential(*layers, nn.Linear(maps * math.prod(sides), width), nn.GELU())
-        self.last = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, outputs))
-        nn.init.zeros_(self.last[1].weight)
-        nn.init.zeros_(self.last[1].bias)
+        out = nn.Linear(width, outputs)
+        nn.init.zeros_(out.weight)
+        nn.init.zeros_(out.bias)
+        self.last = nn.Sequential(nn.Dropout(dropout), out)
         self.double()
 
     def compute(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B K"]:

@@ -4,7 +4,7 @@ r"""Causal transformers: the chain rule along one scan of the variables, or the 
 
 A. van den Oord, N. Kalchbrenner and K. Kavukcuoglu (2016), Pixel recurrent neural networks, equation 1, with a transformer in
 the place of the recurrent network as in N. Parmar et al. (2018), Image transformer. Columns of a table are scanned as they
-come, images by rows of pixels; a further scan is the other way about. The network of a scan gives the parameters of each
+come and then backwards, images by rows of pixels and then by columns. The network of a scan gives the parameters of each
 cell's distribution (conjoin.nets.heads), whatever its kind, so log p is exact, in nats.
 
 Images are few and shifts are many: in training some images are shifted by a pixel, and the network is told the shift, so that it
@@ -51,14 +51,17 @@ class Causal(DeepConfig):
     ``dropout``; ``hide``: the share of cells whose value is kept from the network in training; ``shift``: the share of images
     that are shifted."""
 
-    scans: int = 1
+    scans: int = 2
     width: int | None = None
     blocks: int = 3
-    dropout: float = 0.2
-    hide: float = 0.1
-    shift: float = 0.5
+    dropout: float = 0.35
+    hide: float = 0.0
+    shift: float = 0.2
 
-    passes: ClassVar[tuple[int, int, int]] = (40, 200, 3000)
+    batch: int = 64
+    rate: float = 4e-3
+    decay: float = 5e-2
+    passes: ClassVar[tuple[int, int, int]] = (30, 200, 3000)
 
 
 def scans_of(space: Space, many: int) -> list[list[int]]:

@@ -5,8 +5,8 @@ r"""Masked autoregressive networks: the chain rule in one pass of a network, ave
 M. Germain, K. Gregor, I. Murray and H. Larochelle (2015), MADE, equations 1 and 8; residual blocks from C. Durkan and C. Nash
 (2019), Autoregressive energy machines, appendix. Each order has a network of its own; each is trained by itself, and the mean
 of their probabilities is again a probability: log p is exact, in nats. Any kind of column: the network gives the parameters
-of its distribution (conjoin.nets.heads). In training some rows show the network only part of their cells, the other cells'
-flags at zero: so it learns not to lean on few cells, and to answer when cells are missing.
+of its distribution (conjoin.nets.heads). With ``hide`` some rows are trained with part of their cells hidden, the flags of those
+at zero: so the network also learns to look at rows in which cells are missing.
 
 Shape letters: B rows, K orders, D variables, I inputs, W parameters of a cell's distribution.
 
@@ -48,7 +48,7 @@ class Masked(DeepConfig):
     width: int | None = None
     blocks: int = 2
     dropout: float = 0.2
-    hide: float = 0.1
+    hide: float = 0.0
 
     batch: int = 256
     rate: float = 3e-3

@@ -21,35 +21,42 @@ torch.Size([4])
 """
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from conjoin._shapes import Bool, Float, Int
-from conjoin.core import Capabilities, Event, Space, stream
+from conjoin.core import Capabilities, Event, Likelihood, Space, stream
 from conjoin.families.deep import DeepConfig, DeepDensity
+from conjoin.families.diffusion.multinomial import Multinomial
 from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
 from conjoin.nets.body import ContextEmbedding
 from conjoin.nets.heads import Heads
 from conjoin.nets.inputs import Inputs
 
-__all__ = ["AbsorbingDensity", "AbsorbingDiffusion", "Unveiling", "orders"]
+__all__ = ["AbsorbingDensity", "AbsorbingDiffusion", "Unveiling", "core_capabilities", "core_of_codes", "orders"]
 
 MOST_ORDERS = 2
 
 
 @dataclass(frozen=True)
 class AbsorbingDiffusion(DeepConfig):
-    """A network of ``blocks`` residual blocks of ``width``; ``components`` of the mixture that a number is drawn from;
-    ``calls`` of the network at most for log p of a row; ``guidance``: how much draws of a class exaggerate it."""
+    """``process``: how codes are lost ("multinomial": replaced by random ones; log p is then a bound). A network of ``blocks``
+    residual blocks of ``width`` (None: from the layout); ``components`` of the mixture that a number is drawn from; ``calls`` of
+    the network at most for log p of a row; ``guidance``: how much draws of a class exaggerate it."""
 
-    width: int = 64
-    blocks: int = 2
+    batch: int = 64
+    rate: float = 3e-3
+    process: Literal["absorbing", "multinomial"] = "absorbing"
+    width: int | None = None
+    blocks: int | None = None
     dropout: float = 0.1
     components: int = 8
     calls: int = 64
     guidance: float = 0.0
+
+    passes: ClassVar[tuple[int, int, int]] = (70, 150, 4000)
 
 
 def orders(size: int, calls: int) -> Int[Tensor, "K D"]:
@@ -75,6 +82,11 @@ class Unveiling(nn.Module):
         extra = 1 + context.width
         self.net = CellNetwork(space, self.inputs.size, extra, self.heads.width, config.width, config.blocks, config.dropout)
         self.register_buffer("ranks", orders(self.size, config.calls), persistent=False)
+
+    @property
+    def calls(self) -> int:
+        """Of the network, for one row."""
+        return len(self.ranks) * (int(self.ranks.max()) + 1)
 
     def start(self, data: Event, weight: Tensor) -> None:
         self.heads.start(data.value, data.mask, weight)
@@ -159,8 +171,20 @@ class Unveiling(nn.Module):
         return guided(self.params(inputs, known, code), free, self.guidance)
 
 
+def core_of_codes(space: Space, config: AbsorbingDiffusion, context: ContextEmbedding) -> Unveiling | Multinomial:
+    """The process that the config names."""
+    return Unveiling(space, config, context) if config.process == "absorbing" else Multinomial(space, config, context)
+
+
+def core_capabilities(core: nn.Module) -> dict[str, Any]:
+    """Unveiling is exact, everything else a bound with noise in it."""
+    exact = isinstance(core, Unveiling)
+    likelihood = Likelihood.EXACT if exact else Likelihood.LOWER_BOUND
+    return {"likelihood": likelihood, "stochastic": not exact, "features": True, "objective": "surrogate"}
+
+
 class AbsorbingDensity(DeepDensity):
-    """log p of complete rows is exact: a mixture over K orders."""
+    """log p of complete rows is exact: a mixture over K orders. (Of multinomial diffusion it is a bound.)"""
 
     config_class = AbsorbingDiffusion
     bounded = True
@@ -169,26 +193,30 @@ class AbsorbingDensity(DeepDensity):
         self, space: Space, config: AbsorbingDiffusion, structure: dict[str, Any] | None = None, context_space: Space | None = None
     ) -> None:
         super().__init__(space, config, structure, context_space)
-        self.unveiling = Unveiling(space, config, self.embedding(16))
+        self.core: Any = core_of_codes(space, config, self.embedding(16))
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(features=True, objective="surrogate")
+        return self._able(**core_capabilities(self.core))
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
-        self.unveiling.start(data, weight)
+        self.core.start(data, weight)
 
     def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        return self.unveiling.log_prob(value, code, generator)
+        out: Tensor = self.core.log_prob(value, code, generator)
+        return out
 
     def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        return -self.unveiling.bound(value, code, generator or stream(0, "bound"))
+        out: Tensor = -self.core.bound(value, code, generator or stream(0, "bound"))
+        return out
 
     def _draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
-        return self.unveiling.draw(n, code, generator)
+        out: Tensor = self.core.draw(n, code, generator)
+        return out
 
     def _features(self, event: Event) -> Float[Tensor, "B H"]:
-        return self.unveiling.features(event.value)
+        out: Tensor = self.core.features(event.value)
+        return out
 
     @final
     def repaint(self, event: Event, context: Event | None = None, *, generator: torch.Generator | None = None) -> Event:
@@ -196,4 +224,4 @@ class AbsorbingDensity(DeepDensity):
         Raises ValueError for an impossible event."""
         event, context = self.space.check(event), self._check_context(context)
         with torch.no_grad():
-            return Event(self.unveiling.repaint(event, None if context is None else context.value, generator))
+            return Event(self.core.repaint(event, None if context is None else context.value, generator))

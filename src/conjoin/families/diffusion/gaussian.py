@@ -25,7 +25,7 @@ from torch import Tensor
 from conjoin._shapes import Float
 from conjoin.core import Capabilities, CapabilityError, Event, Likelihood, Space, stream
 from conjoin.families.deep import DeepDensity
-from conjoin.families.diffusion.absorbing import AbsorbingDiffusion, Unveiling
+from conjoin.families.diffusion.absorbing import AbsorbingDiffusion, core_capabilities, core_of_codes
 from conjoin.families.diffusion.mixed import Mixed, is_code
 from conjoin.families.diffusion.samplers import Drawn, flow_log_prob, paint
 
@@ -34,9 +34,11 @@ __all__ = ["Diffusion", "DiffusionDensity"]
 
 @dataclass(frozen=True)
 class Diffusion(AbsorbingDiffusion):
-    """``parametrisation``: what the network tells of a number (v is that of EDM; the score asks least of it); ``sampler`` and ``sampling_steps``: how rows
+    """``points``: network calls for the bound of a row with numbers. ``parametrisation``: what the network tells of a number (v is that of EDM; the score asks least of it); ``sampler`` and ``sampling_steps``: how rows
     are drawn; ``repeats``: how often each step is taken when missing cells are painted in."""
 
+    draws: int = 16
+    points: int = 24
     parametrisation: Literal["score", "v", "noise", "data"] = "score"
     sampler: Literal["ancestral", "ddim", "heun"] = "ancestral"
     sampling_steps: int = 48
@@ -54,12 +56,15 @@ class DiffusionDensity(DeepDensity):
         super().__init__(space, config, structure, context_space)
         self.numeric = not all(is_code(v) for v in space.variables)
         context = self.embedding(16)
-        self.core: Any = Mixed(space, config, context) if self.numeric else Unveiling(space, config, context)
+        self.core: Any = Mixed(space, config, context) if self._drowns(config) else core_of_codes(space, config, context)
+
+    def _drowns(self, config: Diffusion) -> bool:
+        """Whether there are numbers that noise can be added to."""
+        return self.numeric and config.process == "absorbing"
 
     @property
     def capabilities(self) -> Capabilities:
-        likelihood = Likelihood.LOWER_BOUND if self.numeric else Likelihood.EXACT
-        return self._able(likelihood=likelihood, stochastic=self.numeric, features=True, objective="surrogate")
+        return self._able(**core_capabilities(self.core))
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.core.start(data, weight)
@@ -78,7 +83,7 @@ class DiffusionDensity(DeepDensity):
     def _paint(self, n: int, code: Tensor | None, generator: torch.Generator | None, sampler: str, steps: int) -> Drawn:
         if self.numeric:
             return paint(self.core, n, code, generator, steps=steps, sampler=sampler)
-        return Drawn(self.core.draw(n, code, generator), self.core.ranks.numel())
+        return Drawn(self.core.draw(n, code, generator), self.core.calls)
 
     def _features(self, event: Event) -> Float[Tensor, "B H"]:
         out: Tensor = self.core.features(event.value)

@@ -149,8 +149,8 @@ class Mixed(nn.Module):
     def log_prob(self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """The bound, over noise that all rows share."""
         generator = generator or stream(0, "bound")
-        noise = Noise.draw(self.config.calls, len(self.number), len(self.code), generator)
-        last = Noise.draw(self.config.calls // 4, len(self.number), 0, generator)
+        noise = Noise.draw(self.config.points, len(self.number), len(self.code), generator)
+        last = Noise.draw(self.config.points // 3, len(self.number), 0, generator)
         return self._mean(self.gain, value, label, noise) + self._mean(self.ends, value, label, last)
 
     def _mean(self, term: Any, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:

@@ -26,24 +26,25 @@ from conjoin.nets.mlp import Mlp
 
 __all__ = ["CellNetwork", "drop_class", "guided"]
 
+TABLE, IMAGE = (64, 2), (48, 6)  # width and blocks, where the config leaves them open
 DROPPED = 0.1  # share of training rows whose class is withheld
 
 
 class CellNetwork(nn.Module):
     """``inputs`` (B, F) of the columns and ``extra`` (B, E) for all of them to parameters (B, D, W)."""
 
-    def __init__(self, space: Space, inputs: int, extra: int, outputs: int, width: int, blocks: int, dropout: float) -> None:
+    def __init__(self, space: Space, inputs: int, extra: int, outputs: int, width: int | None, blocks: int | None, dropout: float) -> None:
         super().__init__()
         size = len(space.variables)
         alike = len({(v.kind, v.cardinality, v.resolution) for v in space.variables}) == 1
         self.grid = space.grid if alike else None
         self.cells = (size, outputs)
         if self.grid is None:
-            self.body: Body = Mlp(inputs + extra, size * outputs, width, blocks, dropout)
+            self.body: Body = Mlp(inputs + extra, size * outputs, width or TABLE[0], blocks or TABLE[1], dropout)
         else:
             channels, *sides = self.grid
             of_pixel = channels * inputs // size + extra
-            self.body = Convolution((sides[0], sides[1]), of_pixel, channels * outputs, width, blocks, dropout)
+            self.body = Convolution((sides[0], sides[1]), of_pixel, channels * outputs, width or IMAGE[0], blocks or IMAGE[1], dropout)
 
     def forward(self, inputs: Float[Tensor, "B F"], extra: Float[Tensor, "B E"]) -> Float[Tensor, "B D W"]:
         out: Tensor = self.body(self._joined(inputs, extra))

@@ -74,6 +74,7 @@ class EnergyDensity(Density):
 
     config_class = Energy
     bounded: ClassVar[bool] = True
+    replay: Tensor
 
     def __init__(self, space: Space, config: Energy, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
         super().__init__(space, config, structure, context_space)

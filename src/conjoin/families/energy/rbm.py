@@ -69,6 +69,8 @@ class BoltzmannDensity(Density):
 
     config_class = Boltzmann
     bounded: ClassVar[bool] = True
+    states: Tensor
+    chains: Tensor
 
     def __init__(self, space: Space, config: Any, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
         super().__init__(space, config, structure, context_space)

@@ -10,7 +10,7 @@ Bengio (2017), Real NVP, equation 8; the linear map between couplings by its tri
 
 Shape letters: B rows, D variables, M smooth ones, C inputs of the context, P parameters of a spline.
 
->>> from conjoin.core import Space, Variable
+>>> from conjoin.core import Variable
 >>> data = Event(torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(-1, 2))
 >>> density = FlowDensity.build(Space((2,), (Variable("a", "real"), Variable("b", "real"))), Flow(), data, torch.Generator().manual_seed(0))
 >>> z, log_det = density.flow.forward_map(torch.zeros(1, 2).double(), torch.zeros(1, 0).double())
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
 from conjoin._shapes import Float
-from conjoin.core import LOG_2PI, Event
+from conjoin.core import LOG_2PI, Event, Space
 from conjoin.families.deep import DeepConfig
 from conjoin.families.flow.parts import PartsDensity
 from conjoin.families.flow.spline import BOUND, inverse_spline, parameters, spline
@@ -34,19 +34,19 @@ from conjoin.nets.body import Body
 
 __all__ = ["Flow", "FlowDensity", "FlowNet"]
 
+FEW = 300  # rows below which splines have half the bins
+
 
 @dataclass(frozen=True)
 class Flow(DeepConfig):
-    """``layers`` of couplings, whose networks have ``blocks`` residual blocks of ``width`` (None: from the number of rows) with
-    ``dropout``; ``bins`` of each spline; ``blur``: the noise on rows in training, in standard deviations times n^(-1 / (M + 4));
-    ``noise``: draws inside a recorded cell for each row."""
+    """``layers`` of couplings, whose networks have ``blocks`` residual blocks of ``width`` with ``dropout``; ``bins`` of each
+    spline (both None: from the number of rows); ``noise``: draws inside a recorded cell for each row."""
 
     layers: int = 4
     width: int | None = None
     blocks: int = 1
-    bins: int = 8
+    bins: int | None = None
     dropout: float = 0.1
-    blur: float = 0.2
     noise: int = 8
     batch: int = 256
     rate: float = 3e-3
@@ -59,20 +59,20 @@ class FlowDensity(PartsDensity):
 
     config_class = Flow
 
+    @classmethod
+    def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
+        """Few rows call for smooth splines."""
+        return super()._structure(space, config, data, weight) | {"bins": config.bins or (8 if data.rows >= FEW else 4)}
+
     def _flow(self, size: int, context: int) -> nn.Module:
         c = self.config
-        return FlowNet(size, context, c.layers, self.structure["width"], c.blocks, c.bins, c.dropout)
+        return FlowNet(size, context, c.layers, self.structure["width"], c.blocks, self.structure["bins"], c.dropout)
 
     def _log_smooth(self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, " N"]:
         found: Tensor = self.flow(z, seen)
         return found
 
     def _smooth_objective(self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"], generator: torch.Generator) -> Float[Tensor, " B"]:
-        """Rows are blurred while it learns, the less the more there are (J. Rothfuss et al. (2019), Noise regularization for
-        conditional density estimation, section 4): a flow would else stand a spike on each row of a small table."""
-        if self.training:
-            width = self.config.blur * self.structure["rows"] ** (-1 / (z.shape[1] + 4))
-            z = z + width * torch.randn(z.shape, generator=generator, dtype=torch.float64)
         return -self._log_smooth(z, seen, generator)
 
     def _draw_smooth(self, seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, "N M"]:

@@ -137,7 +137,7 @@ class PartsDensity(DeepDensity, abc.ABC):
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
         """Which columns flow; and a width that grows with the root of the number of rows, unless one is asked for."""
         width = 32 * min(4, 1 + round(math.sqrt(data.rows) / 20))
-        return {"smooth": smooth_columns(space, data, weight), "width": config.width or width, "rows": data.rows}
+        return {"smooth": smooth_columns(space, data, weight), "width": config.width or width}
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         value, observed = data.value, data.mask
