@@ -40,6 +40,8 @@ FORBIDDEN = {
 }
 # Conveniences that lead upward, imported when they are called: an estimator's report, a model folder's card.
 UPWARD_WHEN_CALLED = {("estimators", "report"), ("estimators", "plot"), ("saving", "report")}
+# Defaults that the contract offers to whoever has something better to say.
+DEFAULTS = {"capabilities", "recipe", "notices", "begin", "end", "averaged", "shrink"}
 # Neither joints nor questions name a family; they may ask the registry.
 BLIND_TO_FAMILIES = {"joint", "calibration", "questions"}
 # scikit-learn's own protocol; nn.Module's never shows, because it is not of this package.
@@ -242,7 +244,7 @@ def may_be_overridden(method, owner):
     decorators = {spelled(decorator).split(".")[-1] for decorator in method.decorator_list}
     protocol = any("Protocol" in ast.unparse(base) for base in owner.bases)
     hook = method.name.startswith("_") or (owner.name == "Density" and method.name == "build")
-    return "abstractmethod" in decorators or protocol or ("final" not in decorators and (hook or method.name in SKLEARN))
+    return "abstractmethod" in decorators or protocol or ("final" not in decorators and (hook or method.name in SKLEARN | DEFAULTS))
 
 
 @each([path for path, tree in TREES.items() if any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))])

@@ -278,7 +278,9 @@ def test_the_loss_in_training_is_the_mean_over_orders_of_their_own():
     assert torch.allclose(density.loss(Event(EVERY)), -each.mean())
 
 
-@pytest.mark.parametrize("config", [Masked(steps=120, rate=1e-2, dropout=0.1), Causal(steps=120, rate=1e-2, scans=1, dropout=0.1)], ids=label)
+@pytest.mark.parametrize(
+    "config", [Masked(steps=120, rate=1e-2, dropout=0.1), Causal(steps=120, rate=1e-2, scans=1, dropout=0.1)], ids=label
+)
 def test_a_fit_finds_an_exclusive_or(config):
     """No two columns of c = a xor b are dependent: a tree or a linear map sees nothing. All of log 4 nats are within reach."""
     space = Space((3,), tuple(Variable(name, "category", cardinality=2) for name in "abc"))

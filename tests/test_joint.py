@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from conjoin.core import CapabilityError, Event, Pair, Region, Space, Status, Variable, stream
-from conjoin.families import FAMILIES, resolve
 from conjoin.events import after_one
+from conjoin.families import FAMILIES, resolve
 from conjoin.joint import ClassConditional, Hybrid, Monolithic, Predictor, build_joint, flat_space
 from conjoin.testing.spaces import tiny
 from conjoin.training.learners import ExpectationMaximisation

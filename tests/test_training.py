@@ -1,6 +1,7 @@
 """Rows, splits, learners and the loop: order, weights, resumption, interruption, and a way back from bad steps."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -256,7 +257,9 @@ def test_the_best_weights_survive_a_resumption(tmp_path):
 
 def test_every_step_has_noise_of_its_own(monkeypatch):
     noise = []
-    monkeypatch.setattr(Gradient, "step", lambda self, batch, generator, progress: noise.append(float(torch.rand((), generator=generator))) or 0.0)
+    monkeypatch.setattr(
+        Gradient, "step", lambda self, batch, generator, progress: noise.append(float(torch.rand((), generator=generator))) or 0.0
+    )
     fit(Noisy(), batched(epochs=3))
     fit(Noisy(), batched(epochs=3, seed=1))
     assert len(set(noise)) == len(noise) == 18
@@ -312,7 +315,9 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_last_good_weights_with_a_sma
 
 def test_a_loss_that_never_gets_finite_is_given_up_with_the_last_good_weights(monkeypatch):
     density, reference = Noisy(), Noisy()
-    monkeypatch.setattr(density, "_loss", lambda *rest: torch.nan * density.mean.sum() if density.calls > 5 else Noisy._loss(density, *rest))
+    monkeypatch.setattr(
+        density, "_loss", lambda *rest: torch.nan * density.mean.sum() if density.calls > 5 else Noisy._loss(density, *rest)
+    )
     with pytest.raises(Diverged, match=r"not finite or exploded 4 times.*lower the rate"):
         fit(density, batched(epochs=20))
     fit(reference, batched(epochs=2))
@@ -489,6 +494,6 @@ def test_the_rate_warms_up_and_falls_to_zero():
     rates = [learner._schedule(step / 100) for step in range(101)]
     assert rates[0] < rates[2] < rates[5]
     assert max(rates) == rates[5] > 0.99
-    assert all(a >= b for a, b in zip(rates[5:], rates[6:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[5:]))
     assert rates[-1] < 1e-9
     assert Gradient(Noisy())._schedule(0.7) == 1.0

@@ -153,7 +153,10 @@ class _JointEstimator(BaseEstimator):
             codec = ImageCodec.of(X)
             frame = codec.frame(X)
         else:
-            codec, frame = TableCodec(types=self.types, missing=self.missing, missingness=self.missingness, measure=self.measure), as_frame(X)
+            codec, frame = (
+                TableCodec(types=self.types, missing=self.missing, missingness=self.missingness, measure=self.measure),
+                as_frame(X),
+            )
         codec.owner = type(self).__name__
         return codec, frame
 
@@ -296,11 +299,12 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     ``X`` is a table, or an array of images (n, H, W) or (n, H, W, C) of whole numbers. Parameters: ``predictor`` is p(y | x):
     "auto" (the best of the family's own, "linear", "boosting" and "features" by log-loss on held-out rows), "features" (a
     linear model on what the family's network sees), "trunk" (the same, learned together with p(x)), None (the family alone), or
-    any scikit-learn classifier (a FrozenEstimator or Pipeline sees your own columns). ``family`` is p(x): a name, an alias, "auto"
-    (all are compared on held-out rows, within ``max_time``), a config such as ``Circuit(width=32)``, or a Density class. ``max_time`` in seconds, ``max_kwh`` of energy: a fit that has used
-    them up ends and keeps its best. ``emphasis``: how much more than its share p(y | x) weighs in the loss of families that
-    learn by the gradient; "auto" tries a few on held-out rows. ``types``, ``missing``, ``missingness``, ``measure``: as in
-    TableCodec. ``unlabelled``: a label that means "not known", such as -1; NaN, None and NA always do.
+    any scikit-learn classifier (a FrozenEstimator or Pipeline sees your own columns). ``family`` is p(x): a name, an alias,
+    "auto" (all are compared on held-out rows, within ``max_time``), a config such as ``Circuit(width=32)``, or a Density class.
+    ``max_time`` in seconds, ``max_kwh`` of energy: a fit that has used them up ends and keeps its best. ``emphasis``: how much
+    more than its share p(y | x) weighs in the loss of families that learn by the gradient; "auto" tries a few on held-out rows.
+    ``types``, ``missing``, ``missingness``, ``measure``: as in TableCodec. ``unlabelled``: a label that means "not known", such
+    as -1; NaN, None and NA always do.
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True, as_frame=True)
@@ -443,7 +447,13 @@ class JointDensity(DensityMixin, _JointEstimator):
 
 
 def compare(
-    X: Any, y: Any = None, *, families: Sequence[Any] | None = None, max_time: float = AUTO_SECONDS, max_kwh: float | None = None, **params: Any
+    X: Any,
+    y: Any = None,
+    *,
+    families: Sequence[Any] | None = None,
+    max_time: float = AUTO_SECONDS,
+    max_kwh: float | None = None,
+    **params: Any,
 ) -> Comparison:
     """Every family on the same rows, judged on rows that none of them has seen: print ``.frame()``, read ``.pick`` and ``.why``.
 

@@ -96,7 +96,7 @@ class Learning:
         if not able.features or able.statistics or able.sweeps or not isinstance(self.target, Classes):
             raise ValueError(
                 f"predictor='trunk' needs classes and a family whose network has features; {name_of(self.config)} "
-                f"{'predicts a number here' if able.features else 'has none'}: choose transformer, diffusion or latent, or another predictor."
+                f"{'predicts a number here' if able.features else 'has none'}: choose transformer, diffusion or vae."
             )
         some = Event(self.event.x.value[:1000])
         with torch.no_grad():

@@ -95,14 +95,18 @@ def _on_features(model: Model, fit: Pair, weight: Tensor) -> Scorer:
 
     density = _source(model)
     if density is None:
-        raise ValueError(f"predictor='features' needs classes and a family that has features, which {type(model.pair).__name__} here has not.")
+        raise ValueError(
+            f"predictor='features' needs classes and a family that has features, which {type(model.pair).__name__} here has not."
+        )
     keep = fit.y.mask & fit.x.mask.all(1)
     rows = fit.take(keep)
     with torch.no_grad():
         width = density.features(rows.x.take(slice(0, 1))).shape[1]
         scorer = Features(density, (model.classes.space.variables[0].cardinality, width)).start(rows.x)
         table = scorer.features(rows.x).numpy()
-        linear = LogisticRegression(max_iter=2000, C=0.1).fit(table, rows.y.value.numpy().astype(np.int64), sample_weight=weight[keep].numpy())
+        linear = LogisticRegression(max_iter=2000, C=0.1).fit(
+            table, rows.y.value.numpy().astype(np.int64), sample_weight=weight[keep].numpy()
+        )
         scorer.weight[torch.as_tensor(linear.classes_)] = torch.as_tensor(_all_rows(linear.coef_))
         scorer.bias.fill_(ABSENT)[torch.as_tensor(linear.classes_)] = torch.as_tensor(_all_rows(linear.intercept_[:, None])[:, 0])
     return scorer.requires_grad_(False)

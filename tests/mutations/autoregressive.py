@@ -40,7 +40,7 @@ MUTATIONS = [
         ),
         (
             "cells outside the image wrap around",
-            "padded = torch.cat([cells, torch.zeros_like(cells[:, :1])], 1)",
+            "padded = torch.cat([cells, self.edge.expand(len(cells), 1, -1)], 1)",
             "padded = torch.cat([cells, cells[:, :1]], 1)",
         ),
         ("a token may look at itself", "(before < torch.arange(size)[:, None])", "(before <= torch.arange(size)[:, None])"),

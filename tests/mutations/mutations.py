@@ -5,7 +5,7 @@ text, and the tests that ought to notice (arguments of pytest; the faster, the b
 ``MUTATIONS`` of their own are found by run.py.
 """
 
-from mutations_base import Mutation, at, checks
+from mutations_base import at, checks
 
 LEAF_TESTS = ("tests/test_leaves.py",)
 JOINT_TESTS = ("tests/test_joint.py",)
@@ -241,7 +241,7 @@ JOINTS = at(
         "{d: keep for d, keep in region.allowed.items()}",
         JOINT_TESTS,
     ),
-    ("region of x lost", "within=_widen(pair.x.within))", "within=None)", JOINT_TESTS),
+    ("region of x lost", "within=after_one(pair.x.within))", "within=None)", JOINT_TESTS),
 )
 
 CORE = [

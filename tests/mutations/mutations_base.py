@@ -6,7 +6,7 @@ __all__ = ["Mutation", "at", "checks"]
 
 
 class Mutation(NamedTuple):
-    """One mistake that a person could make: an exact old text of one file under src/conjoin, the new text, the tests that ought to notice."""
+    """One mistake that a person could make: an exact old text of one file under src/conjoin, the new one, the tests to notice it."""
 
     name: str
     file: str

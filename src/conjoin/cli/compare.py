@@ -71,7 +71,10 @@ def _table(frame: Any) -> Any:
         (
             row.family,
             _likelihood(row),
-            *(_digits(value, places) for value, places in ((row.log_loss, 3), (row.joint, 2), (row.ece, 3), (row.familiarity, 2), (row.samples, 2))),
+            *(
+                _digits(value, places)
+                for value, places in ((row.log_loss, 3), (row.joint, 2), (row.ece, 3), (row.familiarity, 2), (row.samples, 2))
+            ),
             f"{row.seconds:.0f}",
             f"{1000 * row.kwh:.3f}",
         )
@@ -87,7 +90,13 @@ def _narrow(heads: list[str], rows: list[tuple[str, ...]]) -> Any:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, collapse_padding=True)
     for head in heads:
-        table.add_column(head, justify="left" if head == "family" else "right", no_wrap=head != "family", overflow="fold", min_width=13 if head == "family" else None)
+        table.add_column(
+            head,
+            justify="left" if head == "family" else "right",
+            no_wrap=head != "family",
+            overflow="fold",
+            min_width=13 if head == "family" else None,
+        )
     for row in rows:
         table.add_row(*row)
     return table

@@ -69,8 +69,12 @@ def fit(
     target: opt.Target = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="The model's folder (default <name>-model/).", show_default=False)] = None,
     task: Annotated[str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")] = "auto",
-    family: Annotated[str, typer.Option("--family", help="How p(x) is modelled; `conjoin families` lists them, auto compares them.")] = "circuit",
-    predictor: Annotated[str, typer.Option("--predictor", metavar="auto|linear|boosting|features|trunk|none", help="What gives p(y | x).")] = "auto",
+    family: Annotated[
+        str, typer.Option("--family", help="How p(x) is modelled; `conjoin families` lists them, auto compares them.")
+    ] = "circuit",
+    predictor: Annotated[
+        str, typer.Option("--predictor", metavar="auto|linear|boosting|features|trunk|none", help="What gives p(y | x).")
+    ] = "auto",
     schema: Annotated[str | None, typer.Option("--schema", help="A schema that `conjoin check` wrote.", show_default=False)] = None,
     missing: opt.Missing = None,
     missingness: Annotated[

@@ -22,7 +22,7 @@ __all__ = ["CausalNet"]
 
 class CausalNet(Body):
     """(B, D, I) and (B, C) -> (B, D, W). ``before`` (D, N): the cells that make the token of each position, all of them earlier;
-    -1 for none. Outputs start at zero."""
+    -1 for none, where a learned ``edge`` stands. Outputs start at zero."""
 
     before: Tensor
 
@@ -34,7 +34,8 @@ class CausalNet(Body):
         assert bool((before < torch.arange(size)[:, None]).all()), "a token may look back only"
         self.register_buffer("before", before % (size + 1), persistent=False)
         groups = 1 if shared else size
-        self.embed = nn.Parameter(torch.randn(groups, near * inputs, width) / near**0.5, requires_grad=size > 1)  # the first has no past
+        self.embed = nn.Parameter(torch.randn(groups, near * inputs, width) / near**0.5)
+        self.edge = nn.Parameter(0.1 * torch.randn(inputs))
         self.trunk = Transformer(size, width + context, outputs if shared else width, width, blocks, causal=True, dropout=drop)
         self.read = None if shared else nn.Parameter(torch.randn(size, width, outputs) / width**0.5)
         self.double()
@@ -55,7 +56,7 @@ class CausalNet(Body):
         return self._read(out[:, None], slice(place, place + 1))[:, 0].double(), cache
 
     def _tokens(self, cells: Float[Tensor, "B D I"], context: Float[Tensor, "B C"], part: slice = slice(None)) -> Float[Tensor, "B d J"]:
-        padded = torch.cat([cells, torch.zeros_like(cells[:, :1])], 1)
+        padded = torch.cat([cells, self.edge.expand(len(cells), 1, -1)], 1)
         near = padded[:, self.before[part]].flatten(2)  # (B, d, N I)
         weight = self.embed[part] if len(self.embed) > 1 else self.embed
         embedded = (near.transpose(0, 1) @ weight).transpose(0, 1)

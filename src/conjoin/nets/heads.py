@@ -143,7 +143,9 @@ class Heads(nn.Module):
         logits = self.log_atoms[place] + params[..., 3 * self.components : 3 * self.components + self.atoms.shape[1] + 1]
         return logits.masked_fill(padding, -math.inf).log_softmax(-1)
 
-    def _log_component(self, value: Float[Tensor, "B N"], mean: Float[Tensor, "B N C"], scale: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
+    def _log_component(
+        self, value: Float[Tensor, "B N"], mean: Float[Tensor, "B N C"], scale: Float[Tensor, "B N C"]
+    ) -> Float[Tensor, "B N C"]:
         z, width = (value[..., None] - mean) / scale, self.lattice.width[:, None]
         low, high = z - 0.5 * width / scale, z + 0.5 * width / scale
         first = (value < self.lattice.low + 0.25 * self.lattice.width)[..., None]

@@ -32,7 +32,9 @@ class Inputs(nn.Module):
         self.variables = tuple(variables)
         self.levels = [v.cardinality if v.discrete and v.cardinality <= FEW else 0 for v in variables]
         sizes = [(levels or PIECES) + 1 for levels in self.levels]
-        self.register_buffer("owner", torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long)), persistent=False)
+        self.register_buffer(
+            "owner", torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long)), persistent=False
+        )
         self.register_buffer("knots", torch.linspace(-2, 2, PIECES + 1, dtype=torch.float64).repeat(len(sizes), 1))
 
     @property

@@ -49,9 +49,11 @@ class Learner(abc.ABC):
 
     def begin(self) -> None:
         """Before the first step."""
+        return
 
     def end(self) -> None:
         """After the last step."""
+        return
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

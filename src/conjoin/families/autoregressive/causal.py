@@ -112,9 +112,7 @@ class CausalDensity(DeepDensity):
         alike = space.grid is not None
         self.shift = nn.Parameter(0.1 * torch.randn(len(SHIFTS), CONTEXT, dtype=torch.float64)) if alike else None
         shape = (self.cell, self.heads.width, self.context.width + (CONTEXT if alike else 0), self.structure["width"], config.blocks)
-        self.nets = nn.ModuleList(
-            CausalNet(cells_before(space, k), *shape, config.dropout, shared=alike) for k in range(len(self.scans))
-        )
+        self.nets = nn.ModuleList(CausalNet(cells_before(space, k), *shape, config.dropout, shared=alike) for k in range(len(self.scans)))
 
     @classmethod
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:

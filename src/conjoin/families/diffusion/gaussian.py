@@ -34,8 +34,9 @@ __all__ = ["Diffusion", "DiffusionDensity"]
 
 @dataclass(frozen=True)
 class Diffusion(AbsorbingDiffusion):
-    """``points``: network calls for the bound of a row with numbers. ``parametrisation``: what the network tells of a number (v is that of EDM; the score asks least of it); ``sampler`` and ``sampling_steps``: how rows
-    are drawn; ``repeats``: how often each step is taken when missing cells are painted in."""
+    """``points``: network calls for the bound of a row with numbers. ``parametrisation``: what the network tells of a number (v is
+    that of EDM; the score asks least of it). ``sampler`` and ``sampling_steps``: how rows are drawn. ``repeats``: how often each
+    step is taken when missing cells are painted in. ``process`` "multinomial" takes no numbers."""
 
     draws: int = 16
     points: int = 24
@@ -52,7 +53,9 @@ class DiffusionDensity(DeepDensity):
     bounded = True
     likelihood = Likelihood.LOWER_BOUND
 
-    def __init__(self, space: Space, config: Diffusion, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self, space: Space, config: Diffusion, structure: dict[str, Any] | None = None, context_space: Space | None = None
+    ) -> None:
         super().__init__(space, config, structure, context_space)
         self.numeric = not all(is_code(v) for v in space.variables)
         context = self.embedding(16)

@@ -110,14 +110,19 @@ class Mixed(nn.Module):
     # ------------------------------------------------------------------ the network
 
     def outputs(
-        self, time: Float[Tensor, " B"], z: Float[Tensor, "B N"], codes: Float[Tensor, "B C"], known: Bool[Tensor, "B C"], label: Tensor | None
+        self,
+        time: Float[Tensor, " B"],
+        z: Float[Tensor, "B N"],
+        codes: Float[Tensor, "B C"],
+        known: Bool[Tensor, "B C"],
+        label: Tensor | None,
     ) -> tuple[Float[Tensor, "B N _"], Float[Tensor, "B C _"]]:
         """v of every number, with what its decoder needs, and the parameters of every code."""
         inputs, extra = self._seen(time, z, codes, known, label)
         out = self.net(inputs, extra)
-        numbers, codes = out[:, : len(self.number)], out[:, len(self.number) :, : self.heads.width]
+        numbers, logits = out[:, : len(self.number)], out[:, len(self.number) :, : self.heads.width]
         first = self._as_v(numbers[..., 0], z, time)
-        return torch.cat([first[..., None], numbers[..., 1 : self.numbers.outputs]], -1), codes
+        return torch.cat([first[..., None], numbers[..., 1 : self.numbers.outputs]], -1), logits
 
     def _as_v(self, out: Float[Tensor, "B N"], z: Float[Tensor, "B N"], time: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:
         """What the network predicts, as v: it may say v itself, the score, the noise, or the data."""

@@ -43,7 +43,7 @@ class Multinomial(nn.Module):
     def __init__(self, space: Space, config: Any, context: ContextEmbedding) -> None:
         super().__init__()
         if name := name_of_number(space.variables):
-            raise ValueError(f"{name!r} is a number: multinomial diffusion takes categories and ordered levels; process='absorbing' takes all.")
+            raise ValueError(f"{name!r} is a number: multinomial diffusion takes only codes; process='absorbing' takes all columns.")
         self.steps, self.guidance, self.context = config.calls, config.guidance, context
         self.heads, self.inputs = Heads(space.variables, 1), Inputs(space.variables)
         extra = TIMES + context.width

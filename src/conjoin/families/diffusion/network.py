@@ -9,6 +9,7 @@ column, all zero where a cell is absorbed. Its outputs are logits and scales, fr
 Shape letters: B rows, D variables, F inputs in all, f inputs of a pixel, E extra inputs, W parameters of a variable.
 
 >>> from conjoin.core import Variable
+>>> from conjoin.nets.inputs import Inputs
 >>> space = Space((2,), (Variable("a", "category", cardinality=3), Variable("b", "real")))
 >>> CellNetwork(space, Inputs(space.variables).size, 1, 5, 16, 1, 0.0)(torch.zeros(4, 17), torch.ones(4, 1)).shape
 torch.Size([4, 2, 5])
@@ -21,7 +22,6 @@ from conjoin._shapes import Float
 from conjoin.core import Space
 from conjoin.nets.body import Body, ContextEmbedding
 from conjoin.nets.convolution import Convolution
-from conjoin.nets.inputs import Inputs
 from conjoin.nets.mlp import Mlp
 
 __all__ = ["CellNetwork", "drop_class", "guided"]

@@ -16,6 +16,7 @@ Shape letters: B rows, N numbers, C codes.
 [1.0, 0.75, 0.5, 0.25, 0.0]
 """
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -103,7 +104,7 @@ class _Walk:
         return value
 
 
-def ancestral(z: Float[Tensor, "B N"], v: Float[Tensor, "B N"], at: Tensor, to: Tensor, noise: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+def ancestral(z: Float[Tensor, "B N"], v: Float[Tensor, "B N"], at: Tensor, to: Tensor, noise: Tensor) -> Float[Tensor, "B N"]:
     """z at the log-ratio ``to``, drawn given z and v at ``at``."""
     (alpha, sigma), (alpha_to, sigma_to) = alpha_sigma(at), alpha_sigma(to)
     kept = -torch.expm1(at - to)
@@ -138,7 +139,7 @@ def paint(
     walk = _Walk(mixed, label, sampler, generator)
     state = walk.begin(rows)
     schedule = times(steps)
-    for time, then in zip(schedule, schedule[1:], strict=False):
+    for time, then in pairwise(schedule):
         for again in range(repeats):
             state = _kept(walk, state, given, time)
             start = state if again == 0 or given is None else _back(walk, state, time, then)
@@ -172,7 +173,7 @@ def flow_log_prob(mixed: Mixed, value: Float[Tensor, "B N"], label: Tensor | Non
     with torch.enable_grad():
         z, gained = mixed.numbers(value).detach(), value.new_zeros(len(value))
         schedule = times(steps)[::-1]
-        for time, then in zip(schedule, schedule[1:], strict=False):
+        for time, then in pairwise(schedule):
             middle = 0.5 * (time + then)
             half, _ = _velocity(mixed, z, time, label)
             speed, trace = _velocity(mixed, z + 0.5 * (then - time) * half, middle, label)
