@@ -25,12 +25,20 @@ def doubles(*values):
 
 
 QUICK_JOINTS = ("circuit", "naive_bayes")  # whose hybrids run in the default suite; the others' are slow
+QUICK = (*QUICK_JOINTS, "linear_discriminant", "quadratic_discriminant", "mixture")  # whose joints do
+QUICK_SPACES = {"classic": ("discrete", "mixed", "single"), "other": ("mixed",)}  # where the others run by default
+
+
+def is_slow(family, space):
+    if family in QUICK:
+        return space.startswith("hybrid") and family not in QUICK_JOINTS
+    return space not in QUICK_SPACES.get(FAMILIES[family].map, QUICK_SPACES["other"])
 
 
 def parameters():
     for family in FAMILIES:
         for space, check in cases(family):
-            slow = space.startswith("hybrid") and family not in QUICK_JOINTS
+            slow = is_slow(family, space)
             yield pytest.param(family, space, check, marks=[pytest.mark.slow] if slow else [], id=f"{family}-{space}-{check}")
 
 

@@ -55,7 +55,7 @@ def shaken(density, size=0.7):
 
 @pytest.fixture(scope="module")
 def energy():
-    config = Energy(width=16, dropout=0.0, draws=16, rate=1e-2)
+    config = Energy(width=16, dropout=0.0, draws=16, rate=1e-2, emphasis=1.0)
     return fit(EnergyDensity.build(CODES, config, Event(rows_of_codes()), stream(0)), rows_of_codes(), 150)
 
 
@@ -216,7 +216,7 @@ def test_a_diverged_energy_is_an_infinite_loss(energy):
 
 
 def test_chains_learn_what_contrast_learns():
-    config = Energy(method="chains", width=16, dropout=0.0, walk=2, rate=1e-2)
+    config = Energy(method="chains", width=16, dropout=0.0, walk=2, rate=1e-2, emphasis=1.0)
     density = fit(EnergyDensity.build(CODES, config, Event(rows_of_codes()), stream(0)), rows_of_codes(), 100)
     counts = (rows_of_codes()[:, None] == table(CODES)).all(2).double().mean(0)
     with torch.no_grad():

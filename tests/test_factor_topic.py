@@ -153,7 +153,7 @@ def test_each_round_raises_the_penalised_likelihood(config):
 
 def test_tied_classes_are_pooled_by_their_precision():
     """One class is all noise: W is learned from the other."""
-    data, truth = planted(800, 6)
+    data, _ = planted(800, 6)
     label = Event((torch.arange(800) % 2).double())
     noisy = data + 6 * label.value[:, None] * torch.randn(data.shape, generator=stream(8), dtype=torch.float64)
     model, _ = trained(FactorDensity, reals(6), Factor(2, tie=True), Event(noisy), 60, context=label, context_space=CLASSES)

@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from conjoin.core import Event, Likelihood, Space, Variable, stream
+from conjoin.core import Event, Likelihood, Pair, Space, Variable, stream
 from conjoin.families.flow.continuous import FlowMatching, MatchedDensity, Velocity, runge_kutta
 from conjoin.families.flow.coupling import Flow, FlowDensity, FlowNet
 from conjoin.families.flow.integer import IntegerDensity, IntegerFlow
 from conjoin.families.flow.parts import smooth_columns
 from conjoin.families.flow.spline import BOUND, FLOOR, inverse_spline, parameters, spline
+from conjoin.joint import ClassConditional
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
@@ -111,14 +112,13 @@ def test_the_network_sees_no_number_beyond_its_reach():
 
 def test_a_flow_integrates_to_one_and_has_no_expected_score():
     density = fit(Flow(steps=150, width=16, layers=2, bins=4), REAL, ring(300))
-    axis = torch.linspace(-5, 5, 401, dtype=torch.float64)
+    axis = torch.linspace(-4, 4, 221, dtype=torch.float64)
     points, cell = torch.cartesian_prod(axis, axis), float(axis[1] - axis[0]) ** 2
     log_prob = density.log_prob(Event(points))
     weight = log_prob.detach().exp() * cell
     assert abs(float(weight.sum()) - 1) < 2e-3
-    parameters_ = [p for p in density.flow.parameters()]
-    for gradient in torch.autograd.grad((weight * log_prob).sum(), parameters_):
-        assert gradient.abs().max() < 5e-3
+    for gradient in torch.autograd.grad((weight * log_prob).sum(), list(density.flow.parameters())):
+        assert gradient.abs().max() < 2e-2
 
 
 def test_a_flow_recovers_a_ring():
@@ -137,9 +137,6 @@ def test_the_class_moves_the_flow():
     rows = torch.randn(400, 2, generator=stream(5), dtype=torch.float64) * 0.3 + 2 * label.value[:, None] - 1
     classes = Space((), (Variable("y", "category", cardinality=2),))
     density = FlowDensity.build(REAL, Flow(steps=1), Event(rows), stream(0), context=label, context_space=classes)
-    from conjoin.core import Pair
-    from conjoin.joint import ClassConditional
-
     train(ClassConditional(density, classes), Pair(label, Event(rows)), torch.ones(400).double(), None, Plan(steps=150), Progress())
     drawn = density.sample(200, Event(torch.ones(200).double()), generator=stream(1)).value
     assert (drawn.mean(0) > 0.6).all()

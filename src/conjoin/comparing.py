@@ -28,7 +28,7 @@ __all__ = ["CANDIDATES", "Comparison", "Entry", "compare_families"]
 
 CANDIDATES = (
     "naive_bayes", "mixture", "circuit", "quadratic_discriminant", "factor_analysis", "bayes_net", "markov_field", "topic",
-    "dirichlet_process", "autoregressive", "transformer", "flow", "latent", "diffusion", "energy",
+    "dirichlet_process", "autoregressive", "transformer", "flow", "vae", "diffusion", "absorbing_diffusion", "energy",
 )  # fmt: skip
 HELD, LEAST, MOST = 0.2, 20, 2000  # share of rows held out; at least and at most so many are asked about
 FEW = 5.0  # seconds under which a family is not begun

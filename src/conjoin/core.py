@@ -251,7 +251,7 @@ class Density(nn.Module, abc.ABC):
         each = [torch.full((event.rows,), float(k), dtype=torch.float64) for k in range(classes)]
         return torch.stack([self._log_prob(event, Event(code), None) for code in each], 1)
 
-    def _features(self, event: Event) -> Tensor:
+    def _features(self, event: Any) -> Tensor:
         raise NotImplementedError
 
     def _step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:
@@ -357,7 +357,7 @@ class Density(nn.Module, abc.ABC):
         return self._log_contexts(event)
 
     @final
-    def features(self, event: Event) -> Tensor:
+    def features(self, event: Any) -> Tensor:
         """(B, F) what the density has learned to see in each row."""
         self._require(self.capabilities.features, "features", "features")
         return self._features(self.space.check(event))

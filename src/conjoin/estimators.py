@@ -162,7 +162,7 @@ class _JointEstimator(BaseEstimator):
 
     def _as_given(self, frame: Any) -> Any:
         """Rows in the shape that was given at fit: a frame, or an array of images."""
-        codec = self._model().codec
+        codec: Any = self._model().codec
         return codec.images(frame) if codec.kind == "image" else frame
 
     def _adopt(self, model: Model, frame: pd.DataFrame, raw: Any) -> None:

@@ -19,7 +19,7 @@ import torch
 from conjoin.calibration import rows_for_false_alarm
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
-from conjoin.core import Event, Pair
+from conjoin.core import Density, Event, Pair
 from conjoin.families import name_of, resolve
 from conjoin.joint import Hybrid, Joint, Monolithic
 from conjoin.learning import Learning
@@ -148,6 +148,7 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
     left = None if request.max_time is None else max(0.0, request.max_time - (time.monotonic() - started))
     learning = Learning(config, request, target, codec.space, event, weight, data["choose"], left)
+    joint: Any
     joint, trained, weighed = learning.joint(progress)
     facts = _facts(rows, split, request, config) | {"trained": asdict(trained)} | weighed
     model = Model(codec, joint, target, facts=facts)
@@ -167,9 +168,11 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
 
 def _notices(joint: Any, data: Pair) -> list[str]:
     """What a density has to say about itself after the fit: that a latent space has collapsed, for example."""
-    density = joint if not isinstance(joint, Joint) else joint.base.density if isinstance(joint, Hybrid) else joint.density  # type: ignore[union-attr]
-    some = data.x.take(slice(0, 1000))
-    return density.notices(Event(some.value, some.mask)) if not isinstance(joint, Monolithic) else []
+    if isinstance(joint, Monolithic):
+        return []
+    part: Any = joint.base if isinstance(joint, Hybrid) else joint
+    density: Density = part.density if isinstance(joint, Joint) else part
+    return density.notices(data.x.take(slice(0, 1000)))
 
 
 def _events(rows: Rows, part: np.ndarray, codec: Any, target: Target | None) -> Pair:

@@ -155,7 +155,8 @@ def load_model(path: str | Path, family: Any = None) -> Model:
 
 
 def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any) -> Model:
-    codec = {"image": ImageCodec, "table": TableCodec}[config["codec"].get("kind", "table")].from_json(config["codec"])
+    codecs: dict[str, Any] = {"image": ImageCodec, "table": TableCodec}
+    codec = codecs[config["codec"].get("kind", "table")].from_json(config["codec"])
     target = target_from_json(config["target"])
     joint = _rebuild(config["joint"], None if target is None else target.space, codec.space, family)
     joint.load_state_dict({key.removeprefix("joint."): value for key, value in tensors.items() if key.startswith("joint.")})

@@ -85,8 +85,10 @@ def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> 
 
 def _source(model: Model) -> Density | None:
     """The density whose features a classifier of x can stand on."""
-    able = isinstance(model.joint, ClassConditional | Independent) and model.joint.density.capabilities.features
-    return model.joint.density if able and isinstance(model.target, Classes) else None  # type: ignore[union-attr]
+    if not isinstance(model.joint, ClassConditional | Independent) or not isinstance(model.target, Classes):
+        return None
+    density: Density = model.joint.density
+    return density if density.capabilities.features else None
 
 
 def _on_features(model: Model, fit: Pair, weight: Tensor) -> Scorer:

@@ -49,7 +49,7 @@ def compare(
     kind = "density" if y is None else task_of(y, task).kind
     if y is not None:
         voice.note(task_of(y, task).words)
-    found = _compared(kind, x, whole(y) if kind == "classes" else y, family, max_time, max_kwh, seed, blanks, not quiet)
+    found = _compared(kind, x, whole(y) if kind == "classes" and y is not None else y, family, max_time, max_kwh, seed, blanks, not quiet)
     voice.tell(_table(found.frame()), in_shell(f"Pick: {found.why}"), *_left_out(found))
     voice.aside(WORDS)
     wanted = "" if target is None else f" --target {target}"

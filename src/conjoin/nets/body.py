@@ -21,8 +21,8 @@ class Body(nn.Module, abc.ABC):
     def compute(self, *inputs: Any) -> Tensor:
         """The network itself, in whatever precision its parameters have."""
 
-    @final
-    def forward(self, *inputs: Any) -> Tensor:
+    @final  # type: ignore[misc]
+    def forward(self, *inputs: Any) -> Tensor:  # torch declares it writable
         """``compute`` in the body's own precision; float64 in, float64 out."""
         return self.compute(*self.cast(*inputs)).double()
 

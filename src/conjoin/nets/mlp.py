@@ -24,10 +24,11 @@ class Mlp(Body):
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
             for _ in range(blocks)
         )
-        self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs))
+        out = nn.Linear(width, outputs)
+        self.last = nn.Sequential(nn.LayerNorm(width), out)
         if zero:
-            nn.init.zeros_(self.last[1].weight)
-            nn.init.zeros_(self.last[1].bias)
+            nn.init.zeros_(out.weight)
+            nn.init.zeros_(out.bias)
         self.double()
 
     def hidden(self, x: Tensor) -> Tensor:

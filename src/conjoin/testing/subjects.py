@@ -67,7 +67,7 @@ class Flat(Density):
         return self.row(self.joint.mode(self.pair(event)))
 
     def _features(self, event: Event) -> Tensor:
-        return self.joint.features(self.pair(event))  # type: ignore[arg-type]
+        return self.joint.features(self.pair(event))
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         return self.joint.statistics(self.pair(event), weight=weight)

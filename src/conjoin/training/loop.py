@@ -201,8 +201,9 @@ class _Run:
             return
         if self.trained.setbacks > SETBACKS:
             raise Diverged(
-                f"The loss of {type(self.density).__name__} was not finite or exploded {self.trained.setbacks} times, last at step "
-                f"{self.trained.steps + 1}, with ever smaller steps: lower the rate (family__rate), or check the columns for impossible values."
+                f"The loss of {type(self.density).__name__} was not finite or exploded {self.trained.setbacks} times, last at "
+                f"step {self.trained.steps + 1}, with ever smaller steps: lower the rate (family__rate), or check the columns for "
+                "impossible values."
             )
         for _ in range(self.trained.setbacks):
             self.learner.shrink()

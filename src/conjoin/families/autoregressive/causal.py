@@ -56,12 +56,12 @@ class Causal(DeepConfig):
     blocks: int = 3
     dropout: float = 0.35
     hide: float = 0.0
-    shift: float = 0.2
+    shift: float = 0.1
 
     batch: int = 64
-    rate: float = 4e-3
+    rate: float = 5e-3
     decay: float = 5e-2
-    passes: ClassVar[tuple[int, int, int]] = (30, 200, 3000)
+    passes: ClassVar[tuple[int, int, int]] = (36, 200, 3000)
 
 
 def scans_of(space: Space, many: int) -> list[list[int]]:

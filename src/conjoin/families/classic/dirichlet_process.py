@@ -324,7 +324,6 @@ class DirichletProcessDensity(PosteriorMixture):
         precision, mean, shape, rate = Posterior.of(moments, prior)
         parts = self._leaf_parameters(np.log(levels), mean, np.sqrt(rate * (precision + 1) / (shape * precision)))
         self._keep((weight / weight.sum()).log(), parts | {"freedom": torch.as_tensor(2 * shape).T})
-        self.leaves.used.copy_(torch.isfinite(self.log_weight))
 
     def _sweep_state(self) -> dict[str, Tensor]:
         return dict(self.latent)
@@ -334,5 +333,4 @@ class DirichletProcessDensity(PosteriorMixture):
 
     def _features(self, event: Event) -> Float[Tensor, "B K"]:
         """How surely each row belongs to each cluster of the newest sample; the last one is a new cluster."""
-        slot = self._slot()
-        return (self.log_sample.flatten()[slot] + self.leaves.log_rows(event)[:, slot]).softmax(1)
+        return self._responsibilities(event)

@@ -6,8 +6,9 @@ r"""Features that a row has or lacks, as many as the rows call for (Indian buffe
 
 T. Griffiths and Z. Ghahramani (2011), The Indian buffet process: an introduction and review, equation 10 (K to infinity gives
 the process); utilities after I. Valera and Z. Ghahramani (2014), General table completion using a Bayesian nonparametric model,
-section 3. With K at most some eight, all 2^K patterns of features are summed over: given its pattern, a row's columns are
-independent, so log p(x) in nats, its marginals, conditionals and regions are exact for each sample of the posterior. One sweep
+section 3. With K at most some eight, patterns of features can be summed over (all 2^K of them but for the least probable ones,
+1e-6 in all): given its pattern, a row's columns are independent, so log p(x) in nats, its marginals, conditionals and regions are
+exact for each sample of the posterior. One sweep
 
     1. draws every row's whole pattern given coefficients, then what lies behind its cells: utilities, unrounded numbers;
     2. moves whole features with the coefficients integrated out: a launch state proposes that one is born, dies or is replaced (as
@@ -47,6 +48,8 @@ __all__ = ["Buffet", "Fit", "IndianBuffet", "IndianBuffetDensity", "log_wins"]
 START = 15  # rounds before the first sample
 TRIES = 4  # moves of whole features of each kind in a round
 LAUNCH = 8  # allocations on the way to a launch state
+TAIL = 1e-6  # probability of the patterns that the predictive density leaves out
+FEW = 20  # rows for one more feature
 UTILITY = 1.5  # standard deviation of utilities' coefficients; those of numbers have 1
 NOISE = (2.0, 0.2)  # shape and rate of the prior of numbers' variances
 GAMMA = (1.0, 1.0)  # shape and rate of alpha's prior
@@ -55,7 +58,8 @@ BELOW, ABOVE, POINTS, FINE = 8.0, 6.0, 64, 160  # grid of a winner's utility, ar
 
 @dataclass(frozen=True)
 class IndianBuffet(Config):
-    """``most``: features at most (2^most patterns are summed over). ``samples``: how many samples of the posterior are kept."""
+    """``most``: features at most, and for few rows 2 and one more for every 20 rows (2^most patterns are summed over). ``samples``:
+    how many samples of the posterior are kept."""
 
     most: int = 8
     samples: int = 5
@@ -218,6 +222,13 @@ def _with_constant(z: Float[Tensor, "I K"], last: bool = False) -> Float[Tensor,
     return torch.cat([z, one] if last else [one, z], 1)
 
 
+def _without_tail(log_weight: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+    """The most probable patterns alone, normalised: those without which a share of ``TAIL`` would not be missing."""
+    ranked, order = log_weight.sort(descending=True)
+    kept = order[: int((ranked.exp().cumsum(0) < 1 - TAIL).sum()) + 1]
+    return torch.full_like(log_weight, -math.inf).scatter(0, kept, log_weight[kept].log_softmax(0))
+
+
 def _log_bernoulli(share: Float[Tensor, " I"], column: Float[Tensor, " I"]) -> Tensor:
     return torch.where(column > 0, share, 1 - share).log().sum()
 
@@ -270,7 +281,7 @@ class IndianBuffetDensity(PosteriorMixture):
     ) -> Self:
         """Units of the numbers from the columns' marginals; to begin with nothing is known of the coefficients."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        density = cls(space, config, {"most": max(1, min(config.most, data.rows - 1))})
+        density = cls(space, config, {"most": min(config.most, 2 + data.rows // FEW)})
         column = LeafLayer(space.variables, 1)
         column.start(data.value, data.mask, weight)
         nothing = torch.zeros(0, len(density.noise))
@@ -366,9 +377,9 @@ class IndianBuffetDensity(PosteriorMixture):
         parameters = self._leaf_parameters(fit.mean @ design.T, fit.variance(design))
         share, n = buffet.alpha / buffet.z.shape[1], buffet.weight.sum()
         held = (buffet.weight @ buffet.z + share) / (n + 1 + share)
-        self._keep(self.patterns @ held.log() + (1 - self.patterns) @ torch.log1p(-held), parameters)
+        log_weight = self.patterns @ held.log() + (1 - self.patterns) @ torch.log1p(-held)
+        self._keep(_without_tail(log_weight), parameters)
 
     def _features(self, event: Event) -> Float[Tensor, "B K"]:
         """How surely each row has each feature, by the newest sample."""
-        slot = self._slot()
-        return (self.log_sample.flatten()[slot] + self.leaves.log_rows(event)[:, slot]).softmax(1) @ self.patterns
+        return self._responsibilities(event) @ self.patterns

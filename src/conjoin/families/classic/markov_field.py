@@ -224,8 +224,9 @@ class MarkovFieldDensity(GraphDensity):
         told = self.bins.log_codes(event._replace(within=None)).transpose(0, 1)  # (D, B, L)
         with torch.no_grad():
             share = told.softmax(-1)
-            for _ in range(0 if event.mask.all() and not self.bins.hidden.any() else ROUNDS):
-                share = (self._fields(share) + told).softmax(-1)
+            open_ = (~event.mask | self.bins.hidden).any(1).nonzero()[:, 0]
+            for _ in range(ROUNDS if len(open_) else 0):
+                share[:, open_] = (self._fields(share[:, open_]) + told[:, open_]).softmax(-1)
         return (self._fields(share).log_softmax(-1) + told).logsumexp(-1).sum(0)
 
     def _fields(self, share: Float[Tensor, "D B L"]) -> Float[Tensor, "D B L"]:

@@ -17,6 +17,7 @@ Shape letters: B rows, D variables (C categorical, N numeric), M = S K states in
 1.0
 """
 
+import copy
 import math
 from typing import Any, NamedTuple, Self
 
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from conjoin._shapes import Bool, Float, Int
-from conjoin.core import Capabilities, Density, Event, Likelihood, Region, categorical
+from conjoin.core import LOG_2PI, Capabilities, Density, Event, Likelihood, Region, categorical
 from conjoin.leaves import FARTHEST, NARROW, LeafLayer, _Cells, log_mass
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
 CHUNK = 4096  # rows that are evaluated at a time
 RIVALS = 16  # most responsible states whose modes compete for a row's
 UNDERFLOW = 1e-200  # a sum of products below this is summed once more, in logarithms
+PER_STATE = ("logits", "mean", "log_scale", "atom_logits", "freedom")  # what a layer holds of every state, on axis 1
 MOST_COPIES = 100_000  # rows counted one by one; beyond that, copies of a row sit together
 
 
@@ -70,6 +72,15 @@ class Copies(NamedTuple):
 class ProductLayer(LeafLayer):
     """A LeafLayer for many states, which are alternatives for the row as a whole."""
 
+    def only(self, states: Int[Tensor, " U"]) -> Self:
+        """A layer of these states alone; it shares all else with this one."""
+        part = copy.copy(self)
+        part.states = len(states)
+        for group in ("_parameters", "_buffers"):
+            named = {name: value[:, states] if name in PER_STATE else value for name, value in getattr(self, group).items()}
+            part.__dict__[group] = named
+        return part
+
     def log_rows(self, event: Event) -> Float[Tensor, "B K"]:
         """sum_d log p(x_d | k) of what is known. Each distinct cell is evaluated once, and a row adds up its cells."""
         columns = len(self.variables)
@@ -86,6 +97,18 @@ class ProductLayer(LeafLayer):
             place[:, self.numeric] = torch.where(event.mask[:, self.numeric], known, place[:, self.numeric])
             table.append(self._log_number(cells))
         return embedding_bag(place, torch.cat(table), mode="sum") if event.rows else torch.zeros(0, self.states).double()
+
+    def _log_continuous(self, cells: _Cells) -> Float[Tensor, "P K"]:
+        """Points are spared what only cells need."""
+        is_cell = self.lattice.width[cells.column] > 0
+        points = cells.take((~is_cell).nonzero()[:, 0])
+        z, _ = self._standardise(points)
+        density = torch.addcmul(-0.5 * LOG_2PI - self.log_scale[points.column], z, z, value=-0.5)
+        density = density.nan_to_num(nan=FARTHEST, neginf=FARTHEST)
+        if not is_cell.any():
+            return density
+        rest = super()._log_continuous(cells.take(is_cell.nonzero()[:, 0]))
+        return density.new_empty(len(is_cell), self.states).masked_scatter(is_cell[:, None], rest).masked_scatter(~is_cell[:, None], density)
 
     @torch.no_grad()
     def draw_parts(
@@ -138,12 +161,10 @@ class StudentLayer(ProductLayer):
     """
 
     freedom: Tensor
-    used: Tensor
 
     def __init__(self, variables: Any, states: int, smoothing: float = 1.0) -> None:
         super().__init__(variables, states, smoothing)
         self.register_buffer("freedom", torch.ones(len(self.numeric), states, dtype=torch.float64))
-        self.register_buffer("used", torch.ones(states, dtype=torch.bool))  # states of no weight need no exact masses
 
     def _log_continuous(self, cells: _Cells) -> Float[Tensor, "P K"]:
         z, width = self._standardise(cells)
@@ -151,12 +172,11 @@ class StudentLayer(ProductLayer):
         result = torch.where(step > 0, step, 1.0).log()[:, None] - self.log_scale[cells.column] + _student_log_density(z, freedom)
         low, high = self.lattice.low[cells.column], self.lattice.high[cells.column]
         edge = (cells.value < low + 0.25 * step) | (cells.value > high - 0.25 * step)
-        wide = ((step > 0) & (edge | (width[:, self.used] > NARROW).any(1))).nonzero()[:, 0]
+        wide = ((step > 0) & (edge | (width > NARROW).any(1))).nonzero()[:, 0]
         if len(wide):
-            first, last = (part[:, self.used] for part in self._edges(cells.take(wide), z[wide], width[wide]))
-            exact, middle = student_log_mass(first, last, freedom[wide][:, self.used]), result[wide]
-            exact = torch.where(torch.isfinite(exact), exact, middle[:, self.used])  # too far out for a difference of masses
-            result = result.index_copy(0, wide, middle.masked_scatter(self.used.expand(middle.shape), exact))
+            exact = student_log_mass(*self._edges(cells.take(wide), z[wide], width[wide]), freedom[wide])
+            exact = torch.where(torch.isfinite(exact), exact, result[wide])  # too far out for a difference of masses
+            result = result.index_copy(0, wide, exact)
         outside = (cells.value < low - 0.25 * step) | (cells.value > high + 0.25 * step)
         return result.nan_to_num(nan=FARTHEST, neginf=FARTHEST).masked_fill(outside[:, None], -math.inf)
 
@@ -264,6 +284,12 @@ class PosteriorMixture(Density):
         first = int((self.sweeps - 1).clamp_min(0) % self.samples) * self.states
         return slice(first, first + self.states)
 
+    def _responsibilities(self, event: Event) -> Float[Tensor, "B K"]:
+        """p(state | what is known) by the newest sample."""
+        slot = self._slot()
+        leaves = self.leaves.only(torch.arange(slot.start, slot.stop))
+        return torch.cat([(self.log_sample.flatten()[slot] + leaves.log_rows(part)).softmax(1) for part in _parts(event)])
+
     def _keep(self, log_weight: Float[Tensor, " K"], parameters: dict[str, Tensor]) -> None:
         """A new sample of the posterior: it takes the place of the oldest. ``parameters`` of the leaves have K states on axis 1."""
         self.sweeps += 1
@@ -277,57 +303,64 @@ class PosteriorMixture(Density):
 
     # ------------------------------------------------------------------ hooks
 
-    def _joint(self, event: Event) -> Float[Tensor, "B M"]:
-        """log p(what is known, s, k)."""
-        return self.log_weight.log_softmax(0) + self.leaves.log_rows(event)
+    def _live(self) -> tuple[Float[Tensor, " U"], ProductLayer]:
+        """log-weights and leaves of the states that have any weight."""
+        states = torch.isfinite(self.log_weight).nonzero()[:, 0]
+        return self.log_weight.log_softmax(0)[states], self.leaves.only(states)
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        parts = [event.take(slice(first, first + CHUNK)) for first in range(0, max(event.rows, 1), CHUNK)]
-        return torch.cat([self._joint(part).logsumexp(1) for part in parts])
+        log_weight, leaves = self._live()
+        return torch.cat([(log_weight + leaves.log_rows(part)).logsumexp(1) for part in _parts(event)])
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
         """The columns are independent given the state: sum the other ones up once, then try each candidate."""
         hidden = torch.arange(event.value.shape[1]) == 0
         probe = torch.zeros(len(candidates), event.value.shape[1], dtype=torch.float64)
         probe[:, 0] = candidates
-        leaf = self.leaves.log_rows(Event(probe, hidden.expand(probe.shape)))
-        parts = [event.hide(hidden).take(slice(first, first + CHUNK)) for first in range(0, max(event.rows, 1), CHUNK)]
-        return torch.cat([_log_products(self._joint(part), leaf) for part in parts])
-
-    def _draw(self, event: Event, generator: torch.Generator | None) -> Event:
-        parts = torch.arange(event.rows).split(CHUNK)
-        state = torch.cat([self._draw_state(event.take(part), generator) for part in parts])
-        drawn = self.leaves.sample(state[:, None].expand(event.value.shape), generator, event.within)
-        return Event(torch.where(event.mask, event.value, drawn))
-
-    def _draw_state(self, event: Event, generator: torch.Generator | None) -> Int[Tensor, " B"]:
-        """By the distribution function over states, worked out once for equal rows; those of all rows stand behind each other."""
-        distinct, where = torch.unique(torch.cat([event.value, event.mask.double()], 1), dim=0, return_inverse=True)
-        value, mask = distinct.chunk(2, 1)
-        cumulative = self._joint(Event(value, mask > 0, within=event.within)).softmax(1).cumsum(1)
-        behind = (cumulative / cumulative[:, -1:] + torch.arange(len(distinct))[:, None]).flatten()
-        uniform = torch.rand(event.rows, generator=generator, dtype=torch.float64)
-        place = torch.searchsorted(behind, where + uniform, right=True) - where * self.leaves.states
-        return place.clamp(0, self.leaves.states - 1)
+        log_weight, leaves = self._live()
+        leaf = leaves.log_rows(Event(probe, hidden.expand(probe.shape)))
+        return torch.cat([_log_products(log_weight + leaves.log_rows(part), leaf) for part in _parts(event.hide(hidden))])
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         empty = torch.zeros(n, len(self.space.variables), dtype=torch.float64)
-        return self._draw(Event(empty, empty.bool()), generator)
+        return self._sample_conditional(Event(empty, empty.bool()), None, generator)
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
-        return self._draw(event, generator)
+        log_weight, leaves = self._live()
+        state = torch.cat([_draw_state(part, log_weight, leaves, generator) for part in _parts(event)])
+        drawn = leaves.sample(state[:, None].expand(event.value.shape), generator, event.within)
+        return Event(torch.where(event.mask, event.value, drawn))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """The best of the modes of the most responsible states."""
-        modes = self.leaves.modes().T
-        best, filled = torch.full((event.rows,), -math.inf, dtype=torch.float64), event.value.clone()
-        rivals = self._joint(event).topk(min(RIVALS, self.leaves.states), 1).indices
-        for state in rivals.T:
+        log_weight, leaves = self._live()
+        modes, filled = leaves.modes().T, event.value.clone()
+        best = torch.full((event.rows,), -math.inf, dtype=torch.float64)
+        rivals = [(log_weight + leaves.log_rows(part)).topk(min(RIVALS, leaves.states), 1).indices for part in _parts(event)]
+        for state in torch.cat(rivals).T:
             value = torch.where(event.mask, event.value, modes[state])
             log_prob = self._log_prob(Event(value), None, None)
             better = log_prob > best
             filled[better], best = value[better], torch.maximum(log_prob, best)
         return Event(filled)
+
+
+def _parts(event: Event) -> list[Event]:
+    """A few rows at a time."""
+    return [event.take(slice(first, first + CHUNK)) for first in range(0, max(event.rows, 1), CHUNK)]
+
+
+def _draw_state(
+    event: Event, log_weight: Float[Tensor, " U"], leaves: ProductLayer, generator: torch.Generator | None
+) -> Int[Tensor, " B"]:
+    """By the distribution function over states, worked out once for equal rows; those of all rows stand behind each other."""
+    distinct, where = torch.unique(torch.cat([event.value, event.mask.double()], 1), dim=0, return_inverse=True)
+    value, mask = distinct.chunk(2, 1)
+    cumulative = (log_weight + leaves.log_rows(Event(value, mask > 0, within=event.within))).softmax(1).cumsum(1)
+    behind = (cumulative / cumulative[:, -1:] + torch.arange(len(distinct))[:, None]).flatten()
+    uniform = torch.rand(event.rows, generator=generator, dtype=torch.float64)
+    place = torch.searchsorted(behind, where + uniform, right=True) - where * leaves.states
+    return place.clamp(0, leaves.states - 1)
 
 
 def _log_products(first: Float[Tensor, "B M"], second: Float[Tensor, "K M"]) -> Float[Tensor, "B K"]:

@@ -40,7 +40,7 @@ class Diffusion(AbsorbingDiffusion):
 
     draws: int = 16
     points: int = 24
-    parametrisation: Literal["score", "v", "noise", "data"] = "score"
+    parametrisation: Literal["score", "v", "noise"] = "score"
     sampler: Literal["ancestral", "ddim", "heun"] = "ancestral"
     sampling_steps: int = 48
     repeats: int = 4

@@ -125,15 +125,13 @@ class Mixed(nn.Module):
         return torch.cat([first[..., None], numbers[..., 1 : self.numbers.outputs]], -1), logits
 
     def _as_v(self, out: Float[Tensor, "B N"], z: Float[Tensor, "B N"], time: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:
-        """What the network predicts, as v: it may say v itself, the score, the noise, or the data."""
+        """What the network predicts, as v: it may say v itself, the score, or the noise."""
         alpha, sigma = alpha_sigma(self.numbers.log_ratio(time))
         match self.config.parametrisation:
             case "score":  # -(score + z) / alpha
                 return sigma * out
             case "noise":  # less what the Gaussian would say, sigma z
                 return out / alpha
-            case "data":  # less alpha z
-                return -out / sigma
         return out
 
     def _seen(

@@ -28,7 +28,7 @@ from conjoin.leaves import Lattice, log_mass
 
 __all__ = ["BOTTOM", "Numbers", "alpha_sigma"]
 
-BOTTOM = -5.0  # log of the signal-to-noise ratio at t = 1: beyond it the network has no say
+BOTTOM = -8.0  # log of the signal-to-noise ratio at t = 1: beyond it the network has no say
 SHARPEST = 9.0  # and at t = 0, for numbers that have a density; cells as narrow as this are treated alike
 PLACES = (0.02, 0.25, 0.5, 0.75, 0.98)  # quantiles tried for xi
 STRETCHES = (0.05, 0.2, 1.0, 5.0, 1000.0)  # standard deviations tried for delta

@@ -104,14 +104,14 @@ class _Walk:
         return value
 
 
-def ancestral(z: Float[Tensor, "B N"], v: Float[Tensor, "B N"], at: Tensor, to: Tensor, noise: Tensor) -> Float[Tensor, "B N"]:
+def ancestral(z: Float[Tensor, "*B N"], v: Float[Tensor, "*B N"], at: Tensor, to: Tensor, noise: Tensor) -> Float[Tensor, "*B N"]:
     """z at the log-ratio ``to``, drawn given z and v at ``at``."""
     (alpha, sigma), (alpha_to, sigma_to) = alpha_sigma(at), alpha_sigma(to)
     kept = -torch.expm1(at - to)
     return alpha_to * ((1 - kept) * z / alpha + kept * (alpha * z - sigma * v)) + sigma_to * kept.sqrt() * noise
 
 
-def ddim(z: Float[Tensor, "B N"], v: Float[Tensor, "B N"], at: Tensor, to: Tensor) -> Float[Tensor, "B N"]:
+def ddim(z: Float[Tensor, "*B N"], v: Float[Tensor, "*B N"], at: Tensor, to: Tensor) -> Float[Tensor, "*B N"]:
     """z at the log-ratio ``to``: the data and the noise that v tells, mixed anew."""
     (alpha, sigma), (alpha_to, sigma_to) = alpha_sigma(at), alpha_sigma(to)
     return alpha_to * (alpha * z - sigma * v) + sigma_to * (sigma * z + alpha * v)
@@ -141,9 +141,8 @@ def paint(
     schedule = times(steps)
     for time, then in pairwise(schedule):
         for again in range(repeats):
-            state = _kept(walk, state, given, time)
-            start = state if again == 0 or given is None else _back(walk, state, time, then)
-            state = walk.step(start, time, then)
+            before = state if again == 0 or given is None else _back(walk, state, time, then)
+            state = walk.step(_kept(walk, before, given, time), time, then)
     state = _kept(walk, state, given, 0.0)
     value = walk.end(state)
     return Drawn(value if given is None else torch.where(given.mask, given.value, value), walk.calls)

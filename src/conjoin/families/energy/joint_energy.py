@@ -63,7 +63,7 @@ class Energy(DeepConfig):
     width: int = 128
     blocks: int = 2
     dropout: float = 0.2
-    emphasis: float = 1.0
+    emphasis: float = 4.0
     moves: int = 8
     method: str = "noise"  # or "chains", "sgld"
     walk: int = 20

@@ -47,16 +47,16 @@ class FlowMatching(DeepConfig):
     ``solver``: steps of the differential equation; ``probes`` of the trace; ``noise``: draws inside a recorded cell for each row."""
 
     width: int | None = None
-    blocks: int = 1
+    blocks: int = 2
     dropout: float = 0.0
-    blur: float = 0.1
+    blur: float = 0.02
     solver: int = 8
     probes: int = 8
     noise: int = 4
     batch: int = 256
     rate: float = 3e-3
 
-    passes: ClassVar[tuple[int, int, int]] = (100, 300, 3000)
+    passes: ClassVar[tuple[int, int, int]] = (200, 300, 6000)
 
 
 class MatchedDensity(PartsDensity):
