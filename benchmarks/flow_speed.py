@@ -33,7 +33,8 @@ def main() -> None:
     flows = {"conjoin coupling": ours(arguments.columns)} | theirs(arguments.columns)
     print(f"{'flow':24} {'parameters':>10} {'step, ms':>10} {'log_prob, rows/s':>17} {'samples, rows/s':>16}")
     for name, (module, log_prob, sample) in flows.items():
-        step, ask, draw = (seconds(call, arguments.repeats) for call in (training(module, log_prob, arguments.columns), *asked(log_prob, sample, arguments.columns)))
+        calls = training(module, log_prob, arguments.columns), *asked(log_prob, sample, arguments.columns)
+        step, ask, draw = (seconds(call, arguments.repeats) for call in calls)
         size = sum(parameter.numel() for parameter in module.parameters())
         print(f"{name:24} {size:10,d} {1e3 * step:10.1f} {ROWS / ask:17,.0f} {ROWS / draw:16,.0f}", flush=True)
 

@@ -170,6 +170,17 @@ def test_weak_noise_does_not_hold_the_mean_back():
     assert torch.allclose(model.mean[0].detach(), data.mean(0), atol=1e-3)
 
 
+def test_recorded_numbers_are_drawn_on_their_lattice():
+    space = Space((2,), (Variable("a", "real"), Variable("b", "real", resolution=0.5, origin=0.25)))
+    data, _ = planted(200, 2)
+    data[:, 1] = (data[:, 1] * 2).floor() / 2 + 0.25
+    model, _ = trained(FactorDensity, space, Factor(1), Event(data), 5)
+    drawn = model.sample(4000, generator=stream(0)).value
+    assert torch.equal((drawn[:, 1] - 0.25) % 0.5, torch.zeros(4000).double())
+    assert drawn[:, 1].var().item() == pytest.approx(dense(model)[1, 1].item(), rel=0.1)
+    assert (model.mode(Event(data).hide(torch.tensor([False, True]))).value[:, 1] - 0.25).remainder(0.5).abs().max() == 0
+
+
 def test_many_columns_cost_no_square_of_them():
     data, truth = planted(400, 300, 3)
     model, value = trained(FactorDensity, reals(300), Factor(3), Event(data), 30)

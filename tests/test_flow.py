@@ -203,7 +203,8 @@ def test_draws_of_cells_lie_on_the_lattice(fine):
 
 
 def test_the_solver_is_of_order_four():
-    errors = [abs(float(runge_kutta(lambda x, t: x * math.cos(t), torch.ones(1).double(), 0.0, 2.0, n)) - math.exp(math.sin(2.0))) for n in (8, 16)]
+    found = [float(runge_kutta(lambda x, t: x * math.cos(t), torch.ones(1).double(), 0.0, 2.0, steps)) for steps in (8, 16)]
+    errors = [abs(value - math.exp(math.sin(2.0))) for value in found]
     assert 12 < errors[0] / errors[1] < 24
 
 
@@ -230,16 +231,16 @@ def test_before_training_it_is_a_normal_distribution():
 
 @pytest.fixture(scope="module")
 def matched():
-    return fit(FlowMatching(steps=600, width=32), REAL, ring(1000))
+    return fit(FlowMatching(steps=500, width=32), REAL, ring(1000))
 
 
 def test_a_continuous_flow_learns_a_ring_and_integrates_to_one(matched):
-    axis = torch.linspace(-4, 4, 81, dtype=torch.float64)
+    axis = torch.linspace(-3, 3, 61, dtype=torch.float64)
     with torch.no_grad():
         total = matched.log_prob(Event(torch.cartesian_prod(axis, axis))).logsumexp(0).exp() * 0.01
         got = float(matched.log_prob(Event(ring(300, seed=1))).mean())
     assert abs(float(total) - 1) < 0.01
-    assert got > -2.3  # a normal distribution: -2.9
+    assert got > -1.6  # the ring itself: -1.36; a normal distribution: -2.9
     drawn = matched.sample(500, generator=stream(0)).value.norm(dim=1)
     assert abs(float(drawn.mean()) - 1.5) < 0.1
 
@@ -247,6 +248,7 @@ def test_a_continuous_flow_learns_a_ring_and_integrates_to_one(matched):
 def test_the_solvers_error_is_stated(matched):
     rows = ring(50, seed=2)
     halving, spread = matched.solver_error(Event(rows))
+    matched.solver_error(Event(rows[:0]))
     with torch.no_grad():
         z = (rows - matched.mean) / matched.scale
         fine = matched._solve(z, z[:, :0], 64, torch.eye(2).double())

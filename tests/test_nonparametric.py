@@ -7,14 +7,24 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaln
 from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import adjusted_rand_score
 
 from conjoin.core import Event, Space, Variable, stream
+from conjoin.families.classic import dirichlet_process, indian_buffet
 from conjoin.families.classic.conjugate import Counts, Items, Predictive, Prior, log_marginal
 from conjoin.families.classic.dirichlet_process import DirichletProcess, DirichletProcessDensity, Restaurant
+from conjoin.families.classic.indian_buffet import (
+    Buffet,
+    IndianBuffet,
+    IndianBuffetDensity,
+    _without_tail,
+    draw_utilities,
+    log_wins,
+)
 from conjoin.families.classic.posterior import Copies, ProductLayer, StudentLayer, student_log_mass
 
 # ------------------------------------------------------------------------------------------------------------ helpers
@@ -246,8 +256,9 @@ def number_cluster(cells, prior):
     return log_cluster
 
 
-def test_sweeps_with_rounding_bounds_and_spikes_visit_partitions_as_often_as_they_are_probable():
+def test_sweeps_with_rounding_bounds_and_spikes_visit_partitions_as_often_as_they_are_probable(monkeypatch):
     """Four recorded numbers: two in one cell, one at a bound, one on an atom."""
+    monkeypatch.setattr(dirichlet_process, "TRIES", 1)
     space = space_of(Variable("n", "integer", resolution=1.0, bounds=(0.0, None), atoms=(2.0,)))
     data = Event(torch.tensor([[0.0], [1.0], [2.0], [4.0]]).double())
     density = DirichletProcessDensity.build(space, DirichletProcess(samples=1), data, stream(0))
@@ -256,7 +267,231 @@ def test_sweeps_with_rounding_bounds_and_spikes_visit_partitions_as_often_as_the
     cells = [(low - middle, high - middle, spike) for low, high, spike in cells]
     truth = exact(4, number_cluster(cells, density._prior()))
     draws = []
-    for index in range(1500):
+    for index in range(700):
         density.sweep(data, generator=stream(2, index))
         draws.append(named(density.latent["cluster"]))
-    assert apart(draws, truth) < 0.07
+    assert apart(draws, truth) < 0.08
+
+
+# ---------------------------------------------------------------------------------------- Dirichlet process: the density
+
+
+def test_predictive_of_one_sample_is_the_ratio_of_joint_probabilities():
+    """p(row | partition, rows) by hand: every cluster and a new one, each the ratio of two marginal likelihoods."""
+    space, data, _ = clusters_table(3, rows=25)
+    data = space.check(data)
+    data = data._replace(observed=data.mask & (torch.arange(9) != 4))  # the rounded column has no closed form
+    density = fitted(DirichletProcessDensity.build(space, DirichletProcess(samples=1), data, stream(0)), data, 3)
+    restaurant = density._restaurant(data, Copies.of(torch.ones(25).double()))
+    prior, alpha, some = restaurant.prior, float(density.alpha), restaurant.items.take(np.array([7]))
+    both = Items(*(np.concatenate([a, b]) for a, b in zip(restaurant.items, some, strict=True)))
+    free = int(np.flatnonzero(restaurant.members == 0)[0])
+    total = []
+    for k in [*np.flatnonzero(restaurant.members), free]:
+        joined = Counts.of(both, np.append(restaurant.cluster, k), density.most, prior)
+        gain = log_marginal(joined, prior)[k] - log_marginal(restaurant.counts, prior)[k]
+        total.append(math.log((restaurant.counts.rows[k] or alpha) / (25 + alpha)) + gain)
+    with torch.no_grad():
+        got = float(density.log_prob(data.take(torch.tensor([7]))))
+    assert got == pytest.approx(np.logaddexp.reduce(total), abs=1e-9)
+
+
+def test_only_the_last_half_of_the_sweeps_counts():
+    space, data, _ = clusters_table(0, rows=30)
+    density = DirichletProcessDensity.build(space, DirichletProcess(samples=3), data, stream(0))
+    live = []
+    for index in range(7):
+        density.sweep(data, generator=stream(0, index))
+        weight = density.log_weight.reshape(3, -1).exp().sum(1)
+        live.append((weight > 0).nonzero()[:, 0].tolist())
+        torch.testing.assert_close(weight[live[-1]], torch.full((len(live[-1]),), 1 / len(live[-1])).double())
+    assert live == [[0], [1], [1, 2], [0, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("family", [DirichletProcess(), IndianBuffet(most=3, samples=2)])
+def test_a_checkpoint_goes_on_bit_for_bit(family):
+    space, data, _ = clusters_table(1, rows=40)
+    build = family.density.build
+    whole = fitted(build(space, family, data, stream(0)), data, 6)
+    half = fitted(build(space, family, data, stream(0)), data, 3)
+    again = build(space, family, data, stream(9))
+    again.load_state_dict({key: value.clone() for key, value in half.state_dict().items()})
+    again._restore_sweep({key: value.clone() for key, value in half._sweep_state().items()})
+    for index in range(3, 6):
+        again.sweep(data, generator=stream(0, "sweep", index))
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in whole.state_dict().items())
+
+
+def test_nothing_of_a_row_is_saved():
+    """The number of saved numbers does not grow with the rows."""
+    for family in (DirichletProcess(most=5), IndianBuffet(most=2)):
+        sizes = []
+        for rows in (60, 300):
+            space, data, _ = clusters_table(1, rows=rows)
+            density = fitted(family.density.build(space, family, data, stream(0)), data, 1)
+            sizes.append(sum(value.numel() for value in density.state_dict().values()))
+        assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_planted_clusters_are_found(seed):
+    space, data, truth = clusters_table(seed, rows=250)
+    data = space.check(data)
+    density = fitted(DirichletProcessDensity.build(space, DirichletProcess(), data, stream(seed)), data, 20, seed)
+    found = density.features(data).argmax(1)
+    assert adjusted_rand_score(truth, found) > 0.9
+
+
+def test_one_cluster_stays_one():
+    noise = torch.randn(200, 4, generator=stream(0), dtype=torch.float64)
+    space = space_of(*[Variable(f"x{d}", "real") for d in range(4)])
+    density = fitted(DirichletProcessDensity.build(space, DirichletProcess(), Event(noise), stream(0)), Event(noise), 15)
+    sizes = np.bincount(density.latent["cluster"].numpy())
+    assert sizes.max() > 190
+
+
+# ---------------------------------------------------------------------------------------------------- Indian buffet
+
+
+def test_probability_that_a_utility_wins():
+    mean = torch.tensor([[0.3, -1.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0], [9.0, 0.0, -3.0, 1.0]]).double()
+    drawn = (mean + torch.randn(400_000, 3, 4, generator=stream(0), dtype=torch.float64)).argmax(-1)
+    share = torch.stack([(drawn == c).double().mean(0) for c in range(4)], 1)
+    torch.testing.assert_close(log_wins(mean).exp(), share, atol=3e-3, rtol=0)
+    two = torch.tensor([[0.7, -4.5]]).double()  # in closed form: a difference with variance 2
+    np.testing.assert_allclose(log_wins(two)[0].exp().numpy(), [norm.cdf(5.2 / 2**0.5), norm.cdf(-5.2 / 2**0.5)], rtol=1e-5)
+
+
+def test_utilities_given_the_winner():
+    mean = torch.tensor([[0.3, -1.0, 2.0], [0.0, 0.5, 0.0]]).double()
+    n = 20_000
+    for pattern, code in ((0, 1), (1, 2)):
+        free = mean[pattern] + torch.randn(20 * n, 3, generator=stream(1), dtype=torch.float64)
+        wanted = free[free.argmax(1) == code]
+        drawn = draw_utilities(mean, torch.full((n,), pattern), torch.full((n,), code), stream(2))
+        assert bool((drawn.argmax(1) == code).all())
+        torch.testing.assert_close(drawn.mean(0), wanted.mean(0), atol=0.05, rtol=0)
+        torch.testing.assert_close(drawn.std(0), wanted.std(0), atol=0.05, rtol=0)
+
+
+def some_buffet(n=6, features=2, seed=0, alpha=1.0):
+    noise = torch.Generator().manual_seed(seed)
+    z = (torch.rand(n, features, generator=noise) < 0.5).double()
+    y, known = torch.randn(n, 3, generator=noise, dtype=torch.float64), torch.ones(n, 3).double()
+    known[1, 0] = known[2, 2] = 0.0
+    noise_variance, spread = torch.tensor([0.4, 0.7, 1.0]).double(), torch.tensor([1.0, 1.0, 1.5]).double()
+    return Buffet(y * known, known, torch.ones(n).double(), noise_variance, spread, z, alpha)
+
+
+def test_evidence_is_the_marginal_of_a_normal():
+    buffet = some_buffet()
+    design = torch.cat([torch.ones(6, 1).double(), buffet.z], 1)
+    total = 0.0
+    for f in range(3):
+        seen = buffet.known[:, f] > 0
+        covariance = buffet.noise[f] * torch.eye(int(seen.sum())) + buffet.spread[f] ** 2 * design[seen] @ design[seen].T
+        normal = torch.distributions.MultivariateNormal(torch.zeros(int(seen.sum())).double(), covariance)
+        total += float(normal.log_prob(buffet.y[seen, f]))
+    assert buffet.fit(buffet.z).evidence == pytest.approx(total, abs=1e-9)
+
+
+def test_coefficients_are_drawn_from_their_posterior():
+    fit = (buffet := some_buffet()).fit(buffet.z)
+    draws = torch.stack([fit.draw(stream(index)) for index in range(4000)])
+    torch.testing.assert_close(draws.mean(0), fit.mean, atol=0.06, rtol=0)
+    covariance = torch.cholesky_inverse(fit.root)
+    torch.testing.assert_close(draws.var(0), covariance.diagonal(dim1=1, dim2=2), atol=0.06, rtol=0.06)
+    design = torch.tensor([[1.0, 0.0, 1.0]]).double()
+    torch.testing.assert_close(fit.variance(design)[:, 0], torch.einsum("i,fij,j->f", design[0], covariance, design[0]))
+
+
+def test_prior_of_features_is_the_integral_over_their_shares():
+    buffet = some_buffet(alpha=1.7)
+    pi = np.linspace(0, 1, 200_001)[1:-1]
+    total = 0.0
+    for column in buffet.z.T.numpy():
+        held, share = column.sum(), 1.7 / 2
+        total += math.log((share * pi ** (share - 1 + held) * (1 - pi) ** (6 - held)).sum() * (pi[1] - pi[0]))
+    assert buffet.log_prior(buffet.z) == pytest.approx(total, abs=5e-3)
+
+
+def test_moves_of_features_visit_matrices_as_often_as_they_are_probable():
+    """All 64 matrices of 3 items and 2 features."""
+    buffet, draws = some_buffet(n=3), []
+    matrices = [torch.tensor(bits).double().reshape(3, 2) for bits in itertools.product((0, 1), repeat=6)]
+    score = np.array([buffet.fit(z).evidence + buffet.log_prior(z) for z in matrices])
+    weight = np.exp(score - score.max())
+    truth = {tuple(z.flatten().tolist()): float(w) for z, w in zip(matrices, weight / weight.sum(), strict=True)}
+    rng = np.random.default_rng(0)
+    for _ in range(700):
+        buffet = buffet.move(rng)
+        draws.append(tuple(buffet.z.flatten().tolist()))
+    assert apart(draws, truth) < 0.15  # expected of as many independent draws: 0.09
+
+
+def test_sweeps_visit_features_as_often_as_they_are_probable(monkeypatch):
+    """Four real numbers, at most two features: enumeration, with variance and alpha summed over their priors."""
+    monkeypatch.setattr(indian_buffet, "TRIES", 1)
+    data = Event(torch.tensor([[-1.0], [-0.9], [0.8], [1.3]]).double())
+    density = IndianBuffetDensity.build(space_of(Variable("x", "real")), IndianBuffet(most=2), data, stream(0))
+    unit = (data.value - density.leaves.mean_prior) / density.leaves.variance_prior.sqrt()
+    variance, alphas = np.exp(np.linspace(-5, 5, 120)), np.linspace(0.02, 12, 60)
+    ig = 2 * math.log(0.2) - 2 * np.log(variance) - 0.2 / variance  # of log variance
+    truth = Counter()
+    for bits in itertools.product((0, 1), repeat=8):
+        z = torch.tensor(bits).double().reshape(4, 2)
+        design = torch.cat([torch.ones(4, 1).double(), z], 1)
+        covariance = torch.eye(4).double() * torch.as_tensor(variance)[:, None, None] + design @ design.T
+        normal = torch.distributions.MultivariateNormal(torch.zeros(4).double(), covariance)
+        likelihood = (normal.log_prob(unit[:, 0]).numpy() + ig).astype(float)
+        shares = alphas[:, None] / 2
+        held = z.sum(0).numpy()
+        prior = (gammaln(held + shares) + gammaln(5 - held) - gammaln(5 + shares) + np.log(shares)).sum(1) - alphas
+        truth[described(z)] += float(np.exp(likelihood).sum() * np.exp(prior).sum())
+    truth = {key: value / sum(truth.values()) for key, value in truth.items()}
+    draws, seen = [], Buffet.move
+
+    def move(buffet, rng):
+        after = seen(buffet, rng)
+        draws.append(described(after.z))
+        return after
+
+    monkeypatch.setattr(Buffet, "move", move)
+    fitted(density, data, 900)
+    assert apart(draws, truth) < 0.1
+
+
+def described(z):
+    """How many rows each feature has, in order: what labels do not change."""
+    return tuple(sorted(z.sum(0).long().tolist())), bool(z[0].equal(z[1])), bool(z[1].equal(z[2]))
+
+
+def features_table(seed, rows=250):
+    """Three features in five numbers (one of them rounded) and four categories, a tenth of the cells missing."""
+    rng = np.random.default_rng(seed)
+    z = (rng.random((rows, 3)) < [0.5, 0.4, 0.3]).astype(float)
+    numbers = z @ (1.5 * rng.normal(size=(3, 5))) + 0.5 * rng.normal(size=(rows, 5)) + rng.normal(size=5)
+    numbers[:, 4] = numbers[:, 4].round()
+    utilities = np.einsum("nk,kcl->ncl", z, 2 * rng.normal(size=(3, 4, 3))) + rng.normal(size=(rows, 4, 3))
+    variables = [Variable(f"x{d}", "real") for d in range(4)] + [Variable("n", "integer", resolution=1.0)]
+    variables += [Variable(f"c{d}", "category", cardinality=3) for d in range(4)]
+    value = torch.tensor(np.concatenate([numbers, utilities.argmax(-1)], 1))
+    return space_of(*variables), Event(value, torch.tensor(rng.random(value.shape) > 0.1)), z
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_planted_features_are_found(seed):
+    space, data, truth = features_table(seed)
+    data = space.check(data)
+    density = fitted(IndianBuffetDensity.build(space, IndianBuffet(most=5, samples=2), data, stream(seed)), data, 8, seed)
+    has = density.features(data).numpy() > 0.5
+    agree = np.array([[(truth[:, i] == has[:, j]).mean() for j in range(has.shape[1])] for i in range(3)])
+    rows, columns = linear_sum_assignment(-np.maximum(agree, 1 - agree))  # a feature or its absence: both say the same
+    assert np.maximum(agree, 1 - agree)[rows, columns].min() > 0.9
+
+
+def test_the_least_probable_patterns_are_left_out():
+    log_weight = torch.tensor([0.5, 0.3, 0.2 - 3e-7, 2e-7, 1e-7]).double().log()
+    kept = _without_tail(log_weight)
+    assert torch.isfinite(kept).tolist() == [True, True, True, False, False]
+    assert float(kept.exp().sum()) == pytest.approx(1)

@@ -21,7 +21,7 @@ MUTATIONS = [
             "draws off the lattice",
             "value[:, self.numeric] = self.lattice.snap(numbers)",
             "value[:, self.numeric] = numbers",
-            checks("factor_analysis and mixed and (samples or conditionals) and not joint and not hybrid"),
+            named("lattice"),
         ),
         ("every incomplete row has the first pattern", "return which, patterns", "return which * 0, patterns", FACTORS),
     ),

@@ -47,13 +47,13 @@ SHIFTS = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, d
 
 @dataclass(frozen=True)
 class Causal(DeepConfig):
-    """``scans`` of the variables, each with a transformer of ``blocks`` blocks of ``width`` (None: from the number of rows);
-    ``dropout``; ``hide``: the share of cells whose value is kept from the network in training; ``shift``: the share of images
+    """``scans`` of the variables, each with a transformer of ``blocks`` blocks of ``width`` (None: more for images, and for
+    more rows); ``dropout``; ``hide``: the share of cells whose value is kept from the network in training; ``shift``: the share of images
     that are shifted."""
 
     scans: int = 2
     width: int | None = None
-    blocks: int = 3
+    blocks: int | None = None
     dropout: float = 0.35
     hide: float = 0.0
     shift: float = 0.1
@@ -61,7 +61,7 @@ class Causal(DeepConfig):
     batch: int = 64
     rate: float = 5e-3
     decay: float = 5e-2
-    passes: ClassVar[tuple[int, int, int]] = (36, 200, 3000)
+    passes: ClassVar[tuple[int, int, int]] = (36, 100, 3000)
 
 
 def scans_of(space: Space, many: int) -> list[list[int]]:
@@ -111,14 +111,20 @@ class CausalDensity(DeepDensity):
         self.register_buffer("rate", torch.tensor(level, dtype=torch.float64), persistent=False)
         alike = space.grid is not None
         self.shift = nn.Parameter(0.1 * torch.randn(len(SHIFTS), CONTEXT, dtype=torch.float64)) if alike else None
-        shape = (self.cell, self.heads.width, self.context.width + (CONTEXT if alike else 0), self.structure["width"], config.blocks)
+        shape = (
+            self.cell,
+            self.heads.width,
+            self.context.width + (CONTEXT if alike else 0),
+            self.structure["width"],
+            self.structure["blocks"],
+        )
         self.nets = nn.ModuleList(CausalNet(cells_before(space, k), *shape, config.dropout, shared=alike) for k in range(len(self.scans)))
 
     @classmethod
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
         """The scans, and a width that grows with the root of the number of rows; images show many pixels each."""
-        width = 32 * min(4, 1 + round(math.sqrt(data.rows) / 32)) if space.grid is None else 64
-        return {"scans": scans_of(space, config.scans), "width": config.width or width}
+        width, blocks = (32 * min(4, 1 + round(math.sqrt(data.rows) / 64)), 2) if space.grid is None else (64, 3)
+        return {"scans": scans_of(space, config.scans), "width": config.width or width, "blocks": config.blocks or blocks}
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.inputs.start(data.value, data.mask)

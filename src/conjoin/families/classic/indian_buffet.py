@@ -43,7 +43,7 @@ from conjoin.core import LOG_2PI, Config, Density, Event, Space, categorical
 from conjoin.families.classic.posterior import Copies, PosteriorMixture, ProductLayer, known_parts, numpy_stream, truncated_normal
 from conjoin.leaves import LeafLayer
 
-__all__ = ["Buffet", "Fit", "IndianBuffet", "IndianBuffetDensity", "log_wins"]
+__all__ = ["Buffet", "Fit", "IndianBuffet", "IndianBuffetDensity", "draw_utilities", "log_wins"]
 
 START = 15  # rounds before the first sample
 TRIES = 4  # moves of whole features of each kind in a round

@@ -108,7 +108,8 @@ class ProductLayer(LeafLayer):
         if not is_cell.any():
             return density
         rest = super()._log_continuous(cells.take(is_cell.nonzero()[:, 0]))
-        return density.new_empty(len(is_cell), self.states).masked_scatter(is_cell[:, None], rest).masked_scatter(~is_cell[:, None], density)
+        out = density.new_empty(len(is_cell), self.states)
+        return out.masked_scatter(is_cell[:, None], rest).masked_scatter(~is_cell[:, None], density)
 
     @torch.no_grad()
     def draw_parts(

@@ -47,6 +47,7 @@ class AbsorbingDiffusion(DeepConfig):
     the network at most for log p of a row; ``guidance``: how much draws of a class exaggerate it."""
 
     batch: int = 64
+    draws: int = 16
     rate: float = 3e-3
     process: Literal["absorbing", "multinomial"] = "absorbing"
     width: int | None = None

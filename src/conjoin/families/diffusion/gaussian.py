@@ -38,7 +38,6 @@ class Diffusion(AbsorbingDiffusion):
     that of EDM; the score asks least of it). ``sampler`` and ``sampling_steps``: how rows are drawn. ``repeats``: how often each
     step is taken when missing cells are painted in. ``process`` "multinomial" takes no numbers."""
 
-    draws: int = 16
     points: int = 24
     parametrisation: Literal["score", "v", "noise"] = "score"
     sampler: Literal["ancestral", "ddim", "heun"] = "ancestral"

@@ -178,7 +178,7 @@ class Mixed(nn.Module):
         alpha, sigma = alpha_sigma(self.numbers.log_ratio(noise.time))
         params, logits = self.outputs(noise.time, alpha * c + sigma * noise.eps, codes, noise.known, label)
         v, guess = alpha * noise.eps - sigma * c, params[..., 0]
-        added = 0.5 * (self.numbers.rate * alpha**2 * guess * (2 * v - guess)).sum(1)  # |v|^2 - |v - guess|^2
+        added = 0.5 * (self.numbers.rate(noise.time) * alpha**2 * guess * (2 * v - guess)).sum(1)  # |v|^2 - |v - guess|^2
         if not len(self.code):
             return added
         cells = self.heads.log_prob(logits, codes, ~noise.known).sum(1)

@@ -186,6 +186,6 @@ def _velocity(mixed: Mixed, z: Float[Tensor, "B N"], time: float, label: Tensor 
     z = z.detach().requires_grad_()
     times, codes = torch.full((len(z),), time, dtype=torch.float64), z.new_zeros(len(z), 0)
     v = mixed.outputs(times, z, codes, torch.ones_like(codes, dtype=torch.bool), label)[0][..., 0]
-    speed = -mixed.numbers.rate * _flow(v, mixed.numbers.log_ratio(times))
+    speed = -mixed.numbers.rate(times) * _flow(v, mixed.numbers.log_ratio(times))
     columns: list[Any] = [torch.autograd.grad(speed[:, d].sum(), z, retain_graph=True)[0][:, d] for d in range(z.shape[1])]
     return speed.detach(), torch.stack(columns).sum(0).detach()

@@ -20,9 +20,10 @@ Shape letters: B rows, M smooth numbers, C inputs of the context, Q probes of th
 torch.Size([1])
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,31 +33,33 @@ from conjoin._shapes import Float
 from conjoin.core import LOG_2PI, Capabilities, Event, Likelihood, stream
 from conjoin.families.deep import DeepConfig
 from conjoin.families.flow.parts import PartsDensity
-from conjoin.nets.body import Body, time_features
+from conjoin.nets.body import Body
 
 __all__ = ["FlowMatching", "MatchedDensity", "Velocity", "runge_kutta"]
 
 EXACT = 32  # numbers up to which the trace is exact
 REACH = 8.0  # standard deviations at which the network's view of a number levels off
-TIMES = 16  # features of the time
+TIMES = 8  # features of the time
 
 
 @dataclass(frozen=True)
 class FlowMatching(DeepConfig):
-    """A network of ``blocks`` residual blocks of ``width`` (None: from the number of rows) with ``dropout``. ``blur``: s, in standard deviations of a column.
-    ``solver``: steps of the differential equation; ``probes`` of the trace; ``noise``: draws inside a recorded cell for each row."""
+    """A network of ``blocks`` residual blocks of ``width`` (None: from the number of rows) with ``dropout``. ``blur``: s, in
+    standard deviations of a column; ``paths``: drawn for each row in a step. ``solver``: steps of the differential equation;
+    ``probes`` of the trace; ``noise``: draws inside a recorded cell for each row."""
 
     width: int | None = None
     blocks: int = 2
     dropout: float = 0.0
     blur: float = 0.02
-    solver: int = 8
+    paths: int = 4
+    solver: int = 10
     probes: int = 8
     noise: int = 4
     batch: int = 256
     rate: float = 3e-3
 
-    passes: ClassVar[tuple[int, int, int]] = (200, 300, 6000)
+    passes: ClassVar[tuple[int, int, int]] = (300, 300, 6000)
 
 
 class MatchedDensity(PartsDensity):
@@ -64,7 +67,12 @@ class MatchedDensity(PartsDensity):
 
     config_class = FlowMatching
 
-    def _flow(self, size: int, context: int) -> nn.Module:
+    @property
+    def network(self) -> "Velocity":
+        found: Velocity = self.flow
+        return found
+
+    def _flow(self, size: int, context: int) -> Body:
         c = self.config
         return Velocity(size, context, self.structure["width"], c.blocks, c.blur, c.dropout)
 
@@ -79,13 +87,15 @@ class MatchedDensity(PartsDensity):
         return self._able(likelihood=Likelihood.LOWER_BOUND if rough else Likelihood.EXACT, objective="surrogate", stochastic=rough)
 
     def _smooth_objective(self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"], generator: torch.Generator) -> Float[Tensor, " B"]:
-        """Squared error of the velocity at a random time of each row's path from noise; the cells' times are spread evenly."""
+        """Squared error of the velocity at random times of each row's paths from noise."""
+        paths, shrink = self.config.paths, 1 - self.config.blur
+        z, seen = z.repeat(paths, 1), seen.repeat(paths, 1)
         start = torch.randn(z.shape, generator=generator, dtype=torch.float64)
-        time = (torch.arange(len(z)) / len(z) + torch.rand((), generator=generator, dtype=torch.float64)) % 1.0
-        shrink = 1 - self.config.blur
+        even = torch.arange(len(z)) / len(z) + torch.rand((), generator=generator, dtype=torch.float64)
+        time = clock(even[torch.randperm(len(z), generator=generator)] % 1.0)
         at = (1 - shrink * time)[:, None] * start + time[:, None] * z
-        found: Tensor = self.flow(at, time, seen)
-        return ((found - (z - shrink * start)) ** 2).sum(1)
+        error = self.network(at, time, seen) - (z - shrink * start)
+        return (error**2).sum(1).reshape(paths, -1).mean(0)
 
     def _log_smooth(self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, " N"]:
         return self._solve(z, seen, self.config.solver, self._probes(generator))
@@ -101,9 +111,9 @@ class MatchedDensity(PartsDensity):
     def _solve(self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], steps: int, probes: Float[Tensor, "Q M"]) -> Float[Tensor, " N"]:
         """Back along the path from data (time 1) to noise (time 0), the trace beside it."""
 
-        def slope(state: Tensor, time: float) -> Tensor:
-            velocity, trace = self.flow.with_trace(state[:, :-1], time, seen, probes)
-            return torch.cat([velocity, trace[:, None]], 1)
+        def slope(state: Tensor, turn: float) -> Tensor:
+            velocity, trace = self.network.with_trace(state[:, :-1], clock(turn), seen, probes)
+            return pace(turn) * torch.cat([velocity, trace[:, None]], 1)
 
         end = runge_kutta(slope, torch.cat([z, z.new_zeros(len(z), 1)], 1), 1.0, 0.0, steps)
         start, change = end[:, :-1], end[:, -1]  # the integral from 1 to 0: minus that from 0 to 1
@@ -112,9 +122,9 @@ class MatchedDensity(PartsDensity):
     def _draw_smooth(self, seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, "N M"]:
         noise = torch.randn(len(seen), len(self.smooth), generator=generator, dtype=torch.float64)
 
-        def slope(state: Tensor, time: float) -> Tensor:
-            found: Tensor = self.flow(state, torch.full((len(state),), time, dtype=torch.float64), seen)
-            return found
+        def slope(state: Tensor, turn: float) -> Tensor:
+            found: Tensor = self.network(state, torch.full((len(state),), clock(turn), dtype=torch.float64), seen)
+            return pace(turn) * found
 
         return runge_kutta(slope, noise, 0.0, 1.0, self.config.solver)
 
@@ -130,6 +140,16 @@ class MatchedDensity(PartsDensity):
             return halving, torch.zeros_like(halving)
         each = torch.stack([self._solve(z, seen, steps, probe[None] * len(probes) ** 0.5) for probe in probes])
         return halving, each.std(0) / len(probes) ** 0.5
+
+
+def clock(turn: Any) -> Any:
+    """The time t = u (2 - u): steps of equal length in u grow shorter where noise becomes data, and the field is steep."""
+    return turn * (2 - turn)
+
+
+def pace(turn: float) -> float:
+    """dt / du."""
+    return 2 * (1 - turn)
 
 
 def runge_kutta(slope: Callable[[Tensor, float], Tensor], state: Tensor, start: float, end: float, steps: int) -> Tensor:
@@ -151,7 +171,7 @@ class Velocity(Body):
     def __init__(self, size: int, context: int, width: int, blocks: int, blur: float, drop: float = 0.0) -> None:
         super().__init__()
         self.blur, self.drop = blur, drop
-        self.first, self.given = nn.Linear(size, width), nn.Linear(TIMES + 1 + context, width, bias=False)
+        self.first, self.given = nn.Linear(size, width), nn.Linear(TIMES + context, width, bias=False)
         self.blocks = nn.ModuleList(nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) for _ in range(blocks))
         self.last = nn.Linear(width, size)
         nn.init.zeros_(self.last.weight)
@@ -168,7 +188,8 @@ class Velocity(Body):
         return (time - shrink * spread) / (time * time + spread * spread)
 
     def _given(self, time: Float[Tensor, " B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B W"]:
-        out: Tensor = self.given(torch.cat([time[:, None], time_features(time, TIMES).to(seen), seen], 1))
+        angle = math.pi * (1 - (1 - time).clamp_min(0).sqrt())[:, None] * torch.arange(TIMES).to(seen)  # pi k u: smooth in the solver's steps
+        out: Tensor = self.given(torch.cat([angle.cos(), seen], 1))
         return out
 
     def _velocity(self, x: Tensor, given: Tensor, pull: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class FlowDensity(PartsDensity):
         """Few rows call for smooth splines."""
         return super()._structure(space, config, data, weight) | {"bins": config.bins or (8 if data.rows >= FEW else 4)}
 
-    def _flow(self, size: int, context: int) -> nn.Module:
+    def _flow(self, size: int, context: int) -> Body:
         c = self.config
         return FlowNet(size, context, c.layers, self.structure["width"], c.blocks, self.structure["bins"], c.dropout)
 
@@ -77,8 +77,8 @@ class FlowDensity(PartsDensity):
 
     def _draw_smooth(self, seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, "N M"]:
         noise = torch.randn(len(seen), len(self.smooth), generator=generator, dtype=torch.float64)
-        found: Tensor = self.flow.inverse_map(noise, seen)
-        return found
+        assert isinstance(self.flow, FlowNet)
+        return self.flow.inverse_map(noise, seen)
 
 
 # ---------------------------------------------------------------------------------------------------- the network

@@ -6,8 +6,7 @@ E. Hoogeboom, J. Peters, R. van den Berg and M. Welling (2019), Integer discrete
 A translation of the lattice is a bijection, so no determinant appears; codes 0..K-1 are translated modulo K (D. Tran, K. Vafa, K.
 Agrawal, L. Dinh and B. Poole (2019), Discrete flows, equation 4). The gradient passes the rounding as if it were not there. The base
 is a mixture of discretised logistics for each variable, whose parameters depend on the variables before it (M. Germain et al.
-(2015), MADE, equation 9). Categories and densities are not moved: they tell the translations of the others, and the base
-knows their probabilities. All values in nats.
+(2015), MADE, equation 9). Categories and densities are not moved; the base knows their probabilities. All values in nats.
 
 Shape letters: B rows, D variables, C inputs of the context, A, E numbers of variables of the two halves.
 
@@ -64,7 +63,7 @@ class IntegerDensity(DeepDensity):
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.base.start(data.value, data.mask, weight)
         for layer in self.layers:
-            layer.start(data.value, data.mask)
+            layer.start(data.value, data.mask)  # type: ignore[operator]
 
     @property
     def capabilities(self) -> Capabilities:
@@ -110,7 +109,7 @@ class _Translation(nn.Module):
 
     def __init__(self, space: Space, moved: list[int], context: int, config: IntegerFlow) -> None:
         super().__init__()
-        rest = [d for d in range(len(space.variables)) if d not in moved]
+        rest = [d for d, v in enumerate(space.variables) if d not in moved and v.has_mass]  # a jump in a density would help nobody
         self.moved, self.rest = torch.tensor(moved), torch.tensor(rest, dtype=torch.long)
         self.inputs = Inputs([_moved(space.variables[d]) for d in rest])
         self.net = Mlp(1 + context + self.inputs.size, len(moved), config.width, 1, config.dropout)

@@ -30,6 +30,7 @@ from conjoin._shapes import Float
 from conjoin.core import Capabilities, Event, Likelihood, Space, Variable, stream
 from conjoin.families.deep import DeepDensity
 from conjoin.leaves import Lattice
+from conjoin.nets.body import Body
 from conjoin.nets.heads import Heads
 from conjoin.nets.inputs import Inputs
 from conjoin.nets.masked import MaskedNet
@@ -102,7 +103,8 @@ class PartsDensity(DeepDensity, abc.ABC):
         smooth = self.structure["smooth"]
         coded = [d for d in range(len(space.variables)) if d not in smooth]
         variables = [_as_number(space.variables[d]) for d in smooth]
-        self.smooth, self.codes, self.lattice = torch.tensor(smooth, dtype=torch.long), torch.tensor(coded, dtype=torch.long), Lattice(variables)
+        self.smooth, self.codes = torch.tensor(smooth, dtype=torch.long), torch.tensor(coded, dtype=torch.long)
+        self.lattice = Lattice(variables)
         self.context = self.embedding(EMBEDDING)
         width = self.context.width
         if coded:
@@ -116,7 +118,7 @@ class PartsDensity(DeepDensity, abc.ABC):
     # ------------------------------------------------------------------ hooks of a family
 
     @abc.abstractmethod
-    def _flow(self, size: int, context: int) -> nn.Module:
+    def _flow(self, size: int, context: int) -> Body:
         """The network of ``size`` numbers, given ``context`` inputs."""
 
     @abc.abstractmethod

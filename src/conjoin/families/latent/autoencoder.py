@@ -36,19 +36,20 @@ MANY = 32  # columns
 @dataclass(frozen=True)
 class AutoencoderConfig(DeepConfig):
     """Networks of ``blocks`` blocks of ``width`` (None: by the rows); ``hidden``: share of cells that the encoder does not see in
-    the fit (None: a third of many, a tenth of few); ``warm_up``: share of the fit in which the prior gains its weight. ``rank``:
+    the fit (None: a fifth of many, a tenth of few); ``warm_up``: share of the fit in which the prior gains its weight. ``rank``:
     where all columns are ordered codes on one scale, as the pixels of an image are, so many curves over the scale make up the
     log-probabilities of every cell."""
 
-    decay: float = 5e-2
+    rate: float = 4e-3
+    decay: float = 0.3
     width: int | None = None
-    blocks: int = 2
-    dropout: float = 0.2
+    blocks: int = 1
+    dropout: float = 0.3
     hidden: float | None = None
     warm_up: float = 0.3
     rank: int = 5
 
-    passes: ClassVar[tuple[int, int, int]] = (100, 300, 4000)
+    passes: ClassVar[tuple[int, int, int]] = (190, 300, 4000)
 
     def wide(self, rows: int, columns: int) -> int:
         """The width of the networks."""
@@ -56,7 +57,7 @@ class AutoencoderConfig(DeepConfig):
 
     def unseen(self, columns: int) -> float:
         """The share of cells hidden from the encoder."""
-        return (0.35 if columns > MANY else 0.1) if self.hidden is None else self.hidden
+        return (0.2 if columns > MANY else 0.1) if self.hidden is None else self.hidden
 
 
 class Autoencoder(DeepDensity):

@@ -59,7 +59,7 @@ class VAE(AutoencoderConfig):
 
     def size(self, columns: int) -> int:
         """Latent numbers of a level."""
-        return min(32, 2 + columns // 2) if self.latent is None else self.latent
+        return min(16, 2 + columns // 2) if self.latent is None else self.latent
 
     def draws_of_bound(self, columns: int) -> int:
         """S."""
