@@ -171,8 +171,13 @@ def test(*arguments):
 
 
 def test_slow(*arguments):
-    """run the long batteries: conformance and check_estimator of every family"""
+    """run the long batteries of the families that everything else rests on"""
     return run("-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "slow", *arguments, threads=1)
+
+
+def test_battery(*arguments):
+    """run conformance and check_estimator of every family: an hour or more"""
+    return run("-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "battery", *arguments, threads=1)
 
 
 def test_mutations(*arguments):
@@ -225,7 +230,7 @@ def ci():
 
 VERBS = {
     function.__name__.replace("_", "-"): function
-    for function in (setup, demo, test, test_slow, test_mutations, lint, docs, bench, clean, ci)
+    for function in (setup, demo, test, test_slow, test_battery, test_mutations, lint, docs, bench, clean, ci)
 }
 
 

@@ -22,9 +22,10 @@ OUT = ["--force", "--out", "-o"]
 OPTIONS = {
     "check": [*LIMITS, *TELL, "--force", "--missing", "--schema", "--target"],
     "fit": [
-        *LIMITS, *TELL, *OUT, "--calibration", "--family", "--groups", "--max-time", "--missing", "--missingness", "--predictor",
-        "--resume", "--schema", "--seed", "--target", "--task", "--time", "--unlabelled",
+        *LIMITS, *TELL, *OUT, "--calibration", "--emphasis", "--family", "--groups", "--max-kwh", "--max-time", "--missing",
+        "--missingness", "--predictor", "--resume", "--schema", "--seed", "--target", "--task", "--time", "--unlabelled",
     ],
+    "compare": [*LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--seed", "--target", "--task"],
     "predict": [*LIMITS, *TELL, *OUT],
     "decide": [*LIMITS, *TELL, *OUT, "--false-alarm", "--log", "--max-error", "--max-width"],
     "sample": [*TELL, *OUT, "--given", "--seed", "--y", "-n"],
@@ -312,17 +313,17 @@ def test_report(here, capsys, monkeypatch):
 
 def test_an_interrupted_fit_is_saved_and_goes_on(here, capsys, monkeypatch):
     line = "fit diabetes.csv --target target --predictor none -o m"
-    keep = loop._Run._epoch
+    keep = loop._Run.step
 
-    def epoch(self, number):
-        if number == 6:
+    def step(self, bar):
+        if self.trained.epochs == 6:
             raise KeyboardInterrupt
-        return keep(self, number)
+        return keep(self, bar)
 
-    monkeypatch.setattr(loop._Run, "_epoch", epoch)
+    monkeypatch.setattr(loop._Run, "step", step)
     assert "--resume --force goes on from m.partial" in said(capsys, line).err
     assert (here / "m" / "config.json").exists()
-    monkeypatch.setattr(loop._Run, "_epoch", keep)
+    monkeypatch.setattr(loop._Run, "step", keep)
     assert "another table or other options" in said(capsys, f"{line} --resume --force --seed 1", 2).err
     resumed = json.loads(said(capsys, f"{line} --resume --force --json -q").out)
     assert not (here / "m.partial").exists()

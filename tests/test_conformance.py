@@ -26,7 +26,7 @@ def doubles(*values):
 
 QUICK_JOINTS = ("circuit", "naive_bayes")  # whose hybrids run in the default suite; the others' are slow
 QUICK = (*QUICK_JOINTS, "linear_discriminant", "quadratic_discriminant", "mixture")  # whose joints do
-QUICK_SPACES = {"classic": ("discrete", "mixed", "single"), "other": ("mixed",)}  # where the others run by default
+QUICK_SPACES = {"classic": ("discrete", "mixed"), "other": ("mixed",)}  # where the others run by default
 
 
 def is_slow(family, space):
@@ -39,7 +39,8 @@ def parameters():
     for family in FAMILIES:
         for space, check in cases(family):
             slow = is_slow(family, space)
-            yield pytest.param(family, space, check, marks=[pytest.mark.slow] if slow else [], id=f"{family}-{space}-{check}")
+            mark = pytest.mark.slow if family in QUICK else pytest.mark.battery
+            yield pytest.param(family, space, check, marks=[mark] if slow else [], id=f"{family}-{space}-{check}")
 
 
 @pytest.mark.parametrize(("family", "space", "check"), list(parameters()))

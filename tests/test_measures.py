@@ -8,6 +8,8 @@ from sklearn.datasets import load_iris
 from conjoin import JointClassifier, JointDensity, datasets
 from conjoin.families import FAMILIES
 
+QUICK = ("circuit", "naive_bayes", "linear_discriminant", "quadratic_discriminant", "mixture", "factor_analysis", "bayes_net", "flow")
+
 
 def iris():
     frame = load_iris(as_frame=True).data.iloc[:, [0, 2]]
@@ -33,22 +35,28 @@ def total(model, frame, step):
     return float(np.exp(density).sum() * volume)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [f if f in QUICK else pytest.param(f, marks=pytest.mark.battery) for f in FAMILIES])
 @pytest.mark.parametrize("jitter", [False, True], ids=["recorded", "jittered"])
 def test_iris_sums_to_one(family, jitter):
     frame = jittered(iris()) if jitter else iris()
     model = JointDensity(family=family).fit(frame, calibration=0)
     assert all(v.has_mass != jitter for v in model.model_.codec.space.variables)
-    assert total(model, frame, 0.02 if jitter else 0.1) == pytest.approx(1, abs=0.01)
+    assert sums_to_one(model, frame, 0.02 if jitter else 0.1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [f if f in QUICK else pytest.param(f, marks=pytest.mark.battery) for f in FAMILIES])
 @pytest.mark.parametrize("jitter", [False, True], ids=["recorded", "jittered"])
 def test_phoneme_sums_to_one(family, jitter, data_dir):
     frame = phoneme(data_dir).round(1)
     frame = jittered(frame) if jitter else frame
     model = JointDensity(family=family).fit(frame, calibration=0)
-    assert total(model, frame, 0.02 if jitter else 0.1) == pytest.approx(1, abs=0.01)
+    assert sums_to_one(model, frame, 0.02 if jitter else 0.1)
+
+
+def sums_to_one(model, frame, step):
+    """An exact family within a hundredth; a bound may fall short; what is relative has no sum."""
+    found, status = total(model, frame, step), model.status_["log_prob"]
+    return status == "relative" or found < 1.02 if status != "exact" else abs(found - 1) < 0.01
 
 
 def test_units_move_density_and_not_mass():

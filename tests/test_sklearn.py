@@ -35,10 +35,18 @@ MAY_SKIP = {"check_array_api_input"}  # runs only where SCIPY_ARRAY_API is set
 
 
 QUICK = ("circuit", "naive_bayes")
+SLOW = ("linear_discriminant", "quadratic_discriminant", "mixture")
+
+
+def marked(quick, slow=()):
+    """Every family: the quick ones as they are, the slow ones and the rest of the battery marked."""
+    for family in FAMILIES:
+        mark = pytest.mark.slow if family in slow else pytest.mark.battery
+        yield family if family in quick else pytest.param(family, marks=mark)
 
 
 @pytest.mark.parametrize("kind", FEWEST)
-@pytest.mark.parametrize("family", [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES])
+@pytest.mark.parametrize("family", list(marked(QUICK, SLOW)))
 def test_every_check_of_scikit_learn(kind, family):
     script = Path(__file__).with_name("sklearn_checks.py")
     done = subprocess.run([sys.executable, script, kind, family], capture_output=True, text=True, check=True)
@@ -80,7 +88,7 @@ def test_your_own_fitted_classifier_keeps_its_word():
     assert (foreign["verdict"] == "unfamiliar").all()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", list(marked((*QUICK, *SLOW, "factor_analysis", "bayes_net", "autoregressive", "flow"))))
 def test_joint_is_the_product_of_its_parts(family):
     X, y = load_iris(return_X_y=True, as_frame=True)
     model = JointClassifier(family=family).fit(X, y)

@@ -245,10 +245,8 @@ class ClassConditional(Joint):
         return out
 
     def _labelled_losses(self, event: Pair, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        if self.emphasis and self.density.capabilities.objective == "likelihood":
-            each = self._by_class(event.x, generator)
-            return -each.gather(1, event.y.value.long()[:, None])[:, 0] + self.emphasis * _label_loss(each, event.y)
-        return self.density.losses(event.x, event.y, generator=generator) - self.log_prior.log_softmax(0)[event.y.value.long()]
+        out = self.density.losses(event.x, event.y, generator=generator) - self.log_prior.log_softmax(0)[event.y.value.long()]
+        return out + self.emphasis * _label_loss(self._classes(event.x, generator), event.y) if self.emphasis else out
 
     def _by_class(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
         """log p(k) less the loss of x under class k."""

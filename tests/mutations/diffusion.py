@@ -54,7 +54,7 @@ MIXED = at(
     TIGHT,
     ("the integral without its half", "added = 0.5 * (self", "added = (self"),
     ("|guess|^2 twice", "guess * (2 * v - guess)", "guess * (2 * v - 2 * guess)"),
-    ("weighed by the noise, not the signal", "self.numbers.rate(noise.time) * alpha**2 * guess", "self.numbers.rate(noise.time) * sigma**2 * guess"),
+    ("weighed by the noise, not the signal", "rate(noise.time) * alpha**2 * guess", "rate(noise.time) * sigma**2 * guess"),
     ("v with the wrong sign", "v, guess = alpha * noise.eps - sigma * c,", "v, guess = alpha * noise.eps + sigma * c,"),
     (
         "one code's term for all of them",

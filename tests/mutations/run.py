@@ -1,6 +1,7 @@
 """Plant one bug at a time in a copy of src/ and see whether the tests notice.
 
-    python tests/mutations/run.py [WORD ...]        only the mutations whose file or name has one of the words
+    python tests/mutations/run.py [LIST ...] [WORD ...]     the lists (files beside this one; ``all``; default ``mutations``), and of
+                                                            those only the mutations whose file or name has one of the words
 
 Exit code 1 if fewer than 95 % are caught, if the tests fail on the code as it is, or if an old text is no longer there once.
 """
@@ -19,8 +20,12 @@ from pathlib import Path
 from mutations_base import Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTS = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("run", "mutations_base"))
-MUTATIONS: list[Mutation] = [mutation for name in LISTS for mutation in importlib.import_module(name).MUTATIONS]
+LISTS = {path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("run", "mutations_base")}
+CORE = "mutations"  # the list that runs when none is named
+
+
+def listed(names: set[str]) -> list[Mutation]:
+    return [mutation for name in sorted(names) for mutation in importlib.import_module(name).MUTATIONS]
 SHARE = 0.95
 LIMIT = 240  # seconds for the tests of one mutation
 AT_ONCE = 2
@@ -99,8 +104,11 @@ def main(words: list[str]) -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     if PROCESSES.get_start_method() == "forkserver":
         PROCESSES.set_forkserver_preload(LIBRARIES)
-    mutations = [m for m in MUTATIONS if not words or any(word in m.file or word in m.name for word in words)]
-    if wrong := problems(MUTATIONS):
+    lists = LISTS if "all" in words else LISTS & set(words) or {CORE}
+    words = [word for word in words if word not in LISTS | {"all"}]
+    every = listed(lists)
+    mutations = [m for m in every if not words or any(word in m.file or word in m.name for word in words)]
+    if wrong := problems(every):
         print("Mutations that fit the code no longer:", *wrong, sep="\n  ")
         return 1
     if not mutations:

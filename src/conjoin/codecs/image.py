@@ -44,7 +44,7 @@ class ImageCodec:
         """A codec for images such as these. ValueError for what are no whole numbers from 0 to 255."""
         last = images.ndim == 4
         channels = images.shape[3] if last else 1
-        top = int(_checked(images, FULL).max(initial=1))
+        top = int(np.nan_to_num(_checked(images, FULL)).max(initial=1))
         return cls((channels, images.shape[1], images.shape[2]), top + 1 if top < FEW else FULL, last)
 
     @property

@@ -73,7 +73,7 @@ def train(
             while not run.trained.stopped:
                 run.step(bar)
         except KeyboardInterrupt:
-            run.trained.stopped = "interrupted: the best weights so far are kept"
+            run.interrupt()
         finally:
             run.finish()
     return run.trained
@@ -210,7 +210,18 @@ class _Run:
         self.trained.steps = self.trained.epochs * self.length
         self.total, self.mass = 0.0, 0.0
 
+    def interrupt(self) -> None:
+        """The step that was broken off may have left anything behind: the state to go on from is that of the last full round."""
+        weights, state = self.good
+        self.density.load_state_dict(weights)
+        if state:
+            self.learner.restore(state)
+        self.trained.steps, self.total, self.mass = self.trained.epochs * self.length, 0.0, 0.0
+        self.trained.stopped = "interrupted: the best weights so far are kept"
+
     def finish(self) -> None:
+        if self.plan.checkpoint is not None and self.trained.epochs:
+            self.save()  # so that what comes after the training may be broken off too
         self.learner.end()
         self.density.load_state_dict(self.best)
         self.trained.seconds += time.monotonic() - self.started

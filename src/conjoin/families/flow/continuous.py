@@ -69,8 +69,8 @@ class MatchedDensity(PartsDensity):
 
     @property
     def network(self) -> "Velocity":
-        found: Velocity = self.flow
-        return found
+        assert isinstance(self.flow, Velocity)
+        return self.flow
 
     def _flow(self, size: int, context: int) -> Body:
         c = self.config
@@ -178,6 +178,10 @@ class Velocity(Body):
         nn.init.zeros_(self.last.bias)
         self.double()
 
+    @property
+    def pairs(self) -> list[tuple[nn.Linear, nn.Linear]]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
     def compute(self, x: Float[Tensor, "B M"], time: Float[Tensor, " B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B M"]:
         return self._velocity(x, self._given(time, seen), self._pull(time)[:, None])
 
@@ -188,13 +192,14 @@ class Velocity(Body):
         return (time - shrink * spread) / (time * time + spread * spread)
 
     def _given(self, time: Float[Tensor, " B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B W"]:
-        angle = math.pi * (1 - (1 - time).clamp_min(0).sqrt())[:, None] * torch.arange(TIMES).to(seen)  # pi k u: smooth in the solver's steps
+        turn = 1 - (1 - time).clamp_min(0).sqrt()  # the inverse of ``clock``: smooth in what the solver steps along
+        angle = math.pi * turn[:, None] * torch.arange(TIMES).to(seen)
         out: Tensor = self.given(torch.cat([angle.cos(), seen], 1))
         return out
 
     def _velocity(self, x: Tensor, given: Tensor, pull: Tensor) -> Tensor:
         h = self.first(REACH * torch.tanh(x / REACH)) + given
-        for before, after in self.blocks:  # type: ignore[misc]
+        for before, after in self.pairs:
             h = h + after(dropout(silu(before(silu(h))), self.drop, self.training))
         return pull * x + self.last(silu(h))
 
@@ -208,7 +213,7 @@ class Velocity(Body):
         near = torch.tanh(x / REACH)
         h = self.first(REACH * near) + given
         along = ((1 - near * near) * probes[:, None]) @ self.first.weight.T  # (Q, B, W)
-        for before, after in self.blocks:  # type: ignore[misc]
+        for before, after in self.pairs:
             between = before(silu(h))
             along = along + (_silu_slope(between) * ((_silu_slope(h) * along) @ before.weight.T)) @ after.weight.T
             h = h + after(silu(between))

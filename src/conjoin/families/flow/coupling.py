@@ -91,11 +91,16 @@ class FlowNet(Body):
         super().__init__()
         self.linear = nn.ModuleList(_Linear(size) for _ in range(layers))
         self.couplings = nn.ModuleList()
+        order = torch.randperm(size)
         for index in range(layers):
             half = size // 2 if index % 2 == 0 else size - size // 2  # the halves take turns
-            order = torch.randperm(size) if index % 2 == 0 or size == 1 else order.roll(half)
+            order = torch.randperm(size) if index % 2 == 0 else order.roll(half)
             self.couplings.append(_Coupling(order, half if size > 1 else 0, context, width, blocks, bins, drop))
         self.double()
+
+    @property
+    def layers(self) -> "list[tuple[_Linear, _Coupling]]":
+        return list(zip(self.linear, self.couplings, strict=True))  # type: ignore[arg-type]
 
     def compute(self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
         z, log_det = self.forward_map(x, seen)
@@ -104,7 +109,7 @@ class FlowNet(Body):
     def forward_map(self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> tuple[Float[Tensor, "B M"], Float[Tensor, " B"]]:
         """z = f(x), and log |det df / dx|."""
         log_det = x.new_zeros(len(x))
-        for linear, coupling in zip(self.linear, self.couplings, strict=True):
+        for linear, coupling in self.layers:
             x, slopes = coupling(linear(x), seen)
             log_det = log_det + slopes + linear.log_diagonal.sum()
         return x, log_det
@@ -113,7 +118,7 @@ class FlowNet(Body):
     def inverse_map(self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B M"]:
         """x with f(x) = z, float64."""
         z, seen = self.cast(z, seen)
-        for linear, coupling in zip(reversed(self.linear), reversed(self.couplings), strict=True):
+        for linear, coupling in reversed(self.layers):
             z = linear.inverse(coupling.inverse(z, seen))
         return z.double()
 
@@ -192,8 +197,12 @@ class _Conditioner(nn.Module):
         self.weight = nn.Parameter(torch.zeros(outputs, width))
         self.bias = nn.Parameter(torch.zeros(outputs, 1))
 
+    @property
+    def pairs(self) -> list[tuple[nn.Linear, nn.Linear]]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
     def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "O B"]:
         h = self.first(x if x.shape[1] else x.new_ones(len(x), 1))
-        for before, after in self.blocks:  # type: ignore[misc]
+        for before, after in self.pairs:
             h = h + after(dropout(relu(before(relu(h))), self.drop, self.training))
         return torch.addmm(self.bias, self.weight, relu(h).T)

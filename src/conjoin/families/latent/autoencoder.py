@@ -112,7 +112,7 @@ class Autoencoder(DeepDensity):
 
     def _decode(self, z: Float[Tensor, "N Z"], code: Tensor | None) -> Float[Tensor, "N D W"]:
         out: Tensor = self.decoder(torch.cat([z, self.context(len(z), code)], 1))
-        params = out.reshape(len(z), len(self.space.variables), -1)
+        params = out.unflatten(1, (len(self.space.variables), -1))
         return params if self.curves is None else params @ self.curves
 
     def _log_given(self, value: Float[Tensor, "B D"], code: Tensor | None, z: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S"]:
@@ -120,7 +120,7 @@ class Autoencoder(DeepDensity):
         draws = z.shape[1]
         params = self._decode(z.flatten(0, 1), None if code is None else code.repeat_interleave(draws))
         many = value.repeat_interleave(draws, 0)
-        return self.heads.log_prob(params, many, torch.ones_like(many, dtype=torch.bool)).sum(1).reshape(-1, draws)
+        return self.heads.log_prob(params, many, torch.ones_like(many, dtype=torch.bool)).sum(1).reshape(len(value), draws)
 
     def _parts(self, rows: int, draws: int) -> list[slice]:
         """Rows so few that what the decoder says of them fits into memory."""
