@@ -1,7 +1,7 @@
 """The coupling flow beside zuko's neural spline flow, at equal size: one process, one thread, medians of CPU seconds.
 
-    pip install --target /tmp/zuko --no-deps zuko==1.4.1
-    python benchmarks/flow_speed.py --zuko /tmp/zuko [--columns 64] [--repeats 9]
+    pip install --target zuko-home --no-deps zuko==1.4.1
+    python benchmarks/flow_speed.py --zuko zuko-home [--columns 64] [--repeats 9]
 
 Both have three transforms with networks of two hidden layers of 64, eight bins, float32. A training step is the forward and
 backward pass of 256 rows and the optimiser's step; log_prob and samples are of 2,048 rows.

@@ -144,7 +144,7 @@ def test_sobol_noise_is_normal_for_every_row_and_apart_for_neighbours():
 def test_the_bound_tends_to_the_integral_over_z(config):
     """log E_p(z)[p(x | z)] by brute force."""
     density = shaken(built(config), 0.15)
-    z = density.level.draw(30_000, density.encoder, stream(8))
+    z = density.level.draw(120_000, density.encoder, stream(8))
     value = EVERY[::6]
     truth = density._log_given(value, None, z.expand(len(value), -1, -1)).logsumexp(1) - math.log(len(z))
     few, many = [], []

@@ -147,10 +147,18 @@ def test_compare_a_density_and_a_number():
     assert np.isfinite(found.frame()["log_loss"]).all()
 
 
-def test_a_family_that_fails_is_a_row_with_a_reason():
+def test_a_family_that_fails_is_a_row_with_a_reason(monkeypatch):
+    def refusing(rows, request):
+        if request.family == "mixture":
+            raise ValueError("column 'a' is not to its taste")
+        return fit_model(rows, request)
+
+    fit_model = comparing.fit_model
+    monkeypatch.setattr(comparing, "fit_model", refusing)
     X, y = iris()
-    found = conjoin.compare(X * np.pi, y, families=["naive_bayes", "integer_flow"], max_time=30)
-    assert "integer_flow" in [entry.family for entry in found.entries if entry.note]
+    found = conjoin.compare(X, y, families=["naive_bayes", "mixture"])
+    assert [entry.note for entry in found.entries] == ["", "column 'a' is not to its taste"]
+    assert found.pick == "naive_bayes"
 
 
 def test_nothing_is_begun_when_the_budget_is_spent(monkeypatch):

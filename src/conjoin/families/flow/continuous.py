@@ -180,7 +180,7 @@ class Velocity(Body):
 
     @property
     def pairs(self) -> list[tuple[nn.Linear, nn.Linear]]:
-        return list(self.blocks)  # type: ignore[arg-type]
+        return [(block[0], block[1]) for block in self.blocks]  # type: ignore[index,misc]
 
     def compute(self, x: Float[Tensor, "B M"], time: Float[Tensor, " B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B M"]:
         return self._velocity(x, self._given(time, seen), self._pull(time)[:, None])

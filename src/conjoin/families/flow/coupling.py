@@ -199,7 +199,7 @@ class _Conditioner(nn.Module):
 
     @property
     def pairs(self) -> list[tuple[nn.Linear, nn.Linear]]:
-        return list(self.blocks)  # type: ignore[arg-type]
+        return [(block[0], block[1]) for block in self.blocks]  # type: ignore[index,misc]
 
     def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "O B"]:
         h = self.first(x if x.shape[1] else x.new_ones(len(x), 1))
