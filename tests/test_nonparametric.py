@@ -345,7 +345,7 @@ def test_planted_clusters_are_found(seed):
 def test_one_cluster_stays_one():
     noise = torch.randn(200, 4, generator=stream(0), dtype=torch.float64)
     space = space_of(*[Variable(f"x{d}", "real") for d in range(4)])
-    density = fitted(DirichletProcessDensity.build(space, DirichletProcess(), Event(noise), stream(0)), Event(noise), 15)
+    density = fitted(DirichletProcessDensity.build(space, DirichletProcess(), Event(noise), stream(0)), Event(noise), 40)
     sizes = np.bincount(density.latent["cluster"].numpy())
     assert sizes.max() > 190
 
