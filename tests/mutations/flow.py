@@ -13,14 +13,26 @@ MUTATIONS = [
     *at(
         "families/flow/spline.py",
         SPLINES,
-        ("slopes at the ends not 1", "pad(slopes, (0, 0) * (slopes.ndim - 1) + (1, 1), value=1.0)", "pad(slopes, (0, 0) * (slopes.ndim - 1) + (1, 1), value=0.9)"),
+        (
+            "slopes at the ends not 1",
+            "pad(slopes, (0, 0) * (slopes.ndim - 1) + (1, 1), value=1.0)",
+            "pad(slopes, (0, 0) * (slopes.ndim - 1) + (1, 1), value=0.9)",
+        ),
         ("no floor of a bin", "FLOOR + (1 - FLOOR * len(shares)) * shares.softmax(0)", "shares.softmax(0)"),
         ("derivative not squared", "2 * (s / below).log() + above.log()", "(s / below).log() + above.log()"),
-        ("slopes of the ends swapped", "above = at.last * t * t + 2 * s * both + at.first", "above = at.first * t * t + 2 * s * both + at.last"),
+        (
+            "slopes of the ends swapped",
+            "above = at.last * t * t + 2 * s * both + at.first",
+            "above = at.first * t * t + 2 * s * both + at.last",
+        ),
         ("inverse looks among the knots of x", "at = _bin(inside, params, bound, along=1)", "at = _bin(inside, params, bound, along=0)"),
         ("the other root", "-2 * c / (b + root)", "-2 * c / (b - root)"),
         ("bend counted once", "bend = at.first + at.last - 2 * s", "bend = at.first + at.last - s"),
-        ("slope outside not 0", "return torch.where(within, y, x), torch.where(within, log_slope, 0.0)", "return torch.where(within, y, x), log_slope"),
+        (
+            "slope outside not 0",
+            "return torch.where(within, y, x), torch.where(within, log_slope, 0.0)",
+            "return torch.where(within, y, x), log_slope",
+        ),
     ),
     *at(
         "families/flow/coupling.py",
