@@ -26,6 +26,8 @@ CORE = "mutations"  # the list that runs when none is named
 
 def listed(names: set[str]) -> list[Mutation]:
     return [mutation for name in sorted(names) for mutation in importlib.import_module(name).MUTATIONS]
+
+
 SHARE = 0.95
 LIMIT = 240  # seconds for the tests of one mutation
 AT_ONCE = 2

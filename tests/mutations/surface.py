@@ -3,7 +3,44 @@
 from mutations_base import at, checks
 
 LEARNING = ("tests/test_learning.py",)
+TRAINING = ("tests/test_training.py", "-k", "not killed")
 MUTATIONS = [
+    *at(
+        "training/loop.py",
+        TRAINING,
+        ("sums of the round forgotten on resumption", "self.trained, (self.total, self.mass) = found", "self.trained, _ = found"),
+        ("the last weights judged, not their mean", "with self.learner.averaged():", "if True:"),
+        ("goes back without smaller steps", "            self.learner.shrink()\n", "            pass\n"),
+        ("counts setbacks without end", "if self.trained.setbacks > SETBACKS:", "if self.trained.setbacks > 10 * SETBACKS:"),
+        ("explosions pass", "and objective < best + EXPLODED * max(1.0, abs(best))", ""),
+        (
+            "a finished fit goes on after a resumption",
+            "            self.trained.stopped = self._enough()\n\n\ndef",
+            "            pass\n\n\ndef",
+        ),
+        (
+            "energy counted the wrong way",
+            "self.meter.energy.kwh > (self.plan.max_kwh or 0.0)",
+            "self.meter.energy.kwh < (self.plan.max_kwh or 0.0)",
+        ),
+    ),
+    *at(
+        "training/checkpoint.py",
+        TRAINING,
+        ("a full disk ends the fit", "    except OSError as error:\n", "    except ZeroDivisionError as error:\n"),
+        ("half a file is left", "        partial.unlink(missing_ok=True)\n", ""),
+        ("counters not saved", "json.dumps(asdict(trained))", "json.dumps(asdict(Trained()))"),
+        ("sums not saved", "torch.tensor(sums, dtype=torch.float64)", "torch.zeros(2, dtype=torch.float64)"),
+    ),
+    *at(
+        "training/learners.py",
+        TRAINING,
+        ("the running mean has no memory", "kept.lerp_(now, 1 - memory)", "kept.copy_(now)"),
+        ("the mean is lost on resumption", 'self.mean = [state[f"mean.{index}"].clone()', "self.mean = [self.mean[index]"),
+        ("no warm-up", "return max(warm, 0.02) * 0.5", "return 0.5"),
+        ("the rate does not fall", "* 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))", ""),
+        ("the factor is lost on resumption", 'self.factor, self.steps = float(state["factor"])', "self.factor, self.steps = 1.0"),
+    ),
     *at(
         "joint.py",
         LEARNING,
