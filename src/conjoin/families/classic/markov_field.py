@@ -210,14 +210,13 @@ class MarkovFieldDensity(GraphDensity):
         for e, ((i, j), pair) in enumerate(zip(self.edges, log_p[size:], strict=True)):
             self.edge[e, : pair.shape[0], : pair.shape[1]] = pair - log_p[i][:, None] - log_p[j]
 
-    def _loss(self, event: Event, context: Event | None, weight: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The tree's likelihood; for others minus the mean pseudo-likelihood, and a Gaussian prior of the edges."""
+    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """The tree's likelihood; for others minus the pseudo-likelihood, and each row's part of a Gaussian prior of the edges."""
         if self._tree:
-            return super()._loss(event, context, weight, generator)
+            return super()._losses(event, context, generator)
         step = max(1, CELLS // max(1, self.edge[:, 0].numel()))
-        parts = zip(torch.arange(event.rows).split(step), weight.split(step), strict=True)
-        pseudo = sum((w * self._pseudo(event.take(rows))).sum() for rows, w in parts)
-        return -pseudo / weight.sum() + 0.5 * self.config.smoothing * self.edge.square().sum() / self.total
+        pseudo = torch.cat([self._pseudo(event.take(rows)) for rows in torch.arange(event.rows).split(step)])
+        return 0.5 * self.config.smoothing * self.edge.square().sum() / self.total - pseudo
 
     def _pseudo(self, event: Event) -> Float[Tensor, " B"]:
         """Sum over known cells of log p(cell | the others); a missing neighbour stands at its mean field."""
