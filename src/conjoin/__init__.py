@@ -2,7 +2,7 @@
 
 >>> import conjoin
 >>> sorted(conjoin.families.FAMILIES)[:2]
-['circuit', 'linear_discriminant']
+['absorbing_diffusion', 'autoregressive']
 """
 
 import importlib

@@ -13,8 +13,8 @@ Shape letters: B rows, D variables, L codes of a variable.
 >>> copy = torch.arange(40.0).double() % 2
 >>> data = Event(torch.stack([copy, (torch.arange(40.0).double() // 2) % 2, copy], 1))
 >>> space = Space((3,), tuple(Variable(name, "category", cardinality=2) for name in "abc"))
->>> BayesNetDensity.build(space, BayesNet(), data, stream(0)).structure["scopes"]
-[[2, 0], [1], [2]]
+>>> BayesNetDensity.build(space, BayesNet(), data, stream(0)).structure["scopes"]  # one arrow, between the two copies
+[[0, 2], [1], [2]]
 """
 
 import math

@@ -20,8 +20,8 @@ Shape letters: B rows, D variables, E edges, L codes of a variable.
 >>> space = Space((3,), tuple(Variable(name, "category", cardinality=2) for name in "abc"))
 >>> model = MarkovFieldDensity.build(space, MarkovField(), data, stream(0))
 >>> model.maximise(model.statistics(data))
->>> bool(model.log_prob(data).exp()[0] > 0.2), model.structure["scopes"][3]
-(True, [0, 2])
+>>> bool(model.log_prob(data).exp()[0] > 0.2), [0, 2] in model.structure["scopes"]
+(True, True)
 """
 
 import dataclasses

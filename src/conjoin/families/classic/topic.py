@@ -25,7 +25,7 @@ Shape letters: B rows, D variables, C cells (columns that are no counts), W coun
 >>> space = Space((2,), (Variable("colour", "category", cardinality=3), Variable("mass", "real")))
 >>> data = Event(torch.tensor([[0, 1.2], [1, 0.3], [0, 1.0], [2, -0.5]], dtype=torch.float64))
 >>> model = TopicDensity.build(space, Topic(topics=2), data, stream(0))
->>> model.features(data).sum(1).tolist()
+>>> model.features(data).sum(1).round(decimals=6).tolist()
 [1.0, 1.0, 1.0, 1.0]
 """
 
