@@ -296,3 +296,48 @@ def test_the_mode_is_the_recorded_mean_or_a_cell_that_holds_more_than_half(scale
         likeliest = int(mass.argmax())
         expected = likeliest if mass[likeliest] > 0.5 else min(max(round(mean), 0), 6)
         assert leaves.modes().item() == expected
+
+
+def ordered_layer(levels=6, states=2):
+    variable = Variable("grade", "ordered", cardinality=levels)
+    leaves = LeafLayer((variable,), states).requires_grad_(False)
+    leaves.start(torch.arange(levels).double()[:, None], torch.ones(levels, 1, dtype=torch.bool), torch.ones(levels).double())
+    return leaves
+
+
+def test_near_levels_lend_counts_to_an_ordered_one():
+    """Never seen, but between two that were: likelier than a level as rare and far away; unordered levels know no nearness."""
+    counts = torch.zeros(1, 2, 6, dtype=torch.float64)
+    counts[0, 0, [0, 2]] = 20.0
+    counts[0, 1, 5] = 40.0
+    leaves = ordered_layer()
+    leaves.maximise({"levels": counts})
+    first = leaves.log_levels().exp()[0, 0]
+    assert first[1] > 2 * first[5]
+    plain = LeafLayer((Variable("grade", "category", cardinality=6),), 2).requires_grad_(False)
+    plain.start(torch.arange(6.0).double()[:, None], torch.ones(6, 1, dtype=torch.bool), torch.ones(6).double())
+    plain.maximise({"levels": counts})
+    assert torch.isclose(*plain.log_levels().exp()[0, 0, [1, 5]])
+
+
+def test_the_strength_of_the_loan_is_the_one_of_highest_evidence():
+    """At the fixed point the Dirichlet-multinomial evidence is stationary: against a fine grid of strengths."""
+    counts = stream(0)
+    counts = torch.poisson(30 * torch.rand(1, 3, 6, generator=counts, dtype=torch.float64) ** 3, generator=counts)
+    leaves = ordered_layer(states=3)
+    for _ in range(200):
+        leaves.maximise({"levels": counts})
+    level = torch.arange(6)
+    kernel = 0.5 ** (level[:, None] - level).abs().double()
+    mean = counts[0] @ (kernel / kernel.sum(1, keepdim=True)) + 1 / 6
+    mean = mean / mean.sum(1, keepdim=True)
+
+    def evidence(strength):
+        prior = strength * mean
+        ratio = torch.lgamma(counts[0] + prior).sum() - torch.lgamma(prior).sum()
+        return float(ratio - (torch.lgamma(counts[0].sum(1) + strength) - torch.lgamma(doubles(strength))).sum())
+
+    grid = np.geomspace(0.1, 999, 400)
+    best = grid[np.argmax([evidence(float(s)) for s in grid])]
+    assert 0.2 < best < 900
+    assert float(leaves.strength) == pytest.approx(best, rel=0.03)
