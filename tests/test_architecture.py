@@ -19,7 +19,7 @@ LAYERS = (
     {"core", "events", "_shapes", "metering"},
     {"leaves", "nets", "codecs"},
     {"families"},
-    {"joint", "predictive", "predictors", "targets"},
+    {"joint", "predictive", "predictors", "spreading", "targets"},
     {"training"},
     {"calibration"},
     {"model"},

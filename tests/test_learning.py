@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_iris, make_moons
 
 import conjoin
-from conjoin import JointClassifier, JointDensity, comparing
+from conjoin import JointClassifier, JointDensity, JointRegressor, comparing, spreading
 from conjoin.core import Event, Pair, Space, Variable, stream
 from conjoin.families import resolve
 from conjoin.joint import ClassConditional, Independent, Monolithic, build_joint
@@ -119,6 +119,127 @@ def test_a_lot_of_energy_ends_a_fit():
     X, y = iris()
     model = JointClassifier(family=resolve("autoregressive"), predictor=None, max_kwh=1e-9).fit(X, y)
     assert model.model_.facts["trained"]["stopped"] == "max_kwh of 1e-09 reached"
+
+
+# ---------------------------------------------------------------------------------------------------- few labels
+
+
+def crescents(n=300, labels=4):
+    """Two crescents that a line can't part, of which a few rows have a label; the rest have -1."""
+    X, y = make_moons(n, noise=0.07, random_state=0)
+    few = np.full(n, -1)
+    for label in (0, 1):
+        few[np.flatnonzero(y == label)[:labels]] = label
+    return pd.DataFrame(X, columns=["a", "b"]), y, few
+
+
+def two_lumps():
+    """Ten rows on a line: five about 0 and five about 100."""
+    return Event(torch.tensor([0, 1, 2, 3, 4, 100, 101, 102, 103, 104], dtype=torch.float64)[:, None])
+
+
+LINE = Space((1,), (Variable("a", "real"),))
+
+
+def test_spread_labels_solve_their_equation(monkeypatch):
+    """F = (1 - a) (I - a S)^-1 Y, normalised, then scaled to the labels' shares of the classes."""
+    monkeypatch.setattr(spreading, "ROUNDS", 5000)
+    graph = spreading.Graph.of(rows().x, REAL)
+    known, codes = np.arange(60) % 5 == 0, (np.arange(60) % 3).astype(np.int64)
+    labels = np.eye(3)[codes] * known[:, None]
+    step = graph.step.toarray()
+    assert np.allclose(step, step.T)
+    share = np.linalg.solve(np.eye(60) - 0.99 * step, labels)
+    share /= share.sum(1, keepdims=True)
+    share *= (1 + labels.sum(0)) / share.sum(0)
+    assert np.allclose(graph.spread(codes, known, 3), share / share.sum(1, keepdims=True))
+
+
+def test_labels_stay_within_their_lump_and_what_none_reaches_has_none(monkeypatch):
+    monkeypatch.setattr(spreading, "NEIGHBOURS", 2)
+    graph = spreading.Graph.of(two_lumps(), LINE)
+    codes = np.array([0, 0, 0, 0, 0, 1, 0, 0, 0, 0])
+    both = graph.spread(codes, np.isin(np.arange(10), [0, 5]), 2)
+    assert np.allclose(both[:5], [1, 0]) and np.allclose(both[5:], [0, 1])
+    one = graph.spread(codes, np.arange(10) == 0, 2)
+    assert np.allclose(one[:5], [1, 0]) and (one[5:] == 0).all()
+
+
+def test_a_graph_does_not_depend_on_the_order_of_rows():
+    x, order = rows().x, torch.randperm(60, generator=stream(2))
+    first, second = (spreading.Graph.of(each, REAL).step.toarray() for each in (x, x.take(order)))
+    assert np.allclose(first[order][:, order], second)
+
+
+def test_images_moved_by_a_pixel():
+    space = Space((6,), tuple(Variable(f"p{i}", "ordered", cardinality=9) for i in range(6)), "image", (1, 2, 3))
+    x = Event(torch.tensor([[1.0, 2, 3, 4, 5, 6]]), torch.tensor([[True, True, False, True, True, True]]))
+    still, down, up, right, left = spreading.moved(x, space)
+    assert still is x
+    moved = [[0, 0, 0, 1, 2, 3], [4, 5, 6, 0, 0, 0], [0, 1, 2, 0, 4, 5], [2, 3, 0, 5, 6, 0]]
+    assert [each.value[0].tolist() for each in (down, up, right, left)] == moved
+    assert down.observed[0].tolist() == [True] * 5 + [False] and left.observed[0].tolist() == [True, False] + [True] * 4
+    assert len(spreading.moved(rows().x, REAL)) == 1
+
+
+def test_an_image_is_near_its_moved_copy():
+    space = Space((9,), tuple(Variable(f"p{i}", "ordered", cardinality=2) for i in range(9)), "image", (1, 3, 3))
+    value = torch.zeros(3, 9, dtype=torch.float64)
+    value[0, [0, 1]], value[1, [1, 2]], value[2, [0, 2]] = 1, 1, 1  # the second is the first, moved to the right
+    versions = [each.value.float() for each in spreading.moved(Event(value), space)]
+    near, gap = spreading._nearest(versions, 2)
+    between = {(row, int(other)): float(d) for row in range(3) for other, d in zip(near[row], gap[row], strict=True)}
+    assert between[0, 1] == between[1, 0] == 0 < between[0, 2]
+
+
+def test_rows_with_no_label_are_lent_one():
+    X, y, few = crescents()
+    model = JointClassifier(family="circuit", unlabelled=-1).fit(X, few)
+    told = model.model_.facts["labels"]
+    assert told["labelled"] == 8 and told["spread_to"] > 200 and told["error_of_spread"] <= told["error_of_linear"]
+    assert model.score(X, y) > 0.97
+    twin = JointClassifier(family="circuit", unlabelled=-1, spread=False).fit(X, few)
+    assert "labels" not in twin.model_.facts
+    assert (twin.predict(X) != y).mean() > 2 * (model.predict(X) != y).mean()
+
+
+def test_labels_are_not_lent_where_most_rows_have_one_or_lending_misleads():
+    X, y, _ = crescents()
+    parts = {"fit": Pair(Event(torch.tensor(y).double()), Event(torch.tensor(X.to_numpy())))}
+    assert spreading.spread_labels(parts, REAL, 2) == (parts, {})
+    noise = torch.randn(300, 2, generator=stream(4), dtype=torch.float64)
+    noise[:, 1] *= 100
+    label = (noise[:, 0] > 0).double()  # an even cloud without clusters, parted by a line through it
+    known = torch.arange(300) < 100
+    space = Space((2,), (Variable("a", "real"), Variable("b", "real")))
+    parts = {"fit": Pair(Event(label, known), Event(noise))}
+    same, told = spreading.spread_labels(parts, space, 2)
+    assert told["error_of_spread"] > told["error_of_linear"] and told["spread_to"] == 0
+    assert same is parts
+
+
+def test_few_labels_are_not_held_out():
+    X, _, few = crescents()
+    model = JointClassifier(family="naive_bayes", predictor=None, unlabelled=-1).fit(X, few)
+    assert (model.model_.calibration.label < 0).all()
+    assert model.model_.calibration.rows > 50
+    assert model.decide(X.iloc[:1] * 100, max_error={})["verdict"].item() == "unfamiliar"
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_network_as_a_predictor(tmp_path, classes):
+    X, y = iris()
+    X, y = X[y < classes], y[y < classes]
+    model = JointClassifier(family="naive_bayes", predictor="network").fit(X, y)
+    assert model.score(X, y) > 0.9
+    model.save(tmp_path / "network")
+    assert (conjoin.load(tmp_path / "network").predict_proba(X) == model.predict_proba(X)).all()
+
+
+def test_a_network_for_a_number():
+    X, _ = iris()
+    model = JointRegressor(family="naive_bayes", predictor="network").fit(X.iloc[:, :3], X.iloc[:, 3])
+    assert model.score(X.iloc[:, :3], X.iloc[:, 3]) > 0.8
 
 
 # ---------------------------------------------------------------------------------------------------- comparing

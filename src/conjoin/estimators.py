@@ -59,6 +59,7 @@ class _JointEstimator(BaseEstimator):
         missingness: Literal["ignorable", "informative"] = "ignorable",
         measure: Literal["auto", "density"] = "auto",
         unlabelled: Any = None,
+        spread: bool = True,
     ) -> None:
         self.predictor = predictor
         self.family = family
@@ -73,6 +74,7 @@ class _JointEstimator(BaseEstimator):
         self.missingness = missingness
         self.measure = measure
         self.unlabelled = unlabelled
+        self.spread = spread
 
     def set_params(self, **params: Any) -> Self:
         """As scikit-learn's; ``family__width=8`` changes one setting of the family (configs are frozen, so it is replaced)."""
@@ -126,6 +128,7 @@ class _JointEstimator(BaseEstimator):
             None if checkpoint is None else Path(checkpoint),
             resume,
             self.verbose,
+            self.spread,
         )
         self._adopt(self._automatic(rows, request, X) if self.family == "auto" else fit_model(rows, request), frame, X)
         return self
@@ -298,13 +301,15 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
 
     ``X`` is a table, or an array of images (n, H, W) or (n, H, W, C) of whole numbers. Parameters: ``predictor`` is p(y | x):
     "auto" (the best of the family's own, "linear", "boosting" and "features" by log-loss on held-out rows), "features" (a
-    linear model on what the family's network sees), "trunk" (the same, learned together with p(x)), None (the family alone), or
+    linear model on what the family's network sees), "network" (a small one of its own), "trunk" (that of the family, learned
+    together with p(x)), None (the family alone), or
     any scikit-learn classifier (a FrozenEstimator or Pipeline sees your own columns). ``family`` is p(x): a name, an alias,
     "auto" (all are compared on held-out rows, within ``max_time``), a config such as ``Circuit(width=32)``, or a Density class.
     ``max_time`` in seconds, ``max_kwh`` of energy: a fit that has used them up ends and keeps its best. ``emphasis``: how much
     more than its share p(y | x) weighs in the loss of families that learn by the gradient; "auto" tries a few on held-out rows.
     ``types``, ``missing``, ``missingness``, ``measure``: as in TableCodec. ``unlabelled``: a label that means "not known", such
-    as -1; NaN, None and NA always do.
+    as -1; NaN, None and NA always do. ``spread``: where most rows have no label, lend them those of the rows about them, if
+    that tells labels kept from it as well as logistic regression does; False leaves them to be summed out.
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True, as_frame=True)

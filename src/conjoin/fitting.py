@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.calibration import rows_for_false_alarm
+from conjoin.calibration import rows_for_error, rows_for_false_alarm
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
 from conjoin.core import Density, Event, Pair
@@ -28,6 +28,7 @@ from conjoin.model import Model
 from conjoin.predictive import grid_for
 from conjoin.questions.calibrate import calibrate
 from conjoin.selection import choose_predictor
+from conjoin.spreading import mostly_unlabelled, spread_labels
 from conjoin.targets import Classes, Number, Target
 from conjoin.training.data import Split, canonical, row_hashes, split_rows
 from conjoin.training.progress import Progress
@@ -53,7 +54,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Request:
-    """How to fit. ``task`` is classes, number or density."""
+    """How to fit. ``task`` is classes, number or density; ``spread``: whether labels are lent to rows that have none."""
 
     task: str
     family: Any = "circuit"
@@ -67,6 +68,7 @@ class Request:
     checkpoint: Path | None = None
     resume: bool = False
     verbose: bool = False
+    spread: bool = True
 
 
 def fit_model(rows: Rows, request: Request) -> Model:
@@ -116,7 +118,16 @@ def _split(rows: Rows, request: Request) -> Split:
     held = request.calibration if count * request.calibration >= rows_for_false_alarm(0.05) else 0.0
     chosen = CHOOSE if count * CHOOSE * (1 - held) >= LEAST_CHOOSE else 0.0
     split = split_rows(row_hashes(rows.frame, rows.groups), request.seed, chosen, held, rows.latest)
-    return _every_class(split, rows) if request.task == "classes" else split
+    return _every_class(_labels_teach(split, rows, request), rows) if request.task == "classes" else split
+
+
+def _labels_teach(split: Split, rows: Rows, request: Request) -> Split:
+    """The split; where labels are few, and too few of them are held out to promise anything about errors, those teach instead."""
+    assert rows.known is not None
+    held = split.calibrate[rows.known[split.calibrate]]
+    if not request.spread or not mostly_unlabelled(rows.known) or len(held) >= rows_for_error(0.05):
+        return split
+    return Split(np.sort(np.concatenate([split.fit, held])), split.choose, split.calibrate[~rows.known[split.calibrate]])
 
 
 def _every_class(split: Split, rows: Rows) -> Split:
@@ -145,12 +156,15 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     codec.fit(rows.frame.iloc[split.fit].reset_index(drop=True), weight=rows.weight[split.fit])
     target = _target(rows, split.fit, request.task)
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
+    lent: dict[str, Any] = {}
+    if request.spread and isinstance(target, Classes):
+        data, lent = spread_labels(data, codec.space, len(target.labels))
     event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
     left = None if request.max_time is None else max(0.0, request.max_time - (time.monotonic() - started))
     learning = Learning(config, request, target, codec.space, event, weight, data["choose"], left)
     joint: Any
     joint, trained, weighed = learning.joint(progress)
-    facts = _facts(rows, split, request, config) | {"trained": asdict(trained)} | weighed
+    facts = _facts(rows, split, request, config) | {"trained": asdict(trained)} | weighed | ({"labels": lent} if lent else {})
     model = Model(codec, joint, target, facts=facts)
     model.facts["notices"] = _notices(joint, data["fit"])
     if isinstance(target, Number):

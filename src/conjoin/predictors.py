@@ -9,6 +9,7 @@ Shape letters: B rows, F features, K classes or candidates, T trees, M residuals
 """
 
 import abc
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from conjoin.core import LOG_2PI, Density, Event, Space, categorical
 from conjoin.joint import Predictor
 from conjoin.leaves import log_mass
 
-__all__ = ["Classifier", "Design", "External", "Features", "Linear", "Residual", "Scorer", "Trees", "convert"]
+__all__ = ["Classifier", "Design", "External", "Features", "Linear", "Network", "Residual", "Scorer", "Trees", "convert"]
 
 
 class Design(nn.Module):
@@ -86,6 +87,29 @@ class Linear(Scorer):
 
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         return self.design.matrix(x) @ self.weight.T + self.bias
+
+
+class Network(Scorer):
+    """scores = W_L relu(... relu(W_1 f(x) + b_1) ...) + b_L, of ``sizes`` f(x), hidden layers, scores."""
+
+    def __init__(self, space: Space, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.design, self.sizes = Design(space), sizes
+        layers = [nn.Linear(before, after, dtype=torch.float64) for before, after in pairwise(sizes)]
+        self.layers = nn.ModuleList(layers).requires_grad_(False)
+
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        return {"sizes": list(self.sizes)}
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        return self.design.covers(x)
+
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        seen = self.layers[0](self.design.matrix(x))
+        for layer in self.layers[1:]:
+            seen = layer(seen.relu())
+        return seen
 
 
 class Features(Scorer):
@@ -360,9 +384,11 @@ def convert(estimator: Any, design: Design, x: Event) -> Scorer | None:
     """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    if isinstance(estimator, LogisticRegression | Ridge):
-        scorer: Scorer = _linear(estimator, design)
+    network = isinstance(estimator, MLPClassifier | MLPRegressor) and estimator.activation == "relu"
+    if network or isinstance(estimator, LogisticRegression | Ridge):
+        scorer: Scorer = _network(estimator, design) if network else _linear(estimator, design)
         truth = _truth(estimator, design.matrix(x).numpy())
     elif isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
         scorer = _trees(estimator, design)
@@ -397,6 +423,18 @@ def _linear(estimator: Any, design: Design) -> Linear:
     linear.weight.copy_(torch.as_tensor(weight))
     linear.bias.copy_(torch.as_tensor(bias))
     return linear
+
+
+def _network(estimator: Any, design: Design) -> Network:
+    weights, biases = [each.T for each in estimator.coefs_], list(estimator.intercepts_)
+    if len(biases[-1]) == 1 and "classes_" in vars(estimator):
+        weights[-1], biases[-1] = _two_sided(weights[-1]), _two_sided(biases[-1])
+    network = Network(design.space, (weights[0].shape[1], *(len(bias) for bias in biases)))
+    network.design.load_state_dict(design.state_dict())
+    for layer, weight, bias in zip(network.layers, weights, biases, strict=True):
+        layer.weight.copy_(torch.as_tensor(weight))  # type: ignore[operator, union-attr]
+        layer.bias.copy_(torch.as_tensor(bias))  # type: ignore[operator, union-attr]
+    return network
 
 
 def _trees(estimator: Any, design: Design) -> Trees:

@@ -22,7 +22,7 @@ from conjoin.core import Density, Space
 from conjoin.families import name_of, resolve
 from conjoin.joint import ClassConditional, Hybrid, Independent, Joint, Monolithic, Predictor, flat_space
 from conjoin.model import Model
-from conjoin.predictors import Classifier, External, Features, Linear, Residual, Scorer, Trees
+from conjoin.predictors import Classifier, External, Features, Linear, Network, Residual, Scorer, Trees
 from conjoin.targets import target_from_json
 
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
@@ -133,7 +133,7 @@ def _describe_predictor(predictor: Predictor) -> dict[str, Any]:
             f"The predictor {scorer.name} is your own code, which a model folder never holds: "
             "save it yourself, save this model with predictor=None, or use predictor='auto'."
         )
-    kind = {Linear: "linear", Trees: "trees", Features: "features"}[type(scorer)]  # type: ignore[index]
+    kind = {Linear: "linear", Network: "network", Trees: "trees", Features: "features"}[type(scorer)]  # type: ignore[index]
     described: dict[str, Any] = {"scorer": kind, "shapes": scorer.shapes}  # type: ignore[union-attr]
     if isinstance(predictor, Residual):
         described["residual"] = {"count": len(predictor.residuals), "bins": len(predictor.knots), "width": predictor.width}
@@ -223,7 +223,8 @@ def _rebuild_family(described: dict[str, Any], space: Space, family: Any, contex
 
 def _rebuild_predictor(described: dict[str, Any], x: Space, base: Any) -> Predictor:
     source = base.density if described["scorer"] == "features" else x
-    scorer: Scorer = {"linear": Linear, "trees": Trees, "features": Features}[described["scorer"]](source, **_tuples(described["shapes"]))
+    kinds = {"linear": Linear, "network": Network, "trees": Trees, "features": Features}
+    scorer: Scorer = kinds[described["scorer"]](source, **_tuples(described["shapes"]))
     if "residual" in described:
         return Residual(scorer, **described["residual"])
     return Classifier(scorer)

@@ -1,9 +1,12 @@
 """Which p(y | x) goes with p(x): the family's own, a standard predictor, or one of the user's.
 
 By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows;
-a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own.
+a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own. Where labels
+were lent to rows that had none, a small network is tried too: it can follow them, and of images it sees moved copies as well.
 """
 
+import inspect
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,16 +18,19 @@ from conjoin.core import Density, Event, Pair
 from conjoin.joint import ClassConditional, Hybrid, Independent, Predictor
 from conjoin.model import Model
 from conjoin.predictors import Classifier, Design, External, Features, Residual, Scorer, Trees, convert
+from conjoin.spreading import moved
 from conjoin.targets import Classes, Number
 from conjoin.training.progress import Progress
 
 __all__ = ["PREDICTORS", "choose_predictor"]
 
-PREDICTORS = ("auto", "linear", "boosting", "features", "trunk", None)
+PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None)
 LEAST = 20  # labelled choose-rows by which predictors can be compared
 RESIDUALS = 64  # quantiles kept of a regressor's held-out errors
 ABSENT = -30.0  # the logit of a class without a complete row
 BINS = 10  # bins of the point, by which those errors are scaled
+HIDDEN = 256  # units of a network
+SEEN = 200_000  # rows that it sees in its fit, each as often as there are epochs
 
 
 def choose_predictor(
@@ -37,11 +43,12 @@ def choose_predictor(
         facts |= {"chosen": "trunk", "why": "as asked"} if predictor == "trunk" else {}
         return
     if isinstance(predictor, str) and predictor not in PREDICTORS:
-        raise ValueError(f"predictor must be auto, linear, boosting, features, trunk, None or a scikit-learn estimator, got {predictor!r}.")
+        choices = ", ".join(map(str, PREDICTORS))
+        raise ValueError(f"predictor must be {choices} or a scikit-learn estimator, got {predictor!r}.")
     if predictor == "auto" and int(data["choose"].y.mask.sum()) < LEAST:
         facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
         return
-    names = ["linear", "boosting", *(["features"] if _source(model) is not None else [])] if predictor == "auto" else [predictor]
+    names = _candidates(model) if predictor == "auto" else [predictor]
     scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(names)) as bar:
         for done, name in enumerate(names):
@@ -49,6 +56,14 @@ def choose_predictor(
             scorers[label] = _scorer(model, name, data["fit"], weight, frame, seed)
             bar.update(done + 1, label)
     _keep_best(model, scorers, data, facts, free=predictor == "auto")
+
+
+def _candidates(model: Model) -> list[str]:
+    """What "auto" tries. Boosting is slow on many pixels and no match for a network there."""
+    lent = bool(model.facts.get("labels", {}).get("spread_to"))
+    slow = lent and model.codec.space.layout == "image"
+    names = {"linear": True, "network": lent, "boosting": not slow, "features": _source(model) is not None}
+    return [name for name, tried in names.items() if tried]
 
 
 def _scorer(model: Model, predictor: Any, fit: Pair, weight: Tensor, frame: Any, seed: int) -> Scorer:
@@ -74,13 +89,24 @@ def _calibrated(model: Model, scorer: Scorer, held: Pair) -> Predictor:
 def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> Scorer:
     labelled = fit.take(fit.y.mask)
     design = Design(model.codec.space).fit(labelled.x)
-    table = design.matrix(labelled.x, torch.nan if name == "boosting" else 0.0).numpy()
-    y = labelled.y.value.numpy()
-    estimator = _estimator(name, isinstance(model.target, Classes), seed)
-    estimator.fit(table, y.astype(np.int64) if isinstance(model.target, Classes) else y, sample_weight=weight[fit.y.mask].numpy())
+    versions = moved(labelled.x, model.codec.space) if name == "network" else [labelled.x]
+    table = np.concatenate([_table(design, name, version) for version in versions])
+    y = np.tile(labelled.y.value.numpy(), len(versions))
+    estimator = _estimator(name, isinstance(model.target, Classes), seed, len(table))
+    weighed = {"sample_weight": np.tile(weight[fit.y.mask].numpy(), len(versions))}
+    able = "sample_weight" in inspect.signature(estimator.fit).parameters  # networks of scikit-learn 1.6 can't be told weights
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")
+        estimator.fit(table, y.astype(np.int64) if isinstance(model.target, Classes) else y, **(weighed if able else {}))
     scorer = convert(estimator, design, labelled.x.take(slice(0, 256)))
     assert scorer is not None
     return scorer
+
+
+def _table(design: Design, name: str, x: Event) -> np.ndarray:
+    """Rows as the estimator sees them: missing numbers are NaN for trees, and networks learn in float32."""
+    table = design.matrix(x, torch.nan if name == "boosting" else 0.0).numpy()
+    return table.astype(np.float32) if name == "network" else table
 
 
 def _source(model: Model) -> Density | None:
@@ -119,12 +145,16 @@ def _all_rows(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(rows), rows]) if len(rows) == 1 else rows
 
 
-def _estimator(name: str, classes: bool, seed: int) -> Any:
+def _estimator(name: str, classes: bool, seed: int, rows: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     if name == "linear":
         return LogisticRegression(max_iter=2000) if classes else Ridge()
+    if name == "network":
+        network = MLPClassifier if classes else MLPRegressor
+        return network((HIDDEN,), learning_rate_init=2e-3, max_iter=max(10, min(200, SEEN // rows)), random_state=seed)
     boosting = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
     return boosting(max_iter=200, learning_rate=0.08, early_stopping=False, random_state=seed)
 
@@ -219,6 +249,7 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
             facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than a standard error ({least:.3f} nats)"
             return
         facts["why"] = f"on choose-rows its log-loss is the least, by {float(gain.mean()):.3f} nats (standard error {least:.3f})"
+        facts["why"] += "; most labels there were lent by rows about them" if "labels" in model.facts and model.facts["labels"]["spread_to"] else ""
     facts["chosen"] = name
     fit = data["fit"].take(data["fit"].y.mask)
     by = held if held.rows or isinstance(model.target, Classes) else fit  # errors must be had from somewhere

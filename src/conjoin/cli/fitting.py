@@ -24,7 +24,7 @@ from conjoin.saving import refuse_overwrite
 
 __all__ = ["Asked", "fit_table"]
 
-PREDICTORS = {name: name for name in ("auto", "linear", "boosting", "features", "trunk")} | {"none": None}
+PREDICTORS = {name: name for name in ("auto", "linear", "boosting", "network", "features", "trunk")} | {"none": None}
 ESTIMATORS: dict[str, Any] = {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}
 SHOWN = 5  # doubts on the screen
 

@@ -73,7 +73,7 @@ def fit(
         str, typer.Option("--family", help="How p(x) is modelled; `conjoin families` lists them, auto compares them.")
     ] = "circuit",
     predictor: Annotated[
-        str, typer.Option("--predictor", metavar="auto|linear|boosting|features|trunk|none", help="What gives p(y | x).")
+        str, typer.Option("--predictor", metavar="auto|linear|boosting|network|features|trunk|none", help="What gives p(y | x).")
     ] = "auto",
     schema: Annotated[str | None, typer.Option("--schema", help="A schema that `conjoin check` wrote.", show_default=False)] = None,
     missing: opt.Missing = None,

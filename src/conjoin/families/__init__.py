@@ -133,7 +133,7 @@ FAMILIES: dict[str, Family] = {
         "latent",
         "hidden numbers in two levels, the upper one setting the scene for the lower; a bound of the likelihood",
         ("hierarchical_vae", "ladder_vae"),
-        (("levels", 2),),
+        (("levels", 2), ("draws", 64)),
     ),
     "vqvae": Family(
         "conjoin.families.latent.discrete:VQVAE",

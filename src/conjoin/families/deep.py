@@ -169,11 +169,12 @@ class DeepDensity(Density):
         return torch.cat([self._whole(value[part], None if code is None else code[part], generator) for part in parts])
 
     def _log_part(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """log of the mean importance weight over S draws, whose noise all rows share."""
+        """log of the mean importance weight over S draws, whose noise all rows share; -inf where a known cell is out of bounds."""
         many, codes = self._repeated(event, code)
         value = self._completions(event, code, generator or stream(0, "missing")).flatten(0, 1)  # (B S, D)
         weight = self._in_chunks(value, codes, generator) - self._log_proposal(value, many, codes)
-        return weight.reshape(event.rows, -1).logsumexp(1) - math.log(self.config.draws)
+        mean = weight.reshape(event.rows, -1).logsumexp(1) - math.log(self.config.draws)
+        return torch.where(self.companion.log_prob(self._known(event, code)).isneginf(), -math.inf, mean)
 
     @torch.no_grad()
     def _completions(self, event: Event, code: Tensor | None, generator: torch.Generator) -> Float[Tensor, "B S D"]:

@@ -52,7 +52,8 @@ class Inputs(nn.Module):
         return self
 
     def forward(self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"]) -> Float[Tensor, "B F"]:
-        return torch.cat([self.column(d, value[:, d], observed[:, d]) for d in range(len(self.variables))], 1)
+        columns = [self.column(d, value[:, d], observed[:, d]) for d in range(len(self.variables))]
+        return torch.cat(columns, 1) if columns else value[:, :0]
 
     def column(self, d: int, value: Float[Tensor, " B"], observed: Bool[Tensor, " B"]) -> Float[Tensor, "B f"]:
         """The inputs of one variable; all zero where it is missing."""

@@ -94,7 +94,7 @@ def _below(subject: Subject, draws: Tensor) -> None:
     """A lower bound may not give a cell more mass than the draws show."""
     table = subject.table
     if subject.can.stochastic:  # an estimate: its average is what must lie below
-        log_weight = table.log_mass - subject.log_prob(Event(table.points))
+        log_weight = (table.log_mass - subject.log_prob(Event(table.points))).nan_to_num(nan=0.0)  # of points that cannot be
         several = subject.estimates(Event(table.points), 12)
         table = Enumeration(table.points, several.logsumexp(0) - math.log(len(several)) + log_weight)
     observed, share = _counts(subject.tiny.axes, draws, table, list(range(subject.tiny.size)), 5)

@@ -1,0 +1,191 @@
+r"""Labels for rows that have none, where most have none: spread along a graph that joins each row to the rows nearest to it.
+
+    F = lim_t F_t,   F_{t+1} = a S F_t + (1 - a) Y,   S = D^(-1/2) W D^(-1/2),   G_k = F_k / sum_k F_k,   p(k | row) ~ q_k G_k / sum_rows G_k
+
+D. Zhou et al. (2004), Learning with local and global consistency, section 2, with their a = .99. The limit is broken off, so
+that what no label reaches in ``ROUNDS`` steps stays unlabelled. Rows near each other in a dense part of p(x) get one label: where
+classes are clusters, few labels do; where they are not, this misleads, so it is used only if it tells labels that were kept from it
+at least as well as logistic regression does. q are the shares of the classes among the labels (X. Zhu, Z. Ghahramani and J.
+Lafferty (2003), Semi-supervised learning using Gaussian fields and harmonic functions, section 4). W_ij = exp(-4 d_ij / d_i), d_ij
+the squared distance of standardised columns (on their principal axes, where there are many) and d_i that of the last neighbour.
+Of images, d is the least over moves of one of the two by a pixel: what is consistent under a move counts as near.
+
+Shape letters: B rows, M moves, C candidates and N neighbours of a row, A axes, K classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from conjoin.core import Event, Pair, Space
+from conjoin.predictors import Design
+
+__all__ = ["Graph", "mostly_unlabelled", "moved", "spread_labels"]
+
+JSON = dict[str, Any]
+REACH = 0.99  # a
+ROUNDS = 50
+NEIGHBOURS = 10
+PAIRS = 4_000_000  # of rows, the nearest as they are, among which those nearest after a move are sought
+CANDIDATES = 40  # of a row, at least
+AXES = 50
+MOST = 60_000  # rows of a graph; further rows stay unlabelled
+BLOCK = 250
+FOLDS = 5
+
+
+def mostly_unlabelled(known: Any) -> bool:
+    """Whether there are labels, but for fewer than half of the rows."""
+    return bool(0 < known.sum() < 0.5 * len(known))
+
+
+def spread_labels(parts: dict[str, Pair], space: Space, classes: int) -> tuple[dict[str, Pair], JSON]:
+    """The same rows with the labels that the others lend them, and facts for the model card; as they are, and no facts, where
+    most rows have a label, or none has."""
+    whole = _joined(list(parts.values()))
+    if not mostly_unlabelled(whole.y.mask):
+        return parts, {}
+    kept = torch.cat([whole.y.mask.nonzero()[:, 0], (~whole.y.mask).nonzero()[:, 0]])[:MOST].sort().values
+    rows = whole.take(kept)
+    graph = Graph.of(rows.x, space)
+    told = {"labelled": int(rows.y.mask.sum()), "spread_to": 0} | _tried(graph, rows, space, classes)
+    if told["error_of_spread"] > told["error_of_linear"]:
+        return parts, told
+    share = graph.spread(rows.y.value.long().numpy(), rows.y.mask.numpy(), classes)
+    reached = torch.from_numpy(share.sum(1) > 0) & ~rows.y.mask
+    value, mask = whole.y.value.clone(), whole.y.mask.clone()
+    value[kept[reached]] = torch.from_numpy(share.argmax(1)).double()[reached]
+    mask[kept[reached]] = True
+    ends = np.cumsum([0, *(part.rows for part in parts.values())])
+    labels = [Event(value[start:end], mask[start:end]) for start, end in pairwise(ends)]
+    told["spread_to"] = int(reached.sum())
+    return {name: Pair(y, part.x) for (name, part), y in zip(parts.items(), labels, strict=True)}, told
+
+
+def _joined(parts: list[Pair]) -> Pair:
+    def join(events: list[Event]) -> Event:
+        return Event(torch.cat([each.value for each in events]), torch.cat([each.mask for each in events]))
+
+    return Pair(join([part.y for part in parts]), join([part.x for part in parts]))
+
+
+def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
+    """The errors of spreading and of logistic regression on labels that were kept from both, a fifth at a time."""
+    from sklearn.linear_model import LogisticRegression
+
+    known = rows.y.mask.nonzero()[:, 0].numpy()
+    codes = rows.y.value.long().numpy()
+    table = Design(space).fit(rows.x).matrix(rows.x.take(torch.from_numpy(known))).numpy()
+    wrong = np.zeros((2, len(known)), dtype=bool)
+    for fold in range(FOLDS):
+        held = (np.argsort(np.argsort(codes[known], kind="stable")) % FOLDS) == fold
+        seen = np.zeros(rows.rows, dtype=bool)
+        seen[known[~held]] = True
+        if not held.any() or not seen.any():
+            continue
+        wrong[0, held] = graph.spread(codes, seen, classes)[known[held]].argmax(1) != codes[known[held]]
+        single = len(np.unique(codes[seen])) == 1
+        guess = codes[seen][:1] if single else LogisticRegression(max_iter=2000).fit(table[~held], codes[seen]).predict(table[held])
+        wrong[1, held] = guess != codes[known[held]]
+    return {"error_of_spread": float(wrong[0].mean()), "error_of_linear": float(wrong[1].mean())}
+
+
+# ---------------------------------------------------------------------------------------------------- the graph
+
+
+@dataclass(frozen=True)
+class Graph:
+    """``step``: S, a sparse (B, B) matrix."""
+
+    step: Any
+
+    @classmethod
+    def of(cls, x: Event, space: Space) -> "Graph":
+        """Each row beside its nearest."""
+        table = _axes(x, space)
+        versions = [table(each) for each in moved(x, space)]
+        near, gap = _nearest(versions, min(max(CANDIDATES, PAIRS // x.rows), x.rows - 1))
+        few = np.argsort(gap, axis=1, kind="stable")[:, :NEIGHBOURS]
+        near, gap = np.take_along_axis(near, few, 1), np.take_along_axis(gap, few, 1)
+        weight = np.exp(-4 * gap / np.maximum(gap[:, -1:], 1e-12))
+        first = np.repeat(np.arange(x.rows), near.shape[1])
+        one_way = sparse.csr_matrix((weight.ravel(), (first, near.ravel())), (x.rows, x.rows))
+        both = one_way.maximum(one_way.T)
+        root = sparse.diags(np.maximum(np.asarray(both.sum(1)).ravel(), 1e-300) ** -0.5)
+        return cls((root @ both @ root).tocsr())
+
+    def spread(self, codes: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
+        """(B, K) p(class) of every row, by the labels ``codes`` of the rows that are ``known``; zero where none reaches."""
+        labels = np.zeros((len(codes), classes))
+        labels[np.flatnonzero(known), codes[known]] = 1
+        share = labels
+        for _ in range(ROUNDS):
+            share = REACH * (self.step @ share) + (1 - REACH) * labels
+        share = _normalised(share)
+        return _normalised(share * (1 + labels.sum(0)) / np.maximum(share.sum(0), 1e-300))
+
+
+def _normalised(share: np.ndarray) -> np.ndarray:
+    """Rows that sum to one, but for those of zeros."""
+    return share / np.maximum(share.sum(1, keepdims=True), 1e-300)
+
+
+def moved(x: Event, space: Space) -> list[Event]:
+    """The rows, and if they are images the same moved by a pixel to each of the four sides; what comes in is zero."""
+    if space.layout != "image" or space.grid is None:
+        return [x]
+
+    def move(cells: Tensor, down: int, right: int) -> Tensor:
+        grid = cells.unflatten(1, space.grid)  # type: ignore[arg-type]
+        margins = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+        padded = torch.nn.functional.pad(grid, margins, value=cells.dtype == torch.bool)
+        height, width = grid.shape[-2:]
+        return padded[..., max(-down, 0) :, max(-right, 0) :][..., :height, :width].flatten(1)
+
+    sides = ((1, 0), (-1, 0), (0, 1), (0, -1))
+    return [x, *(Event(move(x.value, *side), None if x.observed is None else move(x.observed, *side)) for side in sides)]
+
+
+def _axes(x: Event, space: Space) -> Callable[[Event], Tensor]:
+    """What turns rows into (B, A) float32: columns of the same spread (an image's as they are), missing cells at the mean, on as
+    many principal axes of the rows ``x``."""
+    design = Design(space)
+    table = design.matrix(x, torch.nan).numpy()
+    table[:, np.isnan(table).all(0)] = 0.0
+    mean, scale = torch.from_numpy(np.nanmean(table, axis=0)), torch.ones((), dtype=torch.float64)
+    if space.layout != "image":
+        discrete = torch.tensor([v.discrete for v in space.variables for _ in range(v.cardinality if v.discrete else 1)])
+        scale = torch.where(discrete, 1.0, torch.from_numpy(np.nanstd(table, axis=0)).clamp_min(1e-9))
+
+    def plain(event: Event) -> Tensor:
+        return ((design.matrix(event, torch.nan) - mean) / scale).nan_to_num(0.0).float()
+
+    if len(mean) <= AXES:
+        return plain
+    centred = plain(x)
+    _, axes = torch.linalg.eigh((centred.T @ centred).double())
+    axes = axes[:, -AXES:].float()
+    return lambda event: plain(event) @ axes
+
+
+def _nearest(versions: list[Tensor], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(B, C) the rows nearest to each as they are, and their squared distances, each the least over the versions of the former."""
+    still = versions[0].numpy()
+    square = np.square(still).sum(1)
+    near = np.empty((len(still), count), dtype=np.int64)
+    gap = np.empty((len(still), count))
+    for start in range(0, len(still), BLOCK):
+        block = slice(start, min(start + BLOCK, len(still)))
+        apart = square[None] - 2 * still[block] @ still.T
+        apart[np.arange(len(apart)), np.arange(block.start, block.stop)] = np.inf
+        near[block] = np.argpartition(apart, count - 1, axis=1)[:, :count]
+        there = still[near[block]]
+        each = [np.square(version[block].numpy()[:, None] - there).sum(2) for version in versions]
+        gap[block] = np.min(each, 0)
+    return near, gap
