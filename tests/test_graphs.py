@@ -10,7 +10,7 @@ from conjoin.core import Event, Likelihood, Region, Space, Variable, stream
 from conjoin.families.adapters import LEVELS as KEPT
 from conjoin.families.adapters import Bins, default_bins, plan_bins
 from conjoin.families.classic import elimination, markov_field
-from conjoin.families.classic.bayes_net import BayesNet, BayesNetDensity, _ancestors, _Scores, learn_parents
+from conjoin.families.classic.bayes_net import BayesNet, BayesNetDensity, _ancestors, _Scores, _Search, learn_parents
 from conjoin.families.classic.elimination import Factor, eliminate, elimination_order
 from conjoin.families.classic.markov_field import MarkovField, MarkovFieldDensity, field_edges, mean_field
 
@@ -545,6 +545,22 @@ def neighbours_of(parents, most):
             after[child].add(parent)
         if acyclic(after) and max(map(len, after)) <= most:
             yield after
+
+
+GRAPHS_OF_FIVE = {
+    "chain": [[], [0], [1], [2], [3]],
+    "full nodes": [[], [0], [0, 1], [1, 2], [2, 3]],
+    "two roads": [[], [], [0, 1], [0, 1], [2, 3]],
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS_OF_FIVE)
+def test_moves_are_all_graphs_one_arrow_away(name):
+    search = _Search(None, [[d for d in range(5) if d != child] for child in range(5)], (2,) * 5, BayesNet())
+    search.parents = [frozenset(own) for own in GRAPHS_OF_FIVE[name]]
+    found = [tuple(move.get(child, own) for child, own in enumerate(search.parents)) for move in search._moves()]
+    wanted = {tuple(map(frozenset, graph)) for graph in neighbours_of(GRAPHS_OF_FIVE[name], 2)}
+    assert set(found) == wanted and len(found) == len(wanted)
 
 
 @pytest.mark.parametrize("score", ["bic", "bdeu"])

@@ -59,7 +59,11 @@ LEAVES = at(
         "torch.sigmoid(rest + self._log_continuous(cells) - spike)",
         "torch.sigmoid(spike - rest - self._log_continuous(cells))",
     ),
-    ("levels without a prior", 'statistics["levels"] + self.smoothing * self.level_prior[:, None]', 'statistics["levels"]'),
+    ("levels without a prior", "torch.log(counts + lent)", "torch.log(counts)"),
+    ("near levels lend nothing", "counts @ (kernel / kernel.sum(2, keepdim=True))", "counts * 0"),
+    ("all levels equally near", "0.5 ** (level[:, None] - level).abs()", "1.0 ** (level[:, None] - level).abs()"),
+    ("loans of a fixed size", "self.strength.copy_(_stronger(self.strength, mean, counts))", "self.strength.fill_(self.smoothing)"),
+    ("evidence without its normaliser", "torch.digamma(counts.sum(2) + strength[:, None])", "torch.digamma(counts.sum(2) + 1.0)"),
     ("prior of the variance not counted", "/ (count + self.smoothing)\n", "/ count\n"),
     (
         "marginal ignores weights",

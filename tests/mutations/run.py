@@ -86,10 +86,10 @@ def judged(mutation: Mutation) -> tuple[Mutation, str, float]:
 
 
 def whole(pool: ThreadPoolExecutor, mutations: list[Mutation]) -> list[str]:
-    """The test files that fail on the code as it is."""
-    files = sorted({mutation.tests[0] for mutation in mutations})
-    codes = pool.map(lambda file: tested(ROOT / "src", (file,)), files)
-    return [file for file, code in zip(files, codes, strict=True) if code]
+    """The tests of the mutations that fail on the code as it is."""
+    selections = sorted({mutation.tests for mutation in mutations})
+    codes = pool.map(lambda tests: tested(ROOT / "src", tests), selections)
+    return [" ".join(tests) for tests, code in zip(selections, codes, strict=True) if code]
 
 
 def report(results: list[tuple[Mutation, str, float]], seconds: float) -> int:
