@@ -60,10 +60,15 @@ def choose_predictor(
 
 def _candidates(model: Model) -> list[str]:
     """What "auto" tries. Boosting is slow on many pixels and no match for a network there."""
-    lent = bool(model.facts.get("labels", {}).get("spread_to"))
+    lent = _lent(model)
     slow = lent and model.codec.space.layout == "image"
     names = {"linear": True, "network": lent, "boosting": not slow, "features": _source(model) is not None}
     return [name for name, tried in names.items() if tried]
+
+
+def _lent(model: Model) -> bool:
+    """Whether rows without a label were lent one: see ``conjoin.spreading``."""
+    return bool(model.facts.get("labels", {}).get("spread_to"))
 
 
 def _scorer(model: Model, predictor: Any, fit: Pair, weight: Tensor, frame: Any, seed: int) -> Scorer:
@@ -89,11 +94,12 @@ def _calibrated(model: Model, scorer: Scorer, held: Pair) -> Predictor:
 def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> Scorer:
     labelled = fit.take(fit.y.mask)
     design = Design(model.codec.space).fit(labelled.x)
-    versions = moved(labelled.x, model.codec.space) if name == "network" else [labelled.x]
+    versions = moved(labelled.x, model.codec.space) if name == "network" else iter([labelled.x])
     table = np.concatenate([_table(design, name, version) for version in versions])
-    y = np.tile(labelled.y.value.numpy(), len(versions))
+    copies = len(table) // labelled.rows
+    y = np.tile(labelled.y.value.numpy(), copies)
     estimator = _estimator(name, isinstance(model.target, Classes), seed, len(table))
-    weighed = {"sample_weight": np.tile(weight[fit.y.mask].numpy(), len(versions))}
+    weighed = {"sample_weight": np.tile(weight[fit.y.mask].numpy(), copies)}
     able = "sample_weight" in inspect.signature(estimator.fit).parameters  # networks of scikit-learn 1.6 can't be told weights
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")
@@ -154,7 +160,7 @@ def _estimator(name: str, classes: bool, seed: int, rows: int) -> Any:
         return LogisticRegression(max_iter=2000) if classes else Ridge()
     if name == "network":
         network = MLPClassifier if classes else MLPRegressor
-        return network((HIDDEN,), learning_rate_init=2e-3, max_iter=max(10, min(200, SEEN // rows)), random_state=seed)
+        return network((HIDDEN,), learning_rate_init=2e-3, max_iter=max(3, min(200, SEEN // rows)), random_state=seed)
     boosting = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
     return boosting(max_iter=200, learning_rate=0.08, early_stopping=False, random_state=seed)
 
@@ -249,7 +255,7 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
             facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than a standard error ({least:.3f} nats)"
             return
         facts["why"] = f"on choose-rows its log-loss is the least, by {float(gain.mean()):.3f} nats (standard error {least:.3f})"
-        facts["why"] += "; most labels there were lent by rows about them" if "labels" in model.facts and model.facts["labels"]["spread_to"] else ""
+        facts["why"] += "; most labels there were lent by the rows about them" if _lent(model) else ""
     facts["chosen"] = name
     fit = data["fit"].take(data["fit"].y.mask)
     by = held if held.rows or isinstance(model.target, Classes) else fit  # errors must be had from somewhere

@@ -1,6 +1,7 @@
 r"""Labels for rows that have none, where most have none: spread along a graph that joins each row to the rows nearest to it.
 
-    F = lim_t F_t,   F_{t+1} = a S F_t + (1 - a) Y,   S = D^(-1/2) W D^(-1/2),   G_k = F_k / sum_k F_k,   p(k | row) ~ q_k G_k / sum_rows G_k
+    F = lim_t F_t,      F_{t+1} = a S F_t + (1 - a) Y,      S = D^(-1/2) W D^(-1/2)
+    p(k | row) ~ q_k G_k / sum_rows G_k,      G_k = F_k / sum_k F_k
 
 D. Zhou et al. (2004), Learning with local and global consistency, section 2, with their a = .99. The limit is broken off, so
 that what no label reaches in ``ROUNDS`` steps stays unlabelled. Rows near each other in a dense part of p(x) get one label: where
@@ -8,12 +9,13 @@ classes are clusters, few labels do; where they are not, this misleads, so it is
 at least as well as logistic regression does. q are the shares of the classes among the labels (X. Zhu, Z. Ghahramani and J.
 Lafferty (2003), Semi-supervised learning using Gaussian fields and harmonic functions, section 4). W_ij = exp(-4 d_ij / d_i), d_ij
 the squared distance of standardised columns (on their principal axes, where there are many) and d_i that of the last neighbour.
-Of images, d is the least over moves of one of the two by a pixel: what is consistent under a move counts as near.
+Of images, d is the least over small moves of one of the two (by a pixel, turned, slanted): such moves keep the label.
 
 Shape letters: B rows, M moves, C candidates and N neighbours of a row, A axes, K classes.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -38,6 +40,8 @@ AXES = 50
 MOST = 60_000  # rows of a graph; further rows stay unlabelled
 BLOCK = 250
 FOLDS = 5
+SIDES = ((1, 0, 0, 0), (-1, 0, 0, 0), (0, 1, 0, 0), (0, -1, 0, 0))
+MOVES = (*SIDES, (0, 0, 0.2, 0), (0, 0, -0.2, 0), (0, 0, 0, 0.25), (0, 0, 0, -0.25))  # right, down, turn, slant of an image
 
 
 def mostly_unlabelled(known: Any) -> bool:
@@ -136,20 +140,24 @@ def _normalised(share: np.ndarray) -> np.ndarray:
     return share / np.maximum(share.sum(1, keepdims=True), 1e-300)
 
 
-def moved(x: Event, space: Space) -> list[Event]:
-    """The rows, and if they are images the same moved by a pixel to each of the four sides; what comes in is zero."""
-    if space.layout != "image" or space.grid is None:
-        return [x]
+def moved(x: Event, space: Space) -> Iterator[Event]:
+    """The rows, and if they are images the same in each of the ``MOVES``; what comes in is zero."""
+    yield x
+    if space.layout == "image" and space.grid is not None:
+        for move in MOVES:
+            gone = None if x.observed is None else _warped((~x.observed).double(), space.grid, *move)
+            yield Event(_warped(x.value, space.grid, *move), None if gone is None else gone < 0.5)
 
-    def move(cells: Tensor, down: int, right: int) -> Tensor:
-        grid = cells.unflatten(1, space.grid)  # type: ignore[arg-type]
-        margins = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
-        padded = torch.nn.functional.pad(grid, margins, value=cells.dtype == torch.bool)
-        height, width = grid.shape[-2:]
-        return padded[..., max(-down, 0) :, max(-right, 0) :][..., :height, :width].flatten(1)
 
-    sides = ((1, 0), (-1, 0), (0, 1), (0, -1))
-    return [x, *(Event(move(x.value, *side), None if x.observed is None else move(x.observed, *side)) for side in sides)]
+def _warped(cells: Tensor, shape: tuple[int, ...], right: float, down: float, turn: float, slant: float) -> Tensor:
+    """Pixels from where an affine map takes them, between pixels by linear interpolation. ``right`` and ``down`` in pixels."""
+    grid = cells.unflatten(1, shape)
+    height, width = shape[-2:]
+    cos, sin, tall = math.cos(turn), math.sin(turn), height / width
+    there = [[cos, (slant - sin) * tall, -2 * right / width], [sin / tall, cos, -2 * down / height]]
+    places = torch.nn.functional.affine_grid(torch.tensor([there], dtype=cells.dtype), [1, *grid.shape[1:]], align_corners=False)
+    places = places.expand(len(cells), *places.shape[1:])
+    return torch.nn.functional.grid_sample(grid, places, align_corners=False).flatten(1)
 
 
 def _axes(x: Event, space: Space) -> Callable[[Event], Tensor]:

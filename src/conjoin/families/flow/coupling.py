@@ -42,7 +42,7 @@ class Flow(DeepConfig):
     """``layers`` of couplings, whose networks have ``blocks`` residual blocks of ``width`` with ``dropout``; ``bins`` of each
     spline (both None: from the number of rows); ``noise``: draws inside a recorded cell for each row."""
 
-    layers: int = 4
+    layers: int = 6
     width: int | None = None
     blocks: int = 1
     bins: int | None = None
@@ -51,7 +51,7 @@ class Flow(DeepConfig):
     batch: int = 256
     rate: float = 3e-3
 
-    passes: ClassVar[tuple[int, int, int]] = (80, 200, 1500)
+    passes: ClassVar[tuple[int, int, int]] = (300, 200, 1500)
 
 
 class FlowDensity(PartsDensity):
