@@ -26,7 +26,7 @@ from conjoin import JointClassifier
 from conjoin.joint import Hybrid
 
 DRAWS = 5
-LIMIT = 300.0  # seconds for p(x) of MNIST
+LIMIT = 120.0  # seconds for p(x) of MNIST
 SUMMED = ("mixture",)  # families for which that is quick
 FAMILIES = {"digits": ("mixture", "circuit", "energy", "vae"), "mnist": ("mixture",)}
 TWINS = {"digits": ("linear", "boosting", "network"), "mnist": ("linear", "network")}

@@ -556,7 +556,8 @@ GRAPHS_OF_FIVE = {
 
 @pytest.mark.parametrize("name", GRAPHS_OF_FIVE)
 def test_moves_are_all_graphs_one_arrow_away(name):
-    search = _Search(None, [[d for d in range(5) if d != child] for child in range(5)], (2,) * 5, BayesNet())
+    score = _Scores(Event((uniform(20, 5) < 0.5).double()), (2,) * 5, torch.ones(20).double(), BayesNet())
+    search = _Search(score, [[d for d in range(5) if d != child] for child in range(5)], (2,) * 5, BayesNet())
     search.parents = [frozenset(own) for own in GRAPHS_OF_FIVE[name]]
     found = [tuple(move.get(child, own) for child, own in enumerate(search.parents)) for move in search._moves()]
     wanted = {tuple(map(frozenset, graph)) for graph in neighbours_of(GRAPHS_OF_FIVE[name], 2)}
@@ -808,3 +809,33 @@ def test_modes_out_of_reach_cannot_be_bettered_by_one_cell(monkeypatch):
         best = torch.stack([cut(table, row, torch.arange(4) != d).max() for row in got])
         better = (best - marginals(table, Event(got)))[~event.mask[:, d]]
         assert float(better.max()) < 1e-12
+
+
+# ------------------------------------------------------------------------------------------------------------ edges of the contract
+
+
+@every_graph
+def test_log_target_counts_the_first_variable_as_known_whatever_the_region_says_of_it(graph):
+    model = GRAPHS[graph]()
+    rows = Event(torch.zeros(1, 4).double(), torch.tensor([[False, True, True, False]]))
+    box = Region(torch.tensor([1.0, -INF, -INF, 1.0]), torch.tensor([1.0, INF, INF, 2.0]))
+    each = model.log_target(rows._replace(within=box), torch.arange(2.0))
+    free = Region(torch.tensor([-INF, -INF, -INF, 1.0]), torch.tensor([INF, INF, INF, 2.0]))
+    known = torch.tensor([[True, True, True, False]])
+    for code in range(2):
+        value = torch.tensor([[float(code), 0, 0, 0]]).double()
+        torch.testing.assert_close(each[:, code], model.log_prob(Event(value, known, within=free)))
+
+
+@every_graph
+def test_no_rows_have_no_counts(graph):
+    counts = GRAPHS[graph]().statistics(Event(torch.zeros(0, 4).double())) if graph == "net" else {}
+    assert all(not bool(count.any()) for count in counts.values())
+
+
+def test_a_tree_whose_constant_is_out_of_reach_learns_by_its_pseudo_likelihood():
+    """Its log p is relative, and so no loss: it could grow without bound."""
+    rows = Event((uniform(60, 2) < torch.tensor([0.7, 0.4])).double())
+    model = MarkovFieldDensity.build(categories((2, 2)), MarkovField(largest=1), rows, stream(0))
+    assert model.capabilities.objective == "surrogate"
+    assert float(model.losses(rows).detach().min()) >= 0

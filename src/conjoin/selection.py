@@ -61,8 +61,8 @@ def choose_predictor(
 def _candidates(model: Model) -> list[str]:
     """What "auto" tries. Boosting is slow on many pixels and no match for a network there."""
     lent = _lent(model)
-    slow = lent and model.codec.space.layout == "image"
-    names = {"linear": True, "network": lent, "boosting": not slow, "features": _source(model) is not None}
+    image = model.codec.space.layout == "image"
+    names = {"linear": True, "network": lent or image, "boosting": not (lent and image), "features": _source(model) is not None}
     return [name for name, tried in names.items() if tried]
 
 
@@ -160,7 +160,7 @@ def _estimator(name: str, classes: bool, seed: int, rows: int) -> Any:
         return LogisticRegression(max_iter=2000) if classes else Ridge()
     if name == "network":
         network = MLPClassifier if classes else MLPRegressor
-        return network((HIDDEN,), learning_rate_init=2e-3, max_iter=max(3, min(200, SEEN // rows)), random_state=seed)
+        return network(hidden_layer_sizes=(HIDDEN,), learning_rate_init=2e-3, max_iter=max(3, min(200, SEEN // rows)), random_state=seed)
     boosting = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
     return boosting(max_iter=200, learning_rate=0.08, early_stopping=False, random_state=seed)
 

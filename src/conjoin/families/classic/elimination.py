@@ -229,7 +229,7 @@ class GraphDensity(Density):
 
     def _at_once(self, order: list[int], largest: int) -> int:
         """How many rows are summed at once; 0: all of them."""
-        return CELLS // largest if order else 0
+        return max(1, CELLS // largest) if order else 0
 
     def _evidence(self, event: Event, order: list[int], peaks: Tensor | None) -> list[Factor]:
         """log p(what is known of a cell | code) of the columns that are summed out, where anything is known."""
@@ -298,6 +298,8 @@ class GraphDensity(Density):
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         """Expected counts of every table: gradients of the weighted log-sum."""
+        if not event.rows:
+            return {f"count.{index}": torch.zeros_like(table) for index, table in enumerate(self._tables())} | {"log_prob": weight.sum()}
         tables = [table.detach().requires_grad_() for table in self._tables()]
         with torch.enable_grad():
             total = (weight * self._score(event, tables)).sum()

@@ -116,7 +116,7 @@ class MarkovFieldDensity(GraphDensity):
         density.total.copy_(weight.sum())
         with torch.no_grad():
             density._start(density.bins.codes(data), weight)
-        if config.structure != "tree" and density.edges:
+        if not density._tree and density.edges:
             density._descend(data, weight)
         return density
 
@@ -142,7 +142,8 @@ class MarkovFieldDensity(GraphDensity):
 
     @property
     def _tree(self) -> bool:
-        return self.config.structure == "tree"
+        """Whether the parameters of highest likelihood are known."""
+        return self.config.structure == "tree" and self.normalised
 
     # ------------------------------------------------------------------ sums
 
