@@ -171,12 +171,12 @@ def test(*arguments):
 
 
 def test_slow(*arguments):
-    """run the long batteries of the families that everything else rests on"""
+    """run the long batteries: check_estimator of every family, their joints, examples"""
     return run("-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "slow", *arguments, threads=1)
 
 
 def test_battery(*arguments):
-    """run conformance and check_estimator of every family: an hour or more"""
+    """run conformance of every family on every space: hours"""
     return run("-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "battery", *arguments, threads=1)
 
 

@@ -28,20 +28,25 @@ QUICK_JOINTS = ("circuit", "naive_bayes")  # whose hybrids run in the default su
 QUICK = (*QUICK_JOINTS, "linear_discriminant", "quadratic_discriminant", "mixture")  # whose joints do
 BRIEF = {"vae": {"particles": 8}}  # what a family is told here, to be quick
 QUICK_SPACES = {"classic": ("discrete", "mixed"), "other": ("mixed",)}  # where the others run by default
+SLOW_SPACES = ("joint mixed", "mixed given class")  # where they run beside that in CI
+LONG = ("ladder",)  # minutes for one check of draws
 
 
-def is_slow(family, space):
+def mark_of(family, space):
+    """None for the default suite; ``slow`` runs in CI too, ``battery`` does not."""
     if family in QUICK:
-        return space.startswith("hybrid") and family not in QUICK_JOINTS
-    return space not in QUICK_SPACES.get(FAMILIES[family].map, QUICK_SPACES["other"])
+        return "slow" if space.startswith("hybrid") and family not in QUICK_JOINTS else None
+    if space in QUICK_SPACES.get(FAMILIES[family].map, QUICK_SPACES["other"]):
+        return "slow" if family in LONG else None
+    return "slow" if space in SLOW_SPACES and family not in LONG else "battery"
 
 
 def parameters():
     for family in FAMILIES:
         for space, check in cases(family):
-            slow = is_slow(family, space)
-            mark = pytest.mark.slow if family in QUICK else pytest.mark.battery
-            yield pytest.param(family, space, check, marks=[mark] if slow else [], id=f"{family}-{space}-{check}")
+            mark = mark_of(family, space)
+            marks = [getattr(pytest.mark, mark)] if mark else []
+            yield pytest.param(family, space, check, marks=marks, id=f"{family}-{space}-{check}")
 
 
 @pytest.mark.parametrize(("family", "space", "check"), list(parameters()))

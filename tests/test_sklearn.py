@@ -35,18 +35,16 @@ MAY_SKIP = {"check_array_api_input"}  # runs only where SCIPY_ARRAY_API is set
 
 
 QUICK = ("circuit", "naive_bayes")
-SLOW = ("linear_discriminant", "quadratic_discriminant", "mixture")
+CLASSIC = ("linear_discriminant", "quadratic_discriminant", "mixture")
 
 
-def marked(quick, slow=()):
-    """Every family: the quick ones as they are, the slow ones and the rest of the battery marked."""
-    for family in FAMILIES:
-        mark = pytest.mark.slow if family in slow else pytest.mark.battery
-        yield family if family in quick else pytest.param(family, marks=mark)
+def marked(quick):
+    """Every family: the quick ones as they are, the others slow."""
+    return [family if family in quick else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
 
 
 @pytest.mark.parametrize("kind", FEWEST)
-@pytest.mark.parametrize("family", list(marked(QUICK, SLOW)))
+@pytest.mark.parametrize("family", marked(QUICK))
 def test_every_check_of_scikit_learn(kind, family):
     script = Path(__file__).with_name("sklearn_checks.py")
     done = subprocess.run([sys.executable, script, kind, family], capture_output=True, text=True, check=True)
@@ -88,7 +86,7 @@ def test_your_own_fitted_classifier_keeps_its_word():
     assert (foreign["verdict"] == "unfamiliar").all()
 
 
-@pytest.mark.parametrize("family", list(marked((*QUICK, *SLOW, "factor_analysis", "bayes_net", "autoregressive", "flow"))))
+@pytest.mark.parametrize("family", marked((*QUICK, *CLASSIC, "factor_analysis", "bayes_net", "autoregressive", "flow")))
 def test_joint_is_the_product_of_its_parts(family):
     X, y = load_iris(return_X_y=True, as_frame=True)
     model = JointClassifier(family=family).fit(X, y)

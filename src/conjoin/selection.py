@@ -59,10 +59,11 @@ def choose_predictor(
 
 
 def _candidates(model: Model) -> list[str]:
-    """What "auto" tries. Boosting is slow on many pixels and no match for a network there."""
+    """What "auto" tries. Of pixels, only a network learns that small moves keep the label: there, lent labels go to it alone."""
     lent = _lent(model)
     image = model.codec.space.layout == "image"
-    names = {"linear": True, "network": lent or image, "boosting": not (lent and image), "features": _source(model) is not None}
+    plain = not (lent and image)
+    names = {"linear": plain, "network": lent or image, "boosting": plain, "features": _source(model) is not None}
     return [name for name, tried in names.items() if tried]
 
 
