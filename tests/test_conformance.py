@@ -26,10 +26,9 @@ def doubles(*values):
 
 QUICK_JOINTS = ("circuit", "naive_bayes")  # whose hybrids run in the default suite; the others' are slow
 QUICK = (*QUICK_JOINTS, "linear_discriminant", "quadratic_discriminant", "mixture")  # whose joints do
-BRIEF = {"vae": {"particles": 8}}  # what a family is told here, to be quick
 QUICK_SPACES = {"classic": ("discrete", "mixed"), "other": ("mixed",)}  # where the others run by default
 SLOW_SPACES = ("joint mixed", "mixed given class")  # where they run beside that in CI
-LONG = ("ladder",)  # minutes for one check of draws
+LONG = ("ladder", "vae")  # minutes for one check of draws
 
 
 def mark_of(family, space):
@@ -52,7 +51,7 @@ def parameters():
 @pytest.mark.parametrize(("family", "space", "check"), list(parameters()))
 def test_family(family, space, check):
     try:
-        run_case(resolve(family).set_params(**BRIEF.get(family, {})), space, check)
+        run_case(family, space, check)
     except (NotApplicable, NotTaken) as reason:
         pytest.skip(str(reason))
 

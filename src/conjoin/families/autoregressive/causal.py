@@ -48,10 +48,10 @@ SHIFTS = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, d
 @dataclass(frozen=True)
 class Causal(DeepConfig):
     """``scans`` of the variables, each with a transformer of ``blocks`` blocks of ``width`` (None: more for images, and for
-    more rows); ``dropout``; ``hide``: the share of cells whose value is kept from the network in training; ``shift``: the share of images
+    more rows; an image is scanned from four sides); ``dropout``; ``hide``: the share of cells whose value is kept from the network in training; ``shift``: the share of images
     that are shifted."""
 
-    scans: int = 2
+    scans: int | None = None
     width: int | None = None
     blocks: int | None = None
     dropout: float = 0.35
@@ -124,7 +124,8 @@ class CausalDensity(DeepDensity):
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
         """The scans, and a width that grows with the root of the number of rows; images show many pixels each."""
         width, blocks = (32 * min(4, 1 + round(math.sqrt(data.rows) / 64)), 2) if space.grid is None else (64, 3)
-        return {"scans": scans_of(space, config.scans), "width": config.width or width, "blocks": config.blocks or blocks}
+        scans = config.scans or (2 if space.grid is None else 4)
+        return {"scans": scans_of(space, scans), "width": config.width or width, "blocks": config.blocks or blocks}
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.inputs.start(data.value, data.mask)
