@@ -47,9 +47,9 @@ SHIFTS = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, d
 
 @dataclass(frozen=True)
 class Causal(DeepConfig):
-    """``scans`` of the variables, each with a transformer of ``blocks`` blocks of ``width`` (None: more for images, and for
-    more rows; an image is scanned from four sides); ``dropout``; ``hide``: the share of cells whose value is kept from the network in training; ``shift``: the share of images
-    that are shifted."""
+    """``scans`` of the variables (None: two; an image is scanned from four sides), each with a transformer of ``blocks`` blocks of
+    ``width`` (None: more for images, and for more rows); ``dropout``; ``hide``: the share of cells whose value is kept from the
+    network in training; ``shift``: the share of images that are shifted."""
 
     scans: int | None = None
     width: int | None = None
