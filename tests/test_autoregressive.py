@@ -306,3 +306,20 @@ def test_a_fit_finds_an_exclusive_or(config):
     train(density, rows, weight, None, Plan(), Progress())
     log_prob = density.log_prob(rows).detach()
     assert bool((log_prob > -math.log(4) - 0.3).all()), log_prob
+
+
+def test_every_order_is_another_and_all_are_found():
+    for size, many, found in ((1, 4, 1), (2, 4, 2), (3, 6, 6), (3, 9, 6), (20, 5, 5)):
+        orders = orders_of(size, many)
+        assert len({tuple(order) for order in orders}) == len(orders) == found
+
+
+def test_a_number_beside_an_image_is_no_pixel():
+    """The grid is that of x alone: y comes before the pixels."""
+    from conjoin.core import Pair
+    from conjoin.joint import build_joint
+
+    x = Event((torch.rand(30, 4, generator=stream(0)) * 3).floor().double())
+    pixels = Space((4,), tuple(Variable(f"p{d}", "ordered", cardinality=3) for d in range(4)), "image", (1, 2, 2))
+    joint = build_joint(Causal(), Space((), (Variable("y", "real"),)), pixels, Pair(Event(x.value.sum(1)), x), stream(0))
+    assert bool(joint.log_prob(Pair(Event(x.value.sum(1)), x)).isfinite().all())

@@ -282,7 +282,7 @@ def test_the_bound_is_tight_for_the_optimal_network():
     """The continuous-time bound of a Gaussian's own denoiser is the Gaussian's log-density, up to the ends of the integral."""
     core, value = known_core(), torch.linspace(-0.5, 2, 7).double()[:, None]
     exact = torch.distributions.Normal(0.8, 0.5).log_prob(value)[:, 0]
-    noise = Noise.draw(6000, 1, 0, stream(4))
+    noise = Noise.of_numbers(6000, 1, 0, stream(4))
     got = core._mean(core.gain, value, None, noise) + core.numbers.log_base(value).sum(1)
     assert torch.allclose(got, exact, atol=0.03)
     assert torch.allclose(flow_log_prob(core, value, None, 200), exact, atol=0.06)  # at t = 1 it begins from N(0, 1)
@@ -323,7 +323,7 @@ def test_ancestral_steps_keep_the_forward_marginal():
 
 
 def test_noise_fills_every_slice_and_comes_in_pairs():
-    noise = Noise.draw(24, 2, 3, stream(0))
+    noise = Noise.of_codes(24, 2, 3, stream(0))
     assert noise.time.shape == (24,) and torch.equal(noise.eps[:12], -noise.eps[12:])
     places = (noise.time[:12].reshape(4, 3) * 4).long().sort(0).values
     assert torch.equal(places, torch.arange(4)[:, None].expand(-1, 3))
@@ -459,3 +459,16 @@ def test_a_bound_that_reads_its_noise_from_a_seed_is_the_same_twice():
     assert torch.allclose(first, single, atol=1e-9)
     assert not torch.equal(first, density.log_prob(rows, generator=stream(5)))
     assert isinstance(AbsorbingDensity.build(CODES, AbsorbingDiffusion(process="multinomial"), rows_of(CODES), stream(0)).core, Multinomial)
+
+
+def test_numbers_follow_the_code_that_is_already_drawn():
+    """The network has to have seen noisy numbers beside a code that is known: else draws mix the sides."""
+    side = (torch.arange(400) % 2).double()
+    value = torch.stack([side, 6 * side - 3 + 0.3 * torch.randn(400, generator=stream(1), dtype=torch.float64)], 1)
+    space = Space((2,), (Variable("side", "category", cardinality=2), Variable("x", "real")))
+    density = Diffusion(steps=400).density.build(space, Diffusion(steps=400), Event(value), stream(0))
+    with torch.enable_grad():
+        train(density, Event(value), torch.ones(400).double(), None, Plan(), Progress())
+    drawn = density.sample(400, generator=stream(2)).value
+    wrong = ((drawn[:, 1] > 0) != (drawn[:, 0] > 0.5)).double().mean()
+    assert float(wrong) < 0.05

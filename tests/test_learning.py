@@ -319,3 +319,32 @@ def test_rows_reach_every_family_the_same():
     part = comparing._part(rows, np.array([3, 1]))
     assert part.y.tolist() == [3, 1] and part.frame["a"].tolist() == [3, 1]
     assert dataclasses.replace(part).weight is None
+
+
+@pytest.mark.parametrize("predictor", ["trunk", None])
+def test_the_loss_of_a_joint_takes_all_its_noise_from_its_generator(predictor):
+    """Dropout too: torch's own generator has no say."""
+    from conjoin.families.flow.coupling import Flow
+    from conjoin.families.latent.vae import VAE
+    from conjoin.joint import Hybrid
+    from conjoin.predictors import Classifier, Features
+
+    x, y = Event(torch.randn(40, 2, generator=stream(0), dtype=torch.float64)), Event((torch.arange(40) % 2).double())
+    space, target = Space((2,), (Variable("a", "real"), Variable("b", "real"))), Space((), (Variable("y", "category", cardinality=2),))
+    config = VAE() if predictor else Flow(dropout=0.5)
+    if predictor:
+        density = config.density.build(space, config, x, stream(0))
+        scorer = Features(density, (2, density.features(x).shape[1])).start(x)
+        torch.nn.init.normal_(scorer.weight)
+        joint = Hybrid(Independent(density, target), Classifier(scorer))
+    else:
+        joint = build_joint(config, target, space, Pair(y, x), stream(0))
+        joint.emphasis = 1.0
+        for parameter in joint.parameters():  # layers that start at zero hide what dropout does
+            torch.nn.init.normal_(parameter, std=0.1)
+    joint.train()
+    seen = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        seen.append(joint.losses(Pair(y, x), generator=stream(3)).detach())
+    assert torch.equal(*seen)

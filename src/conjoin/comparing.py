@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.core import Status, stream
+from conjoin.core import Event, Status, stream
 from conjoin.fitting import Request, Rows, fit_model
 from conjoin.model import Model
 from conjoin.questions.evaluate import debiased_ece
@@ -82,7 +82,8 @@ def compare_families(
     split = split_rows(row_hashes(rows.frame, rows.groups), request.seed + 1, 0.0, HELD)
     if len(split.calibrate) < LEAST:
         raise ValueError(f"Comparing families needs {round(LEAST / HELD)} rows, there are {len(rows.frame)}: name the family yourself.")
-    fit, held = _part(rows, split.fit), _part(rows, split.calibrate[:MOST])
+    some = np.random.default_rng(request.seed).permutation(split.calibrate)[:MOST]
+    fit, held = _part(rows, split.fit), _part(rows, some)
     names = list(CANDIDATES if families is None else families)
     entries, ends, spent = [], time.monotonic() + max_time, 0.0
     with Progress(request.verbose).phase("comparing families", len(names)) as bar:
@@ -124,13 +125,21 @@ def _entry(name: Any, fit: Rows, held: Rows, request: Request) -> Entry:
 def _judge(entry: Entry, model: Model, held: Rows, seed: int) -> None:
     encoded = model.encode(held.frame)
     log_prob = model.log_prob_raw(encoded)
-    status = model.status["log_prob"]
+    status = _status(model, encoded.event)
     entry.status, entry.log_prob, entry.error = status.value, float(log_prob.mean()), float(log_prob.std() / len(log_prob) ** 0.5)
     each = log_prob + _label(entry, model, encoded, held)
     entry.familiarity = _familiarity(model, held.frame, seed)
     entry.samples = _likeness(model, held.frame, seed)
     if status is not Status.RELATIVE:
         entry.each, entry.joint = each, float(each.mean())
+
+
+def _status(model: Model, x: Event) -> Status:
+    """Of log p(x) of these rows: where cells are missing, a family of whole rows gives a bound or less."""
+    whole, missing = model.status["log_prob"], model.joint.capabilities.missing
+    if x.mask.all() or whole is not Status.EXACT or missing not in ("bound", "approximate"):
+        return whole
+    return Status.LOWER_BOUND if missing == "bound" else Status.APPROXIMATE
 
 
 def _label(entry: Entry, model: Model, encoded: Any, held: Rows) -> np.ndarray:

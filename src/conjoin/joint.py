@@ -33,6 +33,7 @@ from conjoin.core import (
     Status,
     Variable,
     categorical,
+    seeded,
     stream,
 )
 from conjoin.events import after_one
@@ -121,7 +122,8 @@ class Monolithic(Joint):
     def status(self) -> dict[str, Status]:
         own = trust(self.density)
         ratio = {Status.LOWER_BOUND: Status.APPROXIMATE, Status.RELATIVE: Status.EXACT}  # bounds differ, a constant cancels
-        return {"log_prob": own, "predict_proba": ratio.get(own, own), "sample": own}
+        drawn = own if self.density.capabilities.conditionals in ("any", "prefix") else Status.APPROXIMATE
+        return {"log_prob": own, "predict_proba": ratio.get(own, own), "sample": drawn}
 
     def _row(self, pair: Pair) -> Event:
         value = torch.cat([pair.y.value[:, None].to(pair.x.value), pair.x.value], 1)
@@ -246,7 +248,15 @@ class ClassConditional(Joint):
 
     def _labelled_losses(self, event: Pair, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         out = self.density.losses(event.x, event.y, generator=generator) - self.log_prior.log_softmax(0)[event.y.value.long()]
-        return out + self.emphasis * _label_loss(self._classes(event.x, generator), event.y) if self.emphasis else out
+        return out + self.emphasis * _label_loss(self._judged(event.x, generator), event.y) if self.emphasis else out
+
+    def _judged(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
+        """log p(x, k) in training: the same noise and dropout for every class."""
+        seed, each = int(torch.randint(0, 1 << 62, (), generator=generator or stream(0, "classes"))), []
+        for code in self.candidates(x.rows):
+            with seeded(stream(seed)):
+                each.append(self.density.log_prob(x, code, generator=stream(seed)))
+        return self.log_prior.log_softmax(0) + torch.stack(each, 1)
 
     def _by_class(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
         """log p(k) less the loss of x under class k."""
@@ -394,7 +404,8 @@ class Hybrid(Joint):
 
     def _losses(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """Of p(x) without its y, and of p(y | x) where y is known."""
-        label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
+        with seeded(generator or stream(0, "label")):  # a predictor on the features of a network has its dropout
+            label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
         known = event.y.mask & self.predictor.covers(event.x)
         whole = self.base.losses(Pair(event.y.hide(known), event.x), generator=generator)
         return whole - torch.where(known, (1 + self.emphasis) * label, 0.0)

@@ -58,7 +58,7 @@ class Model:
 
     @property
     def status(self) -> dict[str, Status]:
-        """How far each answer can be trusted; cells missing under a predictor make p(y | x) approximate."""
+        """How far each answer about whole rows can be trusted; what missing cells cost is in the joint's ``capabilities``."""
         if isinstance(self.joint, Joint):
             return self.joint.status
         return {"log_prob": trust(self.joint), "sample": trust(self.joint)}

@@ -3,7 +3,8 @@ r"""What the deep families share: a network knows whole rows, a companion mixtur
     log p(x_o) = log E_q [ p(x_o, x_m) / q(x_m | x_o) ],        x_m ~ q, a mixture fitted to the same rows and classes
 
 With S draws the mean inside the logarithm is unbiased, so its logarithm is a lower bound on the average (Y. Burda, R. Grosse
-and R. Salakhutdinov (2016), Importance weighted autoencoders, equation 8); the wider q is right, the tighter. The same
+and R. Salakhutdinov (2016), Importance weighted autoencoders, equation 8); the wider q is right, the tighter. (That needs log p
+of whole rows, or the log of an unbiased estimate; where it has noise in the log itself, it is an approximation.) The same
 weights choose among the draws when missing cells are to be filled (D. Rubin (1987), sampling/importance resampling). So a
 family that can only say log p of whole rows answers every question, and says which answers are bounds. All values in nats.
 
@@ -141,11 +142,11 @@ class DeepDensity(Density):
         code, gone = None if context is None else context.value, ~event.mask.all(1)
         if not gone.any():
             return self._in_chunks(event.value, code, generator)
-        out = event.value.new_zeros(event.rows)
+        out, seed = event.value.new_zeros(event.rows), _seed(generator)
         whole, part = (~gone).nonzero()[:, 0], gone.nonzero()[:, 0]
         if len(whole):
-            out = out.index_copy(0, whole, self._in_chunks(event.value[whole], None if code is None else code[whole], generator))
-        return out.index_copy(0, part, self._log_part(event.take(part), None if code is None else code[part], generator))
+            out = out.index_copy(0, whole, self._in_chunks(event.value[whole], None if code is None else code[whole], _stream(seed)))
+        return out.index_copy(0, part, self._log_part(event.take(part), None if code is None else code[part], _stream(seed)))
 
     # ------------------------------------------------------------------ the companion
 
@@ -163,10 +164,10 @@ class DeepDensity(Density):
         return drawn[:, 1:] if self.classes else drawn
 
     def _in_chunks(self, value: Tensor, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        if len(value) <= CHUNK:
-            return self._whole(value, code, generator)
-        parts = [slice(start, start + CHUNK) for start in range(0, len(value), CHUNK)]
-        return torch.cat([self._whole(value[part], None if code is None else code[part], generator) for part in parts])
+        """Every chunk with the same noise, so that an answer does not depend on the rows beside it."""
+        seed = _seed(generator)
+        parts = [slice(start, start + CHUNK) for start in range(0, len(value), CHUNK)] or [slice(0, 0)]
+        return torch.cat([self._whole(value[part], None if code is None else code[part], _stream(seed)) for part in parts])
 
     def _log_part(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """log of the mean importance weight over S draws, whose noise all rows share; -inf where a known cell is out of bounds."""
@@ -191,7 +192,7 @@ class DeepDensity(Density):
 
     @final
     def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """Missing cells are drawn anew in each step: the objective is the expectation over q, a bound for a likelihood."""
+        """Missing cells are drawn anew in each step: the objective is the expectation over q, a bound up to the entropy of q."""
         noise = generator or stream(0, "loss")
         code = None if context is None else context.value
         value = event.value if event.mask.all() else self._fill(event, code, noise)
@@ -227,6 +228,14 @@ class DeepDensity(Density):
         codes = None if code is None else code.repeat_interleave(value.shape[1])
         best = self._in_chunks(value.flatten(0, 1), codes, None).reshape(event.rows, -1).argmax(1)
         return Event(value[torch.arange(event.rows), best])
+
+
+def _seed(generator: torch.Generator | None) -> int | None:
+    return None if generator is None else int(torch.randint(0, 1 << 62, (), generator=generator))
+
+
+def _stream(seed: int | None) -> torch.Generator | None:
+    return None if seed is None else stream(seed)
 
 
 def _with_class(space: Space, context: Space | None) -> Space:

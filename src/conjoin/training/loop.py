@@ -3,7 +3,8 @@
 A fit is a sequence of steps. The rows of step t, its noise and its learning rate are functions of (seed, t) alone, so a fit
 that was killed and resumed ends with the same bits as one that was not. Steps are gathered into rounds: an epoch where the
 density learns by expectation-maximisation or by sweeps, a fortieth of the planned steps where it follows a gradient. After
-each round the averaged weights are judged on choose-rows.
+each round the averaged weights are judged on choose-rows. With ``max_time`` the learning rate follows the clock as well, and
+no two fits need be alike.
 """
 
 import math
@@ -100,6 +101,7 @@ class _Run:
         self.good = (_copy(density), self.learner.state())
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
         self.saved = self.started = time.monotonic()
+        self.before = 0.0  # seconds that were spent before a resumed fit was broken off
         self.meter = Meter().__enter__() if plan.max_kwh is not None else None
 
     # ------------------------------------------------------------------ steps
@@ -137,7 +139,10 @@ class _Run:
         done = self.trained.steps / self.planned if self.planned else 0.0
         if self.plan.max_time is None:
             return done
-        return max(done, (time.monotonic() - self.started) / max(self.plan.max_time, 1e-9))
+        return max(done, self._seconds() / max(self.plan.max_time, 1e-9))
+
+    def _seconds(self) -> float:
+        return self.before + time.monotonic() - self.started
 
     def _end_round(self, bar: Bar) -> None:
         objective = self.total / self.mass
@@ -170,7 +175,7 @@ class _Run:
 
     def _spent(self) -> str:
         """Why nothing is left to spend; empty while there is."""
-        if self.plan.max_time is not None and time.monotonic() - self.started > self.plan.max_time:
+        if self.plan.max_time is not None and self._seconds() > self.plan.max_time:
             return f"max_time of {self.plan.max_time:g} s reached"
         if self.meter is not None and self.meter.energy.kwh > (self.plan.max_kwh or 0.0):
             return f"max_kwh of {self.plan.max_kwh:g} reached"
@@ -224,7 +229,7 @@ class _Run:
             self.save()  # so that what comes after the training may be broken off too
         self.learner.end()
         self.density.load_state_dict(self.best)
-        self.trained.seconds += time.monotonic() - self.started
+        self.trained.seconds = self._seconds()
         if self.meter is not None:
             self.meter.__exit__(None, None, None)
 
@@ -233,6 +238,7 @@ class _Run:
     def save(self) -> None:
         """All that the rest of the fit depends on. A full disk keeps the last checkpoint, and the fit goes on."""
         assert self.plan.checkpoint is not None
+        self.trained.seconds = self._seconds()
         parts = {"now": _copy(self.density), "best": self.best, "learner": self.learner.state()}
         parts |= {"good": self.good[0], "good_learner": self.good[1]}
         note = write_checkpoint(self.plan.checkpoint, parts, self.trained, (self.total, self.mass))
@@ -246,6 +252,7 @@ class _Run:
         if found is None:
             return
         parts, self.trained, (self.total, self.mass) = found
+        self.before = self.trained.seconds
         self.learner.begin()
         self.density.load_state_dict(parts["now"])
         self.learner.restore(parts["learner"])

@@ -64,12 +64,18 @@ class Causal(DeepConfig):
     passes: ClassVar[tuple[int, int, int]] = (36, 100, 3000)
 
 
+def grid_of(space: Space) -> tuple[int, int, int] | None:
+    """(C, H, W) of an image; None where there is none, or where other variables stand beside its pixels."""
+    return space.grid if space.grid is not None and math.prod(space.grid) == len(space.variables) else None
+
+
 def scans_of(space: Space, many: int) -> list[list[int]]:
     """``many`` different orders of the variables. An image: by rows, by columns, and these from the other end."""
     size = len(space.variables)
-    if space.grid is None:
+    grid = grid_of(space)
+    if grid is None:
         return orders_of(size, many)
-    pixels = torch.arange(size).reshape(space.grid)
+    pixels = torch.arange(size).reshape(grid)
     turned = [pixels, pixels.transpose(1, 2), pixels.flip(1, 2), pixels.transpose(1, 2).flip(1, 2)]
     return [scan.flatten().tolist() for scan in turned[:many]]
 
@@ -77,10 +83,10 @@ def scans_of(space: Space, many: int) -> list[list[int]]:
 def cells_before(space: Space, scan: int) -> Int[Tensor, "D N"]:
     """The places in a scan that the token of each place is made of, -1 for none: the one before; in an image also the three
     pixels next to it in the line before."""
-    place = torch.arange(len(space.variables))
-    if space.grid is None:
+    place, grid = torch.arange(len(space.variables)), grid_of(space)
+    if grid is None:
         return place[:, None] - 1
-    _, height, width = space.grid
+    _, height, width = grid
     line = height if scan % 2 else width
     column, row = place % line, place // line % (width if scan % 2 else height)
     near = [torch.where((row + dy >= 0) & (column + dx >= 0) & (column + dx < line), place + dy * line + dx, -1) for dy, dx in NEAR]
@@ -109,7 +115,7 @@ class CausalDensity(DeepDensity):
         self.register_buffer("slot", self.inputs.owner * self.cell + torch.arange(self.inputs.size) - first, persistent=False)
         level = [1 / max(v.cardinality - 1, 1) if v.kind == "ordered" else 0.0 for v in space.variables]
         self.register_buffer("rate", torch.tensor(level, dtype=torch.float64), persistent=False)
-        alike = space.grid is not None
+        alike = grid_of(space) is not None
         self.shift = nn.Parameter(0.1 * torch.randn(len(SHIFTS), CONTEXT, dtype=torch.float64)) if alike else None
         shape = (
             self.cell,
@@ -123,8 +129,8 @@ class CausalDensity(DeepDensity):
     @classmethod
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
         """The scans, and a width that grows with the root of the number of rows; images show many pixels each."""
-        width, blocks = (32 * min(4, 1 + round(math.sqrt(data.rows) / 64)), 2) if space.grid is None else (64, 3)
-        scans = config.scans or (2 if space.grid is None else 4)
+        width, blocks = (32 * min(4, 1 + round(math.sqrt(data.rows) / 64)), 2) if grid_of(space) is None else (64, 3)
+        scans = config.scans or (2 if grid_of(space) is None else 4)
         return {"scans": scans_of(space, scans), "width": config.width or width, "blocks": config.blocks or blocks}
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
@@ -175,16 +181,17 @@ class CausalDensity(DeepDensity):
 
     def _which(self, n: int, generator: torch.Generator | None) -> Int[Tensor, " B"]:
         """The number of each row's shift: 0 for none."""
-        if self.space.grid is None:
+        if grid_of(self.space) is None:
             return torch.zeros(n, dtype=torch.long)
         moved = torch.rand(n, generator=generator, dtype=torch.float64) < self.config.shift
         return torch.where(moved, torch.randint(1, len(SHIFTS), (n,), generator=generator), 0)
 
     def _shifted(self, value: Float[Tensor, "B D"], which: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
         """The image moved by a pixel; its edge fills the gap."""
-        if self.space.grid is None:
+        grid = grid_of(self.space)
+        if grid is None:
             return value
-        channels, height, width = self.space.grid
+        channels, height, width = grid
         dy, dx = torch.tensor(SHIFTS)[which].unbind(1)
         row = (torch.arange(height) - dy[:, None]).clamp(0, height - 1)
         column = (torch.arange(width) - dx[:, None]).clamp(0, width - 1)

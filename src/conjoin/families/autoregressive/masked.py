@@ -58,10 +58,11 @@ class Masked(DeepConfig):
 def orders_of(size: int, many: int) -> list[list[int]]:
     """``many`` different orders of ``size`` variables (fewer where there are not so many): as they come, reversed, then random."""
     noise, found = stream(0, "orders"), [list(range(size)), list(range(size))[::-1]]
-    while len(found) < many:
-        found.append(torch.randperm(size, generator=noise).tolist())
-    distinct = [order for place, order in enumerate(found) if order not in found[:place]]
-    return distinct[:many]
+    found = found[: min(size, 2)]  # one variable has one order
+    while len(found) < min(many, math.factorial(min(size, 9))):
+        order = torch.randperm(size, generator=noise).tolist()
+        found += [] if order in found else [order]
+    return found[:many]
 
 
 class MaskedDensity(DeepDensity):

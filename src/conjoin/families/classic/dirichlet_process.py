@@ -61,7 +61,8 @@ class DirichletProcess(Config):
 
 
 class Restaurant:
-    """A partition of items into at most K clusters, the clusters' statistics, and the moves that leave the posterior as it is."""
+    """A partition of items into at most K clusters, the clusters' statistics, and the moves that leave the posterior as it is (for
+    items of weight 1; a heavier one moves as a block whose predictive density is that of its first copy to the power of its weight)."""
 
     def __init__(self, items: Items, cluster: Int[np.ndarray, " I"], clusters: int, prior: Prior, alpha: float) -> None:
         self.items, self.cluster, self.prior, self.alpha = items, cluster.copy(), prior, alpha

@@ -44,7 +44,8 @@ MOST_ORDERS = 2
 class AbsorbingDiffusion(DeepConfig):
     """``process``: how codes are lost ("multinomial": replaced by random ones; log p is then a bound). A network of ``blocks``
     residual blocks of ``width`` (None: from the layout); ``components`` of the mixture that a number is drawn from; ``calls`` of
-    the network at most for log p of a row; ``guidance``: how much draws of a class exaggerate it."""
+    the network at most for log p of a row; ``guidance``: how much draws of a class exaggerate it: they are draws
+    of p(x | class) only where it is 0."""
 
     batch: int = 64
     draws: int = 16

@@ -34,9 +34,10 @@ __all__ = ["Diffusion", "DiffusionDensity"]
 
 @dataclass(frozen=True)
 class Diffusion(AbsorbingDiffusion):
-    """``points``: network calls for the bound of a row with numbers. ``parametrisation``: what the network tells of a number (v is
-    that of EDM; the score asks least of it). ``sampler`` and ``sampling_steps``: how rows are drawn. ``repeats``: how often each
-    step is taken when missing cells are painted in. ``process`` "multinomial" takes no numbers."""
+    """``points``: network calls for the numbers of a row's bound, and as many (at least two for each) for its codes.
+    ``parametrisation``: what the network tells of a number (v is that of EDM; the score asks least of it). ``sampler`` and
+    ``sampling_steps``: how rows are drawn. ``repeats``: how often each step is taken when missing cells are painted in.
+    ``process`` "multinomial" takes no numbers."""
 
     points: int = 24
     parametrisation: Literal["score", "v", "noise"] = "score"

@@ -4,7 +4,8 @@ r"""Numbers that drown in noise beside codes that are absorbed, at the same time
     log p(x) >= log N(c) dc/dx  +  1/2 int E alpha^2 (|v|^2 - |v - v(z, t)|^2) d lambda          (numbers that have a density)
               + E_u sum_c log p(code_c | z at t = u_c, the codes with u > u_c)                   (codes, absorbed at times u)
 
-The integral is D. Kingma et al. (2021), Variational diffusion models, equation 17, less the same for a network that says
+At time t each code is left with probability 1 - t, in the integral too, so that there the network also sees rows whose codes are all
+known. The integral is D. Kingma et al. (2021), Variational diffusion models, equation 17, less the same for a network that says
 nothing, whose own bound is known: it is the Gaussian. So noise enters only through what the network adds (X. Kong, R.
 Brekelmans and G. Ver Steeg (2023), Information-theoretic diffusion, equation 10). A recorded number counts
 E log P(cell | z_0) - KL(q(z_0 | x) || N(0, 1)) instead of the Gaussian. v is that of T. Salimans and J. Ho (2022), Progressive
@@ -14,7 +15,7 @@ All in nats.
 
 Shape letters: B rows, D variables (N numbers, C codes), S network calls, F inputs, W outputs of a variable.
 
->>> noise = Noise.draw(8, 2, 3, stream(0))
+>>> noise = Noise.of_codes(8, 2, 3, stream(0))
 >>> noise.time.shape, noise.eps.shape, noise.known.shape
 (torch.Size([6]), torch.Size([6, 2]), torch.Size([6, 3]))
 """
@@ -52,29 +53,40 @@ def _latin(points: int, dims: int, generator: torch.Generator) -> Float[Tensor, 
 
 
 class Noise(NamedTuple):
-    """What S network calls see; the noise of a bound is the same for all rows."""
+    """What S network calls see: for the integral over the noise of numbers, or for the codes. The noise of a bound is the same for
+    all rows; every eps comes with its opposite, at the same time."""
 
     time: Tensor  # (S,)
     eps: Tensor  # (S, N)
     known: Tensor  # (S, C) which codes are left
 
     @classmethod
-    def draw(cls, calls: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
-        """Each code has its time of absorption; the network is called at each of them, with that code and all before it gone.
-        Every eps comes with its opposite, at the same time."""
-        pairs = max(1, calls // (2 * max(codes, 1)))
-        absorbed = _latin(pairs, max(codes, 1), generator)  # (K, C)
-        known = (absorbed[:, None] > absorbed[:, :, None]).flatten(0, 1)  # (K C, C): at the time of one code, is another left?
-        eps = ndtri(_latin(len(known), numbers, generator))
-        return cls(absorbed.flatten().repeat(2), torch.cat([eps, -eps]), known[:, :codes].repeat(2, 1))
+    def of_numbers(cls, calls: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
+        """Times all over, with each code left or gone by itself."""
+        time, eps = _latin(max(1, calls // 2), 1, generator)[:, 0], ndtri(_latin(max(1, calls // 2), numbers, generator))
+        known = torch.rand(len(time), codes, generator=generator, dtype=torch.float64) > time[:, None]
+        return cls(time.repeat(2), torch.cat([eps, -eps]), known.repeat(2, 1))
 
     @classmethod
-    def of_rows(cls, rows: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
-        """One call for each row: at the time of absorption of one of its codes."""
+    def of_codes(cls, calls: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
+        """Each code has its time of absorption; the network is called at each of them, with that code and all before it gone."""
+        pairs = max(1, calls // (2 * codes))
+        absorbed = _latin(pairs, codes, generator)  # (K, C)
+        known = (absorbed[:, None] > absorbed[:, :, None]).flatten(0, 1)  # (K C, C): at the time of one code, is another left?
+        eps = ndtri(_latin(len(known), numbers, generator))
+        return cls(absorbed.flatten().repeat(2), torch.cat([eps, -eps]), known.repeat(2, 1))
+
+    @classmethod
+    def numbers_of_rows(cls, rows: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
+        """One call for each row, as in ``of_numbers``."""
         eps = torch.randn(rows, numbers, generator=generator, dtype=torch.float64)
         time = _latin(rows, 1, generator)[:, 0] if rows else torch.zeros(0, dtype=torch.float64)
-        if not codes:
-            return cls(time, eps, torch.ones(rows, 0, dtype=torch.bool))
+        return cls(time, eps, torch.rand(rows, codes, generator=generator, dtype=torch.float64) > time[:, None])
+
+    @classmethod
+    def codes_of_rows(cls, rows: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
+        """One call for each row: at the time of absorption of one of its codes."""
+        eps = torch.randn(rows, numbers, generator=generator, dtype=torch.float64)
         absorbed = torch.rand(rows, codes, generator=generator, dtype=torch.float64)
         chosen = torch.randint(codes, (rows, 1), generator=generator)
         time = absorbed.gather(1, chosen)
@@ -152,9 +164,11 @@ class Mixed(nn.Module):
     def log_prob(self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """The bound, over noise that all rows share."""
         generator = generator or stream(0, "bound")
-        noise = Noise.draw(self.config.points, len(self.number), len(self.code), generator)
-        last = Noise.draw(self.config.points // 3, len(self.number), 0, generator)
-        return self._mean(self.gain, value, label, noise) + self._mean(self.ends, value, label, last)
+        points, numbers, codes = self.config.points, len(self.number), len(self.code)
+        total = self._mean(self.gain, value, label, Noise.of_numbers(points, numbers, codes, generator))
+        if codes:
+            total = total + self._mean(self.cells, value, label, Noise.of_codes(points, numbers, codes, generator))
+        return total + self._mean(self.ends, value, label, Noise.of_numbers(points // 3, numbers, 0, generator))
 
     def _mean(self, term: Any, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
         """The mean of a term over calls, as many at once as the network takes."""
@@ -167,22 +181,28 @@ class Mixed(nn.Module):
 
     def bound(self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator) -> Float[Tensor, " B"]:
         """One draw of the bound, with noise of its own for each row."""
-        noise = Noise.of_rows(len(value), len(self.number), len(self.code), generator)
+        rows, numbers, codes = len(value), len(self.number), len(self.code)
         label = drop_class(label, self.context, generator)
-        last = Noise.of_rows(len(value), len(self.number), 0, generator)
-        return self.gain(value, label, noise) + self.ends(value, label, last)
+        total = self.gain(value, label, Noise.numbers_of_rows(rows, numbers, codes, generator))
+        if codes:
+            total = total + self.cells(value, label, Noise.codes_of_rows(rows, numbers, codes, generator))
+        return total + self.ends(value, label, Noise.numbers_of_rows(rows, numbers, 0, generator))
 
     def gain(self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
-        """What the network adds to a Gaussian, and the codes; each row has its own time and noise."""
-        c, codes = self.numbers(value[:, self.number]), value[:, self.code]
+        """What the network adds to a Gaussian; each row has its own time and noise."""
+        c = self.numbers(value[:, self.number])
         alpha, sigma = alpha_sigma(self.numbers.log_ratio(noise.time))
-        params, logits = self.outputs(noise.time, alpha * c + sigma * noise.eps, codes, noise.known, label)
+        params, _ = self.outputs(noise.time, alpha * c + sigma * noise.eps, value[:, self.code], noise.known, label)
         v, guess = alpha * noise.eps - sigma * c, params[..., 0]
-        added = 0.5 * (self.numbers.rate(noise.time) * alpha**2 * guess * (2 * v - guess)).sum(1)  # |v|^2 - |v - guess|^2
-        if not len(self.code):
-            return added
+        return 0.5 * (self.numbers.rate(noise.time) * alpha**2 * guess * (2 * v - guess)).sum(1)  # |v|^2 - |v - guess|^2
+
+    def cells(self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
+        """The codes, by those that are gone at the time when one of them goes."""
+        codes, (alpha, sigma) = value[:, self.code], alpha_sigma(self.numbers.log_ratio(noise.time))
+        z = alpha * self.numbers(value[:, self.number]) + sigma * noise.eps
+        _, logits = self.outputs(noise.time, z, codes, noise.known, label)
         cells = self.heads.log_prob(logits, codes, ~noise.known).sum(1)
-        return added + cells * len(self.code) / (~noise.known).sum(1)
+        return cells * len(self.code) / (~noise.known).sum(1)
 
     def ends(self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
         """The Gaussian of numbers that have a density; decoding and prior of those that are recorded."""

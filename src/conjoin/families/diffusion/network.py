@@ -67,7 +67,7 @@ class CellNetwork(nn.Module):
 
 def drop_class(code: Tensor | None, context: ContextEmbedding, generator: torch.Generator | None) -> Tensor | None:
     """The classes of training rows, some replaced by "no class" (J. Ho and T. Salimans (2022), algorithm 1)."""
-    if code is None or generator is None:
+    if code is None or generator is None or not context.training:
         return code
     gone = torch.rand(len(code), generator=generator, dtype=torch.float64) < DROPPED
     return torch.where(gone, float(context.classes), code)

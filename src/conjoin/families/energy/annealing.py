@@ -3,11 +3,12 @@ r"""The constant of an energy: annealed importance sampling there and back.
     p_b(x) prop. to exp(l_b(x)),   0 = b_0 < ... < b_T = 1,       log w = sum_t [l_{b_t}(x_{t-1}) - l_{b_{t-1}}(x_{t-1})]
 
 x_0 is a draw of p_0, and x_t comes from x_{t-1} by moves that keep p_{b_t}. Then E[w] = Z_1 / Z_0 (R. Neal (2001), Annealed
-importance sampling, equations 3-11), so that the log of the mean weight is below log Z_1 / Z_0 on the average. The same
-walk the other way, from a draw of p_1, has E[1 / w] = Z_0 / Z_1, and minus the log of that mean is above on the average
-(R. Grosse, Z. Ghahramani and R. Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo, section
-3). The lower end of this sandwich flatters a model: with it -log p(x) of test rows comes out too small, with the reverse
-estimate too large. So report both. Values in nats.
+importance sampling, equations 3-11), so that the log of the mean weight is below log Z_1 / Z_0 on the average. The same walk
+the other way, from a draw of p_1, has E[1 / w] = Z_0 / Z_1, and minus the log of that mean is above on the average (R.
+Grosse, Z. Ghahramani and R. Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo, section 3).
+That takes exact draws of p_1: here they come from chains, and a mode that no chain found is missing from both walks, whose
+agreement is then no proof. The lower end of this sandwich flatters a model: with it -log p(x) of test rows comes out too
+small, with the reverse estimate too large. So report both. Values in nats.
 
 Shape letters: N walkers, T steps, D variables.
 
@@ -38,7 +39,8 @@ Start = Callable[[float, torch.Generator | None], Any]  # b -> N walkers, draws 
 
 
 class Partition(NamedTuple):
-    """log Z_1 / Z_0: too low on the average, its standard error, and the walk back: too high on the average."""
+    """log Z_1 / Z_0: too low on the average, its standard error, and the walk back: too high on the average if its chains
+    found every mode."""
 
     estimate: float
     standard_error: float

@@ -65,7 +65,7 @@ class Energy(DeepConfig):
     dropout: float = 0.2
     emphasis: float = 4.0
     moves: int = 8
-    method: str = "noise"  # or "chains", "sgld"
+    method: str = "noise"  # or "chains" (draws of Gibbs and Metropolis moves from a replay buffer), "sgld" (of Langevin moves)
     walk: int = 20
 
 
