@@ -54,7 +54,7 @@ MUTATIONS = [
         ("all draws in the first order", "mine = (chosen == index).nonzero()[:, 0]", "mine = (chosen * 0 == index).nonzero()[:, 0]"),
         ("drawn cells stay hidden from the network", "            shown[:, d] = True\n", ""),
         ("the rows that are hidden and those that are not, swapped", "(row >= self.config.hide) |", "(row < self.config.hide) |"),
-        ("the same order twice", "if order not in found[:place]]", "if order is not None or found[:place]]"),
+        ("the same order twice", "[] if order in found else [order]", "[order]"),
         (
             "the loss in training is the mixture's",
             "self._shown(value, generator), code).mean(1)",

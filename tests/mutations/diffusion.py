@@ -52,7 +52,7 @@ MULTINOMIAL = at(
 MIXED = at(
     FOLDER + "mixed.py",
     TIGHT,
-    ("the integral without its half", "added = 0.5 * (self", "added = (self"),
+    ("the integral without its half", "return 0.5 * (self", "return (self"),
     ("|guess|^2 twice", "guess * (2 * v - guess)", "guess * (2 * v - 2 * guess)"),
     ("weighed by the noise, not the signal", "rate(noise.time) * alpha**2 * guess", "rate(noise.time) * sigma**2 * guess"),
     ("v with the wrong sign", "v, guess = alpha * noise.eps - sigma * c,", "v, guess = alpha * noise.eps + sigma * c,"),
@@ -69,7 +69,18 @@ MIXED = at(
         asked("codes_cells"),
     ),
     ("the prior's KL without its logarithm", "+ (alpha * c) ** 2 - 1) - sigma.log()", "+ (alpha * c) ** 2 - 1)", asked("codes_cells")),
-    ("noise without its opposite", "torch.cat([eps, -eps])", "torch.cat([eps, eps])", asked("noise_fills")),
+    (
+        "noise without its opposite",
+        "return cls(absorbed.flatten().repeat(2), torch.cat([eps, -eps])",
+        "return cls(absorbed.flatten().repeat(2), torch.cat([eps, eps])",
+        asked("noise_fills"),
+    ),
+    (
+        "some code is always gone beside noisy numbers",
+        "codes, generator=generator, dtype=torch.float64) > time[:, None])",
+        "codes, generator=generator, dtype=torch.float64) > 1.0)",
+        asked("follow_the_code"),
+    ),
     ("a code sees itself at its own time", "absorbed > time)", "absorbed >= time)", asked("row_by_row or planted_dependence")),
 )
 NUMBERS = at(
