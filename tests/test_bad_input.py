@@ -16,6 +16,7 @@ from sklearn.datasets import load_iris
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.cli import run
+from conjoin.families.flow.coupling import Flow
 
 
 @pytest.fixture(scope="module")
@@ -371,3 +372,35 @@ def _all_the_way(model, X, folder):
     again = conjoin.load(model.save(folder / "m"))
     np.testing.assert_array_equal(again.predict_proba(X), proba)
     pd.testing.assert_frame_equal(again.sample(5, random_state=1)[0], drawn)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_time": -1}, "max_time must be a number of seconds"),
+        ({"max_time": "20"}, "max_time must be a number of seconds"),
+        ({"max_time": float("nan")}, "max_time must be a number of seconds"),
+        ({"max_kwh": "a"}, "max_kwh must be a number of kilowatt-hours"),
+        ({"family": Flow(steps=0)}, "steps must be at least 1"),
+    ],
+)
+def test_budgets_that_are_none(settings, message):
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match=message):
+        JointClassifier(**settings).fit(X, y)
+
+
+@pytest.mark.parametrize("n", [-1, 2.5])
+def test_numbers_of_samples_that_are_none(n):
+    X, y = load_iris(return_X_y=True)
+    model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y, calibration=0)
+    with pytest.raises(ValueError, match="whole number of at least 0"):
+        model.sample(n)
+
+
+def test_quantiles_beyond_one_are_refused():
+    X, _ = load_iris(return_X_y=True)
+    model = JointRegressor(family="naive_bayes").fit(X[:, :3], X[:, 3], calibration=0)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        model.predict_quantiles(X[:2, :3], [2])
+    assert model.predict_quantiles(X[:2, :3], 0.5).shape == (2, 1)

@@ -71,8 +71,9 @@ class Familiarity:
 
     name = "log p(x), unit-free, standardised per missing pattern"
 
-    def __init__(self, log_prob: Any, bank: Event) -> None:
-        self.log_prob, self.bank = log_prob, bank
+    def __init__(self, log_prob: Any, bank: Event, sketch: Event) -> None:
+        """``sketch``: the draws that stand for the bank where cells are missing."""
+        self.log_prob, self.bank, self.sketch = log_prob, bank, sketch
         self._typical: dict[bytes, tuple[float, float]] = {}
 
     def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -86,7 +87,8 @@ class Familiarity:
         """Mean and deviation of log p over the bank, with this pattern's cells."""
         key = pattern.numpy().tobytes()
         if key not in self._typical:
-            drawn = self.log_prob(Event(self.bank.value, pattern.expand_as(self.bank.value)))
+            value = (self.bank if pattern.all() else self.sketch).value
+            drawn = self.log_prob(Event(value, pattern.expand_as(value)))
             self._typical[key] = (float(drawn.mean()), float(drawn.std().clamp_min(1e-6)))
         return self._typical[key]
 

@@ -30,7 +30,8 @@ CANDIDATES = (
     "naive_bayes", "mixture", "circuit", "quadratic_discriminant", "factor_analysis", "bayes_net", "markov_field", "topic",
     "dirichlet_process", "autoregressive", "transformer", "flow", "vae", "diffusion", "absorbing_diffusion", "energy",
 )  # fmt: skip
-HELD, LEAST, MOST = 0.2, 20, 2000  # share of rows held out; at least and at most so many are asked about
+HELD, LEAST, MOST = 0.2, 20, 500  # share of rows held out; at least and at most so many are asked about
+SOME = 200  # rows that are shuffled
 FEW = 5.0  # seconds under which a family is not begun
 
 
@@ -172,7 +173,7 @@ def _familiarity(model: Model, frame: pd.DataFrame, seed: int) -> float:
     from sklearn.metrics import roc_auc_score
 
     rng = np.random.default_rng(seed)
-    frame = frame.iloc[:500].reset_index(drop=True)
+    frame = frame.iloc[:SOME].reset_index(drop=True)
     shuffled = pd.DataFrame({name: frame[name].iloc[rng.permutation(len(frame))].to_numpy() for name in frame}).astype(frame.dtypes)
     scores = [np.nan_to_num(model.statistic(model.encode(part)), neginf=-1e12) for part in (frame, shuffled)]
     return float(roc_auc_score(np.repeat([1, 0], len(frame)), np.concatenate(scores)))
@@ -186,8 +187,8 @@ def _likeness(model: Model, frame: pd.DataFrame, seed: int) -> float:
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import cross_val_predict
 
-    rows = min(len(frame), 1000)
-    events = [model.encode(part).event for part in (frame.iloc[:rows], generate(model, rows, seed=seed)[0])]
+    rows = len(frame)
+    events = [model.encode(part).event for part in (frame, generate(model, rows, seed=seed)[0])]
     table = np.concatenate([np.where(event.mask, event.value, np.nan) for event in events])
     label = np.repeat([1, 0], rows)
     order = torch.randperm(len(label), generator=stream(seed, "likeness")).numpy()

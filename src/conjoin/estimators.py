@@ -399,10 +399,11 @@ class JointRegressor(RegressorMixin, _JointEstimator):
 
     def predict_quantiles(self, X: Any, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> np.ndarray:
         """(B, Q) quantiles of p(y | x)."""
-        model = self._model()
+        model, asked = self._model(), torch.as_tensor(np.atleast_1d(np.asarray(levels, dtype=float)))
+        if not ((asked >= 0) & (asked <= 1)).all():
+            raise ValueError(f"levels must lie between 0 and 1, got {levels!r}.")
         found = predictive_of(model, model.encode(X).event)
-        asked = torch.tensor([list(levels)], dtype=torch.float64).expand(len(found.cdf), -1)
-        return model.number.decode(found.quantile(asked))
+        return model.number.decode(found.quantile(asked.expand(len(found.cdf), -1)))
 
     def sample(self, n_samples: int = 1, y: Any = None, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, Any]:
         """(X, y) drawn from the joint, given a y and given columns."""

@@ -70,6 +70,12 @@ class Request:
     verbose: bool = False
     spread: bool = True
 
+    def __post_init__(self) -> None:
+        for name, unit in (("max_time", "seconds"), ("max_kwh", "kilowatt-hours")):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float | np.number) and value >= 0):
+                raise ValueError(f"{name} must be a number of {unit} (at least 0) or None, got {value!r}.")
+
 
 def fit_model(rows: Rows, request: Request) -> Model:
     """A calibrated model. Raises ValueError with one sentence for data that can't be learned from."""

@@ -23,6 +23,7 @@ __all__ = ["Model"]
 
 CHUNK = 4096  # rows evaluated at once
 BANK = 256  # rows that the model draws for itself, to know what is typical
+FEW = 40  # of them where each answer about an incomplete row takes many calls of a network
 
 
 @dataclass
@@ -120,8 +121,26 @@ class Model:
         return drawn.x if isinstance(drawn, Pair) else drawn
 
     @cached_property
+    def sketch(self) -> Event:
+        """The rows of the bank that questions about incomplete rows are put to."""
+        return self.bank if self.joint.capabilities.missing == "exact" else self.bank.take(slice(0, FEW))
+
+    @cached_property
     def familiarity(self) -> Familiarity:
-        return Familiarity(self.log_evidence, self.bank)
+        return Familiarity(self.log_evidence, self.bank, self.sketch)
+
+    def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:
+        """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column."""
+        width = x.value.shape[1]
+        whole = self.log_evidence(x)
+        without = [self.log_evidence(x.hide(torch.arange(width) == d)) for d in range(width)]
+        return whole[:, None] - torch.stack(without, 1)
+
+    @cached_property
+    def typical_conditionals(self) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
+        """Mean and deviation of ``log_conditionals`` over the model's own draws."""
+        each = self.log_conditionals(Event(self.sketch.value))
+        return each.mean(0), each.std(0).clamp_min(0.1)
 
     def statistic(self, encoded: Encoded) -> np.ndarray:
         """(B,) the statistic of familiarity: larger is more familiar. A number outside its column's bounds is impossible."""

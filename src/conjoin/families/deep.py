@@ -53,6 +53,8 @@ class DeepConfig(Config):
     passes: ClassVar[tuple[int, int, int]] = (40, 300, 4000)  # epochs, and the least and most steps, where ``steps`` is None
 
     def recipe(self, rows: int) -> Recipe:
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps must be at least 1, or None, got {self.steps!r}.")
         epochs, least, most = self.passes
         steps = max(least, min(most, epochs * rows // self.batch)) if self.steps is None else self.steps
         return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay)

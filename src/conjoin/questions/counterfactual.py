@@ -50,6 +50,7 @@ def counterfactual(
     """
     frame = model.frame(X)
     columns = model.codec.columns
+    keep = [keep] if isinstance(keep, str) else list(keep)
     for name in keep:
         if name not in columns:
             raise ValueError(f"keep names the column {name!r}; the model has {', '.join(map(str, columns))}.")

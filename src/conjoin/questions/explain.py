@@ -30,17 +30,9 @@ DRAWS = 64
 
 def surprise(model: Model, x: Event) -> Float[Tensor, "R D"]:
     """log p(x_d | the other observed cells) in standard deviations of the model's own draws; 0 where missing."""
-    own, typical = _conditional(model, x), _conditional(model, Event(model.bank.value))
-    scaled = (own - typical.mean(0)) / typical.std(0).clamp_min(0.1)
+    mean, deviation = model.typical_conditionals
+    scaled = (model.log_conditionals(x) - mean) / deviation
     return torch.where(x.mask, scaled, torch.zeros_like(scaled))
-
-
-def _conditional(model: Model, x: Event) -> Float[Tensor, "R D"]:
-    """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column."""
-    width = x.value.shape[1]
-    whole = model.log_evidence(x)
-    without = [model.log_evidence(x.hide(torch.arange(width) == d)) for d in range(width)]
-    return whole[:, None] - torch.stack(without, 1)
 
 
 def _distance(model: Model, value: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:

@@ -22,6 +22,8 @@ def generate(
     ``y``: a class or number, or one per row. ``given``: {column: value}, {column: (low, high)} with None for open ends,
     or {column: [levels]}. Conditioning is exact where the model has exact conditionals; rows are never drawn and rejected.
     """
+    if not isinstance(n, int | np.integer) or n < 0:
+        raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     generator = stream(seed, "sample")
     x = _evidence(model, n, dict(given or {}))
     if model.target is None:
