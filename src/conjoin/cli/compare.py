@@ -23,7 +23,7 @@ def compare(
     target: opt.Target = None,
     task: Annotated[str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")] = "auto",
     family: Annotated[
-        list[str] | None, typer.Option("--family", help="Only this one; repeatable. Default: sixteen that stand for all.", show_default=False)
+        list[str] | None, typer.Option("--family", help="Only this one; repeatable. Default: sixteen.", show_default=False)
     ] = None,
     max_time: Annotated[float, typer.Option("--max-time", help="Seconds for the whole table.")] = 300.0,
     max_kwh: Annotated[float | None, typer.Option("--max-kwh", help="Energy for the whole table.", show_default=False)] = None,
