@@ -206,6 +206,11 @@ class LeafLayer(nn.Module):
                 delattr(self, name)
                 self.register_buffer(name, parameter.detach(), persistent=False)
 
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Models of 0.1.0 were saved without strengths."""
+        state.setdefault(f"{prefix}strength", self.strength)
+        super()._load_from_state_dict(state, prefix, *rest)
+
     # ------------------------------------------------------------------ log p(x_d | k)
 
     def log_levels(self) -> Float[Tensor, "C K L"]:
