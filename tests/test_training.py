@@ -342,7 +342,7 @@ def test_statistics_that_are_not_finite_leave_the_parameters_alone(monkeypatch):
 
 def test_max_time_stops_the_fit(monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     report = fit(mixture(), Plan(epochs=1000, patience=1000, max_time=20))
     assert report.stopped == "max_time of 20 s reached"
     assert 5 <= report.epochs < 20
