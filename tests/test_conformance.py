@@ -27,7 +27,7 @@ def doubles(*values):
 QUICK_JOINTS = ("circuit", "naive_bayes")  # whose hybrids run in the default suite; the others' are slow
 QUICK = (*QUICK_JOINTS, "linear_discriminant", "quadratic_discriminant", "mixture")  # whose joints do
 QUICK_SPACES = {"classic": ("discrete", "mixed"), "other": ("mixed",)}  # where the others run by default
-SLOW_SPACES = ("joint mixed", "mixed given class")  # where they run beside that in CI
+SLOW_SPACES = ("joint mixed", "mixed given class")  # where the classics and the energies run beside that in CI
 LONG = ("ladder", "vae")  # minutes for one check of draws
 
 
@@ -36,8 +36,8 @@ def mark_of(family, space):
     if family in QUICK:
         return "slow" if space.startswith("hybrid") and family not in QUICK_JOINTS else None
     if space in QUICK_SPACES.get(FAMILIES[family].map, QUICK_SPACES["other"]):
-        return "slow" if family in LONG else None
-    return "slow" if space in SLOW_SPACES and family not in LONG else "battery"
+        return "battery" if family in LONG else None
+    return "slow" if space in SLOW_SPACES and FAMILIES[family].map in ("classic", "energy") else "battery"
 
 
 def parameters():
