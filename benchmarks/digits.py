@@ -29,7 +29,6 @@ TRAIN, CHOOSE, TEST = slice(0, 1000), slice(1000, 1350), slice(1350, None)
 X_SPACE = Space((64,), tuple(Variable(f"pixel {i}", "ordered", cardinality=17) for i in range(64)), "image", (1, 8, 8))
 Y_SPACE = Space((), (Variable("digit", "category", cardinality=10),))
 LIMIT = 280.0  # seconds a fit
-THREADS = int(os.environ.get("THREADS", "2"))
 
 
 def data():
@@ -37,8 +36,8 @@ def data():
     return Event(torch.tensor(bunch.data)), Event(torch.tensor(bunch.target).double())
 
 
-def fit(density, rows, choose):
-    train(density, rows, torch.ones(rows.rows).double(), choose, Plan(max_time=LIMIT), Progress())
+def fit(density, rows, choose, seed=0):
+    return train(density, rows, torch.ones(rows.rows).double(), choose, Plan(seed=seed, max_time=LIMIT), Progress())
 
 
 def chunks(ask, x, size=149):
@@ -89,7 +88,7 @@ def line(*cells):
 
 
 def main(names):
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     x, y = data()
     line("model", "nats", "joint", "error", "s p(x)", "s joint")
     for name in names or FAMILIES:

@@ -10,14 +10,11 @@ import argparse
 import math
 import time
 
-import torch
-from digits import CHOOSE, LIMIT, TEST, TRAIN, X_SPACE, Y_SPACE, chunks, data
+from digits import CHOOSE, TEST, TRAIN, X_SPACE, Y_SPACE, chunks, data, fit
 
 from conjoin.core import Pair, stream
 from conjoin.families import resolve
 from conjoin.joint import build_joint
-from conjoin.training.loop import Plan, train
-from conjoin.training.progress import Progress
 
 
 def main():
@@ -30,8 +27,7 @@ def main():
     for seed in range(arguments.seeds):
         started, rows = time.process_time(), pair.take(TRAIN)
         model = build_joint(config, Y_SPACE, X_SPACE, rows, stream(seed, "build"))
-        weight = torch.ones(rows.x.rows).double()
-        trained = train(model, rows, weight, pair.take(CHOOSE), Plan(seed=seed, max_time=LIMIT), Progress())
+        trained = fit(model, rows, pair.take(CHOOSE), seed)
         log_joint, label = chunks(model.log_joint, x.take(TEST)), y.take(TEST).value.long()
         errors.append(100 * float((log_joint.argmax(1) != label).double().mean()))
         forward, spread, reverse = model.density.log_partition(generator=stream(seed, "partition"))

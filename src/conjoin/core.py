@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, 
 import torch
 from torch import Tensor, nn
 
-from conjoin.events import Event, Pair, PairSpace, Region, Space, Variable, first_free
+from conjoin.events import Event, Pair, PairSpace, Region, Space, Variable, after_one, but_first
 
 __all__ = [
     "Answer",
@@ -345,7 +345,7 @@ class Density(nn.Module, abc.ABC):
         """(B, K) log p(x) with the first variable set to each of K candidates, the other cells as they are."""
         event = self.space.check(event)
         self._check_pattern(event._replace(value=event.value[:, 1:], observed=event.mask[:, 1:]))
-        return self._log_target(event._replace(within=first_free(event.within)), candidates)
+        return self._log_target(event._replace(within=after_one(but_first(event.within))), candidates)
 
     @final
     def log_contexts(self, event: Event) -> Tensor:

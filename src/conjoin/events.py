@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Event", "Pair", "PairSpace", "Region", "Space", "Variable", "after_one", "first_free"]
+__all__ = ["Event", "Pair", "PairSpace", "Region", "Space", "Variable", "after_one", "but_first"]
 
 
 class Region(NamedTuple):
@@ -38,9 +38,11 @@ def after_one(region: Region | None) -> Region | None:
     return Region(torch.cat([-free, region.low]), torch.cat([free, region.high]), {d + 1: keep for d, keep in region.allowed.items()})
 
 
-def first_free(region: Region | None) -> Region | None:
-    """The region without what it says of the first variable."""
-    return region and after_one(Region(region.low[1:], region.high[1:], {d - 1: keep for d, keep in region.allowed.items() if d}))
+def but_first(region: Region | None) -> Region | None:
+    """The region of (y, x) as one of x."""
+    if region is None:
+        return None
+    return Region(region.low[1:], region.high[1:], {d - 1: keep for d, keep in region.allowed.items() if d})
 
 
 class Event(NamedTuple):

@@ -202,8 +202,14 @@ class ClassConditional(Joint):
         able = self.density.capabilities
         if generator is None or not (able.stochastic or able.missing == "bound"):
             return self.log_prior.log_softmax(0) + self.density.log_contexts(x)
-        seed = int(torch.randint(0, 1 << 62, (), generator=generator))
-        each = [self.density.log_prob(x, code, generator=stream(seed)) for code in self.candidates(x.rows)]
+        return self._alike(x, generator)
+
+    def _alike(self, x: Event, generator: torch.Generator) -> Float[Tensor, "B K"]:
+        """log p(x, k), with the same noise and the same dropout for every class."""
+        seed, each = int(torch.randint(0, 1 << 62, (), generator=generator)), []
+        for code in self.candidates(x.rows):
+            with seeded(stream(seed)):
+                each.append(self.density.log_prob(x, code, generator=stream(seed)))
         return self.log_prior.log_softmax(0) + torch.stack(each, 1)
 
     def _log_prob(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
@@ -248,15 +254,9 @@ class ClassConditional(Joint):
 
     def _labelled_losses(self, event: Pair, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         out = self.density.losses(event.x, event.y, generator=generator) - self.log_prior.log_softmax(0)[event.y.value.long()]
-        return out + self.emphasis * _label_loss(self._judged(event.x, generator), event.y) if self.emphasis else out
-
-    def _judged(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
-        """log p(x, k) in training: the same noise and dropout for every class."""
-        seed, each = int(torch.randint(0, 1 << 62, (), generator=generator or stream(0, "classes"))), []
-        for code in self.candidates(x.rows):
-            with seeded(stream(seed)):
-                each.append(self.density.log_prob(x, code, generator=stream(seed)))
-        return self.log_prior.log_softmax(0) + torch.stack(each, 1)
+        if not self.emphasis:
+            return out
+        return out + self.emphasis * _label_loss(self._alike(event.x, generator or stream(0, "classes")), event.y)
 
     def _by_class(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
         """log p(k) less the loss of x under class k."""

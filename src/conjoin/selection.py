@@ -2,7 +2,8 @@
 
 By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows;
 a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own. Where labels
-were lent to rows that had none, a small network is tried too: it can follow them, and of images it sees moved copies as well.
+were lent to rows that had none, and for images, a small network is tried too: it can follow such labels, and sees moved copies of
+an image as well.
 """
 
 import inspect

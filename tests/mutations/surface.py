@@ -73,7 +73,7 @@ MUTATIONS = [
         checks("autoregressive and mixed and not joint and not hybrid and (missing_cells or regions or conditionals or batches)"),
         (
             "weights without the proposal",
-            "self._in_chunks(value, codes, generator) - self._log_proposal(value, many, codes)",
+            "self._in_chunks(value, codes, generator) - self.companion.log_prob(self._known(Event(value), codes))",
             "self._in_chunks(value, codes, generator)",
         ),
         ("the mean weight is a sum", "logsumexp(1) - math.log(self.config.draws)", "logsumexp(1)"),

@@ -156,10 +156,6 @@ class DeepDensity(Density):
         """The event as the companion sees it: the class, if there are any, is its first cell."""
         return _rows(event, code, self.classes > 0)
 
-    def _log_proposal(self, value: Float[Tensor, "B D"], event: Event, code: Tensor | None) -> Float[Tensor, " B"]:
-        """log q(x_m | x_o, class) of completed rows."""
-        return self.companion.log_prob(self._known(Event(value), code)) - self.companion.log_prob(self._known(event, code))
-
     def _fill(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
         """One draw of the missing cells for each row, with noise of its own."""
         drawn = self.companion.sample_conditional(self._known(event, code), generator=generator).value
@@ -173,11 +169,12 @@ class DeepDensity(Density):
 
     def _log_part(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """log of the mean importance weight over S draws, whose noise all rows share; -inf where a known cell is out of bounds."""
-        many, codes = self._repeated(event, code)
+        codes = None if code is None else code.repeat_interleave(self.config.draws)
         value = self._completions(event, code, generator or stream(0, "missing")).flatten(0, 1)  # (B S, D)
-        weight = self._in_chunks(value, codes, generator) - self._log_proposal(value, many, codes)
-        mean = weight.reshape(event.rows, -1).logsumexp(1) - math.log(self.config.draws)
-        return torch.where(self.companion.log_prob(self._known(event, code)).isneginf(), -math.inf, mean)
+        known = self.companion.log_prob(self._known(event, code))  # q(x_m | x_o) = q(x_m, x_o) / q(x_o)
+        weight = self._in_chunks(value, codes, generator) - self.companion.log_prob(self._known(Event(value), codes))
+        mean = known + weight.reshape(event.rows, -1).logsumexp(1) - math.log(self.config.draws)
+        return torch.where(known.isneginf(), -math.inf, mean)
 
     @torch.no_grad()
     def _completions(self, event: Event, code: Tensor | None, generator: torch.Generator) -> Float[Tensor, "B S D"]:

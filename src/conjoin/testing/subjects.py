@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conjoin.core import Capabilities, CapabilityError, Density, Event, Pair, Recipe, Region, Space, categorical, stream
+from conjoin.core import Capabilities, CapabilityError, Density, Event, Pair, Recipe, Space, categorical, stream
+from conjoin.events import but_first
 from conjoin.joint import ClassConditional, Hybrid, Joint, Monolithic, Predictor, build_joint, flat_space
 from conjoin.testing.spaces import CLASSES, Tiny, product, tiny, tiny_names
 from conjoin.training.learners import Batch, Gradient
@@ -42,10 +43,8 @@ class Flat(Density):
 
     @staticmethod
     def pair(event: Event) -> Pair:
-        mask, within = event.mask, event.within
-        if within is not None:
-            within = Region(within.low[1:], within.high[1:], {d - 1: keep for d, keep in within.allowed.items()})
-        return Pair(Event(event.value[:, 0], mask[:, 0]), Event(event.value[:, 1:], mask[:, 1:], within=within))
+        mask = event.mask
+        return Pair(Event(event.value[:, 0], mask[:, 0]), Event(event.value[:, 1:], mask[:, 1:], within=but_first(event.within)))
 
     @staticmethod
     def row(pair: Pair) -> Event:
