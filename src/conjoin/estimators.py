@@ -300,10 +300,10 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     """A classifier that also knows p(x).
 
     ``X`` is a table, or an array of images (n, H, W) or (n, H, W, C) of whole numbers. Parameters: ``predictor`` is p(y | x):
-    "auto" (the best of the family's own, "linear", "boosting" and "features" by log-loss on held-out rows), "features" (a
-    linear model on what the family's network sees), "network" (a small one of its own), "trunk" (that of the family, learned
-    together with p(x)), None (the family alone), or
-    any scikit-learn classifier (a FrozenEstimator or Pipeline sees your own columns). ``family`` is p(x): a name, an alias,
+    "auto" (the best of the family's own, "linear", "boosting" and "features", of images also "network", by log-loss on held-out
+    rows), "features" (a linear model on what the family's network sees), "network" (a small one of its own), "trunk" (that of the
+    family, learned together with p(x)), None (the family alone), or any scikit-learn classifier (a FrozenEstimator or Pipeline sees
+    your own columns). ``family`` is p(x): a name, an alias,
     "auto" (all are compared on held-out rows, within ``max_time``), a config such as ``Circuit(width=32)``, or a Density class.
     ``max_time`` in seconds, ``max_kwh`` of energy: a fit that has used them up ends and keeps its best. ``emphasis``: how much
     more than its share p(y | x) weighs in the loss of families that learn by the gradient; "auto" tries a few on held-out rows.
