@@ -237,6 +237,19 @@ def test_a_network_as_a_predictor(tmp_path, classes):
     assert (conjoin.load(tmp_path / "network").predict_proba(X) == model.predict_proba(X)).all()
 
 
+def test_a_network_of_images_sees_where_pixels_are(tmp_path):
+    bunch = load_digits(n_class=3)
+    X, y = bunch.images.astype("uint8"), bunch.target
+    model = JointClassifier(family="naive_bayes", predictor="network").fit(X[:200], y[:200])
+    assert model.score(X[200:], y[200:]) > 0.95
+    moved = np.roll(X[200:], 1, axis=2)
+    assert model.score(moved, y[200:]) > 0.8
+    model.save(tmp_path / "network")
+    assert (conjoin.load(tmp_path / "network").predict_proba(moved) == model.predict_proba(moved)).all()
+    again = JointClassifier(family="naive_bayes", predictor="network").fit(X[:200], y[:200])
+    assert (again.predict_proba(moved) == model.predict_proba(moved)).all()
+
+
 def test_a_network_for_a_number():
     X, _ = iris()
     model = JointRegressor(family="naive_bayes", predictor="network").fit(X.iloc[:, :3], X.iloc[:, 3])

@@ -100,5 +100,3 @@ def test_same_seed_same_model():
     first, second = (JointClassifier(family="circuit", random_state=3).fit(X, y) for _ in range(2))
     assert (first.predict_proba(X) == second.predict_proba(X)).all()
     assert first.sample(5)[0].equals(second.sample(5)[0])
-
-

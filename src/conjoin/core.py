@@ -384,9 +384,7 @@ class Density(nn.Module, abc.ABC):
             self._maximise(statistics)
 
     @final
-    def sweep(
-        self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator
-    ) -> Tensor:
+    def sweep(self, event: Any, context: Event | None = None, *, weight: Tensor | None = None, generator: torch.Generator) -> Tensor:
         """One pass of the Gibbs sampler over all rows; the mean objective, nats per row."""
         self._require(self.capabilities.sweeps, "a pass of a Gibbs sampler", "sweeps")
         event, context = self.space.check(event), self._check_context(context)

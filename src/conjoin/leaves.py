@@ -27,6 +27,7 @@ torch.Size([1, 2, 3])
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ from torch.special import log_ndtr, ndtri
 from conjoin._shapes import Bool, Float, Int
 from conjoin.core import LOG_2PI, Event, Region, Variable, categorical
 
-__all__ = ["Lattice", "LeafLayer", "log_mass"]
+__all__ = ["Lattice", "LeafLayer", "LeafTable", "log_mass"]
 
 FARTHEST = -1e100  # nats of a value so far away that its square overflows
 STRENGTHS = (0.05, 1000.0)  # rows: bounds of a learned prior
@@ -141,7 +142,7 @@ class _Cells(NamedTuple):
         fresh = torch.ones_like(ranked, dtype=torch.bool)
         fresh[1:] = ranked[1:] != ranked[:-1]
         number = fresh.T.flatten().cumsum(0) - 1  # column by column
-        place = torch.empty_like(order).scatter_(0, order, number.reshape(table.shape[1], -1).T)
+        place = torch.empty_like(order).scatter_(0, order, number.reshape(table.shape[1], len(table)).T)
         return cls(fresh.T.nonzero()[:, 0], ranked.T[fresh.T], place)
 
     @classmethod
@@ -152,6 +153,27 @@ class _Cells(NamedTuple):
 
     def take(self, index: Int[Tensor, " Q"]) -> "_Cells":
         return _Cells(self.column[index], self.value[index], self.place)
+
+
+class LeafTable(NamedTuple):
+    """The distinct cells of many rows: P of them, those of each variable side by side, the cell that is not known last."""
+
+    log_prob: Float[Tensor, "P K"]  # nats
+    place: Int[Tensor, "B D"]  # which of them each cell is
+    start: list[int]  # the first of each variable, and P
+    known: list[bool]  # whether anything is known of a variable in any row
+    numbers: "_Cells"
+
+    def total(self) -> Float[Tensor, "B K"]:
+        """Nats of each row under each state, where all variables share one."""
+        return nn.functional.embedding_bag(self.place, self.log_prob, mode="sum")
+
+    def shares(self, share: Float[Tensor, "B K"]) -> Float[Tensor, "P K"]:
+        """How much of each distinct cell belongs to each state, where all variables of a row share one."""
+        out = torch.zeros_like(self.log_prob)
+        for column in self.place.T.contiguous():
+            out.index_add_(0, column, share)
+        return out
 
 
 class LeafLayer(nn.Module):
@@ -238,6 +260,25 @@ class LeafLayer(nn.Module):
         leaf = self.log_prob(event.value, event.mask)
         return leaf if event.within is None else leaf + torch.where(event.mask[..., None], 0.0, self.log_region(event.within))
 
+    def table(self, event: Event) -> LeafTable:
+        """The same, each distinct cell once: every level, every number, and for each variable what is not known."""
+        numbers = _Cells.distinct(event.value[:, self.numeric])
+        sizes = torch.bincount(numbers.column, minlength=len(self.numeric)).tolist()
+        first = torch.tensor([0, *sizes[:-1]][: len(sizes)], dtype=torch.long).cumsum(0)
+        number_places, log_numbers = iter((numbers.place - first).T), iter(self._log_number(numbers).split(sizes))
+        log_levels = iter(self.log_levels().transpose(1, 2))
+        unknown = torch.zeros(len(self.variables), self.states).double() if event.within is None else self.log_region(event.within)
+        parts: list[Tensor] = []
+        place, start = torch.empty_like(event.value, dtype=torch.long), [0]
+        for index, variable in enumerate(self.variables):
+            own = next(log_levels)[: variable.cardinality] if variable.discrete else next(log_numbers)
+            at = event.value[:, index].long() if variable.discrete else next(number_places)
+            place[:, index] = start[-1] + torch.where(event.mask[:, index], at, len(own))
+            parts += [own, unknown[index : index + 1]]
+            start.append(start[-1] + len(own) + 1)
+        known = event.mask.any(0) if event.within is None else event.mask.any(0) | event.within.constrained
+        return LeafTable(torch.cat(parts), place, start, known.tolist(), numbers)
+
     def _log_number(self, cells: "_Cells") -> Float[Tensor, "P K"]:
         continuous = self._log_continuous(cells)
         if not self.atoms.shape[1]:
@@ -287,16 +328,16 @@ class LeafLayer(nn.Module):
 
     # ------------------------------------------------------------------ expectation and maximisation
 
-    def statistics(
-        self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"], share: Float[Tensor, "B D K"]
-    ) -> dict[str, Tensor]:
+    def statistics(self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"], share: Float[Tensor, "B D K"]) -> dict[str, Tensor]:
         """Expected counts, given ``share``: how much of each cell belongs to each state (0 where missing)."""
         share = share * observed[..., None]
         out = {}
         if len(self.category):
             out["levels"] = self._level_counts(value[:, self.category].long(), share[:, self.category])
         if len(self.numeric):
-            out |= self._number_statistics(value[:, self.numeric], share[:, self.numeric])
+            cells, own = _Cells.distinct(value[:, self.numeric]), share[:, self.numeric].flatten(0, 1)
+            merged = share.new_zeros(len(cells.value), self.states).index_add_(0, cells.place.flatten(), own)
+            out |= self._number_statistics(cells, merged)
         return out
 
     def _level_counts(self, codes: Int[Tensor, "B C"], share: Float[Tensor, "B C K"]) -> Float[Tensor, "C K L"]:
@@ -305,10 +346,19 @@ class LeafLayer(nn.Module):
         counts = share.new_zeros(len(self.category) * levels, self.states)
         return counts.index_add_(0, slot, share.flatten(0, 1)).reshape(-1, levels, self.states).transpose(1, 2)
 
-    def _number_statistics(self, value: Float[Tensor, "B N"], share: Float[Tensor, "B N K"]) -> dict[str, Tensor]:
+    def statistics_of(self, table: LeafTable, share: Float[Tensor, "P K"]) -> dict[str, Tensor]:
+        """The same, given how much of each distinct cell belongs to each state."""
         out = {}
-        cells = _Cells.distinct(value)
-        share = share.new_zeros(len(cells.value), self.states).index_add_(0, cells.place.flatten(), share.flatten(0, 1))  # (P, K)
+        own = [share[first : last - 1] for first, last in pairwise(table.start)]
+        if len(self.category):
+            levels = [own[index] for index in self.category.tolist()]
+            out["levels"] = torch.stack([nn.functional.pad(each.T, (0, self.legal.shape[1] - len(each))) for each in levels])
+        if len(self.numeric):
+            out |= self._number_statistics(table.numbers, torch.cat([own[index] for index in self.numeric.tolist()]))
+        return out
+
+    def _number_statistics(self, cells: "_Cells", share: Float[Tensor, "P K"]) -> dict[str, Tensor]:
+        out = {}
         if self.atoms.shape[1]:
             spike, rest = self._log_atom_parts(cells)
             from_rest = torch.sigmoid(rest + self._log_continuous(cells) - spike)  # 1 off the atoms
@@ -393,9 +443,14 @@ class LeafLayer(nn.Module):
         """One value per cell, given each cell's state; with a region, from the part of the leaf inside it."""
         value = torch.zeros(states.shape, dtype=torch.float64)
         if len(self.category):
-            chosen = states[:, self.category]
-            logits = self.log_levels()[torch.arange(len(self.category)), chosen]
-            value[:, self.category] = categorical(logits + self._allowed(region)[:, 0], generator).double()
+            total = (
+                (self.log_levels() + self._allowed(region))
+                .softmax(-1)
+                .cumsum(-1)[torch.arange(len(self.category)), states[:, self.category]]
+            )
+            uniform = 1 - torch.rand(*total.shape[:2], 1, generator=generator, dtype=torch.float64)  # above 0: no level without mass
+            code = torch.searchsorted(total, uniform * total[..., -1:])[..., 0]
+            value[:, self.category] = torch.minimum(code, self.legal.sum(1) - 1).double()
         if len(self.numeric):
             value[:, self.numeric] = self._sample_number(states[:, self.numeric], generator, region)
         return value

@@ -18,6 +18,7 @@ from safetensors.torch import save as serialise
 from conjoin.calibration import Calibration
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
+from conjoin.convolutional import Convolutional
 from conjoin.core import Density, Space
 from conjoin.families import name_of, resolve
 from conjoin.joint import ClassConditional, Hybrid, Independent, Joint, Monolithic, Predictor, flat_space
@@ -28,6 +29,13 @@ from conjoin.targets import target_from_json
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
 FORMAT = 1
+SCORERS: dict[str, Any] = {
+    "linear": Linear,
+    "network": Network,
+    "convolutional": Convolutional,
+    "trees": Trees,
+    "features": Features,
+}
 FILES = ("config.json", "weights.safetensors", "README.md")
 
 
@@ -133,7 +141,7 @@ def _describe_predictor(predictor: Predictor) -> dict[str, Any]:
             f"The predictor {scorer.name} is your own code, which a model folder never holds: "
             "save it yourself, save this model with predictor=None, or use predictor='auto'."
         )
-    kind = {Linear: "linear", Network: "network", Trees: "trees", Features: "features"}[type(scorer)]  # type: ignore[index]
+    kind = next(name for name, kind in SCORERS.items() if type(scorer) is kind)
     described: dict[str, Any] = {"scorer": kind, "shapes": scorer.shapes}  # type: ignore[union-attr]
     if isinstance(predictor, Residual):
         described["residual"] = {"count": len(predictor.residuals), "bins": len(predictor.knots), "width": predictor.width}
@@ -223,8 +231,7 @@ def _rebuild_family(described: dict[str, Any], space: Space, family: Any, contex
 
 def _rebuild_predictor(described: dict[str, Any], x: Space, base: Any) -> Predictor:
     source = base.density if described["scorer"] == "features" else x
-    kinds = {"linear": Linear, "network": Network, "trees": Trees, "features": Features}
-    scorer: Scorer = kinds[described["scorer"]](source, **_tuples(described["shapes"]))
+    scorer: Scorer = SCORERS[described["scorer"]](source, **_tuples(described["shapes"]))
     if "residual" in described:
         return Residual(scorer, **described["residual"])
     return Classifier(scorer)

@@ -2,8 +2,8 @@
 
 By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows;
 a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own. Where labels
-were lent to rows that had none, and for images, a small network is tried too: it can follow such labels, and sees moved copies of
-an image as well.
+were lent to rows that had none, and for images, a small network is tried too: it can follow such labels, and of images it is
+convolutional and sees moved copies.
 """
 
 import inspect
@@ -15,11 +15,11 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from conjoin.core import Density, Event, Pair
+from conjoin.convolutional import fit_convolutional
+from conjoin.core import Density, Event, Pair, stream
 from conjoin.joint import ClassConditional, Hybrid, Independent, Predictor
 from conjoin.model import Model
 from conjoin.predictors import Classifier, Design, External, Features, Residual, Scorer, Trees, convert
-from conjoin.spreading import moved
 from conjoin.targets import Classes, Number
 from conjoin.training.progress import Progress
 
@@ -94,18 +94,17 @@ def _calibrated(model: Model, scorer: Scorer, held: Pair) -> Predictor:
 
 
 def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> Scorer:
-    labelled = fit.take(fit.y.mask)
+    labelled, weight = fit.take(fit.y.mask), weight[fit.y.mask]
+    classes = model.target.space.variables[0].cardinality if isinstance(model.target, Classes) else None
+    if name == "network" and model.codec.space.layout == "image":
+        return fit_convolutional(model.codec.space, labelled, weight, classes, stream(seed, "network"))
     design = Design(model.codec.space).fit(labelled.x)
-    versions = moved(labelled.x, model.codec.space) if name == "network" else iter([labelled.x])
-    table = np.concatenate([_table(design, name, version) for version in versions])
-    copies = len(table) // labelled.rows
-    y = np.tile(labelled.y.value.numpy(), copies)
-    estimator = _estimator(name, isinstance(model.target, Classes), seed, len(table))
-    weighed = {"sample_weight": np.tile(weight[fit.y.mask].numpy(), copies)}
+    table, y = _table(design, name, labelled.x), labelled.y.value.numpy()
+    estimator = _estimator(name, classes is not None, seed, len(table))
     able = "sample_weight" in inspect.signature(estimator.fit).parameters  # networks of scikit-learn 1.6 can't be told weights
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")
-        estimator.fit(table, y.astype(np.int64) if isinstance(model.target, Classes) else y, **(weighed if able else {}))
+        estimator.fit(table, y if classes is None else y.astype(np.int64), **({"sample_weight": weight.numpy()} if able else {}))
     scorer = convert(estimator, design, labelled.x.take(slice(0, 256)))
     assert scorer is not None
     return scorer

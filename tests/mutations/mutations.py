@@ -17,6 +17,7 @@ NAIVE, MIXTURE, CIRCUIT = (
     checks("mixture and not joint"),
     checks("circuit and not joint and not hybrid"),
 )
+PASSES = ("tests/test_circuit.py",)
 GAUSSIAN = checks("quadratic and not joint or linear and given")
 CLASSES, HYBRID, TOYS = checks("naive_bayes and joint"), checks("naive_bayes and hybrid"), checks("not test_family")
 
@@ -126,30 +127,42 @@ FAMILIES = [
     *at(
         "families/circuit/latent_tree.py",
         CIRCUIT,
-        ("transition transposed on the way up", "edge = log_edge.exp().transpose(1, 2)", "edge = log_edge.exp()"),
+        ("transition transposed in log-space", "@ edge[place].T).log()", "@ edge[place]).log()", PASSES),
         (
-            "transition normalised over parents on the way down",
-            "        log_edge = self.edge_logits.log_softmax(-1)\n",
-            "        log_edge = self.edge_logits.log_softmax(-2)\n",
+            "prior of the root dropped",
+            "return (self.root_logits.log_softmax(0) + self._beliefs(leaf)[0])",
+            "return (self._beliefs(leaf)[0])",
         ),
-        ("prior of the root dropped", "return (log_root + self._up(leaf, log_edge)[0][0])", "return (self._up(leaf, log_edge)[0][0])"),
-        ("draws ignore what is known below", "states.append(choose(given + belief[depth]))", "states.append(choose(given))"),
-        ("states of draws in level order", "return torch.cat(states)[self.order.argsort()].T", "return torch.cat(states)[self.order].T"),
-        ("counts in level order", "share = share[self.order.argsort()]", "share = share[self.order]"),
-        ("weights ignored in the statistics", "total = (weight * self._evaluate(*inputs)).sum()", "total = self._evaluate(*inputs).sum()"),
+        (
+            "walks ignore what is known below",
+            "choose(log_edge[place][states[parents[node]]] + belief[node])",
+            "choose(log_edge[place][states[parents[node]]])",
+        ),
+        ("weights ignored in the statistics", "weight[block] * up.sound)", "1.0 * up.sound)"),
         ("counts of edges transposed", '(statistics["edge"] + smoothing)', '(statistics["edge"].transpose(1, 2) + smoothing)', TOYS),
         ("peak of the leaves forgotten in log_target", "((rest - low + high).exp() @", "((rest - low).exp() @"),
-        ("the known target counts twice in log_target", "self._up(self._leaf(event.hide(hidden))", "self._up(self._leaf(event)"),
+        ("the known target counts twice in log_target", "self._at_root(event.hide(hidden))", "self._at_root(event)"),
         (
             "impossible cells give NaN",
             "            peak = torch.where(peak.isfinite(), peak, 0.0)",
             "            # peak = torch.where(peak.isfinite(), peak, 0.0)",
         ),
-        (
-            "messages go to the wrong parents",
-            "index_add(0, self._parents_at(depth), message)",
-            "index_add(0, self._parents_at(depth) * 0, message)",
-        ),
+        ("faint rows keep what underflowed", "out[faint] = self._evaluate(self._leaf(event.take(faint)))", "faint = faint", PASSES),
+    ),
+    *at(
+        "families/circuit/passes.py",
+        PASSES,
+        ("transition transposed on the way up", "else held @ self.edge[node].T", "else held @ self.edge[node]"),
+        ("transition of the leaves transposed", "(own @ self.edge[node].T).index_select", "(own @ self.edge[node]).index_select"),
+        ("scale of a product forgotten", "out.log_scale.add_(peak.log())", "out.log_scale.add_(0.0)"),
+        ("peaks of the cells forgotten", "leaves.peak[place].sum(1)", "0.0 * leaves.peak[place].sum(1)"),
+        ("all rows called sound", "out.sound.logical_and_(sound)", "out.sound.logical_and_(sound | ~sound)"),
+        ("prior of the root dropped", "up.log_scale + (up.top @ self.root).double().log()", "up.log_scale + up.top.sum(1).double().log()"),
+        ("parents of what is known skipped", "needed.add(self.parents[node])", "needed.add(node)"),
+        ("expected transitions transposed", "given.T @ up.product[node]", "up.product[node].T @ given"),
+        ("message left in the parent's share", "share[parent] / up.message[node].clamp_min(1e-300)", "share[parent] / 1.0"),
+        ("draws ignore what is known below", "(prior * up.product[node] if node in up.product else prior)", "(prior)"),
+        ("draws ignore the parent", ".index_select(0, states[parent])", ".index_select(0, states[parent] * 0)"),
     ),
     *at(
         "families/circuit/structure.py",

@@ -1,8 +1,8 @@
 """decide: accept an answer, or say which of the two alarms stands against it.
 
-    unfamiliar   the conformal p-value of the row's familiarity is at most ``false_alarm``
-    ambiguous    p(y | x) is too flat to keep the promise on errors (or the interval is too wide)
-    accept       neither
+unfamiliar   the conformal p-value of the row's familiarity is at most ``false_alarm``
+ambiguous    p(y | x) is too flat to keep the promise on errors (or the interval is too wide)
+accept       neither
 """
 
 import hashlib

@@ -24,8 +24,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
+from conjoin._shapes import Float, Int
 from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Space, categorical, stream
+from conjoin.families.circuit.passes import Leaves, Tree
 from conjoin.families.circuit.structure import chow_liu_tree
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.leaves import LeafLayer
@@ -33,6 +34,8 @@ from conjoin.leaves import LeafLayer
 __all__ = ["Circuit", "CircuitDensity"]
 
 
+BLOCK = 2048  # rows of a pass that keeps nothing
+KEPT = 1024  # rows of one that keeps all its messages
 WALKS = 24  # drawn walks down the tree that compete for the mode
 
 
@@ -52,12 +55,11 @@ class CircuitDensity(Density):
 
     def __init__(self, space: Space, config: Circuit, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
         super().__init__(space, config, structure, context_space)
-        self.levels = _levels(self.structure["parents"])
-        self.order = torch.tensor([node for level in self.levels for node in level])
+        self.order = _downward(self.structure["parents"])
         width = self.structure["width"]
         self.root_logits = nn.Parameter(torch.zeros(width, dtype=torch.float64))
         edges = len(space.variables) - 1
-        transition = torch.zeros(edges, width, width, dtype=torch.float64)  # (child in level order, parent state, child state)
+        transition = torch.zeros(edges, width, width, dtype=torch.float64)  # (child in order, parent state, child state)
         if edges:
             self.edge_logits = nn.Parameter(transition)
         else:
@@ -97,57 +99,64 @@ class CircuitDensity(Density):
             Likelihood.EXACT, missing="exact", marginals="any", conditionals="any", regions=True, mode="approximate", statistics=True
         )
 
-    # ------------------------------------------------------------------ up: sums; down: draws
+    # ------------------------------------------------------------------ in linear space: what is quick
+
+    def _tree(self, dtype: torch.dtype = torch.float64) -> Tree:
+        """The circuit as it is now."""
+        edge = torch.zeros(len(self.order), *self.edge_logits.shape[1:], dtype=dtype)
+        edge[self.order[1:]] = self.edge_logits.detach().softmax(-1).to(dtype)
+        return Tree(self.structure["parents"], self.order, self.root_logits.detach().softmax(0).to(dtype), edge)
+
+    def _quick(self, event: Event) -> Float[Tensor, " B"]:
+        """log p without a gradient; rows that would underflow are asked in log-space."""
+        table = self.leaves.table(event)
+        tree, leaves = self._tree(), Leaves.of(table, torch.float64)
+        nodes, out = tree.active(leaves), torch.empty(event.rows, dtype=torch.float64)
+        for block in _blocks(event.rows, BLOCK):
+            up = tree.up(leaves, table.place[block], nodes)
+            out[block] = tree.log_prob(up)
+            if not up.sound.all():
+                faint = (~up.sound).nonzero()[:, 0] + block.start
+                out[faint] = self._evaluate(self._leaf(event.take(faint)))
+        return out
+
+    # ------------------------------------------------------------------ in log-space: what has a gradient, and what is faint
 
     def _leaf(self, event: Event) -> Float[Tensor, "D B K"]:
-        """log p(x_d | z_d) in level order."""
-        return self.leaves.log_event(event).transpose(0, 1)[self.order]
+        """log p(x_d | z_d)."""
+        return self.leaves.log_event(event).transpose(0, 1)
 
-    def _up(self, leaf: Float[Tensor, "D B K"], log_edge: Float[Tensor, "E K K"]) -> list[Float[Tensor, "N B K"]]:
-        """Per level, root first: log p(everything observed at and below the node | its state)."""
-        edge = log_edge.exp().transpose(1, 2)  # (E, child, parent)
-        belief = list(leaf.split([len(level) for level in self.levels]))
-        last = len(self.order)
-        for depth in range(len(self.levels) - 1, 0, -1):
-            first = last - len(self.levels[depth])
-            peak = belief[depth].amax(-1, keepdim=True).detach()
+    def _beliefs(self, leaf: Float[Tensor, "D B K"]) -> list[Float[Tensor, "B K"]]:
+        """By node: log p(everything observed at and below it | its state)."""
+        edge, belief = self.edge_logits.log_softmax(-1).exp(), list(leaf)
+        for place, node in reversed(list(enumerate(self.order[1:]))):
+            peak = belief[node].amax(-1, keepdim=True).detach()
             peak = torch.where(peak.isfinite(), peak, 0.0)  # a cell that no state allows
-            message = peak + torch.bmm((belief[depth] - peak).exp(), edge[first - 1 : last - 1]).log()
-            belief[depth - 1] = belief[depth - 1].index_add(0, self._parents_at(depth), message)
-            last = first
+            parent = self.structure["parents"][node]
+            belief[parent] = belief[parent] + peak + ((belief[node] - peak).exp() @ edge[place].T).log()
         return belief
 
-    def _parents_at(self, depth: int) -> Tensor:
-        """For each node of a level, the position of its parent in the level above."""
-        position = {node: place for place, node in enumerate(self.levels[depth - 1])}
-        return torch.tensor([position[self.structure["parents"][node]] for node in self.levels[depth]])
+    def _evaluate(self, leaf: Float[Tensor, "D B K"]) -> Float[Tensor, " B"]:
+        return (self.root_logits.log_softmax(0) + self._beliefs(leaf)[0]).logsumexp(-1)
 
-    def _down(self, belief: list[Tensor], choose: Any) -> Tensor:
-        """(B, D) a state for every latent variable, ``choose``-n from its distribution given its parent's state."""
-        log_edge = self.edge_logits.log_softmax(-1)
-        states = [choose(self.root_logits.log_softmax(0) + belief[0])]
-        first = 0
-        for depth in range(1, len(self.levels)):
-            nodes = len(self.levels[depth])
-            above = states[-1][self._parents_at(depth)]  # (N, B)
-            given = log_edge[first : first + nodes][torch.arange(nodes)[:, None], above]
-            states.append(choose(given + belief[depth]))
-            first += nodes
-        return torch.cat(states)[self.order.argsort()].T
+    def _walk(self, belief: list[Float[Tensor, "B K"]], choose: Any) -> Int[Tensor, "B D"]:
+        """A state for every latent variable, ``choose``-n from its distribution given its parent's state."""
+        log_edge, parents = self.edge_logits.log_softmax(-1), self.structure["parents"]
+        states = {0: choose(self.root_logits.log_softmax(0) + belief[0])}
+        for place, node in enumerate(self.order[1:]):
+            states[node] = choose(log_edge[place][states[parents[node]]] + belief[node])
+        return torch.stack([states[node] for node in range(len(states))], 1)
 
     # ------------------------------------------------------------------ hooks
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        return self._evaluate(self._leaf(event), self.root_logits.log_softmax(0), self.edge_logits.log_softmax(-1))
-
-    def _evaluate(self, leaf: Tensor, log_root: Tensor, log_edge: Tensor) -> Float[Tensor, " B"]:
-        return (log_root + self._up(leaf, log_edge)[0][0]).logsumexp(-1)
+        return self._evaluate(self._leaf(event)) if torch.is_grad_enabled() else self._quick(event)
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
         """The root is the first variable: sum out everything else once, then try each candidate there."""
         hidden = torch.zeros_like(event.mask[0])
         hidden[0] = True
-        rest = self.root_logits.log_softmax(0) + self._up(self._leaf(event.hide(hidden)), self.edge_logits.log_softmax(-1))[0][0]
+        rest = self._at_root(event.hide(hidden))
         probe = torch.zeros(len(candidates), event.value.shape[1], dtype=torch.float64)
         probe[:, 0] = candidates
         leaf = self.leaves.log_prob(probe, hidden.expand_as(probe))[:, 0]
@@ -155,35 +164,61 @@ class CircuitDensity(Density):
         high = torch.where(high.isfinite(), high, 0.0)
         return low + torch.log(((rest - low + high).exp() @ (leaf - high).exp().T).clamp_min(1e-300))
 
+    def _at_root(self, event: Event) -> Float[Tensor, "B K"]:
+        """log p(what is known, z_root)."""
+        log_root = self.root_logits.log_softmax(0)
+        if torch.is_grad_enabled():
+            return log_root + self._beliefs(self._leaf(event))[0]
+        table = self.leaves.table(event)
+        tree, leaves = self._tree(), Leaves.of(table, torch.float64)
+        nodes, out = tree.active(leaves), torch.empty(event.rows, len(log_root), dtype=torch.float64)
+        for block in _blocks(event.rows, BLOCK):
+            up = tree.up(leaves, table.place[block], nodes)
+            out[block] = up.log_scale[:, None] + up.top.log() + log_root
+            if not up.sound.all():
+                faint = (~up.sound).nonzero()[:, 0] + block.start
+                out[faint] = self._beliefs(self._leaf(event.take(faint)))[0] + log_root
+        return out
+
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         empty = torch.zeros(n, len(self.space.variables), dtype=torch.float64)
         return self._sample_conditional(Event(empty, empty.bool()), None, generator)
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
-        belief = self._up(self._leaf(event), self.edge_logits.log_softmax(-1))
-        states = self._down(belief, lambda logits: categorical(logits, generator))
+        table = self.leaves.table(event)
+        tree, leaves = self._tree(torch.float32), Leaves.of(table, torch.float32)
+        nodes, states = tree.active(leaves), torch.empty(event.value.shape, dtype=torch.long)
+        for block in _blocks(event.rows, KEPT):
+            up = tree.up(leaves, table.place[block], nodes, keep=True)
+            states[block] = tree.draw(up, block.stop - block.start, generator)
+            if not up.sound.all():
+                faint = (~up.sound).nonzero()[:, 0] + block.start
+                belief = self._beliefs(self._leaf(event.take(faint)))
+                states[faint] = self._walk(belief, lambda logits: categorical(logits, generator))
         return Event(torch.where(event.mask, event.value, self.leaves.sample(states, generator, event.within)))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """The best of several walks down the tree (along the most probable states, and along drawn ones), each ending at leaves' modes."""
-        belief = self._up(self._leaf(event), self.edge_logits.log_softmax(-1))
+        belief = self._beliefs(self._leaf(event))
         modes, noise = self.leaves.modes(), stream(0, "mode")
         walks = [lambda logits: logits.argmax(-1), *[lambda logits: _draw_alike(logits, noise)] * WALKS]
-        states = [self._down(belief, walk) for walk in walks]
+        states = [self._walk(belief, walk) for walk in walks]
         filled = torch.stack([torch.where(event.mask, event.value, modes[torch.arange(len(modes)), each]) for each in states])
         log_prob = torch.stack([self._log_prob(Event(value), None, None) for value in filled])
         return Event(filled[log_prob.argmax(0), torch.arange(event.rows)])
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
-        leaf = self._leaf(event).detach()
-        log_root, log_edge = self.root_logits.log_softmax(0).detach(), self.edge_logits.log_softmax(-1).detach()
-        inputs = [part.requires_grad_() for part in (leaf, log_root, log_edge)]
-        with torch.enable_grad():
-            total = (weight * self._evaluate(*inputs)).sum()
-            share, root, edge = torch.autograd.grad(total, inputs, allow_unused=True)
-        share = share[self.order.argsort()].transpose(0, 1)
-        counts = {"root": root, "edge": torch.zeros_like(log_edge) if edge is None else edge, "log_prob": total.detach()}
-        return counts | self.leaves.statistics(event.value, event.mask, share)
+        table = self.leaves.table(event)
+        tree, leaves, log_prob = self._tree(), Leaves.of(table, torch.float64), torch.empty(event.rows, dtype=torch.float64)
+        root, edge, leaf = torch.zeros_like(tree.root), torch.zeros_like(tree.edge), torch.zeros_like(leaves.likelihood)
+        for block in _blocks(event.rows, KEPT):
+            place = table.place[block]
+            up = tree.up(leaves, place, tree.order, keep=True)
+            log_prob[block] = tree.log_prob(up)
+            found = tree.counts(up, leaves, place, weight[block] * up.sound)
+            root, edge, leaf = root + found.root, edge + found.edge, leaf + found.leaf
+        counts = {"root": root, "edge": edge[self.order[1:]], "log_prob": (weight * log_prob).sum()}
+        return counts | self.leaves.statistics_of(table, leaf)
 
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
         smoothing = self.config.smoothing / len(self.root_logits)
@@ -198,9 +233,14 @@ def _draw_alike(logits: Float[Tensor, "*N B K"], generator: torch.Generator) -> 
     return (logits - torch.log(-torch.log(shared.clamp(1e-300, 1 - 1e-16)))).argmax(-1)
 
 
-def _levels(parents: list[int]) -> list[list[int]]:
-    """Nodes by depth, the root first."""
-    levels = [[node for node, parent in enumerate(parents) if parent < 0]]
-    while len(found := [n for n, parent in enumerate(parents) if parent in levels[-1]]):
-        levels.append(found)
-    return levels
+def _blocks(rows: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _downward(parents: list[int]) -> list[int]:
+    """The nodes by depth, the root first."""
+    order = [node for node, parent in enumerate(parents) if parent < 0]
+    depth = order
+    while depth := [node for node, parent in enumerate(parents) if parent in depth]:
+        order = order + depth
+    return order

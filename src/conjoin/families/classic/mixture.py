@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Float
 from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Space, Variable, categorical
-from conjoin.leaves import LeafLayer
+from conjoin.leaves import LeafLayer, LeafTable
 
 __all__ = ["Mixture", "MixtureDensity", "cluster"]
 
@@ -66,7 +66,7 @@ class MixtureDensity(Density):
         density = cls(space, config, {"components": components})
         density.leaves.start(data.value, data.mask, weight)
         share = weight[:, None] * cluster(data, space.variables, weight, components, generator)
-        density.maximise(density._counts(data, share))
+        density.maximise(density._counts(density.leaves.table(data), share))
         return density
 
     @property
@@ -77,7 +77,7 @@ class MixtureDensity(Density):
 
     def _joint(self, event: Event) -> Float[Tensor, "B K"]:
         """log p(what is known, k)."""
-        return self.log_weight.log_softmax(0) + self.leaves.log_event(event).sum(1)
+        return self.log_weight.log_softmax(0) + self.leaves.table(event).total()
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         return self._joint(event).logsumexp(1)
@@ -98,14 +98,14 @@ class MixtureDensity(Density):
         return Event(filled[log_prob.argmax(0), torch.arange(event.rows)])
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
-        joint = self._joint(event)
+        table = self.leaves.table(event)
+        joint = self.log_weight.log_softmax(0) + table.total()
         log_prob = joint.logsumexp(1)
         share = weight[:, None] * (joint - log_prob[:, None]).exp()
-        return self._counts(event, share) | {"log_prob": (weight * log_prob).sum()}
+        return self._counts(table, share) | {"log_prob": (weight * log_prob).sum()}
 
-    def _counts(self, event: Event, share: Float[Tensor, "B K"]) -> dict[str, Tensor]:
-        cells = share[:, None].expand(-1, event.value.shape[1], -1)
-        return self.leaves.statistics(event.value, event.mask, cells) | {"component": share.sum(0)}
+    def _counts(self, table: LeafTable, share: Float[Tensor, "B K"]) -> dict[str, Tensor]:
+        return self.leaves.statistics_of(table, table.shares(share)) | {"component": share.sum(0)}
 
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
         smoothing = self.config.smoothing / len(self.log_weight)
@@ -142,5 +142,3 @@ def _features(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> 
         else:
             columns.append(torch.where(seen, (event.value[:, index] - mean[index]) / scale[index], 0.0).clamp(-3, 3)[:, None])
     return torch.cat(columns, 1).numpy()
-
-

@@ -158,7 +158,7 @@ def truncated_normal(low: Tensor, high: Tensor, generator: torch.Generator) -> T
 class StudentLayer(ProductLayer):
     """Numbers follow Student's t in place of the normal: the predictive distribution of a normal with unknown mean and variance.
 
-        p(x | k) = Gamma((nu + 1) / 2) / (Gamma(nu / 2) sqrt(nu pi) sigma) (1 + z^2 / nu)^(-(nu + 1) / 2),  z = (x - mu) / sigma
+    p(x | k) = Gamma((nu + 1) / 2) / (Gamma(nu / 2) sqrt(nu pi) sigma) (1 + z^2 / nu)^(-(nu + 1) / 2),  z = (x - mu) / sigma
     """
 
     freedom: Tensor

@@ -1,0 +1,110 @@
+r"""p(y | image) from a small convolutional network that learned from images moved a little, each time anew.
+
+    h_0 = relu(conv(x)),   h_i = pool(relu(conv(h_(i-1)))),   scores = W relu(V h_n + b) + c
+
+Y. LeCun et al. (1998), Gradient-based learning applied to document recognition, section II. Each channel goes in twice: its values
+between 0 and 1 (0 where missing), and where it is missing. A label stays when its image is shifted, turned, slanted or stretched a
+little (P. Simard, D. Steinkraus and J. Platt (2003), Best practices for convolutional neural networks, section 2).
+
+Shape letters: B rows, C channels, K classes.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conjoin._shapes import Bool, Float
+from conjoin.core import Event, Pair, Space, seeded
+from conjoin.predictors import Scorer
+
+__all__ = ["Convolutional", "fit_convolutional"]
+
+WIDTH, HIDDEN, DROPOUT = 32, 128, 0.2
+LARGE = 16  # pixels a side, from which the first layer takes every other one
+BATCH, RATE, DECAY = 64, 2e-3, 1e-2
+LEAST_SEEN, MOST_SEEN, EPOCHS = 20_000, 200_000, 100  # moved images in a fit
+TURN, SLANT, STRETCH, SHIFT = 0.12, 0.15, 0.08, 0.05  # deviations: radians, share of a side, log, share of a side
+
+
+class Convolutional(Scorer):
+    """``outputs`` logits, or one number, of images of ``space``."""
+
+    flagged: Tensor
+
+    def __init__(self, space: Space, outputs: int) -> None:
+        super().__init__()
+        assert space.grid is not None
+        self.grid, self.outputs, self.top = space.grid, outputs, max(v.cardinality - 1 for v in space.variables)
+        channels, side = space.grid[0], min(space.grid[1:])
+        stride = 2 if side >= LARGE else 1
+        pools = max(0, int(math.log2(side / stride)) - 1)
+        widths = [2 * channels, WIDTH] + [2 * WIDTH] * pools
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, 3, padding=1, stride=stride if index == 0 else 1)
+            for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
+        )
+        size = [-(-each // stride) >> pools for each in space.grid[1:]]
+        self.drop = nn.Dropout(DROPOUT)
+        self.hidden, self.last = nn.Linear(widths[-1] * size[0] * size[1], HIDDEN), nn.Linear(HIDDEN, outputs)
+        self.register_buffer("flagged", torch.zeros(len(space.variables), dtype=torch.bool))
+        self.double()
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        return {"outputs": self.outputs}
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """Images without missing pixels where none was missing at fit."""
+        return (x.mask | self.flagged).all(1)
+
+    def channels(self, x: Event) -> Float[Tensor, "B 2C H W"]:
+        """Values between 0 and 1, and what is missing."""
+        value = torch.where(x.mask, x.value / max(self.top, 1), 0.0)
+        return torch.cat([value.unflatten(1, self.grid), (~x.mask).to(value).unflatten(1, self.grid)], 1)
+
+    def forward(self, channels: Float[Tensor, "B 2C H W"]) -> Float[Tensor, "B K"]:
+        h = self.layers[0](channels).relu()
+        for layer in self.layers[1:]:
+            h = nn.functional.max_pool2d(layer(h).relu(), 2)
+        out: Tensor = self.last(self.drop(self.hidden(self.drop(h.flatten(1))).relu()))
+        return out
+
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        out: Tensor = self(self.channels(x).to(self.last.weight))
+        return out.double()
+
+
+def fit_convolutional(space: Space, rows: Pair, weight: Tensor, classes: int | None, generator: torch.Generator) -> Convolutional:
+    """From labelled images to a network: AdamW under a one-cycle rate (I. Loshchilov and F. Hutter (2019); L. Smith (2018)). The
+    loss is -log p(y | x) of ``classes``, or the squared error of a number."""
+    with seeded(generator):
+        network = Convolutional(space, classes or 1).float()
+        network.flagged.copy_((~rows.x.mask).any(0))
+        channels = network.channels(rows.x).float()
+        y = rows.y.value.long() if classes else rows.y.value.float()[:, None]
+        seen = min(max(EPOCHS * rows.rows, LEAST_SEEN), MOST_SEEN)
+        optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=seen // BATCH)
+        for _ in range(seen // BATCH):
+            batch = torch.multinomial(weight, BATCH, replacement=True)
+            scores = network(_moved(channels[batch]))
+            loss = nn.functional.cross_entropy(scores, y[batch]) if classes else (scores - y[batch]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.double().eval().requires_grad_(False)
+
+
+def _moved(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    """Each turned, slanted, stretched and shifted at random; what comes in is zero."""
+    turn, slant = (scale * torch.randn(len(images)) for scale in (TURN, SLANT))
+    wide, high = (STRETCH * torch.randn(2, len(images))).exp()
+    right, down = 2 * SHIFT * torch.randn(2, len(images))
+    cos, sin, tall = turn.cos(), turn.sin(), images.shape[2] / images.shape[3]
+    first = torch.stack([cos * wide, (slant - sin) * tall, right], 1)
+    second = torch.stack([sin / tall, cos * high, down], 1)
+    places = nn.functional.affine_grid(torch.stack([first, second], 1), list(images.shape), align_corners=False)
+    return nn.functional.grid_sample(images, places, align_corners=False)

@@ -1,0 +1,105 @@
+"""The circuit's quick passes: against log-space, against gradients, where numbers underflow, and against enumeration."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from conjoin.core import Event, Region, Space, Variable, stream
+from conjoin.families import resolve
+from conjoin.families.circuit.passes import Leaves
+
+MIXED = (
+    Variable("colour", "category", cardinality=3),
+    Variable("mass", "real"),
+    Variable("age", "integer", resolution=1.0, bounds=(0.0, None), atoms=(0.0,)),
+    Variable("size", "ordered", cardinality=4),
+    Variable("sex", "category", cardinality=2),
+    Variable("height", "real", resolution=0.1),
+)
+
+
+def rows(n, seed=0):
+    """Rows in which all columns follow one hidden number."""
+    hidden = torch.randn(n, generator=stream(seed, "hidden"), dtype=torch.float64)
+    noise = 0.5 * torch.randn(n, 6, generator=stream(seed, "noise"), dtype=torch.float64)
+    moved = hidden[:, None] + noise
+    colour, size, sex = (moved[:, 0] > 0.4).double() + (moved[:, 0] > 1), (2 + moved[:, 3]).round().clamp(0, 3), (moved[:, 4] > 0).double()
+    return torch.stack([colour, moved[:, 1], (5 * moved[:, 2]).round().clamp_min(0), size, sex, (10 * moved[:, 5]).round() / 10], 1)
+
+
+def fitted(variables=MIXED, value=None, width=4):
+    value, space = rows(300) if value is None else value, Space((len(variables),), variables)
+    config = dataclasses.replace(resolve("circuit"), width=width)
+    model = config.density.build(space, config, Event(value), stream(0))
+    for _ in range(3):
+        model.maximise(model.statistics(Event(value)))
+    return model
+
+
+def some(n=40, missing=0.4, within=None):
+    value = rows(n, seed=1)
+    return Event(value, torch.rand(value.shape, generator=stream(2)) >= missing, within)
+
+
+def in_log_space(model, event):
+    return model._evaluate(model._leaf(event))
+
+
+@pytest.mark.parametrize("within", [None, Region(torch.full((6,), -torch.inf).double(), torch.tensor([1, 0.3, 4, 2, 1, 0.5]).double())])
+def test_the_pass_in_linear_space_is_that_in_log_space(within):
+    model, event = fitted(), some(within=within)
+    with torch.no_grad():
+        assert torch.allclose(model.log_prob(event), in_log_space(model, event), rtol=0, atol=1e-10)
+
+
+def test_columns_that_nothing_is_known_of_are_skipped_and_change_nothing():
+    model, event = fitted(), some(missing=0.0)
+    hidden = event.hide(torch.tensor([True, False, True, True, False, True]))
+    table = model.leaves.table(hidden)
+    nodes = model._tree().active(Leaves.of(table, torch.float64))
+    assert len(nodes) <= 6
+    with torch.no_grad():
+        assert torch.allclose(model.log_prob(hidden), in_log_space(model, hidden), atol=1e-10)
+
+
+def test_rows_that_underflow_are_asked_in_log_space():
+    """One column says state 0 and another state 1, each by thousands of nats."""
+    model, value = fitted(), rows(5, seed=3)
+    value[:, 1], value[:, 5] = 300.0, -300.0
+    with torch.no_grad():
+        far = model.log_prob(Event(value))
+        assert far.isfinite().all()
+        assert torch.allclose(far, in_log_space(model, Event(value)), rtol=1e-10)
+        assert (
+            model.sample_conditional(Event(value, torch.tensor([[True] * 4 + [False, True]] * 5)), generator=stream(0))
+            .value.isfinite()
+            .all()
+        )
+
+
+def test_expected_counts_are_gradients():
+    model, event, weight = fitted(), some(), torch.rand(40, generator=stream(4)).double()
+    found = model.statistics(event, weight=weight)
+    total = (weight * in_log_space(model, event)).sum()
+    edge, root = torch.autograd.grad(total, [model.edge_logits, model.root_logits])
+    counts = found["edge"]
+    assert torch.allclose(edge, counts - counts.sum(-1, keepdim=True) * model.edge_logits.softmax(-1), atol=1e-9)
+    assert torch.allclose(root, found["root"] - weight.sum() * model.root_logits.softmax(0), atol=1e-9)
+    assert float(found["log_prob"]) == pytest.approx(float(total.detach()))
+
+
+def test_draws_given_known_cells_follow_the_posterior():
+    binary = tuple(Variable(name, "category", cardinality=2) for name in "abcde")
+    value = (torch.rand(200, 1, generator=stream(5)) + 0.3 * torch.randn(200, 5, generator=stream(6)) > 0.5).double()
+    model = fitted(binary, value, width=3)
+    known = torch.tensor([True, False, False, True, False])
+    event = Event(torch.tensor([[1.0, 0, 0, 0, 0]]).double().expand(40_000, -1), known.expand(40_000, -1))
+    drawn = model.sample_conditional(event, generator=stream(7)).value
+    combinations = torch.tensor([[1.0, a, b, 0, c] for a, b, c in itertools.product((0, 1), repeat=3)]).double()
+    with torch.no_grad():
+        expected = (model.log_prob(Event(combinations)) - model.log_prob(event.take(slice(0, 1)))).exp()
+    share = torch.stack([(drawn == row).all(1).double().mean() for row in combinations])
+    assert float(expected.sum()) == pytest.approx(1)
+    assert torch.allclose(share, expected, atol=0.012)
