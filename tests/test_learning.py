@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.datasets import load_iris, make_moons
+from sklearn.datasets import load_digits, load_iris, make_moons
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor, comparing, spreading

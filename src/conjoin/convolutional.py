@@ -10,6 +10,7 @@ Shape letters: B rows, C channels, K classes.
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ class Convolutional(Scorer):
         widths = [2 * channels, WIDTH] + [2 * WIDTH] * pools
         self.layers = nn.ModuleList(
             nn.Conv2d(before, after, 3, padding=1, stride=stride if index == 0 else 1)
-            for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
+            for index, (before, after) in enumerate(pairwise(widths))
         )
         size = [-(-each // stride) >> pools for each in space.grid[1:]]
         self.drop = nn.Dropout(DROPOUT)
