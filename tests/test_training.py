@@ -21,6 +21,7 @@ from conjoin.families import resolve
 from conjoin.metering import Energy
 from conjoin.training import checkpoint, loop
 from conjoin.training.data import canonical, row_hashes, split_rows
+from conjoin.training.feed import Held
 from conjoin.training.learners import Batch, ExpectationMaximisation, Gradient, learner_for
 from conjoin.training.loop import Diverged, Plan, train
 from conjoin.training.progress import Progress
@@ -366,7 +367,7 @@ def batches_of(run, epoch):
 
 def test_batches_cover_every_row_once_with_its_weight():
     data, weight = rows(203), torch.arange(203).double() + 1
-    run = loop._Run(Noisy(), data, weight, None, Plan(batch=50))
+    run = loop._Run(Noisy(), Held(data, weight, 0), None, Plan(batch=50))
     batches = batches_of(run, 0)
     assert len(batches) == 4
     assert max(b.rows.rows for b in batches) - min(b.rows.rows for b in batches) <= 4
