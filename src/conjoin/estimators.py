@@ -111,13 +111,13 @@ class _JointEstimator(FitsFiles, BaseEstimator):
     # ------------------------------------------------------------------ fitting
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, groups: Any, calibration: float, time: Any, checkpoint: Any, resume: bool, stream: Any = None
+        self, X: Any, y: Any, weight: Any, groups: Any, calibration: float, time: Any, checkpoint: Any, resume: bool, stream: Any = None
     ) -> Self:
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"device must be 'auto' or 'cpu' (the families of this version run on the CPU), got {self.device!r}.")
         codec, frame = self._codec(X)
         target, known, name = self._read_target(y, len(frame))
-        rows = Rows(frame, target, known, self._read_weight(sample_weight, len(frame)), groups, self._read_time(time, frame), name)
+        rows = Rows(frame, target, known, self._read_weight(weight, len(frame)), groups, self._read_time(time, frame), name)
         request = Request(
             self._task,
             self.family,

@@ -229,12 +229,13 @@ def _facts(rows: Rows, split: Split, request: Request, config: Any) -> dict[str,
     from conjoin import __version__
 
     hashes, streamed = row_hashes(rows.frame), request.stream
+    taught = len(split.fit) if streamed is None else streamed.rows
     return {
         "task": request.task,
         "family": name_of(config),
         "settings": config.get_params(),
         "seed": request.seed,
-        "rows": {"fit": len(split.fit) if streamed is None else streamed.rows, "choose": len(split.choose), "calibrate": len(split.calibrate)},
+        "rows": {"fit": taught, "choose": len(split.choose), "calibrate": len(split.calibrate)},
         "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
         "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
         "versions": {"conjoin": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},

@@ -230,6 +230,12 @@ class FitsFiles:
             if missing or (target is None) != (self._task == "density"):
                 raise ValueError(f"target={target!r} is no column to predict; the columns are {', '.join(map(str, stream.frame))}.")
             aside = [name for name in (target, groups) if name is not None]
-            stream = replace(stream, passes=passes, label=target, unlabelled=self.unlabelled)
             y = None if target is None else stream.frame[target]
-            return self._fit(stream.frame.drop(columns=aside), y, None, None, calibration, None, checkpoint, resume, stream)
+            stream = replace(stream, passes=passes, label=target, unlabelled=self.unlabelled)
+            return self.fit_stream(
+                stream.frame.drop(columns=aside), y, stream, calibration=calibration, checkpoint=checkpoint, resume=resume
+            )
+
+    def fit_stream(self, X: Any, y: Any, stream: Stream, *, calibration: float = 0.2, checkpoint: Any = None, resume: bool = False) -> Any:
+        """Fit to all rows of ``stream``; ``X`` and ``y`` are its sample."""
+        return self._fit(X, y, None, None, calibration, None, checkpoint, resume, stream)
