@@ -30,7 +30,7 @@ __all__ = ["PASSES", "SAMPLE", "FitsFiles", "Stream", "draw"]
 
 SAMPLE = 100_000  # rows
 PASSES = 10  # over the table, at most
-MANY = 500  # values from which on a column has no levels to be lost
+MANY = 100  # values beyond which a column has no levels to be lost
 FIT, CHOOSE, CALIBRATE = range(3)
 
 

@@ -16,6 +16,8 @@ from conjoin.training.learners import Batch, Pass, Piece
 
 __all__ = ["Feed", "Held", "Passes", "Shuffled"]
 
+AT_ONCE = 4096  # rows whose statistics are worked out together
+
 Read = Callable[[int, int, int], Iterator[Event | Pair]]
 """``read(epoch, rank, world)``: every ``world``-th row of a table from the ``rank``-th on, in pieces; the order of the pieces
 may depend on the epoch."""
@@ -66,11 +68,13 @@ class Passes(Feed):
         return 1
 
     def batch(self, step: int, parts: int) -> Pass:
-        return Pass(lambda: map(_counted, self.read(0, ranks.rank(), ranks.world())), float(self.rows))
+        return Pass(self._pieces, float(self.rows))
 
-
-def _counted(piece: Event | Pair) -> Piece:
-    return piece, torch.ones(piece.rows, dtype=torch.float64)
+    def _pieces(self) -> Iterator[Piece]:
+        for rows in self.read(0, ranks.rank(), ranks.world()):
+            for start in range(0, rows.rows, AT_ONCE):
+                piece = rows.take(slice(start, start + AT_ONCE))
+                yield piece, torch.ones(piece.rows, dtype=torch.float64)
 
 
 class Shuffled(Feed):
