@@ -36,48 +36,44 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=20_000, help="rows that a fit begins with")
     parser.add_argument("--folder", default=None, help="where the tables are kept; by default they are not")
     parser.add_argument("--one", default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--draw", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.one:
-        print(json.dumps(measured(Path(arguments.one), arguments)))
+        path = Path(arguments.one)
+        print(json.dumps(drawn(path, arguments.draw) if arguments.draw else measured(path, arguments)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.folder or temporary)
         folder.mkdir(exist_ok=True)
-        sizes = [int(rows) for rows in arguments.rows.split(",")]
-        draw(folder, [rows for rows in sizes if not table(folder, rows).exists()])
-        print(f"{'rows':>12}{'start, s':>10}{'passes, s':>11}{'rows/s':>10}{'log p, rows/s':>15}{'peak, MB':>10}")
-        for rows in sizes:
-            found = alone(table(folder, rows), arguments)
+        print(f"{'rows':>12}{'start, s':>10}{'passes, s':>11}{'rows/s':>10}{'log p, rows/s':>15}{'peak, MB':>10}", flush=True)
+        for rows in map(int, arguments.rows.split(",")):
+            path = folder / f"adult-{rows}.parquet"
+            if not path.exists():
+                alone(path, arguments, "--draw", str(rows))
+            found = alone(path, arguments)
             print("{rows:12,}{start:10.1f}{passes:11.1f}{rate:10,.0f}{asked:15,.0f}{peak:10,.0f}".format(**found), flush=True)
 
 
-def table(folder: Path, rows: int) -> Path:
-    return folder / f"adult-{rows}.parquet"
-
-
-def draw(folder: Path, sizes: list[int]) -> None:
-    """Tables of adult's schema, each row drawn from a model of it."""
-    if not sizes:
-        return
-    X, y = datasets.load("adult").xy("train")
-    model = conjoin.JointClassifier(predictor=None).fit(X, y)
-    for rows in sizes:
-        partial, writer = folder / f".adult-{rows}", None
-        for number, start in enumerate(range(0, rows, GROUP)):
-            frame, labels = model.sample(min(GROUP, rows - start), random_state=number)
-            group = pa.Table.from_pandas(frame.assign(income=labels), preserve_index=False)
-            writer = writer or pq.ParquetWriter(partial, group.schema)
-            writer.write_table(group.cast(writer.schema))
-        writer.close()
-        partial.replace(table(folder, rows))
-
-
-def alone(path: Path, arguments: argparse.Namespace) -> dict:
-    """The figures of one table, from a process of its own."""
-    options = ["--family", arguments.family, "--passes", str(arguments.passes), "--sample", str(arguments.sample)]
-    done = subprocess.run([sys.executable, __file__, "--one", str(path), *options], check=True, capture_output=True, text=True)
+def alone(path: Path, arguments: argparse.Namespace, *more: str) -> dict:
+    """What a process of its own says of one table. This one stays small, since a child begins with the peak of its parent."""
+    options = ["--family", arguments.family, "--passes", str(arguments.passes), "--sample", str(arguments.sample), *more]
+    done = subprocess.run([sys.executable, __file__, "--one", str(path), *options], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
+
+
+def drawn(path: Path, rows: int) -> dict:
+    """A table of adult's schema, each row drawn from a model of it."""
+    model = conjoin.JointClassifier(predictor=None).fit(*datasets.load("adult").xy("train"))
+    partial, writer = path.with_name(f".{path.name}"), None
+    for number, start in enumerate(range(0, rows, GROUP)):
+        frame, labels = model.sample(min(GROUP, rows - start), random_state=number)
+        group = pa.Table.from_pandas(frame.assign(income=labels), preserve_index=False)
+        writer = writer or pq.ParquetWriter(partial, group.schema)
+        writer.write_table(group.cast(writer.schema))
+    writer.close()
+    partial.replace(path)
+    return {"rows": rows}
 
 
 def measured(path: Path, arguments: argparse.Namespace) -> dict:

@@ -1,6 +1,7 @@
 """Tables in chunks and fits of several processes: the same model, the same answers, and nothing lost on the way."""
 
 import os
+import runpy
 import subprocess
 import sys
 from functools import partial
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import conjoin
 from conjoin.cli import run
@@ -281,36 +283,63 @@ def launch(*arguments):
     return done.stdout
 
 
-PAIR = """
-import conjoin, sys
-from conjoin.training.ranks import rank, together
+TRAIN = """
+import sys
+import torch
+from safetensors.torch import save_file
+from conjoin.core import Event, Space, Variable, stream
+from conjoin.families import resolve
+from conjoin.training import ranks
+from conjoin.training.feed import Passes
+from conjoin.training.loop import Plan, train, train_from
+from conjoin.training.progress import Progress
 
-home = sys.argv[1]
-with together():
-    fits = {
-        "held": conjoin.JointClassifier(None, "circuit").set_params(family__width=4).fit_file(f"{home}/shop.csv", "kind", chunk_rows=300),
-        "plain": conjoin.JointClassifier(None, "mixture").fit(*(lambda f: (f.drop(columns="kind"), f["kind"]))(conjoin_frame(home))),
-        "steps": conjoin.JointDensity(family="boltzmann").set_params(family__steps=6).fit(conjoin_frame(home)),
-    }
-    if rank() == 0:
-        for name, model in fits.items():
-            model.save(f"{home}/{name}-{sys.argv[2]}", force=True)
+torch.set_num_threads(1)
+space = Space((2,), (Variable("a", "real"), Variable("b", "category", cardinality=3)))
+data = Event(torch.stack([torch.randn(301, generator=stream(0), dtype=torch.float64), (torch.arange(301) % 3).double()], 1))
+ones, plan = torch.ones(301, dtype=torch.float64), Plan(epochs=3, steps=6, batch=60)
+
+
+def density(family):
+    config = resolve(family)
+    return config.density.build(space, config, data, stream(0))
+
+
+def read(epoch, rank, world):
+    for start in range(0, 301, 70):
+        yield data.take(slice(start, start + 70)).take(slice(rank, None, world))
+
+
+def models():
+    fits = {"circuit": density("circuit"), "boltzmann": density("boltzmann"), "passes": density("circuit")}
+    for name in ("circuit", "boltzmann"):
+        train(fits[name], data, ones, data, plan, Progress())
+    train_from(fits["passes"], Passes(read, 301), None, plan, Progress())
+    return {f"{name}.{key}": value.contiguous() for name, model in fits.items() for key, value in model.state_dict().items()}
+
+
+if __name__ == "__main__":
+    with ranks.together():
+        found = models()
+        save_file(found, f"{sys.argv[1]}.{ranks.rank()}")
 """
 
 
-def test_two_processes_fit_the_model_of_one(home, tmp_path):
+def test_two_processes_learn_what_one_learns(tmp_path):
     script = tmp_path / "pair.py"
-    script.write_text("import pandas as pd\nconjoin_frame = lambda home: pd.read_csv(f'{home}/shop.csv')\n" + PAIR)
-    launch(script, home, 2)
-    subprocess.run([sys.executable, script, home, "1"], check=True)
-    for name in ("held", "plain", "steps"):
-        one, two = (conjoin.load(home / f"{name}-{world}") for world in (1, 2))
-        assert same(parameters(one), parameters(two)), name
+    script.write_text(TRAIN)
+    launch(script, tmp_path / "found")
+    first, second = (load_file(tmp_path / f"found.{rank}") for rank in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    one = runpy.run_path(str(script))["models"]()
+    assert same(one, first)
+    assert len({key.split(".")[0] for key in one}) == 3
 
 
 @pytest.mark.slow
 def test_one_of_several_processes_speaks_and_writes(home):
-    said = launch("-m", "conjoin", "fit", home / "shop.parquet", "--target", "kind", "--family", "nb", "-o", home / "two", "--json")
-    assert said.count("\n") == 1
-    assert run(f"fit {home}/shop.parquet --target kind --family nb -q -o {home}/one".split()) == 0
-    assert same(*(parameters(conjoin.load(home / name)) for name in ("one", "two")))
+    for number, more in enumerate((["--family", "nb"], ["--predictor", "none", "--chunk-rows", "170"])):
+        options = ["fit", f"{home}/shop.parquet", "--target", "kind", *more, "-o"]
+        assert launch("-m", "conjoin", *options, home / f"two-{number}", "--json").count("\n") == 1
+        assert run([*options, f"{home}/one-{number}", "-q"]) == 0
+        assert same(*(parameters(conjoin.load(home / f"{name}-{number}")) for name in ("one", "two")))
