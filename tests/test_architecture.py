@@ -25,7 +25,7 @@ LAYERS = (
     {"model"},
     {"saving", "selection"},
     {"questions"},
-    {"comparing", "datasets", "estimators", "fitting", "learning", "__init__"},
+    {"comparing", "datasets", "estimators", "fitting", "learning", "streaming", "__init__"},
     {"plot", "testing"},
     {"report", "server"},
     {"cli", "demo", "__main__"},

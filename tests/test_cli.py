@@ -22,12 +22,12 @@ OUT = ["--force", "--out", "-o"]
 OPTIONS = {
     "check": [*LIMITS, *TELL, "--force", "--missing", "--schema", "--target"],
     "fit": [
-        *LIMITS, *TELL, *OUT, "--calibration", "--emphasis", "--family", "--groups", "--max-kwh", "--max-time", "--missing",
+        *LIMITS, *TELL, *OUT, "--calibration", "--chunk-rows", "--emphasis", "--family", "--groups", "--max-kwh", "--max-time", "--missing",
         "--missingness", "--predictor", "--resume", "--schema", "--seed", "--target", "--task", "--time", "--unlabelled",
     ],
     "compare": [*LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--seed", "--target", "--task"],
-    "predict": [*LIMITS, *TELL, *OUT],
-    "decide": [*LIMITS, *TELL, *OUT, "--false-alarm", "--log", "--max-error", "--max-width"],
+    "predict": [*LIMITS, *TELL, *OUT, "--chunk-rows"],
+    "decide": [*LIMITS, *TELL, *OUT, "--chunk-rows", "--false-alarm", "--log", "--max-error", "--max-width"],
     "sample": [*TELL, *OUT, "--given", "--seed", "--y", "-n"],
     "impute": [*LIMITS, *TELL, *OUT, "--draws", "--seed"],
     "counterfactual": [*LIMITS, *TELL, *OUT, "--keep", "--seed", "--to", "-n"],

@@ -21,6 +21,7 @@ from conjoin.families import resolve
 from conjoin.metering import Energy
 from conjoin.training import checkpoint, loop
 from conjoin.training.data import canonical, row_hashes, split_rows
+from conjoin.training.feed import Held
 from conjoin.training.learners import Batch, ExpectationMaximisation, Gradient, learner_for
 from conjoin.training.loop import Diverged, Plan, train
 from conjoin.training.progress import Progress
@@ -355,26 +356,22 @@ def test_max_time_on_the_real_clock():
     assert time.monotonic() - started < 5
 
 
-def batches_of(run, epoch):
+def batches_of(feed, epoch, parts):
     """The batches of one epoch, step by step."""
-    out = []
-    for step in range(epoch * run.parts, (epoch + 1) * run.parts):
-        run.trained.steps = step
-        out.append(run._batch())
-    return out
+    return [feed.batch(step, parts) for step in range(epoch * parts, (epoch + 1) * parts)]
 
 
 def test_batches_cover_every_row_once_with_its_weight():
     data, weight = rows(203), torch.arange(203).double() + 1
-    run = loop._Run(Noisy(), data, weight, None, Plan(batch=50))
-    batches = batches_of(run, 0)
-    assert len(batches) == 4
+    feed = Held(data, weight, 0)
+    assert feed.parts(50) == 4
+    batches = batches_of(feed, 0, 4)
     assert max(b.rows.rows for b in batches) - min(b.rows.rows for b in batches) <= 4
     seen = torch.cat([torch.cat([b.rows.value, b.weight[:, None]], 1) for b in batches])
     assert torch.equal(seen[seen[:, 2].argsort()], torch.cat([data.value, weight[:, None]], 1))
     assert all(b.total == float(weight.sum()) for b in batches)
-    assert not torch.equal(batches[0].rows.value, batches_of(run, 1)[0].rows.value)
-    assert torch.equal(batches[0].rows.value, batches_of(run, 0)[0].rows.value)
+    assert not torch.equal(batches[0].rows.value, batches_of(feed, 1, 4)[0].rows.value)
+    assert torch.equal(batches[0].rows.value, batches_of(feed, 0, 4)[0].rows.value)
 
 
 def test_the_history_is_the_weighted_mean_over_batches():

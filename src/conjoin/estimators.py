@@ -31,6 +31,7 @@ from conjoin.questions.evaluate import evaluate
 from conjoin.questions.generate import generate
 from conjoin.questions.impute import impute
 from conjoin.saving import load_model, save_model
+from conjoin.streaming import FitsFiles
 from conjoin.targets import Classes, Number
 
 __all__ = ["JointClassifier", "JointDensity", "JointRegressor", "compare", "load"]
@@ -38,7 +39,7 @@ __all__ = ["JointClassifier", "JointDensity", "JointRegressor", "compare", "load
 AUTO_SECONDS = 300.0  # that family="auto" takes for its comparison and the fit, where max_time says nothing
 
 
-class _JointEstimator(BaseEstimator):
+class _JointEstimator(FitsFiles, BaseEstimator):
     """What the three estimators share. Parameters are described in ``JointClassifier``."""
 
     _task = "density"
@@ -109,12 +110,14 @@ class _JointEstimator(BaseEstimator):
 
     # ------------------------------------------------------------------ fitting
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, calibration: float, time: Any, checkpoint: Any, resume: bool) -> Self:
+    def _fit(
+        self, X: Any, y: Any, weight: Any, groups: Any, calibration: float, time: Any, checkpoint: Any, resume: bool, stream: Any = None
+    ) -> Self:
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"device must be 'auto' or 'cpu' (the families of this version run on the CPU), got {self.device!r}.")
         codec, frame = self._codec(X)
         target, known, name = self._read_target(y, len(frame))
-        rows = Rows(frame, target, known, self._read_weight(sample_weight, len(frame)), groups, self._read_time(time, frame), name)
+        rows = Rows(frame, target, known, self._read_weight(weight, len(frame)), groups, self._read_time(time, frame), name)
         request = Request(
             self._task,
             self.family,
@@ -128,7 +131,8 @@ class _JointEstimator(BaseEstimator):
             None if checkpoint is None else Path(checkpoint),
             resume,
             self.verbose,
-            self.spread,
+            self.spread and stream is None,
+            stream,
         )
         self._adopt(self._automatic(rows, request, X) if self.family == "auto" else fit_model(rows, request), frame, X)
         return self
@@ -143,7 +147,7 @@ class _JointEstimator(BaseEstimator):
     def _automatic(self, rows: Rows, request: Request, X: Any) -> Model:
         """Compare the families in half of the time, then fit the best on all rows."""
         budget = AUTO_SECONDS if self.max_time is None else self.max_time
-        found = compare_families(rows, request, lambda: self._codec(X)[0], None, budget / 2, self.max_kwh)
+        found = compare_families(rows, replace(request, stream=None), lambda: self._codec(X)[0], None, budget / 2, self.max_kwh)
         left = budget / 2 if self.max_time is not None else None
         model = fit_model(rows, replace(request, family=found.pick, codec=self._codec(X)[0], max_time=left))
         model.facts["compared"] = found.to_json()

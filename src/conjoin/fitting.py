@@ -54,7 +54,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Request:
-    """How to fit. ``task`` is classes, number or density; ``spread``: whether labels are lent to rows that have none."""
+    """How to fit. ``task`` is classes, number or density; ``spread``: whether labels are lent to rows that have none;
+    ``stream``: the whole table, of which the rows are a sample (see streaming.Stream)."""
 
     task: str
     family: Any = "circuit"
@@ -69,6 +70,7 @@ class Request:
     resume: bool = False
     verbose: bool = False
     spread: bool = True
+    stream: Any = None
 
     def __post_init__(self) -> None:
         for name, unit in (("max_time", "seconds"), ("max_kwh", "kilowatt-hours")):
@@ -118,6 +120,8 @@ def _weighted(rows: Rows) -> Rows:
 
 
 def _split(rows: Rows, request: Request) -> Split:
+    if request.stream is not None:
+        return _every_class(request.stream.split, rows) if request.task == "classes" else request.stream.split
     count = len(rows.frame)
     if not 0 <= request.calibration < 0.9:
         raise ValueError(f"calibration must be a share from 0 to under 0.9, got {request.calibration}.")
@@ -167,7 +171,8 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
         data, lent = spread_labels(data, codec.space, len(target.labels))
     event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
     left = None if request.max_time is None else max(0.0, request.max_time - (time.monotonic() - started))
-    learning = Learning(config, request, target, codec.space, event, weight, data["choose"], left)
+    read = None if request.stream is None else request.stream.reader(codec, target)
+    learning = Learning(config, request, target, codec.space, event, weight, data["choose"], left, read)
     joint: Any
     joint, trained, weighed = learning.joint(progress)
     facts = _facts(rows, split, request, config) | {"trained": asdict(trained)} | weighed | ({"labels": lent} if lent else {})
@@ -223,14 +228,15 @@ def _facts(rows: Rows, split: Split, request: Request, config: Any) -> dict[str,
     """What the model card tells of the fit."""
     from conjoin import __version__
 
-    hashes = row_hashes(rows.frame)
+    hashes, streamed = row_hashes(rows.frame), request.stream
+    taught = len(split.fit) if streamed is None else streamed.rows
     return {
         "task": request.task,
         "family": name_of(config),
         "settings": config.get_params(),
         "seed": request.seed,
-        "rows": {"fit": len(split.fit), "choose": len(split.choose), "calibrate": len(split.calibrate)},
+        "rows": {"fit": taught, "choose": len(split.choose), "calibrate": len(split.calibrate)},
         "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
         "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
         "versions": {"conjoin": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},
-    }
+    } | ({} if streamed is None else {"streamed": streamed.facts()})

@@ -2,9 +2,12 @@
 
 With ``emphasis="auto"`` the joint is trained once for each of a few weights, and the one with the least log-loss on
 choose-rows is kept, among those whose log p(x, y) there is within a standard error of the best.
+
+Where the rows are a sample of a table that is read in chunks, a density with sufficient statistics is trained on the sample first,
+then by passes over the whole table; one that follows a gradient takes its mini-batches from the whole table at once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +18,8 @@ from conjoin.families import name_of
 from conjoin.joint import Hybrid, Independent, Joint, build_joint
 from conjoin.predictors import Classifier, Features
 from conjoin.targets import Classes, Target
-from conjoin.training.loop import Plan, Trained, train
+from conjoin.training.feed import Passes, Read, Shuffled
+from conjoin.training.loop import Plan, Trained, train, train_from
 from conjoin.training.progress import Progress
 
 __all__ = ["EMPHASES", "Learning"]
@@ -35,6 +39,7 @@ class Learning:
     weight: Tensor
     choose: Pair
     max_time: float | None
+    read: Read | None = None  # all rows of the table that the event is a sample of
 
     def joint(self, progress: Progress) -> tuple[Density, Trained, dict[str, Any]]:
         """The trained density or joint, how the fit went, and facts for the model card."""
@@ -78,7 +83,19 @@ class Learning:
             joint.emphasis = emphasis
         folder = request.checkpoint if request.checkpoint is None or request.emphasis != "auto" else request.checkpoint / f"{emphasis:g}"
         plan = Plan(seed=request.seed, max_time=max_time, max_kwh=request.max_kwh, checkpoint=folder, resume=request.resume)
-        return joint, train(joint, parts[0], self.weight, parts[1], plan, progress, f"fitting {name_of(self.config)}")
+        return joint, self._trained(joint, parts, plan, progress)
+
+    def _trained(self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress) -> Trained:
+        (rows, choose), label, able = parts, f"fitting {name_of(self.config)}", joint.capabilities
+        if self.read is not None and not able.statistics and not able.sweeps:
+            return train_from(joint, Shuffled(self.read, self.request.stream.rows, plan.seed), choose, plan, progress, label)
+        trained = train(joint, rows, self.weight, choose, plan, progress, label)
+        if self.read is None or able.sweeps or trained.stopped.startswith("interrupted"):
+            return trained
+        left = None if plan.max_time is None else max(0.0, plan.max_time - trained.seconds)
+        folder = None if plan.checkpoint is None else plan.checkpoint / "passes"
+        whole = replace(plan, epochs=self.request.stream.passes, patience=1, max_time=left, checkpoint=folder)
+        return train_from(joint, Passes(self.read, self.request.stream.rows), choose, whole, progress, "passes over all rows")
 
     def _built(self) -> tuple[Density, tuple[Any, Any]]:
         rng = stream(self.request.seed, "build")

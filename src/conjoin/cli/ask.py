@@ -1,16 +1,18 @@
 """predict, decide, evaluate, report, info: questions about rows, and about the model."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import claim, draft, limits_of, load_model, read, write
+from conjoin.cli.files import claim, draft, frames_of, limits_of, load_model, read, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import SHOWN, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import max_error_of
 
-__all__ = ["answer", "decide", "evaluate", "info", "predict", "report"]
+__all__ = ["answer", "answers", "decide", "evaluate", "info", "predict", "report"]
 
 
 def predict(
@@ -23,13 +25,14 @@ def predict(
     max_bytes: opt.MaxBytes = None,
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
+    chunk_rows: opt.ChunkRows = None,
 ) -> None:
     """Labels and their probabilities, or the mean and a 90 % interval. Without regard to familiarity: see decide."""
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
     estimator = load_model(model)
-    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
-    answer(_predictions(estimator, frame), out, voice)
+    frames = frames_of(data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, voice)
+    answers((_predictions(estimator, frame) for frame in frames), out, voice)
 
 
 def _predictions(estimator: Any, frame: Any) -> Any:
@@ -49,14 +52,45 @@ def _predictions(estimator: Any, frame: Any) -> Any:
 
 def answer(table: Any, out: str | None, voice: Voice, display: Any = None, fold: tuple[str, ...] = (), **more: Any) -> None:
     """A table to its file, or its first rows to the screen; as JSON, its rows unless they went to a file."""
+    answers([table], out, voice, lambda head: head if display is None else display, fold, lambda: more)
+
+
+def answers(
+    tables: Iterable[Any],
+    out: str | None,
+    voice: Voice,
+    display: Callable[[Any], Any] = lambda head: head,
+    fold: tuple[str, ...] = (),
+    more: Callable[[], dict[str, Any]] = dict,
+    alike: dict[str, str] | None = None,
+) -> None:
+    """As ``answer``, of a table that comes in pieces. ``more`` is asked once all have come."""
+    seen = Seen(tables, keep=voice.as_json and out is None)
     if out is not None:
-        write(table, out)
-        voice.path(f"{len(table):,} rows written to {out}." if out != "-" else "")
+        write(seen, out, alike)
+        voice.path(f"{seen.rows:,} rows written to {out}." if out != "-" else "")
     else:
-        screen = table if display is None else display
-        rest = f"The first {SHOWN} of {len(screen):,} rows; -o FILE writes all." if len(screen) > SHOWN else ""
+        deque(seen, maxlen=0)
+        screen = display(seen.head)
+        count = seen.rows if len(seen.head) < seen.rows else len(screen)
+        rest = f"The first {SHOWN} of {count:,} rows; -o FILE writes all." if count > SHOWN else ""
         voice.tell(frame_table(screen, _width(), fold=fold), *([rest] if rest else []))
-    voice.json({"rows": len(table), **more, **({"out": out} if out else {"table": table.to_dict("records")})})
+    voice.json({"rows": seen.rows, **more(), **({"out": out} if out else {"table": seen.records})})
+
+
+class Seen:
+    """The pieces of a table, as they go by: how many rows they had, the first piece, and all rows where ``keep`` says so."""
+
+    def __init__(self, tables: Iterable[Any], keep: bool) -> None:
+        self.tables, self.keep = tables, keep
+        self.rows, self.head, self.records = 0, list[Any](), list[Any]()
+
+    def __iter__(self) -> Iterator[Any]:
+        for table in self.tables:
+            self.head = self.head if self.rows else table
+            self.rows += len(table)
+            self.records += table.to_dict("records") if self.keep else []
+            yield table
 
 
 def _width() -> int:
@@ -81,6 +115,7 @@ def decide(
     max_bytes: opt.MaxBytes = None,
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
+    chunk_rows: opt.ChunkRows = None,
 ) -> None:
     """Accept an answer, or say why not: ambiguous, or unlike anything that the model has seen."""
     voice = Voice(quiet, as_json, out == "-")
@@ -89,14 +124,26 @@ def decide(
     target = estimator.model_.target
     errors = max_error_of(max_error, target)
     _refuse_unused(target, max_error, max_width)
-    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
-    table = estimator.decide(frame, false_alarm=false_alarm, max_error=errors, max_width=max_width, log=log)
-    counts = {verdict: int((table["verdict"] == verdict).sum()) for verdict in ("accept", "ambiguous", "unfamiliar")}
     asked = {"false_alarm": false_alarm, "max_error": errors} if target is not None else {"false_alarm": false_alarm}
-    answer(table, out, voice, _for_the_screen(table), ("reason",), counts=counts, **asked)
-    if table["reason"].str.endswith(_NONE_WILL_DO).any():
+    tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar", _NONE_WILL_DO), 0)
+
+    def verdicts() -> Iterator[Any]:
+        for frame in frames_of(data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, voice):
+            table = estimator.decide(frame, false_alarm=false_alarm, max_error=errors, max_width=max_width, log=log)
+            for verdict, count in table["verdict"].value_counts().items():
+                tally[str(verdict)] += int(count)
+            tally[_NONE_WILL_DO] += int(table["reason"].str.endswith(_NONE_WILL_DO).sum())
+            yield table
+
+    answers(verdicts(), out, voice, _for_the_screen, ("reason",), lambda: {"counts": _verdicts(tally), **asked}, {"answer": "best_guess"})
+    if tally[_NONE_WILL_DO]:
         voice.aside("No confidence is high enough to keep the asked error rate on the calibration rows: ask for a larger --max-error.")
-    voice.aside(", ".join(f"{count:,} {verdict} ({count / len(table):.0%})" for verdict, count in counts.items()))
+    counts = _verdicts(tally)
+    voice.aside(", ".join(f"{count:,} {verdict} ({count / sum(counts.values()):.0%})" for verdict, count in counts.items()))
+
+
+def _verdicts(tally: dict[str, int]) -> dict[str, int]:
+    return {verdict: count for verdict, count in tally.items() if verdict != _NONE_WILL_DO}
 
 
 _NONE_WILL_DO = ": no confidence keeps the asked error rate on the calibration rows"

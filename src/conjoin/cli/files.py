@@ -1,9 +1,10 @@
 """Tables and models in and out of files: notices said, nothing overwritten unasked, nothing left half-written."""
 
 import contextlib
+import gzip
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,11 @@ from conjoin.cli.voice import Voice
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["claim", "draft", "limits_of", "load_model", "read", "stem", "write"]
+__all__ = ["chunked", "claim", "draft", "frames_of", "limits_of", "load_model", "read", "stem", "write"]
 
 _WRITTEN = (".csv", ".csv.gz", ".tsv", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
+_CELLS = 20_000_000  # of a table that is still read at once
 
 
 def limits_of(max_bytes: int | None, max_ratio: float | None, max_columns: int | None) -> Any:
@@ -32,6 +34,27 @@ def read(path: str, limits: Any, voice: Voice) -> "pd.DataFrame":
     frame, notices = read_table(path, limits=limits)
     voice.note(*notices)
     return frame
+
+
+def chunked(path: str, limits: Any, chunk_rows: int | None) -> Any:
+    """The table in chunks where that was asked for, or where it is large; else None."""
+    from conjoin.codecs.table import Chunks
+    from conjoin.codecs.table.chunks import CHUNK_ROWS, cells_of
+
+    if chunk_rows is None and (path == "-" or cells_of(path) <= _CELLS):
+        return None
+    return Chunks(path, CHUNK_ROWS if chunk_rows is None else chunk_rows, limits)
+
+
+def frames_of(path: str, limits: Any, chunk_rows: int | None, voice: Voice) -> "Iterator[pd.DataFrame]":
+    """The table in a file, at once or in chunks."""
+    table = chunked(path, limits, chunk_rows)
+    if table is None:
+        yield read(path, limits, voice)
+        return
+    with table:
+        voice.note(*table.notices)
+        yield from table.read()
 
 
 def load_model(path: str) -> Any:
@@ -78,21 +101,41 @@ def draft(path: str) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write(frame: "pd.DataFrame", path: str) -> None:
-    """By suffix; ``-`` is CSV on standard output."""
+def write(tables: "Iterable[pd.DataFrame]", path: str, alike: dict[str, str] | None = None) -> None:
+    """The rows of all tables, by suffix; ``-`` is CSV on standard output. ``alike``: {column: one of the same type}, for a
+    Parquet column of which the first table may know no value."""
     if path == "-":
-        frame.to_csv(sys.stdout, index=False, lineterminator="\n")
+        _write_text(tables, sys.stdout, ",")
         return
     with draft(path) as partial:
         if path.endswith(".parquet"):
-            _write_parquet(frame, partial)
-        else:
-            packing: Any = "gzip" if path.endswith(".gz") else None
-            frame.to_csv(partial, index=False, sep="\t" if ".tsv" in path else ",", compression=packing, lineterminator="\n")
+            _write_parquet(tables, partial, alike or {})
+            return
+        opener: Any = gzip.open if path.endswith(".gz") else open
+        with opener(partial, "wt", encoding="utf-8", newline="") as file:
+            _write_text(tables, file, "\t" if ".tsv" in path else ",")
 
 
-def _write_parquet(frame: "pd.DataFrame", path: Path) -> None:
+def _write_text(tables: "Iterable[pd.DataFrame]", file: Any, separator: str) -> None:
+    for number, table in enumerate(tables):
+        table.to_csv(file, index=False, sep=separator, header=number == 0, lineterminator="\n")
+
+
+def _write_parquet(tables: "Iterable[pd.DataFrame]", path: Path, alike: dict[str, str]) -> None:
     try:
-        frame.to_parquet(path, index=False)
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ImportError:
         raise ValueError('Parquet needs pyarrow: pip install "conjoin[parquet]".') from None
+    with contextlib.ExitStack() as stack:
+        schema = writer = None
+        for table in tables:
+            rows = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
+            if writer is None:
+                schema = rows.schema
+                for name, other in alike.items():
+                    if name in schema.names:
+                        schema = schema.set(schema.get_field_index(name), schema.field(other).with_name(name))
+                rows = rows.cast(schema)
+                writer = stack.enter_context(pq.ParquetWriter(path, schema))
+            writer.write_table(rows)

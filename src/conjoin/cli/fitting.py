@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.cli.files import read
+from conjoin.cli.files import chunked, read
 from conjoin.cli.summary import describe, facts_of, useful_rate
 from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
@@ -21,6 +21,8 @@ from conjoin.cli.words import grouped, in_shell, missing_of
 from conjoin.codecs.table import Schema
 from conjoin.families import resolve
 from conjoin.saving import refuse_overwrite
+from conjoin.streaming import Stream, draw
+from conjoin.training.ranks import rank, wait
 
 __all__ = ["Asked", "fit_table"]
 
@@ -53,6 +55,7 @@ class Asked:
     resume: bool
     force: bool
     verbose: bool
+    chunk_rows: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,21 +75,49 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     """Fit and save; every mistake that can be seen before the fit is seen before the fit."""
     refuse_overwrite(Path(asked.out), asked.force)
     _check(asked)
-    parts = _take_apart(asked, read(asked.data, limits, voice))
+    table = chunked(asked.data, limits, asked.chunk_rows)
+    if table is None:
+        _fit(asked, read(asked.data, limits, voice), None, voice)
+        return
+    if asked.time is not None:
+        raise ValueError("--time needs the whole table at once, and this one is read in chunks: give fewer rows, or no --time.")
+    with table:
+        stream = draw(table, asked.seed, asked.calibration, groups=asked.groups)
+        voice.note(*table.notices, f"{table.count:,} rows are read {table.rows:,} at a time; {len(stream.frame):,} of them are the start.")
+        _fit(asked, stream.frame, stream, voice)
+
+
+def _fit(asked: Asked, frame: pd.DataFrame, stream: Stream | None, voice: Voice) -> None:
+    """``stream``: the whole table, of which the frame is a sample."""
+    parts = _take_apart(asked, frame)
     voice.note(parts.task.words)
     estimator = _estimator(asked, parts)
     with _checkpoints(asked, parts, voice) as folder:
-        extra = {} if parts.y is None else {"y": parts.y}
-        estimator.fit(
-            parts.x, **extra, groups=parts.groups, time=parts.time, calibration=asked.calibration, checkpoint=folder, resume=asked.resume
-        )
-        estimator.save(asked.out, force=asked.force)
-    stopped = str(estimator.model_.facts["trained"]["stopped"])
+        options: dict[str, Any] = {"calibration": asked.calibration, "checkpoint": folder, "resume": asked.resume}
+        if stream is not None:
+            whole = dataclasses.replace(stream, label=asked.target, unlabelled=estimator.unlabelled, blanks=_blanks(asked, frame))
+            estimator.fit_stream(parts.x, parts.y, whole, **options)
+        else:
+            extra = {} if parts.y is None else {"y": parts.y}
+            estimator.fit(parts.x, **extra, groups=parts.groups, time=parts.time, **options)
+        if rank() == 0:
+            estimator.save(asked.out, force=asked.force)
+    _leave(folder, estimator.model_, voice)
+    _tell(asked, estimator.model_, voice)
+
+
+def _blanks(asked: Asked, frame: pd.DataFrame) -> tuple[Any, ...]:
+    """Values of the target that mean missing."""
+    return tuple(missing_of(asked.missing, list(frame.columns)).get(asked.target, ()))
+
+
+def _leave(folder: Path, model: Any, voice: Voice) -> None:
+    """Checkpoints stay where a fit was interrupted."""
+    stopped = str(model.facts["trained"]["stopped"])
     if stopped.startswith("interrupted") and (folder / "checkpoint.safetensors").exists():
         voice.note(f"The fit was interrupted; --resume --force goes on from {folder}.")
-    else:
+    elif rank() == 0:
         shutil.rmtree(folder)
-    _tell(asked, estimator.model_, voice)
 
 
 def _check(asked: Asked) -> None:
@@ -193,10 +224,14 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
 def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
     """The folder ``<out>.partial``; a fit on bad input, or one that is broken off before its first checkpoint, leaves none."""
     folder, mark = Path(f"{asked.out.rstrip('/')}.partial"), _fingerprint(asked, parts)
-    _open_folder(folder, mark, asked.resume, voice)
+    if rank() == 0:
+        _open_folder(folder, mark, asked.resume, voice)
+    wait()
     try:
         yield folder
     except BaseException as error:
+        if rank():
+            raise
         if isinstance(error, ValueError | TypeError) or not (folder / "checkpoint.safetensors").exists():
             shutil.rmtree(folder, ignore_errors=True)
         else:
@@ -224,7 +259,17 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
     table = parts.x if parts.y is None else pd.concat([parts.x, parts.y], axis=1)
     mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
     rows = np.asarray(pd.util.hash_pandas_object(table.astype(dict.fromkeys(mixed, str)), index=False))
-    options = [asked.family, asked.missingness, asked.seed, asked.calibration, asked.groups, asked.time, asked.unlabelled, parts.task.kind]
+    options = [
+        asked.chunk_rows,
+        asked.family,
+        asked.missingness,
+        asked.seed,
+        asked.calibration,
+        asked.groups,
+        asked.time,
+        asked.unlabelled,
+        parts.task.kind,
+    ]
     words = json.dumps([*options, sorted(map(str, parts.missing.items())), None if parts.types is None else parts.types.to_json()])
     return hashlib.sha256(rows.tobytes() + words.encode()).hexdigest()
 

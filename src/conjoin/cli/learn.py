@@ -101,13 +101,17 @@ def fit(
     max_bytes: opt.MaxBytes = None,
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
+    chunk_rows: opt.ChunkRows = None,
 ) -> None:
     """Fit a joint model of a table. Without --target it models p(x) alone."""
     from conjoin.cli.fitting import Asked, fit_table
+    from conjoin.training.ranks import rank, together
 
-    voice = Voice(quiet, as_json)
-    asked = Asked(
-        data, target, out or f"{stem(data)}-model", task, family, predictor, schema, missing, missingness,
-        unlabelled, groups, time, calibration, seed, max_time, max_kwh, emphasis, resume, force, not quiet,
-    )  # fmt: skip
-    fit_table(asked, limits_of(max_bytes, max_ratio, max_columns), voice)
+    with together():
+        silent = rank() > 0  # of several processes one speaks
+        voice = Voice(quiet or silent, as_json and not silent)
+        asked = Asked(
+            data, target, out or f"{stem(data)}-model", task, family, predictor, schema, missing, missingness,
+            unlabelled, groups, time, calibration, seed, max_time, max_kwh, emphasis, resume, force, not voice.quiet, chunk_rows,
+        )  # fmt: skip
+        fit_table(asked, limits_of(max_bytes, max_ratio, max_columns), voice)

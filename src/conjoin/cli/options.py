@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "Data", "Draws", "FalseAlarm", "Force", "Json", "MaxBytes", "MaxColumns", "MaxError", "MaxRatio", "Missing", "ModelFolder",
+    "ChunkRows", "Data", "Draws", "FalseAlarm", "Force", "Json", "MaxBytes", "MaxColumns", "MaxError", "MaxRatio", "Missing", "ModelFolder",
     "Out", "Quiet", "Seed", "Target",
 ]  # fmt: skip
 
@@ -45,3 +45,4 @@ Draws = Annotated[
 MaxBytes = Annotated[int | None, _limit("Bytes of a table once unpacked (default 2 GB).")]
 MaxRatio = Annotated[float | None, _limit("Bytes unpacked per byte of an archive (default 100).")]
 MaxColumns = Annotated[int | None, _limit("Columns (default 2000).")]
+ChunkRows = Annotated[int | None, _limit("Read the table so many rows at a time (a large one is read so anyway).")]

@@ -92,7 +92,8 @@ def _sentence(error: Exception) -> str:
 
 
 def _sorry(text: str, code: int = BAD_INPUT) -> int:
-    sys.stderr.write(f"conjoin: {' '.join(text.split())}\n")
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        sys.stderr.write(f"conjoin: {' '.join(text.split())}\n")
     return code
 
 

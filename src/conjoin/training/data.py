@@ -13,7 +13,7 @@ from torch import Tensor
 
 from conjoin.core import Event, Pair
 
-__all__ = ["Split", "canonical", "row_hashes", "split_rows"]
+__all__ = ["MOSTLY", "Split", "canonical", "content_hashes", "group_hashes", "row_hashes", "split_rows"]
 
 
 def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
@@ -63,14 +63,23 @@ def row_hashes(frame: pd.DataFrame, groups: Any = None) -> np.ndarray:
     held-out sets of whole patterns would be unlike the rows to come.
     """
     if groups is not None:
-        return pd.util.hash_array(pd.Series(list(groups)).astype(str).to_numpy(dtype=object))
-    mixed = [name for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
-    rows = frame.astype(dict.fromkeys(mixed, str))
-    hashes = pd.util.hash_pandas_object(rows, index=False).to_numpy()
+        return group_hashes(groups)
+    hashes = content_hashes(frame)
     if len(np.unique(hashes)) >= MOSTLY * len(hashes):
         return hashes
     repeat = pd.Series(hashes).groupby(hashes).cumcount()
     return pd.util.hash_pandas_object(pd.DataFrame({"row": hashes, "repeat": repeat}), index=False).to_numpy()
+
+
+def group_hashes(groups: Any) -> np.ndarray:
+    """(B,) uint64: equal for rows of one group."""
+    return pd.util.hash_array(pd.Series(list(groups)).astype(str).to_numpy(dtype=object))
+
+
+def content_hashes(frame: pd.DataFrame) -> np.ndarray:
+    """(B,) uint64: equal for equal rows."""
+    mixed = [name for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
+    return pd.util.hash_pandas_object(frame.astype(dict.fromkeys(mixed, str)), index=False).to_numpy()
 
 
 def split_rows(hashes: np.ndarray, seed: int, choose: float, calibrate: float, latest: np.ndarray | None = None) -> Split:

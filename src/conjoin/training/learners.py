@@ -8,7 +8,7 @@ expectation-maximization, equation 12); with one batch per epoch it is plain EM.
 import abc
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,15 @@ from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, Recipe
 from conjoin.nets.body import Body
+from conjoin.training import ranks
 
-__all__ = ["Batch", "ExpectationMaximisation", "Gibbs", "Gradient", "Learner", "learner_for"]
+__all__ = ["Batch", "ExpectationMaximisation", "Gibbs", "Gradient", "Learner", "Pass", "Piece", "learner_for"]
 
 
 WARM_UP = 0.05  # share of the fit in which the rate rises
+
+
+Piece = tuple[Event | Pair, Tensor]  # rows and their weights
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,36 @@ class Batch:
     weight: Tensor
     total: float
 
+    @property
+    def mass(self) -> float:
+        return float(self.weight.sum())
+
+    def pieces(self) -> Iterator[Piece]:
+        """The rows that this rank learns from."""
+        yield ranks.share(self.rows, self.weight)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """All rows as one step, read piece by piece since they need not fit into memory. ``read`` gives this rank's pieces."""
+
+    read: Callable[[], Iterator[Piece]]
+    total: float
+
+    @property
+    def mass(self) -> float:
+        return self.total
+
+    def pieces(self) -> Iterator[Piece]:
+        """The rows that this rank learns from."""
+        return self.read()
+
 
 class Learner(abc.ABC):
     """One step of learning. ``state`` and ``restore`` serve checkpoints: a resumed learner goes on bit for bit."""
 
     @abc.abstractmethod
-    def step(self, batch: Batch, generator: torch.Generator, progress: float = 0.0) -> float:
+    def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
         """Move the parameters; return the mean objective of the batch (nats per row) before the move. ``progress``: how much
         of the fit is done, from 0 to 1."""
 
@@ -73,9 +101,8 @@ class ExpectationMaximisation(Learner):
         self.running: dict[str, Tensor] = {}
         self.steps = 0
 
-    def step(self, batch: Batch, generator: torch.Generator, progress: float = 0.0) -> float:
-        fresh = self.density.statistics(batch.rows, weight=batch.weight)
-        mass = float(batch.weight.sum())
+    def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
+        fresh, mass = ranks.total(self._statistics(batch)), batch.mass
         objective = -float(fresh.pop("log_prob")) / mass
         if not all(bool(torch.isfinite(value).all()) for value in fresh.values()):
             return float("nan")  # the loop goes back to the last good weights
@@ -86,6 +113,14 @@ class ExpectationMaximisation(Learner):
         self.density.maximise(self.running)
         self.steps += 1
         return objective
+
+    def _statistics(self, batch: Batch | Pass) -> dict[str, Tensor]:
+        """Of this rank's rows: those of its pieces add up."""
+        out: dict[str, Tensor] = {}
+        for rows, weight in batch.pieces():
+            fresh = self.density.statistics(rows, weight=weight)
+            out = {key: out[key] + value for key, value in fresh.items()} if out else fresh
+        return out
 
     def state(self) -> dict[str, Tensor]:
         return {f"running.{key}": value for key, value in self.running.items()} | {"steps": torch.tensor(self.steps)}
@@ -125,11 +160,10 @@ class Gradient(Learner):
             if isinstance(module, Body):
                 module.double()
 
-    def step(self, batch: Batch, generator: torch.Generator, progress: float = 0.0) -> float:
+    def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
         self.density.train()
         self.optimizer.zero_grad()
-        loss = self.density(batch.rows, weight=batch.weight, generator=generator)
-        loss.backward()
+        loss = self._backward(batch, generator)
         self.density.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
         if not torch.isfinite(norm) or not torch.isfinite(loss):
@@ -142,7 +176,17 @@ class Gradient(Learner):
         with torch.no_grad():
             for kept, now in zip(self.mean, self.parameters, strict=False):  # none before ``begin``
                 kept.lerp_(now, 1 - memory)
-        return float(loss.detach())
+        return float(loss)
+
+    def _backward(self, batch: Batch | Pass, generator: torch.Generator) -> Tensor:
+        """The mean loss of the batch; its gradient is left in the parameters, on every rank."""
+        loss, mass = torch.zeros((), dtype=torch.float64), batch.mass
+        for rows, weight in batch.pieces():
+            part = self.density(rows, weight=weight, generator=generator) * (float(weight.sum()) / mass)
+            part.backward()
+            loss = loss + part.detach()
+        ranks.add_gradients(self.parameters)
+        return ranks.total({"loss": loss})["loss"]
 
     def _schedule(self, progress: float) -> float:
         if self.recipe.steps is None:
@@ -197,7 +241,8 @@ class Gibbs(Learner):
     def __init__(self, density: Density) -> None:
         self.density = density
 
-    def step(self, batch: Batch, generator: torch.Generator, progress: float = 0.0) -> float:
+    def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
+        assert isinstance(batch, Batch)
         return float(self.density.sweep(batch.rows, weight=batch.weight, generator=generator))
 
     def state(self) -> dict[str, Tensor]:

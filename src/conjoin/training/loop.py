@@ -17,11 +17,13 @@ from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, Recipe, stream
 from conjoin.metering import Meter
+from conjoin.training import ranks
 from conjoin.training.checkpoint import Trained, read_checkpoint, write_checkpoint
-from conjoin.training.learners import Batch, Learner, learner_for
+from conjoin.training.feed import Feed, Held
+from conjoin.training.learners import Learner, learner_for
 from conjoin.training.progress import Bar, Progress
 
-__all__ = ["Diverged", "Plan", "Trained", "train"]
+__all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
 
 ROUNDS = 40  # of a fit by the gradient
 SETBACKS = 3  # times that a fit may go back to its last good weights
@@ -59,12 +61,17 @@ def train(
     progress: Progress,
     label: str = "fit",
 ) -> Trained:
-    """Train in place and leave the best weights in the density.
+    """Train in place and leave the best weights in the density. See ``train_from``."""
+    return train_from(density, Held(fit, weight, plan.seed), choose, plan, progress, label)
+
+
+def train_from(density: Density, feed: Feed, choose: Event | Pair | None, plan: Plan, progress: Progress, label: str = "fit") -> Trained:
+    """Train in place on the rows that ``feed`` gives and leave the best weights in the density.
 
     Ctrl-C stops and keeps the best so far. A loss that is not finite, or explodes, sends the fit back to its last good weights
     with a smaller step, three times at most; then Diverged says so, and the density holds the last good weights.
     """
-    run = _Run(density, fit, weight, choose, plan)
+    run = _Run(density, feed, choose, plan)
     if plan.resume:
         run.load()
     if not run.resumed:
@@ -83,14 +90,14 @@ def train(
 class _Run:
     """The state of one fit."""
 
-    def __init__(self, density: Density, fit: Event | Pair, weight: Tensor, choose: Event | Pair | None, plan: Plan) -> None:
-        self.density, self.fit, self.weight, self.choose, self.plan = density, fit, weight, choose, plan
-        recipe: Recipe = density.config.recipe(fit.rows) if density.config is not None else Recipe()
+    def __init__(self, density: Density, feed: Feed, choose: Event | Pair | None, plan: Plan) -> None:
+        self.density, self.feed, self.choose, self.plan = density, feed, choose, plan
+        recipe: Recipe = density.config.recipe(feed.rows) if density.config is not None else Recipe()
         able = density.capabilities
         self.by_gradient = not (able.statistics or able.sweeps)
         steps = plan.steps or (recipe.steps if self.by_gradient else None)
         batch = plan.batch or recipe.batch
-        self.parts = 1 if able.sweeps else max(1, round(fit.rows / batch))  # batches of an epoch
+        self.parts = 1 if able.sweeps else feed.parts(batch)  # batches of an epoch
         self.planned = steps if steps and self.by_gradient else None
         self.length = max(1, math.ceil(self.planned / ROUNDS)) if self.planned else self.parts  # steps of a round
         self.rounds = math.ceil(self.planned / self.length) if self.planned else plan.epochs
@@ -99,7 +106,6 @@ class _Run:
         self.total, self.mass = 0.0, 0.0  # of the objective and the weight, in this round
         self.best = _copy(density)
         self.good = (_copy(density), self.learner.state())
-        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
         self.saved = self.started = time.monotonic()
         self.before = 0.0  # seconds that were spent before a resumed fit was broken off
         self.meter = Meter().__enter__() if plan.max_kwh is not None else None
@@ -108,12 +114,13 @@ class _Run:
 
     def step(self, bar: Bar) -> None:
         """Take one step, and do what a full round asks for; ``trained.stopped`` says why it was the last one."""
-        batch = self._batch()
-        objective = self.learner.step(batch, stream(self.plan.seed, "step", self.trained.steps), self._progress())
+        batch = self.feed.batch(self.trained.steps, self.parts)
+        own = (ranks.rank(),) if ranks.rank() else ()  # ranks see other rows, and so need other noise
+        objective = self.learner.step(batch, stream(self.plan.seed, "step", self.trained.steps, *own), self._progress())
         if not self._sound(objective):
             self._go_back()
             return
-        mass = float(batch.weight.sum())
+        mass = batch.mass
         self.total, self.mass = self.total + objective * mass, self.mass + mass
         self.trained.steps += 1
         spent = self._spent()
@@ -123,23 +130,12 @@ class _Run:
         if self.plan.checkpoint is not None and time.monotonic() - self.saved >= self.plan.every:
             self.save()
 
-    def _batch(self) -> Batch:
-        """The rows of the step that comes next."""
-        total = float(self.weight.sum())
-        if self.parts == 1:
-            return Batch(self.fit, self.weight, total)
-        epoch, part = divmod(self.trained.steps, self.parts)
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, torch.randperm(self.fit.rows, generator=stream(self.plan.seed, "epoch", epoch))
-        index = self.order.tensor_split(self.parts)[part]
-        return Batch(self.fit.take(index), self.weight[index], total)
-
     def _progress(self) -> float:
         """How much of the planned steps is done; of the time, where that is more."""
         done = self.trained.steps / self.planned if self.planned else 0.0
         if self.plan.max_time is None:
             return done
-        return max(done, self._seconds() / max(self.plan.max_time, 1e-9))
+        return max(done, ranks.first(self._seconds()) / max(self.plan.max_time, 1e-9))
 
     def _seconds(self) -> float:
         return self.before + time.monotonic() - self.started
@@ -175,9 +171,9 @@ class _Run:
 
     def _spent(self) -> str:
         """Why nothing is left to spend; empty while there is."""
-        if self.plan.max_time is not None and self._seconds() > self.plan.max_time:
+        if self.plan.max_time is not None and ranks.first(self._seconds()) > self.plan.max_time:
             return f"max_time of {self.plan.max_time:g} s reached"
-        if self.meter is not None and self.meter.energy.kwh > (self.plan.max_kwh or 0.0):
+        if self.meter is not None and ranks.first(self.meter.energy.kwh) > (self.plan.max_kwh or 0.0):
             return f"max_kwh of {self.plan.max_kwh:g} reached"
         return ""
 
@@ -237,6 +233,8 @@ class _Run:
 
     def save(self) -> None:
         """All that the rest of the fit depends on. A full disk keeps the last checkpoint, and the fit goes on."""
+        if ranks.rank():
+            return
         assert self.plan.checkpoint is not None
         self.trained.seconds = self._seconds()
         parts = {"now": _copy(self.density), "best": self.best, "learner": self.learner.state()}

@@ -13,7 +13,7 @@ import pandas as pd
 
 from conjoin.codecs.table.stream import Limits, Source
 
-__all__ = ["Limits", "read_table"]
+__all__ = ["Limits", "check_header", "check_rows", "csv_options", "examine_text", "notices_of", "parquet_reader", "read_table"]
 
 _EMPTY = ["", "nan", "NaN", "NaT", "<NA>"]  # what pandas and numpy write for a missing cell; other words are never guessed
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -50,9 +50,9 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
         return _read_parquet(source), []
     if source.magic.startswith(b"PK\x03\x04"):
         raise ValueError(f"{source.name} is a zip archive or an Excel file; unpack it, or save the sheet as CSV.")
-    dialect, header = _examine(source)
-    notices = _notices(source, dialect)
-    if _check_rows(source, dialect, header) == 0:
+    dialect, header = examine_text(source)
+    notices = notices_of(source, dialect)
+    if check_rows(source, dialect, header) == 0:
         raise ValueError(f"{source.name} has a header but no rows.")
     return _parse(source, dialect, header), notices
 
@@ -60,7 +60,7 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
 # ---------------------------------------------------------------------------------------------------- how it is written
 
 
-def _examine(source: Source) -> tuple[_Dialect, list[str]]:
+def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
     with source.open() as stream:
         head = stream.read(1 << 18)
         head += stream.readline(1 << 24) if b"\n" not in head else b""  # a header may be longer than that
@@ -77,7 +77,7 @@ def _examine(source: Source) -> tuple[_Dialect, list[str]]:
         header, *rows = [row for row in csv.reader(lines[: _SAMPLE + 1], delimiter=separator, skipinitialspace=spaced) if row]
     except csv.Error as error:
         raise ValueError(f"{source.name} cannot be read as a table: {error}.") from None
-    _check_header(source, header)
+    check_header(source, header)
     decimal = "," if separator != "," and _decimal_comma(rows) else "."
     return _Dialect(encoding, separator, spaced, decimal, _padded(header, rows)), header
 
@@ -134,7 +134,7 @@ def _padded(header: list[str], rows: list[list[str]]) -> tuple[str, ...]:
     return tuple(name for i, name in enumerate(header) if any(_ZERO_PADDED.fullmatch(row[i]) for row in rows if i < len(row)))
 
 
-def _notices(source: Source, dialect: _Dialect) -> list[str]:
+def notices_of(source: Source, dialect: _Dialect) -> list[str]:
     notices = []
     if dialect.separator != ",":
         notices.append(f"{source.name} separates its columns by {_SEPARATORS[dialect.separator]}.")
@@ -149,7 +149,7 @@ def _notices(source: Source, dialect: _Dialect) -> list[str]:
 # ---------------------------------------------------------------------------------------------------- what it holds
 
 
-def _check_header(source: Source, header: list[str]) -> None:
+def check_header(source: Source, header: list[str]) -> None:
     limit = source.limits.columns
     if len(header) > limit:
         raise ValueError(
@@ -161,7 +161,7 @@ def _check_header(source: Source, header: list[str]) -> None:
         raise ValueError(f"{source.name} has more than one column named {', '.join(map(repr, twice))}; give each its own name.")
 
 
-def _check_rows(source: Source, dialect: _Dialect, header: list[str]) -> int:
+def check_rows(source: Source, dialect: _Dialect, header: list[str]) -> int:
     """How many rows there are; ValueError names the first line with too many or too few fields."""
     with source.open() as stream, io.TextIOWrapper(stream, encoding=dialect.encoding, newline="") as text:
         reader = csv.reader(text, delimiter=dialect.separator, skipinitialspace=dialect.spaced)
@@ -176,8 +176,8 @@ def _check_rows(source: Source, dialect: _Dialect, header: list[str]) -> int:
     return rows
 
 
-def _parse(source: Source, dialect: _Dialect, header: list[str]) -> pd.DataFrame:
-    options: dict[str, Any] = {
+def csv_options(dialect: _Dialect, header: list[str]) -> dict[str, Any]:
+    return {
         "sep": dialect.separator,
         "decimal": dialect.decimal,
         "encoding": dialect.encoding,
@@ -190,25 +190,34 @@ def _parse(source: Source, dialect: _Dialect, header: list[str]) -> pd.DataFrame
         "na_values": _EMPTY,
         "low_memory": False,
     }
+
+
+def _parse(source: Source, dialect: _Dialect, header: list[str]) -> pd.DataFrame:
     try:
         with source.open() as stream:
-            frame: pd.DataFrame = pd.read_csv(stream, **options)
+            frame: pd.DataFrame = pd.read_csv(stream, **csv_options(dialect, header))
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{source.name} cannot be read as a table: {error}.") from None
     return frame
 
 
-def _read_parquet(source: Source) -> pd.DataFrame:
+def parquet_reader(source: Source) -> tuple[Any, Any]:
+    """pyarrow and its Parquet reader."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise ValueError(f'{source.name} is a Parquet file, which needs pyarrow: pip install "conjoin[parquet]".') from None
+    return pa, pq
+
+
+def _read_parquet(source: Source) -> pd.DataFrame:
+    pa, pq = parquet_reader(source)
     with source.open_raw() as raw:
         try:
             file = pq.ParquetFile(raw)
             meta = file.metadata
-            _check_header(source, list(file.schema_arrow.names))
+            check_header(source, list(file.schema_arrow.names))
             packed = raw.seek(0, io.SEEK_END)
             # run lengths and dictionaries make even "uncompressed" pages small, so count eight bytes a cell
             source.check_size(meta.num_rows * meta.num_columns * 8)
