@@ -23,6 +23,7 @@ SECTIONS = {
     "promises",
     "samples",
     "imputation",
+    "synthetic",
     "counterfactual",
     "predictor",
     "energy",

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from conjoin.families.classic.discriminant import Discriminant
     from conjoin.families.classic.mixture import Mixture
     from conjoin.families.classic.naive_bayes import NaiveBayes
+    from conjoin.questions.canaries import canary_audit
+    from conjoin.questions.copies import copy_check
+    from conjoin.questions.quality import quality
 
 __version__ = "0.1.0"
 
@@ -28,9 +31,12 @@ _HOME = {
     "JointRegressor": "conjoin.estimators",
     "Mixture": "conjoin.families.classic.mixture",
     "NaiveBayes": "conjoin.families.classic.naive_bayes",
+    "canary_audit": "conjoin.questions.canaries",
     "compare": "conjoin.estimators",
+    "copy_check": "conjoin.questions.copies",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
+    "quality": "conjoin.questions.quality",
 }
 
 __all__ = [
@@ -42,10 +48,13 @@ __all__ = [
     "Mixture",
     "NaiveBayes",
     "__version__",
+    "canary_audit",
     "compare",
+    "copy_check",
     "families",
     "inspect",
     "load",
+    "quality",
 ]
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.core import Event, Status, stream
+from conjoin.core import Event, Status
 from conjoin.fitting import Request, Rows, fit_model
 from conjoin.model import Model
 from conjoin.questions.evaluate import debiased_ece
 from conjoin.questions.generate import generate
+from conjoin.questions.quality import two_sample
 from conjoin.targets import Classes, Number
 from conjoin.training.data import row_hashes, split_rows
 from conjoin.training.progress import Progress
@@ -183,18 +184,9 @@ def _likeness(model: Model, frame: pd.DataFrame, seed: int) -> float:
     """2 (1 - AUC) of gradient boosting that tells draws from held-out rows (two folds): 1 where it can't.
 
     D. Lopez-Paz and M. Oquab (2017), Revisiting classifier two-sample tests, section 3."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import cross_val_predict
-
-    rows = len(frame)
-    events = [model.encode(part).event for part in (frame, generate(model, rows, seed=seed)[0])]
-    table = np.concatenate([np.where(event.mask, event.value, np.nan) for event in events])
-    label = np.repeat([1, 0], rows)
-    order = torch.randperm(len(label), generator=stream(seed, "likeness")).numpy()
-    judge = HistGradientBoostingClassifier(max_iter=60, random_state=seed)
-    proba = cross_val_predict(judge, table[order], label[order], cv=2, method="predict_proba")[:, 1]
-    return float(min(1.0, 2 * (1 - roc_auc_score(label[order], proba))))
+    events = [model.encode(part).event for part in (frame, generate(model, len(frame), seed=seed)[0])]
+    real, made = (np.where(event.mask, event.value, np.nan) for event in events)
+    return two_sample(real, made, np.zeros(real.shape[1], dtype=bool), seed, folds=2, max_iter=60)[0]
 
 
 # ---------------------------------------------------------------------------------------------------- picking

@@ -36,6 +36,8 @@ from conjoin.targets import Classes, Number
 
 __all__ = ["JointClassifier", "JointDensity", "JointRegressor", "compare", "load"]
 
+Given = Mapping[Any, Any] | None
+Where = str | Sequence[str]
 AUTO_SECONDS = 300.0  # that family="auto" takes for its comparison and the fit, where max_time says nothing
 
 
@@ -362,9 +364,10 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         joint = self._model().log_joint(encoded, frame)
         return (joint + (encoded.log_unseen + encoded.log_volume)[:, None]).numpy()
 
-    def sample(self, n_samples: int = 1, y: Any = None, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, Any]:
-        """(X, y) drawn from the joint, given a class and given columns: {column: value, (low, high) or [levels]}."""
-        rows, labels = generate(self._model(), n_samples, y, given, random_state)
+    def sample(self, n_samples: int = 1, y: Any = None, given: Given = None, random_state: int = 0, where: Where = ()) -> tuple[Any, Any]:
+        """(X, y) drawn from the joint, given a class and given columns: {column: value, (low, high) or [levels]}. ``where``:
+        constraints such as "start <= end"; ``X.attrs["acceptance"]`` is the share of drawn rows that kept them."""
+        rows, labels = generate(self._model(), n_samples, y, given, random_state, where)
         return self._as_given(rows), labels
 
     def counterfactual(self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> pd.DataFrame:
@@ -409,9 +412,9 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         found = predictive_of(model, model.encode(X).event)
         return model.number.decode(found.quantile(asked.expand(len(found.cdf), -1)))
 
-    def sample(self, n_samples: int = 1, y: Any = None, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, Any]:
-        """(X, y) drawn from the joint, given a y and given columns."""
-        rows, labels = generate(self._model(), n_samples, y, given, random_state)
+    def sample(self, n_samples: int = 1, y: Any = None, given: Given = None, random_state: int = 0, where: Where = ()) -> tuple[Any, Any]:
+        """(X, y) drawn from the joint, given a y and given columns; ``where`` as of ``JointClassifier.sample``."""
+        rows, labels = generate(self._model(), n_samples, y, given, random_state, where)
         return self._as_given(rows), labels
 
     def counterfactual(self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> pd.DataFrame:
@@ -447,9 +450,9 @@ class JointDensity(DensityMixin, _JointEstimator):
         """Mean log p(x) in nats, in the raw data's units."""
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1, given: Mapping[Any, Any] | None = None, random_state: int = 0) -> tuple[Any, None]:
-        """(X, None): rows drawn from p(x), given columns."""
-        return self._as_given(generate(self._model(), n_samples, None, given, random_state)[0]), None
+    def sample(self, n_samples: int = 1, given: Given = None, random_state: int = 0, where: Where = ()) -> tuple[Any, None]:
+        """(X, None): rows drawn from p(x), given columns; ``where`` as of ``JointClassifier.sample``."""
+        return self._as_given(generate(self._model(), n_samples, None, given, random_state, where)[0]), None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows."""

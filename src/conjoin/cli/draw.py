@@ -21,22 +21,28 @@ def sample(
         list[str] | None,
         typer.Option("--given", metavar="COLUMN=VALUE", help="A value, a range low..high or levels a,b. Repeatable.", show_default=False),
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar='"A <= B"', help="A constraint of columns or constants. Repeatable.", show_default=False),
+    ] = None,
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """New rows from the joint model, given a class and given columns."""
+    """New rows from the joint model, given a class and given columns, under constraints."""
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
     estimator = load_model(model)
     target = estimator.model_.target
-    asked: dict[str, Any] = {"given": given_of(given, estimator.model_.codec.schema), "random_state": seed}
+    asked: dict[str, Any] = {"given": given_of(given, estimator.model_.codec.schema), "random_state": seed, "where": where or ()}
     if y is not None:
         asked["y"] = _wanted(target, y)
     X, drawn = estimator.sample(n, **asked)
-    answer(X if drawn is None else X.assign(**{str(target.name): drawn}), out, voice)
+    if where:
+        voice.aside(f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others were drawn again.")
+    answer(X if drawn is None else X.assign(**{str(target.name): drawn}), out, voice, **(X.attrs if where else {}))
 
 
 def _wanted(target: Any, text: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conjoin.cli import ask, catalogue, compare, draw, learn
+from conjoin.cli import ask, catalogue, compare, draw, learn, quality
 from conjoin.cli.words import in_shell
 
 __all__ = ["VERBS", "app", "main", "run"]
@@ -24,6 +24,7 @@ VERBS: dict[str, Any] = {
     "impute": draw.impute,
     "counterfactual": draw.counterfactual,
     "evaluate": ask.evaluate,
+    "quality": quality.quality,
     "report": ask.report,
     "info": ask.info,
     "families": catalogue.families,

@@ -1,6 +1,6 @@
-"""sample: new rows (X, y), given a class, given columns at a value, in a set of levels, or in a range."""
+"""sample: new rows (X, y), given a class, given columns at a value, in a set of levels, or in a range, under constraints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,30 +9,45 @@ import torch
 
 from conjoin.core import Event, Pair, Region, stream
 from conjoin.model import Model
+from conjoin.questions.constraints import Draw, keep_drawing, narrowed, read_constraints
 from conjoin.targets import Classes
 
 __all__ = ["generate"]
 
 
 def generate(
-    model: Model, n: int, y: Any = None, given: Mapping[Any, Any] | None = None, seed: int = 0
+    model: Model, n: int, y: Any = None, given: Mapping[Any, Any] | None = None, seed: int = 0, where: str | Sequence[str] = ()
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """``n`` rows and their y (None for a density).
 
     ``y``: a class or number, or one per row. ``given``: {column: value}, {column: (low, high)} with None for open ends,
-    or {column: [levels]}. Conditioning is exact where the model has exact conditionals; rows are never drawn and rejected.
+    or {column: [levels]}. Conditioning is exact where the model has exact conditionals; without ``where`` no row is drawn in vain.
+    ``where``: constraints such as "start <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them.
     """
     if not isinstance(n, int | np.integer) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
-    generator = stream(seed, "sample")
-    x = _evidence(model, n, dict(given or {}))
-    if model.target is None:
-        drawn = model.joint.sample_conditional(x, generator=generator) if given else model.joint.sample(n, generator=generator)
-        return model.codec.decode(drawn.value), None
-    label = _label(model, n, y)
+    constraints = read_constraints(model, where)
+    draw = _drawer(model, n, y, narrowed(model, dict(given or {}), constraints), stream(seed, "sample"))
+    if not constraints or not n:
+        return draw(np.arange(n))
+    return keep_drawing(draw, constraints, n, None if model.target is None else model.target.name)
+
+
+def _drawer(model: Model, n: int, y: Any, given: dict[Any, Any], generator: torch.Generator) -> Draw:
+    """What draws those of the ``n`` wanted rows that it is given the numbers of."""
+    x, joint = _evidence(model, n, given), model.joint
+    label = None if model.target is None else _label(model, n, y)
     free = y is None and not given
-    pair: Pair = model.pair.sample(n, generator=generator) if free else model.pair.sample_conditional(Pair(label, x), generator=generator)
-    return model.codec.decode(pair.x.value), model.target.decode(pair.y.value)
+
+    def draw(rows: np.ndarray) -> tuple[pd.DataFrame, Any]:
+        index = torch.as_tensor(rows)
+        known = x.take(index) if label is None else Pair(label.take(index), x.take(index))
+        drawn: Any = joint.sample(len(rows), generator=generator) if free else joint.sample_conditional(known, generator=generator)
+        if model.target is None:
+            return model.codec.decode(drawn.value), None
+        return model.codec.decode(drawn.x.value), model.target.decode(drawn.y.value)
+
+    return draw
 
 
 def _label(model: Model, n: int, y: Any) -> Event:

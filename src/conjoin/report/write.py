@@ -23,6 +23,7 @@ from conjoin.report.sections import (
     schema_table,
     verdict_counts,
 )
+from conjoin.report.synthetic import synthetic_rows
 from conjoin.report.words import limits, percent, plural, purpose, task_words
 
 __all__ = ["write_report"]
@@ -104,6 +105,7 @@ def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str
     model = found.model
     filled, no_imputation = attempt(imputation_example, estimator, real)
     changed, no_counterfactual = attempt(counterfactual_example, estimator, real)
+    synthetic, no_synthetic = attempt(synthetic_rows, estimator, found)
     return {
         "asked_about": found.frame is not None,
         "has_target": model.target is not None,
@@ -113,6 +115,8 @@ def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str
         "rates": None if found.rates is None else [percent(rate, 0) for rate in found.rates],
         "promises": promises(found),
         "row_table": row_table(estimator, real),
+        "synthetic": synthetic,
+        "no_synthetic": no_synthetic or "Give held-out rows to see how the rows that the model draws compare with them.",
         "imputation": filled,
         "no_imputation": no_imputation or "This model can't fill single cells.",
         "counterfactual": changed,

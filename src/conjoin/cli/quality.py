@@ -1,0 +1,66 @@
+"""quality: synthetic rows beside real ones, with controls that say what the figures can be."""
+
+from typing import Annotated, Any
+
+import typer
+
+from conjoin.cli import options as opt
+from conjoin.cli.files import limits_of, read
+from conjoin.cli.voice import Voice, plain_table
+
+__all__ = ["quality"]
+
+REAL = "The table that the synthetic rows were made from: CSV (also .gz) or Parquet."
+
+
+def quality(
+    real: Annotated[str, typer.Argument(metavar="REAL", help=REAL, show_default=False)],
+    synthetic: Annotated[str, typer.Argument(metavar="SYNTHETIC", help="The synthetic table.", show_default=False)],
+    holdout: Annotated[
+        str | None, typer.Option("--holdout", metavar="DATA", help="Real rows that nothing was made from.", show_default=False)
+    ] = None,
+    target: opt.Target = None,
+    rows: Annotated[int, typer.Option("--rows", help="Of each table, at most.", min=1)] = 5000,
+    seed: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+) -> None:
+    """How good synthetic rows are: told from real ones, columns, pairs, use, and (with --holdout) copies."""
+    voice = Voice(quiet, as_json)
+    limits = limits_of(max_bytes, max_ratio, max_columns)
+    train, made = read(real, limits, voice), read(synthetic, limits, voice)
+    held = None if holdout is None else read(holdout, limits, voice)
+    from conjoin.questions.quality import quality as judge
+
+    found = judge(train, made, held, target, rows=rows, random_state=seed)
+    voice.tell(_measures(found), *([] if found.copies is None else [_copies(found.copies)]))
+    voice.aside(_words(found))
+    voice.json(found.to_json())
+
+
+def _measures(found: Any) -> Any:
+    heads = {"c2st": "c2st", "mi_error": "MI error", "shape": "shape", "trend": "trend", "use": found.use}
+    names = [name for name in heads if name in found.table]
+    cells = [[str(row), *(f"{found.table.at[row, name]:.3f}" for name in names)] for row in found.table.index]
+    return plain_table(["", *(heads[name] for name in names)], cells, fold=("",))
+
+
+def _copies(copies: Any) -> Any:
+    table = copies.frame()
+    cells = [[str(row), *(f"{value:.4f}" for value in table.loc[row])] for row in table.index]
+    return plain_table(["to the nearest training row", *table.columns], cells, fold=("",))
+
+
+def _words(found: Any) -> str:
+    from conjoin.questions.copies import CAUTION
+
+    telling = ", ".join(f"{name} ({lost:.3f})" for name, lost in found.tells[:3])
+    words = f"{found.rows:,} rows of each. c2st, shape and trend are 1 at best, MI error 0. What tells most (AUC): {telling}."
+    if found.copies is None:
+        return words
+    copies = found.copies
+    near = f"A synthetic row is nearer to the training rows than a held-out one in {copies.nearer:.0%} of pairs (50 % without copying)"
+    return f"{words} {near}, and nearer to a training row than to a held-out one in {copies.nearer_train:.0%} (50 %). {CAUTION}"
