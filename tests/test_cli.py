@@ -32,6 +32,8 @@ OPTIONS = {
     "impute": [*LIMITS, *TELL, *OUT, "--draws", "--seed"],
     "counterfactual": [*LIMITS, *TELL, *OUT, "--keep", "--seed", "--to", "-n"],
     "evaluate": [*LIMITS, *TELL, "--false-alarm", "--max-error", "--target"],
+    "adapt": [*LIMITS, *TELL, *OUT, "--density", "--max-time", "--seed"],
+    "drift": [*LIMITS, *TELL, "--family", "--level", "--seed", "--missing", "--max-time"],
     "report": [*LIMITS, *OUT, "--quiet", "--show-rows", "--target", "-q"],
     "info": ["--json"],
     "families": ["--json"],

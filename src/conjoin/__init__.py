@@ -12,6 +12,7 @@ from conjoin import families
 
 if TYPE_CHECKING:
     from conjoin.codecs.table import inspect
+    from conjoin.drifting import drift
     from conjoin.estimators import JointClassifier, JointDensity, JointRegressor, compare, load
     from conjoin.families.circuit.latent_tree import Circuit
     from conjoin.families.classic.discriminant import Discriminant
@@ -29,6 +30,7 @@ _HOME = {
     "Mixture": "conjoin.families.classic.mixture",
     "NaiveBayes": "conjoin.families.classic.naive_bayes",
     "compare": "conjoin.estimators",
+    "drift": "conjoin.drifting",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "NaiveBayes",
     "__version__",
     "compare",
+    "drift",
     "families",
     "inspect",
     "load",

@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from conjoin.adapting import Adaptable
 from conjoin.codecs.image import ImageCodec, is_images
 from conjoin.codecs.table import TableCodec, as_frame
 from conjoin.comparing import Comparison, compare_families
@@ -38,7 +39,7 @@ __all__ = ["JointClassifier", "JointDensity", "JointRegressor", "compare", "load
 AUTO_SECONDS = 300.0  # that family="auto" takes for its comparison and the fit, where max_time says nothing
 
 
-class _JointEstimator(BaseEstimator):
+class _JointEstimator(Adaptable, BaseEstimator):
     """What the three estimators share. Parameters are described in ``JointClassifier``."""
 
     _task = "density"

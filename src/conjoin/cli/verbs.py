@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conjoin.cli import ask, catalogue, compare, draw, learn
+from conjoin.cli import ask, catalogue, compare, draw, learn, shift
 from conjoin.cli.words import in_shell
 
 __all__ = ["VERBS", "app", "main", "run"]
@@ -24,6 +24,8 @@ VERBS: dict[str, Any] = {
     "impute": draw.impute,
     "counterfactual": draw.counterfactual,
     "evaluate": ask.evaluate,
+    "adapt": shift.adapt,
+    "drift": shift.drift,
     "report": ask.report,
     "info": ask.info,
     "families": catalogue.families,
