@@ -3,10 +3,10 @@ r"""adapt: the shares of the classes in a new place, from rows without labels; a
     p_new(y) <- mean over the new rows of p_new(y | x),   p_new(y | x) ~ p(y | x) p_new(y) / p(y)
 
 is expectation-maximisation on the shares alone (M. Saerens, P. Latinne and C. Decaestecker (2002), Adjusting the outputs of a
-classifier to new a priori probabilities, section 2.2). It asks for calibrated p(y | x): where held-out labels speak against that
-of the model, the logits are first scaled by one temperature and shifted by one bias per class, for the shares alone (A. Alexandari,
-A. Kundaje and A. Shrikumar (2020), Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation).
-All of it rests on p(x | y) being what it was, so whether the new rows look so is tested as well.
+classifier to new a priori probabilities, section 2.2). It asks for calibrated p(y | x): for the shares alone, the logits are scaled
+by one temperature, and shifted by one bias per class where held-out labels ask for it (A. Alexandari, A. Kundaje and A. Shrikumar
+(2020), Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation). All of it rests on p(x | y)
+being what it was, so whether the new rows look so is tested as well.
 
 The promises of ``decide`` follow: a calibration row of class y is kept with probability w(y) / max w, and those kept are a sample
 of the new place (S. Park, E. Dobriban, I. Lee and O. Bastani (2022), PAC prediction sets under covariate shift, section 3.2).
@@ -35,7 +35,7 @@ Array = NDArray[Any]
 
 STEPS, TOLERANCE = 2000, 1e-7  # of expectation-maximisation
 LEAST = 5  # labelled held-out rows of every class, for a temperature and biases
-WRONG = 1e-3  # p-value of the model's own p(y | x) on held-out labels, under which it is calibrated anew
+WRONG = 1e-3  # p-value of no biases on held-out labels, under which there are some
 EXPECTED = 0.05  # share of rows that is unfamiliar where nothing but the shares has changed
 DOUBT = 1e-3  # p-value under which more than the shares must have changed
 
@@ -170,27 +170,28 @@ def _evidence(model: Model, log_proba: Array, seed: int) -> _Evidence:
         return _Evidence(np.exp(log_proba), np.empty((0, len(own))), own)
     known = calibration.label >= 0
     held, label = calibration.log_proba[known], calibration.label[known]
-    temper = _temper(held, label) if np.bincount(label, minlength=len(own)).min() >= LEAST else None
-    if temper is None:
+    if np.bincount(label, minlength=len(own)).min() < LEAST:
         return _Evidence(np.exp(log_proba), np.exp(calibration.log_proba), own)
-    tempered = softmax(held * temper[0] + temper[1:], 1)
-    return _Evidence(softmax(log_proba * temper[0] + temper[1:], 1), tempered, tempered.mean(0))
+    temperature, biases = _temper(held, label)
+    tempered = softmax(held * temperature + biases, 1)
+    old = tempered.mean(0) if biases.any() else own + (tempered - np.exp(held)).mean(0)  # the latter has less noise
+    return _Evidence(softmax(log_proba * temperature + biases, 1), tempered, np.maximum(old, 1e-12))
 
 
-def _temper(log_proba: Array, label: Array) -> Array | None:
-    """(1 + K,) the inverse temperature and the bias of each class with the least log-loss; None where those of the model will do."""
-    hot = np.eye(log_proba.shape[1])[label]
-    log_proba = np.maximum(log_proba, -1e3)
+def _temper(log_proba: Array, label: Array) -> tuple[float, Array]:
+    """The inverse temperature and the (K,) biases with the least log-loss; no biases where one temperature will do."""
+    classes, rows = log_proba.shape[1], np.arange(len(label))
+    hot, log_proba = np.eye(classes)[label], np.maximum(log_proba, -1e3)
 
     def loss(at: Array) -> tuple[float, Array]:
-        fitted = log_softmax(log_proba * at[0] + at[1:], 1)
+        fitted = log_softmax(log_proba * at[0] + (at[1:] if len(at) > 1 else 0.0), 1)  # at: the temperature alone, or biases too
         gap = (np.exp(fitted) - hot) / len(hot)
-        return -float((fitted * hot).sum() / len(hot)), np.concatenate([[(gap * log_proba).sum()], gap.sum(0)])
+        slopes = np.concatenate([[(gap * log_proba).sum()], gap.sum(0)])
+        return -float(fitted[rows, label].mean()), slopes[: len(at)]
 
-    start = np.concatenate([[1.0], np.zeros(log_proba.shape[1])])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B")
-    gain = 2 * len(hot) * (loss(start)[0] - float(found.fun))
-    return np.asarray(found.x) if chi2.sf(gain, log_proba.shape[1]) < WRONG else None
+    plain, biased = (minimize(loss, np.eye(1, size)[0], jac=True, method="L-BFGS-B") for size in (1, 1 + classes))
+    needed = chi2.sf(2 * len(label) * (plain.fun - biased.fun), classes - 1) < WRONG
+    return (float(biased.x[0]), biased.x[1:]) if needed else (float(plain.x[0]), np.zeros(classes))
 
 
 # ---------------------------------------------------------------------------------------------------- the promises
