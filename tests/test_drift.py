@@ -159,6 +159,11 @@ def test_bets_on_nothing_are_fair():
 # ---------------------------------------------------------------------------------------------------- the command line
 
 
+def said(line):
+    """The exit code of one command line."""
+    return run(line.split())
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -168,31 +173,31 @@ def here(tmp_path, monkeypatch):
 
 
 def test_the_verb_tells_and_speaks_json(here, capsys):
-    assert run("drift a.csv b.csv --family nb".split()) == 0
-    said = capsys.readouterr().out
-    assert "The tables differ" in said
-    assert "median" in said
-    assert run("drift a.csv b.csv --family nb --json -q".split()) == 0
+    assert said("drift a.csv b.csv --family nb") == 0
+    text = capsys.readouterr().out
+    assert "The tables differ" in text
+    assert "median" in text
+    assert said("drift a.csv b.csv --family nb --json -q") == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["drifted"]
     assert answer["columns"][0]["column"] == "a"
     assert answer["running"]["row"] > 1
-    assert run("drift a.csv b.csv --level 3".split()) == 2
+    assert said("drift a.csv b.csv --level 3") == 2
     assert "level must lie between 0 and 1" in capsys.readouterr().err
 
 
 def test_the_verb_adapt_writes_a_model(here, capsys):
-    assert run("fit a.csv --target c --family nb --predictor none -o m -q".split()) == 0
+    assert said("fit a.csv --target c --family nb --predictor none -o m -q") == 0
     table(2, share=0.7).drop(columns="c").to_csv("new.csv", index=False)
-    assert run("adapt m new.csv -o m2".split()) == 0
-    said = capsys.readouterr().out
-    assert "new share" in said
-    assert "The shares" in said
-    assert run("adapt m new.csv -o m2".split()) == 2
+    assert said("adapt m new.csv -o m2") == 0
+    text = capsys.readouterr().out
+    assert "new share" in text
+    assert "The shares" in text
+    assert said("adapt m new.csv -o m2") == 2
     assert "exists" in capsys.readouterr().err
-    assert run("adapt m new.csv -o m2 --force --density --json".split()) == 0
+    assert said("adapt m new.csv -o m2 --force --density --json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["labels"] == ["u", "v"]
     assert sum(answer["new"]) == pytest.approx(1)
-    assert run("info m2".split()) == 0
+    assert said("info m2") == 0
     assert "adapted" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from conjoin.targets import Classes
 __all__ = ["Adaptable"]
 
 REFITTED = (
-    "p(x) was fitted anew on {fit:,} of the new rows; false alarms are promised by {held:,} others, and errors no longer: "
+    "p(x) was fitted anew on {fit:,} of the new rows; {held} false alarms, and nothing bounds errors: "
     "call calibrate(X, y) with labelled rows of the new place."
 )
 
@@ -60,4 +60,5 @@ def _refit(model: Model, X: Any, change: Change, max_time: float | None, seed: i
     base.log_prior.data.copy_(base.log_prior.new_tensor(change.new).clamp_min(1e-12).log())
     model.joint = Hybrid(base, Posterior(model.pair)).eval()
     model.calibration = calibrate(model, frame.iloc[split.calibrate], None, None) if len(split.calibrate) else None
-    return REFITTED.format(fit=len(split.fit), held=len(split.calibrate))
+    held = f"{len(split.calibrate):,} others bound" if len(split.calibrate) else "there were too few to bound"
+    return REFITTED.format(fit=len(split.fit), held=held)
