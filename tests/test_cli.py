@@ -33,6 +33,8 @@ OPTIONS = {
     "counterfactual": [*LIMITS, *TELL, *OUT, "--keep", "--seed", "--to", "-n"],
     "evaluate": [*LIMITS, *TELL, "--false-alarm", "--max-error", "--target"],
     "quality": [*LIMITS, *TELL, "--holdout", "--rows", "--seed", "--target"],
+    "adapt": [*LIMITS, *TELL, *OUT, "--density", "--max-time", "--seed"],
+    "drift": [*LIMITS, *TELL, "--family", "--level", "--seed", "--missing", "--max-time"],
     "report": [*LIMITS, *OUT, "--quiet", "--show-rows", "--target", "-q"],
     "info": ["--json"],
     "families": ["--json"],

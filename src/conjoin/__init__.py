@@ -12,6 +12,7 @@ from conjoin import families
 
 if TYPE_CHECKING:
     from conjoin.codecs.table import inspect
+    from conjoin.drifting import drift
     from conjoin.estimators import JointClassifier, JointDensity, JointRegressor, compare, load
     from conjoin.families.circuit.latent_tree import Circuit
     from conjoin.families.classic.discriminant import Discriminant
@@ -34,6 +35,7 @@ _HOME = {
     "canary_audit": "conjoin.questions.canaries",
     "compare": "conjoin.estimators",
     "copy_check": "conjoin.questions.copies",
+    "drift": "conjoin.drifting",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
     "quality": "conjoin.questions.quality",
@@ -51,6 +53,7 @@ __all__ = [
     "canary_audit",
     "compare",
     "copy_check",
+    "drift",
     "families",
     "inspect",
     "load",

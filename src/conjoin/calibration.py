@@ -10,7 +10,7 @@ Two alarms are kept apart.
   Pearson (1934), The use of confidence or fiducial limits) on the error among accepted held-out rows keeps the promise. The
   5 % that the bound may fail are shared among the doublings of the rows, since as many thresholds are all but independent.
 
-Shape letters: B rows, N held-out rows, S sampled rows of the bank.
+Shape letters: B rows, N held-out rows, K classes, S sampled rows of the bank.
 """
 
 import math
@@ -101,6 +101,7 @@ class Calibration:
     guess: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # (N,) best guess
     label: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # (N,) true class; -1 unlabelled
     confidence: np.ndarray = field(default_factory=lambda: np.empty(0))  # (N,) p(best guess | x), or the interval's level
+    log_proba: np.ndarray | None = None  # (N, K) log p(y | x): what the confidence becomes where classes have other shares
 
     def __post_init__(self) -> None:
         self._sorted = np.sort(np.nan_to_num(self.statistic, nan=-np.inf, posinf=np.inf, neginf=-np.inf))

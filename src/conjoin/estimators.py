@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, DensityMixin, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from conjoin.adapting import Adaptable
 from conjoin.codecs.image import ImageCodec, is_images
 from conjoin.codecs.table import TableCodec, as_frame
 from conjoin.comparing import Comparison, compare_families
@@ -32,7 +32,7 @@ from conjoin.questions.generate import generate
 from conjoin.questions.impute import impute
 from conjoin.saving import load_model, save_model
 from conjoin.streaming import FitsFiles
-from conjoin.targets import Classes, Number
+from conjoin.targets import Classes, Number, class_labels
 
 __all__ = ["JointClassifier", "JointDensity", "JointRegressor", "compare", "load"]
 
@@ -41,7 +41,7 @@ Where = str | Sequence[str]
 AUTO_SECONDS = 300.0  # that family="auto" takes for its comparison and the fit, where max_time says nothing
 
 
-class _JointEstimator(FitsFiles, BaseEstimator):
+class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
     """What the three estimators share. Parameters are described in ``JointClassifier``."""
 
     _task = "density"
@@ -205,7 +205,7 @@ class _JointEstimator(FitsFiles, BaseEstimator):
 
     def _check_target(self, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self._task == "classes":
-            return _class_labels(labels, known), known
+            return class_labels(labels, known), known
         numbers = pd.to_numeric(pd.Series(labels).where(known), errors="coerce")
         words = numbers.isna().to_numpy() & known
         if words.any():
@@ -283,23 +283,6 @@ class _JointEstimator(FitsFiles, BaseEstimator):
             return evaluate(self._model(), frame, None, None, false_alarm, max_error)
         labels, known, _ = self._read_target(y, len(frame))
         return evaluate(self._model(), frame, labels, known, false_alarm, max_error)
-
-
-def _class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The labels in one sortable dtype; ValueError for a target that is a number."""
-    clear = labels[known]
-    if clear.dtype == object:
-        kinds = {type(label) for label in clear}
-        clear = clear.astype(str) if len(kinds) > 1 or kinds == {str} else np.array(clear.tolist())
-    if len(clear):
-        check_classification_targets(clear)
-    if clear.dtype.kind == "f" and (clear == clear.astype(np.int64)).all() and labels.dtype == object:
-        clear = clear.astype(np.int64)
-    out = np.empty(len(labels), dtype=object if clear.dtype.kind in "OU" and not len(clear) else clear.dtype)
-    out[known] = clear
-    if (~known).any():
-        out[~known] = clear[0] if len(clear) else 0
-    return out
 
 
 class JointClassifier(ClassifierMixin, _JointEstimator):

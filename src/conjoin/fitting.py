@@ -33,9 +33,10 @@ from conjoin.targets import Classes, Number, Target
 from conjoin.training.data import Split, canonical, row_hashes, split_rows
 from conjoin.training.progress import Progress
 
-__all__ = ["Request", "Rows", "fit_model"]
+__all__ = ["Request", "Rows", "fit_model", "refit_density"]
 
 CHOOSE = 0.15
+SOME = 1000  # rows by which p(y) is known where labels are missing
 LEAST_CHOOSE = 20  # rows; with fewer the model is not chosen by them
 
 
@@ -90,6 +91,18 @@ def fit_model(rows: Rows, request: Request) -> Model:
         _calibrate(model, rows, split, progress)
     model.facts["energy"] = meter.energy.to_json()
     return model
+
+
+def refit_density(rows: Rows, request: Request, codec: Any) -> tuple[Density, Split]:
+    """p(x) of the request's family on new rows, in the columns and units of a fitted codec; and how the rows were split."""
+    rows = _weighted(rows)
+    assert rows.weight is not None
+    split = _split(rows, request)
+    data = {part: _events(rows, getattr(split, part), codec, None) for part in ("fit", "choose")}
+    event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
+    learning = Learning(request.family, request, None, codec.space, event, weight, data["choose"], request.max_time)
+    density, _, _ = learning.joint(Progress(request.verbose))
+    return density, split
 
 
 def _weighted(rows: Rows) -> Rows:
@@ -188,7 +201,19 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
             choose_predictor(model, request.predictor, data, weight_fit, rows.frame.iloc[split.fit], progress, request.seed)
         except KeyboardInterrupt:
             model.facts["predictor"]["why"] = "interrupted: the family's own p(y | x) is kept"
+    if isinstance(target, Classes):
+        model.facts["shares"] = _shares(model, data["fit"], torch.tensor(rows.weight[split.fit])).tolist()
     return model
+
+
+def _shares(model: Model, fit: Pair, weight: torch.Tensor) -> torch.Tensor:
+    """(K,) p(y) as p(y | x) has learned it: the shares of the labels, or its mean over some rows where labels are missing."""
+    classes = len(model.classes.labels)
+    if fit.y.mask.all():
+        counts = torch.bincount(fit.y.value.long(), weights=weight, minlength=classes)
+        return counts / counts.sum()
+    with torch.no_grad():
+        return model.pair.log_joint(fit.x.take(slice(0, SOME))).softmax(1).mean(0)
 
 
 def _notices(joint: Any, data: Pair) -> list[str]:

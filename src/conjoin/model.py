@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from conjoin.codecs.table import TableCodec
 from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
 from conjoin.joint import Hybrid, Joint, trust
 from conjoin.predictors import Classifier, External
+from conjoin.reweighting import Reweighted
 from conjoin.targets import Classes, Number, Target
 
 __all__ = ["Model"]
@@ -64,6 +65,12 @@ class Model:
             return self.joint.status
         return {"log_prob": trust(self.joint), "sample": trust(self.joint)}
 
+    @property
+    def unweighted(self) -> Density:
+        """The joint before its classes were given new shares. Its log p(x) remains the statistic of familiarity, as the held-out
+        rows were judged by it."""
+        return self.joint.base if isinstance(self.joint, Reweighted) else self.joint
+
     # ------------------------------------------------------------------ answers about events
 
     def frame(self, X: Any) -> pd.DataFrame:
@@ -88,18 +95,26 @@ class Model:
 
     def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
         """log p(x), nats, in the event's units; in chunks, without gradients."""
-        evaluate = self.joint.log_evidence if isinstance(self.joint, Joint) else self.joint.log_prob
-        return self._chunked(evaluate, x)
+        return self._evidence(self.joint, x)
+
+    def _evidence(self, density: Density, x: Event) -> Float[Tensor, " B"]:
+        return self._chunked(density.log_evidence if isinstance(density, Joint) else density.log_prob, x)
 
     def log_joint(self, encoded: Encoded, frame: Any = None) -> Float[Tensor, "B K"]:
         """log p(x, y) for every class, nats, in the event's units. ``frame`` goes to a predictor of the user's own."""
-        x = encoded.event
-        scorer = self.joint.predictor.scorer if isinstance(self.joint, Hybrid) else None  # type: ignore[union-attr]
-        if frame is not None and isinstance(scorer, External) and scorer.codec is not None and isinstance(self.joint, Hybrid):
-            assert isinstance(self.joint.predictor, Classifier)
-            scores = scorer.scores_of(frame) / self.joint.predictor.temperature
-            return self.log_evidence(x)[:, None] + scores.log_softmax(1)
-        return self._chunked(self.pair.log_joint, x)
+        own, below = None if frame is None else self._own_scores(frame), self.unweighted
+        if own is None:
+            return self._chunked(self.pair.log_joint, encoded.event)
+        joint = self._evidence(below, encoded.event)[:, None] + own.log_softmax(1)
+        return joint + self.joint.log_weight if isinstance(self.joint, Reweighted) else joint
+
+    def _own_scores(self, frame: Any) -> Tensor | None:
+        """Logits by a predictor that is the user's own and sees the user's own columns; None where there is none."""
+        below = self.unweighted
+        predictor = below.predictor if isinstance(below, Hybrid) else None
+        if not isinstance(predictor, Classifier) or not isinstance(predictor.scorer, External) or predictor.scorer.codec is None:
+            return None
+        return predictor.scorer.scores_of(frame) / predictor.temperature
 
     def log_proba(self, encoded: Encoded, frame: Any = None) -> Float[Tensor, "B K"]:
         """log p(y | x) for every class."""
@@ -117,7 +132,7 @@ class Model:
     @cached_property
     def bank(self) -> Event:
         """Rows that the model draws for itself, always the same."""
-        drawn = self.joint.sample(BANK, generator=stream(int(self.facts.get("seed", 0)), "bank"))
+        drawn = self.unweighted.sample(BANK, generator=stream(int(self.facts.get("seed", 0)), "bank"))
         return drawn.x if isinstance(drawn, Pair) else drawn
 
     @cached_property
@@ -127,7 +142,7 @@ class Model:
 
     @cached_property
     def familiarity(self) -> Familiarity:
-        return Familiarity(self.log_evidence, self.bank, self.sketch)
+        return Familiarity(partial(self._evidence, self.unweighted), self.bank, self.sketch)
 
     def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:
         """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column."""

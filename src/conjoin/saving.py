@@ -24,6 +24,7 @@ from conjoin.families import name_of, resolve
 from conjoin.joint import ClassConditional, Hybrid, Independent, Joint, Monolithic, Predictor, flat_space
 from conjoin.model import Model
 from conjoin.predictors import Classifier, External, Features, Linear, Network, Residual, Scorer, Trees
+from conjoin.reweighting import Posterior, Reweighted
 from conjoin.targets import target_from_json
 
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
@@ -78,6 +79,7 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
     if model.calibration is not None:
         c = model.calibration
         arrays = {"statistic": c.statistic, "guess": c.guess, "label": c.label, "confidence": c.confidence}
+        arrays |= {} if c.log_proba is None else {"log_proba": c.log_proba}
         tensors |= {f"calibration.{key}": torch.as_tensor(value) for key, value in arrays.items()}
     weights = serialise({key: value.detach().contiguous().clone() for key, value in tensors.items()})
     config = {
@@ -123,6 +125,8 @@ def model_hash(model: Model) -> str:
 
 
 def _describe(density: Density) -> dict[str, Any]:
+    if isinstance(density, Reweighted):
+        return {"kind": "reweighted", "base": _describe(density.base)}
     if isinstance(density, Hybrid):
         return {"kind": "hybrid", "base": _describe(density.base), "predictor": _describe_predictor(density.predictor)}
     if isinstance(density, ClassConditional | Independent):
@@ -135,6 +139,8 @@ def _describe(density: Density) -> dict[str, Any]:
 
 
 def _describe_predictor(predictor: Predictor) -> dict[str, Any]:
+    if isinstance(predictor, Posterior):
+        return {"scorer": "posterior", "joint": _describe(predictor.joint)}
     scorer: Scorer = predictor.scorer  # type: ignore[assignment]
     if isinstance(scorer, External):
         raise ValueError(
@@ -170,8 +176,9 @@ def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: A
     joint.load_state_dict({key.removeprefix("joint."): value for key, value in tensors.items() if key.startswith("joint.")})
     calibration = None
     if config["calibrated"]:
-        names = ("statistic", "guess", "label", "confidence")
-        calibration = Calibration(*(tensors[f"calibration.{name}"].numpy() for name in names))
+        arrays = {name: tensors[f"calibration.{name}"].numpy() for name in ("statistic", "guess", "label", "confidence")}
+        held = tensors.get("calibration.log_proba")
+        calibration = Calibration(**arrays, log_proba=None if held is None else held.numpy())
     return Model(codec, joint, target, calibration, config["facts"])
 
 
@@ -204,9 +211,13 @@ def _read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tenso
 
 def _rebuild(described: dict[str, Any], y: Space | None, x: Space, family: Any) -> Any:
     kind = described["kind"]
+    if kind == "reweighted":
+        return Reweighted(_rebuild(described["base"], y, x, family)).eval()
     if kind == "hybrid":
         assert y is not None
         base: Joint = _rebuild(described["base"], y, x, family)
+        if described["predictor"]["scorer"] == "posterior":
+            return Hybrid(base, Posterior(_rebuild(described["predictor"]["joint"], y, x, family)))
         return Hybrid(base, _rebuild_predictor(described["predictor"], x, base))
     if kind == "class_conditional":
         assert y is not None

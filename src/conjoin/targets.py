@@ -4,12 +4,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 from conjoin.codecs.table.measure import decimals_of
 from conjoin.core import Event, Space, Variable
 
-__all__ = ["Classes", "Number", "Target", "target_from_json"]
+__all__ = ["Classes", "Number", "Target", "class_labels", "target_from_json"]
 
 
 class Classes:
@@ -107,3 +108,20 @@ def target_from_json(config: dict[str, Any] | None) -> Target | None:
     if config["kind"] == "classes":
         return Classes(np.array(config["labels"], dtype=np.dtype(config["dtype"])), config["name"])
     return Number(config["name"], config["shift"], config["scale"], config["resolution"])
+
+
+def class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The labels in one sortable dtype; ValueError for a target that is a number."""
+    clear = labels[known]
+    if clear.dtype == object:
+        kinds = {type(label) for label in clear}
+        clear = clear.astype(str) if len(kinds) > 1 or kinds == {str} else np.array(clear.tolist())
+    if len(clear):
+        check_classification_targets(clear)
+    if clear.dtype.kind == "f" and (clear == clear.astype(np.int64)).all() and labels.dtype == object:
+        clear = clear.astype(np.int64)
+    out = np.empty(len(labels), dtype=object if clear.dtype.kind in "OU" and not len(clear) else clear.dtype)
+    out[known] = clear
+    if (~known).any():
+        out[~known] = clear[0] if len(clear) else 0
+    return out

@@ -21,6 +21,7 @@ def describe(model: Any) -> list[tuple[str, str]]:
     if model.target is not None:
         lines += [("p(y | x)", _predictor(facts)), ("held out", _held_out(model))]
     lines += [("false alarms", _false_alarms(model)), *([("errors", _errors(model))] if model.target is not None else [])]
+    lines += [("adapted", _adapted(facts))]
     lines += [("status", ", ".join(f"{question} {status.value}" for question, status in model.status.items()))]
     return [(name, text) for name, text in [*lines, ("energy", _energy(facts))] if text]
 
@@ -120,6 +121,15 @@ def _predictor(facts: dict[str, Any]) -> str:
 def _held_out(model: Any) -> str:
     right = held_out(model).get("accuracy")
     return "" if right is None else f"{right:.1%} right on the calibration rows, if every row is answered"
+
+
+def _adapted(facts: dict[str, Any]) -> str:
+    """The shares of the classes before and after, if they were changed."""
+    found = facts.get("adapted")
+    if found is None:
+        return ""
+    shares = [f"{label} {old:.1%} -> {new:.1%}" for label, old, new in zip(found["labels"], found["old"], found["new"], strict=True)]
+    return f"by {found['rows']:,} rows without labels: {', '.join(shares[:6])}{', ...' if len(shares) > 6 else ''}"
 
 
 def _false_alarms(model: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conjoin.cli import ask, catalogue, compare, draw, learn, quality
+from conjoin.cli import ask, catalogue, compare, draw, learn, quality, shift
 from conjoin.cli.words import in_shell
 
 __all__ = ["VERBS", "app", "main", "run"]
@@ -25,6 +25,8 @@ VERBS: dict[str, Any] = {
     "counterfactual": draw.counterfactual,
     "evaluate": ask.evaluate,
     "quality": quality.quality,
+    "adapt": shift.adapt,
+    "drift": shift.drift,
     "report": ask.report,
     "info": ask.info,
     "families": catalogue.families,

@@ -22,9 +22,10 @@ def calibrate(model: Model, frame: Any, y: np.ndarray | None, known: np.ndarray 
         return Calibration(statistic)
     label = model.target.encode(y, known)
     if isinstance(model.target, Classes):
-        confidence, guess = model.log_proba(encoded, frame).exp().max(1)
+        log_proba = model.log_proba(encoded, frame)
+        confidence, guess = log_proba.exp().max(1)
         codes = torch.where(label.mask, label.value, -1.0).long()
-        return Calibration(statistic, guess.numpy(), codes.numpy(), confidence.numpy())
+        return Calibration(statistic, guess.numpy(), codes.numpy(), confidence.numpy(), log_proba.numpy())
     level = predictive_of(model, encoded.event).level(label.value)
     marks = torch.where(label.mask, 0, -1)
     return Calibration(statistic, np.zeros(len(statistic), dtype=np.int64), marks.numpy(), (level - 0.5).abs().numpy())

@@ -56,6 +56,10 @@ def _model(model: Model) -> list[tuple[str, str]]:
     if chosen is not None:
         out.append(("p(y given x)", f"{chosen['chosen']}" + (f": {chosen['why']}" if chosen.get("why") else "")))
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    if "adapted" in facts:
+        moved = facts["adapted"]
+        shares = (f"{label} {old:.3f} to {new:.3f}" for label, old, new in zip(moved["labels"], moved["old"], moved["new"], strict=True))
+        out.append(("adapted to new shares", f"{', '.join(shares)}; by {moved['rows']:,} rows without labels. {moved['promise']}"))
     return [*out, ("familiarity", model.familiarity.name), ("seed", str(facts["seed"])), ("versions", versions)]
 
 

@@ -1,0 +1,229 @@
+r"""adapt: the shares of the classes in a new place, from rows without labels; and the model that follows them (label shift).
+
+    p_new(y) <- mean over the new rows of p_new(y | x),   p_new(y | x) ~ p(y | x) p_new(y) / p(y)
+
+is expectation-maximisation on the shares alone (M. Saerens, P. Latinne and C. Decaestecker (2002), Adjusting the outputs of a
+classifier to new a priori probabilities, section 2.2). It asks for calibrated p(y | x): for the shares alone, the logits are scaled
+by one temperature, and shifted by one bias per class where held-out labels ask for it (A. Alexandari, A. Kundaje and A. Shrikumar
+(2020), Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation). All of it rests on p(x | y)
+being what it was, so whether the new rows look so is tested as well.
+
+The promises of ``decide`` follow: a calibration row of class y is kept with probability w(y) / max w, and those kept are a sample
+of the new place (S. Park, E. Dobriban, I. Lee and O. Bastani (2022), PAC prediction sets under covariate shift, section 3.2).
+
+Shape letters: N rows, K classes.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from scipy.stats import chi2, ks_2samp
+
+from conjoin.calibration import Calibration
+from conjoin.model import Model
+from conjoin.reweighting import Reweighted, log_shares
+
+__all__ = ["Change", "adapt", "new_shares", "standard_errors"]
+
+Array = NDArray[Any]
+
+STEPS, TOLERANCE = 2000, 1e-7  # of expectation-maximisation
+LEAST = 5  # labelled held-out rows of every class, for a temperature and biases
+WRONG = 1e-3  # p-value of no biases on held-out labels, under which there are some
+EXPECTED = 0.05  # share of rows that is unfamiliar where nothing but the shares has changed
+DOUBT = 1e-3  # p-value under which more than the shares must have changed
+
+
+@dataclass(frozen=True)
+class Change:
+    """What ``adapt`` found. ``p_value``: that the shares are the old ones (likelihood ratio). ``misfit``: that p(x | y) is the old
+    one (familiarity of the new rows beside held-out rows in the new shares); ``promise`` says what became of those of ``decide``."""
+
+    labels: tuple[Any, ...]
+    old: tuple[float, ...]
+    new: tuple[float, ...]
+    error: tuple[float, ...]  # standard error of each new share
+    rows: int
+    p_value: float
+    misfit: float | None = None
+    unfamiliar: float | None = None  # share of the new rows under the .05 quantile of the held-out ones
+    promise: str = ""
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each class."""
+        shares = {"old share": self.old, "new share": self.new, "standard error": self.error}
+        return pd.DataFrame({"class": self.labels, **shares, "weight": np.divide(self.new, self.old)})
+
+    def words(self) -> list[str]:
+        """What it means, a sentence each."""
+        how = "have changed" if self.p_value <= 0.05 else "may be the old ones"
+        out = [f"The shares {how} (likelihood-ratio test on {self.rows:,} rows, p = {self.p_value:.2g})."]
+        if self.misfit is not None and self.misfit < DOUBT:
+            out.append(
+                f"More than the shares has changed: {self.unfamiliar:.0%} of the new rows are as unfamiliar as {EXPECTED:.0%} should be "
+                f"(p = {self.misfit:.2g}), so neither the new shares nor what rests on them can be trusted."
+            )
+        return [*out, self.promise] if self.promise else out
+
+    def __str__(self) -> str:
+        return "\n".join([self.frame().to_string(index=False, float_format="%.4f"), *self.words()])
+
+
+class _Evidence(NamedTuple):
+    """Calibrated p(y | x) of the new rows, (N, K), and of held-out old ones (none where nothing was held out); the p(y) in it."""
+
+    new: Array
+    held: Array
+    old: Array
+
+
+def adapt(model: Model, X: Any, seed: int = 0) -> tuple[Model, Change]:
+    """A model that answers as if the classes had the shares that they have in ``X``, and what has changed."""
+    frame = model.frame(X)
+    labels = model.classes.labels
+    encoded = model.encode(frame)
+    evidence = _evidence(model, model.log_proba(encoded, frame).numpy(), seed)
+    shares = new_shares(evidence.new, evidence.old)
+    own = _own_shares(model, seed)
+    weight = np.maximum(shares, 1e-12) / own
+    joint = Reweighted.of(model.pair, torch.tensor(weight).log(), seed)
+    calibration = _thinned(model.calibration, weight, seed)
+    out = replace(model, joint=joint, calibration=calibration, facts=dict(model.facts))
+    misfit, unfamiliar = _misfit(calibration, model.statistic(encoded))
+    change = Change(
+        tuple(labels.tolist()),
+        tuple(own.tolist()),
+        tuple(shares.tolist()),
+        tuple(standard_errors(evidence.new, evidence.old, shares).tolist()),
+        len(frame),
+        _p_value(evidence, shares),
+        misfit,
+        unfamiliar,
+        _promise(model.calibration, calibration),
+    )
+    return out, change
+
+
+# ---------------------------------------------------------------------------------------------------- the shares
+
+
+def new_shares(proba: Array, old: Array) -> Array:
+    """(K,) the shares with the greatest likelihood of the rows, by expectation-maximisation from p(y | x) under ``old`` shares.
+
+    >>> new_shares(np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.1]]), np.array([0.5, 0.5])).round(4)
+    array([0.8125, 0.1875])
+    """
+    shares = old.copy()
+    for _ in range(STEPS):
+        posterior = proba * (shares / old)
+        posterior /= posterior.sum(1, keepdims=True)
+        before, shares = shares, posterior.mean(0)
+        if np.abs(shares - before).max() < TOLERANCE:
+            break
+    return shares
+
+
+def standard_errors(proba: Array, old: Array, shares: Array) -> Array:
+    """(K,) from the observed information about shares that sum to 1."""
+    score = proba / old
+    score /= (score @ shares)[:, None]
+    basis = np.linalg.svd(np.ones((1, len(old))))[2][1:].T  # (K, K - 1): the directions that leave the sum alone
+    covariance = basis @ np.linalg.pinv(basis.T @ (score.T @ score) @ basis) @ basis.T
+    return np.sqrt(np.diag(covariance))
+
+
+def _p_value(evidence: _Evidence, shares: Array) -> float:
+    """Twice the log-likelihood ratio of two sets of shares over one, for new and held-out rows, against chi-square with K - 1
+    degrees of freedom; without held-out rows the old shares are taken as known."""
+    new, held, old = evidence
+    gain = _log_likelihood(new, old, shares)
+    if len(held):
+        both = np.concatenate([new, held])
+        gain += _log_likelihood(held, old, new_shares(held, old)) - _log_likelihood(both, old, new_shares(both, old))
+    return float(chi2.sf(2 * max(gain, 0.0), len(shares) - 1))
+
+
+def _log_likelihood(proba: Array, old: Array, shares: Array) -> float:
+    """Beyond that of the old shares, nats."""
+    return float(np.log(proba @ (shares / old)).sum())
+
+
+# ---------------------------------------------------------------------------------------------------- calibrated p(y | x)
+
+
+def _own_shares(model: Model, seed: int) -> Array:
+    """p(y) as the model's p(y | x) has learned it; of a model that does not remember it, by draws."""
+    adapted, learned = model.facts.get("adapted"), model.facts.get("shares")
+    found = learned if adapted is None else adapted["new"]
+    return log_shares(model.pair, seed).exp().numpy() if found is None else np.maximum(np.asarray(found, dtype=float), 1e-12)
+
+
+def _evidence(model: Model, log_proba: Array, seed: int) -> _Evidence:
+    calibration, own = model.calibration, _own_shares(model, seed)
+    if calibration is None or calibration.log_proba is None:
+        return _Evidence(np.exp(log_proba), np.empty((0, len(own))), own)
+    known = calibration.label >= 0
+    held, label = calibration.log_proba[known], calibration.label[known]
+    if np.bincount(label, minlength=len(own)).min() < LEAST:
+        return _Evidence(np.exp(log_proba), np.exp(calibration.log_proba), own)
+    temperature, biases = _temper(held, label)
+    tempered = softmax(held * temperature + biases, 1)
+    old = tempered.mean(0) if biases.any() else own + (tempered - np.exp(held)).mean(0)  # the latter has less noise
+    return _Evidence(softmax(log_proba * temperature + biases, 1), tempered, np.maximum(old, 1e-12))
+
+
+def _temper(log_proba: Array, label: Array) -> tuple[float, Array]:
+    """The inverse temperature and the (K,) biases with the least log-loss; no biases where one temperature will do."""
+    classes, rows = log_proba.shape[1], np.arange(len(label))
+    hot, log_proba = np.eye(classes)[label], np.maximum(log_proba, -1e3)
+
+    def loss(at: Array) -> tuple[float, Array]:
+        fitted = log_softmax(log_proba * at[0] + (at[1:] if len(at) > 1 else 0.0), 1)  # at: the temperature alone, or biases too
+        gap = (np.exp(fitted) - hot) / len(hot)
+        slopes = np.concatenate([[(gap * log_proba).sum()], gap.sum(0)])
+        return -float(fitted[rows, label].mean()), slopes[: len(at)]
+
+    plain, biased = (minimize(loss, np.eye(1, size)[0], jac=True, method="L-BFGS-B") for size in (1, 1 + classes))
+    needed = chi2.sf(2 * len(label) * (plain.fun - biased.fun), classes - 1) < WRONG
+    return (float(biased.x[0]), biased.x[1:]) if needed else (float(plain.x[0]), np.zeros(classes))
+
+
+# ---------------------------------------------------------------------------------------------------- the promises
+
+
+def _thinned(calibration: Calibration | None, weight: Array, seed: int) -> Calibration | None:
+    """A sample of the new place: each labelled row kept with probability w(y) / max w, its answer by the new shares."""
+    if calibration is None or calibration.log_proba is None:
+        return None
+    chance = np.where(calibration.label >= 0, (weight / weight.max())[calibration.label], 0.0)
+    keep = np.random.default_rng(seed).random(calibration.rows) < chance
+    log_proba = log_softmax(calibration.log_proba[keep] + np.log(weight), 1)
+    guess = log_proba.argmax(1)
+    return Calibration(calibration.statistic[keep], guess, calibration.label[keep], np.exp(log_proba.max(1, initial=-np.inf)), log_proba)
+
+
+def _misfit(calibration: Calibration | None, statistic: Array) -> tuple[float | None, float | None]:
+    """Whether the new rows are as familiar as the held-out ones in the new shares: p-value, and the share under their .05 quantile."""
+    if calibration is None or not calibration.rows:
+        return None, None
+    held, new = (np.nan_to_num(values, nan=-1e300, neginf=-1e300) for values in (calibration.statistic, statistic))
+    return float(ks_2samp(held, new).pvalue), float((new <= np.quantile(held, EXPECTED)).mean())
+
+
+def _promise(before: Calibration | None, after: Calibration | None) -> str:
+    if before is None:
+        return ""
+    if after is None:
+        return (
+            "The promises of decide are void (this model was fitted by an older version): call calibrate(X, y) with rows of the new place."
+        )
+    return (
+        f"The promises of decide now rest on {after.rows:,} of the {before.rows:,} calibration rows, drawn so that their classes come in "
+        "the new shares; they hold as far as these shares are right."
+    )
