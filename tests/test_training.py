@@ -203,15 +203,15 @@ def test_em_on_the_whole_data_is_plain_em():
     assert same(weights_of(learned), weights_of(plain))
 
 
-def test_mini_batch_em_follows_the_running_mean_of_cappe_and_moulines():
+def test_mini_batch_em_follows_a_running_mean_that_forgets_less_and_less():
     density, data = mixture(), rows()
     learner, running = ExpectationMaximisation(density), None
     for step in range(4):
         part = data.take(slice(50 * step, 50 * step + 50))
         fresh = {key: 4 * value for key, value in density.statistics(part).items() if key != "log_prob"}
-        rate = 1.0 if running is None else (step + 2) ** -0.6
+        rate = 1.0 if running is None else 0.25 ** (1 / 3) * (1 - step / 4)
         running = fresh if running is None else {key: (1 - rate) * running[key] + rate * fresh[key] for key in fresh}
-        learner.step(Batch(part, ones(50), 200.0), stream(0))
+        learner.step(Batch(part, ones(50), 200.0), stream(0), step / 4)
         assert all(torch.allclose(learner.running[key], running[key]) for key in running)
 
 
@@ -235,11 +235,25 @@ def batched(**changes):
     return Plan(**({"batch": 64, "patience": 100} | changes))
 
 
+def broken_off(monkeypatch, steps, *arguments):
+    """A fit that is interrupted after so many steps."""
+    step = loop._Run.step
+
+    def until(self, bar):
+        if self.trained.steps == steps:
+            raise KeyboardInterrupt
+        step(self, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "step", until)
+        fit(*arguments)
+
+
 @pytest.mark.parametrize("make", [mixture, Noisy])
-def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, tmp_path):
+def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, tmp_path, monkeypatch):
     whole, first, second = make(), make(), make()
     fit(whole, batched(epochs=10))
-    fit(first, batched(epochs=5, checkpoint=tmp_path, every=0))
+    broken_off(monkeypatch, 15, first, batched(epochs=10, checkpoint=tmp_path, every=0))
     report = fit(second, batched(epochs=10, checkpoint=tmp_path, resume=True))
     assert same(weights_of(whole), weights_of(second))
     assert report.epochs == 10

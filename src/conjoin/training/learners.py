@@ -1,8 +1,9 @@
 r"""How a density is moved by its data: expectation-maximisation where it has sufficient statistics, gradients elsewhere.
 
 Both take one step per mini-batch and know nothing of the loop around them. Mini-batch EM keeps a running mean of the
-statistics, s <- (1 - rho) s + rho s_batch with rho_t = (t + 2)^(-kappa) (O. Cappe and E. Moulines (2009), On-line
-expectation-maximization, equation 12); with one batch per epoch it is plain EM.
+statistics, s <- (1 - rho) s + rho s_batch (O. Cappe and E. Moulines (2009), On-line expectation-maximization, equation 12), where rho
+falls in a straight line from the cube root of the batch's share of all rows to nothing over the planned steps; with one batch it
+is plain EM.
 """
 
 import abc
@@ -22,6 +23,7 @@ from conjoin.training import ranks
 __all__ = ["Batch", "ExpectationMaximisation", "Gibbs", "Gradient", "Learner", "Pass", "Piece", "learner_for"]
 
 
+ROOT, LEAST = 1 / 3, 0.01  # of the share, and rho of the last steps
 WARM_UP = 0.05  # share of the fit in which the rate rises
 
 
@@ -96,10 +98,9 @@ class Learner(abc.ABC):
 class ExpectationMaximisation(Learner):
     """For densities that declare ``statistics``."""
 
-    def __init__(self, density: Density, decay: float = 0.6) -> None:
-        self.density, self.decay = density, decay
+    def __init__(self, density: Density) -> None:
+        self.density = density
         self.running: dict[str, Tensor] = {}
-        self.steps = 0
 
     def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
         fresh, mass = ranks.total(self._statistics(batch)), batch.mass
@@ -107,11 +108,10 @@ class ExpectationMaximisation(Learner):
         if not all(bool(torch.isfinite(value).all()) for value in fresh.values()):
             return float("nan")  # the loop goes back to the last good weights
         whole = mass >= batch.total * (1 - 1e-9)
-        rate = 1.0 if whole or not self.running else (self.steps + 2) ** -self.decay
+        rate = 1.0 if whole or not self.running else max((mass / batch.total) ** ROOT * (1 - progress), LEAST)
         scaled = {key: value * (batch.total / mass) for key, value in fresh.items()}
         self.running = {key: torch.lerp(self.running.get(key, value), value, rate) for key, value in scaled.items()}
         self.density.maximise(self.running)
-        self.steps += 1
         return objective
 
     def _statistics(self, batch: Batch | Pass) -> dict[str, Tensor]:
@@ -123,10 +123,9 @@ class ExpectationMaximisation(Learner):
         return out
 
     def state(self) -> dict[str, Tensor]:
-        return {f"running.{key}": value for key, value in self.running.items()} | {"steps": torch.tensor(self.steps)}
+        return {f"running.{key}": value for key, value in self.running.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.steps = int(state["steps"])
         self.running = {key.removeprefix("running."): value for key, value in state.items() if key.startswith("running.")}
 
 

@@ -26,6 +26,7 @@ from conjoin.training.progress import Bar, Progress
 __all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
 
 ROUNDS = 40  # of a fit by the gradient
+EPOCHS, PASSES, STEPS = 60, 24, 200  # passes over the rows at most; with mini-batches fewer, but so many steps
 SETBACKS = 3  # times that a fit may go back to its last good weights
 EXPLODED = 1e3  # times the best objective so far: a loss beyond that is no longer learning
 
@@ -40,7 +41,7 @@ class Plan:
     in place of the density's own recipe."""
 
     seed: int = 0
-    epochs: int = 60
+    epochs: int | None = None
     batch: int | None = None
     steps: int | None = None
     patience: int = 6
@@ -100,7 +101,7 @@ class _Run:
         self.parts = 1 if able.sweeps else feed.parts(batch)  # batches of an epoch
         self.planned = steps if steps and self.by_gradient else None
         self.length = max(1, math.ceil(self.planned / ROUNDS)) if self.planned else self.parts  # steps of a round
-        self.rounds = math.ceil(self.planned / self.length) if self.planned else plan.epochs
+        self.rounds = self._rounds()
         self.learner: Learner = learner_for(density, Recipe(self.planned, batch, recipe.rate, recipe.decay, recipe.memory))
         self.trained, self.resumed = Trained(), False
         self.total, self.mass = 0.0, 0.0  # of the objective and the weight, in this round
@@ -109,6 +110,12 @@ class _Run:
         self.saved = self.started = time.monotonic()
         self.before = 0.0  # seconds that were spent before a resumed fit was broken off
         self.meter = Meter().__enter__() if plan.max_kwh is not None else None
+
+    def _rounds(self) -> int:
+        """At most; mini-batches of expectation-maximisation need fewer passes than whole ones."""
+        if self.planned:
+            return math.ceil(self.planned / self.length)
+        return self.plan.epochs or min(EPOCHS, max(PASSES, math.ceil(STEPS / self.parts)))
 
     # ------------------------------------------------------------------ steps
 
@@ -132,7 +139,7 @@ class _Run:
 
     def _progress(self) -> float:
         """How much of the planned steps is done; of the time, where that is more."""
-        done = self.trained.steps / self.planned if self.planned else 0.0
+        done = self.trained.steps / (self.rounds * self.length)
         if self.plan.max_time is None:
             return done
         return max(done, ranks.first(self._seconds()) / max(self.plan.max_time, 1e-9))

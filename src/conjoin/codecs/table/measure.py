@@ -16,6 +16,7 @@ __all__ = ["atoms_of", "bounds_of", "day_step", "decimals_of", "decimals_of_step
 Array = NDArray[Any]
 
 _DIGITS = 6
+_ATOMS, _RECUR = 16, 40
 _STEPS = (1000, 500, 250, 100, 50, 25, 10, 5)
 _DAY_MS = 86_400_000
 _DAY_STEPS = (_DAY_MS, 3_600_000, 60_000, 1_000, 1)  # day, hour, minute, second, millisecond
@@ -67,12 +68,13 @@ def day_step(values: Array) -> float | None:
 
 
 def atoms_of(tally: Tally) -> tuple[float, ...]:
-    """At most four values that hold a tenth of the rows and stand far above their neighbours."""
+    """At most ``_ATOMS`` values that recur (a tenth of few rows, or ``_RECUR`` of many) and stand far above their neighbours."""
     if len(tally.values) <= 20:
         return ()
     share = tally.counts / tally.observed
-    spikes = [i for i in np.flatnonzero(share >= 0.1) if _stands_out(share, int(i))]
-    best = sorted(spikes, key=lambda i: (-share[i], i))[:4]
+    least = min(0.1, max(0.005, _RECUR / tally.observed))
+    spikes = [i for i in np.flatnonzero(share >= least) if _stands_out(share, int(i))]
+    best = sorted(spikes, key=lambda i: (-share[i], i))[:_ATOMS]
     return tuple(float(tally.values[i]) for i in sorted(best))
 
 

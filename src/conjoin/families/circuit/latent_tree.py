@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin._shapes import Float, Int
-from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Space, categorical, stream
+from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, categorical, stream
 from conjoin.families.circuit.passes import Leaves, Tree
 from conjoin.families.circuit.structure import chow_liu_tree
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
@@ -44,7 +44,11 @@ class Circuit(Config):
     """``width``: states of each latent variable (None: from the number of rows). ``smoothing``: rows of prior per state."""
 
     width: int | None = None
-    smoothing: float = 1.0
+    smoothing: float = 0.5
+
+    def recipe(self, rows: int) -> Recipe:
+        """Small batches: many steps an epoch."""
+        return Recipe(batch=256)
 
 
 class CircuitDensity(Density):
