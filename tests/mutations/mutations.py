@@ -82,8 +82,8 @@ LEAVES = at(
     ("numbers drawn outside the region", "box = self._box(region)", "box = self._box(None)"),
     (
         "codes drawn outside the region",
-        "categorical(logits + self._allowed(region)[:, 0], generator)",
-        "categorical(logits, generator)",
+        "(self.log_levels() + self._allowed(region)).softmax(-1)",
+        "self.log_levels().softmax(-1)",
         NAIVE,
     ),
     ("upper half drawn mirrored", "torch.where(flip, -z, z)", "z"),
@@ -309,7 +309,7 @@ TRAINING = [
     *at(
         "training/learners.py",
         TRAINING_TESTS,
-        ("step size off by one", "(self.steps + 2) ** -self.decay", "(self.steps + 1) ** -self.decay"),
+        ("memory that does not grow", "** ROOT * (1 - progress)", "** ROOT"),
         (
             "old statistics take the weight of the new",
             "torch.lerp(self.running.get(key, value), value, rate)",
@@ -322,7 +322,7 @@ TRAINING = [
             'self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": slots})',
             "slots.clear()",
         ),
-        ("steps of EM forgotten", 'self.steps = int(state["steps"])', "self.steps = 0"),
+        ("running means forgotten", "self.running = {key.removeprefix(", "_ = {key.removeprefix("),
     ),
     *at(
         "training/loop.py",
@@ -337,19 +337,31 @@ TRAINING = [
         ("the last weights instead of the best", "self.density.load_state_dict(self.best)", "pass"),
         ("the worst weights kept", "if held < self.trained.best:", "if held > self.trained.best or not math.isfinite(self.trained.best):"),
         ("batches weigh the same in the mean", "self.total + objective * mass, self.mass + mass", "self.total + objective, self.mass + 1"),
-        ("weights of other rows", "self.weight[index], total)", "self.weight[: len(index)], total)"),
-        ("batches of every epoch alike", 'stream(self.plan.seed, "epoch", epoch)', 'stream(self.plan.seed, "epoch", 0)'),
         (
             "time counted the wrong way",
-            "self._seconds() > self.plan.max_time",
-            "self._seconds() < self.plan.max_time",
+            "ranks.first(self._seconds()) > self.plan.max_time",
+            "ranks.first(self._seconds()) < self.plan.max_time",
         ),
         (
             "patience off by one",
             "self.trained.epochs - self.trained.best_epoch >= patience",
             "self.trained.epochs - self.trained.best_epoch > patience",
         ),
-        ("seed ignored by the steps", 'stream(self.plan.seed, "step", self.trained.steps)', 'stream(self.plan.seed, "step", 0)'),
+        (
+            "seed ignored by the steps",
+            'stream(self.plan.seed, "step", self.trained.steps, *own)',
+            'stream(self.plan.seed, "step", 0, *own)',
+        ),
+    ),
+    *at(
+        "training/feed.py",
+        TRAINING_TESTS,
+        ("weights of other rows", "self.weight[index], total)", "self.weight[: len(index)], total)"),
+        (
+            "batches of every epoch alike",
+            'self.epoch, self.order = epoch, torch.randperm(self.rows, generator=stream(self.seed, "epoch", epoch))',
+            'self.epoch, self.order = epoch, torch.randperm(self.rows, generator=stream(self.seed, "epoch", 0))',
+        ),
     ),
     *at(
         "training/data.py",

@@ -20,8 +20,8 @@ MUTATIONS = [
         ),
         (
             "energy counted the wrong way",
-            "self.meter.energy.kwh > (self.plan.max_kwh or 0.0)",
-            "self.meter.energy.kwh < (self.plan.max_kwh or 0.0)",
+            "ranks.first(self.meter.energy.kwh) > (self.plan.max_kwh or 0.0)",
+            "ranks.first(self.meter.energy.kwh) < (self.plan.max_kwh or 0.0)",
         ),
     ),
     *at(
