@@ -443,11 +443,8 @@ class LeafLayer(nn.Module):
         """One value per cell, given each cell's state; with a region, from the part of the leaf inside it."""
         value = torch.zeros(states.shape, dtype=torch.float64)
         if len(self.category):
-            total = (
-                (self.log_levels() + self._allowed(region))
-                .softmax(-1)
-                .cumsum(-1)[torch.arange(len(self.category)), states[:, self.category]]
-            )
+            share = (self.log_levels() + self._allowed(region)).softmax(-1)
+            total = share.cumsum(-1)[torch.arange(len(self.category)), states[:, self.category]]
             uniform = 1 - torch.rand(*total.shape[:2], 1, generator=generator, dtype=torch.float64)  # above 0: no level without mass
             code = torch.searchsorted(total, uniform * total[..., -1:])[..., 0]
             value[:, self.category] = torch.minimum(code, self.legal.sum(1) - 1).double()
