@@ -17,9 +17,9 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Imports go downward only: a module imports from its own row or from rows above it in this list.
 LAYERS = (
     {"core", "events", "_shapes", "metering"},
-    {"leaves", "nets", "codecs"},
+    {"intervals", "leaves", "nets", "codecs"},
     {"families"},
-    {"joint", "predictive", "predictors", "reweighting", "spreading", "targets"},
+    {"convolutional", "joint", "predictive", "predictors", "reweighting", "spreading", "targets"},
     {"training"},
     {"calibration"},
     {"model"},

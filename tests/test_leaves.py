@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from conjoin.core import Event, Region, Variable, stream
-from conjoin.leaves import NARROW, Lattice, LeafLayer, _Cells, _log_sinhc, _moments_inside, log_mass
+from conjoin.intervals import log_mass, log_sinhc, moments_inside
+from conjoin.leaves import NARROW, Lattice, LeafLayer, _Cells
 
 INF = math.inf
 
@@ -59,12 +60,12 @@ def test_log_mass_gradient():
 def test_log_sinhc_is_smooth_where_its_series_takes_over():
     x = doubles(0.0, 1e-6, 5e-3, 0.00999, 0.01001, 1.0, 300.0)
     exact = [0.0, *(float(mpmath.log(mpmath.sinh(v) / v)) for v in x[1:].tolist())]
-    assert torch.allclose(_log_sinhc(x), doubles(*exact), atol=1e-9)
+    assert torch.allclose(log_sinhc(x), doubles(*exact), atol=1e-9)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 2.0), (0.5, 0.7), (3.0, INF), (-INF, -1.0), (-8.0, -6.0), (-INF, INF)])
 def test_truncated_moments_against_integration(low, high):
-    first, second = _moments_inside(doubles(low), doubles(high))
+    first, second = moments_inside(doubles(low), doubles(high))
     density = lambda power: integrate.quad(lambda z: z**power * stats.norm.pdf(z), low, high, epsabs=1e-14)[0]  # noqa: E731
     assert float(first) == pytest.approx(density(1) / density(0), abs=1e-8)
     assert float(second) == pytest.approx(density(2) / density(0), abs=1e-8)
@@ -72,7 +73,7 @@ def test_truncated_moments_against_integration(low, high):
 
 def test_truncated_moments_stay_inside_in_the_far_tails():
     low, high = doubles(50.0, -1e4, 200.0), doubles(51.0, -9e3, INF)
-    first, second = _moments_inside(low, high)
+    first, second = moments_inside(low, high)
     assert bool(((first >= low) & (first <= high)).all())
     assert bool((second >= first**2).all())
 

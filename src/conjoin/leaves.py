@@ -32,67 +32,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.special import log_ndtr, ndtri
+from torch.special import ndtri
 
 from conjoin._shapes import Bool, Float, Int
-from conjoin.core import LOG_2PI, Event, Region, Variable, categorical
+from conjoin.core import Event, Region, Variable, categorical
+from conjoin.intervals import log_mass, log_normal, log_sinhc, moments_inside, normal_cdf
 
-__all__ = ["Lattice", "LeafLayer", "LeafTable", "log_mass"]
+__all__ = ["Lattice", "LeafLayer", "LeafTable"]
 
 FARTHEST = -1e100  # nats of a value so far away that its square overflows
 STRENGTHS = (0.05, 1000.0)  # rows: bounds of a learned prior
 NARROW = 1e-3  # cells narrower than this many standard deviations take the midpoint series (error < NARROW^2 / 24)
-
-
-class _LogMass(torch.autograd.Function):
-    """log(Phi(high) - Phi(low)) without cancellation or underflow, with its exact derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, low: Tensor, high: Tensor) -> Tensor:
-        upper = low + high > 0  # by symmetry, work in the lower tail
-        a, b = torch.where(upper, -high, low), torch.where(upper, -low, high)
-        mass = (_normal_cdf(b) - _normal_cdf(a)).log()
-        far = b < -30
-        if far.any():
-            log_b = log_ndtr(b[far])
-            mass[far] = log_b + torch.log1p(-(log_ndtr(a[far]) - log_b).exp())
-        ctx.save_for_backward(low, high, mass)
-        return mass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        low, high, mass = ctx.saved_tensors
-        return -grads[0] * (_log_normal(low) - mass).exp(), grads[0] * (_log_normal(high) - mass).exp()
-
-
-def log_mass(low: Tensor, high: Tensor) -> Tensor:
-    """log of a standard normal's mass between ``low`` and ``high`` (either may be infinite); differentiable."""
-    low, high = torch.broadcast_tensors(low, high)
-    return _LogMass.apply(low, high)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def _normal_cdf(z: Tensor) -> Tensor:
-    """Phi(z), to full relative precision in the lower tail (where 1 + erf would cancel)."""
-    return 0.5 * torch.erfc(-math.sqrt(0.5) * z)
-
-
-def _log_normal(z: Tensor) -> Tensor:
-    return -0.5 * (z * z + LOG_2PI)
-
-
-def _log_sinhc(x: Tensor) -> Tensor:
-    """log(sinh(x) / x) for x >= 0: what a narrow cell's mass exceeds its midpoint density by."""
-    safe = x.clamp_min(1e-2)
-    return torch.where(x > 1e-2, safe + torch.log1p(-torch.exp(-2 * safe)) - torch.log(2 * safe), x * x / 6)
-
-
-def _moments_inside(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """E[z], E[z^2] of a standard normal known to lie in [low, high]."""
-    mass = log_mass(low, high)
-    at_low, at_high = (_log_normal(low) - mass).exp(), (_log_normal(high) - mass).exp()
-    first = torch.minimum(torch.maximum(at_low - at_high, low), high)
-    edge = torch.where(at_low > 0, low * at_low, at_low) - torch.where(at_high > 0, high * at_high, at_high)
-    return first, torch.maximum(1 + edge, first * first)
 
 
 def _stronger(strength: Float[Tensor, " O"], mean: Float[Tensor, "O K L"], counts: Float[Tensor, "O K L"]) -> Float[Tensor, " O"]:
@@ -299,7 +249,7 @@ class LeafLayer(nn.Module):
         z, width = self._standardise(cells)
         step = self.lattice.width[cells.column]
         size = torch.where(step > 0, step, 1.0).log()[:, None] - self.log_scale[cells.column]
-        result = size + _log_normal(z) + _log_sinhc(z.abs() * width / 2)
+        result = size + log_normal(z) + log_sinhc(z.abs() * width / 2)
         wide = self._wide()[cells.column].nonzero()[:, 0]
         if len(wide):
             low, high = self._edges(cells.take(wide), z[wide], width[wide])
@@ -380,7 +330,7 @@ class LeafLayer(nn.Module):
         wide = self._wide()[cells.column].nonzero()[:, 0]
         if len(wide):
             low, high = self._edges(cells.take(wide), z[wide], width[wide])
-            exact = _moments_inside(low, high)
+            exact = moments_inside(low, high)
             narrow = (width[wide] <= NARROW) & low.isfinite() & high.isfinite()  # series again, state by state
             first = first.index_copy(0, wide, torch.where(narrow, first[wide], exact[0]))
             second = second.index_copy(0, wide, torch.where(narrow, second[wide], exact[1]))
@@ -460,8 +410,8 @@ class LeafLayer(nn.Module):
         flip = low + high > 0
         a, b = torch.where(flip, -high, low), torch.where(flip, -low, high)
         uniform = torch.rand(states.shape, generator=generator, dtype=torch.float64)
-        below = _normal_cdf(a)
-        z = ndtri(below + (_normal_cdf(b) - below) * uniform)
+        below = normal_cdf(a)
+        z = ndtri(below + (normal_cdf(b) - below) * uniform)
         z = torch.where(torch.isfinite(z), z, torch.where(b < 0, b, torch.zeros_like(b)))
         z = torch.minimum(torch.maximum(z, a), b)
         value = self.lattice.snap(mean + scale * torch.where(flip, -z, z))

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Bool, Float
 from conjoin.core import LOG_2PI, Density, Event, Space, categorical
+from conjoin.intervals import log_mass
 from conjoin.joint import Predictor
-from conjoin.leaves import log_mass
 
 __all__ = ["Classifier", "Design", "External", "Features", "Linear", "Network", "Residual", "Scorer", "Trees", "convert"]
 

@@ -22,16 +22,26 @@ GAUSSIAN = checks("quadratic and not joint or linear and given")
 CLASSES, HYBRID, TOYS = checks("naive_bayes and joint"), checks("naive_bayes and hybrid"), checks("not test_family")
 
 
-LEAVES = at(
-    "leaves.py",
+INTERVALS = at(
+    "intervals.py",
     LEAF_TESTS,
     (
         "interval mass: derivative at the lower end has the wrong sign",
-        "return -grads[0] * (_log_normal(low)",
-        "return grads[0] * (_log_normal(low)",
+        "return -grads[0] * (log_normal(low)",
+        "return grads[0] * (log_normal(low)",
     ),
     ("interval mass: underflow far out", "far = b < -30", "far = b < -3000"),
     ("interval mass: the upper tail cancels", "upper = low + high > 0  #", "upper = low > high  #"),
+    (
+        "truncated moments: lower edge has the wrong sign",
+        "edge = torch.where(at_low > 0, low * at_low, at_low) -",
+        "edge = -torch.where(at_low > 0, low * at_low, at_low) -",
+    ),
+)
+
+LEAVES = at(
+    "leaves.py",
+    LEAF_TESTS,
     ("density without 1 / sigma", ".log()[:, None] - self.log_scale[", ".log()[:, None] - 0 * self.log_scale["),
     ("cell without its width", "size = torch.where(step > 0, step, 1.0).log()[:, None] - self", "size = -self"),
     ("mass outside the bounds", "return result.masked_fill(outside[:, None], -math.inf)", "return result"),
@@ -46,11 +56,6 @@ LEAVES = at(
     ("neighbouring cells merged", "fresh[1:] = ranked[1:] != ranked[:-1]", "fresh[1:] = ranked[1:] > ranked[:-1] + 1", NAIVE),
     ("impossible levels get probability", "self.logits.masked_fill(~self.legal[:, None], -math.inf)", "self.logits"),
     ("missing cells are scored", "return torch.where(observed[..., None], parts, torch.zeros_like(parts))", "return parts", NAIVE),
-    (
-        "truncated moments: lower edge has the wrong sign",
-        "edge = torch.where(at_low > 0, low * at_low, at_low) -",
-        "edge = -torch.where(at_low > 0, low * at_low, at_low) -",
-    ),
     ("second moment without the factor 2", "mean**2 + 2 * mean * scale * first", "mean**2 + mean * scale * first"),
     ("rounding inside narrow cells forgotten", "first, second = z, z * z + width * width / 12", "first, second = z, z * z + width * width"),
     ("statistics count missing cells", "share = share * observed[..., None]\n", "share = share + 0\n", NAIVE),
@@ -382,4 +387,4 @@ TRAINING = [
     ),
 ]
 
-MUTATIONS = [*LEAVES, *FAMILIES, *JOINTS, *CORE, *TRAINING]
+MUTATIONS = [*INTERVALS, *LEAVES, *FAMILIES, *JOINTS, *CORE, *TRAINING]

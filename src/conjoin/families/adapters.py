@@ -35,7 +35,8 @@ from torch.special import ndtri
 
 from conjoin._shapes import Float, Int
 from conjoin.core import Event, Region, Space, Variable, categorical
-from conjoin.leaves import LeafLayer, log_mass
+from conjoin.intervals import log_mass
+from conjoin.leaves import LeafLayer
 
 __all__ = ["Bins", "default_bins", "plan_bins"]
 

@@ -7,9 +7,12 @@ r"""The passes through a latent tree in linear space: up (sums), down (expected 
 J. Pearl (1988), Probabilistic reasoning in intelligent systems, section 4.2. A product is rescaled to a peak of one every few
 factors and the logarithm of its peak is kept for the row, so that a node costs one small matrix product and hardly any
 logarithm. Rows that are all but impossible under every state would underflow: ``Up.sound`` is false for them, and the caller
-asks in log-space instead. Nothing here has a gradient. In float32 a pass takes half of the time; draws need no more.
+asks in log-space instead. Nothing here has a gradient; log p is in nats. In float32 a pass takes half of the time; draws need no more.
 
 Shape letters: B rows, D variables (nodes of the tree), K states, P distinct cells.
+
+>>> Tree([-1, 0, 0], [0, 1, 2], torch.ones(2) / 2, torch.ones(3, 2, 2) / 2).parents
+[-1, 0, 0]
 """
 
 from dataclasses import dataclass

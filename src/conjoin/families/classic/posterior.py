@@ -29,7 +29,8 @@ from torch.nn.functional import embedding_bag
 
 from conjoin._shapes import Bool, Float, Int
 from conjoin.core import LOG_2PI, Capabilities, Density, Event, Likelihood, Region, categorical
-from conjoin.leaves import FARTHEST, NARROW, LeafLayer, _Cells, log_mass
+from conjoin.intervals import log_mass
+from conjoin.leaves import FARTHEST, NARROW, LeafLayer, _Cells
 
 __all__ = [
     "Copies",

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Bool, Float
 from conjoin.core import LOG_2PI, Variable, categorical
-from conjoin.leaves import Lattice, log_mass
+from conjoin.intervals import log_mass
+from conjoin.leaves import Lattice
 
 __all__ = ["BOTTOM", "Numbers", "alpha_sigma"]
 
