@@ -50,7 +50,7 @@ class Convolutional(Scorer):
         self.drop = nn.Dropout(DROPOUT)
         self.hidden, self.last = nn.Linear(widths[-1] * size[0] * size[1], HIDDEN), nn.Linear(HIDDEN, outputs)
         self.register_buffer("flagged", torch.zeros(len(space.variables), dtype=torch.bool))
-        self.double()
+        self.double().eval()  # dropout is for the fit alone
 
     @property
     def shapes(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def fit_convolutional(space: Space, rows: Pair, weight: Tensor, classes: int | N
     """From labelled images to a network: AdamW under a one-cycle rate (I. Loshchilov and F. Hutter (2019); L. Smith (2018)). The
     loss is -log p(y | x) of ``classes``, or the squared error of a number."""
     with seeded(generator):
-        network = Convolutional(space, classes or 1).float()
+        network = Convolutional(space, classes or 1).float().train()
         network.flagged.copy_((~rows.x.mask).any(0))
         channels = network.channels(rows.x).float()
         y = rows.y.value.long() if classes else rows.y.value.float()[:, None]

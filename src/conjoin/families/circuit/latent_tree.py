@@ -28,7 +28,7 @@ from conjoin._shapes import Float, Int
 from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, categorical, stream
 from conjoin.families.circuit.passes import Leaves, Tree
 from conjoin.families.circuit.structure import chow_liu_tree
-from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
+from conjoin.families.classic.mixture import Mixture, MixtureDensity
 from conjoin.leaves import LeafLayer
 
 __all__ = ["Circuit", "CircuitDensity"]
@@ -84,7 +84,7 @@ class CircuitDensity(Density):
     ) -> Self:
         """Structure from the data; parameters from one mixture, whose component every latent variable starts as."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        width = min(config.width or default_states(data.rows), data.rows)
+        width = min(config.width or default_width(data.rows), data.rows)
         parents = chow_liu_tree(data, space.variables, weight)
         density = cls(space, config, {"parents": parents, "width": width})
         mixture = MixtureDensity.build(space, Mixture(width, config.smoothing), data, generator, weight=weight)
@@ -235,6 +235,11 @@ def _draw_alike(logits: Float[Tensor, "*N B K"], generator: torch.Generator) -> 
     """As ``categorical``, with the same noise for every row: a row's draw does not depend on its batch."""
     shared = torch.rand(logits[..., :1, :].shape, generator=generator, dtype=torch.float64)
     return (logits - torch.log(-torch.log(shared.clamp(1e-300, 1 - 1e-16)))).argmax(-1)
+
+
+def default_width(rows: int) -> int:
+    """At most 48, and so few that a table of transitions between states has no more than a sixth as many cells as there are rows."""
+    return max(1, min(48, round(0.4 * rows**0.5)))
 
 
 def _blocks(rows: int, size: int) -> list[slice]:

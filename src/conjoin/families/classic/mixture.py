@@ -114,8 +114,8 @@ class MixtureDensity(Density):
 
 
 def default_states(rows: int) -> int:
-    """At most 48, and so few that a table of transitions between states has no more than a sixth as many cells as there are rows."""
-    return max(1, min(48, round(0.4 * rows**0.5)))
+    """About one state for every thirty distinct rows, between 1 and 32."""
+    return max(1, min(32, rows // 30))
 
 
 def cluster(event: Event, variables: tuple[Variable, ...], weight: Tensor, groups: int, generator: torch.Generator) -> Float[Tensor, "B K"]:
