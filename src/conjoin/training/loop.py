@@ -139,7 +139,7 @@ class _Run:
 
     def _progress(self) -> float:
         """How much of the planned steps is done; of the time, where that is more."""
-        done = self.trained.steps / (self.rounds * self.length)
+        done = self.trained.steps / (self.planned or self.rounds * self.length)
         if self.plan.max_time is None:
             return done
         return max(done, ranks.first(self._seconds()) / max(self.plan.max_time, 1e-9))
