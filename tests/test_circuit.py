@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from conjoin.core import Event, Region, Space, Variable, stream
+from conjoin.core import Event, Region, Space, Variable, categorical, stream
 from conjoin.families import resolve
 from conjoin.families.circuit.passes import Leaves
 
@@ -65,18 +65,34 @@ def test_columns_that_nothing_is_known_of_are_skipped_and_change_nothing():
 
 
 def test_rows_that_underflow_are_asked_in_log_space():
-    """One column says state 0 and another state 1, each by thousands of nats."""
+    """States that hardly ever change, and columns that call for different ones, each by thousands of nats."""
     model, value = fitted(), rows(5, seed=3)
     value[:, 1], value[:, 5] = 300.0, -300.0
     with torch.no_grad():
+        model.edge_logits.copy_(-690.0 * (1 - torch.eye(4)).expand_as(model.edge_logits))
+        model.leaves.mean.copy_(torch.tensor([-300.0, 300.0, 0.0, 1.0]).expand_as(model.leaves.mean))
+        table = model.leaves.table(Event(value))
+        up = model._tree().up(Leaves.of(table, torch.float64), table.place, model.order)
+        assert not up.sound.any()
         far = model.log_prob(Event(value))
         assert far.isfinite().all()
         assert torch.allclose(far, in_log_space(model, Event(value)), rtol=1e-10)
-        assert (
-            model.sample_conditional(Event(value, torch.tensor([[True] * 4 + [False, True]] * 5)), generator=stream(0))
-            .value.isfinite()
-            .all()
-        )
+        known = torch.tensor([[True] * 4 + [False, True]] * 5)
+        assert model.sample_conditional(Event(value, known), generator=stream(0)).value.isfinite().all()
+
+
+def test_walks_in_log_space_follow_the_same_posterior():
+    """Known cells at the far end of the tree move every state."""
+    model, row = fitted(), rows(1, seed=8)
+    event = Event(row.expand(20_000, -1), torch.tensor([[False, False, False, True, True, True]]).expand(20_000, -1))
+    generator = stream(9)
+    with torch.no_grad():
+        walked = model._walk(model._beliefs(model._leaf(event)), lambda logits: categorical(logits, generator))
+        table, tree = model.leaves.table(event), model._tree(torch.float32)
+        leaves = Leaves.of(table, torch.float32)
+        drawn = tree.draw(tree.up(leaves, table.place, tree.active(leaves), keep=True), 20_000, stream(10))
+    for walk, draw in zip(walked.T, drawn.T, strict=True):
+        assert torch.allclose(torch.bincount(walk, minlength=4) / 20_000, torch.bincount(draw, minlength=4) / 20_000, atol=0.02)
 
 
 def test_expected_counts_are_gradients():

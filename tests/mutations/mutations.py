@@ -142,6 +142,7 @@ FAMILIES = [
             "walks ignore what is known below",
             "choose(log_edge[place][states[parents[node]]] + belief[node])",
             "choose(log_edge[place][states[parents[node]]])",
+            PASSES,
         ),
         ("weights ignored in the statistics", "weight[block] * up.sound)", "1.0 * up.sound)"),
         ("counts of edges transposed", '(statistics["edge"] + smoothing)', '(statistics["edge"].transpose(1, 2) + smoothing)', TOYS),
