@@ -209,7 +209,7 @@ def test_mini_batch_em_follows_a_running_mean_that_forgets_less_and_less():
     for step in range(4):
         part = data.take(slice(50 * step, 50 * step + 50))
         fresh = {key: 4 * value for key, value in density.statistics(part).items() if key != "log_prob"}
-        rate = 1.0 if running is None else 0.25 ** (1 / 3) * (1 - step / 4)
+        rate = 1.0 if running is None else 0.25**0.5 * (1 - step / 4)
         running = fresh if running is None else {key: (1 - rate) * running[key] + rate * fresh[key] for key in fresh}
         learner.step(Batch(part, ones(50), 200.0), stream(0), step / 4)
         assert all(torch.allclose(learner.running[key], running[key]) for key in running)

@@ -315,7 +315,7 @@ TRAINING = [
     *at(
         "training/learners.py",
         TRAINING_TESTS,
-        ("memory that does not grow", "** ROOT * (1 - progress)", "** ROOT"),
+        ("memory that does not grow", "** 0.5 * (1 - progress)", "** 0.5"),
         (
             "old statistics take the weight of the new",
             "torch.lerp(self.running.get(key, value), value, rate)",

@@ -2,7 +2,7 @@ r"""How a density is moved by its data: expectation-maximisation where it has su
 
 Both take one step per mini-batch and know nothing of the loop around them. Mini-batch EM keeps a running mean of the
 statistics, s <- (1 - rho) s + rho s_batch (O. Cappe and E. Moulines (2009), On-line expectation-maximization, equation 12), where rho
-falls in a straight line from the cube root of the batch's share of all rows to nothing over the planned steps; with one batch it
+falls in a straight line from the root of the batch's share of all rows to nothing over the planned steps; with one batch it
 is plain EM.
 """
 
@@ -23,7 +23,7 @@ from conjoin.training import ranks
 __all__ = ["Batch", "ExpectationMaximisation", "Gibbs", "Gradient", "Learner", "Pass", "Piece", "learner_for"]
 
 
-ROOT, LEAST = 1 / 3, 0.01  # of the share, and rho of the last steps
+LEAST = 0.01  # rho of the last steps
 WARM_UP = 0.05  # share of the fit in which the rate rises
 
 
@@ -108,7 +108,7 @@ class ExpectationMaximisation(Learner):
         if not all(bool(torch.isfinite(value).all()) for value in fresh.values()):
             return float("nan")  # the loop goes back to the last good weights
         whole = mass >= batch.total * (1 - 1e-9)
-        rate = 1.0 if whole or not self.running else max((mass / batch.total) ** ROOT * (1 - progress), LEAST)
+        rate = 1.0 if whole or not self.running else max((mass / batch.total) ** 0.5 * (1 - progress), LEAST)
         scaled = {key: value * (batch.total / mass) for key, value in fresh.items()}
         self.running = {key: torch.lerp(self.running.get(key, value), value, rate) for key, value in scaled.items()}
         self.density.maximise(self.running)

@@ -26,7 +26,7 @@ from conjoin.training.progress import Bar, Progress
 __all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
 
 ROUNDS = 40  # of a fit by the gradient
-EPOCHS, PASSES, STEPS = 60, 24, 200  # passes over the rows at most; with mini-batches fewer, but so many steps
+EPOCHS, PASSES, STEPS = 60, 30, 200  # passes over the rows at most; with mini-batches fewer, but so many steps
 SETBACKS = 3  # times that a fit may go back to its last good weights
 EXPLODED = 1e3  # times the best objective so far: a loss beyond that is no longer learning
 
