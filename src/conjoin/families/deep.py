@@ -37,6 +37,7 @@ __all__ = ["DeepConfig", "DeepDensity"]
 CHUNK = 4096  # whole rows that a network sees at once
 PASSES = 8  # of expectation-maximisation for the companion
 MOST = 5000  # rows that the companion is fitted to
+TRIED = 3  # times as many draws of which a mode is the best: the companion may hardly reach where this density is highest
 
 
 @dataclass(frozen=True)
@@ -170,17 +171,17 @@ class DeepDensity(Density):
     def _log_part(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """log of the mean importance weight over S draws, whose noise all rows share; -inf where a known cell is out of bounds."""
         codes = None if code is None else code.repeat_interleave(self.config.draws)
-        value = self._completions(event, code, generator or stream(0, "missing")).flatten(0, 1)  # (B S, D)
+        value = self._completions(event, code, self.config.draws, generator or stream(0, "missing")).flatten(0, 1)  # (B S, D)
         known = self.companion.log_prob(self._known(event, code))  # q(x_m | x_o) = q(x_m, x_o) / q(x_o)
         weight = self._in_chunks(value, codes, generator) - self.companion.log_prob(self._known(Event(value), codes))
         mean = known + weight.reshape(event.rows, -1).logsumexp(1) - math.log(self.config.draws)
         return torch.where(known.isneginf(), -math.inf, mean)
 
     @torch.no_grad()
-    def _completions(self, event: Event, code: Tensor | None, generator: torch.Generator) -> Float[Tensor, "B S D"]:
+    def _completions(self, event: Event, code: Tensor | None, draws: int, generator: torch.Generator) -> Float[Tensor, "B S D"]:
         """S rows with the missing cells drawn from the companion. All rows use the same noise: one table of draws from each
         component, and one sorted set of uniforms by which each row picks its components."""
-        draws, states, known = self.config.draws, self.companion.leaves.states, self._known(event, code)
+        states, known = self.companion.leaves.states, self._known(event, code)
         every = torch.arange(states).repeat(draws)[:, None].expand(-1, known.value.shape[1])
         table = self.companion.leaves.sample(every, generator, known.within).reshape(draws, states, -1)
         uniform = (torch.arange(draws) + torch.rand((), generator=generator, dtype=torch.float64)) / draws
@@ -220,10 +221,11 @@ class DeepDensity(Density):
 
     @final
     def _mode(self, event: Event, context: Event | None) -> Event:
-        """The best of the companion's own mode and of S draws, the same draws for every row."""
+        """The best of the companion's own mode and of 3 S draws, the same draws for every row."""
         code = None if context is None else context.value
         guess = self.companion.mode(self._known(event, code)).value[:, None, int(self.classes > 0) :]
-        value = torch.cat([guess, self._completions(event, code, stream(0, "mode"))], 1)  # (B, S + 1, D)
+        drawn = self._completions(event, code, TRIED * self.config.draws, stream(0, "mode"))
+        value = torch.cat([guess, drawn], 1)  # (B, 3 S + 1, D)
         codes = None if code is None else code.repeat_interleave(value.shape[1])
         best = self._in_chunks(value.flatten(0, 1), codes, None).reshape(event.rows, -1).argmax(1)
         return Event(value[torch.arange(event.rows), best])
