@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 
 from conjoin import JointClassifier
 from conjoin.core import Event, Likelihood, Pair, Space, Variable, stream
-from conjoin.families import FAMILIES, resolve
+from conjoin.families import of_tables, resolve
 from conjoin.joint import build_joint
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
@@ -105,7 +105,7 @@ def main(names):
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     x, y = data()
     line("model", "nats", "joint", "error", "s p(x)", "s joint")
-    for name in names or FAMILIES:
+    for name in names or of_tables():
         try:
             family, _, predictor = name.partition("+")
             (value, alone), (both, error, together) = (("", 0.0), hybrid(family)) if predictor else (nats(name, x), joint(name, x, y))

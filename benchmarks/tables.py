@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from conjoin import JointClassifier, JointDensity, JointRegressor, datasets
-from conjoin.families import FAMILIES
+from conjoin.families import of_tables
 from conjoin.metering import Meter
 from conjoin.questions.evaluate import debiased_ece
 
@@ -51,7 +51,7 @@ NUMBERS = ["beijing_pm25", "abalone", "diamonds"]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", default=",".join(CLASSES + NUMBERS))
-    parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--families", default=",".join(of_tables()))
     parser.add_argument("--out", default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -17,9 +17,9 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Imports go downward only: a module imports from its own row or from rows above it in this list.
 LAYERS = (
     {"core", "events", "_shapes", "metering"},
-    {"intervals", "leaves", "nets", "codecs"},
+    {"intervals", "leaves", "nets", "codecs", "typicality"},
     {"families"},
-    {"convolutional", "joint", "predictive", "predictors", "reweighting", "spreading", "targets"},
+    {"convolutional", "joint", "predictive", "predictors", "reweighting", "spreading", "targets", "trunk"},
     {"training"},
     {"calibration"},
     {"model"},
@@ -41,7 +41,7 @@ FORBIDDEN = {
 # Conveniences that lead upward, imported when they are called: an estimator's report, a model folder's card.
 UPWARD_WHEN_CALLED = {("estimators", "report"), ("estimators", "plot"), ("saving", "report")}
 # Defaults that the contract offers to whoever has something better to say.
-DEFAULTS = {"capabilities", "recipe", "notices", "begin", "end", "averaged", "shrink"}
+DEFAULTS = {"capabilities", "recipe", "suited", "notices", "begin", "end", "averaged", "shrink"}
 # Neither joints nor questions name a family; they may ask the registry.
 BLIND_TO_FAMILIES = {"joint", "calibration", "questions"}
 # scikit-learn's own protocol; nn.Module's never shows, because it is not of this package.

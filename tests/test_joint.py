@@ -8,7 +8,7 @@ from torch import nn
 
 from conjoin.core import CapabilityError, Event, Pair, Region, Space, Status, Variable, stream
 from conjoin.events import after_one
-from conjoin.families import FAMILIES, resolve
+from conjoin.families import of_tables, resolve
 from conjoin.joint import ClassConditional, Hybrid, Monolithic, Predictor, build_joint, flat_space
 from conjoin.testing.spaces import tiny
 from conjoin.training.learners import ExpectationMaximisation
@@ -68,7 +68,7 @@ def joint(request):
 
 def test_kind_of_joint_follows_the_family():
     pair = data()
-    kinds = {name: type(build_joint(resolve(name), Y, X, pair, stream(0))) for name in FAMILIES}
+    kinds = {name: type(build_joint(resolve(name), Y, X, pair, stream(0))) for name in of_tables()}
     assert kinds["naive_bayes"] is ClassConditional
     assert kinds["circuit"] is Monolithic
     number = Pair(Event(pair.x.value[:, 0]), Event(pair.x.value[:, 1:]))

@@ -6,10 +6,10 @@ import pytest
 from sklearn.datasets import load_iris
 
 from conjoin import JointClassifier, JointDensity, datasets
-from conjoin.families import FAMILIES
+from conjoin.families import of_tables
 
 QUICK = ("circuit", "naive_bayes", "linear_discriminant", "quadratic_discriminant", "mixture", "factor_analysis", "bayes_net")
-FAMILY = [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow if f == "flow" else pytest.mark.battery) for f in FAMILIES]
+FAMILY = [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow if f == "flow" else pytest.mark.battery) for f in of_tables()]
 
 
 def iris():

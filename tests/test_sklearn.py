@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from conjoin import Circuit, JointClassifier
-from conjoin.families import FAMILIES
+from conjoin.families import of_tables
 
 FEWEST = {"JointClassifier": 58, "JointRegressor": 55, "JointDensity": 44}  # checks of scikit-learn 1.6 and later
 PINNED = {
@@ -40,7 +40,7 @@ CLASSIC = ("linear_discriminant", "quadratic_discriminant", "mixture")
 
 def marked(quick):
     """Every family: the quick ones as they are, the others slow."""
-    return [family if family in quick else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
+    return [family if family in quick else pytest.param(family, marks=pytest.mark.slow) for family in of_tables()]
 
 
 @pytest.mark.parametrize("kind", FEWEST)

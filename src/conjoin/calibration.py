@@ -25,7 +25,7 @@ from torch import Tensor
 from conjoin._shapes import Float
 from conjoin.core import Event
 
-__all__ = ["Calibration", "Familiarity", "clopper_pearson", "rows_for_error", "rows_for_false_alarm"]
+__all__ = ["Calibration", "Familiarity", "OwnFamiliarity", "clopper_pearson", "rows_for_error", "rows_for_false_alarm"]
 
 CONFIDENCE = 0.95
 
@@ -91,6 +91,20 @@ class Familiarity:
             drawn = self.log_prob(Event(value, pattern.expand_as(value)))
             self._typical[key] = (float(drawn.mean()), float(drawn.std().clamp_min(1e-6)))
         return self._typical[key]
+
+
+class OwnFamiliarity:
+    """The statistic that a density has of its own, for data where log p(x) is no measure of what is typical: pictures."""
+
+    name = "the least typical of the model's own readings of a row"
+
+    def __init__(self, typicality: Any) -> None:
+        self.typicality = typicality
+
+    def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """``extra`` is the codec's log-mass of cells that were never seen."""
+        out: Tensor = self.typicality(x) + extra
+        return out
 
 
 @dataclass

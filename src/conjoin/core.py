@@ -86,6 +86,8 @@ class Capabilities:
     statistics: bool = False  # additive sufficient statistics and a maximisation step: EM, streaming
     sweeps: bool = False  # learned by passes of a Gibbs sampler over all rows
     features: bool = False
+    typical: bool = False  # a statistic of familiarity of its own
+    edits: bool = False  # rows changed as little or as much as asked, towards a context
     step: bool = False  # token by token with a state
     differentiable: bool = False  # d log_prob / dx
     reparameterized: bool = False  # d sample / d parameters
@@ -155,6 +157,10 @@ class Config:
         """How to train on so many rows."""
         return Recipe()
 
+    def suited(self, space: Space) -> "Config":
+        """The config that stands in for this one in such a space: a family may have another network for pictures."""
+        return self
+
     def get_params(self, deep: bool = True) -> JSON:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
@@ -176,6 +182,7 @@ class Density(nn.Module, abc.ABC):
     config_class: ClassVar[type[Config]]
     bounded: ClassVar[bool] = False  # whether it keeps to the variables' bounds; else they are left open for it
     conditional: ClassVar[bool] = False  # whether it models p(x | context) for one categorical context
+    trunk: ClassVar[bool] = False  # whether p(y | x) is learned on its features together with p(x), unless another is asked for
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -252,6 +259,16 @@ class Density(nn.Module, abc.ABC):
         return torch.stack([self._log_prob(event, Event(code), None) for code in each], 1)
 
     def _features(self, event: Any) -> Tensor:
+        raise NotImplementedError
+
+    def _remember(self, event: Any) -> None:
+        """What typical rows look like, for ``_typicality``: asked once, after the fit, with rows of it."""
+
+    def _typicality(self, event: Any) -> Tensor:
+        raise NotImplementedError
+
+    def _edit(self, event: Any, context: Event | None, noise: float, free: Tensor, generator: torch.Generator | None) -> Any:
+        """The event, whose free cells (B, D) were drowned in so much noise and brought back under the context."""
         raise NotImplementedError
 
     def _step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:
@@ -361,6 +378,39 @@ class Density(nn.Module, abc.ABC):
         """(B, F) what the density has learned to see in each row."""
         self._require(self.capabilities.features, "features", "features")
         return self._features(self.space.check(event))
+
+    @final
+    def remember(self, event: Any) -> None:
+        """Keep what typical rows look like, where the density has a statistic of familiarity of its own."""
+        if self.capabilities.typical:
+            with torch.no_grad():
+                self._remember(self.space.check(event))
+
+    @final
+    def typicality(self, event: Any) -> Tensor:
+        """(B,) the density's own statistic of familiarity: larger is more familiar."""
+        self._require(self.capabilities.typical, "a statistic of familiarity of its own", "typical")
+        with torch.no_grad():
+            return self._typicality(self.space.check(event))
+
+    @final
+    def edit(
+        self,
+        event: Any,
+        context: Event | None = None,
+        *,
+        noise: float,
+        free: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        """The event, changed towards the context (of a pair: towards its own y): ``free`` cells (B, D; None: all) lose what so much
+        ``noise`` drowns, in standard deviations of a cell, and find it again."""
+        self._require(self.capabilities.edits, "rows changed a little", "edits")
+        event = self.space.check(event)
+        x = event if isinstance(event, Event) else event.x
+        free = torch.ones_like(x.mask) if free is None else free
+        with torch.no_grad():
+            return self._edit(event, self._check_context(context), noise, free, generator)
 
     @final
     def step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:

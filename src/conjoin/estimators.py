@@ -24,6 +24,7 @@ from conjoin.core import Config
 from conjoin.families import resolve
 from conjoin.fitting import Request, Rows, fit_model
 from conjoin.model import Model
+from conjoin.questions.alter import alter
 from conjoin.questions.calibrate import calibrate, predictive_of
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.decide import decide
@@ -353,9 +354,12 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         rows, labels = generate(self._model(), n_samples, y, given, random_state, where)
         return self._as_given(rows), labels
 
-    def counterfactual(self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> pd.DataFrame:
-        """Small, plausible changes of each row after which the model would answer ``to``."""
-        return counterfactual(self._model(), X, to, keep, n, seed=random_state)
+    def counterfactual(self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> Any:
+        """Small, plausible changes of each row after which the model would answer ``to``: a frame; of pictures, an ``Alteration``."""
+        model = self._model()
+        if model.codec.kind == "image" and model.pair.proposer.capabilities.edits:
+            return alter(model, X, to, seed=random_state)
+        return counterfactual(model, X, to, keep, n, seed=random_state)
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05) -> dict[str, Any]:
         """Likelihood, prediction, calibration and both alarms on held-out rows."""

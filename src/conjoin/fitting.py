@@ -27,7 +27,7 @@ from conjoin.metering import Meter
 from conjoin.model import Model
 from conjoin.predictive import grid_for
 from conjoin.questions.calibrate import calibrate
-from conjoin.selection import choose_predictor
+from conjoin.selection import choose_predictor, use_trunk
 from conjoin.spreading import mostly_unlabelled, spread_labels
 from conjoin.targets import Classes, Number, Target
 from conjoin.training.data import Split, canonical, row_hashes, split_rows
@@ -138,8 +138,9 @@ def _split(rows: Rows, request: Request) -> Split:
     count = len(rows.frame)
     if not 0 <= request.calibration < 0.9:
         raise ValueError(f"calibration must be a share from 0 to under 0.9, got {request.calibration}.")
-    held = request.calibration if count * request.calibration >= rows_for_false_alarm(0.05) else 0.0
-    chosen = CHOOSE if count * CHOOSE * (1 - held) >= LEAST_CHOOSE else 0.0
+    most = 1.0 if request.codec is None or request.codec.most_held is None else request.codec.most_held / max(count, 1)
+    held = min(request.calibration, most) if count * request.calibration >= rows_for_false_alarm(0.05) else 0.0
+    chosen = min(CHOOSE, most) if count * CHOOSE * (1 - held) >= LEAST_CHOOSE else 0.0
     split = split_rows(row_hashes(rows.frame, rows.groups), request.seed, chosen, held, rows.latest)
     return _every_class(_labels_teach(split, rows, request), rows) if request.task == "classes" else split
 
@@ -177,6 +178,7 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     codec.bounded = config.density.bounded
     assert rows.weight is not None
     codec.fit(rows.frame.iloc[split.fit].reset_index(drop=True), weight=rows.weight[split.fit])
+    config = config.suited(codec.space)
     target = _target(rows, split.fit, request.task)
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
     lent: dict[str, Any] = {}
@@ -190,11 +192,12 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     joint, trained, weighed = learning.joint(progress)
     facts = _facts(rows, split, request, config) | {"trained": asdict(trained)} | weighed | ({"labels": lent} if lent else {})
     model = Model(codec, joint, target, facts=facts)
+    model.density_of_x.remember(data["fit"].x)
     model.facts["notices"] = _notices(joint, data["fit"])
     if isinstance(target, Number):
         model.facts["grid"] = grid_for(joint, data["fit"].y).tolist()
     if isinstance(joint, Hybrid):
-        model.facts["predictor"] = {"chosen": "trunk", "asked": "trunk", "why": "as asked"}
+        model.facts["predictor"] = use_trunk(joint, request.predictor, data["choose"])
     elif isinstance(joint, Joint):
         weight_fit = torch.tensor(rows.weight[split.fit])
         try:

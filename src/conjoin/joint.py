@@ -60,8 +60,16 @@ class Joint(Density):
             candidates = torch.arange(self.target.cardinality, dtype=torch.float64)
         return self._log_joint(self.space.x.check(x), candidates)
 
+    @final
+    def log_posterior(self, x: Event) -> Float[Tensor, "B K"]:
+        """log p(y | x) for every class, without log p(x) where that is not needed."""
+        return self._log_posterior(self.space.x.check(x))
+
     @abc.abstractmethod
     def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]: ...
+
+    def _log_posterior(self, x: Event) -> Float[Tensor, "B K"]:
+        return self._log_joint(x, torch.arange(self.target.cardinality, dtype=torch.float64)).log_softmax(1)
 
     @final
     def candidates(self, rows: int) -> list[Event]:
@@ -381,6 +389,7 @@ class Hybrid(Joint):
             missing="none" if base.missing == "none" else "approximate",
             conditionals="none" if base.conditionals == "none" else "approximate",
             regions=base.regions,
+            edits=base.edits,
             mode="none" if base.mode == "none" else "approximate",
         )
 
@@ -414,6 +423,11 @@ class Hybrid(Joint):
         joint = self.base.log_evidence(x)[:, None] + self.predictor.log_prob(x, candidates.expand(x.rows, -1))
         covered = self.predictor.covers(x)
         return joint if covered.all() else torch.where(covered[:, None], joint, self.base.log_joint(x, candidates))
+
+    def _log_posterior(self, x: Event) -> Float[Tensor, "B K"]:
+        if not self.predictor.covers(x).all():
+            return super()._log_posterior(x)
+        return self.predictor.log_prob(x, torch.arange(self.target.cardinality, dtype=torch.float64).expand(x.rows, -1)).log_softmax(1)
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
         x = self.base.sample(n, generator=generator).x

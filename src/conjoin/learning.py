@@ -21,6 +21,7 @@ from conjoin.targets import Classes, Target
 from conjoin.training.feed import Passes, Read, Shuffled
 from conjoin.training.loop import Plan, Trained, train, train_from
 from conjoin.training.progress import Progress
+from conjoin.trunk import Told, Trunk
 
 __all__ = ["EMPHASES", "Learning"]
 
@@ -102,13 +103,22 @@ class Learning:
         if self.target is None:
             density: Density = self.config.density.build(self.space, self.config, self.event.x, rng, weight=self.weight)
             return density, (self.event.x, self.choose.x)
-        if isinstance(self.request.predictor, str) and self.request.predictor == "trunk":
+        if self._on_trunk():
             return self._trunk(rng), (self.event, self.choose)
         return build_joint(self.config, self.target.space, self.space, self.event, rng, self.weight), (self.event, self.choose)
 
+    def _on_trunk(self) -> bool:
+        """Whether p(y | x) stands on the network of p(x): where it is asked for, and where a family for pictures has classes."""
+        asked = self.request.predictor
+        if not isinstance(asked, str):
+            return False
+        return asked == "trunk" or (asked == "auto" and self.config.density.trunk and isinstance(self.target, Classes))
+
     def _trunk(self, rng: torch.Generator) -> Hybrid:
         """p(x) and, on its features, p(y | x): one network learns both."""
-        density: Density = self.config.density.build(self.space, self.config, self.event.x, rng, weight=self.weight)
+        assert self.target is not None
+        told = {"context": self.event.y, "context_space": self.target.space} if self.config.density.trunk else {}
+        density: Density = self.config.density.build(self.space, self.config, self.event.x, rng, weight=self.weight, **told)
         able = density.capabilities
         if not able.features or able.statistics or able.sweeps or not isinstance(self.target, Classes):
             raise ValueError(
@@ -119,4 +129,6 @@ class Learning:
         with torch.no_grad():
             width = density.features(some.take(slice(0, 1))).shape[1]
         scorer = Features(density, (len(self.target.labels), width)).start(some)
+        if told:
+            return Trunk(Told(density, self.target.space), Classifier(scorer))
         return Hybrid(Independent(density, self.target.space), Classifier(scorer))

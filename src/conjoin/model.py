@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from conjoin._shapes import Float
-from conjoin.calibration import Calibration, Familiarity
+from conjoin.calibration import Calibration, Familiarity, OwnFamiliarity
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
 from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
-from conjoin.joint import Hybrid, Joint, trust
+from conjoin.joint import ClassConditional, Hybrid, Independent, Joint, trust
 from conjoin.predictors import Classifier, External
 from conjoin.reweighting import Reweighted
 from conjoin.targets import Classes, Number, Target
@@ -118,7 +118,9 @@ class Model:
 
     def log_proba(self, encoded: Encoded, frame: Any = None) -> Float[Tensor, "B K"]:
         """log p(y | x) for every class."""
-        return self.log_joint(encoded, frame).log_softmax(1)
+        if frame is not None and self._own_scores(frame) is not None:
+            return self.log_joint(encoded, frame).log_softmax(1)
+        return self._chunked(self.pair.log_posterior, encoded.event)
 
     def _chunked(self, evaluate: Any, x: Event) -> Tensor:
         with torch.no_grad():
@@ -140,8 +142,18 @@ class Model:
         """The rows of the bank that questions about incomplete rows are put to."""
         return self.bank if self.joint.capabilities.missing == "exact" else self.bank.take(slice(0, FEW))
 
+    @property
+    def density_of_x(self) -> Density:
+        """What log p(x) comes from, below the joint: of a density over (y, x), that itself."""
+        below = self.unweighted
+        below = below.base if isinstance(below, Hybrid) else below
+        return below.density if isinstance(below, ClassConditional | Independent) else below
+
     @cached_property
-    def familiarity(self) -> Familiarity:
+    def familiarity(self) -> Familiarity | OwnFamiliarity:
+        density = self.density_of_x
+        if density.capabilities.typical:
+            return OwnFamiliarity(partial(self._chunked, density.typicality))
         return Familiarity(partial(self._evidence, self.unweighted), self.bank, self.sketch)
 
     def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:

@@ -96,6 +96,9 @@ class Reweighted(Joint):
         x, y = torch.cat([pair.x.value for pair in kept]), torch.cat([pair.y.value for pair in kept])
         return Pair(Event(y[:n]), Event(x[:n]))
 
+    def _log_posterior(self, x: Event) -> Float[Tensor, "B K"]:
+        return (self.base.log_posterior(x) + self.log_weight).log_softmax(1)
+
     def _sample_conditional(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Pair:
         """A known label leaves the base's draws as they are. Else the label is drawn by p_new(y | what is known of x) before the rest;
         where the base's own conditionals are not exact, one of ``PROPOSALS`` of its draws is chosen by w(y)."""

@@ -26,6 +26,7 @@ from conjoin.model import Model
 from conjoin.predictors import Classifier, External, Features, Linear, Network, Residual, Scorer, Trees
 from conjoin.reweighting import Posterior, Reweighted
 from conjoin.targets import target_from_json
+from conjoin.trunk import Told, Trunk
 
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
@@ -128,9 +129,10 @@ def _describe(density: Density) -> dict[str, Any]:
     if isinstance(density, Reweighted):
         return {"kind": "reweighted", "base": _describe(density.base)}
     if isinstance(density, Hybrid):
-        return {"kind": "hybrid", "base": _describe(density.base), "predictor": _describe_predictor(density.predictor)}
+        kind = "trunk" if isinstance(density, Trunk) else "hybrid"
+        return {"kind": kind, "base": _describe(density.base), "predictor": _describe_predictor(density.predictor)}
     if isinstance(density, ClassConditional | Independent):
-        kind = "class_conditional" if isinstance(density, ClassConditional) else "independent"
+        kind = "class_conditional" if isinstance(density, ClassConditional) else "told" if isinstance(density, Told) else "independent"
         return {"kind": kind, "density": _describe(density.density)}
     if isinstance(density, Monolithic):
         return {"kind": "monolithic", "density": _describe(density.density)}
@@ -213,6 +215,9 @@ def _rebuild(described: dict[str, Any], y: Space | None, x: Space, family: Any) 
     kind = described["kind"]
     if kind == "reweighted":
         return Reweighted(_rebuild(described["base"], y, x, family)).eval()
+    if kind == "trunk":
+        told = _rebuild(described["base"], y, x, family)
+        return Trunk(told, _rebuild_predictor(described["predictor"], x, told))
     if kind == "hybrid":
         assert y is not None
         base: Joint = _rebuild(described["base"], y, x, family)
@@ -222,6 +227,9 @@ def _rebuild(described: dict[str, Any], y: Space | None, x: Space, family: Any) 
     if kind == "class_conditional":
         assert y is not None
         return ClassConditional(_rebuild_family(described["density"], x, family, y), y)
+    if kind == "told":
+        assert y is not None
+        return Told(_rebuild_family(described["density"], x, family, y), y)
     if kind == "independent":
         assert y is not None
         return Independent(_rebuild_family(described["density"], x, family), y)

@@ -23,7 +23,7 @@ from conjoin.predictors import Classifier, Design, External, Features, Residual,
 from conjoin.targets import Classes, Number
 from conjoin.training.progress import Progress
 
-__all__ = ["PREDICTORS", "choose_predictor"]
+__all__ = ["PREDICTORS", "choose_predictor", "use_trunk"]
 
 PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None)
 LEAST = 20  # labelled choose-rows by which predictors can be compared
@@ -57,6 +57,15 @@ def choose_predictor(
             scorers[label] = _scorer(model, name, data["fit"], weight, frame, seed)
             bar.update(done + 1, label)
     _keep_best(model, scorers, data, facts, free=predictor == "auto")
+
+
+def use_trunk(joint: Hybrid, asked: Any, choose: Pair) -> dict[str, Any]:
+    """Calibrate a predictor that was learned together with p(x), on choose-rows; facts for the model card."""
+    held, predictor = choose.take(choose.y.mask & choose.x.mask.all(1)), joint.predictor
+    if isinstance(predictor, Classifier) and held.rows >= LEAST:
+        predictor.temperature.fill_(_temperature(predictor.scorer, held))
+    why = "as asked" if asked == "trunk" else "one network learned p(x) and p(y | x) together"
+    return {"chosen": "trunk", "asked": asked, "why": why}
 
 
 def _candidates(model: Model) -> list[str]:

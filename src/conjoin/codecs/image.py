@@ -34,6 +34,7 @@ class ImageCodec:
     """``grid`` (C, H, W) and ``levels``: how many values a pixel can take; both are read off the array at hand."""
 
     kind = "image"
+    most_held = 3000  # pictures that are held out to choose by, and to calibrate by: each is asked of a network many times
 
     def __init__(self, grid: tuple[int, int, int], levels: int, channels_last: bool = False) -> None:
         self.grid, self.levels, self.channels_last = grid, levels, channels_last

@@ -9,7 +9,7 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FAMILIES", "Family", "name_of", "names", "resolve"]
+__all__ = ["FAMILIES", "Family", "name_of", "names", "of_tables", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Family:
     aliases: tuple[str, ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()  # what sets this row apart from another of the same config
     kinds: tuple[str, ...] = ("real", "integer", "category", "ordered")
+    pictures: bool = False  # whether it takes pictures alone
 
 
 FAMILIES: dict[str, Family] = {
@@ -171,6 +172,14 @@ FAMILIES: dict[str, Family] = {
         "noise is taken away step by step; numbers drown in it, codes vanish; log p is a bound, exact where all columns are codes",
         ("ddpm", "vdm", "edm"),
     ),
+    "picture_diffusion": Family(
+        "conjoin.families.diffusion.picture:PictureDiffusion",
+        "diffusion",
+        "pictures: a lean U-Net that takes noise away and tells classes apart; what family='diffusion' is for pictures; a bound",
+        ("joint_diffusion", "image_diffusion"),
+        kinds=("ordered",),
+        pictures=True,
+    ),
     "absorbing_diffusion": Family(
         "conjoin.families.diffusion.absorbing:AbsorbingDiffusion",
         "diffusion",
@@ -184,6 +193,11 @@ FAMILIES: dict[str, Family] = {
         ("idf",),
     ),
 }
+
+
+def of_tables() -> list[str]:
+    """Names of the families that take tables, and not pictures alone."""
+    return [name for name, family in FAMILIES.items() if not family.pictures]
 
 
 def names() -> dict[str, str]:

@@ -42,6 +42,7 @@ class TableCodec:
     """
 
     kind = "table"
+    most_held: int | None = None  # rows that are held out to choose by, and to calibrate by, at most
 
     def __init__(
         self,

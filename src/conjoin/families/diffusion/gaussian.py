@@ -23,13 +23,16 @@ import torch
 from torch import Tensor
 
 from conjoin._shapes import Float
-from conjoin.core import Capabilities, CapabilityError, Event, Likelihood, Space, stream
+from conjoin.core import Capabilities, CapabilityError, Config, Event, Likelihood, Space, stream
 from conjoin.families.deep import DeepDensity
 from conjoin.families.diffusion.absorbing import AbsorbingDiffusion, core_capabilities, core_of_codes
 from conjoin.families.diffusion.mixed import Mixed, is_code
+from conjoin.families.diffusion.picture import PictureDiffusion
 from conjoin.families.diffusion.samplers import Drawn, flow_log_prob, paint
 
 __all__ = ["Diffusion", "DiffusionDensity"]
+
+SMALL = 16  # pixels a side, under which a picture is treated as a table of pixels
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,12 @@ class Diffusion(AbsorbingDiffusion):
     sampler: Literal["ancestral", "ddim", "heun"] = "ancestral"
     sampling_steps: int = 48
     repeats: int = 4
+
+    def suited(self, space: Space) -> Config:
+        """Pictures of many grey levels get a U-Net; what was set here that it has too is kept."""
+        if space.grid is None or min(space.grid[1:]) < SMALL or all(is_code(v) for v in space.variables):
+            return self
+        return PictureDiffusion(steps=self.steps, guidance=self.guidance)
 
 
 class DiffusionDensity(DeepDensity):

@@ -1,0 +1,105 @@
+r"""From noise to pictures, in few steps: second-order multistep, DDIM and ancestral walks, and painting in.
+
+    s_i = (s_max^(1/7) + i / (N - 1) (s_min^(1/7) - s_max^(1/7)))^7,   i = 0 .. N - 1,   then 0
+    multistep    z' = (s' / s) z + (1 - s' / s) ((1 + 1 / 2r) D - 1 / 2r D_before),    r = ln(s_before / s) / ln(s / s')
+    ancestral    z' = D + (z - D) s_down / s + s_up e,    s_up^2 = s'^2 (s^2 - s'^2) / s^2,   s_down^2 = s'^2 - s_up^2
+
+T. Karras et al. (2022), Elucidating the design space of diffusion-based generative models, equation 5; C. Lu et al. (2022),
+DPM-Solver++, algorithm 2; J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit models, equation 12, which is the
+multistep rule without its memory. D is what the network takes the picture to be; with guidance w it is (1 + w) D(class) - w D. No
+likelihood here, so no nats.
+
+Shape letters: B rows, C channels, H and W sides, N steps.
+
+>>> [round(s, 2) for s in schedule(4, 0.01, 40.0)]
+[40.0, 6.42, 0.48, 0.01, 0.0]
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from conjoin._shapes import Bool, Float
+from conjoin.families.diffusion.denoiser import MOST, Denoiser
+
+__all__ = ["WALKS", "Painter", "schedule"]
+
+WALKS = ("multistep", "ddim", "ancestral")
+RHO = 7.0
+SMALL = 0.02  # the last level but none
+
+
+def schedule(steps: int, least: float, most: float) -> list[float]:
+    """Noise levels from ``most`` to ``least`` in so many calls of the network, then none."""
+    if steps == 1:
+        return [most, 0.0]
+    ends = most ** (1 / RHO), least ** (1 / RHO)
+    return [(ends[0] + step / (steps - 1) * (ends[1] - ends[0])) ** RHO for step in range(steps)] + [0.0]
+
+
+class Painter:
+    """One network, one class per row or none, one generator. ``calls`` counts how often the network was asked for each row."""
+
+    def __init__(self, core: Denoiser, code: Tensor | None, walk: str, generator: torch.Generator | None, guidance: float = 0.0) -> None:
+        if walk not in WALKS:
+            raise ValueError(f"There is no sampler {walk!r} of pictures; choose from {', '.join(WALKS)}.")
+        self.core, self.code, self.walk, self.generator, self.guidance = core, code, walk, generator, guidance
+        self.calls = 0
+        self._before: tuple[Tensor, float] | None = None
+
+    def noise(self, like: Tensor) -> Tensor:
+        """Standard normal numbers, channels last as the pictures are."""
+        return torch.randn(like.shape, generator=self.generator).contiguous(memory_format=torch.channels_last)
+
+    def clean(self, z: Float[Tensor, "B C H W"], s: float) -> Float[Tensor, "B C H W"]:
+        """D(z; s), guided."""
+        level = torch.full((len(z),), s)
+        guided = self.guidance and self.code is not None
+        self.calls += 2 if guided else 1
+        told: Tensor = self.core(z, level, self.code)
+        return told if not guided else told + self.guidance * (told - self.core(z, level, None))
+
+    def from_noise(self, rows: int, steps: int) -> Float[Tensor, "B C H W"]:
+        """New pictures."""
+        levels = schedule(steps, max(self.core.least, SMALL), MOST)
+        z = MOST * self.noise(torch.empty(rows, *self.core.grid))
+        for s, then in pairwise(levels):
+            z = self._step(z, s, then)
+        return z
+
+    def edit(self, known: Float[Tensor, "B C H W"], free: Bool[Tensor, "B C H W"], start: float, steps: int) -> Float[Tensor, "B C H W"]:
+        """The pictures whose free pixels are noised to level ``start`` and brought back (C. Meng et al. (2022), SDEdit, algorithm 2);
+        the others are noised to the level of each step, so that both fit together."""
+        z = known + start * self.noise(known)
+        for s, then in pairwise(schedule(steps, max(self.core.least, SMALL), start)):
+            z = self._step(torch.where(free, z, known + s * self.noise(known)), s, then)
+        return torch.where(free, z, known)
+
+    def fill(self, known: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], steps: int, repeats: int) -> Float[Tensor, "B C H W"]:
+        """The pictures with what the mask does not hold painted in: known pixels are noised to the level of each step, which is taken
+        ``repeats`` times with a step back between (A. Lugmayr et al. (2022), RePaint, algorithm 1)."""
+        levels = schedule(steps, max(self.core.least, SMALL), MOST)
+        z = MOST * self.noise(known)
+        for s, then in pairwise(levels):
+            for again in range(repeats):
+                if again:
+                    z = z + (s**2 - then**2) ** 0.5 * self.noise(z)
+                z = self._step(torch.where(mask, known + s * self.noise(z), z), s, then)
+        return torch.where(mask, known, z)
+
+    def _step(self, z: Tensor, s: float, then: float) -> Tensor:
+        clean = self.clean(z, s)
+        if then == 0:
+            return clean
+        if self.walk == "ancestral":
+            up = then * (1 - (then / s) ** 2) ** 0.5
+            down = (then**2 - up**2) ** 0.5
+            return clean + (z - clean) * (down / s) + up * self.noise(z)
+        ratio, ahead = then / s, clean
+        if self.walk == "multistep" and self._before is not None and self._before[1] > s:
+            earlier, level = self._before
+            lean = torch.log(torch.tensor([s / then, level / s])).tolist()
+            ahead = clean + (clean - earlier) * (0.5 * lean[0] / lean[1])
+        self._before = (clean, s)
+        return ratio * z + (1 - ratio) * ahead

@@ -1,0 +1,287 @@
+r"""Diffusion on pictures: grey levels drown in Gaussian noise, a lean U-Net takes it away, and its features tell classes apart.
+
+    log p(x) >= E log P(x | z_least) - KL(q(z_most | x) || N(0, s_most^2 + 1)) - int E |x - D(z; s)|^2 / s^2 d ln s
+
+D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, in continuous time and for noise that is added without
+shrinking the picture, z = x + s e; the integral runs from half a grey level to a noise in which nothing is seen. P(x | z) weighs the
+grey levels of each pixel by their shares in the rows of the fit. The bound is that of the discrete picture, in nats; its noise is
+the same for all rows. ``denoiser`` has the network, ``painter`` the ways back from noise.
+
+Shape letters: B rows, D = C H W pixels, L grey levels, S network calls, F features.
+
+>>> from conjoin.core import Variable
+>>> space = Space((64,), (Variable("pixel", "ordered", cardinality=256),) * 64, "image", (1, 8, 8))
+>>> data = Event(torch.randint(256, (20, 64), generator=stream(0)).double())
+>>> density = PictureDensity.build(space, PictureDiffusion(size=0.25), data, stream(0))
+>>> density.draw(2, steps=4).calls
+4
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, Self, final
+
+import torch
+from torch import Tensor, nn
+
+from conjoin._shapes import Float
+from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, seeded, stream
+from conjoin.families.diffusion.denoiser import MOST, Denoiser
+from conjoin.families.diffusion.painter import Painter
+from conjoin.families.diffusion.samplers import Drawn
+from conjoin.typicality import Typicality
+
+__all__ = ["PictureDensity", "PictureDiffusion"]
+
+CHUNK = 256  # pictures that the network sees at once
+SEEN = (100_000, 900_000)  # pictures in a fit, at least and at most
+PROFILE = (0.03, 0.08, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)  # noises at which errors are read
+TILES, TINY = 4, 1e-4  # tiles a side; what is added to an error before its log
+AXES = (384, 8, 48)  # principal axes of each reading
+REMEMBERED = 6000  # rows by which typical ones are known
+EXAGGERATED, EDITING_STEPS = 2.0, 10  # guidance and network calls, twice, of an edit
+MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
+
+
+@dataclass(frozen=True)
+class PictureDiffusion(Config):
+    """``size`` scales the channels of the U-Net and ``blocks`` is their number at each level: one dial for small and for large
+    machines. ``steps`` of the gradient (None: from the number of rows). ``points``: network calls for the bound of a row.
+    ``sampler`` and ``sampling_steps``: how pictures are drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how
+    often each step is taken when a part is painted in. ``label_weight``: of -log p(y | x) beside the mean squared error of a pixel.
+    ``precision`` of the network; what depends on a row alone is the same in every batch in "bfloat16"."""
+
+    size: float = 1.0
+    blocks: int = 1
+    dropout: float = 0.1
+    steps: int | None = None
+    batch: int = 128
+    rate: float = 2e-3
+    decay: float = 1e-2
+    points: int = 16
+    sampler: str = "multistep"
+    sampling_steps: int = 20
+    guidance: float = 0.0
+    repeats: int = 4
+    label_weight: float = 0.1
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+
+    def recipe(self, rows: int) -> Recipe:
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps must be at least 1, or None, got {self.steps!r}.")
+        steps = max(SEEN[0], min(SEEN[1], 30 * rows)) // self.batch if self.steps is None else self.steps
+        return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay, memory=0.998)
+
+
+class PictureDensity(Density):
+    """log p is a bound by Monte Carlo, whose noise all rows share. What the network was told of a class it keeps for draws."""
+
+    config_class = PictureDiffusion
+    bounded = True
+    conditional = True
+    trunk = True
+    shares: Tensor
+
+    def __init__(
+        self, space: Space, config: PictureDiffusion, structure: dict[str, Any] | None = None, context_space: Space | None = None
+    ) -> None:
+        super().__init__(space, config, structure, context_space)
+        if space.grid is None:
+            raise ValueError("A diffusion of pictures needs a grid of pixels, which a table has not; choose family='diffusion'.")
+        levels = max(variable.cardinality for variable in space.variables)
+        classes = context_space.variables[0].cardinality if context_space else 0
+        self.core = Denoiser(space.grid, levels, classes, config)
+        pixels = len(space.variables) if len(space.variables) * levels <= MANY else 1
+        cells = len(PROFILE) * TILES**2 * space.grid[0]
+        self.typical = Typicality((self.core.net.width, len(PROFILE), cells), AXES)
+        self.register_buffer("shares", torch.zeros(pixels, levels))  # log p of each level, pixel by pixel
+
+    @classmethod
+    def build(
+        cls,
+        space: Space,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Event | None = None,
+        context_space: Space | None = None,
+    ) -> Self:
+        """Scales and the shares of grey levels come from the rows."""
+        with seeded(generator):
+            density = cls(space, config, context_space=context_space)
+        density.core.start(data.value)
+        density._count(data.value)
+        return density.eval()
+
+    def _count(self, value: Float[Tensor, "B D"]) -> None:
+        """The shares of the levels: of each pixel, leaning on those of all pixels."""
+        levels = self.shares.shape[1]
+        everywhere = torch.bincount(value.flatten().long(), minlength=levels).double() + 1
+        everywhere /= everywhere.sum()
+        counts = everywhere.expand(len(self.shares), -1) * math.sqrt(len(value) + 1)
+        if len(self.shares) > 1:
+            place = value.long() + levels * torch.arange(value.shape[1])
+            counts = counts + torch.bincount(place.flatten(), minlength=self.shares.numel()).double().unflatten(0, self.shares.shape)
+        self.shares.copy_((counts / counts.sum(1, keepdim=True)).log())
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            Likelihood.LOWER_BOUND,
+            objective="surrogate",
+            stochastic=True,
+            conditionals="approximate",
+            mode="approximate",
+            features=True,
+            typical=True,
+            edits=True,
+        )
+
+    # ------------------------------------------------------------------ the bound
+
+    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        noise = self._noise(generator or stream(0, "bound"))
+        parts = [slice(start, start + CHUNK) for start in range(0, event.rows, CHUNK)] or [slice(0, 0)]
+        code = None if context is None else context.value
+        return torch.cat([self._bound(event.value[part], None if code is None else code[part], *noise) for part in parts])
+
+    def _noise(self, generator: torch.Generator) -> tuple[Float[Tensor, " S"], Float[Tensor, "S C H W"]]:
+        """Levels all over, one in each of S slices; the same noise for all rows."""
+        points = self.config.points
+        place = (torch.arange(points) + torch.rand(points, generator=generator)) / points
+        log_s = math.log(self.core.least) + place * math.log(MOST / self.core.least)
+        return log_s.exp(), torch.randn(points, *self.core.grid, generator=generator)
+
+    def _bound(self, value: Tensor, code: Tensor | None, levels: Tensor, noise: Tensor) -> Float[Tensor, " B"]:
+        x = self.core.pictures(value)
+        total = torch.zeros(len(x), dtype=torch.float64)
+        for s, eps in zip(levels, noise, strict=True):
+            clean = self.core(x + s * eps, s.expand(len(x)), code)
+            total += (x - clean).double().square().flatten(1).sum(1) / float(s) ** 2
+        integral = total * (math.log(MOST / self.core.least) / len(levels))
+        variance = MOST**2 + 1
+        prior = 0.5 * (x.double().square().flatten(1) / variance + MOST**2 / variance - 1 - math.log(MOST**2 / variance)).sum(1)
+        return self._log_levels(value, noise[0]) - prior - integral
+
+    def _log_levels(self, value: Float[Tensor, "B D"], noise: Float[Tensor, "C H W"]) -> Float[Tensor, " B"]:
+        """log P(x | z) at the smallest noise, where a picture is known to half a grey level."""
+        levels = torch.arange(self.shares.shape[1])
+        apart = (value + 0.5 * noise.flatten())[:, :, None] - levels  # in grey levels; the noise is half of one
+        log_weight = self.shares - 2 * apart.square()
+        own = log_weight.gather(2, value.long()[:, :, None])[:, :, 0]
+        return (own - log_weight.logsumexp(2)).sum(1)
+
+    # ------------------------------------------------------------------ learning
+
+    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """The mean weighted squared error of a pixel; classes that are "none" are given as their number."""
+        noise, code = generator or stream(0, "loss"), None
+        if context is not None:
+            code = torch.where(context.mask, context.value, float(self.core.classes))
+        with seeded(noise):
+            return self.core.loss(self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid), code, noise).double()
+
+    def _features(self, event: Event) -> Float[Tensor, "B F"]:
+        x = self.core.pictures(event.value)
+        parts = [slice(start, start + CHUNK) for start in range(0, len(x), CHUNK)] or [slice(0, 0)]
+        return torch.cat([self.core.features(x[part]) for part in parts]).double()
+
+    # ------------------------------------------------------------------ familiarity
+
+    def _readings(self, value: Float[Tensor, "B D"]) -> list[Tensor]:
+        """What the encoder sees of a picture, and the log of its denoising errors at several noises, everywhere and by tiles."""
+        noise = torch.randn(len(PROFILE), *self.core.grid, generator=stream(0, "profile"))
+        each = []
+        for start in range(0, len(value), CHUNK):
+            x = self.core.pictures(value[start : start + CHUNK])
+            errors = [
+                (x - self.core(x + s * eps, torch.full((len(x),), s), None)).square() / s**2 for s, eps in zip(PROFILE, noise, strict=True)
+            ]
+            whole = torch.stack([error.mean((1, 2, 3)) for error in errors], 1)
+            tiles = torch.cat([nn.functional.adaptive_avg_pool2d(error, TILES).flatten(1) for error in errors], 1)
+            each.append((self.core.features(x), (whole + TINY).log(), (tiles + TINY).log()))
+        return [torch.cat(parts).double() for parts in zip(*each, strict=True)]
+
+    def _remember(self, event: Event) -> None:
+        complete = event.value[event.mask.all(1)]
+        if len(complete):
+            self.typical.fit(self._readings(complete[:REMEMBERED]))
+
+    def _typicality(self, event: Event) -> Float[Tensor, " B"]:
+        """Missing pixels are painted in first."""
+        if not event.rows:
+            return torch.zeros(0, dtype=torch.float64)
+        out: Tensor = self.typical(self._readings(event.value if event.mask.all() else self._mode(event, None).value))
+        return out
+
+    # ------------------------------------------------------------------ draws
+
+    @final
+    @torch.no_grad()
+    def draw(
+        self,
+        n: int,
+        context: Event | None = None,
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Drawn:
+        """n pictures by a sampler ("multistep", "ddim" or "ancestral") in so many steps, and the network calls that each took."""
+        code = None if context is None else context.value
+        strength, walk = self.config.guidance if guidance is None else guidance, sampler or self.config.sampler
+        found, calls = [], 0
+        for start in range(0, n, CHUNK):
+            part = None if code is None else code[start : start + CHUNK]
+            painter = Painter(self.core, part, walk, generator, strength)
+            pictures = painter.from_noise(min(CHUNK, n - start), steps or self.config.sampling_steps)
+            found.append(self.core.values(pictures))
+            calls = painter.calls
+        return Drawn(torch.cat([torch.zeros(0, len(self.space.variables), dtype=torch.float64), *found]), calls)
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
+        return Event(self.draw(n, context, generator=generator).value)
+
+    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
+        """Missing pixels painted in; pictures of which nothing is known are drawn."""
+        code = None if context is None else context.value
+        parts = [slice(start, start + CHUNK) for start in range(0, event.rows, CHUNK)]
+        each = [self._painted(event.take(part), None if code is None else code[part], generator) for part in parts]
+        return Event(torch.cat([event.value[:0], *each]))
+
+    def _painted(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "b D"]:
+        steps, repeats = self.config.sampling_steps, self.config.repeats
+        if event.mask.all():
+            return event.value
+        if not event.mask.any():
+            return self.core.values(
+                Painter(self.core, code, self.config.sampler, generator, self.config.guidance).from_noise(event.rows, steps)
+            )
+        painter = Painter(self.core, code, "ancestral", generator, self.config.guidance)
+        mask = event.mask.unflatten(1, self.core.grid)
+        filled = painter.fill(self.core.pictures(event.value), mask, steps, repeats)
+        return torch.where(event.mask, event.value, self.core.values(filled))
+
+    def _edit(self, event: Event, context: Event | None, noise: float, free: Tensor, generator: torch.Generator | None) -> Event:
+        code, out = None if context is None else context.value, []
+        for start in range(0, event.rows, CHUNK):
+            part = slice(start, start + CHUNK)
+            painter = Painter(self.core, None if code is None else code[part], "ddim", generator, EXAGGERATED)
+            pictures, loose = self.core.pictures(event.value[part]), free[part].unflatten(1, self.core.grid)
+            changed = self.core.values(painter.edit(pictures, loose, noise, EDITING_STEPS))
+            out.append(torch.where(free[part], changed, event.value[part]))
+        return Event(torch.cat([event.value[:0], *out]))
+
+    def _mode(self, event: Event, context: Event | None) -> Event:
+        """One completion, with the same noise for every row."""
+        rows = [
+            self._sample_conditional(event.take(slice(row, row + 1)), _row(context, row), stream(0, "mode")) for row in range(event.rows)
+        ]
+        return Event(torch.cat([event.value[:0], *(row.value for row in rows)]))
+
+
+def _row(context: Event | None, row: int) -> Event | None:
+    return None if context is None else context.take(slice(row, row + 1))

@@ -1,0 +1,133 @@
+r"""A U-Net for pictures that is lean on a CPU: pixels are folded into channels, and all but its edges runs in bfloat16.
+
+    h_0 = conv(unshuffle(x)),   h_(l+1) = down(block(h_l, e)),   u_l = block([up(u_(l+1)), h_l], e),   out = shuffle(conv(u_0))
+    block(h, e) = h + conv(silu(norm(conv(silu(norm(h)))) (1 + a(e)) + b(e)))
+
+O. Ronneberger, P. Fischer and T. Brox (2015), U-Net, figure 1; blocks and their modulation by the noise level and the class as in
+P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on image synthesis, section 3.1; pixels into channels as in W. Shi et al.
+(2016), Real-time single image super-resolution, section 3.2. Norms are over the channels of a pixel. Parameters stay float32.
+
+Shape letters: B rows, C channels, H and W sides, E embedding, F features.
+
+>>> net = Unet(1, (28, 28), 10, size=0.25)
+>>> net(torch.zeros(2, 1, 28, 28), torch.zeros(2), None).shape
+torch.Size([2, 1, 28, 28])
+"""
+
+import contextlib
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conjoin._shapes import Float
+
+__all__ = ["Unet", "half"]
+
+WIDTH = 64  # channels of the first level where ``size`` is 1
+EMBEDDING, WAVES = 128, 32
+SMALLEST = 8  # pixels a side at the lowest level, at most
+
+
+def half(on: bool = True) -> contextlib.AbstractContextManager[Any]:
+    """Convolutions and matrix products in bfloat16."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=on)
+
+
+class _Norm(nn.LayerNorm):
+    """Layer normalisation over the channels of a pixel; the layout stays channels-last."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return nn.functional.layer_norm(
+            h.permute(0, 2, 3, 1), self.normalized_shape, self.weight.to(h.dtype), self.bias.to(h.dtype), self.eps
+        ).permute(0, 3, 1, 2)
+
+
+class _Block(nn.Module):
+    def __init__(self, before: int, after: int, dropout: float) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(before, after, 3, padding=1), nn.Conv2d(after, after, 3, padding=1)
+        self.norms = nn.ModuleList([_Norm(before), _Norm(after)])
+        self.modulation = nn.Linear(EMBEDDING, 2 * after)
+        self.drop = nn.Dropout(dropout)
+        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.modulation.weight)
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, 1)
+        inner = self.norms[1](self.first(nn.functional.silu(self.norms[0](h)))) * (1 + scale) + shift
+        out: Tensor = self.skip(h) + self.second(self.drop(nn.functional.silu(inner)))
+        return out
+
+
+class Unet(nn.Module):
+    """Pictures (B, C, H, W), a number that tells the noise (B,) and classes (B,) or none to pictures (B, C, H, W). ``size`` scales
+    the channels."""
+
+    frequency: Tensor
+
+    def __init__(self, channels: int, sides: tuple[int, int], classes: int, size: float = 1.0, blocks: int = 1, dropout: float = 0.0):
+        super().__init__()
+        side = max(sides)
+        self.patch = 1 if side < 16 else 2 if side <= 40 else 4 if side <= 96 else 8
+        levels = max(1, math.ceil(math.log2(side / self.patch / SMALLEST)) + 1)
+        multiple = self.patch * 2 ** (levels - 1)
+        self.sides, self.classes = sides, classes
+        self.padding = [-each % multiple for each in sides]
+        widths = [max(8, round(WIDTH * size / 8) * 8) * min(2**level, 4) for level in range(levels)]
+        counts = [blocks] * (levels - 1) + [blocks + 1]
+        self.width = 2 * sum(widths)  # numbers of ``features``
+        self.stem = nn.Conv2d(channels * self.patch**2, widths[0], 3, padding=1)
+        self.noise = nn.Sequential(nn.Linear(WAVES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
+        self.label = nn.Embedding(classes + 1, EMBEDDING) if classes else None
+        self.encoder = nn.ModuleList(
+            nn.ModuleList(_Block(width, width, dropout) for _ in range(count)) for width, count in zip(widths, counts, strict=True)
+        )
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths))
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.decoder = nn.ModuleList(
+            nn.ModuleList(_Block(width * (2 if index == 0 else 1), width, dropout) for index in range(blocks)) for width in widths[:-1]
+        )
+        self.norm, self.last = _Norm(widths[0]), nn.Conv2d(widths[0], channels * self.patch**2, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        self.register_buffer("frequency", torch.exp(torch.linspace(-1.0, 3.0, WAVES // 2)), persistent=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None) -> Float[Tensor, "B C H W"]:
+        embedding = self._embedding(noise, code)
+        levels = self._encode(x, embedding)
+        h = levels.pop()
+        for level in range(len(levels) - 1, -1, -1):
+            h = torch.cat([nn.functional.interpolate(self.up[level](h), scale_factor=2), levels[level]], 1)
+            for block in self.decoder[level]:  # type: ignore[attr-defined]
+                h = block(h, embedding)
+        out = nn.functional.pixel_shuffle(self.last(nn.functional.silu(self.norm(h))), self.patch)
+        return out[..., : self.sides[0], : self.sides[1]].float()
+
+    def features(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
+        """Mean and maximum over the pixels of every level of the encoder, no class given."""
+        pooled = [torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1) for h in self._encode(x, self._embedding(noise, None))]
+        return torch.cat(pooled, 1).float()
+
+    def _embedding(self, noise: Tensor, code: Tensor | None) -> Float[Tensor, "B E"]:
+        angle = noise.float()[:, None] * self.frequency
+        out: Tensor = self.noise(torch.cat([angle.sin(), angle.cos()], 1))
+        if self.label is not None:
+            none = torch.full((len(noise),), self.classes)
+            out = out + self.label(none if code is None else code.long())
+        return nn.functional.silu(out)
+
+    def _encode(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """The last state of every level."""
+        x = nn.functional.pad(x, (0, self.padding[1], 0, self.padding[0]), mode="replicate") if any(self.padding) else x
+        h = self.stem(nn.functional.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last))
+        levels = []
+        for level, blocks in enumerate(self.encoder):
+            h = self.down[level - 1](h) if level else h
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h, embedding)
+            levels.append(h)
+        return levels

@@ -1,0 +1,218 @@
+"""The diffusion of pictures: its network, its bound, its walks from noise, and the joint model on one trunk."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import conjoin
+from conjoin import JointClassifier, JointDensity
+from conjoin.core import CapabilityError, Event, Space, Variable, stream
+from conjoin.families import resolve
+from conjoin.families.diffusion.gaussian import Diffusion
+from conjoin.families.diffusion.painter import Painter, schedule
+from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
+from conjoin.nets.unet import Unet
+from conjoin.typicality import Typicality
+
+SMALL = PictureDiffusion(size=0.25, steps=120, batch=32, points=8, sampling_steps=8)
+
+
+def bars(rows, seed=0, side=16):
+    """Pictures of a bright bar, upright (1) or lying (0), on a dark ground with noise."""
+    random = np.random.default_rng(seed)
+    X, y = random.integers(0, 40, (rows, side, side)), random.integers(0, 2, rows)
+    for picture, upright, place, bright in zip(X, y, random.integers(2, side - 4, rows), random.integers(150, 250, rows), strict=True):
+        view = picture.T if upright else picture
+        view[place : place + 3, 2:-2] = bright
+    return X.astype("uint8"), y
+
+
+def space(side=16, levels=256, channels=1):
+    return Space(
+        (channels * side**2,), (Variable("p", "ordered", cardinality=levels),) * (channels * side**2), "image", (channels, side, side)
+    )
+
+
+def rows(X):
+    return Event(torch.tensor(X.reshape(len(X), -1)).double())
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X, y = bars(700)
+    return JointClassifier(family=SMALL, random_state=0).fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def density():
+    return PictureDensity.build(space(), SMALL, rows(bars(50)[0]), stream(0))
+
+
+# ---------------------------------------------------------------------------------------------------- the network
+
+
+@pytest.mark.parametrize(("channels", "sides"), [(1, (8, 8)), (3, (17, 30)), (1, (28, 28)), (2, (65, 64))])
+def test_a_network_gives_pictures_of_the_size_that_it_was_given(channels, sides):
+    net = Unet(channels, sides, 3, size=0.25)
+    x = torch.randn(2, channels, *sides)
+    assert net(x, torch.zeros(2), torch.tensor([0, 2])).shape == x.shape
+    assert net.features(x, torch.zeros(2)).shape == (2, net.width)
+
+
+def test_an_answer_about_a_picture_does_not_depend_on_its_batch(density):
+    event = rows(bars(9, seed=1)[0])
+    alone = torch.cat([density.features(event.take(slice(row, row + 1))) for row in range(9)])
+    assert torch.equal(alone, density.features(event))
+
+
+# ---------------------------------------------------------------------------------------------------- the bound
+
+
+def test_the_bound_of_a_network_that_says_nothing_is_the_gaussian():
+    """With F = 0 the denoiser is that of N(0, 1), whose bound is tight."""
+    X = np.random.default_rng(0).normal(128, 40, (60, 16, 16)).round().clip(0, 255)
+    config = PictureDiffusion(size=0.25, points=400, precision="float32")
+    density = PictureDensity.build(space(), config, rows(X), stream(0))
+    with torch.no_grad():
+        density.core.net.last.weight.zero_()
+        density.core.net.last.bias.zero_()
+        density.shares.zero_()
+    some = rows(X[:5])
+    x = density.core.pictures(some.value).double().flatten(1)
+    exact = (-0.5 * x**2 - 0.5 * math.log(2 * math.pi) - math.log(float(density.core.scale))).sum(1)
+    assert torch.allclose(density.log_prob(some), exact, rtol=0.01)
+
+
+def test_the_bound_learns(fitted):
+    seen, other = rows(bars(40, seed=5)[0]), rows(np.random.default_rng(0).integers(0, 256, (40, 16, 16)))
+    density = fitted.model_.density_of_x
+    with torch.no_grad():
+        assert density.log_prob(seen).mean() > density.log_prob(other).mean() + 200
+        assert torch.equal(density.log_prob(seen), density.log_prob(seen))
+
+
+# ---------------------------------------------------------------------------------------------------- walks
+
+
+def test_levels_fall_from_most_to_nothing():
+    for steps in (1, 2, 7):
+        levels = schedule(steps, 0.02, 40.0)
+        assert len(levels) == steps + 1 and levels[0] == pytest.approx(40.0) and levels[-1] == 0
+        assert all(a > b for a, b in zip(levels, levels[1:], strict=False))
+
+
+@pytest.mark.parametrize("walk", ["multistep", "ddim", "ancestral"])
+def test_every_walk_ends_at_the_mean_where_the_network_says_nothing(density, walk):
+    """Under F = 0 the pictures are N(0, 1): so are the draws of every walk."""
+    torch.nn.init.zeros_(density.core.net.last.weight)
+    torch.nn.init.zeros_(density.core.net.last.bias)
+    drawn = Painter(density.core, None, walk, stream(1)).from_noise(64, 60)
+    assert drawn.mean().abs() < 0.03 and drawn.std() == pytest.approx(1.0, abs=0.08)
+
+
+def test_calls_are_counted_and_the_same_seed_draws_the_same(fitted):
+    density = fitted.model_.density_of_x
+    one, two = (density.draw(3, steps=5, generator=stream(0)) for _ in range(2))
+    assert one.calls == 5 and torch.equal(one.value, two.value)
+    guided = density.draw(3, Event(torch.ones(3).double()), steps=5, guidance=1.0, generator=stream(0))
+    assert guided.calls == 10 and not torch.equal(guided.value, one.value)
+    with pytest.raises(ValueError, match="multistep, ddim, ancestral"):
+        density.draw(1, sampler="heun")
+
+
+# ---------------------------------------------------------------------------------------------------- the joint model
+
+
+def test_pictures_get_the_network_for_pictures():
+    assert isinstance(Diffusion().suited(space()), PictureDiffusion)
+    assert isinstance(Diffusion().suited(space(side=8)), Diffusion)
+    assert isinstance(Diffusion().suited(space(levels=2)), Diffusion)
+    assert isinstance(resolve("joint_diffusion"), PictureDiffusion)
+
+
+def test_one_network_tells_classes_and_draws_them(fitted):
+    X, y = bars(100, seed=2)
+    assert fitted.score(X, y) > 0.95
+    assert fitted.model_.facts["predictor"]["chosen"] == "trunk"
+    drawn, labels = fitted.sample(30, y=1, random_state=0)
+    assert drawn.shape == (30, 16, 16) and (labels == 1).all()
+    upright = drawn.max(1).std(1) > drawn.max(2).std(1)
+    assert upright.mean() > 0.8
+
+
+def test_what_it_has_never_seen_is_unfamiliar(fitted):
+    X, _ = bars(150, seed=3)
+    random = np.random.default_rng(0)
+    noise, flat = random.integers(0, 256, X.shape).astype("uint8"), np.full_like(X[:5], 128)
+    usual = fitted.decide(X, max_error=0.2)["verdict"] == "unfamiliar"
+    assert usual.mean() < 0.15
+    for strange in (noise[:10], flat, X[:10] // 2):
+        assert (fitted.decide(strange, max_error=0.2)["verdict"] == "unfamiliar").mean() >= 0.9
+
+
+def test_a_saved_model_answers_alike(fitted, tmp_path):
+    X, _ = bars(20, seed=4)
+    again = conjoin.load(fitted.save(tmp_path / "model"))
+    assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
+    assert np.array_equal(again.score_samples(X), fitted.score_samples(X))
+    assert again.decide(X, max_error=0.2).equals(fitted.decide(X, max_error=0.2))
+    assert np.array_equal(again.sample(3, random_state=1)[0], fitted.sample(3, random_state=1)[0])
+
+
+def test_missing_pixels_are_painted_in_and_known_ones_stay(fitted):
+    X, y = bars(6, seed=6)
+    holes = X.astype(float)
+    holes[:, :, 8:] = np.nan
+    filled = fitted.impute(holes, n_draws=2, random_state=0)
+    assert len(filled) == 2 and all(np.array_equal(each[:, :, :8], X[:, :, :8]) and not np.isnan(each).any() for each in filled)
+    lying = y == 0
+    assert np.abs(filled[0][lying][:, :, 8:14].mean(2) - X[lying][:, :, 8:14].mean(2)).mean() < 30
+
+
+def test_a_counterfactual_changes_the_answer_and_little_else(fitted):
+    X, y = bars(12, seed=7)
+    X = X[y == 0][:4]
+    found = fitted.counterfactual(X, to=1)
+    assert found.altered.shape == X.shape and np.array_equal(found.original, X) and set(found.before) == {0}
+    good = found.found
+    assert good.mean() >= 0.5
+    assert (fitted.predict(found.altered[good]) == 1).all()
+    assert (found.familiarity[good] > 0.05).all() and (found.probability[good] >= 0.9).all()
+    assert np.allclose(found.share, (np.abs(found.difference) > 25.5).mean((1, 2)))
+    with pytest.raises(ValueError, match="3"):
+        fitted.counterfactual(X, to=3)
+
+
+def test_pictures_without_a_label_teach_and_edits_need_a_family_that_can(fitted):
+    X, y = bars(300, seed=8)
+    labels = y.astype(object)
+    labels[30:] = None
+    some = JointClassifier(family=SMALL, random_state=0).fit(X, labels)
+    assert some.score(*bars(60, seed=9)) > 0.8
+    with pytest.raises(CapabilityError, match="edits"):
+        JointDensity(family="naive_bayes").fit(X // 16).model_.joint.edit(rows(X[:1] // 16), noise=1.0)
+
+
+def test_a_density_of_pictures_alone_and_one_of_a_table_that_is_refused():
+    X, _ = bars(120)
+    alone = JointDensity(family="diffusion", max_time=2).fit(X)
+    assert alone.sample(2)[0].shape == (2, 16, 16)
+    with pytest.raises(ValueError, match="grid"):
+        JointDensity(family="picture_diffusion").fit(np.random.default_rng(0).normal(size=(60, 3)))
+
+
+# ---------------------------------------------------------------------------------------------------- typicality
+
+
+def test_typicality_is_the_worst_reading_and_scale_free():
+    one, two = torch.randn(600, 5, generator=stream(0)).double(), torch.randn(600, 3, generator=stream(1)).double()
+    typicality = Typicality((5, 3), (5, 2)).fit([one, two])
+    usual = typicality([one, two])
+    assert usual.quantile(0.05) < -1 < usual.median()
+    odd = two.clone()
+    odd[0] = 8.0
+    assert typicality([one, odd])[0] < usual.min()
+    scaled = Typicality((5, 3), (5, 2)).fit([100 * one, two - 7])
+    assert torch.allclose(scaled([100 * one, two - 7]), usual)
