@@ -267,8 +267,8 @@ class Density(nn.Module, abc.ABC):
     def _typicality(self, event: Any) -> Tensor:
         raise NotImplementedError
 
-    def _edit(self, event: Any, context: Event | None, noise: float, free: Tensor, generator: torch.Generator | None) -> Any:
-        """The event, whose free cells (B, D) were drowned in so much noise and brought back under the context."""
+    def _edit(self, event: Any, context: Event | None, noise: float, strength: Tensor) -> Any:
+        """The event, carried up to so much noise and back under the context, which is exaggerated by (B,) ``strength``."""
         raise NotImplementedError
 
     def _step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:
@@ -394,23 +394,13 @@ class Density(nn.Module, abc.ABC):
             return self._typicality(self.space.check(event))
 
     @final
-    def edit(
-        self,
-        event: Any,
-        context: Event | None = None,
-        *,
-        noise: float,
-        free: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Any:
-        """The event, changed towards the context (of a pair: towards its own y): ``free`` cells (B, D; None: all) lose what so much
-        ``noise`` drowns, in standard deviations of a cell, and find it again."""
+    def edit(self, event: Any, context: Event | None = None, *, noise: float, strength: Tensor) -> Any:
+        """The event changed towards the context (of a pair: towards its own y): the more, the more ``noise`` it is carried through (in
+        standard deviations of a cell) and the larger the (B,) ``strength`` by which the context is exaggerated."""
         self._require(self.capabilities.edits, "rows changed a little", "edits")
         event = self.space.check(event)
-        x = event if isinstance(event, Event) else event.x
-        free = torch.ones_like(x.mask) if free is None else free
         with torch.no_grad():
-            return self._edit(event, self._check_context(context), noise, free, generator)
+            return self._edit(event, self._check_context(context), noise, strength)
 
     @final
     def step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:

@@ -358,7 +358,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """Small, plausible changes of each row after which the model would answer ``to``: a frame; of pictures, an ``Alteration``."""
         model = self._model()
         if model.codec.kind == "image" and model.pair.proposer.capabilities.edits:
-            return alter(model, X, to, seed=random_state)
+            return alter(model, X, to)
         return counterfactual(model, X, to, keep, n, seed=random_state)
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05) -> dict[str, Any]:

@@ -34,8 +34,8 @@ class Told(Independent):
         x = self.density.sample_conditional(event.x, event.y, generator=generator)
         return Pair(self._labels(event.y, generator), x)
 
-    def _edit(self, event: Pair, context: Event | None, noise: float, free: Tensor, generator: torch.Generator | None) -> Pair:
-        return Pair(event.y, self.density.edit(event.x, event.y, noise=noise, free=free, generator=generator))
+    def _edit(self, event: Pair, context: Event | None, noise: float, strength: Tensor) -> Pair:
+        return Pair(event.y, self.density.edit(event.x, event.y, noise=noise, strength=strength))
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
         best = torch.where(event.y.mask, event.y.value, self.log_prior.argmax().double())

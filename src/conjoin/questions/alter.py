@@ -1,10 +1,11 @@
 """counterfactual of pictures: the smallest plausible change that would be answered otherwise.
 
-Each picture is noised a little and brought back as the wanted class would have it, each time with more noise. Where the answer
-changes, a mask is laid over the pixels that moved most, and only these are brought back again, so that the rest stays as it was.
-Of all that the model answers as wanted, surely enough, and finds familiar, the one with the fewest changed pixels is kept. This is
-guided denoising with a mask that adapts to each picture (M. Augustin et al. (2022), Diffusion visual counterfactual explanations;
-G. Jeanneret, L. Simon and F. Jurie (2023), Adversarial counterfactual visual explanations, section 3.3).
+A picture is carried up to some noise and brought back as the wanted class would have it, through more noise and with more force each
+time. What moved then is laid over the original through masks of several sizes, which follow where it moved most. Of all that the model
+itself answers as wanted, surely enough, and finds familiar, the one with the fewest changed pixels is kept (M. Augustin et al. (2022),
+Diffusion visual counterfactual explanations, section 2; P. Sanchez et al. (2022), Healthy is what you need, section 3).
+
+Shape letters: D pixels, P candidates.
 """
 
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.core import CapabilityError, Event, Pair, stream
+from conjoin._shapes import Float
+from conjoin.core import CapabilityError, Event, Pair
 from conjoin.model import Model
 
 __all__ = ["Alteration", "alter"]
 
-NOISE = (0.35, 0.6, 0.9, 1.3, 1.9, 2.8)  # in standard deviations of a pixel
-DRAWS = 3  # for each of them
-SHARES = (0.05, 0.1, 0.15, 0.25)  # of the pixels that a mask sets free
+NOISE = (0.5, 1.0, 2.0, 4.0, 8.0)  # in standard deviations of a pixel
+STRENGTH = (0.0, 1.0, 2.0, 4.0, 7.0)
+SHARES = (0.0, 0.03, 0.06, 0.1, 0.15, 0.25)  # of the pixels under a mask
 CHANGED = 0.1  # of the range of grey levels, by which a pixel counts as changed
-BLUR = 3  # pixels over which a change is averaged before the mask is laid
+BLUR = 3  # pixels a side over which a change is averaged to find the mask, and the mask to soften it
+JUDGED = 24  # candidates whose familiarity is asked, the smallest changes first
 
 
 @dataclass(frozen=True)
@@ -47,96 +50,88 @@ class Alteration:
 
 
 @dataclass
-class _Tried:
-    """Candidates for one picture."""
+class _Best:
+    """The candidate that was kept for one picture."""
 
-    value: Tensor  # (P, D)
-    probability: np.ndarray
-    familiarity: np.ndarray
-    share: np.ndarray
-
-    def joined(self, other: "_Tried") -> "_Tried":
-        arrays = (np.concatenate(pair) for pair in zip(self._arrays(), other._arrays(), strict=True))
-        return _Tried(torch.cat([self.value, other.value]), *arrays)
-
-    def _arrays(self) -> tuple[np.ndarray, ...]:
-        return self.probability, self.familiarity, self.share
+    value: Tensor  # (D,)
+    found: bool
+    probability: float
+    familiarity: float
+    share: float
 
 
-def alter(model: Model, X: Any, to: Any, confidence: float = 0.9, familiarity: float = 0.05, seed: int = 0) -> Alteration:
+def alter(model: Model, X: Any, to: Any, confidence: float = 0.9, familiarity: float = 0.05) -> Alteration:
     """The smallest change of each picture after which the answer is ``to`` with at least so much ``confidence``, among those whose
     conformal p-value is over ``familiarity``. ValueError for an unknown class, CapabilityError where the family can't edit."""
     joint, codec = model.pair.proposer, cast(Any, model.codec)
     if codec.kind != "image" or not joint.capabilities.edits:
         raise CapabilityError("This model", "altered pictures", "no edits", "Fit pictures with family='diffusion'.")
-    code = int(model.classes.code(to))
-    encoded = model.encode(X)
+    code, encoded = int(model.classes.code(to)), model.encode(X)
     before = model.log_proba(encoded).argmax(1)
-    best = [_one(model, encoded.event.take(slice(row, row + 1)), code, confidence, familiarity, seed) for row in range(encoded.event.rows)]
-    values = torch.cat([encoded.event.value[:0], *(tried.value for tried, _ in best)])
+    best = [_one(model, encoded.event.value[row], code, confidence, familiarity) for row in range(encoded.event.rows)]
+    values = torch.stack([each.value for each in best]) if best else encoded.event.value
     return Alteration(
         original=codec.images(codec.decode(encoded.event.value)),
         altered=codec.images(codec.decode(values)),
         to=to,
         before=model.classes.decode(before),
-        found=np.array([good for _, good in best], dtype=bool),
-        probability=np.array([tried.probability[0] for tried, _ in best]),
-        familiarity=np.array([tried.familiarity[0] for tried, _ in best]),
-        share=np.array([tried.share[0] for tried, _ in best]),
+        found=np.array([each.found for each in best], dtype=bool),
+        probability=np.array([each.probability for each in best]),
+        familiarity=np.array([each.familiarity for each in best]),
+        share=np.array([each.share for each in best]),
     )
 
 
-def _one(model: Model, x: Event, code: int, confidence: float, least: float, seed: int) -> tuple[_Tried, bool]:
-    """The best candidate, and whether it is good enough."""
-    rng = stream(seed, "alter")
-    tried = _judged(model, x, x.value, code)
-    tried = tried.joined(_judged(model, x, _edited(model, x, code, rng), code))
-    masks, noise = _masks(model, x, tried, code, confidence)
-    if len(masks):
-        tried = tried.joined(_judged(model, x, _edited_within(model, x, code, masks, noise, rng), code))
-    good = (tried.probability >= confidence) & (tried.familiarity > least)
-    order = np.argsort(np.where(good, tried.share, 2 - np.minimum(tried.probability, confidence)), kind="stable")
-    place = int(order[0])
-    arrays = (array[place : place + 1] for array in (tried.probability, tried.familiarity, tried.share))
-    return _Tried(tried.value[place : place + 1], *arrays), bool(good[place])
+def _one(model: Model, x: Float[Tensor, " D"], code: int, confidence: float, least: float) -> _Best:
+    """The smallest good change, or the one that the model came closest to answering as wanted."""
+    moved = _moved(model, x, code)
+    value = torch.cat([x[None], _masked(model, x, moved)])
+    probability, share = _probability(model, value, code), _share(model, value, x)
+    order = np.argsort(share + (probability < confidence), kind="stable")[:JUDGED]
+    sure = order[probability[order] >= confidence]
+    if len(sure):
+        familiar = model.p_value(model.encode(model.codec.decode(value[sure])))
+        for place, standing in zip(sure, familiar, strict=True):
+            if standing > least:
+                return _Best(value[place], True, float(probability[place]), float(standing), float(share[place]))
+    place = int(probability.argmax())
+    standing = model.p_value(model.encode(model.codec.decode(value[place : place + 1])))[0]
+    return _Best(value[place], False, float(probability[place]), float(standing), float(share[place]))
 
 
-def _judged(model: Model, x: Event, value: Tensor, code: int) -> _Tried:
-    """What the model makes of candidates, and how many pixels of the original they change."""
-    encoded = model.encode(model.codec.decode(value))
-    probability = model.log_proba(encoded)[:, code].exp().numpy()
-    step = CHANGED * max(variable.cardinality - 1 for variable in model.codec.space.variables)
-    share = ((value - x.value).abs() > step).double().mean(1).numpy()
-    return _Tried(value, probability, model.p_value(encoded), share)
+def _moved(model: Model, x: Float[Tensor, " D"], code: int) -> Float[Tensor, "P D"]:
+    """The picture as the wanted class would have it, through each noise with each force."""
+    strength = torch.tensor(STRENGTH)
+    pair = Pair(Event(torch.full((len(strength),), float(code), dtype=torch.float64)), Event(x.expand(len(strength), -1)))
+    return torch.cat([model.pair.proposer.edit(pair, noise=noise, strength=strength).x.value for noise in NOISE])
 
 
-def _edited(model: Model, x: Event, code: int, rng: torch.Generator) -> Tensor:
-    """(6 x 3, D) the whole picture, noised less and more."""
-    pair = _wanted(x, code, DRAWS)
-    return torch.cat([model.pair.proposer.edit(pair, noise=noise, generator=rng).x.value for noise in NOISE])
-
-
-def _wanted(x: Event, code: int, copies: int) -> Pair:
-    """Copies of the picture with the wanted class."""
-    return Pair(Event(torch.full((copies,), float(code), dtype=torch.float64)), x.take(torch.zeros(copies, dtype=torch.long)))
-
-
-def _masks(model: Model, x: Event, tried: _Tried, code: int, confidence: float) -> tuple[Tensor, list[float]]:
-    """(M, D) pixels that moved most on the way to the least noise that changes the answer, and the noises to try on them."""
-    reached = (tried.probability[1:] >= confidence).reshape(len(NOISE), DRAWS)
-    first = int(reached.any(1).argmax()) if reached.any() else len(NOISE) - 1
-    which = 1 + first * DRAWS + int(tried.probability[1 + first * DRAWS : 1 + (first + 1) * DRAWS].argmax())
+def _masked(model: Model, x: Float[Tensor, " D"], moved: Float[Tensor, "P D"]) -> Float[Tensor, "Q D"]:
+    """Each change through masks over where it is largest; outside of them, as much of it as counts as none."""
     grid = model.codec.space.grid
     assert grid is not None
-    moved = (tried.value[which] - x.value[0]).abs().reshape(grid).sum(0, keepdim=True)
-    smooth = torch.nn.functional.avg_pool2d(moved[None], BLUR, stride=1, padding=BLUR // 2, count_include_pad=False)[0, 0]
-    cuts = [smooth.flatten().quantile(1 - share) for share in SHARES]
-    masks = torch.stack([(smooth > cut).expand(grid).flatten() for cut in cuts])
-    return masks, list(NOISE[first : first + 2])
+    change = (moved - x).reshape(-1, *grid)
+    slight = change.clamp(-0.9 * _step(model), 0.9 * _step(model))
+    where = _smooth(change.abs().sum(1, keepdim=True))
+    cuts = torch.quantile(where.flatten(1), 1 - torch.tensor(SHARES, dtype=torch.float64), dim=1)  # (shares, P)
+    masks = torch.stack([_smooth((where >= cut[:, None, None, None]).double()) for cut in cuts])
+    return (x + (slight + masks * (change - slight)).flatten(2)).flatten(0, 1).round()
 
 
-def _edited_within(model: Model, x: Event, code: int, masks: Tensor, noises: list[float], rng: torch.Generator) -> Tensor:
-    """(., D) the pixels of each mask alone, with each noise."""
-    free = masks.repeat_interleave(DRAWS, 0)
-    pair = _wanted(x, code, len(free))
-    return torch.cat([model.pair.proposer.edit(pair, noise=noise, free=free, generator=rng).x.value for noise in noises])
+def _smooth(pictures: Tensor) -> Tensor:
+    out: Tensor = torch.nn.functional.avg_pool2d(pictures, BLUR, stride=1, padding=BLUR // 2, count_include_pad=False)
+    return out
+
+
+def _probability(model: Model, value: Float[Tensor, "P D"], code: int) -> np.ndarray:
+    return model.log_proba(model.encode(model.codec.decode(value)))[:, code].exp().numpy()
+
+
+def _share(model: Model, value: Float[Tensor, "P D"], x: Float[Tensor, " D"]) -> np.ndarray:
+    """Of the pixels, how many changed by over a tenth of the range."""
+    return ((value - x).abs() > _step(model)).double().mean(1).numpy()
+
+
+def _step(model: Model) -> float:
+    """A tenth of the range of grey levels."""
+    return CHANGED * max(variable.cardinality - 1 for variable in model.codec.space.variables)

@@ -41,7 +41,9 @@ def schedule(steps: int, least: float, most: float) -> list[float]:
 class Painter:
     """One network, one class per row or none, one generator. ``calls`` counts how often the network was asked for each row."""
 
-    def __init__(self, core: Denoiser, code: Tensor | None, walk: str, generator: torch.Generator | None, guidance: float = 0.0) -> None:
+    def __init__(
+        self, core: Denoiser, code: Tensor | None, walk: str, generator: torch.Generator | None, guidance: float | Tensor = 0.0
+    ) -> None:
         if walk not in WALKS:
             raise ValueError(f"There is no sampler {walk!r} of pictures; choose from {', '.join(WALKS)}.")
         self.core, self.code, self.walk, self.generator, self.guidance = core, code, walk, generator, guidance
@@ -55,7 +57,7 @@ class Painter:
     def clean(self, z: Float[Tensor, "B C H W"], s: float) -> Float[Tensor, "B C H W"]:
         """D(z; s), guided."""
         level = torch.full((len(z),), s)
-        guided = self.guidance and self.code is not None
+        guided = self.code is not None and (isinstance(self.guidance, Tensor) or self.guidance != 0)
         self.calls += 2 if guided else 1
         told: Tensor = self.core(z, level, self.code)
         return told if not guided else told + self.guidance * (told - self.core(z, level, None))
@@ -68,13 +70,19 @@ class Painter:
             z = self._step(z, s, then)
         return z
 
-    def edit(self, known: Float[Tensor, "B C H W"], free: Bool[Tensor, "B C H W"], start: float, steps: int) -> Float[Tensor, "B C H W"]:
-        """The pictures whose free pixels are noised to level ``start`` and brought back (C. Meng et al. (2022), SDEdit, algorithm 2);
-        the others are noised to the level of each step, so that both fit together."""
-        z = known + start * self.noise(known)
-        for s, then in pairwise(schedule(steps, max(self.core.least, SMALL), start)):
-            z = self._step(torch.where(free, z, known + s * self.noise(known)), s, then)
-        return torch.where(free, z, known)
+    def edit(self, known: Float[Tensor, "B C H W"], start: float, steps: int) -> Float[Tensor, "B C H W"]:
+        """The pictures carried up to noise ``start`` along the flow that knows no class, and back along the one that does, by DDIM: what
+        the class does not change comes back as it was (J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit models,
+        section 4.3; X. Su et al. (2023), Dual diffusion implicit bridges, algorithm 1)."""
+        levels = schedule(steps, max(self.core.least, SMALL), start)[:-1]
+        told, self.code, z, before = self.code, None, known, levels[-1]
+        for s in levels[-2::-1]:
+            clean = self.clean(z, before)
+            z, before = clean + (z - clean) * (s / before), s
+        self.code = told
+        for s, then in pairwise([*levels, 0.0]):
+            z = self._step(z, s, then)
+        return z
 
     def fill(self, known: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], steps: int, repeats: int) -> Float[Tensor, "B C H W"]:
         """The pictures with what the mask does not hold painted in: known pixels are noised to the level of each step, which is taken

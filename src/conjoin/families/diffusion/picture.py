@@ -39,7 +39,7 @@ PROFILE = (0.03, 0.08, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)  # noises at which errors a
 TILES, TINY = 4, 1e-4  # tiles a side; what is added to an error before its log
 AXES = (384, 8, 48)  # principal axes of each reading
 REMEMBERED = 6000  # rows by which typical ones are known
-EXAGGERATED, EDITING_STEPS = 2.0, 10  # guidance and network calls, twice, of an edit
+EDITING_STEPS = 10  # of an edit: once to noise and twice, with guidance, back
 MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
 
@@ -265,14 +265,13 @@ class PictureDensity(Density):
         filled = painter.fill(self.core.pictures(event.value), mask, steps, repeats)
         return torch.where(event.mask, event.value, self.core.values(filled))
 
-    def _edit(self, event: Event, context: Event | None, noise: float, free: Tensor, generator: torch.Generator | None) -> Event:
+    def _edit(self, event: Event, context: Event | None, noise: float, strength: Float[Tensor, " B"]) -> Event:
         code, out = None if context is None else context.value, []
         for start in range(0, event.rows, CHUNK):
             part = slice(start, start + CHUNK)
-            painter = Painter(self.core, None if code is None else code[part], "ddim", generator, EXAGGERATED)
-            pictures, loose = self.core.pictures(event.value[part]), free[part].unflatten(1, self.core.grid)
-            changed = self.core.values(painter.edit(pictures, loose, noise, EDITING_STEPS))
-            out.append(torch.where(free[part], changed, event.value[part]))
+            push = strength[part].float()[:, None, None, None]
+            painter = Painter(self.core, None if code is None else code[part], "ddim", None, push)
+            out.append(self.core.values(painter.edit(self.core.pictures(event.value[part]), noise, EDITING_STEPS)))
         return Event(torch.cat([event.value[:0], *out]))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
