@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.datasets import make_circles, make_moons
 
 from conjoin import JointDensity
-from conjoin.families import FAMILIES, resolve
+from conjoin.families import of_tables, resolve
 
 ROWS, SIDE, REACH = 600, 60, 2.6
 NOT_HERE = ("integer_flow",)  # families that take no real numbers
@@ -55,7 +55,7 @@ def main():
     parser.add_argument("families", nargs="*")
     parser.add_argument("--steps", type=int, help="of the gradient, in place of each family's own number")
     asked = parser.parse_args()
-    names = asked.families or [name for name in FAMILIES if name not in NOT_HERE]
+    names = asked.families or [name for name in of_tables() if name not in NOT_HERE]
     axis = np.linspace(-REACH, REACH, SIDE)
     grid = pd.DataFrame(np.stack([part.ravel() for part in np.meshgrid(axis, axis)], 1), columns=["a", "b"])
     frames = toys()

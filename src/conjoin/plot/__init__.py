@@ -3,9 +3,10 @@
 Drawing needs matplotlib (the extra ``plot``); importing this does not.
 """
 
+from conjoin.plot.alterations import AlterationDisplay
 from conjoin.plot.familiarity import FamiliarityDisplay
 from conjoin.plot.plane import PlaneDisplay
 from conjoin.plot.reliability import ReliabilityDisplay
 from conjoin.plot.samples import SamplesDisplay
 
-__all__ = ["FamiliarityDisplay", "PlaneDisplay", "ReliabilityDisplay", "SamplesDisplay"]
+__all__ = ["AlterationDisplay", "FamiliarityDisplay", "PlaneDisplay", "ReliabilityDisplay", "SamplesDisplay"]

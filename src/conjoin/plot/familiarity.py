@@ -9,12 +9,15 @@ from conjoin.plot.style import CLASSES, INK, MUTED, calm, new_axes
 __all__ = ["FamiliarityDisplay"]
 
 BINS = 28
+LOG_P = "unit-free log p(x), in standard deviations of the model's own rows"
 
 
 class FamiliarityDisplay:
-    """Histograms of the statistic of familiarity: held-out rows, and the rows asked about. ``limit`` is where the alarm begins."""
+    """Histograms of the statistic of familiarity: held-out rows, and the rows asked about. ``limit`` is where the alarm begins,
+    ``name`` what the statistic is."""
 
-    def __init__(self, held_out: np.ndarray, statistic: np.ndarray | None = None, *, false_alarm: float = 0.05) -> None:
+    def __init__(self, held_out: np.ndarray, statistic: np.ndarray | None = None, *, false_alarm: float = 0.05, name: str = LOG_P) -> None:
+        self.name = name
         self.held_out, self.statistic, self.false_alarm = np.sort(held_out), statistic, false_alarm
         place = int(np.floor(false_alarm * (len(held_out) + 1) + 1e-9))
         self.limit = float(self.held_out[place - 1]) if place >= 1 else None
@@ -24,7 +27,8 @@ class FamiliarityDisplay:
         """``y`` is not used."""
         model = estimator.model_
         statistic = None if X is None else model.statistic(model.encode(X))
-        return cls(model.calibrated.statistic, statistic, false_alarm=false_alarm).plot(ax)
+        name = model.familiarity.name if model.density_of_x.capabilities.typical else LOG_P
+        return cls(model.calibrated.statistic, statistic, false_alarm=false_alarm, name=name).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         self.ax_ = ax = new_axes(size=(6.4, 3.4))[0] if ax is None else ax
@@ -38,7 +42,7 @@ class FamiliarityDisplay:
             self._draw(ax, self.statistic, edges, text, color=CLASSES[0], histtype="step", linewidth=1.8)
         if self.limit is not None:
             ax.axvline(self.limit, color=CLASSES[1], linewidth=1.4, label=f"unfamiliar to the left ({self.false_alarm:.0%} asked)")
-        ax.set_xlabel("familiarity: unit-free log p(x), in standard deviations of the model's own rows")
+        ax.set_xlabel(f"familiarity: {self.name}")
         ax.set_ylabel("share of rows")
         calm(ax)
         ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
