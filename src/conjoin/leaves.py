@@ -358,8 +358,9 @@ class LeafLayer(nn.Module):
 
     def _from_neighbours(self, counts: Float[Tensor, "O K L"]) -> Float[Tensor, "O K L"]:
         """Rows that ordered levels start with: ``strength``, which is learned here, times a kernel estimate."""
-        level = torch.arange(counts.shape[2])
-        kernel = 0.5 ** (level[:, None] - level).abs().double() * self.legal[self.ordered, None]
+        level, legal = torch.arange(counts.shape[2]), self.legal[self.ordered, None]
+        legal = legal[:1] if (legal == legal[:1]).all() else legal  # pixels share one kernel
+        kernel = 0.5 ** (level[:, None] - level).abs().double() * legal
         mean = counts @ (kernel / kernel.sum(2, keepdim=True)) + self.smoothing * self.level_prior[self.ordered, None]
         mean = mean / mean.sum(2, keepdim=True).clamp_min(1e-300)
         for _ in range(3):
