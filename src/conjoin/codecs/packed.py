@@ -12,7 +12,7 @@ import numpy as np
 
 from conjoin.codecs.pictures import PARTS, Pictures, Wanted, on_background, pillow
 
-__all__ = ["read_packed"]
+__all__ = ["parts_in", "read_packed"]
 
 SPLIT = (("{}_images", "{}_labels"), ("x_{}", "y_{}"), ("X_{}", "y_{}"))  # (images, labels) of a part
 WHOLE = (("images", "labels"), ("images", "label"), ("x", "y"), ("X", "y"), ("arr_0", "arr_1"))
@@ -32,6 +32,11 @@ def read_packed(path: Path, wanted: Wanted) -> tuple[Pictures, list[str]]:
     images, notices = _formed(_whole_numbers(path, pixels, _load(path, pixels)), f"{path}: {pixels}", wanted)
     labels = _labels(path, names, _load(path, names), len(images)) if names in shapes else None
     return Pictures(images, labels, [f"{pixels}[{row}]" for row in range(len(images))]), notices
+
+
+def parts_in(path: Path) -> dict[str, tuple[str, str]]:
+    """{part: (key of the images, key of the labels)} of an archive that is split into parts."""
+    return _parts(_shapes(path))
 
 
 # ---------------------------------------------------------------------------------------------------- what lies in the archive
@@ -68,6 +73,11 @@ def _load(path: Path, key: str) -> np.ndarray:
             return np.asarray(archive[key])
     except Exception as error:
         raise ValueError(f"{path}: {key} cannot be read ({error}): get the file again.") from None
+
+
+def _parts(shapes: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    pairs = [(name, images.format(name), labels.format(name)) for images, labels in SPLIT for name in PARTS]
+    return {PARTS[name]: (images, labels) for name, images, labels in pairs if images in shapes}
 
 
 def _keys(path: Path, shapes: Mapping[str, Any], part: str | None) -> tuple[str, str]:

@@ -15,7 +15,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["SUFFIXES", "Pictures", "Wanted", "colour_of", "is_pictures", "on_background", "pillow", "read_images", "read_pictures"]
+__all__ = [
+    "SUFFIXES",
+    "Pictures",
+    "Wanted",
+    "colour_of",
+    "is_pictures",
+    "on_background",
+    "parts_of",
+    "pillow",
+    "read_images",
+    "read_pictures",
+]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 OTHERS = (".tif", ".tiff", ".heic", ".avif", ".jp2", ".svg", ".dcm")  # pictures too, which are not read
@@ -171,17 +182,29 @@ def _read_folder(path: Path, wanted: Wanted) -> tuple[Pictures, list[str]]:
     return Pictures(images, labels, [file.relative_to(path).as_posix() for file in files]), [*notices, *_left_out(home)]
 
 
+def parts_of(path: str | Path) -> dict[str, Any]:
+    """{'train', 'val', 'test': where it lies} of a folder or an .npz that is split so; nothing of any other."""
+    place = Path(path)
+    if place.suffix.lower() == ".npz":
+        from conjoin.codecs.packed import parts_in
+
+        return parts_in(place) if place.is_file() else {}
+    folders = _folders(place) if place.is_dir() else []
+    parts = {PARTS[sub.name.lower()]: sub for sub in folders if sub.name.lower() in PARTS}
+    return parts if "train" in parts and len(parts) == len(folders) else {}
+
+
 def _home(path: Path, part: str | None) -> Path:
     """The folder itself, or the one of its sub-folders that is the part."""
-    parts = {PARTS[sub.name.lower()]: sub for sub in _folders(path) if sub.name.lower() in PARTS}
-    split = "train" in parts and len(parts) == len(_folders(path))
-    if part is None and split:
-        raise ValueError(f"{path} is split into parts: say part= (--part) {' or '.join(parts)}.")
+    parts = parts_of(path)
     if part is None:
+        if parts:
+            raise ValueError(f"{path} is split into parts: say part= (--part) {' or '.join(parts)}.")
         return path
-    if not split or PARTS.get(part.lower()) not in parts:
-        raise ValueError(f"{path} has no part {part!r}; {'its parts are ' + ', '.join(parts) if split else 'it is not split into parts'}.")
-    return parts[PARTS[part.lower()]]
+    found = parts.get(PARTS.get(part.lower(), ""))
+    if found is None:
+        raise ValueError(f"{path} has no part {part!r}; {'its parts are ' + ', '.join(parts) if parts else 'it is not split into parts'}.")
+    return Path(found)
 
 
 def _folders(path: Path) -> list[Path]:
