@@ -237,6 +237,7 @@ def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) 
 _FIGURES = {
     "rows": ("rows", ""),
     "log_prob": ("log p(x)", "nats per row, in the table's own units"),
+    "bits_per_dim": ("bits per dimension", "of the images; 8 are the pixels as they are"),
     "accuracy": ("accuracy", "if every row is answered"),
     "log_loss": ("log-loss", "nats per row; smaller is better"),
     "auc": ("AUC", "1 ranks perfectly, .5 is chance"),
@@ -286,7 +287,7 @@ def report(
     if data is not None:
         X, y = _labelled(estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice)
     elif target is not None or show_rows or part is not None:
-        raise ValueError("--target, --part and --show-rows are about rows: name a table or pictures after the model.")
+        raise ValueError("--target, --part and --show-rows are about a table or pictures: name one after the model.")
     with draft(out) as partial:
         estimator.report(partial, X, y, show_rows=show_rows)
     voice.path(f"The report lies in {out}.")
