@@ -10,7 +10,7 @@ import pytest
 
 import conjoin
 from conjoin import read_images
-from conjoin.codecs.pictures import on_background
+from conjoin.codecs.colours import on_background
 
 pillow = pytest.importorskip("PIL.Image")
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from conjoin import families
 
 if TYPE_CHECKING:
-    from conjoin.codecs.pictures import on_background, read_images
+    from conjoin.codecs.colours import on_background
+    from conjoin.codecs.pictures import read_images
     from conjoin.codecs.table import inspect
     from conjoin.drifting import drift
     from conjoin.estimators import JointClassifier, JointDensity, JointRegressor, compare, load
@@ -39,7 +40,7 @@ _HOME = {
     "drift": "conjoin.drifting",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
-    "on_background": "conjoin.codecs.pictures",
+    "on_background": "conjoin.codecs.colours",
     "quality": "conjoin.questions.quality",
     "read_images": "conjoin.codecs.pictures",
 }

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.pictures import on_background
+from conjoin.codecs.colours import on_background
 from conjoin.datasets import _cache, _fetch, _folder, _verify
 
 __all__ = ["Images", "image_names", "load_images"]

@@ -16,7 +16,9 @@ import pandas as pd
 
 from conjoin.cli.files import draft
 from conjoin.cli.voice import Voice
-from conjoin.codecs.pictures import Pictures, Wanted, pillow, read_pictures
+from conjoin.codecs.colours import pillow
+from conjoin.codecs.decoding import Wanted
+from conjoin.codecs.pictures import Pictures, parts_of, read_pictures
 from conjoin.codecs.table.values import text_of
 
 __all__ = ["LABEL", "claim_pictures", "frame_of", "named", "read_asked", "take_labels", "to_fit", "write_pictures"]
@@ -77,8 +79,6 @@ def read_asked(path: str, wanted: Wanted, prefer: tuple[str, ...], voice: Voice)
 
 
 def _first_part(path: str, prefer: tuple[str, ...]) -> str | None:
-    from conjoin.codecs.pictures import parts_of
-
     return next((part for part in prefer if part in parts_of(path)), None)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.pictures import PARTS, Pictures, Wanted, on_background, pillow
+from conjoin.codecs.colours import on_background, pillow
+from conjoin.codecs.decoding import Wanted, formed
+from conjoin.codecs.pictures import PARTS, Pictures
 
 __all__ = ["parts_in", "read_packed"]
 
@@ -128,20 +130,12 @@ def _formed(images: np.ndarray, what: str, wanted: Wanted) -> tuple[np.ndarray, 
     if wanted.size not in (None, images.shape[1:3]) or wanted.mode not in (None, _mode(images)):
         if images.shape[3:] not in ((), (3,), (4,)):
             raise ValueError(f"{what} has {images.shape[3]} channels; pictures of 1, 3 or 4 can be scaled or change their mode.")
-        images = np.stack([_reformed(each, wanted) for each in images])
+        images = np.stack([formed(pillow().Image.fromarray(each), wanted) for each in images])
     return images, notices
 
 
 def _mode(images: np.ndarray) -> str:
     return {(): "grey", (3,): "rgb", (4,): "rgba"}.get(images.shape[3:], "")
-
-
-def _reformed(image: np.ndarray, wanted: Wanted) -> np.ndarray:
-    pil = pillow()
-    picture = pil.Image.fromarray(image)
-    if wanted.size is not None and picture.size != wanted.size[::-1]:
-        picture = pil.ImageOps.fit(picture, wanted.size[::-1], method=pil.Image.Resampling.LANCZOS)
-    return np.array(picture if wanted.mode is None else picture.convert({"grey": "L", "rgb": "RGB", "rgba": "RGBA"}[wanted.mode]))
 
 
 def _labels(path: Path, key: str, labels: np.ndarray, count: int) -> np.ndarray:
