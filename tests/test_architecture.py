@@ -25,7 +25,7 @@ LAYERS = (
     {"model"},
     {"saving", "selection"},
     {"questions"},
-    {"adapting", "comparing", "datasets", "drifting", "estimators", "fitting", "learning", "streaming", "__init__"},
+    {"adapting", "comparing", "datasets", "drifting", "estimators", "fitting", "imagesets", "learning", "streaming", "__init__"},
     {"plot", "testing"},
     {"report", "server"},
     {"cli", "demo", "__main__"},

@@ -3,12 +3,14 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 from conjoin.core import Event, Region, Space, Variable, categorical, stream
 from conjoin.families import resolve
 from conjoin.families.circuit.passes import Leaves
+from conjoin.families.circuit.structure import chow_liu_tree
 
 MIXED = (
     Variable("colour", "category", cardinality=3),
@@ -119,3 +121,14 @@ def test_draws_given_known_cells_follow_the_posterior():
     share = torch.stack([(drawn == row).all(1).double().mean() for row in combinations])
     assert float(expected.sum()) == pytest.approx(1)
     assert torch.allclose(share, expected, atol=0.012)
+
+
+def test_the_tree_of_a_wide_event_is_that_of_its_neighbours():
+    """More levels than are told apart: blocks of variables, greys taken together, still the chain that made the rows."""
+    rng = np.random.default_rng(0)
+    size = 300
+    steps = rng.integers(-6, 7, (400, size)).cumsum(1) + 128
+    x = torch.from_numpy(steps.clip(0, 255)).double()
+    variables = tuple(Variable(str(d), "ordered", cardinality=256) for d in range(size))
+    parents = chow_liu_tree(Event(x), variables, torch.ones(400, dtype=torch.float64))
+    assert np.mean([abs(parent - child) <= 3 for child, parent in enumerate(parents) if parent >= 0]) > 0.95

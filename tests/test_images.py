@@ -93,3 +93,52 @@ def test_few_images_of_a_network():
     model = JointClassifier(family=conjoin.families.resolve("transformer").set_params(steps=3), predictor=None).fit(X, y)
     assert model.status_["log_prob"] == "exact"
     assert torch.isfinite(torch.tensor(model.score_samples(X[:5]))).all()
+
+
+def test_bits_per_dimension():
+    X, y = digits(120)
+    model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    bits = model.bits_per_dim(X[:5])
+    assert bits == pytest.approx(-model.score_samples(X[:5]) / np.log(2) / 64)
+    assert model.evaluate(X[:5], y[:5])["bits_per_dim"] == pytest.approx(bits.mean())
+    gaps = X[:1].astype(float)
+    gaps[:, :4] = np.nan
+    assert model.bits_per_dim(gaps) == pytest.approx(-model.score_samples(gaps) / np.log(2) / 32)
+    with pytest.raises(ValueError, match="Bits per dimension are of images"):
+        JointDensity(family="naive_bayes").fit(np.arange(40.0).reshape(20, 2)).bits_per_dim(np.ones((1, 2)))
+
+
+def test_uniform_pixels_cost_their_bits():
+    """Four levels that are equally likely: two bits a pixel."""
+    images = np.random.default_rng(0).integers(0, 4, (2000, 2, 2)).astype("uint8")
+    model = JointDensity(family="naive_bayes").fit(images, calibration=0)
+    assert model.bits_per_dim(images).mean() == pytest.approx(2, abs=0.01)
+
+
+def test_greys_with_and_without_their_one_channel():
+    X, y = digits(100)
+    flat = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    deep = JointClassifier(family="naive_bayes", predictor=None).fit(X[..., None], y)
+    assert (flat.predict_proba(X[:9, ..., None]) == flat.predict_proba(X[:9])).all()
+    assert (deep.predict_proba(X[:9]) == flat.predict_proba(X[:9])).all() and deep.sample(2)[0].shape == (2, 8, 8, 1)
+
+
+def test_four_channels_are_modelled_as_they_are_and_this_is_said():
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 4)).astype("uint8")
+    assert "conjoin.on_background" in ImageCodec.of(images).notices[0] and ImageCodec.of(images).grid == (4, 2, 2)
+    assert ImageCodec.of(images[..., :3]).notices == []
+
+
+def test_encoding_leaves_the_rows_alone():
+    frame = ImageCodec.of(digits(3)[0]).frame(digits(3)[0]).astype("float64")
+    frame.iloc[0, 0] = np.nan
+    codec = ImageCodec.of(digits(3)[0])
+    codec.encode(frame)
+    assert np.isnan(frame.iloc[0, 0])
+
+
+def test_a_strange_image_is_strange_as_a_whole():
+    X, y = digits(400)
+    model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    noise = np.random.default_rng(0).integers(0, 17, (2, 8, 8)).astype("uint8")
+    assert model.decide(noise, max_error=0.2)["reason"].tolist() == ["the image as a whole is unlike those held out"] * 2

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from conjoin import families
 
 if TYPE_CHECKING:
+    from conjoin.codecs.colours import on_background
+    from conjoin.codecs.pictures import read_images
     from conjoin.codecs.table import inspect
     from conjoin.drifting import drift
     from conjoin.estimators import JointClassifier, JointDensity, JointRegressor, compare, load
@@ -38,7 +40,9 @@ _HOME = {
     "drift": "conjoin.drifting",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
+    "on_background": "conjoin.codecs.colours",
     "quality": "conjoin.questions.quality",
+    "read_images": "conjoin.codecs.pictures",
 }
 
 __all__ = [
@@ -57,7 +61,9 @@ __all__ = [
     "families",
     "inspect",
     "load",
+    "on_background",
     "quality",
+    "read_images",
 ]
 
 

@@ -1,7 +1,8 @@
 """Named data sets: shipped with scikit-learn, found in the folder ``CONJOIN_DATA``, or fetched once from their public home.
 
-``CONJOIN_DATA`` holds tables/NAME.csv.gz beside NAME.json (target, task, types, sha256) and binary/NAME.npz. Nothing is
-fetched but by ``load`` of a name that is not there and whose home is known; what comes is checked, then kept in a cache.
+``CONJOIN_DATA`` holds tables/NAME.csv.gz beside NAME.json (target, task, types, sha256) and binary/NAME.npz; images lie in images/NAME/.
+Nothing is fetched but by ``load`` or ``load_images`` of a name that is not there and whose home is known; what comes is
+checked, then kept in a cache.
 """
 
 import dataclasses
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["Dataset", "load", "load_binary", "names"]
+    from conjoin.imagesets import Images
+
+__all__ = ["Dataset", "load", "load_binary", "load_images", "names"]
 
 Task = Literal["binary", "multi", "reg"]
 JSON = dict[str, Any]
@@ -125,6 +128,17 @@ def load_binary(name: str) -> "dict[str, np.ndarray[Any, Any]]":
     with np.load(path, allow_pickle=False) as packed:
         width = int(packed["n_vars"])
         return {part: np.unpackbits(packed[part], axis=1)[:, :width] for part in ("train", "valid", "test")}
+
+
+def load_images(name: str, background: Any = "white") -> "Images":
+    """Images with labels: mnist, fashion_mnist, pneumoniamnist, omniglot_small or emoji (see ``conjoin.imagesets.Images``).
+
+    They are read from images/NAME/ in CONJOIN_DATA, or fetched once. ``background``: the colour beneath images with opacity;
+    None keeps it as a fourth channel.
+    """
+    from conjoin.imagesets import load_images as found
+
+    return found(name, background)
 
 
 def _folder(kind: str) -> Path | None:

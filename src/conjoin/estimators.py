@@ -25,6 +25,7 @@ from conjoin.families import resolve
 from conjoin.fitting import Request, Rows, fit_model
 from conjoin.model import Model
 from conjoin.questions.alter import alter
+from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.calibrate import calibrate, predictive_of
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.decide import decide
@@ -245,6 +246,10 @@ class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """(B,) log p(x) in nats, in the raw data's units: density of unrounded columns, mass of recorded cells."""
         return self._model().log_prob_raw(self._model().encode(X))
+
+    def bits_per_dim(self, X: Any) -> np.ndarray:
+        """(n,) -log2 p(x) per pixel of images (n, H, W) or (n, H, W, C); an upper bound where log p(x) is a lower one."""
+        return bits_per_dim(self._model(), X)
 
     def decide(
         self, X: Any, *, false_alarm: float = 0.05, max_error: Any = 0.05, max_width: float | None = None, log: Any = None

@@ -280,10 +280,11 @@ class LeafLayer(nn.Module):
 
     def statistics(self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"], share: Float[Tensor, "B D K"]) -> dict[str, Tensor]:
         """Expected counts, given ``share``: how much of each cell belongs to each state (0 where missing)."""
-        share = share * observed[..., None]
+        share = share if bool(observed.all()) else share * observed[..., None]
         out = {}
         if len(self.category):
-            out["levels"] = self._level_counts(value[:, self.category].long(), share[:, self.category])
+            own = slice(None) if len(self.category) == value.shape[1] else self.category  # no copy of what is large
+            out["levels"] = self._level_counts(value[:, own].long(), share[:, own])
         if len(self.numeric):
             cells, own = _Cells.distinct(value[:, self.numeric]), share[:, self.numeric].flatten(0, 1)
             merged = share.new_zeros(len(cells.value), self.states).index_add_(0, cells.place.flatten(), own)
@@ -358,8 +359,9 @@ class LeafLayer(nn.Module):
 
     def _from_neighbours(self, counts: Float[Tensor, "O K L"]) -> Float[Tensor, "O K L"]:
         """Rows that ordered levels start with: ``strength``, which is learned here, times a kernel estimate."""
-        level = torch.arange(counts.shape[2])
-        kernel = 0.5 ** (level[:, None] - level).abs().double() * self.legal[self.ordered, None]
+        level, legal = torch.arange(counts.shape[2]), self.legal[self.ordered, None]
+        legal = legal[:1] if (legal == legal[:1]).all() else legal  # pixels share one kernel
+        kernel = 0.5 ** (level[:, None] - level).abs().double() * legal
         mean = counts @ (kernel / kernel.sum(2, keepdim=True)) + self.smoothing * self.level_prior[self.ordered, None]
         mean = mean / mean.sum(2, keepdim=True).clamp_min(1e-300)
         for _ in range(3):
@@ -383,7 +385,7 @@ class LeafLayer(nn.Module):
                 self.mean.copy_(self.mean_prior[:, None].expand_as(self.mean))
                 self.log_scale.copy_(0.5 * typical.log()[:, None].expand_as(self.log_scale))
                 self.variance_prior.copy_(0.1 * typical)  # narrower than the column: states specialise
-            self.maximise(self.statistics(value, observed, share))
+            self.maximise(self.statistics(value, observed, share) if len(self.numeric) else statistics)
             self.strength.fill_(self.smoothing)  # states that are all alike say nothing of it
 
     # ------------------------------------------------------------------ sampling

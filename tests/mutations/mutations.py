@@ -58,7 +58,7 @@ LEAVES = at(
     ("missing cells are scored", "return torch.where(observed[..., None], parts, torch.zeros_like(parts))", "return parts", NAIVE),
     ("second moment without the factor 2", "mean**2 + 2 * mean * scale * first", "mean**2 + mean * scale * first"),
     ("rounding inside narrow cells forgotten", "first, second = z, z * z + width * width / 12", "first, second = z, z * z + width * width"),
-    ("statistics count missing cells", "share = share * observed[..., None]\n", "share = share + 0\n", NAIVE),
+    ("statistics count missing cells", "else share * observed[..., None]\n", "else share + 0\n", NAIVE),
     ("the spike's share also moves the mean", "            share = share * from_rest\n", ""),
     (
         "spike and continuous part swapped",
@@ -178,7 +178,7 @@ FAMILIES = [
             "cost = information.max() - information + 1.0",
             "cost = information - information.min() + 1.0",
         ),
-        ("rows counted without weights", "counts = (flat * weight[:, None]).T @ flat", "counts = flat.T @ flat"),
+        ("rows counted without weights", "weighted = (flat * weight[:, None]).T", "weighted = flat.T"),
     ),
     *at(
         "families/classic/discriminant.py",

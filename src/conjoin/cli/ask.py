@@ -7,17 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import claim, draft, frames_of, limits_of, load_model, read, write
+from conjoin.cli.files import claim, draft, limits_of, load_model, read, rows_of, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import SHOWN, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import max_error_of
+from conjoin.codecs.pictures import is_pictures
 
 __all__ = ["answer", "answers", "decide", "evaluate", "info", "predict", "report"]
 
 
 def predict(
     model: opt.ModelFolder,
-    data: opt.Data,
+    data: opt.Rows,
     out: opt.Out = None,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
@@ -26,13 +27,21 @@ def predict(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
     chunk_rows: opt.ChunkRows = None,
+    part: opt.Part = None,
 ) -> None:
     """Labels and their probabilities, or the mean and a 90 % interval. Without regard to familiarity: see decide."""
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
     estimator = load_model(model)
-    frames = frames_of(data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, voice)
-    answers((_predictions(estimator, frame) for frame in frames), out, voice)
+    frames = rows_of(estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice)
+    answers((_named(_predictions(estimator, frame), frame) for frame in frames), out, voice)
+
+
+def _named(table: Any, frame: Any) -> Any:
+    """Answers about pictures begin with the name of the file."""
+    from conjoin.cli.pictures import named
+
+    return named(table, frame)
 
 
 def _predictions(estimator: Any, frame: Any) -> Any:
@@ -101,7 +110,7 @@ def _width() -> int:
 
 def decide(
     model: opt.ModelFolder,
-    data: opt.Data,
+    data: opt.Rows,
     out: opt.Out = None,
     false_alarm: opt.FalseAlarm = 0.05,
     max_error: opt.MaxError = None,
@@ -116,6 +125,7 @@ def decide(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
     chunk_rows: opt.ChunkRows = None,
+    part: opt.Part = None,
 ) -> None:
     """Accept an answer, or say why not: ambiguous, or unlike anything that the model has seen."""
     voice = Voice(quiet, as_json, out == "-")
@@ -128,12 +138,12 @@ def decide(
     tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar", _NONE_WILL_DO), 0)
 
     def verdicts() -> Iterator[Any]:
-        for frame in frames_of(data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, voice):
+        for frame in rows_of(estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice):
             table = estimator.decide(frame, false_alarm=false_alarm, max_error=errors, max_width=max_width, log=log)
             for verdict, count in table["verdict"].value_counts().items():
                 tally[str(verdict)] += int(count)
             tally[_NONE_WILL_DO] += int(table["reason"].str.endswith(_NONE_WILL_DO).sum())
-            yield table
+            yield _named(table, frame)
 
     answers(verdicts(), out, voice, _for_the_screen, ("reason",), lambda: {"counts": _verdicts(tally), **asked}, {"answer": "best_guess"})
     if tally[_NONE_WILL_DO]:
@@ -158,7 +168,15 @@ def _refuse_unused(target: Any, max_error: Any, max_width: Any) -> None:
 
 def _for_the_screen(table: Any) -> Any:
     """Verdict first, then what speaks for it, the reason last; an accepted answer is the best guess."""
-    names = {"verdict": "verdict", "best_guess": "guess", "low": "low", "high": "high", "confidence": "sure", "familiarity": "familiar"}
+    names = {
+        "file": "file",
+        "verdict": "verdict",
+        "best_guess": "guess",
+        "low": "low",
+        "high": "high",
+        "confidence": "sure",
+        "familiarity": "familiar",
+    }
     screen = table[[name for name in names if name in table]].rename(columns=names)
     for name in {"sure", "familiar"} & set(screen):
         screen[name] = screen[name].map("{:.3f}".format)
@@ -167,7 +185,7 @@ def _for_the_screen(table: Any) -> Any:
 
 def evaluate(
     model: opt.ModelFolder,
-    data: opt.Data,
+    data: opt.Rows,
     target: opt.Target = None,
     false_alarm: opt.FalseAlarm = 0.05,
     max_error: opt.MaxError = None,
@@ -176,17 +194,29 @@ def evaluate(
     max_bytes: opt.MaxBytes = None,
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
+    part: opt.Part = None,
 ) -> None:
     """How good the answers are on rows that the model has not seen."""
     voice = Voice(quiet, as_json)
     estimator = load_model(model)
     errors = max_error_of(max_error, estimator.model_.target)
-    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
-    X, y = _take_labels(estimator.model_.target, frame, target, voice)
+    X, y = _labelled(estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice)
     rates = {"false_alarm": false_alarm} if estimator.model_.target is None else {"false_alarm": false_alarm, "max_error": errors}
     found = estimator.evaluate(X, y, **rates)
     voice.tell(plain_table(["", "", ""], _figures(found), fold=("",)))
     voice.json(found)
+
+
+def _labelled(estimator: Any, data: str, limits: Any, name: str | None, part: str | None, voice: Voice) -> tuple[Any, Any]:
+    """x and its labels, of a table or of pictures."""
+    if is_pictures(data):
+        from conjoin.cli.pictures import frame_of, take_labels
+
+        frame, found = frame_of(estimator, data, part, limits.bytes, voice)
+        return frame, take_labels(estimator.model_.target, found, name, voice)
+    if part is not None:
+        raise ValueError(f"--part is about pictures, and {data} is a table.")
+    return _take_labels(estimator.model_.target, read(data, limits, voice), name, voice)
 
 
 def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) -> tuple[Any, Any]:
@@ -207,6 +237,7 @@ def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) 
 _FIGURES = {
     "rows": ("rows", ""),
     "log_prob": ("log p(x)", "nats per row, in the table's own units"),
+    "bits_per_dim": ("bits per dimension", "of the images; 8 are the pixels as they are"),
     "accuracy": ("accuracy", "if every row is answered"),
     "log_loss": ("log-loss", "nats per row; smaller is better"),
     "auc": ("AUC", "1 ranks perfectly, .5 is chance"),
@@ -235,7 +266,9 @@ def _figure(value: Any) -> str:
 
 def report(
     model: opt.ModelFolder,
-    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Rows that the model has not seen.", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="Rows, or pictures, that the model has not seen.", show_default=False)
+    ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="The HTML file.")] = "report.html",
     target: opt.Target = None,
     show_rows: Annotated[bool, typer.Option("--show-rows", help="Show real rows of the table in the report.")] = False,
@@ -244,6 +277,7 @@ def report(
     max_bytes: opt.MaxBytes = None,
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
+    part: opt.Part = None,
 ) -> None:
     """One HTML file about the model, and about the rows of a table if one is given."""
     voice = Voice(quiet)
@@ -251,10 +285,9 @@ def report(
     estimator = load_model(model)
     X = y = None
     if data is not None:
-        frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
-        X, y = _take_labels(estimator.model_.target, frame, target, voice)
-    elif target is not None or show_rows:
-        raise ValueError("--target and --show-rows are about a table: name one after the model.")
+        X, y = _labelled(estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice)
+    elif target is not None or show_rows or part is not None:
+        raise ValueError("--target, --part and --show-rows are about a table or pictures: name one after the model.")
     with draft(out) as partial:
         estimator.report(partial, X, y, show_rows=show_rows)
     voice.path(f"The report lies in {out}.")

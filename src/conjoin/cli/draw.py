@@ -31,18 +31,46 @@ def sample(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """New rows from the joint model, given a class and given columns, under constraints."""
+    """New rows from the joint model, given a class and given columns, under constraints; of a model of images, pictures."""
     voice = Voice(quiet, as_json, out == "-")
-    claim(out, force)
     estimator = load_model(model)
+    images = _claim(estimator.model_.codec, out, force, where)
     target = estimator.model_.target
     asked: dict[str, Any] = {"given": given_of(given, estimator.model_.codec.schema), "random_state": seed, "where": where or ()}
     if y is not None:
         asked["y"] = _wanted(target, y)
     X, drawn = estimator.sample(n, **asked)
+    if images:
+        _write_images(estimator.model_, X, drawn, str(out), voice)
+        return
     if where:
         voice.aside(f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others were drawn again.")
     answer(X if drawn is None else X.assign(**{str(target.name): drawn}), out, voice, **(X.attrs if where else {}))
+
+
+def _claim(codec: Any, out: str | None, force: bool, where: Any) -> bool:
+    """Whether pictures are to be drawn; an error where they, or rows, could not be written in the end."""
+    if codec.kind != "image":
+        claim(out, force)
+        return False
+    from conjoin.cli.pictures import claim_pictures
+
+    if where:
+        raise ValueError("--where is about the columns of tables, and this model is of images.")
+    claim_pictures(out, force)
+    return True
+
+
+def _write_images(model: Any, images: Any, labels: Any, out: str, voice: Voice) -> None:
+    from conjoin.cli.pictures import write_pictures
+
+    if out.endswith((".csv", ".csv.gz", ".parquet")):
+        frame = model.codec.frame(images)
+        answer(frame if labels is None else frame.assign(**{str(model.target.name): labels}), out, voice)
+        return
+    write_pictures(images, labels, model.codec.levels, out, voice)
+    voice.path(f"{len(images):,} pictures lie in {out}.")
+    voice.json({"rows": len(images), "out": out})
 
 
 def _wanted(target: Any, text: str) -> Any:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conjoin.cli.voice import Voice
+from conjoin.codecs.pictures import SUFFIXES, is_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["chunked", "claim", "draft", "frames_of", "limits_of", "load_model", "read", "stem", "write"]
+__all__ = ["chunked", "claim", "draft", "frames_of", "limits_of", "load_model", "read", "rows_of", "stem", "write"]
 
 _WRITTEN = (".csv", ".csv.gz", ".tsv", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
+_PIECE = 4096  # pictures that are asked about at once
 _CELLS = 20_000_000  # of a table that is still read at once
 
 
@@ -31,6 +33,8 @@ def read(path: str, limits: Any, voice: Voice) -> "pd.DataFrame":
     """The table in a file; how it was read is said."""
     from conjoin.codecs.table import read_table
 
+    if is_pictures(path):
+        raise ValueError(f"{path} holds pictures, and this command is about tables: give a CSV or Parquet file.")
     frame, notices = read_table(path, limits=limits)
     voice.note(*notices)
     return frame
@@ -57,6 +61,20 @@ def frames_of(path: str, limits: Any, chunk_rows: int | None, voice: Voice) -> "
         yield from table.read()
 
 
+def rows_of(estimator: Any, path: str, limits: Any, chunk_rows: int | None, part: str | None, voice: Voice) -> "Iterator[pd.DataFrame]":
+    """The rows of a table, or pictures as the model expects them, at once or in pieces."""
+    if not is_pictures(path):
+        if part is not None:
+            raise ValueError(f"--part is about pictures, and {path} is a table.")
+        yield from frames_of(path, limits, chunk_rows, voice)
+        return
+    from conjoin.cli.pictures import frame_of
+
+    frame, _ = frame_of(estimator, path, part, limits.bytes, voice)
+    for start in range(0, len(frame), _PIECE):
+        yield frame.iloc[start : start + _PIECE]
+
+
 def load_model(path: str) -> Any:
     """The estimator in a model's folder."""
     from conjoin.estimators import load
@@ -71,7 +89,7 @@ def stem(path: str) -> str:
     ('stock.2024', 'stdin')
     """
     name = "stdin" if path == "-" else Path(path).name
-    for suffix in (*_PACKED, ".csv", ".tsv", ".txt", ".parquet"):
+    for suffix in (*_PACKED, ".csv", ".tsv", ".txt", ".parquet", ".npz", *SUFFIXES):
         name = name.removesuffix(suffix) or name
     return name
 

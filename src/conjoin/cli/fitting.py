@@ -18,6 +18,7 @@ from conjoin.cli.summary import describe, facts_of, useful_rate
 from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
+from conjoin.codecs.pictures import is_pictures
 from conjoin.codecs.table import Schema
 from conjoin.families import resolve
 from conjoin.saving import refuse_overwrite
@@ -56,54 +57,63 @@ class Asked:
     force: bool
     verbose: bool
     chunk_rows: int | None = None
+    size: str | None = None
+    part: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
-    """The table, taken apart."""
+    """The table, taken apart; or pictures (an array), with how they are to be read later."""
 
-    x: pd.DataFrame
+    x: Any
     y: pd.Series | None
     task: Task
     types: Schema | None
     missing: dict[Any, list[Any]]
     groups: pd.Series | None
     time: pd.Series | None
+    reading: dict[str, Any] | None = None
 
 
 def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     """Fit and save; every mistake that can be seen before the fit is seen before the fit."""
     refuse_overwrite(Path(asked.out), asked.force)
     _check(asked)
+    if is_pictures(asked.data):
+        _refuse(asked, TABLES_ONLY, "tables")
+        _fit(asked, _pictures(asked, limits, voice), None, voice)
+        return
+    _refuse(asked, PICTURES_ONLY, "pictures")
     table = chunked(asked.data, limits, asked.chunk_rows)
     if table is None:
-        _fit(asked, read(asked.data, limits, voice), None, voice)
+        _fit(asked, _take_apart(asked, read(asked.data, limits, voice)), None, voice)
         return
     if asked.time is not None:
         raise ValueError("--time needs the whole table at once, and this one is read in chunks: give fewer rows, or no --time.")
     with table:
         stream = draw(table, asked.seed, asked.calibration, groups=asked.groups)
         voice.note(*table.notices, f"{table.count:,} rows are read {table.rows:,} at a time; {len(stream.frame):,} of them are the start.")
-        _fit(asked, stream.frame, stream, voice)
+        _fit(asked, _take_apart(asked, stream.frame), stream, voice)
 
 
-def _fit(asked: Asked, frame: pd.DataFrame, stream: Stream | None, voice: Voice) -> None:
-    """``stream``: the whole table, of which the frame is a sample."""
-    parts = _take_apart(asked, frame)
+def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> None:
+    """``stream``: the whole table, of which the parts are a sample."""
     voice.note(parts.task.words)
     estimator = _estimator(asked, parts)
     with _checkpoints(asked, parts, voice) as folder:
         options: dict[str, Any] = {"calibration": asked.calibration, "checkpoint": folder, "resume": asked.resume}
         if stream is not None:
-            whole = dataclasses.replace(stream, label=asked.target, unlabelled=estimator.unlabelled, blanks=_blanks(asked, frame))
+            whole = dataclasses.replace(stream, label=asked.target, unlabelled=estimator.unlabelled, blanks=_blanks(asked, stream.frame))
             estimator.fit_stream(parts.x, parts.y, whole, **options)
         else:
             extra = {} if parts.y is None else {"y": parts.y}
             estimator.fit(parts.x, **extra, groups=parts.groups, time=parts.time, **options)
+        if parts.reading is not None:
+            estimator.model_.facts["pictures"] = parts.reading
         if rank() == 0:
             estimator.save(asked.out, force=asked.force)
     _leave(folder, estimator.model_, voice)
-    _tell(asked, estimator.model_, voice)
+    _tell(asked, parts, estimator.model_, voice)
 
 
 def _blanks(asked: Asked, frame: pd.DataFrame) -> tuple[Any, ...]:
@@ -125,10 +135,40 @@ def _check(asked: Asked) -> None:
         resolve(asked.family)
     if asked.predictor not in PREDICTORS:
         raise ValueError(f"--predictor must be one of {', '.join(PREDICTORS)}, not {asked.predictor!r}.")
-    if asked.target is None and asked.task not in ("auto", "density"):
+    if asked.target is None and asked.task not in ("auto", "density") and not is_pictures(asked.data):
         raise ValueError(f"--task {asked.task} needs a --target: the column to predict.")
     if asked.max_time is not None and not asked.max_time > 0:
         raise ValueError(f"--max-time must be above 0 seconds, not {asked.max_time:g}.")
+
+
+# ---------------------------------------------------------------------------------------------------- pictures
+
+TABLES_ONLY = ("target", "schema", "missing", "groups", "time", "chunk_rows")
+PICTURES_ONLY = ("size", "part")
+
+
+def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
+    given = [name for name in names if getattr(asked, name)]
+    if given:
+        holds = "holds pictures" if about == "tables" else "is a table"
+        raise ValueError(f"--{given[0].replace('_', '-')} is about {about}, and {asked.data} {holds}.")
+
+
+def _pictures(asked: Asked, limits: Any, voice: Voice) -> _Parts:
+    """Pictures and their labels: the names of the sub-folders, or what lies beside them in an .npz."""
+    from conjoin.cli.pictures import to_fit
+
+    found = to_fit(asked.data, asked.size, asked.part, limits.bytes, voice)
+    if found.labels is None or asked.task == "density":
+        if asked.task not in ("auto", "density"):
+            raise ValueError(f"--task {asked.task} needs labels: put the pictures in sub-folders by label, or labels into the .npz.")
+        return _Parts(
+            found.images, None, Task("density", "No labels: p(x) of the pictures is modelled."), None, {}, None, None, found.reading
+        )
+    said = "" if found.labels.dtype.kind == "f" else "category"  # whole numbers beside pictures are codes
+    task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
+    y = whole(found.labels) if task.kind == "classes" else found.labels
+    return _Parts(found.images, y, task, None, {}, None, None, found.reading)
 
 
 # ---------------------------------------------------------------------------------------------------- the table
@@ -256,9 +296,6 @@ def _open_folder(folder: Path, mark: str, resume: bool, voice: Voice) -> None:
 
 def _fingerprint(asked: Asked, parts: _Parts) -> str:
     """Of the table and of every option that the training depends on."""
-    table = parts.x if parts.y is None else pd.concat([parts.x, parts.y], axis=1)
-    mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
-    rows = np.asarray(pd.util.hash_pandas_object(table.astype(dict.fromkeys(mixed, str)), index=False))
     options = [
         asked.chunk_rows,
         asked.family,
@@ -271,23 +308,35 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         parts.task.kind,
     ]
     words = json.dumps([*options, sorted(map(str, parts.missing.items())), None if parts.types is None else parts.types.to_json()])
-    return hashlib.sha256(rows.tobytes() + words.encode()).hexdigest()
+    return hashlib.sha256(_content(parts) + words.encode()).hexdigest()
+
+
+def _content(parts: _Parts) -> bytes:
+    """A digest of all rows, in their order."""
+    if parts.reading is not None:
+        labels = "" if parts.y is None else "\n".join(map(str, parts.y))
+        return hashlib.sha256(parts.x.tobytes()).digest() + labels.encode()
+    table = parts.x if parts.y is None else pd.concat([parts.x, parts.y], axis=1)
+    mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
+    return np.asarray(pd.util.hash_pandas_object(table.astype(dict.fromkeys(mixed, str)), index=False)).tobytes()
 
 
 # ---------------------------------------------------------------------------------------------------- the last screen
 
 
-def _tell(asked: Asked, model: Any, voice: Voice) -> None:
+def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
     voice.aside(plain_table(["", ""], describe(model), fold=("",)))
     doubts = grouped(model.codec.notices)
     if doubts:
         voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:SHOWN]))
         if len(doubts) > SHOWN:
             voice.aside(f"... and {len(doubts) - SHOWN} more: conjoin check {asked.data}")
-    voice.path(f"The model lies in {asked.out}. Next:\n{_next(asked.out, useful_rate(model))}")
+    voice.path(
+        f"The model lies in {asked.out}. Next:\n{_next(asked.out, useful_rate(model), 'new/' if parts.reading is not None else 'new.csv')}"
+    )
     voice.json({"model": asked.out, **facts_of(model)})
 
 
-def _next(out: str, rate: str | None) -> str:
-    first = [] if rate is None else [f"  conjoin decide {out} new.csv{rate}"]
+def _next(out: str, rate: str | None, rows: str) -> str:
+    first = [] if rate is None else [f"  conjoin decide {out} {rows}{rate}"]
     return "\n".join([*first, f"  conjoin report {out} -o report.html", f"  conjoin info {out}"])

@@ -65,7 +65,7 @@ def _write_schema(found: Any, path: str, force: bool) -> None:
 
 
 def fit(
-    data: opt.Data,
+    data: opt.Rows,
     target: opt.Target = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="The model's folder (default <name>-model/).", show_default=False)] = None,
     task: Annotated[str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")] = "auto",
@@ -102,8 +102,16 @@ def fit(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
     chunk_rows: opt.ChunkRows = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", metavar="PIXELS|HxW", help="Cut and scale pictures to one size.", show_default=False),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="train|val|test", help="Of pictures split into parts (default: train).", show_default=False),
+    ] = None,
 ) -> None:
-    """Fit a joint model of a table. Without --target it models p(x) alone."""
+    """Fit a joint model of a table, or of pictures with the names of their folders. Without labels it models p(x) alone."""
     from conjoin.cli.fitting import Asked, fit_table
     from conjoin.training.ranks import rank, together
 
@@ -113,5 +121,6 @@ def fit(
         asked = Asked(
             data, target, out or f"{stem(data)}-model", task, family, predictor, schema, missing, missingness,
             unlabelled, groups, time, calibration, seed, max_time, max_kwh, emphasis, resume, force, not voice.quiet, chunk_rows,
+            size, part,
         )  # fmt: skip
         fit_table(asked, limits_of(max_bytes, max_ratio, max_columns), voice)

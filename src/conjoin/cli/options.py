@@ -6,7 +6,7 @@ import typer
 
 __all__ = [
     "ChunkRows", "Data", "Draws", "FalseAlarm", "Force", "Json", "MaxBytes", "MaxColumns", "MaxError", "MaxRatio", "Missing", "ModelFolder",
-    "Out", "Quiet", "Seed", "Target",
+    "Out", "Part", "Quiet", "Rows", "Seed", "Target",
 ]  # fmt: skip
 
 
@@ -15,11 +15,28 @@ def _limit(help: str) -> Any:
 
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="CSV (also .gz) or Parquet file; - is standard input.", show_default=False)]
+Rows = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="CSV (also .gz) or Parquet file, - is standard input; or pictures: a folder, a file or an .npz.",
+        show_default=False,
+    ),
+]
+Part = Annotated[
+    str | None,
+    typer.Option("--part", metavar="train|val|test", help="Of pictures that are split into parts (default: test).", show_default=False),
+]
 ModelFolder = Annotated[str, typer.Argument(metavar="MODEL", help="A folder that `conjoin fit` wrote.", show_default=False)]
 Target = Annotated[str | None, typer.Option("--target", help="The column to predict.", show_default=False)]
 Out = Annotated[
     str | None,
-    typer.Option("--out", "-o", help="Where the whole answer goes: .csv, .csv.gz or .parquet; - is standard output.", show_default=False),
+    typer.Option(
+        "--out",
+        "-o",
+        help="Where the whole answer goes: .csv, .csv.gz or .parquet; - is standard output. Pictures: a folder, .png or .npz.",
+        show_default=False,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]

@@ -17,7 +17,7 @@ def describe(model: Any) -> list[tuple[str, str]]:
     """(what, words) lines about a fitted model."""
     facts = model.facts
     columns = model.codec.schema.columns
-    lines = [("target", _target(model)), ("columns", _columns(columns)), ("rows", _rows(facts)), ("p(x)", _family(facts))]
+    lines = [("target", _target(model)), _inputs(model.codec, columns), ("rows", _rows(facts)), ("p(x)", _family(facts))]
     if model.target is not None:
         lines += [("p(y | x)", _predictor(facts)), ("held out", _held_out(model))]
     lines += [("false alarms", _false_alarms(model)), *([("errors", _errors(model))] if model.target is not None else [])]
@@ -91,6 +91,13 @@ def _target(model: Any) -> str:
         return f"{model.target.name}, a number"
     names = list(map(str, model.target.labels))
     return f"{model.target.name}, {len(names)} classes: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+
+
+def _inputs(codec: Any, columns: Any) -> tuple[str, str]:
+    if codec.kind != "image":
+        return "columns", _columns(columns)
+    channels, height, width = codec.grid
+    return "images", f"{height} x {width} pixels, {'grey' if channels == 1 else f'{channels} channels'}, {codec.levels} levels each"
 
 
 def _columns(columns: Any) -> str:

@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conjoin.codecs.image import ImageCodec
+    from conjoin.codecs.pictures import read_images
     from conjoin.codecs.table import Column, Limits, Schema, TableCodec, as_frame, inspect, read_table
 
-__all__ = ["Column", "ImageCodec", "Limits", "Schema", "TableCodec", "as_frame", "inspect", "read_table"]
+__all__ = ["Column", "ImageCodec", "Limits", "Schema", "TableCodec", "as_frame", "inspect", "read_images", "read_table"]
 
-_HOME = {name: "conjoin.codecs.table" for name in __all__} | {"ImageCodec": "conjoin.codecs.image"}
+_HOME = {name: "conjoin.codecs.table" for name in __all__} | {
+    "ImageCodec": "conjoin.codecs.image",
+    "read_images": "conjoin.codecs.pictures",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -61,7 +61,8 @@ class ImageCodec:
 
     @property
     def notices(self) -> list[str]:
-        return []
+        opaque = "the fourth is modelled as it is; if it is opacity, conjoin.on_background lays the images on a colour first"
+        return [f"The images have four channels: {opaque}."] if self.grid[0] == 4 else []
 
     @property
     def space(self) -> Space:
@@ -83,6 +84,8 @@ class ImageCodec:
         images = np.asarray(raw)
         channels, height, width = self.grid
         wanted = (height, width, channels) if self.channels_last else (height, width)
+        if channels == 1 and images.shape[1:] in ((height, width), (height, width, 1)):  # greys with or without their one channel
+            images = images.reshape(len(images), *wanted)
         if images.shape[1:] != wanted:
             sizes = " x ".join(map(str, images.shape[1:])) or "single numbers"
             raise ValueError(f"X has images of {sizes}, but {self.owner} is expecting images of {' x '.join(map(str, wanted))}.")
@@ -92,10 +95,14 @@ class ImageCodec:
 
     def encode(self, raw: Any) -> Encoded:
         """Events (n, D): grey levels as codes; NaN is missing."""
-        values = self.frame(raw).reindex(columns=self.columns).to_numpy(dtype="float64")
+        frame = self.frame(raw)
+        frame = frame if list(frame.columns) == self.columns else frame.reindex(columns=self.columns)
+        values = np.ascontiguousarray(frame.to_numpy(dtype="float64"))
+        values = values if values.flags.writeable and not np.shares_memory(values, frame.to_numpy()) else values.copy()
         known = ~np.isnan(values)
+        values[~known] = 0.0
         nothing = torch.zeros(len(values), dtype=torch.float64)
-        event = Event(torch.from_numpy(np.where(known, values, 0.0)), torch.from_numpy(known))
+        event = Event(torch.from_numpy(values), torch.from_numpy(known))
         return Encoded(event, torch.zeros_like(event.value, dtype=torch.bool), nothing, nothing.clone())
 
     def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:

@@ -11,7 +11,9 @@ import pandas as pd
 import torch
 
 from conjoin.calibration import Calibration
+from conjoin.core import Status
 from conjoin.model import Model
+from conjoin.questions.bits import bits_of
 from conjoin.questions.calibrate import predictive_of
 from conjoin.questions.decide import ACCEPT, UNFAMILIAR, decide
 from conjoin.targets import Classes
@@ -27,8 +29,11 @@ def evaluate(
     """Numbers about ``X`` (and labels ``y``, where ``known``): likelihood, prediction, calibration, both alarms."""
     frame = model.frame(X)
     encoded = model.encode(frame)
-    out: dict[str, Any] = {"rows": len(frame), "log_prob": float(np.mean(model.log_prob_raw(encoded)))}
+    log_prob = model.log_prob_raw(encoded)
+    out: dict[str, Any] = {"rows": len(frame), "log_prob": float(np.mean(log_prob))}
     out["log_prob_status"] = model.status["log_prob"].value
+    if model.codec.space.layout == "image" and model.status["log_prob"] is not Status.RELATIVE:
+        out["bits_per_dim"] = float(np.mean(bits_of(log_prob, encoded)))
     if y is not None and known is not None and known.any():
         label = model.target.encode(y[known], np.ones(int(known.sum()), dtype=bool))  # type: ignore[union-attr]
         part = frame.iloc[np.flatnonzero(known)]

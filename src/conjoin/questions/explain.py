@@ -26,6 +26,7 @@ WORTH = 10.0  # nats that a change of units must gain: less is a coincidence
 USUAL = (0.01, 0.99)  # between these quantiles of the model's draws a number is a usual one
 NAMED = 3  # columns named in a reason
 DRAWS = 64
+AS_A_WHOLE = "the image as a whole is unlike those held out"
 
 
 def surprise(model: Model, x: Event) -> Float[Tensor, "R D"]:
@@ -49,6 +50,8 @@ def _distance(model: Model, value: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]
 
 def reasons(model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndarray, false_alarm: float) -> list[str]:
     """One sentence for each of the rows at ``places``."""
+    if model.codec.space.layout == "image":  # no pixel says anything by itself, and there are too many to ask about each
+        return [AS_A_WHOLE] * len(places)
     x = encoded.event.take(torch.tensor(places))
     alone = model.joint.capabilities.missing != "none"  # whether a column can be judged given the others
     unseen = encoded.unseen[torch.tensor(places)]

@@ -13,7 +13,19 @@ from conjoin.questions.decide import decide
 from conjoin.report.examples import drawn_rows
 from conjoin.report.words import MEANING, cell, energy_words, measures, number, percent, plural, support
 
-__all__ = ["Answers", "attempt", "energy", "likelihood", "predictor", "promises", "quality", "row_table", "schema_table", "verdict_counts"]
+__all__ = [
+    "Answers",
+    "attempt",
+    "energy",
+    "is_image",
+    "likelihood",
+    "predictor",
+    "promises",
+    "quality",
+    "row_table",
+    "schema_table",
+    "verdict_counts",
+]
 
 SHOWN_ROWS, SHOWN_COLUMNS = 5, 6
 VERDICTS = ("accept", "ambiguous", "unfamiliar")
@@ -185,6 +197,10 @@ def energy(found: Answers) -> list[tuple[str, str, str]]:
 
 def schema_table(model: Model) -> list[tuple[str, str, str, str, str, str]]:
     """(column, type, values, unit, missing, role); the values of a column that was set aside are not told."""
+    if is_image(model):
+        channels, height, width = model.codec.space.grid or (0, 0, 0)
+        name = f"pixels: {height} x {width}" + (f", {channels} channels" if channels > 1 else "")
+        return [(name, "ordered", f"0 to {model.codec.space.variables[0].cardinality - 1}", "–", "–", "modelled")]
     out = []
     for column in model.codec.schema.columns:
         missing = percent(column.missing_share) if column.missing_share else "–"
@@ -195,12 +211,19 @@ def schema_table(model: Model) -> list[tuple[str, str, str, str, str, str]]:
 
 
 def row_table(estimator: Any, real: pd.DataFrame | None) -> dict[str, Any]:
-    """Some rows that the model draws; beside as many real ones where they may be shown."""
-    names = telling_columns(estimator.model_, SHOWN_COLUMNS)
+    """Some rows that the model draws; beside as many real ones where they may be shown. None of images: they are drawn as such."""
+    if is_image(model := estimator.model_):
+        return {"columns": [], "rows": [], "left": 0}
+    names = telling_columns(model, SHOWN_COLUMNS)
     drawn = drawn_rows(estimator, SHOWN_ROWS)
     parts = [("drawn", drawn)] if real is None else [("real", real.iloc[:SHOWN_ROWS]), ("drawn", drawn)]
     rows = [(kind, [cell(row.get(name)) for name in names]) for kind, part in parts for _, row in part.iterrows()]
-    return {"columns": list(map(str, names)), "rows": rows, "left": len(estimator.model_.codec.columns) - len(names)}
+    return {"columns": list(map(str, names)), "rows": rows, "left": len(model.codec.columns) - len(names)}
+
+
+def is_image(model: Model) -> bool:
+    """Whether the rows are images, of which no single column says anything."""
+    return model.codec.space.layout == "image"
 
 
 def attempt(build: Any, *arguments: Any) -> tuple[Any, str]:

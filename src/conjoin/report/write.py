@@ -15,6 +15,7 @@ from conjoin.report.sections import (
     Answers,
     attempt,
     energy,
+    is_image,
     likelihood,
     predictor,
     promises,
@@ -103,9 +104,10 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
 
 def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str, Any]:
     model = found.model
-    filled, no_imputation = attempt(imputation_example, estimator, real)
-    changed, no_counterfactual = attempt(counterfactual_example, estimator, real)
-    synthetic, no_synthetic = attempt(synthetic_rows, estimator, found)
+    by_column = _no_columns if is_image(model) else attempt  # what is told of single columns
+    filled, no_imputation = by_column(imputation_example, estimator, real)
+    changed, no_counterfactual = by_column(counterfactual_example, estimator, real)
+    synthetic, no_synthetic = by_column(synthetic_rows, estimator, found)
     return {
         "asked_about": found.frame is not None,
         "has_target": model.target is not None,
@@ -127,7 +129,12 @@ def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str
         "notices": list(dict.fromkeys(model.codec.notices)),
         "limits": limits(model),
         "show_rows": real is not None,
+        "images": is_image(model),
     }
+
+
+def _no_columns(*section: Any) -> tuple[None, str]:
+    return None, "This section is about single columns; of images no pixel says anything by itself."
 
 
 def _drawings(estimator: Any, found: Answers, y: Any, real: pd.DataFrame | None, plane: Any) -> dict[str, Any]:
@@ -137,13 +144,18 @@ def _drawings(estimator: Any, found: Answers, y: Any, real: pd.DataFrame | None,
     out["no_plane"] = ""
     if out["no_figures"]:
         return out
-    drawn, out["no_plane"] = attempt(figures.plane_figure, estimator, real, y if real is not None else None, plane)
+    drawn, out["no_plane"] = (_no_columns if is_image(found.model) else attempt)(
+        figures.plane_figure, estimator, real, y if real is not None else None, plane
+    )
     if drawn is not None:
         out["plane"], out["plane_shown"] = drawn
     if found.labelled:
         out["reliability"] = figures.reliability_figure(estimator, found.frame, y)
     if found.model.calibration is not None:
         out["familiarity"] = figures.familiarity_figure(estimator, found.frame, found.rates[0] if found.rates else 0.05)
+    if is_image(found.model):
+        out["samples"] = figures.images_figure(estimator, real)
+        return out
     columns = [name for name in telling_columns(found.model, 9) if found.frame is None or name in found.frame]
     if columns:
         out["samples"] = figures.samples_figure(estimator, found.frame, columns)

@@ -20,7 +20,7 @@ def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
     """Distinct rows of (y, x) sorted by content, and their summed weights; rows of weight 0 vanish."""
     table = torch.cat([data.y.value[:, None], data.x.value, data.y.mask[:, None].double(), data.x.mask.double()], 1)
     keep = weight > 0
-    rows, mass = table[keep].numpy(), weight[keep].numpy()
+    rows, mass = (table if bool(keep.all()) else table[keep]).numpy(), weight[keep].numpy()
     first, where = _distinct(rows)
     merged = torch.from_numpy(np.bincount(where, weights=mass, minlength=len(first)))
     distinct = torch.from_numpy(rows[first])
@@ -33,7 +33,9 @@ def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The place of one of each set of equal rows, in an order of their content, and the set that each row belongs to."""
     if rows.shape[1] > WIDE:  # an order of hashes does as well, and costs one pass
-        keys = pd.util.hash_array(np.ascontiguousarray(rows).view(f"V{rows.itemsize * rows.shape[1]}")[:, 0].astype(object))
+        whole = np.ascontiguousarray(rows).view(f"V{rows.itemsize * rows.shape[1]}")[:, 0]
+        starts = range(0, max(1, len(whole)), PIECE)  # the bytes of some rows at a time
+        keys = np.concatenate([pd.util.hash_array(whole[at : at + PIECE].astype(object), categorize=False) for at in starts])
         _, first, where = np.unique(keys, return_index=True, return_inverse=True)
         return first, where
     order = np.lexsort(rows.T[::-1])
@@ -45,6 +47,7 @@ def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 WIDE = 400  # cells of a row beyond which rows are told apart by a hash
+PIECE = 4096  # rows that are hashed at once
 MOSTLY = 0.5  # share of distinct rows from which a repeat counts as the same case
 
 

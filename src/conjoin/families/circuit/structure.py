@@ -27,6 +27,10 @@ from conjoin.core import Event, Variable
 __all__ = ["chow_liu_tree", "mutual_information"]
 
 BINS = 8
+MOST = 32  # levels of a variable that are told apart
+WIDE = 8192  # levels of all variables together; of more (an image of 256 greys), neighbours are taken together
+SOME = 5000  # rows that tell the tree of such a wide event
+BLOCK = 1 << 24  # pairs of levels that are counted at once
 
 
 def chow_liu_tree(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> list[int]:
@@ -44,16 +48,29 @@ def chow_liu_tree(event: Event, variables: tuple[Variable, ...], weight: Tensor)
 
 def mutual_information(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> Tensor:
     """(D, D) nats, from weighted counts with a little smoothing."""
+    if _size(variables) > WIDE:  # rows are in an order of their hashes: the first are as good as any
+        event, weight = event.take(slice(0, SOME)), weight[:SOME]
     codes, levels = _discretise(event, variables, weight)
     hot = torch.nn.functional.one_hot(codes, levels).double() * event.mask[..., None]
     rows, size = codes.shape
     flat = hot.reshape(rows, -1)
-    counts = (flat * weight[:, None]).T @ flat
-    joint = counts.reshape(size, levels, size, levels).transpose(1, 2)  # (D, D, L, L)
+    weighted = (flat * weight[:, None]).T
+    step = max(1, BLOCK // (size * levels * levels))
+    return torch.cat([_information(weighted[at * levels : (at + step) * levels] @ flat, levels) for at in range(0, size, step)])
+
+
+def _information(counts: Tensor, levels: int) -> Tensor:
+    """(some variables, D) nats, from the (L some, L D) counts of their levels."""
+    joint = counts.reshape(len(counts) // levels, levels, -1, levels).transpose(1, 2)  # (some, D, L, L)
     joint = joint + 1e-3
     joint = joint / joint.sum((2, 3), keepdim=True)
     independent = joint.sum(3, keepdim=True) * joint.sum(2, keepdim=True)
     return (joint * (joint.log() - independent.log())).sum((2, 3))
+
+
+def _size(variables: tuple[Variable, ...]) -> int:
+    """Levels of all variables together, as far as they are told apart."""
+    return sum(min(variable.cardinality, MOST) if variable.discrete else BINS for variable in variables)
 
 
 def _discretise(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> tuple[Tensor, int]:
@@ -64,8 +81,9 @@ def _discretise(event: Event, variables: tuple[Variable, ...], weight: Tensor) -
     deviation = ((mass * (event.value - mean) ** 2).sum(0) / mass.sum(0).clamp_min(1e-300)).sqrt()
     z = (event.value - mean) / torch.where(deviation > 0, deviation, torch.ones_like(deviation))
     codes = torch.bucketize(z.contiguous(), edges)
+    most = MOST if _size(variables) <= WIDE else min(MOST, max(4, WIDE // len(variables)))
     for column, variable in enumerate(variables):
         if variable.discrete:
-            shared = math.ceil(variable.cardinality / 32)  # long code lists share levels
+            shared = math.ceil(variable.cardinality / most)  # long code lists share levels
             codes[:, column] = event.value[:, column].long() // shared
     return codes, int(codes.max()) + 1

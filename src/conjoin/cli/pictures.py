@@ -1,0 +1,201 @@
+"""Pictures in and out of the command line: read as a model expects them, drawn into files.
+
+Rows of pictures are frames of pixels whose index, named ``file``, says which picture each is: so every verb takes them.
+"""
+
+import contextlib
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from conjoin.cli.files import draft
+from conjoin.cli.voice import Voice
+from conjoin.codecs.colours import pillow
+from conjoin.codecs.decoding import Wanted
+from conjoin.codecs.pictures import Pictures, parts_of, read_pictures
+from conjoin.codecs.table.values import text_of
+
+__all__ = ["LABEL", "claim_pictures", "frame_of", "named", "read_asked", "take_labels", "to_fit", "write_pictures"]
+
+FILE, LABEL = "file", "label"
+MODES = {1: "grey", 3: "rgb", 4: "rgba"}  # of a model's channels
+TILE, GAP = 64, 2  # pixels: the least height of a picture on a sheet, and what lies between two
+
+
+class _Fit(NamedTuple):
+    """What a fit needs: arrays of images, labels or None, and how pictures are read (kept with the model)."""
+
+    images: np.ndarray
+    labels: "pd.Series[Any] | None"
+    reading: dict[str, Any]
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def to_fit(path: str, size: str | None, part: str | None, max_bytes: int | None, voice: Voice) -> _Fit:
+    """Pictures to learn from: those of the training part, where there are parts."""
+    wanted = _wanted(_size(size), None, part, max_bytes, voice)
+    found = read_asked(path, wanted, ("train",), voice)
+    labels = None if found.labels is None else pd.Series(found.labels, name=LABEL)
+    if labels is not None and labels.nunique() == 1:
+        voice.note(f"Every picture has the label {labels[0]!r}, so that there is nothing to predict: p(x) is modelled.")
+        labels = None
+    shape = " x ".join(map(str, found.images.shape[1:]))
+    voice.note(f"{len(found.images):,} pictures of {shape} pixels{'' if labels is None else f', {labels.nunique():,} labels'}.")
+    return _Fit(found.images, labels, {"size": None if wanted.size is None else list(wanted.size)})
+
+
+def frame_of(estimator: Any, path: str, part: str | None, max_bytes: int | None, voice: Voice) -> tuple[pd.DataFrame, Any]:
+    """(frame of pixels, labels or None) as the model expects them: in its channels, and its size if it was fitted by --size."""
+    codec, reading = estimator.model_.codec, estimator.model_.facts.get("pictures", {})
+    if codec.kind != "image":
+        raise ValueError(f"{path} holds pictures, and this model is of a table: give a CSV or Parquet file.")
+    wanted = _wanted(reading.get("size"), MODES.get(codec.grid[0]), part, max_bytes, voice)
+    found = read_asked(path, wanted, ("test", "val", "train"), voice)
+    return codec.frame(found.images).set_axis(pd.Index(found.names, name=FILE), axis=0), found.labels
+
+
+def _wanted(size: Any, mode: str | None, part: str | None, max_bytes: int | None, voice: Voice) -> Wanted:
+    limits = {} if max_bytes is None else {"max_bytes": max_bytes}
+    return Wanted(size, mode, part, verbose=not voice.quiet, **limits)
+
+
+def read_asked(path: str, wanted: Wanted, prefer: tuple[str, ...], voice: Voice) -> Pictures:
+    """The pictures; of the first of the parts ``prefer`` that there is, where there are parts and none was asked for."""
+    part = wanted.part or _first_part(path, prefer)
+    if part != wanted.part:
+        voice.note(f"{path} is split into parts; the part {part!r} is taken (--part).")
+    asked = Wanted(wanted.size, wanted.mode, part, wanted.background, wanted.max_pixels, wanted.max_bytes, wanted.verbose)
+    found, notices = read_pictures(path, asked)
+    voice.note(*notices)
+    return found
+
+
+def _first_part(path: str, prefer: tuple[str, ...]) -> str | None:
+    return next((part for part in prefer if part in parts_of(path)), None)
+
+
+def _size(text: str | None) -> Any:
+    """The size that is typed: 28, or 28x32 (height x width)."""
+    if text is None:
+        return None
+    numbers = text.lower().split("x")
+    if not 1 <= len(numbers) <= 2 or not all(number.isdigit() for number in numbers):
+        raise ValueError(f"--size is a number of pixels such as 28, or HEIGHTxWIDTH such as 28x32, not {text!r}.")
+    return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
+
+
+def take_labels(target: Any, found: Any, name: str | None, voice: Voice) -> Any:
+    """Labels of pictures in the types that the model knows, or None; said where they are missing."""
+    from conjoin.cli.target import labels
+
+    if name is not None:
+        raise ValueError("--target is about tables; the labels of pictures are the names of their folders, or lie in the .npz.")
+    if target is None:
+        return None
+    if found is None:
+        voice.note("The pictures have no labels (sub-folders, or labels in the .npz), so only what needs none is shown.")
+        return None
+    return labels(pd.Series(found, name=target.name), target)
+
+
+def named(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Answers about pictures, with the names of the files as their first column; about a table, as they are."""
+    if frame.index.name != FILE:
+        return table
+    files = pd.DataFrame({FILE: frame.index})
+    return pd.concat([files, table.reset_index(drop=True)], axis=1)
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def claim_pictures(out: str | None, force: bool) -> None:
+    """ValueError or FileExistsError, before any work is done, where drawn pictures could not be written in the end."""
+    from conjoin.cli.files import claim
+
+    if out is None or out == "-":
+        raise ValueError("Drawn pictures need a place: -o FOLDER/ for one file each, -o NAME.png for a sheet, -o NAME.npz for arrays.")
+    if Path(out).suffix and not out.endswith("/") and not Path(out).is_dir():
+        claim(out, force, (".png", ".npz", ".csv", ".csv.gz", ".parquet"))
+        return
+    place = Path(out)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        if not force:
+            raise FileExistsError(f"{out} exists: choose another name, or overwrite it with --force.")
+        others = [file.name for file in place.rglob("*") if file.is_file() and file.suffix != ".png"] if place.is_dir() else [place.name]
+        if others:
+            raise FileExistsError(f"{out} holds {others[0]!r}, which is no drawn picture: it is not overwritten.")
+    if not place.parent.is_dir():
+        raise ValueError(f"{out} cannot be written: there is no folder {place.parent}.")
+
+
+def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice: Voice) -> None:
+    """By the name: arrays (.npz), one sheet (.png), or a folder of files, in sub-folders by label."""
+    if out.endswith(".npz"):
+        arrays: dict[str, Any] = {"images": images} if labels is None else {"images": images, "labels": np.array(list(labels))}
+        with draft(out) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        return
+    shown = _stretched(images, levels, voice)
+    if out.endswith(".png"):
+        with draft(out) as partial:
+            pillow().Image.fromarray(_sheet(shown)).save(partial, "png")
+        return
+    with _fresh(Path(out)) as folder:
+        width = max(3, len(str(len(shown) - 1)))
+        for row, image in enumerate(shown):
+            home = folder if labels is None else folder / _folder_name(labels[row])
+            home.mkdir(exist_ok=True)
+            pillow().Image.fromarray(image).save(home / f"{row:0{width}d}.png")
+
+
+def _stretched(images: np.ndarray, levels: int, voice: Voice) -> np.ndarray:
+    """8-bit pictures that can be looked at."""
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.shape[3:] not in ((), (3,), (4,)):
+        raise ValueError(f"Pictures of {images.shape[3]} channels cannot be written as .png: -o NAME.npz holds them.")
+    if levels == 256:
+        return np.ascontiguousarray(images)
+    voice.note(f"The pixels 0 to {levels - 1} of this model are shown as 0 to 255; -o NAME.npz keeps them as they are.")
+    return np.rint(images * (255 / max(1, levels - 1))).astype(np.uint8)
+
+
+def _sheet(images: np.ndarray) -> np.ndarray:
+    """All pictures on one, row by row, enlarged by a whole number where they are small."""
+    zoom = max(1, TILE // images.shape[1])
+    images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    across = math.ceil(math.sqrt(len(images)))
+    high, wide = images.shape[1] + GAP, images.shape[2] + GAP
+    sheet = np.full((math.ceil(len(images) / across) * high - GAP, across * wide - GAP, *images.shape[3:]), 255, dtype=np.uint8)
+    for place, image in enumerate(images):
+        row, column = divmod(place, across)
+        sheet[row * high : row * high + high - GAP, column * wide : column * wide + wide - GAP] = image
+    return sheet
+
+
+@contextlib.contextmanager
+def _fresh(folder: Path) -> Iterator[Path]:
+    """A folder under a temporary name, which takes the place of ``folder`` once it is whole."""
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _folder_name(label: Any) -> str:
+    """A label as the name of a folder."""
+    return "".join("-" if character in '/\\:*?"<>|' else character for character in text_of(label)).strip(". ") or "-"
