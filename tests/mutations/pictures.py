@@ -1,0 +1,74 @@
+"""Planted bugs of the diffusion of pictures, of the joint on its trunk, and of what is typical."""
+
+from mutations_base import at
+
+FILE = "tests/test_picture_diffusion.py"
+BOUND, WALKS, NET = (FILE, "-k", "bound"), (FILE, "-k", "walk or levels"), (FILE, "-k", "network_gives or batch")
+JOINT, TYPICAL, ALTER = (
+    (FILE, "-k", "one_network or painted or saved"),
+    (FILE, "-k", "typicality or never_seen"),
+    (FILE, "-k", "counterfactual"),
+)
+
+MUTATIONS = [
+    *at(
+        "nets/unet.py",
+        NET,
+        ("padding not cut off", "out[..., : self.sides[0], : self.sides[1]].float()", "out.float()"),
+        ("features by the mean alone", "torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)", "h.mean((2, 3))"),
+    ),
+    *at(
+        "families/diffusion/denoiser.py",
+        BOUND,
+        ("the picture not kept at small noise", "z / total**2 + s / total", "z / total + s / total"),
+        (
+            "scale not that of the data",
+            "self.scale.copy_((pictures - self.centre)",
+            "self.scale.copy_(0.5 * (pictures - self.centre)",
+            WALKS,
+        ),
+        ("the class never told", "< WITHHELD, float(self.classes), code)", "< 2.0, float(self.classes), code)", JOINT),
+    ),
+    *at(
+        "families/diffusion/picture.py",
+        BOUND,
+        ("prior forgotten", "- prior - integral", "- integral"),
+        ("integral over half the noises", "total * (math.log(MOST / self.core.least)", "total * (0.5 * math.log(MOST / self.core.least)"),
+        ("errors not over the noise", "float(s) ** 2", "float(s)"),
+        ("levels never normalised", "(own - log_weight.logsumexp(2))", "own"),
+        (
+            "known pixels painted over",
+            "return torch.where(event.mask, event.value, self.core.values(filled))",
+            "return self.core.values(filled)",
+            JOINT,
+        ),
+    ),
+    *at(
+        "families/diffusion/painter.py",
+        WALKS,
+        ("noise of the ancestral walk left out", "+ up * self.noise(z)", ""),
+        ("a step that keeps the noise", "return ratio * z + (1 - ratio) * ahead", "return z + (1 - ratio) * ahead"),
+        ("schedule upside down", "(ends[1] - ends[0])) ** RHO", "(ends[0] - ends[1])) ** RHO"),
+        ("guidance the wrong way", "self.guidance * (told - self.core", "-self.guidance * (told - self.core", ALTER),
+    ),
+    *at(
+        "typicality.py",
+        TYPICAL,
+        ("the best reading counts", ", 1).amin(1)", ", 1).amax(1)"),
+        ("not whitened", "torch.linalg.inv(torch.linalg.cholesky(spread)).T", "torch.eye(len(spread), dtype=torch.float64)"),
+        ("larger is stranger", "return -((along - self.mean)", "return ((along - self.mean)"),
+    ),
+    *at(
+        "trunk.py",
+        JOINT,
+        ("draws not told the class", "self.density.sample(n, y, generator=generator)", "self.density.sample(n, generator=generator)"),
+        ("labels teach nothing", "torch.where(known, weight * label, 0.0)", "torch.where(known, 0 * label, 0.0)"),
+    ),
+    *at(
+        "questions/alter.py",
+        ALTER,
+        ("familiarity not asked for", "if standing > least:", "if standing > -1:"),
+        ("confidence not asked for", "sure = order[probability[order] >= confidence]", "sure = order"),
+        ("share of any change", "((value - x).abs() > _step(model))", "((value - x).abs() > 0)"),
+    ),
+]
