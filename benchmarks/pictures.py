@@ -111,9 +111,8 @@ def _some(X, n, random):
 
 
 def _grey(X, size):
-    """RGBA on white, as grey pictures of a size."""
-    share = X[..., 3:].astype(float) / 255
-    grey = (X[..., :3] * share + 255 * (1 - share)).mean(-1)
+    """Pictures in colour as grey ones of a size."""
+    grey = X.astype(float).mean(-1)
     return torch.nn.functional.interpolate(torch.tensor(grey)[:, None], size=size, mode="area")[:, 0].numpy()
 
 

@@ -37,13 +37,14 @@ STEPS, TOLERANCE = 2000, 1e-7  # of expectation-maximisation
 LEAST = 5  # labelled held-out rows of every class, for a temperature and biases
 WRONG = 1e-3  # p-value of no biases on held-out labels, under which there are some
 EXPECTED = 0.05  # share of rows that is unfamiliar where nothing but the shares has changed
-DOUBT = 1e-3  # p-value under which more than the shares must have changed
+DOUBT = 0.01  # p-value under which more than the shares must have changed
 
 
 @dataclass(frozen=True)
 class Change:
     """What ``adapt`` found. ``p_value``: that the shares are the old ones (likelihood ratio). ``misfit``: that p(x | y) is the old
-    one (familiarity of the new rows beside held-out rows in the new shares); ``promise`` says what became of those of ``decide``."""
+    one (familiarity and odds of the new rows beside held-out rows in the new shares); ``promise`` says what became of those of ``decide``,
+    which are void where it is not."""
 
     labels: tuple[Any, ...]
     old: tuple[float, ...]
@@ -66,8 +67,9 @@ class Change:
         out = [f"The shares {how} (likelihood-ratio test on {self.rows:,} rows, p = {self.p_value:.2g})."]
         if self.misfit is not None and self.misfit < DOUBT:
             out.append(
-                f"More than the shares has changed: {self.unfamiliar:.0%} of the new rows are as unfamiliar as {EXPECTED:.0%} should be "
-                f"(p = {self.misfit:.2g}), so neither the new shares nor what rests on them can be trusted."
+                "More than the shares has changed: how familiar the rows are, or how sure their answers, is not what other shares would make "
+                f"of the held-out rows (p = {self.misfit:.2g}; {self.unfamiliar:.0%} are as unfamiliar as {EXPECTED:.0%} should be), so neither "
+                "the new shares nor what rests on them can be trusted."
             )
         return [*out, self.promise] if self.promise else out
 
@@ -95,7 +97,10 @@ def adapt(model: Model, X: Any, seed: int = 0) -> tuple[Model, Change]:
     joint = Reweighted.of(model.pair, torch.tensor(weight).log(), seed)
     calibration = _thinned(model.calibration, weight, seed)
     out = replace(model, joint=joint, calibration=calibration, facts=dict(model.facts))
-    misfit, unfamiliar = _misfit(calibration, model.statistic(encoded))
+    new_log_proba = log_softmax(model.log_proba(encoded, frame).numpy() + np.log(weight), 1)
+    misfit, unfamiliar = _misfit(calibration, model.statistic(encoded), new_log_proba)
+    if misfit is not None and misfit < DOUBT:
+        out.calibration = None
     change = Change(
         tuple(labels.tolist()),
         tuple(own.tolist()),
@@ -105,7 +110,7 @@ def adapt(model: Model, X: Any, seed: int = 0) -> tuple[Model, Change]:
         _p_value(evidence, shares),
         misfit,
         unfamiliar,
-        _promise(model.calibration, calibration),
+        _promise(model.calibration, calibration, out.calibration is None),
     )
     return out, change
 
@@ -208,17 +213,27 @@ def _thinned(calibration: Calibration | None, weight: Array, seed: int) -> Calib
     return Calibration(calibration.statistic[keep], guess, calibration.label[keep], np.exp(log_proba.max(1, initial=-np.inf)), log_proba)
 
 
-def _misfit(calibration: Calibration | None, statistic: Array) -> tuple[float | None, float | None]:
-    """Whether the new rows are as familiar as the held-out ones in the new shares: p-value, and the share under their .05 quantile."""
-    if calibration is None or not calibration.rows:
+def _misfit(calibration: Calibration | None, statistic: Array, log_proba: Array) -> tuple[float | None, float | None]:
+    """Whether the new rows are like the held-out ones in the new shares, as familiar and with such odds of every class: the least p-value
+    of two-sample Kolmogorov-Smirnov tests, times their number; and how many are under the .05 quantile of familiarity."""
+    if calibration is None or not calibration.rows or calibration.log_proba is None:
         return None, None
     held, new = (np.nan_to_num(values, nan=-1e300, neginf=-1e300) for values in (calibration.statistic, statistic))
-    return float(ks_2samp(held, new).pvalue), float((new <= np.quantile(held, EXPECTED)).mean())
+    pairs = [(held, new)] + [(_log_odds(calibration.log_proba, k), _log_odds(log_proba, k)) for k in range(1, log_proba.shape[1])]
+    least = min(float(ks_2samp(*pair).pvalue) for pair in pairs)
+    return min(1.0, len(pairs) * least), float((new <= np.quantile(held, EXPECTED)).mean())
 
 
-def _promise(before: Calibration | None, after: Calibration | None) -> str:
+def _log_odds(log_proba: Array, k: int) -> Array:
+    """Of class k against all others."""
+    return np.asarray(log_proba[:, k] - np.log(-np.expm1(np.minimum(log_proba[:, k], -1e-12))))
+
+
+def _promise(before: Calibration | None, after: Calibration | None, void: bool) -> str:
     if before is None:
         return ""
+    if void and after is not None:
+        return "The promises of decide are void, as more than the shares has changed: call calibrate(X, y) with rows of the new place."
     if after is None:
         return (
             "The promises of decide are void (this model was fitted by an older version): call calibrate(X, y) with rows of the new place."
