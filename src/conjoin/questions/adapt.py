@@ -67,9 +67,9 @@ class Change:
         out = [f"The shares {how} (likelihood-ratio test on {self.rows:,} rows, p = {self.p_value:.2g})."]
         if self.misfit is not None and self.misfit < DOUBT:
             out.append(
-                "More than the shares has changed: how familiar the rows are, or how sure their answers, is not what other shares would make "
-                f"of the held-out rows (p = {self.misfit:.2g}; {self.unfamiliar:.0%} are as unfamiliar as {EXPECTED:.0%} should be), so neither "
-                "the new shares nor what rests on them can be trusted."
+                "More than the shares has changed: how familiar the rows are, or how sure their answers, is not what other shares would "
+                f"make of the held-out rows (p = {self.misfit:.2g}; {self.unfamiliar:.0%} are as unfamiliar as {EXPECTED:.0%} should be), "
+                "so neither the new shares nor what rests on them can be trusted."
             )
         return [*out, self.promise] if self.promise else out
 
