@@ -359,8 +359,9 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         rows, labels = generate(self._model(), n_samples, y, given, random_state, where)
         return self._as_given(rows), labels
 
-    def counterfactual(self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> Any:
-        """Small, plausible changes of each row after which the model would answer ``to``: a frame; of pictures, an ``Alteration``."""
+    def counterfactual(self, X: Any, to: Any = None, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0) -> Any:
+        """Small, plausible changes of each row after which the model would answer ``to``: a frame; of pictures, an ``Alteration``, where
+        ``to=None`` is the next most probable answer."""
         model = self._model()
         if model.codec.kind == "image" and model.pair.proposer.capabilities.edits:
             return alter(model, X, to)

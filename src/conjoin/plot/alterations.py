@@ -47,7 +47,7 @@ class AlterationDisplay:
         axes[2].imshow(_two_sided(found.difference[place]))
         axes[0].set_title(str(found.before[place]), color=INK, fontsize=9)
         if found.found[place]:
-            axes[1].set_title(f"{found.to} {found.probability[place]:.2f}", color=INK, fontsize=9)
+            axes[1].set_title(f"{found.to[place]} {found.probability[place]:.2f}", color=INK, fontsize=9)
             axes[2].set_xlabel(f"familiarity {found.familiarity[place]:.2f}\n{found.share[place]:.0%} changed", color=MUTED, fontsize=8)
         else:
             axes[1].set_title("none plausible", color=MUTED, fontsize=9)

@@ -31,12 +31,13 @@ JUDGED = 24  # candidates whose familiarity is asked, the smallest changes first
 
 @dataclass(frozen=True)
 class Alteration:
-    """``original`` and ``altered`` pictures (n, H, W) or (n, H, W, C); for each: the answer ``before``, whether a change was ``found``,
-    p(wanted | altered) and conformal p-value of the altered one, and the ``share`` of pixels that changed by over a tenth."""
+    """``original`` and ``altered`` pictures (n, H, W) or (n, H, W, C); for each: the answer ``before`` and the one wanted (``to``), whether
+    a change was ``found``, p(wanted | altered) and conformal p-value of the altered one, and the ``share`` of pixels that changed by
+    over a tenth."""
 
     original: np.ndarray
     altered: np.ndarray
-    to: Any
+    to: np.ndarray
     before: np.ndarray
     found: np.ndarray
     probability: np.ndarray
@@ -60,20 +61,22 @@ class _Best:
     share: float
 
 
-def alter(model: Model, X: Any, to: Any, confidence: float = 0.9, familiarity: float = 0.05) -> Alteration:
-    """The smallest change of each picture after which the answer is ``to`` with at least so much ``confidence``, among those whose
-    conformal p-value is over ``familiarity``. ValueError for an unknown class, CapabilityError where the family can't edit."""
+def alter(model: Model, X: Any, to: Any = None, confidence: float = 0.9, familiarity: float = 0.05) -> Alteration:
+    """The smallest change of each picture after which the answer is ``to`` (None: what it would otherwise most probably be) with at least
+    so much ``confidence``, among those whose conformal p-value is over ``familiarity``. ValueError for an unknown class,
+    CapabilityError where the family can't edit."""
     joint, codec = model.pair.proposer, cast(Any, model.codec)
     if codec.kind != "image" or not joint.capabilities.edits:
         raise CapabilityError("This model", "altered pictures", "no edits", "Fit pictures with family='diffusion'.")
-    code, encoded = int(model.classes.code(to)), model.encode(X)
-    before = model.log_proba(encoded).argmax(1)
-    best = [_one(model, encoded.event.value[row], code, confidence, familiarity) for row in range(encoded.event.rows)]
+    encoded = model.encode(X)
+    order = model.log_proba(encoded).argsort(1, descending=True)
+    before, wanted = order[:, 0], order[:, 1] if to is None else torch.full_like(order[:, 0], int(model.classes.code(to)))
+    best = [_one(model, x, int(code), confidence, familiarity) for x, code in zip(encoded.event.value, wanted, strict=True)]
     values = torch.stack([each.value for each in best]) if best else encoded.event.value
     return Alteration(
         original=codec.images(codec.decode(encoded.event.value)),
         altered=codec.images(codec.decode(values)),
-        to=to,
+        to=model.classes.decode(wanted),
         before=model.classes.decode(before),
         found=np.array([each.found for each in best], dtype=bool),
         probability=np.array([each.probability for each in best]),
