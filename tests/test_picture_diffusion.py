@@ -145,7 +145,7 @@ def test_one_network_tells_classes_and_draws_them(fitted):
     assert fitted.model_.facts["predictor"]["chosen"] == "trunk"
     drawn, labels = fitted.sample(30, y=1, random_state=0)
     assert drawn.shape == (30, 16, 16) and (labels == 1).all()
-    assert has_spot(drawn).mean() > 0.6 and has_spot(fitted.sample(30, y=0, random_state=0)[0]).mean() < 0.2
+    assert has_spot(drawn).mean() > 0.4 + has_spot(fitted.sample(30, y=0, random_state=0)[0]).mean()
 
 
 def test_what_it_has_never_seen_is_unfamiliar(fitted):
@@ -173,6 +173,11 @@ def test_missing_pixels_are_painted_in_and_known_ones_stay(fitted):
     holes[:, :, 8:] = np.nan
     filled = fitted.impute(holes, n_draws=2, random_state=0)
     assert len(filled) == 2 and all(np.array_equal(each[:, :, :8], X[:, :, :8]) and not np.isnan(each).any() for each in filled)
+    assert fitted.impute(holes[:1], random_state=0).shape == (1, 16, 16)
+    half = holes.copy()
+    half[0] = X[0]
+    alone, together = fitted.predict_proba(half[1:2]), fitted.predict_proba(half)
+    assert np.array_equal(alone[0], together[1]) and np.array_equal(together[:1], fitted.predict_proba(X[:1]))
     plain = y == 0
     assert np.abs(filled[0][plain][:, :, 8:].mean((1, 2)) - X[plain][:, :, 8:].mean((1, 2))).mean() < 20
 

@@ -10,14 +10,18 @@ readings to agree. Nats.
 Shape letters: B rows, K classes.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from conjoin._shapes import Float
-from conjoin.core import Event, Pair, seeded, stream
+from conjoin.core import Event, Pair, categorical, seeded, stream
 from conjoin.joint import Hybrid, Independent
 
 __all__ = ["Told", "Trunk"]
+
+COMPLETIONS = 4  # of a picture of which a part is missing, by which its class is guessed
 
 
 class Told(Independent):
@@ -45,6 +49,8 @@ class Told(Independent):
 class Trunk(Hybrid):
     """p(x) p(y | x) of one network. ``base`` is a ``Told``; the predictor stands on the features of its density."""
 
+    base: Told
+
     def _losses(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         with seeded(generator or stream(0, "label")):
             label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
@@ -55,8 +61,40 @@ class Trunk(Hybrid):
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
         return self.base.sample(n, generator=generator)
 
+    def _log_posterior(self, x: Event) -> Float[Tensor, "B K"]:
+        """Where parts of x are missing, p(y | x) is its mean over completions of x, which are the same in every batch."""
+        whole = self.predictor.covers(x)
+        out = x.value.new_zeros(x.rows, self.target.cardinality)
+        if whole.any():
+            out[whole] = Hybrid._log_posterior(self, x.take(whole))
+        for row in (~whole).nonzero()[:, 0].tolist():
+            out[row] = self._averaged(x.take(slice(row, row + 1)), stream(0, "completions"))[0]
+        return out
+
+    def _averaged(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
+        """log of the mean of p(y | x) over a few completions."""
+        many = x.take(torch.arange(x.rows).repeat_interleave(COMPLETIONS))
+        drawn = self.base.sample_conditional(Pair(self.unknown(many.rows), many), generator=generator).x
+        each = Hybrid._log_posterior(self, Event(drawn.value)).unflatten(0, (x.rows, COMPLETIONS))
+        return each.logsumexp(1) - math.log(COMPLETIONS)
+
     def _sample_conditional(self, event: Pair, context: Event | None, generator: torch.Generator | None) -> Pair:
-        return self._with_label(event, self.base.sample_conditional(event, generator=generator).x, generator)
+        """A y that is not known is drawn before x, by the mean of p(y | x) over completions."""
+        posterior = self.base.log_prior.log_softmax(0).expand(event.x.rows, -1).clone()
+        unsure = event.x.mask.any(1) & ~event.y.mask
+        if unsure.any():
+            posterior[unsure] = self._averaged(event.x.take(unsure), generator)
+        drawn = categorical(posterior, generator).double()
+        return self.base.sample_conditional(Pair(_where_unknown(event.y, drawn), event.x), generator=generator)
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
-        return self._with_label(event, self.base.mode(event).x, None)
+        best = self.base.log_prior.argmax().double().expand(event.x.rows).clone()
+        unsure = event.x.mask.any(1) & ~event.y.mask
+        if unsure.any():
+            best[unsure] = self._log_posterior(event.x.take(unsure)).argmax(1).double()
+        return self.base.mode(Pair(_where_unknown(event.y, best), event.x))
+
+
+def _where_unknown(y: Event, value: Float[Tensor, " B"]) -> Event:
+    """y with a value where it has none."""
+    return Event(torch.where(y.mask, y.value, value))

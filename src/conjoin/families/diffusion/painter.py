@@ -96,8 +96,24 @@ class Painter:
                 z = self._step(torch.where(mask, known + s * self.noise(z), z), s, then)
         return torch.where(mask, known, z)
 
+    def follow(self, known: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], steps: int) -> Float[Tensor, "B C H W"]:
+        """As ``fill``, where no class says what the picture is: each step is led by the known pixels, D + (1 + s^2) J^T (known - D) with
+        J = dD / dz (J. Song, A. Vahdat, M. Mardani and J. Kautz (2023), Pseudoinverse-guided diffusion models, equation 7)."""
+        z = MOST * self.noise(known)
+        for s, then in pairwise(schedule(steps, max(self.core.least, SMALL), MOST)):
+            with torch.enable_grad():
+                free = z.detach().requires_grad_()
+                clean = self.clean(free, s)
+                gap = torch.where(mask, known - clean.detach(), 0.0)
+                (lead,) = torch.autograd.grad((clean * gap).sum(), free)
+            z = self._onward(z, torch.where(mask, known, clean.detach() + (1 + s**2) * lead), s, then)
+        return torch.where(mask, known, z)
+
     def _step(self, z: Tensor, s: float, then: float) -> Tensor:
-        clean = self.clean(z, s)
+        return self._onward(z, self.clean(z, s), s, then)
+
+    def _onward(self, z: Tensor, clean: Tensor, s: float, then: float) -> Tensor:
+        """From level s to the next, where the picture is taken to be ``clean``."""
         if then == 0:
             return clean
         if self.walk == "ancestral":

@@ -37,7 +37,8 @@ CHUNK = 256  # pictures that the network sees at once
 SEEN = (100_000, 900_000)  # pictures in a fit, at least and at most
 PROFILE = (0.03, 0.08, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)  # noises at which errors are read
 TILES, TINY = 4, 1e-4  # tiles a side; what is added to an error before its log
-AXES = (384, 8, 48)  # principal axes of each reading
+GREYS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # quantiles of a picture's grey levels
+AXES = (384, 8, 48, 9)  # principal axes of each reading
 REMEMBERED = 6000  # rows by which typical ones are known
 EDITING_STEPS = 10  # of an edit: once to noise and twice, with guidance, back
 MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
@@ -93,7 +94,7 @@ class PictureDensity(Density):
         self.core = Denoiser(space.grid, levels, classes, config)
         pixels = len(space.variables) if len(space.variables) * levels <= MANY else 1
         cells = len(PROFILE) * TILES**2 * space.grid[0]
-        self.typical = Typicality((self.core.net.width, len(PROFILE), cells), AXES)
+        self.typical = Typicality((self.core.net.width, len(PROFILE), cells, len(GREYS) + 2), AXES)
         self.register_buffer("shares", torch.zeros(pixels, levels))  # log p of each level, pixel by pixel
 
     @classmethod
@@ -139,12 +140,16 @@ class PictureDensity(Density):
             edits=True,
         )
 
+    def _code(self, context: Event | None) -> Tensor | None:
+        """(B,) classes as the network knows them: those that are missing are one more."""
+        return None if context is None else torch.where(context.mask, context.value, float(self.core.classes))
+
     # ------------------------------------------------------------------ the bound
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         noise = self._noise(generator or stream(0, "bound"))
         parts = [slice(start, start + CHUNK) for start in range(0, event.rows, CHUNK)] or [slice(0, 0)]
-        code = None if context is None else context.value
+        code = self._code(context)
         return torch.cat([self._bound(event.value[part], None if code is None else code[part], *noise) for part in parts])
 
     def _noise(self, generator: torch.Generator) -> tuple[Float[Tensor, " S"], Float[Tensor, "S C H W"]]:
@@ -177,9 +182,7 @@ class PictureDensity(Density):
 
     def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """The mean weighted squared error of a pixel; classes that are "none" are given as their number."""
-        noise, code = generator or stream(0, "loss"), None
-        if context is not None:
-            code = torch.where(context.mask, context.value, float(self.core.classes))
+        noise, code = generator or stream(0, "loss"), self._code(context)
         with seeded(noise):
             return self.core.loss(self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid), code, noise).double()
 
@@ -191,7 +194,8 @@ class PictureDensity(Density):
     # ------------------------------------------------------------------ familiarity
 
     def _readings(self, value: Float[Tensor, "B D"]) -> list[Tensor]:
-        """What the encoder sees of a picture, and the log of its denoising errors at several noises, everywhere and by tiles."""
+        """What the encoder sees of a picture, the log of its denoising errors at several noises, everywhere and by tiles, and its greys:
+        their quantiles, and how much neighbours differ across and down."""
         noise = torch.randn(len(PROFILE), *self.core.grid, generator=stream(0, "profile"))
         each = []
         for start in range(0, len(value), CHUNK):
@@ -201,7 +205,7 @@ class PictureDensity(Density):
             ]
             whole = torch.stack([error.mean((1, 2, 3)) for error in errors], 1)
             tiles = torch.cat([nn.functional.adaptive_avg_pool2d(error, TILES).flatten(1) for error in errors], 1)
-            each.append((self.core.features(x), (whole + TINY).log(), (tiles + TINY).log()))
+            each.append((self.core.features(x), (whole + TINY).log(), (tiles + TINY).log(), _greys(x)))
         return [torch.cat(parts).double() for parts in zip(*each, strict=True)]
 
     def _remember(self, event: Event) -> None:
@@ -231,7 +235,7 @@ class PictureDensity(Density):
         generator: torch.Generator | None = None,
     ) -> Drawn:
         """n pictures by a sampler ("multistep", "ddim" or "ancestral") in so many steps, and the network calls that each took."""
-        code = None if context is None else context.value
+        code = self._code(context)
         strength, walk = self.config.guidance if guidance is None else guidance, sampler or self.config.sampler
         found, calls = [], 0
         for start in range(0, n, CHUNK):
@@ -247,7 +251,7 @@ class PictureDensity(Density):
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
         """Missing pixels painted in; pictures of which nothing is known are drawn."""
-        code = None if context is None else context.value
+        code = self._code(context)
         parts = [slice(start, start + CHUNK) for start in range(0, event.rows, CHUNK)]
         each = [self._painted(event.take(part), None if code is None else code[part], generator) for part in parts]
         return Event(torch.cat([event.value[:0], *each]))
@@ -261,12 +265,13 @@ class PictureDensity(Density):
                 Painter(self.core, code, self.config.sampler, generator, self.config.guidance).from_noise(event.rows, steps)
             )
         painter = Painter(self.core, code, "ancestral", generator, self.config.guidance)
-        mask = event.mask.unflatten(1, self.core.grid)
-        filled = painter.fill(self.core.pictures(event.value), mask, steps, repeats)
+        known, mask = self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid)
+        told = code is not None and bool((code < self.core.classes).all())
+        filled = painter.fill(known, mask, steps, repeats) if told else painter.follow(known, mask, steps)
         return torch.where(event.mask, event.value, self.core.values(filled))
 
     def _edit(self, event: Event, context: Event | None, noise: float, strength: Float[Tensor, " B"]) -> Event:
-        code, out = None if context is None else context.value, []
+        code, out = self._code(context), []
         for start in range(0, event.rows, CHUNK):
             part = slice(start, start + CHUNK)
             push = strength[part].float()[:, None, None, None]
@@ -284,3 +289,9 @@ class PictureDensity(Density):
 
 def _row(context: Event | None, row: int) -> Event | None:
     return None if context is None else context.take(slice(row, row + 1))
+
+
+def _greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
+    levels = torch.quantile(x.flatten(1), torch.tensor(GREYS), dim=1).T
+    across, down = x.diff(dim=3).abs().mean((1, 2, 3)), x.diff(dim=2).abs().mean((1, 2, 3))
+    return torch.cat([levels, (across + TINY).log()[:, None], (down + TINY).log()[:, None]], 1)
