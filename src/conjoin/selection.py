@@ -1,7 +1,7 @@
 """Which p(y | x) goes with p(x): the family's own, a standard predictor, or one of the user's.
 
 By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows;
-a predictor is taken where it is better by more than two standard errors. Without choose-rows the family keeps its own. Where labels
+a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own. Where labels
 were lent to rows that had none, and for images, a small network is tried too: it can follow such labels, and of images it is
 convolutional and sees moved copies.
 """
@@ -29,7 +29,6 @@ PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None
 LEAST = 20  # labelled choose-rows by which predictors can be compared
 RESIDUALS = 64  # quantiles kept of a regressor's held-out errors
 ABSENT = -30.0  # the logit of a class without a complete row
-SURE = 2.0  # standard errors by which, the best of several, a predictor must beat the family's own p(y | x)
 USUAL = 0.35  # standard deviation of the log of a temperature, before any row is seen
 BINS = 10  # bins of the point, by which those errors are scaled
 HIDDEN = 256  # units of a network
@@ -255,9 +254,9 @@ def _temperature(scorer: Scorer, held: Pair) -> float:
 
 
 def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], facts: dict[str, Any], free: bool) -> None:
-    """The least log-loss; the family's own p(y | x) unless it is beaten by more than two standard errors of row by row differences (the
-    best of several is a lucky one), since only with its own is the whole joint model exact. Of images whose labels were mostly lent,
-    simply the least: there a few wrong loans make that error large."""
+    """The least log-loss; the family's own p(y | x) unless it is beaten by more than a standard error (of row by row differences), since
+    only with its own is the whole joint model exact. Of images whose labels were mostly lent, simply the least: there a few wrong loans
+    make that error large."""
     held = data["choose"].take(data["choose"].y.mask)
     losses = _losses(model, scorers, held)
     facts["log_loss"] = {name: float(loss.mean()) for name, loss in losses.items()}
@@ -265,12 +264,12 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
     facts["why"] = "as asked"
     if free:
         gain = losses["family"] - losses[name]
-        sure = 0.0 if _lent(model) and model.codec.space.layout == "image" else SURE
+        sure = 0.0 if _lent(model) and model.codec.space.layout == "image" else 1.0
         least = sure * float(gain.std()) / len(gain) ** 0.5
         if float(gain.mean()) <= least:
-            facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than {least:.3f} nats, two standard errors"
+            facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than a standard error ({least:.3f} nats)"
             return
-        facts["why"] = f"on choose-rows its log-loss is the least, by {float(gain.mean()):.3f} nats (two standard errors: {least:.3f})"
+        facts["why"] = f"on choose-rows its log-loss is the least, by {float(gain.mean()):.3f} nats (standard error {least:.3f})"
         facts["why"] += "; most labels there were lent by the rows about them" if _lent(model) else ""
     facts["chosen"] = name
     fit = data["fit"].take(data["fit"].y.mask)

@@ -34,7 +34,8 @@ def read(path: str, limits: Any, voice: Voice) -> "pd.DataFrame":
     from conjoin.codecs.table import read_table
 
     if is_pictures(path):
-        raise ValueError(f"{path} holds pictures, and this command is about tables: give a CSV or Parquet file.")
+        what = "is a directory" if Path(path).is_dir() else "holds pictures"
+        raise ValueError(f"{path} {what}, and this command is about tables: give a CSV or Parquet file.")
     frame, notices = read_table(path, limits=limits)
     voice.note(*notices)
     return frame
