@@ -31,9 +31,9 @@ def rows(n, seed=0):
     return torch.stack([colour, moved[:, 1], (5 * moved[:, 2]).round().clamp_min(0), size, sex, (10 * moved[:, 5]).round() / 10], 1)
 
 
-def fitted(variables=MIXED, value=None, width=4):
+def fitted(variables=MIXED, value=None, width=4, trees=1):
     value, space = rows(300) if value is None else value, Space((len(variables),), variables)
-    config = dataclasses.replace(resolve("circuit"), width=width)
+    config = dataclasses.replace(resolve("circuit"), width=width, trees=trees)
     model = config.density.build(space, config, Event(value), stream(0))
     for _ in range(3):
         model.maximise(model.statistics(Event(value)))
@@ -46,22 +46,23 @@ def some(n=40, missing=0.4, within=None):
 
 
 def in_log_space(model, event):
-    return model._evaluate(model._leaf(event))
+    return model._tops(model._leaf(event)).logsumexp(1)
 
 
+@pytest.mark.parametrize("trees", [1, 3])
 @pytest.mark.parametrize("within", [None, Region(torch.full((6,), -torch.inf).double(), torch.tensor([1, 0.3, 4, 2, 1, 0.5]).double())])
-def test_the_pass_in_linear_space_is_that_in_log_space(within):
-    model, event = fitted(), some(within=within)
+def test_the_pass_in_linear_space_is_that_in_log_space(within, trees):
+    model, event = fitted(trees=trees), some(within=within)
     with torch.no_grad():
         assert torch.allclose(model.log_prob(event), in_log_space(model, event), rtol=0, atol=1e-10)
 
 
 def test_columns_that_nothing_is_known_of_are_skipped_and_change_nothing():
-    model, event = fitted(), some(missing=0.0)
+    model, event = fitted(trees=2), some(missing=0.0)
     hidden = event.hide(torch.tensor([True, False, True, True, False, True]))
     table = model.leaves.table(hidden)
-    nodes = model._tree().active(Leaves.of(table, torch.float64))
-    assert len(nodes) <= 6
+    nodes = model._tree(1).active(Leaves.of(table, slice(4, 8), torch.float64))
+    assert len(nodes) < 6
     with torch.no_grad():
         assert torch.allclose(model.log_prob(hidden), in_log_space(model, hidden), atol=1e-10)
 
@@ -74,7 +75,7 @@ def test_rows_that_underflow_are_asked_in_log_space():
         model.edge_logits.copy_(-690.0 * (1 - torch.eye(4)).expand_as(model.edge_logits))
         model.leaves.mean.copy_(torch.tensor([-300.0, 300.0, 0.0, 1.0]).expand_as(model.leaves.mean))
         table = model.leaves.table(Event(value))
-        up = model._tree().up(Leaves.of(table, torch.float64), table.place, model.order)
+        up = model._tree(0).up(Leaves.of(table, slice(4), torch.float64), table.place, model.orders[0])
         assert not up.sound.any()
         far = model.log_prob(Event(value))
         assert far.isfinite().all()
@@ -89,9 +90,9 @@ def test_walks_in_log_space_follow_the_same_posterior():
     event = Event(row.expand(20_000, -1), torch.tensor([[False, False, False, True, True, True]]).expand(20_000, -1))
     generator = stream(9)
     with torch.no_grad():
-        walked = model._walk(model._beliefs(model._leaf(event)), lambda logits: categorical(logits, generator))
-        table, tree = model.leaves.table(event), model._tree(torch.float32)
-        leaves = Leaves.of(table, torch.float32)
+        walked = model._walk(model._beliefs(model._leaf(event), 0), 0, lambda logits: categorical(logits, generator))
+        table, tree = model.leaves.table(event), model._tree(0, torch.float32)
+        leaves = Leaves.of(table, slice(4), torch.float32)
         drawn = tree.draw(tree.up(leaves, table.place, tree.active(leaves), keep=True), 20_000, stream(10))
     for walk, draw in zip(walked.T, drawn.T, strict=True):
         assert torch.allclose(torch.bincount(walk, minlength=4) / 20_000, torch.bincount(draw, minlength=4) / 20_000, atol=0.02)
@@ -108,10 +109,36 @@ def test_expected_counts_are_gradients():
     assert float(found["log_prob"]) == pytest.approx(float(total.detach()))
 
 
-def test_draws_given_known_cells_follow_the_posterior():
+def test_several_trees_are_their_mean():
+    """Each counts all rows by itself, its links are its own, and together they are no worse than on average."""
+    model, event, weight = fitted(trees=3), some(missing=0.2), torch.rand(40, generator=stream(4)).double()
+    with torch.no_grad():
+        each = model._quick(event)
+        assert torch.allclose(model.root_logits.softmax(0).unflatten(0, (3, 4)).sum(1), torch.full((3,), 1 / 3).double())
+        assert torch.allclose(model.log_prob(event), each.logsumexp(0))
+        assert model.log_prob(event).mean() >= (each.mean(1) + np.log(3)).mean()
+        found = model.statistics(event, weight=weight)["root"].unflatten(0, (3, 4)).sum(1)
+    assert torch.allclose(found, weight.sum().expand(3))
+    assert len({str(parents) for parents in model.parents}) > 1
+
+
+def test_the_tree_that_a_row_is_completed_by_is_the_one_that_explains_it():
+    """Two trees that disagree: a known cell tells them apart, and the other follows."""
+    binary = tuple(Variable(name, "category", cardinality=2) for name in "ab")
+    model = fitted(binary, torch.tensor([[0.0, 0.0], [1.0, 1.0]]).double().repeat(20, 1), width=1, trees=2)
+    with torch.no_grad():
+        model.leaves.logits.copy_(torch.tensor([[3.0, -3.0], [-3.0, 3.0]]).double().expand(2, -1, -1))
+    known = Event(torch.tensor([[0.0, 0], [1, 0]]).double().repeat(200, 1), torch.tensor([[True, False]]).expand(400, -1))
+    drawn = model.sample_conditional(known, generator=stream(1)).value
+    assert (drawn[:, 0] == drawn[:, 1]).double().mean() > 0.95
+    assert torch.equal(model.mode(known).value[:, 0], model.mode(known).value[:, 1])
+
+
+@pytest.mark.parametrize("trees", [1, 3])
+def test_draws_given_known_cells_follow_the_posterior(trees):
     binary = tuple(Variable(name, "category", cardinality=2) for name in "abcde")
     value = (torch.rand(200, 1, generator=stream(5)) + 0.3 * torch.randn(200, 5, generator=stream(6)) > 0.5).double()
-    model = fitted(binary, value, width=3)
+    model = fitted(binary, value, width=3, trees=trees)
     known = torch.tensor([True, False, False, True, False])
     event = Event(torch.tensor([[1.0, 0, 0, 0, 0]]).double().expand(40_000, -1), known.expand(40_000, -1))
     drawn = model.sample_conditional(event, generator=stream(7)).value

@@ -288,7 +288,7 @@ def test_transitions_of_states_that_can_be_seen_are_counted():
     space = Space((2,), tuple(Variable(name, "category", cardinality=2) for name in "ab"))
     pairs = doubles([0, 0], [0, 1], [1, 0], [1, 1]).repeat_interleave(torch.tensor([40, 10, 5, 45]), 0)
     model = resolve("circuit").density.build(
-        space, dataclasses.replace(resolve("circuit"), width=2, smoothing=1.0), Event(pairs), stream(0)
+        space, dataclasses.replace(resolve("circuit"), width=2, trees=1, smoothing=1.0), Event(pairs), stream(0)
     )
     with torch.no_grad():
         model.leaves.logits.copy_(doubles([20, -20], [-20, 20]).expand(2, -1, -1))

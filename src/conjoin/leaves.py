@@ -183,6 +183,13 @@ class LeafLayer(nn.Module):
         state.setdefault(f"{prefix}strength", self.strength)
         super()._load_from_state_dict(state, prefix, *rest)
 
+    @torch.no_grad()
+    def join(self, layers: Sequence["LeafLayer"]) -> None:
+        """Take the states of several layers, side by side; what they share comes from the first."""
+        own = dict(self.named_parameters())
+        for name, shared in layers[0].state_dict().items():
+            getattr(self, name).copy_(torch.cat([getattr(layer, name) for layer in layers], 1) if name in own else shared)
+
     # ------------------------------------------------------------------ log p(x_d | k)
 
     def log_levels(self) -> Float[Tensor, "C K L"]:
@@ -423,9 +430,7 @@ class LeafLayer(nn.Module):
         if not self.atoms.shape[1]:
             return value
         column = torch.arange(len(self.numeric))
-        logits = self.log_atoms()
-        if region is not None:
-            logits = logits + self._log_parts_inside(region)
+        logits = self.log_atoms() + (0.0 if region is None else self._log_parts_inside(region))
         part = categorical(logits[column, states], generator)
         padded = torch.cat([self.atoms, torch.full((len(column), 1), math.nan)], 1)
         return torch.where(part < self.atoms.shape[1], padded[column, part], value)

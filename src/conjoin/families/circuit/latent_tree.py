@@ -1,14 +1,16 @@
-r"""Latent-tree circuit: a latent variable for every column, tied together along a Chow-Liu tree.
+r"""Latent-tree circuit: a latent variable for every column, tied together along a Chow-Liu tree; and a few such trees mixed.
 
-    p(x) = sum_z  p(z_root) prod_{i -> j} p(z_j | z_i) prod_d p(x_d | z_d),      z_d in {1..K}
+    p(x) = sum_t sum_z  p(t, z_root) prod_{i -> j} p(z_j | z_i, t) prod_d p(x_d | z_d, t),      t in {1..T},  z_d in {1..K}
 
-Hidden Chow-Liu trees: A. Liu and G. Van den Broeck (2021), Tractable regularization of probabilistic circuits, section 4.
+Hidden Chow-Liu trees: A. Liu and G. Van den Broeck (2021), Tractable regularization of probabilistic circuits, section 4. Every tree
+learns from all rows, from a start of its own and along links that were counted in a bootstrap of them: their mean is never worse than
+they are on average, as log is concave (P. Smyth and D. Wolpert (1999), Linearly combining density estimators via stacking, section 3).
 One pass up the tree sums the latent variables out and gives log p(x) in nats, with any cells missing; one pass down
 draws them, so every marginal and every conditional is exact. Expected counts are gradients of log p with respect to
 log-parameters (A. Darwiche (2003), A differential approach to inference in Bayesian networks, theorem 1), which is all
 that expectation-maximisation needs.
 
-Shape letters: B rows, D variables, N nodes of one level, K states.
+Shape letters: B rows, D variables, T trees, K states of a latent variable, S = T K.
 
 >>> from conjoin.core import Event, Space, Variable
 >>> space = Space((2,), (Variable("colour", "category", cardinality=3), Variable("mass", "real")))
@@ -36,14 +38,18 @@ __all__ = ["Circuit", "CircuitDensity"]
 
 BLOCK = 2048  # rows of a pass that keeps nothing
 KEPT = 1024  # rows of one that keeps all its messages
-WALKS = 24  # drawn walks down the tree that compete for the mode
+WALKS = 24  # drawn walks down the trees that compete for the mode
+MOST = 3  # trees that are mixed where their number is not given
+WORK = 1_800_000  # and cells that all of them together learn from, a number counting twice
 
 
 @dataclass(frozen=True)
 class Circuit(Config):
-    """``width``: states of each latent variable (None: from the number of rows). ``smoothing``: rows of prior per state."""
+    """``width``: states of each latent variable, ``trees``: how many are mixed (None: from the size of the table). ``smoothing``: rows
+    of prior per state."""
 
     width: int | None = None
+    trees: int | None = None
     smoothing: float = 0.5
 
     def recipe(self, rows: int) -> Recipe:
@@ -59,16 +65,18 @@ class CircuitDensity(Density):
 
     def __init__(self, space: Space, config: Circuit, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
         super().__init__(space, config, structure, context_space)
-        self.order = _downward(self.structure["parents"])
-        width = self.structure["width"]
-        self.root_logits = nn.Parameter(torch.zeros(width, dtype=torch.float64))
-        edges = len(space.variables) - 1
-        transition = torch.zeros(edges, width, width, dtype=torch.float64)  # (child in order, parent state, child state)
+        self.parents: list[list[int]] = self.structure.get("trees") or [self.structure["parents"]]  # models of 0.1.0 have one tree
+        self.orders = [_downward(parents) for parents in self.parents]
+        count, width, edges = len(self.parents), self.structure["width"], len(space.variables) - 1
+        self.root_logits = nn.Parameter(torch.zeros(count * width, dtype=torch.float64))
+        transition = torch.zeros(
+            count * edges, width, width, dtype=torch.float64
+        )  # (child in order, parent state, child state)
         if edges:
             self.edge_logits = nn.Parameter(transition)
         else:
             self.register_buffer("edge_logits", transition, persistent=False)
-        self.leaves = LeafLayer(space.variables, width, config.smoothing)
+        self.leaves = LeafLayer(space.variables, count * width, config.smoothing)
 
     @classmethod
     def build(
@@ -82,17 +90,19 @@ class CircuitDensity(Density):
         context: Event | None = None,
         context_space: Space | None = None,
     ) -> Self:
-        """Structure from the data; parameters from one mixture, whose component every latent variable starts as."""
+        """Structure from the data; parameters of a tree from one mixture, whose component every latent variable starts as."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        width = min(config.width or default_width(data.rows), data.rows)
-        parents = chow_liu_tree(data, space.variables, weight)
-        density = cls(space, config, {"parents": parents, "width": width})
-        mixture = MixtureDensity.build(space, Mixture(width, config.smoothing), data, generator, weight=weight)
-        for _ in range(5):
-            mixture.maximise(mixture.statistics(data, weight=weight))
-        density.leaves.load_state_dict(mixture.leaves.state_dict())
+        width, count = min(config.width or default_width(data.rows), data.rows), config.trees or default_trees(space, data.rows)
+        resampled = [weight, *(weight * _bootstrap(data.rows, generator) for _ in range(count - 1))]
+        trees = [chow_liu_tree(data, space.variables, counted) for counted in resampled]
+        density = cls(space, config, {"trees": trees, "width": width})
+        mixtures = [MixtureDensity.build(space, Mixture(width, config.smoothing), data, generator, weight=weight) for _ in trees]
+        for mixture in mixtures:
+            for _ in range(5):
+                mixture.maximise(mixture.statistics(data, weight=weight))
+        density.leaves.join([mixture.leaves for mixture in mixtures])
         with torch.no_grad():
-            density.root_logits.copy_(mixture.log_weight)
+            density.root_logits.copy_(torch.cat([mixture.log_weight.log_softmax(0) for mixture in mixtures]))
             sticky = torch.full((width, width), 0.2 / width, dtype=torch.float64) + 0.8 * torch.eye(width)
             density.edge_logits.copy_(sticky.log().expand_as(density.edge_logits))
         return density
@@ -103,58 +113,71 @@ class CircuitDensity(Density):
             Likelihood.EXACT, missing="exact", marginals="any", conditionals="any", regions=True, mode="approximate", statistics=True
         )
 
+    def _own(self, t: int) -> tuple[slice, slice]:
+        """The states and the edges of one tree."""
+        width, edges = self.structure["width"], len(self.orders[t]) - 1
+        return slice(t * width, (t + 1) * width), slice(t * edges, (t + 1) * edges)
+
     # ------------------------------------------------------------------ in linear space: what is quick
 
-    def _tree(self, dtype: torch.dtype = torch.float64) -> Tree:
-        """The circuit as it is now."""
-        edge = torch.zeros(len(self.order), *self.edge_logits.shape[1:], dtype=dtype)
-        edge[self.order[1:]] = self.edge_logits.detach().softmax(-1).to(dtype)
-        return Tree(self.structure["parents"], self.order, self.root_logits.detach().softmax(0).to(dtype), edge)
+    def _tree(self, t: int, dtype: torch.dtype = torch.float64) -> Tree:
+        """One tree as it is now; its root's states have p(t, z_root)."""
+        states, edges = self._own(t)
+        edge = torch.zeros(len(self.orders[t]), *self.edge_logits.shape[1:], dtype=dtype)
+        edge[self.orders[t][1:]] = self.edge_logits.detach()[edges].softmax(-1).to(dtype)
+        return Tree(self.parents[t], self.orders[t], self.root_logits.detach().softmax(0)[states].to(dtype), edge)
 
-    def _quick(self, event: Event) -> Float[Tensor, " B"]:
-        """log p without a gradient; rows that would underflow are asked in log-space."""
-        table = self.leaves.table(event)
-        tree, leaves = self._tree(), Leaves.of(table, torch.float64)
-        nodes, out = tree.active(leaves), torch.empty(event.rows, dtype=torch.float64)
-        for block in _blocks(event.rows, BLOCK):
-            up = tree.up(leaves, table.place[block], nodes)
-            out[block] = tree.log_prob(up)
-            if not up.sound.all():
-                faint = (~up.sound).nonzero()[:, 0] + block.start
-                out[faint] = self._evaluate(self._leaf(event.take(faint)))
+    def _quick(self, event: Event) -> Float[Tensor, "T B"]:
+        """log p(x, t) without a gradient; rows that would underflow are asked in log-space."""
+        table, out = self.leaves.table(event), torch.empty(len(self.parents), event.rows, dtype=torch.float64)
+        for t in range(len(out)):
+            tree, leaves = self._tree(t), Leaves.of(table, self._own(t)[0], torch.float64)
+            nodes = tree.active(leaves)
+            for block in _blocks(event.rows, BLOCK):
+                up = tree.up(leaves, table.place[block], nodes)
+                out[t, block] = tree.log_prob(up)
+                if not up.sound.all():
+                    faint = (~up.sound).nonzero()[:, 0] + block.start
+                    out[t, faint] = self._top(self._leaf(event.take(faint)), t).logsumexp(-1)
         return out
 
     # ------------------------------------------------------------------ in log-space: what has a gradient, and what is faint
 
-    def _leaf(self, event: Event) -> Float[Tensor, "D B K"]:
-        """log p(x_d | z_d)."""
+    def _leaf(self, event: Event) -> Float[Tensor, "D B S"]:
+        """log p(x_d | z_d, t)."""
         return self.leaves.log_event(event).transpose(0, 1)
 
-    def _beliefs(self, leaf: Float[Tensor, "D B K"]) -> list[Float[Tensor, "B K"]]:
-        """By node: log p(everything observed at and below it | its state)."""
-        edge, belief = self.edge_logits.log_softmax(-1).exp(), list(leaf)
-        for place, node in reversed(list(enumerate(self.order[1:]))):
+    def _beliefs(self, leaf: Float[Tensor, "D B S"], t: int) -> list[Float[Tensor, "B K"]]:
+        """By node: log p(everything observed at and below it | its state, t)."""
+        states, edges = self._own(t)
+        edge, belief = self.edge_logits[edges].log_softmax(-1).exp(), list(leaf[..., states])
+        for place, node in reversed(list(enumerate(self.orders[t][1:]))):
             peak = belief[node].amax(-1, keepdim=True).detach()
             peak = torch.where(peak.isfinite(), peak, 0.0)  # a cell that no state allows
-            parent = self.structure["parents"][node]
+            parent = self.parents[t][node]
             belief[parent] = belief[parent] + peak + ((belief[node] - peak).exp() @ edge[place].T).log()
         return belief
 
-    def _evaluate(self, leaf: Float[Tensor, "D B K"]) -> Float[Tensor, " B"]:
-        return (self.root_logits.log_softmax(0) + self._beliefs(leaf)[0]).logsumexp(-1)
+    def _top(self, leaf: Float[Tensor, "D B S"], t: int) -> Float[Tensor, "B K"]:
+        """log p(what is known, t, z_root)."""
+        return self.root_logits.log_softmax(0)[self._own(t)[0]] + self._beliefs(leaf, t)[0]
 
-    def _walk(self, belief: list[Float[Tensor, "B K"]], choose: Any) -> Int[Tensor, "B D"]:
-        """A state for every latent variable, ``choose``-n from its distribution given its parent's state."""
-        log_edge, parents = self.edge_logits.log_softmax(-1), self.structure["parents"]
-        states = {0: choose(self.root_logits.log_softmax(0) + belief[0])}
-        for place, node in enumerate(self.order[1:]):
-            states[node] = choose(log_edge[place][states[parents[node]]] + belief[node])
-        return torch.stack([states[node] for node in range(len(states))], 1)
+    def _tops(self, leaf: Float[Tensor, "D B S"]) -> Float[Tensor, "B S"]:
+        return torch.cat([self._top(leaf, t) for t in range(len(self.parents))], -1)
+
+    def _walk(self, belief: list[Float[Tensor, "B K"]], t: int, choose: Any) -> Int[Tensor, "B D"]:
+        """A state for every latent variable of a tree, ``choose``-n from its distribution given its parent's state."""
+        states, edges = self._own(t)
+        log_edge, parents = self.edge_logits[edges].log_softmax(-1), self.parents[t]
+        chosen = {0: choose(self.root_logits[states].log_softmax(0) + belief[0])}
+        for place, node in enumerate(self.orders[t][1:]):
+            chosen[node] = choose(log_edge[place][chosen[parents[node]]] + belief[node])
+        return torch.stack([chosen[node] for node in range(len(chosen))], 1) + states.start
 
     # ------------------------------------------------------------------ hooks
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        return self._evaluate(self._leaf(event)) if torch.is_grad_enabled() else self._quick(event)
+        return self._tops(self._leaf(event)).logsumexp(-1) if torch.is_grad_enabled() else self._quick(event).logsumexp(0)
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
         """The root is the first variable: sum out everything else once, then try each candidate there."""
@@ -168,20 +191,21 @@ class CircuitDensity(Density):
         high = torch.where(high.isfinite(), high, 0.0)
         return low + torch.log(((rest - low + high).exp() @ (leaf - high).exp().T).clamp_min(1e-300))
 
-    def _at_root(self, event: Event) -> Float[Tensor, "B K"]:
-        """log p(what is known, z_root)."""
-        log_root = self.root_logits.log_softmax(0)
+    def _at_root(self, event: Event) -> Float[Tensor, "B S"]:
+        """log p(what is known, t, z_root)."""
         if torch.is_grad_enabled():
-            return log_root + self._beliefs(self._leaf(event))[0]
-        table = self.leaves.table(event)
-        tree, leaves = self._tree(), Leaves.of(table, torch.float64)
-        nodes, out = tree.active(leaves), torch.empty(event.rows, len(log_root), dtype=torch.float64)
-        for block in _blocks(event.rows, BLOCK):
-            up = tree.up(leaves, table.place[block], nodes)
-            out[block] = up.log_scale[:, None] + up.top.log() + log_root
-            if not up.sound.all():
-                faint = (~up.sound).nonzero()[:, 0] + block.start
-                out[faint] = self._beliefs(self._leaf(event.take(faint)))[0] + log_root
+            return self._tops(self._leaf(event))
+        table, out = self.leaves.table(event), torch.empty(event.rows, len(self.root_logits), dtype=torch.float64)
+        for t in range(len(self.parents)):
+            states = self._own(t)[0]
+            tree, leaves = self._tree(t), Leaves.of(table, states, torch.float64)
+            nodes = tree.active(leaves)
+            for block in _blocks(event.rows, BLOCK):
+                up = tree.up(leaves, table.place[block], nodes)
+                out[block, states] = up.log_scale[:, None] + (up.top * tree.root).log()
+                if not up.sound.all():
+                    faint = (~up.sound).nonzero()[:, 0] + block.start
+                    out[faint, states] = self._top(self._leaf(event.take(faint)), t)
         return out
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
@@ -189,43 +213,55 @@ class CircuitDensity(Density):
         return self._sample_conditional(Event(empty, empty.bool()), None, generator)
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
-        table = self.leaves.table(event)
-        tree, leaves = self._tree(torch.float32), Leaves.of(table, torch.float32)
-        nodes, states = tree.active(leaves), torch.empty(event.value.shape, dtype=torch.long)
-        for block in _blocks(event.rows, KEPT):
-            up = tree.up(leaves, table.place[block], nodes, keep=True)
-            states[block] = tree.draw(up, block.stop - block.start, generator)
-            if not up.sound.all():
-                faint = (~up.sound).nonzero()[:, 0] + block.start
-                belief = self._beliefs(self._leaf(event.take(faint)))
-                states[faint] = self._walk(belief, lambda logits: categorical(logits, generator))
+        """A tree for each row, by what is known of it; then that tree's states, from the root down."""
+        several = len(self.parents) > 1
+        drawn_tree = categorical(self._quick(event).T, generator) if several else torch.zeros(event.rows, dtype=torch.long)
+        table, states = self.leaves.table(event), torch.empty(event.value.shape, dtype=torch.long)
+        for t in range(len(self.parents)):
+            own = self._own(t)[0]
+            tree, leaves = self._tree(t, torch.float32), Leaves.of(table, own, torch.float32)
+            nodes, rows = tree.active(leaves), (drawn_tree == t).nonzero()[:, 0]
+            for part in rows.split(KEPT):
+                up = tree.up(leaves, table.place[part], nodes, keep=True)
+                states[part] = tree.draw(up, len(part), generator) + own.start
+                if not up.sound.all():
+                    faint = part[~up.sound]
+                    belief = self._beliefs(self._leaf(event.take(faint)), t)
+                    states[faint] = self._walk(belief, t, lambda logits: categorical(logits, generator))
         return Event(torch.where(event.mask, event.value, self.leaves.sample(states, generator, event.within)))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
-        """The best of several walks down the tree (along the most probable states, and along drawn ones), each ending at leaves' modes."""
-        belief = self._beliefs(self._leaf(event))
-        modes, noise = self.leaves.modes(), stream(0, "mode")
-        walks = [lambda logits: logits.argmax(-1), *[lambda logits: _draw_alike(logits, noise)] * WALKS]
-        states = [self._walk(belief, walk) for walk in walks]
+        """The best of several walks down the trees (along the most probable states, and along drawn ones), each ending at leaves' modes."""
+        leaf, modes, noise, states = self._leaf(event), self.leaves.modes(), stream(0, "mode"), []
+        for t in range(len(self.parents)):
+            belief = self._beliefs(leaf, t)
+            walks = [lambda logits: logits.argmax(-1), *[lambda logits: _draw_alike(logits, noise)] * (WALKS // len(self.parents))]
+            states += [self._walk(belief, t, walk) for walk in walks]
         filled = torch.stack([torch.where(event.mask, event.value, modes[torch.arange(len(modes)), each]) for each in states])
         log_prob = torch.stack([self._log_prob(Event(value), None, None) for value in filled])
         return Event(filled[log_prob.argmax(0), torch.arange(event.rows)])
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
+        """Of each tree from all rows."""
         table = self.leaves.table(event)
-        tree, leaves, log_prob = self._tree(), Leaves.of(table, torch.float64), torch.empty(event.rows, dtype=torch.float64)
-        root, edge, leaf = torch.zeros_like(tree.root), torch.zeros_like(tree.edge), torch.zeros_like(leaves.likelihood)
-        for block in _blocks(event.rows, KEPT):
-            place = table.place[block]
-            up = tree.up(leaves, place, tree.order, keep=True)
-            log_prob[block] = tree.log_prob(up)
-            found = tree.counts(up, leaves, place, weight[block] * up.sound)
-            root, edge, leaf = root + found.root, edge + found.edge, leaf + found.leaf
-        counts = {"root": root, "edge": edge[self.order[1:]], "log_prob": (weight * log_prob).sum()}
+        root, edge, leaf = torch.zeros_like(self.root_logits), torch.zeros_like(self.edge_logits), torch.zeros_like(table.log_prob)
+        log_prob = torch.empty(len(self.parents), event.rows, dtype=torch.float64)
+        for t in range(len(self.parents)):
+            states, edges = self._own(t)
+            tree, leaves = self._tree(t), Leaves.of(table, states, torch.float64)
+            for block in _blocks(event.rows, KEPT):
+                place = table.place[block]
+                up = tree.up(leaves, place, tree.order, keep=True)
+                log_prob[t, block] = tree.log_prob(up)
+                found = tree.counts(up, leaves, place, weight[block] * up.sound)
+                root[states] += found.root
+                edge[edges] += found.edge[tree.order[1:]]
+                leaf[:, states] += found.leaf
+        counts = {"root": root, "edge": edge, "log_prob": (weight * log_prob.logsumexp(0)).sum()}
         return counts | self.leaves.statistics_of(table, leaf)
 
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
-        smoothing = self.config.smoothing / len(self.root_logits)
+        smoothing = self.config.smoothing / self.structure["width"]
         self.root_logits.copy_((statistics["root"] + smoothing).log())
         self.edge_logits.copy_((statistics["edge"] + smoothing).log())
         self.leaves.maximise(statistics)
@@ -240,6 +276,16 @@ def _draw_alike(logits: Float[Tensor, "*N B K"], generator: torch.Generator) -> 
 def default_width(rows: int) -> int:
     """At most 48, and so few that a table of transitions between states has no more than a sixth as many cells as there are rows."""
     return max(1, min(48, round(0.4 * rows**0.5)))
+
+
+def default_trees(space: Space, rows: int) -> int:
+    """Several where a fit is quick; they gain the most where rows are few."""
+    return max(1, min(MOST, WORK // (rows * sum(1 if variable.discrete else 2 for variable in space.variables))))
+
+
+def _bootstrap(rows: int, generator: torch.Generator) -> Float[Tensor, " B"]:
+    """How often each row is drawn in as many draws with replacement."""
+    return torch.bincount(torch.randint(rows, (rows,), generator=generator), minlength=rows).double()
 
 
 def _blocks(rows: int, size: int) -> list[slice]:

@@ -39,10 +39,12 @@ class Leaves(NamedTuple):
     known: list[bool]
 
     @classmethod
-    def of(cls, table: LeafTable, dtype: torch.dtype) -> "Leaves":
-        peak = table.log_prob.amax(1)
+    def of(cls, table: LeafTable, states: slice, dtype: torch.dtype) -> "Leaves":
+        """Some of the states."""
+        log_prob = table.log_prob[:, states]
+        peak = log_prob.amax(1)
         peak = torch.where(peak.isfinite(), peak, 0.0)  # a cell that no state allows
-        return cls((table.log_prob - peak[:, None]).exp().to(dtype), peak, table.start, table.known)
+        return cls((log_prob - peak[:, None]).exp().to(dtype), peak, table.start, table.known)
 
     def own(self, node: int) -> Float[Tensor, "_ K"]:
         """Those of one variable."""
