@@ -34,7 +34,7 @@ OPTIONS = {
     "counterfactual": [*LIMITS, *TELL, *OUT, "--keep", "--seed", "--to", "-n"],
     "evaluate": [*LIMITS, *TELL, "--false-alarm", "--max-error", "--part", "--target"],
     "quality": [*LIMITS, *TELL, "--holdout", "--rows", "--seed", "--target"],
-    "adapt": [*LIMITS, *TELL, *OUT, "--density", "--max-time", "--seed"],
+    "adapt": [*LIMITS, *TELL, *OUT, "--density", "--max-time", "--part", "--seed"],
     "drift": [*LIMITS, *TELL, "--family", "--level", "--seed", "--missing", "--max-time"],
     "report": [*LIMITS, *OUT, "--part", "--quiet", "--show-rows", "--target", "-q"],
     "info": ["--json"],

@@ -216,7 +216,7 @@ def _shares(model: Model, fit: Pair, weight: torch.Tensor) -> torch.Tensor:
         counts = torch.bincount(fit.y.value.long(), weights=weight, minlength=classes)
         return counts / counts.sum()
     with torch.no_grad():
-        return model.pair.log_joint(fit.x.take(slice(0, SOME))).softmax(1).mean(0)
+        return model.pair.log_posterior(fit.x.take(slice(0, SOME))).exp().mean(0)
 
 
 def _notices(joint: Any, data: Pair) -> list[str]:

@@ -14,7 +14,7 @@ from conjoin.codecs.pictures import SUFFIXES, is_pictures
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["chunked", "claim", "draft", "frames_of", "limits_of", "load_model", "read", "rows_of", "stem", "write"]
+__all__ = ["at_once", "chunked", "claim", "draft", "frames_of", "limits_of", "load_model", "read", "rows_of", "stem", "write"]
 
 _WRITTEN = (".csv", ".csv.gz", ".tsv", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
@@ -62,6 +62,17 @@ def frames_of(path: str, limits: Any, chunk_rows: int | None, voice: Voice) -> "
         yield from table.read()
 
 
+def at_once(estimator: Any, path: str, limits: Any, part: str | None, voice: Voice) -> "pd.DataFrame":
+    """The whole table, or all pictures as the model expects them."""
+    if is_pictures(path):
+        from conjoin.cli.pictures import frame_of
+
+        return frame_of(estimator, path, part, limits.bytes, voice)[0]
+    if part is not None:
+        raise ValueError(f"--part is about pictures, and {path} is a table.")
+    return read(path, limits, voice)
+
+
 def rows_of(estimator: Any, path: str, limits: Any, chunk_rows: int | None, part: str | None, voice: Voice) -> "Iterator[pd.DataFrame]":
     """The rows of a table, or pictures as the model expects them, at once or in pieces."""
     if not is_pictures(path):
@@ -69,9 +80,7 @@ def rows_of(estimator: Any, path: str, limits: Any, chunk_rows: int | None, part
             raise ValueError(f"--part is about pictures, and {path} is a table.")
         yield from frames_of(path, limits, chunk_rows, voice)
         return
-    from conjoin.cli.pictures import frame_of
-
-    frame, _ = frame_of(estimator, path, part, limits.bytes, voice)
+    frame = at_once(estimator, path, limits, part, voice)
     for start in range(0, len(frame), _PIECE):
         yield frame.iloc[start : start + _PIECE]
 
