@@ -23,6 +23,7 @@ from conjoin.comparing import Comparison, compare_families
 from conjoin.core import Config
 from conjoin.families import resolve
 from conjoin.fitting import Request, Rows, fit_model
+from conjoin.imputing import Imputes
 from conjoin.model import Model
 from conjoin.questions.alter import alter
 from conjoin.questions.bits import bits_per_dim
@@ -31,7 +32,6 @@ from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.decide import decide
 from conjoin.questions.evaluate import evaluate
 from conjoin.questions.generate import generate
-from conjoin.questions.impute import impute
 from conjoin.saving import load_model, save_model
 from conjoin.streaming import FitsFiles
 from conjoin.targets import Classes, Number, class_labels
@@ -43,7 +43,7 @@ Where = str | Sequence[str]
 AUTO_SECONDS = 300.0  # that family="auto" takes for its comparison and the fit, where max_time says nothing
 
 
-class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
+class _JointEstimator(Adaptable, FitsFiles, Imputes, BaseEstimator):
     """What the three estimators share. Parameters are described in ``JointClassifier``."""
 
     _task = "density"
@@ -267,11 +267,6 @@ class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
             labels, known, _ = self._read_target(y, len(frame))
             model.calibration = calibrate(model, frame, labels, known)
         return self
-
-    def impute(self, X: Any, n_draws: int | None = None, random_state: int = 0) -> Any:
-        """X with missing cells at their most probable values; with ``n_draws``, a list of completed frames."""
-        filled = impute(self._model(), X, n_draws, random_state)
-        return [self._as_given(each) for each in filled] if isinstance(filled, list) else self._as_given(filled)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the model's folder; ``conjoin.load`` reads it."""

@@ -14,7 +14,20 @@ from conjoin.codecs.pictures import SUFFIXES, is_pictures
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["at_once", "chunked", "claim", "draft", "frames_of", "limits_of", "load_model", "read", "rows_of", "stem", "write"]
+__all__ = [
+    "at_once",
+    "chunked",
+    "claim",
+    "claim_pictures",
+    "draft",
+    "frames_of",
+    "limits_of",
+    "load_model",
+    "read",
+    "rows_of",
+    "stem",
+    "write",
+]
 
 _WRITTEN = (".csv", ".csv.gz", ".tsv", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
@@ -116,6 +129,24 @@ def claim(path: str | None, force: bool, suffixes: tuple[str, ...] = _WRITTEN) -
         raise FileExistsError(f"{path} exists: choose another name, or overwrite it with --force.")
     if not Path(path).parent.is_dir():
         raise ValueError(f"{path} cannot be written: there is no folder {Path(path).parent}.")
+
+
+def claim_pictures(out: str | None, force: bool) -> None:
+    """ValueError or FileExistsError, before any work is done, where drawn pictures could not be written in the end."""
+    if out is None or out == "-":
+        raise ValueError("Drawn pictures need a place: -o FOLDER/ for one file each, -o NAME.png for a sheet, -o NAME.npz for arrays.")
+    if Path(out).suffix and not out.endswith("/") and not Path(out).is_dir():
+        claim(out, force, (".png", ".npz", ".csv", ".csv.gz", ".parquet"))
+        return
+    place = Path(out)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        if not force:
+            raise FileExistsError(f"{out} exists: choose another name, or overwrite it with --force.")
+        others = [file.name for file in place.rglob("*") if file.is_file() and file.suffix != ".png"] if place.is_dir() else [place.name]
+        if others:
+            raise FileExistsError(f"{out} holds {others[0]!r}, which is no drawn picture: it is not overwritten.")
+    if not place.parent.is_dir():
+        raise ValueError(f"{out} cannot be written: there is no folder {place.parent}.")
 
 
 @contextlib.contextmanager
