@@ -23,8 +23,8 @@ OPTIONS = {
     "check": [*LIMITS, *TELL, "--force", "--missing", "--schema", "--target"],
     "fit": [
         *LIMITS, *TELL, *OUT, "--calibration", "--chunk-rows", "--emphasis", "--family", "--groups", "--max-kwh", "--max-time", "--missing",
-        "--missingness", "--part", "--predictor", "--resume", "--schema", "--seed", "--size", "--target", "--task", "--time",
-        "--unlabelled",
+        "--missingness", "--part", "--predictor", "--resume", "--schema", "--seed", "--size", "--start-from", "--target", "--task",
+        "--time", "--unlabelled",
     ],
     "compare": [*LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--seed", "--target", "--task"],
     "predict": [*LIMITS, *TELL, *OUT, "--chunk-rows", "--part"],
