@@ -264,17 +264,15 @@ def _facts(rows: Rows, split: Split, request: Request, config: Any) -> dict[str,
 
     hashes, streamed = row_hashes(rows.frame), request.stream
     taught = len(split.fit) if streamed is None else streamed.rows
-    return (
-        {
-            "task": request.task,
-            "family": name_of(config),
-            "settings": config.get_params(),
-            "seed": request.seed,
-            "rows": {"fit": taught, "choose": len(split.choose), "calibrate": len(split.calibrate)},
-            "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
-            "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
-            "versions": {"conjoin": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},
-        }
-        | ({} if streamed is None else {"streamed": streamed.facts()})
-        | ({} if request.start is None else request.start.facts())
-    )
+    more = {} if streamed is None else {"streamed": streamed.facts()}
+    more |= {} if request.start is None else request.start.facts()
+    return {
+        "task": request.task,
+        "family": name_of(config),
+        "settings": config.get_params(),
+        "seed": request.seed,
+        "rows": {"fit": taught, "choose": len(split.choose), "calibrate": len(split.calibrate)},
+        "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
+        "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
+        "versions": {"conjoin": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},
+    } | more

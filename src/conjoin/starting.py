@@ -60,7 +60,7 @@ class Start:
             raise ValueError("start_from is a model of a table, and X holds images.")
         frame = codec.frame(X)
         names = [column.name for column in codec.schema.columns]
-        lost = [*(f"start_from has the column {name!r}, which X has not" for name in names if name not in frame)]
+        lost = [f"start_from has the column {name!r}, which X has not" for name in names if name not in frame]
         lost += [f"X has the column {name!r}, which start_from has not" for name in frame if name not in names]
         if lost:
             raise ValueError(f"{lost[0]}: a fit that begins from a model keeps its columns.")
@@ -153,6 +153,8 @@ class Start:
         return list(enumerate(before.index(label) if label in before else len(before) for label in (*_names(target), None)))
 
     def _other(self, target: Target | None, config: Any) -> str:
+        if _names(self.model.target) == _names(target):
+            return f"start_from was fitted with another predictor, on which all that {name_of(config)} learns depends: give the same."
         return (
             f"start_from {_about(self.model.target)}, and this fit {_about(target)}: all that {name_of(config)} learns depends on "
             "that, so it can't begin there."
@@ -197,8 +199,7 @@ def _carry(into: Tensor, value: Tensor | None, rows: Sequence[tuple[int, int]] |
 
 def _alike(one: Space, other: Space) -> bool:
     """Whether two spaces differ in nothing but names."""
-    plain = [[replace(variable, name="") for variable in space.variables] for space in (one, other)]
-    return plain[0] == plain[1]
+    return [replace(each, name="") for each in one.variables] == [replace(each, name="") for each in other.variables]
 
 
 def _names(target: Target | None) -> tuple[Any, ...]:

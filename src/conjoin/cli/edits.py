@@ -13,6 +13,7 @@ from conjoin.cli.pictures import fresh, named, read_asked, reading_of, sheet, sh
 from conjoin.cli.voice import Voice
 from conjoin.codecs.colours import pillow
 from conjoin.plot.alterations import MOST, AlterationDisplay
+from conjoin.plot.style import pyplot
 from conjoin.questions.alter import Alteration, alter
 from conjoin.training.progress import Progress
 
@@ -30,6 +31,8 @@ HALVES = {"top": "..H:..", "bottom": "H..:..", "left": "..:..W", "right": "..:W.
 def alter_pictures(estimator: Any, frame: pd.DataFrame, to: Any, out: str | None, voice: Voice) -> None:
     """The smallest plausible change of each picture after which the answer is ``to``: a figure, one for each, arrays, or a table."""
     parts = []
+    if out is not None and not out.endswith((*TABLES, ".npz", "-")):
+        pyplot()  # before the work, if it is not there
     with Progress(not voice.quiet).phase("altering pictures", len(frame)) as bar:
         for row in range(len(frame)):
             parts.append(alter(estimator.model_, frame.iloc[row : row + 1], to))
@@ -66,8 +69,6 @@ def _short(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panel(found: Alteration, path: Path) -> None:
-    from conjoin.plot.style import pyplot
-
     figure = AlterationDisplay(found).plot().figure_
     figure.savefig(path, format="png", dpi=150)
     pyplot().close(figure)
@@ -118,9 +119,8 @@ def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice
     if mask is not None:
         found = read_asked(mask, reading_of(estimator, "grey", None, None, voice), (), voice).images
         if found.shape != (1, *grid[1:]):
-            raise ValueError(
-                f"--mask must be one picture of {grid[1]} x {grid[2]} pixels, and {mask} has {' x '.join(map(str, found.shape))}."
-            )
+            size = f"{len(found)} of {found.shape[1]} x {found.shape[2]}"
+            raise ValueError(f"--mask must be one picture of {grid[1]} x {grid[2]} pixels, and {mask} has {size}.")
         out |= found[0] >= WHITE
     if not out.any():
         what = "nothing is white in" if mask is not None else "no pixel lies in"

@@ -80,6 +80,7 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     """Fit and save; every mistake that can be seen before the fit is seen before the fit."""
     refuse_overwrite(Path(asked.out), asked.force)
     _check(asked)
+    asked = dataclasses.replace(asked, family=_family(asked))
     if is_pictures(asked.data):
         _refuse(asked, TABLES_ONLY, "tables")
         _fit(asked, _pictures(asked, limits, voice), None, voice)
@@ -245,7 +246,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
     unlabelled = None if asked.unlabelled is None or parts.y is None else _unlabelled(parts.y, asked.unlabelled)
     return ESTIMATORS[parts.task.kind](
         predictor=PREDICTORS[asked.predictor],
-        family=_family(asked),
+        family=asked.family,
         random_state=asked.seed,
         max_time=asked.max_time,
         max_kwh=asked.max_kwh,
@@ -307,7 +308,7 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
     """Of the table and of every option that the training depends on."""
     options = [
         asked.chunk_rows,
-        _family(asked),
+        asked.family,
         asked.missingness,
         asked.seed,
         asked.calibration,

@@ -12,7 +12,7 @@ import torch
 
 from conjoin.core import CapabilityError, Event, Pair, stream
 from conjoin.model import Model
-from conjoin.targets import Classes, Number
+from conjoin.targets import Classes
 
 __all__ = ["completions", "impute"]
 
@@ -55,10 +55,12 @@ def _log_prob(model: Model, full: pd.DataFrame, y: Any) -> np.ndarray:
     encoded = model.encode(full)
     if y is None:
         return model.log_prob_raw(encoded)
-    with torch.no_grad():
-        joint = model.pair.log_joint(encoded.event, _given(model, y, 1).value)[:, 0]
-    of_y = model.target.log_volume if isinstance(model.target, Number) else 0.0
-    return (joint + encoded.log_unseen + encoded.log_volume + of_y).numpy()
+    if isinstance(model.target, Classes):
+        joint = model.log_joint(encoded, full)[:, model.target.code(y)]
+    else:
+        with torch.no_grad():
+            joint = model.pair.log_joint(encoded.event, _given(model, y, 1).value)[:, 0] + model.number.log_volume
+    return (joint + encoded.log_unseen + encoded.log_volume).numpy()
 
 
 def _given(model: Model, y: Any, rows: int) -> Event:
