@@ -25,6 +25,7 @@ LAYERS = (
     {"model"},
     {"saving", "selection"},
     {"questions"},
+    {"imputing", "starting"},
     {"adapting", "comparing", "datasets", "drifting", "estimators", "fitting", "imagesets", "learning", "streaming", "__init__"},
     {"plot", "testing"},
     {"report", "server"},

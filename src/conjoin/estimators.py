@@ -23,6 +23,7 @@ from conjoin.comparing import Comparison, compare_families
 from conjoin.core import Config
 from conjoin.families import resolve
 from conjoin.fitting import Request, Rows, fit_model
+from conjoin.imputing import Imputes
 from conjoin.model import Model
 from conjoin.questions.alter import alter
 from conjoin.questions.bits import bits_per_dim
@@ -31,8 +32,8 @@ from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.decide import decide
 from conjoin.questions.evaluate import evaluate
 from conjoin.questions.generate import generate
-from conjoin.questions.impute import impute
 from conjoin.saving import load_model, save_model
+from conjoin.starting import Start
 from conjoin.streaming import FitsFiles
 from conjoin.targets import Classes, Number, class_labels
 
@@ -43,7 +44,7 @@ Where = str | Sequence[str]
 AUTO_SECONDS = 300.0  # that family="auto" takes for its comparison and the fit, where max_time says nothing
 
 
-class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
+class _JointEstimator(Adaptable, FitsFiles, Imputes, BaseEstimator):
     """What the three estimators share. Parameters are described in ``JointClassifier``."""
 
     _task = "density"
@@ -65,6 +66,7 @@ class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
         measure: Literal["auto", "density"] = "auto",
         unlabelled: Any = None,
         spread: bool = True,
+        start_from: Any = None,
     ) -> None:
         self.predictor = predictor
         self.family = family
@@ -80,6 +82,7 @@ class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
         self.measure = measure
         self.unlabelled = unlabelled
         self.spread = spread
+        self.start_from = start_from
 
     def set_params(self, **params: Any) -> Self:
         """As scikit-learn's; ``family__width=8`` changes one setting of the family (configs are frozen, so it is replaced)."""
@@ -105,6 +108,12 @@ class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
             return {}
         return config.get_params()
 
+    def __sklearn_clone__(self) -> Self:
+        """As scikit-learn's, but the model to start from stays fitted."""
+        out: Self = super().__sklearn_clone__()
+        out.start_from = self.start_from
+        return out
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -119,12 +128,13 @@ class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
     ) -> Self:
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"device must be 'auto' or 'cpu' (the families of this version run on the CPU), got {self.device!r}.")
-        codec, frame = self._codec(X)
+        start = Start.of(self.start_from)
+        codec, frame = self._codec(X) if start is None else start.read(X, self)
         target, known, name = self._read_target(y, len(frame))
         rows = Rows(frame, target, known, self._read_weight(weight, len(frame)), groups, self._read_time(time, frame), name)
         request = Request(
             self._task,
-            self.family,
+            self.family if start is None else start.config(self.family),
             self.predictor if self._task != "density" else None,
             codec,
             self._seed(),
@@ -137,6 +147,7 @@ class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
             self.verbose,
             self.spread and stream is None,
             stream,
+            start,
         )
         self._adopt(self._automatic(rows, request, X) if self.family == "auto" else fit_model(rows, request), frame, X)
         return self
@@ -268,11 +279,6 @@ class _JointEstimator(Adaptable, FitsFiles, BaseEstimator):
             model.calibration = calibrate(model, frame, labels, known)
         return self
 
-    def impute(self, X: Any, n_draws: int | None = None, random_state: int = 0) -> Any:
-        """X with missing cells at their most probable values; with ``n_draws``, a list of completed frames."""
-        filled = impute(self._model(), X, n_draws, random_state)
-        return [self._as_given(each) for each in filled] if isinstance(filled, list) else self._as_given(filled)
-
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the model's folder; ``conjoin.load`` reads it."""
         return save_model(self._model(), path, force=force)
@@ -304,7 +310,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     more than its share p(y | x) weighs in the loss of families that learn by the gradient; "auto" tries a few on held-out rows.
     ``types``, ``missing``, ``missingness``, ``measure``: as in TableCodec. ``unlabelled``: a label that means "not known", such
     as -1; NaN, None and NA always do. ``spread``: where most rows have no label, lend them those of the rows about them, if
-    that tells labels kept from it as well as logistic regression does; False leaves them to be summed out.
+    that tells labels kept from it as well as logistic regression does; False leaves them to be summed out. ``start_from``: a model's
+    folder or a fitted estimator of the same family, in whose columns and with whose parameters the fit begins.
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True, as_frame=True)

@@ -56,7 +56,8 @@ class Rows:
 @dataclass(frozen=True)
 class Request:
     """How to fit. ``task`` is classes, number or density; ``spread``: whether labels are lent to rows that have none;
-    ``stream``: the whole table, of which the rows are a sample (see streaming.Stream)."""
+    ``stream``: the whole table, of which the rows are a sample (see streaming.Stream); ``start``: the model to begin from (see
+    starting.Start)."""
 
     task: str
     family: Any = "circuit"
@@ -72,6 +73,7 @@ class Request:
     verbose: bool = False
     spread: bool = True
     stream: Any = None
+    start: Any = None
 
     def __post_init__(self) -> None:
         for name, unit in (("max_time", "seconds"), ("max_kwh", "kilowatt-hours")):
@@ -163,23 +165,27 @@ def _every_class(split: Split, rows: Rows) -> Split:
     return Split(fit, *(part[~lost[part]] for part in (split.choose, split.calibrate)))
 
 
-def _target(rows: Rows, fit: np.ndarray, task: str) -> Target | None:
-    if task == "density":
+def _target(rows: Rows, fit: np.ndarray, request: Request) -> Target | None:
+    """What y is; a number keeps the units of the model that the fit begins from."""
+    if request.task == "density":
         return None
     assert rows.y is not None and rows.known is not None and rows.weight is not None
-    if task == "classes":
+    if request.task == "classes":
         return Classes.fit(rows.y, rows.known, rows.name)
+    if request.start is not None and isinstance(request.start.model.target, Number):
+        return request.start.model.target
     return Number.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit])
 
 
 def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Progress) -> Model:
     started = time.monotonic()
     codec = request.codec or TableCodec()
-    codec.bounded = config.density.bounded
     assert rows.weight is not None
-    codec.fit(rows.frame.iloc[split.fit].reset_index(drop=True), weight=rows.weight[split.fit])
+    if request.start is None:
+        codec.bounded = config.density.bounded
+        codec.fit(rows.frame.iloc[split.fit].reset_index(drop=True), weight=rows.weight[split.fit])
     config = config.suited(codec.space)
-    target = _target(rows, split.fit, request.task)
+    target = _target(rows, split.fit, request)
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
     lent: dict[str, Any] = {}
     if request.spread and isinstance(target, Classes):
@@ -216,7 +222,7 @@ def _shares(model: Model, fit: Pair, weight: torch.Tensor) -> torch.Tensor:
         counts = torch.bincount(fit.y.value.long(), weights=weight, minlength=classes)
         return counts / counts.sum()
     with torch.no_grad():
-        return model.pair.log_joint(fit.x.take(slice(0, SOME))).softmax(1).mean(0)
+        return model.pair.log_posterior(fit.x.take(slice(0, SOME))).exp().mean(0)
 
 
 def _notices(joint: Any, data: Pair) -> list[str]:
@@ -258,6 +264,8 @@ def _facts(rows: Rows, split: Split, request: Request, config: Any) -> dict[str,
 
     hashes, streamed = row_hashes(rows.frame), request.stream
     taught = len(split.fit) if streamed is None else streamed.rows
+    more = {} if streamed is None else {"streamed": streamed.facts()}
+    more |= {} if request.start is None else request.start.facts()
     return {
         "task": request.task,
         "family": name_of(config),
@@ -267,4 +275,4 @@ def _facts(rows: Rows, split: Split, request: Request, config: Any) -> dict[str,
         "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
         "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
         "versions": {"conjoin": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},
-    } | ({} if streamed is None else {"streamed": streamed.facts()})
+    } | more

@@ -8,6 +8,7 @@ then by passes over the whole table; one that follows a gradient takes its mini-
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,13 +100,19 @@ class Learning:
         return train_from(joint, Passes(self.read, self.request.stream.rows), choose, whole, progress, "passes over all rows")
 
     def _built(self) -> tuple[Density, tuple[Any, Any]]:
-        rng = stream(self.request.seed, "build")
+        rng, start = stream(self.request.seed, "build"), self.request.start
+        build = self.config.density.build if start is None else partial(start.build, self.target)
         if self.target is None:
-            density: Density = self.config.density.build(self.space, self.config, self.event.x, rng, weight=self.weight)
+            density: Density = build(self.space, self.config, self.event.x, rng, weight=self.weight)
             return density, (self.event.x, self.choose.x)
+        joint: Joint
         if self._on_trunk():
-            return self._trunk(rng), (self.event, self.choose)
-        return build_joint(self.config, self.target.space, self.space, self.event, rng, self.weight), (self.event, self.choose)
+            joint = self._trunk(rng, build)
+        else:
+            joint = build_joint(self.config, self.target.space, self.space, self.event, rng, self.weight, build)
+        if start is not None:
+            start.finish(joint, self.target)
+        return joint, (self.event, self.choose)
 
     def _on_trunk(self) -> bool:
         """Whether p(y | x) stands on the network of p(x): where it is asked for, and where a family for pictures has classes."""
@@ -114,11 +121,11 @@ class Learning:
             return False
         return asked == "trunk" or (asked == "auto" and self.config.density.trunk and isinstance(self.target, Classes))
 
-    def _trunk(self, rng: torch.Generator) -> Hybrid:
+    def _trunk(self, rng: torch.Generator, build: Any) -> Hybrid:
         """p(x) and, on its features, p(y | x): one network learns both."""
         assert self.target is not None
         told = {"context": self.event.y, "context_space": self.target.space} if self.config.density.trunk else {}
-        density: Density = self.config.density.build(self.space, self.config, self.event.x, rng, weight=self.weight, **told)
+        density: Density = build(self.space, self.config, self.event.x, rng, weight=self.weight, **told)
         able = density.capabilities
         if not able.features or able.statistics or able.sweeps or not isinstance(self.target, Classes):
             raise ValueError(

@@ -34,7 +34,7 @@ def log_shares(joint: Joint, seed: int = 0) -> Float[Tensor, " K"]:
             nothing = Event(torch.zeros(1, width, dtype=torch.float64), torch.zeros(1, width, dtype=torch.bool))
             return joint.log_joint(nothing)[0].log_softmax(0)
         x = joint.sample(DRAWS, generator=stream(seed, "shares")).x
-        return joint.log_joint(x).log_softmax(1).logsumexp(0) - math.log(DRAWS)
+        return joint.log_posterior(x).logsumexp(0) - math.log(DRAWS)
 
 
 class Reweighted(Joint):
@@ -49,11 +49,13 @@ class Reweighted(Joint):
         self.register_buffer("log_weight", torch.zeros(base.target.cardinality, dtype=torch.float64))
 
     @classmethod
-    def of(cls, joint: Joint, log_weight: Float[Tensor, " K"], seed: int = 0) -> "Reweighted":
-        """``joint`` weighted, once more if it already is; the weights need not be normalised."""
+    def of(cls, joint: Joint, log_weight: Float[Tensor, " K"], seed: int = 0, shares: Float[Tensor, " K"] | None = None) -> "Reweighted":
+        """``joint`` weighted, once more if it already is; the weights need not be normalised. ``shares``: log p(y) before any weights,
+        where it is known."""
         base, before = (joint.base, joint.log_weight) if isinstance(joint, Reweighted) else (joint, torch.zeros_like(log_weight))
         out, total = cls(base), before + log_weight
-        out.log_weight.copy_(total - (log_shares(base, seed) + total).logsumexp(0))
+        known = log_shares(base, seed) if shares is None else shares
+        out.log_weight.copy_(total - (known + total).logsumexp(0))
         return out.eval()
 
     @property
@@ -62,7 +64,7 @@ class Reweighted(Joint):
 
     @property
     def status(self) -> dict[str, Status]:
-        """The base's; log p(x) is approximate where p(y), by which the weights are normalised, comes from draws."""
+        """The base's; log p(x) is approximate where p(y), by which the weights are normalised, comes from labels or draws."""
         known = self.base.capabilities.missing == "exact"
         own = self.base.status
         return own if known or own["log_prob"] is not Status.EXACT else own | {"log_prob": Status.APPROXIMATE}

@@ -6,9 +6,10 @@ import typer
 
 from conjoin.cli import options as opt
 from conjoin.cli.ask import answer
-from conjoin.cli.files import claim, limits_of, load_model, read
+from conjoin.cli.files import at_once, claim, claim_pictures, limits_of, load_model, read
 from conjoin.cli.voice import Voice, shown
 from conjoin.cli.words import given_of, labels_of, range_of
+from conjoin.codecs.pictures import is_pictures
 
 __all__ = ["counterfactual", "impute", "sample"]
 
@@ -53,8 +54,6 @@ def _claim(codec: Any, out: str | None, force: bool, where: Any) -> bool:
     if codec.kind != "image":
         claim(out, force)
         return False
-    from conjoin.cli.pictures import claim_pictures
-
     if where:
         raise ValueError("--where is about the columns of tables, and this model is of images.")
     claim_pictures(out, force)
@@ -87,8 +86,21 @@ def _wanted(target: Any, text: str) -> Any:
 
 def impute(
     model: opt.ModelFolder,
-    data: opt.Data,
+    data: opt.Rows,
     draws: opt.Draws = None,
+    y: Annotated[str | None, typer.Option("--y", help="The class, or the number, that is taken to hold.", show_default=False)] = None,
+    hide: Annotated[
+        str | None,
+        typer.Option(
+            "--hide",
+            metavar="top|bottom|left|right|R..R:C..C",
+            help="Of pictures: a half, or rows and columns from (counted from 0) up to, but not with; an end may be left out.",
+            show_default=False,
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option("--mask", metavar="PICTURE", help="Of pictures: what is white in it is hidden.", show_default=False)
+    ] = None,
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -97,22 +109,41 @@ def impute(
     max_bytes: opt.MaxBytes = None,
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
+    part: opt.Part = None,
 ) -> None:
-    """Fill in missing cells: by the most probable values, or by random draws, stacked under a column `draw`."""
+    """Fill in missing cells: by the most probable values, or by random draws, stacked under a column `draw`. Hidden parts of pictures:
+    the completions, the most probable first."""
     import pandas as pd
 
     voice = Voice(quiet, as_json, out == "-")
+    limits = limits_of(max_bytes, max_ratio, max_columns)
+    if is_pictures(data):
+        from conjoin.cli.edits import complete_pictures, hidden_part
+
+        claim_pictures(out, force)
+        estimator = load_model(model)
+        wanted = None if y is None else _wanted(estimator.model_.target, y)
+        pictures = at_once(estimator, data, limits, part, voice)
+        complete_pictures(estimator, pictures, hidden_part(estimator, hide, mask, voice), draws, seed, wanted, str(out), voice)
+        return
+    _refuse_pictures_only(data, {"--hide": hide, "--mask": mask, "--part": part})
     claim(out, force)
     estimator = load_model(model)
-    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    frame = read(data, limits, voice)
     _refuse_names(frame, ("draw",) if draws is not None else ())
-    full = estimator.impute(frame, n_draws=draws, random_state=seed)
+    full = estimator.impute(frame, n_draws=draws, random_state=seed, y=None if y is None else _wanted(estimator.model_.target, y))
     several = full if draws is not None else [full]
     cells = _filled(frame, several, estimator.model_.codec.columns)
     table = full if draws is None else pd.concat([each.assign(draw=i) for i, each in enumerate(several, 1)], ignore_index=True)
     table = table if draws is None else table[["draw", *(name for name in table if name != "draw")]]
     voice.aside(f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows.")
     answer(table, out, voice, cells if len(cells) else None, ("filled with",))
+
+
+def _refuse_pictures_only(data: str, given: dict[str, Any]) -> None:
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} is about pictures, and {data} is a table.")
 
 
 def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
@@ -140,12 +171,15 @@ def _first(cell: tuple[int, str, str]) -> int:
 
 def counterfactual(
     model: opt.ModelFolder,
-    data: opt.Data,
-    to: Annotated[str, typer.Option("--to", help="The class wanted, or a range low..high of a number.", show_default=False)],
+    data: opt.Rows,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="The class wanted (of pictures by default the runner-up), or a range low..high.", show_default=False),
+    ] = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Must not change. Repeatable.", show_default=False)
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="How many options for each row.", min=1)] = 3,
+    n: Annotated[int, typer.Option("-n", help="How many options for each row of a table.", min=1)] = 3,
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -154,13 +188,29 @@ def counterfactual(
     max_bytes: opt.MaxBytes = None,
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
+    part: opt.Part = None,
 ) -> None:
-    """Small, plausible changes of each row after which the answer would be another."""
+    """Small, plausible changes of each row, or picture, after which the answer would be another."""
     voice = Voice(quiet, as_json, out == "-")
+    limits = limits_of(max_bytes, max_ratio, max_columns)
+    if is_pictures(data):
+        from conjoin.cli.edits import alter_pictures
+
+        if keep:
+            raise ValueError(f"--keep is about the columns of tables, and {data} holds pictures.")
+        if out not in (None, "-"):
+            claim_pictures(out, force)
+        estimator = load_model(model)
+        wanted = None if to is None else _goal(estimator.model_.target, to)
+        alter_pictures(estimator, at_once(estimator, data, limits, part, voice), wanted, out, voice)
+        return
+    _refuse_pictures_only(data, {"--part": part})
+    if to is None:
+        raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
     claim(out, force)
     estimator = load_model(model)
     wanted = _goal(estimator.model_.target, to)
-    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    frame = read(data, limits, voice)
     _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity"))
     table = estimator.counterfactual(frame, to=wanted, keep=tuple(keep or ()), n=n, random_state=seed).reset_index()
     table["row"] += 1

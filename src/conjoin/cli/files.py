@@ -14,7 +14,20 @@ from conjoin.codecs.pictures import SUFFIXES, is_pictures
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["chunked", "claim", "draft", "frames_of", "limits_of", "load_model", "read", "rows_of", "stem", "write"]
+__all__ = [
+    "at_once",
+    "chunked",
+    "claim",
+    "claim_pictures",
+    "draft",
+    "frames_of",
+    "limits_of",
+    "load_model",
+    "read",
+    "rows_of",
+    "stem",
+    "write",
+]
 
 _WRITTEN = (".csv", ".csv.gz", ".tsv", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
@@ -62,6 +75,17 @@ def frames_of(path: str, limits: Any, chunk_rows: int | None, voice: Voice) -> "
         yield from table.read()
 
 
+def at_once(estimator: Any, path: str, limits: Any, part: str | None, voice: Voice) -> "pd.DataFrame":
+    """The whole table, or all pictures as the model expects them."""
+    if is_pictures(path):
+        from conjoin.cli.pictures import frame_of
+
+        return frame_of(estimator, path, part, limits.bytes, voice)[0]
+    if part is not None:
+        raise ValueError(f"--part is about pictures, and {path} is a table.")
+    return read(path, limits, voice)
+
+
 def rows_of(estimator: Any, path: str, limits: Any, chunk_rows: int | None, part: str | None, voice: Voice) -> "Iterator[pd.DataFrame]":
     """The rows of a table, or pictures as the model expects them, at once or in pieces."""
     if not is_pictures(path):
@@ -69,9 +93,7 @@ def rows_of(estimator: Any, path: str, limits: Any, chunk_rows: int | None, part
             raise ValueError(f"--part is about pictures, and {path} is a table.")
         yield from frames_of(path, limits, chunk_rows, voice)
         return
-    from conjoin.cli.pictures import frame_of
-
-    frame, _ = frame_of(estimator, path, part, limits.bytes, voice)
+    frame = at_once(estimator, path, limits, part, voice)
     for start in range(0, len(frame), _PIECE):
         yield frame.iloc[start : start + _PIECE]
 
@@ -107,6 +129,24 @@ def claim(path: str | None, force: bool, suffixes: tuple[str, ...] = _WRITTEN) -
         raise FileExistsError(f"{path} exists: choose another name, or overwrite it with --force.")
     if not Path(path).parent.is_dir():
         raise ValueError(f"{path} cannot be written: there is no folder {Path(path).parent}.")
+
+
+def claim_pictures(out: str | None, force: bool) -> None:
+    """ValueError or FileExistsError, before any work is done, where drawn pictures could not be written in the end."""
+    if out is None or out == "-":
+        raise ValueError("Drawn pictures need a place: -o FOLDER/ for one file each, -o NAME.png for a sheet, -o NAME.npz for arrays.")
+    if Path(out).suffix and not out.endswith("/") and not Path(out).is_dir():
+        claim(out, force, (".png", ".npz", ".csv", ".csv.gz", ".parquet"))
+        return
+    place = Path(out)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        if not force:
+            raise FileExistsError(f"{out} exists: choose another name, or overwrite it with --force.")
+        others = [file.name for file in place.rglob("*") if file.is_file() and file.suffix != ".png"] if place.is_dir() else [place.name]
+        if others:
+            raise FileExistsError(f"{out} holds {others[0]!r}, which is no drawn picture: it is not overwritten.")
+    if not place.parent.is_dir():
+        raise ValueError(f"{out} cannot be written: there is no folder {place.parent}.")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from conjoin.cli.words import grouped, in_shell, missing_of
 from conjoin.codecs.pictures import is_pictures
 from conjoin.codecs.table import Schema
 from conjoin.families import resolve
-from conjoin.saving import refuse_overwrite
+from conjoin.saving import load_model, model_hash, refuse_overwrite
 from conjoin.streaming import Stream, draw
 from conjoin.training.ranks import rank, wait
 
@@ -40,7 +40,7 @@ class Asked:
     target: str | None
     out: str
     task: str
-    family: str
+    family: str | None
     predictor: str
     schema: str | None
     missing: list[str] | None
@@ -59,6 +59,7 @@ class Asked:
     chunk_rows: int | None = None
     size: str | None = None
     part: str | None = None
+    start_from: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,7 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     """Fit and save; every mistake that can be seen before the fit is seen before the fit."""
     refuse_overwrite(Path(asked.out), asked.force)
     _check(asked)
+    asked = dataclasses.replace(asked, family=_family(asked))
     if is_pictures(asked.data):
         _refuse(asked, TABLES_ONLY, "tables")
         _fit(asked, _pictures(asked, limits, voice), None, voice)
@@ -131,7 +133,7 @@ def _leave(folder: Path, model: Any, voice: Voice) -> None:
 
 
 def _check(asked: Asked) -> None:
-    if asked.family != "auto":
+    if asked.family not in (None, "auto"):
         resolve(asked.family)
     if asked.predictor not in PREDICTORS:
         raise ValueError(f"--predictor must be one of {', '.join(PREDICTORS)}, not {asked.predictor!r}.")
@@ -254,7 +256,15 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
         missing=parts.missing,
         missingness=asked.missingness,
         unlabelled=unlabelled,
+        start_from=asked.start_from,
     )
+
+
+def _family(asked: Asked) -> str:
+    """The family that was asked for; else that of the model to start from, else the default."""
+    if asked.family is not None or asked.start_from is None:
+        return asked.family or "circuit"
+    return str(load_model(asked.start_from).facts["family"])
 
 
 # ---------------------------------------------------------------------------------------------------- checkpoints
@@ -306,6 +316,7 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         asked.time,
         asked.unlabelled,
         parts.task.kind,
+        *([] if asked.start_from is None else [model_hash(load_model(asked.start_from))]),
     ]
     words = json.dumps([*options, sorted(map(str, parts.missing.items())), None if parts.types is None else parts.types.to_json()])
     return hashlib.sha256(_content(parts) + words.encode()).hexdigest()

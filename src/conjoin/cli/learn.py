@@ -70,8 +70,13 @@ def fit(
     out: Annotated[str | None, typer.Option("--out", "-o", help="The model's folder (default <name>-model/).", show_default=False)] = None,
     task: Annotated[str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")] = "auto",
     family: Annotated[
-        str, typer.Option("--family", help="How p(x) is modelled; `conjoin families` lists them, auto compares them.")
-    ] = "circuit",
+        str | None,
+        typer.Option(
+            "--family",
+            help="How p(x) is modelled; `conjoin families` lists them, auto compares them (default: circuit, or as --start-from).",
+            show_default=False,
+        ),
+    ] = None,
     predictor: Annotated[
         str, typer.Option("--predictor", metavar="auto|linear|boosting|network|features|trunk|none", help="What gives p(y | x).")
     ] = "auto",
@@ -110,6 +115,9 @@ def fit(
         str | None,
         typer.Option("--part", metavar="train|val|test", help="Of pictures split into parts (default: train).", show_default=False),
     ] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--start-from", metavar="MODEL", help="A model of the same columns to go on from.", show_default=False)
+    ] = None,
 ) -> None:
     """Fit a joint model of a table, or of pictures with the names of their folders. Without labels it models p(x) alone."""
     from conjoin.cli.fitting import Asked, fit_table
@@ -121,6 +129,6 @@ def fit(
         asked = Asked(
             data, target, out or f"{stem(data)}-model", task, family, predictor, schema, missing, missingness,
             unlabelled, groups, time, calibration, seed, max_time, max_kwh, emphasis, resume, force, not voice.quiet, chunk_rows,
-            size, part,
+            size, part, start_from,
         )  # fmt: skip
         fit_table(asked, limits_of(max_bytes, max_ratio, max_columns), voice)

@@ -21,7 +21,19 @@ from conjoin.codecs.decoding import Wanted
 from conjoin.codecs.pictures import Pictures, parts_of, read_pictures
 from conjoin.codecs.table.values import text_of
 
-__all__ = ["LABEL", "claim_pictures", "frame_of", "named", "read_asked", "take_labels", "to_fit", "write_pictures"]
+__all__ = [
+    "LABEL",
+    "frame_of",
+    "fresh",
+    "named",
+    "read_asked",
+    "reading_of",
+    "sheet",
+    "shown_as",
+    "take_labels",
+    "to_fit",
+    "write_pictures",
+]  # fmt: skip
 
 FILE, LABEL = "file", "label"
 MODES = {1: "grey", 3: "rgb", 4: "rgba"}  # of a model's channels
@@ -54,12 +66,17 @@ def to_fit(path: str, size: str | None, part: str | None, max_bytes: int | None,
 
 def frame_of(estimator: Any, path: str, part: str | None, max_bytes: int | None, voice: Voice) -> tuple[pd.DataFrame, Any]:
     """(frame of pixels, labels or None) as the model expects them: in its channels, and its size if it was fitted by --size."""
-    codec, reading = estimator.model_.codec, estimator.model_.facts.get("pictures", {})
+    codec = estimator.model_.codec
     if codec.kind != "image":
         raise ValueError(f"{path} holds pictures, and this model is of a table: give a CSV or Parquet file.")
-    wanted = _wanted(reading.get("size"), MODES.get(codec.grid[0]), part, max_bytes, voice)
+    wanted = reading_of(estimator, MODES.get(codec.grid[0]), part, max_bytes, voice)
     found = read_asked(path, wanted, ("test", "val", "train"), voice)
     return codec.frame(found.images).set_axis(pd.Index(found.names, name=FILE), axis=0), found.labels
+
+
+def reading_of(estimator: Any, mode: str | None, part: str | None, max_bytes: int | None, voice: Voice) -> Wanted:
+    """How the pictures of a model are read: cut and scaled if its fit was told --size."""
+    return _wanted(estimator.model_.facts.get("pictures", {}).get("size"), mode, part, max_bytes, voice)
 
 
 def _wanted(size: Any, mode: str | None, part: str | None, max_bytes: int | None, voice: Voice) -> Wanted:
@@ -117,26 +134,6 @@ def named(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------------------- writing
 
 
-def claim_pictures(out: str | None, force: bool) -> None:
-    """ValueError or FileExistsError, before any work is done, where drawn pictures could not be written in the end."""
-    from conjoin.cli.files import claim
-
-    if out is None or out == "-":
-        raise ValueError("Drawn pictures need a place: -o FOLDER/ for one file each, -o NAME.png for a sheet, -o NAME.npz for arrays.")
-    if Path(out).suffix and not out.endswith("/") and not Path(out).is_dir():
-        claim(out, force, (".png", ".npz", ".csv", ".csv.gz", ".parquet"))
-        return
-    place = Path(out)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        if not force:
-            raise FileExistsError(f"{out} exists: choose another name, or overwrite it with --force.")
-        others = [file.name for file in place.rglob("*") if file.is_file() and file.suffix != ".png"] if place.is_dir() else [place.name]
-        if others:
-            raise FileExistsError(f"{out} holds {others[0]!r}, which is no drawn picture: it is not overwritten.")
-    if not place.parent.is_dir():
-        raise ValueError(f"{out} cannot be written: there is no folder {place.parent}.")
-
-
 def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice: Voice) -> None:
     """By the name: arrays (.npz), one sheet (.png), or a folder of files, in sub-folders by label."""
     if out.endswith(".npz"):
@@ -144,12 +141,12 @@ def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice
         with draft(out) as partial, partial.open("wb") as file:
             np.savez_compressed(file, **arrays)
         return
-    shown = _stretched(images, levels, voice)
+    shown = shown_as(images, levels, voice)
     if out.endswith(".png"):
         with draft(out) as partial:
-            pillow().Image.fromarray(_sheet(shown)).save(partial, "png")
+            pillow().Image.fromarray(sheet(shown)).save(partial, "png")
         return
-    with _fresh(Path(out)) as folder:
+    with fresh(Path(out)) as folder:
         width = max(3, len(str(len(shown) - 1)))
         for row, image in enumerate(shown):
             home = folder if labels is None else folder / _folder_name(labels[row])
@@ -157,7 +154,7 @@ def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice
             pillow().Image.fromarray(image).save(home / f"{row:0{width}d}.png")
 
 
-def _stretched(images: np.ndarray, levels: int, voice: Voice) -> np.ndarray:
+def shown_as(images: np.ndarray, levels: int, voice: Voice) -> np.ndarray:
     """8-bit pictures that can be looked at."""
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
@@ -169,21 +166,21 @@ def _stretched(images: np.ndarray, levels: int, voice: Voice) -> np.ndarray:
     return np.rint(images * (255 / max(1, levels - 1))).astype(np.uint8)
 
 
-def _sheet(images: np.ndarray) -> np.ndarray:
-    """All pictures on one, row by row, enlarged by a whole number where they are small."""
+def sheet(images: np.ndarray, across: int | None = None) -> np.ndarray:
+    """All pictures on one, row by row (of ``across``), enlarged by a whole number where they are small."""
     zoom = max(1, TILE // images.shape[1])
     images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    across = math.ceil(math.sqrt(len(images)))
+    across = across or math.ceil(math.sqrt(len(images)))
     high, wide = images.shape[1] + GAP, images.shape[2] + GAP
-    sheet = np.full((math.ceil(len(images) / across) * high - GAP, across * wide - GAP, *images.shape[3:]), 255, dtype=np.uint8)
+    out = np.full((math.ceil(len(images) / across) * high - GAP, across * wide - GAP, *images.shape[3:]), 255, dtype=np.uint8)
     for place, image in enumerate(images):
         row, column = divmod(place, across)
-        sheet[row * high : row * high + high - GAP, column * wide : column * wide + wide - GAP] = image
-    return sheet
+        out[row * high : row * high + high - GAP, column * wide : column * wide + wide - GAP] = image
+    return out
 
 
 @contextlib.contextmanager
-def _fresh(folder: Path) -> Iterator[Path]:
+def fresh(folder: Path) -> Iterator[Path]:
     """A folder under a temporary name, which takes the place of ``folder`` once it is whole."""
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

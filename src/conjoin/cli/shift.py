@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import limits_of, load_model, read
+from conjoin.cli.files import at_once, limits_of, load_model, read
 from conjoin.cli.voice import SHOWN, Voice, plain_table, shown
 from conjoin.cli.words import in_shell, missing_of
 
@@ -14,7 +14,7 @@ __all__ = ["adapt", "drift"]
 
 def adapt(
     model: opt.ModelFolder,
-    data: opt.Data,
+    data: opt.Rows,
     out: Annotated[str, typer.Option("--out", "-o", help="The folder of the adapted model.", show_default=False)],
     density: Annotated[bool, typer.Option("--density", help="Fit p(x) anew on these rows; else p(x | y) is kept.")] = False,
     max_time: Annotated[float | None, typer.Option("--max-time", help="Seconds for --density.", show_default=False)] = None,
@@ -25,6 +25,7 @@ def adapt(
     max_bytes: opt.MaxBytes = None,
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
+    part: opt.Part = None,
 ) -> None:
     """Follow the classes to a place where their shares differ, by rows of it that have no labels."""
     from pathlib import Path
@@ -34,7 +35,7 @@ def adapt(
     voice = Voice(quiet, as_json)
     refuse_overwrite(Path(out), force)
     estimator = load_model(model)
-    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
+    frame = at_once(estimator, data, limits_of(max_bytes, max_ratio, max_columns), part, voice)
     adapted = estimator.adapt(frame, density=density, max_time=max_time, random_state=seed)
     adapted.save(out, force=force)
     change = adapted.change_

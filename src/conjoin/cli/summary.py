@@ -108,7 +108,9 @@ def _columns(columns: Any) -> str:
 
 def _rows(facts: dict[str, Any]) -> str:
     rows = facts["rows"]
-    return f"{rows['fit']:,} to fit, {rows['choose']:,} to choose, {rows['calibrate']:,} to calibrate"
+    before = facts.get("started_from")
+    words = f"{rows['fit']:,} to fit, {rows['choose']:,} to choose, {rows['calibrate']:,} to calibrate"
+    return words if before is None else f"{words}; begun from a model of {before['rows']['fit']:,} rows"
 
 
 def _family(facts: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except _Usage as error:
         command = error.ctx.command_path if error.ctx else "conjoin"
         return _sorry(f"{error.format_message()} See: {command} --help")
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+    except (ValueError, TypeError, NotImplementedError, OSError, ImportError) as error:
         return _sorry(in_shell(_sentence(error)))
     except (KeyboardInterrupt, typer.Abort):
         return _sorry("interrupted.", INTERRUPTED)

@@ -9,7 +9,8 @@ from conjoin.plot.style import CLASSES, INK, MUTED, new_axes, tint
 __all__ = ["AlterationDisplay"]
 
 MOST = 8  # pictures side by side
-SLIGHT = 64  # grey levels, under which the largest difference is not shown at full strength
+SLIGHT = 0.25  # of the range of grey levels, under which the largest difference is not shown at full strength
+FEW = 64  # grey levels, under which pictures are shown by the range that they have
 
 
 class AlterationDisplay:
@@ -42,9 +43,10 @@ class AlterationDisplay:
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set_visible(False)
+        top = 255 if found.original.max() >= FEW else max(1, found.original.max(), found.altered.max())
         for ax, picture in zip(axes, (found.original[place], found.altered[place]), strict=False):
-            ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axes[2].imshow(_two_sided(found.difference[place]))
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=top)
+        axes[2].imshow(_two_sided(found.difference[place], SLIGHT * top))
         axes[0].set_title(str(found.before[place]), color=INK, fontsize=9)
         if found.found[place]:
             axes[1].set_title(f"{found.to[place]} {found.probability[place]:.2f}", color=INK, fontsize=9)
@@ -53,8 +55,8 @@ class AlterationDisplay:
             axes[1].set_title("none plausible", color=MUTED, fontsize=9)
 
 
-def _two_sided(difference: np.ndarray) -> np.ndarray:
+def _two_sided(difference: np.ndarray, slight: float) -> np.ndarray:
     """(H, W, 3) white where nothing changed, orange where it became brighter, blue where darker."""
     change = difference.mean(-1) if difference.ndim == 3 else difference
-    size = np.abs(change) / max(SLIGHT, np.abs(change).max())
+    size = np.abs(change) / max(slight, np.abs(change).max())
     return np.asarray(np.where((change > 0)[..., None], tint(CLASSES[1], size), tint(CLASSES[0], size)))

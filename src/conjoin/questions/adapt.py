@@ -26,6 +26,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import chi2, ks_2samp
 
 from conjoin.calibration import Calibration
+from conjoin.core import Encoded
 from conjoin.model import Model
 from conjoin.reweighting import Reweighted, log_shares
 
@@ -90,15 +91,14 @@ def adapt(model: Model, X: Any, seed: int = 0) -> tuple[Model, Change]:
     frame = model.frame(X)
     labels = model.classes.labels
     encoded = model.encode(frame)
-    evidence = _evidence(model, model.log_proba(encoded, frame).numpy(), seed)
+    log_proba, own = model.log_proba(encoded, frame).numpy(), _own_shares(model, seed)
+    evidence = _evidence(model, log_proba, own)
     shares = new_shares(evidence.new, evidence.old)
-    own = _own_shares(model, seed)
     weight = np.maximum(shares, 1e-12) / own
-    joint = Reweighted.of(model.pair, torch.tensor(weight).log(), seed)
+    joint = Reweighted.of(model.pair, torch.tensor(weight).log(), seed, _known_shares(model, own))
     calibration = _thinned(model.calibration, weight, seed)
     out = replace(model, joint=joint, calibration=calibration, facts=dict(model.facts))
-    new_log_proba = log_softmax(model.log_proba(encoded, frame).numpy() + np.log(weight), 1)
-    misfit, unfamiliar = _misfit(calibration, model.statistic(encoded), new_log_proba)
+    misfit, unfamiliar = _misfit(model, calibration, encoded, log_softmax(log_proba + np.log(weight), 1))
     if misfit is not None and misfit < DOUBT:
         out.calibration = None
     change = Change(
@@ -169,8 +169,15 @@ def _own_shares(model: Model, seed: int) -> Array:
     return log_shares(model.pair, seed).exp().numpy() if found is None else np.maximum(np.asarray(found, dtype=float), 1e-12)
 
 
-def _evidence(model: Model, log_proba: Array, seed: int) -> _Evidence:
-    calibration, own = model.calibration, _own_shares(model, seed)
+def _known_shares(model: Model, own: Array) -> torch.Tensor | None:
+    """log p(y) before any weights, as the fit has learned it, where x can't be summed out: drawing it would cost more than all else."""
+    shares = own if model.unweighted is model.joint else model.facts.get("shares")
+    exact = model.joint.capabilities.missing == "exact"
+    return None if exact or shares is None else torch.as_tensor(shares, dtype=torch.float64).clamp_min(1e-12).log()
+
+
+def _evidence(model: Model, log_proba: Array, own: Array) -> _Evidence:
+    calibration = model.calibration
     if calibration is None or calibration.log_proba is None:
         return _Evidence(np.exp(log_proba), np.empty((0, len(own))), own)
     known = calibration.label >= 0
@@ -213,12 +220,12 @@ def _thinned(calibration: Calibration | None, weight: Array, seed: int) -> Calib
     return Calibration(calibration.statistic[keep], guess, calibration.label[keep], np.exp(log_proba.max(1, initial=-np.inf)), log_proba)
 
 
-def _misfit(calibration: Calibration | None, statistic: Array, log_proba: Array) -> tuple[float | None, float | None]:
+def _misfit(model: Model, calibration: Calibration | None, encoded: Encoded, log_proba: Array) -> tuple[float | None, float | None]:
     """Whether the new rows are like the held-out ones in the new shares, as familiar and with such odds of every class: the least p-value
     of two-sample Kolmogorov-Smirnov tests, times their number; and how many are under the .05 quantile of familiarity."""
     if calibration is None or not calibration.rows or calibration.log_proba is None:
         return None, None
-    held, new = (np.nan_to_num(values, nan=-1e300, neginf=-1e300) for values in (calibration.statistic, statistic))
+    held, new = (np.nan_to_num(values, nan=-1e300, neginf=-1e300) for values in (calibration.statistic, model.statistic(encoded)))
     pairs = [(held, new)] + [(_log_odds(calibration.log_proba, k), _log_odds(log_proba, k)) for k in range(1, log_proba.shape[1])]
     least = min(float(ks_2samp(*pair).pvalue) for pair in pairs)
     return min(1.0, len(pairs) * least), float((new <= np.quantile(held, EXPECTED)).mean())

@@ -8,7 +8,8 @@ Diffusion visual counterfactual explanations, section 2; P. Sanchez et al. (2022
 Shape letters: D pixels, P candidates.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import numpy as np
@@ -48,6 +49,11 @@ class Alteration:
     def difference(self) -> np.ndarray:
         """(n, H, W[, C]) altered less original, in grey levels."""
         return self.altered.astype(np.int16) - self.original.astype(np.int16)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Alteration"]) -> "Alteration":
+        """All pictures of several."""
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
 
 
 @dataclass

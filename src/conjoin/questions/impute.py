@@ -1,4 +1,8 @@
-"""impute: fill missing cells with their most probable values, or with draws from p(missing | observed)."""
+"""impute: fill missing cells with their most probable values, or with draws from p(missing | observed), given y or not.
+
+``completions`` puts several draws of each row in the order of their likelihood: what is known of a row is the same in all of them, so
+log p(x) ranks them as log p(missing | observed) does.
+"""
 
 from typing import Any
 
@@ -6,37 +10,72 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.core import Event, Pair, stream
+from conjoin.core import CapabilityError, Event, Pair, stream
 from conjoin.model import Model
+from conjoin.targets import Classes
 
-__all__ = ["impute"]
+__all__ = ["completions", "impute"]
 
 
-def impute(model: Model, X: Any, n_draws: int | None = None, seed: int = 0) -> pd.DataFrame | list[pd.DataFrame]:
+def impute(model: Model, X: Any, n_draws: int | None = None, seed: int = 0, y: Any = None) -> pd.DataFrame | list[pd.DataFrame]:
     """The frame with its missing cells filled; with ``n_draws``, a list of so many completed frames.
 
-    Only missing cells of modelled columns change. Draws come from the exact conditional where the model has it.
+    Only missing cells of modelled columns change. Draws come from the exact conditional where the model has it. ``y``: the class, or the
+    number, that every row is taken to have.
     """
     if n_draws is not None and n_draws < 1:
         raise ValueError(f"n_draws must be at least 1, got {n_draws}.")
     frame = model.frame(X)
     event = model.encode(frame).event
+    known = event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
     if n_draws is None:
-        return _filled(model, frame, event, _mode(model, event))
+        return _filled(model, frame, event, _x(model.joint.mode(known)))
     generator = stream(seed, "impute")
-    return [_filled(model, frame, event, _draw(model, event, generator)) for _ in range(n_draws)]
+    draws = (_x(model.joint.sample_conditional(known, generator=generator)) for _ in range(n_draws))
+    return [_filled(model, frame, event, drawn) for drawn in draws]
 
 
-def _mode(model: Model, x: Event) -> Event:
+def completions(model: Model, X: Any, n_draws: int | None = 8, seed: int = 0, y: Any = None) -> tuple[list[pd.DataFrame], np.ndarray]:
+    """So many completed frames (None: the most probable one), each row's best first, and (n_draws, B) log p of every completed row, nats
+    in the raw data's units: log p(x), or log p(x, y) where ``y`` is given."""
+    frame = model.frame(X)
+    rows, many = len(frame), 1 if n_draws is None else n_draws
+    if many < 1:
+        raise ValueError(f"n_draws must be at least 1, got {n_draws}.")
+    every = frame.iloc[np.tile(np.arange(rows), many)]
+    filled = impute(model, every, None if n_draws is None else 1, seed, y)
+    full: pd.DataFrame = filled[0] if isinstance(filled, list) else filled
+    log_prob = _log_prob(model, full, y).reshape(many, rows)
+    order = (-log_prob).argsort(0, kind="stable")
+    return [full.iloc[rank * rows + np.arange(rows)] for rank in order], np.take_along_axis(log_prob, order, 0)
+
+
+def _log_prob(model: Model, full: pd.DataFrame, y: Any) -> np.ndarray:
+    """(B,) of completed rows, and of their y where it is given."""
+    encoded = model.encode(full)
+    if y is None:
+        return model.log_prob_raw(encoded)
+    if isinstance(model.target, Classes):
+        joint = model.log_joint(encoded, full)[:, model.target.code(y)]
+    else:
+        with torch.no_grad():
+            joint = model.pair.log_joint(encoded.event, _given(model, y, 1).value)[:, 0] + model.number.log_volume
+    return (joint + encoded.log_unseen + encoded.log_volume).numpy()
+
+
+def _given(model: Model, y: Any, rows: int) -> Event:
+    """``y`` as that of every row; not known where it is None."""
+    if y is None:
+        return model.pair.unknown(rows)
     if model.target is None:
-        return model.joint.mode(x)  # type: ignore[no-any-return]
-    return model.pair.mode(Pair(model.pair.unknown(x.rows), x)).x  # type: ignore[no-any-return]
+        raise CapabilityError("JointDensity", "completions given y", "no target", "Use JointClassifier or JointRegressor.")
+    if isinstance(model.target, Classes):
+        return Event(torch.full((rows,), float(model.target.code(y)), dtype=torch.float64))
+    return model.target.encode(np.full(rows, float(y)), np.ones(rows, dtype=bool))
 
 
-def _draw(model: Model, x: Event, generator: torch.Generator) -> Event:
-    if model.target is None:
-        return model.joint.sample_conditional(x, generator=generator)  # type: ignore[no-any-return]
-    return model.pair.sample_conditional(Pair(model.pair.unknown(x.rows), x), generator=generator).x  # type: ignore[no-any-return]
+def _x(full: Any) -> Event:
+    return full.x if isinstance(full, Pair) else full
 
 
 def _filled(model: Model, frame: pd.DataFrame, x: Event, full: Event) -> pd.DataFrame:

@@ -1,0 +1,161 @@
+"""counterfactual and impute of pictures: altered ones, and completions of hidden parts, as tables, figures, folders and arrays."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conjoin.cli.ask import answers
+from conjoin.cli.files import draft
+from conjoin.cli.pictures import fresh, named, read_asked, reading_of, sheet, shown_as
+from conjoin.cli.voice import Voice
+from conjoin.codecs.colours import pillow
+from conjoin.plot.alterations import MOST, AlterationDisplay
+from conjoin.plot.style import pyplot
+from conjoin.questions.alter import Alteration, alter
+from conjoin.training.progress import Progress
+
+__all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
+
+TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
+ROWS = 20  # pictures on one sheet of completions, at most
+WHITE = 128  # the least grey of a mask that hides
+HALVES = {"top": "..H:..", "bottom": "H..:..", "left": "..:..W", "right": "..:W.."}  # H and W: half of the height and width
+
+
+# ---------------------------------------------------------------------------------------------------- counterfactual
+
+
+def alter_pictures(estimator: Any, frame: pd.DataFrame, to: Any, out: str | None, voice: Voice) -> None:
+    """The smallest plausible change of each picture after which the answer is ``to``: a figure, one for each, arrays, or a table."""
+    parts = []
+    if out is not None and not out.endswith((*TABLES, ".npz", "-")):
+        pyplot()  # before the work, if it is not there
+    with Progress(not voice.quiet).phase("altering pictures", len(frame)) as bar:
+        for row in range(len(frame)):
+            parts.append(alter(estimator.model_, frame.iloc[row : row + 1], to))
+            bar.update(row + 1)
+    found = Alteration.joined(parts)
+    told = {name: getattr(found, name) for name in ("before", "to", "found", "probability", "familiarity")}
+    table = named(pd.DataFrame({**told, "changed": found.share}), frame)
+    if _told(table, out, voice, _short):
+        return
+    assert out is not None
+    if out.endswith(".npz"):
+        _arrays(out, names=np.array(frame.index, dtype=str), difference=found.difference, **vars(found))
+    elif out.endswith(".png"):
+        with draft(out) as partial:
+            _panel(found, partial)
+        if len(frame) > MOST:
+            voice.note(f"The panel shows the first {MOST} of {len(frame):,} pictures; -o FOLDER/ has one for each.")
+    else:
+        with fresh(Path(out)) as folder:
+            for name, part in zip(_flat(frame), parts, strict=True):
+                _panel(part, folder / f"{name}.png")
+    voice.path(f"{int(found.found.sum()):,} of {len(frame):,} pictures could be altered: {out}")
+
+
+def _short(table: pd.DataFrame) -> pd.DataFrame:
+    """As it fits on a screen."""
+    screen = table.rename(columns={"probability": "p(to)", "familiarity": "familiar"})
+    return screen.assign(
+        found=np.where(table["found"], "yes", "no"),
+        familiar=table["familiarity"].map("{:.3f}".format),
+        changed=table["changed"].map("{:.1%}".format),
+        **{"p(to)": table["probability"].map("{:.3f}".format)},
+    )
+
+
+def _panel(found: Alteration, path: Path) -> None:
+    figure = AlterationDisplay(found).plot().figure_
+    figure.savefig(path, format="png", dpi=150)
+    pyplot().close(figure)
+
+
+# ---------------------------------------------------------------------------------------------------- impute
+
+
+def complete_pictures(
+    estimator: Any, frame: pd.DataFrame, hidden: np.ndarray, draws: int | None, seed: int, y: Any, out: str, voice: Voice
+) -> None:
+    """Completions of the ``hidden`` (H, W) part of every picture, the most probable first: a sheet, a folder, arrays, or a table."""
+    codec = estimator.model_.codec
+    cells = np.tile(hidden.ravel(), codec.grid[0])
+    gaps = pd.DataFrame(np.where(cells, np.nan, frame.to_numpy(dtype=float)), frame.index, frame.columns)
+    full, log_prob = estimator.completions(gaps, draws, seed, y)
+    images, completed = codec.images(frame), np.stack(full, 1).astype(np.uint8)  # (n, H, W[, C]), (n, draws, H, W[, C])
+    ranks = np.tile(np.arange(1, len(full) + 1), len(frame))
+    table = named(pd.DataFrame({"rank": ranks, "log_prob": log_prob.T.ravel()}), frame.loc[:, []].iloc[np.arange(len(ranks)) // len(full)])
+    if _told(table, out, voice):
+        return
+    if out.endswith(".npz"):
+        names = np.array(frame.index, dtype=str)
+        _arrays(out, names=names, original=images, hidden=hidden, completed=completed, log_prob=log_prob.T)
+    elif out.endswith(".png"):
+        place = hidden if images.ndim == 3 else hidden[..., None]
+        blank = np.where(place, codec.levels // 2, images).astype(np.uint8)
+        every = np.concatenate([images[:, None], blank[:, None], completed], 1)[:ROWS]
+        shown = shown_as(every.reshape(-1, *images.shape[1:]), codec.levels, voice)
+        with draft(out) as partial:
+            pillow().Image.fromarray(sheet(shown, every.shape[1])).save(partial, "png")
+        if len(frame) > ROWS:
+            voice.note(f"The sheet shows the first {ROWS} of {len(frame):,} pictures; -o FOLDER/ and -o NAME.npz hold all.")
+    else:
+        shown = shown_as(completed.reshape(-1, *images.shape[1:]), codec.levels, voice)
+        with fresh(Path(out)) as folder:
+            for image, name, rank in zip(shown, np.repeat(_flat(frame), len(full)), ranks, strict=True):
+                pillow().Image.fromarray(image).save(folder / f"{name}-{rank}.png")
+    voice.path(f"{len(full):,} completion{'s' if len(full) > 1 else ''} of {len(frame):,} pictures: {out}")
+
+
+def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice) -> np.ndarray:
+    """(H, W) what is hidden: the part that is named, and what is white in the mask."""
+    grid = estimator.model_.codec.grid
+    out = np.zeros(grid[1:], dtype=bool)
+    if hide is not None:
+        out[_rectangle(hide, *grid[1:])] = True
+    if mask is not None:
+        found = read_asked(mask, reading_of(estimator, "grey", None, None, voice), (), voice).images
+        if found.shape != (1, *grid[1:]):
+            size = f"{len(found)} of {found.shape[1]} x {found.shape[2]}"
+            raise ValueError(f"--mask must be one picture of {grid[1]} x {grid[2]} pixels, and {mask} has {size}.")
+        out |= found[0] >= WHITE
+    if not out.any():
+        what = "nothing is white in" if mask is not None else "no pixel lies in"
+        raise ValueError(f"Nothing is hidden: {what} {mask or hide}." if mask or hide else "--hide or --mask must say what is hidden.")
+    return out
+
+
+def _rectangle(text: str, height: int, width: int) -> tuple[slice, slice]:
+    """``top``, or rows and columns such as 8..16:..12."""
+    plain = HALVES.get(text, text).replace("H", str(height // 2)).replace("W", str(width // 2))
+    found = re.fullmatch(r"(\d*)\.\.(\d*):(\d*)\.\.(\d*)", plain)
+    if found is None:
+        raise ValueError(f"--hide takes {', '.join(HALVES)}, or rows and columns such as 8..16:..12, not {text!r}.")
+    ends = [int(end) if end else None for end in found.groups()]
+    return slice(*ends[:2]), slice(*ends[2:])
+
+
+# ---------------------------------------------------------------------------------------------------- what both write
+
+
+def _told(table: pd.DataFrame, out: str | None, voice: Voice, display: Any = lambda table: table) -> bool:
+    """The table to its file, or to the screen; whether that is all, since ``out`` is no place for pictures."""
+    if out is None or out == "-" or out.endswith(TABLES):
+        answers([table], out, voice, display)
+        return True
+    answers([table], None, voice, display, more=lambda: {"out": out})
+    return False
+
+
+def _arrays(out: str, **arrays: np.ndarray) -> None:
+    with draft(out) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _flat(frame: pd.DataFrame) -> list[str]:
+    """A name for a file of each picture, by its number and its own name."""
+    stems = [re.sub(r"[^\w-]+", "-", str(Path(name).with_suffix(""))).strip("-") for name in frame.index]
+    return [f"{row:03d}-{stem}" for row, stem in enumerate(stems)]
