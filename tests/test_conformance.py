@@ -13,6 +13,7 @@ from torch import nn
 
 from conjoin.core import Capabilities, CapabilityError, Config, Density, Event, Likelihood, Space, Variable, categorical, stream
 from conjoin.families import FAMILIES, resolve
+from conjoin.families.circuit.latent_tree import Circuit
 from conjoin.families.circuit.structure import chow_liu_tree, mutual_information
 from conjoin.joint import ClassConditional
 from conjoin.testing import conformance
@@ -48,6 +49,21 @@ def parameters():
             yield pytest.param(family, space, check, marks=marks, id=f"{family}-{space}-{check}")
 
 
+LIKELIHOOD = {
+    "expectation_maximisation",
+    "loss_is_likelihood",
+    "score_identity",
+}  # of what is learned by likelihood: one tree is, several are not
+
+
+@pytest.mark.parametrize(("space", "check"), cases(Circuit(trees=1), only=sorted(LIKELIHOOD)))
+def test_one_tree_learns_by_likelihood(space, check):
+    try:
+        run_case(Circuit(trees=1), space, check)
+    except (NotApplicable, NotTaken) as reason:
+        pytest.skip(str(reason))
+
+
 @pytest.mark.parametrize(("family", "space", "check"), list(parameters()))
 def test_family(family, space, check):
     try:
@@ -59,7 +75,7 @@ def test_family(family, space, check):
 NEVER = {"features", "step", "differentiable", "reparameterized"}  # what none of the five declares
 JOINT = {"log_joint", "log_evidence", "predictor_is_exact", "unlabelled_rows", "labels_of_draws"}
 RAN = {
-    ("circuit", "mixed"): set(CHECKS) - NEVER - JOINT - {"contexts"},
+    ("circuit", "mixed"): set(CHECKS) - NEVER - JOINT - LIKELIHOOD - {"contexts"},
     ("mixture", "discrete"): set(CHECKS) - NEVER - JOINT - {"contexts", "extremes"},
     ("naive_bayes", "numbers"): set(CHECKS) - NEVER - JOINT - {"contexts"},
     ("quadratic_discriminant", "mixed"): set(CHECKS) - NEVER - JOINT - {"contexts", "regions"},

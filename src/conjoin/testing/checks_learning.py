@@ -118,6 +118,7 @@ def expectation_maximisation(subject: Subject) -> None:
     beside rows of weight 1e7.
     """
     needs(subject.can.statistics, "no sufficient statistics")
+    needs(subject.can.objective == "likelihood", "its M step raises a surrogate")
     fresh = subject.fresh()
     weight = torch.full((fresh.event.rows,), HEAVY, dtype=torch.float64)
     _shake(fresh)

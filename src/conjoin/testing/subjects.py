@@ -271,7 +271,7 @@ def _hybrid(config: Any, space: Tiny) -> Subject:
     fitted(base, Flat.pair(data), _weights(data.rows))
     joint = Hybrid(base, LinearPredictor(base.space.y, base.space.x, stream(0, "predictor")))
     learner, weight = Gradient(joint, Recipe(rate=0.05)), _weights(data.rows)
-    for index in range(60):
+    for index in range(30):
         learner.step(Batch(Flat.pair(data), weight, float(weight.sum())), stream(index))
     return Subject(f"hybrid {space.name}", space, Flat(joint), data, rebuild=lambda: Flat(_rejoin(joint)))
 

@@ -20,6 +20,7 @@ Shape letters: B rows, D variables, T trees, K states of a latent variable, S = 
 True
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -69,9 +70,7 @@ class CircuitDensity(Density):
         self.orders = [_downward(parents) for parents in self.parents]
         count, width, edges = len(self.parents), self.structure["width"], len(space.variables) - 1
         self.root_logits = nn.Parameter(torch.zeros(count * width, dtype=torch.float64))
-        transition = torch.zeros(
-            count * edges, width, width, dtype=torch.float64
-        )  # (child in order, parent state, child state)
+        transition = torch.zeros(count * edges, width, width, dtype=torch.float64)  # (child in order, parent state, child state)
         if edges:
             self.edge_logits = nn.Parameter(transition)
         else:
@@ -110,7 +109,14 @@ class CircuitDensity(Density):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            Likelihood.EXACT, missing="exact", marginals="any", conditionals="any", regions=True, mode="approximate", statistics=True
+            Likelihood.EXACT,
+            objective="likelihood" if len(self.parents) == 1 else "surrogate",
+            missing="exact",
+            marginals="any",
+            conditionals="any",
+            regions=True,
+            mode="approximate",
+            statistics=True,
         )
 
     def _own(self, t: int) -> tuple[slice, slice]:
@@ -178,6 +184,11 @@ class CircuitDensity(Density):
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         return self._tops(self._leaf(event)).logsumexp(-1) if torch.is_grad_enabled() else self._quick(event).logsumexp(0)
+
+    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """-log p of a row under the trees on average, at least that of their mixture: what each learns by itself."""
+        log_each = self._tops(self._leaf(event)).unflatten(1, (len(self.parents), -1)).logsumexp(2)
+        return -log_each.mean(1) - math.log(len(self.parents))
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
         """The root is the first variable: sum out everything else once, then try each candidate there."""
