@@ -34,7 +34,7 @@ def log_shares(joint: Joint, seed: int = 0) -> Float[Tensor, " K"]:
             nothing = Event(torch.zeros(1, width, dtype=torch.float64), torch.zeros(1, width, dtype=torch.bool))
             return joint.log_joint(nothing)[0].log_softmax(0)
         x = joint.sample(DRAWS, generator=stream(seed, "shares")).x
-        return joint.log_joint(x).log_softmax(1).logsumexp(0) - math.log(DRAWS)
+        return joint.log_posterior(x).logsumexp(0) - math.log(DRAWS)
 
 
 class Reweighted(Joint):

@@ -7,11 +7,12 @@ import base64
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 
-from conjoin.core import stream
+from conjoin.core import Event, stream
 from conjoin.plot.style import CLASSES
 from conjoin.questions.decide import decide
 from conjoin.report.sections import Answers, attempt
@@ -62,7 +63,7 @@ def _sheet(estimator: Any, found: Answers, real: Any) -> list[Strip]:
     labels = _labels(found.model)
     if not labels:
         return [Strip("", _tiles(found.model, estimator.sample(2 * ACROSS, random_state=SEED)[0])), *_real_strips(found, real, [])]
-    images = estimator.sample(ACROSS * len(labels), y=np.repeat(labels, ACROSS), random_state=SEED)[0]
+    images = _drawn(found.model, np.repeat(np.arange(len(labels)), ACROSS))
     each = [images[ACROSS * place : ACROSS * (place + 1)] for place in range(len(labels))]
     drawn = [Strip(f"{label}, drawn", _tiles(found.model, part)) for label, part in zip(labels, each, strict=True)]
     below = _real_strips(found, real, labels)
@@ -72,21 +73,27 @@ def _sheet(estimator: Any, found: Answers, real: Any) -> list[Strip]:
 def _real_strips(found: Answers, real: Any, labels: list[Any]) -> list[Strip]:
     if real is None:
         return []
-    images = found.model.codec.images(real)
+    images = cast(Any, found.model.codec).images(real)
     if not labels or not found.labelled:
         return [Strip("real", _tiles(found.model, images[: 2 * ACROSS]))]
     return [Strip(f"{label}, real", _tiles(found.model, images[found.known & (found.y == label)][:ACROSS])) for label in labels]
 
 
 def _labels(model: Any) -> list[Any]:
-    """The classes, if there are any and not too many."""
-    labels = list(model.target.labels) if model.target is not None and model.target.kind == "classes" else []
+    """The classes, if the density was told any and they are not too many."""
+    labels = [] if model.density_of_x.context_space is None else list(model.classes.labels)
     return labels if len(labels) <= ROWS else []
+
+
+def _drawn(model: Any, codes: np.ndarray) -> np.ndarray:
+    """A picture of each class."""
+    drawn = model.density_of_x.sample(len(codes), Event(torch.tensor(codes).double()), generator=stream(SEED, "pictures"))
+    return np.asarray(model.codec.images(model.codec.decode(drawn.value)))
 
 
 def _way(estimator: Any, found: Answers, real: Any) -> Strip:
     """One picture from noise on, at some of the sampler's steps."""
-    density, codec = found.model.density_of_x, found.model.codec
+    density, codec = found.model.density_of_x, cast(Any, found.model.codec)
     if not density.capabilities.unfolds:
         raise ValueError("This family draws a picture in another way than out of noise, so there is none to show.")
     states = density.unfold(1, generator=stream(SEED, "way"))[:, 0]
@@ -97,6 +104,9 @@ def _way(estimator: Any, found: Answers, real: Any) -> Strip:
 
 def _painted(estimator: Any, found: Answers, real: Any) -> list[Strip]:
     """Pictures, each with another part hidden, and what is painted in."""
+    able = found.model.density_of_x.capabilities
+    if able.conditionals != "any" and not able.unfolds:
+        raise ValueError("Parts of a picture are not painted in here: for this family that takes too many draws.")
     images = _some(estimator, found, real, PAINTED)
     holed = images.astype(float)
     height, width = images.shape[1:3]
@@ -110,7 +120,7 @@ def _painted(estimator: Any, found: Answers, real: Any) -> list[Strip]:
 
 def _altered(estimator: Any, found: Answers, real: Any) -> list[Strip]:
     """Pictures beside what they would have to look like for another answer, and where the two differ."""
-    model = found.model
+    model, codec = found.model, cast(Any, found.model.codec)
     if model.target is None or model.target.kind != "classes" or not model.pair.proposer.capabilities.edits:
         raise ValueError("This model can't alter pictures: that needs classes and a family that edits, such as family='diffusion'.")
     if model.calibration is None:
@@ -122,9 +132,9 @@ def _altered(estimator: Any, found: Answers, real: Any) -> list[Strip]:
         wanted = f"{change.to[place]} {number(change.probability[place], 2)}"
         moved = f"{percent(change.share[place], 0)} of the pixels"
         tiles = [
-            Tile(_shown(model.codec, change.original[place]), *before[place]),
-            Tile(_shown(model.codec, change.altered[place]), wanted if right else f"{after[place][0]}; {wanted}", after[place][1]),
-            Tile(_difference(change.difference[place], model.codec.levels), moved if right else f"{moved}; no plausible change was found"),
+            Tile(_shown(codec, change.original[place]), *before[place]),
+            Tile(_shown(codec, change.altered[place]), wanted if right else f"{after[place][0]}; {wanted}", after[place][1]),
+            Tile(_difference(change.difference[place], codec.levels), moved if right else f"{moved}; no plausible change was found"),
         ]
         out.append(Strip("", tiles))
     return out
@@ -142,13 +152,12 @@ def _some(estimator: Any, found: Answers, real: Any, count: int) -> np.ndarray:
     """So many pictures, of each class in turn: the first real ones (those that were accepted first) where they may be shown, else drawn."""
     labels = _labels(found.model)
     if real is None:
-        asked = {"y": np.resize(np.array(labels), count)} if labels else {}
-        return np.asarray(estimator.sample(count, random_state=SEED, **asked)[0])
+        return _drawn(found.model, np.arange(count) % len(labels)) if labels else np.asarray(estimator.sample(count, random_state=SEED)[0])
     places = np.arange(len(real))
     if found.table is not None:
         table = found.table.reset_index(drop=True).sort_values("verdict", kind="stable")  # accept comes first in the alphabet
         places = (table.groupby("best_guess").cumcount().sort_values(kind="stable") if labels else table).index.to_numpy()
-    return np.asarray(found.model.codec.images(real.iloc[places[:count]]))
+    return np.asarray(cast(Any, found.model.codec).images(real.iloc[places[:count]]))
 
 
 # ---------------------------------------------------------------------------------------------------- pictures

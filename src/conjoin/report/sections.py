@@ -137,7 +137,9 @@ def likelihood(found: Answers, estimator: Any) -> dict[str, Any]:
         "mean": f"{values.mean():.2f}",
         "bits": bits,
         "range": f"{np.quantile(values, 0.05):.1f} to {np.quantile(values, 0.95):.1f}",
-        "source": f"the {found.count} asked about{found.sampled}" if drawn is None else f"{plural(len(values), noun(model))} that the model draws",
+        "source": f"the {found.count} asked about{found.sampled}"
+        if drawn is None
+        else f"{plural(len(values), noun(model))} that the model draws",
         "measure": measures(model),
         "status": status,
         "meaning": MEANING[status],

@@ -147,7 +147,7 @@ def _drawings(estimator: Any, found: Answers, y: Any, real: pd.DataFrame | None,
     out["no_plane"] = ""
     if out["no_figures"]:
         return out
-    if found.labelled:
+    if found.frame is not None and found.labelled:
         out["reliability"] = figures.reliability_figure(estimator, found.frame[found.known], found.y[found.known])
     if found.model.calibration is not None:
         out["familiarity"] = figures.familiarity_figure(estimator, found.frame, found.rates[0] if found.rates else 0.05)
