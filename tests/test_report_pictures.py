@@ -140,7 +140,7 @@ def test_the_demo_is_interrupted_and_resumed(demo, monkeypatch):
     code, said, out = demo()
     trained = conjoin.load(out / "model").model_.facts["trained"]
     assert code == 0 and trained["steps"] == 40 and not (out / "checkpoint").exists()
-    for words in ("are answered rightly", "Called unfamiliar: 100% of noise", "adapt, given the test pictures", "no medical device"):
+    for words in ("are answered rightly", "Called unfamiliar: 100 % of noise", "adapt, given the test pictures", "no medical device"):
         assert words in said
     assert "no medical device" in (out / "report.html").read_text(encoding="utf-8")
     monkeypatch.setattr(JointClassifier, "fit", lambda *args, **settings: pytest.fail("it was fitted again"))

@@ -20,13 +20,15 @@ SEED = 0
 SECONDS = 240.0
 FAMILY: Any = "diffusion"
 SICK, WELL = "pneumonia", "normal"
-ASKED, STRANGE = 300, 40  # test pictures whose verdicts are asked, and of each kind that is none
+STRANGE = 40  # pictures of each kind that is no test picture
 INTERRUPTED = 130
 NO_DEVICE = "This is a study of a method on small public pictures. It is no medical device, and nobody should be treated by it."
 
 
 def fitted(X: np.ndarray, y: np.ndarray, folder: Path, seconds: float) -> Any:
     """The model of an earlier call, or one that is fitted now, from where an earlier call was broken off. None if this one is."""
+    import pandas as pd
+
     import conjoin
 
     saved, checkpoint = folder / "model", folder / "checkpoint"
@@ -34,7 +36,7 @@ def fitted(X: np.ndarray, y: np.ndarray, folder: Path, seconds: float) -> Any:
         return conjoin.load(saved)
     model = conjoin.JointClassifier(family=FAMILY, max_time=seconds, random_state=SEED, verbose=True)
     try:
-        model.fit(X, y, checkpoint=checkpoint, resume=True)
+        model.fit(X, pd.Series(y, name="diagnosis"), checkpoint=checkpoint, resume=True)
     except KeyboardInterrupt:
         return None
     if model.model_.facts["trained"]["stopped"].startswith("interrupted"):
@@ -54,10 +56,12 @@ def sentences(model: Any, X: np.ndarray, y: np.ndarray) -> list[str]:
     """What the model is worth on pictures that it has not seen, good or bad."""
     from sklearn.metrics import roc_auc_score
 
+    from conjoin.report.words import percent
+
     sick = model.predict_proba(X)[:, list(model.classes_).index(SICK)]
     right, auc = float((model.predict(X) == y).mean()), roc_auc_score(y == SICK, sick)
     return [
-        f"Of {len(X):,} test pictures, each answered, {right:.1%} are answered rightly; the area under the ROC curve is {auc:.3f}.",
+        f"Of {len(X):,} test pictures {percent(right)} are answered rightly if all must be; the area under the curve (AUC) is {auc:.3f}.",
         *_alarms(model, X, y),
         "adapt, given the test pictures without their labels: " + " ".join(model.adapt(X).change_.words()),
         NO_DEVICE,
@@ -68,12 +72,14 @@ def _alarms(model: Any, X: np.ndarray, y: np.ndarray) -> list[str]:
     """Both alarms at the rates that the calibration rows support."""
     from conjoin.plot.choose import promised_rates
     from conjoin.questions.decide import decide
+    from conjoin.report.sections import sample_rows
+    from conjoin.report.words import percent
 
     rates = promised_rates(model.model_)
     if rates is None:
         return ["Too few pictures were held out to promise anything about the two alarms."]
     asked: dict[str, Any] = {"false_alarm": rates[0], "max_error": rates[1], "explain": False}
-    some = np.random.default_rng(SEED).permutation(len(X))[:ASKED]
+    some = sample_rows(len(X))  # those that the report asks about
     said = decide(model.model_, X[some], **asked)
     accepted = (said["verdict"] == "accept").to_numpy()
     wrong = accepted & (said["best_guess"].to_numpy() != y[some])
@@ -83,10 +89,10 @@ def _alarms(model: Any, X: np.ndarray, y: np.ndarray) -> list[str]:
     }
     alarms, mistakes = (said["verdict"] == "unfamiliar").mean(), wrong.sum() / max(1, accepted.sum())
     return [
-        f"Of {len(some)} of them {alarms:.0%} are called unfamiliar (asked for: at most {rates[0]:.0%}), {accepted.mean():.0%} are "
-        f"answered, and {mistakes:.0%} of those answers are wrong (at most {rates[1]:.0%}). Both rates are promised for pictures that come "
-        "as the held-out ones came; whether these do is what adapt tests.",
-        "Called unfamiliar: " + ", ".join(f"{share:.0%} of {name}" for name, share in odd.items()) + ".",
+        f"Of {len(some)} of them {percent(alarms)} are called unfamiliar (asked for: at most {percent(rates[0], 0)}), "
+        f"{percent(accepted.mean())} are answered, and {percent(mistakes)} of those answers are wrong (at most {percent(rates[1], 0)}). "
+        "Both rates are promised for pictures that come as the held-out ones came; whether these do is what adapt tests.",
+        "Called unfamiliar: " + ", ".join(f"{percent(share, 0)} of {name}" for name, share in odd.items()) + ".",
     ]
 
 
@@ -119,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     folder = Path(asked.out)
     print(f"PneumoniaMNIST: {len(X):,} chest X-rays to learn from, {len(X_test):,} to test on ({data.origin}; {data.licence}).")
-    print(f"Training takes {asked.seconds:.0f} seconds; Ctrl-C stops it, and the same command goes on." * (not (folder / "model").exists()))
+    if not (folder / "model").exists():
+        print(f"Training takes {asked.seconds:.0f} seconds in all; Ctrl-C stops it, and the same command goes on.")
     return _story(fitted(X, y, folder, asked.seconds), X_test, y_test, folder)
 
 

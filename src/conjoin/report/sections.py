@@ -24,6 +24,7 @@ __all__ = [
     "promises",
     "quality",
     "row_table",
+    "sample_rows",
     "schema_table",
     "verdict_counts",
 ]
@@ -71,7 +72,7 @@ class Answers:
         """Which of the rows are asked about: all, or some pictures where log p(x) of each takes many calls of a network."""
         if self.given <= SOME or not is_image(self.model) or not self.model.density_of_x.capabilities.stochastic:
             return slice(None)
-        return np.sort(np.random.default_rng(0).choice(self.given, SOME, replace=False))
+        return sample_rows(self.given)
 
     @property
     def count(self) -> str:
@@ -82,6 +83,11 @@ class Answers:
     def sampled(self) -> str:
         """Where not all that were given are asked about: of how many."""
         return "" if self.frame is None or len(self.frame) == self.given else f" (drawn at random from {self.given:,})"
+
+
+def sample_rows(count: int) -> np.ndarray:
+    """Which of so many pictures are asked about, where not all are: always the same."""
+    return np.sort(np.random.default_rng(0).choice(count, min(SOME, count), replace=False))
 
 
 def quality(found: Answers) -> dict[str, Any]:
