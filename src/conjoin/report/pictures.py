@@ -76,7 +76,8 @@ def _real_strips(found: Answers, real: Any, labels: list[Any]) -> list[Strip]:
     images = cast(Any, found.model.codec).images(real)
     if not labels or not found.labelled:
         return [Strip("real", _tiles(found.model, images[: 2 * ACROSS]))]
-    return [Strip(f"{label}, real", _tiles(found.model, images[found.known & (found.y == label)][:ACROSS])) for label in labels]
+    each = {label: images[found.known & (found.y == label)][:ACROSS] for label in labels}
+    return [Strip(f"{label}, real", _tiles(found.model, part)) for label, part in each.items() if len(part)]
 
 
 def _labels(model: Any) -> list[Any]:
@@ -149,7 +150,7 @@ def _verdicts(estimator: Any, found: Answers, images: np.ndarray) -> list[tuple[
 
 
 def _some(estimator: Any, found: Answers, real: Any, count: int) -> np.ndarray:
-    """So many pictures, of each class in turn: the first real ones (those that were accepted first) where they may be shown, else drawn."""
+    """So many pictures, of each class in turn: where real ones may be shown the first of them, accepted ones before others; else drawn."""
     labels = _labels(found.model)
     if real is None:
         return _drawn(found.model, np.arange(count) % len(labels)) if labels else np.asarray(estimator.sample(count, random_state=SEED)[0])
