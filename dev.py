@@ -165,6 +165,11 @@ def demo(*arguments):
     return run("-m", "conjoin.demo", *arguments)
 
 
+def demo_images(*arguments):
+    """train a joint model of chest X-rays in four minutes, and show the page about it"""
+    return run("-m", "conjoin.demo_images", *arguments)
+
+
 def test(*arguments):
     """run the tests, two at a time; arguments go to pytest"""
     return run("-m", "pytest", "-n", "2", "--dist", "worksteal", *arguments, threads=1)
@@ -230,7 +235,7 @@ def ci():
 
 VERBS = {
     function.__name__.replace("_", "-"): function
-    for function in (setup, demo, test, test_slow, test_battery, test_mutations, lint, docs, bench, clean, ci)
+    for function in (setup, demo, demo_images, test, test_slow, test_battery, test_mutations, lint, docs, bench, clean, ci)
 }
 
 

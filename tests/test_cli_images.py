@@ -126,7 +126,7 @@ def test_few_levels_are_stretched_to_be_seen(say, home):
 def test_a_report_about_pictures(say, home, tmp_path):
     say("report @folder-model @split/test -o r.html --show-rows")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "Images that the model draws, and below them real ones" in text and "pixels: 8 x 8" in text and "pixel 3,4" not in text
+    assert "Pictures that the model draws, beside real ones" in text and "pixels: 8 x 8" in text and "pixel 3,4" not in text
     say("report @density-model -o d.html")
 
 

@@ -53,6 +53,7 @@ LIKELIHOOD = {
     "expectation_maximisation",
     "loss_is_likelihood",
     "score_identity",
+    "weights",
 }  # of what is learned by likelihood: one tree is, several are not
 
 

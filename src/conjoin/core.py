@@ -88,6 +88,7 @@ class Capabilities:
     features: bool = False
     typical: bool = False  # a statistic of familiarity of its own
     edits: bool = False  # rows changed as little or as much as asked, towards a context
+    unfolds: bool = False  # the way of a draw can be seen, from noise to the row
     step: bool = False  # token by token with a state
     differentiable: bool = False  # d log_prob / dx
     reparameterized: bool = False  # d sample / d parameters
@@ -166,8 +167,7 @@ class Config:
 
     def set_params(self, **params: Any) -> "Config":
         """A changed copy (configs are frozen); ValueError names an unknown setting and the choices."""
-        unknown = set(params) - set(self.get_params())
-        if unknown:
+        if unknown := set(params) - set(self.get_params()):
             raise ValueError(f"{type(self).__name__} has no setting {sorted(unknown)[0]!r}; it has {', '.join(self.get_params())}.")
         return dataclasses.replace(self, **params)
 
@@ -269,6 +269,9 @@ class Density(nn.Module, abc.ABC):
 
     def _edit(self, event: Any, context: Event | None, noise: float, strength: Tensor) -> Any:
         """The event, carried up to so much noise and back under the context, which is exaggerated by (B,) ``strength``."""
+        raise NotImplementedError
+
+    def _unfold(self, n: int, context: Event | None, generator: torch.Generator | None) -> Tensor:
         raise NotImplementedError
 
     def _step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:
@@ -401,6 +404,13 @@ class Density(nn.Module, abc.ABC):
         event = self.space.check(event)
         with torch.no_grad():
             return self._edit(event, self._check_context(context), noise, strength)
+
+    @final
+    def unfold(self, n: int, context: Event | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """(S, n, D) what ``sample`` goes through with the same generator, from noise to the rows."""
+        self._require(self.capabilities.unfolds, "the way from noise to rows", "unfolds")
+        with torch.no_grad():
+            return self._unfold(n, self._check_context(context), generator)
 
     @final
     def step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:

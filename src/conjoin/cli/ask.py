@@ -271,7 +271,7 @@ def report(
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="The HTML file.")] = "report.html",
     target: opt.Target = None,
-    show_rows: Annotated[bool, typer.Option("--show-rows", help="Show real rows of the table in the report.")] = False,
+    show_rows: Annotated[bool, typer.Option("--show-rows", help="Show real rows, or pictures, in the report.")] = False,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     max_bytes: opt.MaxBytes = None,
@@ -279,7 +279,7 @@ def report(
     max_columns: opt.MaxColumns = None,
     part: opt.Part = None,
 ) -> None:
-    """One HTML file about the model, and about the rows of a table if one is given."""
+    """One HTML file about the model, and about the rows of a table, or pictures, if they are given."""
     voice = Voice(quiet)
     claim(out, force, (".html", ".htm"))
     estimator = load_model(model)

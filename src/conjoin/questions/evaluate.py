@@ -18,7 +18,7 @@ from conjoin.questions.calibrate import predictive_of
 from conjoin.questions.decide import ACCEPT, UNFAMILIAR, decide
 from conjoin.targets import Classes
 
-__all__ = ["debiased_ece", "evaluate", "reliability"]
+__all__ = ["debiased_ece", "evaluate", "prediction", "reliability"]
 
 BINS = 15
 
@@ -37,13 +37,14 @@ def evaluate(
     if y is not None and known is not None and known.any():
         label = model.target.encode(y[known], np.ones(int(known.sum()), dtype=bool))  # type: ignore[union-attr]
         part = frame.iloc[np.flatnonzero(known)]
-        out |= _prediction(model, part, label.value)
+        out |= prediction(model, part, label.value)
     if isinstance(model.calibration, Calibration):
         out |= _promises(model, frame, y, known, false_alarm, max_error)
     return out
 
 
-def _prediction(model: Model, frame: pd.DataFrame, label: torch.Tensor) -> dict[str, Any]:
+def prediction(model: Model, frame: pd.DataFrame, label: torch.Tensor) -> dict[str, Any]:
+    """How well y is predicted for rows whose encoded ``label`` is known."""
     encoded = model.encode(frame)
     if isinstance(model.target, Classes):
         return _classes(model, model.log_proba(encoded, frame), label)

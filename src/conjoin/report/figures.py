@@ -11,10 +11,9 @@ from markupsafe import Markup
 from conjoin.plot import FamiliarityDisplay, PlaneDisplay, ReliabilityDisplay, SamplesDisplay
 from conjoin.plot.style import CLASSES, INK, MUTED, RULE
 
-__all__ = ["familiarity_figure", "images_figure", "plane_figure", "reliability_figure", "samples_figure", "why_no_figures"]
+__all__ = ["familiarity_figure", "plane_figure", "reliability_figure", "samples_figure", "why_no_figures"]
 
 PAGE = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
-SHEET, ACROSS = 16, 8  # images, and how many of them side by side
 LINES = {CLASSES[0]: "var(--accent)"}  # where a colour stands for no region of an image
 OPTIONS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -82,22 +81,3 @@ def samples_figure(estimator: Any, X: Any, columns: list[Any]) -> Markup:
     rows, across = -(-len(columns) // 3), min(3, len(columns))
     draw = SamplesDisplay.from_estimator
     return _svg("samples", (rows, across), (8.4, 0.8 + 1.7 * rows), lambda axes: draw(estimator, X, columns=columns, ax=axes))
-
-
-def images_figure(estimator: Any, real: Any) -> Markup:
-    """Images that the model draws; below them as many real ones, where they may be shown."""
-    codec = estimator.model_.codec
-    drawn = estimator.sample(SHEET, random_state=0)[0]
-    rows = [drawn] if real is None else [drawn, codec.images(real[:SHEET])]
-    shown = [np.asarray(image) / max(1, codec.levels - 1) for each in rows for image in each]
-
-    def draw(axes: np.ndarray) -> None:
-        for place, axis in enumerate(axes):
-            axis.set_axis_off()
-            if place < len(shown):
-                image = shown[place]
-                picture = image if image.ndim == 3 and image.shape[2] in (3, 4) else image.reshape(*image.shape[:2], -1)[:, :, 0]
-                axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-
-    lines = -(-len(drawn) // ACROSS) * len(rows)
-    return _svg("samples", (lines, ACROSS), (8.4, 1.05 * lines), draw)

@@ -9,35 +9,41 @@ from conjoin.core import CapabilityError
 from conjoin.metering import Energy, Meter
 from conjoin.model import Model
 from conjoin.plot.choose import promised_rates, telling_columns
+from conjoin.questions.bits import bits_of
 from conjoin.questions.decide import decide
+from conjoin.questions.evaluate import prediction
 from conjoin.report.examples import drawn_rows
-from conjoin.report.words import MEANING, cell, energy_words, measures, number, percent, plural, support
+from conjoin.report.words import MEANING, cell, energy_words, is_image, measures, noun, number, percent, plural, support
 
 __all__ = [
     "Answers",
     "attempt",
     "energy",
-    "is_image",
     "likelihood",
     "predictor",
     "promises",
     "quality",
     "row_table",
+    "sample_rows",
     "schema_table",
     "verdict_counts",
 ]
 
 SHOWN_ROWS, SHOWN_COLUMNS = 5, 6
+DRAWN_PICTURES = 64
+SOME = 300  # pictures asked about, where each answer takes many calls of a network
 VERDICTS = ("accept", "ambiguous", "unfamiliar")
 
 
 class Answers:
-    """What the model answers for the rows asked about, evaluated once. Empty where there are none."""
+    """What the model answers for the rows asked about, evaluated once. Empty where there are none; a sample of pictures where each
+    answer takes many calls of a network."""
 
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
         self.model: Model = estimator.model_
         self.rates = promised_rates(self.model)
         self.frame: pd.DataFrame | None = None if X is None else self.model.frame(X)
+        self.given = 0 if self.frame is None else len(self.frame)
         self.labelled = False
         self.figures: dict[str, Any] = {}
         self.table: pd.DataFrame | None = None
@@ -47,18 +53,41 @@ class Answers:
 
     def _ask(self, estimator: Any, y: Any) -> None:
         assert self.frame is not None
-        rates: dict[str, Any] = {} if self.rates is None else {"false_alarm": self.rates[0], "max_error": self.rates[1]}
-        with Meter() as meter:
-            if rates:
-                self.table = decide(self.model, self.frame, **rates, explain=False)
-            self.log_prob = estimator.score_samples(self.frame)
-        self.energy = meter.energy
-        if self.model.target is None:
-            rates.pop("max_error", None)
-        elif y is not None:
-            self.y, self.known, _ = estimator._read_target(y, len(self.frame))
+        rows, target = self._rows(), self.model.target
+        self.frame = self.frame.iloc[rows]
+        if target is not None and y is not None:
+            labels, known, _ = estimator._read_target(y, self.given)
+            self.y, self.known = labels[rows], known[rows]
             self.labelled = bool(self.known.any())
-        self.figures = estimator.evaluate(self.frame, y if self.labelled else None, **rates)
+        with Meter() as meter:
+            if self.rates is not None:
+                self.table = decide(self.model, self.frame, false_alarm=self.rates[0], max_error=self.rates[1], explain=False)
+            self.log_prob = estimator.score_samples(self.frame) if self.table is None else self.table["log_prob"].to_numpy()
+        self.energy = meter.energy
+        if target is not None and self.labelled:
+            label = target.encode(self.y[self.known], np.ones(int(self.known.sum()), dtype=bool))
+            self.figures = prediction(self.model, self.frame[self.known], label.value)
+
+    def _rows(self) -> Any:
+        """Which of the rows are asked about: all, or some pictures where log p(x) of each takes many calls of a network."""
+        if self.given <= SOME or not is_image(self.model) or not self.model.density_of_x.capabilities.stochastic:
+            return slice(None)
+        return sample_rows(self.given)
+
+    @property
+    def count(self) -> str:
+        """How many rows are asked about, in words."""
+        return plural(0 if self.frame is None else len(self.frame), noun(self.model))
+
+    @property
+    def sampled(self) -> str:
+        """Where not all that were given are asked about: of how many."""
+        return "" if self.frame is None or len(self.frame) == self.given else f" (drawn at random from {self.given:,})"
+
+
+def sample_rows(count: int) -> np.ndarray:
+    """Which of so many pictures are asked about, where not all are: always the same."""
+    return np.sort(np.random.default_rng(0).choice(count, min(SOME, count), replace=False))
 
 
 def quality(found: Answers) -> dict[str, Any]:
@@ -67,7 +96,7 @@ def quality(found: Answers) -> dict[str, Any]:
     if found.labelled:
         rows = int(found.known.sum())
         metrics = _class_metrics(figures, rows) if "accuracy" in figures else _number_metrics(figures, model)
-        return {"source": f"{plural(rows, 'labelled row')} that were given for this report", "metrics": metrics}
+        return {"source": f"{plural(rows, f'labelled {noun(model)}')} that were given for this report", "metrics": metrics}
     calibration = model.calibration
     if calibration is None or model.target is None or model.target.kind != "classes" or not (calibration.label >= 0).any():
         return {"source": "", "metrics": []}
@@ -75,7 +104,7 @@ def quality(found: Answers) -> dict[str, Any]:
     right = (calibration.guess == calibration.label)[known]
     words = (f"{right.sum():,} of {len(right):,} best guesses are right, if every row must be answered",)
     return {
-        "source": f"{plural(len(right), 'labelled row')} that were held out at the fit",
+        "source": f"{plural(len(right), f'labelled {noun(model)}')} that were held out at the fit",
         "metrics": [("Accuracy", percent(right.mean()), *words)],
     }
 
@@ -104,15 +133,19 @@ def _number_metrics(figures: dict[str, Any], model: Model) -> list[tuple[str, st
 
 def likelihood(found: Answers, estimator: Any) -> dict[str, Any]:
     """log p(x) with its unit, measure and status."""
-    model = found.model
-    values = found.log_prob if found.frame is not None else estimator.score_samples(drawn_rows(estimator, 256))
-    status = model.status["log_prob"].value
+    model, status = found.model, found.model.status["log_prob"].value
+    drawn = None if found.frame is not None else drawn_rows(estimator, 256 if not is_image(model) else DRAWN_PICTURES)
+    values = found.log_prob if drawn is None else estimator.score_samples(drawn)
+    bits = None
+    if is_image(model) and status != "relative":
+        bits = number(float(bits_of(values, model.encode(found.frame if drawn is None else drawn)).mean()), 2)
     return {
         "mean": f"{values.mean():.2f}",
+        "bits": bits,
         "range": f"{np.quantile(values, 0.05):.1f} to {np.quantile(values, 0.95):.1f}",
-        "source": f"the {plural(len(values), 'row')} asked about"
-        if found.frame is not None
-        else f"{len(values)} rows that the model draws",
+        "source": f"the {found.count} asked about{found.sampled}"
+        if drawn is None
+        else f"{plural(len(values), noun(model))} that the model draws",
         "measure": measures(model),
         "status": status,
         "meaning": MEANING[status],
@@ -136,7 +169,7 @@ def promises(found: Answers) -> dict[str, Any]:
     unfamiliar = int((found.table["verdict"] == "unfamiliar").sum())
     out["rows"].append(
         (
-            "Rows called unfamiliar",
+            f"{noun(found.model).capitalize()}s called unfamiliar",
             f"at most {percent(found.rates[0], 0)}",
             percent(unfamiliar / max(rows, 1)),
             f"{unfamiliar:,} of {rows:,}",
@@ -191,7 +224,7 @@ def energy(found: Answers) -> list[tuple[str, str, str]]:
     facts = found.model.facts.get("energy", {})
     out = [("Fitting", *energy_words(facts))]
     if found.energy is not None and found.table is not None:
-        out.append((f"Deciding on {plural(len(found.table), 'row')}", *energy_words(found.energy.to_json())))
+        out.append((f"Deciding on {plural(len(found.table), noun(found.model))}", *energy_words(found.energy.to_json())))
     return out
 
 
@@ -211,19 +244,13 @@ def schema_table(model: Model) -> list[tuple[str, str, str, str, str, str]]:
 
 
 def row_table(estimator: Any, real: pd.DataFrame | None) -> dict[str, Any]:
-    """Some rows that the model draws; beside as many real ones where they may be shown. None of images: they are drawn as such."""
-    if is_image(model := estimator.model_):
-        return {"columns": [], "rows": [], "left": 0}
+    """Some rows that the model draws; beside as many real ones where they may be shown."""
+    model = estimator.model_
     names = telling_columns(model, SHOWN_COLUMNS)
     drawn = drawn_rows(estimator, SHOWN_ROWS)
     parts = [("drawn", drawn)] if real is None else [("real", real.iloc[:SHOWN_ROWS]), ("drawn", drawn)]
     rows = [(kind, [cell(row.get(name)) for name in names]) for kind, part in parts for _, row in part.iterrows()]
     return {"columns": list(map(str, names)), "rows": rows, "left": len(model.codec.columns) - len(names)}
-
-
-def is_image(model: Model) -> bool:
-    """Whether the rows are images, of which no single column says anything."""
-    return model.codec.space.layout == "image"
 
 
 def attempt(build: Any, *arguments: Any) -> tuple[Any, str]:

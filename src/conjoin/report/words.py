@@ -11,7 +11,20 @@ from conjoin.metering import Energy
 from conjoin.model import Model
 from conjoin.targets import Classes, Number
 
-__all__ = ["cell", "energy_words", "limits", "measures", "number", "percent", "plural", "purpose", "support", "task_words"]
+__all__ = [
+    "cell",
+    "energy_words",
+    "is_image",
+    "limits",
+    "measures",
+    "noun",
+    "number",
+    "percent",
+    "plural",
+    "purpose",
+    "support",
+    "task_words",
+]
 
 MEANING = {
     "exact": "the number is what the model says, without approximation",
@@ -31,6 +44,24 @@ def percent(share: float, digits: int = 1) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def is_image(model: Model) -> bool:
+    """Whether the rows are images, of which no single column says anything."""
+    return model.codec.space.layout == "image"
+
+
+def noun(model: Model) -> str:
+    """What a row is called."""
+    return "picture" if is_image(model) else "row"
+
+
+def size_words(model: Model) -> str:
+    """What a row consists of: columns, or pixels."""
+    if not is_image(model):
+        return plural(len(model.codec.columns), "column")
+    channels, height, width = model.codec.space.grid or (0, 0, 0)
+    return f"{height} x {width} pixels" + (f" and {channels} channels" if channels > 1 else "")
 
 
 def cell(value: Any) -> str:
@@ -61,18 +92,18 @@ def _listed(names: list[str], most: int = 6) -> str:
 
 def purpose(model: Model) -> str:
     """What the model is, in one sentence."""
-    columns = plural(len(model.codec.columns), "column")
-    rows = f"{sum(model.facts['rows'].values()):,}"
+    size, one = size_words(model), noun(model)
+    rows = f"{sum(model.facts['rows'].values()):,} {one}s"
     if model.target is None:
-        return f"This model knows how likely a row of {columns} is, p(x), from {rows} rows that it was given."
+        return f"This model knows how likely a {one} of {size} is, p(x), from {rows} that it was given."
     what = (
         f"{model.target.name} ({_listed(list(map(str, model.target.labels)))})"
         if isinstance(model.target, Classes)
         else f"the number {model.target.name}"
     )
     return (
-        f"This model predicts {what} from {columns}, and knows p(x), how likely such a row is: "
-        f"so it can say when it has never seen the like of a row. It learned from {rows} rows."
+        f"This model predicts {what} from {'pictures of ' * is_image(model)}{size}, and knows p(x), how likely such a {one} is: "
+        f"so it can say when it has never seen the like of a {one}. It learned from {rows}."
     )
 
 
@@ -82,7 +113,7 @@ def measures(model: Model) -> str:
     dense = [column for column in columns if column.numeric and column.resolution is None]
     mass = len(columns) - len(dense)
     if not dense:
-        return "mass: the probability of exactly these recorded cells"
+        return f"mass: the probability of exactly these {'pixels' if is_image(model) else 'recorded cells'}"
     if not mass:
         return "density, per unit of every column"
     names = ", ".join(str(column.name) for column in dense[:4]) + (f" and {len(dense) - 4} more" if len(dense) > 4 else "")
@@ -159,9 +190,11 @@ def limits(model: Model) -> list[str]:
         )
     if model.status["sample"].value == "approximate":
         out.append("Rows drawn for a given answer, and counterfactuals, are approximate: they are chosen among draws of p(x).")
-    if model.target is not None and model.facts.get("predictor", {}).get("chosen", "family") != "family":
+    own = model.facts.get("predictor", {}).get("chosen", "family") == "family"
+    if model.target is not None and not own and model.density_of_x.capabilities.missing == "exact":
         out.append("Where cells are missing, p(y | x) is the predictor's own way with gaps, while p(x) leaves them out exactly.")
     if model.target is not None:
         out.append("A counterfactual shows what the model would answer, not what would happen in the world if the cells were changed.")
-    out.append("This is a report on a table of data. It is no evidence that decisions about people may rest on the model.")
+    data = "set of pictures" if is_image(model) else "table of data"
+    out.append(f"This is a report on a {data}. It is no evidence that decisions about people may rest on the model.")
     return out

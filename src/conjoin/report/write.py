@@ -11,11 +11,11 @@ import pandas as pd
 from conjoin.plot.choose import telling_columns
 from conjoin.report import figures
 from conjoin.report.examples import counterfactual_example, imputation_example
+from conjoin.report.pictures import picture_sections
 from conjoin.report.sections import (
     Answers,
     attempt,
     energy,
-    is_image,
     likelihood,
     predictor,
     promises,
@@ -25,7 +25,7 @@ from conjoin.report.sections import (
     verdict_counts,
 )
 from conjoin.report.synthetic import synthetic_rows
-from conjoin.report.words import limits, percent, plural, purpose, task_words
+from conjoin.report.words import is_image, limits, noun, percent, purpose, task_words
 
 __all__ = ["write_report"]
 
@@ -43,7 +43,7 @@ def write_report(
 ) -> Path:
     """One self-contained HTML file about a fitted estimator and, if given, rows ``X`` that it has not seen, with labels ``y``.
 
-    Real rows appear only with ``show_rows``; else figures show aggregates, and examples are rows that the model drew.
+    Real rows, or pictures, appear only with ``show_rows``; else figures show aggregates, and examples are what the model drew.
     ``cases``: a table for the first screen, one row a case, with a column ``verdict``. ``plane``: a PlaneDisplay for the
     figure there, in place of the estimator's own. ``notes``: sentences below the cases.
     """
@@ -94,7 +94,7 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
             *([] if model.target is None else [("p(y | x)", str(facts.get("predictor", {}).get("chosen", "family")))]),
             (
                 "Asked about",
-                "no rows" if found.frame is None else plural(len(found.frame), "row") + (", with labels" if found.labelled else ""),
+                f"no {noun(model)}s" if found.frame is None else found.count + (", with labels" if found.labelled else "") + found.sampled,
             ),
         ],
         "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
@@ -104,11 +104,7 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
 
 def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str, Any]:
     model = found.model
-    by_column = _no_columns if is_image(model) else attempt  # what is told of single columns
-    filled, no_imputation = by_column(imputation_example, estimator, real)
-    changed, no_counterfactual = by_column(counterfactual_example, estimator, real)
-    synthetic, no_synthetic = by_column(synthetic_rows, estimator, found)
-    return {
+    return (picture_sections if is_image(model) else _row_sections)(estimator, found, real) | {
         "asked_about": found.frame is not None,
         "has_target": model.target is not None,
         "quality": quality(found),
@@ -116,13 +112,6 @@ def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str
         "verdicts": verdict_counts(found),
         "rates": None if found.rates is None else [percent(rate, 0) for rate in found.rates],
         "promises": promises(found),
-        "row_table": row_table(estimator, real),
-        "synthetic": synthetic,
-        "no_synthetic": no_synthetic or "Give held-out rows to see how the rows that the model draws compare with them.",
-        "imputation": filled,
-        "no_imputation": no_imputation or "This model can't fill single cells.",
-        "counterfactual": changed,
-        "no_counterfactual": no_counterfactual or "Nothing was calibrated, so what is plausible is not known.",
         "predictor": predictor(model),
         "energy": energy(found),
         "schema": schema_table(model),
@@ -130,11 +119,25 @@ def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str
         "limits": limits(model),
         "show_rows": real is not None,
         "images": is_image(model),
+        "noun": noun(model),
+        "sampled": bool(found.sampled),
     }
 
 
-def _no_columns(*section: Any) -> tuple[None, str]:
-    return None, "This section is about single columns; of images no pixel says anything by itself."
+def _row_sections(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str, Any]:
+    """The sections that show rows of a table."""
+    filled, no_imputation = attempt(imputation_example, estimator, real)
+    changed, no_counterfactual = attempt(counterfactual_example, estimator, real)
+    synthetic, no_synthetic = attempt(synthetic_rows, estimator, found)
+    return {
+        "row_table": row_table(estimator, real),
+        "synthetic": synthetic,
+        "no_synthetic": no_synthetic or "Give held-out rows to see how the rows that the model draws compare with them.",
+        "imputation": filled,
+        "no_imputation": no_imputation or "This model can't fill single cells.",
+        "counterfactual": changed,
+        "no_counterfactual": no_counterfactual or "Nothing was calibrated, so what is plausible is not known.",
+    }
 
 
 def _drawings(estimator: Any, found: Answers, y: Any, real: pd.DataFrame | None, plane: Any) -> dict[str, Any]:
@@ -144,18 +147,15 @@ def _drawings(estimator: Any, found: Answers, y: Any, real: pd.DataFrame | None,
     out["no_plane"] = ""
     if out["no_figures"]:
         return out
-    drawn, out["no_plane"] = (_no_columns if is_image(found.model) else attempt)(
-        figures.plane_figure, estimator, real, y if real is not None else None, plane
-    )
-    if drawn is not None:
-        out["plane"], out["plane_shown"] = drawn
-    if found.labelled:
-        out["reliability"] = figures.reliability_figure(estimator, found.frame, y)
+    if found.frame is not None and found.labelled:
+        out["reliability"] = figures.reliability_figure(estimator, found.frame[found.known], found.y[found.known])
     if found.model.calibration is not None:
         out["familiarity"] = figures.familiarity_figure(estimator, found.frame, found.rates[0] if found.rates else 0.05)
     if is_image(found.model):
-        out["samples"] = figures.images_figure(estimator, real)
         return out
+    drawn, out["no_plane"] = attempt(figures.plane_figure, estimator, real, y if real is not None else None, plane)
+    if drawn is not None:
+        out["plane"], out["plane_shown"] = drawn
     columns = [name for name in telling_columns(found.model, 9) if found.frame is None or name in found.frame]
     if columns:
         out["samples"] = figures.samples_figure(estimator, found.frame, columns)

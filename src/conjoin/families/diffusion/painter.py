@@ -15,6 +15,7 @@ Shape letters: B rows, C channels, H and W sides, N steps.
 [40.0, 6.34, 0.52, 0.01, 0.0]
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -64,11 +65,17 @@ class Painter:
 
     def from_noise(self, rows: int, steps: int) -> Float[Tensor, "B C H W"]:
         """New pictures."""
+        *_, (z, _) = self.path(rows, steps)
+        return z
+
+    def path(self, rows: int, steps: int) -> Iterator[tuple[Float[Tensor, "B C H W"], float]]:
+        """What new pictures go through: z and its noise level, from noise to none."""
         levels = schedule(steps, max(self.core.least, SMALL), MOST)
         z = MOST * self.noise(torch.empty(rows, *self.core.grid))
+        yield z, levels[0]
         for s, then in pairwise(levels):
             z = self._step(z, s, then)
-        return z
+            yield z, then
 
     def edit(self, known: Float[Tensor, "B C H W"], start: float, steps: int) -> Float[Tensor, "B C H W"]:
         """The pictures carried up to noise ``start`` along the flow that knows no class, and back along the one that does, by DDIM: what

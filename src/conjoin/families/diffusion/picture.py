@@ -138,6 +138,7 @@ class PictureDensity(Density):
             features=True,
             typical=True,
             edits=True,
+            unfolds=True,
         )
 
     def _code(self, context: Event | None) -> Tensor | None:
@@ -248,6 +249,12 @@ class PictureDensity(Density):
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         return Event(self.draw(n, context, generator=generator).value)
+
+    def _unfold(self, n: int, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, "S B D"]:
+        """Each state scaled as a picture is: z / sqrt(s^2 + 1)."""
+        painter = Painter(self.core, self._code(context), self.config.sampler, generator, self.config.guidance)
+        path = painter.path(n, self.config.sampling_steps)
+        return torch.stack([self.core.values(z / (s**2 + 1) ** 0.5) for z, s in path])
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
         """Missing pixels painted in; pictures of which nothing is known are drawn."""
