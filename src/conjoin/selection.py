@@ -1,7 +1,8 @@
 """Which p(y | x) goes with p(x): the family's own, a standard predictor, or one of the user's.
 
 By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows;
-a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own. Where labels
+a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own, and where they
+are few, the linear model and boosting are first compared on the rows of the fit, so that only one of them can win by chance. Where labels
 were lent to rows that had none, and for images, a small network is tried too: it can follow such labels, and of images it is
 convolutional and sees moved copies.
 """
@@ -27,6 +28,8 @@ __all__ = ["PREDICTORS", "choose_predictor", "use_trunk"]
 
 PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None)
 LEAST = 20  # labelled choose-rows by which predictors can be compared
+FEW = 200  # labelled choose-rows under which the standard predictors are compared on rows of the fit first
+FOLDS = 3  # of these rows
 RESIDUALS = 64  # quantiles kept of a regressor's held-out errors
 ABSENT = -30.0  # the logit of a class without a complete row
 USUAL = 0.35  # standard deviation of the log of a temperature, before any row is seen
@@ -50,7 +53,7 @@ def choose_predictor(
     if predictor == "auto" and int(data["choose"].y.mask.sum()) < LEAST:
         facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
         return
-    names = _candidates(model) if predictor == "auto" else [predictor]
+    names = _steadiest(model, _candidates(model), data, weight, seed) if predictor == "auto" else [predictor]
     scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(names)) as bar:
         for done, name in enumerate(names):
@@ -76,6 +79,28 @@ def _candidates(model: Model) -> list[str]:
     plain = not (lent and image)
     names = {"linear": plain, "network": lent or image, "boosting": plain, "features": _source(model) is not None}
     return [name for name, tried in names.items() if tried]
+
+
+def _steadiest(model: Model, names: list[str], data: dict[str, Pair], weight: Tensor, seed: int) -> list[str]:
+    """Where choose-rows are few, the better alone of the linear model and boosting, by cross-validation on the rows of the fit."""
+    rivals, held = [name for name in names if name in ("linear", "boosting")], data["choose"].take(data["choose"].y.mask)
+    if len(rivals) < 2 or held.rows >= FEW:
+        return names
+    known = data["fit"].y.mask
+    fit, weight = data["fit"].take(known), weight[known]
+    fold = torch.empty(fit.rows, dtype=torch.long)
+    fold[fit.y.value.argsort(stable=True)] = torch.arange(fit.rows) % FOLDS  # every class in every fold
+    _, place, count = fit.y.value.unique(return_inverse=True, return_counts=True)
+    always = count[place] < FOLDS if isinstance(model.target, Classes) else torch.zeros(fit.rows, dtype=torch.bool)
+    loss = dict.fromkeys(rivals, 0.0)
+    for name in rivals:
+        for number in range(FOLDS):
+            learn, judged = (fold != number) | always, fit.take((fold == number) & ~always)
+            scorer = _calibrated(model, _standard(model, name, fit.take(learn), weight[learn], seed), held)
+            with torch.no_grad():
+                loss[name] -= float(scorer.log_prob(judged.x, judged.y.value[:, None]).sum())
+    best = min(rivals, key=loss.__getitem__)
+    return [name for name in names if name == best or name not in rivals]
 
 
 def _lent(model: Model) -> bool:
