@@ -54,7 +54,8 @@ def test_a_long_block_is_polled_so_that_no_wrap_is_missed(tmp_path, monkeypatch)
     package = zone(tmp_path, "intel-rapl:0", "package-0", 0, largest=99_999_999)
     with Meter(tmp_path) as meter:
         for value in (60_000_000, 20_000_000, 80_000_000, 40_000_000):  # 60 + 60 + 60 + 60 J
-            package.write_text(str(value))
+            (tmp_path / "next").write_text(str(value))
+            (tmp_path / "next").replace(package)  # at once: a counter is never seen half written
             time.sleep(0.1)
     assert meter.energy.kwh == pytest.approx(240 / 3.6e6)
 

@@ -72,7 +72,7 @@ def test_grid_search_over_a_config():
 
 
 def test_an_unknown_setting_names_the_choices():
-    with pytest.raises(ValueError, match="no setting 'depth'; it has width, smoothing"):
+    with pytest.raises(ValueError, match="no setting 'depth'; it has width, trees, smoothing"):
         JointClassifier().set_params(family__depth=3)
 
 

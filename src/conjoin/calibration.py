@@ -2,15 +2,15 @@ r"""Knowing what it does not know: the statistic of familiarity, conformal p-val
 
 Two alarms are kept apart.
 
-* *unfamiliar*: the rank of a row's statistic among held-out rows. The statistic is the unit-free log p(x), standardised by
-  what the model expects of a row with the same cells missing. p = (1 + #{held-out <= s}) / (n + 1) is at most alpha with
-  probability at most alpha for a row like those held out, on the average over calibration sets (V. Vovk, A. Gammerman and
-  G. Shafer (2005), Algorithmic learning in a random world, proposition 2.8).
+* *unfamiliar*: the rank of a row's statistic among held-out rows. The statistic adds two readings, the unit-free log p(x) and that
+  of a Gaussian about the model's own draws, each standardised by what the model expects of a row with the same cells missing.
+  p = (1 + #{held-out <= s}) / (n + 1) is at most alpha with probability at most alpha for a row like those held out, on the average
+  over calibration sets (V. Vovk, A. Gammerman and G. Shafer (2005), Algorithmic learning in a random world, proposition 2.8).
 * *ambiguous*: the confidence is under the least threshold at which the Clopper-Pearson upper bound (C. Clopper and E.
   Pearson (1934), The use of confidence or fiducial limits) on the error among accepted held-out rows keeps the promise. The
   5 % that the bound may fail are shared among the doublings of the rows, since as many thresholds are all but independent.
 
-Shape letters: B rows, N held-out rows, K classes, S sampled rows of the bank.
+Shape letters: B rows, D variables, N held-out rows, K classes, S sampled rows of the bank, P coordinates of a row.
 """
 
 import math
@@ -20,14 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import beta
-from torch import Tensor
+from torch import Tensor, nn
 
-from conjoin._shapes import Float
-from conjoin.core import Event
+from conjoin._shapes import Bool, Float
+from conjoin.core import Event, Space
 
-__all__ = ["Calibration", "Familiarity", "OwnFamiliarity", "clopper_pearson", "rows_for_error", "rows_for_false_alarm"]
+__all__ = ["Calibration", "Familiarity", "Outline", "OwnFamiliarity", "clopper_pearson", "rows_for_error", "rows_for_false_alarm"]
 
 CONFIDENCE = 0.95
+WIDER = 0.3  # variance that is added in every direction, of numbers whose own variance is 1
+FARTHEST = 1e6  # standard deviations beyond which far is far
+AT_ONCE = 2048  # rows that are coded at once
+PATTERNS = 512  # of missing cells, whose axes are kept
 
 
 def clopper_pearson(errors: np.ndarray, rows: np.ndarray, looks: int = 1) -> np.ndarray:
@@ -63,34 +67,99 @@ def _looks(rows: int, rate: float) -> int:
     return 1 + max(0, math.floor(math.log2(max(rows, 1) / rows_for_error(rate))))
 
 
+class Outline:
+    """The second reading of a row: its log-density under a Gaussian about the model's own draws, numbers in their standard deviations
+    and categories as indicators, whose covariance is widened by ``WIDER`` in every direction. The model's own log p is finer; where its
+    detail is chance, this still tells what lies outside of everything (K. Lee et al. (2018), A simple unified framework for detecting
+    out-of-distribution samples, equation 2, with one Gaussian)."""
+
+    def __init__(self, space: Space, bank: Event) -> None:
+        """``bank``: S draws, all cells known."""
+        self.variables = space.variables
+        self.middle, self.spread = bank.value.mean(0), bank.value.std(0).clamp_min(1e-9)
+        self.coded = self._code(bank.value)
+        widths = [variable.cardinality if variable.kind == "category" else 1 for variable in self.variables]
+        self.owner = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))  # the variable of each coordinate
+        self._axes: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def _code(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B P"]:
+        scaled = ((value - self.middle) / self.spread).nan_to_num().clamp(-FARTHEST, FARTHEST)
+        return torch.cat(
+            [
+                nn.functional.one_hot(value[:, d].long(), variable.cardinality).double()
+                if variable.kind == "category"
+                else scaled[:, d, None]
+                for d, variable in enumerate(self.variables)
+            ],
+            1,
+        )
+
+    def of_bank(self, pattern: Bool[Tensor, " D"]) -> Float[Tensor, " S"]:
+        """The draws themselves, with this pattern's cells."""
+        return self._log_density(self.coded[:, pattern[self.owner]], pattern)
+
+    def __call__(self, value: Float[Tensor, "B D"], pattern: Bool[Tensor, " D"]) -> Float[Tensor, " B"]:
+        """Rows that all have this pattern's cells; nats up to a constant."""
+        coded = [self._code(part)[:, pattern[self.owner]] for part in value.split(AT_ONCE)]
+        return torch.cat([self._log_density(part, pattern) for part in coded])
+
+    def _log_density(self, coded: Float[Tensor, "B p"], pattern: Bool[Tensor, " D"]) -> Float[Tensor, " B"]:
+        """By the principal axes of the draws, of which there are no more than draws; across them the variance is ``WIDER``."""
+        key = pattern.numpy().tobytes()
+        if key not in self._axes:
+            if len(self._axes) >= PATTERNS:
+                self._axes.clear()
+            drawn = self.coded[:, pattern[self.owner]]
+            _, scale, axes = torch.linalg.svd((drawn - drawn.mean(0)) / (len(drawn) - 1) ** 0.5, full_matrices=False)
+            self._axes[key] = (drawn.mean(0), axes.T, 1 / (scale.square() + WIDER) - 1 / WIDER)
+        centre, axes, gain = self._axes[key]
+        apart = coded - centre
+        return -0.5 * ((apart @ axes).square() @ gain + apart.square().sum(1) / WIDER)
+
+
 class Familiarity:
-    """The statistic: log p of what is known, standardised by the model's own draws with the same cells missing.
+    """The statistic: log p of what is known and, with an ``outline``, its second reading, each standardised by the model's own draws
+    with the same cells missing, and added.
 
     A fixed function of one row (the draws are fixed), so that no answer depends on the batch it came in.
     """
 
-    name = "log p(x), unit-free, standardised per missing pattern"
-
-    def __init__(self, log_prob: Any, bank: Event, sketch: Event) -> None:
+    def __init__(self, log_prob: Any, bank: Event, sketch: Event, outline: Outline | None = None) -> None:
         """``sketch``: the draws that stand for the bank where cells are missing."""
-        self.log_prob, self.bank, self.sketch = log_prob, bank, sketch
-        self._typical: dict[bytes, tuple[float, float]] = {}
+        self.log_prob, self.bank, self.sketch, self.outline = log_prob, bank, sketch, outline
+        self._typical: dict[bytes, tuple[float, float, float, float]] = {}
+
+    @property
+    def name(self) -> str:
+        """For the model card."""
+        return "log p(x)" + ("" if self.outline is None else " and a Gaussian's") + ", unit-free, standardised per missing pattern"
 
     def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """``extra`` is the codec's log-mass of cells that were never seen."""
         raw = self.log_prob(x) + extra
         patterns, which = torch.unique(x.mask, dim=0, return_inverse=True)
-        typical = torch.tensor([self._of(pattern) for pattern in patterns], dtype=torch.float64).reshape(-1, 2)[which]
-        return (raw - typical[:, 0]) / typical[:, 1]
+        typical = torch.tensor([self._of(pattern) for pattern in patterns], dtype=torch.float64).reshape(-1, 4)[which]
+        out = (raw - typical[:, 0]) / typical[:, 1]
+        if self.outline is None:
+            return out
+        for place, pattern in enumerate(patterns):
+            rows = (which == place).nonzero()[:, 0]
+            out[rows] += (self.outline(x.value[rows], pattern) - typical[rows, 2]) / typical[rows, 3]
+        return out
 
-    def _of(self, pattern: Tensor) -> tuple[float, float]:
-        """Mean and deviation of log p over the bank, with this pattern's cells."""
+    def _of(self, pattern: Tensor) -> tuple[float, float, float, float]:
+        """Mean and deviation over the bank, with this pattern's cells: of log p, and of the outline."""
         key = pattern.numpy().tobytes()
         if key not in self._typical:
             value = (self.bank if pattern.all() else self.sketch).value
             drawn = self.log_prob(Event(value, pattern.expand_as(value)))
-            self._typical[key] = (float(drawn.mean()), float(drawn.std().clamp_min(1e-6)))
+            second = torch.zeros(2, dtype=torch.float64) if self.outline is None else self.outline.of_bank(pattern)
+            self._typical[key] = (*_usual(drawn), *_usual(second))
         return self._typical[key]
+
+
+def _usual(drawn: Float[Tensor, " S"]) -> tuple[float, float]:
+    return float(drawn.mean()), float(drawn.std().clamp_min(1e-6))
 
 
 class OwnFamiliarity:

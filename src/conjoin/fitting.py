@@ -24,7 +24,7 @@ from conjoin.families import name_of, resolve
 from conjoin.joint import Hybrid, Joint, Monolithic
 from conjoin.learning import Learning
 from conjoin.metering import Meter
-from conjoin.model import Model
+from conjoin.model import READINGS, Model
 from conjoin.predictive import grid_for
 from conjoin.questions.calibrate import calibrate
 from conjoin.selection import choose_predictor, use_trunk
@@ -271,6 +271,7 @@ def _facts(rows: Rows, split: Split, request: Request, config: Any) -> dict[str,
         "family": name_of(config),
         "settings": config.get_params(),
         "seed": request.seed,
+        "readings": READINGS,
         "rows": {"fit": taught, "choose": len(split.choose), "calibrate": len(split.calibrate)},
         "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
         "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),

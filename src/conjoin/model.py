@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from conjoin._shapes import Float
-from conjoin.calibration import Calibration, Familiarity, OwnFamiliarity
+from conjoin.calibration import Calibration, Familiarity, Outline, OwnFamiliarity
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
 from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
@@ -20,9 +20,10 @@ from conjoin.predictors import Classifier, External
 from conjoin.reweighting import Reweighted
 from conjoin.targets import Classes, Number, Target
 
-__all__ = ["Model"]
+__all__ = ["READINGS", "Model"]
 
 CHUNK = 4096  # rows evaluated at once
+READINGS = 2  # of a row that make up its familiarity
 BANK = 256  # rows that the model draws for itself, to know what is typical
 FEW = 40  # of them where each answer about an incomplete row takes many calls of a network
 
@@ -154,7 +155,8 @@ class Model:
         density = self.density_of_x
         if density.capabilities.typical:
             return OwnFamiliarity(partial(self._chunked, density.typicality))
-        return Familiarity(partial(self._evidence, self.unweighted), self.bank, self.sketch)
+        outline = Outline(self.codec.space, self.bank) if self.facts.get("readings") == READINGS else None  # models of 0.1.0 have one
+        return Familiarity(partial(self._evidence, self.unweighted), self.bank, self.sketch, outline)
 
     def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:
         """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column."""

@@ -22,6 +22,18 @@ GAUSSIAN = checks("quadratic and not joint or linear and given")
 CLASSES, HYBRID, TOYS = checks("naive_bayes and joint"), checks("naive_bayes and hybrid"), checks("not test_family")
 
 
+OUTLINE = at(
+    "calibration.py",
+    ("tests/test_outline.py",),
+    ("the outline is not widened", "1 / (scale.square() + WIDER) - 1 / WIDER", "1 / scale.square() - 1 / WIDER"),
+    ("what lies across the axes counts for nothing", "@ gain + apart.square().sum(1) / WIDER)", "@ gain)"),
+    ("rows are not centred", "apart = coded - centre", "apart = coded"),
+    ("cells that are missing count", "[:, pattern[self.owner]] for part in", "[:, pattern[self.owner] | True] for part in"),
+    ("numbers in their own units", "(value - self.middle) / self.spread)", "(value - self.middle))"),
+    ("the second reading is not standardised", "- typical[rows, 2]) / typical[rows, 3]", "- typical[rows, 2])"),
+    ("the first reading is dropped", "out = (raw - typical[:, 0]) / typical[:, 1]", "out = 0 * raw"),
+)
+
 INTERVALS = at(
     "intervals.py",
     LEAF_TESTS,
@@ -94,7 +106,7 @@ LEAVES = at(
     ("upper half drawn mirrored", "torch.where(flip, -z, z)", "z"),
     ("region ends at the middle of its last cell", "/ step + 1e-6) + 0.5)", "/ step + 1e-6))"),
     ("atoms above the region count", "torch.where((self.atoms >= low) & (self.atoms <= high)", "torch.where((self.atoms >= low)"),
-    ("atoms drawn outside the region", "logits = logits + self._log_parts_inside(region)", "logits = logits + 0", NAIVE),
+    ("atoms drawn outside the region", "0.0 if region is None else self._log_parts_inside(region))", "0.0)", NAIVE),
     (
         "region of known cells counted too",
         "return leaf if event.within is None else leaf + torch.where(event.mask[..., None], 0.0, self",
@@ -135,13 +147,14 @@ FAMILIES = [
         ("transition transposed in log-space", "@ edge[place].T).log()", "@ edge[place]).log()", PASSES),
         (
             "prior of the root dropped",
-            "return (self.root_logits.log_softmax(0) + self._beliefs(leaf)[0])",
-            "return (self._beliefs(leaf)[0])",
+            "return self.root_logits.log_softmax(0)[self._own(t)[0]] + self._beliefs(leaf, t)[0]",
+            "return self._beliefs(leaf, t)[0]",
+            PASSES,
         ),
         (
             "walks ignore what is known below",
-            "choose(log_edge[place][states[parents[node]]] + belief[node])",
-            "choose(log_edge[place][states[parents[node]]])",
+            "choose(log_edge[place][chosen[parents[node]]] + belief[node])",
+            "choose(log_edge[place][chosen[parents[node]]])",
             PASSES,
         ),
         ("weights ignored in the statistics", "weight[block] * up.sound)", "1.0 * up.sound)"),
@@ -153,7 +166,21 @@ FAMILIES = [
             "            peak = torch.where(peak.isfinite(), peak, 0.0)",
             "            # peak = torch.where(peak.isfinite(), peak, 0.0)",
         ),
-        ("faint rows keep what underflowed", "out[faint] = self._evaluate(self._leaf(event.take(faint)))", "faint = faint", PASSES),
+        (
+            "faint rows keep what underflowed",
+            "out[t, faint] = self._top(self._leaf(event.take(faint)), t).logsumexp(-1)",
+            "faint = faint",
+            PASSES,
+        ),
+        (
+            "the same tree for every row",
+            "categorical(self._quick(event).T, generator) if several",
+            "torch.zeros(event.rows).long() if several",
+            PASSES,
+        ),
+        ("states of the first tree", "tree.draw(up, len(part), generator) + own.start", "tree.draw(up, len(part), generator)", PASSES),
+        ("the best tree instead of the sum", "else self._quick(event).logsumexp(0)", "else self._quick(event).amax(0)", PASSES),
+        ("trees on the same rows", "torch.randint(rows, (rows,), generator=generator)", "torch.arange(rows)", PASSES),
     ),
     *at(
         "families/circuit/passes.py",
@@ -388,4 +415,4 @@ TRAINING = [
     ),
 ]
 
-MUTATIONS = [*INTERVALS, *LEAVES, *FAMILIES, *JOINTS, *CORE, *TRAINING]
+MUTATIONS = [*OUTLINE, *INTERVALS, *LEAVES, *FAMILIES, *JOINTS, *CORE, *TRAINING]

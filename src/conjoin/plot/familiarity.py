@@ -9,14 +9,20 @@ from conjoin.plot.style import CLASSES, INK, MUTED, calm, new_axes
 __all__ = ["FamiliarityDisplay"]
 
 BINS = 28
-LOG_P = "unit-free log p(x), in standard deviations of the model's own rows"
 
 
 class FamiliarityDisplay:
     """Histograms of the statistic of familiarity: held-out rows, and the rows asked about. ``limit`` is where the alarm begins,
     ``name`` what the statistic is."""
 
-    def __init__(self, held_out: np.ndarray, statistic: np.ndarray | None = None, *, false_alarm: float = 0.05, name: str = LOG_P) -> None:
+    def __init__(
+        self,
+        held_out: np.ndarray,
+        statistic: np.ndarray | None = None,
+        *,
+        false_alarm: float = 0.05,
+        name: str = "statistic of familiarity",
+    ) -> None:
         self.name = name
         self.held_out, self.statistic, self.false_alarm = np.sort(held_out), statistic, false_alarm
         place = int(np.floor(false_alarm * (len(held_out) + 1) + 1e-9))
@@ -27,8 +33,7 @@ class FamiliarityDisplay:
         """``y`` is not used."""
         model = estimator.model_
         statistic = None if X is None else model.statistic(model.encode(X))
-        name = model.familiarity.name if model.density_of_x.capabilities.typical else LOG_P
-        return cls(model.calibrated.statistic, statistic, false_alarm=false_alarm, name=name).plot(ax)
+        return cls(model.calibrated.statistic, statistic, false_alarm=false_alarm, name=model.familiarity.name).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         self.ax_ = ax = new_axes(size=(6.4, 3.4))[0] if ax is None else ax
