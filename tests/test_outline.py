@@ -1,7 +1,10 @@
 """The second reading of familiarity: a Gaussian about the model's own draws."""
 
+import numpy as np
+import pandas as pd
 import torch
 
+from conjoin import JointDensity
 from conjoin.calibration import WIDER, Familiarity, Outline
 from conjoin.core import Event, Space, Variable, stream
 
@@ -17,7 +20,7 @@ def bank(rows=40):
 def test_the_reading_is_a_gaussian_of_the_cells_that_are_known():
     """Against the matrix written out, with one column missing."""
     drawn, pattern = bank(), torch.tensor([True, True, False])
-    row = torch.tensor([[5.0, 1.0, 0.0], [-40.0, 2.0, 7.0]]).double()
+    row = torch.tensor([[5.0, 1.0, 0.0], [-8.0, 2.0, 7.0]]).double()
     found = Outline(SPACE, drawn)(row, pattern)
     mass = (torch.cat([drawn.value, row])[:, 0] - drawn.value[:, 0].mean()) / drawn.value[:, 0].std()
     coded = torch.cat([mass[:, None], torch.nn.functional.one_hot(torch.cat([drawn.value, row])[:, 1].long(), 3).double()], 1)
@@ -32,6 +35,20 @@ def test_more_coordinates_than_draws_are_no_matter():
     outline, whole = Outline(space, Event(drawn)), torch.ones(90, dtype=torch.bool)
     assert outline(drawn + 9, whole).max() < outline.of_bank(whole).min()
     assert outline(torch.full((1, 90), 1e30).double(), whole).isfinite().all()
+
+
+def test_columns_that_are_nearly_always_zero_do_not_blind_the_alarm():
+    """Usual rows have a rare value here and there that the draws have hardly shown: they must not be farther than what lies outside."""
+
+    def rows(n, seed):
+        rng = np.random.default_rng(seed)
+        rare = (rng.random((n, 60)) < 0.004) * rng.integers(1, 5, (n, 60))
+        return pd.DataFrame(np.concatenate([rng.normal(size=(n, 3)), rare], 1)).rename(columns=str)
+
+    far = rows(200, 1)
+    far[["0", "1", "2"]] += 6
+    model = JointDensity(family="naive_bayes").fit(rows(2000, 0))
+    assert (model.decide(far)["verdict"] == "unfamiliar").mean() > 0.95
 
 
 def test_both_readings_count_and_no_row_depends_on_its_batch():

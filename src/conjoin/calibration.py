@@ -29,9 +29,9 @@ __all__ = ["Calibration", "Familiarity", "Outline", "OwnFamiliarity", "clopper_p
 
 CONFIDENCE = 0.95
 WIDER = 0.3  # variance that is added in every direction, of numbers whose own variance is 1
-FARTHEST = 1e6  # standard deviations beyond which far is far
+FARTHEST = 5.0  # standard deviations at which a number is cut: of a column that is nearly always 0, the draws hardly know the deviation
 AT_ONCE = 2048  # rows that are coded at once
-PATTERNS = 512  # of missing cells, whose axes are kept
+PATTERNS = 16  # of missing cells, whose axes are kept
 
 
 def clopper_pearson(errors: np.ndarray, rows: np.ndarray, looks: int = 1) -> np.ndarray:
@@ -76,13 +76,15 @@ class Outline:
     def __init__(self, space: Space, bank: Event) -> None:
         """``bank``: S draws, all cells known."""
         self.variables = space.variables
-        self.middle, self.spread = bank.value.mean(0), bank.value.std(0).clamp_min(1e-9)
-        self.coded = self._code(bank.value)
+        self.middle, deviation = bank.value.mean(0), bank.value.std(0)
+        self.spread = torch.where(deviation > 1e-9, deviation, torch.inf)  # a number that never varied tells nothing here
+        self.coded = self._code(bank.value, torch.ones(len(self.variables), dtype=torch.bool))
         widths = [variable.cardinality if variable.kind == "category" else 1 for variable in self.variables]
         self.owner = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))  # the variable of each coordinate
         self._axes: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
 
-    def _code(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B P"]:
+    def _code(self, value: Float[Tensor, "B D"], pattern: Bool[Tensor, " D"]) -> Float[Tensor, "B p"]:
+        """The coordinates of the known cells."""
         scaled = ((value - self.middle) / self.spread).nan_to_num().clamp(-FARTHEST, FARTHEST)
         return torch.cat(
             [
@@ -90,7 +92,9 @@ class Outline:
                 if variable.kind == "category"
                 else scaled[:, d, None]
                 for d, variable in enumerate(self.variables)
-            ],
+                if pattern[d]
+            ]
+            or [value[:, :0]],
             1,
         )
 
@@ -100,8 +104,7 @@ class Outline:
 
     def __call__(self, value: Float[Tensor, "B D"], pattern: Bool[Tensor, " D"]) -> Float[Tensor, " B"]:
         """Rows that all have this pattern's cells; nats up to a constant."""
-        coded = [self._code(part)[:, pattern[self.owner]] for part in value.split(AT_ONCE)]
-        return torch.cat([self._log_density(part, pattern) for part in coded])
+        return torch.cat([self._log_density(self._code(part, pattern), pattern) for part in value.split(AT_ONCE)])
 
     def _log_density(self, coded: Float[Tensor, "B p"], pattern: Bool[Tensor, " D"]) -> Float[Tensor, " B"]:
         """By the principal axes of the draws, of which there are no more than draws; across them the variance is ``WIDER``."""
@@ -137,14 +140,12 @@ class Familiarity:
     def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """``extra`` is the codec's log-mass of cells that were never seen."""
         raw = self.log_prob(x) + extra
-        patterns, which = torch.unique(x.mask, dim=0, return_inverse=True)
-        typical = torch.tensor([self._of(pattern) for pattern in patterns], dtype=torch.float64).reshape(-1, 4)[which]
-        out = (raw - typical[:, 0]) / typical[:, 1]
-        if self.outline is None:
-            return out
+        out, (patterns, which) = torch.empty_like(raw), torch.unique(x.mask, dim=0, return_inverse=True)
         for place, pattern in enumerate(patterns):
-            rows = (which == place).nonzero()[:, 0]
-            out[rows] += (self.outline(x.value[rows], pattern) - typical[rows, 2]) / typical[rows, 3]
+            rows, (mean, deviation, middle, spread) = (which == place).nonzero()[:, 0], self._of(pattern)
+            out[rows] = (raw[rows] - mean) / deviation
+            if self.outline is not None:
+                out[rows] += (self.outline(x.value[rows], pattern) - middle) / spread
         return out
 
     def _of(self, pattern: Tensor) -> tuple[float, float, float, float]:

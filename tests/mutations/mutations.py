@@ -28,7 +28,7 @@ OUTLINE = at(
     ("the outline is not widened", "1 / (scale.square() + WIDER) - 1 / WIDER", "1 / scale.square() - 1 / WIDER"),
     ("what lies across the axes counts for nothing", "@ gain + apart.square().sum(1) / WIDER)", "@ gain)"),
     ("rows are not centred", "apart = coded - centre", "apart = coded"),
-    ("cells that are missing count", "[:, pattern[self.owner]] for part in", "[:, pattern[self.owner] | True] for part in"),
+    ("cells that are missing count", "                if pattern[d]\n", "                if d >= 0\n"),
     ("numbers in their own units", "(value - self.middle) / self.spread)", "(value - self.middle))"),
     ("the second reading is not standardised", "- typical[rows, 2]) / typical[rows, 3]", "- typical[rows, 2])"),
     ("the first reading is dropped", "out = (raw - typical[:, 0]) / typical[:, 1]", "out = 0 * raw"),
@@ -180,7 +180,12 @@ FAMILIES = [
         ),
         ("states of the first tree", "tree.draw(up, len(part), generator) + own.start", "tree.draw(up, len(part), generator)", PASSES),
         ("the best tree instead of the sum", "else self._quick(event).logsumexp(0)", "else self._quick(event).amax(0)", PASSES),
-        ("trees on the same rows", "torch.randint(rows, (rows,), generator=generator)", "torch.arange(rows)", PASSES),
+        (
+            "trees on the same rows",
+            "total * torch.rand(draws, generator=generator, dtype=torch.float64)",
+            "torch.linspace(0, total, draws).double()",
+            PASSES,
+        ),
     ),
     *at(
         "families/circuit/passes.py",

@@ -41,6 +41,7 @@ BLOCK = 2048  # rows of a pass that keeps nothing
 KEPT = 1024  # rows of one that keeps all its messages
 WALKS = 24  # drawn walks down the trees that compete for the mode
 MOST = 3  # trees that are mixed where their number is not given
+DRAWS = 1 << 20  # of a bootstrap, at most
 WORK = 1_800_000  # and cells that all of them together learn from, a number counting twice
 
 
@@ -91,8 +92,11 @@ class CircuitDensity(Density):
     ) -> Self:
         """Structure from the data; parameters of a tree from one mixture, whose component every latent variable starts as."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        width, count = min(config.width or default_width(data.rows), data.rows), config.trees or default_trees(space, data.rows)
-        resampled = [weight, *(weight * _bootstrap(data.rows, generator) for _ in range(count - 1))]
+        width = min(config.width or default_width(data.rows), data.rows)
+        count = default_trees(space, data.rows) if config.trees is None else config.trees
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"trees must be a whole number of at least 1, or None, got {config.trees!r}.")
+        resampled = [weight, *(_bootstrap(weight, generator) for _ in range(count - 1))]
         trees = [chow_liu_tree(data, space.variables, counted) for counted in resampled]
         density = cls(space, config, {"trees": trees, "width": width})
         mixtures = [MixtureDensity.build(space, Mixture(width, config.smoothing), data, generator, weight=weight) for _ in trees]
@@ -294,9 +298,12 @@ def default_trees(space: Space, rows: int) -> int:
     return max(1, min(MOST, WORK // (rows * sum(1 if variable.discrete else 2 for variable in space.variables))))
 
 
-def _bootstrap(rows: int, generator: torch.Generator) -> Float[Tensor, " B"]:
-    """How often each row is drawn in as many draws with replacement."""
-    return torch.bincount(torch.randint(rows, (rows,), generator=generator), minlength=rows).double()
+def _bootstrap(weight: Float[Tensor, " B"], generator: torch.Generator) -> Float[Tensor, " B"]:
+    """How often each row is drawn in as many draws with replacement as the rows weigh together."""
+    total = float(weight.sum())
+    draws = max(1, min(round(total), DRAWS))
+    drawn = torch.searchsorted(weight.cumsum(0), total * torch.rand(draws, generator=generator, dtype=torch.float64))
+    return torch.bincount(drawn.clamp_max(len(weight) - 1), minlength=len(weight)).double() * (total / draws)
 
 
 def _blocks(rows: int, size: int) -> list[slice]:
