@@ -101,3 +101,15 @@ def test_what_differs_is_said(circuit):
             model.fit(*asked)
     with pytest.raises(TypeError, match="folder of a saved model"):
         JointClassifier(start_from=conjoin.JointDensity()).fit(X, y)
+
+
+def test_sizes_that_are_not_the_models_are_refused(circuit):
+    trees = len(circuit.model_.joint.density.parents)
+    with pytest.raises(ValueError, match=f"start_from has trees={trees}, and this fit asks for trees={trees + 1}"):
+        JointClassifier(None, conjoin.Circuit(trees=trees + 1), start_from=circuit).fit(*rows(100))
+
+
+@pytest.mark.parametrize("trees", [0, -2])
+def test_a_circuit_of_no_trees_is_refused(trees):
+    with pytest.raises(ValueError, match=f"trees must be a whole number of at least 1, or None, got {trees}"):
+        JointClassifier(None, conjoin.Circuit(trees=trees)).fit(*rows(100))

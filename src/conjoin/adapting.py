@@ -59,6 +59,7 @@ def _refit(model: Model, X: Any, change: Change, max_time: float | None, seed: i
     base = Independent(density, model.classes.space)
     base.log_prior.data.copy_(base.log_prior.new_tensor(change.new).clamp_min(1e-12).log())
     model.joint = Hybrid(base, Posterior(model.pair)).eval()
+    model.facts["shares"] = list(change.new)  # of the joint as it is now, should it be adapted again
     model.calibration = calibrate(model, frame.iloc[split.calibrate], None, None) if len(split.calibrate) else None
     held = f"{len(split.calibrate):,} others bound" if len(split.calibrate) else "there were too few to bound"
     return REFITTED.format(fit=len(split.fit), held=held)

@@ -31,7 +31,7 @@ def fitted(X: np.ndarray, y: np.ndarray, folder: Path, seconds: float) -> Any:
 
     import conjoin
 
-    saved, checkpoint = folder / "model", folder / "checkpoint"
+    saved, checkpoint = folder / "model", folder / f"checkpoint-{len(X)}"  # other pictures are another fit
     if saved.exists():
         return conjoin.load(saved)
     model = conjoin.JointClassifier(family=FAMILY, max_time=seconds, random_state=SEED, verbose=True)
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _story(model: Any, X: np.ndarray, y: np.ndarray, folder: Path) -> int:
     """Figures, report, browser."""
     if model is None:
-        print(f"Interrupted. The same command goes on from {folder / 'checkpoint'}.")
+        print(f"Interrupted. The same command goes on from what lies in {folder}.")
         return INTERRUPTED
     from conjoin.report import write_report
 

@@ -68,7 +68,7 @@ class Model:
 
     @property
     def unweighted(self) -> Density:
-        """The joint before its classes were given new shares. Its log p(x) remains the statistic of familiarity, as the held-out
+        """The joint before its classes were given new shares. It remains what familiarity is judged by, as the held-out
         rows were judged by it."""
         return self.joint.base if isinstance(self.joint, Reweighted) else self.joint
 

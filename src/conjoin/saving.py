@@ -30,7 +30,7 @@ from conjoin.trunk import Told, Trunk
 
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
-FORMAT = 1
+FORMAT = 2  # 1, of 0.1.0: familiarity by one reading
 SCORERS: dict[str, Any] = {
     "linear": Linear,
     "network": Network,

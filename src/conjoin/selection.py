@@ -53,14 +53,19 @@ def choose_predictor(
     if predictor == "auto" and int(data["choose"].y.mask.sum()) < LEAST:
         facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
         return
-    names = _steadiest(model, _candidates(model), data, weight, seed) if predictor == "auto" else [predictor]
+    names = _candidates(model) if predictor == "auto" else [predictor]
     scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(names)) as bar:
+        if predictor == "auto":
+            names, facts["folds"] = _steadiest(model, names, data, weight, seed)
         for done, name in enumerate(names):
             label = name if isinstance(name, str) else type(name).__name__
             scorers[label] = _scorer(model, name, data["fit"], weight, frame, seed)
             bar.update(done + 1, label)
     _keep_best(model, scorers, data, facts, free=predictor == "auto")
+    if facts.get("folds"):
+        each = ", ".join(f"{name} {loss:.3f}" for name, loss in facts["folds"].items())
+        facts["why"] += f"; as choose-rows are few, the standard ones were compared by cross-validation first ({each})"
 
 
 def use_trunk(joint: Hybrid, asked: Any, choose: Pair) -> dict[str, Any]:
@@ -81,26 +86,29 @@ def _candidates(model: Model) -> list[str]:
     return [name for name, tried in names.items() if tried]
 
 
-def _steadiest(model: Model, names: list[str], data: dict[str, Pair], weight: Tensor, seed: int) -> list[str]:
-    """Where choose-rows are few, the better alone of the linear model and boosting, by cross-validation on the rows of the fit."""
+def _steadiest(model: Model, names: list[str], data: dict[str, Pair], weight: Tensor, seed: int) -> tuple[list[str], dict[str, float]]:
+    """Where choose-rows are few, the better alone of the linear model and boosting, by cross-validation on the rows of the fit; and the
+    log-loss there of each."""
     rivals, held = [name for name in names if name in ("linear", "boosting")], data["choose"].take(data["choose"].y.mask)
     if len(rivals) < 2 or held.rows >= FEW:
-        return names
+        return names, {}
     known = data["fit"].y.mask
     fit, weight = data["fit"].take(known), weight[known]
     fold = torch.empty(fit.rows, dtype=torch.long)
     fold[fit.y.value.argsort(stable=True)] = torch.arange(fit.rows) % FOLDS  # every class in every fold
     _, place, count = fit.y.value.unique(return_inverse=True, return_counts=True)
     always = count[place] < FOLDS if isinstance(model.target, Classes) else torch.zeros(fit.rows, dtype=torch.bool)
+    if always.all():
+        return names, {}
     loss = dict.fromkeys(rivals, 0.0)
     for name in rivals:
         for number in range(FOLDS):
             learn, judged = (fold != number) | always, fit.take((fold == number) & ~always)
             scorer = _calibrated(model, _standard(model, name, fit.take(learn), weight[learn], seed), held)
             with torch.no_grad():
-                loss[name] -= float(scorer.log_prob(judged.x, judged.y.value[:, None]).sum())
+                loss[name] -= float(scorer.log_prob(judged.x, judged.y.value[:, None]).sum()) / int((~always).sum())
     best = min(rivals, key=loss.__getitem__)
-    return [name for name in names if name == best or name not in rivals]
+    return [name for name in names if name == best or name not in rivals], loss
 
 
 def _lent(model: Model) -> bool:

@@ -88,7 +88,8 @@ class Start:
 
     def facts(self) -> dict[str, Any]:
         """For the model card: which rows taught before."""
-        return {"started_from": {key: self.model.facts[key] for key in ("rows", "data_sha256", "seed")}}
+        kept = ("rows", "data_sha256", "seed", "started_from")
+        return {"started_from": {key: self.model.facts[key] for key in kept if key in self.model.facts}}
 
     # ------------------------------------------------------------------ parameters
 
@@ -112,6 +113,7 @@ class Start:
             )
         if not _alike(old.space, space):
             raise ValueError(self._other(target, config))
+        _refuse_resizing(old, config)
         with seeded(generator):
             density: Density = config.density(space, config, old.structure, context_space=context_space)
             about = self._of_labels(old, density, target)
@@ -159,6 +161,16 @@ class Start:
             f"start_from {_about(self.model.target)}, and this fit {_about(target)}: all that {name_of(config)} learns depends on "
             "that, so it can't begin there."
         )
+
+
+def _refuse_resizing(old: Density, config: Any) -> None:
+    """ValueError where sizes are asked for that are not the model's."""
+    for name, kept in old.structure.items():
+        size, asked = len(kept) if isinstance(kept, list) else kept, getattr(config, name, None)
+        if config != old.config and asked is not None and asked != size:
+            raise ValueError(
+                f"start_from has {name}={size}, and this fit asks for {name}={asked}: a fit keeps the size that it begins from."
+            )
 
 
 def _density(joint: Density) -> Density:

@@ -120,11 +120,12 @@ def impute(
     if is_pictures(data):
         from conjoin.cli.edits import complete_pictures, hidden_part
 
-        claim_pictures(out, force)
+        if out not in (None, "-"):
+            claim_pictures(out, force)
         estimator = load_model(model)
         wanted = None if y is None else _wanted(estimator.model_.target, y)
         pictures = at_once(estimator, data, limits, part, voice)
-        complete_pictures(estimator, pictures, hidden_part(estimator, hide, mask, voice), draws, seed, wanted, str(out), voice)
+        complete_pictures(estimator, pictures, hidden_part(estimator, hide, mask, voice), draws, seed, wanted, out, voice)
         return
     _refuse_pictures_only(data, {"--hide": hide, "--mask": mask, "--part": part})
     claim(out, force)
@@ -179,7 +180,9 @@ def counterfactual(
     keep: Annotated[
         list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Must not change. Repeatable.", show_default=False)
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="How many options for each row of a table.", min=1)] = 3,
+    n: Annotated[
+        int | None, typer.Option("-n", help="How many options for each row of a table.  [default: 3]", min=1, show_default=False)
+    ] = None,
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -196,8 +199,9 @@ def counterfactual(
     if is_pictures(data):
         from conjoin.cli.edits import alter_pictures
 
-        if keep:
-            raise ValueError(f"--keep is about the columns of tables, and {data} holds pictures.")
+        for option, value in {"--keep": keep or None, "-n": n}.items():
+            if value is not None:
+                raise ValueError(f"{option} is about tables, and {data} holds pictures.")
         if out not in (None, "-"):
             claim_pictures(out, force)
         estimator = load_model(model)
@@ -212,7 +216,7 @@ def counterfactual(
     wanted = _goal(estimator.model_.target, to)
     frame = read(data, limits, voice)
     _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity"))
-    table = estimator.counterfactual(frame, to=wanted, keep=tuple(keep or ()), n=n, random_state=seed).reset_index()
+    table = estimator.counterfactual(frame, to=wanted, keep=tuple(keep or ()), n=n or 3, random_state=seed).reset_index()
     table["row"] += 1
     table["option"] += 1
     screen = table[["row", "changed", "probability", "familiarity"]].rename(columns={"probability": f"p({to})"})

@@ -19,7 +19,7 @@ from conjoin.training.progress import Progress
 
 __all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
 
-TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
+TABLES = (".csv", ".csv.gz", ".parquet")
 ROWS = 20  # pictures on one sheet of completions, at most
 WHITE = 128  # the least grey of a mask that hides
 HALVES = {"top": "..H:..", "bottom": "H..:..", "left": "..:..W", "right": "..:W.."}  # H and W: half of the height and width
@@ -78,7 +78,7 @@ def _panel(found: Alteration, path: Path) -> None:
 
 
 def complete_pictures(
-    estimator: Any, frame: pd.DataFrame, hidden: np.ndarray, draws: int | None, seed: int, y: Any, out: str, voice: Voice
+    estimator: Any, frame: pd.DataFrame, hidden: np.ndarray, draws: int | None, seed: int, y: Any, out: str | None, voice: Voice
 ) -> None:
     """Completions of the ``hidden`` (H, W) part of every picture, the most probable first: a sheet, a folder, arrays, or a table."""
     codec = estimator.model_.codec
@@ -90,6 +90,7 @@ def complete_pictures(
     table = named(pd.DataFrame({"rank": ranks, "log_prob": log_prob.T.ravel()}), frame.loc[:, []].iloc[np.arange(len(ranks)) // len(full)])
     if _told(table, out, voice):
         return
+    assert out is not None
     if out.endswith(".npz"):
         names = np.array(frame.index, dtype=str)
         _arrays(out, names=names, original=images, hidden=hidden, completed=completed, log_prob=log_prob.T)

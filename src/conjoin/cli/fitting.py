@@ -156,11 +156,17 @@ def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
         raise ValueError(f"--{given[0].replace('_', '-')} is about {about}, and {asked.data} {holds}.")
 
 
+def _size_of_start(asked: Asked) -> str | None:
+    """That to which the model that the fit begins from was asked to cut its pictures."""
+    kept = {} if asked.start_from is None else load_model(asked.start_from).facts.get("pictures", {})
+    return "x".join(map(str, kept["size"])) if kept.get("size") else None
+
+
 def _pictures(asked: Asked, limits: Any, voice: Voice) -> _Parts:
     """Pictures and their labels: the names of the sub-folders, or what lies beside them in an .npz."""
     from conjoin.cli.pictures import to_fit
 
-    found = to_fit(asked.data, asked.size, asked.part, limits.bytes, voice)
+    found = to_fit(asked.data, asked.size or _size_of_start(asked), asked.part, limits.bytes, voice)
     if found.labels is None or asked.task == "density":
         if asked.task not in ("auto", "density"):
             raise ValueError(f"--task {asked.task} needs labels: put the pictures in sub-folders by label, or labels into the .npz.")

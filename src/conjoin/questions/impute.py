@@ -4,6 +4,7 @@
 log p(x) ranks them as log p(missing | observed) does.
 """
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,7 @@ def impute(model: Model, X: Any, n_draws: int | None = None, seed: int = 0, y: A
     Only missing cells of modelled columns change. Draws come from the exact conditional where the model has it. ``y``: the class, or the
     number, that every row is taken to have.
     """
-    if n_draws is not None and n_draws < 1:
-        raise ValueError(f"n_draws must be at least 1, got {n_draws}.")
+    _check_draws(n_draws)
     frame = model.frame(X)
     event = model.encode(frame).event
     known = event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
@@ -39,15 +39,19 @@ def completions(model: Model, X: Any, n_draws: int | None = 8, seed: int = 0, y:
     """So many completed frames (None: the most probable one), each row's best first, and (n_draws, B) log p of every completed row, nats
     in the raw data's units: log p(x), or log p(x, y) where ``y`` is given."""
     frame = model.frame(X)
-    rows, many = len(frame), 1 if n_draws is None else n_draws
-    if many < 1:
-        raise ValueError(f"n_draws must be at least 1, got {n_draws}.")
+    _check_draws(n_draws)
+    rows, many = len(frame), n_draws or 1
     every = frame.iloc[np.tile(np.arange(rows), many)]
     filled = impute(model, every, None if n_draws is None else 1, seed, y)
     full: pd.DataFrame = filled[0] if isinstance(filled, list) else filled
     log_prob = _log_prob(model, full, y).reshape(many, rows)
     order = (-log_prob).argsort(0, kind="stable")
     return [full.iloc[rank * rows + np.arange(rows)] for rank in order], np.take_along_axis(log_prob, order, 0)
+
+
+def _check_draws(n_draws: int | None) -> None:
+    if n_draws is not None and n_draws < 1:
+        raise ValueError(f"n_draws must be at least 1, got {n_draws}.")
 
 
 def _log_prob(model: Model, full: pd.DataFrame, y: Any) -> np.ndarray:
@@ -71,6 +75,8 @@ def _given(model: Model, y: Any, rows: int) -> Event:
         raise CapabilityError("JointDensity", "completions given y", "no target", "Use JointClassifier or JointRegressor.")
     if isinstance(model.target, Classes):
         return Event(torch.full((rows,), float(model.target.code(y)), dtype=torch.float64))
+    if not isinstance(y, numbers.Real) or not np.isfinite(float(y)):
+        raise ValueError(f"y must be one number, the {model.target.name!r} that every row is taken to have, got {y!r}.")
     return model.target.encode(np.full(rows, float(y)), np.ones(rows, dtype=bool))
 
 
