@@ -30,6 +30,7 @@ QUICK = (*QUICK_JOINTS, "linear_discriminant", "quadratic_discriminant", "mixtur
 QUICK_SPACES = {"classic": ("discrete", "mixed"), "other": ("mixed",)}  # where the others run by default
 SLOW_SPACES = ("joint mixed", "mixed given class")  # where the classics and the energies run beside that in CI
 LONG = ("ladder", "vae")  # minutes for one check of draws
+HALF = ("flow_matching", "vqvae")  # half a minute for some: in CI, not in the default suite
 
 
 def mark_of(family, space):
@@ -37,7 +38,7 @@ def mark_of(family, space):
     if family in QUICK:
         return "slow" if space.startswith("hybrid") and family not in QUICK_JOINTS else None
     if space in QUICK_SPACES.get(FAMILIES[family].map, QUICK_SPACES["other"]):
-        return "battery" if family in LONG else None
+        return "battery" if family in LONG else "slow" if family in HALF else None
     return "slow" if space in SLOW_SPACES and FAMILIES[family].map in ("classic", "energy") else "battery"
 
 
