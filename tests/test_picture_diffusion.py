@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import conjoin
-from conjoin import JointClassifier, JointDensity
+from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.core import CapabilityError, Event, Space, Variable, stream
 from conjoin.families import resolve
 from conjoin.families.diffusion.gaussian import Diffusion
@@ -227,3 +227,10 @@ def test_typicality_is_the_worst_reading_and_scale_free():
     assert typicality([one, odd])[0] < usual.min()
     scaled = Typicality((5, 3), (5, 2)).fit([100 * one, two - 7])
     assert torch.allclose(scaled([100 * one, two - 7]), usual)
+
+
+def test_a_number_beside_pictures_is_refused():
+    with pytest.raises(ValueError, match="predicts no number"):
+        JointRegressor(family="diffusion", max_time=1).fit(
+            np.zeros((40, 16, 16), np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None], np.arange(40.0)
+        )

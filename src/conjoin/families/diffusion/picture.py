@@ -89,6 +89,8 @@ class PictureDensity(Density):
         super().__init__(space, config, structure, context_space)
         if space.grid is None:
             raise ValueError("A diffusion of pictures needs a grid of pixels, which a table has not; choose family='diffusion'.")
+        if len(space.variables) > math.prod(space.grid):
+            raise ValueError("A diffusion of pictures tells classes apart and predicts no number: choose another family, or classes of it.")
         levels = max(variable.cardinality for variable in space.variables)
         classes = context_space.variables[0].cardinality if context_space else 0
         self.core = Denoiser(space.grid, levels, classes, config)
