@@ -230,7 +230,6 @@ def test_typicality_is_the_worst_reading_and_scale_free():
 
 
 def test_a_number_beside_pictures_is_refused():
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 16, 16)).astype(np.uint8)
     with pytest.raises(ValueError, match="predicts no number"):
-        JointRegressor(family="diffusion", max_time=1).fit(
-            np.zeros((40, 16, 16), np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None], np.arange(40.0)
-        )
+        JointRegressor(family="diffusion", max_time=1).fit(pictures, np.arange(40.0))
