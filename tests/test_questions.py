@@ -459,8 +459,8 @@ def test_counterfactuals_differ_from_each_other(classifier, cancer):
 
 
 @pytest.mark.parametrize("table", ["telco_churn", "mammography"])
-def test_promises_hold_over_twenty_splits(table, data_dir):
-    """Adult and 200 splits: benchmarks/decide.py."""
+def test_promises_hold_over_many_splits(table, data_dir):
+    """Of 200 splits, as benchmarks/decide.py has them for adult too, 95 % less one standard error: twenty would tell .9 from .95 by chance."""
     import sys
     from pathlib import Path
 
@@ -469,7 +469,8 @@ def test_promises_hold_over_twenty_splits(table, data_dir):
         from decide import study
     finally:
         sys.path.pop(0)
-    for row in study(table, "circuit", 20):
+    splits = 200
+    for row in study(table, "circuit", splits):
         assert row["false_alarm"] <= 0.055
-        assert row["kept"] >= 0.95
+        assert row["kept"] >= 0.95 - (0.95 * 0.05 / splits) ** 0.5
         assert row["coverage"] > 0
