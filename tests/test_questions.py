@@ -460,7 +460,7 @@ def test_counterfactuals_differ_from_each_other(classifier, cancer):
 
 @pytest.mark.parametrize("table", ["telco_churn", "mammography"])
 def test_promises_hold_over_many_splits(table, data_dir):
-    """Of 200 splits, as benchmarks/decide.py has them for adult too, 95 % less one standard error: twenty would tell .9 from .95 by chance."""
+    """Of 200 splits, as in benchmarks/decide.py, 95 % less one standard error: of twenty, .9 and .95 differ by one."""
     import sys
     from pathlib import Path
 
