@@ -30,8 +30,12 @@ OUTLINE = at(
     ("rows are not centred", "apart = coded - centre", "apart = coded"),
     ("cells that are missing count", "                if pattern[d]\n", "                if d >= 0\n"),
     ("numbers in their own units", "(value - self.middle) / self.spread)", "(value - self.middle))"),
-    ("the second reading is not standardised", "- typical[rows, 2]) / typical[rows, 3]", "- typical[rows, 2])"),
-    ("the first reading is dropped", "out = (raw - typical[:, 0]) / typical[:, 1]", "out = 0 * raw"),
+    (
+        "the second reading is not standardised",
+        "(self.outline(x.value[rows], pattern) - middle) / spread",
+        "(self.outline(x.value[rows], pattern) - middle)",
+    ),
+    ("the first reading is dropped", "out[rows] = (raw[rows] - mean) / deviation", "out[rows] = 0 * raw[rows]"),
 )
 
 INTERVALS = at(
