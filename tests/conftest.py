@@ -33,3 +33,19 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs the folder of data sets that CONJOIN_DATA names")
     return Path(folder)
+
+
+@pytest.fixture
+def say(home, tmp_path, monkeypatch, capsys):
+    """Run a command line in an empty folder; its answer. ``@`` stands for the folder ``home`` of the module."""
+    from conjoin.cli import run
+
+    monkeypatch.chdir(tmp_path)
+
+    def run_it(line, code=0):
+        capsys.readouterr()
+        words = [word.replace("@", f"{home}/") for word in line.split()]
+        assert run(words) == code, capsys.readouterr()
+        return capsys.readouterr()
+
+    return run_it

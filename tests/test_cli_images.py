@@ -36,20 +36,6 @@ def home(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def say(home, tmp_path, monkeypatch, capsys):
-    """Run a command line in an empty folder beside the pictures; its answer."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_it(line, code=0):
-        capsys.readouterr()
-        words = [word.replace("@", f"{home}/") for word in line.split()]
-        assert run(words) == code, capsys.readouterr()
-        return capsys.readouterr()
-
-    return run_it
-
-
 def test_a_folder_becomes_a_model_with_its_labels(say, home):
     said = say("fit @split/train -o model --family nb --predictor none --size 6")
     assert "300 pictures of 6 x 6 pixels, 3 labels" in said.err and "6 x 6 pixels, grey, 256 levels each" in said.out

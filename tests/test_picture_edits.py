@@ -11,7 +11,6 @@ from test_picture_diffusion import SMALL, spots
 
 import conjoin
 from conjoin import JointClassifier, JointDensity
-from conjoin.cli import run
 
 pillow = pytest.importorskip("PIL.Image")
 
@@ -42,18 +41,6 @@ def home(fitted, tmp_path_factory):
     pillow.fromarray(mask).save(folder / "mask.png")
     JointClassifier(None, "naive_bayes").fit(spots(60)[0], spots(60)[1]).save(folder / "plain-model")
     return folder
-
-
-@pytest.fixture
-def say(home, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run_it(line, code=0):
-        capsys.readouterr()
-        assert run([word.replace("@", f"{home}/") for word in line.split()]) == code, capsys.readouterr()
-        return capsys.readouterr()
-
-    return run_it
 
 
 # ---------------------------------------------------------------------------------------------------- counterfactual

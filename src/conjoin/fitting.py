@@ -199,7 +199,7 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     facts = _facts(rows, split, request, config) | {"trained": asdict(trained)} | weighed | ({"labels": lent} if lent else {})
     model = Model(codec, joint, target, facts=facts)
     model.density_of_x.remember(data["fit"].x)
-    model.facts["notices"] = _notices(joint, data["fit"])
+    model.facts["notices"] = _notices(model, data["fit"])
     if isinstance(target, Number):
         model.facts["grid"] = grid_for(joint, data["fit"].y).tolist()
     if isinstance(joint, Hybrid):
@@ -225,13 +225,10 @@ def _shares(model: Model, fit: Pair, weight: torch.Tensor) -> torch.Tensor:
         return model.pair.log_posterior(fit.x.take(slice(0, SOME))).exp().mean(0)
 
 
-def _notices(joint: Any, data: Pair) -> list[str]:
-    """What a density has to say about itself after the fit: that a latent space has collapsed, for example."""
-    if isinstance(joint, Monolithic):
-        return []
-    part: Any = joint.base if isinstance(joint, Hybrid) else joint
-    density: Density = part.density if isinstance(joint, Joint) else part
-    return density.notices(data.x.take(slice(0, 1000)))
+def _notices(model: Model, data: Pair) -> list[str]:
+    """What a density of x has to say about itself after the fit: that a latent space has collapsed, for example."""
+    density = model.density_of_x
+    return [] if isinstance(density, Monolithic) else density.notices(data.x.take(slice(0, 1000)))
 
 
 def _events(rows: Rows, part: np.ndarray, codec: Any, target: Target | None) -> Pair:

@@ -106,7 +106,8 @@ class Start:
         context_space: Space | None = None,
     ) -> Density:
         """In place of the family's own ``build``: a density with the structure and parameters of the model's."""
-        old = _density(self.model.unweighted)
+        old = self.model.density_of_x
+        old = old.density if isinstance(old, Monolithic) else old
         if old.capabilities.sweeps:
             raise ValueError(
                 f"{name_of(config)} learns by a Gibbs sampler, whose state belongs to its own rows, so that no fit can begin from it."
@@ -171,12 +172,6 @@ def _refuse_resizing(old: Density, config: Any) -> None:
             raise ValueError(
                 f"start_from has {name}={size}, and this fit asks for {name}={asked}: a fit keeps the size that it begins from."
             )
-
-
-def _density(joint: Density) -> Density:
-    """The density of x, or of (y, x), that a joint is made of."""
-    below = joint.base if isinstance(joint, Hybrid) else joint
-    return below.density if isinstance(below, ClassConditional | Independent | Monolithic) else below
 
 
 def _head(joint: Density) -> Features | None:

@@ -172,7 +172,7 @@ FAMILIES = [
         ),
         (
             "faint rows keep what underflowed",
-            "out[t, faint] = self._top(self._leaf(event.take(faint)), t).logsumexp(-1)",
+            "parts[-1][faint] = of_top(self._top(self._leaf(event.take(faint + block.start)), t))",
             "faint = faint",
             PASSES,
         ),

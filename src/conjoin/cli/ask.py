@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import claim, draft, limits_of, load_model, read, rows_of, write
+from conjoin.cli.files import claim, draft, limits_of, load_model, read, refuse_for_tables, rows_of, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import SHOWN, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import max_error_of
@@ -214,8 +214,7 @@ def _labelled(estimator: Any, data: str, limits: Any, name: str | None, part: st
 
         frame, found = frame_of(estimator, data, part, limits.bytes, voice)
         return frame, take_labels(estimator.model_.target, found, name, voice)
-    if part is not None:
-        raise ValueError(f"--part is about pictures, and {data} is a table.")
+    refuse_for_tables(data, {"--part": part})
     return _take_labels(estimator.model_.target, read(data, limits, voice), name, voice)
 
 

@@ -6,7 +6,7 @@ import typer
 
 from conjoin.cli import options as opt
 from conjoin.cli.ask import answer
-from conjoin.cli.files import at_once, claim, claim_pictures, limits_of, load_model, read
+from conjoin.cli.files import TABLES, at_once, claim, claim_pictures, limits_of, load_model, read, refuse_for_tables
 from conjoin.cli.voice import Voice, shown
 from conjoin.cli.words import given_of, labels_of, range_of
 from conjoin.codecs.pictures import is_pictures
@@ -63,7 +63,7 @@ def _claim(codec: Any, out: str | None, force: bool, where: Any) -> bool:
 def _write_images(model: Any, images: Any, labels: Any, out: str, voice: Voice) -> None:
     from conjoin.cli.pictures import write_pictures
 
-    if out.endswith((".csv", ".csv.gz", ".parquet")):
+    if out.endswith(TABLES):
         frame = model.codec.frame(images)
         answer(frame if labels is None else frame.assign(**{str(model.target.name): labels}), out, voice)
         return
@@ -127,7 +127,7 @@ def impute(
         pictures = at_once(estimator, data, limits, part, voice)
         complete_pictures(estimator, pictures, hidden_part(estimator, hide, mask, voice), draws, seed, wanted, out, voice)
         return
-    _refuse_pictures_only(data, {"--hide": hide, "--mask": mask, "--part": part})
+    refuse_for_tables(data, {"--hide": hide, "--mask": mask, "--part": part})
     claim(out, force)
     estimator = load_model(model)
     frame = read(data, limits, voice)
@@ -139,12 +139,6 @@ def impute(
     table = table if draws is None else table[["draw", *(name for name in table if name != "draw")]]
     voice.aside(f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows.")
     answer(table, out, voice, cells if len(cells) else None, ("filled with",))
-
-
-def _refuse_pictures_only(data: str, given: dict[str, Any]) -> None:
-    for option, value in given.items():
-        if value is not None:
-            raise ValueError(f"{option} is about pictures, and {data} is a table.")
 
 
 def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
@@ -208,7 +202,7 @@ def counterfactual(
         wanted = None if to is None else _goal(estimator.model_.target, to)
         alter_pictures(estimator, at_once(estimator, data, limits, part, voice), wanted, out, voice)
         return
-    _refuse_pictures_only(data, {"--part": part})
+    refuse_for_tables(data, {"--part": part})
     if to is None:
         raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
     claim(out, force)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from conjoin.cli.ask import answers
-from conjoin.cli.files import draft
-from conjoin.cli.pictures import fresh, named, read_asked, reading_of, sheet, shown_as
+from conjoin.cli.files import TABLES, draft
+from conjoin.cli.pictures import fresh, named, read_asked, reading_of, shown_as, write_arrays, write_sheet
 from conjoin.cli.voice import Voice
 from conjoin.codecs.colours import pillow
 from conjoin.plot.alterations import MOST, AlterationDisplay
@@ -19,7 +19,6 @@ from conjoin.training.progress import Progress
 
 __all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
 
-TABLES = (".csv", ".csv.gz", ".parquet")
 ROWS = 20  # pictures on one sheet of completions, at most
 WHITE = 128  # the least grey of a mask that hides
 HALVES = {"top": "..H:..", "bottom": "H..:..", "left": "..:..W", "right": "..:W.."}  # H and W: half of the height and width
@@ -44,7 +43,7 @@ def alter_pictures(estimator: Any, frame: pd.DataFrame, to: Any, out: str | None
         return
     assert out is not None
     if out.endswith(".npz"):
-        _arrays(out, names=np.array(frame.index, dtype=str), difference=found.difference, **vars(found))
+        write_arrays(out, names=np.array(frame.index, dtype=str), difference=found.difference, **vars(found))
     elif out.endswith(".png"):
         with draft(out) as partial:
             _panel(found, partial)
@@ -93,14 +92,13 @@ def complete_pictures(
     assert out is not None
     if out.endswith(".npz"):
         names = np.array(frame.index, dtype=str)
-        _arrays(out, names=names, original=images, hidden=hidden, completed=completed, log_prob=log_prob.T)
+        write_arrays(out, names=names, original=images, hidden=hidden, completed=completed, log_prob=log_prob.T)
     elif out.endswith(".png"):
         place = hidden if images.ndim == 3 else hidden[..., None]
         blank = np.where(place, codec.levels // 2, images).astype(np.uint8)
         every = np.concatenate([images[:, None], blank[:, None], completed], 1)[:ROWS]
         shown = shown_as(every.reshape(-1, *images.shape[1:]), codec.levels, voice)
-        with draft(out) as partial:
-            pillow().Image.fromarray(sheet(shown, every.shape[1])).save(partial, "png")
+        write_sheet(shown, out, every.shape[1])
         if len(frame) > ROWS:
             voice.note(f"The sheet shows the first {ROWS} of {len(frame):,} pictures; -o FOLDER/ and -o NAME.npz hold all.")
     else:
@@ -149,11 +147,6 @@ def _told(table: pd.DataFrame, out: str | None, voice: Voice, display: Any = lam
         return True
     answers([table], None, voice, display, more=lambda: {"out": out})
     return False
-
-
-def _arrays(out: str, **arrays: np.ndarray) -> None:
-    with draft(out) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _flat(frame: pd.DataFrame) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "TABLES",
     "at_once",
     "chunked",
     "claim",
@@ -24,11 +25,13 @@ __all__ = [
     "limits_of",
     "load_model",
     "read",
+    "refuse_for_tables",
     "rows_of",
     "stem",
     "write",
 ]
 
+TABLES = (".csv", ".csv.gz", ".parquet")  # that pictures are written to, as what they can be beside pictures
 _WRITTEN = (".csv", ".csv.gz", ".tsv", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
 _PIECE = 4096  # pictures that are asked about at once
@@ -75,22 +78,27 @@ def frames_of(path: str, limits: Any, chunk_rows: int | None, voice: Voice) -> "
         yield from table.read()
 
 
+def refuse_for_tables(path: str, given: dict[str, Any]) -> None:
+    """ValueError for the first option that is given, where all are about pictures and ``path`` is a table."""
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} is about pictures, and {path} is a table.")
+
+
 def at_once(estimator: Any, path: str, limits: Any, part: str | None, voice: Voice) -> "pd.DataFrame":
     """The whole table, or all pictures as the model expects them."""
     if is_pictures(path):
         from conjoin.cli.pictures import frame_of
 
         return frame_of(estimator, path, part, limits.bytes, voice)[0]
-    if part is not None:
-        raise ValueError(f"--part is about pictures, and {path} is a table.")
+    refuse_for_tables(path, {"--part": part})
     return read(path, limits, voice)
 
 
 def rows_of(estimator: Any, path: str, limits: Any, chunk_rows: int | None, part: str | None, voice: Voice) -> "Iterator[pd.DataFrame]":
     """The rows of a table, or pictures as the model expects them, at once or in pieces."""
     if not is_pictures(path):
-        if part is not None:
-            raise ValueError(f"--part is about pictures, and {path} is a table.")
+        refuse_for_tables(path, {"--part": part})
         yield from frames_of(path, limits, chunk_rows, voice)
         return
     frame = at_once(estimator, path, limits, part, voice)
@@ -136,7 +144,7 @@ def claim_pictures(out: str | None, force: bool) -> None:
     if out is None or out == "-":
         raise ValueError("Drawn pictures need a place: -o FOLDER/ for one file each, -o NAME.png for a sheet, -o NAME.npz for arrays.")
     if Path(out).suffix and not out.endswith("/") and not Path(out).is_dir():
-        claim(out, force, (".png", ".npz", ".csv", ".csv.gz", ".parquet"))
+        claim(out, force, (".png", ".npz", *TABLES))
         return
     place = Path(out)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):

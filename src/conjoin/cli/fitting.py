@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.cli.files import chunked, read
+from conjoin.cli.files import chunked, load_model, read
 from conjoin.cli.summary import describe, facts_of, useful_rate
 from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
@@ -21,7 +21,7 @@ from conjoin.cli.words import grouped, in_shell, missing_of
 from conjoin.codecs.pictures import is_pictures
 from conjoin.codecs.table import Schema
 from conjoin.families import resolve
-from conjoin.saving import load_model, model_hash, refuse_overwrite
+from conjoin.saving import model_hash, refuse_overwrite
 from conjoin.streaming import Stream, draw
 from conjoin.training.ranks import rank, wait
 
@@ -59,7 +59,7 @@ class Asked:
     chunk_rows: int | None = None
     size: str | None = None
     part: str | None = None
-    start_from: str | None = None
+    start_from: Any = None  # a model's folder; once the fit has begun, the estimator in it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,8 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     """Fit and save; every mistake that can be seen before the fit is seen before the fit."""
     refuse_overwrite(Path(asked.out), asked.force)
     _check(asked)
+    if asked.start_from is not None:
+        asked = dataclasses.replace(asked, start_from=load_model(asked.start_from))
     asked = dataclasses.replace(asked, family=_family(asked))
     if is_pictures(asked.data):
         _refuse(asked, TABLES_ONLY, "tables")
@@ -158,7 +160,7 @@ def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
 
 def _size_of_start(asked: Asked) -> str | None:
     """That to which the model that the fit begins from was asked to cut its pictures."""
-    kept = {} if asked.start_from is None else load_model(asked.start_from).facts.get("pictures", {})
+    kept = {} if asked.start_from is None else asked.start_from.model_.facts.get("pictures", {})
     return "x".join(map(str, kept["size"])) if kept.get("size") else None
 
 
@@ -270,7 +272,7 @@ def _family(asked: Asked) -> str:
     """The family that was asked for; else that of the model to start from, else the default."""
     if asked.family is not None or asked.start_from is None:
         return asked.family or "circuit"
-    return str(load_model(asked.start_from).facts["family"])
+    return str(asked.start_from.model_.facts["family"])
 
 
 # ---------------------------------------------------------------------------------------------------- checkpoints
@@ -322,7 +324,7 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         asked.time,
         asked.unlabelled,
         parts.task.kind,
-        *([] if asked.start_from is None else [model_hash(load_model(asked.start_from))]),
+        *([] if asked.start_from is None else [model_hash(asked.start_from.model_)]),
     ]
     words = json.dumps([*options, sorted(map(str, parts.missing.items())), None if parts.types is None else parts.types.to_json()])
     return hashlib.sha256(_content(parts) + words.encode()).hexdigest()

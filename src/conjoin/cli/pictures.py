@@ -28,11 +28,12 @@ __all__ = [
     "named",
     "read_asked",
     "reading_of",
-    "sheet",
     "shown_as",
     "take_labels",
     "to_fit",
+    "write_arrays",
     "write_pictures",
+    "write_sheet",
 ]  # fmt: skip
 
 FILE, LABEL = "file", "label"
@@ -137,14 +138,11 @@ def named(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice: Voice) -> None:
     """By the name: arrays (.npz), one sheet (.png), or a folder of files, in sub-folders by label."""
     if out.endswith(".npz"):
-        arrays: dict[str, Any] = {"images": images} if labels is None else {"images": images, "labels": np.array(list(labels))}
-        with draft(out) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        write_arrays(out, images=images, **({} if labels is None else {"labels": np.array(list(labels))}))
         return
     shown = shown_as(images, levels, voice)
     if out.endswith(".png"):
-        with draft(out) as partial:
-            pillow().Image.fromarray(sheet(shown)).save(partial, "png")
+        write_sheet(shown, out)
         return
     with fresh(Path(out)) as folder:
         width = max(3, len(str(len(shown) - 1)))
@@ -152,6 +150,18 @@ def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice
             home = folder if labels is None else folder / _folder_name(labels[row])
             home.mkdir(exist_ok=True)
             pillow().Image.fromarray(image).save(home / f"{row:0{width}d}.png")
+
+
+def write_arrays(out: str, **arrays: np.ndarray) -> None:
+    """An .npz of these names."""
+    with draft(out) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def write_sheet(images: np.ndarray, out: str, across: int | None = None) -> None:
+    """8-bit pictures on one .png."""
+    with draft(out) as partial:
+        pillow().Image.fromarray(_sheet(images, across)).save(partial, "png")
 
 
 def shown_as(images: np.ndarray, levels: int, voice: Voice) -> np.ndarray:
@@ -166,7 +176,7 @@ def shown_as(images: np.ndarray, levels: int, voice: Voice) -> np.ndarray:
     return np.rint(images * (255 / max(1, levels - 1))).astype(np.uint8)
 
 
-def sheet(images: np.ndarray, across: int | None = None) -> np.ndarray:
+def _sheet(images: np.ndarray, across: int | None = None) -> np.ndarray:
     """All pictures on one, row by row (of ``across``), enlarged by a whole number where they are small."""
     zoom = max(1, TILE // images.shape[1])
     images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)

@@ -35,16 +35,16 @@ def evaluate(
     if model.codec.space.layout == "image" and model.status["log_prob"] is not Status.RELATIVE:
         out["bits_per_dim"] = float(np.mean(bits_of(log_prob, encoded)))
     if y is not None and known is not None and known.any():
-        label = model.target.encode(y[known], np.ones(int(known.sum()), dtype=bool))  # type: ignore[union-attr]
-        part = frame.iloc[np.flatnonzero(known)]
-        out |= prediction(model, part, label.value)
+        out |= prediction(model, frame, y, known)
     if isinstance(model.calibration, Calibration):
         out |= _promises(model, frame, y, known, false_alarm, max_error)
     return out
 
 
-def prediction(model: Model, frame: pd.DataFrame, label: torch.Tensor) -> dict[str, Any]:
-    """How well y is predicted for rows whose encoded ``label`` is known."""
+def prediction(model: Model, frame: pd.DataFrame, y: np.ndarray, known: np.ndarray) -> dict[str, Any]:
+    """How well y is predicted for the rows of which it is ``known``."""
+    label = model.target.encode(y[known], np.ones(int(known.sum()), dtype=bool)).value  # type: ignore[union-attr]
+    frame = frame.iloc[np.flatnonzero(known)]
     encoded = model.encode(frame)
     if isinstance(model.target, Classes):
         return _classes(model, model.log_proba(encoded, frame), label)

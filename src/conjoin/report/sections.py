@@ -65,8 +65,7 @@ class Answers:
             self.log_prob = estimator.score_samples(self.frame) if self.table is None else self.table["log_prob"].to_numpy()
         self.energy = meter.energy
         if target is not None and self.labelled:
-            label = target.encode(self.y[self.known], np.ones(int(self.known.sum()), dtype=bool))
-            self.figures = prediction(self.model, self.frame[self.known], label.value)
+            self.figures = prediction(self.model, self.frame, self.y, self.known)
 
     def _rows(self) -> Any:
         """Which of the rows are asked about: all, or some pictures where log p(x) of each takes many calls of a network."""

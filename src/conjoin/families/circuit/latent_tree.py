@@ -21,6 +21,7 @@ True
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Float, Int
 from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, categorical, stream
-from conjoin.families.circuit.passes import Leaves, Tree
+from conjoin.families.circuit.passes import Leaves, Tree, Up
 from conjoin.families.circuit.structure import chow_liu_tree
 from conjoin.families.classic.mixture import Mixture, MixtureDensity
 from conjoin.leaves import LeafLayer
@@ -137,19 +138,25 @@ class CircuitDensity(Density):
         edge[self.orders[t][1:]] = self.edge_logits.detach()[edges].softmax(-1).to(dtype)
         return Tree(self.parents[t], self.orders[t], self.root_logits.detach().softmax(0)[states].to(dtype), edge)
 
-    def _quick(self, event: Event) -> Float[Tensor, "T B"]:
-        """log p(x, t) without a gradient; rows that would underflow are asked in log-space."""
-        table, out = self.leaves.table(event), torch.empty(len(self.parents), event.rows, dtype=torch.float64)
-        for t in range(len(out)):
-            tree, leaves = self._tree(t), Leaves.of(table, self._own(t)[0], torch.float64)
+    def _by_tree(self, event: Event, of_pass: Callable[[Tree, Up], Tensor], of_top: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """What ``of_pass`` reads from the pass up each tree, without a gradient; rows that would underflow are asked in log-space, where
+        ``of_top`` reads the same from log p(what is known, t, z_root)."""
+        table, out = self.leaves.table(event), []
+        for t in range(len(self.parents)):
+            tree, leaves, parts = self._tree(t), Leaves.of(table, self._own(t)[0], torch.float64), []
             nodes = tree.active(leaves)
-            for block in _blocks(event.rows, BLOCK):
+            for block in _blocks(event.rows, BLOCK) or [slice(0, 0)]:
                 up = tree.up(leaves, table.place[block], nodes)
-                out[t, block] = tree.log_prob(up)
+                parts.append(of_pass(tree, up))
                 if not up.sound.all():
-                    faint = (~up.sound).nonzero()[:, 0] + block.start
-                    out[t, faint] = self._top(self._leaf(event.take(faint)), t).logsumexp(-1)
+                    faint = (~up.sound).nonzero()[:, 0]
+                    parts[-1][faint] = of_top(self._top(self._leaf(event.take(faint + block.start)), t))
+            out.append(torch.cat(parts))
         return out
+
+    def _quick(self, event: Event) -> Float[Tensor, "T B"]:
+        """log p(x, t)."""
+        return torch.stack(self._by_tree(event, Tree.log_prob, lambda top: top.logsumexp(-1)))
 
     # ------------------------------------------------------------------ in log-space: what has a gradient, and what is faint
 
@@ -210,18 +217,7 @@ class CircuitDensity(Density):
         """log p(what is known, t, z_root)."""
         if torch.is_grad_enabled():
             return self._tops(self._leaf(event))
-        table, out = self.leaves.table(event), torch.empty(event.rows, len(self.root_logits), dtype=torch.float64)
-        for t in range(len(self.parents)):
-            states = self._own(t)[0]
-            tree, leaves = self._tree(t), Leaves.of(table, states, torch.float64)
-            nodes = tree.active(leaves)
-            for block in _blocks(event.rows, BLOCK):
-                up = tree.up(leaves, table.place[block], nodes)
-                out[block, states] = up.log_scale[:, None] + (up.top * tree.root).log()
-                if not up.sound.all():
-                    faint = (~up.sound).nonzero()[:, 0] + block.start
-                    out[faint, states] = self._top(self._leaf(event.take(faint)), t)
-        return out
+        return torch.cat(self._by_tree(event, Tree.log_root, lambda top: top), 1)
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         empty = torch.zeros(n, len(self.space.variables), dtype=torch.float64)

@@ -116,6 +116,10 @@ class Tree:
         """Nats."""
         return up.log_scale + (up.top @ self.root).double().log()
 
+    def log_root(self, up: Up) -> Float[Tensor, "B K"]:
+        """log p(what is known, z_root), nats."""
+        return up.log_scale[:, None] + (up.top * self.root).log()
+
     def _rescale(self, held: Float[Tensor, "B K"], out: Up) -> int:
         """A product to a peak of one, in place: one factor."""
         peak = held.amax(1)
