@@ -19,7 +19,7 @@ LAYERS = (
     {"core", "events", "_shapes", "metering"},
     {"intervals", "leaves", "nets", "codecs", "typicality"},
     {"families"},
-    {"convolutional", "joint", "predictive", "predictors", "reweighting", "spreading", "targets", "trunk"},
+    {"convolutional", "joint", "logistic", "predictive", "predictors", "reweighting", "spreading", "targets", "trunk"},
     {"training"},
     {"calibration"},
     {"model"},

@@ -197,7 +197,7 @@ def test_rows_with_no_label_are_lent_one():
     X, y, few = crescents()
     model = JointClassifier(family="circuit", unlabelled=-1).fit(X, few)
     told = model.model_.facts["labels"]
-    assert told["labelled"] == 8 and told["spread_to"] > 200 and told["error_of_spread"] <= told["error_of_linear"]
+    assert told["labelled"] == 8 and told["spread_to"] > 200 and told["loss_of_spread"] < told["loss_of_linear"]
     assert model.score(X, y) > 0.97
     twin = JointClassifier(family="circuit", unlabelled=-1, spread=False).fit(X, few)
     assert "labels" not in twin.model_.facts
@@ -215,7 +215,7 @@ def test_labels_are_not_lent_where_most_rows_have_one_or_lending_misleads():
     space = Space((2,), (Variable("a", "real"), Variable("b", "real")))
     parts = {"fit": Pair(Event(label, known), Event(noise))}
     same, told = spreading.spread_labels(parts, space, 2)
-    assert told["error_of_spread"] > told["error_of_linear"] and told["spread_to"] == 0
+    assert told["loss_of_spread"] > told["loss_of_linear"] and told["spread_to"] == 0
     assert same is parts
 
 

@@ -27,7 +27,7 @@ from conjoin.metering import Meter
 from conjoin.model import READINGS, Model
 from conjoin.predictive import grid_for
 from conjoin.questions.calibrate import calibrate
-from conjoin.selection import choose_predictor, use_trunk
+from conjoin.selection import LEAST, choose_predictor, use_trunk
 from conjoin.spreading import mostly_unlabelled, spread_labels
 from conjoin.targets import Classes, Number, Target
 from conjoin.training.data import Split, canonical, row_hashes, split_rows
@@ -148,12 +148,15 @@ def _split(rows: Rows, request: Request) -> Split:
 
 
 def _labels_teach(split: Split, rows: Rows, request: Request) -> Split:
-    """The split; where labels are few, and too few of them are held out to promise anything about errors, those teach instead."""
-    assert rows.known is not None
-    held = split.calibrate[rows.known[split.calibrate]]
-    if not request.spread or not mostly_unlabelled(rows.known) or len(held) >= rows_for_error(0.05):
+    """The split; where labels are few, and too few of them are held out to promise anything about errors, or to choose by, those teach."""
+    known = rows.known
+    assert known is not None
+    if not request.spread or not mostly_unlabelled(known):
         return split
-    return Split(np.sort(np.concatenate([split.fit, held])), split.choose, split.calibrate[~rows.known[split.calibrate]])
+    held = {"choose": LEAST, "calibrate": rows_for_error(0.05)}
+    few = [part for part, least in held.items() if known[getattr(split, part)].sum() < least]
+    teach = np.concatenate([split.fit, *(getattr(split, part)[known[getattr(split, part)]] for part in few)])
+    return split._replace(fit=np.sort(teach), **{part: getattr(split, part)[~known[getattr(split, part)]] for part in few})
 
 
 def _every_class(split: Split, rows: Rows) -> Split:

@@ -2,7 +2,8 @@
 
 By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows;
 a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own, and where they
-are few, the linear model and boosting are first compared on the rows of the fit, so that only one of them can win by chance. Where labels
+are few, the linear model and boosting are first compared on the rows of the fit, so that only one of them can win by chance. Where
+almost no row has a label, a linear model learns from those that have (of images a network). Where labels
 were lent to rows that had none, and for images, a small network is tried too: it can follow such labels, and of images it is
 convolutional and sees moved copies.
 """
@@ -19,12 +20,14 @@ from torch import Tensor
 from conjoin.convolutional import fit_convolutional
 from conjoin.core import Density, Event, Pair, stream
 from conjoin.joint import ClassConditional, Hybrid, Independent, Predictor
+from conjoin.logistic import logistic
 from conjoin.model import Model
 from conjoin.predictors import Classifier, Design, External, Features, Residual, Scorer, Trees, convert
+from conjoin.spreading import mostly_unlabelled
 from conjoin.targets import Classes, Number
 from conjoin.training.progress import Progress
 
-__all__ = ["PREDICTORS", "choose_predictor", "use_trunk"]
+__all__ = ["LEAST", "PREDICTORS", "choose_predictor", "use_trunk"]
 
 PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None)
 LEAST = 20  # labelled choose-rows by which predictors can be compared
@@ -43,7 +46,7 @@ def choose_predictor(
 ) -> None:
     """Put the chosen predictor beside the model's p(x); facts["predictor"] says which, and the log-loss of each."""
     facts: dict[str, Any] = {"chosen": "family", "asked": predictor if isinstance(predictor, str) else type(predictor).__name__}
-    model.facts["predictor"] = facts
+    model.facts["predictor"], why = facts, ""
     if predictor is None or predictor == "trunk":  # the trunk was learned together with p(x)
         facts |= {"chosen": "trunk", "why": "as asked"} if predictor == "trunk" else {}
         return
@@ -51,8 +54,12 @@ def choose_predictor(
         choices = ", ".join(map(str, PREDICTORS))
         raise ValueError(f"predictor must be {choices} or a scikit-learn estimator, got {predictor!r}.")
     if predictor == "auto" and int(data["choose"].y.mask.sum()) < LEAST:
-        facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
-        return
+        if isinstance(model.target, Classes) and mostly_unlabelled(data["fit"].y.mask):
+            predictor = "network" if model.codec.space.layout == "image" else "linear"
+            why = "labels are too few to compare predictors, and most rows have none"
+        else:
+            facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
+            return
     names = _candidates(model) if predictor == "auto" else [predictor]
     scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(names)) as bar:
@@ -63,6 +70,7 @@ def choose_predictor(
             scorers[label] = _scorer(model, name, data["fit"], weight, frame, seed)
             bar.update(done + 1, label)
     _keep_best(model, scorers, data, facts, free=predictor == "auto")
+    facts["why"] = why or facts["why"]
     if facts.get("folds"):
         each = ", ".join(f"{name} {loss:.3f}" for name, loss in facts["folds"].items())
         facts["why"] += f"; as choose-rows are few, the standard ones were compared by cross-validation first ({each})"
@@ -143,11 +151,17 @@ def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> 
         return fit_convolutional(model.codec.space, labelled, weight, classes, stream(seed, "network"))
     design = Design(model.codec.space).fit(labelled.x)
     table, y = _table(design, name, labelled.x), labelled.y.value.numpy()
+    if name == "linear" and classes is not None:
+        return _converted(logistic(table, y.astype(np.int64), weight.numpy()), design, labelled)
     estimator = _estimator(name, classes is not None, seed, len(table))
     able = "sample_weight" in inspect.signature(estimator.fit).parameters  # networks of scikit-learn 1.6 can't be told weights
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")
         estimator.fit(table, y if classes is None else y.astype(np.int64), **({"sample_weight": weight.numpy()} if able else {}))
+    return _converted(estimator, design, labelled)
+
+
+def _converted(estimator: Any, design: Design, labelled: Pair) -> Scorer:
     scorer = convert(estimator, design, labelled.x.take(slice(0, 256)))
     assert scorer is not None
     return scorer
@@ -197,11 +211,11 @@ def _all_rows(rows: np.ndarray) -> np.ndarray:
 
 def _estimator(name: str, classes: bool, seed: int, rows: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.linear_model import Ridge
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     if name == "linear":
-        return LogisticRegression(max_iter=2000) if classes else Ridge()
+        return Ridge()
     if name == "network":
         network = MLPClassifier if classes else MLPRegressor
         return network(hidden_layer_sizes=(HIDDEN,), learning_rate_init=2e-3, max_iter=max(3, min(200, SEEN // rows)), random_state=seed)
@@ -297,8 +311,7 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
     facts["why"] = "as asked"
     if free:
         gain = losses["family"] - losses[name]
-        sure = 0.0 if _lent(model) and model.codec.space.layout == "image" else 1.0
-        least = sure * float(gain.std()) / len(gain) ** 0.5
+        least = 0.0 if _lent(model) else float(gain.std()) / len(gain) ** 0.5
         if float(gain.mean()) <= least:
             facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than a standard error ({least:.3f} nats)"
             return
