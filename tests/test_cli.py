@@ -254,6 +254,7 @@ def test_sample(here, capsys):
     assert "no class" in said(capsys, "sample tumours-model --y maybe", 2).err
     assert len(json.loads(said(capsys, "sample diabetes-model -n 3 --y 150 --json").out)["table"]) == 3
     assert said(capsys, "sample iris-model -n 2 -o -").out.count("\n") == 3
+    assert "--missingness informative" in said(capsys, "sample tumours-model -n 2 -o drawn.csv --force").out
     narrow = said(capsys, "sample tumours-model -n 2 --y malignant").out
     assert narrow.count("malignant") == 2
     assert max(map(len, narrow.splitlines())) <= 80

@@ -8,7 +8,7 @@ from conjoin.cli import options as opt
 from conjoin.cli.ask import answer
 from conjoin.cli.files import TABLES, at_once, claim, claim_pictures, limits_of, load_model, read, refuse_for_tables
 from conjoin.cli.voice import Voice, shown
-from conjoin.cli.words import given_of, labels_of, range_of
+from conjoin.cli.words import given_of, labels_of, range_of, some_names
 from conjoin.codecs.pictures import is_pictures
 
 __all__ = ["counterfactual", "impute", "sample"]
@@ -46,6 +46,8 @@ def sample(
         return
     if where:
         voice.aside(f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others were drawn again.")
+    if gaps := estimator.model_.codec.gaps:
+        voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had: to draw those too, fit with --missingness informative.")
     answer(X if drawn is None else X.assign(**{str(target.name): drawn}), out, voice, **(X.attrs if where else {}))
 
 

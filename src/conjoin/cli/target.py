@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from conjoin.cli.words import some_names
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -26,17 +28,13 @@ def take_target(frame: "pd.DataFrame", target: str, missing: dict[Any, list[Any]
     from conjoin.codecs.table.values import blank
 
     if target not in frame.columns:
-        raise ValueError(f"There is no column {target!r} to be the target; the columns are {_some(frame.columns)}.")
+        raise ValueError(f"There is no column {target!r} to be the target; the columns are {some_names(frame.columns)}.")
     if frame.shape[1] == 1:
         raise ValueError(f"The table has no column beside the target {target!r}: there is nothing to predict it from.")
     y = blank(frame[target], missing.get(target, ()))
     if y.isna().all():
         raise ValueError(f"The target {target!r} is missing in every row; fit without --target to model the other columns alone.")
     return frame.drop(columns=target), y
-
-
-def _some(names: Any) -> str:
-    return ", ".join(map(str, names[:12])) + (f", ... ({len(names):,} in all)" if len(names) > 12 else "")
 
 
 def task_of(y: "pd.Series[Any]", asked: str, said: str = "") -> Task:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["given_of", "grouped", "in_shell", "labels_of", "max_error_of", "missing_of", "range_of"]
+__all__ = ["given_of", "grouped", "in_shell", "labels_of", "max_error_of", "missing_of", "range_of", "some_names"]
 
 _MISSING = re.compile(r"say missing=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \[(?P<values>.*?)\]\}")
 _COLUMN = re.compile(r"Column ('[^']*'|\"[^\"]*\")")
@@ -151,3 +151,8 @@ def _levels(column: Any) -> dict[str, Any]:
     from conjoin.codecs.table.values import text_of
 
     return {} if column.numeric else {text_of(level): level for level in column.levels}
+
+
+def some_names(names: Any) -> str:
+    """The first dozen, and how many there are."""
+    return ", ".join(map(str, names[:12])) + (f", ... ({len(names):,} in all)" if len(names) > 12 else "")

@@ -105,6 +105,11 @@ class TableCodec:
         flags = [Variable(f"{variables[i].name} is missing", "category", cardinality=2) for i in self._flags]
         return Space((len(variables) + len(flags),), (*variables, *flags), "vector")
 
+    @property
+    def gaps(self) -> list[Any]:
+        """Columns that had missing cells, which the model does not draw."""
+        return [cells.column.name for i, cells in enumerate(self._fitted()) if cells.column.missing_share > 0 and i not in self._flags]
+
     def _fitted(self) -> tuple[Cells, ...]:
         return self._cells if self.schema else ()
 
