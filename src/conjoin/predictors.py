@@ -24,6 +24,8 @@ from conjoin.joint import Predictor
 
 __all__ = ["Classifier", "Design", "External", "Features", "Linear", "Network", "Residual", "Scorer", "Trees", "convert"]
 
+BLOCK = 256  # rows that walk down all trees together
+
 
 class Design(nn.Module):
     """Events as numbers: indicator columns for levels, numbers as they are, pixels between 0 and 1, a flag where cells were
@@ -185,15 +187,24 @@ class Trees(Scorer):
         return self.base + self.contributions(x).sum(1)
 
     def contributions(self, x: Event) -> Float[Tensor, "B I K"]:
-        """What each boosting iteration adds."""
+        """What each boosting iteration adds. A block of rows at a time stays in the processor's cache."""
         table = self.design.matrix(x, missing=torch.nan)
-        tree = torch.arange(self.feature.shape[0])
-        node = torch.zeros(x.rows, len(tree), dtype=torch.long)
+        trees, nodes = self.feature.shape
+        root = torch.arange(trees) * nodes
+        children = (self.branches + root[:, None, None]).flatten()
+        parts = [self._walk(block, root, children) for block in table.split(BLOCK)]
+        return torch.cat(parts).reshape(x.rows, -1, self.outputs)
+
+    def _walk(self, table: Float[Tensor, "b F"], root: Tensor, children: Tensor) -> Float[Tensor, "b T"]:
+        """The leaves' values; nodes are numbered through all trees."""
+        node, gaps = root.expand(len(table), -1), bool(table.isnan().any())
         for _ in range(self.depth):
-            value = table.gather(1, self.feature[tree, node])
-            left = torch.where(value.isnan(), self.missing_left[tree, node], value <= self.threshold[tree, node])
-            node = self.branches[tree, node, (~left).long()]
-        return self.leaf[tree, node].reshape(x.rows, -1, self.outputs)
+            value = table.gather(1, self.feature.take(node))
+            left = value <= self.threshold.take(node)
+            if gaps:
+                left |= value.isnan() & self.missing_left.take(node)
+            node = children.take(2 * node + (~left).long())
+        return self.leaf.take(node)
 
     def keep(self, iterations: int) -> "Trees":
         """The first ``iterations`` boosting rounds."""
