@@ -16,6 +16,7 @@ __all__ = ["folds_of", "held_out", "logistic", "strength"]
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 WIDE = 1.5  # standard deviation of ln C, before any row is seen
 FOLDS = 5
+LEAST = 1e-9  # p of a class, where it is judged by its log
 MANY = 1000  # rows from which on it hardly matters
 
 
@@ -38,7 +39,7 @@ def held_out(table: np.ndarray, codes: np.ndarray, folds: list[tuple[np.ndarray,
     for learn, judged in folds:
         model = LogisticRegression(C=c, max_iter=2000).fit(table[learn], codes[learn])
         own = np.searchsorted(model.classes_, codes[judged])
-        out[judged] = model.predict_log_proba(table[judged])[np.arange(len(judged)), own]
+        out[judged] = np.log(np.maximum(model.predict_proba(table[judged])[np.arange(len(judged)), own], LEAST))
     return out
 
 

@@ -6,7 +6,8 @@ r"""Labels for rows that have none, where most have none: spread along a graph t
 D. Zhou et al. (2004), Learning with local and global consistency, section 2, with their a = .99. The limit is broken off, so
 that what no label reaches in ``ROUNDS`` steps stays unlabelled. Rows near each other in a dense part of p(x) get one label: where
 classes are clusters, few labels do; where they are not, this misleads, so it is used only if it tells labels that were kept from it
-better than logistic regression does, of tables by more than a standard error. q are the shares of the classes among the labels Z. Ghahramani and J. Lafferty (2003), Semi-supervised learning using Gaussian fields and harmonic functions, section 4). W_ij =
+better than logistic regression does, of tables by more than a standard error. q are the shares of the classes among the labels (X. Zhu,
+Z. Ghahramani and J. Lafferty (2003), Semi-supervised learning using Gaussian fields and harmonic functions, section 4). W_ij =
 exp(-4 d_ij / d_i), d_ij the squared distance of standardised columns (on their principal axes, where there are many) and d_i that of
 the last neighbour.
 Of images, d is the least over small moves of one of the two (by a pixel, turned, slanted): such moves keep the label.
