@@ -27,7 +27,7 @@ from conjoin.metering import Meter
 from conjoin.model import READINGS, Model
 from conjoin.predictive import grid_for
 from conjoin.questions.calibrate import calibrate
-from conjoin.selection import LEAST, choose_predictor, use_trunk
+from conjoin.selection import choose_predictor, use_trunk
 from conjoin.spreading import mostly_unlabelled, spread_labels
 from conjoin.targets import Classes, Number, Target
 from conjoin.training.data import Split, canonical, row_hashes, split_rows
@@ -153,8 +153,7 @@ def _labels_teach(split: Split, rows: Rows, request: Request) -> Split:
     assert known is not None
     if not request.spread or not mostly_unlabelled(known):
         return split
-    held = {"choose": LEAST, "calibrate": rows_for_error(0.05)}
-    few = [part for part, least in held.items() if known[getattr(split, part)].sum() < least]
+    few = [part for part in ("choose", "calibrate") if known[getattr(split, part)].sum() < rows_for_error(0.05)]
     teach = np.concatenate([split.fit, *(getattr(split, part)[known[getattr(split, part)]] for part in few)])
     return split._replace(fit=np.sort(teach), **{part: getattr(split, part)[~known[getattr(split, part)]] for part in few})
 

@@ -3,7 +3,7 @@
 By default the family's own p(y | x), a linear model and gradient boosting are compared by their log-loss on choose-rows;
 a predictor is taken where it is better by more than a standard error. Without choose-rows the family keeps its own, and where they
 are few, the linear model and boosting are first compared on the rows of the fit, so that only one of them can win by chance. Where
-almost no row has a label, a linear model learns from those that have (of images a network). Where labels
+few rows have a label, all of those teach a linear model (of images a network). Where labels
 were lent to rows that had none, and for images, a small network is tried too: it can follow such labels, and of images it is
 convolutional and sees moved copies.
 """
@@ -27,7 +27,7 @@ from conjoin.spreading import mostly_unlabelled
 from conjoin.targets import Classes, Number
 from conjoin.training.progress import Progress
 
-__all__ = ["LEAST", "PREDICTORS", "choose_predictor", "use_trunk"]
+__all__ = ["PREDICTORS", "choose_predictor", "use_trunk"]
 
 PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None)
 LEAST = 20  # labelled choose-rows by which predictors can be compared
@@ -53,14 +53,13 @@ def choose_predictor(
     if isinstance(predictor, str) and predictor not in PREDICTORS:
         choices = ", ".join(map(str, PREDICTORS))
         raise ValueError(f"predictor must be {choices} or a scikit-learn estimator, got {predictor!r}.")
+    names = _candidates(model) if predictor == "auto" else [predictor]
     if predictor == "auto" and int(data["choose"].y.mask.sum()) < LEAST:
-        if isinstance(model.target, Classes) and mostly_unlabelled(data["fit"].y.mask):
-            predictor = "network" if model.codec.space.layout == "image" else "linear"
-            why = "labels are too few to compare predictors, and most rows have none"
-        else:
+        if not isinstance(model.target, Classes) or not mostly_unlabelled(data["fit"].y.mask):
             facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
             return
-    names = _candidates(model) if predictor == "auto" else [predictor]
+        names = ["network"] if model.codec.space.layout == "image" else ["linear"]
+        why = "few rows have a label: a predictor that needs few learns from all of them"
     scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(names)) as bar:
         if predictor == "auto":
@@ -69,7 +68,7 @@ def choose_predictor(
             label = name if isinstance(name, str) else type(name).__name__
             scorers[label] = _scorer(model, name, data["fit"], weight, frame, seed)
             bar.update(done + 1, label)
-    _keep_best(model, scorers, data, facts, free=predictor == "auto")
+    _keep_best(model, scorers, data, facts, free=predictor == "auto" and not why)
     facts["why"] = why or facts["why"]
     if facts.get("folds"):
         each = ", ".join(f"{name} {loss:.3f}" for name, loss in facts["folds"].items())
