@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 __all__ = ["folds_of", "held_out", "logistic", "strength"]
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-WIDE = 1.5  # standard deviation of ln C, before any row is seen
+WIDE = 1.0  # standard deviation of ln C, before any row is seen
 FOLDS = 5
 LEAST = 1e-9  # p of a class, where it is judged by its log
 MANY = 1000  # rows from which on it hardly matters
