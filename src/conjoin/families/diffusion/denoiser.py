@@ -1,4 +1,4 @@
-r"""What a picture looked like before noise was added: a U-Net under the preconditioning of EDM.
+r"""What a picture looked like before noise was added: a network under the preconditioning of EDM.
 
     D(z; s) = c_skip z + c_out F(c_in z; ln s),    c_skip = 1 / (s^2 + 1),  c_out = s / sqrt(s^2 + 1),  c_in = 1 / sqrt(s^2 + 1)
     loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(-.5, 1.2^2)
@@ -22,9 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from conjoin._shapes import Bool, Float
-from conjoin.nets.unet import Unet, half
+from conjoin.nets.conditioned import Conditioned, half
+from conjoin.nets.patches import Patches
+from conjoin.nets.unet import Unet
 
-__all__ = ["Denoiser"]
+__all__ = ["BODIES", "Denoiser"]
+
+BODIES: dict[str, type[Conditioned]] = {"unet": Unet, "transformer": Patches}
 
 CENTRE, SPREAD = -0.5, 1.2  # of ln s in the fit
 EVEN = 0.1  # share of the fit's noise levels that are spread evenly
@@ -42,7 +46,7 @@ class Denoiser(nn.Module):
     def __init__(self, grid: tuple[int, int, int], levels: int, classes: int, config: Any) -> None:
         super().__init__()
         self.grid, self.levels, self.classes, self.low = grid, levels, classes, config.precision == "bfloat16"
-        self.net = Unet(grid[0], grid[1:], classes, config.size, config.blocks, config.dropout)
+        self.net = BODIES[config.body](grid[0], grid[1:], classes, config.size, config.blocks, config.dropout)
         self.register_buffer("centre", torch.zeros(grid[0], 1, 1))
         self.register_buffer("scale", torch.ones(1))
 

@@ -52,6 +52,7 @@ class PictureDiffusion(Config):
     often each step is taken when a part is painted in. ``label_weight``: of -log p(y | x) beside the mean squared error of a pixel.
     ``precision`` of the network; what depends on a row alone is the same in every batch in "bfloat16"."""
 
+    body: Literal["unet", "transformer"] = "unet"
     size: float = 1.0
     blocks: int = 1
     dropout: float = 0.1
