@@ -16,7 +16,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Imports go downward only: a module imports from its own row or from rows above it in this list.
 LAYERS = (
-    {"core", "events", "_shapes", "metering"},
+    {"core", "events", "randomness", "_shapes", "metering"},
     {"intervals", "leaves", "nets", "codecs", "typicality"},
     {"families"},
     {"convolutional", "joint", "predictive", "predictors", "reweighting", "spreading", "targets", "trunk"},
@@ -26,7 +26,7 @@ LAYERS = (
     {"saving", "selection"},
     {"questions"},
     {"imputing", "starting"},
-    {"adapting", "comparing", "datasets", "drifting", "estimators", "fitting", "imagesets", "learning", "streaming", "__init__"},
+    {"adapting", "comparing", "datasets", "distilling", "drifting", "estimators", "fitting", "imagesets", "learning", "streaming", "__init__"},
     {"plot", "testing"},
     {"report", "server"},
     {"cli", "demo", "demo_images", "__main__"},

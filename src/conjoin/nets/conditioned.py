@@ -2,12 +2,12 @@
 
 P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on image synthesis, section 3.1; a class that is not told is one more.
 
-Shape letters: B rows, C channels, H and W sides, E embedding, F features.
+Shape letters: B rows, C channels, H and W sides, E embedding, P places, F features.
 """
 
 import abc
 import contextlib
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +43,20 @@ class Conditioned(nn.Module, abc.ABC):
     def forward(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None) -> Float[Tensor, "B C H W"]: ...
 
     @abc.abstractmethod
-    def features(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
-        """What the network sees of pictures, no class given."""
+    def _maps(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """What is seen, (B, P, F) at each place, on every level."""
 
+    @final
+    def maps(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> list[Tensor]:
+        """What is seen of pictures, (B, P, F) at each place, on every level, no class given."""
+        return self._maps(x, self.embedding(noise, None))
+
+    @final
+    def features(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
+        """The mean and the maximum of the maps over their places."""
+        return torch.cat([each for h in self.maps(x, noise) for each in (h.mean(1), h.amax(1))], 1).float()
+
+    @final
     def embedding(self, noise: Tensor, code: Tensor | None) -> Float[Tensor, "B E"]:
         angle = noise.float()[:, None] * self.frequency
         out: Tensor = self.noise(torch.cat([angle.sin(), angle.cos()], 1))

@@ -84,10 +84,10 @@ class Patches(Conditioned):
         out = nn.functional.pixel_shuffle(h.transpose(1, 2).unflatten(2, (rows, -1)), self.patch)
         return out[..., : self.sides[0], : self.sides[1]].float()
 
-    def features(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
-        """Mean and maximum over the tokens, half way and at the end."""
-        states = self._states(x, self.embedding(noise, None))
-        return torch.cat([each for h in (states[len(states) // 2], states[-1]) for each in (h.mean(1), h.amax(1))], 1).float()
+    def _maps(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """Half way and at the end."""
+        states = self._states(x, embedding)
+        return [states[len(states) // 2], states[-1]]
 
     def _states(self, x: Tensor, embedding: Tensor) -> list[Float[Tensor, "B T D"]]:
         """The tokens before the first layer and after each."""

@@ -94,10 +94,9 @@ class Unet(Conditioned):
         out = nn.functional.pixel_shuffle(self.last(nn.functional.silu(self.norm(h))), self.patch)
         return out[..., : self.sides[0], : self.sides[1]].float()
 
-    def features(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
-        """Mean and maximum over the pixels of every level of the encoder, no class given."""
-        pooled = [torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1) for h in self._encode(x, self.embedding(noise, None))]
-        return torch.cat(pooled, 1).float()
+    def _maps(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """Of the encoder."""
+        return [h.flatten(2).transpose(1, 2) for h in self._encode(x, embedding)]
 
     def _encode(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
         """The last state of every level."""

@@ -81,9 +81,14 @@ class Denoiser(nn.Module):
 
     def features(self, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
         """What the encoder sees of clean pictures."""
-        s = torch.full((len(pictures),), CLEAN)
         with half(self.low):
-            return self.net.features(pictures / (CLEAN**2 + 1) ** 0.5, s.log())
+            return self.net.features(*_clean(pictures))
+
+    def maps(self, pictures: Float[Tensor, "B C H W"]) -> list[Tensor]:
+        """The same, (B, P, F) at each place of every level, and on the whole; and the pictures."""
+        with half(self.low):
+            places = [each.float() for each in self.net.maps(*_clean(pictures))]
+        return [pictures.flatten(1)[:, None], *places, *(each.mean(1, keepdim=True) for each in places)]
 
     def loss(
         self, pictures: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], code: Tensor | None, generator: torch.Generator
@@ -104,3 +109,9 @@ class Denoiser(nn.Module):
         if code is None or not self.classes:
             return None
         return torch.where(torch.rand(len(code), generator=generator) < WITHHELD, float(self.classes), code)
+
+
+def _clean(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """What the network is given of pictures that count as clean, and the log of their noise."""
+    s = torch.full((len(pictures),), CLEAN)
+    return pictures / (CLEAN**2 + 1) ** 0.5, s.log()
