@@ -26,7 +26,8 @@ LAYERS = (
     {"saving", "selection"},
     {"questions"},
     {"imputing", "starting"},
-    {"adapting", "comparing", "datasets", "distilling", "drifting", "estimators", "fitting", "imagesets", "learning", "streaming", "__init__"},
+    {"adapting", "comparing", "datasets", "distilling", "drifting", "estimators", "fitting", "imagesets", "learning", "streaming"}
+    | {"__init__"},
     {"plot", "testing"},
     {"report", "server"},
     {"cli", "demo", "demo_images", "__main__"},

@@ -258,6 +258,11 @@ def test_typicality_is_the_worst_reading_and_scale_free():
     assert torch.allclose(scaled([100 * one, two - 7]), usual)
 
 
+def test_a_body_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="unet, transformer, got 'mlp'"):
+        PictureDensity.build(space(), replace(SMALL, body="mlp"), rows(spots(5)[0]), stream(0))
+
+
 def test_a_number_beside_pictures_is_refused():
     pictures = np.random.default_rng(0).integers(0, 256, (40, 16, 16)).astype(np.uint8)
     with pytest.raises(ValueError, match="predicts no number"):

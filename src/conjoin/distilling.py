@@ -18,7 +18,7 @@ __all__ = ["Distillable"]
 DRAWN = 2048  # rows that the model draws to teach from, where none are given
 MOST = 8192  # rows that are learned from
 HELD = 256  # rows by which the best weights are known
-STEPS, BATCH = 400, 128  # of the gradient
+STEPS, BATCH, RATE = 400, 128, 5e-4  # of the gradient; so many steps of one call, fewer of several
 FEW = 64  # calls of a draw, at most
 
 
@@ -45,7 +45,7 @@ class Distillable:
         if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= FEW:
             raise ValueError(f"steps must be a whole number from 1 to {FEW}, got {steps!r}.")
         folder = None if checkpoint is None else Path(checkpoint)
-        plan = Plan(random_state, steps=STEPS, batch=BATCH, max_time=max_time, checkpoint=folder, resume=resume)
+        plan = Plan(random_state, batch=BATCH, steps=max(1, STEPS // steps), rate=RATE, max_time=max_time, checkpoint=folder, resume=resume)
         out = copy.copy(self)
         out.model_ = _distilled(model, steps, None if X is None else model.encode(X).event, plan, Progress(verbose))
         return out

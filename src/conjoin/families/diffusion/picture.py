@@ -1,11 +1,11 @@
-r"""Diffusion on pictures: grey levels drown in Gaussian noise, a lean U-Net takes it away, and its features tell classes apart.
+r"""Diffusion on pictures: grey levels drown in Gaussian noise, a lean network takes it away, and its features tell classes apart.
 
     log p(x) >= E log P(x | z_least) - KL(q(z_most | x) || N(0, s_most^2 + 1)) - int E |x - D(z; s)|^2 / s^2 d ln s
 
 D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, in continuous time and for noise that is added without
 shrinking the picture, z = x + s e; the integral runs from half a grey level to a noise in which nothing is seen. P(x | z) weighs the
 grey levels of each pixel by their shares in the rows of the fit. The bound is that of the discrete picture, in nats; its noise is
-the same for all rows. ``denoiser`` has the network, ``painter`` the ways back from noise.
+the same for all rows. ``denoiser`` has the network, ``painter`` the ways back from noise, ``student`` the shortest ones.
 
 Shape letters: B rows, D = C H W pixels, L grey levels, S network calls, F features.
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Float
 from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, seeded, stream
-from conjoin.families.diffusion.denoiser import MOST, Denoiser
+from conjoin.families.diffusion.denoiser import BODIES, MOST, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
@@ -48,13 +48,12 @@ MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
 @dataclass(frozen=True)
 class PictureDiffusion(Config):
-    """``size`` scales the channels of the U-Net and ``blocks`` is their number at each level: one dial for small and for large
-    machines. ``steps`` of the gradient (None: from the number of rows). ``points``: network calls for the bound of a row.
+    """``body`` of the network: a U-Net, or a transformer of patches. ``size`` scales its channels: one dial for small and for large
+    machines. ``blocks`` is their number at each level of a U-Net, and times six that of the transformer's layers. ``steps`` of the gradient (None: from the number of rows). ``points``: network calls for the bound of a row.
     ``sampler`` and ``sampling_steps``: how pictures are drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how
     often each step is taken when a part is painted in. ``label_weight``: of -log p(y | x) beside the mean squared error of a pixel.
     ``precision`` of the network; what depends on a row alone is the same in every batch in "bfloat16"."""
 
-    body: Literal["unet", "transformer"] = "unet"
     size: float = 1.0
     blocks: int = 1
     dropout: float = 0.1
@@ -69,6 +68,7 @@ class PictureDiffusion(Config):
     repeats: int = 4
     label_weight: float = 0.1
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    body: Literal["unet", "transformer"] = "unet"
 
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:
@@ -94,6 +94,8 @@ class PictureDensity(Density):
             raise ValueError("A diffusion of pictures needs a grid of pixels, which a table has not; choose family='diffusion'.")
         if len(space.variables) > math.prod(space.grid):
             raise ValueError("A diffusion of pictures tells classes apart and predicts no number: choose another family, or classes of it.")
+        if config.body not in BODIES:
+            raise ValueError(f"body must be one of {', '.join(BODIES)}, got {config.body!r}.")
         levels = max(variable.cardinality for variable in space.variables)
         classes = context_space.variables[0].cardinality if context_space else 0
         self.core = Denoiser(space.grid, levels, classes, config)
