@@ -94,6 +94,8 @@ def test_what_cannot_be_distilled_is_refused_in_a_sentence(fitted):
     for wrong in (0, True, 2.5, 1000):
         with pytest.raises(ValueError, match="steps must be a whole number from 1 to 64"):
             fitted.distil(wrong)
+    with pytest.raises(ValueError, match="at least 16 whole rows, got 15"):
+        fitted.distil(1, spots(15)[0])
     with pytest.raises(CapabilityError, match="draws in few calls"):
         JointDensity(family="naive_bayes").fit(spots(60)[0] // 16).distil()
 

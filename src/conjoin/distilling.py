@@ -17,8 +17,8 @@ __all__ = ["Distillable"]
 
 DRAWN = 2048  # rows that the model draws to teach from, where none are given
 MOST = 8192  # rows that are learned from
-HELD = 256  # rows by which the best weights are known
-STEPS, BATCH, RATE = 400, 128, 5e-4  # of the gradient; so many steps of one call, fewer of several
+HELD, LEAST = 256, 16  # rows by which the best weights are known; rows without which nothing is learned
+STEPS, BATCH, RATE = 200, 128, 5e-4  # of the gradient, for a student of one call; one of several takes fewer steps
 FEW = 64  # calls of a draw, at most
 
 
@@ -56,13 +56,16 @@ def _distilled(model: Model, steps: int, x: Event | None, plan: Plan, progress: 
     density = out.density_of_x
     density.distil(steps)
     pair = _taught(model, x, plan.seed)
-    fit, held = pair.take(slice(HELD, None)), pair.take(slice(0, HELD))
+    some = min(HELD, pair.rows // 4)
+    fit, held = pair.take(slice(some, None)), pair.take(slice(0, some))
+    learner: Any
     words = f"distilling into {steps} step{'s' if steps > 1 else ''}"
     if density.context_space is None:
-        trained = train(density, fit.x, torch.ones(fit.x.rows).double(), held.x, plan, progress, words)
+        learner, parts = density, (fit.x, held.x)
     else:
-        told = Told(density, density.context_space)
-        trained = train(told, fit, torch.ones(fit.x.rows).double(), held, plan, progress, words)
+        learner, parts = Told(density, density.context_space), (fit, held)
+        learner.log_prior.requires_grad_(False)
+    trained = train(learner, parts[0], torch.ones(fit.rows).double(), parts[1], plan, progress, words)
     density.requires_grad_(True)
     facts = {key: value for key, value in asdict(trained).items() if key in ("steps", "seconds", "stopped")}
     out.facts["distilled"] = {"calls": steps, "rows": pair.rows, "drawn": x is None} | facts
@@ -75,6 +78,9 @@ def _taught(model: Model, x: Event | None, seed: int) -> Pair:
     if x is None:
         drawn = model.unweighted.sample(DRAWN, generator=stream(seed, "distil"))
         return drawn if isinstance(drawn, Pair) else Pair(Event(torch.zeros(DRAWN).double()), drawn)
+    x = x.take(x.mask.all(1))
+    if x.rows < LEAST:
+        raise ValueError(f"distil learns from at least {LEAST} whole rows, got {x.rows}: give more, or none, and it draws its own.")
     x = x.take(torch.randperm(x.rows, generator=stream(seed, "rows"))[:MOST])
     if model.target is None:
         return Pair(Event(torch.zeros(x.rows).double()), x)

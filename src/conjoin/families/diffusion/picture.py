@@ -49,10 +49,11 @@ MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 @dataclass(frozen=True)
 class PictureDiffusion(Config):
     """``body`` of the network: a U-Net, or a transformer of patches. ``size`` scales its channels: one dial for small and for large
-    machines. ``blocks`` is their number at each level of a U-Net, and times six that of the transformer's layers. ``steps`` of the gradient (None: from the number of rows). ``points``: network calls for the bound of a row.
-    ``sampler`` and ``sampling_steps``: how pictures are drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how
-    often each step is taken when a part is painted in. ``label_weight``: of -log p(y | x) beside the mean squared error of a pixel.
-    ``precision`` of the network; what depends on a row alone is the same in every batch in "bfloat16"."""
+    machines. ``blocks`` is their number at each level of a U-Net, and times six that of the transformer's layers. ``steps`` of the gradient
+    (None: from the number of rows). ``points``: network calls for the bound of a row. ``sampler`` and ``sampling_steps``: how pictures are
+    drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how often each step is taken when a part is painted in.
+    ``label_weight``: of -log p(y | x) beside the mean squared error of a pixel. ``precision`` of the network; what depends on a row alone
+    is the same in every batch in "bfloat16"."""
 
     size: float = 1.0
     blocks: int = 1
