@@ -28,7 +28,7 @@ from conjoin.families.diffusion.painter import Painter
 
 __all__ = ["Student"]
 
-CLASS = 1.0  # how far apart two classes are, in spreads of a reading
+CLASS = 2.0  # how far apart two classes are, in spreads of a reading
 TINY = 1e-6
 
 
@@ -49,6 +49,7 @@ class Student(nn.Module):
 
     def loss(self, teacher: Denoiser, pictures: Float[Tensor, "B C H W"], code: Tensor | None, generator: torch.Generator) -> Tensor:
         """(B,) how far each of so many draws, one for each class of the rows, is from the rows, less how far from the others."""
+        teacher.eval()  # what it sees is no matter of chance
         code = teacher.sometimes(code, generator)
         made = Painter(self.core, code, "ddim", generator).from_noise(len(pictures), self.levels)
         with torch.no_grad():
