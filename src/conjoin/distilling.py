@@ -59,6 +59,7 @@ def _distilled(model: Model, steps: int, x: Event | None, plan: Plan, progress: 
     some = min(HELD, pair.rows // 4)
     fit, held = pair.take(slice(some, None)), pair.take(slice(0, some))
     learner: Any
+    parts: tuple[Any, Any]
     words = f"distilling into {steps} step{'s' if steps > 1 else ''}"
     if density.context_space is None:
         learner, parts = density, (fit.x, held.x)

@@ -16,6 +16,7 @@ torch.Size([2, 1, 8, 8])
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from conjoin.nets.unet import Unet
 
 __all__ = ["BODIES", "Denoiser"]
 
-BODIES: dict[str, type[Conditioned]] = {"unet": Unet, "transformer": Patches}
+BODIES: dict[str, Callable[..., Conditioned]] = {"unet": Unet, "transformer": Patches}
 
 CENTRE, SPREAD = -0.5, 1.2  # of ln s in the fit
 EVEN = 0.1  # share of the fit's noise levels that are spread evenly
