@@ -69,7 +69,7 @@ class PictureDiffusion(Config):
     repeats: int = 4
     label_weight: float = 0.1
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    body: Literal["unet", "transformer"] = "unet"
+    body: str = "unet"
 
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:
