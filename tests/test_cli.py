@@ -35,6 +35,7 @@ OPTIONS = {
     "evaluate": [*LIMITS, *TELL, "--false-alarm", "--max-error", "--part", "--target"],
     "quality": [*LIMITS, *TELL, "--holdout", "--rows", "--seed", "--target"],
     "adapt": [*LIMITS, *TELL, *OUT, "--density", "--max-time", "--part", "--seed"],
+    "distil": [*LIMITS, *TELL, *OUT, "--max-time", "--part", "--seed", "--steps"],
     "drift": [*LIMITS, *TELL, "--family", "--level", "--seed", "--missing", "--max-time"],
     "report": [*LIMITS, *OUT, "--part", "--quiet", "--show-rows", "--target", "-q"],
     "info": ["--json"],

@@ -1,6 +1,7 @@
 """The diffusion of pictures: its network, its bound, its walks from noise, and the joint model on one trunk."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +12,10 @@ import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.core import CapabilityError, Event, Space, Variable, stream
 from conjoin.families import resolve
+from conjoin.families.diffusion.denoiser import BODIES
 from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.diffusion.painter import Painter, schedule
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
-from conjoin.nets.unet import Unet
 from conjoin.typicality import Typicality
 
 SMALL = PictureDiffusion(size=0.25, steps=400, batch=32, rate=4e-3, points=8, sampling_steps=10)
@@ -51,26 +52,54 @@ def fitted():
     return JointClassifier(family=SMALL, random_state=0).fit(X, y)
 
 
-@pytest.fixture(scope="module")
-def density():
-    return PictureDensity.build(space(), SMALL, rows(spots(50)[0]), stream(0))
+@pytest.fixture(scope="module", params=BODIES)
+def density(request):
+    return PictureDensity.build(space(), replace(SMALL, body=request.param), rows(spots(50)[0]), stream(0))
 
 
 # ---------------------------------------------------------------------------------------------------- the network
 
 
+def awake(net):
+    """The network with what starts at zero set by chance, so that no part of it says nothing."""
+    for parameter in net.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1, generator=stream(0))
+    return net
+
+
+every_body = pytest.mark.parametrize("body", BODIES)
+
+
+@every_body
 @pytest.mark.parametrize(("channels", "sides"), [(1, (8, 8)), (3, (17, 30)), (1, (28, 28)), (2, (65, 64))])
-def test_a_network_gives_pictures_of_the_size_that_it_was_given(channels, sides):
-    net = Unet(channels, sides, 3, size=0.25)
+def test_a_network_gives_pictures_of_the_size_that_it_was_given(body, channels, sides):
+    net = BODIES[body](channels, sides, 3, size=0.25)
     x = torch.randn(2, channels, *sides)
+    assert torch.equal(net(x, torch.zeros(2), None), net(-x, torch.ones(2), torch.ones(2)))
+    awake(net)
     assert net(x, torch.zeros(2), torch.tensor([0, 2])).shape == x.shape
     assert net.features(x, torch.zeros(2)).shape == (2, net.width)
 
 
+@every_body
+def test_a_network_hears_the_noise_and_the_class_and_sees_every_pixel(body):
+    net, x = awake(BODIES[body](1, (9, 9), 3, size=0.25)), torch.randn(1, 1, 9, 9, generator=stream(0)).requires_grad_()
+    plain = net(x, torch.zeros(1), None)
+    others = net(x, torch.ones(1), None), net(x, torch.zeros(1), torch.ones(1)), net(x, torch.zeros(1), torch.zeros(1))
+    assert all(not torch.allclose(plain, other) for other in others) and not torch.allclose(*others[1:])
+    assert torch.equal(plain, net(x, torch.zeros(1), torch.full((1,), 3)))
+    (slope,) = torch.autograd.grad(plain[0, 0, 4, 4], x)
+    assert (slope != 0).all()
+
+
 def test_an_answer_about_a_picture_does_not_depend_on_its_batch(density):
     event = rows(spots(9, seed=1)[0])
-    alone = torch.cat([density.features(event.take(slice(row, row + 1))) for row in range(9)])
-    assert torch.equal(alone, density.features(event))
+    awake(density.core.net)
+    for ask in (density.features, density.log_prob):
+        with torch.no_grad():
+            alone = torch.cat([ask(event.take(slice(row, row + 1))) for row in range(9)])
+            assert torch.equal(alone, ask(event))
 
 
 # ---------------------------------------------------------------------------------------------------- the bound
@@ -115,7 +144,7 @@ def test_every_walk_ends_at_the_mean_where_the_network_says_nothing(density, wal
     torch.nn.init.zeros_(density.core.net.last.weight)
     torch.nn.init.zeros_(density.core.net.last.bias)
     with torch.no_grad():
-        drawn = Painter(density.core, None, walk, stream(1)).from_noise(64, 60)
+        drawn = (painter := Painter(density.core, None, walk, stream(1))).from_noise(64, painter.levels(60))
     assert drawn.mean().abs() < 0.03 and drawn.std() == pytest.approx(1.0, abs=0.08)
 
 
@@ -227,6 +256,11 @@ def test_typicality_is_the_worst_reading_and_scale_free():
     assert typicality([one, odd])[0] < usual.min()
     scaled = Typicality((5, 3), (5, 2)).fit([100 * one, two - 7])
     assert torch.allclose(scaled([100 * one, two - 7]), usual)
+
+
+def test_a_body_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="unet, transformer, got 'mlp'"):
+        PictureDensity.build(space(), replace(SMALL, body="mlp"), rows(spots(5)[0]), stream(0))
 
 
 def test_a_number_beside_pictures_is_refused():

@@ -11,18 +11,16 @@ Shape letters: B rows, D variables, K classes or candidates. Every logarithm is 
 """
 
 import abc
-import contextlib
 import dataclasses
 import enum
-import hashlib
 import math
-from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
 from conjoin.events import Event, Pair, PairSpace, Region, Space, Variable, after_one, but_first
+from conjoin.randomness import categorical, seeded, stream
 
 __all__ = [
     "Answer",
@@ -89,6 +87,7 @@ class Capabilities:
     typical: bool = False  # a statistic of familiarity of its own
     edits: bool = False  # rows changed as little or as much as asked, towards a context
     unfolds: bool = False  # the way of a draw can be seen, from noise to the row
+    distils: bool = False  # draws can be learned anew, in fewer calls of a network
     step: bool = False  # token by token with a state
     differentiable: bool = False  # d log_prob / dx
     reparameterized: bool = False  # d sample / d parameters
@@ -108,29 +107,6 @@ class Answer:
     value: Tensor
     status: Status
     standard_error: Tensor | None = None
-
-
-# ---------------------------------------------------------------------------------------------------- randomness
-
-
-def stream(seed: int, *names: str | int) -> torch.Generator:
-    """A generator that is a function of (seed, names) alone: the same answer on every rank and after a resume."""
-    digest = hashlib.sha256(repr((int(seed), *names)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") % (1 << 63))
-
-
-@contextlib.contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Run code that can only use the global generator (initialisation, dropout); it is restored afterwards."""
-    with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(0, 1 << 62, (), generator=generator)))
-        yield
-
-
-def categorical(logits: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw an index from the last axis of ``logits`` (need not be normalised) by the Gumbel-max rule."""
-    uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64).to(logits)
-    return (logits - torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))).argmax(-1)
 
 
 # ---------------------------------------------------------------------------------------------------- densities
@@ -274,6 +250,10 @@ class Density(nn.Module, abc.ABC):
     def _unfold(self, n: int, context: Event | None, generator: torch.Generator | None) -> Tensor:
         raise NotImplementedError
 
+    def _distil(self, calls: int) -> None:
+        """Add the student, and leave nothing else to be learned."""
+        raise NotImplementedError
+
     def _step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:
         raise NotImplementedError
 
@@ -411,6 +391,12 @@ class Density(nn.Module, abc.ABC):
         self._require(self.capabilities.unfolds, "the way from noise to rows", "unfolds")
         with torch.no_grad():
             return self._unfold(n, self._check_context(context), generator)
+
+    @final
+    def distil(self, calls: int) -> None:
+        """From now on draws come from a student, in so many calls of its network, and the loss teaches it; all else stays as it is."""
+        self._require(self.capabilities.distils, "draws in few calls of a network", "distils")
+        self._distil(calls)
 
     @final
     def step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:

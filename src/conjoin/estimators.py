@@ -21,6 +21,7 @@ from conjoin.codecs.image import ImageCodec, is_images
 from conjoin.codecs.table import TableCodec, as_frame
 from conjoin.comparing import Comparison, compare_families
 from conjoin.core import Config
+from conjoin.distilling import Distillable
 from conjoin.families import resolve
 from conjoin.fitting import Request, Rows, fit_model
 from conjoin.imputing import Imputes
@@ -44,7 +45,7 @@ Where = str | Sequence[str]
 AUTO_SECONDS = 300.0  # that family="auto" takes for its comparison and the fit, where max_time says nothing
 
 
-class _JointEstimator(Adaptable, FitsFiles, Imputes, BaseEstimator):
+class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator):
     """What the three estimators share. Parameters are described in ``JointClassifier``."""
 
     _task = "density"

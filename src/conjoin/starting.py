@@ -116,7 +116,8 @@ class Start:
             raise ValueError(self._other(target, config))
         _refuse_resizing(old, config)
         with seeded(generator):
-            density: Density = config.density(space, config, old.structure, context_space=context_space)
+            kept = {key: value for key, value in old.structure.items() if key != "distilled"}  # of draws that a fit would outdate
+            density: Density = config.density(space, config, kept, context_space=context_space)
             about = self._of_labels(old, density, target)
         now, before = density.state_dict(), old.state_dict()
         if any(key not in before or now[key].shape != before[key].shape for key in set(now) - about):

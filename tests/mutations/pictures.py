@@ -3,7 +3,8 @@
 from mutations_base import at
 
 FILE = "tests/test_picture_diffusion.py"
-BOUND, WALKS, NET = (FILE, "-k", "bound"), (FILE, "-k", "walk or levels"), (FILE, "-k", "network_gives or batch")
+BOUND, WALKS, NET = (FILE, "-k", "bound"), (FILE, "-k", "walk or levels"), (FILE, "-k", "network_gives or batch or hears")
+STUDENT = ("tests/test_distilling.py", "-m", "not slow")
 JOINT, TYPICAL, ALTER = (
     (FILE, "-k", "one_network or painted or saved"),
     (FILE, "-k", "typicality or never_seen"),
@@ -15,7 +16,32 @@ MUTATIONS = [
         "nets/unet.py",
         NET,
         ("padding not cut off", "out[..., : self.sides[0], : self.sides[1]].float()", "out.float()"),
-        ("features by the mean alone", "torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)", "h.mean((2, 3))"),
+    ),
+    *at(
+        "nets/conditioned.py",
+        NET,
+        ("features by the mean alone", "(h.mean(1), h.amax(1))", "(h.mean(1),)"),
+        ("a class that is told not heard", "none if code is None else code.long()", "none"),
+        ("the noise not heard", "torch.cat([angle.sin(), angle.cos()], 1)", "torch.cat([0 * angle, 0 * angle], 1)"),
+    ),
+    *at(
+        "nets/patches.py",
+        NET,
+        ("patches padded and not cut", "out[..., : self.sides[0], : self.sides[1]].float()", "out.float()"),
+        ("tokens that do not attend", "h = h + first.chunk(3, 2)[2] * self._attend(", "h = h + 0 * self._attend("),
+    ),
+    *at(
+        "families/diffusion/student.py",
+        STUDENT,
+        ("draws not kept apart", "- among.mean(0)", "- 0 * among.mean(0)"),
+        ("classes not told apart", "0.5 * CLASS**2", "0.0 * CLASS**2"),
+        ("one call too many", "levels(self.calls + 1)[: self.calls]", "levels(self.calls + 2)[: self.calls + 1]"),
+    ),
+    *at(
+        "families/diffusion/picture.py",
+        STUDENT,
+        ("the network draws and not its student", "if self.student is not None and sampler is None", "if False and sampler is None"),
+        ("all is learned anew", "self.requires_grad_(False)", "self.requires_grad_(True)"),
     ),
     *at(
         "families/diffusion/denoiser.py",

@@ -1,4 +1,4 @@
-"""adapt, drift: another place, another time."""
+"""adapt, distil, drift: a model for another place, or one that draws faster; a table of another time."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from conjoin.cli.files import at_once, limits_of, load_model, read
 from conjoin.cli.voice import SHOWN, Voice, plain_table, shown
 from conjoin.cli.words import in_shell, missing_of
 
-__all__ = ["adapt", "drift"]
+__all__ = ["adapt", "distil", "drift"]
 
 
 def adapt(
@@ -42,6 +42,39 @@ def adapt(
     voice.tell(_shares(change.frame()), *map(in_shell, change.words()))
     voice.path(f"The model lies in {out}.")
     voice.json({"model": out, **vars(change)})
+
+
+def distil(
+    model: opt.ModelFolder,
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="[DATA]", help="Pictures to learn from; without any, the model's own draws.", show_default=False),
+    ] = None,
+    out: Annotated[str, typer.Option("--out", "-o", help="The folder of the new model.", show_default=False)] = ...,  # type: ignore[assignment]
+    steps: Annotated[int, typer.Option("--steps", help="Calls of its network that a draw may take.")] = 1,
+    max_time: Annotated[float | None, typer.Option("--max-time", help="Seconds.", show_default=False)] = None,
+    seed: opt.Seed = 0,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+    max_bytes: opt.MaxBytes = None,
+    max_ratio: opt.MaxRatio = None,
+    max_columns: opt.MaxColumns = None,
+    part: opt.Part = None,
+) -> None:
+    """Learn to draw in few steps what the model draws in many; it answers all else as before."""
+    from pathlib import Path
+
+    from conjoin.saving import refuse_overwrite
+
+    voice = Voice(quiet, as_json)
+    refuse_overwrite(Path(out), force)
+    estimator = load_model(model)
+    rows = None if data is None else at_once(estimator, data, limits_of(max_bytes, max_ratio, max_columns), part, voice)
+    quick = estimator.distil(steps, rows, max_time=max_time, random_state=seed, verbose=not quiet)
+    quick.save(out, force=force)
+    voice.path(f"The model lies in {out}.")
+    voice.json({"model": out, **quick.model_.facts["distilled"]})
 
 
 def _shares(frame: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from conjoin.calibration import CONFIDENCE, rows_for_error, rows_for_false_alarm
+from conjoin.report.words import draws_words
 
 __all__ = ["describe", "facts_of", "promises", "useful_rate"]
 
@@ -21,7 +22,7 @@ def describe(model: Any) -> list[tuple[str, str]]:
     if model.target is not None:
         lines += [("p(y | x)", _predictor(facts)), ("held out", _held_out(model))]
     lines += [("false alarms", _false_alarms(model)), *([("errors", _errors(model))] if model.target is not None else [])]
-    lines += [("adapted", _adapted(facts))]
+    lines += [("adapted", _adapted(facts)), ("draws", draws_words(facts))]
     lines += [("status", ", ".join(f"{question} {status.value}" for question, status in model.status.items()))]
     return [(name, text) for name, text in [*lines, ("energy", _energy(facts))] if text]
 

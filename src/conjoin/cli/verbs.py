@@ -26,6 +26,7 @@ VERBS: dict[str, Any] = {
     "evaluate": ask.evaluate,
     "quality": quality.quality,
     "adapt": shift.adapt,
+    "distil": shift.distil,
     "drift": shift.drift,
     "report": ask.report,
     "info": ask.info,

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from conjoin._shapes import Float
 from conjoin.nets.body import Body
 
-__all__ = ["Transformer"]
+__all__ = ["Block", "Transformer"]
 
 Cache = list[tuple[Tensor, Tensor]]  # keys and values (B, N, t, H / N) of each block
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
+    """Attention over the positions, then a network of each; ``attend`` gives the keys and values too."""
+
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
@@ -31,13 +33,17 @@ class _Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(dropout))
 
     def forward(self, h: Tensor, causal: bool, past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        query, key, value = self.qkv(self.before(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen, both = self.attend(self.before(h), causal, past)
+        h = h + seen
+        return h + self.mlp(self.between(h)), both
+
+    def attend(self, h: Tensor, causal: bool, past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        query, key, value = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if past is not None:
             key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
         rate = self.dropout if self.training else 0.0
         seen = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=causal and past is None)
-        h = h + self.out(seen.transpose(1, 2).flatten(2))
-        return h + self.mlp(self.between(h)), (key, value)
+        return self.out(seen.transpose(1, 2).flatten(2)), (key, value)
 
 
 class Transformer(Body):
@@ -50,7 +56,7 @@ class Transformer(Body):
         self.causal = causal
         self.first = nn.Linear(inputs, width)
         self.position = nn.Parameter(0.02 * torch.randn(positions, width))
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
         self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)

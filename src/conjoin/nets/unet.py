@@ -14,26 +14,19 @@ Shape letters: B rows, C channels, H and W sides, E embedding, F features.
 torch.Size([2, 1, 28, 28])
 """
 
-import contextlib
 import math
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from conjoin._shapes import Float
+from conjoin.nets.conditioned import EMBEDDING, Conditioned
 
-__all__ = ["Unet", "half"]
+__all__ = ["Unet"]
 
 WIDTH = 64  # channels of the first level where ``size`` is 1
-EMBEDDING, WAVES = 128, 32
 SMALLEST = 8  # pixels a side at the lowest level, at most
-
-
-def half(on: bool = True) -> contextlib.AbstractContextManager[Any]:
-    """Convolutions and matrix products in bfloat16."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=on)
 
 
 class _Norm(nn.LayerNorm):
@@ -63,26 +56,21 @@ class _Block(nn.Module):
         return out
 
 
-class Unet(nn.Module):
-    """Pictures (B, C, H, W), a number that tells the noise (B,) and classes (B,) or none to pictures (B, C, H, W). ``size`` scales
-    the channels."""
-
-    frequency: Tensor
+class Unet(Conditioned):
+    """``size`` scales the channels, ``blocks`` is their number at each level."""
 
     def __init__(self, channels: int, sides: tuple[int, int], classes: int, size: float = 1.0, blocks: int = 1, dropout: float = 0.0):
-        super().__init__()
+        super().__init__(classes)
         side = max(sides)
         self.patch = 1 if side < 16 else 2 if side <= 40 else 4 if side <= 96 else 8
         levels = max(1, math.ceil(math.log2(side / self.patch / SMALLEST)) + 1)
         multiple = self.patch * 2 ** (levels - 1)
-        self.sides, self.classes = sides, classes
+        self.sides = sides
         self.padding = [-each % multiple for each in sides]
         widths = [max(8, round(WIDTH * size / 8) * 8) * min(2**level, 4) for level in range(levels)]
         counts = [blocks] * (levels - 1) + [blocks + 1]
         self.width = 2 * sum(widths)  # numbers of ``features``
         self.stem = nn.Conv2d(channels * self.patch**2, widths[0], 3, padding=1)
-        self.noise = nn.Sequential(nn.Linear(WAVES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
-        self.label = nn.Embedding(classes + 1, EMBEDDING) if classes else None
         self.encoder = nn.ModuleList(
             nn.ModuleList(_Block(width, width, dropout) for _ in range(count)) for width, count in zip(widths, counts, strict=True)
         )
@@ -93,11 +81,10 @@ class Unet(nn.Module):
         )
         self.norm, self.last = _Norm(widths[0]), nn.Conv2d(widths[0], channels * self.patch**2, 3, padding=1)
         nn.init.zeros_(self.last.weight)
-        self.register_buffer("frequency", torch.exp(torch.linspace(-1.0, 3.0, WAVES // 2)), persistent=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None) -> Float[Tensor, "B C H W"]:
-        embedding = self._embedding(noise, code)
+        embedding = self.embedding(noise, code)
         levels = self._encode(x, embedding)
         h = levels.pop()
         for level in range(len(levels) - 1, -1, -1):
@@ -107,18 +94,9 @@ class Unet(nn.Module):
         out = nn.functional.pixel_shuffle(self.last(nn.functional.silu(self.norm(h))), self.patch)
         return out[..., : self.sides[0], : self.sides[1]].float()
 
-    def features(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
-        """Mean and maximum over the pixels of every level of the encoder, no class given."""
-        pooled = [torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1) for h in self._encode(x, self._embedding(noise, None))]
-        return torch.cat(pooled, 1).float()
-
-    def _embedding(self, noise: Tensor, code: Tensor | None) -> Float[Tensor, "B E"]:
-        angle = noise.float()[:, None] * self.frequency
-        out: Tensor = self.noise(torch.cat([angle.sin(), angle.cos()], 1))
-        if self.label is not None:
-            none = torch.full((len(noise),), self.classes)
-            out = out + self.label(none if code is None else code.long())
-        return nn.functional.silu(out)
+    def _maps(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """Of the encoder."""
+        return [h.flatten(2).transpose(1, 2) for h in self._encode(x, embedding)]
 
     def _encode(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
         """The last state of every level."""

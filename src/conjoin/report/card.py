@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from conjoin.model import Model
-from conjoin.report.words import energy_words, limits, measures, number, percent, plural, purpose, support, task_words
+from conjoin.report.words import draws_words, energy_words, limits, measures, number, percent, plural, purpose, support, task_words
 
 __all__ = ["model_card"]
 
@@ -60,6 +60,8 @@ def _model(model: Model) -> list[tuple[str, str]]:
         moved = facts["adapted"]
         shares = (f"{label} {old:.3f} to {new:.3f}" for label, old, new in zip(moved["labels"], moved["old"], moved["new"], strict=True))
         out.append(("adapted to new shares", f"{', '.join(shares)}; by {moved['rows']:,} rows without labels. {moved['promise']}"))
+    if "distilled" in facts:
+        out.append(("draws", draws_words(facts)))
     return [*out, ("familiarity", model.familiarity.name), ("seed", str(facts["seed"])), ("versions", versions)]
 
 

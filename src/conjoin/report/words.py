@@ -13,6 +13,7 @@ from conjoin.targets import Classes, Number
 
 __all__ = [
     "cell",
+    "draws_words",
     "energy_words",
     "is_image",
     "limits",
@@ -118,6 +119,15 @@ def measures(model: Model) -> str:
         return "density, per unit of every column"
     names = ", ".join(str(column.name) for column in dense[:4]) + (f" and {len(dense) - 4} more" if len(dense) > 4 else "")
     return f"mass per recorded cell in {plural(mass, 'column')}, density in {plural(len(dense), 'column')} ({names})"
+
+
+def draws_words(facts: dict[str, Any]) -> str:
+    """How few calls of a network a draw takes, where that was learned."""
+    found = facts.get("distilled")
+    if found is None:
+        return ""
+    rows = plural(found["rows"], "draw") + " of its own" if found["drawn"] else plural(found["rows"], "row")
+    return f"in {plural(found['calls'], 'step')}, distilled on {rows} in {found['seconds']:.1f} s"
 
 
 def energy_words(facts: dict[str, Any]) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from conjoin.report.sections import (
     verdict_counts,
 )
 from conjoin.report.synthetic import synthetic_rows
-from conjoin.report.words import is_image, limits, noun, percent, purpose, task_words
+from conjoin.report.words import draws_words, is_image, limits, noun, percent, purpose, task_words
 
 __all__ = ["write_report"]
 
@@ -92,6 +92,7 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
             ("Rows", f"{rows['fit']:,} to fit, {rows['choose']:,} to choose by, {rows['calibrate']:,} to calibrate on"),
             ("p(x)", str(facts["family"])),
             *([] if model.target is None else [("p(y | x)", str(facts.get("predictor", {}).get("chosen", "family")))]),
+            *([("draws", draws_words(facts))] if "distilled" in facts else []),
             (
                 "Asked about",
                 f"no {noun(model)}s" if found.frame is None else found.count + (", with labels" if found.labelled else "") + found.sampled,

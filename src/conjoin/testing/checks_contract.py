@@ -88,6 +88,7 @@ def hooks(subject: Subject) -> None:
         "_mode": can.mode != "none",
         "_features": can.features,
         "_unfold": can.unfolds,
+        "_distil": can.distils,
         "_step": can.step,
         "_statistics": can.statistics,
         "_maximise": can.statistics,

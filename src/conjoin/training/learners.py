@@ -218,8 +218,8 @@ class Gradient(Learner):
 
     def state(self) -> dict[str, Tensor]:
         slots: dict[Any, Any] = self.optimizer.state_dict()["state"]
-        out = {f"{index}.{key}": value for index, slot in slots.items() for key, value in slot.items()}
-        out |= {f"mean.{index}": value for index, value in enumerate(self.mean)}
+        out = {f"{index}.{key}": value.clone() for index, slot in slots.items() for key, value in slot.items()}
+        out |= {f"mean.{index}": value.clone() for index, value in enumerate(self.mean)}
         return out | {"factor": torch.tensor(self.factor, dtype=torch.float64), "count": torch.tensor(self.steps)}
 
     def restore(self, state: dict[str, Tensor]) -> None:

@@ -37,13 +37,14 @@ class Diverged(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """When to stop and what to write. Times are seconds, sizes rows. ``epochs``: rounds at most. ``steps``: of the gradient,
-    in place of the density's own recipe."""
+    """When to stop and what to write. Times are seconds, sizes rows. ``epochs``: rounds at most. ``batch``, ``steps``
+    (of the gradient) and ``rate`` stand in for the density's own recipe."""
 
     seed: int = 0
     epochs: int | None = None
     batch: int | None = None
     steps: int | None = None
+    rate: float | None = None
     patience: int = 6
     tolerance: float = 1e-3  # nats per row that count as better
     max_time: float | None = None
@@ -102,7 +103,7 @@ class _Run:
         self.planned = steps if steps and self.by_gradient else None
         self.length = max(1, math.ceil(self.planned / ROUNDS)) if self.planned else self.parts  # steps of a round
         self.rounds = self._rounds()
-        self.learner: Learner = learner_for(density, Recipe(self.planned, batch, recipe.rate, recipe.decay, recipe.memory))
+        self.learner: Learner = learner_for(density, Recipe(self.planned, batch, plan.rate or recipe.rate, recipe.decay, recipe.memory))
         self.trained, self.resumed = Trained(), False
         self.total, self.mass = 0.0, 0.0  # of the objective and the weight, in this round
         self.best = _copy(density)

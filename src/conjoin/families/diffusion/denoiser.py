@@ -1,4 +1,4 @@
-r"""What a picture looked like before noise was added: a U-Net under the preconditioning of EDM.
+r"""What a picture looked like before noise was added: a network under the preconditioning of EDM.
 
     D(z; s) = c_skip z + c_out F(c_in z; ln s),    c_skip = 1 / (s^2 + 1),  c_out = s / sqrt(s^2 + 1),  c_in = 1 / sqrt(s^2 + 1)
     loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(-.5, 1.2^2)
@@ -16,15 +16,20 @@ torch.Size([2, 1, 8, 8])
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from conjoin._shapes import Bool, Float
-from conjoin.nets.unet import Unet, half
+from conjoin.nets.conditioned import Conditioned, half
+from conjoin.nets.patches import Patches
+from conjoin.nets.unet import Unet
 
-__all__ = ["Denoiser"]
+__all__ = ["BODIES", "Denoiser"]
+
+BODIES: dict[str, Callable[..., Conditioned]] = {"unet": Unet, "transformer": Patches}
 
 CENTRE, SPREAD = -0.5, 1.2  # of ln s in the fit
 EVEN = 0.1  # share of the fit's noise levels that are spread evenly
@@ -42,7 +47,7 @@ class Denoiser(nn.Module):
     def __init__(self, grid: tuple[int, int, int], levels: int, classes: int, config: Any) -> None:
         super().__init__()
         self.grid, self.levels, self.classes, self.low = grid, levels, classes, config.precision == "bfloat16"
-        self.net = Unet(grid[0], grid[1:], classes, config.size, config.blocks, config.dropout)
+        self.net = BODIES[config.body](grid[0], grid[1:], classes, config.size, config.blocks, config.dropout)
         self.register_buffer("centre", torch.zeros(grid[0], 1, 1))
         self.register_buffer("scale", torch.ones(1))
 
@@ -77,9 +82,14 @@ class Denoiser(nn.Module):
 
     def features(self, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
         """What the encoder sees of clean pictures."""
-        s = torch.full((len(pictures),), CLEAN)
         with half(self.low):
-            return self.net.features(pictures / (CLEAN**2 + 1) ** 0.5, s.log())
+            return self.net.features(*_clean(pictures))
+
+    def maps(self, pictures: Float[Tensor, "B C H W"]) -> list[Tensor]:
+        """The same, (B, P, F) at each place of every level, and on the whole; and the pictures."""
+        with half(self.low):
+            places = [each.float() for each in self.net.maps(*_clean(pictures))]
+        return [pictures.flatten(1)[:, None], *places, *(each.mean(1, keepdim=True) for each in places)]
 
     def loss(
         self, pictures: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], code: Tensor | None, generator: torch.Generator
@@ -100,3 +110,9 @@ class Denoiser(nn.Module):
         if code is None or not self.classes:
             return None
         return torch.where(torch.rand(len(code), generator=generator) < WITHHELD, float(self.classes), code)
+
+
+def _clean(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """What the network is given of pictures that count as clean, and the log of their noise."""
+    s = torch.full((len(pictures),), CLEAN)
+    return pictures / (CLEAN**2 + 1) ** 0.5, s.log()

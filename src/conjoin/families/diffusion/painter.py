@@ -63,15 +63,18 @@ class Painter:
         told: Tensor = self.core(z, level, self.code)
         return told if not guided else told + self.guidance * (told - self.core(z, level, None))
 
-    def from_noise(self, rows: int, steps: int) -> Float[Tensor, "B C H W"]:
-        """New pictures."""
-        *_, (z, _) = self.path(rows, steps)
+    def levels(self, steps: int, most: float = MOST) -> list[float]:
+        """Noise levels of a walk in so many steps."""
+        return schedule(steps, max(self.core.least, SMALL), most)
+
+    def from_noise(self, rows: int, levels: list[float]) -> Float[Tensor, "B C H W"]:
+        """New pictures, by way of these noise levels."""
+        *_, (z, _) = self.path(rows, levels)
         return z
 
-    def path(self, rows: int, steps: int) -> Iterator[tuple[Float[Tensor, "B C H W"], float]]:
-        """What new pictures go through: z and its noise level, from noise to none."""
-        levels = schedule(steps, max(self.core.least, SMALL), MOST)
-        z = MOST * self.noise(torch.empty(rows, *self.core.grid))
+    def path(self, rows: int, levels: list[float]) -> Iterator[tuple[Float[Tensor, "B C H W"], float]]:
+        """What new pictures go through: z and its noise level, from the largest to none."""
+        z = levels[0] * self.noise(torch.empty(rows, *self.core.grid))
         yield z, levels[0]
         for s, then in pairwise(levels):
             z = self._step(z, s, then)
@@ -81,7 +84,7 @@ class Painter:
         """The pictures carried up to noise ``start`` along the flow that knows no class, and back along the one that does, by DDIM: what
         the class does not change comes back as it was (J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit models,
         section 4.3; X. Su et al. (2023), Dual diffusion implicit bridges, algorithm 1)."""
-        levels = schedule(steps, max(self.core.least, SMALL), start)[:-1]
+        levels = self.levels(steps, start)[:-1]
         told, self.code, z, before = self.code, None, known, levels[-1]
         for s in levels[-2::-1]:
             clean = self.clean(z, before)
@@ -94,7 +97,7 @@ class Painter:
     def fill(self, known: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], steps: int, repeats: int) -> Float[Tensor, "B C H W"]:
         """The pictures with what the mask does not hold painted in: known pixels are noised to the level of each step, which is taken
         ``repeats`` times with a step back between (A. Lugmayr et al. (2022), RePaint, algorithm 1)."""
-        levels = schedule(steps, max(self.core.least, SMALL), MOST)
+        levels = self.levels(steps)
         z = MOST * self.noise(known)
         for s, then in pairwise(levels):
             for again in range(repeats):
@@ -107,7 +110,7 @@ class Painter:
         """As ``fill``, where no class says what the picture is: each step is led by the known pixels, D + (1 + s^2) J^T (known - D) with
         J = dD / dz (J. Song, A. Vahdat, M. Mardani and J. Kautz (2023), Pseudoinverse-guided diffusion models, equation 7)."""
         z = MOST * self.noise(known)
-        for s, then in pairwise(schedule(steps, max(self.core.least, SMALL), MOST)):
+        for s, then in pairwise(self.levels(steps)):
             with torch.enable_grad():
                 free = z.detach().requires_grad_()
                 clean = self.clean(free, s)

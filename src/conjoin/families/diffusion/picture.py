@@ -1,11 +1,11 @@
-r"""Diffusion on pictures: grey levels drown in Gaussian noise, a lean U-Net takes it away, and its features tell classes apart.
+r"""Diffusion on pictures: grey levels drown in Gaussian noise, a lean network takes it away, and its features tell classes apart.
 
     log p(x) >= E log P(x | z_least) - KL(q(z_most | x) || N(0, s_most^2 + 1)) - int E |x - D(z; s)|^2 / s^2 d ln s
 
 D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, in continuous time and for noise that is added without
 shrinking the picture, z = x + s e; the integral runs from half a grey level to a noise in which nothing is seen. P(x | z) weighs the
 grey levels of each pixel by their shares in the rows of the fit. The bound is that of the discrete picture, in nats; its noise is
-the same for all rows. ``denoiser`` has the network, ``painter`` the ways back from noise.
+the same for all rows. ``denoiser`` has the network, ``painter`` the ways back from noise, ``student`` the shortest ones.
 
 Shape letters: B rows, D = C H W pixels, L grey levels, S network calls, F features.
 
@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Float
 from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, seeded, stream
-from conjoin.families.diffusion.denoiser import MOST, Denoiser
+from conjoin.families.diffusion.denoiser import BODIES, MOST, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
+from conjoin.families.diffusion.student import Student
 from conjoin.typicality import Typicality
 
 __all__ = ["PictureDensity", "PictureDiffusion"]
@@ -41,16 +42,18 @@ GREYS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # quantiles of a picture's grey l
 AXES = (384, 8, 48, 9)  # principal axes of each reading
 REMEMBERED = 6000  # rows by which typical ones are known
 EDITING_STEPS = 10  # of an edit: once to noise and twice, with guidance, back
+DISTILLED = "distilled"  # in ``structure``: network calls of a draw by the student
 MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
 
 @dataclass(frozen=True)
 class PictureDiffusion(Config):
-    """``size`` scales the channels of the U-Net and ``blocks`` is their number at each level: one dial for small and for large
-    machines. ``steps`` of the gradient (None: from the number of rows). ``points``: network calls for the bound of a row.
-    ``sampler`` and ``sampling_steps``: how pictures are drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how
-    often each step is taken when a part is painted in. ``label_weight``: of -log p(y | x) beside the mean squared error of a pixel.
-    ``precision`` of the network; what depends on a row alone is the same in every batch in "bfloat16"."""
+    """``body`` of the network: a U-Net, or a transformer of patches. ``size`` scales its channels: one dial for small and for large
+    machines. ``blocks`` is their number at each level of a U-Net, and times six that of the transformer's layers. ``steps`` of the gradient
+    (None: from the number of rows). ``points``: network calls for the bound of a row. ``sampler`` and ``sampling_steps``: how pictures are
+    drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how often each step is taken when a part is painted in.
+    ``label_weight``: of -log p(y | x) beside the mean squared error of a pixel. ``precision`` of the network; what depends on a row alone
+    is the same in every batch in "bfloat16"."""
 
     size: float = 1.0
     blocks: int = 1
@@ -66,6 +69,7 @@ class PictureDiffusion(Config):
     repeats: int = 4
     label_weight: float = 0.1
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    body: str = "unet"
 
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:
@@ -91,6 +95,8 @@ class PictureDensity(Density):
             raise ValueError("A diffusion of pictures needs a grid of pixels, which a table has not; choose family='diffusion'.")
         if len(space.variables) > math.prod(space.grid):
             raise ValueError("A diffusion of pictures tells classes apart and predicts no number: choose another family, or classes of it.")
+        if config.body not in BODIES:
+            raise ValueError(f"body must be one of {', '.join(BODIES)}, got {config.body!r}.")
         levels = max(variable.cardinality for variable in space.variables)
         classes = context_space.variables[0].cardinality if context_space else 0
         self.core = Denoiser(space.grid, levels, classes, config)
@@ -98,6 +104,7 @@ class PictureDensity(Density):
         cells = len(PROFILE) * TILES**2 * space.grid[0]
         self.typical = Typicality((self.core.net.width, len(PROFILE), cells, len(GREYS) + 2), AXES)
         self.register_buffer("shares", torch.zeros(pixels, levels))  # log p of each level, pixel by pixel
+        self.student = Student(self.core, self.structure[DISTILLED]) if DISTILLED in self.structure else None
 
     @classmethod
     def build(
@@ -141,6 +148,7 @@ class PictureDensity(Density):
             typical=True,
             edits=True,
             unfolds=True,
+            distils=True,
         )
 
     def _code(self, context: Event | None) -> Tensor | None:
@@ -186,8 +194,16 @@ class PictureDensity(Density):
     def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """The mean weighted squared error of a pixel; classes that are "none" are given as their number."""
         noise, code = generator or stream(0, "loss"), self._code(context)
+        pictures, mask = self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid)
+        if self.student is not None:
+            return self.student.loss(self.core, pictures, code, noise).double()
         with seeded(noise):
-            return self.core.loss(self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid), code, noise).double()
+            return self.core.loss(pictures, mask, code, noise).double()
+
+    def _distil(self, calls: int) -> None:
+        self.requires_grad_(False)
+        self.structure = self.structure | {DISTILLED: calls}
+        self.student = Student(self.core, calls)
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
         x = self.core.pictures(event.value)
@@ -237,26 +253,37 @@ class PictureDensity(Density):
         guidance: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Drawn:
-        """n pictures by a sampler ("multistep", "ddim" or "ancestral") in so many steps, and the network calls that each took."""
-        code = self._code(context)
-        strength, walk = self.config.guidance if guidance is None else guidance, sampler or self.config.sampler
-        found, calls = [], 0
+        """n pictures, and the network calls that each took. A sampler ("multistep", "ddim" or "ancestral") or a number of steps that is
+        asked for is taken by the network itself, all else by its student, if it was distilled."""
+        code, found, calls = self._code(context), [self.core.values(torch.zeros(0, *self.core.grid))], 0
         for start in range(0, n, CHUNK):
-            part = None if code is None else code[start : start + CHUNK]
-            painter = Painter(self.core, part, walk, generator, strength)
-            pictures = painter.from_noise(min(CHUNK, n - start), steps or self.config.sampling_steps)
-            found.append(self.core.values(pictures))
+            painter, levels = self._painter(None if code is None else code[start : start + CHUNK], generator, sampler, steps, guidance)
+            found.append(self.core.values(painter.from_noise(min(CHUNK, n - start), levels)))
             calls = painter.calls
-        return Drawn(torch.cat([torch.zeros(0, len(self.space.variables), dtype=torch.float64), *found]), calls)
+        return Drawn(torch.cat(found), calls)
+
+    def _painter(
+        self,
+        code: Tensor | None,
+        generator: torch.Generator | None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> tuple[Painter, list[float]]:
+        """Who makes new pictures, and by way of which noise levels."""
+        strength = self.config.guidance if guidance is None else guidance
+        if self.student is not None and sampler is None and steps is None:
+            return Painter(self.student.core, code, "ddim", generator, strength), self.student.levels
+        painter = Painter(self.core, code, sampler or self.config.sampler, generator, strength)
+        return painter, painter.levels(steps or self.config.sampling_steps)
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         return Event(self.draw(n, context, generator=generator).value)
 
     def _unfold(self, n: int, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, "S B D"]:
         """Each state scaled as a picture is: z / sqrt(s^2 + 1)."""
-        painter = Painter(self.core, self._code(context), self.config.sampler, generator, self.config.guidance)
-        path = painter.path(n, self.config.sampling_steps)
-        return torch.stack([self.core.values(z / (s**2 + 1) ** 0.5) for z, s in path])
+        painter, levels = self._painter(self._code(context), generator)
+        return torch.stack([self.core.values(z / (s**2 + 1) ** 0.5) for z, s in painter.path(n, levels)])
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
         """Missing pixels painted in; pictures of which nothing is known are drawn."""
@@ -270,9 +297,8 @@ class PictureDensity(Density):
         if event.mask.all():
             return event.value
         if not event.mask.any():
-            return self.core.values(
-                Painter(self.core, code, self.config.sampler, generator, self.config.guidance).from_noise(event.rows, steps)
-            )
+            artist, levels = self._painter(code, generator)
+            return self.core.values(artist.from_noise(event.rows, levels))
         painter = Painter(self.core, code, "ancestral", generator, self.config.guidance)
         known, mask = self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid)
         told = code is not None and bool((code < self.core.classes).all())

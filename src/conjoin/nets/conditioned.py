@@ -1,0 +1,66 @@
+"""What networks of pictures share: a vector that tells the noise level and the class, and bfloat16.
+
+P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on image synthesis, section 3.1; a class that is not told is one more.
+
+Shape letters: B rows, C channels, H and W sides, E embedding, P places, F features.
+"""
+
+import abc
+import contextlib
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from conjoin._shapes import Float
+
+__all__ = ["EMBEDDING", "Conditioned", "half"]
+
+EMBEDDING, WAVES = 128, 32
+
+
+def half(on: bool = True) -> contextlib.AbstractContextManager[Any]:
+    """Convolutions and matrix products in bfloat16."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=on)
+
+
+class Conditioned(nn.Module, abc.ABC):
+    """Pictures (B, C, H, W), a number that tells the noise (B,) and classes (B,) or none to pictures (B, C, H, W). ``width``: numbers
+    of ``features``."""
+
+    frequency: Tensor
+    width: int
+    last: nn.Module  # starts at zero, and with it the answer
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.noise = nn.Sequential(nn.Linear(WAVES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
+        self.label = nn.Embedding(classes + 1, EMBEDDING) if classes else None
+        self.register_buffer("frequency", torch.exp(torch.linspace(-1.0, 3.0, WAVES // 2)), persistent=False)
+
+    @abc.abstractmethod
+    def forward(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None) -> Float[Tensor, "B C H W"]: ...
+
+    @abc.abstractmethod
+    def _maps(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """What is seen, (B, P, F) at each place, on every level."""
+
+    @final
+    def maps(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> list[Tensor]:
+        """What is seen of pictures, (B, P, F) at each place, on every level, no class given."""
+        return self._maps(x, self.embedding(noise, None))
+
+    @final
+    def features(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
+        """The mean and the maximum of the maps over their places."""
+        return torch.cat([each for h in self.maps(x, noise) for each in (h.mean(1), h.amax(1))], 1).float()
+
+    @final
+    def embedding(self, noise: Tensor, code: Tensor | None) -> Float[Tensor, "B E"]:
+        angle = noise.float()[:, None] * self.frequency
+        out: Tensor = self.noise(torch.cat([angle.sin(), angle.cos()], 1))
+        if self.label is not None:
+            none = torch.full((len(noise),), self.classes)
+            out = out + self.label(none if code is None else code.long())
+        return nn.functional.silu(out)
