@@ -131,13 +131,14 @@ def _scorer(model: Model, predictor: Any, fit: Pair, weight: Tensor, frame: Any,
     return _own(model, predictor, fit, frame)
 
 
-def _calibrated(model: Model, scorer: Scorer, held: Pair) -> Predictor:
-    """p(y | x) from a scorer and labelled rows that it has not seen. The user's own classifier keeps its own word."""
+def _calibrated(model: Model, scorer: Scorer, held: Pair, wrong: float = 0.0) -> Predictor:
+    """p(y | x) from a scorer and labelled rows that it has not seen, of which a share may be ``wrong``. The user's own classifier keeps
+    its own word."""
     classes = isinstance(model.target, Classes)
     if isinstance(scorer, Trees) and held.rows:
         scorer = _shorten(scorer, held, classes)
     if classes:
-        return Classifier(scorer, 1.0 if isinstance(scorer, External) or held.rows < LEAST else _temperature(scorer, held))
+        return Classifier(scorer, 1.0 if isinstance(scorer, External) or held.rows < LEAST else _temperature(scorer, held, wrong))
     residual = Residual(scorer, RESIDUALS, max(1, min(BINS, held.rows // 40)), model.pair.target.resolution or 0.0)
     with torch.no_grad():
         return residual.fit(scorer.scores(held.x)[:, 0], held.y.value)
@@ -286,14 +287,16 @@ def _in_event_units(estimator: Any, model: Model) -> Any:
     return _Standardised(estimator, model.target) if isinstance(model.target, Number) else estimator
 
 
-def _temperature(scorer: Scorer, held: Pair) -> float:
+def _temperature(scorer: Scorer, held: Pair, wrong: float = 0.0) -> float:
     """The temperature with the least log-loss on held-out rows, leaning on 1: a few rows that happen to be all right would ask for
-    boundless certainty."""
+    boundless certainty. A share ``wrong`` of the labels is taken to be of any other class."""
     with torch.no_grad():
         scores, label = scorer.scores(held.x), held.y.value.long()[:, None]
+    others = wrong / max(scores.shape[1] - 1, 1)
+    target = torch.full_like(scores, others).scatter(1, label, 1 - wrong)
 
     def loss(log_temperature: float) -> float:
-        fit = -float((scores / np.exp(log_temperature)).log_softmax(1).gather(1, label).sum())
+        fit = -float((target * (scores / np.exp(log_temperature)).log_softmax(1)).sum())
         return fit + 0.5 * (log_temperature / USUAL) ** 2
 
     return float(np.exp(minimize_scalar(loss, bounds=(-1.5, 2.5), method="bounded").x))
@@ -319,7 +322,8 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
     facts["chosen"] = name
     fit = data["fit"].take(data["fit"].y.mask)
     by = held if held.rows or isinstance(model.target, Classes) else fit  # errors must be had from somewhere
-    model.joint = Hybrid(model.pair, _calibrated(model, scorers[name], by))
+    wrong = model.facts["labels"]["error_of_spread"] if _lent(model) else 0.0
+    model.joint = Hybrid(model.pair, _calibrated(model, scorers[name], by, wrong))
 
 
 @torch.no_grad()

@@ -101,7 +101,8 @@ def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
     by_linear = held_out(table, codes[known], folds, strength(table, codes[known]))
     gain = by_spread - by_linear
     sure = float(gain.mean() / max(gain.std() / len(gain) ** 0.5, 1e-12))
-    return {"loss_of_spread": -float(by_spread.mean()), "loss_of_linear": -float(by_linear.mean()), "sure": sure}
+    told = {"loss_of_spread": -float(by_spread.mean()), "loss_of_linear": -float(by_linear.mean()), "sure": sure}
+    return told | {"error_of_spread": float((share.argmax(1) != codes[known]).mean())}
 
 
 # ---------------------------------------------------------------------------------------------------- the graph
