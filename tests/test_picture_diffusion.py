@@ -9,7 +9,7 @@ import torch
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.core import CapabilityError, Event, Space, Variable, stream
+from conjoin.core import CapabilityError, Edit, Event, Space, Variable, stream
 from conjoin.families import resolve
 from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.diffusion.painter import Painter, schedule
@@ -194,6 +194,33 @@ def test_a_counterfactual_changes_the_answer_and_little_else(fitted):
     assert np.allclose(found.share, (np.abs(found.difference) > 25.5).mean((1, 2)))
     with pytest.raises(ValueError, match="3"):
         fitted.counterfactual(X, to=3)
+    assert fitted.counterfactual(X[:0]).altered.shape == (0, 16, 16)
+
+
+def test_a_counterfactual_is_the_same_alone_and_for_the_same_seed(fitted):
+    X, _ = spots(4, seed=7)
+    together, alone, other = fitted.counterfactual(X), fitted.counterfactual(X[2:3]), fitted.counterfactual(X, random_state=1)
+    assert np.array_equal(together.altered[2], alone.altered[0]) and (together.altered != other.altered).any()
+    assert (together.to != together.before).all() and np.array_equal(together.take(slice(2, 3)).altered, alone.altered)
+
+
+def test_a_change_outlives_a_shift_by_a_pixel(fitted):
+    X, _ = spots(4, seed=10)
+    found = fitted.counterfactual(X)
+    moved = [np.roll(np.pad(found.altered, ((0, 0), (1, 1), (1, 1)), "edge"), shift, (1, 2))[:, 1:-1, 1:-1] for shift in ((0, 1), (-1, 0))]
+    right = [fitted.predict(each) == found.to for each in (found.altered, *moved)]
+    assert found.found.any() and np.mean(right, axis=0)[found.found].min() > 0.5 and right[0][found.found].all()
+
+
+def test_an_edit_changes_what_it_may_and_goes_where_it_is_led(density):
+    event, where = rows(spots(3)[0]), torch.zeros(3, 256, dtype=torch.bool)
+    where[:, 40:90] = True
+    how = Edit(4.0, torch.zeros(3), where, generator=stream(0))
+    still, bright = (density.edit(event, how=how._replace(lead=lead)).value for lead in (None, lambda value: torch.full_like(value, 0.5)))
+    assert torch.equal(still[~where], event.value[~where]) and torch.equal(bright[~where], event.value[~where])
+    assert (bright[where] >= still[where]).all() and (bright != still).any()
+    first = density.edit(event.take(slice(1, 2)), how=Edit(4.0, torch.zeros(1), where[:1], generator=stream(0))).value
+    assert not torch.equal(still, event.value) and torch.equal(first[0], density.edit(event, how=how._replace(generator=stream(0))).value[1])
 
 
 def test_pictures_without_a_label_teach_and_edits_need_a_family_that_can(fitted):
@@ -203,7 +230,7 @@ def test_pictures_without_a_label_teach_and_edits_need_a_family_that_can(fitted)
     some = JointClassifier(family=SMALL, random_state=0).fit(X, labels)
     assert some.score(*spots(60, seed=9)) > 0.8
     with pytest.raises(CapabilityError, match="edits"):
-        JointDensity(family="naive_bayes").fit(X // 16).model_.joint.edit(rows(X[:1] // 16), noise=1.0, strength=torch.ones(1))
+        JointDensity(family="naive_bayes").fit(X // 16).model_.joint.edit(rows(X[:1] // 16), how=Edit(1.0, torch.ones(1)))
 
 
 def test_a_density_of_pictures_alone_and_one_of_a_table_that_is_refused():
