@@ -15,6 +15,7 @@ from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.diffusion.painter import Painter, schedule
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 from conjoin.nets.unet import Unet
+from conjoin.questions.alter import alter
 from conjoin.typicality import Typicality
 
 SMALL = PictureDiffusion(size=0.25, steps=400, batch=32, rate=4e-3, points=8, sampling_steps=10)
@@ -202,6 +203,12 @@ def test_a_counterfactual_is_the_same_alone_and_for_the_same_seed(fitted):
     together, alone, other = fitted.counterfactual(X), fitted.counterfactual(X[2:3]), fitted.counterfactual(X, random_state=1)
     assert np.array_equal(together.altered[2], alone.altered[0]) and (together.altered != other.altered).any()
     assert (together.to != together.before).all() and np.array_equal(together.take(slice(2, 3)).altered, alone.altered)
+
+
+def test_what_is_asked_of_a_counterfactual_is_held_to(fitted):
+    X, _ = spots(3, seed=11)
+    too_sure, too_usual = alter(fitted.model_, X, confidence=1.1), alter(fitted.model_, X, familiarity=1.0)
+    assert not too_sure.found.any() and not too_usual.found.any() and (too_sure.familiarity > 0.05).any()
 
 
 def test_a_change_outlives_a_shift_by_a_pixel(fitted):

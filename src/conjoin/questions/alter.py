@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Bool, Float
+from conjoin._shapes import Float
 from conjoin.core import CapabilityError, Edit, Event, Pair, stream
 from conjoin.model import Model
 
@@ -100,8 +100,9 @@ def _best(model: Model, x: Float[Tensor, "N D"], code: Tensor, confidence: float
     steady = log_p.mean(0).minimum(log_p[0]).exp().numpy()
     familiar = model.p_value(_encoded(model, flat)).reshape(shape)
     share = ((value - x[:, None]).abs() > _tenth(model)).double().mean(2).numpy()
-    good = (steady >= confidence) & (familiar > least)
-    pick = np.lexsort((-steady, good * np.searchsorted(SHARES, share), familiar <= least, ~good), axis=1)[:, :1]
+    usual = familiar > least
+    good = usual & (steady >= confidence)
+    pick = np.lexsort((-steady, good * np.searchsorted(SHARES, share), ~usual, ~good), axis=1)[:, :1]
     taken = [np.take_along_axis(each, pick, 1)[:, 0] for each in (good, log_p[0].exp().numpy(), familiar, share)]
     return value[torch.arange(len(x)), torch.from_numpy(pick[:, 0])].numpy(), *taken
 

@@ -282,7 +282,8 @@ class PictureDensity(Density):
     def _edit(self, event: Event, context: Event | None, how: Edit) -> Event:
         painter = Painter(self.core, self._code(context), "ddim", how.generator, how.strength.float()[:, None, None, None])
         where = None if how.where is None else how.where.unflatten(1, self.core.grid)
-        lead = None if how.lead is None else lambda clean: how.lead(self.core.values(clean)).float().unflatten(1, self.core.grid)
+        push = how.lead
+        lead = None if push is None else lambda clean: push(self.core.values(clean)).float().unflatten(1, self.core.grid)
         return Event(self.core.values(painter.edit(self.core.pictures(event.value), how.noise, EDITING_STEPS, where, lead)))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
