@@ -28,7 +28,7 @@ __all__ = ["TOGETHER", "Alteration", "alter"]
 
 NOISE = 16.0  # in standard deviations of a pixel
 FORCES = ((0.0, 0.2), (1.0, 0.6), (2.0, 1.5), (3.0, 4.0))  # how much the class is exaggerated; the longest step along the gradient
-SHARES = (0.1, 0.15, 0.25)  # of the pixels that may change
+SHARES = (0.15, 0.25)  # of the pixels that may change
 CHANGED = 0.1  # of the range of grey levels, by which a pixel counts as changed
 BLUR = 3  # pixels a side over which a change is averaged to find the mask, and the mask to soften it
 TOGETHER = 8  # pictures altered at once
