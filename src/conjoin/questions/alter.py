@@ -27,8 +27,9 @@ from conjoin.model import Model
 __all__ = ["TOGETHER", "Alteration", "alter"]
 
 NOISE = 16.0  # in standard deviations of a pixel
-FORCES = ((0.0, 0.2), (1.0, 0.6), (2.0, 1.5), (3.0, 4.0))  # how much the class is exaggerated; the longest step along the gradient
+FORCES = ((1.0, 0.6), (2.0, 1.5), (7.0, 4.0))  # how much the class is exaggerated; the longest step along the gradient
 SHARES = (0.15, 0.25)  # of the pixels that may change
+DRAWS = 2  # of what is painted anew
 CHANGED = 0.1  # of the range of grey levels, by which a pixel counts as changed
 BLUR = 3  # pixels a side over which a change is averaged to find the mask, and the mask to soften it
 TOGETHER = 8  # pictures altered at once
@@ -120,9 +121,10 @@ def _candidates(model: Model, x: Float[Tensor, "N D"], code: Tensor, seed: int) 
         for share in SHARES:
             soft = _mask(model, whole - x, share)
             where = soft > 0
-            drawn = how._replace(where=where, lead=_Lead(model, code, step, where), generator=stream(seed, "painted"))
-            painted = joint.edit(pair, how=drawn).x.value
-            found += [elsewhere + soft * (whole - elsewhere), torch.where(where, painted, elsewhere)]
+            found.append(elsewhere + soft * (whole - elsewhere))
+            for draw in range(DRAWS):
+                drawn = how._replace(where=where, lead=_Lead(model, code, step, where), generator=stream(seed, f"painted {draw}"))
+                found.append(torch.where(where, joint.edit(pair, how=drawn).x.value, elsewhere))
     levels = torch.tensor([variable.cardinality - 1.0 for variable in model.codec.space.variables])
     return torch.stack(found, 1).round().clamp(torch.zeros(()), levels)
 
