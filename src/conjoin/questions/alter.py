@@ -97,7 +97,7 @@ def _best(model: Model, x: Float[Tensor, "N D"], code: Tensor, confidence: float
     value = _candidates(model, x, code, seed)
     flat, shape = value.flatten(0, 1), value.shape[:2]
     looks = [model.log_proba(_encoded(model, _shifted(model, flat, shift))) for shift in SHIFTS]
-    log_p = torch.stack(looks)[:, torch.arange(len(flat)), code.repeat_interleave(shape[1])].reshape(-1, *shape)
+    log_p = torch.stack(looks)[:, torch.arange(len(flat)), code.repeat_interleave(shape[1])].reshape(len(SHIFTS), *shape)
     steady = log_p.mean(0).minimum(log_p[0]).exp().numpy()
     familiar = model.p_value(_encoded(model, flat)).reshape(shape)
     share = ((value - x[:, None]).abs() > _tenth(model)).double().mean(2).numpy()
