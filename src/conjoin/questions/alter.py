@@ -77,7 +77,7 @@ def alter(model: Model, X: Any, to: Any = None, confidence: float = 0.9, familia
     order = model.log_proba(encoded).argsort(1, descending=True)
     before, wanted = order[:, 0], order[:, 1] if to is None else torch.full_like(order[:, 0], int(model.classes.code(to)))
     x = encoded.event.value
-    starts = range(0, max(len(x), 1), TOGETHER)
+    starts = range(0, len(x), TOGETHER)
     parts = [_best(model, x[k : k + TOGETHER], wanted[k : k + TOGETHER], confidence, familiarity, seed) for k in starts]
     value, found, probability, standing, share = (np.concatenate(each) for each in zip(*parts, strict=True))
     return Alteration(
