@@ -155,7 +155,7 @@ class _Lead:
 
 def _mask(model: Model, change: Float[Tensor, "N D"], share: float) -> Float[Tensor, "N D"]:
     """Where the change is largest over so large a share of the pixels: 1 inside, less at the edges, 0 elsewhere."""
-    size = _smooth(change.unflatten(1, _grid(model)).abs().sum(1, keepdim=True))
+    size = _smooth(change.reshape(-1, *_grid(model)).abs().sum(1, keepdim=True))
     flat = size.flatten(1)
     where = torch.zeros_like(flat).scatter(1, flat.topk(int(share * flat.shape[1])).indices, 1.0).reshape(size.shape)
     return (_smooth(where) * where).expand(-1, *_grid(model)).flatten(1)
@@ -169,7 +169,7 @@ def _smooth(pictures: Tensor) -> Tensor:
 def _shifted(model: Model, value: Float[Tensor, "B D"], shift: tuple[int, int]) -> Float[Tensor, "B D"]:
     """The pictures moved by so many pixels, at most one, down and across; edges are repeated."""
     grid = _grid(model)
-    padded = torch.nn.functional.pad(value.unflatten(1, grid), (1, 1, 1, 1), mode="replicate")
+    padded = torch.nn.functional.pad(value.reshape(-1, *grid), (1, 1, 1, 1), mode="replicate")
     down, across = 1 - shift[0], 1 - shift[1]
     return padded[..., down : down + grid[1], across : across + grid[2]].flatten(1)
 
