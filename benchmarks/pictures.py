@@ -5,7 +5,7 @@
     python benchmarks/pictures.py draws fashion_mnist MODEL [n=10000] [steps=20]      FID-LeNet and the like, beside their floors
     python benchmarks/pictures.py familiarity fashion_mnist MODEL [n=500]      AUROC against foreign and spoiled pictures, worst first
     python benchmarks/pictures.py alarm fashion_mnist MODEL            false alarms at 5 % over 100 re-splits
-    python benchmarks/pictures.py alter fashion_mnist MODEL [n=200]    counterfactuals, judged apart
+    python benchmarks/pictures.py alter fashion_mnist MODEL [pneumoniamnist MODEL] [n=200]      counterfactuals, judged apart
     python benchmarks/pictures.py fill fashion_mnist MODEL [n=500]     the lower half painted in, judged apart
     python benchmarks/pictures.py pneumonia [seconds=300] [seeds=3]    the whole story on PneumoniaMNIST
     python benchmarks/pictures.py speed                                pictures a CPU second beside diffusers' UNet2DModel
@@ -168,19 +168,17 @@ def alarm(name, path, splits=100):
     line("false alarms at 5 % asked", f"mean {np.mean(rates):.4f}", f"from {min(rates):.3f} to {max(rates):.3f}")
 
 
-def alter(name, path, n=200):
-    data, model = load_images(name), conjoin.load(path)
-    judge, X = Judge.trained(data.x_train, data.y_train), data.x_test[: int(n)]
-    started = time.process_time()
-    found = [model.counterfactual(X[row : row + 1]) for row in range(len(X))]
-    line("CPU s each", f"{(time.process_time() - started) / len(X):.2f}")
-    flipped = judge.labels(np.concatenate([each.altered for each in found])) == np.searchsorted(
-        model.classes_, [each.to[0] for each in found]
-    )
-    share, standing = (np.array([getattr(each, key)[0] for each in found]) for key in ("share", "familiarity"))
-    line("found", f"{np.mean([each.found[0] for each in found]):.3f}", "flips by the judge", f"{flipped.mean():.3f}")
-    line("share of pixels changed by over .1", f"median {np.median(share):.3f}", f"at most 15 % in {(share <= 0.15).mean():.3f}")
-    line("familiarity over .05", f"{(standing > 0.05).mean():.3f}")
+def alter(*pairs, n=200):
+    line("counterfactuals", "CPU s each", "found", "flips by the judge", "in at most 15 %", "median share", "familiarity over .05")
+    for name, path in zip(pairs[::2], pairs[1::2], strict=True):
+        data, model = load_images(name), conjoin.load(path)
+        judge, started = Judge.trained(data.x_train, data.y_train), time.process_time()
+        found = model.counterfactual(data.x_test[: int(n)])
+        seconds = (time.process_time() - started) / len(found.share)
+        flipped = judge.labels(found.altered) == np.searchsorted(model.classes_, found.to)
+        rates = [np.mean(each) for each in (found.found, flipped, found.share <= 0.15, found.familiarity > 0.05)]
+        figures = (*rates[:3], np.median(found.share), rates[3])
+        line(f"{name}, {len(found.share)} pictures", f"{seconds:.2f}", *(f"{each:.3f}" for each in figures))
 
 
 def fill(name, path, n=500):

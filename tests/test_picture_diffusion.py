@@ -10,12 +10,13 @@ import torch
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.core import CapabilityError, Event, Space, Variable, stream
+from conjoin.core import CapabilityError, Edit, Event, Space, Variable, stream
 from conjoin.families import resolve
 from conjoin.families.diffusion.denoiser import BODIES
 from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.diffusion.painter import Painter, schedule
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
+from conjoin.questions.alter import alter
 from conjoin.typicality import Typicality
 
 SMALL = PictureDiffusion(size=0.25, steps=400, batch=32, rate=4e-3, points=8, sampling_steps=10)
@@ -225,6 +226,41 @@ def test_a_counterfactual_changes_the_answer_and_little_else(fitted):
         fitted.counterfactual(X, to=3)
 
 
+def test_a_counterfactual_is_the_same_alone_and_for_the_same_seed(fitted):
+    X, _ = spots(4, seed=7)
+    together, alone, other = fitted.counterfactual(X), fitted.counterfactual(X[2:3]), fitted.counterfactual(X, random_state=1)
+    assert np.array_equal(together.altered[2], alone.altered[0]) and (together.altered != other.altered).any()
+    assert (together.to != together.before).all() and np.array_equal(together.take(slice(2, 3)).altered, alone.altered)
+
+
+def test_what_is_asked_of_a_counterfactual_is_held_to(fitted):
+    X, _ = spots(3, seed=11)
+    too_sure, too_usual = alter(fitted.model_, X, confidence=1.1), alter(fitted.model_, X, familiarity=1.0)
+    assert not too_sure.found.any() and not too_usual.found.any() and (too_sure.familiarity > 0.05).any()
+
+
+def test_a_change_outlives_a_shift_by_a_pixel(fitted):
+    X, _ = spots(4, seed=10)
+    found = fitted.counterfactual(X)
+    moved = [np.roll(np.pad(found.altered, ((0, 0), (1, 1), (1, 1)), "edge"), shift, (1, 2))[:, 1:-1, 1:-1] for shift in ((0, 1), (-1, 0))]
+    right = [fitted.predict(each) == found.to for each in (found.altered, *moved)]
+    assert found.found.any() and np.mean(right, axis=0)[found.found].min() > 0.5 and right[0][found.found].all()
+
+
+def test_an_edit_changes_what_it_may_and_goes_where_it_is_led(density):
+    event, where = rows(spots(3)[0]), torch.zeros(3, 256, dtype=torch.bool)
+    where[:, 40:90] = True
+
+    def edited(part, lead=None):
+        how = Edit(4.0, torch.zeros(3)[part], where[part], lead, stream(0))
+        return density.edit(event.take(part), how=how).value
+
+    still, bright = edited(slice(3)), edited(slice(3), lambda value: torch.full_like(value, 0.5))
+    assert torch.equal(still[~where], event.value[~where]) and torch.equal(bright[~where], event.value[~where])
+    assert (bright[where] >= still[where]).all() and (bright != still).any()
+    assert not torch.equal(still, event.value) and torch.equal(edited(slice(1, 2))[0], still[1])
+
+
 def test_pictures_without_a_label_teach_and_edits_need_a_family_that_can(fitted):
     X, y = spots(300, seed=8)
     labels = y.astype(object)
@@ -232,7 +268,7 @@ def test_pictures_without_a_label_teach_and_edits_need_a_family_that_can(fitted)
     some = JointClassifier(family=SMALL, random_state=0).fit(X, labels)
     assert some.score(*spots(60, seed=9)) > 0.8
     with pytest.raises(CapabilityError, match="edits"):
-        JointDensity(family="naive_bayes").fit(X // 16).model_.joint.edit(rows(X[:1] // 16), noise=1.0, strength=torch.ones(1))
+        JointDensity(family="naive_bayes").fit(X // 16).model_.joint.edit(rows(X[:1] // 16), how=Edit(1.0, torch.ones(1)))
 
 
 def test_a_density_of_pictures_alone_and_one_of_a_table_that_is_refused():

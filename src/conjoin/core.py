@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, 
 import torch
 from torch import Tensor, nn
 
-from conjoin.events import Event, Pair, PairSpace, Region, Space, Variable, after_one, but_first
+from conjoin.events import Edit, Event, Pair, PairSpace, Region, Space, Variable, after_one, but_first
 from conjoin.randomness import categorical, seeded, stream
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Codec",
     "Config",
     "Density",
+    "Edit",
     "Encoded",
     "Event",
     "Likelihood",
@@ -243,8 +244,7 @@ class Density(nn.Module, abc.ABC):
     def _typicality(self, event: Any) -> Tensor:
         raise NotImplementedError
 
-    def _edit(self, event: Any, context: Event | None, noise: float, strength: Tensor) -> Any:
-        """The event, carried up to so much noise and back under the context, which is exaggerated by (B,) ``strength``."""
+    def _edit(self, event: Any, context: Event | None, how: Edit) -> Any:
         raise NotImplementedError
 
     def _unfold(self, n: int, context: Event | None, generator: torch.Generator | None) -> Tensor:
@@ -377,13 +377,12 @@ class Density(nn.Module, abc.ABC):
             return self._typicality(self.space.check(event))
 
     @final
-    def edit(self, event: Any, context: Event | None = None, *, noise: float, strength: Tensor) -> Any:
-        """The event changed towards the context (of a pair: towards its own y): the more, the more ``noise`` it is carried through (in
-        standard deviations of a cell) and the larger the (B,) ``strength`` by which the context is exaggerated."""
+    def edit(self, event: Any, context: Event | None = None, *, how: Edit) -> Any:
+        """The event changed towards the context (of a pair: x towards its own y): the more, the more noise and strength."""
         self._require(self.capabilities.edits, "rows changed a little", "edits")
         event = self.space.check(event)
         with torch.no_grad():
-            return self._edit(event, self._check_context(context), noise, strength)
+            return self._edit(event, self._check_context(context), how)
 
     @final
     def unfold(self, n: int, context: Event | None = None, *, generator: torch.Generator | None = None) -> Tensor:

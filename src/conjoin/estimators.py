@@ -372,7 +372,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         ``to=None`` is the next most probable answer."""
         model = self._model()
         if model.codec.kind == "image" and model.pair.proposer.capabilities.edits:
-            return alter(model, X, to)
+            return alter(model, X, to, seed=random_state)
         return counterfactual(model, X, to, keep, n, seed=random_state)
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05) -> dict[str, Any]:

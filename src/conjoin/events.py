@@ -6,12 +6,13 @@ A space names the variables, how they are measured, and how they are laid out.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Event", "Pair", "PairSpace", "Region", "Space", "Variable", "after_one", "but_first"]
+__all__ = ["Edit", "Event", "Pair", "PairSpace", "Region", "Space", "Variable", "after_one", "but_first"]
 
 
 class Region(NamedTuple):
@@ -84,6 +85,19 @@ class Pair(NamedTuple):
 
     def take(self, index: Tensor | slice) -> "Pair":
         return Pair(self.y.take(index), self.x.take(index))
+
+
+class Edit(NamedTuple):
+    """How rows are changed towards a context: they are carried up to ``noise`` (in standard deviations of a cell) and come back under the
+    context, which is exaggerated by ``strength``. Cells outside of ``where`` stay as they are. On the way back, what the rows are taken
+    to be moves by ``lead`` of it, in standard deviations of a cell. With a ``generator`` the noise is drawn, the same for all rows; without
+    one the rows follow the flow that knows no context."""
+
+    noise: float
+    strength: Tensor  # (B,)
+    where: Tensor | None = None  # (B, D) bool
+    lead: Callable[[Tensor], Tensor] | None = None  # (B, D) -> (B, D)
+    generator: torch.Generator | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

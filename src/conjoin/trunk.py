@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from conjoin._shapes import Float
-from conjoin.core import Event, Pair, categorical, seeded, stream
+from conjoin.core import Edit, Event, Pair, categorical, seeded, stream
 from conjoin.joint import Hybrid, Independent
 
 __all__ = ["Told", "Trunk"]
@@ -38,8 +38,8 @@ class Told(Independent):
         x = self.density.sample_conditional(event.x, event.y, generator=generator)
         return Pair(self._labels(event.y, generator), x)
 
-    def _edit(self, event: Pair, context: Event | None, noise: float, strength: Tensor) -> Pair:
-        return Pair(event.y, self.density.edit(event.x, event.y, noise=noise, strength=strength))
+    def _edit(self, event: Pair, context: Event | None, how: Edit) -> Pair:
+        return Pair(event.y, self.density.edit(event.x, event.y, how=how))
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
         best = torch.where(event.y.mask, event.y.value, self.log_prior.argmax().double())

@@ -93,8 +93,9 @@ MUTATIONS = [
     *at(
         "questions/alter.py",
         ALTER,
-        ("familiarity not asked for", "if standing > least:", "if standing > -1:"),
-        ("confidence not asked for", "sure = order[probability[order] >= confidence]", "sure = order"),
-        ("share of any change", "((value - x).abs() > _step(model))", "((value - x).abs() > 0)"),
+        ("familiarity not asked for", "usual = familiar > least", "usual = familiar > -1"),
+        ("confidence not asked for", "(steady >= confidence)", "(steady >= 0)"),
+        ("led the wrong way", "return self.step * (1 -", "return -self.step * (1 -"),
+        ("share of any change", "((value - x[:, None]).abs() > _tenth(model))", "((value - x[:, None]).abs() > 0)"),
     ),
 ]

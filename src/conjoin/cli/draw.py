@@ -202,7 +202,7 @@ def counterfactual(
             claim_pictures(out, force)
         estimator = load_model(model)
         wanted = None if to is None else _goal(estimator.model_.target, to)
-        alter_pictures(estimator, at_once(estimator, data, limits, part, voice), wanted, out, voice)
+        alter_pictures(estimator, at_once(estimator, data, limits, part, voice), wanted, seed, out, voice)
         return
     refuse_for_tables(data, {"--part": part})
     if to is None:

@@ -14,7 +14,7 @@ from conjoin.cli.voice import Voice
 from conjoin.codecs.colours import pillow
 from conjoin.plot.alterations import MOST, AlterationDisplay
 from conjoin.plot.style import pyplot
-from conjoin.questions.alter import Alteration, alter
+from conjoin.questions.alter import TOGETHER, Alteration, alter
 from conjoin.training.progress import Progress
 
 __all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
@@ -27,15 +27,15 @@ HALVES = {"top": "..H:..", "bottom": "H..:..", "left": "..:..W", "right": "..:W.
 # ---------------------------------------------------------------------------------------------------- counterfactual
 
 
-def alter_pictures(estimator: Any, frame: pd.DataFrame, to: Any, out: str | None, voice: Voice) -> None:
-    """The smallest plausible change of each picture after which the answer is ``to``: a figure, one for each, arrays, or a table."""
+def alter_pictures(estimator: Any, frame: pd.DataFrame, to: Any, seed: int, out: str | None, voice: Voice) -> None:
+    """A small plausible change of each picture after which the answer is ``to``: a figure, one for each, arrays, or a table."""
     parts = []
     if out is not None and not out.endswith((*TABLES, ".npz", "-")):
         pyplot()  # before the work, if it is not there
     with Progress(not voice.quiet).phase("altering pictures", len(frame)) as bar:
-        for row in range(len(frame)):
-            parts.append(alter(estimator.model_, frame.iloc[row : row + 1], to))
-            bar.update(row + 1)
+        for start in range(0, len(frame), TOGETHER):
+            parts.append(alter(estimator.model_, frame.iloc[start : start + TOGETHER], to, seed=seed))
+            bar.update(min(start + TOGETHER, len(frame)))
     found = Alteration.joined(parts)
     told = {name: getattr(found, name) for name in ("before", "to", "found", "probability", "familiarity")}
     table = named(pd.DataFrame({**told, "changed": found.share}), frame)
@@ -51,8 +51,8 @@ def alter_pictures(estimator: Any, frame: pd.DataFrame, to: Any, out: str | None
             voice.note(f"The panel shows the first {MOST} of {len(frame):,} pictures; -o FOLDER/ has one for each.")
     else:
         with fresh(Path(out)) as folder:
-            for name, part in zip(_flat(frame), parts, strict=True):
-                _panel(part, folder / f"{name}.png")
+            for row, name in enumerate(_flat(frame)):
+                _panel(found.take(slice(row, row + 1)), folder / f"{name}.png")
     voice.path(f"{int(found.found.sum()):,} of {len(frame):,} pictures could be altered: {out}")
 
 

@@ -91,7 +91,7 @@ class ImageCodec:
             raise ValueError(f"X has images of {sizes}, but {self.owner} is expecting images of {' x '.join(map(str, wanted))}.")
         images = _checked(images, self.levels)
         rows = np.moveaxis(images, 3, 1) if self.channels_last else images
-        return pd.DataFrame(rows.reshape(len(rows), -1), columns=pd.Index(self.columns))
+        return pd.DataFrame(rows.reshape(len(rows), len(self.columns)), columns=pd.Index(self.columns))
 
     def encode(self, raw: Any) -> Encoded:
         """Events (n, D): grey levels as codes; NaN is missing."""

@@ -15,7 +15,7 @@ Shape letters: B rows, C channels, H and W sides, N steps.
 [40.0, 6.34, 0.52, 0.01, 0.0]
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
@@ -80,19 +80,38 @@ class Painter:
             z = self._step(z, s, then)
             yield z, then
 
-    def edit(self, known: Float[Tensor, "B C H W"], start: float, steps: int) -> Float[Tensor, "B C H W"]:
-        """The pictures carried up to noise ``start`` along the flow that knows no class, and back along the one that does, by DDIM: what
-        the class does not change comes back as it was (J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit models,
-        section 4.3; X. Su et al. (2023), Dual diffusion implicit bridges, algorithm 1)."""
-        levels = self.levels(steps, start)[:-1]
-        told, self.code, z, before = self.code, None, known, levels[-1]
-        for s in levels[-2::-1]:
-            clean = self.clean(z, before)
-            z, before = clean + (z - clean) * (s / before), s
-        self.code = told
-        for s, then in pairwise([*levels, 0.0]):
-            z = self._step(z, s, then)
+    def edit(
+        self,
+        known: Float[Tensor, "B C H W"],
+        start: float,
+        steps: int,
+        where: Bool[Tensor, "B C H W"] | None = None,
+        lead: Callable[[Tensor], Tensor] | None = None,
+    ) -> Float[Tensor, "B C H W"]:
+        """The pictures carried up to noise ``start`` and back under the class by DDIM, each D moved by ``lead(D)``. At each level the cells
+        outside of ``where`` are put back (O. Avrahami, D. Lischinski and O. Fried (2022), Blended diffusion, algorithm 2)."""
+        levels = self.levels(steps, start)
+        first, *path = *self._upward(known, levels[:-1]), known
+        z = first
+        for (s, then), back in zip(pairwise(levels), path, strict=True):
+            clean = self.clean(z, s)
+            z = self._onward(z, clean if lead is None else clean + lead(clean), s, then)
+            z = z if where is None else torch.where(where, z, back)
         return z
+
+    def _upward(self, known: Float[Tensor, "B C H W"], levels: list[float]) -> list[Tensor]:
+        """The pictures at each level: under noise, the same for all, where there is a generator; else along the flow that knows no class,
+        so that what the class does not change comes back as it was (J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit
+        models, section 4.3; X. Su et al. (2023), Dual diffusion implicit bridges, algorithm 1)."""
+        if self.generator is not None:
+            noise = self.noise(known[:1])
+            return [known + s * noise for s in levels]
+        told, self.code, path = self.code, None, [known]
+        for before, s in pairwise(levels[::-1]):
+            clean = self.clean(path[-1], before)
+            path.append(clean + (path[-1] - clean) * (s / before))
+        self.code = told
+        return path[::-1]
 
     def fill(self, known: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], steps: int, repeats: int) -> Float[Tensor, "B C H W"]:
         """The pictures with what the mask does not hold painted in: known pixels are noised to the level of each step, which is taken

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin._shapes import Float
-from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, seeded, stream
+from conjoin.core import Capabilities, Config, Density, Edit, Event, Likelihood, Recipe, Space, seeded, stream
 from conjoin.families.diffusion.denoiser import BODIES, MOST, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
@@ -41,7 +41,7 @@ TILES, TINY = 4, 1e-4  # tiles a side; what is added to an error before its log
 GREYS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # quantiles of a picture's grey levels
 AXES = (384, 8, 48, 9)  # principal axes of each reading
 REMEMBERED = 6000  # rows by which typical ones are known
-EDITING_STEPS = 10  # of an edit: once to noise and twice, with guidance, back
+EDITING_STEPS = 8  # of an edit: once to noise and twice, with guidance, back
 DISTILLED = "distilled"  # in ``structure``: network calls of a draw by the student
 MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
@@ -305,14 +305,12 @@ class PictureDensity(Density):
         filled = painter.fill(known, mask, steps, repeats) if told else painter.follow(known, mask, steps)
         return torch.where(event.mask, event.value, self.core.values(filled))
 
-    def _edit(self, event: Event, context: Event | None, noise: float, strength: Float[Tensor, " B"]) -> Event:
-        code, out = self._code(context), []
-        for start in range(0, event.rows, CHUNK):
-            part = slice(start, start + CHUNK)
-            push = strength[part].float()[:, None, None, None]
-            painter = Painter(self.core, None if code is None else code[part], "ddim", None, push)
-            out.append(self.core.values(painter.edit(self.core.pictures(event.value[part]), noise, EDITING_STEPS)))
-        return Event(torch.cat([event.value[:0], *out]))
+    def _edit(self, event: Event, context: Event | None, how: Edit) -> Event:
+        painter = Painter(self.core, self._code(context), "ddim", how.generator, how.strength.float()[:, None, None, None])
+        where = None if how.where is None else how.where.unflatten(1, self.core.grid)
+        push = how.lead
+        lead = None if push is None else lambda clean: push(self.core.values(clean)).float().unflatten(1, self.core.grid)
+        return Event(self.core.values(painter.edit(self.core.pictures(event.value), how.noise, EDITING_STEPS, where, lead)))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """One completion, with the same noise for every row."""
