@@ -24,7 +24,7 @@ from conjoin.predictors import Classifier, Features
 from conjoin.saving import load_model
 from conjoin.targets import Classes, Target
 
-__all__ = ["Start"]
+__all__ = ["Start", "head_of"]
 
 OF_COLUMNS = {"types": None, "missing": (), "missingness": "ignorable", "measure": "auto"}  # settings that say how columns are read
 
@@ -145,7 +145,7 @@ class Start:
         rows = self._rows(target)
         if isinstance(base, ClassConditional | Independent) and isinstance(before, ClassConditional | Independent):
             _carry(base.log_prior.data, before.log_prior, rows)
-        mine, theirs = _head(joint), _head(old)
+        mine, theirs = head_of(joint), head_of(old)
         if mine is not None and theirs is not None:
             for name, value in mine.state_dict().items():
                 _carry(value, theirs.state_dict()[name], rows if name in ("weight", "bias") else None)
@@ -174,7 +174,7 @@ def _refuse_resizing(old: Density, config: Any) -> None:
             )
 
 
-def _head(joint: Density) -> Features | None:
+def head_of(joint: Density) -> Features | None:
     """What was learned together with the density whose features it stands on."""
     if not isinstance(joint, Hybrid) or not isinstance(joint.base, Independent) or not isinstance(joint.predictor, Classifier):
         return None
