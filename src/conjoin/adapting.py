@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from conjoin.core import Density
+from conjoin.core import Density, Pair
 from conjoin.fitting import Request, Rows, refit
 from conjoin.following import LEAST, Answers, answers, surest
 from conjoin.joint import Hybrid, Independent
@@ -25,6 +25,7 @@ REFITTED = (
     "p(x) was fitted anew on {fit:,} of the new rows; {held} false alarms, and nothing bounds errors: "
     "call calibrate(X, y) with labelled rows of the new place."
 )
+ROUNDS = 2  # of going on from answers
 LOST = (
     "p(y | x) did not follow, as its answers on the new rows tell too little ({unsure:.0%} of what certain ones would): label some rows "
     "and fit with start_from. "
@@ -66,22 +67,35 @@ class Adaptable:
 def _moved(fresh: Model, model: Model, X: Any, change: Change, max_time: float | None, seed: int) -> Change:
     """Give ``fresh`` a p(x) of the new rows, beside p(y | x) in the new shares or one that has followed; what has changed then."""
     frame = fresh.frame(X).reset_index(drop=True)
+    request = Request("density", model.pair.config, None, model.codec, seed, max_time, spread=False)
     found = _found(model, frame, change)
-    follows = found is not None and found.certainty >= LEAST
-    rows = Rows(frame, model.classes.labels[found.share.argmax(1)], surest(found.share)) if follows else Rows(frame)
-    start = Start(model) if model.density_of_x.trunk else None
-    task, predictor = ("classes", "trunk") if follows else ("density", None)
-    request = Request(task, model.pair.config, predictor, model.codec, seed, max_time, spread=False, start=start)
-    learned, data, split = refit(rows, request, model)
-    fresh.joint = learned.eval() if follows else _beside(learned, fresh, change)
-    fresh.density_of_x.remember(data["fit"].x)
-    if follows:
-        fresh.facts["predictor"] = use_trunk(learned, "trunk", data)
+    if found is not None and found.certainty >= LEAST:
+        fit, split = _follow(fresh, model, frame, found, replace(request, task="classes", predictor="trunk"))
         encoded = fresh.encode(frame)
-        change = followed(change, fresh.log_proba(encoded), model.log_proba(encoded))
+        change, found = followed(change, fresh.log_proba(encoded), model.log_proba(encoded)), None
+    else:
+        start = Start(model) if model.density_of_x.trunk else None
+        density, data, split = refit(Rows(frame), replace(request, start=start), model)
+        fresh.joint, fit = _beside(density, fresh, change), data["fit"]
+    fresh.density_of_x.remember(fit.x)
     fresh.facts["shares"] = list(change.new)  # of the joint as it is now, should it be adapted again
     fresh.calibration = calibrate(fresh, frame.iloc[split.calibrate], None, None) if len(split.calibrate) else None
-    return replace(change, promise=_promise(split, None if found is None or follows else found.certainty))
+    return replace(change, promise=_promise(split, None if found is None else found.certainty))
+
+
+def _follow(fresh: Model, model: Model, frame: pd.DataFrame, found: Answers, request: Request) -> tuple[Pair, Split]:
+    """Let the network go on from its surest answers, and from those that it then has; the rows that it learned from, and their split."""
+    x, now = model.encode(frame).event, model
+    share = None if request.max_time is None else request.max_time / ROUNDS
+    for left in reversed(range(ROUNDS)):
+        rows = Rows(frame, model.classes.labels[found.share.argmax(1)], surest(found.share))
+        joint, data, split = refit(rows, replace(request, start=Start(now), max_time=share), model)
+        fresh.joint = joint.eval()
+        fresh.facts["predictor"] = use_trunk(joint, "trunk", data)
+        if left:
+            now = replace(model, joint=joint)
+            found = answers(now, joint.predictor.scorer, x)
+    return data["fit"], split
 
 
 def _found(model: Model, frame: pd.DataFrame, change: Change) -> Answers | None:
