@@ -297,4 +297,5 @@ def _rate(call, times=3):
 if __name__ == "__main__":
     words = [word for word in sys.argv[2:] if "=" not in word]
     asked = dict(word.split("=", 1) for word in sys.argv[2:] if "=" in word)
-    {each.__name__: each for each in (fit, classes, draws, familiarity, alarm, alter, fill, price, pneumonia, speed)}[sys.argv[1]](*words, **asked)
+    verbs = (fit, classes, price, draws, familiarity, alarm, alter, fill, pneumonia, speed)
+    {each.__name__: each for each in verbs}[sys.argv[1]](*words, **asked)

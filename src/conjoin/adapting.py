@@ -86,10 +86,10 @@ def _moved(fresh: Model, model: Model, X: Any, change: Change, max_time: float |
 def _follow(fresh: Model, model: Model, frame: pd.DataFrame, found: Answers, request: Request) -> tuple[Pair, Split]:
     """Let the network go on from its surest answers, and from those that it then has; the rows that it learned from, and their split."""
     x, now = model.encode(frame).event, model
-    share = None if request.max_time is None else request.max_time / ROUNDS
+    part = None if request.max_time is None else request.max_time / ROUNDS
     for left in reversed(range(ROUNDS)):
         rows = Rows(frame, model.classes.labels[found.share.argmax(1)], surest(found.share))
-        joint, data, split = refit(rows, replace(request, start=Start(now), max_time=share), model)
+        joint, data, split = refit(rows, replace(request, start=Start(now), max_time=part), model)
         fresh.joint = joint.eval()
         fresh.facts["predictor"] = use_trunk(joint, "trunk", data)
         if left:

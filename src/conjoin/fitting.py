@@ -19,7 +19,7 @@ import torch
 from conjoin.calibration import rows_for_error, rows_for_false_alarm
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
-from conjoin.core import Density, Event, Pair
+from conjoin.core import Event, Pair
 from conjoin.families import name_of, resolve
 from conjoin.joint import Hybrid, Joint, Monolithic
 from conjoin.learning import Learning

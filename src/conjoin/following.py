@@ -33,6 +33,7 @@ SURE = 0.7  # part of each class that teaches
 
 LEAST = 0.5  # certainty under which no answer is followed
 
+
 @dataclass(frozen=True)
 class Answers:
     """(B, K) p(y | x) of new rows, and how much it tells of y: its mutual information as a part of the entropy of y, 0 to 1."""

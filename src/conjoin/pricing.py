@@ -4,8 +4,8 @@ Three fits by one recipe, on the same rows, each with the whole budget; a fifth 
 
     p(x), p(y | x)    the joint model
     p(x) alone        its family, without labels
-    p(y | x) alone    the same network, to which p(x) counts for next to nothing; where no network is shared, the best of naive Bayes and the
-                      standard predictors
+    p(y | x) alone    the same network, to which p(x) counts for next to nothing; where none is shared, the best of naive Bayes and
+                      the standard predictors
 """
 
 from collections.abc import Callable
@@ -32,8 +32,8 @@ STANDARD = {"family": "naive_bayes", "predictor": "auto", "emphasis": 0.0}  # th
 @dataclass(frozen=True)
 class Term:
     """Mean log-likelihood of the held-out rows, nats: of the joint model and of the model of this term alone. ``loss``: alone less
-    joint, negative for a gain; ``error``: its standard error, paired by rows. ``measure``: both in bits per dimension of pictures, accuracy,
-    or mean absolute error."""
+    joint, negative for a gain; ``error``: its standard error, paired by rows. ``measure``: both as bits per dimension (of pictures),
+    accuracy, or mean absolute error."""
 
     term: str
     joint: float
@@ -65,7 +65,8 @@ class Price:
         return pd.DataFrame([vars(term) for term in self.terms])
 
     def to_json(self) -> dict[str, Any]:
-        return {"rows": self.rows, "terms": [{key: None if value != value else value for key, value in vars(term).items()} for term in self.terms]}
+        terms = [{key: None if value != value else value for key, value in vars(term).items()} for term in self.terms]
+        return {"rows": self.rows, "terms": terms}
 
     def words(self) -> list[str]:
         """A sentence for each term."""
@@ -90,10 +91,10 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
 def _price(rows: Rows, request: Request, codec: Callable[[], Any]) -> Price:
     fit, held = held_out(rows, request.seed)
     joint = fit_model(fit, replace(request, codec=codec()))
-    lone = {"task": "density", "predictor": None, "emphasis": 0.0}
-    x = fit_model(replace(fit, y=None, known=None), replace(request, codec=codec(), **lone))
-    config, network = joint.joint.config, joint.facts["predictor"]["chosen"] == "trunk"
-    lone = {"family": config.set_params(label_weight=ALONE)} if network and config.density.trunk else STANDARD
+    x = fit_model(replace(fit, y=None, known=None), replace(request, task="density", predictor=None, emphasis=0.0, codec=codec()))
+    config: Any = joint.joint.config
+    network = joint.facts["predictor"]["chosen"] == "trunk" and config.density.trunk
+    lone: dict[str, Any] = {"family": config.set_params(label_weight=ALONE)} if network else STANDARD
     y = fit_model(fit, replace(request, codec=codec(), **lone))
     return Price((_of_rows(joint, x, held), _of_labels(joint, y, held)), len(held.frame))
 
@@ -109,7 +110,7 @@ def _of_rows(joint: Model, alone: Model, held: Rows) -> Term:
     if joint.codec.space.layout != "image":
         return found
     bits = [float(bits_of(*pair).mean()) for pair in zip(each, encoded, strict=True)]
-    return replace(found, measure="bits per dimension", **_both(*bits))
+    return replace(found, measure="bits per dimension", joint_measure=bits[0], alone_measure=bits[1])
 
 
 def _of_labels(joint: Model, alone: Model, held: Rows) -> Term:
@@ -118,11 +119,8 @@ def _of_labels(joint: Model, alone: Model, held: Rows) -> Term:
     each = [log_label(Entry(""), model, model.encode(held.frame), held)[held.known] for model in (joint, alone)]
     found = _term("p(y | x)", each, joint.status["predict_proba"].value)
     measure = "accuracy" if isinstance(joint.target, Classes) else "mae"
-    return replace(found, measure=measure, **_both(*(prediction(model, held.frame, held.y, held.known)[measure] for model in (joint, alone))))
-
-
-def _both(joint: float, alone: float) -> dict[str, float]:
-    return {"joint_measure": joint, "alone_measure": alone}
+    values = [prediction(model, held.frame, held.y, held.known)[measure] for model in (joint, alone)]
+    return replace(found, measure=measure, joint_measure=values[0], alone_measure=values[1])
 
 
 def _term(name: str, each: list[np.ndarray], status: str) -> Term:

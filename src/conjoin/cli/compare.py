@@ -90,7 +90,8 @@ def _price(kind: str, x: Any, y: Any, settings: dict[str, Any], family: list[str
     found = price(_estimator(kind, settings | {"family": (family or ["circuit"])[0]}), x, y)
     rows = []
     for term in found.terms:
-        rows.append([f"log {term.term}", _digits(term.joint, 3), _digits(term.alone, 3), "" if term.error != term.error else f"{term.loss:.3f} ±{term.error:.3f}"])
+        loss = "" if term.error != term.error else f"{term.loss:.3f} ±{term.error:.3f}"
+        rows.append([f"log {term.term}", _digits(term.joint, 3), _digits(term.alone, 3), loss])
         if term.measure:
             rows.append([term.measure, _digits(term.joint_measure, 3), _digits(term.alone_measure, 3), ""])
     voice.tell(plain_table(["", "joint", "alone", "loses"], rows), *map(in_shell, found.words()))

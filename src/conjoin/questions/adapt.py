@@ -70,8 +70,8 @@ class Change:
         if self.misfit is not None and self.misfit < DOUBT:
             out.append(
                 "More than the shares has changed: how familiar the rows are, or how sure their answers, is not what other shares would "
-                f"make of the held-out rows (p = {self.misfit:.2g}; {self.unfamiliar:.0%} are as unfamiliar as {EXPECTED:.0%} should be), so "
-                + self._trust()
+                f"make of the held-out rows (p = {self.misfit:.2g}; {self.unfamiliar:.0%} are as unfamiliar as {EXPECTED:.0%} should be), "
+                f"so {self._trust()}"
             )
         return [*out, self.promise] if self.promise else out
 
