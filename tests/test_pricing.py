@@ -1,5 +1,7 @@
 """What a joint model gives up in each of its terms against models that learn one alone."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.families.diffusion.picture import PictureDiffusion
+from conjoin.pricing import Term
 
 
 def rows(n, seed=0):
@@ -17,8 +20,13 @@ def rows(n, seed=0):
 
 
 @pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("price")
+
+
+@pytest.fixture(scope="module")
 def found():
-    return conjoin.price(JointClassifier(predictor=None, family="naive_bayes"), *rows(800))
+    return conjoin.price(JointClassifier(predictor=None, family="naive_bayes"), *rows(400))
 
 
 def test_a_loss_is_what_the_twin_has_more(found):
@@ -28,11 +36,11 @@ def test_a_loss_is_what_the_twin_has_more(found):
     assert (x.term, y.term, y.measure) == ("p(x)", "p(y | x)", "accuracy")
     assert y.loss > 2 * y.error and y.alone_measure > y.joint_measure
     assert found.to_json()["terms"][0]["measure"] == "" and found.to_json()["terms"][0]["joint_measure"] is None
-    assert found.rows == 160 and "p(y | x) loses" in str(found)
+    assert found.rows == 80 and "p(y | x) loses" in str(found)
 
 
 def test_beside_the_same_predictor_nothing_is_lost():
-    X, y = rows(300)
+    X, _ = rows(300)
     number = conjoin.price(JointRegressor(predictor="auto", family="naive_bayes"), X[["a"]], X["b"]).terms[1]
     assert number.loss == pytest.approx(0) and number.measure == "mae" and "which may be nothing" in number.words()
 
@@ -45,10 +53,19 @@ def test_pictures_pay_in_bits_and_their_twin_is_the_same_network():
     assert found.terms[0].joint_measure == pytest.approx(-found.terms[0].joint / np.log(2) / 64)
 
 
-def test_what_has_no_price(say, tmp_path):
+def test_what_has_no_price():
     X, y = rows(200)
     with pytest.raises(ValueError, match="JointDensity has no y"):
         conjoin.price(JointDensity(), X, y)
     with pytest.raises(ValueError, match="needs 100 rows"):
         conjoin.price(JointClassifier(), X[:30], y[:30])
-    assert "known up to a constant" in conjoin.pricing.Term("p(x)", *[np.nan] * 4, "relative").words()
+    assert "known up to a constant" in Term("p(x)", *[np.nan] * 4, "relative").words()
+
+
+def test_the_command_line_tells_it(say, home):
+    X, y = rows(300)
+    X.assign(y=y).to_csv(home / "t.csv", index=False)
+    said = say("compare @t.csv --target y --family naive_bayes --price --json -q").out
+    assert [term["term"] for term in json.loads(said)["terms"]] == ["p(x)", "p(y | x)"]
+    assert "--price is that of one family" in say("compare @t.csv --target y --family circuit --family mixture --price", 2).err
+    assert "JointDensity has no y" in say("compare @t.csv --price", 2).err
