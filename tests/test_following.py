@@ -9,7 +9,7 @@ import conjoin
 from conjoin import JointClassifier
 from conjoin.core import Event
 from conjoin.families.diffusion.picture import PictureDiffusion
-from conjoin.following import matched, mutual_information, surest
+from conjoin.following import answers, matched, mutual_information, surest
 from conjoin.spreading import Graph
 
 TINY = PictureDiffusion(size=0.25, steps=60, batch=48, rate=6e-3, points=4, sampling_steps=6)
@@ -74,6 +74,13 @@ def test_features_are_standardised_once_the_network_is_trained(model):
     assert torch.allclose(scorer.scores(x), scores)
     assert torch.allclose(scorer.aligned(Event(other.value[:100])), scorer.scores(Event(other.value[:100])))
     scorer.settle(x)
+
+
+def test_answers_ignore_shares_that_were_found_before(model, negatives):
+    x = model.model_.encode(negatives).event
+    one, other = (answers(each.model_, x) for each in (model, model.adapt(X[NEW][:150])))
+    assert torch.equal(one.share, other.share) and 0.5 < one.certainty == other.certainty < 1
+    assert (one.share.argmax(1).numpy() == Y[NEW]).mean() > model.score(negatives, Y[NEW]) + 0.3
 
 
 # ---------------------------------------------------------------------------------------------------- the whole

@@ -94,17 +94,16 @@ def _follow(fresh: Model, model: Model, frame: pd.DataFrame, found: Answers, req
         fresh.facts["predictor"] = use_trunk(joint, "trunk", data)
         if left:
             now = replace(model, joint=joint)
-            found = answers(now, joint.predictor.scorer, x)
+            found = answers(now, x)
     return data["fit"], split
 
 
 def _found(model: Model, frame: pd.DataFrame, change: Change) -> Answers | None:
     """What p(y | x) may follow: answers on the new rows, where more than the shares has changed and one network of pictures has learned
     p(x) and p(y | x)."""
-    head = head_of(model.unweighted)
-    if head is None or not model.density_of_x.trunk or change.misfit is None or change.misfit >= DOUBT:
+    if head_of(model.unweighted) is None or not model.density_of_x.trunk or change.misfit is None or change.misfit >= DOUBT:
         return None
-    return answers(model, head, model.encode(frame).event)
+    return answers(model, model.encode(frame).event)
 
 
 def _beside(density: Density, model: Model, change: Change) -> Hybrid:

@@ -15,6 +15,7 @@ Shape letters: B rows, D cells of x, L levels, K classes.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ from torch import Tensor
 from conjoin._shapes import Float
 from conjoin.core import Event
 from conjoin.model import Model
-from conjoin.predictors import Features
 from conjoin.spreading import MOST, Graph
 
 __all__ = ["LEAST", "Answers", "answers", "matched", "mutual_information", "surest"]
@@ -43,10 +43,10 @@ class Answers:
 
 
 @torch.no_grad()
-def answers(model: Model, head: Features, x: Event) -> Answers:
-    """What the model makes of new pictures ``x``, once they look as the old ones did."""
-    temperature = model.pair.predictor.temperature
-    each = [(head.aligned(Event(levels)) / temperature).softmax(1) for levels in _levels(model, x.value)]
+def answers(model: Model, x: Event) -> Answers:
+    """What p(y | x), on the features of the network that learned p(x), makes of new pictures ``x``, once they look as the old ones did."""
+    joint: Any = model.unweighted
+    each = [(joint.predictor.scorer.aligned(Event(levels)) / joint.predictor.temperature).softmax(1) for levels in _levels(model, x.value)]
     best = max(each, key=mutual_information)
     entropy = float(_entropy(best.mean(0)))
     share = Graph.of(x, model.codec.space).smooth(best, REACH) if x.rows <= MOST else best
@@ -55,7 +55,7 @@ def answers(model: Model, head: Features, x: Event) -> Answers:
 
 def _levels(model: Model, value: Float[Tensor, "B D"]) -> list[Tensor]:
     """As they are, and matched to those that the model draws, in their order and in the opposite one."""
-    channels = model.codec.space.grid[0]
+    channels = (model.codec.space.grid or (1,))[0]
     drawn, new = (rows.unflatten(1, (channels, -1)) for rows in (model.bank.value, value))
     pairs = [(drawn[:, channel], new[:, channel]) for channel in range(channels)]
     return [value] + [torch.stack([matched(*pair, turned) for pair in pairs], 1).flatten(1) for turned in (False, True)]
