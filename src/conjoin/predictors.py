@@ -162,8 +162,8 @@ class Features(Scorer):
         """Centre and scale anew, now that the density is trained; the scores stay what they are."""
         centre, scale = self.centre.clone(), self.scale.clone()
         self.start(x)
-        self.bias += self.weight @ ((self.centre - centre) / scale)
-        self.weight *= self.scale / scale
+        self.bias.add_(self.weight @ ((self.centre - centre) / scale))
+        self.weight.mul_(self.scale / scale)
 
 
 class Trees(Scorer):
