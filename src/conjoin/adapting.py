@@ -74,7 +74,7 @@ def _moved(fresh: Model, model: Model, X: Any, change: Change, max_time: float |
         encoded = fresh.encode(frame)
         change, found = followed(change, fresh.log_proba(encoded), model.log_proba(encoded)), None
     else:
-        start = Start(model) if model.density_of_x.trunk else None
+        start = Start(model, elsewhere=True) if model.density_of_x.trunk else None
         density, data, split = refit(Rows(frame), replace(request, start=start), model)
         fresh.joint, fit = _beside(density, fresh, change), data["fit"]
     fresh.density_of_x.remember(fit.x)
@@ -89,7 +89,7 @@ def _follow(fresh: Model, model: Model, frame: pd.DataFrame, found: Answers, req
     part = None if request.max_time is None else request.max_time / ROUNDS
     for left in reversed(range(ROUNDS)):
         rows = Rows(frame, model.classes.labels[found.share.argmax(1)], surest(found.share))
-        joint, data, split = refit(rows, replace(request, start=Start(now), max_time=part), model)
+        joint, data, split = refit(rows, replace(request, start=Start(now, elsewhere=True), max_time=part), model)
         fresh.joint = joint.eval()
         fresh.facts["predictor"] = use_trunk(joint, "trunk", data)
         if left:

@@ -31,9 +31,10 @@ OF_COLUMNS = {"types": None, "missing": (), "missingness": "ignorable", "measure
 
 @dataclass(frozen=True)
 class Start:
-    """The model to begin from."""
+    """The model to begin from. ``elsewhere``: what a family counts from its rows, such as their scales, comes from the new ones."""
 
     model: Model
+    elsewhere: bool = False
 
     @classmethod
     def of(cls, given: Any) -> "Start | None":
@@ -118,12 +119,14 @@ class Start:
         with seeded(generator):
             density: Density = config.density(space, config, old.structure, context_space=context_space)
             about = self._of_labels(old, density, target)
+        if self.elsewhere:
+            density = config.density.build(space, config, data, generator, weight=weight, context=context, context_space=context_space)
         now, before = density.state_dict(), old.state_dict()
         if any(key not in before or now[key].shape != before[key].shape for key in set(now) - about):
             settings = [f"{key}={value!r}" for key, value in old.config.get_params().items() if value != getattr(config, key)]
             raise ValueError(f"start_from is a model of another size: its settings are {', '.join(settings)}.")
         rows = self._rows(target) if old.context_space is not None else []
-        for key in now:
+        for key in [name for name, _ in density.named_parameters()] if self.elsewhere else now:
             _carry(now[key], before.get(key), rows if key in about else None)
         return density.eval()
 

@@ -212,10 +212,8 @@ class PictureDensity(Density):
         return [torch.cat(parts).double() for parts in zip(*each, strict=True)]
 
     def _remember(self, event: Event) -> None:
-        """And the shares of the grey levels, which a fit that began from another model has from its rows."""
         complete = event.value[event.mask.all(1)]
         if len(complete):
-            self._count(complete)
             self.typical.fit(self._readings(complete[:REMEMBERED]))
 
     def _typicality(self, event: Event) -> Float[Tensor, " B"]:
