@@ -7,6 +7,7 @@
     python benchmarks/pictures.py alarm fashion_mnist MODEL            false alarms at 5 % over 100 re-splits
     python benchmarks/pictures.py alter fashion_mnist MODEL [pneumoniamnist MODEL] [n=200]      counterfactuals, judged apart
     python benchmarks/pictures.py fill fashion_mnist MODEL [n=500]     the lower half painted in, judged apart
+    python benchmarks/pictures.py price fashion_mnist [seconds=300] [size=1] [steps=]     what each term loses against its single-task twin
     python benchmarks/pictures.py pneumonia [seconds=300] [seeds=3]    the whole story on PneumoniaMNIST
     python benchmarks/pictures.py speed                                pictures a CPU second beside diffusers' UNet2DModel
 
@@ -25,10 +26,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 import conjoin
-from conjoin import JointClassifier
+from conjoin import JointClassifier, JointDensity
 from conjoin.calibration import Calibration
 from conjoin.core import Event, stream
 from conjoin.datasets import load_images
+from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
+from conjoin.pricing import ALONE
 from conjoin.questions.evaluate import debiased_ece
 
 
@@ -61,6 +64,28 @@ def classes(name, path):
     line("accuracy", f"{right.mean():.4f}", "log-loss", f"{loss:.4f}", "ECE", f"{ece:.4f}")
     bits = -model.score_samples(data.x_test[:500]) / np.log(2) / data.x_test[0].size
     line("bits per dimension, bound, 500 pictures", f"{bits.mean():.3f}")
+
+
+def price(name, seconds=300, size=1.0, steps=None, seed=0):
+    """Three fits of one network: both terms, and each alone. ``steps`` instead of seconds makes them alike on a busy machine."""
+    data = load_images(name)
+    config = PictureDiffusion(size=float(size), steps=None if steps is None else int(steps))
+    settings = {"max_time": float(seconds) if steps is None else None, "random_state": int(seed)}
+    twins = {
+        "joint": JointClassifier(family=config, **settings),
+        "p(x) alone": JointDensity(family=config, **settings),
+        "p(y | x) alone": JointClassifier(family=config.set_params(label_weight=ALONE), **settings),
+    }
+    line("model", "CPU s", "steps", "accuracy", "log-loss", "bits per dimension, 500 pictures")
+    for twin, model in twins.items():
+        cpu = time.process_time()
+        model.fit(data.x_train, data.y_train, calibration=0.0)
+        cpu, told = time.process_time() - cpu, ("", "")
+        if twin != "p(x) alone":
+            proba, own = model.predict_proba(data.x_test), np.searchsorted(model.classes_, data.y_test)
+            told = f"{(proba.argmax(1) == own).mean():.4f}", f"{-np.log(proba[np.arange(len(own)), own]).mean():.4f}"
+        bits = "" if twin == "p(y | x) alone" else f"{model.bits_per_dim(data.x_test[:500]).mean():.3f}"
+        line(twin, f"{cpu:.0f}", model.model_.facts["trained"]["steps"], *told, bits)
 
 
 def draws(name, path, n=10_000, steps=20):
@@ -214,8 +239,6 @@ def pneumonia(seconds=300, seeds=3):
 
 
 def speed():
-    from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
-
     data, batch = load_images("fashion_mnist"), 64
     model = JointClassifier(family=PictureDiffusion(steps=1)).fit(data.x_train[:500], data.y_train[:500])
     space, event = model.model_.codec.space, model.model_.encode(data.x_train[: 20 * batch]).event
@@ -272,4 +295,5 @@ def _rate(call, times=3):
 if __name__ == "__main__":
     words = [word for word in sys.argv[2:] if "=" not in word]
     asked = dict(word.split("=", 1) for word in sys.argv[2:] if "=" in word)
-    {each.__name__: each for each in (fit, classes, draws, familiarity, alarm, alter, fill, pneumonia, speed)}[sys.argv[1]](*words, **asked)
+    verbs = (fit, classes, price, draws, familiarity, alarm, alter, fill, pneumonia, speed)
+    {each.__name__: each for each in verbs}[sys.argv[1]](*words, **asked)

@@ -25,8 +25,8 @@ LAYERS = (
     {"model"},
     {"saving", "selection"},
     {"questions"},
-    {"imputing", "starting"},
-    {"adapting", "comparing", "datasets", "distilling", "drifting", "estimators", "fitting", "imagesets", "learning", "streaming"}
+    {"following", "imputing", "starting"},
+    {"adapting", "comparing", "datasets", "distilling", "drifting", "estimators", "fitting", "imagesets", "learning", "pricing", "streaming"}
     | {"__init__"},
     {"plot", "testing"},
     {"report", "server"},

@@ -26,7 +26,7 @@ OPTIONS = {
         "--missingness", "--part", "--predictor", "--resume", "--schema", "--seed", "--size", "--start-from", "--target", "--task",
         "--time", "--unlabelled",
     ],
-    "compare": [*LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--seed", "--target", "--task"],
+    "compare": [*LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--price", "--seed", "--target", "--task"],
     "predict": [*LIMITS, *TELL, *OUT, "--chunk-rows", "--part"],
     "decide": [*LIMITS, *TELL, *OUT, "--chunk-rows", "--false-alarm", "--log", "--max-error", "--max-width", "--part"],
     "sample": [*TELL, *OUT, "--given", "--seed", "--where", "--y", "-n"],

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from conjoin.families.classic.discriminant import Discriminant
     from conjoin.families.classic.mixture import Mixture
     from conjoin.families.classic.naive_bayes import NaiveBayes
+    from conjoin.pricing import price
     from conjoin.questions.canaries import canary_audit
     from conjoin.questions.copies import copy_check
     from conjoin.questions.quality import quality
@@ -41,6 +42,7 @@ _HOME = {
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
     "on_background": "conjoin.codecs.colours",
+    "price": "conjoin.pricing",
     "quality": "conjoin.questions.quality",
     "read_images": "conjoin.codecs.pictures",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "inspect",
     "load",
     "on_background",
+    "price",
     "quality",
     "read_images",
 ]

@@ -4,19 +4,31 @@ import copy
 from dataclasses import asdict, replace
 from typing import Any, Self
 
-from conjoin.fitting import Request, Rows, refit_density
+import pandas as pd
+
+from conjoin.core import Density, Pair
+from conjoin.fitting import Request, Rows, refit
+from conjoin.following import LEAST, Answers, answers, surest
 from conjoin.joint import Hybrid, Independent
 from conjoin.model import Model
-from conjoin.questions.adapt import Change, adapt
+from conjoin.questions.adapt import DOUBT, Change, adapt, followed
 from conjoin.questions.calibrate import calibrate
 from conjoin.reweighting import Posterior
+from conjoin.selection import use_trunk
+from conjoin.starting import Start, head_of
 from conjoin.targets import Classes
+from conjoin.training.data import Split
 
 __all__ = ["Adaptable"]
 
 REFITTED = (
     "p(x) was fitted anew on {fit:,} of the new rows; {held} false alarms, and nothing bounds errors: "
     "call calibrate(X, y) with labelled rows of the new place."
+)
+ROUNDS = 2  # of going on from answers
+LOST = (
+    "p(y | x) did not follow, as its answers on the new rows tell too little ({unsure:.0%} of what certain ones would): label some rows "
+    "and fit with start_from. "
 )
 
 
@@ -28,14 +40,15 @@ class Adaptable:
     def adapt(self, X: Any, *, density: bool = False, max_time: float | None = None, random_state: int = 0) -> Self:
         """A new fitted model for the place that the rows ``X`` come from, in which the classes have other shares, found from these
         rows without labels; p(x | y) is taken to be the same, and ``change_`` says what has changed and whether that fits. With
-        ``density=True`` p(x) is fitted anew on ``X`` (within ``max_time`` seconds), and p(x | y) is no longer kept."""
+        ``density=True`` p(x) is fitted anew on ``X`` (within ``max_time`` seconds), and p(x | y) is no longer kept; where one network
+        of pictures has learned both and more than the shares has changed, p(y | x) follows as well, by its own answers on ``X``."""
         model: Model = self._model()  # type: ignore[attr-defined]
         if not isinstance(model.target, Classes):
             what = "has no target" if model.target is None else f"predicts a number, {model.target.name!r}"
             raise ValueError(f"adapt finds new shares of classes, and this model {what}: fit again on rows of the new place.")
         fresh, change = adapt(model, X, random_state)
         if density:
-            change = replace(change, promise=_refit(fresh, X, change, max_time, random_state))
+            change = _moved(fresh, model, X, change, max_time, random_state)
         fresh.facts["adapted"] = asdict(change)
         out = copy.copy(self)
         out.model_ = fresh
@@ -51,15 +64,57 @@ class Adaptable:
         return Change(**kept)
 
 
-def _refit(model: Model, X: Any, change: Change, max_time: float | None, seed: int) -> str:
-    """Put a p(x) of the new rows beside p(y | x) under the new shares; what that does to the promises."""
-    frame = model.frame(X).reset_index(drop=True)
-    request = Request("density", model.pair.config, None, None, seed, max_time)
-    density, split = refit_density(Rows(frame), request, model.codec)
+def _moved(fresh: Model, model: Model, X: Any, change: Change, max_time: float | None, seed: int) -> Change:
+    """Give ``fresh`` a p(x) of the new rows, beside p(y | x) in the new shares or one that has followed; what has changed then."""
+    frame = fresh.frame(X).reset_index(drop=True)
+    request = Request("density", model.pair.config, None, model.codec, seed, max_time, spread=False)
+    found = _found(model, frame, change)
+    if found is not None and found.certainty >= LEAST:
+        fit, split = _follow(fresh, model, frame, found, replace(request, task="classes", predictor="trunk"))
+        encoded = fresh.encode(frame)
+        change, found = followed(change, fresh.log_proba(encoded), model.log_proba(encoded)), None
+    else:
+        start = Start(model, elsewhere=True) if model.density_of_x.trunk else None
+        density, data, split = refit(Rows(frame), replace(request, start=start), model)
+        fresh.joint, fit = _beside(density, fresh, change), data["fit"]
+    fresh.density_of_x.remember(fit.x)
+    fresh.facts["shares"] = list(change.new)  # of the joint as it is now, should it be adapted again
+    fresh.calibration = calibrate(fresh, frame.iloc[split.calibrate], None, None) if len(split.calibrate) else None
+    return replace(change, promise=_promise(split, None if found is None else found.certainty))
+
+
+def _follow(fresh: Model, model: Model, frame: pd.DataFrame, found: Answers, request: Request) -> tuple[Pair, Split]:
+    """Let the network go on from its surest answers, and from those that it then has; the rows that it learned from, and their split."""
+    x, now = model.encode(frame).event, model
+    part = None if request.max_time is None else request.max_time / ROUNDS
+    for left in reversed(range(ROUNDS)):
+        rows = Rows(frame, model.classes.labels[found.share.argmax(1)], surest(found.share))
+        joint, data, split = refit(rows, replace(request, start=Start(now, elsewhere=True), max_time=part), model)
+        fresh.joint = joint.eval()
+        fresh.facts["predictor"] = use_trunk(joint, "trunk", data)
+        if left:
+            now = replace(model, joint=joint)
+            found = answers(now, x)
+    return data["fit"], split
+
+
+def _found(model: Model, frame: pd.DataFrame, change: Change) -> Answers | None:
+    """What p(y | x) may follow: answers on the new rows, where more than the shares has changed and one network of pictures has learned
+    p(x) and p(y | x)."""
+    if head_of(model.unweighted) is None or not model.density_of_x.trunk or change.misfit is None or change.misfit >= DOUBT:
+        return None
+    return answers(model, model.encode(frame).event)
+
+
+def _beside(density: Density, model: Model, change: Change) -> Hybrid:
+    """A new p(x) beside p(y | x) of a model."""
     base = Independent(density, model.classes.space)
     base.log_prior.data.copy_(base.log_prior.new_tensor(change.new).clamp_min(1e-12).log())
-    model.joint = Hybrid(base, Posterior(model.pair)).eval()
-    model.facts["shares"] = list(change.new)  # of the joint as it is now, should it be adapted again
-    model.calibration = calibrate(model, frame.iloc[split.calibrate], None, None) if len(split.calibrate) else None
+    return Hybrid(base, Posterior(model.pair)).eval()
+
+
+def _promise(split: Split, unsure: float | None) -> str:
+    """What became of the promises; ``unsure``: how certain answers are that p(y | x) did not follow."""
     held = f"{len(split.calibrate):,} others bound" if len(split.calibrate) else "there were too few to bound"
-    return REFITTED.format(fit=len(split.fit), held=held)
+    lost = "" if unsure is None else LOST.format(unsure=unsure)
+    return lost + REFITTED.format(fit=len(split.fit), held=held)

@@ -25,7 +25,7 @@ from conjoin.targets import Classes, Number
 from conjoin.training.data import row_hashes, split_rows
 from conjoin.training.progress import Progress
 
-__all__ = ["CANDIDATES", "Comparison", "Entry", "compare_families"]
+__all__ = ["CANDIDATES", "Comparison", "Entry", "compare_families", "held_out", "log_label"]
 
 CANDIDATES = (
     "naive_bayes", "mixture", "circuit", "quadratic_discriminant", "factor_analysis", "bayes_net", "markov_field", "topic",
@@ -81,11 +81,7 @@ def compare_families(
 
     ValueError where there are too few rows to hold any out, or where no family could be fitted.
     """
-    split = split_rows(row_hashes(rows.frame, rows.groups), request.seed + 1, 0.0, HELD)
-    if len(split.calibrate) < LEAST:
-        raise ValueError(f"Comparing families needs {round(LEAST / HELD)} rows, there are {len(rows.frame)}: name the family yourself.")
-    some = np.random.default_rng(request.seed).permutation(split.calibrate)[:MOST]
-    fit, held = _part(rows, split.fit), _part(rows, some)
+    fit, held = held_out(rows, request.seed)
     names = list(CANDIDATES if families is None else families)
     entries, ends, spent = [], time.monotonic() + max_time, 0.0
     with Progress(request.verbose).phase("comparing families", len(names)) as bar:
@@ -99,6 +95,14 @@ def compare_families(
             entries.append(_entry(name, fit, held, replace(request, codec=codec(), max_time=share / 2, verbose=False)))
             spent += 0.0 if np.isnan(entries[-1].kwh) else entries[-1].kwh
     return _picked(entries, len(held.frame))
+
+
+def held_out(rows: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Rows to fit, and those of the fifth that is kept from all fits that are asked about; ValueError where these are too few."""
+    split = split_rows(row_hashes(rows.frame, rows.groups), seed + 1, 0.0, HELD)
+    if len(split.calibrate) < LEAST:
+        raise ValueError(f"Comparing families needs {round(LEAST / HELD)} rows, there are {len(rows.frame)}: name the family yourself.")
+    return _part(rows, split.fit), _part(rows, np.random.default_rng(seed).permutation(split.calibrate)[:MOST])
 
 
 def _part(rows: Rows, index: np.ndarray) -> Rows:
@@ -129,7 +133,7 @@ def _judge(entry: Entry, model: Model, held: Rows, seed: int) -> None:
     log_prob = model.log_prob_raw(encoded)
     status = _status(model, encoded.event)
     entry.status, entry.log_prob, entry.error = status.value, float(log_prob.mean()), float(log_prob.std() / len(log_prob) ** 0.5)
-    each = log_prob + _label(entry, model, encoded, held)
+    each = log_prob + log_label(entry, model, encoded, held)
     entry.familiarity = _familiarity(model, held.frame, seed)
     entry.samples = _likeness(model, held.frame, seed)
     if status is not Status.RELATIVE:
@@ -144,7 +148,7 @@ def _status(model: Model, x: Event) -> Status:
     return Status.LOWER_BOUND if missing == "bound" else Status.APPROXIMATE
 
 
-def _label(entry: Entry, model: Model, encoded: Any, held: Rows) -> np.ndarray:
+def log_label(entry: Entry, model: Model, encoded: Any, held: Rows) -> np.ndarray:
     """(B,) log p(y | x) of the labelled rows, 0 of the others; fills in the log-loss and the calibration error."""
     out = np.zeros(len(held.frame))
     if held.y is None or held.known is None or not held.known.any() or model.target is None:

@@ -19,7 +19,7 @@ import torch
 from conjoin.calibration import rows_for_error, rows_for_false_alarm
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
-from conjoin.core import Density, Event, Pair
+from conjoin.core import Event, Pair
 from conjoin.families import name_of, resolve
 from conjoin.joint import Hybrid, Joint, Monolithic
 from conjoin.learning import Learning
@@ -33,7 +33,7 @@ from conjoin.targets import Classes, Number, Target
 from conjoin.training.data import Split, canonical, row_hashes, split_rows
 from conjoin.training.progress import Progress
 
-__all__ = ["Request", "Rows", "fit_model", "refit_density"]
+__all__ = ["Request", "Rows", "fit_model", "refit"]
 
 CHOOSE = 0.15
 SOME = 1000  # rows by which p(y) is known where labels are missing
@@ -95,16 +95,16 @@ def fit_model(rows: Rows, request: Request) -> Model:
     return model
 
 
-def refit_density(rows: Rows, request: Request, codec: Any) -> tuple[Density, Split]:
-    """p(x) of the request's family on new rows, in the columns and units of a fitted codec; and how the rows were split."""
+def refit(rows: Rows, request: Request, model: Model) -> tuple[Any, dict[str, Pair], Split]:
+    """p(x), or where the request is for classes the joint, of its family on new rows, in the columns, units and classes of a model; the
+    rows that it has learned from, and how they were split."""
     rows = _weighted(rows)
     assert rows.weight is not None
-    split = _split(rows, request)
-    data = {part: _events(rows, getattr(split, part), codec, None) for part in ("fit", "choose")}
+    split, target = _split(rows, request), None if request.task == "density" else model.target
+    data = {part: _events(rows, getattr(split, part), model.codec, target) for part in ("fit", "choose")}
     event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
-    learning = Learning(request.family, request, None, codec.space, event, weight, data["choose"], request.max_time)
-    density, _, _ = learning.joint(Progress(request.verbose))
-    return density, split
+    learning = Learning(request.family, request, target, model.codec.space, event, weight, data["choose"], request.max_time)
+    return learning.joint(Progress(request.verbose))[0], data, split
 
 
 def _weighted(rows: Rows) -> Rows:
@@ -205,7 +205,7 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     if isinstance(target, Number):
         model.facts["grid"] = grid_for(joint, data["fit"].y).tolist()
     if isinstance(joint, Hybrid):
-        model.facts["predictor"] = use_trunk(joint, request.predictor, data["choose"])
+        model.facts["predictor"] = use_trunk(joint, request.predictor, data)
     elif isinstance(joint, Joint):
         weight_fit = torch.tensor(rows.weight[split.fit])
         try:

@@ -146,6 +146,11 @@ class Features(Scorer):
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         return self.features(x) @ self.weight.T + self.bias
 
+    def aligned(self, x: Event) -> Float[Tensor, "B K"]:
+        """``scores``, once each feature of these rows has the mean and the deviation that it had in those of the fit."""
+        seen = self._density[0].features(Event(x.value))
+        return (seen - seen.mean(0)) / seen.std(0, unbiased=False).clamp_min(1e-6) @ self.weight.T + self.bias
+
     @torch.no_grad()
     def start(self, x: Event) -> "Features":
         """Centre and scale from rows."""
@@ -153,6 +158,14 @@ class Features(Scorer):
         self.centre.copy_(seen.mean(0))
         self.scale.copy_(seen.std(0, unbiased=False).clamp_min(1e-6))
         return self
+
+    @torch.no_grad()
+    def settle(self, x: Event) -> None:
+        """Centre and scale anew, now that the density is trained; the scores stay what they are."""
+        centre, scale = self.centre.clone(), self.scale.clone()
+        self.start(x)
+        self.bias.add_(self.weight @ ((self.centre - centre) / scale))
+        self.weight.mul_(self.scale / scale)
 
 
 class Trees(Scorer):

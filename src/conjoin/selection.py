@@ -39,6 +39,7 @@ USUAL = 0.35  # standard deviation of the log of a temperature, before any row i
 BINS = 10  # bins of the point, by which those errors are scaled
 HIDDEN = 256  # units of a network
 SEEN = 200_000  # rows that it sees in its fit, each as often as there are epochs
+SETTLED = 1000  # rows by which the features of a trained network are standardised
 
 
 def choose_predictor(
@@ -75,11 +76,14 @@ def choose_predictor(
         facts["why"] += f"; as choose-rows are few, the standard ones were compared by cross-validation first ({each})"
 
 
-def use_trunk(joint: Hybrid, asked: Any, choose: Pair) -> dict[str, Any]:
+def use_trunk(joint: Hybrid, asked: Any, data: dict[str, Pair]) -> dict[str, Any]:
     """Calibrate a predictor that was learned together with p(x), on choose-rows; facts for the model card."""
-    held, predictor = choose.take(choose.y.mask & choose.x.mask.all(1)), joint.predictor
-    if isinstance(predictor, Classifier) and held.rows >= LEAST:
-        predictor.temperature.fill_(_temperature(predictor.scorer, held))
+    choose, predictor = data["choose"], joint.predictor
+    held = choose.take(choose.y.mask & choose.x.mask.all(1))
+    if isinstance(predictor, Classifier) and isinstance(predictor.scorer, Features):
+        predictor.scorer.settle(data["fit"].x.take(slice(0, SETTLED)))
+        if held.rows >= LEAST:
+            predictor.temperature.fill_(_temperature(predictor.scorer, held))
     why = "as asked" if asked == "trunk" else "one network learned p(x) and p(y | x) together"
     return {"chosen": "trunk", "asked": asked, "why": why}
 

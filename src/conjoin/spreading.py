@@ -139,6 +139,14 @@ class Graph:
         share = _normalised(share)
         return _normalised(share * (1 + labels.sum(0)) / np.maximum(share.sum(0), 1e-300))
 
+    def smooth(self, share: Tensor, reach: float) -> Tensor:
+        """(B, K) p(class) of every row, from its own and those of the rows about it."""
+        own = share.numpy()
+        out = own
+        for _ in range(ROUNDS):
+            out = reach * (self.step @ out) + (1 - reach) * own
+        return torch.from_numpy(_normalised(out))
+
 
 def _normalised(share: np.ndarray) -> np.ndarray:
     """Rows that sum to one, but for those of zeros."""

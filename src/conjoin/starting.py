@@ -24,16 +24,17 @@ from conjoin.predictors import Classifier, Features
 from conjoin.saving import load_model
 from conjoin.targets import Classes, Target
 
-__all__ = ["Start"]
+__all__ = ["Start", "head_of"]
 
 OF_COLUMNS = {"types": None, "missing": (), "missingness": "ignorable", "measure": "auto"}  # settings that say how columns are read
 
 
 @dataclass(frozen=True)
 class Start:
-    """The model to begin from."""
+    """The model to begin from. ``elsewhere``: what a family counts from its rows, such as their scales, comes from the new ones."""
 
     model: Model
+    elsewhere: bool = False
 
     @classmethod
     def of(cls, given: Any) -> "Start | None":
@@ -119,12 +120,14 @@ class Start:
             kept = {key: value for key, value in old.structure.items() if key != "distilled"}  # of draws that a fit would outdate
             density: Density = config.density(space, config, kept, context_space=context_space)
             about = self._of_labels(old, density, target)
+        if self.elsewhere:
+            density = config.density.build(space, config, data, generator, weight=weight, context=context, context_space=context_space)
         now, before = density.state_dict(), old.state_dict()
         if any(key not in before or now[key].shape != before[key].shape for key in set(now) - about):
             settings = [f"{key}={value!r}" for key, value in old.config.get_params().items() if value != getattr(config, key)]
             raise ValueError(f"start_from is a model of another size: its settings are {', '.join(settings)}.")
         rows = self._rows(target) if old.context_space is not None else []
-        for key in now:
+        for key in [name for name, _ in density.named_parameters()] if self.elsewhere else now:
             _carry(now[key], before.get(key), rows if key in about else None)
         return density.eval()
 
@@ -146,7 +149,7 @@ class Start:
         rows = self._rows(target)
         if isinstance(base, ClassConditional | Independent) and isinstance(before, ClassConditional | Independent):
             _carry(base.log_prior.data, before.log_prior, rows)
-        mine, theirs = _head(joint), _head(old)
+        mine, theirs = head_of(joint), head_of(old)
         if mine is not None and theirs is not None:
             for name, value in mine.state_dict().items():
                 _carry(value, theirs.state_dict()[name], rows if name in ("weight", "bias") else None)
@@ -175,7 +178,7 @@ def _refuse_resizing(old: Density, config: Any) -> None:
             )
 
 
-def _head(joint: Density) -> Features | None:
+def head_of(joint: Density) -> Features | None:
     """What was learned together with the density whose features it stands on."""
     if not isinstance(joint, Hybrid) or not isinstance(joint.base, Independent) or not isinstance(joint.predictor, Classifier):
         return None

@@ -7,8 +7,9 @@ import typer
 from conjoin.cli import options as opt
 from conjoin.cli.files import limits_of, read
 from conjoin.cli.target import TASKS, take_target, task_of, whole
-from conjoin.cli.voice import Voice
+from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import in_shell, missing_of
+from conjoin.codecs.pictures import is_pictures
 
 __all__ = ["compare"]
 
@@ -27,6 +28,7 @@ def compare(
     ] = None,
     max_time: Annotated[float, typer.Option("--max-time", help="Seconds for the whole table.")] = 300.0,
     max_kwh: Annotated[float | None, typer.Option("--max-kwh", help="Energy for the whole table.", show_default=False)] = None,
+    price: Annotated[bool, typer.Option("--price", help="Instead: what p(x) and p(y | x) of one family lose by each other.")] = False,
     missing: opt.Missing = None,
     seed: opt.Seed = 0,
     quiet: opt.Quiet = False,
@@ -43,13 +45,16 @@ def compare(
         resolve(name)
     if not max_time > 0:
         raise ValueError(f"--max-time must be above 0 seconds, not {max_time:g}.")
-    frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
-    blanks = missing_of(missing, list(frame.columns))
-    x, y = (frame, None) if target is None else take_target(frame, target, blanks)
+    x, y, blanks = _rows(data, target, missing, price, limits_of(max_bytes, max_ratio, max_columns), voice)
     kind = "density" if y is None else task_of(y, task).kind
     if y is not None:
         voice.note(task_of(y, task).words)
-    found = _compared(kind, x, whole(y) if kind == "classes" and y is not None else y, family, max_time, max_kwh, seed, blanks, not quiet)
+    y = whole(y) if kind == "classes" and y is not None else y
+    settings = {"random_state": seed, "missing": blanks, "verbose": not quiet}
+    if price:
+        _price(kind, x, y, settings | {"max_time": max_time / 3, "max_kwh": max_kwh}, family, voice)
+        return
+    found = _estimator(kind, settings)._compare(x, y, family or None, max_time, max_kwh)
     voice.tell(_table(found.frame()), in_shell(f"Pick: {found.why}"), *_left_out(found))
     voice.aside(WORDS)
     wanted = "" if target is None else f" --target {target}"
@@ -57,12 +62,41 @@ def compare(
     voice.json(found.to_json())
 
 
-def _compared(kind: str, x: Any, y: Any, families: Any, max_time: float, max_kwh: Any, seed: int, missing: Any, verbose: bool) -> Any:
+def _rows(data: str, target: str | None, missing: Any, price: bool, limits: Any, voice: Voice) -> tuple[Any, Any, dict[Any, Any]]:
+    """x, y and the words for missing cells, of a table; of pictures too, where the price is asked for."""
+    if price and is_pictures(data):
+        from conjoin.cli.pictures import to_fit
+
+        pictures = to_fit(data, None, None, limits.bytes, voice)
+        return pictures.images, pictures.labels, {}
+    frame = read(data, limits, voice)
+    blanks = missing_of(missing, list(frame.columns))
+    x, y = (frame, None) if target is None else take_target(frame, target, blanks)
+    return x, y, {name: values for name, values in blanks.items() if name in x.columns}
+
+
+def _estimator(kind: str, settings: dict[str, Any]) -> Any:
     from conjoin import JointClassifier, JointDensity, JointRegressor
 
-    estimator = {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}[kind]
-    known = {name: values for name, values in missing.items() if name in x.columns}
-    return estimator(random_state=seed, missing=known, verbose=verbose)._compare(x, y, families or None, max_time, max_kwh)
+    return {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}[kind](**settings)
+
+
+def _price(kind: str, x: Any, y: Any, settings: dict[str, Any], family: list[str] | None, voice: Voice) -> None:
+    """Tell what jointness costs."""
+    from conjoin.pricing import price
+
+    if len(family or []) > 1:
+        raise ValueError(f"--price is that of one family, and these are {len(family or [])}: name one.")
+    found = price(_estimator(kind, settings | {"family": (family or ["circuit"])[0]}), x, y)
+    rows = []
+    for term in found.terms:
+        loss = "" if term.error != term.error else f"{term.loss:.3f} ±{term.error:.3f}"
+        rows.append([f"log {term.term}", _digits(term.joint, 3), _digits(term.alone, 3), loss])
+        if term.measure:
+            rows.append([term.measure, _digits(term.joint_measure, 3), _digits(term.alone_measure, 3), ""])
+    voice.tell(plain_table(["", "joint", "alone", "loses"], rows), *map(in_shell, found.words()))
+    voice.aside(f"Nats for each of {found.rows:,} held-out rows. Three fits, each with a third of the time.")
+    voice.json(found.to_json())
 
 
 def _table(frame: Any) -> Any:

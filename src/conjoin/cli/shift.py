@@ -16,7 +16,7 @@ def adapt(
     model: opt.ModelFolder,
     data: opt.Rows,
     out: Annotated[str, typer.Option("--out", "-o", help="The folder of the adapted model.", show_default=False)],
-    density: Annotated[bool, typer.Option("--density", help="Fit p(x) anew on these rows; else p(x | y) is kept.")] = False,
+    density: Annotated[bool, typer.Option("--density", help="Learn p(x) anew here; of pictures, p(y | x) can follow.")] = False,
     max_time: Annotated[float | None, typer.Option("--max-time", help="Seconds for --density.", show_default=False)] = None,
     seed: opt.Seed = 0,
     force: opt.Force = False,

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, softmax, xlogy
 from scipy.stats import chi2, ks_2samp
 
 from conjoin.calibration import Calibration
@@ -30,7 +30,7 @@ from conjoin.core import Encoded
 from conjoin.model import Model
 from conjoin.reweighting import Reweighted, log_shares
 
-__all__ = ["Change", "adapt", "new_shares", "standard_errors"]
+__all__ = ["Change", "adapt", "followed", "new_shares", "standard_errors"]
 
 Array = NDArray[Any]
 
@@ -56,6 +56,7 @@ class Change:
     misfit: float | None = None
     unfamiliar: float | None = None  # share of the new rows under the .05 quantile of the held-out ones
     promise: str = ""
+    otherwise: float | None = None  # share of the new rows that p(y | x) answers otherwise, now that it has followed
 
     def frame(self) -> pd.DataFrame:
         """One row for each class."""
@@ -70,9 +71,17 @@ class Change:
             out.append(
                 "More than the shares has changed: how familiar the rows are, or how sure their answers, is not what other shares would "
                 f"make of the held-out rows (p = {self.misfit:.2g}; {self.unfamiliar:.0%} are as unfamiliar as {EXPECTED:.0%} should be), "
-                "so neither the new shares nor what rests on them can be trusted."
+                f"so {self._trust()}"
             )
         return [*out, self.promise] if self.promise else out
+
+    def _trust(self) -> str:
+        if self.otherwise is None:
+            return "neither the new shares nor what rests on them can be trusted."
+        return (
+            f"p(y | x) has followed by its own surest answers: it answers {self.otherwise:.0%} of the rows otherwise than before, each of "
+            "them wrongly then or now, and only labels can tell."
+        )
 
     def __str__(self) -> str:
         return "\n".join([self.frame().to_string(index=False, float_format="%.4f"), *self.words()])
@@ -132,6 +141,20 @@ def new_shares(proba: Array, old: Array) -> Array:
         if np.abs(shares - before).max() < TOLERANCE:
             break
     return shares
+
+
+def followed(change: Change, log_proba: torch.Tensor, before: torch.Tensor) -> Change:
+    """The change as (N, K) log p(y | x) of the new rows sees it that has followed them; ``before``: what it was."""
+    proba, old = log_proba.exp().numpy(), np.asarray(change.old)
+    shares = proba.mean(0)
+    gain = float(xlogy(shares, shares / old).sum())
+    return replace(
+        change,
+        new=tuple(shares.tolist()),
+        error=tuple(standard_errors(proba, shares, shares).tolist()),
+        p_value=float(chi2.sf(2 * change.rows * max(gain, 0.0), len(shares) - 1)),
+        otherwise=float((log_proba.argmax(1) != before.argmax(1)).double().mean()),
+    )
 
 
 def standard_errors(proba: Array, old: Array, shares: Array) -> Array:
