@@ -42,6 +42,7 @@ __all__ = ["Lattice", "LeafLayer", "LeafTable"]
 
 FARTHEST = -1e100  # nats of a value so far away that its square overflows
 STRENGTHS = (0.05, 1000.0)  # rows: bounds of a learned prior
+TOLD = 1 << 22  # counts that tell the strength of the priors; of more, that of every so many-th state is enough
 NARROW = 1e-3  # cells narrower than this many standard deviations take the midpoint series (error < NARROW^2 / 24)
 
 
@@ -157,8 +158,7 @@ class LeafLayer(nn.Module):
         constant("atoms", [[*v.atoms, *[math.nan] * (spikes - len(v.atoms))] for v in numbers])
         self.legal = self.legal.reshape(len(discrete), levels)
         self.atoms = self.atoms.reshape(len(numbers), spikes)
-        uniform = self.legal / self.legal.sum(1, keepdim=True)
-        self.register_buffer("level_prior", uniform.double())
+        self.register_buffer("level_prior", (self.legal / self.legal.sum(1, keepdim=True)).double())
         constant("ordered", [i for i, v in enumerate(discrete) if v.kind == "ordered"], torch.long)
         self.register_buffer("strength", torch.full((len(self.ordered),), float(smoothing), dtype=torch.float64))
         self.register_buffer("mean_prior", torch.zeros(len(numbers), dtype=torch.float64))
@@ -167,8 +167,7 @@ class LeafLayer(nn.Module):
         self.mean = nn.Parameter(torch.zeros(len(numbers), states, dtype=torch.float64))
         self.log_scale = nn.Parameter(torch.zeros(len(numbers), states, dtype=torch.float64))
         self.atom_logits = nn.Parameter(torch.zeros(len(numbers), states, spikes + 1, dtype=torch.float64))
-        if not spikes:
-            self.atom_logits.requires_grad_(False)  # a single continuous part: its weight is one
+        self.atom_logits.requires_grad_(spikes > 0)  # a single continuous part: its weight is one
         self._drop_empty()
 
     def _drop_empty(self) -> None:
@@ -301,8 +300,9 @@ class LeafLayer(nn.Module):
     def _level_counts(self, codes: Int[Tensor, "B C"], share: Float[Tensor, "B C K"]) -> Float[Tensor, "C K L"]:
         levels = self.legal.shape[1]
         slot = (torch.arange(len(self.category)) * levels + codes).flatten()
-        counts = share.new_zeros(len(self.category) * levels, self.states)
-        return counts.index_add_(0, slot, share.flatten(0, 1)).reshape(-1, levels, self.states).transpose(1, 2)
+        own = (share if share.stride(2) else share[..., :1]).flatten(0, 1)  # states that are all alike are counted once
+        counts = own.new_zeros(len(self.category) * levels, own.shape[1]).index_add_(0, slot, own)
+        return counts.expand(-1, self.states).reshape(-1, levels, self.states).transpose(1, 2)
 
     def statistics_of(self, table: LeafTable, share: Float[Tensor, "P K"]) -> dict[str, Tensor]:
         """The same, given how much of each distinct cell belongs to each state."""
@@ -371,20 +371,21 @@ class LeafLayer(nn.Module):
         kernel = 0.5 ** (level[:, None] - level).abs().double() * legal
         mean = counts @ (kernel / kernel.sum(2, keepdim=True)) + self.smoothing * self.level_prior[self.ordered, None]
         mean = mean / mean.sum(2, keepdim=True).clamp_min(1e-300)
+        some = slice(None, None, math.ceil(counts.numel() / TOLD))
         for _ in range(3):
-            self.strength.copy_(_stronger(self.strength, mean, counts))
+            self.strength.copy_(_stronger(self.strength, mean[:, some], counts[:, some]))
         return self.strength[:, None, None] * mean
 
     def start(self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"], weight: Float[Tensor, " B"]) -> None:
         """Set priors from the columns' marginals, and every state to them."""
-        share = (weight[:, None] * observed)[..., None].expand(-1, -1, self.states) / self.states
+        share = (weight[:, None] * observed / self.states)[..., None].expand(-1, -1, self.states)
         with torch.no_grad():
-            statistics = self.statistics(value, observed, share)
+            statistics = self.statistics(value, torch.ones_like(observed), share)
             if "levels" in statistics:
                 counts = statistics["levels"].sum(1) + self.legal
                 self.level_prior.copy_(counts / counts.sum(1, keepdim=True))
             if "number" in statistics:
-                x, w = value[:, self.numeric], (weight[:, None] * observed[:, self.numeric])
+                x, w = value[:, self.numeric], share[:, self.numeric, 0] * self.states
                 count = w.sum(0).clamp_min(1e-300)
                 self.mean_prior.copy_((w * x).sum(0) / count)
                 variance = (w * (x - self.mean_prior) ** 2).sum(0) / count
@@ -392,7 +393,7 @@ class LeafLayer(nn.Module):
                 self.mean.copy_(self.mean_prior[:, None].expand_as(self.mean))
                 self.log_scale.copy_(0.5 * typical.log()[:, None].expand_as(self.log_scale))
                 self.variance_prior.copy_(0.1 * typical)  # narrower than the column: states specialise
-            self.maximise(self.statistics(value, observed, share) if len(self.numeric) else statistics)
+            self.maximise(self.statistics(value, torch.ones_like(observed), share) if len(self.numeric) else statistics)
             self.strength.fill_(self.smoothing)  # states that are all alike say nothing of it
 
     # ------------------------------------------------------------------ sampling

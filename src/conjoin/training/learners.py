@@ -102,6 +102,10 @@ class ExpectationMaximisation(Learner):
         self.density = density
         self.running: dict[str, Tensor] = {}
 
+    def begin(self) -> None:
+        """From the statistics that the density was built with, where it has them."""
+        self.running, self.density.begun = self.density.begun, {}
+
     def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
         fresh, mass = ranks.total(self._statistics(batch)), batch.mass
         objective = -float(fresh.pop("log_prob")) / mass
