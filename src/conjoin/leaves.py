@@ -14,8 +14,8 @@ and Balakrishnan (1994), Continuous Univariate Distributions 1, section 13.10).
 
 Levels are smoothed by ``smoothing`` rows of the column's own marginal. Where they are ordered, near levels lend each other counts:
 each state's prior is the kernel estimate of its own counts, 2^-|i - j| from level i to level j (M. Wang and J. van Ryzin (1981), A
-class of smooth estimators for discrete distributions), and how many rows it is worth is learned, column by column, by the
-evidence of the counts (T. Minka (2000), Estimating a Dirichlet distribution, equation 83).
+class of smooth estimators for discrete distributions; of L > 32 levels 2^-(32 |i - j| / L)), and how many rows it is worth is learned,
+column by column, by the evidence of the counts (T. Minka (2000), Estimating a Dirichlet distribution, equation 83).
 
 Shape letters: B rows, D variables (C categorical, N numeric), K states, L levels, A atoms, P = A + 1 parts.
 
@@ -42,7 +42,7 @@ __all__ = ["Lattice", "LeafLayer", "LeafTable"]
 
 FARTHEST = -1e100  # nats of a value so far away that its square overflows
 STRENGTHS = (0.05, 1000.0)  # rows: bounds of a learned prior
-TOLD = 1 << 22  # counts that tell the strength of the priors; of more, that of every so many-th state is enough
+FINE, TOLD = 32, 1 << 22  # levels of which each reaches but the next; counts that tell the strength of priors (of more, every n-th state's)
 NARROW = 1e-3  # cells narrower than this many standard deviations take the midpoint series (error < NARROW^2 / 24)
 
 
@@ -368,7 +368,7 @@ class LeafLayer(nn.Module):
         """Rows that ordered levels start with: ``strength``, which is learned here, times a kernel estimate."""
         level, legal = torch.arange(counts.shape[2]), self.legal[self.ordered, None]
         legal = legal[:1] if (legal == legal[:1]).all() else legal  # pixels share one kernel
-        kernel = 0.5 ** (level[:, None] - level).abs().double() * legal
+        kernel = 0.5 ** ((level[:, None] - level).abs().double() / (legal.sum(2, keepdim=True) / FINE).clamp_min(1)) * legal
         mean = counts @ (kernel / kernel.sum(2, keepdim=True)) + self.smoothing * self.level_prior[self.ordered, None]
         mean = mean / mean.sum(2, keepdim=True).clamp_min(1e-300)
         some = slice(None, None, math.ceil(counts.numel() / TOLD))
