@@ -83,7 +83,7 @@ LEAVES = at(
     ),
     ("levels without a prior", "torch.log(counts + lent)", "torch.log(counts)"),
     ("near levels lend nothing", "counts @ (kernel / kernel.sum(2, keepdim=True))", "counts * 0"),
-    ("all levels equally near", "0.5 ** (level[:, None] - level).abs()", "1.0 ** (level[:, None] - level).abs()"),
+    ("all levels equally near", "0.5 ** ((level[:, None] - level).abs()", "1.0 ** ((level[:, None] - level).abs()"),
     (
         "loans of a fixed size",
         "self.strength.copy_(_stronger(self.strength, mean[:, some], counts[:, some]))",
@@ -360,7 +360,7 @@ TRAINING = [
     *at(
         "training/learners.py",
         TRAINING_TESTS,
-        ("memory that does not grow", "** 0.5 * (1 - progress)", "** 0.5"),
+        ("memory that does not grow", "first * (1 - progress)", "first"),
         (
             "old statistics take the weight of the new",
             "torch.lerp(self.running.get(key, value), value, rate)",
