@@ -9,12 +9,15 @@
     python benchmarks/pictures.py fill fashion_mnist MODEL [n=500]     the lower half painted in, judged apart
     python benchmarks/pictures.py price fashion_mnist [seconds=300] [size=1] [steps=]     what each term loses against its single-task twin
     python benchmarks/pictures.py pneumonia [seconds=300] [seeds=3]    the whole story on PneumoniaMNIST
+    python benchmarks/pictures.py bits mnist [family ...] [seconds=600] [pictures=10000]    bits per dimension of the test pictures
     python benchmarks/pictures.py speed                                pictures a CPU second beside diffusers' UNet2DModel
 
 Official splits; the test pictures are asked once. CPU seconds are of this process, on OMP_NUM_THREADS threads. ``judges`` says how the
 judges are trained; a judge is trained anew for each call, by the same recipe.
 """
 
+import multiprocessing
+import resource
 import sys
 import time
 
@@ -33,6 +36,9 @@ from conjoin.datasets import load_images
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 from conjoin.pricing import ALONE
 from conjoin.questions.evaluate import debiased_ece
+
+BITS = ("circuit", "autoregressive", "transformer", "flow", "flow_matching", "vae", "energy", "mixture")
+FIRST, ASK = 100, 120.0  # pictures that tell how long an answer takes, and CPU seconds that all answers may take
 
 
 def line(*cells):
@@ -238,6 +244,38 @@ def pneumonia(seconds=300, seeds=3):
     line("mean", "", *(f"{value:.3f}" for value in np.mean(rows, 0)), "AUC, accuracy, accuracy of the 80 % surest familiar, unfamiliar")
 
 
+def bits(name, *families, seconds=600, pictures=10_000):
+    """Each family in a process of its own, so that the peak of memory is its own."""
+    line("family", "bits per dimension", "log p(x) is", "test pictures", "CPU s to fit", "to ask", "peak, GB")
+    for family in families or BITS:
+        process = multiprocessing.get_context("spawn").Process(target=_bits, args=(name, family, float(seconds), int(pictures)))
+        process.start()
+        process.join()
+        if process.exitcode:
+            line(family, f"ended by signal or error {process.exitcode}")
+
+
+def _bits(name, family, seconds, pictures):
+    """A family that would take more than ASK seconds is asked about fewer pictures."""
+    data, cpu = load_images(name), time.process_time()
+    try:
+        model = JointDensity(family=family, max_time=seconds).fit(data.x_train, calibration=0.0)
+        fitted, asked = time.process_time() - cpu, time.process_time()
+        some = model.bits_per_dim(data.x_test[:FIRST])
+        count = min(pictures, max(FIRST, int(ASK * FIRST / (time.process_time() - asked))))
+        told = np.r_[some, model.bits_per_dim(data.x_test[FIRST:count])] if count > FIRST else some[:count]
+    except ValueError as error:
+        line(family, error, f"{time.process_time() - cpu:.0f} CPU s", f"{_peak():.1f} GB")
+        return
+    value, asked = f"{told.mean():.3f} +- {told.std() / len(told) ** 0.5:.3f}", time.process_time() - asked
+    line(family, value, model.status_["log_prob"], len(told), f"{fitted:.0f}", f"{asked:.0f}", f"{_peak():.1f}")
+
+
+def _peak():
+    """GB of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
 def speed():
     data, batch = load_images("fashion_mnist"), 64
     model = JointClassifier(family=PictureDiffusion(steps=1)).fit(data.x_train[:500], data.y_train[:500])
@@ -295,5 +333,5 @@ def _rate(call, times=3):
 if __name__ == "__main__":
     words = [word for word in sys.argv[2:] if "=" not in word]
     asked = dict(word.split("=", 1) for word in sys.argv[2:] if "=" in word)
-    verbs = (fit, classes, price, draws, familiarity, alarm, alter, fill, pneumonia, speed)
+    verbs = (fit, classes, price, draws, familiarity, alarm, alter, fill, pneumonia, bits, speed)
     {each.__name__: each for each in verbs}[sys.argv[1]](*words, **asked)

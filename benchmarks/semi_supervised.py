@@ -2,34 +2,37 @@
 
     python3 dev.py bench semi_supervised digits [family ...]         scikit-learn's digits, 5 labels a digit
     python3 dev.py bench semi_supervised mnist [family ...] [draws=1] [rows=20000]    MNIST in 8 grey levels, 10 labels a digit
+    python3 dev.py bench semi_supervised fashion_mnist [family ...] [draws=1] [rows=20000]    FashionMNIST alike, 100 labels a class
 
-Digits: the first 1000 images teach, the next 350 are the validation rows, the last 447 the test rows. MNIST: the first 50,000 (or
-``rows``) teach, the last 10,000 of the 60,000 are the validation rows, the 10,000 test images the test rows. The labelled rows are
-drawn anew in each of 5 draws, as many of each digit; all other rows that teach have no label. The fit sees neither the validation rows
-nor the test rows. ``JointClassifier(family)`` with its defaults on digits; on MNIST with predictor="network", no calibration rows and
-``max_time`` LIMIT for p(x). *own*: the test error of the family's own p(y | x), learned with p(x) from the same rows; *summed*: the
-same where missing labels were summed out instead of lent (``spread=False``). *twin*: the same kind of predictor on the labelled rows
-alone, moved copies of images included; the last lines are all kinds of it. Errors are means over the draws with their standard
-deviation, in percent. CPU and wall seconds are of one fit, under whatever else runs.
+Digits: the first 1000 images teach, the next 350 are the validation rows, the last 447 the test rows. MNIST and FashionMNIST: the
+first 50,000 (or ``rows``) teach, the last 10,000 of the 60,000 are the validation rows, the 10,000 test images the test rows. The
+labelled rows are drawn anew in each of 5 draws, as many of each digit; all other rows that teach have no label. The fit sees
+neither the validation rows nor the test rows. ``JointClassifier(family)`` with its defaults on digits; on MNIST with
+predictor="network", no calibration rows and ``max_time`` LIMIT for p(x). *own*: the test error of the family's own p(y | x),
+learned with p(x) from the same rows; *summed*: the same where missing labels were summed out instead of lent (``spread=False``).
+*twin*: the same kind of predictor on the labelled rows alone, moved copies of images included; the last lines are all kinds of it.
+Errors are means over the draws with their standard deviation, in percent. CPU and wall seconds are of one fit, under whatever else
+runs.
 """
 
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
 from conjoin import JointClassifier
+from conjoin.datasets import load_images
 from conjoin.joint import Hybrid
 
 DRAWS = 5
 LIMIT = 120.0  # seconds for p(x) of MNIST
 SUMMED = ("mixture",)  # families for which that is quick
-FAMILIES = {"digits": ("mixture", "circuit", "energy", "vae"), "mnist": ("mixture",)}
-TWINS = {"digits": ("linear", "boosting", "network"), "mnist": ("linear", "network")}
+EACH = {"mnist": 10, "fashion_mnist": 100}  # labels a class
+FAMILIES = {"digits": ("mixture", "circuit", "energy", "vae"), "mnist": ("mixture",), "fashion_mnist": ("mixture",)}
+TWINS = {"digits": ("linear", "boosting", "network"), "mnist": ("linear", "network"), "fashion_mnist": ("linear", "network")}
 
 
 def digits():
@@ -38,12 +41,13 @@ def digits():
     return {"teach": (X[:1000], y[:1000]), "validation": (X[1000:1350], y[1000:1350]), "test": (X[1350:], y[1350:])}, 5, {}, {}
 
 
-def mnist(rows):
-    with np.load(Path(os.environ["CONJOIN_DATA"]) / "images" / "mnist" / "mnist.npz") as file:
-        X, y, test, labels = (file[name] for name in ("x_train", "y_train", "x_test", "y_test"))
-    parts = {"teach": (X[:rows], y[:rows]), "validation": (X[50000:], y[50000:]), "test": (test, labels)}
+def pictures(name, rows):
+    data = load_images(name)
+    X, y = data.x_train, np.searchsorted(np.unique(data.y_train), data.y_train)
+    parts = {"teach": (X[:rows], y[:rows]), "validation": (X[50000:], y[50000:])}
+    parts["test"] = data.x_test, np.searchsorted(np.unique(data.y_train), data.y_test)
     settings = {"predictor": "network", "max_time": LIMIT}
-    return {name: (images // 32, of.astype(int)) for name, (images, of) in parts.items()}, 10, settings, {"calibration": 0.0}
+    return {part: (images // 32, of) for part, (images, of) in parts.items()}, EACH[name], settings, {"calibration": 0.0}
 
 
 def labelled(y, each, draw):
@@ -107,7 +111,7 @@ def main(names):
     data = names[0] if names and names[0] in FAMILIES else "digits"
     asked = {"draws": DRAWS, "rows": 50_000} | {key: int(value) for key, found, value in (name.partition("=") for name in names) if found}
     draws, chosen = asked["draws"], [name for name in names if name not in FAMILIES and "=" not in name]
-    parts, each, settings, fit = digits() if data == "digits" else mnist(asked["rows"])
+    parts, each, settings, fit = digits() if data == "digits" else pictures(data, asked["rows"])
     columns = ("validation", "test", "own", "summed", "twin", "CPU s", "wall s")
     line("family", *columns, "predictors")
     for family in chosen or FAMILIES[data]:

@@ -26,7 +26,19 @@ LAYERS = (
     {"saving", "selection"},
     {"questions"},
     {"following", "imputing", "starting"},
-    {"adapting", "comparing", "datasets", "distilling", "drifting", "estimators", "fitting", "imagesets", "learning", "pricing", "streaming"}
+    {
+        "adapting",
+        "comparing",
+        "datasets",
+        "distilling",
+        "drifting",
+        "estimators",
+        "fitting",
+        "imagesets",
+        "learning",
+        "pricing",
+        "streaming",
+    }
     | {"__init__"},
     {"plot", "testing"},
     {"report", "server"},

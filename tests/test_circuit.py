@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from conjoin import JointClassifier
 from conjoin.core import Event, Region, Space, Variable, categorical, stream
 from conjoin.families import resolve
+from conjoin.families.circuit import passes
 from conjoin.families.circuit.passes import Leaves
-from conjoin.families.circuit.structure import chow_liu_tree
+from conjoin.families.circuit.structure import _near, chow_liu_tree
+from conjoin.families.circuit.windows import counts_by_window
+from conjoin.training.learners import ExpectationMaximisation
 
 MIXED = (
     Variable("colour", "category", cardinality=3),
@@ -159,3 +163,81 @@ def test_the_tree_of_a_wide_event_is_that_of_its_neighbours():
     variables = tuple(Variable(str(d), "ordered", cardinality=256) for d in range(size))
     parents = chow_liu_tree(Event(x), variables, torch.ones(400, dtype=torch.float64))
     assert np.mean([abs(parent - child) <= 3 for child, parent in enumerate(parents) if parent >= 0]) > 0.95
+
+
+# ---------------------------------------------------------------------------------------------------- pictures
+
+
+def test_parts_that_rows_share_change_nothing(monkeypatch):
+    """Worked out once or for each row: log p, expected counts, and draws to the bit."""
+    model, event, weight = fitted(trees=2), some(200, missing=0.1), torch.rand(200, generator=stream(4)).double()
+    event = Event(event.value.index_copy(1, torch.tensor([1, 5]), event.value[:, [1, 5]].round()), event.mask)
+
+    def answers():
+        with torch.no_grad():
+            drawn = model.sample_conditional(event, generator=stream(3)).value
+            return {"log p": model.log_prob(event), "draws": drawn} | model.statistics(event, weight=weight)
+
+    each, tree, table = answers(), model._tree(0), model.leaves.table(event)
+    monkeypatch.setattr(passes, "DEEP", 1)
+    parts = tree.parts(table.place, table.start, tree.order)
+    assert all(part.of_row is None or part.count == len(torch.unique(part.of_row)) for part in parts.values())
+    assert min(part.count for part in parts.values()) < 10 < max(part.count for part in parts.values())
+    for name, value in answers().items():
+        assert torch.allclose(value, each[name], rtol=1e-10, atol=1e-10), name
+
+
+def pictures(n=80, side=17):
+    """Two kinds, one bright on the left and one on the right, with grains."""
+    kind = torch.arange(n) % 2
+    bright = (torch.arange(side) < side // 2)[None, None] == (kind == 0)[:, None, None]
+    grain = torch.randint(0, 20, (n, side, side), generator=stream(1))
+    return (200 * bright.expand(-1, side, -1) + grain).numpy().astype("uint8"), kind.numpy()
+
+
+def picture_space(side=17):
+    return Space((side * side,), tuple(Variable(str(d), "ordered", cardinality=256) for d in range(side * side)), "image", (1, side, side))
+
+
+def test_pairs_of_near_pixels_are_all_of_them():
+    place = torch.arange(2, 26).reshape(2, 3, 4)
+    at = {int(place[cell]): cell for cell in itertools.product(range(2), range(3), range(4))}
+    near = {(i, j) for i, j in itertools.combinations(at, 2) if max(abs(at[i][1] - at[j][1]), abs(at[i][2] - at[j][2])) <= 2}
+    pairs = [tuple(sorted(pair)) for pair in _near((2, 3, 4), 26).tolist()]
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == near | {(first, other) for first in (0, 1) for other in range(first + 1, 26)}
+
+
+def test_counts_of_a_start_by_windows_agree_with_each_other():
+    value, weight = torch.from_numpy(pictures()[0].reshape(80, -1)).double(), torch.rand(80, generator=stream(2)).double()
+    event, space = Event(value, torch.rand(value.shape, generator=stream(3)) > 0.1), picture_space()
+    parents = chow_liu_tree(event, space.variables, weight, space.grid)
+    assert all(max(abs(a // 17 - b // 17), abs(a % 17 - b % 17)) <= 2 for a, b in enumerate(parents) if b >= 0)
+    order = fitted_order(parents)
+    found = counts_by_window(event, space, weight, 4, parents, order, stream(0))
+    for place, node in enumerate(order[1:]):
+        above = found["root"] if parents[node] == 0 else found["edge"][order[1:].index(parents[node])].sum(0)
+        assert torch.allclose(found["edge"][place].sum(1), above)
+    assert torch.allclose(found["levels"].sum((1, 2)), (weight[:, None] * event.mask).sum(0))
+
+
+def fitted_order(parents):
+    order = [0]
+    for node in order:
+        order += [other for other, parent in enumerate(parents) if parent == node]
+    return order
+
+
+def test_circuits_of_pictures_go_on_from_their_start_and_tell_kinds_apart():
+    X, y = pictures()
+    config = resolve("circuit").suited(picture_space())
+    model = config.density.build(picture_space(), config, Event(torch.from_numpy(X.reshape(80, -1)).double()), stream(0))
+    learner, begun = ExpectationMaximisation(model), model.begun
+    learner.begin()
+    assert config.batch == 4096
+    assert learner.running is begun
+    assert not model.begun
+    few = np.where(np.arange(80) < 40, y, -1)
+    joint = JointClassifier(family="circuit", predictor=None, unlabelled=-1, spread=False, max_time=2.0).fit(X, few, calibration=0.0)
+    assert (joint.predict(X) == y).mean() > 0.95
+    assert 2 < joint.bits_per_dim(X).mean() < 6

@@ -152,8 +152,7 @@ class Config:
 class Density(nn.Module, abc.ABC):
     """p(x | context). Families write the hooks (leading underscore): mathematics only, on inputs already checked.
 
-    Each hook has one public twin here, written once, that checks inputs and capabilities. A hook that is not
-    declared in ``capabilities`` raises CapabilityError through its twin.
+    Each hook has one public twin here, written once, that checks inputs and capabilities; CapabilityError where it is not declared.
     """
 
     config_class: ClassVar[type[Config]]
@@ -172,6 +171,7 @@ class Density(nn.Module, abc.ABC):
         self.config = config
         self.structure: JSON = structure or {}  # what build learned that is no weight; saved in config.json
         self.context_space = context_space
+        self.begun: dict[str, Tensor] = {}  # statistics that ``build`` took the parameters from, if mini-batches go on from them
 
     @classmethod
     def build(

@@ -117,6 +117,7 @@ class Monolithic(Joint):
     def __init__(self, density: Density, y_space: Space, x_space: Space) -> None:
         super().__init__(PairSpace(y_space, x_space), density.config)
         self.density = density
+        self.begun, density.begun = density.begun, {}
 
     @property
     def capabilities(self) -> Capabilities:

@@ -14,8 +14,8 @@ and Balakrishnan (1994), Continuous Univariate Distributions 1, section 13.10).
 
 Levels are smoothed by ``smoothing`` rows of the column's own marginal. Where they are ordered, near levels lend each other counts:
 each state's prior is the kernel estimate of its own counts, 2^-|i - j| from level i to level j (M. Wang and J. van Ryzin (1981), A
-class of smooth estimators for discrete distributions), and how many rows it is worth is learned, column by column, by the
-evidence of the counts (T. Minka (2000), Estimating a Dirichlet distribution, equation 83).
+class of smooth estimators for discrete distributions; of L > 32 levels 2^-(32 |i - j| / L)), and how many rows it is worth is learned,
+column by column, by the evidence of the counts (T. Minka (2000), Estimating a Dirichlet distribution, equation 83).
 
 Shape letters: B rows, D variables (C categorical, N numeric), K states, L levels, A atoms, P = A + 1 parts.
 
@@ -42,6 +42,7 @@ __all__ = ["Lattice", "LeafLayer", "LeafTable"]
 
 FARTHEST = -1e100  # nats of a value so far away that its square overflows
 STRENGTHS = (0.05, 1000.0)  # rows: bounds of a learned prior
+FINE, TOLD = 32, 1 << 22  # levels of which each reaches but the next; counts that tell the strength of priors (of more, every n-th state's)
 NARROW = 1e-3  # cells narrower than this many standard deviations take the midpoint series (error < NARROW^2 / 24)
 
 
@@ -157,8 +158,7 @@ class LeafLayer(nn.Module):
         constant("atoms", [[*v.atoms, *[math.nan] * (spikes - len(v.atoms))] for v in numbers])
         self.legal = self.legal.reshape(len(discrete), levels)
         self.atoms = self.atoms.reshape(len(numbers), spikes)
-        uniform = self.legal / self.legal.sum(1, keepdim=True)
-        self.register_buffer("level_prior", uniform.double())
+        self.register_buffer("level_prior", (self.legal / self.legal.sum(1, keepdim=True)).double())
         constant("ordered", [i for i, v in enumerate(discrete) if v.kind == "ordered"], torch.long)
         self.register_buffer("strength", torch.full((len(self.ordered),), float(smoothing), dtype=torch.float64))
         self.register_buffer("mean_prior", torch.zeros(len(numbers), dtype=torch.float64))
@@ -167,8 +167,7 @@ class LeafLayer(nn.Module):
         self.mean = nn.Parameter(torch.zeros(len(numbers), states, dtype=torch.float64))
         self.log_scale = nn.Parameter(torch.zeros(len(numbers), states, dtype=torch.float64))
         self.atom_logits = nn.Parameter(torch.zeros(len(numbers), states, spikes + 1, dtype=torch.float64))
-        if not spikes:
-            self.atom_logits.requires_grad_(False)  # a single continuous part: its weight is one
+        self.atom_logits.requires_grad_(spikes > 0)  # a single continuous part: its weight is one
         self._drop_empty()
 
     def _drop_empty(self) -> None:
@@ -301,8 +300,9 @@ class LeafLayer(nn.Module):
     def _level_counts(self, codes: Int[Tensor, "B C"], share: Float[Tensor, "B C K"]) -> Float[Tensor, "C K L"]:
         levels = self.legal.shape[1]
         slot = (torch.arange(len(self.category)) * levels + codes).flatten()
-        counts = share.new_zeros(len(self.category) * levels, self.states)
-        return counts.index_add_(0, slot, share.flatten(0, 1)).reshape(-1, levels, self.states).transpose(1, 2)
+        own = (share if share.stride(2) else share[..., :1]).flatten(0, 1)  # states that are all alike are counted once
+        counts = own.new_zeros(len(self.category) * levels, own.shape[1]).index_add_(0, slot, own)
+        return counts.expand(-1, self.states).reshape(-1, levels, self.states).transpose(1, 2)
 
     def statistics_of(self, table: LeafTable, share: Float[Tensor, "P K"]) -> dict[str, Tensor]:
         """The same, given how much of each distinct cell belongs to each state."""
@@ -368,23 +368,24 @@ class LeafLayer(nn.Module):
         """Rows that ordered levels start with: ``strength``, which is learned here, times a kernel estimate."""
         level, legal = torch.arange(counts.shape[2]), self.legal[self.ordered, None]
         legal = legal[:1] if (legal == legal[:1]).all() else legal  # pixels share one kernel
-        kernel = 0.5 ** (level[:, None] - level).abs().double() * legal
+        kernel = 0.5 ** ((level[:, None] - level).abs().double() / (legal.sum(2, keepdim=True) / FINE).clamp_min(1)) * legal
         mean = counts @ (kernel / kernel.sum(2, keepdim=True)) + self.smoothing * self.level_prior[self.ordered, None]
         mean = mean / mean.sum(2, keepdim=True).clamp_min(1e-300)
+        some = slice(None, None, math.ceil(counts.numel() / TOLD))
         for _ in range(3):
-            self.strength.copy_(_stronger(self.strength, mean, counts))
+            self.strength.copy_(_stronger(self.strength, mean[:, some], counts[:, some]))
         return self.strength[:, None, None] * mean
 
     def start(self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"], weight: Float[Tensor, " B"]) -> None:
         """Set priors from the columns' marginals, and every state to them."""
-        share = (weight[:, None] * observed)[..., None].expand(-1, -1, self.states) / self.states
+        share = (weight[:, None] * observed / self.states)[..., None].expand(-1, -1, self.states)
         with torch.no_grad():
-            statistics = self.statistics(value, observed, share)
+            statistics = self.statistics(value, torch.ones_like(observed), share)
             if "levels" in statistics:
                 counts = statistics["levels"].sum(1) + self.legal
                 self.level_prior.copy_(counts / counts.sum(1, keepdim=True))
             if "number" in statistics:
-                x, w = value[:, self.numeric], (weight[:, None] * observed[:, self.numeric])
+                x, w = value[:, self.numeric], share[:, self.numeric, 0] * self.states
                 count = w.sum(0).clamp_min(1e-300)
                 self.mean_prior.copy_((w * x).sum(0) / count)
                 variance = (w * (x - self.mean_prior) ** 2).sum(0) / count
@@ -392,7 +393,7 @@ class LeafLayer(nn.Module):
                 self.mean.copy_(self.mean_prior[:, None].expand_as(self.mean))
                 self.log_scale.copy_(0.5 * typical.log()[:, None].expand_as(self.log_scale))
                 self.variance_prior.copy_(0.1 * typical)  # narrower than the column: states specialise
-            self.maximise(self.statistics(value, observed, share) if len(self.numeric) else statistics)
+            self.maximise(self.statistics(value, torch.ones_like(observed), share) if len(self.numeric) else statistics)
             self.strength.fill_(self.smoothing)  # states that are all alike say nothing of it
 
     # ------------------------------------------------------------------ sampling

@@ -2,8 +2,8 @@ r"""How a density is moved by its data: expectation-maximisation where it has su
 
 Both take one step per mini-batch and know nothing of the loop around them. Mini-batch EM keeps a running mean of the
 statistics, s <- (1 - rho) s + rho s_batch (O. Cappe and E. Moulines (2009), On-line expectation-maximization, equation 12), where rho
-falls in a straight line from the root of the batch's share of all rows to nothing over the planned steps; with one batch it
-is plain EM.
+falls in a straight line from the root of the batch's share of all rows to nothing over the planned steps (from the share itself, where
+statistics of all rows are there to begin with); with one batch it is plain EM.
 """
 
 import abc
@@ -101,6 +101,11 @@ class ExpectationMaximisation(Learner):
     def __init__(self, density: Density) -> None:
         self.density = density
         self.running: dict[str, Tensor] = {}
+        self.begun = bool(density.begun)
+
+    def begin(self) -> None:
+        """From the statistics that the density was built with, where it has them."""
+        self.running, self.density.begun = self.density.begun, {}
 
     def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
         fresh, mass = ranks.total(self._statistics(batch)), batch.mass
@@ -108,7 +113,8 @@ class ExpectationMaximisation(Learner):
         if not all(bool(torch.isfinite(value).all()) for value in fresh.values()):
             return float("nan")  # the loop goes back to the last good weights
         whole = mass >= batch.total * (1 - 1e-9)
-        rate = 1.0 if whole or not self.running else max((mass / batch.total) ** 0.5 * (1 - progress), LEAST)
+        first = (mass / batch.total) ** (1.0 if self.begun else 0.5)
+        rate = 1.0 if whole or not self.running else max(first * (1 - progress), LEAST)
         scaled = {key: value * (batch.total / mass) for key, value in fresh.items()}
         self.running = {key: torch.lerp(self.running.get(key, value), value, rate) for key, value in scaled.items()}
         self.density.maximise(self.running)

@@ -107,6 +107,8 @@ class _Run:
         self.trained, self.resumed = Trained(), False
         self.total, self.mass = 0.0, 0.0  # of the objective and the weight, in this round
         self.best = _copy(density)
+        if density.begun and (held := self._held_out()) is not None:
+            self.trained.best = held  # a start that is worth keeping
         self.good = (_copy(density), self.learner.state())
         self.saved = self.started = time.monotonic()
         self.before = 0.0  # seconds that were spent before a resumed fit was broken off

@@ -22,7 +22,7 @@ True
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -30,8 +30,9 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Float, Int
 from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, categorical, stream
-from conjoin.families.circuit.passes import Leaves, Tree, Up
-from conjoin.families.circuit.structure import chow_liu_tree
+from conjoin.families.circuit.passes import DEEP, Leaves, Tree, Up
+from conjoin.families.circuit.structure import chow_liu_tree, wide
+from conjoin.families.circuit.windows import counts_by_window
 from conjoin.families.classic.mixture import Mixture, MixtureDensity
 from conjoin.leaves import LeafLayer
 
@@ -43,21 +44,26 @@ KEPT = 1024  # rows of one that keeps all its messages
 WALKS = 24  # drawn walks down the trees that compete for the mode
 MOST = 3  # trees that are mixed where their number is not given
 DRAWS = 1 << 20  # of a bootstrap, at most
+CELLS = 64_000_000  # of all transitions and levels, at most
 WORK = 1_800_000  # and cells that all of them together learn from, a number counting twice
 
 
 @dataclass(frozen=True)
 class Circuit(Config):
     """``width``: states of each latent variable, ``trees``: how many are mixed (None: from the size of the table). ``smoothing``: rows
-    of prior per state."""
+    of prior per state. ``batch``: rows of a step (None: 256, and 4,096 of pictures with so many levels that a step is dear)."""
 
     width: int | None = None
     trees: int | None = None
     smoothing: float = 0.5
+    batch: int | None = None
 
     def recipe(self, rows: int) -> Recipe:
         """Small batches: many steps an epoch."""
-        return Recipe(batch=256)
+        return Recipe(batch=self.batch or 256)
+
+    def suited(self, space: Space) -> "Circuit":
+        return self if self.batch or not _vast(space) else replace(self, batch=4096)
 
 
 class CircuitDensity(Density):
@@ -93,23 +99,40 @@ class CircuitDensity(Density):
     ) -> Self:
         """Structure from the data; parameters of a tree from one mixture, whose component every latent variable starts as."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        width = min(config.width or default_width(data.rows), data.rows)
+        width = min(config.width or (picture_width(space, data.rows) if _vast(space) else default_width(data.rows)), data.rows)
         count = default_trees(space, data.rows) if config.trees is None else config.trees
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"trees must be a whole number of at least 1, or None, got {config.trees!r}.")
         resampled = [weight, *(_bootstrap(weight, generator) for _ in range(count - 1))]
-        trees = [chow_liu_tree(data, space.variables, counted) for counted in resampled]
+        trees = [chow_liu_tree(data, space.variables, counted, space.grid) for counted in resampled]
         density = cls(space, config, {"trees": trees, "width": width})
-        mixtures = [MixtureDensity.build(space, Mixture(width, config.smoothing), data, generator, weight=weight) for _ in trees]
+        if _vast(space):
+            density._start_by_windows(data, weight, generator)
+        else:
+            density._start_by_mixtures(data, weight, generator)
+        return density
+
+    def _start_by_windows(self, data: Event, weight: Float[Tensor, " B"], generator: torch.Generator) -> None:
+        """Every latent variable starts as what its neighbourhood looks like."""
+        width, trees = self.structure["width"], zip(self.parents, self.orders, strict=True)
+        counted = [counts_by_window(data, self.space, weight, width, *tree, generator) for tree in trees]
+        self.leaves.start(data.value, data.mask, weight)
+        self.begun = {key: torch.cat([each[key] for each in counted], int(key == "levels")) for key in counted[0]}
+        self.maximise(self.begun)
+
+    def _start_by_mixtures(self, data: Event, weight: Float[Tensor, " B"], generator: torch.Generator) -> None:
+        """Every latent variable of a tree starts as the component of one mixture."""
+        width, config = self.structure["width"], self.config
+        parts = [Mixture(width, config.smoothing)] * len(self.parents)
+        mixtures = [MixtureDensity.build(self.space, each, data, generator, weight=weight) for each in parts]
         for mixture in mixtures:
             for _ in range(5):
                 mixture.maximise(mixture.statistics(data, weight=weight))
-        density.leaves.join([mixture.leaves for mixture in mixtures])
+        self.leaves.join([mixture.leaves for mixture in mixtures])
         with torch.no_grad():
-            density.root_logits.copy_(torch.cat([mixture.log_weight.log_softmax(0) for mixture in mixtures]))
+            self.root_logits.copy_(torch.cat([mixture.log_weight.log_softmax(0) for mixture in mixtures]))
             sticky = torch.full((width, width), 0.2 / width, dtype=torch.float64) + 0.8 * torch.eye(width)
-            density.edge_logits.copy_(sticky.log().expand_as(density.edge_logits))
-        return density
+            self.edge_logits.copy_(sticky.log().expand_as(self.edge_logits))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -254,22 +277,19 @@ class CircuitDensity(Density):
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         """Of each tree from all rows."""
-        table = self.leaves.table(event)
-        root, edge, leaf = torch.zeros_like(self.root_logits), torch.zeros_like(self.edge_logits), torch.zeros_like(table.log_prob)
-        log_prob = torch.empty(len(self.parents), event.rows, dtype=torch.float64)
+        table, dtype = self.leaves.table(event), torch.float32 if self.structure["width"] >= DEEP else torch.float64
+        log_prob, counted = torch.empty(len(self.parents), event.rows, dtype=torch.float64), []
         for t in range(len(self.parents)):
-            states, edges = self._own(t)
-            tree, leaves = self._tree(t), Leaves.of(table, states, torch.float64)
+            tree, leaves = self._tree(t, dtype), Leaves.of(table, self._own(t)[0], dtype)
+            counted.append(tree.nothing(leaves))
             for block in _blocks(event.rows, KEPT):
-                place = table.place[block]
-                up = tree.up(leaves, place, tree.order, keep=True)
+                up = tree.up(leaves, table.place[block], tree.order, keep=True)
                 log_prob[t, block] = tree.log_prob(up)
-                found = tree.counts(up, leaves, place, weight[block] * up.sound)
-                root[states] += found.root
-                edge[edges] += found.edge[tree.order[1:]]
-                leaf[:, states] += found.leaf
-        counts = {"root": root, "edge": edge, "log_prob": (weight * log_prob.logsumexp(0)).sum()}
-        return counts | self.leaves.statistics_of(table, leaf)
+                tree.count(up, weight[block] * up.sound, counted[t])
+            counted[t].edge.mul_(tree.edge)
+        root, edge = torch.cat([each.root for each in counted]), [counted[t].edge[order[1:]] for t, order in enumerate(self.orders)]
+        total = {"root": root.double(), "edge": torch.cat(edge).double(), "log_prob": (weight * log_prob.logsumexp(0)).sum()}
+        return total | self.leaves.statistics_of(table, torch.cat([each.leaf for each in counted], 1).double())
 
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
         smoothing = self.config.smoothing / self.structure["width"]
@@ -287,6 +307,18 @@ def _draw_alike(logits: Float[Tensor, "*N B K"], generator: torch.Generator) -> 
 def default_width(rows: int) -> int:
     """At most 48, and so few that a table of transitions between states has no more than a sixth as many cells as there are rows."""
     return max(1, min(48, round(0.4 * rows**0.5)))
+
+
+def picture_width(space: Space, rows: int) -> int:
+    """Of pictures with many levels: 128 from some 50,000 on; no more than leave tables of transitions and levels room in memory."""
+    levels = max(variable.cardinality for variable in space.variables)
+    room = CELLS / len(space.variables)
+    return max(1, min(128, round(0.55 * rows**0.5), int((levels**2 / 4 + room) ** 0.5 - levels / 2)))  # K (K + L) D <= CELLS
+
+
+def _vast(space: Space) -> bool:
+    """Whether the variables are discrete, and pixels of so many levels that a start by windows pays."""
+    return space.grid is not None and wide(space.variables) and all(variable.discrete for variable in space.variables)
 
 
 def default_trees(space: Space, rows: int) -> int:

@@ -9,12 +9,17 @@ factors and the logarithm of its peak is kept for the row, so that a node costs 
 logarithm. Rows that are all but impossible under every state would underflow: ``Up.sound`` is false for them, and the caller
 asks in log-space instead. Nothing here has a gradient; log p is in nats. In float32 a pass takes half of the time; draws need no more.
 
-Shape letters: B rows, D variables (nodes of the tree), K states, P distinct cells.
+What stands at and below a node is often the same in several rows (in a thousand handwritten digits a quarter of all such parts differ).
+Each is worked out once: sums come up from it to every row that has it, and what those rows send down to it is added up, which is
+exact, as counts are linear in what comes from above.
+
+Shape letters: B rows, D variables (nodes of the tree), K states, P distinct cells, U distinct parts of the rows at and below a node.
 
 >>> Tree([-1, 0, 0], [0, 1, 2], torch.ones(2) / 2, torch.ones(3, 2, 2) / 2).parents
 [-1, 0, 0]
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,9 +29,12 @@ from torch import Tensor
 from conjoin._shapes import Bool, Float, Int
 from conjoin.leaves import LeafTable
 
-__all__ = ["Counts", "Leaves", "Tree", "Up"]
+__all__ = ["DEEP", "Counts", "Leaves", "Parts", "Tree", "Up"]
 
 FACTORS = {torch.float64: 12, torch.float32: 2}  # in a product between two rescalings
+DEEP = 64  # states: with fewer, only equal cells at the leaves of the tree are worked out together
+MANY = 0.7  # of the rows: so many distinct parts are not worth telling apart
+ROOM = 1 << 62  # numbers of a pair of parts
 FAINT = {torch.float64: 1e-200, torch.float32: 1e-25}  # a peak so small that states may have underflowed
 
 
@@ -46,23 +54,57 @@ class Leaves(NamedTuple):
         peak = torch.where(peak.isfinite(), peak, 0.0)  # a cell that no state allows
         return cls((log_prob - peak[:, None]).exp().to(dtype), peak, table.start, table.known)
 
-    def own(self, node: int) -> Float[Tensor, "_ K"]:
-        """Those of one variable."""
-        return self.likelihood[self.start[node] : self.start[node + 1]]
+
+class Parts(NamedTuple):
+    """What the rows of a block have at and below one node, each once. None as an index: one after the other, as they are."""
+
+    cell: Int[Tensor, " U"]  # at the node itself, among those of its variable
+    of_row: Int[Tensor, " B"] | None
+    of_parent: Int[Tensor, " _"] | None  # the part of each part of the parent
+
+    @property
+    def count(self) -> int:
+        return len(self.cell)
 
 
 class Up(NamedTuple):
-    """What a pass up leaves behind: the product at the root and its scale; products and messages by node, if they were to be kept."""
+    """What a pass up leaves behind: the product at the root and its scale; by node the parts of the rows, and if they were to be kept
+    products and messages."""
 
     top: Float[Tensor, "B K"]
     log_scale: Float[Tensor, " B"]  # nats
     sound: Bool[Tensor, " B"]
-    product: dict[int, Float[Tensor, "B K"]]
-    message: dict[int, Float[Tensor, "B K"]]
+    parts: dict[int, Parts]
+    product: dict[int, Float[Tensor, "U K"]]
+    message: dict[int, Float[Tensor, "U K"]]
+
+
+class _Held(NamedTuple):
+    """A product or a message of the parts at a node: how many factors it has since it was rescaled, and its scale."""
+
+    value: Float[Tensor, "U K"]
+    factors: int
+    log_scale: Float[Tensor, " U"]  # nats
+    sound: Bool[Tensor, " U"]
+
+    def times(self, message: "_Held", index: Tensor | None) -> "_Held":
+        """The product with a message from below, in place; rescaled to a peak of one before states may underflow."""
+        self.value.mul_(_take(message.value, index))
+        scale, sound = self.log_scale + _take(message.log_scale, index), self.sound & _take(message.sound, index)
+        out = _Held(self.value, self.factors + message.factors, scale, sound)
+        return out.rescaled() if out.factors > FACTORS[self.value.dtype] else out
+
+    def rescaled(self) -> "_Held":
+        """To a peak of one, in place: one factor."""
+        peak = self.value.amax(1)
+        sound = peak > FAINT[self.value.dtype]
+        self.value.div_(torch.where(sound, peak, 1.0)[:, None])
+        return _Held(self.value, 1, self.log_scale + peak.log(), self.sound & sound)
 
 
 class Counts(NamedTuple):
-    """Expected counts of the root's states, of transitions, and of each distinct cell under each state."""
+    """Expected counts of the root's states, of transitions (before they are multiplied by p(z_j | z_parent)), and of each distinct
+    cell under each state. Those of further rows are added in place."""
 
     root: Float[Tensor, " K"]
     edge: Float[Tensor, "D K K"]
@@ -86,31 +128,49 @@ class Tree:
                 needed.add(self.parents[node])
         return [node for node in self.order if node in needed]
 
+    def parts(self, place: Int[Tensor, "B D"], start: list[int], nodes: list[int]) -> dict[int, Parts]:
+        """The distinct parts of the rows, from the leaves of the tree up; where nearly all differ, as they all do above there, rows
+        stand for themselves. With few states that would cost more than it saves but at the leaves of the tree."""
+        rows, out, deep = torch.arange(len(place)), {}, len(self.root) >= DEEP
+        below: dict[int, list[int]] = {node: [] for node in nodes}
+        for node in reversed(nodes):
+            children, own, cells = below[node], place[:, node].contiguous(), start[node + 1] - start[node]
+            number, first = None, rows
+            if deep:
+                number = _numbered(own - start[node], cells, [out[child] for child in children], MANY * len(place))
+                first = rows if number is None else rows.new_empty(int(number.max()) + 1).scatter_(0, number, rows)
+                out[node] = Parts(own[first], number, None)
+            elif not children and cells < len(place):
+                out[node] = Parts(torch.arange(start[node], start[node + 1]), own - start[node], None)
+            else:
+                out[node] = Parts(own, None, None)
+            for child in children:
+                of_row = out[child].of_row
+                out[child] = out[child]._replace(of_parent=of_row if of_row is None or number is None else of_row[first])
+            if self.parents[node] >= 0:
+                below[self.parents[node]].append(node)
+        return out
+
     def up(self, leaves: Leaves, place: Int[Tensor, "B D"], nodes: list[int], keep: bool = False) -> Up:
         """Of rows whose cells are at ``place`` among the leaves."""
-        out = Up(torch.empty(0), leaves.peak[place].sum(1), torch.ones(len(place), dtype=torch.bool), {}, {})
-        below: dict[int, list[tuple[Tensor, int]]] = {node: [] for node in nodes}
-        at = (place - torch.tensor(leaves.start[:-1])).T.contiguous()
+        parts, product, message = self.parts(place, leaves.start, nodes), {}, {}
+        below: dict[int, list[tuple[_Held, Tensor | None]]] = {node: [] for node in nodes}
         for node in reversed(nodes):
-            own, messages, parent = leaves.own(node), below.pop(node), self.parents[node]
-            held, count = own.index_select(0, at[node]), 1
-            for message, more in messages:
-                held *= message
-                count += more
-                if count > FACTORS[held.dtype]:
-                    count = self._rescale(held, out)
-            if parent < 0:
-                self._rescale(held, out)
+            own = parts[node]
+            held = _Held(leaves.likelihood.index_select(0, own.cell), 1, leaves.peak[own.cell], torch.ones(own.count, dtype=torch.bool))
+            for received, index in below.pop(node):
+                held = held.times(received, index)
+            if self.parents[node] < 0:
+                held = held.rescaled()
             if keep:
-                out.product[node] = held
-            if parent < 0:
+                product[node] = held.value
+            if self.parents[node] < 0:
                 break
-            few = not messages and len(own) < len(held)  # a leaf of the tree: its messages are looked up
-            message = (own @ self.edge[node].T).index_select(0, at[node]) if few else held @ self.edge[node].T
+            sent = held._replace(value=held.value @ self.edge[node].T)
             if keep:
-                out.message[node] = message
-            below[parent].append((message, count))
-        return out._replace(top=held)
+                message[node] = sent.value
+            below[self.parents[node]].append((sent, own.of_parent))
+        return Up(*(_take(each, own.of_row) for each in (held.value, held.log_scale, held.sound)), parts, product, message)
 
     def log_prob(self, up: Up) -> Float[Tensor, " B"]:
         """Nats."""
@@ -120,32 +180,28 @@ class Tree:
         """log p(what is known, z_root), nats."""
         return up.log_scale[:, None] + (up.top * self.root).log()
 
-    def _rescale(self, held: Float[Tensor, "B K"], out: Up) -> int:
-        """A product to a peak of one, in place: one factor."""
-        peak = held.amax(1)
-        sound = peak > FAINT[held.dtype]
-        held /= torch.where(sound, peak, 1.0)[:, None]
-        out.log_scale.add_(peak.log())
-        out.sound.logical_and_(sound)
-        return 1
+    def nothing(self, leaves: Leaves) -> Counts:
+        """Of no rows."""
+        return Counts(torch.zeros_like(self.root), torch.zeros_like(self.edge), torch.zeros_like(leaves.likelihood))
 
-    def counts(self, up: Up, leaves: Leaves, place: Int[Tensor, "B D"], weight: Float[Tensor, " B"]) -> Counts:
-        """Of rows that a pass up over all nodes has kept."""
+    def count(self, up: Up, weight: Float[Tensor, " B"], total: Counts) -> None:
+        """Add the expected counts of rows that a pass up over all nodes has kept."""
         top = up.top * self.root
-        share = {self.order[0]: top * (weight / top.sum(1))[:, None]}  # weight times p(z | x), by node
-        counts = Counts(share[self.order[0]].sum(0), torch.zeros_like(self.edge), torch.zeros_like(leaves.likelihood))
-        left = [sum(parent == node for parent in self.parents) for node in range(len(self.parents))]
+        given = top.mul_((weight.to(top) / top.sum(1))[:, None])  # weight times p(z | x), by row
+        total.root.add_(given.sum(0))
+        share = {-1: given}  # by node, of its parts
+        left = Counter(self.parents)
         for node in self.order:
-            parent = self.parents[node]
+            parent, own = self.parents[node], up.parts[node]
+            share[node] = _add(share[parent], own.of_row if parent < 0 else own.of_parent, own.count)
             if parent >= 0:
-                given = share[parent] / up.message[node].clamp_min(1e-300)
-                torch.mul(self.edge[node], given.T @ up.product[node], out=counts.edge[node])
-                share[node] = (given @ self.edge[node]).mul_(up.product[node])
-                left[parent] -= 1
-                if not left[parent]:
-                    del share[parent]
-            counts.leaf.index_add_(0, place[:, node], share[node])
-        return counts
+                above = share[node] / up.message[node].clamp_min(torch.finfo(top.dtype).tiny)
+                total.edge[node].addmm_(above.T, up.product[node])
+                share[node] = (above @ self.edge[node]).mul_(up.product[node])
+            left[parent] -= 1
+            if not left[parent]:
+                del share[parent]
+            total.leaf.index_add_(0, own.cell, share[node])
 
     def draw(self, up: Up, rows: int, generator: torch.Generator | None) -> Int[Tensor, "B D"]:
         """A state for every node, from p(z | what is known)."""
@@ -155,6 +211,31 @@ class Tree:
         for node in self.order:
             parent = self.parents[node]
             prior = self.root.expand(rows, -1) if parent < 0 else self.edge[node].index_select(0, states[parent])
-            total = (prior * up.product[node] if node in up.product else prior) @ below  # a running sum, as one product
+            known = _take(up.product[node], up.parts[node].of_row) if node in up.product else 1.0
+            total = (prior * known) @ below  # a running sum, as one product
             states[node] = torch.searchsorted(total, uniform[node] * total[:, -1:])[:, 0].clamp_max(len(self.root) - 1)
         return states.T
+
+
+def _take(value: Tensor, index: Tensor | None) -> Tensor:
+    """Of each that the index names."""
+    return value if index is None else value.index_select(0, index)
+
+
+def _add(value: Float[Tensor, "_ K"], index: Tensor | None, count: int) -> Float[Tensor, "_ K"]:
+    """The sums of those that the index puts together."""
+    return value if index is None else value.new_zeros(count, value.shape[1]).index_add_(0, index, value)
+
+
+def _numbered(own: Int[Tensor, " B"], cells: int, below: list[Parts], most: float) -> Int[Tensor, " B"] | None:
+    """The number of each row's part at a node: equal if its own cell and the parts below are. None if there are more than ``most``."""
+    key, size = own, cells
+    for part in below:
+        if part.of_row is None:
+            return None
+        if size * part.count > ROOM:
+            key = key.unique(return_inverse=True)[1]
+            size = len(key)
+        key, size = key * part.count + part.of_row, size * part.count
+    distinct, number = key.unique(return_inverse=True)
+    return number if len(distinct) < most else None

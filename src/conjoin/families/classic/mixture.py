@@ -28,6 +28,8 @@ from conjoin.leaves import LeafLayer, LeafTable
 
 __all__ = ["Mixture", "MixtureDensity", "cluster"]
 
+WIDE = 8192  # indicator columns; instead of more, ordered levels are numbers
+
 
 @dataclass(frozen=True)
 class Mixture(Config):
@@ -119,7 +121,7 @@ def default_states(rows: int) -> int:
 
 
 def cluster(event: Event, variables: tuple[Variable, ...], weight: Tensor, groups: int, generator: torch.Generator) -> Float[Tensor, "B K"]:
-    """(B, K) a first assignment of rows to components: k-means on standardised numbers and indicator columns."""
+    """(B, K) a first assignment of rows to components: k-means on standardised numbers (many ordered levels too) and indicator columns."""
     table = _features(event, variables, weight)
     rng = torch.randperm(event.rows, generator=generator)[:4096].sort().values.numpy()
     seed = int(torch.randint(0, 2**31 - 1, (), generator=generator))
@@ -133,10 +135,10 @@ def _features(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> 
     mass = weight[:, None] * event.mask
     mean = (mass * event.value).sum(0) / mass.sum(0).clamp_min(1e-300)
     scale = ((mass * (event.value - mean) ** 2).sum(0) / mass.sum(0).clamp_min(1e-300)).sqrt().clamp_min(1e-12)
-    columns = []
+    columns, wide = [], sum(variable.cardinality for variable in variables if variable.discrete) > WIDE
     for index, variable in enumerate(variables):
         seen = event.mask[:, index]
-        if variable.discrete:
+        if variable.discrete and not (wide and variable.kind == "ordered"):
             codes = event.value[:, index].long()
             columns.append(torch.nn.functional.one_hot(codes, variable.cardinality).double() * seen[:, None])
         else:
