@@ -254,8 +254,7 @@ class Density(nn.Module, abc.ABC):
     def _log_contexts(self, event: Event) -> Tensor:
         """(B, K) log p(x | context = k) for every category k of the context."""
         assert self.context_space is not None
-        classes = self.context_space.variables[0].cardinality
-        each = [torch.full((event.rows,), float(k), dtype=torch.float64) for k in range(classes)]
+        each = [torch.full((event.rows,), float(k), dtype=torch.float64) for k in range(self.context_space.variables[0].cardinality)]
         return torch.stack([self._log_prob(event, Event(code), None) for code in each], 1)
 
     def _features(self, event: Any) -> Tensor:
@@ -299,6 +298,10 @@ class Density(nn.Module, abc.ABC):
 
     def _restore_sweep(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``_sweep_state``."""
+
+    def _first(self) -> "Density | None":
+        """A part of this density, of its first variables alone, that is fitted before the rest."""
+        return None
 
     def notices(self, event: Any) -> list[str]:
         """What a user should be told about this density after the fit, given some rows of it; a sentence each."""
@@ -355,8 +358,7 @@ class Density(nn.Module, abc.ABC):
     def mode(self, event: Any, context: Event | None = None) -> Any:
         """The event with its missing cells set to a most probable explanation."""
         self._require(self.capabilities.mode != "none", "the most probable values", "mode")
-        parts = (event,) if isinstance(event, Event) else event
-        self._require(all(part.within is None for part in parts), "the most probable values inside a region", "mode")
+        self._require(all(part.within is None for part in ((event,) if isinstance(event, Event) else event)), "the most probable values inside a region", "mode")
         with torch.no_grad():
             return self._mode(self.space.check(event), self._check_context(context))
 
@@ -445,21 +447,19 @@ class Density(nn.Module, abc.ABC):
 
     def _require(self, declared: bool, asked: str, capability: str) -> None:
         if not declared:
-            have = getattr(self.capabilities, capability)
-            raise CapabilityError(type(self).__name__, asked, f"{capability}={have!r}", "`conjoin families` lists which families can.")
+            have = f"{capability}={getattr(self.capabilities, capability)!r}"
+            raise CapabilityError(type(self).__name__, asked, have, "`conjoin families` lists which families can.")
 
     def _check_region(self, event: Any) -> None:
-        parts = (event,) if isinstance(event, Event) else event
-        limited = any(part.within is not None for part in parts)
+        limited = any(part.within is not None for part in ((event,) if isinstance(event, Event) else event))
         self._require(not limited or self.capabilities.regions, "cells known to lie in a range", "regions")
 
     def _check_pattern(self, event: Any) -> None:
         self._check_region(event)
         if not isinstance(event, Event) or event.observed is None or event.observed.all():
             return
-        mask = event.observed.reshape(event.rows, -1)
+        mask, able = event.observed.reshape(event.rows, -1), self.capabilities
         prefix = bool((mask[:, 1:] <= mask[:, :-1]).all())
-        able = self.capabilities
         declared = able.missing != "none" or able.marginals == "any" or (prefix and able.marginals == "prefix")
         self._require(declared, "log_prob with missing cells", "missing")
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from conjoin.adapting import Adaptable
 from conjoin.codecs.image import ImageCodec, is_images
-from conjoin.codecs.table import TableCodec, as_frame
+from conjoin.codecs.illustrated import codec_of
 from conjoin.comparing import Comparison, compare_families
 from conjoin.core import Config
 from conjoin.families import resolve
@@ -168,17 +168,13 @@ class _JointEstimator(Adaptable, FitsFiles, Imputes, BaseEstimator):
         model.facts["compared"] = found.to_json()
         return model
 
-    def _codec(self, X: Any) -> tuple[TableCodec | ImageCodec, pd.DataFrame]:
+    def _codec(self, X: Any) -> tuple[Any, pd.DataFrame]:
         """What reads X, and X as a frame: an array of images has one column per pixel."""
-        codec: TableCodec | ImageCodec
         if is_images(X):
-            codec = ImageCodec.of(X)
+            codec: Any = ImageCodec.of(X)
             frame = codec.frame(X)
         else:
-            codec, frame = (
-                TableCodec(types=self.types, missing=self.missing, missingness=self.missingness, measure=self.measure),
-                as_frame(X),
-            )
+            codec, frame = codec_of(X, self.types, self.missing, missingness=self.missingness, measure=self.measure)
         codec.owner = type(self).__name__
         return codec, frame
 

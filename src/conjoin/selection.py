@@ -80,7 +80,7 @@ def use_trunk(joint: Hybrid, asked: Any, choose: Pair) -> dict[str, Any]:
 def _candidates(model: Model) -> list[str]:
     """What "auto" tries. Of pixels, only a network learns that small moves keep the label: there, lent labels go to it alone."""
     lent = _lent(model)
-    image = model.codec.space.layout == "image"
+    image = model.codec.space.pixels > 0
     plain = not (lent and image)
     names = {"linear": plain, "network": lent or image, "boosting": plain, "features": _source(model) is not None}
     return [name for name, tried in names.items() if tried]
@@ -139,7 +139,7 @@ def _calibrated(model: Model, scorer: Scorer, held: Pair) -> Predictor:
 def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> Scorer:
     labelled, weight = fit.take(fit.y.mask), weight[fit.y.mask]
     classes = model.target.space.variables[0].cardinality if isinstance(model.target, Classes) else None
-    if name == "network" and model.codec.space.layout == "image":
+    if name == "network" and model.codec.space.pixels:
         return fit_convolutional(model.codec.space, labelled, weight, classes, stream(seed, "network"))
     design = Design(model.codec.space).fit(labelled.x)
     table, y = _table(design, name, labelled.x), labelled.y.value.numpy()
@@ -297,7 +297,7 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
     facts["why"] = "as asked"
     if free:
         gain = losses["family"] - losses[name]
-        sure = 0.0 if _lent(model) and model.codec.space.layout == "image" else 1.0
+        sure = 0.0 if _lent(model) and model.codec.space.pixels else 1.0
         least = sure * float(gain.std()) / len(gain) ** 0.5
         if float(gain.mean()) <= least:
             facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than a standard error ({least:.3f} nats)"

@@ -65,17 +65,26 @@ class _Block(nn.Module):
 
 class Unet(nn.Module):
     """Pictures (B, C, H, W), a number that tells the noise (B,) and classes (B,) or none to pictures (B, C, H, W). ``size`` scales
-    the channels."""
+    the channels. ``told``: in place of a class the network hears so many numbers (B, T) about each picture, zero where not known."""
 
     frequency: Tensor
 
-    def __init__(self, channels: int, sides: tuple[int, int], classes: int, size: float = 1.0, blocks: int = 1, dropout: float = 0.0):
+    def __init__(
+        self,
+        channels: int,
+        sides: tuple[int, int],
+        classes: int,
+        size: float = 1.0,
+        blocks: int = 1,
+        dropout: float = 0.0,
+        told: int = 0,
+    ) -> None:
         super().__init__()
         side = max(sides)
         self.patch = 1 if side < 16 else 2 if side <= 40 else 4 if side <= 96 else 8
         levels = max(1, math.ceil(math.log2(side / self.patch / SMALLEST)) + 1)
         multiple = self.patch * 2 ** (levels - 1)
-        self.sides, self.classes = sides, classes
+        self.sides, self.classes, self.hears = sides, classes, told
         self.padding = [-each % multiple for each in sides]
         widths = [max(8, round(WIDTH * size / 8) * 8) * min(2**level, 4) for level in range(levels)]
         counts = [blocks] * (levels - 1) + [blocks + 1]
@@ -83,6 +92,7 @@ class Unet(nn.Module):
         self.stem = nn.Conv2d(channels * self.patch**2, widths[0], 3, padding=1)
         self.noise = nn.Sequential(nn.Linear(WAVES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
         self.label = nn.Embedding(classes + 1, EMBEDDING) if classes else None
+        self.told = nn.Sequential(nn.Linear(told, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING)) if told else None
         self.encoder = nn.ModuleList(
             nn.ModuleList(_Block(width, width, dropout) for _ in range(count)) for width, count in zip(widths, counts, strict=True)
         )
@@ -118,6 +128,8 @@ class Unet(nn.Module):
         if self.label is not None:
             none = torch.full((len(noise),), self.classes)
             out = out + self.label(none if code is None else code.long())
+        if self.told is not None:
+            out = out + self.told(torch.zeros(len(noise), self.hears) if code is None else code)
         return nn.functional.silu(out)
 
     def _encode(self, x: Tensor, embedding: Tensor) -> list[Tensor]:

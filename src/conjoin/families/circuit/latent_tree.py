@@ -43,6 +43,7 @@ KEPT = 1024  # rows of one that keeps all its messages
 WALKS = 24  # drawn walks down the trees that compete for the mode
 MOST = 3  # trees that are mixed where their number is not given
 DRAWS = 1 << 20  # of a bootstrap, at most
+SMALL = 16  # pixels a side, under which a picture beside columns is so many more columns
 WORK = 1_800_000  # and cells that all of them together learn from, a number counting twice
 
 
@@ -58,6 +59,14 @@ class Circuit(Config):
     def recipe(self, rows: int) -> Recipe:
         """Small batches: many steps an epoch."""
         return Recipe(batch=256)
+
+    def suited(self, space: Space) -> Config:
+        """Beside a picture of many pixels a circuit has the columns, and a diffusion the picture; small ones are so many more columns."""
+        if space.grid is None or space.pixels == len(space.variables) or min(space.grid[1:]) < SMALL:
+            return self
+        from conjoin.families.illustrated import Illustrated
+
+        return Illustrated(settings=self.get_params())
 
 
 class CircuitDensity(Density):
