@@ -130,6 +130,8 @@ class _JointEstimator(Adaptable, FitsFiles, Imputes, BaseEstimator):
             raise ValueError(f"device must be 'auto' or 'cpu' (the families of this version run on the CPU), got {self.device!r}.")
         start = Start.of(self.start_from)
         codec, frame = self._codec(X) if start is None else start.read(X, self)
+        if stream is not None and codec.kind == "illustrated":
+            raise ValueError("A table with pictures is read at once, not in chunks: give fewer rows, or leave the pictures out.")
         target, known, name = self._read_target(y, len(frame))
         rows = Rows(frame, target, known, self._read_weight(weight, len(frame)), groups, self._read_time(time, frame), name)
         request = Request(

@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from conjoin.convolutional import fit_convolutional
-from conjoin.core import Density, Event, Pair, stream
+from conjoin.core import Density, Event, Pair, Status, stream
 from conjoin.joint import ClassConditional, Hybrid, Independent, Predictor
 from conjoin.model import Model
 from conjoin.predictors import Classifier, Design, External, Features, Residual, Scorer, Trees, convert
@@ -288,8 +288,7 @@ def _temperature(scorer: Scorer, held: Pair) -> float:
 
 def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], facts: dict[str, Any], free: bool) -> None:
     """The least log-loss; the family's own p(y | x) unless it is beaten by more than a standard error (of row by row differences), since
-    only with its own is the whole joint model exact. Of images whose labels were mostly lent, simply the least: there a few wrong loans
-    make that error large."""
+    only with its own is the whole joint model exact. Simply the least where that error says little: see ``_unsure``."""
     held = data["choose"].take(data["choose"].y.mask)
     losses = _losses(model, scorers, held)
     facts["log_loss"] = {name: float(loss.mean()) for name, loss in losses.items()}
@@ -297,7 +296,7 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
     facts["why"] = "as asked"
     if free:
         gain = losses["family"] - losses[name]
-        sure = 0.0 if _lent(model) and model.codec.space.pixels else 1.0
+        sure = 0.0 if _unsure(model) else 1.0
         least = sure * float(gain.std()) / len(gain) ** 0.5
         if float(gain.mean()) <= least:
             facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than a standard error ({least:.3f} nats)"
@@ -308,6 +307,14 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
     fit = data["fit"].take(data["fit"].y.mask)
     by = held if held.rows or isinstance(model.target, Classes) else fit  # errors must be had from somewhere
     model.joint = Hybrid(model.pair, _calibrated(model, scorers[name], by))
+
+
+def _unsure(model: Model) -> bool:
+    """Of images whose labels were mostly lent, where a few wrong loans cost much; and of a picture beside columns where the family's own
+    word is the difference of two bounds."""
+    space = model.codec.space
+    bounds = space.layout != "image" and model.pair.status["predict_proba"] is Status.APPROXIMATE
+    return space.pixels > 0 and (_lent(model) or bounds)
 
 
 @torch.no_grad()

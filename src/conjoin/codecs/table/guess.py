@@ -51,6 +51,8 @@ def _guess_number(series: Series, weight: Array, dtype: str) -> str:
 
 
 def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str]:
+    if guess_pictures(series):
+        return "picture", ""
     kind = pd.api.types.infer_dtype(series, skipna=True)
     if kind in ("boolean", "empty"):
         return ("boolean" if kind == "boolean" else "category"), ""
@@ -59,8 +61,6 @@ def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str
     distinct = [value for value in pd.unique(series.dropna())]
     if kind != "string":
         return "category", ""
-    if all(word.strip().lower().endswith(SUFFIXES) for word in distinct):
-        return "picture", ""
     if len(distinct) == 2 and {word.strip().lower() for word in distinct} in _YES_NO:
         return "boolean", ""
     if changed and _all_numbers(distinct):
