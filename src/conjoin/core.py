@@ -277,10 +277,8 @@ class Density(nn.Module, abc.ABC):
         raise NotImplementedError
 
     def _statistics(self, event: Any, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
-        """Expected sufficient statistics, summed over rows: adding those of two batches gives those of both.
-
-        The key ``log_prob`` holds the weighted sum of log p under the current parameters.
-        """
+        """Expected sufficient statistics, summed over rows: adding those of two batches gives those of both. The key ``log_prob``
+        holds the weighted sum of log p under the current parameters."""
         raise NotImplementedError
 
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
@@ -358,7 +356,8 @@ class Density(nn.Module, abc.ABC):
     def mode(self, event: Any, context: Event | None = None) -> Any:
         """The event with its missing cells set to a most probable explanation."""
         self._require(self.capabilities.mode != "none", "the most probable values", "mode")
-        self._require(all(part.within is None for part in ((event,) if isinstance(event, Event) else event)), "the most probable values inside a region", "mode")
+        parts = (event,) if isinstance(event, Event) else event
+        self._require(all(part.within is None for part in parts), "the most probable values inside a region", "mode")
         with torch.no_grad():
             return self._mode(self.space.check(event), self._check_context(context))
 

@@ -17,8 +17,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from conjoin.adapting import Adaptable
-from conjoin.codecs.image import ImageCodec, is_images
 from conjoin.codecs.illustrated import codec_of
+from conjoin.codecs.image import ImageCodec, is_images
 from conjoin.comparing import Comparison, compare_families
 from conjoin.core import Config
 from conjoin.families import resolve

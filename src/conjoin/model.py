@@ -175,12 +175,12 @@ class Model:
         return Familiarity(partial(self._evidence, self.unweighted), self.bank, sketch, outline)
 
     def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:
-        """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column. Beside columns a picture is one, at its first pixel."""
-        width, before = x.value.shape[1], len(self.codec.space.variables) - self.codec.space.pixels
-        place = torch.arange(width).clamp_max(before or width)
+        """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column; 0 for the pixels of a picture beside columns."""
+        width = x.value.shape[1]
+        columns = width - self.codec.space.pixels or width
         whole = self.log_evidence(x)
-        without = [self.log_evidence(x.hide(place == d)) for d in place.unique().tolist()]
-        return nn.functional.pad(whole[:, None] - torch.stack(without, 1), (0, width - len(without)))
+        without = [self.log_evidence(x.hide(torch.arange(width) == d)) for d in range(columns)]
+        return nn.functional.pad(whole[:, None] - torch.stack(without, 1), (0, width - columns))
 
     @cached_property
     def typical_conditionals(self) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:

@@ -19,7 +19,7 @@ from conjoin.cli.files import draft, stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.colours import pillow
 from conjoin.codecs.decoding import Wanted
-from conjoin.codecs.pictures import Picture, Pictures, parts_of, read_pictures
+from conjoin.codecs.pictures import Pictures, parts_of, pictures_in, read_pictures
 from conjoin.codecs.table.values import text_of
 
 __all__ = [
@@ -151,23 +151,20 @@ def claim_beside(codec: Any, out: str | None, force: bool) -> None:
 
 def placed(table: pd.DataFrame, out: str | None) -> pd.DataFrame:
     """The table with paths in place of pictures: those that are of no file are written into a folder beside the table."""
-    names = [name for name in table if any(isinstance(cell, Picture) for cell in table[name])]
-    if not names or out is None:
-        return table.assign(**{name: [cell.path or str(cell) if isinstance(cell, Picture) else cell for cell in table[name]] for name in names})
-    folder, home = _beside(out), Path(out).parent
-    new = [(row, cell) for name in names for row, cell in enumerate(table[name]) if isinstance(cell, Picture) and not cell.path]
-    files = {id(cell): f"{row:0{max(3, len(str(len(table) - 1)))}d}.png" for row, cell in new}
-    if new:
-        with fresh(folder) as partial:
-            for _, cell in new:
-                pillow().Image.fromarray(np.ascontiguousarray(cell.pixels)).save(partial / files[id(cell)])
+    held = {name: cells for name in table if any(cells := pictures_in(table[name]))}
+    new = [cell for cells in held.values() for cell in cells if cell is not None and not cell.path]
+    width = max(3, len(str(len(new))))
+    paths = {id(cell): str(cell) if out is None else f"{_beside(out).name}/{row:0{width}d}.png" for row, cell in enumerate(new)}
+    if new and out is not None:
+        with fresh(_beside(out)) as folder:
+            for cell in new:
+                pillow().Image.fromarray(np.ascontiguousarray(cell.pixels)).save(folder / Path(paths[id(cell)]).name)
+    home = "." if out is None else Path(out).parent
 
     def path(cell: Any) -> Any:
-        if not isinstance(cell, Picture):
-            return cell
-        return Path(os.path.relpath(cell.path, home)).as_posix() if cell.path else f"{folder.name}/{files[id(cell)]}"
+        return None if cell is None else paths.get(id(cell)) or Path(os.path.relpath(cell.path, home)).as_posix()
 
-    return table.assign(**{name: [path(cell) for cell in table[name]] for name in names})
+    return table.assign(**{str(name): [path(cell) for cell in cells] for name, cells in held.items()})
 
 
 def _beside(out: str) -> Path:

@@ -271,8 +271,8 @@ class _Reading:
 def _cells(series: Any, blanks: Any) -> Iterator[Any]:
     """The cells; None where missing."""
     for cell in blank(series, blanks):
-        missing = cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)) or (isinstance(cell, str) and not cell.strip())
-        yield None if missing else cell
+        empty = not cell.strip() if isinstance(cell, str) else cell is None or cell is pd.NA or (np.isscalar(cell) and pd.isna(cell))
+        yield None if empty else cell
 
 
 def _open(cell: Any, wanted: Wanted, name: Any, row: int) -> Picture | None:

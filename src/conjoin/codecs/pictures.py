@@ -8,6 +8,7 @@ Shape letters: n pictures, H rows, W columns, C channels (3: red, green, blue; 4
 
 import hashlib
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 
 from conjoin.codecs.decoding import MAX_BYTES, MAX_PIXELS, Wanted, read_files
 
-__all__ = ["SUFFIXES", "Picture", "Pictures", "is_pictures", "parts_of", "read_images", "read_pictures"]
+__all__ = ["SUFFIXES", "Picture", "Pictures", "is_pictures", "parts_of", "pictures_in", "read_images", "read_pictures"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 OTHERS = (".tif", ".tiff", ".heic", ".avif", ".jp2", ".svg", ".dcm")  # pictures too, which are not read
@@ -53,6 +54,11 @@ class Picture:
 
     def __hash__(self) -> int:
         return hash(str(self))
+
+
+def pictures_in(cells: Iterable[Any]) -> list[Picture | None]:
+    """The cells of a column that are pictures; None for the others."""
+    return [cell if isinstance(cell, Picture) else None for cell in cells]
 
 
 def read_images(

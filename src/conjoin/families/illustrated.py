@@ -1,13 +1,13 @@
 r"""Columns, and the picture that goes with them: the columns first, then the picture, which is told of them.
 
-    log p(c, v) = log p(c) + log p(v | c)
+    log p(c, v) = log p(c) + log p(v | c),        log p(c_-1, v) = log p(c_-1) + log sum_k p(c_1 = k | c_-1) p(v | k, c_-1)
 
-p(c) is any family for tables that sums over missing cells exactly, p(v | c) the diffusion of pictures. The chain rule, of one density
-that is exact and one that is a bound (D. Kingma et al. (2021), Variational diffusion models, equation 11); so where the picture is
-missing log p(c) is exact, as a picture of which nothing is known adds nothing. Cells that are missing are not told to the picture: in the
-fit any are withheld at times (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, algorithm 1), so there p(v | known c) is
-what the network takes it to be. Missing cells beside a picture are chosen among draws of p(c) by what the picture says of each (D. Rubin
-(1987), A noniterative sampling/importance resampling alternative). Nats.
+p(c) is any family for tables that sums over missing cells exactly, p(v | c) the diffusion of pictures: the chain rule, of one density that
+is exact and one that is a bound (D. Kingma et al. (2021), Variational diffusion models, equation 11). Where the picture is missing log p(c)
+is exact, as a picture of which nothing is known adds nothing. The first variable (y, in a joint model) is summed out where it is missing, a
+number over a few of its quantiles. Other missing cells are not told to the picture: any are withheld at times in the fit (J. Ho and T.
+Salimans (2022), Classifier-free diffusion guidance, algorithm 1). Missing cells beside a picture are chosen among draws of p(c) by what the
+picture says of each (D. Rubin (1987), A noniterative sampling/importance resampling alternative). Nats.
 
 Shape letters: B rows, D columns, P pixels, K candidates.
 
@@ -36,7 +36,7 @@ from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 __all__ = ["Illustrated", "IllustratedDensity"]
 
 PROPOSALS = 8  # completions of the columns among which a picture chooses
-KNOTS = 9  # candidates at which a picture is asked; between them its word is interpolated
+KNOTS = 9  # values of a number at which a picture is asked; between them its word is interpolated
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,17 @@ class IllustratedDensity(Density):
 
     config_class = Illustrated
     bounded = True
+    points: Tensor
+    log_width: Tensor
 
     def __init__(self, space: Space, config: Illustrated, structure: dict[str, Any] | None = None, context_space: Space | None = None):
         super().__init__(space, config, structure, context_space)
         before, pixels = _split(space)
         self.first = config.of_columns.density(before, config.of_columns, self.structure["first"])
         self.picture = PictureDensity(pixels, config, context_space=before)
-        self.width = len(before.variables)
+        self.width, levels = len(before.variables), before.variables[0].cardinality
+        self.register_buffer("points", torch.arange(levels or KNOTS, dtype=torch.float64))  # values of the first variable
+        self.register_buffer("log_width", torch.zeros(levels or KNOTS, dtype=torch.float64))  # of what each stands for
 
     @classmethod
     def build(
@@ -102,9 +106,10 @@ class IllustratedDensity(Density):
             raise ValueError(f"columns={config.columns!r} can't leave missing cells out exactly; choose circuit, mixture or bayes_net.")
         out = cls(space, config, {"first": first.structure})
         out.first = first
-        out.picture = PictureDensity.build(
-            pixels, config, picture.take(seen), generator, context=columns.take(seen), context_space=before
-        )
+        if not before.variables[0].discrete:
+            out.points.copy_(columns.value[columns.mask[:, 0], 0].quantile((torch.arange(KNOTS).double() + 0.5) / KNOTS))
+            out.log_width.copy_(torch.gradient(out.points)[0].clamp_min(1e-9).log())
+        out.picture = PictureDensity.build(pixels, config, picture.take(seen), generator, context=columns.take(seen), context_space=before)
         return out.eval()
 
     def _first(self) -> Density:
@@ -128,7 +133,17 @@ class IllustratedDensity(Density):
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         columns, picture = _cut(event, self.width)
-        return self.first.log_prob(columns, generator=generator) + self._seen(columns, picture, generator)
+        out, open_ = self.first.log_prob(columns, generator=generator), picture.mask.any(1) & ~columns.mask[:, 0]
+        if open_.any():
+            summed = self._summed(columns.take(open_), picture.take(open_), generator)
+            out, picture = out.index_add(0, open_.nonzero()[:, 0], summed), picture.hide(open_[:, None])
+        return out + self._seen(columns, picture, generator)
+
+    def _summed(self, columns: Event, picture: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """log sum_k p(k | c) p(v | c, k) over the first variable, which is missing."""
+        log_weight = (self.first.log_target(columns, self.points) + self.log_width).log_softmax(1)
+        each = [self._seen(_with_first(columns, point), picture, generator) for point in self.points]
+        return (log_weight + torch.stack(each, 1)).logsumexp(1)
 
     def _seen(self, columns: Event, picture: Event, generator: torch.Generator | None = None) -> Float[Tensor, " B"]:
         """log p(v | c); 0 where there is no picture."""
