@@ -58,7 +58,7 @@ def in_folder(frame: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
     ['scans/a.png', None]
     """
     names = picture_columns(frame)
-    home = {name: [str(Path(folder) / cell) if isinstance(cell, str) else cell for cell in frame[name]] for name in names}
+    home = {name: [str(Path(folder) / cell) if isinstance(cell, str) and cell.strip() else cell for cell in frame[name]] for name in names}
     return frame.assign(**{name: pd.Series(cells, frame.index, dtype=object) for name, cells in home.items()}) if names else frame
 
 

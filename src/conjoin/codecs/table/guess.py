@@ -73,8 +73,8 @@ def guess_pictures(series: Series) -> bool:
     """Whether every cell that is known is the path of a picture, or a picture itself."""
     if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
         return False
-    known = series.dropna()
-    return len(known) > 0 and all(
+    known = [cell for cell in series.dropna() if not isinstance(cell, str) or cell.strip()]
+    return bool(known) and all(
         cell.strip().lower().endswith(SUFFIXES) if isinstance(cell, str) else isinstance(cell, Picture | np.ndarray) for cell in known
     )
 
