@@ -1,8 +1,5 @@
 """Tables of which one column holds pictures: read, modelled as one row or columns first, asked with either missing, written."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -254,29 +251,26 @@ def test_what_is_refused():
 # ---------------------------------------------------------------------------------------------------- the command line
 
 
-def run(*words, cwd, code=0):
-    done = subprocess.run([sys.executable, "-m", "conjoin", *words], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+@pytest.fixture
+def home(tmp_path):
+    X, y = holed(80)
+    on_disk(tmp_path / "data", X).assign(outcome=y).to_csv(tmp_path / "data" / "patients.csv", index=False)
+    return tmp_path / "data"
 
 
-def test_the_command_line_reads_draws_and_reads_again(tmp_path):
-    X, y = holed(120)
-    home = tmp_path / "data"
-    on_disk(home, X).assign(outcome=y).to_csv(home / "patients.csv", index=False)
-    run("fit", "data/patients.csv", "--target", "outcome", "-o", "model", "--family", "mixture", "--predictor", "none", "-q", cwd=tmp_path)
-    run("sample", "model", "-n", "4", "-o", "drawn.csv", cwd=tmp_path)
-    drawn = pd.read_csv(tmp_path / "drawn.csv")
+def test_the_command_line_reads_draws_and_reads_again(home, say):
+    say("fit @patients.csv --target outcome -o model --family mixture --predictor none --size 6 -q")
+    say("sample model -n 4 -o drawn.csv")
+    drawn, again = pd.read_csv("drawn.csv"), conjoin.load("model").sample(4)[0]["scan"]
     assert drawn["scan"].tolist() == [f"drawn-pictures/{row:03d}.png" for row in range(4)]
-    X2, _ = conjoin.load(tmp_path / "model").sample(4)
-    assert all(
-        np.array_equal(np.asarray(Image.open(tmp_path / path)), cell.pixels) for path, cell in zip(drawn["scan"], X2["scan"], strict=True)
-    )
-    run("impute", "model", "data/patients.csv", "-o", "full.csv", cwd=tmp_path)
-    full = pd.read_csv(tmp_path / "full.csv")["scan"]
+    assert all((np.asarray(Image.open(path)) == again[row].pixels).all() for row, path in enumerate(drawn["scan"]))
+    say("impute model @patients.csv -o full.csv")
+    full = pd.read_csv("full.csv")["scan"]
     assert full[0] == "full-pictures/000.png" and full[1] == "data/scans/1.png"
-    run("decide", "model", "full.csv", "--max-error", ".5", "-o", "verdicts.csv", cwd=tmp_path)
-    assert len(pd.read_csv(tmp_path / "verdicts.csv")) == 120
-    assert "exists" in run("sample", "model", "-o", "full.csv", cwd=tmp_path, code=2).stderr
+    say("decide model full.csv --max-error .5 -o verdicts.csv")
+    assert len(pd.read_csv("verdicts.csv")) == 80
+    assert "exists" in say("sample model -o full.csv", code=2).err
+    assert "6x6 pixels" in say("info model").out and "it holds pictures" in say("check @patients.csv").out
+    assert "read at once" in say("fit @patients.csv --target outcome -o other --chunk-rows 20", code=2).err
     (home / "scans" / "3.png").unlink()
-    assert "Column 'scan', row 3" in run("predict", "model", "data/patients.csv", cwd=tmp_path, code=2).stderr
+    assert "Column 'scan', row 3" in say("predict model @patients.csv", code=2).err
