@@ -12,6 +12,7 @@ from conjoin import families
 
 if TYPE_CHECKING:
     from conjoin.codecs.colours import on_background
+    from conjoin.codecs.illustrated import in_folder
     from conjoin.codecs.pictures import read_images
     from conjoin.codecs.table import inspect
     from conjoin.drifting import drift
@@ -39,6 +40,7 @@ _HOME = {
     "compare": "conjoin.estimators",
     "copy_check": "conjoin.questions.copies",
     "drift": "conjoin.drifting",
+    "in_folder": "conjoin.codecs.illustrated",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
     "on_background": "conjoin.codecs.colours",
@@ -61,6 +63,7 @@ __all__ = [
     "copy_check",
     "drift",
     "families",
+    "in_folder",
     "inspect",
     "load",
     "on_background",

@@ -25,13 +25,14 @@ from torch import Tensor, nn
 from conjoin._shapes import Bool, Float
 from conjoin.core import Event, Space
 
-__all__ = ["Calibration", "Familiarity", "Outline", "OwnFamiliarity", "clopper_pearson", "rows_for_error", "rows_for_false_alarm"]
+__all__ = ["Beside", "Calibration", "Familiarity", "Outline", "OwnFamiliarity", "clopper_pearson", "rows_for_error", "rows_for_false_alarm"]
 
 CONFIDENCE = 0.95
 WIDER = 0.3  # variance that is added in every direction, of numbers whose own variance is 1
 FARTHEST = 5.0  # standard deviations at which a number is cut: of a column that is nearly always 0, the draws hardly know the deviation
 AT_ONCE = 2048  # rows that are coded at once
 PATTERNS = 16  # of missing cells, whose axes are kept
+USUAL = 2.8  # by which the sum of two standardised readings falls short of zero in one ordinary row of twenty, about
 
 
 def clopper_pearson(errors: np.ndarray, rows: np.ndarray, looks: int = 1) -> np.ndarray:
@@ -174,6 +175,24 @@ class OwnFamiliarity:
     def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """``extra`` is the codec's log-mass of cells that were never seen."""
         out: Tensor = self.typicality(x) + extra
+        return out
+
+
+class Beside:
+    """Of columns and a picture that goes with them the lesser statistic, each on a scale on which 1 is what one ordinary row in twenty
+    falls short by; of a row without a picture, that of its columns."""
+
+    name = "the lesser of two: of the columns, log p(x) and a Gaussian's; of the picture, the least typical reading of it"
+
+    def __init__(self, columns: Familiarity, picture: OwnFamiliarity, pixels: int) -> None:
+        self.columns, self.picture, self.pixels = columns, picture, pixels
+
+    def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """``extra`` is the codec's log-mass of cells that were never seen."""
+        after = torch.arange(x.value.shape[1]) >= x.value.shape[1] - self.pixels
+        out, seen = self.columns.statistic(x.hide(after), extra) / USUAL, x.mask[:, after].all(1)
+        if seen.any():
+            out[seen] = torch.minimum(out[seen], self.picture.statistic(x.take(seen), torch.zeros(int(seen.sum()))))
         return out
 
 

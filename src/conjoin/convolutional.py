@@ -1,10 +1,12 @@
 r"""p(y | image) from a small convolutional network that learned from images moved a little, each time anew.
 
-    h_0 = relu(conv(x)),   h_i = pool(relu(conv(h_(i-1)))),   scores = W relu(V h_n + b) + c
+    h_0 = relu(conv(x)),   h_i = pool(relu(conv(h_(i-1)))),   scores = W relu(V [h_n, e(columns)] + b) + c
 
 Y. LeCun et al. (1998), Gradient-based learning applied to document recognition, section II. Each channel goes in twice: its values
 between 0 and 1 (0 where missing), and where it is missing. A label stays when its image is shifted, turned, slanted or stretched a
-little (P. Simard, D. Steinkraus and J. Platt (2003), Best practices for convolutional neural networks, section 2).
+little (P. Simard, D. Steinkraus and J. Platt (2003), Best practices for convolutional neural networks, section 2). Where columns stand
+beside the image, one row in five is seen without them and one in five without its image, so that either may be missing (N. Neverova, C.
+Wolf, G. Taylor and F. Nebout (2016), ModDrop, section 4).
 
 Shape letters: B rows, C channels, K classes.
 """
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Bool, Float
 from conjoin.core import Event, Pair, Space, seeded
+from conjoin.nets.inputs import Inputs
 from conjoin.predictors import Scorer
 
 __all__ = ["Convolutional", "fit_convolutional"]
@@ -26,18 +29,21 @@ WIDTH, HIDDEN, DROPOUT = 32, 128, 0.2
 LARGE = 16  # pixels a side, from which the first layer takes every other one
 BATCH, RATE, DECAY = 64, 2e-3, 1e-2
 LEAST_SEEN, MOST_SEEN, EPOCHS = 20_000, 200_000, 100  # moved images in a fit
+LOST = 0.2  # share of the fit in which the columns, or the image beside them, are not seen
 TURN, SLANT, STRETCH, SHIFT = 0.12, 0.15, 0.08, 0.05  # deviations: radians, share of a side, log, share of a side
 
 
 class Convolutional(Scorer):
-    """``outputs`` logits, or one number, of images of ``space``."""
+    """``outputs`` logits, or one number, of images of ``space``, and of the columns before them where there are any."""
 
     flagged: Tensor
 
     def __init__(self, space: Space, outputs: int) -> None:
         super().__init__()
         assert space.grid is not None
-        self.grid, self.outputs, self.top = space.grid, outputs, max(v.cardinality - 1 for v in space.variables)
+        self.grid, self.outputs, self.top = space.grid, outputs, space.variables[-1].cardinality - 1
+        self.before = len(space.variables) - space.pixels
+        self.columns = Inputs(space.variables[: self.before])
         channels, side = space.grid[0], min(space.grid[1:])
         stride = 2 if side >= LARGE else 1
         pools = max(0, int(math.log2(side / stride)) - 1)
@@ -48,7 +54,7 @@ class Convolutional(Scorer):
         )
         size = [-(-each // stride) >> pools for each in space.grid[1:]]
         self.drop = nn.Dropout(DROPOUT)
-        self.hidden, self.last = nn.Linear(widths[-1] * size[0] * size[1], HIDDEN), nn.Linear(HIDDEN, outputs)
+        self.hidden, self.last = nn.Linear(widths[-1] * size[0] * size[1] + self.columns.size, HIDDEN), nn.Linear(HIDDEN, outputs)
         self.register_buffer("flagged", torch.zeros(len(space.variables), dtype=torch.bool))
         self.double().eval()  # dropout is for the fit alone
 
@@ -57,23 +63,28 @@ class Convolutional(Scorer):
         return {"outputs": self.outputs}
 
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
-        """Images without missing pixels where none was missing at fit."""
+        """Images without missing pixels where none was missing at fit; beside columns, anything."""
         return (x.mask | self.flagged).all(1)
 
     def channels(self, x: Event) -> Float[Tensor, "B 2C H W"]:
         """Values between 0 and 1, and what is missing."""
-        value = torch.where(x.mask, x.value / max(self.top, 1), 0.0)
-        return torch.cat([value.unflatten(1, self.grid), (~x.mask).to(value).unflatten(1, self.grid)], 1)
+        seen = x.mask[:, self.before :]
+        value = torch.where(seen, x.value[:, self.before :] / max(self.top, 1), 0.0)
+        return torch.cat([value.unflatten(1, self.grid), (~seen).to(value).unflatten(1, self.grid)], 1)
 
-    def forward(self, channels: Float[Tensor, "B 2C H W"]) -> Float[Tensor, "B K"]:
+    def beside(self, x: Event) -> Float[Tensor, "B F"]:
+        """The columns, zero where missing."""
+        return self.columns(x.value[:, : self.before], x.mask[:, : self.before])
+
+    def forward(self, channels: Float[Tensor, "B 2C H W"], beside: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
         h = self.layers[0](channels).relu()
         for layer in self.layers[1:]:
             h = nn.functional.max_pool2d(layer(h).relu(), 2)
-        out: Tensor = self.last(self.drop(self.hidden(self.drop(h.flatten(1))).relu()))
+        out: Tensor = self.last(self.drop(self.hidden(torch.cat([self.drop(h.flatten(1)), beside], 1)).relu()))
         return out
 
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
-        out: Tensor = self(self.channels(x).to(self.last.weight))
+        out: Tensor = self(self.channels(x).to(self.last.weight), self.beside(x).to(self.last.weight))
         return out.double()
 
 
@@ -81,22 +92,34 @@ def fit_convolutional(space: Space, rows: Pair, weight: Tensor, classes: int | N
     """From labelled images to a network: AdamW under a one-cycle rate (I. Loshchilov and F. Hutter (2019); L. Smith (2018)). The
     loss is -log p(y | x) of ``classes``, or the squared error of a number."""
     with seeded(generator):
-        network = Convolutional(space, classes or 1).float().train()
-        network.flagged.copy_((~rows.x.mask).any(0))
-        channels = network.channels(rows.x).float()
+        network = Convolutional(space, classes or 1)
+        network.columns.start(rows.x.value[:, : network.before], rows.x.mask[:, : network.before])
+        network = network.float().train()
+        network.flagged.copy_((~rows.x.mask).any(0) | (network.before > 0))
+        channels, beside = network.channels(rows.x).float(), network.beside(rows.x).float()
         y = rows.y.value.long() if classes else rows.y.value.float()[:, None]
         seen = min(max(EPOCHS * rows.rows, LEAST_SEEN), MOST_SEEN)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=seen // BATCH)
         for _ in range(seen // BATCH):
             batch = torch.multinomial(weight, BATCH, replacement=True)
-            scores = network(_moved(channels[batch]))
+            scores = network(*_with_losses(_moved(channels[batch]), beside[batch]))
             loss = nn.functional.cross_entropy(scores, y[batch]) if classes else (scores - y[batch]).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
     return network.double().eval().requires_grad_(False)
+
+
+def _with_losses(images: Float[Tensor, "B 2C H W"], beside: Float[Tensor, "B F"]) -> tuple[Tensor, Tensor]:
+    """Some rows without their columns and some without their image, where there are both."""
+    if not beside.shape[1]:
+        return images, beside
+    nothing = torch.zeros_like(images[:1])
+    nothing[:, images.shape[1] // 2 :] = 1.0
+    images = torch.where(torch.rand(len(images), 1, 1, 1) < LOST, nothing, images)
+    return images, beside * (torch.rand(len(beside), 1) >= LOST)
 
 
 def _moved(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

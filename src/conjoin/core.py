@@ -231,8 +231,7 @@ class Density(nn.Module, abc.ABC):
     def _log_contexts(self, event: Event) -> Tensor:
         """(B, K) log p(x | context = k) for every category k of the context."""
         assert self.context_space is not None
-        classes = self.context_space.variables[0].cardinality
-        each = [torch.full((event.rows,), float(k), dtype=torch.float64) for k in range(classes)]
+        each = [torch.full((event.rows,), float(k), dtype=torch.float64) for k in range(self.context_space.variables[0].cardinality)]
         return torch.stack([self._log_prob(event, Event(code), None) for code in each], 1)
 
     def _features(self, event: Any) -> Tensor:
@@ -258,10 +257,8 @@ class Density(nn.Module, abc.ABC):
         raise NotImplementedError
 
     def _statistics(self, event: Any, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
-        """Expected sufficient statistics, summed over rows: adding those of two batches gives those of both.
-
-        The key ``log_prob`` holds the weighted sum of log p under the current parameters.
-        """
+        """Expected sufficient statistics, summed over rows: adding those of two batches gives those of both. The key ``log_prob``
+        holds the weighted sum of log p under the current parameters."""
         raise NotImplementedError
 
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
@@ -279,6 +276,10 @@ class Density(nn.Module, abc.ABC):
 
     def _restore_sweep(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``_sweep_state``."""
+
+    def _leading(self) -> "Density | None":
+        """A part of this density, of its first variables alone, that is fitted before the rest."""
+        return None
 
     def notices(self, event: Any) -> list[str]:
         """What a user should be told about this density after the fit, given some rows of it; a sentence each."""
@@ -430,21 +431,19 @@ class Density(nn.Module, abc.ABC):
 
     def _require(self, declared: bool, asked: str, capability: str) -> None:
         if not declared:
-            have = getattr(self.capabilities, capability)
-            raise CapabilityError(type(self).__name__, asked, f"{capability}={have!r}", "`conjoin families` lists which families can.")
+            have = f"{capability}={getattr(self.capabilities, capability)!r}"
+            raise CapabilityError(type(self).__name__, asked, have, "`conjoin families` lists which families can.")
 
     def _check_region(self, event: Any) -> None:
-        parts = (event,) if isinstance(event, Event) else event
-        limited = any(part.within is not None for part in parts)
+        limited = any(part.within is not None for part in ((event,) if isinstance(event, Event) else event))
         self._require(not limited or self.capabilities.regions, "cells known to lie in a range", "regions")
 
     def _check_pattern(self, event: Any) -> None:
         self._check_region(event)
         if not isinstance(event, Event) or event.observed is None or event.observed.all():
             return
-        mask = event.observed.reshape(event.rows, -1)
+        mask, able = event.observed.reshape(event.rows, -1), self.capabilities
         prefix = bool((mask[:, 1:] <= mask[:, :-1]).all())
-        able = self.capabilities
         declared = able.missing != "none" or able.marginals == "any" or (prefix and able.marginals == "prefix")
         self._require(declared, "log_prob with missing cells", "missing")
 

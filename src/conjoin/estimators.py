@@ -17,8 +17,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from conjoin.adapting import Adaptable
+from conjoin.codecs.illustrated import codec_of
 from conjoin.codecs.image import ImageCodec, is_images
-from conjoin.codecs.table import TableCodec, as_frame
 from conjoin.comparing import Comparison, compare_families
 from conjoin.core import Config
 from conjoin.distilling import Distillable
@@ -131,6 +131,8 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
             raise ValueError(f"device must be 'auto' or 'cpu' (the families of this version run on the CPU), got {self.device!r}.")
         start = Start.of(self.start_from)
         codec, frame = self._codec(X) if start is None else start.read(X, self)
+        if stream is not None and codec.kind == "illustrated":
+            raise ValueError("A table with pictures is read at once, not in chunks: give fewer rows, or leave the pictures out.")
         target, known, name = self._read_target(y, len(frame))
         rows = Rows(frame, target, known, self._read_weight(weight, len(frame)), groups, self._read_time(time, frame), name)
         request = Request(
@@ -169,17 +171,13 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         model.facts["compared"] = found.to_json()
         return model
 
-    def _codec(self, X: Any) -> tuple[TableCodec | ImageCodec, pd.DataFrame]:
+    def _codec(self, X: Any) -> tuple[Any, pd.DataFrame]:
         """What reads X, and X as a frame: an array of images has one column per pixel."""
-        codec: TableCodec | ImageCodec
         if is_images(X):
-            codec = ImageCodec.of(X)
+            codec: Any = ImageCodec.of(X)
             frame = codec.frame(X)
         else:
-            codec, frame = (
-                TableCodec(types=self.types, missing=self.missing, missingness=self.missingness, measure=self.measure),
-                as_frame(X),
-            )
+            codec, frame = codec_of(X, self.types, self.missing, missingness=self.missingness, measure=self.measure)
         codec.owner = type(self).__name__
         return codec, frame
 

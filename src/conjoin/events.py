@@ -140,6 +140,11 @@ class Space:
     layout: Literal["vector", "image", "sequence", "point_cloud"] = "vector"
     grid: tuple[int, int, int] | None = None  # (channels, height, width) of an image: the last C H W variables, in this order
 
+    @property
+    def pixels(self) -> int:
+        """How many of the variables, the last ones, are the pixels of a picture."""
+        return 0 if self.grid is None else math.prod(self.grid)
+
     def check(self, event: Event) -> Event:
         """The event with missing cells zeroed; ValueError names the variable of the first impossible cell."""
         if tuple(event.value.shape[1:]) != self.shape:

@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 
 from conjoin.calibration import rows_for_error, rows_for_false_alarm
-from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair
 from conjoin.families import name_of, resolve
@@ -62,7 +61,7 @@ class Request:
     task: str
     family: Any = "circuit"
     predictor: Any = "auto"
-    codec: TableCodec | ImageCodec | None = None
+    codec: Any = None  # of a table, of images, or of a table with pictures
     seed: int = 0
     max_time: float | None = None
     max_kwh: float | None = None
@@ -200,7 +199,7 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     joint, trained, weighed = learning.joint(progress)
     facts = _facts(rows, split, request, config) | {"trained": asdict(trained)} | weighed | ({"labels": lent} if lent else {})
     model = Model(codec, joint, target, facts=facts)
-    model.density_of_x.remember(data["fit"].x)
+    model.remember(data["fit"].x)
     model.facts["notices"] = _notices(model, data["fit"])
     if isinstance(target, Number):
         model.facts["grid"] = grid_for(joint, data["fit"].y).tolist()

@@ -182,6 +182,12 @@ class Monolithic(Joint):
     def _features(self, event: Pair) -> Tensor:
         return self.density.features(self._row(event))
 
+    def _remember(self, event: Pair) -> None:
+        self.density.remember(self._row(event))
+
+    def _typicality(self, event: Pair) -> Float[Tensor, " B"]:
+        return self.density.typicality(self._row(event))
+
 
 class ClassConditional(Joint):
     """p(y) p(x | y). Needs a normalised density: an unknown constant per class would decide the class."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, Space, stream
 from conjoin.families import name_of
-from conjoin.joint import Hybrid, Independent, Joint, build_joint
+from conjoin.joint import Hybrid, Independent, Joint, Monolithic, build_joint
 from conjoin.predictors import Classifier, Features
 from conjoin.targets import Classes, Target
 from conjoin.training.feed import Passes, Read, Shuffled
@@ -27,6 +27,7 @@ from conjoin.trunk import Told, Trunk
 __all__ = ["EMPHASES", "Learning"]
 
 EMPHASES = (0.0, 0.3, 1.0, 3.0)  # that "auto" tries
+FIRST = 0.25  # share of the time, at most, for a part that is fitted before the rest
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Learning:
 
     def _trained(self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress) -> Trained:
         (rows, choose), label, able = parts, f"fitting {name_of(self.config)}", joint.capabilities
+        plan = self._led(joint, parts, plan, progress)
         if self.read is not None and not able.statistics and not able.sweeps:
             return train_from(joint, Shuffled(self.read, self.request.stream.rows, plan.seed), choose, plan, progress, label)
         trained = train(joint, rows, self.weight, choose, plan, progress, label)
@@ -98,6 +100,21 @@ class Learning:
         folder = None if plan.checkpoint is None else plan.checkpoint / "passes"
         whole = replace(plan, epochs=self.request.stream.passes, patience=1, max_time=left, checkpoint=folder)
         return train_from(joint, Passes(self.read, self.request.stream.rows), choose, whole, progress, "passes over all rows")
+
+    def _led(self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress) -> Plan:
+        """Where a density has a part that is fitted before the rest, fit that; what is left of the plan."""
+        density = joint.density if isinstance(joint, Monolithic) else joint
+        first = density._leading()
+        if first is None:
+            return plan
+        rows, choose = (_beginning(joint._row(part) if isinstance(joint, Monolithic) else part, first) for part in parts)
+        share = None if plan.max_time is None else FIRST * plan.max_time
+        folder = None if plan.checkpoint is None else plan.checkpoint / "first"
+        before = replace(plan, max_time=share, checkpoint=folder)
+        done = train(first, rows, self.weight, choose, before, progress, f"fitting {name_of(first.config)} of the columns")
+        if done.stopped.startswith("interrupted"):
+            return replace(plan, max_time=0.0)
+        return plan if plan.max_time is None else replace(plan, max_time=max(0.0, plan.max_time - done.seconds))
 
     def _built(self) -> tuple[Density, tuple[Any, Any]]:
         rng, start = stream(self.request.seed, "build"), self.request.start
@@ -139,3 +156,9 @@ class Learning:
         if told:
             return Trunk(Told(density, self.target.space), Classifier(scorer))
         return Hybrid(Independent(density, self.target.space), Classifier(scorer))
+
+
+def _beginning(event: Event, first: Density) -> Event:
+    """The rows, cut to the variables of ``first``."""
+    width = first.space.shape[0]
+    return Event(event.value[:, :width], event.mask[:, :width])

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conjoin._shapes import Float
-from conjoin.calibration import Calibration, Familiarity, Outline, OwnFamiliarity
-from conjoin.codecs.image import ImageCodec
-from conjoin.codecs.table import TableCodec
+from conjoin.calibration import Beside, Calibration, Familiarity, Outline, OwnFamiliarity
 from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
 from conjoin.joint import ClassConditional, Hybrid, Independent, Joint, trust
 from conjoin.predictors import Classifier, External
@@ -32,7 +30,7 @@ FEW = 40  # of them where each answer about an incomplete row takes many calls o
 class Model:
     """``joint`` is a Joint with a target, or a plain Density without. ``facts``: seed, versions, hashes, metrics, energy."""
 
-    codec: TableCodec | ImageCodec
+    codec: Any  # of a table, of images, or of a table with pictures
     joint: Density
     target: Target | None = None
     calibration: Calibration | None = None
@@ -150,20 +148,39 @@ class Model:
         below = below.base if isinstance(below, Hybrid) else below
         return below.density if isinstance(below, ClassConditional | Independent) else below
 
+    def remember(self, x: Event) -> None:
+        """Let a density that has a statistic of familiarity of its own see rows of the fit."""
+        self.density_of_x.remember(self._about(x))
+
+    def _about(self, x: Event) -> Any:
+        """Rows as the density of x takes them."""
+        below = self.density_of_x
+        return Pair(below.unknown(x.rows), x) if isinstance(below, Joint) else x
+
+    def _typicality(self, x: Event) -> Float[Tensor, " B"]:
+        return self.density_of_x.typicality(self._about(x))
+
     @cached_property
-    def familiarity(self) -> Familiarity | OwnFamiliarity:
-        density = self.density_of_x
-        if density.capabilities.typical:
-            return OwnFamiliarity(partial(self._chunked, density.typicality))
+    def familiarity(self) -> Any:
+        """What the statistic is read off."""
+        pixels, own = self.codec.space.pixels, OwnFamiliarity(partial(self._chunked, self._typicality))
+        if not self.density_of_x.capabilities.typical:
+            return self._plain_familiarity
+        return own if pixels == len(self.codec.space.variables) else Beside(self._plain_familiarity, own, pixels)
+
+    @cached_property
+    def _plain_familiarity(self) -> Familiarity:
         outline = Outline(self.codec.space, self.bank) if self.facts.get("readings") == READINGS else None  # models of 0.1.0 have one
-        return Familiarity(partial(self._evidence, self.unweighted), self.bank, self.sketch, outline)
+        sketch = self.bank if self.density_of_x.capabilities.typical else self.sketch  # beside a picture the columns' log p is exact
+        return Familiarity(partial(self._evidence, self.unweighted), self.bank, sketch, outline)
 
     def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:
-        """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column."""
+        """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column; 0 for the pixels of a picture beside columns."""
         width = x.value.shape[1]
+        columns = width - self.codec.space.pixels or width
         whole = self.log_evidence(x)
-        without = [self.log_evidence(x.hide(torch.arange(width) == d)) for d in range(width)]
-        return whole[:, None] - torch.stack(without, 1)
+        without = [self.log_evidence(x.hide(torch.arange(width) == d)) for d in range(columns)]
+        return nn.functional.pad(whole[:, None] - torch.stack(without, 1), (0, width - columns))
 
     @cached_property
     def typical_conditionals(self) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:

@@ -29,7 +29,7 @@ BLOCK = 256  # rows that walk down all trees together
 
 class Design(nn.Module):
     """Events as numbers: indicator columns for levels, numbers as they are, pixels between 0 and 1, a flag where cells were
-    missing at fit."""
+    missing at fit (one for the whole of a picture beside columns)."""
 
     flagged: Tensor
 
@@ -48,16 +48,18 @@ class Design(nn.Module):
 
     def matrix(self, x: Event, missing: float = 0.0) -> Float[Tensor, "B F"]:
         """Missing numbers become ``missing`` (NaN for trees), missing levels no level at all."""
-        columns = []
+        columns, first = [], len(self.space.variables) - self.space.pixels
         for index, variable in enumerate(self.space.variables):
             seen = x.mask[:, index]
-            if self.space.layout == "image":
+            if index >= first:
                 columns.append(torch.where(seen, x.value[:, index] / max(variable.cardinality - 1, 1), missing)[:, None])
             elif variable.discrete:
                 columns.append(torch.nn.functional.one_hot(x.value[:, index].long(), variable.cardinality).double() * seen[:, None])
             else:
                 columns.append(torch.where(seen, x.value[:, index], missing)[:, None])
-        return torch.cat([*columns, (~x.mask[:, self.flagged]).double()], 1)
+        flags = self.flagged.clone()
+        flags[first + 1 :] &= first == 0
+        return torch.cat([*columns, (~x.mask[:, flags]).double()], 1)
 
 
 class Scorer(nn.Module, abc.ABC):

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from conjoin.calibration import Calibration
+from conjoin.codecs.illustrated import IllustratedCodec
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
 from conjoin.convolutional import Convolutional
@@ -171,7 +172,7 @@ def load_model(path: str | Path, family: Any = None) -> Model:
 
 
 def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any) -> Model:
-    codecs: dict[str, Any] = {"image": ImageCodec, "table": TableCodec}
+    codecs: dict[str, Any] = {"image": ImageCodec, "illustrated": IllustratedCodec, "table": TableCodec}
     codec = codecs[config["codec"].get("kind", "table")].from_json(config["codec"])
     target = target_from_json(config["target"])
     joint = _rebuild(config["joint"], None if target is None else target.space, codec.space, family)

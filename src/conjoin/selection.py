@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from conjoin.convolutional import fit_convolutional
-from conjoin.core import Density, Event, Pair, stream
+from conjoin.core import Density, Event, Pair, Status, stream
 from conjoin.joint import ClassConditional, Hybrid, Independent, Predictor
 from conjoin.logistic import logistic
 from conjoin.model import Model
@@ -91,7 +91,7 @@ def use_trunk(joint: Hybrid, asked: Any, data: dict[str, Pair]) -> dict[str, Any
 def _candidates(model: Model) -> list[str]:
     """What "auto" tries. Of pixels, only a network learns that small moves keep the label: there, lent labels go to it alone."""
     lent = _lent(model)
-    image = model.codec.space.layout == "image"
+    image = model.codec.space.pixels > 0
     plain = not (lent and image)
     names = {"linear": plain, "network": lent or image, "boosting": plain, "features": _source(model) is not None}
     return [name for name, tried in names.items() if tried]
@@ -151,7 +151,7 @@ def _calibrated(model: Model, scorer: Scorer, held: Pair, wrong: float = 0.0) ->
 def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> Scorer:
     labelled, weight = fit.take(fit.y.mask), weight[fit.y.mask]
     classes = model.target.space.variables[0].cardinality if isinstance(model.target, Classes) else None
-    if name == "network" and model.codec.space.layout == "image":
+    if name == "network" and model.codec.space.pixels:
         return fit_convolutional(model.codec.space, labelled, weight, classes, stream(seed, "network"))
     design = Design(model.codec.space).fit(labelled.x)
     table, y = _table(design, name, labelled.x), labelled.y.value.numpy()
@@ -308,8 +308,7 @@ def _temperature(scorer: Scorer, held: Pair, wrong: float = 0.0) -> float:
 
 def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], facts: dict[str, Any], free: bool) -> None:
     """The least log-loss; the family's own p(y | x) unless it is beaten by more than a standard error (of row by row differences), since
-    only with its own is the whole joint model exact. Of images whose labels were mostly lent, simply the least: there a few wrong loans
-    make that error large."""
+    only with its own is the whole joint model exact. Simply the least where that error says little: see ``_unsure``."""
     held = data["choose"].take(data["choose"].y.mask)
     losses = _losses(model, scorers, held)
     facts["log_loss"] = {name: float(loss.mean()) for name, loss in losses.items()}
@@ -317,7 +316,7 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
     facts["why"] = "as asked"
     if free:
         gain = losses["family"] - losses[name]
-        least = 0.0 if _lent(model) else float(gain.std()) / len(gain) ** 0.5
+        least = 0.0 if _unsure(model) else float(gain.std()) / len(gain) ** 0.5
         if float(gain.mean()) <= least:
             facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than a standard error ({least:.3f} nats)"
             return
@@ -328,6 +327,14 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
     by = held if held.rows or isinstance(model.target, Classes) else fit  # errors must be had from somewhere
     wrong = model.facts["labels"]["error_of_spread"] if _lent(model) else 0.0
     model.joint = Hybrid(model.pair, _calibrated(model, scorers[name], by, wrong))
+
+
+def _unsure(model: Model) -> bool:
+    """Where labels were mostly lent, a few wrong loans cost much; and beside a picture the family's own word may be the difference of two
+    bounds."""
+    space = model.codec.space
+    bounds = 0 < space.pixels < len(space.variables) and model.pair.status["predict_proba"] is Status.APPROXIMATE
+    return _lent(model) or bounds
 
 
 @torch.no_grad()

@@ -65,7 +65,7 @@ class Start:
         lost += [f"X has the column {name!r}, which start_from has not" for name in frame if name not in names]
         if lost:
             raise ValueError(f"{lost[0]}: a fit that begins from a model keeps its columns.")
-        if codec.kind == "table":
+        if codec.kind != "image":
             self._refuse_unseen(codec, frame)
         return codec, frame
 

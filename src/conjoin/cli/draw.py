@@ -48,18 +48,34 @@ def sample(
         voice.aside(f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others were drawn again.")
     if gaps := estimator.model_.codec.gaps:
         voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had: to draw those too, fit with --missingness informative.")
-    answer(X if drawn is None else X.assign(**{str(target.name): drawn}), out, voice, **(X.attrs if where else {}))
+    table = _placed(X if drawn is None else X.assign(**{str(target.name): drawn}), out)
+    answer(table, out, voice, **(X.attrs if where else {}))
 
 
 def _claim(codec: Any, out: str | None, force: bool, where: Any) -> bool:
     """Whether pictures are to be drawn; an error where they, or rows, could not be written in the end."""
     if codec.kind != "image":
-        claim(out, force)
+        _claim_table(codec, out, force)
         return False
     if where:
         raise ValueError("--where is about the columns of tables, and this model is of images.")
     claim_pictures(out, force)
     return True
+
+
+def _claim_table(codec: Any, out: str | None, force: bool) -> None:
+    """An error where a table, or the pictures beside it, could not be written in the end."""
+    from conjoin.cli.pictures import claim_beside
+
+    claim(out, force)
+    claim_beside(codec, out, force)
+
+
+def _placed(table: Any, out: str | None) -> Any:
+    """Paths in place of the pictures of a table."""
+    from conjoin.cli.pictures import placed
+
+    return placed(table, out)
 
 
 def _write_images(model: Any, images: Any, labels: Any, out: str, voice: Voice) -> None:
@@ -132,6 +148,7 @@ def impute(
     refuse_for_tables(data, {"--hide": hide, "--mask": mask, "--part": part})
     claim(out, force)
     estimator = load_model(model)
+    _claim_table(estimator.model_.codec, out, force)
     frame = read(data, limits, voice)
     _refuse_names(frame, ("draw",) if draws is not None else ())
     full = estimator.impute(frame, n_draws=draws, random_state=seed, y=None if y is None else _wanted(estimator.model_.target, y))
@@ -140,7 +157,7 @@ def impute(
     table = full if draws is None else pd.concat([each.assign(draw=i) for i, each in enumerate(several, 1)], ignore_index=True)
     table = table if draws is None else table[["draw", *(name for name in table if name != "draw")]]
     voice.aside(f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows.")
-    answer(table, out, voice, cells if len(cells) else None, ("filled with",))
+    answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
 
 
 def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
@@ -209,6 +226,7 @@ def counterfactual(
         raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
     claim(out, force)
     estimator = load_model(model)
+    _claim_table(estimator.model_.codec, out, force)
     wanted = _goal(estimator.model_.target, to)
     frame = read(data, limits, voice)
     _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity"))
@@ -216,7 +234,7 @@ def counterfactual(
     table["row"] += 1
     table["option"] += 1
     screen = table[["row", "changed", "probability", "familiarity"]].rename(columns={"probability": f"p({to})"})
-    answer(table, out, voice, screen, ("changed",))
+    answer(_placed(table, out), out, voice, screen, ("changed",))
 
 
 def _goal(target: Any, text: str) -> Any:

@@ -54,7 +54,14 @@ def read(path: str, limits: Any, voice: Voice) -> "pd.DataFrame":
         raise ValueError(f"{path} {what}, and this command is about tables: give a CSV or Parquet file.")
     frame, notices = read_table(path, limits=limits)
     voice.note(*notices)
-    return frame
+    return beside(frame, path)
+
+
+def beside(frame: "pd.DataFrame", path: str) -> "pd.DataFrame":
+    """The frame of a file, whose relative paths of pictures are below the folder of the file."""
+    from conjoin.codecs.illustrated import in_folder
+
+    return frame if path == "-" else in_folder(frame, Path(path).parent)
 
 
 def chunked(path: str, limits: Any, chunk_rows: int | None) -> Any:
@@ -75,7 +82,7 @@ def frames_of(path: str, limits: Any, chunk_rows: int | None, voice: Voice) -> "
         return
     with table:
         voice.note(*table.notices)
-        yield from table.read()
+        yield from (beside(frame, path) for frame in table.read())
 
 
 def refuse_for_tables(path: str, given: dict[str, Any]) -> None:

@@ -18,8 +18,9 @@ from conjoin.cli.summary import describe, facts_of, useful_rate
 from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
+from conjoin.codecs.illustrated import picture_columns
 from conjoin.codecs.pictures import is_pictures
-from conjoin.codecs.table import Schema
+from conjoin.codecs.table import Column, Schema
 from conjoin.families import resolve
 from conjoin.saving import model_hash, refuse_overwrite
 from conjoin.streaming import Stream, draw
@@ -148,7 +149,7 @@ def _check(asked: Asked) -> None:
 # ---------------------------------------------------------------------------------------------------- pictures
 
 TABLES_ONLY = ("target", "schema", "missing", "groups", "time", "chunk_rows")
-PICTURES_ONLY = ("size", "part")
+PICTURES_ONLY = ("part",)
 
 
 def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
@@ -193,7 +194,7 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
     x = x.drop(columns=[column.name for column in asides.values()])
     missing = {name: values for name, values in missing.items() if name in x.columns}
     task = task._replace(words=" ".join([task.words, *(f"Column {c.name!r} ({option}) is not modelled." for option, c in asides.items())]))
-    types = None if schema is None else _types(schema, frame, x)
+    types = _sized(None if schema is None else _types(schema, frame, x), x, asked)
     y = None if y is None or task.kind == "density" else whole(y) if task.kind == "classes" else y
     return _Parts(x, y, task, types, missing, asides.get("groups"), asides.get("time"))
 
@@ -241,6 +242,17 @@ def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame) -> Schema:
     """The schema without the columns that are no part of x; one that the table does not have stays, and is an error."""
     kept = [column for column in schema.columns if column.name in x.columns or column.name not in frame.columns]
     return dataclasses.replace(schema, columns=tuple(kept), target=None)
+
+
+def _sized(types: Schema | None, x: pd.DataFrame, asked: Asked) -> Schema | None:
+    """The schema, where the column of pictures has the size that was asked for."""
+    if asked.size is None:
+        return types
+    names = picture_columns(x, types)
+    if not names:
+        raise ValueError(f"--size is about pictures, and {asked.data} is a table without a column of them.")
+    others = [] if types is None else [column for column in types.columns if column.name not in names]
+    return Schema((*others, *(Column(name, "picture", format=asked.size) for name in names)))
 
 
 def _emphasis(text: str) -> Any:

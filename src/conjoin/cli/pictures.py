@@ -5,6 +5,7 @@ Rows of pictures are frames of pixels whose index, named ``file``, says which pi
 
 import contextlib
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,18 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from conjoin.cli.files import draft
+from conjoin.cli.files import draft, stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.colours import pillow
 from conjoin.codecs.decoding import Wanted
-from conjoin.codecs.pictures import Pictures, parts_of, read_pictures
+from conjoin.codecs.pictures import Pictures, parts_of, pictures_in, read_pictures
 from conjoin.codecs.table.values import text_of
 
 __all__ = [
     "LABEL",
+    "claim_beside",
     "frame_of",
     "fresh",
     "named",
+    "placed",
     "read_asked",
     "reading_of",
     "shown_as",
@@ -133,6 +136,40 @@ def named(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 # ---------------------------------------------------------------------------------------------------- writing
+
+
+def claim_beside(codec: Any, out: str | None, force: bool) -> None:
+    """ValueError or FileExistsError, before any work is done, where the pictures of a table could not be written in the end."""
+    if codec.kind != "illustrated" or out is None:
+        return
+    if out == "-":
+        raise ValueError("The pictures of this table need a folder beside it: -o NAME.csv, not standard output.")
+    folder = _beside(out)
+    if folder.exists() and not (force and folder.is_dir() and all(file.suffix == ".png" for file in folder.iterdir())):
+        raise FileExistsError(f"{folder}, where the pictures would go, exists: choose another name, or overwrite pictures with --force.")
+
+
+def placed(table: pd.DataFrame, out: str | None) -> pd.DataFrame:
+    """The table with paths in place of pictures: those that are of no file are written into a folder beside the table."""
+    held = {name: cells for name in table if any(cells := pictures_in(table[name]))}
+    new = [cell for cells in held.values() for cell in cells if cell is not None and not cell.path]
+    width = max(3, len(str(len(new))))
+    paths = {id(cell): str(cell) if out is None else f"{_beside(out).name}/{row:0{width}d}.png" for row, cell in enumerate(new)}
+    if new and out is not None:
+        with fresh(_beside(out)) as folder:
+            for cell in new:
+                pillow().Image.fromarray(np.ascontiguousarray(cell.pixels)).save(folder / Path(paths[id(cell)]).name)
+    home = "." if out is None else Path(out).parent
+
+    def path(cell: Any) -> Any:
+        return None if cell is None else paths.get(id(cell)) or Path(os.path.relpath(cell.path, home)).as_posix()
+
+    return table.assign(**{str(name): [path(cell) for cell in cells] for name, cells in held.items()})
+
+
+def _beside(out: str) -> Path:
+    """The folder of the pictures of a table."""
+    return Path(out).parent / f"{stem(out)}-pictures"
 
 
 def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice: Voice) -> None:

@@ -103,7 +103,8 @@ def _inputs(codec: Any, columns: Any) -> tuple[str, str]:
 
 def _columns(columns: Any) -> str:
     aside = [str(column.name) for column in columns if not column.modelled]
-    words = f"{len(columns) - len(aside)} modelled"
+    pictures = [f", {column.name}: {column.describe()}" for column in columns if column.type == "picture" and column.modelled]
+    words = f"{len(columns) - len(aside)} modelled{''.join(pictures)}"
     return words + (f", {len(aside)} set aside: {', '.join(aside[:6])}{', ...' if len(aside) > 6 else ''}" if aside else "")
 
 

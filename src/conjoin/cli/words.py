@@ -129,6 +129,8 @@ def given_of(asked: Sequence[str] | None, schema: Any) -> dict[Any, Any]:
 
 def _condition(column: Any, text: str) -> Any:
     levels = _levels(column)
+    if column.type == "picture":
+        return text
     if text in levels:
         return levels[text]
     if ".." in text:

@@ -14,7 +14,7 @@ import numpy as np
 
 from conjoin.codecs.colours import colour_of, on_background, pillow
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "Wanted", "formed", "pixels_of", "read_files"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "Wanted", "check_total", "formed", "pixels_of", "read_files"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 MODES = {"grey": "grey", "gray": "grey", "l": "grey", "rgb": "rgb", "rgba": "rgba"}
@@ -61,7 +61,7 @@ def read_files(files: Sequence[Path], wanted: Wanted) -> tuple[np.ndarray, list[
     for file in _watched(files, wanted.verbose):
         array, scaled = _read_file(file, wanted)
         deep += scaled
-        _check_total(len(files), array, wanted)
+        check_total(len(files), array, wanted)
         if arrays and array.shape[:2] != arrays[0].shape[:2]:
             (high, wide), (rows, columns) = array.shape[:2], arrays[0].shape[:2]
             raise ValueError(
@@ -85,7 +85,8 @@ def _watched(files: Sequence[Path], verbose: bool) -> Iterator[Path]:
         yield from display.track(files, description="reading pictures")
 
 
-def _check_total(count: int, array: np.ndarray, wanted: Wanted) -> None:
+def check_total(count: int, array: np.ndarray, wanted: Wanted) -> None:
+    """ValueError where so many pictures like this one would not fit into memory."""
     size = count * array.nbytes
     if size > wanted.max_bytes:
         shape = " x ".join(map(str, array.shape))

@@ -6,7 +6,10 @@ pixel (which is said). The order is that of the sorted paths. Files are read by 
 Shape letters: n pictures, H rows, W columns, C channels (3: red, green, blue; 4: and opacity).
 """
 
+import hashlib
 import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +17,7 @@ import numpy as np
 
 from conjoin.codecs.decoding import MAX_BYTES, MAX_PIXELS, Wanted, read_files
 
-__all__ = ["SUFFIXES", "Pictures", "is_pictures", "parts_of", "read_images", "read_pictures"]
+__all__ = ["SUFFIXES", "Picture", "Pictures", "is_pictures", "parts_of", "pictures_in", "read_images", "read_pictures"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 OTHERS = (".tif", ".tiff", ".heic", ".avif", ".jp2", ".svg", ".dcm")  # pictures too, which are not read
@@ -31,6 +34,31 @@ class Pictures(NamedTuple):
     images: np.ndarray  # uint8, (n, H, W) of greys or (n, H, W, C)
     labels: np.ndarray | None  # (n,)
     names: list[str]  # paths below the folder; key[row] of an .npz
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """``pixels`` uint8 (H, W) or (H, W, C), and the ``path`` of the file that they are of, if any. Its text names its content."""
+
+    pixels: np.ndarray
+    path: str = ""
+
+    def __str__(self) -> str:
+        sides = " x ".join(map(str, self.pixels.shape))
+        return f"picture of {sides} ({hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:16]})"
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Picture) and np.array_equal(self.pixels, other.pixels)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+def pictures_in(cells: Iterable[Any]) -> list[Picture | None]:
+    """The cells of a column that are pictures; None for the others."""
+    return [cell if isinstance(cell, Picture) else None for cell in cells]
 
 
 def read_images(

@@ -22,7 +22,7 @@ class Family:
     aliases: tuple[str, ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()  # what sets this row apart from another of the same config
     kinds: tuple[str, ...] = ("real", "integer", "category", "ordered")
-    pictures: bool = False  # whether it takes pictures alone
+    pictures: bool = False  # whether it is for pictures, alone or beside columns
 
 
 FAMILIES: dict[str, Family] = {
@@ -180,6 +180,13 @@ FAMILIES: dict[str, Family] = {
         kinds=("ordered",),
         pictures=True,
     ),
+    "illustrated": Family(
+        "conjoin.families.illustrated:Illustrated",
+        "diffusion",
+        "tables of which one column holds pictures: a circuit of the columns, then the diffusion of pictures, told of them; a bound",
+        ("columns_and_picture",),
+        pictures=True,
+    ),
     "absorbing_diffusion": Family(
         "conjoin.families.diffusion.absorbing:AbsorbingDiffusion",
         "diffusion",
@@ -196,7 +203,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def of_tables() -> list[str]:
-    """Names of the families that take tables, and not pictures alone."""
+    """Names of the families that are not for pictures."""
     return [name for name, family in FAMILIES.items() if not family.pictures]
 
 

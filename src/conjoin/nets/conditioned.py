@@ -25,18 +25,19 @@ def half(on: bool = True) -> contextlib.AbstractContextManager[Any]:
 
 
 class Conditioned(nn.Module, abc.ABC):
-    """Pictures (B, C, H, W), a number that tells the noise (B,) and classes (B,) or none to pictures (B, C, H, W). ``width``: numbers
-    of ``features``."""
+    """Pictures (B, C, H, W), a number that tells the noise (B,) and classes (B,) or none to pictures (B, C, H, W). ``told``: in place of
+    a class the network hears so many numbers (B, T) about each picture, zero where not known. ``width``: numbers of ``features``."""
 
     frequency: Tensor
     width: int
     last: nn.Module  # starts at zero, and with it the answer
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, told: int) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.hears = classes, told
         self.noise = nn.Sequential(nn.Linear(WAVES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
         self.label = nn.Embedding(classes + 1, EMBEDDING) if classes else None
+        self.told = nn.Sequential(nn.Linear(told, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING)) if told else None
         self.register_buffer("frequency", torch.exp(torch.linspace(-1.0, 3.0, WAVES // 2)), persistent=False)
 
     @abc.abstractmethod
@@ -63,4 +64,6 @@ class Conditioned(nn.Module, abc.ABC):
         if self.label is not None:
             none = torch.full((len(noise),), self.classes)
             out = out + self.label(none if code is None else code.long())
+        if self.told is not None:
+            out = out + self.told(torch.zeros(len(noise), self.hears) if code is None else code)
         return nn.functional.silu(out)

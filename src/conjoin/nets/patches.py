@@ -64,8 +64,17 @@ def _zero(layer: nn.Linear) -> nn.Linear:
 class Patches(Conditioned):
     """``size`` scales the width of a token; there are six layers for each of ``blocks``."""
 
-    def __init__(self, channels: int, sides: tuple[int, int], classes: int, size: float = 1.0, blocks: int = 1, dropout: float = 0.0):
-        super().__init__(classes)
+    def __init__(
+        self,
+        channels: int,
+        sides: tuple[int, int],
+        classes: int,
+        size: float = 1.0,
+        blocks: int = 1,
+        dropout: float = 0.0,
+        told: int = 0,
+    ) -> None:
+        super().__init__(classes, told)
         self.sides, self.patch = sides, math.ceil(max(sides) / TOKENS)
         self.padding = [-each % self.patch for each in sides]
         tokens, width = math.prod(math.ceil(each / self.patch) for each in sides), max(1, round(WIDTH * size / HEAD)) * HEAD

@@ -59,8 +59,17 @@ class _Block(nn.Module):
 class Unet(Conditioned):
     """``size`` scales the channels, ``blocks`` is their number at each level."""
 
-    def __init__(self, channels: int, sides: tuple[int, int], classes: int, size: float = 1.0, blocks: int = 1, dropout: float = 0.0):
-        super().__init__(classes)
+    def __init__(
+        self,
+        channels: int,
+        sides: tuple[int, int],
+        classes: int,
+        size: float = 1.0,
+        blocks: int = 1,
+        dropout: float = 0.0,
+        told: int = 0,
+    ) -> None:
+        super().__init__(classes, told)
         side = max(sides)
         self.patch = 1 if side < 16 else 2 if side <= 40 else 4 if side <= 96 else 8
         levels = max(1, math.ceil(math.log2(side / self.patch / SMALLEST)) + 1)

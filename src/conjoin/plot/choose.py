@@ -51,7 +51,8 @@ def _answers(model: Model, rate: float, false_alarm: float) -> bool:
 
 def telling_columns(model: Model, n: int, numeric: bool = False) -> list[Any]:
     """Up to ``n`` columns, those first that tell most of y (without a target: of the other columns)."""
-    places = [place for place, column in enumerate(model.codec.schema.modelled) if not numeric or column.type in ("real", "integer")]
+    modelled = enumerate(model.codec.schema.modelled)
+    places = [place for place, column in modelled if column.type in ("real", "integer") or not (numeric or column.type == "picture")]
     if not places:
         return []
     x, y = _draws(model)

@@ -179,11 +179,12 @@ def _encoded(model: Model, value: Float[Tensor, "B D"]) -> Any:
 
 
 def _grid(model: Model) -> tuple[int, int, int]:
-    grid = model.codec.space.grid
+    grid: tuple[int, int, int] | None = model.codec.space.grid
     assert grid is not None
     return grid
 
 
 def _tenth(model: Model) -> float:
     """A tenth of the range of grey levels."""
-    return CHANGED * max(variable.cardinality - 1 for variable in model.codec.space.variables)
+    levels: int = max(variable.cardinality for variable in model.codec.space.variables)
+    return CHANGED * (levels - 1)

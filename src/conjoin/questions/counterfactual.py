@@ -55,7 +55,8 @@ def counterfactual(
         if name not in columns:
             raise ValueError(f"keep names the column {name!r}; the model has {', '.join(map(str, columns))}.")
     wish = _wish(model, to)
-    free = [place for place, name in enumerate(columns) if name not in set(keep)]
+    kept = {*keep, *(column.name for column in model.codec.schema.columns if column.type == "picture")}  # a picture stays as it is
+    free = [place for place, name in enumerate(columns) if name not in kept]
     encoded = model.encode(frame)
     event = encoded.event
     parts = []

@@ -27,6 +27,7 @@ USUAL = (0.01, 0.99)  # between these quantiles of the model's draws a number is
 NAMED = 3  # columns named in a reason
 DRAWS = 64
 AS_A_WHOLE = "the image as a whole is unlike those held out"
+PICTURE = "the picture is unlike those held out, or does not go with the columns"
 
 
 def surprise(model: Model, x: Event) -> Float[Tensor, "R D"]:
@@ -66,7 +67,8 @@ def reasons(model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndar
         parts += _far_words(model, raw, far[row], columns)
         if len(parts) < NAMED:
             parts += _odd_words(model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns)[: NAMED - len(parts)]
-        text = "; ".join(parts) or "the columns are each plausible, but not together"
+        pictured = model.codec.space.pixels > 0 and bool(x.mask[row, -1])
+        text = "; ".join(parts) or (PICTURE if pictured else "the columns are each plausible, but not together")
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
     return out
 

@@ -14,6 +14,8 @@ _ID_NAME = re.compile(r"(?i)(^|[_\s.\-])(id|ids|uuid|guid|key|index|rownames|unn
 
 def reason_to_set_aside(column: Column, counts: Tally, *, explicit: bool) -> str:
     """Why to set the column aside, or nothing; a type that the user gave keeps it, unless there is nothing to model."""
+    if column.type == "picture":
+        return "it holds pictures, which a fit reads and models beside the columns"
     if not column.numeric and not column.levels:
         return "all of its cells are missing"
     if explicit:

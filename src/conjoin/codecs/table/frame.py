@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from conjoin.codecs.pictures import Picture
 from conjoin.codecs.table.read import read_table
 
 __all__ = ["as_frame", "is_named"]
 
 Series = Any  # a pandas Series of any cell type
 
-_PLAIN = (str, numbers.Real, datetime.date, np.datetime64)  # a bool is a Real, a Timestamp a date
+_PLAIN = (str, numbers.Real, datetime.date, np.datetime64, Picture)  # a bool is a Real, a Timestamp a date
 _QUICK = {"string", "boolean", "date", "datetime", "datetime64", "empty"}  # object cells of one plain kind
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
 

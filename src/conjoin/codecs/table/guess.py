@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from conjoin.codecs.pictures import SUFFIXES, Picture
 from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.values import floats, map_distinct, tally
 
-__all__ = ["guess", "level_cells"]
+__all__ = ["guess", "guess_pictures", "level_cells"]
 
 Array = NDArray[Any]
 Series = Any
@@ -50,6 +51,8 @@ def _guess_number(series: Series, weight: Array, dtype: str) -> str:
 
 
 def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str]:
+    if guess_pictures(series):
+        return "picture", ""
     kind = pd.api.types.infer_dtype(series, skipna=True)
     if kind in ("boolean", "empty"):
         return ("boolean" if kind == "boolean" else "category"), ""
@@ -64,6 +67,16 @@ def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str
         return _guess_number(pd.Series([float(v) for v in series.dropna()]), weight[series.notna().to_numpy()], "float64"), ""
     form = _date_format(distinct)
     return ("date", form) if form else ("category", "")
+
+
+def guess_pictures(series: Series) -> bool:
+    """Whether every cell that is known is the path of a picture, or a picture itself."""
+    if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
+        return False
+    known = [cell for cell in series.dropna() if not isinstance(cell, str) or cell.strip()]
+    return bool(known) and all(
+        cell.strip().lower().endswith(SUFFIXES) if isinstance(cell, str) else isinstance(cell, Picture | np.ndarray) for cell in known
+    )
 
 
 def _all_numbers(words: list[str]) -> bool:

@@ -52,6 +52,8 @@ def _from_column(column: Column) -> JSON:
     """The fields that still mean something: a type edited from numbers to levels, or back, leaves the others behind."""
     fields: JSON = {"type": column.type, "role": column.role, "why": column.why, "missing": column.missing}
     fields |= {"unit": column.unit} if column.unit else {}
+    if column.type == "picture":
+        return fields | ({"format": column.format} if column.format else {})
     if not column.numeric:
         return fields | ({"levels": column.levels, "pooled": column.pooled} if column.levels else {})
     if column.levels:

@@ -45,6 +45,7 @@ WALKS = 24  # drawn walks down the trees that compete for the mode
 MOST = 3  # trees that are mixed where their number is not given
 DRAWS = 1 << 20  # of a bootstrap, at most
 CELLS = 64_000_000  # of all transitions and levels, at most
+SMALL = 16  # pixels a side, under which a picture beside columns is so many more columns
 WORK = 1_800_000  # and cells that all of them together learn from, a number counting twice
 
 
@@ -62,7 +63,12 @@ class Circuit(Config):
         """Small batches: many steps an epoch."""
         return Recipe(batch=self.batch or 256)
 
-    def suited(self, space: Space) -> "Circuit":
+    def suited(self, space: Space) -> Config:
+        """Beside a picture of many pixels a circuit has the columns, and a diffusion the picture; small ones are so many more columns."""
+        if 0 < space.pixels < len(space.variables) and min((space.grid or (0, 0))[1:]) >= SMALL:
+            from conjoin.families.illustrated import Illustrated
+
+            return Illustrated(settings=self.get_params())
         return self if self.batch or not _vast(space) else replace(self, batch=4096)
 
 
@@ -104,7 +110,7 @@ class CircuitDensity(Density):
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"trees must be a whole number of at least 1, or None, got {config.trees!r}.")
         resampled = [weight, *(_bootstrap(weight, generator) for _ in range(count - 1))]
-        trees = [chow_liu_tree(data, space.variables, counted, space.grid) for counted in resampled]
+        trees = [chow_liu_tree(data, space.variables, counted, space.grid if _vast(space) else None) for counted in resampled]
         density = cls(space, config, {"trees": trees, "width": width})
         if _vast(space):
             density._start_by_windows(data, weight, generator)
@@ -317,8 +323,9 @@ def picture_width(space: Space, rows: int) -> int:
 
 
 def _vast(space: Space) -> bool:
-    """Whether the variables are discrete, and pixels of so many levels that a start by windows pays."""
-    return space.grid is not None and wide(space.variables) and all(variable.discrete for variable in space.variables)
+    """Whether all is one picture, but for its class, and of so many levels that a start by windows pays."""
+    alone = space.pixels > 0 and len(space.variables) - space.pixels <= 1
+    return alone and wide(space.variables) and all(variable.discrete for variable in space.variables)
 
 
 def default_trees(space: Space, rows: int) -> int:

@@ -63,7 +63,7 @@ class Parts(NamedTuple):
     of_parent: Int[Tensor, " _"] | None  # the part of each part of the parent
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         return len(self.cell)
 
 
@@ -131,7 +131,7 @@ class Tree:
     def parts(self, place: Int[Tensor, "B D"], start: list[int], nodes: list[int]) -> dict[int, Parts]:
         """The distinct parts of the rows, from the leaves of the tree up; where nearly all differ, as they all do above there, rows
         stand for themselves. With few states that would cost more than it saves but at the leaves of the tree."""
-        rows, out, deep = torch.arange(len(place)), {}, len(self.root) >= DEEP
+        rows, deep, out = torch.arange(len(place)), len(self.root) >= DEEP, dict[int, Parts]()
         below: dict[int, list[int]] = {node: [] for node in nodes}
         for node in reversed(nodes):
             children, own, cells = below[node], place[:, node].contiguous(), start[node + 1] - start[node]
@@ -157,7 +157,7 @@ class Tree:
         below: dict[int, list[tuple[_Held, Tensor | None]]] = {node: [] for node in nodes}
         for node in reversed(nodes):
             own = parts[node]
-            held = _Held(leaves.likelihood.index_select(0, own.cell), 1, leaves.peak[own.cell], torch.ones(own.count, dtype=torch.bool))
+            held = _Held(leaves.likelihood.index_select(0, own.cell), 1, leaves.peak[own.cell], torch.ones(own.number, dtype=torch.bool))
             for received, index in below.pop(node):
                 held = held.times(received, index)
             if self.parents[node] < 0:
@@ -170,7 +170,8 @@ class Tree:
             if keep:
                 message[node] = sent.value
             below[self.parents[node]].append((sent, own.of_parent))
-        return Up(*(_take(each, own.of_row) for each in (held.value, held.log_scale, held.sound)), parts, product, message)
+        top, log_scale, sound = (_take(each, own.of_row) for each in (held.value, held.log_scale, held.sound))
+        return Up(top, log_scale, sound, parts, product, message)
 
     def log_prob(self, up: Up) -> Float[Tensor, " B"]:
         """Nats."""
@@ -193,7 +194,7 @@ class Tree:
         left = Counter(self.parents)
         for node in self.order:
             parent, own = self.parents[node], up.parts[node]
-            share[node] = _add(share[parent], own.of_row if parent < 0 else own.of_parent, own.count)
+            share[node] = _add(share[parent], own.of_row if parent < 0 else own.of_parent, own.number)
             if parent >= 0:
                 above = share[node] / up.message[node].clamp_min(torch.finfo(top.dtype).tiny)
                 total.edge[node].addmm_(above.T, up.product[node])
@@ -233,9 +234,9 @@ def _numbered(own: Int[Tensor, " B"], cells: int, below: list[Parts], most: floa
     for part in below:
         if part.of_row is None:
             return None
-        if size * part.count > ROOM:
+        if size * part.number > ROOM:
             key = key.unique(return_inverse=True)[1]
             size = len(key)
-        key, size = key * part.count + part.of_row, size * part.count
+        key, size = key * part.number + part.of_row, size * part.number
     distinct, number = key.unique(return_inverse=True)
     return number if len(distinct) < most else None

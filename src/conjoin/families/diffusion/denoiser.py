@@ -44,10 +44,10 @@ class Denoiser(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, grid: tuple[int, int, int], levels: int, classes: int, config: Any) -> None:
+    def __init__(self, grid: tuple[int, int, int], levels: int, classes: int, config: Any, told: int = 0) -> None:
         super().__init__()
         self.grid, self.levels, self.classes, self.low = grid, levels, classes, config.precision == "bfloat16"
-        self.net = BODIES[config.body](grid[0], grid[1:], classes, config.size, config.blocks, config.dropout)
+        self.net = BODIES[config.body](grid[0], grid[1:], classes, config.size, config.blocks, config.dropout, told)
         self.register_buffer("centre", torch.zeros(grid[0], 1, 1))
         self.register_buffer("scale", torch.ones(1))
 
@@ -108,7 +108,7 @@ class Denoiser(nn.Module):
     def sometimes(self, code: Tensor | None, generator: torch.Generator) -> Tensor | None:
         """The classes, one in five withheld (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, algorithm 1)."""
         if code is None or not self.classes:
-            return None
+            return code
         return torch.where(torch.rand(len(code), generator=generator) < WITHHELD, float(self.classes), code)
 
 

@@ -49,9 +49,13 @@ class Diffusion(AbsorbingDiffusion):
     repeats: int = 4
 
     def suited(self, space: Space) -> Config:
-        """Pictures of many grey levels get a U-Net; what was set here that it has too is kept."""
+        """Pictures of many grey levels get a U-Net, which may be told of columns; what was set here that it has too is kept."""
         if space.grid is None or min(space.grid[1:]) < SMALL or all(is_code(v) for v in space.variables):
             return self
+        if space.pixels < len(space.variables):
+            from conjoin.families.illustrated import Illustrated
+
+            return Illustrated(steps=self.steps, guidance=self.guidance)
         return PictureDiffusion(steps=self.steps, guidance=self.guidance)
 
 

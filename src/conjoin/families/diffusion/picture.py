@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Float
 from conjoin.core import Capabilities, Config, Density, Edit, Event, Likelihood, Recipe, Space, seeded, stream
-from conjoin.families.diffusion.denoiser import BODIES, MOST, Denoiser
+from conjoin.families.diffusion.denoiser import BODIES, MOST, WITHHELD, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
+from conjoin.nets.inputs import Inputs
 from conjoin.typicality import Typicality
 
 __all__ = ["PictureDensity", "PictureDiffusion"]
@@ -79,7 +80,8 @@ class PictureDiffusion(Config):
 
 
 class PictureDensity(Density):
-    """log p is a bound by Monte Carlo, whose noise all rows share. What the network was told of a class it keeps for draws."""
+    """log p is a bound by Monte Carlo, whose noise all rows share. What the network was told of a class it keeps for draws. The context
+    may also be columns (B, C) that go with the picture, any of them missing."""
 
     config_class = PictureDiffusion
     bounded = True
@@ -98,8 +100,11 @@ class PictureDensity(Density):
         if config.body not in BODIES:
             raise ValueError(f"body must be one of {', '.join(BODIES)}, got {config.body!r}.")
         levels = max(variable.cardinality for variable in space.variables)
-        classes = context_space.variables[0].cardinality if context_space else 0
-        self.core = Denoiser(space.grid, levels, classes, config)
+        told = () if context_space is None else context_space.variables
+        several = context_space is not None and bool(context_space.shape)  # more than a class
+        self.inputs = Inputs(told) if several else None
+        classes = told[0].cardinality if told and not several else 0
+        self.core = Denoiser(space.grid, levels, classes, config, self.inputs.size if self.inputs else 0)
         pixels = len(space.variables) if len(space.variables) * levels <= MANY else 1
         cells = len(PROFILE) * TILES**2 * space.grid[0]
         self.typical = Typicality((self.core.net.width, len(PROFILE), cells, len(GREYS) + 2), AXES)
@@ -123,6 +128,8 @@ class PictureDensity(Density):
             density = cls(space, config, context_space=context_space)
         density.core.start(data.value)
         density._count(data.value)
+        if density.inputs is not None and context is not None:
+            density.inputs.start(context.value, context.mask)
         return density.eval()
 
     def _count(self, value: Float[Tensor, "B D"]) -> None:
@@ -152,8 +159,10 @@ class PictureDensity(Density):
         )
 
     def _code(self, context: Event | None) -> Tensor | None:
-        """(B,) classes as the network knows them: those that are missing are one more."""
-        return None if context is None else torch.where(context.mask, context.value, float(self.core.classes))
+        """(B,) classes as the network knows them: those that are missing are one more. (B, T) of columns."""
+        if context is None or self.inputs is None:
+            return None if context is None else torch.where(context.mask, context.value, float(self.core.classes))
+        return self.inputs(context.value, context.mask).float()
 
     # ------------------------------------------------------------------ the bound
 
@@ -193,10 +202,10 @@ class PictureDensity(Density):
 
     def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """The mean weighted squared error of a pixel; classes that are "none" are given as their number."""
-        noise, code = generator or stream(0, "loss"), self._code(context)
-        pictures, mask = self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid)
+        noise, pictures, mask = generator or stream(0, "loss"), self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid)
         if self.student is not None:
-            return self.student.loss(self.core, pictures, code, noise).double()
+            return self.student.loss(self.core, pictures, self._code(context), noise).double()
+        code = self._code(context if context is None or self.inputs is None else context.hide(_withheld(context.value.shape, noise)))
         with seeded(noise):
             return self.core.loss(pictures, mask, code, noise).double()
 
@@ -318,6 +327,13 @@ class PictureDensity(Density):
             self._sample_conditional(event.take(slice(row, row + 1)), _row(context, row), stream(0, "mode")) for row in range(event.rows)
         ]
         return Event(torch.cat([event.value[:0], *(row.value for row in rows)]))
+
+
+def _withheld(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """(B, C) bool: cells of a context that are not told in the fit, so that any may be missing: of one row in five all of them, of one in
+    five each by the toss of a coin."""
+    whole, some, coin = (torch.rand(size, generator=generator) for size in ((shape[0], 1), (shape[0], 1), shape))
+    return (whole < WITHHELD) | (some < WITHHELD) & (coin < 0.5)
 
 
 def _row(context: Event | None, row: int) -> Event | None:

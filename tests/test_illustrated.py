@@ -1,0 +1,276 @@
+"""Tables of which one column holds pictures: read, modelled as one row or columns first, asked with either missing, written."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import conjoin
+from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.codecs.illustrated import codec_of, in_folder
+from conjoin.codecs.pictures import Picture
+from conjoin.core import CapabilityError, Event, Pair
+from conjoin.families.circuit.latent_tree import Circuit
+from conjoin.families.diffusion.gaussian import Diffusion
+from conjoin.families.illustrated import Illustrated, _between
+
+TINY = Illustrated(size=0.25, steps=40, batch=32, points=4, sampling_steps=4, columns="mixture")
+
+
+def made(rows, seed=0, side=8):
+    """In half of the rows the sign of ``a`` tells the class, in the others which diagonal of the picture is bright."""
+    random = np.random.default_rng(seed)
+    y, column = random.integers(0, 2, rows), random.random(rows) < 0.5
+    a = np.where(column, random.normal(4 * y - 2, 0.3), random.normal(0, 0.3, rows)).round(2)
+    images, diagonal = random.normal(120, 12, (rows, side, side)), np.eye(side, dtype=bool)
+    for row in np.flatnonzero(~column):
+        images[row][diagonal if y[row] else diagonal[:, ::-1]] += 90
+    scans = [Picture(image) for image in images.clip(0, 255).round().astype("uint8")]
+    k = np.where(random.random(rows) < 0.4, "u", "v")
+    return pd.DataFrame({"a": a, "scan": pd.Series(scans, dtype=object), "k": k}), y, column
+
+
+def holed(rows):
+    X, y, _ = made(rows)
+    X.loc[::7, "scan"], X.loc[3::9, "a"] = None, np.nan
+    return X, y
+
+
+def without(X, *names):
+    return X.assign(**dict.fromkeys(names))
+
+
+def on_disk(folder, X):
+    """The frame with paths in place of pictures, each written below the folder."""
+    (folder / "scans").mkdir(parents=True, exist_ok=True)
+    paths = []
+    for row, cell in enumerate(X["scan"]):
+        paths.append("" if cell is None else f"scans/{row}.png")
+        if cell is not None:
+            Image.fromarray(cell.pixels).save(folder / paths[-1])
+    return X.assign(scan=paths)
+
+
+@pytest.fixture(scope="module")
+def flat():
+    return JointClassifier(family="mixture", predictor=None).fit(*holed(300))
+
+
+@pytest.fixture(scope="module")
+def chained():
+    return JointClassifier(family=TINY, predictor=None).fit(*holed(200))
+
+
+# ---------------------------------------------------------------------------------------------------- identities
+
+
+@pytest.mark.parametrize("name", ["flat", "chained"])
+def test_a_missing_picture_is_summed_out_exactly(name, request):
+    model = request.getfixturevalue(name).model_
+    event = model.encode(without(made(20, 1)[0], "scan")).event
+    density, width = model.joint.density, model.codec.space.shape[0] - 64
+    row = model.joint._row(Pair(model.joint.unknown(20), event))
+    if name == "chained":
+        alone = density.first.log_prob(Event(row.value[:, : width + 1], row.mask[:, : width + 1]))
+        assert torch.equal(density.log_prob(row), alone)
+    else:  # of two pictures that differ in one pixel, the sum over its levels is what is known without that pixel
+        picture = model.encode(made(1, 1)[0]).event
+        many = Event(picture.value.repeat(256, 1))
+        many.value[:, -1] = torch.arange(256.0)
+        rest = picture.hide(torch.arange(width + 64) == width + 63)
+        assert torch.isclose(model.joint.log_evidence(many).logsumexp(0), model.joint.log_evidence(rest)[0])
+
+
+@pytest.mark.filterwarnings("ignore:X lacks")
+@pytest.mark.parametrize("name", ["flat", "chained"])
+def test_either_may_be_missing(name, request):
+    model, (X, _, _) = request.getfixturevalue(name), made(30, 1)
+    for rows in (X, without(X, "scan"), without(X, "a", "k"), X[["scan"]], X[["a", "k"]]):
+        joint = model.predict_joint_log_proba(rows)
+        assert np.isfinite(joint).all()
+        assert np.allclose(model.score_samples(rows), np.logaddexp.reduce(joint, 1), atol=1e-6)
+        assert np.allclose(model.predict_log_proba(rows), joint - model.score_samples(rows)[:, None], atol=1e-6)
+
+
+def test_a_pictures_word_about_a_number_is_interpolated():
+    knots, at = torch.tensor([0.0, 1.0, 3.0]), torch.linspace(0, 3, 7)
+    assert torch.allclose(_between(knots, knots[None] ** 2, at), torch.tensor([[0.0, 0.5, 1.0, 3.0, 5.0, 7.0, 9.0]]))
+
+
+def test_a_part_of_a_picture_has_no_log_p_in_a_chain(chained):
+    event = chained.model_.encode(made(2, 1)[0]).event
+    with pytest.raises(CapabilityError, match="part of a picture"):
+        chained.model_.log_evidence(event.hide(torch.arange(event.value.shape[1]) > 40))
+
+
+# ---------------------------------------------------------------------------------------------------- verbs
+
+
+@pytest.mark.parametrize("name", ["flat", "chained"])
+def test_every_question_has_an_answer(name, request, tmp_path):
+    model, (X, _, _) = request.getfixturevalue(name), made(30, 1)
+    drawn, labels = model.sample(3, y=1, given={"k": "u"})
+    assert set(drawn["k"]) == {"u"} and (labels == 1).all() and drawn["scan"].iloc[0].pixels.shape == (8, 8)
+    gaps = X.iloc[:3].copy()
+    gaps.loc[0, "scan"], gaps.loc[1, "a"] = None, np.nan
+    for full in (model.impute(gaps), *model.impute(gaps, n_draws=2)):
+        assert full.notna().all(axis=None) and full["scan"].iloc[1] == X["scan"].iloc[1] and full["a"].iloc[0] == X["a"].iloc[0]
+    verdicts = model.decide(X.assign(a=999.0).iloc[:3], max_error=0.5)
+    assert (verdicts["verdict"] == "unfamiliar").all() and "a" in verdicts["reason"].iloc[0]
+    changed = model.counterfactual(X.iloc[:1], to=1 - model.predict(X.iloc[:1])[0])
+    assert (changed["scan"].iloc[0] == X["scan"].iloc[0]) and "scan" not in changed["changed"].iloc[0]
+    again = conjoin.load(model.save(tmp_path / "model"))
+    for rows in (X, gaps):
+        assert np.array_equal(again.score_samples(rows), model.score_samples(rows))
+        assert np.array_equal(again.predict_proba(rows), model.predict_proba(rows))
+    assert again.n_features_in_ == 3 and again.sample(2)[0].equals(model.sample(2)[0])
+
+
+def test_a_picture_unlike_the_others_is_unfamiliar(chained):
+    X = made(30, 1)[0]
+    noise = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
+    strange = X.assign(scan=[Picture(each) for each in noise])
+    assert (chained.decide(strange, max_error=0.5)["verdict"] == "unfamiliar").mean() > 0.9
+    assert (chained.decide(X, max_error=0.5)["verdict"] == "unfamiliar").mean() < 0.3
+
+
+def test_a_density():
+    X, _ = holed(60)
+    density = JointDensity(family=TINY).fit(X)
+    assert np.isfinite(density.score_samples(X)).all() and density.sample(2)[0]["scan"].notna().all()
+
+
+@pytest.mark.slow
+def test_a_number():
+    X, y = holed(200)
+    model = JointRegressor(family=TINY, predictor=None).fit(X, y + np.random.default_rng(0).normal(0, 0.1, len(y)))
+    told = X["a"].abs() > 1.5
+    assert np.corrcoef(model.predict(X[told]), y[told])[0, 1] > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["circuit", Illustrated(size=0.25, steps=300, batch=32, points=8)])
+def test_picture_and_columns_together_know_more_than_either(family):
+    X, y, _ = made(600)
+    X.loc[::10, "scan"], X.loc[3::10, "a"] = None, np.nan
+    model, (new, label, _) = JointClassifier(family=family).fit(X, y), made(300, 1)
+    right = [float((model.predict(rows) == label).mean()) for rows in (new, without(new, "scan"), without(new, "a", "k"))]
+    assert right[0] > 0.95 and max(right[1:]) < 0.85
+
+
+def space_of(X):
+    codec, frame = codec_of(X, None, ())
+    return codec.fit(frame).space
+
+
+def test_which_family_stands_for_which():
+    small, large = space_of(made(40)[0]), space_of(made(40, side=16)[0])
+    assert Circuit(width=4).suited(small) == Circuit(width=4)
+    assert Circuit(width=4).suited(large).of_columns == Circuit(width=4)
+    assert Diffusion(steps=7).suited(large) == Illustrated(steps=7)
+    with pytest.raises(ValueError, match="can't stand before a picture"):
+        Illustrated(columns="naive_bayes")
+    with pytest.raises(ValueError, match="one column holds pictures"):
+        JointDensity(family="illustrated").fit(made(60)[0][["a", "k"]])
+
+
+def test_a_fit_that_begins_from_another(chained):
+    X, y = holed(200)
+    on = JointClassifier(family="illustrated", predictor=None, start_from=chained, max_time=0).fit(X, y)
+    assert on.model_.joint.config == TINY
+    assert np.abs(on.score_samples(X) - chained.score_samples(X)).mean() < 0.1
+    with pytest.raises(ValueError, match="has the labels 0, 1, and this fit has the labels n, p"):
+        JointClassifier(family="illustrated", start_from=chained).fit(X, np.where(y > 0, "p", "n"))
+    with pytest.raises(ValueError, match="the column 'scan', which X has not"):
+        JointClassifier(family="illustrated", start_from=chained).fit(X[["a", "k"]], y)
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def test_files_arrays_and_pictures_read_alike(flat, tmp_path, monkeypatch):
+    X = holed(20)[0]
+    table = on_disk(tmp_path, X)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    truth = flat.score_samples(X)
+    arrays = X.assign(scan=[None if cell is None else cell.pixels for cell in X["scan"]])
+    for same in (arrays, in_folder(table, tmp_path), tmp_path / "t.csv", arrays.to_dict("series")):
+        assert np.array_equal(flat.score_samples(same), truth)
+    monkeypatch.chdir(tmp_path)
+    assert np.array_equal(flat.score_samples(table), truth)
+    assert conjoin.inspect(table)["scan"].type == "picture"
+
+
+def test_colours_sizes_and_types(tmp_path):
+    X = holed(40)[0]
+    table = in_folder(on_disk(tmp_path, X), tmp_path)
+    Image.fromarray(np.zeros((8, 8, 3), dtype="uint8") + np.array([9, 8, 7], dtype="uint8")).save(tmp_path / "scans" / "1.png")
+    model = JointDensity(family="mixture").fit(table)
+    assert model.model_.codec.space.grid == (3, 8, 8) and model.sample(1)[0]["scan"][0].pixels.shape == (8, 8, 3)
+    Image.fromarray(np.zeros((9, 12), dtype="uint8")).save(tmp_path / "scans" / "2.png")
+    with pytest.raises(ValueError, match=r"Column 'scan', row 2: .*2.png has 9 x 12 pixels .* where the first has 8 x 8"):
+        JointDensity(family="mixture").fit(table)
+    cut = JointDensity(family="mixture", types={"scan": {"type": "picture", "format": "4x6"}}).fit(table)
+    assert cut.model_.codec.space.grid == (3, 4, 6) and np.isfinite(cut.score_samples(table)).all()
+    words = JointDensity(family="mixture", types={"scan": "category"}).fit(table)
+    assert words.model_.codec.kind == "table"
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("no.png", r"Column 'scan', row 4: there is no file no.png"),
+        ("bad.png", r"Column 'scan', row 4: bad.png is broken"),
+        (np.zeros((8, 8)), r"Column 'scan', row 4: an array of pixels is uint8"),
+        (3.5, r"Column 'scan', row 4: 3.5 is no path"),
+    ],
+)
+def test_a_cell_that_is_no_picture(cell, message, flat, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n")
+    X = made(6, 1)[0]
+    X.at[4, "scan"] = cell
+    with pytest.raises(ValueError, match=message):
+        flat.predict(X)
+
+
+def test_what_is_refused():
+    X = made(30)[0]
+    for rows, options, message in (
+        (X.assign(again=X["scan"]), {}, "'scan', 'again' hold pictures"),
+        (X[["scan"]], {}, "no column beside the pictures"),
+        (X, {"missingness": "informative"}, "not for tables with pictures"),
+        (X.assign(scan=[np.zeros((300, 300), dtype="uint8")] * 30), {}, "the limit is 65,536"),
+        (X, {"types": {"scan": {"type": "picture", "format": "big"}}}, "a size such as '28'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            JointDensity(family="mixture", **options).fit(rows)
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def home(tmp_path):
+    X, y = holed(80)
+    on_disk(tmp_path / "data", X).assign(outcome=y).to_csv(tmp_path / "data" / "patients.csv", index=False)
+    return tmp_path / "data"
+
+
+def test_the_command_line_reads_draws_and_reads_again(home, say):
+    say("fit @patients.csv --target outcome -o model --family mixture --predictor none --size 6 -q")
+    say("sample model -n 4 -o drawn.csv")
+    drawn, again = pd.read_csv("drawn.csv"), conjoin.load("model").sample(4)[0]["scan"]
+    assert drawn["scan"].tolist() == [f"drawn-pictures/{row:03d}.png" for row in range(4)]
+    assert all((np.asarray(Image.open(path)) == again[row].pixels).all() for row, path in enumerate(drawn["scan"]))
+    say("impute model @patients.csv -o full.csv")
+    full = pd.read_csv("full.csv")["scan"]
+    assert full[0] == "full-pictures/000.png" and full[1] == "data/scans/1.png"
+    say("decide model full.csv --max-error .5 -o verdicts.csv")
+    assert len(pd.read_csv("verdicts.csv")) == 80
+    assert "exists" in say("sample model -o full.csv", code=2).err
+    assert "6x6 pixels" in say("info model").out and "it holds pictures" in say("check @patients.csv").out
+    assert "read at once" in say("fit @patients.csv --target outcome -o other --chunk-rows 20", code=2).err
+    (home / "scans" / "3.png").unlink()
+    assert "Column 'scan', row 3" in say("predict model @patients.csv", code=2).err
