@@ -143,4 +143,4 @@ def _share(model: Model, value: Float[Tensor, "P D"], x: Float[Tensor, " D"]) ->
 
 def _step(model: Model) -> float:
     """A tenth of the range of grey levels."""
-    return CHANGED * max(variable.cardinality - 1 for variable in model.codec.space.variables)
+    return CHANGED * float(max(variable.cardinality - 1 for variable in model.codec.space.variables))

@@ -78,7 +78,8 @@ def _encode_points(model: Model, points: dict[Any, Any]) -> Event:
     name = next(iter(points), model.codec.columns[0])
     encoded = model.codec.encode(pd.DataFrame([points]) if points else pd.DataFrame({name: [None]}, dtype=object))
     _refuse_unseen(model, points, encoded.unseen[0])
-    return encoded.event
+    event: Event = encoded.event
+    return event
 
 
 def _refuse_unseen(model: Model, asked: dict[Any, Any], unseen: torch.Tensor) -> None:

@@ -94,9 +94,9 @@ class PictureDensity(Density):
         if len(space.variables) > math.prod(space.grid):
             raise ValueError("A diffusion of pictures tells classes apart and predicts no number: choose another family, or classes of it.")
         levels = max(variable.cardinality for variable in space.variables)
-        one = context_space is None or not context_space.shape  # a class, or nothing
-        self.inputs = None if one else Inputs(context_space.variables)
-        classes = context_space.variables[0].cardinality if context_space and one else 0
+        told = () if context_space is None else context_space.variables
+        self.inputs = Inputs(told) if context_space is not None and context_space.shape else None
+        classes = told[0].cardinality if told and self.inputs is None else 0
         self.core = Denoiser(space.grid, levels, classes, config, self.inputs.size if self.inputs else 0)
         pixels = len(space.variables) if len(space.variables) * levels <= MANY else 1
         cells = len(PROFILE) * TILES**2 * space.grid[0]
