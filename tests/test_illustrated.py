@@ -253,7 +253,7 @@ def test_what_is_refused():
 
 @pytest.fixture
 def home(tmp_path):
-    X, y = holed(80)
+    X, y = holed(120)
     on_disk(tmp_path / "data", X).assign(outcome=y).to_csv(tmp_path / "data" / "patients.csv", index=False)
     return tmp_path / "data"
 
@@ -268,7 +268,7 @@ def test_the_command_line_reads_draws_and_reads_again(home, say):
     full = pd.read_csv("full.csv")["scan"]
     assert full[0] == "full-pictures/000.png" and full[1] == "data/scans/1.png"
     say("decide model full.csv --max-error .5 -o verdicts.csv")
-    assert len(pd.read_csv("verdicts.csv")) == 80
+    assert len(pd.read_csv("verdicts.csv")) == 120
     assert "exists" in say("sample model -o full.csv", code=2).err
     assert "6x6 pixels" in say("info model").out and "it holds pictures" in say("check @patients.csv").out
     assert "read at once" in say("fit @patients.csv --target outcome -o other --chunk-rows 20", code=2).err

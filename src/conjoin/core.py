@@ -277,7 +277,7 @@ class Density(nn.Module, abc.ABC):
     def _restore_sweep(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``_sweep_state``."""
 
-    def _leading(self) -> "Density | None":
+    def _beginning(self) -> "Density | None":
         """A part of this density, of its first variables alone, that is fitted before the rest."""
         return None
 

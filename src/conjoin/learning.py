@@ -90,7 +90,7 @@ class Learning:
 
     def _trained(self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress) -> Trained:
         (rows, choose), label, able = parts, f"fitting {name_of(self.config)}", joint.capabilities
-        plan = self._led(joint, parts, plan, progress)
+        plan = self._begun(joint, parts, plan, progress)
         if self.read is not None and not able.statistics and not able.sweeps:
             return train_from(joint, Shuffled(self.read, self.request.stream.rows, plan.seed), choose, plan, progress, label)
         trained = train(joint, rows, self.weight, choose, plan, progress, label)
@@ -101,13 +101,13 @@ class Learning:
         whole = replace(plan, epochs=self.request.stream.passes, patience=1, max_time=left, checkpoint=folder)
         return train_from(joint, Passes(self.read, self.request.stream.rows), choose, whole, progress, "passes over all rows")
 
-    def _led(self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress) -> Plan:
+    def _begun(self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress) -> Plan:
         """Where a density has a part that is fitted before the rest, fit that; what is left of the plan."""
         density = joint.density if isinstance(joint, Monolithic) else joint
-        first = density._leading()
+        first = density._beginning()
         if first is None:
             return plan
-        rows, choose = (_beginning(joint._row(part) if isinstance(joint, Monolithic) else part, first) for part in parts)
+        rows, choose = (_cut(joint._row(part) if isinstance(joint, Monolithic) else part, first) for part in parts)
         share = None if plan.max_time is None else FIRST * plan.max_time
         folder = None if plan.checkpoint is None else plan.checkpoint / "first"
         before = replace(plan, max_time=share, checkpoint=folder)
@@ -158,7 +158,7 @@ class Learning:
         return Hybrid(Independent(density, self.target.space), Classifier(scorer))
 
 
-def _beginning(event: Event, first: Density) -> Event:
+def _cut(event: Event, first: Density) -> Event:
     """The rows, cut to the variables of ``first``."""
     width = first.space.shape[0]
     return Event(event.value[:, :width], event.mask[:, :width])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TABLES",
     "at_once",
+    "beside",
     "chunked",
     "claim",
     "claim_pictures",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.cli.files import chunked, load_model, read
+from conjoin.cli.files import beside, chunked, load_model, read
 from conjoin.cli.summary import describe, facts_of, useful_rate
 from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
@@ -98,7 +98,7 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     with table:
         stream = draw(table, asked.seed, asked.calibration, groups=asked.groups)
         voice.note(*table.notices, f"{table.count:,} rows are read {table.rows:,} at a time; {len(stream.frame):,} of them are the start.")
-        _fit(asked, _take_apart(asked, stream.frame), stream, voice)
+        _fit(asked, _take_apart(asked, beside(stream.frame, asked.data)), stream, voice)
 
 
 def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> None:

@@ -276,7 +276,7 @@ class _Reading:
 def _cells(series: Any, blanks: Any) -> Iterator[Any]:
     """The cells; None where missing."""
     for cell in blank(series, blanks):
-        empty = not cell.strip() if isinstance(cell, str) else cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell))
+        empty = not cell.strip() if isinstance(cell, str) else cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell)
         yield None if empty else cell
 
 

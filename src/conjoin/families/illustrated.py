@@ -112,7 +112,7 @@ class IllustratedDensity(Density):
         out.picture = PictureDensity.build(pixels, config, picture.take(seen), generator, context=columns.take(seen), context_space=before)
         return out.eval()
 
-    def _leading(self) -> Density:
+    def _beginning(self) -> Density:
         return self.first
 
     @property

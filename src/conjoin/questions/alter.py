@@ -186,5 +186,4 @@ def _grid(model: Model) -> tuple[int, int, int]:
 
 def _tenth(model: Model) -> float:
     """A tenth of the range of grey levels."""
-    levels: int = max(variable.cardinality for variable in model.codec.space.variables)
-    return CHANGED * (levels - 1)
+    return CHANGED * float(max(variable.cardinality - 1 for variable in model.codec.space.variables))

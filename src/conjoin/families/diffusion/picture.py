@@ -101,9 +101,8 @@ class PictureDensity(Density):
             raise ValueError(f"body must be one of {', '.join(BODIES)}, got {config.body!r}.")
         levels = max(variable.cardinality for variable in space.variables)
         told = () if context_space is None else context_space.variables
-        several = context_space is not None and bool(context_space.shape)  # more than a class
-        self.inputs = Inputs(told) if several else None
-        classes = told[0].cardinality if told and not several else 0
+        self.inputs = Inputs(told) if context_space is not None and context_space.shape else None
+        classes = told[0].cardinality if told and self.inputs is None else 0
         self.core = Denoiser(space.grid, levels, classes, config, self.inputs.size if self.inputs else 0)
         pixels = len(space.variables) if len(space.variables) * levels <= MANY else 1
         cells = len(PROFILE) * TILES**2 * space.grid[0]
