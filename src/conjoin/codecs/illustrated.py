@@ -93,7 +93,6 @@ class IllustratedCodec:
     def __init__(self, table: TableCodec, image: ImageCodec, name: Any, size: tuple[int, int] | None = None, blanks: Any = ()) -> None:
         self.table, self.image, self.name, self.size, self.blanks = table, image, name, size, tuple(blanks)
         self.missing_share = 0.0
-        self._notices: list[str] = []
 
     @property
     def bounded(self) -> bool:
@@ -136,7 +135,7 @@ class IllustratedCodec:
 
     @property
     def notices(self) -> list[str]:
-        return [*self.table.notices, *self._notices]
+        return self.table.notices
 
     @property
     def space(self) -> Space:
@@ -215,13 +214,13 @@ class IllustratedCodec:
 
     def to_json(self) -> JSON:
         kept = {"kind": self.kind, "name": self.name, "size": self.size, "blanks": list(self.blanks), "missing_share": self.missing_share}
-        return {**kept, "table": self.table.to_json(), "image": self.image.to_json(), "notices": self._notices}
+        return {**kept, "table": self.table.to_json(), "image": self.image.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         size = None if data["size"] is None else tuple(data["size"])
         codec = cls(TableCodec.from_json(data["table"]), ImageCodec.from_json(data["image"]), data["name"], size, data["blanks"])
-        codec.missing_share, codec._notices = data["missing_share"], list(data["notices"])
+        codec.missing_share = data["missing_share"]
         return codec
 
 
@@ -246,18 +245,18 @@ class _Reading:
         names = list(self.raw.columns)
         types, missing = overrides_of(self.types, names), missing_of(self.missing, names)
         size, blanks = _size(self.name, types.pop(self.name, {}).get("format")), missing.pop(self.name, ())
-        pictures, notices = self._read(Wanted(size), blanks)
+        pictures = self._read(Wanted(size), blanks)
         shapes = [picture.pixels.shape for picture in pictures if picture is not None]
         channels = max((shape[2] if len(shape) == 3 else 1) for shape in shapes)
         grid = (channels, *shapes[0][:2])
         _refuse_large(self.name, grid)
         table = TableCodec(types, missing, **options)
         codec = IllustratedCodec(table, ImageCodec(grid, LEVELS, channels > 1), self.name, size, blanks)
-        codec._notices = notices
         cells = pd.Series(pictures, self.raw.index, dtype=object)
         return codec, codec.frame(self.raw.assign(**{self.name: cells}))
 
-    def _read(self, wanted: Wanted, blanks: Any) -> tuple[list[Picture | None], list[str]]:
+    def _read(self, wanted: Wanted, blanks: Any) -> list[Picture | None]:
+        """The pictures, all of one size."""
         out: list[Picture | None] = []
         first: Picture | None = None
         for row, cell in enumerate(_cells(self.raw[self.name], blanks)):
@@ -270,7 +269,7 @@ class _Reading:
             out.append(picture)
         if first is None:
             raise ValueError(f"Column {self.name!r} has no picture at all: leave it out.")
-        return out, []
+        return out
 
 
 def _cells(series: Any, blanks: Any) -> Iterator[Any]:
