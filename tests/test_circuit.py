@@ -181,8 +181,8 @@ def test_parts_that_rows_share_change_nothing(monkeypatch):
     each, tree, table = answers(), model._tree(0), model.leaves.table(event)
     monkeypatch.setattr(passes, "DEEP", 1)
     parts = tree.parts(table.place, table.start, tree.order)
-    assert all(part.of_row is None or part.count == len(torch.unique(part.of_row)) for part in parts.values())
-    assert min(part.count for part in parts.values()) < 10 < max(part.count for part in parts.values())
+    assert all(part.of_row is None or part.number == len(torch.unique(part.of_row)) for part in parts.values())
+    assert min(part.number for part in parts.values()) < 10 < max(part.number for part in parts.values())
     for name, value in answers().items():
         assert torch.allclose(value, each[name], rtol=1e-10, atol=1e-10), name
 

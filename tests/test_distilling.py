@@ -42,7 +42,7 @@ def test_all_other_answers_are_those_of_the_teacher(fitted, quick):
         lambda m: m.predict_proba(X),
         lambda m: m.model_.statistic(m.model_.encode(X)),
         lambda m: m.model_.density_of_x.features(event).detach().numpy(),
-        lambda m: m.model_.density_of_x.edit(event, Event(push), Edit(1.0, push)).value.numpy(),
+        lambda m: m.model_.density_of_x.edit(event, Event(push), how=Edit(1.0, push)).value.numpy(),
     ):
         assert np.array_equal(ask(fitted), ask(quick))
     assert "distilled" not in fitted.model_.facts and not fitted.model_.density_of_x.structure

@@ -139,6 +139,10 @@ class Config:
         """The config that stands in for this one in such a space: a family may have another network for pictures."""
         return self
 
+    def streamed(self) -> "Config":
+        """The config that stands in for this one where rows are more than memory holds."""
+        return self
+
     def get_params(self, deep: bool = True) -> JSON:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 

@@ -71,6 +71,10 @@ class Circuit(Config):
             return Illustrated(settings=self.get_params())
         return self if self.batch or not _vast(space) else replace(self, batch=4096)
 
+    def streamed(self) -> Config:
+        """One tree: several gain the least where rows are many."""
+        return self if self.trees else replace(self, trees=1)
+
 
 class CircuitDensity(Density):
     """Log-likelihood, marginals and conditionals are exact."""
