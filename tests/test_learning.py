@@ -197,7 +197,7 @@ def test_rows_with_no_label_are_lent_one():
     X, y, few = crescents()
     model = JointClassifier(family="circuit", unlabelled=-1).fit(X, few)
     told = model.model_.facts["labels"]
-    assert told["labelled"] == 8 and told["spread_to"] > 200 and told["loss_of_spread"] < told["loss_of_linear"]
+    assert told["labelled"] == 8 and told["spread_to"] > 200 and told["loss_of_spread"] < told["loss_of_rival"]
     assert model.score(X, y) > 0.97
     twin = JointClassifier(family="circuit", unlabelled=-1, spread=False).fit(X, few)
     assert "labels" not in twin.model_.facts
@@ -215,8 +215,24 @@ def test_labels_are_not_lent_where_most_rows_have_one_or_lending_misleads():
     space = Space((2,), (Variable("a", "real"), Variable("b", "real")))
     parts = {"fit": Pair(Event(label, known), Event(noise))}
     same, told = spreading.spread_labels(parts, space, 2)
-    assert told["loss_of_spread"] > told["loss_of_linear"] and told["spread_to"] == 0
+    assert told["loss_of_spread"] > told["loss_of_rival"] and told["spread_to"] == 0
     assert same is parts
+
+
+def test_lent_labels_and_straight_lines_are_not_taken_where_boosting_tells_more():
+    X = torch.rand(600, 4, generator=stream(5), dtype=torch.float64).numpy() * 2 - 1
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    model = JointClassifier(family="naive_bayes", unlabelled=-1).fit(X, np.where(np.arange(600) < 250, y, -1))
+    assert model.model_.facts["labels"]["spread_to"] == 0 and model.model_.facts["predictor"]["chosen"] == "boosting"
+    assert model.score(X[250:], y[250:]) > 0.9
+
+
+def test_one_label_of_a_class_is_no_evidence_for_lending():
+    X, y, _ = crescents()
+    few = np.full(len(X), -1)
+    few[[int(np.flatnonzero(y == 0)[0]), *np.flatnonzero(y == 1)[:3]]] = [0, 1, 1, 1]
+    model = JointClassifier(family="naive_bayes", unlabelled=-1).fit(X, few)
+    assert model.model_.facts["labels"]["spread_to"] == 0 and model.model_.facts["predictor"]["chosen"] == "linear"
 
 
 def test_few_labels_are_not_held_out():

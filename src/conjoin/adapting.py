@@ -88,10 +88,11 @@ def _follow(fresh: Model, model: Model, frame: pd.DataFrame, found: Answers, req
     x, now = model.encode(frame).event, model
     part = None if request.max_time is None else request.max_time / ROUNDS
     for left in reversed(range(ROUNDS)):
-        rows = Rows(frame, model.classes.labels[found.share.argmax(1)], surest(found.share))
+        sure = surest(found.share)
+        rows = Rows(frame, model.classes.labels[found.share.argmax(1)], sure)
         joint, data, split = refit(rows, replace(request, start=Start(now, elsewhere=True), max_time=part), model)
         fresh.joint = joint.eval()
-        fresh.facts["predictor"] = use_trunk(joint, "trunk", data)
+        fresh.facts["predictor"] = use_trunk(joint, "trunk", data, 1 - float(found.share.amax(1)[sure].mean()))
         if left:
             now = replace(model, joint=joint)
             found = answers(now, x)

@@ -26,7 +26,7 @@ from conjoin.metering import Meter
 from conjoin.model import READINGS, Model
 from conjoin.predictive import grid_for
 from conjoin.questions.calibrate import calibrate
-from conjoin.selection import choose_predictor, use_trunk
+from conjoin.selection import LEAST, choose_predictor, use_trunk, wrong_of
 from conjoin.spreading import mostly_unlabelled, spread_labels
 from conjoin.targets import Classes, Number, Target
 from conjoin.training.data import Split, canonical, row_hashes, split_rows
@@ -152,7 +152,8 @@ def _labels_teach(split: Split, rows: Rows, request: Request) -> Split:
     assert known is not None
     if not request.spread or not mostly_unlabelled(known):
         return split
-    few = [part for part in ("choose", "calibrate") if known[getattr(split, part)].sum() < rows_for_error(0.05)]
+    least = {"choose": LEAST, "calibrate": rows_for_error(0.05)}
+    few = [part for part in least if known[getattr(split, part)].sum() < least[part]]
     teach = np.concatenate([split.fit, *(getattr(split, part)[known[getattr(split, part)]] for part in few)])
     return split._replace(fit=np.sort(teach), **{part: getattr(split, part)[~known[getattr(split, part)]] for part in few})
 
@@ -205,7 +206,7 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     if isinstance(target, Number):
         model.facts["grid"] = grid_for(joint, data["fit"].y).tolist()
     if isinstance(joint, Hybrid):
-        model.facts["predictor"] = use_trunk(joint, request.predictor, data)
+        model.facts["predictor"] = use_trunk(joint, request.predictor, data, wrong_of(lent))
     elif isinstance(joint, Joint):
         weight_fit = torch.tensor(rows.weight[split.fit])
         try:

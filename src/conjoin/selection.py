@@ -27,7 +27,7 @@ from conjoin.spreading import mostly_unlabelled
 from conjoin.targets import Classes, Number
 from conjoin.training.progress import Progress
 
-__all__ = ["PREDICTORS", "choose_predictor", "use_trunk"]
+__all__ = ["LEAST", "PREDICTORS", "choose_predictor", "use_trunk", "wrong_of"]
 
 PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None)
 LEAST = 20  # labelled choose-rows by which predictors can be compared
@@ -76,14 +76,14 @@ def choose_predictor(
         facts["why"] += f"; as choose-rows are few, the standard ones were compared by cross-validation first ({each})"
 
 
-def use_trunk(joint: Hybrid, asked: Any, data: dict[str, Pair]) -> dict[str, Any]:
-    """Calibrate a predictor that was learned together with p(x), on choose-rows; facts for the model card."""
+def use_trunk(joint: Hybrid, asked: Any, data: dict[str, Pair], wrong: float = 0.0) -> dict[str, Any]:
+    """Calibrate a predictor that was learned together with p(x), on choose-rows of which a share may be ``wrong``; facts for the card."""
     choose, predictor = data["choose"], joint.predictor
     held = choose.take(choose.y.mask & choose.x.mask.all(1))
     if isinstance(predictor, Classifier) and isinstance(predictor.scorer, Features):
         predictor.scorer.settle(data["fit"].x.take(slice(0, SETTLED)))
         if held.rows >= LEAST:
-            predictor.temperature.fill_(_temperature(predictor.scorer, held))
+            predictor.temperature.fill_(_temperature(predictor.scorer, held, wrong))
     why = "as asked" if asked == "trunk" else "one network learned p(x) and p(y | x) together"
     return {"chosen": "trunk", "asked": asked, "why": why}
 
@@ -120,6 +120,11 @@ def _steadiest(model: Model, names: list[str], data: dict[str, Pair], weight: Te
                 loss[name] -= float(scorer.log_prob(judged.x, judged.y.value[:, None]).sum()) / int((~always).sum())
     best = min(rivals, key=loss.__getitem__)
     return [name for name in names if name == best or name not in rivals], loss
+
+
+def wrong_of(lent: dict[str, Any]) -> float:
+    """The share of lent labels that is likely to be wrong; 0 where none were lent."""
+    return float(lent["error_of_spread"]) if lent.get("spread_to") else 0.0
 
 
 def _lent(model: Model) -> bool:
@@ -308,7 +313,8 @@ def _temperature(scorer: Scorer, held: Pair, wrong: float = 0.0) -> float:
 
 def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], facts: dict[str, Any], free: bool) -> None:
     """The least log-loss; the family's own p(y | x) unless it is beaten by more than a standard error (of row by row differences), since
-    only with its own is the whole joint model exact. Simply the least where that error says little: see ``_unsure``."""
+    only with its own is the whole joint model exact. Where most rows have no label, it must win by as much instead, since it learned
+    mostly from those. Simply the least where that error says little: see ``_unsure``."""
     held = data["choose"].take(data["choose"].y.mask)
     losses = _losses(model, scorers, held)
     facts["log_loss"] = {name: float(loss.mean()) for name, loss in losses.items()}
@@ -316,17 +322,19 @@ def _keep_best(model: Model, scorers: dict[str, Scorer], data: dict[str, Pair], 
     facts["why"] = "as asked"
     if free:
         gain = losses["family"] - losses[name]
-        least = 0.0 if _unsure(model) else float(gain.std()) / len(gain) ** 0.5
-        if float(gain.mean()) <= least:
-            facts["why"] = f"on choose-rows no predictor beats the family's own p(y | x) by more than a standard error ({least:.3f} nats)"
+        error, few = float(gain.std()) / len(gain) ** 0.5, mostly_unlabelled(data["fit"].y.mask)
+        if float(gain.mean()) <= (0.0 if _unsure(model) else -error if few else error):
+            won = "the family's own p(y | x) beats the others" if few else "no predictor beats the family's own p(y | x)"
+            facts["why"] = f"on choose-rows {won} by more than a standard error ({error:.3f} nats)"
             return
-        facts["why"] = f"on choose-rows its log-loss is the least, by {float(gain.mean()):.3f} nats (standard error {least:.3f})"
+        facts["why"] = (
+            f"on choose-rows its log-loss is {float(gain.mean()):.3f} nats less than the family's own (standard error {error:.3f})"
+        )
         facts["why"] += "; most labels there were lent by the rows about them" if _lent(model) else ""
     facts["chosen"] = name
     fit = data["fit"].take(data["fit"].y.mask)
     by = held if held.rows or isinstance(model.target, Classes) else fit  # errors must be had from somewhere
-    wrong = model.facts["labels"]["error_of_spread"] if _lent(model) else 0.0
-    model.joint = Hybrid(model.pair, _calibrated(model, scorers[name], by, wrong))
+    model.joint = Hybrid(model.pair, _calibrated(model, scorers[name], by, wrong_of(model.facts.get("labels", {}))))
 
 
 def _unsure(model: Model) -> bool:

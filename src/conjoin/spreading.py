@@ -6,10 +6,10 @@ r"""Labels for rows that have none, where most have none: spread along a graph t
 D. Zhou et al. (2004), Learning with local and global consistency, section 2, with their a = .99. The limit is broken off, so
 that what no label reaches in ``ROUNDS`` steps stays unlabelled. Rows near each other in a dense part of p(x) get one label: where
 classes are clusters, few labels do; where they are not, this misleads, so it is used only if it tells labels that were kept from it
-better than logistic regression does, of tables by more than a standard error. q are the shares of the classes among the labels (X. Zhu,
-Z. Ghahramani and J. Lafferty (2003), Semi-supervised learning using Gaussian fields and harmonic functions, section 4). W_ij =
-exp(-4 d_ij / d_i), d_ij the squared distance of standardised columns (on their principal axes, where there are many) and d_i that of
-the last neighbour.
+better than logistic regression does, or boosting, of tables by more than a standard error. q are the shares of the classes among the
+labels (X. Zhu, Z. Ghahramani and J. Lafferty (2003), Semi-supervised learning using Gaussian fields and harmonic functions, section
+4). W_ij = exp(-4 d_ij / d_i), d_ij the squared distance of standardised columns (on their principal axes, where there are many) and d_i
+that of the last neighbour.
 Of images, d is the least over small moves of one of the two (by a pixel, turned, slanted): such moves keep the label.
 
 Shape letters: B rows, M moves, C candidates and N neighbours of a row, A axes, K classes.
@@ -27,7 +27,7 @@ from scipy import sparse
 from torch import Tensor
 
 from conjoin.core import Event, Pair, Space
-from conjoin.logistic import folds_of, held_out, strength
+from conjoin.logistic import folds_of, rival
 from conjoin.predictors import Design
 
 __all__ = ["Graph", "mostly_unlabelled", "moved", "spread_labels"]
@@ -83,13 +83,13 @@ def _joined(parts: list[Pair]) -> Pair:
 
 
 def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
-    """-log p of labels that were kept from it, a fold at a time, by spreading and by logistic regression; and by how much the former is
-    the lower, in standard errors."""
+    """-log p of labels that were kept from it, a fold at a time, by spreading and by its rival; and by how much the former is the lower,
+    in standard errors."""
     known = rows.y.mask.nonzero()[:, 0].numpy()
     codes = rows.y.value.long().numpy()
     folds = folds_of(codes[known])
     if not folds:
-        return {"loss_of_spread": math.log(classes), "loss_of_linear": math.log(classes), "sure": 0.0}
+        return {"sure": -1.0}
     table = Design(space).fit(rows.x).matrix(rows.x.take(torch.from_numpy(known))).numpy()
     share = np.empty((len(known), classes))
     for learn, held in folds:
@@ -98,10 +98,10 @@ def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
         share[held] = graph.spread(codes, seen, classes)[known[held]]
     sharper = [_normalised(share**power)[np.arange(len(known)), codes[known]] for power in POWERS]
     by_spread = max((np.log((own + WRONG) / (1 + classes * WRONG)) for own in sharper), key=np.sum)
-    by_linear = held_out(table, codes[known], folds, strength(table, codes[known]))
-    gain = by_spread - by_linear
+    by_rival = rival(table, codes[known], folds)
+    gain = by_spread - by_rival
     sure = float(gain.mean() / max(gain.std() / len(gain) ** 0.5, 1e-12))
-    told = {"loss_of_spread": -float(by_spread.mean()), "loss_of_linear": -float(by_linear.mean()), "sure": sure}
+    told = {"loss_of_spread": -float(by_spread.mean()), "loss_of_rival": -float(by_rival.mean()), "sure": sure}
     return told | {"error_of_spread": float((share.argmax(1) != codes[known]).mean())}
 
 
