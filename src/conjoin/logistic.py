@@ -25,6 +25,7 @@ FOLDS = 5
 LEAST = 1e-9  # p of a class, where it is judged by its log
 MANY = 1000  # rows from which on it hardly matters
 SOME = 100  # rows from which on boosting has something to go by
+CELLS = 200_000  # of a table up to which boosting is quick
 ROUNDS = 40  # of it
 
 
@@ -46,7 +47,7 @@ def rival(table: np.ndarray, codes: np.ndarray, folds: Folds) -> np.ndarray:
     """(B,) log p of each row's code from the other folds, by what tells them best: logistic regression, or boosting of enough rows."""
     weight = np.ones(len(codes))
     models = [_of(_strength(table, codes, weight))]
-    if len(codes) >= SOME:
+    if len(codes) >= SOME and table.size <= CELLS:
         models.append(HistGradientBoostingClassifier(max_iter=ROUNDS, early_stopping=False, random_state=0))
     return max((held_out(model, table, codes, weight, folds) for model in models), key=np.sum)
 

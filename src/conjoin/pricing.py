@@ -82,7 +82,7 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
     if estimator._task == "density":
         raise ValueError("The price of jointness is that of p(x, y), and JointDensity has no y: use JointClassifier or JointRegressor.")
     if estimator.family == "auto" or estimator.start_from is not None:
-        raise ValueError("The price is that of one family from its own start: name one in place of family='auto', and leave start_from out.")
+        raise ValueError("The price is that of one family from its own start: name one in place of family='auto', without start_from.")
     _, frame = estimator._codec(X)
     target, known, name = estimator._read_target(y, len(frame))
     settings = {key: getattr(estimator, key) for key in ("family", "predictor", "max_time", "max_kwh", "emphasis", "verbose", "spread")}
