@@ -55,7 +55,7 @@ FORBIDDEN = {
 # Conveniences that lead upward, imported when they are called: an estimator's report, a model folder's card.
 UPWARD_WHEN_CALLED = {("estimators", "report"), ("estimators", "plot"), ("saving", "report")}
 # Defaults that the contract offers to whoever has something better to say.
-DEFAULTS = {"capabilities", "recipe", "suited", "notices", "begin", "end", "averaged", "shrink"}
+DEFAULTS = {"capabilities", "recipe", "streamed", "suited", "notices", "begin", "end", "averaged", "shrink"}
 # Neither joints nor questions name a family; they may ask the registry.
 BLIND_TO_FAMILIES = {"joint", "calibration", "questions"}
 # scikit-learn's own protocol; nn.Module's never shows, because it is not of this package.

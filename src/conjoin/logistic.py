@@ -8,10 +8,12 @@ itself is scikit-learn's.
 Shape letters: B rows, F features, K classes.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -25,7 +27,8 @@ FOLDS = 5
 LEAST = 1e-9  # p of a class, where it is judged by its log
 MANY = 1000  # rows from which on it hardly matters
 SOME = 100  # rows from which on boosting has something to go by
-CELLS = 200_000  # of a table up to which boosting is quick
+CELLS = 200_000  # of a table up to which boosting is quick, and times classes the search
+STEPS = 300  # of a fit whose rows are not all there
 ROUNDS = 40  # of it
 
 
@@ -56,7 +59,9 @@ def held_out(model: Any, table: np.ndarray, codes: np.ndarray, weight: np.ndarra
     """(B,) log p of the code of each row by what the other folds tell."""
     out = np.empty(len(codes))
     for learn, judged in folds:
-        model.fit(table[learn], codes[learn], sample_weight=weight[learn])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(table[learn], codes[learn], sample_weight=weight[learn])
         own = np.searchsorted(model.classes_, codes[judged])
         out[judged] = np.log(np.maximum(model.predict_proba(table[judged])[np.arange(len(judged)), own], LEAST))
     return out
@@ -68,12 +73,14 @@ def _of(strength: float) -> LogisticRegression:
 
 def _strength(table: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
     """C, where rows are few."""
-    folds = folds_of(codes) if len(codes) < MANY else []
+    quick = len(codes) < MANY and table.size * len(np.unique(codes)) <= CELLS
+    folds = folds_of(codes) if quick else []
     if not folds:
         return 1.0
 
     def loss(c: float) -> float:
-        return 0.5 * (np.log(c) / WIDE) ** 2 - float((weight * held_out(_of(c), table, codes, weight, folds)).sum())
+        model = LogisticRegression(C=c, max_iter=STEPS)
+        return 0.5 * (np.log(c) / WIDE) ** 2 - float((weight * held_out(model, table, codes, weight, folds)).sum())
 
     best, least = 1.0, loss(1.0)
     for way in (STRONGER, WEAKER):

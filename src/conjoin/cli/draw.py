@@ -46,7 +46,7 @@ def sample(
         return
     if where:
         voice.aside(f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others were drawn again.")
-    if gaps := estimator.model_.codec.gaps:
+    if out != "-" and (gaps := estimator.model_.codec.gaps):
         voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had: to draw those too, fit with --missingness informative.")
     table = _placed(X if drawn is None else X.assign(**{str(target.name): drawn}), out)
     answer(table, out, voice, **(X.attrs if where else {}))

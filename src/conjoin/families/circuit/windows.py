@@ -4,7 +4,8 @@ r"""A start for a latent tree over pictures: what a latent variable stands for i
 
 k-means in each window by itself, then counts: where all states are known, the parameters of a circuit are shares (A. Liu, H. Zhang and
 G. Van den Broeck (2023), Scaling up probabilistic circuits by latent variable distillation, section 4). Expectation-maximisation goes on
-from there. From one mixture of whole pictures, whose component all latent variables start as, it takes many passes to get as far.
+from there, by nats of log p. From one mixture of whole pictures, whose component all latent variables start as, it takes many passes
+to get as far.
 
 Shape letters: B rows, D variables, K states, L levels, C channels, H x W pixels, F cells of a window.
 
