@@ -9,12 +9,15 @@ import doctest
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from conjoin.cli import run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.is_file()]
@@ -52,6 +55,10 @@ def commands(body):
 def run_console(block, page):
     assert block.option in ("", "error"), f"{page.name}:{block.line}: unknown option {block.option!r}"
     for command in commands(block.body):
+        if command.startswith("conjoin ") and not set(command) & set("|<>*$&;"):  # no need of a shell, nor of a process of its own
+            code = run(shlex.split(command, comments=True)[1:])
+            assert code == (2 if block.option else 0), f"{page.name}:{block.line}: $ {command}\nexit code {code}"
+            continue
         line = re.sub(r"(^|\| )conjoin\b", lambda match: f'{match[1]}"{sys.executable}" -m conjoin', command)
         plain = os.environ | {"NO_COLOR": "1"}
         done = subprocess.run(line, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=plain)
