@@ -163,7 +163,7 @@ def test_what_the_columns_took_is_not_given_to_the_picture(tied, monkeypatch):
 
     def training(density, rows, weight, choose, plan, progress, label):
         plans.append(plan)
-        return Trained(stopped=next(ends), seconds=2.0 + 0 * sum(range(2_000_000)))  # which takes some energy
+        return Trained(stopped=next(ends), seconds=2.0 + 0 * sum(range(4_000_000)))  # which takes some energy
 
     monkeypatch.setattr(learning, "train", training)
     fit = learning.Learning(density.config, None, None, density.space, Pair(rows, rows), torch.ones(10), Pair(rows, rows), None)
