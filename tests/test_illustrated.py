@@ -266,7 +266,7 @@ def test_files_arrays_and_pictures_read_alike(flat, tmp_path, monkeypatch):
     table.to_csv(tmp_path / "t.csv", index=False)
     truth = flat.score_samples(X)
     arrays = X.assign(scan=[None if cell is None else cell.pixels for cell in X["scan"]])
-    for same in (arrays, in_folder(table, tmp_path, {"scan": ()}), tmp_path / "t.csv", arrays.to_dict("series")):
+    for same in (arrays, in_folder(table, tmp_path), tmp_path / "t.csv", arrays.to_dict("series")):
         assert np.array_equal(flat.score_samples(same), truth)
     monkeypatch.chdir(tmp_path)
     assert np.array_equal(flat.score_samples(table), truth)
@@ -275,7 +275,7 @@ def test_files_arrays_and_pictures_read_alike(flat, tmp_path, monkeypatch):
 
 def test_colours_sizes_and_types(tmp_path):
     X = holed(40)[0]
-    table = in_folder(on_disk(tmp_path, X), tmp_path, {"scan": ()})
+    table = in_folder(on_disk(tmp_path, X), tmp_path)
     Image.fromarray(np.zeros((8, 8, 3), dtype="uint8") + np.array([9, 8, 7], dtype="uint8")).save(tmp_path / "scans" / "1.png")
     model = JointDensity(family="mixture").fit(table)
     assert model.model_.codec.space.grid == (3, 8, 8) and model.sample(1)[0]["scan"][0].pixels.shape == (8, 8, 3)

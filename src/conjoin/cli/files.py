@@ -60,16 +60,16 @@ def read(path: str, limits: Any, voice: Voice, codec: Any = None) -> "pd.DataFra
 
 def _for_model(frame: "pd.DataFrame", path: str, codec: Any) -> "pd.DataFrame":
     """The frame of a file, where relative paths in the model's column of pictures are below the folder of the file."""
-    from conjoin.codecs.illustrated import in_folder, pictures_of
+    from conjoin.codecs.illustrated import below, pictures_of
 
-    return in_folder(frame, Path(path).parent, pictures_of(codec))
+    return below(frame, Path(path).parent, pictures_of(codec))
 
 
 def beside(frame: "pd.DataFrame", path: str, types: Any, missing: Any) -> "pd.DataFrame":
     """The frame of a file that is to be fitted, where relative paths of pictures are below the folder of the file."""
-    from conjoin.codecs.illustrated import in_folder, picture_columns
+    from conjoin.codecs.illustrated import in_folder
 
-    return in_folder(frame, Path(path).parent, picture_columns(frame, types, missing))
+    return in_folder(frame, Path(path).parent, types, missing)
 
 
 def chunked(path: str, limits: Any, chunk_rows: int | None) -> Any:

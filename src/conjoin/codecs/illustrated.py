@@ -31,7 +31,7 @@ from conjoin.codecs.table.overrides import missing_of, overrides_of
 from conjoin.codecs.table.values import text_of
 from conjoin.core import Encoded, Event, Space, Variable
 
-__all__ = ["IllustratedCodec", "codec_of", "in_folder", "picture_columns", "pictures_of"]
+__all__ = ["IllustratedCodec", "below", "codec_of", "in_folder", "picture_columns", "pictures_of"]
 
 JSON = dict[str, Any]
 Blanks = Mapping[Any, Sequence[Any]]  # column -> words that mean missing
@@ -62,12 +62,17 @@ def pictures_of(codec: Any) -> Blanks:
     return {codec.name: codec.blanks} if codec.kind == "illustrated" else {}
 
 
-def in_folder(frame: pd.DataFrame, folder: str | Path, pictures: Blanks) -> pd.DataFrame:
-    """The frame, where relative paths in the columns of ``pictures`` (with words that mean missing) are those below ``folder``.
+def in_folder(frame: pd.DataFrame, folder: str | Path, types: Any = None, missing: Any = ()) -> pd.DataFrame:
+    """The frame, where relative paths of pictures are those below ``folder``. ``types``, ``missing``: as in the fit.
 
-    >>> in_folder(pd.DataFrame({"scan": ["a.png", None, "?"], "age": [3, 4, 5]}), "scans", {"scan": ("?",)})["scan"].tolist()
-    ['scans/a.png', None, '?']
+    >>> in_folder(pd.DataFrame({"scan": ["a.png", "?"], "age": [3, 4]}), "scans", missing="?")["scan"].tolist()
+    ['scans/a.png', '?']
     """
+    return below(frame, folder, picture_columns(frame, types, missing))
+
+
+def below(frame: pd.DataFrame, folder: str | Path, pictures: Blanks) -> pd.DataFrame:
+    """As ``in_folder``, of the columns ``pictures``, whose words that mean missing are left as they are."""
     for name in pictures.keys() & set(frame.columns) if Path(folder) != Path() else ():
         pairs = zip(frame[name], _cells(frame[name], pictures[name]), strict=True)
         frame = _with(frame, name, [str(Path(folder) / cell) if isinstance(cell, str) else raw for raw, cell in pairs])
@@ -93,7 +98,7 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
             f"The columns {', '.join(map(repr, names))} hold pictures, and one can be modelled: leave the others out, or say "
             f"types={{{names[1]!r}: {{'role': 'set aside'}}}}."
         )
-    return _Reading(in_folder(raw, home, pictures), names[0], types, missing).codec(options)
+    return _Reading(below(raw, home, pictures), names[0], types, missing).codec(options)
 
 
 def _opened(raw: Any) -> tuple[Any, Path]:
@@ -182,7 +187,7 @@ class IllustratedCodec:
         raw, home = _opened(raw)
         if not isinstance(raw, pd.DataFrame) or not is_named(raw):
             raise TypeError(f"The pictures of this model are those of the column {self.name!r}: give a table with names of its columns.")
-        raw = in_folder(raw, home, pictures_of(self))
+        raw = below(raw, home, pictures_of(self))
         rest = raw.drop(columns=self.name, errors="ignore")
         checked = self._columns_of(rest)
         if self.name not in raw:
