@@ -7,13 +7,18 @@ import torch
 from PIL import Image
 
 import conjoin
-from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.codecs.illustrated import codec_of, in_folder
+from conjoin import JointClassifier, JointDensity, JointRegressor, learning
+from conjoin.cli.files import beside, limits_of, read
+from conjoin.cli.pictures import placed
+from conjoin.cli.voice import Voice
+from conjoin.codecs.illustrated import codec_of, in_folder, picture_columns
 from conjoin.codecs.pictures import Picture
-from conjoin.core import CapabilityError, Event, Pair
+from conjoin.core import CapabilityError, Event, Pair, Region, Space, Variable, stream
 from conjoin.families.circuit.latent_tree import Circuit
 from conjoin.families.diffusion.gaussian import Diffusion
-from conjoin.families.illustrated import Illustrated, _between
+from conjoin.families.illustrated import Illustrated, IllustratedDensity, _between, _with_first
+from conjoin.training.checkpoint import Trained
+from conjoin.training.loop import Plan
 
 TINY = Illustrated(size=0.25, steps=40, batch=32, points=4, sampling_steps=4, columns="mixture")
 
@@ -104,10 +109,73 @@ def test_a_part_of_a_picture_has_no_log_p_in_a_chain(chained):
         chained.model_.log_evidence(event.hide(torch.arange(event.value.shape[1]) > 40))
 
 
+@pytest.fixture(scope="module")
+def tied():
+    """A chain of one number, half of which are zeros, and a picture that is told of it; and ten of its rows."""
+    grey = (Variable("grey", "ordered", cardinality=256),) * 64
+    space = Space((65,), (Variable("dose", "real"), *grey), "vector", (1, 8, 8))
+    dose = torch.cat([torch.zeros(30, 1), torch.randn(30, 1, generator=stream(0)).abs()])
+    rows = Event(torch.cat([dose, torch.randint(256, (60, 64), generator=stream(1))], 1).double())
+    density = IllustratedDensity.build(space, Illustrated(size=0.25, points=2, columns="mixture"), rows, stream(2))
+    with torch.no_grad():
+        for weight in density.picture.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=stream(3))
+    return density, rows.take(slice(0, 10))
+
+
+def said(density, rows, points, generator=None):
+    """(B, K) log p(picture | the number is each of the points)."""
+    columns, picture = rows.cut(1)
+    return torch.stack([density._seen(_with_first(columns, point), picture, generator) for point in points], 1)
+
+
+def test_a_number_is_summed_out_over_its_quantiles(tied):
+    density, rows = tied
+    unknown = rows.hide(torch.arange(65) == 0)
+    each = said(density, unknown, density.points)
+    assert (density.points == 0).sum() > 3 and each.std(1).min() > 0
+    assert torch.allclose(density.log_prob(unknown), each.logsumexp(1) - np.log(len(density.points)))
+
+
+@torch.no_grad()
+def test_a_number_that_lies_in_a_region_is_summed_out_there(tied):
+    density, rows = tied
+    for low, high, points in ((density.points[-1], np.inf, density.points[-1:]), (50.0, 60.0, torch.tensor([50.0]))):
+        box = Region(torch.tensor([low, *[-np.inf] * 64]).double(), torch.tensor([high, *[np.inf] * 64]).double())
+        unknown = rows.hide(torch.arange(65) == 0)._replace(within=box)
+        word = density.log_prob(unknown) - density.first.log_prob(unknown.cut(1)[0])
+        assert torch.allclose(word, said(density, unknown, points.double())[:, 0])
+
+
+@torch.no_grad()
+def test_all_candidates_meet_the_same_noise(tied, monkeypatch):
+    density, rows = tied
+    monkeypatch.setattr(density, "points", torch.full_like(density.points, 0.5))
+    unknown = rows.hide(torch.arange(65) == 0)
+    seed = int(torch.randint(0, 1 << 62, (), generator=stream(5)))
+    word = said(density, unknown, density.points[:1], stream(seed))[:, 0]
+    assert torch.allclose(density.log_prob(unknown, generator=stream(5)), word)
+
+
+def test_what_the_columns_took_is_not_given_to_the_picture(tied, monkeypatch):
+    density, rows = tied
+    plans, ends = [], iter(["all epochs done", "", "interrupted: the best weights so far are kept"])
+
+    def training(density, rows, weight, choose, plan, progress, label):
+        plans.append(plan)
+        return Trained(stopped=next(ends), seconds=2.0 + 0 * sum(range(4_000_000)))  # which takes some energy
+
+    monkeypatch.setattr(learning, "train", training)
+    fit = learning.Learning(density.config, None, None, density.space, Pair(rows, rows), torch.ones(10), Pair(rows, rows), None)
+    fit._trained(density, (rows, rows), Plan(max_time=10.0, max_kwh=1.0), None)
+    assert plans[0].max_kwh == 1 > plans[1].max_kwh > 0.9 and plans[1].max_time == 8
+    assert fit._trained(density, (rows, rows), Plan(), None).stopped.startswith("interrupted") and len(plans) == 3
+
+
 # ---------------------------------------------------------------------------------------------------- verbs
 
 
-@pytest.mark.parametrize("name", ["flat", "chained"])
+@pytest.mark.parametrize("name", ["flat", pytest.param("chained", marks=pytest.mark.slow)])
 def test_every_question_has_an_answer(name, request, tmp_path):
     model, (X, _, _) = request.getfixturevalue(name), made(30, 1)
     drawn, labels = model.sample(3, y=1, given={"k": "u"})
@@ -127,6 +195,7 @@ def test_every_question_has_an_answer(name, request, tmp_path):
     assert again.n_features_in_ == 3 and again.sample(2)[0].equals(model.sample(2)[0])
 
 
+@pytest.mark.slow
 def test_a_picture_unlike_the_others_is_unfamiliar(chained):
     X = made(30, 1)[0]
     noise = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
@@ -135,6 +204,7 @@ def test_a_picture_unlike_the_others_is_unfamiliar(chained):
     assert (chained.decide(X, max_error=0.5)["verdict"] == "unfamiliar").mean() < 0.3
 
 
+@pytest.mark.slow
 def test_a_density():
     X, _ = holed(60)
     density = JointDensity(family=TINY).fit(X)
@@ -175,6 +245,7 @@ def test_which_family_stands_for_which():
         JointDensity(family="illustrated").fit(made(60)[0][["a", "k"]])
 
 
+@pytest.mark.slow
 def test_a_fit_that_begins_from_another(chained):
     X, y = holed(200)
     on = JointClassifier(family="illustrated", predictor=None, start_from=chained, max_time=0).fit(X, y)
@@ -217,6 +288,45 @@ def test_colours_sizes_and_types(tmp_path):
     assert words.model_.codec.kind == "table"
 
 
+def test_file_names_that_are_no_pictures_stay(flat, tmp_path):
+    path, X = tmp_path / "t.csv", on_disk(tmp_path, holed(20)[0]).assign(k="red.png")
+    X.to_csv(path, index=False)
+    for frame in (
+        read(str(path), limits_of(None, None, None), Voice(True), flat.model_.codec),
+        beside(X, str(path), {"k": "category"}, ()),
+    ):
+        assert set(frame["k"]) == {"red.png"} and frame["scan"][1] == str(tmp_path / "scans" / "1.png")
+
+
+@pytest.mark.parametrize("types", [None, {"scan": "picture"}])
+def test_words_that_mean_no_picture(types, tmp_path):
+    X = on_disk(tmp_path, holed(20)[0])
+    X.assign(scan=X["scan"].replace("", "none")).to_csv(tmp_path / "t.csv", index=False)
+    codec, frame = codec_of(tmp_path / "t.csv", types, {"scan": "none"})
+    assert frame["scan"].isna().sum() == 3 and list(picture_columns(X.assign(scan="none"), types, "none")) == list(types or [])
+    assert codec.fit(frame).encode(tmp_path / "t.csv").event.mask.all(1).sum() == 15
+
+
+def test_arrays_of_unequal_channels(flat):
+    X = made(4)[0]
+    grey = [cell.pixels for cell in X["scan"]]
+    clear = np.zeros((8, 8, 4), dtype="uint8")
+    _, frame = codec_of(X.assign(scan=[grey[0], np.stack([grey[1]] * 3, 2), clear, grey[3][:, :, None]]), None, ())
+    assert [cell.pixels.shape for cell in frame["scan"]] == [(8, 8, 4)] * 4
+    assert (frame["scan"][0].pixels[..., 3] == 255).all() and (frame["scan"][1].pixels[..., 1] == grey[1]).all()
+    read_grey = flat.model_.codec.frame(X.assign(scan=[*frame["scan"][:3], np.stack([grey[3]] * 3, 2)]))["scan"]
+    assert all((read_grey[row].pixels == grey[row]).all() for row in (0, 1, 3)) and (read_grey[2].pixels == 255).all()
+
+
+def test_names_that_are_numbers():
+    X = made(20)[0][["a", "scan"]].set_axis([0, 1], axis=1)
+    codec, frame = codec_of(X, None, ())
+    encoded = codec.fit(frame).encode(X)
+    assert codec.decode(encoded.event.value)[1].tolist() == X[1].tolist()
+    assert list(placed(X, None).columns) == [0, 1]
+    assert codec.space.variables[-1] is codec.space.variables[-1]
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
@@ -236,13 +346,15 @@ def test_a_cell_that_is_no_picture(cell, message, flat, tmp_path, monkeypatch):
 
 
 def test_what_is_refused():
+    with pytest.raises(ValueError, match="A dict of columns needs lists of one length"):
+        JointClassifier().fit({"a": [1, 2], "b": [1]}, [0, 1])
     X = made(30)[0]
     for rows, options, message in (
         (X.assign(again=X["scan"]), {}, "'scan', 'again' hold pictures"),
         (X[["scan"]], {}, "no column beside the pictures"),
         (X, {"missingness": "informative"}, "not for tables with pictures"),
         (X.assign(scan=[np.zeros((300, 300), dtype="uint8")] * 30), {}, "the limit is 65,536"),
-        (X, {"types": {"scan": {"type": "picture", "format": "big"}}}, "a size such as '28'"),
+        (X, {"types": {"scan": {"type": "picture", "format": "big"}}}, "such as 28x32, not 'big'"),
     ):
         with pytest.raises(ValueError, match=message):
             JointDensity(family="mixture", **options).fit(rows)

@@ -68,6 +68,12 @@ class Event(NamedTuple):
         observed = None if self.observed is None else self.observed[index]
         return Event(self.value[index], observed, None if self.present is None else self.present[index], self.within)
 
+    def cut(self, width: int) -> tuple["Event", "Event"]:
+        """The first ``width`` variables of rows (B, D), with what the region says of them; and the others, without a region."""
+        box, mask = self.within, self.mask
+        within = None if box is None else Region(box.low[:width], box.high[:width], {d: a for d, a in box.allowed.items() if d < width})
+        return Event(self.value[:, :width], mask[:, :width], within=within), Event(self.value[:, width:], mask[:, width:])
+
     def hide(self, cells: Tensor) -> "Event":
         """The same rows with ``cells`` (broadcastable bool) treated as missing."""
         return self._replace(observed=self.mask & ~cells)

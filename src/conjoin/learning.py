@@ -17,6 +17,7 @@ from torch import Tensor
 from conjoin.core import Density, Event, Pair, Space, stream
 from conjoin.families import name_of
 from conjoin.joint import Hybrid, Independent, Joint, Monolithic, build_joint
+from conjoin.metering import Meter
 from conjoin.predictors import Classifier, Features
 from conjoin.targets import Classes, Target
 from conjoin.training.feed import Passes, Read, Shuffled
@@ -90,7 +91,9 @@ class Learning:
 
     def _trained(self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress) -> Trained:
         (rows, choose), label, able = parts, f"fitting {name_of(self.config)}", joint.capabilities
-        plan = self._begun(joint, parts, plan, progress)
+        plan, begun = self._begun(joint, parts, plan, progress)
+        if begun.stopped.startswith("interrupted"):
+            return begun
         if self.read is not None and not able.statistics and not able.sweeps:
             return train_from(joint, Shuffled(self.read, self.request.stream.rows, plan.seed), choose, plan, progress, label)
         trained = train(joint, rows, self.weight, choose, plan, progress, label)
@@ -101,20 +104,22 @@ class Learning:
         whole = replace(plan, epochs=self.request.stream.passes, patience=1, max_time=left, checkpoint=folder)
         return train_from(joint, Passes(self.read, self.request.stream.rows), choose, whole, progress, "passes over all rows")
 
-    def _begun(self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress) -> Plan:
-        """Where a density has a part that is fitted before the rest, fit that; what is left of the plan."""
+    def _begun(self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress) -> tuple[Plan, Trained]:
+        """Where a density has a part that is fitted before the rest, fit that; what is left of the plan, and how that went."""
         density = joint.density if isinstance(joint, Monolithic) else joint
         first = density._beginning()
         if first is None:
-            return plan
-        rows, choose = (_cut(joint._row(part) if isinstance(joint, Monolithic) else part, first) for part in parts)
+            return plan, Trained()
+        width = first.space.shape[0]
+        rows, choose = ((joint._row(part) if isinstance(joint, Monolithic) else part).cut(width)[0] for part in parts)
         share = None if plan.max_time is None else FIRST * plan.max_time
         folder = None if plan.checkpoint is None else plan.checkpoint / "first"
         before = replace(plan, max_time=share, checkpoint=folder)
-        done = train(first, rows, self.weight, choose, before, progress, f"fitting {name_of(first.config)} of the columns")
-        if done.stopped.startswith("interrupted"):
-            return replace(plan, max_time=0.0)
-        return plan if plan.max_time is None else replace(plan, max_time=max(0.0, plan.max_time - done.seconds))
+        with Meter() as meter:
+            done = train(first, rows, self.weight, choose, before, progress, f"fitting {name_of(first.config)} of the columns")
+        left = None if plan.max_time is None else max(0.0, plan.max_time - done.seconds)
+        kwh = None if plan.max_kwh is None else max(0.0, plan.max_kwh - meter.energy.kwh)
+        return replace(plan, max_time=left, max_kwh=kwh), done
 
     def _built(self) -> tuple[Density, tuple[Any, Any]]:
         rng, start = stream(self.request.seed, "build"), self.request.start
@@ -156,9 +161,3 @@ class Learning:
         if told:
             return Trunk(Told(density, self.target.space), Classifier(scorer))
         return Hybrid(Independent(density, self.target.space), Classifier(scorer))
-
-
-def _cut(event: Event, first: Density) -> Event:
-    """The rows, cut to the variables of ``first``."""
-    width = first.space.shape[0]
-    return Event(event.value[:, :width], event.mask[:, :width])

@@ -215,7 +215,7 @@ def _labelled(estimator: Any, data: str, limits: Any, name: str | None, part: st
         frame, found = frame_of(estimator, data, part, limits.bytes, voice)
         return frame, take_labels(estimator.model_.target, found, name, voice)
     refuse_for_tables(data, {"--part": part})
-    return _take_labels(estimator.model_.target, read(data, limits, voice), name, voice)
+    return _take_labels(estimator.model_.target, read(data, limits, voice, estimator.model_.codec), name, voice)
 
 
 def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) -> tuple[Any, Any]:

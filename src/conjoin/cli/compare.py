@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import limits_of, read
+from conjoin.cli.files import beside, limits_of, read
 from conjoin.cli.target import TASKS, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import in_shell, missing_of
@@ -72,7 +72,8 @@ def _rows(data: str, target: str | None, missing: Any, price: bool, limits: Any,
     frame = read(data, limits, voice)
     blanks = missing_of(missing, list(frame.columns))
     x, y = (frame, None) if target is None else take_target(frame, target, blanks)
-    return x, y, {name: values for name, values in blanks.items() if name in x.columns}
+    blanks = {name: values for name, values in blanks.items() if name in x.columns}
+    return beside(x, data, None, blanks), y, blanks
 
 
 def _estimator(kind: str, settings: dict[str, Any]) -> Any:

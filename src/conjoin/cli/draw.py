@@ -149,7 +149,7 @@ def impute(
     claim(out, force)
     estimator = load_model(model)
     _claim_table(estimator.model_.codec, out, force)
-    frame = read(data, limits, voice)
+    frame = read(data, limits, voice, estimator.model_.codec)
     _refuse_names(frame, ("draw",) if draws is not None else ())
     full = estimator.impute(frame, n_draws=draws, random_state=seed, y=None if y is None else _wanted(estimator.model_.target, y))
     several = full if draws is not None else [full]
@@ -228,7 +228,7 @@ def counterfactual(
     estimator = load_model(model)
     _claim_table(estimator.model_.codec, out, force)
     wanted = _goal(estimator.model_.target, to)
-    frame = read(data, limits, voice)
+    frame = read(data, limits, voice, estimator.model_.codec)
     _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity"))
     table = estimator.counterfactual(frame, to=wanted, keep=tuple(keep or ()), n=n or 3, random_state=seed).reset_index()
     table["row"] += 1

@@ -46,8 +46,8 @@ def limits_of(max_bytes: int | None, max_ratio: float | None, max_columns: int |
     return Limits(**{key: value for key, value in given.items() if value is not None})
 
 
-def read(path: str, limits: Any, voice: Voice) -> "pd.DataFrame":
-    """The table in a file; how it was read is said."""
+def read(path: str, limits: Any, voice: Voice, codec: Any = None) -> "pd.DataFrame":
+    """The table in a file, as the codec of a model is to see it; how it was read is said."""
     from conjoin.codecs.table import read_table
 
     if is_pictures(path):
@@ -55,14 +55,21 @@ def read(path: str, limits: Any, voice: Voice) -> "pd.DataFrame":
         raise ValueError(f"{path} {what}, and this command is about tables: give a CSV or Parquet file.")
     frame, notices = read_table(path, limits=limits)
     voice.note(*notices)
-    return beside(frame, path)
+    return frame if codec is None else _for_model(frame, path, codec)
 
 
-def beside(frame: "pd.DataFrame", path: str) -> "pd.DataFrame":
-    """The frame of a file, whose relative paths of pictures are below the folder of the file."""
+def _for_model(frame: "pd.DataFrame", path: str, codec: Any) -> "pd.DataFrame":
+    """The frame of a file, where relative paths in the model's column of pictures are below the folder of the file."""
+    from conjoin.codecs.illustrated import below, pictures_of
+
+    return below(frame, Path(path).parent, pictures_of(codec))
+
+
+def beside(frame: "pd.DataFrame", path: str, types: Any, missing: Any) -> "pd.DataFrame":
+    """The frame of a file that is to be fitted, where relative paths of pictures are below the folder of the file."""
     from conjoin.codecs.illustrated import in_folder
 
-    return frame if path == "-" else in_folder(frame, Path(path).parent)
+    return in_folder(frame, Path(path).parent, types, missing)
 
 
 def chunked(path: str, limits: Any, chunk_rows: int | None) -> Any:
@@ -75,15 +82,15 @@ def chunked(path: str, limits: Any, chunk_rows: int | None) -> Any:
     return Chunks(path, CHUNK_ROWS if chunk_rows is None else chunk_rows, limits)
 
 
-def frames_of(path: str, limits: Any, chunk_rows: int | None, voice: Voice) -> "Iterator[pd.DataFrame]":
-    """The table in a file, at once or in chunks."""
+def frames_of(path: str, limits: Any, chunk_rows: int | None, voice: Voice, codec: Any) -> "Iterator[pd.DataFrame]":
+    """The table in a file as the codec of a model is to see it, at once or in chunks."""
     table = chunked(path, limits, chunk_rows)
     if table is None:
-        yield read(path, limits, voice)
+        yield read(path, limits, voice, codec)
         return
     with table:
         voice.note(*table.notices)
-        yield from (beside(frame, path) for frame in table.read())
+        yield from (_for_model(frame, path, codec) for frame in table.read())
 
 
 def refuse_for_tables(path: str, given: dict[str, Any]) -> None:
@@ -100,14 +107,14 @@ def at_once(estimator: Any, path: str, limits: Any, part: str | None, voice: Voi
 
         return frame_of(estimator, path, part, limits.bytes, voice)[0]
     refuse_for_tables(path, {"--part": part})
-    return read(path, limits, voice)
+    return read(path, limits, voice, estimator.model_.codec)
 
 
 def rows_of(estimator: Any, path: str, limits: Any, chunk_rows: int | None, part: str | None, voice: Voice) -> "Iterator[pd.DataFrame]":
     """The rows of a table, or pictures as the model expects them, at once or in pieces."""
     if not is_pictures(path):
         refuse_for_tables(path, {"--part": part})
-        yield from frames_of(path, limits, chunk_rows, voice)
+        yield from frames_of(path, limits, chunk_rows, voice, estimator.model_.codec)
         return
     frame = at_once(estimator, path, limits, part, voice)
     for start in range(0, len(frame), _PIECE):

@@ -98,7 +98,7 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     with table:
         stream = draw(table, asked.seed, asked.calibration, groups=asked.groups)
         voice.note(*table.notices, f"{table.count:,} rows are read {table.rows:,} at a time; {len(stream.frame):,} of them are the start.")
-        _fit(asked, _take_apart(asked, beside(stream.frame, asked.data)), stream, voice)
+        _fit(asked, _take_apart(asked, stream.frame), stream, voice)
 
 
 def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> None:
@@ -129,7 +129,7 @@ def _blanks(asked: Asked, frame: pd.DataFrame) -> tuple[Any, ...]:
 def _leave(folder: Path, model: Any, voice: Voice) -> None:
     """Checkpoints stay where a fit was interrupted."""
     stopped = str(model.facts["trained"]["stopped"])
-    if stopped.startswith("interrupted") and (folder / "checkpoint.safetensors").exists():
+    if stopped.startswith("interrupted") and any(folder.rglob("checkpoint.safetensors")):
         voice.note(f"The fit was interrupted; --resume --force goes on from {folder}.")
     elif rank() == 0:
         shutil.rmtree(folder)
@@ -194,7 +194,8 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
     x = x.drop(columns=[column.name for column in asides.values()])
     missing = {name: values for name, values in missing.items() if name in x.columns}
     task = task._replace(words=" ".join([task.words, *(f"Column {c.name!r} ({option}) is not modelled." for option, c in asides.items())]))
-    types = _sized(None if schema is None else _types(schema, frame, x), x, asked)
+    types = _sized(None if schema is None else _types(schema, frame, x), x, missing, asked)
+    x = beside(x, asked.data, types, missing)
     y = None if y is None or task.kind == "density" else whole(y) if task.kind == "classes" else y
     return _Parts(x, y, task, types, missing, asides.get("groups"), asides.get("time"))
 
@@ -244,11 +245,11 @@ def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame) -> Schema:
     return dataclasses.replace(schema, columns=tuple(kept), target=None)
 
 
-def _sized(types: Schema | None, x: pd.DataFrame, asked: Asked) -> Schema | None:
+def _sized(types: Schema | None, x: pd.DataFrame, missing: Any, asked: Asked) -> Schema | None:
     """The schema, where the column of pictures has the size that was asked for."""
     if asked.size is None:
         return types
-    names = picture_columns(x, types)
+    names = picture_columns(x, types, missing)
     if not names:
         raise ValueError(f"--size is about pictures, and {asked.data} is a table without a column of them.")
     others = [] if types is None else [column for column in types.columns if column.name not in names]
@@ -302,7 +303,7 @@ def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
     except BaseException as error:
         if rank():
             raise
-        if isinstance(error, ValueError | TypeError) or not (folder / "checkpoint.safetensors").exists():
+        if isinstance(error, ValueError | TypeError) or not any(folder.rglob("checkpoint.safetensors")):
             shutil.rmtree(folder, ignore_errors=True)
         else:
             voice.note(f"Nothing was saved; --resume goes on from {folder}.")

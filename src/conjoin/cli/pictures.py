@@ -18,7 +18,7 @@ import pandas as pd
 from conjoin.cli.files import draft, stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.colours import pillow
-from conjoin.codecs.decoding import Wanted
+from conjoin.codecs.decoding import OF_CHANNELS, Wanted, size_of
 from conjoin.codecs.pictures import Pictures, parts_of, pictures_in, read_pictures
 from conjoin.codecs.table.values import text_of
 
@@ -40,7 +40,6 @@ __all__ = [
 ]  # fmt: skip
 
 FILE, LABEL = "file", "label"
-MODES = {1: "grey", 3: "rgb", 4: "rgba"}  # of a model's channels
 TILE, GAP = 64, 2  # pixels: the least height of a picture on a sheet, and what lies between two
 
 
@@ -57,7 +56,7 @@ class _Fit(NamedTuple):
 
 def to_fit(path: str, size: str | None, part: str | None, max_bytes: int | None, voice: Voice) -> _Fit:
     """Pictures to learn from: those of the training part, where there are parts."""
-    wanted = _wanted(_size(size), None, part, max_bytes, voice)
+    wanted = _wanted(None if size is None else size_of(size, "--size"), None, part, max_bytes, voice)
     found = read_asked(path, wanted, ("train",), voice)
     labels = None if found.labels is None else pd.Series(found.labels, name=LABEL)
     if labels is not None and labels.nunique() == 1:
@@ -73,7 +72,7 @@ def frame_of(estimator: Any, path: str, part: str | None, max_bytes: int | None,
     codec = estimator.model_.codec
     if codec.kind != "image":
         raise ValueError(f"{path} holds pictures, and this model is of a table: give a CSV or Parquet file.")
-    wanted = reading_of(estimator, MODES.get(codec.grid[0]), part, max_bytes, voice)
+    wanted = reading_of(estimator, OF_CHANNELS.get(codec.grid[0]), part, max_bytes, voice)
     found = read_asked(path, wanted, ("test", "val", "train"), voice)
     return codec.frame(found.images).set_axis(pd.Index(found.names, name=FILE), axis=0), found.labels
 
@@ -101,16 +100,6 @@ def read_asked(path: str, wanted: Wanted, prefer: tuple[str, ...], voice: Voice)
 
 def _first_part(path: str, prefer: tuple[str, ...]) -> str | None:
     return next((part for part in prefer if part in parts_of(path)), None)
-
-
-def _size(text: str | None) -> Any:
-    """The size that is typed: 28, or 28x32 (height x width)."""
-    if text is None:
-        return None
-    numbers = text.lower().split("x")
-    if not 1 <= len(numbers) <= 2 or not all(number.isdigit() for number in numbers):
-        raise ValueError(f"--size is a number of pixels such as 28, or HEIGHTxWIDTH such as 28x32, not {text!r}.")
-    return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
 
 
 def take_labels(target: Any, found: Any, name: str | None, voice: Voice) -> Any:
@@ -164,7 +153,10 @@ def placed(table: pd.DataFrame, out: str | None) -> pd.DataFrame:
     def path(cell: Any) -> Any:
         return None if cell is None else paths.get(id(cell)) or Path(os.path.relpath(cell.path, home)).as_posix()
 
-    return table.assign(**{str(name): [path(cell) for cell in cells] for name, cells in held.items()})
+    table = table.copy()
+    for name, cells in held.items():
+        table[name] = [path(cell) for cell in cells]
+    return table
 
 
 def _beside(out: str) -> Path:

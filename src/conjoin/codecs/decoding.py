@@ -14,10 +14,11 @@ import numpy as np
 
 from conjoin.codecs.colours import colour_of, on_background, pillow
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "Wanted", "check_total", "formed", "pixels_of", "read_files"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "OF_CHANNELS", "Wanted", "check_total", "formed", "pixels_of", "read_files", "size_of"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 MODES = {"grey": "grey", "gray": "grey", "l": "grey", "rgb": "rgb", "rgba": "rgba"}
+OF_CHANNELS = {1: "grey", 3: "rgb", 4: "rgba"}
 PILLOW = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
 MAX_PIXELS = 16_000_000  # of one file
 MAX_BYTES = 2_000_000_000  # of all pictures in memory
@@ -52,6 +53,18 @@ def _size(size: Any) -> tuple[int, int] | None:
     if len(both) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in both):
         raise ValueError(f"size must be a number of pixels, or (height, width), got {size!r}.")
     return int(both[0]), int(both[1])
+
+
+def size_of(text: str, what: str) -> tuple[int, int]:
+    """(height, width) of a size that is typed; an error names ``what`` was typed.
+
+    >>> size_of("28", "--size"), size_of("28x32", "--size")
+    ((28, 28), (28, 32))
+    """
+    numbers = text.lower().split("x")
+    if len(numbers) > 2 or not all(number.isdecimal() and int(number) for number in numbers):
+        raise ValueError(f"{what} is a number of pixels such as 28, or HEIGHTxWIDTH such as 28x32, not {text!r}.")
+    return int(numbers[0]), int(numbers[-1])
 
 
 def read_files(files: Sequence[Path], wanted: Wanted) -> tuple[np.ndarray, list[str]]:

@@ -10,7 +10,8 @@ Shape letters: B rows, D columns, P = C H W pixels.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,53 +20,77 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin.codecs.decoding import Wanted, check_total, read_files
+from conjoin.codecs.colours import pillow
+from conjoin.codecs.decoding import OF_CHANNELS, Wanted, check_total, pixels_of, read_files, size_of
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.pictures import SUFFIXES, Picture
 from conjoin.codecs.table import Column, Schema, TableCodec, as_frame, read_table
-from conjoin.codecs.table.frame import is_named
+from conjoin.codecs.table.frame import from_dict, is_named
 from conjoin.codecs.table.guess import guess_pictures
 from conjoin.codecs.table.overrides import missing_of, overrides_of
-from conjoin.codecs.table.values import blank
-from conjoin.core import Encoded, Event, Space
+from conjoin.codecs.table.values import text_of
+from conjoin.core import Encoded, Event, Space, Variable
 
-__all__ = ["IllustratedCodec", "codec_of", "in_folder", "picture_columns"]
+__all__ = ["IllustratedCodec", "below", "codec_of", "in_folder", "picture_columns", "pictures_of"]
 
 JSON = dict[str, Any]
+Blanks = Mapping[Any, Sequence[Any]]  # column -> words that mean missing
 LEVELS = 256  # of a pixel
 MOST = 1 << 16  # pixels of a picture, its channels counted
-MODES = {1: "grey", 3: "rgb", 4: "rgba"}
 
 
-def picture_columns(raw: Any, types: Any = None) -> list[Any]:
-    """The columns of a frame that hold pictures: by what the user says, else by their cells."""
+def picture_columns(raw: Any, types: Any = None, missing: Any = ()) -> Blanks:
+    """The columns of a frame that hold pictures, by what the user says, else by their cells; with the words that mean missing there."""
     if not isinstance(raw, pd.DataFrame):
-        return []
-    asked = overrides_of(types, list(raw.columns)) if types is not None else {}
-    return [name for name in raw.columns if _is_picture(raw[name], asked.get(name, {}))]
+        return {}
+    names = list(raw.columns)
+    asked, blanks = overrides_of(types, names), missing_of(missing, names)
+    words = {name: blanks.get(name, ()) for name in names}
+    return {name: words[name] for name in names if _is_picture(raw[name], asked.get(name, {}), words[name])}
 
 
-def _is_picture(series: Any, asked: JSON) -> bool:
+def _is_picture(series: Any, asked: JSON, blanks: Any) -> bool:
     if "type" in asked or asked.get("role") == "set aside":
         return bool(asked.get("type") == "picture")
-    return isinstance(series, pd.Series) and guess_pictures(series)
+    if not isinstance(series, pd.Series) or pd.api.types.is_numeric_dtype(series.dtype):
+        return False
+    return guess_pictures(pd.Series(list(_cells(series, blanks)), dtype=object) if blanks else series)
 
 
-def in_folder(frame: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
-    """The frame, where relative paths of pictures are those below ``folder``.
+def pictures_of(codec: Any) -> Blanks:
+    """The column of pictures of a fitted codec, if it has one, with the words that mean missing there."""
+    return {codec.name: codec.blanks} if codec.kind == "illustrated" else {}
 
-    >>> in_folder(pd.DataFrame({"scan": ["a.png", None], "age": [3, 4]}), "scans")["scan"].tolist()
-    ['scans/a.png', None]
+
+def in_folder(frame: pd.DataFrame, folder: str | Path, types: Any = None, missing: Any = ()) -> pd.DataFrame:
+    """The frame, where relative paths of pictures are those below ``folder``. ``types``, ``missing``: as in the fit.
+
+    >>> in_folder(pd.DataFrame({"scan": ["a.png", "?"], "age": [3, 4]}), "scans", missing="?")["scan"].tolist()
+    ['scans/a.png', '?']
     """
-    names = picture_columns(frame)
-    home = {name: [str(Path(folder) / cell) if isinstance(cell, str) and cell.strip() else cell for cell in frame[name]] for name in names}
-    return frame.assign(**{name: pd.Series(cells, frame.index, dtype=object) for name, cells in home.items()}) if names else frame
+    return below(frame, folder, picture_columns(frame, types, missing))
+
+
+def below(frame: pd.DataFrame, folder: str | Path, pictures: Blanks) -> pd.DataFrame:
+    """As ``in_folder``, of the columns ``pictures``, whose words that mean missing are left as they are."""
+    for name in pictures.keys() & set(frame.columns) if Path(folder) != Path() else ():
+        pairs = zip(frame[name], _cells(frame[name], pictures[name]), strict=True)
+        frame = _with(frame, name, [str(Path(folder) / cell) if isinstance(cell, str) else raw for raw, cell in pairs])
+    return frame
+
+
+def _with(frame: pd.DataFrame, name: Any, cells: Sequence[Any]) -> pd.DataFrame:
+    """The frame with one column of these cells; its name may be a number."""
+    frame = frame.copy()
+    frame[name] = pd.Series(cells, frame.index, dtype=object)
+    return frame
 
 
 def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, pd.DataFrame]:
     """What reads a table, and the table as a frame."""
-    raw = _from_file(raw)
-    names = picture_columns(raw, types)
+    raw, home = _opened(raw)
+    pictures = picture_columns(raw, types, missing)
+    names = list(pictures)
     if not names:
         return TableCodec(types, missing, **options), as_frame(raw)
     if len(names) > 1:
@@ -73,14 +98,14 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
             f"The columns {', '.join(map(repr, names))} hold pictures, and one can be modelled: leave the others out, or say "
             f"types={{{names[1]!r}: {{'role': 'set aside'}}}}."
         )
-    return _Reading(raw, names[0], types, missing).codec(options)
+    return _Reading(below(raw, home, pictures), names[0], types, missing).codec(options)
 
 
-def _from_file(raw: Any) -> Any:
-    """A file's table, whose pictures lie in its own folder; a dict of columns as a frame."""
+def _opened(raw: Any) -> tuple[Any, Path]:
+    """A file's table, or that of a dict, as a frame; and the folder in which its pictures lie."""
     if isinstance(raw, str | Path):
-        return in_folder(read_table(raw)[0], Path(raw).parent)
-    return pd.DataFrame(dict(raw)) if isinstance(raw, Mapping) and raw and not all(map(np.isscalar, raw.values())) else raw
+        return read_table(raw)[0], Path(raw).parent
+    return from_dict(raw) if isinstance(raw, Mapping) else raw, Path()
 
 
 class IllustratedCodec:
@@ -139,9 +164,12 @@ class IllustratedCodec:
 
     @property
     def space(self) -> Space:
-        before = self.table.space.variables
-        pixels = tuple(dataclasses.replace(each, name=f"{self.name} {each.name}") for each in self.image.space.variables)
-        return Space((len(before) + len(pixels),), (*before, *pixels), "vector", self.image.grid)
+        variables = (*self.table.space.variables, *self._pixel_variables)
+        return Space((len(variables),), variables, "vector", self.image.grid)
+
+    @functools.cached_property
+    def _pixel_variables(self) -> tuple[Variable, ...]:
+        return tuple(dataclasses.replace(each, name=f"{self.name} {each.name}") for each in self.image.space.variables)
 
     @property
     def gaps(self) -> list[Any]:
@@ -156,15 +184,15 @@ class IllustratedCodec:
 
     def frame(self, raw: Any) -> pd.DataFrame:
         """``raw`` as a checked frame, whose cells in the column of pictures are pictures, or None."""
-        raw = _from_file(raw)
+        raw, home = _opened(raw)
         if not isinstance(raw, pd.DataFrame) or not is_named(raw):
             raise TypeError(f"The pictures of this model are those of the column {self.name!r}: give a table with names of its columns.")
+        raw = below(raw, home, pictures_of(self))
         rest = raw.drop(columns=self.name, errors="ignore")
         checked = self._columns_of(rest)
         if self.name not in raw:
             return checked
-        cells = pd.Series(list(self._pictures(raw[self.name])), raw.index, dtype=object)
-        return checked.assign(**{self.name: cells})[[*raw.columns]]
+        return _with(checked, self.name, list(self._pictures(raw[self.name])))[[*raw.columns]]
 
     def _columns_of(self, rest: pd.DataFrame) -> pd.DataFrame:
         if not rest.shape[1]:
@@ -173,7 +201,7 @@ class IllustratedCodec:
 
     def _pictures(self, series: Any) -> Iterator[Picture | None]:
         channels, height, width = self.image.grid
-        wanted = Wanted(self.size, MODES[channels])
+        wanted = Wanted(self.size, OF_CHANNELS[channels])
         for row, cell in enumerate(_cells(series, self.blanks)):
             picture = _open(cell, wanted, self.name, row)
             if picture is not None and picture.pixels.shape[:2] != (height, width):
@@ -208,7 +236,7 @@ class IllustratedCodec:
         stack = value[:, width:].detach().numpy().round().astype("uint8").reshape(len(value), *self.image.grid)
         images = np.moveaxis(stack, 1, 3) if self.image.grid[0] > 1 else stack[:, 0]
         cells = [Picture(image) if seen else None for image, seen in zip(images, known, strict=True)]
-        return frame.assign(**{self.name: pd.Series(cells, dtype=object)})
+        return _with(frame, self.name, cells)
 
     # ------------------------------------------------------------------ saving
 
@@ -244,7 +272,8 @@ class _Reading:
             raise ValueError(f"There is no column beside the pictures of {self.name!r}: put them into folders that are their labels.")
         names = list(self.raw.columns)
         types, missing = overrides_of(self.types, names), missing_of(self.missing, names)
-        size, blanks = _size(self.name, types.pop(self.name, {}).get("format")), missing.pop(self.name, ())
+        form, blanks = types.pop(self.name, {}).get("format"), missing.pop(self.name, ())
+        size = size_of(form, f"Column {self.name!r}: the format of pictures") if form else None
         pictures = self._read(Wanted(size), blanks)
         shapes = [picture.pixels.shape for picture in pictures if picture is not None]
         channels = max((shape[2] if len(shape) == 3 else 1) for shape in shapes)
@@ -252,8 +281,7 @@ class _Reading:
         _refuse_large(self.name, grid)
         table = TableCodec(types, missing, **options)
         codec = IllustratedCodec(table, ImageCodec(grid, LEVELS, channels > 1), self.name, size, blanks)
-        cells = pd.Series(pictures, self.raw.index, dtype=object)
-        return codec, codec.frame(self.raw.assign(**{self.name: cells}))
+        return codec, codec.frame(_with(self.raw, self.name, pictures))
 
     def _read(self, wanted: Wanted, blanks: Any) -> list[Picture | None]:
         """The pictures, all of one size."""
@@ -274,9 +302,10 @@ class _Reading:
 
 def _cells(series: Any, blanks: Any) -> Iterator[Any]:
     """The cells; None where missing."""
-    for cell in blank(series, blanks):
+    words = {text_of(word) for word in blanks}
+    for cell in series:
         empty = not cell.strip() if isinstance(cell, str) else cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell)
-        yield None if empty else cell
+        yield None if empty or (isinstance(cell, str | int | float) and text_of(cell) in words) else cell
 
 
 def _open(cell: Any, wanted: Wanted, name: Any, row: int) -> Picture | None:
@@ -285,9 +314,9 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int) -> Picture | None:
         return cell
     where = f"Column {name!r}, row {row}"
     if isinstance(cell, np.ndarray):
-        if cell.dtype != np.uint8 or cell.ndim not in (2, 3) or (cell.ndim == 3 and cell.shape[2] not in MODES):
+        if cell.dtype != np.uint8 or cell.ndim not in (2, 3) or (cell.ndim == 3 and cell.shape[2] not in OF_CHANNELS):
             raise ValueError(f"{where}: an array of pixels is uint8, (H, W) or (H, W, C), got {cell.dtype} {cell.shape}.")
-        return Picture(cell[..., 0] if cell.ndim == 3 and cell.shape[2] == 1 else cell)
+        return Picture(cell)
     if not isinstance(cell, str | Path):
         raise ValueError(f"{where}: {cell!r} is no path of a picture ({', '.join(SUFFIXES)}).")
     if not Path(cell).is_file():
@@ -302,8 +331,11 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int) -> Picture | None:
 
 
 def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """A grey picture among coloured ones has equal channels."""
-    return np.repeat(pixels[:, :, None], channels, 2) if pixels.ndim == 2 and channels > 1 else pixels
+    """The pixels as they would be read from a file in so many channels."""
+    pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
+    if (pixels.shape[2] if pixels.ndim == 3 else 1) == channels:
+        return pixels
+    return pixels_of(pillow().Image.fromarray(np.ascontiguousarray(pixels)), Wanted(mode=OF_CHANNELS[channels]))[0]
 
 
 def _other_size(name: Any, row: int, picture: Picture, wanted: tuple[int, ...]) -> str:
@@ -322,13 +354,3 @@ def _refuse_large(name: Any, grid: tuple[int, ...]) -> None:
             f"Column {name!r} has pictures of {shape} pixels and {grid[0]} channels, and the limit is {MOST:,} numbers a picture: say "
             f"types={{{name!r}: {{'type': 'picture', 'format': '64x64'}}}} (--size 64), and they are cut and scaled."
         )
-
-
-def _size(name: Any, form: str | None) -> tuple[int, int] | None:
-    """(H, W) of "28x28" (height x width) or "28"."""
-    if not form:
-        return None
-    numbers = form.lower().split("x")
-    if len(numbers) not in (1, 2) or not all(number.isdigit() and int(number) for number in numbers):
-        raise ValueError(f"Column {name!r}: the format of pictures is a size such as '28' or '28x32' (height x width), got {form!r}.")
-    return int(numbers[0]), int(numbers[-1])

@@ -72,7 +72,6 @@ class IllustratedDensity(Density):
     config_class = Illustrated
     bounded = True
     points: Tensor
-    log_width: Tensor
 
     def __init__(self, space: Space, config: Illustrated, structure: dict[str, Any] | None = None, context_space: Space | None = None):
         super().__init__(space, config, structure, context_space)
@@ -80,8 +79,7 @@ class IllustratedDensity(Density):
         self.first = config.of_columns.density(before, config.of_columns, self.structure["first"])
         self.picture = PictureDensity(pixels, config, context_space=before)
         self.width, levels = len(before.variables), before.variables[0].cardinality
-        self.register_buffer("points", torch.arange(levels or KNOTS, dtype=torch.float64))  # values of the first variable
-        self.register_buffer("log_width", torch.zeros(levels or KNOTS, dtype=torch.float64))  # of what each stands for
+        self.register_buffer("points", torch.arange(levels or KNOTS, dtype=torch.float64))  # of the first variable: levels, or quantiles
 
     @classmethod
     def build(
@@ -97,7 +95,7 @@ class IllustratedDensity(Density):
     ) -> Self:
         """The columns' density from all rows, that of the pictures from the rows that have one."""
         before, pixels = _split(space)
-        columns, picture = _cut(data, len(before.variables))
+        columns, picture = data.cut(len(before.variables))
         seen = picture.mask.all(1)
         if not seen.any():
             raise ValueError("None of the rows of the fit has a picture: leave the column out, or give more rows.")
@@ -108,7 +106,6 @@ class IllustratedDensity(Density):
         out.first = first
         if not before.variables[0].discrete:
             out.points.copy_(columns.value[columns.mask[:, 0], 0].quantile((torch.arange(KNOTS).double() + 0.5) / KNOTS))
-            out.log_width.copy_(torch.gradient(out.points)[0].clamp_min(1e-9).log())
         out.picture = PictureDensity.build(pixels, config, picture.take(seen), generator, context=columns.take(seen), context_space=before)
         return out.eval()
 
@@ -132,7 +129,7 @@ class IllustratedDensity(Density):
     # ------------------------------------------------------------------ log p
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        columns, picture = _cut(event, self.width)
+        columns, picture = event.cut(self.width)
         out, open_ = self.first.log_prob(columns, generator=generator), picture.mask.any(1) & ~columns.mask[:, 0]
         if open_.any():
             summed = self._summed(columns.take(open_), picture.take(open_), generator)
@@ -140,9 +137,16 @@ class IllustratedDensity(Density):
         return out + self._seen(columns, picture, generator)
 
     def _summed(self, columns: Event, picture: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """log sum_k p(k | c) p(v | c, k) over the first variable, which is missing."""
-        log_weight = (self.first.log_target(columns, self.points) + self.log_width).log_softmax(1)
-        each = [self._seen(_with_first(columns, point), picture, generator) for point in self.points]
+        """log sum_k p(k | c) p(v | c, k) over the first variable, which is missing; with the same noise for every k. Quantiles q_k of a
+        number have equal mass: they are weighted by p(q_k | c) / p(q_k)."""
+        log_weight = self.first.log_target(columns, self.points)
+        if not self.space.variables[0].discrete:
+            nothing = Event(columns.value[:1], torch.zeros_like(columns.mask[:1]))
+            log_weight = log_weight - self.first.log_target(nothing, self.points)
+        points, inside = _in_region(self.points, columns.within)
+        log_weight = log_weight.masked_fill(~inside, -torch.inf).log_softmax(1)
+        seed = None if generator is None else int(torch.randint(0, 1 << 62, (), generator=generator))
+        each = [self._seen(_with_first(columns, point), picture, None if seed is None else stream(seed)) for point in points]
         return (log_weight + torch.stack(each, 1)).logsumexp(1)
 
     def _seen(self, columns: Event, picture: Event, generator: torch.Generator | None = None) -> Float[Tensor, " B"]:
@@ -158,7 +162,7 @@ class IllustratedDensity(Density):
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
         """The picture is asked at a few of many numbers, which are in order."""
-        columns, picture = _cut(event, self.width)
+        columns, picture = event.cut(self.width)
         asked = len(candidates) if self.space.variables[0].discrete else min(KNOTS, len(candidates))
         knots = torch.linspace(0, len(candidates) - 1, asked).round().long()
         each = [self._seen(_with_first(columns, candidates[k]), picture) for k in knots.tolist()]
@@ -168,7 +172,7 @@ class IllustratedDensity(Density):
 
     def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """Of the picture alone: the columns' density has been fitted before."""
-        columns, picture = _cut(event, self.width)
+        columns, picture = event.cut(self.width)
         seen = picture.mask.any(1)
         rows = (seen if seen.any() else ~seen).nonzero()[:, 0]  # without a pixel the loss is zero
         losses = self.picture.losses(picture.take(rows), columns.take(rows), generator=generator)
@@ -181,7 +185,7 @@ class IllustratedDensity(Density):
         return _join(columns, self.picture.sample(n, columns, generator=generator))
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
-        columns, picture = _cut(event, self.width)
+        columns, picture = event.cut(self.width)
         full = self.first.sample_conditional(columns, generator=generator)
         choose = picture.mask.all(1) & ~columns.mask.all(1)
         if choose.any():
@@ -193,7 +197,7 @@ class IllustratedDensity(Density):
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """Beside a picture the likeliest of the columns' own mode and of draws of them; then the picture, where it is missing."""
-        columns, picture = _cut(event, self.width)
+        columns, picture = event.cut(self.width)
         full = Event(self.first.mode(columns).value)
         for row in (picture.mask.all(1) & ~columns.mask.all(1)).nonzero()[:, 0].tolist():
             many, own = _repeated(columns.take(slice(row, row + 1)), PROPOSALS - 1), full.value[row : row + 1]
@@ -205,22 +209,15 @@ class IllustratedDensity(Density):
     # ------------------------------------------------------------------ familiarity
 
     def _remember(self, event: Event) -> None:
-        _, picture = _cut(event, self.width)
+        _, picture = event.cut(self.width)
         self.picture.remember(picture.take(picture.mask.all(1)))
 
     def _typicality(self, event: Event) -> Float[Tensor, " B"]:
         """Of the picture alone: how familiar the columns are is read off log p(c)."""
-        return self.picture.typicality(_cut(event, self.width)[1])
+        return self.picture.typicality(event.cut(self.width)[1])
 
     def notices(self, event: Any) -> list[str]:
-        return self.first.notices(_cut(event, self.width)[0])
-
-
-def _cut(event: Event, width: int) -> tuple[Event, Event]:
-    """The columns of the rows, and their pictures."""
-    box, mask = event.within, event.mask
-    within = None if box is None else Region(box.low[:width], box.high[:width], {d: a for d, a in box.allowed.items() if d < width})
-    return Event(event.value[:, :width], mask[:, :width], within=within), Event(event.value[:, width:], mask[:, width:])
+        return self.first.notices(event.cut(self.width)[0])
 
 
 def _join(columns: Event, picture: Event) -> Event:
@@ -231,6 +228,17 @@ def _with_first(columns: Event, value: Tensor) -> Event:
     """The columns with their first variable at one value."""
     first = torch.arange(columns.value.shape[1]) == 0
     return Event(torch.where(first, value, columns.value), columns.mask | first)
+
+
+def _in_region(points: Float[Tensor, " K"], region: Region | None) -> tuple[Float[Tensor, " K"], Bool[Tensor, " K"]]:
+    """Values of the first variable, and which of them the region allows; where it allows none, all moved to its nearest edge."""
+    if region is None:
+        return points, torch.ones_like(points, dtype=torch.bool)
+    low, high = region.low[0], region.high[0]
+    inside = (points >= low) & (points <= high)
+    if 0 in region.allowed:
+        inside &= region.allowed[0]
+    return (points, inside) if inside.any() else (points.clamp(low, high), ~inside)
 
 
 def _repeated(event: Event, times: int) -> Event:

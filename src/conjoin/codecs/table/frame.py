@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from conjoin.codecs.pictures import Picture
 from conjoin.codecs.table.read import read_table
 
-__all__ = ["as_frame", "is_named"]
+__all__ = ["as_frame", "from_dict", "is_named"]
 
 Series = Any  # a pandas Series of any cell type
 
@@ -56,7 +56,7 @@ def _frame(X: Any, columns: Sequence[Any] | None) -> pd.DataFrame:
     if isinstance(X, str | Path):
         return read_table(X)[0]
     if isinstance(X, Mapping):
-        return _from_dict(X)
+        return from_dict(X)
     if isinstance(X, pd.Series) or np.isscalar(X):
         _refuse_flat(X)
     if isinstance(X, list | tuple):
@@ -64,7 +64,8 @@ def _frame(X: Any, columns: Sequence[Any] | None) -> pd.DataFrame:
     return _from_array(np.asarray(X), columns)
 
 
-def _from_dict(X: Mapping[Any, Any]) -> pd.DataFrame:
+def from_dict(X: Mapping[Any, Any]) -> pd.DataFrame:
+    """A dict of columns as a frame, whose cells are not checked."""
     try:
         return pd.DataFrame(dict(X))
     except ValueError as error:
