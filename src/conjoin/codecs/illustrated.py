@@ -105,7 +105,7 @@ def _opened(raw: Any) -> tuple[Any, Path]:
     """A file's table, or that of a dict, as a frame; and the folder in which its pictures lie."""
     if isinstance(raw, str | Path):
         return read_table(raw)[0], Path(raw).parent
-    return from_dict(raw) if isinstance(raw, Mapping) else raw, Path()
+    return from_dict(raw) if type(raw) is dict else raw, Path()
 
 
 class IllustratedCodec:
