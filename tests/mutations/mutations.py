@@ -211,7 +211,7 @@ FAMILIES = [
             "share[node] / up.message[node].clamp_min(torch.finfo(top.dtype).tiny)",
             "share[node] / 1.0",
         ),
-        ("parts of the rows told by their own cell alone", "key, size = key * part.count + part.of_row", "key, size = key * part.count"),
+        ("parts of the rows told by their own cell alone", "key, size = key * part.number + part.of_row", "key, size = key * part.number"),
         ("draws ignore what is known below", "total = (prior * known) @ below", "total = prior @ below"),
         ("draws ignore the parent", ".index_select(0, states[parent])", ".index_select(0, states[parent] * 0)"),
     ),
@@ -308,17 +308,9 @@ JOINTS = at(
 
 CORE = [
     *at(
-        "core.py",
+        "randomness.py",
         TOYS,
         ("initialisation moves the global generator", "with torch.random.fork_rng():", "with contextlib.nullcontext():"),
-        ("weights ignored by the loss", "dtype=torch.float64) if weight is None else weight\n", "dtype=torch.float64)\n"),
-        ("loss divided by rows", ".sum() / weight.sum()\n", ".sum() / event.rows\n"),
-        (
-            "candidates in the wrong order",
-            "candidates.to(values).repeat(event.rows)",
-            "candidates.to(values).repeat_interleave(event.rows)",
-            CLASSES,
-        ),
         (
             "codes drawn from the global generator",
             "uniform = torch.rand(logits.shape, generator=generator,",
@@ -331,6 +323,19 @@ CORE = [
             "return (logits + torch.log(-torch.log(uniform",
             NAIVE,
         ),
+        ("streams ignore their name", "repr((int(seed), *names))", "repr(int(seed))", TRAINING_TESTS),
+    ),
+    *at(
+        "core.py",
+        TOYS,
+        ("weights ignored by the loss", "dtype=torch.float64) if weight is None else weight\n", "dtype=torch.float64)\n"),
+        ("loss divided by rows", ".sum() / weight.sum()\n", ".sum() / event.rows\n"),
+        (
+            "candidates in the wrong order",
+            "candidates.to(values).repeat(event.rows)",
+            "candidates.to(values).repeat_interleave(event.rows)",
+            CLASSES,
+        ),
         ("missing cells not refused", '        self._require(declared, "log_prob with missing cells", "missing")\n', ""),
         (
             "regions not refused by log_prob",
@@ -338,11 +343,10 @@ CORE = [
             "",
             checks("quadratic"),
         ),
-        ("streams ignore their name", "repr((int(seed), *names))", "repr(int(seed))", TRAINING_TESTS),
         (
             "context ignored by log_contexts",
-            "torch.full((event.rows,), float(k), dtype=torch.float64) for k in range(classes)",
-            "torch.full((event.rows,), 0.0, dtype=torch.float64) for k in range(classes)",
+            "torch.full((event.rows,), float(k), dtype=torch.float64) for k in range(",
+            "torch.full((event.rows,), 0.0, dtype=torch.float64) for k in range(",
             TOYS,
         ),
     ),

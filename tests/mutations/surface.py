@@ -58,12 +58,16 @@ MUTATIONS = [
         ("energies are ranked", "if status is not Status.RELATIVE:", "if True:"),
         ("the worst is picked", "key=lambda entry: -entry.joint)", "key=lambda entry: entry.joint)"),
         ("no end of the budget", "if left < FEW or", "if left < -1e9 or"),
-        ("the label is left out", "each = log_prob + _label(", "each = log_prob + 0 * _label("),
+        ("the label is left out", "each = log_prob + log_label(", "each = log_prob + 0 * log_label("),
     ),
     *at(
         "codecs/image.py",
         ("tests/test_images.py",),
-        ("columns before rows", "rows.reshape(len(rows), -1)", "rows.swapaxes(-1, -2).reshape(len(rows), -1)"),
+        (
+            "columns before rows",
+            "rows.reshape(len(rows), len(self.columns))",
+            "rows.swapaxes(-1, -2).reshape(len(rows), len(self.columns))",
+        ),
         ("levels follow the data", "top + 1 if top < FEW else FULL", "top + 1"),
         ("missing pixels are zeros", "known = ~np.isnan(values)", "known = np.ones_like(values, dtype=bool)"),
         ("any number is a pixel", "(known != np.rint(known)) | ", ""),
