@@ -164,7 +164,7 @@ def test_calls_are_counted_and_the_same_seed_draws_the_same(fitted):
 
 def test_pictures_get_the_network_for_pictures():
     assert isinstance(Diffusion().suited(space()), PictureDiffusion)
-    assert isinstance(Diffusion().suited(space(side=8)), Diffusion)
+    assert isinstance(Diffusion().suited(space(side=7)), Diffusion)
     assert isinstance(Diffusion().suited(space(levels=2)), Diffusion)
     assert isinstance(resolve("joint_diffusion"), PictureDiffusion)
 

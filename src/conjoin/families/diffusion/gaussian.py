@@ -32,7 +32,7 @@ from conjoin.families.diffusion.samplers import Drawn, flow_log_prob, paint
 
 __all__ = ["Diffusion", "DiffusionDensity"]
 
-SMALL = 16  # pixels a side, under which a picture is treated as a table of pixels
+SMALL = 8  # pixels a side, under which a picture is treated as a table of pixels
 
 
 @dataclass(frozen=True)
