@@ -233,6 +233,7 @@ def test_a_counterfactual_is_the_same_alone_and_for_the_same_seed(fitted):
     assert (together.to != together.before).all() and np.array_equal(together.take(slice(2, 3)).altered, alone.altered)
 
 
+@pytest.mark.slow
 def test_what_is_asked_of_a_counterfactual_is_held_to(fitted):
     X, _ = spots(3, seed=11)
     too_sure, too_usual = alter(fitted.model_, X, confidence=1.1), alter(fitted.model_, X, familiarity=1.0)
@@ -261,6 +262,7 @@ def test_an_edit_changes_what_it_may_and_goes_where_it_is_led(density):
     assert not torch.equal(still, event.value) and torch.equal(edited(slice(1, 2))[0], still[1])
 
 
+@pytest.mark.slow
 def test_pictures_without_a_label_teach_and_edits_need_a_family_that_can(fitted):
     X, y = spots(300, seed=8)
     labels = y.astype(object)

@@ -125,6 +125,7 @@ def demo(monkeypatch, tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_the_demo_is_interrupted_and_resumed(demo, monkeypatch):
     step = loop._Run.step
 
