@@ -392,9 +392,9 @@ def test_an_impossible_number_is_unfamiliar(classifier, cancer, value):
 
 def test_a_class_of_few_rows_is_learned_from():
     rng = np.random.default_rng(0)
-    X = pd.DataFrame(rng.normal(size=(400, 3)), columns=list("abc"))
-    model = JointClassifier(family="naive_bayes").fit(X, [f"k{i % 80}" for i in range(400)])
-    assert model.predict_proba(X).shape == (400, 80)
+    X = pd.DataFrame(rng.normal(size=(200, 3)), columns=list("abc"))
+    model = JointClassifier(family="naive_bayes").fit(X, [f"k{i % 40}" for i in range(200)])
+    assert model.predict_proba(X).shape == (200, 40)
 
 
 def test_names_and_notes_stay_out_of_the_folder(cancer, tmp_path):

@@ -30,6 +30,7 @@ def together() -> Iterator[None]:
     dist.init_process_group("gloo")
     try:
         yield
+        dist.barrier()  # nobody leaves while another still talks
     finally:
         dist.destroy_process_group()
 
