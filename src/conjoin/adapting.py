@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from conjoin.core import Density, Pair
+from conjoin.core import Density, Event, Pair
 from conjoin.fitting import Request, Rows, refit
 from conjoin.following import LEAST, Answers, answers, surest
 from conjoin.joint import Hybrid, Independent
@@ -68,25 +68,24 @@ def _moved(fresh: Model, model: Model, X: Any, change: Change, max_time: float |
     """Give ``fresh`` a p(x) of the new rows, beside p(y | x) in the new shares or one that has followed; what has changed then."""
     frame = fresh.frame(X).reset_index(drop=True)
     request = Request("density", model.pair.config, None, model.codec, seed, max_time, spread=False)
-    found = _found(model, frame, change)
+    encoded = model.encode(frame)
+    found = _found(model, encoded.event, change)
     if found is not None and found.certainty >= LEAST:
-        fit, split = _follow(fresh, model, frame, found, replace(request, task="classes", predictor="trunk"))
-        encoded = fresh.encode(frame)
+        fit, split = _follow(fresh, model, frame, encoded.event, found, replace(request, task="classes", predictor="trunk"))
         change, found = followed(change, fresh.log_proba(encoded), model.log_proba(encoded)), None
     else:
         start = Start(model, elsewhere=True) if model.density_of_x.trunk else None
         density, data, split = refit(Rows(frame), replace(request, start=start), model)
         fresh.joint, fit = _beside(density, fresh, change), data["fit"]
-    fresh.density_of_x.remember(fit.x)
+    fresh.remember(fit.x)
     fresh.facts["shares"] = list(change.new)  # of the joint as it is now, should it be adapted again
     fresh.calibration = calibrate(fresh, frame.iloc[split.calibrate], None, None) if len(split.calibrate) else None
     return replace(change, promise=_promise(split, None if found is None else found.certainty))
 
 
-def _follow(fresh: Model, model: Model, frame: pd.DataFrame, found: Answers, request: Request) -> tuple[Pair, Split]:
+def _follow(fresh: Model, model: Model, frame: pd.DataFrame, x: Event, found: Answers, request: Request) -> tuple[Pair, Split]:
     """Let the network go on from its surest answers, and from those that it then has; the rows that it learned from, and their split."""
-    x, now = model.encode(frame).event, model
-    part = None if request.max_time is None else request.max_time / ROUNDS
+    now, part = model, None if request.max_time is None else request.max_time / ROUNDS
     for left in reversed(range(ROUNDS)):
         sure = surest(found.share)
         rows = Rows(frame, model.classes.labels[found.share.argmax(1)], sure)
@@ -99,12 +98,12 @@ def _follow(fresh: Model, model: Model, frame: pd.DataFrame, found: Answers, req
     return data["fit"], split
 
 
-def _found(model: Model, frame: pd.DataFrame, change: Change) -> Answers | None:
+def _found(model: Model, x: Event, change: Change) -> Answers | None:
     """What p(y | x) may follow: answers on the new rows, where more than the shares has changed and one network of pictures has learned
     p(x) and p(y | x)."""
     if head_of(model.unweighted) is None or not model.density_of_x.trunk or change.misfit is None or change.misfit >= DOUBT:
         return None
-    return answers(model, model.encode(frame).event)
+    return answers(model, x)
 
 
 def _beside(density: Density, model: Model, change: Change) -> Hybrid:

@@ -133,7 +133,8 @@ def _judge(entry: Entry, model: Model, held: Rows, seed: int) -> None:
     log_prob = model.log_prob_raw(encoded)
     status = _status(model, encoded.event)
     entry.status, entry.log_prob, entry.error = status.value, float(log_prob.mean()), float(log_prob.std() / len(log_prob) ** 0.5)
-    each = log_prob + log_label(entry, model, encoded, held)
+    label, entry.log_loss, entry.ece = log_label(model, encoded, held)
+    each = log_prob + label
     entry.familiarity = _familiarity(model, held.frame, seed)
     entry.samples = _likeness(model, held.frame, seed)
     if status is not Status.RELATIVE:
@@ -148,18 +149,18 @@ def _status(model: Model, x: Event) -> Status:
     return Status.LOWER_BOUND if missing == "bound" else Status.APPROXIMATE
 
 
-def log_label(entry: Entry, model: Model, encoded: Any, held: Rows) -> np.ndarray:
-    """(B,) log p(y | x) of the labelled rows, 0 of the others; fills in the log-loss and the calibration error."""
-    out = np.zeros(len(held.frame))
+def log_label(model: Model, encoded: Any, held: Rows) -> tuple[np.ndarray, float, float]:
+    """(B,) log p(y | x) of the labelled rows, 0 of the others; the log-loss, and the calibration error of classes."""
+    out, ece = np.zeros(len(held.frame)), np.nan
     if held.y is None or held.known is None or not held.known.any() or model.target is None:
-        return out
+        return out, np.nan, np.nan
     known = torch.as_tensor(held.known)
     label = model.target.encode(held.y, held.known).value
     if isinstance(model.target, Classes):
         log_proba = model.log_proba(encoded)
         out[held.known] = log_proba.gather(1, label.long()[:, None])[known, 0].numpy()
         right = log_proba.argmax(1) == label.long()
-        entry.ece = debiased_ece(log_proba.exp().amax(1)[known].numpy(), right[known].numpy())
+        ece = debiased_ece(log_proba.exp().amax(1)[known].numpy(), right[known].numpy())
     elif isinstance(model.target, Number):
         from conjoin.questions.calibrate import predictive_of
 
@@ -169,8 +170,7 @@ def log_label(entry: Entry, model: Model, encoded: Any, held: Rows) -> np.ndarra
         width = model.number.space.variables[0].resolution or 1.0
         value = (density.gather(1, place[:, None])[:, 0] * width).clamp_min(1e-12).log() + model.number.log_volume
         out[held.known] = value[known].numpy()
-    entry.log_loss = -float(out[held.known].mean())
-    return out
+    return out, -float(out[held.known].mean()), ece
 
 
 def _familiarity(model: Model, frame: pd.DataFrame, seed: int) -> float:

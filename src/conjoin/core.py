@@ -340,8 +340,7 @@ class Density(nn.Module, abc.ABC):
     def mode(self, event: Any, context: Event | None = None) -> Any:
         """The event with its missing cells set to a most probable explanation."""
         self._require(self.capabilities.mode != "none", "the most probable values", "mode")
-        parts = (event,) if isinstance(event, Event) else event
-        self._require(all(part.within is None for part in parts), "the most probable values inside a region", "mode")
+        self._require(not _confined(event), "the most probable values inside a region", "mode")
         with torch.no_grad():
             return self._mode(self.space.check(event), self._check_context(context))
 
@@ -439,8 +438,7 @@ class Density(nn.Module, abc.ABC):
             raise CapabilityError(type(self).__name__, asked, have, "`conjoin families` lists which families can.")
 
     def _check_region(self, event: Any) -> None:
-        limited = any(part.within is not None for part in ((event,) if isinstance(event, Event) else event))
-        self._require(not limited or self.capabilities.regions, "cells known to lie in a range", "regions")
+        self._require(not _confined(event) or self.capabilities.regions, "cells known to lie in a range", "regions")
 
     def _check_pattern(self, event: Any) -> None:
         self._check_region(event)
@@ -460,6 +458,11 @@ class Density(nn.Module, abc.ABC):
 
     def _weight(self, event: Any, weight: Tensor | None) -> Tensor:
         return torch.ones(event.rows, dtype=torch.float64) if weight is None else weight
+
+
+def _confined(event: Any) -> bool:
+    """Whether cells of an event, or of either part of a pair, are known to lie in a range."""
+    return any(part.within is not None for part in ((event,) if isinstance(event, Event) else event))
 
 
 # ---------------------------------------------------------------------------------------------------- codecs

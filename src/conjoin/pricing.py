@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conjoin.comparing import Entry, held_out, log_label
+from conjoin.comparing import held_out, log_label
 from conjoin.core import Status
 from conjoin.fitting import Request, Rows, fit_model
 from conjoin.model import Model
@@ -118,7 +118,7 @@ def _of_rows(joint: Model, alone: Model, held: Rows) -> Term:
 def _of_labels(joint: Model, alone: Model, held: Rows) -> Term:
     """p(y | x) of the labelled rows."""
     assert held.y is not None and held.known is not None
-    each = [log_label(Entry(""), model, model.encode(held.frame), held)[held.known] for model in (joint, alone)]
+    each = [log_label(model, model.encode(held.frame), held)[0][held.known] for model in (joint, alone)]
     found = _term("p(y | x)", each, joint.status["predict_proba"].value)
     measure = "accuracy" if isinstance(joint.target, Classes) else "mae"
     values = [prediction(model, held.frame, held.y, held.known)[measure] for model in (joint, alone)]

@@ -133,19 +133,19 @@ class Graph:
         """(B, K) p(class) of every row, by the labels ``codes`` of the rows that are ``known``; zero where none reaches."""
         labels = np.zeros((len(codes), classes))
         labels[np.flatnonzero(known), codes[known]] = 1
-        share = labels
-        for _ in range(ROUNDS):
-            share = REACH * (self.step @ share) + (1 - REACH) * labels
-        share = _normalised(share)
+        share = self._walked(labels, REACH)
         return _normalised(share * (1 + labels.sum(0)) / np.maximum(share.sum(0), 1e-300))
 
     def smooth(self, share: Tensor, reach: float) -> Tensor:
         """(B, K) p(class) of every row, from its own and those of the rows about it."""
-        own = share.numpy()
-        out = own
+        return torch.from_numpy(self._walked(share.numpy(), reach))
+
+    def _walked(self, own: np.ndarray, reach: float) -> np.ndarray:
+        """F after so many ``ROUNDS``, from Y; rows sum to one."""
+        share = own
         for _ in range(ROUNDS):
-            out = reach * (self.step @ out) + (1 - reach) * own
-        return torch.from_numpy(_normalised(out))
+            share = reach * (self.step @ share) + (1 - reach) * own
+        return _normalised(share)
 
 
 def _normalised(share: np.ndarray) -> np.ndarray:

@@ -339,7 +339,7 @@ CORE = [
         ("missing cells not refused", '        self._require(declared, "log_prob with missing cells", "missing")\n', ""),
         (
             "regions not refused by log_prob",
-            '        self._require(not limited or self.capabilities.regions, "cells known to lie in a range", "regions")\n',
+            '        self._require(not _confined(event) or self.capabilities.regions, "cells known to lie in a range", "regions")\n',
             "",
             checks("quadratic"),
         ),

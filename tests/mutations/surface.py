@@ -58,7 +58,7 @@ MUTATIONS = [
         ("energies are ranked", "if status is not Status.RELATIVE:", "if True:"),
         ("the worst is picked", "key=lambda entry: -entry.joint)", "key=lambda entry: entry.joint)"),
         ("no end of the budget", "if left < FEW or", "if left < -1e9 or"),
-        ("the label is left out", "each = log_prob + log_label(", "each = log_prob + 0 * log_label("),
+        ("the label is left out", "each = log_prob + label", "each = log_prob + 0 * label"),
     ),
     *at(
         "codecs/image.py",
