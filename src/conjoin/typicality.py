@@ -9,8 +9,9 @@ all classes). log p(x) itself is no such measure for pictures: simple ones are m
 
 Shape letters: B rows, P numbers of a reading, K axes kept.
 
->>> readings = [torch.randn(500, 4, dtype=torch.float64)]
->>> typicality = Typicality((4,), (3,)).fit(readings)
+>>> from conjoin.core import stream
+>>> readings = [torch.randn(500, 4, generator=stream(0), dtype=torch.float64)]
+>>> typicality = Typicality((4,), (4,)).fit(readings)
 >>> bool(typicality([readings[0] + 9]).max() < typicality(readings).median())
 True
 """
