@@ -195,6 +195,15 @@ def test_every_question_has_an_answer(name, request, tmp_path):
     assert again.n_features_in_ == 3 and again.sample(2)[0].equals(model.sample(2)[0])
 
 
+def test_rows_without_their_picture_are_as_familiar_as_others(flat, tmp_path):
+    X = made(300, 1)[0]
+    again = conjoin.load(flat.save(tmp_path / "model"))
+    for rows in (X, without(X, "scan")):
+        familiarity = flat.decide(rows, max_error=0.5)["familiarity"]
+        assert (familiarity <= 0.1).mean() < 0.25 and (familiarity <= 0.9).mean() > 0.7
+        assert np.array_equal(familiarity, again.decide(rows, max_error=0.5)["familiarity"])
+
+
 @pytest.mark.slow
 def test_a_picture_unlike_the_others_is_unfamiliar(chained):
     X = made(30, 1)[0]

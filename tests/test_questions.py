@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor, NaiveBayes
-from conjoin.calibration import Calibration, clopper_pearson, rows_for_error, rows_for_false_alarm
+from conjoin.calibration import Calibration, Gaps, clopper_pearson, rows_for_error, rows_for_false_alarm
 from conjoin.core import CapabilityError
 from conjoin.questions.evaluate import debiased_ece
 
@@ -161,6 +161,25 @@ def test_p_values_of_exchangeable_rows_keep_the_rate():
         rows = rng.normal(size=199)
         alarms.append((Calibration(rows[:99]).p_value(rows[99:]) <= 0.05).mean())
     assert np.mean(alarms) == pytest.approx(0.05, abs=0.006)
+
+
+@pytest.mark.parametrize("few", [40, 5], ids=["enough lack the same", "others stand in"])
+def test_rows_are_ranked_among_those_that_lack_the_same_cells(few):
+    """Rows without the second cell have a statistic of another place and spread; of either kind one in twenty is called unfamiliar."""
+    rng, whole, less, unknown = np.random.default_rng(0), [True, True], [True, False], [False, False]
+    alarms = []
+    for _ in range(300):
+        full, hidden = rng.normal(size=199), rng.normal(-9, 4, 199)
+        own = np.arange(199) < few
+        gaps = Gaps(np.array([whole, less]), own.astype(int), np.stack([np.where(own, np.nan, full), hidden], 1))
+        calibration = Calibration(np.where(own, hidden, full), gaps=gaps)
+        new = np.r_[rng.normal(size=100), rng.normal(-9, 4, 100)]
+        p_values = calibration.p_value(new, np.repeat([whole, less], 100, 0))
+        alarms.append((p_values <= 0.05).reshape(2, 100).mean(1))
+        assert np.array_equal(calibration.standing, calibration.p_value(calibration.statistic, gaps.patterns[gaps.own]))
+    assert np.mean(alarms, 0) == pytest.approx([0.05, 0.05], abs=0.012)
+    every = Calibration(calibration.statistic).p_value(new[:5])
+    assert np.array_equal(calibration.p_value(new[:5], np.array([unknown] * 5)), every)
 
 
 def test_thresholds_keep_the_promise_on_synthetic_scores():

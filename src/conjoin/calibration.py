@@ -5,7 +5,8 @@ Two alarms are kept apart.
 * *unfamiliar*: the rank of a row's statistic among held-out rows. The statistic adds two readings, the unit-free log p(x) and that
   of a Gaussian about the model's own draws, each standardised by what the model expects of a row with the same cells missing.
   p = (1 + #{held-out <= s}) / (n + 1) is at most alpha with probability at most alpha for a row like those held out, on the average
-  over calibration sets (V. Vovk, A. Gammerman and G. Shafer (2005), Algorithmic learning in a random world, proposition 2.8).
+  over calibration sets (V. Vovk, A. Gammerman and G. Shafer (2005), Algorithmic learning in a random world, proposition 2.8). A row is
+  ranked among the held-out rows that lack the same cells (the same, section 4.5, with patterns of missing cells as its categories).
 * *ambiguous*: the confidence is under the least threshold at which the Clopper-Pearson upper bound (C. Clopper and E.
   Pearson (1934), The use of confidence or fiducial limits) on the error among accepted held-out rows keeps the promise. The
   5 % that the bound may fail are shared among the doublings of the rows, since as many thresholds are all but independent.
@@ -15,6 +16,7 @@ Shape letters: B rows, D variables, N held-out rows, K classes, S sampled rows o
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,13 +27,24 @@ from torch import Tensor, nn
 from conjoin._shapes import Bool, Float
 from conjoin.core import Event, Space
 
-__all__ = ["Beside", "Calibration", "Familiarity", "Outline", "OwnFamiliarity", "clopper_pearson", "rows_for_error", "rows_for_false_alarm"]
+__all__ = [
+    "Beside",
+    "Calibration",
+    "Familiarity",
+    "Gaps",
+    "Outline",
+    "OwnFamiliarity",
+    "clopper_pearson",
+    "rows_for_error",
+    "rows_for_false_alarm",
+]
 
 CONFIDENCE = 0.95
 WIDER = 0.3  # variance that is added in every direction, of numbers whose own variance is 1
 FARTHEST = 5.0  # standard deviations at which a number is cut: of a column that is nearly always 0, the draws hardly know the deviation
 AT_ONCE = 2048  # rows that are coded at once
 PATTERNS = 16  # of missing cells, whose axes are kept
+ENOUGH = 19  # rows that lack the same cells, for a rank among them to mean something
 USUAL = 2.8  # by which the sum of two standardised readings falls short of zero in one ordinary row of twenty, about
 
 
@@ -197,6 +210,24 @@ class Beside:
 
 
 @dataclass
+class Gaps:
+    """Which cells the held-out rows lack: the statistic of a row spreads otherwise where other cells are missing. Where fewer than
+    ``ENOUGH`` rows lack the same cells, all that can be hidden so stand in for them, which is exact where cells are missing by chance."""
+
+    patterns: np.ndarray  # (G, D) the known cells
+    own: np.ndarray  # (N,) the pattern of each row; -1 where it is a rare one
+    hidden: np.ndarray  # (N, G) the statistic of each row with no more known than this; NaN where the row itself lacks more
+
+    def of(self, mask: np.ndarray) -> np.ndarray:
+        """(B,) the patterns of rows whose known cells are these."""
+        same = (mask[:, None] == self.patterns).all(2)
+        return np.where(same.any(1), same.argmax(1), -1)
+
+    def take(self, rows: np.ndarray) -> "Gaps":
+        return Gaps(self.patterns, self.own[rows], self.hidden[rows])
+
+
+@dataclass
 class Calibration:
     """What is kept of the held-out rows: numbers about them, never the rows."""
 
@@ -205,9 +236,9 @@ class Calibration:
     label: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # (N,) true class; -1 unlabelled
     confidence: np.ndarray = field(default_factory=lambda: np.empty(0))  # (N,) p(best guess | x), or the interval's level
     log_proba: np.ndarray | None = None  # (N, K) log p(y | x): what the confidence becomes where classes have other shares
+    gaps: Gaps | None = None  # where cells of some rows are missing
 
     def __post_init__(self) -> None:
-        self._sorted = np.sort(np.nan_to_num(self.statistic, nan=-np.inf, posinf=np.inf, neginf=-np.inf))
         if not len(self.label):  # rows without labels serve the first alarm only
             self.label = np.full(self.rows, -1)
             self.guess, self.confidence = np.zeros(self.rows, dtype=np.int64), np.zeros(self.rows)
@@ -216,11 +247,32 @@ class Calibration:
     def rows(self) -> int:
         return len(self.statistic)
 
-    def p_value(self, statistic: np.ndarray) -> np.ndarray:
+    def p_value(self, statistic: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Conformal p-value of each row: small means less familiar than the held-out rows. What has no number (NaN) is the
-        least familiar."""
-        statistic = np.where(np.isnan(statistic), -np.inf, statistic)
-        return (1 + np.searchsorted(self._sorted, statistic, side="right")) / (self.rows + 1)
+        least familiar. ``mask`` (B, D): the known cells; without it rows are ranked among all."""
+        return self._rank(statistic, None if self.gaps is None or mask is None else self.gaps.of(mask))
+
+    @cached_property
+    def standing(self) -> np.ndarray:
+        """(N,) p-values of the held-out rows themselves."""
+        return self._rank(self.statistic, None if self.gaps is None else self.gaps.own)
+
+    def _rank(self, statistic: np.ndarray, pattern: np.ndarray | None) -> np.ndarray:
+        out, pattern = np.empty(len(statistic)), np.full(len(statistic), -1) if pattern is None else pattern
+        for code in np.unique(pattern).tolist():
+            rows, others = pattern == code, self._peers(code)
+            out[rows] = (1 + np.searchsorted(others, _least_where_none(statistic[rows]), side="right")) / (len(others) + 1)
+        return out
+
+    def _peers(self, code: int) -> np.ndarray:
+        """The statistics among which rows of this pattern are ranked, in order."""
+        every = _least_where_none(self.statistic)
+        if self.gaps is not None:
+            hidden = self.gaps.hidden[:, code] if code >= 0 else np.empty(0)
+            for some in (every[self.gaps.own == code], hidden[~np.isnan(hidden)]):
+                if len(some) >= ENOUGH:
+                    return np.sort(some)
+        return np.sort(every)
 
     def check_false_alarm(self, rate: float) -> None:
         """ValueError with the number of rows needed where ``rate`` can't be promised."""
@@ -235,7 +287,7 @@ class Calibration:
 
     def threshold(self, max_error: float, false_alarm: float) -> float:
         """Least confidence to accept, so that at most ``max_error`` of the accepted are wrong; inf where none will do."""
-        familiar = (self.p_value(self.statistic) > false_alarm) & (self.label >= 0)
+        familiar = (self.standing > false_alarm) & (self.label >= 0)
         self._check_error(max_error, int((self.label >= 0).sum()), "labelled calibration rows")
         wrong = self.guess[familiar] != self.label[familiar]
         return self._least(self.confidence[familiar], wrong, max_error)
@@ -245,7 +297,7 @@ class Calibration:
         accepted with a wrong answer."""
         mine = self.label == code
         self._check_error(max_error, int(mine.sum()), f"calibration rows of class {name!r}")
-        risky = mine & (self.p_value(self.statistic) > false_alarm) & (self.guess != code)
+        risky = mine & (self.standing > false_alarm) & (self.guess != code)
         order = np.sort(self.confidence[risky])[::-1]
         rows = int(mine.sum())
         bounds = clopper_pearson(np.arange(len(order) + 1), np.full(len(order) + 1, rows), _looks(rows, max_error))
@@ -270,3 +322,7 @@ class Calibration:
         ends = np.append(ranked[1:] < ranked[:-1], True)  # a threshold can't part equal confidences
         good = np.flatnonzero((bound <= max_error) & ends)
         return float(ranked[good[-1]]) if len(good) else math.inf
+
+
+def _least_where_none(statistic: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(statistic), -np.inf, statistic)

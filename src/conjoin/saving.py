@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
-from conjoin.calibration import Calibration
+from conjoin.calibration import Calibration, Gaps
 from conjoin.codecs.illustrated import IllustratedCodec
 from conjoin.codecs.image import ImageCodec
 from conjoin.codecs.table import TableCodec
@@ -82,6 +82,7 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
         c = model.calibration
         arrays = {"statistic": c.statistic, "guess": c.guess, "label": c.label, "confidence": c.confidence}
         arrays |= {} if c.log_proba is None else {"log_proba": c.log_proba}
+        arrays |= {} if c.gaps is None else {f"gaps.{key}": value for key, value in vars(c.gaps).items()}
         tensors |= {f"calibration.{key}": torch.as_tensor(value) for key, value in arrays.items()}
     weights = serialise({key: value.detach().contiguous().clone() for key, value in tensors.items()})
     config = {
@@ -181,7 +182,12 @@ def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: A
     if config["calibrated"]:
         arrays = {name: tensors[f"calibration.{name}"].numpy() for name in ("statistic", "guess", "label", "confidence")}
         held = tensors.get("calibration.log_proba")
-        calibration = Calibration(**arrays, log_proba=None if held is None else held.numpy())
+        parts = {key.removeprefix("calibration.gaps."): value.numpy() for key, value in tensors.items() if "calibration.gaps." in key}
+        calibration = Calibration(
+            **arrays,
+            log_proba=None if held is None else held.numpy(),
+            gaps=Gaps(**parts) if parts else None,
+        )
     return Model(codec, joint, target, calibration, config["facts"])
 
 

@@ -38,6 +38,14 @@ OUTLINE = at(
     ("the first reading is dropped", "out[rows] = (raw[rows] - mean) / deviation", "out[rows] = 0 * raw[rows]"),
 )
 
+GAPS = at(
+    "calibration.py",
+    ("tests/test_questions.py",),
+    ("rows that lack the same cells are not looked for", "if self.gaps is None or mask is None else", "if True else"),
+    ("few rows speak for their kind", "if len(some) >= ENOUGH:", "if len(some) >= 1:"),
+    ("none stand in", "(every[self.gaps.own == code], hidden[~np.isnan(hidden)])", "(every[self.gaps.own == code],)"),
+)
+
 INTERVALS = at(
     "intervals.py",
     LEAF_TESTS,
@@ -437,4 +445,4 @@ TRAINING = [
     ),
 ]
 
-MUTATIONS = [*OUTLINE, *INTERVALS, *LEAVES, *FAMILIES, *JOINTS, *CORE, *TRAINING]
+MUTATIONS = [*OUTLINE, *GAPS, *INTERVALS, *LEAVES, *FAMILIES, *JOINTS, *CORE, *TRAINING]

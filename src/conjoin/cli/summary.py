@@ -166,7 +166,7 @@ def _coverage(model: Any, rate: float) -> float:
     """The share of the calibration rows that would be accepted."""
     calibration = model.calibration
     least = calibration.threshold(rate, RATE)
-    return float(np.mean((calibration.confidence >= least) & (calibration.p_value(calibration.statistic) > RATE)))
+    return float(np.mean((calibration.confidence >= least) & (calibration.standing > RATE)))
 
 
 def _rate(rate: float) -> str:

@@ -239,8 +239,9 @@ def _thinned(calibration: Calibration | None, weight: Array, seed: int) -> Calib
     chance = np.where(calibration.label >= 0, (weight / weight.max())[calibration.label], 0.0)
     keep = np.random.default_rng(seed).random(calibration.rows) < chance
     log_proba = log_softmax(calibration.log_proba[keep] + np.log(weight), 1)
-    guess = log_proba.argmax(1)
-    return Calibration(calibration.statistic[keep], guess, calibration.label[keep], np.exp(log_proba.max(1, initial=-np.inf)), log_proba)
+    guess, confidence = log_proba.argmax(1), np.exp(log_proba.max(1, initial=-np.inf))
+    gaps = None if calibration.gaps is None else calibration.gaps.take(keep)
+    return Calibration(calibration.statistic[keep], guess, calibration.label[keep], confidence, log_proba, gaps)
 
 
 def _misfit(model: Model, calibration: Calibration | None, encoded: Encoded, log_proba: Array) -> tuple[float | None, float | None]:

@@ -158,7 +158,7 @@ def _hint_of(
     if model.log_evidence(final)[0] - model.log_evidence(x.take(slice(row, row + 1)))[0] < WORTH:
         return ""
     statistic = model.familiarity.statistic(final, torch.zeros(1, dtype=torch.float64)).numpy()
-    return _words(model, chosen) if model.calibrated.p_value(statistic)[0] > false_alarm else ""
+    return _words(model, chosen) if model.calibrated.p_value(statistic, final.mask.numpy())[0] > false_alarm else ""
 
 
 def _kin(factors: set[int]) -> list[int]:

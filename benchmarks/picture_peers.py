@@ -1,0 +1,163 @@
+"""Diffusion of pictures beside its peers, in one process: how fast, and how good after equal CPU seconds.
+
+    python benchmarks/picture_peers.py speed                                   pictures a CPU second, in training and drawn in 20 steps
+    python benchmarks/picture_peers.py equal [seconds=150] [n=1000] [seed=0]   FID-LeNet of 20 steps after equal CPU seconds of training
+
+FashionMNIST, batches of 64, no classes. diffusers' UNet2DModel has the channels of its course on MNIST and draws by DDIM, as does
+denoising-diffusion-pytorch; both train by Adam at 4e-4, and draw by a running average of the weights where they are trained for long. A
+peer that is not installed is left out.
+"""
+
+import copy
+import sys
+import time
+import types
+
+import numpy as np
+import torch
+from judges import Judge, fid
+
+from conjoin import JointDensity
+from conjoin.core import Event, stream
+from conjoin.datasets import load_images
+from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
+
+BATCH, STEPS, RATE, MEMORY = 64, 20, 4e-4, 0.995
+
+
+def line(*cells):
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+class Ours:
+    name = "conjoin"
+
+    def __init__(self, X, seed):
+        model = JointDensity(family=PictureDiffusion(steps=1), random_state=seed).fit(X[:500], calibration=0.0).model_
+        self.encode, event = lambda x: model.encode(x).event, model.encode(X[:5000]).event
+        self.net = PictureDensity.build(model.codec.space, PictureDiffusion(), event, stream(seed))
+
+    def loss(self, x):
+        return self.net.train().loss(self.encode(x), generator=None)
+
+    def draw(self, n):
+        return self.net.eval().draw(n, steps=STEPS).value.reshape(n, 28, 28)
+
+
+class Diffusers:
+    name = "diffusers, UNet2DModel"
+
+    def __init__(self, X, seed):
+        from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+
+        self.net = UNet2DModel(
+            sample_size=28,
+            in_channels=1,
+            out_channels=1,
+            layers_per_block=2,
+            block_out_channels=(32, 64, 64),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        )
+        self.noise, self.way = DDPMScheduler(beta_schedule="squaredcos_cap_v2"), DDIMScheduler(beta_schedule="squaredcos_cap_v2")
+
+    def loss(self, x):
+        x = torch.tensor(x)[:, None] / 127.5 - 1
+        when, noise = torch.randint(0, 1000, (len(x),)), torch.randn_like(x)
+        return (self.net(self.noise.add_noise(x, noise, when), when).sample - noise).square().mean()
+
+    def draw(self, n):
+        x = torch.randn(n, 1, 28, 28)
+        self.way.set_timesteps(STEPS)
+        for when in self.way.timesteps:
+            x = self.way.step(self.net(x, when).sample, when, x).prev_sample
+        return ((x[:, 0] + 1) * 127.5).clamp(0, 255)
+
+
+class DenoisingDiffusion:
+    name = "denoising-diffusion-pytorch"
+
+    def __init__(self, X, seed):
+        if "torchvision" not in sys.modules:  # imported for reading files, which is not done here
+            vision = types.ModuleType("torchvision")
+            vision.transforms, vision.utils = types.ModuleType("torchvision.transforms"), types.ModuleType("torchvision.utils")
+            sys.modules |= {"torchvision": vision, "torchvision.transforms": vision.transforms, "torchvision.utils": vision.utils}
+        from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+
+        net = Unet(dim=32, dim_mults=(1, 2, 4), channels=1)
+        self.net = GaussianDiffusion(net, image_size=28, timesteps=1000, sampling_timesteps=STEPS)
+
+    def loss(self, x):
+        return self.net(torch.tensor(x)[:, None] / 255)
+
+    def draw(self, n):
+        return self.net.sample(n)[:, 0] * 255
+
+
+def peers(X, seed):
+    for kind in (Ours, Diffusers, DenoisingDiffusion):
+        torch.manual_seed(seed)
+        try:
+            yield kind(X, seed)
+        except ImportError as error:
+            line(kind.name, f"left out: {error}")
+
+
+def speed():
+    X = load_images("fashion_mnist").x_train.astype("float32")
+    line("", "parameters", "trained a CPU s", "drawn a CPU s, 20 steps")
+    for peer in peers(X, 0):
+        optimizer = torch.optim.AdamW(peer.net.parameters(), RATE)
+        trained = BATCH * np.median([_rate(lambda peer=peer, optimizer=optimizer: _step(peer, optimizer, X[:BATCH])) for _ in range(3)])
+        with torch.no_grad():
+            drawn = BATCH * _rate(lambda peer=peer: peer.draw(BATCH), 1)
+        line(peer.name, f"{sum(p.numel() for p in peer.net.parameters()):,}", f"{trained:.1f}", f"{drawn:.2f}")
+
+
+def equal(seconds=150, n=1000, seed=0):
+    """Ours at the rate and schedule of its own fit, whose length is a setting: it is told how many steps will fit into the seconds."""
+    data, n, seed = load_images("fashion_mnist"), int(n), int(seed)
+    judge, X = Judge.trained(data.x_train, data.y_train), data.x_train.astype("float32")
+    real = judge.features(data.x_test)
+    line("", "CPU s of training", "pictures seen", "FID-LeNet", "CPU s of drawing")
+    line("real against real", "", "", f"{fid(judge.features(data.x_train[:n]), real):.3f}", "")
+    for peer in peers(X, seed):
+        optimizer, started, seen = torch.optim.AdamW(peer.net.parameters(), RATE), time.process_time(), 0
+        if isinstance(peer, Ours):
+            rate = _rate(lambda peer=peer, optimizer=optimizer: _step(peer, optimizer, X[:128]))
+            steps, started = int(float(seconds) * rate), time.process_time()
+            model = JointDensity(family=PictureDiffusion(steps=steps), random_state=seed).fit(data.x_train, calibration=0.0).model_
+            peer.net, seen = model.density_of_x.eval(), steps * 128
+        else:
+            average, random = copy.deepcopy(peer.net), np.random.default_rng(seed)
+            while time.process_time() - started < float(seconds):
+                _step(peer, optimizer, X[random.choice(len(X), BATCH, replace=False)])
+                seen += BATCH
+                for slow, fast in zip(average.parameters(), peer.net.parameters(), strict=True):
+                    slow.data.lerp_(fast.data, 1 - min(MEMORY, 1 - 1 / (1 + seen / BATCH)))
+            peer.net = average.eval()
+        trained, started = time.process_time() - started, time.process_time()
+        with torch.no_grad():
+            made = np.concatenate([np.asarray(peer.draw(250)) for _ in range(n // 250)]).round().astype("uint8")
+        drawn = time.process_time() - started
+        line(peer.name, f"{trained:.0f}", f"{seen:,}", f"{fid(judge.features(made), real):.1f}", f"{drawn:.0f}")
+
+
+def _step(peer, optimizer, x):
+    optimizer.zero_grad()
+    peer.loss(x).backward()
+    optimizer.step()
+
+
+def _rate(call, times=3):
+    """Calls a CPU second."""
+    call()
+    started = time.process_time()
+    for _ in range(times):
+        call()
+    return times / (time.process_time() - started)
+
+
+if __name__ == "__main__":
+    asked = dict(word.split("=", 1) for word in sys.argv[2:])
+    {each.__name__: each for each in (speed, equal)}[sys.argv[1]](**asked)
