@@ -31,21 +31,22 @@ QUICK_SPACES = {"classic": ("discrete", "mixed"), "other": ("mixed",)}  # where 
 SLOW_SPACES = ("joint mixed", "mixed given class")  # where the classics and the energies run beside that in CI
 LONG = ("ladder", "vae")  # minutes for one check of draws
 HALF = ("flow_matching", "vqvae")  # half a minute for some: in CI, not in the default suite
+COSTLY = {(family, check) for family in ("diffusion", "transformer") for check in ("conditionals", "regions")}  # likewise
 
 
-def mark_of(family, space):
+def mark_of(family, space, check):
     """None for the default suite; ``slow`` runs in CI too, ``battery`` does not."""
     if family in QUICK:
         return "slow" if space.startswith("hybrid") and family not in QUICK_JOINTS else None
     if space in QUICK_SPACES.get(FAMILIES[family].map, QUICK_SPACES["other"]):
-        return "battery" if family in LONG else "slow" if family in HALF else None
+        return "battery" if family in LONG else "slow" if family in HALF or (family, check) in COSTLY else None
     return "slow" if space in SLOW_SPACES and FAMILIES[family].map in ("classic", "energy") else "battery"
 
 
 def parameters():
     for family in FAMILIES:
         for space, check in cases(family):
-            mark = mark_of(family, space)
+            mark = mark_of(family, space, check)
             marks = [getattr(pytest.mark, mark)] if mark else []
             yield pytest.param(family, space, check, marks=marks, id=f"{family}-{space}-{check}")
 

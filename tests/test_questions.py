@@ -477,7 +477,7 @@ def test_counterfactuals_differ_from_each_other(classifier, cancer):
 # ---------------------------------------------------------------------------------------------------- promises on real tables
 
 
-@pytest.mark.parametrize("table", ["telco_churn", "mammography"])
+@pytest.mark.parametrize("table", [pytest.param("telco_churn", marks=pytest.mark.slow), "mammography"])
 def test_promises_hold_over_many_splits(table, data_dir):
     """Of 200 splits, as in benchmarks/decide.py, 95 % less one standard error: of twenty, .9 and .95 differ by one."""
     import sys
