@@ -27,6 +27,12 @@ def found(a, b, **options):
     return conjoin.drift(a, b, family="naive_bayes", **options)
 
 
+def test_pictures_are_set_aside():
+    a, b = (table(seed).assign(scan=[np.zeros((8, 8), dtype=np.uint8)] * 300) for seed in (0, 1))
+    drift = found(a, b)
+    assert "scan" not in drift.columns["column"].tolist() and any("'scan' holds pictures" in notice for notice in drift.notices)
+
+
 # ---------------------------------------------------------------------------------------------------- no drift
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from conjoin.codecs.illustrated import picture_columns
 from conjoin.codecs.table import TableCodec, as_frame
 from conjoin.core import Event
 from conjoin.fitting import Request, Rows, fit_model
@@ -117,7 +118,10 @@ def drift(
     >>> found.drifted, found.columns.loc[found.columns["p_value"] < 0.01, "column"].tolist()
     (True, ['height'])
     """
-    a, b, notices = _common(as_frame(a), as_frame(b), level)
+    shown = [*{**picture_columns(a), **picture_columns(b)}]
+    first, second = (as_frame(raw.drop(columns=shown, errors="ignore") if shown else raw) for raw in (a, b))
+    a, b, notices = _common(first, second, level)
+    notices += [f"Column {name!r} holds pictures, which are not compared here." for name in shown]
     codec = TableCodec(types=types, missing=missing).fit(pd.concat([a, b], ignore_index=True))
     before, after = codec.encode(a).event, codec.encode(b).event
     discrete = [variable.discrete for variable in codec.space.variables]

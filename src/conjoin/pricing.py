@@ -49,6 +49,8 @@ class Term:
         """What it means."""
         if np.isnan(self.error):
             return f"{self.term} is known up to a constant, so that its price is not known."
+        if self.loss == self.error == 0:
+            return f"{self.term} loses nothing: alone, the same would have been chosen."
         unsure = "" if abs(self.loss) > 2 * self.error else ", which may be nothing"
         return f"{self.term} loses {self.loss:.3f} nats a row (standard error {self.error:.3f}) by being learned together{unsure}."
 

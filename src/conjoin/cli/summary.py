@@ -18,7 +18,7 @@ def describe(model: Any) -> list[tuple[str, str]]:
     """(what, words) lines about a fitted model."""
     facts = model.facts
     columns = model.codec.schema.columns
-    lines = [("target", _target(model)), _inputs(model.codec, columns), ("rows", _rows(facts)), ("p(x)", _family(facts))]
+    lines = [("target", _target(model)), _inputs(model.codec, columns), ("rows", _rows(facts)), ("p(x)", _family(model))]
     if model.target is not None:
         lines += [("p(y | x)", _predictor(facts)), ("held out", _held_out(model))]
     lines += [("false alarms", _false_alarms(model)), *([("errors", _errors(model))] if model.target is not None else [])]
@@ -115,11 +115,15 @@ def _rows(facts: dict[str, Any]) -> str:
     return words if before is None else f"{words}; begun from a model of {before['rows']['fit']:,} rows"
 
 
-def _family(facts: dict[str, Any]) -> str:
+def _family(model: Any) -> str:
+    facts = model.facts
     trained = facts.get("trained", {})
     words = f"{facts['family']}, {trained.get('epochs', 0)} epochs in {trained.get('seconds', 0.0):.1f} s ({trained.get('stopped', '')})"
     best = trained.get("best", math.inf)
-    return words + (f"; {-best:.2f} nats per held-out row" if math.isfinite(best) and facts["rows"]["choose"] else "")
+    if not math.isfinite(best) or not facts["rows"]["choose"]:
+        return words
+    denoises = model.density_of_x.capabilities.typical  # its loss is a squared error
+    return f"{words}; " + (f"loss {best:.3f} on held-out rows" if denoises else f"{-best:.2f} nats per held-out row")
 
 
 def _predictor(facts: dict[str, Any]) -> str:
