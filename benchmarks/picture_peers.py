@@ -18,7 +18,7 @@ import torch
 from judges import Judge, fid
 
 from conjoin import JointDensity
-from conjoin.core import Event, stream
+from conjoin.core import stream
 from conjoin.datasets import load_images
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 
