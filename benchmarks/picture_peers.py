@@ -115,32 +115,29 @@ def speed():
 
 
 def equal(seconds=150, n=1000, seed=0):
-    """Ours at the rate and schedule of its own fit, whose length is a setting: it is told how many steps will fit into the seconds."""
+    """Ours at its own rate, which falls to nothing as the seconds run out, and in its own batches; running averages of the weights draw."""
     data, n, seed = load_images("fashion_mnist"), int(n), int(seed)
     judge, X = Judge.trained(data.x_train, data.y_train), data.x_train.astype("float32")
     real = judge.features(data.x_test)
     line("", "CPU s of training", "pictures seen", "FID-LeNet", "CPU s of drawing")
     line("real against real", "", "", f"{fid(judge.features(data.x_train[:n]), real):.3f}", "")
     for peer in peers(X, seed):
-        optimizer, started, seen = torch.optim.AdamW(peer.net.parameters(), RATE), time.process_time(), 0
-        if isinstance(peer, Ours):
-            rate = _rate(lambda peer=peer, optimizer=optimizer: _step(peer, optimizer, X[:128]))
-            steps, started = int(float(seconds) * rate), time.process_time()
-            model = JointDensity(family=PictureDiffusion(steps=steps), random_state=seed).fit(data.x_train, calibration=0.0).model_
-            peer.net, seen = model.density_of_x.eval(), steps * 128
-        else:
-            average, random = copy.deepcopy(peer.net), np.random.default_rng(seed)
-            while time.process_time() - started < float(seconds):
-                _step(peer, optimizer, X[random.choice(len(X), BATCH, replace=False)])
-                seen += BATCH
+        ours = isinstance(peer, Ours)
+        batch, rate = (PictureDiffusion().batch, PictureDiffusion().rate) if ours else (BATCH, RATE)
+        optimizer, average = torch.optim.AdamW(peer.net.parameters(), rate), copy.deepcopy(peer.net)
+        started, steps, random = time.process_time(), 0, np.random.default_rng(seed)
+        while (share := (time.process_time() - started) / float(seconds)) < 1:
+            optimizer.param_groups[0]["lr"] = rate * (np.cos(share * np.pi / 2) ** 2 if ours else 1)
+            _step(peer, optimizer, X[random.choice(len(X), batch, replace=False)])
+            steps += 1
+            with torch.no_grad():
                 for slow, fast in zip(average.parameters(), peer.net.parameters(), strict=True):
-                    slow.data.lerp_(fast.data, 1 - min(MEMORY, 1 - 1 / (1 + seen / BATCH)))
-            peer.net = average.eval()
-        trained, started = time.process_time() - started, time.process_time()
+                    slow.lerp_(fast, max(1 - MEMORY, 1 / steps))
+        peer.net, trained, started = average.eval(), time.process_time() - started, time.process_time()
         with torch.no_grad():
             made = np.concatenate([np.asarray(peer.draw(250)) for _ in range(n // 250)]).round().astype("uint8")
         drawn = time.process_time() - started
-        line(peer.name, f"{trained:.0f}", f"{seen:,}", f"{fid(judge.features(made), real):.1f}", f"{drawn:.0f}")
+        line(peer.name, f"{trained:.0f}", f"{steps * batch:,}", f"{fid(judge.features(made), real):.1f}", f"{drawn:.0f}")
 
 
 def _step(peer, optimizer, x):

@@ -154,6 +154,13 @@ FAMILIES: dict[str, Family] = {
         "one column or pixel after the other by a causal transformer; exact; for images and for columns that come in order",
         ("causal", "gpt"),
     ),
+    "pixel_cnn": Family(
+        "conjoin.families.autoregressive.pixels:Pixels",
+        "autoregressive",
+        "one pixel after the other by a gated PixelCNN; exact; what family='autoregressive' is for pictures of 16 pixels a side and more",
+        ("pixelcnn",),
+        pictures=True,
+    ),
     "flow": Family(
         "conjoin.families.flow.coupling:Flow",
         "flow",

@@ -34,7 +34,8 @@ from conjoin.nets.body import ContextEmbedding
 
 __all__ = ["DeepConfig", "DeepDensity"]
 
-CHUNK = 4096  # whole rows that a network sees at once
+CELLS = 1 << 16  # of whole rows that a network sees at once, and no more rows than CHUNK
+CHUNK = 4096
 PASSES = 8  # of expectation-maximisation for the companion
 MOST = 5000  # rows that the companion is fitted to
 TRIED = 3  # times as many draws of which a mode is the best: the companion may hardly reach where this density is highest
@@ -165,7 +166,8 @@ class DeepDensity(Density):
     def _in_chunks(self, value: Tensor, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """Every chunk with the same noise, so that an answer does not depend on the rows beside it."""
         seed = _seed(generator)
-        parts = [slice(start, start + CHUNK) for start in range(0, len(value), CHUNK)] or [slice(0, 0)]
+        rows = max(1, min(CHUNK, CELLS // value.shape[1]))
+        parts = [slice(start, start + rows) for start in range(0, len(value), rows)] or [slice(0, 0)]
         return torch.cat([self._whole(value[part], None if code is None else code[part], _stream(seed)) for part in parts])
 
     def _log_part(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:

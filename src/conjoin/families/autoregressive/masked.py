@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from conjoin._shapes import Bool, Float
-from conjoin.core import Capabilities, Event, Space, stream
+from conjoin.core import Capabilities, Config, Event, Space, stream
 from conjoin.families.deep import DeepConfig, DeepDensity
 from conjoin.nets.heads import Heads
 from conjoin.nets.inputs import Inputs
@@ -37,6 +37,8 @@ from conjoin.nets.masked import MaskedNet
 __all__ = ["Masked", "MaskedDensity"]
 
 CONTEXT = 16  # numbers that stand for a class
+LARGE = 16  # pixels a side
+MOST = 1 << 29  # weights of a network
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,14 @@ class Masked(DeepConfig):
     batch: int = 256
     rate: float = 3e-3
     passes: ClassVar[tuple[int, int, int]] = (25, 200, 3000)
+
+    def suited(self, space: Space) -> Config:
+        """Pictures from ``LARGE`` pixels a side on get a PixelCNN: each unit of this network looks at all of them. ``steps`` are kept."""
+        if space.grid is None or space.pixels < len(space.variables) or min(space.grid[1:]) < LARGE:
+            return self
+        from conjoin.families.autoregressive.pixels import Pixels
+
+        return Pixels(steps=self.steps)
 
 
 def orders_of(size: int, many: int) -> list[list[int]]:
@@ -77,6 +87,12 @@ class MaskedDensity(DeepDensity):
         self.context = self.embedding(CONTEXT)
         self.orders: list[list[int]] = self.structure["orders"]
         rank = torch.tensor(self.orders).argsort(1)
+        weights = len(self.orders) * self.inputs.size * self.heads.width * len(space.variables)
+        if weights > MOST:
+            raise ValueError(
+                f"{len(space.variables):,} variables need {weights:,} weights of this network; choose another family: 'circuit', or for a "
+                "table with pictures 'illustrated'."
+            )
         owner = torch.cat([torch.full((self.context.width,), -1), self.inputs.owner])
         self.net = MaskedNet(owner, rank, self.heads.width, self.structure["width"], config.blocks, config.dropout)
 
