@@ -8,6 +8,15 @@ TESTS = ("tests/test_autoregressive.py", "-k", "not exclusive")
 
 MUTATIONS = [
     *at(
+        "nets/pixel_cnn.py",
+        ("tests/test_pixel_cnn.py",),
+        ("a row sees itself", "pad(marked, (0, 0, 1, 0))[:, :, :-1]", "pad(marked, (0, 0, 1, 0))[:, :, 1:]"),
+        ("a pixel sees itself", "pad(marked, (1, 0))[..., :-1]", "pad(marked, (1, 0))[..., 1:]"),
+        ("rows above are looked at without holes", "pad(elu(v), (0, 0, hole, 0))", "pad(elu(v), (0, 0, 2 * hole, 0))[:, :, :-hole]"),
+        ("a draw looks at the row before", "kept[block][:, :, row - hole] if", "kept[block][:, :, row - 1] if"),
+        ("a draw is told the class of the other path", "v = v + _gated(u + heard[block][0])", "v = v + _gated(u + heard[block][1])"),
+    ),
+    *at(
         "nets/masked.py",
         TESTS,
         (

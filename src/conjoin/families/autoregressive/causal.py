@@ -23,6 +23,7 @@ Shape letters: B rows, K scans, D variables, I inputs of a cell, W parameters of
 1.0
 """
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin._shapes import Bool, Float, Int
-from conjoin.core import Capabilities, Event, Space
+from conjoin.core import Capabilities, Config, Event, Space
 from conjoin.families.autoregressive.masked import orders_of
 from conjoin.families.deep import DeepConfig, DeepDensity
 from conjoin.nets.causal import CausalNet
@@ -42,6 +43,7 @@ from conjoin.nets.inputs import Inputs
 __all__ = ["Causal", "CausalDensity"]
 
 CONTEXT = 16  # numbers that stand for a class, and for a shift
+MOST_PAIRS = 1 << 22  # of cells of which one looks at the other, in a batch
 SHIFTS = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))]
 
 
@@ -62,6 +64,10 @@ class Causal(DeepConfig):
     rate: float = 5e-3
     decay: float = 5e-2
     passes: ClassVar[tuple[int, int, int]] = (36, 100, 3000)
+
+    def suited(self, space: Space) -> Config:
+        """Smaller batches where each cell looks back at very many: ``MOST_PAIRS`` at once."""
+        return dataclasses.replace(self, batch=max(1, min(self.batch, MOST_PAIRS // len(space.variables) ** 2)))
 
 
 def grid_of(space: Space) -> tuple[int, int, int] | None:
