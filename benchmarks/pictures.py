@@ -37,7 +37,7 @@ from conjoin.families.diffusion.picture import PictureDiffusion
 from conjoin.pricing import ALONE
 from conjoin.questions.evaluate import debiased_ece
 
-BITS = ("circuit", "autoregressive", "transformer", "flow", "flow_matching", "vae", "energy", "mixture")
+BITS = ("circuit", "autoregressive", "diffusion", "transformer", "flow", "flow_matching", "vae", "energy", "mixture")
 FIRST, ASK = 100, 120.0  # pictures that tell how long an answer takes, and CPU seconds that all answers may take
 
 
