@@ -4,7 +4,8 @@ r"""p(y | image) from a small convolutional network that learned from images mov
 
 Y. LeCun et al. (1998), Gradient-based learning applied to document recognition, section II. Each channel goes in twice: its values
 between 0 and 1 (0 where missing), and where it is missing. A label stays when its image is shifted, turned, slanted or stretched a
-little (P. Simard, D. Steinkraus and J. Platt (2003), Best practices for convolutional neural networks, section 2). Where columns stand
+little, some more and some less (P. Simard, D. Steinkraus and J. Platt (2003), Best practices for convolutional neural networks,
+section 2). Where columns stand
 beside the image, one row in five is seen without them and one in five without its image, so that either may be missing (N. Neverova, C.
 Wolf, G. Taylor and F. Nebout (2016), ModDrop, section 4).
 
@@ -30,7 +31,7 @@ LARGE = 16  # pixels a side, from which the first layer takes every other one
 BATCH, RATE, DECAY = 64, 2e-3, 1e-2
 LEAST_SEEN, MOST_SEEN, EPOCHS = 20_000, 200_000, 100  # moved images in a fit
 LOST = 0.2  # share of the fit in which the columns, or the image beside them, are not seen
-TURN, SLANT, STRETCH, SHIFT = 0.12, 0.15, 0.08, 0.05  # deviations: radians, share of a side, log, share of a side
+TURN, SLANT, STRETCH, SHIFT = 0.12, 0.15, 0.08, 0.05  # deviations where it is moved most: radians, share of a side, log, share of a side
 
 
 class Convolutional(Scorer):
@@ -123,10 +124,10 @@ def _with_losses(images: Float[Tensor, "B 2C H W"], beside: Float[Tensor, "B F"]
 
 
 def _moved(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    """Each turned, slanted, stretched and shifted at random; what comes in is zero."""
-    turn, slant = (scale * torch.randn(len(images)) for scale in (TURN, SLANT))
-    wide, high = (STRETCH * torch.randn(2, len(images))).exp()
-    right, down = 2 * SHIFT * torch.randn(2, len(images))
+    """Each turned, slanted, stretched and shifted at random, by a share that is itself random; what comes in is zero."""
+    turn, slant, wide, high, right, down = torch.rand(len(images)) * torch.randn(6, len(images))
+    turn, slant, right, down = TURN * turn, SLANT * slant, 2 * SHIFT * right, 2 * SHIFT * down
+    wide, high = (STRETCH * wide).exp(), (STRETCH * high).exp()
     cos, sin, tall = turn.cos(), turn.sin(), images.shape[2] / images.shape[3]
     first = torch.stack([cos * wide, (slant - sin) * tall, right], 1)
     second = torch.stack([sin / tall, cos * high, down], 1)

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-__all__ = ["folds_of", "held_out", "logistic", "rival"]
+__all__ = ["Folds", "folds_of", "held_out", "logistic", "rival"]
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 

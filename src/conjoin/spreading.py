@@ -6,7 +6,8 @@ r"""Labels for rows that have none, where most have none: spread along a graph t
 D. Zhou et al. (2004), Learning with local and global consistency, section 2, with their a = .99. The limit is broken off, so
 that what no label reaches in ``ROUNDS`` steps stays unlabelled. Rows near each other in a dense part of p(x) get one label: where
 classes are clusters, few labels do; where they are not, this misleads, so it is used only if it tells labels that were kept from it
-better than logistic regression does, or boosting, of tables by more than a standard error. q are the shares of the classes among the
+better than logistic regression does, or boosting, of tables by more than a standard error; where it tells more than one in ten of an
+image's labels wrong, better than a network of those labels as well. q are the shares of the classes among the
 labels (X. Zhu, Z. Ghahramani and J. Lafferty (2003), Semi-supervised learning using Gaussian fields and harmonic functions, section
 4). W_ij = exp(-4 d_ij / d_i), d_ij the squared distance of standardised columns (on their principal axes, where there are many) and d_i
 that of the last neighbour.
@@ -26,8 +27,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from conjoin.core import Event, Pair, Space
-from conjoin.logistic import folds_of, rival
+from conjoin.convolutional import fit_convolutional
+from conjoin.core import Event, Pair, Space, stream
+from conjoin.logistic import Folds, folds_of, rival
 from conjoin.predictors import Design
 
 __all__ = ["Graph", "mostly_unlabelled", "moved", "spread_labels"]
@@ -41,6 +43,9 @@ CANDIDATES = 40  # of a row, at least
 AXES = 50
 MOST = 60_000  # rows of a graph; further rows stay unlabelled
 BLOCK = 250
+DOUBTFUL = 0.1  # share of an image's kept labels told wrong, from which a network is asked as well
+JUDGED = 100  # kept labels, at least, by which it is judged
+HEATS = (1.0, 1.5, 2.0, 3.0)  # its temperatures
 WRONG = 0.02  # what is added to the share of a class, where it is judged by its log,
 POWERS = (1, 2, 4, 8, 16)  # after all shares were raised to the best of these: how flat they are says nothing of which is the largest
 SIDES = ((1, 0, 0, 0), (-1, 0, 0, 0), (0, 1, 0, 0), (0, -1, 0, 0))
@@ -98,11 +103,31 @@ def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
         share[held] = graph.spread(codes, seen, classes)[known[held]]
     sharper = [_normalised(share**power)[np.arange(len(known)), codes[known]] for power in POWERS]
     by_spread = max((np.log((own + WRONG) / (1 + classes * WRONG)) for own in sharper), key=np.sum)
-    by_rival = rival(table, codes[known], folds)
-    gain = by_spread - by_rival
-    sure = float(gain.mean() / max(gain.std() / len(gain) ** 0.5, 1e-12))
-    told = {"loss_of_spread": -float(by_spread.mean()), "loss_of_rival": -float(by_rival.mean()), "sure": sure}
-    return told | {"error_of_spread": float((share.argmax(1) != codes[known]).mean())}
+    by_rival, wrong = rival(table, codes[known], folds), share.argmax(1) != codes[known]
+    told = {"loss_of_spread": -float(by_spread.mean()), "loss_of_rival": -float(by_rival.mean()), "sure": _sure(by_spread - by_rival)}
+    if space.layout == "image" and told["sure"] >= 0 and wrong.mean() > DOUBTFUL:
+        some = folds[: math.ceil(JUDGED / len(folds[0][1]))]
+        held = np.concatenate([each for _, each in some])
+        by_network = _by_network(rows.take(torch.from_numpy(known)), some, space, classes)
+        told |= {"loss_of_network": -float(by_network.mean()), "sure": _sure(by_spread[held] - by_network)}
+    return told | {"error_of_spread": float(wrong.mean())}
+
+
+def _sure(gain: np.ndarray) -> float:
+    """By how many standard errors a gain in log p is above nothing."""
+    return float(gain.mean() / max(gain.std() / len(gain) ** 0.5, 1e-12))
+
+
+def _by_network(labelled: Pair, folds: Folds, space: Space, classes: int) -> np.ndarray:
+    """log p of the labels of the folds by a network that learned from the others, at the temperature that does best."""
+    each = []
+    for learn, held in folds:
+        rows, judged = (labelled.take(torch.from_numpy(part)) for part in (learn, held))
+        network = fit_convolutional(space, rows, torch.ones(rows.rows, dtype=torch.float64), classes, stream(0, "rival"))
+        with torch.no_grad():
+            scores = torch.stack([(network.scores(judged.x) / heat).log_softmax(1) for heat in HEATS])
+        each.append(scores[:, torch.arange(judged.rows), judged.y.value.long()])
+    return np.asarray(max(torch.cat(each, 1).numpy(), key=np.sum))
 
 
 # ---------------------------------------------------------------------------------------------------- the graph
