@@ -31,6 +31,13 @@ def test_pictures_are_set_aside():
     a, b = (table(seed).assign(scan=[np.zeros((8, 8), dtype=np.uint8)] * 300) for seed in (0, 1))
     drift = found(a, b)
     assert "scan" not in drift.columns["column"].tolist() and any("'scan' holds pictures" in notice for notice in drift.notices)
+    said = found(a, b, types={"scan": {"type": "picture"}, "d": {"type": "category"}}, missing={"scan": ["?"]})
+    assert set(said.columns["column"]) == {"a", "b", "c", "d"}
+
+
+def test_names_of_files_may_be_words():
+    a, b = (table(seed).assign(file=[f"x{row % 3}.png" for row in range(300)]) for seed in (0, 1))
+    assert "file" in found(a, b, types={"file": {"type": "category"}}).columns["column"].tolist()
 
 
 # ---------------------------------------------------------------------------------------------------- no drift

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import conjoin
-from conjoin import JointClassifier, JointDensity
+from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.core import Event, Space, Variable, stream
 from conjoin.families.autoregressive.masked import Masked, MaskedDensity
 from conjoin.families.autoregressive.pixels import PixelDensity, Pixels
@@ -91,7 +91,19 @@ def test_large_pictures_get_it_under_the_name_of_their_family(tmp_path):
 def test_small_pictures_and_tables_keep_the_masked_network():
     for space in (pixels((1, 8, 8), 17), Space((2,), (Variable("a", "real"),) * 2)):
         assert isinstance(Masked().suited(space), Masked)
-    assert Masked(steps=7).suited(pixels((1, 16, 20), 256)) == Pixels(steps=7)
+    large = pixels((1, 16, 20), 256)
+    assert Masked(steps=7, draws=9).suited(large) == Pixels(steps=7, draws=9)
+    assert isinstance(Masked(orders=1).suited(large), Masked)  # what was asked for is not thrown away
+
+
+@pytest.mark.slow
+def test_a_number_that_goes_with_large_pictures():
+    X, _ = strips(60)
+    y = X.mean((1, 2)).astype(float)
+    assert np.isfinite(JointRegressor(family=Masked(orders=1, width=16, steps=5), predictor=None).fit(X, y).predict(X[:3])).all()
+    assert isinstance(JointRegressor(family="autoregressive", max_time=0).fit(X, y).model_.pair.density, MaskedDensity)
+    with pytest.raises(ValueError, match="neither columns nor a number"):
+        JointRegressor(family="pixel_cnn").fit(X, y)
 
 
 def test_what_it_cannot_take_is_said():

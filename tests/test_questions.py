@@ -163,23 +163,42 @@ def test_p_values_of_exchangeable_rows_keep_the_rate():
     assert np.mean(alarms) == pytest.approx(0.05, abs=0.006)
 
 
-@pytest.mark.parametrize("few", [40, 5], ids=["enough lack the same", "others stand in"])
-def test_rows_are_ranked_among_those_that_lack_the_same_cells(few):
+LESS = [True, False]  # the second cell is missing
+
+
+@pytest.mark.parametrize(("few", "hide"), [(120, False), (40, False), (5, True)], ids=["many lack the same", "some do", "others stand in"])
+def test_rows_are_ranked_among_those_that_lack_the_same_cells(few, hide):
     """Rows without the second cell have a statistic of another place and spread; of either kind one in twenty is called unfamiliar."""
-    rng, whole, less, unknown = np.random.default_rng(0), [True, True], [True, False], [False, False]
-    alarms = []
+    rng, alarms = np.random.default_rng(0), []
     for _ in range(300):
-        full, hidden = rng.normal(size=199), rng.normal(-9, 4, 199)
-        own = np.arange(199) < few
-        gaps = Gaps(np.array([whole, less]), own.astype(int), np.stack([np.where(own, np.nan, full), hidden], 1))
-        calibration = Calibration(np.where(own, hidden, full), gaps=gaps)
+        full, less, own = rng.normal(size=250), rng.normal(-9, 4, 250), np.arange(250) < few
+        hidden = np.stack([np.where(own, np.nan, full), less], 1) if hide else np.full((250, 2), np.nan)
+        gaps = Gaps(np.array([[True, True], LESS]), own.astype(int), hidden)
+        calibration = Calibration(np.where(own, less, full), gaps=gaps)
         new = np.r_[rng.normal(size=100), rng.normal(-9, 4, 100)]
-        p_values = calibration.p_value(new, np.repeat([whole, less], 100, 0))
+        p_values = calibration.p_value(new, np.repeat(gaps.patterns, 100, 0))
         alarms.append((p_values <= 0.05).reshape(2, 100).mean(1))
         assert np.array_equal(calibration.standing, calibration.p_value(calibration.statistic, gaps.patterns[gaps.own]))
-    assert np.mean(alarms, 0) == pytest.approx([0.05, 0.05], abs=0.012)
-    every = Calibration(calibration.statistic).p_value(new[:5])
-    assert np.array_equal(calibration.p_value(new[:5], np.array([unknown] * 5)), every)
+    assert np.mean(alarms, 0) == pytest.approx([0.05, 0.05], abs=0.015)
+    strange, every = np.array([[False, False]] * 5), Calibration(calibration.statistic).p_value(new[:5])
+    assert np.array_equal(calibration.p_value(new[:5], strange), every)
+    nothing = calibration.p_value(np.array([-np.inf, np.nan]), np.array([LESS, LESS]))
+    assert np.array_equal(nothing, np.full(2, 1 / 251))  # what cannot be is ranked among all
+    thinner = Calibration(calibration.statistic[::3], gaps=gaps.take(np.arange(0, 250, 3)))
+    assert (thinner.standing > 0).all()
+
+
+@pytest.mark.parametrize("unseen", [False, True], ids=["missing", "never seen"])
+def test_gaps_of_a_table_keep_the_rate(unseen):
+    """One cell in thirty is missing, or has a word that no other row has: still one new row in twenty is unfamiliar."""
+    rng, found = np.random.default_rng(0), []
+    for seed in range(8):
+        X = pd.DataFrame({"a": rng.normal(size=900), "b": rng.exponential(size=900), "c": rng.choice(["u", "v", "w"], 900).astype(object)})
+        gap = rng.random(900) < 0.03
+        X.loc[gap, "c"] = [f"new {i}" for i in range(gap.sum())] if unseen else None
+        model = JointDensity(family="naive_bayes", random_state=seed).fit(X.iloc[:500])
+        found.append((model.decide(X.iloc[500:])["familiarity"] <= 0.05).mean())
+    assert np.mean(found) == pytest.approx(0.05, abs=0.025)
 
 
 def test_thresholds_keep_the_promise_on_synthetic_scores():

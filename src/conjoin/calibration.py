@@ -6,7 +6,8 @@ Two alarms are kept apart.
   of a Gaussian about the model's own draws, each standardised by what the model expects of a row with the same cells missing.
   p = (1 + #{held-out <= s}) / (n + 1) is at most alpha with probability at most alpha for a row like those held out, on the average
   over calibration sets (V. Vovk, A. Gammerman and G. Shafer (2005), Algorithmic learning in a random world, proposition 2.8). A row is
-  ranked among the held-out rows that lack the same cells (the same, section 4.5, with patterns of missing cells as its categories).
+  ranked among the held-out rows that lack the same cells (the same, section 4.5, with patterns of missing cells as its categories): that
+  holds for each pattern by itself where enough rows have it, and about so where others must stand in, see ``Gaps``.
 * *ambiguous*: the confidence is under the least threshold at which the Clopper-Pearson upper bound (C. Clopper and E.
   Pearson (1934), The use of confidence or fiducial limits) on the error among accepted held-out rows keeps the promise. The
   5 % that the bound may fail are shared among the doublings of the rows, since as many thresholds are all but independent.
@@ -44,7 +45,8 @@ WIDER = 0.3  # variance that is added in every direction, of numbers whose own v
 FARTHEST = 5.0  # standard deviations at which a number is cut: of a column that is nearly always 0, the draws hardly know the deviation
 AT_ONCE = 2048  # rows that are coded at once
 PATTERNS = 16  # of missing cells, whose axes are kept
-ENOUGH = 19  # rows that lack the same cells, for a rank among them to mean something
+ENOUGH, MANY = 19, 99  # rows that lack the same cells, for a rank among them to mean something, and much
+ALL = -2  # in place of a pattern: whatever cells a row lacks
 USUAL = 2.8  # by which the sum of two standardised readings falls short of zero in one ordinary row of twenty, about
 
 
@@ -211,17 +213,20 @@ class Beside:
 
 @dataclass
 class Gaps:
-    """Which cells the held-out rows lack: the statistic of a row spreads otherwise where other cells are missing. Where fewer than
-    ``ENOUGH`` rows lack the same cells, all that can be hidden so stand in for them, which is exact where cells are missing by chance."""
+    """Which cells the held-out rows lack: the statistic of a row spreads otherwise where other cells are missing. A row is ranked among
+    those that lack the same, if they are ``MANY``; else among all that can be made to lack it, if their statistic was worked out, which
+    is exact where cells are missing by chance; else among those that lack the same, if they are ``ENOUGH``; else among all rows."""
 
-    patterns: np.ndarray  # (G, D) the known cells
+    patterns: np.ndarray  # (G, D) the cells that have a value, also one that was never seen before
     own: np.ndarray  # (N,) the pattern of each row; -1 where it is a rare one
-    hidden: np.ndarray  # (N, G) the statistic of each row with no more known than this; NaN where the row itself lacks more
+    hidden: np.ndarray  # (N, G) the statistic of each row with no more known than this; NaN where it lacks more, or was not worked out
 
-    def of(self, mask: np.ndarray) -> np.ndarray:
-        """(B,) the patterns of rows whose known cells are these."""
-        same = (mask[:, None] == self.patterns).all(2)
-        return np.where(same.any(1), same.argmax(1), -1)
+    def of(self, filled: np.ndarray) -> np.ndarray:
+        """(B,) the patterns of rows of which these cells have a value."""
+        out = np.full(len(filled), -1)
+        for code, pattern in enumerate(self.patterns):
+            out[(filled == pattern).all(1)] = code
+        return out
 
     def take(self, rows: np.ndarray) -> "Gaps":
         return Gaps(self.patterns, self.own[rows], self.hidden[rows])
@@ -239,6 +244,7 @@ class Calibration:
     gaps: Gaps | None = None  # where cells of some rows are missing
 
     def __post_init__(self) -> None:
+        self._ordered: dict[int, np.ndarray] = {}
         if not len(self.label):  # rows without labels serve the first alarm only
             self.label = np.full(self.rows, -1)
             self.guess, self.confidence = np.zeros(self.rows, dtype=np.int64), np.zeros(self.rows)
@@ -247,10 +253,10 @@ class Calibration:
     def rows(self) -> int:
         return len(self.statistic)
 
-    def p_value(self, statistic: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    def p_value(self, statistic: np.ndarray, filled: np.ndarray | None = None) -> np.ndarray:
         """Conformal p-value of each row: small means less familiar than the held-out rows. What has no number (NaN) is the
-        least familiar. ``mask`` (B, D): the known cells; without it rows are ranked among all."""
-        return self._rank(statistic, None if self.gaps is None or mask is None else self.gaps.of(mask))
+        least familiar. ``filled`` (B, D): the cells that have a value; without it rows are ranked among all."""
+        return self._rank(statistic, None if self.gaps is None or filled is None else self.gaps.of(filled))
 
     @cached_property
     def standing(self) -> np.ndarray:
@@ -258,21 +264,25 @@ class Calibration:
         return self._rank(self.statistic, None if self.gaps is None else self.gaps.own)
 
     def _rank(self, statistic: np.ndarray, pattern: np.ndarray | None) -> np.ndarray:
-        out, pattern = np.empty(len(statistic)), np.full(len(statistic), -1) if pattern is None else pattern
+        """What cannot be (-inf) is ranked among all rows, the most there are."""
+        statistic = _least_where_none(statistic)
+        pattern = np.where(np.isneginf(statistic) | (pattern is None), ALL, -1 if pattern is None else pattern)
+        out = np.empty(len(statistic))
         for code in np.unique(pattern).tolist():
             rows, others = pattern == code, self._peers(code)
-            out[rows] = (1 + np.searchsorted(others, _least_where_none(statistic[rows]), side="right")) / (len(others) + 1)
+            out[rows] = (1 + np.searchsorted(others, statistic[rows], side="right")) / (len(others) + 1)
         return out
 
     def _peers(self, code: int) -> np.ndarray:
         """The statistics among which rows of this pattern are ranked, in order."""
-        every = _least_where_none(self.statistic)
-        if self.gaps is not None:
-            hidden = self.gaps.hidden[:, code] if code >= 0 else np.empty(0)
-            for some in (every[self.gaps.own == code], hidden[~np.isnan(hidden)]):
-                if len(some) >= ENOUGH:
-                    return np.sort(some)
-        return np.sort(every)
+        if code not in self._ordered:
+            every = _least_where_none(self.statistic)
+            choices = [(every, 0)]
+            if self.gaps is not None and code != ALL:
+                same, hidden = every[self.gaps.own == code], self.gaps.hidden[:, code] if code >= 0 else np.empty(0)
+                choices = [(same, MANY), (hidden[~np.isnan(hidden)], ENOUGH), (same, ENOUGH), *choices]
+            self._ordered[code] = np.sort(next(some for some, least in choices if len(some) >= least))
+        return self._ordered[code]
 
     def check_false_alarm(self, rate: float) -> None:
         """ValueError with the number of rows needed where ``rate`` can't be promised."""

@@ -130,6 +130,7 @@ class Config:
     """Settings of one family. Subclasses are frozen dataclasses; scikit-learn can clone and search them."""
 
     density: ClassVar[type["Density"]]
+    alone: ClassVar[bool] = False  # whether it takes pixels and no variable beside them, as a number y would be
 
     def recipe(self, rows: int) -> Recipe:
         """How to train on so many rows."""
@@ -479,6 +480,11 @@ class Encoded(NamedTuple):
     unseen: Tensor  # (B, D) bool: a value outside what was seen at fit; its cell is masked in the event
     log_unseen: Tensor  # (B,) log eps for each unseen cell, log(1 - eps) for each other
     log_volume: Tensor  # (B,) log |d event / d raw| over the observed density cells
+
+    @property
+    def filled(self) -> Tensor:
+        """(B, D) bool: the cells that have a value, also one that was never seen."""
+        return self.event.mask | self.unseen
 
 
 class Codec(Protocol[Raw]):

@@ -4,7 +4,7 @@ A density of one half of the first table judges the other half and the second ta
 ``questions.betting`` for the running one. Columns, and cuts of them, are read from both tables together, which favours neither.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -118,8 +118,9 @@ def drift(
     >>> found.drifted, found.columns.loc[found.columns["p_value"] < 0.01, "column"].tolist()
     (True, ['height'])
     """
-    shown = [*{**picture_columns(a), **picture_columns(b)}]
-    first, second = (as_frame(raw.drop(columns=shown, errors="ignore") if shown else raw) for raw in (a, b))
+    shown = list(dict.fromkeys(name for raw in (a, b) for name in picture_columns(raw, types, missing)))
+    types, missing = (_without(asked, shown) for asked in (types, missing))
+    first, second = (as_frame(raw.drop(columns=shown, errors="ignore") if isinstance(raw, pd.DataFrame) else raw) for raw in (a, b))
     a, b, notices = _common(first, second, level)
     notices += [f"Column {name!r} holds pictures, which are not compared here." for name in shown]
     codec = TableCodec(types=types, missing=missing).fit(pd.concat([a, b], ignore_index=True))
@@ -137,6 +138,11 @@ def drift(
     running = _running(codec.columns, before.take(torch.from_numpy(held)), after, scores, level, random_state)
     notices += [f"Column {column.name!r} was set aside: {column.why}." for column in codec.schema.columns if not column.modelled]
     return Drift(verdict, level, columns, pairs, row, running, (len(a), len(b)), tuple(notices))
+
+
+def _without(asked: Any, names: list[Any]) -> Any:
+    """What was said of columns, but of these."""
+    return {name: said for name, said in asked.items() if name not in names} if isinstance(asked, Mapping) else asked
 
 
 def _common(a: pd.DataFrame, b: pd.DataFrame, level: float) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:

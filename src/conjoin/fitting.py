@@ -186,7 +186,8 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     if request.start is None:
         codec.bounded = config.density.bounded
         codec.fit(rows.frame.iloc[split.fit].reset_index(drop=True), weight=rows.weight[split.fit])
-    config = config.suited(codec.space)
+    suited = config.suited(codec.space)
+    config = config if suited.alone and request.task == "number" else suited
     config = config if request.stream is None else config.streamed()
     target = _target(rows, split.fit, request)
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}

@@ -196,7 +196,7 @@ class Model:
 
     def p_value(self, encoded: Encoded) -> np.ndarray:
         """(B,) conformal p-values; ValueError where nothing was held out."""
-        return self.calibrated.p_value(self.statistic(encoded), encoded.event.mask.numpy())
+        return self.calibrated.p_value(self.statistic(encoded), encoded.filled.numpy())
 
     @property
     def calibrated(self) -> Calibration:

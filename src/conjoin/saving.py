@@ -182,7 +182,9 @@ def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: A
     if config["calibrated"]:
         arrays = {name: tensors[f"calibration.{name}"].numpy() for name in ("statistic", "guess", "label", "confidence")}
         held = tensors.get("calibration.log_proba")
-        parts = {key.removeprefix("calibration.gaps."): value.numpy() for key, value in tensors.items() if "calibration.gaps." in key}
+        parts = {
+            key.removeprefix("calibration.gaps."): value.numpy() for key, value in tensors.items() if key.startswith("calibration.gaps.")
+        }
         calibration = Calibration(
             **arrays,
             log_proba=None if held is None else held.numpy(),

@@ -44,7 +44,7 @@ AXES = 50
 MOST = 60_000  # rows of a graph; further rows stay unlabelled
 BLOCK = 250
 DOUBTFUL = 0.1  # share of an image's kept labels told wrong, from which a network is asked as well
-JUDGED = 100  # kept labels, at least, by which it is judged
+JUDGED, MOST_FOLDS = 100, 2  # kept labels by which it is judged, and of how many folds at most, as it takes a while to learn
 HEATS = (1.0, 1.5, 2.0, 3.0)  # its temperatures
 WRONG = 0.02  # what is added to the share of a class, where it is judged by its log,
 POWERS = (1, 2, 4, 8, 16)  # after all shares were raised to the best of these: how flat they are says nothing of which is the largest
@@ -104,12 +104,13 @@ def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
     sharper = [_normalised(share**power)[np.arange(len(known)), codes[known]] for power in POWERS]
     by_spread = max((np.log((own + WRONG) / (1 + classes * WRONG)) for own in sharper), key=np.sum)
     by_rival, wrong = rival(table, codes[known], folds), share.argmax(1) != codes[known]
-    told = {"loss_of_spread": -float(by_spread.mean()), "loss_of_rival": -float(by_rival.mean()), "sure": _sure(by_spread - by_rival)}
+    told: JSON = {"loss_of_spread": -float(by_spread.mean()), "loss_of_rival": -float(by_rival.mean()), "sure": _sure(by_spread - by_rival)}
     if space.layout == "image" and told["sure"] >= 0 and wrong.mean() > DOUBTFUL:
-        some = folds[: math.ceil(JUDGED / len(folds[0][1]))]
+        some = folds[: min(MOST_FOLDS, math.ceil(JUDGED / len(folds[0][1])))]
         held = np.concatenate([each for _, each in some])
         by_network = _by_network(rows.take(torch.from_numpy(known)), some, space, classes)
-        told |= {"loss_of_network": -float(by_network.mean()), "sure": _sure(by_spread[held] - by_network)}
+        told |= {"loss_of_spread": -float(by_spread[held].mean()), "loss_of_rival": -float(by_network.mean()), "rival": "network"}
+        told["sure"] = _sure(by_spread[held] - by_network)
     return told | {"error_of_spread": float(wrong.mean())}
 
 

@@ -40,10 +40,15 @@ OUTLINE = at(
 
 GAPS = at(
     "calibration.py",
-    ("tests/test_questions.py",),
-    ("rows that lack the same cells are not looked for", "if self.gaps is None or mask is None else", "if True else"),
-    ("few rows speak for their kind", "if len(some) >= ENOUGH:", "if len(some) >= 1:"),
-    ("none stand in", "(every[self.gaps.own == code], hidden[~np.isnan(hidden)])", "(every[self.gaps.own == code],)"),
+    ("tests/test_questions.py", "-k", "lack or gaps"),
+    ("rows that lack the same cells are not looked for", "if self.gaps is None or filled is None else", "if True else"),
+    ("few rows speak for their kind", "(same, ENOUGH), *choices]", "(same, 1), *choices]"),
+    ("none stand in", "(hidden[~np.isnan(hidden)], ENOUGH), ", ""),
+    (
+        "what cannot be is ranked among its kind",
+        "np.where(np.isneginf(statistic) | (pattern is None), ALL,",
+        "np.where(pattern is None, ALL,",
+    ),
 )
 
 INTERVALS = at(

@@ -112,7 +112,7 @@ class IllustratedCodec:
     """``table`` reads the columns, ``image`` says what the pictures of the column ``name`` are; ``size`` (H, W) to which they are cut and
     scaled, or None."""
 
-    kind = "illustrated"
+    kind, flagged = "illustrated", False
     most_held = ImageCodec.most_held
 
     def __init__(self, table: TableCodec, image: ImageCodec, name: Any, size: tuple[int, int] | None = None, blanks: Any = ()) -> None:

@@ -33,7 +33,7 @@ def is_images(raw: Any) -> bool:
 class ImageCodec:
     """``grid`` (C, H, W) and ``levels``: how many values a pixel can take; both are read off the array at hand."""
 
-    kind = "image"
+    kind, flagged = "image", False
     most_held = 3000  # pictures that are held out to choose by, and to calibrate by: each is asked of a network many times
 
     def __init__(self, grid: tuple[int, int, int], levels: int, channels_last: bool = False) -> None:

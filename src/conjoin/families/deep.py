@@ -166,8 +166,7 @@ class DeepDensity(Density):
     def _in_chunks(self, value: Tensor, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """Every chunk with the same noise, so that an answer does not depend on the rows beside it."""
         seed = _seed(generator)
-        rows = max(1, min(CHUNK, CELLS // value.shape[1]))
-        parts = [slice(start, start + rows) for start in range(0, len(value), rows)] or [slice(0, 0)]
+        parts = _parts(len(value), value.shape[1])
         return torch.cat([self._whole(value[part], None if code is None else code[part], _stream(seed)) for part in parts])
 
     def _log_part(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
@@ -204,7 +203,7 @@ class DeepDensity(Density):
     @final
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         code = None if context is None else context.value
-        parts = [slice(start, start + CHUNK) for start in range(0, n, CHUNK)] or [slice(0, 0)]
+        parts = _parts(n, len(self.space.variables))
         return Event(torch.cat([self._draw(len(range(n)[p]), None if code is None else code[p], generator) for p in parts]))
 
     @final
@@ -231,6 +230,12 @@ class DeepDensity(Density):
         codes = None if code is None else code.repeat_interleave(value.shape[1])
         best = self._in_chunks(value.flatten(0, 1), codes, None).reshape(event.rows, -1).argmax(1)
         return Event(value[torch.arange(event.rows), best])
+
+
+def _parts(rows: int, columns: int) -> list[slice]:
+    """Rows that the network sees together."""
+    many = max(1, min(CHUNK, CELLS // max(columns, 1)))
+    return [slice(start, start + many) for start in range(0, rows, many)] or [slice(0, 0)]
 
 
 def _seed(generator: torch.Generator | None) -> int | None:

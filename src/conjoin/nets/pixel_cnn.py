@@ -1,11 +1,11 @@
 r"""A gated PixelCNN: what is above and left of a pixel, by convolutions that see nothing else, and row by row for draws.
 
-    v_l = v_(l-1) + gate(W_2x3 v_(l-1) + e),                       rows above only
-    h_l = h_(l-1) + gate(W_1x2 h_(l-1) + U v_l + e),               gate(a, b) = a sigma(b),    and the pixels to the left
+    v_l = v_(l-1) + gate(W_2x3 f(v_(l-1)) + e),                    rows above only
+    h_l = h_(l-1) + gate(W_1x2 f(h_(l-1)) + U f(v_l) + e'),        and the pixels to the left;  gate(a, b) = a sigma(b),  f an elu
 
 A. van den Oord et al. (2016), Conditional image generation with PixelCNN decoders, equations 1 and 2, with residual blocks on both paths
-and holes that widen, 1, 2, 4 (F. Yu and V. Koltun (2016), Multi-scale context aggregation). e tells the class. A channel is told the
-channels before it of its own pixel. ``draw`` keeps what it has worked out, so that a new image costs what one look at it costs.
+and holes that widen, 1, 2, 4 (F. Yu and V. Koltun (2016), Multi-scale context aggregation). e and e' tell the class. A channel is told the
+channels before it of its own pixel. ``draw`` goes pixel by pixel and keeps what it has worked out.
 
 Shape letters: B rows, C channels, H and W sides, F features, T numbers told, P parameters of a pixel's channel.
 

@@ -33,7 +33,10 @@ class FamiliarityDisplay:
         """``y`` is not used."""
         model = estimator.model_
         statistic = None if X is None else model.statistic(model.encode(X))
-        return cls(model.calibrated.statistic, statistic, false_alarm=false_alarm, name=model.familiarity.name).plot(ax)
+        display = cls(model.calibrated.statistic, statistic, false_alarm=false_alarm, name=model.familiarity.name)
+        if model.calibrated.gaps is not None:  # the alarm begins elsewhere for each pattern of missing cells
+            display.limit = None
+        return display.plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         self.ax_ = ax = new_axes(size=(6.4, 3.4))[0] if ax is None else ax

@@ -249,7 +249,10 @@ def _misfit(model: Model, calibration: Calibration | None, encoded: Encoded, log
     of two-sample Kolmogorov-Smirnov tests, times their number; and how many are under the .05 quantile of familiarity."""
     if calibration is None or not calibration.rows or calibration.log_proba is None:
         return None, None
-    held, new = (np.nan_to_num(values, nan=-1e300, neginf=-1e300) for values in (calibration.statistic, model.statistic(encoded)))
+    pair = calibration.statistic, model.statistic(encoded)
+    if calibration.gaps is not None:  # statistics of rows that lack other cells can't be compared, ranks can
+        pair = calibration.standing, calibration.p_value(pair[1], encoded.filled.numpy())
+    held, new = (np.nan_to_num(values, nan=-1e300, neginf=-1e300) for values in pair)
     pairs = [(held, new)] + [(_log_odds(calibration.log_proba, k), _log_odds(log_proba, k)) for k in range(1, log_proba.shape[1])]
     least = min(float(ks_2samp(*pair).pvalue) for pair in pairs)
     return min(1.0, len(pairs) * least), float((new <= np.quantile(held, EXPECTED)).mean())

@@ -1,11 +1,14 @@
 """Fill the calibration from held-out rows: numbers about the rows, never the rows."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from conjoin.calibration import ENOUGH, Beside, Calibration, Gaps
+from conjoin._shapes import Bool
+from conjoin.calibration import Beside, Calibration, Gaps
 from conjoin.core import Encoded, Event
 from conjoin.model import Model
 from conjoin.predictive import Predictive, predictive
@@ -13,7 +16,7 @@ from conjoin.targets import Classes, Number
 
 __all__ = ["calibrate", "predictive_of"]
 
-PATTERNS = 8  # of missing cells that are kept, the most frequent ones
+FREQUENT = 8  # patterns of missing cells that are kept
 
 
 def calibrate(model: Model, frame: Any, y: np.ndarray | None, known: np.ndarray | None) -> Calibration:
@@ -36,25 +39,34 @@ def calibrate(model: Model, frame: Any, y: np.ndarray | None, known: np.ndarray 
 
 def _gaps(model: Model, encoded: Encoded) -> Gaps | None:
     """The usual patterns of missing cells: those of the rows, most frequent first, and of a table with pictures either without the other.
-    None where there is but one."""
-    mask, space = encoded.event.mask, model.codec.space
-    found, counts = torch.unique(mask, dim=0, return_counts=True)
-    patterns = found[counts.argsort(descending=True, stable=True)[:PATTERNS]]
+    None where there is but one. What rows would be with less known is worked out where that is exact and takes one look; not where
+    columns of their own say that cells are missing."""
+    filled, space = encoded.filled, model.codec.space
+    found, counts = torch.unique(filled, dim=0, return_counts=True)
+    patterns = found[counts.argsort(descending=True, stable=True)[:FREQUENT]]
     if 0 < space.pixels < len(space.variables):
-        picture = torch.arange(mask.shape[1]) >= mask.shape[1] - space.pixels
+        picture = torch.arange(filled.shape[1]) >= filled.shape[1] - space.pixels
         patterns = torch.stack([picture, ~picture, *(each for each in patterns if not (each.equal(picture) or each.equal(~picture)))])
     if len(patterns) < 2:
         return None
-    gaps = Gaps(patterns.numpy(), np.empty(0), np.full((len(mask), len(patterns)), np.nan))
-    gaps.own = gaps.of(mask.numpy())
-    cheap = model.joint.capabilities.missing == "exact" or isinstance(model.familiarity, Beside)
-    for code, pattern in enumerate(patterns):
-        if cheap and (gaps.own == code).sum() < ENOUGH:
-            rows = (mask | ~pattern).all(1) & ~(encoded.unseen & ~pattern).any(1)
-            less = Event(encoded.event.value[rows], pattern.expand(int(rows.sum()), -1))
-            statistic = model.statistic(Encoded(less, encoded.unseen[rows], encoded.log_unseen[rows], encoded.log_volume[rows]))
-            gaps.hidden[rows.numpy(), code] = np.nan_to_num(statistic, nan=-np.inf, neginf=-np.inf, posinf=np.inf)
-    return gaps
+    hidden = np.full((len(filled), len(patterns)), np.nan)
+    exact = model.joint.capabilities.missing == "exact" and not model.codec.flagged
+    if exact or isinstance(model.familiarity, Beside):
+        for code, pattern in enumerate(patterns):
+            hidden[:, code] = _with_no_more(model, encoded, pattern)
+    gaps = Gaps(patterns.numpy(), np.empty(0), hidden)
+    return replace(gaps, own=gaps.of(filled.numpy()))
+
+
+def _with_no_more(model: Model, encoded: Encoded, pattern: Bool[Tensor, " D"]) -> np.ndarray:
+    """(N,) the statistic of rows with only these cells known; NaN of those that lack more, or of which a value that is hidden now was
+    never seen: the statistic counts it."""
+    rows = (encoded.filled | ~pattern).all(1) & ~(encoded.unseen & ~pattern).any(1)
+    event, out = encoded.event, np.full(len(rows), np.nan)
+    less = Event(event.value[rows], event.mask[rows] & pattern)
+    statistic = model.statistic(Encoded(less, encoded.unseen[rows], encoded.log_unseen[rows], encoded.log_volume[rows]))
+    out[rows.numpy()] = np.where(np.isnan(statistic), -np.inf, statistic)
+    return out
 
 
 def predictive_of(model: Model, x: Event) -> Predictive:

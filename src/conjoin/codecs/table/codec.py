@@ -84,6 +84,11 @@ class TableCodec:
     # ------------------------------------------------------------------ what was learned
 
     @property
+    def flagged(self) -> bool:
+        """Whether columns of their own say that cells are missing."""
+        return bool(self._flags)
+
+    @property
     def schema(self) -> Schema:
         if self._schema is None:
             raise ValueError("This TableCodec has not been fitted; call fit first.")

@@ -66,7 +66,9 @@ class Causal(DeepConfig):
     passes: ClassVar[tuple[int, int, int]] = (36, 100, 3000)
 
     def suited(self, space: Space) -> Config:
-        """Smaller batches where each cell looks back at very many: ``MOST_PAIRS`` at once."""
+        """Smaller batches, if none was asked for, where each cell looks back at very many: ``MOST_PAIRS`` at once."""
+        if self.batch != type(self).batch:
+            return self
         return dataclasses.replace(self, batch=max(1, min(self.batch, MOST_PAIRS // len(space.variables) ** 2)))
 
 

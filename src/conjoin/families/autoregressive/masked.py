@@ -57,12 +57,14 @@ class Masked(DeepConfig):
     passes: ClassVar[tuple[int, int, int]] = (25, 200, 3000)
 
     def suited(self, space: Space) -> Config:
-        """Pictures from ``LARGE`` pixels a side on get a PixelCNN: each unit of this network looks at all of them. ``steps`` are kept."""
-        if space.grid is None or space.pixels < len(space.variables) or min(space.grid[1:]) < LARGE:
+        """Pictures from ``LARGE`` pixels a side on get a PixelCNN, as each unit of this network looks at all of them; not where something
+        was asked for that it has not."""
+        shared: dict[str, Any] = {"steps": self.steps, "draws": self.draws}
+        if self != type(self)(**shared) or space.grid is None or space.pixels < len(space.variables) or min(space.grid[1:]) < LARGE:
             return self
         from conjoin.families.autoregressive.pixels import Pixels
 
-        return Pixels(steps=self.steps)
+        return Pixels(**shared)
 
 
 def orders_of(size: int, many: int) -> list[list[int]]:
@@ -87,18 +89,18 @@ class MaskedDensity(DeepDensity):
         self.context = self.embedding(CONTEXT)
         self.orders: list[list[int]] = self.structure["orders"]
         rank = torch.tensor(self.orders).argsort(1)
-        weights = len(self.orders) * self.inputs.size * self.heads.width * len(space.variables)
-        if weights > MOST:
-            raise ValueError(
-                f"{len(space.variables):,} variables need {weights:,} weights of this network; choose another family: 'circuit', or for a "
-                "table with pictures 'illustrated'."
-            )
         owner = torch.cat([torch.full((self.context.width,), -1), self.inputs.owner])
         self.net = MaskedNet(owner, rank, self.heads.width, self.structure["width"], config.blocks, config.dropout)
 
     @classmethod
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
-        """The orders, and a width that grows with the root of the number of rows."""
+        """The orders, and a width that grows with the root of the number of rows; ValueError where the network would be too large."""
+        weights = config.orders * Inputs(space.variables).size * Heads(space.variables).width * len(space.variables)
+        if weights > MOST:
+            raise ValueError(
+                f"{len(space.variables):,} variables need {weights:,} weights of this network; choose another family: 'circuit', for "
+                "pictures alone 'pixel_cnn', beside columns 'illustrated'."
+            )
         width = 32 * min(8, 1 + round(math.sqrt(data.rows) / 16))
         return {"orders": orders_of(len(space.variables), config.orders), "width": config.width or width}
 

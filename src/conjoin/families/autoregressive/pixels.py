@@ -42,6 +42,7 @@ class Pixels(DeepConfig):
 
     batch: int = 32
     rate: float = 3e-3
+    alone: ClassVar[bool] = True
     passes: ClassVar[tuple[int, int, int]] = (20, 300, 8000)
 
 
@@ -55,7 +56,7 @@ class PixelDensity(DeepDensity):
 
     def __init__(self, space: Space, config: Any, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
         if space.grid is None or space.pixels != len(space.variables):
-            raise ValueError("A PixelCNN needs a grid of pixels and nothing beside it; choose family='autoregressive' for a table.")
+            raise ValueError("A PixelCNN needs a grid of pixels, and neither columns nor a number y beside it: choose another family.")
         super().__init__(space, config, structure, context_space)
         self.grid, self.heads, self.context = space.grid, Heads(space.variables), self.embedding(CONTEXT)
         self.net = PixelCnn(space.grid[0], self.context.width, self.heads.width, config.width, config.blocks, config.dropout)
