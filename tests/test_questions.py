@@ -184,6 +184,9 @@ def test_rows_are_ranked_among_those_that_lack_the_same_cells(few, hide):
     assert np.array_equal(calibration.p_value(new[:5], strange), every)
     nothing = calibration.p_value(np.array([-np.inf, np.nan]), np.array([LESS, LESS]))
     assert np.array_equal(nothing, np.full(2, 1 / 251))  # what cannot be is ranked among all
+    lone = (np.arange(250) < 5).astype(int)
+    too_few = Calibration(np.where(lone, less, full), gaps=Gaps(gaps.patterns, lone, np.full((250, 2), np.nan)))
+    assert np.array_equal(too_few.p_value(new[-5:], np.array([LESS] * 5)), Calibration(too_few.statistic).p_value(new[-5:]))
     thinner = Calibration(calibration.statistic[::3], gaps=gaps.take(np.arange(0, 250, 3)))
     assert (thinner.standing > 0).all()
 
