@@ -195,8 +195,10 @@ def test_every_question_has_an_answer(name, request, tmp_path):
     assert again.n_features_in_ == 3 and again.sample(2)[0].equals(model.sample(2)[0])
 
 
-def test_rows_without_their_picture_are_as_familiar_as_others(flat, tmp_path):
+@pytest.mark.parametrize("predictor", [None, "linear"])
+def test_rows_without_their_picture_are_as_familiar_as_others(flat, tmp_path, predictor):
     X = made(300, 1)[0]
+    flat = flat if predictor is None else JointClassifier(family="mixture", predictor=predictor).fit(*holed(300))
     again = conjoin.load(flat.save(tmp_path / "model"))
     for rows in (X, without(X, "scan")):
         familiarity = flat.decide(rows, max_error=0.5)["familiarity"]

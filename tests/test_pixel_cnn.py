@@ -6,7 +6,7 @@ import torch
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.core import Event, Space, Variable, stream
+from conjoin.core import CapabilityError, Event, Space, Variable, stream
 from conjoin.families.autoregressive.masked import Masked, MaskedDensity
 from conjoin.families.autoregressive.pixels import PixelDensity, Pixels
 from conjoin.nets.pixel_cnn import PixelCnn
@@ -84,6 +84,10 @@ def test_large_pictures_get_it_under_the_name_of_their_family(tmp_path):
     assert drawn.shape == (3, 16, 16) and drawn.dtype == np.uint8 and set(label) == {"stands"}
     again = conjoin.load(model.save(tmp_path / "model"))
     assert np.array_equal(again.score_samples(new), model.score_samples(new))
+    with pytest.raises(CapabilityError, match="family='diffusion'"):
+        model.counterfactual(new[:1], to="stands")
+    nothing = np.full((1, 16, 16), np.nan)
+    assert model.score_samples(nothing) == 0 and model.predict_proba(nothing)[0].max() < 0.9
     alone = model.score_samples(new[:1])
     assert alone[0] == pytest.approx(model.score_samples(new)[0], rel=1e-12)
 

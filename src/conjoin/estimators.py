@@ -26,7 +26,7 @@ from conjoin.families import resolve
 from conjoin.fitting import Request, Rows, fit_model
 from conjoin.imputing import Imputes
 from conjoin.model import Model
-from conjoin.questions.alter import alter
+from conjoin.questions.alter import ONE_BY_ONE, alter
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.calibrate import calibrate, predictive_of
 from conjoin.questions.counterfactual import counterfactual
@@ -369,7 +369,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """Small, plausible changes of each row after which the model would answer ``to``: a frame; of pictures, an ``Alteration``, where
         ``to=None`` is the next most probable answer."""
         model = self._model()
-        if model.codec.kind == "image" and model.pair.proposer.capabilities.edits:
+        if model.codec.kind == "image" and (model.pair.proposer.capabilities.edits or model.codec.space.pixels > ONE_BY_ONE):
             return alter(model, X, to, seed=random_state)
         return counterfactual(model, X, to, keep, n, seed=random_state)
 

@@ -176,6 +176,8 @@ class DeepDensity(Density):
         known = self.companion.log_prob(self._known(event, code))  # q(x_m | x_o) = q(x_m, x_o) / q(x_o)
         weight = self._in_chunks(value, codes, generator) - self.companion.log_prob(self._known(Event(value), codes))
         mean = known + weight.reshape(event.rows, -1).logsumexp(1) - math.log(self.config.draws)
+        if event.within is None and self.capabilities.likelihood is not Likelihood.UNNORMALIZED:
+            mean = torch.where(event.mask.any(1), mean, 0.0)  # that nothing is known of a row is certain
         return torch.where(known.isneginf(), -math.inf, mean)
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ from conjoin._shapes import Float
 from conjoin.core import CapabilityError, Edit, Event, Pair, stream
 from conjoin.model import Model
 
-__all__ = ["TOGETHER", "Alteration", "alter"]
+__all__ = ["ONE_BY_ONE", "TOGETHER", "Alteration", "alter"]
 
 NOISE = 16.0  # in standard deviations of a pixel
 FORCES = ((1.0, 0.6), (2.0, 1.5), (7.0, 4.0))  # how much the class is exaggerated; the longest step along the gradient
@@ -33,6 +33,7 @@ DRAWS = 2  # of what is painted anew
 CHANGED = 0.1  # of the range of grey levels, by which a pixel counts as changed
 BLUR = 3  # pixels a side over which a change is averaged to find the mask, and the mask to soften it
 TOGETHER = 8  # pictures altered at once
+ONE_BY_ONE = 100  # pixels of a picture, up to which they may be changed like columns by families that have no edits
 SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1))
 
 
@@ -72,7 +73,9 @@ def alter(model: Model, X: Any, to: Any = None, confidence: float = 0.9, familia
     ``seed`` of what is painted. ValueError for an unknown class, CapabilityError where the family can't edit."""
     joint, codec = model.pair.proposer, cast(Any, model.codec)
     if codec.kind != "image" or not joint.capabilities.edits:
-        raise CapabilityError("This model", "altered pictures", "no edits", "Fit pictures with family='diffusion'.")
+        raise CapabilityError(
+            "This model", "altered pictures", "no edits of pictures as large as these", "Fit them with family='diffusion'."
+        )
     encoded = model.encode(X)
     order = model.log_proba(encoded).argsort(1, descending=True)
     before, wanted = order[:, 0], order[:, 1] if to is None else torch.full_like(order[:, 0], int(model.classes.code(to)))

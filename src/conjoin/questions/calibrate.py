@@ -50,7 +50,7 @@ def _gaps(model: Model, encoded: Encoded) -> Gaps | None:
     if len(patterns) < 2:
         return None
     hidden = np.full((len(filled), len(patterns)), np.nan)
-    exact = model.joint.capabilities.missing == "exact" and not model.codec.flagged
+    exact = model.density_of_x.capabilities.missing == "exact" and not model.codec.flagged
     if exact or isinstance(model.familiarity, Beside):
         for code, pattern in enumerate(patterns):
             hidden[:, code] = _with_no_more(model, encoded, pattern)
