@@ -47,7 +47,8 @@ def sample(
     if where:
         voice.aside(f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others were drawn again.")
     if out != "-" and (gaps := estimator.model_.codec.gaps):
-        voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had: to draw those too, fit with --missingness informative.")
+        how = "" if estimator.model_.codec.kind == "illustrated" else ": to draw those too, fit with --missingness informative"
+        voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had{how}.")
     table = _placed(X if drawn is None else X.assign(**{str(target.name): drawn}), out)
     answer(table, out, voice, **(X.attrs if where else {}))
 
