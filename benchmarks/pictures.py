@@ -6,6 +6,7 @@
     python benchmarks/pictures.py familiarity fashion_mnist MODEL [n=500]      AUROC against foreign and spoiled pictures, worst first
     python benchmarks/pictures.py alarm fashion_mnist MODEL            false alarms at 5 % over 100 re-splits
     python benchmarks/pictures.py alter fashion_mnist MODEL [pneumoniamnist MODEL] [n=200]      counterfactuals, judged apart
+    python benchmarks/pictures.py shift fashion_mnist MODEL [n=4000]   test pictures in other shares of the classes: adapted, and told them
     python benchmarks/pictures.py fill fashion_mnist MODEL [n=500]     the lower half painted in, judged apart
     python benchmarks/pictures.py price fashion_mnist [seconds=300] [size=1] [steps=]     what each term loses against its single-task twin
     python benchmarks/pictures.py pneumonia [seconds=300] [seeds=3]    the whole story on PneumoniaMNIST
@@ -212,6 +213,24 @@ def alter(*pairs, n=200):
         line(f"{name}, {len(found.share)} pictures", f"{seconds:.2f}", *(f"{each:.3f}" for each in figures))
 
 
+def shift(name, path, n=4000):
+    """Half of the resampled pictures adapt, without labels, the other half judge; the last class comes 19 times as often as the first."""
+    data, model, random, half = load_images(name), conjoin.load(path), np.random.default_rng(0), int(n) // 2
+    own = np.searchsorted(model.classes_, data.y_test)
+    share = np.linspace(0.05, 0.95, len(model.classes_)) / np.linspace(0.05, 0.95, len(model.classes_)).sum()
+    chosen = random.choice(len(own), 2 * half, replace=True, p=(share / np.bincount(own))[own] / (share / np.bincount(own))[own].sum())
+    X, y = data.x_test[chosen], own[chosen]
+    adapted = model.adapt(X[:half])
+    log_proba = np.log(model.predict_proba(X[half:]).clip(1e-300))
+    told = log_proba + np.log(share / np.array(model.model_.facts["shares"]))
+    answers = {"not adapted": log_proba, "adapted": np.log(adapted.predict_proba(X[half:]).clip(1e-300)), "told": told}
+    for how, each in answers.items():
+        each = each - np.logaddexp.reduce(each, axis=1, keepdims=True)
+        loss = -each[np.arange(half), y[half:]].mean()
+        line(how, f"accuracy {(each.argmax(1) == y[half:]).mean():.4f}", f"log-loss {loss:.4f}")
+    print(adapted.change_)
+
+
 def fill(name, path, n=500):
     data, model = load_images(name), conjoin.load(path)
     judge, X = Judge.trained(data.x_train, data.y_train), data.x_test[: int(n)]
@@ -288,5 +307,5 @@ def _peak():
 if __name__ == "__main__":
     words = [word for word in sys.argv[2:] if "=" not in word]
     asked = dict(word.split("=", 1) for word in sys.argv[2:] if "=" in word)
-    verbs = (fit, classes, price, draws, familiarity, alarm, alter, fill, pneumonia, bits)
+    verbs = (fit, classes, price, draws, familiarity, alarm, alter, shift, fill, pneumonia, bits)
     {each.__name__: each for each in verbs}[sys.argv[1]](*words, **asked)
