@@ -16,6 +16,7 @@ import types
 import numpy as np
 import torch
 from judges import Judge, fid
+from pictures import line
 
 from conjoin import JointDensity
 from conjoin.core import stream
@@ -23,10 +24,6 @@ from conjoin.datasets import load_images
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 
 BATCH, STEPS, RATE, MEMORY = 64, 20, 4e-4, 0.995
-
-
-def line(*cells):
-    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
 
 
 class Ours:

@@ -217,8 +217,9 @@ def shift(name, path, n=4000):
     """Half of the resampled pictures adapt, without labels, the other half judge; the last class comes 19 times as often as the first."""
     data, model, random, half = load_images(name), conjoin.load(path), np.random.default_rng(0), int(n) // 2
     own = np.searchsorted(model.classes_, data.y_test)
-    share = np.linspace(0.05, 0.95, len(model.classes_)) / np.linspace(0.05, 0.95, len(model.classes_)).sum()
-    chosen = random.choice(len(own), 2 * half, replace=True, p=(share / np.bincount(own))[own] / (share / np.bincount(own))[own].sum())
+    share = np.linspace(0.05, 0.95, len(model.classes_))
+    share /= share.sum()
+    chosen = random.choice(len(own), 2 * half, p=(share / np.bincount(own))[own])
     X, y = data.x_test[chosen], own[chosen]
     adapted = model.adapt(X[:half])
     log_proba = np.log(model.predict_proba(X[half:]).clip(1e-300))

@@ -256,18 +256,17 @@ class Calibration:
     def p_value(self, statistic: np.ndarray, filled: np.ndarray | None = None) -> np.ndarray:
         """Conformal p-value of each row: small means less familiar than the held-out rows. What has no number (NaN) is the
         least familiar. ``filled`` (B, D): the cells that have a value; without it rows are ranked among all."""
-        return self._rank(statistic, None if self.gaps is None or filled is None else self.gaps.of(filled))
+        return self._rank(statistic, ALL if self.gaps is None or filled is None else self.gaps.of(filled))
 
     @cached_property
     def standing(self) -> np.ndarray:
         """(N,) p-values of the held-out rows themselves."""
-        return self._rank(self.statistic, None if self.gaps is None else self.gaps.own)
+        return self._rank(self.statistic, ALL if self.gaps is None else self.gaps.own)
 
-    def _rank(self, statistic: np.ndarray, pattern: np.ndarray | None) -> np.ndarray:
+    def _rank(self, statistic: np.ndarray, pattern: np.ndarray | int) -> np.ndarray:
         """What cannot be (-inf) is ranked among all rows, the most there are."""
         statistic = _least_where_none(statistic)
-        pattern = np.where(np.isneginf(statistic) | (pattern is None), ALL, -1 if pattern is None else pattern)
-        out = np.empty(len(statistic))
+        pattern, out = np.where(np.isneginf(statistic), ALL, pattern), np.empty(len(statistic))
         for code in np.unique(pattern).tolist():
             rows, others = pattern == code, self._peers(code)
             out[rows] = (1 + np.searchsorted(others, statistic[rows], side="right")) / (len(others) + 1)

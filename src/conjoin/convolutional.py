@@ -5,9 +5,8 @@ r"""p(y | image) from a small convolutional network that learned from images mov
 Y. LeCun et al. (1998), Gradient-based learning applied to document recognition, section II. Each channel goes in twice: its values
 between 0 and 1 (0 where missing), and where it is missing. A label stays when its image is shifted, turned, slanted or stretched a
 little, some more and some less (P. Simard, D. Steinkraus and J. Platt (2003), Best practices for convolutional neural networks,
-section 2). Where columns stand
-beside the image, one row in five is seen without them and one in five without its image, so that either may be missing (N. Neverova, C.
-Wolf, G. Taylor and F. Nebout (2016), ModDrop, section 4).
+section 2). Where columns stand beside the image, one row in five is seen without them and one in five without its image, so that either
+may be missing (N. Neverova, C. Wolf, G. Taylor and F. Nebout (2016), ModDrop, section 4).
 
 Shape letters: B rows, C channels, K classes.
 """

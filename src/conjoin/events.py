@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Edit", "Event", "Pair", "PairSpace", "Region", "Space", "Variable", "after_one", "but_first"]
+__all__ = ["Edit", "Event", "Pair", "PairSpace", "Region", "Space", "Variable", "after_one", "but_first", "slices"]
 
 
 class Region(NamedTuple):
@@ -29,6 +29,11 @@ class Region(NamedTuple):
         for variable in self.allowed:
             cells = cells.index_fill(0, torch.tensor([variable]), True)
         return cells
+
+
+def slices(rows: int, size: int) -> list[slice]:
+    """Rows in parts of ``size``; one empty part where there are none."""
+    return [slice(start, start + size) for start in range(0, rows, size)] or [slice(0, 0)]
 
 
 def after_one(region: Region | None) -> Region | None:

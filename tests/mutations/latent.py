@@ -81,8 +81,8 @@ MUTATIONS = [
         ("latent vectors in another order than rows", "value.repeat_interleave(draws, 0)", "value.repeat(draws, 1)", BOUND),
         (
             "rows are left out where memory is short",
-            "slice(start, start + step) for start in range(0, rows, step)",
-            "slice(start, start + step) for start in range(0, rows - step, step)",
+            "return slices(rows, ",
+            "return slices(rows - 1, ",
         ),
     ),
     *at(

@@ -46,8 +46,8 @@ GAPS = at(
     ("none stand in", "(hidden[~np.isnan(hidden)], ENOUGH), ", ""),
     (
         "what cannot be is ranked among its kind",
-        "np.where(np.isneginf(statistic) | (pattern is None), ALL,",
-        "np.where(pattern is None, ALL,",
+        "np.where(np.isneginf(statistic), ALL, pattern)",
+        "np.where(np.isnan(statistic), ALL, pattern)",
     ),
 )
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from conjoin._shapes import Float
 from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, categorical, seeded, stream
-from conjoin.events import after_one
+from conjoin.events import after_one, slices
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.nets.body import ContextEmbedding
 
@@ -236,8 +236,7 @@ class DeepDensity(Density):
 
 def _parts(rows: int, columns: int) -> list[slice]:
     """Rows that the network sees together."""
-    many = max(1, min(CHUNK, CELLS // max(columns, 1)))
-    return [slice(start, start + many) for start in range(0, rows, many)] or [slice(0, 0)]
+    return slices(rows, max(1, min(CHUNK, CELLS // max(columns, 1))))
 
 
 def _seed(generator: torch.Generator | None) -> int | None:

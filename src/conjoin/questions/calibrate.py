@@ -10,6 +10,7 @@ from torch import Tensor
 from conjoin._shapes import Bool
 from conjoin.calibration import Beside, Calibration, Gaps
 from conjoin.core import Encoded, Event
+from conjoin.events import slices
 from conjoin.model import Model
 from conjoin.predictive import Predictive, predictive
 from conjoin.targets import Classes, Number
@@ -73,7 +74,6 @@ def predictive_of(model: Model, x: Event) -> Predictive:
     """p(y | x) of a regressor, on the grid that was kept at fit."""
     assert isinstance(model.target, Number)
     grid = torch.tensor(model.facts["grid"], dtype=torch.float64)
-    parts = [slice(start, start + 1024) for start in range(0, max(x.rows, 1), 1024)]
     with torch.no_grad():
-        every = [predictive(model.pair, x.take(part), grid) for part in parts]
+        every = [predictive(model.pair, x.take(part), grid) for part in slices(x.rows, 1024)]
     return Predictive(grid, torch.cat([each.cdf for each in every]))

@@ -73,8 +73,11 @@ class PixelDensity(DeepDensity):
     def capabilities(self) -> Capabilities:
         return self._able(features=True, objective="surrogate")  # trained with dropout
 
+    def _scaled(self, value: Tensor) -> Tensor:
+        return (value - self.centre) / self.spread
+
     def _image(self, value: Float[Tensor, "B D"], shown: Bool[Tensor, "B D"] | None = None) -> Float[Tensor, "B C H W"]:
-        scaled = (value - self.centre) / self.spread
+        scaled = self._scaled(value)
         return (scaled if shown is None else scaled * shown).unflatten(1, self.grid)
 
     def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
@@ -89,7 +92,7 @@ class PixelDensity(DeepDensity):
 
         def pick(d: int, params: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
             value[:, d] = self.heads.sample_column(d, params, generator)
-            return (value[:, d] - self.centre) / self.spread
+            return self._scaled(value[:, d])
 
         self.net.draw((n, *self.grid), self.context(n, code), pick)
         return value

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Float
 from conjoin.core import Capabilities, Config, Density, Edit, Event, Likelihood, Recipe, Space, seeded, stream
+from conjoin.events import slices
 from conjoin.families.diffusion.denoiser import BODIES, MOST, WITHHELD, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
@@ -167,9 +168,9 @@ class PictureDensity(Density):
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         noise = self._noise(generator or stream(0, "bound"))
-        parts = [slice(start, start + CHUNK) for start in range(0, event.rows, CHUNK)] or [slice(0, 0)]
         code = self._code(context)
-        return torch.cat([self._bound(event.value[part], None if code is None else code[part], *noise) for part in parts])
+        each = [self._bound(event.value[part], None if code is None else code[part], *noise) for part in slices(event.rows, CHUNK)]
+        return torch.cat(each)
 
     def _noise(self, generator: torch.Generator) -> tuple[Float[Tensor, " S"], Float[Tensor, "S C H W"]]:
         """Levels all over, one in each of S slices; the same noise for all rows."""
@@ -215,8 +216,7 @@ class PictureDensity(Density):
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
         x = self.core.pictures(event.value)
-        parts = [slice(start, start + CHUNK) for start in range(0, len(x), CHUNK)] or [slice(0, 0)]
-        return torch.cat([self.core.features(x[part]) for part in parts]).double()
+        return torch.cat([self.core.features(x[part]) for part in slices(len(x), CHUNK)]).double()
 
     # ------------------------------------------------------------------ familiarity
 

@@ -40,6 +40,7 @@ from torch.nn.functional import softplus
 
 from conjoin._shapes import Float
 from conjoin.core import Capabilities, Density, Event, Likelihood, Region, Space, categorical, seeded, stream
+from conjoin.events import slices
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.families.deep import DeepConfig
 from conjoin.families.energy.annealing import Partition, sandwich
@@ -271,8 +272,7 @@ class EnergyDensity(Density):
 
     def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
         """The mixture proposes and F chooses, Metropolis moves refine, and y is drawn from its softmax."""
-        parts = [slice(start, start + CHUNK // self.config.draws) for start in range(0, event.rows, CHUNK // self.config.draws)]
-        drawn = [self._draw(event.take(part), generator) for part in parts or [slice(0, 0)]]
+        drawn = [self._draw(event.take(part), generator) for part in slices(event.rows, CHUNK // self.config.draws)]
         return Event(torch.where(event.mask, event.value, torch.cat(drawn)))
 
     def _draw(self, event: Event, generator: torch.Generator | None) -> Float[Tensor, "B C"]:

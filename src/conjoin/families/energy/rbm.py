@@ -38,6 +38,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from conjoin._shapes import Float, Int
 from conjoin.core import Capabilities, Density, Event, Likelihood, Space, categorical, seeded, stream
+from conjoin.events import slices
 from conjoin.families.deep import DeepConfig
 from conjoin.families.energy.annealing import Partition, sandwich
 from conjoin.families.energy.units import Units
@@ -146,8 +147,7 @@ class BoltzmannDensity(Density):
 
     def _in_chunks(self, rows: int, each: int) -> list[slice]:
         """Parts of the rows, so small that ``each`` number of a row fits."""
-        size = max(1, CELLS // each)
-        return [slice(start, start + size) for start in range(0, rows, size)] or [slice(0, 0)]
+        return slices(rows, max(1, CELLS // each))
 
     def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         size = event.value.shape[1]

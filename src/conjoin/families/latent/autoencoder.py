@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from conjoin._shapes import Float
 from conjoin.core import Event, Likelihood, Space
+from conjoin.events import slices
 from conjoin.families.deep import DeepConfig, DeepDensity
 from conjoin.nets.heads import Heads
 from conjoin.nets.inputs import Inputs
@@ -124,8 +125,7 @@ class Autoencoder(DeepDensity):
 
     def _parts(self, rows: int, draws: int) -> list[slice]:
         """Rows so few that what the decoder says of them fits into memory."""
-        step = max(1, CELLS // (draws * len(self.space.variables) * self.heads.width))
-        return [slice(start, start + step) for start in range(0, rows, step)] or [slice(0, 0)]
+        return slices(rows, max(1, CELLS // (draws * len(self.space.variables) * self.heads.width)))
 
     def _prior_weight(self) -> float:
         """From 0 to 1 over the first steps of a fit; 1 outside of it."""
