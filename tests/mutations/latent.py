@@ -82,7 +82,7 @@ MUTATIONS = [
         (
             "rows are left out where memory is short",
             "return slices(rows, ",
-            "return slices(rows - 1, ",
+            "return slices(rows // 2, ",
         ),
     ),
     *at(
