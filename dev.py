@@ -1,4 +1,5 @@
-"""Every chore of the project, with the standard library alone: ``python3 dev.py <verb>``; ``make <verb>`` is the same.
+"""Every chore of the project, with the standard library alone: ``python3 dev.py <verb>``; ``make
+<verb>`` is the same.
 
 The first call of any verb sets everything up in ``.venv``; later calls start at once.
 """
@@ -13,17 +14,31 @@ import time
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
-PYTHON = os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.path.join(VENV, "bin", "python")
+PYTHON = (
+    os.path.join(VENV, "Scripts", "python.exe")
+    if os.name == "nt"
+    else os.path.join(VENV, "bin", "python")
+)
 STAMP = os.path.join(VENV, "conjoin-setup.json")
 OLDEST = (3, 11)
 OLDEST_PIP = (23, 3)  # older ones fetch whole wheels to answer --dry-run
 EXTRAS = ".[dev,plot,parquet]"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-JUNK = ("build", "dist", "site", "htmlcov", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".coverage")
+JUNK = (
+    "build",
+    "dist",
+    "site",
+    "htmlcov",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".hypothesis",
+    ".coverage",
+)
 CI = ("test", "lint", "test-slow", "docs", "test-mutations")
 
 
-# ------------------------------------------------------------------------------------------------------------ set-up
+# ------------------------------------------------------------------------------------------- set-up
 
 
 def say(text):
@@ -37,9 +52,14 @@ def fail(text):
 
 def quietly(command, purpose):
     """Run a command and return its output; show that output only if it fails."""
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if done.returncode:
-        fail(f"{done.stdout}{done.stderr}\nCould not {purpose}; the reason is above. The command was:\n  {' '.join(command)}")
+        fail(
+            f"{done.stdout}{done.stderr}\nCould not {purpose}; the reason is above. The command "
+            f"was:\n  {' '.join(command)}"
+        )
     return done.stdout
 
 
@@ -64,7 +84,15 @@ def ready():
 def works(command):
     """Whether a command runs and ends well."""
     try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        return (
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ).returncode
+            == 0
+        )
     except OSError:
         return False
 
@@ -78,8 +106,10 @@ def suitable_python():
         if path and works([path, "-c", "import venv, ensurepip"]):
             return path
     fail(
-        f"conjoin needs Python {OLDEST[0]}.{OLDEST[1]} or newer. This is Python {sys.version.split()[0]}, and neither python3.12 nor "
-        "python3.11 is on the PATH. Install one from https://www.python.org/downloads/ (on Debian and Ubuntu: python3.11 and "
+        f"conjoin needs Python {OLDEST[0]}.{OLDEST[1]} or newer. This is Python "
+        f"{sys.version.split()[0]}, and neither python3.12 nor "
+        "python3.11 is on the PATH. Install one from https://www.python.org/downloads/ (on "
+        "Debian and Ubuntu: python3.11 and "
         "python3.11-venv), then run this again with it."
     )
 
@@ -111,17 +141,33 @@ def has_nvidia_gpu():
 
 
 def torch_index():
-    """PyTorch's CPU index, where pip would otherwise fetch gigabytes of CUDA that this machine cannot use."""
+    """PyTorch's CPU index, where pip would otherwise fetch gigabytes of CUDA that this machine
+    cannot use."""
     if has_nvidia_gpu():
         say("Found an NVIDIA GPU: taking the torch that pip offers.")
         return []
     say("Asking pip which torch it would take.")
-    arguments = ("install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-", "-c", "constraints.txt", "torch")
+    arguments = (
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--quiet",
+        "--report",
+        "-",
+        "-c",
+        "constraints.txt",
+        "torch",
+    )
     plan = json.loads(quietly(pip(*arguments), "ask pip about torch"))["install"]
     names = [item["metadata"]["name"].lower() for item in plan]
-    version = next(item["metadata"]["version"] for item in plan if item["metadata"]["name"].lower() == "torch")
+    version = next(
+        item["metadata"]["version"] for item in plan if item["metadata"]["name"].lower() == "torch"
+    )
     if any(name.startswith("nvidia-") for name in names):
-        say(f"It would take torch {version} for CUDA; there is no NVIDIA GPU here, so adding PyTorch's CPU index.")
+        say(
+            f"It would take torch {version} for CUDA; there is no NVIDIA GPU here, so adding "
+            "PyTorch's CPU index."
+        )
         return ["--extra-index-url", CPU_INDEX]
     say(f"It would take torch {version}, which needs no CUDA: good.")
     return []
@@ -136,17 +182,21 @@ def setup():
     refresh_pip()
     index = torch_index()
     say("Installing conjoin and its tools (some minutes the first time).")
-    quietly(pip("install", "--quiet", *index, "-c", "constraints.txt", "-e", EXTRAS), "install the packages")
+    quietly(
+        pip("install", "--quiet", *index, "-c", "constraints.txt", "-e", EXTRAS),
+        "install the packages",
+    )
     with open(STAMP, "w") as file:
         json.dump({"fingerprint": fingerprint()}, file)
     say(f"Ready, after {time.time() - start:.0f} s.")
 
 
-# ------------------------------------------------------------------------------------------------------------- verbs
+# -------------------------------------------------------------------------------------------- verbs
 
 
 def run(*arguments, threads=None):
-    """Run a Python command in .venv, with the data sets where they are, and return its exit code."""
+    """Run a Python command in .venv, with the data sets where they are, and return its exit
+    code."""
     environment = dict(os.environ)
     data = os.path.join(os.path.dirname(ROOT), "shared", "data")
     if os.path.isdir(data):
@@ -162,12 +212,12 @@ def run(*arguments, threads=None):
 
 def demo(*arguments):
     """fit a joint model to a real table and see it catch a classifier that is sure and wrong"""
-    return run("-m", "conjoin.demo", *arguments)
+    return run("-m", "conjoin.demos.tables", *arguments)
 
 
 def demo_images(*arguments):
     """train a joint model of chest X-rays in four minutes, and show the page about it"""
-    return run("-m", "conjoin.demo_images", *arguments)
+    return run("-m", "conjoin.demos.images", *arguments)
 
 
 def test(*arguments):
@@ -177,12 +227,16 @@ def test(*arguments):
 
 def test_slow(*arguments):
     """run the long batteries: check_estimator of every family, their joints, examples"""
-    return run("-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "slow", *arguments, threads=1)
+    return run(
+        "-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "slow", *arguments, threads=1
+    )
 
 
 def test_battery(*arguments):
     """run conformance of every family on every space: hours"""
-    return run("-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "battery", *arguments, threads=1)
+    return run(
+        "-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "battery", *arguments, threads=1
+    )
 
 
 def test_mutations(*arguments):
@@ -206,7 +260,10 @@ def bench(*arguments):
     files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     names = [name[:-3] for name in files if name.endswith(".py") and not name.startswith("_")]
     if not arguments or arguments[0] not in names:
-        fail(f"Name a benchmark: {', '.join(names) or 'there is none yet'}. For example: python3 dev.py bench {(names or ['NAME'])[0]}")
+        fail(
+            f"Name a benchmark: {', '.join(names) or 'there is none yet'}. For example: python3 "
+            f"dev.py bench {(names or ['NAME'])[0]}"
+        )
     return run(os.path.join("benchmarks", arguments[0] + ".py"), *arguments[1:])
 
 
@@ -235,7 +292,20 @@ def ci():
 
 VERBS = {
     function.__name__.replace("_", "-"): function
-    for function in (setup, demo, demo_images, test, test_slow, test_battery, test_mutations, lint, docs, bench, clean, ci)
+    for function in (
+        setup,
+        demo,
+        demo_images,
+        test,
+        test_slow,
+        test_battery,
+        test_mutations,
+        lint,
+        docs,
+        bench,
+        clean,
+        ci,
+    )
 }
 
 

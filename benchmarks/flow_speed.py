@@ -1,11 +1,12 @@
-"""The coupling flow beside zuko's neural spline flow, at equal size: one process, one thread, medians of CPU seconds.
+"""The coupling flow beside zuko's neural spline flow, at equal size: one process, one thread,
+medians of CPU seconds.
 
     pip install --target zuko-home --no-deps zuko==1.4.1
     python benchmarks/flow_speed.py --zuko zuko-home [--columns 64] [--repeats 9]
 
-Both have three transforms with networks of two hidden layers of 64, eight bins, float32. A training step is the forward and
-backward pass of 256 rows and the optimiser's step; log_prob and samples are of 2,048 rows.
-"""
+Both have three transforms with networks of two hidden layers of 64, eight bins, float32. A training
+step is the forward and backward pass of 256 rows and the optimiser's step; log_prob and samples are
+of 2,048 rows."""
 
 import argparse
 import statistics
@@ -17,11 +18,14 @@ import torch
 
 from conjoin.families.flow.coupling import FlowNet
 
-BATCH, ROWS = 256, 2048
+BATCH = 256
+ROWS = 2048
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--zuko", default=None, help="a folder that zuko was installed into")
     parser.add_argument("--columns", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=9)
@@ -31,18 +35,32 @@ def main() -> None:
         sys.path.append(arguments.zuko)
     torch.manual_seed(0)
     flows = {"conjoin coupling": ours(arguments.columns)} | theirs(arguments.columns)
-    print(f"{'flow':24} {'parameters':>10} {'step, ms':>10} {'log_prob, rows/s':>17} {'samples, rows/s':>16}")
+    print(
+        f"{'flow':24} {'parameters':>10} {'step, ms':>10} {'log_prob, rows/s':>17} "
+        f"{'samples, rows/s':>16}"
+    )
     for name, (module, log_prob, sample) in flows.items():
-        calls = training(module, log_prob, arguments.columns), *asked(log_prob, sample, arguments.columns)
+        calls = (
+            training(module, log_prob, arguments.columns),
+            *asked(log_prob, sample, arguments.columns),
+        )
         step, ask, draw = (seconds(call, arguments.repeats) for call in calls)
         size = sum(parameter.numel() for parameter in module.parameters())
-        print(f"{name:24} {size:10,d} {1e3 * step:10.1f} {ROWS / ask:17,.0f} {ROWS / draw:16,.0f}", flush=True)
+        print(
+            f"{name:24} {size:10,d} {1e3 * step:10.1f} {ROWS / ask:17,.0f} {ROWS / draw:16,.0f}",
+            flush=True,
+        )
 
 
 def ours(columns: int) -> tuple:
-    """Six couplings bend each number three times by what others say, as three autoregressive transforms do."""
+    """Six couplings bend each number three times by what others say, as three autoregressive
+    transforms do."""
     net = FlowNet(columns, 0, layers=3, width=64, blocks=1, bins=8).float()
-    return net, lambda x: net.compute(x, x[:, :0]), lambda n: net.inverse_map(torch.randn(n, columns), torch.zeros(n, 0))
+    return (
+        net,
+        lambda x: net.compute(x, x[:, :0]),
+        lambda n: net.inverse_map(torch.randn(n, columns), torch.zeros(n, 0)),
+    )
 
 
 def theirs(columns: int) -> dict[str, tuple]:
@@ -59,7 +77,8 @@ def theirs(columns: int) -> dict[str, tuple]:
 
 
 def training(module: torch.nn.Module, log_prob: Callable, columns: int) -> Callable[[], None]:
-    optimizer, x = torch.optim.AdamW(module.parameters(), lr=1e-3), torch.randn(BATCH, columns)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    x = torch.randn(BATCH, columns)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -69,7 +88,9 @@ def training(module: torch.nn.Module, log_prob: Callable, columns: int) -> Calla
     return step
 
 
-def asked(log_prob: Callable, sample: Callable, columns: int) -> tuple[Callable[[], None], Callable[[], None]]:
+def asked(
+    log_prob: Callable, sample: Callable, columns: int
+) -> tuple[Callable[[], None], Callable[[], None]]:
     x = torch.randn(ROWS, columns)
 
     def ask() -> None:

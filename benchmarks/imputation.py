@@ -1,12 +1,14 @@
-"""Completion: 30 % of the cells of new rows hidden at random, filled by the circuit and by scikit-learn's imputers, side by side.
+"""Completion: 30 % of the cells of new rows hidden at random, filled by the circuit and by
+scikit-learn's imputers, side by side.
 
     python benchmarks/imputation.py [--tables pima,abalone] [--rows 1000] [--seeds 1]
 
-Each learns from at most ``FIT`` training rows and fills the same hidden cells of at most ``--rows`` test rows. Error of a table: the mean
-over its columns of the root mean squared error in standard deviations of the column (numbers: the mean of ``DRAWS`` draws) or of the share
-of wrong levels (categories: the commonest of the draws). *cover*: how often the 5 % and 95 % quantiles of the draws hold
-the hidden number, all tables' real columns pooled. One thread, defaults; the peers see numbers and level codes.
-"""
+Each learns from at most ``FIT`` training rows and fills the same hidden cells of at most ``--rows``
+test rows. Error of a table: the mean over its columns of the root mean squared error in standard
+deviations of the column (numbers: the mean of ``DRAWS`` draws) or of the share of wrong levels
+(categories: the commonest of the draws). *cover*: how often the 5 % and 95 % quantiles of the draws
+hold the hidden number, all tables' real columns pooled. One thread, defaults; the peers see numbers
+and level codes."""
 
 import argparse
 import statistics
@@ -23,13 +25,19 @@ from sklearn.preprocessing import OrdinalEncoder
 from conjoin import JointDensity, datasets
 
 TABLES = "pima,heart_cleveland,german_credit,abalone,phoneme,wine_white,banknote,telco_churn,titanic,breast_cancer_yu"
-FIT, DRAWS, HIDDEN = 5000, 200, 0.3
+FIT = 5000
+DRAWS = 200
+HIDDEN = 0.3
 
 
 def parts(name, rows, seed):
     """Training rows, test rows, and which of the test rows' known cells are hidden."""
     data = datasets.load(name)
-    fit = pd.concat([data.xy(part)[0] for part in ("train", "valid")]).head(FIT).reset_index(drop=True)
+    fit = (
+        pd.concat([data.xy(part)[0] for part in ("train", "valid")])
+        .head(FIT)
+        .reset_index(drop=True)
+    )
     test = data.xy("test")[0].head(rows).reset_index(drop=True)
     hidden = (np.random.default_rng(seed).random(test.shape) < HIDDEN) & test.notna().to_numpy()
     return fit, test, hidden
@@ -39,12 +47,16 @@ def ours(fit, holed, seed):
     """A point for each cell, and the quantiles of numbers."""
     model = JointDensity(random_state=seed).fit(fit)
     draws = model.impute(holed, n_draws=DRAWS, random_state=seed)
-    point, low, high = holed.copy(), {}, {}
+    point = holed.copy()
+    low = {}
+    high = {}
     for name in holed:
         column = pd.concat([draw[name].reset_index(drop=True) for draw in draws], axis=1)
         if pd.api.types.is_numeric_dtype(holed[name]):
             values = column.to_numpy(dtype=float)
-            point[name], low[name], high[name] = values.mean(1), np.quantile(values, 0.05, axis=1), np.quantile(values, 0.95, axis=1)
+            point[name] = values.mean(1)
+            low[name] = np.quantile(values, 0.05, axis=1)
+            high[name] = np.quantile(values, 0.95, axis=1)
         else:
             point[name] = column.mode(axis=1)[0].to_numpy()
     return point, low, high
@@ -53,7 +65,9 @@ def ours(fit, holed, seed):
 def theirs(imputer, fit, holed):
     """Level codes are imputed as numbers and rounded."""
     words = [name for name in fit if not pd.api.types.is_numeric_dtype(fit[name])]
-    coder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan)
+    coder = OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan
+    )
     tables = [frame.copy() for frame in (fit, holed)]
     if words:
         coder.fit(fit[words].astype(object))
@@ -77,17 +91,24 @@ def error(filled, test, hidden, fit):
         at = hidden[:, place]
         if not at.any():
             continue
-        truth, guess = test[name][at], filled[name][at]
+        truth = test[name][at]
+        guess = filled[name][at]
         if pd.api.types.is_numeric_dtype(test[name]):
             scale = float(fit[name].std()) or 1.0
-            found.append(float(np.sqrt(np.mean((truth.astype(float) - guess.astype(float)) ** 2))) / scale)
+            found.append(
+                float(np.sqrt(np.mean((truth.astype(float) - guess.astype(float)) ** 2))) / scale
+            )
         else:
             found.append(float((truth.astype(str) != guess.astype(str)).mean()))
     return statistics.mean(found)
 
 
 def peers():
-    return {"iterative": IterativeImputer(random_state=0), "knn": KNNImputer(), "mean": SimpleImputer()}
+    return {
+        "iterative": IterativeImputer(random_state=0),
+        "knn": KNNImputer(),
+        "mean": SimpleImputer(),
+    }
 
 
 def once(name, rows, seed):
@@ -103,7 +124,11 @@ def once(name, rows, seed):
             out[label] = error(theirs(imputer, fit, holed), test, hidden, fit)
     held = []
     for place, column in enumerate(test):
-        real = column in low and pd.api.types.is_float_dtype(test[column]) and test[column].nunique() > 20
+        real = (
+            column in low
+            and pd.api.types.is_float_dtype(test[column])
+            and test[column].nunique() > 20
+        )
         at = hidden[:, place] & real
         if at.any():
             truth = test[column][at].to_numpy(dtype=float)
@@ -112,22 +137,34 @@ def once(name, rows, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tables", default=TABLES)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    table, covered = {}, []
+    table = {}
+    covered = []
     for name in arguments.tables.split(","):
         runs = [once(name, arguments.rows, seed) for seed in range(arguments.seeds)]
         table[name] = {key: statistics.median(run[0][key] for run in runs) for key in runs[0][0]}
         covered += [cell for _, held in runs for cell in held]
-        print(f"{name:18}", "  ".join(f"{key} {value:.3f}" for key, value in table[name].items()), flush=True)
+        print(
+            f"{name:18}",
+            "  ".join(f"{key} {value:.3f}" for key, value in table[name].items()),
+            flush=True,
+        )
     frame = pd.DataFrame(table).T
     best = frame[["circuit", "iterative", "knn", "mean"]].idxmin(axis=1)
-    print("mean              ", "  ".join(f"{key} {value:.3f}" for key, value in frame.mean().items()))
-    print(f"circuit best on {(best == 'circuit').sum()} of {len(best)};", f"90 % intervals hold {100 * np.mean(covered):.1f} %")
+    print(
+        "mean              ", "  ".join(f"{key} {value:.3f}" for key, value in frame.mean().items())
+    )
+    print(
+        f"circuit best on {(best == 'circuit').sum()} of {len(best)};",
+        f"90 % intervals hold {100 * np.mean(covered):.1f} %",
+    )
 
 
 if __name__ == "__main__":

@@ -3,15 +3,16 @@
     python3 dev.py bench label_shift shift [table=adult] [rows=8000] [seeds=3]
     python3 dev.py bench label_shift few [seeds=3] [family=circuit]
 
-shift: ``JointClassifier`` is fitted on ``rows`` training rows; the test rows are drawn to the flipped class ratio, half of them adapt
-(without labels), the other half judge. *told* is the same model told the true shares of the judging place: p(y | x) times true over
-learned share. Accuracy and log-loss (nats), and the share of class 1 that was found beside the true one. The last columns are the
-adapted log-loss and error over those of the told model: 1.02 is 2 % worse.
+shift: ``JointClassifier`` is fitted on ``rows`` training rows; the test rows are drawn to the
+flipped class ratio, half of them adapt (without labels), the other half judge. *told* is the same
+model told the true shares of the judging place: p(y | x) times true over learned share. Accuracy
+and log-loss (nats), and the share of class 1 that was found beside the true one. The last columns
+are the adapted log-loss and error over those of the told model: 1.02 is 2 % worse.
 
-few: 20, 50 or 100 labelled rows, drawn anew for each seed (at least two of each class), all other training rows without a label.
-Test errors in percent and log-loss (nats) of ``JointClassifier(unlabelled=...)`` with its defaults, the same on the labelled rows alone,
-and logistic regression on these (one-hot, standardised).
-"""
+few: 20, 50 or 100 labelled rows, drawn anew for each seed (at least two of each class), all other
+training rows without a label. Test errors in percent and log-loss (nats) of
+``JointClassifier(unlabelled=...)`` with its defaults, the same on the labelled rows alone, and
+logistic regression on these (one-hot, standardised)."""
 
 import os
 import sys
@@ -33,7 +34,7 @@ LABELS = (20, 50, 100)
 UNKNOWN = -1
 
 
-# ------------------------------------------------------------------------------------------------------------ label shift
+# -------------------------------------------------------------------------------------- label shift
 
 
 def flipped(X, y, seed):
@@ -49,7 +50,9 @@ def flipped(X, y, seed):
 
 
 def shift(table, rows, seeds):
-    print(f"{'model':<16}{'':<12}{'accuracy':>9}{'log-loss':>9}{'found':>8}{'true':>8}{'s':>6}{'p':>9}{'loss':>7}{'error':>7}")
+    print(
+        f"{'model':<16}{'':<12}{'accuracy':>9}{'log-loss':>9}{'found':>8}{'true':>8}{'s':>6}{'p':>9}{'loss':>7}{'error':>7}"
+    )
     data = datasets.load(table)
     for name, predictor in KINDS.items():
         found = [once(data, name.split(" ")[0], predictor, rows, seed) for seed in range(seeds)]
@@ -57,9 +60,14 @@ def shift(table, rows, seeds):
             accuracy, loss = (np.mean([each[kind][place] for each in found]) for place in (0, 1))
             more = ""
             if kind == "adapted":
-                share, true, error, p = (np.mean([each[key] for each in found]) for key in ("found", "true", "error", "p"))
+                share, true, error, p = (
+                    np.mean([each[key] for each in found])
+                    for key in ("found", "true", "error", "p")
+                )
                 ratios = [np.mean([each["adapted"][1] / each["told"][1] for each in found])]
-                ratios += [np.mean([(1 - each["adapted"][0]) / (1 - each["told"][0]) for each in found])]
+                ratios += [
+                    np.mean([(1 - each["adapted"][0]) / (1 - each["told"][0]) for each in found])
+                ]
                 more = f"{share:>8.3f}{true:>8.3f}{error:>6.3f}{p:>9.1g}{ratios[0]:>7.3f}{ratios[1]:>7.3f}"
             print(f"{name:<16}{kind:<12}{accuracy:>9.3f}{loss:>9.4f}{more}", flush=True)
 
@@ -68,31 +76,49 @@ def once(data, family, predictor, rows, seed):
     """(accuracy, log-loss) of the three models, and what adapt found."""
     X, y = data.xy("train") if data.split is not None else data.xy()
     order = np.random.default_rng(seed).permutation(len(y))
-    fit, y = order[:rows], np.asarray(y)
+    fit = order[:rows]
+    y = np.asarray(y)
     held = data.xy("test") if data.split is not None else (X.iloc[order[rows:]], y[order[rows:]])
-    model = JointClassifier(family=family, predictor=predictor, random_state=seed).fit(X.iloc[fit], y[fit])
+    model = JointClassifier(family=family, predictor=predictor, random_state=seed).fit(
+        X.iloc[fit], y[fit]
+    )
     X_new, y_new = flipped(held[0], np.asarray(held[1]), seed)
     half = len(y_new) // 2
     adapted = model.adapt(X_new[:half])
-    X_test, label = X_new[half:], (y_new[half:] == model.classes_[1]).astype(int)
+    X_test = X_new[half:]
+    label = (y_new[half:] == model.classes_[1]).astype(int)
     log_proba = model.predict_log_proba(X_test)
     true = np.array([1 - label.mean(), label.mean()])
     told = log_proba + np.log(true / np.array(model.model_.facts["shares"]))
     change = adapted.change_
     proba = {"not adapted": np.exp(log_proba), "adapted": adapted.predict_proba(X_test)}
     proba["told"] = np.exp(told - np.logaddexp.reduce(told, axis=1, keepdims=True))
-    out = {kind: ((each.argmax(1) == label).mean(), log_loss(label, each[:, 1])) for kind, each in proba.items()}
-    return out | {"found": change.new[1], "true": true[1], "error": change.error[1], "p": change.p_value}
+    out = {
+        kind: ((each.argmax(1) == label).mean(), log_loss(label, each[:, 1]))
+        for kind, each in proba.items()
+    }
+    return out | {
+        "found": change.new[1],
+        "true": true[1],
+        "error": change.error[1],
+        "p": change.p_value,
+    }
 
 
-# ------------------------------------------------------------------------------------------------------------ few labels
+# --------------------------------------------------------------------------------------- few labels
 
 
 def logistic():
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     words = OneHotEncoder(handle_unknown="ignore")
-    select = make_column_selector(dtype_include=np.number), make_column_selector(dtype_exclude=np.number)
-    return make_pipeline(make_column_transformer((numbers, select[0]), (words, select[1])), LogisticRegression(max_iter=2000))
+    select = (
+        make_column_selector(dtype_include=np.number),
+        make_column_selector(dtype_exclude=np.number),
+    )
+    return make_pipeline(
+        make_column_transformer((numbers, select[0]), (words, select[1])),
+        LogisticRegression(max_iter=2000),
+    )
 
 
 def labelled(y, number, random):
@@ -121,8 +147,12 @@ def few_once(table, family, number, seed, most):
     codes = np.unique(np.asarray(y), return_inverse=True)[1]
     order = random.permutation(len(codes))[: most + 2000]
     cut = min(most, int(0.7 * len(order)))
-    teach, test = order[:cut], order[cut:]
-    X_teach, y_teach, X_test, y_test = X.iloc[teach].reset_index(drop=True), codes[teach], X.iloc[test], codes[test]
+    teach = order[:cut]
+    test = order[cut:]
+    X_teach = X.iloc[teach].reset_index(drop=True)
+    y_teach = codes[teach]
+    X_test = X.iloc[test]
+    y_test = codes[test]
     known = labelled(y_teach, number, random)
     hidden = np.full(len(teach), UNKNOWN)
     hidden[known] = y_teach[known]
@@ -131,7 +161,9 @@ def few_once(table, family, number, seed, most):
         "alone": JointClassifier(family=family).fit(X_teach.iloc[known], y_teach[known]),
         "logistic": logistic().fit(X_teach.iloc[known], y_teach[known]),
     }
-    return {kind: judged(model, X_test, y_test, len(np.unique(codes))) for kind, model in models.items()}
+    return {
+        kind: judged(model, X_test, y_test, len(np.unique(codes))) for kind, model in models.items()
+    }
 
 
 def judged(model, X, y, classes):
@@ -144,7 +176,9 @@ def judged(model, X, y, classes):
 
 def main(words):
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    asked = {"table": "adult", "rows": "8000", "seeds": "3", "family": "circuit"} | dict(word.split("=") for word in words if "=" in word)
+    asked = {"table": "adult", "rows": "8000", "seeds": "3", "family": "circuit"} | dict(
+        word.split("=") for word in words if "=" in word
+    )
     if "few" not in words:
         shift(asked["table"], int(asked["rows"]), int(asked["seeds"]))
     if "shift" not in words:

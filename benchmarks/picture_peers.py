@@ -1,12 +1,14 @@
-"""Diffusion of pictures beside its peers, in one process: how fast, and how good after equal CPU seconds.
+"""Diffusion of pictures beside its peers, in one process: how fast, and how good after equal CPU
+seconds.
 
-    python benchmarks/picture_peers.py speed                                   pictures a CPU second, in training and drawn in 20 steps
-    python benchmarks/picture_peers.py equal [seconds=150] [n=1000] [seed=0]   FID-LeNet of 20 steps after equal CPU seconds of training
+    python benchmarks/picture_peers.py speed                                   pictures a CPU
+    second, in training and drawn in 20 steps python benchmarks/picture_peers.py equal [seconds=150]
+    [n=1000] [seed=0]   FID-LeNet of 20 steps after equal CPU seconds of training
 
-FashionMNIST, batches of 64, no classes. diffusers' UNet2DModel has the channels of its course on MNIST and draws by DDIM, as does
-denoising-diffusion-pytorch; both train by Adam at 4e-4, and draw by a running average of the weights where they are trained for long. A
-peer that is not installed is left out.
-"""
+FashionMNIST, batches of 64, no classes. diffusers' UNet2DModel has the channels of its course on
+MNIST and draws by DDIM, as does denoising-diffusion-pytorch; both train by Adam at 4e-4, and draw
+by a running average of the weights where they are trained for long. A peer that is not installed is
+left out."""
 
 import copy
 import sys
@@ -23,15 +25,23 @@ from conjoin.core import stream
 from conjoin.datasets import load_images
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 
-BATCH, STEPS, RATE, MEMORY = 64, 20, 4e-4, 0.995
+BATCH = 64
+STEPS = 20
+RATE = 4e-4
+MEMORY = 0.995
 
 
 class Ours:
     name = "conjoin"
 
     def __init__(self, X, seed):
-        model = JointDensity(family=PictureDiffusion(steps=1), random_state=seed).fit(X[:500], calibration=0.0).model_
-        self.encode, event = lambda x: model.encode(x).event, model.encode(X[:5000]).event
+        model = (
+            JointDensity(family=PictureDiffusion(steps=1), random_state=seed)
+            .fit(X[:500], calibration=0.0)
+            .model_
+        )
+        self.encode = lambda x: model.encode(x).event
+        event = model.encode(X[:5000]).event
         self.net = PictureDensity.build(model.codec.space, PictureDiffusion(), event, stream(seed))
 
     def loss(self, x):
@@ -56,11 +66,13 @@ class Diffusers:
             down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
         )
-        self.noise, self.way = DDPMScheduler(beta_schedule="squaredcos_cap_v2"), DDIMScheduler(beta_schedule="squaredcos_cap_v2")
+        self.noise = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+        self.way = DDIMScheduler(beta_schedule="squaredcos_cap_v2")
 
     def loss(self, x):
         x = torch.tensor(x)[:, None] / 127.5 - 1
-        when, noise = torch.randint(0, 1000, (len(x),)), torch.randn_like(x)
+        when = torch.randint(0, 1000, (len(x),))
+        noise = torch.randn_like(x)
         return (self.net(self.noise.add_noise(x, noise, when), when).sample - noise).square().mean()
 
     def draw(self, n):
@@ -77,8 +89,13 @@ class DenoisingDiffusion:
     def __init__(self, X, seed):
         if "torchvision" not in sys.modules:  # imported for reading files, which is not done here
             vision = types.ModuleType("torchvision")
-            vision.transforms, vision.utils = types.ModuleType("torchvision.transforms"), types.ModuleType("torchvision.utils")
-            sys.modules |= {"torchvision": vision, "torchvision.transforms": vision.transforms, "torchvision.utils": vision.utils}
+            vision.transforms = types.ModuleType("torchvision.transforms")
+            vision.utils = types.ModuleType("torchvision.utils")
+            sys.modules |= {
+                "torchvision": vision,
+                "torchvision.transforms": vision.transforms,
+                "torchvision.utils": vision.utils,
+            }
         from denoising_diffusion_pytorch import GaussianDiffusion, Unet
 
         net = Unet(dim=32, dim_mults=(1, 2, 4), channels=1)
@@ -105,24 +122,41 @@ def speed():
     line("", "parameters", "trained a CPU s", "drawn a CPU s, 20 steps")
     for peer in peers(X, 0):
         optimizer = torch.optim.AdamW(peer.net.parameters(), RATE)
-        trained = BATCH * np.median([_rate(lambda peer=peer, optimizer=optimizer: _step(peer, optimizer, X[:BATCH])) for _ in range(3)])
+        trained = BATCH * np.median(
+            [
+                _rate(lambda peer=peer, optimizer=optimizer: _step(peer, optimizer, X[:BATCH]))
+                for _ in range(3)
+            ]
+        )
         with torch.no_grad():
             drawn = BATCH * _rate(lambda peer=peer: peer.draw(BATCH), 1)
-        line(peer.name, f"{sum(p.numel() for p in peer.net.parameters()):,}", f"{trained:.1f}", f"{drawn:.2f}")
+        line(
+            peer.name,
+            f"{sum(p.numel() for p in peer.net.parameters()):,}",
+            f"{trained:.1f}",
+            f"{drawn:.2f}",
+        )
 
 
 def equal(seconds=150, n=1000, seed=0):
-    """Ours at its own rate, which falls to nothing as the seconds run out, and in its own batches; running averages of the weights draw."""
-    data, n, seed = load_images("fashion_mnist"), int(n), int(seed)
-    judge, X = Judge.trained(data.x_train, data.y_train), data.x_train.astype("float32")
+    """Ours at its own rate, which falls to nothing as the seconds run out, and in its own batches;
+    running averages of the weights draw."""
+    data = load_images("fashion_mnist")
+    n = int(n)
+    seed = int(seed)
+    judge = Judge.trained(data.x_train, data.y_train)
+    X = data.x_train.astype("float32")
     real = judge.features(data.x_test)
     line("", "CPU s of training", "pictures seen", "FID-LeNet", "CPU s of drawing")
     line("real against real", "", "", f"{fid(judge.features(data.x_train[:n]), real):.3f}", "")
     for peer in peers(X, seed):
         ours = isinstance(peer, Ours)
         batch, rate = (PictureDiffusion().batch, PictureDiffusion().rate) if ours else (BATCH, RATE)
-        optimizer, average = torch.optim.AdamW(peer.net.parameters(), rate), copy.deepcopy(peer.net)
-        started, steps, random = time.process_time(), 0, np.random.default_rng(seed)
+        optimizer = torch.optim.AdamW(peer.net.parameters(), rate)
+        average = copy.deepcopy(peer.net)
+        started = time.process_time()
+        steps = 0
+        random = np.random.default_rng(seed)
         while (share := (time.process_time() - started) / float(seconds)) < 1:
             optimizer.param_groups[0]["lr"] = rate * (np.cos(share * np.pi / 2) ** 2 if ours else 1)
             _step(peer, optimizer, X[random.choice(len(X), batch, replace=False)])
@@ -130,11 +164,23 @@ def equal(seconds=150, n=1000, seed=0):
             with torch.no_grad():
                 for slow, fast in zip(average.parameters(), peer.net.parameters(), strict=True):
                     slow.lerp_(fast, max(1 - MEMORY, 1 / steps))
-        peer.net, trained, started = average.eval(), time.process_time() - started, time.process_time()
+        peer.net = average.eval()
+        trained = time.process_time() - started
+        started = time.process_time()
         with torch.no_grad():
-            made = np.concatenate([np.asarray(peer.draw(250)) for _ in range(n // 250)]).round().astype("uint8")
+            made = (
+                np.concatenate([np.asarray(peer.draw(250)) for _ in range(n // 250)])
+                .round()
+                .astype("uint8")
+            )
         drawn = time.process_time() - started
-        line(peer.name, f"{trained:.0f}", f"{steps * batch:,}", f"{fid(judge.features(made), real):.1f}", f"{drawn:.0f}")
+        line(
+            peer.name,
+            f"{trained:.0f}",
+            f"{steps * batch:,}",
+            f"{fid(judge.features(made), real):.1f}",
+            f"{drawn:.0f}",
+        )
 
 
 def _step(peer, optimizer, x):

@@ -1,20 +1,24 @@
 """Pictures: the joint diffusion model measured by judges that were trained apart.
 
-    python benchmarks/pictures.py fit fashion_mnist MODEL [seconds=1200] [seed=0]     train with defaults and save
-    python benchmarks/pictures.py classes fashion_mnist MODEL          accuracy, log-loss, ECE, bits per dimension
-    python benchmarks/pictures.py draws fashion_mnist MODEL [n=10000] [steps=20]      FID-LeNet and the like, beside their floors
-    python benchmarks/pictures.py familiarity fashion_mnist MODEL [n=500]      AUROC against foreign and spoiled pictures, worst first
-    python benchmarks/pictures.py alarm fashion_mnist MODEL            false alarms at 5 % over 100 re-splits
-    python benchmarks/pictures.py alter fashion_mnist MODEL [pneumoniamnist MODEL] [n=200]      counterfactuals, judged apart
-    python benchmarks/pictures.py shift fashion_mnist MODEL [n=4000]   test pictures in other shares of the classes: adapted, and told them
-    python benchmarks/pictures.py fill fashion_mnist MODEL [n=500]     the lower half painted in, judged apart
-    python benchmarks/pictures.py price fashion_mnist [seconds=300] [size=1] [steps=]     what each term loses against its single-task twin
-    python benchmarks/pictures.py pneumonia [seconds=300] [seeds=3]    the whole story on PneumoniaMNIST
-    python benchmarks/pictures.py bits mnist [family ...] [seconds=600] [pictures=10000]    bits per dimension of the test pictures
+    python benchmarks/pictures.py fit fashion_mnist MODEL [seconds=1200] [seed=0]     train with
+    defaults and save python benchmarks/pictures.py classes fashion_mnist MODEL          accuracy,
+    log-loss, ECE, bits per dimension python benchmarks/pictures.py draws fashion_mnist MODEL
+    [n=10000] [steps=20]      FID-LeNet and the like, beside their floors python
+    benchmarks/pictures.py familiarity fashion_mnist MODEL [n=500]      AUROC against foreign and
+    spoiled pictures, worst first python benchmarks/pictures.py alarm fashion_mnist MODEL
+    false alarms at 5 % over 100 re-splits python benchmarks/pictures.py alter fashion_mnist MODEL
+    [pneumoniamnist MODEL] [n=200]      counterfactuals, judged apart python benchmarks/pictures.py
+    shift fashion_mnist MODEL [n=4000]   test pictures in other shares of the classes: adapted, and
+    told them python benchmarks/pictures.py fill fashion_mnist MODEL [n=500]     the lower half
+    painted in, judged apart python benchmarks/pictures.py price fashion_mnist [seconds=300]
+    [size=1] [steps=]     what each term loses against its single-task twin python
+    benchmarks/pictures.py pneumonia [seconds=300] [seeds=3]    the whole story on PneumoniaMNIST
+    python benchmarks/pictures.py bits mnist [family ...] [seconds=600] [pictures=10000]    bits per
+    dimension of the test pictures
 
-Official splits; the test pictures are asked once. CPU seconds are of this process, on OMP_NUM_THREADS threads. ``judges`` says how the
-judges are trained; a judge is trained anew for each call, by the same recipe.
-"""
+Official splits; the test pictures are asked once. CPU seconds are of this process, on
+OMP_NUM_THREADS threads. ``judges`` says how the judges are trained; a judge is trained anew for
+each call, by the same recipe."""
 
 import multiprocessing
 import resource
@@ -31,15 +35,27 @@ from sklearn.neighbors import NearestNeighbors
 
 import conjoin
 from conjoin import JointClassifier, JointDensity
-from conjoin.calibration import Calibration
+from conjoin.calibration.conformal import Calibration
 from conjoin.core import Event, stream
 from conjoin.datasets import load_images
 from conjoin.families.diffusion.picture import PictureDiffusion
-from conjoin.pricing import ALONE
 from conjoin.questions.evaluate import debiased_ece
+from conjoin.questions.price import ALONE
 
-BITS = ("circuit", "autoregressive", "diffusion", "transformer", "flow", "flow_matching", "vae", "energy", "mixture")
-FIRST, ASK = 100, 120.0  # pictures that tell how long an answer takes, and CPU seconds that all answers may take
+BITS = (
+    "circuit",
+    "autoregressive",
+    "diffusion",
+    "transformer",
+    "flow",
+    "flow_matching",
+    "vae",
+    "energy",
+    "mixture",
+)
+# pictures that tell how long an answer takes, and CPU seconds that all answers may take
+FIRST = 100
+ASK = 120.0
 
 
 def line(*cells):
@@ -47,10 +63,12 @@ def line(*cells):
 
 
 def fit(name, path, seconds=1200, seed=0):
-    data, started, cpu = load_images(name), time.monotonic(), time.process_time()
-    model = JointClassifier(family="diffusion", max_time=float(seconds), random_state=int(seed), verbose=True).fit(
-        data.x_train, data.y_train
-    )
+    data = load_images(name)
+    started = time.monotonic()
+    cpu = time.process_time()
+    model = JointClassifier(
+        family="diffusion", max_time=float(seconds), random_state=int(seed), verbose=True
+    ).fit(data.x_train, data.y_train)
     trained = model.model_.facts["trained"]
     line(
         name,
@@ -63,9 +81,11 @@ def fit(name, path, seconds=1200, seed=0):
 
 
 def classes(name, path):
-    data, model = load_images(name), conjoin.load(path)
+    data = load_images(name)
+    model = conjoin.load(path)
     proba = model.predict_proba(data.x_test)
-    right, own = proba.argmax(1) == np.searchsorted(model.classes_, data.y_test), np.searchsorted(model.classes_, data.y_test)
+    right = proba.argmax(1) == np.searchsorted(model.classes_, data.y_test)
+    own = np.searchsorted(model.classes_, data.y_test)
     ece = debiased_ece(proba.max(1), right)
     loss = -np.log(proba[np.arange(len(own)), own]).mean()
     line("accuracy", f"{right.mean():.4f}", "log-loss", f"{loss:.4f}", "ECE", f"{ece:.4f}")
@@ -74,7 +94,8 @@ def classes(name, path):
 
 
 def price(name, seconds=300, size=1.0, steps=None, seed=0):
-    """Three fits of one network: both terms, and each alone. ``steps`` instead of seconds makes them alike on a busy machine."""
+    """Three fits of one network: both terms, and each alone. ``steps`` instead of seconds makes
+    them alike on a busy machine."""
     data = load_images(name)
     config = PictureDiffusion(size=float(size), steps=None if steps is None else int(steps))
     settings = {"max_time": float(seconds) if steps is None else None, "random_state": int(seed)}
@@ -87,32 +108,68 @@ def price(name, seconds=300, size=1.0, steps=None, seed=0):
     for twin, model in twins.items():
         cpu = time.process_time()
         model.fit(data.x_train, data.y_train, calibration=0.0)
-        cpu, told = time.process_time() - cpu, ("", "")
+        cpu = time.process_time() - cpu
+        told = ("", "")
         if twin != "p(x) alone":
-            proba, own = model.predict_proba(data.x_test), np.searchsorted(model.classes_, data.y_test)
-            told = f"{(proba.argmax(1) == own).mean():.4f}", f"{-np.log(proba[np.arange(len(own)), own]).mean():.4f}"
-        bits = "" if twin == "p(y | x) alone" else f"{model.bits_per_dim(data.x_test[:500]).mean():.3f}"
+            proba = model.predict_proba(data.x_test)
+            own = np.searchsorted(model.classes_, data.y_test)
+            told = (
+                f"{(proba.argmax(1) == own).mean():.4f}",
+                f"{-np.log(proba[np.arange(len(own)), own]).mean():.4f}",
+            )
+        bits = (
+            ""
+            if twin == "p(y | x) alone"
+            else f"{model.bits_per_dim(data.x_test[:500]).mean():.3f}"
+        )
         line(twin, f"{cpu:.0f}", model.model_.facts["trained"]["steps"], *told, bits)
 
 
 def draws(name, path, n=10_000, steps=20):
-    data, model = load_images(name), conjoin.load(path)
-    judge, density = Judge.trained(data.x_train, data.y_train), model.model_.density_of_x
+    data = load_images(name)
+    model = conjoin.load(path)
+    judge = Judge.trained(data.x_train, data.y_train)
+    density = model.model_.density_of_x
     n = int(n)
     y = np.random.default_rng(0).choice(data.y_train, n)
-    code, started = np.searchsorted(model.classes_, y), time.process_time()
-    drawn = density.draw(n, Event(torch.tensor(code).double()), steps=int(steps), generator=stream(0, "draws")).value
+    code = np.searchsorted(model.classes_, y)
+    started = time.process_time()
+    drawn = density.draw(
+        n, Event(torch.tensor(code).double()), steps=int(steps), generator=stream(0, "draws")
+    ).value
     line(f"{n} draws of {steps} steps", f"{n / (time.process_time() - started):.1f} a CPU s")
-    made, real = drawn.numpy().reshape(n, *data.x_train.shape[1:]).astype("uint8"), judge.features(data.x_test)
-    seen, control = judge.features(made), judge.features(data.x_train[:n])
-    line("FID-LeNet", f"{fid(seen, real):.3f}", "floor, real against real", f"{fid(control, real):.3f}")
+    made = drawn.numpy().reshape(n, *data.x_train.shape[1:]).astype("uint8")
+    real = judge.features(data.x_test)
+    seen = judge.features(made)
+    control = judge.features(data.x_train[:n])
+    line(
+        "FID-LeNet",
+        f"{fid(seen, real):.3f}",
+        "floor, real against real",
+        f"{fid(control, real):.3f}",
+    )
     line("KID", f"{kid(seen, real):.4f}", "floor", f"{kid(control, real):.4f}")
     line(*(f"{key} {value:.3f}" for key, value in manifold(real, seen).items()))
-    line("judge agrees with the class asked for", f"{(judge.labels(made) == code).mean():.3f}", "on test", _accuracy(judge, data))
+    line(
+        "judge agrees with the class asked for",
+        f"{(judge.labels(made) == code).mean():.3f}",
+        "on test",
+        _accuracy(judge, data),
+    )
     line("classifier accuracy score", _accuracy(Judge.trained(made, code), data))
-    near = NearestNeighbors(n_neighbors=1).fit(data.x_train.reshape(len(data.x_train), -1)[:20000].astype("float32"))
-    apart = [np.median(near.kneighbors(X.reshape(len(X), -1)[:500].astype("float32"))[0]) for X in (made, data.x_test)]
-    line("nearest training picture, median distance: draws", f"{apart[0]:.0f}", "test pictures", f"{apart[1]:.0f}")
+    near = NearestNeighbors(n_neighbors=1).fit(
+        data.x_train.reshape(len(data.x_train), -1)[:20000].astype("float32")
+    )
+    apart = [
+        np.median(near.kneighbors(X.reshape(len(X), -1)[:500].astype("float32"))[0])
+        for X in (made, data.x_test)
+    ]
+    line(
+        "nearest training picture, median distance: draws",
+        f"{apart[0]:.0f}",
+        "test pictures",
+        f"{apart[1]:.0f}",
+    )
 
 
 def _accuracy(judge, data):
@@ -120,11 +177,17 @@ def _accuracy(judge, data):
 
 
 def foreign(name, n):
-    """Pictures of other kinds, in the size of the data, and its own test pictures spoiled in five ways."""
-    random, data = np.random.default_rng(0), load_images(name)
-    size, base = data.x_test.shape[1:], data.x_test[random.choice(len(data.x_test), n, replace=False)]
+    """Pictures of other kinds, in the size of the data, and its own test pictures spoiled in five
+    ways."""
+    random = np.random.default_rng(0)
+    data = load_images(name)
+    size = data.x_test.shape[1:]
+    base = data.x_test[random.choice(len(data.x_test), n, replace=False)]
     other = "mnist" if name == "fashion_mnist" else "fashion_mnist"
-    out = {other: load_images(other).x_test[:n], "omniglot": _some(load_images("omniglot_small").x_train, n, random)}
+    out = {
+        other: load_images(other).x_test[:n],
+        "omniglot": _some(load_images("omniglot_small").x_train, n, random),
+    }
     out["emoji"] = _grey(_some(load_images("emoji").x_train, n, random), size)
     out["noise"] = random.integers(0, 256, (n, *size))
     out["constant"] = np.broadcast_to(random.integers(0, 256, (n, 1, 1)), (n, *size))
@@ -145,12 +208,17 @@ def _some(X, n, random):
 def _grey(X, size):
     """Pictures in colour as grey ones of a size."""
     grey = X.astype(float).mean(-1)
-    return torch.nn.functional.interpolate(torch.tensor(grey)[:, None], size=size, mode="area")[:, 0].numpy()
+    return torch.nn.functional.interpolate(torch.tensor(grey)[:, None], size=size, mode="area")[
+        :, 0
+    ].numpy()
 
 
 def familiarity(name, path, n=500):
-    n, data, model = int(n), load_images(name), conjoin.load(path)
-    own, strange = data.x_test[np.random.default_rng(1).choice(len(data.x_test), 2 * n, replace=False)], foreign(name, n)
+    n = int(n)
+    data = load_images(name)
+    model = conjoin.load(path)
+    own = data.x_test[np.random.default_rng(1).choice(len(data.x_test), 2 * n, replace=False)]
+    strange = foreign(name, n)
     fit_rows = data.x_train[np.random.default_rng(2).choice(len(data.x_train), 5000, replace=False)]
     statistics = {
         "ours": lambda X: model.model_.statistic(model.model_.encode(X)),
@@ -160,7 +228,10 @@ def familiarity(name, path, n=500):
         "one Gaussian of pixels": _gaussian(fit_rows),
     }
     usual = {key: ask(own) for key, ask in statistics.items()}
-    table = {key: {other: _auroc(usual[key], ask(X)) for other, X in strange.items()} for key, ask in statistics.items()}
+    table = {
+        key: {other: _auroc(usual[key], ask(X)) for other, X in strange.items()}
+        for key, ask in statistics.items()
+    }
     order = sorted(strange, key=lambda other: table["ours"][other])
     line("foreign", *statistics)
     for other in order:
@@ -185,46 +256,87 @@ def _nearest(model, rows):
 
 def _gaussian(rows):
     flat = rows.reshape(len(rows), -1) / 255.0
-    mean, precision = flat.mean(0), np.linalg.inv(np.cov(flat.T) + 1e-3 * np.eye(flat.shape[1]))
-    return lambda X: -np.einsum("bi,ij,bj->b", X.reshape(len(X), -1) / 255.0 - mean, precision, X.reshape(len(X), -1) / 255.0 - mean)
+    mean = flat.mean(0)
+    precision = np.linalg.inv(np.cov(flat.T) + 1e-3 * np.eye(flat.shape[1]))
+    return lambda X: (
+        -np.einsum(
+            "bi,ij,bj->b",
+            X.reshape(len(X), -1) / 255.0 - mean,
+            precision,
+            X.reshape(len(X), -1) / 255.0 - mean,
+        )
+    )
 
 
 def alarm(name, path, splits=100):
-    data, model = load_images(name), conjoin.load(path)
+    data = load_images(name)
+    model = conjoin.load(path)
     statistic = model.model_.statistic(model.model_.encode(data.x_test[:4000]))
     rates = []
     for split in range(int(splits)):
         order = np.random.default_rng(split).permutation(len(statistic))
         half = len(order) // 2
-        rates.append((Calibration(statistic[order[:half]]).p_value(statistic[order[half:]]) <= 0.05).mean())
-    line("false alarms at 5 % asked", f"mean {np.mean(rates):.4f}", f"from {min(rates):.3f} to {max(rates):.3f}")
+        rates.append(
+            (Calibration(statistic[order[:half]]).p_value(statistic[order[half:]]) <= 0.05).mean()
+        )
+    line(
+        "false alarms at 5 % asked",
+        f"mean {np.mean(rates):.4f}",
+        f"from {min(rates):.3f} to {max(rates):.3f}",
+    )
 
 
 def alter(*pairs, n=200):
-    line("counterfactuals", "CPU s each", "found", "flips by the judge", "in at most 15 %", "median share", "familiarity over .05")
+    line(
+        "counterfactuals",
+        "CPU s each",
+        "found",
+        "flips by the judge",
+        "in at most 15 %",
+        "median share",
+        "familiarity over .05",
+    )
     for name, path in zip(pairs[::2], pairs[1::2], strict=True):
-        data, model = load_images(name), conjoin.load(path)
-        judge, started = Judge.trained(data.x_train, data.y_train), time.process_time()
+        data = load_images(name)
+        model = conjoin.load(path)
+        judge = Judge.trained(data.x_train, data.y_train)
+        started = time.process_time()
         found = model.counterfactual(data.x_test[: int(n)])
         seconds = (time.process_time() - started) / len(found.share)
         flipped = judge.labels(found.altered) == np.searchsorted(model.classes_, found.to)
-        rates = [np.mean(each) for each in (found.found, flipped, found.share <= 0.15, found.familiarity > 0.05)]
+        rates = [
+            np.mean(each)
+            for each in (found.found, flipped, found.share <= 0.15, found.familiarity > 0.05)
+        ]
         figures = (*rates[:3], np.median(found.share), rates[3])
-        line(f"{name}, {len(found.share)} pictures", f"{seconds:.2f}", *(f"{each:.3f}" for each in figures))
+        line(
+            f"{name}, {len(found.share)} pictures",
+            f"{seconds:.2f}",
+            *(f"{each:.3f}" for each in figures),
+        )
 
 
 def shift(name, path, n=4000):
-    """Half of the resampled pictures adapt, without labels, the other half judge; the last class comes 19 times as often as the first."""
-    data, model, random, half = load_images(name), conjoin.load(path), np.random.default_rng(0), int(n) // 2
+    """Half of the resampled pictures adapt, without labels, the other half judge; the last class
+    comes 19 times as often as the first."""
+    data = load_images(name)
+    model = conjoin.load(path)
+    random = np.random.default_rng(0)
+    half = int(n) // 2
     own = np.searchsorted(model.classes_, data.y_test)
     share = np.linspace(0.05, 0.95, len(model.classes_))
     share /= share.sum()
     chosen = random.choice(len(own), 2 * half, p=(share / np.bincount(own))[own])
-    X, y = data.x_test[chosen], own[chosen]
+    X = data.x_test[chosen]
+    y = own[chosen]
     adapted = model.adapt(X[:half])
     log_proba = np.log(model.predict_proba(X[half:]).clip(1e-300))
     told = log_proba + np.log(share / np.array(model.model_.facts["shares"]))
-    answers = {"not adapted": log_proba, "adapted": np.log(adapted.predict_proba(X[half:]).clip(1e-300)), "told": told}
+    answers = {
+        "not adapted": log_proba,
+        "adapted": np.log(adapted.predict_proba(X[half:]).clip(1e-300)),
+        "told": told,
+    }
     for how, each in answers.items():
         each = each - np.logaddexp.reduce(each, axis=1, keepdims=True)
         loss = -each[np.arange(half), y[half:]].mean()
@@ -233,39 +345,70 @@ def shift(name, path, n=4000):
 
 
 def fill(name, path, n=500):
-    data, model = load_images(name), conjoin.load(path)
-    judge, X = Judge.trained(data.x_train, data.y_train), data.x_test[: int(n)]
-    holes, middle = X.astype(float), X.shape[1] // 2
+    data = load_images(name)
+    model = conjoin.load(path)
+    judge = Judge.trained(data.x_train, data.y_train)
+    X = data.x_test[: int(n)]
+    holes = X.astype(float)
+    middle = X.shape[1] // 2
     holes[:, middle:] = np.nan
     started = time.process_time()
     best, *drawn = model.impute(holes), *model.impute(holes, n_draws=2, random_state=0)
     line("CPU s each", f"{(time.process_time() - started) / (3 * len(X)):.2f}")
-    named = [f"{(judge.labels(each.astype('uint8')) == data.y_test[: len(X)]).mean():.3f}" for each in (best, *drawn)]
-    line("the judge names the class of the most probable completion", named[0], "of two draws", *named[1:])
+    named = [
+        f"{(judge.labels(each.astype('uint8')) == data.y_test[: len(X)]).mean():.3f}"
+        for each in (best, *drawn)
+    ]
+    line(
+        "the judge names the class of the most probable completion",
+        named[0],
+        "of two draws",
+        *named[1:],
+    )
     line("of the whole pictures", f"{(judge.labels(X) == data.y_test[: len(X)]).mean():.3f}")
-    line("mean difference of two completions, grey levels", f"{np.abs(drawn[0] - drawn[1])[:, middle:].mean():.1f}")
+    line(
+        "mean difference of two completions, grey levels",
+        f"{np.abs(drawn[0] - drawn[1])[:, middle:].mean():.1f}",
+    )
 
 
 def pneumonia(seconds=300, seeds=3):
-    data, rows = load_images("pneumoniamnist"), []
+    data = load_images("pneumoniamnist")
+    rows = []
     for seed in range(int(seeds)):
         cpu = time.process_time()
-        model = JointClassifier(family="diffusion", max_time=float(seconds), random_state=seed).fit(data.x_train, data.y_train)
+        model = JointClassifier(family="diffusion", max_time=float(seconds), random_state=seed).fit(
+            data.x_train, data.y_train
+        )
         cpu = time.process_time() - cpu
         held, sick = (model.predict_proba(X)[:, 1] for X in (data.x_val, data.x_test))
         cut = _cut(held, data.y_val)
-        right, standing = (sick >= cut) == data.y_test, model.model_.p_value(model.model_.encode(data.x_test))
-        sure = np.argsort(-(np.abs(logit(sick.clip(1e-9, 1 - 1e-9)) - logit(cut)) + 1e3 * (standing > 0.05)))[: int(0.8 * len(sick))]
+        right = (sick >= cut) == data.y_test
+        standing = model.model_.p_value(model.model_.encode(data.x_test))
+        sure = np.argsort(
+            -(np.abs(logit(sick.clip(1e-9, 1 - 1e-9)) - logit(cut)) + 1e3 * (standing > 0.05))
+        )[: int(0.8 * len(sick))]
         adapted = model.adapt(data.x_test)
-        row = (roc_auc_score(data.y_test, sick), right.mean(), right[sure].mean(), (standing <= 0.05).mean())
+        row = (
+            roc_auc_score(data.y_test, sick),
+            right.mean(),
+            right[sure].mean(),
+            (standing <= 0.05).mean(),
+        )
         line(f"seed {seed}", f"{cpu:.0f} CPU s", *(f"{value:.3f}" for value in row))
         print(adapted.change_, flush=True)
         rows.append(row)
-    line("mean", "", *(f"{value:.3f}" for value in np.mean(rows, 0)), "AUC, accuracy, accuracy of the 80 % surest familiar, unfamiliar")
+    line(
+        "mean",
+        "",
+        *(f"{value:.3f}" for value in np.mean(rows, 0)),
+        "AUC, accuracy, accuracy of the 80 % surest familiar, unfamiliar",
+    )
 
 
 def _cut(proba, y):
-    """The middle, in log-odds, of the thresholds whose accuracy is within one standard error of the best: on few rows many are as good."""
+    """The middle, in log-odds, of the thresholds whose accuracy is within one standard error of the
+    best: on few rows many are as good."""
     cuts = np.unique(proba.clip(1e-9, 1 - 1e-9))
     rates = np.array([((proba >= cut) == y).mean() for cut in cuts])
     best = rates.max()
@@ -275,9 +418,19 @@ def _cut(proba, y):
 
 def bits(name, *families, seconds=600, pictures=10_000):
     """Each family in a process of its own, so that the peak of memory is its own."""
-    line("family", "bits per dimension", "log p(x) is", "test pictures", "CPU s to fit", "to ask", "peak, GB")
+    line(
+        "family",
+        "bits per dimension",
+        "log p(x) is",
+        "test pictures",
+        "CPU s to fit",
+        "to ask",
+        "peak, GB",
+    )
     for family in families or BITS:
-        process = multiprocessing.get_context("spawn").Process(target=_bits, args=(name, family, float(seconds), int(pictures)))
+        process = multiprocessing.get_context("spawn").Process(
+            target=_bits, args=(name, family, float(seconds), int(pictures))
+        )
         process.start()
         process.join()
         if process.exitcode:
@@ -286,18 +439,33 @@ def bits(name, *families, seconds=600, pictures=10_000):
 
 def _bits(name, family, seconds, pictures):
     """A family that would take more than ASK seconds is asked about fewer pictures."""
-    data, cpu = load_images(name), time.process_time()
+    data = load_images(name)
+    cpu = time.process_time()
     try:
         model = JointDensity(family=family, max_time=seconds).fit(data.x_train, calibration=0.0)
-        fitted, asked = time.process_time() - cpu, time.process_time()
+        fitted = time.process_time() - cpu
+        asked = time.process_time()
         some = model.bits_per_dim(data.x_test[:FIRST])
         count = min(pictures, max(FIRST, int(ASK * FIRST / (time.process_time() - asked))))
-        told = np.r_[some, model.bits_per_dim(data.x_test[FIRST:count])] if count > FIRST else some[:count]
+        told = (
+            np.r_[some, model.bits_per_dim(data.x_test[FIRST:count])]
+            if count > FIRST
+            else some[:count]
+        )
     except ValueError as error:
         line(family, error, f"{time.process_time() - cpu:.0f} CPU s", f"{_peak():.1f} GB")
         return
-    value, asked = f"{told.mean():.3f} +- {told.std() / len(told) ** 0.5:.3f}", time.process_time() - asked
-    line(family, value, model.status_["log_prob"], len(told), f"{fitted:.0f}", f"{asked:.0f}", f"{_peak():.1f}")
+    value = f"{told.mean():.3f} +- {told.std() / len(told) ** 0.5:.3f}"
+    asked = time.process_time() - asked
+    line(
+        family,
+        value,
+        model.status_["log_prob"],
+        len(told),
+        f"{fitted:.0f}",
+        f"{asked:.0f}",
+        f"{_peak():.1f}",
+    )
 
 
 def _peak():

@@ -1,12 +1,15 @@
-"""Synthetic rows of a table, made by the joint alone, beside real ones that it has not seen and two controls.
+"""Synthetic rows of a table, made by the joint alone, beside real ones that it has not seen and two
+controls.
 
-    python benchmarks/synthesis.py [--tables adult] [--seeds 3] [--rows 5000,16281] [--family circuit]
+    python benchmarks/synthesis.py [--tables adult] [--seeds 3] [--rows 5000,16281] [--family
+    circuit]
                                    [--missingness ignorable]
 
-Defaults, one thread. The fit sees the rows of 'train' and 'valid' (it splits them itself), as many rows are drawn, and those of 'test'
-judge. Quality depends on how many rows are compared (boosting tells more apart from more), so it is shown for each of ``--rows``.
-At the end: what boosting tells drawn rows by, and how near they come to the rows of the fit. Where gaps are ignorable, as by default,
-drawn rows have none, and boosting tells them by that; "informative" draws the gaps too.
+Defaults, one thread. The fit sees the rows of 'train' and 'valid' (it splits them itself), as many
+rows are drawn, and those of 'test' judge. Quality depends on how many rows are compared (boosting
+tells more apart from more), so it is shown for each of ``--rows``. At the end: what boosting tells
+drawn rows by, and how near they come to the rows of the fit. Where gaps are ignorable, as by
+default, drawn rows have none, and boosting tells them by that; "informative" draws the gaps too.
 """
 
 import argparse
@@ -21,11 +24,14 @@ from conjoin.datasets import load
 
 
 def tables(name, seed):
-    """(rows of the fit, rows that judge, target, estimator); a third judges where no split is fixed."""
+    """(rows of the fit, rows that judge, target, estimator); a third judges where no split is
+    fixed."""
     data = load(name)
     split = data.split
     if split is None:
-        split = np.where(np.random.default_rng(seed).random(len(data.frame)) < 1 / 3, "test", "train")
+        split = np.where(
+            np.random.default_rng(seed).random(len(data.frame)) < 1 / 3, "test", "train"
+        )
     parts = [data.frame[split != "test"], data.frame[split == "test"]]
     fit, judge = (part.dropna(subset=data.target).reset_index(drop=True) for part in parts)
     return fit, judge, data.target, JointRegressor if data.task == "reg" else JointClassifier
@@ -41,7 +47,9 @@ def drawn(fit, target, kind, settings, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tables", default="adult")
     parser.add_argument("--family", default="circuit")
     parser.add_argument("--missingness", default="ignorable", choices=("ignorable", "informative"))
@@ -54,13 +62,29 @@ def main():
         for seed in range(arguments.seeds):
             fit, judge, target, kind = tables(name, seed)
             made, fitting, drawing = drawn(fit, target, kind, settings, seed)
-            print(f"{name} seed {seed}: fit {fitting:.1f} CPU s, {len(made):,} rows drawn in {drawing:.2f} CPU s", flush=True)
+            print(
+                f"{name} seed {seed}: fit {fitting:.1f} CPU s, {len(made):,} rows drawn in "
+                f"{drawing:.2f} CPU s",
+                flush=True,
+            )
             for rows in map(int, arguments.rows.split(",")):
                 found = quality(fit[list(made)], made, judge, target, rows=rows, random_state=seed)
-                print(pd.concat({f"{found.rows:,} rows, {found.use}": found.table.round(4)}).to_string(), flush=True)
-            print("told by (AUC lost): " + ", ".join(f"{column} {lost:.3f}" for column, lost in found.tells[:6]))
+                print(
+                    pd.concat(
+                        {f"{found.rows:,} rows, {found.use}": found.table.round(4)}
+                    ).to_string(),
+                    flush=True,
+                )
+            print(
+                "told by (AUC lost): "
+                + ", ".join(f"{column} {lost:.3f}" for column, lost in found.tells[:6])
+            )
             copies = found.copies
-            print(f"nearer {copies.nearer:.3f}, nearer to train {copies.nearer_train:.3f}, copies {copies.copies}", flush=True)
+            print(
+                f"nearer {copies.nearer:.3f}, nearer to train {copies.nearer_train:.3f}, copies "
+                f"{copies.copies}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

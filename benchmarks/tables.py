@@ -1,10 +1,11 @@
 """Every table and family beside scikit-learn's usual classifiers, one row each.
 
-    python benchmarks/tables.py [--tables adult,iris] [--families circuit,naive_bayes] [--out benchmarks/tables.csv]
+    python benchmarks/tables.py [--tables adult,iris] [--families circuit,naive_bayes] [--out
+    benchmarks/tables.csv]
 
-Official splits. Prints the test mean of log p(x) (nats, raw units), log-loss or CRPS, AUC, debiased ECE, the AUROC with
-which familiarity tells one class from the others when it was held out as foreign, seconds and kWh of the fit.
-"""
+Official splits. Prints the test mean of log p(x) (nats, raw units), log-loss or CRPS, AUC, debiased
+ECE, the AUROC with which familiarity tells one class from the others when it was held out as
+foreign, seconds and kWh of the fit."""
 
 import argparse
 import os
@@ -26,8 +27,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from conjoin import JointClassifier, JointDensity, JointRegressor, datasets
 from conjoin.families import of_tables
-from conjoin.metering import Meter
 from conjoin.questions.evaluate import debiased_ece
+from conjoin.util.energy import Meter
 
 CLASSES = [
     "adult",
@@ -49,7 +50,9 @@ NUMBERS = ["beijing_pm25", "abalone", "diamonds"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tables", default=",".join(CLASSES + NUMBERS))
     parser.add_argument("--families", default=",".join(of_tables()))
     parser.add_argument("--out", default=None)
@@ -58,7 +61,12 @@ def main() -> None:
     rows = []
     for name in arguments.tables.split(","):
         rows += table_rows(name, arguments.families.split(","))
-        print(pd.DataFrame(rows[-(len(arguments.families.split(",")) * 2 + 4) :]).to_string(index=False, float_format="%.4g"), flush=True)
+        print(
+            pd.DataFrame(rows[-(len(arguments.families.split(",")) * 2 + 4) :]).to_string(
+                index=False, float_format="%.4g"
+            ),
+            flush=True,
+        )
     if arguments.out:
         pd.DataFrame(rows).to_csv(arguments.out, index=False)
 
@@ -71,8 +79,12 @@ def table_rows(name: str, families: list[str]) -> list[dict]:
     for family in families:
         for predictor in ("auto", None):
             label = f"{family} {'default' if predictor else 'pure'}"
-            out.append({"table": name, "model": label, **ours(family, predictor, fit, test, numeric)})
-    return out + [{"table": name, "model": label, **row} for label, row in peers(fit, test, numeric)]
+            out.append(
+                {"table": name, "model": label, **ours(family, predictor, fit, test, numeric)}
+            )
+    return out + [
+        {"table": name, "model": label, **row} for label, row in peers(fit, test, numeric)
+    ]
 
 
 def _part(data, parts: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series]:
@@ -89,8 +101,24 @@ def ours(family: str, predictor, fit, test, numeric: bool) -> dict:
         model = kind(family=family, predictor=predictor).fit(*fit)
     seconds = time.perf_counter() - start
     found = model.evaluate(*test)
-    row = {key: found.get(key) for key in ("log_prob", "log_loss", "crps", "rmse", "auc", "ece", "false_alarm_got", "accepted")}
-    row |= {"chosen": model.model_.facts["predictor"]["chosen"], "seconds": seconds, "kWh": meter.energy.kwh}
+    row = {
+        key: found.get(key)
+        for key in (
+            "log_prob",
+            "log_loss",
+            "crps",
+            "rmse",
+            "auc",
+            "ece",
+            "false_alarm_got",
+            "accepted",
+        )
+    }
+    row |= {
+        "chosen": model.model_.facts["predictor"]["chosen"],
+        "seconds": seconds,
+        "kWh": meter.energy.kwh,
+    }
     if not numeric and predictor is None:
         row["familiarity_auroc"] = familiarity(family, fit, test)
     return row
@@ -99,7 +127,11 @@ def ours(family: str, predictor, fit, test, numeric: bool) -> dict:
 def familiarity(family: str, fit, test) -> float:
     """AUROC of the statistic with the rarest class of at least 30 training rows as foreign."""
     counts = fit[1].value_counts()
-    classes = [label for label in counts.index[::-1] if counts[label] >= 30 and (test[1] == label).sum() >= 5]
+    classes = [
+        label
+        for label in counts.index[::-1]
+        if counts[label] >= 30 and (test[1] == label).sum() >= 5
+    ]
     if not classes:
         return float("nan")
     foreign = classes[0]
@@ -115,12 +147,22 @@ def peers(fit, test, numeric: bool):
         (make_pipeline(SimpleImputer(), StandardScaler()), numbers),
         (OneHotEncoder(handle_unknown="ignore", min_frequency=5, sparse_output=False), words),
     )
-    X, Xt = fit[0].copy(), test[0].copy()
+    X = fit[0].copy()
+    Xt = test[0].copy()
     for frame in (X, Xt):
         for column in words(frame):
-            frame[column] = frame[column].astype("object").where(frame[column].notna(), "missing").astype(str).astype("category")
+            frame[column] = (
+                frame[column]
+                .astype("object")
+                .where(frame[column].notna(), "missing")
+                .astype(str)
+                .astype("category")
+            )
     if numeric:
-        models = {"ridge": make_pipeline(coded, Ridge()), "HistGradientBoosting": boosting(HistGradientBoostingRegressor, X)}
+        models = {
+            "ridge": make_pipeline(coded, Ridge()),
+            "HistGradientBoosting": boosting(HistGradientBoostingRegressor, X),
+        }
     else:
         models = {
             "GaussianNB": make_pipeline(coded, GaussianNB()),
@@ -134,7 +176,11 @@ def peers(fit, test, numeric: bool):
             start = time.perf_counter()
             model.fit(X, fit[1])
             seconds = time.perf_counter() - start
-            yield label, (number_scores if numeric else class_scores)(model, Xt, test[1]) | {"seconds": seconds, "kWh": meter.energy.kwh}
+            yield (
+                label,
+                (number_scores if numeric else class_scores)(model, Xt, test[1])
+                | {"seconds": seconds, "kWh": meter.energy.kwh},
+            )
 
 
 def boosting(kind, X: pd.DataFrame):
@@ -150,7 +196,9 @@ def class_scores(model, X, y) -> dict:
         "ece": debiased_ece(proba.max(1), model.predict(X) == y.to_numpy()),
     }
     if y.nunique() == len(classes):
-        scores["auc"] = roc_auc_score(y, proba[:, 1] if len(classes) == 2 else proba, multi_class="ovr")
+        scores["auc"] = roc_auc_score(
+            y, proba[:, 1] if len(classes) == 2 else proba, multi_class="ovr"
+        )
     return scores
 
 

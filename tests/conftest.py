@@ -1,7 +1,7 @@
 """What every test shares: shape checks, one thread, no display, and where the data lie.
 
-Shapes and types of annotated calls are checked here only, so jaxtyping must be imported before conjoin (conjoin/_shapes.py).
-"""
+Shapes and types of annotated calls are checked here only, so jaxtyping must be imported before
+conjoin (conjoin/core/shapes.py)."""
 
 import os
 
@@ -10,7 +10,17 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jaxtyping
 
 # not the surface: there a wrong type is the user's mistake, and conjoin answers it itself
-INNER = ("core", "events", "leaves", "families", "joint", "predictors", "predictive", "calibration", "training", "codecs")
+INNER = (
+    "core",
+    "components",
+    "codecs",
+    "families",
+    "joints",
+    "predictors",
+    "training",
+    "calibration",
+    "model.predictive",
+)
 jaxtyping.install_import_hook([f"conjoin.{module}" for module in INNER], "shape_checks.check")
 
 from pathlib import Path
@@ -28,7 +38,8 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of data sets that are not shipped; a test that asks for it is skipped where it is absent."""
+    """The folder of data sets that are not shipped; a test that asks for it is skipped where it is
+    absent."""
     folder = os.environ.get("CONJOIN_DATA", "")
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs the folder of data sets that CONJOIN_DATA names")
@@ -37,7 +48,8 @@ def data_dir() -> Path:
 
 @pytest.fixture
 def say(home, tmp_path, monkeypatch, capsys):
-    """Run a command line in an empty folder; its answer. ``@`` stands for the folder ``home`` of the module."""
+    """Run a command line in an empty folder; its answer. ``@`` stands for the folder ``home`` of
+    the module."""
     from conjoin.cli import run
 
     monkeypatch.chdir(tmp_path)

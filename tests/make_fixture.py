@@ -13,5 +13,7 @@ import conjoin
 
 if __name__ == "__main__":
     X, y = load_iris(return_X_y=True, as_frame=True)
-    model = conjoin.JointClassifier(family="circuit", predictor="linear").fit(X, y.map({0: "setosa", 1: "versicolor", 2: "virginica"}))
+    model = conjoin.JointClassifier(family="circuit", predictor="linear").fit(
+        X, y.map({0: "setosa", 1: "versicolor", 2: "virginica"})
+    )
     print(model.save(Path(__file__).parent / "fixtures" / f"model-{conjoin.__version__}"))

@@ -1,7 +1,7 @@
-"""The checker that jaxtyping's import hook (conftest.py) puts around every function of conjoin: beartype, with readings
-of its own. An int passes where a float is asked, as for mypy. Self passes as Any, because beartype refuses it in a method
-whose class it does not decorate. A function with a hint that beartype cannot read goes unchecked.
-"""
+"""The checker that jaxtyping's import hook (conftest.py) puts around every function of conjoin:
+beartype, with readings of its own. An int passes where a float is asked, as for mypy. Self passes
+as Any, because beartype refuses it in a method whose class it does not decorate. A function with a
+hint that beartype cannot read goes unchecked."""
 
 from typing import Any, Self
 
@@ -12,7 +12,9 @@ CONFIGURATION = BeartypeConf(is_pep484_tower=True)
 
 
 def check(function):
-    function.__annotations__ = {name: Any if hint is Self else hint for name, hint in function.__annotations__.items()}
+    function.__annotations__ = {
+        name: Any if hint is Self else hint for name, hint in function.__annotations__.items()
+    }
     try:
         return beartype(conf=CONFIGURATION)(function)
     except BeartypeDecorHintException:

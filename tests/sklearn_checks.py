@@ -1,4 +1,5 @@
-"""scikit-learn's own checks of one estimator and family, as JSON lines: run without the shape checks, which cost ten times as much.
+"""scikit-learn's own checks of one estimator and family, as JSON lines: run without the shape
+checks, which cost ten times as much.
 
     python tests/sklearn_checks.py JointClassifier circuit
 
@@ -16,19 +17,39 @@ from sklearn.utils.estimator_checks import check_estimator
 import conjoin
 from conjoin.families import resolve
 
-TINY = {"steps": 30, "draws": 8, "width": 16, "blocks": 1, "layers": 2, "particles": 16, "calls": 8, "samples": 2, "quadrature": 64}
+TINY = {
+    "steps": 30,
+    "draws": 8,
+    "width": 16,
+    "blocks": 1,
+    "layers": 2,
+    "particles": 16,
+    "calls": 8,
+    "samples": 2,
+    "quadrature": 64,
+}
 
 
 def tiny(family: str) -> object:
     config = resolve(family)
-    return dataclasses.replace(config, **{name: value for name, value in TINY.items() if hasattr(config, name)})
+    return dataclasses.replace(
+        config, **{name: value for name, value in TINY.items() if hasattr(config, name)}
+    )
 
 
 def main(kind: str, family: str) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     for result in check_estimator(getattr(conjoin, kind)(family=tiny(family)), on_fail=None):
-        print(json.dumps({"check": result["check_name"], "status": result["status"], "error": str(result["exception"] or "")}))
+        print(
+            json.dumps(
+                {
+                    "check": result["check_name"],
+                    "status": result["status"],
+                    "error": str(result["exception"] or ""),
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A joint whose classes have new shares, against the formulas; the shares themselves against planted ones; and what is promised."""
+"""A joint whose classes have new shares, against the formulas; the shares themselves against
+planted ones; and what is promised."""
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,11 @@ from sklearn.frozen import FrozenEstimator
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.calibration import Calibration
+from conjoin.calibration.conformal import Calibration
 from conjoin.core import Pair, Status, stream
 from conjoin.families import resolve
-from conjoin.questions.adapt import _thinned, adapt, new_shares, standard_errors
-from conjoin.reweighting import Reweighted, log_shares
+from conjoin.joints.reweighted import Reweighted, log_shares
+from conjoin.questions.label_shift import _thinned, adapt, new_shares, standard_errors
 from conjoin.testing.conformance import CHECKS, NotApplicable
 from conjoin.testing.subjects import Flat, Subject, subject
 
@@ -27,7 +28,11 @@ def rows(n, share, seed, slope=1.2):
     """Two classes, of which the second has ``share``."""
     rng = np.random.default_rng(seed)
     y = (rng.random(n) < share).astype(int)
-    table = {"a": rng.normal(slope * y, 1), "b": rng.normal(0.8 * y, 1), "c": np.where(rng.random(n) < 0.3 + 0.3 * y, "u", "v")}
+    table = {
+        "a": rng.normal(slope * y, 1),
+        "b": rng.normal(0.8 * y, 1),
+        "c": np.where(rng.random(n) < 0.3 + 0.3 * y, "u", "v"),
+    }
     return pd.DataFrame(table), np.where(y == 1, "ill", "well")
 
 
@@ -41,7 +46,7 @@ def adapted(model):
     return model.adapt(rows(2000, 0.8, 1)[0])
 
 
-# ---------------------------------------------------------------------------------------------------- the joint
+# ---------------------------------------------------------------------------------------- the joint
 
 
 @torch.enable_grad()
@@ -53,7 +58,9 @@ def tiny_joint(family, name):
 @pytest.mark.parametrize("family", ["circuit", "naive_bayes"])
 def test_a_reweighted_joint_is_a_density_like_any_other(family):
     found = tiny_joint(family, "joint mixed")
-    joint = Reweighted.of(found.joint, torch.linspace(-1, 1, found.joint.target.cardinality, dtype=torch.float64))
+    joint = Reweighted.of(
+        found.joint, torch.linspace(-1, 1, found.joint.target.cardinality, dtype=torch.float64)
+    )
     for name in CHECKED:
         try:
             CHECKS[name](Subject("reweighted", found.tiny, Flat(joint), found.event))
@@ -64,7 +71,8 @@ def test_a_reweighted_joint_is_a_density_like_any_other(family):
 @torch.no_grad()
 def test_every_answer_follows_the_weights():
     found = tiny_joint("circuit", "joint mixed")
-    base, x = found.joint, Flat.pair(found.event).x
+    base = found.joint
+    x = Flat.pair(found.event).x
     weight = torch.linspace(-1, 1, base.target.cardinality, dtype=torch.float64)
     joint = Reweighted.of(base, weight)
     shares = (log_shares(base) + joint.log_weight).exp()
@@ -89,21 +97,32 @@ def test_weights_multiply_and_undo_each_other():
 @torch.no_grad()
 def test_beside_a_predictor_the_weights_are_normalised_by_draws():
     found = tiny_joint("circuit", "hybrid mixed")
-    joint = Reweighted.of(found.joint, torch.linspace(-1, 1, found.joint.target.cardinality, dtype=torch.float64))
+    joint = Reweighted.of(
+        found.joint, torch.linspace(-1, 1, found.joint.target.cardinality, dtype=torch.float64)
+    )
     assert joint.status["log_prob"] is Status.APPROXIMATE
     drawn = joint.sample(20_000, generator=stream(1)).y.value.long().bincount() / 20_000
-    assert torch.allclose(drawn.double(), (log_shares(found.joint) + joint.log_weight).exp(), atol=0.03)
+    assert torch.allclose(
+        drawn.double(), (log_shares(found.joint) + joint.log_weight).exp(), atol=0.03
+    )
     one = Flat.pair(found.event).x.take(torch.zeros(500, dtype=torch.long)).hide(torch.tensor(True))
-    some = joint.sample_conditional(Pair(joint.unknown(500), one), generator=stream(2)).y.value.long().bincount() / 500
+    some = (
+        joint.sample_conditional(Pair(joint.unknown(500), one), generator=stream(2))
+        .y.value.long()
+        .bincount()
+        / 500
+    )
     assert torch.allclose(some.double(), drawn.double(), atol=0.08)
 
 
-# ---------------------------------------------------------------------------------------------------- the shares
+# --------------------------------------------------------------------------------------- the shares
 
 
 def test_planted_shares_are_found_within_their_standard_errors():
-    old, planted = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
-    centres, gaps = np.array([0.0, 1.5, 3.0]), []
+    old = np.array([0.5, 0.3, 0.2])
+    planted = np.array([0.2, 0.2, 0.6])
+    centres = np.array([0.0, 1.5, 3.0])
+    gaps = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
         x = rng.normal(centres[rng.choice(3, 800, p=planted)], 1)
@@ -125,7 +144,9 @@ def test_the_adapted_model_is_as_good_as_one_that_is_told(model, adapted):
     def loss(log_proba):
         return -np.where(ill, log_proba[:, 0], log_proba[:, 1]).mean()
 
-    assert abs(dict(zip(adapted.change_.labels, adapted.change_.new, strict=True))["ill"] - 0.8) < 0.06
+    assert (
+        abs(dict(zip(adapted.change_.labels, adapted.change_.new, strict=True))["ill"] - 0.8) < 0.06
+    )
     assert loss(adapted.predict_log_proba(X)) < 1.02 * loss(told)
     assert loss(adapted.predict_log_proba(X)) < 0.8 * loss(model.predict_log_proba(X))
     assert adapted.score(X, y) > model.score(X, y) + 0.05
@@ -141,10 +162,12 @@ def test_likelihood_ratio_tells_change_from_none(model):
 def test_more_than_the_shares_is_noticed(model):
     change = model.adapt(rows(1000, 0.5, 3, slope=6)[0]).change_
     assert any("More than the shares has changed" in text for text in change.words())
-    assert not any("More than" in text for text in model.adapt(rows(1000, 0.5, 4)[0]).change_.words())
+    assert not any(
+        "More than" in text for text in model.adapt(rows(1000, 0.5, 4)[0]).change_.words()
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- the estimator
+# ------------------------------------------------------------------------------------ the estimator
 
 
 def test_answers_are_coherent_and_the_old_model_is_untouched(model, adapted):
@@ -155,7 +178,10 @@ def test_answers_are_coherent_and_the_old_model_is_untouched(model, adapted):
     assert np.allclose(np.exp(joint - adapted.score_samples(X)[:, None]), adapted.predict_proba(X))
     assert np.array_equal(model.predict_proba(X), before)
     assert (adapted.sample(1000, random_state=0)[1] == "ill").mean() == pytest.approx(0.8, abs=0.07)
-    assert adapted.evaluate(X, y, max_error=0.2)["log_loss"] < model.evaluate(X, y, max_error=0.2)["log_loss"]
+    assert (
+        adapted.evaluate(X, y, max_error=0.2)["log_loss"]
+        < model.evaluate(X, y, max_error=0.2)["log_loss"]
+    )
 
 
 def test_promises_hold_in_the_new_place(adapted):
@@ -170,7 +196,9 @@ def test_promises_hold_in_the_new_place(adapted):
 def test_calibration_rows_are_kept_by_their_weight():
     label = np.repeat([0, 1, -1], [4000, 4000, 100])
     log_proba = np.log(np.tile([0.6, 0.4], (8100, 1)))
-    before = Calibration(np.zeros(8100), np.zeros(8100, dtype=int), label, np.full(8100, 0.6), log_proba)
+    before = Calibration(
+        np.zeros(8100), np.zeros(8100, dtype=int), label, np.full(8100, 0.6), log_proba
+    )
     after = _thinned(before, np.array([0.5, 2.0]), 0)
     assert np.bincount(after.label) == pytest.approx([1000, 4000], abs=100)
     assert (after.guess == 1).all()
@@ -190,7 +218,8 @@ def test_save_and_load(adapted, tmp_path):
 def test_a_new_density_of_the_new_place(model, tmp_path):
     X, y = rows(1500, 0.8, 9)
     X = X.assign(a=X["a"] + 0.7 * X["b"])
-    both, shares = model.adapt(X, density=True), model.adapt(X)
+    both = model.adapt(X, density=True)
+    shares = model.adapt(X)
     assert both.score_samples(X).mean() > shares.score_samples(X).mean() + 0.05
     assert np.allclose(both.predict_proba(X), shares.predict_proba(X))
     assert "call calibrate(X, y)" in both.change_.promise
@@ -203,13 +232,19 @@ def test_a_new_density_of_the_new_place(model, tmp_path):
 
 def test_a_frozen_classifier_of_ones_own_follows(tmp_path):
     X, y = rows(1200, 0.3, 10)
-    forest = RandomForestClassifier(n_estimators=20, min_samples_leaf=20, random_state=0).fit(X[["a", "b"]][:500], y[:500])
-    model = JointClassifier(predictor=FrozenEstimator(forest), family="naive_bayes").fit(X[["a", "b"]][500:], y[500:])
+    forest = RandomForestClassifier(n_estimators=20, min_samples_leaf=20, random_state=0).fit(
+        X[["a", "b"]][:500], y[:500]
+    )
+    model = JointClassifier(predictor=FrozenEstimator(forest), family="naive_bayes").fit(
+        X[["a", "b"]][500:], y[500:]
+    )
     X, y = rows(800, 0.8, 11)
     adapted = model.adapt(X[["a", "b"]])
     weight = np.array(adapted.change_.new) / np.array(adapted.change_.old)
     expected = forest.predict_proba(X[["a", "b"]]) * weight
-    assert np.allclose(adapted.predict_proba(X[["a", "b"]]), expected / expected.sum(1, keepdims=True), atol=1e-6)
+    assert np.allclose(
+        adapted.predict_proba(X[["a", "b"]]), expected / expected.sum(1, keepdims=True), atol=1e-6
+    )
 
 
 def test_what_can_not_be_adapted():

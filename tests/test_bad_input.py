@@ -1,4 +1,5 @@
-"""Bad input: one sentence that names the place and the remedy, exit code 2, and nothing half-written."""
+"""Bad input: one sentence that names the place and the remedy, exit code 2, and nothing
+half-written."""
 
 import contextlib
 import gzip
@@ -21,13 +22,20 @@ from conjoin.families.flow.coupling import Flow
 
 @pytest.fixture(scope="module")
 def iris():
-    frame = load_iris(as_frame=True).frame.rename(columns=lambda name: name.split(" (")[0].replace(" ", "_"))
-    return frame.assign(target=frame["target"].map({0: "setosa", 1: "versicolor", 2: "virginica"}), site=["a", "b"] * 75)
+    frame = load_iris(as_frame=True).frame.rename(
+        columns=lambda name: name.split(" (")[0].replace(" ", "_")
+    )
+    return frame.assign(
+        target=frame["target"].map({0: "setosa", 1: "versicolor", 2: "virginica"}),
+        site=["a", "b"] * 75,
+    )
 
 
 @pytest.fixture(scope="module")
 def fitted(iris):
-    return JointClassifier(family="naive_bayes", predictor=None).fit(iris.drop(columns="target"), iris["target"])
+    return JointClassifier(family="naive_bayes", predictor=None).fit(
+        iris.drop(columns="target"), iris["target"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,8 @@ def refused(line, capsys, folder):
     """The one sentence with which a command line is refused; it must leave the folder as it was."""
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     capsys.readouterr()
-    code, found = run(line.split()), capsys.readouterr()
+    code = run(line.split())
+    found = capsys.readouterr()
     assert code == 2, found
     assert found.out == ""
     notes = [text for text in found.err.splitlines() if not text.startswith("note: ")]
@@ -56,7 +65,7 @@ def refused(line, capsys, folder):
     return notes[0]
 
 
-# ---------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 FILES = {
     "empty": ("", "is empty"),
@@ -64,14 +73,20 @@ FILES = {
     "header": ("a,b,y\n", "has a header but no rows"),
     "twice": ("a,a,y\n1,2,n\n2,3,p\n", "more than one column named 'a'"),
     "ragged": ("a,b,y\n1,2,n\n1,p\n", "line 3, has 2 fields where the header has 3"),
-    "wide": (",".join(f"c{i}" for i in range(50_000)) + "\n" + ",".join("1" * 50_000) + "\n", "50,000 columns"),
+    "wide": (
+        ",".join(f"c{i}" for i in range(50_000)) + "\n" + ",".join("1" * 50_000) + "\n",
+        "50,000 columns",
+    ),
     "one_row": ("a,b,y\n1,2,n\n", "at least two classes"),
     "one_class": ("a,b,y\n1,2,n\n2,3,n\n3,1,n\n", "only one class, n"),
     "no_target": ("a,b\n1,2\n2,3\n", "no column 'y' to be the target"),
     "empty_target": ("a,b,y\n1,2,\n2,3,\n", "'y' is missing in every row"),
     "alone": ("y\nn\np\n", "no column beside the target"),
     "infinite": ("a,b,y\n1,2,n\ninf,3,p\n2,3,n\n", "infinity"),
-    "names": ("a,y\n1,Ann\n" + "".join(f"{i},N{i}\n" for i in range(40)), "different values in 41 rows"),
+    "names": (
+        "a,y\n1,Ann\n" + "".join(f"{i},N{i}\n" for i in range(40)),
+        "different values in 41 rows",
+    ),
     "nothing_left": ("a,y\n,n\n,p\n,n\n", "all of its cells are missing"),
 }
 
@@ -85,8 +100,12 @@ def test_a_file_that_is_no_table_of_x_and_y(name, here, capsys):
 
 def test_a_continuous_target_is_no_class(here, iris, capsys):
     iris.to_csv("iris.csv", index=False)
-    assert "--task number" in refused("fit iris.csv --target sepal_length --task classes -q", capsys, here)
-    assert "'setosa'; say --task classes" in refused("fit iris.csv --target target --task number -q", capsys, here)
+    assert "--task number" in refused(
+        "fit iris.csv --target sepal_length --task classes -q", capsys, here
+    )
+    assert "'setosa'; say --task classes" in refused(
+        "fit iris.csv --target target --task number -q", capsys, here
+    )
     with pytest.raises(ValueError, match="continuous"):
         JointClassifier().fit(iris[["petal_length"]], iris["sepal_length"])
 
@@ -98,12 +117,16 @@ def test_an_archive_bomb(here, capsys):
             file.write(b"1,1\n" * 250_000)
     assert (here / "bomb.csv.gz").stat().st_size < 1_000_000
     assert "raise it with --max-ratio" in refused("check bomb.csv.gz", capsys, here)
-    assert "raise it with --max-bytes" in refused("check bomb.csv.gz --max-ratio 1e9 --max-bytes 9000000", capsys, here)
+    assert "raise it with --max-bytes" in refused(
+        "check bomb.csv.gz --max-ratio 1e9 --max-bytes 9000000", capsys, here
+    )
 
 
 def test_columns_beyond_the_limit_can_be_asked_for(here, capsys):
     (here / "wide.csv").write_text(
-        ",".join(f"c{i}" for i in range(2_100)) + "\n" + (",".join("12"[i % 2] for i in range(2_100)) + "\n") * 2
+        ",".join(f"c{i}" for i in range(2_100))
+        + "\n"
+        + (",".join("12"[i % 2] for i in range(2_100)) + "\n") * 2
     )
     assert "raise it with --max-columns" in refused("check wide.csv", capsys, here)
     assert run(["check", "wide.csv", "--max-columns", "2100", "-q"]) == 0
@@ -120,7 +143,10 @@ def test_another_encoding_is_read_and_said(here, capsys):
     assert list(conjoin.load("latin-model").classes_) == ["größer", "kleiner"]
 
 
-@pytest.mark.parametrize(("name", "content"), [("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0"), ("sheet.xlsx", b"PK\x03\x04abc")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0"), ("sheet.xlsx", b"PK\x03\x04abc")],
+)
 def test_a_file_of_another_kind(name, content, here, capsys):
     (here / name).write_bytes(content * 50)
     assert name in refused(f"check {name}", capsys, here)
@@ -130,7 +156,7 @@ def test_a_file_of_another_kind(name, content, here, capsys):
     assert "directory" in refused("check folder.csv", capsys, here)
 
 
-# ---------------------------------------------------------------------------------------------------- columns
+# ------------------------------------------------------------------------------------------ columns
 
 
 def test_columns_that_say_nothing_are_set_aside(here, iris, capsys):
@@ -165,7 +191,9 @@ def test_columns_reordered_are_fine(fitted, iris):
 
 def test_columns_absent_are_filled_in_with_a_notice(fitted, iris):
     X = iris[["sepal_length", "petal_length"]].head()
-    with pytest.warns(UserWarning, match="lacks the columns 'sepal_width', 'petal_width', 'site'") as seen:
+    with pytest.warns(
+        UserWarning, match="lacks the columns 'sepal_width', 'petal_width', 'site'"
+    ) as seen:
         fitted.predict(X)
     assert len(seen) == 1
     with pytest.warns(UserWarning, match="'site'"):
@@ -174,7 +202,9 @@ def test_columns_absent_are_filled_in_with_a_notice(fitted, iris):
         fitted.predict(pd.DataFrame({"other": [1, 2]}))
 
 
-@pytest.mark.parametrize("question", ["predict", "predict_proba", "score_samples", "decide", "impute"])
+@pytest.mark.parametrize(
+    "question", ["predict", "predict_proba", "score_samples", "decide", "impute"]
+)
 def test_infinite_values_are_named(fitted, iris, question):
     X = iris.drop(columns="target").head(3)
     X.loc[1, "petal_width"] = np.inf
@@ -202,11 +232,14 @@ def test_words_where_numbers_were(fitted, iris):
 )
 def test_wrong_options(iris, change, words):
     with pytest.raises((ValueError, TypeError), match=words):
-        JointClassifier(**{"family": "nb", **change}).fit(iris.drop(columns="target"), iris["target"])
+        JointClassifier(**{"family": "nb", **change}).fit(
+            iris.drop(columns="target"), iris["target"]
+        )
 
 
 def test_wrong_arguments_of_fit(iris):
-    X, y = iris.drop(columns="target"), iris["target"]
+    X = iris.drop(columns="target")
+    y = iris["target"]
     for arguments, words in (
         ({"calibration": 2}, "calibration"),
         ({"groups": [1]}, "groups"),
@@ -233,11 +266,12 @@ def test_rates_that_the_rows_cannot_support(fitted, iris):
         few.decide(X)
 
 
-# ---------------------------------------------------------------------------------------------------- models
+# ------------------------------------------------------------------------------------------- models
 
 
 def damage(folder, how):
-    config, weights = folder / "config.json", folder / "weights.safetensors"
+    config = folder / "config.json"
+    weights = folder / "weights.safetensors"
     if how == "no folder":
         shutil.rmtree(folder)
     elif how == "no model":
@@ -253,7 +287,9 @@ def damage(folder, how):
     elif how == "no weights":
         weights.unlink()
     elif how == "newer":
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"format": 99, "conjoin": "9.9"}))
+        config.write_text(
+            json.dumps(json.loads(config.read_text()) | {"format": 99, "conjoin": "9.9"})
+        )
     else:
         described = json.loads(config.read_text())
         del described[how]
@@ -322,17 +358,25 @@ def test_wrong_columns_in_options(saved, iris, here, capsys):
         assert words in refused(f"{line} -q", capsys, here)
 
 
-# ---------------------------------------------------------------------------------------------------- any small table
+# ---------------------------------------------------------------------------------- any small table
 
 NAMES = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_characters="\r\n\x00"), min_size=1, max_size=6), min_size=2, max_size=4, unique=True
+    st.text(st.characters(codec="utf-8", exclude_characters="\r\n\x00"), min_size=1, max_size=6),
+    min_size=2,
+    max_size=4,
+    unique=True,
 )
 CELLS = {
     "numbers": st.one_of(st.none(), st.floats(-1e6, 1e6, allow_subnormal=False)),
     "counts": st.one_of(st.none(), st.integers(-5, 40)),
     "words": st.one_of(st.none(), st.sampled_from(["red", "green", "?", "", "NA "])),
     "flags": st.sampled_from([True, False, None]),
-    "dates": st.one_of(st.none(), st.dates(pd.Timestamp("1990-01-01").date(), pd.Timestamp("2030-01-01").date()).map(pd.Timestamp)),
+    "dates": st.one_of(
+        st.none(),
+        st.dates(pd.Timestamp("1990-01-01").date(), pd.Timestamp("2030-01-01").date()).map(
+            pd.Timestamp
+        ),
+    ),
 }
 
 
@@ -341,7 +385,10 @@ def tables(draw):
     names = draw(NAMES)
     rows = draw(st.integers(8, 40))
     kinds = [draw(st.sampled_from(sorted(CELLS))) for _ in names]
-    columns = {name: draw(st.lists(CELLS[kind], min_size=rows, max_size=rows)) for name, kind in zip(names, kinds, strict=True)}
+    columns = {
+        name: draw(st.lists(CELLS[kind], min_size=rows, max_size=rows))
+        for name, kind in zip(names, kinds, strict=True)
+    }
     labels = draw(st.lists(st.sampled_from(["a", "b", None]), min_size=rows, max_size=rows))
     return pd.DataFrame(columns), pd.Series(["a", "b", *labels[2:]], name="label")
 

@@ -50,13 +50,18 @@ def test_the_options_are_these():
     group = typer.main.get_command(app)
     found = {}
     for verb, command in group.commands.items():
-        options = [option for each in command.params if each.param_type_name == "option" for option in each.opts]
+        options = [
+            option
+            for each in command.params
+            if each.param_type_name == "option"
+            for option in each.opts
+        ]
         found[verb] = sorted(option for option in options if option != "--help")
     assert found == {verb: sorted(options) for verb, options in OPTIONS.items()}
     assert [option for each in group.params for option in each.opts] == ["--version"]
 
 
-# ---------------------------------------------------------------------------------------------------- tables and models
+# -------------------------------------------------------------------------------- tables and models
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +70,31 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     rng = np.random.default_rng(0)
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    tumours = X.iloc[:, :5].assign(site=rng.choice(["left", "right"], len(X)), diagnosis=y.map({0: "malignant", 1: "benign"}))
+    tumours = X.iloc[:, :5].assign(
+        site=rng.choice(["left", "right"], len(X)), diagnosis=y.map({0: "malignant", 1: "benign"})
+    )
     tumours.iloc[::50, 1] = np.nan
     tumours.iloc[:450].to_csv(folder / "tumours.csv", index=False)
     tumours.iloc[450:].to_csv(folder / "new.csv", index=False)
-    load_diabetes(as_frame=True, scaled=False).frame.round(2).to_csv(folder / "diabetes.csv", index=False)
+    load_diabetes(as_frame=True, scaled=False).frame.round(2).to_csv(
+        folder / "diabetes.csv", index=False
+    )
     load_iris(as_frame=True).frame.to_csv(folder / "iris.csv", index=False)
     for command in ("tumours.csv --target diagnosis", "diabetes.csv --target target", "iris.csv"):
-        assert run(["fit", *f"{folder}/{command}".split(), "--family", "nb", "-q", "-o", f"{folder}/{command.split('.')[0]}-model"]) == 0
+        assert (
+            run(
+                [
+                    "fit",
+                    *f"{folder}/{command}".split(),
+                    "--family",
+                    "nb",
+                    "-q",
+                    "-o",
+                    f"{folder}/{command.split('.')[0]}-model",
+                ]
+            )
+            == 0
+        )
     return folder
 
 
@@ -129,7 +151,12 @@ def test_check_writes_a_schema_once(here, capsys):
     (here / "schema.json").write_text(json.dumps(schema | {"notices": ["edited"]}))
     assert "--force" in said(capsys, "check tumours.csv --target diagnosis", 2).err
     assert "edited" in (here / "schema.json").read_text()
-    assert json.loads(said(capsys, "check tumours.csv --target diagnosis --force --json").out)["target"] == "diagnosis"
+    assert (
+        json.loads(said(capsys, "check tumours.csv --target diagnosis --force --json").out)[
+            "target"
+        ]
+        == "diagnosis"
+    )
 
 
 def test_an_edited_schema_is_used(here, capsys):
@@ -137,7 +164,9 @@ def test_an_edited_schema_is_used(here, capsys):
     schema = json.loads((here / "s.json").read_text())
     schema["columns"][0]["type"] = "category"
     (here / "s.json").write_text(json.dumps(schema))
-    said(capsys, "fit iris.csv --target target --schema s.json --family nb --predictor none -o m -q")
+    said(
+        capsys, "fit iris.csv --target target --schema s.json --family nb --predictor none -o m -q"
+    )
     columns = json.loads((here / "m" / "config.json").read_text())["codec"]["schema"]["columns"]
     assert columns[0]["type"] == "category"
 
@@ -145,11 +174,20 @@ def test_an_edited_schema_is_used(here, capsys):
 def test_fit_tells_what_it_did(here, capsys):
     found = said(capsys, "fit tumours.csv --target diagnosis --family nb -o m")
     assert "The target 'diagnosis' has 2 classes" in found.err
-    for words in ("to calibrate", "naive_bayes", "log-loss", "kWh", "The model lies in m", "conjoin decide m new.csv"):
+    for words in (
+        "to calibrate",
+        "naive_bayes",
+        "log-loss",
+        "kWh",
+        "The model lies in m",
+        "conjoin decide m new.csv",
+    ):
         assert words in found.out
     assert max(map(len, found.out.splitlines())) <= 80
     assert sorted(path.name for path in here.iterdir() if not path.is_symlink()) == ["m"]
-    assert said(capsys, "fit tumours.csv --target diagnosis --family nb -o m", 2).err.endswith("overwrite it with --force.\n")
+    assert said(capsys, "fit tumours.csv --target diagnosis --family nb -o m", 2).err.endswith(
+        "overwrite it with --force.\n"
+    )
     quiet = said(capsys, "fit tumours.csv --target diagnosis --family nb -o m --force -q --json")
     assert quiet.err == ""
     assert json.loads(quiet.out)["promises"]["calibration_rows"] > 60
@@ -184,14 +222,22 @@ def test_labels_of_a_column_with_gaps_stay_whole(here, capsys):
 
 def test_groups_times_and_unlabelled(here, capsys):
     frame = pd.read_csv("iris.csv").sample(frac=1, random_state=0)
-    frame.assign(plant=np.arange(150) // 5, day=pd.date_range("2024-01-01", periods=150)).to_csv("days.csv", index=False)
-    options = "--target target --groups plant --time day --unlabelled 2 --family nb --predictor none --json"
+    frame.assign(plant=np.arange(150) // 5, day=pd.date_range("2024-01-01", periods=150)).to_csv(
+        "days.csv", index=False
+    )
+    options = (
+        "--target target --groups plant --time day --unlabelled 2 --family nb --predictor "
+        "none --json"
+    )
     found = said(capsys, f"fit days.csv {options}")
     facts = json.loads(found.out)
     assert "plant" not in facts["columns"]
     assert "day" not in facts["columns"]
     assert "'day' (time) is not modelled" in found.err
-    assert json.loads((here / "days-model" / "config.json").read_text())["target"]["labels"] == [0, 1]
+    assert json.loads((here / "days-model" / "config.json").read_text())["target"]["labels"] == [
+        0,
+        1,
+    ]
 
 
 def test_the_answers_in_every_form(here, capsys):
@@ -205,8 +251,14 @@ def test_the_answers_in_every_form(here, capsys):
     assert "exists" in said(capsys, "predict tumours-model new.csv -o p.csv", 2).err
     assert "--json" in said(capsys, "predict tumours-model new.csv -o - --json", 2).err
     pd.read_csv("new.csv").to_parquet("new.parquet")
-    assert said(capsys, "predict tumours-model new.parquet -o -").out == (here / "p.csv").read_text()
-    assert list(pd.read_csv(io.StringIO(said(capsys, "predict diabetes-model diabetes.csv -o -").out)).columns) == ["mean", "low", "high"]
+    assert (
+        said(capsys, "predict tumours-model new.parquet -o -").out == (here / "p.csv").read_text()
+    )
+    assert list(
+        pd.read_csv(
+            io.StringIO(said(capsys, "predict diabetes-model diabetes.csv -o -").out)
+        ).columns
+    ) == ["mean", "low", "high"]
 
 
 def test_decide(here, capsys):
@@ -216,7 +268,12 @@ def test_decide(here, capsys):
     assert "unfamiliar (" in found.out
     assert max(map(len, found.out.splitlines())) <= 80
     assert len((here / "audit.jsonl").read_text().splitlines()) == 119
-    each = json.loads(said(capsys, "decide tumours-model new.csv --max-error malignant=.1 --max-error benign=.2 --json").out)
+    each = json.loads(
+        said(
+            capsys,
+            "decide tumours-model new.csv --max-error malignant=.1 --max-error benign=.2 --json",
+        ).out
+    )
     assert each["max_error"] == {"malignant": 0.1, "benign": 0.2}
     assert sum(each["counts"].values()) == 119
     wide = json.loads(said(capsys, "decide diabetes-model diabetes.csv --max-width 1 --json").out)
@@ -228,12 +285,17 @@ def test_decide(here, capsys):
         "tumours-model new.csv --max-error benign",
     ):
         assert said(capsys, f"decide {options}", 2).out == ""
-    assert "needs 999 calibration rows" in said(capsys, "decide tumours-model new.csv --false-alarm .001", 2).err
+    assert (
+        "needs 999 calibration rows"
+        in said(capsys, "decide tumours-model new.csv --false-alarm .001", 2).err
+    )
 
 
 def test_what_no_confidence_can_keep_is_said_once(here, capsys):
     rng = np.random.default_rng(1)
-    pd.DataFrame({"a": rng.normal(size=400), "y": rng.choice(["n", "p"], 400)}).to_csv("noise.csv", index=False)
+    pd.DataFrame({"a": rng.normal(size=400), "y": rng.choice(["n", "p"], 400)}).to_csv(
+        "noise.csv", index=False
+    )
     said(capsys, "fit noise.csv --target y --family nb --predictor none -q")
     out = said(capsys, "decide noise-model noise.csv").out
     assert out.count("No confidence is high enough") == 1
@@ -249,13 +311,23 @@ def test_sample(here, capsys):
     assert set(table["site"]) == {"left"}
     assert set(table["diagnosis"]) == {"malignant"}
     assert table["mean radius"].between(15, 20).all()
-    assert said(capsys, "sample tumours-model -n 30 --given site=left,right --seed 3 -o -").out.count("\n") == 31
+    assert (
+        said(capsys, "sample tumours-model -n 30 --given site=left,right --seed 3 -o -").out.count(
+            "\n"
+        )
+        == 31
+    )
     assert "never seen" in said(capsys, "sample tumours-model --given site=middle", 2).err
     assert "COLUMN=VALUE" in said(capsys, "sample tumours-model --given place=left", 2).err
     assert "no class" in said(capsys, "sample tumours-model --y maybe", 2).err
-    assert len(json.loads(said(capsys, "sample diabetes-model -n 3 --y 150 --json").out)["table"]) == 3
+    assert (
+        len(json.loads(said(capsys, "sample diabetes-model -n 3 --y 150 --json").out)["table"]) == 3
+    )
     assert said(capsys, "sample iris-model -n 2 -o -").out.count("\n") == 3
-    assert "--missingness informative" in said(capsys, "sample tumours-model -n 2 -o drawn.csv --force").out
+    assert (
+        "--missingness informative"
+        in said(capsys, "sample tumours-model -n 2 -o drawn.csv --force").out
+    )
     narrow = said(capsys, "sample tumours-model -n 2 --y malignant").out
     assert narrow.count("malignant") == 2
     assert max(map(len, narrow.splitlines())) <= 80
@@ -266,10 +338,14 @@ def test_impute(here, capsys):
     assert "3 cells filled in 3 of 119 rows." in found.out
     said(capsys, "impute tumours-model new.csv -o full.csv -q")
     assert not pd.read_csv("full.csv").isna().any().any()
-    several = pd.read_csv(io.StringIO(said(capsys, "impute tumours-model new.csv --draws 2 --seed 1 -o -").out))
+    several = pd.read_csv(
+        io.StringIO(said(capsys, "impute tumours-model new.csv --draws 2 --seed 1 -o -").out)
+    )
     pd.read_csv("new.csv").assign(draw=1, row=2).to_csv("own.csv", index=False)
     assert "a column 'draw'" in said(capsys, "impute tumours-model own.csv --draws 2", 2).err
-    assert "a column 'row'" in said(capsys, "counterfactual tumours-model own.csv --to benign", 2).err
+    assert (
+        "a column 'row'" in said(capsys, "counterfactual tumours-model own.csv --to benign", 2).err
+    )
     assert several["draw"].value_counts().to_dict() == {1: 119, 2: 119}
 
 
@@ -277,9 +353,14 @@ def test_counterfactual(here, capsys):
     pd.read_csv("new.csv").query("diagnosis == 'malignant'").head(2).to_csv("two.csv", index=False)
     found = said(capsys, "counterfactual tumours-model two.csv --to benign --keep site -n 2")
     assert "->" in found.out
-    table = pd.read_csv(io.StringIO(said(capsys, "counterfactual tumours-model two.csv --to benign -n 2 -o -").out))
+    table = pd.read_csv(
+        io.StringIO(said(capsys, "counterfactual tumours-model two.csv --to benign -n 2 -o -").out)
+    )
     assert list(table["row"].unique()) == [1, 2]
-    assert "a range such as" in said(capsys, "counterfactual diabetes-model diabetes.csv --to 7", 2).err
+    assert (
+        "a range such as"
+        in said(capsys, "counterfactual diabetes-model diabetes.csv --to 7", 2).err
+    )
     assert "no target" in said(capsys, "counterfactual iris-model iris.csv --to 7", 2).err
 
 
@@ -291,7 +372,10 @@ def test_evaluate_report_info(here, capsys):
     unlabelled = pd.read_csv("new.csv").drop(columns="diagnosis")
     unlabelled.to_csv("x.csv", index=False)
     assert "--target names another" in said(capsys, "evaluate tumours-model x.csv").err
-    assert "no column 'nothing'" in said(capsys, "evaluate tumours-model x.csv --target nothing", 2).err
+    assert (
+        "no column 'nothing'"
+        in said(capsys, "evaluate tumours-model x.csv --target nothing", 2).err
+    )
     assert "calibrate" in said(capsys, "info tumours-model").out
     assert json.loads(said(capsys, "info tumours-model --json").out)["target"] == "diagnosis"
 
@@ -311,10 +395,13 @@ def test_report(here, capsys, monkeypatch):
     assert seen == [(True, True, False), (False, False, True)]
     assert sorted(path.name for path in here.glob("*.html")) == ["report.html", "two.html"]
     assert "exists" in said(capsys, "report tumours-model", 2).err
-    assert "name one after the model" in said(capsys, "report tumours-model -o three.html --show-rows", 2).err
+    assert (
+        "name one after the model"
+        in said(capsys, "report tumours-model -o three.html --show-rows", 2).err
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- long fits
+# ---------------------------------------------------------------------------------------- long fits
 
 
 def test_an_interrupted_fit_is_saved_and_goes_on(here, capsys, monkeypatch):
@@ -330,7 +417,9 @@ def test_an_interrupted_fit_is_saved_and_goes_on(here, capsys, monkeypatch):
     assert "--resume --force goes on from m.partial" in said(capsys, line).err
     assert (here / "m" / "config.json").exists()
     monkeypatch.setattr(loop._Run, "step", keep)
-    assert "another table or other options" in said(capsys, f"{line} --resume --force --seed 1", 2).err
+    assert (
+        "another table or other options" in said(capsys, f"{line} --resume --force --seed 1", 2).err
+    )
     resumed = json.loads(said(capsys, f"{line} --resume --force --json -q").out)
     assert not (here / "m.partial").exists()
     whole = json.loads(said(capsys, f"{line}2 --json -q").out)
@@ -345,7 +434,7 @@ def test_max_time_and_nothing_to_resume(here, capsys):
 
 
 def test_an_interruption_outside_the_training_saves_nothing(here, capsys, monkeypatch):
-    from conjoin import fitting
+    from conjoin.fitting import pipeline as fitting
 
     def stop(*arguments):
         raise KeyboardInterrupt
@@ -356,7 +445,7 @@ def test_an_interruption_outside_the_training_saves_nothing(here, capsys, monkey
     assert [path.name for path in here.glob("m*")] == ["m.partial"]
 
 
-# ---------------------------------------------------------------------------------------------------- families
+# ----------------------------------------------------------------------------------------- families
 
 
 def test_families(capsys):
@@ -366,7 +455,9 @@ def test_families(capsys):
 
 def test_test_family(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine_family.py").write_text("from conjoin.families.classic.naive_bayes import NaiveBayesDensity as Mine\n")
+    (tmp_path / "mine_family.py").write_text(
+        "from conjoin.families.classic.naive_bayes import NaiveBayesDensity as Mine\n"
+    )
     (tmp_path / "broken_family.py").write_text("x = 1\nimport nothing_of_this_name\n")
     assert "0 failed" in said(capsys, "test-family mine_family.py:Mine --only normalisation").out
     assert json.loads(said(capsys, "test-family nb --only normalisation --json").out)["failed"] == 0
@@ -384,16 +475,28 @@ def test_a_family_that_fails_gives_exit_code_1(monkeypatch, capsys):
     assert "sums to 2" in said(capsys, "test-family nb", 1).out
 
 
-# ---------------------------------------------------------------------------------------------------- pipes and words
+# ---------------------------------------------------------------------------------- pipes and words
 
 
 def conjoin(line, folder, **options):
     command = f'"{sys.executable}" -m conjoin {line}'
-    return subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"}, **options)
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NO_COLOR": "1"},
+        **options,
+    )
 
 
 def test_a_pipe(here):
-    done = conjoin(f'predict tumours-model - -o - < new.csv | "{sys.executable}" -m conjoin check - --schema s.json', here)
+    done = conjoin(
+        f'predict tumours-model - -o - < new.csv | "{sys.executable}" -m conjoin check - '
+        "--schema s.json",
+        here,
+    )
     assert done.returncode == 0, done.stderr
     assert "119 rows, 3 columns" in done.stdout
     closed = conjoin("sample tumours-model -n 20000 -o - | head -1", here)
@@ -403,16 +506,26 @@ def test_a_pipe(here):
 
 def test_notes_are_said_once(here, capsys):
     pd.read_csv("new.csv").drop(columns=["site", "diagnosis"]).to_csv("x.csv", index=False)
-    for line in ("predict tumours-model x.csv", "decide tumours-model x.csv --max-error .2", "evaluate tumours-model x.csv"):
+    for line in (
+        "predict tumours-model x.csv",
+        "decide tumours-model x.csv --max-error .2",
+        "evaluate tumours-model x.csv",
+    ):
         assert said(capsys, line).err.count("lacks the column 'site'") == 1
 
 
 @pytest.mark.parametrize(
     ("python", "shell"),
     [
-        ("if it means missing, say missing={'a b': [-9]}.", "if it means missing, say --missing 'a b=-9'."),
+        (
+            "if it means missing, say missing={'a b': [-9]}.",
+            "if it means missing, say --missing 'a b=-9'.",
+        ),
         ("say missing={'a': ['?', 'NA']}.", "say --missing 'a=?' --missing 'a=NA'."),
-        ("say types={'a': 'category'}.", "set its type to 'category' in schema.json and give --schema schema.json."),
+        (
+            "say types={'a': 'category'}.",
+            "set its type to 'category' in schema.json and give --schema schema.json.",
+        ),
         ("overwrite it with force=True (--force).", "overwrite it with --force."),
     ],
 )
@@ -423,7 +536,13 @@ def test_remedies_are_in_the_words_of_the_shell(python, shell):
 def test_the_doubts_of_real_columns_are_translated(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"age": rng.integers(20, 60, 200), "word": rng.choice(["a", "b", "?"], 200), "code": rng.integers(0, 4, 200)})
+    frame = pd.DataFrame(
+        {
+            "age": rng.integers(20, 60, 200),
+            "word": rng.choice(["a", "b", "?"], 200),
+            "code": rng.integers(0, 4, 200),
+        }
+    )
     frame.loc[:9, "age"] = -999
     frame.assign(code2=frame["code"]).to_csv("t.csv", index=False)
     out = " ".join(said(capsys, "check t.csv").out.split())
@@ -431,13 +550,18 @@ def test_the_doubts_of_real_columns_are_translated(tmp_path, monkeypatch, capsys
     assert "say --missing 'word=?'" in out
     assert "Likewise 'code2'." in out
     assert "={" not in out
-    found = json.loads(said(capsys, "check t.csv --missing age=-999 --missing ? --force --json").out)
+    found = json.loads(
+        said(capsys, "check t.csv --missing age=-999 --missing ? --force --json").out
+    )
     assert found["columns"][0]["missing_share"] == 0.05
     assert found["columns"][1]["levels"] == ["a", "b"]
 
 
 def test_sentences_are_grouped():
-    assert grouped(["Column 'a' is 1.5.", "Column 'b' is -2.", "Other."]) == ["Column 'a' is 1.5. Likewise 'b'.", "Other."]
+    assert grouped(["Column 'a' is 1.5.", "Column 'b' is -2.", "Other."]) == [
+        "Column 'a' is 1.5. Likewise 'b'.",
+        "Other.",
+    ]
 
 
 def test_json_and_the_table_do_not_share_standard_output():

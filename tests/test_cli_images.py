@@ -23,33 +23,64 @@ def home(tmp_path_factory):
     """Digits as pictures of 256 greys: a split folder, the same in an .npz, and models of both."""
     folder = tmp_path_factory.mktemp("pictures")
     X, y = load_digits(return_X_y=True)
-    X, y = (X[y < 3].reshape(-1, 8, 8) * 15).astype("uint8"), y[y < 3]
+    X = (X[y < 3].reshape(-1, 8, 8) * 15).astype("uint8")
+    y = y[y < 3]
     arrays = {}
     for part, rows in (("train", slice(0, 300)), ("test", slice(300, 400))):
         for row, (image, label) in enumerate(zip(X[rows], y[rows], strict=True)):
-            picture(folder / "split" / part / ("zero", "one", "two")[label] / f"{row:03d}.png", image)
+            picture(
+                folder / "split" / part / ("zero", "one", "two")[label] / f"{row:03d}.png", image
+            )
         arrays |= {f"{part}_images": X[rows], f"{part}_labels": y[rows][:, None]}
     np.savez(folder / "digits.npz", **arrays)
     np.savez(folder / "plain.npz", images=X[:300])
-    for data, out in (("split", "folder-model"), ("digits.npz", "npz-model"), ("plain.npz", "density-model")):
-        assert run(["fit", f"{folder}/{data}", "-o", f"{folder}/{out}", "--family", "nb", "--predictor", "none", "-q"]) == 0
+    for data, out in (
+        ("split", "folder-model"),
+        ("digits.npz", "npz-model"),
+        ("plain.npz", "density-model"),
+    ):
+        assert (
+            run(
+                [
+                    "fit",
+                    f"{folder}/{data}",
+                    "-o",
+                    f"{folder}/{out}",
+                    "--family",
+                    "nb",
+                    "--predictor",
+                    "none",
+                    "-q",
+                ]
+            )
+            == 0
+        )
     return folder
 
 
 def test_a_folder_becomes_a_model_with_its_labels(say, home):
     said = say("fit @split/train -o model --family nb --predictor none --size 6")
-    assert "300 pictures of 6 x 6 pixels, 3 labels" in said.err and "6 x 6 pixels, grey, 256 levels each" in said.out
+    assert (
+        "300 pictures of 6 x 6 pixels, 3 labels" in said.err
+        and "6 x 6 pixels, grey, 256 levels each" in said.out
+    )
     assert "conjoin decide model new/" in said.out
     model = conjoin.load("model")
     assert model.model_.codec.kind == "image" and model.classes_.tolist() == ["one", "two", "zero"]
-    assert model.model_.target.name == "label" and model.model_.facts["pictures"] == {"size": [6, 6]}
-    table = json.loads(say("predict model @split/test --json -q").out)["table"]  # scaled as at the fit
+    assert model.model_.target.name == "label" and model.model_.facts["pictures"] == {
+        "size": [6, 6]
+    }
+    table = json.loads(say("predict model @split/test --json -q").out)[
+        "table"
+    ]  # scaled as at the fit
     assert len(table) == 100 and table[0]["file"] == "one/000.png"
 
 
 def test_parts_are_chosen_and_said(say, home):
     said = say("fit @digits.npz -o model --family nb --predictor none")
-    assert "the part 'train' is taken (--part)" in said.err and conjoin.load("model").classes_.tolist() == [0, 1, 2]
+    assert "the part 'train' is taken (--part)" in said.err and conjoin.load(
+        "model"
+    ).classes_.tolist() == [0, 1, 2]
     found = json.loads(say("evaluate @npz-model @digits.npz --json").out)
     assert found["rows"] == 100 and found["accuracy"] > 0.9 and 0 < found["bits_per_dim"] < 8
     assert json.loads(say("evaluate @npz-model @digits.npz --part train --json").out)["rows"] == 300
@@ -58,13 +89,17 @@ def test_parts_are_chosen_and_said(say, home):
 def test_answers_begin_with_the_file(say, home):
     say("predict @folder-model @split --part test -o p.csv")
     say("decide @folder-model @split/test -o d.csv --max-error .2")
-    p, d = pd.read_csv("p.csv"), pd.read_csv("d.csv")
+    p = pd.read_csv("p.csv")
+    d = pd.read_csv("d.csv")
     assert p.columns[:2].tolist() == ["file", "label"] and d.columns[0] == "file" and "verdict" in d
     assert (p["label"] == p["file"].str.split("/").str[1]).mean() > 0.9
     one = json.loads(say("predict @folder-model @split/test/one/000.png --json").out)["table"]
     assert one[0]["file"] == "000.png" and one[0]["label"] == p["label"][0]
     assert "test/one/000.png" in say("decide @folder-model @split --max-error .2").out
-    assert json.loads(say("predict @npz-model @digits.npz --json").out)["table"][3]["file"] == "test_images[3]"
+    assert (
+        json.loads(say("predict @npz-model @digits.npz --json").out)["table"][3]["file"]
+        == "test_images[3]"
+    )
 
 
 def test_drawn_pictures_in_a_folder_can_be_learned_from_again(say, home):
@@ -90,7 +125,10 @@ def test_drawn_pictures_as_arrays_a_sheet_and_a_table(say, home):
     say("sample @npz-model -n 5 --y 1 -o out.npz")
     found = conjoin.read_images("out.npz")
     assert found.images.shape == (5, 8, 8) and found.labels.tolist() == [1] * 5
-    assert json.loads(say("sample @density-model -n 7 -o out.png --json").out) == {"rows": 7, "out": "out.png"}
+    assert json.loads(say("sample @density-model -n 7 -o out.png --json").out) == {
+        "rows": 7,
+        "out": "out.png",
+    }
     assert conjoin.read_images("out.png").images.shape == (1, 3 * 64 + 2 * 2, 3 * 64 + 2 * 2)
     say("sample @npz-model -n 4 -o out.csv")
     assert pd.read_csv("out.csv").shape == (4, 65)
@@ -112,16 +150,26 @@ def test_few_levels_are_stretched_to_be_seen(say, home):
 def test_a_report_about_pictures(say, home, tmp_path):
     say("report @folder-model @split/test -o r.html --show-rows")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "Pictures that the model draws, beside real ones" in text and "pixels: 8 x 8" in text and "pixel 3,4" not in text
+    assert (
+        "Pictures that the model draws, beside real ones" in text
+        and "pixels: 8 x 8" in text
+        and "pixel 3,4" not in text
+    )
     say("report @density-model -o d.html")
 
 
 def test_unlabelled_folders_and_single_labels_are_densities(say, home):
     said = say("fit @split/train/two -o model --family nb")
-    assert "No labels: p(x) of the pictures is modelled." in said.err and conjoin.load("model").model_.target is None
+    assert (
+        "No labels: p(x) of the pictures is modelled." in said.err
+        and conjoin.load("model").model_.target is None
+    )
     picture(home / "alone" / "same" / "0.png", np.zeros((4, 4), "uint8"))
     for row in range(40):
-        picture(home / "alone" / "same" / f"{row}.png", np.random.default_rng(row).integers(0, 256, (4, 4)).astype("uint8"))
+        picture(
+            home / "alone" / "same" / f"{row}.png",
+            np.random.default_rng(row).integers(0, 256, (4, 4)).astype("uint8"),
+        )
     assert "Every picture has the label 'same'" in say("fit @alone -o again --family nb").err
 
 

@@ -1,8 +1,8 @@
-"""Every family x every tiny space that it takes x every check, and the same for the joint models made of it.
+"""Every family x every tiny space that it takes x every check, and the same for the joint models
+made of it.
 
-A new line in FAMILIES adds its own tests here. The suite is itself tested: by toy densities that declare what no family does
-yet, by toys with a planted error each, and by tests/mutations.
-"""
+A new line in FAMILIES adds its own tests here. The suite is itself tested: by toy densities that
+declare what no family does yet, by toys with a planted error each, and by tests/mutations."""
 
 import dataclasses
 import math
@@ -11,13 +11,33 @@ import pytest
 import torch
 from torch import nn
 
-from conjoin.core import Capabilities, CapabilityError, Config, Density, Event, Likelihood, Space, Variable, categorical, stream
+from conjoin.core import (
+    Capabilities,
+    CapabilityError,
+    Config,
+    Density,
+    Event,
+    Likelihood,
+    Space,
+    Variable,
+    categorical,
+    stream,
+)
 from conjoin.families import FAMILIES, resolve
 from conjoin.families.circuit.latent_tree import Circuit
 from conjoin.families.circuit.structure import chow_liu_tree, mutual_information
-from conjoin.joint import ClassConditional
+from conjoin.joints.class_conditional import ClassConditional
 from conjoin.testing import conformance
-from conjoin.testing.conformance import CHECKS, NotApplicable, NotTaken, Result, cases, check_family, results_table, run_case
+from conjoin.testing.conformance import (
+    CHECKS,
+    NotApplicable,
+    NotTaken,
+    Result,
+    cases,
+    check_family,
+    results_table,
+    run_case,
+)
 from conjoin.testing.spaces import CLASSES
 
 
@@ -25,13 +45,31 @@ def doubles(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-QUICK_JOINTS = ("circuit", "naive_bayes")  # whose hybrids run in the default suite; the others' are slow
-QUICK = (*QUICK_JOINTS, "linear_discriminant", "quadratic_discriminant", "mixture")  # whose joints do
-QUICK_SPACES = {"classic": ("discrete", "mixed"), "other": ("mixed",)}  # where the others run by default
-SLOW_SPACES = ("joint mixed", "mixed given class")  # where the classics and the energies run beside that in CI
+QUICK_JOINTS = (
+    "circuit",
+    "naive_bayes",
+)  # whose hybrids run in the default suite; the others' are slow
+QUICK = (
+    *QUICK_JOINTS,
+    "linear_discriminant",
+    "quadratic_discriminant",
+    "mixture",
+)  # whose joints do
+QUICK_SPACES = {
+    "classic": ("discrete", "mixed"),
+    "other": ("mixed",),
+}  # where the others run by default
+SLOW_SPACES = (
+    "joint mixed",
+    "mixed given class",
+)  # where the classics and the energies run beside that in CI
 LONG = ("ladder", "vae")  # minutes for one check of draws
 HALF = ("flow_matching", "vqvae")  # half a minute for some: in CI, not in the default suite
-COSTLY = {(family, check) for family in ("diffusion", "transformer") for check in ("conditionals", "regions")}  # likewise
+COSTLY = {
+    (family, check)
+    for family in ("diffusion", "transformer")
+    for check in ("conditionals", "regions")
+}  # likewise
 
 
 def mark_of(family, space, check):
@@ -39,8 +77,18 @@ def mark_of(family, space, check):
     if family in QUICK:
         return "slow" if space.startswith("hybrid") and family not in QUICK_JOINTS else None
     if space in QUICK_SPACES.get(FAMILIES[family].map, QUICK_SPACES["other"]):
-        return "battery" if family in LONG else "slow" if family in HALF or (family, check) in COSTLY else None
-    return "slow" if space in SLOW_SPACES and FAMILIES[family].map in ("classic", "energy") else "battery"
+        return (
+            "battery"
+            if family in LONG
+            else "slow"
+            if family in HALF or (family, check) in COSTLY
+            else None
+        )
+    return (
+        "slow"
+        if space in SLOW_SPACES and FAMILIES[family].map in ("classic", "energy")
+        else "battery"
+    )
 
 
 def parameters():
@@ -82,18 +130,25 @@ RAN = {
     ("mixture", "discrete"): set(CHECKS) - NEVER - JOINT - {"contexts", "extremes"},
     ("naive_bayes", "numbers"): set(CHECKS) - NEVER - JOINT - {"contexts"},
     ("quadratic_discriminant", "mixed"): set(CHECKS) - NEVER - JOINT - {"contexts", "regions"},
-    ("naive_bayes", "mixed given class"): set(CHECKS) - NEVER - JOINT - {"targets", "loss_is_likelihood", "build_seeds"},
-    ("naive_bayes", "joint mixed"): set(CHECKS) - NEVER - {"contexts", "build_seeds", "predictor_is_exact"},
+    ("naive_bayes", "mixed given class"): set(CHECKS)
+    - NEVER
+    - JOINT
+    - {"targets", "loss_is_likelihood", "build_seeds"},
+    ("naive_bayes", "joint mixed"): set(CHECKS)
+    - NEVER
+    - {"contexts", "build_seeds", "predictor_is_exact"},
 }
 
 
 @pytest.mark.parametrize(("family", "space"), list(RAN))
 def test_the_checks_that_ran_are_these(family, space):
     """A green battery can be empty: the checks that apply are pinned by name."""
-    assert {check for check in CHECKS if not outcome(family, check, space).detail} == RAN[family, space]
+    assert {check for check in CHECKS if not outcome(family, check, space).detail} == RAN[
+        family, space
+    ]
 
 
-# ---------------------------------------------------------------------------------------------------- toys
+# --------------------------------------------------------------------------------------------- toys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +159,8 @@ class Normal(Config):
 
 
 class NormalDensity(Density):
-    """Independent Gaussians that declare what no family of the library does yet, and that can be wrong in one thing."""
+    """Independent Gaussians that declare what no family of the library does yet, and that can be
+    wrong in one thing."""
 
     config_class = Normal
 
@@ -119,9 +175,17 @@ class NormalDensity(Density):
 
     @property
     def capabilities(self):
-        likelihood = {"bound": Likelihood.LOWER_BOUND, "energy": Likelihood.UNNORMALIZED}.get(self.config.wrong, Likelihood.EXACT)
+        likelihood = {"bound": Likelihood.LOWER_BOUND, "energy": Likelihood.UNNORMALIZED}.get(
+            self.config.wrong, Likelihood.EXACT
+        )
         return Capabilities(
-            likelihood, missing="exact", conditionals="any", mode="exact", features=True, differentiable=True, reparameterized=True
+            likelihood,
+            missing="exact",
+            conditionals="any",
+            mode="exact",
+            features=True,
+            differentiable=True,
+            reparameterized=True,
         )
 
     def _log_prob(self, event, context, generator):
@@ -132,7 +196,11 @@ class NormalDensity(Density):
         return known.sum(1) + shift * event.mask.all(1)
 
     def _noise(self, shape, generator):
-        return torch.randn(shape, generator=None if self.config.wrong == "generator" else generator, dtype=torch.float64)
+        return torch.randn(
+            shape,
+            generator=None if self.config.wrong == "generator" else generator,
+            dtype=torch.float64,
+        )
 
     def _sample(self, n, context, generator):
         scale = self.log_scale.exp() * (1.15 if self.config.wrong == "scale" else 1.0)
@@ -143,10 +211,18 @@ class NormalDensity(Density):
         return Event(torch.where(event.mask, event.value, drawn))
 
     def _mode(self, event, context):
-        return Event(torch.where(event.mask, event.value, self.mean + (0.5 if self.config.wrong == "mode" else 0.0)))
+        return Event(
+            torch.where(
+                event.mask, event.value, self.mean + (0.5 if self.config.wrong == "mode" else 0.0)
+            )
+        )
 
     def _features(self, event):
-        return torch.zeros(event.rows, 2) if self.config.wrong == "features" else event.value - self.mean
+        return (
+            torch.zeros(event.rows, 2)
+            if self.config.wrong == "features"
+            else event.value - self.mean
+        )
 
 
 def outcome(config, check, space="single"):
@@ -206,7 +282,9 @@ def test_log_contexts_runs_over_the_contexts():
     density = ShiftedDensity(Space((1,), (Variable("x", "real"),)), Normal(), context_space=CLASSES)
     with torch.no_grad():
         each = density.log_contexts(Event(doubles([0.0], [1.0])))
-    assert each.exp().flatten().tolist() == pytest.approx([0.398942, 0.241971, 0.241971, 0.398942], abs=1e-5)
+    assert each.exp().flatten().tolist() == pytest.approx(
+        [0.398942, 0.241971, 0.241971, 0.398942], abs=1e-5
+    )
 
 
 Normal.density = NormalDensity  # the config of both belongs to the first
@@ -228,15 +306,19 @@ class ChainDensity(Density):
         super().__init__(space, config, structure, context_space)
         levels = space.variables[0].cardinality
         self.first = nn.Parameter(torch.linspace(0, 1, levels, dtype=torch.float64))
-        self.move = nn.Parameter(torch.linspace(0, 2, levels**2, dtype=torch.float64).reshape(levels, levels) ** 2)
+        self.move = nn.Parameter(
+            torch.linspace(0, 2, levels**2, dtype=torch.float64).reshape(levels, levels) ** 2
+        )
 
     @property
     def capabilities(self):
         return Capabilities(marginals="prefix", step=True)
 
     def _log_prob(self, event, context, generator):
-        codes, total = event.value.long(), 0.0
-        start, move = self.first.log_softmax(0), self.move.log_softmax(1)
+        codes = event.value.long()
+        total = 0.0
+        start = self.first.log_softmax(0)
+        move = self.move.log_softmax(1)
         for d in range(codes.shape[1]):
             cell = start[codes[:, 0]] if d == 0 else move[codes[:, d - 1], codes[:, d]]
             total = total + torch.where(event.mask[:, d], cell, 0.0)
@@ -249,7 +331,9 @@ class ChainDensity(Density):
         return Event(torch.stack(codes, 1).double())
 
     def _step(self, state, token):
-        return None, (self.move.T if self.config.shifted else self.move).log_softmax(1)[token.long()]
+        return None, (self.move.T if self.config.shifted else self.move).log_softmax(1)[
+            token.long()
+        ]
 
 
 @pytest.fixture
@@ -259,15 +343,22 @@ def tokens(monkeypatch):
 
     rows = torch.randint(0, 3, (96, 3), generator=stream(1)).double()
     letters = tuple(Variable(name, "category", cardinality=3) for name in "abc")
-    axes = tuple(spaces.Axis(letter, torch.arange(3.0).double(), rows[:, d]) for d, letter in enumerate(letters))
+    axes = tuple(
+        spaces.Axis(letter, torch.arange(3.0).double(), rows[:, d])
+        for d, letter in enumerate(letters)
+    )
     space = spaces.Tiny("single", Space((3,), letters), rows, rows >= 0, rows[:, 0], axes)
-    monkeypatch.setattr(subjects, "tiny", lambda name: space if name == "single" else spaces.tiny(name))
+    monkeypatch.setattr(
+        subjects, "tiny", lambda name: space if name == "single" else spaces.tiny(name)
+    )
     subjects.subject.cache_clear()
     yield
     subjects.subject.cache_clear()
 
 
-@pytest.mark.parametrize("check", ["step", "missing_cells", "normalisation", "samples", "capabilities", "score_identity"])
+@pytest.mark.parametrize(
+    "check", ["step", "missing_cells", "normalisation", "samples", "capabilities", "score_identity"]
+)
 def test_a_chain_is_stepped_as_it_is_scored(tokens, check):
     result = outcome(Chain(), check)
     assert result.passed, result.detail
@@ -278,15 +369,21 @@ def test_a_wrong_step_fails(tokens):
     assert not outcome(Chain(shifted=True), "step").passed
 
 
-# ---------------------------------------------------------------------------------------------------- what sums cannot see
+# ----------------------------------------------------------------------------- what sums cannot see
 
 
 def test_the_chow_liu_tree_follows_the_strongest_links():
-    """Any tree gives a density that sums to one; which tree it is shows only here. Columns: chain 0 - 2 - 3 - 1, and noise."""
+    """Any tree gives a density that sums to one; which tree it is shows only here. Columns: chain 0
+    - 2 - 3 - 1, and noise."""
     generator = stream(0)
     flips = (torch.rand(2000, 3, generator=generator) < doubles(0.05, 0.1, 0.15)).double()
     first = (torch.rand(2000, generator=generator) < 0.5).double()
-    chain = [first, (first + flips[:, 0]) % 2, (first + flips[:, :2].sum(1)) % 2, (first + flips.sum(1)) % 2]
+    chain = [
+        first,
+        (first + flips[:, 0]) % 2,
+        (first + flips[:, :2].sum(1)) % 2,
+        (first + flips.sum(1)) % 2,
+    ]
     value = torch.stack([chain[0], chain[3], chain[1], chain[2]], 1)
     binary = tuple(Variable(name, "category", cardinality=2) for name in "abcd")
     weight = torch.ones(2000, dtype=torch.float64)
@@ -295,9 +392,14 @@ def test_the_chow_liu_tree_follows_the_strongest_links():
 
 
 def test_rows_of_no_weight_do_not_shape_the_tree():
-    value = torch.tensor([[0, 0, 0], [1, 1, 1], [0, 1, 0], [1, 0, 1], [0, 0, 1], [1, 1, 0]]).double()
+    value = torch.tensor(
+        [[0, 0, 0], [1, 1, 1], [0, 1, 0], [1, 0, 1], [0, 0, 1], [1, 1, 0]]
+    ).double()
     binary = tuple(Variable(name, "category", cardinality=2) for name in "abc")
-    first, second = (mutual_information(Event(value), binary, doubles(1, 1, *rest)) for rest in ((1, 1, 0, 0), (0, 0, 1, 1)))
+    first, second = (
+        mutual_information(Event(value), binary, doubles(1, 1, *rest))
+        for rest in ((1, 1, 0, 0), (0, 0, 1, 1))
+    )
     assert first[0].tolist() == pytest.approx([math.log(2), 0, math.log(2)], abs=0.01)
     assert second[0].tolist() == pytest.approx([math.log(2), math.log(2), 0], abs=0.01)
 
@@ -305,18 +407,27 @@ def test_rows_of_no_weight_do_not_shape_the_tree():
 def test_transitions_of_states_that_can_be_seen_are_counted():
     """Leaves that give each state away: the M step is then the table of counts, parent by child."""
     space = Space((2,), tuple(Variable(name, "category", cardinality=2) for name in "ab"))
-    pairs = doubles([0, 0], [0, 1], [1, 0], [1, 1]).repeat_interleave(torch.tensor([40, 10, 5, 45]), 0)
+    pairs = doubles([0, 0], [0, 1], [1, 0], [1, 1]).repeat_interleave(
+        torch.tensor([40, 10, 5, 45]), 0
+    )
     model = resolve("circuit").density.build(
-        space, dataclasses.replace(resolve("circuit"), width=2, trees=1, smoothing=1.0), Event(pairs), stream(0)
+        space,
+        dataclasses.replace(resolve("circuit"), width=2, trees=1, smoothing=1.0),
+        Event(pairs),
+        stream(0),
     )
     with torch.no_grad():
         model.leaves.logits.copy_(doubles([20, -20], [-20, 20]).expand(2, -1, -1))
     model.maximise(model.statistics(Event(pairs)))
-    assert torch.allclose(model.edge_logits.softmax(-1)[0].detach(), doubles([40.5, 10.5], [5.5, 45.5]) / 51, atol=1e-6)
+    assert torch.allclose(
+        model.edge_logits.softmax(-1)[0].detach(),
+        doubles([40.5, 10.5], [5.5, 45.5]) / 51,
+        atol=1e-6,
+    )
     assert torch.allclose(model.root_logits.softmax(0).detach(), doubles(0.5, 0.5))
 
 
-# ---------------------------------------------------------------------------------------------------- the surface
+# -------------------------------------------------------------------------------------- the surface
 
 
 def test_class_conditional_refuses_an_unnormalised_density():
@@ -332,13 +443,25 @@ def test_unknown_checks_are_named():
 
 def test_every_family_has_a_case_on_every_space_it_takes():
     spaces = {space for space, _ in cases("naive_bayes")}
-    assert spaces >= {"discrete", "mixed", "numbers", "single", "mixed given class", "joint mixed", "hybrid mixed"}
+    assert spaces >= {
+        "discrete",
+        "mixed",
+        "numbers",
+        "single",
+        "mixed given class",
+        "joint mixed",
+        "hybrid mixed",
+    }
     assert "mixed given class" not in {space for space, _ in cases("circuit")}
-    assert len(cases(resolve("circuit"), only=["samples"])) == len({space for space, _ in cases("circuit")})
+    assert len(cases(resolve("circuit"), only=["samples"])) == len(
+        {space for space, _ in cases("circuit")}
+    )
 
 
 def test_results_are_shown_in_a_table():
-    table = results_table([Result("samples", "mixed", True, 0.1), Result("modes", "mixed", False, 0.2, "too low")])
+    table = results_table(
+        [Result("samples", "mixed", True, 0.1), Result("modes", "mixed", False, 0.2, "too low")]
+    )
     assert table.row_count == 2
     assert "1 failed" in str(table.title)
 
@@ -346,13 +469,21 @@ def test_results_are_shown_in_a_table():
 def test_crashes_count_as_failures():
     class Broken(NormalDensity):
         def _log_prob(self, event, context, generator):
-            return super()._log_prob(event, context, generator) / math.nan if event.rows == 1 else 1 // 0
+            return (
+                super()._log_prob(event, context, generator) / math.nan
+                if event.rows == 1
+                else 1 // 0
+            )
 
     @dataclasses.dataclass(frozen=True)
     class Crash(Config):
         wrong: str = ""
 
     Crash.density = Broken
-    result = next(result for result in check_family(Crash(), only=["capabilities"]) if result.space == "single")
+    result = next(
+        result
+        for result in check_family(Crash(), only=["capabilities"])
+        if result.space == "single"
+    )
     assert not result.passed
     assert "ZeroDivisionError" in result.detail

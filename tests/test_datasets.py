@@ -20,10 +20,22 @@ def shelf(tmp_path, monkeypatch):
     (tmp_path / "binary").mkdir()
     data = gzip.compress(b"a,b,y,split\n1,x,0,train\n2,,1,test\n,NA,0,train\n", mtime=0)
     (tmp_path / "tables" / "toy.csv.gz").write_bytes(data)
-    card = {"target": "y", "task": "binary", "types": {"a": "num", "b": "cat", "y": "cat"}, "source": "here", "licence": "CC0"}
-    (tmp_path / "tables" / "toy.json").write_text(json.dumps({**card, "sha256": hashlib.sha256(data).hexdigest()}))
+    card = {
+        "target": "y",
+        "task": "binary",
+        "types": {"a": "num", "b": "cat", "y": "cat"},
+        "source": "here",
+        "licence": "CC0",
+    }
+    (tmp_path / "tables" / "toy.json").write_text(
+        json.dumps({**card, "sha256": hashlib.sha256(data).hexdigest()})
+    )
     bits = np.random.default_rng(0).integers(0, 2, (5, 11)).astype("uint8")
-    np.savez(tmp_path / "binary" / "bits.npz", n_vars=11, **{part: np.packbits(bits, axis=1) for part in ("train", "valid", "test")})
+    np.savez(
+        tmp_path / "binary" / "bits.npz",
+        n_vars=11,
+        **{part: np.packbits(bits, axis=1) for part in ("train", "valid", "test")},
+    )
     monkeypatch.setenv("CONJOIN_DATA", str(tmp_path))
     return tmp_path, bits
 
@@ -33,7 +45,10 @@ def test_shipped(name):
     data = datasets.load(name)
     X, y = data.xy()
     assert len(X) == len(y) > 100 and data.target not in X
-    assert y.nunique() == {"breast_cancer": 2, "iris": 3, "wine": 3, "diabetes": 214, "digits": 10}[name]
+    assert (
+        y.nunique()
+        == {"breast_cancer": 2, "iris": 3, "wine": 3, "diabetes": 214, "digits": 10}[name]
+    )
     if name == "breast_cancer":
         assert set(y) == {"malignant", "benign"}
     with pytest.raises(ValueError, match="has no fixed split"):
@@ -43,7 +58,11 @@ def test_shipped(name):
 def test_a_table_from_the_shelf(shelf):
     data = datasets.load("toy")
     X, y = data.xy("train")
-    assert X["b"].tolist() == ["x", "NA"] and y.tolist() == ["0", "0"] and X["a"].isna().tolist() == [False, True]
+    assert (
+        X["b"].tolist() == ["x", "NA"]
+        and y.tolist() == ["0", "0"]
+        and X["a"].isna().tolist() == [False, True]
+    )
     assert data.frame.shape == (3, 3) and "toy" in datasets.names() and data.licence == "CC0"
     with pytest.raises(ValueError, match="no part 'valid'; its parts are train, test"):
         data.xy("valid")
@@ -57,7 +76,11 @@ def test_an_altered_table_is_refused(shelf):
 
 def test_binary_sets(shelf, monkeypatch):
     parts = datasets.load_binary("bits")
-    assert list(parts) == ["train", "valid", "test"] and (parts["test"] == shelf[1]).all() and parts["test"].dtype == np.uint8
+    assert (
+        list(parts) == ["train", "valid", "test"]
+        and (parts["test"] == shelf[1]).all()
+        and parts["test"].dtype == np.uint8
+    )
     with pytest.raises(ValueError, match="there are bits"):
         datasets.load_binary("none")
     monkeypatch.delenv("CONJOIN_DATA")
@@ -67,7 +90,9 @@ def test_binary_sets(shelf, monkeypatch):
 
 def test_an_unknown_name_lists_the_others(monkeypatch):
     monkeypatch.delenv("CONJOIN_DATA", raising=False)
-    with pytest.raises(ValueError, match=r"no data set 'adult' here; there are .*iris.*CONJOIN_DATA"):
+    with pytest.raises(
+        ValueError, match=r"no data set 'adult' here; there are .*iris.*CONJOIN_DATA"
+    ):
         datasets.load("adult")
 
 
@@ -81,7 +106,9 @@ def mirror(tmp_path, monkeypatch):
         def log_message(self, *args):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(datasets, "_MIRROR", f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -95,10 +122,14 @@ def mirror(tmp_path, monkeypatch):
 def test_fetching_once_and_keeping(mirror, tmp_path):
     (mirror / "banknote_authentication.csv").write_text("3.5,-1.25,0.5,1,0\n" * 1372)
     data = datasets.load("banknote")
-    assert data.frame.shape == (1372, 5) and data.target == "class" and data.frame["class"][0] == "0"
+    assert (
+        data.frame.shape == (1372, 5) and data.target == "class" and data.frame["class"][0] == "0"
+    )
     (mirror / "banknote_authentication.csv").unlink()
     assert len(datasets.load("banknote").frame) == 1372
-    assert [path.name for path in (tmp_path / "cache" / "conjoin").iterdir()] == ["banknote_authentication.csv"]
+    assert [path.name for path in (tmp_path / "cache" / "conjoin").iterdir()] == [
+        "banknote_authentication.csv"
+    ]
 
 
 def test_what_was_fetched_is_checked(mirror, tmp_path):
@@ -125,4 +156,6 @@ def test_the_shelf_of_this_machine_round_trips(data_dir):
         codec = TableCodec().fit(rows)
         encoded = codec.encode(rows)
         assert not encoded.unseen.any()
-        pd.testing.assert_frame_equal(codec.decode(encoded.event.value, encoded.event.observed), rows[codec.columns])
+        pd.testing.assert_frame_equal(
+            codec.decode(encoded.event.value, encoded.event.observed), rows[codec.columns]
+        )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from conjoin import demo
+from conjoin.demos import tables as demo
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,18 @@ def test_rows_are_picked_by_the_stated_rule(scene):
         here = verdicts[(rows.iloc[place] == scene.X).all(axis=1)]
         assert here["familiarity"].item() == accepted["familiarity"].max()
     borderline = verdicts[(rows.iloc[2] == scene.X).all(axis=1)]
-    assert borderline["confidence"].item() == verdicts.loc[verdicts["verdict"] != "unfamiliar", "confidence"].min()
-    pd.testing.assert_frame_equal(rows.iloc[[3]].reset_index(drop=True), demo.foreign_units(rows.iloc[[1]]).reset_index(drop=True))
-    assert np.sort(rows.iloc[4]).tolist() == np.sort(rows.iloc[0]).tolist() and (rows.iloc[4] != rows.iloc[0]).any()
+    assert (
+        borderline["confidence"].item()
+        == verdicts.loc[verdicts["verdict"] != "unfamiliar", "confidence"].min()
+    )
+    pd.testing.assert_frame_equal(
+        rows.iloc[[3]].reset_index(drop=True),
+        demo.foreign_units(rows.iloc[[1]]).reset_index(drop=True),
+    )
+    assert (
+        np.sort(rows.iloc[4]).tolist() == np.sort(rows.iloc[0]).tolist()
+        and (rows.iloc[4] != rows.iloc[0]).any()
+    )
     assert rows.iloc[5].to_numpy() == pytest.approx(demo.FAR * rows.iloc[0].to_numpy())
 
 
@@ -54,19 +63,35 @@ def found(scene):
 
 
 def test_the_logistic_regression_is_sure_and_wrong(found):
-    assert found["sure"] > 0.9 and found["right"] < 0.75 and found["unfamiliar"] > 0.95 and found["own right"] > 0.85
+    assert (
+        found["sure"] > 0.9
+        and found["right"] < 0.75
+        and found["unfamiliar"] > 0.95
+        and found["own right"] > 0.85
+    )
     assert all(isinstance(sentence, str) and "%" in sentence for sentence in demo.sentences(found))
 
 
 @pytest.mark.parametrize("width", [80, 112])
 def test_the_screen(cases, found, width, tmp_path):
     out = io.StringIO()
-    demo.screen(Console(file=out, width=width), cases, found, (0.05, 0.08), tmp_path / "report.html")
+    demo.screen(
+        Console(file=out, width=width), cases, found, (0.05, 0.08), tmp_path / "report.html"
+    )
     text = out.getvalue()
     assert max(len(line) for line in text.splitlines() if "report.html" not in line) <= width
-    for words in ("ordinary", "borderline", "unfamiliar", "Error rate asked for: 8 %", "report.html", "conjoin check data.csv --target y"):
+    for words in (
+        "ordinary",
+        "borderline",
+        "unfamiliar",
+        "Error rate asked for: 8 %",
+        "report.html",
+        "conjoin check data.csv --target y",
+    ):
         assert words in text
-    assert "conjoin fit data.csv --target y" in text and "conjoin decide data-model/ new.csv" in text
+    assert (
+        "conjoin fit data.csv --target y" in text and "conjoin decide data-model/ new.csv" in text
+    )
     assert "\x1b" not in text
 
 

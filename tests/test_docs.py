@@ -1,9 +1,8 @@
 """What README.md, docs/ and the docstrings show is run, so that it stays true.
 
-In each Markdown file, in order and in one empty folder: ```python blocks share one namespace (```python no-run is only
-compiled); of ```console blocks the lines that begin with `$ conjoin` are run and must succeed, or, in a block fenced
-```console error, must fail with exit code 2.
-"""
+In each Markdown file, in order and in one empty folder: ```python blocks share one namespace
+(```python no-run is only compiled); of ```console blocks the lines that begin with `$ conjoin` are
+run and must succeed, or, in a block fenced ```console error, must fail with exit code 2."""
 
 import doctest
 import importlib
@@ -20,9 +19,16 @@ import pytest
 from conjoin.cli import run
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.is_file()]
-MODULES = sorted(path for path in (ROOT / "src" / "conjoin").rglob("*.py") if path.stem != "__main__")
-FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>python|console)(?P<option>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```", re.M | re.S)
+PAGES = [
+    path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.is_file()
+]
+MODULES = sorted(
+    path for path in (ROOT / "src" / "conjoin").rglob("*.py") if path.stem != "__main__"
+)
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<kind>python|console)(?P<option>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```",
+    re.M | re.S,
+)
 
 
 class Block(NamedTuple):
@@ -36,11 +42,18 @@ def blocks(page):
     text = page.read_text(encoding="utf-8")
     for match in FENCE.finditer(text):
         body = re.sub(rf"^{match['indent']}", "", match["body"], flags=re.MULTILINE)
-        yield Block(match["kind"], match["option"].strip(), body, text[: match.start("body")].count("\n") + 1)
+        yield Block(
+            match["kind"],
+            match["option"].strip(),
+            body,
+            text[: match.start("body")].count("\n") + 1,
+        )
 
 
 def run_python(block, page, namespace):
-    assert block.option in ("", "no-run"), f"{page.name}:{block.line}: unknown option {block.option!r}"
+    assert block.option in ("", "no-run"), (
+        f"{page.name}:{block.line}: unknown option {block.option!r}"
+    )
     code = compile("\n" * (block.line - 1) + block.body, str(page), "exec")
     if not block.option:
         exec(code, namespace)
@@ -49,24 +62,42 @@ def run_python(block, page, namespace):
 def commands(body):
     """The `$ conjoin` lines, with those that end in a backslash joined."""
     joined = re.sub(r"\\\n\s*(?:> )?", "", body)
-    return [line[2:].split("  #")[0].strip() for line in joined.splitlines() if re.match(r"\$ (cat \S+ \| )?conjoin\b", line)]
+    return [
+        line[2:].split("  #")[0].strip()
+        for line in joined.splitlines()
+        if re.match(r"\$ (cat \S+ \| )?conjoin\b", line)
+    ]
 
 
 def run_console(block, page):
-    assert block.option in ("", "error"), f"{page.name}:{block.line}: unknown option {block.option!r}"
+    assert block.option in ("", "error"), (
+        f"{page.name}:{block.line}: unknown option {block.option!r}"
+    )
     for command in commands(block.body):
-        if command.startswith("conjoin ") and not set(command) & set("|<>*$&;"):  # no need of a shell, nor of a process of its own
+        if command.startswith("conjoin ") and not set(command) & set(
+            "|<>*$&;"
+        ):  # no need of a shell, nor of a process of its own
             code = run(shlex.split(command, comments=True)[1:])
-            assert code == (2 if block.option else 0), f"{page.name}:{block.line}: $ {command}\nexit code {code}"
+            assert code == (2 if block.option else 0), (
+                f"{page.name}:{block.line}: $ {command}\nexit code {code}"
+            )
             continue
-        line = re.sub(r"(^|\| )conjoin\b", lambda match: f'{match[1]}"{sys.executable}" -m conjoin', command)
+        line = re.sub(
+            r"(^|\| )conjoin\b", lambda match: f'{match[1]}"{sys.executable}" -m conjoin', command
+        )
         plain = os.environ | {"NO_COLOR": "1"}
-        done = subprocess.run(line, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=plain)
+        done = subprocess.run(
+            line, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=plain
+        )
         wanted = 2 if block.option else 0
-        assert done.returncode == wanted, f"{page.name}: $ {command}\nexit code {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode == wanted, (
+            f"{page.name}: $ {command}\nexit code {done.returncode}\n{done.stdout}{done.stderr}"
+        )
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, id=page.relative_to(ROOT).as_posix()) for page in PAGES])
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.relative_to(ROOT).as_posix()) for page in PAGES]
+)
 def test_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
@@ -92,12 +123,18 @@ def test_doctests(module, tmp_path, monkeypatch):
 def test_blocks_are_found_and_run(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text(
-        "```python\nx = 1\n```\n\n1. item\n\n    ```python\n    x += 1\n    ```\n\n```python no-run\n1 / 0\n```\n"
+        "```python\nx = 1\n```\n\n1. item\n\n    ```python\n    x += 1\n    ```\n\n```python "
+        "no-run\n1 / 0\n```\n"
         "```console\n$ conjoin a \\\n    b | conjoin c  # why\nconjoin said\n$ make demo\n```\n",
         encoding="utf-8",
     )
     found = list(blocks(page))
-    assert [(block.kind, block.option) for block in found] == [("python", ""), ("python", ""), ("python", "no-run"), ("console", "")]
+    assert [(block.kind, block.option) for block in found] == [
+        ("python", ""),
+        ("python", ""),
+        ("python", "no-run"),
+        ("console", ""),
+    ]
     namespace = {}
     for block in found[:3]:
         run_python(block, page, namespace)

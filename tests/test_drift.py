@@ -1,4 +1,5 @@
-"""Two tables beside each other: planted changes are found and named, none is found where there is none, and the bets are fair."""
+"""Two tables beside each other: planted changes are found and named, none is found where there is
+none, and the bets are fair."""
 
 import json
 
@@ -11,8 +12,8 @@ from scipy.stats import chi2_contingency, kstest
 import conjoin
 from conjoin.cli import run
 from conjoin.core import Event
-from conjoin.questions.betting import conformal_ranks, simple_jumper
-from conjoin.questions.drift import column_tests, holm, ks_p_value, pair_tests
+from conjoin.questions.drift.betting import conformal_ranks, simple_jumper
+from conjoin.questions.drift.tests import column_tests, holm, ks_p_value, pair_tests
 
 
 def table(seed, rows=300, slope=0.6, shift=0.0, share=0.3):
@@ -20,7 +21,14 @@ def table(seed, rows=300, slope=0.6, shift=0.0, share=0.3):
     rng = np.random.default_rng(seed)
     z = rng.normal(size=rows)
     other = slope * z + np.sqrt(1 - slope**2) * rng.normal(size=rows)
-    return pd.DataFrame({"a": z + shift, "b": other, "c": np.where(rng.random(rows) < share, "u", "v"), "d": rng.integers(0, 5, rows)})
+    return pd.DataFrame(
+        {
+            "a": z + shift,
+            "b": other,
+            "c": np.where(rng.random(rows) < share, "u", "v"),
+            "d": rng.integers(0, 5, rows),
+        }
+    )
 
 
 def found(a, b, **options):
@@ -30,8 +38,15 @@ def found(a, b, **options):
 def test_pictures_are_set_aside():
     a, b = (table(seed).assign(scan=[np.zeros((8, 8), dtype=np.uint8)] * 300) for seed in (0, 1))
     drift = found(a, b)
-    assert "scan" not in drift.columns["column"].tolist() and any("'scan' holds pictures" in notice for notice in drift.notices)
-    said = found(a, b, types={"scan": {"type": "picture"}, "d": {"type": "category"}}, missing={"scan": ["?"]})
+    assert "scan" not in drift.columns["column"].tolist() and any(
+        "'scan' holds pictures" in notice for notice in drift.notices
+    )
+    said = found(
+        a,
+        b,
+        types={"scan": {"type": "picture"}, "d": {"type": "category"}},
+        missing={"scan": ["?"]},
+    )
     assert set(said.columns["column"]) == {"a", "b", "c", "d"}
 
 
@@ -40,11 +55,12 @@ def test_names_of_files_may_be_words():
     assert "file" in found(a, b, types={"file": {"type": "category"}}).columns["column"].tolist()
 
 
-# ---------------------------------------------------------------------------------------------------- no drift
+# ----------------------------------------------------------------------------------------- no drift
 
 
 def test_halves_of_one_table_give_no_more_alarms_than_asked():
-    level, runs = 0.2, 25
+    level = 0.2
+    runs = 25
     alarms = []
     for seed in range(runs):
         whole = table(seed, 240)
@@ -59,13 +75,18 @@ def test_repeated_rows_are_no_drift():
     assert not found(whole[:300], whole[300:]).drifted
 
 
-# ---------------------------------------------------------------------------------------------------- planted changes
+# ---------------------------------------------------------------------------------- planted changes
 
 
 def test_a_shifted_column_is_named():
     drift = found(table(0), table(1, shift=1))
     assert drift.drifted
-    assert drift.columns.set_index("column")["p_value"].lt(0.01).to_dict() == {"a": True, "b": False, "c": False, "d": False}
+    assert drift.columns.set_index("column")["p_value"].lt(0.01).to_dict() == {
+        "a": True,
+        "b": False,
+        "c": False,
+        "d": False,
+    }
     assert "Column 'a': median" in str(drift)
 
 
@@ -88,7 +109,8 @@ def test_a_pair_that_hangs_together_in_another_way_is_named():
 
 
 def test_cells_that_go_missing_and_levels_never_seen_are_named():
-    a, b = table(0), table(1)
+    a = table(0)
+    b = table(1)
     b.loc[::3, "b"] = np.nan
     b.loc[::4, "c"] = "w"
     drift = found(a, b)
@@ -116,7 +138,12 @@ def test_columns_of_one_table_alone_and_those_set_aside_are_told():
 @pytest.mark.parametrize(
     ("a", "b", "options", "words"),
     [
-        (table(0), table(1)[["c"]].rename(columns={"c": "x"}), {}, "no column in common; the first has a, b, c, d"),
+        (
+            table(0),
+            table(1)[["c"]].rename(columns={"c": "x"}),
+            {},
+            "no column in common; the first has a, b, c, d",
+        ),
         (table(0), table(1, 5), {}, "at least 20 rows in each table; the second has 5"),
         (table(0), table(1), {"level": 2}, "level must lie between 0 and 1, got 2"),
     ],
@@ -126,7 +153,7 @@ def test_mistakes_are_one_sentence(a, b, options, words):
         found(a, b, **options)
 
 
-# ---------------------------------------------------------------------------------------------------- the tests themselves
+# ----------------------------------------------------------------------------- the tests themselves
 
 
 def test_holm_by_hand():
@@ -137,19 +164,24 @@ def test_holm_by_hand():
 def test_one_column_of_levels_is_the_usual_chi_square():
     counts = np.array([[30, 50, 20], [45, 35, 20]])
     a, b = (Event(torch.tensor(np.repeat([0.0, 1.0, 2.0], row))[:, None]) for row in counts)
-    assert column_tests(a, b, [True]).item() == pytest.approx(chi2_contingency(counts, correction=False).pvalue)
+    assert column_tests(a, b, [True]).item() == pytest.approx(
+        chi2_contingency(counts, correction=False).pvalue
+    )
     assert ks_p_value(np.array([]), np.ones(3)) == 1.0
     assert ks_p_value(np.array([-np.inf] * 50), np.ones(50)) < 1e-6
 
 
 def test_the_pair_test_is_blind_to_columns_that_change_alone():
-    rng, p_values = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    p_values = []
     for _ in range(200):
         sides = []
         for shares in ((0.5, 0.5), (0.3, 0.7)):  # the odds ratio is 4 in both
             cells = np.outer(shares, (0.4, 0.6)) * np.array([[2.0, 1.0], [1.0, 2.0]])
             drawn = rng.choice(4, 400, p=cells.ravel() / cells.sum())
-            sides.append(Event(torch.tensor(np.stack([drawn // 2, drawn % 2], 1), dtype=torch.float64)))
+            sides.append(
+                Event(torch.tensor(np.stack([drawn // 2, drawn % 2], 1), dtype=torch.float64))
+            )
         p_values.append(pair_tests(*sides, [True, True])["p_value"].item())
     assert kstest(p_values, "uniform").pvalue > 0.01
 
@@ -169,7 +201,7 @@ def test_bets_on_nothing_are_fair():
     assert simple_jumper(np.full(200, 0.9))[-1] > np.log(100)
 
 
-# ---------------------------------------------------------------------------------------------------- the command line
+# --------------------------------------------------------------------------------- the command line
 
 
 def said(line):

@@ -1,4 +1,5 @@
-"""Energies: what they know without their constant, the constant itself, and that every move of every chain keeps its target."""
+"""Energies: what they know without their constant, the constant itself, and that every move of
+every chain keeps its target."""
 
 import dataclasses
 import itertools
@@ -18,7 +19,11 @@ from conjoin.testing.conformance import NotApplicable, run_case
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
-COLUMNS = (Variable("y", "category", cardinality=2), Variable("a", "category", cardinality=3), Variable("b", "ordered", cardinality=4))
+COLUMNS = (
+    Variable("y", "category", cardinality=2),
+    Variable("a", "category", cardinality=3),
+    Variable("b", "ordered", cardinality=4),
+)
 CODES = Space((3,), COLUMNS)
 REALS = Space((2,), (Variable("u", "real"), Variable("v", "real")))
 
@@ -32,14 +37,21 @@ def table(space):
 def rows_of_codes(count=300):
     """b leans to 3 where y and a agree: no single column tells."""
     noise = stream(0, "rows")
-    y, a = torch.randint(0, 2, (count,), generator=noise), torch.randint(0, 3, (count,), generator=noise)
-    b = torch.where((y == a) & (torch.rand(count, generator=noise) < 0.9), 3, torch.randint(0, 4, (count,), generator=noise))
+    y = torch.randint(0, 2, (count,), generator=noise)
+    a = torch.randint(0, 3, (count,), generator=noise)
+    b = torch.where(
+        (y == a) & (torch.rand(count, generator=noise) < 0.9),
+        3,
+        torch.randint(0, 4, (count,), generator=noise),
+    )
     return torch.stack([y, a, b], 1).double()
 
 
 def fit(density, value, steps, mask=None):
     density_fit = Event(value, mask)
-    train(density, density_fit, torch.ones(len(value)).double(), None, Plan(steps=steps), Progress())
+    train(
+        density, density_fit, torch.ones(len(value)).double(), None, Plan(steps=steps), Progress()
+    )
     return density
 
 
@@ -49,28 +61,36 @@ def shaken(density, size=0.7):
     with torch.no_grad():
         for parameter in density.parameters():
             if parameter.requires_grad:
-                parameter.add_(size * torch.randn(parameter.shape, generator=noise, dtype=torch.float64))
+                parameter.add_(
+                    size * torch.randn(parameter.shape, generator=noise, dtype=torch.float64)
+                )
     return density
 
 
 @pytest.fixture(scope="module")
 def energy():
     config = Energy(width=16, dropout=0.0, draws=16, rate=1e-2, emphasis=1.0)
-    return fit(EnergyDensity.build(CODES, config, Event(rows_of_codes()), stream(0)), rows_of_codes(), 150)
+    return fit(
+        EnergyDensity.build(CODES, config, Event(rows_of_codes()), stream(0)), rows_of_codes(), 150
+    )
 
 
 def machine(hidden, space=CODES, rows=None, **settings):
     rows = rows_of_codes() if rows is None else rows
-    return BoltzmannDensity.build(space, Boltzmann(hidden=hidden, **settings), Event(rows), stream(0))
+    return BoltzmannDensity.build(
+        space, Boltzmann(hidden=hidden, **settings), Event(rows), stream(0)
+    )
 
 
 def follows(drawn, log_mass, space=CODES):
     """Pearson's p-value of rows of codes against unnormalised log-masses of the whole table."""
     place = (drawn[:, None] == table(space)).all(2).double().argmax(1)
-    return pearson(torch.bincount(place, minlength=len(log_mass)).double(), log_mass.softmax(0) * len(drawn))
+    return pearson(
+        torch.bincount(place, minlength=len(log_mass)).double(), log_mass.softmax(0) * len(drawn)
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- the annealing
+# ------------------------------------------------------------------------------------ the annealing
 
 
 def test_annealing_there_and_back_brackets_a_known_constant():
@@ -87,23 +107,42 @@ def test_annealing_there_and_back_brackets_a_known_constant():
         mean, scale = moments(beta)
         return mean + scale * torch.randn(x.shape, generator=generator, dtype=torch.float64)
 
-    found = sandwich(log_ratio, move, lambda beta, noise: move(torch.zeros(2000).double(), beta, noise), 40, stream(1))
+    found = sandwich(
+        log_ratio,
+        move,
+        lambda beta, noise: move(torch.zeros(2000).double(), beta, noise),
+        40,
+        stream(1),
+    )
     assert abs(found.estimate - (0.3 - math.log(3))) < 4 * found.standard_error
     assert abs(found.reverse - (0.3 - math.log(3))) < 4 * found.standard_error
     assert 1e-3 < found.standard_error < 0.05
-    coarse = [sandwich(log_ratio, move, lambda beta, noise: move(torch.zeros(5).double(), beta, noise), 2, stream(s)) for s in range(60)]
-    low, high = (sum(getattr(p, end) for p in coarse) / len(coarse) for end in ("estimate", "reverse"))
+    coarse = [
+        sandwich(
+            log_ratio,
+            move,
+            lambda beta, noise: move(torch.zeros(5).double(), beta, noise),
+            2,
+            stream(s),
+        )
+        for s in range(60)
+    ]
+    low, high = (
+        sum(getattr(p, end) for p in coarse) / len(coarse) for end in ("estimate", "reverse")
+    )
     assert low < 0.27 - math.log(3) < 0.33 - math.log(3) < high
 
 
-# ---------------------------------------------------------------------------------------------------- the energy-based joint
+# --------------------------------------------------------------------------- the energy-based joint
 
 
 def test_an_energy_starts_as_its_mixture():
     density = EnergyDensity.build(CODES, Energy(), Event(rows_of_codes()), stream(0))
     rows = rows_of_codes(20)
     own = density.companion.log_prob(Event(rows[:, 1:]))
-    assert torch.allclose(density.log_prob(Event(rows).hide(torch.tensor([True, False, False]))), own)
+    assert torch.allclose(
+        density.log_prob(Event(rows).hide(torch.tensor([True, False, False]))), own
+    )
     assert torch.allclose(density.log_prob(Event(rows)), own - math.log(2))
 
 
@@ -121,15 +160,25 @@ def test_logits_are_all_that_decides_y(energy):
     with torch.no_grad():
         each = energy.log_target(Event(rows), torch.arange(2))
         assert torch.allclose(each.log_softmax(1), energy._logits(rows[:, 1:]).log_softmax(1))
-        assert torch.allclose(energy.log_target(Event(rows), torch.tensor([1.0, 0.0])), each.flip(1))
-        assert torch.allclose(energy.log_prob(Event(rows).hide(torch.tensor([True, False, False]))), each.logsumexp(1))
+        assert torch.allclose(
+            energy.log_target(Event(rows), torch.tensor([1.0, 0.0])), each.flip(1)
+        )
+        assert torch.allclose(
+            energy.log_prob(Event(rows).hide(torch.tensor([True, False, False]))), each.logsumexp(1)
+        )
 
 
 def test_a_region_of_y_leaves_out_the_other_classes(energy):
-    box = Region(torch.tensor([-math.inf] * 3).double(), torch.tensor([math.inf] * 3).double(), {0: torch.tensor([False, True])})
+    box = Region(
+        torch.tensor([-math.inf] * 3).double(),
+        torch.tensor([math.inf] * 3).double(),
+        {0: torch.tensor([False, True])},
+    )
     event = Event(rows_of_codes(6)).hide(torch.tensor([True, False, False]))._replace(within=box)
     with torch.no_grad():
-        assert torch.allclose(energy.log_prob(event), energy.log_target(event, torch.arange(2))[:, 1])
+        assert torch.allclose(
+            energy.log_prob(event), energy.log_target(event, torch.arange(2))[:, 1]
+        )
     assert (energy.sample_conditional(event, generator=stream(0)).value[:, 0] == 1).all()
 
 
@@ -138,11 +187,16 @@ def test_metropolis_moves_keep_the_tempered_energy(energy, beta):
     x_table = table(Space((2,), CODES.variables[1:]))
     with torch.no_grad():
         free = torch.zeros(4000, 2).double()
-        log_mass = energy.companion.log_prob(Event(x_table)) + beta * energy._logits(x_table).logsumexp(1)
+        log_mass = energy.companion.log_prob(Event(x_table)) + beta * energy._logits(
+            x_table
+        ).logsumexp(1)
         x = x_table[torch.multinomial(log_mass.exp(), 4000, replacement=True, generator=stream(5))]
-        walk, noise = (x, energy._score(x, free)), stream(6)
+        walk = (x, energy._score(x, free))
+        noise = stream(6)
         for _ in range(12):
-            walk = energy._move(walk, Event(x, torch.zeros_like(x, dtype=torch.bool)), free, beta, noise)
+            walk = energy._move(
+                walk, Event(x, torch.zeros_like(x, dtype=torch.bool)), free, beta, noise
+            )
         assert not torch.equal(walk[0], x)
         assert torch.allclose(walk[1], energy._score(walk[0], free))
     assert follows(walk[0], log_mass, Space((2,), CODES.variables[1:])) > 1e-3
@@ -160,12 +214,19 @@ def test_the_constant_agrees_with_the_sum(energy):
 def test_emphasis_weighs_the_cross_entropy(energy):
     event = Event(rows_of_codes(20))
     with torch.no_grad():
-        light, heavy = energy.losses(event, generator=stream(1)), None
+        light = energy.losses(event, generator=stream(1))
+        heavy = None
         energy.config = dataclasses.replace(energy.config, emphasis=3.0)
         heavy = energy.losses(event, generator=stream(1))
-        unlabelled = energy.losses(event.hide(torch.tensor([True, False, False])), generator=stream(1))
+        unlabelled = energy.losses(
+            event.hide(torch.tensor([True, False, False])), generator=stream(1)
+        )
         energy.config = dataclasses.replace(energy.config, emphasis=1.0)
-        cross = -energy._logits(event.value[:, 1:]).log_softmax(1).gather(1, event.value[:, :1].long())[:, 0]
+        cross = (
+            -energy._logits(event.value[:, 1:])
+            .log_softmax(1)
+            .gather(1, event.value[:, :1].long())[:, 0]
+        )
     assert torch.allclose(heavy - light, 2 * cross)
     assert torch.allclose(light - unlabelled, cross)
 
@@ -186,8 +247,14 @@ def test_pixels_are_read_from_the_grid():
 def test_langevin_takes_real_numbers_and_learns_them():
     noise = stream(2)
     angle = 2 * math.pi * torch.rand(400, generator=noise, dtype=torch.float64)
-    ring = torch.stack([angle.cos(), angle.sin()], 1) * 1.4 + 0.1 * torch.randn(400, 2, generator=noise, dtype=torch.float64)
-    density = fit(EnergyDensity.build(REALS, Energy(method="sgld", width=16, walk=5), Event(ring), stream(0)), ring, 30)
+    ring = torch.stack([angle.cos(), angle.sin()], 1) * 1.4 + 0.1 * torch.randn(
+        400, 2, generator=noise, dtype=torch.float64
+    )
+    density = fit(
+        EnergyDensity.build(REALS, Energy(method="sgld", width=16, walk=5), Event(ring), stream(0)),
+        ring,
+        30,
+    )
     assert bool(torch.isfinite(density.log_prob(Event(ring))).all())
     assert bool(torch.isfinite(density.replay).all())
     with pytest.raises(ValueError, match="'a' has mass"):
@@ -209,7 +276,8 @@ def test_langevin_steps_follow_the_density():
 
 
 def test_a_diverged_energy_is_an_infinite_loss(energy):
-    sound, gone = torch.tensor([1.0]).double(), torch.tensor([1e6]).double()
+    sound = torch.tensor([1.0]).double()
+    gone = torch.tensor([1e6]).double()
     assert float(energy._contrast(sound, sound)) == pytest.approx(0.02)
     assert float(energy._contrast(torch.tensor([2.0]).double(), sound)) == pytest.approx(-1 + 0.05)
     assert float(energy._contrast(sound, gone)) == math.inf
@@ -217,20 +285,25 @@ def test_a_diverged_energy_is_an_infinite_loss(energy):
 
 def test_chains_learn_what_contrast_learns():
     config = Energy(method="chains", width=16, dropout=0.0, walk=2, rate=1e-2, emphasis=1.0)
-    density = fit(EnergyDensity.build(CODES, config, Event(rows_of_codes()), stream(0)), rows_of_codes(), 100)
+    density = fit(
+        EnergyDensity.build(CODES, config, Event(rows_of_codes()), stream(0)), rows_of_codes(), 100
+    )
     counts = (rows_of_codes()[:, None] == table(CODES)).all(2).double().mean(0)
     with torch.no_grad():
         share = density.log_prob(Event(table(CODES))).softmax(0)
     assert 0.5 * float((share - counts).abs().sum()) < 0.08
 
 
-# ---------------------------------------------------------------------------------------------------- the Boltzmann machine
+# ---------------------------------------------------------------------------- the Boltzmann machine
 
 
 def brute(density, value):
     """log sum_h exp(energy), written out: the sum over columns of a and h W, and b.h."""
-    states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=len(density.hidden))), dtype=torch.float64)
-    column, code = torch.arange(value.shape[1]), value.long()
+    states = torch.tensor(
+        list(itertools.product((0.0, 1.0), repeat=len(density.hidden))), dtype=torch.float64
+    )
+    column = torch.arange(value.shape[1])
+    code = value.long()
     bias = density.visible[column, code].sum(1)
     field = density.weight[:, column, code].sum(2)  # (J, B)
     return (bias[:, None] + (states @ (field + density.hidden[:, None])).T).logsumexp(1)
@@ -238,12 +311,15 @@ def brute(density, value):
 
 @pytest.mark.parametrize("hidden", [3, 13])
 def test_every_state_of_the_hidden_units_is_summed(hidden):
-    density, rows = shaken(machine(hidden)), rows_of_codes(7)
+    density = shaken(machine(hidden))
+    rows = rows_of_codes(7)
     with torch.no_grad():
         constant = density._log_z() if density.exact else 0.0
         assert torch.allclose(density.log_prob(Event(rows)), brute(density, rows) - constant)
         if density.exact:
-            assert float(constant) == pytest.approx(float(brute(density, table(CODES)).logsumexp(0)))
+            assert float(constant) == pytest.approx(
+                float(brute(density, table(CODES)).logsumexp(0))
+            )
 
 
 def test_the_annealed_constant_of_a_machine_is_the_exact_one():
@@ -261,9 +337,15 @@ def test_gibbs_steps_keep_the_tempered_machine(beta):
     density = shaken(machine(3))
     with torch.no_grad():
         codes = table(CODES).long()
-        log_mass = density._bias_of(codes) + torch.nn.functional.softplus(beta * density._field(codes)).sum(1)
-        start = codes[torch.multinomial(log_mass.softmax(0), 4000, replacement=True, generator=stream(5))]
-        drawn = density._gibbs(start, torch.zeros(1, *density.visible.shape).double(), 3, stream(6), beta)
+        log_mass = density._bias_of(codes) + torch.nn.functional.softplus(
+            beta * density._field(codes)
+        ).sum(1)
+        start = codes[
+            torch.multinomial(log_mass.softmax(0), 4000, replacement=True, generator=stream(5))
+        ]
+        drawn = density._gibbs(
+            start, torch.zeros(1, *density.visible.shape).double(), 3, stream(6), beta
+        )
     assert follows(drawn.double(), log_mass) > 1e-3
 
 
@@ -275,7 +357,12 @@ def test_many_units_estimate_missing_cells_without_bias():
             agree = ((table(CODES) == row) | ~mask).all(1)
             target = density.log_prob(Event(table(CODES)))[agree].logsumexp(0)
             event = Event(row.expand(50, -1), mask.expand(50, -1))
-            ratio = torch.stack([(density.log_prob(event, generator=stream(seed))[0] - target).exp() for seed in range(100)])
+            ratio = torch.stack(
+                [
+                    (density.log_prob(event, generator=stream(seed))[0] - target).exp()
+                    for seed in range(100)
+                ]
+            )
             assert abs(float(ratio.mean()) - 1) < 5 * float(ratio.std()) / 10 + 1e-6
 
 
@@ -293,7 +380,8 @@ def test_the_pseudo_likelihood_is_that_of_the_conditionals():
 
 
 def test_persistent_chains_raise_the_likelihood():
-    density, value = machine(13, rate=0.1, walk=2), rows_of_codes()
+    density = machine(13, rate=0.1, walk=2)
+    value = rows_of_codes()
 
     def mean():
         with torch.no_grad():
@@ -308,7 +396,8 @@ def test_persistent_chains_raise_the_likelihood():
 
 
 def test_exact_learning_finds_what_no_single_column_shows():
-    density, value = machine(6, rate=0.1), rows_of_codes()
+    density = machine(6, rate=0.1)
+    value = rows_of_codes()
     fit(density, value, 300)
     empirical = (value[:, None] == table(CODES)).all(2).double().mean(0)
     with torch.no_grad():
@@ -319,18 +408,26 @@ def test_exact_learning_finds_what_no_single_column_shows():
 
 def test_targets_inside_a_region_and_with_missing_cells():
     density = shaken(machine(4))
-    low, high = torch.tensor([0.0, -math.inf, 1.0]).double(), torch.tensor([0.0, math.inf, 2.0]).double()
+    low = torch.tensor([0.0, -math.inf, 1.0]).double()
+    high = torch.tensor([0.0, math.inf, 2.0]).double()
     box = Region(low, high, {1: torch.tensor([True, False, True])})
     event = Event(rows_of_codes(4), torch.tensor([True, True, False]).expand(4, -1), within=box)
     with torch.no_grad():
         each = density.log_target(event, torch.arange(2.0))
-        inside = torch.tensor([[y, float(row[1]), b] for row in event.value for y in (0, 1) for b in (1, 2)]).double()
+        inside = torch.tensor(
+            [[y, float(row[1]), b] for row in event.value for y in (0, 1) for b in (1, 2)]
+        ).double()
         inside = density.log_prob(Event(inside))
     assert torch.allclose(each, inside.reshape(4, 2, 2).logsumexp(2))
 
 
 def test_pieces_of_a_number_make_up_its_column():
-    value = torch.cat([torch.randn(500, 1, generator=stream(0)) * 0.3 - 2, torch.randn(500, 1, generator=stream(1)) + 1]).double()
+    value = torch.cat(
+        [
+            torch.randn(500, 1, generator=stream(0)) * 0.3 - 2,
+            torch.randn(500, 1, generator=stream(1)) + 1,
+        ]
+    ).double()
     units = Units((Variable("x", "real"),), pieces=6)
     share = units.start(Event(value), torch.ones(1000).double())
     grid = torch.linspace(-6, 6, 1201).double()[:, None]
@@ -344,11 +441,26 @@ def test_a_machine_without_units_is_refused():
         machine(0)
 
 
-WIDE = ["samples", "conditionals", "regions", "modes", "targets", "saving", "batches", "features", "gradients", "seeds"]
+WIDE = [
+    "samples",
+    "conditionals",
+    "regions",
+    "modes",
+    "targets",
+    "saving",
+    "batches",
+    "features",
+    "gradients",
+    "seeds",
+]
 
 
 @pytest.mark.parametrize("check", WIDE)
-@pytest.mark.parametrize("config", [Boltzmann(hidden=13), Energy(method="chains", width=8, walk=2, draws=8)], ids=["machine", "chains"])
+@pytest.mark.parametrize(
+    "config",
+    [Boltzmann(hidden=13), Energy(method="chains", width=8, walk=2, draws=8)],
+    ids=["machine", "chains"],
+)
 def test_what_is_no_default_passes_too(config, check):
     try:
         run_case(config, "mixed", check)
@@ -358,7 +470,8 @@ def test_what_is_no_default_passes_too(config, check):
 
 @pytest.mark.slow
 def test_digits():
-    """The book's split, ten seeds: no divergence, a finite constant, and on the average at most 6 % of the test rows wrong."""
+    """The book's split, ten seeds: no divergence, a finite constant, and on the average at most 6 %
+    of the test rows wrong."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -368,10 +481,19 @@ def test_digits():
     wrong = []
     for seed in range(10):
         density = EnergyDensity.build(space, Energy(), Event(rows[:1000]), stream(seed, "build"))
-        trained = train(density, Event(rows[:1000]), torch.ones(1000).double(), Event(rows[1000:1350]), Plan(seed=seed), Progress())
+        trained = train(
+            density,
+            Event(rows[:1000]),
+            torch.ones(1000).double(),
+            Event(rows[1000:1350]),
+            Plan(seed=seed),
+            Progress(),
+        )
         with torch.no_grad():
             guess = density.log_target(Event(rows[1350:]), torch.arange(10)).argmax(1)
         wrong.append(float((guess != rows[1350:, 0]).double().mean()))
         assert trained.setbacks == 0
-        assert all(map(math.isfinite, density.log_partition(draws=64, steps=30, generator=stream(seed))))
+        assert all(
+            map(math.isfinite, density.log_partition(draws=64, steps=30, generator=stream(seed)))
+        )
     assert sum(wrong) / len(wrong) <= 0.06

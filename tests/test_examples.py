@@ -29,8 +29,13 @@ def test_the_story_on_chest_x_rays(tmp_path):
         pytest.skip("needs images/pneumoniamnist in the folder that CONJOIN_DATA names")
     out = tmp_path / "panel.png"
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "pneumonia.py", "--seconds", "15", "--out", out], capture_output=True, text=True, check=False
+        [sys.executable, EXAMPLES / "pneumonia.py", "--seconds", "15", "--out", out],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert out.stat().st_size > 1000
-    assert all(words in done.stdout for words in ("AUC", "unfamiliar", "healthy twin", "no medical device"))
+    assert all(
+        words in done.stdout for words in ("AUC", "unfamiliar", "healthy twin", "no medical device")
+    )

@@ -1,4 +1,5 @@
-"""Factor analysis, probabilistic PCA and latent Dirichlet allocation against dense formulas, enumeration and planted truth."""
+"""Factor analysis, probabilistic PCA and latent Dirichlet allocation against dense formulas,
+enumeration and planted truth."""
 
 import itertools
 import math
@@ -14,7 +15,13 @@ from conjoin.families import name_of, resolve
 from conjoin.families.classic import topic
 from conjoin.families.classic.counts import CountLayer, is_count
 from conjoin.families.classic.factor import Factor, FactorDensity, default_factors
-from conjoin.families.classic.topic import Topic, TopicDensity, dirichlet_points, distinct_values, tilted
+from conjoin.families.classic.topic import (
+    Topic,
+    TopicDensity,
+    dirichlet_points,
+    distinct_values,
+    tilted,
+)
 from conjoin.testing.spaces import CLASSES
 
 
@@ -51,7 +58,7 @@ def planted(rows=1500, columns=6, factors=2, noise=None):
     return 3 + hidden @ loading.T + own * noise.sqrt(), loading @ loading.T + torch.diag(noise)
 
 
-# ---------------------------------------------------------------------------------------------------- factors
+# ------------------------------------------------------------------------------------------ factors
 
 
 def dense(model, k=0):
@@ -64,7 +71,11 @@ def two_classes(config, rows=120):
     data, _ = planted(rows, 5)
     label = Event((torch.arange(rows) % 2).double())
     event = Event(data + label.value[:, None], holes(data.shape, 0.2))
-    return trained(FactorDensity, reals(5), config, event, 5, context=label, context_space=CLASSES)[0], event, label
+    return (
+        trained(FactorDensity, reals(5), config, event, 5, context=label, context_space=CLASSES)[0],
+        event,
+        label,
+    )
 
 
 CONFIGS = [Factor(2), Factor(2, "shared"), Factor(2, tie=True), Factor(2, "shared", tie=True)]
@@ -76,15 +87,21 @@ def test_log_prob_is_that_of_the_dense_gaussian(config):
     each = model.log_contexts(event.take(slice(0, 20))).detach()
     for row, k in itertools.product(range(20), range(2)):
         seen = event.mask[row]
-        normal = torch.distributions.MultivariateNormal(model.mean[k, seen].detach(), dense(model, k)[seen][:, seen])
-        assert each[row, k].item() == pytest.approx(normal.log_prob(event.value[row, seen]).item(), abs=1e-8)
+        normal = torch.distributions.MultivariateNormal(
+            model.mean[k, seen].detach(), dense(model, k)[seen][:, seen]
+        )
+        assert each[row, k].item() == pytest.approx(
+            normal.log_prob(event.value[row, seen]).item(), abs=1e-8
+        )
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_missing_numbers_follow_the_dense_conditional(config):
     model, event, _ = two_classes(config)
     known = torch.tensor([True, False, True, False, True])
-    covariance, mean, row = dense(model, 1), model.mean[1].detach(), event.value[0]
+    covariance = dense(model, 1)
+    mean = model.mean[1].detach()
+    row = event.value[0]
     gain = torch.linalg.solve(covariance[known][:, known], covariance[known][:, ~known])
     centre = mean[~known] + (row[known] - mean[known]) @ gain
     left = covariance[~known][:, ~known] - covariance[~known][:, known] @ gain
@@ -92,7 +109,9 @@ def test_missing_numbers_follow_the_dense_conditional(config):
     best = model.mode(Event(row[None], known[None]), one).value[0]
     assert torch.allclose(best[~known], centre, atol=1e-8)
     rows = Event(row.expand(20000, -1), known.expand(20000, -1))
-    drawn = model.sample_conditional(rows, Event(torch.ones(20000).double()), generator=stream(1)).value[:, ~known]
+    drawn = model.sample_conditional(
+        rows, Event(torch.ones(20000).double()), generator=stream(1)
+    ).value[:, ~known]
     assert torch.allclose(drawn.mean(0), centre, atol=0.05)
     assert torch.allclose(torch.cov(drawn.T), left, atol=0.06)
 
@@ -114,7 +133,9 @@ def test_factor_analysis_recovers_a_planted_covariance_from_incomplete_rows():
     scale = complete.diagonal().sqrt()
     assert float(((dense(model) - complete) / (scale[:, None] * scale)).abs().max()) < 0.06
     assert torch.allclose(model.mean[0].detach(), torch.full((12,), 3.0).double(), atol=0.15)
-    assert torch.allclose(model._noise()[0].detach(), torch.linspace(0.1, 0.6, 12).double(), atol=0.1)
+    assert torch.allclose(
+        model._noise()[0].detach(), torch.linspace(0.1, 0.6, 12).double(), atol=0.1
+    )
 
 
 def test_probabilistic_pca_is_the_closed_form_on_complete_rows():
@@ -129,18 +150,27 @@ def test_probabilistic_pca_is_the_closed_form_on_complete_rows():
 
 
 def penalty(model):
-    """What the prior rows take from the log-likelihood (that of the means is too weak to matter)."""
-    noise, loading = model._noise(), model._loadings()
-    return 0.5 * model.config.shrinkage * (noise.log() + (model.variance_prior + loading.square().sum(-1)) / noise).sum()
+    """What the prior rows take from the log-likelihood (that of the means is too weak to
+    matter)."""
+    noise = model._noise()
+    loading = model._loadings()
+    return (
+        0.5
+        * model.config.shrinkage
+        * (noise.log() + (model.variance_prior + loading.square().sum(-1)) / noise).sum()
+    )
 
 
-@pytest.mark.parametrize("config", [Factor(2), Factor(2, "shared"), Factor(3, shrinkage=20.0)], ids=str)
+@pytest.mark.parametrize(
+    "config", [Factor(2), Factor(2, "shared"), Factor(3, shrinkage=20.0)], ids=str
+)
 def test_each_round_raises_the_penalised_likelihood(config):
     data, _ = planted(80, 5)
     space = Space((5,), (*reals(4).variables, Variable("years", "integer", resolution=0.5)))
     data[:, 4] = (data[:, 4] * 2).round() / 2
     event = Event(data, holes(data.shape, 0.25))
-    model, last = FactorDensity.build(space, config, event, stream(0)), -math.inf
+    model = FactorDensity.build(space, config, event, stream(0))
+    last = -math.inf
     with torch.no_grad():
         for _ in range(40):
             found = model.statistics(event)
@@ -155,12 +185,25 @@ def test_tied_classes_are_pooled_by_their_precision():
     """One class is all noise: W is learned from the other."""
     data, _ = planted(800, 6)
     label = Event((torch.arange(800) % 2).double())
-    noisy = data + 6 * label.value[:, None] * torch.randn(data.shape, generator=stream(8), dtype=torch.float64)
-    model, _ = trained(FactorDensity, reals(6), Factor(2, tie=True), Event(noisy), 60, context=label, context_space=CLASSES)
-    found, scale = dense(model), torch.cov(data[::2].T).diagonal().sqrt()
+    noisy = data + 6 * label.value[:, None] * torch.randn(
+        data.shape, generator=stream(8), dtype=torch.float64
+    )
+    model, _ = trained(
+        FactorDensity,
+        reals(6),
+        Factor(2, tie=True),
+        Event(noisy),
+        60,
+        context=label,
+        context_space=CLASSES,
+    )
+    found = dense(model)
+    scale = torch.cov(data[::2].T).diagonal().sqrt()
     assert model.loading.shape == (1, 6, 2)
     assert float(((found - torch.cov(data[::2].T)) / (scale[:, None] * scale)).abs().max()) < 0.1
-    assert torch.allclose((model._noise()[1] - model._noise()[0]).detach(), torch.full((6,), 36.0).double(), rtol=0.15)
+    assert torch.allclose(
+        (model._noise()[1] - model._noise()[0]).detach(), torch.full((6,), 36.0).double(), rtol=0.15
+    )
 
 
 def test_weak_noise_does_not_hold_the_mean_back():
@@ -178,13 +221,19 @@ def test_recorded_numbers_are_drawn_on_their_lattice():
     drawn = model.sample(4000, generator=stream(0)).value
     assert torch.equal((drawn[:, 1] - 0.25) % 0.5, torch.zeros(4000).double())
     assert drawn[:, 1].var().item() == pytest.approx(dense(model)[1, 1].item(), rel=0.1)
-    assert (model.mode(Event(data).hide(torch.tensor([False, True]))).value[:, 1] - 0.25).remainder(0.5).abs().max() == 0
+    assert (model.mode(Event(data).hide(torch.tensor([False, True]))).value[:, 1] - 0.25).remainder(
+        0.5
+    ).abs().max() == 0
 
 
 def test_many_columns_cost_no_square_of_them():
     data, truth = planted(400, 300, 3)
     model, value = trained(FactorDensity, reals(300), Factor(3), Event(data), 30)
-    best = torch.distributions.MultivariateNormal(torch.full((300,), 3.0).double(), truth).log_prob(data).mean()
+    best = (
+        torch.distributions.MultivariateNormal(torch.full((300,), 3.0).double(), truth)
+        .log_prob(data)
+        .mean()
+    )
     assert value == pytest.approx(best.item(), abs=6)
     assert sum(parameter.numel() for parameter in model.parameters()) == 300 * 5
 
@@ -206,7 +255,9 @@ def test_a_class_without_rows_keeps_the_columns_marginals():
     data, _ = planted(60, 3)
     three = Space((), (Variable("y", "category", cardinality=3),))
     label = Event((torch.arange(60) % 2).double())
-    model, _ = trained(FactorDensity, reals(3), Factor(1), Event(data), 5, context=label, context_space=three)
+    model, _ = trained(
+        FactorDensity, reals(3), Factor(1), Event(data), 5, context=label, context_space=three
+    )
     with torch.no_grad():
         assert torch.allclose(model.mean[2], model.mean_prior)
         assert torch.allclose(dense(model, 2).diagonal(), model.variance_prior, rtol=1e-3)
@@ -217,18 +268,24 @@ def test_categories_alone_need_no_factor():
     data = Event(torch.tensor([[0.0], [1.0], [1.0]]).double())
     model, _ = trained(FactorDensity, codes, Factor(), data, 2)
     assert not model.capabilities.features
-    assert model.log_prob(Event(torch.tensor([[0.0], [1.0]]).double())).exp().sum().item() == pytest.approx(1)
+    assert model.log_prob(
+        Event(torch.tensor([[0.0], [1.0]]).double())
+    ).exp().sum().item() == pytest.approx(1)
 
 
 def test_settings_of_factors():
     assert name_of(resolve("pca")) == "ppca"
     assert name_of(resolve("fa")) == "factor_analysis"
-    assert [default_factors(0, 1), default_factors(400, 9), default_factors(10**6, 784)] == [1, 5, 32]
+    assert [default_factors(0, 1), default_factors(400, 9), default_factors(10**6, 784)] == [
+        1,
+        5,
+        32,
+    ]
     with pytest.raises(ValueError, match="at least 1, got 0"):
         FactorDensity.build(reals(2), Factor(0), Event(torch.zeros(2, 2).double()), stream(0))
 
 
-# ---------------------------------------------------------------------------------------------------- topics
+# ------------------------------------------------------------------------------------------- topics
 
 BINARY = Space((4,), tuple(Variable(name, "category", cardinality=2) for name in "abcd"))
 
@@ -243,8 +300,21 @@ def with_parameters(space, config, topics, **named):
 
 def of_codes(alpha, points=256):
     """Two topics over four binary columns."""
-    levels = torch.tensor([[[0.9, 0.1], [0.2, 0.8]], [[0.5, 0.5], [0.7, 0.3]], [[0.1, 0.9], [0.6, 0.4]], [[0.8, 0.2], [0.05, 0.95]]])
-    return with_parameters(BINARY, Topic(2, points), 2, leaves__logits=levels.log(), log_alpha=torch.tensor(alpha).log())
+    levels = torch.tensor(
+        [
+            [[0.9, 0.1], [0.2, 0.8]],
+            [[0.5, 0.5], [0.7, 0.3]],
+            [[0.1, 0.9], [0.6, 0.4]],
+            [[0.8, 0.2], [0.05, 0.95]],
+        ]
+    )
+    return with_parameters(
+        BINARY,
+        Topic(2, points),
+        2,
+        leaves__logits=levels.log(),
+        log_alpha=torch.tensor(alpha).log(),
+    )
 
 
 def every_code():
@@ -252,10 +322,13 @@ def every_code():
 
 
 def polya(alpha, topics):
-    """p(z): the Dirichlet integral of a product of shares (L. Devroye (1986), Non-uniform random variate generation, XI.4)."""
+    """p(z): the Dirichlet integral of a product of shares (L. Devroye (1986), Non-uniform random
+    variate generation, XI.4)."""
     counts = [topics.count(k) for k in range(len(alpha))]
     total = math.lgamma(sum(alpha)) - math.lgamma(sum(alpha) + len(topics))
-    return math.exp(total + sum(math.lgamma(a + n) - math.lgamma(a) for a, n in zip(alpha, counts, strict=True)))
+    return math.exp(
+        total + sum(math.lgamma(a + n) - math.lgamma(a) for a, n in zip(alpha, counts, strict=True))
+    )
 
 
 def exact_integral(model, alpha, value):
@@ -268,7 +341,8 @@ def exact_integral(model, alpha, value):
 
 
 def test_log_prob_is_the_sum_over_points_and_topics():
-    model, value = of_codes([0.4, 1.5], points=8), every_code()
+    model = of_codes([0.4, 1.5], points=8)
+    value = every_code()
     leaf = model.leaves.log_prob(value, torch.ones_like(value, dtype=torch.bool)).exp()
     weight = model._log_weight().exp()
     total = sum(weight[s] * (leaf @ model.theta[s]).prod(1) for s in range(8))
@@ -278,16 +352,24 @@ def test_log_prob_is_the_sum_over_points_and_topics():
 
 @pytest.mark.parametrize("alpha", [[0.15, 0.15], [0.5, 0.5], [0.4, 1.5], [3.0, 3.0]], ids=str)
 def test_the_quadrature_comes_near_the_dirichlet_integral(alpha):
-    value, errors = every_code(), []
+    value = every_code()
+    errors = []
     for points in (64, 256, 4096):
         model = of_codes(alpha, points)
-        errors.append(float((model.log_prob(Event(value)).detach() - exact_integral(model, alpha, value).log()).abs().max()))
+        errors.append(
+            float(
+                (model.log_prob(Event(value)).detach() - exact_integral(model, alpha, value).log())
+                .abs()
+                .max()
+            )
+        )
     assert errors[1] < 0.06
     assert errors[2] < 0.01
 
 
 def test_points_are_always_the_same_and_cover_sparse_and_even_rows():
-    first, again = dirichlet_points(3, 128), dirichlet_points(3, 128)
+    first = dirichlet_points(3, 128)
+    again = dirichlet_points(3, 128)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert torch.allclose(first.theta.sum(1), torch.ones(128).double())
     top = first.theta.max(1).values
@@ -297,16 +379,20 @@ def test_points_are_always_the_same_and_cover_sparse_and_even_rows():
 
 
 def test_the_moments_of_theta_are_those_of_its_dirichlet():
-    points, alpha = dirichlet_points(3, 4096), torch.tensor([0.3, 0.6, 1.2, 2.0]).double()
+    points = dirichlet_points(3, 4096)
+    alpha = torch.tensor([0.3, 0.6, 1.2, 2.0]).double()
     weight = (points.statistic @ alpha + points.log_base).softmax(0)
     mean = alpha[:3] / alpha[:3].sum()
     assert torch.allclose(weight @ points.theta, mean, atol=0.01)
     variance = mean * (1 - mean) / (1 + alpha[:3].sum())
-    assert torch.allclose(weight @ points.theta.square() - (weight @ points.theta) ** 2, variance, atol=0.01)
+    assert torch.allclose(
+        weight @ points.theta.square() - (weight @ points.theta) ** 2, variance, atol=0.01
+    )
 
 
 def test_tilting_finds_the_alpha_that_made_the_weights():
-    points, alpha = dirichlet_points(3, 256), torch.tensor([0.2, 0.7, 1.5, 2.0]).double()
+    points = dirichlet_points(3, 256)
+    alpha = torch.tensor([0.2, 0.7, 1.5, 2.0]).double()
     share = (points.statistic @ alpha + points.log_base).softmax(0)
     found = tilted(points.statistic, points.log_base, share, torch.zeros(4).double())
     assert torch.allclose(found.exp(), alpha, atol=1e-4)
@@ -329,12 +415,16 @@ def best_match(found, truth):
     """Columns of ``found`` in the order of ``truth``, and the least of their correlations."""
     size = truth.shape[1]
     each = torch.corrcoef(torch.cat([found, truth], 1).T)[:size, size:]
-    order = max(itertools.permutations(range(size)), key=lambda p: min(float(each[p[i], i]) for i in range(size)))
+    order = max(
+        itertools.permutations(range(size)),
+        key=lambda p: min(float(each[p[i], i]) for i in range(size)),
+    )
     return list(order), min(float(each[order[i], i]) for i in range(size))
 
 
 def document_counts(rows=300, words=20, topics=3):
-    beta, theta = torch.as_tensor(np.random.default_rng(0).dirichlet([0.2] * words, topics)), memberships(rows, topics, 1)
+    beta = torch.as_tensor(np.random.default_rng(0).dirichlet([0.2] * words, topics))
+    theta = memberships(rows, topics, 1)
     return torch.poisson(60 * theta @ beta, generator=stream(1)), beta, theta
 
 
@@ -345,10 +435,18 @@ def word_space(words, **fields):
 
 def test_topics_of_words_are_recovered():
     counts, beta, theta = document_counts()
-    model, _ = trained(TopicDensity, word_space(20), Topic(3, words=True), Event(counts, holes(counts.shape, 0.05)), 50)
+    model, _ = trained(
+        TopicDensity,
+        word_space(20),
+        Topic(3, words=True),
+        Event(counts, holes(counts.shape, 0.05)),
+        50,
+    )
     order, least = best_match(model.words.log_rate.detach().exp(), beta.T)
     assert least > 0.95
-    each = torch.corrcoef(torch.cat([model.features(Event(counts)).detach()[:, order], theta], 1).T)[:3, 3:]
+    each = torch.corrcoef(
+        torch.cat([model.features(Event(counts)).detach()[:, order], theta], 1).T
+    )[:3, 3:]
     assert each.diagonal().min() > 0.9
 
 
@@ -362,18 +460,37 @@ def test_topics_of_cells_are_recovered():
     found = model.leaves.log_levels().detach().exp().transpose(1, 2).flatten(0, 1)
     order, least = best_match(found, levels.permute(1, 2, 0).flatten(0, 1))
     assert least > 0.95
-    each = torch.corrcoef(torch.cat([model.features(Event(value)).detach()[:, order], theta], 1).T)[:3, 3:]
+    each = torch.corrcoef(torch.cat([model.features(Event(value)).detach()[:, order], theta], 1).T)[
+        :3, 3:
+    ]
     assert each.diagonal().min() > 0.88
     assert 0.1 < float(model.log_alpha.detach().exp().mean()) < 0.7
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
-    space = Space((3,), (*reals(1).variables, Variable("c", "category", cardinality=3), Variable("n", "integer", resolution=1.0)))
+    space = Space(
+        (3,),
+        (
+            *reals(1).variables,
+            Variable("c", "category", cardinality=3),
+            Variable("n", "integer", resolution=1.0),
+        ),
+    )
     noise = stream(0)
-    value = torch.stack([torch.randn(50, generator=noise), torch.randint(0, 3, (50,), generator=noise), torch.arange(50) % 7], 1).double()
+    value = torch.stack(
+        [
+            torch.randn(50, generator=noise),
+            torch.randint(0, 3, (50,), generator=noise),
+            torch.arange(50) % 7,
+        ],
+        1,
+    ).double()
     event = Event(value, holes(value.shape, 0.1))
     model, _ = trained(TopicDensity, space, Topic(2, 32), event, 2)
-    whole = model.log_prob(event).detach(), model.statistics(event, weight=torch.arange(50).double())
+    whole = (
+        model.log_prob(event).detach(),
+        model.statistics(event, weight=torch.arange(50).double()),
+    )
     monkeypatch.setattr(topic, "LARGEST", 600)
     assert len(list(model._blocks(event))) > 4
     assert torch.allclose(model.log_prob(event).detach(), whole[0], atol=1e-10)
@@ -381,15 +498,23 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
         assert torch.allclose(part, whole[1][key], atol=1e-8), key
 
 
-# ---------------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 def of_words(**settings):
     """Two count columns (in units of half a count, from -1 up) and a category."""
-    space = Space((3,), (*word_space(2, resolution=0.5, bounds=(-1.0, None)).variables, Variable("c", "category", cardinality=2)))
+    space = Space(
+        (3,),
+        (
+            *word_space(2, resolution=0.5, bounds=(-1.0, None)).variables,
+            Variable("c", "category", cardinality=2),
+        ),
+    )
     rates = doubles([4.0, 0.5], [0.3, 2.0]).log()
     levels = doubles([[0.9, 0.1], [0.2, 0.8]]).log()
-    return with_parameters(space, Topic(2, 64, words=True, **settings), 2, words__log_rate=rates, leaves__logits=levels)
+    return with_parameters(
+        space, Topic(2, 64, words=True, **settings), 2, words__log_rate=rates, leaves__logits=levels
+    )
 
 
 def test_bags_of_words_sum_to_one_and_marginals_are_sums():
@@ -400,14 +525,18 @@ def test_bags_of_words_sum_to_one_and_marginals_are_sums():
     assert log_prob.exp().sum().item() == pytest.approx(1, abs=1e-6)
     one = grid[:, 0] == 0.5
     known = Event(torch.tensor([[0.5, 0.0, 0.0]]).double(), torch.tensor([[True, False, False]]))
-    assert model.log_prob(known).item() == pytest.approx(log_prob[one].logsumexp(0).item(), abs=1e-6)
+    assert model.log_prob(known).item() == pytest.approx(
+        log_prob[one].logsumexp(0).item(), abs=1e-6
+    )
     assert model.log_prob(Event(torch.tensor([[-1.5, 0.0, 0.0]]).double())).item() == -math.inf
 
 
 def test_given_its_topics_a_count_is_poisson():
     model = of_words()
     value = torch.tensor([[1.0, 0.5, 1.0]]).double()  # 4 and 3 words
-    theta, words, total = model.theta, doubles(4.0, 3.0), 0.0
+    theta = model.theta
+    words = doubles(4.0, 3.0)
+    total = 0.0
     for s, weight in enumerate(model._log_weight().detach().exp()):
         rates = model.length[s] * (theta[s] @ doubles([4.0, 0.3], [0.5, 2.0]))
         given = torch.distributions.Poisson(rates).log_prob(words).sum().exp()
@@ -418,9 +547,13 @@ def test_given_its_topics_a_count_is_poisson():
 def test_draws_of_words_follow_log_prob():
     model = of_words()
     known = Event(torch.tensor([[0.0, 0.5, 0.0]]).double(), torch.tensor([[False, True, False]]))
-    grid = torch.cartesian_prod(torch.arange(40).double() / 2 - 1, torch.tensor([0.5]).double(), torch.arange(2.0).double())
+    grid = torch.cartesian_prod(
+        torch.arange(40).double() / 2 - 1, torch.tensor([0.5]).double(), torch.arange(2.0).double()
+    )
     share = (model.log_prob(Event(grid)).detach() - model.log_prob(known).detach()).exp()
-    drawn = model.sample_conditional(known.take(torch.zeros(8000, dtype=torch.long)), generator=stream(2)).value
+    drawn = model.sample_conditional(
+        known.take(torch.zeros(8000, dtype=torch.long)), generator=stream(2)
+    ).value
     assert torch.allclose(drawn.mean(0), share @ grid, atol=0.06)
     best = model.mode(known).value
     assert model.log_prob(Event(best)) > model.log_prob(Event(drawn[:200])).median()
@@ -429,8 +562,12 @@ def test_draws_of_words_follow_log_prob():
 def test_em_with_words_climbs_and_comes_to_rest():
     counts, _, _ = document_counts(60, 4, 2)
     counts = (counts * torch.linspace(0.1, 2.5, 60)[:, None]).round()  # documents of many lengths
-    event, weight = Event(counts, holes(counts.shape, 0.1)), torch.full((60,), 1e7).double()
-    model, last = TopicDensity.build(word_space(4), Topic(2, 64, words=True), event, stream(0), weight=weight), -math.inf
+    event = Event(counts, holes(counts.shape, 0.1))
+    weight = torch.full((60,), 1e7).double()
+    model = TopicDensity.build(
+        word_space(4), Topic(2, 64, words=True), event, stream(0), weight=weight
+    )
+    last = -math.inf
     for _ in range(600):
         found = model.statistics(event, weight=weight)
         value = float(found["log_prob"]) / float(weight.sum())
@@ -448,7 +585,10 @@ def test_a_count_as_first_variable_is_tried_like_any_other():
     model = of_words()
     event = Event(torch.tensor([[0.0, 0.5, 1.0], [0.0, -1.0, 0.0]]).double())
     candidates = torch.tensor([-1.0, 0.0, 3.0]).double()
-    each = [model.log_prob(Event(torch.cat([c.expand(2, 1), event.value[:, 1:]], 1))) for c in candidates]
+    each = [
+        model.log_prob(Event(torch.cat([c.expand(2, 1), event.value[:, 1:]], 1)))
+        for c in candidates
+    ]
     assert torch.allclose(model.log_target(event, candidates), torch.stack(each, 1))
 
 
@@ -465,14 +605,18 @@ def test_topics_predict_a_class_of_documents():
     counts, _, theta = document_counts(500)
     y = theta.argmax(1).numpy()
     X = pd.DataFrame(counts.numpy().astype(int))
-    model = JointClassifier(family=Topic(3, words=True), predictor=None, random_state=0).fit(X[:350], y[:350])
+    model = JointClassifier(family=Topic(3, words=True), predictor=None, random_state=0).fit(
+        X[:350], y[:350]
+    )
     assert model.score(X[350:], y[350:]) > 0.8
     assert model.score(X[350:], y[350:]) > np.bincount(y[350:]).max() / 150 + 0.2
 
 
 @pytest.mark.parametrize("words", [False, True])
 def test_small_tables_have_topics_too(words):
-    frame = pd.DataFrame({"n": [0, 3, 1, 7, 2], "x": [0.1, 0.5, 0.25, 1.75, np.nan], "c": ["a", "b", "a", "b", "a"]})
+    frame = pd.DataFrame(
+        {"n": [0, 3, 1, 7, 2], "x": [0.1, 0.5, 0.25, 1.75, np.nan], "c": ["a", "b", "a", "b", "a"]}
+    )
     for rows in (1, 5):
         model = JointDensity(family=Topic(words=words)).fit(frame[:rows])
         assert np.isfinite(model.score_samples(frame[:rows])).all()

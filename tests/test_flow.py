@@ -11,7 +11,7 @@ from conjoin.families.flow.coupling import Flow, FlowDensity, FlowNet
 from conjoin.families.flow.integer import IntegerDensity, IntegerFlow
 from conjoin.families.flow.parts import smooth_columns
 from conjoin.families.flow.spline import BOUND, FLOOR, inverse_spline, parameters, spline
-from conjoin.joint import ClassConditional
+from conjoin.joints.class_conditional import ClassConditional
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
@@ -24,7 +24,9 @@ def shaken(module, by=0.3, seed=0):
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.requires_grad:
-                parameter.add_(by * torch.randn(parameter.shape, generator=noise, dtype=torch.float64))
+                parameter.add_(
+                    by * torch.randn(parameter.shape, generator=noise, dtype=torch.float64)
+                )
     return module.eval()
 
 
@@ -41,7 +43,7 @@ def fit(config, space, rows, **context):
     return density
 
 
-# ---------------------------------------------------------------------------------------------------- splines
+# ------------------------------------------------------------------------------------------ splines
 
 
 @pytest.fixture
@@ -70,7 +72,9 @@ def test_the_slope_of_a_spline_is_its_derivative(bent):
 
 
 def test_a_spline_rises_and_is_continuous_with_its_slope():
-    params = 3 * torch.randn(parameters(4), 1, generator=stream(1), dtype=torch.float64).expand(-1, 200_001)
+    params = 3 * torch.randn(parameters(4), 1, generator=stream(1), dtype=torch.float64).expand(
+        -1, 200_001
+    )
     x = torch.linspace(-6, 6, 200_001, dtype=torch.float64)
     y, slope = spline(x, params)
     assert (y.diff() > 0).all()
@@ -79,27 +83,34 @@ def test_a_spline_rises_and_is_continuous_with_its_slope():
 
 
 def test_no_parameter_makes_an_infinite_density():
-    params = 1e6 * torch.randn(parameters(8), 1, generator=stream(2), dtype=torch.float64).expand(-1, 1001)
+    params = 1e6 * torch.randn(parameters(8), 1, generator=stream(2), dtype=torch.float64).expand(
+        -1, 1001
+    )
     x = torch.linspace(-5, 5, 1001, dtype=torch.float64)
     y, slope = spline(x, params)
     assert torch.isfinite(y).all() and torch.isfinite(slope).all()
     assert (y.diff() >= -1e-9).all()
     thin = torch.zeros(parameters(8), 1, dtype=torch.float64)
-    thin[0], thin[9] = -1e6, 1e6  # the narrowest first bin, the rise in the second
+    # the narrowest first bin, the rise in the second
+    thin[0] = -1e6
+    thin[9] = 1e6
     _, slope = spline(torch.tensor([-5 + 10 * FLOOR / 2]).double(), thin)
     assert torch.isfinite(slope).all()
 
 
-# ---------------------------------------------------------------------------------------------------- couplings
+# ---------------------------------------------------------------------------------------- couplings
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_log_det_is_that_of_the_jacobian(size):
     net = shaken(FlowNet(size, 2, layers=3, width=8, blocks=1, bins=4))
-    x, seen = torch.randn(4, size, generator=stream(3), dtype=torch.float64), torch.randn(4, 2, generator=stream(4), dtype=torch.float64)
+    x = torch.randn(4, size, generator=stream(3), dtype=torch.float64)
+    seen = torch.randn(4, 2, generator=stream(4), dtype=torch.float64)
     z, log_det = net.forward_map(x, seen)
     for row in range(4):
-        jacobian = torch.autograd.functional.jacobian(lambda at, row=row: net.forward_map(at[None], seen[row : row + 1])[0][0], x[row])
+        jacobian = torch.autograd.functional.jacobian(
+            lambda at, row=row: net.forward_map(at[None], seen[row : row + 1])[0][0], x[row]
+        )
         assert torch.allclose(torch.linalg.slogdet(jacobian)[1], log_det[row], atol=1e-8)
     assert torch.allclose(net.inverse_map(z, seen), x, atol=1e-7)
 
@@ -113,7 +124,8 @@ def test_the_network_sees_no_number_beyond_its_reach():
 def test_a_flow_integrates_to_one_and_has_no_expected_score():
     density = fit(Flow(steps=150, width=16, layers=2, bins=4), REAL, ring(300))
     axis = torch.linspace(-4, 4, 221, dtype=torch.float64)
-    points, cell = torch.cartesian_prod(axis, axis), float(axis[1] - axis[0]) ** 2
+    points = torch.cartesian_prod(axis, axis)
+    cell = float(axis[1] - axis[0]) ** 2
     log_prob = density.log_prob(Event(points))
     weight = log_prob.detach().exp() * cell
     assert abs(float(weight.sum()) - 1) < 2e-3
@@ -134,15 +146,28 @@ def test_a_flow_recovers_a_ring():
 
 def test_the_class_moves_the_flow():
     label = Event((torch.arange(400) % 2).double())
-    rows = torch.randn(400, 2, generator=stream(5), dtype=torch.float64) * 0.3 + 2 * label.value[:, None] - 1
+    rows = (
+        torch.randn(400, 2, generator=stream(5), dtype=torch.float64) * 0.3
+        + 2 * label.value[:, None]
+        - 1
+    )
     classes = Space((), (Variable("y", "category", cardinality=2),))
-    density = FlowDensity.build(REAL, Flow(steps=1), Event(rows), stream(0), context=label, context_space=classes)
-    train(ClassConditional(density, classes), Pair(label, Event(rows)), torch.ones(400).double(), None, Plan(steps=150), Progress())
+    density = FlowDensity.build(
+        REAL, Flow(steps=1), Event(rows), stream(0), context=label, context_space=classes
+    )
+    train(
+        ClassConditional(density, classes),
+        Pair(label, Event(rows)),
+        torch.ones(400).double(),
+        None,
+        Plan(steps=150),
+        Progress(),
+    )
     drawn = density.sample(200, Event(torch.ones(200).double()), generator=stream(1)).value
     assert (drawn.mean(0) > 0.6).all()
 
 
-# ---------------------------------------------------------------------------------------------------- parts
+# -------------------------------------------------------------------------------------------- parts
 
 
 def test_which_columns_flow():
@@ -163,9 +188,14 @@ def test_which_columns_flow():
 @pytest.fixture(scope="module")
 def fine():
     """A shaken flow over cells of a tenth."""
-    space = Space((2,), (Variable("a", "real", resolution=0.1, origin=0.03), Variable("b", "real", resolution=0.1)))
+    space = Space(
+        (2,),
+        (Variable("a", "real", resolution=0.1, origin=0.03), Variable("b", "real", resolution=0.1)),
+    )
     rows = (ring(200) / 0.1).round() * 0.1 + torch.tensor([0.03, 0.0])
-    return shaken(FlowDensity.build(space, Flow(width=8, layers=2), Event(rows), stream(0)), 0.1), rows
+    return shaken(
+        FlowDensity.build(space, Flow(width=8, layers=2), Event(rows), stream(0)), 0.1
+    ), rows
 
 
 def test_recorded_cells_are_a_bound_of_their_mass(fine):
@@ -178,7 +208,9 @@ def test_recorded_cells_are_a_bound_of_their_mass(fine):
     with torch.no_grad():
         at = density.flow(z, z[:, :0]) - density.scale.log().sum()
         mass = at.reshape(5, -1).exp().mean(1) * 0.01
-        bounds = torch.stack([density.log_prob(Event(cells), generator=stream(seed)) for seed in range(200)])
+        bounds = torch.stack(
+            [density.log_prob(Event(cells), generator=stream(seed)) for seed in range(200)]
+        )
     assert torch.allclose(bounds.exp().mean(0), mass, rtol=0.03)
     assert (bounds.mean(0) <= mass.log() + 0.01).all()
 
@@ -199,32 +231,42 @@ def test_draws_of_cells_lie_on_the_lattice(fine):
     assert len(drawn[:, 0].unique()) > 10
 
 
-# ---------------------------------------------------------------------------------------------------- continuous
+# --------------------------------------------------------------------------------------- continuous
 
 
 def test_the_solver_is_of_order_four():
-    found = [float(runge_kutta(lambda x, t: x * math.cos(t), torch.ones(1).double(), 0.0, 2.0, steps)) for steps in (8, 16)]
+    found = [
+        float(runge_kutta(lambda x, t: x * math.cos(t), torch.ones(1).double(), 0.0, 2.0, steps))
+        for steps in (8, 16)
+    ]
     errors = [abs(value - math.exp(math.sin(2.0))) for value in found]
     assert 12 < errors[0] / errors[1] < 24
 
 
 def test_the_trace_is_that_of_the_jacobian():
     net = shaken(Velocity(3, 2, width=8, blocks=2, blur=0.1))
-    x, seen = torch.randn(4, 3, generator=stream(3), dtype=torch.float64), torch.randn(4, 2, generator=stream(4), dtype=torch.float64)
+    x = torch.randn(4, 3, generator=stream(3), dtype=torch.float64)
+    seen = torch.randn(4, 2, generator=stream(4), dtype=torch.float64)
     velocity, trace = net.with_trace(x, 0.3, seen, torch.eye(3, dtype=torch.float64))
     time = torch.full((4,), 0.3, dtype=torch.float64)
     assert torch.allclose(velocity, net(x, time, seen), atol=1e-12)
     for row in range(4):
-        jacobian = torch.autograd.functional.jacobian(lambda at, row=row: net(at[None], time[:1], seen[row : row + 1])[0], x[row])
+        jacobian = torch.autograd.functional.jacobian(
+            lambda at, row=row: net(at[None], time[:1], seen[row : row + 1])[0], x[row]
+        )
         assert torch.allclose(jacobian.trace(), trace[row], atol=1e-9)
     sign = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3).double() / 8**0.5
-    assert torch.allclose(net.with_trace(x, 0.3, seen, sign)[1], trace, atol=1e-9)  # the mean over all signs is exact
+    assert torch.allclose(
+        net.with_trace(x, 0.3, seen, sign)[1], trace, atol=1e-9
+    )  # the mean over all signs is exact
 
 
 def test_before_training_it_is_a_normal_distribution():
     rows = ring(100)
     density = MatchedDensity.build(REAL, FlowMatching(blur=1e-3, solver=20), Event(rows), stream(0))
-    true = torch.distributions.Normal(rows.mean(0), rows.std(0, unbiased=False)).log_prob(rows).sum(1)
+    true = (
+        torch.distributions.Normal(rows.mean(0), rows.std(0, unbiased=False)).log_prob(rows).sum(1)
+    )
     with torch.no_grad():
         assert torch.allclose(density.log_prob(Event(rows)), true, atol=2e-3)
 
@@ -252,7 +294,9 @@ def test_the_solvers_error_is_stated(matched):
     with torch.no_grad():
         z = (rows - matched.mean) / matched.scale
         fine = matched._solve(z, z[:, :0], 64, torch.eye(2).double())
-        off = (matched._solve(z, z[:, :0], matched.config.solver, torch.eye(2).double()) - fine).abs()
+        off = (
+            matched._solve(z, z[:, :0], matched.config.solver, torch.eye(2).double()) - fine
+        ).abs()
     assert float(halving.median()) < 0.05
     assert float(off.mean()) < 2 * float(halving.mean()) + 1e-3
     assert torch.equal(spread, torch.zeros(50).double())
@@ -261,18 +305,22 @@ def test_the_solvers_error_is_stated(matched):
 def test_many_numbers_have_an_estimated_trace():
     space = Space((40,), tuple(Variable(f"x{d}", "real") for d in range(40)))
     rows = torch.randn(60, 40, generator=stream(0), dtype=torch.float64)
-    density = shaken(MatchedDensity.build(space, FlowMatching(width=8, solver=4), Event(rows), stream(0)), 0.1)
+    density = shaken(
+        MatchedDensity.build(space, FlowMatching(width=8, solver=4), Event(rows), stream(0)), 0.1
+    )
     assert density.capabilities.likelihood is Likelihood.LOWER_BOUND
     halving, spread = density.solver_error(Event(rows[:4]))
     assert (spread > 0).all() and (spread < 5).all() and torch.isfinite(halving).all()
     z = density._standardise(rows[:4], torch.tensor(0.5))
     exact = density._solve(z, z[:, :0], 4, torch.eye(40).double())
-    many = torch.stack([density._solve(z, z[:, :0], 4, density._probes(stream(seed))) for seed in range(60)])
+    many = torch.stack(
+        [density._solve(z, z[:, :0], 4, density._probes(stream(seed))) for seed in range(60)]
+    )
     error = many.std(0) / 60**0.5
     assert ((many.mean(0) - exact).abs() < 5 * error).all()
 
 
-# ---------------------------------------------------------------------------------------------------- integers
+# ----------------------------------------------------------------------------------------- integers
 
 LATTICE = Space(
     (4,),
@@ -289,8 +337,12 @@ LATTICE = Space(
 def moved():
     noise = stream(0, "lattice")
     base = torch.randint(0, 3, (200, 1), generator=noise).double()
-    rows = torch.cat([base % 2, base + torch.randint(0, 3, (200, 1), generator=noise), 3 * base, base], 1)
-    return shaken(IntegerDensity.build(LATTICE, IntegerFlow(width=8), Event(rows), stream(0)), 0.5), rows
+    rows = torch.cat(
+        [base % 2, base + torch.randint(0, 3, (200, 1), generator=noise), 3 * base, base], 1
+    )
+    return shaken(
+        IntegerDensity.build(LATTICE, IntegerFlow(width=8), Event(rows), stream(0)), 0.5
+    ), rows
 
 
 def test_translations_are_bijections(moved):
@@ -309,7 +361,9 @@ def test_translations_are_bijections(moved):
 
 def test_an_integer_flow_sums_to_one(moved):
     density, _ = moved
-    rows = torch.cartesian_prod(torch.arange(2.0), torch.arange(5.0), torch.arange(-300.0, 301.0), torch.arange(3.0)).double()
+    rows = torch.cartesian_prod(
+        torch.arange(2.0), torch.arange(5.0), torch.arange(-300.0, 301.0), torch.arange(3.0)
+    ).double()
     with torch.no_grad():
         assert abs(float(density.log_prob(Event(rows)).exp().sum()) - 1) < 1e-4
 
@@ -327,7 +381,9 @@ def test_translations_alone_bring_an_independent_base_closer():
     noise = stream(1, "shift")
     x = torch.randint(0, 40, (600, 1), generator=noise).double()
     rows = torch.cat([x, x + torch.randint(0, 2, (600, 1), generator=noise)], 1)
-    space = Space((2,), (Variable("x", "integer", resolution=1.0), Variable("y", "integer", resolution=1.0)))
+    space = Space(
+        (2,), (Variable("x", "integer", resolution=1.0), Variable("y", "integer", resolution=1.0))
+    )
     density = fit(IntegerFlow(steps=300, width=32, dropout=0.0), space, rows)
     own = density.context(600, None)
     z = density.to_base(rows, own)

@@ -1,4 +1,5 @@
-"""p(y | x) that follows pictures to a place where they look otherwise, without labels; what it stands on, against formulas."""
+"""p(y | x) that follows pictures to a place where they look otherwise, without labels; what it
+stands on, against formulas."""
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ import conjoin
 from conjoin import JointClassifier
 from conjoin.core import Event
 from conjoin.families.diffusion.picture import PictureDiffusion
-from conjoin.following import answers, matched, mutual_information, surest
-from conjoin.spreading import Graph
+from conjoin.fitting.label_propagation import Graph
+from conjoin.fitting.self_training import answers, matched, mutual_information, surest
 
 TINY = PictureDiffusion(size=0.25, steps=60, batch=48, rate=6e-3, points=4, sampling_steps=6)
 DIGITS = load_digits(n_class=5)
-X, Y = DIGITS.images.astype("uint8"), DIGITS.target
-OLD, NEW = slice(0, 500), slice(500, None)
+X = DIGITS.images.astype("uint8")
+Y = DIGITS.target
+OLD = slice(0, 500)
+NEW = slice(500, None)
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +36,12 @@ def followed(model, negatives):
     return model.adapt(negatives, density=True)
 
 
-# ---------------------------------------------------------------------------------------------------- the parts
+# ---------------------------------------------------------------------------------------- the parts
 
 
 def test_levels_are_matched_in_either_order():
-    old, new = torch.tensor([0.0, 0, 3, 7, 7, 9]), torch.tensor([9.0, 9, 6, 2, 2, 0])
+    old = torch.tensor([0.0, 0, 3, 7, 7, 9])
+    new = torch.tensor([9.0, 9, 6, 2, 2, 0])
     assert torch.equal(matched(old, new, turned=True), old)
     assert torch.equal(matched(old, 2 * old), old)
     assert torch.equal(matched(old, old), old)
@@ -50,8 +54,12 @@ def test_mutual_information_is_that_of_sure_and_even_answers():
 
 
 def test_the_surest_are_as_many_of_every_answer():
-    share = torch.rand(400, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(1)
-    known, guess, sure = surest(share, 0.25), share.argmax(1).numpy(), share.amax(1).numpy()
+    share = torch.rand(
+        400, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).softmax(1)
+    known = surest(share, 0.25)
+    guess = share.argmax(1).numpy()
+    sure = share.amax(1).numpy()
     for label in range(3):
         own = guess == label
         assert known[own].sum() == np.ceil(0.25 * own.sum())
@@ -60,19 +68,24 @@ def test_the_surest_are_as_many_of_every_answer():
 
 def test_answers_are_smoothed_along_the_graph(model):
     x = model.model_.encode(X[:60]).event
-    graph, hot = Graph.of(x, model.model_.codec.space), torch.eye(5).double()[Y[:60]]
+    graph = Graph.of(x, model.model_.codec.space)
+    hot = torch.eye(5).double()[Y[:60]]
     limit = np.linalg.solve(np.eye(60) - 0.5 * graph.step.toarray(), hot.numpy())
     assert np.allclose(graph.smooth(hot, 0.5), limit / limit.sum(1, keepdims=True))
 
 
 def test_features_are_standardised_once_the_network_is_trained(model):
-    scorer, x = model.model_.joint.predictor.scorer, model.model_.encode(X[OLD]).event
+    scorer = model.model_.joint.predictor.scorer
+    x = model.model_.encode(X[OLD]).event
     seen = scorer.features(x)
     assert seen.mean(0).abs().max() < 0.3 and (seen.std(0) - 1).abs().max() < 0.3
-    scores, other = scorer.scores(x), model.model_.encode(X[NEW]).event
+    scores = scorer.scores(x)
+    other = model.model_.encode(X[NEW]).event
     scorer.settle(Event(other.value[:100]))
     assert torch.allclose(scorer.scores(x), scores)
-    assert torch.allclose(scorer.aligned(Event(other.value[:100])), scorer.scores(Event(other.value[:100])))
+    assert torch.allclose(
+        scorer.aligned(Event(other.value[:100])), scorer.scores(Event(other.value[:100]))
+    )
     scorer.settle(x)
 
 
@@ -83,7 +96,7 @@ def test_answers_ignore_shares_that_were_found_before(model, negatives):
     assert (one.share.argmax(1).numpy() == Y[NEW]).mean() > model.score(negatives, Y[NEW]) + 0.3
 
 
-# ---------------------------------------------------------------------------------------------------- the whole
+# ---------------------------------------------------------------------------------------- the whole
 
 
 def test_pictures_that_look_otherwise_are_followed(model, followed, negatives):
@@ -97,20 +110,30 @@ def test_pictures_that_look_otherwise_are_followed(model, followed, negatives):
 
 
 def test_what_followed_is_said_and_promises_no_errors(followed, negatives):
-    assert "has followed by its own surest answers" in str(followed.change_) and "only labels can tell" in str(followed.change_)
+    assert "has followed by its own surest answers" in str(
+        followed.change_
+    ) and "only labels can tell" in str(followed.change_)
     with pytest.raises(ValueError, match="there are 0"):
         followed.decide(negatives)
     assert (followed.model_.p_value(followed.model_.encode(negatives)) <= 0.1).mean() < 0.2
-    assert followed.calibrate(negatives, Y[NEW]).decide(negatives, max_error=0.2)["verdict"].eq("accept").any()
+    assert (
+        followed.calibrate(negatives, Y[NEW])
+        .decide(negatives, max_error=0.2)["verdict"]
+        .eq("accept")
+        .any()
+    )
 
 
 def test_the_same_seed_gives_the_same_bits_and_they_are_saved(negatives, tmp_path, monkeypatch):
-    monkeypatch.setattr("conjoin.adapting.LEAST", 0)
+    monkeypatch.setattr("conjoin.questions.domain_shift.LEAST", 0)
     model = JointClassifier(family=TINY.set_params(steps=8)).fit(X[:200], Y[:200])
     found, again = (model.adapt(negatives, density=True, random_state=3) for _ in range(2))
     assert found.change_.otherwise is not None
     for other in (again, conjoin.load(found.save(tmp_path / "m"))):
-        assert np.array_equal(other.predict_joint_log_proba(negatives[:20]), found.predict_joint_log_proba(negatives[:20]))
+        assert np.array_equal(
+            other.predict_joint_log_proba(negatives[:20]),
+            found.predict_joint_log_proba(negatives[:20]),
+        )
         assert str(other.change_) == str(found.change_)
 
 
@@ -123,7 +146,7 @@ def test_where_the_shares_alone_have_changed_the_answers_are_those_of_the_shares
 
 
 def test_answers_that_tell_nothing_are_not_followed(model, monkeypatch):
-    monkeypatch.setattr("conjoin.adapting.LEAST", 1.1)
+    monkeypatch.setattr("conjoin.questions.domain_shift.LEAST", 1.1)
     noise = np.random.default_rng(0).integers(0, 17, (200, 8, 8)).astype("uint8")
     found = model.adapt(noise, density=True, max_time=0)
     assert "did not follow" in found.change_.promise and found.change_.otherwise is None

@@ -1,4 +1,5 @@
-"""Tables of which one column holds pictures: read, modelled as one row or columns first, asked with either missing, written."""
+"""Tables of which one column holds pictures: read, modelled as one row or columns first, asked with
+either missing, written."""
 
 import numpy as np
 import pandas as pd
@@ -7,16 +8,17 @@ import torch
 from PIL import Image
 
 import conjoin
-from conjoin import JointClassifier, JointDensity, JointRegressor, learning
+from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.cli.files import beside, limits_of, read
 from conjoin.cli.pictures import placed
 from conjoin.cli.voice import Voice
-from conjoin.codecs.illustrated import codec_of, in_folder, picture_columns
-from conjoin.codecs.pictures import Picture
+from conjoin.codecs.composite import codec_of, in_folder, picture_columns
+from conjoin.codecs.image.pictures import Picture
 from conjoin.core import CapabilityError, Event, Pair, Region, Space, Variable, stream
 from conjoin.families.circuit.latent_tree import Circuit
 from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.illustrated import Illustrated, IllustratedDensity, _between, _with_first
+from conjoin.fitting import learning
 from conjoin.training.checkpoint import Trained
 from conjoin.training.loop import Plan
 
@@ -24,11 +26,14 @@ TINY = Illustrated(size=0.25, steps=40, batch=32, points=4, sampling_steps=4, co
 
 
 def made(rows, seed=0, side=8):
-    """In half of the rows the sign of ``a`` tells the class, in the others which diagonal of the picture is bright."""
+    """In half of the rows the sign of ``a`` tells the class, in the others which diagonal of the
+    picture is bright."""
     random = np.random.default_rng(seed)
-    y, column = random.integers(0, 2, rows), random.random(rows) < 0.5
+    y = random.integers(0, 2, rows)
+    column = random.random(rows) < 0.5
     a = np.where(column, random.normal(4 * y - 2, 0.3), random.normal(0, 0.3, rows)).round(2)
-    images, diagonal = random.normal(120, 12, (rows, side, side)), np.eye(side, dtype=bool)
+    images = random.normal(120, 12, (rows, side, side))
+    diagonal = np.eye(side, dtype=bool)
     for row in np.flatnonzero(~column):
         images[row][diagonal if y[row] else diagonal[:, ::-1]] += 90
     scans = [Picture(image) for image in images.clip(0, 255).round().astype("uint8")]
@@ -38,7 +43,8 @@ def made(rows, seed=0, side=8):
 
 def holed(rows):
     X, y, _ = made(rows)
-    X.loc[::7, "scan"], X.loc[3::9, "a"] = None, np.nan
+    X.loc[::7, "scan"] = None
+    X.loc[3::9, "a"] = np.nan
     return X, y
 
 
@@ -67,40 +73,51 @@ def chained():
     return JointClassifier(family=TINY, predictor=None).fit(*holed(200))
 
 
-# ---------------------------------------------------------------------------------------------------- identities
+# --------------------------------------------------------------------------------------- identities
 
 
 @pytest.mark.parametrize("name", ["flat", "chained"])
 def test_a_missing_picture_is_summed_out_exactly(name, request):
     model = request.getfixturevalue(name).model_
     event = model.encode(without(made(20, 1)[0], "scan")).event
-    density, width = model.joint.density, model.codec.space.shape[0] - 64
+    density = model.joint.density
+    width = model.codec.space.shape[0] - 64
     row = model.joint._row(Pair(model.joint.unknown(20), event))
     if name == "chained":
         alone = density.first.log_prob(Event(row.value[:, : width + 1], row.mask[:, : width + 1]))
         assert torch.equal(density.log_prob(row), alone)
-    else:  # of two pictures that differ in one pixel, the sum over its levels is what is known without that pixel
+    # of two pictures that differ in one pixel, the sum over its levels is what is known without
+    # that pixel
+    else:
         picture = model.encode(made(1, 1)[0]).event
         many = Event(picture.value.repeat(256, 1))
         many.value[:, -1] = torch.arange(256.0)
         rest = picture.hide(torch.arange(width + 64) == width + 63)
-        assert torch.isclose(model.joint.log_evidence(many).logsumexp(0), model.joint.log_evidence(rest)[0])
+        assert torch.isclose(
+            model.joint.log_evidence(many).logsumexp(0), model.joint.log_evidence(rest)[0]
+        )
 
 
 @pytest.mark.filterwarnings("ignore:X lacks")
 @pytest.mark.parametrize("name", ["flat", "chained"])
 def test_either_may_be_missing(name, request):
-    model, (X, _, _) = request.getfixturevalue(name), made(30, 1)
+    model = request.getfixturevalue(name)
+    (X, _, _) = made(30, 1)
     for rows in (X, without(X, "scan"), without(X, "a", "k"), X[["scan"]], X[["a", "k"]]):
         joint = model.predict_joint_log_proba(rows)
         assert np.isfinite(joint).all()
         assert np.allclose(model.score_samples(rows), np.logaddexp.reduce(joint, 1), atol=1e-6)
-        assert np.allclose(model.predict_log_proba(rows), joint - model.score_samples(rows)[:, None], atol=1e-6)
+        assert np.allclose(
+            model.predict_log_proba(rows), joint - model.score_samples(rows)[:, None], atol=1e-6
+        )
 
 
 def test_a_pictures_word_about_a_number_is_interpolated():
-    knots, at = torch.tensor([0.0, 1.0, 3.0]), torch.linspace(0, 3, 7)
-    assert torch.allclose(_between(knots, knots[None] ** 2, at), torch.tensor([[0.0, 0.5, 1.0, 3.0, 5.0, 7.0, 9.0]]))
+    knots = torch.tensor([0.0, 1.0, 3.0])
+    at = torch.linspace(0, 3, 7)
+    assert torch.allclose(
+        _between(knots, knots[None] ** 2, at), torch.tensor([[0.0, 0.5, 1.0, 3.0, 5.0, 7.0, 9.0]])
+    )
 
 
 def test_a_part_of_a_picture_has_no_log_p_in_a_chain(chained):
@@ -111,12 +128,15 @@ def test_a_part_of_a_picture_has_no_log_p_in_a_chain(chained):
 
 @pytest.fixture(scope="module")
 def tied():
-    """A chain of one number, half of which are zeros, and a picture that is told of it; and ten of its rows."""
+    """A chain of one number, half of which are zeros, and a picture that is told of it; and ten of
+    its rows."""
     grey = (Variable("grey", "ordered", cardinality=256),) * 64
     space = Space((65,), (Variable("dose", "real"), *grey), "vector", (1, 8, 8))
     dose = torch.cat([torch.zeros(30, 1), torch.randn(30, 1, generator=stream(0)).abs()])
     rows = Event(torch.cat([dose, torch.randint(256, (60, 64), generator=stream(1))], 1).double())
-    density = IllustratedDensity.build(space, Illustrated(size=0.25, points=2, columns="mixture"), rows, stream(2))
+    density = IllustratedDensity.build(
+        space, Illustrated(size=0.25, points=2, columns="mixture"), rows, stream(2)
+    )
     with torch.no_grad():
         for weight in density.picture.parameters():
             weight += 0.1 * torch.randn(weight.shape, generator=stream(3))
@@ -126,7 +146,9 @@ def tied():
 def said(density, rows, points, generator=None):
     """(B, K) log p(picture | the number is each of the points)."""
     columns, picture = rows.cut(1)
-    return torch.stack([density._seen(_with_first(columns, point), picture, generator) for point in points], 1)
+    return torch.stack(
+        [density._seen(_with_first(columns, point), picture, generator) for point in points], 1
+    )
 
 
 def test_a_number_is_summed_out_over_its_quantiles(tied):
@@ -134,14 +156,22 @@ def test_a_number_is_summed_out_over_its_quantiles(tied):
     unknown = rows.hide(torch.arange(65) == 0)
     each = said(density, unknown, density.points)
     assert (density.points == 0).sum() > 3 and each.std(1).min() > 0
-    assert torch.allclose(density.log_prob(unknown), each.logsumexp(1) - np.log(len(density.points)))
+    assert torch.allclose(
+        density.log_prob(unknown), each.logsumexp(1) - np.log(len(density.points))
+    )
 
 
 @torch.no_grad()
 def test_a_number_that_lies_in_a_region_is_summed_out_there(tied):
     density, rows = tied
-    for low, high, points in ((density.points[-1], np.inf, density.points[-1:]), (50.0, 60.0, torch.tensor([50.0]))):
-        box = Region(torch.tensor([low, *[-np.inf] * 64]).double(), torch.tensor([high, *[np.inf] * 64]).double())
+    for low, high, points in (
+        (density.points[-1], np.inf, density.points[-1:]),
+        (50.0, 60.0, torch.tensor([50.0])),
+    ):
+        box = Region(
+            torch.tensor([low, *[-np.inf] * 64]).double(),
+            torch.tensor([high, *[np.inf] * 64]).double(),
+        )
         unknown = rows.hide(torch.arange(65) == 0)._replace(within=box)
         word = density.log_prob(unknown) - density.first.log_prob(unknown.cut(1)[0])
         assert torch.allclose(word, said(density, unknown, points.double())[:, 0])
@@ -159,35 +189,62 @@ def test_all_candidates_meet_the_same_noise(tied, monkeypatch):
 
 def test_what_the_columns_took_is_not_given_to_the_picture(tied, monkeypatch):
     density, rows = tied
-    plans, ends = [], iter(["all epochs done", "", "interrupted: the best weights so far are kept"])
+    plans = []
+    ends = iter(["all epochs done", "", "interrupted: the best weights so far are kept"])
 
     def training(density, rows, weight, choose, plan, progress, label):
         plans.append(plan)
-        return Trained(stopped=next(ends), seconds=2.0 + 0 * sum(range(4_000_000)))  # which takes some energy
+        return Trained(
+            stopped=next(ends), seconds=2.0 + 0 * sum(range(4_000_000))
+        )  # which takes some energy
 
     monkeypatch.setattr(learning, "train", training)
-    fit = learning.Learning(density.config, None, None, density.space, Pair(rows, rows), torch.ones(10), Pair(rows, rows), None)
+    fit = learning.Learning(
+        density.config,
+        None,
+        None,
+        density.space,
+        Pair(rows, rows),
+        torch.ones(10),
+        Pair(rows, rows),
+        None,
+    )
     fit._trained(density, (rows, rows), Plan(max_time=10.0, max_kwh=1.0), None)
     assert plans[0].max_kwh == 1 > plans[1].max_kwh > 0.9 and plans[1].max_time == 8
-    assert fit._trained(density, (rows, rows), Plan(), None).stopped.startswith("interrupted") and len(plans) == 3
+    assert (
+        fit._trained(density, (rows, rows), Plan(), None).stopped.startswith("interrupted")
+        and len(plans) == 3
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- verbs
+# -------------------------------------------------------------------------------------------- verbs
 
 
 @pytest.mark.parametrize("name", ["flat", pytest.param("chained", marks=pytest.mark.slow)])
 def test_every_question_has_an_answer(name, request, tmp_path):
-    model, (X, _, _) = request.getfixturevalue(name), made(30, 1)
+    model = request.getfixturevalue(name)
+    (X, _, _) = made(30, 1)
     drawn, labels = model.sample(3, y=1, given={"k": "u"})
-    assert set(drawn["k"]) == {"u"} and (labels == 1).all() and drawn["scan"].iloc[0].pixels.shape == (8, 8)
+    assert (
+        set(drawn["k"]) == {"u"}
+        and (labels == 1).all()
+        and drawn["scan"].iloc[0].pixels.shape == (8, 8)
+    )
     gaps = X.iloc[:3].copy()
-    gaps.loc[0, "scan"], gaps.loc[1, "a"] = None, np.nan
+    gaps.loc[0, "scan"] = None
+    gaps.loc[1, "a"] = np.nan
     for full in (model.impute(gaps), *model.impute(gaps, n_draws=2)):
-        assert full.notna().all(axis=None) and full["scan"].iloc[1] == X["scan"].iloc[1] and full["a"].iloc[0] == X["a"].iloc[0]
+        assert (
+            full.notna().all(axis=None)
+            and full["scan"].iloc[1] == X["scan"].iloc[1]
+            and full["a"].iloc[0] == X["a"].iloc[0]
+        )
     verdicts = model.decide(X.assign(a=999.0).iloc[:3], max_error=0.5)
     assert (verdicts["verdict"] == "unfamiliar").all() and "a" in verdicts["reason"].iloc[0]
     changed = model.counterfactual(X.iloc[:1], to=1 - model.predict(X.iloc[:1])[0])
-    assert (changed["scan"].iloc[0] == X["scan"].iloc[0]) and "scan" not in changed["changed"].iloc[0]
+    assert (changed["scan"].iloc[0] == X["scan"].iloc[0]) and "scan" not in changed["changed"].iloc[
+        0
+    ]
     again = conjoin.load(model.save(tmp_path / "model"))
     for rows in (X, gaps):
         assert np.array_equal(again.score_samples(rows), model.score_samples(rows))
@@ -198,7 +255,11 @@ def test_every_question_has_an_answer(name, request, tmp_path):
 @pytest.mark.parametrize("predictor", [None, "linear"])
 def test_rows_without_their_picture_are_as_familiar_as_others(flat, tmp_path, predictor):
     X = made(300, 1)[0]
-    flat = flat if predictor is None else JointClassifier(family="mixture", predictor=predictor).fit(*holed(300))
+    flat = (
+        flat
+        if predictor is None
+        else JointClassifier(family="mixture", predictor=predictor).fit(*holed(300))
+    )
     again = conjoin.load(flat.save(tmp_path / "model"))
     for rows in (X, without(X, "scan")):
         familiarity = flat.decide(rows, max_error=0.5)["familiarity"]
@@ -219,24 +280,35 @@ def test_a_picture_unlike_the_others_is_unfamiliar(chained):
 def test_a_density():
     X, _ = holed(60)
     density = JointDensity(family=TINY).fit(X)
-    assert np.isfinite(density.score_samples(X)).all() and density.sample(2)[0]["scan"].notna().all()
+    assert (
+        np.isfinite(density.score_samples(X)).all() and density.sample(2)[0]["scan"].notna().all()
+    )
 
 
 @pytest.mark.slow
 def test_a_number():
     X, y = holed(200)
-    model = JointRegressor(family=TINY, predictor=None).fit(X, y + np.random.default_rng(0).normal(0, 0.1, len(y)))
+    model = JointRegressor(family=TINY, predictor=None).fit(
+        X, y + np.random.default_rng(0).normal(0, 0.1, len(y))
+    )
     told = X["a"].abs() > 1.5
     assert np.corrcoef(model.predict(X[told]), y[told])[0, 1] > 0.8
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["circuit", Illustrated(size=0.25, steps=300, batch=32, points=8)])
+@pytest.mark.parametrize(
+    "family", ["circuit", Illustrated(size=0.25, steps=300, batch=32, points=8)]
+)
 def test_picture_and_columns_together_know_more_than_either(family):
     X, y, _ = made(600)
-    X.loc[::10, "scan"], X.loc[3::10, "a"] = None, np.nan
-    model, (new, label, _) = JointClassifier(family=family).fit(X, y), made(300, 1)
-    right = [float((model.predict(rows) == label).mean()) for rows in (new, without(new, "scan"), without(new, "a", "k"))]
+    X.loc[::10, "scan"] = None
+    X.loc[3::10, "a"] = np.nan
+    model = JointClassifier(family=family).fit(X, y)
+    (new, label, _) = made(300, 1)
+    right = [
+        float((model.predict(rows) == label).mean())
+        for rows in (new, without(new, "scan"), without(new, "a", "k"))
+    ]
     assert right[0] > 0.95 and max(right[1:]) < 0.85
 
 
@@ -246,7 +318,8 @@ def space_of(X):
 
 
 def test_which_family_stands_for_which():
-    small, large = space_of(made(40)[0]), space_of(made(40, side=16)[0])
+    small = space_of(made(40)[0])
+    large = space_of(made(40, side=16)[0])
     assert Circuit(width=4).suited(small) == Circuit(width=4)
     assert Circuit(width=4).suited(large).of_columns == Circuit(width=4)
     assert Diffusion(steps=7).suited(large) == Illustrated(steps=7)
@@ -259,7 +332,9 @@ def test_which_family_stands_for_which():
 @pytest.mark.slow
 def test_a_fit_that_begins_from_another(chained):
     X, y = holed(200)
-    on = JointClassifier(family="illustrated", predictor=None, start_from=chained, max_time=0).fit(X, y)
+    on = JointClassifier(family="illustrated", predictor=None, start_from=chained, max_time=0).fit(
+        X, y
+    )
     assert on.model_.joint.config == TINY
     assert np.abs(on.score_samples(X) - chained.score_samples(X)).mean() < 0.1
     with pytest.raises(ValueError, match="has the labels 0, 1, and this fit has the labels n, p"):
@@ -268,7 +343,7 @@ def test_a_fit_that_begins_from_another(chained):
         JointClassifier(family="illustrated", start_from=chained).fit(X[["a", "k"]], y)
 
 
-# ---------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def test_files_arrays_and_pictures_read_alike(flat, tmp_path, monkeypatch):
@@ -287,26 +362,38 @@ def test_files_arrays_and_pictures_read_alike(flat, tmp_path, monkeypatch):
 def test_colours_sizes_and_types(tmp_path):
     X = holed(40)[0]
     table = in_folder(on_disk(tmp_path, X), tmp_path)
-    Image.fromarray(np.zeros((8, 8, 3), dtype="uint8") + np.array([9, 8, 7], dtype="uint8")).save(tmp_path / "scans" / "1.png")
+    Image.fromarray(np.zeros((8, 8, 3), dtype="uint8") + np.array([9, 8, 7], dtype="uint8")).save(
+        tmp_path / "scans" / "1.png"
+    )
     model = JointDensity(family="mixture").fit(table)
-    assert model.model_.codec.space.grid == (3, 8, 8) and model.sample(1)[0]["scan"][0].pixels.shape == (8, 8, 3)
+    assert model.model_.codec.space.grid == (3, 8, 8) and model.sample(1)[0]["scan"][
+        0
+    ].pixels.shape == (8, 8, 3)
     Image.fromarray(np.zeros((9, 12), dtype="uint8")).save(tmp_path / "scans" / "2.png")
-    with pytest.raises(ValueError, match=r"Column 'scan', row 2: .*2.png has 9 x 12 pixels .* where the first has 8 x 8"):
+    with pytest.raises(
+        ValueError,
+        match=r"Column 'scan', row 2: .*2.png has 9 x 12 pixels .* where the first has 8 x 8",
+    ):
         JointDensity(family="mixture").fit(table)
-    cut = JointDensity(family="mixture", types={"scan": {"type": "picture", "format": "4x6"}}).fit(table)
+    cut = JointDensity(family="mixture", types={"scan": {"type": "picture", "format": "4x6"}}).fit(
+        table
+    )
     assert cut.model_.codec.space.grid == (3, 4, 6) and np.isfinite(cut.score_samples(table)).all()
     words = JointDensity(family="mixture", types={"scan": "category"}).fit(table)
     assert words.model_.codec.kind == "table"
 
 
 def test_file_names_that_are_no_pictures_stay(flat, tmp_path):
-    path, X = tmp_path / "t.csv", on_disk(tmp_path, holed(20)[0]).assign(k="red.png")
+    path = tmp_path / "t.csv"
+    X = on_disk(tmp_path, holed(20)[0]).assign(k="red.png")
     X.to_csv(path, index=False)
     for frame in (
         read(str(path), limits_of(None, None, None), Voice(True), flat.model_.codec),
         beside(X, str(path), {"k": "category"}, ()),
     ):
-        assert set(frame["k"]) == {"red.png"} and frame["scan"][1] == str(tmp_path / "scans" / "1.png")
+        assert set(frame["k"]) == {"red.png"} and frame["scan"][1] == str(
+            tmp_path / "scans" / "1.png"
+        )
 
 
 @pytest.mark.parametrize("types", [None, {"scan": "picture"}])
@@ -314,7 +401,9 @@ def test_words_that_mean_no_picture(types, tmp_path):
     X = on_disk(tmp_path, holed(20)[0])
     X.assign(scan=X["scan"].replace("", "none")).to_csv(tmp_path / "t.csv", index=False)
     codec, frame = codec_of(tmp_path / "t.csv", types, {"scan": "none"})
-    assert frame["scan"].isna().sum() == 3 and list(picture_columns(X.assign(scan="none"), types, "none")) == list(types or [])
+    assert frame["scan"].isna().sum() == 3 and list(
+        picture_columns(X.assign(scan="none"), types, "none")
+    ) == list(types or [])
     assert codec.fit(frame).encode(tmp_path / "t.csv").event.mask.all(1).sum() == 15
 
 
@@ -322,11 +411,20 @@ def test_arrays_of_unequal_channels(flat):
     X = made(4)[0]
     grey = [cell.pixels for cell in X["scan"]]
     clear = np.zeros((8, 8, 4), dtype="uint8")
-    _, frame = codec_of(X.assign(scan=[grey[0], np.stack([grey[1]] * 3, 2), clear, grey[3][:, :, None]]), None, ())
+    _, frame = codec_of(
+        X.assign(scan=[grey[0], np.stack([grey[1]] * 3, 2), clear, grey[3][:, :, None]]), None, ()
+    )
     assert [cell.pixels.shape for cell in frame["scan"]] == [(8, 8, 4)] * 4
-    assert (frame["scan"][0].pixels[..., 3] == 255).all() and (frame["scan"][1].pixels[..., 1] == grey[1]).all()
-    read_grey = flat.model_.codec.frame(X.assign(scan=[*frame["scan"][:3], np.stack([grey[3]] * 3, 2)]))["scan"]
-    assert all((read_grey[row].pixels == grey[row]).all() for row in (0, 1, 3)) and (read_grey[2].pixels == 255).all()
+    assert (frame["scan"][0].pixels[..., 3] == 255).all() and (
+        frame["scan"][1].pixels[..., 1] == grey[1]
+    ).all()
+    read_grey = flat.model_.codec.frame(
+        X.assign(scan=[*frame["scan"][:3], np.stack([grey[3]] * 3, 2)])
+    )["scan"]
+    assert (
+        all((read_grey[row].pixels == grey[row]).all() for row in (0, 1, 3))
+        and (read_grey[2].pixels == 255).all()
+    )
 
 
 def test_names_that_are_numbers():
@@ -371,29 +469,41 @@ def test_what_is_refused():
             JointDensity(family="mixture", **options).fit(rows)
 
 
-# ---------------------------------------------------------------------------------------------------- the command line
+# --------------------------------------------------------------------------------- the command line
 
 
 @pytest.fixture
 def home(tmp_path):
     X, y = holed(120)
-    on_disk(tmp_path / "data", X).assign(outcome=y).to_csv(tmp_path / "data" / "patients.csv", index=False)
+    on_disk(tmp_path / "data", X).assign(outcome=y).to_csv(
+        tmp_path / "data" / "patients.csv", index=False
+    )
     return tmp_path / "data"
 
 
 def test_the_command_line_reads_draws_and_reads_again(home, say):
     say("fit @patients.csv --target outcome -o model --family mixture --predictor none --size 6 -q")
     say("sample model -n 4 -o drawn.csv")
-    drawn, again = pd.read_csv("drawn.csv"), conjoin.load("model").sample(4)[0]["scan"]
+    drawn = pd.read_csv("drawn.csv")
+    again = conjoin.load("model").sample(4)[0]["scan"]
     assert drawn["scan"].tolist() == [f"drawn-pictures/{row:03d}.png" for row in range(4)]
-    assert all((np.asarray(Image.open(path)) == again[row].pixels).all() for row, path in enumerate(drawn["scan"]))
+    assert all(
+        (np.asarray(Image.open(path)) == again[row].pixels).all()
+        for row, path in enumerate(drawn["scan"])
+    )
     say("impute model @patients.csv -o full.csv")
     full = pd.read_csv("full.csv")["scan"]
     assert full[0] == "full-pictures/000.png" and full[1] == "data/scans/1.png"
     say("decide model full.csv --max-error .5 -o verdicts.csv")
     assert len(pd.read_csv("verdicts.csv")) == 120
     assert "exists" in say("sample model -o full.csv", code=2).err
-    assert "6x6 pixels" in say("info model").out and "it holds pictures" in say("check @patients.csv").out
-    assert "read at once" in say("fit @patients.csv --target outcome -o other --chunk-rows 20", code=2).err
+    assert (
+        "6x6 pixels" in say("info model").out
+        and "it holds pictures" in say("check @patients.csv").out
+    )
+    assert (
+        "read at once"
+        in say("fit @patients.csv --target outcome -o other --chunk-rows 20", code=2).err
+    )
     (home / "scans" / "3.png").unlink()
     assert "Column 'scan', row 3" in say("predict model @patients.csv", code=2).err

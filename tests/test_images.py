@@ -1,4 +1,5 @@
-"""Images as arrays: what a pixel may be, the way to events and back, and the estimators' surface on scikit-learn's digits."""
+"""Images as arrays: what a pixel may be, the way to events and back, and the estimators' surface on
+scikit-learn's digits."""
 
 import numpy as np
 import pytest
@@ -23,13 +24,16 @@ def test_images_come_back_as_they_went(shape):
     assert codec.grid == (shape[3] if len(shape) == 4 else 1, 4, 3)
     assert event.value.shape == (5, codec.space.shape[0])
     assert np.array_equal(codec.images(codec.decode(event.value)), images)
-    assert event.value[2, 1 * 3 + 2] == images[(2, 1, 2) + (0,) * (len(shape) - 3)]  # row 1, column 2 of the first channel
+    assert (
+        event.value[2, 1 * 3 + 2] == images[(2, 1, 2) + (0,) * (len(shape) - 3)]
+    )  # row 1, column 2 of the first channel
     again = ImageCodec.from_json(codec.to_json())
     assert again.space == codec.space
 
 
 def test_levels_are_fixed_whatever_was_seen():
-    few, many = digits(10)[0], np.full((3, 2, 2), 200, dtype="uint8")
+    few = digits(10)[0]
+    many = np.full((3, 2, 2), 200, dtype="uint8")
     assert (ImageCodec.of(few).levels, ImageCodec.of(many).levels) == (int(few.max()) + 1, 256)
 
 
@@ -58,7 +62,9 @@ def test_what_is_no_image_is_said(images, words):
 def test_images_of_another_size_are_refused():
     X, y = digits(100)
     model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
-    with pytest.raises(ValueError, match=r"images of 7 x 8, but JointClassifier is expecting images of 8 x 8"):
+    with pytest.raises(
+        ValueError, match=r"images of 7 x 8, but JointClassifier is expecting images of 8 x 8"
+    ):
         model.predict(X[:, :7])
 
 
@@ -90,7 +96,9 @@ def test_log_p_is_of_the_discrete_image():
 
 def test_few_images_of_a_network():
     X, y = digits(60)
-    model = JointClassifier(family=conjoin.families.resolve("transformer").set_params(steps=3), predictor=None).fit(X, y)
+    model = JointClassifier(
+        family=conjoin.families.resolve("transformer").set_params(steps=3), predictor=None
+    ).fit(X, y)
     assert model.status_["log_prob"] == "exact"
     assert torch.isfinite(torch.tensor(model.score_samples(X[:5]))).all()
 
@@ -105,7 +113,9 @@ def test_bits_per_dimension():
     gaps[:, :4] = np.nan
     assert model.bits_per_dim(gaps) == pytest.approx(-model.score_samples(gaps) / np.log(2) / 32)
     with pytest.raises(ValueError, match="Bits per dimension are of images"):
-        JointDensity(family="naive_bayes").fit(np.arange(40.0).reshape(20, 2)).bits_per_dim(np.ones((1, 2)))
+        JointDensity(family="naive_bayes").fit(np.arange(40.0).reshape(20, 2)).bits_per_dim(
+            np.ones((1, 2))
+        )
 
 
 def test_uniform_pixels_cost_their_bits():
@@ -120,12 +130,16 @@ def test_greys_with_and_without_their_one_channel():
     flat = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
     deep = JointClassifier(family="naive_bayes", predictor=None).fit(X[..., None], y)
     assert (flat.predict_proba(X[:9, ..., None]) == flat.predict_proba(X[:9])).all()
-    assert (deep.predict_proba(X[:9]) == flat.predict_proba(X[:9])).all() and deep.sample(2)[0].shape == (2, 8, 8, 1)
+    assert (deep.predict_proba(X[:9]) == flat.predict_proba(X[:9])).all() and deep.sample(2)[
+        0
+    ].shape == (2, 8, 8, 1)
 
 
 def test_four_channels_are_modelled_as_they_are_and_this_is_said():
     images = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 4)).astype("uint8")
-    assert "conjoin.on_background" in ImageCodec.of(images).notices[0] and ImageCodec.of(images).grid == (4, 2, 2)
+    assert "conjoin.on_background" in ImageCodec.of(images).notices[0] and ImageCodec.of(
+        images
+    ).grid == (4, 2, 2)
     assert ImageCodec.of(images[..., :3]).notices == []
 
 
@@ -141,4 +155,7 @@ def test_a_strange_image_is_strange_as_a_whole():
     X, y = digits(400)
     model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
     noise = np.random.default_rng(0).integers(0, 17, (2, 8, 8)).astype("uint8")
-    assert model.decide(noise, max_error=0.2)["reason"].tolist() == ["the image as a whole is unlike those held out"] * 2
+    assert (
+        model.decide(noise, max_error=0.2)["reason"].tolist()
+        == ["the image as a whole is unlike those held out"] * 2
+    )

@@ -1,4 +1,5 @@
-"""Joint models against the formulas that they are named for; what holds for every family is in test_conformance.py."""
+"""Joint models against the formulas that they are named for; what holds for every family is in
+test_conformance.py."""
 
 import math
 
@@ -7,9 +8,13 @@ import torch
 from torch import nn
 
 from conjoin.core import CapabilityError, Event, Pair, Region, Space, Status, Variable, stream
-from conjoin.events import after_one
+from conjoin.core.event import after_one
 from conjoin.families import of_tables, resolve
-from conjoin.joint import ClassConditional, Hybrid, Monolithic, Predictor, build_joint, flat_space
+from conjoin.joints.base import flat_space
+from conjoin.joints.build import build_joint
+from conjoin.joints.class_conditional import ClassConditional
+from conjoin.joints.hybrid import Hybrid, Predictor
+from conjoin.joints.monolithic import Monolithic
 from conjoin.testing.spaces import tiny
 from conjoin.training.learners import ExpectationMaximisation
 from conjoin.training.loop import Plan, train
@@ -34,7 +39,14 @@ def data(unlabelled=0):
 def fitted(family, unlabelled=0, rounds=15):
     pair = data(unlabelled)
     joint = build_joint(resolve(family), Y, X, pair, stream(0))
-    train(joint, pair, torch.ones(ROWS, dtype=torch.float64), None, Plan(epochs=rounds, patience=rounds), Progress())
+    train(
+        joint,
+        pair,
+        torch.ones(ROWS, dtype=torch.float64),
+        None,
+        Plan(epochs=rounds, patience=rounds),
+        Progress(),
+    )
     return joint
 
 
@@ -61,7 +73,9 @@ class Table(Predictor):
         return torch.multinomial(self._rows(x).exp(), 1, generator=generator)[:, 0].double()
 
 
-@pytest.fixture(scope="module", params=["naive_bayes", "quadratic_discriminant", "circuit", "mixture"])
+@pytest.fixture(
+    scope="module", params=["naive_bayes", "quadratic_discriminant", "circuit", "mixture"]
+)
 def joint(request):
     return fitted(request.param)
 
@@ -72,7 +86,8 @@ def test_kind_of_joint_follows_the_family():
     assert kinds["naive_bayes"] is ClassConditional
     assert kinds["circuit"] is Monolithic
     number = Pair(Event(pair.x.value[:, 0]), Event(pair.x.value[:, 1:]))
-    y, x = Space((), X.variables[:1]), Space((1,), X.variables[1:])
+    y = Space((), X.variables[:1])
+    x = Space((1,), X.variables[1:])
     assert type(build_joint(resolve("naive_bayes"), y, x, number, stream(0))) is Monolithic
 
 
@@ -85,7 +100,10 @@ def test_flat_space_puts_y_first():
 @torch.no_grad()
 def test_evidence_is_the_sum_over_labels(joint):
     x = data().x
-    each = torch.stack([joint.log_prob(Pair(Event(torch.full((ROWS,), float(k)).double()), x)) for k in range(3)], 1)
+    each = torch.stack(
+        [joint.log_prob(Pair(Event(torch.full((ROWS,), float(k)).double()), x)) for k in range(3)],
+        1,
+    )
     assert torch.allclose(joint.log_joint(x), each)
     assert torch.allclose(joint.log_evidence(x), each.logsumexp(1))
     assert torch.allclose(joint.log_joint(x, doubles(2, 0)), each[:, [2, 0]])
@@ -99,8 +117,15 @@ def test_labels_are_learned(joint):
 
 def test_numbers_need_their_candidates():
     pair = data()
-    y, x = Space((), X.variables[:1]), Space((1,), X.variables[1:])
-    joint = build_joint(resolve("mixture"), y, x, Pair(Event(pair.x.value[:, 0]), Event(pair.x.value[:, 1:])), stream(0))
+    y = Space((), X.variables[:1])
+    x = Space((1,), X.variables[1:])
+    joint = build_joint(
+        resolve("mixture"),
+        y,
+        x,
+        Pair(Event(pair.x.value[:, 0]), Event(pair.x.value[:, 1:])),
+        stream(0),
+    )
     with pytest.raises(ValueError, match="'mass' is a number"):
         joint.log_joint(Event(pair.x.value[:, 1:]))
 
@@ -113,13 +138,18 @@ def test_rows_of_y_and_x_must_agree(joint):
 
 def test_a_region_of_x_is_a_region_of_the_row():
     """The region of x is shifted past y in a monolithic joint: log p(y, x in box) against draws."""
-    joint, y = fitted("circuit"), doubles(1.0)
+    joint = fitted("circuit")
+    y = doubles(1.0)
     box = Region(doubles(0.5, -math.inf), doubles(2.5, math.inf))
     missing = Event(torch.zeros(1, 2).double(), torch.zeros(1, 2, dtype=torch.bool), within=box)
     with torch.no_grad():
         log_mass = joint.log_prob(Pair(Event(y), missing))
     drawn = joint.sample(40_000, generator=stream(1))
-    share = ((drawn.y.value == 1) & (drawn.x.value[:, 0] > 0.5) & (drawn.x.value[:, 0] < 2.5)).double().mean()
+    share = (
+        ((drawn.y.value == 1) & (drawn.x.value[:, 0] > 0.5) & (drawn.x.value[:, 0] < 2.5))
+        .double()
+        .mean()
+    )
     assert float(log_mass.exp()) == pytest.approx(float(share), abs=0.01)
 
 
@@ -132,14 +162,19 @@ def test_the_allowed_codes_of_x_keep_their_column():
 
 
 def test_the_status_of_each_answer():
-    exact, near = Status.EXACT, Status.APPROXIMATE
+    exact = Status.EXACT
+    near = Status.APPROXIMATE
     base = fitted("circuit", rounds=1)
     assert base.status == {"log_prob": exact, "predict_proba": exact, "sample": exact}
-    assert Hybrid(base, Table()).status == {"log_prob": exact, "predict_proba": exact, "sample": near}
+    assert Hybrid(base, Table()).status == {
+        "log_prob": exact,
+        "predict_proba": exact,
+        "sample": near,
+    }
     assert Hybrid(base, Table()).capabilities.missing == "approximate"
 
 
-# ---------------------------------------------------------------------------------------------------- class-conditional
+# -------------------------------------------------------------------------------- class-conditional
 
 
 @torch.no_grad()
@@ -151,11 +186,19 @@ def test_the_prior_counts_the_classes():
 
 
 def test_unlabelled_rows_move_the_fit_towards_that_of_all_labels():
-    full, few = fitted("naive_bayes"), fitted("naive_bayes", unlabelled=60)
+    full = fitted("naive_bayes")
+    few = fitted("naive_bayes", unlabelled=60)
     pair = data(60)
     labelled_only = build_joint(resolve("naive_bayes"), Y, X, pair, stream(0))
     rows = pair.take(pair.y.mask.nonzero()[:, 0])
-    train(labelled_only, rows, torch.ones(rows.rows, dtype=torch.float64), None, Plan(epochs=15, patience=15), Progress())
+    train(
+        labelled_only,
+        rows,
+        torch.ones(rows.rows, dtype=torch.float64),
+        None,
+        Plan(epochs=15, patience=15),
+        Progress(),
+    )
     held = data().x
     with torch.no_grad():
         near = (few.log_evidence(held) - full.log_evidence(held)).abs().mean()
@@ -164,28 +207,35 @@ def test_unlabelled_rows_move_the_fit_towards_that_of_all_labels():
 
 @torch.no_grad()
 def test_a_hidden_label_is_drawn_and_a_known_one_kept():
-    joint, pair = fitted("naive_bayes"), data()
-    out = joint.sample_conditional(Pair(Event(pair.y.value, torch.arange(ROWS) % 2 == 0), pair.x), generator=stream(0))
+    joint = fitted("naive_bayes")
+    pair = data()
+    out = joint.sample_conditional(
+        Pair(Event(pair.y.value, torch.arange(ROWS) % 2 == 0), pair.x), generator=stream(0)
+    )
     assert torch.equal(out.y.value[::2], pair.y.value[::2])
     assert torch.equal(out.x.value, pair.x.value)
 
 
-# ---------------------------------------------------------------------------------------------------- hybrid
+# ------------------------------------------------------------------------------------------- hybrid
 
 
 @torch.no_grad()
 def test_the_hybrid_says_what_its_parts_say(joint):
-    hybrid, x = Hybrid(joint, Table()), data().x
+    hybrid = Hybrid(joint, Table())
+    x = data().x
     own = hybrid.predictor.log_prob(x, torch.arange(3).double().expand(ROWS, -1))
     assert torch.allclose(hybrid.log_joint(x), joint.log_evidence(x)[:, None] + own)
     assert torch.allclose(hybrid.log_evidence(x), joint.log_evidence(x))
 
 
 def test_a_hybrid_draws_x_given_y_by_its_predictor():
-    """p(x | y) is proportional to p(x) p(y | x): the share of positive first columns against a sum over the base's draws."""
+    """p(x | y) is proportional to p(x) p(y | x): the share of positive first columns against a sum
+    over the base's draws."""
     hybrid = Hybrid(fitted("naive_bayes"), Table())
     hidden = Event(torch.zeros(2000, 2).double(), torch.zeros(2000, 2, dtype=torch.bool))
-    drawn = hybrid.sample_conditional(Pair(Event(torch.zeros(2000).double()), hidden), generator=stream(5)).x.value
+    drawn = hybrid.sample_conditional(
+        Pair(Event(torch.zeros(2000).double()), hidden), generator=stream(5)
+    ).x.value
     base = hybrid.base.sample(20_000, generator=stream(6)).x
     with torch.no_grad():
         weight = hybrid.predictor.log_prob(base, torch.zeros(20_000, 1).double())[:, 0].exp()
@@ -195,10 +245,15 @@ def test_a_hybrid_draws_x_given_y_by_its_predictor():
 
 
 def test_a_hybrid_trains_both_parts():
-    hybrid, pair = Hybrid(fitted("circuit", rounds=1), Table()), data()
+    hybrid = Hybrid(fitted("circuit", rounds=1), Table())
+    pair = data()
     before = {key: value.clone() for key, value in hybrid.state_dict().items()}
     train(hybrid, pair, torch.ones(ROWS, dtype=torch.float64), None, Plan(epochs=5), Progress())
-    moved = {key.split(".")[0] for key, value in hybrid.state_dict().items() if not torch.equal(value, before[key])}
+    moved = {
+        key.split(".")[0]
+        for key, value in hybrid.state_dict().items()
+        if not torch.equal(value, before[key])
+    }
     assert moved == {"base", "predictor"}
 
 
@@ -209,7 +264,8 @@ def test_a_hybrid_has_no_sufficient_statistics(joint):
 
 @torch.no_grad()
 def test_em_of_a_joint_reaches_the_same_likelihood_as_statistics_say():
-    joint, pair = fitted("quadratic_discriminant", unlabelled=30), data(30)
+    joint = fitted("quadratic_discriminant", unlabelled=30)
+    pair = data(30)
     learner = ExpectationMaximisation(joint)
     from conjoin.training.learners import Batch
 
@@ -224,14 +280,18 @@ def test_tiny_spaces_have_a_target_of_each_kind():
 
 def test_residuals_by_table_are_those_of_the_mixture():
     """Both ways of computing p(y | x) of a number agree, and sum to one over the lattice."""
-    from conjoin.predictors import Linear, Residual
+    from conjoin.predictors.scorers import Linear, Residual
 
     generator = stream(0)
     x_space = Space((1,), (Variable("x", "real"),))
     x = Event(torch.randn(400, 1, generator=generator, dtype=torch.float64))
-    y = x.value[:, 0] + (0.2 + x.value[:, 0].abs()) * torch.randn(400, generator=generator, dtype=torch.float64)
+    y = x.value[:, 0] + (0.2 + x.value[:, 0].abs()) * torch.randn(
+        400, generator=generator, dtype=torch.float64
+    )
     for width in (0.0, 0.1):
-        residual = Residual(Linear(x_space, (1, 1)), 64, 5, width).fit(torch.zeros(400, dtype=torch.float64), y)
+        residual = Residual(Linear(x_space, (1, 1)), 64, 5, width).fit(
+            torch.zeros(400, dtype=torch.float64), y
+        )
         grid = torch.arange(-400, 401, dtype=torch.float64)[None].expand(5, -1) * 0.1
         rows = x.take(slice(0, 5))
         exact = residual.log_prob(rows, grid.clone().requires_grad_()).detach()
@@ -253,4 +313,6 @@ def test_where_the_predictor_has_nothing_to_say_the_family_speaks(joint):
     torch.testing.assert_close(mixed[1::2], hybrid.predictor._rows(x)[1::2])
     for k in range(3):
         label = Event(torch.full((x.rows,), float(k)).double())
-        torch.testing.assert_close(hybrid.log_prob(Pair(label, x)) - hybrid.log_evidence(x), mixed[:, k])
+        torch.testing.assert_close(
+            hybrid.log_prob(Pair(label, x)) - hybrid.log_evidence(x), mixed[:, k]
+        )

@@ -1,4 +1,5 @@
-"""Latent-variable families: bounds against sums over z, priors that integrate to one, words found exactly, planted structure."""
+"""Latent-variable families: bounds against sums over z, priors that integrate to one, words found
+exactly, planted structure."""
 
 import itertools
 import math
@@ -15,9 +16,20 @@ from conjoin.testing.spaces import CLASSES
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
-CODES = Space((4,), tuple(Variable(name, "category", cardinality=levels) for name, levels in zip("abcd", (2, 3, 2, 2), strict=True)))
+CODES = Space(
+    (4,),
+    tuple(
+        Variable(name, "category", cardinality=levels)
+        for name, levels in zip("abcd", (2, 3, 2, 2), strict=True)
+    ),
+)
 EVERY = torch.tensor(list(itertools.product(range(2), range(3), range(2), range(2)))).double()
-IMAGE = Space((6,), tuple(Variable(f"pixel {i}", "ordered", cardinality=5) for i in range(6)), "image", (1, 2, 3))
+IMAGE = Space(
+    (6,),
+    tuple(Variable(f"pixel {i}", "ordered", cardinality=5) for i in range(6)),
+    "image",
+    (1, 2, 3),
+)
 
 
 def shaken(network, size=0.3):
@@ -26,7 +38,9 @@ def shaken(network, size=0.3):
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.requires_grad:
-                parameter.add_(size * torch.randn(parameter.shape, generator=noise, dtype=torch.float64))
+                parameter.add_(
+                    size * torch.randn(parameter.shape, generator=noise, dtype=torch.float64)
+                )
     return network.eval().requires_grad_(False)
 
 
@@ -51,7 +65,7 @@ def fitted(config, space=CODES, value=None):
     return density
 
 
-# ---------------------------------------------------------------------------------------------------- priors
+# ------------------------------------------------------------------------------------------- priors
 
 
 def encoder(u):
@@ -68,8 +82,12 @@ def test_priors_integrate_to_one_and_their_draws_follow_them(name):
     assert float(mass.sum()) == pytest.approx(1, abs=2e-3)
     drawn = prior.draw(20_000, lambda u: gaussian(encoder(u)), stream(2))
     for d in range(2):
-        assert float(drawn[:, d].mean()) == pytest.approx(float((mass[0] * grid[0, :, d]).sum()), abs=0.06)
-        assert float(drawn[:, d].square().mean()) == pytest.approx(float((mass[0] * grid[0, :, d] ** 2).sum()), rel=0.08)
+        assert float(drawn[:, d].mean()) == pytest.approx(
+            float((mass[0] * grid[0, :, d]).sum()), abs=0.06
+        )
+        assert float(drawn[:, d].square().mean()) == pytest.approx(
+            float((mass[0] * grid[0, :, d] ** 2).sum()), rel=0.08
+        )
 
 
 def test_mixtures_are_sums_of_gaussians():
@@ -77,8 +95,12 @@ def test_mixtures_are_sums_of_gaussians():
         prior = shaken(VampPrior(2, 4, 3))
     z = torch.randn(3, 5, 2, generator=stream(3), dtype=torch.float64)
     mean, scale = gaussian(encoder(prior.pseudo))
-    each = torch.stack([log_normal(z, mean[k], scale[k]) + prior.logits.log_softmax(0)[k] for k in range(4)], -1)
-    torch.testing.assert_close(prior.log_prob(z, lambda u: gaussian(encoder(u))), each.logsumexp(-1))
+    each = torch.stack(
+        [log_normal(z, mean[k], scale[k]) + prior.logits.log_softmax(0)[k] for k in range(4)], -1
+    )
+    torch.testing.assert_close(
+        prior.log_prob(z, lambda u: gaussian(encoder(u))), each.logsumexp(-1)
+    )
 
 
 def test_no_row_is_stored_in_the_pseudo_inputs():
@@ -91,13 +113,15 @@ def test_no_row_is_stored_in_the_pseudo_inputs():
     assert float((pseudo - seen.mean(0)).abs().max()) < 1.5  # yet they are made of rows
 
 
-# ---------------------------------------------------------------------------------------------------- levels
+# ------------------------------------------------------------------------------------------- levels
 
 
 def log_prior(level, z):
     if isinstance(level, Flat):
         return level.prior.log_prob(z, None)
-    return level.prior.log_prob(z[..., :1], None) + log_normal(z[..., 1:], *gaussian(level.down(z[..., :1])))
+    return level.prior.log_prob(z[..., :1], None) + log_normal(
+        z[..., 1:], *gaussian(level.down(z[..., :1]))
+    )
 
 
 @pytest.mark.parametrize("name", ["flat", "ladder"])
@@ -119,7 +143,8 @@ def test_the_ladder_weighs_its_levels_by_precision():
     level = shaken(Ladder(StandardPrior(1), 1, 8))
     params = torch.tensor([[0.4, 0.1, 2.0, -0.5]]).double()
     z = level.place(params, torch.zeros(1, 1, 2).double())[0, 0]
-    (own, _), (expected, spread) = gaussian(params[:, 2:]), gaussian(level.down(z[None, :1]))
+    (own, _) = gaussian(params[:, 2:])
+    (expected, spread) = gaussian(level.down(z[None, :1]))
     own_spread = gaussian(params[:, 2:])[1]
     weight = own_spread**-2 / (own_spread**-2 + spread**-2)
     assert float(z[0]) == pytest.approx(0.4)
@@ -127,7 +152,7 @@ def test_the_ladder_weighs_its_levels_by_precision():
     assert level.mean(params)[0].tolist() == pytest.approx(z.tolist())
 
 
-# ---------------------------------------------------------------------------------------------------- the bound
+# ---------------------------------------------------------------------------------------- the bound
 
 
 def test_sobol_noise_is_normal_for_every_row_and_apart_for_neighbours():
@@ -137,17 +162,24 @@ def test_sobol_noise_is_normal_for_every_row_and_apart_for_neighbours():
     assert (many.std(1) - 1).abs().max() < 0.06
     one = sobol_normal(value, 16, 2, stream(0))
     assert (one[0] - one[1]).abs().max() > 0.1
-    torch.testing.assert_close(sobol_normal(value[2:3], 16, 2, stream(0))[0], one[2])  # whatever the batch
+    torch.testing.assert_close(
+        sobol_normal(value[2:3], 16, 2, stream(0))[0], one[2]
+    )  # whatever the batch
 
 
-@pytest.mark.parametrize("config", [VAE(latent=2), VAE(latent=1, levels=2), VAE(latent=2, prior="flow")])
+@pytest.mark.parametrize(
+    "config", [VAE(latent=2), VAE(latent=1, levels=2), VAE(latent=2, prior="flow")]
+)
 def test_the_bound_tends_to_the_integral_over_z(config):
     """log E_p(z)[p(x | z)] by brute force."""
     density = shaken(built(config), 0.15)
     z = density.level.draw(120_000, density.encoder, stream(8))
     value = EVERY[::6]
-    truth = density._log_given(value, None, z.expand(len(value), -1, -1)).logsumexp(1) - math.log(len(z))
-    few, many = [], []
+    truth = density._log_given(value, None, z.expand(len(value), -1, -1)).logsumexp(1) - math.log(
+        len(z)
+    )
+    few = []
+    many = []
     for seed in range(6):
         density.particles = 1
         few.append(density.log_prob(Event(value), generator=stream(seed)))
@@ -177,7 +209,8 @@ def test_the_loss_is_minus_the_evidence_lower_bound():
 
 
 def test_a_share_of_the_draws_keeps_the_weights_bounded():
-    """Where q sits far away from the posterior the bound is still of the right size, for one draw in eight is the prior's."""
+    """Where q sits far away from the posterior the bound is still of the right size, for one draw
+    in eight is the prior's."""
     density = shaken(built(VAE(latent=2, prior="standard", particles=800)), 0.15)
     before = density.log_prob(Event(EVERY))
     with torch.no_grad():
@@ -189,7 +222,9 @@ def test_the_prior_gains_its_weight_in_the_fit_alone():
     density = built(VAE(steps=100, warm_up=0.5))
     assert density._prior_weight() == 1.0
     density.train()
-    assert [density._prior_weight() for _ in range(60)][::10] == pytest.approx([0.02, 0.22, 0.42, 0.62, 0.82, 1.0])
+    assert [density._prior_weight() for _ in range(60)][::10] == pytest.approx(
+        [0.02, 0.22, 0.42, 0.62, 0.82, 1.0]
+    )
 
 
 def test_the_encoder_misses_cells_in_the_fit_alone():
@@ -210,15 +245,21 @@ def test_one_draw_and_many_rows_fit_into_memory(monkeypatch):
 def test_classes_reach_encoder_and_decoder():
     density = shaken(built(VAE(latent=2), classes=True))
     first, second = (Event(torch.full((24,), float(k)).double()) for k in range(2))
-    assert (density.log_prob(Event(EVERY), first) - density.log_prob(Event(EVERY), second)).abs().max() > 0.01
-    assert not torch.equal(density._seen(Event(EVERY), first.value), density._seen(Event(EVERY), second.value))
+    assert (
+        density.log_prob(Event(EVERY), first) - density.log_prob(Event(EVERY), second)
+    ).abs().max() > 0.01
+    assert not torch.equal(
+        density._seen(Event(EVERY), first.value), density._seen(Event(EVERY), second.value)
+    )
 
 
 def test_pixels_share_their_curves():
     value = torch.randint(0, 5, (40, 6), generator=stream(1)).double()
     density = built(VAE(rank=3), IMAGE, value)
     assert density.curves.shape == (3, 5)
-    params = shaken(density)._decode(torch.randn(7, density.level.size, generator=stream(2), dtype=torch.float64), None)
+    params = shaken(density)._decode(
+        torch.randn(7, density.level.size, generator=stream(2), dtype=torch.float64), None
+    )
     assert int(torch.linalg.matrix_rank(params.reshape(-1, 5))) == 3
     assert built(VAE()).curves is None
 
@@ -229,7 +270,7 @@ def test_unknown_settings_are_refused(setting):
         VAE(**setting)
 
 
-# ---------------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 def test_likeliest_words_are_those_of_all_words():
@@ -258,20 +299,29 @@ def test_words_are_drawn_from_their_prior():
     words = density.words(20_000, stream(11))
     every = torch.cartesian_prod(torch.arange(3), torch.arange(3))
     share = (words[:, None] == every).all(2).double().mean(0)
-    torch.testing.assert_close(share, density._log_prior(density._hot(every)[None])[0].exp(), atol=0.012, rtol=0)
+    torch.testing.assert_close(
+        share, density._log_prior(density._hot(every)[None])[0].exp(), atol=0.012, rtol=0
+    )
 
 
 def test_a_relaxed_word_is_hard_and_has_a_gradient():
     density = built(VQVAE(groups=2, levels=3))
-    log_code = torch.zeros(4000, 2, 3, dtype=torch.float64).add(torch.tensor([0.0, 1.0, 2.0])).log_softmax(-1).requires_grad_()
+    log_code = (
+        torch.zeros(4000, 2, 3, dtype=torch.float64)
+        .add(torch.tensor([0.0, 1.0, 2.0]))
+        .log_softmax(-1)
+        .requires_grad_()
+    )
     hot = density._relaxed(log_code, stream(12))
     torch.testing.assert_close(hot.detach().round(), hot.detach())
-    torch.testing.assert_close(hot.detach().mean((0, 1)), log_code.detach().exp()[0, 0], atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        hot.detach().mean((0, 1)), log_code.detach().exp()[0, 0], atol=0.02, rtol=0
+    )
     (hot * torch.tensor([1.0, 0.0, 0.0])).sum().backward()
     assert (log_code.grad[..., 0] > 0).any()
 
 
-# ---------------------------------------------------------------------------------------------------- planted structure
+# -------------------------------------------------------------------------------- planted structure
 
 
 def test_two_kinds_of_row_are_found():

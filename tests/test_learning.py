@@ -1,4 +1,5 @@
-"""From a config to a joint: the weight on p(y | x), a trunk that learns both, unlabelled rows, comparing families."""
+"""From a config to a joint: the weight on p(y | x), a trunk that learns both, unlabelled rows,
+comparing families."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -10,10 +11,15 @@ import torch
 from sklearn.datasets import load_digits, load_iris, make_moons
 
 import conjoin
-from conjoin import JointClassifier, JointDensity, JointRegressor, comparing, spreading
+from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.core import Event, Pair, Space, Variable, stream
 from conjoin.families import resolve
-from conjoin.joint import ClassConditional, Independent, Monolithic, build_joint
+from conjoin.fitting import label_propagation as spreading
+from conjoin.joints.build import build_joint
+from conjoin.joints.class_conditional import ClassConditional
+from conjoin.joints.independent import Independent
+from conjoin.joints.monolithic import Monolithic
+from conjoin.questions import compare as comparing
 
 CLASSES = Space((), (Variable("label", "category", cardinality=3),))
 REAL = Space((2,), (Variable("a", "real"), Variable("b", "real")))
@@ -56,7 +62,9 @@ def test_emphasis_adds_the_log_loss_of_labelled_rows(kind):
         assert torch.allclose(joint.losses(labelled, generator=stream(1)), plain - 2 * label)
         if kind is ClassConditional:
             unlabelled = pair.take(~pair.y.mask)
-            assert torch.allclose(joint.losses(unlabelled, generator=stream(1)), -joint.log_evidence(unlabelled.x))
+            assert torch.allclose(
+                joint.losses(unlabelled, generator=stream(1)), -joint.log_evidence(unlabelled.x)
+            )
 
 
 def test_an_independent_joint_is_the_product_of_its_parts():
@@ -67,17 +75,22 @@ def test_an_independent_joint_is_the_product_of_its_parts():
         joint.log_prior.copy_(torch.tensor([0.0, 1.0, 2.0]))
         x = rows().x.take(slice(0, 5))
         assert torch.allclose(joint.log_joint(x).logsumexp(1), density.log_prob(x))
-        assert torch.allclose(joint.log_joint(x).softmax(1), joint.log_prior.softmax(0).expand(5, -1))
+        assert torch.allclose(
+            joint.log_joint(x).softmax(1), joint.log_prior.softmax(0).expand(5, -1)
+        )
         pair = joint.sample(300, generator=stream(0))
     assert float((pair.y.value == 2).double().mean()) > 0.5
 
 
 def test_a_trunk_learns_both_and_is_saved(tmp_path):
     X, y = iris()
-    model = JointClassifier(family=resolve("autoregressive").set_params(steps=150), predictor="trunk").fit(X, y)
+    model = JointClassifier(
+        family=resolve("autoregressive").set_params(steps=150), predictor="trunk"
+    ).fit(X, y)
     assert model.score(X, y) > 0.85
     assert model.status_["predict_proba"] == "exact"
-    joint, marginal = model.predict_joint_log_proba(X), model.score_samples(X)
+    joint = model.predict_joint_log_proba(X)
+    marginal = model.score_samples(X)
     np.testing.assert_allclose(np.logaddexp.reduce(joint, 1), marginal, atol=1e-8)
     model.save(tmp_path / "trunk")
     assert (conjoin.load(tmp_path / "trunk").predict_proba(X) == model.predict_proba(X)).all()
@@ -85,7 +98,11 @@ def test_a_trunk_learns_both_and_is_saved(tmp_path):
 
 def test_a_trunk_needs_features_and_classes():
     X, y = iris()
-    with pytest.raises(ValueError, match=r"predictor='trunk' needs classes and a family whose network has features; circuit has none"):
+    with pytest.raises(
+        ValueError,
+        match=r"predictor='trunk' needs classes and a family whose network has features; circuit "
+        r"has none",
+    ):
         JointClassifier(predictor="trunk").fit(X, y)
 
 
@@ -101,16 +118,22 @@ def test_features_as_a_predictor(tmp_path):
 
 def test_emphasis_is_refused_where_it_has_no_meaning():
     X, y = iris()
-    with pytest.raises(ValueError, match=r"emphasis=1 is for families that learn by the gradient; circuit does not"):
+    with pytest.raises(
+        ValueError, match=r"emphasis=1 is for families that learn by the gradient; circuit does not"
+    ):
         JointClassifier(emphasis=1.0).fit(X, y)
-    with pytest.raises(ValueError, match="emphasis must be 'auto' or a number of at least 0, got -1"):
+    with pytest.raises(
+        ValueError, match="emphasis must be 'auto' or a number of at least 0, got -1"
+    ):
         JointClassifier(emphasis=-1).fit(X, y)
 
 
 def test_emphasis_is_chosen_on_held_out_rows_and_reported():
     X, y = (pd.concat([part, part], ignore_index=True) for part in iris())
     X = X + np.random.default_rng(0).normal(0, 0.1, X.shape).round(1)
-    model = JointClassifier(family=quick("autoregressive"), predictor=None, emphasis="auto").fit(X, y)
+    model = JointClassifier(family=quick("autoregressive"), predictor=None, emphasis="auto").fit(
+        X, y
+    )
     told = model.model_.facts["emphasis"]
     assert told["chosen"] in (0.0, 0.3, 1.0, 3.0)
     assert {float(each) for each in told["tried"]} == {0.0, 0.3, 1.0, 3.0}
@@ -118,11 +141,13 @@ def test_emphasis_is_chosen_on_held_out_rows_and_reported():
 
 def test_a_lot_of_energy_ends_a_fit():
     X, y = iris()
-    model = JointClassifier(family=resolve("autoregressive"), predictor=None, max_kwh=1e-9).fit(X, y)
+    model = JointClassifier(family=resolve("autoregressive"), predictor=None, max_kwh=1e-9).fit(
+        X, y
+    )
     assert model.model_.facts["trained"]["stopped"] == "max_kwh of 1e-09 reached"
 
 
-# ---------------------------------------------------------------------------------------------------- few labels
+# --------------------------------------------------------------------------------------- few labels
 
 
 def crescents(n=300, labels=4):
@@ -136,7 +161,9 @@ def crescents(n=300, labels=4):
 
 def two_lumps():
     """Ten rows on a line: five about 0 and five about 100."""
-    return Event(torch.tensor([0, 1, 2, 3, 4, 100, 101, 102, 103, 104], dtype=torch.float64)[:, None])
+    return Event(
+        torch.tensor([0, 1, 2, 3, 4, 100, 101, 102, 103, 104], dtype=torch.float64)[:, None]
+    )
 
 
 LINE = Space((1,), (Variable("a", "real"),))
@@ -146,7 +173,8 @@ def test_spread_labels_solve_their_equation(monkeypatch):
     """F = (1 - a) (I - a S)^-1 Y, normalised, then scaled to the labels' shares of the classes."""
     monkeypatch.setattr(spreading, "ROUNDS", 5000)
     graph = spreading.Graph.of(rows().x, REAL)
-    known, codes = np.arange(60) % 5 == 0, (np.arange(60) % 3).astype(np.int64)
+    known = np.arange(60) % 5 == 0
+    codes = (np.arange(60) % 3).astype(np.int64)
     labels = np.eye(3)[codes] * known[:, None]
     step = graph.step.toarray()
     assert np.allclose(step, step.T)
@@ -167,29 +195,52 @@ def test_labels_stay_within_their_lump_and_what_none_reaches_has_none(monkeypatc
 
 
 def test_a_graph_does_not_depend_on_the_order_of_rows():
-    x, order = rows().x, torch.randperm(60, generator=stream(2))
+    x = rows().x
+    order = torch.randperm(60, generator=stream(2))
     first, second = (spreading.Graph.of(each, REAL).step.toarray() for each in (x, x.take(order)))
     assert np.allclose(first[order][:, order], second)
 
 
 def test_images_moved_by_a_pixel():
-    space = Space((6,), tuple(Variable(f"p{i}", "ordered", cardinality=9) for i in range(6)), "image", (1, 2, 3))
-    x = Event(torch.tensor([[1.0, 2, 3, 4, 5, 6]], dtype=torch.float64), torch.tensor([[True, True, False, True, True, True]]))
+    space = Space(
+        (6,),
+        tuple(Variable(f"p{i}", "ordered", cardinality=9) for i in range(6)),
+        "image",
+        (1, 2, 3),
+    )
+    x = Event(
+        torch.tensor([[1.0, 2, 3, 4, 5, 6]], dtype=torch.float64),
+        torch.tensor([[True, True, False, True, True, True]]),
+    )
     still, right, left, down, up = list(spreading.moved(x, space))[:5]
     assert still is x
     moved = [[0, 0, 0, 1, 2, 3], [4, 5, 6, 0, 0, 0], [0, 1, 2, 0, 4, 5], [2, 3, 0, 5, 6, 0]]
     assert np.allclose([each.value[0].numpy() for each in (down, up, right, left)], moved)
-    assert down.observed[0].tolist() == [True] * 5 + [False] and left.observed[0].tolist() == [True, False] + [True] * 4
+    assert (
+        down.observed[0].tolist() == [True] * 5 + [False]
+        and left.observed[0].tolist() == [True, False] + [True] * 4
+    )
     assert len(list(spreading.moved(rows().x, REAL))) == 1
 
 
 def test_an_image_is_near_its_moved_copy():
-    space = Space((9,), tuple(Variable(f"p{i}", "ordered", cardinality=2) for i in range(9)), "image", (1, 3, 3))
+    space = Space(
+        (9,),
+        tuple(Variable(f"p{i}", "ordered", cardinality=2) for i in range(9)),
+        "image",
+        (1, 3, 3),
+    )
     value = torch.zeros(3, 9, dtype=torch.float64)
-    value[0, [0, 1]] = value[1, [1, 2]] = value[2, [0, 8]] = 1  # the second is the first, moved to the right
+    value[0, [0, 1]] = value[1, [1, 2]] = value[2, [0, 8]] = (
+        1  # the second is the first, moved to the right
+    )
     versions = [each.value.float() for each in spreading.moved(Event(value), space)]
     near, gap = spreading._nearest(versions, 2)
-    between = {(row, int(other)): float(d) for row in range(3) for other, d in zip(near[row], gap[row], strict=True)}
+    between = {
+        (row, int(other)): float(d)
+        for row in range(3)
+        for other, d in zip(near[row], gap[row], strict=True)
+    }
     assert max(between[0, 1], between[1, 0]) < 1e-9 and between[0, 2] > 0.5
 
 
@@ -197,7 +248,11 @@ def test_rows_with_no_label_are_lent_one():
     X, y, few = crescents()
     model = JointClassifier(family="circuit", unlabelled=-1).fit(X, few)
     told = model.model_.facts["labels"]
-    assert told["labelled"] == 8 and told["spread_to"] > 200 and told["loss_of_spread"] < told["loss_of_rival"]
+    assert (
+        told["labelled"] == 8
+        and told["spread_to"] > 200
+        and told["loss_of_spread"] < told["loss_of_rival"]
+    )
     assert model.score(X, y) > 0.97
     twin = JointClassifier(family="circuit", unlabelled=-1, spread=False).fit(X, few)
     assert "labels" not in twin.model_.facts
@@ -210,7 +265,9 @@ def test_labels_are_not_lent_where_most_rows_have_one_or_lending_misleads():
     assert spreading.spread_labels(parts, REAL, 2) == (parts, {})
     noise = torch.randn(300, 2, generator=stream(4), dtype=torch.float64)
     noise[:, 1] *= 100
-    label = (noise[:, 0] > 0).double()  # an even cloud without clusters, parted by a line through it
+    label = (
+        noise[:, 0] > 0
+    ).double()  # an even cloud without clusters, parted by a line through it
     known = torch.arange(300) < 100
     space = Space((2,), (Variable("a", "real"), Variable("b", "real")))
     parts = {"fit": Pair(Event(label, known), Event(noise))}
@@ -222,8 +279,13 @@ def test_labels_are_not_lent_where_most_rows_have_one_or_lending_misleads():
 def test_lent_labels_and_straight_lines_are_not_taken_where_boosting_tells_more():
     X = torch.rand(600, 4, generator=stream(5), dtype=torch.float64).numpy() * 2 - 1
     y = (X[:, 0] * X[:, 1] > 0).astype(int)
-    model = JointClassifier(family="naive_bayes", unlabelled=-1).fit(X, np.where(np.arange(600) < 250, y, -1))
-    assert model.model_.facts["labels"]["spread_to"] == 0 and model.model_.facts["predictor"]["chosen"] == "boosting"
+    model = JointClassifier(family="naive_bayes", unlabelled=-1).fit(
+        X, np.where(np.arange(600) < 250, y, -1)
+    )
+    assert (
+        model.model_.facts["labels"]["spread_to"] == 0
+        and model.model_.facts["predictor"]["chosen"] == "boosting"
+    )
     assert model.score(X[250:], y[250:]) > 0.9
 
 
@@ -232,7 +294,10 @@ def test_one_label_of_a_class_is_no_evidence_for_lending():
     few = np.full(len(X), -1)
     few[[int(np.flatnonzero(y == 0)[0]), *np.flatnonzero(y == 1)[:3]]] = [0, 1, 1, 1]
     model = JointClassifier(family="naive_bayes", unlabelled=-1).fit(X, few)
-    assert model.model_.facts["labels"]["spread_to"] == 0 and model.model_.facts["predictor"]["chosen"] == "linear"
+    assert (
+        model.model_.facts["labels"]["spread_to"] == 0
+        and model.model_.facts["predictor"]["chosen"] == "linear"
+    )
 
 
 def test_few_labels_are_not_held_out():
@@ -246,7 +311,8 @@ def test_few_labels_are_not_held_out():
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_network_as_a_predictor(tmp_path, classes):
     X, y = iris()
-    X, y = X[y < classes], y[y < classes]
+    X = X[y < classes]
+    y = y[y < classes]
     model = JointClassifier(family="naive_bayes", predictor="network").fit(X, y)
     assert model.score(X, y) > 0.9
     model.save(tmp_path / "network")
@@ -255,24 +321,29 @@ def test_a_network_as_a_predictor(tmp_path, classes):
 
 def test_a_network_of_images_sees_where_pixels_are(tmp_path):
     bunch = load_digits(n_class=3)
-    X, y = bunch.images.astype("uint8"), bunch.target
+    X = bunch.images.astype("uint8")
+    y = bunch.target
     model = JointClassifier(family="naive_bayes", predictor="network").fit(X[:200], y[:200])
     assert model.score(X[200:], y[200:]) > 0.95
     moved = np.roll(X[200:], 1, axis=2)
     assert model.score(moved, y[200:]) > 0.8
     model.save(tmp_path / "network")
-    assert (conjoin.load(tmp_path / "network").predict_proba(moved) == model.predict_proba(moved)).all()
+    assert (
+        conjoin.load(tmp_path / "network").predict_proba(moved) == model.predict_proba(moved)
+    ).all()
     again = JointClassifier(family="naive_bayes", predictor="network").fit(X[:200], y[:200])
     assert (again.predict_proba(moved) == model.predict_proba(moved)).all()
 
 
 def test_a_network_for_a_number():
     X, _ = iris()
-    model = JointRegressor(family="naive_bayes", predictor="network").fit(X.iloc[:, :3], X.iloc[:, 3])
+    model = JointRegressor(family="naive_bayes", predictor="network").fit(
+        X.iloc[:, :3], X.iloc[:, 3]
+    )
     assert model.score(X.iloc[:, :3], X.iloc[:, 3]) > 0.8
 
 
-# ---------------------------------------------------------------------------------------------------- comparing
+# ---------------------------------------------------------------------------------------- comparing
 
 
 QUICK = ("naive_bayes", "mixture", "circuit")
@@ -315,7 +386,9 @@ def test_a_family_that_fails_is_a_row_with_a_reason(monkeypatch):
 def test_nothing_is_begun_when_the_budget_is_spent(monkeypatch):
     X, y = iris()
     clock = iter([0.0, 0.0, 0.0, 0.0, *([100.0] * 50)])
-    monkeypatch.setattr(comparing, "time", SimpleNamespace(monotonic=lambda: next(clock)))  # not the clock of other threads
+    monkeypatch.setattr(
+        comparing, "time", SimpleNamespace(monotonic=lambda: next(clock))
+    )  # not the clock of other threads
     found = conjoin.compare(X, y, families=["naive_bayes", "mixture"], max_time=60)
     assert [entry.note for entry in found.entries] == ["", "left out: the budget was spent"]
 
@@ -356,11 +429,13 @@ def test_the_loss_of_a_joint_takes_all_its_noise_from_its_generator(predictor):
     """Dropout too: torch's own generator has no say."""
     from conjoin.families.flow.coupling import Flow
     from conjoin.families.latent.vae import VAE
-    from conjoin.joint import Hybrid
-    from conjoin.predictors import Classifier, Features
+    from conjoin.joints.hybrid import Hybrid
+    from conjoin.predictors.scorers import Classifier, Features
 
-    x, y = Event(torch.randn(40, 2, generator=stream(0), dtype=torch.float64)), Event((torch.arange(40) % 2).double())
-    space, target = Space((2,), (Variable("a", "real"), Variable("b", "real"))), Space((), (Variable("y", "category", cardinality=2),))
+    x = Event(torch.randn(40, 2, generator=stream(0), dtype=torch.float64))
+    y = Event((torch.arange(40) % 2).double())
+    space = Space((2,), (Variable("a", "real"), Variable("b", "real")))
+    target = Space((), (Variable("y", "category", cardinality=2),))
     config = VAE() if predictor else Flow(dropout=0.5)
     if predictor:
         density = config.density.build(space, config, x, stream(0))

@@ -1,4 +1,5 @@
-"""Energy is counted from counters where they can be read, and estimated from CPU time where not; the method is named."""
+"""Energy is counted from counters where they can be read, and estimated from CPU time where not;
+the method is named."""
 
 import json
 import subprocess
@@ -8,8 +9,8 @@ import types
 
 import pytest
 
-from conjoin import metering
-from conjoin.metering import Energy, Meter
+from conjoin.util import energy as metering
+from conjoin.util.energy import Energy, Meter
 
 
 def zone(folder, name, label, microjoules, largest=262_143_328_850):
@@ -127,7 +128,9 @@ def test_nvml_without_a_driver(monkeypatch):
     def init():
         raise RuntimeError("driver not loaded")
 
-    monkeypatch.setitem(sys.modules, "pynvml", types.SimpleNamespace(NVMLError=RuntimeError, nvmlInit=init))
+    monkeypatch.setitem(
+        sys.modules, "pynvml", types.SimpleNamespace(NVMLError=RuntimeError, nvmlInit=init)
+    )
     assert metering.gpu_joules() is None
 
 
@@ -138,7 +141,9 @@ def test_nvml_not_installed(monkeypatch):
 
 def test_words_json_and_sum():
     one = Energy(0.0021, 0.001, 0.005, "CPU time x 12 W per core", seconds=400.0, cpu_seconds=630.0)
-    assert str(one) == "0.0021 kWh (CPU time x 12 W per core, 0.001 to 0.005), 0.42 % of a brain's day"
+    assert (
+        str(one) == "0.0021 kWh (CPU time x 12 W per core, 0.001 to 0.005), 0.42 % of a brain's day"
+    )
     assert "3.4e" not in str(Energy(3.4e-8, 0, 0, "x", 0, 0))
     assert str(Energy(170, 160, 180, "GPU counters", 1, 1)).endswith("340 brain days")
     assert json.loads(json.dumps(one.to_json()))["brain_days"] == pytest.approx(0.0042)
@@ -150,6 +155,9 @@ def test_words_json_and_sum():
 
 
 def test_it_loads_nothing_heavy():
-    code = "import sys, conjoin.metering; print(sorted({'torch', 'numpy', 'pandas', 'sklearn'} & set(sys.modules)))"
+    code = (
+        "import sys, conjoin.util.energy; print(sorted({'torch', 'numpy', 'pandas', "
+        "'sklearn'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

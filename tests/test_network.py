@@ -1,4 +1,5 @@
-"""No network call that the user did not ask for: an audit hook sees every socket of a whole round."""
+"""No network call that the user did not ask for: an audit hook sees every socket of a whole
+round."""
 
 import subprocess
 import sys
@@ -39,5 +40,8 @@ def test_a_round_of_fit_decide_save_load_opens_no_socket(tmp_path):
 
 def test_the_watch_sees_a_socket(tmp_path):
     watch_only = ROUND.split("import conjoin")[0]
-    done = run(watch_only + "import socket\nsocket.getaddrinfo('localhost', 80)\nassert not seen, seen", tmp_path)
+    done = run(
+        watch_only + "import socket\nsocket.getaddrinfo('localhost', 80)\nassert not seen, seen",
+        tmp_path,
+    )
     assert "socket.getaddrinfo" in done.stderr

@@ -1,4 +1,5 @@
-"""The diffusion of pictures: its network, its bound, its walks from noise, and the joint model on one trunk."""
+"""The diffusion of pictures: its network, its bound, its walks from noise, and the joint model on
+one trunk."""
 
 import math
 from dataclasses import replace
@@ -10,14 +11,14 @@ import torch
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.components.typicality import Typicality
 from conjoin.core import CapabilityError, Edit, Event, Space, Variable, stream
 from conjoin.families import resolve
 from conjoin.families.diffusion.denoiser import BODIES
 from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.diffusion.painter import Painter, schedule
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
-from conjoin.questions.alter import alter
-from conjoin.typicality import Typicality
+from conjoin.questions.edit import alter
 
 SMALL = PictureDiffusion(size=0.25, steps=400, batch=32, rate=4e-3, points=8, sampling_steps=10)
 
@@ -26,7 +27,8 @@ def spots(rows, seed=0, side=16):
     """Pictures of a grey slope, with a bright spot somewhere (1) or none (0)."""
     random = np.random.default_rng(seed)
     across, down = np.meshgrid(np.linspace(-1, 1, side), np.linspace(-1, 1, side))
-    y, (base, lean, rise) = random.integers(0, 2, rows), random.uniform(-1, 1, (3, rows, 1, 1))
+    y = random.integers(0, 2, rows)
+    (base, lean, rise) = random.uniform(-1, 1, (3, rows, 1, 1))
     centre = random.uniform(-0.5, 0.5, (2, rows, 1, 1))
     spot = np.exp(-((across - centre[0]) ** 2 + (down - centre[1]) ** 2) / 0.08)
     X = 90 + 20 * base + 25 * lean * across + 25 * rise * down + 110 * y[:, None, None] * spot
@@ -39,7 +41,10 @@ def has_spot(X):
 
 def space(side=16, levels=256, channels=1):
     return Space(
-        (channels * side**2,), (Variable("p", "ordered", cardinality=levels),) * (channels * side**2), "image", (channels, side, side)
+        (channels * side**2,),
+        (Variable("p", "ordered", cardinality=levels),) * (channels * side**2),
+        "image",
+        (channels, side, side),
     )
 
 
@@ -55,10 +60,12 @@ def fitted():
 
 @pytest.fixture(scope="module", params=BODIES)
 def density(request):
-    return PictureDensity.build(space(), replace(SMALL, body=request.param), rows(spots(50)[0]), stream(0))
+    return PictureDensity.build(
+        space(), replace(SMALL, body=request.param), rows(spots(50)[0]), stream(0)
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- the network
+# -------------------------------------------------------------------------------------- the network
 
 
 def awake(net):
@@ -73,7 +80,9 @@ every_body = pytest.mark.parametrize("body", BODIES)
 
 
 @every_body
-@pytest.mark.parametrize(("channels", "sides"), [(1, (8, 8)), (3, (17, 30)), (1, (28, 28)), (2, (65, 64))])
+@pytest.mark.parametrize(
+    ("channels", "sides"), [(1, (8, 8)), (3, (17, 30)), (1, (28, 28)), (2, (65, 64))]
+)
 def test_a_network_gives_pictures_of_the_size_that_it_was_given(body, channels, sides):
     net = BODIES[body](channels, sides, 3, size=0.25)
     x = torch.randn(2, channels, *sides)
@@ -85,10 +94,17 @@ def test_a_network_gives_pictures_of_the_size_that_it_was_given(body, channels, 
 
 @every_body
 def test_a_network_hears_the_noise_and_the_class_and_sees_every_pixel(body):
-    net, x = awake(BODIES[body](1, (9, 9), 3, size=0.25)), torch.randn(1, 1, 9, 9, generator=stream(0)).requires_grad_()
+    net = awake(BODIES[body](1, (9, 9), 3, size=0.25))
+    x = torch.randn(1, 1, 9, 9, generator=stream(0)).requires_grad_()
     plain = net(x, torch.zeros(1), None)
-    others = net(x, torch.ones(1), None), net(x, torch.zeros(1), torch.ones(1)), net(x, torch.zeros(1), torch.zeros(1))
-    assert all(not torch.allclose(plain, other) for other in others) and not torch.allclose(*others[1:])
+    others = (
+        net(x, torch.ones(1), None),
+        net(x, torch.zeros(1), torch.ones(1)),
+        net(x, torch.zeros(1), torch.zeros(1)),
+    )
+    assert all(not torch.allclose(plain, other) for other in others) and not torch.allclose(
+        *others[1:]
+    )
     assert torch.equal(plain, net(x, torch.zeros(1), torch.full((1,), 3)))
     (slope,) = torch.autograd.grad(plain[0, 0, 4, 4], x)
     assert (slope != 0).all()
@@ -103,7 +119,7 @@ def test_an_answer_about_a_picture_does_not_depend_on_its_batch(density):
             assert torch.equal(alone, ask(event))
 
 
-# ---------------------------------------------------------------------------------------------------- the bound
+# ---------------------------------------------------------------------------------------- the bound
 
 
 def test_the_bound_of_a_network_that_says_nothing_is_the_gaussian():
@@ -122,14 +138,15 @@ def test_the_bound_of_a_network_that_says_nothing_is_the_gaussian():
 
 
 def test_the_bound_learns(fitted):
-    seen, other = rows(spots(40, seed=5)[0]), rows(np.random.default_rng(0).integers(0, 256, (40, 16, 16)))
+    seen = rows(spots(40, seed=5)[0])
+    other = rows(np.random.default_rng(0).integers(0, 256, (40, 16, 16)))
     density = fitted.model_.density_of_x
     with torch.no_grad():
         assert density.log_prob(seen).mean() > density.log_prob(other).mean() + 200
         assert torch.equal(density.log_prob(seen), density.log_prob(seen))
 
 
-# ---------------------------------------------------------------------------------------------------- walks
+# -------------------------------------------------------------------------------------------- walks
 
 
 def test_levels_fall_from_most_to_nothing():
@@ -145,7 +162,9 @@ def test_every_walk_ends_at_the_mean_where_the_network_says_nothing(density, wal
     torch.nn.init.zeros_(density.core.net.last.weight)
     torch.nn.init.zeros_(density.core.net.last.bias)
     with torch.no_grad():
-        drawn = (painter := Painter(density.core, None, walk, stream(1))).from_noise(64, painter.levels(60))
+        drawn = (painter := Painter(density.core, None, walk, stream(1))).from_noise(
+            64, painter.levels(60)
+        )
     assert drawn.mean().abs() < 0.03 and drawn.std() == pytest.approx(1.0, abs=0.08)
 
 
@@ -153,13 +172,15 @@ def test_calls_are_counted_and_the_same_seed_draws_the_same(fitted):
     density = fitted.model_.density_of_x
     one, two = (density.draw(3, steps=5, generator=stream(0)) for _ in range(2))
     assert one.calls == 5 and torch.equal(one.value, two.value)
-    guided = density.draw(3, Event(torch.ones(3).double()), steps=5, guidance=1.0, generator=stream(0))
+    guided = density.draw(
+        3, Event(torch.ones(3).double()), steps=5, guidance=1.0, generator=stream(0)
+    )
     assert guided.calls == 10 and not torch.equal(guided.value, one.value)
     with pytest.raises(ValueError, match="multistep, ddim, ancestral"):
         density.draw(1, sampler="heun")
 
 
-# ---------------------------------------------------------------------------------------------------- the joint model
+# ---------------------------------------------------------------------------------- the joint model
 
 
 def test_pictures_get_the_network_for_pictures():
@@ -181,7 +202,8 @@ def test_one_network_tells_classes_and_draws_them(fitted):
 def test_what_it_has_never_seen_is_unfamiliar(fitted):
     X, _ = spots(150, seed=3)
     random = np.random.default_rng(0)
-    noise, flat = random.integers(0, 256, X.shape).astype("uint8"), np.full_like(X[:5], 128)
+    noise = random.integers(0, 256, X.shape).astype("uint8")
+    flat = np.full_like(X[:5], 128)
     usual = fitted.decide(X, max_error=0.2)["verdict"] == "unfamiliar"
     assert usual.mean() < 0.15
     for strange in (noise[:10], flat, 255 - X[:10]):
@@ -202,24 +224,38 @@ def test_missing_pixels_are_painted_in_and_known_ones_stay(fitted):
     holes = X.astype(float)
     holes[:, :, 8:] = np.nan
     filled = fitted.impute(holes, n_draws=2, random_state=0)
-    assert len(filled) == 2 and all(np.array_equal(each[:, :, :8], X[:, :, :8]) and not np.isnan(each).any() for each in filled)
+    assert len(filled) == 2 and all(
+        np.array_equal(each[:, :, :8], X[:, :, :8]) and not np.isnan(each).any() for each in filled
+    )
     assert fitted.impute(holes[:1], random_state=0).shape == (1, 16, 16)
     half = holes.copy()
     half[0] = X[0]
-    alone, together = fitted.predict_proba(half[1:2]), fitted.predict_proba(half)
-    assert np.array_equal(alone[0], together[1]) and np.array_equal(together[:1], fitted.predict_proba(X[:1]))
+    alone = fitted.predict_proba(half[1:2])
+    together = fitted.predict_proba(half)
+    assert np.array_equal(alone[0], together[1]) and np.array_equal(
+        together[:1], fitted.predict_proba(X[:1])
+    )
     plain = y == 0
-    assert np.abs(filled[0][plain][:, :, 8:].mean((1, 2)) - X[plain][:, :, 8:].mean((1, 2))).mean() < 20
+    assert (
+        np.abs(filled[0][plain][:, :, 8:].mean((1, 2)) - X[plain][:, :, 8:].mean((1, 2))).mean()
+        < 20
+    )
 
 
 def test_a_counterfactual_changes_the_answer_and_little_else(fitted):
     X, y = spots(12, seed=7)
     X = X[y == 1][:4]
     found = fitted.counterfactual(X, to=0)
-    assert found.altered.shape == X.shape and np.array_equal(found.original, X) and set(found.before) == {1}
+    assert (
+        found.altered.shape == X.shape
+        and np.array_equal(found.original, X)
+        and set(found.before) == {1}
+    )
     good = found.found
     assert good.mean() >= 0.5
-    assert (fitted.predict(found.altered[good]) == 0).all() and not has_spot(found.altered[good]).any()
+    assert (fitted.predict(found.altered[good]) == 0).all() and not has_spot(
+        found.altered[good]
+    ).any()
     assert (found.familiarity[good] > 0.05).all() and (found.probability[good] >= 0.9).all()
     assert np.allclose(found.share, (np.abs(found.difference) > 25.5).mean((1, 2)))
     with pytest.raises(ValueError, match="3"):
@@ -228,36 +264,61 @@ def test_a_counterfactual_changes_the_answer_and_little_else(fitted):
 
 def test_a_counterfactual_is_the_same_alone_and_for_the_same_seed(fitted):
     X, _ = spots(4, seed=7)
-    together, alone, other = fitted.counterfactual(X), fitted.counterfactual(X[2:3]), fitted.counterfactual(X, random_state=1)
-    assert np.array_equal(together.altered[2], alone.altered[0]) and (together.altered != other.altered).any()
-    assert (together.to != together.before).all() and np.array_equal(together.take(slice(2, 3)).altered, alone.altered)
+    together = fitted.counterfactual(X)
+    alone = fitted.counterfactual(X[2:3])
+    other = fitted.counterfactual(X, random_state=1)
+    assert (
+        np.array_equal(together.altered[2], alone.altered[0])
+        and (together.altered != other.altered).any()
+    )
+    assert (together.to != together.before).all() and np.array_equal(
+        together.take(slice(2, 3)).altered, alone.altered
+    )
 
 
 @pytest.mark.slow
 def test_what_is_asked_of_a_counterfactual_is_held_to(fitted):
     X, _ = spots(3, seed=11)
-    too_sure, too_usual = alter(fitted.model_, X, confidence=1.1), alter(fitted.model_, X, familiarity=1.0)
-    assert not too_sure.found.any() and not too_usual.found.any() and (too_sure.familiarity > 0.05).any()
+    too_sure = alter(fitted.model_, X, confidence=1.1)
+    too_usual = alter(fitted.model_, X, familiarity=1.0)
+    assert (
+        not too_sure.found.any()
+        and not too_usual.found.any()
+        and (too_sure.familiarity > 0.05).any()
+    )
 
 
 def test_a_change_outlives_a_shift_by_a_pixel(fitted):
     X, _ = spots(4, seed=10)
     found = fitted.counterfactual(X)
-    moved = [np.roll(np.pad(found.altered, ((0, 0), (1, 1), (1, 1)), "edge"), shift, (1, 2))[:, 1:-1, 1:-1] for shift in ((0, 1), (-1, 0))]
+    moved = [
+        np.roll(np.pad(found.altered, ((0, 0), (1, 1), (1, 1)), "edge"), shift, (1, 2))[
+            :, 1:-1, 1:-1
+        ]
+        for shift in ((0, 1), (-1, 0))
+    ]
     right = [fitted.predict(each) == found.to for each in (found.altered, *moved)]
-    assert found.found.any() and np.mean(right, axis=0)[found.found].min() > 0.5 and right[0][found.found].all()
+    assert (
+        found.found.any()
+        and np.mean(right, axis=0)[found.found].min() > 0.5
+        and right[0][found.found].all()
+    )
 
 
 def test_an_edit_changes_what_it_may_and_goes_where_it_is_led(density):
-    event, where = rows(spots(3)[0]), torch.zeros(3, 256, dtype=torch.bool)
+    event = rows(spots(3)[0])
+    where = torch.zeros(3, 256, dtype=torch.bool)
     where[:, 40:90] = True
 
     def edited(part, lead=None):
         how = Edit(4.0, torch.zeros(3)[part], where[part], lead, stream(0))
         return density.edit(event.take(part), how=how).value
 
-    still, bright = edited(slice(3)), edited(slice(3), lambda value: torch.full_like(value, 0.5))
-    assert torch.equal(still[~where], event.value[~where]) and torch.equal(bright[~where], event.value[~where])
+    still = edited(slice(3))
+    bright = edited(slice(3), lambda value: torch.full_like(value, 0.5))
+    assert torch.equal(still[~where], event.value[~where]) and torch.equal(
+        bright[~where], event.value[~where]
+    )
     assert (bright[where] >= still[where]).all() and (bright != still).any()
     assert not torch.equal(still, event.value) and torch.equal(edited(slice(1, 2))[0], still[1])
 
@@ -270,7 +331,9 @@ def test_pictures_without_a_label_teach_and_edits_need_a_family_that_can(fitted)
     some = JointClassifier(family=SMALL, random_state=0).fit(X, labels)
     assert some.score(*spots(60, seed=9)) > 0.8
     with pytest.raises(CapabilityError, match="edits"):
-        JointDensity(family="naive_bayes").fit(X // 16).model_.joint.edit(rows(X[:1] // 16), how=Edit(1.0, torch.ones(1)))
+        JointDensity(family="naive_bayes").fit(X // 16).model_.joint.edit(
+            rows(X[:1] // 16), how=Edit(1.0, torch.ones(1))
+        )
 
 
 def test_a_density_of_pictures_alone_and_one_of_a_table_that_is_refused():
@@ -281,11 +344,12 @@ def test_a_density_of_pictures_alone_and_one_of_a_table_that_is_refused():
         JointDensity(family="picture_diffusion").fit(np.random.default_rng(0).normal(size=(60, 3)))
 
 
-# ---------------------------------------------------------------------------------------------------- typicality
+# --------------------------------------------------------------------------------------- typicality
 
 
 def test_typicality_is_the_worst_reading_and_scale_free():
-    one, two = torch.randn(600, 5, generator=stream(0)).double(), torch.randn(600, 3, generator=stream(1)).double()
+    one = torch.randn(600, 5, generator=stream(0)).double()
+    two = torch.randn(600, 3, generator=stream(1)).double()
     typicality = Typicality((5, 3), (5, 2)).fit([one, two])
     usual = typicality([one, two])
     assert usual.quantile(0.05) < -1 < usual.median()

@@ -1,4 +1,5 @@
-"""Pictures altered, completed and followed to another place on the command line; a fit that begins from a model of pictures."""
+"""Pictures altered, completed and followed to another place on the command line; a fit that begins
+from a model of pictures."""
 
 import json
 import re
@@ -23,7 +24,9 @@ def size_of(path):
 @pytest.fixture(scope="module")
 def fitted():
     X, y = spots(500)
-    return JointClassifier(family=SMALL.set_params(steps=250), random_state=0).fit(X, np.where(y, "spot", "plain"))
+    return JointClassifier(family=SMALL.set_params(steps=250), random_state=0).fit(
+        X, np.where(y, "spot", "plain")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +42,39 @@ def home(fitted, tmp_path_factory):
     mask = np.zeros((16, 16), "uint8")
     mask[3:9, 4:7] = 255
     pillow.fromarray(mask).save(folder / "mask.png")
-    JointClassifier(None, "naive_bayes").fit(spots(60)[0], spots(60)[1]).save(folder / "plain-model")
+    JointClassifier(None, "naive_bayes").fit(spots(60)[0], spots(60)[1]).save(
+        folder / "plain-model"
+    )
     return folder
 
 
-# ---------------------------------------------------------------------------------------------------- counterfactual
+# ----------------------------------------------------------------------------------- counterfactual
 
 
 def test_a_panel_arrays_and_a_table_of_counterfactuals(say, fitted):
     said = json.loads(say("counterfactual @model @new/spot -o panel.png --json -q").out)
-    assert size_of("panel.png")[0] > 300 and said["out"] == "panel.png" and said["rows"] == len(said["table"])
-    assert {row["before"] for row in said["table"]} <= {"plain", "spot"} and all(row["before"] != row["to"] for row in said["table"])
+    assert (
+        size_of("panel.png")[0] > 300
+        and said["out"] == "panel.png"
+        and said["rows"] == len(said["table"])
+    )
+    assert {row["before"] for row in said["table"]} <= {"plain", "spot"} and all(
+        row["before"] != row["to"] for row in said["table"]
+    )
     say("counterfactual @model @new/spot --to plain -o c.npz -q")
     with np.load("c.npz") as found:
         assert np.array_equal(found["difference"], found["altered"].astype(int) - found["original"])
         assert (fitted.predict(found["altered"][found["found"]]) == "plain").all()
     say("counterfactual @model @new --to plain -o c.csv -q")
-    assert list(pd.read_csv("c.csv")) == ["file", "before", "to", "found", "probability", "familiarity", "changed"]
+    assert list(pd.read_csv("c.csv")) == [
+        "file",
+        "before",
+        "to",
+        "found",
+        "probability",
+        "familiarity",
+        "changed",
+    ]
 
 
 def test_a_folder_has_one_panel_for_each_picture(say):
@@ -64,16 +83,20 @@ def test_a_folder_has_one_panel_for_each_picture(say):
     assert "exists" in say("counterfactual @model @new/plain -o c/", 2).err
 
 
-# ---------------------------------------------------------------------------------------------------- impute
+# ------------------------------------------------------------------------------------------- impute
 
 
 def test_completions_come_best_first_and_keep_what_is_known(say, fitted, home):
     say("impute @model @new --hide ..:8.. --draws 3 -o i.npz -q")
     with np.load("i.npz") as found:
-        original, completed, log_prob = found["original"], found["completed"], found["log_prob"]
+        original = found["original"]
+        completed = found["completed"]
+        log_prob = found["log_prob"]
         assert found["hidden"][:, 8:].all() and not found["hidden"][:, :8].any()
     assert completed.shape == (6, 3, 16, 16) and (np.diff(log_prob, axis=1) <= 0).all()
-    assert (completed[:, :, :, :8] == original[:, None, :, :8]).all() and (completed[:, 0] != completed[:, 1]).any()
+    assert (completed[:, :, :, :8] == original[:, None, :, :8]).all() and (
+        completed[:, 0] != completed[:, 1]
+    ).any()
     assert np.allclose(log_prob[:, 0], fitted.score_samples(completed[:, 0]))
     say("impute @model @new --mask @mask.png --draws 2 --y spot -o sheet.png -q")
     assert size_of("sheet.png") == (4 * 64 + 3 * 2, 6 * 64 + 5 * 2)
@@ -88,7 +111,11 @@ def test_completions_of_tables_are_ranked_too():
     model = JointClassifier(None, "naive_bayes").fit(X, np.arange(80) % 2)
     gaps = X.astype(float).head(5).mask(np.eye(5, 2, dtype=bool))
     filled, log_prob = model.completions(gaps, 4)
-    assert len(filled) == 4 and (np.diff(log_prob, axis=0) <= 0).all() and filled[0].index.equals(gaps.index)
+    assert (
+        len(filled) == 4
+        and (np.diff(log_prob, axis=0) <= 0).all()
+        and filled[0].index.equals(gaps.index)
+    )
     assert np.allclose(log_prob, [model.score_samples(each) for each in filled])
     filled, log_prob = model.completions(gaps, 4, y=1)
     assert np.allclose(log_prob[0], model.predict_joint_log_proba(filled[0])[:, 1])
@@ -108,45 +135,59 @@ def test_completions_of_tables_are_ranked_too():
         ("counterfactual @model @new -n 7", "-n is about tables"),
         ("impute @model @new --hide top -o c.tsv", "c.tsv"),
         ("impute @model @new -o p.png", "--hide or --mask must say"),
-        ("impute @model @new --hide middle -o p.png", "takes top, bottom, left, right, or rows and columns"),
+        (
+            "impute @model @new --hide middle -o p.png",
+            "takes top, bottom, left, right, or rows and columns",
+        ),
         ("impute @model @new --hide 20..:.. -o p.png", "no pixel lies in"),
         ("impute @model @new --mask @new/spot -o p.png", "--mask must be one picture of 16 x 16"),
         ("impute @model t.csv --hide top", "--hide is about pictures"),
         ("adapt @model t.csv --part test -o m", "--part is about pictures"),
-        ("fit t.csv -o m --start-from @model", "start_from has the column 'pixel 0,0', which X has not"),
+        (
+            "fit t.csv -o m --start-from @model",
+            "start_from has the column 'pixel 0,0', which X has not",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_said(line, words, say, home):
     Path("t.csv").write_text("a,b\n1,2\n3,4\n", encoding="utf-8")
     if "table-model" in line:
-        JointClassifier(None, "naive_bayes").fit(pd.DataFrame({"a": np.arange(60) % 7}), np.arange(60) % 2).save(home / "table-model")
+        JointClassifier(None, "naive_bayes").fit(
+            pd.DataFrame({"a": np.arange(60) % 7}), np.arange(60) % 2
+        ).save(home / "table-model")
     assert re.search(words, say(line, 2).err)
 
 
-# ---------------------------------------------------------------------------------------------------- adapt
+# -------------------------------------------------------------------------------------------- adapt
 
 
 def test_pictures_lead_a_model_to_another_place_without_drawing_any(say, fitted, monkeypatch):
-    for module in ("conjoin.reweighting", "conjoin.questions.adapt"):
+    for module in ("conjoin.joints.reweighted", "conjoin.questions.label_shift"):
         monkeypatch.setattr(f"{module}.log_shares", None)  # which draws
     said = json.loads(say("adapt @model @new -o there --json -q").out)
     assert said["rows"] == 6 and conjoin.load("there").model_.facts["adapted"]["rows"] == 6
     X, y = spots(300, seed=8)
     found = fitted.adapt(X[np.r_[np.flatnonzero(y == 1)[:20], np.flatnonzero(y == 0)]])
     assert found.change_.new[0] > 0.75
-    assert fitted.model_.facts["shares"] @ np.exp(found.model_.joint.log_weight.numpy()) == pytest.approx(1)
+    assert fitted.model_.facts["shares"] @ np.exp(
+        found.model_.joint.log_weight.numpy()
+    ) == pytest.approx(1)
 
 
-# ---------------------------------------------------------------------------------------------------- start_from
+# --------------------------------------------------------------------------------------- start_from
 
 
 def test_a_fit_goes_on_from_a_model_also_with_other_labels(say, fitted, home):
     X, y = spots(200, seed=3)
     still = SMALL.set_params(steps=1, rate=1e-7)
-    same = JointClassifier(family=still, start_from=home / "model").fit(X, np.where(y, "spot", "plain"))
+    same = JointClassifier(family=still, start_from=home / "model").fit(
+        X, np.where(y, "spot", "plain")
+    )
     assert np.allclose(same.score_samples(X[:9]), fitted.score_samples(X[:9]), rtol=1e-3)
     assert np.allclose(same.predict_proba(X), fitted.predict_proba(X), atol=0.05)
-    other = JointClassifier(family=still, start_from=fitted).fit(X, np.where(y, "spot", np.where(X[:, 0, 0] > 90, "bright", "dark")))
+    other = JointClassifier(family=still, start_from=fitted).fit(
+        X, np.where(y, "spot", np.where(X[:, 0, 0] > 90, "bright", "dark"))
+    )
     assert np.allclose(other.score_samples(X[:9]), fitted.score_samples(X[:9]), rtol=1e-3)
     assert other.classes_.tolist() == ["bright", "dark", "spot"]
     assert np.corrcoef(other.predict_proba(X)[:, 2], fitted.predict_proba(X)[:, 1])[0, 1] > 0.95

@@ -1,4 +1,5 @@
-"""Pictures from disk: folders and their labels, arrays in an .npz, every odd file said in one sentence."""
+"""Pictures from disk: folders and their labels, arrays in an .npz, every odd file said in one
+sentence."""
 
 import io
 import struct
@@ -10,7 +11,7 @@ import pytest
 
 import conjoin
 from conjoin import read_images
-from conjoin.codecs.colours import on_background
+from conjoin.codecs.image.colours import on_background
 
 pillow = pytest.importorskip("PIL.Image")
 
@@ -39,7 +40,11 @@ def folder(tmp_path):
 
 def test_sub_folders_are_labels_and_the_order_is_that_of_the_paths(folder):
     images, labels, names = read_images(folder)
-    assert names == ["cat/9.png", "dog/2.png", "dog/deep/1.bmp"] and labels.tolist() == ["cat", "dog", "dog"]
+    assert names == ["cat/9.png", "dog/2.png", "dog/deep/1.bmp"] and labels.tolist() == [
+        "cat",
+        "dog",
+        "dog",
+    ]
     assert images.dtype == np.uint8 and np.array_equal(images, [grey(9), grey(2), grey(1)])
 
 
@@ -47,9 +52,17 @@ def test_a_folder_without_sub_folders_has_no_labels(tmp_path):
     put(tmp_path / "b.png", grey(1))
     put(tmp_path / "a.png", grey(2))
     found = read_images(tmp_path)
-    assert found.labels is None and found.names == ["a.png", "b.png"] and np.array_equal(found.images[1], grey(1))
+    assert (
+        found.labels is None
+        and found.names == ["a.png", "b.png"]
+        and np.array_equal(found.images[1], grey(1))
+    )
     one = read_images(tmp_path / "b.png")
-    assert one.names == ["b.png"] and one.labels is None and np.array_equal(one.images, found.images[1:])
+    assert (
+        one.names == ["b.png"]
+        and one.labels is None
+        and np.array_equal(one.images, found.images[1:])
+    )
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "webp"])
@@ -64,7 +77,11 @@ def test_grey_if_all_are_grey_else_colours(tmp_path):
     assert np.array_equal(read_images(tmp_path).images, [grey(), grey(1)])
     put(tmp_path / "c.png", grey(2, (6, 5, 3)))
     images = read_images(tmp_path).images
-    assert images.shape == (3, 6, 5, 3) and np.array_equal(images[2], grey(2, (6, 5, 3))) and (images[0] == grey()[:, :, None]).all()
+    assert (
+        images.shape == (3, 6, 5, 3)
+        and np.array_equal(images[2], grey(2, (6, 5, 3)))
+        and (images[0] == grey()[:, :, None]).all()
+    )
     assert read_images(tmp_path, mode="grey").images.shape == (3, 6, 5)
     assert read_images(tmp_path / "a.png", mode="RGB").images.shape == (1, 6, 5, 3)
     assert read_images(tmp_path / "a.png", mode="rgba").images[0, :, :, 3].min() == 255
@@ -72,9 +89,11 @@ def test_grey_if_all_are_grey_else_colours(tmp_path):
 
 def test_transparency_is_laid_on_a_colour(tmp_path):
     rgba = grey(3, (6, 5, 4))
-    rgba[0, 0, 3], rgba[0, 1, 3] = 0, 255
+    rgba[0, 0, 3] = 0
+    rgba[0, 1, 3] = 255
     put(tmp_path / "a.png", rgba)
-    white, red = read_images(tmp_path).images[0], read_images(tmp_path, background="#ff0000").images[0]
+    white = read_images(tmp_path).images[0]
+    red = read_images(tmp_path, background="#ff0000").images[0]
     assert white[0, 0].tolist() == [255, 255, 255] and red[0, 0].tolist() == [255, 0, 0]
     assert np.array_equal(white[0, 1], rgba[0, 1, :3])
     share = rgba[..., 3:] / 255
@@ -106,7 +125,10 @@ def test_sizes_differ_only_where_one_is_asked_for(tmp_path):
     wide = np.zeros((6, 20), dtype="uint8")
     wide[:, 7:13] = 200  # the middle, which a cut to a square keeps
     put(tmp_path / "b.png", wide)
-    with pytest.raises(ValueError, match=r"b.png has 6 x 20 pixels \(height x width\), where .*a.png has 6 x 5.*--size"):
+    with pytest.raises(
+        ValueError,
+        match=r"b.png has 6 x 20 pixels \(height x width\), where .*a.png has 6 x 5.*--size",
+    ):
         read_images(tmp_path)
     images = read_images(tmp_path, size=6).images
     assert images.shape == (2, 6, 6) and (images[1] == 200).all()
@@ -118,7 +140,9 @@ def test_parts_of_a_folder(tmp_path):
     for part in ("train", "test"):
         for label in ("x", "y"):
             put(tmp_path / part / label / "0.png", grey(len(part)))
-    with pytest.raises(ValueError, match=r"is split into parts: say part= \(--part\) test or train"):
+    with pytest.raises(
+        ValueError, match=r"is split into parts: say part= \(--part\) test or train"
+    ):
         read_images(tmp_path)
     found = read_images(tmp_path, part="test")
     assert found.labels.tolist() == ["x", "y"] and found.names == ["test/x/0.png", "test/y/0.png"]
@@ -131,7 +155,12 @@ def test_parts_of_a_folder(tmp_path):
 def test_broken_files_are_named(tmp_path):
     whole = io.BytesIO()
     pillow.fromarray(grey(0, (60, 50))).save(whole, "png")
-    for name, content in {"half": whole.getvalue()[:900], "text": b"hello", "none": b"", "tiff": b"II*\x00\x08\x00\x00\x00"}.items():
+    for name, content in {
+        "half": whole.getvalue()[:900],
+        "text": b"hello",
+        "none": b"",
+        "tiff": b"II*\x00\x08\x00\x00\x00",
+    }.items():
         (tmp_path / f"{name}.png").write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name}.png is broken, or no picture"):
             read_images(tmp_path / f"{name}.png")
@@ -141,15 +170,24 @@ def bomb(height, width):
     """A small file that says it is huge."""
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks
+    )
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"), [((5000, 4000), "5,000 x 4,000"), ((12000, 10000), "12,000 x"), ((60000, 60000), "far too many")]
+    ("shape", "words"),
+    [
+        ((5000, 4000), "5,000 x 4,000"),
+        ((12000, 10000), "12,000 x"),
+        ((60000, 60000), "far too many"),
+    ],
 )
 def test_too_many_pixels_are_refused_before_they_are_unpacked(shape, words, tmp_path):
     (tmp_path / "a.png").write_bytes(bomb(*shape))
-    with pytest.raises(ValueError, match=rf"a.png has {words}.* pixels, and the limit is 16,000,000"):
+    with pytest.raises(
+        ValueError, match=rf"a.png has {words}.* pixels, and the limit is 16,000,000"
+    ):
         read_images(tmp_path)
 
 
@@ -200,24 +238,47 @@ def test_pillow_is_asked_for_by_its_install_line(folder, monkeypatch):
         read_images(folder)
 
 
-# ---------------------------------------------------------------------------------------------------- .npz
+# --------------------------------------------------------------------------------------------- .npz
 
 
 @pytest.mark.parametrize(
-    "keys", [("train_images", "train_labels"), ("x_train", "y_train"), ("images", "labels"), ("images", "label"), ("arr_0", "arr_1")]
+    "keys",
+    [
+        ("train_images", "train_labels"),
+        ("x_train", "y_train"),
+        ("images", "labels"),
+        ("images", "label"),
+        ("arr_0", "arr_1"),
+    ],
 )
 def test_arrays_by_their_usual_names(keys, tmp_path):
-    images, labels = grey(0, (4, 6, 5)), np.array([[0], [1], [1], [0]])
+    images = grey(0, (4, 6, 5))
+    labels = np.array([[0], [1], [1], [0]])
     np.savez_compressed(tmp_path / "a.npz", **{keys[0]: images, keys[1]: labels})
     found = read_images(tmp_path / "a.npz", part="train" if "train" in keys[0] else None)
-    assert np.array_equal(found.images, images) and found.labels.tolist() == [0, 1, 1, 0] and found.names[3] == f"{keys[0]}[3]"
+    assert (
+        np.array_equal(found.images, images)
+        and found.labels.tolist() == [0, 1, 1, 0]
+        and found.names[3] == f"{keys[0]}[3]"
+    )
 
 
 def test_parts_of_an_archive(tmp_path):
-    np.savez(tmp_path / "a.npz", **{f"{part}_images": grey(n, (n, 6, 5)) for n, part in enumerate(("train", "val", "test"), 1)})
-    assert [len(read_images(tmp_path / "a.npz", part=part).images) for part in ("train", "valid", "test")] == [1, 2, 3]
+    np.savez(
+        tmp_path / "a.npz",
+        **{
+            f"{part}_images": grey(n, (n, 6, 5))
+            for n, part in enumerate(("train", "val", "test"), 1)
+        },
+    )
+    assert [
+        len(read_images(tmp_path / "a.npz", part=part).images)
+        for part in ("train", "valid", "test")
+    ] == [1, 2, 3]
     assert read_images(tmp_path / "a.npz", part="test").labels is None
-    with pytest.raises(ValueError, match=r"is split into parts: say part= \(--part\) train or val or test"):
+    with pytest.raises(
+        ValueError, match=r"is split into parts: say part= \(--part\) train or val or test"
+    ):
         read_images(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="has no part 'dev': choose train or val or test"):
         read_images(tmp_path / "a.npz", part="dev")
@@ -241,12 +302,21 @@ def test_arrays_change_their_size_and_mode(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"pictures": np.zeros((2, 3, 3), "uint8")}, "it has pictures, and known are images and labels"),
+        (
+            {"pictures": np.zeros((2, 3, 3), "uint8")},
+            "it has pictures, and known are images and labels",
+        ),
         ({"images": np.zeros((2, 3), "uint8")}, r"has the shape \(2, 3\)"),
         ({"images": np.full((2, 3, 3), 0.5)}, "pixels are whole numbers from 0 to 255"),
         ({"images": np.full((2, 3, 3), 300)}, "pixels are whole numbers"),
-        ({"images": np.zeros((2, 3, 3), "uint8"), "labels": np.zeros(3)}, "3 labels for 2 pictures"),
-        ({"images": np.zeros((2, 3, 3), "uint8"), "labels": np.zeros((2, 14))}, "one label a picture"),
+        (
+            {"images": np.zeros((2, 3, 3), "uint8"), "labels": np.zeros(3)},
+            "3 labels for 2 pictures",
+        ),
+        (
+            {"images": np.zeros((2, 3, 3), "uint8"), "labels": np.zeros((2, 14))},
+            "one label a picture",
+        ),
         ({"images": np.array([{"a": 1}])}, "cannot be read"),
     ],
 )
@@ -261,13 +331,17 @@ def test_archives_that_lie_or_are_broken(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         read_images(tmp_path / "a.npz")
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"shape": (10**9, 28, 28), "fortran_order": False, "descr": "|u1"})
+    np.lib.format.write_array_header_1_0(
+        header, {"shape": (10**9, 28, 28), "fortran_order": False, "descr": "|u1"}
+    )
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("images.npy", header.getvalue())
     with pytest.raises(ValueError, match=r"images.npy is not what it says it is"):
         read_images(tmp_path / "b.npz")
     np.savez_compressed(tmp_path / "c.npz", images=np.zeros((100, 30, 30), "uint8"))
-    with pytest.raises(ValueError, match=r"images takes 9e-05 GB of memory, and the limit is 1e-05 GB"):
+    with pytest.raises(
+        ValueError, match=r"images takes 9e-05 GB of memory, and the limit is 1e-05 GB"
+    ):
         read_images(tmp_path / "c.npz", max_bytes=10_000)
 
 

@@ -45,7 +45,9 @@ def classifier(moons):
 
 @pytest.fixture(scope="module")
 def regressor(moons):
-    return JointRegressor("linear", family="mixture").fit(moons[0][["x", "noise", "colour"]], moons[0]["z"])
+    return JointRegressor("linear", family="mixture").fit(
+        moons[0][["x", "noise", "colour"]], moons[0]["z"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +58,15 @@ def density(moons):
 def test_the_plane_has_three_panels_and_knows_where_it_has_seen_nothing(classifier):
     X, y = two_moons(200, seed=1)
     drawn = axes(3)
-    display = PlaneDisplay.from_estimator(classifier, X, y, columns=("x", "z"), resolution=24, ax=drawn)
+    display = PlaneDisplay.from_estimator(
+        classifier, X, y, columns=("x", "z"), resolution=24, ax=drawn
+    )
     assert display.panels == ["answer", "log_prob", "verdict"]
-    assert list(display.axes_) == list(drawn) and display.ax_ is drawn[0] and display.figure_ is drawn[0].figure
+    assert (
+        list(display.axes_) == list(drawn)
+        and display.ax_ is drawn[0]
+        and display.figure_ is drawn[0].figure
+    )
     assert display._field.verdict[0, 0] == "unfamiliar"
     assert {"accept", "unfamiliar"} <= set(display._field.verdict.ravel())
     assert all(ax.get_xlabel() == "x" and ax.get_title(loc="left") for ax in drawn)
@@ -77,14 +85,19 @@ def test_the_plane_without_rows_shows_what_the_model_draws(density):
 
 
 def test_the_plane_of_a_number_shows_its_median(regressor, moons):
-    display = PlaneDisplay.from_estimator(regressor, moons[0][["x", "noise", "colour"]], resolution=6, ax=axes(3))
+    display = PlaneDisplay.from_estimator(
+        regressor, moons[0][["x", "noise", "colour"]], resolution=6, ax=axes(3)
+    )
     assert display._field.answer.shape == (6, 6)
 
 
 def test_the_plane_of_many_classes():
     rng = np.random.default_rng(0)
     y = np.repeat(["a", "b", "c"], 150)
-    X = pd.DataFrame(rng.normal(size=(450, 2)) + 4 * np.eye(3, 2)[np.repeat([0, 1, 2], 150)], columns=["p$q$", "r"])
+    X = pd.DataFrame(
+        rng.normal(size=(450, 2)) + 4 * np.eye(3, 2)[np.repeat([0, 1, 2], 150)],
+        columns=["p$q$", "r"],
+    )
     model = JointClassifier("linear", family="naive_bayes").fit(X, y)
     display = PlaneDisplay.from_estimator(model, X, y, resolution=12, ax=axes(3))
     assert display._field.answer.shape == (12, 12, 3)
@@ -98,7 +111,9 @@ def test_the_plane_names_a_column_that_will_not_do(classifier, columns):
 
 
 def test_one_numeric_column_makes_no_plane():
-    model = JointDensity(family="naive_bayes").fit(pd.DataFrame({"a": np.random.default_rng(0).normal(size=60), "b": ["u", "v", "v"] * 20}))
+    model = JointDensity(family="naive_bayes").fit(
+        pd.DataFrame({"a": np.random.default_rng(0).normal(size=60), "b": ["u", "v", "v"] * 20})
+    )
     with pytest.raises(ValueError, match="two columns of numbers, the model has 1"):
         PlaneDisplay.from_estimator(model)
 
@@ -112,26 +127,36 @@ def test_reliability_of_a_classifier(classifier):
 
 
 def test_reliability_of_a_regressor_is_about_quantiles(regressor, moons):
-    display = ReliabilityDisplay.from_estimator(regressor, moons[0][["x", "noise", "colour"]], moons[0]["z"], ax=axes(1)[0])
+    display = ReliabilityDisplay.from_estimator(
+        regressor, moons[0][["x", "noise", "colour"]], moons[0]["z"], ax=axes(1)[0]
+    )
     assert display.number and np.abs(display.table["said"] - display.table["seen"]).max() < 0.12
 
 
 def test_reliability_needs_labels(classifier, moons):
     with pytest.raises(ValueError, match="labels"):
-        ReliabilityDisplay.from_estimator(classifier, moons[0], pd.Series([None] * len(moons[0]), dtype=object))
+        ReliabilityDisplay.from_estimator(
+            classifier, moons[0], pd.Series([None] * len(moons[0]), dtype=object)
+        )
 
 
 def test_familiarity_marks_where_the_alarm_begins(classifier, moons):
     strange = moons[0].assign(x=moons[0]["x"] + 50)
     display = FamiliarityDisplay.from_estimator(classifier, strange, false_alarm=0.1, ax=axes(1)[0])
     p_value = classifier.model_.calibrated.p_value
-    assert p_value(np.array([np.nextafter(display.limit, -np.inf)]))[0] <= 0.1 < p_value(np.array([display.limit]))[0]
+    assert (
+        p_value(np.array([np.nextafter(display.limit, -np.inf)]))[0]
+        <= 0.1
+        < p_value(np.array([display.limit]))[0]
+    )
     assert (display.statistic < display.limit).all()
 
 
 def test_samples_are_compared_column_by_column(density, moons):
     drawn = axes(4)
-    display = SamplesDisplay.from_estimator(density, moons[0], n_samples=300, columns=["x", "z", "noise", "colour"], ax=drawn)
+    display = SamplesDisplay.from_estimator(
+        density, moons[0], n_samples=300, columns=["x", "z", "noise", "colour"], ax=drawn
+    )
     assert [ax.get_xlabel() for ax in drawn] == ["x", "z", "noise", "colour"]
     assert len(display.drawn) == 300
     assert SamplesDisplay.from_estimator(density, n_samples=50).figure_ is not None
@@ -149,7 +174,10 @@ def test_no_rates_without_calibration_rows():
     X, y = two_moons(40)
     model = JointClassifier(None, family="naive_bayes").fit(X, y)
     assert promised_rates(model.model_) is None
-    assert PlaneDisplay.from_estimator(model, resolution=8, ax=axes(2)).panels == ["answer", "log_prob"]
+    assert PlaneDisplay.from_estimator(model, resolution=8, ax=axes(2)).panels == [
+        "answer",
+        "log_prob",
+    ]
 
 
 def test_labels_are_plain_text():
@@ -166,7 +194,8 @@ def test_without_matplotlib_one_sentence_names_the_remedy():
     code = (
         "import sys; sys.modules['matplotlib'] = None; sys.modules['matplotlib.pyplot'] = None\n"
         "from conjoin.plot.style import pyplot\n"
-        "try:\n    pyplot()\nexcept ImportError as error:\n    assert 'pip install \"conjoin[plot]\"' in str(error)\n"
+        "try:\n    pyplot()\nexcept ImportError as error:\n    assert 'pip install "
+        '"conjoin[plot]"\' in str(error)\n'
         "else:\n    raise SystemExit(1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

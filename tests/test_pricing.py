@@ -9,14 +9,18 @@ import pytest
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.families.diffusion.picture import PictureDiffusion
-from conjoin.pricing import Term
+from conjoin.questions.price import Term
 
 
 def rows(n, seed=0):
-    """Two columns that hang together once y is known: naive Bayes pays for p(y | x), and gains p(x)."""
+    """Two columns that hang together once y is known: naive Bayes pays for p(y | x), and gains
+    p(x)."""
     rng = np.random.default_rng(seed)
-    y, both = rng.integers(0, 2, n), rng.normal(size=n)
-    return pd.DataFrame({"a": both + 0.3 * rng.normal(size=n) + y, "b": both + 0.3 * rng.normal(size=n) - y}), y
+    y = rng.integers(0, 2, n)
+    both = rng.normal(size=n)
+    return pd.DataFrame(
+        {"a": both + 0.3 * rng.normal(size=n) + y, "b": both + 0.3 * rng.normal(size=n) - y}
+    ), y
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +39,31 @@ def test_a_loss_is_what_the_twin_has_more(found):
         assert term.loss == pytest.approx(term.alone - term.joint) and term.error > 0
     assert (x.term, y.term, y.measure) == ("p(x)", "p(y | x)", "accuracy")
     assert y.loss > 2 * y.error and y.alone_measure > y.joint_measure
-    assert found.to_json()["terms"][0]["measure"] == "" and found.to_json()["terms"][0]["joint_measure"] is None
+    assert (
+        found.to_json()["terms"][0]["measure"] == ""
+        and found.to_json()["terms"][0]["joint_measure"] is None
+    )
     assert found.rows == 80 and "p(y | x) loses" in str(found)
 
 
 def test_beside_the_same_predictor_nothing_is_lost():
     X, _ = rows(300)
-    number = conjoin.price(JointRegressor(predictor="auto", family="naive_bayes"), X[["a"]], X["b"]).terms[1]
-    assert number.loss == pytest.approx(0) and number.measure == "mae" and "loses nothing" in number.words()
+    number = conjoin.price(
+        JointRegressor(predictor="auto", family="naive_bayes"), X[["a"]], X["b"]
+    ).terms[1]
+    assert (
+        number.loss == pytest.approx(0)
+        and number.measure == "mae"
+        and "loses nothing" in number.words()
+    )
 
 
 def test_pictures_pay_in_bits_and_their_twin_is_the_same_network():
     X = np.random.default_rng(0).integers(0, 9, (120, 8, 8)).astype("uint8")
     y = (X[:, :4].mean((1, 2)) > X[:, 4:].mean((1, 2))).astype(int)
-    found = conjoin.price(JointClassifier(family=PictureDiffusion(size=0.25, steps=4, batch=16, points=4)), X, y)
+    found = conjoin.price(
+        JointClassifier(family=PictureDiffusion(size=0.25, steps=4, batch=16, points=4)), X, y
+    )
     assert found.terms[0].measure == "bits per dimension" and found.terms[0].status == "lower bound"
     assert found.terms[0].joint_measure == pytest.approx(-found.terms[0].joint / np.log(2) / 64)
 
@@ -67,5 +82,8 @@ def test_the_command_line_tells_it(say, home):
     X.assign(y=y).to_csv(home / "t.csv", index=False)
     said = say("compare @t.csv --target y --family naive_bayes --price --json -q").out
     assert [term["term"] for term in json.loads(said)["terms"]] == ["p(x)", "p(y | x)"]
-    assert "--price is that of one family" in say("compare @t.csv --target y --family circuit --family mixture --price", 2).err
+    assert (
+        "--price is that of one family"
+        in say("compare @t.csv --target y --family circuit --family mixture --price", 2).err
+    )
     assert "JointDensity has no y" in say("compare @t.csv --price", 2).err

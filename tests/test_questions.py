@@ -9,7 +9,13 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor, NaiveBayes
-from conjoin.calibration import Calibration, Gaps, clopper_pearson, rows_for_error, rows_for_false_alarm
+from conjoin.calibration.conformal import (
+    Calibration,
+    Gaps,
+    clopper_pearson,
+    rows_for_error,
+    rows_for_false_alarm,
+)
 from conjoin.core import CapabilityError
 from conjoin.questions.evaluate import debiased_ece
 
@@ -17,7 +23,9 @@ from conjoin.questions.evaluate import debiased_ece
 @pytest.fixture(scope="module")
 def cancer():
     data = load_breast_cancer(as_frame=True)
-    return data.data.iloc[:, :10], data.target.map({0: "malignant", 1: "benign"}).rename("diagnosis")
+    return data.data.iloc[:, :10], data.target.map({0: "malignant", 1: "benign"}).rename(
+        "diagnosis"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,7 @@ def density(mixed):
     return JointDensity(family="mixture").fit(mixed)
 
 
-# ---------------------------------------------------------------------------------------------------- decide
+# ------------------------------------------------------------------------------------------- decide
 
 
 def test_a_verdict_follows_from_the_numbers_beside_it(classifier, cancer):
@@ -62,7 +70,9 @@ def test_a_verdict_follows_from_the_numbers_beside_it(classifier, cancer):
     assert (table["reason"].str.len() > 0).eq(table["verdict"] != "accept").all()
     accepted = table[table["verdict"] == "accept"]
     assert (accepted["answer"] == accepted["best_guess"]).all()
-    np.testing.assert_allclose(table["confidence"], classifier.predict_proba(cancer[0].iloc[:100]).max(1))
+    np.testing.assert_allclose(
+        table["confidence"], classifier.predict_proba(cancer[0].iloc[:100]).max(1)
+    )
     np.testing.assert_allclose(table["log_prob"], classifier.score_samples(cancer[0].iloc[:100]))
 
 
@@ -143,13 +153,17 @@ def test_quantiles_increase_and_the_mean_lies_between(regressor):
     assert ((mean > quantiles[:, 0]) & (mean < quantiles[:, 2])).all()
 
 
-# ---------------------------------------------------------------------------------------------------- bounds
+# ------------------------------------------------------------------------------------------- bounds
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
 def test_rows_needed_are_the_least_that_do(rate):
     n = rows_for_error(rate)
-    assert clopper_pearson(np.array(0), np.array(n)) <= rate < clopper_pearson(np.array(0), np.array(n - 1))
+    assert (
+        clopper_pearson(np.array(0), np.array(n))
+        <= rate
+        < clopper_pearson(np.array(0), np.array(n - 1))
+    )
     m = rows_for_false_alarm(rate)
     assert 1 / (m + 1) <= rate + 1e-12 < 1 / m
 
@@ -166,37 +180,64 @@ def test_p_values_of_exchangeable_rows_keep_the_rate():
 LESS = [True, False]  # the second cell is missing
 
 
-@pytest.mark.parametrize(("few", "hide"), [(120, False), (40, False), (5, True)], ids=["many lack the same", "some do", "others stand in"])
+@pytest.mark.parametrize(
+    ("few", "hide"),
+    [(120, False), (40, False), (5, True)],
+    ids=["many lack the same", "some do", "others stand in"],
+)
 def test_rows_are_ranked_among_those_that_lack_the_same_cells(few, hide):
-    """Rows without the second cell have a statistic of another place and spread; of either kind one in twenty is called unfamiliar."""
-    rng, alarms = np.random.default_rng(0), []
+    """Rows without the second cell have a statistic of another place and spread; of either kind one
+    in twenty is called unfamiliar."""
+    rng = np.random.default_rng(0)
+    alarms = []
     for _ in range(300):
-        full, less, own = rng.normal(size=250), rng.normal(-9, 4, 250), np.arange(250) < few
-        hidden = np.stack([np.where(own, np.nan, full), less], 1) if hide else np.full((250, 2), np.nan)
+        full = rng.normal(size=250)
+        less = rng.normal(-9, 4, 250)
+        own = np.arange(250) < few
+        hidden = (
+            np.stack([np.where(own, np.nan, full), less], 1) if hide else np.full((250, 2), np.nan)
+        )
         gaps = Gaps(np.array([[True, True], LESS]), own.astype(int), hidden)
         calibration = Calibration(np.where(own, less, full), gaps=gaps)
         new = np.r_[rng.normal(size=100), rng.normal(-9, 4, 100)]
         p_values = calibration.p_value(new, np.repeat(gaps.patterns, 100, 0))
         alarms.append((p_values <= 0.05).reshape(2, 100).mean(1))
-        assert np.array_equal(calibration.standing, calibration.p_value(calibration.statistic, gaps.patterns[gaps.own]))
+        assert np.array_equal(
+            calibration.standing,
+            calibration.p_value(calibration.statistic, gaps.patterns[gaps.own]),
+        )
     assert np.mean(alarms, 0) == pytest.approx([0.05, 0.05], abs=0.015)
-    strange, every = np.array([[False, False]] * 5), Calibration(calibration.statistic).p_value(new[:5])
+    strange = np.array([[False, False]] * 5)
+    every = Calibration(calibration.statistic).p_value(new[:5])
     assert np.array_equal(calibration.p_value(new[:5], strange), every)
     nothing = calibration.p_value(np.array([-np.inf, np.nan]), np.array([LESS, LESS]))
     assert np.array_equal(nothing, np.full(2, 1 / 251))  # what cannot be is ranked among all
     lone = (np.arange(250) < 5).astype(int)
-    too_few = Calibration(np.where(lone, less, full), gaps=Gaps(gaps.patterns, lone, np.full((250, 2), np.nan)))
-    assert np.array_equal(too_few.p_value(new[-5:], np.array([LESS] * 5)), Calibration(too_few.statistic).p_value(new[-5:]))
+    too_few = Calibration(
+        np.where(lone, less, full), gaps=Gaps(gaps.patterns, lone, np.full((250, 2), np.nan))
+    )
+    assert np.array_equal(
+        too_few.p_value(new[-5:], np.array([LESS] * 5)),
+        Calibration(too_few.statistic).p_value(new[-5:]),
+    )
     thinner = Calibration(calibration.statistic[::3], gaps=gaps.take(np.arange(0, 250, 3)))
     assert (thinner.standing > 0).all()
 
 
 @pytest.mark.parametrize("unseen", [False, True], ids=["missing", "never seen"])
 def test_gaps_of_a_table_keep_the_rate(unseen):
-    """One cell in thirty is missing, or has a word that no other row has: still one new row in twenty is unfamiliar."""
-    rng, found = np.random.default_rng(0), []
+    """One cell in thirty is missing, or has a word that no other row has: still one new row in
+    twenty is unfamiliar."""
+    rng = np.random.default_rng(0)
+    found = []
     for seed in range(8):
-        X = pd.DataFrame({"a": rng.normal(size=900), "b": rng.exponential(size=900), "c": rng.choice(["u", "v", "w"], 900).astype(object)})
+        X = pd.DataFrame(
+            {
+                "a": rng.normal(size=900),
+                "b": rng.exponential(size=900),
+                "c": rng.choice(["u", "v", "w"], 900).astype(object),
+            }
+        )
         gap = rng.random(900) < 0.03
         X.loc[gap, "c"] = [f"new {i}" for i in range(gap.sum())] if unseen else None
         model = JointDensity(family="naive_bayes", random_state=seed).fit(X.iloc[:500])
@@ -205,7 +246,8 @@ def test_gaps_of_a_table_keep_the_rate(unseen):
 
 
 def test_thresholds_keep_the_promise_on_synthetic_scores():
-    """The true error beyond the threshold exceeds the asked rate in at most 5 % of calibration sets."""
+    """The true error beyond the threshold exceeds the asked rate in at most 5 % of calibration
+    sets."""
     rng = np.random.default_rng(1)
 
     def draw(n):
@@ -223,7 +265,12 @@ def test_thresholds_keep_the_promise_on_synthetic_scores():
 
 
 def test_no_threshold_where_every_answer_is_wrong():
-    calibration = Calibration(np.arange(100.0), np.ones(100, dtype=int), np.zeros(100, dtype=int), np.linspace(0.5, 1, 100))
+    calibration = Calibration(
+        np.arange(100.0),
+        np.ones(100, dtype=int),
+        np.zeros(100, dtype=int),
+        np.linspace(0.5, 1, 100),
+    )
     assert calibration.threshold(0.1, 0.05) == np.inf
 
 
@@ -231,10 +278,12 @@ def test_debiased_ece_forgives_sampling_noise_and_finds_bias():
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1, 4000)
     assert debiased_ece(confidence, rng.random(4000) < confidence) < 0.02
-    assert debiased_ece(confidence, rng.random(4000) < confidence - 0.2) == pytest.approx(0.2, abs=0.03)
+    assert debiased_ece(confidence, rng.random(4000) < confidence - 0.2) == pytest.approx(
+        0.2, abs=0.03
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- impute, sample
+# ----------------------------------------------------------------------------------- impute, sample
 
 
 def test_imputation_touches_missing_cells_only(density, mixed):
@@ -242,7 +291,10 @@ def test_imputation_touches_missing_cells_only(density, mixed):
     assert not filled.isna().any().any()
     kept = mixed.notna()
     for name in mixed:
-        assert (filled[name][kept[name]].astype(str) == mixed[name][kept[name]].astype(filled[name].dtype).astype(str)).all()
+        assert (
+            filled[name][kept[name]].astype(str)
+            == mixed[name][kept[name]].astype(filled[name].dtype).astype(str)
+        ).all()
 
 
 def test_draws_differ_and_follow_the_seed(density, mixed):
@@ -281,11 +333,15 @@ def test_samples_of_a_class_look_like_it(classifier, cancer):
     X, y = cancer
     drawn, labels = classifier.sample(300, y="malignant")
     assert (labels == "malignant").all()
-    assert drawn["mean radius"].mean() == pytest.approx(X["mean radius"][y == "malignant"].mean(), rel=0.1)
+    assert drawn["mean radius"].mean() == pytest.approx(
+        X["mean radius"][y == "malignant"].mean(), rel=0.1
+    )
     free, _ = classifier.sample(2000)
     malignant = list(classifier.classes_).index("malignant")
     of_class, of_all = (classifier.predict_proba(rows)[:, malignant] for rows in (drawn, free))
-    assert of_class.mean() == pytest.approx((of_all**2).mean() / of_all.mean(), abs=0.05)  # Bayes' rule, averaged
+    assert of_class.mean() == pytest.approx(
+        (of_all**2).mean() / of_all.mean(), abs=0.05
+    )  # Bayes' rule, averaged
 
 
 def test_a_hybrid_samples_by_importance(cancer):
@@ -297,12 +353,15 @@ def test_a_hybrid_samples_by_importance(cancer):
     assert 1 <= model.model_.joint.effective_draws <= 64
 
 
-# ---------------------------------------------------------------------------------------------------- counterfactual
+# ----------------------------------------------------------------------------------- counterfactual
 
 
 def test_counterfactuals_flip_stay_familiar_and_keep_what_is_kept(classifier, cancer):
     X = cancer[0].iloc[:100]
-    rows = X[(classifier.predict(X) == "benign") & (classifier.decide(X, max_error=0.1)["familiarity"] > 0.3)].iloc[:3]
+    rows = X[
+        (classifier.predict(X) == "benign")
+        & (classifier.decide(X, max_error=0.1)["familiarity"] > 0.3)
+    ].iloc[:3]
     changed = classifier.counterfactual(rows, to="malignant", keep=["mean texture"])
     found = changed[changed["probability"].notna()]
     assert len(found)
@@ -323,7 +382,10 @@ def test_a_row_that_needs_no_change_says_so(classifier, cancer):
 def test_no_counterfactual_is_said(classifier, cancer):
     X = cancer[0].iloc[:100]
     row = X[classifier.predict(X) == "benign"].iloc[:1]
-    assert classifier.counterfactual(row, to="malignant", keep=list(X))["changed"].item() == "no plausible change found"
+    assert (
+        classifier.counterfactual(row, to="malignant", keep=list(X))["changed"].item()
+        == "no plausible change found"
+    )
 
 
 def test_a_regressor_is_moved_into_a_range(regressor):
@@ -334,7 +396,7 @@ def test_a_regressor_is_moved_into_a_range(regressor):
         model.counterfactual(X.iloc[:1], to=5)
 
 
-# ---------------------------------------------------------------------------------------------------- fit, save, load
+# ---------------------------------------------------------------------------------- fit, save, load
 
 
 def test_unlabelled_rows_teach_p_x(cancer):
@@ -342,7 +404,9 @@ def test_unlabelled_rows_teach_p_x(cancer):
     few = y.where(np.arange(len(y)) % 8 == 0)
     model = JointClassifier(family="naive_bayes", predictor=None).fit(X, few)
     assert model.score(X, y) > 0.88
-    marked = JointClassifier(family="naive_bayes", predictor=None, unlabelled="?").fit(X, few.fillna("?"))
+    marked = JointClassifier(family="naive_bayes", predictor=None, unlabelled="?").fit(
+        X, few.fillna("?")
+    )
     np.testing.assert_allclose(model.predict_proba(X), marked.predict_proba(X))
 
 
@@ -362,13 +426,20 @@ def test_a_saved_classifier_gives_the_same_answers(cancer, tmp_path, predictor):
     assert (again.predict_proba(X) == model.predict_proba(X)).all()
     pd.testing.assert_frame_equal(again.decide(X, max_error=0.1), model.decide(X, max_error=0.1))
     assert again.sample(5, y="benign")[0].equals(model.sample(5, y="benign")[0])
-    assert sorted(entry.name for entry in (tmp_path / "model").iterdir()) == ["README.md", "config.json", "weights.safetensors"]
+    assert sorted(entry.name for entry in (tmp_path / "model").iterdir()) == [
+        "README.md",
+        "config.json",
+        "weights.safetensors",
+    ]
 
 
 def test_saved_regressors_and_densities(regressor, density, mixed, tmp_path):
     model, X, _ = regressor
     assert (conjoin.load(model.save(tmp_path / "r")).predict(X) == model.predict(X)).all()
-    assert (conjoin.load(density.save(tmp_path / "d")).score_samples(mixed) == density.score_samples(mixed)).all()
+    assert (
+        conjoin.load(density.save(tmp_path / "d")).score_samples(mixed)
+        == density.score_samples(mixed)
+    ).all()
 
 
 def test_no_raw_value_is_saved(cancer, tmp_path):
@@ -376,7 +447,9 @@ def test_no_raw_value_is_saved(cancer, tmp_path):
     secret = X.copy()
     secret.iloc[7, 0] = 123.456789
     folder = JointClassifier(family="mixture").fit(secret, y).save(tmp_path / "model")
-    assert not any("123.456" in (folder / name).read_text() for name in ("config.json", "README.md"))
+    assert not any(
+        "123.456" in (folder / name).read_text() for name in ("config.json", "README.md")
+    )
 
 
 def test_a_foreign_predictor_is_not_saved(cancer, tmp_path):
@@ -412,14 +485,16 @@ def test_a_density_has_no_y(density, mixed):
         _ = density.model_.classes
 
 
-# ---------------------------------------------------------------------------------------------------- found by fresh eyes
+# ------------------------------------------------------------------------------ found by fresh eyes
 
 
 def test_a_row_of_gaps_is_no_case_for_an_answer(cancer):
     X, y = cancer
     model = JointClassifier(predictor="boosting").fit(X, y)
     empty = X.iloc[:1] * np.nan
-    np.testing.assert_allclose(model.predict_proba(empty)[0], [(y == label).mean() for label in model.classes_], atol=0.05)
+    np.testing.assert_allclose(
+        model.predict_proba(empty)[0], [(y == label).mean() for label in model.classes_], atol=0.05
+    )
     assert model.decide(empty, max_error=0.1)["verdict"].item() == "ambiguous"
 
 
@@ -466,7 +541,9 @@ def test_your_pipeline_sees_your_columns(cancer):
     own = make_pipeline(StandardScaler(), LogisticRegression()).fit(raw, y)
     model = JointClassifier(predictor=FrozenEstimator(own), family="naive_bayes").fit(raw, y)
     np.testing.assert_allclose(model.predict_proba(raw), own.predict_proba(raw), atol=1e-9)
-    np.testing.assert_allclose(model.predict_proba(raw[raw.columns[::-1]]), own.predict_proba(raw), atol=1e-9)
+    np.testing.assert_allclose(
+        model.predict_proba(raw[raw.columns[::-1]]), own.predict_proba(raw), atol=1e-9
+    )
 
 
 def test_a_predictor_without_probabilities_is_refused(cancer):
@@ -478,7 +555,11 @@ def test_a_predictor_without_probabilities_is_refused(cancer):
 
 def test_calibration_without_labels_serves_the_first_alarm(cancer):
     X, y = cancer
-    model = JointClassifier(family="naive_bayes").fit(X.iloc[:300], y.iloc[:300]).calibrate(X.iloc[300:])
+    model = (
+        JointClassifier(family="naive_bayes")
+        .fit(X.iloc[:300], y.iloc[:300])
+        .calibrate(X.iloc[300:])
+    )
     with pytest.raises(ValueError, match="labelled calibration rows, there are 0"):
         model.decide(X.iloc[:5])
 
@@ -496,12 +577,15 @@ def test_counterfactuals_differ_from_each_other(classifier, cancer):
     assert not changed["changed"].duplicated().any()
 
 
-# ---------------------------------------------------------------------------------------------------- promises on real tables
+# -------------------------------------------------------------------------- promises on real tables
 
 
-@pytest.mark.parametrize("table", [pytest.param("telco_churn", marks=pytest.mark.slow), "mammography"])
+@pytest.mark.parametrize(
+    "table", [pytest.param("telco_churn", marks=pytest.mark.slow), "mammography"]
+)
 def test_promises_hold_over_many_splits(table, data_dir):
-    """Of 200 splits, as in benchmarks/decide.py, 95 % less one standard error: of twenty, .9 and .95 differ by one."""
+    """Of 200 splits, as in benchmarks/decide.py, 95 % less one standard error: of twenty, .9 and
+    .95 differ by one."""
     import sys
     from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""The report and the model card: their sections, what they keep to themselves, and that names are harmless."""
+"""The report and the model card: their sections, what they keep to themselves, and that names are
+harmless."""
 
 import re
 import sys
@@ -9,12 +10,14 @@ import pandas as pd
 import pytest
 
 from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.model.card import model_card
+from conjoin.model.words import energy_words, limits
 from conjoin.report import write_report
-from conjoin.report.card import model_card
-from conjoin.report.words import energy_words, limits
 
 SENTINEL = 123.456789
-SHOWN = re.compile(r"(?<![\d.])123\.(46|457|4568|45679|456789)(?!\d)")  # however it is rounded; figures have coordinates much like it
+SHOWN = re.compile(
+    r"(?<![\d.])123\.(46|457|4568|45679|456789)(?!\d)"
+)  # however it is rounded; figures have coordinates much like it
 SECRET = "patient-4711"
 EVIL = "<script>alert('x')</script>"
 SECTIONS = {
@@ -37,7 +40,13 @@ def table(rows=420, seed=0):
     """Numbers, categories, gaps, a name with markup, and an identifier that must stay at home."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, rows)
-    frame = pd.DataFrame({EVIL: rng.normal(y * 2.5), "size $": np.round(rng.normal(50 + 10 * y, 6), 6), "age": rng.integers(20, 80, rows)})
+    frame = pd.DataFrame(
+        {
+            EVIL: rng.normal(y * 2.5),
+            "size $": np.round(rng.normal(50 + 10 * y, 6), 6),
+            "age": rng.integers(20, 80, rows),
+        }
+    )
     frame["smoker"] = np.where(rng.uniform(size=rows) < 0.3 + 0.3 * y, "yes", "no")
     frame["ward|*"] = [f"{SECRET}-{place}-{seed}" for place in range(rows)]
     frame.loc[rng.choice(rows, 40, replace=False), "age"] = np.nan
@@ -48,7 +57,9 @@ def table(rows=420, seed=0):
 class Reader(HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.tags, self.ids, self.links = [], set(), []
+        self.tags = []
+        self.ids = set()
+        self.links = []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -56,7 +67,11 @@ class Reader(HTMLParser):
         named = dict(attributes)
         if tag == "section":
             self.ids.add(named.get("id"))
-        self.links += [value for key, value in attributes if key in ("src", "href", "xlink:href", "action") and value]
+        self.links += [
+            value
+            for key, value in attributes
+            if key in ("src", "href", "xlink:href", "action") and value
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +130,9 @@ def test_no_real_row_unless_asked(classifier, written, tmp_path):
     assert not SHOWN.search(text) and SECRET not in text
     X, y = table(150, seed=1)
     X.loc[0, "size $"] = SENTINEL
-    shown = classifier.report(tmp_path / "rows.html", X, y, show_rows=True).read_text(encoding="utf-8")
+    shown = classifier.report(tmp_path / "rows.html", X, y, show_rows=True).read_text(
+        encoding="utf-8"
+    )
     assert SHOWN.search(shown)
 
 
@@ -127,7 +144,9 @@ def test_without_rows_it_is_about_the_model(classifier, tmp_path):
 
 def test_a_regressor(tmp_path):
     X, _ = table()
-    y = pd.Series(np.round(X[EVIL] * 3 + np.random.default_rng(5).normal(size=len(X)), 2), name="dose")
+    y = pd.Series(
+        np.round(X[EVIL] * 3 + np.random.default_rng(5).normal(size=len(X)), 2), name="dose"
+    )
     model = JointRegressor(None, family="mixture").fit(X[:300], y[:300])
     text = model.report(tmp_path / "r.html", X[300:], y[300:]).read_text(encoding="utf-8")
     assert Reader(text).ids == SECTIONS
@@ -151,18 +170,36 @@ def test_few_rows_promise_nothing(tmp_path):
 def test_a_table_without_numbers_has_no_plane(tmp_path):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 300)
-    X = pd.DataFrame({"a": np.where(rng.uniform(size=300) < 0.2 + 0.6 * y, "u", "v"), "b": rng.choice(["p", "q", "r"], 300)})
+    X = pd.DataFrame(
+        {
+            "a": np.where(rng.uniform(size=300) < 0.2 + 0.6 * y, "u", "v"),
+            "b": rng.choice(["p", "q", "r"], 300),
+        }
+    )
     model = JointClassifier(None, family="naive_bayes").fit(X, y)
     text = model.report(tmp_path / "r.html", X, y).read_text(encoding="utf-8")
     assert "needs two columns of numbers" in text
 
 
 def test_cases_stand_on_the_first_screen(classifier, tmp_path):
-    cases = pd.DataFrame({"case": ["1 <odd>"], "boosting": ["well 99 %"], "verdict": ["unfamiliar"], "answer": [""], "reason": ["a & b"]})
-    text = write_report(classifier, tmp_path / "r.html", cases=cases, notes=["Said <so>."]).read_text(encoding="utf-8")
+    cases = pd.DataFrame(
+        {
+            "case": ["1 <odd>"],
+            "boosting": ["well 99 %"],
+            "verdict": ["unfamiliar"],
+            "answer": [""],
+            "reason": ["a & b"],
+        }
+    )
+    text = write_report(
+        classifier, tmp_path / "r.html", cases=cases, notes=["Said <so>."]
+    ).read_text(encoding="utf-8")
     first = text[text.index('id="first"') : text.index('id="prediction"')]
     assert (
-        "1 &lt;odd&gt;" in first and '<span class="verdict unfamiliar">' in first and "a &amp; b" in first and "Said &lt;so&gt;." in first
+        "1 &lt;odd&gt;" in first
+        and '<span class="verdict unfamiliar">' in first
+        and "a &amp; b" in first
+        and "Said &lt;so&gt;." in first
     )
 
 
@@ -180,12 +217,20 @@ def test_an_unfitted_model_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# -------------------------------------------------------------------------------------------------------- the card
+# ----------------------------------------------------------------------------------------- the card
 
 
 def test_the_card_tells_of_data_model_promises_limits_energy(classifier):
     card = model_card(classifier.model_)
-    assert re.findall(r"^## (.+)$", card, re.MULTILINE) == ["Data", "Model", "Metrics", "Promises", "Limits", "Energy", "Columns"]
+    assert re.findall(r"^## (.+)$", card, re.MULTILINE) == [
+        "Data",
+        "Model",
+        "Metrics",
+        "Promises",
+        "Limits",
+        "Energy",
+        "Columns",
+    ]
     assert classifier.model_.facts["data_sha256"] in card
     for words in ("log-loss", "False alarms", "kWh", "brain", "nats"):
         assert words in card
@@ -205,8 +250,19 @@ def test_the_card_is_the_readme_of_a_saved_folder(classifier, tmp_path):
 
 
 def test_energy_in_brain_time():
-    facts = {"kwh": 0.25, "low": 0.1, "high": 0.5, "method": "guess", "seconds": 1.0, "cpu_seconds": 1.0, "brain_days": 0.5}
-    assert energy_words(facts)[1] == "50 % of a brain's day (0.5 kWh); a human brain runs 12 hours on it"
+    facts = {
+        "kwh": 0.25,
+        "low": 0.1,
+        "high": 0.5,
+        "method": "guess",
+        "seconds": 1.0,
+        "cpu_seconds": 1.0,
+        "brain_days": 0.5,
+    }
+    assert (
+        energy_words(facts)[1]
+        == "50 % of a brain's day (0.5 kWh); a human brain runs 12 hours on it"
+    )
     assert energy_words({}) == ("not measured", "")
 
 

@@ -1,4 +1,5 @@
-"""The report of a model of pictures, the way of a draw from noise, and the demo on chest X-rays, all of them tiny."""
+"""The report of a model of pictures, the way of a draw from noise, and the demo on chest X-rays,
+all of them tiny."""
 
 import base64
 import io
@@ -11,13 +12,17 @@ import pytest
 import torch
 
 import conjoin
-from conjoin import JointClassifier, JointDensity, datasets, demo_images, reweighting
+from conjoin import JointClassifier, JointDensity, datasets
 from conjoin.core import CapabilityError, Event, stream
+from conjoin.demos import images as demo_images
 from conjoin.families.diffusion.picture import PictureDiffusion
+from conjoin.joints import reweighted as reweighting
 from conjoin.report import pictures, sections
 from conjoin.training import loop
 
-TINY = PictureDiffusion(size=0.25, steps=40, batch=32, rate=4e-3, points=2, sampling_steps=6, repeats=1)
+TINY = PictureDiffusion(
+    size=0.25, steps=40, batch=32, rate=4e-3, points=2, sampling_steps=6, repeats=1
+)
 
 
 def chests(rows, seed=0, side=16):
@@ -37,17 +42,40 @@ def fitted():
 @pytest.fixture(scope="module")
 def written(fitted, tmp_path_factory):
     """The pages with and without real pictures."""
-    folder, (X, y) = tmp_path_factory.mktemp("report"), chests(90, seed=1)
-    return {shown: fitted.report(folder / f"{shown}.html", X, y, show_rows=shown).read_text(encoding="utf-8") for shown in (False, True)}
+    folder = tmp_path_factory.mktemp("report")
+    (X, y) = chests(90, seed=1)
+    return {
+        shown: fitted.report(folder / f"{shown}.html", X, y, show_rows=shown).read_text(
+            encoding="utf-8"
+        )
+        for shown in (False, True)
+    }
 
 
 def test_every_section_of_pictures_is_there(written):
     text = written[False]
     assert re.findall('<section[^>]* id="([a-z]+)"', text) == [
-        *("first", "prediction", "likelihood", "promises", "samples", "way", "imputation", "counterfactual"),
+        *(
+            "first",
+            "prediction",
+            "likelihood",
+            "promises",
+            "samples",
+            "way",
+            "imputation",
+            "counterfactual",
+        ),
         *("predictor", "energy", "limits", "columns"),
     ]
-    for words in ("normal, drawn", "step 0", "step 6", "painted in", "of the pixels", "bits per pixel", "from pictures of 16 x 16 pixels"):
+    for words in (
+        "normal, drawn",
+        "step 0",
+        "step 6",
+        "painted in",
+        "of the pixels",
+        "bits per pixel",
+        "from pictures of 16 x 16 pixels",
+    ):
         assert words in text
     assert text.count("<img") == 2 * pictures.ACROSS + 7 + 3 * 5 + 4 * 3 and text.count("<svg") == 2
     assert len(text) < 500_000 and "<script" not in text
@@ -55,10 +83,16 @@ def test_every_section_of_pictures_is_there(written):
 
 def test_real_pictures_are_shown_where_they_may_be(fitted, written):
     real = {pictures._shown(fitted.model_.codec, image) for image in chests(90, seed=1)[0]}
-    found = {shown: real & set(re.findall('src="([^"]*)"', text)) for shown, text in written.items()}
+    found = {
+        shown: real & set(re.findall('src="([^"]*)"', text)) for shown, text in written.items()
+    }
     assert not found[False] and "No real picture stands in this report" in written[False]
     assert len(found[True]) >= 2 * pictures.ACROSS and "normal, real" in written[True]
-    assert all(uri.startswith("data:image/png") for text in written.values() for uri in re.findall('src="([^"]*)"', text))
+    assert all(
+        uri.startswith("data:image/png")
+        for text in written.values()
+        for uri in re.findall('src="([^"]*)"', text)
+    )
 
 
 def test_of_many_pictures_some_are_asked_about(fitted, monkeypatch):
@@ -66,13 +100,24 @@ def test_of_many_pictures_some_are_asked_about(fitted, monkeypatch):
     X, y = chests(50, seed=2)
     found = sections.Answers(fitted, X, y)
     assert (found.count, found.sampled) == ("30 pictures", " (drawn at random from 50)")
-    assert found.figures["accuracy"] == pytest.approx((fitted.predict(fitted._as_given(found.frame)) == found.y).mean())
+    assert found.figures["accuracy"] == pytest.approx(
+        (fitted.predict(fitted._as_given(found.frame)) == found.y).mean()
+    )
 
 
 def test_what_a_family_cannot_do_is_said_in_a_line(tmp_path):
     X, y = chests(300, side=8)
-    text = JointClassifier(None, family="naive_bayes").fit(X // 16, y).report(tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "another way than out of noise" in text and "can&#39;t alter pictures" in text and "painted in" in text
+    text = (
+        JointClassifier(None, family="naive_bayes")
+        .fit(X // 16, y)
+        .report(tmp_path / "r.html")
+        .read_text(encoding="utf-8")
+    )
+    assert (
+        "another way than out of noise" in text
+        and "can&#39;t alter pictures" in text
+        and "painted in" in text
+    )
     text = (
         JointDensity(family="naive_bayes")
         .fit(X // 16)
@@ -88,31 +133,44 @@ def test_a_png_holds_its_picture():
         picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
         data = base64.b64decode(pictures.png(picture).split(",")[1])
         assert np.array_equal(np.asarray(pillow.open(io.BytesIO(data))).reshape(shape), picture)
-    assert pillow.open(io.BytesIO(base64.b64decode(pictures.png(np.zeros((200, 100, 1), np.uint8)).split(",")[1]))).size == (25, 50)
+    assert pillow.open(
+        io.BytesIO(base64.b64decode(pictures.png(np.zeros((200, 100, 1), np.uint8)).split(",")[1]))
+    ).size == (25, 50)
 
 
-# ---------------------------------------------------------------------------------------------------- the way from noise
+# ------------------------------------------------------------------------------- the way from noise
 
 
 def test_a_draw_unfolds_to_what_is_drawn(fitted):
-    density, code = fitted.model_.density_of_x, Event(torch.tensor([0.0, 1.0]))
+    density = fitted.model_.density_of_x
+    code = Event(torch.tensor([0.0, 1.0]))
     states = density.unfold(2, code, generator=stream(5))
     assert states.shape == (7, 2, 256)
     assert torch.equal(states[-1], density.sample(2, code, generator=stream(5)).value)
-    rough = [state.unflatten(1, (16, 16)).diff(dim=2).abs().mean() for state in (states[0], states[-1])]
+    rough = [
+        state.unflatten(1, (16, 16)).diff(dim=2).abs().mean() for state in (states[0], states[-1])
+    ]
     assert rough[0] > 1.1 * rough[1]
     with pytest.raises(CapabilityError, match="unfolds"):
         JointDensity(family="naive_bayes").fit(chests(60)[0] // 16).model_.joint.unfold(1)
 
 
-# ---------------------------------------------------------------------------------------------------- the demo
+# ----------------------------------------------------------------------------------------- the demo
 
 
 @pytest.fixture
 def demo(monkeypatch, tmp_path, capsys):
     """Run the demo on tiny pictures; its exit code and what it says."""
-    (X, y), (X_test, y_test) = chests(300), chests(60, seed=1)
-    data = SimpleNamespace(x_train=X, y_train=y == "pneumonia", x_test=X_test, y_test=y_test == "pneumonia", origin="here", licence="none")
+    (X, y) = chests(300)
+    (X_test, y_test) = chests(60, seed=1)
+    data = SimpleNamespace(
+        x_train=X,
+        y_train=y == "pneumonia",
+        x_test=X_test,
+        y_test=y_test == "pneumonia",
+        origin="here",
+        licence="none",
+    )
     monkeypatch.setattr(datasets, "load_images", lambda name: data)
     monkeypatch.setattr(demo_images, "FAMILY", TINY)
     monkeypatch.setattr(reweighting, "DRAWS", 64)
@@ -137,14 +195,26 @@ def test_the_demo_is_interrupted_and_resumed(demo, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loop._Run, "step", interrupted)
         code, said, out = demo()
-    assert code == 130 and "The same command goes on" in said and any(out.glob("checkpoint-*")) and not (out / "model").exists()
+    assert (
+        code == 130
+        and "The same command goes on" in said
+        and any(out.glob("checkpoint-*"))
+        and not (out / "model").exists()
+    )
     code, said, out = demo()
     trained = conjoin.load(out / "model").model_.facts["trained"]
     assert code == 0 and trained["steps"] == 40 and not any(out.glob("checkpoint-*"))
-    for words in ("are answered rightly", "Called unfamiliar: 100 % of noise", "adapt, given the test pictures", "no medical device"):
+    for words in (
+        "are answered rightly",
+        "Called unfamiliar: 100 % of noise",
+        "adapt, given the test pictures",
+        "no medical device",
+    ):
         assert words in said
     assert "no medical device" in (out / "report.html").read_text(encoding="utf-8")
-    monkeypatch.setattr(JointClassifier, "fit", lambda *args, **settings: pytest.fail("it was fitted again"))
+    monkeypatch.setattr(
+        JointClassifier, "fit", lambda *args, **settings: pytest.fail("it was fitted again")
+    )
     assert demo()[0] == 0
 
 
@@ -154,4 +224,7 @@ def test_without_the_pictures_the_demo_says_so(monkeypatch, capsys):
 
     monkeypatch.setattr(datasets, "load_images", missing)
     assert demo_images.main([]) == 2
-    assert capsys.readouterr().err == "The demo needs the pictures of PneumoniaMNIST. They cannot be fetched.\n"
+    assert (
+        capsys.readouterr().err
+        == "The demo needs the pictures of PneumoniaMNIST. They cannot be fetched.\n"
+    )

@@ -31,5 +31,9 @@ def test_numbers_are_compared_as_well():
     from conjoin import JointRegressor
 
     X, _ = table(300)
-    model = JointRegressor(family="mixture").fit(X, X["a"] * 2 + np.random.default_rng(1).normal(size=300)).model_
+    model = (
+        JointRegressor(family="mixture")
+        .fit(X, X["a"] * 2 + np.random.default_rng(1).normal(size=300))
+        .model_
+    )
     assert set(model.facts["predictor"]["log_loss"]) == {"family", "linear"}

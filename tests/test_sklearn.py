@@ -1,4 +1,5 @@
-"""scikit-learn's own checks, all of them, for every estimator and family; and the habits of its users."""
+"""scikit-learn's own checks, all of them, for every estimator and family; and the habits of its
+users."""
 
 import json
 import subprocess
@@ -18,7 +19,11 @@ from sklearn.preprocessing import FunctionTransformer
 from conjoin import Circuit, JointClassifier
 from conjoin.families import of_tables
 
-FEWEST = {"JointClassifier": 58, "JointRegressor": 55, "JointDensity": 44}  # checks of scikit-learn 1.6 and later
+FEWEST = {
+    "JointClassifier": 58,
+    "JointRegressor": 55,
+    "JointDensity": 44,
+}  # checks of scikit-learn 1.6 and later
 PINNED = {
     "check_estimators_dtypes",
     "check_fit_score_takes_y",
@@ -40,34 +45,51 @@ CLASSIC = ("linear_discriminant", "quadratic_discriminant", "mixture")
 
 def marked(quick):
     """Every family: the quick ones as they are, the others slow."""
-    return [family if family in quick else pytest.param(family, marks=pytest.mark.slow) for family in of_tables()]
+    return [
+        family if family in quick else pytest.param(family, marks=pytest.mark.slow)
+        for family in of_tables()
+    ]
 
 
 @pytest.mark.parametrize("kind", FEWEST)
 @pytest.mark.parametrize("family", marked(QUICK))
 def test_every_check_of_scikit_learn(kind, family):
     script = Path(__file__).with_name("sklearn_checks.py")
-    done = subprocess.run([sys.executable, script, kind, family], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, script, kind, family], capture_output=True, text=True, check=True
+    )
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert not {result["check"]: result["error"] for result in results if result["status"] == "failed"}
+    assert not {
+        result["check"]: result["error"] for result in results if result["status"] == "failed"
+    }
     assert {result["check"] for result in results if result["status"] == "skipped"} <= MAY_SKIP
     names = {result["check"] for result in results}
     assert names >= PINNED, PINNED - names
-    assert kind != "JointClassifier" or {"check_classifiers_train", "check_classifiers_classes"} <= names
+    assert (
+        kind != "JointClassifier"
+        or {"check_classifiers_train", "check_classifiers_classes"} <= names
+    )
     assert len(results) >= FEWEST[kind]
 
 
 def test_clone_pipeline_and_grid_search():
     X, y = load_iris(return_X_y=True)
-    model = make_pipeline(FunctionTransformer(), JointClassifier(family="naive_bayes", predictor=None))
+    model = make_pipeline(
+        FunctionTransformer(), JointClassifier(family="naive_bayes", predictor=None)
+    )
     search = GridSearchCV(model, {"jointclassifier__family__smoothing": [0.5, 5.0]}, cv=3).fit(X, y)
     assert search.best_score_ > 0.9
-    assert clone(search.best_estimator_).get_params()["jointclassifier__family__smoothing"] in (0.5, 5.0)
+    assert clone(search.best_estimator_).get_params()["jointclassifier__family__smoothing"] in (
+        0.5,
+        5.0,
+    )
 
 
 def test_grid_search_over_a_config():
     X, y = load_iris(return_X_y=True)
-    search = GridSearchCV(JointClassifier(family=Circuit(), predictor=None), {"family__width": [1, 4]}, cv=2).fit(X, y)
+    search = GridSearchCV(
+        JointClassifier(family=Circuit(), predictor=None), {"family__width": [1, 4]}, cv=2
+    ).fit(X, y)
     assert search.best_estimator_.family == Circuit(width=search.best_params_["family__width"])
 
 
@@ -86,11 +108,14 @@ def test_your_own_fitted_classifier_keeps_its_word():
     assert (foreign["verdict"] == "unfamiliar").all()
 
 
-@pytest.mark.parametrize("family", marked((*QUICK, *CLASSIC, "factor_analysis", "bayes_net", "autoregressive", "flow")))
+@pytest.mark.parametrize(
+    "family", marked((*QUICK, *CLASSIC, "factor_analysis", "bayes_net", "autoregressive", "flow"))
+)
 def test_joint_is_the_product_of_its_parts(family):
     X, y = load_iris(return_X_y=True, as_frame=True)
     model = JointClassifier(family=family).fit(X, y)
-    joint, marginal = model.predict_joint_log_proba(X), model.score_samples(X)
+    joint = model.predict_joint_log_proba(X)
+    marginal = model.score_samples(X)
     np.testing.assert_allclose(np.logaddexp.reduce(joint, 1), marginal, atol=1e-8)
     np.testing.assert_allclose(joint - marginal[:, None], model.predict_log_proba(X), atol=1e-8)
 

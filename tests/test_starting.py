@@ -14,7 +14,13 @@ from conjoin.training.loop import _Run
 def rows(n, seed=0, shift=0.0):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
-    return pd.DataFrame({"a": rng.normal(2 * y + shift, 1), "b": rng.normal(y, 1), "k": np.where(rng.random(n) < 0.4, "u", "v")}), y
+    return pd.DataFrame(
+        {
+            "a": rng.normal(2 * y + shift, 1),
+            "b": rng.normal(y, 1),
+            "k": np.where(rng.random(n) < 0.4, "u", "v"),
+        }
+    ), y
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +32,19 @@ def circuit():
 def test_a_fit_without_time_is_the_model_that_it_began_from(family, tmp_path):
     X, y = rows(300)
     first = JointClassifier(None, family).fit(X, y)
-    again = JointClassifier(None, "flow" if family == Flow(steps=30) else family, max_time=0, start_from=first.save(tmp_path / "m"))
+    again = JointClassifier(
+        None,
+        "flow" if family == Flow(steps=30) else family,
+        max_time=0,
+        start_from=first.save(tmp_path / "m"),
+    )
     again.fit(X, y)
     assert np.abs(again.score_samples(X) - first.score_samples(X)).mean() < 0.05
     assert again.model_.joint.config == first.model_.joint.config
     assert again.model_.codec.space == first.model_.codec.space
-    assert "start_from" not in (again.save(tmp_path / "n") / "config.json").read_text(encoding="utf-8")
+    assert "start_from" not in (again.save(tmp_path / "n") / "config.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_it_learns_what_is_new(circuit):
@@ -47,9 +60,15 @@ def test_a_number_keeps_its_units_and_a_file_is_read(tmp_path):
     later = rows(300, seed=3)[0]
     later.to_csv(tmp_path / "t.csv", index=False)
     on = JointRegressor(None, "naive_bayes", start_from=first).fit(later[["a", "k"]], later["b"])
-    assert (on.model_.number.shift, on.model_.number.scale) == (first.model_.number.shift, first.model_.number.scale)
+    assert (on.model_.number.shift, on.model_.number.scale) == (
+        first.model_.number.shift,
+        first.model_.number.scale,
+    )
     density = JointDensity(family="mixture").fit(X)
-    assert JointDensity(family="mixture", start_from=density).fit_file(tmp_path / "t.csv").score(X) > density.score(X) - 0.3
+    assert (
+        JointDensity(family="mixture", start_from=density).fit_file(tmp_path / "t.csv").score(X)
+        > density.score(X) - 0.3
+    )
 
 
 def test_a_clone_keeps_the_fitted_model(circuit):
@@ -62,7 +81,8 @@ def test_an_interrupted_fit_resumes_with_the_same_bits(tmp_path, monkeypatch):
     first = JointClassifier(None, Flow(steps=20)).fit(X, y)
     options = {"predictor": None, "family": Flow(steps=40), "start_from": first}
     whole = JointClassifier(**options).fit(X, y)
-    step, left = _Run.step, [15]
+    step = _Run.step
+    left = [15]
 
     def broken(run, bar):
         left[0] -= 1
@@ -85,17 +105,49 @@ def test_what_differs_is_said(circuit):
     sweeps = JointDensity(family="dirichlet_process", max_time=0).fit(X)
     level = X.assign(k=["w", *X["k"][1:]])
     for model, asked, words in (
-        (JointClassifier(None, "circuit", start_from=circuit), (X, np.where(y, "x", "z")), "has the labels 0, 1, and this fit"),
-        (JointClassifier(None, "circuit", start_from=density), (X, y), "has no target, and this fit has the labels 0, 1"),
-        (JointClassifier(None, "mixture", start_from=circuit), (X, y), "is of the family 'circuit', and this fit asks for 'mixture'"),
+        (
+            JointClassifier(None, "circuit", start_from=circuit),
+            (X, np.where(y, "x", "z")),
+            "has the labels 0, 1, and this fit",
+        ),
+        (
+            JointClassifier(None, "circuit", start_from=density),
+            (X, y),
+            "has no target, and this fit has the labels 0, 1",
+        ),
+        (
+            JointClassifier(None, "mixture", start_from=circuit),
+            (X, y),
+            "is of the family 'circuit', and this fit asks for 'mixture'",
+        ),
         (JointClassifier(None, "auto", start_from=circuit), (X, y), "compares families"),
-        (JointClassifier(None, "circuit", start_from=circuit), (X[["a"]], y), "start_from has the column 'b'"),
-        (JointClassifier(None, "circuit", start_from=circuit), (X.assign(c=1), y), "X has the column 'c'"),
-        (JointClassifier(None, "circuit", start_from=circuit), (level, y), "'k' has the value 'w', which start_from does not know"),
-        (JointClassifier(None, "circuit", start_from=circuit, missing=[0]), (X, y), "missing=.0. can't be set"),
+        (
+            JointClassifier(None, "circuit", start_from=circuit),
+            (X[["a"]], y),
+            "start_from has the column 'b'",
+        ),
+        (
+            JointClassifier(None, "circuit", start_from=circuit),
+            (X.assign(c=1), y),
+            "X has the column 'c'",
+        ),
+        (
+            JointClassifier(None, "circuit", start_from=circuit),
+            (level, y),
+            "'k' has the value 'w', which start_from does not know",
+        ),
+        (
+            JointClassifier(None, "circuit", start_from=circuit, missing=[0]),
+            (X, y),
+            "missing=.0. can't be set",
+        ),
         (JointDensity(family="dirichlet_process", start_from=sweeps), (X,), "Gibbs"),
         (JointClassifier(None, "circuit", start_from="nowhere"), (X, y), "does not exist"),
-        (JointClassifier(None, "circuit", start_from=circuit), (np.zeros((60, 4, 4), "uint8"), y), "X holds images"),
+        (
+            JointClassifier(None, "circuit", start_from=circuit),
+            (np.zeros((60, 4, 4), "uint8"), y),
+            "X holds images",
+        ),
     ):
         with pytest.raises(ValueError, match=words):
             model.fit(*asked)
@@ -105,11 +157,15 @@ def test_what_differs_is_said(circuit):
 
 def test_sizes_that_are_not_the_models_are_refused(circuit):
     trees = len(circuit.model_.joint.density.parents)
-    with pytest.raises(ValueError, match=f"start_from has trees={trees}, and this fit asks for trees={trees + 1}"):
+    with pytest.raises(
+        ValueError, match=f"start_from has trees={trees}, and this fit asks for trees={trees + 1}"
+    ):
         JointClassifier(None, conjoin.Circuit(trees=trees + 1), start_from=circuit).fit(*rows(100))
 
 
 @pytest.mark.parametrize("trees", [0, -2])
 def test_a_circuit_of_no_trees_is_refused(trees):
-    with pytest.raises(ValueError, match=f"trees must be a whole number of at least 1, or None, got {trees}"):
+    with pytest.raises(
+        ValueError, match=f"trees must be a whole number of at least 1, or None, got {trees}"
+    ):
         JointClassifier(None, conjoin.Circuit(trees=trees)).fit(*rows(100))

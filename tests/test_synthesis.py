@@ -1,4 +1,5 @@
-"""Synthetic tables: constraints that always hold, copies and planted rows that are found, measures that know their controls."""
+"""Synthetic tables: constraints that always hold, copies and planted rows that are found, measures
+that know their controls."""
 
 import json
 
@@ -9,21 +10,31 @@ import pytest
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.cli import run
-from conjoin.questions.canaries import NO_MEMORY
 from conjoin.questions.constraints import PATIENCE
-from conjoin.questions.quality import two_sample
+from conjoin.questions.synthetic.canaries import NO_MEMORY
+from conjoin.questions.synthetic.quality import two_sample
 
 
 def people(rows, seed):
-    """Dependent columns of every kind: ages, years of work and of study, a shift of dates, a grade, gaps."""
+    """Dependent columns of every kind: ages, years of work and of study, a shift of dates, a grade,
+    gaps."""
     rng = np.random.default_rng(seed)
     age = rng.integers(18, 70, rows)
     work = (rng.random(rows) * (age - 16)).astype(int)
     start = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 700, rows), unit="D")
-    frame = pd.DataFrame({"age": age, "years_employed": work, "pay": np.round(work * 900.0 + rng.normal(2e4, 3e3, rows), 2)})
+    frame = pd.DataFrame(
+        {
+            "age": age,
+            "years_employed": work,
+            "pay": np.round(work * 900.0 + rng.normal(2e4, 3e3, rows), 2),
+        }
+    )
     frame["job"] = np.where(rng.random(rows) < work / 50, "senior", "junior")
-    frame["grade"] = pd.Categorical(np.array(["C", "B", "A"])[np.minimum(work // 15, 2)], ["C", "B", "A"], ordered=True)
-    frame["start"], frame["end"] = start, start + pd.to_timedelta(rng.integers(-100, 900, rows), unit="D")
+    frame["grade"] = pd.Categorical(
+        np.array(["C", "B", "A"])[np.minimum(work // 15, 2)], ["C", "B", "A"], ordered=True
+    )
+    frame["start"] = start
+    frame["end"] = start + pd.to_timedelta(rng.integers(-100, 900, rows), unit="D")
     return frame.mask(rng.random(frame.shape) < 0.03)
 
 
@@ -37,7 +48,7 @@ def density(real):
     return JointDensity(family="mixture").fit(real)
 
 
-# ---------------------------------------------------------------------------------------------------- constraints
+# -------------------------------------------------------------------------------------- constraints
 
 
 def test_constraints_of_two_columns_always_hold(density):
@@ -45,12 +56,20 @@ def test_constraints_of_two_columns_always_hold(density):
     assert len(X) == 300
     assert (X["age"] >= X["years_employed"]).all() and (X["start"] <= X["end"]).all()
     assert 0.3 < X.attrs["acceptance"] < 1
-    pd.testing.assert_frame_equal(X, density.sample(300, where=["age >= years_employed", "start <= end"])[0])
+    pd.testing.assert_frame_equal(
+        X, density.sample(300, where=["age >= years_employed", "start <= end"])[0]
+    )
 
 
 def test_what_a_range_can_say_costs_no_draw(density):
-    X, _ = density.sample(300, where=["40 < age", "age <= 50", "start < 2020-06-01", "job == senior", "grade >= B"])
-    assert X["age"].between(41, 50).all() and (X["start"] < "2020-06-01").all() and set(X["job"]) == {"senior"}
+    X, _ = density.sample(
+        300, where=["40 < age", "age <= 50", "start < 2020-06-01", "job == senior", "grade >= B"]
+    )
+    assert (
+        X["age"].between(41, 50).all()
+        and (X["start"] < "2020-06-01").all()
+        and set(X["job"]) == {"senior"}
+    )
     assert set(X["grade"]) <= {"A", "B"}
     assert X.attrs["acceptance"] == 1
     both, _ = density.sample(200, given={"age": (None, 45)}, where="age > 40")
@@ -61,7 +80,8 @@ def test_rejection_draws_from_the_conditional():
     rng = np.random.default_rng(1)
     table = pd.DataFrame({"a": rng.integers(0, 6, 3000), "b": rng.integers(0, 6, 3000)})
     model = JointDensity(family="naive_bayes").fit(table)
-    free, kept = model.sample(20_000)[0], model.sample(5000, where="a < b", random_state=1)[0]
+    free = model.sample(20_000)[0]
+    kept = model.sample(5000, where="a < b", random_state=1)[0]
     wanted = free[free["a"] < free["b"]]
     assert kept.attrs["acceptance"] == pytest.approx(len(wanted) / len(free), abs=0.02)
     shares = [part.value_counts(normalize=True) for part in (wanted, kept)]
@@ -69,15 +89,21 @@ def test_rejection_draws_from_the_conditional():
 
 
 def test_every_row_keeps_its_own_label(real):
-    model = JointClassifier(predictor=None, family="naive_bayes").fit(real.drop(columns="job"), real["job"])
+    model = JointClassifier(predictor=None, family="naive_bayes").fit(
+        real.drop(columns="job"), real["job"]
+    )
     asked = np.array(["senior", "junior"] * 50)
     X, y = model.sample(100, y=asked, where="age >= years_employed")
-    assert (y == asked).all() and (X["age"].isna() | X["years_employed"].isna() | (X["age"] >= X["years_employed"])).all()
+    assert (y == asked).all() and (
+        X["age"].isna() | X["years_employed"].isna() | (X["age"] >= X["years_employed"])
+    ).all()
 
 
 def test_a_number_that_is_predicted_can_be_compared(real):
     clear = real.dropna(subset="pay")
-    model = JointRegressor(predictor=None, family="naive_bayes").fit(clear[["age", "years_employed"]], clear["pay"])
+    model = JointRegressor(predictor=None, family="naive_bayes").fit(
+        clear[["age", "years_employed"]], clear["pay"]
+    )
     X, y = model.sample(50, where=["pay >= 30000", "pay > age"])
     assert (y >= 30000).all() and (y > X["age"]).all()
     assert model.sample(0, where="pay > age")[1].shape == (0,)
@@ -106,19 +132,24 @@ def test_what_cannot_be_kept_is_one_sentence(density, where, words):
 def test_hopeless_wishes_end(density, monkeypatch):
     drawn = []
     own = density.model_.joint.sample
-    monkeypatch.setattr(density.model_.joint, "sample", lambda n, **more: drawn.append(n) or own(n, **more))
+    monkeypatch.setattr(
+        density.model_.joint, "sample", lambda n, **more: drawn.append(n) or own(n, **more)
+    )
     with pytest.raises(ValueError, match="0 keep"):
         density.sample(5, where="years_employed > pay")
     assert sum(drawn) <= 2 * PATIENCE
 
 
-# ---------------------------------------------------------------------------------------------------- copies
+# ------------------------------------------------------------------------------------------- copies
 
 
 def test_planted_copies_are_found(real):
-    holdout, fresh = people(400, 1), people(400, 2)
+    holdout = people(400, 1)
+    fresh = people(400, 2)
     honest = conjoin.copy_check(real, fresh, holdout)
-    assert honest.nearer == pytest.approx(0.5, abs=0.06) and honest.nearer_train == pytest.approx(0.5, abs=0.08)
+    assert honest.nearer == pytest.approx(0.5, abs=0.06) and honest.nearer_train == pytest.approx(
+        0.5, abs=0.08
+    )
     assert honest.too_near < 0.1 and honest.copies == (0, 0)
     leaky = conjoin.copy_check(real, pd.concat([fresh.iloc[:200], real.iloc[:200]]), holdout)
     assert leaky.copies[0] == pytest.approx(0.5)
@@ -131,7 +162,11 @@ def test_distances_know_missing_cells_categories_and_no_units():
     rows = pd.DataFrame({"a": [1.0, np.nan, 1.0, 9.0], "b": ["u", "v", "w", None]})
     found = conjoin.copy_check(train, rows, train)
     assert found.synthetic.tolist() == pytest.approx([0, 0.5, 0.5, (0.125 + 1) / 2])
-    other = conjoin.copy_check(train.assign(a=train["a"] * 1e6), rows.assign(a=rows["a"] * 1e6), train.assign(a=train["a"] * 1e6))
+    other = conjoin.copy_check(
+        train.assign(a=train["a"] * 1e6),
+        rows.assign(a=rows["a"] * 1e6),
+        train.assign(a=train["a"] * 1e6),
+    )
     assert other.synthetic.tolist() == found.synthetic.tolist()
     with pytest.raises(ValueError, match="synthetic table has no column 'b'"):
         conjoin.copy_check(train, rows[["a"]], train)
@@ -140,7 +175,8 @@ def test_distances_know_missing_cells_categories_and_no_units():
 
 
 class Fake:
-    """A model of independent cells, which gives rows that it has by heart ``bonus`` nats, and draws them a tenth of the time."""
+    """A model of independent cells, which gives rows that it has by heart ``bonus`` nats, and draws
+    them a tenth of the time."""
 
     def __init__(self, bonus=0.0):
         self.bonus = bonus
@@ -161,7 +197,10 @@ class Fake:
 
     def sample(self, n, random_state=0):
         rng = np.random.default_rng(random_state + 1)
-        cells = {name: self.rows[name].to_numpy()[rng.integers(len(self.rows), size=n)] for name in self.rows}
+        cells = {
+            name: self.rows[name].to_numpy()[rng.integers(len(self.rows), size=n)]
+            for name in self.rows
+        }
         return (self.rows.iloc[rng.permutation(n)] if self.bonus else pd.DataFrame(cells)), None
 
 
@@ -169,23 +208,32 @@ def test_exposure_is_high_by_heart_and_low_otherwise(real):
     numbers = real[["age", "years_employed", "pay"]].dropna()
     honest = conjoin.canary_audit(Fake(), numbers, canaries=60, references=500)
     assert honest.scored.mean() == pytest.approx(NO_MEMORY, abs=0.5) and honest.p_value > 0.05
-    assert honest.drawn.mean() == pytest.approx(NO_MEMORY, abs=0.5) and honest.made[0] <= honest.made[1] + 2
+    assert (
+        honest.drawn.mean() == pytest.approx(NO_MEMORY, abs=0.5)
+        and honest.made[0] <= honest.made[1] + 2
+    )
     by_heart = conjoin.canary_audit(Fake(100.0), numbers, canaries=60, references=500)
-    assert by_heart.scored.mean() == pytest.approx(by_heart.most) and by_heart.gap > 90 and by_heart.p_value < 1e-9
+    assert (
+        by_heart.scored.mean() == pytest.approx(by_heart.most)
+        and by_heart.gap > 90
+        and by_heart.p_value < 1e-9
+    )
     assert by_heart.made[0] == 60 and by_heart.drawn.mean() > 8
     assert json.dumps(by_heart.to_json())
 
 
 def test_a_fit_is_audited(real):
     model = JointClassifier(predictor=None, family="naive_bayes")
-    found = conjoin.canary_audit(model, real.drop(columns="job"), real["job"], canaries=10, references=200)
+    found = conjoin.canary_audit(
+        model, real.drop(columns="job"), real["job"], canaries=10, references=200
+    )
     assert found.scored.shape == (10,) and found.most == pytest.approx(np.log2(201))
     assert found.scored.mean() < 3  # twenty parameters have no room for ten rows
     with pytest.raises(ValueError, match="repeats must be at least 1"):
         conjoin.canary_audit(model, real, repeats=0)
 
 
-# ---------------------------------------------------------------------------------------------------- quality
+# ------------------------------------------------------------------------------------------ quality
 
 
 def test_the_controls_behave(real):
@@ -193,7 +241,11 @@ def test_the_controls_behave(real):
     table = found.table
     for name in ("synthetic", "real copy"):  # here the synthetic rows are as good as real ones
         assert table.at[name, "c2st"] > 0.85 and table.at[name, "mi_error"] < 0.06
-        assert table.at[name, "shape"] > 0.93 and table.at[name, "trend"] > 0.9 and table.at[name, "use"] > 0.6
+        assert (
+            table.at[name, "shape"] > 0.93
+            and table.at[name, "trend"] > 0.9
+            and table.at[name, "use"] > 0.6
+        )
     alone = table.loc["independent columns"]
     assert alone["c2st"] < 0.25 and alone["mi_error"] > 0.2 and alone["use"] < 0.6
     assert alone["shape"] == pytest.approx(table.at["real copy", "shape"])  # the very same columns
@@ -218,20 +270,38 @@ def test_measures_by_hand():
     one = pd.DataFrame({"u": list("aabb") * 50, "v": list("aabb") * 50, "x": [0.0, 0, 1, 1] * 50})
     found = conjoin.quality(one, one.assign(v=list("abab") * 50, x=1.0)).table.loc["synthetic"]
     assert found["shape"] == pytest.approx(1 - 0.5 / 3, abs=0.02)  # only x is wrong, by half
-    assert found["mi_error"] == pytest.approx(np.log(2), abs=0.03)  # three pairs of ln 2, and none left
+    assert found["mi_error"] == pytest.approx(
+        np.log(2), abs=0.03
+    )  # three pairs of ln 2, and none left
     assert found["trend"] == pytest.approx(0.5, abs=0.04)
     noise = np.random.default_rng(0).normal(size=(2, 300, 2))
     assert two_sample(*noise, np.zeros(2, bool), 0)[0] > 0.85
     assert two_sample(noise[0], noise[1] + 9, np.zeros(2, bool), 0)[0] < 0.05
 
 
-# ---------------------------------------------------------------------------------------------------- the command line
+# --------------------------------------------------------------------------------- the command line
 
 
 def test_the_command_line(real, density, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     density.save("m")
-    assert run(["sample", "m", "-n", "400", "--where", "age >= years_employed", "--where", "end >= start", "-o", "made.csv"]) == 0
+    assert (
+        run(
+            [
+                "sample",
+                "m",
+                "-n",
+                "400",
+                "--where",
+                "age >= years_employed",
+                "--where",
+                "end >= start",
+                "-o",
+                "made.csv",
+            ]
+        )
+        == 0
+    )
     assert "of the rows drawn kept the constraints" in capsys.readouterr().out
     made = pd.read_csv("made.csv")
     assert (made["age"] >= made["years_employed"]).all()
@@ -239,7 +309,11 @@ def test_the_command_line(real, density, tmp_path, monkeypatch, capsys):
     people(300, 9).to_csv("held.csv", index=False)
     assert run(["quality", "real.csv", "made.csv", "--holdout", "held.csv", "--target", "job"]) == 0
     said = capsys.readouterr().out
-    assert "real copy" in said and "AUC of job" in said and "no guarantee of privacy" in " ".join(said.split())
+    assert (
+        "real copy" in said
+        and "AUC of job" in said
+        and "no guarantee of privacy" in " ".join(said.split())
+    )
     assert max(map(len, said.splitlines())) <= 80
     assert run(["quality", "real.csv", "made.csv", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["table"]["real copy"]["c2st"] > 0.8

@@ -1,4 +1,5 @@
-"""The table codec: round trips, identities of weights and order, measures, inference, and what it says about bad input."""
+"""The table codec: round trips, identities of weights and order, measures, inference, and what it
+says about bad input."""
 
 import json
 import math
@@ -25,8 +26,11 @@ def people(n: int = 200, seed: int = 0) -> pd.DataFrame:
             "speed": rng.normal(size=n),
             "town": rng.choice(["Ulm", "Köln", "", "東京"], n),
             "member": rng.random(n) < 0.3,
-            "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, n), unit="D"),
-            "grade": pd.Categorical(rng.choice(["low", "mid", "high"], n), ["low", "mid", "high"], ordered=True),
+            "since": pd.Timestamp("2020-01-01")
+            + pd.to_timedelta(rng.integers(0, 900, n), unit="D"),
+            "grade": pd.Categorical(
+                rng.choice(["low", "mid", "high"], n), ["low", "mid", "high"], ordered=True
+            ),
             7: rng.choice([0.25, 0.5, 1.75, np.nan], n),
         }
     )
@@ -37,7 +41,7 @@ def back(codec: TableCodec, frame: pd.DataFrame) -> pd.DataFrame:
     return codec.decode(event.value, event.observed)
 
 
-# ---------------------------------------------------------------------------------------------------- round trips
+# -------------------------------------------------------------------------------------- round trips
 
 
 def test_decode_undoes_encode_in_dtype_and_order():
@@ -69,9 +73,13 @@ def test_decode_undoes_encode_in_dtype_and_order():
 def test_every_dtype_comes_back(dtype):
     raw = RNG.integers(0, 2 if "bool" in dtype else 9, 60)
     if "datetime" in dtype:
-        series = pd.Series(pd.to_datetime(raw, unit="D", utc="UTC" in dtype)).astype(dtype.replace(",", ", "))
+        series = pd.Series(pd.to_datetime(raw, unit="D", utc="UTC" in dtype)).astype(
+            dtype.replace(",", ", ")
+        )
     else:
-        series = pd.Series([f"v{v}" for v in raw] if dtype in ("string", "str", "object") else raw).astype(dtype)
+        series = pd.Series(
+            [f"v{v}" for v in raw] if dtype in ("string", "str", "object") else raw
+        ).astype(dtype)
     frame = pd.DataFrame({"a": series, "b": RNG.normal(size=60)})
     codec = TableCodec(types={"a": {"role": "model"}}).fit(frame)
     pd.testing.assert_frame_equal(back(codec, frame), frame)
@@ -83,7 +91,9 @@ CELLS = {
     "float": st.floats(-1e6, 1e6, allow_nan=False),
     "words": st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
     "bool": st.booleans(),
-    "date": st.dates(pd.Timestamp("1900-01-01").date(), pd.Timestamp("2100-01-01").date()).map(pd.Timestamp),
+    "date": st.dates(pd.Timestamp("1900-01-01").date(), pd.Timestamp("2100-01-01").date()).map(
+        pd.Timestamp
+    ),
     "day": st.dates(pd.Timestamp("1900-01-01").date(), pd.Timestamp("2100-01-01").date()),
 }
 NAMES = st.one_of(st.text(max_size=8), st.integers(-9, 9))
@@ -112,14 +122,21 @@ def test_round_trip_of_random_frames(frame):
         if "No column is left" not in str(error):
             raise
         return
-    encoded, decoded = codec.encode(frame), back(codec, frame)
+    encoded = codec.encode(frame)
+    decoded = back(codec, frame)
     assert not encoded.unseen.any()
     for name in codec.columns:
-        raw, got = frame[name], decoded[name]
+        raw = frame[name]
+        got = decoded[name]
         assert (raw.isna() == got.isna()).all()
         known = raw.notna()
         if pd.api.types.is_float_dtype(raw.dtype):
-            np.testing.assert_allclose(got[known].astype(float), raw[known], rtol=1e-9, atol=1e-9 * max(1.0, raw.abs().max()))
+            np.testing.assert_allclose(
+                got[known].astype(float),
+                raw[known],
+                rtol=1e-9,
+                atol=1e-9 * max(1.0, raw.abs().max()),
+            )
         else:
             assert list(got[known]) == list(raw[known])
     again = TableCodec.from_json(json.loads(json.dumps(codec.to_json(), allow_nan=False)))
@@ -128,14 +145,20 @@ def test_round_trip_of_random_frames(frame):
 
 
 @settings(max_examples=50, deadline=None)
-@given(arrays.arrays("float64", st.tuples(st.integers(1, 8), st.integers(1, 4)), elements=st.floats(-1e300, 1e300)))
+@given(
+    arrays.arrays(
+        "float64",
+        st.tuples(st.integers(1, 8), st.integers(1, 4)),
+        elements=st.floats(-1e300, 1e300),
+    )
+)
 def test_any_finite_array_is_taken(array):
     encoded = TableCodec().fit(array).encode(array)
     assert torch.isfinite(encoded.event.value).all()
     assert torch.isfinite(encoded.log_volume).all()
 
 
-# ---------------------------------------------------------------------------------------------------- identities
+# --------------------------------------------------------------------------------------- identities
 
 
 @settings(max_examples=25, deadline=None)
@@ -147,7 +170,11 @@ def test_a_weight_is_a_count_and_the_order_of_rows_is_immaterial(seed):
     weight[0] = 1
     shuffled = rng.permutation(np.repeat(np.arange(len(frame)), weight))
     weighted = TableCodec(missingness="informative").fit(frame, weight).to_json()
-    repeated = TableCodec(missingness="informative").fit(frame.iloc[shuffled].reset_index(drop=True)).to_json()
+    repeated = (
+        TableCodec(missingness="informative")
+        .fit(frame.iloc[shuffled].reset_index(drop=True))
+        .to_json()
+    )
     assert weighted == repeated
 
 
@@ -155,7 +182,8 @@ def test_a_batch_is_its_rows():
     frame = people(40)
     frame.loc[3, "town"] = None
     codec = TableCodec(missingness="informative").fit(frame)
-    frame.loc[5, "town"], frame.loc[6, "age"] = "elsewhere", -3
+    frame.loc[5, "town"] = "elsewhere"
+    frame.loc[6, "age"] = -3
     whole = codec.encode(frame)
     rows = [codec.encode(frame.iloc[i : i + 1]) for i in range(len(frame))]
     assert torch.equal(whole.event.value, torch.cat([row.event.value for row in rows]))
@@ -168,7 +196,9 @@ def test_scaling_a_density_column_shifts_the_log_volume_and_a_mass_column_does_n
     frame = people(60)[["height_cm", "speed"]]
     volume = TableCodec().fit(frame).encode(frame).log_volume
     scaled = frame.assign(speed=frame["speed"] * math.pi)
-    torch.testing.assert_close(TableCodec().fit(scaled).encode(scaled).log_volume, volume - math.log(math.pi))
+    torch.testing.assert_close(
+        TableCodec().fit(scaled).encode(scaled).log_volume, volume - math.log(math.pi)
+    )
     metres = frame.assign(height_cm=(frame["height_cm"] * 10).round() / 1000)
     torch.testing.assert_close(TableCodec().fit(metres).encode(metres).log_volume, volume)
 
@@ -176,10 +206,14 @@ def test_scaling_a_density_column_shifts_the_log_volume_and_a_mass_column_does_n
 def test_events_are_standardised_and_their_measure_is_in_event_units():
     frame = people(300)
     codec = TableCodec().fit(frame)
-    event, space = codec.encode(frame).event, codec.space
+    event = codec.encode(frame).event
+    space = codec.space
     assert space.check(event).value.dtype == torch.float64
     speed = codec.columns.index("speed")
-    assert abs(float(event.value[:, speed].mean())) < 1e-12 and abs(float(event.value[:, speed].std(correction=0)) - 1) < 1e-12
+    assert (
+        abs(float(event.value[:, speed].mean())) < 1e-12
+        and abs(float(event.value[:, speed].std(correction=0)) - 1) < 1e-12
+    )
     height = codec.columns.index("height_cm")
     assert not space.variables[speed].has_mass and space.variables[height].unit == "cm"
     steps = event.value[:, height] / space.variables[height].resolution
@@ -189,7 +223,16 @@ def test_events_are_standardised_and_their_measure_is_in_event_units():
 def test_density_takes_mass_from_every_number_and_still_decodes_to_the_recorded_step():
     frame = people(300)
     codec = TableCodec(measure="density").fit(frame)
-    assert [v.has_mass for v in codec.space.variables] == [False, False, False, True, True, False, True, False]
+    assert [v.has_mass for v in codec.space.variables] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
     pd.testing.assert_frame_equal(back(codec, frame), frame, check_column_type=False)
 
 
@@ -200,7 +243,11 @@ def test_unseen_mass_is_a_probability_and_cells_are_masked():
     assert encoded.unseen.tolist() == [[False, False], [True, True], [False, False]]
     assert encoded.event.observed.tolist() == [[True, True], [False, False], [False, True]]
     eps = 1 / 22
-    expected = [math.log1p(-eps) + math.log1p(-1e-6), math.log(eps) + math.log(1e-6), math.log1p(-1e-6)]
+    expected = [
+        math.log1p(-eps) + math.log1p(-1e-6),
+        math.log(eps) + math.log(1e-6),
+        math.log1p(-1e-6),
+    ]
     torch.testing.assert_close(encoded.log_unseen, torch.tensor(expected, dtype=torch.float64))
 
 
@@ -228,12 +275,13 @@ def test_columns_go_by_name_and_absent_ones_are_missing():
 def test_cells_mean_the_same_whatever_else_is_in_their_batch():
     frame = pd.DataFrame({"code": ["1", "2", "x"] * 9, "flag": [0, 1, 1] * 9})
     codec = TableCodec().fit(frame)
-    words, numbers = pd.DataFrame({"code": ["1"], "flag": ["1"]}), pd.DataFrame({"code": [1.0], "flag": [1.0]})
+    words = pd.DataFrame({"code": ["1"], "flag": ["1"]})
+    numbers = pd.DataFrame({"code": [1.0], "flag": [1.0]})
     assert torch.equal(codec.encode(words).event.value, codec.encode(numbers).event.value)
     assert not codec.encode(numbers).unseen.any()
 
 
-# ---------------------------------------------------------------------------------------------------- inference
+# ---------------------------------------------------------------------------------------- inference
 
 
 def test_numbers_know_how_they_were_recorded():
@@ -266,8 +314,18 @@ def test_types_of_words_and_dates():
         }
     )
     schema = inspect(frame)
-    assert [column.type for column in schema.columns] == ["boolean", "boolean", "date", "date", "category"]
-    assert schema["when"].resolution == 1 and schema["at"].resolution == pytest.approx(1 / 1440 / 2, rel=1) and schema["at"].format
+    assert [column.type for column in schema.columns] == [
+        "boolean",
+        "boolean",
+        "date",
+        "date",
+        "category",
+    ]
+    assert (
+        schema["when"].resolution == 1
+        and schema["at"].resolution == pytest.approx(1 / 1440 / 2, rel=1)
+        and schema["at"].format
+    )
     codec = TableCodec().fit(frame)
     pd.testing.assert_frame_equal(back(codec, frame), frame)
 
@@ -278,7 +336,9 @@ def test_what_is_set_aside_is_said():
         {
             "id": range(100, 100 + n),
             "name": [f"n{i}" for i in range(n)],
-            "note": [f"a long remark about the case of person number {i}, at length" for i in range(n)],
+            "note": [
+                f"a long remark about the case of person number {i}, at length" for i in range(n)
+            ],
             "same": 3,
             "void": [None] * n,
             "x": RNG.normal(size=n),
@@ -286,13 +346,18 @@ def test_what_is_set_aside_is_said():
     )
     codec = TableCodec().fit(frame)
     assert codec.columns == ["x"]
-    assert len(codec.schema.notices) == 5 and all("is set aside: " in notice for notice in codec.schema.notices)
+    assert len(codec.schema.notices) == 5 and all(
+        "is set aside: " in notice for notice in codec.schema.notices
+    )
     assert TableCodec(types={"id": "integer"}).fit(frame).columns == ["id", "x"]
     with pytest.raises(ValueError, match="No column is left to model"):
         inspect(frame[["name", "void"]])
 
 
-@pytest.mark.parametrize("array", [np.zeros((10, 2)), np.ones((1, 1)), np.arange(30).reshape(-1, 1), np.arange(6).reshape(2, 3)])
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((10, 2)), np.ones((1, 1)), np.arange(30).reshape(-1, 1), np.arange(6).reshape(2, 3)],
+)
 def test_numbers_that_would_be_set_aside_stay_where_nothing_else_is_left(array):
     assert TableCodec().fit(array).columns
 
@@ -304,7 +369,11 @@ def test_long_lists_pool_their_rare_levels():
     assert len(column.levels) == 65 and column.levels[-1] == "(rare)" and len(column.pooled) == 36
     assert sum(column.counts) == len(cells) and "(rare)" in codec.notices[0]
     event = codec.encode(pd.DataFrame({"c": ["c099", "c000", "c1"], "x": [0.0, 0.0, 0.0]}))
-    assert event.event.value[:2, 0].tolist() == [64, 0] and event.unseen[:, 0].tolist() == [False, False, True]
+    assert event.event.value[:2, 0].tolist() == [64, 0] and event.unseen[:, 0].tolist() == [
+        False,
+        False,
+        True,
+    ]
     assert codec.decode(event.event.value)["c"][0] == column.pooled[0]
 
 
@@ -340,9 +409,16 @@ def test_missing_values_are_converted_on_request():
 
 def test_types_override_and_an_edited_schema_does_the_same(tmp_path):
     frame = pd.DataFrame({"size": ["mid", "low", "high", "low"] * 9, "n": [1, 2, 3, 4] * 9})
-    types = {"size": {"type": "ordered", "levels": ["low", "mid", "high"]}, "n": {"resolution": None}}
+    types = {
+        "size": {"type": "ordered", "levels": ["low", "mid", "high"]},
+        "n": {"resolution": None},
+    }
     schema = inspect(frame, types=types)
-    assert schema["size"].levels == ("low", "mid", "high") and schema["n"].resolution is None and schema["n"].bounds == (None, None)
+    assert (
+        schema["size"].levels == ("low", "mid", "high")
+        and schema["n"].resolution is None
+        and schema["n"].bounds == (None, None)
+    )
     schema.save(tmp_path / "schema.json")
     assert Schema.load(tmp_path / "schema.json") == schema
     again = TableCodec(types=tmp_path / "schema.json").fit(frame)
@@ -353,7 +429,7 @@ def test_types_override_and_an_edited_schema_does_the_same(tmp_path):
     assert "size" in str(schema) and "<table>" in schema._repr_html_()
 
 
-# ---------------------------------------------------------------------------------------------------- what users get wrong
+# ----------------------------------------------------------------------------- what users get wrong
 
 FRAME = {"a": [1.5, 2.5, 3.5], "b": ["x", "y", "x"]}
 
@@ -364,13 +440,19 @@ FRAME = {"a": [1.5, 2.5, 3.5], "b": ["x", "y", "x"]}
         ({"types": {"c": "real"}}, "There is no column 'c'; the columns are a, b"),
         ({"types": {"a": "float"}}, "'float' is no type; choose from real, integer"),
         ({"types": {"b": "real"}}, "Column 'b', row 0: 'x' is not a finite number"),
-        ({"types": {"a": "integer"}}, "Column 'a' was said to be of type integer, but has the value 1.5"),
+        (
+            {"types": {"a": "integer"}},
+            "Column 'a' was said to be of type integer, but has the value 1.5",
+        ),
         ({"types": {"a": "boolean"}}, "'a' was said to be boolean, but has 3 values"),
         ({"types": {"b": "date"}}, "Column 'b', row 0: 'x' is not a date in the format ISO8601"),
         ({"types": {"a": {"level": []}}}, "has no field 'level' to set; choose from type, levels"),
         ({"types": {"a": {"resolution": None, "bounds": (0, 1)}}}, "give it a resolution"),
         ({"missing": {"z": [0]}}, "There is no column 'z'"),
-        ({"missingness": "none"}, "missingness='none' is not known; choose from 'ignorable', 'informative'"),
+        (
+            {"missingness": "none"},
+            "missingness='none' is not known; choose from 'ignorable', 'informative'",
+        ),
         ({"measure": "mass"}, "measure='mass' is not known"),
     ],
 )
@@ -400,7 +482,9 @@ def test_errors_at_encode():
     with pytest.raises(ValueError, match="Column 'a', row 1: 'many' is not a finite number"):
         codec.encode({"a": ["1", "many"], "b": ["x", "x"]})
     codec.owner = "JointClassifier"
-    with pytest.raises(ValueError, match="X has 3 features, but JointClassifier is expecting 2 features as input"):
+    with pytest.raises(
+        ValueError, match="X has 3 features, but JointClassifier is expecting 2 features as input"
+    ):
         codec.encode(np.ones((2, 3)))
     with pytest.raises(ValueError, match="Expected rows of 2 values to decode"):
         codec.decode(torch.zeros(4, 3))
@@ -421,14 +505,34 @@ def test_errors_at_encode():
         (pd.DataFrame({"a": [1j]}), ValueError, "Complex data not supported"),
         (np.ones((0, 2)), ValueError, "0 sample(s)"),
         ([], ValueError, "0 sample(s)"),
-        (np.ones((3, 0)), ValueError, "0 feature(s) (shape=(3, 0)) while a minimum of 1 is required."),
+        (
+            np.ones((3, 0)),
+            ValueError,
+            "0 feature(s) (shape=(3, 0)) while a minimum of 1 is required.",
+        ),
         ({"a": [1, math.inf]}, ValueError, "Column 'a', row 1, is infinity (inf)"),
-        ({"a": [1, {"b": 2}]}, TypeError, "Column 'a', row 1: argument must be a string or a number"),
+        (
+            {"a": [1, {"b": 2}]},
+            TypeError,
+            "Column 'a', row 1: argument must be a string or a number",
+        ),
         ({"a": [b"x"]}, TypeError, "argument must be a string or a number"),
-        (pd.DataFrame({"a": pd.to_timedelta([1, 2])}), TypeError, "argument must be a string or a number"),
-        (pd.DataFrame([[1, 2]], columns=["a", "a"]), ValueError, "More than one column is named 'a'"),
+        (
+            pd.DataFrame({"a": pd.to_timedelta([1, 2])}),
+            TypeError,
+            "argument must be a string or a number",
+        ),
+        (
+            pd.DataFrame([[1, 2]], columns=["a", "a"]),
+            ValueError,
+            "More than one column is named 'a'",
+        ),
         (pd.DataFrame([[1, 2]], columns=[1, "1"]), ValueError, "More than one column is named '1'"),
-        (pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])), ValueError, "neither a string nor a number"),
+        (
+            pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])),
+            ValueError,
+            "neither a string nor a number",
+        ),
         ({"a": 1}, ValueError, "lists of one length"),
         ([[1, 2], [3]], ValueError, "each row needs the same number"),
         (None, ValueError, "Reshape your data"),
@@ -449,7 +553,10 @@ def test_sparse_is_refused():
 def test_lists_keep_a_type_per_column_and_objects_of_numbers_become_numbers():
     frame = as_frame([[1, "a"], [2, "b"]])
     assert list(frame.columns) == ["x0", "x1"] and frame["x0"].dtype == "int64"
-    assert as_frame(np.array([[1, 2.5]], dtype=object)).dtypes.tolist() == [np.dtype("int64"), np.dtype("float64")]
+    assert as_frame(np.array([[1, 2.5]], dtype=object)).dtypes.tolist() == [
+        np.dtype("int64"),
+        np.dtype("float64"),
+    ]
     assert list(as_frame([[1, 2]], ["u", "v"]).columns) == ["u", "v"]
 
 

@@ -1,4 +1,5 @@
-"""Reading tables from files: what is detected and said, and one clear sentence for each file that cannot be read."""
+"""Reading tables from files: what is detected and said, and one clear sentence for each file that
+cannot be read."""
 
 import gzip
 import io
@@ -42,7 +43,9 @@ def test_separators_and_the_decimal_comma(tmp_path, separator, decimal, said):
     assert said in notices[0] and ("decimals with a comma" in " ".join(notices)) == (decimal == ",")
 
 
-@pytest.mark.parametrize(("encoding", "said"), [("utf-8-sig", "utf-8-sig"), ("utf-16", "utf-16"), ("latin-1", "cp1252")])
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("utf-8-sig", "utf-8-sig"), ("utf-16", "utf-16"), ("latin-1", "cp1252")]
+)
 def test_encodings(tmp_path, encoding, said):
     FRAME.to_csv(tmp_path / "t.csv", index=False, encoding=encoding)
     frame, notices = read_table(tmp_path / "t.csv")
@@ -58,13 +61,23 @@ def test_an_odd_letter_after_megabytes_of_ascii(tmp_path):
 def test_quotes_spaces_and_padded_codes(tmp_path):
     path = write(tmp_path / "t.csv", 'zip, text, n\n00501, "a, ""b""\nc", 1\n10001, plain, 2\n')
     frame, notices = read_table(path)
-    assert frame["zip"].tolist() == ["00501", "10001"] and frame["text"].tolist() == ['a, "b"\nc', "plain"]
-    assert list(frame.columns) == ["zip", "text", "n"] and "start with 0; they are kept as text" in notices[0]
+    assert frame["zip"].tolist() == ["00501", "10001"] and frame["text"].tolist() == [
+        'a, "b"\nc',
+        "plain",
+    ]
+    assert (
+        list(frame.columns) == ["zip", "text", "n"]
+        and "start with 0; they are kept as text" in notices[0]
+    )
 
 
 def test_only_empty_cells_and_nan_are_missing(tmp_path):
     frame, _ = read_table(write(tmp_path / "t.csv", "a,b\n,NA\nnan,None\n1,?\n"))
-    assert frame["a"].isna().tolist() == [True, True, False] and frame["b"].tolist() == ["NA", "None", "?"]
+    assert frame["a"].isna().tolist() == [True, True, False] and frame["b"].tolist() == [
+        "NA",
+        "None",
+        "?",
+    ]
 
 
 def test_one_column(tmp_path):
@@ -106,7 +119,10 @@ def test_paths_that_cannot_be_read(tmp_path):
 
 def test_limits(tmp_path):
     path = write(tmp_path / "t.csv", "a,b,c\n" + "1,2,3\n" * 1000)
-    with pytest.raises(ValueError, match=r"3 columns, more than the limit of 2; raise it with Limits\(columns=...\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"3 columns, more than the limit of 2; raise it with Limits\(columns=...\)",
+    ):
         read_table(path, limits=Limits(columns=2))
     with pytest.raises(ValueError, match=r"more than 5,000 bytes.*--max-bytes"):
         read_table(path, limits=Limits(bytes=5_000))
@@ -119,14 +135,21 @@ def test_an_archive_bomb_is_refused_before_it_unpacks(tmp_path):
         for _ in range(40):
             file.write(b"0,0\n" * 250_000)
     assert (tmp_path / "bomb.csv.gz").stat().st_size < 200_000
-    with pytest.raises(ValueError, match=r"unpacks to more than 100 times its size.*Limits\(ratio=...\) or --max-ratio"):
+    with pytest.raises(
+        ValueError,
+        match=r"unpacks to more than 100 times its size.*Limits\(ratio=...\) or --max-ratio",
+    ):
         read_table(tmp_path / "bomb.csv.gz")
 
 
 def test_stdin(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"a;b\n1;x\n2;y\n"))))
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"a;b\n1;x\n2;y\n")))
+    )
     frame, notices = read_table("-")
-    assert frame.to_dict("list") == {"a": [1, 2], "b": ["x", "y"]} and notices == ["stdin separates its columns by semicolons."]
+    assert frame.to_dict("list") == {"a": [1, 2], "b": ["x", "y"]} and notices == [
+        "stdin separates its columns by semicolons."
+    ]
 
 
 def test_parquet(tmp_path, monkeypatch):
@@ -143,5 +166,7 @@ def test_parquet(tmp_path, monkeypatch):
 def test_importing_the_codecs_loads_nothing_heavy():
     modules = "conjoin.codecs, conjoin.codecs.table, conjoin.codecs.table.schema, conjoin.datasets"
     code = f"import sys, {modules}; print({{'torch', 'pandas', 'numpy'}} & set(sys.modules))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "set()"

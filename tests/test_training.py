@@ -1,4 +1,5 @@
-"""Rows, splits, learners and the loop: order, weights, resumption, interruption, and a way back from bad steps."""
+"""Rows, splits, learners and the loop: order, weights, resumption, interruption, and a way back
+from bad steps."""
 
 import dataclasses
 import itertools
@@ -18,13 +19,13 @@ from torch import nn
 
 from conjoin.core import Capabilities, Config, Density, Event, Pair, Recipe, Space, Variable, stream
 from conjoin.families import resolve
-from conjoin.metering import Energy
 from conjoin.training import checkpoint, loop
 from conjoin.training.data import canonical, row_hashes, split_rows
 from conjoin.training.feed import Held
 from conjoin.training.learners import Batch, ExpectationMaximisation, Gradient, learner_for
 from conjoin.training.loop import Diverged, Plan, train
 from conjoin.training.progress import Progress
+from conjoin.util.energy import Energy
 
 ENERGY = Energy(0.0, 0.0, 0.0, "by hand", 0.0, 0.0)
 REAL = Space((2,), (Variable("a", "real"), Variable("b", "real")))
@@ -56,7 +57,9 @@ class Noisy(Density):
     def __init__(self, space=REAL):
         super().__init__(space, None)
         self.mean = nn.Parameter(torch.full((2,), 5.0, dtype=torch.float64))
-        self.fail_at, self.calls, self.error = None, 0, None
+        self.fail_at = None
+        self.calls = 0
+        self.error = None
 
     @property
     def capabilities(self):
@@ -73,7 +76,9 @@ class Noisy(Density):
         if self.calls == self.fail_at and self.error is not None:
             raise self.error
         loss = -(weight * self._log_prob(event, context, generator)).sum() / weight.sum()
-        loss = loss + 0.1 * torch.randn((), generator=generator, dtype=torch.float64) * self.mean.sum()
+        loss = (
+            loss + 0.1 * torch.randn((), generator=generator, dtype=torch.float64) * self.mean.sum()
+        )
         return loss * torch.nan if self.calls == self.fail_at else loss
 
 
@@ -90,40 +95,57 @@ def same(first, second):
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
-# ---------------------------------------------------------------------------------------------------- rows
+# --------------------------------------------------------------------------------------------- rows
 
 
 def table():
     y = Event(doubles(0, 1, 0, 0, 1, 0), torch.tensor([True, True, True, False, True, True]))
-    x = Event(doubles([1, 2], [3, 4], [1, 2], [1, 2], [9, 9], [1, 2]), torch.tensor([[True, True]] * 5 + [[True, False]]))
+    x = Event(
+        doubles([1, 2], [3, 4], [1, 2], [1, 2], [9, 9], [1, 2]),
+        torch.tensor([[True, True]] * 5 + [[True, False]]),
+    )
     return Pair(y, Event(torch.where(x.mask, x.value, 0.0), x.mask))
 
 
 def test_canonical_merges_equal_rows_and_adds_their_weights():
     pair, weight = canonical(table(), doubles(1, 2, 3, 4, 0, 5))
-    assert pair.rows == 4  # rows 0 and 2 are one, row 4 has weight 0; a missing label or cell sets a row apart
+    assert (
+        pair.rows == 4
+    )  # rows 0 and 2 are one, row 4 has weight 0; a missing label or cell sets a row apart
     assert float(weight.sum()) == 15
-    found = {(*pair.x.value[i].tolist(), bool(pair.y.mask[i]), bool(pair.x.mask[i, 1])): float(weight[i]) for i in range(4)}
-    assert found == {(1, 2, True, True): 4, (3, 4, True, True): 2, (1, 2, False, True): 4, (1, 0, True, False): 5}
+    found = {
+        (*pair.x.value[i].tolist(), bool(pair.y.mask[i]), bool(pair.x.mask[i, 1])): float(weight[i])
+        for i in range(4)
+    }
+    assert found == {
+        (1, 2, True, True): 4,
+        (3, 4, True, True): 2,
+        (1, 2, False, True): 4,
+        (1, 0, True, False): 5,
+    }
 
 
 @given(st.permutations(range(6)))
 def test_canonical_does_not_depend_on_the_order(order):
     weight = doubles(1, 2, 3, 4, 0, 5)
-    first, again = canonical(table(), weight), canonical(table().take(torch.tensor(order)), weight[list(order)])
+    first = canonical(table(), weight)
+    again = canonical(table().take(torch.tensor(order)), weight[list(order)])
     assert torch.equal(first[1], again[1])
-    for part, other in zip((*first[0].y[:2], *first[0].x[:2]), (*again[0].y[:2], *again[0].x[:2]), strict=True):
+    for part, other in zip(
+        (*first[0].y[:2], *first[0].x[:2]), (*again[0].y[:2], *again[0].x[:2]), strict=True
+    ):
         assert torch.equal(part, other)
 
 
 def test_canonical_weight_two_is_the_row_twice():
     twice = table().take(torch.tensor([0, 0, 1]))
-    first, again = canonical(twice, doubles(1, 1, 1)), canonical(table().take(torch.tensor([0, 1])), doubles(2, 1))
+    first = canonical(twice, doubles(1, 1, 1))
+    again = canonical(table().take(torch.tensor([0, 1])), doubles(2, 1))
     assert torch.equal(first[1], again[1])
     assert torch.equal(first[0].x.value, again[0].x.value)
 
 
-# ---------------------------------------------------------------------------------------------------- splits
+# ------------------------------------------------------------------------------------------- splits
 
 
 def test_hashes_follow_content_and_mask_or_groups():
@@ -168,7 +190,9 @@ def test_where_most_rows_repeat_each_counts_for_itself():
 
 
 def test_a_part_never_takes_more_than_its_share():
-    split = split_rows(row_hashes(pd.DataFrame({"a": range(300)}), groups=["one"] * 300), 0, 0.2, 0.2)
+    split = split_rows(
+        row_hashes(pd.DataFrame({"a": range(300)}), groups=["one"] * 300), 0, 0.2, 0.2
+    )
     assert [len(part) for part in split] == [300, 0, 0]
 
 
@@ -183,10 +207,12 @@ def test_latest_rows_calibrate_and_their_groups_stay_out():
     split = split_rows(hashes, 0, 0.1, 0.2, latest=when)
     assert set(when[split.calibrate]) == set(range(80, 100))
     grouped = split_rows(hashes // 3, 0, 0.1, 0.2, latest=when)
-    assert not set(hashes[grouped.calibrate] // 3) & set(hashes[np.concatenate([grouped.fit, grouped.choose])] // 3)
+    assert not set(hashes[grouped.calibrate] // 3) & set(
+        hashes[np.concatenate([grouped.fit, grouped.choose])] // 3
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- learners
+# ----------------------------------------------------------------------------------------- learners
 
 
 def test_each_density_has_its_learner():
@@ -195,22 +221,33 @@ def test_each_density_has_its_learner():
 
 
 def test_em_on_the_whole_data_is_plain_em():
-    learned, plain = mixture(), mixture()
+    learned = mixture()
+    plain = mixture()
     learner = ExpectationMaximisation(learned)
     for _ in range(3):
         learner.step(Batch(rows(), ones(), 200.0), stream(0))
-        plain.maximise({key: value for key, value in plain.statistics(rows()).items() if key != "log_prob"})
+        plain.maximise(
+            {key: value for key, value in plain.statistics(rows()).items() if key != "log_prob"}
+        )
     assert same(weights_of(learned), weights_of(plain))
 
 
 def test_mini_batch_em_follows_a_running_mean_that_forgets_less_and_less():
-    density, data = mixture(), rows()
-    learner, running = ExpectationMaximisation(density), None
+    density = mixture()
+    data = rows()
+    learner = ExpectationMaximisation(density)
+    running = None
     for step in range(4):
         part = data.take(slice(50 * step, 50 * step + 50))
-        fresh = {key: 4 * value for key, value in density.statistics(part).items() if key != "log_prob"}
+        fresh = {
+            key: 4 * value for key, value in density.statistics(part).items() if key != "log_prob"
+        }
         rate = 1.0 if running is None else 0.25**0.5 * (1 - step / 4)
-        running = fresh if running is None else {key: (1 - rate) * running[key] + rate * fresh[key] for key in fresh}
+        running = (
+            fresh
+            if running is None
+            else {key: (1 - rate) * running[key] + rate * fresh[key] for key in fresh}
+        )
         learner.step(Batch(part, ones(50), 200.0), stream(0), step / 4)
         assert all(torch.allclose(learner.running[key], running[key]) for key in running)
 
@@ -219,7 +256,9 @@ def test_em_reports_the_mean_before_its_step():
     density = mixture()
     with torch.no_grad():
         before = -float(density.log_prob(rows()).mean())
-    assert ExpectationMaximisation(density).step(Batch(rows(), 3 * ones(), 600.0), stream(0)) == pytest.approx(before)
+    assert ExpectationMaximisation(density).step(
+        Batch(rows(), 3 * ones(), 600.0), stream(0)
+    ) == pytest.approx(before)
 
 
 def test_the_gradient_moves_towards_the_data():
@@ -228,7 +267,7 @@ def test_the_gradient_moves_towards_the_data():
     assert abs(float(density.mean.detach().mean()) - 1.5) < 1.5
 
 
-# ---------------------------------------------------------------------------------------------------- the loop
+# ----------------------------------------------------------------------------------------- the loop
 
 
 def batched(**changes):
@@ -251,7 +290,9 @@ def broken_off(monkeypatch, steps, *arguments):
 
 @pytest.mark.parametrize("make", [mixture, Noisy])
 def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, tmp_path, monkeypatch):
-    whole, first, second = make(), make(), make()
+    whole = make()
+    first = make()
+    second = make()
     fit(whole, batched(epochs=10))
     broken_off(monkeypatch, 15, first, batched(epochs=10, checkpoint=tmp_path, every=0))
     report = fit(second, batched(epochs=10, checkpoint=tmp_path, resume=True))
@@ -261,9 +302,12 @@ def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, tmp_path, monk
 
 
 def test_the_best_weights_survive_a_resumption(tmp_path):
-    """Choose-rows that every epoch makes worse: the weights of the first one are kept, before and after the checkpoint."""
+    """Choose-rows that every epoch makes worse: the weights of the first one are kept, before and
+    after the checkpoint."""
     choose = Event(torch.full((20, 2), 5.0, dtype=torch.float64))
-    whole, first, second = Noisy(), Noisy(), Noisy()
+    whole = Noisy()
+    first = Noisy()
+    second = Noisy()
     fit(whole, batched(epochs=10), choose)
     fit(first, batched(epochs=5, checkpoint=tmp_path, every=0), choose)
     report = fit(second, batched(epochs=10, checkpoint=tmp_path, resume=True), choose)
@@ -274,7 +318,11 @@ def test_the_best_weights_survive_a_resumption(tmp_path):
 def test_every_step_has_noise_of_its_own(monkeypatch):
     noise = []
     monkeypatch.setattr(
-        Gradient, "step", lambda self, batch, generator, progress: noise.append(float(torch.rand((), generator=generator))) or 0.0
+        Gradient,
+        "step",
+        lambda self, batch, generator, progress: (
+            noise.append(float(torch.rand((), generator=generator))) or 0.0
+        ),
     )
     fit(Noisy(), batched(epochs=3))
     fit(Noisy(), batched(epochs=3, seed=1))
@@ -282,14 +330,17 @@ def test_every_step_has_noise_of_its_own(monkeypatch):
 
 
 def test_nothing_to_resume_starts_afresh(tmp_path):
-    whole, other = mixture(), mixture()
+    whole = mixture()
+    other = mixture()
     fit(whole, batched(epochs=2))
     fit(other, batched(epochs=2, checkpoint=tmp_path / "none", resume=True))
     assert same(weights_of(whole), weights_of(other))
 
 
 def test_the_same_seed_gives_the_same_fit_and_another_seed_another():
-    first, again, other = Noisy(), Noisy(), Noisy()
+    first = Noisy()
+    again = Noisy()
+    other = Noisy()
     for density, seed in ((first, 0), (again, 0), (other, 1)):
         fit(density, batched(epochs=3, seed=seed))
     assert same(weights_of(first), weights_of(again))
@@ -297,20 +348,31 @@ def test_the_same_seed_gives_the_same_fit_and_another_seed_another():
 
 
 def test_the_best_weights_on_choose_rows_are_kept():
-    """Choose-rows lie where the start is: every step makes them worse, so the first epoch is kept and patience ends the fit."""
+    """Choose-rows lie where the start is: every step makes them worse, so the first epoch is kept
+    and patience ends the fit."""
     density = Noisy()
-    report = fit(density, batched(epochs=50, patience=4), choose=Event(torch.full((20, 2), 5.0, dtype=torch.float64)))
+    report = fit(
+        density,
+        batched(epochs=50, patience=4),
+        choose=Event(torch.full((20, 2), 5.0, dtype=torch.float64)),
+    )
     assert report.stopped == "no better for a while"
     assert report.best_epoch == 1
     assert report.epochs == 5
     with torch.no_grad():
-        final = float(density.loss(Event(torch.full((20, 2), 5.0, dtype=torch.float64)), generator=stream(0, "choose")))
+        final = float(
+            density.loss(
+                Event(torch.full((20, 2), 5.0, dtype=torch.float64)), generator=stream(0, "choose")
+            )
+        )
     assert final == pytest.approx(report.best)
 
 
 def test_an_interrupted_fit_keeps_the_best_weights():
-    density, reference = Noisy(), Noisy()
-    density.fail_at, density.error = 9, KeyboardInterrupt()
+    density = Noisy()
+    reference = Noisy()
+    density.fail_at = 9
+    density.error = KeyboardInterrupt()
     report = fit(density, batched(epochs=20))
     assert "interrupted" in report.stopped
     assert report.epochs == 2
@@ -318,11 +380,16 @@ def test_an_interrupted_fit_keeps_the_best_weights():
     assert same(weights_of(density), weights_of(reference))
 
 
-def test_a_loss_that_is_not_finite_goes_back_to_the_last_good_weights_with_a_smaller_step(monkeypatch):
-    density, factors = Noisy(), []
+def test_a_loss_that_is_not_finite_goes_back_to_the_last_good_weights_with_a_smaller_step(
+    monkeypatch,
+):
+    density = Noisy()
+    factors = []
     density.fail_at = 8
     step = Gradient.step
-    monkeypatch.setattr(Gradient, "step", lambda self, *rest: factors.append(self.factor) or step(self, *rest))
+    monkeypatch.setattr(
+        Gradient, "step", lambda self, *rest: factors.append(self.factor) or step(self, *rest)
+    )
     report = fit(density, batched(epochs=20))
     assert (report.setbacks, report.epochs, report.stopped) == (1, 20, "all epochs done")
     assert factors == [1.0] * 8 + [0.3] * 54  # the third round of three steps is begun again
@@ -330,9 +397,14 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_last_good_weights_with_a_sma
 
 
 def test_a_loss_that_never_gets_finite_is_given_up_with_the_last_good_weights(monkeypatch):
-    density, reference = Noisy(), Noisy()
+    density = Noisy()
+    reference = Noisy()
     monkeypatch.setattr(
-        density, "_loss", lambda *rest: torch.nan * density.mean.sum() if density.calls > 5 else Noisy._loss(density, *rest)
+        density,
+        "_loss",
+        lambda *rest: (
+            torch.nan * density.mean.sum() if density.calls > 5 else Noisy._loss(density, *rest)
+        ),
     )
     with pytest.raises(Diverged, match=r"not finite or exploded 4 times.*lower the rate"):
         fit(density, batched(epochs=20))
@@ -342,7 +414,11 @@ def test_a_loss_that_never_gets_finite_is_given_up_with_the_last_good_weights(mo
 
 def test_an_exploding_loss_counts_as_one_that_is_not_finite(monkeypatch):
     density = Noisy()
-    monkeypatch.setattr(density, "_loss", lambda *rest: Noisy._loss(density, *rest) + (1e9 if density.calls == 7 else 0.0))
+    monkeypatch.setattr(
+        density,
+        "_loss",
+        lambda *rest: Noisy._loss(density, *rest) + (1e9 if density.calls == 7 else 0.0),
+    )
     assert fit(density, batched(epochs=5)).setbacks == 1
 
 
@@ -376,7 +452,8 @@ def batches_of(feed, epoch, parts):
 
 
 def test_batches_cover_every_row_once_with_its_weight():
-    data, weight = rows(203), torch.arange(203).double() + 1
+    data = rows(203)
+    weight = torch.arange(203).double() + 1
     feed = Held(data, weight, 0)
     assert feed.parts(50) == 4
     batches = batches_of(feed, 0, 4)
@@ -389,7 +466,8 @@ def test_batches_cover_every_row_once_with_its_weight():
 
 
 def test_the_history_is_the_weighted_mean_over_batches():
-    density, data = mixture(), rows(203)
+    density = mixture()
+    data = rows(203)
     weight = torch.arange(203).double() + 1
     report = train(density, data, weight, None, Plan(epochs=1, batch=1000), Progress())
     with torch.no_grad():
@@ -404,11 +482,12 @@ def test_progress_is_shown_on_standard_error(capsys):
     assert shown.out == ""
 
 
-# ---------------------------------------------------------------------------------------------------- what may happen to a fit
+# ------------------------------------------------------------------------- what may happen to a fit
 
 
 def killed(density, plan, after):
-    """Run a fit in a process of its own and kill it (SIGKILL) after so many seconds; whether it was still running."""
+    """Run a fit in a process of its own and kill it (SIGKILL) after so many seconds; whether it was
+    still running."""
     child = os.fork()
     if not child:
         fit(density, plan)
@@ -421,11 +500,14 @@ def killed(density, plan, after):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("family", ["mixture", "autoregressive"])
 def test_a_fit_killed_twenty_times_ends_with_the_same_bits(family, tmp_path):
-    """Each run goes on from the last checkpoint; where it was killed, in the middle of a write too, must not show."""
-    whole, broken = small(family), small(family)
+    """Each run goes on from the last checkpoint; where it was killed, in the middle of a write too,
+    must not show."""
+    whole = small(family)
+    broken = small(family)
     plan = Plan(steps=240, epochs=240, patience=10**6, batch=50)
     fit(whole, plan)
-    moments, kills = np.random.default_rng(0), 0
+    moments = np.random.default_rng(0)
+    kills = 0
     again = dataclasses.replace(plan, checkpoint=tmp_path, resume=True, every=0)
     for _ in range(20):
         kills += killed(broken, again, 0.02 + 0.25 * moments.random())
@@ -444,7 +526,9 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_fit_goes_on(tmp_path, cap
     """On a real file system of 40 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "none", folder], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40k", "none", folder], capture_output=True
+    ).returncode:
         pytest.skip("mounting a tmpfs is not permitted here")
     try:
         fit(Noisy(), batched(epochs=2, checkpoint=folder, every=0))
@@ -465,7 +549,11 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_fit_goes_on(tmp_path, cap
 
 
 def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda file: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        checkpoint.os,
+        "fsync",
+        lambda file: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    )
     report = fit(Noisy(), batched(epochs=2, checkpoint=tmp_path, every=0))
     assert list(tmp_path.iterdir()) == []
     assert "there is none yet" in report.notes[0]
@@ -479,7 +567,11 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_energy_ends_a_fit(monkeypatch):
     used = iter(range(1000))
-    monkeypatch.setattr(loop.Meter, "energy", property(lambda self: dataclasses.replace(ENERGY, kwh=next(used) * 1e-3)))
+    monkeypatch.setattr(
+        loop.Meter,
+        "energy",
+        property(lambda self: dataclasses.replace(ENERGY, kwh=next(used) * 1e-3)),
+    )
     report = fit(Noisy(), batched(epochs=100, max_kwh=0.0115))
     assert report.stopped == "max_kwh of 0.0115 reached"
     assert report.steps == 13

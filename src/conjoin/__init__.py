@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 from conjoin import families
 
 if TYPE_CHECKING:
-    from conjoin.codecs.colours import on_background
-    from conjoin.codecs.illustrated import in_folder
-    from conjoin.codecs.pictures import read_images
+    from conjoin.codecs.composite import in_folder
+    from conjoin.codecs.image.colours import on_background
+    from conjoin.codecs.image.files import read_images
     from conjoin.codecs.table import inspect
-    from conjoin.drifting import drift
     from conjoin.estimators import JointClassifier, JointDensity, JointRegressor, compare, load
     from conjoin.families.circuit.latent_tree import Circuit
     from conjoin.families.classic.discriminant import Discriminant
     from conjoin.families.classic.mixture import Mixture
     from conjoin.families.classic.naive_bayes import NaiveBayes
-    from conjoin.pricing import price
-    from conjoin.questions.canaries import canary_audit
-    from conjoin.questions.copies import copy_check
-    from conjoin.questions.quality import quality
+    from conjoin.questions.drift.tables import drift
+    from conjoin.questions.price import price
+    from conjoin.questions.synthetic.canaries import canary_audit
+    from conjoin.questions.synthetic.copies import copy_check
+    from conjoin.questions.synthetic.quality import quality
 
 __version__ = "0.1.0"
 
@@ -36,17 +36,17 @@ _HOME = {
     "JointRegressor": "conjoin.estimators",
     "Mixture": "conjoin.families.classic.mixture",
     "NaiveBayes": "conjoin.families.classic.naive_bayes",
-    "canary_audit": "conjoin.questions.canaries",
+    "canary_audit": "conjoin.questions.synthetic.canaries",
     "compare": "conjoin.estimators",
-    "copy_check": "conjoin.questions.copies",
-    "drift": "conjoin.drifting",
-    "in_folder": "conjoin.codecs.illustrated",
+    "copy_check": "conjoin.questions.synthetic.copies",
+    "drift": "conjoin.questions.drift.tables",
+    "in_folder": "conjoin.codecs.composite",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
-    "on_background": "conjoin.codecs.colours",
-    "price": "conjoin.pricing",
-    "quality": "conjoin.questions.quality",
-    "read_images": "conjoin.codecs.pictures",
+    "on_background": "conjoin.codecs.image.colours",
+    "price": "conjoin.questions.price",
+    "quality": "conjoin.questions.synthetic.quality",
+    "read_images": "conjoin.codecs.image.files",
 }
 
 __all__ = [
@@ -74,7 +74,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Heavy parts are imported when first used, so that ``import conjoin`` and the command line start at once."""
+    """Heavy parts are imported when first used, so that ``import conjoin`` and the command line
+    start at once."""
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name == "plot":

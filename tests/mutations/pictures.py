@@ -3,63 +3,100 @@
 from mutations_base import at
 
 FILE = "tests/test_picture_diffusion.py"
-BOUND, WALKS, NET = (FILE, "-k", "bound"), (FILE, "-k", "walk or levels"), (FILE, "-k", "network_gives or batch or hears")
+BOUND = (FILE, "-k", "bound")
+WALKS = (FILE, "-k", "walk or levels")
+NET = (FILE, "-k", "network_gives or batch or hears")
 STUDENT = ("tests/test_distilling.py", "-m", "not slow")
-JOINT, TYPICAL, ALTER = (
-    (FILE, "-k", "one_network or painted or saved"),
-    (FILE, "-k", "typicality or never_seen"),
-    (FILE, "-k", "counterfactual"),
-)
+JOINT = (FILE, "-k", "one_network or painted or saved")
+TYPICAL = (FILE, "-k", "typicality or never_seen")
+ALTER = (FILE, "-k", "counterfactual")
 
 MUTATIONS = [
     *at(
         "nets/unet.py",
         NET,
-        ("padding not cut off", "out[..., : self.sides[0], : self.sides[1]].float()", "out.float()"),
+        (
+            "padding not cut off",
+            "out[..., : self.sides[0], : self.sides[1]].float()",
+            "out.float()",
+        ),
     ),
     *at(
         "nets/conditioned.py",
         NET,
         ("features by the mean alone", "(h.mean(1), h.amax(1))", "(h.mean(1),)"),
         ("a class that is told not heard", "none if code is None else code.long()", "none"),
-        ("the noise not heard", "torch.cat([angle.sin(), angle.cos()], 1)", "torch.cat([0 * angle, 0 * angle], 1)"),
+        (
+            "the noise not heard",
+            "torch.cat([angle.sin(), angle.cos()], 1)",
+            "torch.cat([0 * angle, 0 * angle], 1)",
+        ),
     ),
     *at(
         "nets/patches.py",
         NET,
-        ("patches padded and not cut", "out[..., : self.sides[0], : self.sides[1]].float()", "out.float()"),
-        ("tokens that do not attend", "h = h + first.chunk(3, 2)[2] * self._attend(", "h = h + 0 * self._attend("),
+        (
+            "patches padded and not cut",
+            "out[..., : self.sides[0], : self.sides[1]].float()",
+            "out.float()",
+        ),
+        (
+            "tokens that do not attend",
+            "h = h + first.chunk(3, 2)[2] * self._attend(",
+            "h = h + 0 * self._attend(",
+        ),
     ),
     *at(
         "families/diffusion/student.py",
         STUDENT,
         ("draws not kept apart", "- among.mean(0)", "- 0 * among.mean(0)"),
         ("classes not told apart", "0.5 * CLASS**2", "0.0 * CLASS**2"),
-        ("one call too many", "levels(self.calls + 1)[: self.calls]", "levels(self.calls + 2)[: self.calls + 1]"),
+        (
+            "one call too many",
+            "levels(self.calls + 1)[: self.calls]",
+            "levels(self.calls + 2)[: self.calls + 1]",
+        ),
     ),
     *at(
         "families/diffusion/picture.py",
         STUDENT,
-        ("the network draws and not its student", "if self.student is not None and sampler is None", "if False and sampler is None"),
+        (
+            "the network draws and not its student",
+            "if self.student is not None and sampler is None",
+            "if False and sampler is None",
+        ),
         ("all is learned anew", "self.requires_grad_(False)", "self.requires_grad_(True)"),
     ),
     *at(
         "families/diffusion/denoiser.py",
         BOUND,
-        ("the picture not kept at small noise", "z / total**2 + s / total", "z / total + s / total"),
+        (
+            "the picture not kept at small noise",
+            "z / total**2 + s / total",
+            "z / total + s / total",
+        ),
         (
             "scale not that of the data",
             "self.scale.copy_((pictures - self.centre)",
             "self.scale.copy_(0.5 * (pictures - self.centre)",
             WALKS,
         ),
-        ("the class never told", "< WITHHELD, float(self.classes), code)", "< 2.0, float(self.classes), code)", JOINT),
+        (
+            "the class never told",
+            ("< WITHHELD, float(self.classes), code\n" "        )"),
+            "< 2.0, float(self.classes), code)",
+            JOINT,
+        ),
     ),
     *at(
         "families/diffusion/picture.py",
         BOUND,
         ("prior forgotten", "- prior - integral", "- integral"),
-        ("integral over half the noises", "total * (math.log(MOST / self.core.least)", "total * (0.5 * math.log(MOST / self.core.least)"),
+        (
+            "integral over half the noises",
+            "total * (math.log(MOST / self.core.least)",
+            "total * (0.5 * math.log(MOST / self.core.least)",
+        ),
         ("errors not over the noise", "float(s) ** 2", "float(s)"),
         ("levels never normalised", "(own - log_weight.logsumexp(2))", "own"),
         (
@@ -73,29 +110,54 @@ MUTATIONS = [
         "families/diffusion/painter.py",
         WALKS,
         ("noise of the ancestral walk left out", "+ up * self.noise(z)", ""),
-        ("a step that keeps the noise", "return ratio * z + (1 - ratio) * ahead", "return z + (1 - ratio) * ahead"),
+        (
+            "a step that keeps the noise",
+            "return ratio * z + (1 - ratio) * ahead",
+            "return z + (1 - ratio) * ahead",
+        ),
         ("schedule upside down", "(ends[1] - ends[0])) ** RHO", "(ends[0] - ends[1])) ** RHO"),
-        ("guidance the wrong way", "self.guidance * (told - self.core", "-self.guidance * (told - self.core", ALTER),
+        (
+            "guidance the wrong way",
+            "self.guidance * (told - self.core",
+            "-self.guidance * (told - self.core",
+            ALTER,
+        ),
     ),
     *at(
-        "typicality.py",
+        "components/typicality.py",
         TYPICAL,
-        ("the best reading counts", ", 1).amin(1)", ", 1).amax(1)"),
-        ("not whitened", "torch.linalg.inv(torch.linalg.cholesky(spread)).T", "torch.eye(len(spread), dtype=torch.float64)"),
+        ("the best reading counts", (", 1\n" "        ).amin(1)"), ", 1).amax(1)"),
+        (
+            "not whitened",
+            "torch.linalg.inv(torch.linalg.cholesky(spread)).T",
+            "torch.eye(len(spread), dtype=torch.float64)",
+        ),
         ("larger is stranger", "return -((along - self.mean)", "return ((along - self.mean)"),
     ),
     *at(
-        "trunk.py",
+        "joints/shared_backbone.py",
         JOINT,
-        ("draws not told the class", "self.density.sample(n, y, generator=generator)", "self.density.sample(n, generator=generator)"),
-        ("labels teach nothing", "torch.where(known, weight * label, 0.0)", "torch.where(known, 0 * label, 0.0)"),
+        (
+            "draws not told the class",
+            "self.density.sample(n, y, generator=generator)",
+            "self.density.sample(n, generator=generator)",
+        ),
+        (
+            "labels teach nothing",
+            ("torch.where(\n" "            known, weight * label, 0.0\n" "        )"),
+            "torch.where(known, 0 * label, 0.0)",
+        ),
     ),
     *at(
-        "questions/alter.py",
+        "questions/edit.py",
         ALTER,
         ("familiarity not asked for", "usual = familiar > least", "usual = familiar > -1"),
         ("confidence not asked for", "(steady >= confidence)", "(steady >= 0)"),
         ("led the wrong way", "return self.step * (1 -", "return -self.step * (1 -"),
-        ("share of any change", "((value - x[:, None]).abs() > _tenth(model))", "((value - x[:, None]).abs() > 0)"),
+        (
+            "share of any change",
+            "((value - x[:, None]).abs() > _tenth(model))",
+            "((value - x[:, None]).abs() > 0)",
+        ),
     ),
 ]

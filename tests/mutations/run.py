@@ -1,10 +1,12 @@
 """Plant one bug at a time in a copy of src/ and see whether the tests notice.
 
-    python tests/mutations/run.py [LIST ...] [WORD ...]     the lists (files beside this one; ``all``; default ``mutations``), and of
-                                                            those only the mutations whose file or name has one of the words
+    python tests/mutations/run.py [LIST ...] [WORD ...]     the lists (files beside this one;
+    ``all``; default ``mutations``), and of
+                                                            those only the mutations whose file or
+                                                            name has one of the words
 
-Exit code 1 if fewer than 95 % are caught, if the tests fail on the code as it is, or if an old text is no longer there once.
-"""
+Exit code 1 if fewer than 95 % are caught, if the tests fail on the code as it is, or if an old text
+is no longer there once."""
 
 import contextlib
 import importlib
@@ -20,36 +22,57 @@ from pathlib import Path
 from mutations_base import Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTS = {path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("run", "mutations_base")}
+LISTS = {
+    path.stem
+    for path in Path(__file__).parent.glob("*.py")
+    if path.stem not in ("run", "mutations_base")
+}
 CORE = "mutations"  # the list that runs when none is named
 
 
 def listed(names: set[str]) -> list[Mutation]:
-    return [mutation for name in sorted(names) for mutation in importlib.import_module(name).MUTATIONS]
+    return [
+        mutation for name in sorted(names) for mutation in importlib.import_module(name).MUTATIONS
+    ]
 
 
 SHARE = 0.95
 LIMIT = 240  # seconds for the tests of one mutation
 AT_ONCE = 2
-LIBRARIES = ["torch", "pandas", "scipy.stats", "sklearn.cluster", "safetensors.torch", "mpmath"]  # pytest's plugins have to come later
-PROCESSES = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn")
+LIBRARIES = [
+    "torch",
+    "pandas",
+    "scipy.stats",
+    "sklearn.cluster",
+    "safetensors.torch",
+    "mpmath",
+]  # pytest's plugins have to come later
+PROCESSES = multiprocessing.get_context(
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+)
 DONE = 64  # added to pytest's exit code, to tell it from that of a process that crashed
-CAUGHT, SURVIVED, BROKEN = "caught", "SURVIVED", "BROKEN"
+CAUGHT = "caught"
+SURVIVED = "SURVIVED"
+BROKEN = "BROKEN"
 
 
 def problems(mutations: list[Mutation]) -> list[str]:
     """Old texts that do not occur exactly once, and names used twice in a file."""
     found = []
     for mutation in mutations:
-        times = (ROOT / "src" / "conjoin" / mutation.file).read_text(encoding="utf-8").count(mutation.old)
+        times = mutation.times(ROOT / "src" / "conjoin")
         if times != 1:
             found.append(f"{mutation.file}: {mutation.name!r}: its old text occurs {times} times")
     keys = [(mutation.file, mutation.name) for mutation in mutations]
-    return found + [f"{file}: {name!r} is there twice" for file, name in sorted({key for key in keys if keys.count(key) > 1})]
+    return found + [
+        f"{file}: {name!r} is there twice"
+        for file, name in sorted({key for key in keys if keys.count(key) > 1})
+    ]
 
 
 def tested(source: Path, tests: tuple[str, ...]) -> int:
-    """The exit code of pytest on the code in ``source``; a run that takes too long counts as a failure."""
+    """The exit code of pytest on the code in ``source``; a run that takes too long counts as a
+    failure."""
     process = PROCESSES.Process(target=_test, args=(str(source), tests))
     process.start()
     process.join(LIMIT)
@@ -67,20 +90,41 @@ def _test(source: str, tests: tuple[str, ...]) -> None:
     os.chdir(ROOT)
     sys.path.insert(0, source)
     sys.dont_write_bytecode = True
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:unraisableexception", *tests])
-    assert Path(sys.modules["conjoin"].__file__ or "").is_relative_to(source), "the tests ran on other code"
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        code = pytest.main(
+            [
+                "-x",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:xdist",
+                "-p",
+                "no:unraisableexception",
+                *tests,
+            ]
+        )
+    assert Path(sys.modules["conjoin"].__file__ or "").is_relative_to(source), (
+        "the tests ran on other code"
+    )
     os._exit(DONE + int(code))
 
 
 def judged(mutation: Mutation) -> tuple[Mutation, str, float]:
-    """Caught if a test fails; broken if the tests could not even be collected: that is no mistake a person would ship."""
+    """Caught if a test fails; broken if the tests could not even be collected: that is no mistake a
+    person would ship."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "src"
         shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
-        file = source / "conjoin" / mutation.file
-        file.write_text(file.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
+        file = mutation.home(source / "conjoin")
+        file.write_text(
+            file.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8"
+        )
         code = tested(source, mutation.tests)
     return mutation, {0: SURVIVED, 1: CAUGHT}.get(code, BROKEN), time.monotonic() - started
 
@@ -95,7 +139,10 @@ def whole(pool: ThreadPoolExecutor, mutations: list[Mutation]) -> list[str]:
 def report(results: list[tuple[Mutation, str, float]], seconds: float) -> int:
     missed = [(mutation, verdict) for mutation, verdict, _ in results if verdict != CAUGHT]
     share = 1 - len(missed) / len(results)
-    print(f"\n{len(results) - len(missed)} of {len(results)} caught: {share:.1%} (at least {SHARE:.0%} wanted), {seconds:.0f} s")
+    print(
+        f"\n{len(results) - len(missed)} of {len(results)} caught: {share:.1%} (at least "
+        f"{SHARE:.0%} wanted), {seconds:.0f} s"
+    )
     for mutation, verdict in missed:
         print(f"  {verdict}: {mutation.file}: {mutation.name} ({' '.join(mutation.tests)})")
     return int(share < SHARE)
@@ -109,7 +156,9 @@ def main(words: list[str]) -> int:
     lists = LISTS if "all" in words else LISTS & set(words) or {CORE}
     words = [word for word in words if word not in LISTS | {"all"}]
     every = listed(lists)
-    mutations = [m for m in every if not words or any(word in m.file or word in m.name for word in words)]
+    mutations = [
+        m for m in every if not words or any(word in m.file or word in m.name for word in words)
+    ]
     if wrong := problems(every):
         print("Mutations that fit the code no longer:", *wrong, sep="\n  ")
         return 1

@@ -1,4 +1,5 @@
-"""Planted bugs of learning, comparing, images, the deep families' companion and the heads of networks."""
+"""Planted bugs of learning, comparing, images, the deep families' companion and the heads of
+networks."""
 
 from mutations_base import at, checks
 
@@ -8,10 +9,22 @@ MUTATIONS = [
     *at(
         "training/loop.py",
         TRAINING,
-        ("sums of the round forgotten on resumption", "self.trained, (self.total, self.mass) = found", "self.trained, _ = found"),
+        (
+            "sums of the round forgotten on resumption",
+            "self.trained, (self.total, self.mass) = found",
+            "self.trained, _ = found",
+        ),
         ("the last weights judged, not their mean", "with self.learner.averaged():", "if True:"),
-        ("goes back without smaller steps", "            self.learner.shrink()\n", "            pass\n"),
-        ("counts setbacks without end", "if self.trained.setbacks > SETBACKS:", "if self.trained.setbacks > 10 * SETBACKS:"),
+        (
+            "goes back without smaller steps",
+            "            self.learner.shrink()\n",
+            "            pass\n",
+        ),
+        (
+            "counts setbacks without end",
+            "if self.trained.setbacks > SETBACKS:",
+            "if self.trained.setbacks > 10 * SETBACKS:",
+        ),
         ("explosions pass", "and objective < best + EXPLODED * max(1.0, abs(best))", ""),
         (
             "a finished fit goes on after a resumption",
@@ -20,48 +33,76 @@ MUTATIONS = [
         ),
         (
             "energy counted the wrong way",
-            "ranks.first(self.meter.energy.kwh) > (self.plan.max_kwh or 0.0)",
+            ("ranks.first(self.meter.energy.kwh) > (\n" "            self.plan.max_kwh or 0.0\n" "        )"),
             "ranks.first(self.meter.energy.kwh) < (self.plan.max_kwh or 0.0)",
         ),
     ),
     *at(
         "training/checkpoint.py",
         TRAINING,
-        ("a full disk ends the fit", "    except OSError as error:\n", "    except ZeroDivisionError as error:\n"),
+        (
+            "a full disk ends the fit",
+            "    except OSError as error:\n",
+            "    except ZeroDivisionError as error:\n",
+        ),
         ("half a file is left", "        partial.unlink(missing_ok=True)\n", ""),
         ("counters not saved", "json.dumps(asdict(trained))", "json.dumps(asdict(Trained()))"),
-        ("sums not saved", "torch.tensor(sums, dtype=torch.float64)", "torch.zeros(2, dtype=torch.float64)"),
+        (
+            "sums not saved",
+            "torch.tensor(sums, dtype=torch.float64)",
+            "torch.zeros(2, dtype=torch.float64)",
+        ),
     ),
     *at(
         "training/learners.py",
         TRAINING,
         ("the running mean has no memory", "kept.lerp_(now, 1 - memory)", "kept.copy_(now)"),
-        ("the mean is lost on resumption", 'self.mean = [state[f"mean.{index}"].clone()', "self.mean = [self.mean[index]"),
+        (
+            "the mean is lost on resumption",
+            ("self.mean = [\n" '            state[f"mean.{index}"].clone()'),
+            "self.mean = [self.mean[index]",
+        ),
         ("no warm-up", "return max(warm, 0.02) * 0.5", "return 0.5"),
         ("the rate does not fall", "* 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))", ""),
-        ("the factor is lost on resumption", 'self.factor, self.steps = float(state["factor"])', "self.factor, self.steps = 1.0"),
+        (
+            "the factor is lost on resumption",
+            'self.factor = float(state["factor"])',
+            "self.factor = 1.0",
+        ),
     ),
     *at(
-        "joint.py",
+        "joints/",
         LEARNING,
         (
             "emphasis counts unlabelled rows",
-            "torch.where(y.mask, -log_joint.log_softmax(1).gather",
+            ("torch.where(\n" "        y.mask, -log_joint.log_softmax(1).gather"),
             "torch.where(y.mask | True, -log_joint.log_softmax(1).gather",
         ),
-        ("emphasis of x instead of y", "return out + self.emphasis * _label_loss(-each, event.y)", "return out + self.emphasis * out"),
-        ("prior of an independent joint ignored", "self.log_prior.log_softmax(0)[y.value.long()], 0.0)", "0.0, 0.0)"),
+        (
+            "emphasis of x instead of y",
+            "return out + self.emphasis * _label_loss(-each, event.y)",
+            "return out + self.emphasis * out",
+        ),
+        (
+            "prior of an independent joint ignored",
+            "self.log_prior.log_softmax(0)[y.value.long()], 0.0)",
+            "0.0, 0.0)",
+        ),
     ),
     *at(
-        "comparing.py",
+        "questions/compare.py",
         LEARNING,
         ("energies are ranked", "if status is not Status.RELATIVE:", "if True:"),
-        ("the worst is picked", "key=lambda entry: -entry.joint)", "key=lambda entry: entry.joint)"),
+        (
+            "the worst is picked",
+            ("key=lambda entry: -entry.joint\n" "    )"),
+            "key=lambda entry: entry.joint)",
+        ),
         ("no end of the budget", "if left < FEW or", "if left < -1e9 or"),
         ("the label is left out", "each = log_prob + label", "each = log_prob + 0 * label"),
     ),
     *at(
-        "codecs/image.py",
+        "codecs/image/codec.py",
         ("tests/test_images.py",),
         (
             "columns before rows",
@@ -69,15 +110,22 @@ MUTATIONS = [
             "rows.swapaxes(-1, -2).reshape(len(rows), len(self.columns))",
         ),
         ("levels follow the data", "top + 1 if top < FEW else FULL", "top + 1"),
-        ("missing pixels are zeros", "known = ~np.isnan(values)", "known = np.ones_like(values, dtype=bool)"),
+        (
+            "missing pixels are zeros",
+            "known = ~np.isnan(values)",
+            "known = np.ones_like(values, dtype=bool)",
+        ),
         ("any number is a pixel", "(known != np.rint(known)) | ", ""),
     ),
     *at(
         "families/deep.py",
-        checks("autoregressive and mixed and not joint and not hybrid and (missing_cells or regions or conditionals or batches)"),
+        checks(
+            "autoregressive and mixed and not joint and not hybrid and (missing_cells or regions "
+            "or conditionals or batches)"
+        ),
         (
             "weights without the proposal",
-            "self._in_chunks(value, codes, generator) - self.companion.log_prob(self._known(Event(value), codes))",
+            ("self._in_chunks(value, codes, generator) - self.companion.log_prob(\n" "            self._known(Event(value), codes)\n" "        )"),
             "self._in_chunks(value, codes, generator)",
         ),
         ("the mean weight is a sum", "logsumexp(1) - math.log(self.config.draws)", "logsumexp(1)"),
@@ -86,7 +134,11 @@ MUTATIONS = [
             "chosen = categorical(weight.reshape(event.rows, -1), generator)",
             "chosen = torch.zeros(event.rows, dtype=torch.long)",
         ),
-        ("completions overwrite known cells", "return torch.where(event.mask[:, None], event.value[:, None], drawn)", "return drawn"),
+        (
+            "completions overwrite known cells",
+            "return torch.where(event.mask[:, None], event.value[:, None], drawn)",
+            "return drawn",
+        ),
     ),
     *at(
         "nets/heads.py",
@@ -99,11 +151,31 @@ MUTATIONS = [
             "inside = torch.log(-torch.expm1(-torch.where(width > 0, width / scale, 1.0)))",
             "inside = torch.zeros_like(below)",
         ),
-        ("density without its scale", "logsigmoid(z) + logsigmoid(-z) - scale.log()", "logsigmoid(z) + logsigmoid(-z)"),
-        ("first cell ends at its edge", "torch.where(first, 0.0, logsigmoid(-low))", "logsigmoid(-low)"),
-        ("mass outside the bounds", "continuous = continuous.masked_fill(outside, -math.inf)", "pass"),
-        ("impossible levels", "return logits.masked_fill(~self.legal[place], -math.inf)", "return logits"),
-        ("draws of another component", "scale.gather(1, chosen)[:, 0] * torch.logit(uniform)", "torch.logit(uniform)"),
-        ("atoms never drawn", "part < self.atoms.shape[1], torch", "part < 0, torch"),
+        (
+            "density without its scale",
+            "logsigmoid(z) + logsigmoid(-z) - scale.log()",
+            "logsigmoid(z) + logsigmoid(-z)",
+        ),
+        (
+            "first cell ends at its edge",
+            "torch.where(first, 0.0, logsigmoid(-low))",
+            "logsigmoid(-low)",
+        ),
+        (
+            "mass outside the bounds",
+            "continuous = continuous.masked_fill(outside, -math.inf)",
+            "pass",
+        ),
+        (
+            "impossible levels",
+            "return logits.masked_fill(~self.legal[place], -math.inf)",
+            "return logits",
+        ),
+        (
+            "draws of another component",
+            "scale.gather(1, chosen)[:, 0] * torch.logit(uniform)",
+            "torch.logit(uniform)",
+        ),
+        ("atoms never drawn", ("part < self.atoms.shape[1],\n" "            torch"), "part < 0, torch"),
     ),
 ]

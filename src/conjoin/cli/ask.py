@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import claim, draft, limits_of, load_model, read, refuse_for_tables, rows_of, write
+from conjoin.cli.files import limits_of, load_model, read, refuse_for_tables, rows_of
+from conjoin.cli.output import claim, draft, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import SHOWN, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import max_error_of
-from conjoin.codecs.pictures import is_pictures
+from conjoin.codecs.image.files import is_pictures
 
 __all__ = ["answer", "answers", "decide", "evaluate", "info", "predict", "report"]
 
@@ -29,11 +30,14 @@ def predict(
     chunk_rows: opt.ChunkRows = None,
     part: opt.Part = None,
 ) -> None:
-    """Labels and their probabilities, or the mean and a 90 % interval. Without regard to familiarity: see decide."""
+    """Labels and their probabilities, or the mean and a 90 % interval. Without regard to
+    familiarity: see decide."""
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
     estimator = load_model(model)
-    frames = rows_of(estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice)
+    frames = rows_of(
+        estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice
+    )
     answers((_named(_predictions(estimator, frame), frame) for frame in frames), out, voice)
 
 
@@ -50,18 +54,33 @@ def _predictions(estimator: Any, frame: Any) -> Any:
 
     target = estimator.model_.target
     if target is None:
-        raise ValueError("This model has no target, so there is nothing to predict: ask decide, impute or sample.")
+        raise ValueError(
+            "This model has no target, so there is nothing to predict: ask decide, impute or "
+            "sample."
+        )
     if target.kind == "classes":
         proba = estimator.predict_proba(frame)
         table = pd.DataFrame({str(target.name): estimator.classes_[proba.argmax(1)]})
-        return table.assign(**{f"p({label})": proba[:, code] for code, label in enumerate(estimator.classes_)})
+        return table.assign(
+            **{f"p({label})": proba[:, code] for code, label in enumerate(estimator.classes_)}
+        )
     low, high = estimator.predict_quantiles(frame, (0.05, 0.95)).T
     return pd.DataFrame({"mean": estimator.predict(frame), "low": low, "high": high})
 
 
-def answer(table: Any, out: str | None, voice: Voice, display: Any = None, fold: tuple[str, ...] = (), **more: Any) -> None:
-    """A table to its file, or its first rows to the screen; as JSON, its rows unless they went to a file."""
-    answers([table], out, voice, lambda head: head if display is None else display, fold, lambda: more)
+def answer(
+    table: Any,
+    out: str | None,
+    voice: Voice,
+    display: Any = None,
+    fold: tuple[str, ...] = (),
+    **more: Any,
+) -> None:
+    """A table to its file, or its first rows to the screen; as JSON, its rows unless they went to a
+    file."""
+    answers(
+        [table], out, voice, lambda head: head if display is None else display, fold, lambda: more
+    )
 
 
 def answers(
@@ -88,11 +107,15 @@ def answers(
 
 
 class Seen:
-    """The pieces of a table, as they go by: how many rows they had, the first piece, and all rows where ``keep`` says so."""
+    """The pieces of a table, as they go by: how many rows they had, the first piece, and all rows
+    where ``keep`` says so."""
 
     def __init__(self, tables: Iterable[Any], keep: bool) -> None:
-        self.tables, self.keep = tables, keep
-        self.rows, self.head, self.records = 0, list[Any](), list[Any]()
+        self.tables = tables
+        self.keep = keep
+        self.rows = 0
+        self.head = list[Any]()
+        self.records = list[Any]()
 
     def __iter__(self) -> Iterator[Any]:
         for table in self.tables:
@@ -115,9 +138,19 @@ def decide(
     false_alarm: opt.FalseAlarm = 0.05,
     max_error: opt.MaxError = None,
     max_width: Annotated[
-        float | None, typer.Option("--max-width", help="Of the interval of a number; wider ones are ambiguous.", show_default=False)
+        float | None,
+        typer.Option(
+            "--max-width",
+            help="Of the interval of a number; wider ones are ambiguous.",
+            show_default=False,
+        ),
     ] = None,
-    log: Annotated[str | None, typer.Option("--log", help="A file to which one JSON line per row is appended.", show_default=False)] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log", help="A file to which one JSON line per row is appended.", show_default=False
+        ),
+    ] = None,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -134,22 +167,46 @@ def decide(
     target = estimator.model_.target
     errors = max_error_of(max_error, target)
     _refuse_unused(target, max_error, max_width)
-    asked = {"false_alarm": false_alarm, "max_error": errors} if target is not None else {"false_alarm": false_alarm}
+    asked = (
+        {"false_alarm": false_alarm, "max_error": errors}
+        if target is not None
+        else {"false_alarm": false_alarm}
+    )
     tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar", _NONE_WILL_DO), 0)
 
     def verdicts() -> Iterator[Any]:
-        for frame in rows_of(estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice):
-            table = estimator.decide(frame, false_alarm=false_alarm, max_error=errors, max_width=max_width, log=log)
+        for frame in rows_of(
+            estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice
+        ):
+            table = estimator.decide(
+                frame, false_alarm=false_alarm, max_error=errors, max_width=max_width, log=log
+            )
             for verdict, count in table["verdict"].value_counts().items():
                 tally[str(verdict)] += int(count)
             tally[_NONE_WILL_DO] += int(table["reason"].str.endswith(_NONE_WILL_DO).sum())
             yield _named(table, frame)
 
-    answers(verdicts(), out, voice, _for_the_screen, ("reason",), lambda: {"counts": _verdicts(tally), **asked}, {"answer": "best_guess"})
+    answers(
+        verdicts(),
+        out,
+        voice,
+        _for_the_screen,
+        ("reason",),
+        lambda: {"counts": _verdicts(tally), **asked},
+        {"answer": "best_guess"},
+    )
     if tally[_NONE_WILL_DO]:
-        voice.aside("No confidence is high enough to keep the asked error rate on the calibration rows: ask for a larger --max-error.")
+        voice.aside(
+            "No confidence is high enough to keep the asked error rate on the calibration rows: "
+            "ask for a larger --max-error."
+        )
     counts = _verdicts(tally)
-    voice.aside(", ".join(f"{count:,} {verdict} ({count / sum(counts.values()):.0%})" for verdict, count in counts.items()))
+    voice.aside(
+        ", ".join(
+            f"{count:,} {verdict} ({count / sum(counts.values()):.0%})"
+            for verdict, count in counts.items()
+        )
+    )
 
 
 def _verdicts(tally: dict[str, int]) -> dict[str, int]:
@@ -163,11 +220,14 @@ def _refuse_unused(target: Any, max_error: Any, max_width: Any) -> None:
     if max_width is not None and (target is None or target.kind != "number"):
         raise ValueError("--max-width is of the interval of a number; this model predicts none.")
     if max_error and target is None:
-        raise ValueError("--max-error is about answers; this model has no target, so it gives none.")
+        raise ValueError(
+            "--max-error is about answers; this model has no target, so it gives none."
+        )
 
 
 def _for_the_screen(table: Any) -> Any:
-    """Verdict first, then what speaks for it, the reason last; an accepted answer is the best guess."""
+    """Verdict first, then what speaks for it, the reason last; an accepted answer is the best
+    guess."""
     names = {
         "file": "file",
         "verdict": "verdict",
@@ -200,14 +260,22 @@ def evaluate(
     voice = Voice(quiet, as_json)
     estimator = load_model(model)
     errors = max_error_of(max_error, estimator.model_.target)
-    X, y = _labelled(estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice)
-    rates = {"false_alarm": false_alarm} if estimator.model_.target is None else {"false_alarm": false_alarm, "max_error": errors}
+    X, y = _labelled(
+        estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice
+    )
+    rates = (
+        {"false_alarm": false_alarm}
+        if estimator.model_.target is None
+        else {"false_alarm": false_alarm, "max_error": errors}
+    )
     found = estimator.evaluate(X, y, **rates)
     voice.tell(plain_table(["", "", ""], _figures(found), fold=("",)))
     voice.json(found)
 
 
-def _labelled(estimator: Any, data: str, limits: Any, name: str | None, part: str | None, voice: Voice) -> tuple[Any, Any]:
+def _labelled(
+    estimator: Any, data: str, limits: Any, name: str | None, part: str | None, voice: Voice
+) -> tuple[Any, Any]:
     """x and its labels, of a table or of pictures."""
     if is_pictures(data):
         from conjoin.cli.pictures import frame_of, take_labels
@@ -215,11 +283,14 @@ def _labelled(estimator: Any, data: str, limits: Any, name: str | None, part: st
         frame, found = frame_of(estimator, data, part, limits.bytes, voice)
         return frame, take_labels(estimator.model_.target, found, name, voice)
     refuse_for_tables(data, {"--part": part})
-    return _take_labels(estimator.model_.target, read(data, limits, voice, estimator.model_.codec), name, voice)
+    return _take_labels(
+        estimator.model_.target, read(data, limits, voice, estimator.model_.codec), name, voice
+    )
 
 
 def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) -> tuple[Any, Any]:
-    """x and its labels, in the types that the model knows; labels may be absent unless they were asked for."""
+    """x and its labels, in the types that the model knows; labels may be absent unless they were
+    asked for."""
     if model_target is None:
         if name is not None:
             raise ValueError("This model has no target, so --target has no meaning here.")
@@ -228,8 +299,14 @@ def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) 
     if wanted in frame.columns:
         return frame.drop(columns=wanted), labels(frame[wanted], model_target)
     if name is not None:
-        raise ValueError(f"There is no column {name!r} to be the target; the columns are {', '.join(map(str, frame.columns))}.")
-    voice.note(f"There is no column {wanted!r} (--target names another), so only what needs no labels is shown.")
+        raise ValueError(
+            f"There is no column {name!r} to be the target; the columns are "
+            f"{', '.join(map(str, frame.columns))}."
+        )
+    voice.note(
+        f"There is no column {wanted!r} (--target names another), so only what needs no labels "
+        "is shown."
+    )
     return frame, None
 
 
@@ -253,24 +330,40 @@ _FIGURES = {
 
 
 def _figures(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    lines = [(words[0], _figure(found[key]), words[1]) for key, words in _FIGURES.items() if key in found]
+    lines = [
+        (words[0], _figure(found[key]), words[1]) for key, words in _FIGURES.items() if key in found
+    ]
     each = found.get("accepted_wrong_per_class", {})
-    lines += [(f"  of {label}", shown(share), "share of the class that is accepted with a wrong answer") for label, share in each.items()]
+    lines += [
+        (f"  of {label}", shown(share), "share of the class that is accepted with a wrong answer")
+        for label, share in each.items()
+    ]
     return lines + ([("promises", "", found["promises"])] if "promises" in found else [])
 
 
 def _figure(value: Any) -> str:
-    return ", ".join(f"{label} {rate:g}" for label, rate in value.items()) if isinstance(value, dict) else shown(value)
+    return (
+        ", ".join(f"{label} {rate:g}" for label, rate in value.items())
+        if isinstance(value, dict)
+        else shown(value)
+    )
 
 
 def report(
     model: opt.ModelFolder,
     data: Annotated[
-        str | None, typer.Argument(metavar="[DATA]", help="Rows, or pictures, that the model has not seen.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="Rows, or pictures, that the model has not seen.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="The HTML file.")] = "report.html",
     target: opt.Target = None,
-    show_rows: Annotated[bool, typer.Option("--show-rows", help="Show real rows, or pictures, in the report.")] = False,
+    show_rows: Annotated[
+        bool, typer.Option("--show-rows", help="Show real rows, or pictures, in the report.")
+    ] = False,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     max_bytes: opt.MaxBytes = None,
@@ -278,15 +371,21 @@ def report(
     max_columns: opt.MaxColumns = None,
     part: opt.Part = None,
 ) -> None:
-    """One HTML file about the model, and about the rows of a table, or pictures, if they are given."""
+    """One HTML file about the model, and about the rows of a table, or pictures, if they are
+    given."""
     voice = Voice(quiet)
     claim(out, force, (".html", ".htm"))
     estimator = load_model(model)
     X = y = None
     if data is not None:
-        X, y = _labelled(estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice)
+        X, y = _labelled(
+            estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice
+        )
     elif target is not None or show_rows or part is not None:
-        raise ValueError("--target, --part and --show-rows are about a table or pictures: name one after the model.")
+        raise ValueError(
+            "--target, --part and --show-rows are about a table or pictures: name one after the "
+            "model."
+        )
     with draft(out) as partial:
         estimator.report(partial, X, y, show_rows=show_rows)
     voice.path(f"The report lies in {out}.")
@@ -297,9 +396,15 @@ def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
     voice = Voice(as_json=as_json)
     fitted = load_model(model).model_
     from conjoin.cli.summary import describe, facts_of
-    from conjoin.saving import model_hash
+    from conjoin.model.saving import model_hash
 
     digest = model_hash(fitted)
     versions = ", ".join(f"{name} {version}" for name, version in fitted.facts["versions"].items())
-    voice.tell(plain_table(["", ""], [*describe(fitted), ("made with", versions), ("hash", digest[:16])], fold=("",)))
+    voice.tell(
+        plain_table(
+            ["", ""],
+            [*describe(fitted), ("made with", versions), ("hash", digest[:16])],
+            fold=("",),
+        )
+    )
     voice.json({"model": model, "hash": digest, **facts_of(fitted)})

@@ -17,18 +17,41 @@ def families(as_json: opt.Json = False) -> None:
     from conjoin.families import FAMILIES, names
 
     voice = Voice(as_json=as_json)
-    others = [name for name, stands_for in names().items() if name == stands_for and name not in FAMILIES]
-    rows = [(name, family.map, family.summary, list(family.aliases)) for name, family in FAMILIES.items()]
+    others = [
+        name for name, stands_for in names().items() if name == stands_for and name not in FAMILIES
+    ]
+    rows = [
+        (name, family.map, family.summary, list(family.aliases))
+        for name, family in FAMILIES.items()
+    ]
     rows += [(name, "installed", "registered by another package", []) for name in others]
-    words = [(name, kind, what + (f" (also called {', '.join(called)})" if called else "")) for name, kind, what, called in rows]
+    words = [
+        (name, kind, what + (f" (also called {', '.join(called)})" if called else ""))
+        for name, kind, what, called in rows
+    ]
     voice.tell(plain_table(["family", "kind", "what it is"], words, fold=("what it is",)))
-    voice.json({name: {"kind": kind, "summary": what, "aliases": called} for name, kind, what, called in rows})
+    voice.json(
+        {
+            name: {"kind": kind, "summary": what, "aliases": called}
+            for name, kind, what, called in rows
+        }
+    )
 
 
 def conformance(
-    family: Annotated[str, typer.Argument(metavar="FILE.py:CLASS", help="Your Density (or its config), or a name.", show_default=False)],
+    family: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.py:CLASS",
+            help="Your Density (or its config), or a name.",
+            show_default=False,
+        ),
+    ],
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="CHECK", help="Only this check. Repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="CHECK", help="Only this check. Repeatable.", show_default=False
+        ),
     ] = None,
     as_json: opt.Json = False,
 ) -> None:
@@ -43,14 +66,24 @@ def conformance(
         from rich.console import Console
 
         Console().print(results_table(results))
-    lines = [{"check": r.check, "space": r.space, "passed": r.passed, "seconds": r.seconds, "detail": r.detail} for r in results]
+    lines = [
+        {
+            "check": r.check,
+            "space": r.space,
+            "passed": r.passed,
+            "seconds": r.seconds,
+            "detail": r.detail,
+        }
+        for r in results
+    ]
     voice.json({"family": family, "checks": len(results), "failed": len(failed), "results": lines})
     if failed:
         raise typer.Exit(1)
 
 
 def _find(text: str) -> Any:
-    """The class that ``file.py:Class`` or ``module:Class`` names, or a registered family's config."""
+    """The class that ``file.py:Class`` or ``module:Class`` names, or a registered family's
+    config."""
     from conjoin.families import resolve
 
     where, colon, name = text.rpartition(":")
@@ -58,7 +91,10 @@ def _find(text: str) -> Any:
         return resolve(text)
     module = _import(where)
     if name not in vars(module):
-        raise ValueError(f"{where} has no {name!r}; it has {', '.join(key for key in vars(module) if not key.startswith('_'))}.")
+        raise ValueError(
+            f"{where} has no {name!r}; it has "
+            f"{', '.join(key for key in vars(module) if not key.startswith('_'))}."
+        )
     found = vars(module)[name]
     return resolve(found() if isinstance(found, type) and "density" in vars(found) else found)
 
@@ -70,7 +106,9 @@ def _import(where: str) -> Any:
 
     path = Path(where)
     if where.endswith(".py") and not path.is_file():
-        raise ValueError(f"There is no file {where}; name it as in conjoin test-family mine.py:MyFlow.")
+        raise ValueError(
+            f"There is no file {where}; name it as in conjoin test-family mine.py:MyFlow."
+        )
     try:
         if not where.endswith(".py"):
             return importlib.import_module(where)
@@ -80,7 +118,10 @@ def _import(where: str) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        line = next((frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()), None)
+        line = next(
+            (frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()),
+            None,
+        )
         place = where if line is None else f"{where}, line {line}"
         raise ValueError(f"{place} cannot be imported: {type(error).__name__}: {error}.") from error
     return module

@@ -9,26 +9,43 @@ from conjoin.cli.files import beside, limits_of, read
 from conjoin.cli.target import TASKS, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import in_shell, missing_of
-from conjoin.codecs.pictures import is_pictures
+from conjoin.codecs.image.files import is_pictures
 
 __all__ = ["compare"]
 
 WORDS = (
-    "Nats per held-out row, in the table's own units; ≥ marks a lower bound, and what is relative is not ranked. ece: calibration "
-    "error. fam.: AUROC of these rows against the same cells shuffled. like: how like the draws are to them, 1 at best."
+    "Nats per held-out row, in the table's own units; ≥ marks a lower bound, and what is "
+    "relative is not ranked. ece: calibration "
+    "error. fam.: AUROC of these rows against the same cells shuffled. like: how like the draws "
+    "are to them, 1 at best."
 )
 
 
 def compare(
     data: opt.Data,
     target: opt.Target = None,
-    task: Annotated[str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")] = "auto",
+    task: Annotated[
+        str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")
+    ] = "auto",
     family: Annotated[
-        list[str] | None, typer.Option("--family", help="Only this one; repeatable. Default: sixteen.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--family", help="Only this one; repeatable. Default: sixteen.", show_default=False
+        ),
     ] = None,
-    max_time: Annotated[float, typer.Option("--max-time", help="Seconds for the whole table.")] = 300.0,
-    max_kwh: Annotated[float | None, typer.Option("--max-kwh", help="Energy for the whole table.", show_default=False)] = None,
-    price: Annotated[bool, typer.Option("--price", help="Instead: what p(x) and p(y | x) of one family lose by each other.")] = False,
+    max_time: Annotated[
+        float, typer.Option("--max-time", help="Seconds for the whole table.")
+    ] = 300.0,
+    max_kwh: Annotated[
+        float | None,
+        typer.Option("--max-kwh", help="Energy for the whole table.", show_default=False),
+    ] = None,
+    price: Annotated[
+        bool,
+        typer.Option(
+            "--price", help="Instead: what p(x) and p(y | x) of one family lose by each other."
+        ),
+    ] = False,
     missing: opt.Missing = None,
     seed: opt.Seed = 0,
     quiet: opt.Quiet = False,
@@ -45,7 +62,9 @@ def compare(
         resolve(name)
     if not max_time > 0:
         raise ValueError(f"--max-time must be above 0 seconds, not {max_time:g}.")
-    x, y, blanks = _rows(data, target, missing, price, limits_of(max_bytes, max_ratio, max_columns), voice)
+    x, y, blanks = _rows(
+        data, target, missing, price, limits_of(max_bytes, max_ratio, max_columns), voice
+    )
     kind = "density" if y is None else task_of(y, task).kind
     if y is not None:
         voice.note(task_of(y, task).words)
@@ -62,8 +81,11 @@ def compare(
     voice.json(found.to_json())
 
 
-def _rows(data: str, target: str | None, missing: Any, price: bool, limits: Any, voice: Voice) -> tuple[Any, Any, dict[Any, Any]]:
-    """x, y and the words for missing cells, of a table; of pictures too, where the price is asked for."""
+def _rows(
+    data: str, target: str | None, missing: Any, price: bool, limits: Any, voice: Voice
+) -> tuple[Any, Any, dict[Any, Any]]:
+    """x, y and the words for missing cells, of a table; of pictures too, where the price is asked
+    for."""
     if price and is_pictures(data):
         from conjoin.cli.pictures import to_fit
 
@@ -79,24 +101,34 @@ def _rows(data: str, target: str | None, missing: Any, price: bool, limits: Any,
 def _estimator(kind: str, settings: dict[str, Any]) -> Any:
     from conjoin import JointClassifier, JointDensity, JointRegressor
 
-    return {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}[kind](**settings)
+    return {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}[kind](
+        **settings
+    )
 
 
-def _price(kind: str, x: Any, y: Any, settings: dict[str, Any], family: list[str] | None, voice: Voice) -> None:
+def _price(
+    kind: str, x: Any, y: Any, settings: dict[str, Any], family: list[str] | None, voice: Voice
+) -> None:
     """Tell what jointness costs."""
-    from conjoin.pricing import price
+    from conjoin.questions.price import price
 
     if len(family or []) > 1:
-        raise ValueError(f"--price is that of one family, and these are {len(family or [])}: name one.")
+        raise ValueError(
+            f"--price is that of one family, and these are {len(family or [])}: name one."
+        )
     found = price(_estimator(kind, settings | {"family": (family or ["circuit"])[0]}), x, y)
     rows = []
     for term in found.terms:
         loss = "" if term.error != term.error else f"{term.loss:.3f} ±{term.error:.3f}"
         rows.append([f"log {term.term}", _digits(term.joint, 3), _digits(term.alone, 3), loss])
         if term.measure:
-            rows.append([term.measure, _digits(term.joint_measure, 3), _digits(term.alone_measure, 3), ""])
+            rows.append(
+                [term.measure, _digits(term.joint_measure, 3), _digits(term.alone_measure, 3), ""]
+            )
     voice.tell(plain_table(["", "joint", "alone", "loses"], rows), *map(in_shell, found.words()))
-    voice.aside(f"Nats for each of {found.rows:,} held-out rows. Three fits, each with a third of the time.")
+    voice.aside(
+        f"Nats for each of {found.rows:,} held-out rows. Three fits, each with a third of the time."
+    )
     voice.json(found.to_json())
 
 
@@ -108,7 +140,13 @@ def _table(frame: Any) -> Any:
             _likelihood(row),
             *(
                 _digits(value, places)
-                for value, places in ((row.log_loss, 3), (row.joint, 2), (row.ece, 3), (row.familiarity, 2), (row.samples, 2))
+                for value, places in (
+                    (row.log_loss, 3),
+                    (row.joint, 2),
+                    (row.ece, 3),
+                    (row.familiarity, 2),
+                    (row.samples, 2),
+                )
             ),
             f"{row.seconds:.0f}",
             f"{1000 * row.kwh:.3f}",

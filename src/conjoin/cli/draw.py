@@ -6,10 +6,11 @@ import typer
 
 from conjoin.cli import options as opt
 from conjoin.cli.ask import answer
-from conjoin.cli.files import TABLES, at_once, claim, claim_pictures, limits_of, load_model, read, refuse_for_tables
+from conjoin.cli.files import at_once, limits_of, load_model, read, refuse_for_tables
+from conjoin.cli.output import TABLES, claim, claim_pictures
 from conjoin.cli.voice import Voice, shown
 from conjoin.cli.words import given_of, labels_of, range_of, some_names
-from conjoin.codecs.pictures import is_pictures
+from conjoin.codecs.image.files import is_pictures
 
 __all__ = ["counterfactual", "impute", "sample"]
 
@@ -17,14 +18,27 @@ __all__ = ["counterfactual", "impute", "sample"]
 def sample(
     model: opt.ModelFolder,
     n: Annotated[int, typer.Option("-n", help="How many rows.", min=1)] = 100,
-    y: Annotated[str | None, typer.Option("--y", help="The class, or the number, of every row.", show_default=False)] = None,
+    y: Annotated[
+        str | None,
+        typer.Option("--y", help="The class, or the number, of every row.", show_default=False),
+    ] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option("--given", metavar="COLUMN=VALUE", help="A value, a range low..high or levels a,b. Repeatable.", show_default=False),
+        typer.Option(
+            "--given",
+            metavar="COLUMN=VALUE",
+            help="A value, a range low..high or levels a,b. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", metavar='"A <= B"', help="A constraint of columns or constants. Repeatable.", show_default=False),
+        typer.Option(
+            "--where",
+            metavar='"A <= B"',
+            help="A constraint of columns or constants. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
     seed: opt.Seed = 0,
     out: opt.Out = None,
@@ -32,12 +46,17 @@ def sample(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """New rows from the joint model, given a class and given columns, under constraints; of a model of images, pictures."""
+    """New rows from the joint model, given a class and given columns, under constraints; of a model
+    of images, pictures."""
     voice = Voice(quiet, as_json, out == "-")
     estimator = load_model(model)
     images = _claim(estimator.model_.codec, out, force, where)
     target = estimator.model_.target
-    asked: dict[str, Any] = {"given": given_of(given, estimator.model_.codec.schema), "random_state": seed, "where": where or ()}
+    asked: dict[str, Any] = {
+        "given": given_of(given, estimator.model_.codec.schema),
+        "random_state": seed,
+        "where": where or (),
+    }
     if y is not None:
         asked["y"] = _wanted(target, y)
     X, drawn = estimator.sample(n, **asked)
@@ -45,16 +64,24 @@ def sample(
         _write_images(estimator.model_, X, drawn, str(out), voice)
         return
     if where:
-        voice.aside(f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others were drawn again.")
+        voice.aside(
+            f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others "
+            "were drawn again."
+        )
     if out != "-" and (gaps := estimator.model_.codec.gaps):
-        how = "" if estimator.model_.codec.kind == "illustrated" else ": to draw those too, fit with --missingness informative"
+        how = (
+            ""
+            if estimator.model_.codec.kind == "illustrated"
+            else ": to draw those too, fit with --missingness informative"
+        )
         voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had{how}.")
     table = _placed(X if drawn is None else X.assign(**{str(target.name): drawn}), out)
     answer(table, out, voice, **(X.attrs if where else {}))
 
 
 def _claim(codec: Any, out: str | None, force: bool, where: Any) -> bool:
-    """Whether pictures are to be drawn; an error where they, or rows, could not be written in the end."""
+    """Whether pictures are to be drawn; an error where they, or rows, could not be written in the
+    end."""
     if codec.kind != "image":
         _claim_table(codec, out, force)
         return False
@@ -84,7 +111,11 @@ def _write_images(model: Any, images: Any, labels: Any, out: str, voice: Voice) 
 
     if out.endswith(TABLES):
         frame = model.codec.frame(images)
-        answer(frame if labels is None else frame.assign(**{str(model.target.name): labels}), out, voice)
+        answer(
+            frame if labels is None else frame.assign(**{str(model.target.name): labels}),
+            out,
+            voice,
+        )
         return
     write_pictures(images, labels, model.codec.levels, out, voice)
     voice.path(f"{len(images):,} pictures lie in {out}.")
@@ -107,18 +138,30 @@ def impute(
     model: opt.ModelFolder,
     data: opt.Rows,
     draws: opt.Draws = None,
-    y: Annotated[str | None, typer.Option("--y", help="The class, or the number, that is taken to hold.", show_default=False)] = None,
+    y: Annotated[
+        str | None,
+        typer.Option(
+            "--y", help="The class, or the number, that is taken to hold.", show_default=False
+        ),
+    ] = None,
     hide: Annotated[
         str | None,
         typer.Option(
             "--hide",
             metavar="top|bottom|left|right|R..R:C..C",
-            help="Of pictures: a half, or rows and columns from (counted from 0) up to, but not with; an end may be left out.",
+            help="Of pictures: a half, or rows and columns from (counted from 0) up to, but not "
+            "with; an end may be left out.",
             show_default=False,
         ),
     ] = None,
     mask: Annotated[
-        str | None, typer.Option("--mask", metavar="PICTURE", help="Of pictures: what is white in it is hidden.", show_default=False)
+        str | None,
+        typer.Option(
+            "--mask",
+            metavar="PICTURE",
+            help="Of pictures: what is white in it is hidden.",
+            show_default=False,
+        ),
     ] = None,
     seed: opt.Seed = 0,
     out: opt.Out = None,
@@ -130,8 +173,8 @@ def impute(
     max_columns: opt.MaxColumns = None,
     part: opt.Part = None,
 ) -> None:
-    """Fill in missing cells: by the most probable values, or by random draws, stacked under a column `draw`. Hidden parts of pictures:
-    the completions, the most probable first."""
+    """Fill in missing cells: by the most probable values, or by random draws, stacked under a
+    column `draw`. Hidden parts of pictures: the completions, the most probable first."""
     import pandas as pd
 
     voice = Voice(quiet, as_json, out == "-")
@@ -144,7 +187,16 @@ def impute(
         estimator = load_model(model)
         wanted = None if y is None else _wanted(estimator.model_.target, y)
         pictures = at_once(estimator, data, limits, part, voice)
-        complete_pictures(estimator, pictures, hidden_part(estimator, hide, mask, voice), draws, seed, wanted, out, voice)
+        complete_pictures(
+            estimator,
+            pictures,
+            hidden_part(estimator, hide, mask, voice),
+            draws,
+            seed,
+            wanted,
+            out,
+            voice,
+        )
         return
     refuse_for_tables(data, {"--hide": hide, "--mask": mask, "--part": part})
     claim(out, force)
@@ -152,12 +204,25 @@ def impute(
     _claim_table(estimator.model_.codec, out, force)
     frame = read(data, limits, voice, estimator.model_.codec)
     _refuse_names(frame, ("draw",) if draws is not None else ())
-    full = estimator.impute(frame, n_draws=draws, random_state=seed, y=None if y is None else _wanted(estimator.model_.target, y))
+    full = estimator.impute(
+        frame,
+        n_draws=draws,
+        random_state=seed,
+        y=None if y is None else _wanted(estimator.model_.target, y),
+    )
     several = full if draws is not None else [full]
     cells = _filled(frame, several, estimator.model_.codec.columns)
-    table = full if draws is None else pd.concat([each.assign(draw=i) for i, each in enumerate(several, 1)], ignore_index=True)
+    table = (
+        full
+        if draws is None
+        else pd.concat(
+            [each.assign(draw=i) for i, each in enumerate(several, 1)], ignore_index=True
+        )
+    )
     table = table if draws is None else table[["draw", *(name for name in table if name != "draw")]]
-    voice.aside(f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows.")
+    voice.aside(
+        f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows."
+    )
     answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
 
 
@@ -168,7 +233,14 @@ def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
     found: list[tuple[int, str, str]] = []
     for name in columns:
         gaps = frame[name].isna().to_numpy().nonzero()[0] if name in frame else range(len(frame))
-        found += [(int(row) + 1, str(name), ", ".join(shown(each[name].iloc[row]) for each in several[:8])) for row in gaps]
+        found += [
+            (
+                int(row) + 1,
+                str(name),
+                ", ".join(shown(each[name].iloc[row]) for each in several[:8]),
+            )
+            for row in gaps
+        ]
     found.sort(key=_first)
     return pd.DataFrame(found, columns=["row", "column", "filled with"])
 
@@ -177,7 +249,9 @@ def _refuse_names(frame: Any, added: tuple[str, ...]) -> None:
     """The answer has columns of its own, which must not hide one of the table."""
     taken = [name for name in added if name in frame]
     if taken:
-        raise ValueError(f"The table has a column {taken[0]!r}, which is also a column of the answer: rename it.")
+        raise ValueError(
+            f"The table has a column {taken[0]!r}, which is also a column of the answer: rename it."
+        )
 
 
 def _first(cell: tuple[int, str, str]) -> int:
@@ -189,13 +263,26 @@ def counterfactual(
     data: opt.Rows,
     to: Annotated[
         str | None,
-        typer.Option("--to", help="The class wanted (of pictures by default the runner-up), or a range low..high.", show_default=False),
+        typer.Option(
+            "--to",
+            help="The class wanted (of pictures by default the runner-up), or a range low..high.",
+            show_default=False,
+        ),
     ] = None,
     keep: Annotated[
-        list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Must not change. Repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--keep", metavar="COLUMN", help="Must not change. Repeatable.", show_default=False
+        ),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", help="How many options for each row of a table.  [default: 3]", min=1, show_default=False)
+        int | None,
+        typer.Option(
+            "-n",
+            help="How many options for each row of a table.  [default: 3]",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     seed: opt.Seed = 0,
     out: opt.Out = None,
@@ -220,7 +307,9 @@ def counterfactual(
             claim_pictures(out, force)
         estimator = load_model(model)
         wanted = None if to is None else _goal(estimator.model_.target, to)
-        alter_pictures(estimator, at_once(estimator, data, limits, part, voice), wanted, seed, out, voice)
+        alter_pictures(
+            estimator, at_once(estimator, data, limits, part, voice), wanted, seed, out, voice
+        )
         return
     refuse_for_tables(data, {"--part": part})
     if to is None:
@@ -231,10 +320,14 @@ def counterfactual(
     wanted = _goal(estimator.model_.target, to)
     frame = read(data, limits, voice, estimator.model_.codec)
     _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity"))
-    table = estimator.counterfactual(frame, to=wanted, keep=tuple(keep or ()), n=n or 3, random_state=seed).reset_index()
+    table = estimator.counterfactual(
+        frame, to=wanted, keep=tuple(keep or ()), n=n or 3, random_state=seed
+    ).reset_index()
     table["row"] += 1
     table["option"] += 1
-    screen = table[["row", "changed", "probability", "familiarity"]].rename(columns={"probability": f"p({to})"})
+    screen = table[["row", "changed", "probability", "familiarity"]].rename(
+        columns={"probability": f"p({to})"}
+    )
     answer(_placed(table, out), out, voice, screen, ("changed",))
 
 

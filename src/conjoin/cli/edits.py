@@ -1,4 +1,5 @@
-"""counterfactual and impute of pictures: altered ones, and completions of hidden parts, as tables, figures, folders and arrays."""
+"""counterfactual and impute of pictures: altered ones, and completions of hidden parts, as tables,
+figures, folders and arrays."""
 
 import re
 from pathlib import Path
@@ -8,47 +9,73 @@ import numpy as np
 import pandas as pd
 
 from conjoin.cli.ask import answers
-from conjoin.cli.files import TABLES, draft
-from conjoin.cli.pictures import fresh, named, read_asked, reading_of, shown_as, write_arrays, write_sheet
+from conjoin.cli.output import TABLES, draft
+from conjoin.cli.pictures import (
+    fresh,
+    named,
+    read_asked,
+    reading_of,
+    shown_as,
+    write_arrays,
+    write_sheet,
+)
 from conjoin.cli.voice import Voice
-from conjoin.codecs.colours import pillow
+from conjoin.codecs.image.colours import pillow
 from conjoin.plot.alterations import MOST, AlterationDisplay
 from conjoin.plot.style import pyplot
-from conjoin.questions.alter import TOGETHER, Alteration, alter
+from conjoin.questions.edit import TOGETHER, Alteration, alter
 from conjoin.training.progress import Progress
 
 __all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
 
 ROWS = 20  # pictures on one sheet of completions, at most
 WHITE = 128  # the least grey of a mask that hides
-HALVES = {"top": "..H:..", "bottom": "H..:..", "left": "..:..W", "right": "..:W.."}  # H and W: half of the height and width
+HALVES = {
+    "top": "..H:..",
+    "bottom": "H..:..",
+    "left": "..:..W",
+    "right": "..:W..",
+}  # H and W: half of the height and width
 
 
-# ---------------------------------------------------------------------------------------------------- counterfactual
+# ----------------------------------------------------------------------------------- counterfactual
 
 
-def alter_pictures(estimator: Any, frame: pd.DataFrame, to: Any, seed: int, out: str | None, voice: Voice) -> None:
-    """A small plausible change of each picture after which the answer is ``to``: a figure, one for each, arrays, or a table."""
+def alter_pictures(
+    estimator: Any, frame: pd.DataFrame, to: Any, seed: int, out: str | None, voice: Voice
+) -> None:
+    """A small plausible change of each picture after which the answer is ``to``: a figure, one for
+    each, arrays, or a table."""
     parts = []
     if out is not None and not out.endswith((*TABLES, ".npz", "-")):
         pyplot()  # before the work, if it is not there
     with Progress(not voice.quiet).phase("altering pictures", len(frame)) as bar:
         for start in range(0, len(frame), TOGETHER):
-            parts.append(alter(estimator.model_, frame.iloc[start : start + TOGETHER], to, seed=seed))
+            parts.append(
+                alter(estimator.model_, frame.iloc[start : start + TOGETHER], to, seed=seed)
+            )
             bar.update(min(start + TOGETHER, len(frame)))
     found = Alteration.joined(parts)
-    told = {name: getattr(found, name) for name in ("before", "to", "found", "probability", "familiarity")}
+    told = {
+        name: getattr(found, name)
+        for name in ("before", "to", "found", "probability", "familiarity")
+    }
     table = named(pd.DataFrame({**told, "changed": found.share}), frame)
     if _told(table, out, voice, _short):
         return
     assert out is not None
     if out.endswith(".npz"):
-        write_arrays(out, names=np.array(frame.index, dtype=str), difference=found.difference, **vars(found))
+        write_arrays(
+            out, names=np.array(frame.index, dtype=str), difference=found.difference, **vars(found)
+        )
     elif out.endswith(".png"):
         with draft(out) as partial:
             _panel(found, partial)
         if len(frame) > MOST:
-            voice.note(f"The panel shows the first {MOST} of {len(frame):,} pictures; -o FOLDER/ has one for each.")
+            voice.note(
+                f"The panel shows the first {MOST} of {len(frame):,} pictures; -o FOLDER/ has "
+                "one for each."
+            )
     else:
         with fresh(Path(out)) as folder:
             for row, name in enumerate(_flat(frame)):
@@ -73,26 +100,48 @@ def _panel(found: Alteration, path: Path) -> None:
     pyplot().close(figure)
 
 
-# ---------------------------------------------------------------------------------------------------- impute
+# ------------------------------------------------------------------------------------------- impute
 
 
 def complete_pictures(
-    estimator: Any, frame: pd.DataFrame, hidden: np.ndarray, draws: int | None, seed: int, y: Any, out: str | None, voice: Voice
+    estimator: Any,
+    frame: pd.DataFrame,
+    hidden: np.ndarray,
+    draws: int | None,
+    seed: int,
+    y: Any,
+    out: str | None,
+    voice: Voice,
 ) -> None:
-    """Completions of the ``hidden`` (H, W) part of every picture, the most probable first: a sheet, a folder, arrays, or a table."""
+    """Completions of the ``hidden`` (H, W) part of every picture, the most probable first: a sheet,
+    a folder, arrays, or a table."""
     codec = estimator.model_.codec
     cells = np.tile(hidden.ravel(), codec.grid[0])
-    gaps = pd.DataFrame(np.where(cells, np.nan, frame.to_numpy(dtype=float)), frame.index, frame.columns)
+    gaps = pd.DataFrame(
+        np.where(cells, np.nan, frame.to_numpy(dtype=float)), frame.index, frame.columns
+    )
     full, log_prob = estimator.completions(gaps, draws, seed, y)
-    images, completed = codec.images(frame), np.stack(full, 1).astype(np.uint8)  # (n, H, W[, C]), (n, draws, H, W[, C])
+    # (n, H, W[, C]), (n, draws, H, W[, C])
+    images = codec.images(frame)
+    completed = np.stack(full, 1).astype(np.uint8)
     ranks = np.tile(np.arange(1, len(full) + 1), len(frame))
-    table = named(pd.DataFrame({"rank": ranks, "log_prob": log_prob.T.ravel()}), frame.loc[:, []].iloc[np.arange(len(ranks)) // len(full)])
+    table = named(
+        pd.DataFrame({"rank": ranks, "log_prob": log_prob.T.ravel()}),
+        frame.loc[:, []].iloc[np.arange(len(ranks)) // len(full)],
+    )
     if _told(table, out, voice):
         return
     assert out is not None
     if out.endswith(".npz"):
         names = np.array(frame.index, dtype=str)
-        write_arrays(out, names=names, original=images, hidden=hidden, completed=completed, log_prob=log_prob.T)
+        write_arrays(
+            out,
+            names=names,
+            original=images,
+            hidden=hidden,
+            completed=completed,
+            log_prob=log_prob.T,
+        )
     elif out.endswith(".png"):
         place = hidden if images.ndim == 3 else hidden[..., None]
         blank = np.where(place, codec.levels // 2, images).astype(np.uint8)
@@ -100,13 +149,20 @@ def complete_pictures(
         shown = shown_as(every.reshape(-1, *images.shape[1:]), codec.levels, voice)
         write_sheet(shown, out, every.shape[1])
         if len(frame) > ROWS:
-            voice.note(f"The sheet shows the first {ROWS} of {len(frame):,} pictures; -o FOLDER/ and -o NAME.npz hold all.")
+            voice.note(
+                f"The sheet shows the first {ROWS} of {len(frame):,} pictures; -o FOLDER/ and -o "
+                "NAME.npz hold all."
+            )
     else:
         shown = shown_as(completed.reshape(-1, *images.shape[1:]), codec.levels, voice)
         with fresh(Path(out)) as folder:
-            for image, name, rank in zip(shown, np.repeat(_flat(frame), len(full)), ranks, strict=True):
+            for image, name, rank in zip(
+                shown, np.repeat(_flat(frame), len(full)), ranks, strict=True
+            ):
                 pillow().Image.fromarray(image).save(folder / f"{name}-{rank}.png")
-    voice.path(f"{len(full):,} completion{'s' if len(full) > 1 else ''} of {len(frame):,} pictures: {out}")
+    voice.path(
+        f"{len(full):,} completion{'s' if len(full) > 1 else ''} of {len(frame):,} pictures: {out}"
+    )
 
 
 def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice) -> np.ndarray:
@@ -119,11 +175,18 @@ def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice
         found = read_asked(mask, reading_of(estimator, "grey", None, None, voice), (), voice).images
         if found.shape != (1, *grid[1:]):
             size = f"{len(found)} of {found.shape[1]} x {found.shape[2]}"
-            raise ValueError(f"--mask must be one picture of {grid[1]} x {grid[2]} pixels, and {mask} has {size}.")
+            raise ValueError(
+                f"--mask must be one picture of {grid[1]} x {grid[2]} pixels, and {mask} has "
+                f"{size}."
+            )
         out |= found[0] >= WHITE
     if not out.any():
         what = "nothing is white in" if mask is not None else "no pixel lies in"
-        raise ValueError(f"Nothing is hidden: {what} {mask or hide}." if mask or hide else "--hide or --mask must say what is hidden.")
+        raise ValueError(
+            f"Nothing is hidden: {what} {mask or hide}."
+            if mask or hide
+            else "--hide or --mask must say what is hidden."
+        )
     return out
 
 
@@ -132,16 +195,22 @@ def _rectangle(text: str, height: int, width: int) -> tuple[slice, slice]:
     plain = HALVES.get(text, text).replace("H", str(height // 2)).replace("W", str(width // 2))
     found = re.fullmatch(r"(\d*)\.\.(\d*):(\d*)\.\.(\d*)", plain)
     if found is None:
-        raise ValueError(f"--hide takes {', '.join(HALVES)}, or rows and columns such as 8..16:..12, not {text!r}.")
+        raise ValueError(
+            f"--hide takes {', '.join(HALVES)}, or rows and columns such as 8..16:..12, not "
+            f"{text!r}."
+        )
     ends = [int(end) if end else None for end in found.groups()]
     return slice(*ends[:2]), slice(*ends[2:])
 
 
-# ---------------------------------------------------------------------------------------------------- what both write
+# ---------------------------------------------------------------------------------- what both write
 
 
-def _told(table: pd.DataFrame, out: str | None, voice: Voice, display: Any = lambda table: table) -> bool:
-    """The table to its file, or to the screen; whether that is all, since ``out`` is no place for pictures."""
+def _told(
+    table: pd.DataFrame, out: str | None, voice: Voice, display: Any = lambda table: table
+) -> bool:
+    """The table to its file, or to the screen; whether that is all, since ``out`` is no place for
+    pictures."""
     if out is None or out == "-" or out.endswith(TABLES):
         answers([table], out, voice, display)
         return True
@@ -151,5 +220,7 @@ def _told(table: pd.DataFrame, out: str | None, voice: Voice, display: Any = lam
 
 def _flat(frame: pd.DataFrame) -> list[str]:
     """A name for a file of each picture, by its number and its own name."""
-    stems = [re.sub(r"[^\w-]+", "-", str(Path(name).with_suffix(""))).strip("-") for name in frame.index]
+    stems = [
+        re.sub(r"[^\w-]+", "-", str(Path(name).with_suffix(""))).strip("-") for name in frame.index
+    ]
     return [f"{row:03d}-{stem}" for row, stem in enumerate(stems)]

@@ -1,4 +1,5 @@
-"""``conjoin fit``: the table is read and split into x, y, groups and times; the model is fitted, saved, and described."""
+"""``conjoin fit``: the table is read and split into x, y, groups and times; the model is fitted,
+saved, and described."""
 
 import contextlib
 import dataclasses
@@ -18,18 +19,24 @@ from conjoin.cli.summary import describe, facts_of, useful_rate
 from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
-from conjoin.codecs.illustrated import picture_columns
-from conjoin.codecs.pictures import is_pictures
+from conjoin.codecs.composite import picture_columns
+from conjoin.codecs.image.files import is_pictures
 from conjoin.codecs.table import Column, Schema
 from conjoin.families import resolve
-from conjoin.saving import model_hash, refuse_overwrite
-from conjoin.streaming import Stream, draw
+from conjoin.fitting.stream import Stream, draw
+from conjoin.model.saving import model_hash, refuse_overwrite
 from conjoin.training.ranks import rank, wait
 
 __all__ = ["Asked", "fit_table"]
 
-PREDICTORS = {name: name for name in ("auto", "linear", "boosting", "network", "features", "trunk")} | {"none": None}
-ESTIMATORS: dict[str, Any] = {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}
+PREDICTORS = {
+    name: name for name in ("auto", "linear", "boosting", "network", "features", "trunk")
+} | {"none": None}
+ESTIMATORS: dict[str, Any] = {
+    "classes": JointClassifier,
+    "number": JointRegressor,
+    "density": JointDensity,
+}
 SHOWN = 5  # doubts on the screen
 
 
@@ -94,10 +101,17 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
         _fit(asked, _take_apart(asked, read(asked.data, limits, voice)), None, voice)
         return
     if asked.time is not None:
-        raise ValueError("--time needs the whole table at once, and this one is read in chunks: give fewer rows, or no --time.")
+        raise ValueError(
+            "--time needs the whole table at once, and this one is read in chunks: give fewer "
+            "rows, or no --time."
+        )
     with table:
         stream = draw(table, asked.seed, asked.calibration, groups=asked.groups)
-        voice.note(*table.notices, f"{table.count:,} rows are read {table.rows:,} at a time; {len(stream.frame):,} of them are the start.")
+        voice.note(
+            *table.notices,
+            f"{table.count:,} rows are read {table.rows:,} at a time; {len(stream.frame):,} of "
+            "them are the start.",
+        )
         _fit(asked, _take_apart(asked, stream.frame), stream, voice)
 
 
@@ -106,9 +120,18 @@ def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> No
     voice.note(parts.task.words)
     estimator = _estimator(asked, parts)
     with _checkpoints(asked, parts, voice) as folder:
-        options: dict[str, Any] = {"calibration": asked.calibration, "checkpoint": folder, "resume": asked.resume}
+        options: dict[str, Any] = {
+            "calibration": asked.calibration,
+            "checkpoint": folder,
+            "resume": asked.resume,
+        }
         if stream is not None:
-            whole = dataclasses.replace(stream, label=asked.target, unlabelled=estimator.unlabelled, blanks=_blanks(asked, stream.frame))
+            whole = dataclasses.replace(
+                stream,
+                label=asked.target,
+                unlabelled=estimator.unlabelled,
+                blanks=_blanks(asked, stream.frame),
+            )
             estimator.fit_stream(parts.x, parts.y, whole, **options)
         else:
             extra = {} if parts.y is None else {"y": parts.y}
@@ -139,14 +162,20 @@ def _check(asked: Asked) -> None:
     if asked.family not in (None, "auto"):
         resolve(asked.family)
     if asked.predictor not in PREDICTORS:
-        raise ValueError(f"--predictor must be one of {', '.join(PREDICTORS)}, not {asked.predictor!r}.")
-    if asked.target is None and asked.task not in ("auto", "density") and not is_pictures(asked.data):
+        raise ValueError(
+            f"--predictor must be one of {', '.join(PREDICTORS)}, not {asked.predictor!r}."
+        )
+    if (
+        asked.target is None
+        and asked.task not in ("auto", "density")
+        and not is_pictures(asked.data)
+    ):
         raise ValueError(f"--task {asked.task} needs a --target: the column to predict.")
     if asked.max_time is not None and not asked.max_time > 0:
         raise ValueError(f"--max-time must be above 0 seconds, not {asked.max_time:g}.")
 
 
-# ---------------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------- pictures
 
 TABLES_ONLY = ("target", "schema", "missing", "groups", "time", "chunk_rows")
 PICTURES_ONLY = ("part",)
@@ -156,7 +185,9 @@ def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
     given = [name for name in names if getattr(asked, name)]
     if given:
         holds = "holds pictures" if about == "tables" else "is a table"
-        raise ValueError(f"--{given[0].replace('_', '-')} is about {about}, and {asked.data} {holds}.")
+        raise ValueError(
+            f"--{given[0].replace('_', '-')} is about {about}, and {asked.data} {holds}."
+        )
 
 
 def _size_of_start(asked: Asked) -> str | None:
@@ -166,34 +197,62 @@ def _size_of_start(asked: Asked) -> str | None:
 
 
 def _pictures(asked: Asked, limits: Any, voice: Voice) -> _Parts:
-    """Pictures and their labels: the names of the sub-folders, or what lies beside them in an .npz."""
+    """Pictures and their labels: the names of the sub-folders, or what lies beside them in an
+    .npz."""
     from conjoin.cli.pictures import to_fit
 
     found = to_fit(asked.data, asked.size or _size_of_start(asked), asked.part, limits.bytes, voice)
     if found.labels is None or asked.task == "density":
         if asked.task not in ("auto", "density"):
-            raise ValueError(f"--task {asked.task} needs labels: put the pictures in sub-folders by label, or labels into the .npz.")
+            raise ValueError(
+                f"--task {asked.task} needs labels: put the pictures in sub-folders by label, or "
+                "labels into the .npz."
+            )
         return _Parts(
-            found.images, None, Task("density", "No labels: p(x) of the pictures is modelled."), None, {}, None, None, found.reading
+            found.images,
+            None,
+            Task("density", "No labels: p(x) of the pictures is modelled."),
+            None,
+            {},
+            None,
+            None,
+            found.reading,
         )
-    said = "" if found.labels.dtype.kind == "f" else "category"  # whole numbers beside pictures are codes
+    said = (
+        "" if found.labels.dtype.kind == "f" else "category"
+    )  # whole numbers beside pictures are codes
     task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
     y = whole(found.labels) if task.kind == "classes" else found.labels
     return _Parts(found.images, y, task, None, {}, None, None, found.reading)
 
 
-# ---------------------------------------------------------------------------------------------------- the table
+# ---------------------------------------------------------------------------------------- the table
 
 
 def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
     missing = missing_of(asked.missing, list(frame.columns))
     schema = None if asked.schema is None else Schema.load(asked.schema)
     x, y = (frame, None) if asked.target is None else take_target(frame, asked.target, missing)
-    task = Task("density", "No --target: p(x) of all columns is modelled.") if y is None else _task(asked, y, schema)
-    asides = {option: _column(frame, option, name, asked) for option, name in (("groups", asked.groups), ("time", asked.time)) if name}
+    task = (
+        Task("density", "No --target: p(x) of all columns is modelled.")
+        if y is None
+        else _task(asked, y, schema)
+    )
+    asides = {
+        option: _column(frame, option, name, asked)
+        for option, name in (("groups", asked.groups), ("time", asked.time))
+        if name
+    }
     x = x.drop(columns=[column.name for column in asides.values()])
     missing = {name: values for name, values in missing.items() if name in x.columns}
-    task = task._replace(words=" ".join([task.words, *(f"Column {c.name!r} ({option}) is not modelled." for option, c in asides.items())]))
+    task = task._replace(
+        words=" ".join(
+            [
+                task.words,
+                *(f"Column {c.name!r} ({option}) is not modelled." for option, c in asides.items()),
+            ]
+        )
+    )
     types = _sized(None if schema is None else _types(schema, frame, x), x, missing, asked)
     x = beside(x, asked.data, types, missing)
     y = None if y is None or task.kind == "density" else whole(y) if task.kind == "classes" else y
@@ -201,7 +260,11 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
 
 
 def _task(asked: Asked, y: pd.Series, schema: Schema | None) -> Task:
-    said = next((column.type for column in schema.columns if column.name == asked.target), "") if schema else ""
+    said = (
+        next((column.type for column in schema.columns if column.name == asked.target), "")
+        if schema
+        else ""
+    )
     return task_of(_known(y, asked.unlabelled), asked.task, said)
 
 
@@ -227,8 +290,15 @@ def _column(frame: pd.DataFrame, option: str, name: str, asked: Asked) -> pd.Ser
         raise ValueError(f"--{option} names the column {name!r}; choose from {', '.join(others)}.")
     column = frame[name]
     if column.isna().any():
-        raise ValueError(f"--{option}: column {name!r} is missing in row {int(column.isna().argmax()) + 1}; every row needs a value.")
-    return column if option == "groups" or pd.api.types.is_numeric_dtype(column.dtype) else _times(column)
+        raise ValueError(
+            f"--{option}: column {name!r} is missing in row {int(column.isna().argmax()) + 1}; "
+            "every row needs a value."
+        )
+    return (
+        column
+        if option == "groups" or pd.api.types.is_numeric_dtype(column.dtype)
+        else _times(column)
+    )
 
 
 def _times(column: pd.Series) -> pd.Series:
@@ -236,12 +306,19 @@ def _times(column: pd.Series) -> pd.Series:
         return pd.to_datetime(column, format="ISO8601", utc=True)
     except ValueError:
         first = f"column {column.name!r} has {column.iloc[0]!r}"
-        raise ValueError(f"--time: {first}; times are numbers, or dates such as 2024-05-31.") from None
+        raise ValueError(
+            f"--time: {first}; times are numbers, or dates such as 2024-05-31."
+        ) from None
 
 
 def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame) -> Schema:
-    """The schema without the columns that are no part of x; one that the table does not have stays, and is an error."""
-    kept = [column for column in schema.columns if column.name in x.columns or column.name not in frame.columns]
+    """The schema without the columns that are no part of x; one that the table does not have stays,
+    and is an error."""
+    kept = [
+        column
+        for column in schema.columns
+        if column.name in x.columns or column.name not in frame.columns
+    ]
     return dataclasses.replace(schema, columns=tuple(kept), target=None)
 
 
@@ -251,8 +328,12 @@ def _sized(types: Schema | None, x: pd.DataFrame, missing: Any, asked: Asked) ->
         return types
     names = picture_columns(x, types, missing)
     if not names:
-        raise ValueError(f"--size is about pictures, and {asked.data} is a table without a column of them.")
-    others = [] if types is None else [column for column in types.columns if column.name not in names]
+        raise ValueError(
+            f"--size is about pictures, and {asked.data} is a table without a column of them."
+        )
+    others = (
+        [] if types is None else [column for column in types.columns if column.name not in names]
+    )
     return Schema((*others, *(Column(name, "picture", format=asked.size) for name in names)))
 
 
@@ -260,11 +341,17 @@ def _emphasis(text: str) -> Any:
     try:
         return text if text == "auto" else float(text)
     except ValueError:
-        raise ValueError(f"--emphasis must be auto or a number of at least 0, not {text!r}.") from None
+        raise ValueError(
+            f"--emphasis must be auto or a number of at least 0, not {text!r}."
+        ) from None
 
 
 def _estimator(asked: Asked, parts: _Parts) -> Any:
-    unlabelled = None if asked.unlabelled is None or parts.y is None else _unlabelled(parts.y, asked.unlabelled)
+    unlabelled = (
+        None
+        if asked.unlabelled is None or parts.y is None
+        else _unlabelled(parts.y, asked.unlabelled)
+    )
     return ESTIMATORS[parts.task.kind](
         predictor=PREDICTORS[asked.predictor],
         family=asked.family,
@@ -288,13 +375,15 @@ def _family(asked: Asked) -> str:
     return str(asked.start_from.model_.facts["family"])
 
 
-# ---------------------------------------------------------------------------------------------------- checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
 @contextlib.contextmanager
 def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
-    """The folder ``<out>.partial``; a fit on bad input, or one that is broken off before its first checkpoint, leaves none."""
-    folder, mark = Path(f"{asked.out.rstrip('/')}.partial"), _fingerprint(asked, parts)
+    """The folder ``<out>.partial``; a fit on bad input, or one that is broken off before its first
+    checkpoint, leaves none."""
+    folder = Path(f"{asked.out.rstrip('/')}.partial")
+    mark = _fingerprint(asked, parts)
     if rank() == 0:
         _open_folder(folder, mark, asked.resume, voice)
     wait()
@@ -303,7 +392,9 @@ def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
     except BaseException as error:
         if rank():
             raise
-        if isinstance(error, ValueError | TypeError) or not any(folder.rglob("checkpoint.safetensors")):
+        if isinstance(error, ValueError | TypeError) or not any(
+            folder.rglob("checkpoint.safetensors")
+        ):
             shutil.rmtree(folder, ignore_errors=True)
         else:
             voice.note(f"Nothing was saved; --resume goes on from {folder}.")
@@ -313,10 +404,15 @@ def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
 def _open_folder(folder: Path, mark: str, resume: bool, voice: Voice) -> None:
     file = folder / "fit.json"
     if folder.exists() and not file.is_file():
-        raise FileExistsError(f"{folder} exists and is no folder of checkpoints: move it away, or choose another -o.")
+        raise FileExistsError(
+            f"{folder} exists and is no folder of checkpoints: move it away, or choose another -o."
+        )
     if resume and file.is_file():
         if json.loads(file.read_text(encoding="utf-8")).get("fingerprint") != mark:
-            raise ValueError(f"{folder} was begun with another table or other options: repeat those, or fit without --resume.")
+            raise ValueError(
+                f"{folder} was begun with another table or other options: repeat those, or fit "
+                "without --resume."
+            )
         return
     if resume:
         voice.note(f"There is no {folder} to resume; the fit starts at the beginning.")
@@ -339,7 +435,13 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         parts.task.kind,
         *([] if asked.start_from is None else [model_hash(asked.start_from.model_)]),
     ]
-    words = json.dumps([*options, sorted(map(str, parts.missing.items())), None if parts.types is None else parts.types.to_json()])
+    words = json.dumps(
+        [
+            *options,
+            sorted(map(str, parts.missing.items())),
+            None if parts.types is None else parts.types.to_json(),
+        ]
+    )
     return hashlib.sha256(_content(parts) + words.encode()).hexdigest()
 
 
@@ -350,10 +452,12 @@ def _content(parts: _Parts) -> bytes:
         return hashlib.sha256(parts.x.tobytes()).digest() + labels.encode()
     table = parts.x if parts.y is None else pd.concat([parts.x, parts.y], axis=1)
     mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
-    return np.asarray(pd.util.hash_pandas_object(table.astype(dict.fromkeys(mixed, str)), index=False)).tobytes()
+    return np.asarray(
+        pd.util.hash_pandas_object(table.astype(dict.fromkeys(mixed, str)), index=False)
+    ).tobytes()
 
 
-# ---------------------------------------------------------------------------------------------------- the last screen
+# ---------------------------------------------------------------------------------- the last screen
 
 
 def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
@@ -364,7 +468,8 @@ def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
         if len(doubts) > SHOWN:
             voice.aside(f"... and {len(doubts) - SHOWN} more: conjoin check {asked.data}")
     voice.path(
-        f"The model lies in {asked.out}. Next:\n{_next(asked.out, useful_rate(model), 'new/' if parts.reading is not None else 'new.csv')}"
+        f"The model lies in {asked.out}. "
+        f"Next:\n{_next(asked.out, useful_rate(model), 'new/' if parts.reading is not None else 'new.csv')}"
     )
     voice.json({"model": asked.out, **facts_of(model)})
 

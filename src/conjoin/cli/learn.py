@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import claim, limits_of, read, stem
+from conjoin.cli.files import limits_of, read
+from conjoin.cli.output import claim, stem
 from conjoin.cli.target import TASKS, take_target, task_of
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
@@ -33,25 +34,52 @@ def check(
     blanks = missing_of(missing, list(frame.columns))
     task = None if target is None else task_of(take_target(frame, target, blanks)[1], "auto")
     found = inspect(frame, target=target, missing=blanks)
-    voice.aside(f"{len(frame):,} rows, {len(frame.columns):,} columns" + ("" if task is None else f". {task.words}"))
-    voice.aside(_columns(found), *(f"! {in_shell(text)}" for text in grouped((*found.notices, *found.doubts))))
+    voice.aside(
+        f"{len(frame):,} rows, {len(frame.columns):,} columns"
+        + ("" if task is None else f". {task.words}")
+    )
+    voice.aside(
+        _columns(found),
+        *(f"! {in_shell(text)}" for text in grouped((*found.notices, *found.doubts))),
+    )
     _write_schema(found, schema, force)
     voice.json(found.to_json())
     wanted = "" if target is None else f" --target {target}"
-    voice.path(f"Written to {schema}. Edit it where it is wrong, then:\n  conjoin fit {data}{wanted} --schema {schema}")
+    voice.path(
+        f"Written to {schema}. Edit it where it is wrong, then:\n  conjoin fit {data}{wanted} "
+        f"--schema {schema}"
+    )
 
 
 def _columns(found: Any) -> Any:
     rows = []
     for column in found.columns:
-        role = "target" if column.name == found.target else column.type if column.modelled else f"{column.type}, set aside"
+        role = (
+            "target"
+            if column.name == found.target
+            else column.type
+            if column.modelled
+            else f"{column.type}, set aside"
+        )
         values = column.describe() + (f" [{column.unit}]" if column.unit else "")
-        rows.append((str(column.name), role, values, f"{column.missing_share:.1%}" if column.missing_share else ""))
-    return plain_table(["column", "type", "values [unit]", "missing"], rows, fold=("column", "type", "values [unit]"))
+        rows.append(
+            (
+                str(column.name),
+                role,
+                values,
+                f"{column.missing_share:.1%}" if column.missing_share else "",
+            )
+        )
+    return plain_table(
+        ["column", "type", "values [unit]", "missing"],
+        rows,
+        fold=("column", "type", "values [unit]"),
+    )
 
 
 def _write_schema(found: Any, path: str, force: bool) -> None:
-    """A schema that is there already may have been edited; where it is the same, nothing is to be done."""
+    """A schema that is there already may have been edited; where it is the same, nothing is to be
+    done."""
     import json
     from pathlib import Path
 
@@ -59,7 +87,10 @@ def _write_schema(found: Any, path: str, force: bool) -> None:
         text = json.dumps(found.to_json(), indent=1, ensure_ascii=True) + "\n"
         if Path(path).read_text(encoding="utf-8", errors="replace") == text:
             return
-        raise FileExistsError(f"{path} exists, and differs: name another file with --schema, or overwrite it with --force.")
+        raise FileExistsError(
+            f"{path} exists, and differs: name another file with --schema, or overwrite it with "
+            "--force."
+        )
     claim(path, force, (".json",))
     found.save(path)
 
@@ -67,39 +98,87 @@ def _write_schema(found: Any, path: str, force: bool) -> None:
 def fit(
     data: opt.Rows,
     target: opt.Target = None,
-    out: Annotated[str | None, typer.Option("--out", "-o", help="The model's folder (default <name>-model/).", show_default=False)] = None,
-    task: Annotated[str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")] = "auto",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", "-o", help="The model's folder (default <name>-model/).", show_default=False
+        ),
+    ] = None,
+    task: Annotated[
+        str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")
+    ] = "auto",
     family: Annotated[
         str | None,
         typer.Option(
             "--family",
-            help="How p(x) is modelled; `conjoin families` lists them, auto compares them (default: circuit, or as --start-from).",
+            help="How p(x) is modelled; `conjoin families` lists them, auto compares them "
+            "(default: circuit, or as --start-from).",
             show_default=False,
         ),
     ] = None,
     predictor: Annotated[
-        str, typer.Option("--predictor", metavar="auto|linear|boosting|network|features|trunk|none", help="What gives p(y | x).")
+        str,
+        typer.Option(
+            "--predictor",
+            metavar="auto|linear|boosting|network|features|trunk|none",
+            help="What gives p(y | x).",
+        ),
     ] = "auto",
-    schema: Annotated[str | None, typer.Option("--schema", help="A schema that `conjoin check` wrote.", show_default=False)] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option("--schema", help="A schema that `conjoin check` wrote.", show_default=False),
+    ] = None,
     missing: opt.Missing = None,
     missingness: Annotated[
-        str, typer.Option("--missingness", metavar="ignorable|informative", help="Whether it tells something that a cell is missing.")
+        str,
+        typer.Option(
+            "--missingness",
+            metavar="ignorable|informative",
+            help="Whether it tells something that a cell is missing.",
+        ),
     ] = "ignorable",
     unlabelled: Annotated[
-        str | None, typer.Option("--unlabelled", help="A label that means not known; empty cells always do.", show_default=False)
+        str | None,
+        typer.Option(
+            "--unlabelled",
+            help="A label that means not known; empty cells always do.",
+            show_default=False,
+        ),
     ] = None,
     groups: Annotated[
-        str | None, typer.Option("--groups", help="A column; rows that share its value stay together.", show_default=False)
+        str | None,
+        typer.Option(
+            "--groups",
+            help="A column; rows that share its value stay together.",
+            show_default=False,
+        ),
     ] = None,
-    time: Annotated[str | None, typer.Option("--time", help="A column; the latest rows calibrate.", show_default=False)] = None,
-    calibration: Annotated[float, typer.Option("--calibration", help="Share of rows held out for the two alarms.")] = 0.2,
+    time: Annotated[
+        str | None,
+        typer.Option("--time", help="A column; the latest rows calibrate.", show_default=False),
+    ] = None,
+    calibration: Annotated[
+        float, typer.Option("--calibration", help="Share of rows held out for the two alarms.")
+    ] = 0.2,
     seed: opt.Seed = 0,
-    max_time: Annotated[float | None, typer.Option("--max-time", help="Seconds for the training.", show_default=False)] = None,
-    max_kwh: Annotated[float | None, typer.Option("--max-kwh", help="Energy for the training.", show_default=False)] = None,
+    max_time: Annotated[
+        float | None,
+        typer.Option("--max-time", help="Seconds for the training.", show_default=False),
+    ] = None,
+    max_kwh: Annotated[
+        float | None, typer.Option("--max-kwh", help="Energy for the training.", show_default=False)
+    ] = None,
     emphasis: Annotated[
-        str, typer.Option("--emphasis", metavar="NUMBER|auto", help="Extra weight of p(y | x) in the loss of a network.")
+        str,
+        typer.Option(
+            "--emphasis",
+            metavar="NUMBER|auto",
+            help="Extra weight of p(y | x) in the loss of a network.",
+        ),
     ] = "0",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit left off.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted fit left off.")
+    ] = False,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -109,17 +188,34 @@ def fit(
     chunk_rows: opt.ChunkRows = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="PIXELS|HxW", help="Cut and scale pictures to one size.", show_default=False),
+        typer.Option(
+            "--size",
+            metavar="PIXELS|HxW",
+            help="Cut and scale pictures to one size.",
+            show_default=False,
+        ),
     ] = None,
     part: Annotated[
         str | None,
-        typer.Option("--part", metavar="train|val|test", help="Of pictures split into parts (default: train).", show_default=False),
+        typer.Option(
+            "--part",
+            metavar="train|val|test",
+            help="Of pictures split into parts (default: train).",
+            show_default=False,
+        ),
     ] = None,
     start_from: Annotated[
-        str | None, typer.Option("--start-from", metavar="MODEL", help="A model of the same columns to go on from.", show_default=False)
+        str | None,
+        typer.Option(
+            "--start-from",
+            metavar="MODEL",
+            help="A model of the same columns to go on from.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Fit a joint model of a table, or of pictures with the names of their folders. Without labels it models p(x) alone."""
+    """Fit a joint model of a table, or of pictures with the names of their folders. Without labels
+    it models p(x) alone."""
     from conjoin.cli.fitting import Asked, fit_table
     from conjoin.training.ranks import rank, together
 

@@ -1,7 +1,7 @@
 """Pictures in and out of the command line: read as a model expects them, drawn into files.
 
-Rows of pictures are frames of pixels whose index, named ``file``, says which picture each is: so every verb takes them.
-"""
+Rows of pictures are frames of pixels whose index, named ``file``, says which picture each is: so
+every verb takes them."""
 
 import contextlib
 import math
@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from conjoin.cli.files import draft, stem
+from conjoin.cli.output import draft, stem
 from conjoin.cli.voice import Voice
-from conjoin.codecs.colours import pillow
-from conjoin.codecs.decoding import OF_CHANNELS, Wanted, size_of
-from conjoin.codecs.pictures import Pictures, parts_of, pictures_in, read_pictures
+from conjoin.codecs.image.colours import pillow
+from conjoin.codecs.image.decoding import OF_CHANNELS, Wanted, size_of
+from conjoin.codecs.image.files import parts_of, read_pictures
+from conjoin.codecs.image.pictures import Pictures, pictures_in
 from conjoin.codecs.table.values import text_of
 
 __all__ = [
@@ -39,60 +40,96 @@ __all__ = [
     "write_sheet",
 ]  # fmt: skip
 
-FILE, LABEL = "file", "label"
-TILE, GAP = 64, 2  # pixels: the least height of a picture on a sheet, and what lies between two
+FILE = "file"
+LABEL = "label"
+# pixels: the least height of a picture on a sheet, and what lies between two
+TILE = 64
+GAP = 2
 
 
 class _Fit(NamedTuple):
-    """What a fit needs: arrays of images, labels or None, and how pictures are read (kept with the model)."""
+    """What a fit needs: arrays of images, labels or None, and how pictures are read (kept with the
+    model)."""
 
     images: np.ndarray
     labels: "pd.Series[Any] | None"
     reading: dict[str, Any]
 
 
-# ---------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 
 
-def to_fit(path: str, size: str | None, part: str | None, max_bytes: int | None, voice: Voice) -> _Fit:
+def to_fit(
+    path: str, size: str | None, part: str | None, max_bytes: int | None, voice: Voice
+) -> _Fit:
     """Pictures to learn from: those of the training part, where there are parts."""
-    wanted = _wanted(None if size is None else size_of(size, "--size"), None, part, max_bytes, voice)
+    wanted = _wanted(
+        None if size is None else size_of(size, "--size"), None, part, max_bytes, voice
+    )
     found = read_asked(path, wanted, ("train",), voice)
     labels = None if found.labels is None else pd.Series(found.labels, name=LABEL)
     if labels is not None and labels.nunique() == 1:
-        voice.note(f"Every picture has the label {labels[0]!r}, so that there is nothing to predict: p(x) is modelled.")
+        voice.note(
+            f"Every picture has the label {labels[0]!r}, so that there is nothing to predict: "
+            "p(x) is modelled."
+        )
         labels = None
     shape = " x ".join(map(str, found.images.shape[1:]))
-    voice.note(f"{len(found.images):,} pictures of {shape} pixels{'' if labels is None else f', {labels.nunique():,} labels'}.")
+    voice.note(
+        f"{len(found.images):,} pictures of {shape} "
+        f"pixels{'' if labels is None else f', {labels.nunique():,} labels'}."
+    )
     return _Fit(found.images, labels, {"size": None if wanted.size is None else list(wanted.size)})
 
 
-def frame_of(estimator: Any, path: str, part: str | None, max_bytes: int | None, voice: Voice) -> tuple[pd.DataFrame, Any]:
-    """(frame of pixels, labels or None) as the model expects them: in its channels, and its size if it was fitted by --size."""
+def frame_of(
+    estimator: Any, path: str, part: str | None, max_bytes: int | None, voice: Voice
+) -> tuple[pd.DataFrame, Any]:
+    """(frame of pixels, labels or None) as the model expects them: in its channels, and its size if
+    it was fitted by --size."""
     codec = estimator.model_.codec
     if codec.kind != "image":
-        raise ValueError(f"{path} holds pictures, and this model is of a table: give a CSV or Parquet file.")
+        raise ValueError(
+            f"{path} holds pictures, and this model is of a table: give a CSV or Parquet file."
+        )
     wanted = reading_of(estimator, OF_CHANNELS.get(codec.grid[0]), part, max_bytes, voice)
     found = read_asked(path, wanted, ("test", "val", "train"), voice)
-    return codec.frame(found.images).set_axis(pd.Index(found.names, name=FILE), axis=0), found.labels
+    return codec.frame(found.images).set_axis(
+        pd.Index(found.names, name=FILE), axis=0
+    ), found.labels
 
 
-def reading_of(estimator: Any, mode: str | None, part: str | None, max_bytes: int | None, voice: Voice) -> Wanted:
+def reading_of(
+    estimator: Any, mode: str | None, part: str | None, max_bytes: int | None, voice: Voice
+) -> Wanted:
     """How the pictures of a model are read: cut and scaled if its fit was told --size."""
-    return _wanted(estimator.model_.facts.get("pictures", {}).get("size"), mode, part, max_bytes, voice)
+    return _wanted(
+        estimator.model_.facts.get("pictures", {}).get("size"), mode, part, max_bytes, voice
+    )
 
 
-def _wanted(size: Any, mode: str | None, part: str | None, max_bytes: int | None, voice: Voice) -> Wanted:
+def _wanted(
+    size: Any, mode: str | None, part: str | None, max_bytes: int | None, voice: Voice
+) -> Wanted:
     limits = {} if max_bytes is None else {"max_bytes": max_bytes}
     return Wanted(size, mode, part, verbose=not voice.quiet, **limits)
 
 
 def read_asked(path: str, wanted: Wanted, prefer: tuple[str, ...], voice: Voice) -> Pictures:
-    """The pictures; of the first of the parts ``prefer`` that there is, where there are parts and none was asked for."""
+    """The pictures; of the first of the parts ``prefer`` that there is, where there are parts and
+    none was asked for."""
     part = wanted.part or _first_part(path, prefer)
     if part != wanted.part:
         voice.note(f"{path} is split into parts; the part {part!r} is taken (--part).")
-    asked = Wanted(wanted.size, wanted.mode, part, wanted.background, wanted.max_pixels, wanted.max_bytes, wanted.verbose)
+    asked = Wanted(
+        wanted.size,
+        wanted.mode,
+        part,
+        wanted.background,
+        wanted.max_pixels,
+        wanted.max_bytes,
+        wanted.verbose,
+    )
     found, notices = read_pictures(path, asked)
     voice.note(*notices)
     return found
@@ -103,55 +140,81 @@ def _first_part(path: str, prefer: tuple[str, ...]) -> str | None:
 
 
 def take_labels(target: Any, found: Any, name: str | None, voice: Voice) -> Any:
-    """Labels of pictures in the types that the model knows, or None; said where they are missing."""
+    """Labels of pictures in the types that the model knows, or None; said where they are
+    missing."""
     from conjoin.cli.target import labels
 
     if name is not None:
-        raise ValueError("--target is about tables; the labels of pictures are the names of their folders, or lie in the .npz.")
+        raise ValueError(
+            "--target is about tables; the labels of pictures are the names of their folders, or "
+            "lie in the .npz."
+        )
     if target is None:
         return None
     if found is None:
-        voice.note("The pictures have no labels (sub-folders, or labels in the .npz), so only what needs none is shown.")
+        voice.note(
+            "The pictures have no labels (sub-folders, or labels in the .npz), so only what "
+            "needs none is shown."
+        )
         return None
     return labels(pd.Series(found, name=target.name), target)
 
 
 def named(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """Answers about pictures, with the names of the files as their first column; about a table, as they are."""
+    """Answers about pictures, with the names of the files as their first column; about a table, as
+    they are."""
     if frame.index.name != FILE:
         return table
     files = pd.DataFrame({FILE: frame.index})
     return pd.concat([files, table.reset_index(drop=True)], axis=1)
 
 
-# ---------------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------ writing
 
 
 def claim_beside(codec: Any, out: str | None, force: bool) -> None:
-    """ValueError or FileExistsError, before any work is done, where the pictures of a table could not be written in the end."""
+    """ValueError or FileExistsError, before any work is done, where the pictures of a table could
+    not be written in the end."""
     if codec.kind != "illustrated" or out is None:
         return
     if out == "-":
-        raise ValueError("The pictures of this table need a folder beside it: -o NAME.csv, not standard output.")
+        raise ValueError(
+            "The pictures of this table need a folder beside it: -o NAME.csv, not standard output."
+        )
     folder = _beside(out)
-    if folder.exists() and not (force and folder.is_dir() and all(file.suffix == ".png" for file in folder.iterdir())):
-        raise FileExistsError(f"{folder}, where the pictures would go, exists: choose another name, or overwrite pictures with --force.")
+    if folder.exists() and not (
+        force and folder.is_dir() and all(file.suffix == ".png" for file in folder.iterdir())
+    ):
+        raise FileExistsError(
+            f"{folder}, where the pictures would go, exists: choose another name, or overwrite "
+            "pictures with --force."
+        )
 
 
 def placed(table: pd.DataFrame, out: str | None) -> pd.DataFrame:
-    """The table with paths in place of pictures: those that are of no file are written into a folder beside the table."""
+    """The table with paths in place of pictures: those that are of no file are written into a
+    folder beside the table."""
     held = {name: cells for name in table if any(cells := pictures_in(table[name]))}
     new = [cell for cells in held.values() for cell in cells if cell is not None and not cell.path]
     width = max(3, len(str(len(new))))
-    paths = {id(cell): str(cell) if out is None else f"{_beside(out).name}/{row:0{width}d}.png" for row, cell in enumerate(new)}
+    paths = {
+        id(cell): str(cell) if out is None else f"{_beside(out).name}/{row:0{width}d}.png"
+        for row, cell in enumerate(new)
+    }
     if new and out is not None:
         with fresh(_beside(out)) as folder:
             for cell in new:
-                pillow().Image.fromarray(np.ascontiguousarray(cell.pixels)).save(folder / Path(paths[id(cell)]).name)
+                pillow().Image.fromarray(np.ascontiguousarray(cell.pixels)).save(
+                    folder / Path(paths[id(cell)]).name
+                )
     home = "." if out is None else Path(out).parent
 
     def path(cell: Any) -> Any:
-        return None if cell is None else paths.get(id(cell)) or Path(os.path.relpath(cell.path, home)).as_posix()
+        return (
+            None
+            if cell is None
+            else paths.get(id(cell)) or Path(os.path.relpath(cell.path, home)).as_posix()
+        )
 
     table = table.copy()
     for name, cells in held.items():
@@ -165,9 +228,12 @@ def _beside(out: str) -> Path:
 
 
 def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice: Voice) -> None:
-    """By the name: arrays (.npz), one sheet (.png), or a folder of files, in sub-folders by label."""
+    """By the name: arrays (.npz), one sheet (.png), or a folder of files, in sub-folders by
+    label."""
     if out.endswith(".npz"):
-        write_arrays(out, images=images, **({} if labels is None else {"labels": np.array(list(labels))}))
+        write_arrays(
+            out, images=images, **({} if labels is None else {"labels": np.array(list(labels))})
+        )
         return
     shown = shown_as(images, levels, voice)
     if out.endswith(".png"):
@@ -198,23 +264,37 @@ def shown_as(images: np.ndarray, levels: int, voice: Voice) -> np.ndarray:
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if images.shape[3:] not in ((), (3,), (4,)):
-        raise ValueError(f"Pictures of {images.shape[3]} channels cannot be written as .png: -o NAME.npz holds them.")
+        raise ValueError(
+            f"Pictures of {images.shape[3]} channels cannot be written as .png: -o NAME.npz "
+            "holds them."
+        )
     if levels == 256:
         return np.ascontiguousarray(images)
-    voice.note(f"The pixels 0 to {levels - 1} of this model are shown as 0 to 255; -o NAME.npz keeps them as they are.")
+    voice.note(
+        f"The pixels 0 to {levels - 1} of this model are shown as 0 to 255; -o NAME.npz keeps "
+        "them as they are."
+    )
     return np.rint(images * (255 / max(1, levels - 1))).astype(np.uint8)
 
 
 def _sheet(images: np.ndarray, across: int | None = None) -> np.ndarray:
-    """All pictures on one, row by row (of ``across``), enlarged by a whole number where they are small."""
+    """All pictures on one, row by row (of ``across``), enlarged by a whole number where they are
+    small."""
     zoom = max(1, TILE // images.shape[1])
     images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
     across = across or math.ceil(math.sqrt(len(images)))
-    high, wide = images.shape[1] + GAP, images.shape[2] + GAP
-    out = np.full((math.ceil(len(images) / across) * high - GAP, across * wide - GAP, *images.shape[3:]), 255, dtype=np.uint8)
+    high = images.shape[1] + GAP
+    wide = images.shape[2] + GAP
+    out = np.full(
+        (math.ceil(len(images) / across) * high - GAP, across * wide - GAP, *images.shape[3:]),
+        255,
+        dtype=np.uint8,
+    )
     for place, image in enumerate(images):
         row, column = divmod(place, across)
-        out[row * high : row * high + high - GAP, column * wide : column * wide + wide - GAP] = image
+        out[row * high : row * high + high - GAP, column * wide : column * wide + wide - GAP] = (
+            image
+        )
     return out
 
 
@@ -234,4 +314,9 @@ def fresh(folder: Path) -> Iterator[Path]:
 
 def _folder_name(label: Any) -> str:
     """A label as the name of a folder."""
-    return "".join("-" if character in '/\\:*?"<>|' else character for character in text_of(label)).strip(". ") or "-"
+    return (
+        "".join(
+            "-" if character in '/\\:*?"<>|' else character for character in text_of(label)
+        ).strip(". ")
+        or "-"
+    )

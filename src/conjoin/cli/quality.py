@@ -15,9 +15,17 @@ REAL = "The table that the synthetic rows were made from: CSV (also .gz) or Parq
 
 def quality(
     real: Annotated[str, typer.Argument(metavar="REAL", help=REAL, show_default=False)],
-    synthetic: Annotated[str, typer.Argument(metavar="SYNTHETIC", help="The synthetic table.", show_default=False)],
+    synthetic: Annotated[
+        str, typer.Argument(metavar="SYNTHETIC", help="The synthetic table.", show_default=False)
+    ],
     holdout: Annotated[
-        str | None, typer.Option("--holdout", metavar="DATA", help="Real rows that nothing was made from.", show_default=False)
+        str | None,
+        typer.Option(
+            "--holdout",
+            metavar="DATA",
+            help="Real rows that nothing was made from.",
+            show_default=False,
+        ),
     ] = None,
     target: opt.Target = None,
     rows: Annotated[int, typer.Option("--rows", help="Of each table, at most.", min=1)] = 5000,
@@ -28,12 +36,14 @@ def quality(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
 ) -> None:
-    """How good synthetic rows are: told from real ones, columns, pairs, use, and (with --holdout) copies."""
+    """How good synthetic rows are: told from real ones, columns, pairs, use, and (with --holdout)
+    copies."""
     voice = Voice(quiet, as_json)
     limits = limits_of(max_bytes, max_ratio, max_columns)
-    train, made = read(real, limits, voice), read(synthetic, limits, voice)
+    train = read(real, limits, voice)
+    made = read(synthetic, limits, voice)
     held = None if holdout is None else read(holdout, limits, voice)
-    from conjoin.questions.quality import quality as judge
+    from conjoin.questions.synthetic.quality import quality as judge
 
     found = judge(train, made, held, target, rows=rows, random_state=seed)
     voice.tell(_measures(found), *([] if found.copies is None else [_copies(found.copies)]))
@@ -42,9 +52,18 @@ def quality(
 
 
 def _measures(found: Any) -> Any:
-    heads = {"c2st": "c2st", "mi_error": "MI error", "shape": "shape", "trend": "trend", "use": found.use}
+    heads = {
+        "c2st": "c2st",
+        "mi_error": "MI error",
+        "shape": "shape",
+        "trend": "trend",
+        "use": found.use,
+    }
     names = [name for name in heads if name in found.table]
-    cells = [[str(row), *(f"{found.table.at[row, name]:.3f}" for name in names)] for row in found.table.index]
+    cells = [
+        [str(row), *(f"{found.table.at[row, name]:.3f}" for name in names)]
+        for row in found.table.index
+    ]
     return plain_table(["", *(heads[name] for name in names)], cells, fold=("",))
 
 
@@ -55,12 +74,21 @@ def _copies(copies: Any) -> Any:
 
 
 def _words(found: Any) -> str:
-    from conjoin.questions.copies import CAUTION
+    from conjoin.questions.synthetic.copies import CAUTION
 
     telling = ", ".join(f"{name} ({lost:.3f})" for name, lost in found.tells[:3])
-    words = f"{found.rows:,} rows of each. c2st, shape and trend are 1 at best, MI error 0. What tells most (AUC): {telling}."
+    words = (
+        f"{found.rows:,} rows of each. c2st, shape and trend are 1 at best, MI error 0. What "
+        f"tells most (AUC): {telling}."
+    )
     if found.copies is None:
         return words
     copies = found.copies
-    near = f"A synthetic row is nearer to the training rows than a held-out one in {copies.nearer:.0%} of pairs (50 % without copying)"
-    return f"{words} {near}, and nearer to a training row than to a held-out one in {copies.nearer_train:.0%} (50 %). {CAUTION}"
+    near = (
+        "A synthetic row is nearer to the training rows than a held-out one in "
+        f"{copies.nearer:.0%} of pairs (50 % without copying)"
+    )
+    return (
+        f"{words} {near}, and nearer to a training row than to a held-out one in "
+        f"{copies.nearer_train:.0%} (50 %). {CAUTION}"
+    )

@@ -1,12 +1,13 @@
-"""A model in a few lines: what it was fitted on, what was chosen and why, what it can promise, what it cost."""
+"""A model in a few lines: what it was fitted on, what was chosen and why, what it can promise, what
+it cost."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from conjoin.calibration import CONFIDENCE, rows_for_error, rows_for_false_alarm
-from conjoin.report.words import draws_words
+from conjoin.calibration.conformal import CONFIDENCE, rows_for_error, rows_for_false_alarm
+from conjoin.model.words import draws_words
 
 __all__ = ["describe", "facts_of", "promises", "useful_rate"]
 
@@ -18,24 +19,43 @@ def describe(model: Any) -> list[tuple[str, str]]:
     """(what, words) lines about a fitted model."""
     facts = model.facts
     columns = model.codec.schema.columns
-    lines = [("target", _target(model)), _inputs(model.codec, columns), ("rows", _rows(facts)), ("p(x)", _family(model))]
+    lines = [
+        ("target", _target(model)),
+        _inputs(model.codec, columns),
+        ("rows", _rows(facts)),
+        ("p(x)", _family(model)),
+    ]
     if model.target is not None:
         lines += [("p(y | x)", _predictor(facts)), ("held out", _held_out(model))]
-    lines += [("false alarms", _false_alarms(model)), *([("errors", _errors(model))] if model.target is not None else [])]
+    lines += [
+        ("false alarms", _false_alarms(model)),
+        *([("errors", _errors(model))] if model.target is not None else []),
+    ]
     lines += [("adapted", _adapted(facts)), ("draws", draws_words(facts))]
-    lines += [("status", ", ".join(f"{question} {status.value}" for question, status in model.status.items()))]
+    lines += [
+        (
+            "status",
+            ", ".join(f"{question} {status.value}" for question, status in model.status.items()),
+        )
+    ]
     return [(name, text) for name, text in [*lines, ("energy", _energy(facts))] if text]
 
 
 def facts_of(model: Any) -> dict[str, Any]:
     """The same for a program."""
     facts = {key: value for key, value in model.facts.items() if key not in ("grid", "trained")}
-    trained = {key: value for key, value in model.facts.get("trained", {}).items() if key != "history"}
+    trained = {
+        key: value for key, value in model.facts.get("trained", {}).items() if key != "history"
+    }
     return {
         **facts,
         "target": None if model.target is None else model.target.name,
         "columns": [column.name for column in model.codec.schema.modelled],
-        "set_aside": {str(column.name): column.why for column in model.codec.schema.columns if not column.modelled},
+        "set_aside": {
+            str(column.name): column.why
+            for column in model.codec.schema.columns
+            if not column.modelled
+        },
         "trained": trained,
         "held_out": held_out(model),
         "promises": promises(model),
@@ -45,7 +65,8 @@ def facts_of(model: Any) -> dict[str, Any]:
 
 
 def useful_rate(model: Any) -> str | None:
-    """The option with which ``decide`` keeps its promises and still answers something: nothing, or a larger error rate."""
+    """The option with which ``decide`` keeps its promises and still answers something: nothing, or
+    a larger error rate."""
     found = promises(model)
     if found is None or found["false_alarm"] > RATE:
         return None
@@ -66,13 +87,19 @@ def promises(model: Any) -> dict[str, float] | None:
     out = {"calibration_rows": calibration.rows, "false_alarm": 1 / (calibration.rows + 1)}
     if model.target is not None:
         least = 1 - (1 - CONFIDENCE) ** (1 / labelled) if labelled else 1.0
-        out |= {"labelled_rows": labelled, "max_error": least if model.target.kind == "classes" else 1 / (labelled + 1)}
+        out |= {
+            "labelled_rows": labelled,
+            "max_error": least if model.target.kind == "classes" else 1 / (labelled + 1),
+        }
     return out
 
 
 def held_out(model: Any) -> dict[str, float]:
     """Figures on rows that the fit did not see."""
-    out = {f"log_loss_{name}": loss for name, loss in model.facts.get("predictor", {}).get("log_loss", {}).items()}
+    out = {
+        f"log_loss_{name}": loss
+        for name, loss in model.facts.get("predictor", {}).get("log_loss", {}).items()
+    }
     calibration = model.calibration
     if calibration is None or model.target is None or model.target.kind != "classes":
         return out
@@ -82,7 +109,7 @@ def held_out(model: Any) -> dict[str, float]:
     return out
 
 
-# ---------------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 def _target(model: Any) -> str:
@@ -91,39 +118,65 @@ def _target(model: Any) -> str:
     if model.target.kind == "number":
         return f"{model.target.name}, a number"
     names = list(map(str, model.target.labels))
-    return f"{model.target.name}, {len(names)} classes: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+    return (
+        f"{model.target.name}, {len(names)} classes: "
+        f"{', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+    )
 
 
 def _inputs(codec: Any, columns: Any) -> tuple[str, str]:
     if codec.kind != "image":
         return "columns", _columns(columns)
     channels, height, width = codec.grid
-    return "images", f"{height} x {width} pixels, {'grey' if channels == 1 else f'{channels} channels'}, {codec.levels} levels each"
+    return (
+        "images",
+        f"{height} x {width} pixels, {'grey' if channels == 1 else f'{channels} channels'}, "
+        f"{codec.levels} levels each",
+    )
 
 
 def _columns(columns: Any) -> str:
     aside = [str(column.name) for column in columns if not column.modelled]
-    pictures = [f", {column.name}: {column.describe()}" for column in columns if column.type == "picture" and column.modelled]
+    pictures = [
+        f", {column.name}: {column.describe()}"
+        for column in columns
+        if column.type == "picture" and column.modelled
+    ]
     words = f"{len(columns) - len(aside)} modelled{''.join(pictures)}"
-    return words + (f", {len(aside)} set aside: {', '.join(aside[:6])}{', ...' if len(aside) > 6 else ''}" if aside else "")
+    return words + (
+        f", {len(aside)} set aside: {', '.join(aside[:6])}{', ...' if len(aside) > 6 else ''}"
+        if aside
+        else ""
+    )
 
 
 def _rows(facts: dict[str, Any]) -> str:
     rows = facts["rows"]
     before = facts.get("started_from")
-    words = f"{rows['fit']:,} to fit, {rows['choose']:,} to choose, {rows['calibrate']:,} to calibrate"
-    return words if before is None else f"{words}; begun from a model of {before['rows']['fit']:,} rows"
+    words = (
+        f"{rows['fit']:,} to fit, {rows['choose']:,} to choose, {rows['calibrate']:,} to calibrate"
+    )
+    return (
+        words
+        if before is None
+        else f"{words}; begun from a model of {before['rows']['fit']:,} rows"
+    )
 
 
 def _family(model: Any) -> str:
     facts = model.facts
     trained = facts.get("trained", {})
-    words = f"{facts['family']}, {trained.get('epochs', 0)} epochs in {trained.get('seconds', 0.0):.1f} s ({trained.get('stopped', '')})"
+    words = (
+        f"{facts['family']}, {trained.get('epochs', 0)} epochs in "
+        f"{trained.get('seconds', 0.0):.1f} s ({trained.get('stopped', '')})"
+    )
     best = trained.get("best", math.inf)
     if not math.isfinite(best) or not facts["rows"]["choose"]:
         return words
     denoises = model.density_of_x.capabilities.typical  # its loss is a squared error
-    return f"{words}; " + (f"loss {best:.3f} on held-out rows" if denoises else f"{-best:.2f} nats per held-out row")
+    return f"{words}; " + (
+        f"loss {best:.3f} on held-out rows" if denoises else f"{-best:.2f} nats per held-out row"
+    )
 
 
 def _predictor(facts: dict[str, Any]) -> str:
@@ -135,7 +188,11 @@ def _predictor(facts: dict[str, Any]) -> str:
 
 def _held_out(model: Any) -> str:
     right = held_out(model).get("accuracy")
-    return "" if right is None else f"{right:.1%} right on the calibration rows, if every row is answered"
+    return (
+        ""
+        if right is None
+        else f"{right:.1%} right on the calibration rows, if every row is answered"
+    )
 
 
 def _adapted(facts: dict[str, Any]) -> str:
@@ -143,14 +200,23 @@ def _adapted(facts: dict[str, Any]) -> str:
     found = facts.get("adapted")
     if found is None:
         return ""
-    shares = [f"{label} {old:.1%} -> {new:.1%}" for label, old, new in zip(found["labels"], found["old"], found["new"], strict=True)]
-    return f"by {found['rows']:,} rows without labels: {', '.join(shares[:6])}{', ...' if len(shares) > 6 else ''}"
+    shares = [
+        f"{label} {old:.1%} -> {new:.1%}"
+        for label, old, new in zip(found["labels"], found["old"], found["new"], strict=True)
+    ]
+    return (
+        f"by {found['rows']:,} rows without labels: "
+        f"{', '.join(shares[:6])}{', ...' if len(shares) > 6 else ''}"
+    )
 
 
 def _false_alarms(model: Any) -> str:
     found = promises(model)
     if found is None:
-        return f"no promise: {rows_for_false_alarm(RATE)} calibration rows are needed for a rate of {_rate(RATE)}"
+        return (
+            f"no promise: {rows_for_false_alarm(RATE)} calibration rows are needed for a rate "
+            f"of {_rate(RATE)}"
+        )
     return f"a rate of {_rate(found['false_alarm'])} or more can be promised"
 
 
@@ -159,10 +225,19 @@ def _errors(model: Any) -> str:
     if found is None:
         return ""
     if model.target.kind == "number":
-        return f"intervals that miss {_rate(found['max_error'])} or more of the values can be promised"
+        return (
+            f"intervals that miss {_rate(found['max_error'])} or more of the values can be promised"
+        )
     if found["max_error"] > RATES[-1]:
-        return f"no promise: {_rate(RATE)} needs {rows_for_error(RATE)} labelled calibration rows, there are {found['labelled_rows']}"
-    shares = [f"{_coverage(model, rate):.0%} at {_rate(rate)}" for rate in RATES if rate >= found["max_error"]]
+        return (
+            f"no promise: {_rate(RATE)} needs {rows_for_error(RATE)} labelled calibration "
+            f"rows, there are {found['labelled_rows']}"
+        )
+    shares = [
+        f"{_coverage(model, rate):.0%} at {_rate(rate)}"
+        for rate in RATES
+        if rate >= found["max_error"]
+    ]
     return "of such rows it answers, by the error rate that is promised: " + ", ".join(shares)
 
 
@@ -178,7 +253,7 @@ def _rate(rate: float) -> str:
 
 
 def _energy(facts: dict[str, Any]) -> str:
-    from conjoin.metering import Energy
+    from conjoin.util.energy import Energy
 
     found = {key: value for key, value in facts.get("energy", {}).items() if key != "brain_days"}
     return str(Energy(**found)) if found else ""

@@ -23,17 +23,29 @@ class Task(NamedTuple):
     words: str
 
 
-def take_target(frame: "pd.DataFrame", target: str, missing: dict[Any, list[Any]]) -> "tuple[pd.DataFrame, pd.Series[Any]]":
-    """The table without its target, and the target; ValueError where there is none, or nothing beside it."""
+def take_target(
+    frame: "pd.DataFrame", target: str, missing: dict[Any, list[Any]]
+) -> "tuple[pd.DataFrame, pd.Series[Any]]":
+    """The table without its target, and the target; ValueError where there is none, or nothing
+    beside it."""
     from conjoin.codecs.table.values import blank
 
     if target not in frame.columns:
-        raise ValueError(f"There is no column {target!r} to be the target; the columns are {some_names(frame.columns)}.")
+        raise ValueError(
+            f"There is no column {target!r} to be the target; the columns are "
+            f"{some_names(frame.columns)}."
+        )
     if frame.shape[1] == 1:
-        raise ValueError(f"The table has no column beside the target {target!r}: there is nothing to predict it from.")
+        raise ValueError(
+            f"The table has no column beside the target {target!r}: there is nothing to predict "
+            "it from."
+        )
     y = blank(frame[target], missing.get(target, ()))
     if y.isna().all():
-        raise ValueError(f"The target {target!r} is missing in every row; fit without --target to model the other columns alone.")
+        raise ValueError(
+            f"The target {target!r} is missing in every row; fit without --target to model the "
+            "other columns alone."
+        )
     return frame.drop(columns=target), y
 
 
@@ -44,7 +56,9 @@ def task_of(y: "pd.Series[Any]", asked: str, said: str = "") -> Task:
     kind = y.dropna()
     distinct = kind.nunique()
     if asked == "density":
-        return Task(asked, f"The target {y.name!r} is left out; p(x) of the other columns is modelled.")
+        return Task(
+            asked, f"The target {y.name!r} is left out; p(x) of the other columns is modelled."
+        )
     numeric = _is_number(kind)
     if asked == "number":
         _check_number(y, numeric)
@@ -55,17 +69,30 @@ def task_of(y: "pd.Series[Any]", asked: str, said: str = "") -> Task:
     return _guess(y, kind, distinct, numeric, said)
 
 
-def _guess(y: "pd.Series[Any]", kind: "pd.Series[Any]", distinct: int, numeric: bool, said: str) -> Task:
+def _guess(
+    y: "pd.Series[Any]", kind: "pd.Series[Any]", distinct: int, numeric: bool, said: str
+) -> Task:
     if not numeric:
         _check_words(y, distinct, len(kind))
         return Task("classes", f"The target {y.name!r} has {distinct} classes: {_levels(kind)}.")
     coded = said in ("category", "ordered", "boolean")
     few = _whole(kind) and distinct <= _FEW and len(kind) >= 2 * distinct
     if coded or (few and said != "real"):
-        words = f"The target {y.name!r} has {distinct} different whole numbers, taken as classes: {_levels(kind)}."
+        words = (
+            f"The target {y.name!r} has {distinct} different whole numbers, taken as "
+            f"classes: {_levels(kind)}."
+        )
         return Task("classes", f"{words} If they are amounts, say --task number.")
     words = f"The target {y.name!r} is taken as a number."
-    return Task("number", words + (" If its values are codes of classes, say --task classes." if _whole(kind) and distinct <= 100 else ""))
+    return Task(
+        "number",
+        words
+        + (
+            " If its values are codes of classes, say --task classes."
+            if _whole(kind) and distinct <= 100
+            else ""
+        ),
+    )
 
 
 def _is_number(kind: "pd.Series[Any]") -> bool:
@@ -86,13 +113,19 @@ def _check_number(y: "pd.Series[Any]", numeric: bool) -> None:
         return
     bad = y[pd.to_numeric(y, errors="coerce").isna() & y.notna()]
     if len(bad):
-        raise ValueError(f"The target {y.name!r} is no number: row {bad.index[0] + 1} has {bad.iloc[0]!r}; say --task classes.")
+        raise ValueError(
+            f"The target {y.name!r} is no number: row {bad.index[0] + 1} has {bad.iloc[0]!r}; "
+            "say --task classes."
+        )
 
 
 def _check_classes(y: "pd.Series[Any]", kind: "pd.Series[Any]", numeric: bool) -> None:
     if numeric and not _whole(kind):
         odd = kind[kind != kind.round()].iloc[0]
-        raise ValueError(f"The target {y.name!r} is continuous ({odd:g}, for one), which is no class; say --task number.")
+        raise ValueError(
+            f"The target {y.name!r} is continuous ({odd:g}, for one), which is no class; say "
+            "--task number."
+        )
     if not numeric:
         _check_words(y, kind.nunique(), len(kind))
 
@@ -100,7 +133,8 @@ def _check_classes(y: "pd.Series[Any]", kind: "pd.Series[Any]", numeric: bool) -
 def _check_words(y: "pd.Series[Any]", distinct: int, rows: int) -> None:
     if distinct > max(_MANY, rows // 2):
         raise ValueError(
-            f"The target {y.name!r} has {distinct:,} different values in {rows:,} rows, so they are no classes; choose another target."
+            f"The target {y.name!r} has {distinct:,} different values in {rows:,} rows, so they "
+            "are no classes; choose another target."
         )
 
 
@@ -113,12 +147,14 @@ def _levels(kind: "pd.Series[Any]") -> str:
 
 
 def whole(y: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Classes of a column with an empty cell are read as 1.0 and 2.0; as objects they become whole numbers again."""
+    """Classes of a column with an empty cell are read as 1.0 and 2.0; as objects they become whole
+    numbers again."""
     return y.astype(object) if y.dtype.kind == "f" else y
 
 
 def labels(y: "pd.Series[Any]", target: Any) -> "pd.Series[Any]":
-    """Labels of another file in the type that the model's classes have; the file alone may read otherwise."""
+    """Labels of another file in the type that the model's classes have; the file alone may read
+    otherwise."""
     from conjoin.codecs.table.values import text_of
 
     if target.kind != "classes":

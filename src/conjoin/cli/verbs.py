@@ -33,8 +33,11 @@ VERBS: dict[str, Any] = {
     "families": catalogue.families,
     "test-family": catalogue.conformance,
 }
-BAD_INPUT, INTERRUPTED = 2, 130
-_Usage: Any = typer.BadParameter.__mro__[1]  # the base of every usage error, which typer does not export
+BAD_INPUT = 2
+INTERRUPTED = 130
+_Usage: Any = typer.BadParameter.__mro__[
+    1
+]  # the base of every usage error, which typer does not export
 
 app = typer.Typer(
     add_completion=False,
@@ -54,7 +57,12 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
 ) -> None:
     """What stands before the verb."""
 
@@ -110,7 +118,9 @@ def _notes() -> Iterator[None]:
         text = " ".join(str(message).split())
         if text not in seen:
             seen.add(text)
-            sys.stderr.write(f"note: {text if category is UserWarning else f'{category.__name__}: {text}'}\n")
+            sys.stderr.write(
+                f"note: {text if category is UserWarning else f'{category.__name__}: {text}'}\n"
+            )
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)

@@ -19,8 +19,12 @@ class Voice:
 
     def __init__(self, quiet: bool = False, as_json: bool = False, taken: bool = False) -> None:
         if as_json and taken:
-            raise ValueError("Standard output takes a table (-o -) or a JSON object (--json), not both.")
-        self.quiet, self.as_json, self.taken = quiet, as_json, taken
+            raise ValueError(
+                "Standard output takes a table (-o -) or a JSON object (--json), not both."
+            )
+        self.quiet = quiet
+        self.as_json = as_json
+        self.taken = taken
 
     def note(self, *texts: str) -> None:
         """Something to know, on standard error."""
@@ -34,7 +38,12 @@ class Voice:
             return
         from rich.console import Console
 
-        console = Console(file=sys.stderr if self.taken else sys.stdout, markup=False, highlight=False, emoji=False)
+        console = Console(
+            file=sys.stderr if self.taken else sys.stdout,
+            markup=False,
+            highlight=False,
+            emoji=False,
+        )
         for part in parts:
             console.print(part)
 
@@ -68,13 +77,21 @@ def _plain(value: Any) -> Any:
     return _plain(fresh) if isinstance(fresh, str | int | float | bool) else str(value)
 
 
-def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", fold: Sequence[str] = ()) -> Any:
+def plain_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", fold: Sequence[str] = ()
+) -> Any:
     """A rich table; the columns ``fold`` take what width is left, the others stay on one line."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, show_header=any(head))
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=title or None,
+        title_justify="left",
+        pad_edge=False,
+        show_header=any(head),
+    )
     for name in head:
         table.add_column(name, no_wrap=name not in fold, overflow="fold")
     for row in rows:
@@ -87,20 +104,29 @@ def frame_table(frame: Any, width: int, rows: int = SHOWN, fold: Sequence[str] =
 
     Rows are numbered from 1, unless the frame says itself which row each is about."""
     cells = {str(name): [shown(value) for value in frame[name].iloc[:rows]] for name in frame}
-    kept = _fitting({name: max(map(len, [name, *column])) for name, column in cells.items() if name not in fold}, width - GAP - len("row"))
+    kept = _fitting(
+        {
+            name: max(map(len, [name, *column]))
+            for name, column in cells.items()
+            if name not in fold
+        },
+        width - GAP - len("row"),
+    )
     names = [name for name in cells if name in kept or name in fold]
     if len(names) < len(cells):
         names.insert(len(names) - 1, "...")
         cells["..."] = ["..."] * min(rows, len(frame))
     if "row" not in names:
-        cells["row"], names = [str(place) for place in range(1, min(rows, len(frame)) + 1)], ["row", *names]
+        cells["row"] = [str(place) for place in range(1, min(rows, len(frame)) + 1)]
+        names = ["row", *names]
     return plain_table(names, zip(*(cells[name] for name in names), strict=True), fold=fold)
 
 
 def _fitting(widths: dict[str, int], space: int) -> set[str]:
     """The names that fit beside the last one."""
     *first, last = widths
-    kept, left = {last}, space - widths[last] - 2 * GAP - len("...")
+    kept = {last}
+    left = space - widths[last] - 2 * GAP - len("...")
     for name in first:
         left -= widths[name] + GAP
         if left < 0:
@@ -113,4 +139,8 @@ def shown(value: Any) -> str:
     """A cell as a person reads it."""
     if value is None or value != value:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) or type(value).__name__.startswith("float") else str(value)
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float) or type(value).__name__.startswith("float")
+        else str(value)
+    )

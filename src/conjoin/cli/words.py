@@ -1,10 +1,20 @@
-"""What a person types, as the library takes it; and the library's words, as they are typed in a shell."""
+"""What a person types, as the library takes it; and the library's words, as they are typed in a
+shell."""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["given_of", "grouped", "in_shell", "labels_of", "max_error_of", "missing_of", "range_of", "some_names"]
+__all__ = [
+    "given_of",
+    "grouped",
+    "in_shell",
+    "labels_of",
+    "max_error_of",
+    "missing_of",
+    "range_of",
+    "some_names",
+]
 
 _MISSING = re.compile(r"say missing=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \[(?P<values>.*?)\]\}")
 _COLUMN = re.compile(r"Column ('[^']*'|\"[^\"]*\")")
@@ -27,7 +37,9 @@ def in_shell(text: str) -> str:
     for python, option in _OPTIONS:
         text = text.replace(python, option)
     text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)
-    return _TYPES.sub(r"set its type to \g<type> in schema.json and give --schema schema.json", text)
+    return _TYPES.sub(
+        r"set its type to \g<type> in schema.json and give --schema schema.json", text
+    )
 
 
 def _options(name: str, values: str) -> str:
@@ -45,11 +57,16 @@ def grouped(texts: Sequence[str]) -> list[str]:
     for text in texts:
         found = _COLUMN.match(text)
         name = found[1] if found else ""
-        groups.setdefault(re.sub(r"-?[\d.]*\d", "#", text.replace(name, "*") if name else text), []).append((name, text))
-    return [first + (f" Likewise {', '.join(name for name, _ in rest)}." if rest else "") for (_, first), *rest in groups.values()]
+        groups.setdefault(
+            re.sub(r"-?[\d.]*\d", "#", text.replace(name, "*") if name else text), []
+        ).append((name, text))
+    return [
+        first + (f" Likewise {', '.join(name for name, _ in rest)}." if rest else "")
+        for (_, first), *rest in groups.values()
+    ]
 
 
-# ---------------------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------------------- values
 
 
 def _number(text: str) -> Any:
@@ -69,7 +86,8 @@ def _named(text: str, names: Sequence[Any]) -> tuple[Any, str] | None:
 
 
 def missing_of(asked: Sequence[str] | None, names: Sequence[Any]) -> dict[Any, list[Any]]:
-    """{column: [values that mean missing]} of VALUE (every column) and COLUMN=VALUE; a number also matches as a word."""
+    """{column: [values that mean missing]} of VALUE (every column) and COLUMN=VALUE; a number also
+    matches as a word."""
     blanks: dict[Any, list[Any]] = {}
     for text in asked or ():
         found = _named(text, names)
@@ -86,7 +104,9 @@ def labels_of(texts: Sequence[str], target: Any) -> list[Any]:
     known = {text_of(label): label for label in target.labels}
     wrong = [text for text in texts if text not in known]
     if wrong:
-        raise ValueError(f"{target.name!r} has no class {wrong[0]!r}; choose from {', '.join(known)}.")
+        raise ValueError(
+            f"{target.name!r} has no class {wrong[0]!r}; choose from {', '.join(known)}."
+        )
     return [known[text] for text in texts]
 
 
@@ -96,12 +116,28 @@ def max_error_of(asked: Sequence[str] | None, target: Any) -> Any:
     if len(texts) == 1 and isinstance(_number(texts[0]), int | float):
         return float(texts[0])
     pairs = [text.rpartition("=") for text in texts]
-    bad = [text for text, (label, _, rate) in zip(texts, pairs, strict=True) if not label or isinstance(_number(rate), str)]
+    bad = [
+        text
+        for text, (label, _, rate) in zip(texts, pairs, strict=True)
+        if not label or isinstance(_number(rate), str)
+    ]
     if bad:
-        raise ValueError(f"--max-error takes one rate such as .05, or LABEL=RATE once for each class, not {bad[0]!r}.")
+        raise ValueError(
+            "--max-error takes one rate such as .05, or LABEL=RATE once for each class, not "
+            f"{bad[0]!r}."
+        )
     if target is None or target.kind != "classes":
-        raise ValueError("--max-error LABEL=RATE needs a model with classes; this one takes one rate, such as --max-error .05.")
-    return dict(zip(labels_of([label for label, _, _ in pairs], target), (float(rate) for _, _, rate in pairs), strict=True))
+        raise ValueError(
+            "--max-error LABEL=RATE needs a model with classes; this one takes one rate, such as "
+            "--max-error .05."
+        )
+    return dict(
+        zip(
+            labels_of([label for label, _, _ in pairs], target),
+            (float(rate) for _, _, rate in pairs),
+            strict=True,
+        )
+    )
 
 
 def range_of(text: str, option: str) -> tuple[Any, Any]:
@@ -112,17 +148,21 @@ def range_of(text: str, option: str) -> tuple[Any, Any]:
     return (_number(low) if low else None), (_number(high) if high else None)
 
 
-# ---------------------------------------------------------------------------------------------------- given
+# -------------------------------------------------------------------------------------------- given
 
 
 def given_of(asked: Sequence[str] | None, schema: Any) -> dict[Any, Any]:
-    """{column: value, (low, high) or [levels]} of COLUMN=value, COLUMN=low..high and COLUMN=level,level."""
+    """{column: value, (low, high) or [levels]} of COLUMN=value, COLUMN=low..high and
+    COLUMN=level,level."""
     columns = {column.name: column for column in schema.modelled}
     given: dict[Any, Any] = {}
     for text in asked or ():
         found = _named(text, list(columns))
         if found is None:
-            raise ValueError(f"--given takes COLUMN=VALUE, not {text!r}; the columns are {', '.join(map(str, columns))}.")
+            raise ValueError(
+                f"--given takes COLUMN=VALUE, not {text!r}; the columns are "
+                f"{', '.join(map(str, columns))}."
+            )
         given[found[0]] = _condition(columns[found[0]], found[1])
     return given
 
@@ -135,7 +175,11 @@ def _condition(column: Any, text: str) -> Any:
         return levels[text]
     if ".." in text:
         low, high = range_of(text, f"--given {column.name}=")
-        return (low, high) if not levels else tuple(None if end is None else levels.get(str(end), end) for end in (low, high))
+        return (
+            (low, high)
+            if not levels
+            else tuple(None if end is None else levels.get(str(end), end) for end in (low, high))
+        )
     if column.numeric:
         return text if column.type == "date" else _as_number(column, text)
     parts = [part.strip() for part in text.split(",")]
@@ -145,7 +189,10 @@ def _condition(column: Any, text: str) -> Any:
 def _as_number(column: Any, text: str) -> Any:
     value = _number(text)
     if isinstance(value, str):
-        raise ValueError(f"--given {column.name}={text}: {column.name!r} is a number; give one, or a range such as 10..20.")
+        raise ValueError(
+            f"--given {column.name}={text}: {column.name!r} is a number; give one, or a range "
+            "such as 10..20."
+        )
     return value
 
 
@@ -157,4 +204,6 @@ def _levels(column: Any) -> dict[str, Any]:
 
 def some_names(names: Any) -> str:
     """The first dozen, and how many there are."""
-    return ", ".join(map(str, names[:12])) + (f", ... ({len(names):,} in all)" if len(names) > 12 else "")
+    return ", ".join(map(str, names[:12])) + (
+        f", ... ({len(names):,} in all)" if len(names) > 12 else ""
+    )

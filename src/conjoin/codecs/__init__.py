@@ -1,18 +1,37 @@
-"""Raw data <-> events: one codec for each kind of data. Importing this package loads neither torch nor pandas."""
+"""Raw data <-> events: one codec for each kind of data. Importing this package loads neither torch
+nor pandas."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conjoin.codecs.image import ImageCodec
-    from conjoin.codecs.pictures import read_images
-    from conjoin.codecs.table import Column, Limits, Schema, TableCodec, as_frame, inspect, read_table
+    from conjoin.codecs.image.codec import ImageCodec
+    from conjoin.codecs.image.files import read_images
+    from conjoin.codecs.table import (
+        Column,
+        Limits,
+        Schema,
+        TableCodec,
+        as_frame,
+        inspect,
+        read_table,
+    )
 
-__all__ = ["Column", "ImageCodec", "Limits", "Schema", "TableCodec", "as_frame", "inspect", "read_images", "read_table"]
+__all__ = [
+    "Column",
+    "ImageCodec",
+    "Limits",
+    "Schema",
+    "TableCodec",
+    "as_frame",
+    "inspect",
+    "read_images",
+    "read_table",
+]
 
 _HOME = {name: "conjoin.codecs.table" for name in __all__} | {
-    "ImageCodec": "conjoin.codecs.image",
-    "read_images": "conjoin.codecs.pictures",
+    "ImageCodec": "conjoin.codecs.image.codec",
+    "read_images": "conjoin.codecs.image.files",
 }
 
 

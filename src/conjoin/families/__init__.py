@@ -1,8 +1,8 @@
 """HOW p(x) is modelled: one line per family.
 
-A family is a frozen config dataclass and the Density that it configures. Nothing is imported until it is used, so that
-`conjoin families` answers at once. Third parties register theirs by the entry point group ``conjoin.families``.
-"""
+A family is a frozen config dataclass and the Density that it configures. Nothing is imported until
+it is used, so that `conjoin families` answers at once. Third parties register theirs by the entry
+point group ``conjoin.families``."""
 
 import importlib
 import importlib.metadata
@@ -20,7 +20,9 @@ class Family:
     map: str  # one of the six families of the talk, or "classic"
     summary: str
     aliases: tuple[str, ...] = ()
-    settings: tuple[tuple[str, Any], ...] = ()  # what sets this row apart from another of the same config
+    settings: tuple[
+        tuple[str, Any], ...
+    ] = ()  # what sets this row apart from another of the same config
     kinds: tuple[str, ...] = ("real", "integer", "category", "ordered")
     pictures: bool = False  # whether it is for pictures, alone or beside columns
 
@@ -29,7 +31,8 @@ FAMILIES: dict[str, Family] = {
     "circuit": Family(
         "conjoin.families.circuit.latent_tree:Circuit",
         "circuit",
-        "tree of latent variables; exact likelihood, any marginal, any conditional; the default for tables",
+        "tree of latent variables; exact likelihood, any marginal, any conditional; the default "
+        "for tables",
         ("pc", "probabilistic_circuit", "hclt"),
     ),
     "naive_bayes": Family(
@@ -67,13 +70,15 @@ FAMILIES: dict[str, Family] = {
     "indian_buffet": Family(
         "conjoin.families.classic.indian_buffet:IndianBuffet",
         "classic",
-        "features that a row has or lacks, as many as the rows call for; Bayesian, averaged over samples; mixed types",
+        "features that a row has or lacks, as many as the rows call for; Bayesian, averaged over "
+        "samples; mixed types",
         ("ibp",),
     ),
     "factor_analysis": Family(
         "conjoin.families.classic.factor:Factor",
         "classic",
-        "a Gaussian per class whose numbers are moved by a few hidden factors; exact with missing cells, for many columns",
+        "a Gaussian per class whose numbers are moved by a few hidden factors; exact with "
+        "missing cells, for many columns",
         ("fa",),
         (("noise", "own"),),
     ),
@@ -87,13 +92,15 @@ FAMILIES: dict[str, Family] = {
     "topic": Family(
         "conjoin.families.classic.topic:Topic",
         "classic",
-        "latent Dirichlet allocation: every cell of a row is of one of the row's topics; mixed types, or counts of words",
+        "latent Dirichlet allocation: every cell of a row is of one of the row's topics; mixed "
+        "types, or counts of words",
         ("lda_topics", "latent_dirichlet"),
     ),
     "bayes_net": Family(
         "conjoin.families.classic.bayes_net:BayesNet",
         "classic",
-        "every column depends on a few others, along arrows that the data choose; exact, and its graph can be read",
+        "every column depends on a few others, along arrows that the data choose; exact, and its "
+        "graph can be read",
         ("bayesian_network", "bn"),
     ),
     "markov_field": Family(
@@ -106,65 +113,75 @@ FAMILIES: dict[str, Family] = {
     "grid_field": Family(
         "conjoin.families.classic.markov_field:MarkovField",
         "classic",
-        "a Markov random field with loops (an image's neighbours, or the strongest links); relative where the sum is out of reach",
+        "a Markov random field with loops (an image's neighbours, or the strongest links); "
+        "relative where the sum is out of reach",
         (),
         (("structure", "grid"),),
     ),
     "energy": Family(
         "conjoin.families.energy.joint_energy:Energy",
         "energy",
-        "a classifier whose logits also weigh p(x), as a tilt of a mixture; relative, any columns, images",
+        "a classifier whose logits also weigh p(x), as a tilt of a mixture; relative, any "
+        "columns, images",
         ("ebm", "jem"),
     ),
     "boltzmann": Family(
         "conjoin.families.energy.rbm:Boltzmann",
         "energy",
-        "binary hidden units switch on patterns across columns; exact up to twelve of them, relative beyond",
+        "binary hidden units switch on patterns across columns; exact up to twelve of them, "
+        "relative beyond",
         ("rbm", "restricted_boltzmann"),
     ),
     "vae": Family(
         "conjoin.families.latent.vae:VAE",
         "latent",
-        "a few hidden numbers explain each row through a neural network; a bound of the likelihood, and features",
+        "a few hidden numbers explain each row through a neural network; a bound of the "
+        "likelihood, and features",
         ("vamp", "variational_autoencoder"),
         (("levels", 1),),
     ),
     "ladder": Family(
         "conjoin.families.latent.vae:VAE",
         "latent",
-        "hidden numbers in two levels, the upper one setting the scene for the lower; a bound of the likelihood",
+        "hidden numbers in two levels, the upper one setting the scene for the lower; a bound of "
+        "the likelihood",
         ("hierarchical_vae", "ladder_vae"),
         (("levels", 2), ("draws", 64)),
     ),
     "vqvae": Family(
         "conjoin.families.latent.discrete:VQVAE",
         "latent",
-        "each row is a word of a few discrete codes, decoded by a neural network; a bound without noise",
+        "each row is a word of a few discrete codes, decoded by a neural network; a bound "
+        "without noise",
         ("discrete_latent", "vq"),
     ),
     "autoregressive": Family(
         "conjoin.families.autoregressive.masked:Masked",
         "autoregressive",
-        "one column after the other by a masked network, averaged over several orders of the columns; exact, mixed types",
+        "one column after the other by a masked network, averaged over several orders of the "
+        "columns; exact, mixed types",
         ("made", "arm"),
     ),
     "transformer": Family(
         "conjoin.families.autoregressive.causal:Causal",
         "autoregressive",
-        "one column or pixel after the other by a causal transformer; exact; for images and for columns that come in order",
+        "one column or pixel after the other by a causal transformer; exact; for images and for "
+        "columns that come in order",
         ("causal", "gpt"),
     ),
     "pixel_cnn": Family(
         "conjoin.families.autoregressive.pixels:Pixels",
         "autoregressive",
-        "one pixel after the other by a gated PixelCNN; exact; what family='autoregressive' is for pictures of 16 pixels a side and more",
+        "one pixel after the other by a gated PixelCNN; exact; what family='autoregressive' is "
+        "for pictures of 16 pixels a side and more",
         ("pixelcnn",),
         pictures=True,
     ),
     "flow": Family(
         "conjoin.families.flow.coupling:Flow",
         "flow",
-        "numbers are bent by splines until they are a normal distribution; exact, finely recorded numbers as a bound",
+        "numbers are bent by splines until they are a normal distribution; exact, finely "
+        "recorded numbers as a bound",
         ("nsf", "realnvp"),
     ),
     "flow_matching": Family(
@@ -176,13 +193,15 @@ FAMILIES: dict[str, Family] = {
     "diffusion": Family(
         "conjoin.families.diffusion.gaussian:Diffusion",
         "diffusion",
-        "noise is taken away step by step; numbers drown in it, codes vanish; log p is a bound, exact where all columns are codes",
+        "noise is taken away step by step; numbers drown in it, codes vanish; log p is a bound, "
+        "exact where all columns are codes",
         ("ddpm", "vdm", "edm"),
     ),
     "picture_diffusion": Family(
         "conjoin.families.diffusion.picture:PictureDiffusion",
         "diffusion",
-        "pictures: a lean U-Net that takes noise away and tells classes apart; what family='diffusion' is for pictures; a bound",
+        "pictures: a lean U-Net that takes noise away and tells classes apart; what "
+        "family='diffusion' is for pictures; a bound",
         ("joint_diffusion", "image_diffusion"),
         kinds=("ordered",),
         pictures=True,
@@ -190,14 +209,16 @@ FAMILIES: dict[str, Family] = {
     "illustrated": Family(
         "conjoin.families.illustrated:Illustrated",
         "diffusion",
-        "tables of which one column holds pictures: a circuit of the columns, then the diffusion of pictures, told of them; a bound",
+        "tables of which one column holds pictures: a circuit of the columns, then the diffusion "
+        "of pictures, told of them; a bound",
         ("columns_and_picture",),
         pictures=True,
     ),
     "absorbing_diffusion": Family(
         "conjoin.families.diffusion.absorbing:AbsorbingDiffusion",
         "diffusion",
-        "columns or pixels vanish and are brought back in any order; exact; for tables of any kind and for images",
+        "columns or pixels vanish and are brought back in any order; exact; for tables of any "
+        "kind and for images",
         ("d3pm", "masked_diffusion", "order_agnostic"),
     ),
     "integer_flow": Family(
@@ -215,7 +236,8 @@ def of_tables() -> list[str]:
 
 
 def names() -> dict[str, str]:
-    """Every name that ``family=`` takes, aliases and entry points included, and the name it stands for."""
+    """Every name that ``family=`` takes, aliases and entry points included, and the name it stands
+    for."""
     table = {name: name for name in FAMILIES}
     table |= {alias: name for name, family in FAMILIES.items() for alias in family.aliases}
     return table | {point.name: point.name for point in _entry_points() if point.name not in table}
@@ -246,7 +268,9 @@ def resolve(family: Any) -> Any:
         return family
     if isinstance(family, type) and issubclass(family, Density):
         return family.config_class()
-    choices = f"a name ({', '.join(FAMILIES)}), a config such as Circuit(width=32), or a Density class"
+    choices = (
+        f"a name ({', '.join(FAMILIES)}), a config such as Circuit(width=32), or a Density class"
+    )
     raise TypeError(f"family must be {choices}; got {family!r}.")
 
 
@@ -258,12 +282,21 @@ def _by_name(name: str) -> Any:
     if key in FAMILIES:
         return _load(FAMILIES[key].config)(**dict(FAMILIES[key].settings))
     loaded = next(point for point in _entry_points() if point.name == key).load()
-    return resolve(loaded() if isinstance(loaded, type) and loaded.__name__ != "Density" and "density" in vars(loaded) else loaded)
+    return resolve(
+        loaded()
+        if isinstance(loaded, type) and loaded.__name__ != "Density" and "density" in vars(loaded)
+        else loaded
+    )
 
 
 def name_of(config: Any) -> str:
-    """The registered name of a config, or the import path of its class for a family of the user's own."""
+    """The registered name of a config, or the import path of its class for a family of the user's
+    own."""
     path = f"{type(config).__module__}:{type(config).__qualname__}"
     matches = [name for name, family in FAMILIES.items() if family.config == path]
-    exact = [name for name in matches if all(getattr(config, key) == value for key, value in FAMILIES[name].settings)]
+    exact = [
+        name
+        for name in matches
+        if all(getattr(config, key) == value for key, value in FAMILIES[name].settings)
+    ]
     return (exact or matches or [path])[0]

@@ -1,17 +1,21 @@
-r"""What the deep families share: a network knows whole rows, a companion mixture completes rows of which parts are missing.
+r"""What the deep families share: a network knows whole rows, a companion mixture completes rows of
+which parts are missing.
 
     log p(x_o) = log E_q [ p(x_o, x_m) / q(x_m | x_o) ],        x_m ~ q, a mixture fitted to the same rows and classes
 
-With S draws the mean inside the logarithm is unbiased, so its logarithm is a lower bound on the average (Y. Burda, R. Grosse
-and R. Salakhutdinov (2016), Importance weighted autoencoders, equation 8); the wider q is right, the tighter. (That needs log p
-of whole rows, or the log of an unbiased estimate; where it has noise in the log itself, it is an approximation.) The same
-weights choose among the draws when missing cells are to be filled (D. Rubin (1987), sampling/importance resampling). So a
-family that can only say log p of whole rows answers every question, and says which answers are bounds. All values in nats.
+With S draws the mean inside the logarithm is unbiased, so its logarithm is a lower bound on the
+average (Y. Burda, R. Grosse and R. Salakhutdinov (2016), Importance weighted autoencoders, equation
+8); the wider q is right, the tighter. (That needs log p of whole rows, or the log of an unbiased
+estimate; where it has noise in the log itself, it is an approximation.) The same weights choose
+among the draws when missing cells are to be filled (D. Rubin (1987), sampling/importance
+resampling). So a family that can only say log p of whole rows answers every question, and says
+which answers are bounds. All values in nats.
 
-A family writes four hooks: ``_start`` (what depends on the data), ``_whole`` (log p of complete rows), ``_draw`` (new rows),
-and, where it is trained by something else than -log p, ``_objective``.
+A family writes four hooks: ``_start`` (what depends on the data), ``_whole`` (log p of complete
+rows), ``_draw`` (new rows), and, where it is trained by something else than -log p, ``_objective``.
 
-Shape letters: B rows, D variables, S draws for a row with missing cells, K components of the companion.
+Shape letters: B rows, D variables, S draws for a row with missing cells, K components of the
+companion.
 
 >>> Recipe(steps=100).steps
 100
@@ -26,9 +30,20 @@ from typing import Any, ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Float
-from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, categorical, seeded, stream
-from conjoin.events import after_one, slices
+from conjoin.core import (
+    Capabilities,
+    Config,
+    Density,
+    Event,
+    Likelihood,
+    Recipe,
+    Space,
+    categorical,
+    seeded,
+    stream,
+)
+from conjoin.core.event import after_one, slices
+from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.nets.body import ContextEmbedding
 
@@ -38,13 +53,16 @@ CELLS = 1 << 16  # of whole rows that a network sees at once, and no more rows t
 CHUNK = 4096
 PASSES = 8  # of expectation-maximisation for the companion
 MOST = 5000  # rows that the companion is fitted to
-TRIED = 3  # times as many draws of which a mode is the best: the companion may hardly reach where this density is highest
+# times as many draws of which a mode is the best: the companion may hardly reach where this density
+# is highest
+TRIED = 3
 
 
 @dataclass(frozen=True)
 class DeepConfig(Config):
-    """What every deep family can be told. ``steps`` of the gradient (None: from the number of rows) on mini-batches of
-    ``batch`` rows at the learning ``rate``; ``draws``: with how many a row with missing cells is completed."""
+    """What every deep family can be told. ``steps`` of the gradient (None: from the number of rows)
+    on mini-batches of ``batch`` rows at the learning ``rate``; ``draws``: with how many a row with
+    missing cells is completed."""
 
     steps: int | None = None
     batch: int = 128
@@ -52,26 +70,41 @@ class DeepConfig(Config):
     decay: float = 1e-2
     draws: int = 32
 
-    passes: ClassVar[tuple[int, int, int]] = (40, 300, 4000)  # epochs, and the least and most steps, where ``steps`` is None
+    passes: ClassVar[tuple[int, int, int]] = (
+        40,
+        300,
+        4000,
+    )  # epochs, and the least and most steps, where ``steps`` is None
 
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be at least 1, or None, got {self.steps!r}.")
         epochs, least, most = self.passes
-        steps = max(least, min(most, epochs * rows // self.batch)) if self.steps is None else self.steps
+        steps = (
+            max(least, min(most, epochs * rows // self.batch)) if self.steps is None else self.steps
+        )
         return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay)
 
 
 class DeepDensity(Density):
-    """Complete rows by ``_whole`` and ``_draw``; missing cells and regions by the companion, as a bound."""
+    """Complete rows by ``_whole`` and ``_draw``; missing cells and regions by the companion, as a
+    bound."""
 
     conditional = True
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT  # of complete rows
 
-    def __init__(self, space: Space, config: Any, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: Any,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         super().__init__(space, config, structure, context_space)
         components = self.structure["companion"]
-        self.companion = MixtureDensity(_with_class(space, context_space), Mixture(components), {"components": components})
+        self.companion = MixtureDensity(
+            _with_class(space, context_space), Mixture(components), {"components": components}
+        )
         self.companion.requires_grad_(False)
         self.classes = context_space.variables[0].cardinality if context_space else 0
 
@@ -87,15 +120,23 @@ class DeepDensity(Density):
         context: Event | None = None,
         context_space: Space | None = None,
     ) -> Self:
-        """The companion by expectation-maximisation, then the network and what ``_start`` reads off the rows."""
+        """The companion by expectation-maximisation, then the network and what ``_start`` reads off
+        the rows."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
         some = torch.randperm(data.rows, generator=generator)[:MOST].sort().values
-        part, mass = _rows(data, None if context is None else context.value, context_space is not None).take(some), weight[some]
+        part = _rows(
+            data, None if context is None else context.value, context_space is not None
+        ).take(some)
+        mass = weight[some]
         wide = _with_class(space, context_space)
-        companion = MixtureDensity.build(wide, Mixture(default_states(len(some))), part, generator, weight=mass)
+        companion = MixtureDensity.build(
+            wide, Mixture(default_states(len(some))), part, generator, weight=mass
+        )
         for _ in range(PASSES):
             companion.maximise(companion.statistics(part, weight=mass))
-        structure = {"companion": companion.structure["components"]} | cls._structure(space, config, data, weight)
+        structure = {"companion": companion.structure["components"]} | cls._structure(
+            space, config, data, weight
+        )
         with seeded(generator):
             density = cls(space, config, structure, context_space)
         density.companion.load_state_dict(companion.state_dict())
@@ -114,14 +155,21 @@ class DeepDensity(Density):
         """Scales, knots and biases from the rows. Missing cells hold zero."""
 
     @abc.abstractmethod
-    def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """log p of complete rows (or a bound, or log p up to a constant: ``likelihood``), given the classes' codes (B,) or none."""
+    def _whole(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """log p of complete rows (or a bound, or log p up to a constant: ``likelihood``), given the
+        classes' codes (B,) or none."""
 
     @abc.abstractmethod
-    def _draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+    def _draw(
+        self, n: int, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B D"]:
         """n rows."""
 
-    def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _objective(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         """What each complete row adds to the loss."""
         return -self._whole(value, code, generator)
 
@@ -134,7 +182,13 @@ class DeepDensity(Density):
     @final
     def _able(self, **more: Any) -> Capabilities:
         """What the companion makes possible, and ``more``."""
-        own = Capabilities(self.likelihood, missing="bound", conditionals="approximate", regions=True, mode="approximate")
+        own = Capabilities(
+            self.likelihood,
+            missing="bound",
+            conditionals="approximate",
+            regions=True,
+            mode="approximate",
+        )
         return dataclasses.replace(own, **more)
 
     @final
@@ -142,15 +196,30 @@ class DeepDensity(Density):
         return ContextEmbedding(self.classes, width)
 
     @final
-    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        code, gone = None if context is None else context.value, ~event.mask.all(1)
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        code = None if context is None else context.value
+        gone = ~event.mask.all(1)
         if not gone.any():
             return self._in_chunks(event.value, code, generator)
-        out, seed = event.value.new_zeros(event.rows), _seed(generator)
-        whole, part = (~gone).nonzero()[:, 0], gone.nonzero()[:, 0]
+        out = event.value.new_zeros(event.rows)
+        seed = _seed(generator)
+        whole = (~gone).nonzero()[:, 0]
+        part = gone.nonzero()[:, 0]
         if len(whole):
-            out = out.index_copy(0, whole, self._in_chunks(event.value[whole], None if code is None else code[whole], _stream(seed)))
-        return out.index_copy(0, part, self._log_part(event.take(part), None if code is None else code[part], _stream(seed)))
+            out = out.index_copy(
+                0,
+                whole,
+                self._in_chunks(
+                    event.value[whole], None if code is None else code[whole], _stream(seed)
+                ),
+            )
+        return out.index_copy(
+            0,
+            part,
+            self._log_part(event.take(part), None if code is None else code[part], _stream(seed)),
+        )
 
     # ------------------------------------------------------------------ the companion
 
@@ -158,44 +227,80 @@ class DeepDensity(Density):
         """The event as the companion sees it: the class, if there are any, is its first cell."""
         return _rows(event, code, self.classes > 0)
 
-    def _fill(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+    def _fill(
+        self, event: Event, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B D"]:
         """One draw of the missing cells for each row, with noise of its own."""
-        drawn = self.companion.sample_conditional(self._known(event, code), generator=generator).value
+        drawn = self.companion.sample_conditional(
+            self._known(event, code), generator=generator
+        ).value
         return drawn[:, 1:] if self.classes else drawn
 
-    def _in_chunks(self, value: Tensor, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """Every chunk with the same noise, so that an answer does not depend on the rows beside it."""
+    def _in_chunks(
+        self, value: Tensor, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """Every chunk with the same noise, so that an answer does not depend on the rows beside
+        it."""
         seed = _seed(generator)
         parts = _parts(len(value), value.shape[1])
-        return torch.cat([self._whole(value[part], None if code is None else code[part], _stream(seed)) for part in parts])
+        return torch.cat(
+            [
+                self._whole(value[part], None if code is None else code[part], _stream(seed))
+                for part in parts
+            ]
+        )
 
-    def _log_part(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """log of the mean importance weight over S draws, whose noise all rows share; -inf where a known cell is out of bounds."""
+    def _log_part(
+        self, event: Event, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """log of the mean importance weight over S draws, whose noise all rows share; -inf where a
+        known cell is out of bounds."""
         codes = None if code is None else code.repeat_interleave(self.config.draws)
-        value = self._completions(event, code, self.config.draws, generator or stream(0, "missing")).flatten(0, 1)  # (B S, D)
-        known = self.companion.log_prob(self._known(event, code))  # q(x_m | x_o) = q(x_m, x_o) / q(x_o)
-        weight = self._in_chunks(value, codes, generator) - self.companion.log_prob(self._known(Event(value), codes))
+        value = self._completions(
+            event, code, self.config.draws, generator or stream(0, "missing")
+        ).flatten(0, 1)  # (B S, D)
+        known = self.companion.log_prob(
+            self._known(event, code)
+        )  # q(x_m | x_o) = q(x_m, x_o) / q(x_o)
+        weight = self._in_chunks(value, codes, generator) - self.companion.log_prob(
+            self._known(Event(value), codes)
+        )
         mean = known + weight.reshape(event.rows, -1).logsumexp(1) - math.log(self.config.draws)
         if event.within is None and self.capabilities.likelihood is not Likelihood.UNNORMALIZED:
-            mean = torch.where(event.mask.any(1), mean, 0.0)  # that nothing is known of a row is certain
+            mean = torch.where(
+                event.mask.any(1), mean, 0.0
+            )  # that nothing is known of a row is certain
         return torch.where(known.isneginf(), -math.inf, mean)
 
     @torch.no_grad()
-    def _completions(self, event: Event, code: Tensor | None, draws: int, generator: torch.Generator) -> Float[Tensor, "B S D"]:
-        """S rows with the missing cells drawn from the companion. All rows use the same noise: one table of draws from each
-        component, and one sorted set of uniforms by which each row picks its components."""
-        states, known = self.companion.leaves.states, self._known(event, code)
+    def _completions(
+        self, event: Event, code: Tensor | None, draws: int, generator: torch.Generator
+    ) -> Float[Tensor, "B S D"]:
+        """S rows with the missing cells drawn from the companion. All rows use the same noise: one
+        table of draws from each component, and one sorted set of uniforms by which each row picks
+        its components."""
+        states = self.companion.leaves.states
+        known = self._known(event, code)
         every = torch.arange(states).repeat(draws)[:, None].expand(-1, known.value.shape[1])
-        table = self.companion.leaves.sample(every, generator, known.within).reshape(draws, states, -1)
-        uniform = (torch.arange(draws) + torch.rand((), generator=generator, dtype=torch.float64)) / draws
+        table = self.companion.leaves.sample(every, generator, known.within).reshape(
+            draws, states, -1
+        )
+        uniform = (
+            torch.arange(draws) + torch.rand((), generator=generator, dtype=torch.float64)
+        ) / draws
         share = self.companion._joint(known).softmax(1).cumsum(1)
-        chosen = torch.searchsorted(share, uniform.expand(event.rows, -1).contiguous()).clamp_max(states - 1)  # (B, S)
+        chosen = torch.searchsorted(share, uniform.expand(event.rows, -1).contiguous()).clamp_max(
+            states - 1
+        )  # (B, S)
         drawn = table[torch.randperm(draws, generator=generator), chosen, int(self.classes > 0) :]
         return torch.where(event.mask[:, None], event.value[:, None], drawn)
 
     @final
-    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """Missing cells are drawn anew in each step: the objective is the expectation over q, a bound up to the entropy of q."""
+    def _losses(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """Missing cells are drawn anew in each step: the objective is the expectation over q, a
+        bound up to the entropy of q."""
         noise = generator or stream(0, "loss")
         code = None if context is None else context.value
         value = event.value if event.mask.all() else self._fill(event, code, noise)
@@ -206,27 +311,44 @@ class DeepDensity(Density):
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         code = None if context is None else context.value
         parts = _parts(n, len(self.space.variables))
-        return Event(torch.cat([self._draw(len(range(n)[p]), None if code is None else code[p], generator) for p in parts]))
+        return Event(
+            torch.cat(
+                [
+                    self._draw(len(range(n)[p]), None if code is None else code[p], generator)
+                    for p in parts
+                ]
+            )
+        )
 
     @final
-    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
         """The companion proposes, this density chooses."""
         many, codes = self._repeated(event, None if context is None else context.value)
         proposed = self._fill(many, codes, generator)
-        weight = self._in_chunks(proposed, codes, None) - self.companion.log_prob(self._known(Event(proposed), codes))
+        weight = self._in_chunks(proposed, codes, None) - self.companion.log_prob(
+            self._known(Event(proposed), codes)
+        )
         chosen = categorical(weight.reshape(event.rows, -1), generator)
-        return Event(proposed.reshape(event.rows, self.config.draws, -1)[torch.arange(event.rows), chosen])
+        return Event(
+            proposed.reshape(event.rows, self.config.draws, -1)[torch.arange(event.rows), chosen]
+        )
 
     def _repeated(self, event: Event, code: Tensor | None) -> tuple[Event, Tensor | None]:
         """Each row, and its class, once for each draw."""
         draws = self.config.draws
-        return event.take(torch.arange(event.rows).repeat_interleave(draws)), None if code is None else code.repeat_interleave(draws)
+        return event.take(
+            torch.arange(event.rows).repeat_interleave(draws)
+        ), None if code is None else code.repeat_interleave(draws)
 
     @final
     def _mode(self, event: Event, context: Event | None) -> Event:
         """The best of the companion's own mode and of 3 S draws, the same draws for every row."""
         code = None if context is None else context.value
-        guess = self.companion.mode(self._known(event, code)).value[:, None, int(self.classes > 0) :]
+        guess = self.companion.mode(self._known(event, code)).value[
+            :, None, int(self.classes > 0) :
+        ]
         drawn = self._completions(event, code, TRIED * self.config.draws, stream(0, "mode"))
         value = torch.cat([guess, drawn], 1)  # (B, 3 S + 1, D)
         codes = None if code is None else code.repeat_interleave(value.shape[1])
@@ -249,7 +371,11 @@ def _stream(seed: int | None) -> torch.Generator | None:
 
 def _with_class(space: Space, context: Space | None) -> Space:
     """The space of (class, x)."""
-    return space if context is None else Space((1 + space.shape[0],), context.variables + space.variables)
+    return (
+        space
+        if context is None
+        else Space((1 + space.shape[0],), context.variables + space.variables)
+    )
 
 
 def _rows(event: Event, code: Tensor | None, classes: bool) -> Event:
@@ -257,5 +383,11 @@ def _rows(event: Event, code: Tensor | None, classes: bool) -> Event:
     if not classes:
         return event
     known = torch.full((event.rows, 1), code is not None)
-    first = torch.zeros(event.rows, 1, dtype=torch.float64) if code is None else code[:, None].double()
-    return Event(torch.cat([first, event.value], 1), torch.cat([known, event.mask], 1), within=after_one(event.within))
+    first = (
+        torch.zeros(event.rows, 1, dtype=torch.float64) if code is None else code[:, None].double()
+    )
+    return Event(
+        torch.cat([first, event.value], 1),
+        torch.cat([known, event.mask], 1),
+        within=after_one(event.within),
+    )

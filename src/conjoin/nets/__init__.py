@@ -1,1 +1,2 @@
-"""Bodies that families borrow: networks that see numbers and give numbers, and know nothing of densities."""
+"""Bodies that families borrow: networks that see numbers and give numbers, and know nothing of
+densities."""

@@ -1,9 +1,9 @@
-"""What every network shares: it is trained in float32 and asked in float64, and hides that from its family.
+"""What every network shares: it is trained in float32 and asked in float64, and hides that from its
+family.
 
-Gradients need speed, answers need digits: an answer must not depend on the batch that its row came in, which float32 can't
-keep to 1e-7. So the learner casts bodies to float32 while it trains and back to float64 when it is done; a body takes and
-gives float64 all the same.
-"""
+Gradients need speed, answers need digits: an answer must not depend on the batch that its row came
+in, which float32 can't keep to 1e-7. So the learner casts bodies to float32 while it trains and
+back to float64 when it is done; a body takes and gives float64 all the same."""
 
 import abc
 from typing import Any, final
@@ -30,15 +30,19 @@ class Body(nn.Module, abc.ABC):
     def cast(self, *inputs: Any) -> list[Any]:
         """The inputs in the precision of the parameters."""
         dtype = next(self.parameters()).dtype
-        return [x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs]
+        return [
+            x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs
+        ]
 
 
 class ContextEmbedding(nn.Module):
-    """A vector for each class, and one for "no class given" (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance)."""
+    """A vector for each class, and one for "no class given" (J. Ho and T. Salimans (2022),
+    Classifier-free diffusion guidance)."""
 
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()
-        self.classes, self.width = classes, width if classes else 0
+        self.classes = classes
+        self.width = width if classes else 0
         if classes:
             self.table = nn.Parameter(0.5 * torch.randn(classes + 1, width, dtype=torch.float64))
 
@@ -51,7 +55,8 @@ class ContextEmbedding(nn.Module):
 
 
 def time_features(time: Tensor, size: int = 32) -> Tensor:
-    """(B, size) sines and cosines of a time (B,) in [0, 1] (A. Vaswani et al. (2017), Attention is all you need, section 3.5)."""
+    """(B, size) sines and cosines of a time (B,) in [0, 1] (A. Vaswani et al. (2017), Attention is
+    all you need, section 3.5)."""
     frequency = torch.exp(torch.linspace(0.0, 6.0, size // 2, dtype=torch.float64))
     angle = time.double()[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], 1)

@@ -1,6 +1,7 @@
 """What networks of pictures share: a vector that tells the noise level and the class, and bfloat16.
 
-P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on image synthesis, section 3.1; a class that is not told is one more.
+P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on image synthesis, section 3.1; a
+class that is not told is one more.
 
 Shape letters: B rows, C channels, H and W sides, E embedding, P places, F features.
 """
@@ -12,11 +13,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
+from conjoin.core.shapes import Float
 
 __all__ = ["EMBEDDING", "Conditioned", "half"]
 
-EMBEDDING, WAVES = 128, 32
+EMBEDDING = 128
+WAVES = 32
 
 
 def half(on: bool = True) -> contextlib.AbstractContextManager[Any]:
@@ -25,8 +27,9 @@ def half(on: bool = True) -> contextlib.AbstractContextManager[Any]:
 
 
 class Conditioned(nn.Module, abc.ABC):
-    """Pictures (B, C, H, W), a number that tells the noise (B,) and classes (B,) or none to pictures (B, C, H, W). ``told``: in place of
-    a class the network hears so many numbers (B, T) about each picture, zero where not known. ``width``: numbers of ``features``."""
+    """Pictures (B, C, H, W), a number that tells the noise (B,) and classes (B,) or none to
+    pictures (B, C, H, W). ``told``: in place of a class the network hears so many numbers (B, T)
+    about each picture, zero where not known. ``width``: numbers of ``features``."""
 
     frequency: Tensor
     width: int
@@ -34,14 +37,25 @@ class Conditioned(nn.Module, abc.ABC):
 
     def __init__(self, classes: int, told: int) -> None:
         super().__init__()
-        self.classes, self.hears = classes, told
-        self.noise = nn.Sequential(nn.Linear(WAVES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
+        self.classes = classes
+        self.hears = told
+        self.noise = nn.Sequential(
+            nn.Linear(WAVES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING)
+        )
         self.label = nn.Embedding(classes + 1, EMBEDDING) if classes else None
-        self.told = nn.Sequential(nn.Linear(told, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING)) if told else None
-        self.register_buffer("frequency", torch.exp(torch.linspace(-1.0, 3.0, WAVES // 2)), persistent=False)
+        self.told = (
+            nn.Sequential(nn.Linear(told, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
+            if told
+            else None
+        )
+        self.register_buffer(
+            "frequency", torch.exp(torch.linspace(-1.0, 3.0, WAVES // 2)), persistent=False
+        )
 
     @abc.abstractmethod
-    def forward(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None) -> Float[Tensor, "B C H W"]: ...
+    def forward(
+        self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None
+    ) -> Float[Tensor, "B C H W"]: ...
 
     @abc.abstractmethod
     def _maps(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
@@ -53,9 +67,13 @@ class Conditioned(nn.Module, abc.ABC):
         return self._maps(x, self.embedding(noise, None))
 
     @final
-    def features(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
+    def features(
+        self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B F"]:
         """The mean and the maximum of the maps over their places."""
-        return torch.cat([each for h in self.maps(x, noise) for each in (h.mean(1), h.amax(1))], 1).float()
+        return torch.cat(
+            [each for h in self.maps(x, noise) for each in (h.mean(1), h.amax(1))], 1
+        ).float()
 
     @final
     def embedding(self, noise: Tensor, code: Tensor | None) -> Float[Tensor, "B E"]:

@@ -1,9 +1,11 @@
-"""A residual convolutional network that keeps the grid: one vector in and one vector out for each pixel.
+"""A residual convolutional network that keeps the grid: one vector in and one vector out for each
+pixel.
 
     h <- h + conv(gelu(conv(layernorm(h)))),   out = W layernorm(h)
 
-K. He et al. (2016), Identity mappings in deep residual networks, section 2, with norms over the channels of a pixel. A learned
-map added to the first layer says where on the grid a pixel is; every other block looks twice as far (dilation 2).
+K. He et al. (2016), Identity mappings in deep residual networks, section 2, with norms over the
+channels of a pixel. A learned map added to the first layer says where on the grid a pixel is; every
+other block looks twice as far (dilation 2).
 
 Shape letters: B rows, T pixels, I inputs and O outputs of a pixel, H width.
 """
@@ -11,7 +13,7 @@ Shape letters: B rows, T pixels, I inputs and O outputs of a pixel, H width.
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
+from conjoin.core.shapes import Float
 from conjoin.nets.body import Body
 
 __all__ = ["Convolution"]
@@ -31,15 +33,27 @@ class _Block(nn.Module):
 
 
 class Convolution(Body):
-    """(B, T, I) -> (B, T, O) on a grid of ``size`` = (height, width). The last layer starts at zero."""
+    """(B, T, I) -> (B, T, O) on a grid of ``size`` = (height, width). The last layer starts at
+    zero."""
 
-    def __init__(self, size: tuple[int, int], inputs: int, outputs: int, width: int, blocks: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        inputs: int,
+        outputs: int,
+        width: int,
+        blocks: int,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.size = size
         self.first = nn.Conv2d(inputs, width, 3, padding=1)
         self.position = nn.Parameter(0.02 * torch.randn(width, *size))
-        self.blocks = nn.ModuleList(_Block(width, 1 + index % 2, dropout) for index in range(blocks))
-        self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, outputs)
+        self.blocks = nn.ModuleList(
+            _Block(width, 1 + index % 2, dropout) for index in range(blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.last = nn.Linear(width, outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
         self.double()

@@ -1,8 +1,9 @@
-"""Events as inputs of a network: indicators for levels, piecewise linear codes for numbers, a flag for what is missing.
+"""Events as inputs of a network: indicators for levels, piecewise linear codes for numbers, a flag
+for what is missing.
 
-A number x becomes clip((x - q_i) / (q_{i+1} - q_i), 0, 1) for the quantiles q of its column (Y. Gorishniy, I. Rubachev and A.
-Babenko (2022), On embeddings for numerical features in tabular deep learning, section 3.2): wherever x may be, even at 1e6,
-what the network sees lies between 0 and 1.
+A number x becomes clip((x - q_i) / (q_{i+1} - q_i), 0, 1) for the quantiles q of its column (Y.
+Gorishniy, I. Rubachev and A. Babenko (2022), On embeddings for numerical features in tabular deep
+learning, section 3.2): wherever x may be, even at 1e6, what the network sees lies between 0 and 1.
 
 Shape letters: B rows, D variables, F inputs in all, Q pieces of a number.
 """
@@ -12,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Bool, Float
 from conjoin.core import Variable
+from conjoin.core.shapes import Bool, Float
 
 __all__ = ["Inputs"]
 
@@ -22,7 +23,8 @@ FEW = 64  # levels that get an indicator each; ordered codes of more are read as
 
 
 class Inputs(nn.Module):
-    """``owner`` (F,) says which variable each input speaks of. Every variable ends with a flag: 1 where the cell is known."""
+    """``owner`` (F,) says which variable each input speaks of. Every variable ends with a flag: 1
+    where the cell is known."""
 
     knots: Tensor
     owner: Tensor
@@ -30,36 +32,52 @@ class Inputs(nn.Module):
     def __init__(self, variables: Sequence[Variable]) -> None:
         super().__init__()
         self.variables = tuple(variables)
-        self.levels = [v.cardinality if v.discrete and v.cardinality <= FEW else 0 for v in variables]
+        self.levels = [
+            v.cardinality if v.discrete and v.cardinality <= FEW else 0 for v in variables
+        ]
         sizes = [(levels or PIECES) + 1 for levels in self.levels]
         self.register_buffer(
-            "owner", torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long)), persistent=False
+            "owner",
+            torch.repeat_interleave(
+                torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long)
+            ),
+            persistent=False,
         )
-        self.register_buffer("knots", torch.linspace(-2, 2, PIECES + 1, dtype=torch.float64).repeat(len(sizes), 1))
+        self.register_buffer(
+            "knots", torch.linspace(-2, 2, PIECES + 1, dtype=torch.float64).repeat(len(sizes), 1)
+        )
 
     @property
     def size(self) -> int:
         return len(self.owner)
 
     def start(self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"]) -> "Inputs":
-        """Knots at the quantiles of each column of numbers, apart by at least a hundredth of its range."""
+        """Knots at the quantiles of each column of numbers, apart by at least a hundredth of its
+        range."""
         for d, levels in enumerate(self.levels):
             known = value[observed[:, d], d]
             if not levels and len(known):
-                at = torch.quantile(known[:100_000], torch.linspace(0, 1, PIECES + 1, dtype=torch.float64))
+                at = torch.quantile(
+                    known[:100_000], torch.linspace(0, 1, PIECES + 1, dtype=torch.float64)
+                )
                 least = torch.arange(PIECES + 1) * max(float(at[-1] - at[0]) / 100, 1e-3)
                 self.knots[d] = (at - least).cummax(0).values + least
         return self
 
-    def forward(self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"]) -> Float[Tensor, "B F"]:
+    def forward(
+        self, value: Float[Tensor, "B D"], observed: Bool[Tensor, "B D"]
+    ) -> Float[Tensor, "B F"]:
         columns = [self.column(d, value[:, d], observed[:, d]) for d in range(len(self.variables))]
         return torch.cat(columns, 1) if columns else value[:, :0]
 
-    def column(self, d: int, value: Float[Tensor, " B"], observed: Bool[Tensor, " B"]) -> Float[Tensor, "B f"]:
+    def column(
+        self, d: int, value: Float[Tensor, " B"], observed: Bool[Tensor, " B"]
+    ) -> Float[Tensor, "B f"]:
         """The inputs of one variable; all zero where it is missing."""
         if self.levels[d]:
             parts = torch.nn.functional.one_hot(value.long(), self.levels[d]).double()
         else:
-            low, high = self.knots[d, :-1], self.knots[d, 1:]
+            low = self.knots[d, :-1]
+            high = self.knots[d, 1:]
             parts = ((value[:, None] - low) / (high - low)).clamp(0, 1)
         return torch.cat([parts, torch.ones_like(value)[:, None]], 1) * observed[:, None]

@@ -1,7 +1,8 @@
-"""Complete rows to K numbers: a perceptron for the columns of a table, a convolution for pixels on a grid.
+"""Complete rows to K numbers: a perceptron for the columns of a table, a convolution for pixels on
+a grid.
 
-Shape letters: B rows, D variables, K outputs, H width of the last hidden layer, C channels of an image of Y by X pixels.
-"""
+Shape letters: B rows, D variables, K outputs, H width of the last hidden layer, C channels of an
+image of Y by X pixels."""
 
 import abc
 import math
@@ -9,8 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
 from conjoin.core import Event, Space
+from conjoin.core.shapes import Float
 from conjoin.nets.body import Body
 from conjoin.nets.inputs import Inputs
 from conjoin.nets.mlp import Mlp
@@ -64,7 +65,8 @@ class Columns(Logits):
 
 
 class Pixels(Logits):
-    """A convolution on an image whose levels become numbers from -1 to 1; numbers are squashed to that range."""
+    """A convolution on an image whose levels become numbers from -1 to 1; numbers are squashed to
+    that range."""
 
     scale: Tensor
 
@@ -72,7 +74,10 @@ class Pixels(Logits):
         super().__init__()
         assert space.grid is not None
         self.grid = space.grid
-        levels = torch.tensor([v.cardinality - 1.0 if v.discrete else 0.0 for v in space.variables], dtype=torch.float64)
+        levels = torch.tensor(
+            [v.cardinality - 1.0 if v.discrete else 0.0 for v in space.variables],
+            dtype=torch.float64,
+        )
         self.register_buffer("scale", levels, persistent=False)
         self.body = Convolution(space.grid, outputs, width, dropout)
 
@@ -91,18 +96,26 @@ class Pixels(Logits):
 
 
 class Convolution(Body):
-    """Three by three convolutions that halve the image down to 4 by 4, then one hidden layer (Y. LeCun et al. (1998), Gradient-based
-    learning applied to document recognition, section II)."""
+    """Three by three convolutions that halve the image down to 4 by 4, then one hidden layer (Y.
+    LeCun et al. (1998), Gradient-based learning applied to document recognition, section II)."""
 
-    def __init__(self, grid: tuple[int, int, int], outputs: int, width: int, dropout: float) -> None:
+    def __init__(
+        self, grid: tuple[int, int, int], outputs: int, width: int, dropout: float
+    ) -> None:
         super().__init__()
         channels, *sides = grid
         maps = max(8, width // 4)
         layers: list[nn.Module] = [nn.Conv2d(channels, maps, 3, padding=1), nn.GELU()]
         while min(sides) > SMALLEST:
             layers += [nn.Conv2d(maps, min(2 * maps, width), 3, stride=2, padding=1), nn.GELU()]
-            maps, sides = min(2 * maps, width), [(side + 1) // 2 for side in sides]
-        layers += [nn.Conv2d(maps, maps, 3, padding=1), nn.GELU(), nn.Flatten(), nn.Dropout(dropout)]
+            maps = min(2 * maps, width)
+            sides = [(side + 1) // 2 for side in sides]
+        layers += [
+            nn.Conv2d(maps, maps, 3, padding=1),
+            nn.GELU(),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+        ]
         self.maps = nn.Sequential(*layers, nn.Linear(maps * math.prod(sides), width), nn.GELU())
         out = nn.Linear(width, outputs)
         nn.init.zeros_(out.weight)

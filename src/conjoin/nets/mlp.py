@@ -8,20 +8,35 @@ Shape letters: B rows, I inputs, H width, O outputs.
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
+from conjoin.core.shapes import Float
 from conjoin.nets.body import Body
 
 __all__ = ["Mlp"]
 
 
 class Mlp(Body):
-    """``blocks`` residual blocks of ``width``; ``zero``: the last layer starts at zero, so that the output does."""
+    """``blocks`` residual blocks of ``width``; ``zero``: the last layer starts at zero, so that the
+    output does."""
 
-    def __init__(self, inputs: int, outputs: int, width: int, blocks: int = 2, dropout: float = 0.0, zero: bool = True) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        width: int,
+        blocks: int = 2,
+        dropout: float = 0.0,
+        zero: bool = True,
+    ) -> None:
         super().__init__()
         self.first = nn.Linear(inputs, width)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
+            nn.Sequential(
+                nn.LayerNorm(width),
+                nn.Linear(width, width),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(width, width),
+            )
             for _ in range(blocks)
         )
         out = nn.Linear(width, outputs)

@@ -1,11 +1,12 @@
-r"""A transformer for pictures that is lean on a CPU: patches are tokens, and all but its edges runs in bfloat16.
+r"""A transformer for pictures that is lean on a CPU: patches are tokens, and all but its edges runs
+in bfloat16.
 
     h_0 = W patch(x) + position,   n' = norm(n) (1 + a(e)) + b(e)
     h <- h + g(e) attention(h'),   h <- h + g(e) mlp(h'),   out = unpatch(W h')
 
-W. Peebles and S. Xie (2023), Scalable diffusion models with transformers, figure 3 (adaLN-Zero): scales a, shifts b and gates g are
-linear in what is told of the noise level and the class, and start at zero, so that each block starts as the identity. Parameters stay
-float32.
+W. Peebles and S. Xie (2023), Scalable diffusion models with transformers, figure 3 (adaLN-Zero):
+scales a, shifts b and gates g are linear in what is told of the noise level and the class, and
+start at zero, so that each block starts as the identity. Parameters stay float32.
 
 Shape letters: B rows, C channels, H and W sides, T tokens, D width, E embedding, F features.
 
@@ -20,13 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from conjoin._shapes import Float
+from conjoin.core.shapes import Float
 from conjoin.nets.conditioned import EMBEDDING, Conditioned
 from conjoin.nets.transformer import Block
 
 __all__ = ["Patches"]
 
-WIDTH, HEAD = 128, 64  # of a token where ``size`` is 1; of a head of attention
+# of a token where ``size`` is 1; of a head of attention
+WIDTH = 128
+HEAD = 64
 DEPTH = 6  # layers where ``blocks`` is 1
 TOKENS = 8  # a side, at most
 
@@ -38,20 +41,28 @@ class _Layer(nn.Module):
         self.block.dropout = 0.0  # of attention weights
         self.modulation = _zero(nn.Linear(EMBEDDING, 6 * width))
 
-    def forward(self, h: Float[Tensor, "B T D"], embedding: Float[Tensor, "B E"]) -> Float[Tensor, "B T D"]:
+    def forward(
+        self, h: Float[Tensor, "B T D"], embedding: Float[Tensor, "B E"]
+    ) -> Float[Tensor, "B T D"]:
         first, second = self.modulation(embedding)[:, None].chunk(2, 2)
         h = h + first.chunk(3, 2)[2] * self._attend(_adapted(self.block.before, h, first))
-        out: Tensor = h + second.chunk(3, 2)[2] * self.block.mlp(_adapted(self.block.between, h, second))
+        out: Tensor = h + second.chunk(3, 2)[2] * self.block.mlp(
+            _adapted(self.block.between, h, second)
+        )
         return out
 
     def _attend(self, h: Tensor) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernel learns several times more slowly where tokens are few
+        with sdpa_kernel(
+            SDPBackend.MATH
+        ):  # the fused kernel learns several times more slowly where tokens are few
             return self.block.attend(h, causal=False)[0]
 
 
 def _adapted(norm: nn.LayerNorm, h: Tensor, told: Tensor) -> Tensor:
     scale, shift = told.chunk(told.shape[2] // h.shape[2], 2)[:2]
-    normed = nn.functional.layer_norm(h, norm.normalized_shape, norm.weight.to(h.dtype), norm.bias.to(h.dtype), norm.eps)
+    normed = nn.functional.layer_norm(
+        h, norm.normalized_shape, norm.weight.to(h.dtype), norm.bias.to(h.dtype), norm.eps
+    )
     return normed * (1 + scale) + shift
 
 
@@ -75,17 +86,22 @@ class Patches(Conditioned):
         told: int = 0,
     ) -> None:
         super().__init__(classes, told)
-        self.sides, self.patch = sides, math.ceil(max(sides) / TOKENS)
+        self.sides = sides
+        self.patch = math.ceil(max(sides) / TOKENS)
         self.padding = [-each % self.patch for each in sides]
-        tokens, width = math.prod(math.ceil(each / self.patch) for each in sides), max(1, round(WIDTH * size / HEAD)) * HEAD
+        tokens = math.prod(math.ceil(each / self.patch) for each in sides)
+        width = max(1, round(WIDTH * size / HEAD)) * HEAD
         self.width = 4 * width
         self.first = nn.Linear(channels * self.patch**2, width)
         self.position = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.layers = nn.ModuleList(_Layer(width, dropout) for _ in range(DEPTH * blocks))
-        self.norm, self.modulation = nn.LayerNorm(width), _zero(nn.Linear(EMBEDDING, 2 * width))
+        self.norm = nn.LayerNorm(width)
+        self.modulation = _zero(nn.Linear(EMBEDDING, 2 * width))
         self.last = _zero(nn.Linear(width, channels * self.patch**2))
 
-    def forward(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None) -> Float[Tensor, "B C H W"]:
+    def forward(
+        self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None
+    ) -> Float[Tensor, "B C H W"]:
         embedding = self.embedding(noise, code)
         *_, h = self._states(x, embedding)
         h = self.last(_adapted(self.norm, h, self.modulation(embedding)[:, None]))
@@ -100,8 +116,15 @@ class Patches(Conditioned):
 
     def _states(self, x: Tensor, embedding: Tensor) -> list[Float[Tensor, "B T D"]]:
         """The tokens before the first layer and after each."""
-        x = nn.functional.pad(x, (0, self.padding[1], 0, self.padding[0]), mode="replicate") if any(self.padding) else x
-        states = [self.first(nn.functional.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2)) + self.position]
+        x = (
+            nn.functional.pad(x, (0, self.padding[1], 0, self.padding[0]), mode="replicate")
+            if any(self.padding)
+            else x
+        )
+        states = [
+            self.first(nn.functional.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2))
+            + self.position
+        ]
         for layer in self.layers:
             states.append(layer(states[-1], embedding))
         return states

@@ -1,11 +1,15 @@
-r"""A U-Net for pictures that is lean on a CPU: pixels are folded into channels, and all but its edges runs in bfloat16.
+r"""A U-Net for pictures that is lean on a CPU: pixels are folded into channels, and all but its
+edges runs in bfloat16.
 
-    h_0 = conv(unshuffle(x)),   h_(l+1) = down(block(h_l, e)),   u_l = block([up(u_(l+1)), h_l], e),   out = shuffle(conv(u_0))
-    block(h, e) = h + conv(silu(norm(conv(silu(norm(h)))) (1 + a(e)) + b(e)))
+    h_0 = conv(unshuffle(x)),   h_(l+1) = down(block(h_l, e)),   u_l = block([up(u_(l+1)), h_l], e),
+    out = shuffle(conv(u_0)) block(h, e) = h + conv(silu(norm(conv(silu(norm(h)))) (1 + a(e)) +
+    b(e)))
 
-O. Ronneberger, P. Fischer and T. Brox (2015), U-Net, figure 1; blocks and their modulation by the noise level and the class as in
-P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on image synthesis, section 3.1; pixels into channels as in W. Shi et al.
-(2016), Real-time single image super-resolution, section 3.2. Norms are over the channels of a pixel. Parameters stay float32.
+O. Ronneberger, P. Fischer and T. Brox (2015), U-Net, figure 1; blocks and their modulation by the
+noise level and the class as in P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on
+image synthesis, section 3.1; pixels into channels as in W. Shi et al. (2016), Real-time single
+image super-resolution, section 3.2. Norms are over the channels of a pixel. Parameters stay
+float32.
 
 Shape letters: B rows, C channels, H and W sides, E embedding, F features.
 
@@ -20,7 +24,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
+from conjoin.core.shapes import Float
 from conjoin.nets.conditioned import EMBEDDING, Conditioned
 
 __all__ = ["Unet"]
@@ -34,14 +38,19 @@ class _Norm(nn.LayerNorm):
 
     def forward(self, h: Tensor) -> Tensor:
         return nn.functional.layer_norm(
-            h.permute(0, 2, 3, 1), self.normalized_shape, self.weight.to(h.dtype), self.bias.to(h.dtype), self.eps
+            h.permute(0, 2, 3, 1),
+            self.normalized_shape,
+            self.weight.to(h.dtype),
+            self.bias.to(h.dtype),
+            self.eps,
         ).permute(0, 3, 1, 2)
 
 
 class _Block(nn.Module):
     def __init__(self, before: int, after: int, dropout: float) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(before, after, 3, padding=1), nn.Conv2d(after, after, 3, padding=1)
+        self.first = nn.Conv2d(before, after, 3, padding=1)
+        self.second = nn.Conv2d(after, after, 3, padding=1)
         self.norms = nn.ModuleList([_Norm(before), _Norm(after)])
         self.modulation = nn.Linear(EMBEDDING, 2 * after)
         self.drop = nn.Dropout(dropout)
@@ -51,7 +60,9 @@ class _Block(nn.Module):
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, 1)
-        inner = self.norms[1](self.first(nn.functional.silu(self.norms[0](h)))) * (1 + scale) + shift
+        inner = (
+            self.norms[1](self.first(nn.functional.silu(self.norms[0](h)))) * (1 + scale) + shift
+        )
         out: Tensor = self.skip(h) + self.second(self.drop(nn.functional.silu(inner)))
         return out
 
@@ -81,23 +92,34 @@ class Unet(Conditioned):
         self.width = 2 * sum(widths)  # numbers of ``features``
         self.stem = nn.Conv2d(channels * self.patch**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(
-            nn.ModuleList(_Block(width, width, dropout) for _ in range(count)) for width, count in zip(widths, counts, strict=True)
+            nn.ModuleList(_Block(width, width, dropout) for _ in range(count))
+            for width, count in zip(widths, counts, strict=True)
         )
-        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths))
+        self.down = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
+        )
         self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(
-            nn.ModuleList(_Block(width * (2 if index == 0 else 1), width, dropout) for index in range(blocks)) for width in widths[:-1]
+            nn.ModuleList(
+                _Block(width * (2 if index == 0 else 1), width, dropout) for index in range(blocks)
+            )
+            for width in widths[:-1]
         )
-        self.norm, self.last = _Norm(widths[0]), nn.Conv2d(widths[0], channels * self.patch**2, 3, padding=1)
+        self.norm = _Norm(widths[0])
+        self.last = nn.Conv2d(widths[0], channels * self.patch**2, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None) -> Float[Tensor, "B C H W"]:
+    def forward(
+        self, x: Float[Tensor, "B C H W"], noise: Float[Tensor, " B"], code: Tensor | None
+    ) -> Float[Tensor, "B C H W"]:
         embedding = self.embedding(noise, code)
         levels = self._encode(x, embedding)
         h = levels.pop()
         for level in range(len(levels) - 1, -1, -1):
-            h = torch.cat([nn.functional.interpolate(self.up[level](h), scale_factor=2), levels[level]], 1)
+            h = torch.cat(
+                [nn.functional.interpolate(self.up[level](h), scale_factor=2), levels[level]], 1
+            )
             for block in self.decoder[level]:  # type: ignore[attr-defined]
                 h = block(h, embedding)
         out = nn.functional.pixel_shuffle(self.last(nn.functional.silu(self.norm(h))), self.patch)
@@ -109,8 +131,16 @@ class Unet(Conditioned):
 
     def _encode(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
         """The last state of every level."""
-        x = nn.functional.pad(x, (0, self.padding[1], 0, self.padding[0]), mode="replicate") if any(self.padding) else x
-        h = self.stem(nn.functional.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last))
+        x = (
+            nn.functional.pad(x, (0, self.padding[1], 0, self.padding[0]), mode="replicate")
+            if any(self.padding)
+            else x
+        )
+        h = self.stem(
+            nn.functional.pixel_unshuffle(x, self.patch).contiguous(
+                memory_format=torch.channels_last
+            )
+        )
         levels = []
         for level, blocks in enumerate(self.encoder):
             h = self.down[level - 1](h) if level else h

@@ -1,4 +1,5 @@
-"""Display objects, as scikit-learn's: ``XDisplay.from_estimator(estimator, X, y)`` draws, ``.plot(ax)`` draws again.
+"""Display objects, as scikit-learn's: ``XDisplay.from_estimator(estimator, X, y)`` draws,
+``.plot(ax)`` draws again.
 
 Drawing needs matplotlib (the extra ``plot``); importing this does not.
 """
@@ -9,4 +10,10 @@ from conjoin.plot.plane import PlaneDisplay
 from conjoin.plot.reliability import ReliabilityDisplay
 from conjoin.plot.samples import SamplesDisplay
 
-__all__ = ["AlterationDisplay", "FamiliarityDisplay", "PlaneDisplay", "ReliabilityDisplay", "SamplesDisplay"]
+__all__ = [
+    "AlterationDisplay",
+    "FamiliarityDisplay",
+    "PlaneDisplay",
+    "ReliabilityDisplay",
+    "SamplesDisplay",
+]

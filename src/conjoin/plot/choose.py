@@ -1,4 +1,5 @@
-"""Which columns a figure shows, and at which rates: rules, so that no figure is chosen to look good.
+"""Which columns a figure shows, and at which rates: rules, so that no figure is chosen to look
+good.
 
 Columns are judged by rows that the model draws itself, so that no data are needed.
 """
@@ -8,17 +9,28 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.model import Model
+from conjoin.model.model import Model
 
 __all__ = ["RATES", "plane_columns", "promised_rates", "telling_columns"]
 
-RATES = (0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3)  # the first that the calibration rows support is used
+RATES = (
+    0.05,
+    0.06,
+    0.07,
+    0.08,
+    0.1,
+    0.12,
+    0.15,
+    0.2,
+    0.3,
+)  # the first that the calibration rows support is used
 DRAWS = 800
 ALIKE = 0.8  # rank correlation above which two columns tell the same
 
 
 def promised_rates(model: Model) -> tuple[float, float] | None:
-    """(false_alarm, max_error): the least of ``RATES`` that the calibration rows support; None where they support none."""
+    """(false_alarm, max_error): the least of ``RATES`` that the calibration rows support; None
+    where they support none."""
     if model.calibration is None:
         return None
     alarms = [rate for rate in RATES if _works(model.calibration.check_false_alarm, rate)]
@@ -50,9 +62,14 @@ def _answers(model: Model, rate: float, false_alarm: float) -> bool:
 
 
 def telling_columns(model: Model, n: int, numeric: bool = False) -> list[Any]:
-    """Up to ``n`` columns, those first that tell most of y (without a target: of the other columns)."""
+    """Up to ``n`` columns, those first that tell most of y (without a target: of the other
+    columns)."""
     modelled = enumerate(model.codec.schema.modelled)
-    places = [place for place, column in modelled if column.type in ("real", "integer") or not (numeric or column.type == "picture")]
+    places = [
+        place
+        for place, column in modelled
+        if column.type in ("real", "integer") or not (numeric or column.type == "picture")
+    ]
     if not places:
         return []
     x, y = _draws(model)
@@ -62,14 +79,17 @@ def telling_columns(model: Model, n: int, numeric: bool = False) -> list[Any]:
 
 
 def plane_columns(model: Model) -> tuple[Any, Any]:
-    """Two numeric columns: the most telling, and the most telling of those that do not repeat it. ValueError with fewer."""
+    """Two numeric columns: the most telling, and the most telling of those that do not repeat it.
+    ValueError with fewer."""
     ranked = telling_columns(model, len(model.codec.columns), numeric=True)
     if len(ranked) < 2:
         raise ValueError(f"A plane needs two columns of numbers, the model has {len(ranked)}.")
     x, _ = _draws(model)
     likeness = _rank_correlation(x)
     first = model.codec.columns.index(ranked[0])
-    fresh = [name for name in ranked[1:] if likeness[first, model.codec.columns.index(name)] < ALIKE]
+    fresh = [
+        name for name in ranked[1:] if likeness[first, model.codec.columns.index(name)] < ALIKE
+    ]
     return ranked[0], (fresh or ranked[1:])[0]
 
 
@@ -91,7 +111,11 @@ def _worth(model: Model, x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
         likeness = _rank_correlation(x)
         return np.asarray((likeness.sum(1) - 1) / max(1, len(likeness) - 1))
     if model.target is not None and model.target.kind == "classes":
-        return np.asarray(mutual_info_classif(x, y.astype(int), random_state=0)) if len(np.unique(y)) > 1 else np.zeros(x.shape[1])
+        return (
+            np.asarray(mutual_info_classif(x, y.astype(int), random_state=0))
+            if len(np.unique(y)) > 1
+            else np.zeros(x.shape[1])
+        )
     return np.asarray(mutual_info_regression(x, y, random_state=0))
 
 

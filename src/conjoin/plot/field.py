@@ -1,4 +1,5 @@
-"""What the model says of every point of a plane, and of what lies on it: the numbers behind PlaneDisplay."""
+"""What the model says of every point of a plane, and of what lies on it: the numbers behind
+PlaneDisplay."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,12 +7,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conjoin.model import Model
-from conjoin.questions.calibrate import predictive_of
+from conjoin.model.calibrate import predictive_of
+from conjoin.model.model import Model
+from conjoin.model.targets import Classes, Number
 from conjoin.questions.decide import decide
-from conjoin.targets import Classes, Number
 
-__all__ = ["Field", "checked", "codes", "ends", "evaluate", "grid", "measure", "present", "resolution"]
+__all__ = [
+    "Field",
+    "checked",
+    "codes",
+    "ends",
+    "evaluate",
+    "grid",
+    "measure",
+    "present",
+    "resolution",
+]
 
 ROOM = 0.7  # of the points' range, left free on every side
 
@@ -25,12 +36,22 @@ class Field:
     verdict: np.ndarray | None
 
 
-def evaluate(model: Model, columns: tuple[Any, Any], ends: list[tuple[float, float]], resolution: int, rates: Any) -> Field:
+def evaluate(
+    model: Model,
+    columns: tuple[Any, Any],
+    ends: list[tuple[float, float]],
+    resolution: int,
+    rates: Any,
+) -> Field:
     """Ask the model about every point of the grid."""
     frame = grid(model, columns, ends, resolution)
     encoded = model.encode(frame)
     shape = (resolution, resolution)
-    table = None if rates is None else decide(model, frame, false_alarm=rates[0], max_error=rates[1], explain=False)
+    table = (
+        None
+        if rates is None
+        else decide(model, frame, false_alarm=rates[0], max_error=rates[1], explain=False)
+    )
     answer: np.ndarray | None = None
     if isinstance(model.target, Classes):
         answer = model.log_proba(encoded, frame).exp().numpy().reshape(*shape, -1)
@@ -47,7 +68,9 @@ def resolution(model: Model) -> int:
     return 40 if isinstance(model.target, Number) else 100
 
 
-def grid(model: Model, columns: tuple[Any, Any], ends: list[tuple[float, float]], resolution: int) -> pd.DataFrame:
+def grid(
+    model: Model, columns: tuple[Any, Any], ends: list[tuple[float, float]], resolution: int
+) -> pd.DataFrame:
     """Every point of the plane as a row whose other cells are missing."""
     steps = [low + (high - low) * (np.arange(resolution) + 0.5) / resolution for low, high in ends]
     first, second = np.meshgrid(*steps)
@@ -61,13 +84,19 @@ def ends(model: Model, name: Any, values: pd.Series) -> tuple[float, float]:
     low, high = np.quantile(known, [0.01, 0.99]) if len(known) else (0.0, 1.0)
     room = ROOM * (high - low if high > low else max(1.0, abs(high)))
     column = model.codec.schema[name]
-    least, most = (fallback if bound is None else bound for bound, fallback in zip(column.bounds, (-np.inf, np.inf), strict=True))
+    least, most = (
+        fallback if bound is None else bound
+        for bound, fallback in zip(column.bounds, (-np.inf, np.inf), strict=True)
+    )
     return float(max(low - room, least)), float(min(high + room, most))
 
 
 def measure(model: Model, columns: tuple[Any, Any]) -> str:
     """What log p of the two cells counts."""
-    kinds = {"density" if model.codec.schema[name].resolution is None else "mass per recorded cell" for name in columns}
+    kinds = {
+        "density" if model.codec.schema[name].resolution is None else "mass per recorded cell"
+        for name in columns
+    }
     return kinds.pop() if len(kinds) == 1 else "density x mass per cell"
 
 
@@ -75,9 +104,13 @@ def checked(model: Model, columns: Any) -> tuple[Any, Any]:
     """Two columns of numbers; ValueError names one that is not."""
     for name in columns:
         if name not in model.codec.columns:
-            raise ValueError(f"columns names {name!r}; the model has {', '.join(map(str, model.codec.columns))}.")
+            raise ValueError(
+                f"columns names {name!r}; the model has {', '.join(map(str, model.codec.columns))}."
+            )
         if model.codec.schema[name].type not in ("real", "integer"):
-            raise ValueError(f"columns names {name!r}, which is no number: a plane needs two columns of numbers.")
+            raise ValueError(
+                f"columns names {name!r}, which is no number: a plane needs two columns of numbers."
+            )
     first, second = columns
     return first, second
 

@@ -5,8 +5,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from conjoin.model.calibrate import predictive_of
 from conjoin.plot.style import CLASSES, INK, MUTED, calm, new_axes
-from conjoin.questions.calibrate import predictive_of
 from conjoin.questions.evaluate import debiased_ece, reliability
 
 __all__ = ["ReliabilityDisplay"]
@@ -15,17 +15,23 @@ LEVELS = np.linspace(0.05, 0.95, 19)
 
 
 class ReliabilityDisplay:
-    """Said against seen. ``table`` has the columns said, seen and rows; ``error`` is the debiased expected calibration error.
+    """Said against seen. ``table`` has the columns said, seen and rows; ``error`` is the debiased
+    expected calibration error.
 
-    A classifier's points are bins of equal size of the confidence in its best guess; a regressor's are quantile levels, with
-    the share of values below each.
-    """
+    A classifier's points are bins of equal size of the confidence in its best guess; a regressor's
+    are quantile levels, with the share of values below each."""
 
-    def __init__(self, table: pd.DataFrame, *, error: float | None = None, number: bool = False) -> None:
-        self.table, self.error, self.number = table, error, number
+    def __init__(
+        self, table: pd.DataFrame, *, error: float | None = None, number: bool = False
+    ) -> None:
+        self.table = table
+        self.error = error
+        self.number = number
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, y: Any, *, bins: int = 10, ax: Any = None) -> Self:
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any, *, bins: int = 10, ax: Any = None
+    ) -> Self:
         """Rows without a label are left out."""
         model = estimator.model_
         frame = model.frame(X)
@@ -36,7 +42,9 @@ class ReliabilityDisplay:
         code = model.target.encode(labels[known], np.ones(int(known.sum()), dtype=bool)).value
         encoded = model.encode(part)
         if model.target.kind == "number":
-            return cls(_levels(predictive_of(model, encoded.event).level(code).numpy()), number=True).plot(ax)
+            return cls(
+                _levels(predictive_of(model, encoded.event).level(code).numpy()), number=True
+            ).plot(ax)
         confidence, guess = (each.numpy() for each in model.log_proba(encoded, part).exp().max(1))
         right = guess == code.numpy()
         table = reliability(confidence, right, bins).set_axis(["said", "seen", "rows"], axis=1)
@@ -46,9 +54,26 @@ class ReliabilityDisplay:
         self.ax_ = ax = new_axes()[0] if ax is None else ax
         self.figure_ = ax.figure
         ends = self._ends()
-        ax.plot(ends, ends, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="as often as said", zorder=1)
-        size = 30 if self.number else 14 + 110 * self.table["rows"] / max(1, self.table["rows"].max())
-        ax.plot(self.table["said"], self.table["seen"], color=CLASSES[0], linewidth=1, alpha=0.6, zorder=2)
+        ax.plot(
+            ends,
+            ends,
+            color=MUTED,
+            linewidth=1,
+            linestyle=(0, (4, 3)),
+            label="as often as said",
+            zorder=1,
+        )
+        size = (
+            30 if self.number else 14 + 110 * self.table["rows"] / max(1, self.table["rows"].max())
+        )
+        ax.plot(
+            self.table["said"],
+            self.table["seen"],
+            color=CLASSES[0],
+            linewidth=1,
+            alpha=0.6,
+            zorder=2,
+        )
         ax.scatter(
             self.table["said"],
             self.table["seen"],
@@ -64,7 +89,9 @@ class ReliabilityDisplay:
         return self
 
     def _ends(self) -> list[float]:
-        least = 0.0 if self.number else float(min(self.table["said"].min(), self.table["seen"].min()))
+        least = (
+            0.0 if self.number else float(min(self.table["said"].min(), self.table["seen"].min()))
+        )
         return [max(0.0, np.floor(least * 10 - 0.5) / 10), 1.0]
 
     def _words(self) -> str:
@@ -73,8 +100,12 @@ class ReliabilityDisplay:
         return f"debiased calibration error {self.error:.3f}" if self.error is not None else "bins"
 
     def _axes(self, ax: Any) -> None:
-        ax.set_xlabel("quantile level of p(y | x)" if self.number else "confidence in the best guess")
-        ax.set_ylabel("share of values below it" if self.number else "share of best guesses that are right")
+        ax.set_xlabel(
+            "quantile level of p(y | x)" if self.number else "confidence in the best guess"
+        )
+        ax.set_ylabel(
+            "share of values below it" if self.number else "share of best guesses that are right"
+        )
         least = self._ends()[0]
         room = 0.03 * (1 - least)
         ax.set(xlim=(least - room, 1 + room), ylim=(least - room, 1 + room), aspect="equal")
@@ -82,4 +113,6 @@ class ReliabilityDisplay:
 
 
 def _levels(level: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({"said": LEVELS, "seen": [(level <= each).mean() for each in LEVELS], "rows": len(level)})
+    return pd.DataFrame(
+        {"said": LEVELS, "seen": [(level <= each).mean() for each in LEVELS], "rows": len(level)}
+    )

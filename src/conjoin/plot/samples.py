@@ -1,4 +1,5 @@
-"""SamplesDisplay: each column of the rows that the model draws, beside the same column of real rows.
+"""SamplesDisplay: each column of the rows that the model draws, beside the same column of real
+rows.
 
 Histograms only: no row is shown.
 """
@@ -20,8 +21,16 @@ LEVELS = 6
 class SamplesDisplay:
     """``drawn`` and ``real`` (or None) are frames; ``units`` gives a column's unit."""
 
-    def __init__(self, drawn: pd.DataFrame, real: pd.DataFrame | None = None, *, units: dict[Any, str] | None = None) -> None:
-        self.drawn, self.real, self.units = drawn, real, units or {}
+    def __init__(
+        self,
+        drawn: pd.DataFrame,
+        real: pd.DataFrame | None = None,
+        *,
+        units: dict[Any, str] | None = None,
+    ) -> None:
+        self.drawn = drawn
+        self.real = real
+        self.units = units or {}
 
     @classmethod
     def from_estimator(
@@ -35,7 +44,8 @@ class SamplesDisplay:
         random_state: int = 0,
         ax: Any = None,
     ) -> Self:
-        """``columns``: by default the nine that tell most. ``ax``: as many axes as columns. ``y`` is not used."""
+        """``columns``: by default the nine that tell most. ``ax``: as many axes as columns. ``y``
+        is not used."""
         model = estimator.model_
         drawn = estimator.sample(n_samples, random_state=random_state)[0]
         real = None if X is None else model.frame(X)
@@ -48,18 +58,32 @@ class SamplesDisplay:
     def plot(self, ax: Any = None) -> Self:
         names = list(self.drawn)
         rows = -(-len(names) // 3)
-        self.axes_ = new_axes(rows, min(3, len(names)), (8.4, 1.0 + 1.9 * rows)) if ax is None else np.ravel(ax)
-        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
+        self.axes_ = (
+            new_axes(rows, min(3, len(names)), (8.4, 1.0 + 1.9 * rows))
+            if ax is None
+            else np.ravel(ax)
+        )
+        self.ax_ = self.axes_[0]
+        self.figure_ = self.axes_[0].figure
         for name, each in zip(names, self.axes_, strict=False):
             self._column(each, name)
         for each in self.axes_[len(names) :]:
             each.set_visible(False)
         handles, texts = self.ax_.get_legend_handles_labels()
-        self.figure_.legend(handles, texts, loc="outside upper left", ncols=2, frameon=False, fontsize=8.5, labelcolor=INK)
+        self.figure_.legend(
+            handles,
+            texts,
+            loc="outside upper left",
+            ncols=2,
+            frameon=False,
+            fontsize=8.5,
+            labelcolor=INK,
+        )
         return self
 
     def _column(self, ax: Any, name: Any) -> None:
-        drawn, real = _numbers(self.drawn[name]), None if self.real is None else _numbers(self.real[name])
+        drawn = _numbers(self.drawn[name])
+        real = None if self.real is None else _numbers(self.real[name])
         if drawn is None or (self.real is not None and real is None):
             self._levels(ax, name)
         else:
@@ -73,21 +97,50 @@ class SamplesDisplay:
         every = drawn if real is None else np.concatenate([drawn, real])
         low, high = np.quantile(every, [0.01, 0.99]) if len(every) else (0.0, 1.0)
         edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-        parts = [] if real is None else [(real, "real rows", {"color": MUTED, "alpha": 0.35, "histtype": "stepfilled"})]
+        parts = (
+            []
+            if real is None
+            else [(real, "real rows", {"color": MUTED, "alpha": 0.35, "histtype": "stepfilled"})]
+        )
         for values, text, style in [
             *parts,
-            (drawn, "rows that the model draws", {"color": CLASSES[0], "histtype": "step", "linewidth": 1.5}),
+            (
+                drawn,
+                "rows that the model draws",
+                {"color": CLASSES[0], "histtype": "step", "linewidth": 1.5},
+            ),
         ]:
             inside = np.clip(values, edges[0], edges[-1])
-            ax.hist(inside, bins=edges, weights=np.full(len(inside), 1 / max(1, len(inside))), label=text, **style)
+            ax.hist(
+                inside,
+                bins=edges,
+                weights=np.full(len(inside), 1 / max(1, len(inside))),
+                label=text,
+                **style,
+            )
 
     def _levels(self, ax: Any, name: Any) -> None:
         drawn = self.drawn[name].astype(str).value_counts(normalize=True)
-        real = None if self.real is None else self.real[name].dropna().astype(str).value_counts(normalize=True)
-        levels = list((drawn if real is None else real.add(drawn, fill_value=0)).sort_values(ascending=False).index[:LEVELS])
+        real = (
+            None
+            if self.real is None
+            else self.real[name].dropna().astype(str).value_counts(normalize=True)
+        )
+        levels = list(
+            (drawn if real is None else real.add(drawn, fill_value=0))
+            .sort_values(ascending=False)
+            .index[:LEVELS]
+        )
         places = np.arange(len(levels))
         if real is not None:
-            ax.bar(places - 0.2, real.reindex(levels, fill_value=0), 0.38, color=MUTED, alpha=0.35, label="real rows")
+            ax.bar(
+                places - 0.2,
+                real.reindex(levels, fill_value=0),
+                0.38,
+                color=MUTED,
+                alpha=0.35,
+                label="real rows",
+            )
         shift = 0.0 if real is None else 0.2
         ax.bar(
             places + shift,
@@ -98,7 +151,11 @@ class SamplesDisplay:
             linewidth=1.5,
             label="rows that the model draws",
         )
-        ax.set_xticks(places, [label(level, longest=9) for level in levels], rotation=30 if len(levels) > 3 else 0)
+        ax.set_xticks(
+            places,
+            [label(level, longest=9) for level in levels],
+            rotation=30 if len(levels) > 3 else 0,
+        )
 
 
 def _numbers(column: pd.Series) -> np.ndarray | None:

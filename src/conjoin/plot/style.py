@@ -7,9 +7,23 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CLASSES", "INK", "MUTED", "RULE", "VERDICTS", "calm", "class_colour", "label", "new_axes", "pyplot", "tint"]
+__all__ = [
+    "CLASSES",
+    "INK",
+    "MUTED",
+    "RULE",
+    "VERDICTS",
+    "calm",
+    "class_colour",
+    "label",
+    "new_axes",
+    "pyplot",
+    "tint",
+]
 
-INK, MUTED, RULE = "#24313f", "#6f7b88", "#cfd6dd"
+INK = "#24313f"
+MUTED = "#6f7b88"
+RULE = "#cfd6dd"
 CLASSES = ("#2f6c9f", "#d07f2c", "#4f9d8f", "#8c6bb1", "#b5526b", "#7a8b3c", "#9c7a5b", "#56677a")
 VERDICTS = {"accept": "#4f9d8f", "ambiguous": "#f1dc9a", "unfamiliar": "#c3c9d0"}
 

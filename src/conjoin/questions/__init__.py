@@ -1,1 +1,2 @@
-"""What a user asks, written once for every family: each question uses what a density declares and names no family."""
+"""What a user asks, written once for every family: each question uses what a density declares and
+names no family."""

@@ -1,12 +1,13 @@
-"""Inequalities that every drawn row must keep, of two columns or of a column and a constant: ``age >= years_employed``.
+"""Inequalities that every drawn row must keep, of two columns or of a column and a constant: ``age
+>= years_employed``.
 
     p(x | g, c) = p(x | g) [c(x)] / P(c | g)        g what ``given`` says, c the constraints
 
-An inequality of a column and a constant narrows ``given`` to a range, so that next to nothing is drawn in vain. What no range can
-say is kept by rejection: rows are drawn given g, and those that break c are drawn again, which is as exact as the draws given g
-are (J. von Neumann (1951), Various techniques used in connection with random digits). P(c | g) is estimated by the share of
-rows kept, and said. A cell that is missing breaks no constraint.
-"""
+An inequality of a column and a constant narrows ``given`` to a range, so that next to nothing is
+drawn in vain. What no range can say is kept by rejection: rows are drawn given g, and those that
+break c are drawn again, which is as exact as the draws given g are (J. von Neumann (1951), Various
+techniques used in connection with random digits). P(c | g) is estimated by the share of rows kept,
+and said. A cell that is missing breaks no constraint."""
 
 import dataclasses
 import operator
@@ -19,12 +20,14 @@ import pandas as pd
 
 from conjoin.codecs.table.schema import Column
 from conjoin.codecs.table.values import days, floats, map_distinct, text_of
-from conjoin.model import Model
-from conjoin.targets import Classes
+from conjoin.model.model import Model
+from conjoin.model.targets import Classes
 
 __all__ = ["Constraint", "Draw", "keep_drawing", "narrowed", "read_constraints"]
 
-FLOOR, PATIENCE = 1e-3, 10_000  # the least share of rows kept, judged once so many rows were drawn
+# the least share of rows kept, judged once so many rows were drawn
+FLOOR = 1e-3
+PATIENCE = 10_000
 BATCH = 8192  # rows drawn at once, where fewer are wanted
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
@@ -35,12 +38,15 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }
 MIRRORED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 
-Draw = Callable[[np.ndarray], tuple[pd.DataFrame, Any]]  # x and y (or None) of the wanted rows that have these numbers
+Draw = Callable[
+    [np.ndarray], tuple[pd.DataFrame, Any]
+]  # x and y (or None) of the wanted rows that have these numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Constraint:
-    """``left`` is compared with the column ``right``, or with ``constant``: a number, days, or the code of a level."""
+    """``left`` is compared with the column ``right``, or with ``constant``: a number, days, or the
+    code of a level."""
 
     text: str
     left: Column
@@ -52,13 +58,19 @@ class Constraint:
         """(B,) whether each row keeps it."""
         codes = _codes(self.left, self.right or self.left)
         one = _numbers(self.left, frame[self.left.name], codes)
-        other = self.constant if self.right is None else _numbers(self.right, frame[self.right.name], codes)
+        other = (
+            self.constant
+            if self.right is None
+            else _numbers(self.right, frame[self.right.name], codes)
+        )
         return np.asarray(COMPARE[self.sign](one, other) | np.isnan(one) | np.isnan(other))
 
 
 def _codes(*columns: Column) -> dict[str, int]:
     """Every level of the columns, by its text, in order."""
-    levels = dict.fromkeys(text_of(level) for column in columns for level in (*column.levels, *column.pooled))
+    levels = dict.fromkeys(
+        text_of(level) for column in columns for level in (*column.levels, *column.pooled)
+    )
     return {level: code for code, level in enumerate(levels)}
 
 
@@ -68,45 +80,70 @@ def _numbers(column: Column, series: Any, codes: dict[str, int]) -> np.ndarray:
         return days(series, column.format)[0]
     if column.numeric:
         return floats(series)[0]
-    return map_distinct(series.astype(object), lambda level: codes.get(text_of(level), np.nan), np.nan, "float64")
+    return map_distinct(
+        series.astype(object), lambda level: codes.get(text_of(level), np.nan), np.nan, "float64"
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def read_constraints(model: Model, where: str | Sequence[str]) -> list[Constraint]:
-    """The constraints in words such as ``"start <= end"``; ValueError names what can't be read or compared."""
+    """The constraints in words such as ``"start <= end"``; ValueError names what can't be read or
+    compared."""
     columns = {str(column.name): column for column in model.codec.schema.modelled}
     if model.target is not None:
         levels = tuple(model.target.labels) if isinstance(model.target, Classes) else ()
-        columns.setdefault(model.target.name, Column(model.target.name, "category" if levels else "real", levels=levels))
+        columns.setdefault(
+            model.target.name,
+            Column(model.target.name, "category" if levels else "real", levels=levels),
+        )
     return [_read(text, columns) for text in ([where] if isinstance(where, str) else where)]
 
 
 def _read(text: str, columns: dict[str, Column]) -> Constraint:
-    splits = [(text[: m.start()].strip(), m[0], text[m.end() :].strip()) for m in re.finditer("<=|>=|==|<|>", text)]
+    splits = [
+        (text[: m.start()].strip(), m[0], text[m.end() :].strip())
+        for m in re.finditer("<=|>=|==|<|>", text)
+    ]
     named = sorted(splits, key=lambda split: -sum(side in columns for side in (split[0], split[2])))
     left, sign, right = named[0] if named else ("", "", "")
     if left not in columns:
         left, sign, right = right, MIRRORED.get(sign, ""), left
     if left not in columns or not right:
         known = ", ".join(columns)
-        raise ValueError(f"where takes COLUMN {'|'.join(COMPARE)} COLUMN or CONSTANT, not {text!r}; the columns are {known}.")
-    one, other = columns[left], columns.get(right)
+        raise ValueError(
+            f"where takes COLUMN {'|'.join(COMPARE)} COLUMN or CONSTANT, not {text!r}; the "
+            f"columns are {known}."
+        )
+    one = columns[left]
+    other = columns.get(right)
     _check_order(text, sign, one, other)
-    return Constraint(text, one, sign, other) if other else Constraint(text, one, sign, constant=_constant(text, one, right))
+    return (
+        Constraint(text, one, sign, other)
+        if other
+        else Constraint(text, one, sign, constant=_constant(text, one, right))
+    )
 
 
 def _check_order(text: str, sign: str, one: Column, other: Column | None) -> None:
     """ValueError where the two sides can't be compared so."""
     for column in (one, other or one):
         if sign != "==" and not column.numeric and column.type != "ordered":
-            raise ValueError(f"where asks for {text!r}, but {column.name!r} ({column.type}) has no order: only == can compare it.")
-    kinds = [("date" if column.type == "date" else column.numeric) for column in (one, other or one)]
+            raise ValueError(
+                f"where asks for {text!r}, but {column.name!r} ({column.type}) has no order: "
+                "only == can compare it."
+            )
+    kinds = [
+        ("date" if column.type == "date" else column.numeric) for column in (one, other or one)
+    ]
     ranked = sign != "==" and other is not None and not one.numeric and one.levels != other.levels
     if kinds[0] != kinds[1] or ranked:
         other = other or one
-        raise ValueError(f"where asks for {text!r}, but {one.name!r} ({one.type}) and {other.name!r} ({other.type}) can't be compared.")
+        raise ValueError(
+            f"where asks for {text!r}, but {one.name!r} ({one.type}) and {other.name!r} "
+            f"({other.type}) can't be compared."
+        )
 
 
 def _constant(text: str, column: Column, word: str) -> float:
@@ -118,18 +155,27 @@ def _constant(text: str, column: Column, word: str) -> float:
     except ValueError:
         value = np.nan
     if np.isnan(value):
-        wanted = f"one of {', '.join(codes)}" if codes else "a date" if column.type == "date" else "a number"
+        wanted = (
+            f"one of {', '.join(codes)}"
+            if codes
+            else "a date"
+            if column.type == "date"
+            else "a number"
+        )
         raise ValueError(f"where asks for {text!r}, but {word!r} is neither a column nor {wanted}.")
     return value
 
 
-# ---------------------------------------------------------------------------------------------------- ranges
+# ------------------------------------------------------------------------------------------- ranges
 
 
-def narrowed(model: Model, given: dict[Any, Any], constraints: Sequence[Constraint]) -> dict[Any, Any]:
+def narrowed(
+    model: Model, given: dict[Any, Any], constraints: Sequence[Constraint]
+) -> dict[Any, Any]:
     """``given`` with the ranges and levels that constraints of a column and a constant leave."""
     for each in constraints:
-        column, name = each.left, each.left.name
+        column = each.left
+        name = each.left.name
         if each.right is not None or name not in model.codec.columns:
             continue
         asked = given.get(name, (None, None) if column.numeric else None)
@@ -142,16 +188,28 @@ def narrowed(model: Model, given: dict[Any, Any], constraints: Sequence[Constrai
 
 def _levels_kept(each: Constraint) -> list[Any]:
     codes = _codes(each.left)
-    kept = [level for level in each.left.levels if COMPARE[each.sign](codes[text_of(level)], each.constant)]
+    kept = [
+        level
+        for level in each.left.levels
+        if COMPARE[each.sign](codes[text_of(level)], each.constant)
+    ]
     if not kept:
-        raise ValueError(f"No level of {each.left.name!r} keeps {each.text!r}: it has {', '.join(map(str, each.left.levels))}.")
+        raise ValueError(
+            f"No level of {each.left.name!r} keeps {each.text!r}: it has "
+            f"{', '.join(map(str, each.left.levels))}."
+        )
     return kept
 
 
 def _narrower(each: Constraint, asked: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The part of the range ``asked`` that keeps the constraint, or a cell more where the constant is between two."""
-    column, end = each.left, _end(each)
-    low, high = (None if old is None else float(_numbers(column, pd.Series([old], name=column.name), {})[0]) for old in asked)
+    """The part of the range ``asked`` that keeps the constraint, or a cell more where the constant
+    is between two."""
+    column = each.left
+    end = _end(each)
+    low, high = (
+        None if old is None else float(_numbers(column, pd.Series([old], name=column.name), {})[0])
+        for old in asked
+    )
     if each.sign != "<" and each.sign != "<=":
         low = end if low is None else max(low, end)
     if each.sign != ">" and each.sign != ">=":
@@ -160,35 +218,58 @@ def _narrower(each: Constraint, asked: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 def _end(each: Constraint) -> float:
-    """The constant; where it may not be reached and values are recorded in steps, the step before it."""
-    step, value = each.left.precision, each.constant
-    if each.sign not in ("<", ">") or each.left.resolution is None or not step or not np.isclose(value / step, np.rint(value / step)):
+    """The constant; where it may not be reached and values are recorded in steps, the step before
+    it."""
+    step = each.left.precision
+    value = each.constant
+    if (
+        each.sign not in ("<", ">")
+        or each.left.resolution is None
+        or not step
+        or not np.isclose(value / step, np.rint(value / step))
+    ):
         return value
     return value + (step if each.sign == ">" else -step)
 
 
 def _raw(column: Column, value: float | None) -> Any:
-    return value if value is None or column.type != "date" else pd.Timestamp(0) + pd.Timedelta(days=value)
+    return (
+        value
+        if value is None or column.type != "date"
+        else pd.Timestamp(0) + pd.Timedelta(days=value)
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- rejection
+# ---------------------------------------------------------------------------------------- rejection
 
 
-def keep_drawing(draw: Draw, constraints: Sequence[Constraint], n: int, target: str | None) -> tuple[pd.DataFrame, Any]:
-    """``n`` rows (one at least) that keep every constraint, and their y; the frame's ``attrs["acceptance"]`` is the share kept.
+def keep_drawing(
+    draw: Draw, constraints: Sequence[Constraint], n: int, target: str | None
+) -> tuple[pd.DataFrame, Any]:
+    """``n`` rows (one at least) that keep every constraint, and their y; the frame's
+    ``attrs["acceptance"]`` is the share kept.
 
-    Each round draws every row that is still wanted, as often as the share kept so far lets expect that one will do, and
-    takes the first that does. ValueError where fewer than ``FLOOR`` of the rows keep the constraints.
-    """
-    frames, labels, places = [], [], []
-    left, drawn, kept, vain = np.arange(n), 0, 0, 0
+    Each round draws every row that is still wanted, as often as the share kept so far lets expect
+    that one will do, and takes the first that does. ValueError where fewer than ``FLOOR`` of the
+    rows keep the constraints."""
+    frames = []
+    labels = []
+    places = []
+    left = np.arange(n)
+    drawn = 0
+    kept = 0
+    vain = 0
     while len(left):
-        copies = int(np.clip(np.rint(1.5 * (drawn + 2) / (kept + 1)), 1, max(1, BATCH // len(left))))
+        copies = int(
+            np.clip(np.rint(1.5 * (drawn + 2) / (kept + 1)), 1, max(1, BATCH // len(left)))
+        )
         rows = np.repeat(left, copies)
         x, y = draw(rows)
         table = x if target is None or target in x else x.assign(**{target: y})
         good = np.logical_and.reduce([each.kept(table) for each in constraints])
-        drawn, kept, vain = drawn + len(rows), kept + int(good.sum()), 0 if good.any() else vain + len(rows)
+        drawn = drawn + len(rows)
+        kept = kept + int(good.sum())
+        vain = 0 if good.any() else vain + len(rows)
         if vain >= PATIENCE or (drawn >= PATIENCE and kept < FLOOR * drawn):
             raise ValueError(_hopeless(constraints, drawn, kept))
         found, first = np.unique(rows[good], return_index=True)
@@ -206,6 +287,7 @@ def keep_drawing(draw: Draw, constraints: Sequence[Constraint], n: int, target: 
 def _hopeless(constraints: Sequence[Constraint], drawn: int, kept: int) -> str:
     wish = ", ".join(repr(each.text) for each in constraints)
     return (
-        f"Of {drawn:,} rows drawn only {kept:,} keep where={wish}, under the floor of 1 in {round(1 / FLOOR):,}: "
+        f"Of {drawn:,} rows drawn only {kept:,} keep where={wish}, under the floor of 1 in "
+        f"{round(1 / FLOOR):,}: "
         "say more in given, such as a range of the columns compared, or ask for less."
     )

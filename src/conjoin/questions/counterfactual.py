@@ -1,8 +1,9 @@
-"""counterfactual: the smallest plausible change of a row after which the model would answer otherwise.
+"""counterfactual: the smallest plausible change of a row after which the model would answer
+otherwise.
 
-Columns are freed one by one, the most helpful first. A freed column is drawn from p(x_free | the rest, y = wanted), so every
-proposal is plausible given what stays. Kept are those that the model itself answers as wanted and finds familiar.
-"""
+Columns are freed one by one, the most helpful first. A freed column is drawn from p(x_free | the
+rest, y = wanted), so every proposal is plausible given what stays. Kept are those that the model
+itself answers as wanted and finds familiar."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Event, Pair, stream
-from conjoin.model import Model
-from conjoin.questions.calibrate import predictive_of
-from conjoin.targets import Classes
+from conjoin.model.calibrate import predictive_of
+from conjoin.model.model import Model
+from conjoin.model.targets import Classes
 
 __all__ = ["counterfactual"]
 
@@ -39,32 +40,52 @@ class _Wish:
 
 
 def counterfactual(
-    model: Model, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, familiarity: float = 0.05, seed: int = 0
+    model: Model,
+    X: Any,
+    to: Any,
+    keep: Sequence[Any] = (),
+    n: int = 3,
+    familiarity: float = 0.05,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Up to ``n`` changed copies of each row that would be answered ``to``, the smallest first.
 
-    ``to``: a class, or for a number a (low, high) range. ``keep``: columns that must not change. Returns the columns of
-    ``X`` with ``changed`` (words), ``probability`` (of ``to``), ``familiarity`` (conformal p-value, above ``familiarity``),
-    indexed by (row, option). A row for which there is none, or that has the answer
-    already, has one option 0, unchanged, that says so.
+    ``to``: a class, or for a number a (low, high) range. ``keep``: columns that must not change.
+    Returns the columns of ``X`` with ``changed`` (words), ``probability`` (of ``to``),
+    ``familiarity`` (conformal p-value, above ``familiarity``), indexed by (row, option). A row for
+    which there is none, or that has the answer already, has one option 0, unchanged, that says so.
     """
     frame = model.frame(X)
     columns = model.codec.columns
     keep = [keep] if isinstance(keep, str) else list(keep)
     for name in keep:
         if name not in columns:
-            raise ValueError(f"keep names the column {name!r}; the model has {', '.join(map(str, columns))}.")
+            raise ValueError(
+                f"keep names the column {name!r}; the model has {', '.join(map(str, columns))}."
+            )
     wish = _wish(model, to)
-    kept = {*keep, *(column.name for column in model.codec.schema.columns if column.type == "picture")}  # a picture stays as it is
+    kept = {
+        *keep,
+        *(column.name for column in model.codec.schema.columns if column.type == "picture"),
+    }  # a picture stays as it is
     free = [place for place, name in enumerate(columns) if name not in kept]
     encoded = model.encode(frame)
     event = encoded.event
     parts = []
     already = _reached(model, encoded, frame, wish)[1]
     for row in range(len(frame)):
-        own, rng = event.take(slice(row, row + 1)), stream(seed, "counterfactual")
+        own = event.take(slice(row, row + 1))
+        rng = stream(seed, "counterfactual")
         found = [] if already[row] else _search(model, own, wish, free, n, familiarity, rng)
-        parts.append(_table(model, frame.iloc[row : row + 1], own, found, ALREADY if already[row] else NONE_FOUND))
+        parts.append(
+            _table(
+                model,
+                frame.iloc[row : row + 1],
+                own,
+                found,
+                ALREADY if already[row] else NONE_FOUND,
+            )
+        )
     return pd.concat(parts, keys=frame.index, names=["row", "option"]) if parts else frame.iloc[:0]
 
 
@@ -80,7 +101,8 @@ def _wish(model: Model, to: Any) -> _Wish:
 
 @dataclass
 class _Proposals:
-    """Candidates of one search: values (P, D), how likely each gets the wish, how familiar it is, whether it will do."""
+    """Candidates of one search: values (P, D), how likely each gets the wish, how familiar it is,
+    whether it will do."""
 
     value: Tensor
     probability: np.ndarray
@@ -89,9 +111,16 @@ class _Proposals:
 
 
 def _search(
-    model: Model, x: Event, wish: _Wish, free: list[int], n: int, least: float, generator: torch.Generator
+    model: Model,
+    x: Event,
+    wish: _Wish,
+    free: list[int],
+    n: int,
+    least: float,
+    generator: torch.Generator,
 ) -> list[tuple[Tensor, float, float]]:
-    """Grow the set of freed columns until some proposal will do; then the closest of those, with different columns."""
+    """Grow the set of freed columns until some proposal will do; then the closest of those, with
+    different columns."""
     freed: list[int] = []
     for _ in range(min(LARGEST, len(free))):
         rest = [column for column in free if column not in freed]
@@ -103,7 +132,14 @@ def _search(
     return _closest(x, _propose(model, x, [free], wish, least, generator), n)
 
 
-def _propose(model: Model, x: Event, freed: list[list[int]], wish: _Wish, least: float, generator: torch.Generator) -> _Proposals:
+def _propose(
+    model: Model,
+    x: Event,
+    freed: list[list[int]],
+    wish: _Wish,
+    least: float,
+    generator: torch.Generator,
+) -> _Proposals:
     """``DRAWS`` proposals for each set of freed columns."""
     hidden = torch.zeros(len(freed), x.value.shape[1], dtype=torch.bool)
     for place, columns in enumerate(freed):
@@ -112,27 +148,36 @@ def _propose(model: Model, x: Event, freed: list[list[int]], wish: _Wish, least:
     rows = x.take(torch.zeros(len(hidden), dtype=torch.long)).hide(hidden)
     y = Event(torch.full((len(hidden),), wish.event_value, dtype=torch.float64))
     drawn: Pair = model.pair.proposer.sample_conditional(Pair(y, rows), generator=generator)
-    raw = model.codec.decode(drawn.x.value, x.mask | hidden)  # what the user would type in, rounded as recorded
+    raw = model.codec.decode(
+        drawn.x.value, x.mask | hidden
+    )  # what the user would type in, rounded as recorded
     encoded = model.encode(raw)
     familiar = model.p_value(encoded)
     probability, reached = _reached(model, encoded, raw, wish)
     return _Proposals(encoded.event.value, probability, familiar, reached & (familiar > least))
 
 
-def _reached(model: Model, encoded: Any, raw: pd.DataFrame, wish: _Wish) -> tuple[np.ndarray, np.ndarray]:
+def _reached(
+    model: Model, encoded: Any, raw: pd.DataFrame, wish: _Wish
+) -> tuple[np.ndarray, np.ndarray]:
     """How likely each proposal has the wanted y, and whether that is the answer."""
     if isinstance(model.target, Classes):
         proba = model.log_proba(encoded, raw).exp()
         code = int(wish.low)
         return proba[:, code].numpy(), (proba.argmax(1) == code).numpy()
     found = predictive_of(model, encoded.event)
-    ends = torch.tensor([wish.low, wish.high], dtype=torch.float64)[:, None].expand(-1, encoded.event.rows)
+    ends = torch.tensor([wish.low, wish.high], dtype=torch.float64)[:, None].expand(
+        -1, encoded.event.rows
+    )
     median = found.median()
-    return (found.level(ends[1]) - found.level(ends[0])).numpy(), ((median >= wish.low) & (median <= wish.high)).numpy()
+    return (found.level(ends[1]) - found.level(ends[0])).numpy(), (
+        (median >= wish.low) & (median <= wish.high)
+    ).numpy()
 
 
 def _closest(x: Event, found: _Proposals, n: int) -> list[tuple[Tensor, float, float]]:
-    """The nearest good proposals; each set of changed columns counts once until all sets have had their turn."""
+    """The nearest good proposals; each set of changed columns counts once until all sets have had
+    their turn."""
     distinct = {tuple(option[2].tolist()): option for option in _options(x, found)}
     options = sorted(distinct.values(), key=lambda option: option[0])
     first: dict[tuple[int, ...], Any] = {}
@@ -146,31 +191,56 @@ def _closest(x: Event, found: _Proposals, n: int) -> list[tuple[Tensor, float, f
     return [(value, probability, familiarity) for _, _, value, probability, familiarity in chosen]
 
 
-def _options(x: Event, found: _Proposals) -> Iterator[tuple[float, tuple[int, ...], Tensor, float, float]]:
+def _options(
+    x: Event, found: _Proposals
+) -> Iterator[tuple[float, tuple[int, ...], Tensor, float, float]]:
     for place in np.flatnonzero(found.good):
         apart = (found.value[place] - x.value[0]) * x.mask[0]
         moved = tuple(apart.nonzero()[:, 0].tolist())
         if moved:
             size = len(moved) + float(apart.abs().clamp_max(3).sum()) / 3
-            yield size, moved, found.value[place], float(found.probability[place]), float(found.familiarity[place])
+            yield (
+                size,
+                moved,
+                found.value[place],
+                float(found.probability[place]),
+                float(found.familiarity[place]),
+            )
 
 
-def _table(model: Model, row: pd.DataFrame, x: Event, found: list[tuple[Tensor, float, float]], why: str) -> pd.DataFrame:
+def _table(
+    model: Model, row: pd.DataFrame, x: Event, found: list[tuple[Tensor, float, float]], why: str
+) -> pd.DataFrame:
     if not found:
-        return row.assign(changed=why, probability=np.nan, familiarity=np.nan).reset_index(drop=True)
+        return row.assign(changed=why, probability=np.nan, familiarity=np.nan).reset_index(
+            drop=True
+        )
     values = torch.stack([value for value, _, _ in found])
     decoded = model.codec.decode(values)
     old = row.iloc[0]
     out = pd.concat([row] * len(found), ignore_index=True).astype(object)
     words = []
     for option in range(len(found)):
-        moved = [place for place in range(len(model.codec.columns)) if values[option, place] != x.value[0, place]]
+        moved = [
+            place
+            for place in range(len(model.codec.columns))
+            if values[option, place] != x.value[0, place]
+        ]
         names = [model.codec.columns[place] for place in moved]
         for name in names:
             out.loc[option, name] = decoded[name].iloc[option]
-        words.append("; ".join(f"{name} {_shown(old[name])} -> {_shown(decoded[name].iloc[option])}" for name in names))
-    out = out.astype({name: row[name].dtype for name in row if not out[name].isna().any()}, errors="ignore")
-    return out.assign(changed=words, probability=[p for _, p, _ in found], familiarity=[f for _, _, f in found])
+        words.append(
+            "; ".join(
+                f"{name} {_shown(old[name])} -> {_shown(decoded[name].iloc[option])}"
+                for name in names
+            )
+        )
+    out = out.astype(
+        {name: row[name].dtype for name in row if not out[name].isna().any()}, errors="ignore"
+    )
+    return out.assign(
+        changed=words, probability=[p for _, p, _ in found], familiarity=[f for _, _, f in found]
+    )
 
 
 def _shown(value: Any) -> str:

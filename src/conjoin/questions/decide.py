@@ -17,14 +17,16 @@ import pandas as pd
 import torch
 
 from conjoin.core import Encoded
-from conjoin.model import Model
-from conjoin.questions.calibrate import predictive_of
+from conjoin.model.calibrate import predictive_of
+from conjoin.model.model import Model
+from conjoin.model.targets import Classes, Number
 from conjoin.questions.explain import reasons
-from conjoin.targets import Classes, Number
 
 __all__ = ["decide"]
 
-ACCEPT, AMBIGUOUS, UNFAMILIAR = "accept", "ambiguous", "unfamiliar"
+ACCEPT = "accept"
+AMBIGUOUS = "ambiguous"
+UNFAMILIAR = "unfamiliar"
 
 
 def decide(
@@ -39,11 +41,11 @@ def decide(
 ) -> pd.DataFrame:
     """One row of verdicts per row of ``X``.
 
-    ``false_alarm``: share of rows like those held out that may be called unfamiliar. ``max_error``: share of the accepted
-    answers that may be wrong, or {class: share of that class that may be accepted with a wrong answer}. ``max_width``: of
-    a regressor's interval. ``log``: a file to which one JSON line per row is appended. Raises ValueError with the number
-    of calibration rows needed where a rate can't be promised.
-    """
+    ``false_alarm``: share of rows like those held out that may be called unfamiliar. ``max_error``:
+    share of the accepted answers that may be wrong, or {class: share of that class that may be
+    accepted with a wrong answer}. ``max_width``: of a regressor's interval. ``log``: a file to
+    which one JSON line per row is appended. Raises ValueError with the number of calibration rows
+    needed where a rate can't be promised."""
     frame = model.frame(X)
     encoded = model.encode(frame)
     calibration = model.calibrated
@@ -80,7 +82,12 @@ def _hide_answers(table: pd.DataFrame) -> None:
 
 
 def _classes(
-    model: Model, table: pd.DataFrame, encoded: Encoded, frame: pd.DataFrame, max_error: float | Mapping[Any, float], false_alarm: float
+    model: Model,
+    table: pd.DataFrame,
+    encoded: Encoded,
+    frame: pd.DataFrame,
+    max_error: float | Mapping[Any, float],
+    false_alarm: float,
 ) -> np.ndarray:
     """Fill in answers; words of doubt per row, empty where the answer may be accepted."""
     proba = model.log_proba(encoded, frame).exp()
@@ -88,14 +95,21 @@ def _classes(
     table["answer"] = table["best_guess"] = model.classes.decode(torch.tensor(guess))
     table["confidence"] = confidence
     needed = _thresholds(model, max_error, false_alarm)[guess]
-    return np.array([_doubt(model, row, need) for row, need in zip(proba.numpy(), needed, strict=True)], dtype=object)
+    return np.array(
+        [_doubt(model, row, need) for row, need in zip(proba.numpy(), needed, strict=True)],
+        dtype=object,
+    )
 
 
-def _thresholds(model: Model, max_error: float | Mapping[Any, float], false_alarm: float) -> np.ndarray:
+def _thresholds(
+    model: Model, max_error: float | Mapping[Any, float], false_alarm: float
+) -> np.ndarray:
     """(K,) the least confidence at which each class may be answered."""
     classes = model.classes
     if not isinstance(max_error, Mapping):
-        return np.full(len(classes.labels), model.calibrated.threshold(float(max_error), false_alarm))
+        return np.full(
+            len(classes.labels), model.calibrated.threshold(float(max_error), false_alarm)
+        )
     least = np.full(len(classes.labels), -np.inf)
     for label, rate in max_error.items():
         code = classes.code(label)
@@ -109,26 +123,42 @@ def _doubt(model: Model, proba: np.ndarray, needed: float) -> str:
     order = np.argsort(-proba)
     if proba[order[0]] >= needed:
         return ""
-    digits = next((d for d in range(2, 12) if round(proba[order[0]], d) < round(needed, d)), 12) if np.isfinite(needed) else 2
+    digits = (
+        next((d for d in range(2, 12) if round(proba[order[0]], d) < round(needed, d)), 12)
+        if np.isfinite(needed)
+        else 2
+    )
     first, second = (f"{model.classes.labels[k]} {proba[k]:.{digits}f}" for k in order[:2])
     if np.isinf(needed):
-        return f"{first}, {second}: no confidence keeps the asked error rate on the calibration rows"
+        return (
+            f"{first}, {second}: no confidence keeps the asked error rate on the calibration rows"
+        )
     return f"{first}, {second}: an answer needs {needed:.{digits}f}"
 
 
-def _number(model: Model, table: pd.DataFrame, encoded: Encoded, max_error: Any, max_width: float | None) -> np.ndarray:
-    """Intervals that hold 1 - max_error of the held-out values, at the level that conformal ranks give them
-    (V. Chernozhukov, K. Wuthrich and Y. Zhu (2021), Distributional conformal prediction, algorithm 1)."""
+def _number(
+    model: Model, table: pd.DataFrame, encoded: Encoded, max_error: Any, max_width: float | None
+) -> np.ndarray:
+    """Intervals that hold 1 - max_error of the held-out values, at the level that conformal ranks
+    give them (V. Chernozhukov, K. Wuthrich and Y. Zhu (2021), Distributional conformal prediction,
+    algorithm 1)."""
     if not isinstance(max_error, int | float):
-        raise TypeError("For a number, max_error is one rate: the share of intervals that may miss.")
+        raise TypeError(
+            "For a number, max_error is one rate: the share of intervals that may miss."
+        )
     half = _half_level(model, float(max_error))
     found = predictive_of(model, encoded.event)
-    levels = torch.tensor([[0.5, 0.5 - half, 0.5 + half]], dtype=torch.float64).expand(encoded.event.rows, -1)
+    levels = torch.tensor([[0.5, 0.5 - half, 0.5 + half]], dtype=torch.float64).expand(
+        encoded.event.rows, -1
+    )
     median, low, high = (model.number.decode(part) for part in found.quantile(levels.clamp(0, 1)).T)
     table["answer"] = table["best_guess"] = median
-    table["low"], table["high"] = low, high
+    table["low"] = low
+    table["high"] = high
     wide = (high - low) > (np.inf if max_width is None else max_width)
-    return np.where(wide, [f"the interval is {width:g} wide, more than {max_width}" for width in high - low], "").astype(object)
+    return np.where(
+        wide, [f"the interval is {width:g} wide, more than {max_width}" for width in high - low], ""
+    ).astype(object)
 
 
 def _half_level(model: Model, rate: float) -> float:
@@ -136,19 +166,33 @@ def _half_level(model: Model, rate: float) -> float:
     scores = np.sort(calibration.confidence[calibration.label >= 0])
     needed = int(np.ceil(1 / rate - 1e-9)) - 1
     if len(scores) < needed:
-        raise ValueError(f"Intervals that miss at most {rate:g} need {needed} labelled calibration rows, there are {len(scores)}.")
+        raise ValueError(
+            f"Intervals that miss at most {rate:g} need {needed} labelled calibration rows, "
+            f"there are {len(scores)}."
+        )
     return float(scores[min(len(scores), int(np.ceil((1 - rate) * (len(scores) + 1)))) - 1])
 
 
 def _append(path: Path, model: Model, frame: pd.DataFrame, table: pd.DataFrame) -> None:
     """One JSON line per row: when, which model, which row (by hash), which verdict."""
-    from conjoin.saving import model_hash
+    from conjoin.model.saving import model_hash
 
     model_id = model_hash(model)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with path.open("a", encoding="utf-8") as file:
         for (_, row), (_, verdict) in zip(frame.iterrows(), table.iterrows(), strict=True):
-            digest = hashlib.sha256(row.to_json(date_format="iso", default_handler=str).encode()).hexdigest()
-            answer = {key: None if pd.isna(value) else value for key, value in verdict.items() if key != "reason"}
-            entry = {"time": now, "model": model_id, "row": digest, **answer}  # no reason: its words hold values of the row
+            digest = hashlib.sha256(
+                row.to_json(date_format="iso", default_handler=str).encode()
+            ).hexdigest()
+            answer = {
+                key: None if pd.isna(value) else value
+                for key, value in verdict.items()
+                if key != "reason"
+            }
+            entry = {
+                "time": now,
+                "model": model_id,
+                "row": digest,
+                **answer,
+            }  # no reason: its words hold values of the row
             file.write(json.dumps(entry, default=str, ensure_ascii=False) + "\n")

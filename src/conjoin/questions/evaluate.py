@@ -1,8 +1,8 @@
 r"""evaluate: how good the answers are on labelled rows, as plain numbers.
 
-The expected calibration error is the debiased l2 one: A. Kumar, P. Liang and T. Ma (2019), Verified uncertainty calibration,
-equation 8: from each bin's squared gap its own sampling variance is subtracted.
-"""
+The expected calibration error is the debiased l2 one: A. Kumar, P. Liang and T. Ma (2019), Verified
+uncertainty calibration, equation 8: from each bin's squared gap its own sampling variance is
+subtracted."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.calibration import Calibration
+from conjoin.calibration.conformal import Calibration
 from conjoin.core import Status
-from conjoin.model import Model
+from conjoin.model.calibrate import predictive_of
+from conjoin.model.model import Model
+from conjoin.model.targets import Classes
 from conjoin.questions.bits import bits_of
-from conjoin.questions.calibrate import predictive_of
 from conjoin.questions.decide import ACCEPT, UNFAMILIAR, decide
-from conjoin.targets import Classes
 
 __all__ = ["debiased_ece", "evaluate", "prediction", "reliability"]
 
@@ -24,9 +24,15 @@ BINS = 15
 
 
 def evaluate(
-    model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | None, false_alarm: float = 0.05, max_error: Any = 0.05
+    model: Model,
+    X: Any,
+    y: np.ndarray | None,
+    known: np.ndarray | None,
+    false_alarm: float = 0.05,
+    max_error: Any = 0.05,
 ) -> dict[str, Any]:
-    """Numbers about ``X`` (and labels ``y``, where ``known``): likelihood, prediction, calibration, both alarms."""
+    """Numbers about ``X`` (and labels ``y``, where ``known``): likelihood, prediction, calibration,
+    both alarms."""
     frame = model.frame(X)
     encoded = model.encode(frame)
     log_prob = model.log_prob_raw(encoded)
@@ -41,7 +47,9 @@ def evaluate(
     return out
 
 
-def prediction(model: Model, frame: pd.DataFrame, y: np.ndarray, known: np.ndarray) -> dict[str, Any]:
+def prediction(
+    model: Model, frame: pd.DataFrame, y: np.ndarray, known: np.ndarray
+) -> dict[str, Any]:
     """How well y is predicted for the rows of which it is ``known``."""
     label = model.target.encode(y[known], np.ones(int(known.sum()), dtype=bool)).value  # type: ignore[union-attr]
     frame = frame.iloc[np.flatnonzero(known)]
@@ -70,7 +78,8 @@ def _pair(label: torch.Tensor, x: Any) -> Any:
 def _classes(model: Model, log_proba: torch.Tensor, label: torch.Tensor) -> dict[str, Any]:
     from sklearn.metrics import roc_auc_score
 
-    codes, proba = label.long().numpy(), log_proba.exp().numpy()
+    codes = label.long().numpy()
+    proba = log_proba.exp().numpy()
     right = proba.argmax(1) == codes
     out = {
         "accuracy": float(right.mean()),
@@ -86,22 +95,38 @@ def _classes(model: Model, log_proba: torch.Tensor, label: torch.Tensor) -> dict
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> pd.DataFrame:
     """Equal-count bins: mean confidence, share right, rows."""
     order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, min(bins, max(1, len(order) // 10))) if len(part)]
-    return pd.DataFrame([{"confidence": confidence[p].mean(), "accuracy": right[p].mean(), "rows": len(p)} for p in parts])
+    parts = [
+        part for part in np.array_split(order, min(bins, max(1, len(order) // 10))) if len(part)
+    ]
+    return pd.DataFrame(
+        [
+            {"confidence": confidence[p].mean(), "accuracy": right[p].mean(), "rows": len(p)}
+            for p in parts
+        ]
+    )
 
 
 def debiased_ece(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Root of the mean squared gap between confidence and accuracy, less its sampling variance; 0 if that is negative."""
+    """Root of the mean squared gap between confidence and accuracy, less its sampling variance; 0
+    if that is negative."""
     table = reliability(confidence, right.astype(float))
     gap = (table["confidence"] - table["accuracy"]) ** 2
-    noise: pd.Series = table["accuracy"] * (1 - table["accuracy"]) / np.maximum(table["rows"] - 1, 1)
+    noise: pd.Series = (
+        table["accuracy"] * (1 - table["accuracy"]) / np.maximum(table["rows"] - 1, 1)
+    )
     return float(np.sqrt(max(0.0, np.average(gap - noise, weights=table["rows"]))))
 
 
 def _promises(
-    model: Model, frame: pd.DataFrame, y: np.ndarray | None, known: np.ndarray | None, false_alarm: float, max_error: Any
+    model: Model,
+    frame: pd.DataFrame,
+    y: np.ndarray | None,
+    known: np.ndarray | None,
+    false_alarm: float,
+    max_error: Any,
 ) -> dict[str, Any]:
-    """What was asked of the two alarms and what these rows gave; a promise that can't be made is left out."""
+    """What was asked of the two alarms and what these rows gave; a promise that can't be made is
+    left out."""
     try:
         verdicts = decide(model, frame, false_alarm=false_alarm, max_error=max_error, explain=False)
     except ValueError as error:
@@ -115,9 +140,15 @@ def _promises(
     if not isinstance(model.target, Classes) or y is None or known is None:
         return out
     wrong = accepted & known & (verdicts["best_guess"].to_numpy() != y)
-    out["error_asked"] = max_error if isinstance(max_error, float | int) else {str(key): value for key, value in max_error.items()}
+    out["error_asked"] = (
+        max_error
+        if isinstance(max_error, float | int)
+        else {str(key): value for key, value in max_error.items()}
+    )
     out["error_among_accepted"] = float(wrong.sum() / max(1, (accepted & known).sum()))
     out["accepted_wrong_per_class"] = {
-        str(c): float(wrong[known & (y == c)].mean()) for c in model.classes.labels if (known & (y == c)).any()
+        str(c): float(wrong[known & (y == c)].mean())
+        for c in model.classes.labels
+        if (known & (y == c)).any()
     }
     return out

@@ -1,7 +1,9 @@
-"""Why a row is unfamiliar, in words: which columns, what the other columns suggest, and which change of unit would fit.
+"""Why a row is unfamiliar, in words: which columns, what the other columns suggest, and which
+change of unit would fit.
 
-A column is *far* if its value lies outside what the model itself draws for that column, and *odd* if it is surprising given
-the others: log p(x_d | the others) = log p(x) - log p(x without d), compared with the model's own draws.
+A column is *far* if its value lies outside what the model itself draws for that column, and *odd*
+if it is surprising given the others: log p(x_d | the others) = log p(x) - log p(x without d),
+compared with the model's own draws.
 
 Shape letters: R rows to explain, D columns, S draws of the bank, F factors.
 """
@@ -13,9 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Float
 from conjoin.core import Encoded, Event, Pair, stream
-from conjoin.model import Model
+from conjoin.core.shapes import Float
+from conjoin.model.model import Model
 
 __all__ = ["expected", "reasons", "surprise"]
 
@@ -31,30 +33,39 @@ PICTURE = "the picture is unlike those held out, or does not go with the columns
 
 
 def surprise(model: Model, x: Event) -> Float[Tensor, "R D"]:
-    """log p(x_d | the other observed cells) in standard deviations of the model's own draws; 0 where missing."""
+    """log p(x_d | the other observed cells) in standard deviations of the model's own draws; 0
+    where missing."""
     mean, deviation = model.typical_conditionals
     scaled = (model.log_conditionals(x) - mean) / deviation
     return torch.where(x.mask, scaled, torch.zeros_like(scaled))
 
 
 def _distance(model: Model, value: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-    """How many robust standard deviations a number lies from the median of the model's draws; 0 for codes, and for numbers
-    among the usual ones."""
+    """How many robust standard deviations a number lies from the median of the model's draws; 0 for
+    codes, and for numbers among the usual ones."""
     bank = model.bank.value
     middle = bank.median(0).values
     spread = (bank.quantile(0.9, 0) - bank.quantile(0.1, 0)) / 2.56
     discrete = torch.tensor([variable.discrete for variable in model.codec.space.variables])
     wide = torch.maximum(spread, bank.std(0) / 3).clamp_min(1e-9)
     low, high = (bank.quantile(level, 0) for level in USUAL)
-    return torch.where(discrete | ((value >= low) & (value <= high)), 0.0, (value - middle).abs() / wide)
+    return torch.where(
+        discrete | ((value >= low) & (value <= high)), 0.0, (value - middle).abs() / wide
+    )
 
 
-def reasons(model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndarray, false_alarm: float) -> list[str]:
+def reasons(
+    model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndarray, false_alarm: float
+) -> list[str]:
     """One sentence for each of the rows at ``places``."""
-    if model.codec.space.layout == "image":  # no pixel says anything by itself, and there are too many to ask about each
+    if (
+        model.codec.space.layout == "image"
+    ):  # no pixel says anything by itself, and there are too many to ask about each
         return [AS_A_WHOLE] * len(places)
     x = encoded.event.take(torch.tensor(places))
-    alone = model.joint.capabilities.missing != "none"  # whether a column can be judged given the others
+    alone = (
+        model.joint.capabilities.missing != "none"
+    )  # whether a column can be judged given the others
     unseen = encoded.unseen[torch.tensor(places)]
     far = _distance(model, x.value) * x.mask
     odd = surprise(model, x) if alone else torch.zeros_like(far)
@@ -62,13 +73,18 @@ def reasons(model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndar
     columns = list(model.codec.columns)
     out = []
     for row in range(x.rows):
-        raw, new = frame.iloc[places[row]], unseen[row].nonzero()[:, 0].tolist()
+        raw = frame.iloc[places[row]]
+        new = unseen[row].nonzero()[:, 0].tolist()
         parts = [f"{columns[d]} {_shown(raw[columns[d]])} was never seen" for d in new[:NAMED]]
         parts += _far_words(model, raw, far[row], columns)
         if len(parts) < NAMED:
-            parts += _odd_words(model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns)[: NAMED - len(parts)]
+            parts += _odd_words(
+                model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns
+            )[: NAMED - len(parts)]
         pictured = model.codec.space.pixels > 0 and bool(x.mask[row, -1])
-        text = "; ".join(parts) or (PICTURE if pictured else "the columns are each plausible, but not together")
+        text = "; ".join(parts) or (
+            PICTURE if pictured else "the columns are each plausible, but not together"
+        )
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
     return out
 
@@ -80,24 +96,43 @@ def _shown(value: Any) -> str:
 
 
 def _far_words(model: Model, row: pd.Series, far: Tensor, columns: list[Any]) -> list[str]:
-    worst = [d for d in far[: len(columns)].argsort(descending=True).tolist()[:NAMED] if far[d] > FAR]
-    usual = model.codec.decode(torch.stack([model.bank.value.quantile(level, 0) for level in USUAL]))
-    return [f"{columns[d]} {_shown(row[columns[d]])} is far from the usual {_range(usual[columns[d]])}" for d in worst]
+    worst = [
+        d for d in far[: len(columns)].argsort(descending=True).tolist()[:NAMED] if far[d] > FAR
+    ]
+    usual = model.codec.decode(
+        torch.stack([model.bank.value.quantile(level, 0) for level in USUAL])
+    )
+    return [
+        f"{columns[d]} {_shown(row[columns[d]])} is far from the usual {_range(usual[columns[d]])}"
+        for d in worst
+    ]
 
 
 def _range(values: pd.Series) -> str:
     return f"{_shown(values.iloc[0])} to {_shown(values.iloc[1])}"
 
 
-def _odd_words(model: Model, row: pd.Series, x: Event, odd: Tensor, far: Tensor, columns: list[Any]) -> list[str]:
-    order = [d for d in odd[: len(columns)].argsort().tolist()[:NAMED] if odd[d] < ODD and far[d] <= FAR]
+def _odd_words(
+    model: Model, row: pd.Series, x: Event, odd: Tensor, far: Tensor, columns: list[Any]
+) -> list[str]:
+    order = [
+        d for d in odd[: len(columns)].argsort().tolist()[:NAMED] if odd[d] < ODD and far[d] <= FAR
+    ]
     if model.joint.capabilities.conditionals not in ("any", "approximate"):
-        return [f"{columns[d]} {_shown(row[columns[d]])} is surprising given the other columns" for d in order]
-    return [f"{columns[d]} {_shown(row[columns[d]])} is surprising, the other columns suggest {expected(model, x, d)}" for d in order]
+        return [
+            f"{columns[d]} {_shown(row[columns[d]])} is surprising given the other columns"
+            for d in order
+        ]
+    return [
+        f"{columns[d]} {_shown(row[columns[d]])} is surprising, the other columns suggest "
+        f"{expected(model, x, d)}"
+        for d in order
+    ]
 
 
 def expected(model: Model, x: Event, column: int) -> str:
-    """What the other cells of one row suggest for a column: the middle 80 % of draws, or the commonest level."""
+    """What the other cells of one row suggest for a column: the middle 80 % of draws, or the
+    commonest level."""
     hidden = x.hide(torch.arange(x.value.shape[1]) == column)
     many = hidden.take(torch.zeros(DRAWS, dtype=torch.long))
     drawn = _complete(model, many)
@@ -113,24 +148,38 @@ def _complete(model: Model, x: Event) -> Event:
     generator = stream(int(model.facts.get("seed", 0)), "explain")
     if model.target is None:
         return model.joint.sample_conditional(x, generator=generator)  # type: ignore[no-any-return]
-    drawn: Pair = model.pair.sample_conditional(Pair(model.pair.unknown(x.rows), x), generator=generator)
+    drawn: Pair = model.pair.sample_conditional(
+        Pair(model.pair.unknown(x.rows), x), generator=generator
+    )
     return drawn.x
 
 
-# ---------------------------------------------------------------------------------------------------- units
+# -------------------------------------------------------------------------------------------- units
 
 
-def _hints(model: Model, frame: pd.DataFrame, x: Event, far: Tensor, false_alarm: float) -> list[str]:
-    """For each row, the change of units after which it would be familiar; empty where there is none."""
-    numbers = [d for d, v in enumerate(model.codec.space.variables[: len(model.codec.columns)]) if not v.discrete]
+def _hints(
+    model: Model, frame: pd.DataFrame, x: Event, far: Tensor, false_alarm: float
+) -> list[str]:
+    """For each row, the change of units after which it would be familiar; empty where there is
+    none."""
+    numbers = [
+        d
+        for d, v in enumerate(model.codec.space.variables[: len(model.codec.columns)])
+        if not v.discrete
+    ]
     names = [model.codec.columns[d] for d in numbers]
     names = [name for name in names if name in frame and pd.api.types.is_numeric_dtype(frame[name])]
     if not names or not len(frame):
         return [""] * len(frame)
     scaled = [model.codec.encode(_times(frame, names, factor)).event for factor in FACTORS]
-    best = torch.stack([_distance(model, event.value) + 1e6 * ~event.mask for event in scaled])  # (F, R, D)
+    best = torch.stack(
+        [_distance(model, event.value) + 1e6 * ~event.mask for event in scaled]
+    )  # (F, R, D)
     places = [model.codec.columns.index(name) for name in names]
-    return [_hint_of(model, x, scaled, best[:, row], far[row], places, row, false_alarm) for row in range(x.rows)]
+    return [
+        _hint_of(model, x, scaled, best[:, row], far[row], places, row, false_alarm)
+        for row in range(x.rows)
+    ]
 
 
 def _times(frame: pd.DataFrame, names: list[Any], factor: float) -> pd.DataFrame:
@@ -140,10 +189,22 @@ def _times(frame: pd.DataFrame, names: list[Any], factor: float) -> pd.DataFrame
 
 
 def _hint_of(
-    model: Model, x: Event, scaled: list[Event], distance: Tensor, far: Tensor, places: list[int], row: int, false_alarm: float
+    model: Model,
+    x: Event,
+    scaled: list[Event],
+    distance: Tensor,
+    far: Tensor,
+    places: list[int],
+    row: int,
+    false_alarm: float,
 ) -> str:
-    """Rescale the far columns to where they fit best; then any other column that fits better by one of the same factors."""
-    chosen = {d: int(distance[:, d].argmin()) for d in places if far[d] > FAR and distance[:, d].min() < 0.5 * far[d]}
+    """Rescale the far columns to where they fit best; then any other column that fits better by one
+    of the same factors."""
+    chosen = {
+        d: int(distance[:, d].argmin())
+        for d in places
+        if far[d] > FAR and distance[:, d].min() < 0.5 * far[d]
+    }
     if not chosen:
         return ""
     for _ in range(2):
@@ -151,19 +212,32 @@ def _hint_of(
         trials = [chosen, *({**chosen, d: f} for d, f in others)]
         values = torch.stack([_rescaled(x, scaled, trial, row) for trial in trials])
         log_prob = model.log_evidence(Event(values, x.mask[row].expand_as(values)))
-        better = [(float(gain), other) for gain, other in zip(log_prob[1:] - log_prob[0], others, strict=True) if gain > 1.0]
+        better = [
+            (float(gain), other)
+            for gain, other in zip(log_prob[1:] - log_prob[0], others, strict=True)
+            if gain > 1.0
+        ]
         for _, (d, f) in sorted(better):
             chosen[d] = f
     final = Event(_rescaled(x, scaled, chosen, row)[None], x.mask[row][None])
     if model.log_evidence(final)[0] - model.log_evidence(x.take(slice(row, row + 1)))[0] < WORTH:
         return ""
     statistic = model.familiarity.statistic(final, torch.zeros(1, dtype=torch.float64)).numpy()
-    return _words(model, chosen) if model.calibrated.p_value(statistic, final.mask.numpy())[0] > false_alarm else ""
+    return (
+        _words(model, chosen)
+        if model.calibrated.p_value(statistic, final.mask.numpy())[0] > false_alarm
+        else ""
+    )
 
 
 def _kin(factors: set[int]) -> list[int]:
     """The same factors and their squares: where lengths are in other units, areas are too."""
-    squares = {place for place, factor in enumerate(FACTORS) for f in factors if abs(factor - FACTORS[f] ** 2) < 1e-9 * factor}
+    squares = {
+        place
+        for place, factor in enumerate(FACTORS)
+        for f in factors
+        if abs(factor - FACTORS[f] ** 2) < 1e-9 * factor
+    }
     return sorted(factors | squares)
 
 
@@ -181,6 +255,8 @@ def _words(model: Model, chosen: dict[int, int]) -> str:
         by_factor.setdefault(f, []).append(str(model.codec.columns[d]))
     parts = []
     for f, names in by_factor.items():
-        shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        shown = ", ".join(names[:NAMED]) + (
+            f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        )
         parts.append(f"{shown} x{FACTORS[f]:.4g}")
     return " and ".join(parts)

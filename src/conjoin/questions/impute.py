@@ -1,8 +1,8 @@
-"""impute: fill missing cells with their most probable values, or with draws from p(missing | observed), given y or not.
+"""impute: fill missing cells with their most probable values, or with draws from p(missing |
+observed), given y or not.
 
-``completions`` puts several draws of each row in the order of their likelihood: what is known of a row is the same in all of them, so
-log p(x) ranks them as log p(missing | observed) does.
-"""
+``completions`` puts several draws of each row in the order of their likelihood: what is known of a
+row is the same in all of them, so log p(x) ranks them as log p(missing | observed) does."""
 
 import numbers
 from typing import Any
@@ -12,22 +12,26 @@ import pandas as pd
 import torch
 
 from conjoin.core import CapabilityError, Event, Pair, stream
-from conjoin.model import Model
-from conjoin.targets import Classes
+from conjoin.model.model import Model
+from conjoin.model.targets import Classes
 
 __all__ = ["completions", "impute"]
 
 
-def impute(model: Model, X: Any, n_draws: int | None = None, seed: int = 0, y: Any = None) -> pd.DataFrame | list[pd.DataFrame]:
-    """The frame with its missing cells filled; with ``n_draws``, a list of so many completed frames.
+def impute(
+    model: Model, X: Any, n_draws: int | None = None, seed: int = 0, y: Any = None
+) -> pd.DataFrame | list[pd.DataFrame]:
+    """The frame with its missing cells filled; with ``n_draws``, a list of so many completed
+    frames.
 
-    Only missing cells of modelled columns change. Draws come from the exact conditional where the model has it. ``y``: the class, or the
-    number, that every row is taken to have.
-    """
+    Only missing cells of modelled columns change. Draws come from the exact conditional where the
+    model has it. ``y``: the class, or the number, that every row is taken to have."""
     _check_draws(n_draws)
     frame = model.frame(X)
     event = model.encode(frame).event
-    known = event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
+    known = (
+        event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
+    )
     if n_draws is None:
         return _filled(model, frame, event, _x(model.joint.mode(known)))
     generator = stream(seed, "impute")
@@ -35,18 +39,24 @@ def impute(model: Model, X: Any, n_draws: int | None = None, seed: int = 0, y: A
     return [_filled(model, frame, event, drawn) for drawn in draws]
 
 
-def completions(model: Model, X: Any, n_draws: int | None = 8, seed: int = 0, y: Any = None) -> tuple[list[pd.DataFrame], np.ndarray]:
-    """So many completed frames (None: the most probable one), each row's best first, and (n_draws, B) log p of every completed row, nats
-    in the raw data's units: log p(x), or log p(x, y) where ``y`` is given."""
+def completions(
+    model: Model, X: Any, n_draws: int | None = 8, seed: int = 0, y: Any = None
+) -> tuple[list[pd.DataFrame], np.ndarray]:
+    """So many completed frames (None: the most probable one), each row's best first, and (n_draws,
+    B) log p of every completed row, nats in the raw data's units: log p(x), or log p(x, y) where
+    ``y`` is given."""
     frame = model.frame(X)
     _check_draws(n_draws)
-    rows, many = len(frame), n_draws or 1
+    rows = len(frame)
+    many = n_draws or 1
     every = frame.iloc[np.tile(np.arange(rows), many)]
     filled = impute(model, every, None if n_draws is None else 1, seed, y)
     full: pd.DataFrame = filled[0] if isinstance(filled, list) else filled
     log_prob = _log_prob(model, full, y).reshape(many, rows)
     order = (-log_prob).argsort(0, kind="stable")
-    return [full.iloc[rank * rows + np.arange(rows)] for rank in order], np.take_along_axis(log_prob, order, 0)
+    return [full.iloc[rank * rows + np.arange(rows)] for rank in order], np.take_along_axis(
+        log_prob, order, 0
+    )
 
 
 def _check_draws(n_draws: int | None) -> None:
@@ -63,7 +73,10 @@ def _log_prob(model: Model, full: pd.DataFrame, y: Any) -> np.ndarray:
         joint = model.log_joint(encoded, full)[:, model.target.code(y)]
     else:
         with torch.no_grad():
-            joint = model.pair.log_joint(encoded.event, _given(model, y, 1).value)[:, 0] + model.number.log_volume
+            joint = (
+                model.pair.log_joint(encoded.event, _given(model, y, 1).value)[:, 0]
+                + model.number.log_volume
+            )
     return (joint + encoded.log_unseen + encoded.log_volume).numpy()
 
 
@@ -72,11 +85,19 @@ def _given(model: Model, y: Any, rows: int) -> Event:
     if y is None:
         return model.pair.unknown(rows)
     if model.target is None:
-        raise CapabilityError("JointDensity", "completions given y", "no target", "Use JointClassifier or JointRegressor.")
+        raise CapabilityError(
+            "JointDensity",
+            "completions given y",
+            "no target",
+            "Use JointClassifier or JointRegressor.",
+        )
     if isinstance(model.target, Classes):
         return Event(torch.full((rows,), float(model.target.code(y)), dtype=torch.float64))
     if not isinstance(y, numbers.Real) or not np.isfinite(float(y)):
-        raise ValueError(f"y must be one number, the {model.target.name!r} that every row is taken to have, got {y!r}.")
+        raise ValueError(
+            f"y must be one number, the {model.target.name!r} that every row is taken to have, "
+            f"got {y!r}."
+        )
     return model.target.encode(np.full(rows, float(y)), np.ones(rows, dtype=bool))
 
 
@@ -95,7 +116,8 @@ def _filled(model: Model, frame: pd.DataFrame, x: Event, full: Event) -> pd.Data
 
 
 def _patch(old: pd.Series | None, new: pd.Series, gap: np.ndarray, index: pd.Index) -> pd.Series:
-    """The old column with the cells of ``gap`` from the new one; in the new one's dtype once nothing is missing."""
+    """The old column with the cells of ``gap`` from the new one; in the new one's dtype once
+    nothing is missing."""
     fresh = new.set_axis(index)
     if old is None or gap.all():
         return fresh

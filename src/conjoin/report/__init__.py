@@ -1,4 +1,5 @@
-"""One HTML file about a model: self-contained, without a script, without a real row unless it is asked for."""
+"""One HTML file about a model: self-contained, without a script, without a real row unless it is
+asked for."""
 
 from conjoin.report.write import write_report
 

@@ -1,4 +1,5 @@
-"""The report's figures as inline SVG. Their ink takes the page's colour, so that they follow light and dark."""
+"""The report's figures as inline SVG. Their ink takes the page's colour, so that they follow light
+and dark."""
 
 import io
 import re
@@ -11,7 +12,13 @@ from markupsafe import Markup
 from conjoin.plot import FamiliarityDisplay, PlaneDisplay, ReliabilityDisplay, SamplesDisplay
 from conjoin.plot.style import CLASSES, INK, MUTED, RULE
 
-__all__ = ["familiarity_figure", "plane_figure", "reliability_figure", "samples_figure", "why_no_figures"]
+__all__ = [
+    "familiarity_figure",
+    "plane_figure",
+    "reliability_figure",
+    "samples_figure",
+    "why_no_figures",
+]
 
 PAGE = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
 LINES = {CLASSES[0]: "var(--accent)"}  # where a colour stands for no region of an image
@@ -36,7 +43,9 @@ def why_no_figures() -> str:
     return ""
 
 
-def _svg(name: str, shape: tuple[int, int], size: tuple[float, float], draw: Callable[[np.ndarray], Any]) -> Markup:
+def _svg(
+    name: str, shape: tuple[int, int], size: tuple[float, float], draw: Callable[[np.ndarray], Any]
+) -> Markup:
     """Draw on new axes, without pyplot, and return the markup of the figure."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -45,7 +54,9 @@ def _svg(name: str, shape: tuple[int, int], size: tuple[float, float], draw: Cal
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots(*shape, squeeze=False).ravel())
         out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     return Markup(_for_page(out.getvalue(), {} if name == "plane" else LINES))
 
 
@@ -55,29 +66,52 @@ def _for_page(svg: str, lines: dict[str, str]) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r' id="(?:figure|patch|axes|matplotlib|text|line2d|xtick|ytick|legend|PathCollection|FillBetween)[\w.]*"', "", svg)
+    svg = re.sub(
+        r' id="(?:figure|patch|axes|matplotlib|text|line2d|xtick|ytick|legend|PathCollection|FillBetween)[\w.]*"',
+        "",
+        svg,
+    )
     for colour, own in (PAGE | lines).items():
         svg = svg.replace(colour, own)
     return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
 
 
-def plane_figure(estimator: Any, X: Any, y: Any, plane: PlaneDisplay | None) -> tuple[Markup, PlaneDisplay]:
-    """The talk's figure; ``plane`` is one that was prepared, else the estimator's own. ValueError where there is no plane."""
+def plane_figure(
+    estimator: Any, X: Any, y: Any, plane: PlaneDisplay | None
+) -> tuple[Markup, PlaneDisplay]:
+    """The talk's figure; ``plane`` is one that was prepared, else the estimator's own. ValueError
+    where there is no plane."""
     shown = plane if plane is not None else PlaneDisplay.evaluate(estimator, X, y)
     panels = len(shown.panels)
     return _svg("plane", (1, panels), (3.4 * panels + 0.2, 4.0), shown.plot), shown
 
 
 def reliability_figure(estimator: Any, X: Any, y: Any) -> Markup:
-    return _svg("reliability", (1, 1), (5.0, 4.0), lambda axes: ReliabilityDisplay.from_estimator(estimator, X, y, ax=axes[0]))
+    return _svg(
+        "reliability",
+        (1, 1),
+        (5.0, 4.0),
+        lambda axes: ReliabilityDisplay.from_estimator(estimator, X, y, ax=axes[0]),
+    )
 
 
 def familiarity_figure(estimator: Any, X: Any, false_alarm: float) -> Markup:
     draw = FamiliarityDisplay.from_estimator
-    return _svg("familiarity", (1, 1), (6.8, 3.2), lambda axes: draw(estimator, X, false_alarm=false_alarm, ax=axes[0]))
+    return _svg(
+        "familiarity",
+        (1, 1),
+        (6.8, 3.2),
+        lambda axes: draw(estimator, X, false_alarm=false_alarm, ax=axes[0]),
+    )
 
 
 def samples_figure(estimator: Any, X: Any, columns: list[Any]) -> Markup:
-    rows, across = -(-len(columns) // 3), min(3, len(columns))
+    rows = -(-len(columns) // 3)
+    across = min(3, len(columns))
     draw = SamplesDisplay.from_estimator
-    return _svg("samples", (rows, across), (8.4, 0.8 + 1.7 * rows), lambda axes: draw(estimator, X, columns=columns, ax=axes))
+    return _svg(
+        "samples",
+        (rows, across),
+        (8.4, 0.8 + 1.7 * rows),
+        lambda axes: draw(estimator, X, columns=columns, ax=axes),
+    )

@@ -6,14 +6,25 @@ import numpy as np
 import pandas as pd
 
 from conjoin.core import CapabilityError
-from conjoin.metering import Energy, Meter
-from conjoin.model import Model
+from conjoin.model.model import Model
+from conjoin.model.words import (
+    MEANING,
+    cell,
+    energy_words,
+    is_image,
+    measures,
+    noun,
+    number,
+    percent,
+    plural,
+    support,
+)
 from conjoin.plot.choose import promised_rates, telling_columns
 from conjoin.questions.bits import bits_of
 from conjoin.questions.decide import decide
 from conjoin.questions.evaluate import prediction
 from conjoin.report.examples import drawn_rows
-from conjoin.report.words import MEANING, cell, energy_words, is_image, measures, noun, number, percent, plural, support
+from conjoin.util.energy import Energy, Meter
 
 __all__ = [
     "Answers",
@@ -29,15 +40,16 @@ __all__ = [
     "verdict_counts",
 ]
 
-SHOWN_ROWS, SHOWN_COLUMNS = 5, 6
+SHOWN_ROWS = 5
+SHOWN_COLUMNS = 6
 DRAWN_PICTURES = 64
 SOME = 300  # pictures asked about, where each answer takes many calls of a network
 VERDICTS = ("accept", "ambiguous", "unfamiliar")
 
 
 class Answers:
-    """What the model answers for the rows asked about, evaluated once. Empty where there are none; a sample of pictures where each
-    answer takes many calls of a network."""
+    """What the model answers for the rows asked about, evaluated once. Empty where there are none;
+    a sample of pictures where each answer takes many calls of a network."""
 
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
         self.model: Model = estimator.model_
@@ -53,23 +65,40 @@ class Answers:
 
     def _ask(self, estimator: Any, y: Any) -> None:
         assert self.frame is not None
-        rows, target = self._rows(), self.model.target
+        rows = self._rows()
+        target = self.model.target
         self.frame = self.frame.iloc[rows]
         if target is not None and y is not None:
             labels, known, _ = estimator._read_target(y, self.given)
-            self.y, self.known = labels[rows], known[rows]
+            self.y = labels[rows]
+            self.known = known[rows]
             self.labelled = bool(self.known.any())
         with Meter() as meter:
             if self.rates is not None:
-                self.table = decide(self.model, self.frame, false_alarm=self.rates[0], max_error=self.rates[1], explain=False)
-            self.log_prob = estimator.score_samples(self.frame) if self.table is None else self.table["log_prob"].to_numpy()
+                self.table = decide(
+                    self.model,
+                    self.frame,
+                    false_alarm=self.rates[0],
+                    max_error=self.rates[1],
+                    explain=False,
+                )
+            self.log_prob = (
+                estimator.score_samples(self.frame)
+                if self.table is None
+                else self.table["log_prob"].to_numpy()
+            )
         self.energy = meter.energy
         if target is not None and self.labelled:
             self.figures = prediction(self.model, self.frame, self.y, self.known)
 
     def _rows(self) -> Any:
-        """Which of the rows are asked about: all, or some pictures where log p(x) of each takes many calls of a network."""
-        if self.given <= SOME or not is_image(self.model) or not self.model.density_of_x.capabilities.stochastic:
+        """Which of the rows are asked about: all, or some pictures where log p(x) of each takes
+        many calls of a network."""
+        if (
+            self.given <= SOME
+            or not is_image(self.model)
+            or not self.model.density_of_x.capabilities.stochastic
+        ):
             return slice(None)
         return sample_rows(self.given)
 
@@ -81,7 +110,11 @@ class Answers:
     @property
     def sampled(self) -> str:
         """Where not all that were given are asked about: of how many."""
-        return "" if self.frame is None or len(self.frame) == self.given else f" (drawn at random from {self.given:,})"
+        return (
+            ""
+            if self.frame is None or len(self.frame) == self.given
+            else f" (drawn at random from {self.given:,})"
+        )
 
 
 def sample_rows(count: int) -> np.ndarray:
@@ -90,18 +123,34 @@ def sample_rows(count: int) -> np.ndarray:
 
 
 def quality(found: Answers) -> dict[str, Any]:
-    """Metrics as (name, value, meaning), and where they come from; the calibration rows stand in where no labels were given."""
-    figures, model = found.figures, found.model
+    """Metrics as (name, value, meaning), and where they come from; the calibration rows stand in
+    where no labels were given."""
+    figures = found.figures
+    model = found.model
     if found.labelled:
         rows = int(found.known.sum())
-        metrics = _class_metrics(figures, rows) if "accuracy" in figures else _number_metrics(figures, model)
-        return {"source": f"{plural(rows, f'labelled {noun(model)}')} that were given for this report", "metrics": metrics}
+        metrics = (
+            _class_metrics(figures, rows)
+            if "accuracy" in figures
+            else _number_metrics(figures, model)
+        )
+        return {
+            "source": f"{plural(rows, f'labelled {noun(model)}')} that were given for this report",
+            "metrics": metrics,
+        }
     calibration = model.calibration
-    if calibration is None or model.target is None or model.target.kind != "classes" or not (calibration.label >= 0).any():
+    if (
+        calibration is None
+        or model.target is None
+        or model.target.kind != "classes"
+        or not (calibration.label >= 0).any()
+    ):
         return {"source": "", "metrics": []}
     known = calibration.label >= 0
     right = (calibration.guess == calibration.label)[known]
-    words = (f"{right.sum():,} of {len(right):,} best guesses are right, if every row must be answered",)
+    words = (
+        f"{right.sum():,} of {len(right):,} best guesses are right, if every row must be answered",
+    )
     return {
         "source": f"{plural(len(right), f'labelled {noun(model)}')} that were held out at the fit",
         "metrics": [("Accuracy", percent(right.mean()), *words)],
@@ -110,12 +159,34 @@ def quality(found: Answers) -> dict[str, Any]:
 
 def _class_metrics(figures: dict[str, Any], rows: int) -> list[tuple[str, str, str]]:
     right = round(figures["accuracy"] * rows)
-    out = [("Accuracy", percent(figures["accuracy"]), f"{right:,} of {rows:,} best guesses are right, if every row must be answered")]
+    out = [
+        (
+            "Accuracy",
+            percent(figures["accuracy"]),
+            f"{right:,} of {rows:,} best guesses are right, if every row must be answered",
+        )
+    ]
     if "auc" in figures:
-        out.append(("AUC", number(figures["auc"]), "how well the classes are put in order; 0.5 is chance, 1 is perfect"))
-    out.append(("Log-loss", f"{number(figures['log_loss'])} nats", "−log p of the true class, the mean; 0 is perfect"))
+        out.append(
+            (
+                "AUC",
+                number(figures["auc"]),
+                "how well the classes are put in order; 0.5 is chance, 1 is perfect",
+            )
+        )
     out.append(
-        ("Calibration error", number(figures["ece"]), "between confidence and share right, debiased; 0 is the least that can be seen")
+        (
+            "Log-loss",
+            f"{number(figures['log_loss'])} nats",
+            "−log p of the true class, the mean; 0 is perfect",
+        )
+    )
+    out.append(
+        (
+            "Calibration error",
+            number(figures["ece"]),
+            "between confidence and share right, debiased; 0 is the least that can be seen",
+        )
     )
     return out
 
@@ -126,18 +197,29 @@ def _number_metrics(figures: dict[str, Any], model: Model) -> list[tuple[str, st
         ("Mean absolute error", f"{figures['mae']:.4g}", f"of the median, {unit}"),
         ("Root mean squared error", f"{figures['rmse']:.4g}", f"of the mean, {unit}"),
         ("CRPS", f"{figures['crps']:.4g}", f"of the whole p(y | x), {unit}; smaller is better"),
-        ("Log-loss", f"{number(figures['log_loss'])} nats", "−log p(y | x) of the true value, the mean; smaller is better"),
+        (
+            "Log-loss",
+            f"{number(figures['log_loss'])} nats",
+            "−log p(y | x) of the true value, the mean; smaller is better",
+        ),
     ]
 
 
 def likelihood(found: Answers, estimator: Any) -> dict[str, Any]:
     """log p(x) with its unit, measure and status."""
-    model, status = found.model, found.model.status["log_prob"].value
-    drawn = None if found.frame is not None else drawn_rows(estimator, 256 if not is_image(model) else DRAWN_PICTURES)
+    model = found.model
+    status = found.model.status["log_prob"].value
+    drawn = (
+        None
+        if found.frame is not None
+        else drawn_rows(estimator, 256 if not is_image(model) else DRAWN_PICTURES)
+    )
     values = found.log_prob if drawn is None else estimator.score_samples(drawn)
     bits = None
     if is_image(model) and status != "relative":
-        bits = number(float(bits_of(values, model.encode(found.frame if drawn is None else drawn)).mean()), 2)
+        bits = number(
+            float(bits_of(values, model.encode(found.frame if drawn is None else drawn)).mean()), 2
+        )
     return {
         "mean": f"{values.mean():.2f}",
         "bits": bits,
@@ -156,7 +238,10 @@ def verdict_counts(found: Answers) -> list[tuple[str, int, str]]:
     if found.table is None:
         return []
     counts = found.table["verdict"].value_counts()
-    return [(name, int(counts.get(name, 0)), percent(counts.get(name, 0) / max(1, len(found.table)), 0)) for name in VERDICTS]
+    return [
+        (name, int(counts.get(name, 0)), percent(counts.get(name, 0) / max(1, len(found.table)), 0))
+        for name in VERDICTS
+    ]
 
 
 def promises(found: Answers) -> dict[str, Any]:
@@ -178,21 +263,38 @@ def promises(found: Answers) -> dict[str, Any]:
         out["rows"] += _error_rows(found)
     if found.model.target is not None and found.rates[1] > 0.05:
         least = f"the least at which anything is accepted is {percent(found.rates[1], 0)}"
-        out["raised"] = f"The calibration rows do not support an error rate of 5 %; {least}, and that is asked here."
+        out["raised"] = (
+            f"The calibration rows do not support an error rate of 5 %; {least}, and that is "
+            "asked here."
+        )
     return out
 
 
 def _error_rows(found: Answers) -> list[tuple[str, str, str, str]]:
-    table, asked = found.table, f"at most {percent(found.rates[1], 0)}"  # type: ignore[index]
+    # type: ignore[index]
+    table = found.table
+    asked = f"at most {percent(found.rates[1], 0)}"
     assert table is not None and found.model.target is not None
     if found.model.target.kind == "number":
         inside = table["low"].to_numpy()[found.known] <= found.y[found.known]
         inside &= found.y[found.known] <= table["high"].to_numpy()[found.known]
-        return [("Values outside their interval", asked, percent((~inside).mean()), f"{(~inside).sum():,} of {len(inside):,}")]
+        return [
+            (
+                "Values outside their interval",
+                asked,
+                percent((~inside).mean()),
+                f"{(~inside).sum():,} of {len(inside):,}",
+            )
+        ]
     accepted = (table["verdict"] == "accept").to_numpy() & found.known
     wrong = accepted & (table["best_guess"].to_numpy() != found.y)
     out = [
-        ("Accepted answers that are wrong", asked, percent(wrong.sum() / max(1, accepted.sum())), f"{wrong.sum():,} of {accepted.sum():,}")
+        (
+            "Accepted answers that are wrong",
+            asked,
+            percent(wrong.sum() / max(1, accepted.sum())),
+            f"{wrong.sum():,} of {accepted.sum():,}",
+        )
     ]
     for name in found.model.classes.labels[:20]:
         mine = found.known & (found.y == name)
@@ -214,30 +316,57 @@ def predictor(model: Model) -> dict[str, Any] | None:
     if facts is None:
         return None
     losses = [
-        (name, number(loss), name == facts["chosen"]) for name, loss in sorted(facts.get("log_loss", {}).items(), key=lambda each: each[1])
+        (name, number(loss), name == facts["chosen"])
+        for name, loss in sorted(facts.get("log_loss", {}).items(), key=lambda each: each[1])
     ]
-    return {"chosen": facts["chosen"], "why": facts.get("why", ""), "losses": losses, "rows": model.facts["rows"]["choose"]}
+    return {
+        "chosen": facts["chosen"],
+        "why": facts.get("why", ""),
+        "losses": losses,
+        "rows": model.facts["rows"]["choose"],
+    }
 
 
 def energy(found: Answers) -> list[tuple[str, str, str]]:
     facts = found.model.facts.get("energy", {})
     out = [("Fitting", *energy_words(facts))]
     if found.energy is not None and found.table is not None:
-        out.append((f"Deciding on {plural(len(found.table), noun(found.model))}", *energy_words(found.energy.to_json())))
+        out.append(
+            (
+                f"Deciding on {plural(len(found.table), noun(found.model))}",
+                *energy_words(found.energy.to_json()),
+            )
+        )
     return out
 
 
 def schema_table(model: Model) -> list[tuple[str, str, str, str, str, str]]:
-    """(column, type, values, unit, missing, role); the values of a column that was set aside are not told."""
+    """(column, type, values, unit, missing, role); the values of a column that was set aside are
+    not told."""
     if is_image(model):
         channels, height, width = model.codec.space.grid or (0, 0, 0)
         name = f"pixels: {height} x {width}" + (f", {channels} channels" if channels > 1 else "")
-        return [(name, "ordered", f"0 to {model.codec.space.variables[0].cardinality - 1}", "–", "–", "modelled")]
+        return [
+            (
+                name,
+                "ordered",
+                f"0 to {model.codec.space.variables[0].cardinality - 1}",
+                "–",
+                "–",
+                "modelled",
+            )
+        ]
     out = []
     for column in model.codec.schema.columns:
         missing = percent(column.missing_share) if column.missing_share else "–"
         values = column.describe() if column.modelled else "–"
-        role = "modelled" if column.modelled else f"set aside: {column.why}" if column.why else "set aside"
+        role = (
+            "modelled"
+            if column.modelled
+            else f"set aside: {column.why}"
+            if column.why
+            else "set aside"
+        )
         out.append((str(column.name), column.type, values, column.unit or "–", missing, role))
     return out
 
@@ -247,13 +376,24 @@ def row_table(estimator: Any, real: pd.DataFrame | None) -> dict[str, Any]:
     model = estimator.model_
     names = telling_columns(model, SHOWN_COLUMNS)
     drawn = drawn_rows(estimator, SHOWN_ROWS)
-    parts = [("drawn", drawn)] if real is None else [("real", real.iloc[:SHOWN_ROWS]), ("drawn", drawn)]
-    rows = [(kind, [cell(row.get(name)) for name in names]) for kind, part in parts for _, row in part.iterrows()]
-    return {"columns": list(map(str, names)), "rows": rows, "left": len(model.codec.columns) - len(names)}
+    parts = (
+        [("drawn", drawn)] if real is None else [("real", real.iloc[:SHOWN_ROWS]), ("drawn", drawn)]
+    )
+    rows = [
+        (kind, [cell(row.get(name)) for name in names])
+        for kind, part in parts
+        for _, row in part.iterrows()
+    ]
+    return {
+        "columns": list(map(str, names)),
+        "rows": rows,
+        "left": len(model.codec.columns) - len(names),
+    }
 
 
 def attempt(build: Any, *arguments: Any) -> tuple[Any, str]:
-    """(result, "") or (None, why): a section that this model can't fill says so, and the report goes on."""
+    """(result, "") or (None, why): a section that this model can't fill says so, and the report
+    goes on."""
     try:
         return build(*arguments), ""
     except (ValueError, CapabilityError) as error:

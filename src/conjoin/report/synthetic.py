@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from conjoin.questions.quality import MEASURES, quality
+from conjoin.model.words import number
+from conjoin.questions.synthetic.quality import MEASURES, quality
 from conjoin.report.sections import Answers
-from conjoin.report.words import number
 
 __all__ = ["synthetic_rows"]
 
@@ -27,8 +27,13 @@ def synthetic_rows(estimator: Any, found: Answers) -> dict[str, Any] | None:
     measures = list(judged.table.columns)
     return {
         "heads": [judged.use if name == "use" else NAMES[name] for name in measures],
-        "rows": [(name, [number(value) for value in judged.table.loc[name]]) for name in judged.table.index],
-        "meanings": [(NAMES[name] if name != "use" else judged.use, MEASURES[name]) for name in measures],
+        "rows": [
+            (name, [number(value) for value in judged.table.loc[name]])
+            for name in judged.table.index
+        ],
+        "meanings": [
+            (NAMES[name] if name != "use" else judged.use, MEASURES[name]) for name in measures
+        ],
         "tells": [str(name) for name, lost in judged.tells[:3] if lost > 0.01],
         "count": judged.rows,
     }

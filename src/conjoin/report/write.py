@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from conjoin.model.words import draws_words, is_image, limits, noun, percent, purpose, task_words
 from conjoin.plot.choose import telling_columns
 from conjoin.report import figures
 from conjoin.report.examples import counterfactual_example, imputation_example
@@ -25,7 +26,6 @@ from conjoin.report.sections import (
     verdict_counts,
 )
 from conjoin.report.synthetic import synthetic_rows
-from conjoin.report.words import draws_words, is_image, limits, noun, percent, purpose, task_words
 
 __all__ = ["write_report"]
 
@@ -41,15 +41,18 @@ def write_report(
     plane: Any = None,
     notes: Any = (),
 ) -> Path:
-    """One self-contained HTML file about a fitted estimator and, if given, rows ``X`` that it has not seen, with labels ``y``.
+    """One self-contained HTML file about a fitted estimator and, if given, rows ``X`` that it has
+    not seen, with labels ``y``.
 
-    Real rows, or pictures, appear only with ``show_rows``; else figures show aggregates, and examples are what the model drew.
-    ``cases``: a table for the first screen, one row a case, with a column ``verdict``. ``plane``: a PlaneDisplay for the
-    figure there, in place of the estimator's own. ``notes``: sentences below the cases.
-    """
+    Real rows, or pictures, appear only with ``show_rows``; else figures show aggregates, and
+    examples are what the model drew. ``cases``: a table for the first screen, one row a case, with
+    a column ``verdict``. ``plane``: a PlaneDisplay for the figure there, in place of the
+    estimator's own. ``notes``: sentences below the cases."""
     estimator._model()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="X lacks the column")  # said once already, by whoever read the rows
+        warnings.filterwarnings(
+            "ignore", message="X lacks the column"
+        )  # said once already, by whoever read the rows
         text = _page(estimator, X, y, show_rows, cases, plane, list(notes))
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +65,16 @@ def write_report(
     return target
 
 
-def _page(estimator: Any, X: Any, y: Any, show_rows: bool, cases: Any, plane: Any, notes: list[str]) -> str:
+def _page(
+    estimator: Any, X: Any, y: Any, show_rows: bool, cases: Any, plane: Any, notes: list[str]
+) -> str:
     found = Answers(estimator, X, y)
     real = found.frame if show_rows else None
-    parts = _first(found, cases, notes) | _body(estimator, found, real) | _drawings(estimator, found, y, real, plane)
+    parts = (
+        _first(found, cases, notes)
+        | _body(estimator, found, real)
+        | _drawings(estimator, found, y, real, plane)
+    )
     return _template().render(**parts)
 
 
@@ -74,28 +83,48 @@ def _template() -> Any:
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     return jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     ).get_template("report.html.j2")
 
 
 def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict[str, Any]:
-    model, facts = found.model, found.model.facts
+    model = found.model
+    facts = found.model.facts
     rows = facts["rows"]
     return {
         "title": "no target" if model.target is None else str(model.target.name),
         "purpose": purpose(model),
         "day": datetime.now(UTC).strftime("%d %B %Y"),
-        "cases": None if cases is None else {"columns": list(map(str, cases.columns)), "rows": cases.astype(str).to_dict("records")},
+        "cases": None
+        if cases is None
+        else {
+            "columns": list(map(str, cases.columns)),
+            "rows": cases.astype(str).to_dict("records"),
+        },
         "notes": notes,
         "summary": [
             ("Target", task_words(model)),
-            ("Rows", f"{rows['fit']:,} to fit, {rows['choose']:,} to choose by, {rows['calibrate']:,} to calibrate on"),
+            (
+                "Rows",
+                f"{rows['fit']:,} to fit, {rows['choose']:,} to choose by, {rows['calibrate']:,} "
+                "to calibrate on",
+            ),
             ("p(x)", str(facts["family"])),
-            *([] if model.target is None else [("p(y | x)", str(facts.get("predictor", {}).get("chosen", "family")))]),
+            *(
+                []
+                if model.target is None
+                else [("p(y | x)", str(facts.get("predictor", {}).get("chosen", "family")))]
+            ),
             *([("draws", draws_words(facts))] if "distilled" in facts else []),
             (
                 "Asked about",
-                f"no {noun(model)}s" if found.frame is None else found.count + (", with labels" if found.labelled else "") + found.sampled,
+                f"no {noun(model)}s"
+                if found.frame is None
+                else found.count + (", with labels" if found.labelled else "") + found.sampled,
             ),
         ],
         "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
@@ -133,31 +162,47 @@ def _row_sections(estimator: Any, found: Answers, real: pd.DataFrame | None) -> 
     return {
         "row_table": row_table(estimator, real),
         "synthetic": synthetic,
-        "no_synthetic": no_synthetic or "Give held-out rows to see how the rows that the model draws compare with them.",
+        "no_synthetic": no_synthetic
+        or "Give held-out rows to see how the rows that the model draws compare with them.",
         "imputation": filled,
         "no_imputation": no_imputation or "This model can't fill single cells.",
         "counterfactual": changed,
-        "no_counterfactual": no_counterfactual or "Nothing was calibrated, so what is plausible is not known.",
+        "no_counterfactual": no_counterfactual
+        or "Nothing was calibrated, so what is plausible is not known.",
     }
 
 
-def _drawings(estimator: Any, found: Answers, y: Any, real: pd.DataFrame | None, plane: Any) -> dict[str, Any]:
+def _drawings(
+    estimator: Any, found: Answers, y: Any, real: pd.DataFrame | None, plane: Any
+) -> dict[str, Any]:
     """The figures, None where one can't be drawn."""
-    out: dict[str, Any] = dict.fromkeys(("plane", "plane_shown", "reliability", "familiarity", "samples"))
+    out: dict[str, Any] = dict.fromkeys(
+        ("plane", "plane_shown", "reliability", "familiarity", "samples")
+    )
     out["no_figures"] = figures.why_no_figures()
     out["no_plane"] = ""
     if out["no_figures"]:
         return out
     if found.frame is not None and found.labelled:
-        out["reliability"] = figures.reliability_figure(estimator, found.frame[found.known], found.y[found.known])
+        out["reliability"] = figures.reliability_figure(
+            estimator, found.frame[found.known], found.y[found.known]
+        )
     if found.model.calibration is not None:
-        out["familiarity"] = figures.familiarity_figure(estimator, found.frame, found.rates[0] if found.rates else 0.05)
+        out["familiarity"] = figures.familiarity_figure(
+            estimator, found.frame, found.rates[0] if found.rates else 0.05
+        )
     if is_image(found.model):
         return out
-    drawn, out["no_plane"] = attempt(figures.plane_figure, estimator, real, y if real is not None else None, plane)
+    drawn, out["no_plane"] = attempt(
+        figures.plane_figure, estimator, real, y if real is not None else None, plane
+    )
     if drawn is not None:
         out["plane"], out["plane_shown"] = drawn
-    columns = [name for name in telling_columns(found.model, 9) if found.frame is None or name in found.frame]
+    columns = [
+        name
+        for name in telling_columns(found.model, 9)
+        if found.frame is None or name in found.frame
+    ]
     if columns:
         out["samples"] = figures.samples_figure(estimator, found.frame, columns)
     return out

@@ -1,9 +1,12 @@
-"""Checks of joint models over (y, x): the identities that tie log_joint, log_prob and the evidence together."""
+"""Checks of joint models over (y, x): the identities that tie log_joint, log_prob and the evidence
+together."""
 
 import torch
 
 from conjoin.core import Event, Pair
-from conjoin.joint import ClassConditional, Hybrid, Joint
+from conjoin.joints.base import Joint
+from conjoin.joints.class_conditional import ClassConditional
+from conjoin.joints.hybrid import Hybrid
 from conjoin.testing.registry import NotApplicable, check, close, expect, needs
 from conjoin.testing.subjects import Flat, Subject
 
@@ -29,7 +32,12 @@ def log_joint(subject: Subject) -> None:
         close(joint.log_joint(x, candidates), torch.stack(columns, 1), 1e-7, "log_joint")
         if joint.target.discrete:
             close(joint.log_joint(x), torch.stack(columns, 1), 1e-7, "log_joint of every class")
-            close(joint.log_joint(x, candidates.flip(0)), torch.stack(columns[::-1], 1), 1e-7, "log_joint in another order")
+            close(
+                joint.log_joint(x, candidates.flip(0)),
+                torch.stack(columns[::-1], 1),
+                1e-7,
+                "log_joint in another order",
+            )
 
 
 @check
@@ -52,17 +60,27 @@ def predictor_is_exact(subject: Subject) -> None:
         raise NotApplicable("no hybrid")
     with torch.no_grad():
         given = joint.log_joint(x, candidates) - joint.log_evidence(x)[:, None]
-        close(given, joint.predictor.log_prob(x, candidates.expand(x.rows, -1)), 1e-9, "log p(y | x)")
+        close(
+            given, joint.predictor.log_prob(x, candidates.expand(x.rows, -1)), 1e-9, "log p(y | x)"
+        )
         close(joint.log_evidence(x), joint.base.log_evidence(x), 1e-9, "the evidence")
-    expect(joint.status["log_prob"] is joint.base.status["log_prob"], "the hybrid's evidence has another status than its base's")
+    expect(
+        joint.status["log_prob"] is joint.base.status["log_prob"],
+        "the hybrid's evidence has another status than its base's",
+    )
 
 
 @check
 def unlabelled_rows(subject: Subject) -> None:
-    """In the statistics an unlabelled row counts for each class by p(y | x), as labelled rows of those weights do."""
+    """In the statistics an unlabelled row counts for each class by p(y | x), as labelled rows of
+    those weights do."""
     joint, x, candidates = _joint(subject)
-    needs(isinstance(joint, ClassConditional) and subject.can.statistics, "not class-conditional, or no statistics")
-    x, classes = x.take(slice(0, 10)), len(candidates)
+    needs(
+        isinstance(joint, ClassConditional) and subject.can.statistics,
+        "not class-conditional, or no statistics",
+    )
+    x = x.take(slice(0, 10))
+    classes = len(candidates)
     with torch.no_grad():
         share = joint.log_joint(x).softmax(1)
     every = x.take(torch.arange(10).repeat_interleave(classes))
@@ -81,6 +99,11 @@ def labels_of_draws(subject: Subject) -> None:
     one = Flat.pair(Event(subject.tiny.rows)).x.take(torch.zeros(1200, dtype=torch.long))
     with torch.no_grad():
         expected = joint.log_joint(one.take(slice(0, 1))).softmax(1)[0]
-        drawn = joint.sample_conditional(Pair(joint.unknown(one.rows), one), generator=torch.Generator().manual_seed(0)).y.value
+        drawn = joint.sample_conditional(
+            Pair(joint.unknown(one.rows), one), generator=torch.Generator().manual_seed(0)
+        ).y.value
     share = torch.bincount(drawn.long(), minlength=len(candidates)) / one.rows
-    expect(bool(((share - expected).abs() < 0.06).all()), f"drawn labels {share.tolist()} are not {expected.tolist()}")
+    expect(
+        bool(((share - expected).abs() < 0.06).all()),
+        f"drawn labels {share.tolist()} are not {expected.tolist()}",
+    )

@@ -3,38 +3,56 @@
 import torch
 
 from conjoin.core import Event, Likelihood, Recipe, stream
-from conjoin.joint import Hybrid
+from conjoin.joints.hybrid import Hybrid
 from conjoin.testing.registry import check, close, expect, needs
 from conjoin.testing.subjects import Subject
 from conjoin.training.learners import Batch, Gradient
 
-__all__ = ["expectation_maximisation", "gradients", "loss_is_likelihood", "score_identity", "statistics", "weights"]
+__all__ = [
+    "expectation_maximisation",
+    "gradients",
+    "loss_is_likelihood",
+    "score_identity",
+    "statistics",
+    "weights",
+]
 
 HEAVY = 1e7  # weight of a row beside which every prior vanishes
 ROUNDS = 400  # of expectation-maximisation before its gradient has to be near zero
 
 
-def _gradients(subject: Subject, event: Event, contexts: Event | None, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+def _gradients(
+    subject: Subject, event: Event, contexts: Event | None, weight: torch.Tensor
+) -> dict[str, torch.Tensor]:
     subject.density.zero_grad()
     subject.density.loss(event, contexts, weight=weight, generator=stream(0, "loss")).backward()
     named = dict(subject.density.named_parameters())
-    missing = [name for name, parameter in named.items() if parameter.requires_grad and parameter.grad is None]
+    missing = [
+        name
+        for name, parameter in named.items()
+        if parameter.requires_grad and parameter.grad is None
+    ]
     expect(not missing, f"no gradient reaches {', '.join(missing)}")
     return {name: parameter.grad for name, parameter in named.items() if parameter.grad is not None}
 
 
 @check
 def score_identity(subject: Subject) -> None:
-    """E_p[d log p / d theta] = 0, by enumeration: the loss is the negative log of a normalised probability.
+    """E_p[d log p / d theta] = 0, by enumeration: the loss is the negative log of a normalised
+    probability.
 
     E. Lehmann and G. Casella (1998), Theory of Point Estimation, lemma 5.3.
     """
     needs(subject.can.objective == "likelihood", "trained by a surrogate")
     needs(subject.can.likelihood is Likelihood.EXACT, "log_prob is not exact")
-    fresh, table = subject.fresh(), subject.table
+    fresh = subject.fresh()
+    table = subject.table
     likely = table.log_mass > table.log_mass.max() - 35
-    points, weight = table.points[likely], table.log_mass[likely].exp()
-    for name, gradient in _gradients(fresh, Event(points), fresh.context(len(points)), weight).items():
+    points = table.points[likely]
+    weight = table.log_mass[likely].exp()
+    for name, gradient in _gradients(
+        fresh, Event(points), fresh.context(len(points)), weight
+    ).items():
         worst = float(gradient.abs().max())
         expect(worst < 2e-3, f"E[d loss / d {name}] is {worst:.2g}, not 0")
 
@@ -42,7 +60,10 @@ def score_identity(subject: Subject) -> None:
 @check
 def loss_is_likelihood(subject: Subject) -> None:
     """Where the objective is the likelihood, the loss is the weighted mean of -log_prob."""
-    needs(subject.can.objective == "likelihood" and subject.can.likelihood is Likelihood.EXACT, "trained by something else")
+    needs(
+        subject.can.objective == "likelihood" and subject.can.likelihood is Likelihood.EXACT,
+        "trained by something else",
+    )
     needs(subject.contexts is None, "looked at under one context")
     rows = subject.learned
     weight = torch.arange(1, rows.rows + 1).double()
@@ -54,7 +75,10 @@ def loss_is_likelihood(subject: Subject) -> None:
 @check
 def gradients(subject: Subject) -> None:
     """After five steps of the gradient a gradient still reaches every named parameter."""
-    needs(not isinstance(subject.joint, Hybrid), "the base's own y is summed out: what it knows of y learns nothing")
+    needs(
+        not isinstance(subject.joint, Hybrid),
+        "the base's own y is summed out: what it knows of y learns nothing",
+    )
     fresh = subject.fresh()
     learner = Gradient(fresh.density, Recipe(rate=1e-3))
     weight = torch.ones(fresh.event.rows, dtype=torch.float64)
@@ -66,19 +90,25 @@ def gradients(subject: Subject) -> None:
         expect(bool((gradient != 0).any()), f"the gradient of {name} is zero")
 
 
-def _statistics(subject: Subject, rows: slice | torch.Tensor, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+def _statistics(
+    subject: Subject, rows: slice | torch.Tensor, weight: torch.Tensor
+) -> dict[str, torch.Tensor]:
     contexts = None if subject.contexts is None else subject.contexts.take(rows)
     return subject.density.statistics(subject.event.take(rows), contexts, weight=weight)
 
 
 @check
 def statistics(subject: Subject) -> None:
-    """Statistics add over batches, weight 2 is the row twice, and their log_prob is the weighted sum of log_prob."""
+    """Statistics add over batches, weight 2 is the row twice, and their log_prob is the weighted
+    sum of log_prob."""
     needs(subject.can.statistics, "no sufficient statistics")
     rows = subject.event.rows
     weight = 1.0 + torch.arange(rows).double() % 3
     whole = _statistics(subject, slice(None), weight)
-    parts = [_statistics(subject, part, weight[part]) for part in (slice(0, rows // 3), slice(rows // 3, rows))]
+    parts = [
+        _statistics(subject, part, weight[part])
+        for part in (slice(0, rows // 3), slice(rows // 3, rows))
+    ]
     repeated = torch.arange(rows).repeat_interleave(weight.long())
     again = _statistics(subject, repeated, torch.ones(len(repeated), dtype=torch.float64))
     for key, value in whole.items():
@@ -91,19 +121,27 @@ def statistics(subject: Subject) -> None:
 
 @check
 def weights(subject: Subject) -> None:
-    """The loss of a row of weight 2 is that of the row twice; a row of weight 0 counts for nothing."""
+    """The loss of a row of weight 2 is that of the row twice; a row of weight 0 counts for
+    nothing."""
     needs(not subject.can.stochastic and subject.can.objective == "likelihood", "a loss with noise")
-    event, rows = subject.learned, subject.event.rows
+    event = subject.learned
+    rows = subject.event.rows
     weight = (torch.arange(rows) % 3).double()
     repeated = torch.arange(rows).repeat_interleave(weight.long())
     contexts = None if subject.contexts is None else subject.contexts.take(repeated)
     with torch.no_grad():
         weighted = subject.density.loss(event, subject.contexts, weight=weight)
-        close(subject.density.loss(event.take(repeated), contexts), weighted, 1e-9, "the loss of repeated rows")
+        close(
+            subject.density.loss(event.take(repeated), contexts),
+            weighted,
+            1e-9,
+            "the loss of repeated rows",
+        )
 
 
 def _shake(subject: Subject) -> None:
-    """Parameters away from where the fit left them: no symmetry of a start may hide what the M step does."""
+    """Parameters away from where the fit left them: no symmetry of a start may hide what the M step
+    does."""
     noise = stream(0, "shake")
     with torch.no_grad():
         for parameter in subject.density.parameters():
@@ -112,11 +150,11 @@ def _shake(subject: Subject) -> None:
 
 @check
 def expectation_maximisation(subject: Subject) -> None:
-    """EM never lowers the likelihood, and where it comes to rest the gradient of the loss is near zero.
+    """EM never lowers the likelihood, and where it comes to rest the gradient of the loss is near
+    zero.
 
-    A. Dempster, N. Laird and D. Rubin (1977), theorems 1 and 4; the second ties the M step to log_prob. Priors vanish
-    beside rows of weight 1e7.
-    """
+    A. Dempster, N. Laird and D. Rubin (1977), theorems 1 and 4; the second ties the M step to
+    log_prob. Priors vanish beside rows of weight 1e7."""
     needs(subject.can.statistics, "no sufficient statistics")
     needs(subject.can.objective == "likelihood", "its M step raises a surrogate")
     fresh = subject.fresh()
@@ -125,8 +163,12 @@ def expectation_maximisation(subject: Subject) -> None:
     value = -torch.inf
     for index in range(ROUNDS):
         found = fresh.density.statistics(fresh.event, fresh.contexts, weight=weight)
-        last, value = value, float(found.pop("log_prob")) / float(weight.sum())
-        expect(value >= last - 1e-6, f"round {index} lowers the mean log_prob from {last:.7f} to {value:.7f}")
+        last = value
+        value = float(found.pop("log_prob")) / float(weight.sum())
+        expect(
+            value >= last - 1e-6,
+            f"round {index} lowers the mean log_prob from {last:.7f} to {value:.7f}",
+        )
         fresh.density.maximise(found)
         if abs(value - last) < 1e-10:
             break

@@ -1,4 +1,5 @@
-"""Checks of probabilities against sums over the whole space: what log_prob, draws, regions and modes have to agree on.
+"""Checks of probabilities against sums over the whole space: what log_prob, draws, regions and
+modes have to agree on.
 
 Shape letters: B rows, G points of an enumeration, D variables.
 """
@@ -33,26 +34,31 @@ __all__ = [
 
 DRAWS = 5000
 FEW = 1500  # draws of an approximate sampler: it is slower, and held to less
-LEAST = 1e-4  # p-value below which draws disagree; each battery divides it by the number of its comparisons
+# p-value below which draws disagree; each battery divides it by the number of its comparisons
+LEAST = 1e-4
 APART = 0.15  # total variation that an approximate sampler may be off by
 
 
-# ---------------------------------------------------------------------------------------------------- draws
+# -------------------------------------------------------------------------------------------- draws
 
 
 def pearson(observed: Tensor, expected: Tensor) -> float:
-    """p-value of Pearson's chi-square, expected counts in the denominator; cells that expect under 10 are pooled.
+    """p-value of Pearson's chi-square, expected counts in the denominator; cells that expect under
+    10 are pooled.
 
     K. Pearson (1900), On the criterion that a given system of deviations..., p. 157.
     """
     large = expected >= 10
     observed = torch.cat([observed[large], observed[~large].sum(0, keepdim=True)])
     expected = torch.cat([expected[large], expected[~large].sum(0, keepdim=True)])
-    if expected[-1] < 10 and len(expected) > 1:  # even the pool is small: it joins the least of the others
+    if (
+        expected[-1] < 10 and len(expected) > 1
+    ):  # even the pool is small: it joins the least of the others
         least = int(expected[:-1].argmin())
         observed[least] += observed[-1]
         expected[least] += expected[-1]
-        observed, expected = observed[:-1], expected[:-1]
+        observed = observed[:-1]
+        expected = expected[:-1]
     if len(expected) < 2:
         return 1.0 if abs(observed[0] - expected[0]) <= 5 * expected[0].sqrt() else 0.0
     statistic = ((observed - expected) ** 2 / expected).sum()
@@ -67,16 +73,28 @@ def _ids(axes: tuple[Axis, ...], points: Tensor, columns: list[int], bins: int) 
     return out
 
 
-def _counts(axes: tuple[Axis, ...], draws: Tensor, table: Enumeration, columns: list[int], bins: int) -> tuple[Tensor, Tensor]:
-    """Observed and expected counts per bin; the enumeration may leave out an infinitesimal tail, and is scaled."""
+def _counts(
+    axes: tuple[Axis, ...], draws: Tensor, table: Enumeration, columns: list[int], bins: int
+) -> tuple[Tensor, Tensor]:
+    """Observed and expected counts per bin; the enumeration may leave out an infinitesimal tail,
+    and is scaled."""
     both = torch.cat([_ids(axes, draws, columns, bins), _ids(axes, table.points, columns, bins)])
     ids = both.unique(return_inverse=True)[1]
     observed = torch.bincount(ids[: len(draws)], minlength=int(ids.max()) + 1).double()
-    expected = torch.zeros_like(observed).index_add(0, ids[len(draws) :], table.log_mass.softmax(0)) * len(draws)
+    expected = torch.zeros_like(observed).index_add(
+        0, ids[len(draws) :], table.log_mass.softmax(0)
+    ) * len(draws)
     return observed, expected
 
 
-def agree(subject: Subject, draws: Tensor, table: Enumeration, columns: list[int], what: str, rough: bool = False) -> None:
+def agree(
+    subject: Subject,
+    draws: Tensor,
+    table: Enumeration,
+    columns: list[int],
+    what: str,
+    rough: bool = False,
+) -> None:
     """Draws follow the table: jointly in wide bins, and each column by itself in fine ones."""
     views = [(columns, 5), *(([d], 14) for d in columns)] if len(columns) > 1 else [(columns, 14)]
     for view, bins in views:
@@ -84,7 +102,11 @@ def agree(subject: Subject, draws: Tensor, table: Enumeration, columns: list[int
         names = ", ".join(subject.tiny.space.variables[d].name for d in view)
         if rough:
             apart = 0.5 * float((observed - expected).abs().sum()) / len(draws)
-            expect(apart < APART, f"{what} of {names}: total variation from the enumeration {apart:.3f} is not below {APART}")
+            expect(
+                apart < APART,
+                f"{what} of {names}: total variation from the enumeration {apart:.3f} is not "
+                f"below {APART}",
+            )
             continue
         p = pearson(observed, expected)
         expect(p > LEAST, f"{what} of {names} disagree with log_prob: chi-square p = {p:.2g}")
@@ -94,15 +116,22 @@ def _below(subject: Subject, draws: Tensor) -> None:
     """A lower bound may not give a cell more mass than the draws show."""
     table = subject.table
     if subject.can.stochastic:  # an estimate: its average is what must lie below
-        log_weight = (table.log_mass - subject.log_prob(Event(table.points))).nan_to_num(nan=0.0)  # of points that cannot be
+        log_weight = (table.log_mass - subject.log_prob(Event(table.points))).nan_to_num(
+            nan=0.0
+        )  # of points that cannot be
         several = subject.estimates(Event(table.points), 12)
-        table = Enumeration(table.points, several.logsumexp(0) - math.log(len(several)) + log_weight)
+        table = Enumeration(
+            table.points, several.logsumexp(0) - math.log(len(several)) + log_weight
+        )
     observed, share = _counts(subject.tiny.axes, draws, table, list(range(subject.tiny.size)), 5)
     bound = share * table.log_mass.logsumexp(0).exp()
-    expect((bound <= observed + 5 * bound.clamp_min(10).sqrt()).all(), "the bound gives a cell more mass than its share of the draws")
+    expect(
+        (bound <= observed + 5 * bound.clamp_min(10).sqrt()).all(),
+        "the bound gives a cell more mass than its share of the draws",
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- the checks
+# --------------------------------------------------------------------------------------- the checks
 
 
 @check
@@ -114,7 +143,9 @@ def normalisation(subject: Subject) -> None:
     expect(not math.isnan(total), "log_prob is NaN somewhere")
     if subject.can.stochastic and total >= 1.01:  # an estimate: only its average is held to that
         log_weight = subject.table.log_mass - subject.log_prob(Event(subject.table.points))
-        total = float((subject.estimates(Event(subject.table.points), 8) + log_weight).exp().sum(1).mean())
+        total = float(
+            (subject.estimates(Event(subject.table.points), 8) + log_weight).exp().sum(1).mean()
+        )
     if kind is Likelihood.EXACT:
         expect(abs(total - 1) < subject.tolerance, f"probabilities sum to {total:.5f}, not to 1")
     else:
@@ -123,9 +154,12 @@ def normalisation(subject: Subject) -> None:
 
 @check
 def samples(subject: Subject) -> None:
-    """Draws follow log_prob (a bound: at least as often as it says; an energy: its normalised table, roughly)."""
+    """Draws follow log_prob (a bound: at least as often as it says; an energy: its normalised
+    table, roughly)."""
     draws = subject.sample(DRAWS)
-    expect(draws.shape == (DRAWS, subject.tiny.size), f"{DRAWS} draws have shape {tuple(draws.shape)}")
+    expect(
+        draws.shape == (DRAWS, subject.tiny.size), f"{DRAWS} draws have shape {tuple(draws.shape)}"
+    )
     subject.tiny.space.check(Event(draws))
     if subject.can.likelihood is Likelihood.LOWER_BOUND:
         _below(subject, draws)
@@ -151,7 +185,9 @@ def _exact_patterns(subject: Subject) -> list[Tensor]:
     can = subject.can
     if can.missing in ("exact", "bound") or can.marginals == "any":
         return subject.tiny.patterns(least=1)
-    prefixes = [mask for mask in subject.tiny.patterns(least=1) if bool((mask[1:] <= mask[:-1]).all())]
+    prefixes = [
+        mask for mask in subject.tiny.patterns(least=1) if bool((mask[1:] <= mask[:-1]).all())
+    ]
     if can.marginals == "prefix":
         return prefixes
     raise NotApplicable(f"missing = {can.missing!r}, marginals = {can.marginals!r}")
@@ -159,7 +195,8 @@ def _exact_patterns(subject: Subject) -> list[Tensor]:
 
 @check
 def missing_cells(subject: Subject) -> None:
-    """log_prob of the observed part is the log of the sum over everything that is missing, for every pattern."""
+    """log_prob of the observed part is the log of the sum over everything that is missing, for
+    every pattern."""
     bound = subject.can.missing == "bound"
     for mask in _exact_patterns(subject):
         for row in subject.tiny.rows[:3]:
@@ -175,40 +212,65 @@ def missing_cells(subject: Subject) -> None:
 
 
 def _at_most_one(subject: Subject, mask: Tensor) -> None:
-    """A bound of what is known, where whole rows are bounds too, has no truth to be held against but this: over all values of one
-    known cell, and on the average over its noise, its exponentials sum to at most one."""
+    """A bound of what is known, where whole rows are bounds too, has no truth to be held against
+    but this: over all values of one known cell, and on the average over its noise, its exponentials
+    sum to at most one."""
     if int(mask.sum()) > 1:
         return
     points, log_weight = subject.tiny.axes[int(mask.nonzero())].whole
     rows = subject.tiny.rows[:1].repeat(len(points), 1)
     rows[:, mask] = points[:, None]
     totals = (subject.estimates(masked(rows, mask), 24) + log_weight).exp().sum(1)
-    error, total = float(totals.std()) / len(totals) ** 0.5, totals.mean()
-    expect(total < 1.02 + 5 * error, f"log_prob of cell {int(mask.nonzero())} alone sums to {total:.4f} +- {error:.4f}, more than 1.02")
+    error = float(totals.std()) / len(totals) ** 0.5
+    total = totals.mean()
+    expect(
+        total < 1.02 + 5 * error,
+        f"log_prob of cell {int(mask.nonzero())} alone sums to {total:.4f} +- {error:.4f}, more "
+        "than 1.02",
+    )
 
 
 def _bounds(subject: Subject, event: Event, target: Tensor, what: str) -> None:
-    """On the average over its noise the value is at most the target; where whole rows are exact, its exponential agrees."""
+    """On the average over its noise the value is at most the target; where whole rows are exact,
+    its exponential agrees."""
     values = subject.estimates(event)[:, 0]
     error = float(values.std()) / len(values) ** 0.5
-    expect(values.mean() <= target + 5 * error + subject.tolerance, f"{what}: the bound {values.mean():.5f} exceeds {target:.5f}")
+    expect(
+        values.mean() <= target + 5 * error + subject.tolerance,
+        f"{what}: the bound {values.mean():.5f} exceeds {target:.5f}",
+    )
     if subject.can.likelihood is not Likelihood.LOWER_BOUND and not subject.can.stochastic:
         ratio = (values - target).exp()
         error = float(ratio.std()) / len(values) ** 0.5
-        close(ratio.mean(), torch.ones_like(target), 5 * error + subject.tolerance, f"{what}: its mean weight")
+        close(
+            ratio.mean(),
+            torch.ones_like(target),
+            5 * error + subject.tolerance,
+            f"{what}: its mean weight",
+        )
 
 
 @check
 def missing_values_ignored(subject: Subject) -> None:
-    """What stands in a missing cell (NaN, nonsense) changes nothing: neither values, nor draws, nor statistics."""
+    """What stands in a missing cell (NaN, nonsense) changes nothing: neither values, nor draws, nor
+    statistics."""
     needs(subject.can.missing != "none", "no missing cells")
     clean = Event(subject.tiny.rows * subject.tiny.mask, subject.tiny.mask)
     dirty = Event(torch.where(subject.tiny.mask, subject.tiny.rows, math.nan), subject.tiny.mask)
-    expect(torch.equal(subject.log_prob(clean), subject.log_prob(dirty)), "log_prob depends on the value of a missing cell")
-    expect(bool(torch.isfinite(subject.log_prob(clean)).all()), "log_prob of the training rows is not finite")
+    expect(
+        torch.equal(subject.log_prob(clean), subject.log_prob(dirty)),
+        "log_prob depends on the value of a missing cell",
+    )
+    expect(
+        bool(torch.isfinite(subject.log_prob(clean)).all()),
+        "log_prob of the training rows is not finite",
+    )
     if subject.can.statistics:
         pair = [subject.density.statistics(event, subject.contexts) for event in (clean, dirty)]
-        expect(all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0]), "statistics depend on the value of a missing cell")
+        expect(
+            all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0]),
+            "statistics depend on the value of a missing cell",
+        )
 
 
 @check
@@ -221,7 +283,8 @@ def nothing_known(subject: Subject) -> None:
 
 @check
 def conditionals(subject: Subject) -> None:
-    """Draws of missing cells follow the enumerated p(missing | observed), and known cells stay as they are."""
+    """Draws of missing cells follow the enumerated p(missing | observed), and known cells stay as
+    they are."""
     kind = subject.can.conditionals
     needs(kind in ("any", "approximate"), f"conditionals = {kind!r}")
     draws = DRAWS if kind == "any" else FEW
@@ -230,19 +293,36 @@ def conditionals(subject: Subject) -> None:
         given = masked(row.expand(draws, -1), mask)
         out = subject.sample_conditional(given, seed=index)
         expect(bool(out.mask.all()), "cells are still missing after sample_conditional")
-        expect(torch.equal(out.value[:, mask], given.value[:, mask]), f"known cells changed (mask {mask.int().tolist()})")
+        expect(
+            torch.equal(out.value[:, mask], given.value[:, mask]),
+            f"known cells changed (mask {mask.int().tolist()})",
+        )
         table = subject.enumerate(subject.tiny.anywhere(mask, row))
         gone = (~mask).nonzero()[:, 0].tolist()
-        agree(subject, out.value, table, gone, f"draws given mask {mask.int().tolist()}", rough=kind == "approximate")
+        agree(
+            subject,
+            out.value,
+            table,
+            gone,
+            f"draws given mask {mask.int().tolist()}",
+            rough=kind == "approximate",
+        )
 
 
 @check
 def conditionals_per_row(subject: Subject) -> None:
-    """Rows with different missing patterns in one batch: each keeps its own cells and draws its own missing ones."""
-    needs(subject.can.conditionals in ("any", "approximate"), f"conditionals = {subject.can.conditionals!r}")
+    """Rows with different missing patterns in one batch: each keeps its own cells and draws its own
+    missing ones."""
+    needs(
+        subject.can.conditionals in ("any", "approximate"),
+        f"conditionals = {subject.can.conditionals!r}",
+    )
     event = Event(subject.tiny.rows, subject.tiny.mask)
     out = subject.sample_conditional(event).value
-    expect(torch.equal(out[event.mask], event.value[event.mask]), "known cells changed in a batch of many patterns")
+    expect(
+        torch.equal(out[event.mask], event.value[event.mask]),
+        "known cells changed in a batch of many patterns",
+    )
     subject.tiny.space.check(Event(out))
 
 
@@ -251,51 +331,84 @@ def _region_cases(subject: Subject) -> list[tuple[Region, Tensor, Tensor]]:
     box = subject.tiny.box(subject.free)
     masks = [mask for mask in subject.tiny.patterns() if mask.sum() < 2]
     if subject.can.missing == "approximate":
-        masks = [mask for mask in masks if mask[0] or not mask.any()]  # at most the y of a joint is known
+        masks = [
+            mask for mask in masks if mask[0] or not mask.any()
+        ]  # at most the y of a joint is known
     return [(box, mask, subject.tiny.rows[index]) for index, mask in enumerate(masks)]
 
 
 @check
 def regions(subject: Subject) -> None:
-    """log_prob of a box is the log of the enumerated mass inside it; draws stay inside and follow what is left."""
+    """log_prob of a box is the log of the enumerated mass inside it; draws stay inside and follow
+    what is left."""
     needs(subject.can.regions, "no regions")
     for index, (box, mask, row) in enumerate(_region_cases(subject)):
         event = masked(row[None], mask)._replace(within=box)
         table = subject.enumerate(subject.tiny.within(box, mask, row))
         what = f"box with mask {mask.int().tolist()}"
         if subject.can.missing == "bound" and subject.can.likelihood is Likelihood.LOWER_BOUND:
-            expect(subject.estimates(event, 6).exp().mean() < 1.02, f"the {what} has a probability above 1.02")
+            expect(
+                subject.estimates(event, 6).exp().mean() < 1.02,
+                f"the {what} has a probability above 1.02",
+            )
         elif subject.can.missing == "bound":
             _bounds(subject, event, table.log_mass.logsumexp(0), what)
         elif subject.can.missing != "approximate" or not mask.any():
-            close(subject.log_prob(event)[0], table.log_mass.logsumexp(0), subject.tolerance, f"log_prob of the {what}")
+            close(
+                subject.log_prob(event)[0],
+                table.log_mass.logsumexp(0),
+                subject.tolerance,
+                f"log_prob of the {what}",
+            )
         many = DRAWS if subject.can.conditionals == "any" else FEW
-        draws = subject.sample_conditional(masked(row.expand(many, -1), mask)._replace(within=box), seed=index).value
+        draws = subject.sample_conditional(
+            masked(row.expand(many, -1), mask)._replace(within=box), seed=index
+        ).value
         _inside(draws[:, ~mask], box, ~mask, what)
         gone = (~mask).nonzero()[:, 0].tolist()
-        agree(subject, draws, table, gone, f"draws in the {what}", rough=subject.can.conditionals != "any")
+        agree(
+            subject,
+            draws,
+            table,
+            gone,
+            f"draws in the {what}",
+            rough=subject.can.conditionals != "any",
+        )
 
 
 def _inside(draws: Tensor, box: Region, gone: Tensor, what: str) -> None:
-    expect(bool(((draws >= box.low[gone]) & (draws <= box.high[gone])).all()), f"draws leave the {what}")
+    expect(
+        bool(((draws >= box.low[gone]) & (draws <= box.high[gone])).all()),
+        f"draws leave the {what}",
+    )
     for d, allowed in box.allowed.items():
         if gone[d]:
             column = draws[:, int(gone[:d].sum())].long()
-            expect(bool(allowed[column].all()), f"draws leave the allowed set of variable {d} in the {what}")
+            expect(
+                bool(allowed[column].all()),
+                f"draws leave the allowed set of variable {d} in the {what}",
+            )
 
 
 @check
 def modes(subject: Subject) -> None:
-    """Known cells stay; "exact" attains the greatest enumerated log_prob, "approximate" at least the median of draws."""
+    """Known cells stay; "exact" attains the greatest enumerated log_prob, "approximate" at least
+    the median of draws."""
     kind = subject.can.mode
     needs(kind != "none", "no mode")
     for mask in subject.tiny.patterns():
         event = masked(subject.tiny.rows[:3], mask)
         best = subject.mode(event)
-        expect(torch.equal(best.value[:, mask], event.value[:, mask]), f"known cells changed (mask {mask.int().tolist()})")
+        expect(
+            torch.equal(best.value[:, mask], event.value[:, mask]),
+            f"known cells changed (mask {mask.int().tolist()})",
+        )
         subject.tiny.space.check(Event(best.value))
         single = subject.mode(event.take(slice(2, 3))).value[0]
-        expect(torch.equal(single, best.value[2]), f"the mode of a row depends on its batch (mask {mask.int().tolist()})")
+        expect(
+            torch.equal(single, best.value[2]),
+            f"the mode of a row depends on its batch (mask {mask.int().tolist()})",
+        )
         value = subject.log_prob(Event(best.value))
         for row, got in zip(event.value, value, strict=True):
             what = f"mode with mask {mask.int().tolist()} of row {row.tolist()}: log_prob {got:.4f}"
@@ -305,11 +418,16 @@ def modes(subject: Subject) -> None:
             elif subject.can.conditionals != "none":
                 draws = subject.sample_conditional(masked(row.expand(100, -1), mask)).value
                 median = subject.log_prob(Event(draws)).median()
-                expect(got >= median - 1e-9, f"{what} is below the median {median:.4f} of conditional draws")
+                expect(
+                    got >= median - 1e-9,
+                    f"{what} is below the median {median:.4f} of conditional draws",
+                )
 
 
 def _attains(got: Tensor, greatest: Tensor, what: str) -> None:
-    expect(got >= greatest - 1e-9, f"{what} is below {greatest:.4f}, the greatest of the enumeration")
+    expect(
+        got >= greatest - 1e-9, f"{what} is below {greatest:.4f}, the greatest of the enumeration"
+    )
 
 
 @check
@@ -318,30 +436,55 @@ def contexts(subject: Subject) -> None:
     space = subject.density.context_space
     if space is None:
         raise NotApplicable("no context")
-    for mask in (torch.ones_like(subject.tiny.mask), subject.tiny.mask if subject.can.missing != "none" else subject.tiny.mask | True):
+    for mask in (
+        torch.ones_like(subject.tiny.mask),
+        subject.tiny.mask if subject.can.missing != "none" else subject.tiny.mask | True,
+    ):
         event = Event(subject.tiny.rows, mask)
-        each = [Event(torch.full((event.rows,), float(k)).double()) for k in range(space.variables[0].cardinality)]
+        each = [
+            Event(torch.full((event.rows,), float(k)).double())
+            for k in range(space.variables[0].cardinality)
+        ]
         with torch.no_grad():
             looped = torch.stack([subject.density.log_prob(event, code) for code in each], 1)
             close(subject.density.log_contexts(event), looped, 1e-9, "log_contexts")
             mixed = subject.density.log_prob(event, Event(subject.tiny.label))
-        close(mixed, looped.gather(1, subject.tiny.label.long()[:, None])[:, 0], 1e-9, "log_prob under a context per row")
-        expect(bool((looped[:, 0] - looped[:, 1]).abs().max() > 1e-3), "the context changes nothing")
+        close(
+            mixed,
+            looped.gather(1, subject.tiny.label.long()[:, None])[:, 0],
+            1e-9,
+            "log_prob under a context per row",
+        )
+        expect(
+            bool((looped[:, 0] - looped[:, 1]).abs().max() > 1e-3), "the context changes nothing"
+        )
 
 
 @check
 def targets(subject: Subject) -> None:
-    """log_target equals log_prob with the first variable set to each candidate, with and without missing cells."""
+    """log_target equals log_prob with the first variable set to each candidate, with and without
+    missing cells."""
     needs(subject.contexts is None, "log_target takes no context")
     axis = subject.tiny.axes[0]
     candidates = axis.points if axis.variable.discrete else axis.data[:5]
-    mask = subject.tiny.mask if subject.can.missing != "none" or subject.can.marginals == "any" else torch.ones_like(subject.tiny.mask)
+    mask = (
+        subject.tiny.mask
+        if subject.can.missing != "none" or subject.can.marginals == "any"
+        else torch.ones_like(subject.tiny.mask)
+    )
     event = Event(subject.tiny.rows, mask)
     looped = []
     for candidate in candidates:
-        value, known = event.value.clone(), mask.clone()
-        value[:, 0], known[:, 0] = candidate, True
+        value = event.value.clone()
+        known = mask.clone()
+        value[:, 0] = candidate
+        known[:, 0] = True
         with torch.no_grad():
             looped.append(subject.density.log_prob(Event(value, known)))
     with torch.no_grad():
-        close(subject.density.log_target(event, candidates), torch.stack(looped, 1), 1e-7, "log_target")
+        close(
+            subject.density.log_target(event, candidates),
+            torch.stack(looped, 1),
+            1e-7,
+            "log_target",
+        )

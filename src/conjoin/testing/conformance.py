@@ -1,9 +1,11 @@
-"""What every density must pass: identities on tiny spaces, by brute force. Shipped, so that you can test your own family.
+"""What every density must pass: identities on tiny spaces, by brute force. Shipped, so that you can
+test your own family.
 
     conjoin test-family mine.py:MyFlow
 
-Every family of the registry x every tiny space that it takes x every check; the same again for the joint models made of it.
-A check that does not apply (the density does not declare what it asks for) passes and says why.
+Every family of the registry x every tiny space that it takes x every check; the same again for the
+joint models made of it. A check that does not apply (the density does not declare what it asks for)
+passes and says why.
 
 >>> from conjoin.testing.conformance import check_family
 >>> [result.passed for result in check_family("naive_bayes", only=["normalisation"])][:2]
@@ -21,7 +23,16 @@ from conjoin.testing import checks_contract, checks_joint, checks_learning, chec
 from conjoin.testing.registry import CHECKS, NotApplicable
 from conjoin.testing.subjects import NotTaken, Subject, subject, subject_names, variables_of
 
-__all__ = ["CHECKS", "NotApplicable", "NotTaken", "Result", "cases", "check_family", "results_table", "run_case"]
+__all__ = [
+    "CHECKS",
+    "NotApplicable",
+    "NotTaken",
+    "Result",
+    "cases",
+    "check_family",
+    "results_table",
+    "run_case",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +47,17 @@ class Result:
 
 
 def cases(family: Any, only: Iterable[str] | None = None) -> list[tuple[str, str]]:
-    """(space, check) for a family: its spaces by the kinds of variable that the registry says it takes."""
+    """(space, check) for a family: its spaces by the kinds of variable that the registry says it
+    takes."""
     checks = list(CHECKS) if only is None else list(only)
     unknown = set(checks) - set(CHECKS)
     if unknown:
-        raise ValueError(f"There is no check {sorted(unknown)[0]!r}; choose from {', '.join(CHECKS)}.")
-    return [(space, check) for space in subject_names() if _takes(family, space) for check in checks]
+        raise ValueError(
+            f"There is no check {sorted(unknown)[0]!r}; choose from {', '.join(CHECKS)}."
+        )
+    return [
+        (space, check) for space in subject_names() if _takes(family, space) for check in checks
+    ]
 
 
 def _takes(family: Any, space: str) -> bool:
@@ -55,14 +71,16 @@ def _takes(family: Any, space: str) -> bool:
 
 
 def run_case(family: Any, space: str, check: str) -> Subject:
-    """Run one check; AssertionError says how it failed, NotApplicable or NotTaken why it was not run."""
+    """Run one check; AssertionError says how it failed, NotApplicable or NotTaken why it was not
+    run."""
     found = subject(resolve(family), space)
     CHECKS[check](found)
     return found
 
 
 def check_family(family: Any, *, only: Iterable[str] | None = None) -> list[Result]:
-    """Every check of a family (a name, a config, or a Density class), or those named in ``only``."""
+    """Every check of a family (a name, a config, or a Density class), or those named in
+    ``only``."""
     return [_result(family, space, check) for space, check in cases(family, only)]
 
 
@@ -92,9 +110,22 @@ def results_table(results: list[Result]) -> Any:
     from rich.table import Table
 
     failed = sum(not result.passed for result in results)
-    table = Table("check", "space", "result", "seconds", "detail", title=f"{len(results)} checks, {failed} failed")
+    table = Table(
+        "check",
+        "space",
+        "result",
+        "seconds",
+        "detail",
+        title=f"{len(results)} checks, {failed} failed",
+    )
     for result in results:
         aside = "does not apply" in result.detail or "not taken" in result.detail
-        word = "[dim]-[/dim]" if aside else "[green]passed[/green]" if result.passed else "[red]FAILED[/red]"
+        word = (
+            "[dim]-[/dim]"
+            if aside
+            else "[green]passed[/green]"
+            if result.passed
+            else "[red]FAILED[/red]"
+        )
         table.add_row(result.check, result.space, word, f"{result.seconds:.2f}", result.detail)
     return table

@@ -34,8 +34,17 @@ def expect(holds: bool | Tensor, message: str) -> None:
 
 def close(value: Tensor, target: Tensor, tolerance: float, what: str) -> None:
     """Equal where both are finite, and infinite in the same places."""
-    expect(value.shape == target.shape, f"{what}: shape {tuple(value.shape)} is not {tuple(target.shape)}")
+    expect(
+        value.shape == target.shape,
+        f"{what}: shape {tuple(value.shape)} is not {tuple(target.shape)}",
+    )
     same = (value == target) | ((value - target).abs() <= tolerance * (1 + target.abs()))
     if not same.all():
-        worst = torch.where(same, 0.0, (value - target).abs().nan_to_num(torch.inf)).flatten().argmax()
-        expect(False, f"{what}: {value.flatten()[worst]:.6g} is not {target.flatten()[worst]:.6g} (tolerance {tolerance:g})")
+        worst = (
+            torch.where(same, 0.0, (value - target).abs().nan_to_num(torch.inf)).flatten().argmax()
+        )
+        expect(
+            False,
+            f"{what}: {value.flatten()[worst]:.6g} is not {target.flatten()[worst]:.6g} "
+            f"(tolerance {tolerance:g})",
+        )

@@ -1,9 +1,10 @@
 """Tiny spaces on which every probability can be summed by brute force.
 
-A column becomes an axis of points with a weight: codes and lattice cells count 1 (they have mass), real numbers count the
-step of a fine grid (the trapezoid rule, whose error falls exponentially for smooth tails: L. Trefethen and J. Weideman
-(2014), The exponentially convergent trapezoidal rule, section 5). Lattices reach far beyond the data and beyond their
-bounds, so that a density that leaks past a bound still has to sum to one.
+A column becomes an axis of points with a weight: codes and lattice cells count 1 (they have mass),
+real numbers count the step of a fine grid (the trapezoid rule, whose error falls exponentially for
+smooth tails: L. Trefethen and J. Weideman (2014), The exponentially convergent trapezoidal rule,
+section 5). Lattices reach far beyond the data and beyond their bounds, so that a density that leaks
+past a bound still has to sum to one.
 
 Shape letters: G points of the enumeration, D variables, A points of one axis.
 """
@@ -43,7 +44,9 @@ class Axis:
     def inside(self, low: float, high: float, allowed: Tensor | None = None) -> Part:
         """The part of the axis in [low, high]: a filter for masses, quadrature for densities."""
         if not self.variable.has_mass and np.isfinite([low, high]).any():
-            return self._quadrature(max(low, float(self.points[0])), min(high, float(self.points[-1])))
+            return self._quadrature(
+                max(low, float(self.points[0])), min(high, float(self.points[-1]))
+            )
         keep = (self.points >= low) & (self.points <= high)
         if allowed is not None:
             keep &= allowed[self.points.long()]
@@ -51,21 +54,32 @@ class Axis:
         return points[keep], log_weight[keep]
 
     def _quadrature(self, low: float, high: float) -> Part:
-        """Two nodes between any two neighbouring cuts, so that no piece lies across the edge of a bin."""
+        """Two nodes between any two neighbouring cuts, so that no piece lies across the edge of a
+        bin."""
         middles = (self.points[1:] + self.points[:-1]) / 2
-        cuts = torch.cat([torch.tensor([low]), middles[(middles > low) & (middles < high)], torch.tensor([high])])
+        cuts = torch.cat(
+            [torch.tensor([low]), middles[(middles > low) & (middles < high)], torch.tensor([high])]
+        )
         nodes, weights = (torch.tensor(part) for part in np.polynomial.legendre.leggauss(2))
         half = cuts.diff()[:, None] / 2
         return (cuts[:-1, None] + half * (nodes + 1)).flatten(), (half * weights).flatten().log()
 
     def edges(self, bins: int) -> Tensor:
-        """Cuts between grid points, near the quantiles of the data; a lattice with few values is cut between all of them."""
+        """Cuts between grid points, near the quantiles of the data; a lattice with few values is
+        cut between all of them."""
         middles = (self.points[1:] + self.points[:-1]) / 2
-        low, high = (bound if bound is not None else sign * np.inf for bound, sign in zip(self.variable.bounds, (-1, 1), strict=True))
-        middles = middles[(middles > low) & (middles < high)]  # what leaks past a bound counts for the cell at the bound
+        low, high = (
+            bound if bound is not None else sign * np.inf
+            for bound, sign in zip(self.variable.bounds, (-1, 1), strict=True)
+        )
+        middles = middles[
+            (middles > low) & (middles < high)
+        ]  # what leaks past a bound counts for the cell at the bound
         if self.variable.discrete or len(middles) < bins:
             return middles
-        quantiles = torch.quantile(self.data, torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1])
+        quantiles = torch.quantile(
+            self.data, torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
+        )
         return middles[torch.searchsorted(middles, quantiles).clamp_max(len(middles) - 1).unique()]
 
     def bin(self, value: Tensor, bins: int) -> Tensor:
@@ -82,17 +96,23 @@ def product(parts: list[Part]) -> tuple[Tensor, Tensor]:
 def _axis(variable: Variable, data: Tensor) -> Axis:
     if variable.discrete:
         return Axis(variable, torch.arange(variable.cardinality, dtype=torch.float64), data)
-    spread, width = float(data.std()), variable.resolution
-    low, high = float(data.min()) - REACH * spread, float(data.max()) + REACH * spread
+    spread = float(data.std())
+    width = variable.resolution
+    low = float(data.min()) - REACH * spread
+    high = float(data.max()) + REACH * spread
     if width is None:
         return Axis(variable, torch.arange(low, high, spread / STEPS, dtype=torch.float64), data)
-    first, last = round((low - variable.origin) / width), round((high - variable.origin) / width)
-    return Axis(variable, variable.origin + width * torch.arange(first, last + 1, dtype=torch.float64), data)
+    first = round((low - variable.origin) / width)
+    last = round((high - variable.origin) / width)
+    return Axis(
+        variable, variable.origin + width * torch.arange(first, last + 1, dtype=torch.float64), data
+    )
 
 
 @dataclass(frozen=True)
 class Tiny:
-    """A space, complete rows in it, a mask with some cells missing, and a label that goes with the rows."""
+    """A space, complete rows in it, a mask with some cells missing, and a label that goes with the
+    rows."""
 
     name: str
     space: Space
@@ -112,7 +132,8 @@ class Tiny:
 
     def box(self, free: tuple[int, ...] = ()) -> Region:
         """A region that cuts every axis but the ``free`` ones: sets, open and closed intervals."""
-        low, high = torch.full((self.size,), -torch.inf).double(), torch.full((self.size,), torch.inf).double()
+        low = torch.full((self.size,), -torch.inf).double()
+        high = torch.full((self.size,), torch.inf).double()
         allowed = {}
         for d, axis in enumerate(self.axes):
             if d in free:
@@ -120,42 +141,77 @@ class Tiny:
             if axis.variable.discrete:
                 allowed[d] = torch.arange(axis.variable.cardinality) != 1
             elif axis.variable.has_mass:
-                low[d], high[d] = torch.quantile(axis.data, 0.3), torch.quantile(axis.data, 0.8)
+                low[d] = torch.quantile(axis.data, 0.3)
+                high[d] = torch.quantile(axis.data, 0.8)
             else:
-                low[d], high[d] = torch.quantile(axis.data, 0.25) + 0.01, torch.inf if d % 2 else torch.quantile(axis.data, 0.9)
+                low[d] = torch.quantile(axis.data, 0.25) + 0.01
+                high[d] = torch.inf if d % 2 else torch.quantile(axis.data, 0.9)
         return Region(low, high, allowed)
 
     def within(self, region: Region, mask: Tensor, row: Tensor) -> list[Part]:
-        """The parts of an enumeration: known cells at their value, the others anywhere in the region."""
+        """The parts of an enumeration: known cells at their value, the others anywhere in the
+        region."""
         parts = []
         for d, axis in enumerate(self.axes):
             known = (row[d : d + 1], torch.zeros(1, dtype=torch.float64))
-            parts.append(known if mask[d] else axis.inside(float(region.low[d]), float(region.high[d]), region.allowed.get(d)))
+            parts.append(
+                known
+                if mask[d]
+                else axis.inside(float(region.low[d]), float(region.high[d]), region.allowed.get(d))
+            )
         return parts
 
     def anywhere(self, mask: Tensor, row: Tensor) -> list[Part]:
         """As ``within``, of everything."""
-        return [(row[d : d + 1], torch.zeros(1).double()) if mask[d] else axis.whole for d, axis in enumerate(self.axes)]
+        return [
+            (row[d : d + 1], torch.zeros(1).double()) if mask[d] else axis.whole
+            for d, axis in enumerate(self.axes)
+        ]
 
 
-def _columns(name: str, latent: np.ndarray, noise: np.random.Generator) -> tuple[tuple[Variable, ...], list[np.ndarray]]:
-    shared, own = noise.normal(size=len(latent)), noise.normal(size=(3, len(latent)))
+def _columns(
+    name: str, latent: np.ndarray, noise: np.random.Generator
+) -> tuple[tuple[Variable, ...], list[np.ndarray]]:
+    shared = noise.normal(size=len(latent))
+    own = noise.normal(size=(3, len(latent)))
     category = np.where(noise.random(len(latent)) < 0.7, latent, noise.integers(0, 3, len(latent)))
     if name == "discrete":
-        count = np.where(noise.random(len(latent)) < 0.2, 0, np.clip(np.round(latent + 1.2 + own[0]), 0, 4))
+        count = np.where(
+            noise.random(len(latent)) < 0.2, 0, np.clip(np.round(latent + 1.2 + own[0]), 0, 4)
+        )
         sold = np.where(noise.random(len(latent)) < 0.9, category > 0, category == 0).astype(float)
-        size = np.where(noise.random(len(latent)) < 0.85, sold, 1 - sold)  # its tree: colour - count, and colour - sold - size
-        codes = [Variable(*column) for column in (("colour", "category", 3), ("size", "ordered", 2), ("sold", "category", 2))]
+        size = np.where(
+            noise.random(len(latent)) < 0.85, sold, 1 - sold
+        )  # its tree: colour - count, and colour - sold - size
+        codes = [
+            Variable(*column)
+            for column in (
+                ("colour", "category", 3),
+                ("size", "ordered", 2),
+                ("sold", "category", 2),
+            )
+        ]
         integer = Variable("count", "integer", resolution=1.0, bounds=(0.0, 4.0), atoms=(0.0,))
         return (*codes[:2], integer, codes[2]), [category, size, count, sold]
-    real, lattice = Variable("mass", "real"), Variable("height", "real", resolution=0.5, origin=0.25)
+    real, lattice = (
+        Variable("mass", "real"),
+        Variable("height", "real", resolution=0.5, origin=0.25),
+    )
     if name == "mixed":
         height = np.round(latent + 0.7 * shared + 0.3 * own[1]) / 2 + 0.25
-        return (Variable("group", "category", cardinality=3), real, lattice), [category, 0.8 * latent + 0.6 * shared, height]
+        return (Variable("group", "category", cardinality=3), real, lattice), [
+            category,
+            0.8 * latent + 0.6 * shared,
+            height,
+        ]
     if name == "numbers":
         years = np.round(0.8 * latent + shared + 0.5 * own[1])
         columns = [shared + 0.4 * own[0], 0.7 * shared + 0.5 * latent + 0.5 * own[2], years]
-        return (Variable("length", "real"), Variable("weight", "real"), Variable("years", "integer", resolution=1.0)), columns
+        return (
+            Variable("length", "real"),
+            Variable("weight", "real"),
+            Variable("years", "integer", resolution=1.0),
+        ), columns
     return (real,), [1.5 * latent + 0.5 * own[0]]
 
 

@@ -1,7 +1,8 @@
-"""What the checks look at: a briefly fitted density on a tiny space, alone, given a class, or inside a joint model.
+"""What the checks look at: a briefly fitted density on a tiny space, alone, given a class, or
+inside a joint model.
 
-``Flat`` presents a joint over (y, x) as a density over one row, so that joints pass the same checks as densities.
-"""
+``Flat`` presents a joint over (y, x) as a density over one row, so that joints pass the same checks
+as densities."""
 
 import copy
 import json
@@ -13,9 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conjoin.core import Capabilities, CapabilityError, Density, Event, Pair, Recipe, Space, categorical, stream
-from conjoin.events import but_first
-from conjoin.joint import ClassConditional, Hybrid, Joint, Monolithic, Predictor, build_joint, flat_space
+from conjoin.core import (
+    Capabilities,
+    CapabilityError,
+    Density,
+    Event,
+    Pair,
+    Recipe,
+    Space,
+    categorical,
+    stream,
+)
+from conjoin.core.event import but_first
+from conjoin.joints.base import Joint, flat_space
+from conjoin.joints.build import build_joint
+from conjoin.joints.class_conditional import ClassConditional
+from conjoin.joints.hybrid import Hybrid, Predictor
+from conjoin.joints.monolithic import Monolithic
 from conjoin.testing.spaces import CLASSES, Tiny, product, tiny, tiny_names
 from conjoin.training.learners import Batch, Gradient
 from conjoin.training.loop import Plan, train
@@ -44,22 +59,31 @@ class Flat(Density):
     @staticmethod
     def pair(event: Event) -> Pair:
         mask = event.mask
-        return Pair(Event(event.value[:, 0], mask[:, 0]), Event(event.value[:, 1:], mask[:, 1:], within=but_first(event.within)))
+        return Pair(
+            Event(event.value[:, 0], mask[:, 0]),
+            Event(event.value[:, 1:], mask[:, 1:], within=but_first(event.within)),
+        )
 
     @staticmethod
     def row(pair: Pair) -> Event:
         return Event(torch.cat([pair.y.value[:, None], pair.x.value], 1))
 
-    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Tensor:
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Tensor:
         return self.joint.log_prob(self.pair(event), generator=generator)
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         return self.row(self.joint.sample(n, generator=generator))
 
-    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Tensor:
+    def _losses(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Tensor:
         return self.joint.losses(self.pair(event), generator=generator)
 
-    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
         return self.row(self.joint.sample_conditional(self.pair(event), generator=generator))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
@@ -81,7 +105,9 @@ class LinearPredictor(Predictor):
     def __init__(self, y: Space, x: Space, generator: torch.Generator) -> None:
         super().__init__()
         self.classes = y.variables[0].cardinality if y.variables[0].discrete else 0
-        start = torch.randn(x.shape[0], max(self.classes, 1), generator=generator, dtype=torch.float64)
+        start = torch.randn(
+            x.shape[0], max(self.classes, 1), generator=generator, dtype=torch.float64
+        )
         self.slope = nn.Parameter(0.3 * start)
         self.offset = nn.Parameter(torch.zeros(max(self.classes, 1), dtype=torch.float64))
         if not self.classes:
@@ -100,9 +126,17 @@ class LinearPredictor(Predictor):
 
     def draw(self, x: Event, generator: torch.Generator | None) -> Tensor:
         if self.classes:
-            return self._linear(x).argmax(1).double() if generator is None else categorical(self._linear(x), generator).double()
+            return (
+                self._linear(x).argmax(1).double()
+                if generator is None
+                else categorical(self._linear(x), generator).double()
+            )
         mean = self._linear(x)[:, 0]
-        noise = 0.0 if generator is None else torch.randn(x.rows, generator=generator, dtype=torch.float64)
+        noise = (
+            0.0
+            if generator is None
+            else torch.randn(x.rows, generator=generator, dtype=torch.float64)
+        )
         return mean + self.log_scale.exp() * noise
 
 
@@ -116,7 +150,8 @@ class Enumeration:
 
 @dataclass
 class Subject:
-    """One fitted density and all that a check needs to know of it. Checks that move parameters take a ``fresh`` copy."""
+    """One fitted density and all that a check needs to know of it. Checks that move parameters take
+    a ``fresh`` copy."""
 
     name: str
     tiny: Tiny
@@ -149,12 +184,18 @@ class Subject:
         return 5e-3
 
     def context(self, rows: int) -> Event | None:
-        return None if self.contexts is None else Event(torch.full((rows,), float(CONTEXT), dtype=torch.float64))
+        return (
+            None
+            if self.contexts is None
+            else Event(torch.full((rows,), float(CONTEXT), dtype=torch.float64))
+        )
 
     def log_prob(self, event: Event, seed: int = 0) -> Tensor:
         """Under the one context that is looked at, with the same noise every time."""
         with torch.no_grad():
-            return self.density.log_prob(event, self.context(event.rows), generator=stream(seed, "log_prob"))
+            return self.density.log_prob(
+                event, self.context(event.rows), generator=stream(seed, "log_prob")
+            )
 
     def estimates(self, event: Event, seeds: int = 40) -> Tensor:
         """(seeds, B) log_prob again and again, each time with other noise."""
@@ -164,7 +205,9 @@ class Subject:
         return self.density.sample(n, self.context(n), generator=stream(seed, "sample")).value
 
     def sample_conditional(self, event: Event, seed: int = 0) -> Event:
-        return self.density.sample_conditional(event, self.context(event.rows), generator=stream(seed, "conditional"))
+        return self.density.sample_conditional(
+            event, self.context(event.rows), generator=stream(seed, "conditional")
+        )
 
     def mode(self, event: Event) -> Event:
         return self.density.mode(event, self.context(event.rows))
@@ -184,14 +227,21 @@ class Subject:
         return Subject(self.name, self.tiny, copy.deepcopy(self.density), self.event, self.contexts)
 
 
-# ---------------------------------------------------------------------------------------------------- building
+# ----------------------------------------------------------------------------------------- building
 
 
 def fitted(density: Density, data: Event | Pair, weight: Tensor, epochs: int = 6) -> None:
     """A brief fit: a few rounds of EM, and ten times as many sweeps or steps of the gradient."""
     able = density.capabilities
     epochs = epochs if able.statistics else 10 * epochs
-    train(density, data, weight, None, Plan(epochs=epochs, steps=None if able.sweeps else epochs, patience=epochs), Progress())
+    train(
+        density,
+        data,
+        weight,
+        None,
+        Plan(epochs=epochs, steps=None if able.sweeps else epochs, patience=epochs),
+        Progress(),
+    )
 
 
 def _weights(rows: int) -> Tensor:
@@ -203,7 +253,9 @@ def _built(config: Any, space: Tiny, **context: Any) -> tuple[Density, Event]:
 
     def build(data: Event) -> Density:
         try:
-            return config.density.build(space.space, config, data, stream(0, "build"), weight=_weights(data.rows), **context)
+            return config.density.build(
+                space.space, config, data, stream(0, "build"), weight=_weights(data.rows), **context
+            )
         except (CapabilityError, ValueError) as refusal:
             raise NotTaken(str(refusal)) from refusal
 
@@ -233,16 +285,21 @@ def _given_class(config: Any, space: Tiny) -> Subject:
     label = Event(space.label)
     density, data = _built(config, space, context=label, context_space=CLASSES)
     fitted(ClassConditional(density, CLASSES), Pair(label, data), _weights(data.rows))
-    return Subject(f"{space.name} given class", space, density, data, label, rebuild=lambda: _again(density))
+    return Subject(
+        f"{space.name} given class", space, density, data, label, rebuild=lambda: _again(density)
+    )
 
 
 def _joint_of(config: Any, space: Tiny) -> tuple[Joint, Event]:
-    y, x = Space((), space.space.variables[:1]), Space((space.size - 1,), space.space.variables[1:])
+    y = Space((), space.space.variables[:1])
+    x = Space((space.size - 1,), space.space.variables[1:])
     data = Event(space.rows, space.mask)
     if not _takes_missing(config, space):
         data = Event(space.rows)
     try:
-        return build_joint(config, y, x, Flat.pair(data), stream(0, "build"), _weights(data.rows)), data
+        return build_joint(
+            config, y, x, Flat.pair(data), stream(0, "build"), _weights(data.rows)
+        ), data
     except (CapabilityError, ValueError) as refusal:
         raise NotTaken(str(refusal)) from refusal
 
@@ -263,17 +320,22 @@ def _rejoin(joint: Joint) -> Joint:
 def _joined(config: Any, space: Tiny) -> Subject:
     joint, data = _joint_of(config, space)
     fitted(joint, Flat.pair(data), _weights(data.rows))
-    return Subject(f"joint {space.name}", space, Flat(joint), data, rebuild=lambda: Flat(_rejoin(joint)))
+    return Subject(
+        f"joint {space.name}", space, Flat(joint), data, rebuild=lambda: Flat(_rejoin(joint))
+    )
 
 
 def _hybrid(config: Any, space: Tiny) -> Subject:
     base, data = _joint_of(config, space)
     fitted(base, Flat.pair(data), _weights(data.rows))
     joint = Hybrid(base, LinearPredictor(base.space.y, base.space.x, stream(0, "predictor")))
-    learner, weight = Gradient(joint, Recipe(rate=0.05)), _weights(data.rows)
+    learner = Gradient(joint, Recipe(rate=0.05))
+    weight = _weights(data.rows)
     for index in range(30):
         learner.step(Batch(Flat.pair(data), weight, float(weight.sum())), stream(index))
-    return Subject(f"hybrid {space.name}", space, Flat(joint), data, rebuild=lambda: Flat(_rejoin(joint)))
+    return Subject(
+        f"hybrid {space.name}", space, Flat(joint), data, rebuild=lambda: Flat(_rejoin(joint))
+    )
 
 
 _BUILDERS: dict[str, tuple[Callable[[Any, Tiny], Subject], str]] = {

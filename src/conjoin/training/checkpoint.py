@@ -1,4 +1,5 @@
-"""Checkpoints of a fit: one safetensors file, written under a temporary name and renamed, so that there is always a whole one."""
+"""Checkpoints of a fit: one safetensors file, written under a temporary name and renamed, so that
+there is always a whole one."""
 
 import json
 import math
@@ -33,9 +34,16 @@ class Trained:
     notes: list[str] = field(default_factory=list)
 
 
-def write_checkpoint(folder: Path, parts: Parts, trained: Trained, sums: tuple[float, float]) -> str:
-    """Write the file; where the disk is full, a sentence about the one that stays, and nothing is lost but the newest steps."""
-    tensors = {f"{part}/{key}": value.detach().contiguous().clone() for part, named in parts.items() for key, value in named.items()}
+def write_checkpoint(
+    folder: Path, parts: Parts, trained: Trained, sums: tuple[float, float]
+) -> str:
+    """Write the file; where the disk is full, a sentence about the one that stays, and nothing is
+    lost but the newest steps."""
+    tensors = {
+        f"{part}/{key}": value.detach().contiguous().clone()
+        for part, named in parts.items()
+        for key, value in named.items()
+    }
     tensors["sums"] = torch.tensor(sums, dtype=torch.float64)
     partial = folder / f"{NAME}.tmp"
     try:
@@ -48,14 +56,18 @@ def write_checkpoint(folder: Path, parts: Parts, trained: Trained, sums: tuple[f
     except OSError as error:
         partial.unlink(missing_ok=True)
         kept = "the last one stays" if (folder / NAME).exists() else "there is none yet"
-        note = f"No checkpoint could be written to {folder} ({error.strerror}); {kept}, and the fit goes on."
+        note = (
+            f"No checkpoint could be written to {folder} ({error.strerror}); {kept}, and the "
+            "fit goes on."
+        )
         sys.stderr.write(f"note: {note}\n")
         return note
     return ""
 
 
 def read_checkpoint(folder: Path) -> tuple[Parts, Trained, tuple[float, float]] | None:
-    """The parts, counters and running sums of the last checkpoint; None where there is none. ValueError for a damaged one."""
+    """The parts, counters and running sums of the last checkpoint; None where there is none.
+    ValueError for a damaged one."""
     file = folder / NAME
     if not file.exists():
         return None

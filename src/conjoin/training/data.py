@@ -1,8 +1,9 @@
-"""Rows as the learners see them: distinct, in an order of their own content, with weights that count repeats.
+"""Rows as the learners see them: distinct, in an order of their own content, with weights that
+count repeats.
 
-So a fit does not depend on the order of the rows, and a row of weight 2 is the same as that row twice. Splits follow
-from a seeded hash of each row's content, so that duplicates (and groups) never straddle a split.
-"""
+So a fit does not depend on the order of the rows, and a row of weight 2 is the same as that row
+twice. Splits follow from a seeded hash of each row's content, so that duplicates (and groups) never
+straddle a split."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +14,27 @@ from torch import Tensor
 
 from conjoin.core import Event, Pair
 
-__all__ = ["MOSTLY", "Split", "canonical", "content_hashes", "group_hashes", "row_hashes", "split_rows"]
+__all__ = [
+    "MOSTLY",
+    "Split",
+    "canonical",
+    "content_hashes",
+    "group_hashes",
+    "row_hashes",
+    "split_rows",
+]
 
 
 def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
-    """Distinct rows of (y, x) sorted by content, and their summed weights; rows of weight 0 vanish."""
-    table = torch.cat([data.y.value[:, None], data.x.value, data.y.mask[:, None].double(), data.x.mask.double()], 1)
+    """Distinct rows of (y, x) sorted by content, and their summed weights; rows of weight 0
+    vanish."""
+    table = torch.cat(
+        [data.y.value[:, None], data.x.value, data.y.mask[:, None].double(), data.x.mask.double()],
+        1,
+    )
     keep = weight > 0
-    rows, mass = (table if bool(keep.all()) else table[keep]).numpy(), weight[keep].numpy()
+    rows = (table if bool(keep.all()) else table[keep]).numpy()
+    mass = weight[keep].numpy()
     first, where = _distinct(rows)
     merged = torch.from_numpy(np.bincount(where, weights=mass, minlength=len(first)))
     distinct = torch.from_numpy(rows[first])
@@ -31,11 +45,17 @@ def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The place of one of each set of equal rows, in an order of their content, and the set that each row belongs to."""
+    """The place of one of each set of equal rows, in an order of their content, and the set that
+    each row belongs to."""
     if rows.shape[1] > WIDE:  # an order of hashes does as well, and costs one pass
         whole = np.ascontiguousarray(rows).view(f"V{rows.itemsize * rows.shape[1]}")[:, 0]
         starts = range(0, max(1, len(whole)), PIECE)  # the bytes of some rows at a time
-        keys = np.concatenate([pd.util.hash_array(whole[at : at + PIECE].astype(object), categorize=False) for at in starts])
+        keys = np.concatenate(
+            [
+                pd.util.hash_array(whole[at : at + PIECE].astype(object), categorize=False)
+                for at in starts
+            ]
+        )
         _, first, where = np.unique(keys, return_index=True, return_inverse=True)
         return first, where
     order = np.lexsort(rows.T[::-1])
@@ -52,7 +72,8 @@ MOSTLY = 0.5  # share of distinct rows from which a repeat counts as the same ca
 
 
 class Split(NamedTuple):
-    """Row numbers of the three parts, which never share a row: fit, choose (stopping, selection), calibrate."""
+    """Row numbers of the three parts, which never share a row: fit, choose (stopping, selection),
+    calibrate."""
 
     fit: np.ndarray
     choose: np.ndarray
@@ -62,16 +83,17 @@ class Split(NamedTuple):
 def row_hashes(frame: pd.DataFrame, groups: Any = None) -> np.ndarray:
     """(B,) uint64: equal for equal rows, or for rows of one group.
 
-    Where most rows are repeats (a few columns of few levels) equality means nothing: then each row counts for itself, since
-    held-out sets of whole patterns would be unlike the rows to come.
-    """
+    Where most rows are repeats (a few columns of few levels) equality means nothing: then each row
+    counts for itself, since held-out sets of whole patterns would be unlike the rows to come."""
     if groups is not None:
         return group_hashes(groups)
     hashes = content_hashes(frame)
     if len(np.unique(hashes)) >= MOSTLY * len(hashes):
         return hashes
     repeat = pd.Series(hashes).groupby(hashes).cumcount()
-    return pd.util.hash_pandas_object(pd.DataFrame({"row": hashes, "repeat": repeat}), index=False).to_numpy()
+    return pd.util.hash_pandas_object(
+        pd.DataFrame({"row": hashes, "repeat": repeat}), index=False
+    ).to_numpy()
 
 
 def group_hashes(groups: Any) -> np.ndarray:
@@ -82,10 +104,14 @@ def group_hashes(groups: Any) -> np.ndarray:
 def content_hashes(frame: pd.DataFrame) -> np.ndarray:
     """(B,) uint64: equal for equal rows."""
     mixed = [name for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
-    return pd.util.hash_pandas_object(frame.astype(dict.fromkeys(mixed, str)), index=False).to_numpy()
+    return pd.util.hash_pandas_object(
+        frame.astype(dict.fromkeys(mixed, str)), index=False
+    ).to_numpy()
 
 
-def split_rows(hashes: np.ndarray, seed: int, choose: float, calibrate: float, latest: np.ndarray | None = None) -> Split:
+def split_rows(
+    hashes: np.ndarray, seed: int, choose: float, calibrate: float, latest: np.ndarray | None = None
+) -> Split:
     """A split by hash: a part takes whole sets of equal rows, as many as fit into its share.
 
     With ``latest`` (a time per row) the calibration part is the latest rows instead.
@@ -94,7 +120,8 @@ def split_rows(hashes: np.ndarray, seed: int, choose: float, calibrate: float, l
     order = np.random.default_rng(seed).permutation(len(distinct))
     place = np.empty(len(distinct))
     place[order] = np.cumsum(counts[order]) / len(hashes)
-    ends, starts = place[where], (place - counts / len(hashes))[where]
+    ends = place[where]
+    starts = (place - counts / len(hashes))[where]
     held = ends <= calibrate
     if latest is not None:
         held = np.zeros(len(hashes), dtype=bool)

@@ -1,7 +1,8 @@
-"""Where the rows of each step come from: from memory, or from a table that is read again for every pass.
+"""Where the rows of each step come from: from memory, or from a table that is read again for every
+pass.
 
-The rows of step t are a function of (seed, t) alone, so a fit that was broken off goes on with the same bits.
-"""
+The rows of step t are a function of (seed, t) alone, so a fit that was broken off goes on with the
+same bits."""
 
 import abc
 from collections.abc import Callable, Iterator
@@ -41,8 +42,12 @@ class Held(Feed):
     """Rows in memory, in a new order for every epoch."""
 
     def __init__(self, fit: Event | Pair, weight: Tensor, seed: int) -> None:
-        self.fit, self.weight, self.seed, self.rows = fit, weight, seed, fit.rows
-        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
+        self.fit = fit
+        self.weight = weight
+        self.seed = seed
+        self.rows = fit.rows
+        self.epoch = -1
+        self.order = torch.empty(0, dtype=torch.long)
 
     def parts(self, batch: int) -> int:
         return max(1, round(self.rows / batch))
@@ -53,16 +58,19 @@ class Held(Feed):
             return Batch(self.fit, self.weight, total)
         epoch, part = divmod(step, parts)
         if epoch != self.epoch:
-            self.epoch, self.order = epoch, torch.randperm(self.rows, generator=stream(self.seed, "epoch", epoch))
+            self.epoch = epoch
+            self.order = torch.randperm(self.rows, generator=stream(self.seed, "epoch", epoch))
         index = self.order.tensor_split(parts)[part]
         return Batch(self.fit.take(index), self.weight[index], total)
 
 
 class Passes(Feed):
-    """All rows in every step: sufficient statistics are added up piece by piece, whatever the order of the table."""
+    """All rows in every step: sufficient statistics are added up piece by piece, whatever the order
+    of the table."""
 
     def __init__(self, read: Read, rows: int) -> None:
-        self.read, self.rows = read, rows
+        self.read = read
+        self.rows = rows
 
     def parts(self, batch: int) -> int:
         return 1
@@ -81,7 +89,9 @@ class Shuffled(Feed):
     """Mini-batches of a table: its pieces one after the other, the rows of each in a new order."""
 
     def __init__(self, read: Read, rows: int, seed: int) -> None:
-        self.read, self.rows, self.seed = read, rows, seed
+        self.read = read
+        self.rows = rows
+        self.seed = seed
         self.next = -1  # the step that ``cut`` goes on with
         self.cut: Iterator[Event | Pair] = iter(())
 
@@ -105,11 +115,14 @@ class Shuffled(Feed):
         rest: Any = None
         size = next(sizes)
         for number, piece in enumerate(self.read(epoch, 0, 1)):
-            piece = piece.take(torch.randperm(piece.rows, generator=stream(self.seed, "piece", epoch, number)))
+            piece = piece.take(
+                torch.randperm(piece.rows, generator=stream(self.seed, "piece", epoch, number))
+            )
             rest = piece if rest is None else _join(rest, piece)
             while rest.rows >= size:
                 yield rest.take(slice(0, size))
-                rest, size = rest.take(slice(size, None)), next(sizes, self.rows)
+                rest = rest.take(slice(size, None))
+                size = next(sizes, self.rows)
 
 
 def _join(first: Any, second: Any) -> Any:

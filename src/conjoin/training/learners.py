@@ -1,10 +1,11 @@
-r"""How a density is moved by its data: expectation-maximisation where it has sufficient statistics, gradients elsewhere.
+r"""How a density is moved by its data: expectation-maximisation where it has sufficient statistics,
+gradients elsewhere.
 
-Both take one step per mini-batch and know nothing of the loop around them. Mini-batch EM keeps a running mean of the
-statistics, s <- (1 - rho) s + rho s_batch (O. Cappe and E. Moulines (2009), On-line expectation-maximization, equation 12), where rho
-falls in a straight line from the root of the batch's share of all rows to nothing over the planned steps (from the share itself, where
-statistics of all rows are there to begin with); with one batch it is plain EM.
-"""
+Both take one step per mini-batch and know nothing of the loop around them. Mini-batch EM keeps a
+running mean of the statistics, s <- (1 - rho) s + rho s_batch (O. Cappe and E. Moulines (2009),
+On-line expectation-maximization, equation 12), where rho falls in a straight line from the root of
+the batch's share of all rows to nothing over the planned steps (from the share itself, where
+statistics of all rows are there to begin with); with one batch it is plain EM."""
 
 import abc
 import contextlib
@@ -20,7 +21,16 @@ from conjoin.core import Density, Event, Pair, Recipe
 from conjoin.nets.body import Body
 from conjoin.training import ranks
 
-__all__ = ["Batch", "ExpectationMaximisation", "Gibbs", "Gradient", "Learner", "Pass", "Piece", "learner_for"]
+__all__ = [
+    "Batch",
+    "ExpectationMaximisation",
+    "Gibbs",
+    "Gradient",
+    "Learner",
+    "Pass",
+    "Piece",
+    "learner_for",
+]
 
 
 LEAST = 0.01  # rho of the last steps
@@ -49,7 +59,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Pass:
-    """All rows as one step, read piece by piece since they need not fit into memory. ``read`` gives this rank's pieces."""
+    """All rows as one step, read piece by piece since they need not fit into memory. ``read`` gives
+    this rank's pieces."""
 
     read: Callable[[], Iterator[Piece]]
     total: float
@@ -64,12 +75,13 @@ class Pass:
 
 
 class Learner(abc.ABC):
-    """One step of learning. ``state`` and ``restore`` serve checkpoints: a resumed learner goes on bit for bit."""
+    """One step of learning. ``state`` and ``restore`` serve checkpoints: a resumed learner goes on
+    bit for bit."""
 
     @abc.abstractmethod
     def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
-        """Move the parameters; return the mean objective of the batch (nats per row) before the move. ``progress``: how much
-        of the fit is done, from 0 to 1."""
+        """Move the parameters; return the mean objective of the batch (nats per row) before the
+        move. ``progress``: how much of the fit is done, from 0 to 1."""
 
     @abc.abstractmethod
     def state(self) -> dict[str, Tensor]: ...
@@ -87,7 +99,8 @@ class Learner(abc.ABC):
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """The density as it would be kept if the fit ended here: what is judged on choose-rows, and saved."""
+        """The density as it would be kept if the fit ended here: what is judged on choose-rows, and
+        saved."""
         yield
 
     def shrink(self) -> bool:
@@ -105,10 +118,12 @@ class ExpectationMaximisation(Learner):
 
     def begin(self) -> None:
         """From the statistics that the density was built with, where it has them."""
-        self.running, self.density.begun = self.density.begun, {}
+        self.running = self.density.begun
+        self.density.begun = {}
 
     def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
-        fresh, mass = ranks.total(self._statistics(batch)), batch.mass
+        fresh = ranks.total(self._statistics(batch))
+        mass = batch.mass
         objective = -float(fresh.pop("log_prob")) / mass
         if not all(bool(torch.isfinite(value).all()) for value in fresh.values()):
             return float("nan")  # the loop goes back to the last good weights
@@ -116,7 +131,10 @@ class ExpectationMaximisation(Learner):
         first = (mass / batch.total) ** (1.0 if self.begun else 0.5)
         rate = 1.0 if whole or not self.running else max(first * (1 - progress), LEAST)
         scaled = {key: value * (batch.total / mass) for key, value in fresh.items()}
-        self.running = {key: torch.lerp(self.running.get(key, value), value, rate) for key, value in scaled.items()}
+        self.running = {
+            key: torch.lerp(self.running.get(key, value), value, rate)
+            for key, value in scaled.items()
+        }
         self.density.maximise(self.running)
         return objective
 
@@ -132,29 +150,43 @@ class ExpectationMaximisation(Learner):
         return {f"running.{key}": value for key, value in self.running.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.running = {key.removeprefix("running."): value for key, value in state.items() if key.startswith("running.")}
+        self.running = {
+            key.removeprefix("running."): value
+            for key, value in state.items()
+            if key.startswith("running.")
+        }
 
 
 class Gradient(Learner):
-    """AdamW (I. Loshchilov and F. Hutter (2019), Decoupled weight decay regularization, algorithm 2) on the density's loss.
+    """AdamW (I. Loshchilov and F. Hutter (2019), Decoupled weight decay regularization, algorithm
+    2) on the density's loss.
 
-    The rate warms up and falls along a cosine (I. Loshchilov and F. Hutter (2017), SGDR, equation 5); the running mean of the
-    weights is what is judged and kept (B. Polyak and A. Juditsky (1992), Acceleration of stochastic approximation by averaging).
-    """
+    The rate warms up and falls along a cosine (I. Loshchilov and F. Hutter (2017), SGDR, equation
+    5); the running mean of the weights is what is judged and kept (B. Polyak and A. Juditsky
+    (1992), Acceleration of stochastic approximation by averaging)."""
 
     def __init__(self, density: Density, recipe: Recipe | None = None, clip: float = 5.0) -> None:
-        self.density, self.clip, self.recipe = density, clip, recipe or Recipe()
-        self.parameters = [parameter for parameter in density.parameters() if parameter.requires_grad]
-        self.factor, self.steps = 1.0, 0
+        self.density = density
+        self.clip = clip
+        self.recipe = recipe or Recipe()
+        self.parameters = [
+            parameter for parameter in density.parameters() if parameter.requires_grad
+        ]
+        self.factor = 1.0
+        self.steps = 0
         self.mean: list[Tensor] = []
         groups = [
-            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": self.recipe.decay},
+            {
+                "params": [p for p in self.parameters if p.ndim > 1],
+                "weight_decay": self.recipe.decay,
+            },
             {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.rate, betas=(0.9, 0.99))
 
     def begin(self) -> None:
-        """Bodies go to float32: the parameters stay the same objects, so the optimiser keeps them."""
+        """Bodies go to float32: the parameters stay the same objects, so the optimiser keeps
+        them."""
         for module in self.density.modules():
             if isinstance(module, Body):
                 module.float()
@@ -185,9 +217,12 @@ class Gradient(Learner):
 
     def _backward(self, batch: Batch | Pass, generator: torch.Generator) -> Tensor:
         """The mean loss of the batch; its gradient is left in the parameters, on every rank."""
-        loss, mass = torch.zeros((), dtype=torch.float64), batch.mass
+        loss = torch.zeros((), dtype=torch.float64)
+        mass = batch.mass
         for rows, weight in batch.pieces():
-            part = self.density(rows, weight=weight, generator=generator) * (float(weight.sum()) / mass)
+            part = self.density(rows, weight=weight, generator=generator) * (
+                float(weight.sum()) / mass
+            )
             part.backward()
             loss = loss + part.detach()
         ranks.add_gradients(self.parameters)
@@ -224,9 +259,16 @@ class Gradient(Learner):
 
     def state(self) -> dict[str, Tensor]:
         slots: dict[Any, Any] = self.optimizer.state_dict()["state"]
-        out = {f"{index}.{key}": value.clone() for index, slot in slots.items() for key, value in slot.items()}
+        out = {
+            f"{index}.{key}": value.clone()
+            for index, slot in slots.items()
+            for key, value in slot.items()
+        }
         out |= {f"mean.{index}": value.clone() for index, value in enumerate(self.mean)}
-        return out | {"factor": torch.tensor(self.factor, dtype=torch.float64), "count": torch.tensor(self.steps)}
+        return out | {
+            "factor": torch.tensor(self.factor, dtype=torch.float64),
+            "count": torch.tensor(self.steps),
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         slots: dict[int, dict[str, Tensor]] = {}
@@ -235,13 +277,19 @@ class Gradient(Learner):
             if index.isdigit():
                 slots.setdefault(int(index), {})[key] = value.clone()
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": slots})
-        self.mean = [state[f"mean.{index}"].clone() for index in range(len(self.parameters)) if f"mean.{index}" in state]
-        self.factor, self.steps = float(state["factor"]), int(state["count"])
+        self.mean = [
+            state[f"mean.{index}"].clone()
+            for index in range(len(self.parameters))
+            if f"mean.{index}" in state
+        ]
+        self.factor = float(state["factor"])
+        self.steps = int(state["count"])
 
 
 class Gibbs(Learner):
-    """For densities that declare ``sweeps``: a step is one pass over all rows (S. Geman and D. Geman (1984), Stochastic
-    relaxation, Gibbs distributions, and the Bayesian restoration of images, section 11)."""
+    """For densities that declare ``sweeps``: a step is one pass over all rows (S. Geman and D.
+    Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of
+    images, section 11)."""
 
     def __init__(self, density: Density) -> None:
         self.density = density
@@ -261,4 +309,8 @@ def learner_for(density: Density, recipe: Recipe | None = None) -> Learner:
     """Gibbs sweeps or EM where the density declares them, gradients elsewhere."""
     if density.capabilities.sweeps:
         return Gibbs(density)
-    return ExpectationMaximisation(density) if density.capabilities.statistics else Gradient(density, recipe)
+    return (
+        ExpectationMaximisation(density)
+        if density.capabilities.statistics
+        else Gradient(density, recipe)
+    )

@@ -1,11 +1,12 @@
-"""The one training loop: batches, progress, early stopping on choose-rows, checkpoints, and a way back from bad steps.
+"""The one training loop: batches, progress, early stopping on choose-rows, checkpoints, and a way
+back from bad steps.
 
-A fit is a sequence of steps. The rows of step t, its noise and its learning rate are functions of (seed, t) alone, so a fit
-that was killed and resumed ends with the same bits as one that was not. Steps are gathered into rounds: an epoch where the
-density learns by expectation-maximisation or by sweeps, a fortieth of the planned steps where it follows a gradient. After
-each round the averaged weights are judged on choose-rows. With ``max_time`` the learning rate follows the clock as well, and
-no two fits need be alike.
-"""
+A fit is a sequence of steps. The rows of step t, its noise and its learning rate are functions of
+(seed, t) alone, so a fit that was killed and resumed ends with the same bits as one that was not.
+Steps are gathered into rounds: an epoch where the density learns by expectation-maximisation or by
+sweeps, a fortieth of the planned steps where it follows a gradient. After each round the averaged
+weights are judged on choose-rows. With ``max_time`` the learning rate follows the clock as well,
+and no two fits need be alike."""
 
 import math
 import time
@@ -16,17 +17,20 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, Recipe, stream
-from conjoin.metering import Meter
 from conjoin.training import ranks
 from conjoin.training.checkpoint import Trained, read_checkpoint, write_checkpoint
 from conjoin.training.feed import Feed, Held
 from conjoin.training.learners import Learner, learner_for
 from conjoin.training.progress import Bar, Progress
+from conjoin.util.energy import Meter
 
 __all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
 
 ROUNDS = 40  # of a fit by the gradient
-EPOCHS, PASSES, STEPS = 60, 30, 200  # passes over the rows at most; with mini-batches fewer, but so many steps
+# passes over the rows at most; with mini-batches fewer, but so many steps
+EPOCHS = 60
+PASSES = 30
+STEPS = 200
 SETBACKS = 3  # times that a fit may go back to its last good weights
 EXPLODED = 1e3  # times the best objective so far: a loss beyond that is no longer learning
 
@@ -37,8 +41,8 @@ class Diverged(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """When to stop and what to write. Times are seconds, sizes rows. ``epochs``: rounds at most. ``batch``, ``steps``
-    (of the gradient) and ``rate`` stand in for the density's own recipe."""
+    """When to stop and what to write. Times are seconds, sizes rows. ``epochs``: rounds at most.
+    ``batch``, ``steps`` (of the gradient) and ``rate`` stand in for the density's own recipe."""
 
     seed: int = 0
     epochs: int | None = None
@@ -67,12 +71,19 @@ def train(
     return train_from(density, Held(fit, weight, plan.seed), choose, plan, progress, label)
 
 
-def train_from(density: Density, feed: Feed, choose: Event | Pair | None, plan: Plan, progress: Progress, label: str = "fit") -> Trained:
+def train_from(
+    density: Density,
+    feed: Feed,
+    choose: Event | Pair | None,
+    plan: Plan,
+    progress: Progress,
+    label: str = "fit",
+) -> Trained:
     """Train in place on the rows that ``feed`` gives and leave the best weights in the density.
 
-    Ctrl-C stops and keeps the best so far. A loss that is not finite, or explodes, sends the fit back to its last good weights
-    with a smaller step, three times at most; then Diverged says so, and the density holds the last good weights.
-    """
+    Ctrl-C stops and keeps the best so far. A loss that is not finite, or explodes, sends the fit
+    back to its last good weights with a smaller step, three times at most; then Diverged says so,
+    and the density holds the last good weights."""
     run = _Run(density, feed, choose, plan)
     if plan.resume:
         run.load()
@@ -92,20 +103,35 @@ def train_from(density: Density, feed: Feed, choose: Event | Pair | None, plan: 
 class _Run:
     """The state of one fit."""
 
-    def __init__(self, density: Density, feed: Feed, choose: Event | Pair | None, plan: Plan) -> None:
-        self.density, self.feed, self.choose, self.plan = density, feed, choose, plan
-        recipe: Recipe = density.config.recipe(feed.rows) if density.config is not None else Recipe()
+    def __init__(
+        self, density: Density, feed: Feed, choose: Event | Pair | None, plan: Plan
+    ) -> None:
+        self.density = density
+        self.feed = feed
+        self.choose = choose
+        self.plan = plan
+        recipe: Recipe = (
+            density.config.recipe(feed.rows) if density.config is not None else Recipe()
+        )
         able = density.capabilities
         self.by_gradient = not (able.statistics or able.sweeps)
         steps = plan.steps or (recipe.steps if self.by_gradient else None)
         batch = plan.batch or recipe.batch
         self.parts = 1 if able.sweeps else feed.parts(batch)  # batches of an epoch
         self.planned = steps if steps and self.by_gradient else None
-        self.length = max(1, math.ceil(self.planned / ROUNDS)) if self.planned else self.parts  # steps of a round
+        self.length = (
+            max(1, math.ceil(self.planned / ROUNDS)) if self.planned else self.parts
+        )  # steps of a round
         self.rounds = self._rounds()
-        self.learner: Learner = learner_for(density, Recipe(self.planned, batch, plan.rate or recipe.rate, recipe.decay, recipe.memory))
-        self.trained, self.resumed = Trained(), False
-        self.total, self.mass = 0.0, 0.0  # of the objective and the weight, in this round
+        self.learner: Learner = learner_for(
+            density,
+            Recipe(self.planned, batch, plan.rate or recipe.rate, recipe.decay, recipe.memory),
+        )
+        self.trained = Trained()
+        self.resumed = False
+        # of the objective and the weight, in this round
+        self.total = 0.0
+        self.mass = 0.0
         self.best = _copy(density)
         if density.begun and (held := self._held_out()) is not None:
             self.trained.best = held  # a start that is worth keeping
@@ -123,15 +149,21 @@ class _Run:
     # ------------------------------------------------------------------ steps
 
     def step(self, bar: Bar) -> None:
-        """Take one step, and do what a full round asks for; ``trained.stopped`` says why it was the last one."""
+        """Take one step, and do what a full round asks for; ``trained.stopped`` says why it was the
+        last one."""
         batch = self.feed.batch(self.trained.steps, self.parts)
-        own = (ranks.rank(),) if ranks.rank() else ()  # ranks see other rows, and so need other noise
-        objective = self.learner.step(batch, stream(self.plan.seed, "step", self.trained.steps, *own), self._progress())
+        own = (
+            (ranks.rank(),) if ranks.rank() else ()
+        )  # ranks see other rows, and so need other noise
+        objective = self.learner.step(
+            batch, stream(self.plan.seed, "step", self.trained.steps, *own), self._progress()
+        )
         if not self._sound(objective):
             self._go_back()
             return
         mass = batch.mass
-        self.total, self.mass = self.total + objective * mass, self.mass + mass
+        self.total = self.total + objective * mass
+        self.mass = self.mass + mass
         self.trained.steps += 1
         spent = self._spent()
         if self.trained.steps % self.length == 0 or self.trained.steps == self.planned or spent:
@@ -152,7 +184,8 @@ class _Run:
 
     def _end_round(self, bar: Bar) -> None:
         objective = self.total / self.mass
-        self.total, self.mass = 0.0, 0.0
+        self.total = 0.0
+        self.mass = 0.0
         with self.learner.averaged():
             held = self._held_out()
             judged = objective if held is None else held
@@ -161,7 +194,10 @@ class _Run:
             if math.isfinite(judged):
                 self._remember(judged)
         self.good = (_copy(self.density), self.learner.state())
-        bar.update(self.trained.epochs, f"{-self.trained.best:.3f} nats" if math.isfinite(self.trained.best) else "")
+        bar.update(
+            self.trained.epochs,
+            f"{-self.trained.best:.3f} nats" if math.isfinite(self.trained.best) else "",
+        )
 
     @torch.no_grad()
     def _held_out(self) -> float | None:
@@ -183,25 +219,33 @@ class _Run:
         """Why nothing is left to spend; empty while there is."""
         if self.plan.max_time is not None and ranks.first(self._seconds()) > self.plan.max_time:
             return f"max_time of {self.plan.max_time:g} s reached"
-        if self.meter is not None and ranks.first(self.meter.energy.kwh) > (self.plan.max_kwh or 0.0):
+        if self.meter is not None and ranks.first(self.meter.energy.kwh) > (
+            self.plan.max_kwh or 0.0
+        ):
             return f"max_kwh of {self.plan.max_kwh:g} reached"
         return ""
 
     def _enough(self) -> str:
-        """Why more rounds would not help; empty while they may. A fit by the gradient gets better to the end of its schedule:
-        there only what has not improved for a third of it is given up."""
+        """Why more rounds would not help; empty while they may. A fit by the gradient gets better
+        to the end of its schedule: there only what has not improved for a third of it is given
+        up."""
         if self.trained.epochs >= self.rounds:
             return "all epochs done"
         patience = max(self.plan.patience, self.rounds // 3) if self.planned else self.plan.patience
         patience = max(patience, 20) if self.density.capabilities.sweeps else patience
-        return "no better for a while" if self.trained.epochs - self.trained.best_epoch >= patience else ""
+        return (
+            "no better for a while"
+            if self.trained.epochs - self.trained.best_epoch >= patience
+            else ""
+        )
 
     def _sound(self, objective: float) -> bool:
         best = self.trained.best if math.isfinite(self.trained.best) else objective
         return math.isfinite(objective) and objective < best + EXPLODED * max(1.0, abs(best))
 
     def _go_back(self) -> None:
-        """To the last good weights, with smaller steps; Diverged once that has not helped often enough."""
+        """To the last good weights, with smaller steps; Diverged once that has not helped often
+        enough."""
         weights, state = self.good
         self.density.load_state_dict(weights)
         self.trained.setbacks += 1
@@ -212,22 +256,28 @@ class _Run:
             return
         if self.trained.setbacks > SETBACKS:
             raise Diverged(
-                f"The loss of {type(self.density).__name__} was not finite or exploded {self.trained.setbacks} times, last at "
-                f"step {self.trained.steps + 1}, with ever smaller steps: lower the rate (family__rate), or check the columns for "
+                f"The loss of {type(self.density).__name__} was not finite or exploded "
+                f"{self.trained.setbacks} times, last at "
+                f"step {self.trained.steps + 1}, with ever smaller steps: lower the rate "
+                "(family__rate), or check the columns for "
                 "impossible values."
             )
         for _ in range(self.trained.setbacks):
             self.learner.shrink()
         self.trained.steps = self.trained.epochs * self.length
-        self.total, self.mass = 0.0, 0.0
+        self.total = 0.0
+        self.mass = 0.0
 
     def interrupt(self) -> None:
-        """The step that was broken off may have left anything behind: the state to go on from is that of the last full round."""
+        """The step that was broken off may have left anything behind: the state to go on from is
+        that of the last full round."""
         weights, state = self.good
         self.density.load_state_dict(weights)
         if state:
             self.learner.restore(state)
-        self.trained.steps, self.total, self.mass = self.trained.epochs * self.length, 0.0, 0.0
+        self.trained.steps = self.trained.epochs * self.length
+        self.total = 0.0
+        self.mass = 0.0
         self.trained.stopped = "interrupted: the best weights so far are kept"
 
     def finish(self) -> None:
@@ -242,7 +292,8 @@ class _Run:
     # ------------------------------------------------------------------ checkpoints
 
     def save(self) -> None:
-        """All that the rest of the fit depends on. A full disk keeps the last checkpoint, and the fit goes on."""
+        """All that the rest of the fit depends on. A full disk keeps the last checkpoint, and the
+        fit goes on."""
         if ranks.rank():
             return
         assert self.plan.checkpoint is not None
@@ -264,8 +315,12 @@ class _Run:
         self.learner.begin()
         self.density.load_state_dict(parts["now"])
         self.learner.restore(parts["learner"])
-        self.best, self.good, self.resumed = parts["best"], (parts["good"], parts["good_learner"]), True
-        if self.trained.epochs and not self.mass:  # a full round was the last thing: it may have been the last one
+        self.best = parts["best"]
+        self.good = (parts["good"], parts["good_learner"])
+        self.resumed = True
+        if (
+            self.trained.epochs and not self.mass
+        ):  # a full round was the last thing: it may have been the last one
             self.trained.stopped = self._enough()
 
 

@@ -12,7 +12,8 @@ class Bar:
     """One phase's line; silent without a display."""
 
     def __init__(self, display: Any = None, task: Any = None) -> None:
-        self._display, self._task = display, task
+        self._display = display
+        self._task = task
 
     def update(self, done: int, note: str = "") -> None:
         if self._display is not None:
@@ -31,7 +32,13 @@ class Progress:
             yield Bar()
             return
         from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as RichProgress
 
         columns = (

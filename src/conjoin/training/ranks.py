@@ -1,12 +1,13 @@
-r"""Several processes, one fit: each learns from its share of a batch's rows, and what they found is added up.
+r"""Several processes, one fit: each learns from its share of a batch's rows, and what they found is
+added up.
 
-    s = sum over r of s_r          sufficient statistics of rank r's rows; every rank maximises from the same sum
-    g = sum over r of (w_r / w) g_r    gradients, by the weight of each rank's rows
+    s = sum over r of s_r          sufficient statistics of rank r's rows; every rank maximises from
+    the same sum g = sum over r of (w_r / w) g_r    gradients, by the weight of each rank's rows
 
-So the model is that of one process up to the order in which numbers are added. ``torchrun --nproc-per-node=2 -m conjoin fit ...``
-starts the processes; outside of it there is one rank, and nothing here does anything. Sums go through gloo, in the tensors' own
-precision. What hangs on a clock is said by rank 0, so that no rank stops before another.
-"""
+So the model is that of one process up to the order in which numbers are added. ``torchrun
+--nproc-per-node=2 -m conjoin fit ...`` starts the processes; outside of it there is one rank, and
+nothing here does anything. Sums go through gloo, in the tensors' own precision. What hangs on a
+clock is said by rank 0, so that no rank stops before another."""
 
 import contextlib
 import os
@@ -50,7 +51,8 @@ def world() -> int:
 
 
 def share(rows: Event | Pair, weight: Tensor) -> tuple[Event | Pair, Tensor]:
-    """This rank's rows and weights; where there are fewer rows than ranks, every rank has all at a part of their weight."""
+    """This rank's rows and weights; where there are fewer rows than ranks, every rank has all at a
+    part of their weight."""
     if world() == 1:
         return rows, weight
     if rows.rows < world():
@@ -70,7 +72,9 @@ def total(parts: dict[str, Tensor]) -> dict[str, Tensor]:
 def add_gradients(parameters: Iterable[Tensor]) -> None:
     """Each parameter's gradient becomes the sum over ranks; none counts as zero."""
     for parameter in parameters if _joined() else ():
-        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.contiguous()
+        parameter.grad = (
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.contiguous()
+        )
         dist.all_reduce(parameter.grad)
 
 

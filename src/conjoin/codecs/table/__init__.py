@@ -1,8 +1,8 @@
 """Tables: reading files, inferring what each column means, and the codec to and from events.
 
-``read_table`` makes a DataFrame of a file, ``Chunks`` many of a file that is too large for one, ``inspect`` a Schema of a
-DataFrame; ``TableCodec.encode`` makes events (B, D) float64 of a DataFrame, ``TableCodec.decode`` a DataFrame of them.
-"""
+``read_table`` makes a DataFrame of a file, ``Chunks`` many of a file that is too large for one,
+``inspect`` a Schema of a DataFrame; ``TableCodec.encode`` makes events (B, D) float64 of a
+DataFrame, ``TableCodec.decode`` a DataFrame of them."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from conjoin.codecs.table.schema import Column, Schema
     from conjoin.codecs.table.stream import Limits
 
-__all__ = ["Chunks", "Column", "Limits", "Schema", "TableCodec", "as_frame", "inspect", "read_table"]
+__all__ = [
+    "Chunks",
+    "Column",
+    "Limits",
+    "Schema",
+    "TableCodec",
+    "as_frame",
+    "inspect",
+    "read_table",
+]
 
 _HOME = {
     "Chunks": "chunks",

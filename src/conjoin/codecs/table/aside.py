@@ -1,4 +1,5 @@
-"""Columns that a model of the table should leave out, each with the reason that the user is told."""
+"""Columns that a model of the table should leave out, each with the reason that the user is
+told."""
 
 import re
 
@@ -9,11 +10,14 @@ from conjoin.codecs.table.values import Tally
 
 __all__ = ["reason_to_set_aside"]
 
-_ID_NAME = re.compile(r"(?i)(^|[_\s.\-])(id|ids|uuid|guid|key|index|rownames|unnamed: 0)$|^id[_\s.\-]|[a-z]ID$")
+_ID_NAME = re.compile(
+    r"(?i)(^|[_\s.\-])(id|ids|uuid|guid|key|index|rownames|unnamed: 0)$|^id[_\s.\-]|[a-z]ID$"
+)
 
 
 def reason_to_set_aside(column: Column, counts: Tally, *, explicit: bool) -> str:
-    """Why to set the column aside, or nothing; a type that the user gave keeps it, unless there is nothing to model."""
+    """Why to set the column aside, or nothing; a type that the user gave keeps it, unless there is
+    nothing to model."""
     if column.type == "picture":
         return "it holds pictures, which a fit reads and models beside the columns"
     if not column.numeric and not column.levels:
@@ -23,14 +27,19 @@ def reason_to_set_aside(column: Column, counts: Tally, *, explicit: bool) -> str
     if not len(counts.values):
         return "all of its cells are missing"
     if len(counts.values) == 1:
-        return f"it has one value only, {counts.values[0]!r}" if not column.numeric else f"it has one value only, {counts.values[0]:g}"
+        return (
+            f"it has one value only, {counts.values[0]!r}"
+            if not column.numeric
+            else f"it has one value only, {counts.values[0]:g}"
+        )
     if column.type == "real" and "int" in column.dtype.lower():
         return "its whole numbers are beyond 2^51, where a model of numbers cannot keep them apart"
     return _identifier(column, counts)
 
 
 def _identifier(column: Column, counts: Tally) -> str:
-    rows, distinct = counts.observed, len(counts.values)
+    rows = counts.observed
+    distinct = len(counts.values)
     if counts.rows < 20 or column.type not in ("integer", "category"):
         return ""
     unique = bool((counts.counts <= 1).all())
@@ -43,7 +52,11 @@ def _identifier(column: Column, counts: Tally) -> str:
 
 def _text(unique: bool, distinct: int, rows: float, counts: Tally) -> str:
     words = [value for value in counts.values if isinstance(value, str)]
-    if len(words) >= 0.5 * distinct and distinct >= 0.5 * rows and np.mean([len(word) for word in words]) > 40:
+    if (
+        len(words) >= 0.5 * distinct
+        and distinct >= 0.5 * rows
+        and np.mean([len(word) for word in words]) > 40
+    ):
         return "it holds free text, mostly different in each row"
     if unique:
         return "every value is different, like an identifier"

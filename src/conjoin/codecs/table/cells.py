@@ -1,8 +1,8 @@
 """One column to event cells and back.
 
-Numbers: event = (raw - shift) / scale, so that a density in event units needs log |d event / d raw| = -log scale.
-Levels: event = code 0..K-1. A value outside what was seen at fit has the probability ``eps``, learned at fit.
-"""
+Numbers: event = (raw - shift) / scale, so that a density in event units needs log |d event / d raw|
+= -log scale. Levels: event = code 0..K-1. A value outside what was seen at fit has the probability
+``eps``, learned at fit."""
 
 import abc
 import dataclasses
@@ -28,7 +28,8 @@ _DAY_US = 86_400_000_000
 
 
 class Encoding(NamedTuple):
-    """Three arrays (B,): event values (0 where not observed), which cells are observed, which hold an unseen value."""
+    """Three arrays (B,): event values (0 where not observed), which cells are observed, which hold
+    an unseen value."""
 
     value: Array
     observed: Array
@@ -63,14 +64,17 @@ class Cells(abc.ABC):
         return {"shift": self.shift, "scale": self.scale, "eps": self.eps}
 
 
-# ---------------------------------------------------------------------------------------------------- numbers
+# ------------------------------------------------------------------------------------------ numbers
 
 
 class _Numbers(Cells):
     @property
     def variable(self) -> Variable:
-        column, size = self.column, self.scale
-        low, high = (None if bound is None else (bound - self.shift) / size for bound in column.bounds)
+        column = self.column
+        size = self.scale
+        low, high = (
+            None if bound is None else (bound - self.shift) / size for bound in column.bounds
+        )
         return Variable(
             str(column.name),
             "integer" if column.type == "integer" else "real",
@@ -129,14 +133,18 @@ def _outside(raw: Array, bounds: tuple[float | None, float | None]) -> Array:
     return (raw < (-np.inf if low is None else low)) | (raw > (np.inf if high is None else high))
 
 
-# ---------------------------------------------------------------------------------------------------- levels
+# ------------------------------------------------------------------------------------------- levels
 
 
 class _Levels(Cells):
     @property
     def variable(self) -> Variable:
-        kind: Literal["ordered", "category"] = "ordered" if self.column.type == "ordered" else "category"
-        return Variable(str(self.column.name), kind, cardinality=len(self.column.levels), unit=self.column.unit)
+        kind: Literal["ordered", "category"] = (
+            "ordered" if self.column.type == "ordered" else "category"
+        )
+        return Variable(
+            str(self.column.name), kind, cardinality=len(self.column.levels), unit=self.column.unit
+        )
 
     def encode(self, series: Series) -> Encoding:
         column = self.column
@@ -144,32 +152,41 @@ class _Levels(Cells):
         if column.pooled:
             codes |= dict.fromkeys(map(text_of, column.pooled), codes[RARE])
         cells, known = level_cells(blank(series, column.missing))
-        # by text, so that 1, 1.0 and "1" agree whatever type the rest of the batch gave their column
-        code = map_distinct(pd.Series(cells, dtype=object), lambda value: codes.get(text_of(value), -1), -1, "int64")
+        # by text, so that 1, 1.0 and "1" agree whatever type the rest of the batch gave their
+        # column
+        code = map_distinct(
+            pd.Series(cells, dtype=object), lambda value: codes.get(text_of(value), -1), -1, "int64"
+        )
         observed = known & (code >= 0)
         return Encoding(np.where(observed, code, 0).astype("float64"), observed, known & (code < 0))
 
     def _decode(self, value: Array, known: Array) -> Series:
         column = self.column
-        raw = [column.pooled[0] if column.pooled and level == RARE else level for level in column.levels]
+        raw = [
+            column.pooled[0] if column.pooled and level == RARE else level
+            for level in column.levels
+        ]
         codes = np.clip(np.rint(value), 0, len(raw) - 1).astype("int64")
         table = np.empty(len(raw), dtype=object)
         table[:] = raw
         return _as_dtype(table[codes], known, column)
 
 
-# ---------------------------------------------------------------------------------------------------- dtypes
+# ------------------------------------------------------------------------------------------- dtypes
 
 
 def _as_dtype(raw: Array, known: Array, column: Column) -> Series:
-    """The cells in the dtype that the column had at fit; whole numbers with missing cells become float64, booleans object."""
+    """The cells in the dtype that the column had at fit; whole numbers with missing cells become
+    float64, booleans object."""
     dtype: Any = column.dtype
     if dtype.startswith(("category[", "ordered[")):
         return pd.Series(raw).astype(_categorical(column))
     plain = np.dtype(dtype) if dtype in _PLAIN else None
     if plain is not None and plain.kind in "iu" and column.numeric:
         info = np.iinfo(plain)
-        raw = np.clip(raw, float(info.min), np.nextafter(float(info.max), 0) if info.bits == 64 else info.max)
+        raw = np.clip(
+            raw, float(info.min), np.nextafter(float(info.max), 0) if info.bits == 64 else info.max
+        )
     if plain is not None and plain.kind in "iub" and not known.all():
         dtype = "float64" if plain.kind in "iu" else "object"
     return pd.Series(raw).astype(dtype)
@@ -180,10 +197,12 @@ _PLAIN = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64
 
 def _categorical(column: Column) -> pd.CategoricalDtype:
     ordered, _, inner = column.dtype.rstrip("]").partition("[")
-    return pd.CategoricalDtype(pd.Index(list(column.categories), dtype=inner), ordered=ordered == "ordered")
+    return pd.CategoricalDtype(
+        pd.Index(list(column.categories), dtype=inner), ordered=ordered == "ordered"
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- making them
+# -------------------------------------------------------------------------------------- making them
 
 
 def cells_for(column: Column, **scales: float) -> Cells:
@@ -197,21 +216,26 @@ def fit_cells(column: Column, counts: Tally) -> Cells:
         return cells_for(column, eps=_unseen_mass(counts))
     inside = ~_outside(counts.values, column.bounds)
     shift, scale = _moments(counts.values[inside], counts.counts[inside])
-    return cells_for(column, shift=shift, scale=scale, eps=0.0 if column.bounds == (None, None) else 1e-6)
+    return cells_for(
+        column, shift=shift, scale=scale, eps=0.0 if column.bounds == (None, None) else 1e-6
+    )
 
 
 def _unseen_mass(counts: Tally) -> float:
-    """Good and Turing: the mass of what was never seen is about the share of what was seen once; kept within (0, 1/2]."""
+    """Good and Turing: the mass of what was never seen is about the share of what was seen once;
+    kept within (0, 1/2]."""
     once = float(counts.counts[counts.counts <= 1].sum())
     return min(0.5, (once + 1) / (counts.observed + 2))
 
 
 def _moments(values: Array, weight: Array) -> tuple[float, float]:
-    """Weighted mean and standard deviation; 1 in place of a deviation that is nothing but rounding."""
+    """Weighted mean and standard deviation; 1 in place of a deviation that is nothing but
+    rounding."""
     if len(values) < 2:
         return (float(values[0]) if len(values) else 0.0), 1.0
     top = float(np.abs(values).max())
-    unit, share = values / top, weight / weight.sum()
+    unit = values / top
+    share = weight / weight.sum()
     mean = float((share * unit).sum())
     deviation = float(np.sqrt((share * (unit - mean) ** 2).sum()))
     return mean * top, deviation * top if deviation > 8 * np.finfo("float64").eps else 1.0

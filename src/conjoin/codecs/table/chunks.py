@@ -1,4 +1,5 @@
-"""A table in a file, some rows at a time: for tables that do not fit into memory, and for answers about them."""
+"""A table in a file, some rows at a time: for tables that do not fit into memory, and for answers
+about them."""
 
 import dataclasses
 import os
@@ -11,7 +12,14 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from conjoin.codecs.table.read import check_header, check_rows, csv_options, examine_text, notices_of, parquet_reader
+from conjoin.codecs.table.read import (
+    check_header,
+    check_rows,
+    csv_options,
+    examine_text,
+    notices_of,
+    parquet_reader,
+)
 from conjoin.codecs.table.stream import Limits, Source
 
 __all__ = ["CHUNK_ROWS", "Chunks", "cells_of"]
@@ -22,17 +30,22 @@ CELL = 6  # bytes of a cell in a text table, about
 
 
 class Chunks:
-    """The rows of a CSV or Parquet file, ``rows`` at a time, as frames whose index numbers the rows of the file; a context.
+    """The rows of a CSV or Parquet file, ``rows`` at a time, as frames whose index numbers the rows
+    of the file; a context.
 
-    ``count`` rows in all. They can be read again and again. The number of bytes is unlimited unless ``limits`` says otherwise.
-    """
+    ``count`` rows in all. They can be read again and again. The number of bytes is unlimited unless
+    ``limits`` says otherwise."""
 
     def __init__(self, path: str | Path, rows: int = CHUNK_ROWS, limits: Limits = Limits()) -> None:  # noqa: B008 (frozen)
         if rows < 1:
             raise ValueError(f"chunk_rows must be at least 1 row, got {rows}.")
         whole = limits.bytes == Limits().bytes
-        self.rows, self.source = rows, Source(path, dataclasses.replace(limits, bytes=sys.maxsize) if whole else limits)
-        self.count, self.notices = 0, list[str]()
+        self.rows = rows
+        self.source = Source(
+            path, dataclasses.replace(limits, bytes=sys.maxsize) if whole else limits
+        )
+        self.count = 0
+        self.notices = list[str]()
         self._text: dict[str, Any] = {}  # how a text table is read
         self._starts: list[int] = []  # the first row of each row group
 
@@ -52,9 +65,12 @@ class Chunks:
         self.source.__exit__()
 
     def read(self, seed: int | None = None) -> Iterator[pd.DataFrame]:
-        """All chunks. With a ``seed`` row groups come in another order, and a chunk has rows of several; text stays as it is."""
+        """All chunks. With a ``seed`` row groups come in another order, and a chunk has rows of
+        several; text stays as it is."""
         if not self._text:
-            return self._gathered(self._parquet(None if seed is None else np.random.default_rng(seed)))
+            return self._gathered(
+                self._parquet(None if seed is None else np.random.default_rng(seed))
+            )
         return self._csv()
 
     # ------------------------------------------------------------------ Parquet
@@ -65,9 +81,13 @@ class Chunks:
             with self.source.open_raw() as raw:
                 file = pq.ParquetFile(raw)
                 check_header(self.source, list(file.schema_arrow.names))
-                sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                sizes = [
+                    file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)
+                ]
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{self.source.name} is a broken Parquet file ({str(error).splitlines()[0]}).") from None
+            raise ValueError(
+                f"{self.source.name} is a broken Parquet file ({str(error).splitlines()[0]})."
+            ) from None
         self.count = sum(sizes)
         self._starts = [sum(sizes[:group]) for group in range(len(sizes))]
         if not self.count:
@@ -76,7 +96,9 @@ class Chunks:
     def _parquet(self, rng: np.random.Generator | None) -> Iterator[pd.DataFrame]:
         """Pieces of the row groups in their order, or of several at once in a drawn order."""
         pa, pq = parquet_reader(self.source)
-        order = range(len(self._starts)) if rng is None else rng.permutation(len(self._starts)).tolist()
+        order = (
+            range(len(self._starts)) if rng is None else rng.permutation(len(self._starts)).tolist()
+        )
         width = 1 if rng is None else WINDOW
         try:
             with self.source.open_raw() as raw:
@@ -92,7 +114,9 @@ class Chunks:
                     elif waiting:
                         window.append(waiting.popleft())
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{self.source.name} is a broken Parquet file ({str(error).splitlines()[0]}).") from None
+            raise ValueError(
+                f"{self.source.name} is a broken Parquet file ({str(error).splitlines()[0]})."
+            ) from None
 
     def _group(self, file: Any, group: int, rows: int) -> Iterator[pd.DataFrame]:
         start = self._starts[group]
@@ -113,31 +137,45 @@ class Chunks:
     # ------------------------------------------------------------------ text
 
     def _open_text(self) -> None:
-        """A column that holds words anywhere is read as words everywhere, as it would be at once."""
+        """A column that holds words anywhere is read as words everywhere, as it would be at
+        once."""
         dialect, header = examine_text(self.source)
         self.notices = notices_of(self.source, dialect)
         self.count = check_rows(self.source, dialect, header)
         if self.count < 1:
             raise ValueError(f"{self.source.name} has a header but no rows.")
         self._text = csv_options(dialect, header)
-        words = {name for chunk in self._csv() for name in chunk if pd.api.types.is_string_dtype(chunk[name])}
+        words = {
+            name
+            for chunk in self._csv()
+            for name in chunk
+            if pd.api.types.is_string_dtype(chunk[name])
+        }
         self._text["dtype"] = dict.fromkeys(words, str) | self._text["dtype"]
 
     def _csv(self) -> Iterator[pd.DataFrame]:
         try:
-            with self.source.open() as stream, pd.read_csv(stream, chunksize=self.rows, **self._text) as reader:
+            with (
+                self.source.open() as stream,
+                pd.read_csv(stream, chunksize=self.rows, **self._text) as reader,
+            ):
                 yield from reader
         except pd.errors.ParserError as error:
             raise ValueError(f"{self.source.name} cannot be read as a table: {error}.") from None
 
 
 def cells_of(path: str | Path) -> int:
-    """About how many cells the table in a file has; 0 where that would take reading it (an archive, standard input)."""
+    """About how many cells the table in a file has; 0 where that would take reading it (an archive,
+    standard input)."""
     try:
         with Path(path).open("rb") as file:
             magic = file.read(4)
         if magic != b"PAR1":
-            return 0 if magic[:3] in (b"\x1f\x8b\x08", b"BZh", b"\xfd7z") else os.path.getsize(path) // CELL
+            return (
+                0
+                if magic[:3] in (b"\x1f\x8b\x08", b"BZh", b"\xfd7z")
+                else os.path.getsize(path) // CELL
+            )
         import pyarrow.parquet as pq
 
         meta = pq.read_metadata(path)

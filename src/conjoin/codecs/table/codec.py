@@ -1,8 +1,10 @@
-"""Tables <-> events: numbers standardised, categories as codes, missing and never-seen values masked.
+"""Tables <-> events: numbers standardised, categories as codes, missing and never-seen values
+masked.
 
     log p(row) = log_prob(event) + log_unseen + log_volume,   log_volume = -sum over observed density cells of log scale
 
-Everything that ``encode`` does to a row is a function of that row and of what ``fit`` kept: aggregates, never a row.
+Everything that ``encode`` does to a row is a function of that row and of what ``fit`` kept:
+aggregates, never a row.
 
 Shape letters: B rows, D variables.
 """
@@ -37,12 +39,14 @@ _FORMAT = 1
 class TableCodec:
     """A table to events of shape (B, D) float64 and back.
 
-    ``types`` and ``missing`` are as in ``inspect``. ``missingness="informative"`` models whether a cell is missing, as one
-    more variable per column that had missing cells. ``measure="density"`` gives every number a density in place of mass.
-    """
+    ``types`` and ``missing`` are as in ``inspect``. ``missingness="informative"`` models whether a
+    cell is missing, as one more variable per column that had missing cells. ``measure="density"``
+    gives every number a density in place of mass."""
 
     kind = "table"
-    most_held: int | None = None  # rows that are held out to choose by, and to calibrate by, at most
+    most_held: int | None = (
+        None  # rows that are held out to choose by, and to calibrate by, at most
+    )
 
     def __init__(
         self,
@@ -51,11 +55,18 @@ class TableCodec:
         missingness: str = "ignorable",
         measure: str = "auto",
     ) -> None:
-        self.types, self.missing, self.missingness, self.measure = types, missing, missingness, measure
-        self.bounded = True  # False leaves every column without bounds, for families that can't keep to them
+        self.types = types
+        self.missing = missing
+        self.missingness = missingness
+        self.measure = measure
+        self.bounded = (
+            True  # False leaves every column without bounds, for families that can't keep to them
+        )
         self.owner = "TableCodec"  # who an error about the number of features speaks of
         self._cells: tuple[Cells, ...] = ()
-        self._flags: tuple[int, ...] = ()  # columns (by their place in _cells) that have a flag, in order
+        self._flags: tuple[
+            int, ...
+        ] = ()  # columns (by their place in _cells) that have a flag, in order
         self._schema: Schema | None = None
         self._named = True
         self._notices: list[str] = []
@@ -76,9 +87,15 @@ class TableCodec:
         if not self.bounded:
             columns = tuple(dataclasses.replace(column, bounds=(None, None)) for column in columns)
         self._schema = dataclasses.replace(found.schema, columns=columns)
-        self._cells = tuple(fit_cells(column, found.tallies[column.name]) for column in self._schema.modelled)
+        self._cells = tuple(
+            fit_cells(column, found.tallies[column.name]) for column in self._schema.modelled
+        )
         informative = self.missingness == "informative"
-        self._flags = tuple(i for i, cells in enumerate(self._cells) if informative and cells.column.missing_share > 0)
+        self._flags = tuple(
+            i
+            for i, cells in enumerate(self._cells)
+            if informative and cells.column.missing_share > 0
+        )
         return self
 
     # ------------------------------------------------------------------ what was learned
@@ -96,24 +113,33 @@ class TableCodec:
 
     @property
     def columns(self) -> list[Any]:
-        """The names of the modelled columns, in event order; the flags of missing cells come after them."""
+        """The names of the modelled columns, in event order; the flags of missing cells come after
+        them."""
         return [column.name for column in self.schema.modelled]
 
     @property
     def notices(self) -> list[str]:
-        """What the user should be told: how the file was read, what was set aside, what is doubtful."""
+        """What the user should be told: how the file was read, what was set aside, what is
+        doubtful."""
         return [*self._notices, *self.schema.notices, *self.schema.doubts]
 
     @property
     def space(self) -> Space:
         variables = [cells.variable for cells in self._fitted()]
-        flags = [Variable(f"{variables[i].name} is missing", "category", cardinality=2) for i in self._flags]
+        flags = [
+            Variable(f"{variables[i].name} is missing", "category", cardinality=2)
+            for i in self._flags
+        ]
         return Space((len(variables) + len(flags),), (*variables, *flags), "vector")
 
     @property
     def gaps(self) -> list[Any]:
         """Columns that had missing cells, which the model does not draw."""
-        return [cells.column.name for i, cells in enumerate(self._fitted()) if cells.column.missing_share > 0 and i not in self._flags]
+        return [
+            cells.column.name
+            for i, cells in enumerate(self._fitted())
+            if cells.column.missing_share > 0 and i not in self._flags
+        ]
 
     def _fitted(self) -> tuple[Cells, ...]:
         return self._cells if self.schema else ()
@@ -126,18 +152,31 @@ class TableCodec:
     # ------------------------------------------------------------------ raw -> event
 
     def encode(self, raw: Any) -> Encoded:
-        """Events of the rows. Columns go by name (others are ignored, absent ones are missing), those of an array by place."""
+        """Events of the rows. Columns go by name (others are ignored, absent ones are missing),
+        those of an array by place."""
         frame = self.frame(raw)
         parts = [self._encode_column(frame, cells) for cells in self._fitted()]
-        log_unseen, log_volume = np.zeros(len(frame)), np.zeros(len(frame))
+        log_unseen = np.zeros(len(frame))
+        log_volume = np.zeros(len(frame))
         for cells, part in zip(self._cells, parts, strict=True):
             if cells.eps:
-                log_unseen += np.where(part.unseen, np.log(cells.eps), np.where(part.observed, np.log1p(-cells.eps), 0.0))
+                log_unseen += np.where(
+                    part.unseen,
+                    np.log(cells.eps),
+                    np.where(part.observed, np.log1p(-cells.eps), 0.0),
+                )
             if not cells.variable.has_mass:
                 log_volume -= np.where(part.observed, np.log(cells.scale), 0.0)
         parts += [self._encode_flag(frame, self._cells[i]) for i in self._flags]
-        value, observed, unseen = (torch.from_numpy(np.stack(arrays, axis=1)) for arrays in zip(*parts, strict=True))
-        return Encoded(Event(value, observed), unseen, torch.from_numpy(log_unseen), torch.from_numpy(log_volume))
+        value, observed, unseen = (
+            torch.from_numpy(np.stack(arrays, axis=1)) for arrays in zip(*parts, strict=True)
+        )
+        return Encoded(
+            Event(value, observed),
+            unseen,
+            torch.from_numpy(log_unseen),
+            torch.from_numpy(log_volume),
+        )
 
     def _encode_column(self, frame: pd.DataFrame, cells: Cells) -> Encoding:
         if cells.column.name not in frame.columns:
@@ -145,36 +184,52 @@ class TableCodec:
         return cells.encode(frame[cells.column.name])
 
     def _encode_flag(self, frame: pd.DataFrame, cells: Cells) -> Encoding:
-        """Whether the cell is missing; not known where the whole column is absent, since nobody looked."""
+        """Whether the cell is missing; not known where the whole column is absent, since nobody
+        looked."""
         name = cells.column.name
         if name not in frame.columns:
             return _absent(len(frame))
         gone = blank(frame[name], cells.column.missing).isna().to_numpy()
-        return Encoding(gone.astype("float64"), np.ones(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool))
+        return Encoding(
+            gone.astype("float64"),
+            np.ones(len(frame), dtype=bool),
+            np.zeros(len(frame), dtype=bool),
+        )
 
     def frame(self, raw: Any) -> pd.DataFrame:
-        """``raw`` as a checked frame; the columns of an array get the names seen at fit, and must be as many."""
+        """``raw`` as a checked frame; the columns of an array get the names seen at fit, and must
+        be as many."""
         names = [column.name for column in self.schema.columns]
         frame = as_frame(raw)
         by_place = not is_named(raw) or (not self._named and not set(names) & set(frame.columns))
         if not by_place:
             return frame
         if frame.shape[1] != len(names):
-            raise ValueError(f"X has {frame.shape[1]} features, but {self.owner} is expecting {len(names)} features as input.")
+            raise ValueError(
+                f"X has {frame.shape[1]} features, but {self.owner} is expecting {len(names)} "
+                "features as input."
+            )
         return frame.set_axis(pd.Index(names, dtype=object), axis=1)
 
     # ------------------------------------------------------------------ event -> raw
 
     def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:
-        """The rows (B, D) of ``value`` as a frame of the modelled columns, in the dtypes, steps and bounds seen at fit.
+        """The rows (B, D) of ``value`` as a frame of the modelled columns, in the dtypes, steps and
+        bounds seen at fit.
 
-        Cells that are not ``observed`` are missing: in columns of whole numbers that makes float64, of booleans object.
-        """
+        Cells that are not ``observed`` are missing: in columns of whole numbers that makes float64,
+        of booleans object."""
         values = value.detach().to("cpu", torch.float64).numpy()
-        known = np.isfinite(values) if observed is None else np.isfinite(values) & observed.cpu().numpy()
+        known = (
+            np.isfinite(values)
+            if observed is None
+            else np.isfinite(values) & observed.cpu().numpy()
+        )
         width = len(self._fitted()) + len(self._flags)
         if values.ndim != 2 or values.shape[1] != width:
-            raise ValueError(f"Expected rows of {width} values to decode, got the shape {tuple(values.shape)}.")
+            raise ValueError(
+                f"Expected rows of {width} values to decode, got the shape {tuple(values.shape)}."
+            )
         for place, i in enumerate(self._flags, start=len(self._cells)):
             known[:, i] &= ~(known[:, place] & (values[:, place] > 0.5))
         series = [cells.decode(values[:, i], known[:, i]) for i, cells in enumerate(self._cells)]
@@ -186,19 +241,38 @@ class TableCodec:
     def to_json(self) -> JSON:
         """All that was learned, in plain JSON types: aggregates, no rows."""
         scales = [cells.to_json() for cells in self._fitted()]
-        options = {"missingness": self.missingness, "measure": self.measure, "named": self._named, "owner": self.owner}
-        return {"format": _FORMAT, **options, "flags": list(self._flags), "scales": scales, "schema": self.schema.to_json()}
+        options = {
+            "missingness": self.missingness,
+            "measure": self.measure,
+            "named": self._named,
+            "owner": self.owner,
+        }
+        return {
+            "format": _FORMAT,
+            **options,
+            "flags": list(self._flags),
+            "scales": scales,
+            "schema": self.schema.to_json(),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """A fitted codec; ValueError for a format that this version does not know."""
         if data.get("format") != _FORMAT:
-            raise ValueError(f"This codec was saved in format {data.get('format')!r}; this version of conjoin reads format {_FORMAT}.")
+            raise ValueError(
+                f"This codec was saved in format {data.get('format')!r}; this version of conjoin "
+                f"reads format {_FORMAT}."
+            )
         codec = cls(missingness=data["missingness"], measure=data["measure"])
-        codec.owner, codec._named, codec._flags = data["owner"], data["named"], tuple(data["flags"])
+        codec.owner = data["owner"]
+        codec._named = data["named"]
+        codec._flags = tuple(data["flags"])
         codec._schema = Schema.from_json(data["schema"])
         columns = codec._schema.modelled
-        codec._cells = tuple(cells_for(column, **scales) for column, scales in zip(columns, data["scales"], strict=True))
+        codec._cells = tuple(
+            cells_for(column, **scales)
+            for column, scales in zip(columns, data["scales"], strict=True)
+        )
         return codec
 
 
@@ -209,4 +283,6 @@ def _absent(rows: int) -> Encoding:
 
 def _choose(option: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ValueError(f"{option}={value!r} is not known; choose from {', '.join(map(repr, choices))}.")
+        raise ValueError(
+            f"{option}={value!r} is not known; choose from {', '.join(map(repr, choices))}."
+        )

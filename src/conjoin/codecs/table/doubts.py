@@ -1,4 +1,5 @@
-"""What looks wrong in a column, one sentence each. Nothing here changes the data: the user decides."""
+"""What looks wrong in a column, one sentence each. Nothing here changes the data: the user
+decides."""
 
 import re
 from collections import defaultdict
@@ -20,37 +21,50 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str]:
     """Sentinels, zeros that may mean missing, and codes that look like amounts."""
-    found = [_sentinel(name, tally, int(i)) for i in np.flatnonzero(np.isin(tally.values, _SENTINELS))]
+    found = [
+        _sentinel(name, tally, int(i)) for i in np.flatnonzero(np.isin(tally.values, _SENTINELS))
+    ]
     doubts = [doubt for doubt in found if doubt]
     doubts += _zeros(name, tally, rows)
     if whole and 2 < len(tally.values) <= 10 and rows >= 50:
         doubts.append(
-            f"Column {name!r} has only {len(tally.values)} distinct whole numbers; if they are codes and not amounts, "
+            f"Column {name!r} has only {len(tally.values)} distinct whole numbers; if they are "
+            "codes and not amounts, "
             f"say types={{{name!r}: 'category'}}."
         )
     return doubts
 
 
 def _sentinel(name: Any, tally: Tally, i: int) -> str:
-    value, rest = tally.values[i], np.delete(tally.values, i)
+    value = tally.values[i]
+    rest = np.delete(tally.values, i)
     rest = rest[~np.isin(rest, [v for v in _SENTINELS if abs(v) >= 9])]
     if len(rest) < 2:
         return ""
-    low, high = rest.min(), rest.max()
+    low = rest.min()
+    high = rest.max()
     gap = max(low - value, value - high)
     apart = gap > 0.5 * (high - low) or (value < -1 and low >= 0)
     if gap <= 0 or not apart or (value == -1 and low < 0.5):
         return ""
     return (
-        f"Column {name!r} is {value:g} in {tally.counts[i]:g} rows, far from the other values ({low:g} to {high:g}); "
+        f"Column {name!r} is {value:g} in {tally.counts[i]:g} rows, far from the other values "
+        f"({low:g} to {high:g}); "
         f"if it means missing, say missing={{{name!r}: [{value:g}]}}."
     )
 
 
 def _zeros(name: Any, tally: Tally, rows: float) -> list[str]:
-    """A lump at 0, well below the smallest positive value as spacings go, in a column that is otherwise dense."""
-    values, counts = tally.values, tally.counts
-    if len(values) < 12 or values[0] != 0 or rows < 30 or not 2 <= counts[0] <= 0.6 * tally.observed:
+    """A lump at 0, well below the smallest positive value as spacings go, in a column that is
+    otherwise dense."""
+    values = tally.values
+    counts = tally.counts
+    if (
+        len(values) < 12
+        or values[0] != 0
+        or rows < 30
+        or not 2 <= counts[0] <= 0.6 * tally.observed
+    ):
         return []
     spacing = float(np.median(np.diff(values[1:])))
     gap = values[1] / spacing
@@ -63,12 +77,16 @@ def _zeros(name: Any, tally: Tally, rows: float) -> list[str]:
 
 
 def word_doubts(name: Any, tally: Tally) -> list[str]:
-    """Words that may mean missing, spellings that differ in case or spaces, numbers among words, money and percentages."""
+    """Words that may mean missing, spellings that differ in case or spaces, numbers among words,
+    money and percentages."""
     words = [value for value in tally.values if isinstance(value, str)]
     doubts = []
     empty = [word for word in words if word.strip().lower() in _EMPTY_WORDS]
     if empty:
-        doubts.append(f"Column {name!r} has the word {_some(empty)}; if it means missing, say missing={{{name!r}: {empty}}}.")
+        doubts.append(
+            f"Column {name!r} has the word {_some(empty)}; if it means missing, say "
+            f"missing={{{name!r}: {empty}}}."
+        )
     doubts += _spellings(name, words)
     return doubts + _kinds(name, tally, set(empty))
 
@@ -78,7 +96,11 @@ def _spellings(name: Any, words: Sequence[str]) -> list[str]:
     for word in words:
         groups[" ".join(word.casefold().split())].append(word)
     alike = [group for group in groups.values() if len(group) > 1]
-    return [f"Column {name!r} has spellings that differ only in case or spaces: {_some(group)}; they stay apart." for group in alike[:3]]
+    return [
+        f"Column {name!r} has spellings that differ only in case or spaces: {_some(group)}; they "
+        "stay apart."
+        for group in alike[:3]
+    ]
 
 
 def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
@@ -88,13 +110,22 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
     money = [cell for cell in other if _MONEY.fullmatch(cell)]
     if cells and not other:
         if all(isinstance(value, str) for value in tally.values):
-            return [f"Column {name!r} holds numbers written as words; to read them as numbers, say types={{{name!r}: 'real'}}."]
+            return [
+                f"Column {name!r} holds numbers written as words; to read them as numbers, say "
+                "types={{name!r}: 'real'}."
+            ]
         return []
     if len(money) + len(plain) >= 0.95 * len(cells) and money:
-        said = f"Column {name!r} looks like amounts or percentages ({_some(money)}) but is taken as words; "
+        said = (
+            f"Column {name!r} looks like amounts or percentages ({_some(money)}) but is taken "
+            "as words; "
+        )
         return [said + "write plain numbers to have it as a number."]
     if plain and len(plain) >= 0.5 * len(cells) and len(other) <= 20:
-        return [f"Column {name!r} mixes numbers ({_some(plain)}) with words ({_some(other)}), so all are taken as words."]
+        return [
+            f"Column {name!r} mixes numbers ({_some(plain)}) with words ({_some(other)}), so all "
+            "are taken as words."
+        ]
     return []
 
 

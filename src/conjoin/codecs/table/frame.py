@@ -1,4 +1,5 @@
-"""Anything a user may call a table, as a checked DataFrame: two-dimensional, finite, plain cells, one name per column."""
+"""Anything a user may call a table, as a checked DataFrame: two-dimensional, finite, plain cells,
+one name per column."""
 
 import datetime
 import numbers
@@ -11,15 +12,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from conjoin.codecs.pictures import Picture
+from conjoin.codecs.image.pictures import Picture
 from conjoin.codecs.table.read import read_table
 
 __all__ = ["as_frame", "from_dict", "is_named"]
 
 Series = Any  # a pandas Series of any cell type
 
-_PLAIN = (str, numbers.Real, datetime.date, np.datetime64, Picture)  # a bool is a Real, a Timestamp a date
-_QUICK = {"string", "boolean", "date", "datetime", "datetime64", "empty"}  # object cells of one plain kind
+_PLAIN = (
+    str,
+    numbers.Real,
+    datetime.date,
+    np.datetime64,
+    Picture,
+)  # a bool is a Real, a Timestamp a date
+_QUICK = {
+    "string",
+    "boolean",
+    "date",
+    "datetime",
+    "datetime64",
+    "empty",
+}  # object cells of one plain kind
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
 
 
@@ -29,28 +43,34 @@ def is_named(raw: Any) -> bool:
 
 
 def as_frame(X: Any, columns: Sequence[Any] | None = None) -> pd.DataFrame:
-    """A DataFrame from a DataFrame, a dict of columns, a 2-D array or list of rows, or the path of a file.
+    """A DataFrame from a DataFrame, a dict of columns, a 2-D array or list of rows, or the path of
+    a file.
 
-    Arrays get the names ``columns``, by default x0, x1, ...; object cells that are all numbers become numbers. Raises
-    TypeError or ValueError, with scikit-learn's wording where it has one, for anything that is no table of plain cells.
-    """
+    Arrays get the names ``columns``, by default x0, x1, ...; object cells that are all numbers
+    become numbers. Raises TypeError or ValueError, with scikit-learn's wording where it has one,
+    for anything that is no table of plain cells."""
     frame = _frame(X, columns)
     _check_shape(frame)
     _check_names(list(frame.columns))
     fresh = {i: _plain(frame.iloc[:, i]) for i in range(frame.shape[1])}
     changed = [i for i, series in fresh.items() if series is not None]
     if changed:
-        frame = pd.concat([frame.iloc[:, i] if fresh[i] is None else fresh[i] for i in fresh], axis=1)
+        frame = pd.concat(
+            [frame.iloc[:, i] if fresh[i] is None else fresh[i] for i in fresh], axis=1
+        )
     _check_finite(frame)
     return frame
 
 
-# ---------------------------------------------------------------------------------------------------- to a DataFrame
+# ----------------------------------------------------------------------------------- to a DataFrame
 
 
 def _frame(X: Any, columns: Sequence[Any] | None) -> pd.DataFrame:
     if type(X).__module__.startswith("scipy.sparse"):
-        raise TypeError("A sparse matrix was passed, but dense data is required; use X.toarray() to make it dense.")
+        raise TypeError(
+            "A sparse matrix was passed, but dense data is required; use X.toarray() to make it "
+            "dense."
+        )
     if isinstance(X, pd.DataFrame):
         return X
     if isinstance(X, str | Path):
@@ -69,18 +89,23 @@ def from_dict(X: Mapping[Any, Any]) -> pd.DataFrame:
     try:
         return pd.DataFrame(dict(X))
     except ValueError as error:
-        raise ValueError(f"A dict of columns needs lists of one length, also for a single row ({error}).") from None
+        raise ValueError(
+            f"A dict of columns needs lists of one length, also for a single row ({error})."
+        ) from None
 
 
 def _from_rows(X: Sequence[Any], columns: Sequence[Any] | None) -> pd.DataFrame:
-    """Rows keep a type per column: through an array, numbers beside words would all turn into words."""
+    """Rows keep a type per column: through an array, numbers beside words would all turn into
+    words."""
     if not X:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
     if not all(isinstance(row, list | tuple | np.ndarray) for row in X):
         _refuse_flat(X)
     lengths = {len(row) for row in X}
     if len(lengths) > 1:
-        raise ValueError(f"The rows have {min(lengths)} to {max(lengths)} cells; each row needs the same number.")
+        raise ValueError(
+            f"The rows have {min(lengths)} to {max(lengths)} cells; each row needs the same number."
+        )
     if np.ndim(X[0]) > 1 or any(isinstance(cell, list | tuple) for cell in X[0]):
         return _from_array(np.asarray(X), columns)
     return _named(pd.DataFrame([list(row) for row in X]), columns)
@@ -90,15 +115,20 @@ def _from_array(array: NDArray[Any], columns: Sequence[Any] | None) -> pd.DataFr
     if array.ndim < 2:
         _refuse_flat(array)
     if array.ndim > 2:
-        raise ValueError(f"Found array with dim {array.ndim}, while a table has 2: rows and columns.")
+        raise ValueError(
+            f"Found array with dim {array.ndim}, while a table has 2: rows and columns."
+        )
     if array.dtype.kind == "c":
-        raise ValueError("Complex data not supported; pass the real and the imaginary part as two columns.")
+        raise ValueError(
+            "Complex data not supported; pass the real and the imaginary part as two columns."
+        )
     return _named(pd.DataFrame(array), columns)
 
 
 def _refuse_flat(X: Any) -> None:
     raise ValueError(
-        f"Expected a 2-D table, got {np.ndim(X)}-D data instead. Reshape your data either using array.reshape(-1, 1) "
+        f"Expected a 2-D table, got {np.ndim(X)}-D data instead. Reshape your data either using "
+        "array.reshape(-1, 1) "
         "if it has a single feature or array.reshape(1, -1) if it is a single sample."
     )
 
@@ -111,35 +141,55 @@ def _named(frame: pd.DataFrame, columns: Sequence[Any] | None) -> pd.DataFrame:
     return frame
 
 
-# ---------------------------------------------------------------------------------------------------- checks
+# ------------------------------------------------------------------------------------------- checks
 
 
 def _check_shape(frame: pd.DataFrame) -> None:
     rows, columns = frame.shape
     if columns == 0:
-        raise ValueError(f"Found array with 0 feature(s) (shape=({rows}, 0)) while a minimum of 1 is required.")
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape=({rows}, 0)) while a minimum of 1 is required."
+        )
     if rows == 0:
-        raise ValueError(f"Found array with 0 sample(s) (shape=(0, {columns})) while a minimum of 1 is required.")
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape=(0, {columns})) while a minimum of 1 is required."
+        )
 
 
 def _check_names(names: list[Any]) -> None:
-    odd = [name for name in names if not isinstance(name, str | int | float | np.integer | np.floating) or name != name]
+    odd = [
+        name
+        for name in names
+        if not isinstance(name, str | int | float | np.integer | np.floating) or name != name
+    ]
     if odd:
-        raise ValueError(f"The column name {odd[0]!r} is neither a string nor a number; rename the column.")
+        raise ValueError(
+            f"The column name {odd[0]!r} is neither a string nor a number; rename the column."
+        )
     twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
     if twice:
-        raise ValueError(f"More than one column is named {', '.join(map(repr, twice))}; rename them so that each name is there once.")
+        raise ValueError(
+            f"More than one column is named {', '.join(map(repr, twice))}; rename them so that "
+            "each name is there once."
+        )
 
 
 def _plain(series: Series) -> Series | None:
     """The column with its object cells made plain; None where there is nothing to change."""
     kind = getattr(series.dtype, "kind", "O")
     if kind == "c":
-        raise ValueError(f"Complex data not supported; column {series.name!r} holds complex numbers.")
+        raise ValueError(
+            f"Complex data not supported; column {series.name!r} holds complex numbers."
+        )
     if kind == "m" or isinstance(series.dtype, pd.PeriodDtype | pd.IntervalDtype):
-        raise TypeError(f"Column {series.name!r} holds {series.dtype}; argument must be a string or a number: convert it to one.")
+        raise TypeError(
+            f"Column {series.name!r} holds {series.dtype}; argument must be a string or a "
+            "number: convert it to one."
+        )
     if isinstance(series.dtype, pd.SparseDtype):
-        raise TypeError(f"Column {series.name!r} is sparse, but dense data is required; use .sparse.to_dense().")
+        raise TypeError(
+            f"Column {series.name!r} is sparse, but dense data is required; use .sparse.to_dense()."
+        )
     if isinstance(series.dtype, pd.CategoricalDtype):
         _check_cells(series.name, series.cat.categories.astype(object).to_series())
         return None
@@ -152,7 +202,9 @@ def _plain_objects(series: Series) -> Series | None:
         _check_cells(series.name, series)
     if kind in _NUMBERS or kind in ("datetime", "datetime64"):
         # Decimal cells and None become floats; a datetime with a time zone keeps it
-        fresh: Series = pd.to_numeric(series, errors="coerce") if kind in _NUMBERS else series.infer_objects()
+        fresh: Series = (
+            pd.to_numeric(series, errors="coerce") if kind in _NUMBERS else series.infer_objects()
+        )
         return fresh if fresh.dtype != object else None
     return None
 
@@ -161,9 +213,16 @@ def _check_cells(name: Any, cells: Series) -> None:
     for kind in dict.fromkeys(map(type, cells)):
         if issubclass(kind, complex | np.complexfloating):
             raise ValueError(f"Complex data not supported; column {name!r} holds complex numbers.")
-        if not issubclass(kind, _PLAIN) and kind not in (type(None), type(pd.NA), type(pd.NaT)) and kind.__name__ != "Decimal":
+        if (
+            not issubclass(kind, _PLAIN)
+            and kind not in (type(None), type(pd.NA), type(pd.NaT))
+            and kind.__name__ != "Decimal"
+        ):
             row, cell = next((i, cell) for i, cell in enumerate(cells) if type(cell) is kind)
-            raise TypeError(f"Column {name!r}, row {row}: argument must be a string or a number, not {cell!r} ({kind.__name__}).")
+            raise TypeError(
+                f"Column {name!r}, row {row}: argument must be a string or a number, not "
+                f"{cell!r} ({kind.__name__})."
+            )
 
 
 def _check_finite(frame: pd.DataFrame) -> None:
@@ -173,4 +232,7 @@ def _check_finite(frame: pd.DataFrame) -> None:
         infinite = np.isinf(frame.iloc[:, i].to_numpy(dtype="float64", na_value=np.nan))
         if infinite.any():
             row = int(infinite.argmax())
-            raise ValueError(f"Column {frame.columns[i]!r}, row {row}, is infinity (inf); a value must be a finite number, or missing.")
+            raise ValueError(
+                f"Column {frame.columns[i]!r}, row {row}, is infinity (inf); a value must be a "
+                "finite number, or missing."
+            )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from conjoin.codecs.pictures import SUFFIXES, Picture
+from conjoin.codecs.image.pictures import SUFFIXES, Picture
 from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.values import floats, map_distinct, tally
 
@@ -19,12 +19,22 @@ Series = Any
 _YES_NO = ({"yes", "no"}, {"true", "false"}, {"y", "n"}, {"t", "f"})
 _DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
 _DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y.%m.%d")
-_TIMES = ("", " %H:%M:%S", "T%H:%M:%S", " %H:%M", "T%H:%M", " %H:%M:%S.%f", "T%H:%M:%S.%f", "T%H:%M:%SZ")
+_TIMES = (
+    "",
+    " %H:%M:%S",
+    "T%H:%M:%S",
+    " %H:%M",
+    "T%H:%M",
+    " %H:%M:%S.%f",
+    "T%H:%M:%S.%f",
+    "T%H:%M:%SZ",
+)
 _ZERO_PADDED = re.compile(r"0\d+")
 
 
 def guess(series: Series, weight: Array, changed: bool) -> tuple[str, str]:
-    """(type, format of dates). ``changed``: the user named words that mean missing, so what is left may be numbers."""
+    """(type, format of dates). ``changed``: the user named words that mean missing, so what is left
+    may be numbers."""
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return ("ordered" if dtype.ordered else "category"), ""
@@ -64,7 +74,11 @@ def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str
     if len(distinct) == 2 and {word.strip().lower() for word in distinct} in _YES_NO:
         return "boolean", ""
     if changed and _all_numbers(distinct):
-        return _guess_number(pd.Series([float(v) for v in series.dropna()]), weight[series.notna().to_numpy()], "float64"), ""
+        return _guess_number(
+            pd.Series([float(v) for v in series.dropna()]),
+            weight[series.notna().to_numpy()],
+            "float64",
+        ), ""
     form = _date_format(distinct)
     return ("date", form) if form else ("category", "")
 
@@ -75,13 +89,20 @@ def guess_pictures(series: Series) -> bool:
         return False
     known = [cell for cell in series.dropna() if not isinstance(cell, str) or cell.strip()]
     return bool(known) and all(
-        cell.strip().lower().endswith(SUFFIXES) if isinstance(cell, str) else isinstance(cell, Picture | np.ndarray) for cell in known
+        cell.strip().lower().endswith(SUFFIXES)
+        if isinstance(cell, str)
+        else isinstance(cell, Picture | np.ndarray)
+        for cell in known
     )
 
 
 def _all_numbers(words: list[str]) -> bool:
     try:
-        return bool(words) and bool(np.isfinite([float(word) for word in words]).all()) and not any(map(_ZERO_PADDED.fullmatch, words))
+        return (
+            bool(words)
+            and bool(np.isfinite([float(word) for word in words]).all())
+            and not any(map(_ZERO_PADDED.fullmatch, words))
+        )
     except ValueError:
         return False
 

@@ -1,7 +1,8 @@
-"""From a table to its schema: the type of each column, how it was recorded, what is doubtful, and what is set aside.
+"""From a table to its schema: the type of each column, how it was recorded, what is doubtful, and
+what is set aside.
 
-Rules look only at tallies (see ``values``), so the order of rows is immaterial and a weight of 2 is the row twice.
-"""
+Rules look only at tallies (see ``values``), so the order of rows is immaterial and a weight of 2 is
+the row twice."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,15 @@ from conjoin.codecs.table.aside import reason_to_set_aside
 from conjoin.codecs.table.doubts import number_doubts, word_doubts
 from conjoin.codecs.table.frame import as_frame
 from conjoin.codecs.table.guess import guess, level_cells
-from conjoin.codecs.table.measure import atoms_of, bounds_of, day_step, decimals_of, decimals_of_step, step_of, unit_of
+from conjoin.codecs.table.measure import (
+    atoms_of,
+    bounds_of,
+    day_step,
+    decimals_of,
+    decimals_of_step,
+    step_of,
+    unit_of,
+)
 from conjoin.codecs.table.overrides import missing_of, overrides_of
 from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.table.values import Tally, blank, days, floats, sort_values, tally, text_of
@@ -27,7 +36,8 @@ Array = NDArray[Any]
 Series = Any
 
 RARE = "(rare)"
-_MANY, _FEW = 64, 5
+_MANY = 64
+_FEW = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,23 +48,28 @@ class Examined:
     tallies: dict[Any, Tally]
 
 
-def inspect(df: Any, target: Any = None, types: Any = None, missing: Any = (), *, weight: Any = None) -> Schema:
+def inspect(
+    df: Any, target: Any = None, types: Any = None, missing: Any = (), *, weight: Any = None
+) -> Schema:
     """What each column of ``df`` means.
 
-    ``types`` overrides: {name: type}, {name: {field: value}}, a Schema, or the path of a saved one. ``missing`` lists values
-    that mean missing, for every column or {name: [values]}. ``weight`` (B,) counts each row. ValueError names the column.
-    """
+    ``types`` overrides: {name: type}, {name: {field: value}}, a Schema, or the path of a saved one.
+    ``missing`` lists values that mean missing, for every column or {name: [values]}. ``weight``
+    (B,) counts each row. ValueError names the column."""
     frame = as_frame(df)
     return examine(*counted(frame, weight), target=target, types=types, missing=missing).schema
 
 
 def counted(frame: pd.DataFrame, weight: Any) -> tuple[pd.DataFrame, Array]:
-    """The rows of positive weight and their weights; weights below one on average are scaled up to count rows."""
+    """The rows of positive weight and their weights; weights below one on average are scaled up to
+    count rows."""
     if weight is None:
         return frame, np.ones(len(frame))
     weights = np.asarray(weight, dtype="float64").reshape(-1)
     if len(weights) != len(frame):
-        raise ValueError(f"weight has {len(weights)} entries for {len(frame)} rows; give one number per row.")
+        raise ValueError(
+            f"weight has {len(weights)} entries for {len(frame)} rows; give one number per row."
+        )
     if not np.isfinite(weights).all() or (weights < 0).any():
         row = int((~np.isfinite(weights) | (weights < 0)).argmax())
         raise ValueError(f"weight[{row}] is {weights[row]:g}; weights are finite and at least 0.")
@@ -65,17 +80,26 @@ def counted(frame: pd.DataFrame, weight: Any) -> tuple[pd.DataFrame, Array]:
     return frame, weights * max(1.0, len(weights) / float(weights.sum()))
 
 
-def examine(frame: pd.DataFrame, weight: Array, *, target: Any = None, types: Any = None, missing: Any = ()) -> Examined:
+def examine(
+    frame: pd.DataFrame, weight: Array, *, target: Any = None, types: Any = None, missing: Any = ()
+) -> Examined:
     """The schema of rows that each count ``weight`` (positive), with its tallies."""
     names = [plain_name(name) for name in frame.columns]
     if target is not None and target not in names:
-        raise ValueError(f"There is no column {target!r} to be the target; the columns are {', '.join(map(str, names))}.")
-    asked, blanks = overrides_of(types, names), missing_of(missing, names)
-    columns, tallies = [], {}
+        raise ValueError(
+            f"There is no column {target!r} to be the target; the columns are "
+            f"{', '.join(map(str, names))}."
+        )
+    asked = overrides_of(types, names)
+    blanks = missing_of(missing, names)
+    columns = []
+    tallies = {}
     for i, name in enumerate(names):
         fields = asked.get(name, {})
         hidden = tuple(dict.fromkeys([*blanks.get(name, ()), *fields.get("missing", ())]))
-        column, tallies[name] = _column(name, frame.iloc[:, i], weight, {**fields, "missing": hidden}, name == target)
+        column, tallies[name] = _column(
+            name, frame.iloc[:, i], weight, {**fields, "missing": hidden}, name == target
+        )
         columns.append(column)
     columns = _rescue(columns, target)
     return Examined(Schema(tuple(columns), target, tuple(_notices(columns))), tallies)
@@ -86,46 +110,78 @@ def plain_name(name: Any) -> Any:
 
 
 def _rescue(columns: list[Column], target: Any) -> list[Column]:
-    """Something must be left to model: numbers that were set aside come back when they are all there is."""
+    """Something must be left to model: numbers that were set aside come back when they are all
+    there is."""
     if any(column.modelled and column.name != target for column in columns):
         return columns
-    back = [column.numeric and column.why.startswith(("it has one value", "its whole numbers", "it is named")) for column in columns]
+    back = [
+        column.numeric
+        and column.why.startswith(("it has one value", "its whole numbers", "it is named"))
+        for column in columns
+    ]
     if not any(back) and not any(column.modelled for column in columns):
         reasons = "; ".join(f"{column.name!r}: {column.why}" for column in columns[:3])
-        raise ValueError(f"No column is left to model ({reasons}); say types={{name: 'category'}} to keep one.")
-    return [dataclasses.replace(c, role="model", why="") if kept else c for c, kept in zip(columns, back, strict=True)]
+        raise ValueError(
+            f"No column is left to model ({reasons}); say types={{name: 'category'}} to keep one."
+        )
+    return [
+        dataclasses.replace(c, role="model", why="") if kept else c
+        for c, kept in zip(columns, back, strict=True)
+    ]
 
 
 def _notices(columns: Sequence[Column]) -> list[str]:
     notices = [f"Column {c.name!r} is set aside: {c.why}." for c in columns if not c.modelled]
     return notices + [
-        f"Column {c.name!r} has {len(c.levels) - 1 + len(c.pooled)} distinct values; {len(c.pooled)} rare ones share the level {RARE!r}."
+        f"Column {c.name!r} has {len(c.levels) - 1 + len(c.pooled)} distinct values; "
+        f"{len(c.pooled)} rare ones share the level {RARE!r}."
         for c in columns
         if c.modelled and c.pooled
     ]
 
 
-# ---------------------------------------------------------------------------------------------------- one column
+# --------------------------------------------------------------------------------------- one column
 
 
-def _column(name: Any, raw: Series, weight: Array, asked: JSON, is_target: bool) -> tuple[Column, Tally]:
+def _column(
+    name: Any, raw: Series, weight: Array, asked: JSON, is_target: bool
+) -> tuple[Column, Tally]:
     series = blank(raw, asked["missing"])
     was_words = not pd.api.types.is_numeric_dtype(raw.dtype)
     changed = bool(asked["missing"]) and int(series.isna().sum()) > int(raw.isna().sum())
     kind, form = _type(series, weight, asked, changed)
     counts = _tally(series, weight, kind, form, asked)
-    fields: JSON = {"name": name, "type": kind, "dtype": _dtype(raw, was_words and kind in ("real", "integer")), "format": form}
-    fields["missing"], fields["missing_share"] = asked["missing"], counts.missing / counts.rows
+    fields: JSON = {
+        "name": name,
+        "type": kind,
+        "dtype": _dtype(raw, was_words and kind in ("real", "integer")),
+        "format": form,
+    }
+    fields["missing"] = asked["missing"]
+    fields["missing_share"] = counts.missing / counts.rows
     fields |= _categories(raw)
     single = str(raw.dtype) if str(raw.dtype) in ("float32", "float16") else "float64"
     numeric = kind in ("real", "integer", "date")
-    fields |= _measure(name, kind, counts, asked, single) if numeric else _levels(name, kind, counts, asked, series, is_target)
+    fields |= (
+        _measure(name, kind, counts, asked, single)
+        if numeric
+        else _levels(name, kind, counts, asked, series, is_target)
+    )
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:
         why = reason_to_set_aside(column, counts, explicit="type" in asked)
     if why:  # its values are nobody's business: names and notes would end up in the saved model
-        column = dataclasses.replace(column, role="set aside", why=why, doubts=(), levels=(), counts=(), pooled=(), categories=())
+        column = dataclasses.replace(
+            column,
+            role="set aside",
+            why=why,
+            doubts=(),
+            levels=(),
+            counts=(),
+            pooled=(),
+            categories=(),
+        )
     return column, counts
 
 
@@ -142,9 +198,16 @@ def _tally(series: Series, weight: Array, kind: str, form: str, asked: JSON) -> 
     if kind not in ("real", "integer"):
         return tally(*level_cells(series), weight)
     values, known = floats(series)
-    if kind == "integer" and asked.get("type") == "integer" and not (values[known] == np.rint(values[known])).all():
+    if (
+        kind == "integer"
+        and asked.get("type") == "integer"
+        and not (values[known] == np.rint(values[known])).all()
+    ):
         bad = values[known][values[known] != np.rint(values[known])][0]
-        raise ValueError(f"Column {series.name!r} was said to be of type integer, but has the value {bad:g}; say 'real'.")
+        raise ValueError(
+            f"Column {series.name!r} was said to be of type integer, but has the value {bad:g}; "
+            "say 'real'."
+        )
     return tally(values, known, weight)
 
 
@@ -160,11 +223,12 @@ def _categories(raw: Series) -> JSON:
     return {"categories": tuple(plain_name(value) for value in raw.dtype.categories)}
 
 
-# ---------------------------------------------------------------------------------------------------- numbers
+# ------------------------------------------------------------------------------------------ numbers
 
 
 def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JSON:
-    """Precision and all that rests on it; a resolution of None leaves no room for spikes or bounds."""
+    """Precision and all that rests on it; a resolution of None leaves no room for spikes or
+    bounds."""
     fields: JSON = {"unit": asked.get("unit", unit_of(name))}
     decimals, step = _precision(kind, counts, asked, dtype)
     fields |= {"decimals": decimals, "precision": step, "resolution": asked.get("resolution", step)}
@@ -173,17 +237,26 @@ def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JS
         fields["bounds"] = (None, None) if kind == "date" else bounds_of(counts, counts.observed)
     fields |= {key: tuple(asked[key]) for key in ("atoms", "bounds") if key in asked}
     if kind != "date":
-        fields["doubts"] = tuple(number_doubts(name, counts, counts.rows, decimals == 0) + _spike_doubts(name, counts, step))
+        fields["doubts"] = tuple(
+            number_doubts(name, counts, counts.rows, decimals == 0)
+            + _spike_doubts(name, counts, step)
+        )
     return fields
 
 
-def _precision(kind: str, counts: Tally, asked: JSON, dtype: str) -> tuple[int | None, float | None]:
+def _precision(
+    kind: str, counts: Tally, asked: JSON, dtype: str
+) -> tuple[int | None, float | None]:
     given = asked.get("precision", asked.get("resolution"))
     if given is not None:
-        return (None if kind == "date" else asked.get("decimals", decimals_of_step(float(given)))), float(given)
+        return (
+            None if kind == "date" else asked.get("decimals", decimals_of_step(float(given)))
+        ), float(given)
     if kind == "date":
         return None, day_step(counts.values)
-    decimals = asked.get("decimals", decimals_of(counts.values, dtype)) if len(counts.values) else None
+    decimals = (
+        asked.get("decimals", decimals_of(counts.values, dtype)) if len(counts.values) else None
+    )
     if decimals is None and kind == "integer":
         decimals = 0
     return decimals, None if decimals is None else step_of(counts, int(decimals))
@@ -192,16 +265,20 @@ def _precision(kind: str, counts: Tally, asked: JSON, dtype: str) -> tuple[int |
 def _spike_doubts(name: Any, counts: Tally, step: float | None) -> list[str]:
     spikes = atoms_of(counts) if step is None else ()
     return [
-        f"Column {name!r} is exactly {spike:g} again and again, but is otherwise recorded in full precision, so it has a density "
-        f"that is unbounded there; say types={{{name!r}: {{'resolution': ...}}}} to give its cells mass."
+        f"Column {name!r} is exactly {spike:g} again and again, but is otherwise recorded in "
+        "full precision, so it has a density "
+        "that is unbounded there; say types={{name!r}: {'resolution': ...}} to give its "
+        "cells mass."
         for spike in spikes
     ]
 
 
-# ---------------------------------------------------------------------------------------------------- levels
+# ------------------------------------------------------------------------------------------- levels
 
 
-def _levels(name: Any, kind: str, counts: Tally, asked: JSON, series: Series, is_target: bool) -> JSON:
+def _levels(
+    name: Any, kind: str, counts: Tally, asked: JSON, series: Series, is_target: bool
+) -> JSON:
     weights = dict(zip(counts.values.tolist(), counts.counts.tolist(), strict=True))
     doubts = word_doubts(name, counts)
     pooled: list[Any] = list(asked.get("pooled", ()))
@@ -209,16 +286,29 @@ def _levels(name: Any, kind: str, counts: Tally, asked: JSON, series: Series, is
         levels = list(asked["levels"])
         doubts += _unlisted(name, weights, [*levels, *pooled])
     else:
-        levels, pooled = _pool(weights) if len(weights) > _MANY and kind == "category" and not is_target else (list(weights), [])
+        levels, pooled = (
+            _pool(weights)
+            if len(weights) > _MANY and kind == "category" and not is_target
+            else (list(weights), [])
+        )
         levels, order = _ordered(series, levels) if kind == "ordered" else (levels, "")
         doubts += [order] if order else []
     if kind == "boolean" and len(levels) > 2:
-        raise ValueError(f"Column {name!r} was said to be boolean, but has {len(levels)} values, such as {levels[2]!r}; say 'category'.")
+        raise ValueError(
+            f"Column {name!r} was said to be boolean, but has {len(levels)} values, such as "
+            f"{levels[2]!r}; say 'category'."
+        )
     texts = {text_of(value): weight for value, weight in weights.items()}
     shares = [texts.get(text_of(level), 0.0) for level in levels]
     if pooled and RARE in levels:
         shares[levels.index(RARE)] = float(sum(texts.get(text_of(value), 0.0) for value in pooled))
-    return {"levels": levels, "counts": shares, "pooled": pooled, "doubts": doubts, "unit": asked.get("unit", "")}
+    return {
+        "levels": levels,
+        "counts": shares,
+        "pooled": pooled,
+        "doubts": doubts,
+        "unit": asked.get("unit", ""),
+    }
 
 
 def _pool(weights: Mapping[Any, float]) -> tuple[list[Any], list[Any]]:
@@ -235,7 +325,11 @@ def _ordered(series: Series, levels: list[Any]) -> tuple[list[Any], str]:
         seen = set(levels)
         return [value for value in map(plain_name, series.dtype.categories) if value in seen], ""
     levels = [levels[i] for i in sort_values(levels)]
-    return levels, f"Column {series.name!r} is ordered as {', '.join(map(str, levels[:5]))}; if that is wrong, list its levels in types=."
+    return (
+        levels,
+        f"Column {series.name!r} is ordered as {', '.join(map(str, levels[:5]))}; if that is "
+        "wrong, list its levels in types=.",
+    )
 
 
 def _unlisted(name: Any, weights: Mapping[Any, float], levels: Sequence[Any]) -> list[str]:
@@ -244,4 +338,7 @@ def _unlisted(name: Any, weights: Mapping[Any, float], levels: Sequence[Any]) ->
     if not other:
         return []
     rows = sum(weights[value] for value in other)
-    return [f"Column {name!r} has {rows:g} rows whose value is not among its levels, such as {other[0]!r}; they count as unseen."]
+    return [
+        f"Column {name!r} has {rows:g} rows whose value is not among its levels, such as "
+        f"{other[0]!r}; they count as unseen."
+    ]

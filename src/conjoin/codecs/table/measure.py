@@ -1,4 +1,5 @@
-"""How numbers were recorded: decimals, the step of their lattice, spikes, bounds, and the unit in a column's name.
+"""How numbers were recorded: decimals, the step of their lattice, spikes, bounds, and the unit in a
+column's name.
 
 All are functions of a tally, in raw units.
 """
@@ -11,22 +12,35 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table.values import Tally
 
-__all__ = ["atoms_of", "bounds_of", "day_step", "decimals_of", "decimals_of_step", "step_of", "unit_of"]
+__all__ = [
+    "atoms_of",
+    "bounds_of",
+    "day_step",
+    "decimals_of",
+    "decimals_of_step",
+    "step_of",
+    "unit_of",
+]
 
 Array = NDArray[Any]
 
 _DIGITS = 6
-_ATOMS, _RECUR = 16, 40
+_ATOMS = 16
+_RECUR = 40
 _STEPS = (1000, 500, 250, 100, 50, 25, 10, 5)
 _DAY_MS = 86_400_000
 _DAY_STEPS = (_DAY_MS, 3_600_000, 60_000, 1_000, 1)  # day, hour, minute, second, millisecond
-_UNITS = "mm cm m km kg g mg ug lb lbs oz ms s sec min hours days years usd eur gbp pct percent celsius kwh kw w v hz ml l ppm mmhg bpm"
+_UNITS = (
+    "mm cm m km kg g mg ug lb lbs oz ms s sec min hours days years usd eur gbp pct percent "
+    "celsius kwh kw w v hz ml l ppm mmhg bpm"
+)
 _SUFFIX = re.compile(rf"[_\s]({'|'.join(_UNITS.split())})$", re.IGNORECASE)
 _BRACKETS = re.compile(r"[(\[]\s*([^()\[\]\s]{1,10})\s*[)\]]\s*$")
 
 
 def decimals_of(values: Array, dtype: str) -> int | None:
-    """The fewest decimals (at most 6) at which every value equals its rounding in ``dtype``; None for full precision."""
+    """The fewest decimals (at most 6) at which every value equals its rounding in ``dtype``; None
+    for full precision."""
     kind = np.dtype(dtype) if dtype in ("float32", "float16") else np.dtype("float64")
     top = float(np.abs(values).max(initial=0.0))
     spacing = float(np.spacing(kind.type(top))) if top < np.finfo(kind).max else np.inf
@@ -44,7 +58,8 @@ def decimals_of(values: Array, dtype: str) -> int | None:
 
 
 def step_of(tally: Tally, decimals: int) -> float:
-    """The step of the lattice that the values lie on: 10^-decimals, or a clear multiple of it such as 5 or 100."""
+    """The step of the lattice that the values lie on: 10^-decimals, or a clear multiple of it such
+    as 5 or 100."""
     unit = 10.0**-decimals
     if tally.observed < 30 or len(tally.values) < 5:
         return unit
@@ -59,7 +74,8 @@ def decimals_of_step(step: float) -> int | None:
 
 
 def day_step(values: Array) -> float | None:
-    """The coarsest of day, hour, minute, second and millisecond (in days) at which all times were recorded."""
+    """The coarsest of day, hour, minute, second and millisecond (in days) at which all times were
+    recorded."""
     ticks = values * _DAY_MS
     whole = np.rint(ticks)
     if np.abs(ticks - whole).max(initial=0.0) > 2e-3:
@@ -68,7 +84,8 @@ def day_step(values: Array) -> float | None:
 
 
 def atoms_of(tally: Tally) -> tuple[float, ...]:
-    """At most ``_ATOMS`` values that recur (a tenth of few rows, or ``_RECUR`` of many) and stand far above their neighbours."""
+    """At most ``_ATOMS`` values that recur (a tenth of few rows, or ``_RECUR`` of many) and stand
+    far above their neighbours."""
     if len(tally.values) <= 20:
         return ()
     share = tally.counts / tally.observed
@@ -86,10 +103,13 @@ def _stands_out(share: Array, i: int) -> bool:
 
 def bounds_of(tally: Tally, rows: float) -> tuple[float | None, float | None]:
     """(0, None) where at least ten rows are all at or above 0."""
-    return (0.0, None) if rows >= 10 and len(tally.values) and tally.values[0] >= 0 else (None, None)
+    return (
+        (0.0, None) if rows >= 10 and len(tally.values) and tally.values[0] >= 0 else (None, None)
+    )
 
 
 def unit_of(name: Any) -> str:
-    """The unit that a column's name ends with: ``mean radius (mm)``, ``weight [kg]``, ``height_cm``."""
+    """The unit that a column's name ends with: ``mean radius (mm)``, ``weight [kg]``,
+    ``height_cm``."""
     found = _BRACKETS.search(str(name)) or _SUFFIX.search(str(name))
     return found.group(1) if found else ""

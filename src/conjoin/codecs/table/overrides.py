@@ -1,4 +1,5 @@
-"""What the user says about columns: types, fields of a column, an edited schema, and values that mean missing."""
+"""What the user says about columns: types, fields of a column, an edited schema, and values that
+mean missing."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,52 +11,90 @@ __all__ = ["missing_of", "overrides_of"]
 
 JSON = dict[str, Any]
 
-_FIELDS = ("type", "levels", "pooled", "resolution", "decimals", "precision", "atoms", "bounds", "unit", "missing", "format", "role", "why")
+_FIELDS = (
+    "type",
+    "levels",
+    "pooled",
+    "resolution",
+    "decimals",
+    "precision",
+    "atoms",
+    "bounds",
+    "unit",
+    "missing",
+    "format",
+    "role",
+    "why",
+)
 _NUMERIC = ("resolution", "decimals", "precision", "atoms", "bounds")
 
 
 def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
-    """{column: {field: value}} from {column: type}, {column: {field: value}}, a Schema, or the path of a saved schema."""
+    """{column: {field: value}} from {column: type}, {column: {field: value}}, a Schema, or the path
+    of a saved schema."""
     if types is None:
         return {}
     if isinstance(types, str | Path):
         types = Schema.load(types)
     if isinstance(types, Schema):
         # the target of the schema may have been taken off before
-        columns = [column for column in types.columns if column.name in names or column.name != types.target]
+        columns = [
+            column
+            for column in types.columns
+            if column.name in names or column.name != types.target
+        ]
         types = {column.name: _from_column(column) for column in columns}
     if not isinstance(types, Mapping):
-        raise TypeError(f"types must be a dict from column to type, a Schema or the path of one, not {type(types).__name__}.")
+        raise TypeError(
+            "types must be a dict from column to type, a Schema or the path of one, not "
+            f"{type(types).__name__}."
+        )
     return {_known(name, names): _fields(name, value) for name, value in types.items()}
 
 
 def _known(name: Any, names: Sequence[Any]) -> Any:
     if name not in names:
-        raise ValueError(f"There is no column {name!r}; the columns are {', '.join(map(str, names))}.")
+        raise ValueError(
+            f"There is no column {name!r}; the columns are {', '.join(map(str, names))}."
+        )
     return name
 
 
 def _fields(name: Any, value: Any) -> JSON:
     fields = {"type": value} if isinstance(value, str) else value
     if not isinstance(fields, Mapping):
-        raise TypeError(f"Column {name!r}: give a type ({', '.join(TYPES)}) or a dict of fields, not {value!r}.")
+        raise TypeError(
+            f"Column {name!r}: give a type ({', '.join(TYPES)}) or a dict of fields, not {value!r}."
+        )
     for key, choices in (("type", TYPES), ("role", ROLES)):
         if key in fields and fields[key] not in choices:
-            raise ValueError(f"Column {name!r}: {fields[key]!r} is no {key}; choose from {', '.join(choices)}.")
+            raise ValueError(
+                f"Column {name!r}: {fields[key]!r} is no {key}; choose from {', '.join(choices)}."
+            )
     unknown = [key for key in fields if key not in _FIELDS]
     if unknown:
-        raise ValueError(f"Column {name!r} has no field {unknown[0]!r} to set; choose from {', '.join(_FIELDS)}.")
+        raise ValueError(
+            f"Column {name!r} has no field {unknown[0]!r} to set; choose from {', '.join(_FIELDS)}."
+        )
     return dict(fields)
 
 
 def _from_column(column: Column) -> JSON:
-    """The fields that still mean something: a type edited from numbers to levels, or back, leaves the others behind."""
-    fields: JSON = {"type": column.type, "role": column.role, "why": column.why, "missing": column.missing}
+    """The fields that still mean something: a type edited from numbers to levels, or back, leaves
+    the others behind."""
+    fields: JSON = {
+        "type": column.type,
+        "role": column.role,
+        "why": column.why,
+        "missing": column.missing,
+    }
     fields |= {"unit": column.unit} if column.unit else {}
     if column.type == "picture":
         return fields | ({"format": column.format} if column.format else {})
     if not column.numeric:
-        return fields | ({"levels": column.levels, "pooled": column.pooled} if column.levels else {})
+        return fields | (
+            {"levels": column.levels, "pooled": column.pooled} if column.levels else {}
+        )
     if column.levels:
         return fields
     kept = {key: getattr(column, key) for key in _NUMERIC}

@@ -1,7 +1,8 @@
-"""What each column of a table means: its type, recorded precision, spikes, bounds, levels, and what is doubtful.
+"""What each column of a table means: its type, recorded precision, spikes, bounds, levels, and what
+is doubtful.
 
-A schema is aggregates only, never a row. It can be saved, edited by hand, and given back as ``types=``.
-"""
+A schema is aggregates only, never a row. It can be saved, edited by hand, and given back as
+``types=``."""
 
 import dataclasses
 import html
@@ -25,10 +26,9 @@ _LISTS = ("levels", "counts", "pooled", "atoms", "bounds", "missing", "categorie
 class Column:
     """One column of a table, in raw units (dates in days).
 
-    ``precision`` is the step at which the values were recorded, and rounds decoded numbers; ``resolution`` is the
-    measure: with it a cell has probability mass, with None a density. ``pooled`` are the rare values that share the
-    level "(rare)", most frequent first.
-    """
+    ``precision`` is the step at which the values were recorded, and rounds decoded numbers;
+    ``resolution`` is the measure: with it a cell has probability mass, with None a density.
+    ``pooled`` are the rare values that share the level "(rare)", most frequent first."""
 
     name: Name
     type: str
@@ -56,11 +56,20 @@ class Column:
         _choose(self.name, "type", self.type, TYPES)
         _choose(self.name, "role", self.role, ROLES)
         if len(self.bounds) != 2:
-            raise ValueError(f"Column {self.name!r}: bounds are two numbers, low and high, either may be null; got {list(self.bounds)}.")
+            raise ValueError(
+                f"Column {self.name!r}: bounds are two numbers, low and high, either may be "
+                f"null; got {list(self.bounds)}."
+            )
         if self.resolution is not None and not self.resolution > 0:
-            raise ValueError(f"Column {self.name!r}: resolution {self.resolution!r} must be above 0, or null for a density.")
+            raise ValueError(
+                f"Column {self.name!r}: resolution {self.resolution!r} must be above 0, or null "
+                "for a density."
+            )
         if self.numeric and self.resolution is None and (self.atoms or self.bounds != (None, None)):
-            raise ValueError(f"Column {self.name!r} has atoms or bounds, so its cells need mass: give it a resolution too.")
+            raise ValueError(
+                f"Column {self.name!r} has atoms or bounds, so its cells need mass: give it a "
+                "resolution too."
+            )
 
     @property
     def numeric(self) -> bool:
@@ -73,10 +82,17 @@ class Column:
 
     def density(self) -> Self:
         """The same column with a density in place of mass, if it is numeric."""
-        return dataclasses.replace(self, resolution=None, atoms=(), bounds=(None, None)) if self.numeric else self
+        return (
+            dataclasses.replace(self, resolution=None, atoms=(), bounds=(None, None))
+            if self.numeric
+            else self
+        )
 
     def to_json(self) -> JSON:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -84,10 +100,18 @@ class Column:
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(data) - set(known))
         if unknown:
-            raise ValueError(f"Column {data.get('name')!r} has no field {unknown[0]!r}; its fields are {', '.join(known)}.")
+            raise ValueError(
+                f"Column {data.get('name')!r} has no field {unknown[0]!r}; its fields are "
+                f"{', '.join(known)}."
+            )
         if not {"name", "type"} <= set(data):
-            raise ValueError(f"A column needs a name and a type, got only {', '.join(sorted(data)) or 'nothing'}.")
-        plain: JSON = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+            raise ValueError(
+                "A column needs a name and a type, got only "
+                f"{', '.join(sorted(data)) or 'nothing'}."
+            )
+        plain: JSON = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
         return cls(**plain)
 
     def describe(self) -> str:
@@ -97,7 +121,11 @@ class Column:
         if not self.numeric:
             shown = ", ".join(str(level) for level in self.levels[:4])
             return f"{len(self.levels)} levels: {shown}{', ...' if len(self.levels) > 4 else ''}"
-        parts = ["density" if self.resolution is None else f"steps of {self.resolution:.6g}{' days' if self.type == 'date' else ''}"]
+        parts = [
+            "density"
+            if self.resolution is None
+            else f"steps of {self.resolution:.6g}{' days' if self.type == 'date' else ''}"
+        ]
         parts += [f"from {self.bounds[0]:g}"] if self.bounds[0] is not None else []
         parts += [f"to {self.bounds[1]:g}"] if self.bounds[1] is not None else []
         parts += [f"spike at {', '.join(f'{atom:g}' for atom in self.atoms)}"] if self.atoms else []
@@ -106,12 +134,15 @@ class Column:
 
 def _choose(name: Name, field: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"Column {name!r}: {value!r} is no {field}; choose from {', '.join(choices)}.")
+        raise ValueError(
+            f"Column {name!r}: {value!r} is no {field}; choose from {', '.join(choices)}."
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schema:
-    """The columns of a table in their order, with the target (if any) and what the user should be told."""
+    """The columns of a table in their order, with the target (if any) and what the user should be
+    told."""
 
     columns: tuple[Column, ...]
     target: Name | None = None
@@ -138,19 +169,32 @@ class Schema:
         return [doubt for column in self.columns for doubt in column.doubts]
 
     def to_json(self) -> JSON:
-        return {"target": self.target, "columns": [column.to_json() for column in self.columns], "notices": list(self.notices)}
+        return {
+            "target": self.target,
+            "columns": [column.to_json() for column in self.columns],
+            "notices": list(self.notices),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         if "columns" not in data:
-            raise ValueError("A schema needs the entry 'columns': a list of columns, each with a name and a type.")
-        return cls(tuple(Column.from_json(column) for column in data["columns"]), data.get("target"), tuple(data.get("notices", ())))
+            raise ValueError(
+                "A schema needs the entry 'columns': a list of columns, each with a name and a "
+                "type."
+            )
+        return cls(
+            tuple(Column.from_json(column) for column in data["columns"]),
+            data.get("target"),
+            tuple(data.get("notices", ())),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, under a temporary name first so that a crash leaves no half file."""
         path = Path(path)
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        draft.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+        draft.write_text(
+            json.dumps(self.to_json(), indent=1, ensure_ascii=True) + "\n", encoding="utf-8"
+        )
         os.replace(draft, path)
 
     @classmethod
@@ -159,11 +203,15 @@ class Schema:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise ValueError(f"Cannot read the schema {str(path)!r}: {error.strerror or error}.") from None
+            raise ValueError(
+                f"Cannot read the schema {str(path)!r}: {error.strerror or error}."
+            ) from None
         except ValueError as error:
             raise ValueError(f"The schema {str(path)!r} is not valid JSON: {error}.") from None
         if not isinstance(data, dict):
-            raise ValueError(f"The schema {str(path)!r} must be a JSON object with the entry 'columns'.")
+            raise ValueError(
+                f"The schema {str(path)!r} must be a JSON object with the entry 'columns'."
+            )
         return cls.from_json(data)
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -178,12 +226,24 @@ class Schema:
     def __str__(self) -> str:
         rows = self._rows()
         width = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(size) for cell, size in zip(row, width, strict=True)).rstrip() for row in rows]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *(f"! {text}" for text in (*self.notices, *self.doubts))])
+        lines = [
+            "  ".join(cell.ljust(size) for cell, size in zip(row, width, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join(
+            [
+                lines[0],
+                "-" * len(lines[0]),
+                *lines[1:],
+                *(f"! {text}" for text in (*self.notices, *self.doubts)),
+            ]
+        )
 
     def _repr_html_(self) -> str:
         head, *rows = [[html.escape(cell) for cell in row] for row in self._rows()]
         table = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
         notes = "".join(f"<li>{html.escape(text)}</li>" for text in (*self.notices, *self.doubts))
         titles = "".join(f"<th>{cell}</th>" for cell in head)
-        return f"<table><thead><tr>{titles}</tr></thead><tbody>{table}</tbody></table><ul>{notes}</ul>"
+        return (
+            f"<table><thead><tr>{titles}</tr></thead><tbody>{table}</tbody></table><ul>{notes}</ul>"
+        )

@@ -1,4 +1,5 @@
-"""Bytes of a file (or stdin), decompressed piece by piece under limits, so that an archive bomb never fills memory or disk."""
+"""Bytes of a file (or stdin), decompressed piece by piece under limits, so that an archive bomb
+never fills memory or disk."""
 
 import bz2
 import dataclasses
@@ -26,7 +27,8 @@ _BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """How large a table may be: columns, bytes once decompressed, and bytes out per byte of archive."""
+    """How large a table may be: columns, bytes once decompressed, and bytes out per byte of
+    archive."""
 
     columns: int = 2_000
     bytes: int = 2_000_000_000
@@ -37,7 +39,9 @@ class _Counted(io.RawIOBase):
     """A readable stream that counts what has been read from it, and says so to a watcher."""
 
     def __init__(self, inner: Any, watch: Callable[[int], None]) -> None:
-        self._inner, self._watch, self.total = inner, watch, 0
+        self._inner = inner
+        self._watch = watch
+        self.total = 0
 
     def readable(self) -> bool:
         return True
@@ -55,12 +59,15 @@ class _Counted(io.RawIOBase):
 
 
 class Source:
-    """A table's bytes, which can be opened again and again; a context, inside which stdin lies in a temporary file."""
+    """A table's bytes, which can be opened again and again; a context, inside which stdin lies in a
+    temporary file."""
 
     def __init__(self, path: str | Path, limits: Limits) -> None:
         self.limits = limits
         self._stdin = str(path) == "-"
-        self.name, self._path, self.magic = ("stdin" if self._stdin else str(path)), Path(path), b""
+        self.name = "stdin" if self._stdin else str(path)
+        self._path = Path(path)
+        self.magic = b""
 
     def __enter__(self) -> Self:
         if self._stdin:
@@ -82,9 +89,14 @@ class Source:
         if self._stdin:
             self._copy_stdin()
         if self._path.is_dir():
-            raise ValueError(f"{self.name} is a directory; give the path of one CSV or Parquet file.")
+            raise ValueError(
+                f"{self.name} is a directory; give the path of one CSV or Parquet file."
+            )
         if not self._path.exists():
-            raise ValueError(f"{self.name} does not exist; check the path (the working directory is {Path.cwd()}).")
+            raise ValueError(
+                f"{self.name} does not exist; check the path (the working directory is "
+                f"{Path.cwd()})."
+            )
         with self.open_raw() as raw:
             self.magic = raw.read(8)
         if not self.magic:
@@ -105,7 +117,8 @@ class Source:
             raise ValueError(f"{self.name} cannot be opened: {error.strerror}.") from None
 
     def open(self) -> io.BufferedReader:
-        """The decompressed bytes; reading past a limit raises ValueError, as does a broken archive."""
+        """The decompressed bytes; reading past a limit raises ValueError, as does a broken
+        archive."""
         opener = next((make for magic, make in _OPENERS if self.magic.startswith(magic)), None)
         if opener is None:
             return io.BufferedReader(_Counted(self.open_raw(), self.check_size), 1 << 18)
@@ -120,7 +133,8 @@ class Source:
     def check_size(self, total: int) -> None:
         if total > self.limits.bytes:
             raise ValueError(
-                f"{self.name} holds more than {self.limits.bytes:,} bytes once unpacked, which is the limit; "
+                f"{self.name} holds more than {self.limits.bytes:,} bytes once unpacked, which "
+                "is the limit; "
                 "raise it with Limits(bytes=...) or --max-bytes if you trust the file."
             )
 
@@ -128,7 +142,8 @@ class Source:
         """ValueError where the bytes out are too many for the bytes in."""
         if total > _FLOOR and total > self.limits.ratio * packed:
             raise ValueError(
-                f"{self.name} unpacks to more than {self.limits.ratio:g} times its size, which is the limit against archive bombs; "
+                f"{self.name} unpacks to more than {self.limits.ratio:g} times its size, which "
+                "is the limit against archive bombs; "
                 "raise it with Limits(ratio=...) or --max-ratio if you trust the file."
             )
 
@@ -137,11 +152,14 @@ class _Whole(io.RawIOBase):
     """An archive reader that turns a broken archive into one sentence."""
 
     def __init__(self, inner: Any, name: str) -> None:
-        self._inner, self._name = inner, name
+        self._inner = inner
+        self._name = name
 
     def read(self, size: int = -1) -> bytes:
         try:
             data: bytes = self._inner.read(size)
         except _BROKEN as error:
-            raise ValueError(f"{self._name} is a broken archive ({error}); fetch or compress it again.") from None
+            raise ValueError(
+                f"{self._name} is a broken archive ({error}); fetch or compress it again."
+            ) from None
         return data

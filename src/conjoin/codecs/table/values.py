@@ -1,8 +1,9 @@
-"""Columns as plain arrays: numbers, days, words; and the tally of a column, from which everything about it is inferred.
+"""Columns as plain arrays: numbers, days, words; and the tally of a column, from which everything
+about it is inferred.
 
-A tally is the distinct values, sorted, with the weight of the rows that have each. Because inference sees nothing else,
-it cannot depend on the order of the rows, and a row of weight 2 is the row twice.
-"""
+A tally is the distinct values, sorted, with the weight of the rows that have each. Because
+inference sees nothing else, it cannot depend on the order of the rows, and a row of weight 2 is the
+row twice."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,7 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["Tally", "blank", "days", "floats", "map_distinct", "sort_values", "tally", "text_of", "whole_text"]
+__all__ = [
+    "Tally",
+    "blank",
+    "days",
+    "floats",
+    "map_distinct",
+    "sort_values",
+    "tally",
+    "text_of",
+    "whole_text",
+]
 
 Array = NDArray[Any]
 Series = Any  # a pandas Series of any cell type
@@ -22,7 +33,8 @@ _DAY_US = 86_400_000_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tally:
-    """Distinct values (float64 numbers, or objects) in sorted order, the weight of each, and of the missing cells."""
+    """Distinct values (float64 numbers, or objects) in sorted order, the weight of each, and of the
+    missing cells."""
 
     values: Array
     counts: Array
@@ -51,14 +63,18 @@ def sort_values(values: Any) -> list[int]:
 
 
 def blank(series: Series, missing: Sequence[Any]) -> Series:
-    """The column with the cells that equal an entry of ``missing`` emptied; a word matches also as the text of a number."""
+    """The column with the cells that equal an entry of ``missing`` emptied; a word matches also as
+    the text of a number."""
     if not missing:
         return series
     if pd.api.types.is_numeric_dtype(series.dtype):
         hidden = series.isin([value for value in missing if isinstance(value, int | float)])
     else:
         texts = {text_of(value) for value in missing}
-        hidden = pd.Series(map_distinct(series, lambda value: text_of(value) in texts, False, bool), index=series.index)
+        hidden = pd.Series(
+            map_distinct(series, lambda value: text_of(value) in texts, False, bool),
+            index=series.index,
+        )
     return series.mask(hidden) if hidden.any() else series
 
 
@@ -74,7 +90,8 @@ def whole_text(value: Any) -> str:
 
 
 def map_distinct(series: Series, function: Callable[[Any], Any], absent: Any, dtype: Any) -> Array:
-    """(B,) ``function`` of each cell, called once per distinct value; ``absent`` where the cell is missing."""
+    """(B,) ``function`` of each cell, called once per distinct value; ``absent`` where the cell is
+    missing."""
     codes, distinct = pd.factorize(series)
     results = np.empty(len(distinct) + 1, dtype=dtype)
     for i, value in enumerate(distinct):
@@ -85,12 +102,18 @@ def map_distinct(series: Series, function: Callable[[Any], Any], absent: Any, dt
 
 def _locate(series: Series, bad: Array, expected: str) -> ValueError:
     row = int(bad.argmax())
-    return ValueError(f"Column {series.name!r}, row {row}: {series.iloc[row]!r} is not {expected}; correct it, or name it in missing=.")
+    return ValueError(
+        f"Column {series.name!r}, row {row}: {series.iloc[row]!r} is not {expected}; correct it, "
+        "or name it in missing=."
+    )
 
 
 def floats(series: Series) -> tuple[Array, Array]:
-    """The cells as float64 (B,) and whether each is known; ValueError names the first word that is no number."""
-    if pd.api.types.is_numeric_dtype(series.dtype) and not isinstance(series.dtype, pd.CategoricalDtype):
+    """The cells as float64 (B,) and whether each is known; ValueError names the first word that is
+    no number."""
+    if pd.api.types.is_numeric_dtype(series.dtype) and not isinstance(
+        series.dtype, pd.CategoricalDtype
+    ):
         values = series.to_numpy(dtype="float64", na_value=np.nan)
         return values, ~np.isnan(values)
     known = series.notna().to_numpy()
@@ -109,7 +132,8 @@ def _number(value: Any) -> float:
 
 
 def days(series: Series, form: str) -> tuple[Array, Array]:
-    """The cells as days since 1970-01-01 UTC, float64 (B,), and whether each is known; ``form`` reads words."""
+    """The cells as days since 1970-01-01 UTC, float64 (B,), and whether each is known; ``form``
+    reads words."""
     stamps = series
     if not pd.api.types.is_datetime64_any_dtype(series.dtype):
         # a stated format: guessing one would make a cell depend on the rest of its batch

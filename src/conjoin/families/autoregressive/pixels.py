@@ -2,8 +2,9 @@ r"""Pictures pixel by pixel: the chain rule along the rows of pixels, by a gated
 
     p(x) = prod_d p(x_d | x_1, ..., x_(d-1)),       d along rows, the channels of a pixel one after the other
 
-A. van den Oord, N. Kalchbrenner and K. Kavukcuoglu (2016), Pixel recurrent neural networks, equation 1; many grey levels are a mixture
-of discretised logistics (conjoin.nets.heads), so log p of the discrete picture is exact, in nats. The network is in ``nets.pixel_cnn``.
+A. van den Oord, N. Kalchbrenner and K. Kavukcuoglu (2016), Pixel recurrent neural networks,
+equation 1; many grey levels are a mixture of discretised logistics (conjoin.nets.heads), so log p
+of the discrete picture is exact, in nats. The network is in ``nets.pixel_cnn``.
 
 Shape letters: B rows, D = C H W pixels, W parameters of a pixel, F features.
 
@@ -21,8 +22,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Bool, Float
 from conjoin.core import Capabilities, Event, Space
+from conjoin.core.shapes import Bool, Float
 from conjoin.families.deep import DeepConfig, DeepDensity
 from conjoin.nets.heads import Heads
 from conjoin.nets.pixel_cnn import PixelCnn
@@ -54,12 +55,30 @@ class PixelDensity(DeepDensity):
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, space: Space, config: Any, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: Any,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         if space.grid is None or space.pixels != len(space.variables):
-            raise ValueError("A PixelCNN needs a grid of pixels, and neither columns nor a number y beside it: choose another family.")
+            raise ValueError(
+                "A PixelCNN needs a grid of pixels, and neither columns nor a number y beside "
+                "it: choose another family."
+            )
         super().__init__(space, config, structure, context_space)
-        self.grid, self.heads, self.context = space.grid, Heads(space.variables), self.embedding(CONTEXT)
-        self.net = PixelCnn(space.grid[0], self.context.width, self.heads.width, config.width, config.blocks, config.dropout)
+        self.grid = space.grid
+        self.heads = Heads(space.variables)
+        self.context = self.embedding(CONTEXT)
+        self.net = PixelCnn(
+            space.grid[0],
+            self.context.width,
+            self.heads.width,
+            config.width,
+            config.blocks,
+            config.dropout,
+        )
         self.register_buffer("centre", torch.zeros((), dtype=torch.float64))
         self.register_buffer("spread", torch.ones((), dtype=torch.float64))
 
@@ -76,18 +95,26 @@ class PixelDensity(DeepDensity):
     def _scaled(self, value: Tensor) -> Tensor:
         return (value - self.centre) / self.spread
 
-    def _image(self, value: Float[Tensor, "B D"], shown: Bool[Tensor, "B D"] | None = None) -> Float[Tensor, "B C H W"]:
+    def _image(
+        self, value: Float[Tensor, "B D"], shown: Bool[Tensor, "B D"] | None = None
+    ) -> Float[Tensor, "B C H W"]:
         scaled = self._scaled(value)
         return (scaled if shown is None else scaled * shown).unflatten(1, self.grid)
 
-    def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _whole(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         params = self.net(self._image(value), self.context(len(value), code))
         return self.heads.log_prob(params, value, torch.ones_like(value, dtype=torch.bool)).sum(1)
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
-        return self.net.features(self._image(event.value, event.mask), self.context(event.rows, None))
+        return self.net.features(
+            self._image(event.value, event.mask), self.context(event.rows, None)
+        )
 
-    def _draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+    def _draw(
+        self, n: int, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B D"]:
         value = torch.zeros(n, len(self.space.variables), dtype=torch.float64)
 
         def pick(d: int, params: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:

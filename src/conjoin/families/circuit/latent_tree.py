@@ -1,14 +1,17 @@
-r"""Latent-tree circuit: a latent variable for every column, tied together along a Chow-Liu tree; and a few such trees mixed.
+r"""Latent-tree circuit: a latent variable for every column, tied together along a Chow-Liu tree;
+and a few such trees mixed.
 
     p(x) = sum_t sum_z  p(t, z_root) prod_{i -> j} p(z_j | z_i, t) prod_d p(x_d | z_d, t),      t in {1..T},  z_d in {1..K}
 
-Hidden Chow-Liu trees: A. Liu and G. Van den Broeck (2021), Tractable regularization of probabilistic circuits, section 4. Every tree
-learns from all rows, from a start of its own and along links that were counted in a bootstrap of them: their mean is never worse than
-they are on average, as log is concave (P. Smyth and D. Wolpert (1999), Linearly combining density estimators via stacking, section 3).
-One pass up the tree sums the latent variables out and gives log p(x) in nats, with any cells missing; one pass down
-draws them, so every marginal and every conditional is exact. Expected counts are gradients of log p with respect to
-log-parameters (A. Darwiche (2003), A differential approach to inference in Bayesian networks, theorem 1), which is all
-that expectation-maximisation needs.
+Hidden Chow-Liu trees: A. Liu and G. Van den Broeck (2021), Tractable regularization of
+probabilistic circuits, section 4. Every tree learns from all rows, from a start of its own and
+along links that were counted in a bootstrap of them: their mean is never worse than they are on
+average, as log is concave (P. Smyth and D. Wolpert (1999), Linearly combining density estimators
+via stacking, section 3). One pass up the tree sums the latent variables out and gives log p(x) in
+nats, with any cells missing; one pass down draws them, so every marginal and every conditional is
+exact. Expected counts are gradients of log p with respect to log-parameters (A. Darwiche (2003), A
+differential approach to inference in Bayesian networks, theorem 1), which is all that
+expectation-maximisation needs.
 
 Shape letters: B rows, D variables, T trees, K states of a latent variable, S = T K.
 
@@ -28,13 +31,23 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float, Int
-from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Recipe, Space, categorical, stream
+from conjoin.components.leaves import LeafLayer
+from conjoin.core import (
+    Capabilities,
+    Config,
+    Density,
+    Event,
+    Likelihood,
+    Recipe,
+    Space,
+    categorical,
+    stream,
+)
+from conjoin.core.shapes import Float, Int
 from conjoin.families.circuit.passes import DEEP, Leaves, Tree, Up
 from conjoin.families.circuit.structure import chow_liu_tree, wide
 from conjoin.families.circuit.windows import counts_by_window
 from conjoin.families.classic.mixture import Mixture, MixtureDensity
-from conjoin.leaves import LeafLayer
 
 __all__ = ["Circuit", "CircuitDensity"]
 
@@ -51,8 +64,9 @@ WORK = 1_800_000  # and cells that all of them together learn from, a number cou
 
 @dataclass(frozen=True)
 class Circuit(Config):
-    """``width``: states of each latent variable, ``trees``: how many are mixed (None: from the size of the table). ``smoothing``: rows
-    of prior per state. ``batch``: rows of a step (None: 256, and 4,096 of pictures with so many levels that a step is dear)."""
+    """``width``: states of each latent variable, ``trees``: how many are mixed (None: from the size
+    of the table). ``smoothing``: rows of prior per state. ``batch``: rows of a step (None: 256, and
+    4,096 of pictures with so many levels that a step is dear)."""
 
     width: int | None = None
     trees: int | None = None
@@ -64,7 +78,8 @@ class Circuit(Config):
         return Recipe(batch=self.batch or 256)
 
     def suited(self, space: Space) -> Config:
-        """Beside a picture of many pixels a circuit has the columns, and a diffusion the picture; small ones are so many more columns."""
+        """Beside a picture of many pixels a circuit has the columns, and a diffusion the picture;
+        small ones are so many more columns."""
         if 0 < space.pixels < len(space.variables) and min((space.grid or (0, 0))[1:]) >= SMALL:
             from conjoin.families.illustrated import Illustrated
 
@@ -82,13 +97,25 @@ class CircuitDensity(Density):
     config_class = Circuit
     bounded = True
 
-    def __init__(self, space: Space, config: Circuit, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: Circuit,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         super().__init__(space, config, structure, context_space)
-        self.parents: list[list[int]] = self.structure.get("trees") or [self.structure["parents"]]  # models of 0.1.0 have one tree
+        self.parents: list[list[int]] = self.structure.get("trees") or [
+            self.structure["parents"]
+        ]  # models of 0.1.0 have one tree
         self.orders = [_downward(parents) for parents in self.parents]
-        count, width, edges = len(self.parents), self.structure["width"], len(space.variables) - 1
+        count = len(self.parents)
+        width = self.structure["width"]
+        edges = len(space.variables) - 1
         self.root_logits = nn.Parameter(torch.zeros(count * width, dtype=torch.float64))
-        transition = torch.zeros(count * edges, width, width, dtype=torch.float64)  # (child in order, parent state, child state)
+        transition = torch.zeros(
+            count * edges, width, width, dtype=torch.float64
+        )  # (child in order, parent state, child state)
         if edges:
             self.edge_logits = nn.Parameter(transition)
         else:
@@ -107,14 +134,24 @@ class CircuitDensity(Density):
         context: Event | None = None,
         context_space: Space | None = None,
     ) -> Self:
-        """Structure from the data; parameters of a tree from one mixture, whose component every latent variable starts as."""
+        """Structure from the data; parameters of a tree from one mixture, whose component every
+        latent variable starts as."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        width = min(config.width or (picture_width(space, data.rows) if _vast(space) else default_width(data.rows)), data.rows)
+        width = min(
+            config.width
+            or (picture_width(space, data.rows) if _vast(space) else default_width(data.rows)),
+            data.rows,
+        )
         count = default_trees(space, data.rows) if config.trees is None else config.trees
         if not isinstance(count, int) or count < 1:
-            raise ValueError(f"trees must be a whole number of at least 1, or None, got {config.trees!r}.")
+            raise ValueError(
+                f"trees must be a whole number of at least 1, or None, got {config.trees!r}."
+            )
         resampled = [weight, *(_bootstrap(weight, generator) for _ in range(count - 1))]
-        trees = [chow_liu_tree(data, space.variables, counted, space.grid if _vast(space) else None) for counted in resampled]
+        trees = [
+            chow_liu_tree(data, space.variables, counted, space.grid if _vast(space) else None)
+            for counted in resampled
+        ]
         density = cls(space, config, {"trees": trees, "width": width})
         if _vast(space):
             density._start_by_windows(data, weight, generator)
@@ -122,26 +159,43 @@ class CircuitDensity(Density):
             density._start_by_mixtures(data, weight, generator)
         return density
 
-    def _start_by_windows(self, data: Event, weight: Float[Tensor, " B"], generator: torch.Generator) -> None:
+    def _start_by_windows(
+        self, data: Event, weight: Float[Tensor, " B"], generator: torch.Generator
+    ) -> None:
         """Every latent variable starts as what its neighbourhood looks like."""
-        width, trees = self.structure["width"], zip(self.parents, self.orders, strict=True)
-        counted = [counts_by_window(data, self.space, weight, width, *tree, generator) for tree in trees]
+        width = self.structure["width"]
+        trees = zip(self.parents, self.orders, strict=True)
+        counted = [
+            counts_by_window(data, self.space, weight, width, *tree, generator) for tree in trees
+        ]
         self.leaves.start(data.value, data.mask, weight)
-        self.begun = {key: torch.cat([each[key] for each in counted], int(key == "levels")) for key in counted[0]}
+        self.begun = {
+            key: torch.cat([each[key] for each in counted], int(key == "levels"))
+            for key in counted[0]
+        }
         self.maximise(self.begun)
 
-    def _start_by_mixtures(self, data: Event, weight: Float[Tensor, " B"], generator: torch.Generator) -> None:
+    def _start_by_mixtures(
+        self, data: Event, weight: Float[Tensor, " B"], generator: torch.Generator
+    ) -> None:
         """Every latent variable of a tree starts as the component of one mixture."""
-        width, config = self.structure["width"], self.config
+        width = self.structure["width"]
+        config = self.config
         parts = [Mixture(width, config.smoothing)] * len(self.parents)
-        mixtures = [MixtureDensity.build(self.space, each, data, generator, weight=weight) for each in parts]
+        mixtures = [
+            MixtureDensity.build(self.space, each, data, generator, weight=weight) for each in parts
+        ]
         for mixture in mixtures:
             for _ in range(5):
                 mixture.maximise(mixture.statistics(data, weight=weight))
         self.leaves.join([mixture.leaves for mixture in mixtures])
         with torch.no_grad():
-            self.root_logits.copy_(torch.cat([mixture.log_weight.log_softmax(0) for mixture in mixtures]))
-            sticky = torch.full((width, width), 0.2 / width, dtype=torch.float64) + 0.8 * torch.eye(width)
+            self.root_logits.copy_(
+                torch.cat([mixture.log_weight.log_softmax(0) for mixture in mixtures])
+            )
+            sticky = torch.full((width, width), 0.2 / width, dtype=torch.float64) + 0.8 * torch.eye(
+                width
+            )
             self.edge_logits.copy_(sticky.log().expand_as(self.edge_logits))
 
     @property
@@ -159,31 +213,48 @@ class CircuitDensity(Density):
 
     def _own(self, t: int) -> tuple[slice, slice]:
         """The states and the edges of one tree."""
-        width, edges = self.structure["width"], len(self.orders[t]) - 1
+        width = self.structure["width"]
+        edges = len(self.orders[t]) - 1
         return slice(t * width, (t + 1) * width), slice(t * edges, (t + 1) * edges)
 
-    # ------------------------------------------------------------------ in linear space: what is quick
+    # --------------------------------------------------------------- in linear space: what is quick
 
     def _tree(self, t: int, dtype: torch.dtype = torch.float64) -> Tree:
         """One tree as it is now; its root's states have p(t, z_root)."""
         states, edges = self._own(t)
         edge = torch.zeros(len(self.orders[t]), *self.edge_logits.shape[1:], dtype=dtype)
         edge[self.orders[t][1:]] = self.edge_logits.detach()[edges].softmax(-1).to(dtype)
-        return Tree(self.parents[t], self.orders[t], self.root_logits.detach().softmax(0)[states].to(dtype), edge)
+        return Tree(
+            self.parents[t],
+            self.orders[t],
+            self.root_logits.detach().softmax(0)[states].to(dtype),
+            edge,
+        )
 
-    def _by_tree(self, event: Event, of_pass: Callable[[Tree, Up], Tensor], of_top: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """What ``of_pass`` reads from the pass up each tree, without a gradient; rows that would underflow are asked in log-space, where
-        ``of_top`` reads the same from log p(what is known, t, z_root)."""
-        table, out = self.leaves.table(event), []
+    def _by_tree(
+        self,
+        event: Event,
+        of_pass: Callable[[Tree, Up], Tensor],
+        of_top: Callable[[Tensor], Tensor],
+    ) -> list[Tensor]:
+        """What ``of_pass`` reads from the pass up each tree, without a gradient; rows that would
+        underflow are asked in log-space, where ``of_top`` reads the same from log p(what is known,
+        t, z_root)."""
+        table = self.leaves.table(event)
+        out = []
         for t in range(len(self.parents)):
-            tree, leaves, parts = self._tree(t), Leaves.of(table, self._own(t)[0], torch.float64), []
+            tree = self._tree(t)
+            leaves = Leaves.of(table, self._own(t)[0], torch.float64)
+            parts = []
             nodes = tree.active(leaves)
             for block in _blocks(event.rows, BLOCK) or [slice(0, 0)]:
                 up = tree.up(leaves, table.place[block], nodes)
                 parts.append(of_pass(tree, up))
                 if not up.sound.all():
                     faint = (~up.sound).nonzero()[:, 0]
-                    parts[-1][faint] = of_top(self._top(self._leaf(event.take(faint + block.start)), t))
+                    parts[-1][faint] = of_top(
+                        self._top(self._leaf(event.take(faint + block.start)), t)
+                    )
             out.append(torch.cat(parts))
         return out
 
@@ -191,7 +262,7 @@ class CircuitDensity(Density):
         """log p(x, t)."""
         return torch.stack(self._by_tree(event, Tree.log_prob, lambda top: top.logsumexp(-1)))
 
-    # ------------------------------------------------------------------ in log-space: what has a gradient, and what is faint
+    # ----------------------------------------- in log-space: what has a gradient, and what is faint
 
     def _leaf(self, event: Event) -> Float[Tensor, "D B S"]:
         """log p(x_d | z_d, t)."""
@@ -200,12 +271,15 @@ class CircuitDensity(Density):
     def _beliefs(self, leaf: Float[Tensor, "D B S"], t: int) -> list[Float[Tensor, "B K"]]:
         """By node: log p(everything observed at and below it | its state, t)."""
         states, edges = self._own(t)
-        edge, belief = self.edge_logits[edges].log_softmax(-1).exp(), list(leaf[..., states])
+        edge = self.edge_logits[edges].log_softmax(-1).exp()
+        belief = list(leaf[..., states])
         for place, node in reversed(list(enumerate(self.orders[t][1:]))):
             peak = belief[node].amax(-1, keepdim=True).detach()
             peak = torch.where(peak.isfinite(), peak, 0.0)  # a cell that no state allows
             parent = self.parents[t][node]
-            belief[parent] = belief[parent] + peak + ((belief[node] - peak).exp() @ edge[place].T).log()
+            belief[parent] = (
+                belief[parent] + peak + ((belief[node] - peak).exp() @ edge[place].T).log()
+            )
         return belief
 
     def _top(self, leaf: Float[Tensor, "D B S"], t: int) -> Float[Tensor, "B K"]:
@@ -216,9 +290,11 @@ class CircuitDensity(Density):
         return torch.cat([self._top(leaf, t) for t in range(len(self.parents))], -1)
 
     def _walk(self, belief: list[Float[Tensor, "B K"]], t: int, choose: Any) -> Int[Tensor, "B D"]:
-        """A state for every latent variable of a tree, ``choose``-n from its distribution given its parent's state."""
+        """A state for every latent variable of a tree, ``choose``-n from its distribution given its
+        parent's state."""
         states, edges = self._own(t)
-        log_edge, parents = self.edge_logits[edges].log_softmax(-1), self.parents[t]
+        log_edge = self.edge_logits[edges].log_softmax(-1)
+        parents = self.parents[t]
         chosen = {0: choose(self.root_logits[states].log_softmax(0) + belief[0])}
         for place, node in enumerate(self.orders[t][1:]):
             chosen[node] = choose(log_edge[place][chosen[parents[node]]] + belief[node])
@@ -226,25 +302,38 @@ class CircuitDensity(Density):
 
     # ------------------------------------------------------------------ hooks
 
-    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        return self._tops(self._leaf(event)).logsumexp(-1) if torch.is_grad_enabled() else self._quick(event).logsumexp(0)
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        return (
+            self._tops(self._leaf(event)).logsumexp(-1)
+            if torch.is_grad_enabled()
+            else self._quick(event).logsumexp(0)
+        )
 
-    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """-log p of a row under the trees on average, at least that of their mixture: what each learns by itself."""
+    def _losses(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """-log p of a row under the trees on average, at least that of their mixture: what each
+        learns by itself."""
         log_each = self._tops(self._leaf(event)).unflatten(1, (len(self.parents), -1)).logsumexp(2)
         return -log_each.mean(1) - math.log(len(self.parents))
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
-        """The root is the first variable: sum out everything else once, then try each candidate there."""
+        """The root is the first variable: sum out everything else once, then try each candidate
+        there."""
         hidden = torch.zeros_like(event.mask[0])
         hidden[0] = True
         rest = self._at_root(event.hide(hidden))
         probe = torch.zeros(len(candidates), event.value.shape[1], dtype=torch.float64)
         probe[:, 0] = candidates
         leaf = self.leaves.log_prob(probe, hidden.expand_as(probe))[:, 0]
-        low, high = rest.amax(1, keepdim=True), leaf.amax(0)
+        low = rest.amax(1, keepdim=True)
+        high = leaf.amax(0)
         high = torch.where(high.isfinite(), high, 0.0)
-        return low + torch.log(((rest - low + high).exp() @ (leaf - high).exp().T).clamp_min(1e-300))
+        return low + torch.log(
+            ((rest - low + high).exp() @ (leaf - high).exp().T).clamp_min(1e-300)
+        )
 
     def _at_root(self, event: Event) -> Float[Tensor, "B S"]:
         """log p(what is known, t, z_root)."""
@@ -256,50 +345,88 @@ class CircuitDensity(Density):
         empty = torch.zeros(n, len(self.space.variables), dtype=torch.float64)
         return self._sample_conditional(Event(empty, empty.bool()), None, generator)
 
-    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
-        """A tree for each row, by what is known of it; then that tree's states, from the root down."""
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
+        """A tree for each row, by what is known of it; then that tree's states, from the root
+        down."""
         several = len(self.parents) > 1
-        drawn_tree = categorical(self._quick(event).T, generator) if several else torch.zeros(event.rows, dtype=torch.long)
-        table, states = self.leaves.table(event), torch.empty(event.value.shape, dtype=torch.long)
+        drawn_tree = (
+            categorical(self._quick(event).T, generator)
+            if several
+            else torch.zeros(event.rows, dtype=torch.long)
+        )
+        table = self.leaves.table(event)
+        states = torch.empty(event.value.shape, dtype=torch.long)
         for t in range(len(self.parents)):
             own = self._own(t)[0]
-            tree, leaves = self._tree(t, torch.float32), Leaves.of(table, own, torch.float32)
-            nodes, rows = tree.active(leaves), (drawn_tree == t).nonzero()[:, 0]
+            tree = self._tree(t, torch.float32)
+            leaves = Leaves.of(table, own, torch.float32)
+            nodes = tree.active(leaves)
+            rows = (drawn_tree == t).nonzero()[:, 0]
             for part in rows.split(KEPT):
                 up = tree.up(leaves, table.place[part], nodes, keep=True)
                 states[part] = tree.draw(up, len(part), generator) + own.start
                 if not up.sound.all():
                     faint = part[~up.sound]
                     belief = self._beliefs(self._leaf(event.take(faint)), t)
-                    states[faint] = self._walk(belief, t, lambda logits: categorical(logits, generator))
-        return Event(torch.where(event.mask, event.value, self.leaves.sample(states, generator, event.within)))
+                    states[faint] = self._walk(
+                        belief, t, lambda logits: categorical(logits, generator)
+                    )
+        return Event(
+            torch.where(
+                event.mask, event.value, self.leaves.sample(states, generator, event.within)
+            )
+        )
 
     def _mode(self, event: Event, context: Event | None) -> Event:
-        """The best of several walks down the trees (along the most probable states, and along drawn ones), each ending at leaves' modes."""
-        leaf, modes, noise, states = self._leaf(event), self.leaves.modes(), stream(0, "mode"), []
+        """The best of several walks down the trees (along the most probable states, and along drawn
+        ones), each ending at leaves' modes."""
+        leaf = self._leaf(event)
+        modes = self.leaves.modes()
+        noise = stream(0, "mode")
+        states = []
         for t in range(len(self.parents)):
             belief = self._beliefs(leaf, t)
-            walks = [lambda logits: logits.argmax(-1), *[lambda logits: _draw_alike(logits, noise)] * (WALKS // len(self.parents))]
+            walks = [
+                lambda logits: logits.argmax(-1),
+                *[lambda logits: _draw_alike(logits, noise)] * (WALKS // len(self.parents)),
+            ]
             states += [self._walk(belief, t, walk) for walk in walks]
-        filled = torch.stack([torch.where(event.mask, event.value, modes[torch.arange(len(modes)), each]) for each in states])
+        filled = torch.stack(
+            [
+                torch.where(event.mask, event.value, modes[torch.arange(len(modes)), each])
+                for each in states
+            ]
+        )
         log_prob = torch.stack([self._log_prob(Event(value), None, None) for value in filled])
         return Event(filled[log_prob.argmax(0), torch.arange(event.rows)])
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         """Of each tree from all rows."""
-        table, dtype = self.leaves.table(event), torch.float32 if self.structure["width"] >= DEEP else torch.float64
-        log_prob, counted = torch.empty(len(self.parents), event.rows, dtype=torch.float64), []
+        table = self.leaves.table(event)
+        dtype = torch.float32 if self.structure["width"] >= DEEP else torch.float64
+        log_prob = torch.empty(len(self.parents), event.rows, dtype=torch.float64)
+        counted = []
         for t in range(len(self.parents)):
-            tree, leaves = self._tree(t, dtype), Leaves.of(table, self._own(t)[0], dtype)
+            tree = self._tree(t, dtype)
+            leaves = Leaves.of(table, self._own(t)[0], dtype)
             counted.append(tree.nothing(leaves))
             for block in _blocks(event.rows, KEPT):
                 up = tree.up(leaves, table.place[block], tree.order, keep=True)
                 log_prob[t, block] = tree.log_prob(up)
                 tree.count(up, weight[block] * up.sound, counted[t])
             counted[t].edge.mul_(tree.edge)
-        root, edge = torch.cat([each.root for each in counted]), [counted[t].edge[order[1:]] for t, order in enumerate(self.orders)]
-        total = {"root": root.double(), "edge": torch.cat(edge).double(), "log_prob": (weight * log_prob.logsumexp(0)).sum()}
-        return total | self.leaves.statistics_of(table, torch.cat([each.leaf for each in counted], 1).double())
+        root = torch.cat([each.root for each in counted])
+        edge = [counted[t].edge[order[1:]] for t, order in enumerate(self.orders)]
+        total = {
+            "root": root.double(),
+            "edge": torch.cat(edge).double(),
+            "log_prob": (weight * log_prob.logsumexp(0)).sum(),
+        }
+        return total | self.leaves.statistics_of(
+            table, torch.cat([each.leaf for each in counted], 1).double()
+        )
 
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
         smoothing = self.config.smoothing / self.structure["width"]
@@ -309,40 +436,58 @@ class CircuitDensity(Density):
 
 
 def _draw_alike(logits: Float[Tensor, "*N B K"], generator: torch.Generator) -> Tensor:
-    """As ``categorical``, with the same noise for every row: a row's draw does not depend on its batch."""
+    """As ``categorical``, with the same noise for every row: a row's draw does not depend on its
+    batch."""
     shared = torch.rand(logits[..., :1, :].shape, generator=generator, dtype=torch.float64)
     return (logits - torch.log(-torch.log(shared.clamp(1e-300, 1 - 1e-16)))).argmax(-1)
 
 
 def default_width(rows: int) -> int:
-    """At most 48, and so few that a table of transitions between states has no more than a sixth as many cells as there are rows."""
+    """At most 48, and so few that a table of transitions between states has no more than a sixth as
+    many cells as there are rows."""
     return max(1, min(48, round(0.4 * rows**0.5)))
 
 
 def picture_width(space: Space, rows: int) -> int:
-    """Of pictures with many levels: 128 from some 50,000 on; no more than leave tables of transitions and levels room in memory."""
+    """Of pictures with many levels: 128 from some 50,000 on; no more than leave tables of
+    transitions and levels room in memory."""
     levels = max(variable.cardinality for variable in space.variables)
     room = CELLS / len(space.variables)
-    return max(1, min(128, round(0.55 * rows**0.5), int((levels**2 / 4 + room) ** 0.5 - levels / 2)))  # K (K + L) D <= CELLS
+    return max(
+        1, min(128, round(0.55 * rows**0.5), int((levels**2 / 4 + room) ** 0.5 - levels / 2))
+    )  # K (K + L) D <= CELLS
 
 
 def _vast(space: Space) -> bool:
-    """Whether all is one picture, but for its class, and of so many levels that a start by windows pays."""
+    """Whether all is one picture, but for its class, and of so many levels that a start by windows
+    pays."""
     alone = space.pixels > 0 and len(space.variables) - space.pixels <= 1
-    return alone and wide(space.variables) and all(variable.discrete for variable in space.variables)
+    return (
+        alone and wide(space.variables) and all(variable.discrete for variable in space.variables)
+    )
 
 
 def default_trees(space: Space, rows: int) -> int:
     """Several where a fit is quick; they gain the most where rows are few."""
-    return max(1, min(MOST, WORK // (rows * sum(1 if variable.discrete else 2 for variable in space.variables))))
+    return max(
+        1,
+        min(
+            MOST,
+            WORK // (rows * sum(1 if variable.discrete else 2 for variable in space.variables)),
+        ),
+    )
 
 
 def _bootstrap(weight: Float[Tensor, " B"], generator: torch.Generator) -> Float[Tensor, " B"]:
     """How often each row is drawn in as many draws with replacement as the rows weigh together."""
     total = float(weight.sum())
     draws = max(1, min(round(total), DRAWS))
-    drawn = torch.searchsorted(weight.cumsum(0), total * torch.rand(draws, generator=generator, dtype=torch.float64))
-    return torch.bincount(drawn.clamp_max(len(weight) - 1), minlength=len(weight)).double() * (total / draws)
+    drawn = torch.searchsorted(
+        weight.cumsum(0), total * torch.rand(draws, generator=generator, dtype=torch.float64)
+    )
+    return torch.bincount(drawn.clamp_max(len(weight) - 1), minlength=len(weight)).double() * (
+        total / draws
+    )
 
 
 def _blocks(rows: int, size: int) -> list[slice]:

@@ -1,19 +1,24 @@
-r"""The passes through a latent tree in linear space: up (sums), down (expected counts) and down (draws).
+r"""The passes through a latent tree in linear space: up (sums), down (expected counts) and down
+(draws).
 
     t_j(z_j) = p(x_j | z_j) prod_c m_c(z_j),      m_c(z_j) = sum_{z_c} p(z_c | z_j) t_c(z_c)            (c a child of j)
 
     p(x) = sum_z p(z) t_root(z),      p(z_j, z_c | x) = p(z_j | x) / m_c(z_j)  p(z_c | z_j)  t_c(z_c)
 
-J. Pearl (1988), Probabilistic reasoning in intelligent systems, section 4.2. A product is rescaled to a peak of one every few
-factors and the logarithm of its peak is kept for the row, so that a node costs one small matrix product and hardly any
-logarithm. Rows that are all but impossible under every state would underflow: ``Up.sound`` is false for them, and the caller
-asks in log-space instead. Nothing here has a gradient; log p is in nats. In float32 a pass takes half of the time; draws need no more.
+J. Pearl (1988), Probabilistic reasoning in intelligent systems, section 4.2. A product is rescaled
+to a peak of one every few factors and the logarithm of its peak is kept for the row, so that a node
+costs one small matrix product and hardly any logarithm. Rows that are all but impossible under
+every state would underflow: ``Up.sound`` is false for them, and the caller asks in log-space
+instead. Nothing here has a gradient; log p is in nats. In float32 a pass takes half of the time;
+draws need no more.
 
-What stands at and below a node is often the same in several rows (in a thousand handwritten digits a quarter of all such parts differ).
-Each is worked out once: sums come up from it to every row that has it, and what those rows send down to it is added up, which is
-exact, as counts are linear in what comes from above.
+What stands at and below a node is often the same in several rows (in a thousand handwritten digits
+a quarter of all such parts differ). Each is worked out once: sums come up from it to every row that
+has it, and what those rows send down to it is added up, which is exact, as counts are linear in
+what comes from above.
 
-Shape letters: B rows, D variables (nodes of the tree), K states, P distinct cells, U distinct parts of the rows at and below a node.
+Shape letters: B rows, D variables (nodes of the tree), K states, P distinct cells, U distinct parts
+of the rows at and below a node.
 
 >>> Tree([-1, 0, 0], [0, 1, 2], torch.ones(2) / 2, torch.ones(3, 2, 2) / 2).parents
 [-1, 0, 0]
@@ -26,8 +31,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Bool, Float, Int
-from conjoin.leaves import LeafTable
+from conjoin.components.leaves import LeafTable
+from conjoin.core.shapes import Bool, Float, Int
 
 __all__ = ["DEEP", "Counts", "Leaves", "Parts", "Tree", "Up"]
 
@@ -35,7 +40,10 @@ FACTORS = {torch.float64: 12, torch.float32: 2}  # in a product between two resc
 DEEP = 64  # states: with fewer, only equal cells at the leaves of the tree are worked out together
 MANY = 0.7  # of the rows: so many distinct parts are not worth telling apart
 ROOM = 1 << 62  # numbers of a pair of parts
-FAINT = {torch.float64: 1e-200, torch.float32: 1e-25}  # a peak so small that states may have underflowed
+FAINT = {
+    torch.float64: 1e-200,
+    torch.float32: 1e-25,
+}  # a peak so small that states may have underflowed
 
 
 class Leaves(NamedTuple):
@@ -56,7 +64,8 @@ class Leaves(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What the rows of a block have at and below one node, each once. None as an index: one after the other, as they are."""
+    """What the rows of a block have at and below one node, each once. None as an index: one after
+    the other, as they are."""
 
     cell: Int[Tensor, " U"]  # at the node itself, among those of its variable
     of_row: Int[Tensor, " B"] | None
@@ -68,8 +77,8 @@ class Parts(NamedTuple):
 
 
 class Up(NamedTuple):
-    """What a pass up leaves behind: the product at the root and its scale; by node the parts of the rows, and if they were to be kept
-    products and messages."""
+    """What a pass up leaves behind: the product at the root and its scale; by node the parts of the
+    rows, and if they were to be kept products and messages."""
 
     top: Float[Tensor, "B K"]
     log_scale: Float[Tensor, " B"]  # nats
@@ -80,7 +89,8 @@ class Up(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """A product or a message of the parts at a node: how many factors it has since it was rescaled, and its scale."""
+    """A product or a message of the parts at a node: how many factors it has since it was rescaled,
+    and its scale."""
 
     value: Float[Tensor, "U K"]
     factors: int
@@ -88,9 +98,11 @@ class _Held(NamedTuple):
     sound: Bool[Tensor, " U"]
 
     def times(self, message: "_Held", index: Tensor | None) -> "_Held":
-        """The product with a message from below, in place; rescaled to a peak of one before states may underflow."""
+        """The product with a message from below, in place; rescaled to a peak of one before states
+        may underflow."""
         self.value.mul_(_take(message.value, index))
-        scale, sound = self.log_scale + _take(message.log_scale, index), self.sound & _take(message.sound, index)
+        scale = self.log_scale + _take(message.log_scale, index)
+        sound = self.sound & _take(message.sound, index)
         out = _Held(self.value, self.factors + message.factors, scale, sound)
         return out.rescaled() if out.factors > FACTORS[self.value.dtype] else out
 
@@ -103,8 +115,9 @@ class _Held(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Expected counts of the root's states, of transitions (before they are multiplied by p(z_j | z_parent)), and of each distinct
-    cell under each state. Those of further rows are added in place."""
+    """Expected counts of the root's states, of transitions (before they are multiplied by p(z_j |
+    z_parent)), and of each distinct cell under each state. Those of further rows are added in
+    place."""
 
     root: Float[Tensor, " K"]
     edge: Float[Tensor, "D K K"]
@@ -113,7 +126,8 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Tree:
-    """``parents`` of each node (the root's is -1), the nodes in an ``order`` from the root down, p(z_root), p(z_j | z_parent)."""
+    """``parents`` of each node (the root's is -1), the nodes in an ``order`` from the root down,
+    p(z_root), p(z_j | z_parent)."""
 
     parents: list[int]
     order: list[int]
@@ -128,36 +142,63 @@ class Tree:
                 needed.add(self.parents[node])
         return [node for node in self.order if node in needed]
 
-    def parts(self, place: Int[Tensor, "B D"], start: list[int], nodes: list[int]) -> dict[int, Parts]:
-        """The distinct parts of the rows, from the leaves of the tree up; where nearly all differ, as they all do above there, rows
-        stand for themselves. With few states that would cost more than it saves but at the leaves of the tree."""
-        rows, deep, out = torch.arange(len(place)), len(self.root) >= DEEP, dict[int, Parts]()
+    def parts(
+        self, place: Int[Tensor, "B D"], start: list[int], nodes: list[int]
+    ) -> dict[int, Parts]:
+        """The distinct parts of the rows, from the leaves of the tree up; where nearly all differ,
+        as they all do above there, rows stand for themselves. With few states that would cost more
+        than it saves but at the leaves of the tree."""
+        rows = torch.arange(len(place))
+        deep = len(self.root) >= DEEP
+        out = dict[int, Parts]()
         below: dict[int, list[int]] = {node: [] for node in nodes}
         for node in reversed(nodes):
-            children, own, cells = below[node], place[:, node].contiguous(), start[node + 1] - start[node]
-            number, first = None, rows
+            children = below[node]
+            own = place[:, node].contiguous()
+            cells = start[node + 1] - start[node]
+            number = None
+            first = rows
             if deep:
-                number = _numbered(own - start[node], cells, [out[child] for child in children], MANY * len(place))
-                first = rows if number is None else rows.new_empty(int(number.max()) + 1).scatter_(0, number, rows)
+                number = _numbered(
+                    own - start[node], cells, [out[child] for child in children], MANY * len(place)
+                )
+                first = (
+                    rows
+                    if number is None
+                    else rows.new_empty(int(number.max()) + 1).scatter_(0, number, rows)
+                )
                 out[node] = Parts(own[first], number, None)
             elif not children and cells < len(place):
-                out[node] = Parts(torch.arange(start[node], start[node + 1]), own - start[node], None)
+                out[node] = Parts(
+                    torch.arange(start[node], start[node + 1]), own - start[node], None
+                )
             else:
                 out[node] = Parts(own, None, None)
             for child in children:
                 of_row = out[child].of_row
-                out[child] = out[child]._replace(of_parent=of_row if of_row is None or number is None else of_row[first])
+                out[child] = out[child]._replace(
+                    of_parent=of_row if of_row is None or number is None else of_row[first]
+                )
             if self.parents[node] >= 0:
                 below[self.parents[node]].append(node)
         return out
 
-    def up(self, leaves: Leaves, place: Int[Tensor, "B D"], nodes: list[int], keep: bool = False) -> Up:
+    def up(
+        self, leaves: Leaves, place: Int[Tensor, "B D"], nodes: list[int], keep: bool = False
+    ) -> Up:
         """Of rows whose cells are at ``place`` among the leaves."""
-        parts, product, message = self.parts(place, leaves.start, nodes), {}, {}
+        parts = self.parts(place, leaves.start, nodes)
+        product = {}
+        message = {}
         below: dict[int, list[tuple[_Held, Tensor | None]]] = {node: [] for node in nodes}
         for node in reversed(nodes):
             own = parts[node]
-            held = _Held(leaves.likelihood.index_select(0, own.cell), 1, leaves.peak[own.cell], torch.ones(own.number, dtype=torch.bool))
+            held = _Held(
+                leaves.likelihood.index_select(0, own.cell),
+                1,
+                leaves.peak[own.cell],
+                torch.ones(own.number, dtype=torch.bool),
+            )
             for received, index in below.pop(node):
                 held = held.times(received, index)
             if self.parents[node] < 0:
@@ -170,7 +211,9 @@ class Tree:
             if keep:
                 message[node] = sent.value
             below[self.parents[node]].append((sent, own.of_parent))
-        top, log_scale, sound = (_take(each, own.of_row) for each in (held.value, held.log_scale, held.sound))
+        top, log_scale, sound = (
+            _take(each, own.of_row) for each in (held.value, held.log_scale, held.sound)
+        )
         return Up(top, log_scale, sound, parts, product, message)
 
     def log_prob(self, up: Up) -> Float[Tensor, " B"]:
@@ -183,7 +226,11 @@ class Tree:
 
     def nothing(self, leaves: Leaves) -> Counts:
         """Of no rows."""
-        return Counts(torch.zeros_like(self.root), torch.zeros_like(self.edge), torch.zeros_like(leaves.likelihood))
+        return Counts(
+            torch.zeros_like(self.root),
+            torch.zeros_like(self.edge),
+            torch.zeros_like(leaves.likelihood),
+        )
 
     def count(self, up: Up, weight: Float[Tensor, " B"], total: Counts) -> None:
         """Add the expected counts of rows that a pass up over all nodes has kept."""
@@ -193,8 +240,11 @@ class Tree:
         share = {-1: given}  # by node, of its parts
         left = Counter(self.parents)
         for node in self.order:
-            parent, own = self.parents[node], up.parts[node]
-            share[node] = _add(share[parent], own.of_row if parent < 0 else own.of_parent, own.number)
+            parent = self.parents[node]
+            own = up.parts[node]
+            share[node] = _add(
+                share[parent], own.of_row if parent < 0 else own.of_parent, own.number
+            )
             if parent >= 0:
                 above = share[node] / up.message[node].clamp_min(torch.finfo(top.dtype).tiny)
                 total.edge[node].addmm_(above.T, up.product[node])
@@ -211,10 +261,16 @@ class Tree:
         uniform = torch.rand(len(self.parents), rows, 1, generator=generator, dtype=self.root.dtype)
         for node in self.order:
             parent = self.parents[node]
-            prior = self.root.expand(rows, -1) if parent < 0 else self.edge[node].index_select(0, states[parent])
+            prior = (
+                self.root.expand(rows, -1)
+                if parent < 0
+                else self.edge[node].index_select(0, states[parent])
+            )
             known = _take(up.product[node], up.parts[node].of_row) if node in up.product else 1.0
             total = (prior * known) @ below  # a running sum, as one product
-            states[node] = torch.searchsorted(total, uniform[node] * total[:, -1:])[:, 0].clamp_max(len(self.root) - 1)
+            states[node] = torch.searchsorted(total, uniform[node] * total[:, -1:])[:, 0].clamp_max(
+                len(self.root) - 1
+            )
         return states.T
 
 
@@ -225,18 +281,27 @@ def _take(value: Tensor, index: Tensor | None) -> Tensor:
 
 def _add(value: Float[Tensor, "_ K"], index: Tensor | None, count: int) -> Float[Tensor, "_ K"]:
     """The sums of those that the index puts together."""
-    return value if index is None else value.new_zeros(count, value.shape[1]).index_add_(0, index, value)
+    return (
+        value
+        if index is None
+        else value.new_zeros(count, value.shape[1]).index_add_(0, index, value)
+    )
 
 
-def _numbered(own: Int[Tensor, " B"], cells: int, below: list[Parts], most: float) -> Int[Tensor, " B"] | None:
-    """The number of each row's part at a node: equal if its own cell and the parts below are. None if there are more than ``most``."""
-    key, size = own, cells
+def _numbered(
+    own: Int[Tensor, " B"], cells: int, below: list[Parts], most: float
+) -> Int[Tensor, " B"] | None:
+    """The number of each row's part at a node: equal if its own cell and the parts below are. None
+    if there are more than ``most``."""
+    key = own
+    size = cells
     for part in below:
         if part.of_row is None:
             return None
         if size * part.number > ROOM:
             key = key.unique(return_inverse=True)[1]
             size = len(key)
-        key, size = key * part.number + part.of_row, size * part.number
+        key = key * part.number + part.of_row
+        size = size * part.number
     distinct, number = key.unique(return_inverse=True)
     return number if len(distinct) < most else None

@@ -1,9 +1,11 @@
 r"""The Chow-Liu tree: the tree-shaped distribution closest to the data.
 
-    argmax over trees of  sum over edges (i, j) of  I(x_i; x_j)        (in nats; a maximum spanning tree)
+    argmax over trees of  sum over edges (i, j) of  I(x_i; x_j)        (in nats; a maximum spanning
+    tree)
 
-C. Chow and C. Liu (1968), Approximating discrete probability distributions with dependence trees, equations 8 to 12.
-Numbers are cut into eight bins for this purpose only; a pair of cells counts where both are observed.
+C. Chow and C. Liu (1968), Approximating discrete probability distributions with dependence trees,
+equations 8 to 12. Numbers are cut into eight bins for this purpose only; a pair of cells counts
+where both are observed.
 
 Shape letters: B rows, D variables, L levels, M pairs.
 
@@ -25,30 +27,36 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from torch import Tensor
 
-from conjoin._shapes import Float, Int
 from conjoin.core import Event, Variable
+from conjoin.core.shapes import Float, Int
 
 __all__ = ["chow_liu_tree", "mutual_information", "wide"]
 
 Grid = tuple[int, int, int] | None
 BINS = 8
 MOST = 32  # levels of a variable that are told apart
-WIDE = 8192  # levels of all variables together; of more (an image of 256 greys), neighbours are taken together
+# levels of all variables together; of more (an image of 256 greys), neighbours are taken together
+WIDE = 8192
 SOME = 5000  # rows that tell the tree of such a wide event
 NEAR = 2  # rows and columns between pixels that may be linked
 BLOCK = 1 << 24  # pairs of levels that are counted at once
 
 
-def chow_liu_tree(event: Event, variables: tuple[Variable, ...], weight: Tensor, grid: Grid = None) -> list[int]:
-    """The parent of each variable; the root is variable 0 and has parent -1. In a wide event whose last variables are pixels of a
-    ``grid``, links of near pixels alone are considered."""
+def chow_liu_tree(
+    event: Event, variables: tuple[Variable, ...], weight: Tensor, grid: Grid = None
+) -> list[int]:
+    """The parent of each variable; the root is variable 0 and has parent -1. In a wide event whose
+    last variables are pixels of a ``grid``, links of near pixels alone are considered."""
     size = len(variables)
     if size == 1:
         return [-1]
     if grid is not None and wide(variables):
         first, second = _near(grid, size).unbind(1)
         information = _information_of_pairs(event, variables, weight, first, second)
-        cost: Any = coo_array(((information.max() - information + 1.0).numpy(), (first.numpy(), second.numpy())), (size, size)).tocsr()
+        cost: Any = coo_array(
+            ((information.max() - information + 1.0).numpy(), (first.numpy(), second.numpy())),
+            (size, size),
+        ).tocsr()
     else:
         whole = mutual_information(event, variables, weight).numpy()
         cost = whole.max() - whole + 1.0  # positive, so that no edge counts as absent
@@ -63,11 +71,17 @@ def wide(variables: tuple[Variable, ...]) -> bool:
 
 
 def _near(grid: tuple[int, int, int], size: int) -> Int[Tensor, "M 2"]:
-    """Pairs of pixels at most ``NEAR`` rows and columns apart, of whatever channels; variables before the pixels with all others."""
+    """Pairs of pixels at most ``NEAR`` rows and columns apart, of whatever channels; variables
+    before the pixels with all others."""
     place = torch.arange(size - math.prod(grid), size).reshape(grid)
     channels, height, width = grid
-    pairs = [torch.cartesian_prod(torch.tensor([first]), torch.arange(first + 1, size)) for first in range(size - place.numel())]
-    for down, right in itertools.product(range(min(NEAR, height - 1) + 1), range(-min(NEAR, width - 1), min(NEAR, width - 1) + 1)):
+    pairs = [
+        torch.cartesian_prod(torch.tensor([first]), torch.arange(first + 1, size))
+        for first in range(size - place.numel())
+    ]
+    for down, right in itertools.product(
+        range(min(NEAR, height - 1) + 1), range(-min(NEAR, width - 1), min(NEAR, width - 1) + 1)
+    ):
         here = place[:, : height - down, max(0, -right) : width - max(0, right)]
         there = place[:, down:, max(0, right) : width - max(0, -right)]
         for one, other in itertools.product(range(channels), range(channels)):
@@ -76,13 +90,18 @@ def _near(grid: tuple[int, int, int], size: int) -> Int[Tensor, "M 2"]:
     return torch.cat(pairs)
 
 
-def _information_of_pairs(event: Event, variables: tuple[Variable, ...], weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _information_of_pairs(
+    event: Event, variables: tuple[Variable, ...], weight: Tensor, first: Tensor, second: Tensor
+) -> Tensor:
     """(M,) nats of some pairs of variables."""
-    event, weight = event.take(slice(0, SOME)), weight[:SOME]  # rows are in an order of their hashes: the first are as good as any
+    # rows are in an order of their hashes: the first are as good as any
+    event = event.take(slice(0, SOME))
+    weight = weight[:SOME]
     codes, levels = _discretise(event, variables, weight, MOST)
     out = []
     for some in torch.arange(len(first)).split(max(1, BLOCK // (len(codes) + levels * levels))):
-        one, other = first[some], second[some]
+        one = first[some]
+        other = second[some]
         slot = (torch.arange(len(some)) * levels + codes[:, one]) * levels + codes[:, other]
         mass = weight[:, None] * (event.mask[:, one] & event.mask[:, other])
         counts = torch.bincount(slot.flatten(), mass.flatten(), len(some) * levels * levels)
@@ -94,19 +113,28 @@ def mutual_information(event: Event, variables: tuple[Variable, ...], weight: Te
     """(D, D) nats, from weighted counts with a little smoothing."""
     most = MOST
     if wide(variables):  # rows are in an order of their hashes: the first are as good as any
-        event, weight, most = event.take(slice(0, SOME)), weight[:SOME], min(MOST, max(4, WIDE // len(variables)))
+        event = event.take(slice(0, SOME))
+        weight = weight[:SOME]
+        most = min(MOST, max(4, WIDE // len(variables)))
     codes, levels = _discretise(event, variables, weight, most)
     hot = torch.nn.functional.one_hot(codes, levels).double() * event.mask[..., None]
     rows, size = codes.shape
     flat = hot.reshape(rows, -1)
     weighted = (flat * weight[:, None]).T
     step = max(1, BLOCK // (size * levels * levels))
-    return torch.cat([_information(weighted[at * levels : (at + step) * levels] @ flat, levels) for at in range(0, size, step)])
+    return torch.cat(
+        [
+            _information(weighted[at * levels : (at + step) * levels] @ flat, levels)
+            for at in range(0, size, step)
+        ]
+    )
 
 
 def _information(counts: Tensor, levels: int) -> Tensor:
     """(some variables, D) nats, from the (L some, L D) counts of their levels."""
-    joint = counts.reshape(len(counts) // levels, levels, -1, levels).transpose(1, 2)  # (some, D, L, L)
+    joint = counts.reshape(len(counts) // levels, levels, -1, levels).transpose(
+        1, 2
+    )  # (some, D, L, L)
     return _in_tables(joint)
 
 
@@ -120,11 +148,16 @@ def _in_tables(joint: Float[Tensor, "*M L L"]) -> Float[Tensor, "*M"]:
 
 def _size(variables: tuple[Variable, ...]) -> int:
     """Levels of all variables together, as far as they are told apart."""
-    return sum(min(variable.cardinality, MOST) if variable.discrete else BINS for variable in variables)
+    return sum(
+        min(variable.cardinality, MOST) if variable.discrete else BINS for variable in variables
+    )
 
 
-def _discretise(event: Event, variables: tuple[Variable, ...], weight: Tensor, most: int) -> tuple[Tensor, int]:
-    """Codes of each cell, and the number of levels, at most ``most``. Bins are normal quantiles of the standardised column."""
+def _discretise(
+    event: Event, variables: tuple[Variable, ...], weight: Tensor, most: int
+) -> tuple[Tensor, int]:
+    """Codes of each cell, and the number of levels, at most ``most``. Bins are normal quantiles of
+    the standardised column."""
     edges = torch.distributions.Normal(0.0, 1.0).icdf(torch.arange(1, BINS) / BINS).double()
     mass = weight[:, None] * event.mask
     mean = (mass * event.value).sum(0) / mass.sum(0).clamp_min(1e-300)

@@ -1,13 +1,16 @@
-r"""A start for a latent tree over pictures: what a latent variable stands for is the look of the window about its pixel.
+r"""A start for a latent tree over pictures: what a latent variable stands for is the look of the
+window about its pixel.
 
     z_d = argmin_k sum_j w_dj (x_j - c_dkj)^2,      w_dj = exp(-|d - j|^2 / 2)      (j within three pixels of d)
 
-k-means in each window by itself, then counts: where all states are known, the parameters of a circuit are shares (A. Liu, H. Zhang and
-G. Van den Broeck (2023), Scaling up probabilistic circuits by latent variable distillation, section 4). Expectation-maximisation goes on
-from there, by nats of log p. From one mixture of whole pictures, whose component all latent variables start as, it takes many passes
-to get as far.
+k-means in each window by itself, then counts: where all states are known, the parameters of a
+circuit are shares (A. Liu, H. Zhang and G. Van den Broeck (2023), Scaling up probabilistic circuits
+by latent variable distillation, section 4). Expectation-maximisation goes on from there, by nats of
+log p. From one mixture of whole pictures, whose component all latent variables start as, it takes
+many passes to get as far.
 
-Shape letters: B rows, D variables, K states, L levels, C channels, H x W pixels, F cells of a window.
+Shape letters: B rows, D variables, K states, L levels, C channels, H x W pixels, F cells of a
+window.
 
 >>> from conjoin.core import stream
 >>> windows = Windows(torch.tensor([[0.0, 0, 9, 9], [9, 9, 0, 0]]).repeat(3, 1), (1, 2, 2))
@@ -21,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from conjoin._shapes import Float, Int
 from conjoin.core import Event, Space
+from conjoin.core.shapes import Float, Int
 
 __all__ = ["Windows", "counts_by_window"]
 
@@ -32,10 +35,17 @@ ROUNDS = 5
 
 
 def counts_by_window(
-    event: Event, space: Space, weight: Float[Tensor, " B"], width: int, parents: list[int], order: list[int], generator: torch.Generator
+    event: Event,
+    space: Space,
+    weight: Float[Tensor, " B"],
+    width: int,
+    parents: list[int],
+    order: list[int],
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Counts of the root's states, of transitions (nodes in order) and of levels, as ``CircuitDensity`` takes them. All variables are
-    discrete; those before the pixels (a label) have the states of the pixel that they hang from, or that hangs from them."""
+    """Counts of the root's states, of transitions (nodes in order) and of levels, as
+    ``CircuitDensity`` takes them. All variables are discrete; those before the pixels (a label)
+    have the states of the pixel that they hang from, or that hangs from them."""
     assert space.grid is not None
     before = len(space.variables) - math.prod(space.grid)
     mean = (event.value * event.mask).sum(0) / event.mask.sum(0).clamp_min(1)
@@ -47,24 +57,36 @@ def counts_by_window(
     levels = max(variable.cardinality for variable in space.variables)
 
     def table(first: Tensor, second: Tensor, by: Tensor, size: int) -> Tensor:
-        return torch.bincount(first.long() * size + second.long(), by, width * size).reshape(width, size)
+        return torch.bincount(first.long() * size + second.long(), by, width * size).reshape(
+            width, size
+        )
 
     edge = [table(states[parents[node]], states[node], weight, width) for node in order[1:]]
-    leaf = [table(states[node], event.value[:, node], weight * event.mask[:, node], levels) for node in range(len(order))]
-    return {"root": torch.bincount(states[order[0]].long(), weight, width), "edge": torch.stack(edge), "levels": torch.stack(leaf)}
+    leaf = [
+        table(states[node], event.value[:, node], weight * event.mask[:, node], levels)
+        for node in range(len(order))
+    ]
+    return {
+        "root": torch.bincount(states[order[0]].long(), weight, width),
+        "edge": torch.stack(edge),
+        "levels": torch.stack(leaf),
+    }
 
 
 class Windows:
     """Pixels with a margin of zeros, cut out about each of them."""
 
     def __init__(self, pixels: Float[Tensor, "B D"], grid: tuple[int, int, int]) -> None:
-        self.grid, across = grid, torch.arange(-REACH, REACH + 1) ** 2
+        self.grid = grid
+        across = torch.arange(-REACH, REACH + 1) ** 2
         self.padded = pad(pixels.unflatten(1, grid), [REACH] * 4)
         self.root_weight = (-(across[:, None] + across) / 4).exp()
 
     def about(self, row: int, column: int) -> Float[Tensor, "B F"]:
         side = 2 * REACH + 1
-        return (self.padded[:, :, row : row + side, column : column + side] * self.root_weight).flatten(1)
+        return (
+            self.padded[:, :, row : row + side, column : column + side] * self.root_weight
+        ).flatten(1)
 
     def states(self, width: int, generator: torch.Generator) -> Int[Tensor, "D B"]:
         """The window of each pixel, by the nearest of its centres; channels have it in common."""
@@ -77,15 +99,24 @@ class Windows:
         return out.flatten(0, 1)
 
 
-def _centres(window: Float[Tensor, "B F"], width: int, generator: torch.Generator) -> Float[Tensor, "_ F"]:
-    """At most ``width``, by k-means (S. Lloyd (1982), Least squares quantization in PCM) from windows that differ."""
-    _, number = (window @ torch.rand(window.shape[1], generator=generator)).unique(return_inverse=True)
+def _centres(
+    window: Float[Tensor, "B F"], width: int, generator: torch.Generator
+) -> Float[Tensor, "_ F"]:
+    """At most ``width``, by k-means (S. Lloyd (1982), Least squares quantization in PCM) from
+    windows that differ."""
+    _, number = (window @ torch.rand(window.shape[1], generator=generator)).unique(
+        return_inverse=True
+    )
     first = number.new_empty(int(number.max()) + 1).scatter_(0, number, torch.arange(len(window)))
     centres = window[first[torch.randperm(len(first), generator=generator)[:width]]]
     for _ in range(ROUNDS):
         near = _nearest(window, centres)
         count = torch.bincount(near, minlength=len(centres))[:, None]
-        centres = torch.where(count > 0, torch.zeros_like(centres).index_add_(0, near, window) / count.clamp_min(1), centres)
+        centres = torch.where(
+            count > 0,
+            torch.zeros_like(centres).index_add_(0, near, window) / count.clamp_min(1),
+            centres,
+        )
     return centres
 
 

@@ -2,10 +2,11 @@ r"""Bayesian network: every column depends on a few others, along arrows that th
 
     p(x) = prod_d p(c_d | c_parents(d)) p(x_d | c_d),        c_d = code of x_d (its level, or its bin)
 
-Structure: greedy search over acyclic graphs by a decomposable score, D. Koller and N. Friedman (2009), Probabilistic
-graphical models, sections 18.3 and 18.4; a move that would make exact sums costly is not taken. Parameters: expected counts
-with a Dirichlet prior around each column's own shares (section 17.3), by EM where cells are missing (section 19.2.2).
-Inference: variable elimination (chapter 9), so every marginal and conditional is exact. All values are in nats.
+Structure: greedy search over acyclic graphs by a decomposable score, D. Koller and N. Friedman
+(2009), Probabilistic graphical models, sections 18.3 and 18.4; a move that would make exact sums
+costly is not taken. Parameters: expected counts with a Dirichlet prior around each column's own
+shares (section 17.3), by EM where cells are missing (section 19.2.2). Inference: variable
+elimination (chapter 9), so every marginal and conditional is exact. All values are in nats.
 
 Shape letters: B rows, D variables, L codes of a variable.
 
@@ -25,8 +26,8 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
 from conjoin.core import Capabilities, Config, Event, Space, Variable
+from conjoin.core.shapes import Float
 from conjoin.families.adapters import Bins, plan_bins
 from conjoin.families.circuit.structure import mutual_information
 from conjoin.families.classic.elimination import GraphDensity, elimination_order
@@ -40,8 +41,9 @@ Parents = tuple[int, ...]
 
 @dataclass(frozen=True)
 class BayesNet(Config):
-    """``max_parents`` of a column; ``largest``: entries of a table on the way of exact sums; ``score``: what a structure is
-    worth; ``smoothing``: rows of prior for each combination of parents; ``bins`` of a number (None: from the number of rows)."""
+    """``max_parents`` of a column; ``largest``: entries of a table on the way of exact sums;
+    ``score``: what a structure is worth; ``smoothing``: rows of prior for each combination of
+    parents; ``bins`` of a number (None: from the number of rows)."""
 
     max_parents: int = 2
     score: Literal["bic", "bdeu"] = "bic"
@@ -56,12 +58,25 @@ class BayesNetDensity(GraphDensity):
     config_class = BayesNet
     shares: Tensor
 
-    def __init__(self, space: Space, config: BayesNet, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: BayesNet,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         super().__init__(space, config, structure, context_space)
         levels = self.bins.levels
-        tables = [torch.zeros([levels[v] for v in (*parents, child)], dtype=torch.float64) for child, *parents in self.scopes]
-        self.logits = nn.ParameterList(nn.Parameter(table, requires_grad=table.shape[-1] > 1) for table in tables)
-        self.register_buffer("shares", torch.full((len(levels), max(levels)), 1.0, dtype=torch.float64))
+        tables = [
+            torch.zeros([levels[v] for v in (*parents, child)], dtype=torch.float64)
+            for child, *parents in self.scopes
+        ]
+        self.logits = nn.ParameterList(
+            nn.Parameter(table, requires_grad=table.shape[-1] > 1) for table in tables
+        )
+        self.register_buffer(
+            "shares", torch.full((len(levels), max(levels)), 1.0, dtype=torch.float64)
+        )
 
     @classmethod
     def build(
@@ -82,7 +97,11 @@ class BayesNetDensity(GraphDensity):
         bins.start(data, weight)
         codes = bins.codes(data)
         parents = learn_parents(codes, bins.space.variables, weight, config)
-        density = cls(space, config, {"bins": plan, "scopes": [[child, *chosen] for child, chosen in enumerate(parents)]})
+        density = cls(
+            space,
+            config,
+            {"bins": plan, "scopes": [[child, *chosen] for child, chosen in enumerate(parents)]},
+        )
         density.bins = bins
         with torch.no_grad():
             density._start(codes, weight)
@@ -94,7 +113,9 @@ class BayesNetDensity(GraphDensity):
 
     def _start(self, codes: Event, weight: Tensor) -> None:
         for child, count in enumerate(self.bins.levels):
-            seen = torch.bincount(codes.value[:, child].long(), weight * codes.mask[:, child], count)[:count]
+            seen = torch.bincount(
+                codes.value[:, child].long(), weight * codes.mask[:, child], count
+            )[:count]
             self.shares[child, :count] = (seen + 1 / count) / (seen.sum() + 1)
         counts = (_counts(codes, scope, self.bins.levels, weight)[0] for scope in self.scopes)
         self._maximise({f"count.{index}": count for index, count in enumerate(counts)})
@@ -106,27 +127,39 @@ class BayesNetDensity(GraphDensity):
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
         for child, logits in enumerate(self.logits):
             count = statistics[f"count.{child}"].movedim(0, -1)
-            logits.copy_((count + self.config.smoothing * self.shares[child, : count.shape[-1]]).log())
+            logits.copy_(
+                (count + self.config.smoothing * self.shares[child, : count.shape[-1]]).log()
+            )
 
 
-# ---------------------------------------------------------------------------------------------------- scores
+# ------------------------------------------------------------------------------------------- scores
 
 
-def _counts(codes: Event, scope: Parents, levels: tuple[int, ...], weight: Tensor) -> tuple[Tensor, float]:
-    """Weighted counts of every combination of codes where all are known, and the weight of these rows."""
+def _counts(
+    codes: Event, scope: Parents, levels: tuple[int, ...], weight: Tensor
+) -> tuple[Tensor, float]:
+    """Weighted counts of every combination of codes where all are known, and the weight of these
+    rows."""
     known = codes.mask[:, list(scope)].all(1)
     shape = [levels[v] for v in scope]
     place = torch.zeros(int(known.sum()), dtype=torch.long)
     for variable in scope:
         place = place * levels[variable] + codes.value[known, variable].long()
-    return torch.bincount(place, weight[known], math.prod(shape)).reshape(shape), float(weight[known].sum())
+    return torch.bincount(place, weight[known], math.prod(shape)).reshape(shape), float(
+        weight[known].sum()
+    )
 
 
 class _Scores:
     """What a column is worth given its parents; each is counted once."""
 
-    def __init__(self, codes: Event, levels: tuple[int, ...], weight: Tensor, config: BayesNet) -> None:
-        self.codes, self.levels, self.weight, self.config = codes, levels, weight, config
+    def __init__(
+        self, codes: Event, levels: tuple[int, ...], weight: Tensor, config: BayesNet
+    ) -> None:
+        self.codes = codes
+        self.levels = levels
+        self.weight = weight
+        self.config = config
         self.total = float(weight.sum())
         self.cache: dict[tuple[int, frozenset[int]], float] = {}
 
@@ -135,29 +168,46 @@ class _Scores:
         if key not in self.cache:
             count, seen = _counts(self.codes, (*sorted(parents), child), self.levels, self.weight)
             score = self._bic if self.config.score == "bic" else self._bdeu
-            self.cache[key] = score(count.reshape(-1, count.shape[-1]) * (self.total / max(seen, 1e-300)))
+            self.cache[key] = score(
+                count.reshape(-1, count.shape[-1]) * (self.total / max(seen, 1e-300))
+            )
         return self.cache[key]
 
     def _bic(self, count: Float[Tensor, "P L"]) -> float:
-        """G. Schwarz (1978), Estimating the dimension of a model: log-likelihood less half log n for each parameter."""
-        likelihood = torch.special.xlogy(count, count).sum() - torch.special.xlogy(count.sum(1), count.sum(1)).sum()
-        return float(likelihood) - 0.5 * math.log(max(self.total, 2.0)) * len(count) * (count.shape[1] - 1)
+        """G. Schwarz (1978), Estimating the dimension of a model: log-likelihood less half log n
+        for each parameter."""
+        likelihood = (
+            torch.special.xlogy(count, count).sum()
+            - torch.special.xlogy(count.sum(1), count.sum(1)).sum()
+        )
+        return float(likelihood) - 0.5 * math.log(max(self.total, 2.0)) * len(count) * (
+            count.shape[1] - 1
+        )
 
     def _bdeu(self, count: Float[Tensor, "P L"]) -> float:
-        """W. Buntine (1991), Theory refinement on Bayesian networks: marginal likelihood with one row of uniform Dirichlet prior."""
+        """W. Buntine (1991), Theory refinement on Bayesian networks: marginal likelihood with one
+        row of uniform Dirichlet prior."""
         own = torch.tensor(1 / count.numel(), dtype=torch.float64)
         both = own * count.shape[1]
         of_child = (torch.lgamma(count + own) - torch.lgamma(own)).sum()
         return float(of_child + (torch.lgamma(both) - torch.lgamma(count.sum(1) + both)).sum())
 
 
-# ---------------------------------------------------------------------------------------------------- search
+# ------------------------------------------------------------------------------------------- search
 
 
-def learn_parents(codes: Event, variables: tuple[Variable, ...], weight: Tensor, config: BayesNet) -> list[list[int]]:
-    """The parents of each column: from no arrows, the move that gains the most, until none gains anything."""
+def learn_parents(
+    codes: Event, variables: tuple[Variable, ...], weight: Tensor, config: BayesNet
+) -> list[list[int]]:
+    """The parents of each column: from no arrows, the move that gains the most, until none gains
+    anything."""
     levels = tuple(variable.cardinality for variable in variables)
-    search = _Search(_Scores(codes, levels, weight, config), _candidates(codes, variables, weight), levels, config)
+    search = _Search(
+        _Scores(codes, levels, weight, config),
+        _candidates(codes, variables, weight),
+        levels,
+        config,
+    )
     while search.step():
         continue
     return [sorted(parents) for parents in search.parents]
@@ -175,10 +225,16 @@ Move = dict[int, frozenset[int]]  # the new parents of one column, or of two
 
 
 class _Search:
-    """Hill climbing over acyclic graphs: an arrow is added, taken away or turned (Koller and Friedman, section 18.4.3)."""
+    """Hill climbing over acyclic graphs: an arrow is added, taken away or turned (Koller and
+    Friedman, section 18.4.3)."""
 
-    def __init__(self, score: _Scores, candidates: list[list[int]], levels: tuple[int, ...], config: BayesNet) -> None:
-        self.score, self.candidates, self.levels, self.config = score, candidates, levels, config
+    def __init__(
+        self, score: _Scores, candidates: list[list[int]], levels: tuple[int, ...], config: BayesNet
+    ) -> None:
+        self.score = score
+        self.candidates = candidates
+        self.levels = levels
+        self.config = config
         self.parents: list[frozenset[int]] = [frozenset()] * len(levels)
         self.refused: set[frozenset[tuple[int, frozenset[int]]]] = set()
 
@@ -197,7 +253,10 @@ class _Search:
         return False
 
     def _gain(self, move: Move) -> float:
-        return sum(self.score(child, new) - self.score(child, self.parents[child]) for child, new in move.items())
+        return sum(
+            self.score(child, new) - self.score(child, self.parents[child])
+            for child, new in move.items()
+        )
 
     def _narrow(self, parents: list[frozenset[int]]) -> bool:
         scopes = [(child, *chosen) for child, chosen in enumerate(parents)]
@@ -214,7 +273,9 @@ class _Search:
             for parent in sorted(own):
                 yield {child: own - {parent}}
                 other = self.parents[parent]
-                if len(other) < self.config.max_parents and not any(parent in above[o] for o in own - {parent}):
+                if len(other) < self.config.max_parents and not any(
+                    parent in above[o] for o in own - {parent}
+                ):
                     yield {child: own - {parent}, parent: other | {child}}
 
 

@@ -1,13 +1,15 @@
-r"""Conjugate pieces for mixed columns: a Dirichlet prior on levels, a normal-inverse-gamma prior on numbers.
+r"""Conjugate pieces for mixed columns: a Dirichlet prior on levels, a normal-inverse-gamma prior on
+numbers.
 
     levels    theta ~ Dirichlet(b)                               p(c | n) = (b_c + n_c) / (b + n)
     numbers   sigma^2 ~ InverseGamma(a_0, b_0),  mu ~ N(0, sigma^2 / kappa_0)
-              kappa = kappa_0 + n,  m = sum x / kappa,  a = a_0 + n / 2,  b = b_0 + (sum x^2 - kappa m^2) / 2
-              p(x | n numbers) = Student's t with 2 a degrees of freedom at m, scale^2 = b (kappa + 1) / (a kappa)
+              kappa = kappa_0 + n,  m = sum x / kappa,  a = a_0 + n / 2,  b = b_0 + (sum x^2 - kappa
+              m^2) / 2 p(x | n numbers) = Student's t with 2 a degrees of freedom at m, scale^2 = b
+              (kappa + 1) / (a kappa)
 
-K. Murphy (2007), Conjugate Bayesian analysis of the Gaussian distribution, section 6. Counts are additive: a cluster gains or
-loses an item by adding or subtracting its statistics. Missing cells add nothing. All logarithms are in nats; numbers are
-measured from the middle of their column.
+K. Murphy (2007), Conjugate Bayesian analysis of the Gaussian distribution, section 6. Counts are
+additive: a cluster gains or loses an item by adding or subtracting its statistics. Missing cells
+add nothing. All logarithms are in nats; numbers are measured from the middle of their column.
 
 Shape letters: I items, C columns with levels, L levels, N numbers, K clusters.
 
@@ -25,16 +27,18 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.special import gammaln
 
-from conjoin._shapes import Bool, Float, Int
+from conjoin.core.shapes import Bool, Float, Int
 
 __all__ = ["Counts", "Items", "Posterior", "Predictive", "Prior", "log_marginal"]
 
-NONE = 1e-300  # pseudo-count of what is never counted: levels that a column lacks, and the bin of missing cells
+# pseudo-count of what is never counted: levels that a column lacks, and the bin of missing cells
+NONE = 1e-300
 
 
 @dataclass(frozen=True)
 class Prior:
-    """``levels`` (C, L): pseudo-counts b, 0 for levels that a column lacks. ``rate`` (N,): b_0. ``shape``: a_0. ``trust``: kappa_0."""
+    """``levels`` (C, L): pseudo-counts b, 0 for levels that a column lacks. ``rate`` (N,): b_0.
+    ``shape``: a_0. ``trust``: kappa_0."""
 
     levels: Float[np.ndarray, "C L"]
     rate: Float[np.ndarray, " N"]
@@ -47,7 +51,8 @@ class Prior:
 
 
 class Items(NamedTuple):
-    """What is to be clustered. Codes are -1 where missing, and so address the last bin; numbers are 0 there."""
+    """What is to be clustered. Codes are -1 where missing, and so address the last bin; numbers are
+    0 there."""
 
     codes: Int[np.ndarray, "I C"]
     numbers: Float[np.ndarray, "I N"]
@@ -68,7 +73,9 @@ class Posterior(NamedTuple):
 
     @classmethod
     def of(cls, moments: Float[np.ndarray, "*K N 3"], prior: Prior) -> "Posterior":
-        count, first, second = moments[..., 0], moments[..., 1], moments[..., 2]
+        count = moments[..., 0]
+        first = moments[..., 1]
+        second = moments[..., 2]
         precision = prior.trust + count
         mean = first / precision
         spread = np.maximum(second - precision * mean * mean, 0.0)
@@ -77,7 +84,8 @@ class Posterior(NamedTuple):
 
 @dataclass
 class Counts:
-    """Sufficient statistics of K clusters: weights of items, of levels (the last bin: missing), and 1, x, x^2 of numbers."""
+    """Sufficient statistics of K clusters: weights of items, of levels (the last bin: missing), and
+    1, x, x^2 of numbers."""
 
     rows: Float[np.ndarray, " K"]
     levels: Float[np.ndarray, "K C L1"]
@@ -85,18 +93,29 @@ class Counts:
 
     @classmethod
     def empty(cls, clusters: int, prior: Prior) -> Self:
-        return cls(np.zeros(clusters), np.zeros((clusters, *prior.padded.shape)), np.zeros((clusters, len(prior.rate), 3)))
+        return cls(
+            np.zeros(clusters),
+            np.zeros((clusters, *prior.padded.shape)),
+            np.zeros((clusters, len(prior.rate), 3)),
+        )
 
     @classmethod
     def of(cls, items: Items, cluster: Int[np.ndarray, " I"], clusters: int, prior: Prior) -> Self:
         """Statistics of the items that have a cluster (not -1)."""
         counts = cls.empty(clusters, prior)
         kept = np.flatnonzero(cluster >= 0)
-        part, where = items.take(kept), cluster[kept]
+        part = items.take(kept)
+        where = cluster[kept]
         np.add.at(counts.rows, where, part.weight)
         columns = np.arange(part.codes.shape[1])
-        np.add.at(counts.levels, (where[:, None], columns, part.codes), np.broadcast_to(part.weight[:, None], part.codes.shape))
-        powers = np.stack([part.present, part.numbers, part.numbers**2], -1) * part.weight[:, None, None]
+        np.add.at(
+            counts.levels,
+            (where[:, None], columns, part.codes),
+            np.broadcast_to(part.weight[:, None], part.codes.shape),
+        )
+        powers = (
+            np.stack([part.present, part.numbers, part.numbers**2], -1) * part.weight[:, None, None]
+        )
         member = np.zeros((clusters, len(where)))
         member[where, np.arange(len(where))] = 1.0
         counts.moments += np.tensordot(member, powers, 1)
@@ -104,7 +123,8 @@ class Counts:
 
     def move(self, items: Items, item: int, cluster: int, sign: float) -> None:
         """Put one item into a cluster (sign 1) or take it out (sign -1)."""
-        weight, x = sign * items.weight[item], items.numbers[item]
+        weight = sign * items.weight[item]
+        x = items.numbers[item]
         self.rows[cluster] += weight
         self.levels[cluster, np.arange(items.codes.shape[1]), items.codes[item]] += weight
         moments = self.moments[cluster]
@@ -114,17 +134,23 @@ class Counts:
 
     def clear(self, cluster: int) -> None:
         """No rounding error may outlive a cluster's last item."""
-        self.rows[cluster], self.levels[cluster], self.moments[cluster] = 0.0, 0.0, 0.0
+        self.rows[cluster] = 0.0
+        self.levels[cluster] = 0.0
+        self.moments[cluster] = 0.0
 
 
 class Predictive:
-    """log p(item | items of cluster k) of every cluster, with what depends on the cluster alone worked out beforehand."""
+    """log p(item | items of cluster k) of every cluster, with what depends on the cluster alone
+    worked out beforehand."""
 
     def __init__(self, counts: Counts, prior: Prior) -> None:
-        self.counts, self.prior = counts, prior
+        self.counts = counts
+        self.prior = prior
         clusters, numbers = counts.moments.shape[:2]
         self.levels = np.zeros(counts.levels.shape)
-        self.number = np.zeros((4, clusters, numbers))  # log of the constant, power, mean, 1 / (scale sqrt(nu))
+        self.number = np.zeros(
+            (4, clusters, numbers)
+        )  # log of the constant, power, mean, 1 / (scale sqrt(nu))
         self.refresh(slice(None))
 
     def refresh(self, cluster: int | slice) -> None:
@@ -135,7 +161,9 @@ class Predictive:
         self.levels[cluster, ..., -1] = 0.0  # a missing cell says nothing
         precision, mean, shape, rate = Posterior.of(self.counts.moments[cluster], self.prior)
         scale = np.sqrt(2 * rate * (precision + 1) / precision)  # sqrt(nu) times the scale
-        self.number[0, cluster] = gammaln(shape + 0.5) - gammaln(shape) - np.log(scale) - 0.5 * math.log(math.pi)
+        self.number[0, cluster] = (
+            gammaln(shape + 0.5) - gammaln(shape) - np.log(scale) - 0.5 * math.log(math.pi)
+        )
         self.number[1, cluster] = shape + 0.5
         self.number[2, cluster] = mean
         self.number[3, cluster] = 1 / scale
@@ -147,7 +175,8 @@ class Predictive:
         self.levels[cluster], self.number[:, cluster] = saved
 
     def log_prob(self, items: Items) -> Float[np.ndarray, "I K"]:
-        """Nats of every item under every cluster; an item that is in a cluster's counts has to be taken out first."""
+        """Nats of every item under every cluster; an item that is in a cluster's counts has to be
+        taken out first."""
         columns = np.arange(items.codes.shape[1])
         levels = self.levels[:, columns, items.codes].sum(-1).T
         constant, power, mean, inverse = self.number
@@ -158,10 +187,18 @@ class Predictive:
 
 def log_marginal(counts: Counts, prior: Prior) -> Float[np.ndarray, " K"]:
     """log p(all items of cluster k), their parameters integrated out; nats."""
-    levels, pseudo = counts.levels[..., :-1], prior.padded[:, :-1]
+    levels = counts.levels[..., :-1]
+    pseudo = prior.padded[:, :-1]
     categories = (gammaln(levels + pseudo) - gammaln(pseudo)).sum((1, 2))
     categories += (gammaln(pseudo.sum(-1)) - gammaln(levels.sum(-1) + pseudo.sum(-1))).sum(1)
     precision, _, shape, rate = Posterior.of(counts.moments, prior)
-    numbers = gammaln(shape) - gammaln(prior.shape) + prior.shape * np.log(prior.rate) - shape * np.log(rate)
-    numbers += 0.5 * (math.log(prior.trust) - np.log(precision)) - (shape - prior.shape) * math.log(2 * math.pi)
+    numbers = (
+        gammaln(shape)
+        - gammaln(prior.shape)
+        + prior.shape * np.log(prior.rate)
+        - shape * np.log(rate)
+    )
+    numbers += 0.5 * (math.log(prior.trust) - np.log(precision)) - (shape - prior.shape) * math.log(
+        2 * math.pi
+    )
     return categories + numbers.sum(1)

@@ -2,8 +2,9 @@ r"""Mixture of mixed-type columns (latent class analysis).
 
     p(x) = sum_k pi_k prod_d p(x_d | k)
 
-Expectation-maximisation: A. Dempster, N. Laird and D. Rubin (1977), Maximum likelihood from incomplete data via the EM
-algorithm, section 4.3. Missing cells drop out of the product, so every marginal and conditional is exact. Nats.
+Expectation-maximisation: A. Dempster, N. Laird and D. Rubin (1977), Maximum likelihood from
+incomplete data via the EM algorithm, section 4.3. Missing cells drop out of the product, so every
+marginal and conditional is exact. Nats.
 
 Shape letters: B rows, D variables, K components.
 
@@ -22,9 +23,18 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
-from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Space, Variable, categorical
-from conjoin.leaves import LeafLayer, LeafTable
+from conjoin.components.leaves import LeafLayer, LeafTable
+from conjoin.core import (
+    Capabilities,
+    Config,
+    Density,
+    Event,
+    Likelihood,
+    Space,
+    Variable,
+    categorical,
+)
+from conjoin.core.shapes import Float
 
 __all__ = ["Mixture", "MixtureDensity", "cluster"]
 
@@ -33,7 +43,8 @@ WIDE = 8192  # indicator columns; instead of more, ordered levels are numbers
 
 @dataclass(frozen=True)
 class Mixture(Config):
-    """``components``: how many prototypes (None: from the number of rows). ``smoothing``: rows of prior per component."""
+    """``components``: how many prototypes (None: from the number of rows). ``smoothing``: rows of
+    prior per component."""
 
     components: int | None = None
     smoothing: float = 1.0
@@ -45,7 +56,13 @@ class MixtureDensity(Density):
     config_class = Mixture
     bounded = True
 
-    def __init__(self, space: Space, config: Mixture, structure: dict[str, int] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: Mixture,
+        structure: dict[str, int] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         super().__init__(space, config, structure, context_space)
         components = self.structure["components"]
         self.log_weight = nn.Parameter(torch.zeros(components, dtype=torch.float64))
@@ -74,23 +91,37 @@ class MixtureDensity(Density):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            Likelihood.EXACT, missing="exact", marginals="any", conditionals="any", regions=True, mode="approximate", statistics=True
+            Likelihood.EXACT,
+            missing="exact",
+            marginals="any",
+            conditionals="any",
+            regions=True,
+            mode="approximate",
+            statistics=True,
         )
 
     def _joint(self, event: Event) -> Float[Tensor, "B K"]:
         """log p(what is known, k)."""
         return self.log_weight.log_softmax(0) + self.leaves.table(event).total()
 
-    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         return self._joint(event).logsumexp(1)
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         component = categorical(self.log_weight.expand(n, -1), generator)
-        return Event(self.leaves.sample(component[:, None].expand(-1, len(self.space.variables)), generator))
+        return Event(
+            self.leaves.sample(component[:, None].expand(-1, len(self.space.variables)), generator)
+        )
 
-    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
         component = categorical(self._joint(event), generator)
-        drawn = self.leaves.sample(component[:, None].expand_as(event.value), generator, event.within)
+        drawn = self.leaves.sample(
+            component[:, None].expand_as(event.value), generator, event.within
+        )
         return Event(torch.where(event.mask, event.value, drawn))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
@@ -120,27 +151,49 @@ def default_states(rows: int) -> int:
     return max(1, min(32, rows // 30))
 
 
-def cluster(event: Event, variables: tuple[Variable, ...], weight: Tensor, groups: int, generator: torch.Generator) -> Float[Tensor, "B K"]:
-    """(B, K) a first assignment of rows to components: k-means on standardised numbers (many ordered levels too) and indicator columns."""
+def cluster(
+    event: Event,
+    variables: tuple[Variable, ...],
+    weight: Tensor,
+    groups: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "B K"]:
+    """(B, K) a first assignment of rows to components: k-means on standardised numbers (many
+    ordered levels too) and indicator columns."""
     table = _features(event, variables, weight)
     rng = torch.randperm(event.rows, generator=generator)[:4096].sort().values.numpy()
     seed = int(torch.randint(0, 2**31 - 1, (), generator=generator))
     if groups == 1:
         return torch.ones(event.rows, 1, dtype=torch.float64)
-    means = KMeans(groups, n_init=1, random_state=seed, max_iter=30).fit(table[rng], sample_weight=weight.numpy()[rng])
-    return torch.nn.functional.one_hot(torch.as_tensor(means.predict(table)).long(), groups).double()
+    means = KMeans(groups, n_init=1, random_state=seed, max_iter=30).fit(
+        table[rng], sample_weight=weight.numpy()[rng]
+    )
+    return torch.nn.functional.one_hot(
+        torch.as_tensor(means.predict(table)).long(), groups
+    ).double()
 
 
 def _features(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> np.ndarray:
     mass = weight[:, None] * event.mask
     mean = (mass * event.value).sum(0) / mass.sum(0).clamp_min(1e-300)
-    scale = ((mass * (event.value - mean) ** 2).sum(0) / mass.sum(0).clamp_min(1e-300)).sqrt().clamp_min(1e-12)
-    columns, wide = [], sum(variable.cardinality for variable in variables if variable.discrete) > WIDE
+    scale = (
+        ((mass * (event.value - mean) ** 2).sum(0) / mass.sum(0).clamp_min(1e-300))
+        .sqrt()
+        .clamp_min(1e-12)
+    )
+    columns = []
+    wide = sum(variable.cardinality for variable in variables if variable.discrete) > WIDE
     for index, variable in enumerate(variables):
         seen = event.mask[:, index]
         if variable.discrete and not (wide and variable.kind == "ordered"):
             codes = event.value[:, index].long()
-            columns.append(torch.nn.functional.one_hot(codes, variable.cardinality).double() * seen[:, None])
+            columns.append(
+                torch.nn.functional.one_hot(codes, variable.cardinality).double() * seen[:, None]
+            )
         else:
-            columns.append(torch.where(seen, (event.value[:, index] - mean[index]) / scale[index], 0.0).clamp(-3, 3)[:, None])
+            columns.append(
+                torch.where(seen, (event.value[:, index] - mean[index]) / scale[index], 0.0).clamp(
+                    -3, 3
+                )[:, None]
+            )
     return torch.cat(columns, 1).numpy()

@@ -2,8 +2,9 @@ r"""Naive Bayes: columns are independent given the class.
 
     p(x | y) = prod_d p(x_d | y)
 
-M. Maron (1961), Automatic indexing: an experimental inquiry, equation 5. Without a class it is the product of the
-columns' marginals. Missing cells drop out of the product; one pass over the rows is the whole fit. Nats.
+M. Maron (1961), Automatic indexing: an experimental inquiry, equation 5. Without a class it is the
+product of the columns' marginals. Missing cells drop out of the product; one pass over the rows is
+the whole fit. Nats.
 
 Shape letters: B rows, D variables, K classes.
 
@@ -23,9 +24,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Float, Int
+from conjoin.components.leaves import LeafLayer
 from conjoin.core import Capabilities, Config, Density, Event, Likelihood, Space
-from conjoin.leaves import LeafLayer
+from conjoin.core.shapes import Float, Int
 
 __all__ = ["NaiveBayes", "NaiveBayesDensity"]
 
@@ -45,7 +46,11 @@ class NaiveBayesDensity(Density):
     conditional = True
 
     def __init__(
-        self, space: Space, config: NaiveBayes, structure: dict[str, Any] | None = None, context_space: Space | None = None
+        self,
+        space: Space,
+        config: NaiveBayes,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
         classes = context_space.variables[0].cardinality if context_space else 1
@@ -64,7 +69,11 @@ class NaiveBayesDensity(Density):
         context_space: Space | None = None,
     ) -> Self:
         density = cls(space, config, context_space=context_space)
-        density.leaves.start(data.value, data.mask, torch.ones(data.rows, dtype=torch.float64) if weight is None else weight)
+        density.leaves.start(
+            data.value,
+            data.mask,
+            torch.ones(data.rows, dtype=torch.float64) if weight is None else weight,
+        )
         return density
 
     @property
@@ -83,7 +92,9 @@ class NaiveBayesDensity(Density):
     def _state(self, rows: int, context: Event | None) -> Int[Tensor, " B"]:
         return torch.zeros(rows, dtype=torch.long) if context is None else context.value.long()
 
-    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         return self._log_contexts(event).gather(1, self._state(event.rows, context)[:, None])[:, 0]
 
     def _log_contexts(self, event: Event) -> Float[Tensor, "B K"]:
@@ -93,15 +104,27 @@ class NaiveBayesDensity(Density):
         states = self._state(n, context)[:, None].expand(-1, len(self.space.variables))
         return Event(self.leaves.sample(states, generator))
 
-    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
         states = self._state(event.rows, context)[:, None].expand_as(event.value)
-        return Event(torch.where(event.mask, event.value, self.leaves.sample(states, generator, event.within)))
+        return Event(
+            torch.where(
+                event.mask, event.value, self.leaves.sample(states, generator, event.within)
+            )
+        )
 
     def _mode(self, event: Event, context: Event | None) -> Event:
-        return Event(torch.where(event.mask, event.value, self.leaves.modes().T[self._state(event.rows, context)]))
+        return Event(
+            torch.where(
+                event.mask, event.value, self.leaves.modes().T[self._state(event.rows, context)]
+            )
+        )
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
-        state = torch.nn.functional.one_hot(self._state(event.rows, context), self.leaves.states).double()
+        state = torch.nn.functional.one_hot(
+            self._state(event.rows, context), self.leaves.states
+        ).double()
         share = (weight[:, None] * state)[:, None].expand(-1, event.value.shape[1], -1)
         total = (weight * self._log_prob(event, context, None)).sum()
         return self.leaves.statistics(event.value, event.mask, share) | {"log_prob": total}

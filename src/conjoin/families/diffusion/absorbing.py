@@ -1,15 +1,17 @@
-r"""Absorbing-state diffusion: columns vanish one after another, and a network brings them back, in any order.
+r"""Absorbing-state diffusion: columns vanish one after another, and a network brings them back, in
+any order.
 
-    q(known at time t)   each cell is absorbed with probability t
-    p(x | sigma)       = prod_b prod_(d in block b of sigma) p(x_d | x of the blocks before)
-    p(x)               = 1/K sum_k p(x | sigma_k)
-    trained on         - E_(sigma, t) D / (D - t + 1) sum_(d absorbed) log p(x_d | the t - 1 cells that are left)
+    q(known at time t)   each cell is absorbed with probability t p(x | sigma)       = prod_b
+    prod_(d in block b of sigma) p(x_d | x of the blocks before) p(x)               = 1/K sum_k p(x
+    | sigma_k) trained on         - E_(sigma, t) D / (D - t + 1) sum_(d absorbed) log p(x_d | the t
+    - 1 cells that are left)
 
-J. Austin et al. (2021), Structured denoising diffusion models in discrete state-spaces, section 3.1 and appendix A.3: with an
-absorbing state the continuous-time bound is the last line; E. Hoogeboom et al. (2022), Autoregressive diffusion models,
-equations 4 and 5: the bound is that of a random order sigma. Here rows are drawn, and their probability is summed, over K fixed
-orders, in at most ``calls`` network calls in all (cells of one block are drawn at once: the same paper, section 3.2). So log p is
-exact, not a bound. In nats.
+J. Austin et al. (2021), Structured denoising diffusion models in discrete state-spaces, section 3.1
+and appendix A.3: with an absorbing state the continuous-time bound is the last line; E. Hoogeboom
+et al. (2022), Autoregressive diffusion models, equations 4 and 5: the bound is that of a random
+order sigma. Here rows are drawn, and their probability is summed, over K fixed orders, in at most
+``calls`` network calls in all (cells of one block are drawn at once: the same paper, section 3.2).
+So log p is exact, not a bound. In nats.
 
 Shape letters: B rows, D variables, F inputs, K orders, W parameters of a variable.
 
@@ -26,8 +28,8 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Bool, Float, Int
 from conjoin.core import Capabilities, Event, Likelihood, Space, stream
+from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.deep import DeepConfig, DeepDensity
 from conjoin.families.diffusion.multinomial import Multinomial
 from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
@@ -35,17 +37,25 @@ from conjoin.nets.body import ContextEmbedding
 from conjoin.nets.heads import Heads
 from conjoin.nets.inputs import Inputs
 
-__all__ = ["AbsorbingDensity", "AbsorbingDiffusion", "Unveiling", "core_capabilities", "core_of_codes", "orders"]
+__all__ = [
+    "AbsorbingDensity",
+    "AbsorbingDiffusion",
+    "Unveiling",
+    "core_capabilities",
+    "core_of_codes",
+    "orders",
+]
 
 MOST_ORDERS = 2
 
 
 @dataclass(frozen=True)
 class AbsorbingDiffusion(DeepConfig):
-    """``process``: how codes are lost ("multinomial": replaced by random ones; log p is then a bound). A network of ``blocks``
-    residual blocks of ``width`` (None: from the layout); ``components`` of the mixture that a number is drawn from; ``calls`` of
-    the network at most for log p of a row; ``guidance``: how much draws of a class exaggerate it: they are draws
-    of p(x | class) only where it is 0."""
+    """``process``: how codes are lost ("multinomial": replaced by random ones; log p is then a
+    bound). A network of ``blocks`` residual blocks of ``width`` (None: from the layout);
+    ``components`` of the mixture that a number is drawn from; ``calls`` of the network at most for
+    log p of a row; ``guidance``: how much draws of a class exaggerate it: they are draws of p(x |
+    class) only where it is 0."""
 
     batch: int = 64
     draws: int = 16
@@ -62,8 +72,10 @@ class AbsorbingDiffusion(DeepConfig):
 
 
 def orders(size: int, calls: int) -> Int[Tensor, "K D"]:
-    """The block in which each column is unveiled, under each order: every second order is the reverse of the one before."""
-    count, blocks = max(1, min(MOST_ORDERS, calls // size)), min(size, calls)
+    """The block in which each column is unveiled, under each order: every second order is the
+    reverse of the one before."""
+    count = max(1, min(MOST_ORDERS, calls // size))
+    blocks = min(size, calls)
     ranks: list[Tensor] = []
     for index in range(count):
         place = torch.randperm(size, generator=stream(0, "order", index))
@@ -78,11 +90,21 @@ class Unveiling(nn.Module):
 
     def __init__(self, space: Space, config: Any, context: ContextEmbedding) -> None:
         super().__init__()
-        self.size, self.guidance, self.context = len(space.variables), config.guidance, context
+        self.size = len(space.variables)
+        self.guidance = config.guidance
+        self.context = context
         self.heads = Heads(space.variables, config.components)
         self.inputs = Inputs(space.variables)
         extra = 1 + context.width
-        self.net = CellNetwork(space, self.inputs.size, extra, self.heads.width, config.width, config.blocks, config.dropout)
+        self.net = CellNetwork(
+            space,
+            self.inputs.size,
+            extra,
+            self.heads.width,
+            config.width,
+            config.blocks,
+            config.dropout,
+        )
         self.register_buffer("ranks", orders(self.size, config.calls), persistent=False)
 
     @property
@@ -101,7 +123,9 @@ class Unveiling(nn.Module):
         out: Tensor = self.inputs(value, torch.ones_like(value, dtype=torch.bool))
         return out
 
-    def params(self, inputs: Float[Tensor, "B F"], known: Bool[Tensor, "#B D"], code: Tensor | None) -> Float[Tensor, "B D W"]:
+    def params(
+        self, inputs: Float[Tensor, "B F"], known: Bool[Tensor, "#B D"], code: Tensor | None
+    ) -> Float[Tensor, "B D W"]:
         """Of every cell, given the cells that are known."""
         known = known.expand(len(inputs), -1).double()
         extra = torch.cat([1 - known.mean(1, keepdim=True), self.context(len(inputs), code)], 1)
@@ -114,13 +138,24 @@ class Unveiling(nn.Module):
 
     # ------------------------------------------------------------------ log p
 
-    def log_prob(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None = None) -> Float[Tensor, " B"]:
+    def log_prob(
+        self,
+        value: Float[Tensor, "B D"],
+        code: Tensor | None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, " B"]:
         """Exact: no noise is needed."""
-        inputs, known = self.encode(value), torch.ones_like(value, dtype=torch.bool)
-        each = [self.heads.log_prob(self._in_turn(inputs, rank, code), value, known).sum(1) for rank in self.ranks]
+        inputs = self.encode(value)
+        known = torch.ones_like(value, dtype=torch.bool)
+        each = [
+            self.heads.log_prob(self._in_turn(inputs, rank, code), value, known).sum(1)
+            for rank in self.ranks
+        ]
         return torch.stack(each).logsumexp(0) - torch.tensor(float(len(each))).double().log()
 
-    def _in_turn(self, inputs: Float[Tensor, "B F"], rank: Int[Tensor, " D"], code: Tensor | None) -> Float[Tensor, "B D W"]:
+    def _in_turn(
+        self, inputs: Float[Tensor, "B F"], rank: Int[Tensor, " D"], code: Tensor | None
+    ) -> Float[Tensor, "B D W"]:
         """The parameters of each cell as they are when its turn comes."""
         out = inputs.new_zeros(len(inputs), self.size, self.heads.width)
         for block in range(int(rank.max()) + 1):
@@ -128,11 +163,16 @@ class Unveiling(nn.Module):
             out = out.index_copy(1, now, self.params(inputs, (rank < block)[None], code)[:, now])
         return out
 
-    def bound(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator) -> Float[Tensor, " B"]:
-        """One draw of the order-agnostic bound: a number of cells, stratified over the rows, is left in each row."""
+    def bound(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator
+    ) -> Float[Tensor, " B"]:
+        """One draw of the order-agnostic bound: a number of cells, stratified over the rows, is
+        left in each row."""
         rows = len(value)
         uniform = torch.rand(rows, self.size, generator=generator, dtype=torch.float64)
-        step = torch.randperm(rows, generator=generator) + torch.rand((), generator=generator, dtype=torch.float64)
+        step = torch.randperm(rows, generator=generator) + torch.rand(
+            (), generator=generator, dtype=torch.float64
+        )
         left = (step * self.size / rows).long().clamp_max(self.size - 1)
         known = uniform.argsort(1).argsort(1) < left[:, None]
         code = drop_class(code, self.context, generator)
@@ -141,22 +181,33 @@ class Unveiling(nn.Module):
 
     # ------------------------------------------------------------------ draws
 
-    def draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+    def draw(
+        self, n: int, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B D"]:
         """Each row by one of the K orders."""
         value = torch.zeros(n, self.size, dtype=torch.float64)
         order = torch.randint(len(self.ranks), (n,), generator=generator)
         for index, rank in enumerate(self.ranks):
             rows = (order == index).nonzero()[:, 0]
-            value[rows] = self._fill(value[rows], rank[None] < 0, rank, None if code is None else code[rows], generator)
+            value[rows] = self._fill(
+                value[rows], rank[None] < 0, rank, None if code is None else code[rows], generator
+            )
         return value
 
-    def repaint(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+    def repaint(
+        self, event: Event, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B D"]:
         """The rows with their missing cells unveiled one by one, given all that is known."""
         rank = torch.randperm(self.size, generator=generator)
         return self._fill(event.value, event.mask, rank, code, generator)
 
     def _fill(
-        self, value: Float[Tensor, "B D"], known: Bool[Tensor, "#B D"], rank: Int[Tensor, " D"], code: Tensor | None, generator: Any
+        self,
+        value: Float[Tensor, "B D"],
+        known: Bool[Tensor, "#B D"],
+        rank: Int[Tensor, " D"],
+        code: Tensor | None,
+        generator: Any,
     ) -> Float[Tensor, "B D"]:
         value, known = value.clone(), known.expand_as(value).clone()
         for block in range(int(rank.max()) + 1):
@@ -173,26 +224,42 @@ class Unveiling(nn.Module):
         return guided(self.params(inputs, known, code), free, self.guidance)
 
 
-def core_of_codes(space: Space, config: AbsorbingDiffusion, context: ContextEmbedding) -> Unveiling | Multinomial:
+def core_of_codes(
+    space: Space, config: AbsorbingDiffusion, context: ContextEmbedding
+) -> Unveiling | Multinomial:
     """The process that the config names."""
-    return Unveiling(space, config, context) if config.process == "absorbing" else Multinomial(space, config, context)
+    return (
+        Unveiling(space, config, context)
+        if config.process == "absorbing"
+        else Multinomial(space, config, context)
+    )
 
 
 def core_capabilities(core: nn.Module) -> dict[str, Any]:
     """Unveiling is exact, everything else a bound with noise in it."""
     exact = isinstance(core, Unveiling)
     likelihood = Likelihood.EXACT if exact else Likelihood.LOWER_BOUND
-    return {"likelihood": likelihood, "stochastic": not exact, "features": True, "objective": "surrogate"}
+    return {
+        "likelihood": likelihood,
+        "stochastic": not exact,
+        "features": True,
+        "objective": "surrogate",
+    }
 
 
 class AbsorbingDensity(DeepDensity):
-    """log p of complete rows is exact: a mixture over K orders. (Of multinomial diffusion it is a bound.)"""
+    """log p of complete rows is exact: a mixture over K orders. (Of multinomial diffusion it is a
+    bound.)"""
 
     config_class = AbsorbingDiffusion
     bounded = True
 
     def __init__(
-        self, space: Space, config: AbsorbingDiffusion, structure: dict[str, Any] | None = None, context_space: Space | None = None
+        self,
+        space: Space,
+        config: AbsorbingDiffusion,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
         self.core: Any = core_of_codes(space, config, self.embedding(16))
@@ -204,15 +271,21 @@ class AbsorbingDensity(DeepDensity):
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.core.start(data, weight)
 
-    def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _whole(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         out: Tensor = self.core.log_prob(value, code, generator)
         return out
 
-    def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _objective(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         out: Tensor = -self.core.bound(value, code, generator or stream(0, "bound"))
         return out
 
-    def _draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+    def _draw(
+        self, n: int, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B D"]:
         out: Tensor = self.core.draw(n, code, generator)
         return out
 
@@ -221,9 +294,18 @@ class AbsorbingDensity(DeepDensity):
         return out
 
     @final
-    def repaint(self, event: Event, context: Event | None = None, *, generator: torch.Generator | None = None) -> Event:
-        """The event with its missing cells drawn one by one, each given all that is known by then; regions are not heeded.
-        Raises ValueError for an impossible event."""
-        event, context = self.space.check(event), self._check_context(context)
+    def repaint(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Event:
+        """The event with its missing cells drawn one by one, each given all that is known by then;
+        regions are not heeded. Raises ValueError for an impossible event."""
+        event = self.space.check(event)
+        context = self._check_context(context)
         with torch.no_grad():
-            return Event(self.core.repaint(event, None if context is None else context.value, generator))
+            return Event(
+                self.core.repaint(event, None if context is None else context.value, generator)
+            )

@@ -1,11 +1,13 @@
 r"""What a picture looked like before noise was added: a network under the preconditioning of EDM.
 
-    D(z; s) = c_skip z + c_out F(c_in z; ln s),    c_skip = 1 / (s^2 + 1),  c_out = s / sqrt(s^2 + 1),  c_in = 1 / sqrt(s^2 + 1)
-    loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(-.5, 1.2^2)
+    D(z; s) = c_skip z + c_out F(c_in z; ln s),    c_skip = 1 / (s^2 + 1),  c_out = s / sqrt(s^2 +
+    1),  c_in = 1 / sqrt(s^2 + 1) loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(-.5,
+    1.2^2)
 
-T. Karras et al. (2022), Elucidating the design space of diffusion-based generative models, table 1, for pixels of variance 1: a
-picture is shifted and scaled by what its data have on the average. One share of the noise levels is spread evenly instead, so that
-the bound, which asks at every level, does not ask where nothing was learned. No nats here: ``picture`` makes them.
+T. Karras et al. (2022), Elucidating the design space of diffusion-based generative models, table 1,
+for pixels of variance 1: a picture is shifted and scaled by what its data have on the average. One
+share of the noise levels is spread evenly instead, so that the bound, which asks at every level,
+does not ask where nothing was learned. No nats here: ``picture`` makes them.
 
 Shape letters: B rows, C channels, H and W sides, D = C H W pixels, F features.
 
@@ -22,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Bool, Float
+from conjoin.core.shapes import Bool, Float
 from conjoin.nets.conditioned import Conditioned, half
 from conjoin.nets.patches import Patches
 from conjoin.nets.unet import Unet
@@ -31,7 +33,9 @@ __all__ = ["BODIES", "Denoiser"]
 
 BODIES: dict[str, Callable[..., Conditioned]] = {"unet": Unet, "transformer": Patches}
 
-CENTRE, SPREAD = -0.5, 1.2  # of ln s in the fit
+# of ln s in the fit
+CENTRE = -0.5
+SPREAD = 1.2
 EVEN = 0.1  # share of the fit's noise levels that are spread evenly
 MOST = 40.0  # the largest s
 WITHHELD = 0.2  # share of the fit in which the class is not told
@@ -39,15 +43,23 @@ CLEAN = 0.01  # the s at which a picture counts as clean
 
 
 class Denoiser(nn.Module):
-    """Pictures as grey levels 0 .. levels - 1 on a ``grid`` (C, H, W), and the network that takes noise off them."""
+    """Pictures as grey levels 0 .. levels - 1 on a ``grid`` (C, H, W), and the network that takes
+    noise off them."""
 
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, grid: tuple[int, int, int], levels: int, classes: int, config: Any, told: int = 0) -> None:
+    def __init__(
+        self, grid: tuple[int, int, int], levels: int, classes: int, config: Any, told: int = 0
+    ) -> None:
         super().__init__()
-        self.grid, self.levels, self.classes, self.low = grid, levels, classes, config.precision == "bfloat16"
-        self.net = BODIES[config.body](grid[0], grid[1:], classes, config.size, config.blocks, config.dropout, told)
+        self.grid = grid
+        self.levels = levels
+        self.classes = classes
+        self.low = config.precision == "bfloat16"
+        self.net = BODIES[config.body](
+            grid[0], grid[1:], classes, config.size, config.blocks, config.dropout, told
+        )
         self.register_buffer("centre", torch.zeros(grid[0], 1, 1))
         self.register_buffer("scale", torch.ones(1))
 
@@ -72,7 +84,9 @@ class Denoiser(nn.Module):
         levels = pictures.float() * self.scale + self.centre
         return levels.round().clamp(0, self.levels - 1).flatten(1).double()
 
-    def forward(self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None) -> Float[Tensor, "B C H W"]:
+    def forward(
+        self, z: Float[Tensor, "B C H W"], s: Float[Tensor, " B"], code: Tensor | None
+    ) -> Float[Tensor, "B C H W"]:
         """D(z; s)."""
         s = s[:, None, None, None]
         total = (s**2 + 1).sqrt()
@@ -89,27 +103,52 @@ class Denoiser(nn.Module):
         """The same, (B, P, F) at each place of every level, and on the whole; and the pictures."""
         with half(self.low):
             places = [each.float() for each in self.net.maps(*_clean(pictures))]
-        return [pictures.flatten(1)[:, None], *places, *(each.mean(1, keepdim=True) for each in places)]
+        return [
+            pictures.flatten(1)[:, None],
+            *places,
+            *(each.mean(1, keepdim=True) for each in places),
+        ]
 
     def loss(
-        self, pictures: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], code: Tensor | None, generator: torch.Generator
+        self,
+        pictures: Float[Tensor, "B C H W"],
+        mask: Bool[Tensor, "B C H W"],
+        code: Tensor | None,
+        generator: torch.Generator,
     ) -> Float[Tensor, " B"]:
-        """The mean over the known pixels of the weighted squared error, at one noise level for each picture."""
-        rows, pictures = len(pictures), pictures * mask
-        stratified = (torch.randperm(rows, generator=generator) + torch.rand(rows, generator=generator)) / max(rows, 1)
-        log_s = CENTRE + SPREAD * torch.special.ndtri(stratified.double().clamp(1e-6, 1 - 1e-6)).float()
-        even = math.log(self.least) + torch.rand(rows, generator=generator) * math.log(MOST / self.least)
-        s = torch.where(torch.rand(rows, generator=generator) < EVEN, even, log_s).exp().clamp(self.least, MOST)
+        """The mean over the known pixels of the weighted squared error, at one noise level for each
+        picture."""
+        rows = len(pictures)
+        pictures = pictures * mask
+        stratified = (
+            torch.randperm(rows, generator=generator) + torch.rand(rows, generator=generator)
+        ) / max(rows, 1)
+        log_s = (
+            CENTRE + SPREAD * torch.special.ndtri(stratified.double().clamp(1e-6, 1 - 1e-6)).float()
+        )
+        even = math.log(self.least) + torch.rand(rows, generator=generator) * math.log(
+            MOST / self.least
+        )
+        s = (
+            torch.where(torch.rand(rows, generator=generator) < EVEN, even, log_s)
+            .exp()
+            .clamp(self.least, MOST)
+        )
         noise = torch.randn(pictures.shape, generator=generator)
         z = pictures + s[:, None, None, None] * noise
         error = (self(z, s, self.sometimes(code, generator)) - pictures) * mask
-        return error.square().flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1) * (1 + 1 / s**2)
+        return (
+            error.square().flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1) * (1 + 1 / s**2)
+        )
 
     def sometimes(self, code: Tensor | None, generator: torch.Generator) -> Tensor | None:
-        """The classes, one in five withheld (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, algorithm 1)."""
+        """The classes, one in five withheld (J. Ho and T. Salimans (2022), Classifier-free
+        diffusion guidance, algorithm 1)."""
         if code is None or not self.classes:
             return code
-        return torch.where(torch.rand(len(code), generator=generator) < WITHHELD, float(self.classes), code)
+        return torch.where(
+            torch.rand(len(code), generator=generator) < WITHHELD, float(self.classes), code
+        )
 
 
 def _clean(pictures: Tensor) -> tuple[Tensor, Tensor]:

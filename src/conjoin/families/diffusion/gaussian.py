@@ -1,10 +1,12 @@
-r"""Diffusion on the columns of a table or the pixels of an image: numbers drown in noise, codes are absorbed.
+r"""Diffusion on the columns of a table or the pixels of an image: numbers drown in noise, codes are
+absorbed.
 
     q(z_t | x) = N(alpha_t c(x), sigma_t^2),      log p(x) >= E_q[log p(x | z_0)] - KL(q(z_1 | x) || p(z_1)) - int diffusion loss
 
-D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, in continuous time and in nats; ``mixed`` has the
-formulas, ``numbers`` what is particular to a column, ``samplers`` the ways back. Where there are no numbers at all, rows are
-unveiled cell by cell as in ``absorbing``, and log p is exact.
+D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, in continuous time and in
+nats; ``mixed`` has the formulas, ``numbers`` what is particular to a column, ``samplers`` the ways
+back. Where there are no numbers at all, rows are unveiled cell by cell as in ``absorbing``, and log
+p is exact.
 
 Shape letters: B rows, D variables.
 
@@ -22,10 +24,14 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Float
 from conjoin.core import Capabilities, CapabilityError, Config, Event, Likelihood, Space, stream
+from conjoin.core.shapes import Float
 from conjoin.families.deep import DeepDensity
-from conjoin.families.diffusion.absorbing import AbsorbingDiffusion, core_capabilities, core_of_codes
+from conjoin.families.diffusion.absorbing import (
+    AbsorbingDiffusion,
+    core_capabilities,
+    core_of_codes,
+)
 from conjoin.families.diffusion.mixed import Mixed, is_code
 from conjoin.families.diffusion.picture import PictureDiffusion
 from conjoin.families.diffusion.samplers import Drawn, flow_log_prob, paint
@@ -37,10 +43,11 @@ SMALL = 8  # pixels a side, under which a picture is treated as a table of pixel
 
 @dataclass(frozen=True)
 class Diffusion(AbsorbingDiffusion):
-    """``points``: network calls for the numbers of a row's bound, and as many (at least two for each) for its codes.
-    ``parametrisation``: what the network tells of a number (v is that of EDM; the score asks least of it). ``sampler`` and
-    ``sampling_steps``: how rows are drawn. ``repeats``: how often each step is taken when missing cells are painted in.
-    ``process`` "multinomial" takes no numbers."""
+    """``points``: network calls for the numbers of a row's bound, and as many (at least two for
+    each) for its codes. ``parametrisation``: what the network tells of a number (v is that of EDM;
+    the score asks least of it). ``sampler`` and ``sampling_steps``: how rows are drawn.
+    ``repeats``: how often each step is taken when missing cells are painted in. ``process``
+    "multinomial" takes no numbers."""
 
     points: int = 24
     parametrisation: Literal["score", "v", "noise"] = "score"
@@ -49,8 +56,13 @@ class Diffusion(AbsorbingDiffusion):
     repeats: int = 4
 
     def suited(self, space: Space) -> Config:
-        """Pictures of many grey levels get a U-Net, which may be told of columns; what was set here that it has too is kept."""
-        if space.grid is None or min(space.grid[1:]) < SMALL or all(is_code(v) for v in space.variables):
+        """Pictures of many grey levels get a U-Net, which may be told of columns; what was set here
+        that it has too is kept."""
+        if (
+            space.grid is None
+            or min(space.grid[1:]) < SMALL
+            or all(is_code(v) for v in space.variables)
+        ):
             return self
         if space.pixels < len(space.variables):
             from conjoin.families.illustrated import Illustrated
@@ -60,19 +72,28 @@ class Diffusion(AbsorbingDiffusion):
 
 
 class DiffusionDensity(DeepDensity):
-    """log p is a bound by Monte Carlo, whose noise is the same for all rows; without numbers it is exact."""
+    """log p is a bound by Monte Carlo, whose noise is the same for all rows; without numbers it is
+    exact."""
 
     config_class = Diffusion
     bounded = True
     likelihood = Likelihood.LOWER_BOUND
 
     def __init__(
-        self, space: Space, config: Diffusion, structure: dict[str, Any] | None = None, context_space: Space | None = None
+        self,
+        space: Space,
+        config: Diffusion,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
         self.numeric = not all(is_code(v) for v in space.variables)
         context = self.embedding(16)
-        self.core: Any = Mixed(space, config, context) if self._drowns(config) else core_of_codes(space, config, context)
+        self.core: Any = (
+            Mixed(space, config, context)
+            if self._drowns(config)
+            else core_of_codes(space, config, context)
+        )
 
     def _drowns(self, config: Diffusion) -> bool:
         """Whether there are numbers that noise can be added to."""
@@ -85,18 +106,33 @@ class DiffusionDensity(DeepDensity):
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.core.start(data, weight)
 
-    def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _whole(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         out: Tensor = self.core.log_prob(value, code, generator)
         return out
 
-    def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _objective(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         out: Tensor = -self.core.bound(value, code, generator or stream(0, "bound"))
         return out
 
-    def _draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
-        return self._paint(n, code, generator, self.config.sampler, self.config.sampling_steps).value
+    def _draw(
+        self, n: int, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B D"]:
+        return self._paint(
+            n, code, generator, self.config.sampler, self.config.sampling_steps
+        ).value
 
-    def _paint(self, n: int, code: Tensor | None, generator: torch.Generator | None, sampler: str, steps: int) -> Drawn:
+    def _paint(
+        self,
+        n: int,
+        code: Tensor | None,
+        generator: torch.Generator | None,
+        sampler: str,
+        steps: int,
+    ) -> Drawn:
         if self.numeric:
             return paint(self.core, n, code, generator, steps=steps, sampler=sampler)
         return Drawn(self.core.draw(n, code, generator), self.core.calls)
@@ -105,7 +141,7 @@ class DiffusionDensity(DeepDensity):
         out: Tensor = self.core.features(event.value)
         return out
 
-    # ------------------------------------------------------------------ what only a diffusion can be asked
+    # ----------------------------------------------------------- what only a diffusion can be asked
 
     @final
     @torch.no_grad()
@@ -118,28 +154,54 @@ class DiffusionDensity(DeepDensity):
         steps: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Drawn:
-        """n rows by a sampler ("ancestral", "ddim" or "heun") in so many steps, and the network calls that it took."""
+        """n rows by a sampler ("ancestral", "ddim" or "heun") in so many steps, and the network
+        calls that it took."""
         code = None if context is None else self._check_context(context).value  # type: ignore[union-attr]
-        return self._paint(n, code, generator, sampler or self.config.sampler, steps or self.config.sampling_steps)
+        return self._paint(
+            n, code, generator, sampler or self.config.sampler, steps or self.config.sampling_steps
+        )
 
     @final
     @torch.no_grad()
-    def repaint(self, event: Event, context: Event | None = None, *, generator: torch.Generator | None = None) -> Event:
-        """The event with its missing cells painted in, given all that is known; regions are not heeded."""
-        event, context = self.space.check(event), self._check_context(context)
+    def repaint(
+        self,
+        event: Event,
+        context: Event | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Event:
+        """The event with its missing cells painted in, given all that is known; regions are not
+        heeded."""
+        event = self.space.check(event)
+        context = self._check_context(context)
         code = None if context is None else context.value
         if not self.numeric:
             return Event(self.core.repaint(event, code, generator))
-        steps, repeats = self.config.sampling_steps, self.config.repeats
-        return Event(paint(self.core, event.rows, code, generator, steps=steps, given=event, repeats=repeats).value)
+        steps = self.config.sampling_steps
+        repeats = self.config.repeats
+        return Event(
+            paint(
+                self.core, event.rows, code, generator, steps=steps, given=event, repeats=repeats
+            ).value
+        )
 
     @final
-    def flow_log_prob(self, event: Event, context: Event | None = None, *, steps: int = 64) -> Float[Tensor, " B"]:
-        """(B,) log p of the probability-flow model, nats, up to the error of ``steps`` midpoint steps: the density that DDIM and
-        Heun draw from. Raises CapabilityError where a column has mass, ValueError for missing cells."""
-        event, context = self.space.check(event), self._check_context(context)
+    def flow_log_prob(
+        self, event: Event, context: Event | None = None, *, steps: int = 64
+    ) -> Float[Tensor, " B"]:
+        """(B,) log p of the probability-flow model, nats, up to the error of ``steps`` midpoint
+        steps: the density that DDIM and Heun draw from. Raises CapabilityError where a column has
+        mass, ValueError for missing cells."""
+        event = self.space.check(event)
+        context = self._check_context(context)
         if any(v.has_mass for v in self.space.variables):
-            raise CapabilityError("DiffusionDensity", "the likelihood of its flow", "columns that have mass, not density")
+            raise CapabilityError(
+                "DiffusionDensity",
+                "the likelihood of its flow",
+                "columns that have mass, not density",
+            )
         if not event.mask.all():
             raise ValueError("The likelihood of the flow takes complete rows.")
-        return flow_log_prob(self.core, event.value, None if context is None else context.value, steps)
+        return flow_log_prob(
+            self.core, event.value, None if context is None else context.value, steps
+        )

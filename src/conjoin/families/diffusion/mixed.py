@@ -1,19 +1,23 @@
-r"""Numbers that drown in noise beside codes that are absorbed, at the same time: one network undoes both.
+r"""Numbers that drown in noise beside codes that are absorbed, at the same time: one network undoes
+both.
 
-    v = alpha eps - sigma c,       z = alpha c + sigma eps
-    log p(x) >= log N(c) dc/dx  +  1/2 int E alpha^2 (|v|^2 - |v - v(z, t)|^2) d lambda          (numbers that have a density)
+    v = alpha eps - sigma c,       z = alpha c + sigma eps log p(x) >= log N(c) dc/dx  +  1/2 int E
+    alpha^2 (|v|^2 - |v - v(z, t)|^2) d lambda          (numbers that have a density)
               + E_u sum_c log p(code_c | z at t = u_c, the codes with u > u_c)                   (codes, absorbed at times u)
 
-At time t each code is left with probability 1 - t, in the integral too, so that there the network also sees rows whose codes are all
-known. The integral is D. Kingma et al. (2021), Variational diffusion models, equation 17, less the same for a network that says
-nothing, whose own bound is known: it is the Gaussian. So noise enters only through what the network adds (X. Kong, R.
-Brekelmans and G. Ver Steeg (2023), Information-theoretic diffusion, equation 10). A recorded number counts
-E log P(cell | z_0) - KL(q(z_0 | x) || N(0, 1)) instead of the Gaussian. v is that of T. Salimans and J. Ho (2022), Progressive
-distillation, appendix D; at unit variance it is the preconditioning of T. Karras et al. (2022), Elucidating the design space of
-diffusion-based generative models, table 1. Codes: J. Austin et al. (2021); both together: A. Kotelnikov et al. (2023), TabDDPM.
-All in nats.
+At time t each code is left with probability 1 - t, in the integral too, so that there the network
+also sees rows whose codes are all known. The integral is D. Kingma et al. (2021), Variational
+diffusion models, equation 17, less the same for a network that says nothing, whose own bound is
+known: it is the Gaussian. So noise enters only through what the network adds (X. Kong, R.
+Brekelmans and G. Ver Steeg (2023), Information-theoretic diffusion, equation 10). A recorded number
+counts E log P(cell | z_0) - KL(q(z_0 | x) || N(0, 1)) instead of the Gaussian. v is that of T.
+Salimans and J. Ho (2022), Progressive distillation, appendix D; at unit variance it is the
+preconditioning of T. Karras et al. (2022), Elucidating the design space of diffusion-based
+generative models, table 1. Codes: J. Austin et al. (2021); both together: A. Kotelnikov et al.
+(2023), TabDDPM. All in nats.
 
-Shape letters: B rows, D variables (N numbers, C codes), S network calls, F inputs, W outputs of a variable.
+Shape letters: B rows, D variables (N numbers, C codes), S network calls, F inputs, W outputs of a
+variable.
 
 >>> noise = Noise.of_codes(8, 2, 3, stream(0))
 >>> noise.time.shape, noise.eps.shape, noise.known.shape
@@ -26,8 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.special import ndtri
 
-from conjoin._shapes import Bool, Float
 from conjoin.core import Event, Space, Variable, stream
+from conjoin.core.shapes import Bool, Float
 from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
 from conjoin.families.diffusion.numbers import Numbers, alpha_sigma
 from conjoin.nets.body import ContextEmbedding, time_features
@@ -36,55 +40,76 @@ from conjoin.nets.inputs import Inputs
 
 __all__ = ["Mixed", "Noise", "is_code"]
 
-TIMES, WAVES = 16, 4  # features of the time, and octaves of sines of a number
+# features of the time, and octaves of sines of a number
+TIMES = 16
+WAVES = 4
 TOGETHER = 4096  # rows times calls that the network sees at once
 
 
 def is_code(variable: Variable) -> bool:
-    """Whether a column is absorbed rather than drowned: categories, and ordered levels that are few."""
+    """Whether a column is absorbed rather than drowned: categories, and ordered levels that are
+    few."""
     return variable.discrete and (variable.kind == "category" or variable.cardinality <= FEW)
 
 
 def _latin(points: int, dims: int, generator: torch.Generator) -> Float[Tensor, "S N"]:
-    """Points in the unit cube, one in each of S slices of every axis (M. McKay, R. Beckman and W. Conover (1979), section 2)."""
+    """Points in the unit cube, one in each of S slices of every axis (M. McKay, R. Beckman and W.
+    Conover (1979), section 2)."""
     slices = torch.rand(points, dims, generator=generator, dtype=torch.float64).argsort(0)
     uniform = (slices + torch.rand(points, dims, generator=generator, dtype=torch.float64)) / points
     return uniform.clamp(1e-9, 1 - 1e-9)
 
 
 class Noise(NamedTuple):
-    """What S network calls see: for the integral over the noise of numbers, or for the codes. The noise of a bound is the same for
-    all rows; every eps comes with its opposite, at the same time."""
+    """What S network calls see: for the integral over the noise of numbers, or for the codes. The
+    noise of a bound is the same for all rows; every eps comes with its opposite, at the same
+    time."""
 
     time: Tensor  # (S,)
     eps: Tensor  # (S, N)
     known: Tensor  # (S, C) which codes are left
 
     @classmethod
-    def of_numbers(cls, calls: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
+    def of_numbers(
+        cls, calls: int, numbers: int, codes: int, generator: torch.Generator
+    ) -> "Noise":
         """Times all over, with each code left or gone by itself."""
-        time, eps = _latin(max(1, calls // 2), 1, generator)[:, 0], ndtri(_latin(max(1, calls // 2), numbers, generator))
-        known = torch.rand(len(time), codes, generator=generator, dtype=torch.float64) > time[:, None]
+        time = _latin(max(1, calls // 2), 1, generator)[:, 0]
+        eps = ndtri(_latin(max(1, calls // 2), numbers, generator))
+        known = (
+            torch.rand(len(time), codes, generator=generator, dtype=torch.float64) > time[:, None]
+        )
         return cls(time.repeat(2), torch.cat([eps, -eps]), known.repeat(2, 1))
 
     @classmethod
     def of_codes(cls, calls: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
-        """Each code has its time of absorption; the network is called at each of them, with that code and all before it gone."""
+        """Each code has its time of absorption; the network is called at each of them, with that
+        code and all before it gone."""
         pairs = max(1, calls // (2 * codes))
         absorbed = _latin(pairs, codes, generator)  # (K, C)
-        known = (absorbed[:, None] > absorbed[:, :, None]).flatten(0, 1)  # (K C, C): at the time of one code, is another left?
+        known = (absorbed[:, None] > absorbed[:, :, None]).flatten(
+            0, 1
+        )  # (K C, C): at the time of one code, is another left?
         eps = ndtri(_latin(len(known), numbers, generator))
         return cls(absorbed.flatten().repeat(2), torch.cat([eps, -eps]), known.repeat(2, 1))
 
     @classmethod
-    def numbers_of_rows(cls, rows: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
+    def numbers_of_rows(
+        cls, rows: int, numbers: int, codes: int, generator: torch.Generator
+    ) -> "Noise":
         """One call for each row, as in ``of_numbers``."""
         eps = torch.randn(rows, numbers, generator=generator, dtype=torch.float64)
         time = _latin(rows, 1, generator)[:, 0] if rows else torch.zeros(0, dtype=torch.float64)
-        return cls(time, eps, torch.rand(rows, codes, generator=generator, dtype=torch.float64) > time[:, None])
+        return cls(
+            time,
+            eps,
+            torch.rand(rows, codes, generator=generator, dtype=torch.float64) > time[:, None],
+        )
 
     @classmethod
-    def codes_of_rows(cls, rows: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
+    def codes_of_rows(
+        cls, rows: int, numbers: int, codes: int, generator: torch.Generator
+    ) -> "Noise":
         """One call for each row: at the time of absorption of one of its codes."""
         eps = torch.randn(rows, numbers, generator=generator, dtype=torch.float64)
         absorbed = torch.rand(rows, codes, generator=generator, dtype=torch.float64)
@@ -105,15 +130,23 @@ class Mixed(nn.Module):
     def __init__(self, space: Space, config: Any, context: ContextEmbedding) -> None:
         super().__init__()
         codes = [is_code(v) for v in space.variables]
-        self.config, self.context = config, context
-        self.register_buffer("number", torch.tensor([not c for c in codes]).nonzero()[:, 0], persistent=False)
+        self.config = config
+        self.context = context
+        self.register_buffer(
+            "number", torch.tensor([not c for c in codes]).nonzero()[:, 0], persistent=False
+        )
         self.register_buffer("code", torch.tensor(codes).nonzero()[:, 0], persistent=False)
-        self.numbers = Numbers([_as_number(v) for v, c in zip(space.variables, codes, strict=True) if not c])
+        self.numbers = Numbers(
+            [_as_number(v) for v, c in zip(space.variables, codes, strict=True) if not c]
+        )
         discrete = [v for v, c in zip(space.variables, codes, strict=True) if c]
-        self.inputs, self.heads = Inputs(discrete), Heads(discrete, 1)
+        self.inputs = Inputs(discrete)
+        self.heads = Heads(discrete, 1)
         width = max(self.numbers.outputs, self.heads.width)
         size = self.inputs.size + len(self.number) * (1 + 2 * WAVES)
-        self.net = CellNetwork(space, size, TIMES + context.width, width, config.width, config.blocks, config.dropout)
+        self.net = CellNetwork(
+            space, size, TIMES + context.width, width, config.width, config.blocks, config.dropout
+        )
 
     def start(self, data: Event, weight: Tensor) -> None:
         self.numbers.start(data.value[:, self.number], data.mask[:, self.number], weight)
@@ -132,11 +165,14 @@ class Mixed(nn.Module):
         """v of every number, with what its decoder needs, and the parameters of every code."""
         inputs, extra = self._seen(time, z, codes, known, label)
         out = self.net(inputs, extra)
-        numbers, logits = out[:, : len(self.number)], out[:, len(self.number) :, : self.heads.width]
+        numbers = out[:, : len(self.number)]
+        logits = out[:, len(self.number) :, : self.heads.width]
         first = self._as_v(numbers[..., 0], z, time)
         return torch.cat([first[..., None], numbers[..., 1 : self.numbers.outputs]], -1), logits
 
-    def _as_v(self, out: Float[Tensor, "B N"], z: Float[Tensor, "B N"], time: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:
+    def _as_v(
+        self, out: Float[Tensor, "B N"], z: Float[Tensor, "B N"], time: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B N"]:
         """What the network predicts, as v: it may say v itself, the score, or the noise."""
         alpha, sigma = alpha_sigma(self.numbers.log_ratio(time))
         match self.config.parametrisation:
@@ -150,87 +186,141 @@ class Mixed(nn.Module):
         self, time: Tensor, z: Tensor, codes: Tensor, known: Tensor, label: Tensor | None
     ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B _"]]:
         waves = z[..., None] * 2.0 ** torch.arange(WAVES)
-        near = torch.cat([10 * torch.tanh(z / 10)[..., None], waves.sin(), waves.cos()], -1).flatten(1)
+        near = torch.cat(
+            [10 * torch.tanh(z / 10)[..., None], waves.sin(), waves.cos()], -1
+        ).flatten(1)
         parts = [near, self.inputs(codes, known)] if len(self.code) else [near]
-        return torch.cat(parts, 1), torch.cat([time_features(time, TIMES), self.context(len(z), label)], 1)
+        return torch.cat(parts, 1), torch.cat(
+            [time_features(time, TIMES), self.context(len(z), label)], 1
+        )
 
     def features(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B H"]:
         """The last hidden layer, on clean rows at the lowest noise."""
-        z, codes, time = self.numbers(value[:, self.number]), value[:, self.code], value.new_zeros(len(value))
-        return self.net.features(*self._seen(time, z, codes, torch.ones_like(codes, dtype=torch.bool), None))
+        z = self.numbers(value[:, self.number])
+        codes = value[:, self.code]
+        time = value.new_zeros(len(value))
+        return self.net.features(
+            *self._seen(time, z, codes, torch.ones_like(codes, dtype=torch.bool), None)
+        )
 
     # ------------------------------------------------------------------ the bound
 
-    def log_prob(self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def log_prob(
+        self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         """The bound, over noise that all rows share."""
         generator = generator or stream(0, "bound")
-        points, numbers, codes = self.config.points, len(self.number), len(self.code)
-        total = self._mean(self.gain, value, label, Noise.of_numbers(points, numbers, codes, generator))
+        points = self.config.points
+        numbers = len(self.number)
+        codes = len(self.code)
+        total = self._mean(
+            self.gain, value, label, Noise.of_numbers(points, numbers, codes, generator)
+        )
         if codes:
-            total = total + self._mean(self.cells, value, label, Noise.of_codes(points, numbers, codes, generator))
-        return total + self._mean(self.ends, value, label, Noise.of_numbers(points // 3, numbers, 0, generator))
+            total = total + self._mean(
+                self.cells, value, label, Noise.of_codes(points, numbers, codes, generator)
+            )
+        return total + self._mean(
+            self.ends, value, label, Noise.of_numbers(points // 3, numbers, 0, generator)
+        )
 
-    def _mean(self, term: Any, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
+    def _mean(
+        self, term: Any, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise
+    ) -> Float[Tensor, " B"]:
         """The mean of a term over calls, as many at once as the network takes."""
-        rows, calls, total = len(value), len(noise.time), value.new_zeros(len(value))
+        rows = len(value)
+        calls = len(noise.time)
+        total = value.new_zeros(len(value))
         for part in torch.arange(calls).split(max(1, TOGETHER // max(rows, 1))):
             many = noise.take(part.repeat_interleave(rows))
             labels = None if label is None else label.repeat(len(part))
-            total = total + term(value.repeat(len(part), 1), labels, many).reshape(len(part), rows).sum(0)
+            total = total + term(value.repeat(len(part), 1), labels, many).reshape(
+                len(part), rows
+            ).sum(0)
         return total / calls
 
-    def bound(self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator) -> Float[Tensor, " B"]:
+    def bound(
+        self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator
+    ) -> Float[Tensor, " B"]:
         """One draw of the bound, with noise of its own for each row."""
-        rows, numbers, codes = len(value), len(self.number), len(self.code)
+        rows = len(value)
+        numbers = len(self.number)
+        codes = len(self.code)
         label = drop_class(label, self.context, generator)
         total = self.gain(value, label, Noise.numbers_of_rows(rows, numbers, codes, generator))
         if codes:
-            total = total + self.cells(value, label, Noise.codes_of_rows(rows, numbers, codes, generator))
+            total = total + self.cells(
+                value, label, Noise.codes_of_rows(rows, numbers, codes, generator)
+            )
         return total + self.ends(value, label, Noise.numbers_of_rows(rows, numbers, 0, generator))
 
-    def gain(self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
+    def gain(
+        self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise
+    ) -> Float[Tensor, " B"]:
         """What the network adds to a Gaussian; each row has its own time and noise."""
         c = self.numbers(value[:, self.number])
         alpha, sigma = alpha_sigma(self.numbers.log_ratio(noise.time))
-        params, _ = self.outputs(noise.time, alpha * c + sigma * noise.eps, value[:, self.code], noise.known, label)
-        v, guess = alpha * noise.eps - sigma * c, params[..., 0]
-        return 0.5 * (self.numbers.rate(noise.time) * alpha**2 * guess * (2 * v - guess)).sum(1)  # |v|^2 - |v - guess|^2
+        params, _ = self.outputs(
+            noise.time, alpha * c + sigma * noise.eps, value[:, self.code], noise.known, label
+        )
+        v = alpha * noise.eps - sigma * c
+        guess = params[..., 0]
+        return 0.5 * (self.numbers.rate(noise.time) * alpha**2 * guess * (2 * v - guess)).sum(
+            1
+        )  # |v|^2 - |v - guess|^2
 
-    def cells(self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
+    def cells(
+        self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise
+    ) -> Float[Tensor, " B"]:
         """The codes, by those that are gone at the time when one of them goes."""
-        codes, (alpha, sigma) = value[:, self.code], alpha_sigma(self.numbers.log_ratio(noise.time))
+        codes = value[:, self.code]
+        (alpha, sigma) = alpha_sigma(self.numbers.log_ratio(noise.time))
         z = alpha * self.numbers(value[:, self.number]) + sigma * noise.eps
         _, logits = self.outputs(noise.time, z, codes, noise.known, label)
         cells = self.heads.log_prob(logits, codes, ~noise.known).sum(1)
         return cells * len(self.code) / (~noise.known).sum(1)
 
-    def ends(self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise) -> Float[Tensor, " B"]:
-        """The Gaussian of numbers that have a density; decoding and prior of those that are recorded."""
+    def ends(
+        self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise
+    ) -> Float[Tensor, " B"]:
+        """The Gaussian of numbers that have a density; decoding and prior of those that are
+        recorded."""
         x = value[:, self.number]
         base = self.numbers.log_base(x)
         if not self.numbers.recorded.any():
             return base.sum(1)
         alpha, sigma = alpha_sigma(self.numbers.top)
-        c, codes = self.numbers(x), value[:, self.code]
+        c = self.numbers(x)
+        codes = value[:, self.code]
         z = alpha * c + sigma * noise.eps
-        params, _ = self.outputs(noise.time.new_zeros(len(x)), z, codes, torch.ones_like(codes, dtype=torch.bool), label)
+        params, _ = self.outputs(
+            noise.time.new_zeros(len(x)), z, codes, torch.ones_like(codes, dtype=torch.bool), label
+        )
         prior = 0.5 * (sigma**2 + (alpha * c) ** 2 - 1) - sigma.log()  # KL(q(z_0 | x) || N(0, 1))
-        return torch.where(self.numbers.recorded, self.numbers.log_cells(x, z, params) - prior, base).sum(1)
+        return torch.where(
+            self.numbers.recorded, self.numbers.log_cells(x, z, params) - prior, base
+        ).sum(1)
 
     # ------------------------------------------------------------------ what samplers ask
 
-    def guided(self, time: float, z: Tensor, codes: Tensor, known: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    def guided(
+        self, time: float, z: Tensor, codes: Tensor, known: Tensor, label: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """``outputs`` at one time, with the class exaggerated as the config says."""
         times = torch.full((len(z),), time, dtype=torch.float64)
         given = self.outputs(times, z, codes, known, label)
         if label is None or not self.config.guidance:
             return given
         free = self.outputs(times, z, codes, known, None)
-        return guided(given[0], free[0], self.config.guidance), guided(given[1], free[1], self.config.guidance)
+        return guided(given[0], free[0], self.config.guidance), guided(
+            given[1], free[1], self.config.guidance
+        )
 
 
 def _as_number(variable: Variable) -> Variable:
     """Many ordered levels as whole numbers 0..L-1."""
     if not variable.discrete:
         return variable
-    return Variable(variable.name, "integer", resolution=1.0, bounds=(0.0, variable.cardinality - 1.0))
+    return Variable(
+        variable.name, "integer", resolution=1.0, bounds=(0.0, variable.cardinality - 1.0)
+    )

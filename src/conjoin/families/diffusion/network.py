@@ -1,12 +1,15 @@
-r"""The network of a diffusion: what is known of a row, noise included, to the parameters of every cell.
+r"""The network of a diffusion: what is known of a row, noise included, to the parameters of every
+cell.
 
     (x, e)  ->  eta,     eta_d the parameters of cell d,   e the time and the class
 
-A table gets a multilayer perceptron, an image whose pixels are alike a convolutional network over its grid, as in J. Ho, A.
-Jain and P. Abbeel (2020), Denoising diffusion probabilistic models, section 4. What is known enters as ``Inputs`` of every
-column, all zero where a cell is absorbed. Its outputs are logits and scales, from which families make nats.
+A table gets a multilayer perceptron, an image whose pixels are alike a convolutional network over
+its grid, as in J. Ho, A. Jain and P. Abbeel (2020), Denoising diffusion probabilistic models,
+section 4. What is known enters as ``Inputs`` of every column, all zero where a cell is absorbed.
+Its outputs are logits and scales, from which families make nats.
 
-Shape letters: B rows, D variables, F inputs in all, f inputs of a pixel, E extra inputs, W parameters of a variable.
+Shape letters: B rows, D variables, F inputs in all, f inputs of a pixel, E extra inputs, W
+parameters of a variable.
 
 >>> from conjoin.core import Variable
 >>> from conjoin.nets.inputs import Inputs
@@ -18,39 +21,64 @@ torch.Size([4, 2, 5])
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
 from conjoin.core import Space
+from conjoin.core.shapes import Float
 from conjoin.nets.body import Body, ContextEmbedding
 from conjoin.nets.convolution import Convolution
 from conjoin.nets.mlp import Mlp
 
 __all__ = ["CellNetwork", "drop_class", "guided"]
 
-TABLE, IMAGE = (64, 2), (48, 6)  # width and blocks, where the config leaves them open
+# width and blocks, where the config leaves them open
+TABLE = (64, 2)
+IMAGE = (48, 6)
 DROPPED = 0.1  # share of training rows whose class is withheld
 
 
 class CellNetwork(nn.Module):
-    """``inputs`` (B, F) of the columns and ``extra`` (B, E) for all of them to parameters (B, D, W)."""
+    """``inputs`` (B, F) of the columns and ``extra`` (B, E) for all of them to parameters (B, D,
+    W)."""
 
-    def __init__(self, space: Space, inputs: int, extra: int, outputs: int, width: int | None, blocks: int | None, dropout: float) -> None:
+    def __init__(
+        self,
+        space: Space,
+        inputs: int,
+        extra: int,
+        outputs: int,
+        width: int | None,
+        blocks: int | None,
+        dropout: float,
+    ) -> None:
         super().__init__()
         size = len(space.variables)
         alike = len({(v.kind, v.cardinality, v.resolution) for v in space.variables}) == 1
         self.grid = space.grid if alike else None
         self.cells = (size, outputs)
         if self.grid is None:
-            self.body: Body = Mlp(inputs + extra, size * outputs, width or TABLE[0], blocks or TABLE[1], dropout)
+            self.body: Body = Mlp(
+                inputs + extra, size * outputs, width or TABLE[0], blocks or TABLE[1], dropout
+            )
         else:
             channels, *sides = self.grid
             of_pixel = channels * inputs // size + extra
-            self.body = Convolution((sides[0], sides[1]), of_pixel, channels * outputs, width or IMAGE[0], blocks or IMAGE[1], dropout)
+            self.body = Convolution(
+                (sides[0], sides[1]),
+                of_pixel,
+                channels * outputs,
+                width or IMAGE[0],
+                blocks or IMAGE[1],
+                dropout,
+            )
 
-    def forward(self, inputs: Float[Tensor, "B F"], extra: Float[Tensor, "B E"]) -> Float[Tensor, "B D W"]:
+    def forward(
+        self, inputs: Float[Tensor, "B F"], extra: Float[Tensor, "B E"]
+    ) -> Float[Tensor, "B D W"]:
         out: Tensor = self.body(self._joined(inputs, extra))
         if self.grid is None:
             return out.unflatten(1, self.cells)
-        return out.unflatten(2, (self.grid[0], -1)).transpose(1, 2).flatten(1, 2)  # channels before pixels, as in the row
+        return (
+            out.unflatten(2, (self.grid[0], -1)).transpose(1, 2).flatten(1, 2)
+        )  # channels before pixels, as in the row
 
     def _joined(self, inputs: Tensor, extra: Tensor) -> Tensor:
         if self.grid is None:
@@ -59,14 +87,19 @@ class CellNetwork(nn.Module):
         cells = inputs.unflatten(1, (self.grid[0], pixels, -1)).transpose(1, 2).flatten(2)
         return torch.cat([cells, extra[:, None].expand(-1, pixels, -1)], 2)
 
-    def features(self, inputs: Float[Tensor, "B F"], extra: Float[Tensor, "B E"]) -> Float[Tensor, "B H"]:
+    def features(
+        self, inputs: Float[Tensor, "B F"], extra: Float[Tensor, "B E"]
+    ) -> Float[Tensor, "B H"]:
         """The last hidden layer; of an image, its mean over the pixels."""
         hidden: Tensor = self.body.features(self._joined(inputs, extra))  # type: ignore[operator]
         return hidden if self.grid is None else hidden.mean(1)
 
 
-def drop_class(code: Tensor | None, context: ContextEmbedding, generator: torch.Generator | None) -> Tensor | None:
-    """The classes of training rows, some replaced by "no class" (J. Ho and T. Salimans (2022), algorithm 1)."""
+def drop_class(
+    code: Tensor | None, context: ContextEmbedding, generator: torch.Generator | None
+) -> Tensor | None:
+    """The classes of training rows, some replaced by "no class" (J. Ho and T. Salimans (2022),
+    algorithm 1)."""
     if code is None or generator is None or not context.training:
         return code
     gone = torch.rand(len(code), generator=generator, dtype=torch.float64) < DROPPED
@@ -74,5 +107,6 @@ def drop_class(code: Tensor | None, context: ContextEmbedding, generator: torch.
 
 
 def guided(given: Tensor, free: Tensor | None, guidance: float) -> Tensor:
-    """(1 + w) f(x, class) - w f(x): classifier-free guidance (J. Ho and T. Salimans (2022), equation 6)."""
+    """(1 + w) f(x, class) - w f(x): classifier-free guidance (J. Ho and T. Salimans (2022),
+    equation 6)."""
     return given if free is None else given + guidance * (given - free)

@@ -1,13 +1,16 @@
-r"""From noise to pictures, in few steps: second-order multistep, DDIM and ancestral walks, and painting in.
+r"""From noise to pictures, in few steps: second-order multistep, DDIM and ancestral walks, and
+painting in.
 
     s_i = (s_max^(1/7) + i / (N - 1) (s_min^(1/7) - s_max^(1/7)))^7,   i = 0 .. N - 1,   then 0
-    multistep    z' = (s' / s) z + (1 - s' / s) ((1 + 1 / 2r) D - 1 / 2r D_before),    r = ln(s_before / s) / ln(s / s')
-    ancestral    z' = D + (z - D) s_down / s + s_up e,    s_up^2 = s'^2 (s^2 - s'^2) / s^2,   s_down^2 = s'^2 - s_up^2
+    multistep    z' = (s' / s) z + (1 - s' / s) ((1 + 1 / 2r) D - 1 / 2r D_before),    r =
+    ln(s_before / s) / ln(s / s') ancestral    z' = D + (z - D) s_down / s + s_up e,    s_up^2 =
+    s'^2 (s^2 - s'^2) / s^2,   s_down^2 = s'^2 - s_up^2
 
-T. Karras et al. (2022), Elucidating the design space of diffusion-based generative models, equation 5; C. Lu et al. (2022),
-DPM-Solver++, algorithm 2; J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit models, equation 12, which is the
-multistep rule without its memory. D is what the network takes the picture to be; with guidance w it is (1 + w) D(class) - w D. No
-likelihood here, so no nats.
+T. Karras et al. (2022), Elucidating the design space of diffusion-based generative models, equation
+5; C. Lu et al. (2022), DPM-Solver++, algorithm 2; J. Song, C. Meng and S. Ermon (2021), Denoising
+diffusion implicit models, equation 12, which is the multistep rule without its memory. D is what
+the network takes the picture to be; with guidance w it is (1 + w) D(class) - w D. No likelihood
+here, so no nats.
 
 Shape letters: B rows, C channels, H and W sides, N steps.
 
@@ -21,7 +24,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Bool, Float
+from conjoin.core.shapes import Bool, Float
 from conjoin.families.diffusion.denoiser import MOST, Denoiser
 
 __all__ = ["WALKS", "Painter", "schedule"]
@@ -36,24 +39,40 @@ def schedule(steps: int, least: float, most: float) -> list[float]:
     if steps == 1:
         return [most, 0.0]
     ends = most ** (1 / RHO), least ** (1 / RHO)
-    return [(ends[0] + step / (steps - 1) * (ends[1] - ends[0])) ** RHO for step in range(steps)] + [0.0]
+    return [
+        (ends[0] + step / (steps - 1) * (ends[1] - ends[0])) ** RHO for step in range(steps)
+    ] + [0.0]
 
 
 class Painter:
-    """One network, one class per row or none, one generator. ``calls`` counts how often the network was asked for each row."""
+    """One network, one class per row or none, one generator. ``calls`` counts how often the network
+    was asked for each row."""
 
     def __init__(
-        self, core: Denoiser, code: Tensor | None, walk: str, generator: torch.Generator | None, guidance: float | Tensor = 0.0
+        self,
+        core: Denoiser,
+        code: Tensor | None,
+        walk: str,
+        generator: torch.Generator | None,
+        guidance: float | Tensor = 0.0,
     ) -> None:
         if walk not in WALKS:
-            raise ValueError(f"There is no sampler {walk!r} of pictures; choose from {', '.join(WALKS)}.")
-        self.core, self.code, self.walk, self.generator, self.guidance = core, code, walk, generator, guidance
+            raise ValueError(
+                f"There is no sampler {walk!r} of pictures; choose from {', '.join(WALKS)}."
+            )
+        self.core = core
+        self.code = code
+        self.walk = walk
+        self.generator = generator
+        self.guidance = guidance
         self.calls = 0
         self._before: tuple[Tensor, float] | None = None
 
     def noise(self, like: Tensor) -> Tensor:
         """Standard normal numbers, channels last as the pictures are."""
-        return torch.randn(like.shape, generator=self.generator).contiguous(memory_format=torch.channels_last)
+        return torch.randn(like.shape, generator=self.generator).contiguous(
+            memory_format=torch.channels_last
+        )
 
     def clean(self, z: Float[Tensor, "B C H W"], s: float) -> Float[Tensor, "B C H W"]:
         """D(z; s), guided."""
@@ -72,7 +91,9 @@ class Painter:
         *_, (z, _) = self.path(rows, levels)
         return z
 
-    def path(self, rows: int, levels: list[float]) -> Iterator[tuple[Float[Tensor, "B C H W"], float]]:
+    def path(
+        self, rows: int, levels: list[float]
+    ) -> Iterator[tuple[Float[Tensor, "B C H W"], float]]:
         """What new pictures go through: z and its noise level, from the largest to none."""
         z = levels[0] * self.noise(torch.empty(rows, *self.core.grid))
         yield z, levels[0]
@@ -88,8 +109,9 @@ class Painter:
         where: Bool[Tensor, "B C H W"] | None = None,
         lead: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "B C H W"]:
-        """The pictures carried up to noise ``start`` and back under the class by DDIM, each D moved by ``lead(D)``. At each level the cells
-        outside of ``where`` are put back (O. Avrahami, D. Lischinski and O. Fried (2022), Blended diffusion, algorithm 2)."""
+        """The pictures carried up to noise ``start`` and back under the class by DDIM, each D moved
+        by ``lead(D)``. At each level the cells outside of ``where`` are put back (O. Avrahami, D.
+        Lischinski and O. Fried (2022), Blended diffusion, algorithm 2)."""
         levels = self.levels(steps, start)
         first, *path = *self._upward(known, levels[:-1]), known
         z = first
@@ -100,22 +122,32 @@ class Painter:
         return z
 
     def _upward(self, known: Float[Tensor, "B C H W"], levels: list[float]) -> list[Tensor]:
-        """The pictures at each level: under noise, the same for all, where there is a generator; else along the flow that knows no class,
-        so that what the class does not change comes back as it was (J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit
-        models, section 4.3; X. Su et al. (2023), Dual diffusion implicit bridges, algorithm 1)."""
+        """The pictures at each level: under noise, the same for all, where there is a generator;
+        else along the flow that knows no class, so that what the class does not change comes back
+        as it was (J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit models,
+        section 4.3; X. Su et al. (2023), Dual diffusion implicit bridges, algorithm 1)."""
         if self.generator is not None:
             noise = self.noise(known[:1])
             return [known + s * noise for s in levels]
-        told, self.code, path = self.code, None, [known]
+        told = self.code
+        self.code = None
+        path = [known]
         for before, s in pairwise(levels[::-1]):
             clean = self.clean(path[-1], before)
             path.append(clean + (path[-1] - clean) * (s / before))
         self.code = told
         return path[::-1]
 
-    def fill(self, known: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], steps: int, repeats: int) -> Float[Tensor, "B C H W"]:
-        """The pictures with what the mask does not hold painted in: known pixels are noised to the level of each step, which is taken
-        ``repeats`` times with a step back between (A. Lugmayr et al. (2022), RePaint, algorithm 1)."""
+    def fill(
+        self,
+        known: Float[Tensor, "B C H W"],
+        mask: Bool[Tensor, "B C H W"],
+        steps: int,
+        repeats: int,
+    ) -> Float[Tensor, "B C H W"]:
+        """The pictures with what the mask does not hold painted in: known pixels are noised to the
+        level of each step, which is taken ``repeats`` times with a step back between (A. Lugmayr et
+        al. (2022), RePaint, algorithm 1)."""
         levels = self.levels(steps)
         z = MOST * self.noise(known)
         for s, then in pairwise(levels):
@@ -125,9 +157,12 @@ class Painter:
                 z = self._step(torch.where(mask, known + s * self.noise(z), z), s, then)
         return torch.where(mask, known, z)
 
-    def follow(self, known: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], steps: int) -> Float[Tensor, "B C H W"]:
-        """As ``fill``, where no class says what the picture is: each step is led by the known pixels, D + (1 + s^2) J^T (known - D) with
-        J = dD / dz (J. Song, A. Vahdat, M. Mardani and J. Kautz (2023), Pseudoinverse-guided diffusion models, equation 7)."""
+    def follow(
+        self, known: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B C H W"], steps: int
+    ) -> Float[Tensor, "B C H W"]:
+        """As ``fill``, where no class says what the picture is: each step is led by the known
+        pixels, D + (1 + s^2) J^T (known - D) with J = dD / dz (J. Song, A. Vahdat, M. Mardani and
+        J. Kautz (2023), Pseudoinverse-guided diffusion models, equation 7)."""
         z = MOST * self.noise(known)
         for s, then in pairwise(self.levels(steps)):
             with torch.enable_grad():
@@ -135,7 +170,9 @@ class Painter:
                 clean = self.clean(free, s)
                 gap = torch.where(mask, known - clean.detach(), 0.0)
                 (lead,) = torch.autograd.grad((clean * gap).sum(), free)
-            z = self._onward(z, torch.where(mask, known, clean.detach() + (1 + s**2) * lead), s, then)
+            z = self._onward(
+                z, torch.where(mask, known, clean.detach() + (1 + s**2) * lead), s, then
+            )
         return torch.where(mask, known, z)
 
     def _step(self, z: Tensor, s: float, then: float) -> Tensor:
@@ -149,7 +186,8 @@ class Painter:
             up = then * (1 - (then / s) ** 2) ** 0.5
             down = (then**2 - up**2) ** 0.5
             return clean + (z - clean) * (down / s) + up * self.noise(z)
-        ratio, ahead = then / s, clean
+        ratio = then / s
+        ahead = clean
         if self.walk == "multistep" and self._before is not None and self._before[1] > s:
             earlier, level = self._before
             lean = torch.log(torch.tensor([s / then, level / s])).tolist()

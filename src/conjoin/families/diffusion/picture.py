@@ -1,11 +1,14 @@
-r"""Diffusion on pictures: grey levels drown in Gaussian noise, a lean network takes it away, and its features tell classes apart.
+r"""Diffusion on pictures: grey levels drown in Gaussian noise, a lean network takes it away, and
+its features tell classes apart.
 
     log p(x) >= E log P(x | z_least) - KL(q(z_most | x) || N(0, s_most^2 + 1)) - int E |x - D(z; s)|^2 / s^2 d ln s
 
-D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, in continuous time and for noise that is added without
-shrinking the picture, z = x + s e; the integral runs from half a grey level to a noise in which nothing is seen. P(x | z) weighs the
-grey levels of each pixel by their shares in the rows of the fit. The bound is that of the discrete picture, in nats; its noise is
-the same for all rows. ``denoiser`` has the network, ``painter`` the ways back from noise, ``student`` the shortest ones.
+D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, in continuous time and
+for noise that is added without shrinking the picture, z = x + s e; the integral runs from half a
+grey level to a noise in which nothing is seen. P(x | z) weighs the grey levels of each pixel by
+their shares in the rows of the fit. The bound is that of the discrete picture, in nats; its noise
+is the same for all rows. ``denoiser`` has the network, ``painter`` the ways back from noise,
+``student`` the shortest ones.
 
 Shape letters: B rows, D = C H W pixels, L grey levels, S network calls, F features.
 
@@ -24,22 +27,35 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
-from conjoin.core import Capabilities, Config, Density, Edit, Event, Likelihood, Recipe, Space, seeded, stream
-from conjoin.events import slices
+from conjoin.components.typicality import Typicality
+from conjoin.core import (
+    Capabilities,
+    Config,
+    Density,
+    Edit,
+    Event,
+    Likelihood,
+    Recipe,
+    Space,
+    seeded,
+    stream,
+)
+from conjoin.core.event import slices
+from conjoin.core.shapes import Float
 from conjoin.families.diffusion.denoiser import BODIES, MOST, WITHHELD, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
 from conjoin.nets.inputs import Inputs
-from conjoin.typicality import Typicality
 
 __all__ = ["PictureDensity", "PictureDiffusion"]
 
 CHUNK = 256  # pictures that the network sees at once
 SEEN = (100_000, 900_000)  # pictures in a fit, at least and at most
 PROFILE = (0.03, 0.08, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)  # noises at which errors are read
-TILES, TINY = 4, 1e-4  # tiles a side; what is added to an error before its log
+# tiles a side; what is added to an error before its log
+TILES = 4
+TINY = 1e-4
 GREYS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # quantiles of a picture's grey levels
 AXES = (384, 8, 48, 9)  # principal axes of each reading
 REMEMBERED = 6000  # rows by which typical ones are known
@@ -50,12 +66,14 @@ MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
 @dataclass(frozen=True)
 class PictureDiffusion(Config):
-    """``body`` of the network: a U-Net, or a transformer of patches. ``size`` scales its channels: one dial for small and for large
-    machines. ``blocks`` is their number at each level of a U-Net, and times six that of the transformer's layers. ``steps`` of the gradient
-    (None: from the number of rows). ``points``: network calls for the bound of a row. ``sampler`` and ``sampling_steps``: how pictures are
-    drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how often each step is taken when a part is painted in.
-    ``label_weight``: of -log p(y | x) beside the mean squared error of a pixel. ``precision`` of the network; what depends on a row alone
-    is the same in every batch in "bfloat16"."""
+    """``body`` of the network: a U-Net, or a transformer of patches. ``size`` scales its channels:
+    one dial for small and for large machines. ``blocks`` is their number at each level of a U-Net,
+    and times six that of the transformer's layers. ``steps`` of the gradient (None: from the number
+    of rows). ``points``: network calls for the bound of a row. ``sampler`` and ``sampling_steps``:
+    how pictures are drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how
+    often each step is taken when a part is painted in. ``label_weight``: of -log p(y | x) beside
+    the mean squared error of a pixel. ``precision`` of the network; what depends on a row alone is
+    the same in every batch in "bfloat16"."""
 
     size: float = 1.0
     blocks: int = 1
@@ -76,13 +94,18 @@ class PictureDiffusion(Config):
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be at least 1, or None, got {self.steps!r}.")
-        steps = max(SEEN[0], min(SEEN[1], 30 * rows)) // self.batch if self.steps is None else self.steps
+        steps = (
+            max(SEEN[0], min(SEEN[1], 30 * rows)) // self.batch
+            if self.steps is None
+            else self.steps
+        )
         return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay, memory=0.998)
 
 
 class PictureDensity(Density):
-    """log p is a bound by Monte Carlo, whose noise all rows share. What the network was told of a class it keeps for draws. The context
-    may also be columns (B, C) that go with the picture, any of them missing."""
+    """log p is a bound by Monte Carlo, whose noise all rows share. What the network was told of a
+    class it keeps for draws. The context may also be columns (B, C) that go with the picture, any
+    of them missing."""
 
     config_class = PictureDiffusion
     bounded = True
@@ -91,25 +114,41 @@ class PictureDensity(Density):
     shares: Tensor
 
     def __init__(
-        self, space: Space, config: PictureDiffusion, structure: dict[str, Any] | None = None, context_space: Space | None = None
+        self,
+        space: Space,
+        config: PictureDiffusion,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
         if space.grid is None:
-            raise ValueError("A diffusion of pictures needs a grid of pixels, which a table has not; choose family='diffusion'.")
+            raise ValueError(
+                "A diffusion of pictures needs a grid of pixels, which a table has not; choose "
+                "family='diffusion'."
+            )
         if len(space.variables) > math.prod(space.grid):
-            raise ValueError("A diffusion of pictures tells classes apart and predicts no number: choose another family, or classes of it.")
+            raise ValueError(
+                "A diffusion of pictures tells classes apart and predicts no number: choose "
+                "another family, or classes of it."
+            )
         if config.body not in BODIES:
             raise ValueError(f"body must be one of {', '.join(BODIES)}, got {config.body!r}.")
         levels = max(variable.cardinality for variable in space.variables)
         told = () if context_space is None else context_space.variables
         self.inputs = Inputs(told) if context_space is not None and context_space.shape else None
         classes = told[0].cardinality if told and self.inputs is None else 0
-        self.core = Denoiser(space.grid, levels, classes, config, self.inputs.size if self.inputs else 0)
+        self.core = Denoiser(
+            space.grid, levels, classes, config, self.inputs.size if self.inputs else 0
+        )
         pixels = len(space.variables) if len(space.variables) * levels <= MANY else 1
         cells = len(PROFILE) * TILES**2 * space.grid[0]
         self.typical = Typicality((self.core.net.width, len(PROFILE), cells, len(GREYS) + 2), AXES)
-        self.register_buffer("shares", torch.zeros(pixels, levels))  # log p of each level, pixel by pixel
-        self.student = Student(self.core, self.structure[DISTILLED]) if DISTILLED in self.structure else None
+        self.register_buffer(
+            "shares", torch.zeros(pixels, levels)
+        )  # log p of each level, pixel by pixel
+        self.student = (
+            Student(self.core, self.structure[DISTILLED]) if DISTILLED in self.structure else None
+        )
 
     @classmethod
     def build(
@@ -140,7 +179,9 @@ class PictureDensity(Density):
         counts = everywhere.expand(len(self.shares), -1) * math.sqrt(len(value) + 1)
         if len(self.shares) > 1:
             place = value.long() + levels * torch.arange(value.shape[1])
-            counts = counts + torch.bincount(place.flatten(), minlength=self.shares.numel()).double().unflatten(0, self.shares.shape)
+            counts = counts + torch.bincount(
+                place.flatten(), minlength=self.shares.numel()
+            ).double().unflatten(0, self.shares.shape)
         self.shares.copy_((counts / counts.sum(1, keepdim=True)).log())
 
     @property
@@ -159,27 +200,41 @@ class PictureDensity(Density):
         )
 
     def _code(self, context: Event | None) -> Tensor | None:
-        """(B,) classes as the network knows them: those that are missing are one more. (B, T) of columns."""
+        """(B,) classes as the network knows them: those that are missing are one more. (B, T) of
+        columns."""
         if context is None or self.inputs is None:
-            return None if context is None else torch.where(context.mask, context.value, float(self.core.classes))
+            return (
+                None
+                if context is None
+                else torch.where(context.mask, context.value, float(self.core.classes))
+            )
         return self.inputs(context.value, context.mask).float()
 
     # ------------------------------------------------------------------ the bound
 
-    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         noise = self._noise(generator or stream(0, "bound"))
         code = self._code(context)
-        each = [self._bound(event.value[part], None if code is None else code[part], *noise) for part in slices(event.rows, CHUNK)]
+        each = [
+            self._bound(event.value[part], None if code is None else code[part], *noise)
+            for part in slices(event.rows, CHUNK)
+        ]
         return torch.cat(each)
 
-    def _noise(self, generator: torch.Generator) -> tuple[Float[Tensor, " S"], Float[Tensor, "S C H W"]]:
+    def _noise(
+        self, generator: torch.Generator
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S C H W"]]:
         """Levels all over, one in each of S slices; the same noise for all rows."""
         points = self.config.points
         place = (torch.arange(points) + torch.rand(points, generator=generator)) / points
         log_s = math.log(self.core.least) + place * math.log(MOST / self.core.least)
         return log_s.exp(), torch.randn(points, *self.core.grid, generator=generator)
 
-    def _bound(self, value: Tensor, code: Tensor | None, levels: Tensor, noise: Tensor) -> Float[Tensor, " B"]:
+    def _bound(
+        self, value: Tensor, code: Tensor | None, levels: Tensor, noise: Tensor
+    ) -> Float[Tensor, " B"]:
         x = self.core.pictures(value)
         total = torch.zeros(len(x), dtype=torch.float64)
         for s, eps in zip(levels, noise, strict=True):
@@ -187,25 +242,43 @@ class PictureDensity(Density):
             total += (x - clean).double().square().flatten(1).sum(1) / float(s) ** 2
         integral = total * (math.log(MOST / self.core.least) / len(levels))
         variance = MOST**2 + 1
-        prior = 0.5 * (x.double().square().flatten(1) / variance + MOST**2 / variance - 1 - math.log(MOST**2 / variance)).sum(1)
+        prior = 0.5 * (
+            x.double().square().flatten(1) / variance
+            + MOST**2 / variance
+            - 1
+            - math.log(MOST**2 / variance)
+        ).sum(1)
         return self._log_levels(value, noise[0]) - prior - integral
 
-    def _log_levels(self, value: Float[Tensor, "B D"], noise: Float[Tensor, "C H W"]) -> Float[Tensor, " B"]:
+    def _log_levels(
+        self, value: Float[Tensor, "B D"], noise: Float[Tensor, "C H W"]
+    ) -> Float[Tensor, " B"]:
         """log P(x | z) at the smallest noise, where a picture is known to half a grey level."""
         levels = torch.arange(self.shares.shape[1])
-        apart = (value + 0.5 * noise.flatten())[:, :, None] - levels  # in grey levels; the noise is half of one
+        apart = (value + 0.5 * noise.flatten())[
+            :, :, None
+        ] - levels  # in grey levels; the noise is half of one
         log_weight = self.shares - 2 * apart.square()
         own = log_weight.gather(2, value.long()[:, :, None])[:, :, 0]
         return (own - log_weight.logsumexp(2)).sum(1)
 
     # ------------------------------------------------------------------ learning
 
-    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """The mean weighted squared error of a pixel; classes that are "none" are given as their number."""
-        noise, pictures, mask = generator or stream(0, "loss"), self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid)
+    def _losses(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """The mean weighted squared error of a pixel; classes that are "none" are given as their
+        number."""
+        noise = generator or stream(0, "loss")
+        pictures = self.core.pictures(event.value)
+        mask = event.mask.unflatten(1, self.core.grid)
         if self.student is not None:
             return self.student.loss(self.core, pictures, self._code(context), noise).double()
-        code = self._code(context if context is None or self.inputs is None else context.hide(_withheld(context.value.shape, noise)))
+        code = self._code(
+            context
+            if context is None or self.inputs is None
+            else context.hide(_withheld(context.value.shape, noise))
+        )
         with seeded(noise):
             return self.core.loss(pictures, mask, code, noise).double()
 
@@ -221,18 +294,24 @@ class PictureDensity(Density):
     # ------------------------------------------------------------------ familiarity
 
     def _readings(self, value: Float[Tensor, "B D"]) -> list[Tensor]:
-        """What the encoder sees of a picture, the log of its denoising errors at several noises, everywhere and by tiles, and its greys:
-        their quantiles, and how much neighbours differ across and down."""
+        """What the encoder sees of a picture, the log of its denoising errors at several noises,
+        everywhere and by tiles, and its greys: their quantiles, and how much neighbours differ
+        across and down."""
         noise = torch.randn(len(PROFILE), *self.core.grid, generator=stream(0, "profile"))
         each = []
         for start in range(0, len(value), CHUNK):
             x = self.core.pictures(value[start : start + CHUNK])
             errors = [
-                (x - self.core(x + s * eps, torch.full((len(x),), s), None)).square() / s**2 for s, eps in zip(PROFILE, noise, strict=True)
+                (x - self.core(x + s * eps, torch.full((len(x),), s), None)).square() / s**2
+                for s, eps in zip(PROFILE, noise, strict=True)
             ]
             whole = torch.stack([error.mean((1, 2, 3)) for error in errors], 1)
-            tiles = torch.cat([nn.functional.adaptive_avg_pool2d(error, TILES).flatten(1) for error in errors], 1)
-            each.append((self.core.features(x), (whole + TINY).log(), (tiles + TINY).log(), _greys(x)))
+            tiles = torch.cat(
+                [nn.functional.adaptive_avg_pool2d(error, TILES).flatten(1) for error in errors], 1
+            )
+            each.append(
+                (self.core.features(x), (whole + TINY).log(), (tiles + TINY).log(), _greys(x))
+            )
         return [torch.cat(parts).double() for parts in zip(*each, strict=True)]
 
     def _remember(self, event: Event) -> None:
@@ -244,7 +323,9 @@ class PictureDensity(Density):
         """Missing pixels are painted in first."""
         if not event.rows:
             return torch.zeros(0, dtype=torch.float64)
-        out: Tensor = self.typical(self._readings(event.value if event.mask.all() else self._mode(event, None).value))
+        out: Tensor = self.typical(
+            self._readings(event.value if event.mask.all() else self._mode(event, None).value)
+        )
         return out
 
     # ------------------------------------------------------------------ draws
@@ -261,11 +342,20 @@ class PictureDensity(Density):
         guidance: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Drawn:
-        """n pictures, and the network calls that each took. A sampler ("multistep", "ddim" or "ancestral") or a number of steps that is
-        asked for is taken by the network itself, all else by its student, if it was distilled."""
-        code, found, calls = self._code(context), [self.core.values(torch.zeros(0, *self.core.grid))], 0
+        """n pictures, and the network calls that each took. A sampler ("multistep", "ddim" or
+        "ancestral") or a number of steps that is asked for is taken by the network itself, all else
+        by its student, if it was distilled."""
+        code = self._code(context)
+        found = [self.core.values(torch.zeros(0, *self.core.grid))]
+        calls = 0
         for start in range(0, n, CHUNK):
-            painter, levels = self._painter(None if code is None else code[start : start + CHUNK], generator, sampler, steps, guidance)
+            painter, levels = self._painter(
+                None if code is None else code[start : start + CHUNK],
+                generator,
+                sampler,
+                steps,
+                guidance,
+            )
             found.append(self.core.values(painter.from_noise(min(CHUNK, n - start), levels)))
             calls = painter.calls
         return Drawn(torch.cat(found), calls)
@@ -281,57 +371,95 @@ class PictureDensity(Density):
         """Who makes new pictures, and by way of which noise levels."""
         strength = self.config.guidance if guidance is None else guidance
         if self.student is not None and sampler is None and steps is None:
-            return Painter(self.student.core, code, "ddim", generator, strength), self.student.levels
+            return Painter(
+                self.student.core, code, "ddim", generator, strength
+            ), self.student.levels
         painter = Painter(self.core, code, sampler or self.config.sampler, generator, strength)
         return painter, painter.levels(steps or self.config.sampling_steps)
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
         return Event(self.draw(n, context, generator=generator).value)
 
-    def _unfold(self, n: int, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, "S B D"]:
+    def _unfold(
+        self, n: int, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "S B D"]:
         """Each state scaled as a picture is: z / sqrt(s^2 + 1)."""
         painter, levels = self._painter(self._code(context), generator)
-        return torch.stack([self.core.values(z / (s**2 + 1) ** 0.5) for z, s in painter.path(n, levels)])
+        return torch.stack(
+            [self.core.values(z / (s**2 + 1) ** 0.5) for z, s in painter.path(n, levels)]
+        )
 
-    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
         """Missing pixels painted in; pictures of which nothing is known are drawn."""
         code = self._code(context)
         parts = [slice(start, start + CHUNK) for start in range(0, event.rows, CHUNK)]
-        each = [self._painted(event.take(part), None if code is None else code[part], generator) for part in parts]
+        each = [
+            self._painted(event.take(part), None if code is None else code[part], generator)
+            for part in parts
+        ]
         return Event(torch.cat([event.value[:0], *each]))
 
-    def _painted(self, event: Event, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "b D"]:
-        steps, repeats = self.config.sampling_steps, self.config.repeats
+    def _painted(
+        self, event: Event, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "b D"]:
+        steps = self.config.sampling_steps
+        repeats = self.config.repeats
         if event.mask.all():
             return event.value
         if not event.mask.any():
             artist, levels = self._painter(code, generator)
             return self.core.values(artist.from_noise(event.rows, levels))
         painter = Painter(self.core, code, "ancestral", generator, self.config.guidance)
-        known, mask = self.core.pictures(event.value), event.mask.unflatten(1, self.core.grid)
+        known = self.core.pictures(event.value)
+        mask = event.mask.unflatten(1, self.core.grid)
         told = code is not None and bool((code < self.core.classes).all())
-        filled = painter.fill(known, mask, steps, repeats) if told else painter.follow(known, mask, steps)
+        filled = (
+            painter.fill(known, mask, steps, repeats)
+            if told
+            else painter.follow(known, mask, steps)
+        )
         return torch.where(event.mask, event.value, self.core.values(filled))
 
     def _edit(self, event: Event, context: Event | None, how: Edit) -> Event:
-        painter = Painter(self.core, self._code(context), "ddim", how.generator, how.strength.float()[:, None, None, None])
+        painter = Painter(
+            self.core,
+            self._code(context),
+            "ddim",
+            how.generator,
+            how.strength.float()[:, None, None, None],
+        )
         where = None if how.where is None else how.where.unflatten(1, self.core.grid)
         push = how.lead
-        lead = None if push is None else lambda clean: push(self.core.values(clean)).float().unflatten(1, self.core.grid)
-        return Event(self.core.values(painter.edit(self.core.pictures(event.value), how.noise, EDITING_STEPS, where, lead)))
+        lead = (
+            None
+            if push is None
+            else lambda clean: push(self.core.values(clean)).float().unflatten(1, self.core.grid)
+        )
+        return Event(
+            self.core.values(
+                painter.edit(self.core.pictures(event.value), how.noise, EDITING_STEPS, where, lead)
+            )
+        )
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """One completion, with the same noise for every row."""
         rows = [
-            self._sample_conditional(event.take(slice(row, row + 1)), _row(context, row), stream(0, "mode")) for row in range(event.rows)
+            self._sample_conditional(
+                event.take(slice(row, row + 1)), _row(context, row), stream(0, "mode")
+            )
+            for row in range(event.rows)
         ]
         return Event(torch.cat([event.value[:0], *(row.value for row in rows)]))
 
 
 def _withheld(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """(B, C) bool: cells of a context that are not told in the fit, so that any may be missing: of one row in five all of them, of one in
-    five each by the toss of a coin."""
-    whole, some, coin = (torch.rand(size, generator=generator) for size in ((shape[0], 1), (shape[0], 1), shape))
+    """(B, C) bool: cells of a context that are not told in the fit, so that any may be missing: of
+    one row in five all of them, of one in five each by the toss of a coin."""
+    whole, some, coin = (
+        torch.rand(size, generator=generator) for size in ((shape[0], 1), (shape[0], 1), shape)
+    )
     return (whole < WITHHELD) | (some < WITHHELD) & (coin < 0.5)
 
 
@@ -341,5 +469,6 @@ def _row(context: Event | None, row: int) -> Event | None:
 
 def _greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
     levels = torch.quantile(x.flatten(1), torch.tensor(GREYS), dim=1).T
-    across, down = x.diff(dim=3).abs().mean((1, 2, 3)), x.diff(dim=2).abs().mean((1, 2, 3))
+    across = x.diff(dim=3).abs().mean((1, 2, 3))
+    down = x.diff(dim=2).abs().mean((1, 2, 3))
     return torch.cat([levels, (across + TINY).log()[:, None], (down + TINY).log()[:, None]], 1)

@@ -1,14 +1,17 @@
-r"""Ways back from noise: ancestral, DDIM and Heun steps, repainting, and the likelihood of the flow.
+r"""Ways back from noise: ancestral, DDIM and Heun steps, repainting, and the likelihood of the
+flow.
 
-    ancestral   z_s = alpha_s ((1 - k) z_t / alpha_t + k x) + sigma_s sqrt(k) eps,    k = 1 - snr_t / snr_s
-    DDIM        z_s = alpha_s x + sigma_s e,      x = alpha_t z - sigma_t v,  e = sigma_t z + alpha_t v
-    flow        dz / d lambda = - alpha sigma v / 2,       log p(c) = log N(z_bottom) + int tr(dv / dz) alpha sigma / 2 d lambda
+    ancestral   z_s = alpha_s ((1 - k) z_t / alpha_t + k x) + sigma_s sqrt(k) eps,    k = 1 - snr_t
+    / snr_s DDIM        z_s = alpha_s x + sigma_s e,      x = alpha_t z - sigma_t v,  e = sigma_t z
+    + alpha_t v flow        dz / d lambda = - alpha sigma v / 2,       log p(c) = log N(z_bottom) +
+    int tr(dv / dz) alpha sigma / 2 d lambda
 
-J. Ho, A. Jain and P. Abbeel (2020), algorithm 2, in the form of D. Kingma et al. (2021), equation 33; J. Song, C. Meng and S.
-Ermon (2021), Denoising diffusion implicit models, equation 12; Y. Song et al. (2021), Score-based generative modeling through
-stochastic differential equations, equations 39 and 40, whose linear part is solved here: a network that says v = 0 leaves z
-where it is. Heun's second-order steps along it are those of T. Karras et al. (2022), algorithm 1. A code that is absorbed comes
-back between t and s with probability 1 - s / t. The likelihood is in nats.
+J. Ho, A. Jain and P. Abbeel (2020), algorithm 2, in the form of D. Kingma et al. (2021), equation
+33; J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit models, equation 12; Y. Song
+et al. (2021), Score-based generative modeling through stochastic differential equations, equations
+39 and 40, whose linear part is solved here: a network that says v = 0 leaves z where it is. Heun's
+second-order steps along it are those of T. Karras et al. (2022), algorithm 1. A code that is
+absorbed comes back between t and s with probability 1 - s / t. The likelihood is in nats.
 
 Shape letters: B rows, N numbers, C codes.
 
@@ -22,8 +25,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Float
-from conjoin.core import LOG_2PI, Event
+from conjoin.core import Event
+from conjoin.core.constants import LOG_2PI
+from conjoin.core.shapes import Float
 from conjoin.families.diffusion.mixed import Mixed
 from conjoin.families.diffusion.numbers import alpha_sigma
 
@@ -55,10 +59,16 @@ def times(steps: int) -> list[float]:
 class _Walk:
     """One network, one class per row, one generator; counts its calls."""
 
-    def __init__(self, mixed: Mixed, label: Tensor | None, sampler: str, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, mixed: Mixed, label: Tensor | None, sampler: str, generator: torch.Generator | None
+    ) -> None:
         if sampler not in SAMPLERS:
             raise ValueError(f"There is no sampler {sampler!r}; choose from {', '.join(SAMPLERS)}.")
-        self.mixed, self.label, self.sampler, self.generator, self.calls = mixed, label, sampler, generator, 0
+        self.mixed = mixed
+        self.label = label
+        self.sampler = sampler
+        self.generator = generator
+        self.calls = 0
 
     def ask(self, time: float, state: _State) -> tuple[Tensor, Tensor]:
         self.calls += 1
@@ -79,7 +89,9 @@ class _Walk:
         at, to = (self._ratio(moment) for moment in (time, then))
         if self.sampler == "ancestral":
             return after._replace(z=ancestral(state.z, v, at, to, self.noise(v)))
-        if self.sampler == "ddim" or then == 0:  # as algorithm 1 ends: at the last step there is nothing left to correct
+        if (
+            self.sampler == "ddim" or then == 0
+        ):  # as algorithm 1 ends: at the last step there is nothing left to correct
             return after._replace(z=ddim(state.z, v, at, to))
         guess = after._replace(z=state.z + (to - at) * _flow(v, at))
         again = self.ask(then, guess)[0][..., 0]
@@ -94,26 +106,39 @@ class _Walk:
             return state
         fresh = self.mixed.heads.sample(logits, self.generator)
         back = torch.rand(state.known.shape, generator=self.generator, dtype=torch.float64) < share
-        return state._replace(codes=torch.where(state.known, state.codes, fresh), known=state.known | back)
+        return state._replace(
+            codes=torch.where(state.known, state.codes, fresh), known=state.known | back
+        )
 
     def end(self, state: _State) -> Float[Tensor, "B D"]:
         value = state.z.new_zeros(len(state.z), len(self.mixed.number) + len(self.mixed.code))
-        params = self.ask(0.0, state)[0] if self.mixed.numbers.recorded.any() else state.z[..., None]
+        params = (
+            self.ask(0.0, state)[0] if self.mixed.numbers.recorded.any() else state.z[..., None]
+        )
         value[:, self.mixed.number] = self.mixed.numbers.decode(state.z, params, self.generator)
         value[:, self.mixed.code] = state.codes
         return value
 
 
-def ancestral(z: Float[Tensor, "*B N"], v: Float[Tensor, "*B N"], at: Tensor, to: Tensor, noise: Tensor) -> Float[Tensor, "*B N"]:
+def ancestral(
+    z: Float[Tensor, "*B N"], v: Float[Tensor, "*B N"], at: Tensor, to: Tensor, noise: Tensor
+) -> Float[Tensor, "*B N"]:
     """z at the log-ratio ``to``, drawn given z and v at ``at``."""
-    (alpha, sigma), (alpha_to, sigma_to) = alpha_sigma(at), alpha_sigma(to)
+    (alpha, sigma) = alpha_sigma(at)
+    (alpha_to, sigma_to) = alpha_sigma(to)
     kept = -torch.expm1(at - to)
-    return alpha_to * ((1 - kept) * z / alpha + kept * (alpha * z - sigma * v)) + sigma_to * kept.sqrt() * noise
+    return (
+        alpha_to * ((1 - kept) * z / alpha + kept * (alpha * z - sigma * v))
+        + sigma_to * kept.sqrt() * noise
+    )
 
 
-def ddim(z: Float[Tensor, "*B N"], v: Float[Tensor, "*B N"], at: Tensor, to: Tensor) -> Float[Tensor, "*B N"]:
+def ddim(
+    z: Float[Tensor, "*B N"], v: Float[Tensor, "*B N"], at: Tensor, to: Tensor
+) -> Float[Tensor, "*B N"]:
     """z at the log-ratio ``to``: the data and the noise that v tells, mixed anew."""
-    (alpha, sigma), (alpha_to, sigma_to) = alpha_sigma(at), alpha_sigma(to)
+    (alpha, sigma) = alpha_sigma(at)
+    (alpha_to, sigma_to) = alpha_sigma(to)
     return alpha_to * (alpha * z - sigma * v) + sigma_to * (sigma * z + alpha * v)
 
 
@@ -134,8 +159,9 @@ def paint(
     given: Event | None = None,
     repeats: int = 1,
 ) -> Drawn:
-    """New rows; or, with ``given``, its rows with the missing cells painted in (A. Lugmayr et al. (2022), RePaint, algorithm 1):
-    known numbers are noised to each step's level, and each step is taken ``repeats`` times, with a step back between."""
+    """New rows; or, with ``given``, its rows with the missing cells painted in (A. Lugmayr et al.
+    (2022), RePaint, algorithm 1): known numbers are noised to each step's level, and each step is
+    taken ``repeats`` times, with a step back between."""
     walk = _Walk(mixed, label, sampler, generator)
     state = walk.begin(rows)
     schedule = times(steps)
@@ -145,14 +171,18 @@ def paint(
             state = walk.step(_kept(walk, before, given, time), time, then)
     state = _kept(walk, state, given, 0.0)
     value = walk.end(state)
-    return Drawn(value if given is None else torch.where(given.mask, given.value, value), walk.calls)
+    return Drawn(
+        value if given is None else torch.where(given.mask, given.value, value), walk.calls
+    )
 
 
 def _kept(walk: _Walk, state: _State, given: Event | None, time: float) -> _State:
-    """The state with what is known in its place: numbers at this level of noise, codes in the clear."""
+    """The state with what is known in its place: numbers at this level of noise, codes in the
+    clear."""
     if given is None:
         return state
-    number, code = walk.mixed.number, walk.mixed.code
+    number = walk.mixed.number
+    code = walk.mixed.code
     alpha, sigma = alpha_sigma(walk._ratio(time))
     noised = alpha * walk.mixed.numbers(given.value[:, number]) + sigma * walk.noise(state.z)
     sure = given.mask[:, code]
@@ -163,29 +193,44 @@ def _kept(walk: _Walk, state: _State, given: Event | None, time: float) -> _Stat
 def _back(walk: _Walk, state: _State, time: float, then: float) -> _State:
     """From ``then`` to the noisier ``time``: numbers by fresh noise, codes absorbed again."""
     ratio = alpha_sigma(walk._ratio(time))[0] / alpha_sigma(walk._ratio(then))[0]
-    gone = torch.rand(state.known.shape, generator=walk.generator, dtype=torch.float64) < (time - then) / max(1 - then, 1e-9)
-    return state._replace(z=ratio * state.z + (1 - ratio**2).sqrt() * walk.noise(state.z), known=state.known & ~gone)
+    gone = torch.rand(state.known.shape, generator=walk.generator, dtype=torch.float64) < (
+        time - then
+    ) / max(1 - then, 1e-9)
+    return state._replace(
+        z=ratio * state.z + (1 - ratio**2).sqrt() * walk.noise(state.z), known=state.known & ~gone
+    )
 
 
-def flow_log_prob(mixed: Mixed, value: Float[Tensor, "B N"], label: Tensor | None, steps: int) -> Float[Tensor, " B"]:
-    """log p of the flow, for numbers that all have a density: midpoint steps, the trace by one derivative per column."""
+def flow_log_prob(
+    mixed: Mixed, value: Float[Tensor, "B N"], label: Tensor | None, steps: int
+) -> Float[Tensor, " B"]:
+    """log p of the flow, for numbers that all have a density: midpoint steps, the trace by one
+    derivative per column."""
     with torch.enable_grad():
-        z, gained = mixed.numbers(value).detach(), value.new_zeros(len(value))
+        z = mixed.numbers(value).detach()
+        gained = value.new_zeros(len(value))
         schedule = times(steps)[::-1]
         for time, then in pairwise(schedule):
             middle = 0.5 * (time + then)
             half, _ = _velocity(mixed, z, time, label)
             speed, trace = _velocity(mixed, z + 0.5 * (then - time) * half, middle, label)
-            z, gained = z + (then - time) * speed, gained + (then - time) * trace
+            z = z + (then - time) * speed
+            gained = gained + (then - time) * trace
     jacobian = mixed.numbers.log_base(value) + 0.5 * (mixed.numbers(value) ** 2 + LOG_2PI)
     return (jacobian - 0.5 * (z**2 + LOG_2PI)).sum(1) + gained
 
 
-def _velocity(mixed: Mixed, z: Float[Tensor, "B N"], time: float, label: Tensor | None) -> tuple[Float[Tensor, "B N"], Float[Tensor, " B"]]:
+def _velocity(
+    mixed: Mixed, z: Float[Tensor, "B N"], time: float, label: Tensor | None
+) -> tuple[Float[Tensor, "B N"], Float[Tensor, " B"]]:
     """dz / dt and its divergence."""
     z = z.detach().requires_grad_()
-    times, codes = torch.full((len(z),), time, dtype=torch.float64), z.new_zeros(len(z), 0)
+    times = torch.full((len(z),), time, dtype=torch.float64)
+    codes = z.new_zeros(len(z), 0)
     v = mixed.outputs(times, z, codes, torch.ones_like(codes, dtype=torch.bool), label)[0][..., 0]
     speed = -mixed.numbers.rate(times) * _flow(v, mixed.numbers.log_ratio(times))
-    columns: list[Any] = [torch.autograd.grad(speed[:, d].sum(), z, retain_graph=True)[0][:, d] for d in range(z.shape[1])]
+    columns: list[Any] = [
+        torch.autograd.grad(speed[:, d].sum(), z, retain_graph=True)[0][:, d]
+        for d in range(z.shape[1])
+    ]
     return speed.detach(), torch.stack(columns).sum(0).detach()

@@ -1,13 +1,17 @@
-r"""Pictures in few calls: a student of the network that takes noise away, taught by what the network itself sees in pictures.
+r"""Pictures in few calls: a student of the network that takes noise away, taught by what the
+network itself sees in pictures.
 
-    z <- g + (z - g) s' / s,   g = D_student(z; s),   down the levels s_0 > s_1 > ... > 0 of so many calls
-    loss = sum over readings f of   2 E |f(g) - f(x)| - E |f(g) - f(g')|,      f = (a map of the teacher's encoder at one place, class)
+    z <- g + (z - g) s' / s,   g = D_student(z; s),   down the levels s_0 > s_1 > ... > 0 of so many
+    calls loss = sum over readings f of   2 E |f(g) - f(x)| - E |f(g) - f(g')|,      f = (a map of
+    the teacher's encoder at one place, class)
 
-The loss is the energy distance of draws to rows up to a constant, which is least where both are the same in distribution (G. Szekely
-and M. Rizzo (2013), Energy statistics, section 2; M. Bellemare et al. (2017), The Cramer distance as a solution to biased Wasserstein
-gradients, equation 7), on features that are not learned (C. dos Santos et al. (2019), Learning implicit generative models by the
-method of moments): nothing is played against the student. It begins as the network, and its walk is that of DDIM (``painter``), through
-all of which the gradient goes. No likelihood, so no nats: log p stays that of the network.
+The loss is the energy distance of draws to rows up to a constant, which is least where both are the
+same in distribution (G. Szekely and M. Rizzo (2013), Energy statistics, section 2; M. Bellemare et
+al. (2017), The Cramer distance as a solution to biased Wasserstein gradients, equation 7), on
+features that are not learned (C. dos Santos et al. (2019), Learning implicit generative models by
+the method of moments): nothing is played against the student. It begins as the network, and its
+walk is that of DDIM (``painter``), through all of which the gradient goes. No likelihood, so no
+nats: log p stays that of the network.
 
 Shape letters: B rows, C channels, H and W sides, P places, F features, K classes.
 
@@ -22,7 +26,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
+from conjoin.core.shapes import Float
 from conjoin.families.diffusion.denoiser import Denoiser
 from conjoin.families.diffusion.painter import Painter
 
@@ -37,7 +41,8 @@ class Student(nn.Module):
 
     def __init__(self, core: Denoiser, calls: int) -> None:
         super().__init__()
-        self.core, self.calls = copy.deepcopy(core).requires_grad_(True), calls
+        self.core = copy.deepcopy(core).requires_grad_(True)
+        self.calls = calls
         for module in self.core.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -47,18 +52,30 @@ class Student(nn.Module):
         """Noise levels of a draw: those of a walk of one step more, whose last ones are one."""
         return [*Painter(self.core, None, "ddim", None).levels(self.calls + 1)[: self.calls], 0.0]
 
-    def loss(self, teacher: Denoiser, pictures: Float[Tensor, "B C H W"], code: Tensor | None, generator: torch.Generator) -> Tensor:
-        """(B,) how far each of so many draws, one for each class of the rows, is from the rows, less how far from the others."""
+    def loss(
+        self,
+        teacher: Denoiser,
+        pictures: Float[Tensor, "B C H W"],
+        code: Tensor | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """(B,) how far each of so many draws, one for each class of the rows, is from the rows,
+        less how far from the others."""
         teacher.eval()  # what it sees is no matter of chance
         code = teacher.sometimes(code, generator)
         made = Painter(self.core, code, "ddim", generator).from_noise(len(pictures), self.levels)
         with torch.no_grad():
             seen = teacher.maps(pictures)
-        return torch.stack([_apart(*each, code) for each in zip(teacher.maps(made), seen, strict=True)]).sum(0)
+        return torch.stack(
+            [_apart(*each, code) for each in zip(teacher.maps(made), seen, strict=True)]
+        ).sum(0)
 
 
-def _apart(made: Float[Tensor, "B P F"], seen: Float[Tensor, "B P F"], code: Tensor | None) -> Float[Tensor, " B"]:
-    """2 mean_j |g_i - x_j| - mean_j |g_i - g_j|, the mean over places, in spreads of the rows; the class is one more coordinate."""
+def _apart(
+    made: Float[Tensor, "B P F"], seen: Float[Tensor, "B P F"], code: Tensor | None
+) -> Float[Tensor, " B"]:
+    """2 mean_j |g_i - x_j| - mean_j |g_i - g_j|, the mean over places, in spreads of the rows; the
+    class is one more coordinate."""
     spread = seen.var(0).sum(-1).mean().sqrt() + TINY
     made, seen = (each.transpose(0, 1) / spread for each in (made, seen))
     others = 0.0 if code is None else 0.5 * CLASS**2 * (code[:, None] != code).float()
@@ -67,6 +84,12 @@ def _apart(made: Float[Tensor, "B P F"], seen: Float[Tensor, "B P F"], code: Ten
     return 2 * _distances(made, seen, others).mean((0, 2)) - among.mean(0).sum(1) / max(rows - 1, 1)
 
 
-def _distances(one: Float[Tensor, "P B F"], two: Float[Tensor, "P N F"], more: Tensor | float) -> Float[Tensor, "P B N"]:
-    squares = one.square().sum(2)[:, :, None] + two.square().sum(2)[:, None] - 2 * one @ two.transpose(1, 2)
+def _distances(
+    one: Float[Tensor, "P B F"], two: Float[Tensor, "P N F"], more: Tensor | float
+) -> Float[Tensor, "P B N"]:
+    squares = (
+        one.square().sum(2)[:, :, None]
+        + two.square().sum(2)[:, None]
+        - 2 * one @ two.transpose(1, 2)
+    )
     return (squares.clamp_min(0) + more + TINY).sqrt()

@@ -2,13 +2,15 @@ r"""The constant of an energy: annealed importance sampling there and back.
 
     p_b(x) prop. to exp(l_b(x)),   0 = b_0 < ... < b_T = 1,       log w = sum_t [l_{b_t}(x_{t-1}) - l_{b_{t-1}}(x_{t-1})]
 
-x_0 is a draw of p_0, and x_t comes from x_{t-1} by moves that keep p_{b_t}. Then E[w] = Z_1 / Z_0 (R. Neal (2001), Annealed
-importance sampling, equations 3-11), so that the log of the mean weight is below log Z_1 / Z_0 on the average. The same walk
-the other way, from a draw of p_1, has E[1 / w] = Z_0 / Z_1, and minus the log of that mean is above on the average (R.
-Grosse, Z. Ghahramani and R. Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo, section 3).
-That takes exact draws of p_1: here they come from chains, and a mode that no chain found is missing from both walks, whose
-agreement is then no proof. The lower end of this sandwich flatters a model: with it -log p(x) of test rows comes out too
-small, with the reverse estimate too large. So report both. Values in nats.
+x_0 is a draw of p_0, and x_t comes from x_{t-1} by moves that keep p_{b_t}. Then E[w] = Z_1 / Z_0
+(R. Neal (2001), Annealed importance sampling, equations 3-11), so that the log of the mean weight
+is below log Z_1 / Z_0 on the average. The same walk the other way, from a draw of p_1, has E[1 / w]
+= Z_0 / Z_1, and minus the log of that mean is above on the average (R. Grosse, Z. Ghahramani and R.
+Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo, section 3). That
+takes exact draws of p_1: here they come from chains, and a mode that no chain found is missing from
+both walks, whose agreement is then no proof. The lower end of this sandwich flatters a model: with
+it -log p(x) of test rows comes out too small, with the reverse estimate too large. So report both.
+Values in nats.
 
 Shape letters: N walkers, T steps, D variables.
 
@@ -29,7 +31,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from conjoin._shapes import Float
+from conjoin.core.shapes import Float
 
 __all__ = ["Partition", "anneal", "sandwich"]
 
@@ -39,15 +41,21 @@ Start = Callable[[float, torch.Generator | None], Any]  # b -> N walkers, draws 
 
 
 class Partition(NamedTuple):
-    """log Z_1 / Z_0: too low on the average, its standard error, and the walk back: too high on the average if its chains
-    found every mode."""
+    """log Z_1 / Z_0: too low on the average, its standard error, and the walk back: too high on the
+    average if its chains found every mode."""
 
     estimate: float
     standard_error: float
     reverse: float
 
 
-def anneal(walkers: Any, log_ratio: LogRatio, move: Move, betas: list[float], generator: torch.Generator | None) -> Float[Tensor, " N"]:
+def anneal(
+    walkers: Any,
+    log_ratio: LogRatio,
+    move: Move,
+    betas: list[float],
+    generator: torch.Generator | None,
+) -> Float[Tensor, " N"]:
     """Walk along ``betas``; the logs of the walkers' weights."""
     log_weight = torch.zeros((), dtype=torch.float64)
     for before, after in itertools.pairwise(betas):
@@ -57,9 +65,13 @@ def anneal(walkers: Any, log_ratio: LogRatio, move: Move, betas: list[float], ge
 
 
 @torch.no_grad()
-def sandwich(log_ratio: LogRatio, move: Move, start: Start, steps: int, generator: torch.Generator | None) -> Partition:
+def sandwich(
+    log_ratio: LogRatio, move: Move, start: Start, steps: int, generator: torch.Generator | None
+) -> Partition:
     """Both walks between b = 0 and b = 1; ``start`` draws from either end."""
-    betas = [(step / steps) ** 2 for step in range(steps + 1)]  # small steps first, where the weights vary most
+    betas = [
+        (step / steps) ** 2 for step in range(steps + 1)
+    ]  # small steps first, where the weights vary most
     there = anneal(start(0.0, generator), log_ratio, move, betas, generator)
     back = anneal(start(1.0, generator), log_ratio, move, betas[::-1], generator)
     return Partition(_log_mean(there), _relative_error(there), -_log_mean(back))

@@ -1,26 +1,32 @@
-r"""An energy-based joint model: a classifier's logits that also say how plausible x is, as a tilt of a mixture.
+r"""An energy-based joint model: a classifier's logits that also say how plausible x is, as a tilt
+of a mixture.
 
     log p(x, y) = log q(x) + f_y(x) - log Z,     p(y | x) = softmax_y f_y(x),     log p(x) = log q(x) + log sum_y exp f_y(x) - log Z
 
-W. Grathwohl et al. (2020), Your classifier is secretly an energy based model, equations 4-7: the constant cancels from
-p(y | x). q is a mixture fitted to the same rows, so that f has to learn only what the mixture misses, in any kind of column.
-It is learned without a Markov chain, by telling rows from draws of q (M. Gutmann and A. Hyvarinen (2012), Noise-contrastive
-estimation of unnormalized statistical models, equations 8-10) beside the classifier's own cross-entropy:
+W. Grathwohl et al. (2020), Your classifier is secretly an energy based model, equations 4-7: the
+constant cancels from p(y | x). q is a mixture fitted to the same rows, so that f has to learn only
+what the mixture misses, in any kind of column. It is learned without a Markov chain, by telling
+rows from draws of q (M. Gutmann and A. Hyvarinen (2012), Noise-contrastive estimation of
+unnormalized statistical models, equations 8-10) beside the classifier's own cross-entropy:
 
     loss = -log sigma(F(x)) - log(1 - sigma(F(x'))) - emphasis log p(y | x),     F(x) = log sum_y exp f_y(x),   x' ~ q
 
-Its optimum has log Z = 0, so that values come close to nats of a normalised density, though ``log_partition`` alone says how
-close. ``method="sgld"`` follows the likelihood with Langevin chains and a replay buffer instead (Y. Du and I. Mordatch (2019),
-Implicit generation and modeling with energy based models, algorithm 1), for columns of real numbers only.
+Its optimum has log Z = 0, so that values come close to nats of a normalised density, though
+``log_partition`` alone says how close. ``method="sgld"`` follows the likelihood with Langevin
+chains and a replay buffer instead (Y. Du and I. Mordatch (2019), Implicit generation and modeling
+with energy based models, algorithm 1), for columns of real numbers only.
 
-Draws: the mixture proposes, F chooses (D. Rubin (1987), sampling/importance resampling), and Metropolis moves that draw a
-block of cells anew from q given the others repair the rest: such a proposal is reversible for q, so it is accepted with
-min(1, exp(F(x') - F(x))), whatever the columns are (W. Hastings (1970), equation 8).
+Draws: the mixture proposes, F chooses (D. Rubin (1987), sampling/importance resampling), and
+Metropolis moves that draw a block of cells anew from q given the others repair the rest: such a
+proposal is reversible for q, so it is accepted with min(1, exp(F(x') - F(x))), whatever the columns
+are (W. Hastings (1970), equation 8).
 
-Where the first variable is a category or a level, it is y; else there is one logit for the whole row. To print -log p of test
-rows, subtract from the mean of ``log_prob`` both ends of ``log_partition``: the estimate flatters the model, the reverse does not.
+Where the first variable is a category or a level, it is y; else there is one logit for the whole
+row. To print -log p of test rows, subtract from the mean of ``log_prob`` both ends of
+``log_partition``: the estimate flatters the model, the reverse does not.
 
-Shape letters: B rows, D variables without y, K classes (1 without y), S draws for a row with missing cells.
+Shape letters: B rows, D variables without y, K classes (1 without y), S draws for a row with
+missing cells.
 
 >>> from conjoin.core import Event, Space, Variable, stream
 >>> space = Space((2,), (Variable("label", "category", cardinality=3), Variable("mass", "real")))
@@ -38,9 +44,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from conjoin._shapes import Float
-from conjoin.core import Capabilities, Density, Event, Likelihood, Region, Space, categorical, seeded, stream
-from conjoin.events import slices
+from conjoin.core import (
+    Capabilities,
+    Density,
+    Event,
+    Likelihood,
+    Region,
+    Space,
+    categorical,
+    seeded,
+    stream,
+)
+from conjoin.core.event import slices
+from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.families.deep import DeepConfig
 from conjoin.families.energy.annealing import Partition, sandwich
@@ -49,56 +65,83 @@ from conjoin.nets.logits import logits
 __all__ = ["Energy", "EnergyDensity"]
 
 CHUNK = 8192  # rows that the network sees at once
-PASSES, MOST = 8, 5000  # of expectation-maximisation for the mixture, and the rows that it is fitted to
-CHAINS, FRESH = 512, 0.05  # the replay buffer, and the share of its chains that start anew
-SMOOTHING = 10.0  # rows of prior for each component of q: it proposes, so it had better be too wide than too narrow
+# of expectation-maximisation for the mixture, and the rows that it is fitted to
+PASSES = 8
+MOST = 5000
+# the replay buffer, and the share of its chains that start anew
+CHAINS = 512
+FRESH = 0.05
+# rows of prior for each component of q: it proposes, so it had better be too wide than too narrow
+SMOOTHING = 10.0
 Walk = tuple[Tensor, Tensor]  # rows (B, D) of a Markov chain, and F (B,) of them
 FARTHEST = 1e4  # nats: a logit beyond this has diverged
 
 
 @dataclass(frozen=True)
 class Energy(DeepConfig):
-    """``emphasis``: weight of the cross-entropy of y; ``moves``: Metropolis moves of a draw; ``method``: how the energy is
-    learned; ``width``, ``blocks`` and ``dropout`` of the network; ``langevin``: steps of a chain between gradients (sgld)."""
+    """``emphasis``: weight of the cross-entropy of y; ``moves``: Metropolis moves of a draw;
+    ``method``: how the energy is learned; ``width``, ``blocks`` and ``dropout`` of the network;
+    ``langevin``: steps of a chain between gradients (sgld)."""
 
     width: int = 128
     blocks: int = 2
     dropout: float = 0.2
     emphasis: float = 4.0
     moves: int = 8
-    method: str = "noise"  # or "chains" (draws of Gibbs and Metropolis moves from a replay buffer), "sgld" (of Langevin moves)
+    # or "chains" (draws of Gibbs and Metropolis moves from a replay buffer), "sgld" (of Langevin
+    # moves)
+    method: str = "noise"
     walk: int = 20
 
 
 class EnergyDensity(Density):
-    """log_prob is relative, p(y | x) exact; missing cells of x are a bound by draws of the mixture."""
+    """log_prob is relative, p(y | x) exact; missing cells of x are a bound by draws of the
+    mixture."""
 
     config_class = Energy
     bounded: ClassVar[bool] = True
     replay: Tensor
 
-    def __init__(self, space: Space, config: Energy, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: Energy,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         super().__init__(space, config, structure, context_space)
-        first, size = space.variables[0], len(space.variables)
+        first = space.variables[0]
+        size = len(space.variables)
         self.labelled = first.discrete and size > 1
         self.classes = first.cardinality if self.labelled else 1
-        self.x_space = Space((size - 1,), space.variables[1:], "vector", space.grid) if self.labelled else space
+        self.x_space = (
+            Space((size - 1,), space.variables[1:], "vector", space.grid)
+            if self.labelled
+            else space
+        )
         if config.method not in ("noise", "chains", "sgld"):
             raise ValueError(f"method must be 'noise', 'chains' or 'sgld', got {config.method!r}.")
         if config.method == "sgld":
             self._refuse_mass()
         components = self.structure["companion"]
-        companion = MixtureDensity(self.x_space, Mixture(components, SMOOTHING), {"components": components})
+        companion = MixtureDensity(
+            self.x_space, Mixture(components, SMOOTHING), {"components": components}
+        )
         self.companion = companion.requires_grad_(False)
         self.net = logits(self.x_space, self.classes, config.width, config.blocks, config.dropout)
         if config.method != "noise":
-            self.register_buffer("replay", torch.zeros(CHAINS, self.x_space.shape[0], dtype=torch.float64))
+            self.register_buffer(
+                "replay", torch.zeros(CHAINS, self.x_space.shape[0], dtype=torch.float64)
+            )
 
     def _refuse_mass(self) -> None:
         """Langevin's moves are of real numbers."""
         for variable in self.x_space.variables:
             if variable.has_mass:
-                raise ValueError(f"method='sgld' takes real numbers only, but {variable.name!r} has mass; use method='noise'.")
+                raise ValueError(
+                    f"method='sgld' takes real numbers only, but {variable.name!r} has mass; use "
+                    "method='noise'."
+                )
 
     @classmethod
     def build(
@@ -112,13 +155,22 @@ class EnergyDensity(Density):
         context: Event | None = None,
         context_space: Space | None = None,
     ) -> Self:
-        """The mixture by expectation-maximisation; the logits start as those of p = q with even classes."""
+        """The mixture by expectation-maximisation; the logits start as those of p = q with even
+        classes."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
         some = torch.randperm(data.rows, generator=generator)[:MOST].sort().values
         with seeded(generator):
-            density = cls(space, config, {"companion": min(default_states(len(some)), len(some))}, context_space)
-        part, mass = density._x(data.take(some)), weight[some]
-        mixture = MixtureDensity.build(density.x_space, density.companion.config, part, generator, weight=mass)
+            density = cls(
+                space,
+                config,
+                {"companion": min(default_states(len(some)), len(some))},
+                context_space,
+            )
+        part = density._x(data.take(some))
+        mass = weight[some]
+        mixture = MixtureDensity.build(
+            density.x_space, density.companion.config, part, generator, weight=mass
+        )
         for _ in range(PASSES):
             mixture.maximise(mixture.statistics(part, weight=mass))
         density.companion.load_state_dict(mixture.state_dict())
@@ -147,7 +199,9 @@ class EnergyDensity(Density):
             return event
         box = event.within
         if box is not None:
-            box = Region(box.low[1:], box.high[1:], {d - 1: keep for d, keep in box.allowed.items() if d})
+            box = Region(
+                box.low[1:], box.high[1:], {d - 1: keep for d, keep in box.allowed.items() if d}
+            )
         return Event(event.value[:, 1:], event.mask[:, 1:], within=box)
 
     def _possible(self, event: Event) -> Float[Tensor, "B K"]:
@@ -176,7 +230,8 @@ class EnergyDensity(Density):
         """log q(x_o) + log E_q[exp f_y(x) | x_o]: the log of p(x_o, y) Z for each y."""
         x = self._x(event)
         tilt = event.value.new_zeros(event.rows, self.classes)
-        whole, part = x.mask.all(1).nonzero()[:, 0], (~x.mask.all(1)).nonzero()[:, 0]
+        whole = x.mask.all(1).nonzero()[:, 0]
+        part = (~x.mask.all(1)).nonzero()[:, 0]
         if len(whole):
             tilt = tilt.index_copy(0, whole, self._logits(x.value[whole]))
         if len(part):
@@ -187,18 +242,28 @@ class EnergyDensity(Density):
 
     @torch.no_grad()
     def _completions(self, x: Event, generator: torch.Generator) -> Float[Tensor, "B S D"]:
-        """S rows with the missing cells drawn from q, whose noise all rows share: one table of draws of each component, and
-        evenly spaced uniforms by which each row picks its components."""
-        draws, states = self.config.draws, self.companion.leaves.states
+        """S rows with the missing cells drawn from q, whose noise all rows share: one table of
+        draws of each component, and evenly spaced uniforms by which each row picks its
+        components."""
+        draws = self.config.draws
+        states = self.companion.leaves.states
         every = torch.arange(states).repeat(draws)[:, None].expand(-1, x.value.shape[1])
-        table = self.companion.leaves.sample(every, generator, x.within).unflatten(0, (draws, states))
-        uniform = (torch.arange(draws) + torch.rand((), generator=generator, dtype=torch.float64)) / draws
+        table = self.companion.leaves.sample(every, generator, x.within).unflatten(
+            0, (draws, states)
+        )
+        uniform = (
+            torch.arange(draws) + torch.rand((), generator=generator, dtype=torch.float64)
+        ) / draws
         share = self.companion._joint(x).softmax(1).cumsum(1)
-        chosen = torch.searchsorted(share, uniform.expand(x.rows, -1).contiguous()).clamp_max(states - 1)  # (B, S)
+        chosen = torch.searchsorted(share, uniform.expand(x.rows, -1).contiguous()).clamp_max(
+            states - 1
+        )  # (B, S)
         drawn = table[torch.randperm(draws, generator=generator), chosen]
         return torch.where(x.mask[:, None], x.value[:, None], drawn)
 
-    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         return (self._log_each(event, generator) + self._possible(event)).logsumexp(1)
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
@@ -207,31 +272,52 @@ class EnergyDensity(Density):
         return self._log_each(event, None)[:, candidates.long()]
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
-        return self.net.features(self._x(self._sample_conditional(event, None, stream(0, "features"))).value)
+        return self.net.features(
+            self._x(self._sample_conditional(event, None, stream(0, "features"))).value
+        )
 
     # ------------------------------------------------------------------ learning
 
-    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        noise, x = generator or stream(0, "loss"), self._x(event)
-        value = x.value if x.mask.all() else self.companion.sample_conditional(x, generator=noise).value
+    def _losses(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        noise = generator or stream(0, "loss")
+        x = self._x(event)
+        value = (
+            x.value if x.mask.all() else self.companion.sample_conditional(x, generator=noise).value
+        )
         chains = self.config.method != "noise" and self.training
-        fake = self._advance(noise, event.rows) if chains else self.companion.sample(event.rows, generator=noise).value
+        fake = (
+            self._advance(noise, event.rows)
+            if chains
+            else self.companion.sample(event.rows, generator=noise).value
+        )
         with seeded(noise):  # dropout takes no other generator
             own, other = self._logits(torch.cat([value, fake])).split(event.rows)
-        real, false = own.logsumexp(1), other.logsumexp(1)
+        real = own.logsumexp(1)
+        false = other.logsumexp(1)
         generative = self._contrast(real, false) if chains else softplus(-real) + softplus(false)
-        return generative - self.config.emphasis * (own.log_softmax(1) + self._possible(event)).logsumexp(1)
+        return generative - self.config.emphasis * (
+            own.log_softmax(1) + self._possible(event)
+        ).logsumexp(1)
 
-    def _contrast(self, real: Float[Tensor, " B"], false: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """The gradient of -log p, with a pull of both energies to zero; infinite where they have diverged."""
+    def _contrast(
+        self, real: Float[Tensor, " B"], false: Float[Tensor, " B"]
+    ) -> Float[Tensor, " B"]:
+        """The gradient of -log p, with a pull of both energies to zero; infinite where they have
+        diverged."""
         gone = (real.detach().abs() > FARTHEST) | (false.detach().abs() > FARTHEST)
         return torch.where(gone, math.inf, false - real + 0.01 * (real**2 + false**2))
 
     def _advance(self, generator: torch.Generator, rows: int) -> Float[Tensor, "B D"]:
-        """Chains of the replay buffer, some of them started anew, moved by Langevin's steps (algorithm 1)."""
+        """Chains of the replay buffer, some of them started anew, moved by Langevin's steps
+        (algorithm 1)."""
         index = torch.randperm(CHAINS, generator=generator)[torch.arange(rows) % CHAINS]
-        x, fresh = self.replay[index], self.companion.sample(rows, generator=generator).value
-        x = torch.where(torch.rand(rows, 1, generator=generator, dtype=torch.float64) < FRESH, fresh, x)
+        x = self.replay[index]
+        fresh = self.companion.sample(rows, generator=generator).value
+        x = torch.where(
+            torch.rand(rows, 1, generator=generator, dtype=torch.float64) < FRESH, fresh, x
+        )
         self.net.eval()
         x = self._walk(x, generator)
         self.net.train()
@@ -245,14 +331,18 @@ class EnergyDensity(Density):
             for _ in range(self.config.walk):
                 x = self._langevin(x, generator)
             return x
-        nothing, free = Event(x, torch.zeros_like(x, dtype=torch.bool)), x.new_zeros(len(x), self.classes)
+        nothing = Event(x, torch.zeros_like(x, dtype=torch.bool))
+        free = x.new_zeros(len(x), self.classes)
         walk = (x, self._score(x, free))
         for _ in range(self.config.walk):
             walk = self._move(walk, nothing, free, 1.0, generator)
         return walk[0]
 
-    def _langevin(self, x: Float[Tensor, "B D"], generator: torch.Generator, step: float = 0.05) -> Float[Tensor, "B D"]:
-        """x + (a / 2) d log p / dx + sqrt(a) noise, a = ``step``; a slope so steep that it would leap is cut."""
+    def _langevin(
+        self, x: Float[Tensor, "B D"], generator: torch.Generator, step: float = 0.05
+    ) -> Float[Tensor, "B D"]:
+        """x + (a / 2) d log p / dx + sqrt(a) noise, a = ``step``; a slope so steep that it would
+        leap is cut."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             log_prob = self.companion.log_prob(Event(x)) + self._logits(x).logsumexp(1)
@@ -270,53 +360,95 @@ class EnergyDensity(Density):
         nothing = torch.zeros(rows, len(self.space.variables), dtype=torch.float64)
         return Event(nothing, nothing > 0)
 
-    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
-        """The mixture proposes and F chooses, Metropolis moves refine, and y is drawn from its softmax."""
-        drawn = [self._draw(event.take(part), generator) for part in slices(event.rows, CHUNK // self.config.draws)]
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
+        """The mixture proposes and F chooses, Metropolis moves refine, and y is drawn from its
+        softmax."""
+        drawn = [
+            self._draw(event.take(part), generator)
+            for part in slices(event.rows, CHUNK // self.config.draws)
+        ]
         return Event(torch.where(event.mask, event.value, torch.cat(drawn)))
 
     def _draw(self, event: Event, generator: torch.Generator | None) -> Float[Tensor, "B C"]:
-        draws, x, possible = self.config.draws, self._x(event), self._possible(event)
+        draws = self.config.draws
+        x = self._x(event)
+        possible = self._possible(event)
         many = x.take(torch.arange(event.rows).repeat_interleave(draws))
         proposed = self.companion.sample_conditional(many, generator=generator).value
-        weight = (self._logits(proposed).unflatten(0, (-1, draws)) + possible[:, None]).logsumexp(2) if event.rows else possible
-        chosen = proposed.unflatten(0, (event.rows, draws))[torch.arange(event.rows), categorical(weight, generator)]
+        weight = (
+            (self._logits(proposed).unflatten(0, (-1, draws)) + possible[:, None]).logsumexp(2)
+            if event.rows
+            else possible
+        )
+        chosen = proposed.unflatten(0, (event.rows, draws))[
+            torch.arange(event.rows), categorical(weight, generator)
+        ]
         walk = (chosen, self._score(chosen, possible))
         for _ in range(self.config.moves):
             walk = self._move(walk, x, possible, 1.0, generator)
         chosen = walk[0]
-        return self._row(categorical(self._logits(chosen) + possible, generator).double(), chosen).value
+        return self._row(
+            categorical(self._logits(chosen) + possible, generator).double(), chosen
+        ).value
 
-    def _move(self, walk: Walk, x: Event, possible: Float[Tensor, "B K"], beta: float, generator: torch.Generator | None) -> Walk:
-        """One Metropolis move that keeps q(x) exp(beta F(x)): a block of the free cells is drawn anew from q given the others.
-        Blocks of all sizes, from about one cell to all of them, are equally likely on the scale of logarithms."""
+    def _move(
+        self,
+        walk: Walk,
+        x: Event,
+        possible: Float[Tensor, "B K"],
+        beta: float,
+        generator: torch.Generator | None,
+    ) -> Walk:
+        """One Metropolis move that keeps q(x) exp(beta F(x)): a block of the free cells is drawn
+        anew from q given the others. Blocks of all sizes, from about one cell to all of them, are
+        equally likely on the scale of logarithms."""
         value, score = walk
         rows, size = value.shape
         share = float(size) ** -torch.rand(rows, 1, generator=generator, dtype=torch.float64)
         block = (torch.rand(rows, size, generator=generator, dtype=torch.float64) < share) & ~x.mask
-        proposed = self.companion.sample_conditional(x._replace(value=value, observed=~block), generator=generator).value
+        proposed = self.companion.sample_conditional(
+            x._replace(value=value, observed=~block), generator=generator
+        ).value
         after = self._score(proposed, possible)
-        accepted = torch.rand(rows, generator=generator, dtype=torch.float64).log() < beta * (after - score)
+        accepted = torch.rand(rows, generator=generator, dtype=torch.float64).log() < beta * (
+            after - score
+        )
         return torch.where(accepted[:, None], proposed, value), torch.where(accepted, after, score)
 
-    def _score(self, x: Float[Tensor, "B D"], possible: Float[Tensor, "B K"]) -> Float[Tensor, " B"]:
+    def _score(
+        self, x: Float[Tensor, "B D"], possible: Float[Tensor, "B K"]
+    ) -> Float[Tensor, " B"]:
         """F(x), over the y that a row may have."""
         return (self._logits(x) + possible).logsumexp(1)
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         """The best of the mixture's own mode and of S draws, the same draws for every row."""
-        x, possible = self._x(event), self._possible(event)
-        value = torch.cat([self.companion.mode(x).value[:, None], self._completions(x, stream(0, "mode"))], 1)  # (B, S + 1, D)
-        every = self.companion.log_prob(Event(value.flatten(0, 1)))[:, None] + self._logits(value.flatten(0, 1))
+        x = self._x(event)
+        possible = self._possible(event)
+        value = torch.cat(
+            [self.companion.mode(x).value[:, None], self._completions(x, stream(0, "mode"))], 1
+        )  # (B, S + 1, D)
+        every = self.companion.log_prob(Event(value.flatten(0, 1)))[:, None] + self._logits(
+            value.flatten(0, 1)
+        )
         best = (every.unflatten(0, value.shape[:2]) + possible[:, None]).flatten(1).argmax(1)
         chosen = value[torch.arange(event.rows), best // self.classes]
-        return Event(torch.where(event.mask, event.value, self._row((best % self.classes).double(), chosen).value))
+        return Event(
+            torch.where(
+                event.mask, event.value, self._row((best % self.classes).double(), chosen).value
+            )
+        )
 
     # ------------------------------------------------------------------ the constant
 
     @torch.no_grad()
-    def log_partition(self, draws: int = 256, steps: int = 200, generator: torch.Generator | None = None) -> Partition:
-        """log Z by annealing from the mixture to the energy, and back from draws of the energy: see ``annealing``."""
+    def log_partition(
+        self, draws: int = 256, steps: int = 200, generator: torch.Generator | None = None
+    ) -> Partition:
+        """log Z by annealing from the mixture to the energy, and back from draws of the energy: see
+        ``annealing``."""
         free = torch.zeros(draws, self.classes, dtype=torch.float64)
         nothing = self._x(self._unknown(draws))
 
@@ -327,7 +459,11 @@ class EnergyDensity(Density):
             return self._move(walk, nothing, free, beta, noise)
 
         def start(beta: float, noise: torch.Generator | None) -> Walk:
-            x = self.companion.sample(draws, generator=noise).value if beta == 0 else self._x(self._sample(draws, None, noise)).value
+            x = (
+                self.companion.sample(draws, generator=noise).value
+                if beta == 0
+                else self._x(self._sample(draws, None, noise)).value
+            )
             walk = (x, self._score(x, free))
             for _ in range(steps if beta else 0):
                 walk = move(walk, beta, noise)

@@ -1,25 +1,31 @@
-r"""The restricted Boltzmann machine, on columns of every kind: binary hidden units, and one softmax unit for each column.
+r"""The restricted Boltzmann machine, on columns of every kind: binary hidden units, and one softmax
+unit for each column.
 
     p(x) = 1/Z sum_h exp(b.h) prod_d S_d(h, x_d),     S_d(h, x_d) = sum_c exp(a_dc + sum_j h_j W_jdc) p_d(x_d | c)
 
-P. Smolensky (1986), Information processing in dynamical systems: foundations of harmony theory; softmax units: R. Salakhutdinov,
-A. Mnih and G. Hinton (2007), Restricted Boltzmann machines for collaborative filtering, equation 1. The unit of a category or
-a level is its value; that of a number says which of a few overlapping pieces the number comes from, so that recorded cells,
-spikes and bounds have their exact mass. A first column that is a class makes it the classification RBM (H. Larochelle and
-Y. Bengio (2008), equation 2).
+P. Smolensky (1986), Information processing in dynamical systems: foundations of harmony theory;
+softmax units: R. Salakhutdinov, A. Mnih and G. Hinton (2007), Restricted Boltzmann machines for
+collaborative filtering, equation 1. The unit of a category or a level is its value; that of a
+number says which of a few overlapping pieces the number comes from, so that recorded cells, spikes
+and bounds have their exact mass. A first column that is a class makes it the classification RBM (H.
+Larochelle and Y. Bengio (2008), equation 2).
 
-Up to ``EXACT`` hidden units, every sum over h is done: likelihood, marginals, conditionals and p(y | x) are then exact, and it
-is trained by their gradient. With more it is trained by persistent contrastive divergence (T. Tieleman (2008), Training
-restricted Boltzmann machines using approximations to the likelihood gradient, section 3), log_prob is relative, and
-``log_partition`` is annealed (R. Salakhutdinov and I. Murray (2008), On the quantitative analysis of deep belief networks,
-equations 14-17). The sum over h of one row is then estimated with draws from its mean field r:
+Up to ``EXACT`` hidden units, every sum over h is done: likelihood, marginals, conditionals and p(y
+| x) are then exact, and it is trained by their gradient. With more it is trained by persistent
+contrastive divergence (T. Tieleman (2008), Training restricted Boltzmann machines using
+approximations to the likelihood gradient, section 3), log_prob is relative, and ``log_partition``
+is annealed (R. Salakhutdinov and I. Murray (2008), On the quantitative analysis of deep belief
+networks, equations 14-17). The sum over h of one row is then estimated with draws from its mean
+field r:
 
     log p(x) Z = log mean_s exp(b.h_s) prod_d S_d(h_s, x_d) / r(h_s),     h_s ~ r
 
-For complete rows of categories r is the exact posterior of h, every weight is the same, and the value is the free energy. To
-print -log p of test rows, add both ends of ``log_partition``: the estimate flatters the model, the reverse does not. Nats.
+For complete rows of categories r is the exact posterior of h, every weight is the same, and the
+value is the free energy. To print -log p of test rows, add both ends of ``log_partition``: the
+estimate flatters the model, the reverse does not. Nats.
 
-Shape letters: B rows, D variables (N numbers), J hidden units, H states of them, C states of a column's unit (padded), S draws.
+Shape letters: B rows, D variables (N numbers), J hidden units, H states of them, C states of a
+column's unit (padded), S draws.
 
 >>> from conjoin.core import Event, Space, Variable, stream
 >>> space = Space((2,), (Variable("colour", "category", cardinality=3), Variable("mass", "real")))
@@ -36,9 +42,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-from conjoin._shapes import Float, Int
-from conjoin.core import Capabilities, Density, Event, Likelihood, Space, categorical, seeded, stream
-from conjoin.events import slices
+from conjoin.core import (
+    Capabilities,
+    Density,
+    Event,
+    Likelihood,
+    Space,
+    categorical,
+    seeded,
+    stream,
+)
+from conjoin.core.event import slices
+from conjoin.core.shapes import Float, Int
 from conjoin.families.deep import DeepConfig
 from conjoin.families.energy.annealing import Partition, sandwich
 from conjoin.families.energy.units import Units
@@ -54,7 +69,8 @@ CANDIDATES = 16  # states of h whose best rows compete for the mode
 
 @dataclass(frozen=True)
 class Boltzmann(DeepConfig):
-    """``hidden``: binary units; ``pieces`` of a number; ``walk``: Gibbs steps of the chains between two gradients."""
+    """``hidden``: binary units; ``pieces`` of a number; ``walk``: Gibbs steps of the chains between
+    two gradients."""
 
     hidden: int = 8
     pieces: int = 10
@@ -73,15 +89,25 @@ class BoltzmannDensity(Density):
     states: Tensor
     chains: Tensor
 
-    def __init__(self, space: Space, config: Any, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: Any,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         super().__init__(space, config, structure, context_space)
         if config.hidden < 1 or config.pieces < 1:
-            raise ValueError(f"hidden and pieces must be at least 1, got {config.hidden} and {config.pieces}.")
+            raise ValueError(
+                f"hidden and pieces must be at least 1, got {config.hidden} and {config.pieces}."
+            )
         self.units = Units(space.variables, config.pieces)
         shape = self.units.legal.shape
         self.visible = nn.Parameter(torch.zeros(shape, dtype=torch.float64))  # a
         self.hidden = nn.Parameter(torch.zeros(config.hidden, dtype=torch.float64))  # b
-        self.weight = nn.Parameter(0.3 * torch.randn(config.hidden, *shape, dtype=torch.float64))  # W
+        self.weight = nn.Parameter(
+            0.3 * torch.randn(config.hidden, *shape, dtype=torch.float64)
+        )  # W
         self.exact = config.hidden <= EXACT
         if self.exact:
             bits = torch.arange(2**config.hidden)[:, None] >> torch.arange(config.hidden)
@@ -114,7 +140,14 @@ class BoltzmannDensity(Density):
     @property
     def capabilities(self) -> Capabilities:
         if self.exact:
-            return Capabilities(missing="exact", marginals="any", conditionals="any", regions=True, mode="approximate", features=True)
+            return Capabilities(
+                missing="exact",
+                marginals="any",
+                conditionals="any",
+                regions=True,
+                mode="approximate",
+                features=True,
+            )
         return Capabilities(
             Likelihood.UNNORMALIZED,
             objective="surrogate",
@@ -137,32 +170,55 @@ class BoltzmannDensity(Density):
     def _log_hidden(self, leaf: Float[Tensor, "B D C"]) -> Float[Tensor, "B H"]:
         """log of the term of each state of h, summed over the columns' units."""
         heard = self._inputs(self.states)
-        most, peak = heard.amax(2, keepdim=True).detach(), leaf.amax(2, keepdim=True).detach()
+        most = heard.amax(2, keepdim=True).detach()
+        peak = leaf.amax(2, keepdim=True).detach()
         shifted = leaf - peak.masked_fill(peak == -math.inf, 0.0)  # a cell that cannot be
         product = shifted.exp().transpose(0, 1) @ (heard - most).exp().permute(1, 2, 0)  # (D, B, H)
-        return self.states @ self.hidden + product.clamp_min(1e-300).log().sum(0) + most.sum((1, 2)) + peak.sum((1, 2))[:, None]
+        return (
+            self.states @ self.hidden
+            + product.clamp_min(1e-300).log().sum(0)
+            + most.sum((1, 2))
+            + peak.sum((1, 2))[:, None]
+        )
 
     def _log_z(self) -> Float[Tensor, ""]:
-        return (self.states @ self.hidden + self._inputs(self.states).logsumexp(2).sum(1)).logsumexp(0)
+        return (
+            self.states @ self.hidden + self._inputs(self.states).logsumexp(2).sum(1)
+        ).logsumexp(0)
 
     def _in_chunks(self, rows: int, each: int) -> list[slice]:
         """Parts of the rows, so small that ``each`` number of a row fits."""
         return slices(rows, max(1, CELLS // each))
 
-    def _log_prob(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         size = event.value.shape[1]
         if self.exact:
             parts = self._in_chunks(event.rows, size * len(self.states))
-            every = [self._log_hidden(self.units.log_prob(event.take(part))).logsumexp(1) for part in parts]
+            every = [
+                self._log_hidden(self.units.log_prob(event.take(part))).logsumexp(1)
+                for part in parts
+            ]
             return torch.cat(every) - self._log_z()
         if not len(self.units.numeric) and event.mask.all():
             return -self._free_energy(event.value.long())
         parts = self._in_chunks(event.rows, self.config.draws * self.visible.numel())
-        uniform = torch.rand(self.config.draws, len(self.hidden), generator=generator or stream(0, "hidden"), dtype=torch.float64)
-        return torch.cat([self._estimate(self.units.log_prob(event.take(part)), uniform) for part in parts])
+        uniform = torch.rand(
+            self.config.draws,
+            len(self.hidden),
+            generator=generator or stream(0, "hidden"),
+            dtype=torch.float64,
+        )
+        return torch.cat(
+            [self._estimate(self.units.log_prob(event.take(part)), uniform) for part in parts]
+        )
 
-    def _estimate(self, leaf: Float[Tensor, "B D C"], uniform: Float[Tensor, "S J"]) -> Float[Tensor, " B"]:
-        """log of the sum over h, by importance sampling from the mean field; all rows share the noise."""
+    def _estimate(
+        self, leaf: Float[Tensor, "B D C"], uniform: Float[Tensor, "S J"]
+    ) -> Float[Tensor, " B"]:
+        """log of the sum over h, by importance sampling from the mean field; all rows share the
+        noise."""
         field = self._mean_field(leaf)[:, None]
         h = (uniform < field.sigmoid()).double().detach()  # (B, S, J)
         proposal = logsigmoid((2 * h - 1) * field).sum(2)
@@ -193,29 +249,43 @@ class BoltzmannDensity(Density):
         """Exactly: the first column's part is added for all candidates at once."""
         if not self.exact:
             return super()._log_target(event, candidates)
-        first, size = torch.arange(event.value.shape[1]) == 0, len(candidates) * len(self.states)
-        many = Event(torch.zeros(len(candidates), len(first), dtype=torch.float64), first.expand(len(candidates), -1))
+        first = torch.arange(event.value.shape[1]) == 0
+        size = len(candidates) * len(self.states)
+        many = Event(
+            torch.zeros(len(candidates), len(first), dtype=torch.float64),
+            first.expand(len(candidates), -1),
+        )
         many.value[:, 0] = candidates
-        nothing = self._log_hidden(torch.zeros_like(self.visible)[None])  # of all other columns, to be taken off again
+        nothing = self._log_hidden(
+            torch.zeros_like(self.visible)[None]
+        )  # of all other columns, to be taken off again
         column = self._log_hidden(self.units.log_prob(many._replace(within=None))) - nothing
         rest = event.hide(first)
         if rest.within is not None:
             rest = rest._replace(within=self.units.open_first(rest.within))
         parts = self._in_chunks(event.rows, max(size, len(first) * len(self.states)))
-        each = [(self._log_hidden(self.units.log_prob(rest.take(part)))[:, None] + column).logsumexp(2) for part in parts]
+        each = [
+            (self._log_hidden(self.units.log_prob(rest.take(part)))[:, None] + column).logsumexp(2)
+            for part in parts
+        ]
         return torch.cat(each) - self._log_z()
 
     # ------------------------------------------------------------------ learning by chains
 
-    def _losses(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
-        """Exact: -log p. Else the value is the negative log pseudo-likelihood (J. Besag (1975)) of one column of each row, for
-        the eye and for stopping; its gradient is replaced by that of the chains."""
+    def _losses(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """Exact: -log p. Else the value is the negative log pseudo-likelihood (J. Besag (1975)) of
+        one column of each row, for the eye and for stopping; its gradient is replaced by that of
+        the chains."""
         if self.exact:
             return -self._log_prob(event, None, generator)
         noise = generator or stream(0, "loss")
         with torch.no_grad():
             leaf = self.units.log_prob(event)
-            codes = self._gibbs(categorical(self._biases() + leaf, noise), leaf, self.config.walk, noise)
+            codes = self._gibbs(
+                categorical(self._biases() + leaf, noise), leaf, self.config.walk, noise
+            )
             judged = self._pseudo(codes, noise)
             fake = self._advance(event.rows, noise)
         slope = self._free_energy(codes) - self._free_energy(fake)
@@ -223,14 +293,17 @@ class BoltzmannDensity(Density):
 
     def _advance(self, rows: int, generator: torch.Generator) -> Int[Tensor, "B D"]:
         """Chains that outlive the step, a few Gibbs steps further on."""
-        chains = self._gibbs(self.chains, torch.zeros_like(self.visible), self.config.walk, generator)
+        chains = self._gibbs(
+            self.chains, torch.zeros_like(self.visible), self.config.walk, generator
+        )
         if self.training:
             self.chains.copy_(chains)
         return chains[torch.randperm(CHAINS, generator=generator)[torch.arange(rows) % CHAINS]]
 
     def _pseudo(self, codes: Int[Tensor, "B D"], generator: torch.Generator) -> Float[Tensor, " B"]:
         """-D log p(c_d | the others) for a column d of each row."""
-        row, size = torch.arange(len(codes)), codes.shape[1]
+        row = torch.arange(len(codes))
+        size = codes.shape[1]
         d = torch.randint(0, size, (len(codes),), generator=generator)
         own = self.weight.permute(1, 2, 0)[d]  # (B, C, J)
         field = self._field(codes)[:, None] - own[row, codes[row, d]][:, None] + own
@@ -238,12 +311,24 @@ class BoltzmannDensity(Density):
         return -size * logits.log_softmax(1)[row, codes[row, d]]
 
     def _gibbs(
-        self, codes: Int[Tensor, "B D"], leaf: Float[Tensor, "*B D C"], steps: int, generator: torch.Generator | None, beta: float = 1.0
+        self,
+        codes: Int[Tensor, "B D"],
+        leaf: Float[Tensor, "*B D C"],
+        steps: int,
+        generator: torch.Generator | None,
+        beta: float = 1.0,
     ) -> Int[Tensor, "B D"]:
-        """Hidden units given the columns', then all columns' given the hidden ones (G. Hinton (2002), section 2)."""
+        """Hidden units given the columns', then all columns' given the hidden ones (G. Hinton
+        (2002), section 2)."""
         for _ in range(steps):
-            on = torch.rand(len(codes), len(self.hidden), generator=generator, dtype=torch.float64) < (beta * self._field(codes)).sigmoid()
-            codes = categorical(self._biases() + beta * torch.tensordot(on.double(), self.weight, 1) + leaf, generator)
+            on = (
+                torch.rand(len(codes), len(self.hidden), generator=generator, dtype=torch.float64)
+                < (beta * self._field(codes)).sigmoid()
+            )
+            codes = categorical(
+                self._biases() + beta * torch.tensordot(on.double(), self.weight, 1) + leaf,
+                generator,
+            )
         return codes
 
     # ------------------------------------------------------------------ draws
@@ -252,10 +337,17 @@ class BoltzmannDensity(Density):
         nothing = torch.zeros(n, len(self.space.variables), dtype=torch.float64)
         return self._sample_conditional(Event(nothing, nothing > 0), None, generator)
 
-    def _sample_conditional(self, event: Event, context: Event | None, generator: torch.Generator | None) -> Event:
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
         each = event.value.shape[1] * len(self.states) if self.exact else self.visible.numel()
         parts = [event.take(part) for part in self._in_chunks(event.rows, each)]
-        drawn = torch.cat([self.units.sample(self._codes(part, generator), generator, event.within) for part in parts])
+        drawn = torch.cat(
+            [
+                self.units.sample(self._codes(part, generator), generator, event.within)
+                for part in parts
+            ]
+        )
         return Event(torch.where(event.mask, event.value, drawn))
 
     def _codes(self, event: Event, generator: torch.Generator | None) -> Int[Tensor, "B D"]:
@@ -270,9 +362,13 @@ class BoltzmannDensity(Density):
         """The best of the rows that a few likely states of h would make."""
         leaf = self.units.log_prob(event)
         if self.exact:
-            h = self.states[self._log_hidden(leaf).topk(min(CANDIDATES, len(self.states)), 1).indices]  # (B, M, J)
+            h = self.states[
+                self._log_hidden(leaf).topk(min(CANDIDATES, len(self.states)), 1).indices
+            ]  # (B, M, J)
         else:
-            uniform = torch.rand(CANDIDATES, len(self.hidden), generator=stream(0, "mode"), dtype=torch.float64)
+            uniform = torch.rand(
+                CANDIDATES, len(self.hidden), generator=stream(0, "mode"), dtype=torch.float64
+            )
             h = (uniform < self._mean_field(leaf)[:, None].sigmoid()).double()
         codes = (self._inputs(h) + leaf[:, None]).argmax(3)
         value = torch.where(event.mask[:, None], event.value[:, None], self.units.modes(codes))
@@ -282,14 +378,22 @@ class BoltzmannDensity(Density):
     def _features(self, event: Event) -> Float[Tensor, "B J"]:
         """P(h_j = 1 | x)."""
         leaf = self.units.log_prob(event)
-        return self._log_hidden(leaf).softmax(1) @ self.states if self.exact else self._mean_field(leaf).sigmoid()
+        return (
+            self._log_hidden(leaf).softmax(1) @ self.states
+            if self.exact
+            else self._mean_field(leaf).sigmoid()
+        )
 
     # ------------------------------------------------------------------ the constant
 
     @torch.no_grad()
-    def log_partition(self, draws: int = 256, steps: int = 200, generator: torch.Generator | None = None) -> Partition:
-        """log Z by annealing from independent columns to the machine, and back from its own draws: see ``annealing``."""
-        free, biases = torch.zeros_like(self.visible), self._biases().expand(draws, -1, -1)
+    def log_partition(
+        self, draws: int = 256, steps: int = 200, generator: torch.Generator | None = None
+    ) -> Partition:
+        """log Z by annealing from independent columns to the machine, and back from its own draws:
+        see ``annealing``."""
+        free = torch.zeros_like(self.visible)
+        biases = self._biases().expand(draws, -1, -1)
 
         def log_ratio(codes: Tensor, before: float, after: float) -> Tensor:
             field = self._field(codes)

@@ -1,1 +1,2 @@
-"""Flows: invertible functions that carry the rows to standard noise, and an integer flow for lattices."""
+"""Flows: invertible functions that carry the rows to standard noise, and an integer flow for
+lattices."""

@@ -1,14 +1,17 @@
-r"""Continuous flow: noise is carried to data along a velocity field, learned by regression and never simulated in training.
+r"""Continuous flow: noise is carried to data along a velocity field, learned by regression and
+never simulated in training.
 
     x_t = (1 - (1 - s) t) x_0 + t x_1,     x_0 ~ N(0, 1),  x_1 ~ data
     loss = E || v(x_t, t) - (x_1 - (1 - s) x_0) ||^2
     log p(x_1) = log N(x_0; 0, 1) - int_0^1 tr(dv / dx) dt      along  dx / dt = v(x, t)
 
-Y. Lipman, R. Chen, H. Ben-Hamu, M. Nickel and M. Le (2023), Flow matching for generative modeling, equations 21 to 23 and 3; the
-change of log p: R. Chen, Y. Rubanova, J. Bettencourt and D. Duvenaud (2018), Neural ordinary differential equations, equation 8.
-s is the width of the blur around each row. The equation is solved by the classical Runge-Kutta method with fixed steps; the trace
-is exact up to 32 numbers, and Hutchinson's estimate beyond (W. Grathwohl et al. (2019), FFJORD, equation 7). ``solver_error`` says
-how far off both may be, in nats. Classes and coded columns are context: see ``parts``.
+Y. Lipman, R. Chen, H. Ben-Hamu, M. Nickel and M. Le (2023), Flow matching for generative modeling,
+equations 21 to 23 and 3; the change of log p: R. Chen, Y. Rubanova, J. Bettencourt and D. Duvenaud
+(2018), Neural ordinary differential equations, equation 8. s is the width of the blur around each
+row. The equation is solved by the classical Runge-Kutta method with fixed steps; the trace is exact
+up to 32 numbers, and Hutchinson's estimate beyond (W. Grathwohl et al. (2019), FFJORD, equation 7).
+``solver_error`` says how far off both may be, in nats. Classes and coded columns are context: see
+``parts``.
 
 Shape letters: B rows, M smooth numbers, C inputs of the context, Q probes of the trace.
 
@@ -29,8 +32,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, silu
 
-from conjoin._shapes import Float
-from conjoin.core import LOG_2PI, Capabilities, Event, Likelihood, stream
+from conjoin.core import Capabilities, Event, Likelihood, stream
+from conjoin.core.constants import LOG_2PI
+from conjoin.core.shapes import Float
 from conjoin.families.deep import DeepConfig
 from conjoin.families.flow.parts import PartsDensity
 from conjoin.nets.body import Body
@@ -44,9 +48,10 @@ TIMES = 8  # features of the time
 
 @dataclass(frozen=True)
 class FlowMatching(DeepConfig):
-    """A network of ``blocks`` residual blocks of ``width`` (None: from the number of rows) with ``dropout``. ``blur``: s, in
-    standard deviations of a column; ``paths``: drawn for each row in a step. ``solver``: steps of the differential equation;
-    ``probes`` of the trace; ``noise``: draws inside a recorded cell for each row."""
+    """A network of ``blocks`` residual blocks of ``width`` (None: from the number of rows) with
+    ``dropout``. ``blur``: s, in standard deviations of a column; ``paths``: drawn for each row in a
+    step. ``solver``: steps of the differential equation; ``probes`` of the trace; ``noise``: draws
+    inside a recorded cell for each row."""
 
     width: int | None = None
     blocks: int = 2
@@ -63,7 +68,8 @@ class FlowMatching(DeepConfig):
 
 
 class MatchedDensity(PartsDensity):
-    """log p by solving an equation: exact but for the solver's error, up to 32 numbers; a Monte-Carlo estimate beyond."""
+    """log p by solving an equation: exact but for the solver's error, up to 32 numbers; a
+    Monte-Carlo estimate beyond."""
 
     config_class = FlowMatching
 
@@ -84,20 +90,32 @@ class MatchedDensity(PartsDensity):
     @property
     def capabilities(self) -> Capabilities:
         rough = self.cells or self.estimated
-        return self._able(likelihood=Likelihood.LOWER_BOUND if rough else Likelihood.EXACT, objective="surrogate", stochastic=rough)
+        return self._able(
+            likelihood=Likelihood.LOWER_BOUND if rough else Likelihood.EXACT,
+            objective="surrogate",
+            stochastic=rough,
+        )
 
-    def _smooth_objective(self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"], generator: torch.Generator) -> Float[Tensor, " B"]:
+    def _smooth_objective(
+        self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"], generator: torch.Generator
+    ) -> Float[Tensor, " B"]:
         """Squared error of the velocity at random times of each row's paths from noise."""
-        paths, shrink = self.config.paths, 1 - self.config.blur
-        z, seen = z.repeat(paths, 1), seen.repeat(paths, 1)
+        paths = self.config.paths
+        shrink = 1 - self.config.blur
+        z = z.repeat(paths, 1)
+        seen = seen.repeat(paths, 1)
         start = torch.randn(z.shape, generator=generator, dtype=torch.float64)
-        even = torch.arange(len(z)) / len(z) + torch.rand((), generator=generator, dtype=torch.float64)
+        even = torch.arange(len(z)) / len(z) + torch.rand(
+            (), generator=generator, dtype=torch.float64
+        )
         time = clock(even[torch.randperm(len(z), generator=generator)] % 1.0)
         at = (1 - shrink * time)[:, None] * start + time[:, None] * z
         error = self.network(at, time, seen) - (z - shrink * start)
         return (error**2).sum(1).reshape(paths, -1).mean(0)
 
-    def _log_smooth(self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, " N"]:
+    def _log_smooth(
+        self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], generator: torch.Generator | None
+    ) -> Float[Tensor, " N"]:
         return self._solve(z, seen, self.config.solver, self._probes(generator))
 
     def _probes(self, generator: torch.Generator | None) -> Float[Tensor, "Q M"]:
@@ -105,10 +123,18 @@ class MatchedDensity(PartsDensity):
         if not self.estimated:
             return torch.eye(len(self.smooth), dtype=torch.float64)
         shape = (self.config.probes, len(self.smooth))
-        sign = torch.randint(0, 2, shape, generator=generator or stream(0, "probes")).double() * 2 - 1
+        sign = (
+            torch.randint(0, 2, shape, generator=generator or stream(0, "probes")).double() * 2 - 1
+        )
         return sign / self.config.probes**0.5
 
-    def _solve(self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], steps: int, probes: Float[Tensor, "Q M"]) -> Float[Tensor, " N"]:
+    def _solve(
+        self,
+        z: Float[Tensor, "N M"],
+        seen: Float[Tensor, "N C"],
+        steps: int,
+        probes: Float[Tensor, "Q M"],
+    ) -> Float[Tensor, " N"]:
         """Back along the path from data (time 1) to noise (time 0), the trace beside it."""
 
         def slope(state: Tensor, turn: float) -> Tensor:
@@ -116,34 +142,52 @@ class MatchedDensity(PartsDensity):
             return pace(turn) * torch.cat([velocity, trace[:, None]], 1)
 
         end = runge_kutta(slope, torch.cat([z, z.new_zeros(len(z), 1)], 1), 1.0, 0.0, steps)
-        start, change = end[:, :-1], end[:, -1]  # the integral from 1 to 0: minus that from 0 to 1
+        # the integral from 1 to 0: minus that from 0 to 1
+        start = end[:, :-1]
+        change = end[:, -1]
         return change - 0.5 * (start * start + LOG_2PI).sum(1)
 
-    def _draw_smooth(self, seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, "N M"]:
+    def _draw_smooth(
+        self, seen: Float[Tensor, "N C"], generator: torch.Generator | None
+    ) -> Float[Tensor, "N M"]:
         noise = torch.randn(len(seen), len(self.smooth), generator=generator, dtype=torch.float64)
 
         def slope(state: Tensor, turn: float) -> Tensor:
-            found: Tensor = self.network(state, torch.full((len(state),), clock(turn), dtype=torch.float64), seen)
+            found: Tensor = self.network(
+                state, torch.full((len(state),), clock(turn), dtype=torch.float64), seen
+            )
             return pace(turn) * found
 
         return runge_kutta(slope, noise, 0.0, 1.0, self.config.solver)
 
     @torch.no_grad()
-    def solver_error(self, event: Event, context: Event | None = None) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-        """Nats per row: how much log p moves where the solver takes twice as many steps, and the standard error of the trace
-        over its probes (0 where the trace is exact). Of complete rows, at the middles of their cells."""
+    def solver_error(
+        self, event: Event, context: Event | None = None
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+        """Nats per row: how much log p moves where the solver takes twice as many steps, and the
+        standard error of the trace over its probes (0 where the trace is exact). Of complete rows,
+        at the middles of their cells."""
         value = self.space.check(event).value
-        seen = self._seen(value, self.context(len(value), None if context is None else context.value))
-        z, probes, steps = self._standardise(value, torch.tensor(0.5)), self._probes(None), self.config.solver
-        halving = (self._solve(z, seen, 2 * steps, probes) - self._solve(z, seen, steps, probes)).abs()
+        seen = self._seen(
+            value, self.context(len(value), None if context is None else context.value)
+        )
+        z = self._standardise(value, torch.tensor(0.5))
+        probes = self._probes(None)
+        steps = self.config.solver
+        halving = (
+            self._solve(z, seen, 2 * steps, probes) - self._solve(z, seen, steps, probes)
+        ).abs()
         if not self.estimated:
             return halving, torch.zeros_like(halving)
-        each = torch.stack([self._solve(z, seen, steps, probe[None] * len(probes) ** 0.5) for probe in probes])
+        each = torch.stack(
+            [self._solve(z, seen, steps, probe[None] * len(probes) ** 0.5) for probe in probes]
+        )
         return halving, each.std(0) / len(probes) ** 0.5
 
 
 def clock(turn: Any) -> Any:
-    """The time t = u (2 - u): steps of equal length in u grow shorter where noise becomes data, and the field is steep."""
+    """The time t = u (2 - u): steps of equal length in u grow shorter where noise becomes data, and
+    the field is steep."""
     return turn * (2 - turn)
 
 
@@ -152,7 +196,9 @@ def pace(turn: float) -> float:
     return 2 * (1 - turn)
 
 
-def runge_kutta(slope: Callable[[Tensor, float], Tensor], state: Tensor, start: float, end: float, steps: int) -> Tensor:
+def runge_kutta(
+    slope: Callable[[Tensor, float], Tensor], state: Tensor, start: float, end: float, steps: int
+) -> Tensor:
     """The state at ``end``, by the classical method of order four (W. Kutta (1901), p. 443)."""
     h = (end - start) / steps
     for index in range(steps):
@@ -166,13 +212,20 @@ def runge_kutta(slope: Callable[[Tensor, float], Tensor], state: Tensor, start: 
 
 
 class Velocity(Body):
-    """v(x, t): what it would be if the data were standard normal, and a residual network, which starts at zero."""
+    """v(x, t): what it would be if the data were standard normal, and a residual network, which
+    starts at zero."""
 
-    def __init__(self, size: int, context: int, width: int, blocks: int, blur: float, drop: float = 0.0) -> None:
+    def __init__(
+        self, size: int, context: int, width: int, blocks: int, blur: float, drop: float = 0.0
+    ) -> None:
         super().__init__()
-        self.blur, self.drop = blur, drop
-        self.first, self.given = nn.Linear(size, width), nn.Linear(TIMES + context, width, bias=False)
-        self.blocks = nn.ModuleList(nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) for _ in range(blocks))
+        self.blur = blur
+        self.drop = drop
+        self.first = nn.Linear(size, width)
+        self.given = nn.Linear(TIMES + context, width, bias=False)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) for _ in range(blocks)
+        )
         self.last = nn.Linear(width, size)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -182,7 +235,9 @@ class Velocity(Body):
     def pairs(self) -> list[tuple[nn.Linear, nn.Linear]]:
         return [(block[0], block[1]) for block in self.blocks]  # type: ignore[index,misc]
 
-    def compute(self, x: Float[Tensor, "B M"], time: Float[Tensor, " B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B M"]:
+    def compute(
+        self, x: Float[Tensor, "B M"], time: Float[Tensor, " B"], seen: Float[Tensor, "B C"]
+    ) -> Float[Tensor, "B M"]:
         return self._velocity(x, self._given(time, seen), self._pull(time)[:, None])
 
     def _pull(self, time: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
@@ -192,7 +247,9 @@ class Velocity(Body):
         return (time - shrink * spread) / (time * time + spread * spread)
 
     def _given(self, time: Float[Tensor, " B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B W"]:
-        turn = 1 - (1 - time).clamp_min(0).sqrt()  # the inverse of ``clock``: smooth in what the solver steps along
+        turn = (
+            1 - (1 - time).clamp_min(0).sqrt()
+        )  # the inverse of ``clock``: smooth in what the solver steps along
         angle = math.pi * turn[:, None] * torch.arange(TIMES).to(seen)
         out: Tensor = self.given(torch.cat([angle.cos(), seen], 1))
         return out
@@ -204,20 +261,32 @@ class Velocity(Body):
         return pull * x + self.last(silu(h))
 
     def with_trace(
-        self, x: Float[Tensor, "B M"], time: float, seen: Float[Tensor, "B C"], probes: Float[Tensor, "Q M"]
+        self,
+        x: Float[Tensor, "B M"],
+        time: float,
+        seen: Float[Tensor, "B C"],
+        probes: Float[Tensor, "Q M"],
     ) -> tuple[Float[Tensor, "B M"], Float[Tensor, " B"]]:
-        """v, and the sum over probes of u' (dv / dx) u: ``along`` is dh / dx times each probe, carried forward beside h."""
+        """v, and the sum over probes of u' (dv / dx) u: ``along`` is dh / dx times each probe,
+        carried forward beside h."""
         x, seen, probes = self.cast(x, seen, probes)
         clock = x.new_full((1,), time)
-        given, pull = self._given(clock.expand(len(x)), seen), self._pull(clock)
+        given = self._given(clock.expand(len(x)), seen)
+        pull = self._pull(clock)
         near = torch.tanh(x / REACH)
         h = self.first(REACH * near) + given
         along = ((1 - near * near) * probes[:, None]) @ self.first.weight.T  # (Q, B, W)
         for before, after in self.pairs:
             between = before(silu(h))
-            along = along + (_silu_slope(between) * ((_silu_slope(h) * along) @ before.weight.T)) @ after.weight.T
+            along = (
+                along
+                + (_silu_slope(between) * ((_silu_slope(h) * along) @ before.weight.T))
+                @ after.weight.T
+            )
             h = h + after(silu(between))
-        trace = pull * (probes * probes).sum() + (_silu_slope(h) * along * (probes @ self.last.weight)[:, None]).sum((0, 2))
+        trace = pull * (probes * probes).sum() + (
+            _silu_slope(h) * along * (probes @ self.last.weight)[:, None]
+        ).sum((0, 2))
         return (pull * x + self.last(silu(h))).double(), trace.double()
 
 

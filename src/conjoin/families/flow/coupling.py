@@ -1,14 +1,17 @@
-r"""Coupling flow: a chain of invertible layers carries the numbers of a row to standard normal noise.
+r"""Coupling flow: a chain of invertible layers carries the numbers of a row to standard normal
+noise.
 
     log p(x) = log N(f(x); 0, 1) + log |det df / dx|,      f = f_L o ... o f_1
     f_l:   h = L U x,     y_a = spline(h_a; theta_a),    y_b = spline(h_b; theta_b(h_a, context))
 
-C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019), Neural spline flows, equations 1, 9 and 10 (half of the numbers set
-the splines of the other half, so that the inverse is as cheap as the map itself), after L. Dinh, J. Sohl-Dickstein and S.
-Bengio (2017), Real NVP, equation 8; the linear map between couplings by its triangular factors: D. Kingma and P. Dhariwal
-(2018), Glow, equation 10. Classes and coded columns are context: see ``parts``. All values in nats.
+C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019), Neural spline flows, equations 1, 9 and
+10 (half of the numbers set the splines of the other half, so that the inverse is as cheap as the
+map itself), after L. Dinh, J. Sohl-Dickstein and S. Bengio (2017), Real NVP, equation 8; the linear
+map between couplings by its triangular factors: D. Kingma and P. Dhariwal (2018), Glow, equation
+10. Classes and coded columns are context: see ``parts``. All values in nats.
 
-Shape letters: B rows, D variables, M smooth ones, C inputs of the context, P parameters of a spline.
+Shape letters: B rows, D variables, M smooth ones, C inputs of the context, P parameters of a
+spline.
 
 >>> from conjoin.core import Variable
 >>> data = Event(torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(-1, 2))
@@ -25,8 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from conjoin._shapes import Float
-from conjoin.core import LOG_2PI, Event, Space
+from conjoin.core import Event, Space
+from conjoin.core.constants import LOG_2PI
+from conjoin.core.shapes import Float
 from conjoin.families.deep import DeepConfig
 from conjoin.families.flow.parts import PartsDensity
 from conjoin.families.flow.spline import BOUND, inverse_spline, parameters, spline
@@ -39,8 +43,9 @@ FEW = 300  # rows below which splines have half the bins
 
 @dataclass(frozen=True)
 class Flow(DeepConfig):
-    """``layers`` of couplings, whose networks have ``blocks`` residual blocks of ``width`` with ``dropout``; ``bins`` of each
-    spline (both None: from the number of rows); ``noise``: draws inside a recorded cell for each row."""
+    """``layers`` of couplings, whose networks have ``blocks`` residual blocks of ``width`` with
+    ``dropout``; ``bins`` of each spline (both None: from the number of rows); ``noise``: draws
+    inside a recorded cell for each row."""
 
     layers: int = 6
     width: int | None = None
@@ -62,32 +67,58 @@ class FlowDensity(PartsDensity):
     @classmethod
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
         """Few rows call for smooth splines."""
-        return super()._structure(space, config, data, weight) | {"bins": config.bins or (8 if data.rows >= FEW else 4)}
+        return super()._structure(space, config, data, weight) | {
+            "bins": config.bins or (8 if data.rows >= FEW else 4)
+        }
 
     def _flow(self, size: int, context: int) -> Body:
         c = self.config
-        return FlowNet(size, context, c.layers, self.structure["width"], c.blocks, self.structure["bins"], c.dropout)
+        return FlowNet(
+            size,
+            context,
+            c.layers,
+            self.structure["width"],
+            c.blocks,
+            self.structure["bins"],
+            c.dropout,
+        )
 
-    def _log_smooth(self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, " N"]:
+    def _log_smooth(
+        self, z: Float[Tensor, "N M"], seen: Float[Tensor, "N C"], generator: torch.Generator | None
+    ) -> Float[Tensor, " N"]:
         found: Tensor = self.flow(z, seen)
         return found
 
-    def _smooth_objective(self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"], generator: torch.Generator) -> Float[Tensor, " B"]:
+    def _smooth_objective(
+        self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"], generator: torch.Generator
+    ) -> Float[Tensor, " B"]:
         return -self._log_smooth(z, seen, generator)
 
-    def _draw_smooth(self, seen: Float[Tensor, "N C"], generator: torch.Generator | None) -> Float[Tensor, "N M"]:
+    def _draw_smooth(
+        self, seen: Float[Tensor, "N C"], generator: torch.Generator | None
+    ) -> Float[Tensor, "N M"]:
         noise = torch.randn(len(seen), len(self.smooth), generator=generator, dtype=torch.float64)
         assert isinstance(self.flow, FlowNet)
         return self.flow.inverse_map(noise, seen)
 
 
-# ---------------------------------------------------------------------------------------------------- the network
+# -------------------------------------------------------------------------------------- the network
 
 
 class FlowNet(Body):
-    """log p of M numbers given a context. It starts as the identity, so that its first guess is a standard normal."""
+    """log p of M numbers given a context. It starts as the identity, so that its first guess is a
+    standard normal."""
 
-    def __init__(self, size: int, context: int, layers: int, width: int, blocks: int, bins: int, drop: float = 0.0) -> None:
+    def __init__(
+        self,
+        size: int,
+        context: int,
+        layers: int,
+        width: int,
+        blocks: int,
+        bins: int,
+        drop: float = 0.0,
+    ) -> None:
         super().__init__()
         self.linear = nn.ModuleList(_Linear(size) for _ in range(layers))
         self.couplings = nn.ModuleList()
@@ -95,7 +126,9 @@ class FlowNet(Body):
         for index in range(layers):
             half = size // 2 if index % 2 == 0 else size - size // 2  # the halves take turns
             order = torch.randperm(size) if index % 2 == 0 else order.roll(half)
-            self.couplings.append(_Coupling(order, half if size > 1 else 0, context, width, blocks, bins, drop))
+            self.couplings.append(
+                _Coupling(order, half if size > 1 else 0, context, width, blocks, bins, drop)
+            )
         self.double()
 
     @property
@@ -106,7 +139,9 @@ class FlowNet(Body):
         z, log_det = self.forward_map(x, seen)
         return log_det - 0.5 * (z * z + LOG_2PI).sum(1)
 
-    def forward_map(self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> tuple[Float[Tensor, "B M"], Float[Tensor, " B"]]:
+    def forward_map(
+        self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]
+    ) -> tuple[Float[Tensor, "B M"], Float[Tensor, " B"]]:
         """z = f(x), and log |det df / dx|."""
         log_det = x.new_zeros(len(x))
         for linear, coupling in self.layers:
@@ -115,7 +150,9 @@ class FlowNet(Body):
         return x, log_det
 
     @torch.no_grad()
-    def inverse_map(self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B M"]:
+    def inverse_map(
+        self, z: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]
+    ) -> Float[Tensor, "B M"]:
         """x with f(x) = z, float64."""
         z, seen = self.cast(z, seen)
         for linear, coupling in reversed(self.layers):
@@ -136,7 +173,9 @@ class _Linear(nn.Module):
         diagonal = self.log_diagonal.exp().diag()
         if len(diagonal) == 1:
             return torch.ones_like(diagonal), diagonal
-        return torch.tril(self.off, -1) + torch.eye(len(diagonal), dtype=diagonal.dtype), torch.triu(self.off, 1) + diagonal
+        return torch.tril(self.off, -1) + torch.eye(
+            len(diagonal), dtype=diagonal.dtype
+        ), torch.triu(self.off, 1) + diagonal
 
     def forward(self, x: Float[Tensor, "B M"]) -> Float[Tensor, "B M"]:
         lower, upper = self.factors()
@@ -149,22 +188,37 @@ class _Linear(nn.Module):
 
 
 class _Coupling(nn.Module):
-    """The first part bends by splines of its own, the same for every row; with the context it sets those of the second part."""
+    """The first part bends by splines of its own, the same for every row; with the context it sets
+    those of the second part."""
 
     order: Tensor
     place: Tensor
 
-    def __init__(self, order: Tensor, size: int, context: int, width: int, blocks: int, bins: int, drop: float) -> None:
+    def __init__(
+        self,
+        order: Tensor,
+        size: int,
+        context: int,
+        width: int,
+        blocks: int,
+        bins: int,
+        drop: float,
+    ) -> None:
         """The first ``size`` of the numbers in this ``order`` set the others."""
         super().__init__()
-        self.size, self.params = size, parameters(bins)
+        self.size = size
+        self.params = parameters(bins)
         self.register_buffer("order", order)
         self.register_buffer("place", order.argsort())
         if size:
             self.own = nn.Parameter(torch.zeros(self.params, size, 1))
-        self.net = _Conditioner(size + context, self.params * (len(order) - size), width, blocks, drop)
+        self.net = _Conditioner(
+            size + context, self.params * (len(order) - size), width, blocks, drop
+        )
 
-    def forward(self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]) -> tuple[Float[Tensor, "B M"], Float[Tensor, " B"]]:
+    def forward(
+        self, x: Float[Tensor, "B M"], seen: Float[Tensor, "B C"]
+    ) -> tuple[Float[Tensor, "B M"], Float[Tensor, " B"]]:
         h = x.T[self.order]
         params = torch.cat([self._own(len(x)), self._bends(h[: self.size], seen)], 1)
         y, slopes = spline(h, params)
@@ -178,22 +232,32 @@ class _Coupling(nn.Module):
 
     def _own(self, rows: int) -> Float[Tensor, "P m B"]:
         """Parameters of the first part's splines: the same for every row."""
-        return self.own.expand(-1, -1, rows) if self.size else self.net.bias.new_zeros(self.params, 0, rows)
+        return (
+            self.own.expand(-1, -1, rows)
+            if self.size
+            else self.net.bias.new_zeros(self.params, 0, rows)
+        )
 
-    def _bends(self, first: Float[Tensor, "m B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "P m2 B"]:
-        """Parameters of the second part's splines. The network sees no number beyond 2 BOUND, so that it can't overflow."""
+    def _bends(
+        self, first: Float[Tensor, "m B"], seen: Float[Tensor, "B C"]
+    ) -> Float[Tensor, "P m2 B"]:
+        """Parameters of the second part's splines. The network sees no number beyond 2 BOUND, so
+        that it can't overflow."""
         out: Tensor = self.net(torch.cat([first.clamp(-2 * BOUND, 2 * BOUND).T, seen], 1))
         return out.unflatten(0, (self.params, -1))
 
 
 class _Conditioner(nn.Module):
-    """A residual network (B, I) -> (O, B): rows last, as splines want it. The last layer starts at zero."""
+    """A residual network (B, I) -> (O, B): rows last, as splines want it. The last layer starts at
+    zero."""
 
     def __init__(self, inputs: int, outputs: int, width: int, blocks: int, drop: float) -> None:
         super().__init__()
         self.drop = drop
         self.first = nn.Linear(max(inputs, 1), width)
-        self.blocks = nn.ModuleList(nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) for _ in range(blocks)
+        )
         self.weight = nn.Parameter(torch.zeros(outputs, width))
         self.bias = nn.Parameter(torch.zeros(outputs, 1))
 

@@ -1,14 +1,18 @@
-r"""Integer flow: whole numbers are carried to whole numbers, so that probabilities of recorded cells are exact.
+r"""Integer flow: whole numbers are carried to whole numbers, so that probabilities of recorded
+cells are exact.
 
     z_b = z_b + round(t(z_a, context)),      z_a = z_a,       log P(x) = log P_base(z)
 
-E. Hoogeboom, J. Peters, R. van den Berg and M. Welling (2019), Integer discrete flows and lossless compression, equations 4 to 7.
-A translation of the lattice is a bijection, so no determinant appears; codes 0..K-1 are translated modulo K (D. Tran, K. Vafa, K.
-Agrawal, L. Dinh and B. Poole (2019), Discrete flows, equation 4). The gradient passes the rounding as if it were not there. The base
-is a mixture of discretised logistics for each variable, whose parameters depend on the variables before it (M. Germain et al.
-(2015), MADE, equation 9). Categories and densities are not moved; the base knows their probabilities. All values in nats.
+E. Hoogeboom, J. Peters, R. van den Berg and M. Welling (2019), Integer discrete flows and lossless
+compression, equations 4 to 7. A translation of the lattice is a bijection, so no determinant
+appears; codes 0..K-1 are translated modulo K (D. Tran, K. Vafa, K. Agrawal, L. Dinh and B. Poole
+(2019), Discrete flows, equation 4). The gradient passes the rounding as if it were not there. The
+base is a mixture of discretised logistics for each variable, whose parameters depend on the
+variables before it (M. Germain et al. (2015), MADE, equation 9). Categories and densities are not
+moved; the base knows their probabilities. All values in nats.
 
-Shape letters: B rows, D variables, C inputs of the context, A, E numbers of variables of the two halves.
+Shape letters: B rows, D variables, C inputs of the context, A, E numbers of variables of the two
+halves.
 
 >>> from conjoin.core import Space, Variable
 >>> data = Event(torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [2.0, 1.0]] * 5, dtype=torch.float64))
@@ -25,8 +29,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
 from conjoin.core import Capabilities, Event, Space, Variable
+from conjoin.core.shapes import Float
 from conjoin.families.deep import DeepConfig, DeepDensity
 from conjoin.families.flow.parts import EMBEDDING, Coded
 from conjoin.nets.inputs import Inputs
@@ -37,7 +41,8 @@ __all__ = ["IntegerDensity", "IntegerFlow"]
 
 @dataclass(frozen=True)
 class IntegerFlow(DeepConfig):
-    """``layers`` of translations with networks of ``width``; ``components`` of the base's mixtures; ``dropout`` of hidden units."""
+    """``layers`` of translations with networks of ``width``; ``components`` of the base's mixtures;
+    ``dropout`` of hidden units."""
 
     layers: int = 2
     width: int = 64
@@ -52,13 +57,27 @@ class IntegerDensity(DeepDensity):
 
     config_class = IntegerFlow
 
-    def __init__(self, space: Space, config: Any, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: Any,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         super().__init__(space, config, structure, context_space)
         moving = [d for d, v in enumerate(space.variables) if v.kind != "category" and v.has_mass]
         self.context = self.embedding(EMBEDDING)
-        self.base = Coded([_moved(v) for v in space.variables], self.context.width, config.width, config.components, config.dropout)
+        self.base = Coded(
+            [_moved(v) for v in space.variables],
+            self.context.width,
+            config.width,
+            config.components,
+            config.dropout,
+        )
         halves = [moving[i % 2 :: 2] or moving for i in range(config.layers if moving else 0)]
-        self.layers = nn.ModuleList(_Translation(space, half, self.context.width, config) for half in halves)
+        self.layers = nn.ModuleList(
+            _Translation(space, half, self.context.width, config) for half in halves
+        )
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.base.start(data.value, data.mask, weight)
@@ -67,13 +86,19 @@ class IntegerDensity(DeepDensity):
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(objective="surrogate")  # the likelihood, with dropout and a gradient that passes the rounding
+        return self._able(
+            objective="surrogate"
+        )  # the likelihood, with dropout and a gradient that passes the rounding
 
-    def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _whole(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         own = self.context(len(value), code)
         return self.base.log_prob(self.to_base(value, own), own)
 
-    def _draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+    def _draw(
+        self, n: int, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B D"]:
         own = self.context(n, code)
         return self.from_base(self.base.sample(own, generator), own)
 
@@ -92,12 +117,17 @@ class IntegerDensity(DeepDensity):
 
 
 def _moved(variable: Variable) -> Variable:
-    """The variable of the base: ordered codes are whole numbers, and nothing is special about a spike that has moved."""
+    """The variable of the base: ordered codes are whole numbers, and nothing is special about a
+    spike that has moved."""
     if variable.kind == "category" or not variable.has_mass:
         return variable
     if variable.discrete:
-        return Variable(variable.name, "integer", resolution=1.0, bounds=(0.0, variable.cardinality - 1.0))
-    return Variable(variable.name, "integer", resolution=variable.resolution, origin=variable.origin)
+        return Variable(
+            variable.name, "integer", resolution=1.0, bounds=(0.0, variable.cardinality - 1.0)
+        )
+    return Variable(
+        variable.name, "integer", resolution=variable.resolution, origin=variable.origin
+    )
 
 
 class _Translation(nn.Module):
@@ -109,13 +139,20 @@ class _Translation(nn.Module):
 
     def __init__(self, space: Space, moved: list[int], context: int, config: IntegerFlow) -> None:
         super().__init__()
-        rest = [d for d, v in enumerate(space.variables) if d not in moved and v.has_mass]  # a jump in a density would help nobody
-        self.moved, self.rest = torch.tensor(moved), torch.tensor(rest, dtype=torch.long)
+        rest = [
+            d for d, v in enumerate(space.variables) if d not in moved and v.has_mass
+        ]  # a jump in a density would help nobody
+        self.moved = torch.tensor(moved)
+        self.rest = torch.tensor(rest, dtype=torch.long)
         self.inputs = Inputs([_moved(space.variables[d]) for d in rest])
         self.net = Mlp(1 + context + self.inputs.size, len(moved), config.width, 1, config.dropout)
         codes = [space.variables[d] for d in moved]
-        self.register_buffer("levels", torch.tensor([float(v.cardinality) for v in codes]).double(), persistent=False)
-        self.register_buffer("step", torch.tensor([v.resolution or 1.0 for v in codes]).double(), persistent=False)
+        self.register_buffer(
+            "levels", torch.tensor([float(v.cardinality) for v in codes]).double(), persistent=False
+        )
+        self.register_buffer(
+            "step", torch.tensor([v.resolution or 1.0 for v in codes]).double(), persistent=False
+        )
         self.register_buffer("spread", torch.ones(len(moved), dtype=torch.float64))
 
     def start(self, value: Float[Tensor, "B D"], observed: Tensor) -> None:
@@ -123,10 +160,19 @@ class _Translation(nn.Module):
         known = torch.where(observed, value, torch.nan)[:, self.moved]
         self.spread.copy_((known - known.nanmean(0)).square().nanmean(0).sqrt().nan_to_num(1.0))
 
-    def forward(self, x: Float[Tensor, "B D"], own: Float[Tensor, "B C"], sign: float) -> Float[Tensor, "B D"]:
+    def forward(
+        self, x: Float[Tensor, "B D"], own: Float[Tensor, "B C"], sign: float
+    ) -> Float[Tensor, "B D"]:
         """x moved forth (``sign`` 1) or back (-1). Codes come round."""
         rest = x[:, self.rest]
-        seen = torch.cat([torch.ones(len(x), 1, dtype=torch.float64), own, self.inputs(rest, torch.ones_like(rest, dtype=torch.bool))], 1)
+        seen = torch.cat(
+            [
+                torch.ones(len(x), 1, dtype=torch.float64),
+                own,
+                self.inputs(rest, torch.ones_like(rest, dtype=torch.bool)),
+            ],
+            1,
+        )
         shift = sign * _round(self.net(seen) * self.spread / self.step)
         z = x[:, self.moved] + self.step * shift
         turns = torch.where(self.levels > 0, (z / self.levels.clamp_min(1.0)).floor(), 0.0).detach()
@@ -134,5 +180,6 @@ class _Translation(nn.Module):
 
 
 def _round(t: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-    """Whole numbers; the gradient passes as if they were not rounded (Y. Bengio, N. Leonard and A. Courville (2013), section 4)."""
+    """Whole numbers; the gradient passes as if they were not rounded (Y. Bengio, N. Leonard and A.
+    Courville (2013), section 4)."""
     return t + (t.round() - t).detach()

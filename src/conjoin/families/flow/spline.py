@@ -1,12 +1,14 @@
-r"""The monotone rational-quadratic spline: an invertible function of one number, as flexible as its bins are many.
+r"""The monotone rational-quadratic spline: an invertible function of one number, as flexible as its
+bins are many.
 
     x in [x_k, x_k+1],   t = (x - x_k) / w,   s = h / w
     y       = y_k + h (s t^2 + d_k t (1 - t)) / c,             c = s + (d_k + d_k+1 - 2 s) t (1 - t)
     dy / dx = s^2 (d_k+1 t^2 + 2 s t (1 - t) + d_k (1 - t)^2) / c^2
 
-for a bin of width w and height h with the slopes d at its ends; outside of [-B, B] it is the identity. J. Gregory and R.
-Delbourgo (1982); as a flow C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019), Neural spline flows, equations 4 to 8.
-Widths, heights and slopes have a floor, so that no parameter makes an infinite density. Logarithms of slopes are in nats.
+for a bin of width w and height h with the slopes d at its ends; outside of [-B, B] it is the
+identity. J. Gregory and R. Delbourgo (1982); as a flow C. Durkan, A. Bekasov, I. Murray and G.
+Papamakarios (2019), Neural spline flows, equations 4 to 8. Widths, heights and slopes have a floor,
+so that no parameter makes an infinite density. Logarithms of slopes are in nats.
 
 The parameters of all numbers lie along the *first* axis, so that the inner loops run over rows.
 
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
-from conjoin._shapes import Float, Int
+from conjoin.core.shapes import Float, Int
 
 __all__ = ["inverse_spline", "parameters", "spline"]
 
@@ -34,7 +36,8 @@ BOUND = 5.0  # the spline bends within [-BOUND, BOUND]
 
 
 def parameters(bins: int) -> int:
-    """How many parameters a spline of so many bins has: widths, heights, and the slopes between bins."""
+    """How many parameters a spline of so many bins has: widths, heights, and the slopes between
+    bins."""
     return 3 * bins - 1
 
 
@@ -49,7 +52,9 @@ class _Bin(NamedTuple):
     last: Tensor  # d_k+1
 
 
-def spline(x: Float[Tensor, "*N"], params: Float[Tensor, "P *N"], bound: float = BOUND) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N"]]:
+def spline(
+    x: Float[Tensor, "*N"], params: Float[Tensor, "P *N"], bound: float = BOUND
+) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N"]]:
     """y, and log dy / dx."""
     inside = x.clamp(-bound, bound)
     at = _bin(inside, params, bound, along=0)
@@ -62,12 +67,16 @@ def spline(x: Float[Tensor, "*N"], params: Float[Tensor, "P *N"], bound: float =
 def inverse_spline(
     y: Float[Tensor, "*N"], params: Float[Tensor, "P *N"], bound: float = BOUND
 ) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N"]]:
-    """x, and log dy / dx there: the root of a quadratic, in the form that does not cancel (equations 6 to 8)."""
+    """x, and log dy / dx there: the root of a quadratic, in the form that does not cancel
+    (equations 6 to 8)."""
     inside = y.clamp(-bound, bound)
     at = _bin(inside, params, bound, along=1)
-    s, rise = at.height / at.width, inside - at.bottom
+    s = at.height / at.width
+    rise = inside - at.bottom
     bend = at.first + at.last - 2 * s
-    a, b, c = at.height * (s - at.first) + rise * bend, at.height * at.first - rise * bend, -s * rise
+    a = at.height * (s - at.first) + rise * bend
+    b = at.height * at.first - rise * bend
+    c = -s * rise
     root = (b * b - 4 * a * c).clamp_min(0).sqrt()
     t = (-2 * c / (b + root)).clamp(0, 1)
     within = y.abs() < bound
@@ -77,7 +86,8 @@ def inverse_spline(
 
 def _rational(t: Float[Tensor, "*N"], at: _Bin) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N"]]:
     """y and log dy / dx at the share t of a bin."""
-    s, both = at.height / at.width, t * (1 - t)
+    s = at.height / at.width
+    both = t * (1 - t)
     below = s + (at.first + at.last - 2 * s) * both
     y = at.bottom + at.height * (s * t * t + at.first * both) / below
     above = at.last * t * t + 2 * s * both + at.first * (1 - t) ** 2
@@ -85,7 +95,8 @@ def _rational(t: Float[Tensor, "*N"], at: _Bin) -> tuple[Float[Tensor, "*N"], Fl
 
 
 def _bin(z: Float[Tensor, "*N"], params: Float[Tensor, "P *N"], bound: float, along: int) -> _Bin:
-    """Knots from the parameters, and the bin of z among those of x (``along`` 0) or of y (``along`` 1)."""
+    """Knots from the parameters, and the bin of z among those of x (``along`` 0) or of y (``along``
+    1)."""
     bins = (len(params) + 1) // 3
     knots = [_knots(part, bound) for part in (params[:bins], params[bins : 2 * bins])]
     slopes = pad_first(FLOOR + softplus(params[2 * bins :] + UNIT))
@@ -107,5 +118,7 @@ def _knots(shares: Float[Tensor, "K *N"], bound: float) -> Float[Tensor, "K1 *N"
     return pad(pad(inner, (*none, 1, 0), value=-bound), (*none, 0, 1), value=bound)
 
 
-def _around(ends: Float[Tensor, "K1 *N"], k: Int[Tensor, "1 *N"]) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N"]]:
+def _around(
+    ends: Float[Tensor, "K1 *N"], k: Int[Tensor, "1 *N"]
+) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N"]]:
     return ends.gather(0, k)[0], ends.gather(0, k + 1)[0]

@@ -1,13 +1,16 @@
-r"""What autoencoders share: an encoder that sees a row, a decoder that gives every cell a distribution, and the way they learn.
+r"""What autoencoders share: an encoder that sees a row, a decoder that gives every cell a
+distribution, and the way they learn.
 
     log p(x | z) = sum_d log p(x_d | decoder(z)_d)
 
-Given z the cells are independent, each of its own kind (``Heads``). While the fit is young the terms of p(z) count less (C.
-Soenderby et al. (2016), Ladder variational autoencoders, section 2.3), and some cells are hidden from the encoder (D. Im et al.
-(2017), Denoising criterion for variational auto-encoding framework, section 3): latent numbers come into use, and few rows are
-not learned by heart. All values in nats.
+Given z the cells are independent, each of its own kind (``Heads``). While the fit is young the
+terms of p(z) count less (C. Soenderby et al. (2016), Ladder variational autoencoders, section 2.3),
+and some cells are hidden from the encoder (D. Im et al. (2017), Denoising criterion for variational
+auto-encoding framework, section 3): latent numbers come into use, and few rows are not learned by
+heart. All values in nats.
 
-Shape letters: B rows, S latent vectors of a row, Z numbers of a vector, D variables, W parameters of a variable, I inputs.
+Shape letters: B rows, S latent vectors of a row, Z numbers of a vector, D variables, W parameters
+of a variable, I inputs.
 
 >>> AutoencoderConfig(width=32).wide(rows=100, columns=4)
 32
@@ -20,9 +23,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
 from conjoin.core import Event, Likelihood, Space
-from conjoin.events import slices
+from conjoin.core.event import slices
+from conjoin.core.shapes import Float
 from conjoin.families.deep import DeepConfig, DeepDensity
 from conjoin.nets.heads import Heads
 from conjoin.nets.inputs import Inputs
@@ -36,9 +39,10 @@ MANY = 32  # columns
 
 @dataclass(frozen=True)
 class AutoencoderConfig(DeepConfig):
-    """Networks of ``blocks`` blocks of ``width`` (None: by the rows); ``hidden``: share of cells that the encoder does not see in
-    the fit (None: a fifth of many, a tenth of few); ``warm_up``: share of the fit in which the prior gains its weight. ``rank``:
-    where all columns are ordered codes on one scale, as the pixels of an image are, so many curves over the scale make up the
+    """Networks of ``blocks`` blocks of ``width`` (None: by the rows); ``hidden``: share of cells
+    that the encoder does not see in the fit (None: a fifth of many, a tenth of few); ``warm_up``:
+    share of the fit in which the prior gains its weight. ``rank``: where all columns are ordered
+    codes on one scale, as the pixels of an image are, so many curves over the scale make up the
     log-probabilities of every cell."""
 
     rate: float = 4e-3
@@ -68,23 +72,46 @@ class Autoencoder(DeepDensity):
     likelihood: ClassVar[Likelihood] = Likelihood.LOWER_BOUND
     done: Tensor
 
-    def __init__(self, space: Space, config: Any, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: Any,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         super().__init__(space, config, structure, context_space)
-        self.heads, self.inputs = Heads(space.variables), Inputs(space.variables)
+        self.heads = Heads(space.variables)
+        self.inputs = Inputs(space.variables)
         self.context = self.embedding(16)
-        self.width, self.unseen = self.structure["width"], config.unseen(len(space.variables))
+        self.width = self.structure["width"]
+        self.unseen = config.unseen(len(space.variables))
         self.register_buffer("done", torch.zeros((), dtype=torch.float64))  # steps of the fit
 
     def _networks(self, code: int, zero: bool = True) -> None:
-        """The encoder, to ``code`` parameters of q(z | x) that start at ``zero``, and the decoder, from ``_latent`` numbers."""
-        config, first = self.config, self.space.variables[0]
-        alike = first.kind == "ordered" and all(v.kind == "ordered" and v.cardinality == first.cardinality for v in self.space.variables)
-        curves = min(config.rank, self.heads.width) if alike and len(self.space.variables) > 1 else 0
+        """The encoder, to ``code`` parameters of q(z | x) that start at ``zero``, and the decoder,
+        from ``_latent`` numbers."""
+        config = self.config
+        first = self.space.variables[0]
+        alike = first.kind == "ordered" and all(
+            v.kind == "ordered" and v.cardinality == first.cardinality for v in self.space.variables
+        )
+        curves = (
+            min(config.rank, self.heads.width) if alike and len(self.space.variables) > 1 else 0
+        )
         start = 0.3 * torch.randn(curves, self.heads.width, dtype=torch.float64)
         self.curves = nn.Parameter(start) if curves else None
         cells = len(self.space.variables) * (curves or self.heads.width)
-        self.encoder = Mlp(self.inputs.size + self.context.width, code, self.width, config.blocks, config.dropout, zero)
-        self.decoder = Mlp(self._latent() + self.context.width, cells, self.width, config.blocks, config.dropout)
+        self.encoder = Mlp(
+            self.inputs.size + self.context.width,
+            code,
+            self.width,
+            config.blocks,
+            config.dropout,
+            zero,
+        )
+        self.decoder = Mlp(
+            self._latent() + self.context.width, cells, self.width, config.blocks, config.dropout
+        )
 
     @abc.abstractmethod
     def _latent(self) -> int:
@@ -93,7 +120,10 @@ class Autoencoder(DeepDensity):
     @classmethod
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
         steps = config.recipe(data.rows).steps or 0
-        return {"warm_up": config.warm_up * steps, "width": config.wide(data.rows, len(space.variables))}
+        return {
+            "warm_up": config.warm_up * steps,
+            "width": config.wide(data.rows, len(space.variables)),
+        }
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.heads.start(data.value, data.mask, weight)
@@ -109,19 +139,29 @@ class Autoencoder(DeepDensity):
         """The rows; in the fit, with some cells hidden."""
         if not self.training:
             return Event(value)
-        return Event(value, torch.rand(value.shape, generator=generator, dtype=torch.float64) >= self.unseen)
+        return Event(
+            value, torch.rand(value.shape, generator=generator, dtype=torch.float64) >= self.unseen
+        )
 
     def _decode(self, z: Float[Tensor, "N Z"], code: Tensor | None) -> Float[Tensor, "N D W"]:
         out: Tensor = self.decoder(torch.cat([z, self.context(len(z), code)], 1))
         params = out.unflatten(1, (len(self.space.variables), -1))
         return params if self.curves is None else params @ self.curves
 
-    def _log_given(self, value: Float[Tensor, "B D"], code: Tensor | None, z: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S"]:
+    def _log_given(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, z: Float[Tensor, "B S Z"]
+    ) -> Float[Tensor, "B S"]:
         """log p(x | z) of every row under each of its latent vectors."""
         draws = z.shape[1]
-        params = self._decode(z.flatten(0, 1), None if code is None else code.repeat_interleave(draws))
+        params = self._decode(
+            z.flatten(0, 1), None if code is None else code.repeat_interleave(draws)
+        )
         many = value.repeat_interleave(draws, 0)
-        return self.heads.log_prob(params, many, torch.ones_like(many, dtype=torch.bool)).sum(1).reshape(len(value), draws)
+        return (
+            self.heads.log_prob(params, many, torch.ones_like(many, dtype=torch.bool))
+            .sum(1)
+            .reshape(len(value), draws)
+        )
 
     def _parts(self, rows: int, draws: int) -> list[slice]:
         """Rows so few that what the decoder says of them fits into memory."""

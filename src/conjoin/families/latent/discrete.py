@@ -1,16 +1,19 @@
 r"""An autoencoder whose latent vector is a word of discrete codes.
 
-    q(k_g | x) = softmax_k -|e_g(x) - c_gk|^2,    p(k) = sum_m w_m prod_g theta_mg(k_g),    z = (c_1k_1, ..., c_Gk_G)
-    log p(x) >= log sum_{k in C(x)} p(k) p(x | k)
+    q(k_g | x) = softmax_k -|e_g(x) - c_gk|^2,    p(k) = sum_m w_m prod_g theta_mg(k_g),    z =
+    (c_1k_1, ..., c_Gk_G) log p(x) >= log sum_{k in C(x)} p(k) p(x | k)
 
-The row's vectors e_g choose among the vectors of G codebooks (A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017), Neural
-discrete representation learning, equations 1 and 2, whose bound has the nearest word alone); C(x) are the ``beam`` likeliest
-words of q(k | x), found exactly. Distinct words add up to no more than all of them: the bound holds for every row, without noise.
-The choice is soft while learning (Y. Takida et al. (2022), SQ-VAE, section 3): the evidence lower bound, whose gradient passes
-the draw by the Gumbel-softmax straight-through estimator (E. Jang, S. Gu and B. Poole (2017), equation 2 and section 2.2). In
-place of their autoregressive prior p(k) is a mixture of products, for the codes are few. All values in nats.
+The row's vectors e_g choose among the vectors of G codebooks (A. van den Oord, O. Vinyals and K.
+Kavukcuoglu (2017), Neural discrete representation learning, equations 1 and 2, whose bound has the
+nearest word alone); C(x) are the ``beam`` likeliest words of q(k | x), found exactly. Distinct
+words add up to no more than all of them: the bound holds for every row, without noise. The choice
+is soft while learning (Y. Takida et al. (2022), SQ-VAE, section 3): the evidence lower bound, whose
+gradient passes the draw by the Gumbel-softmax straight-through estimator (E. Jang, S. Gu and B.
+Poole (2017), equation 2 and section 2.2). In place of their autoregressive prior p(k) is a mixture
+of products, for the codes are few. All values in nats.
 
-Shape letters: B rows, S words of a row, G codes of a word, K levels of a code, V numbers of a code's vector, M parts of p(k).
+Shape letters: B rows, S words of a row, G codes of a word, K levels of a code, V numbers of a
+code's vector, M parts of p(k).
 
 >>> score = torch.tensor([[[0.9, 0.1], [0.6, 0.4]]]).log()
 >>> likeliest(score, 3)[0].tolist()
@@ -23,8 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float, Int
 from conjoin.core import Capabilities, Event, Space, categorical
+from conjoin.core.shapes import Float, Int
 from conjoin.families.latent.autoencoder import Autoencoder, AutoencoderConfig
 
 __all__ = ["VQVAE", "VqvaeDensity", "likeliest"]
@@ -35,8 +38,8 @@ SOFT = 0.7  # temperature of the relaxed draw
 
 @dataclass(frozen=True)
 class VQVAE(AutoencoderConfig):
-    """Words of ``groups`` codes (None: by the number of columns) of ``levels`` levels; ``components`` of their prior; ``beam``:
-    words that the bound adds up."""
+    """Words of ``groups`` codes (None: by the number of columns) of ``levels`` levels;
+    ``components`` of their prior; ``beam``: words that the bound adds up."""
 
     groups: int | None = None
     levels: int = 16
@@ -49,9 +52,11 @@ class VQVAE(AutoencoderConfig):
 
 
 def likeliest(score: Float[Tensor, "B G K"], beam: int) -> Int[Tensor, "B S G"]:
-    """The ``beam`` words with the greatest sum of scores: those of a prefix are among the continuations of its best ones."""
+    """The ``beam`` words with the greatest sum of scores: those of a prefix are among the
+    continuations of its best ones."""
     rows, groups, levels = score.shape
-    total, words = score.new_zeros(rows, 1), torch.zeros(rows, 1, 0, dtype=torch.long)
+    total = score.new_zeros(rows, 1)
+    words = torch.zeros(rows, 1, 0, dtype=torch.long)
     for group in range(groups):
         each = (total[:, :, None] + score[:, group, None]).flatten(1)
         total, chosen = each.topk(min(beam, each.shape[1]), 1)
@@ -65,20 +70,34 @@ class VqvaeDensity(Autoencoder):
 
     config_class = VQVAE
 
-    def __init__(self, space: Space, config: VQVAE, structure: dict[str, Any] | None = None, context_space: Space | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        config: VQVAE,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
         super().__init__(space, config, structure, context_space)
         self.groups = config.size(len(space.variables))
-        self._networks(self.groups * VECTOR, zero=False)  # at zero every row would choose the same word
-        self.codebook = nn.Parameter(torch.randn(self.groups, config.levels, VECTOR, dtype=torch.float64))
+        self._networks(
+            self.groups * VECTOR, zero=False
+        )  # at zero every row would choose the same word
+        self.codebook = nn.Parameter(
+            torch.randn(self.groups, config.levels, VECTOR, dtype=torch.float64)
+        )
         self.parts = nn.Parameter(torch.zeros(config.components, dtype=torch.float64))
-        self.levels = nn.Parameter(0.1 * torch.randn(config.components, self.groups, config.levels, dtype=torch.float64))
+        self.levels = nn.Parameter(
+            0.1 * torch.randn(config.components, self.groups, config.levels, dtype=torch.float64)
+        )
 
     def _latent(self) -> int:
         return self.groups * VECTOR
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(features=True, objective="surrogate")  # one draw of the word: a loss with noise
+        return self._able(
+            features=True, objective="surrogate"
+        )  # one draw of the word: a loss with noise
 
     # ------------------------------------------------------------------ q(k | x), p(k), z
 
@@ -101,24 +120,37 @@ class VqvaeDensity(Autoencoder):
 
     # ------------------------------------------------------------------ bounds
 
-    def _whole(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _whole(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         parts = self._parts(len(value), self.config.beam)
-        return torch.cat([self._bound(value[part], None if code is None else code[part]) for part in parts])
+        return torch.cat(
+            [self._bound(value[part], None if code is None else code[part]) for part in parts]
+        )
 
     def _bound(self, value: Float[Tensor, "B D"], code: Tensor | None) -> Float[Tensor, " B"]:
         hot = self._hot(likeliest(self._log_code(Event(value), code).detach(), self.config.beam))
         return (self._log_prior(hot) + self._log_given(value, code, self._vector(hot))).logsumexp(1)
 
-    def _objective(self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def _objective(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         """Minus the evidence lower bound, for one word drawn from q."""
         log_code = self._log_code(self._corrupted(value, generator), code)
         hot = self._relaxed(log_code, generator)[:, None]
         log_ratio = self._log_prior(hot)[:, 0] - (log_code.exp() * log_code).sum((1, 2))
-        return -self._log_given(value, code, self._vector(hot))[:, 0] - self._prior_weight() * log_ratio
+        return (
+            -self._log_given(value, code, self._vector(hot))[:, 0]
+            - self._prior_weight() * log_ratio
+        )
 
-    def _relaxed(self, log_code: Float[Tensor, "B G K"], generator: torch.Generator | None) -> Float[Tensor, "B G K"]:
+    def _relaxed(
+        self, log_code: Float[Tensor, "B G K"], generator: torch.Generator | None
+    ) -> Float[Tensor, "B G K"]:
         """A word drawn from q as indicators, whose gradient is that of a softmax."""
-        uniform = torch.rand(log_code.shape, generator=generator, dtype=torch.float64).clamp(1e-300, 1 - 1e-16)
+        uniform = torch.rand(log_code.shape, generator=generator, dtype=torch.float64).clamp(
+            1e-300, 1 - 1e-16
+        )
         soft = ((log_code - torch.log(-torch.log(uniform))) / SOFT).softmax(-1)
         return self._hot(soft.argmax(-1)) + soft - soft.detach()
 
@@ -129,7 +161,9 @@ class VqvaeDensity(Autoencoder):
         part = categorical(self.parts.expand(n, -1), generator)
         return categorical(self.levels[part], generator)
 
-    def _draw(self, n: int, code: Tensor | None, generator: torch.Generator | None) -> Float[Tensor, "B D"]:
+    def _draw(
+        self, n: int, code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "B D"]:
         z = self._vector(self._hot(self.words(n, generator))[:, None])[:, 0]
         return self.heads.sample(self._decode(z, code), generator)
 
@@ -139,7 +173,8 @@ class VqvaeDensity(Autoencoder):
 
     @torch.no_grad()
     def perplexity(self, data: Event) -> Float[Tensor, " G"]:
-        """How many levels of each code are in use: exp of the entropy of its mean q over the rows."""
+        """How many levels of each code are in use: exp of the entropy of its mean q over the
+        rows."""
         share = self._log_code(data, None).exp().mean(0)
         return (-(share * share.clamp_min(1e-300).log()).sum(-1)).exp()
 
@@ -148,7 +183,13 @@ class VqvaeDensity(Autoencoder):
         words = self._log_code(data, None).argmax(-1)
         moving = int((words != words[:1]).any(0).sum())
         if not moving:
-            return [f"The codes have collapsed: all rows have the same word of {self.groups} codes, and the decoder ignores it."]
+            return [
+                f"The codes have collapsed: all rows have the same word of {self.groups} codes, "
+                "and the decoder ignores it."
+            ]
         if 2 * moving < self.groups:
-            return [f"Only {moving} of {self.groups} codes differ between rows; fewer would do (groups={moving})."]
+            return [
+                f"Only {moving} of {self.groups} codes differ between rows; fewer would do "
+                f"(groups={moving})."
+            ]
         return []

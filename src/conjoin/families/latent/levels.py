@@ -1,11 +1,12 @@
 r"""Latent vectors of one level, and of two that are seen from the top down.
 
-    flat      q(z | x) = N(z; m(x), diag s(x)^2)
-    ladder    p(z1 | z2) = N(m_p, s_p^2),   q(z1 | x, z2) = N( (m / s^2 + m_p / s_p^2) s_q^2, s_q^2 ),   1 / s_q^2 = 1 / s^2 + 1 / s_p^2
+    flat      q(z | x) = N(z; m(x), diag s(x)^2) ladder    p(z1 | z2) = N(m_p, s_p^2),   q(z1 | x,
+    z2) = N( (m / s^2 + m_p / s_p^2) s_q^2, s_q^2 ),   1 / s_q^2 = 1 / s^2 + 1 / s_p^2
 
-In the ladder the row's own evidence N(m(x), s(x)^2) is weighed against what the upper level expects (C. Soenderby et al.
-(2016), Ladder variational autoencoders, equations 17 to 19). Both levels are read off one residual network. The bounds of
-``vae`` are made of draws z and of the ratio log p(z) - log q(z | x), in nats.
+In the ladder the row's own evidence N(m(x), s(x)^2) is weighed against what the upper level expects
+(C. Soenderby et al. (2016), Ladder variational autoencoders, equations 17 to 19). Both levels are
+read off one residual network. The bounds of ``vae`` are made of draws z and of the ratio log p(z) -
+log q(z | x), in nats.
 
 Shape letters: B rows, S draws, Z latent numbers, P parameters that the encoder gives of a row.
 
@@ -22,7 +23,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from conjoin._shapes import Float
+from conjoin.core.shapes import Float
 from conjoin.families.latent.priors import Encode, Gaussian, Prior, gaussian, log_normal
 from conjoin.nets.mlp import Mlp
 
@@ -32,22 +33,31 @@ Encoder = Callable[[Tensor], Tensor]  # inputs (K, I) -> parameters (K, P)
 
 
 class Level(nn.Module, abc.ABC):
-    """``size`` latent numbers, for which the encoder has to give ``2 * size`` parameters; ``top`` of them have the prior."""
+    """``size`` latent numbers, for which the encoder has to give ``2 * size`` parameters; ``top``
+    of them have the prior."""
 
     def __init__(self, prior: Prior, size: int) -> None:
         super().__init__()
-        self.prior, self.size, self.top = prior, size, prior.size
+        self.prior = prior
+        self.size = size
+        self.top = prior.size
 
     @abc.abstractmethod
-    def place(self, params: Float[Tensor, "B P"], noise: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S Z"]:
+    def place(
+        self, params: Float[Tensor, "B P"], noise: Float[Tensor, "B S Z"]
+    ) -> Float[Tensor, "B S Z"]:
         """Draws of q(z | x), made of standard normal noise."""
 
     @abc.abstractmethod
-    def log_ratio(self, params: Float[Tensor, "B P"], z: Float[Tensor, "B S Z"], encoder: Encoder | None) -> Float[Tensor, "B S"]:
+    def log_ratio(
+        self, params: Float[Tensor, "B P"], z: Float[Tensor, "B S Z"], encoder: Encoder | None
+    ) -> Float[Tensor, "B S"]:
         """log p(z) - log q(z | x)."""
 
     @abc.abstractmethod
-    def draw(self, n: int, encoder: Encoder | None, generator: torch.Generator | None) -> Float[Tensor, "n Z"]:
+    def draw(
+        self, n: int, encoder: Encoder | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "n Z"]:
         """n latent vectors of the prior."""
 
     @abc.abstractmethod
@@ -65,14 +75,22 @@ class Flat(Level):
     def __init__(self, prior: Prior) -> None:
         super().__init__(prior, prior.size)
 
-    def place(self, params: Float[Tensor, "B P"], noise: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S Z"]:
+    def place(
+        self, params: Float[Tensor, "B P"], noise: Float[Tensor, "B S Z"]
+    ) -> Float[Tensor, "B S Z"]:
         mean, scale = gaussian(params[:, None])
         return mean + scale * noise
 
-    def log_ratio(self, params: Float[Tensor, "B P"], z: Float[Tensor, "B S Z"], encoder: Encoder | None) -> Float[Tensor, "B S"]:
-        return self.prior.log_prob(z, self._encode(encoder)) - log_normal(z, *gaussian(params[:, None]))
+    def log_ratio(
+        self, params: Float[Tensor, "B P"], z: Float[Tensor, "B S Z"], encoder: Encoder | None
+    ) -> Float[Tensor, "B S"]:
+        return self.prior.log_prob(z, self._encode(encoder)) - log_normal(
+            z, *gaussian(params[:, None])
+        )
 
-    def draw(self, n: int, encoder: Encoder | None, generator: torch.Generator | None) -> Float[Tensor, "n Z"]:
+    def draw(
+        self, n: int, encoder: Encoder | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "n Z"]:
         return self.prior.draw(n, self._encode(encoder), generator)
 
     def mean(self, params: Float[Tensor, "B P"]) -> Float[Tensor, "B Z"]:
@@ -91,20 +109,26 @@ class Ladder(Level):
         above, below = params.split([2 * self.top, 2 * (self.size - self.top)], -1)
         return gaussian(above), gaussian(below)
 
-    def place(self, params: Float[Tensor, "B P"], noise: Float[Tensor, "B S Z"]) -> Float[Tensor, "B S Z"]:
+    def place(
+        self, params: Float[Tensor, "B P"], noise: Float[Tensor, "B S Z"]
+    ) -> Float[Tensor, "B S Z"]:
         (mean, scale), below = self._parts(params[:, None])
         high = mean + scale * noise[..., : self.top]
         mean, scale = _weighed(below, gaussian(self.down(high)))
         return torch.cat([high, mean + scale * noise[..., self.top :]], -1)
 
-    def log_ratio(self, params: Float[Tensor, "B P"], z: Float[Tensor, "B S Z"], encoder: Encoder | None) -> Float[Tensor, "B S"]:
+    def log_ratio(
+        self, params: Float[Tensor, "B P"], z: Float[Tensor, "B S Z"], encoder: Encoder | None
+    ) -> Float[Tensor, "B S"]:
         above, below = self._parts(params[:, None])
         high, low = z.split([self.top, self.size - self.top], -1)
         expected = gaussian(self.down(high))
         log_prior = self.prior.log_prob(high, self._encode(encoder)) + log_normal(low, *expected)
         return log_prior - log_normal(high, *above) - log_normal(low, *_weighed(below, expected))
 
-    def draw(self, n: int, encoder: Encoder | None, generator: torch.Generator | None) -> Float[Tensor, "n Z"]:
+    def draw(
+        self, n: int, encoder: Encoder | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "n Z"]:
         high = self.prior.draw(n, self._encode(encoder), generator)
         mean, scale = gaussian(self.down(high))
         low = mean + scale * torch.randn(mean.shape, generator=generator, dtype=torch.float64)

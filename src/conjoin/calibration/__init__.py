@@ -1,0 +1,1 @@
+"""What held-out rows tell: how familiar a row is, and bounds on errors."""

@@ -1,0 +1,1 @@
+"""Pictures: arrays, files and folders of them to events and back."""

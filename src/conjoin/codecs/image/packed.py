@@ -1,0 +1,198 @@
+"""Arrays of pictures in an .npz: MedMNIST's ``train_images``, Keras' ``x_train``, or ``images``
+beside ``labels``.
+
+What an archive says of itself is checked before anything is unpacked: a small file can claim to
+hold more than memory does."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conjoin.codecs.image.colours import on_background, pillow
+from conjoin.codecs.image.decoding import Wanted, formed
+from conjoin.codecs.image.pictures import PARTS, Pictures
+
+__all__ = ["parts_in", "read_packed"]
+
+SPLIT = (
+    ("{}_images", "{}_labels"),
+    ("x_{}", "y_{}"),
+    ("X_{}", "y_{}"),
+)  # (images, labels) of a part
+WHOLE = (("images", "labels"), ("images", "label"), ("x", "y"), ("X", "y"), ("arr_0", "arr_1"))
+KNOWN = (
+    "images and labels, x and y, or by parts train_images and train_labels, x_train and "
+    "y_train, ..."
+)
+
+
+def read_packed(path: Path, wanted: Wanted) -> tuple[Pictures, list[str]]:
+    """The pictures of one part of the archive (or of all of it, where it has no parts), their
+    labels, and what is to be said."""
+    shapes = _shapes(path)
+    pixels, names = _keys(path, shapes, wanted.part)
+    size = int(np.prod(shapes[pixels][0])) * shapes[pixels][1].itemsize
+    if size > wanted.max_bytes:
+        raise ValueError(
+            f"{path}: {pixels} takes {size / 1e9:.3g} GB of memory, and the limit is "
+            f"{wanted.max_bytes / 1e9:.3g} GB: "
+            "raise max_bytes= (--max-bytes), or save fewer pictures."
+        )
+    images, notices = _formed(
+        _whole_numbers(path, pixels, _load(path, pixels)), f"{path}: {pixels}", wanted
+    )
+    labels = _labels(path, names, _load(path, names), len(images)) if names in shapes else None
+    return Pictures(images, labels, [f"{pixels}[{row}]" for row in range(len(images))]), notices
+
+
+def parts_in(path: Path) -> dict[str, tuple[str, str]]:
+    """{part: (key of the images, key of the labels)} of an archive that is split into parts."""
+    return _parts(_shapes(path))
+
+
+# ------------------------------------------------------------------------- what lies in the archive
+
+
+def _shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """{key: (shape, dtype)} by the headers, which must agree with the sizes of the members."""
+    found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    shape, dtype = _header(file)
+                if (
+                    dtype.hasobject
+                    or int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size
+                ):
+                    raise ValueError(f"{member.filename} is not what it says it is")
+                found[member.filename.removesuffix(".npy")] = (shape, dtype)
+    except Exception as error:  # a damaged archive may fail in any of the modules that unpack it
+        raise ValueError(
+            f"{path} cannot be read ({error}): it is broken, or no .npz of plain arrays."
+        ) from None
+    return found
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    readers: Mapping[Any, Any] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(file)
+    if version not in readers:
+        raise ValueError(f"an array of the unknown format {version}")
+    shape, _, dtype = readers[version](file)
+    return shape, dtype
+
+
+def _load(path: Path, key: str) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return np.asarray(archive[key])
+    except Exception as error:
+        raise ValueError(f"{path}: {key} cannot be read ({error}): get the file again.") from None
+
+
+def _parts(shapes: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    pairs = [
+        (name, images.format(name), labels.format(name))
+        for images, labels in SPLIT
+        for name in PARTS
+    ]
+    return {PARTS[name]: (images, labels) for name, images, labels in pairs if images in shapes}
+
+
+def _keys(path: Path, shapes: Mapping[str, Any], part: str | None) -> tuple[str, str]:
+    """The names of the images and of the labels of the part; ValueError says what there is."""
+    parts = {
+        PARTS[name]: (images.format(name), labels.format(name))
+        for images, labels in SPLIT
+        for name in PARTS
+        if images.format(name) in shapes
+    }
+    if parts:
+        asked = None if part is None else PARTS.get(part.lower())
+        if asked not in parts:
+            words = (
+                "is split into parts: say part= (--part)"
+                if part is None
+                else f"has no part {part!r}: choose"
+            )
+            raise ValueError(
+                f"{path} {words} {' or '.join(sorted(parts, key=list(PARTS.values()).index))}."
+            )
+        return parts[asked]
+    candidates = [keys for keys in WHOLE if keys[0] in shapes]
+    if not candidates:
+        raise ValueError(
+            f"{path} has no pictures under a name that is known: it has "
+            f"{', '.join(shapes) or 'nothing'}, and known are {KNOWN}."
+        )
+    if part is not None:
+        raise ValueError(f"{path} has no part {part!r}: it is not split into parts.")
+    return next((keys for keys in candidates if keys[1] in shapes), candidates[0])
+
+
+# ----------------------------------------------------------------------------- what the arrays mean
+
+
+def _whole_numbers(path: Path, key: str, images: np.ndarray) -> np.ndarray:
+    """uint8 (n, H, W) or (n, H, W, C); ValueError for any other array."""
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise ValueError(
+            f"{path}: {key} has the shape {images.shape}; pictures are (n, height, width) or (n, "
+            "height, width, channels)."
+        )
+    if images.dtype == np.uint8:
+        return images
+    if (
+        images.dtype.kind not in "buif"
+        or not ((images >= 0) & (images <= 255) & (images == np.rint(images))).all()
+    ):
+        raise ValueError(
+            f"{path}: {key} is of {images.dtype}; pixels are whole numbers from 0 to 255 "
+            "(uint8): multiply and round first."
+        )
+    return images.astype(np.uint8)
+
+
+def _formed(images: np.ndarray, what: str, wanted: Wanted) -> tuple[np.ndarray, list[str]]:
+    """The pictures in the mode and the size that were asked for; opacity is laid on the background,
+    and this is said."""
+    notices: list[str] = []
+    images = images[..., 0] if images.shape[3:] == (1,) else images
+    if images.shape[3:] == (4,) and wanted.mode != "rgba":
+        notices.append(
+            f"{what} has four channels, taken as colours and opacity and laid on a background; "
+            "mode='rgba' keeps them."
+        )
+        images = on_background(images, wanted.background)
+    if wanted.size not in (None, images.shape[1:3]) or wanted.mode not in (None, _mode(images)):
+        if images.shape[3:] not in ((), (3,), (4,)):
+            raise ValueError(
+                f"{what} has {images.shape[3]} channels; pictures of 1, 3 or 4 can be scaled or "
+                "change their mode."
+            )
+        images = np.stack([formed(pillow().Image.fromarray(each), wanted) for each in images])
+    return images, notices
+
+
+def _mode(images: np.ndarray) -> str:
+    return {(): "grey", (3,): "rgb", (4,): "rgba"}.get(images.shape[3:], "")
+
+
+def _labels(path: Path, key: str, labels: np.ndarray, count: int) -> np.ndarray:
+    """(n,) one label a picture."""
+    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.ndim != 1:
+        raise ValueError(
+            f"{path}: {key} has the shape {labels.shape}; there is one label a picture: (n,) or "
+            "(n, 1)."
+        )
+    if len(flat) != count:
+        raise ValueError(f"{path}: {key} has {len(flat):,} labels for {count:,} pictures.")
+    return flat

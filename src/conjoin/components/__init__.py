@@ -1,0 +1,1 @@
+"""Univariate pieces that families share: leaves, masses of intervals, typicality."""

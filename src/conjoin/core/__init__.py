@@ -1,0 +1,41 @@
+"""The contract: events, the space they live in, and densities over them.
+
+A joint model p(x, y) is itself a density, over the pair (y, x). Predicting y is filling in a
+missing y, imputation is filling in missing parts of x, learning from few labels is a y that is
+missing for some rows. So one contract serves every family, every kind of data, and the joint models
+made of them.
+
+    raw data -> Codec.encode -> Event -> Density.log_prob (nats)
+    Density.sample -> Codec.decode -> raw data
+
+Shape letters: B rows, D variables, K classes or candidates. Every logarithm is natural.
+"""
+
+from conjoin.core.block import PairSpace, Space, Variable
+from conjoin.core.capabilities import Capabilities, CapabilityError, Likelihood, Status
+from conjoin.core.codec import Codec, Encoded
+from conjoin.core.density import Config, Density, Recipe
+from conjoin.core.event import Edit, Event, Pair, Region
+from conjoin.core.random import categorical, seeded, stream
+
+__all__ = [
+    "Capabilities",
+    "CapabilityError",
+    "Codec",
+    "Config",
+    "Density",
+    "Edit",
+    "Encoded",
+    "Event",
+    "Likelihood",
+    "Pair",
+    "PairSpace",
+    "Recipe",
+    "Region",
+    "Space",
+    "Status",
+    "Variable",
+    "categorical",
+    "seeded",
+    "stream",
+]

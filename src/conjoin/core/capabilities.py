@@ -1,0 +1,69 @@
+"""What a density can do, and how far an answer can be trusted."""
+
+import dataclasses
+import enum
+from typing import Literal
+
+__all__ = ["Capabilities", "CapabilityError", "Likelihood", "Status"]
+
+
+class Likelihood(enum.Enum):
+    """What ``log_prob`` returns."""
+
+    EXACT = "exact"  # log p
+    LOWER_BOUND = "lower bound"  # E[value] <= log p
+    UNNORMALIZED = "relative"  # log p + one constant
+
+
+class Status(enum.Enum):
+    """How far an answer can be trusted as a number."""
+
+    EXACT = "exact"
+    LOWER_BOUND = "lower bound"
+    APPROXIMATE = "approximate"
+    RELATIVE = "relative"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a density can do. Declared here, verified word by word by
+    ``conjoin.testing.conformance``."""
+
+    likelihood: Likelihood = Likelihood.EXACT
+    objective: Literal["likelihood", "surrogate"] = "likelihood"
+    stochastic: bool = False  # Monte-Carlo log_prob
+    missing: Literal["exact", "bound", "approximate", "none"] = (
+        "none"  # log_prob of the observed part
+    )
+    marginals: Literal["any", "prefix", "target", "none"] = (
+        "none"  # patterns whose log_prob is exact
+    )
+    conditionals: Literal["any", "prefix", "target", "approximate", "none"] = (
+        "none"  # exact x_missing | x_observed
+    )
+    regions: bool = False  # events whose missing cells lie within a Region
+    mode: Literal["exact", "approximate", "none"] = (
+        "none"  # most probable explanation of the missing cells
+    )
+    statistics: bool = (
+        False  # additive sufficient statistics and a maximisation step: EM, streaming
+    )
+    sweeps: bool = False  # learned by passes of a Gibbs sampler over all rows
+    features: bool = False
+    typical: bool = False  # a statistic of familiarity of its own
+    edits: bool = False  # rows changed as little or as much as asked, towards a context
+    unfolds: bool = False  # the way of a draw can be seen, from noise to the row
+    distils: bool = False  # draws can be learned anew, in fewer calls of a network
+    step: bool = False  # token by token with a state
+    differentiable: bool = False  # d log_prob / dx
+    reparameterized: bool = False  # d sample / d parameters
+
+
+class CapabilityError(NotImplementedError):
+    """A density was asked for something that it does not declare."""
+
+    def __init__(self, density: str, asked: str, declared: str, remedy: str = "") -> None:
+        super().__init__(
+            f"{density} was asked for {asked}, but declares "
+            f"{declared}.{' ' + remedy if remedy else ''}"
+        )

@@ -1,0 +1,33 @@
+"""Noise as a function of a seed and a name, never of the batch that a row came in."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["categorical", "seeded", "stream"]
+
+
+def stream(seed: int, *names: str | int) -> torch.Generator:
+    """A generator that is a function of (seed, names) alone: the same answer on every rank and
+    after a resume."""
+    digest = hashlib.sha256(repr((int(seed), *names)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") % (1 << 63))
+
+
+@contextlib.contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Run code that can only use the global generator (initialisation, dropout); it is restored
+    afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(0, 1 << 62, (), generator=generator)))
+        yield
+
+
+def categorical(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw an index from the last axis of ``logits`` (need not be normalised) by the Gumbel-max
+    rule."""
+    uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64).to(logits)
+    return (logits - torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))).argmax(-1)

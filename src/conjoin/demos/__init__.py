@@ -1,0 +1,1 @@
+"""The two demonstrations that `make demo` and `make demo-images` run."""

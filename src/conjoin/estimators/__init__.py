@@ -1,0 +1,8 @@
+"""The scikit-learn surface: JointClassifier, JointRegressor, JointDensity."""
+
+from conjoin.estimators.classifier import JointClassifier
+from conjoin.estimators.density import JointDensity
+from conjoin.estimators.functions import compare, load
+from conjoin.estimators.regressor import JointRegressor
+
+__all__ = ["JointClassifier", "JointDensity", "JointRegressor", "compare", "load"]

@@ -1,0 +1,250 @@
+"""From a config and rows to a trained density or joint: which kind of joint, how much weight on p(y
+| x), and the fit itself.
+
+With ``emphasis="auto"`` the joint is trained once for each of a few weights, and the one with the
+least log-loss on choose-rows is kept, among those whose log p(x, y) there is within a standard
+error of the best.
+
+Where the rows are a sample of a table that is read in chunks, a density with sufficient statistics
+is trained on the sample first, then by passes over the whole table; one that follows a gradient
+takes its mini-batches from the whole table at once."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conjoin.core import Density, Event, Pair, Space, stream
+from conjoin.families import name_of
+from conjoin.joints.base import Joint
+from conjoin.joints.build import build_joint
+from conjoin.joints.hybrid import Hybrid
+from conjoin.joints.independent import Independent
+from conjoin.joints.monolithic import Monolithic
+from conjoin.joints.shared_backbone import Told, Trunk
+from conjoin.model.targets import Classes, Target
+from conjoin.predictors.scorers import Classifier, Features
+from conjoin.training.feed import Passes, Read, Shuffled
+from conjoin.training.loop import Plan, Trained, train, train_from
+from conjoin.training.progress import Progress
+from conjoin.util.energy import Meter
+
+__all__ = ["EMPHASES", "Learning"]
+
+EMPHASES = (0.0, 0.3, 1.0, 3.0)  # that "auto" tries
+FIRST = 0.25  # share of the time, at most, for a part that is fitted before the rest
+
+
+@dataclass(frozen=True)
+class Learning:
+    """All that one fit needs. ``event``: distinct rows of (y, x) and their ``weight``; ``request``:
+    see fitting.Request."""
+
+    config: Any
+    request: Any
+    target: Target | None
+    space: Space
+    event: Pair
+    weight: Tensor
+    choose: Pair
+    max_time: float | None
+    read: Read | None = None  # all rows of the table that the event is a sample of
+
+    def joint(self, progress: Progress) -> tuple[Density, Trained, dict[str, Any]]:
+        """The trained density or joint, how the fit went, and facts for the model card."""
+        emphasis = self.request.emphasis
+        if emphasis != "auto":
+            return (
+                *self._fitted(self._checked(emphasis), progress, self.max_time),
+                {"emphasis": {"chosen": emphasis}} if emphasis else {},
+            )
+        if not isinstance(self.target, Classes) or not self.choose.y.mask.any():
+            return (*self._fitted(0.0, progress, self.max_time), {})
+        share = None if self.max_time is None else self.max_time / len(EMPHASES)
+        tried = {each: self._fitted(self._checked(each), progress, share) for each in EMPHASES}
+        return self._best(tried)
+
+    def _checked(self, emphasis: Any) -> float:
+        if not isinstance(emphasis, int | float) or emphasis < 0:
+            raise ValueError(
+                f"emphasis must be 'auto' or a number of at least 0, got {emphasis!r}."
+            )
+        return float(emphasis)
+
+    def _best(
+        self, tried: dict[float, tuple[Density, Trained]]
+    ) -> tuple[Density, Trained, dict[str, Any]]:
+        known = self.choose.take(self.choose.y.mask)
+        with torch.no_grad():
+            log_joint = {each: joint.log_prob(known) for each, (joint, _) in tried.items()}
+            evidence = {each: joint.log_evidence(known.x) for each, (joint, _) in tried.items()}  # type: ignore[operator]
+        top = max(log_joint, key=lambda each: float(log_joint[each].mean()))
+        gaps = {each: log_joint[top] - value for each, value in log_joint.items()}
+        near = [
+            each
+            for each, gap in gaps.items()
+            if float(gap.mean()) <= float(gap.std()) / len(gap) ** 0.5 + 1e-12
+        ]
+        losses = {each: float((evidence[each] - log_joint[each]).mean()) for each in tried}
+        chosen = min(near, key=lambda each: losses[each])
+        table = {
+            str(each): {"log_prob": float(evidence[each].mean()), "log_loss": losses[each]}
+            for each in tried
+        }
+        return (*tried[chosen], {"emphasis": {"chosen": chosen, "tried": table}})
+
+    def _fitted(
+        self, emphasis: float, progress: Progress, max_time: float | None
+    ) -> tuple[Density, Trained]:
+        request = self.request
+        joint, parts = self._built()
+        able = joint.capabilities
+        if emphasis and (able.statistics or able.sweeps):
+            raise ValueError(
+                f"emphasis={emphasis:g} is for families that learn by the gradient; "
+                f"{name_of(self.config)} does not: "
+                "leave it at 0, or give p(y | x) to a predictor."
+            )
+        if isinstance(joint, Joint):
+            joint.emphasis = emphasis
+        folder = (
+            request.checkpoint
+            if request.checkpoint is None or request.emphasis != "auto"
+            else request.checkpoint / f"{emphasis:g}"
+        )
+        plan = Plan(
+            seed=request.seed,
+            max_time=max_time,
+            max_kwh=request.max_kwh,
+            checkpoint=folder,
+            resume=request.resume,
+        )
+        return joint, self._trained(joint, parts, plan, progress)
+
+    def _trained(
+        self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress
+    ) -> Trained:
+        (rows, choose) = parts
+        label = f"fitting {name_of(self.config)}"
+        able = joint.capabilities
+        plan, begun = self._begun(joint, parts, plan, progress)
+        if begun.stopped.startswith("interrupted"):
+            return begun
+        if self.read is not None and not able.statistics and not able.sweeps:
+            return train_from(
+                joint,
+                Shuffled(self.read, self.request.stream.rows, plan.seed),
+                choose,
+                plan,
+                progress,
+                label,
+            )
+        trained = train(joint, rows, self.weight, choose, plan, progress, label)
+        if self.read is None or able.sweeps or trained.stopped.startswith("interrupted"):
+            return trained
+        left = None if plan.max_time is None else max(0.0, plan.max_time - trained.seconds)
+        folder = None if plan.checkpoint is None else plan.checkpoint / "passes"
+        whole = replace(
+            plan, epochs=self.request.stream.passes, patience=1, max_time=left, checkpoint=folder
+        )
+        return train_from(
+            joint,
+            Passes(self.read, self.request.stream.rows),
+            choose,
+            whole,
+            progress,
+            "passes over all rows",
+        )
+
+    def _begun(
+        self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress
+    ) -> tuple[Plan, Trained]:
+        """Where a density has a part that is fitted before the rest, fit that; what is left of the
+        plan, and how that went."""
+        density = joint.density if isinstance(joint, Monolithic) else joint
+        first = density._beginning()
+        if first is None:
+            return plan, Trained()
+        width = first.space.shape[0]
+        rows, choose = (
+            (joint._row(part) if isinstance(joint, Monolithic) else part).cut(width)[0]
+            for part in parts
+        )
+        share = None if plan.max_time is None else FIRST * plan.max_time
+        folder = None if plan.checkpoint is None else plan.checkpoint / "first"
+        before = replace(plan, max_time=share, checkpoint=folder)
+        with Meter() as meter:
+            done = train(
+                first,
+                rows,
+                self.weight,
+                choose,
+                before,
+                progress,
+                f"fitting {name_of(first.config)} of the columns",
+            )
+        left = None if plan.max_time is None else max(0.0, plan.max_time - done.seconds)
+        kwh = None if plan.max_kwh is None else max(0.0, plan.max_kwh - meter.energy.kwh)
+        return replace(plan, max_time=left, max_kwh=kwh), done
+
+    def _built(self) -> tuple[Density, tuple[Any, Any]]:
+        rng = stream(self.request.seed, "build")
+        start = self.request.start
+        build = self.config.density.build if start is None else partial(start.build, self.target)
+        if self.target is None:
+            density: Density = build(self.space, self.config, self.event.x, rng, weight=self.weight)
+            return density, (self.event.x, self.choose.x)
+        joint: Joint
+        if self._on_trunk():
+            joint = self._trunk(rng, build)
+        else:
+            joint = build_joint(
+                self.config, self.target.space, self.space, self.event, rng, self.weight, build
+            )
+        if start is not None:
+            start.finish(joint, self.target)
+        return joint, (self.event, self.choose)
+
+    def _on_trunk(self) -> bool:
+        """Whether p(y | x) stands on the network of p(x): where it is asked for, and where a family
+        for pictures has classes."""
+        asked = self.request.predictor
+        if not isinstance(asked, str):
+            return False
+        return asked == "trunk" or (
+            asked == "auto" and self.config.density.trunk and isinstance(self.target, Classes)
+        )
+
+    def _trunk(self, rng: torch.Generator, build: Any) -> Hybrid:
+        """p(x) and, on its features, p(y | x): one network learns both."""
+        assert self.target is not None
+        told = (
+            {"context": self.event.y, "context_space": self.target.space}
+            if self.config.density.trunk
+            else {}
+        )
+        density: Density = build(
+            self.space, self.config, self.event.x, rng, weight=self.weight, **told
+        )
+        able = density.capabilities
+        if (
+            not able.features
+            or able.statistics
+            or able.sweeps
+            or not isinstance(self.target, Classes)
+        ):
+            raise ValueError(
+                "predictor='trunk' needs classes and a family whose network has features; "
+                f"{name_of(self.config)} "
+                f"{'predicts a number here' if able.features else 'has none'}: choose "
+                "transformer, diffusion or vae."
+            )
+        some = Event(self.event.x.value[:1000])
+        with torch.no_grad():
+            width = density.features(some.take(slice(0, 1))).shape[1]
+        scorer = Features(density, (len(self.target.labels), width)).start(some)
+        if told:
+            return Trunk(Told(density, self.target.space), Classifier(scorer))
+        return Hybrid(Independent(density, self.target.space), Classifier(scorer))

@@ -1,0 +1,325 @@
+"""A fit that begins where another model is: with its columns, its structure and its parameters.
+
+Rows are encoded as that model does, so that its numbers mean the same. What the gradient or
+expectation-maximisation moves starts as it was left. Labels may be others where nothing depends on
+them but what the gradient moves, such as the classes that a network for pictures is told: labels
+that both know keep what was learned, new ones begin as "no label" was told."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from conjoin.codecs.image.codec import is_images
+from conjoin.core import Density, Event, Space, Variable, seeded
+from conjoin.families import name_of, resolve
+from conjoin.joints.class_conditional import ClassConditional
+from conjoin.joints.hybrid import Hybrid
+from conjoin.joints.independent import Independent
+from conjoin.joints.monolithic import Monolithic
+from conjoin.model.model import Model
+from conjoin.model.saving import load_model
+from conjoin.model.targets import Classes, Target
+from conjoin.predictors.scorers import Classifier, Features
+
+__all__ = ["Start", "head_of"]
+
+OF_COLUMNS = {
+    "types": None,
+    "missing": (),
+    "missingness": "ignorable",
+    "measure": "auto",
+}  # settings that say how columns are read
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model to begin from. ``elsewhere``: what a family counts from its rows, such as their
+    scales, comes from the new ones."""
+
+    model: Model
+    elsewhere: bool = False
+
+    @classmethod
+    def of(cls, given: Any) -> "Start | None":
+        """From a model's folder or a fitted estimator; None for None."""
+        if given is None:
+            return None
+        if isinstance(given, str | Path):
+            return cls(load_model(given))
+        model = getattr(given, "model_", None)
+        if model is None:
+            raise TypeError(
+                "start_from must be the folder of a saved model, or a fitted estimator of "
+                f"conjoin, got {given!r}."
+            )
+        return cls(model)
+
+    # ------------------------------------------------------------------ rows and settings
+
+    def read(self, X: Any, estimator: Any) -> tuple[Any, pd.DataFrame]:
+        """The codec of the model, and X as its frame. ValueError for rows that it would read
+        otherwise, or not at all."""
+        codec: Any = copy.deepcopy(self.model.codec)
+        codec.owner = type(estimator).__name__
+        for name, usual in OF_COLUMNS.items():
+            if getattr(estimator, name) not in (usual, {}, []):
+                raise ValueError(
+                    f"{name}={getattr(estimator, name)!r} can't be set with start_from, whose "
+                    "columns are kept as they are."
+                )
+        if is_images(X) and codec.kind != "image":
+            raise ValueError("start_from is a model of a table, and X holds images.")
+        frame = codec.frame(X)
+        names = [column.name for column in codec.schema.columns]
+        lost = [
+            f"start_from has the column {name!r}, which X has not"
+            for name in names
+            if name not in frame
+        ]
+        lost += [
+            f"X has the column {name!r}, which start_from has not"
+            for name in frame
+            if name not in names
+        ]
+        if lost:
+            raise ValueError(f"{lost[0]}: a fit that begins from a model keeps its columns.")
+        if codec.kind != "image":
+            self._refuse_unseen(codec, frame)
+        return codec, frame
+
+    def _refuse_unseen(self, codec: Any, frame: pd.DataFrame) -> None:
+        unseen = codec.encode(frame).unseen[:, : len(codec.columns)].nonzero()
+        if len(unseen):
+            row, place = unseen[0].tolist()
+            name = codec.columns[place]
+            raise ValueError(
+                f"Column {name!r} has the value {frame[name].iloc[row]!r}, which start_from does "
+                "not know: fit without it."
+            )
+
+    def config(self, family: Any) -> Any:
+        """The settings of the fit: of a family that is asked for by its name, those of the
+        model."""
+        own = self.model.joint.config
+        if family == "auto":
+            raise ValueError(
+                "family='auto' compares families from scratch; with start_from say "
+                f"family={name_of(own)!r}."
+            )
+        asked = resolve(family).suited(self.model.codec.space)
+        same = (
+            name_of(asked) == name_of(own) if isinstance(family, str) else type(asked) is type(own)
+        )
+        if not same:
+            raise ValueError(
+                f"start_from is of the family {name_of(own)!r}, and this fit asks for "
+                f"{name_of(asked)!r}."
+            )
+        return own if isinstance(family, str) else asked
+
+    def facts(self) -> dict[str, Any]:
+        """For the model card: which rows taught before."""
+        kept = ("rows", "data_sha256", "seed", "started_from")
+        return {
+            "started_from": {key: self.model.facts[key] for key in kept if key in self.model.facts}
+        }
+
+    # ------------------------------------------------------------------ parameters
+
+    def build(
+        self,
+        target: Target | None,
+        space: Space,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Event | None = None,
+        context_space: Space | None = None,
+    ) -> Density:
+        """In place of the family's own ``build``: a density with the structure and parameters of
+        the model's."""
+        old = self.model.density_of_x
+        old = old.density if isinstance(old, Monolithic) else old
+        if old.capabilities.sweeps:
+            raise ValueError(
+                f"{name_of(config)} learns by a Gibbs sampler, whose state belongs to its own "
+                "rows, so that no fit can begin from it."
+            )
+        if not _alike(old.space, space):
+            raise ValueError(self._other(target, config))
+        _refuse_resizing(old, config)
+        with seeded(generator):
+            kept = {
+                key: value for key, value in old.structure.items() if key != "distilled"
+            }  # of draws that a fit would outdate
+            density: Density = config.density(space, config, kept, context_space=context_space)
+            about = self._of_labels(old, density, target)
+        if self.elsewhere:
+            density = config.density.build(
+                space,
+                config,
+                data,
+                generator,
+                weight=weight,
+                context=context,
+                context_space=context_space,
+            )
+        now = density.state_dict()
+        before = old.state_dict()
+        if any(
+            key not in before or now[key].shape != before[key].shape for key in set(now) - about
+        ):
+            settings = [
+                f"{key}={value!r}"
+                for key, value in old.config.get_params().items()
+                if value != getattr(config, key)
+            ]
+            raise ValueError(
+                f"start_from is a model of another size: its settings are {', '.join(settings)}."
+            )
+        rows = self._rows(target) if old.context_space is not None else []
+        for key in [name for name, _ in density.named_parameters()] if self.elsewhere else now:
+            _carry(now[key], before.get(key), rows if key in about else None)
+        return density.eval()
+
+    def _of_labels(self, old: Density, density: Density, target: Target | None) -> set[str]:
+        """Names of the parameters that depend on the labels, where these are others than the
+        model's; ValueError where not all of them follow the gradient."""
+        if _names(self.model.target) == _names(target) and (old.context_space is None) == (
+            density.context_space is None
+        ):
+            return set()
+        about = _by_label(density) | _by_label(old)
+        moved = {
+            name
+            for each in (density, old)
+            for name, parameter in each.named_parameters()
+            if parameter.requires_grad
+        }
+        if (
+            old.capabilities.statistics
+            or not about <= moved
+            or not _alike(old.space, self.model.codec.space)
+        ):
+            raise ValueError(self._other(target, density.config))
+        return about
+
+    def finish(self, joint: Density, target: Target | None) -> None:
+        """p(y), and the head that tells classes on the density's features."""
+        old = self.model.unweighted
+        base, before = (each.base if isinstance(each, Hybrid) else each for each in (joint, old))
+        rows = self._rows(target)
+        if isinstance(base, ClassConditional | Independent) and isinstance(
+            before, ClassConditional | Independent
+        ):
+            _carry(base.log_prior.data, before.log_prior, rows)
+        mine = head_of(joint)
+        theirs = head_of(old)
+        if mine is not None and theirs is not None:
+            for name, value in mine.state_dict().items():
+                _carry(
+                    value, theirs.state_dict()[name], rows if name in ("weight", "bias") else None
+                )
+
+    def _rows(self, target: Target | None) -> list[tuple[int, int]]:
+        """(new, old) codes of the labels; what the model does not know is, as "no label", one more
+        there."""
+        before = list(_names(self.model.target))
+        return list(
+            enumerate(
+                before.index(label) if label in before else len(before)
+                for label in (*_names(target), None)
+            )
+        )
+
+    def _other(self, target: Target | None, config: Any) -> str:
+        if _names(self.model.target) == _names(target):
+            return (
+                "start_from was fitted with another predictor, on which all that "
+                f"{name_of(config)} learns depends: give the same."
+            )
+        return (
+            f"start_from {_about(self.model.target)}, and this fit {_about(target)}: all that "
+            f"{name_of(config)} learns depends on "
+            "that, so it can't begin there."
+        )
+
+
+def _refuse_resizing(old: Density, config: Any) -> None:
+    """ValueError where sizes are asked for that are not the model's."""
+    for name, kept in old.structure.items():
+        size = len(kept) if isinstance(kept, list) else kept
+        asked = getattr(config, name, None)
+        if config != old.config and asked is not None and asked != size:
+            raise ValueError(
+                f"start_from has {name}={size}, and this fit asks for {name}={asked}: a fit "
+                "keeps the size that it begins from."
+            )
+
+
+def head_of(joint: Density) -> Features | None:
+    """What was learned together with the density whose features it stands on."""
+    if (
+        not isinstance(joint, Hybrid)
+        or not isinstance(joint.base, Independent)
+        or not isinstance(joint.predictor, Classifier)
+    ):
+        return None
+    return joint.predictor.scorer if isinstance(joint.predictor.scorer, Features) else None
+
+
+def _by_label(density: Density) -> set[str]:
+    """Names of the parameters that would have another shape, were there one class more."""
+    if density.context_space is None:
+        return set()
+    variable = density.context_space.variables[0]
+    more = Space((), (Variable(variable.name, "category", cardinality=variable.cardinality + 1),))
+    twin = density.config.density(
+        density.space, density.config, density.structure, context_space=more
+    ).state_dict()
+    return {key for key, value in density.state_dict().items() if value.shape != twin[key].shape}
+
+
+@torch.no_grad()
+def _carry(into: Tensor, value: Tensor | None, rows: Sequence[tuple[int, int]] | None) -> None:
+    """Copy all, or those of the first axis that ``rows`` pairs; zero where there was nothing."""
+    if value is None:
+        into.zero_()
+    elif rows is None:
+        into.copy_(value)
+    else:
+        for new, old in rows:
+            if new < len(into) and old < len(value):
+                into[new] = value[old]
+
+
+def _alike(one: Space, other: Space) -> bool:
+    """Whether two spaces differ in nothing but names."""
+    return [replace(each, name="") for each in one.variables] == [
+        replace(each, name="") for each in other.variables
+    ]
+
+
+def _names(target: Target | None) -> tuple[Any, ...]:
+    """The labels; of a number, one word for it."""
+    if target is None:
+        return ()
+    return tuple(target.labels.tolist()) if isinstance(target, Classes) else ("a number",)
+
+
+def _about(target: Target | None) -> str:
+    if target is None:
+        return "has no target"
+    return (
+        f"has the labels {', '.join(map(str, _names(target)))}"
+        if isinstance(target, Classes)
+        else "predicts a number"
+    )

@@ -1,0 +1,36 @@
+"""The joint that a family's own nature asks for."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conjoin.core import Event, Pair, Space
+from conjoin.joints.base import Joint, flat_space
+from conjoin.joints.class_conditional import ClassConditional
+from conjoin.joints.monolithic import Monolithic
+
+__all__ = ["build_joint"]
+
+
+def build_joint(
+    config: Any,
+    y_space: Space,
+    x_space: Space,
+    data: Pair,
+    generator: torch.Generator,
+    weight: Tensor | None = None,
+    build: Any = None,
+) -> Joint:
+    """The joint that a family's own nature asks for: p(y) p(x | y) if it takes a context, else one
+    density over (y, x). ``build``: in place of that of the family."""
+    build = build or config.density.build
+    if y_space.variables[0].discrete and config.density.conditional:
+        x_density = build(
+            x_space, config, data.x, generator, weight=weight, context=data.y, context_space=y_space
+        )
+        return ClassConditional(x_density, y_space)
+    space = flat_space(y_space, x_space)
+    value = torch.cat([data.y.value[:, None], data.x.value], 1)
+    rows = Event(value, torch.cat([data.y.mask[:, None], data.x.mask], 1))
+    return Monolithic(build(space, config, rows, generator, weight=weight), y_space, x_space)

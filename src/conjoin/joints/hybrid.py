@@ -1,0 +1,188 @@
+"""p(x) p(y | x): any density of x beside any predictor."""
+
+import abc
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.core import (
+    Capabilities,
+    Event,
+    Pair,
+    Status,
+    categorical,
+    seeded,
+    stream,
+)
+from conjoin.core.shapes import Bool, Float
+from conjoin.joints.base import Joint
+
+__all__ = ["Hybrid", "Predictor"]
+
+
+class Predictor(nn.Module, abc.ABC):
+    """p(y | x): a module that sees events. Missing cells of x are its own business."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: Event, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """log p(y | x) of K candidates for each row, nats."""
+
+    @abc.abstractmethod
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """Whether the predictor has learned from rows with such cells missing; elsewhere it has
+        nothing to say."""
+
+    @abc.abstractmethod
+    def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """One y per row; without a generator, the best guess."""
+
+
+PROPOSALS = 64  # draws per row from which the hybrid's conditional sampler chooses
+
+FEWER = 8  # as many where each of the base's own draws is a choice among many already
+
+
+class Hybrid(Joint):
+    """p(x) p(y | x). p(x) is that of ``base``, a joint whose own y is summed out; p(y | x) is the
+    predictor's.
+
+    Where cells are missing that the predictor never saw missing, p(y | x) is the base's, which sums
+    them out. log p(x) keeps the status of the base, p(y | x) is exact (it is the predictor's word),
+    and p(x | y) is approximate: draws of the base are chosen by importance resampling (D. Rubin
+    (1987), A noniterative sampling/importance resampling alternative). Half of them ignore y, so
+    that the weights stay bounded where base and predictor disagree (T. Hesterberg (1995), Weighted
+    average importance sampling, section 2). The effective sample size of the last draw is in
+    ``effective_draws``."""
+
+    def __init__(self, base: Joint, predictor: Predictor) -> None:
+        super().__init__(base.space, base.config)
+        self.base = base
+        self.predictor = predictor
+        self.effective_draws: float | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        base = self.base.capabilities
+        return Capabilities(
+            base.likelihood,
+            objective=base.objective,
+            stochastic=base.stochastic,
+            missing="none" if base.missing == "none" else "approximate",
+            conditionals="none" if base.conditionals == "none" else "approximate",
+            regions=base.regions,
+            edits=base.edits,
+            mode="none" if base.mode == "none" else "approximate",
+        )
+
+    @property
+    def status(self) -> dict[str, Status]:
+        return {
+            "log_prob": self.base.status["log_prob"],
+            "predict_proba": Status.EXACT,
+            "sample": Status.APPROXIMATE,
+        }
+
+    @property
+    def proposer(self) -> Joint:
+        return self.base
+
+    def _log_prob(
+        self, event: Pair, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        if not event.y.mask.any():
+            return self.base.log_evidence(event.x)
+        evidence = self.base.log_evidence(event.x)
+        label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
+        covered = self.predictor.covers(event.x)
+        if not covered.all():
+            label = torch.where(covered, label, self.base.log_prob(event) - evidence)
+        return evidence + torch.where(event.y.mask, label, torch.zeros_like(label))
+
+    def _losses(
+        self, event: Pair, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """Of p(x) without its y, and of p(y | x) where y is known."""
+        with seeded(
+            generator or stream(0, "label")
+        ):  # a predictor on the features of a network has its dropout
+            label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
+        known = event.y.mask & self.predictor.covers(event.x)
+        whole = self.base.losses(Pair(event.y.hide(known), event.x), generator=generator)
+        return whole - torch.where(known, (1 + self.emphasis) * label, 0.0)
+
+    def _log_joint(self, x: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
+        joint = self.base.log_evidence(x)[:, None] + self.predictor.log_prob(
+            x, candidates.expand(x.rows, -1)
+        )
+        covered = self.predictor.covers(x)
+        return (
+            joint
+            if covered.all()
+            else torch.where(covered[:, None], joint, self.base.log_joint(x, candidates))
+        )
+
+    def _log_posterior(self, x: Event) -> Float[Tensor, "B K"]:
+        if not self.predictor.covers(x).all():
+            return super()._log_posterior(x)
+        return self.predictor.log_prob(
+            x, torch.arange(self.target.cardinality, dtype=torch.float64).expand(x.rows, -1)
+        ).log_softmax(1)
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
+        x = self.base.sample(n, generator=generator).x
+        return Pair(Event(self.predictor.draw(x, generator)), x)
+
+    def _sample_conditional(
+        self, event: Pair, context: Event | None, generator: torch.Generator | None
+    ) -> Pair:
+        """Without any y the base's own conditional is p(x_missing | x_observed). Where y is known,
+        each row is chosen from ``PROPOSALS`` draws of the base, every other one made without y."""
+        if not event.y.mask.any():
+            return self._with_label(
+                event, self.base.sample_conditional(event, generator=generator).x, generator
+            )
+        proposals = PROPOSALS if self.base.capabilities.conditionals == "any" else FEWER
+        many = event.take(torch.arange(event.rows).repeat_interleave(proposals))
+        blind = (torch.arange(many.rows) % 2).bool()
+        x = self.base.sample_conditional(many._replace(y=many.y.hide(blind)), generator=generator).x
+        weight = torch.where(many.y.mask, self._log_weight(many, x), 0.0).reshape(
+            event.rows, proposals
+        )
+        self.effective_draws = (
+            float((1 / weight.softmax(1).square().sum(1)).mean()) if event.rows else None
+        )
+        chosen = x.value.reshape(event.rows, proposals, -1)[
+            torch.arange(event.rows), categorical(weight, generator)
+        ]
+        return self._with_label(event, Event(chosen), generator)
+
+    def _log_weight(self, event: Pair, x: Event) -> Float[Tensor, " B"]:
+        """log of p(x) p(y | x) over the proposals' p_base(x) (p_base(y | x) / p_base(y) + 1), given
+        what is known of x."""
+        before = self.base.log_prob(event) - self.base.log_evidence(event.x)
+        after = self.base.log_prob(Pair(event.y, x)) - self.base.log_evidence(x)
+        return self.predictor.log_prob(x, event.y.value[:, None])[:, 0] - torch.logaddexp(
+            after - before, torch.zeros_like(after)
+        )
+
+    def _with_label(self, event: Pair, x: Event, generator: torch.Generator | None) -> Pair:
+        return Pair(
+            Event(torch.where(event.y.mask, event.y.value, self.predictor.draw(x, generator))), x
+        )
+
+    def _mode(self, event: Pair, context: Event | None) -> Pair:
+        """The base's mode; where y is known and cells of x are not, the best of it and of
+        ``PROPOSALS`` draws."""
+        best = self._with_label(event, self.base.mode(event).x, None)
+        for row in (event.y.mask & ~event.x.mask.all(1)).nonzero()[:, 0].tolist():
+            many = event.take(torch.full((PROPOSALS,), row))
+            y = many.y.hide(torch.arange(PROPOSALS) % 2 > 0)
+            x = self.base.sample_conditional(
+                many._replace(y=y), generator=stream(0, "mode")
+            ).x.value
+            x = torch.cat([best.x.value[row : row + 1], x])
+            log_prob = self._log_prob(
+                Pair(best.y.take(torch.full((len(x),), row)), Event(x)), None, None
+            )
+            best.x.value[row] = x[log_prob.argmax()]
+        return best

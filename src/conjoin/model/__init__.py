@@ -1,0 +1,1 @@
+"""A fitted model with all that its answers need, and the folder that it is saved in."""

@@ -1,0 +1,101 @@
+"""Fill the calibration from held-out rows: numbers about the rows, never the rows."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conjoin.calibration.conformal import Calibration, Gaps
+from conjoin.calibration.familiarity import Beside
+from conjoin.core import Encoded, Event
+from conjoin.core.event import slices
+from conjoin.core.shapes import Bool
+from conjoin.model.model import Model
+from conjoin.model.predictive import Predictive, predictive
+from conjoin.model.targets import Classes, Number
+
+__all__ = ["calibrate", "predictive_of"]
+
+FREQUENT = 8  # patterns of missing cells that are kept
+
+
+def calibrate(
+    model: Model, frame: Any, y: np.ndarray | None, known: np.ndarray | None
+) -> Calibration:
+    """The calibration of ``model`` on rows that it has not seen. ``known`` marks labelled rows."""
+    encoded = model.encode(frame)
+    statistic = model.statistic(encoded)
+    gaps = _gaps(model, encoded)
+    if model.target is None or y is None or known is None:
+        return Calibration(statistic, gaps=gaps)
+    label = model.target.encode(y, known)
+    if isinstance(model.target, Classes):
+        log_proba = model.log_proba(encoded, frame)
+        confidence, guess = log_proba.exp().max(1)
+        codes = torch.where(label.mask, label.value, -1.0).long()
+        return Calibration(
+            statistic, guess.numpy(), codes.numpy(), confidence.numpy(), log_proba.numpy(), gaps
+        )
+    level = predictive_of(model, encoded.event).level(label.value)
+    marks = torch.where(label.mask, 0, -1)
+    return Calibration(
+        statistic,
+        np.zeros(len(statistic), dtype=np.int64),
+        marks.numpy(),
+        (level - 0.5).abs().numpy(),
+        gaps=gaps,
+    )
+
+
+def _gaps(model: Model, encoded: Encoded) -> Gaps | None:
+    """The usual patterns of missing cells: those of the rows, most frequent first, and of a table
+    with pictures either without the other. None where there is but one. What rows would be with
+    less known is worked out where that is exact and takes one look; not where columns of their own
+    say that cells are missing."""
+    filled = encoded.filled
+    space = model.codec.space
+    found, counts = torch.unique(filled, dim=0, return_counts=True)
+    patterns = found[counts.argsort(descending=True, stable=True)[:FREQUENT]]
+    if 0 < space.pixels < len(space.variables):
+        picture = torch.arange(filled.shape[1]) >= filled.shape[1] - space.pixels
+        patterns = torch.stack(
+            [
+                picture,
+                ~picture,
+                *(each for each in patterns if not (each.equal(picture) or each.equal(~picture))),
+            ]
+        )
+    if len(patterns) < 2:
+        return None
+    hidden = np.full((len(filled), len(patterns)), np.nan)
+    exact = model.density_of_x.capabilities.missing == "exact" and not model.codec.flagged
+    if exact or isinstance(model.familiarity, Beside):
+        for code, pattern in enumerate(patterns):
+            hidden[:, code] = _with_no_more(model, encoded, pattern)
+    gaps = Gaps(patterns.numpy(), np.empty(0), hidden)
+    return replace(gaps, own=gaps.of(filled.numpy()))
+
+
+def _with_no_more(model: Model, encoded: Encoded, pattern: Bool[Tensor, " D"]) -> np.ndarray:
+    """(N,) the statistic of rows with only these cells known; NaN of those that lack more, or of
+    which a value that is hidden now was never seen: the statistic counts it."""
+    rows = (encoded.filled | ~pattern).all(1) & ~(encoded.unseen & ~pattern).any(1)
+    event = encoded.event
+    out = np.full(len(rows), np.nan)
+    less = Event(event.value[rows], event.mask[rows] & pattern)
+    statistic = model.statistic(
+        Encoded(less, encoded.unseen[rows], encoded.log_unseen[rows], encoded.log_volume[rows])
+    )
+    out[rows.numpy()] = np.where(np.isnan(statistic), -np.inf, statistic)
+    return out
+
+
+def predictive_of(model: Model, x: Event) -> Predictive:
+    """p(y | x) of a regressor, on the grid that was kept at fit."""
+    assert isinstance(model.target, Number)
+    grid = torch.tensor(model.facts["grid"], dtype=torch.float64)
+    with torch.no_grad():
+        every = [predictive(model.pair, x.take(part), grid) for part in slices(x.rows, 1024)]
+    return Predictive(grid, torch.cat([each.cdf for each in every]))

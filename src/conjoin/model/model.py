@@ -1,0 +1,286 @@
+"""A fitted joint model with all that its answers need: the codec, the densities, the target, the
+calibration."""
+
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from conjoin.calibration.conformal import Calibration
+from conjoin.calibration.familiarity import Beside, Familiarity, Outline, OwnFamiliarity
+from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
+from conjoin.core.shapes import Float
+from conjoin.joints.base import Joint, trust
+from conjoin.joints.class_conditional import ClassConditional
+from conjoin.joints.hybrid import Hybrid
+from conjoin.joints.independent import Independent
+from conjoin.joints.reweighted import Reweighted
+from conjoin.model.targets import Classes, Number, Target
+from conjoin.predictors.scorers import Classifier, External
+
+__all__ = ["READINGS", "Model"]
+
+CHUNK = 4096  # rows evaluated at once
+READINGS = 2  # of a row that make up its familiarity
+BANK = 256  # rows that the model draws for itself, to know what is typical
+FEW = 40  # of them where each answer about an incomplete row takes many calls of a network
+
+
+@dataclass
+class Model:
+    """``joint`` is a Joint with a target, or a plain Density without. ``facts``: seed, versions,
+    hashes, metrics, energy."""
+
+    codec: Any  # of a table, of images, or of a table with pictures
+    joint: Density
+    target: Target | None = None
+    calibration: Calibration | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ parts
+
+    @property
+    def pair(self) -> Joint:
+        """The joint; CapabilityError where there is no target."""
+        if not isinstance(self.joint, Joint):
+            raise CapabilityError(
+                "JointDensity",
+                "a question about y",
+                "no target",
+                "Use JointClassifier or JointRegressor.",
+            )
+        return self.joint
+
+    @property
+    def classes(self) -> Classes:
+        if not isinstance(self.target, Classes):
+            raise CapabilityError(
+                "This model",
+                "class probabilities",
+                "no classes as its target",
+                "Use JointClassifier.",
+            )
+        return self.target
+
+    @property
+    def number(self) -> Number:
+        if not isinstance(self.target, Number):
+            raise CapabilityError(
+                "This model", "a number", "no number as its target", "Use JointRegressor."
+            )
+        return self.target
+
+    @property
+    def status(self) -> dict[str, Status]:
+        """How far each answer about whole rows can be trusted; what missing cells cost is in the
+        joint's ``capabilities``."""
+        if isinstance(self.joint, Joint):
+            return self.joint.status
+        return {"log_prob": trust(self.joint), "sample": trust(self.joint)}
+
+    @property
+    def unweighted(self) -> Density:
+        """The joint before its classes were given new shares. It remains what familiarity is judged
+        by, as the held-out rows were judged by it."""
+        return self.joint.base if isinstance(self.joint, Reweighted) else self.joint
+
+    # ------------------------------------------------------------------ answers about events
+
+    def frame(self, X: Any) -> pd.DataFrame:
+        """``X`` as a checked frame, with the columns' names."""
+        return self.codec.frame(X)
+
+    def encode(self, X: Any) -> Encoded:
+        """Events of the rows; warns of modelled columns that ``X`` does not have, whose cells then
+        count as missing."""
+        frame = self.frame(X)
+        absent = self.codec.missing_columns(frame)
+        if absent:
+            self._mention(absent)
+        return self.codec.encode(frame)
+
+    def _mention(self, absent: list[Any]) -> None:
+        columns = self.codec.columns
+        if len(absent) == len(columns):
+            raise ValueError(
+                "X has none of the columns that the model knows, which are "
+                f"{', '.join(map(str, columns[:12]))}."
+            )
+        names = ", ".join(map(repr, absent[:12])) + (", ..." if len(absent) > 12 else "")
+        several = "s" if len(absent) > 1 else ""
+        warnings.warn(
+            f"X lacks the column{several} {names}; every cell there counts as missing.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
+        """log p(x), nats, in the event's units; in chunks, without gradients."""
+        return self._evidence(self.joint, x)
+
+    def _evidence(self, density: Density, x: Event) -> Float[Tensor, " B"]:
+        return self._chunked(
+            density.log_evidence if isinstance(density, Joint) else density.log_prob, x
+        )
+
+    def log_joint(self, encoded: Encoded, frame: Any = None) -> Float[Tensor, "B K"]:
+        """log p(x, y) for every class, nats, in the event's units. ``frame`` goes to a predictor of
+        the user's own."""
+        own = None if frame is None else self._own_scores(frame)
+        below = self.unweighted
+        if own is None:
+            return self._chunked(self.pair.log_joint, encoded.event)
+        joint = self._evidence(below, encoded.event)[:, None] + own.log_softmax(1)
+        return joint + self.joint.log_weight if isinstance(self.joint, Reweighted) else joint
+
+    def _own_scores(self, frame: Any) -> Tensor | None:
+        """Logits by a predictor that is the user's own and sees the user's own columns; None where
+        there is none."""
+        below = self.unweighted
+        predictor = below.predictor if isinstance(below, Hybrid) else None
+        if (
+            not isinstance(predictor, Classifier)
+            or not isinstance(predictor.scorer, External)
+            or predictor.scorer.codec is None
+        ):
+            return None
+        return predictor.scorer.scores_of(frame) / predictor.temperature
+
+    def log_proba(self, encoded: Encoded, frame: Any = None) -> Float[Tensor, "B K"]:
+        """log p(y | x) for every class."""
+        if frame is not None and self._own_scores(frame) is not None:
+            return self.log_joint(encoded, frame).log_softmax(1)
+        return self._chunked(self.pair.log_posterior, encoded.event)
+
+    def _chunked(self, evaluate: Any, x: Event) -> Tensor:
+        with torch.no_grad():
+            if x.rows <= CHUNK:
+                return evaluate(x)  # type: ignore[no-any-return]
+            parts = [slice(start, start + CHUNK) for start in range(0, x.rows, CHUNK)]
+            return torch.cat([evaluate(x.take(part)) for part in parts])
+
+    # ------------------------------------------------------------------ familiarity
+
+    @cached_property
+    def bank(self) -> Event:
+        """Rows that the model draws for itself, always the same."""
+        drawn = self.unweighted.sample(
+            BANK, generator=stream(int(self.facts.get("seed", 0)), "bank")
+        )
+        return drawn.x if isinstance(drawn, Pair) else drawn
+
+    @cached_property
+    def sketch(self) -> Event:
+        """The rows of the bank that questions about incomplete rows are put to."""
+        return (
+            self.bank
+            if self.joint.capabilities.missing == "exact"
+            else self.bank.take(slice(0, FEW))
+        )
+
+    @property
+    def density_of_x(self) -> Density:
+        """What log p(x) comes from, below the joint: of a density over (y, x), that itself."""
+        below = self.unweighted
+        below = below.base if isinstance(below, Hybrid) else below
+        return below.density if isinstance(below, ClassConditional | Independent) else below
+
+    def remember(self, x: Event) -> None:
+        """Let a density that has a statistic of familiarity of its own see rows of the fit."""
+        self.density_of_x.remember(self._about(x))
+
+    def _about(self, x: Event) -> Any:
+        """Rows as the density of x takes them."""
+        below = self.density_of_x
+        return Pair(below.unknown(x.rows), x) if isinstance(below, Joint) else x
+
+    def _typicality(self, x: Event) -> Float[Tensor, " B"]:
+        return self.density_of_x.typicality(self._about(x))
+
+    @cached_property
+    def familiarity(self) -> Any:
+        """What the statistic is read off."""
+        pixels = self.codec.space.pixels
+        own = OwnFamiliarity(partial(self._chunked, self._typicality))
+        if not self.density_of_x.capabilities.typical:
+            return self._plain_familiarity
+        return (
+            own
+            if pixels == len(self.codec.space.variables)
+            else Beside(self._plain_familiarity, own, pixels)
+        )
+
+    @cached_property
+    def _plain_familiarity(self) -> Familiarity:
+        outline = (
+            Outline(self.codec.space, self.bank) if self.facts.get("readings") == READINGS else None
+        )  # models of 0.1.0 have one
+        sketch = (
+            self.bank if self.density_of_x.capabilities.typical else self.sketch
+        )  # beside a picture the columns' log p is exact
+        return Familiarity(partial(self._evidence, self.unweighted), self.bank, sketch, outline)
+
+    def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:
+        """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column; 0 for the pixels of a
+        picture beside columns."""
+        width = x.value.shape[1]
+        columns = width - self.codec.space.pixels or width
+        whole = self.log_evidence(x)
+        without = [self.log_evidence(x.hide(torch.arange(width) == d)) for d in range(columns)]
+        return nn.functional.pad(whole[:, None] - torch.stack(without, 1), (0, width - columns))
+
+    @cached_property
+    def typical_conditionals(self) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
+        """Mean and deviation of ``log_conditionals`` over the model's own draws."""
+        each = self.log_conditionals(Event(self.sketch.value))
+        return each.mean(0), each.std(0).clamp_min(0.1)
+
+    def statistic(self, encoded: Encoded) -> np.ndarray:
+        """(B,) the statistic of familiarity: larger is more familiar. A number outside its column's
+        bounds is impossible."""
+        numbers = torch.tensor([not variable.discrete for variable in self.codec.space.variables])
+        impossible = (encoded.unseen & numbers).any(1)
+        return (
+            self.familiarity.statistic(encoded.event, encoded.log_unseen)
+            .masked_fill(impossible, -torch.inf)
+            .numpy()
+        )
+
+    def p_value(self, encoded: Encoded) -> np.ndarray:
+        """(B,) conformal p-values; ValueError where nothing was held out."""
+        return self.calibrated.p_value(self.statistic(encoded), encoded.filled.numpy())
+
+    @property
+    def calibrated(self) -> Calibration:
+        if self.calibration is None:
+            raise ValueError(
+                "This model has no calibration rows (a false-alarm rate of .05 needs 19, an "
+                "error promise of .05 needs 59 "
+                "labelled ones): fit with more rows, or call calibrate(X, y) with held-out ones."
+            )
+        return self.calibration
+
+    def log_prob_raw(self, encoded: Encoded) -> np.ndarray:
+        """(B,) log p(x), nats, in the raw data's units."""
+        return (self.log_evidence(encoded.event) + encoded.log_unseen + encoded.log_volume).numpy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
+        """Caches hold bound methods of this model, so a copy starts without them."""
+        import copy
+
+        parts = {
+            name: copy.deepcopy(getattr(self, name), memo)
+            for name in ("codec", "joint", "target", "calibration", "facts")
+        }
+        return Model(**parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: getattr(self, name)
+            for name in ("codec", "joint", "target", "calibration", "facts")
+        }

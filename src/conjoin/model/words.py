@@ -1,0 +1,270 @@
+"""Figures and facts as words, for the report and the model card."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conjoin.calibration.conformal import rows_for_error, rows_for_false_alarm
+from conjoin.model.model import Model
+from conjoin.model.targets import Classes, Number
+from conjoin.util.energy import Energy
+
+__all__ = [
+    "cell",
+    "draws_words",
+    "energy_words",
+    "is_image",
+    "limits",
+    "measures",
+    "noun",
+    "number",
+    "percent",
+    "plural",
+    "purpose",
+    "support",
+    "task_words",
+]
+
+MEANING = {
+    "exact": "the number is what the model says, without approximation",
+    "lower bound": "the true number is at least this",
+    "approximate": "the number is an approximation",
+    "relative": "only differences between rows mean something",
+}
+
+
+def number(value: float, digits: int = 3) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def is_image(model: Model) -> bool:
+    """Whether the rows are images, of which no single column says anything."""
+    return model.codec.space.layout == "image"
+
+
+def noun(model: Model) -> str:
+    """What a row is called."""
+    return "picture" if is_image(model) else "row"
+
+
+def size_words(model: Model) -> str:
+    """What a row consists of: columns, or pixels."""
+    if not is_image(model):
+        return plural(len(model.codec.columns), "column")
+    channels, height, width = model.codec.space.grid or (0, 0, 0)
+    return f"{height} x {width} pixels" + (f" and {channels} channels" if channels > 1 else "")
+
+
+def cell(value: Any) -> str:
+    """One table cell in words."""
+    if (
+        value is None
+        or value is pd.NaT
+        or (isinstance(value, float | np.floating) and math.isnan(value))
+    ):
+        return "missing"
+    if isinstance(value, float | np.floating):
+        return f"{value:.5g}"
+    if isinstance(value, pd.Timestamp):
+        return str(value.date()) if value == value.normalize() else str(value)
+    return str(value)
+
+
+def task_words(model: Model) -> str:
+    """What y is."""
+    if model.target is None:
+        return "no target: p(x) alone"
+    if isinstance(model.target, Number):
+        return f"{model.target.name}, a number"
+    return f"{model.target.name}: {_listed(list(map(str, model.target.labels)))}"
+
+
+def _listed(names: list[str], most: int = 6) -> str:
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def purpose(model: Model) -> str:
+    """What the model is, in one sentence."""
+    size = size_words(model)
+    one = noun(model)
+    rows = f"{sum(model.facts['rows'].values()):,} {one}s"
+    if model.target is None:
+        return (
+            f"This model knows how likely a {one} of {size} is, p(x), from {rows} that it was "
+            "given."
+        )
+    what = (
+        f"{model.target.name} ({_listed(list(map(str, model.target.labels)))})"
+        if isinstance(model.target, Classes)
+        else f"the number {model.target.name}"
+    )
+    return (
+        f"This model predicts {what} from {'pictures of ' * is_image(model)}{size}, and knows "
+        f"p(x), how likely such a {one} is: "
+        f"so it can say when it has never seen the like of a {one}. It learned from {rows}."
+    )
+
+
+def measures(model: Model) -> str:
+    """What log p(x) counts: mass or density, by column."""
+    columns = model.codec.schema.modelled
+    dense = [column for column in columns if column.numeric and column.resolution is None]
+    mass = len(columns) - len(dense)
+    if not dense:
+        return (
+            "mass: the probability of exactly these "
+            f"{'pixels' if is_image(model) else 'recorded cells'}"
+        )
+    if not mass:
+        return "density, per unit of every column"
+    names = ", ".join(str(column.name) for column in dense[:4]) + (
+        f" and {len(dense) - 4} more" if len(dense) > 4 else ""
+    )
+    return (
+        f"mass per recorded cell in {plural(mass, 'column')}, density in "
+        f"{plural(len(dense), 'column')} ({names})"
+    )
+
+
+def draws_words(facts: dict[str, Any]) -> str:
+    """How few calls of a network a draw takes, where that was learned."""
+    found = facts.get("distilled")
+    if found is None:
+        return ""
+    rows = (
+        plural(found["rows"], "draw") + " of its own"
+        if found["drawn"]
+        else plural(found["rows"], "row")
+    )
+    return f"in {plural(found['calls'], 'step')}, distilled on {rows} in {found['seconds']:.1f} s"
+
+
+def energy_words(facts: dict[str, Any]) -> tuple[str, str]:
+    """(what the energy is, what that is to a brain)."""
+    found = {key: value for key, value in facts.items() if key != "brain_days"}
+    if not found:
+        return "not measured", ""
+    energy = Energy(**found)
+    return str(energy).rsplit(", ", 1)[0], _brain(energy.brain_days)
+
+
+def _brain(days: float) -> str:
+    seconds = days * 86400
+    if seconds < 90:
+        span = f"{seconds:.2g} seconds"
+    elif seconds < 5400:
+        span = f"{seconds / 60:.2g} minutes"
+    elif days < 1.5:
+        span = f"{seconds / 3600:.2g} hours"
+    else:
+        span = f"{days:.3g} days"
+    share = f"{100 * days:.2g} % of a brain's day (0.5 kWh); " if days < 1 else ""
+    return f"{share}a human brain runs {span} on it"
+
+
+def support(model: Model) -> list[str]:
+    """What the calibration rows can promise, one sentence each."""
+    alarms = rows_for_false_alarm(0.05)
+    errors = rows_for_error(0.05)
+    if model.calibration is None:
+        needs = (
+            f"{alarms} rows for a false-alarm rate of 5 %, {errors} labelled ones for an "
+            "error rate of 5 %"
+        )
+        return [f"No rows were held out, so nothing is promised. Calibrating needs {needs}."]
+    rows = model.calibration.rows
+    first = (
+        f"False alarms: {plural(rows, 'calibration row')} can promise a rate of "
+        f"{_at_least(1 / (rows + 1))} or more"
+    )
+    out = [f"{first}, on the average over calibration sets."]
+    labelled = int((model.calibration.label >= 0).sum())
+    if model.target is None or not labelled:
+        return out
+    held = plural(labelled, "labelled row")
+    if isinstance(model.target, Number):
+        return [
+            *out,
+            f"Intervals: {held} can promise those that miss {_at_least(1 / (labelled + 1))} or "
+            "more of the values.",
+        ]
+    least = _at_least(1 - 0.05 ** (1 / labelled))
+    out.append(
+        f"Errors among accepted answers: {held} can promise a rate of {least} or more, at 95 % "
+        "confidence."
+    )
+    few = _rare(model, errors)
+    return (
+        [
+            *out,
+            f"A promise of 5 % for one class alone needs {errors} rows of it; these have fewer: "
+            f"{few}.",
+        ]
+        if few
+        else out
+    )
+
+
+def _rare(model: Model, least: int) -> str:
+    """The classes with fewer calibration rows than ``least``."""
+    calibration = model.calibrated
+    names = model.classes.labels
+    counts = np.bincount(calibration.label[calibration.label >= 0], minlength=len(names))
+    few = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < least]
+    return ", ".join(few[:6]) + (f" and {len(few) - 6} more" if len(few) > 6 else "")
+
+
+def _at_least(share: float) -> str:
+    """A rate rounded up, so that it can be kept."""
+    return f"{math.ceil(1000 * share - 1e-9) / 10:.1f} %"
+
+
+def limits(model: Model) -> list[str]:
+    """What the model can't do, in plain words."""
+    out = [
+        "Familiar is not the same as right. A row can look ordinary and still be measured "
+        "wrongly, or belong to someone else.",
+        "The promises hold for rows that come as the calibration rows came. New instruments, "
+        "places or times may break them.",
+        "A false-alarm rate is promised on the average over calibration sets: with these very "
+        "rows it may be somewhat higher or lower.",
+    ]
+    if isinstance(model.target, Classes):
+        out.append(
+            "The error rate is promised over all accepted answers together, unless it is asked "
+            "for by class; a rare class may do worse."
+        )
+    if model.status["sample"].value == "approximate":
+        out.append(
+            "Rows drawn for a given answer, and counterfactuals, are approximate: they are "
+            "chosen among draws of p(x)."
+        )
+    own = model.facts.get("predictor", {}).get("chosen", "family") == "family"
+    if model.target is not None and not own and model.density_of_x.capabilities.missing == "exact":
+        out.append(
+            "Where cells are missing, p(y | x) is the predictor's own way with gaps, while p(x) "
+            "leaves them out exactly."
+        )
+    if model.target is not None:
+        out.append(
+            "A counterfactual shows what the model would answer, not what would happen in the "
+            "world if the cells were changed."
+        )
+    data = "set of pictures" if is_image(model) else "table of data"
+    out.append(
+        f"This is a report on a {data}. It is no evidence that decisions about people may rest "
+        "on the model."
+    )
+    return out

@@ -1,0 +1,180 @@
+r"""p(y | image) from a small convolutional network that learned from images moved a little, each
+time anew.
+
+    h_0 = relu(conv(x)),   h_i = pool(relu(conv(h_(i-1)))),   scores = W relu(V [h_n, e(columns)] + b) + c
+
+Y. LeCun et al. (1998), Gradient-based learning applied to document recognition, section II. Each
+channel goes in twice: its values between 0 and 1 (0 where missing), and where it is missing. A
+label stays when its image is shifted, turned, slanted or stretched a little, some more and some
+less (P. Simard, D. Steinkraus and J. Platt (2003), Best practices for convolutional neural
+networks, section 2). Where columns stand beside the image, one row in five is seen without them and
+one in five without its image, so that either may be missing (N. Neverova, C. Wolf, G. Taylor and F.
+Nebout (2016), ModDrop, section 4).
+
+Shape letters: B rows, C channels, K classes.
+"""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.core import Event, Pair, Space, seeded
+from conjoin.core.shapes import Bool, Float
+from conjoin.nets.inputs import Inputs
+from conjoin.predictors.scorers import Scorer
+
+__all__ = ["Convolutional", "fit_convolutional"]
+
+WIDTH = 32
+HIDDEN = 128
+DROPOUT = 0.2
+LARGE = 16  # pixels a side, from which the first layer takes every other one
+BATCH = 64
+RATE = 2e-3
+DECAY = 1e-2
+# moved images in a fit
+LEAST_SEEN = 20_000
+MOST_SEEN = 200_000
+EPOCHS = 100
+LOST = 0.2  # share of the fit in which the columns, or the image beside them, are not seen
+# deviations where it is moved most: radians, share of a side, log, share of a side
+TURN = 0.12
+SLANT = 0.15
+STRETCH = 0.08
+SHIFT = 0.05
+
+
+class Convolutional(Scorer):
+    """``outputs`` logits, or one number, of images of ``space``, and of the columns before them
+    where there are any."""
+
+    flagged: Tensor
+
+    def __init__(self, space: Space, outputs: int) -> None:
+        super().__init__()
+        assert space.grid is not None
+        self.grid = space.grid
+        self.outputs = outputs
+        self.top = space.variables[-1].cardinality - 1
+        self.before = len(space.variables) - space.pixels
+        self.columns = Inputs(space.variables[: self.before])
+        channels = space.grid[0]
+        side = min(space.grid[1:])
+        stride = 2 if side >= LARGE else 1
+        pools = max(0, int(math.log2(side / stride)) - 1)
+        widths = [2 * channels, WIDTH] + [2 * WIDTH] * pools
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, 3, padding=1, stride=stride if index == 0 else 1)
+            for index, (before, after) in enumerate(pairwise(widths))
+        )
+        size = [-(-each // stride) >> pools for each in space.grid[1:]]
+        self.drop = nn.Dropout(DROPOUT)
+        self.hidden = nn.Linear(widths[-1] * size[0] * size[1] + self.columns.size, HIDDEN)
+        self.last = nn.Linear(HIDDEN, outputs)
+        self.register_buffer("flagged", torch.zeros(len(space.variables), dtype=torch.bool))
+        self.double().eval()  # dropout is for the fit alone
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        return {"outputs": self.outputs}
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """Images without missing pixels where none was missing at fit; beside columns, anything."""
+        return (x.mask | self.flagged).all(1)
+
+    def channels(self, x: Event) -> Float[Tensor, "B 2C H W"]:
+        """Values between 0 and 1, and what is missing."""
+        seen = x.mask[:, self.before :]
+        value = torch.where(seen, x.value[:, self.before :] / max(self.top, 1), 0.0)
+        return torch.cat(
+            [value.unflatten(1, self.grid), (~seen).to(value).unflatten(1, self.grid)], 1
+        )
+
+    def beside(self, x: Event) -> Float[Tensor, "B F"]:
+        """The columns, zero where missing."""
+        return self.columns(x.value[:, : self.before], x.mask[:, : self.before])
+
+    def forward(
+        self, channels: Float[Tensor, "B 2C H W"], beside: Float[Tensor, "B F"]
+    ) -> Float[Tensor, "B K"]:
+        h = self.layers[0](channels).relu()
+        for layer in self.layers[1:]:
+            h = nn.functional.max_pool2d(layer(h).relu(), 2)
+        out: Tensor = self.last(
+            self.drop(self.hidden(torch.cat([self.drop(h.flatten(1)), beside], 1)).relu())
+        )
+        return out
+
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        out: Tensor = self(
+            self.channels(x).to(self.last.weight), self.beside(x).to(self.last.weight)
+        )
+        return out.double()
+
+
+def fit_convolutional(
+    space: Space, rows: Pair, weight: Tensor, classes: int | None, generator: torch.Generator
+) -> Convolutional:
+    """From labelled images to a network: AdamW under a one-cycle rate (I. Loshchilov and F. Hutter
+    (2019); L. Smith (2018)). The loss is -log p(y | x) of ``classes``, or the squared error of a
+    number."""
+    with seeded(generator):
+        network = Convolutional(space, classes or 1)
+        network.columns.start(rows.x.value[:, : network.before], rows.x.mask[:, : network.before])
+        network = network.float().train()
+        network.flagged.copy_((~rows.x.mask).any(0) | (network.before > 0))
+        channels = network.channels(rows.x).float()
+        beside = network.beside(rows.x).float()
+        y = rows.y.value.long() if classes else rows.y.value.float()[:, None]
+        seen = min(max(EPOCHS * rows.rows, LEAST_SEEN), MOST_SEEN)
+        optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=seen // BATCH)
+        for _ in range(seen // BATCH):
+            batch = torch.multinomial(weight, BATCH, replacement=True)
+            scores = network(*_with_losses(_moved(channels[batch]), beside[batch]))
+            loss = (
+                nn.functional.cross_entropy(scores, y[batch])
+                if classes
+                else (scores - y[batch]).square().mean()
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.double().eval().requires_grad_(False)
+
+
+def _with_losses(
+    images: Float[Tensor, "B 2C H W"], beside: Float[Tensor, "B F"]
+) -> tuple[Tensor, Tensor]:
+    """Some rows without their columns and some without their image, where there are both."""
+    if not beside.shape[1]:
+        return images, beside
+    nothing = torch.zeros_like(images[:1])
+    nothing[:, images.shape[1] // 2 :] = 1.0
+    images = torch.where(torch.rand(len(images), 1, 1, 1) < LOST, nothing, images)
+    return images, beside * (torch.rand(len(beside), 1) >= LOST)
+
+
+def _moved(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    """Each turned, slanted, stretched and shifted at random, by a share that is itself random; what
+    comes in is zero."""
+    turn, slant, wide, high, right, down = torch.rand(len(images)) * torch.randn(6, len(images))
+    turn = TURN * turn
+    slant = SLANT * slant
+    right = 2 * SHIFT * right
+    down = 2 * SHIFT * down
+    wide = (STRETCH * wide).exp()
+    high = (STRETCH * high).exp()
+    cos = turn.cos()
+    sin = turn.sin()
+    tall = images.shape[2] / images.shape[3]
+    first = torch.stack([cos * wide, (slant - sin) * tall, right], 1)
+    second = torch.stack([sin / tall, cos * high, down], 1)
+    places = nn.functional.affine_grid(
+        torch.stack([first, second], 1), list(images.shape), align_corners=False
+    )
+    return nn.functional.grid_sample(images, places, align_corners=False)

@@ -1,0 +1,112 @@
+r"""Logistic regression whose strength follows the number of labels: with few, it is found by
+cross-validation.
+
+    C = argmin_C  - sum_rows log p_C(y | x; fitted to the other folds) + (ln C)^2 / (2 WIDE^2)
+
+leans on scikit-learn's default, C = 1, as a normal prior of ln C would; the search walks away from
+there while it gains. The fit itself is scikit-learn's.
+
+Shape letters: B rows, F features, K classes.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+__all__ = ["Folds", "folds_of", "held_out", "logistic", "rival"]
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+
+STRONGER = (0.3, 0.1, 0.03)
+WEAKER = (3.0, 10.0)
+WIDE = 1.0  # standard deviation of ln C, before any row is seen
+FOLDS = 5
+LEAST = 1e-9  # p of a class, where it is judged by its log
+MANY = 1000  # rows from which on it hardly matters
+SOME = 100  # rows from which on boosting has something to go by
+CELLS = 200_000  # of a table up to which boosting is quick, and times classes the search
+STEPS = 300  # of a fit whose rows are not all there
+ROUNDS = 40  # of it
+
+
+def folds_of(codes: np.ndarray, seed: int = 0) -> Folds:
+    """Rows to learn from and rows held out, every class in each; none where some class has but one
+    row."""
+    least = int(np.unique(codes, return_counts=True)[1].min(initial=len(codes)))
+    if least < 2 or len(np.unique(codes)) < 2:
+        return []
+    return list(
+        StratifiedKFold(min(FOLDS, least), shuffle=True, random_state=seed).split(codes, codes)
+    )
+
+
+def logistic(
+    table: np.ndarray, codes: np.ndarray, weight: np.ndarray | None = None
+) -> LogisticRegression:
+    """Fitted to (B, F) features and (B,) codes; ``weight`` (B,) counts each row."""
+    weight = np.ones(len(codes)) if weight is None else weight
+    return _of(_strength(table, codes, weight)).fit(table, codes, sample_weight=weight)
+
+
+def rival(table: np.ndarray, codes: np.ndarray, folds: Folds) -> np.ndarray:
+    """(B,) log p of each row's code from the other folds, by what tells them best: logistic
+    regression, or boosting of enough rows."""
+    weight = np.ones(len(codes))
+    models = [_of(_strength(table, codes, weight))]
+    if len(codes) >= SOME and table.size <= CELLS:
+        models.append(
+            HistGradientBoostingClassifier(max_iter=ROUNDS, early_stopping=False, random_state=0)
+        )
+    return max((held_out(model, table, codes, weight, folds) for model in models), key=np.sum)
+
+
+def held_out(
+    model: Any, table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
+) -> np.ndarray:
+    """(B,) log p of the code of each row by what the other folds tell."""
+    out = np.empty(len(codes))
+    for learn, judged in folds:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(table[learn], codes[learn], sample_weight=weight[learn])
+        own = np.searchsorted(model.classes_, codes[judged])
+        out[judged] = np.log(
+            np.maximum(model.predict_proba(table[judged])[np.arange(len(judged)), own], LEAST)
+        )
+    return out
+
+
+def _of(strength: float) -> LogisticRegression:
+    return LogisticRegression(C=strength, max_iter=2000)
+
+
+def _strength(table: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
+    """C, where rows are few."""
+    quick = len(codes) < MANY and table.size * len(np.unique(codes)) <= CELLS
+    folds = folds_of(codes) if quick else []
+    if not folds:
+        return 1.0
+
+    def loss(c: float) -> float:
+        model = LogisticRegression(C=c, max_iter=STEPS)
+        return 0.5 * (np.log(c) / WIDE) ** 2 - float(
+            (weight * held_out(model, table, codes, weight, folds)).sum()
+        )
+
+    best = 1.0
+    least = loss(1.0)
+    for way in (STRONGER, WEAKER):
+        for c in way:
+            found = loss(c)
+            if found >= least:
+                break
+            best = c
+            least = found
+        if best != 1.0:
+            break
+    return best

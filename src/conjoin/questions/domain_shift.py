@@ -1,0 +1,174 @@
+"""adapt, as the estimators offer it: new shares of the classes and, if asked, a new p(x), from rows
+without labels."""
+
+import copy
+from dataclasses import asdict, replace
+from typing import Any, Self
+
+import pandas as pd
+
+from conjoin.core import Density, Event, Pair
+from conjoin.fitting.pipeline import Request, Rows, refit
+from conjoin.fitting.selection import use_trunk
+from conjoin.fitting.self_training import LEAST, Answers, answers, surest
+from conjoin.fitting.warm_start import Start, head_of
+from conjoin.joints.hybrid import Hybrid
+from conjoin.joints.independent import Independent
+from conjoin.joints.reweighted import Posterior
+from conjoin.model.calibrate import calibrate
+from conjoin.model.model import Model
+from conjoin.model.targets import Classes
+from conjoin.questions.label_shift import DOUBT, Change, adapt, followed
+from conjoin.training.data import Split
+
+__all__ = ["Adaptable"]
+
+REFITTED = (
+    "p(x) was fitted anew on {fit:,} of the new rows; {held} false alarms, and nothing bounds "
+    "errors: "
+    "call calibrate(X, y) with labelled rows of the new place."
+)
+ROUNDS = 2  # of going on from answers
+LOST = (
+    "p(y | x) did not follow, as its answers on the new rows tell too little ({unsure:.0%} of "
+    "what certain ones would): label some rows "
+    "and fit with start_from. "
+)
+
+
+class Adaptable:
+    """A fitted estimator that can follow its classes to a new place."""
+
+    model_: Model
+
+    def adapt(
+        self, X: Any, *, density: bool = False, max_time: float | None = None, random_state: int = 0
+    ) -> Self:
+        """A new fitted model for the place that the rows ``X`` come from, in which the classes have
+        other shares, found from these rows without labels; p(x | y) is taken to be the same, and
+        ``change_`` says what has changed and whether that fits. With ``density=True`` p(x) is
+        fitted anew on ``X`` (within ``max_time`` seconds), and p(x | y) is no longer kept; where
+        one network of pictures has learned both and more than the shares has changed, p(y | x)
+        follows as well, by its own answers on ``X``."""
+        model: Model = self._model()  # type: ignore[attr-defined]
+        if not isinstance(model.target, Classes):
+            what = (
+                "has no target"
+                if model.target is None
+                else f"predicts a number, {model.target.name!r}"
+            )
+            raise ValueError(
+                f"adapt finds new shares of classes, and this model {what}: fit again on rows of "
+                "the new place."
+            )
+        fresh, change = adapt(model, X, random_state)
+        if density:
+            change = _moved(fresh, model, X, change, max_time, random_state)
+        fresh.facts["adapted"] = asdict(change)
+        out = copy.copy(self)
+        out.model_ = fresh
+        return out
+
+    @property
+    def change_(self) -> Change:
+        """What the last ``adapt`` found; print it, or read its ``frame()``. AttributeError for a
+        model that was not adapted."""
+        found = self._model().facts.get("adapted")  # type: ignore[attr-defined]
+        if found is None:
+            raise AttributeError(
+                "This model was not adapted: call adapt(X) with rows of the new place."
+            )
+        kept: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
+        }
+        return Change(**kept)
+
+
+def _moved(
+    fresh: Model, model: Model, X: Any, change: Change, max_time: float | None, seed: int
+) -> Change:
+    """Give ``fresh`` a p(x) of the new rows, beside p(y | x) in the new shares or one that has
+    followed; what has changed then."""
+    frame = fresh.frame(X).reset_index(drop=True)
+    request = Request("density", model.pair.config, None, model.codec, seed, max_time, spread=False)
+    encoded = model.encode(frame)
+    found = _found(model, encoded.event, change)
+    if found is not None and found.certainty >= LEAST:
+        fit, split = _follow(
+            fresh,
+            model,
+            frame,
+            encoded.event,
+            found,
+            replace(request, task="classes", predictor="trunk"),
+        )
+        change = followed(change, fresh.log_proba(encoded), model.log_proba(encoded))
+        found = None
+    else:
+        start = Start(model, elsewhere=True) if model.density_of_x.trunk else None
+        density, data, split = refit(Rows(frame), replace(request, start=start), model)
+        fresh.joint = _beside(density, fresh, change)
+        fit = data["fit"]
+    fresh.remember(fit.x)
+    fresh.facts["shares"] = list(
+        change.new
+    )  # of the joint as it is now, should it be adapted again
+    fresh.calibration = (
+        calibrate(fresh, frame.iloc[split.calibrate], None, None) if len(split.calibrate) else None
+    )
+    return replace(change, promise=_promise(split, None if found is None else found.certainty))
+
+
+def _follow(
+    fresh: Model, model: Model, frame: pd.DataFrame, x: Event, found: Answers, request: Request
+) -> tuple[Pair, Split]:
+    """Let the network go on from its surest answers, and from those that it then has; the rows that
+    it learned from, and their split."""
+    now = model
+    part = None if request.max_time is None else request.max_time / ROUNDS
+    for left in reversed(range(ROUNDS)):
+        sure = surest(found.share)
+        rows = Rows(frame, model.classes.labels[found.share.argmax(1)], sure)
+        joint, data, split = refit(
+            rows, replace(request, start=Start(now, elsewhere=True), max_time=part), model
+        )
+        fresh.joint = joint.eval()
+        fresh.facts["predictor"] = use_trunk(
+            joint, "trunk", data, 1 - float(found.share.amax(1)[sure].mean())
+        )
+        if left:
+            now = replace(model, joint=joint)
+            found = answers(now, x)
+    return data["fit"], split
+
+
+def _found(model: Model, x: Event, change: Change) -> Answers | None:
+    """What p(y | x) may follow: answers on the new rows, where more than the shares has changed and
+    one network of pictures has learned p(x) and p(y | x)."""
+    if (
+        head_of(model.unweighted) is None
+        or not model.density_of_x.trunk
+        or change.misfit is None
+        or change.misfit >= DOUBT
+    ):
+        return None
+    return answers(model, x)
+
+
+def _beside(density: Density, model: Model, change: Change) -> Hybrid:
+    """A new p(x) beside p(y | x) of a model."""
+    base = Independent(density, model.classes.space)
+    base.log_prior.data.copy_(base.log_prior.new_tensor(change.new).clamp_min(1e-12).log())
+    return Hybrid(base, Posterior(model.pair)).eval()
+
+
+def _promise(split: Split, unsure: float | None) -> str:
+    """What became of the promises; ``unsure``: how certain answers are that p(y | x) did not
+    follow."""
+    held = (
+        f"{len(split.calibrate):,} others bound"
+        if len(split.calibrate)
+        else "there were too few to bound"
+    )
+    lost = "" if unsure is None else LOST.format(unsure=unsure)
+    return lost + REFITTED.format(fit=len(split.fit), held=held)

@@ -1,0 +1,1 @@
+"""Tables beside each other: what has changed, and in which columns."""

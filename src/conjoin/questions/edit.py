@@ -1,0 +1,264 @@
+"""counterfactual of pictures: a small, plausible change after which the answer is another, and
+stays so when one looks again.
+
+A picture is carried up to noise and brought back as the wanted class would have it, led by the
+gradient of the model's own log p(wanted) (P. Dhariwal and A. Nichol (2021), Diffusion models beat
+GANs on image synthesis, algorithm 2; M. Augustin et al. (2022), Diffusion visual counterfactual
+explanations, section 2). Where it moved most, a mask lets through as many pixels as may change:
+what moved is laid over the original there, or is painted anew there from noise; elsewhere as much
+of it is kept as counts as none. A change is good where p(wanted) is high however the picture is
+shifted by a pixel, and the picture is familiar: what only fools the network does not outlive a
+shift. The good change with the fewest changed pixels is kept, in steps of ``SHARES``; of several,
+the surest.
+
+Shape letters: N pictures, D pixels, P candidates of each, B = N P.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conjoin.core import CapabilityError, Edit, Event, Pair, stream
+from conjoin.core.shapes import Float
+from conjoin.model.model import Model
+
+__all__ = ["ONE_BY_ONE", "TOGETHER", "Alteration", "alter"]
+
+NOISE = 16.0  # in standard deviations of a pixel
+FORCES = (
+    (1.0, 0.6),
+    (2.0, 1.5),
+    (7.0, 4.0),
+)  # how much the class is exaggerated; the longest step along the gradient
+SHARES = (0.15, 0.25)  # of the pixels that may change
+DRAWS = 2  # of what is painted anew
+CHANGED = 0.1  # of the range of grey levels, by which a pixel counts as changed
+BLUR = (
+    3  # pixels a side over which a change is averaged to find the mask, and the mask to soften it
+)
+TOGETHER = 8  # pictures altered at once
+# pixels of a picture, up to which they may be changed like columns by families that have no edits
+ONE_BY_ONE = 100
+SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1))
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """``original`` and ``altered`` pictures (n, H, W) or (n, H, W, C); for each: the answer
+    ``before`` and the one wanted (``to``), whether a change was ``found``, p(wanted | altered) and
+    conformal p-value of the altered one, and the ``share`` of pixels that changed by over a
+    tenth."""
+
+    original: np.ndarray
+    altered: np.ndarray
+    to: np.ndarray
+    before: np.ndarray
+    found: np.ndarray
+    probability: np.ndarray
+    familiarity: np.ndarray
+    share: np.ndarray
+
+    @property
+    def difference(self) -> np.ndarray:
+        """(n, H, W[, C]) altered less original, in grey levels."""
+        return self.altered.astype(np.int16) - self.original.astype(np.int16)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Alteration"]) -> "Alteration":
+        """All pictures of several."""
+        return cls(
+            *(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls))
+        )
+
+    def take(self, rows: slice) -> "Alteration":
+        """Some of the pictures."""
+        return Alteration(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+
+def alter(
+    model: Model,
+    X: Any,
+    to: Any = None,
+    confidence: float = 0.9,
+    familiarity: float = 0.05,
+    seed: int = 0,
+) -> Alteration:
+    """A small change of each picture after which the answer is ``to`` (None: what it would
+    otherwise most probably be) with at least so much ``confidence``, also when shifted, and the
+    conformal p-value over ``familiarity``; where there is none, the surest familiar one. ``seed``
+    of what is painted. ValueError for an unknown class, CapabilityError where the family can't
+    edit."""
+    joint = model.pair.proposer
+    codec = cast(Any, model.codec)
+    if codec.kind != "image" or not joint.capabilities.edits:
+        raise CapabilityError(
+            "This model",
+            "altered pictures",
+            "no edits of pictures as large as these",
+            "Fit them with family='diffusion'.",
+        )
+    encoded = model.encode(X)
+    order = model.log_proba(encoded).argsort(1, descending=True)
+    before = order[:, 0]
+    wanted = (
+        order[:, 1] if to is None else torch.full_like(order[:, 0], int(model.classes.code(to)))
+    )
+    x = encoded.event.value
+    starts = range(0, len(x), TOGETHER)
+    parts = [
+        _best(model, x[k : k + TOGETHER], wanted[k : k + TOGETHER], confidence, familiarity, seed)
+        for k in starts
+    ]
+    value, found, probability, standing, share = (
+        np.concatenate(each) for each in zip(*parts, strict=True)
+    )
+    return Alteration(
+        original=codec.images(codec.decode(x)),
+        altered=codec.images(codec.decode(torch.from_numpy(value))),
+        to=model.classes.decode(wanted),
+        before=model.classes.decode(before),
+        found=found,
+        probability=probability,
+        familiarity=standing,
+        share=share,
+    )
+
+
+def _best(
+    model: Model, x: Float[Tensor, "N D"], code: Tensor, confidence: float, least: float, seed: int
+) -> tuple[np.ndarray, ...]:
+    """For each picture the altered one (N, D), whether it is good, p(wanted), the conformal p-value
+    and the share of changed pixels."""
+    value = _candidates(model, x, code, seed)
+    flat = value.flatten(0, 1)
+    shape = value.shape[:2]
+    looks = [model.log_proba(_encoded(model, _shifted(model, flat, shift))) for shift in SHIFTS]
+    log_p = torch.stack(looks)[
+        :, torch.arange(len(flat)), code.repeat_interleave(shape[1])
+    ].reshape(len(SHIFTS), *shape)
+    steady = log_p.mean(0).minimum(log_p[0]).exp().numpy()
+    familiar = model.p_value(_encoded(model, flat)).reshape(shape)
+    share = ((value - x[:, None]).abs() > _tenth(model)).double().mean(2).numpy()
+    usual = familiar > least
+    good = usual & (steady >= confidence)
+    pick = np.lexsort((-steady, good * np.searchsorted(SHARES, share), ~usual, ~good), axis=1)[
+        :, :1
+    ]
+    taken = [
+        np.take_along_axis(each, pick, 1)[:, 0]
+        for each in (good, log_p[0].exp().numpy(), familiar, share)
+    ]
+    return value[torch.arange(len(x)), torch.from_numpy(pick[:, 0])].numpy(), *taken
+
+
+def _candidates(
+    model: Model, x: Float[Tensor, "N D"], code: Tensor, seed: int
+) -> Float[Tensor, "N P D"]:
+    """Altered as a whole, and where that changed most: laid over, and painted anew."""
+    joint = model.pair.proposer
+    slight = math.floor(_tenth(model))
+    found = []
+    still = joint.edit(
+        Pair(joint.unknown(len(x)), Event(x)), how=Edit(NOISE, torch.zeros(len(x)))
+    ).x.value
+    for strength, step in FORCES:
+        lead = _Lead(model, code, step)
+        how = Edit(NOISE, torch.full((len(x),), strength), lead=lead)
+        pair = Pair(Event(code.double()), Event(x))
+        whole = joint.edit(pair, how=how).x.value
+        elsewhere = x + (whole - still).clamp(-slight, slight)
+        found.append(whole)
+        for share in SHARES:
+            soft = _mask(model, whole - x, share)
+            where = soft > 0
+            found.append(elsewhere + soft * (whole - elsewhere))
+            for draw in range(DRAWS):
+                drawn = how._replace(
+                    where=where,
+                    lead=_Lead(model, code, step, where),
+                    generator=stream(seed, f"painted {draw}"),
+                )
+                found.append(torch.where(where, joint.edit(pair, how=drawn).x.value, elsewhere))
+    levels = torch.tensor([variable.cardinality - 1.0 for variable in model.codec.space.variables])
+    return torch.stack(found, 1).round().clamp(torch.zeros(()), levels)
+
+
+@dataclass
+class _Lead:
+    """The way in which log p(wanted) grows fastest ``where`` it may, as long as ``step`` for a
+    picture that is sure to be answered otherwise. Each call looks at the pictures from another
+    place."""
+
+    model: Model
+    code: Tensor  # (N,)
+    step: float
+    where: Tensor | None = None  # (N, D)
+    places: Any = field(default_factory=lambda: itertools.cycle(SHIFTS))
+
+    def __call__(self, value: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+        with torch.enable_grad():
+            leaf = value.detach().requires_grad_()
+            seen = self.model.pair.log_posterior(
+                Event(_shifted(self.model, leaf, next(self.places)))
+            )
+            log_p = seen.gather(1, self.code[:, None])
+            if not log_p.requires_grad:  # a predictor without gradients
+                return torch.zeros_like(value)
+            (slope,) = torch.autograd.grad(log_p.sum(), leaf)
+        where = torch.ones_like(value) if self.where is None else self.where.double()
+        length = ((slope * where).square().sum(1, keepdim=True) / where.sum(1, keepdim=True)).sqrt()
+        return self.step * (1 - log_p.detach().exp()) * slope * where / length.clamp_min(1e-12)
+
+
+def _mask(model: Model, change: Float[Tensor, "N D"], share: float) -> Float[Tensor, "N D"]:
+    """Where the change is largest over so large a share of the pixels: 1 inside, less at the edges,
+    0 elsewhere."""
+    size = _smooth(change.reshape(-1, *_grid(model)).abs().sum(1, keepdim=True))
+    flat = size.flatten(1)
+    where = (
+        torch.zeros_like(flat)
+        .scatter(1, flat.topk(int(share * flat.shape[1])).indices, 1.0)
+        .reshape(size.shape)
+    )
+    return (_smooth(where) * where).expand(-1, *_grid(model)).flatten(1)
+
+
+def _smooth(pictures: Tensor) -> Tensor:
+    out: Tensor = torch.nn.functional.avg_pool2d(
+        pictures, BLUR, stride=1, padding=BLUR // 2, count_include_pad=False
+    )
+    return out
+
+
+def _shifted(
+    model: Model, value: Float[Tensor, "B D"], shift: tuple[int, int]
+) -> Float[Tensor, "B D"]:
+    """The pictures moved by so many pixels, at most one, down and across; edges are repeated."""
+    grid = _grid(model)
+    padded = torch.nn.functional.pad(value.reshape(-1, *grid), (1, 1, 1, 1), mode="replicate")
+    down = 1 - shift[0]
+    across = 1 - shift[1]
+    return padded[..., down : down + grid[1], across : across + grid[2]].flatten(1)
+
+
+def _encoded(model: Model, value: Float[Tensor, "B D"]) -> Any:
+    return model.encode(model.codec.decode(value))
+
+
+def _grid(model: Model) -> tuple[int, int, int]:
+    grid: tuple[int, int, int] | None = model.codec.space.grid
+    assert grid is not None
+    return grid
+
+
+def _tenth(model: Model) -> float:
+    """A tenth of the range of grey levels."""
+    return CHANGED * float(
+        max(variable.cardinality - 1 for variable in model.codec.space.variables)
+    )

@@ -1,0 +1,176 @@
+"""sample: new rows (X, y), given a class, given columns at a value, in a set of levels, or in a
+range, under constraints."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from conjoin.core import Event, Pair, Region, stream
+from conjoin.model.model import Model
+from conjoin.model.targets import Classes
+from conjoin.questions.constraints import Draw, keep_drawing, narrowed, read_constraints
+
+__all__ = ["generate"]
+
+
+def generate(
+    model: Model,
+    n: int,
+    y: Any = None,
+    given: Mapping[Any, Any] | None = None,
+    seed: int = 0,
+    where: str | Sequence[str] = (),
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """``n`` rows and their y (None for a density).
+
+    ``y``: a class or number, or one per row. ``given``: {column: value}, {column: (low, high)} with
+    None for open ends, or {column: [levels]}. Conditioning is exact where the model has exact
+    conditionals; without ``where`` no row is drawn in vain. ``where``: constraints such as "start
+    <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them."""
+    if not isinstance(n, int | np.integer) or n < 0:
+        raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
+    constraints = read_constraints(model, where)
+    draw = _drawer(
+        model, n, y, narrowed(model, dict(given or {}), constraints), stream(seed, "sample")
+    )
+    if not constraints or not n:
+        return draw(np.arange(n))
+    return keep_drawing(draw, constraints, n, None if model.target is None else model.target.name)
+
+
+def _drawer(
+    model: Model, n: int, y: Any, given: dict[Any, Any], generator: torch.Generator
+) -> Draw:
+    """What draws those of the ``n`` wanted rows that it is given the numbers of."""
+    x = _evidence(model, n, given)
+    joint = model.joint
+    label = None if model.target is None else _label(model, n, y)
+    free = y is None and not given
+
+    def draw(rows: np.ndarray) -> tuple[pd.DataFrame, Any]:
+        index = torch.as_tensor(rows)
+        known = x.take(index) if label is None else Pair(label.take(index), x.take(index))
+        drawn: Any = (
+            joint.sample(len(rows), generator=generator)
+            if free
+            else joint.sample_conditional(known, generator=generator)
+        )
+        if model.target is None:
+            return model.codec.decode(drawn.value), None
+        return model.codec.decode(drawn.x.value), model.target.decode(drawn.y.value)
+
+    return draw
+
+
+def _label(model: Model, n: int, y: Any) -> Event:
+    if y is None:
+        return model.pair.unknown(n)
+    assert model.target is not None
+    values = np.full(n, y) if np.ndim(y) == 0 else np.asarray(y)
+    if len(values) != n:
+        raise ValueError(
+            f"y has {len(values)} entries for n_samples={n}; give one value, or one per row."
+        )
+    if isinstance(model.target, Classes):
+        codes = torch.tensor(
+            [float(model.target.code(label)) for label in values], dtype=torch.float64
+        )
+        return Event(codes, torch.ones(n, dtype=torch.bool))
+    return model.target.encode(values.astype(float), np.ones(n, dtype=bool))
+
+
+def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
+    """Known cells of every row, and the region of the others."""
+    columns = model.codec.columns
+    for name in given:
+        if name not in columns:
+            raise ValueError(
+                f"given names the column {name!r}; the model has {', '.join(map(str, columns))}."
+            )
+    points = {
+        name: value for name, value in given.items() if not isinstance(value, tuple | list | set)
+    }
+    event = _encode_points(model, points).take(torch.zeros(n, dtype=torch.long))
+    return event._replace(
+        within=_region(model, {name: value for name, value in given.items() if name not in points})
+    )
+
+
+def _encode_points(model: Model, points: dict[Any, Any]) -> Event:
+    name = next(iter(points), model.codec.columns[0])
+    encoded = model.codec.encode(
+        pd.DataFrame([points]) if points else pd.DataFrame({name: [None]}, dtype=object)
+    )
+    _refuse_unseen(model, points, encoded.unseen[0])
+    event: Event = encoded.event
+    return event
+
+
+def _refuse_unseen(model: Model, asked: dict[Any, Any], unseen: torch.Tensor) -> None:
+    for place in unseen.nonzero()[:, 0].tolist():
+        name = model.codec.columns[place]
+        column = next(c for c in model.codec.schema.columns if c.name == name)
+        choices = f"; choose from {', '.join(map(str, column.levels))}" if column.levels else ""
+        raise ValueError(
+            f"given asks for {name}={asked[name]!r}, which was never seen at fit{choices}."
+        )
+
+
+def _region(model: Model, given: dict[Any, Any]) -> Region | None:
+    if not given:
+        return None
+    width = model.codec.space.shape[0]
+    low = torch.full((width,), -torch.inf, dtype=torch.float64)
+    high = torch.full((width,), torch.inf, dtype=torch.float64)
+    allowed = {}
+    for name, value in given.items():
+        place = model.codec.columns.index(name)
+        variable = model.codec.space.variables[place]
+        if isinstance(value, tuple):
+            if variable.kind == "category":
+                raise ValueError(
+                    f"{name!r} is a category without an order: give a list of levels, not a range."
+                )
+            low[place], high[place] = _ends(model, name, value, place)
+        elif variable.discrete:
+            allowed[place] = _levels(model, name, list(value), place, variable.cardinality)
+        else:
+            raise ValueError(
+                f"{name!r} is a number: give one value, or a range (low, high), not {value!r}."
+            )
+    return Region(low, high, allowed)
+
+
+def _ends(model: Model, name: Any, ends: tuple[Any, ...], place: int) -> tuple[float, float]:
+    if len(ends) != 2:
+        raise ValueError(
+            f"given asks for {name}={ends!r}; a range has two ends, (low, high), None where open."
+        )
+    event = model.codec.encode(
+        pd.DataFrame({name: pd.Series(list(ends), dtype=object).infer_objects()})
+    ).event
+    known = event.mask[:, place].tolist()
+    low, high = (float(value) for value in event.value[:, place])
+    low = low if known[0] else -np.inf
+    high = high if known[1] else np.inf
+    if low > high:
+        raise ValueError(
+            f"given asks for {name} from {ends[0]!r} to {ends[1]!r}: the first must not exceed "
+            "the second."
+        )
+    return low, high
+
+
+def _levels(
+    model: Model, name: Any, levels: list[Any], place: int, cardinality: int
+) -> torch.Tensor:
+    encoded = model.codec.encode(pd.DataFrame({name: levels}))
+    for level, unseen in zip(levels, encoded.unseen[:, place].tolist(), strict=True):
+        if unseen:
+            _refuse_unseen(model, {name: level}, encoded.unseen[levels.index(level)])
+    keep = torch.zeros(cardinality, dtype=torch.bool)
+    keep[encoded.event.value[:, place].long()] = True
+    return keep

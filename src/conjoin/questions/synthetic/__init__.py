@@ -1,0 +1,1 @@
+"""What drawn rows are worth: quality, copies of real rows, canaries."""

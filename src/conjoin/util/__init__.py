@@ -1,0 +1,1 @@
+"""What any program might need, and no model: energy, files that are written whole."""
