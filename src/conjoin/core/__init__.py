@@ -11,26 +11,32 @@ made of them.
 Shape letters: B rows, D variables, K classes or candidates. Every logarithm is natural.
 """
 
-from conjoin.core.block import PairSpace, Space, Variable
+from conjoin.core.block import Block, PairSpace, RecordSpace, Space, Variable
 from conjoin.core.capabilities import Capabilities, CapabilityError, Likelihood, Status
 from conjoin.core.codec import Codec, Encoded
-from conjoin.core.density import Config, Density, Recipe
-from conjoin.core.event import Edit, Event, Pair, Region
+from conjoin.core.density import Config, Density, Draws, Recipe
+from conjoin.core.event import Edit, Event, Pair, Record, Region
+from conjoin.core.flat import Flat
 from conjoin.core.random import categorical, seeded, stream
 
 __all__ = [
+    "Block",
     "Capabilities",
     "CapabilityError",
     "Codec",
     "Config",
     "Density",
+    "Draws",
     "Edit",
     "Encoded",
     "Event",
+    "Flat",
     "Likelihood",
     "Pair",
     "PairSpace",
     "Recipe",
+    "Record",
+    "RecordSpace",
     "Region",
     "Space",
     "Status",

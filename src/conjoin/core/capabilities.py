@@ -4,7 +4,7 @@ import dataclasses
 import enum
 from typing import Literal
 
-__all__ = ["Capabilities", "CapabilityError", "Likelihood", "Status"]
+__all__ = ["Capabilities", "CapabilityError", "Likelihood", "Status", "status_of", "worst"]
 
 
 class Likelihood(enum.Enum):
@@ -32,22 +32,20 @@ class Capabilities:
     likelihood: Likelihood = Likelihood.EXACT
     objective: Literal["likelihood", "surrogate"] = "likelihood"
     stochastic: bool = False  # Monte-Carlo log_prob
-    missing: Literal["exact", "bound", "approximate", "none"] = (
-        "none"  # log_prob of the observed part
-    )
-    marginals: Literal["any", "prefix", "target", "none"] = (
-        "none"  # patterns whose log_prob is exact
-    )
-    conditionals: Literal["any", "prefix", "target", "approximate", "none"] = (
-        "none"  # exact x_missing | x_observed
-    )
+    # log_prob of the observed part
+    missing: Literal["exact", "bound", "approximate", "none"] = "none"
+    # patterns whose log_prob is exact
+    marginals: Literal["any", "prefix", "target", "none"] = "none"
+    # patterns whose draws of x_missing given x_observed are exact
+    conditionals: Literal["any", "prefix", "target", "approximate", "none"] = "none"
     regions: bool = False  # events whose missing cells lie within a Region
-    mode: Literal["exact", "approximate", "none"] = (
-        "none"  # most probable explanation of the missing cells
-    )
-    statistics: bool = (
-        False  # additive sufficient statistics and a maximisation step: EM, streaming
-    )
+    # most probable explanation of the missing cells
+    mode: Literal["exact", "approximate", "none"] = "none"
+    # what it answers by where a context is not known: p(x), a learned null, or nothing
+    null_context: Literal["marginal", "learned", "none"] = "none"
+    # what changes nothing: "permutation" and "translation" of points
+    invariances: frozenset[str] = frozenset()
+    statistics: bool = False  # additive sufficient statistics and an M step: EM, streaming
     sweeps: bool = False  # learned by passes of a Gibbs sampler over all rows
     features: bool = False
     typical: bool = False  # a statistic of familiarity of its own
@@ -57,6 +55,21 @@ class Capabilities:
     step: bool = False  # token by token with a state
     differentiable: bool = False  # d log_prob / dx
     reparameterized: bool = False  # d sample / d parameters
+
+
+def status_of(likelihood: Likelihood) -> Status:
+    """What a number of this likelihood is worth."""
+    return {
+        Likelihood.EXACT: Status.EXACT,
+        Likelihood.LOWER_BOUND: Status.LOWER_BOUND,
+        Likelihood.UNNORMALIZED: Status.RELATIVE,
+    }[likelihood]
+
+
+def worst(*parts: Status) -> Status:
+    """The status of an answer that rests on all of these: exact, then a lower bound, then
+    approximate, then relative."""
+    return max(parts, key=list(Status).index)
 
 
 class CapabilityError(NotImplementedError):

@@ -1,30 +1,36 @@
-"""The contract: events, the space they live in, and densities over them.
+"""Densities: the hooks that a family writes, and their public twins, written once.
 
-A joint model p(x, y) is itself a density, over the pair (y, x). Predicting y is filling in a
-missing y, imputation is filling in missing parts of x, learning from few labels is a y that is
-missing for some rows. So one contract serves every family, every kind of data, and the joint models
-made of them.
+A hook has a leading underscore and holds mathematics only, on inputs that are already checked. Its
+twin is final: it checks inputs and capabilities, joins blocks to rows for families of rows, and
+groups rows that have regions of their own.
 
-    raw data -> Codec.encode -> Event -> Density.log_prob (nats) -> Answer
-    Density.sample -> Codec.decode -> raw data
-
-Shape letters: B rows, D variables, K classes or candidates. Every logarithm is natural.
+Shape letters: B rows, D variables, K classes or candidates, F features, V tokens.
 """
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Self, final
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import torch
 from torch import Tensor, nn
 
-from conjoin.core.block import Space
-from conjoin.core.capabilities import Capabilities, CapabilityError
+from conjoin.core.block import Block, RecordSpace, Space
+from conjoin.core.capabilities import (
+    Capabilities,
+    CapabilityError,
+    Status,
+    status_of,
+    worst,
+)
 from conjoin.core.constants import JSON
-from conjoin.core.event import Edit, Event, after_one, but_first
-from conjoin.core.random import seeded
+from conjoin.core.event import Edit, Event, Record, Region, after_one, but_first
+from conjoin.core.flat import Flat
+from conjoin.core.random import seeded, stream
 
-__all__ = ["Config", "Density", "Recipe"]
+__all__ = ["Config", "Density", "Draws", "Recipe"]
+
+Hook = Callable[[Any, Any], Tensor]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,25 +83,41 @@ class Config:
         return dataclasses.replace(self, **params)
 
 
+class Draws(NamedTuple):
+    """Rows whose open cells were drawn, and what that is worth.
+
+    ``effective`` (B,) is the effective number of draws among which each row was chosen; None where
+    draws are from the conditional itself.
+    """
+
+    event: Any
+    status: Status
+    effective: Tensor | None = None
+
+
 class Density(nn.Module, abc.ABC):
-    """p(x | context). Families write the hooks (leading underscore): mathematics only, on inputs
-    already checked.
+    """p(x | context), of one block or of a group of blocks.
+
+    Families write the hooks (leading underscore): mathematics only, on inputs already checked. A
+    family of rows (``flat``, the default) sees rows (B, D) of float64 and at most one context, an
+    event of the variables that it is conditioned on. Any other family sees events of a ``Block`` or
+    records of a ``RecordSpace`` as they are, and a context that is a full record: of blocks that
+    were not told its rows are unknown.
 
     Each hook has one public twin here, written once, that checks inputs and capabilities;
     CapabilityError where it is not declared."""
 
     config_class: ClassVar[type[Config]]
-    bounded: ClassVar[bool] = (
-        False  # whether it keeps to the variables' bounds; else they are left open for it
-    )
-    conditional: ClassVar[bool] = (
-        False  # whether it models p(x | context) for one categorical context
-    )
-    trunk: ClassVar[bool] = (
-        # whether p(y | x) is learned on its features together with p(x), unless another is asked
-        # for
-        False
-    )
+    # whether hooks see rows of numbers; else events of a block, or records
+    flat: ClassVar[bool] = True
+    # whether it keeps to the variables' bounds; else they are left open for it
+    bounded: ClassVar[bool] = False
+    # whether it models p(x | context) for one categorical context
+    conditional: ClassVar[bool] = False
+    # whether the context may also be several columns (B, C), any of them missing
+    takes_columns: ClassVar[bool] = False
+    # whether p(y | x) is learned on its features together with p(x), unless another is asked for
+    trunk: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -112,14 +134,24 @@ class Density(nn.Module, abc.ABC):
         super().__init__()
         self.space = space
         self.config = config
-        self.structure: JSON = (
-            structure or {}
-        )  # what build learned that is no weight; saved in config.json
-        self.context_space = context_space
-        self.begun: dict[
-            str, Tensor
-            # statistics that ``build`` took the parameters from, if mini-batches go on from them
-        ] = {}
+        self.structure: JSON = structure or {}  # what build learned that is no weight
+        if not self.flat and isinstance(context_space, Space):
+            context_space = RecordSpace((_block_of(context_space),))
+        if not self.flat and context_space is None:
+            context_space = RecordSpace()
+        self.context_space: Any = context_space
+        # statistics that ``build`` took the parameters from, if mini-batches go on from them
+        self.begun: dict[str, Tensor] = {}
+        self._rows: Flat | None = None
+        self._told_rows: Flat | None = None
+
+    @final
+    def over(self, blocks: Flat, told: Flat | None = None) -> Self:
+        """This density of rows, asked about records of the blocks that its rows are made of, and
+        told of others."""
+        self._rows = blocks
+        self._told_rows = told
+        return self
 
     @classmethod
     def build(
@@ -173,6 +205,15 @@ class Density(nn.Module, abc.ABC):
     ) -> Any:
         raise NotImplementedError
 
+    def _complete(
+        self, event: Any, context: Any, generator: torch.Generator | None
+    ) -> tuple[Any, Status, Tensor | None]:
+        """Draws of the open cells, what they are worth, and their effective number."""
+        exact = self.capabilities.conditionals in ("any", "prefix")
+        own = status_of(self.capabilities.likelihood)
+        status = own if exact else worst(own, Status.APPROXIMATE)
+        return self._sample_conditional(event, context, generator), status, None
+
     def _mode(self, event: Any, context: Event | None) -> Any:
         raise NotImplementedError
 
@@ -215,7 +256,10 @@ class Density(nn.Module, abc.ABC):
         """Add the student, and leave nothing else to be learned."""
         raise NotImplementedError
 
-    def _step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:
+    def _begin(self, rows: int, context: Any) -> Any:
+        raise NotImplementedError
+
+    def _step(self, state: Any, token: Tensor | None) -> tuple[Any, Tensor]:
         raise NotImplementedError
 
     def _statistics(self, event: Any, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
@@ -258,53 +302,76 @@ class Density(nn.Module, abc.ABC):
 
     @final
     def log_prob(
-        self, event: Any, context: Event | None = None, *, generator: torch.Generator | None = None
+        self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """(B,) log p of the observed part, nats, in the event's units; its meaning is
-        ``capabilities.likelihood``."""
-        event = self.space.check(event)
-        context = self._check_context(context)
+        """log p of what is known of each row.
+
+        Parameters
+        ----------
+        event
+            B rows: an event, a pair, or a record. Missing cells are summed out.
+        context
+            What the density is conditioned on: an event, or a record.
+        generator
+            Of the noise of a Monte-Carlo estimate.
+
+        Returns
+        -------
+        Tensor
+            (B,) nats, in the event's units; its meaning is ``capabilities.likelihood``.
+
+        Raises
+        ------
+        CapabilityError
+            If cells are missing, or lie in a region, in a way that is not declared.
+        """
+        event = self._checked(event)
+        context = self._conditioned(context, event.rows)
         self._check_pattern(event)
-        return self._log_prob(event, context, generator)
+        return self._by_rows(self._log_prob, event, context, generator)
 
     @final
     def sample(
-        self, n: int, context: Event | None = None, *, generator: torch.Generator | None = None
+        self, n: int, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Any:
         """An event of n rows; with a context of n rows, one draw for each."""
         if n < 0:
             raise ValueError(f"n must be at least 0, got {n}.")
         with torch.no_grad():
-            return self._sample(n, self._check_context(context), generator)
+            return self._answered(self._sample(n, self._conditioned(context, n), generator))
 
     @final
     def loss(
         self,
         event: Any,
-        context: Event | None = None,
+        context: Any = None,
         *,
         weight: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Scalar training objective, to be minimised."""
-        event = self.space.check(event)
-        context = self._check_context(context)
-        return self._loss(event, context, self._weight(event, weight), generator)
+        event = self._checked(event)
+        context = self._conditioned(context, event.rows)
+        weight = self._weight(event, weight)
+        if _regions_per_row(event):
+            losses = self._by_rows(self._losses, event, context, generator)
+            return (weight * losses).sum() / weight.sum()
+        return self._loss(event, context, weight, generator)
 
     @final
     def losses(
-        self, event: Any, context: Event | None = None, *, generator: torch.Generator | None = None
+        self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """(B,) the training objective of each row."""
-        event = self.space.check(event)
-        context = self._check_context(context)
-        return self._losses(event, context, generator)
+        event = self._checked(event)
+        context = self._conditioned(context, event.rows)
+        return self._by_rows(self._losses, event, context, generator)
 
     @final  # type: ignore[misc]
     def forward(  # torch declares it writable
         self,
         event: Any,
-        context: Event | None = None,
+        context: Any = None,
         *,
         weight: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -314,43 +381,107 @@ class Density(nn.Module, abc.ABC):
 
     @final
     def sample_conditional(
-        self, event: Any, context: Event | None = None, *, generator: torch.Generator | None = None
+        self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Any:
         """The event with its missing cells drawn from p(missing | observed, region)."""
+        return self.complete(event, context, generator=generator).event
+
+    @final
+    def complete(
+        self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
+    ) -> Draws:
+        """``sample_conditional``, and what the draws are worth."""
         self._require(
-            self.capabilities.conditionals in ("any", "approximate"),
+            self.capabilities.conditionals in ("any", "prefix", "approximate"),
             "draws of missing cells given the others",
             "conditionals",
         )
-        event = self.space.check(event)
+        event = self._checked(event)
         self._check_region(event)
+        self._check_prefix(event)
+        context = self._conditioned(context, event.rows)
         with torch.no_grad():
-            return self._sample_conditional(event, self._check_context(context), generator)
+            if _regions_per_row(event):
+                return self._complete_by_region(event, context, generator)
+            out, status, effective = self._complete(event, context, generator)
+            return Draws(self._answered(out), status, effective)
 
     @final
-    def mode(self, event: Any, context: Event | None = None) -> Any:
+    def status_of(self, event: Any) -> Status:
+        """What log p of these rows is worth: it depends on which of their cells are known."""
+        event = self._checked(event)
+        self._check_pattern(event)
+        return self._status_of(event)
+
+    def _status_of(self, event: Any) -> Status:
+        own = status_of(self.capabilities.likelihood)
+        parts = [event] if isinstance(event, Event) else [part for part in _events(event)]
+        if all(bool(part.complete.all()) for part in parts):
+            return own
+        able = self.capabilities
+        exact = able.missing == "exact" or able.marginals in ("any", "prefix")
+        bound = Status.LOWER_BOUND if able.missing == "bound" else Status.APPROXIMATE
+        return own if exact else worst(own, bound)
+
+    @final
+    def mode(self, event: Any, context: Any = None) -> Any:
         """The event with its missing cells set to a most probable explanation."""
         self._require(self.capabilities.mode != "none", "the most probable values", "mode")
+        event = self._checked(event)
         self._require(not _confined(event), "the most probable values inside a region", "mode")
         with torch.no_grad():
-            return self._mode(self.space.check(event), self._check_context(context))
+            return self._answered(self._mode(event, self._conditioned(context, event.rows)))
 
     @final
-    def log_target(self, event: Event, candidates: Tensor) -> Tensor:
-        """(B, K) log p(x) with the first variable set to each of K candidates, the other cells as
-        they are."""
-        event = self.space.check(event)
-        self._check_pattern(event._replace(value=event.value[:, 1:], observed=event.mask[:, 1:]))
-        return self._log_target(
-            event._replace(within=after_one(but_first(event.within))), candidates
+    def log_target(self, event: Event, candidates: Tensor, column: int = 0) -> Tensor:
+        """log p(x) with one variable set to each of K candidates, the other cells as they are.
+
+        Parameters
+        ----------
+        event
+            B rows (B, D).
+        candidates
+            (K,) values of the variable.
+        column
+            Which variable it is.
+
+        Returns
+        -------
+        Tensor
+            (B, K) nats.
+        """
+        event = self._checked(event)
+        others = torch.arange(event.value.shape[1]) != column
+        self._check_pattern(
+            event._replace(value=event.value[:, others], observed=event.mask[:, others])
         )
+        if column:
+            return self._log_candidates(event, candidates, column)
+        event = event._replace(within=after_one(but_first(event.within)))
+
+        def ask(part: Event, context: Any, generator: torch.Generator | None) -> Tensor:
+            return self._log_target(part, candidates)
+
+        return self._by_rows(ask, event, None, None)
+
+    def _log_candidates(self, event: Event, candidates: Tensor, column: int) -> Tensor:
+        """(B, K) of any variable: log p of the row with each candidate in its place."""
+        place = torch.arange(event.value.shape[1]) == column
+        mask = event.mask | place
+        each = [
+            self.log_prob(
+                event._replace(value=torch.where(place, value, event.value), observed=mask)
+            )
+            for value in candidates.to(event.value)
+        ]
+        return torch.stack(each, 1)
 
     @final
     def log_contexts(self, event: Event) -> Tensor:
         """(B, K) log p(x | context = k) for every category k of the context."""
-        if self.context_space is None:
+        if not _names_a_context(self.context_space):
             raise CapabilityError(type(self).__name__, "p(x | context)", "no context")
-        event = self.space.check(event)
+        event = self._checked(event)
         self._check_pattern(event)
         return self._log_contexts(event)
 
@@ -358,7 +489,7 @@ class Density(nn.Module, abc.ABC):
     def features(self, event: Any) -> Tensor:
         """(B, F) what the density has learned to see in each row."""
         self._require(self.capabilities.features, "features", "features")
-        return self._features(self.space.check(event))
+        return self._features(self._checked(event))
 
     @final
     def remember(self, event: Any) -> None:
@@ -366,33 +497,33 @@ class Density(nn.Module, abc.ABC):
         own."""
         if self.capabilities.typical:
             with torch.no_grad():
-                self._remember(self.space.check(event))
+                self._remember(self._checked(event))
 
     @final
     def typicality(self, event: Any) -> Tensor:
         """(B,) the density's own statistic of familiarity: larger is more familiar."""
         self._require(self.capabilities.typical, "a statistic of familiarity of its own", "typical")
         with torch.no_grad():
-            return self._typicality(self.space.check(event))
+            return self._typicality(self._checked(event))
 
     @final
-    def edit(self, event: Any, context: Event | None = None, *, how: Edit) -> Any:
+    def edit(self, event: Any, context: Any = None, *, how: Edit) -> Any:
         """The event changed towards the context (of a pair: x towards its own y): the more, the
         more noise and strength."""
         self._require(self.capabilities.edits, "rows changed a little", "edits")
-        event = self.space.check(event)
+        event = self._checked(event)
         with torch.no_grad():
-            return self._edit(event, self._check_context(context), how)
+            return self._answered(self._edit(event, self._conditioned(context, event.rows), how))
 
     @final
     def unfold(
-        self, n: int, context: Event | None = None, *, generator: torch.Generator | None = None
+        self, n: int, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """(S, n, D) what ``sample`` goes through with the same generator, from noise to the
         rows."""
         self._require(self.capabilities.unfolds, "the way from noise to rows", "unfolds")
         with torch.no_grad():
-            return self._unfold(n, self._check_context(context), generator)
+            return self._unfold(n, self._conditioned(context, n), generator)
 
     @final
     def distil(self, calls: int) -> None:
@@ -402,21 +533,49 @@ class Density(nn.Module, abc.ABC):
         self._distil(calls)
 
     @final
-    def step(self, state: Any, token: Tensor) -> tuple[Any, Tensor]:
-        """The next state and the (B, V) log-probabilities of the next token."""
+    def begin(self, n: int, context: Any = None) -> Any:
+        """The state before the first token of n rows, for ``step``."""
+        self._require(self.capabilities.step, "stepwise log-probabilities", "step")
+        return self._begin(n, self._conditioned(context, n))
+
+    @final
+    def step(self, state: Any, token: Tensor | None = None) -> tuple[Any, Tensor]:
+        """One token further.
+
+        Parameters
+        ----------
+        state
+            Of ``begin``, or of the step before.
+        token
+            (B,) the tokens that came last; None at the beginning.
+
+        Returns
+        -------
+        state
+            For the next step.
+        log_p
+            (B, V + 1) log p of each token that may come next, the end last; nats.
+        """
         self._require(self.capabilities.step, "stepwise log-probabilities", "step")
         return self._step(state, token)
 
     @final
     def statistics(
-        self, event: Any, context: Event | None = None, *, weight: Tensor | None = None
+        self, event: Any, context: Any = None, *, weight: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Additive expected sufficient statistics of the rows."""
         self._require(self.capabilities.statistics, "sufficient statistics", "statistics")
-        event = self.space.check(event)
-        context = self._check_context(context)
+        event = self._checked(event)
+        context = self._conditioned(context, event.rows)
+        weight = self._weight(event, weight)
         with torch.no_grad():
-            return self._statistics(event, context, self._weight(event, weight))
+            if not _regions_per_row(event):
+                return self._statistics(event, context, weight)
+            total: dict[str, Tensor] = {}
+            for rows, part in _groups(event):
+                found = self._statistics(part, _take(context, rows), weight[rows])
+                total = {key: total.get(key, 0) + value for key, value in found.items()}
+            return total
 
     @final
     def maximise(self, statistics: dict[str, Tensor]) -> None:
@@ -429,17 +588,91 @@ class Density(nn.Module, abc.ABC):
     def sweep(
         self,
         event: Any,
-        context: Event | None = None,
+        context: Any = None,
         *,
         weight: Tensor | None = None,
         generator: torch.Generator,
     ) -> Tensor:
         """One pass of the Gibbs sampler over all rows; the mean objective, nats per row."""
         self._require(self.capabilities.sweeps, "a pass of a Gibbs sampler", "sweeps")
-        event = self.space.check(event)
-        context = self._check_context(context)
+        event = self._checked(event)
+        context = self._conditioned(context, event.rows)
         with torch.no_grad():
             return self._sweep(event, context, self._weight(event, weight), generator)
+
+    # ------------------------------------------------------------------ between twin and hook
+
+    def _checked(self, event: Any) -> Any:
+        """The event as hooks see it."""
+        if self._rows is not None and not isinstance(event, Event):
+            event = self._rows.join(event)
+        elif self._rows is not None and event.value.dim() != 2:
+            event = self._rows.join(Record({self._rows.blocks.names[0]: event}))
+        return self.space.check(event)
+
+    def _answered(self, event: Any) -> Any:
+        """An event of a hook as the caller sees it."""
+        return event if self._rows is None else self._rows.split(event)
+
+    def _conditioned(self, context: Any, rows: int) -> Any:
+        """The context as hooks see it: of a family of rows an event or None, of others a full
+        record."""
+        if not self.flat:
+            return self._record_of(context, rows)
+        if isinstance(context, Record) and self._told_rows is not None:
+            if all(bool(event.unobserved.all()) for event in context.values()):
+                context = None
+            else:
+                context = self._told_rows.join(context)
+                if not self.context_space.shape:
+                    context = context.map(lambda part: part[:, 0])
+        return self._check_context(context)
+
+    def _record_of(self, context: Any, rows: int) -> Record:
+        if context is not None and not self.context_space.blocks:
+            raise CapabilityError(type(self).__name__, "p(x | context)", "no context")
+        if isinstance(context, Event):
+            name = self.context_space.names[0]
+            alone = context.value.dim() == 1  # a class, as joints know it
+            context = context.map(lambda part: part[:, None]) if alone else context
+            context = Record({name: context})
+        record: Record = self.context_space.check(context or Record(), rows)
+        return record
+
+    def _by_rows(
+        self, hook: Any, event: Any, context: Any, generator: torch.Generator | None
+    ) -> Tensor:
+        """What a hook says of each row: rows with regions of their own in groups, each with the
+        same noise; 0 of rows of which nothing is known, where hooks see blocks."""
+        if _regions_per_row(event):
+            seed = None if generator is None else _seed(generator)
+            groups = _groups(event)
+            parts = [
+                hook(part, _take(context, rows), None if seed is None else stream(seed))
+                for rows, part in groups
+            ]
+            order = torch.cat([rows for rows, _ in groups]).argsort()
+            return torch.cat(parts)[order]
+        if self.flat or not isinstance(event, Event) or not bool(event.unobserved.any()):
+            out: Tensor = hook(event, context, generator)
+            return out
+        rows = (~event.unobserved).nonzero()[:, 0]
+        found = torch.zeros(event.rows, dtype=torch.float64)
+        if not len(rows):
+            return found
+        return found.index_copy(0, rows, hook(event.take(rows), _take(context, rows), generator))
+
+    def _complete_by_region(
+        self, event: Any, context: Any, generator: torch.Generator | None
+    ) -> Draws:
+        """Rows with regions of their own, in groups."""
+        groups = _groups(event)
+        parts = [self._complete(part, _take(context, rows), generator) for rows, part in groups]
+        order = torch.cat([rows for rows, _ in groups]).argsort()
+        out = _stacked([part[0] for part in parts], order)
+        found = [part[2] for part in parts if part[2] is not None]
+        effective = torch.cat(found)[order] if len(found) == len(parts) else None
+        return Draws(self._answered(out), worst(*(part[1] for part in parts)), effective)
 
     # ------------------------------------------------------------------ checks
 
@@ -461,15 +694,17 @@ class Density(nn.Module, abc.ABC):
         self._check_region(event)
         if not isinstance(event, Event) or event.observed is None or event.observed.all():
             return
-        mask = event.observed.reshape(event.rows, -1)
         able = self.capabilities
-        prefix = bool((mask[:, 1:] <= mask[:, :-1]).all())
         declared = (
             able.missing != "none"
             or able.marginals == "any"
-            or (prefix and able.marginals == "prefix")
+            or (able.marginals == "prefix" and _is_prefix(event))
         )
         self._require(declared, "log_prob with missing cells", "missing")
+
+    def _check_prefix(self, event: Any) -> None:
+        if self.capabilities.conditionals == "prefix" and isinstance(event, Event):
+            self._require(_is_prefix(event), "draws of cells that others follow", "conditionals")
 
     def _check_context(self, context: Event | None) -> Event | None:
         if context is None:
@@ -482,8 +717,81 @@ class Density(nn.Module, abc.ABC):
         return torch.ones(event.rows, dtype=torch.float64) if weight is None else weight
 
 
+def _events(event: Any) -> tuple[Event, ...]:
+    """The events that an event, a pair or a record is made of."""
+    if isinstance(event, Event):
+        return (event,)
+    if isinstance(event, Record):
+        return tuple(event.values())
+    return tuple(part for half in event for part in _events(half))
+
+
 def _confined(event: Any) -> bool:
-    """Whether cells of an event, or of either part of a pair, are known to lie in a range."""
-    return any(
-        part.within is not None for part in ((event,) if isinstance(event, Event) else event)
-    )
+    """Whether cells of an event, or of a part of it, are known to lie in a range."""
+    return any(part.within is not None for part in _events(event))
+
+
+def _regions_per_row(event: Any) -> bool:
+    """Whether rows of an event have regions of their own."""
+    return any(part.within is not None and part.within.per_row for part in _events(event))
+
+
+def _groups(event: Any) -> list[tuple[Tensor, Any]]:
+    """Rows whose regions are equal, and their event with one region for all of them."""
+    keys = [_edges(part.within) for part in _events(event) if part.within is not None]
+    which = torch.cat([key for key in keys if key is not None], 1)
+    which = which.unique(dim=0, return_inverse=True)[1]
+    rows = [(which == group).nonzero()[:, 0] for group in range(int(which.max()) + 1)]
+    return [(index, _with_one_region(event.take(index))) for index in rows]
+
+
+def _edges(region: Region) -> Tensor | None:
+    """(B, E) all that a region says of each row; None where it says the same of all rows."""
+    if not region.per_row:
+        return None
+    allowed = [keep.to(region.low) for keep in region.allowed.values()]
+    return torch.cat([region.low, region.high, *allowed], 1)
+
+
+def _with_one_region(event: Any) -> Any:
+    """An event of rows whose regions are equal, with that region for all."""
+    if isinstance(event, Event):
+        if event.within is None or not event.within.per_row:
+            return event
+        return event._replace(within=event.within.first())
+    if isinstance(event, Record):
+        return Record({name: _with_one_region(part) for name, part in event.items()})
+    return type(event)(*(_with_one_region(part) for part in event))
+
+
+def _take(context: Any, rows: Tensor) -> Any:
+    return None if context is None else context.take(rows)
+
+
+def _stacked(parts: list[Any], order: Tensor) -> Any:
+    """Complete rows of several events (or pairs) in the order of the question."""
+    if isinstance(parts[0], Event):
+        return Event(torch.cat([part.value for part in parts])[order])
+    halves = zip(*parts, strict=True)
+    return type(parts[0])(*(_stacked(list(half), order) for half in halves))
+
+
+def _is_prefix(event: Event) -> bool:
+    """Whether no known cell stands behind an unknown one."""
+    mask = event.mask.reshape(event.rows, -1)
+    return bool((mask[:, 1:] <= mask[:, :-1]).all())
+
+
+def _names_a_context(space: Any) -> bool:
+    return space is not None and space != RecordSpace()
+
+
+def _block_of(space: Space) -> Block:
+    """The vector block of a flat space: one variable of a context of shape (), or several."""
+    shape = space.shape or (1,)
+    name = space.variables[0].name if not space.shape else "context"
+    return Block(name, "vector", shape, space.variables)
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(0, 1 << 62, (), generator=generator))

@@ -1,33 +1,63 @@
-"""Events and the spaces they live in: all that a family ever sees of the data.
+"""What is known of some rows: events of one block, and records of several.
 
-An event is a block of rows with a mask that says which cells are known; a region is a box that
-unknown cells lie in. A space names the variables, how they are measured, and how they are laid out.
+An event holds the values of B rows with masks that say which cells are known. A region says where
+cells lie that are not known. A record names several events of the same rows.
+
+Shape letters: B rows, D variables, N positions, F features of one position.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Edit", "Event", "Pair", "Region", "after_one", "but_first", "slices"]
+__all__ = ["Edit", "Event", "Pair", "Record", "Region", "after_one", "but_first", "slices"]
 
 
 class Region(NamedTuple):
-    """A box that missing cells are known to lie in: ``low <= value <= high`` and, for a category,
-    an allowed set."""
+    """Where missing cells lie: ``low <= value <= high`` and, for a category, an allowed set.
 
-    low: Tensor  # (D,), -inf where open
-    high: Tensor  # (D,), +inf where open
-    allowed: dict[int, Tensor] = {}  # noqa: RUF012 (a NamedTuple default, never written to): variable -> (cardinality,) bool
+    Edges (D,) hold for every row. Edges (B, D) hold for each row by itself: a censored cell.
+    """
+
+    low: Tensor  # (D,) or (B, D); -inf where open
+    high: Tensor  # (D,) or (B, D); +inf where open
+    # variable -> (cardinality,) bool, or (B, cardinality) where the edges are those of each row
+    allowed: dict[int, Tensor] = {}  # noqa: RUF012 (a NamedTuple default, never written to)
+
+    @property
+    def per_row(self) -> bool:
+        """Whether each row has edges of its own."""
+        return self.low.dim() > 1
 
     @property
     def constrained(self) -> Tensor:
-        """(D,) bool: the variables that the region says something about."""
+        """(D,) or (B, D) bool: the variables that the region says something about."""
         cells = torch.isfinite(self.low) | torch.isfinite(self.high)
         for variable in self.allowed:
-            cells = cells.index_fill(0, torch.tensor([variable]), True)
+            cells = cells.index_fill(-1, torch.tensor([variable]), True)
         return cells
+
+    def take(self, index: Tensor | slice) -> "Region":
+        """The region of the rows at ``index``."""
+        if not self.per_row:
+            return self
+        allowed = {d: keep[index] for d, keep in self.allowed.items()}
+        return Region(self.low[index], self.high[index], allowed)
+
+    def cut(self, width: int) -> tuple["Region", "Region"]:
+        """What is said of the first ``width`` variables, and of the others."""
+        before = {d: keep for d, keep in self.allowed.items() if d < width}
+        after = {d - width: keep for d, keep in self.allowed.items() if d >= width}
+        return (
+            Region(self.low[..., :width], self.high[..., :width], before),
+            Region(self.low[..., width:], self.high[..., width:], after),
+        )
+
+    def first(self) -> "Region":
+        """The region of the first row, as one for all."""
+        return Region(self.low[0], self.high[0], {d: keep[0] for d, keep in self.allowed.items()})
 
 
 def slices(rows: int, size: int) -> list[slice]:
@@ -39,98 +69,186 @@ def after_one(region: Region | None) -> Region | None:
     """The region of x as one of (y, x): y is free."""
     if region is None:
         return None
-    free = torch.tensor([torch.inf], dtype=region.low.dtype)
+    free = torch.full((*region.low.shape[:-1], 1), torch.inf, dtype=region.low.dtype)
     return Region(
-        torch.cat([-free, region.low]),
-        torch.cat([free, region.high]),
+        torch.cat([-free, region.low], -1),
+        torch.cat([free, region.high], -1),
         {d + 1: keep for d, keep in region.allowed.items()},
     )
 
 
 def but_first(region: Region | None) -> Region | None:
     """The region of (y, x) as one of x."""
-    if region is None:
-        return None
-    return Region(
-        region.low[1:], region.high[1:], {d - 1: keep for d, keep in region.allowed.items() if d}
-    )
+    return None if region is None else region.cut(1)[1]
 
 
 class Event(NamedTuple):
-    """What is known of B rows; a context is one too. A cell is known, missing, or (missing but)
-    inside a region."""
+    """What is known of B rows of one block; a context is one too.
 
-    value: Tensor  # (B, *shape); categories are codes 0..K-1, tables float64
-    observed: Tensor | None = None  # (B, *shape) bool; False = missing: not known
-    present: Tensor | None = None  # (B, *shape) bool; False = padding: known to be absent
-    within: Region | None = None  # a box that the missing cells of every row are known to lie in
+    A position is in one of four states:
+
+    ========  =======  ==========================================
+    observed  present  meaning
+    ========  =======  ==========================================
+    True      True     its value is known
+    True      False    it is known to be absent (padding, the end)
+    False     True     it exists, its value is unknown
+    False     False    nothing is known, not even whether it exists
+    ========  =======  ==========================================
+
+    Blocks of fixed size have no absent positions: there ``present`` is None.
+    """
+
+    value: Tensor  # (B, *shape); categories are codes 0..K-1
+    observed: Tensor | None = None  # (B, *shape) bool
+    present: Tensor | None = None  # (B, N) bool, of each position; sequences and points only
+    within: Region | None = None  # where missing cells lie
 
     @property
     def mask(self) -> Tensor:
-        """Which cells are known, as a boolean tensor of the value's shape."""
-        return (
-            torch.ones_like(self.value, dtype=torch.bool)
-            if self.observed is None
-            else self.observed
-        )
+        """Which cells are told, as a boolean tensor of the value's shape."""
+        if self.observed is not None:
+            return self.observed
+        return torch.ones_like(self.value, dtype=torch.bool)
+
+    @property
+    def there(self) -> Tensor:
+        """``present`` in the value's shape."""
+        if self.present is None:
+            return torch.ones_like(self.value, dtype=torch.bool)
+        ones = (1,) * (self.value.dim() - self.present.dim())
+        return self.present.reshape(*self.present.shape, *ones).expand(self.value.shape)
+
+    @property
+    def known(self) -> Tensor:
+        """Which cells have a known value, as a boolean tensor of the value's shape."""
+        return self.mask if self.present is None else self.mask & self.there
+
+    @property
+    def complete(self) -> Tensor:
+        """(B,) bool: nothing of the row is open."""
+        return self.mask.reshape(self.rows, -1).all(1)
+
+    @property
+    def unobserved(self) -> Tensor:
+        """(B,) bool: nothing is known of the row: no cell, no length, no region."""
+        told = self.mask if self.present is None else self.mask | self.there
+        free = ~told.reshape(self.rows, -1).any(1)
+        if self.within is None:
+            return free
+        cells = self.within.constrained.expand(self.rows, -1)
+        return free & ~cells.any(1)
 
     @property
     def rows(self) -> int:
         return self.value.shape[0]
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Event":
+        """The event with ``change`` done to each of its tensors of rows; the region stays."""
+        parts = (self.value, self.observed, self.present)
+        return Event(*(None if part is None else change(part) for part in parts), self.within)  # type: ignore[arg-type]
+
     def take(self, index: Tensor | slice) -> "Event":
         """The rows at ``index``."""
-        observed = None if self.observed is None else self.observed[index]
-        return Event(
-            self.value[index],
-            observed,
-            None if self.present is None else self.present[index],
-            self.within,
-        )
+        within = None if self.within is None else self.within.take(index)
+        return self.map(lambda part: part[index])._replace(within=within)
 
     def cut(self, width: int) -> tuple["Event", "Event"]:
         """The first ``width`` variables of rows (B, D), with what the region says of them; and the
         others, without a region."""
-        box = self.within
         mask = self.mask
-        within = (
-            None
-            if box is None
-            else Region(
-                box.low[:width],
-                box.high[:width],
-                {d: a for d, a in box.allowed.items() if d < width},
-            )
-        )
-        return Event(self.value[:, :width], mask[:, :width], within=within), Event(
-            self.value[:, width:], mask[:, width:]
+        within = None if self.within is None else self.within.cut(width)[0]
+        return (
+            Event(self.value[:, :width], mask[:, :width], within=within),
+            Event(self.value[:, width:], mask[:, width:]),
         )
 
     def hide(self, cells: Tensor) -> "Event":
-        """The same rows with ``cells`` (broadcastable bool) treated as missing."""
-        return self._replace(observed=self.mask & ~cells)
+        """The same rows with ``cells`` (broadcastable bool) not known; neither is whether positions
+        exist whose cells are all hidden."""
+        observed = self.mask & ~cells
+        if self.present is None:
+            return self._replace(observed=observed)
+        gone = cells.expand(self.value.shape).reshape(*self.present.shape, -1).all(-1)
+        return self._replace(observed=observed, present=self.present & ~gone)
 
 
 class Pair(NamedTuple):
     """The event of a joint model: labels (or a number) y beside x."""
 
     y: Event
-    x: Event
+    x: Any  # an Event, or a Record where x has several blocks
 
     @property
     def rows(self) -> int:
-        return self.x.rows
+        return int(self.x.rows)
 
     def take(self, index: Tensor | slice) -> "Pair":
         return Pair(self.y.take(index), self.x.take(index))
 
 
+class Record(Mapping[str, Event]):
+    """Named events of the same rows: all that is known of them.
+
+    Parameters
+    ----------
+    parts, more
+        An event for each block, by its name.
+
+    Raises
+    ------
+    ValueError
+        If the events have different numbers of rows.
+
+    Examples
+    --------
+    >>> record = Record(mass=Event(torch.zeros(3, 1)), age=Event(torch.ones(3, 1)))
+    >>> record.rows, list(record.take(slice(0, 2)).only(["age"]))
+    (3, ['age'])
+    """
+
+    def __init__(self, parts: Mapping[str, Event] | None = None, **more: Event) -> None:
+        self._parts = {**(parts or {}), **more}
+        counts = {name: event.rows for name, event in self._parts.items()}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} {rows}" for name, rows in counts.items())
+            raise ValueError(f"The blocks of a record have different numbers of rows: {told}.")
+
+    def __getitem__(self, name: str) -> Event:
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @property
+    def rows(self) -> int:
+        """How many rows; 0 where there is no block."""
+        return next((event.rows for event in self._parts.values()), 0)
+
+    def take(self, index: Tensor | slice) -> "Record":
+        """The rows at ``index``."""
+        return Record({name: event.take(index) for name, event in self.items()})
+
+    def only(self, names: Iterable[str]) -> "Record":
+        """The blocks of these names, as far as they are there."""
+        return Record({name: self[name] for name in names if name in self._parts})
+
+    def updated(self, parts: Mapping[str, Event]) -> "Record":
+        """The record with some blocks in place of its own, or beside them."""
+        return Record({**self._parts, **parts})
+
+
 class Edit(NamedTuple):
     """How rows are changed towards a context: they are carried up to ``noise`` (in standard
     deviations of a cell) and come back under the context, which is exaggerated by ``strength``.
+
     Cells outside of ``where`` stay as they are. On the way back, what the rows are taken to be
     moves by ``lead`` of it, in standard deviations of a cell. With a ``generator`` the noise is
-    drawn, the same for all rows; without one the rows follow the flow that knows no context."""
+    drawn, the same for all rows; without one the rows follow the flow that knows no context.
+    """
 
     noise: float
     strength: Tensor  # (B,)

@@ -9,7 +9,16 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FAMILIES", "Family", "name_of", "names", "of_tables", "resolve"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "for_layout",
+    "name_of",
+    "names",
+    "of_tables",
+    "resolve",
+    "suited",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +29,11 @@ class Family:
     map: str  # one of the six families of the talk, or "classic"
     summary: str
     aliases: tuple[str, ...] = ()
-    settings: tuple[
-        tuple[str, Any], ...
-    ] = ()  # what sets this row apart from another of the same config
+    # what sets this row apart from another of the same config
+    settings: tuple[tuple[str, Any], ...] = ()
     kinds: tuple[str, ...] = ("real", "integer", "category", "ordered")
     pictures: bool = False  # whether it is for pictures, alone or beside columns
+    layouts: tuple[str, ...] = ("vector",)  # of the blocks that it is made for
 
 
 FAMILIES: dict[str, Family] = {
@@ -196,6 +205,14 @@ FAMILIES: dict[str, Family] = {
         "noise is taken away step by step; numbers drown in it, codes vanish; log p is a bound, "
         "exact where all columns are codes",
         ("ddpm", "vdm", "edm"),
+        layouts=("vector", "image"),
+    ),
+    "chain": Family(
+        "conjoin.families.chain:Chain",
+        "classic",
+        "records of several blocks: columns, pictures and strings, each told those before it",
+        ("record",),
+        layouts=("record",),
     ),
     "picture_diffusion": Family(
         "conjoin.families.diffusion.picture:PictureDiffusion",
@@ -233,6 +250,30 @@ FAMILIES: dict[str, Family] = {
 def of_tables() -> list[str]:
     """Names of the families that are not for pictures."""
     return [name for name, family in FAMILIES.items() if not family.pictures]
+
+
+def for_layout(layout: str) -> Any:
+    """The config of the first family that is made for blocks of a layout.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    found = [name for name, family in FAMILIES.items() if layout in family.layouts]
+    if not found:
+        raise ValueError(f"No family is made for blocks of the layout {layout!r}.")
+    return _by_name(found[0])
+
+
+def suited(config: Any, space: Any) -> Any:
+    """The config that models such a space in place of ``config``: a family of rows hands blocks
+    whose rows differ in length, and records of them, to the family that is made for them."""
+    if not config.density.flat:
+        return config
+    if space.layout in ("vector", "image"):
+        return config.suited(space)
+    return for_layout(space.layout)
 
 
 def names() -> dict[str, str]:

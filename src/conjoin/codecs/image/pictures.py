@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Picture", "Pictures", "SUFFIXES", "pictures_in"]
+__all__ = ["SUFFIXES", "Picture", "Pictures", "pictures_in"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 

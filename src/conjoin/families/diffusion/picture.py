@@ -110,6 +110,7 @@ class PictureDensity(Density):
     config_class = PictureDiffusion
     bounded = True
     conditional = True
+    takes_columns = True
     trunk = True
     shares: Tensor
 

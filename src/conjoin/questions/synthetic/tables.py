@@ -84,7 +84,7 @@ def _column(column: Column, parts: Sequence[Any]) -> list[np.ndarray]:
     texts = [map_distinct(part.astype(object), text_of, None, object) for part in parts]
     levels = pd.Series(
         np.concatenate([*texts[:1], *(np.unique(text[text != None]) for text in texts[1:])])
-    ).value_counts()  # noqa: E711
+    ).value_counts()
     codes = {level: float(code) for code, level in enumerate(levels.index)}
     return [np.array([codes.get(text, np.nan) for text in part]) for part in texts]
 

@@ -1,0 +1,175 @@
+"""Records as inputs of a network: what a density is conditioned on, of any blocks.
+
+One encoder for each layout turns the events of a block into a vector of a fixed size, with flags
+that say what is known; where nothing is known of a row the vector is the same for every row, so a
+network can learn what it means. So every family can be conditioned on every kind of block.
+
+    vector      indicators and piecewise linear codes of the columns (see ``Inputs``)
+    image       the mean over the picture of what two convolutions see
+    sequence    the state of a recurrent network after the last known token (K. Cho et al. (2014),
+                Learning phrase representations using RNN encoder-decoder)
+    points      a sum of a network over the points: neither order nor padding matters (M. Zaheer et
+                al. (2017), Deep sets, theorem 2)
+
+Shape letters: B rows, N positions, F outputs.
+"""
+
+import abc
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.core import Block, Event, Record, RecordSpace
+from conjoin.core.shapes import Float
+from conjoin.nets.body import Body
+from conjoin.nets.inputs import Inputs
+
+__all__ = ["RecordEncoder"]
+
+WIDTH = 32  # outputs of the encoder of a block that is no vector
+
+
+class RecordEncoder(nn.Module):
+    """(B, F) of records; F is ``size``, 0 where the space has no block."""
+
+    def __init__(self, space: RecordSpace) -> None:
+        super().__init__()
+        self.names = space.names
+        self.parts = nn.ModuleList(ENCODERS[block.layout](block) for block in space.blocks)
+
+    @property
+    def size(self) -> int:
+        return sum(int(part.size) for part in self.parts)  # type: ignore[arg-type]
+
+    def start(self, record: Record) -> None:
+        """Scales from the rows of the fit."""
+        for name, part in zip(self.names, self.parts, strict=True):
+            part.start(record[name])  # type: ignore[operator]
+
+    def forward(self, record: Record, rows: int) -> Float[Tensor, "B F"]:
+        nothing = torch.zeros(rows, 0, dtype=torch.float64)
+        each = [
+            part.encoded(record[name])  # type: ignore[operator]
+            for name, part in zip(self.names, self.parts, strict=True)
+        ]
+        return torch.cat([nothing, *each], 1)
+
+
+class VectorEncoder(nn.Module):
+    """The columns, each with a flag."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.inputs = Inputs(block.variables)
+        self.size = self.inputs.size
+
+    def start(self, event: Event) -> None:
+        self.inputs.start(event.value, event.mask)
+
+    def encoded(self, event: Event) -> Float[Tensor, "B F"]:
+        """(B, F) of an event, float64."""
+        out: Tensor = self.inputs(event.value, event.mask)
+        return out
+
+
+class Learned(Body):
+    """An encoder with weights, and nothing to read off the rows before they are learned."""
+
+    size = WIDTH
+
+    def start(self, event: Event) -> None:
+        """Nothing: weights are learned."""
+
+    @abc.abstractmethod
+    def inputs_of(self, event: Event) -> tuple[Tensor, ...]:
+        """What ``compute`` takes, of an event."""
+
+    def encoded(self, event: Event) -> Float[Tensor, "B F"]:
+        """(B, F) of an event, float64."""
+        out: Tensor = self(*self.inputs_of(event))
+        return out
+
+
+class ImageEncoder(Learned):
+    """Two convolutions, then the mean over the picture; unknown pixels are grey, and flagged."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.levels = block.variables[0].cardinality
+        channels = block.shape[0]
+        self.net = nn.Sequential(
+            nn.Conv2d(2 * channels, WIDTH, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+            nn.GELU(),
+        )
+        self.double()
+
+    def inputs_of(self, event: Event) -> tuple[Tensor]:
+        known = event.mask.double()
+        level = event.value.double() / max(self.levels - 1, 1) - 0.5
+        return (torch.cat([known * level, known], 1),)
+
+    def compute(self, pixels: Float[Tensor, "B 2C H W"]) -> Float[Tensor, "B F"]:
+        out: Tensor = self.net(pixels).mean((2, 3))
+        return out
+
+
+class SequenceEncoder(Learned):
+    """A gated recurrent network over the tokens; it stops at the first that is not known."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.levels = block.variables[0].cardinality
+        self.embed = nn.Embedding(self.levels + 1, WIDTH)  # the last one: the end
+        self.cell = nn.GRUCell(WIDTH, WIDTH)
+        self.nothing = nn.Parameter(torch.zeros(WIDTH))
+        self.double()
+
+    def inputs_of(self, event: Event) -> tuple[Tensor, Tensor]:
+        told = event.mask.cummin(1).values
+        token = torch.where(event.there, event.value, self.levels)
+        end = torch.full((event.rows, 1), self.levels)
+        token = torch.cat([token, end], 1)
+        told = torch.cat([told, told[:, -1:]], 1)
+        behind = (token == self.levels).long().cumsum(1) > 1
+        return token, told & ~behind
+
+    def compute(self, token: Tensor, told: Tensor) -> Float[Tensor, "B F"]:
+        state = self.nothing.expand(len(token), -1)
+        embedded = self.embed(token)
+        for t in range(token.shape[1]):
+            state = torch.where(told[:, t, None], self.cell(embedded[:, t], state), state)
+        return state
+
+
+class PointsEncoder(Learned):
+    """The sum of a network over the known points, beside their number."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.levels = [v.cardinality if v.discrete else 0 for v in block.variables]
+        inputs = sum(level or 1 for level in self.levels)
+        self.net = nn.Sequential(nn.Linear(inputs, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH - 1))
+        self.double()
+
+    def inputs_of(self, event: Event) -> tuple[Tensor, Tensor]:
+        columns = [
+            nn.functional.one_hot(event.value[..., d].long(), level).double()
+            if level
+            else event.value[..., d : d + 1]
+            for d, level in enumerate(self.levels)
+        ]
+        return torch.cat(columns, 2), event.known.all(2).double()
+
+    def compute(self, cells: Tensor, known: Tensor) -> Float[Tensor, "B F"]:
+        summed = (self.net(cells) * known[..., None]).sum(1)
+        return torch.cat([summed, known.sum(1, keepdim=True)], 1)
+
+
+ENCODERS: dict[str, type[nn.Module]] = {
+    "vector": VectorEncoder,
+    "image": ImageEncoder,
+    "sequence": SequenceEncoder,
+    "points": PointsEncoder,
+}
