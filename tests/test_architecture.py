@@ -1,6 +1,7 @@
 """The house rules that a machine can hold us to. Each is a sentence in docs/architecture.md."""
 
 import ast
+import functools
 import re
 import statistics
 import subprocess
@@ -94,6 +95,7 @@ def spelled(node):
 # --------------------------------------------------------------------------------------------- size
 
 
+@functools.cache
 def functions():
     return [
         (path, node)
@@ -157,25 +159,21 @@ def part(module):
     return pieces[1] if len(pieces) > 1 and (PACKAGE / pieces[1]).is_dir() else "__init__"
 
 
+@functools.cache
 def imports(path):
     """(dotted name, whether it waits for a call) of each import of this package; imports for type
     checkers are left out."""
-    parents = {
-        child: node for node in ast.walk(TREES[path]) for child in ast.iter_child_nodes(node)
-    }
-    for node in ast.walk(TREES[path]):
+    found = []
+    ahead = [(TREES[path], False)]
+    while ahead:
+        node, late = ahead.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            above = [node]
-            while above[-1] in parents:
-                above.append(parents[above[-1]])
-            if any(
-                isinstance(outer, ast.If) and "TYPE_CHECKING" in ast.unparse(outer.test)
-                for outer in above
-            ):
-                continue
-            late = any(isinstance(outer, FUNCTION) for outer in above)
-            for module in imported(node, path):
-                yield module, late
+            found += [(module, late) for module in imported(node, path)]
+        late = late or isinstance(node, FUNCTION)
+        ahead += [(child, late) for child in ast.iter_child_nodes(node)]
+    return found
 
 
 def imported(node, path):
@@ -223,6 +221,7 @@ def module_of(path):
 MODULES = {module_of(path): path for path in TREES}
 
 
+@functools.cache
 def needs(path, late):
     """The modules that a file imports at its top, or when a function is called."""
     found = {(module, when) for module, when in imports(path)}
@@ -230,6 +229,7 @@ def needs(path, late):
     return {module for module, when in homes if when == late and module in MODULES}
 
 
+@functools.cache
 def reached(module):
     """Every module that importing this one loads."""
     seen = set()
@@ -343,6 +343,7 @@ def test_the_global_generator_is_left_alone(path):
     ] == []
 
 
+@functools.cache
 def classes():
     return {
         node.name: (path, node)
