@@ -205,7 +205,7 @@ class Density(nn.Module, abc.ABC):
     ) -> Any:
         raise NotImplementedError
 
-    def _complete(
+    def _draw_open(
         self, event: Any, context: Any, generator: torch.Generator | None
     ) -> tuple[Any, Status, Tensor | None]:
         """Draws of the open cells, what they are worth, and their effective number."""
@@ -403,7 +403,7 @@ class Density(nn.Module, abc.ABC):
         with torch.no_grad():
             if _regions_per_row(event):
                 return self._complete_by_region(event, context, generator)
-            out, status, effective = self._complete(event, context, generator)
+            out, status, effective = self._draw_open(event, context, generator)
             return Draws(self._answered(out), status, effective)
 
     @final
@@ -619,9 +619,11 @@ class Density(nn.Module, abc.ABC):
         record."""
         if not self.flat:
             return self._record_of(context, rows)
-        if isinstance(context, Record) and self._told_rows is not None:
+        if isinstance(context, Record):
             if all(bool(event.unobserved.all()) for event in context.values()):
                 context = None
+            elif self._told_rows is None:
+                raise CapabilityError(type(self).__name__, "p(x | context)", "no context")
             else:
                 context = self._told_rows.join(context)
                 if not self.context_space.shape:
@@ -667,7 +669,7 @@ class Density(nn.Module, abc.ABC):
     ) -> Draws:
         """Rows with regions of their own, in groups."""
         groups = _groups(event)
-        parts = [self._complete(part, _take(context, rows), generator) for rows, part in groups]
+        parts = [self._draw_open(part, _take(context, rows), generator) for rows, part in groups]
         order = torch.cat([rows for rows, _ in groups]).argsort()
         out = _stacked([part[0] for part in parts], order)
         found = [part[2] for part in parts if part[2] is not None]

@@ -338,10 +338,10 @@ class ChainDensity(Density):
     def _sample_conditional(
         self, event: Record, context: Record, generator: torch.Generator | None
     ) -> Record:
-        out: Record = self._complete(event, context, generator)[0]
+        out: Record = self._draw_open(event, context, generator)[0]
         return out
 
-    def _complete(
+    def _draw_open(
         self, event: Record, context: Record, generator: torch.Generator | None
     ) -> tuple[Record, Status, Tensor | None]:
         if not event.rows:
@@ -373,11 +373,18 @@ class ChainDensity(Density):
             effective = 1 / weight.softmax(1).square().sum(1)
         for place, names in enumerate(self.groups):
             if any(not bool(record[name].complete.all()) for name in names):
-                own, told = self._of(place, record)
-                drawn = self.factors[place].sample_conditional(own, told, generator=generator)
-                found = drawn if isinstance(drawn, Record) else {names[0]: drawn}
-                record = record.updated(found)
+                record = record.updated(self._of_factor(place, record, generator))
         return record, status, effective
+
+    def _of_factor(self, place: int, record: Record, generator: torch.Generator | None) -> Record:
+        """A factor's blocks, complete: new rows where nothing of them is known."""
+        names = self.groups[place]
+        own, told = self._of(place, record)
+        if all(bool(record[name].unobserved.all()) for name in names):
+            drawn = self.factors[place].sample(record.rows, told, generator=generator)
+        else:
+            drawn = self.factors[place].sample_conditional(own, told, generator=generator)
+        return drawn if isinstance(drawn, Record) else Record({names[0]: drawn})
 
 
 def _groups(space: RecordSpace) -> list[list[str]]:
