@@ -33,6 +33,12 @@ ATOMS = Block(
 TABLE = Block("columns", "vector", (2,), (Variable("age", "real"), Variable("sex", "category", 2)))
 
 
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
 # ------------------------------------------------------------------ events and blocks
 
 

@@ -231,6 +231,12 @@ FAMILIES: dict[str, Family] = {
         ("columns_and_picture",),
         pictures=True,
     ),
+    "point_cloud": Family(
+        "conjoin.families.classic.point_cloud:PointCloud",
+        "classic",
+        "clouds of points, each for itself; exact, whatever their order or place; a baseline",
+        layouts=("points",),
+    ),
     "absorbing_diffusion": Family(
         "conjoin.families.diffusion.absorbing:AbsorbingDiffusion",
         "diffusion",
@@ -248,8 +254,12 @@ FAMILIES: dict[str, Family] = {
 
 
 def of_tables() -> list[str]:
-    """Names of the families that are not for pictures."""
-    return [name for name, family in FAMILIES.items() if not family.pictures]
+    """Names of the families of rows that are not for pictures."""
+    return [
+        name
+        for name, family in FAMILIES.items()
+        if "vector" in family.layouts and not family.pictures
+    ]
 
 
 def for_layout(layout: str) -> Any:

@@ -65,7 +65,7 @@ def _takes(family: Any, space: str) -> bool:
     entry = FAMILIES.get(name_of(config))
     if space.endswith("given class") and not config.density.conditional:
         return False
-    if entry is not None and entry.pictures:
+    if entry is not None and (entry.pictures or "vector" not in entry.layouts):
         return False
     return entry is None or all(variable.kind in entry.kinds for variable in variables_of(space))
 
