@@ -1,11 +1,12 @@
 """The binary tables of the density estimation literature, official splits: exact test nats of each
 family, defaults.
 
-    python benchmarks/binary.py [--tables nltcs,plants,dna] [--families
-    circuit,mixture,autoregressive] [--seeds 1]
+    python benchmarks/binary.py [--tables nltcs,plants,dna]
+        [--families circuit,mixture,autoregressive] [--seeds 1]
 
 The validation rows stop the fit; the test rows are asked once. One thread, CPU seconds of the fit;
-medians of the seeds."""
+medians of the seeds.
+"""
 
 import argparse
 import statistics

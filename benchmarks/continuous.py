@@ -1,14 +1,16 @@
 """Continuous tables in standardised nats: the flow (and what else is named) beside zuko's spline
 flow at equal CPU seconds.
 
-    pip install --target zuko-home --no-deps zuko==1.4.1 python benchmarks/continuous.py [--zuko
-    zuko-home] [--tables phoneme,wine_white,banknote] [--families flow,auto] [--seeds 3]
+    pip install --target zuko-home --no-deps zuko==1.4.1
+    python benchmarks/continuous.py [--zuko zuko-home] [--tables phoneme,wine_white,banknote]
+        [--families flow,auto] [--seeds 3]
 
 Official splits; every column is divided by its standard deviation over the training rows, and
 numbers count as points (``measure="density"``). Families are fitted with defaults; the validation
 rows stop the fit. zuko's neural spline flow (three transforms, eight bins, two hidden layers of 64,
 Adam at 1e-3, batches of 256, the weights that were best on the validation rows) trains for the CPU
-seconds that the flow took. "auto" is given its default of five minutes. Medians of the seeds."""
+seconds that the flow took. "auto" is given its default of five minutes. Medians of the seeds.
+"""
 
 import argparse
 import copy

@@ -1,12 +1,13 @@
 """Does decide keep its promises? Fit once, then re-split calibration and test many times.
 
-    python benchmarks/decide.py [--splits 200] [--tables adult,telco_churn,mammography] [--family
-    circuit]
+    python benchmarks/decide.py [--splits 200] [--tables adult,telco_churn,mammography]
+        [--family circuit]
 
 For each table and asked rates: mean false-alarm rate; share of splits on which the error among the
 accepted stays at most the asked rate + 1 % (or, for a class, the share of it that is accepted with
 a wrong answer); coverage beside the oracle's, which knows the test labels. Exit code 1 where a
-promise is broken."""
+promise is broken.
+"""
 
 import argparse
 import os

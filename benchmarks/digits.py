@@ -1,9 +1,10 @@
 """The digits table: every family on the book's split of scikit-learn's digits, test nats of the
 discrete data.
 
-    python3 dev.py bench digits [family ...]         all families and the classifiers beside them,
-    if none is named python3 dev.py bench digits absorbing+network    p(x) of a family beside p(y |
-    x) of a network, on the first 1350 images
+    python3 dev.py bench digits [family ...]
+        all families and the classifiers beside them, if none is named
+    python3 dev.py bench digits absorbing+network
+        p(x) of a family beside p(y | x) of a network, on the first 1350 images
 
 The first 1000 images teach, the next 350 choose (early stopping), the last 447 are asked once; grey
 levels 0..16 are 17 categories; defaults throughout, seed 0. *nats* is -log p(x): exact, a bound

@@ -5,7 +5,8 @@ x) wrong?
 
 The book's split of digits.py, defaults. For each seed: whether the fit had to go back to earlier
 weights (setbacks), log Z by forward and reverse annealed importance sampling with its standard
-error, and the error of p(y | x) on the test images."""
+error, and the error of p(y | x) on the test images.
+"""
 
 import argparse
 import math

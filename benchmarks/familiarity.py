@@ -7,7 +7,8 @@ The rarest class of at least 30 training rows is left out of the fit; the score 
 official test rows (at most ``MOST`` training rows). Ours: the statistic that ``decide`` uses. Peers
 see one-hot levels and standardised numbers; the Gaussian mixture and the kernel's bandwidth are
 chosen by the likelihood of a fifth of the training rows. The last line: the paired difference to
-the best peer of each table, with its standard error. One thread."""
+the best peer of each table, with its standard error. One thread.
+"""
 
 import argparse
 import statistics

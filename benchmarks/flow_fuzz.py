@@ -4,7 +4,8 @@
 
 Each table has 3 to 60 rows and 1 to 6 columns of random kinds and scales, with constants, ties,
 outliers up to 1e6, and some cells missing. Prints one line for each failure and a count at the end;
-exit code 1 if any."""
+exit code 1 if any.
+"""
 
 import argparse
 import sys

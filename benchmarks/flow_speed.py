@@ -6,7 +6,8 @@ medians of CPU seconds.
 
 Both have three transforms with networks of two hidden layers of 64, eight bins, float32. A training
 step is the forward and backward pass of 256 rows and the optimiser's step; log_prob and samples are
-of 2,048 rows."""
+of 2,048 rows.
+"""
 
 import argparse
 import statistics

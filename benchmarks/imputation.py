@@ -8,7 +8,8 @@ test rows. Error of a table: the mean over its columns of the root mean squared 
 deviations of the column (numbers: the mean of ``DRAWS`` draws) or of the share of wrong levels
 (categories: the commonest of the draws). *cover*: how often the 5 % and 95 % quantiles of the draws
 hold the hidden number, all tables' real columns pooled. One thread, defaults; the peers see numbers
-and level codes."""
+and level codes.
+"""
 
 import argparse
 import statistics
@@ -24,7 +25,10 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from conjoin import JointDensity, datasets
 
-TABLES = "pima,heart_cleveland,german_credit,abalone,phoneme,wine_white,banknote,telco_churn,titanic,breast_cancer_yu"
+TABLES = (
+    "pima,heart_cleveland,german_credit,abalone,phoneme,"
+    "wine_white,banknote,telco_churn,titanic,breast_cancer_yu"
+)
 FIT = 5000
 DRAWS = 200
 HIDDEN = 0.3

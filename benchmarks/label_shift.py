@@ -12,7 +12,8 @@ are the adapted log-loss and error over those of the told model: 1.02 is 2 % wor
 few: 20, 50 or 100 labelled rows, drawn anew for each seed (at least two of each class), all other
 training rows without a label. Test errors in percent and log-loss (nats) of
 ``JointClassifier(unlabelled=...)`` with its defaults, the same on the labelled rows alone, and
-logistic regression on these (one-hot, standardised)."""
+logistic regression on these (one-hot, standardised).
+"""
 
 import os
 import sys
@@ -51,7 +52,8 @@ def flipped(X, y, seed):
 
 def shift(table, rows, seeds):
     print(
-        f"{'model':<16}{'':<12}{'accuracy':>9}{'log-loss':>9}{'found':>8}{'true':>8}{'s':>6}{'p':>9}{'loss':>7}{'error':>7}"
+        f"{'model':<16}{'':<12}{'accuracy':>9}{'log-loss':>9}"
+        f"{'found':>8}{'true':>8}{'s':>6}{'p':>9}{'loss':>7}{'error':>7}"
     )
     data = datasets.load(table)
     for name, predictor in KINDS.items():
@@ -68,7 +70,8 @@ def shift(table, rows, seeds):
                 ratios += [
                     np.mean([(1 - each["adapted"][0]) / (1 - each["told"][0]) for each in found])
                 ]
-                more = f"{share:>8.3f}{true:>8.3f}{error:>6.3f}{p:>9.1g}{ratios[0]:>7.3f}{ratios[1]:>7.3f}"
+                more = f"{share:>8.3f}{true:>8.3f}{error:>6.3f}{p:>9.1g}"
+                more += f"{ratios[0]:>7.3f}{ratios[1]:>7.3f}"
             print(f"{name:<16}{kind:<12}{accuracy:>9.3f}{loss:>9.4f}{more}", flush=True)
 
 

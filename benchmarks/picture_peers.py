@@ -1,14 +1,16 @@
 """Diffusion of pictures beside its peers, in one process: how fast, and how good after equal CPU
 seconds.
 
-    python benchmarks/picture_peers.py speed                                   pictures a CPU
-    second, in training and drawn in 20 steps python benchmarks/picture_peers.py equal [seconds=150]
-    [n=1000] [seed=0]   FID-LeNet of 20 steps after equal CPU seconds of training
+    python benchmarks/picture_peers.py speed
+        pictures a CPU second, in training and drawn in 20 steps
+    python benchmarks/picture_peers.py equal [seconds=150] [n=1000] [seed=0]
+        FID-LeNet of 20 steps after equal CPU seconds of training
 
 FashionMNIST, batches of 64, no classes. diffusers' UNet2DModel has the channels of its course on
 MNIST and draws by DDIM, as does denoising-diffusion-pytorch; both train by Adam at 4e-4, and draw
 by a running average of the weights where they are trained for long. A peer that is not installed is
-left out."""
+left out.
+"""
 
 import copy
 import sys

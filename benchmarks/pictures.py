@@ -1,24 +1,32 @@
 """Pictures: the joint diffusion model measured by judges that were trained apart.
 
-    python benchmarks/pictures.py fit fashion_mnist MODEL [seconds=1200] [seed=0]     train with
-    defaults and save python benchmarks/pictures.py classes fashion_mnist MODEL          accuracy,
-    log-loss, ECE, bits per dimension python benchmarks/pictures.py draws fashion_mnist MODEL
-    [n=10000] [steps=20]      FID-LeNet and the like, beside their floors python
-    benchmarks/pictures.py familiarity fashion_mnist MODEL [n=500]      AUROC against foreign and
-    spoiled pictures, worst first python benchmarks/pictures.py alarm fashion_mnist MODEL
-    false alarms at 5 % over 100 re-splits python benchmarks/pictures.py alter fashion_mnist MODEL
-    [pneumoniamnist MODEL] [n=200]      counterfactuals, judged apart python benchmarks/pictures.py
-    shift fashion_mnist MODEL [n=4000]   test pictures in other shares of the classes: adapted, and
-    told them python benchmarks/pictures.py fill fashion_mnist MODEL [n=500]     the lower half
-    painted in, judged apart python benchmarks/pictures.py price fashion_mnist [seconds=300]
-    [size=1] [steps=]     what each term loses against its single-task twin python
-    benchmarks/pictures.py pneumonia [seconds=300] [seeds=3]    the whole story on PneumoniaMNIST
-    python benchmarks/pictures.py bits mnist [family ...] [seconds=600] [pictures=10000]    bits per
-    dimension of the test pictures
+    python benchmarks/pictures.py fit fashion_mnist MODEL [seconds=1200] [seed=0]
+        train with defaults and save
+    python benchmarks/pictures.py classes fashion_mnist MODEL
+        accuracy, log-loss, ECE, bits per dimension
+    python benchmarks/pictures.py draws fashion_mnist MODEL [n=10000] [steps=20]
+        FID-LeNet and the like, beside their floors
+    python benchmarks/pictures.py familiarity fashion_mnist MODEL [n=500]
+        AUROC against foreign and spoiled pictures, worst first
+    python benchmarks/pictures.py alarm fashion_mnist MODEL
+        false alarms at 5 % over 100 re-splits
+    python benchmarks/pictures.py alter fashion_mnist MODEL [pneumoniamnist MODEL] [n=200]
+        counterfactuals, judged apart
+    python benchmarks/pictures.py shift fashion_mnist MODEL [n=4000]
+        test pictures in other shares of the classes: adapted, and told them
+    python benchmarks/pictures.py fill fashion_mnist MODEL [n=500]
+        the lower half painted in, judged apart
+    python benchmarks/pictures.py price fashion_mnist [seconds=300] [size=1] [steps=]
+        what each term loses against its single-task twin
+    python benchmarks/pictures.py pneumonia [seconds=300] [seeds=3]
+        the whole story on PneumoniaMNIST
+    python benchmarks/pictures.py bits mnist [family ...] [seconds=600] [pictures=10000]
+        bits per dimension of the test pictures
 
 Official splits; the test pictures are asked once. CPU seconds are of this process, on
 OMP_NUM_THREADS threads. ``judges`` says how the judges are trained; a judge is trained anew for
-each call, by the same recipe."""
+each call, by the same recipe.
+"""
 
 import multiprocessing
 import resource

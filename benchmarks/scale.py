@@ -1,12 +1,13 @@
 """Seconds and memory against the number of rows: a straight line, and a flat one.
 
-    python benchmarks/scale.py [--rows 100000,300000,1000000,10000000] [--family circuit] [--passes
-    2] [--folder scale-tables]
+    python benchmarks/scale.py [--rows 100000,300000,1000000,10000000] [--family circuit]
+        [--passes 2] [--folder scale-tables]
 
 A model of adult draws the rows, which go to Parquet in row groups. Each size is fitted and scored
 in a process of its own: the sample that a fit begins with and the passes over all rows (always as
 many) are timed apart, log p(x) is asked of every row, and the peak is that of the resident memory.
-Tables that are in the folder already are used again."""
+Tables that are in the folder already are used again.
+"""
 
 import argparse
 import json
@@ -54,7 +55,8 @@ def main() -> None:
         folder = Path(arguments.folder or temporary)
         folder.mkdir(exist_ok=True)
         print(
-            f"{'rows':>12}{'start, s':>10}{'passes, s':>11}{'rows/s':>10}{'log p, rows/s':>15}{'peak, MB':>10}",
+            f"{'rows':>12}{'start, s':>10}{'passes, s':>11}"
+            f"{'rows/s':>10}{'log p, rows/s':>15}{'peak, MB':>10}",
             flush=True,
         )
         for rows in map(int, arguments.rows.split(",")):
@@ -62,12 +64,8 @@ def main() -> None:
             if not path.exists():
                 alone(path, arguments, "--draw", str(rows))
             found = alone(path, arguments)
-            print(
-                "{rows:12,}{start:10.1f}{passes:11.1f}{rate:10,.0f}{asked:15,.0f}{peak:10,.0f}".format(
-                    **found
-                ),
-                flush=True,
-            )
+            line = "{rows:12,}{start:10.1f}{passes:11.1f}{rate:10,.0f}{asked:15,.0f}{peak:10,.0f}"
+            print(line.format(**found), flush=True)
 
 
 def alone(path: Path, arguments: argparse.Namespace, *more: str) -> dict:

@@ -1,10 +1,12 @@
 """The few-labels table: how often families err that learn from a few labelled rows and many without
 a label.
 
-    python3 dev.py bench semi_supervised digits [family ...]         scikit-learn's digits, 5 labels
-    a digit python3 dev.py bench semi_supervised mnist [family ...] [draws=1] [rows=20000]    MNIST
-    in 8 grey levels, 10 labels a digit python3 dev.py bench semi_supervised fashion_mnist [family
-    ...] [draws=1] [rows=20000]    FashionMNIST alike, 100 labels a class
+    python3 dev.py bench semi_supervised digits [family ...]
+        scikit-learn's digits, 5 labels a digit
+    python3 dev.py bench semi_supervised mnist [family ...] [draws=1] [rows=20000]
+        MNIST in 8 grey levels, 10 labels a digit
+    python3 dev.py bench semi_supervised fashion_mnist [family ...] [draws=1] [rows=20000]
+        FashionMNIST alike, 100 labels a class
 
 Digits: the first 1000 images teach, the next 350 are the validation rows, the last 447 the test
 rows. MNIST and FashionMNIST: the first 50,000 (or ``rows``) teach, the last 10,000 of the 60,000
@@ -16,7 +18,8 @@ digits; on MNIST with predictor="network", no calibration rows and ``max_time`` 
 the same where missing labels were summed out instead of lent (``spread=False``). *twin*: the same
 kind of predictor on the labelled rows alone, moved copies of images included; the last lines are
 all kinds of it. Errors are means over the draws with their standard deviation, in percent. CPU and
-wall seconds are of one fit, under whatever else runs."""
+wall seconds are of one fit, under whatever else runs.
+"""
 
 import os
 import sys

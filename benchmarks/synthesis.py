@@ -1,9 +1,8 @@
 """Synthetic rows of a table, made by the joint alone, beside real ones that it has not seen and two
 controls.
 
-    python benchmarks/synthesis.py [--tables adult] [--seeds 3] [--rows 5000,16281] [--family
-    circuit]
-                                   [--missingness ignorable]
+    python benchmarks/synthesis.py [--tables adult] [--seeds 3] [--rows 5000,16281]
+        [--family circuit] [--missingness ignorable]
 
 Defaults, one thread. The fit sees the rows of 'train' and 'valid' (it splits them itself), as many
 rows are drawn, and those of 'test' judge. Quality depends on how many rows are compared (boosting

@@ -1,11 +1,12 @@
 """Every table and family beside scikit-learn's usual classifiers, one row each.
 
-    python benchmarks/tables.py [--tables adult,iris] [--families circuit,naive_bayes] [--out
-    benchmarks/tables.csv]
+    python benchmarks/tables.py [--tables adult,iris] [--families circuit,naive_bayes]
+        [--out benchmarks/tables.csv]
 
 Official splits. Prints the test mean of log p(x) (nats, raw units), log-loss or CRPS, AUC, debiased
 ECE, the AUROC with which familiarity tells one class from the others when it was held out as
-foreign, seconds and kWh of the fit."""
+foreign, seconds and kWh of the fit.
+"""
 
 import argparse
 import os

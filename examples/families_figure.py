@@ -3,7 +3,8 @@
     python examples/families_figure.py docs/families.png [--steps 300] [family ...]
 
 Rows of the figure are toys, columns are families. Colours are exp(log p), each panel on its own
-scale; for an energy the scale is relative anyway."""
+scale; for an energy the scale is relative anyway.
+"""
 
 import argparse
 import warnings

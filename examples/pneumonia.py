@@ -5,7 +5,8 @@ to look otherwise.
 
 PneumoniaMNIST (MedMNIST v2, J. Yang et al. (2023)): 28 x 28 pictures of children's chests, normal
 or with pneumonia. This is a study of a method on small public pictures. It is no medical device,
-and nobody should be treated by it."""
+and nobody should be treated by it.
+"""
 
 import argparse
 import warnings

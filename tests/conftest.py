@@ -1,7 +1,8 @@
 """What every test shares: shape checks, one thread, no display, and where the data lie.
 
 Shapes and types of annotated calls are checked here only, so jaxtyping must be imported before
-conjoin (conjoin/core/shapes.py)."""
+conjoin (conjoin/core/shapes.py).
+"""
 
 import os
 

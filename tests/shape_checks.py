@@ -1,7 +1,8 @@
 """The checker that jaxtyping's import hook (conftest.py) puts around every function of conjoin:
 beartype, with readings of its own. An int passes where a float is asked, as for mypy. Self passes
 as Any, because beartype refuses it in a method whose class it does not decorate. A function with a
-hint that beartype cannot read goes unchecked."""
+hint that beartype cannot read goes unchecked.
+"""
 
 from typing import Any, Self
 

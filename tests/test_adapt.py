@@ -1,5 +1,6 @@
 """A joint whose classes have new shares, against the formulas; the shares themselves against
-planted ones; and what is promised."""
+planted ones; and what is promised.
+"""
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,8 @@ from conjoin.testing.conformance import CHECKS, NotApplicable
 from conjoin.testing.subjects import Flat, Subject, subject
 
 CHECKED = (
-    "normalisation", "samples", "missing_cells", "conditionals", "modes", "regions", "log_joint", "log_evidence", "labels_of_draws",
-    "batches", "seeds", "inputs_unchanged",
+    "normalisation", "samples", "missing_cells", "conditionals", "modes", "regions", "log_joint",
+    "log_evidence", "labels_of_draws", "batches", "seeds", "inputs_unchanged",
 )  # fmt: skip
 
 

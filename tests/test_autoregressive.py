@@ -1,5 +1,6 @@
 """Autoregressive families: what each output may see, sums over small spaces, steps and caches,
-orders and scans, planted structure."""
+orders and scans, planted structure.
+"""
 
 import itertools
 import math
@@ -355,9 +356,8 @@ def test_some_rows_are_trained_with_cells_hidden():
     density = built(Masked(hide=0.4))
     shown = density._shown(torch.zeros(4000, 3).double(), stream(0))
     whole = float(shown.all(1).double().mean())
-    assert (
-        abs(whole - (0.6 + 0.4 / 4)) < 0.03
-    )  # of a uniform share of hidden cells one row in D + 1 keeps all
+    # of a uniform share of hidden cells one row in D + 1 keeps all
+    assert abs(whole - (0.6 + 0.4 / 4)) < 0.03
     assert abs(float(shown.double().mean()) - 0.8) < 0.02
     assert bool(built(Masked(hide=0.0))._shown(torch.zeros(50, 3).double(), stream(0)).all())
 

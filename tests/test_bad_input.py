@@ -1,5 +1,6 @@
 """Bad input: one sentence that names the place and the remedy, exit code 2, and nothing
-half-written."""
+half-written.
+"""
 
 import contextlib
 import gzip

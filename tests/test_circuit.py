@@ -1,5 +1,6 @@
 """The circuit's quick passes: against log-space, against gradients, where numbers underflow, and
-against enumeration."""
+against enumeration.
+"""
 
 import dataclasses
 import itertools

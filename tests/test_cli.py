@@ -22,13 +22,20 @@ OUT = ["--force", "--out", "-o"]
 OPTIONS = {
     "check": [*LIMITS, *TELL, "--force", "--missing", "--schema", "--target"],
     "fit": [
-        *LIMITS, *TELL, *OUT, "--calibration", "--chunk-rows", "--emphasis", "--family", "--groups", "--max-kwh", "--max-time", "--missing",
-        "--missingness", "--part", "--predictor", "--resume", "--schema", "--seed", "--size", "--start-from", "--target", "--task",
-        "--time", "--unlabelled",
+        *LIMITS, *TELL, *OUT, "--calibration", "--chunk-rows", "--emphasis", "--family", "--groups",
+        "--max-kwh", "--max-time", "--missing", "--missingness", "--part", "--predictor",
+        "--resume", "--schema", "--seed", "--size", "--start-from", "--target", "--task", "--time",
+        "--unlabelled",
     ],
-    "compare": [*LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--price", "--seed", "--target", "--task"],
+    "compare": [
+        *LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--price", "--seed",
+        "--target", "--task",
+    ],
     "predict": [*LIMITS, *TELL, *OUT, "--chunk-rows", "--part"],
-    "decide": [*LIMITS, *TELL, *OUT, "--chunk-rows", "--false-alarm", "--log", "--max-error", "--max-width", "--part"],
+    "decide": [
+        *LIMITS, *TELL, *OUT, "--chunk-rows", "--false-alarm", "--log", "--max-error",
+        "--max-width", "--part",
+    ],
     "sample": [*TELL, *OUT, "--given", "--seed", "--where", "--y", "-n"],
     "impute": [*LIMITS, *TELL, *OUT, "--draws", "--hide", "--mask", "--part", "--seed", "--y"],
     "counterfactual": [*LIMITS, *TELL, *OUT, "--keep", "--part", "--seed", "--to", "-n"],

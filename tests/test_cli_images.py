@@ -70,9 +70,8 @@ def test_a_folder_becomes_a_model_with_its_labels(say, home):
     assert model.model_.target.name == "label" and model.model_.facts["pictures"] == {
         "size": [6, 6]
     }
-    table = json.loads(say("predict model @split/test --json -q").out)[
-        "table"
-    ]  # scaled as at the fit
+    # scaled as at the fit
+    table = json.loads(say("predict model @split/test --json -q").out)["table"]
     assert len(table) == 100 and table[0]["file"] == "one/000.png"
 
 

@@ -2,7 +2,8 @@
 made of it.
 
 A new line in FAMILIES adds its own tests here. The suite is itself tested: by toy densities that
-declare what no family does yet, by toys with a planted error each, and by tests/mutations."""
+declare what no family does yet, by toys with a planted error each, and by tests/mutations.
+"""
 
 import dataclasses
 import math
@@ -45,31 +46,36 @@ def doubles(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
+# whose hybrids run in the default suite; the others' are slow
 QUICK_JOINTS = (
     "circuit",
     "naive_bayes",
-)  # whose hybrids run in the default suite; the others' are slow
+)
+# whose joints do
 QUICK = (
     *QUICK_JOINTS,
     "linear_discriminant",
     "quadratic_discriminant",
     "mixture",
-)  # whose joints do
+)
+# where the others run by default
 QUICK_SPACES = {
     "classic": ("discrete", "mixed"),
     "other": ("mixed",),
-}  # where the others run by default
+}
+# where the classics and the energies run beside that in CI
 SLOW_SPACES = (
     "joint mixed",
     "mixed given class",
-)  # where the classics and the energies run beside that in CI
+)
 LONG = ("ladder", "vae")  # minutes for one check of draws
 HALF = ("flow_matching", "vqvae")  # half a minute for some: in CI, not in the default suite
+# likewise
 COSTLY = {
     (family, check)
     for family in ("diffusion", "transformer")
     for check in ("conditionals", "regions")
-}  # likewise
+}
 
 
 def mark_of(family, space, check):
@@ -99,12 +105,13 @@ def parameters():
             yield pytest.param(family, space, check, marks=marks, id=f"{family}-{space}-{check}")
 
 
+# of what is learned by likelihood: one tree is, several are not
 LIKELIHOOD = {
     "expectation_maximisation",
     "loss_is_likelihood",
     "score_identity",
     "weights",
-}  # of what is learned by likelihood: one tree is, several are not
+}
 
 
 @pytest.mark.parametrize(("space", "check"), cases(Circuit(trees=1), only=sorted(LIKELIHOOD)))

@@ -1,5 +1,6 @@
 """Diffusion: the formulas against closed forms and sums, samplers against their flow, planted
-structure, refusals."""
+structure, refusals.
+"""
 
 import itertools
 import math
@@ -285,9 +286,8 @@ def test_columns_become_gaussian_and_come_back_with_their_slope():
     c = numbers(value)
     assert torch.allclose(numbers.inverse(c), value, rtol=1e-9, atol=1e-9)
     assert float((c.mean(0).abs() + (c.std(0) - 1).abs()).max()) < 0.05
-    assert (
-        float(((c - c.mean(0)) ** 3).mean(0).abs().max()) < 0.5
-    )  # the log-normal column had a skewness of about 10
+    # the log-normal column had a skewness of about 10
+    assert float(((c - c.mean(0)) ** 3).mean(0).abs().max()) < 0.5
     slope = ((numbers(value + 1e-6) - numbers(value - 1e-6)) / 2e-6).log()
     log_normal = -0.5 * (c**2 + math.log(2 * math.pi))
     assert torch.allclose(numbers.log_base(value), log_normal + slope, atol=1e-5)
@@ -351,9 +351,8 @@ def test_the_bound_is_tight_for_the_optimal_network():
     noise = Noise.of_numbers(6000, 1, 0, stream(4))
     got = core._mean(core.gain, value, None, noise) + core.numbers.log_base(value).sum(1)
     assert torch.allclose(got, exact, atol=0.03)
-    assert torch.allclose(
-        flow_log_prob(core, value, None, 200), exact, atol=0.06
-    )  # at t = 1 it begins from N(0, 1)
+    # at t = 1 it begins from N(0, 1)
+    assert torch.allclose(flow_log_prob(core, value, None, 200), exact, atol=0.06)
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "heun"])

@@ -2,7 +2,8 @@
 
 In each Markdown file, in order and in one empty folder: ```python blocks share one namespace
 (```python no-run is only compiled); of ```console blocks the lines that begin with `$ conjoin` are
-run and must succeed, or, in a block fenced ```console error, must fail with exit code 2."""
+run and must succeed, or, in a block fenced ```console error, must fail with exit code 2.
+"""
 
 import doctest
 import importlib
@@ -74,9 +75,8 @@ def run_console(block, page):
         f"{page.name}:{block.line}: unknown option {block.option!r}"
     )
     for command in commands(block.body):
-        if command.startswith("conjoin ") and not set(command) & set(
-            "|<>*$&;"
-        ):  # no need of a shell, nor of a process of its own
+        # no need of a shell, nor of a process of its own
+        if command.startswith("conjoin ") and not set(command) & set("|<>*$&;"):
             code = run(shlex.split(command, comments=True)[1:])
             assert code == (2 if block.option else 0), (
                 f"{page.name}:{block.line}: $ {command}\nexit code {code}"

@@ -1,5 +1,6 @@
 """Two tables beside each other: planted changes are found and named, none is found where there is
-none, and the bets are fair."""
+none, and the bets are fair.
+"""
 
 import json
 

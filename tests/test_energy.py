@@ -1,5 +1,6 @@
 """Energies: what they know without their constant, the constant itself, and that every move of
-every chain keeps its target."""
+every chain keeps its target.
+"""
 
 import dataclasses
 import itertools

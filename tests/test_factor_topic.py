@@ -1,5 +1,6 @@
 """Factor analysis, probabilistic PCA and latent Dirichlet allocation against dense formulas,
-enumeration and planted truth."""
+enumeration and planted truth.
+"""
 
 import itertools
 import math

@@ -256,9 +256,8 @@ def test_the_trace_is_that_of_the_jacobian():
         )
         assert torch.allclose(jacobian.trace(), trace[row], atol=1e-9)
     sign = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3).double() / 8**0.5
-    assert torch.allclose(
-        net.with_trace(x, 0.3, seen, sign)[1], trace, atol=1e-9
-    )  # the mean over all signs is exact
+    # the mean over all signs is exact
+    assert torch.allclose(net.with_trace(x, 0.3, seen, sign)[1], trace, atol=1e-9)
 
 
 def test_before_training_it_is_a_normal_distribution():

@@ -1,5 +1,6 @@
 """p(y | x) that follows pictures to a place where they look otherwise, without labels; what it
-stands on, against formulas."""
+stands on, against formulas.
+"""
 
 import numpy as np
 import pytest

@@ -1,5 +1,6 @@
 """Graphs of codes: bins, exact sums over tables, Bayesian networks and Markov random fields, all
-against enumeration."""
+against enumeration.
+"""
 
 import itertools
 import math
@@ -536,9 +537,8 @@ def test_eliminate_is_the_sum_over_the_full_table(name):
 
 def test_orders_are_small_and_give_up_beyond_the_limit():
     assert elimination_order(SCOPES["chain"], [10] * 5)[1] == 100
-    assert (
-        elimination_order([(0, v) for v in range(1, 6)], [3, *[5] * 5])[1] == 15
-    )  # never the hub first
+    # never the hub first
+    assert elimination_order([(0, v) for v in range(1, 6)], [3, *[5] * 5])[1] == 15
     assert elimination_order([(5, v) for v in range(5)], [2, 2, 2, 2, 2, 4]) == (
         [1, 2, 3, 4, 5, 0],
         8,

@@ -1,5 +1,6 @@
 """Tables of which one column holds pictures: read, modelled as one row or columns first, asked with
-either missing, written."""
+either missing, written.
+"""
 
 import numpy as np
 import pandas as pd
@@ -194,9 +195,8 @@ def test_what_the_columns_took_is_not_given_to_the_picture(tied, monkeypatch):
 
     def training(density, rows, weight, choose, plan, progress, label):
         plans.append(plan)
-        return Trained(
-            stopped=next(ends), seconds=2.0 + 0 * sum(range(4_000_000))
-        )  # which takes some energy
+        # which takes some energy
+        return Trained(stopped=next(ends), seconds=2.0 + 0 * sum(range(4_000_000)))
 
     monkeypatch.setattr(learning, "train", training)
     fit = learning.Learning(

@@ -1,5 +1,6 @@
 """Images as arrays: what a pixel may be, the way to events and back, and the estimators' surface on
-scikit-learn's digits."""
+scikit-learn's digits.
+"""
 
 import numpy as np
 import pytest
@@ -24,9 +25,8 @@ def test_images_come_back_as_they_went(shape):
     assert codec.grid == (shape[3] if len(shape) == 4 else 1, 4, 3)
     assert event.value.shape == (5, codec.space.shape[0])
     assert np.array_equal(codec.images(codec.decode(event.value)), images)
-    assert (
-        event.value[2, 1 * 3 + 2] == images[(2, 1, 2) + (0,) * (len(shape) - 3)]
-    )  # row 1, column 2 of the first channel
+    # row 1, column 2 of the first channel
+    assert event.value[2, 1 * 3 + 2] == images[(2, 1, 2) + (0,) * (len(shape) - 3)]
     again = ImageCodec.from_json(codec.to_json())
     assert again.space == codec.space
 

@@ -1,5 +1,6 @@
 """Named sets of images: from CONJOIN_DATA if they are what their README says, else fetched once and
-checked."""
+checked.
+"""
 
 import functools
 import gzip
@@ -206,10 +207,11 @@ def test_what_was_fetched_is_checked(home, tmp_path):
     (home[0] / "t10k-images-idx3-ubyte.gz").write_bytes(idx(pixels(2, 4, 4)))
     with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte.gz was changed: its md5 is"):
         datasets.load_images("mnist")
+    # what was good need not come again
     assert kept(tmp_path) == [
         "mnist-train-images-idx3-ubyte.gz",
         "mnist-train-labels-idx1-ubyte.gz",
-    ]  # what was good need not come again
+    ]
     (home[0] / "t10k-images-idx3-ubyte.gz").write_bytes(idx(home[1]["x_test"]))
     assert np.array_equal(datasets.load_images("mnist").x_test, home[1]["x_test"]) and kept(
         tmp_path

@@ -1,5 +1,6 @@
 """Joint models against the formulas that they are named for; what holds for every family is in
-test_conformance.py."""
+test_conformance.py.
+"""
 
 import math
 

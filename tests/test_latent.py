@@ -1,5 +1,6 @@
 """Latent-variable families: bounds against sums over z, priors that integrate to one, words found
-exactly, planted structure."""
+exactly, planted structure.
+"""
 
 import itertools
 import math
@@ -162,9 +163,8 @@ def test_sobol_noise_is_normal_for_every_row_and_apart_for_neighbours():
     assert (many.std(1) - 1).abs().max() < 0.06
     one = sobol_normal(value, 16, 2, stream(0))
     assert (one[0] - one[1]).abs().max() > 0.1
-    torch.testing.assert_close(
-        sobol_normal(value[2:3], 16, 2, stream(0))[0], one[2]
-    )  # whatever the batch
+    # whatever the batch
+    torch.testing.assert_close(sobol_normal(value[2:3], 16, 2, stream(0))[0], one[2])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """From a config to a joint: the weight on p(y | x), a trunk that learns both, unlabelled rows,
-comparing families."""
+comparing families.
+"""
 
 import dataclasses
 from types import SimpleNamespace
@@ -386,9 +387,8 @@ def test_a_family_that_fails_is_a_row_with_a_reason(monkeypatch):
 def test_nothing_is_begun_when_the_budget_is_spent(monkeypatch):
     X, y = iris()
     clock = iter([0.0, 0.0, 0.0, 0.0, *([100.0] * 50)])
-    monkeypatch.setattr(
-        comparing, "time", SimpleNamespace(monotonic=lambda: next(clock))
-    )  # not the clock of other threads
+    # not the clock of other threads
+    monkeypatch.setattr(comparing, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     found = conjoin.compare(X, y, families=["naive_bayes", "mixture"], max_time=60)
     assert [entry.note for entry in found.entries] == ["", "left out: the budget was spent"]
 

@@ -1,5 +1,6 @@
 """Leaves against mpmath, scipy and numerical integration: interval masses far out, cells and
-bounds, atoms, moments, regions."""
+bounds, atoms, moments, regions.
+"""
 
 import math
 
@@ -85,9 +86,10 @@ def test_log_sinhc_is_smooth_where_its_series_takes_over():
 )
 def test_truncated_moments_against_integration(low, high):
     first, second = moments_inside(doubles(low), doubles(high))
-    density = lambda power: integrate.quad(
-        lambda z: z**power * stats.norm.pdf(z), low, high, epsabs=1e-14
-    )[0]  # noqa: E731
+
+    def density(power):
+        return integrate.quad(lambda z: z**power * stats.norm.pdf(z), low, high, epsabs=1e-14)[0]
+
     assert float(first) == pytest.approx(density(1) / density(0), abs=1e-8)
     assert float(second) == pytest.approx(density(2) / density(0), abs=1e-8)
 
@@ -227,9 +229,10 @@ def test_the_maximiser_of_points_is_mean_and_deviation():
 
 def test_the_maximiser_of_cells_is_that_of_the_interval_likelihood():
     rows = [0.0, 1.0, 1.0, 2.0, 3.0]
-    edges = lambda x, m, s: np.log(
-        stats.norm.cdf((x + 0.5 - m) / s) - stats.norm.cdf((x - 0.5 - m) / s)
-    )
+
+    def edges(x, m, s):
+        return np.log(stats.norm.cdf((x + 0.5 - m) / s) - stats.norm.cdf((x - 0.5 - m) / s))
+
     leaves = fit(layer(Variable("x", "integer", resolution=1.0)).requires_grad_(False), rows, 200)
     mean = float(leaves.mean)
     scale = float(leaves.log_scale.exp())

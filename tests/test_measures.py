@@ -1,5 +1,6 @@
 """Exact families integrate, or sum, to one by each column's stated measure, in raw units, on two
-columns of real tables."""
+columns of real tables.
+"""
 
 import numpy as np
 import pandas as pd

@@ -1,5 +1,6 @@
 """Energy is counted from counters where they can be read, and estimated from CPU time where not;
-the method is named."""
+the method is named.
+"""
 
 import json
 import subprocess

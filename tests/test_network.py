@@ -1,5 +1,6 @@
 """No network call that the user did not ask for: an audit hook sees every socket of a whole
-round."""
+round.
+"""
 
 import subprocess
 import sys
@@ -11,7 +12,8 @@ seen = []
 
 
 def watch(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request"):
+    lookups = ("socket.getaddrinfo", "socket.gethostbyname")
+    if event in ("socket.connect", "socket.sendto", "urllib.Request", *lookups):
         seen.append((event, str(arguments)))
 
 

@@ -1,5 +1,6 @@
 """The two nonparametric families: their samplers against exact posteriors, planted structure, and
-their predictive densities."""
+their predictive densities.
+"""
 
 import itertools
 import math
@@ -362,9 +363,8 @@ def test_predictive_of_one_sample_is_the_ratio_of_joint_probabilities():
     likelihoods."""
     space, data, _ = clusters_table(3, rows=25)
     data = space.check(data)
-    data = data._replace(
-        observed=data.mask & (torch.arange(9) != 4)
-    )  # the rounded column has no closed form
+    # the rounded column has no closed form
+    data = data._replace(observed=data.mask & (torch.arange(9) != 4))
     density = fitted(
         DirichletProcessDensity.build(space, DirichletProcess(samples=1), data, stream(0)), data, 3
     )
@@ -631,9 +631,8 @@ def test_planted_features_are_found(seed):
     agree = np.array(
         [[(truth[:, i] == has[:, j]).mean() for j in range(has.shape[1])] for i in range(3)]
     )
-    rows, columns = linear_sum_assignment(
-        -np.maximum(agree, 1 - agree)
-    )  # a feature or its absence: both say the same
+    # a feature or its absence: both say the same
+    rows, columns = linear_sum_assignment(-np.maximum(agree, 1 - agree))
     assert np.maximum(agree, 1 - agree)[rows, columns].min() > 0.9
 
 

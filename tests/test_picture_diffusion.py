@@ -1,5 +1,6 @@
 """The diffusion of pictures: its network, its bound, its walks from noise, and the joint model on
-one trunk."""
+one trunk.
+"""
 
 import math
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """Pictures altered, completed and followed to another place on the command line; a fit that begins
-from a model of pictures."""
+from a model of pictures.
+"""
 
 import json
 import re

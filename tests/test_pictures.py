@@ -1,5 +1,6 @@
 """Pictures from disk: folders and their labels, arrays in an .npz, every odd file said in one
-sentence."""
+sentence.
+"""
 
 import io
 import struct

@@ -1,5 +1,6 @@
 """The PixelCNN: it sees what comes before a pixel and nothing else, draws what it says, and is what
-large pictures get."""
+large pictures get.
+"""
 
 import numpy as np
 import pytest
@@ -116,9 +117,8 @@ def test_small_pictures_and_tables_keep_the_masked_network():
         assert isinstance(Masked().suited(space), Masked)
     large = pixels((1, 16, 20), 256)
     assert Masked(steps=7, draws=9).suited(large) == Pixels(steps=7, draws=9)
-    assert isinstance(
-        Masked(orders=1).suited(large), Masked
-    )  # what was asked for is not thrown away
+    # what was asked for is not thrown away
+    assert isinstance(Masked(orders=1).suited(large), Masked)
 
 
 @pytest.mark.slow

@@ -339,9 +339,8 @@ def test_samples_of_a_class_look_like_it(classifier, cancer):
     free, _ = classifier.sample(2000)
     malignant = list(classifier.classes_).index("malignant")
     of_class, of_all = (classifier.predict_proba(rows)[:, malignant] for rows in (drawn, free))
-    assert of_class.mean() == pytest.approx(
-        (of_all**2).mean() / of_all.mean(), abs=0.05
-    )  # Bayes' rule, averaged
+    # Bayes' rule, averaged
+    assert of_class.mean() == pytest.approx((of_all**2).mean() / of_all.mean(), abs=0.05)
 
 
 def test_a_hybrid_samples_by_importance(cancer):

@@ -1,5 +1,6 @@
 """The report and the model card: their sections, what they keep to themselves, and that names are
-harmless."""
+harmless.
+"""
 
 import re
 import sys
@@ -15,9 +16,8 @@ from conjoin.model.words import energy_words, limits
 from conjoin.report import write_report
 
 SENTINEL = 123.456789
-SHOWN = re.compile(
-    r"(?<![\d.])123\.(46|457|4568|45679|456789)(?!\d)"
-)  # however it is rounded; figures have coordinates much like it
+# however it is rounded; figures have coordinates much like it
+SHOWN = re.compile(r"(?<![\d.])123\.(46|457|4568|45679|456789)(?!\d)")
 SECRET = "patient-4711"
 EVIL = "<script>alert('x')</script>"
 SECTIONS = {

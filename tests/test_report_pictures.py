@@ -1,5 +1,6 @@
 """The report of a model of pictures, the way of a draw from noise, and the demo on chest X-rays,
-all of them tiny."""
+all of them tiny.
+"""
 
 import base64
 import io

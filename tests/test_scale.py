@@ -1,5 +1,6 @@
 """Tables in chunks and fits of several processes: the same model, the same answers, and nothing
-lost on the way."""
+lost on the way.
+"""
 
 import os
 import runpy
@@ -126,12 +127,10 @@ def test_the_sample_is_uniform_and_loses_no_level_and_no_extreme(tmp_path):
         frame["price"].max(),
     )
     assert abs((found.frame["kind"] == "cake").mean() - (frame["kind"] == "cake").mean()) < 0.05
-    assert (
-        found.rows == int((parts == FIT).sum()) > 19_000
-    )  # of a large table all but a sample's held-out rows teach
-    assert len(found.split.calibrate) == int(
-        (parts == CALIBRATE).sum()
-    )  # and every held-out row is in the sample
+    # of a large table all but a sample's held-out rows teach
+    assert found.rows == int((parts == FIT).sum()) > 19_000
+    # and every held-out row is in the sample
+    assert len(found.split.calibrate) == int((parts == CALIBRATE).sum())
     assert abs(len(found.split.calibrate) - 400) < 150
 
 
@@ -281,12 +280,8 @@ def test_mistakes_are_said(home, options, words):
 
 @pytest.fixture(scope="module")
 def model(home):
-    assert (
-        run(
-            f"fit {home}/shop.parquet --target kind --family nb --chunk-rows 300 -q -o {home}/m".split()
-        )
-        == 0
-    )
+    options = "--target kind --family nb --chunk-rows 300 -q"
+    assert run(f"fit {home}/shop.parquet {options} -o {home}/m".split()) == 0
     return home / "m"
 
 
@@ -407,8 +402,10 @@ from conjoin.training.progress import Progress
 
 torch.set_num_threads(1)
 space = Space((2,), (Variable("a", "real"), Variable("b", "category", cardinality=3)))
-data = Event(torch.stack([torch.randn(301, generator=stream(0), dtype=torch.float64), (torch.arange(301) % 3).double()], 1))
-ones, plan = torch.ones(301, dtype=torch.float64), Plan(epochs=3, steps=6, batch=60)
+numbers = torch.randn(301, generator=stream(0), dtype=torch.float64)
+data = Event(torch.stack([numbers, (torch.arange(301) % 3).double()], 1))
+ones = torch.ones(301, dtype=torch.float64)
+plan = Plan(epochs=3, steps=6, batch=60)
 
 
 def density(family):
@@ -422,11 +419,16 @@ def read(epoch, rank, world):
 
 
 def models():
-    fits = {"circuit": density("circuit"), "boltzmann": density("boltzmann"), "passes": density("circuit")}
+    kinds = {"circuit": "circuit", "boltzmann": "boltzmann", "passes": "circuit"}
+    fits = {name: density(family) for name, family in kinds.items()}
     for name in ("circuit", "boltzmann"):
         train(fits[name], data, ones, data, plan, Progress())
     train_from(fits["passes"], Passes(read, 301), None, plan, Progress())
-    return {f"{name}.{key}": value.contiguous() for name, model in fits.items() for key, value in model.state_dict().items()}
+    return {
+        f"{name}.{key}": value.contiguous()
+        for name, model in fits.items()
+        for key, value in model.state_dict().items()
+    }
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """scikit-learn's own checks, all of them, for every estimator and family; and the habits of its
-users."""
+users.
+"""
 
 import json
 import subprocess
@@ -19,11 +20,12 @@ from sklearn.preprocessing import FunctionTransformer
 from conjoin import Circuit, JointClassifier
 from conjoin.families import of_tables
 
+# checks of scikit-learn 1.6 and later
 FEWEST = {
     "JointClassifier": 58,
     "JointRegressor": 55,
     "JointDensity": 44,
-}  # checks of scikit-learn 1.6 and later
+}
 PINNED = {
     "check_estimators_dtypes",
     "check_fit_score_takes_y",

@@ -1,5 +1,6 @@
 """Synthetic tables: constraints that always hold, copies and planted rows that are found, measures
-that know their controls."""
+that know their controls.
+"""
 
 import json
 
@@ -270,9 +271,8 @@ def test_measures_by_hand():
     one = pd.DataFrame({"u": list("aabb") * 50, "v": list("aabb") * 50, "x": [0.0, 0, 1, 1] * 50})
     found = conjoin.quality(one, one.assign(v=list("abab") * 50, x=1.0)).table.loc["synthetic"]
     assert found["shape"] == pytest.approx(1 - 0.5 / 3, abs=0.02)  # only x is wrong, by half
-    assert found["mi_error"] == pytest.approx(
-        np.log(2), abs=0.03
-    )  # three pairs of ln 2, and none left
+    # three pairs of ln 2, and none left
+    assert found["mi_error"] == pytest.approx(np.log(2), abs=0.03)
     assert found["trend"] == pytest.approx(0.5, abs=0.04)
     noise = np.random.default_rng(0).normal(size=(2, 300, 2))
     assert two_sample(*noise, np.zeros(2, bool), 0)[0] > 0.85

@@ -1,5 +1,6 @@
 """The table codec: round trips, identities of weights and order, measures, inference, and what it
-says about bad input."""
+says about bad input.
+"""
 
 import json
 import math

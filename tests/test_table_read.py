@@ -1,5 +1,6 @@
 """Reading tables from files: what is detected and said, and one clear sentence for each file that
-cannot be read."""
+cannot be read.
+"""
 
 import gzip
 import io

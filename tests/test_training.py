@@ -1,5 +1,6 @@
 """Rows, splits, learners and the loop: order, weights, resumption, interruption, and a way back
-from bad steps."""
+from bad steps.
+"""
 
 import dataclasses
 import itertools
@@ -109,9 +110,8 @@ def table():
 
 def test_canonical_merges_equal_rows_and_adds_their_weights():
     pair, weight = canonical(table(), doubles(1, 2, 3, 4, 0, 5))
-    assert (
-        pair.rows == 4
-    )  # rows 0 and 2 are one, row 4 has weight 0; a missing label or cell sets a row apart
+    # rows 0 and 2 are one, row 4 has weight 0; a missing label or cell sets a row apart
+    assert pair.rows == 4
     assert float(weight.sum()) == 15
     found = {
         (*pair.x.value[i].tolist(), bool(pair.y.mask[i]), bool(pair.x.mask[i, 1])): float(weight[i])

@@ -7,7 +7,8 @@ et al. (1998), figure 2; rectified, max-pooled) that learned the classes of the 
 KID: the unbiased squared maximum mean discrepancy under the cubic kernel (M. Binkowski et al.
 (2018), Demystifying MMD GANs, section 4). Precision, recall: T. Kynkaanniemi et al. (2019);
 density, coverage: M. Naeem et al. (2020). Figures depend on the recipe and on the sample sizes:
-print the floor, real against real, beside them."""
+print the floor, real against real, beside them.
+"""
 
 from dataclasses import dataclass
 

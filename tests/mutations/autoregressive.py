@@ -23,7 +23,7 @@ MUTATIONS = [
         ),
         (
             "a draw looks at the row before",
-            ("kept[block][:, :, row - hole]\n" "                        if"),
+            ("kept[block][:, :, row - hole]\n                        if"),
             "kept[block][:, :, row - 1] if",
         ),
         (
@@ -42,7 +42,7 @@ MUTATIONS = [
         ),
         (
             "a hidden unit sees one variable too many",
-            ("rank[:, owner.clamp_min(0)] + 1\n" "        )"),
+            "rank[:, owner.clamp_min(0)] + 1)",
             "rank[:, owner.clamp_min(0)])",
         ),
         (
@@ -62,7 +62,7 @@ MUTATIONS = [
         ),
         (
             "the context is masked",
-            ("shown = torch.where(\n" "            owner < 0, 0, rank"),
+            "shown = torch.where(owner < 0, 0, rank",
             "shown = torch.where(owner < 0, 1, rank",
         ),
         (
@@ -143,7 +143,7 @@ MUTATIONS = [
         ("a neighbour beyond the right edge", "(column + dx < line)", "(column + dx <= line)"),
         (
             "the network is told no shift",
-            ("if shift is None else shift]], 1\n" "        )"),
+            ("if shift is None else shift]], 1\n        )"),
             "if shift is None else 0 * shift]], 1)",
         ),
         (

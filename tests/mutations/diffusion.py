@@ -151,7 +151,7 @@ NUMBERS = at(
     asked("columns_become or cells_and_atoms"),
     (
         "the slope upside down",
-        ("(value - self.xi) / self.delta) ** 2)\n" "            + (self.delta"),
+        ("(value - self.xi) / self.delta) ** 2)\n            + (self.delta"),
         "(value - self.xi) / self.delta) ** 2) - (self.delta",
     ),
     (

@@ -63,13 +63,13 @@ MUTATIONS = [
         ),
         (
             "a move is accepted whatever the temperature",
-            ("log() < beta * (\n" "            after - score\n" "        )"),
+            ("log() < beta * (\n            after - score\n        )"),
             "log() < after - score",
             named("metropolis"),
         ),
         (
             "a move is judged the wrong way round",
-            ("log() < beta * (\n" "            after - score\n" "        )"),
+            ("log() < beta * (\n            after - score\n        )"),
             "log() < beta * (score - after)",
             named("metropolis"),
         ),
@@ -109,7 +109,12 @@ MUTATIONS = [
             "math.inf, real - false +",
             named("diverged"),
         ),
-        ("the grid is lost beside y", ('"vector", space.grid)\n' "            if"), '"vector") if', named("pixels")),
+        (
+            "the grid is lost beside y",
+            ('"vector", space.grid)\n            if'),
+            '"vector") if',
+            named("pixels"),
+        ),
     ),
     *at(
         "families/energy/rbm.py",

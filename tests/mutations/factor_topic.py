@@ -63,7 +63,7 @@ MUTATIONS = [
         ("factors drawn by the wrong root", "root.transpose(1, 2) @ hidden", "root @ hidden"),
         (
             "uncertainty of the factors forgotten",
-            ("torch.cholesky_inverse(posterior.precision)[rows.which]\n" "        ).flatten(1)"),
+            ("torch.cholesky_inverse(posterior.precision)[rows.which]\n        ).flatten(1)"),
             "0.0).flatten(1)",
         ),
         (

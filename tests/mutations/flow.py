@@ -160,6 +160,10 @@ MUTATIONS = [
             "return t.round()",
             INTEGERS,
         ),
-        ("what moves sees itself", ("if d not in moved and v.has_mass\n" "        ]"), "if v.has_mass]"),
+        (
+            "what moves sees itself",
+            "if d not in moved and v.has_mass]",
+            "if v.has_mass]",
+        ),
     ),
 ]

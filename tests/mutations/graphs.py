@@ -1,5 +1,6 @@
 """Planted bugs of the graphs of codes: bins, variable elimination, Bayesian networks, Markov random
-fields."""
+fields.
+"""
 
 from mutations_base import at
 
@@ -69,7 +70,7 @@ MUTATIONS = [
         ),
         (
             "values of one bin worth their marginal",
-            ("self._components(event).logsumexp(2) - bins\n" "            )"),
+            ("self._components(event).logsumexp(2) - bins\n            )"),
             "self._components(event).logsumexp(2))",
         ),
         (
@@ -89,7 +90,7 @@ MUTATIONS = [
         ),
         (
             "peaks outside of their bin",
-            ("low + inner), high - inner\n" "        )"),
+            "low + inner), high - inner)",
             "low + inner), torch.full_like(high, math.inf))",
         ),
     ),
@@ -138,10 +139,10 @@ MUTATIONS = [
             "return last + (total - last.logsumexp(1))[:, None]",
             "return last.log_softmax(1)",
         ),
-        ("modes by sums", ("height, lambda table: table.amax(-1)\n" "        )"), "height)"),
+        ("modes by sums", ("height, lambda table: table.amax(-1)\n        )"), "height)"),
         (
             "regions only where a row knows something",
-            ("if event.within is None and peaks is None\n" "            else"),
+            ("if event.within is None and peaks is None\n            else"),
             "if peaks is None else",
             DRAWS,
         ),
@@ -157,7 +158,7 @@ MUTATIONS = [
         NETS,
         (
             "a parameter for every level",
-            ("len(count) * (\n" "            count.shape[1] - 1\n" "        )"),
+            ("len(count) * (\n            count.shape[1] - 1\n        )"),
             "len(count) * count.shape[1]",
         ),
         ("likelihood of the joint", " - torch.special.xlogy(count.sum(1), count.sum(1)).sum()", ""),
@@ -174,7 +175,11 @@ MUTATIONS = [
         ),
         (
             "an arrow is turned into a cycle",
-            ("and not any(\n" "                    parent in above[o] for o in own - {parent}\n" "                )"),
+            (
+                "and not any(\n"
+                "                    parent in above[o] for o in own - {parent}\n"
+                "                )"
+            ),
             "",
         ),
         ("a turned arrow is one too many", "if len(other) < self.config.max_parents and", "if"),
@@ -213,7 +218,12 @@ MUTATIONS = [
             "(count + prior)",
             TREES,
         ),
-        ("pixels below are no neighbours", (",\n" "        (pixels[:, :-1], pixels[:, 1:])"), "", TREES),
+        (
+            "pixels below are no neighbours",
+            (",\n        (pixels[:, :-1], pixels[:, 1:])"),
+            "",
+            TREES,
+        ),
         (
             "a label's pixels start at zero",
             ".reshape(grid) + size - math.prod(grid)",
@@ -227,7 +237,7 @@ MUTATIONS = [
         ),
         (
             "neighbours pull one way",
-            (".index_add(0, self.second, pull[0])\n" "            .index_add(0, self.first, pull[1])"),
+            (".index_add(0, self.second, pull[0])\n            .index_add(0, self.first, pull[1])"),
             ".index_add(0, self.second, pull[0])",
         ),
         (
@@ -253,8 +263,8 @@ MUTATIONS = [
         ),
         (
             "one sweep of the columns by themselves",
-            "choose(sum(at(factor, v, codes) for factor in mine))",
-            "choose(sum(at(factor, v, codes) for factor in mine[:1]))",
+            "pull = sum(at(factor, v, codes) for factor in mine)",
+            "pull = sum(at(factor, v, codes) for factor in mine[:1])",
             LOOPS,
         ),
         (

@@ -15,7 +15,7 @@ MUTATIONS = [
         PRIORS,
         (
             "scales without their logarithm",
-            (" - scale.log().sum(1)).logsumexp(\n" "            -1\n" "        )"),
+            (" - scale.log().sum(1)).logsumexp(\n            -1\n        )"),
             ").logsumexp(-1)",
         ),
         ("the cross term once", "- 2 * z @ (mean * precision).T", "- z @ (mean * precision).T"),
@@ -72,7 +72,7 @@ MUTATIONS = [
         ),
         (
             "log q with the wrong sign",
-            ("self._encode(encoder)) - log_normal(\n" "            z, *gaussian"),
+            ("self._encode(encoder)) - log_normal(\n            z, *gaussian"),
             "self._encode(encoder)) + log_normal(z, *gaussian",
         ),
         ("noise without its scale", "return mean + scale * noise\n", "return mean + noise\n"),
@@ -87,7 +87,11 @@ MUTATIONS = [
         ),
         (
             "draws of the prior weighed as draws of q",
-            ("torch.logaddexp(\n" "            share[0] - self.level.log_ratio(seen, z, self.encoder), share[1]\n" "        )"),
+            (
+                "torch.logaddexp(\n"
+                "            share[0] - self.level.log_ratio(seen, z, self.encoder), share[1]\n"
+                "        )"
+            ),
             "-self.level.log_ratio(seen, z, self.encoder)",
         ),
         ("every row has the same noise", "shift = value @ slope +", "shift = 0 * value @ slope +"),
@@ -123,7 +127,7 @@ MUTATIONS = [
         ),
         (
             "known and hidden cells swapped",
-            ("dtype=torch.float64) >= self.unseen\n" "        )"),
+            ("dtype=torch.float64) >= self.unseen\n        )"),
             "dtype=torch.float64) < 0.2 * self.unseen)",
         ),
         ("the prior gains nothing", "min(1.0, float(self.done) /", "min(0.0, float(self.done) /"),

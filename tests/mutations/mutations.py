@@ -9,11 +9,12 @@ from mutations_base import at, checks
 
 LEAF_TESTS = ("tests/test_leaves.py",)
 JOINT_TESTS = ("tests/test_joint.py",)
+# those that kill processes take a minute
 TRAINING_TESTS = (
     "tests/test_training.py",
     "-k",
     "not killed",
-)  # those that kill processes take a minute
+)
 
 
 NAIVE = checks("naive_bayes and not hybrid")
@@ -70,8 +71,12 @@ GAPS = at(
         "if self.gaps is None or filled is None else",
         "if True else",
     ),
-    ("few rows speak for their kind", ("(same, ENOUGH),\n" "                    *choices,\n" "                ]"), "(same, 1), *choices]"),
-    ("none stand in", ("(hidden[~np.isnan(hidden)], ENOUGH),\n" "                    "), ""),
+    (
+        "few rows speak for their kind",
+        ("(same, ENOUGH),\n                    *choices,\n                ]"),
+        "(same, 1), *choices]",
+    ),
+    ("none stand in", ("(hidden[~np.isnan(hidden)], ENOUGH),\n                    "), ""),
     (
         "what cannot be is ranked among its kind",
         "np.where(np.isneginf(statistic), ALL, pattern)",
@@ -173,7 +178,7 @@ LEAVES = at(
     ("near levels lend nothing", "counts @ (kernel / kernel.sum(2, keepdim=True))", "counts * 0"),
     (
         "all levels equally near",
-        ("0.5\n" "            ** (\n" "                (level[:, None] - level).abs()"),
+        ("0.5\n            ** (\n                (level[:, None] - level).abs()"),
         "1.0 ** ((level[:, None] - level).abs()",
     ),
     (
@@ -186,7 +191,11 @@ LEAVES = at(
         "torch.digamma(counts.sum(2) + strength[:, None])",
         "torch.digamma(counts.sum(2) + 1.0)",
     ),
-    ("prior of the variance not counted", ("/ (\n" "                count + self.smoothing\n" "            )\n" "            "), "/ count\n"),
+    (
+        "prior of the variance not counted",
+        ("/ (\n                count + self.smoothing\n            )\n            "),
+        "/ count\n",
+    ),
     (
         "marginal ignores weights",
         "w.sum(0).clamp_min(1e-300)\n                self.mean_prior.copy_((w * x).sum(0) / count)",
@@ -216,7 +225,11 @@ LEAVES = at(
         NAIVE,
     ),
     ("upper half drawn mirrored", "torch.where(flip, -z, z)", "z"),
-    ("region ends at the middle of its last cell", ("/ step + 1e-6) + 0.5\n" "        )"), "/ step + 1e-6))"),
+    (
+        "region ends at the middle of its last cell",
+        ("/ step + 1e-6) + 0.5\n        )"),
+        "/ step + 1e-6))",
+    ),
     (
         "atoms above the region count",
         "torch.where((self.atoms >= low) & (self.atoms <= high)",
@@ -235,12 +248,12 @@ LEAVES = at(
     ),
     (
         "the mode forgets the cells at the bounds",
-        ("fixed = torch.cat(\n" "            [self.lattice.low[:, None], self.lattice.high[:, None], self.atoms], 1\n" "        )"),
+        "fixed = torch.cat([self.lattice.low[:, None], self.lattice.high[:, None], self.atoms], 1)",
         "fixed = self.atoms",
     ),
     (
         "the mode forgets the atoms",
-        ("self.lattice.high[:, None], self.atoms], 1\n" "        )"),
+        "self.lattice.high[:, None], self.atoms], 1)",
         "self.lattice.high[:, None]], 1)",
     ),
 )
@@ -277,7 +290,7 @@ FAMILIES = [
         ),
         (
             "region ignored by draws",
-            ("expand_as(event.value), generator, event.within\n" "        )"),
+            ("expand_as(event.value), generator, event.within\n        )"),
             "expand_as(event.value), generator)",
         ),
         (
@@ -331,13 +344,18 @@ FAMILIES = [
         ),
         (
             "faint rows keep what underflowed",
-            ("parts[-1][faint] = of_top(\n" "                        self._top(self._leaf(event.take(faint + block.start)), t)\n" "                    )"),
+            (
+                "parts[-1][faint] = of_top(\n"
+                "                        "
+                "self._top(self._leaf(event.take(faint + block.start)), t)\n"
+                "                    )"
+            ),
             "faint = faint",
             PASSES,
         ),
         (
             "the same tree for every row",
-            ("categorical(self._quick(event).T, generator)\n" "            if several"),
+            ("categorical(self._quick(event).T, generator)\n            if several"),
             "torch.zeros(event.rows).long() if several",
             PASSES,
         ),
@@ -375,7 +393,7 @@ FAMILIES = [
         ),
         (
             "peaks of the cells forgotten",
-            ("1,\n" "                leaves.peak[own.cell],"),
+            ("1,\n                leaves.peak[own.cell],"),
             "1, 0.0 * leaves.peak[own.cell],",
         ),
         (
@@ -436,7 +454,7 @@ FAMILIES = [
         ("determinant has the wrong sign", "- log_det[:, None]).T", "+ log_det[:, None]).T"),
         (
             "volume of the cells forgotten",
-            ("log_det[:, None]).T\n" "                + volume[seen].sum()\n" "            )"),
+            ("log_det[:, None]).T\n                + volume[seen].sum()\n            )"),
             "log_det[:, None]).T)",
         ),
         (
@@ -467,7 +485,7 @@ FAMILIES = [
         ("the floor is added twice", "above = self._above_floor(covariance)", "above = covariance"),
         (
             "rounding adds to the variance of draws",
-            ("torch.linalg.cholesky(\n" "                left - torch.diag(rounding) +"),
+            ("torch.linalg.cholesky(\n                left - torch.diag(rounding) +"),
             "torch.linalg.cholesky(left +",
         ),
         ("weights ignored in the means", "first[k] += w @ full", "first[k] += full.sum(0)"),
@@ -523,7 +541,11 @@ JOINTS = at(
     ),
     (
         "unlabelled rows counted as class 0",
-        ("torch.where(\n" "            event.y.mask[:, None], hot, self._classes(event.x).softmax(1)\n" "        )"),
+        (
+            "torch.where(\n"
+            "            event.y.mask[:, None], hot, self._classes(event.x).softmax(1)\n"
+            "        )"
+        ),
         "hot",
     ),
     (
@@ -561,7 +583,11 @@ JOINTS = at(
     ),
     (
         "proposals not divided out",
-        ("[:, 0] - torch.logaddexp(\n" "            after - before, torch.zeros_like(after)\n" "        )"),
+        (
+            "[:, 0] - torch.logaddexp(\n"
+            "            after - before, torch.zeros_like(after)\n"
+            "        )"
+        ),
         "[:, 0] + 0 * torch.logaddexp(after, before)",
         HYBRID,
     ),
@@ -571,7 +597,12 @@ JOINTS = at(
         "return Pair(Event(self.predictor.draw(x, None)), x)",
         HYBRID,
     ),
-    ("region of x lost", ("within=after_one(pair.x.within),\n" "        )"), "within=None)", JOINT_TESTS),
+    (
+        "region of x lost",
+        ("within=after_one(pair.x.within),\n        )"),
+        "within=None)",
+        JOINT_TESTS,
+    ),
 )
 
 CORE = [
@@ -624,13 +655,24 @@ CORE = [
         ),
         (
             "regions not refused by log_prob",
-            ("        self._require(\n" "            not _confined(event) or self.capabilities.regions,\n" '            "cells known to lie in a range",\n' '            "regions",\n' "        )\n" "\n" "    "),
+            (
+                "        self._require(\n"
+                "            not _confined(event) or self.capabilities.regions,\n"
+                '            "cells known to lie in a range",\n'
+                '            "regions",\n'
+                "        )\n"
+                "\n"
+                "    "
+            ),
             "",
             checks("quadratic"),
         ),
         (
             "context ignored by log_contexts",
-            ("torch.full((event.rows,), float(k), dtype=torch.float64)\n" "            for k in range("),
+            (
+                "torch.full((event.rows,), float(k), dtype=torch.float64)\n"
+                "            for k in range("
+            ),
             "torch.full((event.rows,), 0.0, dtype=torch.float64) for k in range(",
             TOYS,
         ),
@@ -646,7 +688,7 @@ CORE = [
         ("a code equal to the cardinality accepted", "(cells >= codes)", "(cells > codes)"),
         (
             "regions get lost with the rows",
-            ("self.present[index],\n" "            self.within,\n" "        )"),
+            ("self.present[index],\n            self.within,\n        )"),
             "self.present[index])",
             HYBRID,
         ),
@@ -680,7 +722,11 @@ TRAINING = [
             'self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": slots})',
             "slots.clear()",
         ),
-        ("running means forgotten", ("self.running = {\n" "            key.removeprefix("), "_ = {key.removeprefix("),
+        (
+            "running means forgotten",
+            ("self.running = {\n            key.removeprefix("),
+            "_ = {key.removeprefix(",
+        ),
     ),
     *at(
         "training/loop.py",

@@ -38,4 +38,7 @@ def checks(words: str) -> tuple[str, ...]:
 
 def at(file: str, tests: tuple[str, ...], *changes: tuple[str, ...]) -> list[Mutation]:
     """Several mutations of one file: (name, old, new), or with tests of their own as a fourth."""
-    return [Mutation(name, file, old, new, *(rest or [tests])) for name, old, new, *rest in changes]  # type: ignore[arg-type]
+    return [
+        Mutation(name, file, old, new, *(rest or [tests]))  # type: ignore[arg-type]
+        for name, old, new, *rest in changes
+    ]

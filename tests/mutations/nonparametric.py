@@ -102,7 +102,7 @@ MUTATIONS = [
         ),
         (
             "samples weigh more than one",
-            ("self.log_sample[\n" "            live\n" "        ] - math.log(recent)"),
+            ("self.log_sample[\n            live\n        ] - math.log(recent)"),
             "self.log_sample[live]",
         ),
         (
@@ -175,7 +175,7 @@ MUTATIONS = [
         ),
         (
             "evidence without the determinant",
-            ("(moment * mean).sum(1)\n" "            + determinant"),
+            ("(moment * mean).sum(1)\n            + determinant"),
             "(moment * mean).sum(1)",
         ),
         ("prior without the shares", "+ z.shape[1] * math.log(share)", ""),

@@ -83,7 +83,7 @@ MUTATIONS = [
         ),
         (
             "the class never told",
-            ("< WITHHELD, float(self.classes), code\n" "        )"),
+            ("< WITHHELD, float(self.classes), code\n        )"),
             "< 2.0, float(self.classes), code)",
             JOINT,
         ),
@@ -126,7 +126,7 @@ MUTATIONS = [
     *at(
         "components/typicality.py",
         TYPICAL,
-        ("the best reading counts", (", 1\n" "        ).amin(1)"), ", 1).amax(1)"),
+        ("the best reading counts", (", 1\n        ).amin(1)"), ", 1).amax(1)"),
         (
             "not whitened",
             "torch.linalg.inv(torch.linalg.cholesky(spread)).T",
@@ -144,7 +144,7 @@ MUTATIONS = [
         ),
         (
             "labels teach nothing",
-            ("torch.where(\n" "            known, weight * label, 0.0\n" "        )"),
+            ("torch.where(\n            known, weight * label, 0.0\n        )"),
             "torch.where(known, 0 * label, 0.0)",
         ),
     ),

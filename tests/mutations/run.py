@@ -1,12 +1,12 @@
 """Plant one bug at a time in a copy of src/ and see whether the tests notice.
 
-    python tests/mutations/run.py [LIST ...] [WORD ...]     the lists (files beside this one;
-    ``all``; default ``mutations``), and of
-                                                            those only the mutations whose file or
-                                                            name has one of the words
+    python tests/mutations/run.py [LIST ...] [WORD ...]
+        the lists (files beside this one; ``all``; default ``mutations``), and of those only the
+        mutations whose file or name has one of the words
 
 Exit code 1 if fewer than 95 % are caught, if the tests fail on the code as it is, or if an old text
-is no longer there once."""
+is no longer there once.
+"""
 
 import contextlib
 import importlib
@@ -39,6 +39,7 @@ def listed(names: set[str]) -> list[Mutation]:
 SHARE = 0.95
 LIMIT = 240  # seconds for the tests of one mutation
 AT_ONCE = 2
+# pytest's plugins have to come later
 LIBRARIES = [
     "torch",
     "pandas",
@@ -46,7 +47,7 @@ LIBRARIES = [
     "sklearn.cluster",
     "safetensors.torch",
     "mpmath",
-]  # pytest's plugins have to come later
+]
 PROCESSES = multiprocessing.get_context(
     "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 )

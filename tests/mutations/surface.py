@@ -1,5 +1,6 @@
 """Planted bugs of learning, comparing, images, the deep families' companion and the heads of
-networks."""
+networks.
+"""
 
 from mutations_base import at, checks
 
@@ -33,7 +34,11 @@ MUTATIONS = [
         ),
         (
             "energy counted the wrong way",
-            ("ranks.first(self.meter.energy.kwh) > (\n" "            self.plan.max_kwh or 0.0\n" "        )"),
+            (
+                "ranks.first(self.meter.energy.kwh) > (\n"
+                "            self.plan.max_kwh or 0.0\n"
+                "        )"
+            ),
             "ranks.first(self.meter.energy.kwh) < (self.plan.max_kwh or 0.0)",
         ),
     ),
@@ -59,7 +64,7 @@ MUTATIONS = [
         ("the running mean has no memory", "kept.lerp_(now, 1 - memory)", "kept.copy_(now)"),
         (
             "the mean is lost on resumption",
-            ("self.mean = [\n" '            state[f"mean.{index}"].clone()'),
+            ('self.mean = [\n            state[f"mean.{index}"].clone()'),
             "self.mean = [self.mean[index]",
         ),
         ("no warm-up", "return max(warm, 0.02) * 0.5", "return 0.5"),
@@ -75,7 +80,7 @@ MUTATIONS = [
         LEARNING,
         (
             "emphasis counts unlabelled rows",
-            ("torch.where(\n" "        y.mask, -log_joint.log_softmax(1).gather"),
+            ("torch.where(\n        y.mask, -log_joint.log_softmax(1).gather"),
             "torch.where(y.mask | True, -log_joint.log_softmax(1).gather",
         ),
         (
@@ -95,7 +100,7 @@ MUTATIONS = [
         ("energies are ranked", "if status is not Status.RELATIVE:", "if True:"),
         (
             "the worst is picked",
-            ("key=lambda entry: -entry.joint\n" "    )"),
+            ("key=lambda entry: -entry.joint\n    )"),
             "key=lambda entry: entry.joint)",
         ),
         ("no end of the budget", "if left < FEW or", "if left < -1e9 or"),
@@ -125,7 +130,11 @@ MUTATIONS = [
         ),
         (
             "weights without the proposal",
-            ("self._in_chunks(value, codes, generator) - self.companion.log_prob(\n" "            self._known(Event(value), codes)\n" "        )"),
+            (
+                "self._in_chunks(value, codes, generator) - self.companion.log_prob(\n"
+                "            self._known(Event(value), codes)\n"
+                "        )"
+            ),
             "self._in_chunks(value, codes, generator)",
         ),
         ("the mean weight is a sum", "logsumexp(1) - math.log(self.config.draws)", "logsumexp(1)"),
@@ -176,6 +185,10 @@ MUTATIONS = [
             "scale.gather(1, chosen)[:, 0] * torch.logit(uniform)",
             "torch.logit(uniform)",
         ),
-        ("atoms never drawn", ("part < self.atoms.shape[1],\n" "            torch"), "part < 0, torch"),
+        (
+            "atoms never drawn",
+            ("part < self.atoms.shape[1],\n            torch"),
+            "part < 0, torch",
+        ),
     ),
 ]

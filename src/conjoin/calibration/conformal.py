@@ -3,21 +3,22 @@ errors.
 
 Two alarms are kept apart.
 
-* *unfamiliar*: the rank of a row's statistic among held-out rows. The statistic adds two readings, the unit-free log p(x) and that
-  of a Gaussian about the model's own draws, each standardised by what the model expects of a row
-  with the same cells missing. p = (1 + #{held-out <= s}) / (n + 1) is at most alpha with
-  probability at most alpha for a row like those held out, on the average over calibration sets (V.
-  Vovk, A. Gammerman and G. Shafer (2005), Algorithmic learning in a random world, proposition 2.8).
-  A row is ranked among the held-out rows that lack the same cells (the same, section 4.5, with
-  patterns of missing cells as its categories): that holds for each pattern by itself where enough
-  rows have it, and about so where others must stand in, see ``Gaps``.
-* *ambiguous*: the confidence is under the least threshold at which the Clopper-Pearson upper bound (C. Clopper and E.
-  Pearson (1934), The use of confidence or fiducial limits) on the error among accepted held-out
-  rows keeps the promise. The 5 % that the bound may fail are shared among the doublings of the
-  rows, since as many thresholds are all but independent.
+* *unfamiliar*: the rank of a row's statistic among held-out rows. The statistic adds two readings,
+  the unit-free log p(x) and that of a Gaussian about the model's own draws, each standardised by
+  what the model expects of a row with the same cells missing. p = (1 + #{held-out <= s}) / (n + 1)
+  is at most alpha with probability at most alpha for a row like those held out, on the average over
+  calibration sets (V. Vovk, A. Gammerman and G. Shafer (2005), Algorithmic learning in a random
+  world, proposition 2.8). A row is ranked among the held-out rows that lack the same cells (the
+  same, section 4.5, with patterns of missing cells as its categories): that holds for each pattern
+  by itself where enough rows have it, and about so where others must stand in, see ``Gaps``.
+* *ambiguous*: the confidence is under the least threshold at which the Clopper-Pearson upper bound
+  (C. Clopper and E. Pearson (1934), The use of confidence or fiducial limits) on the error among
+  accepted held-out rows keeps the promise. The 5 % that the bound may fail are shared among the
+  doublings of the rows, since as many thresholds are all but independent.
 
 Shape letters: B rows, D variables, N held-out rows, K classes, S sampled rows of the bank, P
-coordinates of a row."""
+coordinates of a row.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -102,15 +103,12 @@ class Calibration:
     """What is kept of the held-out rows: numbers about them, never the rows."""
 
     statistic: np.ndarray  # (N,) of familiarity
-    guess: np.ndarray = field(
-        default_factory=lambda: np.empty(0, dtype=np.int64)
-    )  # (N,) best guess
-    label: np.ndarray = field(
-        default_factory=lambda: np.empty(0, dtype=np.int64)
-    )  # (N,) true class; -1 unlabelled
-    confidence: np.ndarray = field(
-        default_factory=lambda: np.empty(0)
-    )  # (N,) p(best guess | x), or the interval's level
+    # (N,) best guess
+    guess: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    # (N,) true class; -1 unlabelled
+    label: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    # (N,) p(best guess | x), or the interval's level
+    confidence: np.ndarray = field(default_factory=lambda: np.empty(0))
     log_proba: np.ndarray | None = (
         None  # (N, K) log p(y | x): what the confidence becomes where classes have other shares
     )
@@ -204,9 +202,8 @@ class Calibration:
         bounds = clopper_pearson(
             np.arange(len(order) + 1), np.full(len(order) + 1, rows), _looks(rows, max_error)
         )
-        allowed = (
-            int((bounds <= max_error).sum()) - 1
-        )  # how many wrong acceptances the bound still permits
+        # how many wrong acceptances the bound still permits
+        allowed = int((bounds <= max_error).sum()) - 1
         return -math.inf if allowed >= len(order) else float(np.nextafter(order[allowed], math.inf))
 
     @staticmethod

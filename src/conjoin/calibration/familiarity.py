@@ -37,17 +37,15 @@ class Outline:
         self.variables = space.variables
         self.middle = bank.value.mean(0)
         deviation = bank.value.std(0)
-        self.spread = torch.where(
-            deviation > 1e-9, deviation, torch.inf
-        )  # a number that never varied tells nothing here
+        # a number that never varied tells nothing here
+        self.spread = torch.where(deviation > 1e-9, deviation, torch.inf)
         self.coded = self._code(bank.value, torch.ones(len(self.variables), dtype=torch.bool))
         widths = [
             variable.cardinality if variable.kind == "category" else 1
             for variable in self.variables
         ]
-        self.owner = torch.arange(len(widths)).repeat_interleave(
-            torch.tensor(widths)
-        )  # the variable of each coordinate
+        # the variable of each coordinate
+        self.owner = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
         self._axes: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
 
     def _code(

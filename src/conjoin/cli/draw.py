@@ -138,31 +138,9 @@ def impute(
     model: opt.ModelFolder,
     data: opt.Rows,
     draws: opt.Draws = None,
-    y: Annotated[
-        str | None,
-        typer.Option(
-            "--y", help="The class, or the number, that is taken to hold.", show_default=False
-        ),
-    ] = None,
-    hide: Annotated[
-        str | None,
-        typer.Option(
-            "--hide",
-            metavar="top|bottom|left|right|R..R:C..C",
-            help="Of pictures: a half, or rows and columns from (counted from 0) up to, but not "
-            "with; an end may be left out.",
-            show_default=False,
-        ),
-    ] = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            "--mask",
-            metavar="PICTURE",
-            help="Of pictures: what is white in it is hidden.",
-            show_default=False,
-        ),
-    ] = None,
+    y: opt.GivenY = None,
+    hide: opt.Hide = None,
+    mask: opt.Mask = None,
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,

@@ -1,5 +1,6 @@
 """counterfactual and impute of pictures: altered ones, and completions of hidden parts, as tables,
-figures, folders and arrays."""
+figures, folders and arrays.
+"""
 
 import re
 from pathlib import Path
@@ -30,12 +31,13 @@ __all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
 
 ROWS = 20  # pictures on one sheet of completions, at most
 WHITE = 128  # the least grey of a mask that hides
+# H and W: half of the height and width
 HALVES = {
     "top": "..H:..",
     "bottom": "H..:..",
     "left": "..:..W",
     "right": "..:W..",
-}  # H and W: half of the height and width
+}
 
 
 # ----------------------------------------------------------------------------------- counterfactual

@@ -1,5 +1,6 @@
 """Tables and models in and out of files: notices said, nothing overwritten unasked, nothing left
-half-written."""
+half-written.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

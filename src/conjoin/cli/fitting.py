@@ -1,5 +1,6 @@
 """``conjoin fit``: the table is read and split into x, y, groups and times; the model is fitted,
-saved, and described."""
+saved, and described.
+"""
 
 import contextlib
 import dataclasses
@@ -218,9 +219,8 @@ def _pictures(asked: Asked, limits: Any, voice: Voice) -> _Parts:
             None,
             found.reading,
         )
-    said = (
-        "" if found.labels.dtype.kind == "f" else "category"
-    )  # whole numbers beside pictures are codes
+    # whole numbers beside pictures are codes
+    said = "" if found.labels.dtype.kind == "f" else "category"
     task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
     y = whole(found.labels) if task.kind == "classes" else found.labels
     return _Parts(found.images, y, task, None, {}, None, None, found.reading)
@@ -467,10 +467,9 @@ def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
         voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:SHOWN]))
         if len(doubts) > SHOWN:
             voice.aside(f"... and {len(doubts) - SHOWN} more: conjoin check {asked.data}")
-    voice.path(
-        f"The model lies in {asked.out}. "
-        f"Next:\n{_next(asked.out, useful_rate(model), 'new/' if parts.reading is not None else 'new.csv')}"
-    )
+    rows = "new/" if parts.reading is not None else "new.csv"
+    next_steps = _next(asked.out, useful_rate(model), rows)
+    voice.path(f"The model lies in {asked.out}. Next:\n{next_steps}")
     voice.json({"model": asked.out, **facts_of(model)})
 
 

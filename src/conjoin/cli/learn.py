@@ -7,7 +7,7 @@ import typer
 from conjoin.cli import options as opt
 from conjoin.cli.files import limits_of, read
 from conjoin.cli.output import claim, stem
-from conjoin.cli.target import TASKS, take_target, task_of
+from conjoin.cli.target import take_target, task_of
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
 
@@ -98,87 +98,22 @@ def _write_schema(found: Any, path: str, force: bool) -> None:
 def fit(
     data: opt.Rows,
     target: opt.Target = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out", "-o", help="The model's folder (default <name>-model/).", show_default=False
-        ),
-    ] = None,
-    task: Annotated[
-        str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")
-    ] = "auto",
-    family: Annotated[
-        str | None,
-        typer.Option(
-            "--family",
-            help="How p(x) is modelled; `conjoin families` lists them, auto compares them "
-            "(default: circuit, or as --start-from).",
-            show_default=False,
-        ),
-    ] = None,
-    predictor: Annotated[
-        str,
-        typer.Option(
-            "--predictor",
-            metavar="auto|linear|boosting|network|features|trunk|none",
-            help="What gives p(y | x).",
-        ),
-    ] = "auto",
-    schema: Annotated[
-        str | None,
-        typer.Option("--schema", help="A schema that `conjoin check` wrote.", show_default=False),
-    ] = None,
+    out: opt.ModelOut = None,
+    task: opt.Task = "auto",
+    family: opt.Family = None,
+    predictor: opt.Predictor = "auto",
+    schema: opt.Schema = None,
     missing: opt.Missing = None,
-    missingness: Annotated[
-        str,
-        typer.Option(
-            "--missingness",
-            metavar="ignorable|informative",
-            help="Whether it tells something that a cell is missing.",
-        ),
-    ] = "ignorable",
-    unlabelled: Annotated[
-        str | None,
-        typer.Option(
-            "--unlabelled",
-            help="A label that means not known; empty cells always do.",
-            show_default=False,
-        ),
-    ] = None,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            "--groups",
-            help="A column; rows that share its value stay together.",
-            show_default=False,
-        ),
-    ] = None,
-    time: Annotated[
-        str | None,
-        typer.Option("--time", help="A column; the latest rows calibrate.", show_default=False),
-    ] = None,
-    calibration: Annotated[
-        float, typer.Option("--calibration", help="Share of rows held out for the two alarms.")
-    ] = 0.2,
+    missingness: opt.Missingness = "ignorable",
+    unlabelled: opt.Unlabelled = None,
+    groups: opt.Groups = None,
+    time: opt.Time = None,
+    calibration: opt.Calibration = 0.2,
     seed: opt.Seed = 0,
-    max_time: Annotated[
-        float | None,
-        typer.Option("--max-time", help="Seconds for the training.", show_default=False),
-    ] = None,
-    max_kwh: Annotated[
-        float | None, typer.Option("--max-kwh", help="Energy for the training.", show_default=False)
-    ] = None,
-    emphasis: Annotated[
-        str,
-        typer.Option(
-            "--emphasis",
-            metavar="NUMBER|auto",
-            help="Extra weight of p(y | x) in the loss of a network.",
-        ),
-    ] = "0",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted fit left off.")
-    ] = False,
+    max_time: opt.MaxTime = None,
+    max_kwh: opt.MaxKwh = None,
+    emphasis: opt.Emphasis = "0",
+    resume: opt.Resume = False,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -186,33 +121,9 @@ def fit(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
     chunk_rows: opt.ChunkRows = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            "--size",
-            metavar="PIXELS|HxW",
-            help="Cut and scale pictures to one size.",
-            show_default=False,
-        ),
-    ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            "--part",
-            metavar="train|val|test",
-            help="Of pictures split into parts (default: train).",
-            show_default=False,
-        ),
-    ] = None,
-    start_from: Annotated[
-        str | None,
-        typer.Option(
-            "--start-from",
-            metavar="MODEL",
-            help="A model of the same columns to go on from.",
-            show_default=False,
-        ),
-    ] = None,
+    size: opt.Size = None,
+    part: opt.PartOfFit = None,
+    start_from: opt.StartFrom = None,
 ) -> None:
     """Fit a joint model of a table, or of pictures with the names of their folders. Without labels
     it models p(x) alone."""
@@ -223,8 +134,29 @@ def fit(
         silent = rank() > 0  # of several processes one speaks
         voice = Voice(quiet or silent, as_json and not silent)
         asked = Asked(
-            data, target, out or f"{stem(data)}-model", task, family, predictor, schema, missing, missingness,
-            unlabelled, groups, time, calibration, seed, max_time, max_kwh, emphasis, resume, force, not voice.quiet, chunk_rows,
-            size, part, start_from,
-        )  # fmt: skip
+            data=data,
+            target=target,
+            out=out or f"{stem(data)}-model",
+            task=task,
+            family=family,
+            predictor=predictor,
+            schema=schema,
+            missing=missing,
+            missingness=missingness,
+            unlabelled=unlabelled,
+            groups=groups,
+            time=time,
+            calibration=calibration,
+            seed=seed,
+            max_time=max_time,
+            max_kwh=max_kwh,
+            emphasis=emphasis,
+            resume=resume,
+            force=force,
+            verbose=not voice.quiet,
+            chunk_rows=chunk_rows,
+            size=size,
+            part=part,
+            start_from=start_from,
+        )
         fit_table(asked, limits_of(max_bytes, max_ratio, max_columns), voice)

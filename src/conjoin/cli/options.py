@@ -4,10 +4,48 @@ from typing import Annotated, Any
 
 import typer
 
+from conjoin.cli.target import TASKS
+
 __all__ = [
-    "ChunkRows", "Data", "Draws", "FalseAlarm", "Force", "Json", "MaxBytes", "MaxColumns", "MaxError", "MaxRatio", "Missing", "ModelFolder",
-    "Out", "Part", "Quiet", "Rows", "Seed", "Target",
-]  # fmt: skip
+    "Calibration",
+    "ChunkRows",
+    "Data",
+    "Draws",
+    "Emphasis",
+    "FalseAlarm",
+    "Family",
+    "Force",
+    "GivenY",
+    "Groups",
+    "Hide",
+    "Json",
+    "Mask",
+    "MaxBytes",
+    "MaxColumns",
+    "MaxError",
+    "MaxKwh",
+    "MaxRatio",
+    "MaxTime",
+    "Missing",
+    "Missingness",
+    "ModelFolder",
+    "ModelOut",
+    "Out",
+    "Part",
+    "PartOfFit",
+    "Predictor",
+    "Quiet",
+    "Resume",
+    "Rows",
+    "Schema",
+    "Seed",
+    "Size",
+    "StartFrom",
+    "Target",
+    "Task",
+    "Time",
+    "Unlabelled",
+]
 
 
 def _limit(help: str) -> Any:
@@ -99,4 +137,135 @@ MaxRatio = Annotated[float | None, _limit("Bytes unpacked per byte of an archive
 MaxColumns = Annotated[int | None, _limit("Columns (default 2000).")]
 ChunkRows = Annotated[
     int | None, _limit("Read the table so many rows at a time (a large one is read so anyway).")
+]
+
+# Of `fit` alone.
+ModelOut = Annotated[
+    str | None,
+    typer.Option(
+        "--out", "-o", help="The model's folder (default <name>-model/).", show_default=False
+    ),
+]
+Task = Annotated[str, typer.Option("--task", metavar="|".join(TASKS), help="What the target is.")]
+Family = Annotated[
+    str | None,
+    typer.Option(
+        "--family",
+        help="How p(x) is modelled; `conjoin families` lists them, auto compares them "
+        "(default: circuit, or as --start-from).",
+        show_default=False,
+    ),
+]
+Predictor = Annotated[
+    str,
+    typer.Option(
+        "--predictor",
+        metavar="auto|linear|boosting|network|features|trunk|none",
+        help="What gives p(y | x).",
+    ),
+]
+Schema = Annotated[
+    str | None,
+    typer.Option("--schema", help="A schema that `conjoin check` wrote.", show_default=False),
+]
+Missingness = Annotated[
+    str,
+    typer.Option(
+        "--missingness",
+        metavar="ignorable|informative",
+        help="Whether it tells something that a cell is missing.",
+    ),
+]
+Unlabelled = Annotated[
+    str | None,
+    typer.Option(
+        "--unlabelled",
+        help="A label that means not known; empty cells always do.",
+        show_default=False,
+    ),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        help="A column; rows that share its value stay together.",
+        show_default=False,
+    ),
+]
+Time = Annotated[
+    str | None,
+    typer.Option("--time", help="A column; the latest rows calibrate.", show_default=False),
+]
+Calibration = Annotated[
+    float, typer.Option("--calibration", help="Share of rows held out for the two alarms.")
+]
+MaxTime = Annotated[
+    float | None,
+    typer.Option("--max-time", help="Seconds for the training.", show_default=False),
+]
+MaxKwh = Annotated[
+    float | None, typer.Option("--max-kwh", help="Energy for the training.", show_default=False)
+]
+Emphasis = Annotated[
+    str,
+    typer.Option(
+        "--emphasis",
+        metavar="NUMBER|auto",
+        help="Extra weight of p(y | x) in the loss of a network.",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit left off.")]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="PIXELS|HxW",
+        help="Cut and scale pictures to one size.",
+        show_default=False,
+    ),
+]
+PartOfFit = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="train|val|test",
+        help="Of pictures split into parts (default: train).",
+        show_default=False,
+    ),
+]
+StartFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--start-from",
+        metavar="MODEL",
+        help="A model of the same columns to go on from.",
+        show_default=False,
+    ),
+]
+
+# Of `impute` alone.
+GivenY = Annotated[
+    str | None,
+    typer.Option(
+        "--y", help="The class, or the number, that is taken to hold.", show_default=False
+    ),
+]
+Hide = Annotated[
+    str | None,
+    typer.Option(
+        "--hide",
+        metavar="top|bottom|left|right|R..R:C..C",
+        help="Of pictures: a half, or rows and columns from (counted from 0) up to, but not "
+        "with; an end may be left out.",
+        show_default=False,
+    ),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        metavar="PICTURE",
+        help="Of pictures: what is white in it is hidden.",
+        show_default=False,
+    ),
 ]

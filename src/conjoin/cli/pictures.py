@@ -1,7 +1,8 @@
 """Pictures in and out of the command line: read as a model expects them, drawn into files.
 
 Rows of pictures are frames of pixels whose index, named ``file``, says which picture each is: so
-every verb takes them."""
+every verb takes them.
+"""
 
 import contextlib
 import math

@@ -1,5 +1,6 @@
 """adapt, distil, drift: a model for another place, or one that draws faster; a table of another
-time."""
+time.
+"""
 
 from typing import Annotated, Any
 

@@ -1,5 +1,6 @@
 """A model in a few lines: what it was fitted on, what was chosen and why, what it can promise, what
-it cost."""
+it cost.
+"""
 
 import math
 from typing import Any

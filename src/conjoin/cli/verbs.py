@@ -35,9 +35,8 @@ VERBS: dict[str, Any] = {
 }
 BAD_INPUT = 2
 INTERRUPTED = 130
-_Usage: Any = typer.BadParameter.__mro__[
-    1
-]  # the base of every usage error, which typer does not export
+# the base of every usage error, which typer does not export
+_Usage: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     add_completion=False,

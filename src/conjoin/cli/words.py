@@ -1,5 +1,6 @@
 """What a person types, as the library takes it; and the library's words, as they are typed in a
-shell."""
+shell.
+"""
 
 import re
 from collections.abc import Sequence
@@ -50,7 +51,8 @@ def _options(name: str, values: str) -> str:
 def grouped(texts: Sequence[str]) -> list[str]:
     """Sentences that say the same of several columns are said once.
 
-    >>> grouped(["Column 'a' is 0 in 3 rows.", "Column 'b' is 0 in 5 rows.", "Column 'c' has one value."])
+    >>> zeros = ["Column 'a' is 0 in 3 rows.", "Column 'b' is 0 in 5 rows."]
+    >>> grouped([*zeros, "Column 'c' has one value."])
     ["Column 'a' is 0 in 3 rows. Likewise 'b'.", "Column 'c' has one value."]
     """
     groups: dict[str, list[tuple[str, str]]] = {}

@@ -1,5 +1,6 @@
 """Raw data <-> events: one codec for each kind of data. Importing this package loads neither torch
-nor pandas."""
+nor pandas.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

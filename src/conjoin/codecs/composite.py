@@ -1,7 +1,8 @@
 """Tables of which one column holds pictures <-> events: the columns, then the pixels of the
 picture, all in one row.
 
-    log p(row) = log_prob(event) + log_unseen + log_volume          (of the columns; a pixel has mass)
+    log p(row) = log_prob(event) + log_unseen + log_volume
+        (of the columns; a pixel has mass)
 
 A cell is the path of a file, a ``Picture``, or an array of grey levels 0 to 255; an empty one is a
 missing picture. Files are read when the table is made a frame, whose cells are then pictures. All
@@ -86,7 +87,8 @@ def in_folder(
     """The frame, where relative paths of pictures are those below ``folder``. ``types``,
     ``missing``: as in the fit.
 
-    >>> in_folder(pd.DataFrame({"scan": ["a.png", "?"], "age": [3, 4]}), "scans", missing="?")["scan"].tolist()
+    >>> table = pd.DataFrame({"scan": ["a.png", "?"], "age": [3, 4]})
+    >>> in_folder(table, "scans", missing="?")["scan"].tolist()
     ['scans/a.png', '?']
     """
     return below(frame, folder, picture_columns(frame, types, missing))

@@ -2,7 +2,8 @@
 underflow.
 
 The moments are those of a truncated normal (N. Johnson, S. Kotz and N. Balakrishnan (1994),
-Continuous univariate distributions 1, section 13.10)."""
+Continuous univariate distributions 1, section 13.10).
+"""
 
 import math
 from typing import Any

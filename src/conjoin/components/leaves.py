@@ -4,9 +4,11 @@ variable.
 One layer serves naive Bayes, mixtures and circuits: they differ only in how states are tied
 together.
 
-    category        p(x = c | k) = theta_kc number, point   p(x | k) = N(x; mu_k, sigma_k^2)
-    (a density) number, cell    p(x | k) = Phi((x + w/2 - mu_k) / sigma_k) - Phi((x - w/2 - mu_k) /
-    sigma_k)   (a mass) with atoms      p(x | k) = sum_a pi_ka [x = a] + pi_k0 p(x | k, continuous)
+    category        p(x = c | k) = theta_kc
+    number, point   p(x | k) = N(x; mu_k, sigma_k^2)  (a density)
+    number, cell    p(x | k) = Phi((x + w/2 - mu_k) / sigma_k) - Phi((x - w/2 - mu_k) / sigma_k)
+                    (a mass)
+    with atoms      p(x | k) = sum_a pi_ka [x = a] + pi_k0 p(x | k, continuous)
 
 A recorded number with precision w is a cell [x - w/2, x + w/2], so that rounding is part of the
 model; the cells at a bound reach to infinity, so that masses still sum to one. All values are in
@@ -25,7 +27,8 @@ Shape letters: B rows, D variables (C categorical, N numeric), K states, L level
 1 parts.
 
 >>> from conjoin.core import Variable
->>> layer = LeafLayer((Variable("colour", "category", cardinality=2), Variable("age", "integer", resolution=1.0)), states=3)
+>>> colour = Variable("colour", "category", cardinality=2)
+>>> layer = LeafLayer((colour, Variable("age", "integer", resolution=1.0)), states=3)
 >>> layer.log_prob(torch.tensor([[1.0, 40.0]]).double(), torch.tensor([[True, False]])).shape
 torch.Size([1, 2, 3])
 """
@@ -325,9 +328,8 @@ class LeafLayer(nn.Module):
         if len(wide):
             low, high = self._edges(cells.take(wide), z[wide], width[wide])
             result = result.index_copy(0, wide, log_mass(low, high))
-        result = result.nan_to_num(
-            nan=FARTHEST, neginf=FARTHEST
-        )  # beyond the reach of float64, still a number
+        # beyond the reach of float64, still a number
+        result = result.nan_to_num(nan=FARTHEST, neginf=FARTHEST)
         lattice = self.lattice
         outside = (cells.value < lattice.low[cells.column] - 0.25 * step) | (
             cells.value > lattice.high[cells.column] + 0.25 * step
@@ -373,9 +375,8 @@ class LeafLayer(nn.Module):
         share = share if bool(observed.all()) else share * observed[..., None]
         out = {}
         if len(self.category):
-            own = (
-                slice(None) if len(self.category) == value.shape[1] else self.category
-            )  # no copy of what is large
+            # no copy of what is large
+            own = slice(None) if len(self.category) == value.shape[1] else self.category
             out["levels"] = self._level_counts(value[:, own].long(), share[:, own])
         if len(self.numeric):
             cells = _Cells.distinct(value[:, self.numeric])
@@ -391,9 +392,8 @@ class LeafLayer(nn.Module):
     ) -> Float[Tensor, "C K L"]:
         levels = self.legal.shape[1]
         slot = (torch.arange(len(self.category)) * levels + codes).flatten()
-        own = (share if share.stride(2) else share[..., :1]).flatten(
-            0, 1
-        )  # states that are all alike are counted once
+        # states that are all alike are counted once
+        own = (share if share.stride(2) else share[..., :1]).flatten(0, 1)
         counts = own.new_zeros(len(self.category) * levels, own.shape[1]).index_add_(0, slot, own)
         return counts.expand(-1, self.states).reshape(-1, levels, self.states).transpose(1, 2)
 
@@ -443,9 +443,8 @@ class LeafLayer(nn.Module):
         if len(wide):
             low, high = self._edges(cells.take(wide), z[wide], width[wide])
             exact = moments_inside(low, high)
-            narrow = (
-                (width[wide] <= NARROW) & low.isfinite() & high.isfinite()
-            )  # series again, state by state
+            # series again, state by state
+            narrow = (width[wide] <= NARROW) & low.isfinite() & high.isfinite()
             first = first.index_copy(0, wide, torch.where(narrow, first[wide], exact[0]))
             second = second.index_copy(0, wide, torch.where(narrow, second[wide], exact[1]))
         mean = self.mean[cells.column]
@@ -522,9 +521,8 @@ class LeafLayer(nn.Module):
                 typical = torch.where(variance > 0, variance, torch.ones_like(variance))
                 self.mean.copy_(self.mean_prior[:, None].expand_as(self.mean))
                 self.log_scale.copy_(0.5 * typical.log()[:, None].expand_as(self.log_scale))
-                self.variance_prior.copy_(
-                    0.1 * typical
-                )  # narrower than the column: states specialise
+                # narrower than the column: states specialise
+                self.variance_prior.copy_(0.1 * typical)
             self.maximise(
                 self.statistics(value, torch.ones_like(observed), share)
                 if len(self.numeric)
@@ -547,9 +545,8 @@ class LeafLayer(nn.Module):
         if len(self.category):
             share = (self.log_levels() + self._allowed(region)).softmax(-1)
             total = share.cumsum(-1)[torch.arange(len(self.category)), states[:, self.category]]
-            uniform = 1 - torch.rand(
-                *total.shape[:2], 1, generator=generator, dtype=torch.float64
-            )  # above 0: no level without mass
+            # above 0: no level without mass
+            uniform = 1 - torch.rand(*total.shape[:2], 1, generator=generator, dtype=torch.float64)
             code = torch.searchsorted(total, uniform * total[..., -1:])[..., 0]
             value[:, self.category] = torch.minimum(code, self.legal.sum(1) - 1).double()
         if len(self.numeric):
@@ -606,19 +603,15 @@ class LeafLayer(nn.Module):
         leaf. (By mass alone a small spike would outdo any cell of a finely recorded number, and
         nobody would call it the likely value.)"""
         mean = self.lattice.snap(self.mean.T).T
-        fixed = torch.cat(
-            [self.lattice.low[:, None], self.lattice.high[:, None], self.atoms], 1
-        )  # (N, 2+A), some of them not there
-        fixed = torch.where(
-            fixed.isfinite()[:, None], fixed[:, None], mean[..., None]
-        )  # (N, K, 2+A)
+        # (N, 2+A), some of them not there
+        fixed = torch.cat([self.lattice.low[:, None], self.lattice.high[:, None], self.atoms], 1)
+        # (N, K, 2+A)
+        fixed = torch.where(fixed.isfinite()[:, None], fixed[:, None], mean[..., None])
         candidates = torch.cat([mean[..., None], fixed], -1)
-        at = self._log_number(_Cells.every(candidates.flatten(1))).unflatten(
-            0, candidates.shape
-        )  # (N, K, 2+A+1, K)
-        log_prob = torch.diagonal(at, dim1=1, dim2=3).transpose(
-            1, 2
-        )  # each state at its own candidates
+        # (N, K, 2+A+1, K)
+        at = self._log_number(_Cells.every(candidates.flatten(1))).unflatten(0, candidates.shape)
+        # each state at its own candidates
+        log_prob = torch.diagonal(at, dim1=1, dim2=3).transpose(1, 2)
         most, place = log_prob.max(-1, keepdim=True)
         return torch.where(most > math.log(0.5), candidates.gather(-1, place), mean[..., None])[
             ..., 0

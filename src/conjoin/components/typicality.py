@@ -1,7 +1,8 @@
 r"""How typical a row is by several readings of it at once: the least of their standings, each under
 a Gaussian of its own.
 
-    t_i(x) = -|L_i^-1 (r_i(x) - mu_i)|^2,      typicality(x) = min_i (t_i(x) - median_i) / (median_i - quantile_i(.05))
+    t_i(x) = -|L_i^-1 (r_i(x) - mu_i)|^2,
+    typicality(x) = min_i (t_i(x) - median_i) / (median_i - quantile_i(.05))
 
 r_i are readings of a row, such as the features of a network or the errors of a denoiser, rotated to
 their principal axes and scaled to variance 1 (K. Lee et al. (2018), A simple unified framework for

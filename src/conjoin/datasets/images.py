@@ -2,7 +2,8 @@
 once from their public home.
 
 ``CONJOIN_DATA`` holds images/NAME/FILE.npz beside a README.md that states the file's sha256. What
-is fetched must have the md5 that is known of it; it is then kept in the cache as one .npz."""
+is fetched must have the md5 that is known of it; it is then kept in the cache as one .npz.
+"""
 
 import gzip
 import hashlib
@@ -21,10 +22,11 @@ from conjoin.datasets.download import cache_folder, fetch, folder_of, verify
 __all__ = ["Images", "image_names", "load_images"]
 
 FOLD = 5  # every fifth drawing of a character is a test
+# the first number of a file of images, of labels: how many dimensions it has
 IDX = {
     2051: 3,
     2049: 1,
-}  # the first number of a file of images, of labels: how many dimensions it has
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,8 @@ def _packed(what: _Set, path: Path) -> None:
             _checked(what.home + file, pieces[key], md5)
     draft = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        np.savez_compressed(draft, **{key: _unpacked(piece) for key, piece in pieces.items()})  # type: ignore[arg-type]
+        arrays = {key: _unpacked(piece) for key, piece in pieces.items()}
+        np.savez_compressed(draft, **arrays)  # type: ignore[arg-type]
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -2,7 +2,8 @@
 that says when it should not.
 
 Fits on scikit-learn's breast-cancer table, which is public. The rows are picked by the rules in
-``pick``, never by hand."""
+``pick``, never by hand.
+"""
 
 import argparse
 import time

@@ -1,7 +1,8 @@
 """The scikit-learn surface: JointClassifier, JointRegressor, JointDensity.
 
 Methods that scikit-learn knows return bare arrays; how far they can be trusted stands in
-``status_``."""
+``status_``.
+"""
 
 import numbers
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ from conjoin.questions.decide import decide
 from conjoin.questions.domain_shift import Adaptable
 from conjoin.questions.evaluate import evaluate
 
-__all__ = []
+__all__ = ["AUTO_SECONDS", "Given", "Where"]
 
 Given = Mapping[Any, Any] | None
 Where = str | Sequence[str]

@@ -1,5 +1,6 @@
 """impute, as the estimators offer it: missing cells filled in, or several completions of each row,
-best first."""
+best first.
+"""
 
 from typing import Any
 

@@ -2,7 +2,8 @@
 
 A family is a frozen config dataclass and the Density that it configures. Nothing is imported until
 it is used, so that `conjoin families` answers at once. Third parties register theirs by the entry
-point group ``conjoin.families``."""
+point group ``conjoin.families``.
+"""
 
 import importlib
 import importlib.metadata

@@ -144,9 +144,8 @@ def _lattice_edges(
     cells = torch.round((value - variable.origin) / width)
     free = ~torch.isin(cells, torch.tensor(sorted(atoms), dtype=torch.float64))
     cuts = [(int(k), int(m)) for k, m in _quantiles(cells[free], weight[free], bins)]
-    between = {
-        k for k, m in cuts if not any(k <= edge < m for edge in around)
-    }  # an atom separates these already
+    # an atom separates these already
+    between = {k for k, m in cuts if not any(k <= edge < m for edge in around)}
     return [variable.origin + width * (edge + 0.5) for edge in sorted(around | between)]
 
 
@@ -505,9 +504,8 @@ class Bins(nn.Module):
         inner = torch.where(
             lattice.width > 0, lattice.width / 2, (high - low).nan_to_num(posinf=0.0) * 1e-6
         )
-        middle = torch.minimum(
-            torch.maximum(self.leaves.mean.T, low + inner), high - inner
-        )  # (K, N)
+        # (K, N)
+        middle = torch.minimum(torch.maximum(self.leaves.mean.T, low + inner), high - inner)
         candidates = lattice.snap(middle)
         seen = torch.ones(candidates.shape, dtype=torch.bool)
         height = (self.log_weight + self.leaves.log_prob(candidates, seen)).logsumexp(2)

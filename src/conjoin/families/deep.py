@@ -1,7 +1,8 @@
 r"""What the deep families share: a network knows whole rows, a companion mixture completes rows of
 which parts are missing.
 
-    log p(x_o) = log E_q [ p(x_o, x_m) / q(x_m | x_o) ],        x_m ~ q, a mixture fitted to the same rows and classes
+    log p(x_o) = log E_q [ p(x_o, x_m) / q(x_m | x_o) ],
+    x_m ~ q, a mixture fitted to the same rows and classes
 
 With S draws the mean inside the logarithm is unbiased, so its logarithm is a lower bound on the
 average (Y. Burda, R. Grosse and R. Salakhutdinov (2016), Importance weighted autoencoders, equation
@@ -70,11 +71,12 @@ class DeepConfig(Config):
     decay: float = 1e-2
     draws: int = 32
 
+    # epochs, and the least and most steps, where ``steps`` is None
     passes: ClassVar[tuple[int, int, int]] = (
         40,
         300,
         4000,
-    )  # epochs, and the least and most steps, where ``steps`` is None
+    )
 
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:
@@ -259,17 +261,15 @@ class DeepDensity(Density):
         value = self._completions(
             event, code, self.config.draws, generator or stream(0, "missing")
         ).flatten(0, 1)  # (B S, D)
-        known = self.companion.log_prob(
-            self._known(event, code)
-        )  # q(x_m | x_o) = q(x_m, x_o) / q(x_o)
+        # q(x_m | x_o) = q(x_m, x_o) / q(x_o)
+        known = self.companion.log_prob(self._known(event, code))
         weight = self._in_chunks(value, codes, generator) - self.companion.log_prob(
             self._known(Event(value), codes)
         )
         mean = known + weight.reshape(event.rows, -1).logsumexp(1) - math.log(self.config.draws)
         if event.within is None and self.capabilities.likelihood is not Likelihood.UNNORMALIZED:
-            mean = torch.where(
-                event.mask.any(1), mean, 0.0
-            )  # that nothing is known of a row is certain
+            # that nothing is known of a row is certain
+            mean = torch.where(event.mask.any(1), mean, 0.0)
         return torch.where(known.isneginf(), -math.inf, mean)
 
     @torch.no_grad()
@@ -289,9 +289,10 @@ class DeepDensity(Density):
             torch.arange(draws) + torch.rand((), generator=generator, dtype=torch.float64)
         ) / draws
         share = self.companion._joint(known).softmax(1).cumsum(1)
+        # (B, S)
         chosen = torch.searchsorted(share, uniform.expand(event.rows, -1).contiguous()).clamp_max(
             states - 1
-        )  # (B, S)
+        )
         drawn = table[torch.randperm(draws, generator=generator), chosen, int(self.classes > 0) :]
         return torch.where(event.mask[:, None], event.value[:, None], drawn)
 

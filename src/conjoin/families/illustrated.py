@@ -1,7 +1,8 @@
 r"""Columns, and the picture that goes with them: the columns first, then the picture, which is told
 of them.
 
-    log p(c, v) = log p(c) + log p(v | c),        log p(c_-1, v) = log p(c_-1) + log sum_k p(c_1 = k | c_-1) p(v | k, c_-1)
+    log p(c, v) = log p(c) + log p(v | c),
+    log p(c_-1, v) = log p(c_-1) + log sum_k p(c_1 = k | c_-1) p(v | k, c_-1)
 
 p(c) is any family for tables that sums over missing cells exactly, p(v | c) the diffusion of
 pictures: the chain rule, of one density that is exact and one that is a bound (D. Kingma et al.
@@ -18,8 +19,10 @@ Shape letters: B rows, D columns, P pixels, K candidates.
 >>> from conjoin.core import Space, Variable
 >>> grey = (Variable("grey", "ordered", cardinality=256),) * 64
 >>> space = Space((65,), (Variable("mass", "real"), *grey), "vector", (1, 8, 8))
->>> rows = torch.cat([torch.arange(40)[:, None], torch.randint(256, (40, 64), generator=stream(0))], 1).double()
->>> density = IllustratedDensity.build(space, Illustrated(size=0.25, points=4), Event(rows), stream(0))
+>>> pixels = torch.randint(256, (40, 64), generator=stream(0))
+>>> rows = torch.cat([torch.arange(40)[:, None], pixels], 1).double()
+>>> config = Illustrated(size=0.25, points=4)
+>>> density = IllustratedDensity.build(space, config, Event(rows), stream(0))
 >>> without = Event(rows).hide(torch.arange(65) > 0)
 >>> bool((density.log_prob(without) == density.first.log_prob(Event(rows[:, :1]))).all())
 True
@@ -111,9 +114,8 @@ class IllustratedDensity(Density):
         self.picture = PictureDensity(pixels, config, context_space=before)
         self.width = len(before.variables)
         levels = before.variables[0].cardinality
-        self.register_buffer(
-            "points", torch.arange(levels or KNOTS, dtype=torch.float64)
-        )  # of the first variable: levels, or quantiles
+        # of the first variable: levels, or quantiles
+        self.register_buffer("points", torch.arange(levels or KNOTS, dtype=torch.float64))
 
     @classmethod
     def build(

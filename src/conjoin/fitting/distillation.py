@@ -1,5 +1,6 @@
 """distil, as the estimators offer it: a student that draws in few calls of a network what the model
-draws in many."""
+draws in many.
+"""
 
 import copy
 from dataclasses import asdict

@@ -64,13 +64,14 @@ POWERS = (
     # the largest
 )
 SIDES = ((1, 0, 0, 0), (-1, 0, 0, 0), (0, 1, 0, 0), (0, -1, 0, 0))
+# right, down, turn, slant of an image
 MOVES = (
     *SIDES,
     (0, 0, 0.2, 0),
     (0, 0, -0.2, 0),
     (0, 0, 0, 0.25),
     (0, 0, 0, -0.25),
-)  # right, down, turn, slant of an image
+)
 
 
 def mostly_unlabelled(known: Any) -> bool:

@@ -7,7 +7,8 @@ error of the best.
 
 Where the rows are a sample of a table that is read in chunks, a density with sufficient statistics
 is trained on the sample first, then by passes over the whole table; one that follows a gradient
-takes its mini-batches from the whole table at once."""
+takes its mini-batches from the whole table at once.
+"""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -79,7 +80,10 @@ class Learning:
         known = self.choose.take(self.choose.y.mask)
         with torch.no_grad():
             log_joint = {each: joint.log_prob(known) for each, (joint, _) in tried.items()}
-            evidence = {each: joint.log_evidence(known.x) for each, (joint, _) in tried.items()}  # type: ignore[operator]
+            evidence = {
+                each: joint.log_evidence(known.x)  # type: ignore[operator]
+                for each, (joint, _) in tried.items()
+            }
         top = max(log_joint, key=lambda each: float(log_joint[each].mean()))
         gaps = {each: log_joint[top] - value for each, value in log_joint.items()}
         near = [

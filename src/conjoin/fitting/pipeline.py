@@ -3,7 +3,8 @@ calibrate.
 
 Rows are split three ways by a seeded hash of their content and never reused: fit; choose (early
 stopping, temperature, predictor); calibrate (conformal ranks, error bounds). Where the calibration
-part would be too small for a false-alarm rate of .05, none is taken from the fit."""
+part would be too small for a false-alarm rate of .05, none is taken from the fit.
+"""
 
 import hashlib
 import platform

@@ -6,7 +6,8 @@ Without choose-rows the family keeps its own, and where they are few, the linear
 are first compared on the rows of the fit, so that only one of them can win by chance. Where few
 rows have a label, all of those teach a linear model (of images a network). Where labels were lent
 to rows that had none, and for images, a small network is tried too: it can follow such labels, and
-of images it is convolutional and sees moved copies."""
+of images it is convolutional and sees moved copies.
+"""
 
 import inspect
 import warnings
@@ -148,9 +149,8 @@ def _steadiest(
     fit = data["fit"].take(known)
     weight = weight[known]
     fold = torch.empty(fit.rows, dtype=torch.long)
-    fold[fit.y.value.argsort(stable=True)] = (
-        torch.arange(fit.rows) % FOLDS
-    )  # every class in every fold
+    # every class in every fold
+    fold[fit.y.value.argsort(stable=True)] = torch.arange(fit.rows) % FOLDS
     _, place, count = fit.y.value.unique(return_inverse=True, return_counts=True)
     always = (
         count[place] < FOLDS
@@ -231,9 +231,8 @@ def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> 
     if name == "linear" and classes is not None:
         return _converted(logistic(table, y.astype(np.int64), weight.numpy()), design, labelled)
     estimator = _estimator(name, classes is not None, seed, len(table))
-    able = (
-        "sample_weight" in inspect.signature(estimator.fit).parameters
-    )  # networks of scikit-learn 1.6 can't be told weights
+    # networks of scikit-learn 1.6 can't be told weights
+    able = "sample_weight" in inspect.signature(estimator.fit).parameters
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")
         estimator.fit(
@@ -450,9 +449,8 @@ def _keep_best(
         )
     facts["chosen"] = name
     fit = data["fit"].take(data["fit"].y.mask)
-    by = (
-        held if held.rows or isinstance(model.target, Classes) else fit
-    )  # errors must be had from somewhere
+    # errors must be had from somewhere
+    by = held if held.rows or isinstance(model.target, Classes) else fit
     model.joint = Hybrid(
         model.pair, _calibrated(model, scorers[name], by, wrong_of(model.facts.get("labels", {})))
     )

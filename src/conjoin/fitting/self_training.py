@@ -1,10 +1,12 @@
 r"""p(y | x) in a place where x looks otherwise, from rows without labels: it goes on from its own
 answers there.
 
-    1. levels     l -> F_old^-1(F_new(l)), F_old^-1(1 - F_new(l)) or as they are: of each channel of pictures
+    1. levels     l -> F_old^-1(F_new(l)), F_old^-1(1 - F_new(l)) or as they are: of each channel of
+       pictures
     2. features   h -> m_old + s_old (h - m_new) / s_new
     3. answers    P = (1 - a) sum_t a^t S^t softmax(W h + b),   S a graph of near rows
-    4. p(x) and p(y | x) go on learning, from the new rows and the surest of these answers, of every class the same part; then once more
+    4. p(x) and p(y | x) go on learning, from the new rows and the surest of these answers, of every
+       class the same part; then once more
 
 1: the levels with the most mutual information H(mean_x p) - mean_x H(p) of y and x (J. Bridle, A.
 Heading and D. MacKay (1992), Unsupervised classifiers, mutual information and phantom targets,

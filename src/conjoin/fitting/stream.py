@@ -10,7 +10,8 @@ lost.
 
 From the sample come codec, structure, starting parameters, the predictor and the calibration. Then
 every row that is not held out teaches: sufficient statistics are added up over the whole table in
-each pass; a gradient takes its mini-batches from it. Memory does not grow with the table."""
+each pass; a gradient takes its mini-batches from it. Memory does not grow with the table.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -111,7 +112,8 @@ class Stream:
         )
         if target.kind == "number":
             return target.encode(np.where(known, pd.to_numeric(y, errors="coerce"), 0.0), known)
-        codes = {text_of(label): code for code, label in enumerate(target.labels)}  # type: ignore[union-attr]
+        labels = target.labels  # type: ignore[union-attr]
+        codes = {text_of(label): code for code, label in enumerate(labels)}
         places = map_distinct(y, lambda value: codes.get(text_of(value), -1), 0, "int64")
         if (places[known] < 0).any():
             raise ValueError(
@@ -182,9 +184,8 @@ class _Sample:
     bar: float = 1.0  # no row with a key above it can be among the least
     frames: list[pd.DataFrame] = field(default_factory=list)
     keys: list[np.ndarray] = field(default_factory=list)
-    seen: dict[Any, set[Any] | None] = field(
-        default_factory=dict
-    )  # the values of each column; None for many
+    # the values of each column; None for many
+    seen: dict[Any, set[Any] | None] = field(default_factory=dict)
     range: dict[Any, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

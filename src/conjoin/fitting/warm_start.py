@@ -3,7 +3,8 @@
 Rows are encoded as that model does, so that its numbers mean the same. What the gradient or
 expectation-maximisation moves starts as it was left. Labels may be others where nothing depends on
 them but what the gradient moves, such as the classes that a network for pictures is told: labels
-that both know keep what was learned, new ones begin as "no label" was told."""
+that both know keep what was learned, new ones begin as "no label" was told.
+"""
 
 import copy
 from collections.abc import Sequence
@@ -29,12 +30,13 @@ from conjoin.predictors.scorers import Classifier, Features
 
 __all__ = ["Start", "head_of"]
 
+# settings that say how columns are read
 OF_COLUMNS = {
     "types": None,
     "missing": (),
     "missingness": "ignorable",
     "measure": "auto",
-}  # settings that say how columns are read
+}
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,8 @@ class Start:
             raise ValueError(self._other(target, config))
         _refuse_resizing(old, config)
         with seeded(generator):
-            kept = {
-                key: value for key, value in old.structure.items() if key != "distilled"
-            }  # of draws that a fit would outdate
+            # of draws that a fit would outdate
+            kept = {key: value for key, value in old.structure.items() if key != "distilled"}
             density: Density = config.density(space, config, kept, context_space=context_space)
             about = self._of_labels(old, density, target)
         if self.elsewhere:

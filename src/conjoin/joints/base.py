@@ -2,9 +2,9 @@ r"""Joint models p(x, y), made of densities and predictors. Each is itself a den
 (y, x).
 
     Monolithic         p(y, x)         one density in which y is a variable like any other
-    ClassConditional   p(y) p(x | y)   a density of x for each class Independent        p(y) p(x)
-    a density of x that knows nothing of y: what a predictor on its features stands on Hybrid
-    p(x) p(y | x)   any density of x beside any predictor: keep your own classifier, add p(x)
+    ClassConditional   p(y) p(x | y)   a density of x for each class
+    Independent        p(y) p(x)       a density of x without y: the features of a predictor
+    Hybrid             p(x) p(y | x)   any density of x beside any predictor, also your own
 
 Where a joint learns by the gradient, ``emphasis`` e adds e times -log p(y | x) to the loss of a
 labelled row, which is then -log p(x) - (1 + e) log p(y | x) (G. Bouchard and B. Triggs (2004), The

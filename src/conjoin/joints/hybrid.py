@@ -102,9 +102,8 @@ class Hybrid(Joint):
         self, event: Pair, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
         """Of p(x) without its y, and of p(y | x) where y is known."""
-        with seeded(
-            generator or stream(0, "label")
-        ):  # a predictor on the features of a network has its dropout
+        # a predictor on the features of a network has its dropout
+        with seeded(generator or stream(0, "label")):
             label = self.predictor.log_prob(event.x, event.y.value[:, None])[:, 0]
         known = event.y.mask & self.predictor.covers(event.x)
         whole = self.base.losses(Pair(event.y.hide(known), event.x), generator=generator)

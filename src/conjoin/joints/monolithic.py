@@ -31,10 +31,11 @@ class Monolithic(Joint):
     @property
     def status(self) -> dict[str, Status]:
         own = trust(self.density)
+        # bounds differ, a constant cancels
         ratio = {
             Status.LOWER_BOUND: Status.APPROXIMATE,
             Status.RELATIVE: Status.EXACT,
-        }  # bounds differ, a constant cancels
+        }
         drawn = (
             own
             if self.density.capabilities.conditionals in ("any", "prefix")

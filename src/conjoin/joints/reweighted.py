@@ -1,8 +1,9 @@
 r"""A joint model in a place where the classes come in other shares, while p(x | y) is what it was
 (label shift).
 
-    p_new(x, y) = p(x, y) w(y),      w(y) proportional to p_new(y) / p(y), so that sum_y p(y) w(y) =
-    1 p_new(y | x) ~ p(y | x) w(y),    p_new(x) = p(x) sum_y p(y | x) w(y)
+    p_new(x, y) = p(x, y) w(y),
+    w(y) proportional to p_new(y) / p(y), so that sum_y p(y) w(y) = 1
+    p_new(y | x) ~ p(y | x) w(y),    p_new(x) = p(x) sum_y p(y | x) w(y)
 
 M. Saerens, P. Latinne and C. Decaestecker (2002), Adjusting the outputs of a classifier to new a
 priori probabilities, section 2. One weight per class changes every answer at once: they are all

@@ -1,7 +1,8 @@
 r"""One network that learns p(x) and p(y | x) together, and that is told y for part of the rows, so
 that it can draw x given y.
 
-    loss = loss of x, told y  -  w log p(y | features of x),      w = ``label_weight`` (1 + ``emphasis``)
+    loss = loss of x, told y  -  w log p(y | features of x),
+    w = ``label_weight`` (1 + ``emphasis``)
 
 The joint model is p(x) p(y | x): p(x) without a class, p(y | x) from what the network sees in x (W.
 Grathwohl et al. (2020), Your classifier is secretly an energy based model, section 1; T. Deja, T.
@@ -71,7 +72,8 @@ class Trunk(Hybrid):
         )
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
-        return self.base.sample(n, generator=generator)
+        drawn: Pair = self.base.sample(n, generator=generator)
+        return drawn
 
     def _log_posterior(self, x: Event) -> Float[Tensor, "B K"]:
         """Where parts of x are missing, p(y | x) is its mean over completions of x, which are the
@@ -87,11 +89,11 @@ class Trunk(Hybrid):
     def _averaged(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
         """log of the mean of p(y | x) over a few completions."""
         many = x.take(torch.arange(x.rows).repeat_interleave(COMPLETIONS))
-        drawn = self.base.sample_conditional(
+        drawn: Pair = self.base.sample_conditional(
             Pair(self.unknown(many.rows), many), generator=generator
-        ).x
-        each = Hybrid._log_posterior(self, Event(drawn.value)).unflatten(0, (x.rows, COMPLETIONS))
-        return each.logsumexp(1) - math.log(COMPLETIONS)
+        )
+        each = Hybrid._log_posterior(self, Event(drawn.x.value))
+        return each.view(x.rows, COMPLETIONS, -1).logsumexp(1) - math.log(COMPLETIONS)
 
     def _sample_conditional(
         self, event: Pair, context: Event | None, generator: torch.Generator | None
@@ -101,17 +103,17 @@ class Trunk(Hybrid):
         unsure = event.x.mask.any(1) & ~event.y.mask
         if unsure.any():
             posterior[unsure] = self._averaged(event.x.take(unsure), generator)
-        drawn = categorical(posterior, generator).double()
-        return self.base.sample_conditional(
-            Pair(_where_unknown(event.y, drawn), event.x), generator=generator
-        )
+        y = _where_unknown(event.y, categorical(posterior, generator).double())
+        drawn: Pair = self.base.sample_conditional(Pair(y, event.x), generator=generator)
+        return drawn
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
         best = self.base.log_prior.argmax().double().expand(event.x.rows).clone()
         unsure = event.x.mask.any(1) & ~event.y.mask
         if unsure.any():
             best[unsure] = self._log_posterior(event.x.take(unsure)).argmax(1).double()
-        return self.base.mode(Pair(_where_unknown(event.y, best), event.x))
+        found: Pair = self.base.mode(Pair(_where_unknown(event.y, best), event.x))
+        return found
 
 
 def _where_unknown(y: Event, value: Float[Tensor, " B"]) -> Event:

@@ -1,5 +1,6 @@
 """The model card, README.md of a model's folder: data, model, metrics, promises, limits, energy. No
-raw row."""
+raw row.
+"""
 
 import re
 from typing import Any
@@ -99,7 +100,8 @@ def _model(model: Model) -> list[tuple[str, str]]:
         out.append(
             (
                 "adapted to new shares",
-                f"{', '.join(shares)}; by {moved['rows']:,} rows without labels. {moved['promise']}",
+                f"{', '.join(shares)}; by {moved['rows']:,} rows without labels. "
+                f"{moved['promise']}",
             )
         )
     if "distilled" in facts:

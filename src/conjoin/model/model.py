@@ -1,5 +1,6 @@
 """A fitted joint model with all that its answers need: the codec, the densities, the target, the
-calibration."""
+calibration.
+"""
 
 import warnings
 from dataclasses import dataclass, field
@@ -217,12 +218,12 @@ class Model:
 
     @cached_property
     def _plain_familiarity(self) -> Familiarity:
+        # models of 0.1.0 have one
         outline = (
             Outline(self.codec.space, self.bank) if self.facts.get("readings") == READINGS else None
-        )  # models of 0.1.0 have one
-        sketch = (
-            self.bank if self.density_of_x.capabilities.typical else self.sketch
-        )  # beside a picture the columns' log p is exact
+        )
+        # beside a picture the columns' log p is exact
+        sketch = self.bank if self.density_of_x.capabilities.typical else self.sketch
         return Familiarity(partial(self._evidence, self.unweighted), self.bank, sketch, outline)
 
     def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:

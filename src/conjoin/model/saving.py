@@ -1,7 +1,8 @@
 """A model is a folder: config.json, weights.safetensors, README.md. No raw row, no code, no pickle.
 
 Written under a temporary name and renamed. A folder that is truncated, altered, newer or no model
-gives one clear sentence."""
+gives one clear sentence.
+"""
 
 import hashlib
 import json
@@ -203,7 +204,8 @@ def _describe_predictor(predictor: Predictor) -> dict[str, Any]:
             "save it yourself, save this model with predictor=None, or use predictor='auto'."
         )
     kind = next(name for name, kind in SCORERS.items() if type(scorer) is kind)
-    described: dict[str, Any] = {"scorer": kind, "shapes": scorer.shapes}  # type: ignore[union-attr]
+    shapes = scorer.shapes  # type: ignore[union-attr]
+    described: dict[str, Any] = {"scorer": kind, "shapes": shapes}
     if isinstance(predictor, Residual):
         described["residual"] = {
             "count": len(predictor.residuals),

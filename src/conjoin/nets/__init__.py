@@ -1,2 +1,3 @@
 """Bodies that families borrow: networks that see numbers and give numbers, and know nothing of
-densities."""
+densities.
+"""

@@ -3,7 +3,8 @@ family.
 
 Gradients need speed, answers need digits: an answer must not depend on the batch that its row came
 in, which float32 can't keep to 1e-7. So the learner casts bodies to float32 while it trains and
-back to float64 when it is done; a body takes and gives float64 all the same."""
+back to float64 when it is done; a body takes and gives float64 all the same.
+"""
 
 import abc
 from typing import Any, final

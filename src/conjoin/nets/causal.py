@@ -1,14 +1,16 @@
 """A transformer that predicts each variable from those before it, with a way to look at near cells
 directly.
 
-    h_t = transformer_t(token_1, ..., token_t),    token_t = E_t [cells right before t, above t, ...],    out_t = R_t h_t
+    h_t = transformer_t(token_1, ..., token_t),
+    token_t = E_t [cells right before t, above t, ...],    out_t = R_t h_t
 
 A. Radford et al. (2018), Improving language understanding by generative pre-training: a decoder
 alone. Where all variables are alike (pixels), E and R are shared by all positions; where they are
 not (columns of a table), each position has its own.
 
 Shape letters: B rows, D variables in the order of the scan, N cells of a token, I inputs of a cell,
-C of the context, H width, W outputs."""
+C of the context, H width, W outputs.
+"""
 
 from typing import Any
 

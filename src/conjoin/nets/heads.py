@@ -1,10 +1,11 @@
 r"""Univariate distributions whose parameters a network gives: the last layer of autoregressive
 models and of decoders.
 
-    category        p(x = c) = softmax(eta)_c number, point   p(x) = sum_k w_k s((x - m_k) / s_k) /
-    s_k,     s(z) = logistic density number, cell    P(x) = sum_k w_k [sigma((x + h - m_k) / s_k) -
-    sigma((x - h - m_k) / s_k)],   h half a cell with atoms      p(x) = sum_a pi_a [x = a] + pi_0
-    p(x, continuous)
+    category        p(x = c) = softmax(eta)_c
+    number, point   p(x) = sum_k w_k s((x - m_k) / s_k) / s_k,     s(z) = logistic density
+    number, cell    P(x) = sum_k w_k [sigma((x + h - m_k) / s_k) - sigma((x - h - m_k) / s_k)],
+                    h half a cell
+    with atoms      p(x) = sum_a pi_a [x = a] + pi_0 p(x, continuous)
 
 T. Salimans et al. (2017), PixelCNN++, equation 2; the cells at a bound reach to infinity, so that
 masses sum to one. The difference of two sigmoids is sigma(b) sigma(-a) (1 - exp(a - b)): no
@@ -12,7 +13,8 @@ cancellation, no underflow, at any distance. Nats. All parameters at zero give t
 marginals, roughly: ``start`` sets them as the base from which the network departs.
 
 Shape letters: B rows, D variables, W parameters of a variable (padded to the widest), C components,
-A atoms, L levels."""
+A atoms, L levels.
+"""
 
 import math
 from collections.abc import Sequence

@@ -2,7 +2,8 @@
 a grid.
 
 Shape letters: B rows, D variables, K outputs, H width of the last hidden layer, C channels of an
-image of Y by X pixels."""
+image of Y by X pixels.
+"""
 
 import abc
 import math

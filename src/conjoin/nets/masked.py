@@ -1,7 +1,8 @@
 """Masked residual networks: all the conditionals of a chain rule from one pass, for several orders
 of the variables at once.
 
-    h = M0 x + b,   h <- h + M2 relu(M1 relu(h)),   out_d = M3 relu(h) + M4 x,    each M a weight times a mask of zeros and ones
+    h = M0 x + b,   h <- h + M2 relu(M1 relu(h)),   out_d = M3 relu(h) + M4 x,
+    each M a weight times a mask of zeros and ones
 
 M. Germain, K. Gregor, I. Murray and H. Larochelle (2015), MADE, equations 8 and 9; with residual
 blocks as in C. Durkan and C. Nash (2019), Autoregressive energy machines, appendix. A hidden unit
@@ -10,7 +11,8 @@ the variable of rank r hear units of a degree of at most r. So out_d depends on 
 and on the context, which all see.
 
 Shape letters: B rows, K orders, D variables, I inputs (context first), H width, W outputs of a
-variable."""
+variable.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +66,8 @@ class MaskedNet(Body):
         self.drop = drop
         self.outputs = outputs
         orders, size = rank.shape
-        shown = torch.where(
-            owner < 0, 0, rank[:, owner.clamp_min(0)] + 1
-        )  # (K, I) the least degree that sees an input
+        # (K, I) the least degree that sees an input
+        shown = torch.where(owner < 0, 0, rank[:, owner.clamp_min(0)] + 1)
         degree = (torch.arange(width) % size).expand(orders, -1)
         wanted = rank.repeat_interleave(outputs, 1)
         same = degree[:, :, None] <= degree[:, None]

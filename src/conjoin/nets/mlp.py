@@ -1,6 +1,7 @@
 """A residual multilayer perceptron: the plain body for rows of a table.
 
-    h <- h + W2 gelu(W1 layernorm(h)),   out = W h            (K. He et al. (2016), Identity mappings in deep residual networks)
+    h <- h + W2 gelu(W1 layernorm(h)),   out = W h
+    (K. He et al. (2016), Identity mappings in deep residual networks)
 
 Shape letters: B rows, I inputs, H width, O outputs.
 """

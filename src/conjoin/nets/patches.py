@@ -52,9 +52,8 @@ class _Layer(nn.Module):
         return out
 
     def _attend(self, h: Tensor) -> Tensor:
-        with sdpa_kernel(
-            SDPBackend.MATH
-        ):  # the fused kernel learns several times more slowly where tokens are few
+        # the fused kernel learns several times more slowly where tokens are few
+        with sdpa_kernel(SDPBackend.MATH):
             return self.block.attend(h, causal=False)[0]
 
 

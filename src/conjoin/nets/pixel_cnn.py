@@ -1,9 +1,9 @@
 r"""A gated PixelCNN: what is above and left of a pixel, by convolutions that see nothing else, and
 row by row for draws.
 
-    v_l = v_(l-1) + gate(W_2x3 f(v_(l-1)) + e),                    rows above only h_l = h_(l-1) +
-    gate(W_1x2 f(h_(l-1)) + U f(v_l) + e'),        and the pixels to the left;  gate(a, b) = a
-    sigma(b),  f an elu
+    v_l = v_(l-1) + gate(W_2x3 f(v_(l-1)) + e),                    rows above only
+    h_l = h_(l-1) + gate(W_1x2 f(h_(l-1)) + U f(v_l) + e'),
+    and the pixels to the left;  gate(a, b) = a sigma(b),  f an elu
 
 A. van den Oord et al. (2016), Conditional image generation with PixelCNN decoders, equations 1 and
 2, with residual blocks on both paths and holes that widen, 1, 2, 4 (F. Yu and V. Koltun (2016),
@@ -119,9 +119,8 @@ class PixelCnn(Body):
         (rows, channels, height, width) = shape
         x = torch.zeros(shape, dtype=told.dtype)
         heard = [self._heard(block, told) for block in range(len(self.holes))]
-        kept = [
-            x.new_zeros(rows, self.left.out_channels, height, width) for _ in self.holes
-        ]  # elu(v_l)
+        # elu(v_l)
+        kept = [x.new_zeros(rows, self.left.out_channels, height, width) for _ in self.holes]
         for row in range(height):
             v = self.above(
                 _marked(x[:, :, row - 1 : row])
@@ -157,9 +156,8 @@ class PixelCnn(Body):
     ) -> None:
         """One row of x, in place; ``below`` is U v_l + bias of each block."""
         _, channels, height, width = x.shape
-        kept = [
-            x.new_zeros(len(x), self.left.out_channels, 1, width) for _ in self.holes
-        ]  # elu(h_l)
+        # elu(h_l)
+        kept = [x.new_zeros(len(x), self.left.out_channels, 1, width) for _ in self.holes]
         for column in range(width):
             h = self.left(
                 _marked(x[:, :, row : row + 1, column - 1 : column])

@@ -2,8 +2,8 @@ r"""A U-Net for pictures that is lean on a CPU: pixels are folded into channels,
 edges runs in bfloat16.
 
     h_0 = conv(unshuffle(x)),   h_(l+1) = down(block(h_l, e)),   u_l = block([up(u_(l+1)), h_l], e),
-    out = shuffle(conv(u_0)) block(h, e) = h + conv(silu(norm(conv(silu(norm(h)))) (1 + a(e)) +
-    b(e)))
+    out = shuffle(conv(u_0))
+    block(h, e) = h + conv(silu(norm(conv(silu(norm(h)))) (1 + a(e)) + b(e)))
 
 O. Ronneberger, P. Fischer and T. Brox (2015), U-Net, figure 1; blocks and their modulation by the
 noise level and the class as in P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on

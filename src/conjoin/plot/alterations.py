@@ -1,5 +1,6 @@
 """AlterationDisplay: pictures, what they would have to look like for another answer, and where the
-two differ."""
+two differ.
+"""
 
 from typing import Any, Self
 

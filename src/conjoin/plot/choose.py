@@ -13,6 +13,7 @@ from conjoin.model.model import Model
 
 __all__ = ["RATES", "plane_columns", "promised_rates", "telling_columns"]
 
+# the first that the calibration rows support is used
 RATES = (
     0.05,
     0.06,
@@ -23,7 +24,7 @@ RATES = (
     0.15,
     0.2,
     0.3,
-)  # the first that the calibration rows support is used
+)
 DRAWS = 800
 ALIKE = 0.8  # rank correlation above which two columns tell the same
 

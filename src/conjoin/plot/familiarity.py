@@ -49,9 +49,8 @@ class FamiliarityDisplay:
             false_alarm=false_alarm,
             name=model.familiarity.name,
         )
-        if (
-            model.calibrated.gaps is not None
-        ):  # the alarm begins elsewhere for each pattern of missing cells
+        # the alarm begins elsewhere for each pattern of missing cells
+        if model.calibrated.gaps is not None:
             display.limit = None
         return display.plot(ax)
 

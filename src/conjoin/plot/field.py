@@ -1,5 +1,6 @@
 """What the model says of every point of a plane, and of what lies on it: the numbers behind
-PlaneDisplay."""
+PlaneDisplay.
+"""
 
 from dataclasses import dataclass
 from typing import Any

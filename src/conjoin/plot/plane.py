@@ -3,7 +3,8 @@ data, and our verdicts.
 
 A classifier divides the whole plane; p(x) says on how little of it there was anything to learn
 from. Columns other than the two on the axes are unknown: the model integrates them out where it
-can."""
+can.
+"""
 
 from typing import Any, Self
 

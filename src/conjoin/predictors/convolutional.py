@@ -1,7 +1,8 @@
 r"""p(y | image) from a small convolutional network that learned from images moved a little, each
 time anew.
 
-    h_0 = relu(conv(x)),   h_i = pool(relu(conv(h_(i-1)))),   scores = W relu(V [h_n, e(columns)] + b) + c
+    h_0 = relu(conv(x)),   h_i = pool(relu(conv(h_(i-1)))),
+    scores = W relu(V [h_n, e(columns)] + b) + c
 
 Y. LeCun et al. (1998), Gradient-based learning applied to document recognition, section II. Each
 channel goes in twice: its values between 0 and 1 (0 where missing), and where it is missing. A

@@ -317,9 +317,8 @@ class External(Scorer):
         """Log-probabilities in the order of the model's classes, or the predicted number in event
         units."""
         if self.codec is not None:
-            rows = rows.reindex(
-                columns=self.template.index
-            )  # as at fit; a column that is absent is missing
+            # as at fit; a column that is absent is missing
+            rows = rows.reindex(columns=self.template.index)
         if self.classes is None:
             return torch.as_tensor(np.asarray(self.estimator.predict(rows), dtype=float))[:, None]
         proba = np.asarray(self.estimator.predict_proba(rows), dtype=float)
@@ -454,9 +453,8 @@ class Residual(Predictor):
     ) -> Float[Tensor, "B K"]:
         """The same to about 1e-3, for many candidates: the mixture is tabulated once and
         interpolated."""
-        knots = 1e-2 * torch.sinh(
-            torch.linspace(-12, 12, 4001, dtype=torch.float64)
-        )  # dense near zero, up to 800
+        # dense near zero, up to 800
+        knots = 1e-2 * torch.sinh(torch.linspace(-12, 12, 4001, dtype=torch.float64))
         density = self._log_density(knots)
 
         def look_up(at: Tensor, table: Tensor) -> Tensor:

@@ -1,2 +1,3 @@
 """What a user asks, written once for every family: each question uses what a density declares and
-names no family."""
+names no family.
+"""

@@ -4,7 +4,8 @@
 
 log p(x) is of the discrete image (whole grey levels), so the figure compares with a code length: 8
 bits are the pixels as they are. Missing pixels do not count. Shape letters: n images, H rows, W
-columns, C channels."""
+columns, C channels.
+"""
 
 import math
 from typing import Any

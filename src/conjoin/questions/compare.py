@@ -4,7 +4,8 @@ A fifth of the rows is held out from every fit; on these rows each family is ask
 worth to it. The pick is the family with the greatest mean log p(x, y) there (log p(x) without a
 target); how far the next one is behind stands beside it, with the standard error of paired
 differences. A lower bound stands as a bound: where it still wins, it wins honestly. What is known
-only up to a constant is shown, and not ranked."""
+only up to a constant is shown, and not ranked.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -28,9 +29,23 @@ from conjoin.training.progress import Progress
 __all__ = ["CANDIDATES", "Comparison", "Entry", "compare_families", "held_out", "log_label"]
 
 CANDIDATES = (
-    "naive_bayes", "mixture", "circuit", "quadratic_discriminant", "factor_analysis", "bayes_net", "markov_field", "topic",
-    "dirichlet_process", "autoregressive", "transformer", "flow", "vae", "diffusion", "absorbing_diffusion", "energy",
-)  # fmt: skip
+    "naive_bayes",
+    "mixture",
+    "circuit",
+    "quadratic_discriminant",
+    "factor_analysis",
+    "bayes_net",
+    "markov_field",
+    "topic",
+    "dirichlet_process",
+    "autoregressive",
+    "transformer",
+    "flow",
+    "vae",
+    "diffusion",
+    "absorbing_diffusion",
+    "energy",
+)
 # share of rows held out; at least and at most so many are asked about
 HELD = 0.2
 LEAST = 20
@@ -52,9 +67,8 @@ class Entry:
     joint: float = np.nan  # mean log p(x, y)
     ece: float = np.nan
     familiarity: float = np.nan  # AUROC of held-out rows against the same cells shuffled
-    samples: float = (
-        np.nan
-    )  # 2 (1 - AUC) of a classifier that tells draws from held-out rows: 1 is perfect
+    # 2 (1 - AUC) of a classifier that tells draws from held-out rows: 1 is perfect
+    samples: float = np.nan
     seconds: float = np.nan
     kwh: float = np.nan
     note: str = ""

@@ -7,7 +7,8 @@ An inequality of a column and a constant narrows ``given`` to a range, so that n
 drawn in vain. What no range can say is kept by rejection: rows are drawn given g, and those that
 break c are drawn again, which is as exact as the draws given g are (J. von Neumann (1951), Various
 techniques used in connection with random digits). P(c | g) is estimated by the share of rows kept,
-and said. A cell that is missing breaks no constraint."""
+and said. A cell that is missing breaks no constraint.
+"""
 
 import dataclasses
 import operator
@@ -38,9 +39,8 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }
 MIRRORED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 
-Draw = Callable[
-    [np.ndarray], tuple[pd.DataFrame, Any]
-]  # x and y (or None) of the wanted rows that have these numbers
+# x and y (or None) of the wanted rows that have these numbers
+Draw = Callable[[np.ndarray], tuple[pd.DataFrame, Any]]
 
 
 @dataclasses.dataclass(frozen=True)

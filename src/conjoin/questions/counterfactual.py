@@ -3,7 +3,8 @@ otherwise.
 
 Columns are freed one by one, the most helpful first. A freed column is drawn from p(x_free | the
 rest, y = wanted), so every proposal is plausible given what stays. Kept are those that the model
-itself answers as wanted and finds familiar."""
+itself answers as wanted and finds familiar.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,10 +65,11 @@ def counterfactual(
                 f"keep names the column {name!r}; the model has {', '.join(map(str, columns))}."
             )
     wish = _wish(model, to)
+    # a picture stays as it is
     kept = {
         *keep,
         *(column.name for column in model.codec.schema.columns if column.type == "picture"),
-    }  # a picture stays as it is
+    }
     free = [place for place, name in enumerate(columns) if name not in kept]
     encoded = model.encode(frame)
     event = encoded.event
@@ -148,9 +150,8 @@ def _propose(
     rows = x.take(torch.zeros(len(hidden), dtype=torch.long)).hide(hidden)
     y = Event(torch.full((len(hidden),), wish.event_value, dtype=torch.float64))
     drawn: Pair = model.pair.proposer.sample_conditional(Pair(y, rows), generator=generator)
-    raw = model.codec.decode(
-        drawn.x.value, x.mask | hidden
-    )  # what the user would type in, rounded as recorded
+    # what the user would type in, rounded as recorded
+    raw = model.codec.decode(drawn.x.value, x.mask | hidden)
     encoded = model.encode(raw)
     familiar = model.p_value(encoded)
     probability, reached = _reached(model, encoded, raw, wish)

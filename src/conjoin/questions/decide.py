@@ -1,8 +1,8 @@
 """decide: accept an answer, or say which of the two alarms stands against it.
 
-unfamiliar   the conformal p-value of the row's familiarity is at most ``false_alarm``
-ambiguous    p(y | x) is too flat to keep the promise on errors (or the interval is too wide)
-accept       neither
+unfamiliar   the conformal p-value of the row's familiarity is at most ``false_alarm`` ambiguous
+p(y | x) is too flat to keep the promise on errors (or the interval is too wide) accept
+neither
 """
 
 import hashlib
@@ -189,10 +189,11 @@ def _append(path: Path, model: Model, frame: pd.DataFrame, table: pd.DataFrame) 
                 for key, value in verdict.items()
                 if key != "reason"
             }
+            # no reason: its words hold values of the row
             entry = {
                 "time": now,
                 "model": model_id,
                 "row": digest,
                 **answer,
-            }  # no reason: its words hold values of the row
+            }
             file.write(json.dumps(entry, default=str, ensure_ascii=False) + "\n")

@@ -1,5 +1,6 @@
 """adapt, as the estimators offer it: new shares of the classes and, if asked, a new p(x), from rows
-without labels."""
+without labels.
+"""
 
 import copy
 from dataclasses import asdict, replace
@@ -110,9 +111,8 @@ def _moved(
         fresh.joint = _beside(density, fresh, change)
         fit = data["fit"]
     fresh.remember(fit.x)
-    fresh.facts["shares"] = list(
-        change.new
-    )  # of the joint as it is now, should it be adapted again
+    # of the joint as it is now, should it be adapted again
+    fresh.facts["shares"] = list(change.new)
     fresh.calibration = (
         calibrate(fresh, frame.iloc[split.calibrate], None, None) if len(split.calibrate) else None
     )

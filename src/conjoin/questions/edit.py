@@ -31,11 +31,12 @@ from conjoin.model.model import Model
 __all__ = ["ONE_BY_ONE", "TOGETHER", "Alteration", "alter"]
 
 NOISE = 16.0  # in standard deviations of a pixel
+# how much the class is exaggerated; the longest step along the gradient
 FORCES = (
     (1.0, 0.6),
     (2.0, 1.5),
     (7.0, 4.0),
-)  # how much the class is exaggerated; the longest step along the gradient
+)
 SHARES = (0.15, 0.25)  # of the pixels that may change
 DRAWS = 2  # of what is painted anew
 CHANGED = 0.1  # of the range of grey levels, by which a pixel counts as changed

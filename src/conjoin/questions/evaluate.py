@@ -2,7 +2,8 @@ r"""evaluate: how good the answers are on labelled rows, as plain numbers.
 
 The expected calibration error is the debiased l2 one: A. Kumar, P. Liang and T. Ma (2019), Verified
 uncertainty calibration, equation 8: from each bin's squared gap its own sampling variance is
-subtracted."""
+subtracted.
+"""
 
 from typing import Any
 
@@ -51,7 +52,8 @@ def prediction(
     model: Model, frame: pd.DataFrame, y: np.ndarray, known: np.ndarray
 ) -> dict[str, Any]:
     """How well y is predicted for the rows of which it is ``known``."""
-    label = model.target.encode(y[known], np.ones(int(known.sum()), dtype=bool)).value  # type: ignore[union-attr]
+    all_known = np.ones(int(known.sum()), dtype=bool)
+    label = model.target.encode(y[known], all_known).value  # type: ignore[union-attr]
     frame = frame.iloc[np.flatnonzero(known)]
     encoded = model.encode(frame)
     if isinstance(model.target, Classes):

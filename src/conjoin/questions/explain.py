@@ -58,14 +58,12 @@ def reasons(
     model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndarray, false_alarm: float
 ) -> list[str]:
     """One sentence for each of the rows at ``places``."""
-    if (
-        model.codec.space.layout == "image"
-    ):  # no pixel says anything by itself, and there are too many to ask about each
+    # no pixel says anything by itself, and there are too many to ask about each
+    if model.codec.space.layout == "image":
         return [AS_A_WHOLE] * len(places)
     x = encoded.event.take(torch.tensor(places))
-    alone = (
-        model.joint.capabilities.missing != "none"
-    )  # whether a column can be judged given the others
+    # whether a column can be judged given the others
+    alone = model.joint.capabilities.missing != "none"
     unseen = encoded.unseen[torch.tensor(places)]
     far = _distance(model, x.value) * x.mask
     odd = surprise(model, x) if alone else torch.zeros_like(far)
@@ -172,9 +170,8 @@ def _hints(
     if not names or not len(frame):
         return [""] * len(frame)
     scaled = [model.codec.encode(_times(frame, names, factor)).event for factor in FACTORS]
-    best = torch.stack(
-        [_distance(model, event.value) + 1e6 * ~event.mask for event in scaled]
-    )  # (F, R, D)
+    # (F, R, D)
+    best = torch.stack([_distance(model, event.value) + 1e6 * ~event.mask for event in scaled])
     places = [model.codec.columns.index(name) for name in names]
     return [
         _hint_of(model, x, scaled, best[:, row], far[row], places, row, false_alarm)

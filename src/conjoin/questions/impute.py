@@ -2,7 +2,8 @@
 observed), given y or not.
 
 ``completions`` puts several draws of each row in the order of their likelihood: what is known of a
-row is the same in all of them, so log p(x) ranks them as log p(missing | observed) does."""
+row is the same in all of them, so log p(x) ranks them as log p(missing | observed) does.
+"""
 
 import numbers
 from typing import Any

@@ -155,7 +155,8 @@ def new_shares(proba: Array, old: Array) -> Array:
     """(K,) the shares with the greatest likelihood of the rows, by expectation-maximisation from
     p(y | x) under ``old`` shares.
 
-    >>> new_shares(np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.1]]), np.array([0.5, 0.5])).round(4)
+    >>> proba = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.1]])
+    >>> new_shares(proba, np.array([0.5, 0.5])).round(4)
     array([0.8125, 0.1875])
     """
     shares = old.copy()
@@ -254,9 +255,8 @@ def _evidence(model: Model, log_proba: Array, own: Array) -> _Evidence:
         return _Evidence(np.exp(log_proba), np.exp(calibration.log_proba), own)
     temperature, biases = _temper(held, label)
     tempered = softmax(held * temperature + biases, 1)
-    old = (
-        tempered.mean(0) if biases.any() else own + (tempered - np.exp(held)).mean(0)
-    )  # the latter has less noise
+    # the latter has less noise
+    old = tempered.mean(0) if biases.any() else own + (tempered - np.exp(held)).mean(0)
     return _Evidence(softmax(log_proba * temperature + biases, 1), tempered, np.maximum(old, 1e-12))
 
 
@@ -269,9 +269,8 @@ def _temper(log_proba: Array, label: Array) -> tuple[float, Array]:
     log_proba = np.maximum(log_proba, -1e3)
 
     def loss(at: Array) -> tuple[float, Array]:
-        fitted = log_softmax(
-            log_proba * at[0] + (at[1:] if len(at) > 1 else 0.0), 1
-        )  # at: the temperature alone, or biases too
+        # at: the temperature alone, or biases too
+        fitted = log_softmax(log_proba * at[0] + (at[1:] if len(at) > 1 else 0.0), 1)
         gap = (np.exp(fitted) - hot) / len(hot)
         slopes = np.concatenate([[(gap * log_proba).sum()], gap.sum(0)])
         return -float(fitted[rows, label].mean()), slopes[: len(at)]
@@ -311,9 +310,8 @@ def _misfit(
     if calibration is None or not calibration.rows or calibration.log_proba is None:
         return None, None
     pair = calibration.statistic, model.statistic(encoded)
-    if (
-        calibration.gaps is not None
-    ):  # statistics of rows that lack other cells can't be compared, ranks can
+    # statistics of rows that lack other cells can't be compared, ranks can
+    if calibration.gaps is not None:
         pair = calibration.standing, calibration.p_value(pair[1], encoded.filled.numpy())
     held, new = (np.nan_to_num(values, nan=-1e300, neginf=-1e300) for values in pair)
     pairs = [(held, new)] + [

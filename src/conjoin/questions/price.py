@@ -4,10 +4,10 @@ alone.
 Three fits by one recipe, on the same rows, each with the whole budget; a fifth of the rows is held
 out from all of them.
 
-    p(x), p(y | x)    the joint model p(x) alone        its family, without labels p(y | x) alone
-    the same network, to which p(x) counts for next to nothing; where none is shared, the best of
-    naive Bayes and
-                      the standard predictors
+    p(x), p(y | x)    the joint model
+    p(x) alone        its family, without labels
+    p(y | x) alone    the same network, to which p(x) counts for next to nothing; where none
+                      is shared, the best of naive Bayes and the standard predictors
 """
 
 from collections.abc import Callable
@@ -28,11 +28,12 @@ from conjoin.questions.evaluate import prediction
 __all__ = ["Price", "Term", "price"]
 
 ALONE = 1e4  # weight of -log p(y | x) beside which the loss of p(x) is nothing
+# the best predictor where no network is shared
 STANDARD = {
     "family": "naive_bayes",
     "predictor": "auto",
     "emphasis": 0.0,
-}  # the best predictor where no network is shared
+}
 
 
 @dataclass(frozen=True)

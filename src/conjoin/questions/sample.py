@@ -1,5 +1,6 @@
 """sample: new rows (X, y), given a class, given columns at a value, in a set of levels, or in a
-range, under constraints."""
+range, under constraints.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,5 +1,6 @@
 """One HTML file about a model: self-contained, without a script, without a real row unless it is
-asked for."""
+asked for.
+"""
 
 from conjoin.report.write import write_report
 

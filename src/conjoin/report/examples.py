@@ -1,5 +1,6 @@
 """One imputation and one counterfactual, on a row that the model drew itself; on a real row only
-where rows may be shown."""
+where rows may be shown.
+"""
 
 from dataclasses import dataclass
 from typing import Any

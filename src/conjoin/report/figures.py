@@ -1,5 +1,6 @@
 """The report's figures as inline SVG. Their ink takes the page's colour, so that they follow light
-and dark."""
+and dark.
+"""
 
 import io
 import re
@@ -21,6 +22,10 @@ __all__ = [
 ]
 
 PAGE = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
+_IDS = re.compile(
+    r' id="(?:figure|patch|axes|matplotlib|text|line2d|xtick|ytick|legend|PathCollection'
+    r'|FillBetween)[\w.]*"'
+)
 LINES = {CLASSES[0]: "var(--accent)"}  # where a colour stands for no region of an image
 OPTIONS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -66,11 +71,7 @@ def _for_page(svg: str, lines: dict[str, str]) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(
-        r' id="(?:figure|patch|axes|matplotlib|text|line2d|xtick|ytick|legend|PathCollection|FillBetween)[\w.]*"',
-        "",
-        svg,
-    )
+    svg = _IDS.sub("", svg)
     for colour, own in (PAGE | lines).items():
         svg = svg.replace(colour, own)
     return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)

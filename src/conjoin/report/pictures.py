@@ -221,9 +221,8 @@ def _some(estimator: Any, found: Answers, real: Any, count: int) -> np.ndarray:
         )
     places = np.arange(len(real))
     if found.table is not None:
-        table = found.table.reset_index(drop=True).sort_values(
-            "verdict", kind="stable"
-        )  # accept comes first in the alphabet
+        # accept comes first in the alphabet
+        table = found.table.reset_index(drop=True).sort_values("verdict", kind="stable")
         places = (
             table.groupby("best_guess").cumcount().sort_values(kind="stable") if labels else table
         ).index.to_numpy()
@@ -270,9 +269,8 @@ def png(picture: np.ndarray) -> str:
     step = -(-max(picture.shape[:2]) // SIDE)
     picture = picture[::step, ::step]
     height, width, channels = picture.shape
-    lines = np.concatenate(
-        [np.zeros((height, 1), np.uint8), picture.reshape(height, -1)], 1
-    )  # each begins with its filter: none
+    # each begins with its filter: none
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), picture.reshape(height, -1)], 1)
     header = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
     body = b"".join(

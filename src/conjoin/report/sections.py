@@ -271,9 +271,8 @@ def promises(found: Answers) -> dict[str, Any]:
 
 
 def _error_rows(found: Answers) -> list[tuple[str, str, str, str]]:
-    # type: ignore[index]
     table = found.table
-    asked = f"at most {percent(found.rates[1], 0)}"
+    asked = f"at most {percent(found.rates[1], 0)}"  # type: ignore[index]
     assert table is not None and found.model.target is not None
     if found.model.target.kind == "number":
         inside = table["low"].to_numpy()[found.known] <= found.y[found.known]

@@ -50,9 +50,8 @@ def write_report(
     estimator's own. ``notes``: sentences below the cases."""
     estimator._model()
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="X lacks the column"
-        )  # said once already, by whoever read the rows
+        # said once already, by whoever read the rows
+        warnings.filterwarnings("ignore", message="X lacks the column")
         text = _page(estimator, X, y, show_rows, cases, plane, list(notes))
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

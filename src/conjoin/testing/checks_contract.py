@@ -1,5 +1,6 @@
 """Checks of the contract: what is declared is there, what is not is refused; seeds, files, batches,
-extremes, bad input."""
+extremes, bad input.
+"""
 
 import copy
 import math
@@ -50,9 +51,8 @@ def _twins(subject: Subject) -> dict[str, tuple[bool, Callable[[], Any]]]:
     density = subject.density
     rows = subject.tiny.rows[:3]
     some = Event(rows, subject.tiny.patterns()[0].expand_as(rows))
-    last = Event(
-        rows, (torch.arange(subject.tiny.size) > 0).expand_as(rows)
-    )  # the first cell missing: no prefix
+    # the first cell missing: no prefix
+    last = Event(rows, (torch.arange(subject.tiny.size) > 0).expand_as(rows))
     boxed = some._replace(within=subject.tiny.box(subject.free))
     context = subject.context(3)
     twins: dict[str, tuple[bool, Callable[[], Any]]] = {

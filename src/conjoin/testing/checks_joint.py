@@ -1,5 +1,6 @@
 """Checks of joint models over (y, x): the identities that tie log_joint, log_prob and the evidence
-together."""
+together.
+"""
 
 import torch
 

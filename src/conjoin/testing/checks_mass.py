@@ -51,9 +51,8 @@ def pearson(observed: Tensor, expected: Tensor) -> float:
     large = expected >= 10
     observed = torch.cat([observed[large], observed[~large].sum(0, keepdim=True)])
     expected = torch.cat([expected[large], expected[~large].sum(0, keepdim=True)])
-    if (
-        expected[-1] < 10 and len(expected) > 1
-    ):  # even the pool is small: it joins the least of the others
+    # even the pool is small: it joins the least of the others
+    if expected[-1] < 10 and len(expected) > 1:
         least = int(expected[:-1].argmin())
         observed[least] += observed[-1]
         expected[least] += expected[-1]
@@ -116,9 +115,8 @@ def _below(subject: Subject, draws: Tensor) -> None:
     """A lower bound may not give a cell more mass than the draws show."""
     table = subject.table
     if subject.can.stochastic:  # an estimate: its average is what must lie below
-        log_weight = (table.log_mass - subject.log_prob(Event(table.points))).nan_to_num(
-            nan=0.0
-        )  # of points that cannot be
+        # of points that cannot be
+        log_weight = (table.log_mass - subject.log_prob(Event(table.points))).nan_to_num(nan=0.0)
         several = subject.estimates(Event(table.points), 12)
         table = Enumeration(
             table.points, several.logsumexp(0) - math.log(len(several)) + log_weight
@@ -331,9 +329,8 @@ def _region_cases(subject: Subject) -> list[tuple[Region, Tensor, Tensor]]:
     box = subject.tiny.box(subject.free)
     masks = [mask for mask in subject.tiny.patterns() if mask.sum() < 2]
     if subject.can.missing == "approximate":
-        masks = [
-            mask for mask in masks if mask[0] or not mask.any()
-        ]  # at most the y of a joint is known
+        # at most the y of a joint is known
+        masks = [mask for mask in masks if mask[0] or not mask.any()]
     return [(box, mask, subject.tiny.rows[index]) for index, mask in enumerate(masks)]
 
 

@@ -19,7 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from conjoin.families import FAMILIES, name_of, resolve
-from conjoin.testing import checks_contract, checks_joint, checks_learning, checks_mass  # noqa: F401  (they enter CHECKS)
+from conjoin.testing import (  # noqa: F401  (they enter CHECKS)
+    checks_contract,
+    checks_joint,
+    checks_learning,
+    checks_mass,
+)
 from conjoin.testing.registry import CHECKS, NotApplicable
 from conjoin.testing.subjects import NotTaken, Subject, subject, subject_names, variables_of
 

@@ -72,9 +72,8 @@ class Axis:
             bound if bound is not None else sign * np.inf
             for bound, sign in zip(self.variable.bounds, (-1, 1), strict=True)
         )
-        middles = middles[
-            (middles > low) & (middles < high)
-        ]  # what leaks past a bound counts for the cell at the bound
+        # what leaks past a bound counts for the cell at the bound
+        middles = middles[(middles > low) & (middles < high)]
         if self.variable.discrete or len(middles) < bins:
             return middles
         quantiles = torch.quantile(
@@ -180,9 +179,8 @@ def _columns(
             noise.random(len(latent)) < 0.2, 0, np.clip(np.round(latent + 1.2 + own[0]), 0, 4)
         )
         sold = np.where(noise.random(len(latent)) < 0.9, category > 0, category == 0).astype(float)
-        size = np.where(
-            noise.random(len(latent)) < 0.85, sold, 1 - sold
-        )  # its tree: colour - count, and colour - sold - size
+        # its tree: colour - count, and colour - sold - size
+        size = np.where(noise.random(len(latent)) < 0.85, sold, 1 - sold)
         codes = [
             Variable(*column)
             for column in (

@@ -2,7 +2,8 @@
 inside a joint model.
 
 ``Flat`` presents a joint over (y, x) as a density over one row, so that joints pass the same checks
-as densities."""
+as densities.
+"""
 
 import copy
 import json
@@ -158,7 +159,10 @@ class Subject:
     density: Density
     event: Event  # the rows that it was fitted to
     contexts: Event | None = None  # their classes
-    rebuild: Callable[[], Density] = field(default=lambda: None, repr=False)  # type: ignore[assignment,return-value]
+    rebuild: Callable[[], Density] = field(
+        default=lambda: None,  # type: ignore[assignment,return-value]
+        repr=False,
+    )
     _table: Enumeration | None = field(default=None, repr=False)
 
     @property

@@ -1,5 +1,6 @@
 """Checkpoints of a fit: one safetensors file, written under a temporary name and renamed, so that
-there is always a whole one."""
+there is always a whole one.
+"""
 
 import json
 import math

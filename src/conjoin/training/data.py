@@ -3,7 +3,8 @@ count repeats.
 
 So a fit does not depend on the order of the rows, and a row of weight 2 is the same as that row
 twice. Splits follow from a seeded hash of each row's content, so that duplicates (and groups) never
-straddle a split."""
+straddle a split.
+"""
 
 from typing import Any, NamedTuple
 

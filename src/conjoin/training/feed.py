@@ -2,7 +2,8 @@
 pass.
 
 The rows of step t are a function of (seed, t) alone, so a fit that was broken off goes on with the
-same bits."""
+same bits.
+"""
 
 import abc
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ __all__ = ["Feed", "Held", "Passes", "Shuffled"]
 AT_ONCE = 4096  # rows whose statistics are worked out together
 
 Read = Callable[[int, int, int], Iterator[Event | Pair]]
-"""``read(epoch, rank, world)``: every ``world``-th row of a table from the ``rank``-th on, in pieces; the order of the pieces
-may depend on the epoch."""
+"""``read(epoch, rank, world)``: every ``world``-th row of a table from the ``rank``-th on, in
+pieces; the order of the pieces may depend on the epoch.
+"""
 
 
 class Feed(abc.ABC):

@@ -5,7 +5,8 @@ Both take one step per mini-batch and know nothing of the loop around them. Mini
 running mean of the statistics, s <- (1 - rho) s + rho s_batch (O. Cappe and E. Moulines (2009),
 On-line expectation-maximization, equation 12), where rho falls in a straight line from the root of
 the batch's share of all rows to nothing over the planned steps (from the share itself, where
-statistics of all rows are there to begin with); with one batch it is plain EM."""
+statistics of all rows are there to begin with); with one batch it is plain EM.
+"""
 
 import abc
 import contextlib

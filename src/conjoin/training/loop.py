@@ -6,7 +6,8 @@ A fit is a sequence of steps. The rows of step t, its noise and its learning rat
 Steps are gathered into rounds: an epoch where the density learns by expectation-maximisation or by
 sweeps, a fortieth of the planned steps where it follows a gradient. After each round the averaged
 weights are judged on choose-rows. With ``max_time`` the learning rate follows the clock as well,
-and no two fits need be alike."""
+and no two fits need be alike.
+"""
 
 import math
 import time
@@ -119,9 +120,8 @@ class _Run:
         batch = plan.batch or recipe.batch
         self.parts = 1 if able.sweeps else feed.parts(batch)  # batches of an epoch
         self.planned = steps if steps and self.by_gradient else None
-        self.length = (
-            max(1, math.ceil(self.planned / ROUNDS)) if self.planned else self.parts
-        )  # steps of a round
+        # steps of a round
+        self.length = max(1, math.ceil(self.planned / ROUNDS)) if self.planned else self.parts
         self.rounds = self._rounds()
         self.learner: Learner = learner_for(
             density,
@@ -152,9 +152,8 @@ class _Run:
         """Take one step, and do what a full round asks for; ``trained.stopped`` says why it was the
         last one."""
         batch = self.feed.batch(self.trained.steps, self.parts)
-        own = (
-            (ranks.rank(),) if ranks.rank() else ()
-        )  # ranks see other rows, and so need other noise
+        # ranks see other rows, and so need other noise
+        own = (ranks.rank(),) if ranks.rank() else ()
         objective = self.learner.step(
             batch, stream(self.plan.seed, "step", self.trained.steps, *own), self._progress()
         )
@@ -318,9 +317,8 @@ class _Run:
         self.best = parts["best"]
         self.good = (parts["good"], parts["good_learner"])
         self.resumed = True
-        if (
-            self.trained.epochs and not self.mass
-        ):  # a full round was the last thing: it may have been the last one
+        # a full round was the last thing: it may have been the last one
+        if self.trained.epochs and not self.mass:
             self.trained.stopped = self._enough()
 
 

@@ -1,13 +1,16 @@
 r"""Several processes, one fit: each learns from its share of a batch's rows, and what they found is
 added up.
 
-    s = sum over r of s_r          sufficient statistics of rank r's rows; every rank maximises from
-    the same sum g = sum over r of (w_r / w) g_r    gradients, by the weight of each rank's rows
+    s = sum over r of s_r
+        sufficient statistics of rank r's rows; every rank maximises from the same sum
+    g = sum over r of (w_r / w) g_r
+        gradients, by the weight of each rank's rows
 
 So the model is that of one process up to the order in which numbers are added. ``torchrun
 --nproc-per-node=2 -m conjoin fit ...`` starts the processes; outside of it there is one rank, and
 nothing here does anything. Sums go through gloo, in the tensors' own precision. What hangs on a
-clock is said by rank 0, so that no rank stops before another."""
+clock is said by rank 0, so that no rank stops before another.
+"""
 
 import contextlib
 import os

@@ -2,8 +2,8 @@
 
     with Meter() as meter:
         fit()
-    meter.energy        # 0.0021 kWh (CPU time x 12 W per core, 0.0007 to 0.0042), 0.42 % of a
-    brain's day
+    meter.energy
+    # 0.0021 kWh (CPU time x 12 W per core, 0.0007 to 0.0042), 0.42 % of a brain's day
 
 The processor is read from its own counters (RAPL) where the system lets us, a GPU that this process
 has used from NVIDIA's (the extra ``energy``); else energy is CPU time times a stated power per busy
@@ -12,7 +12,8 @@ core. The method is always named.
 12 W per core is the default of the Green Algorithms calculator (Lannelongue, Grealey and Inouye
 2021, Advanced Science 8, 2100707); the interval is the range of its table, from 3.8 W in a server
 of many cores to 23.8 W in an old desktop. Counters count whatever ran on the machine in that time,
-and are good to some 5 %."""
+and are good to some 5 %.
+"""
 
 import contextlib
 import dataclasses
@@ -38,7 +39,8 @@ POLL_SECONDS = 30.0  # a RAPL counter of 65 kJ wraps after 160 s at 400 W
 class Energy:
     """kWh with an interval, and how they were found.
 
-    >>> fit = Energy(0.002, 0.001, 0.004, "CPU time x 12 W per core", seconds=400.0, cpu_seconds=600.0)
+    >>> how = "CPU time x 12 W per core"
+    >>> fit = Energy(0.002, 0.001, 0.004, how, seconds=400.0, cpu_seconds=600.0)
     >>> print(fit + fit)
     0.004 kWh (CPU time x 12 W per core, 0.002 to 0.008), 0.8 % of a brain's day
     """

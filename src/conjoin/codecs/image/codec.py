@@ -112,10 +112,11 @@ class ImageCodec:
         images = np.asarray(raw)
         channels, height, width = self.grid
         wanted = (height, width, channels) if self.channels_last else (height, width)
+        # greys with or without their one channel
         if channels == 1 and images.shape[1:] in (
             (height, width),
             (height, width, 1),
-        ):  # greys with or without their one channel
+        ):
             images = images.reshape(len(images), *wanted)
         if images.shape[1:] != wanted:
             sizes = " x ".join(map(str, images.shape[1:])) or "single numbers"
@@ -152,10 +153,10 @@ class ImageCodec:
     def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:
         """A frame with one column per pixel."""
         values = value.detach().numpy()
-        whole = observed is None or bool(observed.all())
-        cells = (
-            values.round().astype("uint8") if whole else np.where(observed.numpy(), values, np.nan)
-        )  # type: ignore[union-attr]
+        if observed is None or bool(observed.all()):
+            cells = values.round().astype("uint8")
+        else:
+            cells = np.where(observed.numpy(), values, np.nan)
         return pd.DataFrame(cells, columns=pd.Index(self.columns))
 
     def images(self, frame: pd.DataFrame) -> np.ndarray:

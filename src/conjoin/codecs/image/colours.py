@@ -47,8 +47,8 @@ def colour_of(background: Any) -> tuple[int, int, int]:
 def on_background(images: np.ndarray, background: Any = "white") -> np.ndarray:
     """Pictures with opacity (..., 4), uint8, as they look on a colour: (..., 3), uint8.
 
-    >>> on_background(np.array([0, 0, 0, 0], dtype="uint8")).tolist(), on_background(np.array([9, 8, 7, 255], dtype="uint8")).tolist()
-    ([255, 255, 255], [9, 8, 7])
+    >>> on_background(np.array([[0, 0, 0, 0], [9, 8, 7, 255]], dtype="uint8")).tolist()
+    [[255, 255, 255], [9, 8, 7]]
     """
     if images.shape[-1] != 4 or images.dtype != np.uint8:
         raise ValueError(

@@ -20,6 +20,7 @@ from conjoin.codecs.image.pictures import PARTS, SUFFIXES, Pictures
 
 __all__ = ["is_pictures", "parts_of", "read_images", "read_pictures"]
 
+# pictures too, which are not read
 OTHERS = (
     ".tif",
     ".tiff",
@@ -28,7 +29,7 @@ OTHERS = (
     ".jp2",
     ".svg",
     ".dcm",
-)  # pictures too, which are not read
+)
 
 
 def read_images(

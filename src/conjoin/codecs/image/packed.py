@@ -2,7 +2,8 @@
 beside ``labels``.
 
 What an archive says of itself is checked before anything is unpacked: a small file can claim to
-hold more than memory does."""
+hold more than memory does.
+"""
 
 import zipfile
 from collections.abc import Mapping
@@ -17,11 +18,12 @@ from conjoin.codecs.image.pictures import PARTS, Pictures
 
 __all__ = ["parts_in", "read_packed"]
 
+# (images, labels) of a part
 SPLIT = (
     ("{}_images", "{}_labels"),
     ("x_{}", "y_{}"),
     ("X_{}", "y_{}"),
-)  # (images, labels) of a part
+)
 WHOLE = (("images", "labels"), ("images", "label"), ("x", "y"), ("X", "y"), ("arr_0", "arr_1"))
 KNOWN = (
     "images and labels, x and y, or by parts train_images and train_labels, x_train and "

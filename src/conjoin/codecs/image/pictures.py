@@ -1,4 +1,6 @@
-"""What pictures are once they are read: arrays of pixels with their labels, and one picture of a row."""
+"""What pictures are once they are read: arrays of pixels with their labels, and one picture of a
+row.
+"""
 
 import hashlib
 from collections.abc import Iterable

@@ -2,7 +2,8 @@
 
 ``read_table`` makes a DataFrame of a file, ``Chunks`` many of a file that is too large for one,
 ``inspect`` a Schema of a DataFrame; ``TableCodec.encode`` makes events (B, D) float64 of a
-DataFrame, ``TableCodec.decode`` a DataFrame of them."""
+DataFrame, ``TableCodec.decode`` a DataFrame of them.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

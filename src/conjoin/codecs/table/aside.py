@@ -1,5 +1,6 @@
 """Columns that a model of the table should leave out, each with the reason that the user is
-told."""
+told.
+"""
 
 import re
 

@@ -2,7 +2,8 @@
 
 Numbers: event = (raw - shift) / scale, so that a density in event units needs log |d event / d raw|
 = -log scale. Levels: event = code 0..K-1. A value outside what was seen at fit has the probability
-``eps``, learned at fit."""
+``eps``, learned at fit.
+"""
 
 import abc
 import dataclasses

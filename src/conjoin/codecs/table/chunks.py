@@ -1,5 +1,6 @@
 """A table in a file, some rows at a time: for tables that do not fit into memory, and for answers
-about them."""
+about them.
+"""
 
 import dataclasses
 import os
@@ -36,7 +37,12 @@ class Chunks:
     ``count`` rows in all. They can be read again and again. The number of bytes is unlimited unless
     ``limits`` says otherwise."""
 
-    def __init__(self, path: str | Path, rows: int = CHUNK_ROWS, limits: Limits = Limits()) -> None:  # noqa: B008 (frozen)
+    def __init__(
+        self,
+        path: str | Path,
+        rows: int = CHUNK_ROWS,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+    ) -> None:
         if rows < 1:
             raise ValueError(f"chunk_rows must be at least 1 row, got {rows}.")
         whole = limits.bytes == Limits().bytes

@@ -1,7 +1,8 @@
 """Tables <-> events: numbers standardised, categories as codes, missing and never-seen values
 masked.
 
-    log p(row) = log_prob(event) + log_unseen + log_volume,   log_volume = -sum over observed density cells of log scale
+    log p(row) = log_prob(event) + log_unseen + log_volume,
+    log_volume = -sum over observed density cells of log scale
 
 Everything that ``encode`` does to a row is a function of that row and of what ``fit`` kept:
 aggregates, never a row.

@@ -1,5 +1,6 @@
 """What looks wrong in a column, one sentence each. Nothing here changes the data: the user
-decides."""
+decides.
+"""
 
 import re
 from collections import defaultdict

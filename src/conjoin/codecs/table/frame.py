@@ -1,5 +1,6 @@
 """Anything a user may call a table, as a checked DataFrame: two-dimensional, finite, plain cells,
-one name per column."""
+one name per column.
+"""
 
 import datetime
 import numbers
@@ -19,13 +20,15 @@ __all__ = ["as_frame", "from_dict", "is_named"]
 
 Series = Any  # a pandas Series of any cell type
 
+# a bool is a Real, a Timestamp a date
 _PLAIN = (
     str,
     numbers.Real,
     datetime.date,
     np.datetime64,
     Picture,
-)  # a bool is a Real, a Timestamp a date
+)
+# object cells of one plain kind
 _QUICK = {
     "string",
     "boolean",
@@ -33,7 +36,7 @@ _QUICK = {
     "datetime",
     "datetime64",
     "empty",
-}  # object cells of one plain kind
+}
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
 
 

@@ -2,7 +2,8 @@
 what is set aside.
 
 Rules look only at tallies (see ``values``), so the order of rows is immaterial and a weight of 2 is
-the row twice."""
+the row twice.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

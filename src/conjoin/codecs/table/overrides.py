@@ -1,5 +1,6 @@
 """What the user says about columns: types, fields of a column, an edited schema, and values that
-mean missing."""
+mean missing.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,5 +1,6 @@
 """Files to DataFrames: separator, decimal mark and encoding are found out and said; what cannot be
-read is one clear sentence."""
+read is one clear sentence.
+"""
 
 import codecs
 import csv
@@ -25,13 +26,14 @@ __all__ = [
     "read_table",
 ]
 
+# what pandas and numpy write for a missing cell; other words are never guessed
 _EMPTY = [
     "",
     "nan",
     "NaN",
     "NaT",
     "<NA>",
-]  # what pandas and numpy write for a missing cell; other words are never guessed
+]
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -52,12 +54,15 @@ class _Dialect:
     separator: str
     spaced: bool  # a space follows each separator
     decimal: str
-    padded: tuple[
-        str, ...
-    ]  # columns of codes such as 00501, whose zeros are kept by reading them as text
+    # columns of codes such as 00501, whose zeros are kept by reading them as text
+    padded: tuple[str, ...]
 
 
-def read_table(path: str | Path, *, limits: Limits = Limits()) -> tuple[pd.DataFrame, list[str]]:  # noqa: B008 (frozen)
+def read_table(
+    path: str | Path,
+    *,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+) -> tuple[pd.DataFrame, list[str]]:
     """The table in a CSV (comma, tab, semicolon or bar; .gz, .bz2, .xz; ``-`` is stdin) or Parquet
     file, with notices.
 
@@ -88,9 +93,8 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
 def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
     with source.open() as stream:
         head = stream.read(1 << 18)
-        head += (
-            stream.readline(1 << 24) if b"\n" not in head else b""
-        )  # a header may be longer than that
+        # a header may be longer than that
+        head += stream.readline(1 << 24) if b"\n" not in head else b""
     if not head.strip():
         raise ValueError(f"{source.name} is empty: it has no header and no rows.")
     encoding = _encoding(source, head)

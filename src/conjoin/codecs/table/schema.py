@@ -2,7 +2,8 @@
 is doubtful.
 
 A schema is aggregates only, never a row. It can be saved, edited by hand, and given back as
-``types=``."""
+``types=``.
+"""
 
 import dataclasses
 import html

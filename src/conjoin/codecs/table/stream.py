@@ -1,5 +1,6 @@
 """Bytes of a file (or stdin), decompressed piece by piece under limits, so that an archive bomb
-never fills memory or disk."""
+never fills memory or disk.
+"""
 
 import bz2
 import dataclasses

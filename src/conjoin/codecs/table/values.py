@@ -3,7 +3,8 @@ about it is inferred.
 
 A tally is the distinct values, sorted, with the weight of the rows that have each. Because
 inference sees nothing else, it cannot depend on the order of the rows, and a row of weight 2 is the
-row twice."""
+row twice.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence

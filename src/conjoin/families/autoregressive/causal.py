@@ -20,7 +20,7 @@ distribution, V levels.
 >>> from conjoin.core import Event, Space, Variable, stream
 >>> import torch
 >>> rows = Event(torch.tensor([[0.0, 0.0], [1.0, 1.0]] * 20).double())
->>> space = Space((2,), (Variable("a", "category", cardinality=2), Variable("b", "category", cardinality=2)))
+>>> space = Space((2,), tuple(Variable(name, "category", cardinality=2) for name in "ab"))
 >>> density = CausalDensity.build(space, Causal(), rows, stream(0))
 >>> all_rows = Event(torch.cartesian_prod(torch.arange(2.0), torch.arange(2.0)).double())
 >>> float(density.log_prob(all_rows).exp().sum().detach().round(decimals=6))
@@ -320,7 +320,8 @@ class CausalDensity(DeepDensity):
         value = torch.zeros(n, len(scan), dtype=torch.float64)
         shown = torch.zeros_like(value, dtype=torch.bool)
         for d in scan:
-            params, cache = net.step(self._cells(value, shown)[:, scan], told, cache)  # type: ignore[operator]
+            cells = self._cells(value, shown)[:, scan]
+            params, cache = net.step(cells, told, cache)  # type: ignore[operator]
             value[:, d] = self.heads.sample_column(d, params, generator)
             shown[:, d] = True
         return value
@@ -335,7 +336,8 @@ class CausalDensity(DeepDensity):
         places = torch.arange(size)
         net = self.nets[0]
         if cache is None:
-            _, cache = net.step(self._cells(value, (places < 0).expand_as(value)), told, None)  # type: ignore[operator]
+            cells = self._cells(value, (places < 0).expand_as(value))
+            _, cache = net.step(cells, told, None)  # type: ignore[operator]
         value = torch.where(places == known, token[:, None].double(), value)
         cells = self._cells(value, (places <= known).expand_as(value))
         params, cache = net.step(cells, told, cache)  # type: ignore[operator]

@@ -16,7 +16,7 @@ Shape letters: B rows, K orders, D variables, I inputs, W parameters of a cell's
 >>> from conjoin.core import Event, Space, Variable, stream
 >>> import torch
 >>> rows = Event(torch.tensor([[0.0, 0.0], [1.0, 1.0]] * 20).double())
->>> space = Space((2,), (Variable("a", "category", cardinality=2), Variable("b", "category", cardinality=2)))
+>>> space = Space((2,), tuple(Variable(name, "category", cardinality=2) for name in "ab"))
 >>> density = MaskedDensity.build(space, Masked(orders=2), rows, stream(0))
 >>> all_rows = Event(torch.cartesian_prod(torch.arange(2.0), torch.arange(2.0)).double())
 >>> float(density.log_prob(all_rows).exp().sum().detach().round(decimals=6))

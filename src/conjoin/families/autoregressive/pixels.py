@@ -1,6 +1,7 @@
 r"""Pictures pixel by pixel: the chain rule along the rows of pixels, by a gated PixelCNN.
 
-    p(x) = prod_d p(x_d | x_1, ..., x_(d-1)),       d along rows, the channels of a pixel one after the other
+    p(x) = prod_d p(x_d | x_1, ..., x_(d-1)),
+    d along rows, the channels of a pixel one after the other
 
 A. van den Oord, N. Kalchbrenner and K. Kavukcuoglu (2016), Pixel recurrent neural networks,
 equation 1; many grey levels are a mixture of discretised logistics (conjoin.nets.heads), so log p

@@ -1,7 +1,8 @@
 r"""Latent-tree circuit: a latent variable for every column, tied together along a Chow-Liu tree;
 and a few such trees mixed.
 
-    p(x) = sum_t sum_z  p(t, z_root) prod_{i -> j} p(z_j | z_i, t) prod_d p(x_d | z_d, t),      t in {1..T},  z_d in {1..K}
+    p(x) = sum_t sum_z  p(t, z_root) prod_{i -> j} p(z_j | z_i, t) prod_d p(x_d | z_d, t),
+    t in {1..T},  z_d in {1..K}
 
 Hidden Chow-Liu trees: A. Liu and G. Van den Broeck (2021), Tractable regularization of
 probabilistic circuits, section 4. Every tree learns from all rows, from a start of its own and
@@ -105,17 +106,15 @@ class CircuitDensity(Density):
         context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
-        self.parents: list[list[int]] = self.structure.get("trees") or [
-            self.structure["parents"]
-        ]  # models of 0.1.0 have one tree
+        # models of 0.1.0 have one tree
+        self.parents: list[list[int]] = self.structure.get("trees") or [self.structure["parents"]]
         self.orders = [_downward(parents) for parents in self.parents]
         count = len(self.parents)
         width = self.structure["width"]
         edges = len(space.variables) - 1
         self.root_logits = nn.Parameter(torch.zeros(count * width, dtype=torch.float64))
-        transition = torch.zeros(
-            count * edges, width, width, dtype=torch.float64
-        )  # (child in order, parent state, child state)
+        # (child in order, parent state, child state)
+        transition = torch.zeros(count * edges, width, width, dtype=torch.float64)
         if edges:
             self.edge_logits = nn.Parameter(transition)
         else:
@@ -453,9 +452,10 @@ def picture_width(space: Space, rows: int) -> int:
     transitions and levels room in memory."""
     levels = max(variable.cardinality for variable in space.variables)
     room = CELLS / len(space.variables)
+    # K (K + L) D <= CELLS
     return max(
         1, min(128, round(0.55 * rows**0.5), int((levels**2 / 4 + room) ** 0.5 - levels / 2))
-    )  # K (K + L) D <= CELLS
+    )
 
 
 def _vast(space: Space) -> bool:

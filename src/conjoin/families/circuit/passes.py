@@ -1,9 +1,11 @@
 r"""The passes through a latent tree in linear space: up (sums), down (expected counts) and down
 (draws).
 
-    t_j(z_j) = p(x_j | z_j) prod_c m_c(z_j),      m_c(z_j) = sum_{z_c} p(z_c | z_j) t_c(z_c)            (c a child of j)
+    t_j(z_j) = p(x_j | z_j) prod_c m_c(z_j),      m_c(z_j) = sum_{z_c} p(z_c | z_j) t_c(z_c)
+    (c a child of j)
 
-    p(x) = sum_z p(z) t_root(z),      p(z_j, z_c | x) = p(z_j | x) / m_c(z_j)  p(z_c | z_j)  t_c(z_c)
+    p(x) = sum_z p(z) t_root(z),
+    p(z_j, z_c | x) = p(z_j | x) / m_c(z_j)  p(z_c | z_j)  t_c(z_c)
 
 J. Pearl (1988), Probabilistic reasoning in intelligent systems, section 4.2. A product is rescaled
 to a peak of one every few factors and the logarithm of its peak is kept for the row, so that a node
@@ -40,10 +42,11 @@ FACTORS = {torch.float64: 12, torch.float32: 2}  # in a product between two resc
 DEEP = 64  # states: with fewer, only equal cells at the leaves of the tree are worked out together
 MANY = 0.7  # of the rows: so many distinct parts are not worth telling apart
 ROOM = 1 << 62  # numbers of a pair of parts
+# a peak so small that states may have underflowed
 FAINT = {
     torch.float64: 1e-200,
     torch.float32: 1e-25,
-}  # a peak so small that states may have underflowed
+}
 
 
 class Leaves(NamedTuple):

@@ -1,7 +1,7 @@
 r"""The Chow-Liu tree: the tree-shaped distribution closest to the data.
 
-    argmax over trees of  sum over edges (i, j) of  I(x_i; x_j)        (in nats; a maximum spanning
-    tree)
+    argmax over trees of  sum over edges (i, j) of  I(x_i; x_j)
+    (in nats; a maximum spanning tree)
 
 C. Chow and C. Liu (1968), Approximating discrete probability distributions with dependence trees,
 equations 8 to 12. Numbers are cut into eight bins for this purpose only; a pair of cells counts
@@ -132,9 +132,8 @@ def mutual_information(event: Event, variables: tuple[Variable, ...], weight: Te
 
 def _information(counts: Tensor, levels: int) -> Tensor:
     """(some variables, D) nats, from the (L some, L D) counts of their levels."""
-    joint = counts.reshape(len(counts) // levels, levels, -1, levels).transpose(
-        1, 2
-    )  # (some, D, L, L)
+    # (some, D, L, L)
+    joint = counts.reshape(len(counts) // levels, levels, -1, levels).transpose(1, 2)
     return _in_tables(joint)
 
 

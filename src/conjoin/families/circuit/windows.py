@@ -1,7 +1,8 @@
 r"""A start for a latent tree over pictures: what a latent variable stands for is the look of the
 window about its pixel.
 
-    z_d = argmin_k sum_j w_dj (x_j - c_dkj)^2,      w_dj = exp(-|d - j|^2 / 2)      (j within three pixels of d)
+    z_d = argmin_k sum_j w_dj (x_j - c_dkj)^2,      w_dj = exp(-|d - j|^2 / 2)
+    (j within three pixels of d)
 
 k-means in each window by itself, then counts: where all states are known, the parameters of a
 circuit are shares (A. Liu, H. Zhang and G. Van den Broeck (2023), Scaling up probabilistic circuits

@@ -1,6 +1,7 @@
 r"""Bayesian network: every column depends on a few others, along arrows that the data choose.
 
-    p(x) = prod_d p(c_d | c_parents(d)) p(x_d | c_d),        c_d = code of x_d (its level, or its bin)
+    p(x) = prod_d p(c_d | c_parents(d)) p(x_d | c_d),
+    c_d = code of x_d (its level, or its bin)
 
 Structure: greedy search over acyclic graphs by a decomposable score, D. Koller and N. Friedman
 (2009), Probabilistic graphical models, sections 18.3 and 18.4; a move that would make exact sums
@@ -14,7 +15,8 @@ Shape letters: B rows, D variables, L codes of a variable.
 >>> copy = torch.arange(40.0).double() % 2
 >>> data = Event(torch.stack([copy, (torch.arange(40.0).double() // 2) % 2, copy], 1))
 >>> space = Space((3,), tuple(Variable(name, "category", cardinality=2) for name in "abc"))
->>> BayesNetDensity.build(space, BayesNet(), data, stream(0)).structure["scopes"]  # one arrow, between the two copies
+>>> density = BayesNetDensity.build(space, BayesNet(), data, stream(0))
+>>> density.structure["scopes"]  # one arrow, between the two copies
 [[0, 2], [1], [2]]
 """
 

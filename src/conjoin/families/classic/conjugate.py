@@ -3,9 +3,10 @@ numbers.
 
     levels    theta ~ Dirichlet(b)                               p(c | n) = (b_c + n_c) / (b + n)
     numbers   sigma^2 ~ InverseGamma(a_0, b_0),  mu ~ N(0, sigma^2 / kappa_0)
-              kappa = kappa_0 + n,  m = sum x / kappa,  a = a_0 + n / 2,  b = b_0 + (sum x^2 - kappa
-              m^2) / 2 p(x | n numbers) = Student's t with 2 a degrees of freedom at m, scale^2 = b
-              (kappa + 1) / (a kappa)
+              kappa = kappa_0 + n,  m = sum x / kappa,  a = a_0 + n / 2,
+              b = b_0 + (sum x^2 - kappa m^2) / 2
+              p(x | n numbers) = Student's t with 2 a degrees of freedom at m,
+              scale^2 = b (kappa + 1) / (a kappa)
 
 K. Murphy (2007), Conjugate Bayesian analysis of the Gaussian distribution, section 6. Counts are
 additive: a cluster gains or loses an item by adding or subtracting its statistics. Missing cells
@@ -14,7 +15,9 @@ add nothing. All logarithms are in nats; numbers are measured from the middle of
 Shape letters: I items, C columns with levels, L levels, N numbers, K clusters.
 
 >>> prior = Prior(levels=np.ones((1, 2)), rate=np.ones(1))
->>> items = Items(np.array([[0], [0], [-1]]), np.array([[0.5], [0.7], [0.0]]), np.array([[True], [True], [False]]), np.ones(3))
+>>> levels = np.array([[0], [0], [-1]])
+>>> numbers = np.array([[0.5], [0.7], [0.0]])
+>>> items = Items(levels, numbers, np.array([[True], [True], [False]]), np.ones(3))
 >>> counts = Counts.of(items, np.array([0, 0, 1]), 2, prior)
 >>> Predictive(counts, prior).levels[:, 0, :2].round(3).tolist()  # logs of 3/4, 1/4 and of 1/2, 1/2
 [[-0.288, -1.386], [-0.693, -0.693]]
@@ -148,9 +151,8 @@ class Predictive:
         self.prior = prior
         clusters, numbers = counts.moments.shape[:2]
         self.levels = np.zeros(counts.levels.shape)
-        self.number = np.zeros(
-            (4, clusters, numbers)
-        )  # log of the constant, power, mean, 1 / (scale sqrt(nu))
+        # log of the constant, power, mean, 1 / (scale sqrt(nu))
+        self.number = np.zeros((4, clusters, numbers))
         self.refresh(slice(None))
 
     def refresh(self, cluster: int | slice) -> None:

@@ -1,7 +1,8 @@
 r"""Counts of words, given the topics of a document: the bag-of-words half of latent Dirichlet
 allocation (``topic``).
 
-    N ~ Poisson,  words multinomial   <=>   x_d | theta, g ~ Poisson(g sum_k theta_k r_kd)    independently for each column d
+    N ~ Poisson,  words multinomial   <=>   x_d | theta, g ~ Poisson(g sum_k theta_k r_kd)
+    independently for each column d
 
 A Poisson number of words, each of its own topic, falls into independent Poisson counts (J. Kingman
 (1993), Poisson processes, section 2.4), so a count that is missing drops out. r_kd is how often

@@ -1,21 +1,23 @@
 r"""Dirichlet-process mixture of mixed-type columns: as many clusters as the rows call for (Chinese
 restaurant process).
 
-    p(x | n rows) = sum_k  n_k / (n + alpha)  prod_d p(x_d | rows of cluster k)  +  alpha / (n + alpha)  prod_d p(x_d)
+    p(x | n rows) = sum_k  n_k / (n + alpha)  prod_d p(x_d | rows of cluster k)
+                    +  alpha / (n + alpha)  prod_d p(x_d)
 
 averaged over samples of the rows' partition. Parameters are integrated out: a cluster is its
 sufficient statistics. One sweep
 
-    1. draws every cluster's weight and parameters given its rows, then all rows' clusters at once, rounding and spikes
-       included, and what lies behind each recorded number (blocked Gibbs: H. Ishwaran and L. James
-       (2001), Gibbs sampling methods for stick-breaking priors, section 5.2; at most ``most``
-       clusters, the last stick takes what is left);
-    2. moves single rows with the parameters integrated out (R. Neal (2000), Markov chain sampling methods for Dirichlet process
-       mixture models, algorithm 3), up to 500 of them;
-    3. proposes to split or merge clusters (S. Jain and R. Neal (2004), A split-merge Markov chain Monte Carlo procedure for the
-       Dirichlet process mixture model, section 3; the launch state allocates all rows of the
-       clusters at once);
-    4. draws alpha (M. Escobar and M. West (1995), Bayesian density estimation and inference using mixtures, equation 13).
+    1. draws every cluster's weight and parameters given its rows, then all rows' clusters at once,
+       rounding and spikes included, and what lies behind each recorded number (blocked Gibbs: H.
+       Ishwaran and L. James (2001), Gibbs sampling methods for stick-breaking priors, section 5.2;
+       at most ``most`` clusters, the last stick takes what is left);
+    2. moves single rows with the parameters integrated out (R. Neal (2000), Markov chain sampling
+       methods for Dirichlet process mixture models, algorithm 3), up to 500 of them;
+    3. proposes to split or merge clusters (S. Jain and R. Neal (2004), A split-merge Markov chain
+       Monte Carlo procedure for the Dirichlet process mixture model, section 3; the launch state
+       allocates all rows of the clusters at once);
+    4. draws alpha (M. Escobar and M. West (1995), Bayesian density estimation and inference using
+       mixtures, equation 13).
 
 Missing cells drop out, so every marginal and conditional is exact. Nats.
 
@@ -27,7 +29,7 @@ Shape letters: B rows, I items (copies of rows), D variables (C with levels, N n
 >>> model = DirichletProcessDensity.build(space, DirichletProcess(), data, stream(0))
 >>> bool(model.sweep(data, generator=stream(1)) > 0)
 True
->>> model.features(data).shape  # how surely each row belongs to each of at most 4 clusters, or to a new one
+>>> model.features(data).shape  # p(cluster | row): at most 4 clusters, and a new one
 torch.Size([4, 5])
 """
 

@@ -1,7 +1,8 @@
 r"""Linear and quadratic discriminant: a Gaussian for the numbers of each class, its categories
 independent.
 
-    p(x | y) = N(x_numbers; mu_y, Sigma_y) prod_{d categorical} p(x_d | y),        Sigma_y = Sigma for the linear one
+    p(x | y) = N(x_numbers; mu_y, Sigma_y) prod_{d categorical} p(x_d | y),
+    Sigma_y = Sigma for the linear one
 
 R. Fisher (1936), The use of multiple measurements in taxonomic problems; missing cells by the
 expectation-maximisation of D. Rubin and R. Little (2002), Statistical analysis with missing data,
@@ -64,9 +65,10 @@ class DiscriminantDensity(GaussianClasses):
         size = len(self.numeric)
         if size:
             covariances = 1 if config.covariance == "shared" else self.classes
+            # Cholesky
             self.factor = nn.Parameter(
                 torch.eye(size, dtype=torch.float64).repeat(covariances, 1, 1)
-            )  # Cholesky
+            )
 
     @classmethod
     def build(
@@ -162,9 +164,10 @@ class DiscriminantDensity(GaussianClasses):
             for k in state[rows].unique().tolist():
                 mine = rows[state[rows] == k]
                 full = value[mine].clone()
+                # (O, M)
                 gain = torch.linalg.solve(
                     covariance[k][seen][:, seen], covariance[k][seen][:, gone]
-                )  # (O, M)
+                )
                 full[:, gone] = self.mean[k, gone] + (full[:, seen] - self.mean[k, seen]) @ gain
                 left = covariance[k][gone][:, gone] - covariance[k][gone][:, seen] @ gain
                 yield mine, torch.tensor(k), full, gone, left
@@ -176,9 +179,8 @@ class DiscriminantDensity(GaussianClasses):
     ) -> Float[Tensor, "B N"]:
         out = value.clone()
         for rows, _, full, gone, left in self._complete(value, mask, state):
-            rounding = (
-                self.lattice.width[gone].square() / 12
-            )  # what snapping to the lattice will add
+            # what snapping to the lattice will add
+            rounding = self.lattice.width[gone].square() / 12
             factor = torch.linalg.cholesky(
                 left - torch.diag(rounding) + 1e-12 * torch.eye(len(gone))
             )

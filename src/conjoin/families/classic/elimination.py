@@ -1,8 +1,8 @@
 r"""Variable elimination: exact sums over tables that share variables, and the density that a graph
 of codes makes.
 
-    log sum_c exp( sum_f  f(c_scope(f)) )        one variable after another: join its tables, sum it
-    out, go on
+    log sum_c exp( sum_f  f(c_scope(f)) )
+    one variable after another: join its tables, sum it out, go on
 
 N. Zhang and D. Poole (1994), A simple approach to Bayesian network computations; D. Koller and N.
 Friedman (2009), Probabilistic graphical models, algorithm 9.1. Known cells are struck out of the

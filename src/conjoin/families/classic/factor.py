@@ -1,9 +1,9 @@
 r"""Factor analysis and probabilistic PCA: numbers that are moved by a few hidden factors, its
 categories independent.
 
-    x_numbers = W_y z + mu_y + e,      z ~ N(0, I),   e ~ N(0, Psi_y)        Psi diagonal; sigma^2 I
-    for probabilistic PCA p(x | y) = N(x_numbers; mu_y, W_y W_y' + Psi_y) prod_{d categorical} p(x_d
-    | y)
+    x_numbers = W_y z + mu_y + e,      z ~ N(0, I),   e ~ N(0, Psi_y)
+    Psi diagonal; sigma^2 I for probabilistic PCA
+    p(x | y) = N(x_numbers; mu_y, W_y W_y' + Psi_y) prod_{d categorical} p(x_d | y)
 
 Expectation-maximisation: D. Rubin and D. Thayer (1982), EM algorithms for ML factor analysis,
 section 2; probabilistic PCA: M. Tipping and C. Bishop (1999), Probabilistic principal component
@@ -12,7 +12,8 @@ column is a regression on z over the rows in which it is known, and missing cell
 inverses are of q x q matrices (M. Woodbury (1950), Inverting modified matrices): with P = Psi^-1
 over the known columns and M = I + W' P W,
 
-    z | x ~ N(M^-1 W' P (x - mu), M^-1),    log|W W' + Psi| = log|Psi| + log|M|,    (W W' + Psi)^-1 = P - P W M^-1 W' P
+    z | x ~ N(M^-1 W' P (x - mu), M^-1),    log|W W' + Psi| = log|Psi| + log|M|,
+    (W W' + Psi)^-1 = P - P W M^-1 W' P
 
 The variance of e has a floor: what a recorded number's rounding asks for (see ``gaussian``), and a
 ten-thousandth of the column's own variance; probabilistic PCA adds it to sigma^2. Nats. Marginals
@@ -101,12 +102,12 @@ class FactorDensity(GaussianClasses):
         factors = self.structure["factors"]
         if size:
             columns = size if config.noise == "own" else 1
+            # W
             self.loading = nn.Parameter(
                 torch.zeros(1 if config.tie else self.classes, size, factors, dtype=torch.float64)
-            )  # W
-            self.log_noise = nn.Parameter(
-                torch.zeros(self.classes, columns, dtype=torch.float64)
-            )  # log of Psi, less the floor
+            )
+            # log of Psi, less the floor
+            self.log_noise = nn.Parameter(torch.zeros(self.classes, columns, dtype=torch.float64))
 
     @classmethod
     def build(
@@ -255,9 +256,8 @@ class FactorDensity(GaussianClasses):
             posterior = self._posterior(rows, k)
             loading = self._loadings()[k]
             own, hidden = noise[mine].split(list(loading.shape), 1)
-            root = torch.linalg.inv(posterior.precision)[
-                rows.which
-            ]  # M = L L': L'^-1 noise has the covariance M^-1
+            # M = L L': L'^-1 noise has the covariance M^-1
+            root = torch.linalg.inv(posterior.precision)[rows.which]
             z = posterior.mean + (root.transpose(1, 2) @ hidden[..., None])[..., 0]
             out[mine] = self.mean[k] + z @ loading.T + spread[k] * own
         return torch.where(mask, value, out)

@@ -88,9 +88,8 @@ class GaussianClasses(Density):
 
     @property
     def capabilities(self) -> Capabilities:
-        rounded = len(self.numeric) > 1 and bool(
-            (self.lattice.width > 0).any()
-        )  # the mean, rounded, need not be the best cell
+        # the mean, rounded, need not be the best cell
+        rounded = len(self.numeric) > 1 and bool((self.lattice.width > 0).any())
         mode: Literal["exact", "approximate"] = "approximate" if rounded else "exact"
         return Capabilities(
             Likelihood.EXACT,

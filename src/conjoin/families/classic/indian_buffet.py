@@ -1,9 +1,11 @@
 r"""Features that a row has or lacks, as many as the rows call for (Indian buffet process).
 
-    x_d | z ~ N(a_0d + sum_k z_k a_kd, sigma_d^2)              for numbers, measured in standard
-    deviations x_d | z = argmax_c  u_c,   u_c ~ N(w_0c + sum_k z_k w_kc, 1)      for categories: the
-    greatest utility wins (probit) z_k | pi_k ~ Bernoulli(pi_k),   pi_k ~ Beta(alpha / K, 1)    for
-    at most K features
+    x_d | z ~ N(a_0d + sum_k z_k a_kd, sigma_d^2)
+        for numbers, measured in standard deviations
+    x_d | z = argmax_c  u_c,   u_c ~ N(w_0c + sum_k z_k w_kc, 1)
+        for categories: the greatest utility wins (probit)
+    z_k | pi_k ~ Bernoulli(pi_k),   pi_k ~ Beta(alpha / K, 1)
+        for at most K features
 
 T. Griffiths and Z. Ghahramani (2011), The Indian buffet process: an introduction and review,
 equation 10 (K to infinity gives the process); utilities after I. Valera and Z. Ghahramani (2014),
@@ -12,12 +14,13 @@ patterns of features can be summed over (all 2^K of them but for the least proba
 all): given its pattern, a row's columns are independent, so log p(x) in nats, its marginals,
 conditionals and regions are exact for each sample of the posterior. One sweep
 
-    1. draws every row's whole pattern given coefficients, then what lies behind its cells: utilities, unrounded numbers;
-    2. moves whole features with the coefficients integrated out: a launch state proposes that one is born, dies or is replaced (as
-       S. Jain and R. Neal (2004) propose splits), or one is exchanged for its symmetric difference
-       with another, or with all rows;
-    3. draws coefficients (F. Doshi-Velez and Z. Ghahramani (2009), Accelerated sampling for the Indian buffet process, equation 4),
-       variances, shares and alpha.
+    1. draws every row's whole pattern given coefficients, then what lies behind its cells:
+       utilities, unrounded numbers;
+    2. moves whole features with the coefficients integrated out: a launch state proposes that one
+       is born, dies or is replaced (as S. Jain and R. Neal (2004) propose splits), or one is
+       exchanged for its symmetric difference with another, or with all rows;
+    3. draws coefficients (F. Doshi-Velez and Z. Ghahramani (2009), Accelerated sampling for the
+       Indian buffet process, equation 4), variances, shares and alpha.
 
 Shape letters: B rows, I items (copies of rows), F pseudo-observations (numbers and utilities), K
 features, J = K + 1, P = 2^K patterns, L levels, G points of a grid.
@@ -333,9 +336,8 @@ class IndianBuffetDensity(PosteriorMixture):
         self.blocks, size = self._blocks()
         self.register_buffer("coefficients", torch.zeros(size, most + 1, dtype=torch.float64))
         self.register_buffer("noise", torch.ones(size, dtype=torch.float64))
-        self.register_buffer(
-            "log_shares", torch.tensor([[-50.0, 0.0]]).double().repeat(most, 1)
-        )  # to begin with nobody has any
+        # to begin with nobody has any
+        self.register_buffer("log_shares", torch.tensor([[-50.0, 0.0]]).double().repeat(most, 1))
         self.register_buffer("alpha", torch.ones((), dtype=torch.float64))
 
     @classmethod

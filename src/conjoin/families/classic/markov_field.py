@@ -1,6 +1,7 @@
 r"""Markov random field: columns pull on their neighbours, with no direction.
 
-    p(x) = 1/Z exp( sum_i a_i(c_i) + sum_ij b_ij(c_i, c_j) ) prod_d p(x_d | c_d),        c_d = code of x_d
+    p(x) = 1/Z exp( sum_i a_i(c_i) + sum_ij b_ij(c_i, c_j) ) prod_d p(x_d | c_d),
+    c_d = code of x_d
 
 "tree": the edges of the Chow-Liu tree. Z is one pass of the sum-product algorithm, and the
 parameters of highest likelihood are known: a_i = log p_i, b_ij = log p_ij - log p_i - log p_j (M.
@@ -8,8 +9,8 @@ Wainwright and M. Jordan (2008), Graphical models, exponential families, and var
 equation 4.8). "grid" (the neighbours in an image; elsewhere as "dense") and "dense" (the strongest
 mutual informations) have loops, and are learned by the pseudo-likelihood
 
-    sum_d log p(x_d | all other columns)        J. Besag (1975), Statistical analysis of non-lattice
-    data, section 3
+    sum_d log p(x_d | all other columns)
+    J. Besag (1975), Statistical analysis of non-lattice data, section 3
 
 Where tables stay small on the way Z is exact; elsewhere log p is relative, the same unknown log Z
 off for every row, and draws come from a Gibbs sampler (S. Geman and D. Geman (1984), Stochastic
@@ -57,9 +58,8 @@ FEW = 4096  # rows that the first descent on the pseudo-likelihood looks at
 STEPS = 30  # of the first descent on the pseudo-likelihood
 ROUNDS = 5  # of mean field
 SWEEPS = 40  # of the Gibbs sampler
-SUMMED = (
-    1 << 16
-)  # entries of a table up to which missing cells are summed out exactly where Z is not known
+# entries of a table up to which missing cells are summed out exactly where Z is not known
+SUMMED = 1 << 16
 Edge = tuple[int, int]
 
 
@@ -236,12 +236,12 @@ class MarkovFieldDensity(GraphDensity):
         codes = part.codes.clone()
         touching = {v: [factor for factor in part.factors if v in factor.scope] for v in part.order}
         for v, mine in touching.items():  # a start that looks at no neighbour
-            codes[:, v] = choose(
-                sum(at(factor, v, codes) for factor in mine if len(factor.scope) == 1)
-            )  # type: ignore[arg-type]
+            own = [at(factor, v, codes) for factor in mine if len(factor.scope) == 1]
+            codes[:, v] = choose(sum(own))  # type: ignore[arg-type]
         for _ in range(SWEEPS):
             for v, mine in touching.items():
-                codes[:, v] = choose(sum(at(factor, v, codes) for factor in mine))  # type: ignore[arg-type]
+                pull = sum(at(factor, v, codes) for factor in mine)
+                codes[:, v] = choose(pull)  # type: ignore[arg-type]
         return codes
 
     # ------------------------------------------------------------------ learning
@@ -341,11 +341,15 @@ def mean_field(factors: list[Factor], order: list[int]) -> Float[Tensor, " _"]:
     E_q[sum of tables] + entropy of q, q a product (D. Koller and N. Friedman (2009), Probabilistic
     graphical models, equation 11.54)."""
     alone = {v: [factor for factor in factors if factor.scope == (v,)] for v in order}
-    q = {v: sum(factor.table for factor in mine).softmax(-1) for v, mine in alone.items()}  # type: ignore[union-attr]
+    q = {
+        v: sum(factor.table for factor in mine).softmax(-1)  # type: ignore[union-attr]
+        for v, mine in alone.items()
+    }
     touching = {v: [factor for factor in factors if v in factor.scope] for v in order}
     for _ in range(ROUNDS):
         for v in order:
-            q[v] = sum(_expected(factor, q, v) for factor in touching[v]).softmax(-1)  # type: ignore[union-attr]
+            expected = sum(_expected(factor, q, v) for factor in touching[v])
+            q[v] = expected.softmax(-1)  # type: ignore[union-attr]
     energy = [_expected(factor, q) for factor in factors]
     entropy = [-torch.special.xlogy(share, share).sum(-1) for share in q.values()]
     return torch.stack(torch.broadcast_tensors(*energy, *entropy)).sum(0)

@@ -11,8 +11,11 @@ Shape letters: B rows, D variables, K classes.
 >>> from conjoin.core import Event, Space, Variable
 >>> space = Space((1,), (Variable("mass", "real"),))
 >>> classes = Space((), (Variable("y", "category", cardinality=2),))
->>> data, y = Event(torch.tensor([[0.1], [0.9], [1.1]]).double()), Event(torch.tensor([0.0, 1.0, 1.0]).double())
->>> model = NaiveBayesDensity.build(space, NaiveBayes(), data, torch.Generator(), context=y, context_space=classes)
+>>> data = Event(torch.tensor([[0.1], [0.9], [1.1]]).double())
+>>> y = Event(torch.tensor([0.0, 1.0, 1.0]).double())
+>>> model = NaiveBayesDensity.build(
+...     space, NaiveBayes(), data, torch.Generator(), context=y, context_space=classes
+... )
 >>> model.maximise(model.statistics(data, y))
 >>> bool(model.log_prob(data, y)[1] > model.log_prob(data, Event(1 - y.value))[1])
 True

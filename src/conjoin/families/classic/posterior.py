@@ -14,7 +14,7 @@ cells, A atoms.
 
 >>> from conjoin.core import Variable
 >>> layer = StudentLayer((Variable("mass", "real"),), states=2)
->>> layer.freedom.fill_(1.0)[0, 0].item()  # Student's t with one degree of freedom is Cauchy's distribution
+>>> layer.freedom.fill_(1.0)[0, 0].item()  # with one degree of freedom: Cauchy's distribution
 1.0
 >>> round(layer.log_rows(Event(torch.zeros(1, 1).double())).exp()[0, 0].item() * math.pi, 6)
 1.0
@@ -50,13 +50,14 @@ __all__ = [
 CHUNK = 4096  # rows that are evaluated at a time
 RIVALS = 16  # most responsible states whose modes compete for a row's
 UNDERFLOW = 1e-200  # a sum of products below this is summed once more, in logarithms
+# what a layer holds of every state, on axis 1
 PER_STATE = (
     "logits",
     "mean",
     "log_scale",
     "atom_logits",
     "freedom",
-)  # what a layer holds of every state, on axis 1
+)
 MOST_COPIES = 100_000  # rows counted one by one; beyond that, copies of a row sit together
 
 
@@ -249,9 +250,8 @@ class StudentLayer(ProductLayer):
             exact = student_log_mass(
                 *self._edges(cells.take(wide), z[wide], width[wide]), freedom[wide]
             )
-            exact = torch.where(
-                torch.isfinite(exact), exact, result[wide]
-            )  # too far out for a difference of masses
+            # too far out for a difference of masses
+            exact = torch.where(torch.isfinite(exact), exact, result[wide])
             result = result.index_copy(0, wide, exact)
         outside = (cells.value < low - 0.25 * step) | (cells.value > high + 0.25 * step)
         return result.nan_to_num(nan=FARTHEST, neginf=FARTHEST).masked_fill(
@@ -362,9 +362,8 @@ class PosteriorMixture(Density):
         weight = torch.full((leaves.states,), -math.inf, dtype=torch.float64)
         weight[: self.states] = -math.log(self.states)
         self.log_weight = nn.Parameter(weight)
-        self.register_buffer(
-            "log_sample", weight.reshape(samples, self.states).clone()
-        )  # log w_sk of every slot
+        # log w_sk of every slot
+        self.register_buffer("log_sample", weight.reshape(samples, self.states).clone())
         self.register_buffer("sweeps", torch.zeros((), dtype=torch.long))
 
     @property

@@ -1,8 +1,7 @@
 r"""Latent Dirichlet allocation: a row is a document, each of its cells is of a topic of its own.
 
-    theta ~ Dirichlet(alpha),    z_d | theta ~ theta,    x_d | z_d = k ~ p(x_d | k) p(x) = int
-    Dirichlet(theta; alpha) prod_d sum_k theta_k p(x_d | k) dtheta
-    (equation 3)
+    theta ~ Dirichlet(alpha),    z_d | theta ~ theta,    x_d | z_d = k ~ p(x_d | k)
+    p(x) = int Dirichlet(theta; alpha) prod_d sum_k theta_k p(x_d | k) dtheta  (equation 3)
 
 D. Blei, A. Ng and M. Jordan (2003), Latent Dirichlet allocation. For tables of mixed columns it is
 the grade of membership model (E. Erosheva, S. Fienberg and J. Lafferty (2004), Mixed-membership
@@ -15,7 +14,8 @@ section 2), whose y depends on the topics too. ``words`` reads columns of counts
 The integral has no closed form. Here it is a sum over S fixed points theta_s, and that sum is the
 model: LDA with the Dirichlet integral replaced by S-point quadrature,
 
-    p(x) = sum_s w_s prod_d sum_k theta_sk p(x_d | k),        w_s  proportional to  Dirichlet(theta_s; alpha) / q(theta_s)
+    p(x) = sum_s w_s prod_d sum_k theta_sk p(x_d | k),
+    w_s  proportional to  Dirichlet(theta_s; alpha) / q(theta_s)
 
 with q the density that the points are drawn from, a mixture of Dirichlet distributions sparse to
 even (defensive importance sampling: A. Owen and Y. Zhou (2000), section 2.2; the points are a
@@ -51,12 +51,13 @@ from conjoin.families.classic.mixture import cluster
 
 __all__ = ["Points", "Topic", "TopicDensity", "dirichlet_points", "distinct_values"]
 
+# of the Dirichlet distributions whose mixture the points are drawn from
 SPREADS = (
     0.1,
     0.3,
     1.0,
     3.0,
-)  # of the Dirichlet distributions whose mixture the points are drawn from
+)
 LENGTH = 2.0  # of the Gamma distribution that the points' lengths are drawn from
 LEAST_SHARE = 1e-12  # of a topic
 START = 0.5  # alpha before it has seen a row
@@ -447,9 +448,8 @@ def tilted(
         curve = alpha[:, None] * alpha * (apart.T @ (weight[:, None] * apart)) + torch.diag(
             slope.abs() + 1e-12
         )
-        free = ((log_alpha > low) | (slope > 0)) & (
-            (log_alpha < high) | (slope < 0)
-        )  # the others stay at their bound
+        # the others stay at their bound
+        free = ((log_alpha > low) | (slope > 0)) & ((log_alpha < high) | (slope < 0))
         curve = torch.where(free[:, None] & free, curve, torch.eye(len(free)).double())
         step = torch.linalg.solve(curve, slope * free).clamp(-1, 1)
         nearer = [(log_alpha + step / 2**half).clamp(low, high) for half in range(20)]

@@ -1,10 +1,11 @@
 r"""Absorbing-state diffusion: columns vanish one after another, and a network brings them back, in
 any order.
 
-    q(known at time t)   each cell is absorbed with probability t p(x | sigma)       = prod_b
-    prod_(d in block b of sigma) p(x_d | x of the blocks before) p(x)               = 1/K sum_k p(x
-    | sigma_k) trained on         - E_(sigma, t) D / (D - t + 1) sum_(d absorbed) log p(x_d | the t
-    - 1 cells that are left)
+    q(known at time t)   each cell is absorbed with probability t
+    p(x | sigma)       = prod_b prod_(d in block b of sigma) p(x_d | x of the blocks before)
+    p(x)               = 1/K sum_k p(x | sigma_k)
+    trained on         - E_(sigma, t) D / (D - t + 1)
+                       sum_(d absorbed) log p(x_d | the t - 1 cells that are left)
 
 J. Austin et al. (2021), Structured denoising diffusion models in discrete state-spaces, section 3.1
 and appendix A.3: with an absorbing state the continuous-time bound is the last line; E. Hoogeboom

@@ -1,8 +1,8 @@
 r"""What a picture looked like before noise was added: a network under the preconditioning of EDM.
 
-    D(z; s) = c_skip z + c_out F(c_in z; ln s),    c_skip = 1 / (s^2 + 1),  c_out = s / sqrt(s^2 +
-    1),  c_in = 1 / sqrt(s^2 + 1) loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(-.5,
-    1.2^2)
+    D(z; s) = c_skip z + c_out F(c_in z; ln s),
+    c_skip = 1 / (s^2 + 1),  c_out = s / sqrt(s^2 + 1),  c_in = 1 / sqrt(s^2 + 1)
+    loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(-.5, 1.2^2)
 
 T. Karras et al. (2022), Elucidating the design space of diffusion-based generative models, table 1,
 for pixels of variance 1: a picture is shifted and scaled by what its data have on the average. One

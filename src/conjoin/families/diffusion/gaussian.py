@@ -1,7 +1,8 @@
 r"""Diffusion on the columns of a table or the pixels of an image: numbers drown in noise, codes are
 absorbed.
 
-    q(z_t | x) = N(alpha_t c(x), sigma_t^2),      log p(x) >= E_q[log p(x | z_0)] - KL(q(z_1 | x) || p(z_1)) - int diffusion loss
+    q(z_t | x) = N(alpha_t c(x), sigma_t^2),
+    log p(x) >= E_q[log p(x | z_0)] - KL(q(z_1 | x) || p(z_1)) - int diffusion loss
 
 D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, in continuous time and in
 nats; ``mixed`` has the formulas, ``numbers`` what is particular to a column, ``samplers`` the ways
@@ -156,7 +157,9 @@ class DiffusionDensity(DeepDensity):
     ) -> Drawn:
         """n rows by a sampler ("ancestral", "ddim" or "heun") in so many steps, and the network
         calls that it took."""
-        code = None if context is None else self._check_context(context).value  # type: ignore[union-attr]
+        code = None
+        if context is not None:
+            code = self._check_context(context).value  # type: ignore[union-attr]
         return self._paint(
             n, code, generator, sampler or self.config.sampler, steps or self.config.sampling_steps
         )

@@ -1,9 +1,11 @@
 r"""Numbers that drown in noise beside codes that are absorbed, at the same time: one network undoes
 both.
 
-    v = alpha eps - sigma c,       z = alpha c + sigma eps log p(x) >= log N(c) dc/dx  +  1/2 int E
-    alpha^2 (|v|^2 - |v - v(z, t)|^2) d lambda          (numbers that have a density)
-              + E_u sum_c log p(code_c | z at t = u_c, the codes with u > u_c)                   (codes, absorbed at times u)
+    v = alpha eps - sigma c,       z = alpha c + sigma eps
+    log p(x) >= log N(c) dc/dx  +  1/2 int E alpha^2 (|v|^2 - |v - v(z, t)|^2) d lambda
+    (numbers that have a density)
+              + E_u sum_c log p(code_c | z at t = u_c, the codes with u > u_c)
+              (codes, absorbed at times u)
 
 At time t each code is left with probability 1 - t, in the integral too, so that there the network
 also sees rows whose codes are all known. The integral is D. Kingma et al. (2021), Variational
@@ -87,9 +89,8 @@ class Noise(NamedTuple):
         code and all before it gone."""
         pairs = max(1, calls // (2 * codes))
         absorbed = _latin(pairs, codes, generator)  # (K, C)
-        known = (absorbed[:, None] > absorbed[:, :, None]).flatten(
-            0, 1
-        )  # (K C, C): at the time of one code, is another left?
+        # (K C, C): at the time of one code, is another left?
+        known = (absorbed[:, None] > absorbed[:, :, None]).flatten(0, 1)
         eps = ndtri(_latin(len(known), numbers, generator))
         return cls(absorbed.flatten().repeat(2), torch.cat([eps, -eps]), known.repeat(2, 1))
 
@@ -265,9 +266,8 @@ class Mixed(nn.Module):
         )
         v = alpha * noise.eps - sigma * c
         guess = params[..., 0]
-        return 0.5 * (self.numbers.rate(noise.time) * alpha**2 * guess * (2 * v - guess)).sum(
-            1
-        )  # |v|^2 - |v - guess|^2
+        # |v|^2 - |v - guess|^2
+        return 0.5 * (self.numbers.rate(noise.time) * alpha**2 * guess * (2 * v - guess)).sum(1)
 
     def cells(
         self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise

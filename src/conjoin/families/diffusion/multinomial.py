@@ -1,10 +1,12 @@
 r"""Multinomial diffusion: codes are replaced by random ones, until nothing of the row is left.
 
-    q(x_t | x_0)           = a_t [x_t = x_0] + (1 - a_t) / L,       a_t = 1 - t / T q(x_(t-1) | x_t,
-    x_0)  ~ ((1 - b_t) [x_(t-1) = x_t] + b_t / L) (a_(t-1) [x_(t-1) = x_0] + (1 - a_(t-1)) / L)
-    p(x_(t-1) | x_t)       ~ the same, with the network's probabilities of x_0 in the place of
-    [x_(t-1) = x_0] log p(x_0)            >= - sum_t E KL(q(x_(t-1) | x_t, x_0) || p(x_(t-1) |
-    x_t)),       1 - b_t = a_t / a_(t-1)
+    q(x_t | x_0)           = a_t [x_t = x_0] + (1 - a_t) / L,       a_t = 1 - t / T
+    q(x_(t-1) | x_t, x_0)  ~ ((1 - b_t) [x_(t-1) = x_t] + b_t / L)
+                             (a_(t-1) [x_(t-1) = x_0] + (1 - a_(t-1)) / L)
+    p(x_(t-1) | x_t)
+    ~ the same, with the network's probabilities of x_0 in the place of [x_(t-1) = x_0]
+    log p(x_0)            >= - sum_t E KL(q(x_(t-1) | x_t, x_0) || p(x_(t-1) | x_t)),
+                          1 - b_t = a_t / a_(t-1)
 
 E. Hoogeboom et al. (2021), Argmax flows and multinomial diffusion, equations 11 to 17; J. Austin et
 al. (2021), Structured denoising diffusion models in discrete state-spaces, section 3.1 (uniform).

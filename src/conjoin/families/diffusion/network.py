@@ -14,7 +14,8 @@ parameters of a variable.
 >>> from conjoin.core import Variable
 >>> from conjoin.nets.inputs import Inputs
 >>> space = Space((2,), (Variable("a", "category", cardinality=3), Variable("b", "real")))
->>> CellNetwork(space, Inputs(space.variables).size, 1, 5, 16, 1, 0.0)(torch.zeros(4, 17), torch.ones(4, 1)).shape
+>>> network = CellNetwork(space, Inputs(space.variables).size, 1, 5, 16, 1, 0.0)
+>>> network(torch.zeros(4, 17), torch.ones(4, 1)).shape
 torch.Size([4, 2, 5])
 """
 
@@ -76,9 +77,8 @@ class CellNetwork(nn.Module):
         out: Tensor = self.body(self._joined(inputs, extra))
         if self.grid is None:
             return out.unflatten(1, self.cells)
-        return (
-            out.unflatten(2, (self.grid[0], -1)).transpose(1, 2).flatten(1, 2)
-        )  # channels before pixels, as in the row
+        # channels before pixels, as in the row
+        return out.unflatten(2, (self.grid[0], -1)).transpose(1, 2).flatten(1, 2)
 
     def _joined(self, inputs: Tensor, extra: Tensor) -> Tensor:
         if self.grid is None:

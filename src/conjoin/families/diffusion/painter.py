@@ -2,9 +2,10 @@ r"""From noise to pictures, in few steps: second-order multistep, DDIM and ances
 painting in.
 
     s_i = (s_max^(1/7) + i / (N - 1) (s_min^(1/7) - s_max^(1/7)))^7,   i = 0 .. N - 1,   then 0
-    multistep    z' = (s' / s) z + (1 - s' / s) ((1 + 1 / 2r) D - 1 / 2r D_before),    r =
-    ln(s_before / s) / ln(s / s') ancestral    z' = D + (z - D) s_down / s + s_up e,    s_up^2 =
-    s'^2 (s^2 - s'^2) / s^2,   s_down^2 = s'^2 - s_up^2
+    multistep    z' = (s' / s) z + (1 - s' / s) ((1 + 1 / 2r) D - 1 / 2r D_before),
+                 r = ln(s_before / s) / ln(s / s')
+    ancestral    z' = D + (z - D) s_down / s + s_up e,    s_up^2 = s'^2 (s^2 - s'^2) / s^2,
+                 s_down^2 = s'^2 - s_up^2
 
 T. Karras et al. (2022), Elucidating the design space of diffusion-based generative models, equation
 5; C. Lu et al. (2022), DPM-Solver++, algorithm 2; J. Song, C. Meng and S. Ermon (2021), Denoising

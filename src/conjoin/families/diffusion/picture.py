@@ -1,7 +1,8 @@
 r"""Diffusion on pictures: grey levels drown in Gaussian noise, a lean network takes it away, and
 its features tell classes apart.
 
-    log p(x) >= E log P(x | z_least) - KL(q(z_most | x) || N(0, s_most^2 + 1)) - int E |x - D(z; s)|^2 / s^2 d ln s
+    log p(x) >= E log P(x | z_least) - KL(q(z_most | x) || N(0, s_most^2 + 1))
+                - int E |x - D(z; s)|^2 / s^2 d ln s
 
 D. Kingma et al. (2021), Variational diffusion models, equations 11 to 18, in continuous time and
 for noise that is added without shrinking the picture, z = x + s e; the integral runs from half a
@@ -144,9 +145,8 @@ class PictureDensity(Density):
         pixels = len(space.variables) if len(space.variables) * levels <= MANY else 1
         cells = len(PROFILE) * TILES**2 * space.grid[0]
         self.typical = Typicality((self.core.net.width, len(PROFILE), cells, len(GREYS) + 2), AXES)
-        self.register_buffer(
-            "shares", torch.zeros(pixels, levels)
-        )  # log p of each level, pixel by pixel
+        # log p of each level, pixel by pixel
+        self.register_buffer("shares", torch.zeros(pixels, levels))
         self.student = (
             Student(self.core, self.structure[DISTILLED]) if DISTILLED in self.structure else None
         )

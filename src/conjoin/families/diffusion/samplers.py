@@ -1,10 +1,12 @@
 r"""Ways back from noise: ancestral, DDIM and Heun steps, repainting, and the likelihood of the
 flow.
 
-    ancestral   z_s = alpha_s ((1 - k) z_t / alpha_t + k x) + sigma_s sqrt(k) eps,    k = 1 - snr_t
-    / snr_s DDIM        z_s = alpha_s x + sigma_s e,      x = alpha_t z - sigma_t v,  e = sigma_t z
-    + alpha_t v flow        dz / d lambda = - alpha sigma v / 2,       log p(c) = log N(z_bottom) +
-    int tr(dv / dz) alpha sigma / 2 d lambda
+    ancestral   z_s = alpha_s ((1 - k) z_t / alpha_t + k x) + sigma_s sqrt(k) eps,
+                k = 1 - snr_t / snr_s
+    DDIM        z_s = alpha_s x + sigma_s e,
+                x = alpha_t z - sigma_t v,  e = sigma_t z + alpha_t v
+    flow        dz / d lambda = - alpha sigma v / 2,
+                log p(c) = log N(z_bottom) + int tr(dv / dz) alpha sigma / 2 d lambda
 
 J. Ho, A. Jain and P. Abbeel (2020), algorithm 2, in the form of D. Kingma et al. (2021), equation
 33; J. Song, C. Meng and S. Ermon (2021), Denoising diffusion implicit models, equation 12; Y. Song
@@ -89,9 +91,8 @@ class _Walk:
         at, to = (self._ratio(moment) for moment in (time, then))
         if self.sampler == "ancestral":
             return after._replace(z=ancestral(state.z, v, at, to, self.noise(v)))
-        if (
-            self.sampler == "ddim" or then == 0
-        ):  # as algorithm 1 ends: at the last step there is nothing left to correct
+        # as algorithm 1 ends: at the last step there is nothing left to correct
+        if self.sampler == "ddim" or then == 0:
             return after._replace(z=ddim(state.z, v, at, to))
         guess = after._replace(z=state.z + (to - at) * _flow(v, at))
         again = self.ask(then, guess)[0][..., 0]

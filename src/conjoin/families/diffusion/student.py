@@ -1,9 +1,10 @@
 r"""Pictures in few calls: a student of the network that takes noise away, taught by what the
 network itself sees in pictures.
 
-    z <- g + (z - g) s' / s,   g = D_student(z; s),   down the levels s_0 > s_1 > ... > 0 of so many
-    calls loss = sum over readings f of   2 E |f(g) - f(x)| - E |f(g) - f(g')|,      f = (a map of
-    the teacher's encoder at one place, class)
+    z <- g + (z - g) s' / s,   g = D_student(z; s),
+    down the levels s_0 > s_1 > ... > 0 of so many calls
+    loss = sum over readings f of   2 E |f(g) - f(x)| - E |f(g) - f(g')|,
+    f = (a map of the teacher's encoder at one place, class)
 
 The loss is the energy distance of draws to rows up to a constant, which is least where both are the
 same in distribution (G. Szekely and M. Rizzo (2013), Energy statistics, section 2; M. Bellemare et

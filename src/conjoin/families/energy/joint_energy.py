@@ -1,7 +1,8 @@
 r"""An energy-based joint model: a classifier's logits that also say how plausible x is, as a tilt
 of a mixture.
 
-    log p(x, y) = log q(x) + f_y(x) - log Z,     p(y | x) = softmax_y f_y(x),     log p(x) = log q(x) + log sum_y exp f_y(x) - log Z
+    log p(x, y) = log q(x) + f_y(x) - log Z,     p(y | x) = softmax_y f_y(x),
+    log p(x) = log q(x) + log sum_y exp f_y(x) - log Z
 
 W. Grathwohl et al. (2020), Your classifier is secretly an energy based model, equations 4-7: the
 constant cancels from p(y | x). q is a mixture fitted to the same rows, so that f has to learn only
@@ -9,7 +10,8 @@ what the mixture misses, in any kind of column. It is learned without a Markov c
 rows from draws of q (M. Gutmann and A. Hyvarinen (2012), Noise-contrastive estimation of
 unnormalized statistical models, equations 8-10) beside the classifier's own cross-entropy:
 
-    loss = -log sigma(F(x)) - log(1 - sigma(F(x'))) - emphasis log p(y | x),     F(x) = log sum_y exp f_y(x),   x' ~ q
+    loss = -log sigma(F(x)) - log(1 - sigma(F(x'))) - emphasis log p(y | x),
+    F(x) = log sum_y exp f_y(x),   x' ~ q
 
 Its optimum has log Z = 0, so that values come close to nats of a normalised density, though
 ``log_partition`` alone says how close. ``method="sgld"`` follows the likelihood with Langevin
@@ -32,7 +34,9 @@ missing cells.
 >>> space = Space((2,), (Variable("label", "category", cardinality=3), Variable("mass", "real")))
 >>> data = Event(torch.tensor([[0, 1.2], [1, 0.3], [0, 1.0], [2, -0.5]], dtype=torch.float64))
 >>> density = EnergyDensity.build(space, Energy(), data, stream(0))
->>> bool(torch.allclose(density.log_target(data, torch.arange(3)).logsumexp(1), density.log_prob(data.hide(torch.tensor([True, False])))))
+>>> without_label = data.hide(torch.tensor([True, False]))
+>>> summed = density.log_target(data, torch.arange(3)).logsumexp(1)
+>>> bool(torch.allclose(summed, density.log_prob(without_label)))
 True
 """
 
@@ -255,9 +259,10 @@ class EnergyDensity(Density):
             torch.arange(draws) + torch.rand((), generator=generator, dtype=torch.float64)
         ) / draws
         share = self.companion._joint(x).softmax(1).cumsum(1)
+        # (B, S)
         chosen = torch.searchsorted(share, uniform.expand(x.rows, -1).contiguous()).clamp_max(
             states - 1
-        )  # (B, S)
+        )
         drawn = table[torch.randperm(draws, generator=generator), chosen]
         return torch.where(x.mask[:, None], x.value[:, None], drawn)
 
@@ -427,9 +432,10 @@ class EnergyDensity(Density):
         """The best of the mixture's own mode and of S draws, the same draws for every row."""
         x = self._x(event)
         possible = self._possible(event)
+        # (B, S + 1, D)
         value = torch.cat(
             [self.companion.mode(x).value[:, None], self._completions(x, stream(0, "mode"))], 1
-        )  # (B, S + 1, D)
+        )
         every = self.companion.log_prob(Event(value.flatten(0, 1)))[:, None] + self._logits(
             value.flatten(0, 1)
         )

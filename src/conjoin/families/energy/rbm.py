@@ -1,7 +1,8 @@
 r"""The restricted Boltzmann machine, on columns of every kind: binary hidden units, and one softmax
 unit for each column.
 
-    p(x) = 1/Z sum_h exp(b.h) prod_d S_d(h, x_d),     S_d(h, x_d) = sum_c exp(a_dc + sum_j h_j W_jdc) p_d(x_d | c)
+    p(x) = 1/Z sum_h exp(b.h) prod_d S_d(h, x_d),
+    S_d(h, x_d) = sum_c exp(a_dc + sum_j h_j W_jdc) p_d(x_d | c)
 
 P. Smolensky (1986), Information processing in dynamical systems: foundations of harmony theory;
 softmax units: R. Salakhutdinov, A. Mnih and G. Hinton (2007), Restricted Boltzmann machines for
@@ -105,9 +106,8 @@ class BoltzmannDensity(Density):
         shape = self.units.legal.shape
         self.visible = nn.Parameter(torch.zeros(shape, dtype=torch.float64))  # a
         self.hidden = nn.Parameter(torch.zeros(config.hidden, dtype=torch.float64))  # b
-        self.weight = nn.Parameter(
-            0.3 * torch.randn(config.hidden, *shape, dtype=torch.float64)
-        )  # W
+        # W
+        self.weight = nn.Parameter(0.3 * torch.randn(config.hidden, *shape, dtype=torch.float64))
         self.exact = config.hidden <= EXACT
         if self.exact:
             bits = torch.arange(2**config.hidden)[:, None] >> torch.arange(config.hidden)
@@ -256,9 +256,8 @@ class BoltzmannDensity(Density):
             first.expand(len(candidates), -1),
         )
         many.value[:, 0] = candidates
-        nothing = self._log_hidden(
-            torch.zeros_like(self.visible)[None]
-        )  # of all other columns, to be taken off again
+        # of all other columns, to be taken off again
+        nothing = self._log_hidden(torch.zeros_like(self.visible)[None])
         column = self._log_hidden(self.units.log_prob(many._replace(within=None))) - nothing
         rest = event.hide(first)
         if rest.within is not None:
@@ -362,9 +361,10 @@ class BoltzmannDensity(Density):
         """The best of the rows that a few likely states of h would make."""
         leaf = self.units.log_prob(event)
         if self.exact:
+            # (B, M, J)
             h = self.states[
                 self._log_hidden(leaf).topk(min(CANDIDATES, len(self.states)), 1).indices
-            ]  # (B, M, J)
+            ]
         else:
             uniform = torch.rand(
                 CANDIDATES, len(self.hidden), generator=stream(0, "mode"), dtype=torch.float64

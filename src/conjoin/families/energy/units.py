@@ -10,7 +10,8 @@ nats.
 Shape letters: B rows, D variables (N numbers), C states of a unit (padded to the most).
 
 >>> from conjoin.core import Event, Variable
->>> units = Units((Variable("colour", "category", cardinality=3), Variable("mass", "real")), pieces=4)
+>>> colour = Variable("colour", "category", cardinality=3)
+>>> units = Units((colour, Variable("mass", "real")), pieces=4)
 >>> units.log_prob(Event(torch.tensor([[1.0, 0.3]]).double()))[0, 0].tolist()
 [-inf, 0.0, -inf, -inf]
 """
@@ -72,9 +73,8 @@ class Units(nn.Module):
         states = self.leaves.states
         leaves.start(value, known, weight)
         rank = torch.zeros_like(value)
-        for n in range(
-            value.shape[1]
-        ):  # where each cell stands in its column, 0 to 1; equal cells stand together
+        # where each cell stands in its column, 0 to 1; equal cells stand together
+        for n in range(value.shape[1]):
             order = torch.where(known[:, n], value[:, n], math.inf)
             distinct, place = order.unique(return_inverse=True)
             below = (

@@ -1,2 +1,3 @@
 """Flows: invertible functions that carry the rows to standard noise, and an integer flow for
-lattices."""
+lattices.
+"""

@@ -19,7 +19,8 @@ Shape letters: B rows, M smooth numbers, C inputs of the context, Q probes of th
 >>> data = Event(torch.linspace(-2, 2, 40, dtype=torch.float64).reshape(-1, 2))
 >>> space = Space((2,), (Variable("a", "real"), Variable("b", "real")))
 >>> density = MatchedDensity.build(space, FlowMatching(), data, torch.Generator().manual_seed(0))
->>> density.log_prob(data.take(slice(0, 1))).shape  # it starts as a normal distribution with the columns' means and scales
+>>> first = data.take(slice(0, 1))
+>>> density.log_prob(first).shape  # of a normal distribution with the columns' means and scales
 torch.Size([1])
 """
 
@@ -247,9 +248,8 @@ class Velocity(Body):
         return (time - shrink * spread) / (time * time + spread * spread)
 
     def _given(self, time: Float[Tensor, " B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B W"]:
-        turn = (
-            1 - (1 - time).clamp_min(0).sqrt()
-        )  # the inverse of ``clock``: smooth in what the solver steps along
+        # the inverse of ``clock``: smooth in what the solver steps along
+        turn = 1 - (1 - time).clamp_min(0).sqrt()
         angle = math.pi * turn[:, None] * torch.arange(TIMES).to(seen)
         out: Tensor = self.given(torch.cat([angle.cos(), seen], 1))
         return out

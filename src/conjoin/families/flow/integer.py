@@ -15,8 +15,9 @@ Shape letters: B rows, D variables, C inputs of the context, A, E numbers of var
 halves.
 
 >>> from conjoin.core import Space, Variable
->>> data = Event(torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [2.0, 1.0]] * 5, dtype=torch.float64))
->>> space = Space((2,), (Variable("a", "ordered", cardinality=3), Variable("b", "ordered", cardinality=3)))
+>>> rows = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [2.0, 1.0]] * 5)
+>>> data = Event(rows.double())
+>>> space = Space((2,), tuple(Variable(name, "ordered", cardinality=3) for name in "ab"))
 >>> density = IntegerDensity.build(space, IntegerFlow(), data, torch.Generator().manual_seed(0))
 >>> rows = torch.cartesian_prod(torch.arange(3.0), torch.arange(3.0)).double()
 >>> round(density.log_prob(Event(rows)).exp().sum().item(), 6)
@@ -86,9 +87,8 @@ class IntegerDensity(DeepDensity):
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(
-            objective="surrogate"
-        )  # the likelihood, with dropout and a gradient that passes the rounding
+        # the likelihood, with dropout and a gradient that passes the rounding
+        return self._able(objective="surrogate")
 
     def _whole(
         self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
@@ -139,9 +139,8 @@ class _Translation(nn.Module):
 
     def __init__(self, space: Space, moved: list[int], context: int, config: IntegerFlow) -> None:
         super().__init__()
-        rest = [
-            d for d, v in enumerate(space.variables) if d not in moved and v.has_mass
-        ]  # a jump in a density would help nobody
+        # a jump in a density would help nobody
+        rest = [d for d, v in enumerate(space.variables) if d not in moved and v.has_mass]
         self.moved = torch.tensor(moved)
         self.rest = torch.tensor(rest, dtype=torch.long)
         self.inputs = Inputs([_moved(space.variables[d]) for d in rest])

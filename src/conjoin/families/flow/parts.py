@@ -1,7 +1,8 @@
 r"""What the flows of this folder share: rows in two parts, of which only the smooth one flows.
 
-    p(x | y) = p(d | y) p(c | d, y) P(cell)  = int p(c + w (u - 1/2)) w du  >=  exp E log [ (1 / S)
-    sum_s p(c + w (u_s - 1/2)) w ],     u_s uniform in [0, 1)^D
+    p(x | y) = p(d | y) p(c | d, y)
+    P(cell)  = int p(c + w (u - 1/2)) w du  >=  exp E log [ (1 / S) sum_s p(c + w (u_s - 1/2)) w ],
+                u_s uniform in [0, 1)^D
 
 d has mass and few values: categories, columns with spikes, numbers recorded coarsely. It is
 modelled exactly, variable by variable (M. Germain et al. (2015), MADE, equation 9). c are numbers:
@@ -15,7 +16,9 @@ Shape letters: B rows, D variables, E coded variables, M smooth ones, S draws, C
 context.
 
 >>> from conjoin.core import Space, Variable
->>> columns = (Variable("colour", "category", cardinality=3), Variable("mass", "real"), Variable("age", "integer", resolution=1.0))
+>>> colour = Variable("colour", "category", cardinality=3)
+>>> age = Variable("age", "integer", resolution=1.0)
+>>> columns = (colour, Variable("mass", "real"), age)
 >>> data = Event(torch.tensor([[0, 0.3, 20], [1, -0.2, 21], [2, 0.9, 22]], dtype=torch.float64))
 >>> smooth_columns(Space((3,), columns), data, torch.ones(3).double())
 [1]
@@ -212,9 +215,10 @@ class PartsDensity(DeepDensity, abc.ABC):
     def capabilities(self) -> Capabilities:
         exact = not self.cells
         meaning = Likelihood.EXACT if exact else Likelihood.LOWER_BOUND
+        # trained with dropout
         return self._able(
             likelihood=meaning, objective="surrogate", stochastic=not exact, differentiable=exact
-        )  # trained with dropout
+        )
 
     def _seen(self, value: Float[Tensor, "B D"], own: Float[Tensor, "B C"]) -> Float[Tensor, "B c"]:
         """The context of the flow: the class, and the coded part."""

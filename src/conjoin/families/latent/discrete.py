@@ -1,7 +1,8 @@
 r"""An autoencoder whose latent vector is a word of discrete codes.
 
-    q(k_g | x) = softmax_k -|e_g(x) - c_gk|^2,    p(k) = sum_m w_m prod_g theta_mg(k_g),    z =
-    (c_1k_1, ..., c_Gk_G) log p(x) >= log sum_{k in C(x)} p(k) p(x | k)
+    q(k_g | x) = softmax_k -|e_g(x) - c_gk|^2,    p(k) = sum_m w_m prod_g theta_mg(k_g),
+    z = (c_1k_1, ..., c_Gk_G)
+    log p(x) >= log sum_{k in C(x)} p(k) p(x | k)
 
 The row's vectors e_g choose among the vectors of G codebooks (A. van den Oord, O. Vinyals and K.
 Kavukcuoglu (2017), Neural discrete representation learning, equations 1 and 2, whose bound has the
@@ -79,9 +80,8 @@ class VqvaeDensity(Autoencoder):
     ) -> None:
         super().__init__(space, config, structure, context_space)
         self.groups = config.size(len(space.variables))
-        self._networks(
-            self.groups * VECTOR, zero=False
-        )  # at zero every row would choose the same word
+        # at zero every row would choose the same word
+        self._networks(self.groups * VECTOR, zero=False)
         self.codebook = nn.Parameter(
             torch.randn(self.groups, config.levels, VECTOR, dtype=torch.float64)
         )
@@ -95,9 +95,8 @@ class VqvaeDensity(Autoencoder):
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(
-            features=True, objective="surrogate"
-        )  # one draw of the word: a loss with noise
+        # one draw of the word: a loss with noise
+        return self._able(features=True, objective="surrogate")
 
     # ------------------------------------------------------------------ q(k | x), p(k), z
 

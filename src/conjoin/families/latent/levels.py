@@ -1,7 +1,9 @@
 r"""Latent vectors of one level, and of two that are seen from the top down.
 
-    flat      q(z | x) = N(z; m(x), diag s(x)^2) ladder    p(z1 | z2) = N(m_p, s_p^2),   q(z1 | x,
-    z2) = N( (m / s^2 + m_p / s_p^2) s_q^2, s_q^2 ),   1 / s_q^2 = 1 / s^2 + 1 / s_p^2
+    flat      q(z | x) = N(z; m(x), diag s(x)^2)
+    ladder    p(z1 | z2) = N(m_p, s_p^2),
+              q(z1 | x, z2) = N( (m / s^2 + m_p / s_p^2) s_q^2, s_q^2 ),
+              1 / s_q^2 = 1 / s^2 + 1 / s_p^2
 
 In the ladder the row's own evidence N(m(x), s(x)^2) is weighed against what the upper level expects
 (C. Soenderby et al. (2016), Ladder variational autoencoders, equations 17 to 19). Both levels are

@@ -1,9 +1,11 @@
 r"""What a latent vector is before its row is seen.
 
-    p(z) = sum_k w_k N(z; m_k, diag s_k^2)          standard: one component, fixed; mixture: K that
-    are learned p(z) = sum_k w_k q(z | u_k)                     VampPrior: the encoder's own view of
-    K learned pseudo-inputs u_k p(z) = N(f(z); 0, I) |det df/dz|                flow: a learned
-    change of variables f
+    p(z) = sum_k w_k N(z; m_k, diag s_k^2)
+        standard: one component, fixed; mixture: K that are learned
+    p(z) = sum_k w_k q(z | u_k)
+        VampPrior: the encoder's own view of K learned pseudo-inputs u_k
+    p(z) = N(f(z); 0, I) |det df/dz|
+        flow: a learned change of variables f
 
 The VampPrior is that of J. Tomczak and M. Welling (2018), VAE with a VampPrior, equation 9, with
 learned weights; the flow is a stack of affine couplings (L. Dinh, J. Sohl-Dickstein and S. Bengio
@@ -13,7 +15,8 @@ Shape letters: B rows, S draws, Z latent numbers, K components or pseudo-inputs,
 encoder.
 
 >>> prior = StandardPrior(2)
->>> round(float(prior.log_prob(torch.zeros(1, 1, 2).double(), None)), 4) == round(-math.log(2 * math.pi), 4)
+>>> at_zero = prior.log_prob(torch.zeros(1, 1, 2).double(), None).item()
+>>> round(at_zero, 4) == round(-math.log(2 * math.pi), 4)
 True
 """
 

@@ -1,7 +1,8 @@
 r"""Variational autoencoders for rows of mixed columns: a decoder p(x | z), an encoder q(z | x), a
 prior p(z).
 
-    log p(x) >= E_q [ log (1/S) sum_s w_s ],     w_s = p(x | z_s) p(z_s) / q(z_s | x),     z_s ~ q(z | x)
+    log p(x) >= E_q [ log (1/S) sum_s w_s ],     w_s = p(x | z_s) p(z_s) / q(z_s | x),
+    z_s ~ q(z | x)
 
 With S = 1 this is the evidence lower bound that the fit maximises (D. Kingma and M. Welling (2014),
 Auto-encoding variational Bayes, equation 3); ``log_prob`` takes S = ``particles`` draws, which is
@@ -148,9 +149,10 @@ class VaeDensity(Autoencoder):
         draws = z.shape[1]
         blind = len(prior)
         share = torch.tensor([draws - blind, blind], dtype=torch.float64).log() - math.log(draws)
+        # over p(z)
         log_proposal = torch.logaddexp(
             share[0] - self.level.log_ratio(seen, z, self.encoder), share[1]
-        )  # over p(z)
+        )
         log_weight = self._log_given(value, code, z) - log_proposal
         return log_weight.logsumexp(1) - math.log(draws)
 

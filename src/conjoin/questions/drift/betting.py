@@ -57,9 +57,8 @@ def simple_jumper(p_values: Array) -> Array:
     out = np.empty(len(p_values))
     total = 0.0
     for place, p_value in enumerate(p_values):
-        accounts = ((1 - JUMP) * accounts + JUMP / 3) * (
-            1 + BETS * (p_value - 0.5)
-        )  # they add up to 1 before each bet
+        # they add up to 1 before each bet
+        accounts = ((1 - JUMP) * accounts + JUMP / 3) * (1 + BETS * (p_value - 0.5))
         gain = accounts.sum()
         accounts = accounts / gain
         total = total + np.log(gain)

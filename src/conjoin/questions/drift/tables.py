@@ -3,7 +3,8 @@ that is.
 
 A density of one half of the first table judges the other half and the second table: see
 ``questions.drift`` for the tests and ``questions.betting`` for the running one. Columns, and cuts
-of them, are read from both tables together, which favours neither."""
+of them, are read from both tables together, which favours neither.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -147,7 +148,9 @@ def drift(
     ``types``, ``missing``: as in TableCodec.
 
     >>> rng = np.random.default_rng(0)
-    >>> a, b = (pd.DataFrame({"height": rng.normal(mean, 1, 200), "age": rng.normal(0, 1, 200)}) for mean in (0, 1))
+    >>> ages = rng.normal(0, 1, (2, 200))
+    >>> a = pd.DataFrame({"height": rng.normal(0, 1, 200), "age": ages[0]})
+    >>> b = pd.DataFrame({"height": rng.normal(1, 1, 200), "age": ages[1]})
     >>> found = drift(a, b, family="naive_bayes")
     >>> found.drifted, found.columns.loc[found.columns["p_value"] < 0.01, "column"].tolist()
     (True, ['height'])

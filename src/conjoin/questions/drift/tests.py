@@ -1,13 +1,15 @@
 r"""drift: whether two tables come from the same source; which columns differ, which pairs hang
 together in another way, how sure.
 
-* each column: Kolmogorov and Smirnov's test of numbers, chi-square of levels (missing cells are a level);
-* each column given the others: log p(x_d | x_-d) = log p(x) - log p(x_-d) under a density of the one table, its held-out rows
-  beside the rows of the other;
-* each pair: Pearson's chi-square against the log-linear model without three-way interaction, in which columns and tables are free
-  but the odds ratios of the pair are the same in both tables (M. W. Birch (1963), Maximum
-  likelihood in three-way contingency tables), numbers in thirds;
-* whole rows: the density's statistic of familiarity, held-out rows beside the rows of the other table.
+* each column: Kolmogorov and Smirnov's test of numbers, chi-square of levels (missing cells are a
+  level);
+* each column given the others: log p(x_d | x_-d) = log p(x) - log p(x_-d) under a density of the
+  one table, its held-out rows beside the rows of the other;
+* each pair: Pearson's chi-square against the log-linear model without three-way interaction, in
+  which columns and tables are free but the odds ratios of the pair are the same in both tables (M.
+  W. Birch (1963), Maximum likelihood in three-way contingency tables), numbers in thirds;
+* whole rows: the density's statistic of familiarity, held-out rows beside the rows of the other
+  table.
 
 p-values are corrected for their number within each of the four (S. Holm (1979), A simple
 sequentially rejective multiple test procedure), and the verdict is four times the least.
@@ -115,9 +117,10 @@ def pair_tests(a: Event, b: Event, discrete: list[bool]) -> pd.DataFrame:
     ]
     hot = np.stack(cut, 1).reshape(len(a.value) + len(b.value), -1)  # (A + B, D L)
     first, second = np.triu_indices(len(discrete), 1)
+    # (P, L, L, 2)
     counts = np.stack(
         [_pairs(hot[: a.rows], first, second), _pairs(hot[a.rows :], first, second)], -1
-    )  # (P, L, L, 2)
+    )
     p_values = _three_way(counts)
     before, after = (_dependence(counts[..., side], first, second, discrete) for side in (0, 1))
     return pd.DataFrame(

@@ -12,7 +12,8 @@ exposure 1 / ln 2 = 1.44 bits on average; where every planted row is the first, 
 
 The audit sees what it plants: rows of this kind, so often repeated, by the likelihood and the draws
 of one fit. A low exposure is no proof that no row can be got out by other means. Rows that a fit
-holds out for itself are audited as held out."""
+holds out for itself are audited as held out.
+"""
 
 import dataclasses
 import math
@@ -39,9 +40,8 @@ class CanaryAudit:
     scored: np.ndarray
     drawn: np.ndarray
     most: float
-    made: tuple[
-        int, int
-    ]  # planted rows, and reference rows per planted one, that the draws hold exactly
+    # planted rows, and reference rows per planted one, that the draws hold exactly
+    made: tuple[int, int]
     gap: float  # nats by which planted rows are likelier than reference rows, of the medians
     p_value: float  # of as many planted rows among the likeliest tenth, were there no memory
 

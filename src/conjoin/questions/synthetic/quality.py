@@ -2,11 +2,13 @@
 beside two controls.
 
     c2st      min(1, 2 (1 - AUC)) of boosting that tells real rows from synthetic ones,
-    cross-validated: 1 where it can't mi_error  sum_ij w_ij |I_ij - I'_ij|, w_ij = I_ij / sum I:
-    nats, over pairs of columns shape     1 - mean over columns of sup |F - F'| (numbers) or of
-    total variation (categories) trend     1 - mean over pairs of |r - r'| / 2 (two numbers) or of
-    total variation of the pair's table use       AUC (one class against the others, the mean; R2 of
-    a number) on the real rows of boosting trained on the synthetic ones
+              cross-validated: 1 where it can't
+    mi_error  sum_ij w_ij |I_ij - I'_ij|, w_ij = I_ij / sum I: nats, over pairs of columns
+    shape     1 - mean over columns of sup |F - F'| (numbers) or of total variation (categories)
+    trend     1 - mean over pairs of |r - r'| / 2 (two numbers) or of total variation of the pair's
+              table
+    use       AUC (one class against the others, the mean; R2 of a number) on the real rows of
+              boosting trained on the synthetic ones
 
 I is the mutual information of a pair, numbers in ten bins of equal count, I' that of the synthetic
 rows; the bins of ``trend`` have equal width. ``shape`` and ``trend`` are defined as SDMetrics
@@ -288,9 +290,8 @@ def _trend(real: np.ndarray, made: np.ndarray, discrete: np.ndarray) -> float:
     edges = _edges(real, discrete, equal_width=True)
     one, other = (_binned(part, discrete, edges) for part in (real, made))
     size = int(max(one.max(), other.max())) + 1
-    r, r_made = (
-        np.asarray(pd.DataFrame(part).corr()) for part in (real, made)
-    )  # of the rows where both are known
+    # of the rows where both are known
+    r, r_made = (np.asarray(pd.DataFrame(part).corr()) for part in (real, made))
     gaps = [
         _variation(one[:, i] * size + one[:, j], other[:, i] * size + other[:, j])
         if discrete[i] or discrete[j]

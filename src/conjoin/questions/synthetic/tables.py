@@ -82,9 +82,8 @@ def _column(column: Column, parts: Sequence[Any]) -> list[np.ndarray]:
     if column.numeric:
         return [floats(part)[0] for part in parts]
     texts = [map_distinct(part.astype(object), text_of, None, object) for part in parts]
-    levels = pd.Series(
-        np.concatenate([*texts[:1], *(np.unique(text[text != None]) for text in texts[1:])])
-    ).value_counts()
+    others = [np.unique(text[text != None]) for text in texts[1:]]  # noqa: E711 (of each cell)
+    levels = pd.Series(np.concatenate([*texts[:1], *others])).value_counts()
     codes = {level: float(code) for code, level in enumerate(levels.index)}
     return [np.array([codes.get(text, np.nan) for text in part]) for part in texts]
 
