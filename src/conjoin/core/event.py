@@ -146,7 +146,8 @@ class Event(NamedTuple):
     def map(self, change: Callable[[Tensor], Tensor]) -> "Event":
         """The event with ``change`` done to each of its tensors of rows; the region stays."""
         parts = (self.value, self.observed, self.present)
-        return Event(*(None if part is None else change(part) for part in parts), self.within)  # type: ignore[arg-type]
+        changed = (None if part is None else change(part) for part in parts)
+        return Event(*changed, self.within)  # type: ignore[arg-type]
 
     def take(self, index: Tensor | slice) -> "Event":
         """The rows at ``index``."""
