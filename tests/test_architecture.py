@@ -54,6 +54,7 @@ FORBIDDEN = {
 DEFAULTS = {
     "capabilities",
     "recipe",
+    "in_precision",
     "streamed",
     "suited",
     "notices",

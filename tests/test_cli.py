@@ -23,9 +23,9 @@ OPTIONS = {
     "check": [*LIMITS, *TELL, "--force", "--missing", "--schema", "--target"],
     "fit": [
         *LIMITS, *TELL, *OUT, "--calibration", "--chunk-rows", "--emphasis", "--family", "--groups",
-        "--max-kwh", "--max-time", "--missing", "--missingness", "--part", "--predictor",
-        "--resume", "--schema", "--seed", "--size", "--start-from", "--target", "--task", "--time",
-        "--unlabelled",
+        "--max-kwh", "--max-time", "--missing", "--missingness", "--part", "--precision",
+        "--predictor", "--resume", "--schema", "--seed", "--size", "--start-from", "--target",
+        "--task", "--time", "--unlabelled",
     ],
     "compare": [
         *LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--price", "--seed",

@@ -111,13 +111,17 @@ def test_a_network_hears_the_noise_and_the_class_and_sees_every_pixel(body):
     assert (slope != 0).all()
 
 
-def test_an_answer_about_a_picture_does_not_depend_on_its_batch(density):
-    event = rows(spots(9, seed=1)[0])
+@every_body
+@pytest.mark.parametrize(("precision", "rounding"), [("bfloat16", 0.0), ("float32", 1e-4)])
+def test_an_answer_about_a_picture_does_not_depend_on_its_batch(body, precision, rounding):
+    config = SMALL.set_params(body=body, precision=precision, points=4)
+    density = PictureDensity.build(space(), config, rows(spots(50)[0]), stream(0))
+    event = rows(spots(5, seed=1)[0])
     awake(density.core.net)
     for ask in (density.features, density.log_prob):
         with torch.no_grad():
-            alone = torch.cat([ask(event.take(slice(row, row + 1))) for row in range(9)])
-            assert torch.equal(alone, ask(event))
+            alone = torch.cat([ask(event.take(slice(row, row + 1))) for row in range(5)])
+            assert torch.allclose(alone, ask(event), rtol=rounding, atol=rounding)
 
 
 # ---------------------------------------------------------------------------------------- the bound
@@ -233,9 +237,8 @@ def test_missing_pixels_are_painted_in_and_known_ones_stay(fitted):
     half[0] = X[0]
     alone = fitted.predict_proba(half[1:2])
     together = fitted.predict_proba(half)
-    assert np.array_equal(alone[0], together[1]) and np.array_equal(
-        together[:1], fitted.predict_proba(X[:1])
-    )
+    assert np.allclose(alone[0], together[1], rtol=1e-4, atol=1e-6)
+    assert np.allclose(together[:1], fitted.predict_proba(X[:1]), rtol=1e-4, atol=1e-6)
     plain = y == 0
     assert (
         np.abs(filled[0][plain][:, :, 8:].mean((1, 2)) - X[plain][:, :, 8:].mean((1, 2))).mean()

@@ -69,6 +69,7 @@ class Asked:
     size: str | None = None
     part: str | None = None
     start_from: Any = None  # a model's folder; once the fit has begun, the estimator in it
+    precision: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -359,6 +360,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
         max_time=asked.max_time,
         max_kwh=asked.max_kwh,
         emphasis=_emphasis(asked.emphasis),
+        precision=asked.precision,
         verbose=asked.verbose,
         types=parts.types,
         missing=parts.missing,
@@ -434,6 +436,7 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         asked.unlabelled,
         parts.task.kind,
         *([] if asked.start_from is None else [model_hash(asked.start_from.model_)]),
+        *([] if asked.precision == "auto" else [asked.precision]),
     ]
     words = json.dumps(
         [

@@ -33,6 +33,7 @@ __all__ = [
     "Out",
     "Part",
     "PartOfFit",
+    "Precision",
     "Predictor",
     "Quiet",
     "Resume",
@@ -212,6 +213,14 @@ Emphasis = Annotated[
         "--emphasis",
         metavar="NUMBER|auto",
         help="Extra weight of p(y | x) in the loss of a network.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="auto|float32|bfloat16",
+        help="Of networks of pictures; auto is the faster one here.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit left off.")]

@@ -52,6 +52,8 @@ class Config:
     them."""
 
     density: ClassVar[type["Density"]]
+    # settings that model folders of earlier versions do not hold, and what they were
+    implied: ClassVar[JSON] = {}
     alone: ClassVar[bool] = (
         False  # whether it takes pixels and no variable beside them, as a number y would be
     )
@@ -63,6 +65,16 @@ class Config:
     def suited(self, space: Space) -> "Config":
         """The config that stands in for this one in such a space: a family may have another network
         for pictures."""
+        return self
+
+    def in_precision(self, precision: str) -> "Config":
+        """The config that computes in ``precision``; "auto" is the faster one where there is a
+        choice. ValueError where there is none."""
+        if precision != "auto":
+            raise ValueError(
+                f"precision={precision!r} is for networks of pictures; {type(self).__name__} has "
+                "one precision of its own: leave it at 'auto'."
+            )
         return self
 
     def streamed(self) -> "Config":

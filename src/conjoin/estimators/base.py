@@ -59,6 +59,7 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         max_kwh: float | None = None,
         emphasis: Any = 0.0,
         device: str = "auto",
+        precision: str = "auto",
         verbose: bool = False,
         types: Any = None,
         missing: Any = (),
@@ -75,6 +76,7 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         self.max_kwh = max_kwh
         self.emphasis = emphasis
         self.device = device
+        self.precision = precision
         self.verbose = verbose
         self.types = types
         self.missing = missing
@@ -180,6 +182,7 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
             self.spread and stream is None,
             stream,
             start,
+            self.precision,
         )
         self._adopt(
             self._automatic(rows, request, X)
@@ -203,6 +206,11 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
 
     def _automatic(self, rows: Rows, request: Request, X: Any) -> Model:
         """Compare the families in half of the time, then fit the best on all rows."""
+        if self.precision != "auto":
+            raise ValueError(
+                "family='auto' compares each family in its fastest precision: name a family, or "
+                f"leave precision at 'auto', got {self.precision!r}."
+            )
         budget = AUTO_SECONDS if self.max_time is None else self.max_time
         found = compare_families(
             rows,

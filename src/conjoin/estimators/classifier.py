@@ -28,12 +28,13 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     ``Circuit(width=32)``, or a Density class. ``max_time`` in seconds, ``max_kwh`` of energy: a fit
     that has used them up ends and keeps its best. ``emphasis``: how much more than its share p(y |
     x) weighs in the loss of families that learn by the gradient; "auto" tries a few on held-out
-    rows. ``types``, ``missing``, ``missingness``, ``measure``: as in TableCodec. ``unlabelled``: a
-    label that means "not known", such as -1; NaN, None and NA always do. ``spread``: where most
-    rows have no label, lend them those of the rows about them, if that tells labels kept from it as
-    well as logistic regression does; False leaves them to be summed out. ``start_from``: a model's
-    folder or a fitted estimator of the same family, in whose columns and with whose parameters the
-    fit begins.
+    rows. ``precision`` of a network of pictures: "float32", "bfloat16", or "auto", the faster one
+    by a short timing. ``types``, ``missing``, ``missingness``, ``measure``: as in TableCodec.
+    ``unlabelled``: a label that means "not known", such as -1; NaN, None and NA always do.
+    ``spread``: where most rows have no label, lend them those of the rows about them, if that tells
+    labels kept from it as well as logistic regression does; False leaves them to be summed out.
+    ``start_from``: a model's folder or a fitted estimator of the same family, in whose columns and
+    with whose parameters the fit begins.
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True, as_frame=True)

@@ -108,6 +108,7 @@ class IllustratedDensity(Density):
         structure: dict[str, Any] | None = None,
         context_space: Space | None = None,
     ):
+        config = config.in_precision("auto")
         super().__init__(space, config, structure, context_space)
         before, pixels = _split(space)
         self.first = config.of_columns.density(before, config.of_columns, self.structure["first"])

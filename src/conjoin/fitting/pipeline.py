@@ -23,6 +23,7 @@ from conjoin.core import Event, Pair
 from conjoin.families import name_of, resolve
 from conjoin.fitting.label_propagation import mostly_unlabelled, spread_labels
 from conjoin.fitting.learning import Learning
+from conjoin.fitting.precision import settle_precision
 from conjoin.fitting.selection import LEAST, choose_predictor, use_trunk, wrong_of
 from conjoin.joints.base import Joint
 from conjoin.joints.hybrid import Hybrid
@@ -76,6 +77,7 @@ class Request:
     spread: bool = True
     stream: Any = None
     start: Any = None
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         for name, unit in (("max_time", "seconds"), ("max_kwh", "kilowatt-hours")):
@@ -238,6 +240,7 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     suited = config.suited(codec.space)
     config = config if suited.alone and request.task == "number" else suited
     config = config if request.stream is None else config.streamed()
+    config = settle_precision(config, request)
     target = _target(rows, split.fit, request)
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
     lent: dict[str, Any] = {}

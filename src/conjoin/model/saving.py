@@ -352,7 +352,8 @@ def _rebuild_family(
             f"This model uses the family {name}, which is not registered: call "
             "conjoin.load(path, family=ItsDensityClass)."
         )
-    config = type(resolve(family if ":" in name else name))(**described["settings"])
+    kind = type(resolve(family if ":" in name else name))
+    config = kind(**kind.implied | described["settings"])
     density: Density = config.density(space, config, described["structure"], context_space=context)
     return density.eval()
 

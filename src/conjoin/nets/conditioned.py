@@ -1,4 +1,4 @@
-"""What networks of pictures share: a vector that tells the noise level and the class, and bfloat16.
+"""What networks of pictures share: a vector that tells the noise level and the class.
 
 P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on image synthesis, section 3.1; a
 class that is not told is one more.
@@ -7,23 +7,17 @@ Shape letters: B rows, C channels, H and W sides, E embedding, P places, F featu
 """
 
 import abc
-import contextlib
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from conjoin.core.shapes import Float
 
-__all__ = ["EMBEDDING", "Conditioned", "half"]
+__all__ = ["EMBEDDING", "Conditioned"]
 
 EMBEDDING = 128
 WAVES = 32
-
-
-def half(on: bool = True) -> contextlib.AbstractContextManager[Any]:
-    """Convolutions and matrix products in bfloat16."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=on)
 
 
 class Conditioned(nn.Module, abc.ABC):

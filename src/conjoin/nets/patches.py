@@ -1,5 +1,5 @@
 r"""A transformer for pictures that is lean on a CPU: patches are tokens, and all but its edges runs
-in bfloat16.
+in bfloat16 where that is faster.
 
     h_0 = W patch(x) + position,   n' = norm(n) (1 + a(e)) + b(e)
     h <- h + g(e) attention(h'),   h <- h + g(e) mlp(h'),   out = unpatch(W h')

@@ -1,5 +1,5 @@
 r"""A U-Net for pictures that is lean on a CPU: pixels are folded into channels, and all but its
-edges runs in bfloat16.
+edges runs in bfloat16 where that is faster.
 
     h_0 = conv(unshuffle(x)),   h_(l+1) = down(block(h_l, e)),   u_l = block([up(u_(l+1)), h_l], e),
     out = shuffle(conv(u_0))

@@ -33,6 +33,7 @@ STANDARD = {
     "family": "naive_bayes",
     "predictor": "auto",
     "emphasis": 0.0,
+    "precision": "auto",
 }
 
 
@@ -110,7 +111,16 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
     target, known, name = estimator._read_target(y, len(frame))
     settings = {
         key: getattr(estimator, key)
-        for key in ("family", "predictor", "max_time", "max_kwh", "emphasis", "verbose", "spread")
+        for key in (
+            "family",
+            "predictor",
+            "max_time",
+            "max_kwh",
+            "emphasis",
+            "precision",
+            "verbose",
+            "spread",
+        )
     }
     request = Request(estimator._task, seed=estimator._seed(), calibration=0.0, **settings)
     return _price(Rows(frame, target, known, name=name), request, lambda: estimator._codec(X)[0])

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core.shapes import Bool, Float
-from conjoin.nets.conditioned import Conditioned, half
+from conjoin.nets.conditioned import Conditioned
 from conjoin.nets.patches import Patches
+from conjoin.nets.precision import computing_in
 from conjoin.nets.unet import Unet
 
 __all__ = ["BODIES", "Denoiser"]
@@ -56,7 +57,7 @@ class Denoiser(nn.Module):
         self.grid = grid
         self.levels = levels
         self.classes = classes
-        self.low = config.precision == "bfloat16"
+        self.precision = config.precision
         self.net = BODIES[config.body](
             grid[0], grid[1:], classes, config.size, config.blocks, config.dropout, told
         )
@@ -90,18 +91,18 @@ class Denoiser(nn.Module):
         """D(z; s)."""
         s = s[:, None, None, None]
         total = (s**2 + 1).sqrt()
-        with half(self.low):
+        with computing_in(self.precision):
             out: Tensor = z / total**2 + s / total * self.net(z / total, s.flatten().log(), code)
         return out
 
     def features(self, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
         """What the encoder sees of clean pictures."""
-        with half(self.low):
+        with computing_in(self.precision):
             return self.net.features(*_clean(pictures))
 
     def maps(self, pictures: Float[Tensor, "B C H W"]) -> list[Tensor]:
         """The same, (B, P, F) at each place of every level, and on the whole; and the pictures."""
-        with half(self.low):
+        with computing_in(self.precision):
             places = [each.float() for each in self.net.maps(*_clean(pictures))]
         return [
             pictures.flatten(1)[:, None],

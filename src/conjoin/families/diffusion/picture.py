@@ -21,9 +21,10 @@ Shape letters: B rows, D = C H W pixels, L grey levels, S network calls, F featu
 4
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
 from conjoin.nets.inputs import Inputs
+from conjoin.nets.precision import check_precision, fastest
 
 __all__ = ["PictureDensity", "PictureDiffusion"]
 
@@ -73,8 +75,9 @@ class PictureDiffusion(Config):
     of rows). ``points``: network calls for the bound of a row. ``sampler`` and ``sampling_steps``:
     how pictures are drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how
     often each step is taken when a part is painted in. ``label_weight``: of -log p(y | x) beside
-    the mean squared error of a pixel. ``precision`` of the network; what depends on a row alone is
-    the same in every batch in "bfloat16"."""
+    the mean squared error of a pixel. ``precision`` of the network: "auto" is the faster one on the
+    machine of the fit, and the model keeps it. What depends on a row alone is the same to the bit
+    in every batch in "bfloat16", and up to rounding in "float32"."""
 
     size: float = 1.0
     blocks: int = 1
@@ -89,8 +92,15 @@ class PictureDiffusion(Config):
     guidance: float = 0.0
     repeats: int = 4
     label_weight: float = 0.1
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: str = "auto"
     body: str = "unet"
+
+    implied: ClassVar[dict[str, Any]] = {"precision": "bfloat16"}
+
+    def in_precision(self, precision: str) -> Self:
+        check_precision(precision)
+        own = check_precision(self.precision) if precision == "auto" else precision
+        return dataclasses.replace(self, precision=fastest() if own == "auto" else own)
 
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:
@@ -122,6 +132,7 @@ class PictureDensity(Density):
         structure: dict[str, Any] | None = None,
         context_space: Space | None = None,
     ) -> None:
+        config = config.in_precision("auto")
         super().__init__(space, config, structure, context_space)
         if space.grid is None:
             raise ValueError(

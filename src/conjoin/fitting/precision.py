@@ -1,0 +1,35 @@
+"""The precision of a fit, chosen once: all processes take the same, and a fit that goes on from a
+checkpoint keeps the one that it began with."""
+
+import json
+from typing import Any
+
+from conjoin.core import Config
+from conjoin.nets.precision import PRECISIONS, check_precision, fastest
+from conjoin.training import ranks
+
+__all__ = ["settle_precision"]
+
+
+def settle_precision(config: Config, request: Any) -> Config:
+    """The config with one precision, where its family has a choice. ``request``: see
+    pipeline.Request. ValueError for a precision that does not exist, or that the family can't
+    take."""
+    asked = check_precision(request.precision)
+    own = config.get_params().get("precision")
+    if asked == own == "auto":
+        return config.in_precision(_chosen(request))
+    return config.in_precision(asked)
+
+
+def _chosen(request: Any) -> str:
+    """The precision that stands beside the checkpoint of a fit that goes on; else the faster one
+    where the first process runs, which is written there."""
+    file = None if request.checkpoint is None else request.checkpoint / "precision.json"
+    if file is not None and request.resume and file.is_file():
+        return str(json.loads(file.read_text(encoding="utf-8")))
+    precision = PRECISIONS[int(ranks.first(float(PRECISIONS.index(fastest()))))]
+    if file is not None and ranks.rank() == 0:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(precision), encoding="utf-8")
+    return precision
