@@ -250,7 +250,8 @@ def lint(*arguments):
 
 
 def docs(*arguments):
-    """build the documentation into site/"""
+    """build the documentation into site/, without the network"""
+    os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")  # the theme's advertisement of its successor
     return run("-m", "mkdocs", "build", "--strict", "--quiet", *arguments)
 
 
