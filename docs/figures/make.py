@@ -35,11 +35,11 @@ def tumours():
 
 def verdicts():
     """Two moons: what the classifier says, where there are data, and the verdicts."""
-    points, label = make_moons(600, noise=0.15, random_state=0)
+    points, label = make_moons(2000, noise=0.25, random_state=0)
     frame = pd.DataFrame(points, columns=["a", "b"])
     names = pd.Series(np.where(label, "orange", "blue"), name="moon")
     model = conjoin.JointClassifier(random_state=0).fit(frame, names)
-    display = PlaneDisplay.from_estimator(model, frame, names, columns=("a", "b"), rates=(0.05, 0.1))
+    display = PlaneDisplay.from_estimator(model, frame, names, columns=("a", "b"), rates=(0.05, 0.03))
     return display.figure_
 
 
