@@ -1,12 +1,15 @@
-"""Parts of the documentation that are read off the package, so that no page repeats where a thing is defined.
+"""Parts of the documentation that are read off the package, so that no page repeats where a thing
+is defined.
 
 A page writes one of these on a line of its own:
 
-    {{ public objects }}     a table of all that ``conjoin.__all__`` names, each linked to its entry, with its first sentence
-    {{ results }}            an entry for every class of ours that a public function returns
-    {{ families }}           an entry for every family in ``conjoin.families.FAMILIES``: its formula, source and settings
+    {{ public objects }}     a table of all that ``conjoin.__all__`` names, each linked to its
+    entry, with its first sentence {{ results }}            an entry for every class of ours that a
+    public function returns {{ families }}           an entry for every family in
+    ``conjoin.families.FAMILIES``: its formula, source and settings
 
-The word behind a fence's language (```text output) is for tests/test_docs.py; here it becomes a class, which Markdown understands.
+The word behind a fence's language (```text output) is for tests/test_docs.py; here it becomes a
+class, which Markdown understands.
 
 mkdocs calls ``on_page_markdown`` for each page before it is rendered.
 """
@@ -46,15 +49,24 @@ def loaded():
 
 
 def results():
-    """One entry for each class that a function of ``conjoin.__all__`` returns, where it is not public itself."""
+    """One entry for each class that a function of ``conjoin.__all__`` returns, where it is not
+    public itself."""
     package = loaded()
     public = {package[name].canonical_path for name in package.exports}
-    found = {package[name].returns.canonical_path: None for name in package.exports if returns_ours(package[name])}
-    return "\n".join(f"\n::: {path}\n    options: {{heading_level: 3}}\n" for path in found if path not in public)
+    found = {
+        package[name].returns.canonical_path: None
+        for name in package.exports
+        if returns_ours(package[name])
+    }
+    return "\n".join(
+        f"\n::: {path}\n    options: {{heading_level: 3}}\n" for path in found if path not in public
+    )
 
 
 def returns_ours(item):
-    return item.kind.value == "function" and getattr(item.returns, "canonical_path", "").startswith("conjoin.")
+    return item.kind.value == "function" and getattr(item.returns, "canonical_path", "").startswith(
+        "conjoin."
+    )
 
 
 def public_objects():
@@ -69,7 +81,9 @@ def row(package, name):
     """(kind, line of the table) of one public name."""
     item = package[name]
     item = item.final_target if item.is_alias else item
-    told = item if not item.docstring or not item.docstring.value.startswith("``") else item.parent  # settings alone: the module says more
+    told = (
+        item if not item.docstring or not item.docstring.value.startswith("``") else item.parent
+    )  # settings alone: the module says more
     text = told.docstring.value if told.docstring else ""
     first = re.split(r"(?<=[.:])\s", " ".join(text.split("\n\n")[0].split()))[0].rstrip(":.")
     return item.kind.value, f"| [`{name}`][conjoin.{name}] | {first.replace('|', chr(92) + '|')} |"
@@ -89,7 +103,11 @@ def family_entry(config, rows):
     for key, family in rows.items():
         settings = ", ".join(f"{key}={value!r}" for key, value in family.settings)
         with_settings = f" It is `{name}({settings})`." if settings else ""
-        aliases = f" Other names: {', '.join(f'`{alias}`' for alias in family.aliases)}." if family.aliases else ""
+        aliases = (
+            f" Other names: {', '.join(f'`{alias}`' for alias in family.aliases)}."
+            if family.aliases
+            else ""
+        )
         lines.append(f'- `family="{key}"`: {family.summary}.{with_settings}{aliases}')
     return "\n".join(lines) + "\n"
 
@@ -103,4 +121,8 @@ def registry():
     return FAMILIES
 
 
-MARKERS = {"{{ public objects }}": public_objects, "{{ results }}": results, "{{ families }}": families}
+MARKERS = {
+    "{{ public objects }}": public_objects,
+    "{{ results }}": results,
+    "{{ families }}": families,
+}
