@@ -32,7 +32,8 @@ MODULES = sorted(
     path for path in (ROOT / "src" / "conjoin").rglob("*.py") if path.stem != "__main__"
 )
 FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<kind>python|console|text)(?P<option>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```",
+    r"^(?P<indent> *)```(?P<kind>python|console|text)(?P<option>[^\n`]*)\n"
+    r"(?P<body>.*?)^(?P=indent)```",
     re.M | re.S,
 )
 WRITE = bool(os.environ.get("CONJOIN_DOCS_WRITE"))
