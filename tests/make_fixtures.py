@@ -19,9 +19,9 @@ import torch
 from golden.brief import brief, pictures, table
 
 import conjoin
-from conjoin.codecs.pictures import Picture
+from conjoin.codecs.image.pictures import Picture
 from conjoin.families import FAMILIES
-from conjoin.saving import FORMAT
+from conjoin.model.saving import FORMAT
 
 FOLDER = Path(__file__).parent / "fixtures" / f"models-format{FORMAT}"
 SMALL = {

@@ -30,10 +30,10 @@ from sklearn.datasets import load_iris
 
 # Everything that a change of the code's shape may rename stands here.
 import conjoin
-from conjoin.codecs.pictures import Picture
+from conjoin.codecs.image.pictures import Picture
 from conjoin.core import CapabilityError, Edit, Event, Pair, Space, Variable, stream
 from conjoin.families import FAMILIES, resolve
-from conjoin.joint import ClassConditional
+from conjoin.joints import ClassConditional
 from conjoin.testing.spaces import CLASSES
 from conjoin.testing.subjects import NotTaken, subject
 from conjoin.training.loop import Plan, train
