@@ -1,11 +1,12 @@
-"""Write one small model folder per family, with its answers, that every later release must load and answer alike.
+"""Write one small model folder per family, with its answers, that every later release must load and
+answer alike.
 
     python tests/make_fixtures.py [FAMILY ...]
 
-Run once per format of the folders (``conjoin.saving.FORMAT``); those of an older format are never written again. Beside
-config.json and weights.safetensors stand ``rows.csv`` (or ``rows.npz``, of pictures), ``answers.npz``, and ``meta.json``, which
-says on what kind of machine the answers were computed: on another kind the last digits differ.
-"""
+Run once per format of the folders (``conjoin.saving.FORMAT``); those of an older format are never
+written again. Beside config.json and weights.safetensors stand ``rows.csv`` (or ``rows.npz``, of
+pictures), ``answers.npz``, and ``meta.json``, which says on what kind of machine the answers were
+computed: on another kind the last digits differ."""
 
 import json
 import platform
@@ -45,7 +46,9 @@ KINDS = {  # how the cells of rows.csv are read
     "a": float,
     "old": lambda word: word == "True",
 }
-LEVELS, SIDE = 16, 8  # of the pictures: with few levels the weights are few
+# of the pictures: with few levels the weights are few
+LEVELS = 16
+SIDE = 8
 
 # what each is made for, and by which predictor it tells y
 MADE = {
@@ -140,7 +143,7 @@ def fitted(family):
     return estimator.fit(X) if y is None else estimator.fit(X, y)
 
 
-# ---------------------------------------------------------------------------------------------------- rows, answers
+# ------------------------------------------------------------------------------------ rows, answers
 
 
 def write_rows(folder, X):
@@ -162,7 +165,8 @@ def write_rows(folder, X):
 
 def read_rows(folder):
     """The rows that the answers are of."""
-    csv, npz = folder / "rows.csv", folder / "rows.npz"
+    csv = folder / "rows.csv"
+    npz = folder / "rows.npz"
     images = np.load(npz)["images"] if npz.is_file() else None
     if not csv.is_file():
         return images
@@ -223,7 +227,7 @@ def write(family):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    for family in sys.argv[1:] or FAMILIES:
+    for family in sys.argv[1:] or [n for n, f in FAMILIES.items() if "vector" in f.layouts]:
         for old in ("rows.csv", "rows.npz", "answers.npz", "meta.json"):
             (FOLDER / family / old).unlink(missing_ok=True)
         write(family)

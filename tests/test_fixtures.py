@@ -1,4 +1,5 @@
-"""The model folders of all releases load and answer; those of today's format as on the day they were written."""
+"""The model folders of all releases load and answer; those of today's format as on the day they
+were written."""
 
 import json
 from pathlib import Path
@@ -11,9 +12,14 @@ from sklearn.datasets import load_iris
 import conjoin
 from conjoin.families import FAMILIES
 
+# families of rows, which FORMAT 2 can express
+OF_ROWS = [name for name, family in FAMILIES.items() if "vector" in family.layouts]
+
 FOLDERS = sorted((Path(__file__).parent / "fixtures").glob("model-*"))
 SINGLE = ("picture_diffusion", "illustrated")  # whose networks count in 16 or 32 bits
-TIGHT, LOOSE = 1e-6, 0.05  # relative to the largest answer, on another kind of machine
+# relative to the largest answer, on another kind of machine
+TIGHT = 1e-6
+LOOSE = 0.05
 DRAWN = (
     "sample",
     "verdict",
@@ -34,17 +40,18 @@ def test_it_still_answers(folder):
     assert (table["verdict"] == "unfamiliar").all()
 
 
-# ---------------------------------------------------------------------------------------------------- one of each family
+# ------------------------------------------------------------------------------- one of each family
 
 
 def test_every_family_has_a_folder():
-    assert set(MADE) == set(FAMILIES) == {folder.name for folder in FOLDER.iterdir()}
+    assert set(MADE) == set(OF_ROWS) == {folder.name for folder in FOLDER.iterdir()}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_ROWS)
 def test_a_loaded_model_gives_the_answers_that_it_gave(family):
     folder = FOLDER / family
-    model, then = conjoin.load(folder), dict(np.load(folder / "answers.npz"))
+    model = conjoin.load(folder)
+    then = dict(np.load(folder / "answers.npz"))
     now = answers(model, read_rows(folder))
     same = json.loads((folder / "meta.json").read_text()) == machine()
     assert now.keys() == then.keys()
@@ -69,7 +76,7 @@ def alike(value, then, name, family):
     assert np.allclose(value, then, rtol=tolerance, atol=atol, equal_nan=True), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_ROWS)
 def test_a_loaded_model_is_saved_byte_for_byte(family, tmp_path):
     written = conjoin.load(FOLDER / family).save(tmp_path / "model")
     for name in ("config.json", "weights.safetensors"):

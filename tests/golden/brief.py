@@ -36,7 +36,8 @@ def brief(family, **more):
 
 
 def table(rows=200, seed=0):
-    """A table of every kind of column with missing cells, the classes of its rows, and a number that goes with them."""
+    """A table of every kind of column with missing cells, the classes of its rows, and a number
+    that goes with them."""
     random = np.random.default_rng(seed)
     latent = random.integers(0, 3, rows)
     kind = np.where(random.random(rows) < 0.75, latent, random.integers(0, 3, rows))
@@ -61,10 +62,12 @@ def table(rows=200, seed=0):
 
 
 def pictures(rows=100, side=8, seed=0):
-    """Grey pictures (rows, side, side) on which one of two diagonals is bright, and which one it is."""
+    """Grey pictures (rows, side, side) on which one of two diagonals is bright, and which one it
+    is."""
     random = np.random.default_rng(seed)
     y = random.integers(0, 2, rows)
-    images, diagonal = random.normal(120, 12, (rows, side, side)), np.eye(side, dtype=bool)
+    images = random.normal(120, 12, (rows, side, side))
+    diagonal = np.eye(side, dtype=bool)
     for row in range(rows):
         images[row][diagonal if y[row] else diagonal[:, ::-1]] += 90
     return images.clip(0, 255).round().astype("uint8"), y
