@@ -62,6 +62,17 @@ DEFAULTS = {
     "end",
     "averaged",
     "shrink",
+    # of codecs
+    "columns",
+    "columnwise",
+    "parts",
+    "gaps",
+    "flagged",
+    "unlike",
+    "x_words",
+    "columns_in",
+    "in_folder",
+    "located",
 }
 # Neither joints nor questions name a family; they may ask the registry.
 BLIND_TO_FAMILIES = {"joints", "calibration", "questions"}

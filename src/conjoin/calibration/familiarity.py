@@ -180,14 +180,14 @@ class Beside:
         "least typical reading of it"
     )
 
-    def __init__(self, columns: Familiarity, picture: OwnFamiliarity, pixels: int) -> None:
+    def __init__(self, columns: Familiarity, picture: OwnFamiliarity, last: int) -> None:
         self.columns = columns
         self.picture = picture
-        self.pixels = pixels
+        self.last = last  # cells of a row, which are the picture's
 
     def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """``extra`` is the codec's log-mass of cells that were never seen."""
-        after = torch.arange(x.value.shape[1]) >= x.value.shape[1] - self.pixels
+        after = torch.arange(x.value.shape[1]) >= x.value.shape[1] - self.last
         out = self.columns.statistic(x.hide(after), extra) / USUAL
         seen = x.mask[:, after].all(1)
         if seen.any():

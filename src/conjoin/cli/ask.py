@@ -8,11 +8,11 @@ import typer
 
 from conjoin.cli import options as opt
 from conjoin.cli.files import limits_of, load_model, read, refuse_for_tables, rows_of
+from conjoin.cli.kinds import reader_of
 from conjoin.cli.output import claim, draft, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import SHOWN, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import max_error_of
-from conjoin.codecs.image.files import is_pictures
 
 __all__ = ["answer", "answers", "decide", "evaluate", "info", "predict", "report"]
 
@@ -277,11 +277,10 @@ def _labelled(
     estimator: Any, data: str, limits: Any, name: str | None, part: str | None, voice: Voice
 ) -> tuple[Any, Any]:
     """x and its labels, of a table or of pictures."""
-    if is_pictures(data):
-        from conjoin.cli.pictures import frame_of, take_labels
-
-        frame, found = frame_of(estimator, data, part, limits.bytes, voice)
-        return frame, take_labels(estimator.model_.target, found, name, voice)
+    reader = reader_of(data)
+    if reader is not None:
+        rows, found = reader.asked_rows(estimator, data, part, limits.bytes, voice)
+        return rows, reader.take_labels(estimator.model_.target, found, name, voice)
     refuse_for_tables(data, {"--part": part})
     return _take_labels(
         estimator.model_.target, read(data, limits, voice, estimator.model_.codec), name, voice

@@ -6,10 +6,10 @@ import typer
 
 from conjoin.cli import options as opt
 from conjoin.cli.files import beside, limits_of, read
+from conjoin.cli.kinds import reader_of
 from conjoin.cli.target import TASKS, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import in_shell, missing_of
-from conjoin.codecs.image.files import is_pictures
 
 __all__ = ["compare"]
 
@@ -86,11 +86,10 @@ def _rows(
 ) -> tuple[Any, Any, dict[Any, Any]]:
     """x, y and the words for missing cells, of a table; of pictures too, where the price is asked
     for."""
-    if price and is_pictures(data):
-        from conjoin.cli.pictures import to_fit
-
-        pictures = to_fit(data, None, None, limits.bytes, voice)
-        return pictures.images, pictures.labels, {}
+    reader = reader_of(data) if price else None
+    if reader is not None:
+        found = reader.to_fit(data, None, None, limits.bytes, voice)
+        return found.x, found.labels, {}
     frame = read(data, limits, voice)
     blanks = missing_of(missing, list(frame.columns))
     x, y = (frame, None) if target is None else take_target(frame, target, blanks)

@@ -7,10 +7,10 @@ import typer
 from conjoin.cli import options as opt
 from conjoin.cli.ask import answer
 from conjoin.cli.files import at_once, limits_of, load_model, read, refuse_for_tables
+from conjoin.cli.kinds import reader_of, writer_of
 from conjoin.cli.output import TABLES, claim, claim_pictures
 from conjoin.cli.voice import Voice, shown
 from conjoin.cli.words import given_of, labels_of, range_of, some_names
-from conjoin.codecs.image.files import is_pictures
 
 __all__ = ["counterfactual", "impute", "sample"]
 
@@ -50,7 +50,7 @@ def sample(
     of images, pictures."""
     voice = Voice(quiet, as_json, out == "-")
     estimator = load_model(model)
-    images = _claim(estimator.model_.codec, out, force, where)
+    writer = _claim(estimator.model_.codec, out, force, where)
     target = estimator.model_.target
     asked: dict[str, Any] = {
         "given": given_of(given, estimator.model_.codec.schema),
@@ -60,8 +60,8 @@ def sample(
     if y is not None:
         asked["y"] = _wanted(target, y)
     X, drawn = estimator.sample(n, **asked)
-    if images:
-        _write_images(estimator.model_, X, drawn, str(out), voice)
+    if writer is not None:
+        _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
         return
     if where:
         voice.aside(
@@ -71,7 +71,7 @@ def sample(
     if out != "-" and (gaps := estimator.model_.codec.gaps):
         how = (
             ""
-            if estimator.model_.codec.kind == "illustrated"
+            if not estimator.model_.codec.informative
             else ": to draw those too, fit with --missingness informative"
         )
         voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had{how}.")
@@ -79,16 +79,19 @@ def sample(
     answer(table, out, voice, **(X.attrs if where else {}))
 
 
-def _claim(codec: Any, out: str | None, force: bool, where: Any) -> bool:
-    """Whether pictures are to be drawn; an error where they, or rows, could not be written in the
+def _claim(codec: Any, out: str | None, force: bool, where: Any) -> Any:
+    """What writes the drawn rows, None for tables; an error where they could not be written in the
     end."""
-    if codec.kind != "image":
+    writer = writer_of(codec)
+    if writer is None:
         _claim_table(codec, out, force)
-        return False
+        return None
     if where:
-        raise ValueError("--where is about the columns of tables, and this model is of images.")
+        raise ValueError(
+            f"--where is about the columns of tables, and this model is of {codec.plural}."
+        )
     claim_pictures(out, force)
-    return True
+    return writer
 
 
 def _claim_table(codec: Any, out: str | None, force: bool) -> None:
@@ -106,20 +109,18 @@ def _placed(table: Any, out: str | None) -> Any:
     return placed(table, out)
 
 
-def _write_images(model: Any, images: Any, labels: Any, out: str, voice: Voice) -> None:
-    from conjoin.cli.pictures import write_pictures
-
+def _write_drawn(writer: Any, model: Any, drawn: Any, labels: Any, out: str, voice: Voice) -> None:
     if out.endswith(TABLES):
-        frame = model.codec.frame(images)
+        frame = model.rows(drawn).frame
         answer(
             frame if labels is None else frame.assign(**{str(model.target.name): labels}),
             out,
             voice,
         )
         return
-    write_pictures(images, labels, model.codec.levels, out, voice)
-    voice.path(f"{len(images):,} pictures lie in {out}.")
-    voice.json({"rows": len(images), "out": out})
+    writer.write_drawn(drawn, labels, model.codec, out, voice)
+    voice.path(f"{len(drawn):,} {model.codec.noun}s lie in {out}.")
+    voice.json({"rows": len(drawn), "out": out})
 
 
 def _wanted(target: Any, text: str) -> Any:
@@ -157,7 +158,8 @@ def impute(
 
     voice = Voice(quiet, as_json, out == "-")
     limits = limits_of(max_bytes, max_ratio, max_columns)
-    if is_pictures(data):
+    reader = reader_of(data)
+    if reader is not None:
         from conjoin.cli.edits import complete_pictures, hidden_part
 
         if out not in (None, "-"):
@@ -275,7 +277,7 @@ def counterfactual(
     """Small, plausible changes of each row, or picture, after which the answer would be another."""
     voice = Voice(quiet, as_json, out == "-")
     limits = limits_of(max_bytes, max_ratio, max_columns)
-    if is_pictures(data):
+    if reader_of(data) is not None:
         from conjoin.cli.edits import alter_pictures
 
         for option, value in {"--keep": keep or None, "-n": n}.items():

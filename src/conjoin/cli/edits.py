@@ -22,6 +22,8 @@ from conjoin.cli.pictures import (
 )
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
+from conjoin.codecs.image.rows import PictureRows
+from conjoin.core.event import slices
 from conjoin.plot.alterations import MOST, AlterationDisplay
 from conjoin.plot.style import pyplot
 from conjoin.questions.edit import TOGETHER, Alteration, alter
@@ -44,45 +46,43 @@ HALVES = {
 
 
 def alter_pictures(
-    estimator: Any, frame: pd.DataFrame, to: Any, seed: int, out: str | None, voice: Voice
+    estimator: Any, rows: PictureRows, to: Any, seed: int, out: str | None, voice: Voice
 ) -> None:
     """A small plausible change of each picture after which the answer is ``to``: a figure, one for
     each, arrays, or a table."""
     parts = []
     if out is not None and not out.endswith((*TABLES, ".npz", "-")):
         pyplot()  # before the work, if it is not there
-    with Progress(not voice.quiet).phase("altering pictures", len(frame)) as bar:
-        for start in range(0, len(frame), TOGETHER):
-            parts.append(
-                alter(estimator.model_, frame.iloc[start : start + TOGETHER], to, seed=seed)
-            )
-            bar.update(min(start + TOGETHER, len(frame)))
+    with Progress(not voice.quiet).phase("altering pictures", len(rows)) as bar:
+        for part in slices(len(rows), TOGETHER):
+            parts.append(alter(estimator.model_, rows.take(part), to, seed=seed))
+            bar.update(min(part.stop, len(rows)))
     found = Alteration.joined(parts)
     told = {
         name: getattr(found, name)
         for name in ("before", "to", "found", "probability", "familiarity")
     }
-    table = named(pd.DataFrame({**told, "changed": found.share}), frame)
+    table = named(pd.DataFrame({**told, "changed": found.share}), rows)
     if _told(table, out, voice, _short):
         return
     assert out is not None
     if out.endswith(".npz"):
         write_arrays(
-            out, names=np.array(frame.index, dtype=str), difference=found.difference, **vars(found)
+            out, names=np.array(rows.index, dtype=str), difference=found.difference, **vars(found)
         )
     elif out.endswith(".png"):
         with draft(out) as partial:
             _panel(found, partial)
-        if len(frame) > MOST:
+        if len(rows) > MOST:
             voice.note(
-                f"The panel shows the first {MOST} of {len(frame):,} pictures; -o FOLDER/ has "
+                f"The panel shows the first {MOST} of {len(rows):,} pictures; -o FOLDER/ has "
                 "one for each."
             )
     else:
         with fresh(Path(out)) as folder:
-            for row, name in enumerate(_flat(frame)):
+            for row, name in enumerate(_flat(rows)):
                 _panel(found.take(slice(row, row + 1)), folder / f"{name}.png")
-    voice.path(f"{int(found.found.sum()):,} of {len(frame):,} pictures could be altered: {out}")
+    voice.path(f"{int(found.found.sum()):,} of {len(rows):,} pictures could be altered: {out}")
 
 
 def _short(table: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def _panel(found: Alteration, path: Path) -> None:
 
 def complete_pictures(
     estimator: Any,
-    frame: pd.DataFrame,
+    rows: PictureRows,
     hidden: np.ndarray,
     draws: int | None,
     seed: int,
@@ -118,24 +118,22 @@ def complete_pictures(
     """Completions of the ``hidden`` (H, W) part of every picture, the most probable first: a sheet,
     a folder, arrays, or a table."""
     codec = estimator.model_.codec
-    cells = np.tile(hidden.ravel(), codec.grid[0])
-    gaps = pd.DataFrame(
-        np.where(cells, np.nan, frame.to_numpy(dtype=float)), frame.index, frame.columns
-    )
+    images = codec.images(rows)  # (n, H, W[, C])
+    gaps = images.astype(float)
+    gaps[:, hidden] = np.nan
     full, log_prob = estimator.completions(gaps, draws, seed, y)
-    # (n, H, W[, C]), (n, draws, H, W[, C])
-    images = codec.images(frame)
+    # (n, draws, H, W[, C])
     completed = np.stack(full, 1).astype(np.uint8)
-    ranks = np.tile(np.arange(1, len(full) + 1), len(frame))
+    ranks = np.tile(np.arange(1, len(full) + 1), len(rows))
     table = named(
         pd.DataFrame({"rank": ranks, "log_prob": log_prob.T.ravel()}),
-        frame.loc[:, []].iloc[np.arange(len(ranks)) // len(full)],
+        rows.take(np.arange(len(ranks)) // len(full)),
     )
     if _told(table, out, voice):
         return
     assert out is not None
     if out.endswith(".npz"):
-        names = np.array(frame.index, dtype=str)
+        names = np.array(rows.index, dtype=str)
         write_arrays(
             out,
             names=names,
@@ -150,36 +148,36 @@ def complete_pictures(
         every = np.concatenate([images[:, None], blank[:, None], completed], 1)[:ROWS]
         shown = shown_as(every.reshape(-1, *images.shape[1:]), codec.levels, voice)
         write_sheet(shown, out, every.shape[1])
-        if len(frame) > ROWS:
+        if len(rows) > ROWS:
             voice.note(
-                f"The sheet shows the first {ROWS} of {len(frame):,} pictures; -o FOLDER/ and -o "
+                f"The sheet shows the first {ROWS} of {len(rows):,} pictures; -o FOLDER/ and -o "
                 "NAME.npz hold all."
             )
     else:
         shown = shown_as(completed.reshape(-1, *images.shape[1:]), codec.levels, voice)
         with fresh(Path(out)) as folder:
             for image, name, rank in zip(
-                shown, np.repeat(_flat(frame), len(full)), ranks, strict=True
+                shown, np.repeat(_flat(rows), len(full)), ranks, strict=True
             ):
                 pillow().Image.fromarray(image).save(folder / f"{name}-{rank}.png")
     voice.path(
-        f"{len(full):,} completion{'s' if len(full) > 1 else ''} of {len(frame):,} pictures: {out}"
+        f"{len(full):,} completion{'s' if len(full) > 1 else ''} of {len(rows):,} pictures: {out}"
     )
 
 
 def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice) -> np.ndarray:
     """(H, W) what is hidden: the part that is named, and what is white in the mask."""
-    grid = estimator.model_.codec.grid
-    out = np.zeros(grid[1:], dtype=bool)
+    size = estimator.model_.codec.size
+    out = np.zeros(size, dtype=bool)
     if hide is not None:
-        out[_rectangle(hide, *grid[1:])] = True
+        out[_rectangle(hide, *size)] = True
     if mask is not None:
         found = read_asked(mask, reading_of(estimator, "grey", None, None, voice), (), voice).images
-        if found.shape != (1, *grid[1:]):
-            size = f"{len(found)} of {found.shape[1]} x {found.shape[2]}"
+        if found.shape != (1, *size):
+            other = f"{len(found)} of {found.shape[1]} x {found.shape[2]}"
             raise ValueError(
-                f"--mask must be one picture of {grid[1]} x {grid[2]} pixels, and {mask} has "
-                f"{size}."
+                f"--mask must be one picture of {size[0]} x {size[1]} pixels, and {mask} has "
+                f"{other}."
             )
         out |= found[0] >= WHITE
     if not out.any():
@@ -220,9 +218,9 @@ def _told(
     return False
 
 
-def _flat(frame: pd.DataFrame) -> list[str]:
+def _flat(rows: PictureRows) -> list[str]:
     """A name for a file of each picture, by its number and its own name."""
     stems = [
-        re.sub(r"[^\w-]+", "-", str(Path(name).with_suffix(""))).strip("-") for name in frame.index
+        re.sub(r"[^\w-]+", "-", str(Path(name).with_suffix(""))).strip("-") for name in rows.index
     ]
     return [f"{row:03d}-{stem}" for row, stem in enumerate(stems)]

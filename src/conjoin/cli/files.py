@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conjoin.cli.kinds import reader_of
 from conjoin.cli.voice import Voice
-from conjoin.codecs.image.files import is_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def read(path: str, limits: Any, voice: Voice, codec: Any = None) -> "pd.DataFra
     """The table in a file, as the codec of a model is to see it; how it was read is said."""
     from conjoin.codecs.table import read_table
 
-    if is_pictures(path):
+    if reader_of(path) is not None:
         what = "is a directory" if Path(path).is_dir() else "holds pictures"
         raise ValueError(
             f"{path} {what}, and this command is about tables: give a CSV or Parquet file."
@@ -52,17 +52,18 @@ def read(path: str, limits: Any, voice: Voice, codec: Any = None) -> "pd.DataFra
 def _for_model(frame: "pd.DataFrame", path: str, codec: Any) -> "pd.DataFrame":
     """The frame of a file, where relative paths in the model's column of pictures are below the
     folder of the file."""
-    from conjoin.codecs.composite import below, pictures_of
-
-    return below(frame, Path(path).parent, pictures_of(codec))
+    located: pd.DataFrame = codec.located(frame, Path(path).parent)
+    return located
 
 
 def beside(frame: "pd.DataFrame", path: str, types: Any, missing: Any) -> "pd.DataFrame":
     """The frame of a file that is to be fitted, where relative paths of pictures are below the
     folder of the file."""
-    from conjoin.codecs.composite import in_folder
+    from conjoin.codecs.kinds import kind_of
 
-    return in_folder(frame, Path(path).parent, types, missing)
+    kind = kind_of(frame, types, missing)
+    placed: pd.DataFrame = kind.in_folder(frame, Path(path).parent, types, missing)
+    return placed
 
 
 def chunked(path: str, limits: Any, chunk_rows: int | None) -> Any:
@@ -96,29 +97,27 @@ def refuse_for_tables(path: str, given: dict[str, Any]) -> None:
             raise ValueError(f"{option} is about pictures, and {path} is a table.")
 
 
-def at_once(
-    estimator: Any, path: str, limits: Any, part: str | None, voice: Voice
-) -> "pd.DataFrame":
+def at_once(estimator: Any, path: str, limits: Any, part: str | None, voice: Voice) -> Any:
     """The whole table, or all pictures as the model expects them."""
-    if is_pictures(path):
-        from conjoin.cli.pictures import frame_of
-
-        return frame_of(estimator, path, part, limits.bytes, voice)[0]
+    reader = reader_of(path)
+    if reader is not None:
+        return reader.asked_rows(estimator, path, part, limits.bytes, voice)[0]
     refuse_for_tables(path, {"--part": part})
     return read(path, limits, voice, estimator.model_.codec)
 
 
 def rows_of(
     estimator: Any, path: str, limits: Any, chunk_rows: int | None, part: str | None, voice: Voice
-) -> "Iterator[pd.DataFrame]":
+) -> Iterator[Any]:
     """The rows of a table, or pictures as the model expects them, at once or in pieces."""
-    if not is_pictures(path):
+    if reader_of(path) is None:
         refuse_for_tables(path, {"--part": part})
         yield from frames_of(path, limits, chunk_rows, voice, estimator.model_.codec)
         return
-    frame = at_once(estimator, path, limits, part, voice)
-    for start in range(0, len(frame), _PIECE):
-        yield frame.iloc[start : start + _PIECE]
+    from conjoin.core.event import slices
+
+    rows = at_once(estimator, path, limits, part, voice)
+    yield from (rows.take(part) for part in slices(len(rows), _PIECE))
 
 
 def load_model(path: str) -> Any:

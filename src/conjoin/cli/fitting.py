@@ -16,13 +16,13 @@ import pandas as pd
 
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.cli.files import beside, chunked, load_model, read
+from conjoin.cli.kinds import reader_of
+from conjoin.cli.pictures import sized
 from conjoin.cli.summary import describe, facts_of, useful_rate
 from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
-from conjoin.codecs.composite import picture_columns
-from conjoin.codecs.image.files import is_pictures
-from conjoin.codecs.table import Column, Schema
+from conjoin.codecs.table import Schema
 from conjoin.families import resolve
 from conjoin.fitting.stream import Stream, draw
 from conjoin.model.saving import model_hash, refuse_overwrite
@@ -93,9 +93,10 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     if asked.start_from is not None:
         asked = dataclasses.replace(asked, start_from=load_model(asked.start_from))
     asked = dataclasses.replace(asked, family=_family(asked))
-    if is_pictures(asked.data):
+    reader = reader_of(asked.data)
+    if reader is not None:
         _refuse(asked, TABLES_ONLY, "tables")
-        _fit(asked, _pictures(asked, limits, voice), None, voice)
+        _fit(asked, _pictures(reader, asked, limits, voice), None, voice)
         return
     _refuse(asked, PICTURES_ONLY, "pictures")
     table = chunked(asked.data, limits, asked.chunk_rows)
@@ -170,7 +171,7 @@ def _check(asked: Asked) -> None:
     if (
         asked.target is None
         and asked.task not in ("auto", "density")
-        and not is_pictures(asked.data)
+        and reader_of(asked.data) is None
     ):
         raise ValueError(f"--task {asked.task} needs a --target: the column to predict.")
     if asked.max_time is not None and not asked.max_time > 0:
@@ -198,12 +199,12 @@ def _size_of_start(asked: Asked) -> str | None:
     return "x".join(map(str, kept["size"])) if kept.get("size") else None
 
 
-def _pictures(asked: Asked, limits: Any, voice: Voice) -> _Parts:
+def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
     """Pictures and their labels: the names of the sub-folders, or what lies beside them in an
     .npz."""
-    from conjoin.cli.pictures import to_fit
-
-    found = to_fit(asked.data, asked.size or _size_of_start(asked), asked.part, limits.bytes, voice)
+    found = reader.to_fit(
+        asked.data, asked.size or _size_of_start(asked), asked.part, limits.bytes, voice
+    )
     if found.labels is None or asked.task == "density":
         if asked.task not in ("auto", "density"):
             raise ValueError(
@@ -211,7 +212,7 @@ def _pictures(asked: Asked, limits: Any, voice: Voice) -> _Parts:
                 "labels into the .npz."
             )
         return _Parts(
-            found.images,
+            found.x,
             None,
             Task("density", "No labels: p(x) of the pictures is modelled."),
             None,
@@ -224,7 +225,7 @@ def _pictures(asked: Asked, limits: Any, voice: Voice) -> _Parts:
     said = "" if found.labels.dtype.kind == "f" else "category"
     task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
     y = whole(found.labels) if task.kind == "classes" else found.labels
-    return _Parts(found.images, y, task, None, {}, None, None, found.reading)
+    return _Parts(found.x, y, task, None, {}, None, None, found.reading)
 
 
 # ---------------------------------------------------------------------------------------- the table
@@ -254,7 +255,9 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
             ]
         )
     )
-    types = _sized(None if schema is None else _types(schema, frame, x), x, missing, asked)
+    types = None if schema is None else _types(schema, frame, x)
+    if asked.size is not None:
+        types = sized(types, x, missing, asked.size, asked.data)
     x = beside(x, asked.data, types, missing)
     y = None if y is None or task.kind == "density" else whole(y) if task.kind == "classes" else y
     return _Parts(x, y, task, types, missing, asides.get("groups"), asides.get("time"))
@@ -321,21 +324,6 @@ def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame) -> Schema:
         if column.name in x.columns or column.name not in frame.columns
     ]
     return dataclasses.replace(schema, columns=tuple(kept), target=None)
-
-
-def _sized(types: Schema | None, x: pd.DataFrame, missing: Any, asked: Asked) -> Schema | None:
-    """The schema, where the column of pictures has the size that was asked for."""
-    if asked.size is None:
-        return types
-    names = picture_columns(x, types, missing)
-    if not names:
-        raise ValueError(
-            f"--size is about pictures, and {asked.data} is a table without a column of them."
-        )
-    others = (
-        [] if types is None else [column for column in types.columns if column.name not in names]
-    )
-    return Schema((*others, *(Column(name, "picture", format=asked.size) for name in names)))
 
 
 def _emphasis(text: str) -> Any:

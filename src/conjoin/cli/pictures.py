@@ -16,28 +16,34 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from conjoin.cli.kinds import writer_of
 from conjoin.cli.output import draft, stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.decoding import OF_CHANNELS, Wanted, size_of
-from conjoin.codecs.image.files import parts_of, read_pictures
+from conjoin.codecs.image.files import is_pictures, parts_of, read_pictures
 from conjoin.codecs.image.pictures import Pictures, pictures_in
+from conjoin.codecs.image.rows import PictureRows
+from conjoin.codecs.kinds import other_columns
+from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.table.values import text_of
 
 __all__ = [
     "LABEL",
+    "asked_rows",
     "claim_beside",
-    "frame_of",
+    "claims",
     "fresh",
     "named",
     "placed",
     "read_asked",
     "reading_of",
     "shown_as",
+    "sized",
     "take_labels",
     "to_fit",
     "write_arrays",
-    "write_pictures",
+    "write_drawn",
     "write_sheet",
 ]  # fmt: skip
 
@@ -52,7 +58,7 @@ class _Fit(NamedTuple):
     """What a fit needs: arrays of images, labels or None, and how pictures are read (kept with the
     model)."""
 
-    images: np.ndarray
+    x: np.ndarray
     labels: "pd.Series[Any] | None"
     reading: dict[str, Any]
 
@@ -83,21 +89,24 @@ def to_fit(
     return _Fit(found.images, labels, {"size": None if wanted.size is None else list(wanted.size)})
 
 
-def frame_of(
+def claims(path: str) -> bool:
+    """Whether pictures lie there."""
+    return is_pictures(path)
+
+
+def asked_rows(
     estimator: Any, path: str, part: str | None, max_bytes: int | None, voice: Voice
-) -> tuple[pd.DataFrame, Any]:
-    """(frame of pixels, labels or None) as the model expects them: in its channels, and its size if
+) -> tuple[PictureRows, Any]:
+    """(rows of pictures, labels or None) as the model expects them: in its channels, and its size if
     it was fitted by --size."""
     codec = estimator.model_.codec
-    if codec.kind != "image":
+    if writer_of(codec) is None:
         raise ValueError(
             f"{path} holds pictures, and this model is of a table: give a CSV or Parquet file."
         )
-    wanted = reading_of(estimator, OF_CHANNELS.get(codec.grid[0]), part, max_bytes, voice)
+    wanted = reading_of(estimator, OF_CHANNELS.get(codec.channels), part, max_bytes, voice)
     found = read_asked(path, wanted, ("test", "val", "train"), voice)
-    return codec.frame(found.images).set_axis(
-        pd.Index(found.names, name=FILE), axis=0
-    ), found.labels
+    return codec.rows(found.images).called(found.names, FILE), found.labels
 
 
 def reading_of(
@@ -161,13 +170,26 @@ def take_labels(target: Any, found: Any, name: str | None, voice: Voice) -> Any:
     return labels(pd.Series(found, name=target.name), target)
 
 
-def named(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+def named(table: pd.DataFrame, rows: Any) -> pd.DataFrame:
     """Answers about pictures, with the names of the files as their first column; about a table, as
     they are."""
-    if frame.index.name != FILE:
+    if rows.index.name != FILE:
         return table
-    files = pd.DataFrame({FILE: frame.index})
+    files = pd.DataFrame({FILE: rows.index})
     return pd.concat([files, table.reset_index(drop=True)], axis=1)
+
+
+def sized(types: Schema | None, x: pd.DataFrame, missing: Any, size: str, path: str) -> Schema:
+    """The schema, where the columns of pictures have the size that was asked for."""
+    names = other_columns(x, types, missing)
+    if not names:
+        raise ValueError(
+            f"--size is about pictures, and {path} is a table without a column of them."
+        )
+    others = (
+        [] if types is None else [column for column in types.columns if column.name not in names]
+    )
+    return Schema((*others, *(Column(name, "picture", format=size) for name in names)))
 
 
 # ------------------------------------------------------------------------------------------ writing
@@ -176,7 +198,8 @@ def named(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 def claim_beside(codec: Any, out: str | None, force: bool) -> None:
     """ValueError or FileExistsError, before any work is done, where the pictures of a table could
     not be written in the end."""
-    if codec.kind != "illustrated" or out is None:
+    pictured = any(column.type == "picture" for column in codec.schema.modelled)
+    if not pictured or out is None:
         return
     if out == "-":
         raise ValueError(
@@ -205,9 +228,7 @@ def placed(table: pd.DataFrame, out: str | None) -> pd.DataFrame:
     if new and out is not None:
         with fresh(_beside(out)) as folder:
             for cell in new:
-                pillow().Image.fromarray(np.ascontiguousarray(cell.pixels)).save(
-                    folder / Path(paths[id(cell)]).name
-                )
+                cell.save(folder / Path(paths[id(cell)]).name)
     home = "." if out is None else Path(out).parent
 
     def path(cell: Any) -> Any:
@@ -228,7 +249,7 @@ def _beside(out: str) -> Path:
     return Path(out).parent / f"{stem(out)}-pictures"
 
 
-def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice: Voice) -> None:
+def write_drawn(images: np.ndarray, labels: Any, codec: Any, out: str, voice: Voice) -> None:
     """By the name: arrays (.npz), one sheet (.png), or a folder of files, in sub-folders by
     label."""
     if out.endswith(".npz"):
@@ -236,7 +257,7 @@ def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice
             out, images=images, **({} if labels is None else {"labels": np.array(list(labels))})
         )
         return
-    shown = shown_as(images, levels, voice)
+    shown = shown_as(images, codec.levels, voice)
     if out.endswith(".png"):
         write_sheet(shown, out)
         return

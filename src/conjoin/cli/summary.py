@@ -19,10 +19,9 @@ RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 def describe(model: Any) -> list[tuple[str, str]]:
     """(what, words) lines about a fitted model."""
     facts = model.facts
-    columns = model.codec.schema.columns
     lines = [
         ("target", _target(model)),
-        _inputs(model.codec, columns),
+        model.codec.inputs,
         ("rows", _rows(facts)),
         ("p(x)", _family(model)),
     ]
@@ -122,32 +121,6 @@ def _target(model: Any) -> str:
     return (
         f"{model.target.name}, {len(names)} classes: "
         f"{', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
-    )
-
-
-def _inputs(codec: Any, columns: Any) -> tuple[str, str]:
-    if codec.kind != "image":
-        return "columns", _columns(columns)
-    channels, height, width = codec.grid
-    return (
-        "images",
-        f"{height} x {width} pixels, {'grey' if channels == 1 else f'{channels} channels'}, "
-        f"{codec.levels} levels each",
-    )
-
-
-def _columns(columns: Any) -> str:
-    aside = [str(column.name) for column in columns if not column.modelled]
-    pictures = [
-        f", {column.name}: {column.describe()}"
-        for column in columns
-        if column.type == "picture" and column.modelled
-    ]
-    words = f"{len(columns) - len(aside)} modelled{''.join(pictures)}"
-    return words + (
-        f", {len(aside)} set aside: {', '.join(aside[:6])}{', ...' if len(aside) > 6 else ''}"
-        if aside
-        else ""
     )
 
 

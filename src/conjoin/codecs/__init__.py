@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conjoin.codecs.image.codec import ImageCodec
     from conjoin.codecs.image.files import read_images
+    from conjoin.codecs.kinds import KINDS, codec_for, codec_from_json, kind_of
     from conjoin.codecs.table import (
         Column,
         Limits,
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "KINDS",
     "Column",
     "ImageCodec",
     "Limits",
     "Schema",
     "TableCodec",
     "as_frame",
+    "codec_for",
+    "codec_from_json",
     "inspect",
+    "kind_of",
     "read_images",
     "read_table",
 ]
@@ -33,6 +38,7 @@ __all__ = [
 _HOME = {name: "conjoin.codecs.table" for name in __all__} | {
     "ImageCodec": "conjoin.codecs.image.codec",
     "read_images": "conjoin.codecs.image.files",
+    **dict.fromkeys(("KINDS", "codec_for", "codec_from_json", "kind_of"), "conjoin.codecs.kinds"),
 }
 
 

@@ -38,10 +38,12 @@ from conjoin.codecs.table import Column, Schema, TableCodec, as_frame, read_tabl
 from conjoin.codecs.table.frame import from_dict, is_named
 from conjoin.codecs.table.guess import guess_pictures
 from conjoin.codecs.table.overrides import missing_of, overrides_of
+from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.values import text_of
-from conjoin.core import Encoded, Event, Space, Variable
+from conjoin.codecs.table.words import field_of, inputs_of
+from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, Variable
 
-__all__ = ["IllustratedCodec", "below", "codec_of", "in_folder", "picture_columns", "pictures_of"]
+__all__ = ["IllustratedCodec", "below", "codec_of", "in_folder", "picture_columns"]
 
 JSON = dict[str, Any]
 Blanks = Mapping[Any, Sequence[Any]]  # column -> words that mean missing
@@ -73,12 +75,6 @@ def _is_picture(series: Any, asked: JSON, blanks: Any) -> bool:
     return guess_pictures(
         pd.Series(list(_cells(series, blanks)), dtype=object) if blanks else series
     )
-
-
-def pictures_of(codec: Any) -> Blanks:
-    """The column of pictures of a fitted codec, if it has one, with the words that mean missing
-    there."""
-    return {codec.name: codec.blanks} if codec.kind == "illustrated" else {}
 
 
 def in_folder(
@@ -137,12 +133,11 @@ def _opened(raw: Any) -> tuple[Any, Path]:
     return from_dict(raw) if type(raw) is dict else raw, Path()
 
 
-class IllustratedCodec:
+class IllustratedCodec(Codec):
     """``table`` reads the columns, ``image`` says what the pictures of the column ``name`` are;
     ``size`` (H, W) to which they are cut and scaled, or None."""
 
     kind = "illustrated"
-    flagged = False
     most_held = ImageCodec.most_held
 
     def __init__(
@@ -160,8 +155,37 @@ class IllustratedCodec:
         self.blanks = tuple(blanks)
         self.missing_share = 0.0
 
+    @classmethod
+    def claims(cls, raw: Any, types: Any = None, missing: Any = ()) -> bool:
+        """Tables in which a column holds pictures."""
+        raw, _ = _opened(raw)
+        return bool(picture_columns(raw, types, missing))
+
+    @classmethod
+    def columns_in(cls, raw: Any, types: Any = None, missing: Any = ()) -> list[Any]:
+        return list(picture_columns(raw, types, missing))
+
+    @classmethod
+    def in_folder(cls, raw: Any, folder: str | Path, types: Any = None, missing: Any = ()) -> Any:
+        return in_folder(raw, folder, types, missing)
+
+    def located(self, raw: Any, folder: str | Path) -> Any:
+        return below(raw, folder, self._blanks)
+
+    @classmethod
+    def begin(cls, raw: Any, **options: Any) -> tuple[Codec, Rows]:
+        codec, frame = codec_of(
+            raw, options.pop("types", None), options.pop("missing", ()), **options
+        )
+        return codec, TableRows(frame)
+
     @property
-    def bounded(self) -> bool:
+    def _blanks(self) -> Blanks:
+        """The column of pictures, with the words that mean missing there."""
+        return {self.name: self.blanks}
+
+    @property
+    def bounded(self) -> bool:  # type: ignore[override]
         return self.table.bounded
 
     @bounded.setter
@@ -169,7 +193,7 @@ class IllustratedCodec:
         self.table.bounded = value
 
     @property
-    def owner(self) -> str:
+    def owner(self) -> str:  # type: ignore[override]
         """Who an error about the number of features speaks of."""
         return self.table.owner
 
@@ -180,7 +204,7 @@ class IllustratedCodec:
     def fit(self, raw: Any, weight: Any = None) -> Self:
         """Learn the schema, scales and levels of the columns; what the pictures are is known."""
         frame = self.frame(raw)
-        self.table.fit(frame.drop(columns=self.name), weight)
+        self.table.fit(TableRows(frame.drop(columns=self.name)), weight)
         counts = np.ones(len(frame)) if weight is None else np.asarray(weight, dtype=float)
         self.missing_share = float(np.average(frame[self.name].isna(), weights=counts))
         return self
@@ -227,22 +251,48 @@ class IllustratedCodec:
         """Columns that had missing cells, which the model does not draw."""
         return self.table.gaps
 
-    def missing_columns(self, raw: Any) -> list[Any]:
-        frame = self.frame(raw)
-        return [name for name in self.columns if name not in frame.columns]
+    @property
+    def columnwise(self) -> int:
+        return self.table.columnwise
+
+    @property
+    def parts(self) -> tuple[slice, ...]:
+        return slice(0, self.columnwise), slice(self.columnwise, len(self.space.variables))
+
+    @property
+    def size_words(self) -> str:
+        return f"{len(self.columns):,} columns"
+
+    @property
+    def inputs(self) -> tuple[str, str]:
+        return inputs_of(self.schema)
+
+    def fields(self) -> list[Field]:
+        return [field_of(column) for column in self.schema.columns]
+
+    def unlike(self, known: Sequence[bool]) -> str:
+        if known[-1]:
+            return "the picture is unlike those held out, or does not go with the columns"
+        return self.table.unlike(known)
 
     # ------------------------------------------------------------------ raw <-> event
+
+    def rows(self, raw: Any) -> TableRows:
+        """``raw`` as checked rows, whose cells in the column of pictures are pictures, or None."""
+        return raw if isinstance(raw, TableRows) else TableRows(self.frame(raw))
 
     def frame(self, raw: Any) -> pd.DataFrame:
         """``raw`` as a checked frame, whose cells in the column of pictures are pictures, or
         None."""
+        if isinstance(raw, TableRows):
+            return raw.frame
         raw, home = _opened(raw)
         if not isinstance(raw, pd.DataFrame) or not is_named(raw):
             raise TypeError(
                 f"The pictures of this model are those of the column {self.name!r}: give a table "
                 "with names of its columns."
             )
-        raw = below(raw, home, pictures_of(self))
+        raw = below(raw, home, self._blanks)
         rest = raw.drop(columns=self.name, errors="ignore")
         checked = self._columns_of(rest)
         if self.name not in raw:
@@ -271,9 +321,8 @@ class IllustratedCodec:
         """Events (B, D + P); a missing picture is a row of missing pixels."""
         frame = self.frame(raw)
         rest = frame.drop(columns=self.name, errors="ignore")
-        encoded = self.table.encode(
-            rest if rest.shape[1] else rest.reindex(columns=self.table.columns)
-        )
+        rest = rest if rest.shape[1] else rest.reindex(columns=self.table.columns)
+        encoded = self.table.encode(TableRows(rest))
         value, known = self._pixels(frame)
         mask = known[:, None].repeat(1, value.shape[1])
         event = Event(
@@ -321,6 +370,13 @@ class IllustratedCodec:
             Picture(image) if seen else None for image, seen in zip(images, known, strict=True)
         ]
         return _with(frame, self.name, cells)
+
+    def raw(self, rows: Rows) -> pd.DataFrame:
+        frame: pd.DataFrame = rows.frame
+        return frame
+
+    def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
+        return TableRows(filled(rows.frame, self.columns, observed.numpy(), decoded))
 
     # ------------------------------------------------------------------ saving
 

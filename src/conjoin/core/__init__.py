@@ -13,7 +13,7 @@ Shape letters: B rows, D variables, K classes or candidates. Every logarithm is 
 
 from conjoin.core.block import Block, PairSpace, RecordSpace, Space, Variable
 from conjoin.core.capabilities import Capabilities, CapabilityError, Likelihood, Status
-from conjoin.core.codec import Codec, Encoded
+from conjoin.core.codec import Codec, Encoded, Field, Rows, as_float
 from conjoin.core.density import Config, Density, Draws, Recipe
 from conjoin.core.event import Edit, Event, Pair, Record, Region
 from conjoin.core.flat import Flat
@@ -30,6 +30,7 @@ __all__ = [
     "Edit",
     "Encoded",
     "Event",
+    "Field",
     "Flat",
     "Likelihood",
     "Pair",
@@ -38,9 +39,11 @@ __all__ = [
     "Record",
     "RecordSpace",
     "Region",
+    "Rows",
     "Space",
     "Status",
     "Variable",
+    "as_float",
     "categorical",
     "seeded",
     "stream",

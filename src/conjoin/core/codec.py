@@ -1,15 +1,24 @@
-"""The contract between raw data and events."""
+"""The contract between raw data and events: ``Rows`` are the data as they came, a ``Codec`` turns
+them into events and back."""
 
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+import abc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
+import numpy as np
 from torch import Tensor
 
 from conjoin.core.block import Space
 from conjoin.core.event import Event
 
-__all__ = ["Codec", "Encoded", "Raw"]
+__all__ = ["Codec", "Encoded", "Field", "Rows", "as_float"]
 
-Raw = TypeVar("Raw")
+
+def as_float(event: Event) -> Event:
+    """The event with its value as float64, for whoever computes with it. Pictures are kept as
+    bytes, an eighth of the size, so this is for a batch of them at a time."""
+    return event if event.value.is_floating_point() else event._replace(value=event.value.double())
 
 
 class Encoded(NamedTuple):
@@ -32,11 +41,202 @@ class Encoded(NamedTuple):
         return self.event.mask | self.unseen
 
 
-class Codec(Protocol[Raw]):
-    """Raw data <-> events. It owns units and values that were never seen."""
+class Rows(Protocol):
+    """B rows of one kind of data, checked once and held as they came: what fits, splits and
+    questions pass on."""
 
     @property
-    def space(self) -> Space: ...
-    def fit(self, raw: Raw, weight: Any = None) -> Self: ...
-    def encode(self, raw: Raw) -> Encoded: ...
-    def decode(self, value: Tensor, observed: Tensor | None = None) -> Raw: ...
+    def index(self) -> Any:
+        """A pandas Index with the label of each row."""
+        ...
+
+    @property
+    def names(self) -> Sequence[Any]:
+        """The columns that are there."""
+        ...
+
+    @property
+    def frame(self) -> Any:
+        """The rows as a DataFrame with one column for each of ``names``; of pictures that is one
+        per pixel, so it is asked for only where columns are looked at one by one."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: np.ndarray | slice) -> Self:
+        """The rows at these places."""
+        ...
+
+    def hashes(self) -> np.ndarray:
+        """(B,) uint64: equal for rows of equal content."""
+        ...
+
+
+class Field(NamedTuple):
+    """One line of the table of what is modelled: words for a reader."""
+
+    name: str
+    type: str
+    values: str
+    unit: str
+    missing: str
+    role: str
+
+
+class Codec(abc.ABC):
+    """Raw data <-> events, for one kind of data. It owns units and values that were never seen, and
+    answers whatever the rest of the package wants to know about its kind."""
+
+    kind: ClassVar[str]
+    noun: ClassVar[str] = "row"  # what one row is called
+    cells: ClassVar[str] = "recorded cells"  # what a row is made of
+    plural: ClassVar[str] = "rows"  # what many of them are
+    collection: ClassVar[str] = "table of data"  # what they make up
+    per_dimension: ClassVar[bool] = False  # whether bits per dimension are told
+    informative: ClassVar[bool] = False  # whether it can model what is missing
+    streams: ClassVar[bool] = False  # whether it can be fitted to a table that is read in chunks
+    # rows that are held out to choose by, and to calibrate by, at most
+    most_held: ClassVar[int | None] = None
+    bounded: bool = True  # False: no column has bounds, for families that can't keep to them
+    owner: str = "Codec"  # who an error about the shape of X speaks of
+
+    # ------------------------------------------------------------------ recognising, reading
+
+    @classmethod
+    @abc.abstractmethod
+    def claims(cls, raw: Any, types: Any = None, missing: Any = ()) -> bool:
+        """Whether ``raw`` is data of this kind. ``types``, ``missing``: what the user says of
+        columns."""
+
+    @classmethod
+    @abc.abstractmethod
+    def begin(cls, raw: Any, **options: Any) -> tuple["Codec", Rows]:
+        """A codec for data such as ``raw``, not yet fitted, and ``raw`` as its rows. ``options``:
+        types, missing, missingness and measure, as the estimators have them.
+
+        Raises ValueError in one sentence for data that can't be modelled."""
+
+    @classmethod
+    def columns_in(cls, raw: Any, types: Any = None, missing: Any = ()) -> list[Any]:
+        """Columns of the table ``raw`` that are no plain cells but data of this kind."""
+        return []
+
+    @classmethod
+    def in_folder(cls, raw: Any, folder: str | Path, types: Any = None, missing: Any = ()) -> Any:
+        """``raw``, where relative paths of files are below ``folder``."""
+        return raw
+
+    def located(self, raw: Any, folder: str | Path) -> Any:
+        """As ``in_folder``, for rows that the fitted codec is to read."""
+        return raw
+
+    @abc.abstractmethod
+    def rows(self, raw: Any) -> Rows:
+        """``raw`` as checked rows; rows pass through. ValueError for data of another kind or
+        size."""
+
+    # ------------------------------------------------------------------ raw <-> event
+
+    @abc.abstractmethod
+    def fit(self, raw: Any, weight: Any = None) -> Self:
+        """Learn scales and levels; ``weight`` (B,) counts each row."""
+
+    @abc.abstractmethod
+    def encode(self, raw: Any) -> Encoded:
+        """Events of the rows."""
+
+    @abc.abstractmethod
+    def decode(self, value: Tensor, observed: Tensor | None = None) -> Any:
+        """The rows (B, D) of ``value`` as raw data; cells that are not ``observed`` are missing."""
+
+    @abc.abstractmethod
+    def raw(self, rows: Rows) -> Any:
+        """Rows as raw data of the kind that was given at fit, such as a DataFrame or an array."""
+
+    @abc.abstractmethod
+    def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> Rows:
+        """The rows, whose missing cells that are not ``observed`` (B, D) come from ``decoded``."""
+
+    # ------------------------------------------------------------------ what was learned
+
+    @property
+    @abc.abstractmethod
+    def space(self) -> Space:
+        """The space of the events."""
+
+    @property
+    @abc.abstractmethod
+    def schema(self) -> Any:
+        """A Schema: what each column means, for whoever names columns."""
+
+    @property
+    def columns(self) -> list[Any]:
+        """Names of the modelled columns, in event order."""
+        return [variable.name for variable in self.space.variables]
+
+    @property
+    def columnwise(self) -> int:
+        """How many of the variables, the first ones, are columns that can be asked about, left out
+        and named one by one. The others are parts of a whole, such as pixels."""
+        return 0
+
+    @property
+    def parts(self) -> tuple[slice, ...]:
+        """Which variables belong to each block; one block where the data is of one kind."""
+        return (slice(0, len(self.space.variables)),)
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should be told, one sentence each."""
+        return []
+
+    @property
+    def gaps(self) -> list[Any]:
+        """Columns that had missing cells, which the model does not draw."""
+        return []
+
+    @property
+    def flagged(self) -> bool:
+        """Whether columns of their own say that cells are missing."""
+        return False
+
+    def missing_columns(self, rows: Rows) -> list[Any]:
+        """The modelled columns that the rows do not have; their cells count as missing."""
+        known = set(rows.names)
+        return [name for name in self.columns if name not in known]
+
+    # ------------------------------------------------------------------ words
+
+    @property
+    @abc.abstractmethod
+    def size_words(self) -> str:
+        """What a row consists of, such as "5 columns"."""
+
+    @property
+    def x_words(self) -> str:
+        """What the answers are read from, such as "5 columns" or "pictures of 8 x 8 pixels"."""
+        return self.size_words
+
+    @property
+    @abc.abstractmethod
+    def inputs(self) -> tuple[str, str]:
+        """What x is, in a word and in a line: ("columns", "5: ...")."""
+
+    @abc.abstractmethod
+    def fields(self) -> list[Field]:
+        """A line for each column, or one for all pixels."""
+
+    def unlike(self, known: Sequence[bool]) -> str:
+        """Why a row is unfamiliar, where no column says so. ``known`` (D,): its known cells."""
+        return f"the {self.noun} as a whole is unlike those held out"
+
+    # ------------------------------------------------------------------ saving
+
+    @abc.abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """All that was learned, in plain JSON types, with the ``kind``: aggregates, no rows."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """A fitted codec; ValueError for data that this version does not know."""

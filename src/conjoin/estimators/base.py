@@ -16,9 +16,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from conjoin.codecs.composite import codec_of
-from conjoin.codecs.image.codec import ImageCodec, is_images
-from conjoin.core import Config
+from conjoin.codecs.kinds import codec_for
+from conjoin.core import Codec, Config
+from conjoin.core import Rows as CodecRows
 from conjoin.estimators.imputing import Imputes
 from conjoin.families import resolve
 from conjoin.fitting.distillation import Distillable
@@ -150,20 +150,20 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
                 f"got {self.device!r}."
             )
         start = Start.of(self.start_from)
-        codec, frame = self._codec(X) if start is None else start.read(X, self)
-        if stream is not None and codec.kind == "illustrated":
+        codec, x = self._codec(X) if start is None else start.read(X, self)
+        if stream is not None and not codec.streams:
             raise ValueError(
                 "A table with pictures is read at once, not in chunks: give fewer rows, or leave "
                 "the pictures out."
             )
-        target, known, name = self._read_target(y, len(frame))
+        target, known, name = self._read_target(y, len(x))
         rows = Rows(
-            frame,
+            x,
             target,
             known,
-            self._read_weight(weight, len(frame)),
+            self._read_weight(weight, len(x)),
             groups,
-            self._read_time(time, frame),
+            self._read_time(time, x),
             name,
         )
         request = Request(
@@ -188,7 +188,7 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
             self._automatic(rows, request, X)
             if self.family == "auto"
             else fit_model(rows, request),
-            frame,
+            x,
             X,
         )
         return self
@@ -196,9 +196,9 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
     def _compare(
         self, X: Any, y: Any, families: Sequence[Any] | None, max_time: float, max_kwh: float | None
     ) -> Comparison:
-        _, frame = self._codec(X)
-        target, known, name = self._read_target(y, len(frame))
-        rows = Rows(frame, target, known, None, None, None, name)
+        _, x = self._codec(X)
+        target, known, name = self._read_target(y, len(x))
+        rows = Rows(x, target, known, None, None, None, name)
         request = Request(self._task, seed=self._seed(), verbose=self.verbose)
         return compare_families(
             rows, request, lambda: self._codec(X)[0], families, max_time, max_kwh
@@ -227,27 +227,19 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         model.facts["compared"] = found.to_json()
         return model
 
-    def _codec(self, X: Any) -> tuple[Any, pd.DataFrame]:
-        """What reads X, and X as a frame: an array of images has one column per pixel."""
-        if is_images(X):
-            codec: Any = ImageCodec.of(X)
-            frame = codec.frame(X)
-        else:
-            codec, frame = codec_of(
-                X, self.types, self.missing, missingness=self.missingness, measure=self.measure
-            )
+    def _codec(self, X: Any) -> tuple[Codec, CodecRows]:
+        """What reads X, and X as its rows."""
+        options = {
+            name: getattr(self, name) for name in ("types", "missing", "missingness", "measure")
+        }
+        codec, rows = codec_for(X, **options)
         codec.owner = type(self).__name__
-        return codec, frame
+        return codec, rows
 
-    def _as_given(self, frame: Any) -> Any:
-        """Rows in the shape that was given at fit: a frame, or an array of images."""
-        codec: Any = self._model().codec
-        return codec.images(frame) if codec.kind == "image" else frame
-
-    def _adopt(self, model: Model, frame: pd.DataFrame, raw: Any) -> None:
+    def _adopt(self, model: Model, rows: CodecRows, raw: Any) -> None:
         """The fitted attributes."""
         self.model_ = model
-        self.n_features_in_ = frame.shape[1]
+        self.n_features_in_ = len(rows.names)
         if isinstance(raw, pd.DataFrame) and all(isinstance(name, str) for name in raw.columns):
             self.feature_names_in_ = np.array(raw.columns, dtype=object)
         if isinstance(model.target, Classes):
@@ -299,14 +291,15 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         values = np.asarray(weight, dtype=float)
         return np.full(rows, values) if values.ndim == 0 else values
 
-    def _read_time(self, time: Any, frame: pd.DataFrame) -> Any:
+    def _read_time(self, time: Any, rows: CodecRows) -> Any:
         """Times as numbers; ``time`` is a column's name or one value per row."""
         if time is None:
             return None
-        values = frame[time] if isinstance(time, str) and time in frame else pd.Series(time)
-        if len(values) != len(frame):
+        named = isinstance(time, str) and time in rows.names
+        values = rows.frame[time] if named else pd.Series(time)
+        if len(values) != len(rows):
             raise ValueError(
-                f"time must name a column ({', '.join(map(str, frame.columns))}) or hold one "
+                f"time must name a column ({', '.join(map(str, rows.names))}) or hold one "
                 f"value per row, got {time!r}."
             )
         return (
@@ -361,12 +354,12 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         """Put held-out rows in place of the calibration rows: rows that the model was not fitted
         on."""
         model = self._model()
-        frame = model.frame(X)
+        rows = model.rows(X)
         if y is None or self._task == "density":
-            model.calibration = calibrate(model, frame, None, None)
+            model.calibration = calibrate(model, rows, None, None)
         else:
-            labels, known, _ = self._read_target(y, len(frame))
-            model.calibration = calibrate(model, frame, labels, known)
+            labels, known, _ = self._read_target(y, len(rows))
+            model.calibration = calibrate(model, rows, labels, known)
         return self
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
@@ -382,8 +375,8 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         return write_report(self, path, X, y, show_rows=show_rows)
 
     def _evaluate(self, X: Any, y: Any, false_alarm: float, max_error: Any) -> dict[str, Any]:
-        frame = self._model().frame(X)
+        rows = self._model().rows(X)
         if y is None:
-            return evaluate(self._model(), frame, None, None, false_alarm, max_error)
-        labels, known, _ = self._read_target(y, len(frame))
-        return evaluate(self._model(), frame, labels, known, false_alarm, max_error)
+            return evaluate(self._model(), rows, None, None, false_alarm, max_error)
+        labels, known, _ = self._read_target(y, len(rows))
+        return evaluate(self._model(), rows, labels, known, false_alarm, max_error)

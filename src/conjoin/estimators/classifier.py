@@ -64,8 +64,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """(B, K) log p(y | x)."""
-        frame = self._model().frame(X)
-        return self._model().log_proba(self._model().encode(frame), frame).numpy()
+        rows = self._model().rows(X)
+        return self._model().log_proba(self._model().encode(rows), rows).numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(B, K) p(y | x)."""
@@ -79,9 +79,9 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
 
     def predict_joint_log_proba(self, X: Any) -> np.ndarray:
         """(B, K) log p(x, y), nats, in the raw data's units."""
-        frame = self._model().frame(X)
-        encoded = self._model().encode(frame)
-        joint = self._model().log_joint(encoded, frame)
+        rows = self._model().rows(X)
+        encoded = self._model().encode(rows)
+        joint = self._model().log_joint(encoded, rows)
         return (joint + (encoded.log_unseen + encoded.log_volume)[:, None]).numpy()
 
     def sample(
@@ -95,8 +95,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """(X, y) drawn from the joint, given a class and given columns: {column: value, (low, high)
         or [levels]}. ``where``: constraints such as "start <= end"; ``X.attrs["acceptance"]`` is
         the share of drawn rows that kept them."""
-        rows, labels = generate(self._model(), n_samples, y, given, random_state, where)
-        return self._as_given(rows), labels
+        return generate(self._model(), n_samples, y, given, random_state, where)
 
     def counterfactual(
         self, X: Any, to: Any = None, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0
@@ -104,8 +103,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """Small, plausible changes of each row after which the model would answer ``to``: a frame;
         of pictures, an ``Alteration``, where ``to=None`` is the next most probable answer."""
         model = self._model()
-        if model.codec.kind == "image" and (
-            model.pair.proposer.capabilities.edits or model.codec.space.pixels > ONE_BY_ONE
+        if not model.codec.columnwise and (
+            model.pair.proposer.capabilities.edits or len(model.codec.columns) > ONE_BY_ONE
         ):
             return alter(model, X, to, seed=random_state)
         return counterfactual(model, X, to, keep, n, seed=random_state)

@@ -40,9 +40,7 @@ class JointDensity(DensityMixin, _JointEstimator):
     ) -> tuple[Any, None]:
         """(X, None): rows drawn from p(x), given columns; ``where`` as of
         ``JointClassifier.sample``."""
-        return self._as_given(
-            generate(self._model(), n_samples, None, given, random_state, where)[0]
-        ), None
+        return generate(self._model(), n_samples, None, given, random_state, where)[0], None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows."""

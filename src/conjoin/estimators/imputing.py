@@ -15,24 +15,17 @@ class Imputes:
     """A fitted estimator that fills in what is missing."""
 
     _model: Any
-    _as_given: Any
 
     def impute(
         self, X: Any, n_draws: int | None = None, random_state: int = 0, y: Any = None
     ) -> Any:
         """X with missing cells at their most probable values; with ``n_draws``, a list of completed
         frames. ``y``: the class, or the number, that every row is taken to have."""
-        filled = impute(self._model(), X, n_draws, random_state, y)
-        return (
-            [self._as_given(each) for each in filled]
-            if isinstance(filled, list)
-            else self._as_given(filled)
-        )
+        return impute(self._model(), X, n_draws, random_state, y)
 
     def completions(
         self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None
     ) -> tuple[list[Any], np.ndarray]:
         """As ``impute`` with ``n_draws``, each row's most probable completion first; and (n_draws,
         B) their log p(x), with ``y`` their log p(x, y), nats in the raw data's units."""
-        filled, log_prob = completions(self._model(), X, n_draws, random_state, y)
-        return [self._as_given(each) for each in filled], log_prob
+        return completions(self._model(), X, n_draws, random_state, y)

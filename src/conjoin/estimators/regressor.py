@@ -61,8 +61,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
     ) -> tuple[Any, Any]:
         """(X, y) drawn from the joint, given a y and given columns; ``where`` as of
         ``JointClassifier.sample``."""
-        rows, labels = generate(self._model(), n_samples, y, given, random_state, where)
-        return self._as_given(rows), labels
+        return generate(self._model(), n_samples, y, given, random_state, where)
 
     def counterfactual(
         self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0

@@ -30,7 +30,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from conjoin.core import Event, Pair, Space, stream
+from conjoin.core import Event, Pair, Space, as_float, stream
+from conjoin.nets.pictures import pictured
 from conjoin.predictors.convolutional import fit_convolutional
 from conjoin.predictors.logistic import Folds, folds_of, rival
 from conjoin.predictors.scorers import Design
@@ -84,9 +85,9 @@ def spread_labels(
 ) -> tuple[dict[str, Pair], JSON]:
     """The same rows with the labels that the others lend them, and facts for the model card; as
     they are, and no facts, where most rows have a label, or none has."""
-    whole = _joined(list(parts.values()))
-    if not mostly_unlabelled(whole.y.mask):
+    if not mostly_unlabelled(torch.cat([part.y.mask for part in parts.values()])):
         return parts, {}
+    whole = _joined([part._replace(x=as_float(part.x)) for part in parts.values()])
     kept = (
         torch.cat([whole.y.mask.nonzero()[:, 0], (~whole.y.mask).nonzero()[:, 0]])[:MOST]
         .sort()
@@ -97,7 +98,7 @@ def spread_labels(
     told = {"labelled": int(rows.y.mask.sum()), "spread_to": 0} | _tried(
         graph, rows, space, classes
     )
-    if told["sure"] < (0 if space.layout == "image" else 1):
+    if told["sure"] < (0 if _of_pictures(space) else 1):
         return parts, told
     share = graph.spread(rows.y.value.long().numpy(), rows.y.mask.numpy(), classes)
     reached = torch.from_numpy(share.sum(1) > 0) & ~rows.y.mask
@@ -145,7 +146,7 @@ def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
         "loss_of_rival": -float(by_rival.mean()),
         "sure": _sure(by_spread - by_rival),
     }
-    if space.layout == "image" and told["sure"] >= 0 and wrong.mean() > DOUBTFUL:
+    if _of_pictures(space) and told["sure"] >= 0 and wrong.mean() > DOUBTFUL:
         some = folds[: min(MOST_FOLDS, math.ceil(JUDGED / len(folds[0][1])))]
         held = np.concatenate([each for _, each in some])
         by_network = _by_network(rows.take(torch.from_numpy(known)), some, space, classes)
@@ -233,12 +234,18 @@ def _normalised(share: np.ndarray) -> np.ndarray:
 def moved(x: Event, space: Space) -> Iterator[Event]:
     """The rows, and if they are images the same in each of the ``MOVES``; what comes in is zero."""
     yield x
-    if space.layout == "image" and space.grid is not None:
-        for move in MOVES:
-            gone = (
-                None if x.observed is None else _warped((~x.observed).double(), space.grid, *move)
-            )
-            yield Event(_warped(x.value, space.grid, *move), None if gone is None else gone < 0.5)
+    seen = pictured(space)
+    if seen is None or not seen.alone:
+        return
+    for move in MOVES:
+        gone = None if x.observed is None else _warped((~x.observed).double(), seen.shape, *move)
+        yield Event(_warped(x.value, seen.shape, *move), None if gone is None else gone < 0.5)
+
+
+def _of_pictures(space: Space) -> bool:
+    """Whether the rows are pictures and nothing else."""
+    seen = pictured(space)
+    return seen is not None and seen.alone
 
 
 def _warped(
@@ -267,7 +274,7 @@ def _axes(x: Event, space: Space) -> Callable[[Event], Tensor]:
     table[:, np.isnan(table).all(0)] = 0.0
     mean = torch.from_numpy(np.nanmean(table, axis=0))
     scale = torch.ones((), dtype=torch.float64)
-    if space.layout != "image":
+    if not _of_pictures(space):
         discrete = torch.tensor(
             [v.discrete for v in space.variables for _ in range(v.cardinality if v.discrete else 1)]
         )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core import Density, Event, Pair, Space, stream
+from conjoin.core import Density, Event, Pair, Space, as_float, stream
 from conjoin.families import name_of
 from conjoin.joints.base import Joint
 from conjoin.joints.build import build_joint
@@ -197,15 +197,17 @@ class Learning:
         rng = stream(self.request.seed, "build")
         start = self.request.start
         build = self.config.density.build if start is None else partial(start.build, self.target)
+        x = as_float(self.event.x)
         if self.target is None:
-            density: Density = build(self.space, self.config, self.event.x, rng, weight=self.weight)
+            density: Density = build(self.space, self.config, x, rng, weight=self.weight)
             return density, (self.event.x, self.choose.x)
         joint: Joint
         if self._on_trunk():
-            joint = self._trunk(rng, build)
+            joint = self._trunk(rng, build, x)
         else:
+            pair = self.event._replace(x=x)
             joint = build_joint(
-                self.config, self.target.space, self.space, self.event, rng, self.weight, build
+                self.config, self.target.space, self.space, pair, rng, self.weight, build
             )
         if start is not None:
             start.finish(joint, self.target)
@@ -221,7 +223,7 @@ class Learning:
             asked == "auto" and self.config.density.trunk and isinstance(self.target, Classes)
         )
 
-    def _trunk(self, rng: torch.Generator, build: Any) -> Hybrid:
+    def _trunk(self, rng: torch.Generator, build: Any, x: Event) -> Hybrid:
         """p(x) and, on its features, p(y | x): one network learns both."""
         assert self.target is not None
         told = (
@@ -229,9 +231,7 @@ class Learning:
             if self.config.density.trunk
             else {}
         )
-        density: Density = build(
-            self.space, self.config, self.event.x, rng, weight=self.weight, **told
-        )
+        density: Density = build(self.space, self.config, x, rng, weight=self.weight, **told)
         able = density.capabilities
         if (
             not able.features
@@ -245,7 +245,7 @@ class Learning:
                 f"{'predicts a number here' if able.features else 'has none'}: choose "
                 "transformer, diffusion or vae."
             )
-        some = Event(self.event.x.value[:1000])
+        some = Event(x.value[:1000])
         with torch.no_grad():
             width = density.features(some.take(slice(0, 1))).shape[1]
         scorer = Features(density, (len(self.target.labels), width)).start(some)

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from conjoin.calibration.conformal import rows_for_error, rows_for_false_alarm
 from conjoin.codecs.table import TableCodec
-from conjoin.core import Event, Pair
+from conjoin.core import Event, Pair, as_float
 from conjoin.families import name_of, resolve
 from conjoin.fitting.label_propagation import mostly_unlabelled, spread_labels
 from conjoin.fitting.learning import Learning
@@ -45,9 +44,10 @@ LEAST_CHOOSE = 20  # rows; with fewer the model is not chosen by them
 
 @dataclass(frozen=True)
 class Rows:
-    """What the user brought. ``y`` is None for a density; ``known`` marks labelled rows."""
+    """What the user brought: rows of x, as a codec's ``rows`` holds them. ``y`` is None for a
+    density; ``known`` marks labelled rows."""
 
-    frame: pd.DataFrame
+    x: Any
     y: np.ndarray | None = None
     known: np.ndarray | None = None
     weight: np.ndarray | None = None
@@ -65,7 +65,7 @@ class Request:
     task: str
     family: Any = "circuit"
     predictor: Any = "auto"
-    codec: Any = None  # of a table, of images, or of a table with pictures
+    codec: Any = None  # None: that of a table
     seed: int = 0
     max_time: float | None = None
     max_kwh: float | None = None
@@ -131,7 +131,7 @@ def refit(rows: Rows, request: Request, model: Model) -> tuple[Any, dict[str, Pa
 
 def _weighted(rows: Rows) -> Rows:
     """Rows of weight 0 do not exist."""
-    count = len(rows.frame)
+    count = len(rows.x)
     weight = np.ones(count) if rows.weight is None else np.asarray(rows.weight, dtype=float)
     if weight.shape != (count,) or not np.isfinite(weight).all() or (weight < 0).any():
         raise ValueError(f"sample_weight must be {count} finite numbers of at least 0.")
@@ -151,7 +151,7 @@ def _weighted(rows: Rows) -> Rows:
 
     return replace(
         rows,
-        frame=rows.frame.iloc[keep].reset_index(drop=True),
+        x=rows.x if len(keep) == count else rows.x.take(keep),
         y=part(rows.y),
         known=known[keep],
         weight=weight[keep],
@@ -167,7 +167,7 @@ def _split(rows: Rows, request: Request) -> Split:
             if request.task == "classes"
             else request.stream.split
         )
-    count = len(rows.frame)
+    count = len(rows.x)
     if not 0 <= request.calibration < 0.9:
         raise ValueError(
             f"calibration must be a share from 0 to under 0.9, got {request.calibration}."
@@ -183,7 +183,7 @@ def _split(rows: Rows, request: Request) -> Split:
         else 0.0
     )
     chosen = min(CHOOSE, most) if count * CHOOSE * (1 - held) >= LEAST_CHOOSE else 0.0
-    split = split_rows(row_hashes(rows.frame, rows.groups), request.seed, chosen, held, rows.latest)
+    split = split_rows(row_hashes(rows.x, rows.groups), request.seed, chosen, held, rows.latest)
     return (
         _every_class(_labels_teach(split, rows, request), rows)
         if request.task == "classes"
@@ -236,7 +236,7 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     assert rows.weight is not None
     if request.start is None:
         codec.bounded = config.density.bounded
-        codec.fit(rows.frame.iloc[split.fit].reset_index(drop=True), weight=rows.weight[split.fit])
+        codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
     suited = config.suited(codec.space)
     config = config if suited.alone and request.task == "number" else suited
     config = config if request.stream is None else config.streamed()
@@ -277,9 +277,9 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
             choose_predictor(
                 model,
                 request.predictor,
-                data,
+                {part: pair._replace(x=as_float(pair.x)) for part, pair in data.items()},
                 weight_fit,
-                rows.frame.iloc[split.fit],
+                rows.x.take(split.fit),
                 progress,
                 request.seed,
             )
@@ -307,11 +307,15 @@ def _notices(model: Model, data: Pair) -> list[str]:
     """What a density of x has to say about itself after the fit: that a latent space has collapsed,
     for example."""
     density = model.density_of_x
-    return [] if isinstance(density, Monolithic) else density.notices(data.x.take(slice(0, 1000)))
+    return (
+        []
+        if isinstance(density, Monolithic)
+        else density.notices(as_float(data.x.take(slice(0, 1000))))
+    )
 
 
 def _events(rows: Rows, part: np.ndarray, codec: Any, target: Target | None) -> Pair:
-    x = codec.encode(rows.frame.iloc[part]).event if len(part) else _nothing(codec)
+    x = codec.encode(rows.x.take(part)).event if len(part) else _nothing(codec)
     if target is None:
         return Pair(Event(torch.zeros(x.rows).double(), torch.zeros(x.rows, dtype=torch.bool)), x)
     assert rows.y is not None and rows.known is not None
@@ -332,7 +336,7 @@ def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress) -> No
         part = split.calibrate
         y = None if rows.y is None else rows.y[part]
         known = None if rows.known is None else rows.known[part]
-        model.calibration = calibrate(model, rows.frame.iloc[part], y, known)
+        model.calibration = calibrate(model, rows.x.take(part), y, known)
         bar.update(1)
 
 
@@ -340,7 +344,7 @@ def _facts(rows: Rows, split: Split, request: Request, config: Any) -> dict[str,
     """What the model card tells of the fit."""
     from conjoin import __version__
 
-    hashes = row_hashes(rows.frame)
+    hashes = row_hashes(rows.x)
     streamed = request.stream
     taught = len(split.fit) if streamed is None else streamed.rows
     more = {} if streamed is None else {"streamed": streamed.facts()}

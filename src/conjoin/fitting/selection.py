@@ -18,13 +18,14 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from conjoin.core import Density, Event, Pair, Status, stream
+from conjoin.core import Density, Event, Pair, Rows, Status, as_float, stream
 from conjoin.fitting.label_propagation import mostly_unlabelled
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.joints.independent import Independent
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes, Number
+from conjoin.nets.pictures import pictured
 from conjoin.predictors.convolutional import fit_convolutional
 from conjoin.predictors.logistic import logistic
 from conjoin.predictors.scorers import (
@@ -60,7 +61,7 @@ def choose_predictor(
     predictor: Any,
     data: dict[str, Pair],
     weight: Tensor,
-    frame: Any,
+    rows: Rows,
     progress: Progress,
     seed: int,
 ) -> None:
@@ -85,7 +86,7 @@ def choose_predictor(
         if not isinstance(model.target, Classes) or not mostly_unlabelled(data["fit"].y.mask):
             facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
             return
-        names = ["network"] if model.codec.space.layout == "image" else ["linear"]
+        names = ["linear"] if model.codec.columnwise else ["network"]
         why = "few rows have a label: a predictor that needs few learns from all of them"
     scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(names)) as bar:
@@ -93,7 +94,7 @@ def choose_predictor(
             names, facts["folds"] = _steadiest(model, names, data, weight, seed)
         for done, name in enumerate(names):
             label = name if isinstance(name, str) else type(name).__name__
-            scorers[label] = _scorer(model, name, data["fit"], weight, frame, seed)
+            scorers[label] = _scorer(model, name, data["fit"], weight, rows, seed)
             bar.update(done + 1, label)
     _keep_best(model, scorers, data, facts, free=predictor == "auto" and not why)
     facts["why"] = why or facts["why"]
@@ -113,8 +114,9 @@ def use_trunk(
     choose = data["choose"]
     predictor = joint.predictor
     held = choose.take(choose.y.mask & choose.x.mask.all(1))
+    held = held._replace(x=as_float(held.x))
     if isinstance(predictor, Classifier) and isinstance(predictor.scorer, Features):
-        predictor.scorer.settle(data["fit"].x.take(slice(0, SETTLED)))
+        predictor.scorer.settle(as_float(data["fit"].x.take(slice(0, SETTLED))))
         if held.rows >= LEAST:
             predictor.temperature.fill_(_temperature(predictor.scorer, held, wrong))
     why = "as asked" if asked == "trunk" else "one network learned p(x) and p(y | x) together"
@@ -125,7 +127,7 @@ def _candidates(model: Model) -> list[str]:
     """What "auto" tries. Of pixels, only a network learns that small moves keep the label: there,
     lent labels go to it alone."""
     lent = _lent(model)
-    image = model.codec.space.pixels > 0
+    image = pictured(model.codec.space) is not None
     plain = not (lent and image)
     names = {
         "linear": plain,
@@ -186,13 +188,13 @@ def _lent(model: Model) -> bool:
 
 
 def _scorer(
-    model: Model, predictor: Any, fit: Pair, weight: Tensor, frame: Any, seed: int
+    model: Model, predictor: Any, fit: Pair, weight: Tensor, given: Rows, seed: int
 ) -> Scorer:
     if predictor == "features":
         return _on_features(model, fit, weight)
     if isinstance(predictor, str):
         return _standard(model, predictor, fit, weight, seed)
-    return _own(model, predictor, fit, frame)
+    return _own(model, predictor, fit, given)
 
 
 def _calibrated(model: Model, scorer: Scorer, held: Pair, wrong: float = 0.0) -> Predictor:
@@ -221,7 +223,7 @@ def _standard(model: Model, name: str, fit: Pair, weight: Tensor, seed: int) -> 
     classes = (
         model.target.space.variables[0].cardinality if isinstance(model.target, Classes) else None
     )
-    if name == "network" and model.codec.space.pixels:
+    if name == "network" and pictured(model.codec.space) is not None:
         return fit_convolutional(
             model.codec.space, labelled, weight, classes, stream(seed, "network")
         )
@@ -333,7 +335,7 @@ def _shorten(trees: Trees, held: Pair, classes: bool) -> Trees:
     return trees.keep(int(loss.argmin()) + 1)
 
 
-def _own(model: Model, estimator: Any, fit: Pair, frame: Any) -> Scorer:
+def _own(model: Model, estimator: Any, fit: Pair, given: Rows) -> Scorer:
     """The user's estimator. Frozen estimators and pipelines see the user's own columns, others see
     numbers."""
     from sklearn.base import clone
@@ -346,14 +348,15 @@ def _own(model: Model, estimator: Any, fit: Pair, frame: Any) -> Scorer:
         raise ValueError(
             f"predictor={type(estimator).__name__} has no {asked}: p(y | x) can't be had from it."
         )
+    first = given.take(slice(0, 1)).frame.iloc[0]
     if isinstance(estimator, FrozenEstimator):
-        return External(_in_event_units(estimator, model), classes, model.codec, frame.iloc[0])
+        return External(_in_event_units(estimator, model), classes, model.codec, first)
     labelled = fit.y.mask.numpy()
     assert model.target is not None
     y = model.target.decode(fit.y.value[fit.y.mask])
     if isinstance(estimator, Pipeline):
-        fitted = clone(estimator).fit(frame[labelled], y)
-        return External(_in_event_units(fitted, model), classes, model.codec, frame.iloc[0])
+        fitted = clone(estimator).fit(given.frame[labelled], y)
+        return External(_in_event_units(fitted, model), classes, model.codec, first)
     rows = fit.take(fit.y.mask)
     design = Design(model.codec.space).fit(rows.x)
     codes = rows.y.value.numpy().astype(np.int64) if classes is not None else rows.y.value.numpy()
@@ -459,11 +462,7 @@ def _keep_best(
 def _unsure(model: Model) -> bool:
     """Where labels were mostly lent, a few wrong loans cost much; and beside a picture the family's
     own word may be the difference of two bounds."""
-    space = model.codec.space
-    bounds = (
-        0 < space.pixels < len(space.variables)
-        and model.pair.status["predict_proba"] is Status.APPROXIMATE
-    )
+    bounds = len(model.codec.parts) > 1 and model.pair.status["predict_proba"] is Status.APPROXIMATE
     return _lent(model) or bounds
 
 

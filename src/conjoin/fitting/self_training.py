@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.core import Event
+from conjoin.core import Event, as_float
 from conjoin.core.shapes import Float
 from conjoin.fitting.label_propagation import MOST, Graph
 from conjoin.model.model import Model
+from conjoin.nets.pictures import pictured
 
 __all__ = ["LEAST", "Answers", "answers", "matched", "mutual_information", "surest"]
 
@@ -52,6 +53,7 @@ class Answers:
 def answers(model: Model, x: Event) -> Answers:
     """What p(y | x), on the features of the network that learned p(x), makes of new pictures ``x``,
     once they look as the old ones did."""
+    x = as_float(x)
     joint: Any = model.unweighted
     each = [
         (joint.predictor.scorer.aligned(Event(levels)) / joint.predictor.temperature).softmax(1)
@@ -66,7 +68,8 @@ def answers(model: Model, x: Event) -> Answers:
 def _levels(model: Model, value: Float[Tensor, "B D"]) -> list[Tensor]:
     """As they are, and matched to those that the model draws, in their order and in the opposite
     one."""
-    channels = (model.codec.space.grid or (1,))[0]
+    seen = pictured(model.codec.space)
+    channels = 1 if seen is None else seen.shape[0]
     drawn, new = (rows.unflatten(1, (channels, -1)) for rows in (model.bank.value, value))
     pairs = [(drawn[:, channel], new[:, channel]) for channel in range(channels)]
     return [value] + [

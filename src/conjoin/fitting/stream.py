@@ -23,10 +23,11 @@ import pandas as pd
 from conjoin.calibration.conformal import rows_for_false_alarm
 from conjoin.codecs.table import Chunks
 from conjoin.codecs.table.chunks import CHUNK_ROWS
+from conjoin.codecs.table.rows import content_hashes
 from conjoin.codecs.table.values import blank, map_distinct, text_of
 from conjoin.core import Event, Pair
 from conjoin.model.targets import Target
-from conjoin.training.data import MOSTLY, Split, content_hashes, group_hashes
+from conjoin.training.data import MOSTLY, Split, group_hashes
 from conjoin.training.feed import Read
 
 __all__ = ["PASSES", "SAMPLE", "FitsFiles", "Stream", "draw"]

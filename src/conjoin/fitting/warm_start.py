@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin.codecs.image.codec import is_images
-from conjoin.core import Density, Event, Space, Variable, seeded
+from conjoin.codecs.kinds import kind_of
+from conjoin.core import Codec, Density, Event, Rows, Space, Variable, seeded
 from conjoin.families import name_of, resolve
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.hybrid import Hybrid
@@ -64,10 +63,10 @@ class Start:
 
     # ------------------------------------------------------------------ rows and settings
 
-    def read(self, X: Any, estimator: Any) -> tuple[Any, pd.DataFrame]:
-        """The codec of the model, and X as its frame. ValueError for rows that it would read
+    def read(self, X: Any, estimator: Any) -> tuple[Codec, Rows]:
+        """The codec of the model, and X as its rows. ValueError for rows that it would read
         otherwise, or not at all."""
-        codec: Any = copy.deepcopy(self.model.codec)
+        codec = copy.deepcopy(self.model.codec)
         codec.owner = type(estimator).__name__
         for name, usual in OF_COLUMNS.items():
             if getattr(estimator, name) not in (usual, {}, []):
@@ -75,33 +74,37 @@ class Start:
                     f"{name}={getattr(estimator, name)!r} can't be set with start_from, whose "
                     "columns are kept as they are."
                 )
-        if is_images(X) and codec.kind != "image":
-            raise ValueError("start_from is a model of a table, and X holds images.")
-        frame = codec.frame(X)
+        kind = kind_of(X)
+        if codec.columnwise and kind.collection != codec.collection:
+            raise ValueError(
+                f"start_from is a model of a {codec.collection}, and X holds {kind.plural}."
+            )
+        rows = codec.rows(X)
+        given = set(rows.names)
         names = [column.name for column in codec.schema.columns]
         lost = [
             f"start_from has the column {name!r}, which X has not"
             for name in names
-            if name not in frame
+            if name not in given
         ]
         lost += [
             f"X has the column {name!r}, which start_from has not"
-            for name in frame
+            for name in rows.names
             if name not in names
         ]
         if lost:
             raise ValueError(f"{lost[0]}: a fit that begins from a model keeps its columns.")
-        if codec.kind != "image":
-            self._refuse_unseen(codec, frame)
-        return codec, frame
+        if codec.columnwise:
+            self._refuse_unseen(codec, rows)
+        return codec, rows
 
-    def _refuse_unseen(self, codec: Any, frame: pd.DataFrame) -> None:
-        unseen = codec.encode(frame).unseen[:, : len(codec.columns)].nonzero()
+    def _refuse_unseen(self, codec: Codec, rows: Rows) -> None:
+        unseen = codec.encode(rows).unseen[:, : len(codec.columns)].nonzero()
         if len(unseen):
             row, place = unseen[0].tolist()
             name = codec.columns[place]
             raise ValueError(
-                f"Column {name!r} has the value {frame[name].iloc[row]!r}, which start_from does "
+                f"Column {name!r} has the value {rows.frame[name].iloc[row]!r}, which start_from does "
                 "not know: fit without it."
             )
 

@@ -17,6 +17,7 @@ Shape letters: B rows, D columns of x, K classes or candidate values of y.
 """
 
 import abc
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -112,7 +113,8 @@ def trust(density: Density) -> Status:
 def flat_space(y: Space, x: Space) -> Space:
     """The space of a monolithic joint: y's variable before those of x (the pixels, if x is an
     image, are the last ones)."""
-    return Space((1 + x.shape[0],), y.variables + x.variables, "vector", x.grid)
+    variables = y.variables + x.variables
+    return replace(x, shape=(1 + x.shape[0],), variables=variables, layout="vector")
 
 
 def _label_loss(log_joint: Float[Tensor, "B K"], y: Event) -> Float[Tensor, " B"]:

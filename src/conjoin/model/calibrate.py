@@ -9,7 +9,7 @@ from torch import Tensor
 
 from conjoin.calibration.conformal import Calibration, Gaps
 from conjoin.calibration.familiarity import Beside
-from conjoin.core import Encoded, Event
+from conjoin.core import Encoded, Event, as_float
 from conjoin.core.event import slices
 from conjoin.core.shapes import Bool
 from conjoin.model.model import Model
@@ -21,18 +21,17 @@ __all__ = ["calibrate", "predictive_of"]
 FREQUENT = 8  # patterns of missing cells that are kept
 
 
-def calibrate(
-    model: Model, frame: Any, y: np.ndarray | None, known: np.ndarray | None
-) -> Calibration:
+def calibrate(model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | None) -> Calibration:
     """The calibration of ``model`` on rows that it has not seen. ``known`` marks labelled rows."""
-    encoded = model.encode(frame)
+    rows = model.rows(X)
+    encoded = model.encode(rows)
     statistic = model.statistic(encoded)
     gaps = _gaps(model, encoded)
     if model.target is None or y is None or known is None:
         return Calibration(statistic, gaps=gaps)
     label = model.target.encode(y, known)
     if isinstance(model.target, Classes):
-        log_proba = model.log_proba(encoded, frame)
+        log_proba = model.log_proba(encoded, rows)
         confidence, guess = log_proba.exp().max(1)
         codes = torch.where(label.mask, label.value, -1.0).long()
         return Calibration(
@@ -50,23 +49,18 @@ def calibrate(
 
 
 def _gaps(model: Model, encoded: Encoded) -> Gaps | None:
-    """The usual patterns of missing cells: those of the rows, most frequent first, and of a table
-    with pictures either without the other. None where there is but one. What rows would be with
+    """The usual patterns of missing cells: those of the rows, most frequent first, and where there
+    are several blocks each of the later ones alone and left out. None where there is but one. What rows would be with
     less known is worked out where that is exact and takes one look; not where columns of their own
     say that cells are missing."""
     filled = encoded.filled
-    space = model.codec.space
     found, counts = torch.unique(filled, dim=0, return_counts=True)
     patterns = found[counts.argsort(descending=True, stable=True)[:FREQUENT]]
-    if 0 < space.pixels < len(space.variables):
-        picture = torch.arange(filled.shape[1]) >= filled.shape[1] - space.pixels
-        patterns = torch.stack(
-            [
-                picture,
-                ~picture,
-                *(each for each in patterns if not (each.equal(picture) or each.equal(~picture))),
-            ]
-        )
+    blocks = [_cells_in(part, filled.shape[1]) for part in model.codec.parts[1:]]
+    usual = [pattern for block in blocks for pattern in (block, ~block)]
+    if usual:
+        others = [each for each in patterns if not any(each.equal(one) for one in usual)]
+        patterns = torch.stack([*usual, *others])
     if len(patterns) < 2:
         return None
     hidden = np.full((len(filled), len(patterns)), np.nan)
@@ -76,6 +70,12 @@ def _gaps(model: Model, encoded: Encoded) -> Gaps | None:
             hidden[:, code] = _with_no_more(model, encoded, pattern)
     gaps = Gaps(patterns.numpy(), np.empty(0), hidden)
     return replace(gaps, own=gaps.of(filled.numpy()))
+
+
+def _cells_in(part: slice, width: int) -> Bool[Tensor, " D"]:
+    cells = torch.zeros(width, dtype=torch.bool)
+    cells[part] = True
+    return cells
 
 
 def _with_no_more(model: Model, encoded: Encoded, pattern: Bool[Tensor, " D"]) -> np.ndarray:
@@ -97,5 +97,7 @@ def predictive_of(model: Model, x: Event) -> Predictive:
     assert isinstance(model.target, Number)
     grid = torch.tensor(model.facts["grid"], dtype=torch.float64)
     with torch.no_grad():
-        every = [predictive(model.pair, x.take(part), grid) for part in slices(x.rows, 1024)]
+        every = [
+            predictive(model.pair, as_float(x.take(part)), grid) for part in slices(x.rows, 1024)
+        ]
     return Predictive(grid, torch.cat([each.cdf for each in every]))

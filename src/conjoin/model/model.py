@@ -8,13 +8,24 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from conjoin.calibration.conformal import Calibration
 from conjoin.calibration.familiarity import Beside, Familiarity, Outline, OwnFamiliarity
-from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
+from conjoin.core import (
+    CapabilityError,
+    Codec,
+    Density,
+    Encoded,
+    Event,
+    Pair,
+    Rows,
+    Status,
+    as_float,
+    stream,
+)
+from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.joints.base import Joint, trust
 from conjoin.joints.class_conditional import ClassConditional
@@ -27,6 +38,10 @@ from conjoin.predictors.scorers import Classifier, External
 __all__ = ["READINGS", "Model"]
 
 CHUNK = 4096  # rows evaluated at once
+CELLS = 1 << 22  # cells of them, at most, where they are bytes
+# rows of the fit, and cells of them, that a statistic of familiarity sees of pictures
+LEAST_SEEN = 1000
+CELLS_SEEN = 1 << 25
 READINGS = 2  # of a row that make up its familiarity
 BANK = 256  # rows that the model draws for itself, to know what is typical
 FEW = 40  # of them where each answer about an incomplete row takes many calls of a network
@@ -37,7 +52,7 @@ class Model:
     """``joint`` is a Joint with a target, or a plain Density without. ``facts``: seed, versions,
     hashes, metrics, energy."""
 
-    codec: Any  # of a table, of images, or of a table with pictures
+    codec: Codec
     joint: Density
     target: Target | None = None
     calibration: Calibration | None = None
@@ -92,18 +107,18 @@ class Model:
 
     # ------------------------------------------------------------------ answers about events
 
-    def frame(self, X: Any) -> pd.DataFrame:
-        """``X`` as a checked frame, with the columns' names."""
-        return self.codec.frame(X)
+    def rows(self, X: Any) -> Rows:
+        """``X`` as checked rows; rows pass through, so that data is checked once."""
+        return self.codec.rows(X)
 
     def encode(self, X: Any) -> Encoded:
         """Events of the rows; warns of modelled columns that ``X`` does not have, whose cells then
         count as missing."""
-        frame = self.frame(X)
-        absent = self.codec.missing_columns(frame)
+        rows = self.rows(X)
+        absent = self.codec.missing_columns(rows)
         if absent:
             self._mention(absent)
-        return self.codec.encode(frame)
+        return self.codec.encode(rows)
 
     def _mention(self, absent: list[Any]) -> None:
         columns = self.codec.columns
@@ -129,17 +144,17 @@ class Model:
             density.log_evidence if isinstance(density, Joint) else density.log_prob, x
         )
 
-    def log_joint(self, encoded: Encoded, frame: Any = None) -> Float[Tensor, "B K"]:
-        """log p(x, y) for every class, nats, in the event's units. ``frame`` goes to a predictor of
+    def log_joint(self, encoded: Encoded, rows: Rows | None = None) -> Float[Tensor, "B K"]:
+        """log p(x, y) for every class, nats, in the event's units. ``rows`` go to a predictor of
         the user's own."""
-        own = None if frame is None else self._own_scores(frame)
+        own = None if rows is None else self._own_scores(rows)
         below = self.unweighted
         if own is None:
             return self._chunked(self.pair.log_joint, encoded.event)
         joint = self._evidence(below, encoded.event)[:, None] + own.log_softmax(1)
         return joint + self.joint.log_weight if isinstance(self.joint, Reweighted) else joint
 
-    def _own_scores(self, frame: Any) -> Tensor | None:
+    def _own_scores(self, rows: Rows) -> Tensor | None:
         """Logits by a predictor that is the user's own and sees the user's own columns; None where
         there is none."""
         below = self.unweighted
@@ -150,20 +165,20 @@ class Model:
             or predictor.scorer.codec is None
         ):
             return None
-        return predictor.scorer.scores_of(frame) / predictor.temperature
+        return predictor.scorer.scores_of(rows.frame) / predictor.temperature
 
-    def log_proba(self, encoded: Encoded, frame: Any = None) -> Float[Tensor, "B K"]:
+    def log_proba(self, encoded: Encoded, rows: Rows | None = None) -> Float[Tensor, "B K"]:
         """log p(y | x) for every class."""
-        if frame is not None and self._own_scores(frame) is not None:
-            return self.log_joint(encoded, frame).log_softmax(1)
+        if rows is not None and self._own_scores(rows) is not None:
+            return self.log_joint(encoded, rows).log_softmax(1)
         return self._chunked(self.pair.log_posterior, encoded.event)
 
     def _chunked(self, evaluate: Any, x: Event) -> Tensor:
         with torch.no_grad():
-            if x.rows <= CHUNK:
-                return evaluate(x)  # type: ignore[no-any-return]
-            parts = [slice(start, start + CHUNK) for start in range(0, x.rows, CHUNK)]
-            return torch.cat([evaluate(x.take(part)) for part in parts])
+            parts = _pieces(x)
+            if len(parts) == 1:
+                return evaluate(as_float(x))  # type: ignore[no-any-return]
+            return torch.cat([evaluate(as_float(x.take(part))) for part in parts])
 
     # ------------------------------------------------------------------ familiarity
 
@@ -193,7 +208,10 @@ class Model:
 
     def remember(self, x: Event) -> None:
         """Let a density that has a statistic of familiarity of its own see rows of the fit."""
-        self.density_of_x.remember(self._about(x))
+        if self.density_of_x.capabilities.typical:
+            most = max(LEAST_SEEN, CELLS_SEEN // x.value.shape[1])
+            some = x if x.value.is_floating_point() else x.take(slice(0, most))
+            self.density_of_x.remember(self._about(as_float(some)))
 
     def _about(self, x: Event) -> Any:
         """Rows as the density of x takes them."""
@@ -206,14 +224,14 @@ class Model:
     @cached_property
     def familiarity(self) -> Any:
         """What the statistic is read off."""
-        pixels = self.codec.space.pixels
+        columns = self.codec.columnwise
         own = OwnFamiliarity(partial(self._chunked, self._typicality))
         if not self.density_of_x.capabilities.typical:
             return self._plain_familiarity
         return (
             own
-            if pixels == len(self.codec.space.variables)
-            else Beside(self._plain_familiarity, own, pixels)
+            if not columns
+            else Beside(self._plain_familiarity, own, len(self.codec.space.variables) - columns)
         )
 
     @cached_property
@@ -227,10 +245,10 @@ class Model:
         return Familiarity(partial(self._evidence, self.unweighted), self.bank, sketch, outline)
 
     def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:
-        """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column; 0 for the pixels of a
-        picture beside columns."""
+        """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column; 0 for parts of a
+        whole, such as pixels, that stand beside columns."""
         width = x.value.shape[1]
-        columns = width - self.codec.space.pixels or width
+        columns = self.codec.columnwise or width
         whole = self.log_evidence(x)
         without = [self.log_evidence(x.hide(torch.arange(width) == d)) for d in range(columns)]
         return nn.functional.pad(whole[:, None] - torch.stack(without, 1), (0, width - columns))
@@ -246,11 +264,13 @@ class Model:
         bounds is impossible."""
         numbers = torch.tensor([not variable.discrete for variable in self.codec.space.variables])
         impossible = (encoded.unseen & numbers).any(1)
-        return (
-            self.familiarity.statistic(encoded.event, encoded.log_unseen)
-            .masked_fill(impossible, -torch.inf)
-            .numpy()
-        )
+        event = encoded.event
+        parts = [slice(None)] if event.value.is_floating_point() else _pieces(event)
+        each = [
+            self.familiarity.statistic(as_float(event.take(part)), encoded.log_unseen[part])
+            for part in parts
+        ]
+        return torch.cat(each).masked_fill(impossible, -torch.inf).numpy()
 
     def p_value(self, encoded: Encoded) -> np.ndarray:
         """(B,) conformal p-values; ValueError where nothing was held out."""
@@ -285,3 +305,10 @@ class Model:
             name: getattr(self, name)
             for name in ("codec", "joint", "target", "calibration", "facts")
         }
+
+
+def _pieces(x: Event) -> list[slice]:
+    """The rows in parts that are evaluated at once."""
+    bytes_ = not x.value.is_floating_point()
+    most = max(1, min(CHUNK, CELLS // max(1, x.value.shape[1]))) if bytes_ else CHUNK
+    return slices(x.rows, most)

@@ -27,21 +27,23 @@ __all__ = ["Predictive", "grid_for", "predictive"]
 class Predictive:
     """p(y | x) of B rows, as the distribution function on a grid (event units)."""
 
-    grid: Float[Tensor, " G"]
+    points: Float[Tensor, " G"]
     cdf: Float[Tensor, "B G"]
 
     def quantile(self, levels: Float[Tensor, "B Q"]) -> Float[Tensor, "B Q"]:
         """Linear interpolation between grid points."""
-        right = torch.searchsorted(self.cdf, levels.contiguous()).clamp(1, len(self.grid) - 1)
+        right = torch.searchsorted(self.cdf, levels.contiguous()).clamp(1, len(self.points) - 1)
         low = self.cdf.gather(1, right - 1)
         high = self.cdf.gather(1, right)
         share = ((levels - low) / (high - low).clamp_min(1e-300)).clamp(0, 1)
-        return torch.lerp(self.grid[right - 1], self.grid[right], share)
+        return torch.lerp(self.points[right - 1], self.points[right], share)
 
     def level(self, y: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """F(y | x): uniform if the model is right."""
-        right = torch.searchsorted(self.grid, y.contiguous()).clamp(1, len(self.grid) - 1)
-        share = ((y - self.grid[right - 1]) / (self.grid[right] - self.grid[right - 1])).clamp(0, 1)
+        right = torch.searchsorted(self.points, y.contiguous()).clamp(1, len(self.points) - 1)
+        share = (
+            (y - self.points[right - 1]) / (self.points[right] - self.points[right - 1])
+        ).clamp(0, 1)
         return torch.lerp(
             self.cdf.gather(1, right[:, None] - 1)[:, 0],
             self.cdf.gather(1, right[:, None])[:, 0],
@@ -49,7 +51,7 @@ class Predictive:
         )
 
     def mean(self) -> Float[Tensor, " B"]:
-        middle = (self.grid[1:] + self.grid[:-1]) / 2
+        middle = (self.points[1:] + self.points[:-1]) / 2
         return (self.cdf.diff(dim=1) * middle).sum(1)
 
     def median(self) -> Float[Tensor, " B"]:
@@ -57,9 +59,9 @@ class Predictive:
 
     def crps(self, y: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """Event units; smaller is better."""
-        step = (self.grid[None] >= y[:, None]).to(self.cdf)
-        inside = torch.trapezoid((self.cdf - step).square(), self.grid, dim=1)
-        return inside + (y - self.grid[-1]).clamp_min(0) + (self.grid[0] - y).clamp_min(0)
+        step = (self.points[None] >= y[:, None]).to(self.cdf)
+        inside = torch.trapezoid((self.cdf - step).square(), self.points, dim=1)
+        return inside + (y - self.points[-1]).clamp_min(0) + (self.points[0] - y).clamp_min(0)
 
     def sample(self, n: int, generator: torch.Generator | None) -> Float[Tensor, "B n"]:
         return self.quantile(

@@ -17,9 +17,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from conjoin.calibration.conformal import Calibration, Gaps
-from conjoin.codecs.composite import IllustratedCodec
-from conjoin.codecs.image.codec import ImageCodec
-from conjoin.codecs.table import TableCodec
+from conjoin.codecs.kinds import codec_from_json
 from conjoin.core import Density, Space
 from conjoin.families import name_of, resolve
 from conjoin.joints.base import Joint, flat_space
@@ -234,12 +232,7 @@ def load_model(path: str | Path, family: Any = None) -> Model:
 
 
 def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any) -> Model:
-    codecs: dict[str, Any] = {
-        "image": ImageCodec,
-        "illustrated": IllustratedCodec,
-        "table": TableCodec,
-    }
-    codec = codecs[config["codec"].get("kind", "table")].from_json(config["codec"])
+    codec = codec_from_json(config["codec"])
     target = target_from_json(config["target"])
     joint = _rebuild(config["joint"], None if target is None else target.space, codec.space, family)
     joint.load_state_dict(

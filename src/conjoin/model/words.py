@@ -15,10 +15,8 @@ __all__ = [
     "cell",
     "draws_words",
     "energy_words",
-    "is_image",
     "limits",
     "measures",
-    "noun",
     "number",
     "percent",
     "plural",
@@ -45,24 +43,6 @@ def percent(share: float, digits: int = 1) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def is_image(model: Model) -> bool:
-    """Whether the rows are images, of which no single column says anything."""
-    return model.codec.space.layout == "image"
-
-
-def noun(model: Model) -> str:
-    """What a row is called."""
-    return "picture" if is_image(model) else "row"
-
-
-def size_words(model: Model) -> str:
-    """What a row consists of: columns, or pixels."""
-    if not is_image(model):
-        return plural(len(model.codec.columns), "column")
-    channels, height, width = model.codec.space.grid or (0, 0, 0)
-    return f"{height} x {width} pixels" + (f" and {channels} channels" if channels > 1 else "")
 
 
 def cell(value: Any) -> str:
@@ -97,8 +77,8 @@ def _listed(names: list[str], most: int = 6) -> str:
 
 def purpose(model: Model) -> str:
     """What the model is, in one sentence."""
-    size = size_words(model)
-    one = noun(model)
+    size = model.codec.size_words
+    one = model.codec.noun
     rows = f"{sum(model.facts['rows'].values()):,} {one}s"
     if model.target is None:
         return (
@@ -111,7 +91,7 @@ def purpose(model: Model) -> str:
         else f"the number {model.target.name}"
     )
     return (
-        f"This model predicts {what} from {'pictures of ' * is_image(model)}{size}, and knows "
+        f"This model predicts {what} from {model.codec.x_words}, and knows "
         f"p(x), how likely such a {one} is: "
         f"so it can say when it has never seen the like of a {one}. It learned from {rows}."
     )
@@ -123,10 +103,7 @@ def measures(model: Model) -> str:
     dense = [column for column in columns if column.numeric and column.resolution is None]
     mass = len(columns) - len(dense)
     if not dense:
-        return (
-            "mass: the probability of exactly these "
-            f"{'pixels' if is_image(model) else 'recorded cells'}"
-        )
+        return f"mass: the probability of exactly these {model.codec.cells}"
     if not mass:
         return "density, per unit of every column"
     names = ", ".join(str(column.name) for column in dense[:4]) + (
@@ -262,7 +239,7 @@ def limits(model: Model) -> list[str]:
             "A counterfactual shows what the model would answer, not what would happen in the "
             "world if the cells were changed."
         )
-    data = "set of pictures" if is_image(model) else "table of data"
+    data = model.codec.collection
     out.append(
         f"This is a report on a {data}. It is no evidence that decisions about people may rest "
         "on the model."

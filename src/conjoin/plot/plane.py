@@ -97,7 +97,7 @@ class PlaneDisplay:
             source = "rows that the model draws"
             codes = field.codes(model, labels)
         else:
-            frame = model.frame(X).iloc[:POINTS]
+            frame = model.rows(X).take(slice(0, POINTS)).frame
             field.present(frame, names)
             codes = field.codes(model, None if y is None else np.asarray(y)[:POINTS])
         return cls(

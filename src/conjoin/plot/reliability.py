@@ -34,11 +34,11 @@ class ReliabilityDisplay:
     ) -> Self:
         """Rows without a label are left out."""
         model = estimator.model_
-        frame = model.frame(X)
-        labels, known, _ = estimator._read_target(y, len(frame))
+        rows = model.rows(X)
+        labels, known, _ = estimator._read_target(y, len(rows))
         if not known.any():
             raise ValueError("A reliability plot needs rows with labels, and y has none.")
-        part = frame.iloc[np.flatnonzero(known)]
+        part = rows.take(np.flatnonzero(known))
         code = model.target.encode(labels[known], np.ones(int(known.sum()), dtype=bool)).value
         encoded = model.encode(part)
         if model.target.kind == "number":

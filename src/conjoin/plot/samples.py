@@ -48,7 +48,7 @@ class SamplesDisplay:
         is not used."""
         model = estimator.model_
         drawn = estimator.sample(n_samples, random_state=random_state)[0]
-        real = None if X is None else model.frame(X)
+        real = None if X is None else model.rows(X).frame
         names = telling_columns(model, 9) if columns is None else list(columns)
         if real is not None:
             names = [name for name in names if name in real]

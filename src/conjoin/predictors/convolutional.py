@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from conjoin.core import Event, Pair, Space, seeded
 from conjoin.core.shapes import Bool, Float
 from conjoin.nets.inputs import Inputs
+from conjoin.nets.pictures import pictured
 from conjoin.predictors.scorers import Scorer
 
 __all__ = ["Convolutional", "fit_convolutional"]
@@ -56,14 +57,15 @@ class Convolutional(Scorer):
 
     def __init__(self, space: Space, outputs: int) -> None:
         super().__init__()
-        assert space.grid is not None
-        self.grid = space.grid
+        seen = pictured(space)
+        assert seen is not None
+        self.shape = seen.shape
         self.outputs = outputs
-        self.top = space.variables[-1].cardinality - 1
-        self.before = len(space.variables) - space.pixels
+        self.top = seen.top
+        self.before = seen.first
         self.columns = Inputs(space.variables[: self.before])
-        channels = space.grid[0]
-        side = min(space.grid[1:])
+        channels = seen.shape[0]
+        side = min(seen.shape[1:])
         stride = 2 if side >= LARGE else 1
         pools = max(0, int(math.log2(side / stride)) - 1)
         widths = [2 * channels, WIDTH] + [2 * WIDTH] * pools
@@ -71,7 +73,7 @@ class Convolutional(Scorer):
             nn.Conv2d(before, after, 3, padding=1, stride=stride if index == 0 else 1)
             for index, (before, after) in enumerate(pairwise(widths))
         )
-        size = [-(-each // stride) >> pools for each in space.grid[1:]]
+        size = [-(-each // stride) >> pools for each in seen.shape[1:]]
         self.drop = nn.Dropout(DROPOUT)
         self.hidden = nn.Linear(widths[-1] * size[0] * size[1] + self.columns.size, HIDDEN)
         self.last = nn.Linear(HIDDEN, outputs)
@@ -91,7 +93,7 @@ class Convolutional(Scorer):
         seen = x.mask[:, self.before :]
         value = torch.where(seen, x.value[:, self.before :] / max(self.top, 1), 0.0)
         return torch.cat(
-            [value.unflatten(1, self.grid), (~seen).to(value).unflatten(1, self.grid)], 1
+            [value.unflatten(1, self.shape), (~seen).to(value).unflatten(1, self.shape)], 1
         )
 
     def beside(self, x: Event) -> Float[Tensor, "B F"]:

@@ -24,6 +24,7 @@ from conjoin.core import Density, Event, Space, categorical
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.shapes import Bool, Float
 from conjoin.joints.hybrid import Predictor
+from conjoin.nets.pictures import pictured
 
 __all__ = [
     "Classifier",
@@ -63,7 +64,8 @@ class Design(nn.Module):
     def matrix(self, x: Event, missing: float = 0.0) -> Float[Tensor, "B F"]:
         """Missing numbers become ``missing`` (NaN for trees), missing levels no level at all."""
         columns = []
-        first = len(self.space.variables) - self.space.pixels
+        seen = pictured(self.space)
+        first = len(self.space.variables) if seen is None else seen.first
         for index, variable in enumerate(self.space.variables):
             seen = x.mask[:, index]
             if index >= first:
@@ -295,7 +297,7 @@ class External(Scorer):
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         if self.codec is None:
             return self.scores_of(x)
-        frame = self.codec.decode(x.value, x.mask)
+        frame = self.codec.rows(self.codec.decode(x.value, x.mask)).frame
         others = {
             name: [self.template[name]] * x.rows
             for name in self.template.index

@@ -21,7 +21,7 @@ __all__ = ["bits_of", "bits_per_dim"]
 def bits_per_dim(model: Model, X: Any) -> np.ndarray:
     """(n,) bits per known pixel; ValueError for a model of tables, or one whose log p is known up
     to a constant only."""
-    if model.codec.space.layout != "image":
+    if not model.codec.per_dimension:
         raise ValueError(
             "Bits per dimension are of images, and this model is of a table: score_samples gives "
             "its log p(x) in nats."

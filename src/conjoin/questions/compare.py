@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from conjoin.core import Event, Status
+from conjoin.core import Rows as CodecRows
 from conjoin.fitting.pipeline import Request, Rows, fit_model
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes, Number
@@ -137,16 +138,16 @@ def compare_families(
                 )
             )
             spent += 0.0 if np.isnan(entries[-1].kwh) else entries[-1].kwh
-    return _picked(entries, len(held.frame))
+    return _picked(entries, len(held.x))
 
 
 def held_out(rows: Rows, seed: int) -> tuple[Rows, Rows]:
     """Rows to fit, and those of the fifth that is kept from all fits that are asked about;
     ValueError where these are too few."""
-    split = split_rows(row_hashes(rows.frame, rows.groups), seed + 1, 0.0, HELD)
+    split = split_rows(row_hashes(rows.x, rows.groups), seed + 1, 0.0, HELD)
     if len(split.calibrate) < LEAST:
         raise ValueError(
-            f"Comparing families needs {round(LEAST / HELD)} rows, there are {len(rows.frame)}: "
+            f"Comparing families needs {round(LEAST / HELD)} rows, there are {len(rows.x)}: "
             "name the family yourself."
         )
     return _part(rows, split.fit), _part(
@@ -165,7 +166,7 @@ def _part(rows: Rows, index: np.ndarray) -> Rows:
     parts = {
         name: take(getattr(rows, name)) for name in ("y", "known", "weight", "groups", "latest")
     }
-    return replace(rows, frame=rows.frame.iloc[index].reset_index(drop=True), **parts)
+    return replace(rows, x=rows.x.take(index), **parts)
 
 
 def _entry(name: Any, fit: Rows, held: Rows, request: Request) -> Entry:
@@ -187,7 +188,7 @@ def _entry(name: Any, fit: Rows, held: Rows, request: Request) -> Entry:
 
 
 def _judge(entry: Entry, model: Model, held: Rows, seed: int) -> None:
-    encoded = model.encode(held.frame)
+    encoded = model.encode(held.x)
     log_prob = model.log_prob_raw(encoded)
     status = _status(model, encoded.event)
     entry.status = status.value
@@ -195,8 +196,8 @@ def _judge(entry: Entry, model: Model, held: Rows, seed: int) -> None:
     entry.error = float(log_prob.std() / len(log_prob) ** 0.5)
     label, entry.log_loss, entry.ece = log_label(model, encoded, held)
     each = log_prob + label
-    entry.familiarity = _familiarity(model, held.frame, seed)
-    entry.samples = _likeness(model, held.frame, seed)
+    entry.familiarity = _familiarity(model, held.x, seed)
+    entry.samples = _likeness(model, held.x, seed)
     if status is not Status.RELATIVE:
         entry.each = each
         entry.joint = float(each.mean())
@@ -215,7 +216,7 @@ def _status(model: Model, x: Event) -> Status:
 def log_label(model: Model, encoded: Any, held: Rows) -> tuple[np.ndarray, float, float]:
     """(B,) log p(y | x) of the labelled rows, 0 of the others; the log-loss, and the calibration
     error of classes."""
-    out = np.zeros(len(held.frame))
+    out = np.zeros(len(held.x))
     ece = np.nan
     if held.y is None or held.known is None or not held.known.any() or model.target is None:
         return out, np.nan, np.nan
@@ -230,8 +231,8 @@ def log_label(model: Model, encoded: Any, held: Rows) -> tuple[np.ndarray, float
         from conjoin.model.calibrate import predictive_of
 
         found = predictive_of(model, encoded.event)
-        density = found.cdf.diff(dim=1) / found.grid.diff()
-        place = torch.searchsorted(found.grid, label).clamp(1, len(found.grid) - 1) - 1
+        density = found.cdf.diff(dim=1) / found.points.diff()
+        place = torch.searchsorted(found.points, label).clamp(1, len(found.points) - 1) - 1
         width = model.number.space.variables[0].resolution or 1.0
         value = (density.gather(1, place[:, None])[:, 0] * width).clamp_min(
             1e-12
@@ -240,13 +241,13 @@ def log_label(model: Model, encoded: Any, held: Rows) -> tuple[np.ndarray, float
     return out, -float(out[held.known].mean()), ece
 
 
-def _familiarity(model: Model, frame: pd.DataFrame, seed: int) -> float:
+def _familiarity(model: Model, rows: CodecRows, seed: int) -> float:
     """How well the statistic tells held-out rows from rows whose cells were shuffled within their
     columns."""
     from sklearn.metrics import roc_auc_score
 
     rng = np.random.default_rng(seed)
-    frame = frame.iloc[:SOME].reset_index(drop=True)
+    frame = rows.take(slice(0, SOME)).frame.reset_index(drop=True)
     shuffled = pd.DataFrame(
         {name: frame[name].iloc[rng.permutation(len(frame))].to_numpy() for name in frame}
     ).astype(frame.dtypes)
@@ -257,14 +258,12 @@ def _familiarity(model: Model, frame: pd.DataFrame, seed: int) -> float:
     return float(roc_auc_score(np.repeat([1, 0], len(frame)), np.concatenate(scores)))
 
 
-def _likeness(model: Model, frame: pd.DataFrame, seed: int) -> float:
+def _likeness(model: Model, rows: CodecRows, seed: int) -> float:
     """2 (1 - AUC) of gradient boosting that tells draws from held-out rows (two folds): 1 where it
     can't.
 
     D. Lopez-Paz and M. Oquab (2017), Revisiting classifier two-sample tests, section 3."""
-    events = [
-        model.encode(part).event for part in (frame, generate(model, len(frame), seed=seed)[0])
-    ]
+    events = [model.encode(part).event for part in (rows, generate(model, len(rows), seed=seed)[0])]
     real, made = (np.where(event.mask, event.value, np.nan) for event in events)
     return two_sample(real, made, np.zeros(real.shape[1], dtype=bool), seed, folds=2, max_iter=60)[
         0

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin.core import Event, Pair, stream
+from conjoin.core import Event, Pair, Rows, as_float, stream
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
@@ -56,7 +56,8 @@ def counterfactual(
     ``familiarity`` (conformal p-value, above ``familiarity``), indexed by (row, option). A row for
     which there is none, or that has the answer already, has one option 0, unchanged, that says so.
     """
-    frame = model.frame(X)
+    rows = model.rows(X)
+    frame = rows.frame
     columns = model.codec.columns
     keep = [keep] if isinstance(keep, str) else list(keep)
     for name in keep:
@@ -71,10 +72,10 @@ def counterfactual(
         *(column.name for column in model.codec.schema.columns if column.type == "picture"),
     }
     free = [place for place, name in enumerate(columns) if name not in kept]
-    encoded = model.encode(frame)
-    event = encoded.event
+    encoded = model.encode(rows)
+    event = as_float(encoded.event)
     parts = []
-    already = _reached(model, encoded, frame, wish)[1]
+    already = _reached(model, encoded, rows, wish)[1]
     for row in range(len(frame)):
         own = event.take(slice(row, row + 1))
         rng = stream(seed, "counterfactual")
@@ -151,16 +152,16 @@ def _propose(
     y = Event(torch.full((len(hidden),), wish.event_value, dtype=torch.float64))
     drawn: Pair = model.pair.proposer.sample_conditional(Pair(y, rows), generator=generator)
     # what the user would type in, rounded as recorded
-    raw = model.codec.decode(drawn.x.value, x.mask | hidden)
+    raw = model.rows(model.codec.decode(drawn.x.value, x.mask | hidden))
     encoded = model.encode(raw)
     familiar = model.p_value(encoded)
     probability, reached = _reached(model, encoded, raw, wish)
-    return _Proposals(encoded.event.value, probability, familiar, reached & (familiar > least))
+    return _Proposals(
+        as_float(encoded.event).value, probability, familiar, reached & (familiar > least)
+    )
 
 
-def _reached(
-    model: Model, encoded: Any, raw: pd.DataFrame, wish: _Wish
-) -> tuple[np.ndarray, np.ndarray]:
+def _reached(model: Model, encoded: Any, raw: Rows, wish: _Wish) -> tuple[np.ndarray, np.ndarray]:
     """How likely each proposal has the wanted y, and whether that is the answer."""
     if isinstance(model.target, Classes):
         proba = model.log_proba(encoded, raw).exp()
@@ -217,7 +218,7 @@ def _table(
             drop=True
         )
     values = torch.stack([value for value, _, _ in found])
-    decoded = model.codec.decode(values)
+    decoded = model.rows(model.codec.decode(values)).frame
     old = row.iloc[0]
     out = pd.concat([row] * len(found), ignore_index=True).astype(object)
     words = []

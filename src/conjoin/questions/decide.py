@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.core import Encoded
+from conjoin.core import Encoded, Rows
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes, Number
@@ -46,19 +46,19 @@ def decide(
     accepted with a wrong answer}. ``max_width``: of a regressor's interval. ``log``: a file to
     which one JSON line per row is appended. Raises ValueError with the number of calibration rows
     needed where a rate can't be promised."""
-    frame = model.frame(X)
-    encoded = model.encode(frame)
+    rows = model.rows(X)
+    encoded = model.encode(rows)
     calibration = model.calibrated
     calibration.check_false_alarm(false_alarm)
-    table = pd.DataFrame(index=frame.index)
+    table = pd.DataFrame(index=rows.index)
     familiarity = model.p_value(encoded)
     unfamiliar = familiarity <= false_alarm
     if isinstance(model.target, Classes):
-        doubt = _classes(model, table, encoded, frame, max_error, false_alarm)
+        doubt = _classes(model, table, encoded, rows, max_error, false_alarm)
     elif isinstance(model.target, Number):
         doubt = _number(model, table, encoded, max_error, max_width)
     else:
-        doubt = np.full(len(frame), "", dtype=object)
+        doubt = np.full(len(rows), "", dtype=object)
     table["familiarity"] = familiarity
     table["log_prob"] = model.log_prob_raw(encoded)
     ambiguous = np.array([bool(text) for text in doubt], dtype=bool)
@@ -67,11 +67,11 @@ def decide(
     if explain and unfamiliar.any():
         places = np.flatnonzero(unfamiliar)
         words = table["reason"].to_numpy(dtype=object, copy=True)
-        words[places] = reasons(model, frame, encoded, places, false_alarm)
+        words[places] = reasons(model, rows, encoded, places, false_alarm)
         table["reason"] = words
     _hide_answers(table)
     if log is not None:
-        _append(Path(log), model, frame, table)
+        _append(Path(log), model, rows.frame, table)
     return table
 
 
@@ -85,12 +85,12 @@ def _classes(
     model: Model,
     table: pd.DataFrame,
     encoded: Encoded,
-    frame: pd.DataFrame,
+    rows: Rows,
     max_error: float | Mapping[Any, float],
     false_alarm: float,
 ) -> np.ndarray:
     """Fill in answers; words of doubt per row, empty where the answer may be accepted."""
-    proba = model.log_proba(encoded, frame).exp()
+    proba = model.log_proba(encoded, rows).exp()
     confidence, guess = (part.numpy() for part in proba.max(1))
     table["answer"] = table["best_guess"] = model.classes.decode(torch.tensor(guess))
     table["confidence"] = confidence

@@ -6,9 +6,8 @@ import copy
 from dataclasses import asdict, replace
 from typing import Any, Self
 
-import pandas as pd
-
 from conjoin.core import Density, Event, Pair
+from conjoin.core import Rows as CodecRows
 from conjoin.fitting.pipeline import Request, Rows, refit
 from conjoin.fitting.selection import use_trunk
 from conjoin.fitting.self_training import LEAST, Answers, answers, surest
@@ -90,15 +89,15 @@ def _moved(
 ) -> Change:
     """Give ``fresh`` a p(x) of the new rows, beside p(y | x) in the new shares or one that has
     followed; what has changed then."""
-    frame = fresh.frame(X).reset_index(drop=True)
+    rows = fresh.rows(X)
     request = Request("density", model.pair.config, None, model.codec, seed, max_time, spread=False)
-    encoded = model.encode(frame)
+    encoded = model.encode(rows)
     found = _found(model, encoded.event, change)
     if found is not None and found.certainty >= LEAST:
         fit, split = _follow(
             fresh,
             model,
-            frame,
+            rows,
             encoded.event,
             found,
             replace(request, task="classes", predictor="trunk"),
@@ -107,20 +106,20 @@ def _moved(
         found = None
     else:
         start = Start(model, elsewhere=True) if model.density_of_x.trunk else None
-        density, data, split = refit(Rows(frame), replace(request, start=start), model)
+        density, data, split = refit(Rows(rows), replace(request, start=start), model)
         fresh.joint = _beside(density, fresh, change)
         fit = data["fit"]
     fresh.remember(fit.x)
     # of the joint as it is now, should it be adapted again
     fresh.facts["shares"] = list(change.new)
     fresh.calibration = (
-        calibrate(fresh, frame.iloc[split.calibrate], None, None) if len(split.calibrate) else None
+        calibrate(fresh, rows.take(split.calibrate), None, None) if len(split.calibrate) else None
     )
     return replace(change, promise=_promise(split, None if found is None else found.certainty))
 
 
 def _follow(
-    fresh: Model, model: Model, frame: pd.DataFrame, x: Event, found: Answers, request: Request
+    fresh: Model, model: Model, given: CodecRows, x: Event, found: Answers, request: Request
 ) -> tuple[Pair, Split]:
     """Let the network go on from its surest answers, and from those that it then has; the rows that
     it learned from, and their split."""
@@ -128,7 +127,7 @@ def _follow(
     part = None if request.max_time is None else request.max_time / ROUNDS
     for left in reversed(range(ROUNDS)):
         sure = surest(found.share)
-        rows = Rows(frame, model.classes.labels[found.share.argmax(1)], sure)
+        rows = Rows(given, model.classes.labels[found.share.argmax(1)], sure)
         joint, data, split = refit(
             rows, replace(request, start=Start(now, elsewhere=True), max_time=part), model
         )

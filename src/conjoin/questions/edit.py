@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.core import CapabilityError, Edit, Event, Pair, stream
+from conjoin.core import CapabilityError, Edit, Event, Pair, as_float, stream
 from conjoin.core.shapes import Float
 from conjoin.model.model import Model
+from conjoin.nets.pictures import pictured
 
 __all__ = ["ONE_BY_ONE", "TOGETHER", "Alteration", "alter"]
 
@@ -97,7 +98,7 @@ def alter(
     edit."""
     joint = model.pair.proposer
     codec = cast(Any, model.codec)
-    if codec.kind != "image" or not joint.capabilities.edits:
+    if codec.columnwise or not joint.capabilities.edits:
         raise CapabilityError(
             "This model",
             "altered pictures",
@@ -110,7 +111,7 @@ def alter(
     wanted = (
         order[:, 1] if to is None else torch.full_like(order[:, 0], int(model.classes.code(to)))
     )
-    x = encoded.event.value
+    x = as_float(encoded.event).value
     starts = range(0, len(x), TOGETHER)
     parts = [
         _best(model, x[k : k + TOGETHER], wanted[k : k + TOGETHER], confidence, familiarity, seed)
@@ -120,8 +121,8 @@ def alter(
         np.concatenate(each) for each in zip(*parts, strict=True)
     )
     return Alteration(
-        original=codec.images(codec.decode(x)),
-        altered=codec.images(codec.decode(torch.from_numpy(value))),
+        original=codec.decode(x),
+        altered=codec.decode(torch.from_numpy(value)),
         to=model.classes.decode(wanted),
         before=model.classes.decode(before),
         found=found,
@@ -253,9 +254,9 @@ def _encoded(model: Model, value: Float[Tensor, "B D"]) -> Any:
 
 
 def _grid(model: Model) -> tuple[int, int, int]:
-    grid: tuple[int, int, int] | None = model.codec.space.grid
-    assert grid is not None
-    return grid
+    seen = pictured(model.codec.space)
+    assert seen is not None
+    return seen.shape
 
 
 def _tenth(model: Model) -> float:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from conjoin.calibration.conformal import Calibration
-from conjoin.core import Status
+from conjoin.core import Rows, Status
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
@@ -34,30 +34,28 @@ def evaluate(
 ) -> dict[str, Any]:
     """Numbers about ``X`` (and labels ``y``, where ``known``): likelihood, prediction, calibration,
     both alarms."""
-    frame = model.frame(X)
-    encoded = model.encode(frame)
+    rows = model.rows(X)
+    encoded = model.encode(rows)
     log_prob = model.log_prob_raw(encoded)
-    out: dict[str, Any] = {"rows": len(frame), "log_prob": float(np.mean(log_prob))}
+    out: dict[str, Any] = {"rows": len(rows), "log_prob": float(np.mean(log_prob))}
     out["log_prob_status"] = model.status["log_prob"].value
-    if model.codec.space.layout == "image" and model.status["log_prob"] is not Status.RELATIVE:
+    if model.codec.per_dimension and model.status["log_prob"] is not Status.RELATIVE:
         out["bits_per_dim"] = float(np.mean(bits_of(log_prob, encoded)))
     if y is not None and known is not None and known.any():
-        out |= prediction(model, frame, y, known)
+        out |= prediction(model, rows, y, known)
     if isinstance(model.calibration, Calibration):
-        out |= _promises(model, frame, y, known, false_alarm, max_error)
+        out |= _promises(model, rows, y, known, false_alarm, max_error)
     return out
 
 
-def prediction(
-    model: Model, frame: pd.DataFrame, y: np.ndarray, known: np.ndarray
-) -> dict[str, Any]:
+def prediction(model: Model, X: Any, y: np.ndarray, known: np.ndarray) -> dict[str, Any]:
     """How well y is predicted for the rows of which it is ``known``."""
     all_known = np.ones(int(known.sum()), dtype=bool)
     label = model.target.encode(y[known], all_known).value  # type: ignore[union-attr]
-    frame = frame.iloc[np.flatnonzero(known)]
-    encoded = model.encode(frame)
+    rows = model.rows(X).take(np.flatnonzero(known))
+    encoded = model.encode(rows)
     if isinstance(model.target, Classes):
-        return _classes(model, model.log_proba(encoded, frame), label)
+        return _classes(model, model.log_proba(encoded, rows), label)
     found = predictive_of(model, encoded.event)
     scale = model.number.scale
     error = found.median() - label
@@ -121,7 +119,7 @@ def debiased_ece(confidence: np.ndarray, right: np.ndarray) -> float:
 
 def _promises(
     model: Model,
-    frame: pd.DataFrame,
+    rows: Rows,
     y: np.ndarray | None,
     known: np.ndarray | None,
     false_alarm: float,
@@ -130,7 +128,7 @@ def _promises(
     """What was asked of the two alarms and what these rows gave; a promise that can't be made is
     left out."""
     try:
-        verdicts = decide(model, frame, false_alarm=false_alarm, max_error=max_error, explain=False)
+        verdicts = decide(model, rows, false_alarm=false_alarm, max_error=max_error, explain=False)
     except ValueError as error:
         return {"promises": str(error)}
     accepted = (verdicts["verdict"] == ACCEPT).to_numpy()

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin.core import Encoded, Event, Pair, stream
+from conjoin.core import Encoded, Event, Pair, Rows, stream
 from conjoin.core.shapes import Float
 from conjoin.model.model import Model
 
@@ -28,8 +28,6 @@ WORTH = 10.0  # nats that a change of units must gain: less is a coincidence
 USUAL = (0.01, 0.99)  # between these quantiles of the model's draws a number is a usual one
 NAMED = 3  # columns named in a reason
 DRAWS = 64
-AS_A_WHOLE = "the image as a whole is unlike those held out"
-PICTURE = "the picture is unlike those held out, or does not go with the columns"
 
 
 def surprise(model: Model, x: Event) -> Float[Tensor, "R D"]:
@@ -55,23 +53,25 @@ def _distance(model: Model, value: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]
 
 
 def reasons(
-    model: Model, frame: pd.DataFrame, encoded: Encoded, places: np.ndarray, false_alarm: float
+    model: Model, rows: Rows, encoded: Encoded, places: np.ndarray, false_alarm: float
 ) -> list[str]:
     """One sentence for each of the rows at ``places``."""
     # no pixel says anything by itself, and there are too many to ask about each
-    if model.codec.space.layout == "image":
-        return [AS_A_WHOLE] * len(places)
+    codec = model.codec
+    if not codec.columnwise:
+        return [codec.unlike([True] * len(codec.space.variables))] * len(places)
+    frame = rows.take(places).frame
     x = encoded.event.take(torch.tensor(places))
     # whether a column can be judged given the others
     alone = model.joint.capabilities.missing != "none"
     unseen = encoded.unseen[torch.tensor(places)]
     far = _distance(model, x.value) * x.mask
     odd = surprise(model, x) if alone else torch.zeros_like(far)
-    hints = _hints(model, frame.iloc[places], x, far, false_alarm)
+    hints = _hints(model, frame, x, far, false_alarm)
     columns = list(model.codec.columns)
     out = []
     for row in range(x.rows):
-        raw = frame.iloc[places[row]]
+        raw = frame.iloc[row]
         new = unseen[row].nonzero()[:, 0].tolist()
         parts = [f"{columns[d]} {_shown(raw[columns[d]])} was never seen" for d in new[:NAMED]]
         parts += _far_words(model, raw, far[row], columns)
@@ -79,10 +79,7 @@ def reasons(
             parts += _odd_words(
                 model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns
             )[: NAMED - len(parts)]
-        pictured = model.codec.space.pixels > 0 and bool(x.mask[row, -1])
-        text = "; ".join(parts) or (
-            PICTURE if pictured else "the columns are each plausible, but not together"
-        )
+        text = "; ".join(parts) or codec.unlike(x.mask[row].tolist())
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
     return out
 

@@ -9,55 +9,60 @@ import numbers
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from conjoin.core import CapabilityError, Event, Pair, stream
+from conjoin.core import CapabilityError, Event, Pair, Rows, stream
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 
 __all__ = ["completions", "impute"]
 
 
-def impute(
-    model: Model, X: Any, n_draws: int | None = None, seed: int = 0, y: Any = None
-) -> pd.DataFrame | list[pd.DataFrame]:
-    """The frame with its missing cells filled; with ``n_draws``, a list of so many completed
-    frames.
+def impute(model: Model, X: Any, n_draws: int | None = None, seed: int = 0, y: Any = None) -> Any:
+    """X with its missing cells filled; with ``n_draws``, a list of so many completions.
 
     Only missing cells of modelled columns change. Draws come from the exact conditional where the
     model has it. ``y``: the class, or the number, that every row is taken to have."""
     _check_draws(n_draws)
-    frame = model.frame(X)
-    event = model.encode(frame).event
+    rows = model.rows(X)
+    filled = _filled(model, rows, n_draws, seed, y)
+    raw = [model.codec.raw(each) for each in filled]
+    return raw[0] if n_draws is None else raw
+
+
+def _filled(model: Model, rows: Rows, n_draws: int | None, seed: int, y: Any) -> list[Rows]:
+    """The most probable completion, or so many drawn ones."""
+    event = model.encode(rows).event
     known = (
         event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
     )
     if n_draws is None:
-        return _filled(model, frame, event, _x(model.joint.mode(known)))
-    generator = stream(seed, "impute")
-    draws = (_x(model.joint.sample_conditional(known, generator=generator)) for _ in range(n_draws))
-    return [_filled(model, frame, event, drawn) for drawn in draws]
+        full = [_x(model.joint.mode(known))]
+    else:
+        generator = stream(seed, "impute")
+        full = [
+            _x(model.joint.sample_conditional(known, generator=generator)) for _ in range(n_draws)
+        ]
+    decode = model.codec.decode
+    return [model.codec.fill(rows, event.mask, decode(each.value)) for each in full]
 
 
 def completions(
     model: Model, X: Any, n_draws: int | None = 8, seed: int = 0, y: Any = None
-) -> tuple[list[pd.DataFrame], np.ndarray]:
-    """So many completed frames (None: the most probable one), each row's best first, and (n_draws,
+) -> tuple[list[Any], np.ndarray]:
+    """So many completions of X (None: the most probable one), each row's best first, and (n_draws,
     B) log p of every completed row, nats in the raw data's units: log p(x), or log p(x, y) where
     ``y`` is given."""
-    frame = model.frame(X)
+    given = model.rows(X)
     _check_draws(n_draws)
-    rows = len(frame)
+    rows = len(given)
     many = n_draws or 1
-    every = frame.iloc[np.tile(np.arange(rows), many)]
-    filled = impute(model, every, None if n_draws is None else 1, seed, y)
-    full: pd.DataFrame = filled[0] if isinstance(filled, list) else filled
+    every = given.take(np.tile(np.arange(rows), many))
+    full = _filled(model, every, None if n_draws is None else 1, seed, y)[0]
     log_prob = _log_prob(model, full, y).reshape(many, rows)
     order = (-log_prob).argsort(0, kind="stable")
-    return [full.iloc[rank * rows + np.arange(rows)] for rank in order], np.take_along_axis(
-        log_prob, order, 0
-    )
+    ranked = [model.codec.raw(full.take(rank * rows + np.arange(rows))) for rank in order]
+    return ranked, np.take_along_axis(log_prob, order, 0)
 
 
 def _check_draws(n_draws: int | None) -> None:
@@ -65,7 +70,7 @@ def _check_draws(n_draws: int | None) -> None:
         raise ValueError(f"n_draws must be at least 1, got {n_draws}.")
 
 
-def _log_prob(model: Model, full: pd.DataFrame, y: Any) -> np.ndarray:
+def _log_prob(model: Model, full: Rows, y: Any) -> np.ndarray:
     """(B,) of completed rows, and of their y where it is given."""
     encoded = model.encode(full)
     if y is None:
@@ -104,26 +109,3 @@ def _given(model: Model, y: Any, rows: int) -> Event:
 
 def _x(full: Any) -> Event:
     return full.x if isinstance(full, Pair) else full
-
-
-def _filled(model: Model, frame: pd.DataFrame, x: Event, full: Event) -> pd.DataFrame:
-    decoded = model.codec.decode(full.value)
-    out = frame.copy()
-    for place, name in enumerate(model.codec.columns):
-        gap = ~x.mask[:, place].numpy() & (frame[name].isna().to_numpy() if name in frame else True)
-        if gap.any():
-            out[name] = _patch(frame.get(name), decoded[name], gap, frame.index)
-    return out
-
-
-def _patch(old: pd.Series | None, new: pd.Series, gap: np.ndarray, index: pd.Index) -> pd.Series:
-    """The old column with the cells of ``gap`` from the new one; in the new one's dtype once
-    nothing is missing."""
-    fresh = new.set_axis(index)
-    if old is None or gap.all():
-        return fresh
-    mixed = old.astype(object).where(~gap, fresh.astype(object))
-    try:
-        return mixed.astype(fresh.dtype)
-    except (TypeError, ValueError):
-        return mixed.infer_objects()

@@ -118,10 +118,10 @@ class _Evidence(NamedTuple):
 def adapt(model: Model, X: Any, seed: int = 0) -> tuple[Model, Change]:
     """A model that answers as if the classes had the shares that they have in ``X``, and what has
     changed."""
-    frame = model.frame(X)
+    rows = model.rows(X)
     labels = model.classes.labels
-    encoded = model.encode(frame)
-    log_proba = model.log_proba(encoded, frame).numpy()
+    encoded = model.encode(rows)
+    log_proba = model.log_proba(encoded, rows).numpy()
     own = _own_shares(model, seed)
     evidence = _evidence(model, log_proba, own)
     shares = new_shares(evidence.new, evidence.old)
@@ -139,7 +139,7 @@ def adapt(model: Model, X: Any, seed: int = 0) -> tuple[Model, Change]:
         tuple(own.tolist()),
         tuple(shares.tolist()),
         tuple(standard_errors(evidence.new, evidence.old, shares).tolist()),
-        len(frame),
+        len(rows),
         _p_value(evidence, shares),
         misfit,
         unfamiliar,

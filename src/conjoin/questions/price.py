@@ -107,8 +107,8 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
             "The price is that of one family from its own start: name one in place of "
             "family='auto', without start_from."
         )
-    _, frame = estimator._codec(X)
-    target, known, name = estimator._read_target(y, len(frame))
+    _, x = estimator._codec(X)
+    target, known, name = estimator._read_target(y, len(x))
     settings = {
         key: getattr(estimator, key)
         for key in (
@@ -123,7 +123,7 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
         )
     }
     request = Request(estimator._task, seed=estimator._seed(), calibration=0.0, **settings)
-    return _price(Rows(frame, target, known, name=name), request, lambda: estimator._codec(X)[0])
+    return _price(Rows(x, target, known, name=name), request, lambda: estimator._codec(X)[0])
 
 
 def _price(rows: Rows, request: Request, codec: Callable[[], Any]) -> Price:
@@ -139,18 +139,18 @@ def _price(rows: Rows, request: Request, codec: Callable[[], Any]) -> Price:
         {"family": config.set_params(label_weight=ALONE)} if network else STANDARD
     )
     y = fit_model(fit, replace(request, codec=codec(), **lone))
-    return Price((_of_rows(joint, x, held), _of_labels(joint, y, held)), len(held.frame))
+    return Price((_of_rows(joint, x, held), _of_labels(joint, y, held)), len(held.x))
 
 
 def _of_rows(joint: Model, alone: Model, held: Rows) -> Term:
     """p(x); in bits per dimension too, of pictures."""
-    encoded = [model.encode(held.frame) for model in (joint, alone)]
+    encoded = [model.encode(held.x) for model in (joint, alone)]
     each = [model.log_prob_raw(rows) for model, rows in zip((joint, alone), encoded, strict=True)]
     status = joint.status["log_prob"]
     if Status.RELATIVE in (status, alone.status["log_prob"]):
         return Term("p(x)", np.nan, np.nan, np.nan, np.nan, status.value)
     found = _term("p(x)", each, status.value)
-    if joint.codec.space.layout != "image":
+    if not joint.codec.per_dimension:
         return found
     bits = [float(bits_of(*pair).mean()) for pair in zip(each, encoded, strict=True)]
     return replace(
@@ -161,14 +161,10 @@ def _of_rows(joint: Model, alone: Model, held: Rows) -> Term:
 def _of_labels(joint: Model, alone: Model, held: Rows) -> Term:
     """p(y | x) of the labelled rows."""
     assert held.y is not None and held.known is not None
-    each = [
-        log_label(model, model.encode(held.frame), held)[0][held.known] for model in (joint, alone)
-    ]
+    each = [log_label(model, model.encode(held.x), held)[0][held.known] for model in (joint, alone)]
     found = _term("p(y | x)", each, joint.status["predict_proba"].value)
     measure = "accuracy" if isinstance(joint.target, Classes) else "mae"
-    values = [
-        prediction(model, held.frame, held.y, held.known)[measure] for model in (joint, alone)
-    ]
+    values = [prediction(model, held.x, held.y, held.known)[measure] for model in (joint, alone)]
     return replace(found, measure=measure, joint_measure=values[0], alone_measure=values[1])
 
 

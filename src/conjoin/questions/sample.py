@@ -39,7 +39,18 @@ def generate(
     )
     if not constraints or not n:
         return draw(np.arange(n))
-    return keep_drawing(draw, constraints, n, None if model.target is None else model.target.name)
+    X, labels = keep_drawing(
+        lambda rows: _framed(model, *draw(rows)),
+        constraints,
+        n,
+        None if model.target is None else model.target.name,
+    )
+    return (X if model.codec.columnwise else model.codec.raw(model.rows(X))), labels
+
+
+def _framed(model: Model, X: Any, y: Any) -> tuple[pd.DataFrame, Any]:
+    """The rows as a frame, in which constraints find their columns."""
+    return (X if model.codec.columnwise else model.rows(X).frame), y
 
 
 def _drawer(
@@ -94,17 +105,21 @@ def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
     points = {
         name: value for name, value in given.items() if not isinstance(value, tuple | list | set)
     }
-    event = _encode_points(model, points).take(torch.zeros(n, dtype=torch.long))
+    event = _encode_points(model, points) if points else _nothing(model)
+    event = event.take(torch.zeros(n, dtype=torch.long))
     return event._replace(
         within=_region(model, {name: value for name, value in given.items() if name not in points})
     )
 
 
+def _nothing(model: Model) -> Event:
+    """A row of which nothing is known."""
+    value = torch.zeros(1, *model.codec.space.shape, dtype=torch.float64)
+    return Event(value, torch.zeros_like(value, dtype=torch.bool))
+
+
 def _encode_points(model: Model, points: dict[Any, Any]) -> Event:
-    name = next(iter(points), model.codec.columns[0])
-    encoded = model.codec.encode(
-        pd.DataFrame([points]) if points else pd.DataFrame({name: [None]}, dtype=object)
-    )
+    encoded = model.codec.encode(pd.DataFrame([points]))
     _refuse_unseen(model, points, encoded.unseen[0])
     event: Event = encoded.event
     return event

@@ -50,9 +50,9 @@ class Strip:
 
 
 def picture_sections(estimator: Any, found: Answers, real: Any) -> dict[str, Any]:
-    """The sections about pictures. ``real``: a frame of pixels, where real pictures may be shown,
-    else None."""
-    out: dict[str, Any] = {"real_pictures": real is not None}
+    """The sections about pictures. ``real``: rows of pictures, where real ones may be shown, else
+    None."""
+    out: dict[str, Any] = {"template": "pictures.html.j2", "real_pictures": real is not None}
     for name, build in (
         ("sheet", _sheet),
         ("way", _way),
@@ -113,7 +113,7 @@ def _drawn(model: Any, codes: np.ndarray) -> np.ndarray:
     drawn = model.density_of_x.sample(
         len(codes), Event(torch.tensor(codes).double()), generator=stream(SEED, "pictures")
     )
-    return np.asarray(model.codec.images(model.codec.decode(drawn.value)))
+    return np.asarray(model.codec.decode(drawn.value))
 
 
 def _way(estimator: Any, found: Answers, real: Any) -> Strip:
@@ -127,7 +127,7 @@ def _way(estimator: Any, found: Answers, real: Any) -> Strip:
         )
     states = density.unfold(1, generator=stream(SEED, "way"))[:, 0]
     places = np.unique(np.linspace(0, len(states) - 1, STATES).round().astype(int))
-    images = codec.images(codec.decode(states[places]))
+    images = codec.decode(states[places])
     return Strip("", _tiles(found.model, images, [f"step {place}" for place in places]))
 
 
@@ -226,7 +226,7 @@ def _some(estimator: Any, found: Answers, real: Any, count: int) -> np.ndarray:
         places = (
             table.groupby("best_guess").cumcount().sort_values(kind="stable") if labels else table
         ).index.to_numpy()
-    return np.asarray(cast(Any, found.model.codec).images(real.iloc[places[:count]]))
+    return np.asarray(cast(Any, found.model.codec).images(real.take(places[:count])))
 
 
 # ----------------------------------------------------------------------------------------- pictures

@@ -5,15 +5,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conjoin.core import CapabilityError
+from conjoin.core import CapabilityError, Field, Rows
 from conjoin.model.model import Model
 from conjoin.model.words import (
     MEANING,
     cell,
     energy_words,
-    is_image,
     measures,
-    noun,
     number,
     percent,
     plural,
@@ -54,20 +52,20 @@ class Answers:
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
         self.model: Model = estimator.model_
         self.rates = promised_rates(self.model)
-        self.frame: pd.DataFrame | None = None if X is None else self.model.frame(X)
-        self.given = 0 if self.frame is None else len(self.frame)
+        self.rows: Rows | None = None if X is None else self.model.rows(X)
+        self.given = 0 if self.rows is None else len(self.rows)
         self.labelled = False
         self.figures: dict[str, Any] = {}
         self.table: pd.DataFrame | None = None
         self.energy: Energy | None = None
-        if self.frame is not None:
+        if self.rows is not None:
             self._ask(estimator, y)
 
     def _ask(self, estimator: Any, y: Any) -> None:
-        assert self.frame is not None
-        rows = self._rows()
+        assert self.rows is not None
+        rows = self._asked()
         target = self.model.target
-        self.frame = self.frame.iloc[rows]
+        self.rows = self.rows.take(rows)
         if target is not None and y is not None:
             labels, known, _ = estimator._read_target(y, self.given)
             self.y = labels[rows]
@@ -77,26 +75,26 @@ class Answers:
             if self.rates is not None:
                 self.table = decide(
                     self.model,
-                    self.frame,
+                    self.rows,
                     false_alarm=self.rates[0],
                     max_error=self.rates[1],
                     explain=False,
                 )
             self.log_prob = (
-                estimator.score_samples(self.frame)
+                estimator.score_samples(self.rows)
                 if self.table is None
                 else self.table["log_prob"].to_numpy()
             )
         self.energy = meter.energy
         if target is not None and self.labelled:
-            self.figures = prediction(self.model, self.frame, self.y, self.known)
+            self.figures = prediction(self.model, self.rows, self.y, self.known)
 
-    def _rows(self) -> Any:
+    def _asked(self) -> Any:
         """Which of the rows are asked about: all, or some pictures where log p(x) of each takes
         many calls of a network."""
         if (
             self.given <= SOME
-            or not is_image(self.model)
+            or self.model.codec.columnwise
             or not self.model.density_of_x.capabilities.stochastic
         ):
             return slice(None)
@@ -105,14 +103,14 @@ class Answers:
     @property
     def count(self) -> str:
         """How many rows are asked about, in words."""
-        return plural(0 if self.frame is None else len(self.frame), noun(self.model))
+        return plural(0 if self.rows is None else len(self.rows), self.model.codec.noun)
 
     @property
     def sampled(self) -> str:
         """Where not all that were given are asked about: of how many."""
         return (
             ""
-            if self.frame is None or len(self.frame) == self.given
+            if self.rows is None or len(self.rows) == self.given
             else f" (drawn at random from {self.given:,})"
         )
 
@@ -135,7 +133,7 @@ def quality(found: Answers) -> dict[str, Any]:
             else _number_metrics(figures, model)
         )
         return {
-            "source": f"{plural(rows, f'labelled {noun(model)}')} that were given for this report",
+            "source": f"{plural(rows, f'labelled {model.codec.noun}')} that were given for this report",
             "metrics": metrics,
         }
     calibration = model.calibration
@@ -152,7 +150,7 @@ def quality(found: Answers) -> dict[str, Any]:
         f"{right.sum():,} of {len(right):,} best guesses are right, if every row must be answered",
     )
     return {
-        "source": f"{plural(len(right), f'labelled {noun(model)}')} that were held out at the fit",
+        "source": f"{plural(len(right), f'labelled {model.codec.noun}')} that were held out at the fit",
         "metrics": [("Accuracy", percent(right.mean()), *words)],
     }
 
@@ -211,14 +209,14 @@ def likelihood(found: Answers, estimator: Any) -> dict[str, Any]:
     status = found.model.status["log_prob"].value
     drawn = (
         None
-        if found.frame is not None
-        else drawn_rows(estimator, 256 if not is_image(model) else DRAWN_PICTURES)
+        if found.rows is not None
+        else drawn_rows(estimator, 256 if model.codec.columnwise else DRAWN_PICTURES)
     )
     values = found.log_prob if drawn is None else estimator.score_samples(drawn)
     bits = None
-    if is_image(model) and status != "relative":
+    if model.codec.per_dimension and status != "relative":
         bits = number(
-            float(bits_of(values, model.encode(found.frame if drawn is None else drawn)).mean()), 2
+            float(bits_of(values, model.encode(found.rows if drawn is None else drawn)).mean()), 2
         )
     return {
         "mean": f"{values.mean():.2f}",
@@ -226,7 +224,7 @@ def likelihood(found: Answers, estimator: Any) -> dict[str, Any]:
         "range": f"{np.quantile(values, 0.05):.1f} to {np.quantile(values, 0.95):.1f}",
         "source": f"the {found.count} asked about{found.sampled}"
         if drawn is None
-        else f"{plural(len(values), noun(model))} that the model draws",
+        else f"{plural(len(values), model.codec.noun)} that the model draws",
         "measure": measures(model),
         "status": status,
         "meaning": MEANING[status],
@@ -253,7 +251,7 @@ def promises(found: Answers) -> dict[str, Any]:
     unfamiliar = int((found.table["verdict"] == "unfamiliar").sum())
     out["rows"].append(
         (
-            f"{noun(found.model).capitalize()}s called unfamiliar",
+            f"{found.model.codec.noun.capitalize()}s called unfamiliar",
             f"at most {percent(found.rates[0], 0)}",
             percent(unfamiliar / max(rows, 1)),
             f"{unfamiliar:,} of {rows:,}",
@@ -332,42 +330,17 @@ def energy(found: Answers) -> list[tuple[str, str, str]]:
     if found.energy is not None and found.table is not None:
         out.append(
             (
-                f"Deciding on {plural(len(found.table), noun(found.model))}",
+                f"Deciding on {plural(len(found.table), found.model.codec.noun)}",
                 *energy_words(found.energy.to_json()),
             )
         )
     return out
 
 
-def schema_table(model: Model) -> list[tuple[str, str, str, str, str, str]]:
-    """(column, type, values, unit, missing, role); the values of a column that was set aside are
+def schema_table(model: Model) -> list[Field]:
+    """A line for each column, or one for all pixels; the values of a column that was set aside are
     not told."""
-    if is_image(model):
-        channels, height, width = model.codec.space.grid or (0, 0, 0)
-        name = f"pixels: {height} x {width}" + (f", {channels} channels" if channels > 1 else "")
-        return [
-            (
-                name,
-                "ordered",
-                f"0 to {model.codec.space.variables[0].cardinality - 1}",
-                "–",
-                "–",
-                "modelled",
-            )
-        ]
-    out = []
-    for column in model.codec.schema.columns:
-        missing = percent(column.missing_share) if column.missing_share else "–"
-        values = column.describe() if column.modelled else "–"
-        role = (
-            "modelled"
-            if column.modelled
-            else f"set aside: {column.why}"
-            if column.why
-            else "set aside"
-        )
-        out.append((str(column.name), column.type, values, column.unit or "–", missing, role))
-    return out
+    return model.codec.fields()
 
 
 def row_table(estimator: Any, real: pd.DataFrame | None) -> dict[str, Any]:

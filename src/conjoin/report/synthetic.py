@@ -17,9 +17,9 @@ NAMES = {"c2st": "c2st", "mi_error": "MI error", "shape": "shape", "trend": "tre
 
 def synthetic_rows(estimator: Any, found: Answers) -> dict[str, Any] | None:
     """The table of measures, None without held-out rows; ValueError where they are too few."""
-    if found.frame is None:
+    if found.rows is None:
         return None
-    frame, target = _with_target(found, found.frame)
+    frame, target = _with_target(found, found.rows.frame)
     drawn, y = estimator.sample(min(ROWS, len(frame) // 2), random_state=SEED)
     drawn = pd.DataFrame(drawn) if target is None else drawn.assign(**{target: y})
     shared = [name for name in frame if name in drawn]

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from conjoin.model.words import draws_words, is_image, limits, noun, percent, purpose, task_words
+from conjoin.core import Rows
+from conjoin.model.words import draws_words, limits, percent, purpose, task_words
 from conjoin.plot.choose import telling_columns
 from conjoin.report import figures
-from conjoin.report.examples import counterfactual_example, imputation_example
-from conjoin.report.pictures import picture_sections
+from conjoin.report.kinds import sections_of
 from conjoin.report.sections import (
     Answers,
     attempt,
@@ -21,11 +22,9 @@ from conjoin.report.sections import (
     predictor,
     promises,
     quality,
-    row_table,
     schema_table,
     verdict_counts,
 )
-from conjoin.report.synthetic import synthetic_rows
 
 __all__ = ["write_report"]
 
@@ -68,7 +67,7 @@ def _page(
     estimator: Any, X: Any, y: Any, show_rows: bool, cases: Any, plane: Any, notes: list[str]
 ) -> str:
     found = Answers(estimator, X, y)
-    real = found.frame if show_rows else None
+    real = found.rows if show_rows else None
     parts = (
         _first(found, cases, notes)
         | _body(estimator, found, real)
@@ -121,8 +120,8 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
             *([("draws", draws_words(facts))] if "distilled" in facts else []),
             (
                 "Asked about",
-                f"no {noun(model)}s"
-                if found.frame is None
+                f"no {model.codec.noun}s"
+                if found.rows is None
                 else found.count + (", with labels" if found.labelled else "") + found.sampled,
             ),
         ],
@@ -131,10 +130,10 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
     }
 
 
-def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str, Any]:
+def _body(estimator: Any, found: Answers, real: Rows | None) -> dict[str, Any]:
     model = found.model
-    return (picture_sections if is_image(model) else _row_sections)(estimator, found, real) | {
-        "asked_about": found.frame is not None,
+    return sections_of(model.codec.kind)(estimator, found, real) | {
+        "asked_about": found.rows is not None,
         "has_target": model.target is not None,
         "quality": quality(found),
         "likelihood": likelihood(found, estimator),
@@ -147,32 +146,15 @@ def _body(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str
         "notices": list(dict.fromkeys(model.codec.notices)),
         "limits": limits(model),
         "show_rows": real is not None,
-        "images": is_image(model),
-        "noun": noun(model),
+        "cells": model.codec.cells if not model.codec.columnwise else "columns",
+        "columnwise": bool(model.codec.columnwise),
+        "noun": model.codec.noun,
         "sampled": bool(found.sampled),
     }
 
 
-def _row_sections(estimator: Any, found: Answers, real: pd.DataFrame | None) -> dict[str, Any]:
-    """The sections that show rows of a table."""
-    filled, no_imputation = attempt(imputation_example, estimator, real)
-    changed, no_counterfactual = attempt(counterfactual_example, estimator, real)
-    synthetic, no_synthetic = attempt(synthetic_rows, estimator, found)
-    return {
-        "row_table": row_table(estimator, real),
-        "synthetic": synthetic,
-        "no_synthetic": no_synthetic
-        or "Give held-out rows to see how the rows that the model draws compare with them.",
-        "imputation": filled,
-        "no_imputation": no_imputation or "This model can't fill single cells.",
-        "counterfactual": changed,
-        "no_counterfactual": no_counterfactual
-        or "Nothing was calibrated, so what is plausible is not known.",
-    }
-
-
 def _drawings(
-    estimator: Any, found: Answers, y: Any, real: pd.DataFrame | None, plane: Any
+    estimator: Any, found: Answers, y: Any, real: Rows | None, plane: Any
 ) -> dict[str, Any]:
     """The figures, None where one can't be drawn."""
     out: dict[str, Any] = dict.fromkeys(
@@ -182,15 +164,16 @@ def _drawings(
     out["no_plane"] = ""
     if out["no_figures"]:
         return out
-    if found.frame is not None and found.labelled:
+    if found.rows is not None and found.labelled:
+        known = np.flatnonzero(found.known)
         out["reliability"] = figures.reliability_figure(
-            estimator, found.frame[found.known], found.y[found.known]
+            estimator, found.rows.take(known), found.y[known]
         )
     if found.model.calibration is not None:
         out["familiarity"] = figures.familiarity_figure(
-            estimator, found.frame, found.rates[0] if found.rates else 0.05
+            estimator, found.rows, found.rates[0] if found.rates else 0.05
         )
-    if is_image(found.model):
+    if not found.model.codec.columnwise:
         return out
     drawn, out["no_plane"] = attempt(
         figures.plane_figure, estimator, real, y if real is not None else None, plane
@@ -200,8 +183,8 @@ def _drawings(
     columns = [
         name
         for name in telling_columns(found.model, 9)
-        if found.frame is None or name in found.frame
+        if found.rows is None or name in found.rows.names
     ]
     if columns:
-        out["samples"] = figures.samples_figure(estimator, found.frame, columns)
+        out["samples"] = figures.samples_figure(estimator, found.rows, columns)
     return out

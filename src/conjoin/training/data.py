@@ -13,13 +13,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from conjoin.codecs.image.rows import byte_hashes
+from conjoin.codecs.table.rows import content_hashes
 from conjoin.core import Event, Pair
 
 __all__ = [
     "MOSTLY",
     "Split",
     "canonical",
-    "content_hashes",
     "group_hashes",
     "row_hashes",
     "split_rows",
@@ -29,6 +30,8 @@ __all__ = [
 def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
     """Distinct rows of (y, x) sorted by content, and their summed weights; rows of weight 0
     vanish."""
+    if not data.x.value.is_floating_point():
+        return _canonical_bytes(data, weight)
     table = torch.cat(
         [data.y.value[:, None], data.x.value, data.y.mask[:, None].double(), data.x.mask.double()],
         1,
@@ -43,6 +46,24 @@ def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
     y = Event(distinct[:, 0].contiguous(), distinct[:, 1 + width] > 0)
     x = Event(distinct[:, 1 : 1 + width].contiguous(), distinct[:, 2 + width :] > 0)
     return Pair(y, x), merged
+
+
+def _canonical_bytes(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
+    """As ``canonical``, of rows that are bytes: in the order of their hashes, and only copied where
+    some are left out or repeat."""
+    known = None if data.x.observed is None else data.x.observed.numpy()
+    keys = byte_hashes(data.x.value.numpy(), known)
+    labels = np.stack([data.y.value.double().numpy(), data.y.mask.double().numpy()], 1)
+    both = pd.util.hash_pandas_object(
+        pd.DataFrame({"x": keys, "y": labels[:, 0], "known": labels[:, 1]}), index=False
+    ).to_numpy()
+    keep = (weight > 0).numpy()
+    kept = np.flatnonzero(keep)
+    _, first, where = np.unique(both[keep], return_index=True, return_inverse=True)
+    merged = np.bincount(where, weights=weight.numpy()[keep], minlength=len(first))
+    index = torch.from_numpy(kept[first])
+    y = Event(data.y.value[index].double(), data.y.mask[index])
+    return Pair(y, data.x.take(index)), torch.from_numpy(merged)
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,16 +102,17 @@ class Split(NamedTuple):
     calibrate: np.ndarray
 
 
-def row_hashes(frame: pd.DataFrame, groups: Any = None) -> np.ndarray:
-    """(B,) uint64: equal for equal rows, or for rows of one group.
+def row_hashes(rows: Any, groups: Any = None) -> np.ndarray:
+    """(B,) uint64: equal for equal rows of ``rows`` (Rows, or a DataFrame), or for rows of one
+    group.
 
     Where most rows are repeats (a few columns of few levels) equality means nothing: then each row
     counts for itself, since held-out sets of whole patterns would be unlike the rows to come."""
     if groups is not None:
         return group_hashes(groups)
-    hashes = content_hashes(frame)
+    hashes = content_hashes(rows) if isinstance(rows, pd.DataFrame) else rows.hashes()
     if len(np.unique(hashes)) >= MOSTLY * len(hashes):
-        return hashes
+        return np.asarray(hashes)
     repeat = pd.Series(hashes).groupby(hashes).cumcount()
     return pd.util.hash_pandas_object(
         pd.DataFrame({"row": hashes, "repeat": repeat}), index=False
@@ -100,14 +122,6 @@ def row_hashes(frame: pd.DataFrame, groups: Any = None) -> np.ndarray:
 def group_hashes(groups: Any) -> np.ndarray:
     """(B,) uint64: equal for rows of one group."""
     return pd.util.hash_array(pd.Series(list(groups)).astype(str).to_numpy(dtype=object))
-
-
-def content_hashes(frame: pd.DataFrame) -> np.ndarray:
-    """(B,) uint64: equal for equal rows."""
-    mixed = [name for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
-    return pd.util.hash_pandas_object(
-        frame.astype(dict.fromkeys(mixed, str)), index=False
-    ).to_numpy()
 
 
 def split_rows(

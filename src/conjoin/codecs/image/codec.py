@@ -9,6 +9,8 @@ log p is that of the discrete image, and bits per dimension are -log2 p / (C H W
 Shape letters: n images, H rows, W columns, C channels, D = C H W pixels, L levels.
 """
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -17,27 +19,27 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from conjoin.codecs.image.rows import PictureRows
 from conjoin.codecs.table.schema import Column, Schema
-from conjoin.core import Encoded, Event, Space, Variable
+from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, Variable
 
-__all__ = ["ImageCodec", "is_images"]
+__all__ = ["ImageCodec"]
 
 JSON = dict[str, Any]
 FULL = 256  # levels of an 8-bit pixel
 FEW = 64  # up to so many levels count as they are (scikit-learn's digits have 17)
 
 
-def is_images(raw: Any) -> bool:
-    """Whether ``raw`` is an array of images rather than a table."""
-    return isinstance(raw, np.ndarray) and raw.ndim in (3, 4)
-
-
-class ImageCodec:
+class ImageCodec(Codec):
     """``grid`` (C, H, W) and ``levels``: how many values a pixel can take; both are read off the
     array at hand."""
 
     kind = "image"
-    flagged = False
+    noun = "picture"
+    cells = "pixels"
+    plural = "images"
+    collection = "set of pictures"
+    per_dimension = True
     # pictures that are held out to choose by, and to calibrate by: each is asked of a network many
     # times
     most_held = 3000
@@ -48,8 +50,17 @@ class ImageCodec:
         self.grid = grid
         self.levels = levels
         self.channels_last = channels_last
-        self.bounded = True
         self.owner = "ImageCodec"
+
+    @classmethod
+    def claims(cls, raw: Any, types: Any = None, missing: Any = ()) -> bool:
+        """Arrays of pictures, (n, H, W) or (n, H, W, C), rather than tables."""
+        return isinstance(raw, np.ndarray) and raw.ndim in (3, 4)
+
+    @classmethod
+    def begin(cls, raw: Any, **options: Any) -> tuple[Codec, Rows]:
+        codec = cls.of(raw)
+        return codec, codec.rows(raw)
 
     @classmethod
     def of(cls, images: np.ndarray) -> Self:
@@ -62,7 +73,7 @@ class ImageCodec:
             (channels, images.shape[1], images.shape[2]), top + 1 if top < FEW else FULL, last
         )
 
-    @property
+    @functools.cached_property
     def columns(self) -> list[str]:
         """Names of the pixels, in event order."""
         channels, height, width = self.grid
@@ -73,7 +84,7 @@ class ImageCodec:
             else [f"{name},{channel}" for channel in range(channels) for name in names]
         )
 
-    @property
+    @functools.cached_property
     def schema(self) -> Schema:
         return Schema(
             tuple(
@@ -89,26 +100,60 @@ class ImageCodec:
         )
         return [f"The images have four channels: {opaque}."] if self.grid[0] == 4 else []
 
-    @property
+    @functools.cached_property
     def space(self) -> Space:
         variables = tuple(
             Variable(name, "ordered", cardinality=self.levels) for name in self.columns
         )
         return Space((len(variables),), variables, "image", self.grid)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.grid[1:]
+
+    @property
+    def channels(self) -> int:
+        return self.grid[0]
+
     def fit(self, raw: Any, weight: Any = None) -> Self:
         """Nothing is learned: the levels are fixed."""
         return self
 
-    def missing_columns(self, raw: Any) -> list[Any]:
-        frame = self.frame(raw)
-        return [name for name in self.columns if name not in frame.columns]
+    @property
+    def size_words(self) -> str:
+        channels, height, width = self.grid
+        more = f" and {channels} channels" if channels > 1 else ""
+        return f"{height} x {width} pixels{more}"
 
-    def frame(self, raw: Any) -> pd.DataFrame:
-        """Images as a frame with one column per pixel; such a frame passes through. ValueError for
-        another size."""
-        if isinstance(raw, pd.DataFrame):
+    @property
+    def x_words(self) -> str:
+        return f"pictures of {self.size_words}"
+
+    @property
+    def inputs(self) -> tuple[str, str]:
+        channels, height, width = self.grid
+        colours = "grey" if channels == 1 else f"{channels} channels"
+        return "images", f"{height} x {width} pixels, {colours}, {self.levels} levels each"
+
+    def fields(self) -> list[Field]:
+        """All pixels in one line."""
+        channels, height, width = self.grid
+        name = f"pixels: {height} x {width}" + (f", {channels} channels" if channels > 1 else "")
+        return [Field(name, "ordered", f"0 to {self.levels - 1}", "–", "–", "modelled")]
+
+    def unlike(self, known: Any) -> str:
+        return "the image as a whole is unlike those held out"
+
+    # ------------------------------------------------------------------ raw -> event
+
+    def rows(self, raw: Any) -> PictureRows:
+        """Pictures as bytes; a frame with one column per pixel is read too. ValueError for another
+        size."""
+        if isinstance(raw, PictureRows):
             return raw
+        if isinstance(raw, pd.DataFrame):
+            return self._from_frame(raw)
         images = np.asarray(raw)
         channels, height, width = self.grid
         wanted = (height, width, channels) if self.channels_last else (height, width)
@@ -124,45 +169,71 @@ class ImageCodec:
                 f"X has images of {sizes}, but {self.owner} is expecting images of "
                 f"{' x '.join(map(str, wanted))}."
             )
-        images = _checked(images, self.levels)
-        rows = np.moveaxis(images, 3, 1) if self.channels_last else images
-        return pd.DataFrame(
-            rows.reshape(len(rows), len(self.columns)), columns=pd.Index(self.columns)
-        )
+        images = np.moveaxis(images, 3, 1) if self.channels_last else images[:, None]
+        return self._rows(images, pd.RangeIndex(len(images)))
 
-    def encode(self, raw: Any) -> Encoded:
-        """Events (n, D): grey levels as codes; NaN is missing."""
-        frame = self.frame(raw)
-        frame = (
+    def _from_frame(self, frame: pd.DataFrame) -> PictureRows:
+        names = [name for name in frame.columns if name in set(self.columns)]
+        whole = (
             frame if list(frame.columns) == self.columns else frame.reindex(columns=self.columns)
         )
-        values = np.ascontiguousarray(frame.to_numpy(dtype="float64"))
-        values = (
-            values
-            if values.flags.writeable and not np.shares_memory(values, frame.to_numpy())
-            else values.copy()
-        )
-        known = ~np.isnan(values)
-        values[~known] = 0.0
-        nothing = torch.zeros(len(values), dtype=torch.float64)
-        event = Event(torch.from_numpy(values), torch.from_numpy(known))
-        return Encoded(
-            event, torch.zeros_like(event.value, dtype=torch.bool), nothing, nothing.clone()
-        )
+        cells = whole.to_numpy()
+        cells = cells.astype("float64") if cells.dtype == object else cells
+        rows = self._rows(cells.reshape(len(frame), *self.grid), frame.index)
+        return dataclasses.replace(rows, names=names)
 
-    def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:
-        """A frame with one column per pixel."""
+    def _rows(self, images: np.ndarray, index: Any) -> PictureRows:
+        """Rows of pictures (n, C, H, W), in which NaN is a missing pixel."""
+        images = _checked(images, self.levels)
+        known = None
+        if images.dtype != np.uint8:
+            known = ~np.isnan(images)
+            images = np.where(known, images, 0).astype("uint8")
+        return PictureRows(images, known, self.columns, self.columns, index)
+
+    def frame(self, raw: Any) -> pd.DataFrame:
+        """Pictures as a frame with one column per pixel."""
+        return self.rows(raw).frame
+
+    def encode(self, raw: Any) -> Encoded:
+        """Events (n, D) uint8: grey levels as codes; NaN is missing."""
+        rows = self.rows(raw)
+        value = torch.from_numpy(np.ascontiguousarray(rows.pixels).reshape(len(rows), -1))
+        known = None if rows.known is None else torch.from_numpy(rows.known.reshape(len(rows), -1))
+        nothing = torch.zeros(len(rows), dtype=torch.float64)
+        unseen = torch.zeros(1, 1, dtype=torch.bool).expand(value.shape)
+        return Encoded(Event(value, known), unseen, nothing, nothing.clone())
+
+    def decode(self, value: Tensor, observed: Tensor | None = None) -> np.ndarray:
+        """Pictures as arrays in the shape that was given at fit: uint8, or float64 with NaN where a
+        pixel is not ``observed``."""
         values = value.detach().numpy()
         if observed is None or bool(observed.all()):
             cells = values.round().astype("uint8")
         else:
             cells = np.where(observed.numpy(), values, np.nan)
-        return pd.DataFrame(cells, columns=pd.Index(self.columns))
+        return self._arranged(cells.reshape(len(cells), *self.grid))
 
-    def images(self, frame: pd.DataFrame) -> np.ndarray:
-        """The frame of pixels as an array in the shape that was given at fit."""
-        rows = frame[self.columns].to_numpy().reshape(len(frame), *self.grid)
-        return np.moveaxis(rows, 1, 3) if self.channels_last else rows[:, 0]
+    def raw(self, rows: Rows) -> np.ndarray:
+        return self.images(rows)
+
+    def images(self, raw: Any) -> np.ndarray:
+        """Rows as arrays in the shape that was given at fit; NaN is a missing pixel."""
+        rows = self.rows(raw)
+        if rows.known is None:
+            return self._arranged(rows.pixels)
+        return self._arranged(np.where(rows.known, rows.pixels, np.nan))
+
+    def _arranged(self, pixels: np.ndarray) -> np.ndarray:
+        return np.moveaxis(pixels, 1, 3) if self.channels_last else pixels[:, 0]
+
+    def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> PictureRows:
+        old = self.rows(rows)
+        new = self.rows(decoded)
+        if old.known is None:
+            return old
+        pixels = np.where(old.known, old.pixels, new.pixels)
+        return dataclasses.replace(old, pixels=pixels, known=new.known, names=old.columns)
 
     def to_json(self) -> JSON:
         return {

@@ -5,9 +5,12 @@ row.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from conjoin.codecs.image.colours import pillow
 
 __all__ = ["SUFFIXES", "Picture", "Pictures", "pictures_in"]
 
@@ -40,6 +43,10 @@ class Picture:
 
     pixels: np.ndarray
     path: str = ""
+
+    def save(self, path: str | Path) -> None:
+        """Write it as a file, in the format of its suffix."""
+        pillow().Image.fromarray(np.ascontiguousarray(self.pixels)).save(path)
 
     def __str__(self) -> str:
         sides = " x ".join(map(str, self.pixels.shape))

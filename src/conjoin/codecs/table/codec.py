@@ -25,9 +25,11 @@ from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine
 from conjoin.codecs.table.read import read_table
+from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.schema import Schema
 from conjoin.codecs.table.values import blank
-from conjoin.core import Encoded, Event, Space, Variable
+from conjoin.codecs.table.words import field_of, inputs_of
+from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, Variable
 
 __all__ = ["TableCodec"]
 
@@ -37,7 +39,7 @@ Array = NDArray[Any]
 _FORMAT = 1
 
 
-class TableCodec:
+class TableCodec(Codec):
     """A table to events of shape (B, D) float64 and back.
 
     ``types`` and ``missing`` are as in ``inspect``. ``missingness="informative"`` models whether a
@@ -45,9 +47,8 @@ class TableCodec:
     gives every number a density in place of mass."""
 
     kind = "table"
-    most_held: int | None = (
-        None  # rows that are held out to choose by, and to calibrate by, at most
-    )
+    informative = True
+    streams = True
 
     def __init__(
         self,
@@ -60,10 +61,7 @@ class TableCodec:
         self.missing = missing
         self.missingness = missingness
         self.measure = measure
-        self.bounded = (
-            True  # False leaves every column without bounds, for families that can't keep to them
-        )
-        self.owner = "TableCodec"  # who an error about the number of features speaks of
+        self.owner = "TableCodec"
         self._cells: tuple[Cells, ...] = ()
         self._flags: tuple[
             int, ...
@@ -72,6 +70,15 @@ class TableCodec:
         self._named = True
         self._notices: list[str] = []
 
+    @classmethod
+    def claims(cls, raw: Any, types: Any = None, missing: Any = ()) -> bool:
+        """The table is asked last, and says what is wrong with what is none."""
+        return True
+
+    @classmethod
+    def begin(cls, raw: Any, **options: Any) -> tuple[Codec, Rows]:
+        return cls(**options), TableRows(as_frame(raw))
+
     # ------------------------------------------------------------------ fitting
 
     def fit(self, raw: Any, weight: Any = None) -> Self:
@@ -79,8 +86,10 @@ class TableCodec:
         _choose("missingness", self.missingness, ("ignorable", "informative"))
         _choose("measure", self.measure, ("auto", "density"))
         raw, self._notices = read_table(raw) if isinstance(raw, str | Path) else (raw, [])
-        self._named = is_named(raw)
-        frame, weights = counted(as_frame(raw), weight)
+        checked = isinstance(raw, TableRows)
+        self._named = checked or is_named(raw)
+        table = raw.frame.reset_index(drop=True) if checked else as_frame(raw)
+        frame, weights = counted(table, weight)
         found = examine(frame, weights, types=self.types, missing=self.missing)
         columns = found.schema.columns
         if self.measure == "density":
@@ -145,10 +154,24 @@ class TableCodec:
     def _fitted(self) -> tuple[Cells, ...]:
         return self._cells if self.schema else ()
 
-    def missing_columns(self, raw: Any) -> list[Any]:
-        """The modelled columns that ``raw`` does not have; their cells count as missing."""
-        frame = self.frame(raw)
-        return [name for name in self.columns if name not in frame.columns]
+    @property
+    def columnwise(self) -> int:
+        return len(self._fitted()) + len(self._flags)
+
+    @property
+    def size_words(self) -> str:
+        count = len(self.columns)
+        return f"{count:,} column{'' if count == 1 else 's'}"
+
+    @property
+    def inputs(self) -> tuple[str, str]:
+        return inputs_of(self.schema)
+
+    def fields(self) -> list[Field]:
+        return [field_of(column) for column in self.schema.columns]
+
+    def unlike(self, known: Sequence[bool]) -> str:
+        return "the columns are each plausible, but not together"
 
     # ------------------------------------------------------------------ raw -> event
 
@@ -197,9 +220,15 @@ class TableCodec:
             np.zeros(len(frame), dtype=bool),
         )
 
+    def rows(self, raw: Any) -> TableRows:
+        """``raw`` as checked rows; those that are rows already are not checked again."""
+        return raw if isinstance(raw, TableRows) else TableRows(self.frame(raw))
+
     def frame(self, raw: Any) -> pd.DataFrame:
         """``raw`` as a checked frame; the columns of an array get the names seen at fit, and must
         be as many."""
+        if isinstance(raw, TableRows):
+            return raw.frame
         names = [column.name for column in self.schema.columns]
         frame = as_frame(raw)
         by_place = not is_named(raw) or (not self._named and not set(names) & set(frame.columns))
@@ -236,6 +265,13 @@ class TableCodec:
         series = [cells.decode(values[:, i], known[:, i]) for i, cells in enumerate(self._cells)]
         frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
         return frame.set_axis(pd.Index(self.columns), axis=1)
+
+    def raw(self, rows: Rows) -> pd.DataFrame:
+        frame: pd.DataFrame = rows.frame
+        return frame
+
+    def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
+        return TableRows(filled(rows.frame, self.columns, observed.numpy(), decoded))
 
     # ------------------------------------------------------------------ saving
 

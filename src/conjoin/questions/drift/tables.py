@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.codecs.composite import picture_columns
+from conjoin.codecs.kinds import other_columns
 from conjoin.codecs.table import TableCodec, as_frame
+from conjoin.codecs.table.rows import TableRows
 from conjoin.core import Event
 from conjoin.fitting.pipeline import Request, Rows, fit_model
 from conjoin.model.model import Model
@@ -156,7 +157,7 @@ def drift(
     (True, ['height'])
     """
     shown = list(
-        dict.fromkeys(name for raw in (a, b) for name in picture_columns(raw, types, missing))
+        dict.fromkeys(name for raw in (a, b) for name in other_columns(raw, types, missing))
     )
     types, missing = (_without(asked, shown) for asked in (types, missing))
     first, second = (
@@ -231,7 +232,7 @@ def _fitted(
     frame: pd.DataFrame, family: Any, codec: TableCodec, seed: int, max_time: float | None
 ) -> Model:
     request = Request("density", family, None, codec, seed, max_time, calibration=0.0)
-    return fit_model(Rows(frame.reset_index(drop=True)), request)
+    return fit_model(Rows(TableRows(frame)), request)
 
 
 def _given_others(model: Model, held: pd.DataFrame, b: pd.DataFrame, seed: int) -> dict[Any, float]:

@@ -1,0 +1,69 @@
+"""What kinds of data there are. A new kind is one more line in ``KINDS``; it is imported when it is
+asked about."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from conjoin.codecs.table.read import read_table
+
+__all__ = ["KINDS", "codec_for", "codec_from_json", "kind_of", "kinds", "other_columns"]
+
+# Asked in this order; the table takes what is left.
+KINDS: dict[str, str] = {
+    "image": "conjoin.codecs.image.codec:ImageCodec",
+    "illustrated": "conjoin.codecs.composite:IllustratedCodec",
+    "table": "conjoin.codecs.table.codec:TableCodec",
+}
+
+
+def kinds() -> Iterator[Any]:
+    """The class of each kind, in the order in which they are asked."""
+    for home in KINDS.values():
+        yield _class_at(home)
+
+
+def _class_at(home: str) -> Any:
+    module, name = home.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _opened(raw: Any) -> tuple[Any, Path]:
+    """The table in a file, and the folder of the file: it is read once, whichever kind it is."""
+    if isinstance(raw, str | Path):
+        return read_table(raw)[0], Path(raw).parent
+    return raw, Path()
+
+
+def kind_of(raw: Any, types: Any = None, missing: Any = ()) -> Any:
+    """The class of the codec that reads ``raw``. ``types``, ``missing``: what the user says of
+    columns."""
+    return next(kind for kind in kinds() if kind.claims(raw, types, missing))
+
+
+def codec_for(raw: Any, *, types: Any = None, missing: Any = (), **options: Any) -> tuple[Any, Any]:
+    """A codec for data such as ``raw``, not yet fitted, and ``raw`` as its rows.
+
+    Raises ValueError in one sentence for data that no kind can read."""
+    raw, folder = _opened(raw)
+    kind = kind_of(raw, types, missing)
+    raw = kind.in_folder(raw, folder, types, missing)
+    return kind.begin(raw, types=types, missing=missing, **options)  # type: ignore[no-any-return]
+
+
+def codec_from_json(data: Mapping[str, Any]) -> Any:
+    """The codec that a model was saved with. ValueError for a kind that is not known here."""
+    kind = data.get("kind", "table")
+    if kind not in KINDS:
+        raise ValueError(
+            f"The model reads data of the kind {kind!r}, which is not known here; known are "
+            f"{', '.join(KINDS)}."
+        )
+    return _class_at(KINDS[kind]).from_json(data)
+
+
+def other_columns(raw: Any, types: Any = None, missing: Any = ()) -> list[Any]:
+    """Columns of a table that hold data of another kind, such as pictures."""
+    found = [name for kind in kinds() for name in kind.columns_in(raw, types, missing)]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,68 @@
+"""The rows of a table, as fits and questions hold them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["TableRows", "content_hashes", "filled"]
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """A checked frame. It is not checked again, so it must not be changed."""
+
+    frame: pd.DataFrame
+
+    @property
+    def index(self) -> Any:
+        return self.frame.index
+
+    @property
+    def names(self) -> Sequence[Any]:
+        return list(self.frame.columns)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def take(self, rows: np.ndarray | slice) -> Self:
+        return type(self)(self.frame.iloc[rows])
+
+    def hashes(self) -> np.ndarray:
+        return content_hashes(self.frame)
+
+
+def content_hashes(frame: pd.DataFrame) -> np.ndarray:
+    """(B,) uint64: equal for equal rows."""
+    mixed = [name for name, dtype in frame.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
+    return pd.util.hash_pandas_object(
+        frame.astype(dict.fromkeys(mixed, str)), index=False
+    ).to_numpy()
+
+
+def filled(
+    frame: pd.DataFrame, columns: Sequence[Any], observed: np.ndarray, decoded: pd.DataFrame
+) -> pd.DataFrame:
+    """The frame, where missing cells of ``columns`` that are not ``observed`` (B, D) are those of
+    ``decoded``."""
+    out = frame.copy()
+    for place, name in enumerate(columns):
+        gap = ~observed[:, place] & (frame[name].isna().to_numpy() if name in frame else True)
+        if gap.any():
+            out[name] = _patch(frame.get(name), decoded[name], gap, frame.index)
+    return out
+
+
+def _patch(old: pd.Series | None, new: pd.Series, gap: np.ndarray, index: pd.Index) -> pd.Series:
+    """The old column with the cells of ``gap`` from the new one; in the new one's dtype once
+    nothing is missing."""
+    fresh = new.set_axis(index)
+    if old is None or gap.all():
+        return fresh
+    mixed = old.astype(object).where(~gap, fresh.astype(object))
+    try:
+        return mixed.astype(fresh.dtype)
+    except (TypeError, ValueError):
+        return mixed.infer_objects()

@@ -1,0 +1,23 @@
+"""What a report shows of each kind of data. A kind that is not listed gets the sections that every
+model has, and no others."""
+
+import importlib
+from typing import Any
+
+__all__ = ["KINDS", "sections_of"]
+
+# kind -> what gathers its sections, of (estimator, answers, real rows or None), and names their
+# template
+KINDS: dict[str, str] = {
+    "image": "conjoin.report.pictures:picture_sections",
+    "illustrated": "conjoin.report.rows:row_sections",
+    "table": "conjoin.report.rows:row_sections",
+}
+
+
+def sections_of(kind: str) -> Any:
+    """What gathers the sections about data of this kind."""
+    if kind not in KINDS:
+        return lambda estimator, found, real: {"template": ""}
+    module, name = KINDS[kind].split(":")
+    return getattr(importlib.import_module(module), name)
