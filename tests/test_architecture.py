@@ -71,6 +71,7 @@ DEFAULTS = {
     "unlike",
     "x_words",
     "columns_in",
+    "decode_column",
     "in_folder",
     "located",
 }

@@ -371,6 +371,11 @@ class IllustratedCodec(Codec):
         ]
         return _with(frame, self.name, cells)
 
+    def decode_column(self, value: Tensor, place: int) -> Any:
+        if place < self.columnwise:
+            return self.table.decode_column(value[:, : self.columnwise], place)
+        return super().decode_column(value, place)
+
     def raw(self, rows: Rows) -> pd.DataFrame:
         frame: pd.DataFrame = rows.frame
         return frame

@@ -149,6 +149,10 @@ class Codec(abc.ABC):
     def decode(self, value: Tensor, observed: Tensor | None = None) -> Any:
         """The rows (B, D) of ``value`` as raw data; cells that are not ``observed`` are missing."""
 
+    def decode_column(self, value: Tensor, place: int) -> Any:
+        """One column, a pandas Series, of what ``decode`` makes of rows that are whole."""
+        return self.rows(self.decode(value)).frame[self.columns[place]]
+
     @abc.abstractmethod
     def raw(self, rows: Rows) -> Any:
         """Rows as raw data of the kind that was given at fit, such as a DataFrame or an array."""

@@ -8,6 +8,7 @@ compared with the model's own draws.
 Shape letters: R rows to explain, D columns, S draws of the bank, F factors.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,13 +69,14 @@ def reasons(
     far = _distance(model, x.value) * x.mask
     odd = surprise(model, x) if alone else torch.zeros_like(far)
     hints = _hints(model, frame, x, far, false_alarm)
-    columns = list(model.codec.columns)
+    usual = _usual(model)
+    columns = list(codec.columns)
     out = []
     for row in range(x.rows):
         raw = frame.iloc[row]
         new = unseen[row].nonzero()[:, 0].tolist()
         parts = [f"{columns[d]} {_shown(raw[columns[d]])} was never seen" for d in new[:NAMED]]
-        parts += _far_words(model, raw, far[row], columns)
+        parts += _far_words(usual, raw, far[row], columns)
         if len(parts) < NAMED:
             parts += _odd_words(
                 model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns
@@ -90,17 +92,21 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _far_words(model: Model, row: pd.Series, far: Tensor, columns: list[Any]) -> list[str]:
+def _far_words(usual: pd.DataFrame, row: pd.Series, far: Tensor, columns: list[Any]) -> list[str]:
     worst = [
         d for d in far[: len(columns)].argsort(descending=True).tolist()[:NAMED] if far[d] > FAR
     ]
-    usual = model.codec.decode(
-        torch.stack([model.bank.value.quantile(level, 0) for level in USUAL])
-    )
     return [
         f"{columns[d]} {_shown(row[columns[d]])} is far from the usual {_range(usual[columns[d]])}"
         for d in worst
     ]
+
+
+def _usual(model: Model) -> pd.DataFrame:
+    """The two ends between which numbers are usual, as two rows."""
+    ends = torch.stack([model.bank.value.quantile(level, 0) for level in USUAL])
+    frame: pd.DataFrame = model.codec.decode(ends)
+    return frame
 
 
 def _range(values: pd.Series) -> str:
@@ -131,8 +137,7 @@ def expected(model: Model, x: Event, column: int) -> str:
     hidden = x.hide(torch.arange(x.value.shape[1]) == column)
     many = hidden.take(torch.zeros(DRAWS, dtype=torch.long))
     drawn = _complete(model, many)
-    frame = model.codec.decode(drawn.value)
-    values = frame[model.codec.columns[column]]
+    values = model.codec.decode_column(drawn.value, column)
     if model.codec.space.variables[column].discrete:
         return _shown(values.mode().iloc[0])
     ordered = np.sort(values.to_numpy())
@@ -170,10 +175,15 @@ def _hints(
     # (F, R, D)
     best = torch.stack([_distance(model, event.value) + 1e6 * ~event.mask for event in scaled])
     places = [model.codec.columns.index(name) for name in names]
-    return [
-        _hint_of(model, x, scaled, best[:, row], far[row], places, row, false_alarm)
+    chosen = {
+        row: first
         for row in range(x.rows)
-    ]
+        if (first := _first_factors(best[:, row], far[row], places))
+    }
+    trial = _Rescaled(model, x, scaled)
+    _refine(trial, chosen, places)
+    worth = _worth(trial, chosen, false_alarm)
+    return [_words(model, chosen[row]) if row in worth else "" for row in range(x.rows)]
 
 
 def _times(frame: pd.DataFrame, names: list[Any], factor: float) -> pd.DataFrame:
@@ -182,46 +192,77 @@ def _times(frame: pd.DataFrame, names: list[Any], factor: float) -> pd.DataFrame
     return scaled
 
 
-def _hint_of(
-    model: Model,
-    x: Event,
-    scaled: list[Event],
-    distance: Tensor,
-    far: Tensor,
-    places: list[int],
-    row: int,
-    false_alarm: float,
-) -> str:
-    """Rescale the far columns to where they fit best; then any other column that fits better by one
-    of the same factors."""
-    chosen = {
+Factors = dict[int, int]  # of a row: the factor of each column that is rescaled
+
+
+def _first_factors(distance: Tensor, far: Tensor, places: list[int]) -> Factors:
+    """The far columns, each with the factor by which it fits best. ``distance`` (F, D)."""
+    return {
         d: int(distance[:, d].argmin())
         for d in places
         if far[d] > FAR and distance[:, d].min() < 0.5 * far[d]
     }
-    if not chosen:
-        return ""
-    for _ in range(2):
-        others = [(d, f) for d in places if d not in chosen for f in _kin(set(chosen.values()))]
-        trials = [chosen, *({**chosen, d: f} for d, f in others)]
-        values = torch.stack([_rescaled(x, scaled, trial, row) for trial in trials])
-        log_prob = model.log_evidence(Event(values, x.mask[row].expand_as(values)))
-        better = [
-            (float(gain), other)
-            for gain, other in zip(log_prob[1:] - log_prob[0], others, strict=True)
-            if gain > 1.0
+
+
+@dataclass(frozen=True)
+class _Rescaled:
+    """Rows ``x`` (R, D), and the same rows with all numbers times each of the factors."""
+
+    model: Model
+    x: Event
+    scaled: list[Event]
+
+    def events(self, trials: list[tuple[int, Factors]]) -> Event:
+        """(T, D) a row with some columns rescaled, for each trial."""
+        index = torch.tensor([row for row, _ in trials])
+        value = self.x.value[index]  # a copy
+        for place, (row, factors) in enumerate(trials):
+            for d, f in factors.items():
+                value[place, d] = self.scaled[f].value[row, d]
+        return Event(value, self.x.mask[index])
+
+
+def _refine(trial: _Rescaled, chosen: dict[int, Factors], places: list[int]) -> None:
+    """Rescale any other column that fits better by one of the factors of its row, twice; all rows
+    are asked about at once."""
+    for _ in range(2 if chosen else 0):
+        trials = [(row, factors) for row, factors in chosen.items()]
+        others = [
+            (row, d, f)
+            for row, factors in chosen.items()
+            for d in places
+            if d not in factors
+            for f in _kin(set(factors.values()))
         ]
-        for _, (d, f) in sorted(better):
-            chosen[d] = f
-    final = Event(_rescaled(x, scaled, chosen, row)[None], x.mask[row][None])
-    if model.log_evidence(final)[0] - model.log_evidence(x.take(slice(row, row + 1)))[0] < WORTH:
-        return ""
-    statistic = model.familiarity.statistic(final, torch.zeros(1, dtype=torch.float64)).numpy()
-    return (
-        _words(model, chosen)
-        if model.calibrated.p_value(statistic, final.mask.numpy())[0] > false_alarm
-        else ""
-    )
+        more = [(row, {**chosen[row], d: f}) for row, d, f in others]
+        log_prob = trial.model.log_evidence(trial.events([*trials, *more]))
+        base = dict(zip(chosen, log_prob[: len(trials)].tolist(), strict=True))
+        gains = log_prob[len(trials) :].tolist()
+        better = sorted(
+            (row, gain - base[row], d, f)
+            for gain, (row, d, f) in zip(gains, others, strict=True)
+            if gain - base[row] > 1.0
+        )
+        for row, _, d, f in better:
+            chosen[row][d] = f
+
+
+def _worth(trial: _Rescaled, chosen: dict[int, Factors], false_alarm: float) -> set[int]:
+    """The rows that gain enough by their factors, and are familiar then."""
+    rows = list(chosen)
+    if not rows:
+        return set()
+    model = trial.model
+    final = trial.events(list(chosen.items()))
+    gain = model.log_evidence(final) - model.log_evidence(trial.x.take(torch.tensor(rows)))
+    extra = torch.zeros(len(rows), dtype=torch.float64)
+    statistic = model.familiarity.statistic(final, extra).numpy()
+    familiar = model.calibrated.p_value(statistic, final.mask.numpy()) > false_alarm
+    return {
+        row
+        for row, won, fits in zip(rows, gain.tolist(), familiar, strict=True)
+        if won >= WORTH and fits
+    }
 
 
 def _kin(factors: set[int]) -> list[int]:
@@ -235,14 +276,7 @@ def _kin(factors: set[int]) -> list[int]:
     return sorted(factors | squares)
 
 
-def _rescaled(x: Event, scaled: list[Event], chosen: dict[int, int], row: int) -> Tensor:
-    value = x.value[row].clone()
-    for d, f in chosen.items():
-        value[d] = scaled[f].value[row, d]
-    return value
-
-
-def _words(model: Model, chosen: dict[int, int]) -> str:
+def _words(model: Model, chosen: Factors) -> str:
     """``mean radius, mean perimeter x10 and mean area x100``."""
     by_factor: dict[int, list[str]] = {}
     for d, f in chosen.items():

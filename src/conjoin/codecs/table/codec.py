@@ -266,6 +266,12 @@ class TableCodec(Codec):
         frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
         return frame.set_axis(pd.Index(self.columns), axis=1)
 
+    def decode_column(self, value: Tensor, place: int) -> Any:
+        if self._flags:
+            return super().decode_column(value, place)
+        values = value.detach().to("cpu", torch.float64).numpy()[:, place]
+        return self._fitted()[place].decode(values, np.isfinite(values))
+
     def raw(self, rows: Rows) -> pd.DataFrame:
         frame: pd.DataFrame = rows.frame
         return frame
