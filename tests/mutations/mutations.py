@@ -784,6 +784,15 @@ TRAINING = [
         ),
     ),
     *at(
+        "codecs/table/rows.py",
+        TRAINING_TESTS,
+        (
+            "missing cells equal to zeros",
+            "frame.astype(dict.fromkeys(mixed, str))",
+            "frame.fillna(0).astype(dict.fromkeys(mixed, str))",
+        ),
+    ),
+    *at(
         "training/data.py",
         TRAINING_TESTS,
         (
@@ -795,11 +804,6 @@ TRAINING = [
             "a missing label is a label",
             "distinct[:, 1 + width] > 0)",
             "distinct[:, 1 + width] >= 0)",
-        ),
-        (
-            "missing cells equal to zeros",
-            "frame.astype(dict.fromkeys(mixed, str))",
-            "frame.fillna(0).astype(dict.fromkeys(mixed, str))",
         ),
         ("share to choose misread", "(starts >= 1 - choose - 1e-9)", "(starts >= choose)"),
         (

@@ -111,14 +111,14 @@ MUTATIONS = [
         ("tests/test_images.py",),
         (
             "columns before rows",
-            "rows.reshape(len(rows), len(self.columns))",
-            "rows.swapaxes(-1, -2).reshape(len(rows), len(self.columns))",
+            "np.moveaxis(images, 3, 1) if self.channels_last else images[:, None]",
+            "(np.moveaxis(images, 3, 1) if self.channels_last else images[:, None]).swapaxes(2, 3)",
         ),
         ("levels follow the data", "top + 1 if top < FEW else FULL", "top + 1"),
         (
             "missing pixels are zeros",
-            "known = ~np.isnan(values)",
-            "known = np.ones_like(values, dtype=bool)",
+            "known = ~np.isnan(images)",
+            "known = np.ones_like(images, dtype=bool)",
         ),
         ("any number is a pixel", "(known != np.rint(known)) | ", ""),
     ),

@@ -97,8 +97,8 @@ def claims(path: str) -> bool:
 def asked_rows(
     estimator: Any, path: str, part: str | None, max_bytes: int | None, voice: Voice
 ) -> tuple[PictureRows, Any]:
-    """(rows of pictures, labels or None) as the model expects them: in its channels, and its size if
-    it was fitted by --size."""
+    """(rows of pictures, labels or None) as the model expects them: in its channels, and its size
+    if it was fitted by --size."""
     codec = estimator.model_.codec
     if writer_of(codec) is None:
         raise ValueError(

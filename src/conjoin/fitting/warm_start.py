@@ -103,9 +103,10 @@ class Start:
         if len(unseen):
             row, place = unseen[0].tolist()
             name = codec.columns[place]
+            value = rows.frame[name].iloc[row]
             raise ValueError(
-                f"Column {name!r} has the value {rows.frame[name].iloc[row]!r}, which start_from does "
-                "not know: fit without it."
+                f"Column {name!r} has the value {value!r}, which start_from does not know: fit "
+                "without it."
             )
 
     def config(self, family: Any) -> Any:

@@ -50,9 +50,9 @@ def calibrate(model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | No
 
 def _gaps(model: Model, encoded: Encoded) -> Gaps | None:
     """The usual patterns of missing cells: those of the rows, most frequent first, and where there
-    are several blocks each of the later ones alone and left out. None where there is but one. What rows would be with
-    less known is worked out where that is exact and takes one look; not where columns of their own
-    say that cells are missing."""
+    are several blocks each of the later ones alone and left out. None where there is but one
+    pattern. What rows would be with less known is worked out where that is exact and takes one
+    look; not where columns of their own say that cells are missing."""
     filled = encoded.filled
     found, counts = torch.unique(filled, dim=0, return_counts=True)
     patterns = found[counts.argsort(descending=True, stable=True)[:FREQUENT]]

@@ -127,13 +127,14 @@ def quality(found: Answers) -> dict[str, Any]:
     model = found.model
     if found.labelled:
         rows = int(found.known.sum())
+        count = plural(rows, f"labelled {model.codec.noun}")
         metrics = (
             _class_metrics(figures, rows)
             if "accuracy" in figures
             else _number_metrics(figures, model)
         )
         return {
-            "source": f"{plural(rows, f'labelled {model.codec.noun}')} that were given for this report",
+            "source": f"{count} that were given for this report",
             "metrics": metrics,
         }
     calibration = model.calibration
@@ -149,8 +150,9 @@ def quality(found: Answers) -> dict[str, Any]:
     words = (
         f"{right.sum():,} of {len(right):,} best guesses are right, if every row must be answered",
     )
+    count = plural(len(right), f"labelled {model.codec.noun}")
     return {
-        "source": f"{plural(len(right), f'labelled {model.codec.noun}')} that were held out at the fit",
+        "source": f"{count} that were held out at the fit",
         "metrics": [("Accuracy", percent(right.mean()), *words)],
     }
 
