@@ -21,6 +21,7 @@ from conjoin.core import (
 from conjoin.families import resolve
 from conjoin.families.chain import Chain, ChainDensity
 from conjoin.families.diffusion.picture import PictureDiffusion
+from conjoin.families.illustrated import Illustrated, IllustratedDensity
 from conjoin.nets.encoders import RecordEncoder
 
 LETTER = (Variable("letter", "category", 2),)
@@ -326,3 +327,47 @@ def test_an_encoder_of_points_sees_a_set():
 def test_a_pair_keeps_its_halves_together():
     pair = Pair(Event(torch.arange(3.0)), Event(torch.arange(6.0).reshape(3, 2)))
     assert pair.take(torch.tensor([2])).x.value.tolist() == [[4.0, 5.0]]
+# ------------------------------------------------------------------ illustrated is a chain
+
+
+@pytest.fixture(scope="module")
+def illustrated():
+    """The family of a table with a picture, and the chain of the same two densities."""
+    noise = stream(0, "illustrated")
+    label = torch.randint(3, (60, 1), generator=noise).double()
+    mass = label + torch.randn(60, 1, generator=noise, dtype=torch.float64)
+    scan = torch.randint(120, (60, 1, 8, 8), generator=noise) + 40 * label.long()[..., None, None]
+    front = Block(
+        "columns", "vector", (2,), (Variable("y", "category", 3), Variable("mass", "real"))
+    )
+    picture = Block("scan", "image", (1, 8, 8), (Variable("grey", "ordered", 256),))
+    space = RecordSpace((front, picture))
+    record = Record(columns=Event(torch.cat([label, mass], 1)), scan=Event(scan.byte()))
+    config = Illustrated(size=0.25, points=4, columns="mixture")
+    flat = Flat(space)
+    density = IllustratedDensity.build(flat.space, config, flat.join(record), stream(0)).eval()
+    chain = ChainDensity(space, Chain(columns="mixture"))
+    return density, chain.with_factors([density.first, density.picture]).eval(), flat, record
+
+
+@pytest.mark.parametrize("known", [("columns", "scan"), ("columns",)])
+def test_illustrated_says_what_its_chain_says(illustrated, known):
+    density, chain, flat, record = illustrated
+    part = record.only(known)
+    assert torch.equal(chain.log_prob(part), density.log_prob(flat.join(chain.space.check(part))))
+
+
+def test_illustrated_sums_its_label_out_as_a_chain_does(illustrated):
+    density, chain, flat, record = illustrated
+    columns = record["columns"]
+    hidden = record.updated({"columns": columns.hide(torch.tensor([True, False]))})
+    got = chain.log_prob(hidden)
+    assert chain.status_of(hidden) is Status.LOWER_BOUND  # of the picture, which is a bound itself
+    assert torch.allclose(got, density.log_prob(flat.join(hidden)), atol=1e-9)
+
+
+def test_illustrated_draws_what_its_chain_draws(illustrated):
+    density, chain, flat, _ = illustrated
+    row = density.sample(6, generator=stream(4)).value
+    drawn = chain.sample(6, generator=stream(4))
+    assert torch.equal(flat.join(drawn).value, row)

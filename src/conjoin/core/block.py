@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -80,6 +80,8 @@ class Block:
     >>> text.check(Event(torch.tensor([[1, 0]]))).present
     tensor([[True, True]])
     """
+
+    flat: ClassVar[bool] = False  # whether a row is a row of numbers, as most families see it
 
     name: str
     layout: Literal["vector", "image", "sequence", "points"]
@@ -180,6 +182,9 @@ class RecordSpace:
         If two blocks have one name.
     """
 
+    flat: ClassVar[bool] = False
+    layout: ClassVar[str] = "record"
+
     blocks: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
@@ -261,6 +266,8 @@ class Space:
     they have a ``Block``.
     """
 
+    flat: ClassVar[bool] = True
+
     shape: tuple[int, ...]
     variables: tuple[Variable, ...]
     layout: Literal["vector", "image"] = "vector"
@@ -278,6 +285,11 @@ class Space:
     def pixels(self) -> int:
         """How many of the variables, the last ones, are the pixels of a picture."""
         return 0 if self.grid is None else math.prod(self.grid)
+
+    def unknown(self, rows: int) -> Event:
+        """So many rows of which nothing is known."""
+        nothing = torch.zeros(rows, *self.shape, dtype=torch.bool)
+        return Event(nothing.double(), nothing)
 
     def check(self, event: Event) -> Event:
         """The event with missing cells zeroed; ValueError names the variable of the first

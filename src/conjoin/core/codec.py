@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from conjoin.core.block import Space
 from conjoin.core.event import Event
 
 __all__ = ["Codec", "Encoded", "Field", "Rows", "as_float"]
@@ -18,7 +18,8 @@ __all__ = ["Codec", "Encoded", "Field", "Rows", "as_float"]
 def as_float(event: Event) -> Event:
     """The event with its value as float64, for whoever computes with it. Pictures are kept as
     bytes, an eighth of the size, so this is for a batch of them at a time."""
-    return event if event.value.is_floating_point() else event._replace(value=event.value.double())
+    packed = event.value.dtype == torch.uint8
+    return event._replace(value=event.value.double()) if packed else event
 
 
 class Encoded(NamedTuple):
@@ -153,6 +154,15 @@ class Codec(abc.ABC):
         """One column, a pandas Series, of what ``decode`` makes of rows that are whole."""
         return self.rows(self.decode(value)).frame[self.columns[place]]
 
+    def evidence(self, given: Mapping[Any, Any]) -> Event | None:
+        """One row of which only what is ``given`` is known; None where columns are asked about one
+        by one. ValueError for what can't be."""
+        return None
+
+    def decoded(self, event: Event) -> Any:
+        """Complete rows as raw data."""
+        return self.decode(event.value)
+
     @abc.abstractmethod
     def raw(self, rows: Rows) -> Any:
         """Rows as raw data of the kind that was given at fit, such as a DataFrame or an array."""
@@ -165,7 +175,7 @@ class Codec(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def space(self) -> Space:
+    def space(self) -> Any:
         """The space of the events."""
 
     @property

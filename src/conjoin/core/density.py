@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Self, final
 import torch
 from torch import Tensor, nn
 
-from conjoin.core.block import Block, RecordSpace, Space
+from conjoin.core.block import Block, RecordSpace, Space, Variable
 from conjoin.core.capabilities import (
     Capabilities,
     CapabilityError,
@@ -141,7 +141,7 @@ class Density(nn.Module, abc.ABC):
         space: Any,
         config: Any,
         structure: JSON | None = None,
-        context_space: Space | None = None,
+        context_space: Any = None,
     ) -> None:
         super().__init__()
         self.space = space
@@ -168,14 +168,14 @@ class Density(nn.Module, abc.ABC):
     @classmethod
     def build(
         cls,
-        space: Space,
+        space: Any,
         config: Any,
-        data: Event,
+        data: Any,
         generator: torch.Generator,
         *,
         weight: Tensor | None = None,
-        context: Event | None = None,
-        context_space: Space | None = None,
+        context: Any = None,
+        context_space: Any = None,
     ) -> Self:
         """A density ready to be trained: structure and starting parameters may depend on the data.
 
@@ -191,29 +191,25 @@ class Density(nn.Module, abc.ABC):
     # ------------------------------------------------------------------ hooks
 
     @abc.abstractmethod
-    def _log_prob(
-        self, event: Any, context: Event | None, generator: torch.Generator | None
-    ) -> Tensor:
+    def _log_prob(self, event: Any, context: Any, generator: torch.Generator | None) -> Tensor:
         """(B,) nats of the observed part."""
 
     @abc.abstractmethod
-    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Any:
+    def _sample(self, n: int, context: Any, generator: torch.Generator | None) -> Any:
         """An event of n rows, all cells observed."""
 
-    def _losses(
-        self, event: Any, context: Event | None, generator: torch.Generator | None
-    ) -> Tensor:
+    def _losses(self, event: Any, context: Any, generator: torch.Generator | None) -> Tensor:
         """(B,) what each row adds to the loss."""
         return -self._log_prob(event, context, generator)
 
     def _loss(
-        self, event: Any, context: Event | None, weight: Tensor, generator: torch.Generator | None
+        self, event: Any, context: Any, weight: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """Scalar: the weighted mean that the gradient learner minimises."""
         return (weight * self._losses(event, context, generator)).sum() / weight.sum()
 
     def _sample_conditional(
-        self, event: Any, context: Event | None, generator: torch.Generator | None
+        self, event: Any, context: Any, generator: torch.Generator | None
     ) -> Any:
         raise NotImplementedError
 
@@ -241,12 +237,11 @@ class Density(nn.Module, abc.ABC):
 
     def _log_contexts(self, event: Event) -> Tensor:
         """(B, K) log p(x | context = k) for every category k of the context."""
-        assert self.context_space is not None
-        each = [
-            torch.full((event.rows,), float(k), dtype=torch.float64)
-            for k in range(self.context_space.variables[0].cardinality)
-        ]
-        return torch.stack([self._log_prob(event, Event(code), None) for code in each], 1)
+        classes = _variable_of(self.context_space).cardinality
+        codes = [torch.full((event.rows,), float(k)).double() for k in range(classes)]
+        contexts = [self._conditioned(Event(code), event.rows) for code in codes]
+        each = [self._by_rows(self._log_prob, event, context, None) for context in contexts]
+        return torch.stack(each, 1)
 
     def _features(self, event: Any) -> Tensor:
         raise NotImplementedError
@@ -258,10 +253,10 @@ class Density(nn.Module, abc.ABC):
     def _typicality(self, event: Any) -> Tensor:
         raise NotImplementedError
 
-    def _edit(self, event: Any, context: Event | None, how: Edit) -> Any:
+    def _edit(self, event: Any, context: Any, how: Edit) -> Any:
         raise NotImplementedError
 
-    def _unfold(self, n: int, context: Event | None, generator: torch.Generator | None) -> Tensor:
+    def _unfold(self, n: int, context: Any, generator: torch.Generator | None) -> Tensor:
         raise NotImplementedError
 
     def _distil(self, calls: int) -> None:
@@ -271,10 +266,10 @@ class Density(nn.Module, abc.ABC):
     def _begin(self, rows: int, context: Any) -> Any:
         raise NotImplementedError
 
-    def _step(self, state: Any, token: Tensor | None) -> tuple[Any, Tensor]:
+    def _step(self, state: Any, token: Any) -> tuple[Any, Tensor]:
         raise NotImplementedError
 
-    def _statistics(self, event: Any, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
+    def _statistics(self, event: Any, context: Any, weight: Tensor) -> dict[str, Tensor]:
         """Expected sufficient statistics, summed over rows: adding those of two batches gives those
         of both. The key ``log_prob`` holds the weighted sum of log p under the current
         parameters."""
@@ -286,7 +281,7 @@ class Density(nn.Module, abc.ABC):
         raise NotImplementedError
 
     def _sweep(
-        self, event: Any, context: Event | None, weight: Tensor, generator: torch.Generator
+        self, event: Any, context: Any, weight: Tensor, generator: torch.Generator
     ) -> Tensor:
         """One pass of a Gibbs sampler over all the rows, always the same ones in one fit. Moves the
         state that the density is made of (buffers of fixed shape) and returns the mean objective,
@@ -720,7 +715,7 @@ class Density(nn.Module, abc.ABC):
         if self.capabilities.conditionals == "prefix" and isinstance(event, Event):
             self._require(_is_prefix(event), "draws of cells that others follow", "conditionals")
 
-    def _check_context(self, context: Event | None) -> Event | None:
+    def _check_context(self, context: Any) -> Any:
         if context is None:
             return None
         if self.context_space is None:
@@ -754,7 +749,7 @@ def _groups(event: Any) -> list[tuple[Tensor, Any]]:
     """Rows whose regions are equal, and their event with one region for all of them."""
     keys = [_edges(part.within) for part in _events(event) if part.within is not None]
     which = torch.cat([key for key in keys if key is not None], 1)
-    which = which.unique(dim=0, return_inverse=True)[1]
+    which = torch.unique(which, dim=0, return_inverse=True)[1]
     rows = [(which == group).nonzero()[:, 0] for group in range(int(which.max()) + 1)]
     return [(index, _with_one_region(event.take(index))) for index in rows]
 
@@ -798,6 +793,12 @@ def _is_prefix(event: Event) -> bool:
 
 def _names_a_context(space: Any) -> bool:
     return space is not None and space != RecordSpace()
+
+
+def _variable_of(space: Any) -> Variable:
+    """The one variable of a context: the class."""
+    variable: Variable = space.blocks[0].variables[0] if not space.flat else space.variables[0]
+    return variable
 
 
 def _block_of(space: Space) -> Block:

@@ -68,12 +68,12 @@ class Flat:
 
     def split(self, row: Event) -> Record:
         """The record of each row."""
-        values = row.value.split(self.sizes, 1)
-        masks = row.mask.split(self.sizes, 1)
+        values = torch.split(row.value, self.sizes, 1)
+        masks = torch.split(row.mask, self.sizes, 1)
         return Record(
             {
                 block.name: Event(
-                    value.unflatten(1, block.shape).to(block.dtype), mask.unflatten(1, block.shape)
+                    value.reshape(-1, *block.shape).to(block.dtype), mask.reshape(-1, *block.shape)
                 )
                 for block, value, mask in zip(self.blocks.blocks, values, masks, strict=True)
             }

@@ -35,8 +35,8 @@ class Layout(abc.ABC):
     def unknown(self, block: "Block", rows: int) -> Event:
         """So many rows of which nothing is known."""
         nothing = torch.zeros(rows, *block.shape, dtype=torch.bool)
-        present = nothing.reshape(rows, block.shape[0], -1)[..., 0] if self.ragged else None
-        return Event(nothing.to(self.dtype), nothing, present)
+        present = nothing[..., 0] if nothing.dim() > 2 else nothing
+        return Event(nothing.to(self.dtype), nothing, present if self.ragged else None)
 
     @abc.abstractmethod
     def fits(self, shape: tuple[int, ...], capacity: tuple[int, ...]) -> bool:
@@ -99,7 +99,7 @@ class _Fixed(Layout):
         points = torch.cartesian_prod(*levels).reshape(-1, len(open_))
         row = torch.zeros(len(points), math.prod(block.shape)).to(self.dtype)
         row = row.index_copy(1, torch.tensor(list(open_)), points.to(self.dtype))
-        return Event(row.unflatten(1, block.shape))
+        return Event(row.reshape(-1, *block.shape))
 
     def filled(self, event: Event, ways: Event) -> tuple[Event, Tensor]:
         value = torch.where(event.mask, event.value, ways.value)

@@ -282,9 +282,7 @@ def suited(config: Any, space: Any) -> Any:
     whose rows differ in length, and records of them, to the family that is made for them."""
     if not config.density.flat:
         return config
-    if space.layout in ("vector", "image"):
-        return config.suited(space)
-    return for_layout(space.layout)
+    return config.suited(space) if space.flat else for_layout(space.layout)
 
 
 def names() -> dict[str, str]:

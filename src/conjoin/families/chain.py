@@ -138,6 +138,11 @@ class ChainDensity(Density):
             factors.append(_built(own, blocks, part, generator, mass, [space[n] for n in told]))
         return chain.with_factors(factors).eval()
 
+    def _factor(self, place: int) -> Density:
+        factor = self.factors[place]
+        assert isinstance(factor, Density)
+        return factor
+
     def _placed(self, place: int, factor: Density) -> Density:
         """A density of rows learns which blocks its rows are made of, and what it is told."""
         if not factor.flat:
@@ -148,10 +153,12 @@ class ChainDensity(Density):
 
     @property
     def capabilities(self) -> Capabilities:
-        parts = [factor.capabilities for factor in self.factors]
+        parts = [self._factor(place).capabilities for place in range(len(self.factors))]
         order = list(Likelihood)
         return Capabilities(
-            max((part.likelihood for part in parts), key=order.index),
+            max(
+                (part.likelihood for part in parts), key=lambda likelihood: order.index(likelihood)
+            ),
             objective="surrogate"
             if any(p.objective == "surrogate" for p in parts)
             else "likelihood",
@@ -166,7 +173,7 @@ class ChainDensity(Density):
 
     def _of(self, place: int, record: Record) -> tuple[Any, Record]:
         """What a factor sees: its own event or record, and its context."""
-        factor = self.factors[place]
+        factor = self._factor(place)
         names = self.groups[place]
         own = record[names[0]] if isinstance(factor.space, Block) else record.only(names)
         return own, record.only(self.told[place])
@@ -246,7 +253,7 @@ class ChainDensity(Density):
                 continue
             if plan.names and plan.ways == math.inf:
                 record, weight = self._listed(record, weight, plan.names)
-            log_p = self.factors[place].log_prob(*self._of(place, record), generator=generator)
+            log_p = self._factor(place).log_prob(*self._of(place, record), generator=generator)
             weight = weight + log_p.reshape(rows, -1)
             if plan.names and plan.ways != math.inf:
                 ways = int(plan.ways)
@@ -280,7 +287,7 @@ class ChainDensity(Density):
         for rows in every[:, None] if shared else every[None]:
             event, told = self._of(place, record.take(rows.repeat_interleave(ways)))
             own = stream(seed)
-            parts.append(self.factors[place].sample_conditional(event, told, generator=own))
+            parts.append(self._factor(place).sample_conditional(event, told, generator=own))
         names = self.groups[place]
         found = [part if isinstance(part, Record) else Record({names[0]: part}) for part in parts]
         record = record.take(every.repeat_interleave(ways))
@@ -326,7 +333,7 @@ class ChainDensity(Density):
             rows = known.nonzero()[:, 0]
             if len(rows):
                 own, told = self._of(place, event.take(rows))
-                losses = self.factors[place].losses(own, told, generator=generator)
+                losses = self._factor(place).losses(own, told, generator=generator)
                 out = out.index_add(0, rows, losses)
         return out
 
@@ -381,9 +388,9 @@ class ChainDensity(Density):
         names = self.groups[place]
         own, told = self._of(place, record)
         if all(bool(record[name].unobserved.all()) for name in names):
-            drawn = self.factors[place].sample(record.rows, told, generator=generator)
+            drawn = self._factor(place).sample(record.rows, told, generator=generator)
         else:
-            drawn = self.factors[place].sample_conditional(own, told, generator=generator)
+            drawn = self._factor(place).sample_conditional(own, told, generator=generator)
         return drawn if isinstance(drawn, Record) else Record({names[0]: drawn})
 
 

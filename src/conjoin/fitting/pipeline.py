@@ -19,11 +19,17 @@ import torch
 from conjoin.calibration.conformal import rows_for_error, rows_for_false_alarm
 from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
-from conjoin.families import name_of, resolve
+from conjoin.families import name_of, resolve, suited
 from conjoin.fitting.label_propagation import mostly_unlabelled, spread_labels
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.precision import settle_precision
-from conjoin.fitting.selection import LEAST, choose_predictor, use_trunk, wrong_of
+from conjoin.fitting.selection import (
+    LEAST,
+    choose_predictor,
+    refuse_without_columns,
+    use_trunk,
+    wrong_of,
+)
 from conjoin.joints.base import Joint
 from conjoin.joints.hybrid import Hybrid
 from conjoin.joints.monolithic import Monolithic
@@ -237,14 +243,15 @@ def _learn(rows: Rows, split: Split, request: Request, config: Any, progress: Pr
     if request.start is None:
         codec.bounded = config.density.bounded
         codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
-    suited = config.suited(codec.space)
-    config = config if suited.alone and request.task == "number" else suited
+    refuse_without_columns(codec, request.predictor)
+    stands_in = suited(config, codec.space)
+    config = config if stands_in.alone and request.task == "number" else stands_in
     config = config if request.stream is None else config.streamed()
     config = settle_precision(config, request)
     target = _target(rows, split.fit, request)
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
     lent: dict[str, Any] = {}
-    if request.spread and isinstance(target, Classes):
+    if request.spread and codec.space.flat and isinstance(target, Classes):
         data, lent = spread_labels(data, codec.space, len(target.labels))
     event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
     left = (
@@ -315,18 +322,11 @@ def _notices(model: Model, data: Pair) -> list[str]:
 
 
 def _events(rows: Rows, part: np.ndarray, codec: Any, target: Target | None) -> Pair:
-    x = codec.encode(rows.x.take(part)).event if len(part) else _nothing(codec)
+    x = codec.encode(rows.x.take(part)).event if len(part) else codec.space.unknown(0)
     if target is None:
         return Pair(Event(torch.zeros(x.rows).double(), torch.zeros(x.rows, dtype=torch.bool)), x)
     assert rows.y is not None and rows.known is not None
     return Pair(target.encode(rows.y[part], rows.known[part]), x)
-
-
-def _nothing(codec: Any) -> Event:
-    width = codec.space.shape[0]
-    return Event(
-        torch.zeros(0, width, dtype=torch.float64), torch.zeros(0, width, dtype=torch.bool)
-    )
 
 
 def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress) -> None:

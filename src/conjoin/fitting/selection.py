@@ -18,7 +18,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from conjoin.core import Density, Event, Pair, Rows, Status, as_float, stream
+from conjoin.core import Codec, Density, Event, Pair, Rows, Status, as_float, stream
 from conjoin.fitting.label_propagation import mostly_unlabelled
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.hybrid import Hybrid, Predictor
@@ -40,7 +40,7 @@ from conjoin.predictors.scorers import (
 )
 from conjoin.training.progress import Progress
 
-__all__ = ["LEAST", "PREDICTORS", "choose_predictor", "use_trunk", "wrong_of"]
+__all__ = ["LEAST", "PREDICTORS", "choose_predictor", "refuse_without_columns", "use_trunk", "wrong_of"]
 
 PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None)
 LEAST = 20  # labelled choose-rows by which predictors can be compared
@@ -81,6 +81,9 @@ def choose_predictor(
         raise ValueError(
             f"predictor must be {choices} or a scikit-learn estimator, got {predictor!r}."
         )
+    if not model.codec.space.flat:
+        facts["why"] = "the standard predictors read columns, and there are none"
+        return
     names = _candidates(model) if predictor == "auto" else [predictor]
     if predictor == "auto" and int(data["choose"].y.mask.sum()) < LEAST:
         if not isinstance(model.target, Classes) or not mostly_unlabelled(data["fit"].y.mask):
@@ -103,6 +106,15 @@ def choose_predictor(
         facts["why"] += (
             "; as choose-rows are few, the standard ones were compared by cross-validation "
             f"first ({each})"
+        )
+
+
+def refuse_without_columns(codec: Codec, predictor: Any) -> None:
+    """ValueError where a predictor is asked for that reads columns, and the data have none."""
+    if not codec.space.flat and predictor not in ("auto", None):
+        raise ValueError(
+            f"predictor={predictor!r} reads columns, and {codec.plural} have none: leave it "
+            "at 'auto' or None; p(y | x) is then the family's own."
         )
 
 

@@ -16,7 +16,7 @@ __all__ = ["build_joint"]
 def build_joint(
     config: Any,
     y_space: Space,
-    x_space: Space,
+    x_space: Any,
     data: Pair,
     generator: torch.Generator,
     weight: Tensor | None = None,

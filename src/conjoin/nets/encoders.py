@@ -39,7 +39,7 @@ class RecordEncoder(nn.Module):
 
     @property
     def size(self) -> int:
-        return sum(int(part.size) for part in self.parts)  # type: ignore[arg-type]
+        return sum(int(part.size) for part in self.parts)  # type: ignore[arg-type, misc]
 
     def start(self, record: Record) -> None:
         """Scales from the rows of the fit."""

@@ -43,8 +43,8 @@ def _filled(model: Model, rows: Rows, n_draws: int | None, seed: int, y: Any) ->
         full = [
             _x(model.joint.sample_conditional(known, generator=generator)) for _ in range(n_draws)
         ]
-    decode = model.codec.decode
-    return [model.codec.fill(rows, event.mask, decode(each.value)) for each in full]
+    decoded = model.codec.decoded
+    return [model.codec.fill(rows, event.mask, decoded(each)) for each in full]
 
 
 def completions(

@@ -71,8 +71,8 @@ def _drawer(
             else joint.sample_conditional(known, generator=generator)
         )
         if model.target is None:
-            return model.codec.decode(drawn.value), None
-        return model.codec.decode(drawn.x.value), model.target.decode(drawn.y.value)
+            return model.codec.decoded(drawn), None
+        return model.codec.decoded(drawn.x), model.target.decode(drawn.y.value)
 
     return draw
 
@@ -97,6 +97,9 @@ def _label(model: Model, n: int, y: Any) -> Event:
 def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
     """Known cells of every row, and the region of the others."""
     columns = model.codec.columns
+    whole = model.codec.evidence(given) if given else None
+    if whole is not None:
+        return whole.take(torch.zeros(n, dtype=torch.long))
     for name in given:
         if name not in columns:
             raise ValueError(
@@ -114,8 +117,7 @@ def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
 
 def _nothing(model: Model) -> Event:
     """A row of which nothing is known."""
-    value = torch.zeros(1, *model.codec.space.shape, dtype=torch.float64)
-    return Event(value, torch.zeros_like(value, dtype=torch.bool))
+    return model.codec.space.unknown(1)
 
 
 def _encode_points(model: Model, points: dict[Any, Any]) -> Event:

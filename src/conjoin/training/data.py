@@ -30,7 +30,7 @@ __all__ = [
 def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
     """Distinct rows of (y, x) sorted by content, and their summed weights; rows of weight 0
     vanish."""
-    if not data.x.value.is_floating_point():
+    if not data.x.value.is_floating_point() or data.x.present is not None:
         return _canonical_bytes(data, weight)
     table = torch.cat(
         [data.y.value[:, None], data.x.value, data.y.mask[:, None].double(), data.x.mask.double()],
@@ -51,7 +51,7 @@ def canonical(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
 def _canonical_bytes(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
     """As ``canonical``, of rows that are bytes: in the order of their hashes, and only copied where
     some are left out or repeat."""
-    known = None if data.x.observed is None else data.x.observed.numpy()
+    known = _told(data.x)
     keys = byte_hashes(data.x.value.numpy(), known)
     labels = np.stack([data.y.value.double().numpy(), data.y.mask.double().numpy()], 1)
     both = pd.util.hash_pandas_object(
@@ -64,6 +64,12 @@ def _canonical_bytes(data: Pair, weight: Tensor) -> tuple[Pair, Tensor]:
     index = torch.from_numpy(kept[first])
     y = Event(data.y.value[index].double(), data.y.mask[index])
     return Pair(y, data.x.take(index)), torch.from_numpy(merged)
+
+
+def _told(x: Event) -> np.ndarray | None:
+    """(B, ...) which cells are known, and which positions exist; None where all are known."""
+    parts = [part.reshape(x.rows, -1) for part in (x.observed, x.present) if part is not None]
+    return torch.cat(parts, 1).numpy() if parts else None
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
