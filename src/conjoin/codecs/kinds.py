@@ -14,6 +14,7 @@ __all__ = ["KINDS", "codec_for", "codec_from_json", "kind_of", "kinds", "other_c
 KINDS: dict[str, str] = {
     "image": "conjoin.codecs.image.codec:ImageCodec",
     "illustrated": "conjoin.codecs.composite:IllustratedCodec",
+    "sequence": "conjoin.codecs.sequence:SequenceCodec",
     "table": "conjoin.codecs.table.codec:TableCodec",
 }
 

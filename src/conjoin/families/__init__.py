@@ -172,6 +172,13 @@ FAMILIES: dict[str, Family] = {
         "columns; exact, mixed types",
         ("made", "arm"),
     ),
+    "sequence": Family(
+        "conjoin.families.autoregressive.sequence:Sequence",
+        "autoregressive",
+        "strings, token by token, with an end: a causal transformer; exact, also of beginnings",
+        ("strings",),
+        layouts=("sequence",),
+    ),
     "transformer": Family(
         "conjoin.families.autoregressive.causal:Causal",
         "autoregressive",
