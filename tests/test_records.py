@@ -327,6 +327,8 @@ def test_an_encoder_of_points_sees_a_set():
 def test_a_pair_keeps_its_halves_together():
     pair = Pair(Event(torch.arange(3.0)), Event(torch.arange(6.0).reshape(3, 2)))
     assert pair.take(torch.tensor([2])).x.value.tolist() == [[4.0, 5.0]]
+
+
 # ------------------------------------------------------------------ illustrated is a chain
 
 

@@ -40,7 +40,14 @@ from conjoin.predictors.scorers import (
 )
 from conjoin.training.progress import Progress
 
-__all__ = ["LEAST", "PREDICTORS", "choose_predictor", "refuse_without_columns", "use_trunk", "wrong_of"]
+__all__ = [
+    "LEAST",
+    "PREDICTORS",
+    "choose_predictor",
+    "refuse_without_columns",
+    "use_trunk",
+    "wrong_of",
+]
 
 PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None)
 LEAST = 20  # labelled choose-rows by which predictors can be compared
