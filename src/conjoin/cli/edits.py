@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from conjoin.cli.ask import answers
-from conjoin.cli.output import TABLES, draft
+from conjoin.cli.output import TABLES
 from conjoin.cli.pictures import (
-    fresh,
     named,
     read_asked,
     reading_of,
@@ -22,10 +21,12 @@ from conjoin.cli.pictures import (
 )
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
+from conjoin.core.event import slices
 from conjoin.plot.alterations import MOST, AlterationDisplay
 from conjoin.plot.style import pyplot
 from conjoin.questions.edit import TOGETHER, Alteration, alter
 from conjoin.training.progress import Progress
+from conjoin.util.files import new_file, new_folder
 
 __all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
 
@@ -52,11 +53,9 @@ def alter_pictures(
     if out is not None and not out.endswith((*TABLES, ".npz", "-")):
         pyplot()  # before the work, if it is not there
     with Progress(not voice.quiet).phase("altering pictures", len(frame)) as bar:
-        for start in range(0, len(frame), TOGETHER):
-            parts.append(
-                alter(estimator.model_, frame.iloc[start : start + TOGETHER], to, seed=seed)
-            )
-            bar.update(min(start + TOGETHER, len(frame)))
+        for part in slices(len(frame), TOGETHER):
+            parts.append(alter(estimator.model_, frame.iloc[part], to, seed=seed))
+            bar.update(min(part.stop, len(frame)))
     found = Alteration.joined(parts)
     told = {
         name: getattr(found, name)
@@ -71,7 +70,7 @@ def alter_pictures(
             out, names=np.array(frame.index, dtype=str), difference=found.difference, **vars(found)
         )
     elif out.endswith(".png"):
-        with draft(out) as partial:
+        with new_file(out) as partial:
             _panel(found, partial)
         if len(frame) > MOST:
             voice.note(
@@ -79,7 +78,7 @@ def alter_pictures(
                 "one for each."
             )
     else:
-        with fresh(Path(out)) as folder:
+        with new_folder(Path(out)) as folder:
             for row, name in enumerate(_flat(frame)):
                 _panel(found.take(slice(row, row + 1)), folder / f"{name}.png")
     voice.path(f"{int(found.found.sum()):,} of {len(frame):,} pictures could be altered: {out}")
@@ -157,7 +156,7 @@ def complete_pictures(
             )
     else:
         shown = shown_as(completed.reshape(-1, *images.shape[1:]), codec.levels, voice)
-        with fresh(Path(out)) as folder:
+        with new_folder(Path(out)) as folder:
             for image, name, rank in zip(
                 shown, np.repeat(_flat(frame), len(full)), ranks, strict=True
             ):

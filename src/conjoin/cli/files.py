@@ -116,9 +116,11 @@ def rows_of(
         refuse_for_tables(path, {"--part": part})
         yield from frames_of(path, limits, chunk_rows, voice, estimator.model_.codec)
         return
+    from conjoin.core.event import slices
+
     frame = at_once(estimator, path, limits, part, voice)
-    for start in range(0, len(frame), _PIECE):
-        yield frame.iloc[start : start + _PIECE]
+    for piece in slices(len(frame), _PIECE):
+        yield frame.iloc[piece]
 
 
 def load_model(path: str) -> Any:

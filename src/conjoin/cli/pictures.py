@@ -4,31 +4,27 @@ Rows of pictures are frames of pixels whose index, named ``file``, says which pi
 every verb takes them.
 """
 
-import contextlib
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from conjoin.cli.output import draft, stem
+from conjoin.cli.output import stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.decoding import OF_CHANNELS, Wanted, size_of
 from conjoin.codecs.image.files import parts_of, read_pictures
 from conjoin.codecs.image.pictures import Pictures, pictures_in
 from conjoin.codecs.table.values import text_of
+from conjoin.util.files import new_file, new_folder
 
 __all__ = [
     "LABEL",
     "claim_beside",
     "frame_of",
-    "fresh",
     "named",
     "placed",
     "read_asked",
@@ -203,7 +199,7 @@ def placed(table: pd.DataFrame, out: str | None) -> pd.DataFrame:
         for row, cell in enumerate(new)
     }
     if new and out is not None:
-        with fresh(_beside(out)) as folder:
+        with new_folder(_beside(out)) as folder:
             for cell in new:
                 pillow().Image.fromarray(np.ascontiguousarray(cell.pixels)).save(
                     folder / Path(paths[id(cell)]).name
@@ -240,7 +236,7 @@ def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice
     if out.endswith(".png"):
         write_sheet(shown, out)
         return
-    with fresh(Path(out)) as folder:
+    with new_folder(Path(out)) as folder:
         width = max(3, len(str(len(shown) - 1)))
         for row, image in enumerate(shown):
             home = folder if labels is None else folder / _folder_name(labels[row])
@@ -250,13 +246,13 @@ def write_pictures(images: np.ndarray, labels: Any, levels: int, out: str, voice
 
 def write_arrays(out: str, **arrays: np.ndarray) -> None:
     """An .npz of these names."""
-    with draft(out) as partial, partial.open("wb") as file:
+    with new_file(out) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def write_sheet(images: np.ndarray, out: str, across: int | None = None) -> None:
     """8-bit pictures on one .png."""
-    with draft(out) as partial:
+    with new_file(out) as partial:
         pillow().Image.fromarray(_sheet(images, across)).save(partial, "png")
 
 
@@ -297,20 +293,6 @@ def _sheet(images: np.ndarray, across: int | None = None) -> np.ndarray:
             image
         )
     return out
-
-
-@contextlib.contextmanager
-def fresh(folder: Path) -> Iterator[Path]:
-    """A folder under a temporary name, which takes the place of ``folder`` once it is whole."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _folder_name(label: Any) -> str:

@@ -7,7 +7,6 @@ is fetched must have the md5 that is known of it; it is then kept in the cache a
 
 import gzip
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import numpy as np
 
 from conjoin.codecs.image.colours import on_background
 from conjoin.datasets.download import cache_folder, fetch, folder_of, verify
+from conjoin.util.files import new_file
 
 __all__ = ["Images", "image_names", "load_images"]
 
@@ -278,13 +278,9 @@ def _packed(what: _Set, path: Path) -> None:
     for key, (file, md5) in what.files.items():
         if not pieces[key].exists():
             _checked(what.home + file, pieces[key], md5)
-    draft = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
+    with new_file(path) as draft:
         arrays = {key: _unpacked(piece) for key, piece in pieces.items()}
         np.savez_compressed(draft, **arrays)  # type: ignore[arg-type]
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
     for piece in pieces.values():
         piece.unlink()
 

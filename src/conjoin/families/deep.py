@@ -47,6 +47,7 @@ from conjoin.core.event import after_one, slices
 from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.nets.body import ContextEmbedding
+from conjoin.nets.inputs import EMBEDDED, embedding_mark
 
 __all__ = ["DeepConfig", "DeepDensity"]
 
@@ -108,6 +109,7 @@ class DeepDensity(Density):
             _with_class(space, context_space), Mixture(components), {"components": components}
         )
         self.companion.requires_grad_(False)
+        self.embedded = EMBEDDED in self.structure
         self.classes = context_space.variables[0].cardinality if context_space else 0
 
     @classmethod
@@ -136,8 +138,10 @@ class DeepDensity(Density):
         )
         for _ in range(PASSES):
             companion.maximise(companion.statistics(part, weight=mass))
-        structure = {"companion": companion.structure["components"]} | cls._structure(
-            space, config, data, weight
+        structure = (
+            {"companion": companion.structure["components"]}
+            | embedding_mark(space.variables)
+            | cls._structure(space, config, data, weight)
         )
         with seeded(generator):
             density = cls(space, config, structure, context_space)

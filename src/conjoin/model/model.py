@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from conjoin.calibration.conformal import Calibration
 from conjoin.calibration.familiarity import Beside, Familiarity, Outline, OwnFamiliarity
 from conjoin.core import CapabilityError, Density, Encoded, Event, Pair, Status, stream
+from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.joints.base import Joint, trust
 from conjoin.joints.class_conditional import ClassConditional
@@ -162,8 +163,7 @@ class Model:
         with torch.no_grad():
             if x.rows <= CHUNK:
                 return evaluate(x)  # type: ignore[no-any-return]
-            parts = [slice(start, start + CHUNK) for start in range(0, x.rows, CHUNK)]
-            return torch.cat([evaluate(x.take(part)) for part in parts])
+            return torch.cat([evaluate(x.take(part)) for part in slices(x.rows, CHUNK)])
 
     # ------------------------------------------------------------------ familiarity
 

@@ -102,7 +102,7 @@ class MaskedDensity(DeepDensity):
         context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
-        self.inputs = Inputs(space.variables)
+        self.inputs = Inputs(space.variables, self.embedded)
         self.heads = Heads(space.variables)
         self.context = self.embedding(CONTEXT)
         self.orders: list[list[int]] = self.structure["orders"]

@@ -89,13 +89,15 @@ class Unveiling(nn.Module):
 
     ranks: Tensor
 
-    def __init__(self, space: Space, config: Any, context: ContextEmbedding) -> None:
+    def __init__(
+        self, space: Space, config: Any, context: ContextEmbedding, embedded: bool
+    ) -> None:
         super().__init__()
         self.size = len(space.variables)
         self.guidance = config.guidance
         self.context = context
         self.heads = Heads(space.variables, config.components)
-        self.inputs = Inputs(space.variables)
+        self.inputs = Inputs(space.variables, embedded)
         extra = 1 + context.width
         self.net = CellNetwork(
             space,
@@ -226,13 +228,13 @@ class Unveiling(nn.Module):
 
 
 def core_of_codes(
-    space: Space, config: AbsorbingDiffusion, context: ContextEmbedding
+    space: Space, config: AbsorbingDiffusion, context: ContextEmbedding, embedded: bool
 ) -> Unveiling | Multinomial:
     """The process that the config names."""
     return (
-        Unveiling(space, config, context)
+        Unveiling(space, config, context, embedded)
         if config.process == "absorbing"
-        else Multinomial(space, config, context)
+        else Multinomial(space, config, context, embedded)
     )
 
 
@@ -263,7 +265,7 @@ class AbsorbingDensity(DeepDensity):
         context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
-        self.core: Any = core_of_codes(space, config, self.embedding(16))
+        self.core: Any = core_of_codes(space, config, self.embedding(16), self.embedded)
 
     @property
     def capabilities(self) -> Capabilities:

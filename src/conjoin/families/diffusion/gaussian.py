@@ -91,9 +91,9 @@ class DiffusionDensity(DeepDensity):
         self.numeric = not all(is_code(v) for v in space.variables)
         context = self.embedding(16)
         self.core: Any = (
-            Mixed(space, config, context)
+            Mixed(space, config, context, self.embedded)
             if self._drowns(config)
-            else core_of_codes(space, config, context)
+            else core_of_codes(space, config, context, self.embedded)
         )
 
     def _drowns(self, config: Diffusion) -> bool:

@@ -48,7 +48,7 @@ from conjoin.families.diffusion.denoiser import BODIES, MOST, WITHHELD, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
-from conjoin.nets.inputs import Inputs
+from conjoin.nets.inputs import EMBEDDED, Inputs, embedding_mark
 from conjoin.nets.precision import check_precision, fastest
 
 __all__ = ["PictureDensity", "PictureDiffusion"]
@@ -113,6 +113,12 @@ class PictureDiffusion(Config):
         return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay, memory=0.998)
 
 
+def _structure(context_space: Space | None) -> dict[str, Any]:
+    """What the network's shape depends on beyond the spaces and the config."""
+    columns = context_space is not None and context_space.shape
+    return dict(embedding_mark(context_space.variables)) if columns else {}
+
+
 class PictureDensity(Density):
     """log p is a bound by Monte Carlo, whose noise all rows share. What the network was told of a
     class it keeps for draws. The context may also be columns (B, C) that go with the picture, any
@@ -148,7 +154,11 @@ class PictureDensity(Density):
             raise ValueError(f"body must be one of {', '.join(BODIES)}, got {config.body!r}.")
         levels = max(variable.cardinality for variable in space.variables)
         told = () if context_space is None else context_space.variables
-        self.inputs = Inputs(told) if context_space is not None and context_space.shape else None
+        self.inputs = (
+            Inputs(told, EMBEDDED in self.structure)
+            if context_space is not None and context_space.shape
+            else None
+        )
         classes = told[0].cardinality if told and self.inputs is None else 0
         self.core = Denoiser(
             space.grid, levels, classes, config, self.inputs.size if self.inputs else 0
@@ -176,7 +186,7 @@ class PictureDensity(Density):
     ) -> Self:
         """Scales and the shares of grey levels come from the rows."""
         with seeded(generator):
-            density = cls(space, config, context_space=context_space)
+            density = cls(space, config, _structure(context_space), context_space)
         density.core.start(data.value)
         density._count(data.value)
         if density.inputs is not None and context is not None:
@@ -360,15 +370,15 @@ class PictureDensity(Density):
         code = self._code(context)
         found = [self.core.values(torch.zeros(0, *self.core.grid))]
         calls = 0
-        for start in range(0, n, CHUNK):
+        for part in slices(n, CHUNK) if n else ():
             painter, levels = self._painter(
-                None if code is None else code[start : start + CHUNK],
+                None if code is None else code[part],
                 generator,
                 sampler,
                 steps,
                 guidance,
             )
-            found.append(self.core.values(painter.from_noise(min(CHUNK, n - start), levels)))
+            found.append(self.core.values(painter.from_noise(len(range(n)[part]), levels)))
             calls = painter.calls
         return Drawn(torch.cat(found), calls)
 
@@ -406,12 +416,11 @@ class PictureDensity(Density):
     ) -> Event:
         """Missing pixels painted in; pictures of which nothing is known are drawn."""
         code = self._code(context)
-        parts = [slice(start, start + CHUNK) for start in range(0, event.rows, CHUNK)]
         each = [
             self._painted(event.take(part), None if code is None else code[part], generator)
-            for part in parts
+            for part in slices(event.rows, CHUNK)
         ]
-        return Event(torch.cat([event.value[:0], *each]))
+        return Event(torch.cat(each))
 
     def _painted(
         self, event: Event, code: Tensor | None, generator: torch.Generator | None

@@ -64,6 +64,7 @@ from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.families.deep import DeepConfig
 from conjoin.families.energy.annealing import Partition, sandwich
+from conjoin.nets.inputs import EMBEDDED, embedding_mark
 from conjoin.nets.logits import logits
 
 __all__ = ["Energy", "EnergyDensity"]
@@ -132,7 +133,14 @@ class EnergyDensity(Density):
             self.x_space, Mixture(components, SMOOTHING), {"components": components}
         )
         self.companion = companion.requires_grad_(False)
-        self.net = logits(self.x_space, self.classes, config.width, config.blocks, config.dropout)
+        self.net = logits(
+            self.x_space,
+            self.classes,
+            config.width,
+            config.blocks,
+            config.dropout,
+            EMBEDDED in self.structure,
+        )
         if config.method != "noise":
             self.register_buffer(
                 "replay", torch.zeros(CHAINS, self.x_space.shape[0], dtype=torch.float64)
@@ -167,7 +175,8 @@ class EnergyDensity(Density):
             density = cls(
                 space,
                 config,
-                {"companion": min(default_states(len(some)), len(some))},
+                {"companion": min(default_states(len(some)), len(some))}
+                | embedding_mark(space.variables),
                 context_space,
             )
         part = density._x(data.take(some))

@@ -81,7 +81,7 @@ class Autoencoder(DeepDensity):
     ) -> None:
         super().__init__(space, config, structure, context_space)
         self.heads = Heads(space.variables)
-        self.inputs = Inputs(space.variables)
+        self.inputs = Inputs(space.variables, self.embedded)
         self.context = self.embedding(16)
         self.width = self.structure["width"]
         self.unseen = config.unseen(len(space.variables))

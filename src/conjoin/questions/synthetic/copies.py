@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conjoin.core.event import slices
 from conjoin.questions.synthetic.tables import coded, some_rows
 
 __all__ = ["CAUTION", "CopyCheck", "copy_check", "nearest", "ranked"]
@@ -132,11 +133,11 @@ def nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(B,) the distance of each row to the nearest of the others."""
     out = np.empty(len(rows))
     columns = np.ascontiguousarray(others.T)
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
+    for place in slices(len(rows), CHUNK):
+        part = rows[place]
         total = np.zeros((len(part), len(others)), dtype=np.float32)
         for mine, theirs in zip(part.T, columns, strict=True):
             gap = np.subtract(mine[:, None], theirs[None])
             total += np.minimum(np.abs(gap, out=gap), 1.0, out=gap)
-        out[start : start + CHUNK] = total.min(1) / rows.shape[1]
+        out[place] = total.min(1) / rows.shape[1]
     return out
