@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: broken off at any moment, one of the two stands."""
+"""Files and folders that are whole or not there, whenever their writer is broken off."""
 
 import json
 import os

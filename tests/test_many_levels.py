@@ -1,4 +1,4 @@
-"""A category of many levels reaches networks as a category: the order of its levels means nothing."""
+"""A category of many levels reaches networks as one: the order of its levels means nothing."""
 
 import json
 
@@ -64,7 +64,10 @@ def accuracy(config, names, first):
     return float((torch.stack(each, 1).argmax(1) == new.value[:, 0]).double().mean())
 
 
-@pytest.mark.parametrize(("config", "first"), [(Energy(steps=200), 0), (Masked(orders=1, steps=200), 1)])
+FITTED = ((Energy(steps=200), 0), (Masked(orders=1, steps=200), 1))
+
+
+@pytest.mark.parametrize(("config", "first"), FITTED)
 def test_the_names_of_levels_do_not_matter(config, first, monkeypatch):
     """.9 is the best that can be. As a number, neighbours of opposite classes are one blur."""
     sorted_names = torch.arange(LEVELS)

@@ -3,9 +3,10 @@ piecewise linear codes for numbers, a flag for what is missing.
 
 A number x becomes clip((x - q_i) / (q_{i+1} - q_i), 0, 1) for the quantiles q of its column (Y.
 Gorishniy, I. Rubachev and A. Babenko (2022), On embeddings for numerical features in tabular deep
-learning, section 3.2): wherever x may be, even at 1e6, what the network sees lies between 0 and 1. A category of many levels becomes a row of a learned
-table (C. Guo and F. Berkhahn (2016), Entity embeddings of categorical variables, section 3): the
-order of its levels means nothing. Many ordered levels are numbers.
+learning, section 3.2): wherever x may be, even at 1e6, what the network sees lies between 0 and 1.
+A category of many levels becomes a row of a learned table (C. Guo and F. Berkhahn (2016), Entity
+embeddings of categorical variables, section 3): the order of its levels means nothing. Many ordered
+levels are numbers.
 
 Shape letters: B rows, D variables, F inputs in all, Q pieces of a number.
 """
