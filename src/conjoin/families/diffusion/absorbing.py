@@ -41,8 +41,8 @@ from conjoin.nets.inputs import Inputs
 __all__ = [
     "AbsorbingDensity",
     "AbsorbingDiffusion",
+    "ProcessDensity",
     "Unveiling",
-    "core_capabilities",
     "core_of_codes",
     "orders",
 ]
@@ -238,38 +238,22 @@ def core_of_codes(
     )
 
 
-def core_capabilities(core: nn.Module) -> dict[str, Any]:
-    """Unveiling is exact, everything else a bound with noise in it."""
-    exact = isinstance(core, Unveiling)
-    likelihood = Likelihood.EXACT if exact else Likelihood.LOWER_BOUND
-    return {
-        "likelihood": likelihood,
-        "stochastic": not exact,
-        "features": True,
-        "objective": "surrogate",
-    }
+class ProcessDensity(DeepDensity):
+    """p(x | class) by ``core``, the network and process of a diffusion. Unveiling is exact,
+    everything else a bound with noise in it."""
 
-
-class AbsorbingDensity(DeepDensity):
-    """log p of complete rows is exact: a mixture over K orders. (Of multinomial diffusion it is a
-    bound.)"""
-
-    config_class = AbsorbingDiffusion
     bounded = True
-
-    def __init__(
-        self,
-        space: Space,
-        config: AbsorbingDiffusion,
-        structure: dict[str, Any] | None = None,
-        context_space: Space | None = None,
-    ) -> None:
-        super().__init__(space, config, structure, context_space)
-        self.core: Any = core_of_codes(space, config, self.embedding(16), self.embedded)
+    core: Any
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(**core_capabilities(self.core))
+        exact = isinstance(self.core, Unveiling)
+        return self._able(
+            likelihood=Likelihood.EXACT if exact else Likelihood.LOWER_BOUND,
+            stochastic=not exact,
+            features=True,
+            objective="surrogate",
+        )
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.core.start(data, weight)
@@ -286,14 +270,31 @@ class AbsorbingDensity(DeepDensity):
         out: Tensor = -self.core.bound(value, code, generator or stream(0, "bound"))
         return out
 
+    def _features(self, event: Event) -> Float[Tensor, "B H"]:
+        out: Tensor = self.core.features(event.value)
+        return out
+
+
+class AbsorbingDensity(ProcessDensity):
+    """log p of complete rows is exact: a mixture over K orders. (Of multinomial diffusion it is a
+    bound.)"""
+
+    config_class = AbsorbingDiffusion
+
+    def __init__(
+        self,
+        space: Space,
+        config: AbsorbingDiffusion,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
+        super().__init__(space, config, structure, context_space)
+        self.core = core_of_codes(space, config, self.embedding(16), self.embedded)
+
     def _draw(
         self, n: int, code: Tensor | None, generator: torch.Generator | None
     ) -> Float[Tensor, "B D"]:
         out: Tensor = self.core.draw(n, code, generator)
-        return out
-
-    def _features(self, event: Event) -> Float[Tensor, "B H"]:
-        out: Tensor = self.core.features(event.value)
         return out
 
     @final

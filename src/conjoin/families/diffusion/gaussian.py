@@ -25,12 +25,11 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from conjoin.core import Capabilities, CapabilityError, Config, Event, Likelihood, Space, stream
+from conjoin.core import CapabilityError, Config, Event, Likelihood, Space
 from conjoin.core.shapes import Float
-from conjoin.families.deep import DeepDensity
 from conjoin.families.diffusion.absorbing import (
     AbsorbingDiffusion,
-    core_capabilities,
+    ProcessDensity,
     core_of_codes,
 )
 from conjoin.families.diffusion.mixed import Mixed, is_code
@@ -72,12 +71,11 @@ class Diffusion(AbsorbingDiffusion):
         return PictureDiffusion(steps=self.steps, guidance=self.guidance)
 
 
-class DiffusionDensity(DeepDensity):
+class DiffusionDensity(ProcessDensity):
     """log p is a bound by Monte Carlo, whose noise is the same for all rows; without numbers it is
     exact."""
 
     config_class = Diffusion
-    bounded = True
     likelihood = Likelihood.LOWER_BOUND
 
     def __init__(
@@ -90,7 +88,7 @@ class DiffusionDensity(DeepDensity):
         super().__init__(space, config, structure, context_space)
         self.numeric = not all(is_code(v) for v in space.variables)
         context = self.embedding(16)
-        self.core: Any = (
+        self.core = (
             Mixed(space, config, context, self.embedded)
             if self._drowns(config)
             else core_of_codes(space, config, context, self.embedded)
@@ -99,25 +97,6 @@ class DiffusionDensity(DeepDensity):
     def _drowns(self, config: Diffusion) -> bool:
         """Whether there are numbers that noise can be added to."""
         return self.numeric and config.process == "absorbing"
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._able(**core_capabilities(self.core))
-
-    def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
-        self.core.start(data, weight)
-
-    def _whole(
-        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
-    ) -> Float[Tensor, " B"]:
-        out: Tensor = self.core.log_prob(value, code, generator)
-        return out
-
-    def _objective(
-        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
-    ) -> Float[Tensor, " B"]:
-        out: Tensor = -self.core.bound(value, code, generator or stream(0, "bound"))
-        return out
 
     def _draw(
         self, n: int, code: Tensor | None, generator: torch.Generator | None
@@ -137,10 +116,6 @@ class DiffusionDensity(DeepDensity):
         if self.numeric:
             return paint(self.core, n, code, generator, steps=steps, sampler=sampler)
         return Drawn(self.core.draw(n, code, generator), self.core.calls)
-
-    def _features(self, event: Event) -> Float[Tensor, "B H"]:
-        out: Tensor = self.core.features(event.value)
-        return out
 
     # ----------------------------------------------------------- what only a diffusion can be asked
 
