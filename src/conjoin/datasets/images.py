@@ -138,10 +138,29 @@ def image_names() -> list[str]:
 
 
 def load_images(name: str, background: Any = "white") -> Images:
-    """Images with labels: mnist, fashion_mnist, pneumoniamnist, omniglot_small or emoji.
+    """Images with labels, by name.
 
-    They are read from images/NAME/ in CONJOIN_DATA, or fetched once. ``background``: the colour
-    beneath images with opacity; None keeps it as a fourth channel."""
+    They are read from images/NAME/ in the folder that the environment variable CONJOIN_DATA names,
+    or
+    fetched once and kept.
+
+    Parameters
+    ----------
+    name : {"mnist", "fashion_mnist", "pneumoniamnist", "omniglot_small", "emoji"}
+    background : str, (int, int, int) or None, default "white"
+        The colour beneath images with opacity; None keeps it as a fourth channel.
+
+    Returns
+    -------
+    Images
+        Pixels (uint8, (n, H, W) or (n, H, W, C)) and labels of each part, names of the classes,
+        licence and origin.
+
+    Raises
+    ------
+    ValueError
+        If there is no such set, or it can't be fetched.
+    """
     if name not in _SETS:
         raise ValueError(
             f"There is no set of images {name!r}; there are {', '.join(image_names())}."

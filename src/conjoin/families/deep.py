@@ -62,9 +62,21 @@ TRIED = 3
 
 @dataclass(frozen=True)
 class DeepConfig(Config):
-    """What every deep family can be told. ``steps`` of the gradient (None: from the number of rows)
-    on mini-batches of ``batch`` rows at the learning ``rate``; ``draws``: with how many a row with
-    missing cells is completed."""
+    """Settings that every family of networks has.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.002
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    """
 
     steps: int | None = None
     batch: int = 128

@@ -66,9 +66,20 @@ WORK = 1_800_000  # and cells that all of them together learn from, a number cou
 
 @dataclass(frozen=True)
 class Circuit(Config):
-    """``width``: states of each latent variable, ``trees``: how many are mixed (None: from the size
-    of the table). ``smoothing``: rows of prior per state. ``batch``: rows of a step (None: 256, and
-    4,096 of pictures with so many levels that a step is dear)."""
+    """Settings of the mixture of latent trees.
+
+    Parameters
+    ----------
+    width : int or None, default None
+        States of each latent variable; None takes them from the size of the table.
+    trees : int or None, default None
+        Trees that are mixed; None takes them from the size of the table.
+    smoothing : float, default 0.5
+        Rows of prior for each state.
+    batch : int or None, default None
+        Rows of a step; None: 256, and 4,096 of pictures with so many levels that a step is
+        dear.
+    """
 
     width: int | None = None
     trees: int | None = None

@@ -52,11 +52,36 @@ MOST_ORDERS = 2
 
 @dataclass(frozen=True)
 class AbsorbingDiffusion(DeepConfig):
-    """``process``: how codes are lost ("multinomial": replaced by random ones; log p is then a
-    bound). A network of ``blocks`` residual blocks of ``width`` (None: from the layout);
-    ``components`` of the mixture that a number is drawn from; ``calls`` of the network at most for
-    log p of a row; ``guidance``: how much draws of a class exaggerate it: they are draws of p(x |
-    class) only where it is 0."""
+    """Settings of the diffusion of codes.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 64
+        Rows of a step.
+    rate : float, default 0.003
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 16
+        Ways in which a row with missing cells is completed, to average over.
+    process : {"absorbing", "multinomial"}, default "absorbing"
+        How codes are lost: they vanish, or random ones replace them (log p is then a bound, and
+        numbers are refused).
+    width : int or None, default None
+        Hidden units, or channels, of the network; None takes them from the layout.
+    blocks : int or None, default None
+        Residual blocks; None takes them from the layout.
+    dropout : float, default 0.1
+        Share of hidden units left out in a training step.
+    components : int, default 8
+        Components of the mixture that a number is drawn from.
+    calls : int, default 64
+        Calls of the network at most for log p of a row.
+    guidance : float, default 0.0
+        How much draws of a class exaggerate it; they are draws of p(x | class) only at 0.
+    """
 
     batch: int = 64
     draws: int = 16

@@ -43,11 +43,48 @@ SMALL = 8  # pixels a side, under which a picture is treated as a table of pixel
 
 @dataclass(frozen=True)
 class Diffusion(AbsorbingDiffusion):
-    """``points``: network calls for the numbers of a row's bound, and as many (at least two for
-    each) for its codes. ``parametrisation``: what the network tells of a number (v is that of EDM;
-    the score asks least of it). ``sampler`` and ``sampling_steps``: how rows are drawn.
-    ``repeats``: how often each step is taken when missing cells are painted in. ``process``
-    "multinomial" takes no numbers."""
+    """Settings of the diffusion of numbers and codes.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 64
+        Rows of a step.
+    rate : float, default 0.003
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 16
+        Ways in which a row with missing cells is completed, to average over.
+    process : {"absorbing", "multinomial"}, default "absorbing"
+        How codes are lost: they vanish, or random ones replace them (log p is then a bound, and
+        numbers are refused).
+    width : int or None, default None
+        Hidden units, or channels, of the network; None takes them from the layout.
+    blocks : int or None, default None
+        Residual blocks; None takes them from the layout.
+    dropout : float, default 0.1
+        Share of hidden units left out in a training step.
+    components : int, default 8
+        Components of the mixture that a number is drawn from.
+    calls : int, default 64
+        Calls of the network at most for log p of a row.
+    guidance : float, default 0.0
+        How much draws of a class exaggerate it; they are draws of p(x | class) only at 0.
+    points : int, default 24
+        Calls of the network for the numbers in the bound of a row, and as many (at least two
+        for each) for its codes.
+    parametrisation : {"score", "v", "noise"}, default "score"
+        What the network predicts of a number: the score, the velocity v (the preconditioning of
+        EDM), or the noise.
+    sampler : {"ancestral", "ddim", "heun"}, default "ancestral"
+        How rows are drawn.
+    sampling_steps : int, default 48
+        Steps of the sampler.
+    repeats : int, default 4
+        How often each step is taken when missing cells are painted in.
+    """
 
     points: int = 24
     parametrisation: Literal["score", "v", "noise"] = "score"

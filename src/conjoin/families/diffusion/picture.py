@@ -69,15 +69,43 @@ MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
 @dataclass(frozen=True)
 class PictureDiffusion(Config):
-    """``body`` of the network: a U-Net, or a transformer of patches. ``size`` scales its channels:
-    one dial for small and for large machines. ``blocks`` is their number at each level of a U-Net,
-    and times six that of the transformer's layers. ``steps`` of the gradient (None: from the number
-    of rows). ``points``: network calls for the bound of a row. ``sampler`` and ``sampling_steps``:
-    how pictures are drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how
-    often each step is taken when a part is painted in. ``label_weight``: of -log p(y | x) beside
-    the mean squared error of a pixel. ``precision`` of the network: "auto" is the faster one on the
-    machine of the fit, and the model keeps it. What depends on a row alone is the same to the bit
-    in every batch in "bfloat16", and up to rounding in "float32"."""
+    """Settings of the diffusion of pictures.
+
+    Parameters
+    ----------
+    size : float, default 1.0
+        Factor on the network's channels: one dial for small and for large machines.
+    blocks : int, default 1
+        Blocks at each level of a U-Net; times six, the layers of a transformer.
+    dropout : float, default 0.1
+        Share of hidden units left out in a training step.
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.002
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    points : int, default 16
+        Calls of the network for the bound of a row.
+    sampler : str, default "multistep"
+        How pictures are drawn: "multistep", "ddim" or "ancestral".
+    sampling_steps : int, default 20
+        Steps of the sampler.
+    guidance : float, default 0.0
+        How much draws of a class exaggerate it; they are draws of p(x | class) only at 0.
+    repeats : int, default 4
+        How often each step is taken when a part is painted in.
+    label_weight : float, default 0.1
+        Weight of -log p(y | x), in nats, beside the mean squared error of a pixel.
+    precision : {"auto", "bfloat16", "float32"}, default "auto"
+        Numbers of the network: "auto" is the faster of both on the machine of the fit, and the
+        model keeps it. In bfloat16 an answer about a row is the same to the bit in every batch, in
+        float32 up to rounding.
+    body : str, default "unet"
+        The network: "unet", or a transformer of "patches".
+    """
 
     size: float = 1.0
     blocks: int = 1

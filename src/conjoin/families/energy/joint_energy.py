@@ -84,9 +84,36 @@ FARTHEST = 1e4  # nats: a logit beyond this has diverged
 
 @dataclass(frozen=True)
 class Energy(DeepConfig):
-    """``emphasis``: weight of the cross-entropy of y; ``moves``: Metropolis moves of a draw;
-    ``method``: how the energy is learned; ``width``, ``blocks`` and ``dropout`` of the network;
-    ``langevin``: steps of a chain between gradients (sgld)."""
+    """Settings of the joint energy model.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.002
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    width : int, default 128
+        Hidden units of a layer.
+    blocks : int, default 2
+        Residual blocks of the network.
+    dropout : float, default 0.2
+        Share of hidden units left out in a training step.
+    emphasis : float, default 4.0
+        Weight of the cross-entropy of y beside the loss of x.
+    moves : int, default 8
+        Metropolis moves of a draw.
+    method : str, default "noise"
+        How the energy is learned: against noise ("noise"), by persistent Metropolis chains
+        ("chains"), or by Langevin dynamics ("sgld", real numbers only).
+    walk : int, default 20
+        Steps of a chain between two gradients.
+    """
 
     width: int = 128
     blocks: int = 2

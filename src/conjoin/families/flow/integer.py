@@ -43,8 +43,29 @@ __all__ = ["IntegerDensity", "IntegerFlow"]
 
 @dataclass(frozen=True)
 class IntegerFlow(DeepConfig):
-    """``layers`` of translations with networks of ``width``; ``components`` of the base's mixtures;
-    ``dropout`` of hidden units."""
+    """Settings of the flow of whole numbers.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.002
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    layers : int, default 2
+        Translations.
+    width : int, default 64
+        Hidden units of a layer.
+    components : int, default 6
+        Components of the base's mixture of each number.
+    dropout : float, default 0.2
+        Share of hidden units left out in a training step.
+    """
 
     layers: int = 2
     width: int = 64

@@ -90,10 +90,38 @@ def copy_check(
     rows: int = 2000,
     random_state: int = 0,
 ) -> CopyCheck:
-    """Distances of ``synthetic`` rows to the training rows ``real`` beside those of ``holdout``
-    rows, at most ``rows`` of each.
+    """Whether synthetic rows lie nearer to the training rows than new real rows do.
 
-    ValueError where a table lacks a column of ``real``, or has no rows."""
+    Columns of levels are compared by equality, numbers by their ranks among the training rows; a
+    distance is the mean over columns, from 0 to 1.
+
+    Parameters
+    ----------
+    real : DataFrame
+        The training rows.
+    synthetic : DataFrame
+        Rows that were made from them.
+    holdout : DataFrame
+        Real rows that they were not made from.
+    rows : int, default 2000
+        Synthetic and held-out rows that are compared, at most.
+    random_state : int, default 0
+        Which of them.
+
+    Returns
+    -------
+    CopyCheck
+        Distances to the nearest training row, and the shares of copies.
+
+    Raises
+    ------
+    ValueError
+        If a table lacks a column of ``real``, or has no rows.
+
+    References
+    ----------
+    J. Gower (1971), A general coefficient of similarity and some of its properties.
+    """
     rng = np.random.default_rng(random_state)
     frames = {
         "real": real,
