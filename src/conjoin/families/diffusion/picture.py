@@ -104,7 +104,7 @@ class PictureDiffusion(Config):
         model keeps it. In bfloat16 an answer about a row is the same to the bit in every batch, in
         float32 up to rounding.
     body : str, default "unet"
-        The network: "unet", or a transformer of "patches".
+        The network: "unet", or "transformer", one of patches.
     """
 
     size: float = 1.0
