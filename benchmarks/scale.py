@@ -26,6 +26,7 @@ import torch
 import conjoin
 from conjoin import datasets
 from conjoin.codecs.table import Chunks
+from conjoin.util.files import new_file
 
 GROUP = 100_000  # rows of a row group
 
@@ -92,15 +93,14 @@ def alone(path: Path, arguments: argparse.Namespace, *more: str) -> dict:
 def drawn(path: Path, rows: int) -> dict:
     """A table of adult's schema, each row drawn from a model of it."""
     model = conjoin.JointClassifier(predictor=None).fit(*datasets.load("adult").xy("train"))
-    partial = path.with_name(f".{path.name}")
     writer = None
-    for number, start in enumerate(range(0, rows, GROUP)):
-        frame, labels = model.sample(min(GROUP, rows - start), random_state=number)
-        group = pa.Table.from_pandas(frame.assign(income=labels), preserve_index=False)
-        writer = writer or pq.ParquetWriter(partial, group.schema)
-        writer.write_table(group.cast(writer.schema))
-    writer.close()
-    partial.replace(path)
+    with new_file(path) as draft:
+        for number, start in enumerate(range(0, rows, GROUP)):
+            frame, labels = model.sample(min(GROUP, rows - start), random_state=number)
+            group = pa.Table.from_pandas(frame.assign(income=labels), preserve_index=False)
+            writer = writer or pq.ParquetWriter(draft, group.schema)
+            writer.write_table(group.cast(writer.schema))
+        writer.close()
     return {"rows": rows}
 
 

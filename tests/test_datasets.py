@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from conjoin import datasets
+from conjoin.datasets import tables
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def mirror(tmp_path, monkeypatch):
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(datasets, "_MIRROR", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setattr(tables, "_MIRROR", f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     monkeypatch.delenv("CONJOIN_DATA", raising=False)

@@ -337,7 +337,7 @@ class Known(Mixed):
 
 def known_core():
     space = Space((1,), (Variable("x", "real"),))
-    core = Known(space, Diffusion(), ContextEmbedding(0, 0))
+    core = Known(space, Diffusion(), ContextEmbedding(0, 0), embedded=True)
     core.numbers.sigma.fill_(1.0 / 1000)  # delta = 1000: c = x, but for a part in a million
     return core
 

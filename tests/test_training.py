@@ -20,12 +20,13 @@ from torch import nn
 
 from conjoin.core import Capabilities, Config, Density, Event, Pair, Recipe, Space, Variable, stream
 from conjoin.families import resolve
-from conjoin.training import checkpoint, loop
+from conjoin.training import loop
 from conjoin.training.data import canonical, row_hashes, split_rows
 from conjoin.training.feed import Held
 from conjoin.training.learners import Batch, ExpectationMaximisation, Gradient, learner_for
 from conjoin.training.loop import Diverged, Plan, train
 from conjoin.training.progress import Progress
+from conjoin.util import files
 from conjoin.util.energy import Energy
 
 ENERGY = Energy(0.0, 0.0, 0.0, "by hand", 0.0, 0.0)
@@ -550,7 +551,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_fit_goes_on(tmp_path, cap
 
 def test_a_write_that_fails_leaves_no_half_file(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        checkpoint.os,
+        files.os,
         "fsync",
         lambda file: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )

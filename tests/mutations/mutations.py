@@ -641,7 +641,11 @@ CORE = [
             "dtype=torch.float64) if weight is None else weight\n",
             "dtype=torch.float64)\n",
         ),
-        ("loss divided by rows", ".sum() / weight.sum()\n", ".sum() / event.rows\n"),
+        (
+            "loss divided by rows",
+            "generator)).sum() / weight.sum()\n",
+            "generator)).sum() / event.rows\n",
+        ),
         (
             "candidates in the wrong order",
             "candidates.to(values).repeat(event.rows)",
@@ -669,11 +673,8 @@ CORE = [
         ),
         (
             "context ignored by log_contexts",
-            (
-                "torch.full((event.rows,), float(k), dtype=torch.float64)\n"
-                "            for k in range("
-            ),
-            "torch.full((event.rows,), 0.0, dtype=torch.float64) for k in range(",
+            "torch.full((event.rows,), float(k)).double() for k in range(",
+            "torch.full((event.rows,), 0.0).double() for k in range(",
             TOYS,
         ),
     ),
@@ -688,14 +689,14 @@ CORE = [
         ("a code equal to the cardinality accepted", "(cells >= codes)", "(cells > codes)"),
         (
             "regions get lost with the rows",
-            ("self.present[index],\n            self.within,\n        )"),
-            "self.present[index])",
+            "self.map(lambda part: part[index])._replace(within=within)",
+            "self.map(lambda part: part[index])._replace(within=None)",
             HYBRID,
         ),
         (
             "hidden cells shown",
-            "observed=self.mask & ~cells",
-            "observed=self.mask | ~cells",
+            "observed = self.mask & ~cells",
+            "observed = self.mask | ~cells",
             checks("circuit and targets"),
         ),
     ),

@@ -43,6 +43,43 @@ MUTATIONS = [
         ),
     ),
     *at(
+        "util/files.py",
+        "tests/test_files.py",
+        ("half a file is left", "        path.unlink()\n", "        pass\n"),
+        (
+            "half a folder is left",
+            "        shutil.rmtree(path, ignore_errors=True)\n",
+            "        pass\n",
+        ),
+        ("the old folder never comes back", "            old.rename(path)\n", "            pass\n"),
+        (
+            "the old folder goes before the new one is whole",
+            "    draft.mkdir()\n",
+            "    draft.mkdir()\n    shutil.rmtree(path, ignore_errors=True)\n",
+        ),
+        (
+            "what dead writers left stays",
+            "    except ProcessLookupError:\n        return True",
+            "    except ProcessLookupError:\n        return False",
+        ),
+        (
+            "the file itself is the draft",
+            "        yield draft\n        _force(draft)\n",
+            "        draft = path\n        yield draft\n        _force(draft)\n",
+        ),
+    ),
+    *at(
+        "nets/inputs.py",
+        "tests/test_many_levels.py",
+        ("many levels are a number", "if embedded and _is_embedded(v)", "if False"),
+        ("every network has tables", "if embedded and _is_embedded(v)", "if _is_embedded(v)"),
+        (
+            "ordered levels have tables",
+            'variable.kind == "category" and ',
+            "variable.discrete and ",
+        ),
+    ),
+    *at(
         "training/checkpoint.py",
         TRAINING,
         (
@@ -50,7 +87,6 @@ MUTATIONS = [
             "    except OSError as error:\n",
             "    except ZeroDivisionError as error:\n",
         ),
-        ("half a file is left", "        partial.unlink(missing_ok=True)\n", ""),
         ("counters not saved", "json.dumps(asdict(trained))", "json.dumps(asdict(Trained()))"),
         (
             "sums not saved",

@@ -9,10 +9,11 @@ import typer
 from conjoin.cli import options as opt
 from conjoin.cli.files import limits_of, load_model, read, refuse_for_tables, rows_of
 from conjoin.cli.kinds import reader_of
-from conjoin.cli.output import claim, draft, write
+from conjoin.cli.output import claim, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import SHOWN, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import max_error_of
+from conjoin.util.files import new_file
 
 __all__ = ["answer", "answers", "decide", "evaluate", "info", "predict", "report"]
 
@@ -385,7 +386,7 @@ def report(
             "--target, --part and --show-rows are about a table or pictures: name one after the "
             "model."
         )
-    with draft(out) as partial:
+    with new_file(out) as partial:
         estimator.report(partial, X, y, show_rows=show_rows)
     voice.path(f"The report lies in {out}.")
 

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from conjoin.cli.ask import answers
-from conjoin.cli.output import TABLES, draft
+from conjoin.cli.output import TABLES
 from conjoin.cli.pictures import (
-    fresh,
     named,
     read_asked,
     reading_of,
@@ -28,6 +27,7 @@ from conjoin.plot.alterations import MOST, AlterationDisplay
 from conjoin.plot.style import pyplot
 from conjoin.questions.edit import TOGETHER, Alteration, alter
 from conjoin.training.progress import Progress
+from conjoin.util.files import new_file, new_folder
 
 __all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
 
@@ -71,7 +71,7 @@ def alter_pictures(
             out, names=np.array(rows.index, dtype=str), difference=found.difference, **vars(found)
         )
     elif out.endswith(".png"):
-        with draft(out) as partial:
+        with new_file(out) as partial:
             _panel(found, partial)
         if len(rows) > MOST:
             voice.note(
@@ -79,7 +79,7 @@ def alter_pictures(
                 "one for each."
             )
     else:
-        with fresh(Path(out)) as folder:
+        with new_folder(Path(out)) as folder:
             for row, name in enumerate(_flat(rows)):
                 _panel(found.take(slice(row, row + 1)), folder / f"{name}.png")
     voice.path(f"{int(found.found.sum()):,} of {len(rows):,} pictures could be altered: {out}")
@@ -155,7 +155,7 @@ def complete_pictures(
             )
     else:
         shown = shown_as(completed.reshape(-1, *images.shape[1:]), codec.levels, voice)
-        with fresh(Path(out)) as folder:
+        with new_folder(Path(out)) as folder:
             for image, name, rank in zip(
                 shown, np.repeat(_flat(rows), len(full)), ranks, strict=True
             ):

@@ -27,6 +27,7 @@ from conjoin.families import resolve
 from conjoin.fitting.stream import Stream, draw
 from conjoin.model.saving import model_hash, refuse_overwrite
 from conjoin.training.ranks import rank, wait
+from conjoin.util.files import write_text
 
 __all__ = ["Asked", "fit_table"]
 
@@ -408,7 +409,7 @@ def _open_folder(folder: Path, mark: str, resume: bool, voice: Voice) -> None:
         voice.note(f"There is no {folder} to resume; the fit starts at the beginning.")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    file.write_text(json.dumps({"fingerprint": mark}), encoding="utf-8")
+    write_text(file, json.dumps({"fingerprint": mark}))
 
 
 def _fingerprint(asked: Asked, parts: _Parts) -> str:

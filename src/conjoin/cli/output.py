@@ -2,18 +2,18 @@
 
 import contextlib
 import gzip
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conjoin.codecs.image.pictures import SUFFIXES
+from conjoin.util.files import new_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TABLES", "claim", "claim_pictures", "draft", "stem", "write"]
+__all__ = ["TABLES", "claim", "claim_pictures", "stem", "write"]
 
 # what pictures can be written to, as what they can be beside pictures
 TABLES = (".csv", ".csv.gz", ".parquet")
@@ -80,24 +80,13 @@ def claim_pictures(out: str | None, force: bool) -> None:
         raise ValueError(f"{out} cannot be written: there is no folder {place.parent}.")
 
 
-@contextlib.contextmanager
-def draft(path: str) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it in the end, or removed if there is none."""
-    partial = Path(path).with_name(f".{os.getpid()}-{Path(path).name}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write(tables: "Iterable[pd.DataFrame]", path: str, alike: dict[str, str] | None = None) -> None:
     """The rows of all tables, by suffix; ``-`` is CSV on standard output. ``alike``: {column: one
     of the same type}, for a Parquet column of which the first table may know no value."""
     if path == "-":
         _write_text(tables, sys.stdout, ",")
         return
-    with draft(path) as partial:
+    with new_file(path) as partial:
         if path.endswith(".parquet"):
             _write_parquet(tables, partial, alike or {})
             return

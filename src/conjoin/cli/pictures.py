@@ -4,12 +4,8 @@ Rows of pictures are frames of pixels whose index, named ``file``, says which pi
 every verb takes them.
 """
 
-import contextlib
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin.cli.kinds import writer_of
-from conjoin.cli.output import draft, stem
+from conjoin.cli.output import stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.decoding import OF_CHANNELS, Wanted, size_of
@@ -27,13 +23,13 @@ from conjoin.codecs.image.rows import PictureRows
 from conjoin.codecs.kinds import other_columns
 from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.table.values import text_of
+from conjoin.util.files import new_file, new_folder
 
 __all__ = [
     "LABEL",
     "asked_rows",
     "claim_beside",
     "claims",
-    "fresh",
     "named",
     "placed",
     "read_asked",
@@ -226,7 +222,7 @@ def placed(table: pd.DataFrame, out: str | None) -> pd.DataFrame:
         for row, cell in enumerate(new)
     }
     if new and out is not None:
-        with fresh(_beside(out)) as folder:
+        with new_folder(_beside(out)) as folder:
             for cell in new:
                 cell.save(folder / Path(paths[id(cell)]).name)
     home = "." if out is None else Path(out).parent
@@ -261,7 +257,7 @@ def write_drawn(images: np.ndarray, labels: Any, codec: Any, out: str, voice: Vo
     if out.endswith(".png"):
         write_sheet(shown, out)
         return
-    with fresh(Path(out)) as folder:
+    with new_folder(Path(out)) as folder:
         width = max(3, len(str(len(shown) - 1)))
         for row, image in enumerate(shown):
             home = folder if labels is None else folder / _folder_name(labels[row])
@@ -271,13 +267,13 @@ def write_drawn(images: np.ndarray, labels: Any, codec: Any, out: str, voice: Vo
 
 def write_arrays(out: str, **arrays: np.ndarray) -> None:
     """An .npz of these names."""
-    with draft(out) as partial, partial.open("wb") as file:
+    with new_file(out) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def write_sheet(images: np.ndarray, out: str, across: int | None = None) -> None:
     """8-bit pictures on one .png."""
-    with draft(out) as partial:
+    with new_file(out) as partial:
         pillow().Image.fromarray(_sheet(images, across)).save(partial, "png")
 
 
@@ -318,20 +314,6 @@ def _sheet(images: np.ndarray, across: int | None = None) -> np.ndarray:
             image
         )
     return out
-
-
-@contextlib.contextmanager
-def fresh(folder: Path) -> Iterator[Path]:
-    """A folder under a temporary name, which takes the place of ``folder`` once it is whole."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _folder_name(label: Any) -> str:

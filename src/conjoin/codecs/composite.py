@@ -80,9 +80,26 @@ def _is_picture(series: Any, asked: JSON, blanks: Any) -> bool:
 def in_folder(
     frame: pd.DataFrame, folder: str | Path, types: Any = None, missing: Any = ()
 ) -> pd.DataFrame:
-    """The frame, where relative paths of pictures are those below ``folder``. ``types``,
-    ``missing``: as in the fit.
+    """A table whose relative paths of pictures are those below a folder.
 
+    Parameters
+    ----------
+    frame : DataFrame
+        The table.
+    folder : str or Path
+        Where the pictures lie.
+    types : dict, Schema, str or Path, optional
+        Types of columns, as in the fit.
+    missing : list or dict, optional
+        Values that mean missing, as in the fit; they are left as they are.
+
+    Returns
+    -------
+    DataFrame
+        A copy, if any path was changed.
+
+    Examples
+    --------
     >>> table = pd.DataFrame({"scan": ["a.png", "?"], "age": [3, 4]})
     >>> in_folder(table, "scans", missing="?")["scan"].tolist()
     ['scans/a.png', '?']

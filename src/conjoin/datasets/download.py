@@ -2,12 +2,11 @@
 
 import hashlib
 import os
+import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from conjoin.util.files import new_file
 
 __all__ = ["cache_folder", "fetch", "folder_of", "verify"]
 
@@ -43,18 +42,18 @@ def fetch(url: str, path: Path) -> None:
     from rich.progress import wrap_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer, draft.open("wb") as file:
+        with (
+            new_file(path) as draft,
+            urllib.request.urlopen(url, timeout=30) as answer,
+            draft.open("wb") as file,
+        ):
             total = int(answer.headers.get("Content-Length") or 0)
             with wrap_file(answer, total=total, description=path.name, transient=True) as body:
-                while chunk := body.read(1 << 16):
-                    file.write(chunk)
+                shutil.copyfileobj(body, file, 1 << 16)
     except (urllib.error.URLError, TimeoutError) as error:
-        draft.unlink(missing_ok=True)
         reason = getattr(error, "reason", error)
         raise ValueError(
             f"{url} cannot be fetched ({reason}); try later, or set CONJOIN_DATA to a folder "
             "that has it."
         ) from None
-    os.replace(draft, path)

@@ -7,7 +7,6 @@ is fetched must have the md5 that is known of it; it is then kept in the cache a
 
 import gzip
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import numpy as np
 
 from conjoin.codecs.image.colours import on_background
 from conjoin.datasets.download import cache_folder, fetch, folder_of, verify
+from conjoin.util.files import new_file
 
 __all__ = ["Images", "image_names", "load_images"]
 
@@ -138,10 +138,29 @@ def image_names() -> list[str]:
 
 
 def load_images(name: str, background: Any = "white") -> Images:
-    """Images with labels: mnist, fashion_mnist, pneumoniamnist, omniglot_small or emoji.
+    """Images with labels, by name.
 
-    They are read from images/NAME/ in CONJOIN_DATA, or fetched once. ``background``: the colour
-    beneath images with opacity; None keeps it as a fourth channel."""
+    They are read from images/NAME/ in the folder that the environment variable CONJOIN_DATA names,
+    or
+    fetched once and kept.
+
+    Parameters
+    ----------
+    name : {"mnist", "fashion_mnist", "pneumoniamnist", "omniglot_small", "emoji"}
+    background : str, (int, int, int) or None, default "white"
+        The colour beneath images with opacity; None keeps it as a fourth channel.
+
+    Returns
+    -------
+    Images
+        Pixels (uint8, (n, H, W) or (n, H, W, C)) and labels of each part, names of the classes,
+        licence and origin.
+
+    Raises
+    ------
+    ValueError
+        If there is no such set, or it can't be fetched.
+    """
     if name not in _SETS:
         raise ValueError(
             f"There is no set of images {name!r}; there are {', '.join(image_names())}."
@@ -278,13 +297,9 @@ def _packed(what: _Set, path: Path) -> None:
     for key, (file, md5) in what.files.items():
         if not pieces[key].exists():
             _checked(what.home + file, pieces[key], md5)
-    draft = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
+    with new_file(path) as draft:
         arrays = {key: _unpacked(piece) for key, piece in pieces.items()}
         np.savez_compressed(draft, **arrays)  # type: ignore[arg-type]
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
     for piece in pieces.values():
         piece.unlink()
 

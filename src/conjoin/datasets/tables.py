@@ -116,14 +116,43 @@ class Dataset:
 
 
 def names() -> list[str]:
-    """Every name that ``load`` knows here: shipped, in CONJOIN_DATA, or with a known home."""
+    """Names of the tables that ``load`` knows here.
+
+    Returns
+    -------
+    list of str
+        Those that are shipped, that lie in CONJOIN_DATA, or that have a known home.
+    """
     folder = folder_of("tables")
     found = [path.stem for path in folder.glob("*.json")] if folder else []
     return sorted({*_SHIPPED, *_HOMES, *found})
 
 
 def load(name: str) -> Dataset:
-    """The data set ``name``; ValueError lists the names, or says where the data comes from."""
+    """A table by name.
+
+    Parameters
+    ----------
+    name : str
+        One of ``names()``: shipped, in CONJOIN_DATA, or fetched once and kept.
+
+    Returns
+    -------
+    Dataset
+        The frame, the name of its target, the task, its fixed split if it has one, licence and
+        origin.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name; it lists the names, or says where the data come from.
+
+    Examples
+    --------
+    >>> X, y = load("iris").xy()
+    >>> X.shape, y.name
+    ((150, 4), 'target')
+    """
     if name in _SHIPPED:
         return _shipped(name)
     folder = folder_of("tables")
@@ -139,8 +168,27 @@ def load(name: str) -> Dataset:
 
 
 def load_binary(name: str) -> "dict[str, np.ndarray[Any, Any]]":
-    """{'train', 'valid', 'test'} of (B, D) uint8 zeros and ones, from binary/NAME.npz in
-    CONJOIN_DATA."""
+    """A binary data set of density estimation, by name.
+
+    Parameters
+    ----------
+    name : str
+        It is read from binary/NAME.npz in the folder that CONJOIN_DATA names.
+
+    Returns
+    -------
+    dict of str to ndarray
+        "train", "valid" and "test": uint8 (n, D), zeros and ones.
+
+    Raises
+    ------
+    ValueError
+        If it is not there; it lists those that are.
+
+    References
+    ----------
+    github.com/UCLA-StarAI/Density-Estimation-Datasets
+    """
     import numpy as np
 
     folder = folder_of("binary")

@@ -27,11 +27,33 @@ def compare(
     max_kwh: float | None = None,
     **params: Any,
 ) -> Comparison:
-    """Every family on the same rows, judged on rows that none of them has seen: print ``.frame()``,
-    read ``.pick`` and ``.why``.
+    """Every family on the same rows, judged on rows that none of them has seen.
 
-    ``y`` is None for densities; classes or numbers else. ``params``: as of the estimators
-    (random_state, types, missing, ...)."""
+    Parameters
+    ----------
+    X : DataFrame or array_like
+        The rows.
+    y : array_like, shape (n,), optional
+        Classes or numbers; without it densities are compared.
+    families : sequence, optional
+        Names, configs or classes; without it all that suit the data.
+    max_time : float
+        Seconds for all fits.
+    max_kwh : float, optional
+        Energy for all fits.
+    **params
+        Parameters of the estimators (random_state, types, missing, ...).
+
+    Returns
+    -------
+    Comparison
+        Print ``.frame()``, read ``.pick`` and ``.why``.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows to judge by, or no family can be fitted to them.
+    """
     kinds = {"classes": JointClassifier, "number": JointRegressor}
     kind = JointDensity if y is None else kinds["number" if _is_number(y) else "classes"]
     return kind(**params)._compare(X, y, families, max_time, max_kwh)
@@ -45,8 +67,25 @@ def _is_number(y: Any) -> bool:
 
 
 def load(path: str | Path, family: Any = None) -> JointClassifier | JointRegressor | JointDensity:
-    """The estimator saved in the folder ``path``. ``family``: the Density class, for a family of
-    your own."""
+    """The estimator that was saved in a folder.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder that ``save`` or ``conjoin fit`` wrote.
+    family : type, optional
+        The Density class, for a family of your own.
+
+    Returns
+    -------
+    JointClassifier, JointRegressor or JointDensity
+        It answers as the saved one did.
+
+    Raises
+    ------
+    ValueError
+        If the folder is no model, is damaged or altered, or is newer than this library.
+    """
     model = load_model(path, family)
     kinds = {Classes: JointClassifier, Number: JointRegressor, type(None): JointDensity}
     estimator = kinds[type(model.target)](

@@ -47,6 +47,7 @@ from conjoin.core.event import after_one, slices
 from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.nets.body import ContextEmbedding
+from conjoin.nets.inputs import EMBEDDED, embedding_mark
 
 __all__ = ["DeepConfig", "DeepDensity"]
 
@@ -61,9 +62,21 @@ TRIED = 3
 
 @dataclass(frozen=True)
 class DeepConfig(Config):
-    """What every deep family can be told. ``steps`` of the gradient (None: from the number of rows)
-    on mini-batches of ``batch`` rows at the learning ``rate``; ``draws``: with how many a row with
-    missing cells is completed."""
+    """Settings that every family of networks has.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.002
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    """
 
     steps: int | None = None
     batch: int = 128
@@ -108,6 +121,7 @@ class DeepDensity(Density):
             _with_class(space, context_space), Mixture(components), {"components": components}
         )
         self.companion.requires_grad_(False)
+        self.embedded = EMBEDDED in self.structure
         self.classes = context_space.variables[0].cardinality if context_space else 0
 
     @classmethod
@@ -136,8 +150,10 @@ class DeepDensity(Density):
         )
         for _ in range(PASSES):
             companion.maximise(companion.statistics(part, weight=mass))
-        structure = {"companion": companion.structure["components"]} | cls._structure(
-            space, config, data, weight
+        structure = (
+            {"companion": companion.structure["components"]}
+            | embedding_mark(space.variables)
+            | cls._structure(space, config, data, weight)
         )
         with seeded(generator):
             density = cls(space, config, structure, context_space)

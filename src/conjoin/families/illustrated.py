@@ -59,8 +59,15 @@ KNOTS = 9  # values of a number at which a picture is asked; between them its wo
 
 @dataclass(frozen=True)
 class Illustrated(PictureDiffusion):
-    """``columns``: the family of the columns, a name, and ``settings`` of it. The others are those
-    of the diffusion of pictures."""
+    """Settings of columns with a picture; those that are not named here are ``PictureDiffusion``'s.
+
+    Parameters
+    ----------
+    columns : str, default "circuit"
+        Family of the columns: one that sums over missing cells.
+    settings : mapping or None, default None
+        Settings of that family.
+    """
 
     columns: str = "circuit"
     settings: Mapping[str, Any] | None = None

@@ -31,6 +31,7 @@ from scipy import sparse
 from torch import Tensor
 
 from conjoin.core import Event, Pair, Space, as_float, stream
+from conjoin.core.event import slices
 from conjoin.nets.pictures import pictured
 from conjoin.predictors.convolutional import fit_convolutional
 from conjoin.predictors.logistic import Folds, folds_of, rival
@@ -300,10 +301,10 @@ def _nearest(versions: list[Tensor], count: int) -> tuple[np.ndarray, np.ndarray
     square = np.square(still).sum(1)
     near = np.empty((len(still), count), dtype=np.int64)
     gap = np.empty((len(still), count))
-    for start in range(0, len(still), BLOCK):
-        block = slice(start, min(start + BLOCK, len(still)))
+    for block in slices(len(still), BLOCK):
         apart = square[None] - 2 * still[block] @ still.T
-        apart[np.arange(len(apart)), np.arange(block.start, block.stop)] = np.inf
+        own = np.arange(len(apart))
+        apart[own, block.start + own] = np.inf
         near[block] = np.argpartition(apart, count - 1, axis=1)[:, :count]
         there = still[near[block]]
         each = [np.square(version[block].numpy()[:, None] - there).sum(2) for version in versions]

@@ -1,13 +1,11 @@
 """A model is a folder: config.json, weights.safetensors, README.md. No raw row, no code, no pickle.
 
-Written under a temporary name and renamed. A folder that is truncated, altered, newer or no model
-gives one clear sentence.
+An old model stays until the new one is whole. A folder that is truncated, altered, newer or no
+model gives one clear sentence.
 """
 
 import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +38,7 @@ from conjoin.predictors.scorers import (
     Scorer,
     Trees,
 )
+from conjoin.util.files import new_folder, recover
 
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
@@ -60,6 +59,7 @@ def save_model(
     """Write the folder ``path``. FileExistsError unless ``force`` where it exists; ValueError for
     what can't be saved."""
     folder = Path(path)
+    recover(folder)
     refuse_overwrite(folder, force)
     config, weights = _parts(model)
     if card is None:
@@ -67,18 +67,12 @@ def save_model(
 
         card = model_card(model)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        (partial / "weights.safetensors").write_bytes(weights)
-        (partial / "config.json").write_text(
+    with new_folder(folder) as draft:
+        (draft / "weights.safetensors").write_bytes(weights)
+        (draft / "config.json").write_text(
             json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8"
         )
-        (partial / "README.md").write_text(card, encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (draft / "README.md").write_text(card, encoding="utf-8")
     return folder
 
 
@@ -220,6 +214,7 @@ def load_model(path: str | Path, family: Any = None) -> Model:
     """The model in the folder ``path``. ``family``: the Density class, for a family of the user's
     own."""
     folder = Path(path)
+    recover(folder)
     config = _read_config(folder)
     tensors = _read_weights(folder, config)
     try:

@@ -27,14 +27,14 @@ from conjoin.components.leaves import Lattice
 from conjoin.core import Variable, categorical
 from conjoin.core.shapes import Bool, Float
 
-__all__ = ["Heads"]
+__all__ = ["Heads", "as_number"]
 
 FEW = 64  # levels that get a parameter each; ordered codes of more are read as a lattice of numbers
 NARROWEST = 1e-3  # of a column's spread: the least scale of a component
 
 
-def _as_number(variable: Variable) -> Variable:
-    """Many ordered levels as whole numbers 0..L-1."""
+def as_number(variable: Variable) -> Variable:
+    """Ordered levels as whole numbers 0..L-1; numbers as they are."""
     if not variable.discrete:
         return variable
     return Variable(
@@ -60,9 +60,7 @@ class Heads(nn.Module):
         self.components = components
         codes = [v.discrete and (v.kind == "category" or v.cardinality <= FEW) for v in variables]
         discrete = [v for v, is_code in zip(variables, codes, strict=True) if is_code]
-        numbers = [
-            _as_number(v) for v, is_code in zip(variables, codes, strict=True) if not is_code
-        ]
+        numbers = [as_number(v) for v, is_code in zip(variables, codes, strict=True) if not is_code]
         levels = max((v.cardinality for v in discrete), default=1)
         spikes = max((len(v.atoms) for v in numbers), default=0)
         self.lattice = Lattice(numbers)

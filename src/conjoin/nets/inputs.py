@@ -1,13 +1,17 @@
-"""Events as inputs of a network: indicators for levels, piecewise linear codes for numbers, a flag
-for what is missing.
+"""Events as inputs of a network: indicators for few levels, a learned vector for each of many,
+piecewise linear codes for numbers, a flag for what is missing.
 
 A number x becomes clip((x - q_i) / (q_{i+1} - q_i), 0, 1) for the quantiles q of its column (Y.
 Gorishniy, I. Rubachev and A. Babenko (2022), On embeddings for numerical features in tabular deep
 learning, section 3.2): wherever x may be, even at 1e6, what the network sees lies between 0 and 1.
+A category of many levels becomes a row of a learned table (C. Guo and F. Berkhahn (2016), Entity
+embeddings of categorical variables, section 3): the order of its levels means nothing. Many ordered
+levels are numbers.
 
 Shape letters: B rows, D variables, F inputs in all, Q pieces of a number.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,26 +20,49 @@ from torch import Tensor, nn
 from conjoin.core import Variable
 from conjoin.core.shapes import Bool, Float
 
-__all__ = ["Inputs"]
+__all__ = ["EMBEDDED", "Inputs", "embedding_mark"]
 
 PIECES = 12
-FEW = 64  # levels that get an indicator each; ordered codes of more are read as numbers
+# levels that get an indicator each; of more, a category has a table and ordered codes are numbers
+MOST_INDICATORS = 64
+EMBEDDING_WIDTH = 16  # at most, numbers that stand for a level
+EMBEDDED = "embedded"  # in a density's ``structure``: categories of many levels have tables
+
+
+def _is_embedded(variable: Variable) -> bool:
+    return variable.kind == "category" and variable.cardinality > MOST_INDICATORS
+
+
+def embedding_mark(variables: Sequence[Variable]) -> dict[str, bool]:
+    """What a new density's ``structure`` says of its inputs: empty where no category has many
+    levels.
+
+    Networks that were saved without the mark read such a category as a number."""
+    return {EMBEDDED: True} if any(map(_is_embedded, variables)) else {}
 
 
 class Inputs(nn.Module):
     """``owner`` (F,) says which variable each input speaks of. Every variable ends with a flag: 1
-    where the cell is known."""
+    where the cell is known. Without ``embedded``, categories of many levels are numbers, as in
+    models saved before."""
 
     knots: Tensor
     owner: Tensor
 
-    def __init__(self, variables: Sequence[Variable]) -> None:
+    def __init__(self, variables: Sequence[Variable], embedded: bool = True) -> None:
         super().__init__()
         self.variables = tuple(variables)
         self.levels = [
-            v.cardinality if v.discrete and v.cardinality <= FEW else 0 for v in variables
+            v.cardinality if v.discrete and v.cardinality <= MOST_INDICATORS else 0
+            for v in variables
         ]
-        sizes = [(levels or PIECES) + 1 for levels in self.levels]
+        tabled = [d for d, v in enumerate(variables) if embedded and _is_embedded(v)]
+        self.tables = nn.ParameterList(_table(variables[d].cardinality) for d in tabled)
+        self.place = {d: place for place, d in enumerate(tabled)}  # of its table
+        sizes = [
+            (self.tables[self.place[d]].shape[1] if d in self.place else levels or PIECES) + 1
+            for d, levels in enumerate(self.levels)
+        ]
         self.register_buffer(
             "owner",
             torch.repeat_interleave(
@@ -56,7 +83,7 @@ class Inputs(nn.Module):
         range."""
         for d, levels in enumerate(self.levels):
             known = value[observed[:, d], d]
-            if not levels and len(known):
+            if not levels and d not in self.place and len(known):
                 at = torch.quantile(
                     known[:100_000], torch.linspace(0, 1, PIECES + 1, dtype=torch.float64)
                 )
@@ -74,10 +101,18 @@ class Inputs(nn.Module):
         self, d: int, value: Float[Tensor, " B"], observed: Bool[Tensor, " B"]
     ) -> Float[Tensor, "B f"]:
         """The inputs of one variable; all zero where it is missing."""
-        if self.levels[d]:
+        if d in self.place:
+            parts = self.tables[self.place[d]][value.long()]
+        elif self.levels[d]:
             parts = torch.nn.functional.one_hot(value.long(), self.levels[d]).double()
         else:
             low = self.knots[d, :-1]
             high = self.knots[d, 1:]
             parts = ((value[:, None] - low) / (high - low)).clamp(0, 1)
         return torch.cat([parts, torch.ones_like(value)[:, None]], 1) * observed[:, None]
+
+
+def _table(levels: int) -> nn.Parameter:
+    """A vector for each level, drawn at random."""
+    width = min(EMBEDDING_WIDTH, 2 * math.ceil(math.sqrt(levels)))
+    return nn.Parameter(0.5 * torch.randn(levels, width, dtype=torch.float64))

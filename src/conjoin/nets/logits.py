@@ -37,19 +37,29 @@ class Logits(nn.Module, abc.ABC):
         """The last hidden layer."""
 
 
-def logits(space: Space, outputs: int, width: int, blocks: int, dropout: float) -> Logits:
+def logits(
+    space: Space, outputs: int, width: int, blocks: int, dropout: float, embedded: bool
+) -> Logits:
     """Pixels where the space has a grid of that many variables, columns elsewhere."""
     if space.grid is not None and math.prod(space.grid) == len(space.variables):
         return Pixels(space, outputs, width, dropout)
-    return Columns(space, outputs, width, blocks, dropout)
+    return Columns(space, outputs, width, blocks, dropout, embedded)
 
 
 class Columns(Logits):
     """A residual perceptron on indicators and piecewise linear codes."""
 
-    def __init__(self, space: Space, outputs: int, width: int, blocks: int, dropout: float) -> None:
+    def __init__(
+        self,
+        space: Space,
+        outputs: int,
+        width: int,
+        blocks: int,
+        dropout: float,
+        embedded: bool,
+    ) -> None:
         super().__init__()
-        self.inputs = Inputs(space.variables)
+        self.inputs = Inputs(space.variables, embedded)
         self.body = Mlp(self.inputs.size, outputs, width, blocks, dropout)
 
     def start(self, data: Event) -> None:

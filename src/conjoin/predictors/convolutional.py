@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from conjoin.core import Event, Pair, Space, seeded
 from conjoin.core.shapes import Bool, Float
-from conjoin.nets.inputs import Inputs
+from conjoin.nets.inputs import EMBEDDED, Inputs
 from conjoin.nets.pictures import pictured
 from conjoin.predictors.scorers import Scorer
 
@@ -55,7 +55,7 @@ class Convolutional(Scorer):
 
     flagged: Tensor
 
-    def __init__(self, space: Space, outputs: int) -> None:
+    def __init__(self, space: Space, outputs: int, embedded: bool = False) -> None:
         super().__init__()
         seen = pictured(space)
         assert seen is not None
@@ -63,7 +63,7 @@ class Convolutional(Scorer):
         self.outputs = outputs
         self.top = seen.top
         self.before = seen.first
-        self.columns = Inputs(space.variables[: self.before])
+        self.columns = Inputs(space.variables[: self.before], embedded)
         channels = seen.shape[0]
         side = min(seen.shape[1:])
         stride = 2 if side >= LARGE else 1
@@ -82,7 +82,8 @@ class Convolutional(Scorer):
 
     @property
     def shapes(self) -> dict[str, Any]:
-        return {"outputs": self.outputs}
+        mark = {EMBEDDED: True} if len(self.columns.tables) else {}
+        return {"outputs": self.outputs} | mark
 
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
         """Images without missing pixels where none was missing at fit; beside columns, anything."""
@@ -125,19 +126,19 @@ def fit_convolutional(
     (2019); L. Smith (2018)). The loss is -log p(y | x) of ``classes``, or the squared error of a
     number."""
     with seeded(generator):
-        network = Convolutional(space, classes or 1)
+        network = Convolutional(space, classes or 1, embedded=True)
         network.columns.start(rows.x.value[:, : network.before], rows.x.mask[:, : network.before])
         network = network.float().train()
         network.flagged.copy_((~rows.x.mask).any(0) | (network.before > 0))
         channels = network.channels(rows.x).float()
-        beside = network.beside(rows.x).float()
         y = rows.y.value.long() if classes else rows.y.value.float()[:, None]
         seen = min(max(EPOCHS * rows.rows, LEAST_SEEN), MOST_SEEN)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=seen // BATCH)
         for _ in range(seen // BATCH):
             batch = torch.multinomial(weight, BATCH, replacement=True)
-            scores = network(*_with_losses(_moved(channels[batch]), beside[batch]))
+            beside = network.beside(rows.x.take(batch)).float()
+            scores = network(*_with_losses(_moved(channels[batch]), beside))
             loss = (
                 nn.functional.cross_entropy(scores, y[batch])
                 if classes

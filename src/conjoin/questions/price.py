@@ -94,9 +94,28 @@ class Price:
 
 
 def price(estimator: Any, X: Any, y: Any) -> Price:
-    """The price of the joint model that ``estimator``, a ``JointClassifier`` or ``JointRegressor``,
-    fitted or not, would learn from ``X`` and ``y``; each of the three fits has its ``max_time``.
-    ValueError without a target, or with too few rows."""
+    """What the joint model p(x, y) loses beside the models of p(x) and of p(y | x) alone.
+
+    Parameters
+    ----------
+    estimator : JointClassifier or JointRegressor
+        Fitted or not; each of the three fits has its ``max_time``.
+    X : DataFrame or array_like
+        Rows, of which some are held out to judge.
+    y : array_like, shape (n,)
+        Classes or numbers.
+
+    Returns
+    -------
+    Price
+        For each term the mean log-likelihood of the held-out rows in nats, joint and alone, and the
+        loss with its standard error.
+
+    Raises
+    ------
+    ValueError
+        Without a target, for family='auto' or ``start_from``, or with too few rows.
+    """
     if estimator._task == "density":
         raise ValueError(
             "The price of jointness is that of p(x, y), and JointDensity has no y: use "

@@ -1,6 +1,5 @@
 """Gather the sections, fill the template, write the file whole or not at all."""
 
-import os
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from conjoin.report.sections import (
     schema_table,
     verdict_counts,
 )
+from conjoin.util.files import write_text
 
 __all__ = ["write_report"]
 
@@ -54,12 +54,7 @@ def write_report(
         text = _page(estimator, X, y, show_rows, cases, plane, list(notes))
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_text(target, text)
     return target
 
 

@@ -1,10 +1,7 @@
-"""Checkpoints of a fit: one safetensors file, written under a temporary name and renamed, so that
-there is always a whole one.
-"""
+"""Checkpoints of a fit: one safetensors file, of which there is always a whole one."""
 
 import json
 import math
-import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+from conjoin.util.files import write_bytes
 
 __all__ = ["Trained", "read_checkpoint", "write_checkpoint"]
 
@@ -46,16 +45,10 @@ def write_checkpoint(
         for key, value in named.items()
     }
     tensors["sums"] = torch.tensor(sums, dtype=torch.float64)
-    partial = folder / f"{NAME}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(save(tensors, metadata={"trained": json.dumps(asdict(trained))}))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(folder / NAME)
+        write_bytes(folder / NAME, save(tensors, metadata={"trained": json.dumps(asdict(trained))}))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         kept = "the last one stays" if (folder / NAME).exists() else "there is none yet"
         note = (
             f"No checkpoint could be written to {folder} ({error.strerror}); {kept}, and the "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Event, Pair, stream
+from conjoin.core.event import slices
 from conjoin.training import ranks
 from conjoin.training.learners import Batch, Pass, Piece
 
@@ -82,8 +83,8 @@ class Passes(Feed):
 
     def _pieces(self) -> Iterator[Piece]:
         for rows in self.read(0, ranks.rank(), ranks.world()):
-            for start in range(0, rows.rows, AT_ONCE):
-                piece = rows.take(slice(start, start + AT_ONCE))
+            for part in slices(rows.rows, AT_ONCE):
+                piece = rows.take(part)
                 yield piece, torch.ones(piece.rows, dtype=torch.float64)
 
 

@@ -45,8 +45,26 @@ def colour_of(background: Any) -> tuple[int, int, int]:
 
 
 def on_background(images: np.ndarray, background: Any = "white") -> np.ndarray:
-    """Pictures with opacity (..., 4), uint8, as they look on a colour: (..., 3), uint8.
+    """Pictures with opacity as they look on a colour.
 
+    Parameters
+    ----------
+    images : ndarray, shape (..., 4), uint8
+        Red, green, blue and opacity, 0 to 255.
+    background : str or (int, int, int), default "white"
+        A name, '#rrggbb' or three numbers from 0 to 255.
+
+    Returns
+    -------
+    ndarray, shape (..., 3), uint8
+
+    Raises
+    ------
+    ValueError
+        If the pictures have no opacity, or the colour is unknown.
+
+    Examples
+    --------
     >>> on_background(np.array([[0, 0, 0, 0], [9, 8, 7, 255]], dtype="uint8")).tolist()
     [[255, 255, 255], [9, 8, 7]]
     """

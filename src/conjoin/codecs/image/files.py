@@ -43,17 +43,46 @@ def read_images(
     max_bytes: int = MAX_BYTES,
     verbose: bool = True,
 ) -> Pictures:
-    """(images, labels, names) of a picture, a folder of pictures (its sub-folders are the labels)
-    or an .npz.
+    """Pictures from a file, a folder or an .npz.
 
-    ``images`` is uint8, (n, H, W) if every picture is grey, else (n, H, W, 3). ``size``: pixels,
-    (height, width) or one number for both, to which pictures are cut about their centre and scaled;
-    without it all must have one size. ``mode``: 'grey', 'rgb', or 'rgba', which keeps the opacity;
-    else transparent pictures are laid on the colour ``background``, a name, '#rrggbb' or three
-    numbers. ``part``: 'train', 'val' or 'test' of an .npz (``train_images`` or ``x_train``, ...) or
-    of a folder that is split so. ``max_pixels`` of one file and ``max_bytes`` of all pixels guard
-    against what memory cannot hold. ``verbose``: a bar, where files are many and the screen is a
-    terminal."""
+    Parameters
+    ----------
+    path : str or Path
+        One picture, a folder of pictures (the names of its sub-folders are the labels), or an .npz
+        of
+        arrays.
+    size : int or (int, int), optional
+        Pixels, of both sides or (height, width), to which pictures are cut about their centre and
+        scaled. Without it all must have one size.
+    mode : {"grey", "rgb", "rgba"}, optional
+        Channels; "rgba" keeps the opacity. Without it: grey if every picture is, else "rgb".
+    part : {"train", "val", "test"}, optional
+        Part of an .npz (``train_images`` or ``x_train``, ...) or of a folder that is split so.
+    background : str or (int, int, int), default "white"
+        Colour beneath transparent pictures: a name, '#rrggbb' or three numbers from 0 to 255.
+    max_pixels : int
+        Pixels of one file at most, against what memory can't hold.
+    max_bytes : int
+        Bytes of all pixels at most, likewise.
+    verbose : bool, default True
+        Whether to show a bar, where files are many and the screen is a terminal.
+
+    Returns
+    -------
+    Pictures
+        (images, labels, names): uint8 (n, H, W) if every picture is grey, else (n, H, W, C); the
+        labels (n,) or None; the names of the files.
+
+    Raises
+    ------
+    ValueError
+        If nothing can be read there, sizes differ, or a limit is passed; it names the file.
+
+    Warns
+    -----
+    UserWarning
+        What was done to the pictures, or left out.
+    """
     found, notices = read_pictures(
         path, Wanted(size, mode, part, background, max_pixels, max_bytes, verbose)
     )

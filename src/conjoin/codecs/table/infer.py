@@ -52,11 +52,37 @@ class Examined:
 def inspect(
     df: Any, target: Any = None, types: Any = None, missing: Any = (), *, weight: Any = None
 ) -> Schema:
-    """What each column of ``df`` means.
+    """What each column of a table means.
 
-    ``types`` overrides: {name: type}, {name: {field: value}}, a Schema, or the path of a saved one.
-    ``missing`` lists values that mean missing, for every column or {name: [values]}. ``weight``
-    (B,) counts each row. ValueError names the column."""
+    Parameters
+    ----------
+    df : DataFrame
+        The table.
+    target : hashable, optional
+        The column to be predicted: its levels are never pooled.
+    types : dict, Schema, str or Path, optional
+        Overrides: {name: type}, {name: {field: value}}, a schema, or the path of a saved one.
+    missing : list or dict, optional
+        Values that mean missing, for every column or {name: [values]}.
+    weight : array_like, shape (n,), optional
+        How often each row counts.
+
+    Returns
+    -------
+    Schema
+        For each column its type, recorded precision, spikes, bounds, levels, and what is doubtful.
+
+    Raises
+    ------
+    ValueError
+        If an override does not fit the column that it names.
+
+    Examples
+    --------
+    >>> schema = inspect(pd.DataFrame({"age": [31, 40, 52], "sex": ["m", "f", "f"]}))
+    >>> [(column.name, column.type) for column in schema.columns]
+    [('age', 'integer'), ('sex', 'category')]
+    """
     frame = as_frame(df)
     return examine(*counted(frame, weight), target=target, types=types, missing=missing).schema
 

@@ -8,10 +8,11 @@ A schema is aggregates only, never a row. It can be saved, edited by hand, and g
 import dataclasses
 import html
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from conjoin.util.files import write_text
 
 __all__ = ["ROLES", "TYPES", "Column", "Schema"]
 
@@ -190,13 +191,8 @@ class Schema:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, under a temporary name first so that a crash leaves no half file."""
-        path = Path(path)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        draft.write_text(
-            json.dumps(self.to_json(), indent=1, ensure_ascii=True) + "\n", encoding="utf-8"
-        )
-        os.replace(draft, path)
+        """Write as JSON, so that a crash leaves no half file."""
+        write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=True) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -53,10 +53,34 @@ SHIFTS = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, d
 
 @dataclass(frozen=True)
 class Causal(DeepConfig):
-    """``scans`` of the variables (None: two; an image is scanned from four sides), each with a
-    transformer of ``blocks`` blocks of ``width`` (None: more for images, and for more rows);
-    ``dropout``; ``hide``: the share of cells whose value is kept from the network in training;
-    ``shift``: the share of images that are shifted."""
+    """Settings of the causal transformers.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 64
+        Rows of a step.
+    rate : float, default 0.005
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.05
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    scans : int or None, default None
+        Orders in which the variables are read, each with a transformer of its own; None: 2, of
+        images 4.
+    width : int or None, default None
+        Features of a token; None: 64 of images, else by the number of rows.
+    blocks : int or None, default None
+        Transformer blocks; None: 3 of images, else 2.
+    dropout : float, default 0.35
+        Share of hidden units left out in a training step.
+    hide : float, default 0.0
+        Share of cells whose value the network does not see in training.
+    shift : float, default 0.1
+        Share of training images that are shifted by a pixel.
+    """
 
     scans: int | None = None
     width: int | None = None
@@ -141,7 +165,7 @@ class CausalDensity(DeepDensity):
         context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
-        self.inputs = Inputs(space.variables)
+        self.inputs = Inputs(space.variables, self.embedded)
         self.heads = Heads(space.variables)
         self.context = self.embedding(CONTEXT)
         self.scans: list[list[int]] = self.structure["scans"]

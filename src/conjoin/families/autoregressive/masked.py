@@ -46,9 +46,31 @@ MOST = 1 << 29  # weights of a network
 
 @dataclass(frozen=True)
 class Masked(DeepConfig):
-    """``orders`` of the variables, each with a network of ``blocks`` residual blocks of ``width``
-    (None: from the number of rows); ``dropout`` of hidden units; ``hide``: the share of rows that
-    are trained with some cells hidden."""
+    """Settings of the masked autoregressive networks.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 256
+        Rows of a step.
+    rate : float, default 0.003
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    orders : int, default 4
+        Orders of the variables, each with a network of its own.
+    width : int or None, default None
+        Hidden units of a layer; None takes them from the number of rows.
+    blocks : int, default 2
+        Residual blocks of the network.
+    dropout : float, default 0.2
+        Share of hidden units left out in a training step.
+    hide : float, default 0.0
+        Share of training rows of which some cells are hidden.
+    """
 
     orders: int = 4
     width: int | None = None
@@ -102,7 +124,7 @@ class MaskedDensity(DeepDensity):
         context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
-        self.inputs = Inputs(space.variables)
+        self.inputs = Inputs(space.variables, self.embedded)
         self.heads = Heads(space.variables)
         self.context = self.embedding(CONTEXT)
         self.orders: list[list[int]] = self.structure["orders"]

@@ -36,7 +36,27 @@ CONTEXT = 16  # numbers that stand for a class
 
 @dataclass(frozen=True)
 class Pixels(DeepConfig):
-    """``width`` features of each of ``blocks`` blocks; ``dropout`` inside of them."""
+    """Settings of the gated PixelCNN.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 32
+        Rows of a step.
+    rate : float, default 0.003
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    width : int, default 32
+        Features of each pixel in a block.
+    blocks : int, default 6
+        Gated blocks.
+    dropout : float, default 0.1
+        Share of hidden units left out in a training step.
+    """
 
     width: int = 32
     blocks: int = 6

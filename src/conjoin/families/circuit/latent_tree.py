@@ -44,6 +44,7 @@ from conjoin.core import (
     categorical,
     stream,
 )
+from conjoin.core.event import slices
 from conjoin.core.shapes import Float, Int
 from conjoin.families.circuit.passes import DEEP, Leaves, Tree, Up
 from conjoin.families.circuit.structure import chow_liu_tree, wide
@@ -65,9 +66,20 @@ WORK = 1_800_000  # and cells that all of them together learn from, a number cou
 
 @dataclass(frozen=True)
 class Circuit(Config):
-    """``width``: states of each latent variable, ``trees``: how many are mixed (None: from the size
-    of the table). ``smoothing``: rows of prior per state. ``batch``: rows of a step (None: 256, and
-    4,096 of pictures with so many levels that a step is dear)."""
+    """Settings of the mixture of latent trees.
+
+    Parameters
+    ----------
+    width : int or None, default None
+        States of each latent variable; None takes them from the size of the table.
+    trees : int or None, default None
+        Trees that are mixed; None takes them from the size of the table.
+    smoothing : float, default 0.5
+        Rows of prior for each state.
+    batch : int or None, default None
+        Rows of a step; None: 256, and 4,096 of pictures with so many levels that a step is
+        dear.
+    """
 
     width: int | None = None
     trees: int | None = None
@@ -246,7 +258,7 @@ class CircuitDensity(Density):
             leaves = Leaves.of(table, self._own(t)[0], torch.float64)
             parts = []
             nodes = tree.active(leaves)
-            for block in _blocks(event.rows, BLOCK) or [slice(0, 0)]:
+            for block in slices(event.rows, BLOCK):
                 up = tree.up(leaves, table.place[block], nodes)
                 parts.append(of_pass(tree, up))
                 if not up.sound.all():
@@ -411,7 +423,7 @@ class CircuitDensity(Density):
             tree = self._tree(t, dtype)
             leaves = Leaves.of(table, self._own(t)[0], dtype)
             counted.append(tree.nothing(leaves))
-            for block in _blocks(event.rows, KEPT):
+            for block in slices(event.rows, KEPT):
                 up = tree.up(leaves, table.place[block], tree.order, keep=True)
                 log_prob[t, block] = tree.log_prob(up)
                 tree.count(up, weight[block] * up.sound, counted[t])
@@ -488,10 +500,6 @@ def _bootstrap(weight: Float[Tensor, " B"], generator: torch.Generator) -> Float
     return torch.bincount(drawn.clamp_max(len(weight) - 1), minlength=len(weight)).double() * (
         total / draws
     )
-
-
-def _blocks(rows: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
 def _downward(parents: list[int]) -> list[int]:

@@ -28,6 +28,7 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from torch import Tensor
 
 from conjoin.core import Event, Variable
+from conjoin.core.event import slices
 from conjoin.core.shapes import Float, Int
 
 __all__ = ["chow_liu_tree", "mutual_information", "wide"]
@@ -124,8 +125,8 @@ def mutual_information(event: Event, variables: tuple[Variable, ...], weight: Te
     step = max(1, BLOCK // (size * levels * levels))
     return torch.cat(
         [
-            _information(weighted[at * levels : (at + step) * levels] @ flat, levels)
-            for at in range(0, size, step)
+            _information(weighted[part.start * levels : part.stop * levels] @ flat, levels)
+            for part in slices(size, step)
         ]
     )
 

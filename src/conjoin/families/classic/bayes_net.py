@@ -43,9 +43,22 @@ Parents = tuple[int, ...]
 
 @dataclass(frozen=True)
 class BayesNet(Config):
-    """``max_parents`` of a column; ``largest``: entries of a table on the way of exact sums;
-    ``score``: what a structure is worth; ``smoothing``: rows of prior for each combination of
-    parents; ``bins`` of a number (None: from the number of rows)."""
+    """Settings of the Bayesian network.
+
+    Parameters
+    ----------
+    max_parents : int, default 2
+        Parents of a column at most.
+    score : {"bic", "bdeu"}, default "bic"
+        What a structure is worth: the Bayesian information criterion, or the Bayesian Dirichlet
+        score with a uniform prior.
+    largest : int, default 5000
+        Entries of a table at most on the way of exact sums.
+    smoothing : float, default 1.0
+        Rows of prior for each combination of the parents' codes.
+    bins : int or None, default None
+        Bins of a number; None takes them from the number of rows.
+    """
 
     max_parents: int = 2
     score: Literal["bic", "bdeu"] = "bic"

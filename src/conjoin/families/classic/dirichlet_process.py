@@ -72,8 +72,17 @@ GAMMA = (1.0, 1.0)  # shape and rate of alpha's prior
 
 @dataclass(frozen=True)
 class DirichletProcess(Config):
-    """``most``: clusters at most. ``samples``: how many samples of the posterior are kept.
-    ``smoothing``: rows of prior per cluster and column."""
+    """Settings of the Dirichlet process mixture.
+
+    Parameters
+    ----------
+    most : int, default 30
+        Clusters at most.
+    samples : int, default 10
+        Samples of the posterior that are kept and averaged over.
+    smoothing : float, default 1.0
+        Rows of prior for each cluster and column.
+    """
 
     most: int = 30
     samples: int = 10

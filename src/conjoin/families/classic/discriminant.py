@@ -41,9 +41,15 @@ __all__ = ["Discriminant", "DiscriminantDensity"]
 
 @dataclass(frozen=True)
 class Discriminant(Config):
-    """``covariance``: one for all classes ("shared", linear) or one each ("own", quadratic).
-    ``shrinkage``: how many rows with independent columns each covariance starts with, per
-    column."""
+    """Settings of the discriminant analysis.
+
+    Parameters
+    ----------
+    covariance : {"shared", "own"}, default "own"
+        One covariance for all classes ("shared", linear) or one for each ("own", quadratic).
+    shrinkage : float, default 1.0
+        Rows with independent columns that each covariance starts with, for each column.
+    """
 
     covariance: Literal["shared", "own"] = "own"
     shrinkage: float = 1.0

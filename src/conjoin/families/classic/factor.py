@@ -57,10 +57,20 @@ INNER = 200
 
 @dataclass(frozen=True)
 class Factor(Config):
-    """``factors``: how many hidden ones (None: from rows and columns). ``noise``: a variance for
-    each column ("own", factor analysis) or one for all ("shared", probabilistic PCA: columns should
-    be in comparable units). ``tie``: one W for all classes, which keep means and noise of their
-    own. ``shrinkage``: how many rows of independent columns each class starts with."""
+    """Settings of the factor analysis.
+
+    Parameters
+    ----------
+    factors : int or None, default None
+        Hidden numbers; None takes them from the numbers of rows and columns.
+    noise : {"own", "shared"}, default "own"
+        A variance for each column ("own", factor analysis) or one for all ("shared",
+        probabilistic PCA, whose columns should be in comparable units).
+    tie : bool, default False
+        Whether all classes share the loadings W; means and noise stay their own.
+    shrinkage : float, default 1.0
+        Rows of independent columns that each class starts with.
+    """
 
     factors: int | None = None
     noise: Literal["own", "shared"] = "own"

@@ -76,8 +76,16 @@ FINE = 160
 
 @dataclass(frozen=True)
 class IndianBuffet(Config):
-    """``most``: features at most, and for few rows 2 and one more for every 20 rows (2^most
-    patterns are summed over). ``samples``: how many samples of the posterior are kept."""
+    """Settings of the latent features.
+
+    Parameters
+    ----------
+    most : int, default 8
+        Features at most, and for few rows 2 and one more for every 20 rows: 2^most patterns are
+        summed over.
+    samples : int, default 5
+        Samples of the posterior that are kept and averaged over.
+    """
 
     most: int = 8
     samples: int = 5

@@ -65,9 +65,22 @@ Edge = tuple[int, int]
 
 @dataclass(frozen=True)
 class MarkovField(Config):
-    """``structure``: which columns are neighbours; ``degree``: edges that each column of a dense
-    field asks for; ``largest``: entries of a table up to which Z is summed; ``smoothing``: rows of
-    prior; ``bins`` of a number (None: from the number of rows)."""
+    """Settings of the Markov random field.
+
+    Parameters
+    ----------
+    structure : {"tree", "grid", "dense"}, default "tree"
+        Which columns are neighbours: those of a tree, of the pixels' grid, or of a denser
+        graph.
+    degree : int, default 2
+        Edges that each column of a dense field asks for.
+    largest : int, default 5000
+        Entries of a table at most, up to which the normaliser is summed exactly.
+    smoothing : float, default 1.0
+        Rows of prior.
+    bins : int or None, default None
+        Bins of a number; None takes them from the number of rows.
+    """
 
     structure: Literal["tree", "grid", "dense"] = "tree"
     degree: int = 2

@@ -43,8 +43,15 @@ WIDE = 8192  # indicator columns; instead of more, ordered levels are numbers
 
 @dataclass(frozen=True)
 class Mixture(Config):
-    """``components``: how many prototypes (None: from the number of rows). ``smoothing``: rows of
-    prior per component."""
+    """Settings of the mixture of independent columns.
+
+    Parameters
+    ----------
+    components : int or None, default None
+        Components; None takes them from the number of rows.
+    smoothing : float, default 1.0
+        Rows of prior for each component.
+    """
 
     components: int | None = None
     smoothing: float = 1.0

@@ -36,7 +36,13 @@ __all__ = ["NaiveBayes", "NaiveBayesDensity"]
 
 @dataclass(frozen=True)
 class NaiveBayes(Config):
-    """``smoothing``: rows of prior (the column's marginal) that each class starts with."""
+    """Settings of naive Bayes.
+
+    Parameters
+    ----------
+    smoothing : float, default 1.0
+        Rows of prior, of the column's marginal, that each class starts with.
+    """
 
     smoothing: float = 1.0
 

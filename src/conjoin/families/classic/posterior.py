@@ -34,6 +34,7 @@ from conjoin.components.intervals import log_mass
 from conjoin.components.leaves import FARTHEST, NARROW, LeafLayer, _Cells
 from conjoin.core import Capabilities, Density, Event, Likelihood, Region, categorical
 from conjoin.core.constants import LOG_2PI
+from conjoin.core.event import slices
 from conjoin.core.shapes import Bool, Float, Int
 
 __all__ = [
@@ -477,9 +478,7 @@ class PosteriorMixture(Density):
 
 def _parts(event: Event) -> list[Event]:
     """A few rows at a time."""
-    return [
-        event.take(slice(first, first + CHUNK)) for first in range(0, max(event.rows, 1), CHUNK)
-    ]
+    return [event.take(part) for part in slices(event.rows, CHUNK)]
 
 
 def _draw_state(

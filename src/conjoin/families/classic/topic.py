@@ -69,9 +69,19 @@ WALKS = 4  # points that compete for the mode
 
 @dataclass(frozen=True)
 class Topic(Config):
-    """``topics``: how many (None: from the number of rows). ``quadrature``: points of the Dirichlet
-    integral. ``words``: whether columns of counts (whole numbers from a least one up) are bags of
-    words. ``smoothing``: rows of prior per topic."""
+    """Settings of the topic model.
+
+    Parameters
+    ----------
+    topics : int or None, default None
+        Topics; None takes them from the number of rows.
+    quadrature : int, default 256
+        Points of the integral over the Dirichlet distribution.
+    words : bool, default False
+        Whether columns of counts (whole numbers from a least one up) are bags of words.
+    smoothing : float, default 1.0
+        Rows of prior for each topic.
+    """
 
     topics: int | None = None
     quadrature: int = 256

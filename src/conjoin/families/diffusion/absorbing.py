@@ -41,8 +41,8 @@ from conjoin.nets.inputs import Inputs
 __all__ = [
     "AbsorbingDensity",
     "AbsorbingDiffusion",
+    "ProcessDensity",
     "Unveiling",
-    "core_capabilities",
     "core_of_codes",
     "orders",
 ]
@@ -52,11 +52,36 @@ MOST_ORDERS = 2
 
 @dataclass(frozen=True)
 class AbsorbingDiffusion(DeepConfig):
-    """``process``: how codes are lost ("multinomial": replaced by random ones; log p is then a
-    bound). A network of ``blocks`` residual blocks of ``width`` (None: from the layout);
-    ``components`` of the mixture that a number is drawn from; ``calls`` of the network at most for
-    log p of a row; ``guidance``: how much draws of a class exaggerate it: they are draws of p(x |
-    class) only where it is 0."""
+    """Settings of the diffusion of codes.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 64
+        Rows of a step.
+    rate : float, default 0.003
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 16
+        Ways in which a row with missing cells is completed, to average over.
+    process : {"absorbing", "multinomial"}, default "absorbing"
+        How codes are lost: they vanish, or random ones replace them (log p is then a bound, and
+        numbers are refused).
+    width : int or None, default None
+        Hidden units, or channels, of the network; None takes them from the layout.
+    blocks : int or None, default None
+        Residual blocks; None takes them from the layout.
+    dropout : float, default 0.1
+        Share of hidden units left out in a training step.
+    components : int, default 8
+        Components of the mixture that a number is drawn from.
+    calls : int, default 64
+        Calls of the network at most for log p of a row.
+    guidance : float, default 0.0
+        How much draws of a class exaggerate it; they are draws of p(x | class) only at 0.
+    """
 
     batch: int = 64
     draws: int = 16
@@ -89,13 +114,15 @@ class Unveiling(nn.Module):
 
     ranks: Tensor
 
-    def __init__(self, space: Space, config: Any, context: ContextEmbedding) -> None:
+    def __init__(
+        self, space: Space, config: Any, context: ContextEmbedding, embedded: bool
+    ) -> None:
         super().__init__()
         self.size = len(space.variables)
         self.guidance = config.guidance
         self.context = context
         self.heads = Heads(space.variables, config.components)
-        self.inputs = Inputs(space.variables)
+        self.inputs = Inputs(space.variables, embedded)
         extra = 1 + context.width
         self.net = CellNetwork(
             space,
@@ -226,48 +253,32 @@ class Unveiling(nn.Module):
 
 
 def core_of_codes(
-    space: Space, config: AbsorbingDiffusion, context: ContextEmbedding
+    space: Space, config: AbsorbingDiffusion, context: ContextEmbedding, embedded: bool
 ) -> Unveiling | Multinomial:
     """The process that the config names."""
     return (
-        Unveiling(space, config, context)
+        Unveiling(space, config, context, embedded)
         if config.process == "absorbing"
-        else Multinomial(space, config, context)
+        else Multinomial(space, config, context, embedded)
     )
 
 
-def core_capabilities(core: nn.Module) -> dict[str, Any]:
-    """Unveiling is exact, everything else a bound with noise in it."""
-    exact = isinstance(core, Unveiling)
-    likelihood = Likelihood.EXACT if exact else Likelihood.LOWER_BOUND
-    return {
-        "likelihood": likelihood,
-        "stochastic": not exact,
-        "features": True,
-        "objective": "surrogate",
-    }
+class ProcessDensity(DeepDensity):
+    """p(x | class) by ``core``, the network and process of a diffusion. Unveiling is exact,
+    everything else a bound with noise in it."""
 
-
-class AbsorbingDensity(DeepDensity):
-    """log p of complete rows is exact: a mixture over K orders. (Of multinomial diffusion it is a
-    bound.)"""
-
-    config_class = AbsorbingDiffusion
     bounded = True
-
-    def __init__(
-        self,
-        space: Space,
-        config: AbsorbingDiffusion,
-        structure: dict[str, Any] | None = None,
-        context_space: Space | None = None,
-    ) -> None:
-        super().__init__(space, config, structure, context_space)
-        self.core: Any = core_of_codes(space, config, self.embedding(16))
+    core: Any
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(**core_capabilities(self.core))
+        exact = isinstance(self.core, Unveiling)
+        return self._able(
+            likelihood=Likelihood.EXACT if exact else Likelihood.LOWER_BOUND,
+            stochastic=not exact,
+            features=True,
+            objective="surrogate",
+        )
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         self.core.start(data, weight)
@@ -284,14 +295,31 @@ class AbsorbingDensity(DeepDensity):
         out: Tensor = -self.core.bound(value, code, generator or stream(0, "bound"))
         return out
 
+    def _features(self, event: Event) -> Float[Tensor, "B H"]:
+        out: Tensor = self.core.features(event.value)
+        return out
+
+
+class AbsorbingDensity(ProcessDensity):
+    """log p of complete rows is exact: a mixture over K orders. (Of multinomial diffusion it is a
+    bound.)"""
+
+    config_class = AbsorbingDiffusion
+
+    def __init__(
+        self,
+        space: Space,
+        config: AbsorbingDiffusion,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
+        super().__init__(space, config, structure, context_space)
+        self.core = core_of_codes(space, config, self.embedding(16), self.embedded)
+
     def _draw(
         self, n: int, code: Tensor | None, generator: torch.Generator | None
     ) -> Float[Tensor, "B D"]:
         out: Tensor = self.core.draw(n, code, generator)
-        return out
-
-    def _features(self, event: Event) -> Float[Tensor, "B H"]:
-        out: Tensor = self.core.features(event.value)
         return out
 
     @final

@@ -25,12 +25,11 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from conjoin.core import Capabilities, CapabilityError, Config, Event, Likelihood, Space, stream
+from conjoin.core import CapabilityError, Config, Event, Likelihood, Space
 from conjoin.core.shapes import Float
-from conjoin.families.deep import DeepDensity
 from conjoin.families.diffusion.absorbing import (
     AbsorbingDiffusion,
-    core_capabilities,
+    ProcessDensity,
     core_of_codes,
 )
 from conjoin.families.diffusion.mixed import Mixed, is_code
@@ -44,11 +43,48 @@ SMALL = 8  # pixels a side, under which a picture is treated as a table of pixel
 
 @dataclass(frozen=True)
 class Diffusion(AbsorbingDiffusion):
-    """``points``: network calls for the numbers of a row's bound, and as many (at least two for
-    each) for its codes. ``parametrisation``: what the network tells of a number (v is that of EDM;
-    the score asks least of it). ``sampler`` and ``sampling_steps``: how rows are drawn.
-    ``repeats``: how often each step is taken when missing cells are painted in. ``process``
-    "multinomial" takes no numbers."""
+    """Settings of the diffusion of numbers and codes.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 64
+        Rows of a step.
+    rate : float, default 0.003
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 16
+        Ways in which a row with missing cells is completed, to average over.
+    process : {"absorbing", "multinomial"}, default "absorbing"
+        How codes are lost: they vanish, or random ones replace them (log p is then a bound, and
+        numbers are refused).
+    width : int or None, default None
+        Hidden units, or channels, of the network; None takes them from the layout.
+    blocks : int or None, default None
+        Residual blocks; None takes them from the layout.
+    dropout : float, default 0.1
+        Share of hidden units left out in a training step.
+    components : int, default 8
+        Components of the mixture that a number is drawn from.
+    calls : int, default 64
+        Calls of the network at most for log p of a row.
+    guidance : float, default 0.0
+        How much draws of a class exaggerate it; they are draws of p(x | class) only at 0.
+    points : int, default 24
+        Calls of the network for the numbers in the bound of a row, and as many (at least two
+        for each) for its codes.
+    parametrisation : {"score", "v", "noise"}, default "score"
+        What the network predicts of a number: the score, the velocity v (the preconditioning of
+        EDM), or the noise.
+    sampler : {"ancestral", "ddim", "heun"}, default "ancestral"
+        How rows are drawn.
+    sampling_steps : int, default 48
+        Steps of the sampler.
+    repeats : int, default 4
+        How often each step is taken when missing cells are painted in.
+    """
 
     points: int = 24
     parametrisation: Literal["score", "v", "noise"] = "score"
@@ -72,12 +108,11 @@ class Diffusion(AbsorbingDiffusion):
         return PictureDiffusion(steps=self.steps, guidance=self.guidance)
 
 
-class DiffusionDensity(DeepDensity):
+class DiffusionDensity(ProcessDensity):
     """log p is a bound by Monte Carlo, whose noise is the same for all rows; without numbers it is
     exact."""
 
     config_class = Diffusion
-    bounded = True
     likelihood = Likelihood.LOWER_BOUND
 
     def __init__(
@@ -90,34 +125,15 @@ class DiffusionDensity(DeepDensity):
         super().__init__(space, config, structure, context_space)
         self.numeric = not all(is_code(v) for v in space.variables)
         context = self.embedding(16)
-        self.core: Any = (
-            Mixed(space, config, context)
+        self.core = (
+            Mixed(space, config, context, self.embedded)
             if self._drowns(config)
-            else core_of_codes(space, config, context)
+            else core_of_codes(space, config, context, self.embedded)
         )
 
     def _drowns(self, config: Diffusion) -> bool:
         """Whether there are numbers that noise can be added to."""
         return self.numeric and config.process == "absorbing"
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._able(**core_capabilities(self.core))
-
-    def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
-        self.core.start(data, weight)
-
-    def _whole(
-        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
-    ) -> Float[Tensor, " B"]:
-        out: Tensor = self.core.log_prob(value, code, generator)
-        return out
-
-    def _objective(
-        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
-    ) -> Float[Tensor, " B"]:
-        out: Tensor = -self.core.bound(value, code, generator or stream(0, "bound"))
-        return out
 
     def _draw(
         self, n: int, code: Tensor | None, generator: torch.Generator | None
@@ -137,10 +153,6 @@ class DiffusionDensity(DeepDensity):
         if self.numeric:
             return paint(self.core, n, code, generator, steps=steps, sampler=sampler)
         return Drawn(self.core.draw(n, code, generator), self.core.calls)
-
-    def _features(self, event: Event) -> Float[Tensor, "B H"]:
-        out: Tensor = self.core.features(event.value)
-        return out
 
     # ----------------------------------------------------------- what only a diffusion can be asked
 

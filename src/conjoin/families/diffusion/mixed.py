@@ -37,7 +37,7 @@ from conjoin.core.shapes import Bool, Float
 from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
 from conjoin.families.diffusion.numbers import Numbers, alpha_sigma
 from conjoin.nets.body import ContextEmbedding, time_features
-from conjoin.nets.heads import FEW, Heads
+from conjoin.nets.heads import FEW, Heads, as_number
 from conjoin.nets.inputs import Inputs
 
 __all__ = ["Mixed", "Noise", "is_code"]
@@ -128,7 +128,9 @@ class Mixed(nn.Module):
     number: Tensor
     code: Tensor
 
-    def __init__(self, space: Space, config: Any, context: ContextEmbedding) -> None:
+    def __init__(
+        self, space: Space, config: Any, context: ContextEmbedding, embedded: bool
+    ) -> None:
         super().__init__()
         codes = [is_code(v) for v in space.variables]
         self.config = config
@@ -138,10 +140,10 @@ class Mixed(nn.Module):
         )
         self.register_buffer("code", torch.tensor(codes).nonzero()[:, 0], persistent=False)
         self.numbers = Numbers(
-            [_as_number(v) for v, c in zip(space.variables, codes, strict=True) if not c]
+            [as_number(v) for v, c in zip(space.variables, codes, strict=True) if not c]
         )
         discrete = [v for v, c in zip(space.variables, codes, strict=True) if c]
-        self.inputs = Inputs(discrete)
+        self.inputs = Inputs(discrete, embedded)
         self.heads = Heads(discrete, 1)
         width = max(self.numbers.outputs, self.heads.width)
         size = self.inputs.size + len(self.number) * (1 + 2 * WAVES)
@@ -315,12 +317,3 @@ class Mixed(nn.Module):
         return guided(given[0], free[0], self.config.guidance), guided(
             given[1], free[1], self.config.guidance
         )
-
-
-def _as_number(variable: Variable) -> Variable:
-    """Many ordered levels as whole numbers 0..L-1."""
-    if not variable.discrete:
-        return variable
-    return Variable(
-        variable.name, "integer", resolution=1.0, bounds=(0.0, variable.cardinality - 1.0)
-    )

@@ -43,7 +43,9 @@ def name_of_number(variables: tuple[Variable, ...]) -> str | None:
 class Multinomial(nn.Module):
     """A bound on p(x | class), for columns of codes only; ValueError names one that is not."""
 
-    def __init__(self, space: Space, config: Any, context: ContextEmbedding) -> None:
+    def __init__(
+        self, space: Space, config: Any, context: ContextEmbedding, embedded: bool
+    ) -> None:
         super().__init__()
         if name := name_of_number(space.variables):
             raise ValueError(
@@ -54,7 +56,7 @@ class Multinomial(nn.Module):
         self.guidance = config.guidance
         self.context = context
         self.heads = Heads(space.variables, 1)
-        self.inputs = Inputs(space.variables)
+        self.inputs = Inputs(space.variables, embedded)
         extra = TIMES + context.width
         self.net = CellNetwork(
             space,

@@ -48,7 +48,7 @@ from conjoin.families.diffusion.denoiser import BODIES, MOST, WITHHELD, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
-from conjoin.nets.inputs import Inputs
+from conjoin.nets.inputs import EMBEDDED, Inputs, embedding_mark
 from conjoin.nets.precision import check_precision, fastest
 
 __all__ = ["PictureDensity", "PictureDiffusion"]
@@ -69,15 +69,43 @@ MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
 @dataclass(frozen=True)
 class PictureDiffusion(Config):
-    """``body`` of the network: a U-Net, or a transformer of patches. ``size`` scales its channels:
-    one dial for small and for large machines. ``blocks`` is their number at each level of a U-Net,
-    and times six that of the transformer's layers. ``steps`` of the gradient (None: from the number
-    of rows). ``points``: network calls for the bound of a row. ``sampler`` and ``sampling_steps``:
-    how pictures are drawn; ``guidance``: how much draws of a class exaggerate it; ``repeats``: how
-    often each step is taken when a part is painted in. ``label_weight``: of -log p(y | x) beside
-    the mean squared error of a pixel. ``precision`` of the network: "auto" is the faster one on the
-    machine of the fit, and the model keeps it. What depends on a row alone is the same to the bit
-    in every batch in "bfloat16", and up to rounding in "float32"."""
+    """Settings of the diffusion of pictures.
+
+    Parameters
+    ----------
+    size : float, default 1.0
+        Factor on the network's channels: one dial for small and for large machines.
+    blocks : int, default 1
+        Blocks at each level of a U-Net; times six, the layers of a transformer.
+    dropout : float, default 0.1
+        Share of hidden units left out in a training step.
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.002
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    points : int, default 16
+        Calls of the network for the bound of a row.
+    sampler : str, default "multistep"
+        How pictures are drawn: "multistep", "ddim" or "ancestral".
+    sampling_steps : int, default 20
+        Steps of the sampler.
+    guidance : float, default 0.0
+        How much draws of a class exaggerate it; they are draws of p(x | class) only at 0.
+    repeats : int, default 4
+        How often each step is taken when a part is painted in.
+    label_weight : float, default 0.1
+        Weight of -log p(y | x), in nats, beside the mean squared error of a pixel.
+    precision : {"auto", "bfloat16", "float32"}, default "auto"
+        Numbers of the network: "auto" is the faster of both on the machine of the fit, and the
+        model keeps it. In bfloat16 an answer about a row is the same to the bit in every batch, in
+        float32 up to rounding.
+    body : str, default "unet"
+        The network: "unet", or "transformer", one of patches.
+    """
 
     size: float = 1.0
     blocks: int = 1
@@ -111,6 +139,12 @@ class PictureDiffusion(Config):
             else self.steps
         )
         return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay, memory=0.998)
+
+
+def _structure(context_space: Space | None) -> dict[str, Any]:
+    """What the network's shape depends on beyond the spaces and the config."""
+    columns = context_space is not None and context_space.shape
+    return dict(embedding_mark(context_space.variables)) if columns else {}
 
 
 class PictureDensity(Density):
@@ -148,7 +182,11 @@ class PictureDensity(Density):
             raise ValueError(f"body must be one of {', '.join(BODIES)}, got {config.body!r}.")
         levels = max(variable.cardinality for variable in space.variables)
         told = () if context_space is None else context_space.variables
-        self.inputs = Inputs(told) if context_space is not None and context_space.shape else None
+        self.inputs = (
+            Inputs(told, EMBEDDED in self.structure)
+            if context_space is not None and context_space.shape
+            else None
+        )
         classes = told[0].cardinality if told and self.inputs is None else 0
         self.core = Denoiser(
             space.grid, levels, classes, config, self.inputs.size if self.inputs else 0
@@ -176,7 +214,7 @@ class PictureDensity(Density):
     ) -> Self:
         """Scales and the shares of grey levels come from the rows."""
         with seeded(generator):
-            density = cls(space, config, context_space=context_space)
+            density = cls(space, config, _structure(context_space), context_space)
         density.core.start(data.value)
         density._count(data.value)
         if density.inputs is not None and context is not None:
@@ -360,15 +398,15 @@ class PictureDensity(Density):
         code = self._code(context)
         found = [self.core.values(torch.zeros(0, *self.core.grid))]
         calls = 0
-        for start in range(0, n, CHUNK):
+        for part in slices(n, CHUNK) if n else ():
             painter, levels = self._painter(
-                None if code is None else code[start : start + CHUNK],
+                None if code is None else code[part],
                 generator,
                 sampler,
                 steps,
                 guidance,
             )
-            found.append(self.core.values(painter.from_noise(min(CHUNK, n - start), levels)))
+            found.append(self.core.values(painter.from_noise(len(range(n)[part]), levels)))
             calls = painter.calls
         return Drawn(torch.cat(found), calls)
 
@@ -406,12 +444,11 @@ class PictureDensity(Density):
     ) -> Event:
         """Missing pixels painted in; pictures of which nothing is known are drawn."""
         code = self._code(context)
-        parts = [slice(start, start + CHUNK) for start in range(0, event.rows, CHUNK)]
         each = [
             self._painted(event.take(part), None if code is None else code[part], generator)
-            for part in parts
+            for part in slices(event.rows, CHUNK)
         ]
-        return Event(torch.cat([event.value[:0], *each]))
+        return Event(torch.cat(each))
 
     def _painted(
         self, event: Event, code: Tensor | None, generator: torch.Generator | None

@@ -64,6 +64,7 @@ from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.families.deep import DeepConfig
 from conjoin.families.energy.annealing import Partition, sandwich
+from conjoin.nets.inputs import EMBEDDED, embedding_mark
 from conjoin.nets.logits import logits
 
 __all__ = ["Energy", "EnergyDensity"]
@@ -83,9 +84,36 @@ FARTHEST = 1e4  # nats: a logit beyond this has diverged
 
 @dataclass(frozen=True)
 class Energy(DeepConfig):
-    """``emphasis``: weight of the cross-entropy of y; ``moves``: Metropolis moves of a draw;
-    ``method``: how the energy is learned; ``width``, ``blocks`` and ``dropout`` of the network;
-    ``langevin``: steps of a chain between gradients (sgld)."""
+    """Settings of the joint energy model.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.002
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    width : int, default 128
+        Hidden units of a layer.
+    blocks : int, default 2
+        Residual blocks of the network.
+    dropout : float, default 0.2
+        Share of hidden units left out in a training step.
+    emphasis : float, default 4.0
+        Weight of the cross-entropy of y beside the loss of x.
+    moves : int, default 8
+        Metropolis moves of a draw.
+    method : str, default "noise"
+        How the energy is learned: against noise ("noise"), by persistent Metropolis chains
+        ("chains"), or by Langevin dynamics ("sgld", real numbers only).
+    walk : int, default 20
+        Steps of a chain between two gradients.
+    """
 
     width: int = 128
     blocks: int = 2
@@ -132,7 +160,14 @@ class EnergyDensity(Density):
             self.x_space, Mixture(components, SMOOTHING), {"components": components}
         )
         self.companion = companion.requires_grad_(False)
-        self.net = logits(self.x_space, self.classes, config.width, config.blocks, config.dropout)
+        self.net = logits(
+            self.x_space,
+            self.classes,
+            config.width,
+            config.blocks,
+            config.dropout,
+            EMBEDDED in self.structure,
+        )
         if config.method != "noise":
             self.register_buffer(
                 "replay", torch.zeros(CHAINS, self.x_space.shape[0], dtype=torch.float64)
@@ -167,7 +202,8 @@ class EnergyDensity(Density):
             density = cls(
                 space,
                 config,
-                {"companion": min(default_states(len(some)), len(some))},
+                {"companion": min(default_states(len(some)), len(some))}
+                | embedding_mark(space.variables),
                 context_space,
             )
         part = density._x(data.take(some))

@@ -70,8 +70,27 @@ CANDIDATES = 16  # states of h whose best rows compete for the mode
 
 @dataclass(frozen=True)
 class Boltzmann(DeepConfig):
-    """``hidden``: binary units; ``pieces`` of a number; ``walk``: Gibbs steps of the chains between
-    two gradients."""
+    """Settings of the restricted Boltzmann machine.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.05
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.001
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    hidden : int, default 8
+        Hidden binary units.
+    pieces : int, default 10
+        Pieces of the density of a number.
+    walk : int, default 5
+        Gibbs steps of the chains between two gradients.
+    """
 
     hidden: int = 8
     pieces: int = 10

@@ -49,10 +49,37 @@ TIMES = 8  # features of the time
 
 @dataclass(frozen=True)
 class FlowMatching(DeepConfig):
-    """A network of ``blocks`` residual blocks of ``width`` (None: from the number of rows) with
-    ``dropout``. ``blur``: s, in standard deviations of a column; ``paths``: drawn for each row in a
-    step. ``solver``: steps of the differential equation; ``probes`` of the trace; ``noise``: draws
-    inside a recorded cell for each row."""
+    """Settings of the continuous flow.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 256
+        Rows of a step.
+    rate : float, default 0.003
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    width : int or None, default None
+        Hidden units of a layer; None takes them from the number of rows.
+    blocks : int, default 2
+        Residual blocks of the network.
+    dropout : float, default 0.0
+        Share of hidden units left out in a training step.
+    blur : float, default 0.02
+        Standard deviation of a path's noise at the data, in standard deviations of a column.
+    paths : int, default 4
+        Paths drawn for each row in a step.
+    solver : int, default 10
+        Steps of the differential equation.
+    probes : int, default 8
+        Random vectors that estimate the trace of the Jacobian.
+    noise : int, default 4
+        Draws inside a recorded cell for each row.
+    """
 
     width: int | None = None
     blocks: int = 2

@@ -44,9 +44,33 @@ FEW = 300  # rows below which splines have half the bins
 
 @dataclass(frozen=True)
 class Flow(DeepConfig):
-    """``layers`` of couplings, whose networks have ``blocks`` residual blocks of ``width`` with
-    ``dropout``; ``bins`` of each spline (both None: from the number of rows); ``noise``: draws
-    inside a recorded cell for each row."""
+    """Settings of the coupling flow.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 256
+        Rows of a step.
+    rate : float, default 0.003
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    layers : int, default 6
+        Couplings.
+    width : int or None, default None
+        Hidden units of a layer; None takes them from the number of rows.
+    blocks : int, default 1
+        Residual blocks of the network.
+    bins : int or None, default None
+        Bins of each spline; None: 8, and 4 of few rows.
+    dropout : float, default 0.1
+        Share of hidden units left out in a training step.
+    noise : int, default 8
+        Draws inside a recorded cell for each row.
+    """
 
     layers: int = 6
     width: int | None = None

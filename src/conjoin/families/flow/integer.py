@@ -34,6 +34,7 @@ from conjoin.core import Capabilities, Event, Space, Variable
 from conjoin.core.shapes import Float
 from conjoin.families.deep import DeepConfig, DeepDensity
 from conjoin.families.flow.parts import EMBEDDING, Coded
+from conjoin.nets.heads import as_number
 from conjoin.nets.inputs import Inputs
 from conjoin.nets.mlp import Mlp
 
@@ -42,8 +43,29 @@ __all__ = ["IntegerDensity", "IntegerFlow"]
 
 @dataclass(frozen=True)
 class IntegerFlow(DeepConfig):
-    """``layers`` of translations with networks of ``width``; ``components`` of the base's mixtures;
-    ``dropout`` of hidden units."""
+    """Settings of the flow of whole numbers.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.002
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    layers : int, default 2
+        Translations.
+    width : int, default 64
+        Hidden units of a layer.
+    components : int, default 6
+        Components of the base's mixture of each number.
+    dropout : float, default 0.2
+        Share of hidden units left out in a training step.
+    """
 
     layers: int = 2
     width: int = 64
@@ -74,10 +96,11 @@ class IntegerDensity(DeepDensity):
             config.width,
             config.components,
             config.dropout,
+            embedded=self.embedded,
         )
         halves = [moving[i % 2 :: 2] or moving for i in range(config.layers if moving else 0)]
         self.layers = nn.ModuleList(
-            _Translation(space, half, self.context.width, config) for half in halves
+            _Translation(space, half, self.context.width, config, self.embedded) for half in halves
         )
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
@@ -122,9 +145,7 @@ def _moved(variable: Variable) -> Variable:
     if variable.kind == "category" or not variable.has_mass:
         return variable
     if variable.discrete:
-        return Variable(
-            variable.name, "integer", resolution=1.0, bounds=(0.0, variable.cardinality - 1.0)
-        )
+        return as_number(variable)
     return Variable(
         variable.name, "integer", resolution=variable.resolution, origin=variable.origin
     )
@@ -137,13 +158,20 @@ class _Translation(nn.Module):
     step: Tensor
     spread: Tensor
 
-    def __init__(self, space: Space, moved: list[int], context: int, config: IntegerFlow) -> None:
+    def __init__(
+        self,
+        space: Space,
+        moved: list[int],
+        context: int,
+        config: IntegerFlow,
+        embedded: bool,
+    ) -> None:
         super().__init__()
         # a jump in a density would help nobody
         rest = [d for d, v in enumerate(space.variables) if d not in moved and v.has_mass]
         self.moved = torch.tensor(moved)
         self.rest = torch.tensor(rest, dtype=torch.long)
-        self.inputs = Inputs([_moved(space.variables[d]) for d in rest])
+        self.inputs = Inputs([_moved(space.variables[d]) for d in rest], embedded)
         self.net = Mlp(1 + context + self.inputs.size, len(moved), config.width, 1, config.dropout)
         codes = [space.variables[d] for d in moved]
         self.register_buffer(

@@ -37,7 +37,7 @@ from conjoin.core import Capabilities, Event, Likelihood, Space, Variable, strea
 from conjoin.core.shapes import Float
 from conjoin.families.deep import DeepDensity
 from conjoin.nets.body import Body
-from conjoin.nets.heads import Heads
+from conjoin.nets.heads import Heads, as_number
 from conjoin.nets.inputs import Inputs
 from conjoin.nets.masked import MaskedNet
 
@@ -68,15 +68,6 @@ def _flows(variable: Variable, spread: float, pixel: bool) -> bool:
     )
 
 
-def _as_number(variable: Variable) -> Variable:
-    """A pixel's levels as whole numbers."""
-    if not variable.discrete:
-        return variable
-    return Variable(
-        variable.name, "integer", resolution=1.0, bounds=(0.0, variable.cardinality - 1.0)
-    )
-
-
 class Coded(nn.Module):
     """prod_d p(x_d | x_<d, context): exact for every kind of variable, whatever its cells."""
 
@@ -87,9 +78,11 @@ class Coded(nn.Module):
         width: int,
         components: int = 4,
         dropout: float = 0.0,
+        *,
+        embedded: bool,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(variables)
+        self.inputs = Inputs(variables, embedded)
         self.heads = Heads(variables, components)
         owner = torch.cat([torch.full((1 + context,), -1), self.inputs.owner])
         self.net = MaskedNet(
@@ -143,7 +136,7 @@ class PartsDensity(DeepDensity, abc.ABC):
         super().__init__(space, config, structure, context_space)
         smooth = self.structure["smooth"]
         coded = [d for d in range(len(space.variables)) if d not in smooth]
-        variables = [_as_number(space.variables[d]) for d in smooth]
+        variables = [as_number(space.variables[d]) for d in smooth]
         self.smooth = torch.tensor(smooth, dtype=torch.long)
         self.codes = torch.tensor(coded, dtype=torch.long)
         self.lattice = Lattice(variables)
@@ -155,6 +148,7 @@ class PartsDensity(DeepDensity, abc.ABC):
                 width,
                 self.structure["width"],
                 dropout=config.dropout,
+                embedded=self.embedded,
             )
             width += self.coded.inputs.size
         if smooth:

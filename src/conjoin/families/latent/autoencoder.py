@@ -39,11 +39,35 @@ MANY = 32  # columns
 
 @dataclass(frozen=True)
 class AutoencoderConfig(DeepConfig):
-    """Networks of ``blocks`` blocks of ``width`` (None: by the rows); ``hidden``: share of cells
-    that the encoder does not see in the fit (None: a fifth of many, a tenth of few); ``warm_up``:
-    share of the fit in which the prior gains its weight. ``rank``: where all columns are ordered
-    codes on one scale, as the pixels of an image are, so many curves over the scale make up the
-    log-probabilities of every cell."""
+    """Settings that all autoencoders have.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.004
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.3
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    width : int or None, default None
+        Hidden units of a layer; None takes them from the number of rows.
+    blocks : int, default 1
+        Residual blocks of the network.
+    dropout : float, default 0.3
+        Share of hidden units left out in a training step.
+    hidden : float or None, default None
+        Share of cells that the encoder does not see in the fit; None: a fifth of many columns,
+        a tenth of few.
+    warm_up : float, default 0.3
+        Share of the fit over which the prior gains its weight.
+    rank : int, default 5
+        Where all columns are ordered codes on one scale, as pixels are: curves over the scale
+        that make up the log-probabilities of every cell.
+    """
 
     rate: float = 4e-3
     decay: float = 0.3
@@ -81,7 +105,7 @@ class Autoencoder(DeepDensity):
     ) -> None:
         super().__init__(space, config, structure, context_space)
         self.heads = Heads(space.variables)
-        self.inputs = Inputs(space.variables)
+        self.inputs = Inputs(space.variables, self.embedded)
         self.context = self.embedding(16)
         self.width = self.structure["width"]
         self.unseen = config.unseen(len(space.variables))

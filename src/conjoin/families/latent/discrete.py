@@ -39,8 +39,43 @@ SOFT = 0.7  # temperature of the relaxed draw
 
 @dataclass(frozen=True)
 class VQVAE(AutoencoderConfig):
-    """Words of ``groups`` codes (None: by the number of columns) of ``levels`` levels;
-    ``components`` of their prior; ``beam``: words that the bound adds up."""
+    """Settings of the autoencoder of discrete codes.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.004
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.3
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    width : int or None, default None
+        Hidden units of a layer; None takes them from the number of rows.
+    blocks : int, default 1
+        Residual blocks of the network.
+    dropout : float, default 0.3
+        Share of hidden units left out in a training step.
+    hidden : float or None, default None
+        Share of cells that the encoder does not see in the fit; None: a fifth of many columns,
+        a tenth of few.
+    warm_up : float, default 0.3
+        Share of the fit over which the prior gains its weight.
+    rank : int, default 5
+        Where all columns are ordered codes on one scale, as pixels are: curves over the scale
+        that make up the log-probabilities of every cell.
+    groups : int or None, default None
+        Codes of a word; None takes them from the number of columns.
+    levels : int, default 16
+        Levels of a code.
+    components : int, default 32
+        Components of the prior of words.
+    beam : int, default 16
+        Words that the bound adds up.
+    """
 
     groups: int | None = None
     levels: int = 16

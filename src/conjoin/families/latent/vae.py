@@ -48,10 +48,45 @@ ACTIVE = 0.01
 
 @dataclass(frozen=True)
 class VAE(AutoencoderConfig):
-    """``latent`` numbers (None: by the number of columns) in one level or, ``levels=2``, with as
-    many above them; ``prior``: standard, mixture, vamp or flow, of ``components``; ``particles``:
-    draws S of the bound (None: 32, more for one or two columns, whose probabilities anybody can
-    sum)."""
+    """Settings of the variational autoencoder.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.004
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.3
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    width : int or None, default None
+        Hidden units of a layer; None takes them from the number of rows.
+    blocks : int, default 1
+        Residual blocks of the network.
+    dropout : float, default 0.3
+        Share of hidden units left out in a training step.
+    hidden : float or None, default None
+        Share of cells that the encoder does not see in the fit; None: a fifth of many columns,
+        a tenth of few.
+    warm_up : float, default 0.3
+        Share of the fit over which the prior gains its weight.
+    rank : int, default 5
+        Where all columns are ordered codes on one scale, as pixels are: curves over the scale
+        that make up the log-probabilities of every cell.
+    latent : int or None, default None
+        Latent numbers of a level; None takes them from the number of columns.
+    levels : int, default 1
+        Levels of latent numbers, 1 or 2.
+    prior : str, default "vamp"
+        "standard", "mixture", "vamp" or "flow".
+    components : int, default 64
+        Components of the prior.
+    particles : int or None, default None
+        Draws of the importance-weighted bound; None: 32, more for one or two columns.
+    """
 
     latent: int | None = None
     levels: int = 1

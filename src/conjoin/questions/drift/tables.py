@@ -144,10 +144,35 @@ def drift(
     max_time: float | None = None,
     random_state: int = 0,
 ) -> Drift:
-    """Whether the table ``b`` comes from the source of ``a``, and what has changed. ``family``: the
-    density that judges whole rows, fitted on a half of ``a`` within ``max_time`` seconds.
-    ``types``, ``missing``: as in TableCodec.
+    """Whether two tables come from one source, and what has changed.
 
+    Parameters
+    ----------
+    a, b : DataFrame
+        The earlier and the later table. Columns of pictures are not compared.
+    family : str or Config, default "circuit"
+        The density that judges whole rows, fitted to one half of ``a``.
+    level : float, default 0.05
+        Probability of a false alarm.
+    types, missing : optional
+        Types of columns and values that mean missing, as ``inspect`` takes them.
+    max_time : float, optional
+        Seconds for the fit.
+    random_state : int, default 0
+        The seed.
+
+    Returns
+    -------
+    Drift
+        The verdict with its p-value, and what changed in columns, in pairs and in whole rows.
+
+    Raises
+    ------
+    ValueError
+        If the tables share no column or have too few rows, or ``level`` is not between 0 and 1.
+
+    Examples
+    --------
     >>> rng = np.random.default_rng(0)
     >>> ages = rng.normal(0, 1, (2, 200))
     >>> a = pd.DataFrame({"height": rng.normal(0, 1, 200), "age": ages[0]})

@@ -70,12 +70,40 @@ def canary_audit(
     references: int = 1000,
     random_state: int = 0,
 ) -> CanaryAudit:
-    """Plant ``canaries`` unusual rows, each ``repeats`` times, fit a clone of ``estimator``, and
-    see whether it remembers them.
+    """Plant unusual rows, fit a clone of an estimator, and see whether it remembers them.
 
-    ``y``: the labels, where the estimator takes any; those of the canaries are drawn like every
-    other cell. As many rows are drawn as were fitted to. ValueError unless canaries, repeats and
-    references are at least 1."""
+    Parameters
+    ----------
+    estimator : estimator
+        A JointClassifier, JointRegressor or JointDensity, fitted or not; it is cloned.
+    X : DataFrame
+        The rows to fit to.
+    y : array_like, shape (n,), optional
+        Labels, where the estimator takes any; those of the canaries are drawn like every other
+        cell.
+    canaries : int, default 20
+        Unusual rows that are planted.
+    repeats : int, default 1
+        How often each is planted.
+    references : int, default 1000
+        Unusual rows that are not planted, among which the canaries are ranked.
+    random_state : int, default 0
+        Which rows, and the seed of the draws: as many as were fitted to.
+
+    Returns
+    -------
+    CanaryAudit
+        Exposure of each canary in bits, by log p(x) and by the draws; 1.44 bits without memory.
+
+    Raises
+    ------
+    ValueError
+        If canaries, repeats or references are under 1.
+
+    References
+    ----------
+    N. Carlini, C. Liu, U. Erlingsson, J. Kos and D. Song (2019), The secret sharer, definition 4.
+    """
     for name, count in (("canaries", canaries), ("repeats", repeats), ("references", references)):
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}.")

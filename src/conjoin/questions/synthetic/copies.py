@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conjoin.core.event import slices
 from conjoin.questions.synthetic.tables import coded, some_rows
 
 __all__ = ["CAUTION", "CopyCheck", "copy_check", "nearest", "ranked"]
@@ -89,10 +90,38 @@ def copy_check(
     rows: int = 2000,
     random_state: int = 0,
 ) -> CopyCheck:
-    """Distances of ``synthetic`` rows to the training rows ``real`` beside those of ``holdout``
-    rows, at most ``rows`` of each.
+    """Whether synthetic rows lie nearer to the training rows than new real rows do.
 
-    ValueError where a table lacks a column of ``real``, or has no rows."""
+    Columns of levels are compared by equality, numbers by their ranks among the training rows; a
+    distance is the mean over columns, from 0 to 1.
+
+    Parameters
+    ----------
+    real : DataFrame
+        The training rows.
+    synthetic : DataFrame
+        Rows that were made from them.
+    holdout : DataFrame
+        Real rows that they were not made from.
+    rows : int, default 2000
+        Synthetic and held-out rows that are compared, at most.
+    random_state : int, default 0
+        Which of them.
+
+    Returns
+    -------
+    CopyCheck
+        Distances to the nearest training row, and the shares of copies.
+
+    Raises
+    ------
+    ValueError
+        If a table lacks a column of ``real``, or has no rows.
+
+    References
+    ----------
+    J. Gower (1971), A general coefficient of similarity and some of its properties.
+    """
     rng = np.random.default_rng(random_state)
     frames = {
         "real": real,
@@ -132,11 +161,11 @@ def nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(B,) the distance of each row to the nearest of the others."""
     out = np.empty(len(rows))
     columns = np.ascontiguousarray(others.T)
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
+    for place in slices(len(rows), CHUNK):
+        part = rows[place]
         total = np.zeros((len(part), len(others)), dtype=np.float32)
         for mine, theirs in zip(part.T, columns, strict=True):
             gap = np.subtract(mine[:, None], theirs[None])
             total += np.minimum(np.abs(gap, out=gap), 1.0, out=gap)
-        out[start : start + CHUNK] = total.min(1) / rows.shape[1]
+        out[place] = total.min(1) / rows.shape[1]
     return out

@@ -85,12 +85,42 @@ def quality(
     rows: int = ROWS,
     random_state: int = 0,
 ) -> Quality:
-    """Judge ``synthetic`` rows that were made from the ``real`` ones, on the real rows ``holdout``
-    that they were not made from.
+    """Judge synthetic rows by real rows that they were not made from.
 
-    Without ``holdout`` the real rows are halved: one half judges, the other is the control, and
-    copies are not looked for. ``target``: a column to be predicted. At most ``rows`` of each table
-    are compared. ValueError where there are fewer than 40 of one."""
+    Two controls stand beside them: other real rows, and the same with every column shuffled for
+    itself.
+
+    Parameters
+    ----------
+    real : DataFrame
+        The rows that the synthetic ones were made from.
+    synthetic : DataFrame
+        The rows to judge.
+    holdout : DataFrame, optional
+        Real rows that they were not made from. Without them the real rows are halved: one half
+        judges, the other is the control, and copies are not looked for.
+    target : hashable, optional
+        A column to be predicted, for the measure "use".
+    rows : int, default 5000
+        Rows of each table that are compared, at most.
+    random_state : int, default 0
+        Which of them, and the seed of boosting.
+
+    Returns
+    -------
+    Quality
+        The measures of ``MEASURES`` for the synthetic rows and both controls, the columns that tell
+        them from real ones, and the check for copies.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 40 rows of a kind.
+
+    References
+    ----------
+    D. Lopez-Paz and M. Oquab (2017), Revisiting classifier two-sample tests, section 3.
+    """
     rng = np.random.default_rng(random_state)
     copies = (
         None if holdout is None else copy_check(real, synthetic, holdout, random_state=random_state)
