@@ -268,7 +268,7 @@ def test_parts_that_rows_share_change_nothing(monkeypatch):
     each = answers()
     tree = model._tree(0)
     table = model.leaves.table(event)
-    monkeypatch.setattr(passes, "DEEP", 1)
+    monkeypatch.setattr(passes, "MIN_SHARED_STATES", 1)
     parts = tree.parts(table.place, table.start, tree.order)
     assert all(
         part.of_row is None or part.number == len(torch.unique(part.of_row))

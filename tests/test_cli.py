@@ -388,7 +388,7 @@ def test_evaluate_report_info(here, capsys):
 
 
 def test_report(here, capsys, monkeypatch):
-    from conjoin import estimators
+    from conjoin.estimators import base
 
     seen = []
 
@@ -396,7 +396,7 @@ def test_report(here, capsys, monkeypatch):
         seen.append((X is None, y is None, show_rows))
         path.write_text("<html>")
 
-    monkeypatch.setattr(estimators._JointEstimator, "report", write)
+    monkeypatch.setattr(base._JointEstimator, "report", write)
     assert said(capsys, "report tumours-model").out == "The report lies in report.html.\n"
     said(capsys, "report tumours-model new.csv -o two.html --show-rows -q")
     assert seen == [(True, True, False), (False, False, True)]

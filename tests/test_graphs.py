@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conjoin.core import Event, Likelihood, Region, Space, Variable, stream
-from conjoin.families.adapters import LEVELS as KEPT
+from conjoin.families.adapters import MAX_LEVELS as KEPT
 from conjoin.families.adapters import Bins, default_bins, plan_bins
 from conjoin.families.classic import elimination, markov_field
 from conjoin.families.classic.bayes_net import (

@@ -238,7 +238,7 @@ def test_the_encoder_misses_cells_in_the_fit_alone():
 def test_one_draw_and_many_rows_fit_into_memory(monkeypatch):
     density = shaken(built(VAE(latent=2)))
     whole = density.log_prob(Event(EVERY))
-    monkeypatch.setattr("conjoin.families.latent.autoencoder.CELLS", 2000)
+    monkeypatch.setattr("conjoin.families.latent.autoencoder.MAX_CELLS", 2000)
     torch.testing.assert_close(density.log_prob(Event(EVERY)), whole)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from conjoin.components.intervals import log_mass, log_sinhc, moments_inside
-from conjoin.components.leaves import NARROW, Lattice, LeafLayer, _Cells
+from conjoin.components.leaves import NARROW_DEVIATIONS, Lattice, LeafLayer, _Cells
 from conjoin.core import Event, Region, Variable, stream
 
 INF = math.inf
@@ -144,7 +144,7 @@ def test_a_cell_has_the_mass_between_its_edges_wide_or_narrow(scale):
 def test_narrow_cells_meet_wide_ones():
     """At NARROW the midpoint series and the interval mass agree to its stated error."""
     at, below = (
-        layer(Variable("x", "real", resolution=NARROW * f), (0.0,), (1.0,))
+        layer(Variable("x", "real", resolution=NARROW_DEVIATIONS * f), (0.0,), (1.0,))
         for f in (1.0001, 0.9999)
     )
     assert torch.allclose(

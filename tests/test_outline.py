@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from conjoin import JointDensity
-from conjoin.calibration.familiarity import WIDER, Familiarity, Outline
+from conjoin.calibration.familiarity import ADDED_VARIANCE, Familiarity, Outline
 from conjoin.core import Event, Space, Variable, stream
 
 SPACE = Space(
@@ -40,7 +40,7 @@ def test_the_reading_is_a_gaussian_of_the_cells_that_are_known():
         ],
         1,
     )
-    precision = torch.linalg.inv(torch.cov(coded[:40].T) + WIDER * torch.eye(4))
+    precision = torch.linalg.inv(torch.cov(coded[:40].T) + ADDED_VARIANCE * torch.eye(4))
     apart = coded[40:] - coded[:40].mean(0)
     assert torch.allclose(found, -0.5 * torch.einsum("bi,ij,bj->b", apart, precision, apart))
 

@@ -97,7 +97,7 @@ def test_real_pictures_are_shown_where_they_may_be(fitted, written):
 
 
 def test_of_many_pictures_some_are_asked_about(fitted, monkeypatch):
-    monkeypatch.setattr(sections, "SOME", 30)
+    monkeypatch.setattr(sections, "MAX_ASKED_PICTURES", 30)
     X, y = chests(50, seed=2)
     found = sections.Answers(fitted, X, y)
     assert (found.count, found.sampled) == ("30 pictures", " (drawn at random from 50)")

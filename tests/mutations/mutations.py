@@ -32,12 +32,12 @@ OUTLINE = at(
     ("tests/test_outline.py",),
     (
         "the outline is not widened",
-        "1 / (scale.square() + WIDER) - 1 / WIDER",
-        "1 / scale.square() - 1 / WIDER",
+        "1 / (scale.square() + ADDED_VARIANCE) - 1 / ADDED_VARIANCE",
+        "1 / scale.square() - 1 / ADDED_VARIANCE",
     ),
     (
         "what lies across the axes counts for nothing",
-        "@ gain + apart.square().sum(1) / WIDER)",
+        "@ gain + apart.square().sum(1) / ADDED_VARIANCE)",
         "@ gain)",
     ),
     ("rows are not centred", "apart = coded - centre", "apart = coded"),
@@ -73,14 +73,14 @@ GAPS = at(
     ),
     (
         "few rows speak for their kind",
-        ("(same, ENOUGH),\n                    *choices,\n                ]"),
+        ("(same, MIN_PATTERN_ROWS),\n                    *choices,\n                ]"),
         "(same, 1), *choices]",
     ),
-    ("none stand in", ("(hidden[~np.isnan(hidden)], ENOUGH),\n                    "), ""),
+    ("none stand in", ("(hidden[~np.isnan(hidden)], MIN_PATTERN_ROWS),\n                    "), ""),
     (
         "what cannot be is ranked among its kind",
-        "np.where(np.isneginf(statistic), ALL, pattern)",
-        "np.where(np.isnan(statistic), ALL, pattern)",
+        "np.where(np.isneginf(statistic), ALL_PATTERNS, pattern)",
+        "np.where(np.isnan(statistic), ALL_PATTERNS, pattern)",
     ),
 )
 
@@ -814,7 +814,7 @@ TRAINING = [
         ),
         (
             "repeats of a few patterns are held out together",
-            "if len(np.unique(hashes)) >= MOSTLY * len(hashes):",
+            "if len(np.unique(hashes)) >= MIN_DISTINCT_SHARE * len(hashes):",
             "if len(hashes):",
         ),
         (

@@ -83,7 +83,7 @@ MUTATIONS = [
         ),
         (
             "the class never told",
-            ("< WITHHELD, float(self.classes), code\n        )"),
+            ("< WITHHELD_SHARE, float(self.classes), code\n        )"),
             "< 2.0, float(self.classes), code)",
             JOINT,
         ),
@@ -94,8 +94,8 @@ MUTATIONS = [
         ("prior forgotten", "- prior - integral", "- integral"),
         (
             "integral over half the noises",
-            "total * (math.log(MOST / self.core.least)",
-            "total * (0.5 * math.log(MOST / self.core.least)",
+            "total * (math.log(MAX_NOISE / self.core.least)",
+            "total * (0.5 * math.log(MAX_NOISE / self.core.least)",
         ),
         ("errors not over the noise", "float(s) ** 2", "float(s)"),
         ("levels never normalised", "(own - log_weight.logsumexp(2))", "own"),

@@ -139,7 +139,7 @@ MUTATIONS = [
             ("key=lambda entry: -entry.joint\n    )"),
             "key=lambda entry: entry.joint)",
         ),
-        ("no end of the budget", "if left < FEW or", "if left < -1e9 or"),
+        ("no end of the budget", "if left < MIN_SECONDS or", "if left < -1e9 or"),
         ("the label is left out", "each = log_prob + label", "each = log_prob + 0 * label"),
     ),
     *at(
@@ -150,7 +150,7 @@ MUTATIONS = [
             "np.moveaxis(images, 3, 1) if self.channels_last else images[:, None]",
             "(np.moveaxis(images, 3, 1) if self.channels_last else images[:, None]).swapaxes(2, 3)",
         ),
-        ("levels follow the data", "top + 1 if top < FEW else FULL", "top + 1"),
+        ("levels follow the data", "top + 1 if top < MAX_CODED_LEVELS else FULL", "top + 1"),
         (
             "missing pixels are zeros",
             "known = ~np.isnan(images)",

@@ -32,11 +32,11 @@ __all__ = ["Calibration", "Gaps", "clopper_pearson", "rows_for_error", "rows_for
 
 CONFIDENCE = 0.95
 
-ENOUGH = 19  # rows that lack the same cells, for a rank among them to mean something
+MIN_PATTERN_ROWS = 19  # rows that lack the same cells, for a rank among them to mean something
 
-MANY = 99  # such rows, for a rank among them to mean much
+AMPLE_PATTERN_ROWS = 99  # such rows, for a rank among them to mean much
 
-ALL = -2  # in place of a pattern: whatever cells a row lacks
+ALL_PATTERNS = -2  # in place of a pattern: whatever cells a row lacks
 
 
 def clopper_pearson(errors: np.ndarray, rows: np.ndarray, looks: int = 1) -> np.ndarray:
@@ -76,10 +76,10 @@ def _looks(rows: int, rate: float) -> int:
 @dataclass
 class Gaps:
     """Which cells the held-out rows lack: the statistic of a row spreads otherwise where other
-    cells are missing. A row is ranked among those that lack the same, if they are ``MANY``; else
-    among all that can be made to lack it, if their statistic was worked out, which is exact where
-    cells are missing by chance; else among those that lack the same, if they are ``ENOUGH``; else
-    among all rows."""
+    cells are missing. A row is ranked among those that lack the same, if they are
+    ``AMPLE_PATTERN_ROWS``; else among all that can be made to lack it, if their statistic was
+    worked out, which is exact where cells are missing by chance; else among those that lack the
+    same, if they are ``MIN_PATTERN_ROWS``; else among all rows."""
 
     patterns: np.ndarray  # (G, D) the cells that have a value, also one that was never seen before
     own: np.ndarray  # (N,) the pattern of each row; -1 where it is a rare one
@@ -130,18 +130,18 @@ class Calibration:
         no number (NaN) is the least familiar. ``filled`` (B, D): the cells that have a value;
         without it rows are ranked among all."""
         return self._rank(
-            statistic, ALL if self.gaps is None or filled is None else self.gaps.of(filled)
+            statistic, ALL_PATTERNS if self.gaps is None or filled is None else self.gaps.of(filled)
         )
 
     @cached_property
     def standing(self) -> np.ndarray:
         """(N,) p-values of the held-out rows themselves."""
-        return self._rank(self.statistic, ALL if self.gaps is None else self.gaps.own)
+        return self._rank(self.statistic, ALL_PATTERNS if self.gaps is None else self.gaps.own)
 
     def _rank(self, statistic: np.ndarray, pattern: np.ndarray | int) -> np.ndarray:
         """What cannot be (-inf) is ranked among all rows, the most there are."""
         statistic = _least_where_none(statistic)
-        pattern = np.where(np.isneginf(statistic), ALL, pattern)
+        pattern = np.where(np.isneginf(statistic), ALL_PATTERNS, pattern)
         out = np.empty(len(statistic))
         for code in np.unique(pattern).tolist():
             rows = pattern == code
@@ -156,13 +156,13 @@ class Calibration:
         if code not in self._ordered:
             every = _least_where_none(self.statistic)
             choices = [(every, 0)]
-            if self.gaps is not None and code != ALL:
+            if self.gaps is not None and code != ALL_PATTERNS:
                 same = every[self.gaps.own == code]
                 hidden = self.gaps.hidden[:, code] if code >= 0 else np.empty(0)
                 choices = [
-                    (same, MANY),
-                    (hidden[~np.isnan(hidden)], ENOUGH),
-                    (same, ENOUGH),
+                    (same, AMPLE_PATTERN_ROWS),
+                    (hidden[~np.isnan(hidden)], MIN_PATTERN_ROWS),
+                    (same, MIN_PATTERN_ROWS),
                     *choices,
                 ]
             self._ordered[code] = np.sort(

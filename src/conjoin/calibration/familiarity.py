@@ -10,26 +10,28 @@ from conjoin.core.shapes import Bool, Float
 
 __all__ = ["Beside", "Familiarity", "Outline", "OwnFamiliarity"]
 
-WIDER = 0.3  # variance that is added in every direction, of numbers whose own variance is 1
+ADDED_VARIANCE = (
+    0.3  # variance that is added in every direction, of numbers whose own variance is 1
+)
 
 # standard deviations at which a number is cut: of a column that is nearly always 0, the draws
 # hardly know the deviation
-FARTHEST = 5.0
+MAX_DEVIATIONS = 5.0
 
-AT_ONCE = 2048  # rows that are coded at once
+ROWS_AT_ONCE = 2048  # rows that are coded at once
 
-PATTERNS = 16  # of missing cells, whose axes are kept
+MAX_PATTERNS = 16  # of missing cells, whose axes are kept
 
 # by which the sum of two standardised readings falls short of zero in one ordinary row of twenty,
 # about
-USUAL = 2.8
+ORDINARY_SHORTFALL = 2.8
 
 
 class Outline:
     """The second reading of a row: its log-density under a Gaussian about the model's own draws,
     numbers in their standard deviations and categories as indicators, whose covariance is widened
-    by ``WIDER`` in every direction. The model's own log p is finer; where its detail is chance,
-    this still tells what lies outside of everything (K. Lee et al. (2018), A simple unified
+    by ``ADDED_VARIANCE`` in every direction. The model's own log p is finer; where its detail is
+    chance, this still tells what lies outside of everything (K. Lee et al. (2018), A simple unified
     framework for detecting out-of-distribution samples, equation 2, with one Gaussian)."""
 
     def __init__(self, space: Space, bank: Event) -> None:
@@ -52,7 +54,11 @@ class Outline:
         self, value: Float[Tensor, "B D"], pattern: Bool[Tensor, " D"]
     ) -> Float[Tensor, "B p"]:
         """The coordinates of the known cells."""
-        scaled = ((value - self.middle) / self.spread).nan_to_num().clamp(-FARTHEST, FARTHEST)
+        scaled = (
+            ((value - self.middle) / self.spread)
+            .nan_to_num()
+            .clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
+        )
         return torch.cat(
             [
                 nn.functional.one_hot(value[:, d].long(), variable.cardinality).double()
@@ -74,26 +80,33 @@ class Outline:
     ) -> Float[Tensor, " B"]:
         """Rows that all have this pattern's cells; nats up to a constant."""
         return torch.cat(
-            [self._log_density(self._code(part, pattern), pattern) for part in value.split(AT_ONCE)]
+            [
+                self._log_density(self._code(part, pattern), pattern)
+                for part in value.split(ROWS_AT_ONCE)
+            ]
         )
 
     def _log_density(
         self, coded: Float[Tensor, "B p"], pattern: Bool[Tensor, " D"]
     ) -> Float[Tensor, " B"]:
         """By the principal axes of the draws, of which there are no more than draws; across them
-        the variance is ``WIDER``."""
+        the variance is ``ADDED_VARIANCE``."""
         key = pattern.numpy().tobytes()
         if key not in self._axes:
-            if len(self._axes) >= PATTERNS:
+            if len(self._axes) >= MAX_PATTERNS:
                 self._axes.clear()
             drawn = self.coded[:, pattern[self.owner]]
             _, scale, axes = torch.linalg.svd(
                 (drawn - drawn.mean(0)) / (len(drawn) - 1) ** 0.5, full_matrices=False
             )
-            self._axes[key] = (drawn.mean(0), axes.T, 1 / (scale.square() + WIDER) - 1 / WIDER)
+            self._axes[key] = (
+                drawn.mean(0),
+                axes.T,
+                1 / (scale.square() + ADDED_VARIANCE) - 1 / ADDED_VARIANCE,
+            )
         centre, axes, gain = self._axes[key]
         apart = coded - centre
-        return -0.5 * ((apart @ axes).square() @ gain + apart.square().sum(1) / WIDER)
+        return -0.5 * ((apart @ axes).square() @ gain + apart.square().sum(1) / ADDED_VARIANCE)
 
 
 class Familiarity:
@@ -188,7 +201,7 @@ class Beside:
     def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """``extra`` is the codec's log-mass of cells that were never seen."""
         after = torch.arange(x.value.shape[1]) >= x.value.shape[1] - self.last
-        out = self.columns.statistic(x.hide(after), extra) / USUAL
+        out = self.columns.statistic(x.hide(after), extra) / ORDINARY_SHORTFALL
         seen = x.mask[:, after].all(1)
         if seen.any():
             out[seen] = torch.minimum(

@@ -23,7 +23,7 @@ from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
 from conjoin.codecs.image.rows import PictureRows
 from conjoin.core.event import slices
-from conjoin.plot.alterations import MOST, AlterationDisplay
+from conjoin.plot.alterations import MAX_PICTURES, AlterationDisplay
 from conjoin.plot.style import pyplot
 from conjoin.questions.edit import TOGETHER, Alteration, alter
 from conjoin.training.progress import Progress
@@ -73,10 +73,10 @@ def alter_pictures(
     elif out.endswith(".png"):
         with new_file(out) as partial:
             _panel(found, partial)
-        if len(rows) > MOST:
+        if len(rows) > MAX_PICTURES:
             voice.note(
-                f"The panel shows the first {MOST} of {len(rows):,} pictures; -o FOLDER/ has "
-                "one for each."
+                f"The panel shows the first {MAX_PICTURES} of {len(rows):,} pictures; "
+                "-o FOLDER/ has one for each."
             )
     else:
         with new_folder(Path(out)) as folder:

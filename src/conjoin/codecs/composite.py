@@ -48,7 +48,7 @@ __all__ = ["IllustratedCodec", "below", "codec_of", "in_folder", "picture_column
 JSON = dict[str, Any]
 Blanks = Mapping[Any, Sequence[Any]]  # column -> words that mean missing
 LEVELS = 256  # of a pixel
-MOST = 1 << 16  # pixels of a picture, its channels counted
+MAX_PICTURE_CELLS = 1 << 16  # pixels of a picture, its channels counted
 
 
 def picture_columns(raw: Any, types: Any = None, missing: Any = ()) -> Blanks:
@@ -558,11 +558,11 @@ def _other_size(name: Any, row: int, picture: Picture, wanted: tuple[int, ...]) 
 
 
 def _refuse_large(name: Any, grid: tuple[int, ...]) -> None:
-    if int(np.prod(grid)) > MOST:
+    if int(np.prod(grid)) > MAX_PICTURE_CELLS:
         shape = " x ".join(map(str, grid[1:]))
         raise ValueError(
             f"Column {name!r} has pictures of {shape} pixels and {grid[0]} channels, and the "
-            f"limit is {MOST:,} numbers a picture: say "
+            f"limit is {MAX_PICTURE_CELLS:,} numbers a picture: say "
             "types={{name!r}: {'type': 'picture', 'format': '64x64'}} (--size 64), and they "
             "are cut and scaled."
         )

@@ -48,14 +48,15 @@ from conjoin.core.shapes import Bool, Float, Int
 
 __all__ = ["Lattice", "LeafLayer", "LeafTable"]
 
-FARTHEST = -1e100  # nats of a value so far away that its square overflows
-STRENGTHS = (0.05, 1000.0)  # rows: bounds of a learned prior
+MIN_LOG_PROB_NATS = -1e100  # nats of a value so far away that its square overflows
+STRENGTH_BOUNDS_ROWS = (0.05, 1000.0)  # rows: bounds of a learned prior
 # levels of which each reaches but the next; counts that tell the strength of priors (of more, every
 # n-th state's)
-FINE = 32
-TOLD = 1 << 22
-# cells narrower than this many standard deviations take the midpoint series (error < NARROW^2 / 24)
-NARROW = 1e-3
+MAX_NEIGHBOUR_LEVELS = 32
+MAX_COUNTS = 1 << 22
+# cells narrower than this many standard deviations take the midpoint series, whose error is less
+# than a 24th of its square
+NARROW_DEVIATIONS = 1e-3
 
 
 def _stronger(
@@ -68,7 +69,7 @@ def _stronger(
     loss = (
         torch.digamma(counts.sum(2) + strength[:, None]) - torch.digamma(strength)[:, None]
     ).sum(1)
-    return (strength * gain / loss.clamp_min(1e-12)).clamp(*STRENGTHS)
+    return (strength * gain / loss.clamp_min(1e-12)).clamp(*STRENGTH_BOUNDS_ROWS)
 
 
 class Lattice(nn.Module):
@@ -329,7 +330,7 @@ class LeafLayer(nn.Module):
             low, high = self._edges(cells.take(wide), z[wide], width[wide])
             result = result.index_copy(0, wide, log_mass(low, high))
         # beyond the reach of float64, still a number
-        result = result.nan_to_num(nan=FARTHEST, neginf=FARTHEST)
+        result = result.nan_to_num(nan=MIN_LOG_PROB_NATS, neginf=MIN_LOG_PROB_NATS)
         lattice = self.lattice
         outside = (cells.value < lattice.low[cells.column] - 0.25 * step) | (
             cells.value > lattice.high[cells.column] + 0.25 * step
@@ -345,7 +346,7 @@ class LeafLayer(nn.Module):
     def _wide(self) -> Bool[Tensor, " N"]:
         """Columns whose cells need the exact interval mass: not narrow everywhere, or with a
         bound."""
-        coarse = (self.lattice.width[:, None] > NARROW * self.log_scale.exp()).any(1)
+        coarse = (self.lattice.width[:, None] > NARROW_DEVIATIONS * self.log_scale.exp()).any(1)
         return (self.lattice.width > 0) & (
             coarse | self.lattice.low.isfinite() | self.lattice.high.isfinite()
         )
@@ -444,7 +445,7 @@ class LeafLayer(nn.Module):
             low, high = self._edges(cells.take(wide), z[wide], width[wide])
             exact = moments_inside(low, high)
             # series again, state by state
-            narrow = (width[wide] <= NARROW) & low.isfinite() & high.isfinite()
+            narrow = (width[wide] <= NARROW_DEVIATIONS) & low.isfinite() & high.isfinite()
             first = first.index_copy(0, wide, torch.where(narrow, first[wide], exact[0]))
             second = second.index_copy(0, wide, torch.where(narrow, second[wide], exact[1]))
         mean = self.mean[cells.column]
@@ -485,7 +486,7 @@ class LeafLayer(nn.Module):
             0.5
             ** (
                 (level[:, None] - level).abs().double()
-                / (legal.sum(2, keepdim=True) / FINE).clamp_min(1)
+                / (legal.sum(2, keepdim=True) / MAX_NEIGHBOUR_LEVELS).clamp_min(1)
             )
             * legal
         )
@@ -494,7 +495,7 @@ class LeafLayer(nn.Module):
             + self.smoothing * self.level_prior[self.ordered, None]
         )
         mean = mean / mean.sum(2, keepdim=True).clamp_min(1e-300)
-        some = slice(None, None, math.ceil(counts.numel() / TOLD))
+        some = slice(None, None, math.ceil(counts.numel() / MAX_COUNTS))
         for _ in range(3):
             self.strength.copy_(_stronger(self.strength, mean[:, some], counts[:, some]))
         return self.strength[:, None, None] * mean

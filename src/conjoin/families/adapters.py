@@ -46,17 +46,17 @@ __all__ = ["Bins", "default_bins", "plan_bins"]
 
 JSON = dict[str, Any]
 # bins of a number
-FEWEST = 3
-MOST = 12
-LEVELS = 64  # levels of a category that keep a code of their own; rarer ones share the last
+MIN_BINS = 3
+MAX_BINS = 12
+MAX_LEVELS = 64  # levels of a category that keep a code of their own; rarer ones share the last
 ROUNDS = 5  # of EM for the marginals
-ROWS = 20_000  # that the marginals are fitted to
+MAX_ROWS = 20_000  # that the marginals are fitted to
 
 
 def default_bins(rows: int) -> int:
     """How many bins so many distinct rows can fill, also three columns at a time: 3 up to 300 rows,
     6 for 1,500, 12 from 12,000."""
-    return max(FEWEST, min(MOST, round(0.5 * rows ** (1 / 3))))
+    return max(MIN_BINS, min(MAX_BINS, round(0.5 * rows ** (1 / 3))))
 
 
 # ------------------------------------------------------------------------------ where the edges lie
@@ -86,7 +86,7 @@ def _plan_column(variable: Variable, value: Tensor, weight: Tensor, bins: int, s
     if variable.kind == "ordered":
         last = (
             [k for k, _ in _quantiles(value, weight, bins)]
-            if variable.cardinality > MOST
+            if variable.cardinality > MAX_BINS
             else range(variable.cardinality - 1)
         )
         return {
@@ -105,12 +105,12 @@ def _plan_column(variable: Variable, value: Tensor, weight: Tensor, bins: int, s
 
 def _common_levels(cardinality: int, value: Tensor, weight: Tensor) -> list[int]:
     """Every level is its own code; where there are too many, the rarest share the last one."""
-    if cardinality <= LEVELS:
+    if cardinality <= MAX_LEVELS:
         return list(range(cardinality))
     count = torch.zeros(cardinality, dtype=torch.float64).index_add(0, value.long(), weight)
-    common = count.argsort(descending=True, stable=True)[: LEVELS - 1].sort().values
+    common = count.argsort(descending=True, stable=True)[: MAX_LEVELS - 1].sort().values
     return (
-        torch.full((cardinality,), LEVELS - 1)
+        torch.full((cardinality,), MAX_LEVELS - 1)
         .index_copy(0, common, torch.arange(len(common)))
         .tolist()
     )
@@ -234,7 +234,7 @@ class Bins(nn.Module):
         if len(self.category):
             self._start_levels(data, weight)
         if len(self.numeric):
-            part = slice(None, None, max(1, data.rows // ROWS))
+            part = slice(None, None, max(1, data.rows // MAX_ROWS))
             value = data.value[part][:, self.numeric]
             mask = data.mask[part][:, self.numeric]
             self._start_numbers(value, mask & ~self._on_atom(value), weight[part])

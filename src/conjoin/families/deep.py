@@ -51,13 +51,13 @@ from conjoin.nets.inputs import EMBEDDED, embedding_mark
 
 __all__ = ["DeepConfig", "DeepDensity"]
 
-CELLS = 1 << 16  # of whole rows that a network sees at once, and no more rows than CHUNK
-CHUNK = 4096
+MAX_CELLS = 1 << 16  # of whole rows that a network sees at once, and no more rows than CHUNK_ROWS
+CHUNK_ROWS = 4096
 PASSES = 8  # of expectation-maximisation for the companion
-MOST = 5000  # rows that the companion is fitted to
+PROPOSAL_ROWS = 5000  # rows that the companion is fitted to
 # times as many draws of which a mode is the best: the companion may hardly reach where this density
 # is highest
-TRIED = 3
+MODE_CANDIDATES = 3
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class DeepDensity(Density):
         """The companion by expectation-maximisation, then the network and what ``_start`` reads off
         the rows."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        some = torch.randperm(data.rows, generator=generator)[:MOST].sort().values
+        some = torch.randperm(data.rows, generator=generator)[:PROPOSAL_ROWS].sort().values
         part = _rows(
             data, None if context is None else context.value, context_space is not None
         ).take(some)
@@ -366,7 +366,9 @@ class DeepDensity(Density):
         guess = self.companion.mode(self._known(event, code)).value[
             :, None, int(self.classes > 0) :
         ]
-        drawn = self._completions(event, code, TRIED * self.config.draws, stream(0, "mode"))
+        drawn = self._completions(
+            event, code, MODE_CANDIDATES * self.config.draws, stream(0, "mode")
+        )
         value = torch.cat([guess, drawn], 1)  # (B, 3 S + 1, D)
         codes = None if code is None else code.repeat_interleave(value.shape[1])
         best = self._in_chunks(value.flatten(0, 1), codes, None).reshape(event.rows, -1).argmax(1)
@@ -375,7 +377,7 @@ class DeepDensity(Density):
 
 def _parts(rows: int, columns: int) -> list[slice]:
     """Rows that the network sees together."""
-    return slices(rows, max(1, min(CHUNK, CELLS // max(columns, 1))))
+    return slices(rows, max(1, min(CHUNK_ROWS, MAX_CELLS // max(columns, 1))))
 
 
 def _seed(generator: torch.Generator | None) -> int | None:

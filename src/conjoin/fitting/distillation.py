@@ -17,16 +17,16 @@ from conjoin.training.progress import Progress
 
 __all__ = ["Distillable"]
 
-DRAWN = 2048  # rows that the model draws to teach from, where none are given
-MOST = 8192  # rows that are learned from
+DRAWN_ROWS = 2048  # rows that the model draws to teach from, where none are given
+MAX_ROWS = 8192  # rows that are learned from
 # rows by which the best weights are known; rows without which nothing is learned
-HELD = 256
-LEAST = 16
+HELD_OUT_ROWS = 256
+MIN_ROWS = 16
 # of the gradient, for a student of one call; one of several takes fewer steps
 STEPS = 200
 BATCH = 128
 RATE = 5e-4
-FEW = 64  # calls of a draw, at most
+MAX_CALLS = 64  # calls of a draw, at most
 
 
 class Distillable:
@@ -50,8 +50,8 @@ class Distillable:
         other answers stay what they are. ``max_time`` in seconds; ``checkpoint``: a folder from
         which ``resume=True`` goes on."""
         model: Model = self._model()  # type: ignore[attr-defined]
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= FEW:
-            raise ValueError(f"steps must be a whole number from 1 to {FEW}, got {steps!r}.")
+        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_CALLS:
+            raise ValueError(f"steps must be a whole number from 1 to {MAX_CALLS}, got {steps!r}.")
         folder = None if checkpoint is None else Path(checkpoint)
         plan = Plan(
             random_state,
@@ -74,7 +74,7 @@ def _distilled(model: Model, steps: int, x: Event | None, plan: Plan, progress: 
     density = out.density_of_x
     density.distil(steps)
     pair = _taught(model, x, plan.seed)
-    some = min(HELD, pair.rows // 4)
+    some = min(HELD_OUT_ROWS, pair.rows // 4)
     fit = pair.take(slice(some, None))
     held = pair.take(slice(0, some))
     learner: Any
@@ -104,15 +104,19 @@ def _distilled(model: Model, steps: int, x: Event | None, plan: Plan, progress: 
 def _taught(model: Model, x: Event | None, seed: int) -> Pair:
     """Rows to learn from, and the classes that the model takes them to be of."""
     if x is None:
-        drawn = model.unweighted.sample(DRAWN, generator=stream(seed, "distil"))
-        return drawn if isinstance(drawn, Pair) else Pair(Event(torch.zeros(DRAWN).double()), drawn)
+        drawn = model.unweighted.sample(DRAWN_ROWS, generator=stream(seed, "distil"))
+        return (
+            drawn
+            if isinstance(drawn, Pair)
+            else Pair(Event(torch.zeros(DRAWN_ROWS).double()), drawn)
+        )
     x = x.take(x.mask.all(1))
-    if x.rows < LEAST:
+    if x.rows < MIN_ROWS:
         raise ValueError(
-            f"distil learns from at least {LEAST} whole rows, got {x.rows}: give more, or none, "
+            f"distil learns from at least {MIN_ROWS} whole rows, got {x.rows}: give more, or none, "
             "and it draws its own."
         )
-    x = x.take(torch.randperm(x.rows, generator=stream(seed, "rows"))[:MOST])
+    x = x.take(torch.randperm(x.rows, generator=stream(seed, "rows"))[:MAX_ROWS])
     if model.target is None:
         return Pair(Event(torch.zeros(x.rows).double()), x)
     return Pair(

@@ -43,19 +43,21 @@ JSON = dict[str, Any]
 REACH = 0.99  # a
 ROUNDS = 50
 NEIGHBOURS = 10
-PAIRS = (
+MAX_PAIRS = (
     4_000_000  # of rows, the nearest as they are, among which those nearest after a move are sought
 )
-CANDIDATES = 40  # of a row, at least
+MIN_CANDIDATES = 40  # of a row, at least
 AXES = 50
-MOST = 60_000  # rows of a graph; further rows stay unlabelled
+MAX_GRAPH_ROWS = 60_000  # rows of a graph; further rows stay unlabelled
 BLOCK = 250
-DOUBTFUL = 0.1  # share of an image's kept labels told wrong, from which a network is asked as well
+DOUBTFUL_ERROR_RATE = (
+    0.1  # share of an image's kept labels told wrong, from which a network is asked as well
+)
 # kept labels by which it is judged, and of how many folds at most, as it takes a while to learn
-JUDGED = 100
-MOST_FOLDS = 2
-HEATS = (1.0, 1.5, 2.0, 3.0)  # its temperatures
-WRONG = 0.02  # what is added to the share of a class, where it is judged by its log,
+JUDGED_LABELS = 100
+MAX_FOLDS = 2
+TEMPERATURES = (1.0, 1.5, 2.0, 3.0)  # its temperatures
+ADDED_SHARE = 0.02  # what is added to the share of a class, where it is judged by its log,
 POWERS = (
     1,
     2,
@@ -90,7 +92,7 @@ def spread_labels(
         return parts, {}
     whole = _joined([part._replace(x=as_float(part.x)) for part in parts.values()])
     kept = (
-        torch.cat([whole.y.mask.nonzero()[:, 0], (~whole.y.mask).nonzero()[:, 0]])[:MOST]
+        torch.cat([whole.y.mask.nonzero()[:, 0], (~whole.y.mask).nonzero()[:, 0]])[:MAX_GRAPH_ROWS]
         .sort()
         .values
     )
@@ -139,7 +141,9 @@ def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
         seen[known[learn]] = True
         share[held] = graph.spread(codes, seen, classes)[known[held]]
     sharper = [_normalised(share**power)[np.arange(len(known)), codes[known]] for power in POWERS]
-    by_spread = max((np.log((own + WRONG) / (1 + classes * WRONG)) for own in sharper), key=np.sum)
+    by_spread = max(
+        (np.log((own + ADDED_SHARE) / (1 + classes * ADDED_SHARE)) for own in sharper), key=np.sum
+    )
     by_rival = rival(table, codes[known], folds)
     wrong = share.argmax(1) != codes[known]
     told: JSON = {
@@ -147,8 +151,8 @@ def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
         "loss_of_rival": -float(by_rival.mean()),
         "sure": _sure(by_spread - by_rival),
     }
-    if _of_pictures(space) and told["sure"] >= 0 and wrong.mean() > DOUBTFUL:
-        some = folds[: min(MOST_FOLDS, math.ceil(JUDGED / len(folds[0][1])))]
+    if _of_pictures(space) and told["sure"] >= 0 and wrong.mean() > DOUBTFUL_ERROR_RATE:
+        some = folds[: min(MAX_FOLDS, math.ceil(JUDGED_LABELS / len(folds[0][1])))]
         held = np.concatenate([each for _, each in some])
         by_network = _by_network(rows.take(torch.from_numpy(known)), some, space, classes)
         told |= {
@@ -176,7 +180,7 @@ def _by_network(labelled: Pair, folds: Folds, space: Space, classes: int) -> np.
         )
         with torch.no_grad():
             scores = torch.stack(
-                [(network.scores(judged.x) / heat).log_softmax(1) for heat in HEATS]
+                [(network.scores(judged.x) / heat).log_softmax(1) for heat in TEMPERATURES]
             )
         each.append(scores[:, torch.arange(judged.rows), judged.y.value.long()])
     return np.asarray(max(torch.cat(each, 1).numpy(), key=np.sum))
@@ -196,7 +200,7 @@ class Graph:
         """Each row beside its nearest."""
         table = _axes(x, space)
         versions = [table(each) for each in moved(x, space)]
-        near, gap = _nearest(versions, min(max(CANDIDATES, PAIRS // x.rows), x.rows - 1))
+        near, gap = _nearest(versions, min(max(MIN_CANDIDATES, MAX_PAIRS // x.rows), x.rows - 1))
         few = np.argsort(gap, axis=1, kind="stable")[:, :NEIGHBOURS]
         near = np.take_along_axis(near, few, 1)
         gap = np.take_along_axis(gap, few, 1)

@@ -24,7 +24,7 @@ from conjoin.fitting.label_propagation import mostly_unlabelled, spread_labels
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.precision import settle_precision
 from conjoin.fitting.selection import (
-    LEAST,
+    MIN_COMPARISON_ROWS,
     choose_predictor,
     refuse_without_columns,
     use_trunk,
@@ -43,9 +43,9 @@ from conjoin.util.energy import Meter
 
 __all__ = ["Request", "Rows", "fit_model", "refit"]
 
-CHOOSE = 0.15
-SOME = 1000  # rows by which p(y) is known where labels are missing
-LEAST_CHOOSE = 20  # rows; with fewer the model is not chosen by them
+VALIDATION_SHARE = 0.15
+PRIOR_ROWS = 1000  # rows by which p(y) is known where labels are missing
+MIN_VALIDATION_ROWS = 20  # rows; with fewer the model is not chosen by them
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,11 @@ def _split(rows: Rows, request: Request) -> Split:
         if count * request.calibration >= rows_for_false_alarm(0.05)
         else 0.0
     )
-    chosen = min(CHOOSE, most) if count * CHOOSE * (1 - held) >= LEAST_CHOOSE else 0.0
+    chosen = (
+        min(VALIDATION_SHARE, most)
+        if count * VALIDATION_SHARE * (1 - held) >= MIN_VALIDATION_ROWS
+        else 0.0
+    )
     split = split_rows(row_hashes(rows.x, rows.groups), request.seed, chosen, held, rows.latest)
     return (
         _every_class(_labels_teach(split, rows, request), rows)
@@ -204,7 +208,7 @@ def _labels_teach(split: Split, rows: Rows, request: Request) -> Split:
     assert known is not None
     if not request.spread or not mostly_unlabelled(known):
         return split
-    least = {"choose": LEAST, "calibrate": rows_for_error(0.05)}
+    least = {"choose": MIN_COMPARISON_ROWS, "calibrate": rows_for_error(0.05)}
     few = [part for part in least if known[getattr(split, part)].sum() < least[part]]
     teach = np.concatenate(
         [split.fit, *(getattr(split, part)[known[getattr(split, part)]] for part in few)]
@@ -307,7 +311,7 @@ def _shares(model: Model, fit: Pair, weight: torch.Tensor) -> torch.Tensor:
         counts = torch.bincount(fit.y.value.long(), weights=weight, minlength=classes)
         return counts / counts.sum()
     with torch.no_grad():
-        return model.pair.log_posterior(fit.x.take(slice(0, SOME))).exp().mean(0)
+        return model.pair.log_posterior(fit.x.take(slice(0, PRIOR_ROWS))).exp().mean(0)
 
 
 def _notices(model: Model, data: Pair) -> list[str]:

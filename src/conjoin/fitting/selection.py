@@ -41,7 +41,7 @@ from conjoin.predictors.scorers import (
 from conjoin.training.progress import Progress
 
 __all__ = [
-    "LEAST",
+    "MIN_COMPARISON_ROWS",
     "PREDICTORS",
     "choose_predictor",
     "refuse_without_columns",
@@ -50,17 +50,19 @@ __all__ = [
 ]
 
 PREDICTORS = ("auto", "linear", "boosting", "network", "features", "trunk", None)
-LEAST = 20  # labelled choose-rows by which predictors can be compared
+MIN_COMPARISON_ROWS = 20  # labelled choose-rows by which predictors can be compared
 # labelled choose-rows under which the standard predictors are compared on rows of the fit first
-FEW = 200
+FEW_VALIDATION_ROWS = 200
 FOLDS = 3  # of these rows
 RESIDUALS = 64  # quantiles kept of a regressor's held-out errors
 ABSENT = -30.0  # the logit of a class without a complete row
-USUAL = 0.35  # standard deviation of the log of a temperature, before any row is seen
+TEMPERATURE_DEVIATION = (
+    0.35  # standard deviation of the log of a temperature, before any row is seen
+)
 BINS = 10  # bins of the point, by which those errors are scaled
 HIDDEN = 256  # units of a network
-SEEN = 200_000  # rows that it sees in its fit, each as often as there are epochs
-SETTLED = 1000  # rows by which the features of a trained network are standardised
+NETWORK_ROWS = 200_000  # rows that it sees in its fit, each as often as there are epochs
+STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
 
 
 def choose_predictor(
@@ -92,7 +94,7 @@ def choose_predictor(
         facts["why"] = "the standard predictors read columns, and there are none"
         return
     names = _candidates(model) if predictor == "auto" else [predictor]
-    if predictor == "auto" and int(data["choose"].y.mask.sum()) < LEAST:
+    if predictor == "auto" and int(data["choose"].y.mask.sum()) < MIN_COMPARISON_ROWS:
         if not isinstance(model.target, Classes) or not mostly_unlabelled(data["fit"].y.mask):
             facts["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
             return
@@ -135,8 +137,8 @@ def use_trunk(
     held = choose.take(choose.y.mask & choose.x.mask.all(1))
     held = held._replace(x=as_float(held.x))
     if isinstance(predictor, Classifier) and isinstance(predictor.scorer, Features):
-        predictor.scorer.settle(as_float(data["fit"].x.take(slice(0, SETTLED))))
-        if held.rows >= LEAST:
+        predictor.scorer.settle(as_float(data["fit"].x.take(slice(0, STANDARDISING_ROWS))))
+        if held.rows >= MIN_COMPARISON_ROWS:
             predictor.temperature.fill_(_temperature(predictor.scorer, held, wrong))
     why = "as asked" if asked == "trunk" else "one network learned p(x) and p(y | x) together"
     return {"chosen": "trunk", "asked": asked, "why": why}
@@ -164,7 +166,7 @@ def _steadiest(
     cross-validation on the rows of the fit; and the log-loss there of each."""
     rivals = [name for name in names if name in ("linear", "boosting")]
     held = data["choose"].take(data["choose"].y.mask)
-    if len(rivals) < 2 or held.rows >= FEW:
+    if len(rivals) < 2 or held.rows >= FEW_VALIDATION_ROWS:
         return names, {}
     known = data["fit"].y.mask
     fit = data["fit"].take(known)
@@ -226,7 +228,7 @@ def _calibrated(model: Model, scorer: Scorer, held: Pair, wrong: float = 0.0) ->
         return Classifier(
             scorer,
             1.0
-            if isinstance(scorer, External) or held.rows < LEAST
+            if isinstance(scorer, External) or held.rows < MIN_COMPARISON_ROWS
             else _temperature(scorer, held, wrong),
         )
     residual = Residual(
@@ -332,7 +334,7 @@ def _estimator(name: str, classes: bool, seed: int, rows: int) -> Any:
         return network(
             hidden_layer_sizes=(HIDDEN,),
             learning_rate_init=2e-3,
-            max_iter=max(3, min(200, SEEN // rows)),
+            max_iter=max(3, min(200, NETWORK_ROWS // rows)),
             random_state=seed,
         )
     boosting = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
@@ -429,7 +431,7 @@ def _temperature(scorer: Scorer, held: Pair, wrong: float = 0.0) -> float:
 
     def loss(log_temperature: float) -> float:
         fit = -float((target * (scores / np.exp(log_temperature)).log_softmax(1)).sum())
-        return fit + 0.5 * (log_temperature / USUAL) ** 2
+        return fit + 0.5 * (log_temperature / TEMPERATURE_DEVIATION) ** 2
 
     return float(np.exp(minimize_scalar(loss, bounds=(-1.5, 2.5), method="bounded").x))
 
@@ -489,7 +491,7 @@ def _unsure(model: Model) -> bool:
 def _losses(model: Model, scorers: dict[str, Scorer], held: Pair) -> dict[str, Tensor]:
     """-log p(y | x) of held-out rows, nats: a scorer is calibrated on one half of them and judged
     on the other."""
-    if held.rows < LEAST:
+    if held.rows < MIN_COMPARISON_ROWS:
         return {}
     halves = [held.take(slice(start, None, 2)) for start in (0, 1)]
     base = model.pair

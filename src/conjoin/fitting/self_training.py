@@ -28,16 +28,16 @@ from torch import Tensor
 
 from conjoin.core import Event, as_float
 from conjoin.core.shapes import Float
-from conjoin.fitting.label_propagation import MOST, Graph
+from conjoin.fitting.label_propagation import MAX_GRAPH_ROWS, Graph
 from conjoin.model.model import Model
 from conjoin.nets.pictures import pictured
 
-__all__ = ["LEAST", "Answers", "answers", "matched", "mutual_information", "surest"]
+__all__ = ["MIN_CERTAINTY", "Answers", "answers", "matched", "mutual_information", "surest"]
 
 REACH = 0.7  # a
-SURE = 0.7  # part of each class that teaches
+TEACHING_SHARE = 0.7  # part of each class that teaches
 
-LEAST = 0.5  # certainty under which no answer is followed
+MIN_CERTAINTY = 0.5  # certainty under which no answer is followed
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def answers(model: Model, x: Event) -> Answers:
     ]
     best = max(each, key=mutual_information)
     entropy = float(_entropy(best.mean(0)))
-    share = Graph.of(x, model.codec.space).smooth(best, REACH) if x.rows <= MOST else best
+    share = Graph.of(x, model.codec.space).smooth(best, REACH) if x.rows <= MAX_GRAPH_ROWS else best
     return Answers(share, float(mutual_information(best)) / max(entropy, 1e-12))
 
 
@@ -106,7 +106,7 @@ def _entropy(share: Float[Tensor, "*B K"]) -> Float[Tensor, "*B"]:
     return -torch.special.xlogy(share, share).sum(-1)
 
 
-def surest(share: Float[Tensor, "B K"], part: float = SURE) -> np.ndarray:
+def surest(share: Float[Tensor, "B K"], part: float = TEACHING_SHARE) -> np.ndarray:
     """(B,) which rows are among the surest ``part`` of those with their answer."""
     sure, guess = share.max(1)
     known = np.zeros(len(share), dtype=bool)

@@ -27,14 +27,14 @@ from conjoin.codecs.table.rows import content_hashes
 from conjoin.codecs.table.values import blank, map_distinct, text_of
 from conjoin.core import Event, Pair
 from conjoin.model.targets import Target
-from conjoin.training.data import MOSTLY, Split, group_hashes
+from conjoin.training.data import MIN_DISTINCT_SHARE, Split, group_hashes
 from conjoin.training.feed import Read
 
 __all__ = ["PASSES", "SAMPLE", "FitsFiles", "Stream", "draw"]
 
 SAMPLE = 100_000  # rows
 PASSES = 10  # over the table, at most
-MANY = 100  # values beyond which a column has no levels to be lost
+MAX_CHECKED_VALUES = 100  # values beyond which a column has no levels to be lost
 FIT, CHOOSE, CALIBRATE = range(3)
 
 
@@ -171,7 +171,7 @@ def _deal(
             f"There is no column {groups!r} of groups; the columns are "
             f"{', '.join(map(str, head.columns))}."
         )
-    repeats = len(np.unique(content_hashes(_plain(head)))) < MOSTLY * len(head)
+    repeats = len(np.unique(content_hashes(_plain(head)))) < MIN_DISTINCT_SHARE * len(head)
     part = some / chunks.count
     return Deal(seed, choose * (1 - held) * part, held * part, groups, repeats)
 
@@ -230,7 +230,7 @@ class _Sample:
         if seen is None:
             return np.zeros(len(column), dtype=bool)
         fresh = set(column.dropna().unique()) - seen
-        self.seen[name] = seen | fresh if len(seen) + len(fresh) <= MANY else None
+        self.seen[name] = seen | fresh if len(seen) + len(fresh) <= MAX_CHECKED_VALUES else None
         return (
             (column.isin(fresh) & ~column.duplicated()).to_numpy()
             if self.seen[name] is not None

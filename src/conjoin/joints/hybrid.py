@@ -39,7 +39,9 @@ class Predictor(nn.Module, abc.ABC):
 
 PROPOSALS = 64  # draws per row from which the hybrid's conditional sampler chooses
 
-FEWER = 8  # as many where each of the base's own draws is a choice among many already
+PROPOSALS_IF_RESAMPLED = (
+    8  # as many where each of the base's own draws is a choice among many already
+)
 
 
 class Hybrid(Joint):
@@ -140,7 +142,9 @@ class Hybrid(Joint):
             return self._with_label(
                 event, self.base.sample_conditional(event, generator=generator).x, generator
             )
-        proposals = PROPOSALS if self.base.capabilities.conditionals == "any" else FEWER
+        proposals = (
+            PROPOSALS if self.base.capabilities.conditionals == "any" else PROPOSALS_IF_RESAMPLED
+        )
         many = event.take(torch.arange(event.rows).repeat_interleave(proposals))
         blind = (torch.arange(many.rows) % 2).bool()
         x = self.base.sample_conditional(many._replace(y=many.y.hide(blind)), generator=generator).x

@@ -27,7 +27,7 @@ __all__ = ["Posterior", "Reweighted", "log_shares"]
 
 DRAWS = 1024  # by which p(y) is known where a joint can't sum x out
 PROPOSALS = 32  # draws per row of which one is chosen
-MOST = 65_536  # draws at once of those that are thinned
+MAX_DRAWS_AT_ONCE = 65_536  # draws at once of those that are thinned
 
 
 def log_shares(joint: Joint, seed: int = 0) -> Float[Tensor, " K"]:
@@ -122,7 +122,10 @@ class Reweighted(Joint):
         accept = (self.log_weight - self.log_weight.max()).exp()
         kept: list[Pair] = []
         while (missing := n - sum(pair.rows for pair in kept)) > 0 or not kept:
-            size = min(MOST, math.ceil(1.2 * missing * float(self.log_weight.max().exp())) + 16)
+            size = min(
+                MAX_DRAWS_AT_ONCE,
+                math.ceil(1.2 * missing * float(self.log_weight.max().exp())) + 16,
+            )
             drawn: Pair = self.base.sample(size, generator=generator)
             keep = (
                 torch.rand(size, generator=generator, dtype=torch.float64)

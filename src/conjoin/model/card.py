@@ -21,7 +21,7 @@ from conjoin.model.words import (
 
 __all__ = ["model_card"]
 
-MOST = 200  # columns listed
+MAX_LISTED_COLUMNS = 200  # columns listed
 
 
 def model_card(model: Model) -> str:
@@ -153,7 +153,7 @@ def _energy(model: Model) -> list[tuple[str, str]]:
 def _columns(model: Model) -> str:
     columns = model.codec.schema.columns
     rows = [("column", "type", "values", "unit", "missing", "role"), ("---",) * 6]
-    for column in columns[:MOST]:
+    for column in columns[:MAX_LISTED_COLUMNS]:
         values = column.describe() if column.modelled else ""
         missing = percent(column.missing_share) if column.missing_share else ""
         rows.append(
@@ -170,7 +170,11 @@ def _columns(model: Model) -> str:
         f"| {' | '.join(cell if row[0] == '---' else _safe(cell) for cell in row)} |"
         for row in rows
     )
-    return table + (f"\n\nand {len(columns) - MOST:,} more." if len(columns) > MOST else "")
+    return table + (
+        f"\n\nand {len(columns) - MAX_LISTED_COLUMNS:,} more."
+        if len(columns) > MAX_LISTED_COLUMNS
+        else ""
+    )
 
 
 # ----------------------------------------------------------------------------------------- Markdown

@@ -37,14 +37,16 @@ from conjoin.predictors.scorers import Classifier, External
 
 __all__ = ["READINGS", "Model"]
 
-CHUNK = 4096  # rows evaluated at once
+CHUNK_ROWS = 4096  # rows evaluated at once
 CELLS = 1 << 22  # cells of them, at most, where they are bytes
 # rows of the fit, and cells of them, that a statistic of familiarity sees of pictures
 LEAST_SEEN = 1000
 CELLS_SEEN = 1 << 25
 READINGS = 2  # of a row that make up its familiarity
-BANK = 256  # rows that the model draws for itself, to know what is typical
-FEW = 40  # of them where each answer about an incomplete row takes many calls of a network
+BANK_ROWS = 256  # rows that the model draws for itself, to know what is typical
+BANK_ROWS_IF_SLOW = (
+    40  # of them where each answer about an incomplete row takes many calls of a network
+)
 
 
 @dataclass
@@ -186,7 +188,7 @@ class Model:
     def bank(self) -> Event:
         """Rows that the model draws for itself, always the same."""
         drawn = self.unweighted.sample(
-            BANK, generator=stream(int(self.facts.get("seed", 0)), "bank")
+            BANK_ROWS, generator=stream(int(self.facts.get("seed", 0)), "bank")
         )
         return drawn.x if isinstance(drawn, Pair) else drawn
 
@@ -196,7 +198,7 @@ class Model:
         return (
             self.bank
             if self.joint.capabilities.missing == "exact"
-            else self.bank.take(slice(0, FEW))
+            else self.bank.take(slice(0, BANK_ROWS_IF_SLOW))
         )
 
     @property
@@ -310,5 +312,5 @@ class Model:
 def _pieces(x: Event) -> list[slice]:
     """The rows in parts that are evaluated at once."""
     bytes_ = not x.value.is_floating_point()
-    most = max(1, min(CHUNK, CELLS // max(1, x.value.shape[1]))) if bytes_ else CHUNK
+    most = max(1, min(CHUNK_ROWS, CELLS // max(1, x.value.shape[1]))) if bytes_ else CHUNK_ROWS
     return slices(x.rows, most)

@@ -29,7 +29,9 @@ from conjoin.core.shapes import Bool, Float
 
 __all__ = ["Heads", "as_number"]
 
-FEW = 64  # levels that get a parameter each; ordered codes of more are read as a lattice of numbers
+MAX_CATEGORICAL_LEVELS = (
+    64  # levels that get a parameter each; ordered codes of more are read as a lattice of numbers
+)
 NARROWEST = 1e-3  # of a column's spread: the least scale of a component
 
 
@@ -58,7 +60,10 @@ class Heads(nn.Module):
         super().__init__()
         self.variables = tuple(variables)
         self.components = components
-        codes = [v.discrete and (v.kind == "category" or v.cardinality <= FEW) for v in variables]
+        codes = [
+            v.discrete and (v.kind == "category" or v.cardinality <= MAX_CATEGORICAL_LEVELS)
+            for v in variables
+        ]
         discrete = [v for v, is_code in zip(variables, codes, strict=True) if is_code]
         numbers = [as_number(v) for v, is_code in zip(variables, codes, strict=True) if not is_code]
         levels = max((v.cardinality for v in discrete), default=1)

@@ -10,10 +10,10 @@ from conjoin.plot.style import CLASSES, INK, MUTED, new_axes, tint
 
 __all__ = ["AlterationDisplay"]
 
-MOST = 8  # pictures side by side
+MAX_PICTURES = 8  # pictures side by side
 # of the range of grey levels, under which the largest difference is not shown at full strength
 SLIGHT = 0.25
-FEW = 64  # grey levels, under which pictures are shown by the range that they have
+MAX_RAW_LEVELS = 64  # grey levels, under which pictures are shown by the range that they have
 
 
 class AlterationDisplay:
@@ -34,7 +34,7 @@ class AlterationDisplay:
     def plot(self, ax: Any = None) -> Self:
         """``ax``: three rows of as many axes as there are pictures, at most eight."""
         found = self.alteration
-        count = min(MOST, len(found.original))
+        count = min(MAX_PICTURES, len(found.original))
         self.axes_ = new_axes(3, count, (0.6 + 1.5 * count, 5.0)) if ax is None else np.ravel(ax)
         self.ax_ = self.axes_[0]
         self.figure_ = self.axes_[0].figure
@@ -52,7 +52,7 @@ class AlterationDisplay:
             ax.spines[:].set_visible(False)
         top = (
             255
-            if found.original.max() >= FEW
+            if found.original.max() >= MAX_RAW_LEVELS
             else max(1, found.original.max(), found.altered.max())
         )
         for ax, picture in zip(axes, (found.original[place], found.altered[place]), strict=False):

@@ -33,15 +33,15 @@ __all__ = ["Convolutional", "fit_convolutional"]
 WIDTH = 32
 HIDDEN = 128
 DROPOUT = 0.2
-LARGE = 16  # pixels a side, from which the first layer takes every other one
+LARGE_SIDE_PIXELS = 16  # pixels a side, from which the first layer takes every other one
 BATCH = 64
 RATE = 2e-3
 DECAY = 1e-2
 # moved images in a fit
-LEAST_SEEN = 20_000
-MOST_SEEN = 200_000
+MIN_IMAGES_SEEN = 20_000
+MAX_IMAGES_SEEN = 200_000
 EPOCHS = 100
-LOST = 0.2  # share of the fit in which the columns, or the image beside them, are not seen
+DROPPED_SHARE = 0.2  # share of the fit in which the columns, or the image beside them, are not seen
 # deviations where it is moved most: radians, share of a side, log, share of a side
 TURN = 0.12
 SLANT = 0.15
@@ -66,7 +66,7 @@ class Convolutional(Scorer):
         self.columns = Inputs(space.variables[: self.before], embedded)
         channels = seen.shape[0]
         side = min(seen.shape[1:])
-        stride = 2 if side >= LARGE else 1
+        stride = 2 if side >= LARGE_SIDE_PIXELS else 1
         pools = max(0, int(math.log2(side / stride)) - 1)
         widths = [2 * channels, WIDTH] + [2 * WIDTH] * pools
         self.layers = nn.ModuleList(
@@ -132,7 +132,7 @@ def fit_convolutional(
         network.flagged.copy_((~rows.x.mask).any(0) | (network.before > 0))
         channels = network.channels(rows.x).float()
         y = rows.y.value.long() if classes else rows.y.value.float()[:, None]
-        seen = min(max(EPOCHS * rows.rows, LEAST_SEEN), MOST_SEEN)
+        seen = min(max(EPOCHS * rows.rows, MIN_IMAGES_SEEN), MAX_IMAGES_SEEN)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=seen // BATCH)
         for _ in range(seen // BATCH):
@@ -159,8 +159,8 @@ def _with_losses(
         return images, beside
     nothing = torch.zeros_like(images[:1])
     nothing[:, images.shape[1] // 2 :] = 1.0
-    images = torch.where(torch.rand(len(images), 1, 1, 1) < LOST, nothing, images)
-    return images, beside * (torch.rand(len(beside), 1) >= LOST)
+    images = torch.where(torch.rand(len(images), 1, 1, 1) < DROPPED_SHARE, nothing, images)
+    return images, beside * (torch.rand(len(beside), 1) >= DROPPED_SHARE)
 
 
 def _moved(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

@@ -1,10 +1,10 @@
 r"""Logistic regression whose strength follows the number of labels: with few, it is found by
 cross-validation.
 
-    C = argmin_C  - sum_rows log p_C(y | x; fitted to the other folds) + (ln C)^2 / (2 WIDE^2)
+    C = argmin_C  - sum_rows log p_C(y | x; fitted to the other folds) + (ln C)^2 / (2 s^2)
 
-leans on scikit-learn's default, C = 1, as a normal prior of ln C would; the search walks away from
-there while it gains. The fit itself is scikit-learn's.
+with s = ``PRIOR_DEVIATION``, leans on scikit-learn's default, C = 1, as a normal prior of ln C
+would; the search walks away from there while it gains. The fit itself is scikit-learn's.
 
 Shape letters: B rows, F features, K classes.
 """
@@ -24,12 +24,14 @@ Folds = list[tuple[np.ndarray, np.ndarray]]
 
 STRONGER = (0.3, 0.1, 0.03)
 WEAKER = (3.0, 10.0)
-WIDE = 1.0  # standard deviation of ln C, before any row is seen
+PRIOR_DEVIATION = 1.0  # standard deviation of ln C, before any row is seen
 FOLDS = 5
-LEAST = 1e-9  # p of a class, where it is judged by its log
-MANY = 1000  # rows from which on it hardly matters
-SOME = 100  # rows from which on boosting has something to go by
-CELLS = 200_000  # of a table up to which boosting is quick, and times classes the search
+MIN_PROBABILITY = 1e-9  # p of a class, where it is judged by its log
+MANY_ROWS = 1000  # rows from which on it hardly matters
+MIN_BOOSTING_ROWS = 100  # rows from which on boosting has something to go by
+MAX_BOOSTING_CELLS = (
+    200_000  # of a table up to which boosting is quick, and times classes the search
+)
 STEPS = 300  # of a fit whose rows are not all there
 ROUNDS = 40  # of it
 
@@ -58,7 +60,7 @@ def rival(table: np.ndarray, codes: np.ndarray, folds: Folds) -> np.ndarray:
     regression, or boosting of enough rows."""
     weight = np.ones(len(codes))
     models = [_of(_strength(table, codes, weight))]
-    if len(codes) >= SOME and table.size <= CELLS:
+    if len(codes) >= MIN_BOOSTING_ROWS and table.size <= MAX_BOOSTING_CELLS:
         models.append(
             HistGradientBoostingClassifier(max_iter=ROUNDS, early_stopping=False, random_state=0)
         )
@@ -76,7 +78,9 @@ def held_out(
             model.fit(table[learn], codes[learn], sample_weight=weight[learn])
         own = np.searchsorted(model.classes_, codes[judged])
         out[judged] = np.log(
-            np.maximum(model.predict_proba(table[judged])[np.arange(len(judged)), own], LEAST)
+            np.maximum(
+                model.predict_proba(table[judged])[np.arange(len(judged)), own], MIN_PROBABILITY
+            )
         )
     return out
 
@@ -87,14 +91,14 @@ def _of(strength: float) -> LogisticRegression:
 
 def _strength(table: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
     """C, where rows are few."""
-    quick = len(codes) < MANY and table.size * len(np.unique(codes)) <= CELLS
+    quick = len(codes) < MANY_ROWS and table.size * len(np.unique(codes)) <= MAX_BOOSTING_CELLS
     folds = folds_of(codes) if quick else []
     if not folds:
         return 1.0
 
     def loss(c: float) -> float:
         model = LogisticRegression(C=c, max_iter=STEPS)
-        return 0.5 * (np.log(c) / WIDE) ** 2 - float(
+        return 0.5 * (np.log(c) / PRIOR_DEVIATION) ** 2 - float(
             (weight * held_out(model, table, codes, weight, folds)).sum()
         )
 

@@ -363,7 +363,7 @@ class Classifier(Predictor):
 
 TAILS = (1.0, 3.0, 10.0)  # widths, in deviations, of the wide components of errors
 TAIL_WEIGHT = 0.01
-MANY = 32  # candidates from which a table is quicker
+MIN_TABLE_CANDIDATES = 32  # candidates from which a table is quicker
 
 
 class Residual(Predictor):
@@ -434,7 +434,7 @@ class Residual(Predictor):
         size = self._size(point[:, 0])[:, None]
         error = (y - point) / size
         half = self.width / 2 / size
-        if y.shape[1] > MANY and not torch.is_grad_enabled():
+        if y.shape[1] > MIN_TABLE_CANDIDATES and not torch.is_grad_enabled():
             return self._log_prob_by_table(error, half) - (0.0 if self.width else size.log())
         if self.width:
             apart = error[..., None] - self.residuals

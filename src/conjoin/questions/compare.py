@@ -48,11 +48,11 @@ CANDIDATES = (
     "energy",
 )
 # share of rows held out; at least and at most so many are asked about
-HELD = 0.2
-LEAST = 20
-MOST = 500
-SOME = 200  # rows that are shuffled
-FEW = 5.0  # seconds under which a family is not begun
+HELD_OUT_SHARE = 0.2
+MIN_HELD_OUT_ROWS = 20
+MAX_HELD_OUT_ROWS = 500
+SHUFFLED_ROWS = 200  # rows that are shuffled
+MIN_SECONDS = 5.0  # seconds under which a family is not begun
 
 
 @dataclass
@@ -125,7 +125,7 @@ def compare_families(
         for place, name in enumerate(names):
             bar.update(place, str(name))
             left = ends - time.monotonic()
-            if left < FEW or (max_kwh is not None and spent > max_kwh):
+            if left < MIN_SECONDS or (max_kwh is not None and spent > max_kwh):
                 entries.append(Entry(str(name), note="left out: the budget was spent"))
                 continue
             share = left / (len(names) - place)
@@ -144,14 +144,15 @@ def compare_families(
 def held_out(rows: Rows, seed: int) -> tuple[Rows, Rows]:
     """Rows to fit, and those of the fifth that is kept from all fits that are asked about;
     ValueError where these are too few."""
-    split = split_rows(row_hashes(rows.x, rows.groups), seed + 1, 0.0, HELD)
-    if len(split.calibrate) < LEAST:
+    split = split_rows(row_hashes(rows.x, rows.groups), seed + 1, 0.0, HELD_OUT_SHARE)
+    if len(split.calibrate) < MIN_HELD_OUT_ROWS:
+        needed = round(MIN_HELD_OUT_ROWS / HELD_OUT_SHARE)
         raise ValueError(
-            f"Comparing families needs {round(LEAST / HELD)} rows, there are {len(rows.x)}: "
+            f"Comparing families needs {needed} rows, there are {len(rows.x)}: "
             "name the family yourself."
         )
     return _part(rows, split.fit), _part(
-        rows, np.random.default_rng(seed).permutation(split.calibrate)[:MOST]
+        rows, np.random.default_rng(seed).permutation(split.calibrate)[:MAX_HELD_OUT_ROWS]
     )
 
 
@@ -247,7 +248,7 @@ def _familiarity(model: Model, rows: CodecRows, seed: int) -> float:
     from sklearn.metrics import roc_auc_score
 
     rng = np.random.default_rng(seed)
-    frame = rows.take(slice(0, SOME)).frame.reset_index(drop=True)
+    frame = rows.take(slice(0, SHUFFLED_ROWS)).frame.reset_index(drop=True)
     shuffled = pd.DataFrame(
         {name: frame[name].iloc[rng.permutation(len(frame))].to_numpy() for name in frame}
     ).astype(frame.dtypes)

@@ -10,7 +10,7 @@ from conjoin.core import Density, Event, Pair
 from conjoin.core import Rows as CodecRows
 from conjoin.fitting.pipeline import Request, Rows, refit
 from conjoin.fitting.selection import use_trunk
-from conjoin.fitting.self_training import LEAST, Answers, answers, surest
+from conjoin.fitting.self_training import MIN_CERTAINTY, Answers, answers, surest
 from conjoin.fitting.warm_start import Start, head_of
 from conjoin.joints.hybrid import Hybrid
 from conjoin.joints.independent import Independent
@@ -93,7 +93,7 @@ def _moved(
     request = Request("density", model.pair.config, None, model.codec, seed, max_time, spread=False)
     encoded = model.encode(rows)
     found = _found(model, encoded.event, change)
-    if found is not None and found.certainty >= LEAST:
+    if found is not None and found.certainty >= MIN_CERTAINTY:
         fit, split = _follow(
             fresh,
             model,

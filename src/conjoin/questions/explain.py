@@ -24,9 +24,12 @@ __all__ = ["expected", "reasons", "surprise"]
 
 FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 / 0.45359237)
 ODD = -3.0  # standard deviations of conditional surprise
-FAR = 2.5  # robust standard deviations from the median of the column
-WORTH = 10.0  # nats that a change of units must gain: less is a coincidence
-USUAL = (0.01, 0.99)  # between these quantiles of the model's draws a number is a usual one
+FAR_DEVIATIONS = 2.5  # robust standard deviations from the median of the column
+MIN_GAIN_NATS = 10.0  # nats that a change of units must gain: less is a coincidence
+ORDINARY_QUANTILES = (
+    0.01,
+    0.99,
+)  # between these quantiles of the model's draws a number is a usual one
 NAMED = 3  # columns named in a reason
 DRAWS = 64
 
@@ -47,7 +50,7 @@ def _distance(model: Model, value: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]
     spread = (bank.quantile(0.9, 0) - bank.quantile(0.1, 0)) / 2.56
     discrete = torch.tensor([variable.discrete for variable in model.codec.space.variables])
     wide = torch.maximum(spread, bank.std(0) / 3).clamp_min(1e-9)
-    low, high = (bank.quantile(level, 0) for level in USUAL)
+    low, high = (bank.quantile(level, 0) for level in ORDINARY_QUANTILES)
     return torch.where(
         discrete | ((value >= low) & (value <= high)), 0.0, (value - middle).abs() / wide
     )
@@ -94,7 +97,9 @@ def _shown(value: Any) -> str:
 
 def _far_words(usual: pd.DataFrame, row: pd.Series, far: Tensor, columns: list[Any]) -> list[str]:
     worst = [
-        d for d in far[: len(columns)].argsort(descending=True).tolist()[:NAMED] if far[d] > FAR
+        d
+        for d in far[: len(columns)].argsort(descending=True).tolist()[:NAMED]
+        if far[d] > FAR_DEVIATIONS
     ]
     return [
         f"{columns[d]} {_shown(row[columns[d]])} is far from the usual {_range(usual[columns[d]])}"
@@ -104,7 +109,7 @@ def _far_words(usual: pd.DataFrame, row: pd.Series, far: Tensor, columns: list[A
 
 def _usual(model: Model) -> pd.DataFrame:
     """The two ends between which numbers are usual, as two rows."""
-    ends = torch.stack([model.bank.value.quantile(level, 0) for level in USUAL])
+    ends = torch.stack([model.bank.value.quantile(level, 0) for level in ORDINARY_QUANTILES])
     frame: pd.DataFrame = model.codec.decode(ends)
     return frame
 
@@ -117,7 +122,9 @@ def _odd_words(
     model: Model, row: pd.Series, x: Event, odd: Tensor, far: Tensor, columns: list[Any]
 ) -> list[str]:
     order = [
-        d for d in odd[: len(columns)].argsort().tolist()[:NAMED] if odd[d] < ODD and far[d] <= FAR
+        d
+        for d in odd[: len(columns)].argsort().tolist()[:NAMED]
+        if odd[d] < ODD and far[d] <= FAR_DEVIATIONS
     ]
     if model.joint.capabilities.conditionals not in ("any", "approximate"):
         return [
@@ -200,7 +207,7 @@ def _first_factors(distance: Tensor, far: Tensor, places: list[int]) -> Factors:
     return {
         d: int(distance[:, d].argmin())
         for d in places
-        if far[d] > FAR and distance[:, d].min() < 0.5 * far[d]
+        if far[d] > FAR_DEVIATIONS and distance[:, d].min() < 0.5 * far[d]
     }
 
 
@@ -261,7 +268,7 @@ def _worth(trial: _Rescaled, chosen: dict[int, Factors], false_alarm: float) -> 
     return {
         row
         for row, won, fits in zip(rows, gain.tolist(), familiar, strict=True)
-        if won >= WORTH and fits
+        if won >= MIN_GAIN_NATS and fits
     }
 
 

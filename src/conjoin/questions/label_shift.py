@@ -41,7 +41,7 @@ Array = NDArray[Any]
 # of expectation-maximisation
 STEPS = 2000
 TOLERANCE = 1e-7
-LEAST = 5  # labelled held-out rows of every class, for a temperature and biases
+MIN_CLASS_ROWS = 5  # labelled held-out rows of every class, for a temperature and biases
 WRONG = 1e-3  # p-value of no biases on held-out labels, under which there are some
 EXPECTED = 0.05  # share of rows that is unfamiliar where nothing but the shares has changed
 DOUBT = 0.01  # p-value under which more than the shares must have changed
@@ -251,7 +251,7 @@ def _evidence(model: Model, log_proba: Array, own: Array) -> _Evidence:
     known = calibration.label >= 0
     held = calibration.log_proba[known]
     label = calibration.label[known]
-    if np.bincount(label, minlength=len(own)).min() < LEAST:
+    if np.bincount(label, minlength=len(own)).min() < MIN_CLASS_ROWS:
         return _Evidence(np.exp(log_proba), np.exp(calibration.log_proba), own)
     temperature, biases = _temper(held, label)
     tempered = softmax(held * temperature + biases, 1)

@@ -41,7 +41,7 @@ __all__ = [
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = 6
 DRAWN_PICTURES = 64
-SOME = 300  # pictures asked about, where each answer takes many calls of a network
+MAX_ASKED_PICTURES = 300  # pictures asked about, where each answer takes many calls of a network
 VERDICTS = ("accept", "ambiguous", "unfamiliar")
 
 
@@ -93,7 +93,7 @@ class Answers:
         """Which of the rows are asked about: all, or some pictures where log p(x) of each takes
         many calls of a network."""
         if (
-            self.given <= SOME
+            self.given <= MAX_ASKED_PICTURES
             or self.model.codec.columnwise
             or not self.model.density_of_x.capabilities.stochastic
         ):
@@ -117,7 +117,9 @@ class Answers:
 
 def sample_rows(count: int) -> np.ndarray:
     """Which of so many pictures are asked about, where not all are: always the same."""
-    return np.sort(np.random.default_rng(0).choice(count, min(SOME, count), replace=False))
+    return np.sort(
+        np.random.default_rng(0).choice(count, min(MAX_ASKED_PICTURES, count), replace=False)
+    )
 
 
 def quality(found: Answers) -> dict[str, Any]:

@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 DRAWS = 5000
-FEW = 1500  # draws of an approximate sampler: it is slower, and held to less
+APPROXIMATE_DRAWS = 1500  # draws of an approximate sampler: it is slower, and held to less
 # p-value below which draws disagree; each battery divides it by the number of its comparisons
-LEAST = 1e-4
+MIN_P_VALUE = 1e-4
 APART = 0.15  # total variation that an approximate sampler may be off by
 
 
@@ -108,7 +108,7 @@ def agree(
             )
             continue
         p = pearson(observed, expected)
-        expect(p > LEAST, f"{what} of {names} disagree with log_prob: chi-square p = {p:.2g}")
+        expect(p > MIN_P_VALUE, f"{what} of {names} disagree with log_prob: chi-square p = {p:.2g}")
 
 
 def _below(subject: Subject, draws: Tensor) -> None:
@@ -285,7 +285,7 @@ def conditionals(subject: Subject) -> None:
     they are."""
     kind = subject.can.conditionals
     needs(kind in ("any", "approximate"), f"conditionals = {kind!r}")
-    draws = DRAWS if kind == "any" else FEW
+    draws = DRAWS if kind == "any" else APPROXIMATE_DRAWS
     for index, mask in enumerate(subject.tiny.patterns()):
         row = subject.tiny.rows[index % 5]
         given = masked(row.expand(draws, -1), mask)
@@ -357,7 +357,7 @@ def regions(subject: Subject) -> None:
                 subject.tolerance,
                 f"log_prob of the {what}",
             )
-        many = DRAWS if subject.can.conditionals == "any" else FEW
+        many = DRAWS if subject.can.conditionals == "any" else APPROXIMATE_DRAWS
         draws = subject.sample_conditional(
             masked(row.expand(many, -1), mask)._replace(within=box), seed=index
         ).value

@@ -18,7 +18,7 @@ from conjoin.codecs.table.rows import content_hashes
 from conjoin.core import Event, Pair
 
 __all__ = [
-    "MOSTLY",
+    "MIN_DISTINCT_SHARE",
     "Split",
     "canonical",
     "group_hashes",
@@ -75,12 +75,12 @@ def _told(x: Event) -> np.ndarray | None:
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The place of one of each set of equal rows, in an order of their content, and the set that
     each row belongs to."""
-    if rows.shape[1] > WIDE:  # an order of hashes does as well, and costs one pass
+    if rows.shape[1] > MAX_COMPARED_CELLS:  # an order of hashes does as well, and costs one pass
         whole = np.ascontiguousarray(rows).view(f"V{rows.itemsize * rows.shape[1]}")[:, 0]
-        starts = range(0, max(1, len(whole)), PIECE)  # the bytes of some rows at a time
+        starts = range(0, max(1, len(whole)), HASHED_ROWS)  # the bytes of some rows at a time
         keys = np.concatenate(
             [
-                pd.util.hash_array(whole[at : at + PIECE].astype(object), categorize=False)
+                pd.util.hash_array(whole[at : at + HASHED_ROWS].astype(object), categorize=False)
                 for at in starts
             ]
         )
@@ -94,9 +94,9 @@ def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order[fresh], where
 
 
-WIDE = 400  # cells of a row beyond which rows are told apart by a hash
-PIECE = 4096  # rows that are hashed at once
-MOSTLY = 0.5  # share of distinct rows from which a repeat counts as the same case
+MAX_COMPARED_CELLS = 400  # cells of a row beyond which rows are told apart by a hash
+HASHED_ROWS = 4096  # rows that are hashed at once
+MIN_DISTINCT_SHARE = 0.5  # share of distinct rows from which a repeat counts as the same case
 
 
 class Split(NamedTuple):
@@ -117,7 +117,7 @@ def row_hashes(rows: Any, groups: Any = None) -> np.ndarray:
     if groups is not None:
         return group_hashes(groups)
     hashes = content_hashes(rows) if isinstance(rows, pd.DataFrame) else rows.hashes()
-    if len(np.unique(hashes)) >= MOSTLY * len(hashes):
+    if len(np.unique(hashes)) >= MIN_DISTINCT_SHARE * len(hashes):
         return np.asarray(hashes)
     repeat = pd.Series(hashes).groupby(hashes).cumcount()
     return pd.util.hash_pandas_object(

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-LEAST = 0.01  # rho of the last steps
+MIN_STEP_SIZE = 0.01  # rho of the last steps
 WARM_UP = 0.05  # share of the fit in which the rate rises
 
 
@@ -130,7 +130,7 @@ class ExpectationMaximisation(Learner):
             return float("nan")  # the loop goes back to the last good weights
         whole = mass >= batch.total * (1 - 1e-9)
         first = (mass / batch.total) ** (1.0 if self.begun else 0.5)
-        rate = 1.0 if whole or not self.running else max(first * (1 - progress), LEAST)
+        rate = 1.0 if whole or not self.running else max(first * (1 - progress), MIN_STEP_SIZE)
         scaled = {key: value * (batch.total / mass) for key, value in fresh.items()}
         self.running = {
             key: torch.lerp(self.running.get(key, value), value, rate)

@@ -27,7 +27,7 @@ __all__ = ["ImageCodec"]
 
 JSON = dict[str, Any]
 FULL = 256  # levels of an 8-bit pixel
-FEW = 64  # up to so many levels count as they are (scikit-learn's digits have 17)
+MAX_CODED_LEVELS = 64  # up to so many levels count as they are (scikit-learn's digits have 17)
 
 
 class ImageCodec(Codec):
@@ -70,7 +70,9 @@ class ImageCodec(Codec):
         channels = images.shape[3] if last else 1
         top = int(np.nan_to_num(_checked(images, FULL)).max(initial=1))
         return cls(
-            (channels, images.shape[1], images.shape[2]), top + 1 if top < FEW else FULL, last
+            (channels, images.shape[1], images.shape[2]),
+            top + 1 if top < MAX_CODED_LEVELS else FULL,
+            last,
         )
 
     @functools.cached_property

@@ -33,7 +33,7 @@ OF_CHANNELS = {1: "grey", 3: "rgb", 4: "rgba"}
 PILLOW = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
 MAX_PIXELS = 16_000_000  # of one file
 MAX_BYTES = 2_000_000_000  # of all pictures in memory
-MANY = 200  # files from which a bar shows how far the reading is
+MIN_FILES_FOR_PROGRESS = 200  # files from which a bar shows how far the reading is
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def read_files(files: Sequence[Path], wanted: Wanted) -> tuple[np.ndarray, list[
 
 def _watched(files: Sequence[Path], verbose: bool) -> Iterator[Path]:
     """The files, with a bar where they are many and somebody looks."""
-    if not verbose or len(files) < MANY or not sys.stderr.isatty():
+    if not verbose or len(files) < MIN_FILES_FOR_PROGRESS or not sys.stderr.isatty():
         yield from files
         return
     from rich.console import Console

@@ -47,7 +47,7 @@ from conjoin.nets.inputs import Inputs
 __all__ = ["Causal", "CausalDensity"]
 
 CONTEXT = 16  # numbers that stand for a class, and for a shift
-MOST_PAIRS = 1 << 22  # of cells of which one looks at the other, in a batch
+MAX_PAIRS = 1 << 22  # of cells of which one looks at the other, in a batch
 SHIFTS = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))]
 
 
@@ -96,11 +96,11 @@ class Causal(DeepConfig):
 
     def suited(self, space: Space) -> Config:
         """Smaller batches, if none was asked for, where each cell looks back at very many:
-        ``MOST_PAIRS`` at once."""
+        ``MAX_PAIRS`` at once."""
         if self.batch != type(self).batch:
             return self
         return dataclasses.replace(
-            self, batch=max(1, min(self.batch, MOST_PAIRS // len(space.variables) ** 2))
+            self, batch=max(1, min(self.batch, MAX_PAIRS // len(space.variables) ** 2))
         )
 
 

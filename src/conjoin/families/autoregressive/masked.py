@@ -40,8 +40,8 @@ from conjoin.nets.masked import MaskedNet
 __all__ = ["Masked", "MaskedDensity"]
 
 CONTEXT = 16  # numbers that stand for a class
-LARGE = 16  # pixels a side
-MOST = 1 << 29  # weights of a network
+LARGE_SIDE_PIXELS = 16  # pixels a side
+MAX_WEIGHTS = 1 << 29  # weights of a network
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ class Masked(DeepConfig):
     passes: ClassVar[tuple[int, int, int]] = (25, 200, 3000)
 
     def suited(self, space: Space) -> Config:
-        """Pictures from ``LARGE`` pixels a side on get a PixelCNN, as each unit of this network
+        """Pictures from ``LARGE_SIDE_PIXELS`` a side get a PixelCNN, as each unit of this network
         looks at all of them; not where something was asked for that it has not."""
         shared: dict[str, Any] = {"steps": self.steps, "draws": self.draws}
         if (
             self != type(self)(**shared)
             or space.grid is None
             or space.pixels < len(space.variables)
-            or min(space.grid[1:]) < LARGE
+            or min(space.grid[1:]) < LARGE_SIDE_PIXELS
         ):
             return self
         from conjoin.families.autoregressive.pixels import Pixels
@@ -144,7 +144,7 @@ class MaskedDensity(DeepDensity):
             * Heads(space.variables).width
             * len(space.variables)
         )
-        if weights > MOST:
+        if weights > MAX_WEIGHTS:
             raise ValueError(
                 f"{len(space.variables):,} variables need {weights:,} weights of this network; "
                 "choose another family: 'circuit', for "

@@ -46,7 +46,7 @@ from conjoin.core import (
 )
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float, Int
-from conjoin.families.circuit.passes import DEEP, Leaves, Tree, Up
+from conjoin.families.circuit.passes import MIN_SHARED_STATES, Leaves, Tree, Up
 from conjoin.families.circuit.structure import chow_liu_tree, wide
 from conjoin.families.circuit.windows import counts_by_window
 from conjoin.families.classic.mixture import Mixture, MixtureDensity
@@ -54,14 +54,18 @@ from conjoin.families.classic.mixture import Mixture, MixtureDensity
 __all__ = ["Circuit", "CircuitDensity"]
 
 
-BLOCK = 2048  # rows of a pass that keeps nothing
-KEPT = 1024  # rows of one that keeps all its messages
+BLOCK_ROWS = 2048  # rows of a pass that keeps nothing
+KEPT_ROWS = 1024  # rows of one that keeps all its messages
 WALKS = 24  # drawn walks down the trees that compete for the mode
-MOST = 3  # trees that are mixed where their number is not given
-DRAWS = 1 << 20  # of a bootstrap, at most
-CELLS = 64_000_000  # of all transitions and levels, at most
-SMALL = 16  # pixels a side, under which a picture beside columns is so many more columns
-WORK = 1_800_000  # and cells that all of them together learn from, a number counting twice
+MAX_TREES = 3  # trees that are mixed where their number is not given
+MAX_BOOTSTRAP_DRAWS = 1 << 20  # of a bootstrap, at most
+MAX_CELLS = 64_000_000  # of all transitions and levels, at most
+SMALL_SIDE_PIXELS = (
+    16  # pixels a side, under which a picture beside columns is so many more columns
+)
+MAX_WORK_CELLS = (
+    1_800_000  # and cells that all of them together learn from, a number counting twice
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,10 @@ class Circuit(Config):
     def suited(self, space: Space) -> Config:
         """Beside a picture of many pixels a circuit has the columns, and a diffusion the picture;
         small ones are so many more columns."""
-        if 0 < space.pixels < len(space.variables) and min((space.grid or (0, 0))[1:]) >= SMALL:
+        if (
+            0 < space.pixels < len(space.variables)
+            and min((space.grid or (0, 0))[1:]) >= SMALL_SIDE_PIXELS
+        ):
             from conjoin.families.illustrated import Illustrated
 
             return Illustrated(settings=self.get_params())
@@ -258,7 +265,7 @@ class CircuitDensity(Density):
             leaves = Leaves.of(table, self._own(t)[0], torch.float64)
             parts = []
             nodes = tree.active(leaves)
-            for block in slices(event.rows, BLOCK):
+            for block in slices(event.rows, BLOCK_ROWS):
                 up = tree.up(leaves, table.place[block], nodes)
                 parts.append(of_pass(tree, up))
                 if not up.sound.all():
@@ -375,7 +382,7 @@ class CircuitDensity(Density):
             leaves = Leaves.of(table, own, torch.float32)
             nodes = tree.active(leaves)
             rows = (drawn_tree == t).nonzero()[:, 0]
-            for part in rows.split(KEPT):
+            for part in rows.split(KEPT_ROWS):
                 up = tree.up(leaves, table.place[part], nodes, keep=True)
                 states[part] = tree.draw(up, len(part), generator) + own.start
                 if not up.sound.all():
@@ -416,14 +423,14 @@ class CircuitDensity(Density):
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         """Of each tree from all rows."""
         table = self.leaves.table(event)
-        dtype = torch.float32 if self.structure["width"] >= DEEP else torch.float64
+        dtype = torch.float32 if self.structure["width"] >= MIN_SHARED_STATES else torch.float64
         log_prob = torch.empty(len(self.parents), event.rows, dtype=torch.float64)
         counted = []
         for t in range(len(self.parents)):
             tree = self._tree(t, dtype)
             leaves = Leaves.of(table, self._own(t)[0], dtype)
             counted.append(tree.nothing(leaves))
-            for block in slices(event.rows, KEPT):
+            for block in slices(event.rows, KEPT_ROWS):
                 up = tree.up(leaves, table.place[block], tree.order, keep=True)
                 log_prob[t, block] = tree.log_prob(up)
                 tree.count(up, weight[block] * up.sound, counted[t])
@@ -463,8 +470,8 @@ def picture_width(space: Space, rows: int) -> int:
     """Of pictures with many levels: 128 from some 50,000 on; no more than leave tables of
     transitions and levels room in memory."""
     levels = max(variable.cardinality for variable in space.variables)
-    room = CELLS / len(space.variables)
-    # K (K + L) D <= CELLS
+    room = MAX_CELLS / len(space.variables)
+    # K (K + L) D <= MAX_CELLS
     return max(
         1, min(128, round(0.55 * rows**0.5), int((levels**2 / 4 + room) ** 0.5 - levels / 2))
     )
@@ -484,8 +491,9 @@ def default_trees(space: Space, rows: int) -> int:
     return max(
         1,
         min(
-            MOST,
-            WORK // (rows * sum(1 if variable.discrete else 2 for variable in space.variables)),
+            MAX_TREES,
+            MAX_WORK_CELLS
+            // (rows * sum(1 if variable.discrete else 2 for variable in space.variables)),
         ),
     )
 
@@ -493,7 +501,7 @@ def default_trees(space: Space, rows: int) -> int:
 def _bootstrap(weight: Float[Tensor, " B"], generator: torch.Generator) -> Float[Tensor, " B"]:
     """How often each row is drawn in as many draws with replacement as the rows weigh together."""
     total = float(weight.sum())
-    draws = max(1, min(round(total), DRAWS))
+    draws = max(1, min(round(total), MAX_BOOTSTRAP_DRAWS))
     drawn = torch.searchsorted(
         weight.cumsum(0), total * torch.rand(draws, generator=generator, dtype=torch.float64)
     )

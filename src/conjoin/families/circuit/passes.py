@@ -36,12 +36,14 @@ from torch import Tensor
 from conjoin.components.leaves import LeafTable
 from conjoin.core.shapes import Bool, Float, Int
 
-__all__ = ["DEEP", "Counts", "Leaves", "Parts", "Tree", "Up"]
+__all__ = ["MIN_SHARED_STATES", "Counts", "Leaves", "Parts", "Tree", "Up"]
 
 FACTORS = {torch.float64: 12, torch.float32: 2}  # in a product between two rescalings
-DEEP = 64  # states: with fewer, only equal cells at the leaves of the tree are worked out together
-MANY = 0.7  # of the rows: so many distinct parts are not worth telling apart
-ROOM = 1 << 62  # numbers of a pair of parts
+MIN_SHARED_STATES = (
+    64  # states: with fewer, only equal cells at the leaves of the tree are worked out together
+)
+MAX_DISTINCT_SHARE = 0.7  # of the rows: so many distinct parts are not worth telling apart
+MAX_PAIR_CODE = 1 << 62  # numbers of a pair of parts
 # a peak so small that states may have underflowed
 FAINT = {
     torch.float64: 1e-200,
@@ -152,7 +154,7 @@ class Tree:
         as they all do above there, rows stand for themselves. With few states that would cost more
         than it saves but at the leaves of the tree."""
         rows = torch.arange(len(place))
-        deep = len(self.root) >= DEEP
+        deep = len(self.root) >= MIN_SHARED_STATES
         out = dict[int, Parts]()
         below: dict[int, list[int]] = {node: [] for node in nodes}
         for node in reversed(nodes):
@@ -163,7 +165,10 @@ class Tree:
             first = rows
             if deep:
                 number = _numbered(
-                    own - start[node], cells, [out[child] for child in children], MANY * len(place)
+                    own - start[node],
+                    cells,
+                    [out[child] for child in children],
+                    MAX_DISTINCT_SHARE * len(place),
                 )
                 first = (
                     rows
@@ -301,7 +306,7 @@ def _numbered(
     for part in below:
         if part.of_row is None:
             return None
-        if size * part.number > ROOM:
+        if size * part.number > MAX_PAIR_CODE:
             key = key.unique(return_inverse=True)[1]
             size = len(key)
         key = key * part.number + part.of_row

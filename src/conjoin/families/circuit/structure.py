@@ -35,11 +35,11 @@ __all__ = ["chow_liu_tree", "mutual_information", "wide"]
 
 Grid = tuple[int, int, int] | None
 BINS = 8
-MOST = 32  # levels of a variable that are told apart
+MAX_LEVELS = 32  # levels of a variable that are told apart
 # levels of all variables together; of more (an image of 256 greys), neighbours are taken together
-WIDE = 8192
-SOME = 5000  # rows that tell the tree of such a wide event
-NEAR = 2  # rows and columns between pixels that may be linked
+MAX_TOTAL_LEVELS = 8192
+MAX_ROWS_IF_WIDE = 5000  # rows that tell the tree of such a wide event
+NEAR_PIXELS = 2  # rows and columns between pixels that may be linked
 BLOCK = 1 << 24  # pairs of levels that are counted at once
 
 
@@ -68,12 +68,12 @@ def chow_liu_tree(
 
 def wide(variables: tuple[Variable, ...]) -> bool:
     """Whether there are more levels than are all told apart."""
-    return _size(variables) > WIDE
+    return _size(variables) > MAX_TOTAL_LEVELS
 
 
 def _near(grid: tuple[int, int, int], size: int) -> Int[Tensor, "M 2"]:
-    """Pairs of pixels at most ``NEAR`` rows and columns apart, of whatever channels; variables
-    before the pixels with all others."""
+    """Pairs of pixels at most ``NEAR_PIXELS`` rows and columns apart, of whatever channels;
+    variables before the pixels with all others."""
     place = torch.arange(size - math.prod(grid), size).reshape(grid)
     channels, height, width = grid
     pairs = [
@@ -81,7 +81,8 @@ def _near(grid: tuple[int, int, int], size: int) -> Int[Tensor, "M 2"]:
         for first in range(size - place.numel())
     ]
     for down, right in itertools.product(
-        range(min(NEAR, height - 1) + 1), range(-min(NEAR, width - 1), min(NEAR, width - 1) + 1)
+        range(min(NEAR_PIXELS, height - 1) + 1),
+        range(-min(NEAR_PIXELS, width - 1), min(NEAR_PIXELS, width - 1) + 1),
     ):
         here = place[:, : height - down, max(0, -right) : width - max(0, right)]
         there = place[:, down:, max(0, right) : width - max(0, -right)]
@@ -96,9 +97,9 @@ def _information_of_pairs(
 ) -> Tensor:
     """(M,) nats of some pairs of variables."""
     # rows are in an order of their hashes: the first are as good as any
-    event = event.take(slice(0, SOME))
-    weight = weight[:SOME]
-    codes, levels = _discretise(event, variables, weight, MOST)
+    event = event.take(slice(0, MAX_ROWS_IF_WIDE))
+    weight = weight[:MAX_ROWS_IF_WIDE]
+    codes, levels = _discretise(event, variables, weight, MAX_LEVELS)
     out = []
     for some in torch.arange(len(first)).split(max(1, BLOCK // (len(codes) + levels * levels))):
         one = first[some]
@@ -112,11 +113,11 @@ def _information_of_pairs(
 
 def mutual_information(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> Tensor:
     """(D, D) nats, from weighted counts with a little smoothing."""
-    most = MOST
+    most = MAX_LEVELS
     if wide(variables):  # rows are in an order of their hashes: the first are as good as any
-        event = event.take(slice(0, SOME))
-        weight = weight[:SOME]
-        most = min(MOST, max(4, WIDE // len(variables)))
+        event = event.take(slice(0, MAX_ROWS_IF_WIDE))
+        weight = weight[:MAX_ROWS_IF_WIDE]
+        most = min(MAX_LEVELS, max(4, MAX_TOTAL_LEVELS // len(variables)))
     codes, levels = _discretise(event, variables, weight, most)
     hot = torch.nn.functional.one_hot(codes, levels).double() * event.mask[..., None]
     rows, size = codes.shape
@@ -149,7 +150,8 @@ def _in_tables(joint: Float[Tensor, "*M L L"]) -> Float[Tensor, "*M"]:
 def _size(variables: tuple[Variable, ...]) -> int:
     """Levels of all variables together, as far as they are told apart."""
     return sum(
-        min(variable.cardinality, MOST) if variable.discrete else BINS for variable in variables
+        min(variable.cardinality, MAX_LEVELS) if variable.discrete else BINS
+        for variable in variables
     )
 
 

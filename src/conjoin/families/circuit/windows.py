@@ -31,7 +31,7 @@ from conjoin.core.shapes import Float, Int
 __all__ = ["Windows", "counts_by_window"]
 
 REACH = 3  # pixels to each side
-SOME = 4096  # rows that tell the centres
+MAX_ROWS = 4096  # rows that tell the centres
 ROUNDS = 5
 
 
@@ -93,7 +93,7 @@ class Windows:
         """The window of each pixel, by the nearest of its centres; channels have it in common."""
         channels, height, across = self.grid
         out = torch.empty(channels, height * across, len(self.padded), dtype=torch.int16)
-        some = torch.randperm(len(self.padded), generator=generator)[:SOME]
+        some = torch.randperm(len(self.padded), generator=generator)[:MAX_ROWS]
         for at in range(height * across):
             window = self.about(*divmod(at, across))
             out[:, at] = _nearest(window, _centres(window[some], width, generator))

@@ -48,8 +48,8 @@ from conjoin.families.classic.gaussian import GaussianClasses, missing_patterns
 
 __all__ = ["Factor", "FactorDensity"]
 
-LEAST_NOISE = 1e-4  # of a column's variance
-FEWEST_ROWS = 1e-2  # rows of prior that each mean starts with
+MIN_NOISE = 1e-4  # of a column's variance
+PRIOR_ROWS = 1e-2  # rows of prior that each mean starts with
 # steps of the maximisation over a shared noise, which has a closed form only where there is no
 # floor
 INNER = 200
@@ -193,7 +193,7 @@ class FactorDensity(GaussianClasses):
 
     @property
     def _floor(self) -> Float[Tensor, " N"]:
-        return torch.maximum(super()._floor, LEAST_NOISE * self.variance_prior)
+        return torch.maximum(super()._floor, MIN_NOISE * self.variance_prior)
 
     @property
     def _noise_columns(self) -> int:
@@ -317,7 +317,7 @@ class FactorDensity(GaussianClasses):
         count, first, second, z, cross, square = (
             statistics[key] for key in ("count", "first", "second", "z", "cross", "square")
         )
-        rows = (count + FEWEST_ROWS)[..., None]
+        rows = (count + PRIOR_ROWS)[..., None]
         square = square - z[..., None] * z[..., None, :] / rows[..., None] + self._ridge()
         cross = cross - z * first[..., None] / rows
         self.loading.copy_(self._regression(square, cross))

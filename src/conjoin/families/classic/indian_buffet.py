@@ -63,7 +63,7 @@ START = 15  # rounds before the first sample
 TRIES = 4  # moves of whole features of each kind in a round
 LAUNCH = 8  # allocations on the way to a launch state
 TAIL = 1e-6  # probability of the patterns that the predictive density leaves out
-FEW = 20  # rows for one more feature
+ROWS_PER_FEATURE = 20  # rows for one more feature
 UTILITY = 1.5  # standard deviation of utilities' coefficients; those of numbers have 1
 NOISE = (2.0, 0.2)  # shape and rate of the prior of numbers' variances
 GAMMA = (1.0, 1.0)  # shape and rate of alpha's prior
@@ -363,7 +363,7 @@ class IndianBuffetDensity(PosteriorMixture):
         """Units of the numbers from the columns' marginals; to begin with nothing is known of the
         coefficients."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        density = cls(space, config, {"most": min(config.most, 2 + data.rows // FEW)})
+        density = cls(space, config, {"most": min(config.most, 2 + data.rows // ROWS_PER_FEATURE)})
         column = LeafLayer(space.variables, 1)
         column.start(data.value, data.mask, weight)
         nothing = torch.zeros(0, len(density.noise))

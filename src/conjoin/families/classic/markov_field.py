@@ -53,8 +53,8 @@ from conjoin.families.classic.elimination import (
 
 __all__ = ["MarkovField", "MarkovFieldDensity", "field_edges", "mean_field"]
 
-SEEN = 8192  # rows that mutual information is estimated from
-FEW = 4096  # rows that the first descent on the pseudo-likelihood looks at
+INFORMATION_ROWS = 8192  # rows that mutual information is estimated from
+FIRST_DESCENT_ROWS = 4096  # rows that the first descent on the pseudo-likelihood looks at
 STEPS = 30  # of the first descent on the pseudo-likelihood
 ROUNDS = 5  # of mean field
 SWEEPS = 40  # of the Gibbs sampler
@@ -155,7 +155,7 @@ class MarkovFieldDensity(GraphDensity):
         plan = plan_bins(space.variables, data, weight, bins=config.bins, soft=soft)
         bins = Bins(space.variables, plan)
         bins.start(data, weight)
-        part = slice(None, None, max(1, data.rows // SEEN))
+        part = slice(None, None, max(1, data.rows // INFORMATION_ROWS))
         edges = field_edges(config, space, bins.codes(data.take(part)), bins.space, weight[part])
         density = cls(
             space,
@@ -326,7 +326,7 @@ class MarkovFieldDensity(GraphDensity):
     def _descend(self, data: Event, weight: Tensor) -> None:
         """Most of the way down the loss, which is convex where no cell is missing, before the loop
         begins."""
-        part = slice(None, None, -(-data.rows // FEW))
+        part = slice(None, None, -(-data.rows // FIRST_DESCENT_ROWS))
         rows = data.take(part)
         weight = weight[part]
         optimizer = torch.optim.LBFGS(

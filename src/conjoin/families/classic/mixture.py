@@ -38,7 +38,7 @@ from conjoin.core.shapes import Float
 
 __all__ = ["Mixture", "MixtureDensity", "cluster"]
 
-WIDE = 8192  # indicator columns; instead of more, ordered levels are numbers
+MAX_INDICATORS = 8192  # indicator columns; instead of more, ordered levels are numbers
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _features(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> 
         .clamp_min(1e-12)
     )
     columns = []
-    wide = sum(variable.cardinality for variable in variables if variable.discrete) > WIDE
+    wide = sum(variable.cardinality for variable in variables if variable.discrete) > MAX_INDICATORS
     for index, variable in enumerate(variables):
         seen = event.mask[:, index]
         if variable.discrete and not (wide and variable.kind == "ordered"):

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from conjoin.components.intervals import log_mass
-from conjoin.components.leaves import FARTHEST, NARROW, LeafLayer, _Cells
+from conjoin.components.leaves import MIN_LOG_PROB_NATS, NARROW_DEVIATIONS, LeafLayer, _Cells
 from conjoin.core import Capabilities, Density, Event, Likelihood, Region, categorical
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.event import slices
@@ -59,7 +59,7 @@ PER_STATE = (
     "atom_logits",
     "freedom",
 )
-MOST_COPIES = 100_000  # rows counted one by one; beyond that, copies of a row sit together
+MAX_COPIES = 100_000  # rows counted one by one; beyond that, copies of a row sit together
 
 
 def numpy_stream(generator: torch.Generator) -> np.random.Generator:
@@ -77,7 +77,7 @@ class Copies(NamedTuple):
     @classmethod
     def of(cls, weight: Float[Tensor, " B"]) -> Self:
         times = (
-            torch.ceil(weight * min(1.0, MOST_COPIES / float(weight.sum())) - 1e-9)
+            torch.ceil(weight * min(1.0, MAX_COPIES / float(weight.sum())) - 1e-9)
             .clamp_min(1)
             .long()
         )
@@ -125,7 +125,7 @@ class ProductLayer(LeafLayer):
             place[:, self.category] = torch.where(
                 event.mask[:, self.category], known, place[:, self.category]
             )
-            table.append(levels.flatten(0, 1).clamp_min(FARTHEST))
+            table.append(levels.flatten(0, 1).clamp_min(MIN_LOG_PROB_NATS))
         if len(self.numeric):
             cells = _Cells.distinct(event.value[:, self.numeric])
             known = sum(map(len, table)) + cells.place
@@ -145,7 +145,7 @@ class ProductLayer(LeafLayer):
         points = cells.take((~is_cell).nonzero()[:, 0])
         z, _ = self._standardise(points)
         density = torch.addcmul(-0.5 * LOG_2PI - self.log_scale[points.column], z, z, value=-0.5)
-        density = density.nan_to_num(nan=FARTHEST, neginf=FARTHEST)
+        density = density.nan_to_num(nan=MIN_LOG_PROB_NATS, neginf=MIN_LOG_PROB_NATS)
         if not is_cell.any():
             return density
         rest = super()._log_continuous(cells.take(is_cell.nonzero()[:, 0]))
@@ -190,7 +190,11 @@ class ProductLayer(LeafLayer):
         rest = (log_atoms[..., -1] + log_mass(low, high))[..., None]
         return categorical(
             torch.cat(
-                [torch.where(on, log_atoms[..., :-1], -math.inf), rest.clamp_min(FARTHEST)], -1
+                [
+                    torch.where(on, log_atoms[..., :-1], -math.inf),
+                    rest.clamp_min(MIN_LOG_PROB_NATS),
+                ],
+                -1,
             ),
             generator,
         )
@@ -246,7 +250,7 @@ class StudentLayer(ProductLayer):
         low = self.lattice.low[cells.column]
         high = self.lattice.high[cells.column]
         edge = (cells.value < low + 0.25 * step) | (cells.value > high - 0.25 * step)
-        wide = ((step > 0) & (edge | (width > NARROW).any(1))).nonzero()[:, 0]
+        wide = ((step > 0) & (edge | (width > NARROW_DEVIATIONS).any(1))).nonzero()[:, 0]
         if len(wide):
             exact = student_log_mass(
                 *self._edges(cells.take(wide), z[wide], width[wide]), freedom[wide]
@@ -255,7 +259,7 @@ class StudentLayer(ProductLayer):
             exact = torch.where(torch.isfinite(exact), exact, result[wide])
             result = result.index_copy(0, wide, exact)
         outside = (cells.value < low - 0.25 * step) | (cells.value > high + 0.25 * step)
-        return result.nan_to_num(nan=FARTHEST, neginf=FARTHEST).masked_fill(
+        return result.nan_to_num(nan=MIN_LOG_PROB_NATS, neginf=MIN_LOG_PROB_NATS).masked_fill(
             outside[:, None], -math.inf
         )
 
@@ -510,7 +514,7 @@ def _log_products(
     """log sum_m exp(first + second), as a product of matrices; pairs whose every product underflows
     are summed in logarithms."""
     low = first.amax(1, keepdim=True)
-    high = second.amax(1, keepdim=True).clamp_min(FARTHEST)
+    high = second.amax(1, keepdim=True).clamp_min(MIN_LOG_PROB_NATS)
     product = (first - low).exp() @ (second - high).exp().T
     result = low + high.T + product.clamp_min(1e-300).log()
     rows, columns = (product < UNDERFLOW).nonzero(as_tuple=True)

@@ -59,10 +59,10 @@ SPREADS = (
     3.0,
 )
 LENGTH = 2.0  # of the Gamma distribution that the points' lengths are drawn from
-LEAST_SHARE = 1e-12  # of a topic
+MIN_SHARE = 1e-12  # of a topic
 START = 0.5  # alpha before it has seen a row
-LEAST_ALPHA = 1e-4
-MOST_ALPHA = 1e3
+MIN_ALPHA = 1e-4
+MAX_ALPHA = 1e3
 LARGEST = 1 << 24  # numbers held at once for the distinct values of a block of rows
 WALKS = 4  # points that compete for the mode
 
@@ -114,7 +114,7 @@ def dirichlet_points(topics: int, count: int) -> Points:
     gamma = torch.as_tensor(
         gammaincinv(spread[which, None].numpy(), net[:, :topics].numpy())
     ).clamp_min(1e-300)
-    theta = (gamma / gamma.sum(1, keepdim=True)).clamp_min(LEAST_SHARE)
+    theta = (gamma / gamma.sum(1, keepdim=True)).clamp_min(MIN_SHARE)
     theta = theta / theta.sum(1, keepdim=True)
     length = torch.as_tensor(gammaincinv(LENGTH, net[:, topics].numpy())) / LENGTH
     log_theta = theta.log()
@@ -447,8 +447,8 @@ def tilted(
     With T the statistics, the gradient by alpha is E_share[T] - E_w[T], and the curvature
     -Cov_w[T]."""
     wanted = share @ statistic
-    low = math.log(LEAST_ALPHA)
-    high = math.log(MOST_ALPHA)
+    low = math.log(MIN_ALPHA)
+    high = math.log(MAX_ALPHA)
     for _ in range(rounds):
         value = share @ _log_weight(statistic, log_base, log_alpha)
         weight = _log_weight(statistic, log_base, log_alpha).exp()

@@ -47,7 +47,7 @@ __all__ = [
     "orders",
 ]
 
-MOST_ORDERS = 2
+MAX_ORDERS = 2
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class AbsorbingDiffusion(DeepConfig):
 def orders(size: int, calls: int) -> Int[Tensor, "K D"]:
     """The block in which each column is unveiled, under each order: every second order is the
     reverse of the one before."""
-    count = max(1, min(MOST_ORDERS, calls // size))
+    count = max(1, min(MAX_ORDERS, calls // size))
     blocks = min(size, calls)
     ranks: list[Tensor] = []
     for index in range(count):

@@ -36,11 +36,11 @@ BODIES: dict[str, Callable[..., Conditioned]] = {"unet": Unet, "transformer": Pa
 
 # of ln s in the fit
 CENTRE = -0.5
-SPREAD = 1.2
-EVEN = 0.1  # share of the fit's noise levels that are spread evenly
-MOST = 40.0  # the largest s
-WITHHELD = 0.2  # share of the fit in which the class is not told
-CLEAN = 0.01  # the s at which a picture counts as clean
+DEVIATION = 1.2
+EVEN_SHARE = 0.1  # share of the fit's noise levels that are spread evenly
+MAX_NOISE = 40.0  # the largest s
+WITHHELD_SHARE = 0.2  # share of the fit in which the class is not told
+CLEAN_NOISE = 0.01  # the s at which a picture counts as clean
 
 
 class Denoiser(nn.Module):
@@ -125,15 +125,16 @@ class Denoiser(nn.Module):
             torch.randperm(rows, generator=generator) + torch.rand(rows, generator=generator)
         ) / max(rows, 1)
         log_s = (
-            CENTRE + SPREAD * torch.special.ndtri(stratified.double().clamp(1e-6, 1 - 1e-6)).float()
+            CENTRE
+            + DEVIATION * torch.special.ndtri(stratified.double().clamp(1e-6, 1 - 1e-6)).float()
         )
         even = math.log(self.least) + torch.rand(rows, generator=generator) * math.log(
-            MOST / self.least
+            MAX_NOISE / self.least
         )
         s = (
-            torch.where(torch.rand(rows, generator=generator) < EVEN, even, log_s)
+            torch.where(torch.rand(rows, generator=generator) < EVEN_SHARE, even, log_s)
             .exp()
-            .clamp(self.least, MOST)
+            .clamp(self.least, MAX_NOISE)
         )
         noise = torch.randn(pictures.shape, generator=generator)
         z = pictures + s[:, None, None, None] * noise
@@ -148,11 +149,11 @@ class Denoiser(nn.Module):
         if code is None or not self.classes:
             return code
         return torch.where(
-            torch.rand(len(code), generator=generator) < WITHHELD, float(self.classes), code
+            torch.rand(len(code), generator=generator) < WITHHELD_SHARE, float(self.classes), code
         )
 
 
 def _clean(pictures: Tensor) -> tuple[Tensor, Tensor]:
     """What the network is given of pictures that count as clean, and the log of their noise."""
-    s = torch.full((len(pictures),), CLEAN)
-    return pictures / (CLEAN**2 + 1) ** 0.5, s.log()
+    s = torch.full((len(pictures),), CLEAN_NOISE)
+    return pictures / (CLEAN_NOISE**2 + 1) ** 0.5, s.log()

@@ -38,7 +38,7 @@ from conjoin.families.diffusion.samplers import Drawn, flow_log_prob, paint
 
 __all__ = ["Diffusion", "DiffusionDensity"]
 
-SMALL = 8  # pixels a side, under which a picture is treated as a table of pixels
+SMALL_SIDE_PIXELS = 8  # pixels a side, under which a picture is treated as a table of pixels
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Diffusion(AbsorbingDiffusion):
         that it has too is kept."""
         if (
             space.grid is None
-            or min(space.grid[1:]) < SMALL
+            or min(space.grid[1:]) < SMALL_SIDE_PIXELS
             or all(is_code(v) for v in space.variables)
         ):
             return self

@@ -37,7 +37,7 @@ from conjoin.core.shapes import Bool, Float
 from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
 from conjoin.families.diffusion.numbers import Numbers, alpha_sigma
 from conjoin.nets.body import ContextEmbedding, time_features
-from conjoin.nets.heads import FEW, Heads, as_number
+from conjoin.nets.heads import MAX_CATEGORICAL_LEVELS, Heads, as_number
 from conjoin.nets.inputs import Inputs
 
 __all__ = ["Mixed", "Noise", "is_code"]
@@ -51,7 +51,9 @@ TOGETHER = 4096  # rows times calls that the network sees at once
 def is_code(variable: Variable) -> bool:
     """Whether a column is absorbed rather than drowned: categories, and ordered levels that are
     few."""
-    return variable.discrete and (variable.kind == "category" or variable.cardinality <= FEW)
+    return variable.discrete and (
+        variable.kind == "category" or variable.cardinality <= MAX_CATEGORICAL_LEVELS
+    )
 
 
 def _latin(points: int, dims: int, generator: torch.Generator) -> Float[Tensor, "S N"]:

@@ -26,13 +26,13 @@ import torch
 from torch import Tensor
 
 from conjoin.core.shapes import Bool, Float
-from conjoin.families.diffusion.denoiser import MOST, Denoiser
+from conjoin.families.diffusion.denoiser import MAX_NOISE, Denoiser
 
 __all__ = ["WALKS", "Painter", "schedule"]
 
 WALKS = ("multistep", "ddim", "ancestral")
 RHO = 7.0
-SMALL = 0.02  # the last level but none
+MIN_NOISE = 0.02  # the last level but none
 
 
 def schedule(steps: int, least: float, most: float) -> list[float]:
@@ -83,9 +83,9 @@ class Painter:
         told: Tensor = self.core(z, level, self.code)
         return told if not guided else told + self.guidance * (told - self.core(z, level, None))
 
-    def levels(self, steps: int, most: float = MOST) -> list[float]:
+    def levels(self, steps: int, most: float = MAX_NOISE) -> list[float]:
         """Noise levels of a walk in so many steps."""
-        return schedule(steps, max(self.core.least, SMALL), most)
+        return schedule(steps, max(self.core.least, MIN_NOISE), most)
 
     def from_noise(self, rows: int, levels: list[float]) -> Float[Tensor, "B C H W"]:
         """New pictures, by way of these noise levels."""
@@ -150,7 +150,7 @@ class Painter:
         level of each step, which is taken ``repeats`` times with a step back between (A. Lugmayr et
         al. (2022), RePaint, algorithm 1)."""
         levels = self.levels(steps)
-        z = MOST * self.noise(known)
+        z = MAX_NOISE * self.noise(known)
         for s, then in pairwise(levels):
             for again in range(repeats):
                 if again:
@@ -164,7 +164,7 @@ class Painter:
         """As ``fill``, where no class says what the picture is: each step is led by the known
         pixels, D + (1 + s^2) J^T (known - D) with J = dD / dz (J. Song, A. Vahdat, M. Mardani and
         J. Kautz (2023), Pseudoinverse-guided diffusion models, equation 7)."""
-        z = MOST * self.noise(known)
+        z = MAX_NOISE * self.noise(known)
         for s, then in pairwise(self.levels(steps)):
             with torch.enable_grad():
                 free = z.detach().requires_grad_()

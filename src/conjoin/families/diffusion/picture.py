@@ -44,7 +44,7 @@ from conjoin.core import (
 )
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
-from conjoin.families.diffusion.denoiser import BODIES, MOST, WITHHELD, Denoiser
+from conjoin.families.diffusion.denoiser import BODIES, MAX_NOISE, WITHHELD_SHARE, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
 from conjoin.families.diffusion.student import Student
@@ -61,10 +61,10 @@ TILES = 4
 TINY = 1e-4
 GREYS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # quantiles of a picture's grey levels
 AXES = (384, 8, 48, 9)  # principal axes of each reading
-REMEMBERED = 6000  # rows by which typical ones are known
+TYPICAL_ROWS = 6000  # rows by which typical ones are known
 EDITING_STEPS = 8  # of an edit: once to noise and twice, with guidance, back
 DISTILLED = "distilled"  # in ``structure``: network calls of a draw by the student
-MANY = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
+MAX_LEVEL_SHARES = 1 << 20  # shares of grey levels that are kept pixel by pixel, at most
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class PictureDensity(Density):
         self.core = Denoiser(
             space.grid, levels, classes, config, self.inputs.size if self.inputs else 0
         )
-        pixels = len(space.variables) if len(space.variables) * levels <= MANY else 1
+        pixels = len(space.variables) if len(space.variables) * levels <= MAX_LEVEL_SHARES else 1
         cells = len(PROFILE) * TILES**2 * space.grid[0]
         self.typical = Typicality((self.core.net.width, len(PROFILE), cells, len(GREYS) + 2), AXES)
         # log p of each level, pixel by pixel
@@ -279,7 +279,7 @@ class PictureDensity(Density):
         """Levels all over, one in each of S slices; the same noise for all rows."""
         points = self.config.points
         place = (torch.arange(points) + torch.rand(points, generator=generator)) / points
-        log_s = math.log(self.core.least) + place * math.log(MOST / self.core.least)
+        log_s = math.log(self.core.least) + place * math.log(MAX_NOISE / self.core.least)
         return log_s.exp(), torch.randn(points, *self.core.grid, generator=generator)
 
     def _bound(
@@ -290,13 +290,13 @@ class PictureDensity(Density):
         for s, eps in zip(levels, noise, strict=True):
             clean = self.core(x + s * eps, s.expand(len(x)), code)
             total += (x - clean).double().square().flatten(1).sum(1) / float(s) ** 2
-        integral = total * (math.log(MOST / self.core.least) / len(levels))
-        variance = MOST**2 + 1
+        integral = total * (math.log(MAX_NOISE / self.core.least) / len(levels))
+        variance = MAX_NOISE**2 + 1
         prior = 0.5 * (
             x.double().square().flatten(1) / variance
-            + MOST**2 / variance
+            + MAX_NOISE**2 / variance
             - 1
-            - math.log(MOST**2 / variance)
+            - math.log(MAX_NOISE**2 / variance)
         ).sum(1)
         return self._log_levels(value, noise[0]) - prior - integral
 
@@ -367,7 +367,7 @@ class PictureDensity(Density):
     def _remember(self, event: Event) -> None:
         complete = event.value[event.mask.all(1)]
         if len(complete):
-            self.typical.fit(self._readings(complete[:REMEMBERED]))
+            self.typical.fit(self._readings(complete[:TYPICAL_ROWS]))
 
     def _typicality(self, event: Event) -> Float[Tensor, " B"]:
         """Missing pixels are painted in first."""
@@ -509,7 +509,7 @@ def _withheld(shape: torch.Size, generator: torch.Generator) -> Tensor:
     whole, some, coin = (
         torch.rand(size, generator=generator) for size in ((shape[0], 1), (shape[0], 1), shape)
     )
-    return (whole < WITHHELD) | (some < WITHHELD) & (coin < 0.5)
+    return (whole < WITHHELD_SHARE) | (some < WITHHELD_SHARE) & (coin < 0.5)
 
 
 def _row(context: Event | None, row: int) -> Event | None:

@@ -72,14 +72,14 @@ __all__ = ["Energy", "EnergyDensity"]
 CHUNK = 8192  # rows that the network sees at once
 # of expectation-maximisation for the mixture, and the rows that it is fitted to
 PASSES = 8
-MOST = 5000
+PROPOSAL_ROWS = 5000
 # the replay buffer, and the share of its chains that start anew
 CHAINS = 512
 FRESH = 0.05
 # rows of prior for each component of q: it proposes, so it had better be too wide than too narrow
 SMOOTHING = 10.0
 Walk = tuple[Tensor, Tensor]  # rows (B, D) of a Markov chain, and F (B,) of them
-FARTHEST = 1e4  # nats: a logit beyond this has diverged
+MAX_LOGIT_NATS = 1e4  # nats: a logit beyond this has diverged
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class EnergyDensity(Density):
         """The mixture by expectation-maximisation; the logits start as those of p = q with even
         classes."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        some = torch.randperm(data.rows, generator=generator)[:MOST].sort().values
+        some = torch.randperm(data.rows, generator=generator)[:PROPOSAL_ROWS].sort().values
         with seeded(generator):
             density = cls(
                 space,
@@ -347,7 +347,7 @@ class EnergyDensity(Density):
     ) -> Float[Tensor, " B"]:
         """The gradient of -log p, with a pull of both energies to zero; infinite where they have
         diverged."""
-        gone = (real.detach().abs() > FARTHEST) | (false.detach().abs() > FARTHEST)
+        gone = (real.detach().abs() > MAX_LOGIT_NATS) | (false.detach().abs() > MAX_LOGIT_NATS)
         return torch.where(gone, math.inf, false - real + 0.01 * (real**2 + false**2))
 
     def _advance(self, generator: torch.Generator, rows: int) -> Float[Tensor, "B D"]:

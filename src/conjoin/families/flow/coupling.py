@@ -39,7 +39,7 @@ from conjoin.nets.body import Body
 
 __all__ = ["Flow", "FlowDensity", "FlowNet"]
 
-FEW = 300  # rows below which splines have half the bins
+MIN_ROWS_FOR_ALL_BINS = 300  # rows below which splines have half the bins
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class FlowDensity(PartsDensity):
     def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
         """Few rows call for smooth splines."""
         return super()._structure(space, config, data, weight) | {
-            "bins": config.bins or (8 if data.rows >= FEW else 4)
+            "bins": config.bins or (8 if data.rows >= MIN_ROWS_FOR_ALL_BINS else 4)
         }
 
     def _flow(self, size: int, context: int) -> Body:

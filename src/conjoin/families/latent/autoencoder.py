@@ -33,8 +33,8 @@ from conjoin.nets.mlp import Mlp
 
 __all__ = ["Autoencoder", "AutoencoderConfig"]
 
-CELLS = 1 << 22  # numbers of the decoder's output that are held at once
-MANY = 32  # columns
+MAX_CELLS = 1 << 22  # numbers of the decoder's output that are held at once
+MANY_COLUMNS = 32  # columns
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,15 @@ class AutoencoderConfig(DeepConfig):
 
     def wide(self, rows: int, columns: int) -> int:
         """The width of the networks."""
-        return (128 if rows >= 2000 or columns > MANY else 64) if self.width is None else self.width
+        return (
+            (128 if rows >= 2000 or columns > MANY_COLUMNS else 64)
+            if self.width is None
+            else self.width
+        )
 
     def unseen(self, columns: int) -> float:
         """The share of cells hidden from the encoder."""
-        return (0.2 if columns > MANY else 0.1) if self.hidden is None else self.hidden
+        return (0.2 if columns > MANY_COLUMNS else 0.1) if self.hidden is None else self.hidden
 
 
 class Autoencoder(DeepDensity):
@@ -189,7 +193,8 @@ class Autoencoder(DeepDensity):
 
     def _parts(self, rows: int, draws: int) -> list[slice]:
         """Rows so few that what the decoder says of them fits into memory."""
-        return slices(rows, max(1, CELLS // (draws * len(self.space.variables) * self.heads.width)))
+        cells = draws * len(self.space.variables) * self.heads.width
+        return slices(rows, max(1, MAX_CELLS // cells))
 
     def _prior_weight(self) -> float:
         """From 0 to 1 over the first steps of a fit; 1 outside of it."""

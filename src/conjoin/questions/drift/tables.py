@@ -25,9 +25,9 @@ from conjoin.questions.drift.tests import column_tests, holm, ks_p_value, pair_t
 
 __all__ = ["Drift", "Running", "drift"]
 
-LEAST = 20  # rows of either table
+MIN_ROWS = 20  # rows of either table
 PARTS = 4  # of the verdict: columns, columns given the others, pairs, whole rows
-SOME = 1000  # rows of each side that are judged given the other columns
+JUDGED_ROWS = 1000  # rows of each side that are judged given the other columns
 PAIRED = 100  # columns whose pairs are tested
 NAMED = 8  # changes told in words
 ROW = "whole row"
@@ -236,9 +236,9 @@ def _common(
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}.")
     for name, frame in (("first", a), ("second", b)):
-        if len(frame) < LEAST:
+        if len(frame) < MIN_ROWS:
             raise ValueError(
-                f"Drift needs at least {LEAST} rows in each table; the {name} has {len(frame)}."
+                f"Drift needs at least {MIN_ROWS} rows in each table; the {name} has {len(frame)}."
             )
     both = [name for name in a.columns if name in set(b.columns)]
     if not both:
@@ -267,7 +267,8 @@ def _given_others(model: Model, held: pd.DataFrame, b: pd.DataFrame, seed: int) 
         return {}
     rng = np.random.default_rng(seed)
     events = [
-        model.encode(frame.iloc[rng.permutation(len(frame))[:SOME]]).event for frame in (held, b)
+        model.encode(frame.iloc[rng.permutation(len(frame))[:JUDGED_ROWS]]).event
+        for frame in (held, b)
     ]
     surprise = [np.where(event.mask, model.log_conditionals(event), np.nan) for event in events]
     each = [

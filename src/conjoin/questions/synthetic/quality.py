@@ -38,8 +38,8 @@ from conjoin.questions.synthetic.tables import Coded, coded, some_rows
 __all__ = ["MEASURES", "Quality", "quality", "two_sample"]
 
 # compared at most, and at least
-ROWS = 5000
-LEAST = 40
+MAX_ROWS = 5000
+MIN_ROWS = 40
 BINS = 10
 CODES = 250  # that boosting can tell apart; rarer levels are one
 MEASURES = {
@@ -82,7 +82,7 @@ def quality(
     holdout: pd.DataFrame | None = None,
     target: Any = None,
     *,
-    rows: int = ROWS,
+    rows: int = MAX_ROWS,
     random_state: int = 0,
 ) -> Quality:
     """Judge synthetic rows by real rows that they were not made from.
@@ -129,9 +129,9 @@ def quality(
         order = rng.permutation(len(real))
         holdout, real = (real.iloc[half] for half in np.array_split(order, 2))
     count = min(rows, *map(len, (real, synthetic, holdout)))
-    if count < LEAST:
+    if count < MIN_ROWS:
         raise ValueError(
-            f"Judging synthetic rows needs {LEAST} rows of each kind (without held-out ones "
+            f"Judging synthetic rows needs {MIN_ROWS} rows of each kind (without held-out ones "
             f"twice as many real), got {count}."
         )
     judge, made, copy = (some_rows(frame, count, rng) for frame in (holdout, synthetic, real))
