@@ -74,6 +74,23 @@ DEFAULTS = {
     "decode_column",
     "in_folder",
     "located",
+    # joints: what each is made of
+    "about",
+    "unweighted",
+    "weighted",
+    "separate_predictor",
+    "source_of_features",
+    "shared_head",
+    "label_prior",
+    # predictors and how they are learned
+    "describe",
+    "scores_of_frame",
+    "features_head",
+    "tuned",
+    "tried",
+    "for_few_labels",
+    "convert",
+    "table",
 }
 # Neither joints nor questions name a family; they may ask the registry.
 BLIND_TO_FAMILIES = {"joints", "calibration", "questions"}
@@ -410,16 +427,24 @@ def test_abstract_or_final(path):
     assert wrong == []
 
 
-@each([path for path in TREES if own_part(path) not in ("families", "codecs")])
-def test_no_isinstance_over_families_or_codecs(path):
+@each(list(TREES))
+def test_no_isinstance_over_families_joints_codecs_or_predictors(path):
+    closed = {"families", "joints", "codecs", "predictors"} - {own_part(path)}
     theirs = {
-        label for label, (home, _) in classes().items() if own_part(home) in ("families", "codecs")
+        alias.asname or alias.name
+        for node in ast.walk(TREES[path])
+        if isinstance(node, ast.ImportFrom) and part(f"{node.module}.{alias_of(node)}") in closed
+        for alias in node.names
     }
     tests = [
         call for call in calls(TREES[path]) if spelled(call.func) in ("isinstance", "issubclass")
     ]
-    named = {spelled(node).split(".")[-1] for call in tests for node in ast.walk(call.args[1])}
+    named = {spelled(node).split(".")[0] for call in tests for node in ast.walk(call.args[1])}
     assert not named & theirs
+
+
+def alias_of(node):
+    return node.names[0].name
 
 
 @every_file
@@ -449,6 +474,20 @@ def test_a_family_opens_with_formula_paper_units_legend_and_doctest(path):
     assert re.search(r"\bnats?\b", words, re.IGNORECASE), "the unit, nats"
     assert "Shape letters" in words, "a legend of shape letters"
     assert ">>>" in words, "a doctest"
+
+
+@each([path for path in TREES if own_part(path) not in ("cli", "demos", "report")])
+def test_the_library_names_no_option_of_the_command_line(path):
+    """It names what Python takes; the command line puts its own words in place (cli/words.py)."""
+    tree = TREES[path]
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    flags = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
+        if re.search(r"(?<![\w-])--[a-z]", node.value)
+    ]
+    assert flags == []
 
 
 @every_file

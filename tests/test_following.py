@@ -126,7 +126,7 @@ def test_what_followed_is_said_and_promises_no_errors(followed, negatives):
 
 
 def test_the_same_seed_gives_the_same_bits_and_they_are_saved(negatives, tmp_path, monkeypatch):
-    monkeypatch.setattr("conjoin.questions.domain_shift.LEAST", 0)
+    monkeypatch.setattr("conjoin.questions.domain_shift.MIN_CERTAINTY", 0)
     model = JointClassifier(family=TINY.set_params(steps=8)).fit(X[:200], Y[:200])
     found, again = (model.adapt(negatives, density=True, random_state=3) for _ in range(2))
     assert found.change_.otherwise is not None
@@ -147,7 +147,7 @@ def test_where_the_shares_alone_have_changed_the_answers_are_those_of_the_shares
 
 
 def test_answers_that_tell_nothing_are_not_followed(model, monkeypatch):
-    monkeypatch.setattr("conjoin.questions.domain_shift.LEAST", 1.1)
+    monkeypatch.setattr("conjoin.questions.domain_shift.MIN_CERTAINTY", 1.1)
     noise = np.random.default_rng(0).integers(0, 17, (200, 8, 8)).astype("uint8")
     found = model.adapt(noise, density=True, max_time=0)
     assert "did not follow" in found.change_.promise and found.change_.otherwise is None

@@ -20,7 +20,8 @@ from conjoin.families.circuit.latent_tree import Circuit
 from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.illustrated import Illustrated, IllustratedDensity, _between, _with_first
 from conjoin.fitting import learning
-from conjoin.training.checkpoint import Trained
+from conjoin.joints.base import flat_row
+from conjoin.training.checkpoint import Stop, Trained
 from conjoin.training.loop import Plan
 
 TINY = Illustrated(size=0.25, steps=40, batch=32, points=4, sampling_steps=4, columns="mixture")
@@ -83,7 +84,7 @@ def test_a_missing_picture_is_summed_out_exactly(name, request):
     event = model.encode(without(made(20, 1)[0], "scan")).event
     density = model.joint.density
     width = model.codec.space.shape[0] - 64
-    row = model.joint._row(Pair(model.joint.unknown(20), event))
+    row = flat_row(Pair(model.joint.unknown(20), event))
     if name == "chained":
         alone = density.first.log_prob(Event(row.value[:, : width + 1], row.mask[:, : width + 1]))
         assert torch.equal(density.log_prob(row), alone)
@@ -191,7 +192,7 @@ def test_all_candidates_meet_the_same_noise(tied, monkeypatch):
 def test_what_the_columns_took_is_not_given_to_the_picture(tied, monkeypatch):
     density, rows = tied
     plans = []
-    ends = iter(["all epochs done", "", "interrupted: the best weights so far are kept"])
+    ends = iter([Stop.EPOCHS, "", Stop.INTERRUPTED])
 
     def training(density, rows, weight, choose, plan, progress, label):
         plans.append(plan)
@@ -200,19 +201,19 @@ def test_what_the_columns_took_is_not_given_to_the_picture(tied, monkeypatch):
 
     monkeypatch.setattr(learning, "train", training)
     fit = learning.Learning(
-        density.config,
-        None,
-        None,
-        density.space,
-        Pair(rows, rows),
-        torch.ones(10),
-        Pair(rows, rows),
-        None,
+        config=density.config,
+        options=None,
+        target=None,
+        space=density.space,
+        event=Pair(rows, rows),
+        weight=torch.ones(10),
+        choose=Pair(rows, rows),
+        max_time=None,
     )
     fit._trained(density, (rows, rows), Plan(max_time=10.0, max_kwh=1.0), None)
     assert plans[0].max_kwh == 1 > plans[1].max_kwh > 0.9 and plans[1].max_time == 8
     assert (
-        fit._trained(density, (rows, rows), Plan(), None).stopped.startswith("interrupted")
+        fit._trained(density, (rows, rows), Plan(), None).interrupted
         and len(plans) == 3
     )
 

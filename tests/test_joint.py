@@ -281,7 +281,8 @@ def test_tiny_spaces_have_a_target_of_each_kind():
 
 def test_residuals_by_table_are_those_of_the_mixture():
     """Both ways of computing p(y | x) of a number agree, and sum to one over the lattice."""
-    from conjoin.predictors.scorers import Linear, Residual
+    from conjoin.predictors.linear import Linear
+    from conjoin.predictors.residual import Residual
 
     generator = stream(0)
     x_space = Space((1,), (Variable("x", "real"),))

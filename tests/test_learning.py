@@ -430,7 +430,8 @@ def test_the_loss_of_a_joint_takes_all_its_noise_from_its_generator(predictor):
     from conjoin.families.flow.coupling import Flow
     from conjoin.families.latent.vae import VAE
     from conjoin.joints.hybrid import Hybrid
-    from conjoin.predictors.scorers import Classifier, Features
+    from conjoin.predictors.classifier import Classifier
+    from conjoin.predictors.features import Features
 
     x = Event(torch.randn(40, 2, generator=stream(0), dtype=torch.float64))
     y = Event((torch.arange(40) % 2).double())

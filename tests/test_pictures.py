@@ -128,7 +128,7 @@ def test_sizes_differ_only_where_one_is_asked_for(tmp_path):
     put(tmp_path / "b.png", wide)
     with pytest.raises(
         ValueError,
-        match=r"b.png has 6 x 20 pixels \(height x width\), where .*a.png has 6 x 5.*--size",
+        match=r"b.png has 6 x 20 pixels \(height x width\), where .*a.png has 6 x 5.*as size=6",
     ):
         read_images(tmp_path)
     images = read_images(tmp_path, size=6).images
@@ -142,7 +142,7 @@ def test_parts_of_a_folder(tmp_path):
         for label in ("x", "y"):
             put(tmp_path / part / label / "0.png", grey(len(part)))
     with pytest.raises(
-        ValueError, match=r"is split into parts: say part= \(--part\) test or train"
+        ValueError, match=r"is split into parts: say which with part=..., test or train"
     ):
         read_images(tmp_path)
     found = read_images(tmp_path, part="test")
@@ -193,7 +193,7 @@ def test_too_many_pixels_are_refused_before_they_are_unpacked(shape, words, tmp_
 
 
 def test_limits_of_a_folder(folder):
-    with pytest.raises(ValueError, match=r"3 pictures of 6 x 5 pixels take 9e-08 GB.*--size"):
+    with pytest.raises(ValueError, match=r"3 pictures of 6 x 5 pixels take 9e-08 GB.*with size="):
         read_images(folder, max_bytes=80)
     with pytest.raises(ValueError, match="limit is 20 a file"):
         read_images(folder, max_pixels=20)
@@ -278,7 +278,7 @@ def test_parts_of_an_archive(tmp_path):
     ] == [1, 2, 3]
     assert read_images(tmp_path / "a.npz", part="test").labels is None
     with pytest.raises(
-        ValueError, match=r"is split into parts: say part= \(--part\) train or val or test"
+        ValueError, match=r"is split into parts: say which with part=..., train or val or test"
     ):
         read_images(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="has no part 'dev': choose train or val or test"):

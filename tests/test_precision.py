@@ -16,8 +16,9 @@ from conjoin.families.diffusion import picture
 from conjoin.families.diffusion.picture import PictureDensity
 from conjoin.families.illustrated import Illustrated
 from conjoin.fitting import precision as fitting_precision
-from conjoin.fitting.pipeline import Request
+from conjoin.fitting.options import FitOptions
 from conjoin.fitting.precision import settle_precision
+from conjoin.joints.base import describe_family
 from conjoin.model import saving
 from conjoin.nets import precision
 from conjoin.nets.precision import PRECISIONS, computing_in, fastest
@@ -99,15 +100,16 @@ def test_a_saved_model_answers_as_it_was_fitted(found, tmp_path):
 def test_a_folder_without_the_word_is_of_a_model_in_bfloat16(found):
     found("float32")
     density = PictureDensity.build(space(), QUICK, event_of(spots(20)[0]), stream(0))
-    described = saving._describe(density)
+    described = describe_family(density)
     assert described["settings"].pop("precision") == "float32"
-    assert saving._rebuild_family(described, space(), None).core.precision == "bfloat16"
+    assert saving._family(described, space(), None, None).core.precision == "bfloat16"
 
 
 def test_a_fit_that_goes_on_keeps_the_precision_that_it_began_with(found, tmp_path):
     config = resolve("picture_diffusion")
     first, later = (
-        Request("density", checkpoint=tmp_path / "kept", resume=resume) for resume in (False, True)
+        FitOptions(task="density", checkpoint=tmp_path / "kept", resume=resume)
+        for resume in (False, True)
     )
     found("bfloat16")
     assert settle_precision(config, later).precision == "bfloat16"  # nothing to resume
@@ -115,7 +117,8 @@ def test_a_fit_that_goes_on_keeps_the_precision_that_it_began_with(found, tmp_pa
     assert settle_precision(config, later).precision == "bfloat16"
     assert settle_precision(config, first).precision == "float32"
     assert json.loads((tmp_path / "kept" / "precision.json").read_text("utf-8")) == "float32"
-    asked = Request("density", checkpoint=tmp_path / "kept", resume=True, precision="bfloat16")
+    folder = tmp_path / "kept"
+    asked = FitOptions(task="density", checkpoint=folder, resume=True, precision="bfloat16")
     assert settle_precision(config, asked).precision == "bfloat16"
 
 

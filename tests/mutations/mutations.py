@@ -597,12 +597,7 @@ JOINTS = at(
         "return Pair(Event(self.predictor.draw(x, None)), x)",
         HYBRID,
     ),
-    (
-        "region of x lost",
-        ("within=after_one(pair.x.within),\n        )"),
-        "within=None)",
-        JOINT_TESTS,
-    ),
+    ("region of x lost", "within=after_one(pair.x.within))", "within=None)", JOINT_TESTS),
 )
 
 CORE = [

@@ -173,7 +173,8 @@ def decide(
         if target is not None
         else {"false_alarm": false_alarm}
     )
-    tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar", _NONE_WILL_DO), 0)
+    tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar"), 0)
+    hopeless: list[int] = []  # rows for which no confidence will do
 
     def verdicts() -> Iterator[Any]:
         for frame in rows_of(
@@ -184,7 +185,7 @@ def decide(
             )
             for verdict, count in table["verdict"].value_counts().items():
                 tally[str(verdict)] += int(count)
-            tally[_NONE_WILL_DO] += int(table["reason"].str.endswith(_NONE_WILL_DO).sum())
+            hopeless.append(table.attrs["no_threshold"])
             yield _named(table, frame)
 
     answers(
@@ -193,28 +194,20 @@ def decide(
         voice,
         _for_the_screen,
         ("reason",),
-        lambda: {"counts": _verdicts(tally), **asked},
+        lambda: {"counts": tally, **asked},
         {"answer": "best_guess"},
     )
-    if tally[_NONE_WILL_DO]:
+    if sum(hopeless):
         voice.aside(
             "No confidence is high enough to keep the asked error rate on the calibration rows: "
             "ask for a larger --max-error."
         )
-    counts = _verdicts(tally)
     voice.aside(
         ", ".join(
-            f"{count:,} {verdict} ({count / sum(counts.values()):.0%})"
-            for verdict, count in counts.items()
+            f"{count:,} {verdict} ({count / sum(tally.values()):.0%})"
+            for verdict, count in tally.items()
         )
     )
-
-
-def _verdicts(tally: dict[str, int]) -> dict[str, int]:
-    return {verdict: count for verdict, count in tally.items() if verdict != _NONE_WILL_DO}
-
-
-_NONE_WILL_DO = ": no confidence keeps the asked error rate on the calibration rows"
 
 
 def _refuse_unused(target: Any, max_error: Any, max_width: Any) -> None:
@@ -229,6 +222,8 @@ def _refuse_unused(target: Any, max_error: Any, max_width: Any) -> None:
 def _for_the_screen(table: Any) -> Any:
     """Verdict first, then what speaks for it, the reason last; an accepted answer is the best
     guess."""
+    from conjoin.questions.decide import NO_THRESHOLD
+
     names = {
         "file": "file",
         "verdict": "verdict",
@@ -241,7 +236,7 @@ def _for_the_screen(table: Any) -> Any:
     screen = table[[name for name in names if name in table]].rename(columns=names)
     for name in {"sure", "familiar"} & set(screen):
         screen[name] = screen[name].map("{:.3f}".format)
-    return screen.assign(reason=[reason.replace(_NONE_WILL_DO, "") for reason in table["reason"]])
+    return screen.assign(reason=[text.replace(NO_THRESHOLD, "") for text in table["reason"]])
 
 
 def evaluate(

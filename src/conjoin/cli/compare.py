@@ -98,11 +98,9 @@ def _rows(
 
 
 def _estimator(kind: str, settings: dict[str, Any]) -> Any:
-    from conjoin import JointClassifier, JointDensity, JointRegressor
+    from conjoin.estimators.functions import estimator_of
 
-    return {"classes": JointClassifier, "number": JointRegressor, "density": JointDensity}[kind](
-        **settings
-    )
+    return estimator_of(kind)(**settings)
 
 
 def _price(

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.cli.files import beside, chunked, load_model, read
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.pictures import sized
@@ -23,26 +22,22 @@ from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
 from conjoin.codecs.table import Schema
+from conjoin.estimators.functions import estimator_of
 from conjoin.families import resolve
 from conjoin.fitting.stream import Stream, draw
 from conjoin.model.saving import model_hash, refuse_overwrite
+from conjoin.predictors import choices
+from conjoin.training.checkpoint import Stop
 from conjoin.training.ranks import rank, wait
 from conjoin.util.files import write_text
 
 __all__ = ["Asked", "fit_table"]
 
-PREDICTORS = {
-    name: name for name in ("auto", "linear", "boosting", "network", "features", "trunk")
-} | {"none": None}
-ESTIMATORS: dict[str, Any] = {
-    "classes": JointClassifier,
-    "number": JointRegressor,
-    "density": JointDensity,
-}
+PREDICTORS = {str(name).lower(): name for name in choices()}  # as typed: none is None
 SHOWN = 5  # doubts on the screen
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
     """The options of ``conjoin fit``, as typed."""
 
@@ -141,7 +136,8 @@ def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> No
             extra = {} if parts.y is None else {"y": parts.y}
             estimator.fit(parts.x, **extra, groups=parts.groups, time=parts.time, **options)
         if parts.reading is not None:
-            estimator.model_.facts["pictures"] = parts.reading
+            model = estimator.model_
+            model.state = dataclasses.replace(model.state, pictures=parts.reading)
         if rank() == 0:
             estimator.save(asked.out, force=asked.force)
     _leave(folder, estimator.model_, voice)
@@ -155,8 +151,8 @@ def _blanks(asked: Asked, frame: pd.DataFrame) -> tuple[Any, ...]:
 
 def _leave(folder: Path, model: Any, voice: Voice) -> None:
     """Checkpoints stay where a fit was interrupted."""
-    stopped = str(model.facts["trained"]["stopped"])
-    if stopped.startswith("interrupted") and any(folder.rglob("checkpoint.safetensors")):
+    interrupted = model.card["trained"]["stopped"] == Stop.INTERRUPTED
+    if interrupted and any(folder.rglob("checkpoint.safetensors")):
         voice.note(f"The fit was interrupted; --resume --force goes on from {folder}.")
     elif rank() == 0:
         shutil.rmtree(folder)
@@ -196,7 +192,8 @@ def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
 
 def _size_of_start(asked: Asked) -> str | None:
     """That to which the model that the fit begins from was asked to cut its pictures."""
-    kept = {} if asked.start_from is None else asked.start_from.model_.facts.get("pictures", {})
+    kept = None if asked.start_from is None else asked.start_from.model_.state.pictures
+    kept = kept or {}
     return "x".join(map(str, kept["size"])) if kept.get("size") else None
 
 
@@ -342,7 +339,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
         if asked.unlabelled is None or parts.y is None
         else _unlabelled(parts.y, asked.unlabelled)
     )
-    return ESTIMATORS[parts.task.kind](
+    return estimator_of(parts.task.kind)(
         predictor=PREDICTORS[asked.predictor],
         family=asked.family,
         random_state=asked.seed,
@@ -363,7 +360,7 @@ def _family(asked: Asked) -> str:
     """The family that was asked for; else that of the model to start from, else the default."""
     if asked.family is not None or asked.start_from is None:
         return asked.family or "circuit"
-    return str(asked.start_from.model_.facts["family"])
+    return str(asked.start_from.model_.card["family"])
 
 
 # -------------------------------------------------------------------------------------- checkpoints

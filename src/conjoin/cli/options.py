@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli.target import TASKS
+from conjoin.predictors import choices
 
 __all__ = [
     "Calibration",
@@ -161,7 +162,7 @@ Predictor = Annotated[
     str,
     typer.Option(
         "--predictor",
-        metavar="auto|linear|boosting|network|features|trunk|none",
+        metavar="|".join(str(name).lower() for name in choices()),
         help="What gives p(y | x).",
     ),
 ]

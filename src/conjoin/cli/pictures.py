@@ -110,7 +110,7 @@ def reading_of(
 ) -> Wanted:
     """How the pictures of a model are read: cut and scaled if its fit was told --size."""
     return _wanted(
-        estimator.model_.facts.get("pictures", {}).get("size"), mode, part, max_bytes, voice
+        (estimator.model_.state.pictures or {}).get("size"), mode, part, max_bytes, voice
     )
 
 

@@ -99,7 +99,7 @@ def distil(
     quick = estimator.distil(steps, rows, max_time=max_time, random_state=seed, verbose=not quiet)
     quick.save(out, force=force)
     voice.path(f"The model lies in {out}.")
-    voice.json({"model": out, **quick.model_.facts["distilled"]})
+    voice.json({"model": out, **quick.model_.card["distilled"]})
 
 
 def _shares(frame: Any) -> Any:

@@ -21,11 +21,17 @@ _MISSING = re.compile(r"say missing=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \[(?P<
 _COLUMN = re.compile(r"Column ('[^']*'|\"[^\"]*\")")
 _TYPES = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): (?P<type>'[a-z]+')\}")
 
+_SIZE = re.compile(r"size=(?P<pixels>\d+)")
+_PICTURE = re.compile(r"types=\{[^{}]*: \{'type': 'picture', 'format': '(?P<size>\d+x\d+)'\}\}")
+
 _OPTIONS = (
-    ("force=True (--force)", "--force"),
-    ("Limits(bytes=...) or --max-bytes", "--max-bytes"),
-    ("Limits(ratio=...) or --max-ratio", "--max-ratio"),
-    ("Limits(columns=...) or --max-columns", "--max-columns"),
+    ("force=True", "--force"),
+    ("Limits(bytes=...)", "--max-bytes"),
+    ("Limits(ratio=...)", "--max-ratio"),
+    ("Limits(columns=...)", "--max-columns"),
+    ("size=...", "--size"),
+    ("max_bytes=...", "--max-bytes"),
+    ("part=...", "--part"),
 )
 
 
@@ -34,9 +40,13 @@ def in_shell(text: str) -> str:
 
     >>> in_shell("if it means missing, say missing={'age': [-999]}.")
     "if it means missing, say --missing 'age=-999'."
+    >>> in_shell("Give all one size, such as size=28.")
+    'Give all one size, such as --size 28.'
     """
     for python, option in _OPTIONS:
         text = text.replace(python, option)
+    text = _SIZE.sub(r"--size \g<pixels>", text)
+    text = _PICTURE.sub(r"--size \g<size>", text)
     text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)
     return _TYPES.sub(
         r"set its type to \g<type> in schema.json and give --schema schema.json", text

@@ -552,8 +552,7 @@ def _other_size(name: Any, row: int, picture: Picture, wanted: tuple[int, ...]) 
         f"Column {name!r}, row {row}: {picture.path or 'the picture'} has {high} x {wide} pixels "
         "(height x width), where the first has "
         f"{wanted[0]} x {wanted[1]}: say types={{{name!r}: {{'type': 'picture', 'format': "
-        f"'{wanted[0]}x{wanted[1]}'}}}} "
-        f"(--size {wanted[0]}x{wanted[1]}) in the fit, and all are cut and scaled."
+        f"'{wanted[0]}x{wanted[1]}'}}}} in the fit, and all are cut and scaled."
     )
 
 
@@ -563,6 +562,6 @@ def _refuse_large(name: Any, grid: tuple[int, ...]) -> None:
         raise ValueError(
             f"Column {name!r} has pictures of {shape} pixels and {grid[0]} channels, and the "
             f"limit is {MAX_PICTURE_CELLS:,} numbers a picture: say "
-            "types={{name!r}: {'type': 'picture', 'format': '64x64'}} (--size 64), and they "
+            "types={{name!r}: {'type': 'picture', 'format': '64x64'}}, and they "
             "are cut and scaled."
         )

@@ -36,6 +36,7 @@ def fitted(X: np.ndarray, y: np.ndarray, folder: Path, seconds: float) -> Any:
     import pandas as pd
 
     import conjoin
+    from conjoin.training.checkpoint import Stop
 
     # other pictures are another fit
     saved = folder / "model"
@@ -49,7 +50,7 @@ def fitted(X: np.ndarray, y: np.ndarray, folder: Path, seconds: float) -> Any:
         model.fit(X, pd.Series(y, name="diagnosis"), checkpoint=checkpoint, resume=True)
     except KeyboardInterrupt:
         return None
-    if model.model_.facts["trained"]["stopped"].startswith("interrupted"):
+    if model.model_.card["trained"]["stopped"] == Stop.INTERRUPTED:
         return None
     model.save(saved)
     shutil.rmtree(checkpoint, ignore_errors=True)

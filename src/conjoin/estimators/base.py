@@ -1,10 +1,9 @@
 """The scikit-learn surface: JointClassifier, JointRegressor, JointDensity.
 
 Methods that scikit-learn knows return bare arrays; how far they can be trusted stands in
-``status_``.
-"""
+``status_``."""
 
-import numbers
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,27 +12,31 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from conjoin.codecs.kinds import codec_for
+from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
-from conjoin.estimators.imputing import Imputes
+from conjoin.estimators.reading import Labels, read_labels, read_times, read_weight, seed_of
 from conjoin.families import resolve
-from conjoin.fitting.distillation import Distillable
-from conjoin.fitting.pipeline import Request, Rows, fit_model
-from conjoin.fitting.stream import FitsFiles
+from conjoin.fitting.distillation import distil
+from conjoin.fitting.options import FitOptions
+from conjoin.fitting.pipeline import fit_model
+from conjoin.fitting.split import Rows
+from conjoin.fitting.stream import PASSES, SAMPLE, Stream, file_stream
 from conjoin.fitting.warm_start import Start
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.saving import save_model
-from conjoin.model.targets import Classes, class_labels
+from conjoin.model.targets import Classes
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
-from conjoin.questions.domain_shift import Adaptable
+from conjoin.questions.domain_shift import adapt_to, change_of
 from conjoin.questions.evaluate import evaluate
+from conjoin.questions.impute import completions, impute
+from conjoin.questions.label_shift import Change
 
 __all__ = ["AUTO_SECONDS", "Given", "Where"]
 
@@ -44,7 +47,7 @@ AUTO_SECONDS = (
 )
 
 
-class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator):
+class _JointEstimator(BaseEstimator):
     """What the three estimators share. Parameters are described in ``JointClassifier``."""
 
     _task = "density"
@@ -136,19 +139,15 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         self,
         X: Any,
         y: Any,
-        weight: Any,
-        groups: Any,
-        calibration: float,
-        time: Any,
-        checkpoint: Any,
-        resume: bool,
-        stream: Any = None,
+        *,
+        sample_weight: Any = None,
+        groups: Any = None,
+        time: Any = None,
+        stream: Stream | None = None,
+        **asked: Any,
     ) -> Self:
-        if self.device not in ("auto", "cpu"):
-            raise ValueError(
-                "device must be 'auto' or 'cpu' (the families of this version run on the CPU), "
-                f"got {self.device!r}."
-            )
+        """``asked``: fields of ``FitOptions`` that are no parameter of the estimator."""
+        self._check_device()
         start = Start.of(self.start_from)
         codec, x = self._codec(X) if start is None else start.read(X, self)
         if stream is not None and not codec.streams:
@@ -156,42 +155,90 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
                 "A table with pictures is read at once, not in chunks: give fewer rows, or leave "
                 "the pictures out."
             )
-        target, known, name = self._read_target(y, len(x))
-        rows = Rows(
-            x,
-            target,
-            known,
-            self._read_weight(weight, len(x)),
-            groups,
-            self._read_time(time, x),
-            name,
+        labels, known, name = self._read_target(y, len(x))
+        weight = read_weight(sample_weight, len(x))
+        rows = Rows(x, labels, known, weight, groups, read_times(time, x), name)
+        spread = self.spread and stream is None
+        options = replace(
+            self._options(**asked), codec=codec, stream=stream, start=start, spread=spread
         )
-        request = Request(
-            self._task,
-            self.family if start is None else start.config(self.family),
-            self.predictor if self._task != "density" else None,
-            codec,
-            self._seed(),
-            self.max_time,
-            self.max_kwh,
-            self.emphasis,
-            calibration,
-            None if checkpoint is None else Path(checkpoint),
-            resume,
-            self.verbose,
-            self.spread and stream is None,
-            stream,
-            start,
-            self.precision,
-        )
-        self._adopt(
-            self._automatic(rows, request, X)
-            if self.family == "auto"
-            else fit_model(rows, request),
-            x,
-            X,
-        )
+        if start is not None:
+            options = replace(options, family=start.config(self.family))
+        automatic = self.family == "auto"
+        model = self._automatic(rows, options, X) if automatic else fit_model(rows, options)
+        self._adopt(model, x, X)
         return self
+
+    def _options(self, **asked: Any) -> FitOptions:
+        """The estimator's parameters and what a call asks for, under the names of a fit."""
+        checkpoint = asked.pop("checkpoint", None)
+        return FitOptions(
+            task=self._task,
+            family=self.family,
+            predictor=self.predictor if self._task != "density" else None,
+            seed=self._seed(),
+            max_time=self.max_time,
+            max_kwh=self.max_kwh,
+            emphasis=self.emphasis,
+            precision=self.precision,
+            verbose=self.verbose,
+            spread=self.spread,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            **asked,
+        )
+
+    def fit_file(
+        self,
+        path: Any,
+        target: Any = None,
+        *,
+        groups: Any = None,
+        calibration: float = 0.2,
+        chunk_rows: int = CHUNK_ROWS,
+        sample_rows: int = SAMPLE,
+        passes: int = PASSES,
+        checkpoint: Any = None,
+        resume: bool = False,
+    ) -> Self:
+        """Fit to a CSV or Parquet file, ``chunk_rows`` at a time; ``target`` and ``groups`` name
+        columns. A sample of ``sample_rows`` gives the structure and the start, at most ``passes``
+        over all rows the parameters."""
+        with file_stream(
+            path,
+            target,
+            supervised=self._task != "density",
+            seed=self._seed(),
+            groups=groups,
+            calibration=calibration,
+            chunk_rows=chunk_rows,
+            sample_rows=sample_rows,
+            passes=passes,
+            unlabelled=self.unlabelled,
+        ) as (X, y, stream):
+            return self.fit_stream(
+                X, y, stream, calibration=calibration, checkpoint=checkpoint, resume=resume
+            )
+
+    def fit_stream(
+        self,
+        X: Any,
+        y: Any,
+        stream: Stream,
+        *,
+        calibration: float = 0.2,
+        checkpoint: Any = None,
+        resume: bool = False,
+    ) -> Self:
+        """Fit to all rows of ``stream``; ``X`` and ``y`` are its sample."""
+        asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
+        return self._fit(X, y, stream=stream, **asked)
+
+    def _check_device(self) -> None:
+        if self.device not in ("auto", "cpu"):
+            raise ValueError(
+                "device must be 'auto' or 'cpu' (the families of this version run on the CPU), "
+                f"got {self.device!r}."
+            )
 
     def _compare(
         self, X: Any, y: Any, families: Sequence[Any] | None, max_time: float, max_kwh: float | None
@@ -199,12 +246,12 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         _, x = self._codec(X)
         target, known, name = self._read_target(y, len(x))
         rows = Rows(x, target, known, None, None, None, name)
-        request = Request(self._task, seed=self._seed(), verbose=self.verbose)
+        options = FitOptions(task=self._task, seed=self._seed(), verbose=self.verbose)
         return compare_families(
-            rows, request, lambda: self._codec(X)[0], families, max_time, max_kwh
+            rows, options, lambda: self._codec(X)[0], families, max_time, max_kwh
         )
 
-    def _automatic(self, rows: Rows, request: Request, X: Any) -> Model:
+    def _automatic(self, rows: Rows, options: FitOptions, X: Any) -> Model:
         """Compare the families in half of the time, then fit the best on all rows."""
         if self.precision != "auto":
             raise ValueError(
@@ -214,7 +261,7 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         budget = AUTO_SECONDS if self.max_time is None else self.max_time
         found = compare_families(
             rows,
-            replace(request, stream=None),
+            replace(options, stream=None),
             lambda: self._codec(X)[0],
             None,
             budget / 2,
@@ -222,9 +269,9 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         )
         left = budget / 2 if self.max_time is not None else None
         model = fit_model(
-            rows, replace(request, family=found.pick, codec=self._codec(X)[0], max_time=left)
+            rows, replace(options, family=found.pick, codec=self._codec(X)[0], max_time=left)
         )
-        model.facts["compared"] = found.to_json()
+        model.card["compared"] = found.to_json()
         return model
 
     def _codec(self, X: Any) -> tuple[Codec, CodecRows]:
@@ -245,68 +292,20 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
         if isinstance(model.target, Classes):
             self.classes_ = model.target.labels
 
-    def _seed(self) -> int:
-        if isinstance(self.random_state, numbers.Integral):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+    def _with(self, model: Model) -> Self:
+        """This estimator with another fitted model."""
+        out = copy.copy(self)
+        out.model_ = model
+        return out
 
-    def _read_target(self, y: Any, rows: int) -> tuple[Any, Any, str]:
+    def _seed(self) -> int:
+        return seed_of(self.random_state)
+
+    def _read_target(self, y: Any, rows: int) -> Labels:
         """Labels, which of them are known, and the target's name."""
         if self._task == "density":
             return None, None, ""
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None "
-                "(JointDensity needs none)."
-            )
-        name = str(getattr(y, "name", None) or "y")
-        labels = column_or_1d(y, warn=True)
-        if len(labels) != rows:
-            check_consistent_length(np.empty(rows), labels)
-        known = ~pd.isna(labels)
-        if self.unlabelled is not None:
-            known &= labels != self.unlabelled
-        return (*self._check_target(labels, known), name)
-
-    def _check_target(self, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self._task == "classes":
-            return class_labels(labels, known), known
-        numbers = pd.to_numeric(pd.Series(labels).where(known), errors="coerce")
-        words = numbers.isna().to_numpy() & known
-        if words.any():
-            raise ValueError(
-                f"The target has the value {labels[words][0]!r}, which is no number; for classes "
-                "use JointClassifier."
-            )
-        values = numbers.to_numpy(dtype=float, na_value=np.nan)
-        if np.isinf(values).any():
-            raise ValueError(
-                f"Input y contains infinity or a value too large for {values.dtype!r}."
-            )
-        return np.where(known, values, 0.0), known
-
-    def _read_weight(self, weight: Any, rows: int) -> Any:
-        if weight is None:
-            return None
-        values = np.asarray(weight, dtype=float)
-        return np.full(rows, values) if values.ndim == 0 else values
-
-    def _read_time(self, time: Any, rows: CodecRows) -> Any:
-        """Times as numbers; ``time`` is a column's name or one value per row."""
-        if time is None:
-            return None
-        named = isinstance(time, str) and time in rows.names
-        values = rows.frame[time] if named else pd.Series(time)
-        if len(values) != len(rows):
-            raise ValueError(
-                f"time must name a column ({', '.join(map(str, rows.names))}) or hold one "
-                f"value per row, got {time!r}."
-            )
-        return (
-            pd.to_datetime(values).astype("int64").to_numpy()
-            if not pd.api.types.is_numeric_dtype(values)
-            else values.to_numpy()
-        )
+        return read_labels(y, rows, self._task, self.unlabelled, type(self).__name__)
 
     # ------------------------------------------------------------------ what every model answers
 
@@ -361,6 +360,58 @@ class _JointEstimator(Adaptable, Distillable, FitsFiles, Imputes, BaseEstimator)
             labels, known, _ = self._read_target(y, len(rows))
             model.calibration = calibrate(model, rows, labels, known)
         return self
+
+    def impute(
+        self, X: Any, n_draws: int | None = None, random_state: int = 0, y: Any = None
+    ) -> Any:
+        """X with missing cells at their most probable values; with ``n_draws``, a list of completed
+        frames. ``y``: the class, or the number, that every row is taken to have."""
+        return impute(self._model(), X, n_draws, random_state, y)
+
+    def completions(
+        self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None
+    ) -> tuple[list[Any], np.ndarray]:
+        """As ``impute`` with ``n_draws``, each row's most probable completion first; and (n_draws,
+        B) their log p(x), with ``y`` their log p(x, y), nats in the raw data's units."""
+        return completions(self._model(), X, n_draws, random_state, y)
+
+    def adapt(
+        self, X: Any, *, density: bool = False, max_time: float | None = None, random_state: int = 0
+    ) -> Self:
+        """A new fitted model for the place that the rows ``X`` come from, in which the classes have
+        other shares, found from these rows without labels; p(x | y) is taken to be the same, and
+        ``change_`` says what has changed and whether that fits. With ``density=True`` p(x) is
+        fitted anew on ``X`` (within ``max_time`` seconds), and p(x | y) is no longer kept; where
+        one network of pictures has learned both and more than the shares has changed, p(y | x)
+        follows as well, by its own answers on ``X``."""
+        options = {"density": density, "max_time": max_time, "seed": random_state}
+        return self._with(adapt_to(self._model(), X, **options))
+
+    @property
+    def change_(self) -> Change:
+        """What the last ``adapt`` found; print it, or read its ``frame()``. AttributeError for a
+        model that was not adapted."""
+        return change_of(self._model())
+
+    def distil(
+        self,
+        steps: int = 1,
+        X: Any = None,
+        *,
+        max_time: float | None = None,
+        random_state: int = 0,
+        verbose: bool = False,
+        checkpoint: Any = None,
+        resume: bool = False,
+    ) -> Self:
+        """A new fitted model that draws in so many calls of its network, ``steps``, by a student
+        which learns that from this one, on the rows ``X``, or else on draws of this model. All
+        other answers stay what they are. ``max_time`` in seconds; ``checkpoint``: a folder from
+        which ``resume=True`` goes on."""
+        folder = None if checkpoint is None else Path(checkpoint)
+        options = {"max_time": max_time, "seed": random_state, "verbose": verbose}
+        model = distil(self._model(), steps, X, **options, checkpoint=folder, resume=resume)
+        return self._with(model)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the model's folder; ``conjoin.load`` reads it."""

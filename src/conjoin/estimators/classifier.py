@@ -60,7 +60,9 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """``groups``: rows of one group never straddle a split. ``calibration``: the share of rows
         held out for the two alarms. ``time``: a column (or values) by which the latest rows
         calibrate. ``checkpoint``: a folder from which ``resume=True`` goes on."""
-        return self._fit(X, y, sample_weight, groups, calibration, time, checkpoint, resume)
+        rows = {"sample_weight": sample_weight, "groups": groups, "time": time}
+        asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
+        return self._fit(X, y, **rows, **asked)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """(B, K) log p(y | x)."""

@@ -29,7 +29,9 @@ class JointDensity(DensityMixin, _JointEstimator):
         resume: bool = False,
     ) -> Self:
         """As ``JointClassifier.fit``; ``y`` is ignored."""
-        return self._fit(X, None, sample_weight, groups, calibration, time, checkpoint, resume)
+        rows = {"sample_weight": sample_weight, "groups": groups, "time": time}
+        asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
+        return self._fit(X, None, **rows, **asked)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean log p(x) in nats, in the raw data's units."""

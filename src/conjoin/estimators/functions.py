@@ -12,10 +12,20 @@ from conjoin.estimators.density import JointDensity
 from conjoin.estimators.regressor import JointRegressor
 from conjoin.families import resolve
 from conjoin.model.saving import load_model
-from conjoin.model.targets import Classes, Number
+from conjoin.model.targets import Classes
 from conjoin.questions.compare import Comparison
 
-__all__ = ["compare", "load"]
+__all__ = ["compare", "estimator_of", "load"]
+
+Estimator = JointClassifier | JointRegressor | JointDensity
+
+
+def estimator_of(task: str) -> type[Estimator]:
+    """The class of estimators for "classes", a "number" or a "density"."""
+    kinds: dict[str, type[Estimator]] = {
+        each._task: each for each in (JointClassifier, JointRegressor, JointDensity)
+    }
+    return kinds[task]
 
 
 def compare(
@@ -54,9 +64,8 @@ def compare(
     ValueError
         If there are too few rows to judge by, or no family can be fitted to them.
     """
-    kinds = {"classes": JointClassifier, "number": JointRegressor}
-    kind = JointDensity if y is None else kinds["number" if _is_number(y) else "classes"]
-    return kind(**params)._compare(X, y, families, max_time, max_kwh)
+    task = "density" if y is None else "number" if _is_number(y) else "classes"
+    return estimator_of(task)(**params)._compare(X, y, families, max_time, max_kwh)
 
 
 def _is_number(y: Any) -> bool:
@@ -66,7 +75,7 @@ def _is_number(y: Any) -> bool:
     )
 
 
-def load(path: str | Path, family: Any = None) -> JointClassifier | JointRegressor | JointDensity:
+def load(path: str | Path, family: Any = None) -> Estimator:
     """The estimator that was saved in a folder.
 
     Parameters
@@ -87,10 +96,9 @@ def load(path: str | Path, family: Any = None) -> JointClassifier | JointRegress
         If the folder is no model, is damaged or altered, or is newer than this library.
     """
     model = load_model(path, family)
-    kinds = {Classes: JointClassifier, Number: JointRegressor, type(None): JointDensity}
-    estimator = kinds[type(model.target)](
-        family=resolve(family) if family is not None else model.facts["family"]
-    )
+    task = "density" if model.target is None else model.target.kind
+    own = resolve(family) if family is not None else model.card["family"]
+    estimator = estimator_of(task)(family=own)
     estimator.model_ = model
     estimator.n_features_in_ = len(model.codec.schema.columns)
     names = [column.name for column in model.codec.schema.columns]

@@ -35,7 +35,9 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         resume: bool = False,
     ) -> Self:
         """As ``JointClassifier.fit``."""
-        return self._fit(X, y, sample_weight, groups, calibration, time, checkpoint, resume)
+        rows = {"sample_weight": sample_weight, "groups": groups, "time": time}
+        asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
+        return self._fit(X, y, **rows, **asked)
 
     def predict(self, X: Any) -> np.ndarray:
         """(B,) the mean of p(y | x)."""

@@ -1,11 +1,9 @@
-"""distil, as the estimators offer it: a student that draws in few calls of a network what the model
-draws in many.
-"""
+"""A student that draws in few calls of a network what the model draws in many."""
 
 import copy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -15,7 +13,7 @@ from conjoin.model.model import Model
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
-__all__ = ["Distillable"]
+__all__ = ["distil"]
 
 DRAWN_ROWS = 2048  # rows that the model draws to teach from, where none are given
 MAX_ROWS = 8192  # rows that are learned from
@@ -29,44 +27,50 @@ RATE = 5e-4
 MAX_CALLS = 64  # calls of a draw, at most
 
 
-class Distillable:
-    """A fitted estimator whose draws can be learned anew, in few calls of a network."""
+def distil(
+    model: Model,
+    calls: int,
+    X: Any = None,
+    *,
+    max_time: float | None = None,
+    seed: int = 0,
+    verbose: bool = False,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Model:
+    """A model that draws in ``calls`` calls of its network what ``model`` draws in many.
 
-    model_: Model
+    Parameters
+    ----------
+    calls
+        From 1 to 64.
+    X
+        Rows to learn from; None: draws of the model.
+    max_time
+        Seconds of training; None for no limit.
+    seed, verbose, checkpoint, resume
+        As of a fit.
 
-    def distil(
-        self,
-        steps: int = 1,
-        X: Any = None,
-        *,
-        max_time: float | None = None,
-        random_state: int = 0,
-        verbose: bool = False,
-        checkpoint: Any = None,
-        resume: bool = False,
-    ) -> Self:
-        """A new fitted model that draws in so many calls of its network, ``steps``, by a student
-        which learns that from this one, on the rows ``X``, or else on draws of this model. All
-        other answers stay what they are. ``max_time`` in seconds; ``checkpoint``: a folder from
-        which ``resume=True`` goes on."""
-        model: Model = self._model()  # type: ignore[attr-defined]
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_CALLS:
-            raise ValueError(f"steps must be a whole number from 1 to {MAX_CALLS}, got {steps!r}.")
-        folder = None if checkpoint is None else Path(checkpoint)
-        plan = Plan(
-            random_state,
-            batch=BATCH,
-            steps=max(1, STEPS // steps),
-            rate=RATE,
-            max_time=max_time,
-            checkpoint=folder,
-            resume=resume,
-        )
-        out = copy.copy(self)
-        out.model_ = _distilled(
-            model, steps, None if X is None else model.encode(X).event, plan, Progress(verbose)
-        )
-        return out
+    Raises
+    ------
+    ValueError
+        For a number of calls out of range, or fewer than 16 whole rows.
+    CapabilityError
+        For a family whose draws can't be distilled.
+    """
+    if not isinstance(calls, int) or isinstance(calls, bool) or not 1 <= calls <= MAX_CALLS:
+        raise ValueError(f"steps must be a whole number from 1 to {MAX_CALLS}, got {calls!r}.")
+    plan = Plan(
+        seed=seed,
+        batch=BATCH,
+        steps=max(1, STEPS // calls),
+        rate=RATE,
+        max_time=max_time,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
+    x = None if X is None else model.encode(X).event
+    return _distilled(model, calls, x, plan, Progress(verbose))
 
 
 def _distilled(model: Model, steps: int, x: Event | None, plan: Plan, progress: Progress) -> Model:
@@ -91,12 +95,12 @@ def _distilled(model: Model, steps: int, x: Event | None, plan: Plan, progress: 
         learner, parts[0], torch.ones(fit.rows).double(), parts[1], plan, progress, words
     )
     density.requires_grad_(True)
-    facts = {
+    told = {
         key: value
         for key, value in asdict(trained).items()
         if key in ("steps", "seconds", "stopped")
     }
-    out.facts["distilled"] = {"calls": steps, "rows": pair.rows, "drawn": x is None} | facts
+    out.card["distilled"] = {"calls": steps, "rows": pair.rows, "drawn": x is None} | told
     return out
 
 

@@ -33,9 +33,9 @@ from torch import Tensor
 from conjoin.core import Event, Pair, Space, as_float, stream
 from conjoin.core.event import slices
 from conjoin.nets.pictures import pictured
+from conjoin.predictors.base import Design
 from conjoin.predictors.convolutional import fit_convolutional
 from conjoin.predictors.logistic import Folds, folds_of, rival
-from conjoin.predictors.scorers import Design
 
 __all__ = ["Graph", "mostly_unlabelled", "moved", "spread_labels"]
 

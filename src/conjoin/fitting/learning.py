@@ -19,14 +19,16 @@ from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, Space, as_float, stream
 from conjoin.families import name_of
-from conjoin.joints.base import Joint
+from conjoin.fitting.options import FitOptions
+from conjoin.joints.base import Joint, flat_row
 from conjoin.joints.build import build_joint
 from conjoin.joints.hybrid import Hybrid
 from conjoin.joints.independent import Independent
-from conjoin.joints.monolithic import Monolithic
 from conjoin.joints.shared_backbone import Told, Trunk
 from conjoin.model.targets import Classes, Target
-from conjoin.predictors.scorers import Classifier, Features
+from conjoin.predictors import method as method_of
+from conjoin.predictors.classifier import Classifier
+from conjoin.predictors.features import Features
 from conjoin.training.feed import Passes, Read, Shuffled
 from conjoin.training.loop import Plan, Trained, train, train_from
 from conjoin.training.progress import Progress
@@ -38,13 +40,13 @@ EMPHASES = (0.0, 0.3, 1.0, 3.0)  # that "auto" tries
 FIRST = 0.25  # share of the time, at most, for a part that is fitted before the rest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Learning:
-    """All that one fit needs. ``event``: distinct rows of (y, x) and their ``weight``; ``request``:
-    see fitting.Request."""
+    """All that one fit needs. ``event``: distinct rows of (y, x) and their ``weight``; ``options``:
+    see FitOptions."""
 
     config: Any
-    request: Any
+    options: FitOptions
     target: Target | None
     space: Space
     event: Pair
@@ -55,7 +57,7 @@ class Learning:
 
     def joint(self, progress: Progress) -> tuple[Density, Trained, dict[str, Any]]:
         """The trained density or joint, how the fit went, and facts for the model card."""
-        emphasis = self.request.emphasis
+        emphasis = self.options.emphasis
         if emphasis != "auto":
             return (
                 *self._fitted(self._checked(emphasis), progress, self.max_time),
@@ -102,7 +104,7 @@ class Learning:
     def _fitted(
         self, emphasis: float, progress: Progress, max_time: float | None
     ) -> tuple[Density, Trained]:
-        request = self.request
+        options = self.options
         joint, parts = self._built()
         able = joint.capabilities
         if emphasis and (able.statistics or able.sweeps):
@@ -111,19 +113,19 @@ class Learning:
                 f"{name_of(self.config)} does not: "
                 "leave it at 0, or give p(y | x) to a predictor."
             )
-        if isinstance(joint, Joint):
-            joint.emphasis = emphasis
+        if self.target is not None:
+            joint.emphasis = emphasis  # type: ignore[assignment]
         folder = (
-            request.checkpoint
-            if request.checkpoint is None or request.emphasis != "auto"
-            else request.checkpoint / f"{emphasis:g}"
+            options.checkpoint
+            if options.checkpoint is None or options.emphasis != "auto"
+            else options.checkpoint / f"{emphasis:g}"
         )
         plan = Plan(
-            seed=request.seed,
+            seed=options.seed,
             max_time=max_time,
-            max_kwh=request.max_kwh,
+            max_kwh=options.max_kwh,
             checkpoint=folder,
-            resume=request.resume,
+            resume=options.resume,
         )
         return joint, self._trained(joint, parts, plan, progress)
 
@@ -134,28 +136,28 @@ class Learning:
         label = f"fitting {name_of(self.config)}"
         able = joint.capabilities
         plan, begun = self._begun(joint, parts, plan, progress)
-        if begun.stopped.startswith("interrupted"):
+        if begun.interrupted:
             return begun
         if self.read is not None and not able.statistics and not able.sweeps:
             return train_from(
                 joint,
-                Shuffled(self.read, self.request.stream.rows, plan.seed),
+                Shuffled(self.read, self.options.stream.rows, plan.seed),
                 choose,
                 plan,
                 progress,
                 label,
             )
         trained = train(joint, rows, self.weight, choose, plan, progress, label)
-        if self.read is None or able.sweeps or trained.stopped.startswith("interrupted"):
+        if self.read is None or able.sweeps or trained.interrupted:
             return trained
         left = None if plan.max_time is None else max(0.0, plan.max_time - trained.seconds)
         folder = None if plan.checkpoint is None else plan.checkpoint / "passes"
         whole = replace(
-            plan, epochs=self.request.stream.passes, patience=1, max_time=left, checkpoint=folder
+            plan, epochs=self.options.stream.passes, patience=1, max_time=left, checkpoint=folder
         )
         return train_from(
             joint,
-            Passes(self.read, self.request.stream.rows),
+            Passes(self.read, self.options.stream.rows),
             choose,
             whole,
             progress,
@@ -167,14 +169,12 @@ class Learning:
     ) -> tuple[Plan, Trained]:
         """Where a density has a part that is fitted before the rest, fit that; what is left of the
         plan, and how that went."""
-        density = joint.density if isinstance(joint, Monolithic) else joint
-        first = density._beginning()
+        first = joint._beginning()
         if first is None:
             return plan, Trained()
         width = first.space.shape[0]
         rows, choose = (
-            (joint._row(part) if isinstance(joint, Monolithic) else part).cut(width)[0]
-            for part in parts
+            (part if self.target is None else flat_row(part)).cut(width)[0] for part in parts
         )
         share = None if plan.max_time is None else FIRST * plan.max_time
         folder = None if plan.checkpoint is None else plan.checkpoint / "first"
@@ -194,8 +194,8 @@ class Learning:
         return replace(plan, max_time=left, max_kwh=kwh), done
 
     def _built(self) -> tuple[Density, tuple[Any, Any]]:
-        rng = stream(self.request.seed, "build")
-        start = self.request.start
+        rng = stream(self.options.seed, "build")
+        start = self.options.start
         build = self.config.density.build if start is None else partial(start.build, self.target)
         x = as_float(self.event.x)
         if self.target is None:
@@ -216,12 +216,12 @@ class Learning:
     def _on_trunk(self) -> bool:
         """Whether p(y | x) stands on the network of p(x): where it is asked for, and where a family
         for pictures has classes."""
-        asked = self.request.predictor
+        asked = self.options.predictor
         if not isinstance(asked, str):
             return False
-        return asked == "trunk" or (
-            asked == "auto" and self.config.density.trunk and isinstance(self.target, Classes)
-        )
+        if asked == "auto":
+            return bool(self.config.density.trunk) and isinstance(self.target, Classes)
+        return bool(method_of(asked).shared)
 
     def _trunk(self, rng: torch.Generator, build: Any, x: Event) -> Hybrid:
         """p(x) and, on its features, p(y | x): one network learns both."""

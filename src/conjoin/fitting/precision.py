@@ -2,31 +2,30 @@
 checkpoint keeps the one that it began with."""
 
 import json
-from typing import Any
 
 from conjoin.core import Config
+from conjoin.fitting.options import FitOptions
 from conjoin.nets.precision import PRECISIONS, check_precision, fastest
 from conjoin.training import ranks
 
 __all__ = ["settle_precision"]
 
 
-def settle_precision(config: Config, request: Any) -> Config:
-    """The config with one precision, where its family has a choice. ``request``: see
-    pipeline.Request. ValueError for a precision that does not exist, or that the family can't
-    take."""
-    asked = check_precision(request.precision)
+def settle_precision(config: Config, options: FitOptions) -> Config:
+    """The config with one precision, where its family has a choice. ValueError for a precision that
+    does not exist, or that the family can't take."""
+    asked = check_precision(options.precision)
     own = config.get_params().get("precision")
     if asked == own == "auto":
-        return config.in_precision(_chosen(request))
+        return config.in_precision(_chosen(options))
     return config.in_precision(asked)
 
 
-def _chosen(request: Any) -> str:
+def _chosen(options: FitOptions) -> str:
     """The precision that stands beside the checkpoint of a fit that goes on; else the faster one
     where the first process runs, which is written there."""
-    file = None if request.checkpoint is None else request.checkpoint / "precision.json"
-    if file is not None and request.resume and file.is_file():
+    file = None if options.checkpoint is None else options.checkpoint / "precision.json"
+    if file is not None and options.resume and file.is_file():
         return str(json.loads(file.read_text(encoding="utf-8")))
     precision = PRECISIONS[int(ranks.first(float(PRECISIONS.index(fastest()))))]
     if file is not None and ranks.rank() == 0:

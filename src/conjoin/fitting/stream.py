@@ -14,6 +14,7 @@ each pass; a gradient takes its mini-batches from it. Memory does not grow with 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +31,7 @@ from conjoin.model.targets import Target
 from conjoin.training.data import MIN_DISTINCT_SHARE, Split, group_hashes
 from conjoin.training.feed import Read
 
-__all__ = ["PASSES", "SAMPLE", "FitsFiles", "Stream", "draw"]
+__all__ = ["PASSES", "SAMPLE", "Stream", "draw", "file_stream"]
 
 SAMPLE = 100_000  # rows
 PASSES = 10  # over the table, at most
@@ -250,62 +251,55 @@ class _Sample:
         return fresh
 
 
-# -------------------------------------------------------------------------------------- the surface
+# ------------------------------------------------------------------------------------------ a file
 
 
-class FitsFiles:
-    """What lets an estimator be fitted to a file of any size."""
+@contextmanager
+def file_stream(
+    path: Any,
+    target: Any = None,
+    *,
+    supervised: bool,
+    seed: int = 0,
+    groups: Any = None,
+    calibration: float = 0.2,
+    chunk_rows: int = CHUNK_ROWS,
+    sample_rows: int = SAMPLE,
+    passes: int = PASSES,
+    unlabelled: Any = None,
+) -> Iterator[tuple[pd.DataFrame, pd.Series | None, Stream]]:
+    """The sample of a CSV or Parquet file, its target, and the stream of all of its rows, as long
+    as the file is open.
 
-    _fit: Any
-    _seed: Any
-    _task: str
-    unlabelled: Any
+    Parameters
+    ----------
+    target, groups
+        Names of columns, or None.
+    supervised
+        Whether there is to be a target.
+    calibration
+        Share of the rows held out for the alarms.
+    chunk_rows, sample_rows
+        Rows read at once, and rows that the start is fitted to.
+    passes
+        Over all rows, at most.
+    unlabelled
+        A label that means "not known".
 
-    def fit_file(
-        self,
-        path: Any,
-        target: Any = None,
-        *,
-        groups: Any = None,
-        calibration: float = 0.2,
-        chunk_rows: int = CHUNK_ROWS,
-        sample_rows: int = SAMPLE,
-        passes: int = PASSES,
-        checkpoint: Any = None,
-        resume: bool = False,
-    ) -> Any:
-        """Fit to a CSV or Parquet file, ``chunk_rows`` at a time; ``target`` and ``groups`` name
-        columns. A sample of ``sample_rows`` gives the structure and the start, at most ``passes``
-        over all rows the parameters."""
-        with Chunks(path, chunk_rows) as chunks:
-            stream = draw(chunks, self._seed(), calibration, groups=groups, rows=sample_rows)
-            missing = [name for name in (target,) if name is not None and name not in stream.frame]
-            if missing or (target is None) != (self._task == "density"):
-                raise ValueError(
-                    f"target={target!r} is no column to predict; the columns are "
-                    f"{', '.join(map(str, stream.frame))}."
-                )
-            aside = [name for name in (target, groups) if name is not None]
-            y = None if target is None else stream.frame[target]
-            stream = replace(stream, passes=passes, label=target, unlabelled=self.unlabelled)
-            return self.fit_stream(
-                stream.frame.drop(columns=aside),
-                y,
-                stream,
-                calibration=calibration,
-                checkpoint=checkpoint,
-                resume=resume,
+    Raises
+    ------
+    ValueError
+        For a column that is not there.
+    """
+    with Chunks(path, chunk_rows) as chunks:
+        stream = draw(chunks, seed, calibration, groups=groups, rows=sample_rows)
+        absent = target is not None and target not in stream.frame
+        if absent or (target is not None) != supervised:
+            raise ValueError(
+                f"target={target!r} is no column to predict; the columns are "
+                f"{', '.join(map(str, stream.frame))}."
             )
-
-    def fit_stream(
-        self,
-        X: Any,
-        y: Any,
-        stream: Stream,
-        *,
-        calibration: float = 0.2,
-        checkpoint: Any = None,
-        resume: bool = False,
-    ) -> Any:
-        """Fit to all rows of ``stream``; ``X`` and ``y`` are its sample."""
-        return self._fit(X, y, None, None, calibration, None, checkpoint, resume, stream)
+        aside = [name for name in (target, groups) if name is not None]
+        y = None if target is None else stream.frame[target]
+        stream = replace(stream, passes=passes, label=target, unlabelled=unlabelled)
+        yield stream.frame.drop(columns=aside), y, stream

@@ -18,16 +18,12 @@ from torch import Tensor
 from conjoin.codecs.kinds import kind_of
 from conjoin.core import Codec, Density, Event, Rows, Space, Variable, seeded
 from conjoin.families import name_of, resolve
-from conjoin.joints.class_conditional import ClassConditional
-from conjoin.joints.hybrid import Hybrid
-from conjoin.joints.independent import Independent
-from conjoin.joints.monolithic import Monolithic
+from conjoin.joints.base import Joint
 from conjoin.model.model import Model
 from conjoin.model.saving import load_model
 from conjoin.model.targets import Classes, Target
-from conjoin.predictors.scorers import Classifier, Features
 
-__all__ = ["Start", "head_of"]
+__all__ = ["Start"]
 
 # settings that say how columns are read
 OF_COLUMNS = {
@@ -132,9 +128,8 @@ class Start:
     def facts(self) -> dict[str, Any]:
         """For the model card: which rows taught before."""
         kept = ("rows", "data_sha256", "seed", "started_from")
-        return {
-            "started_from": {key: self.model.facts[key] for key in kept if key in self.model.facts}
-        }
+        facts = self.model.facts
+        return {"started_from": {key: facts[key] for key in kept if key in facts}}
 
     # ------------------------------------------------------------------ parameters
 
@@ -152,8 +147,7 @@ class Start:
     ) -> Density:
         """In place of the family's own ``build``: a density with the structure and parameters of
         the model's."""
-        old = self.model.density_of_x
-        old = old.density if isinstance(old, Monolithic) else old
+        old = self.model.joint if self.model.target is None else self.model.pair.family_density
         if old.capabilities.sweeps:
             raise ValueError(
                 f"{name_of(config)} learns by a Gibbs sampler, whose state belongs to its own "
@@ -217,17 +211,16 @@ class Start:
             raise ValueError(self._other(target, density.config))
         return about
 
-    def finish(self, joint: Density, target: Target | None) -> None:
+    def finish(self, joint: Joint, target: Target | None) -> None:
         """p(y), and the head that tells classes on the density's features."""
-        old = self.model.unweighted
-        base, before = (each.base if isinstance(each, Hybrid) else each for each in (joint, old))
+        if self.model.target is None:
+            return
+        old = self.model.pair.unweighted
         rows = self._rows(target)
-        if isinstance(base, ClassConditional | Independent) and isinstance(
-            before, ClassConditional | Independent
-        ):
-            _carry(base.log_prior.data, before.log_prior, rows)
-        mine = head_of(joint)
-        theirs = head_of(old)
+        if joint.label_prior is not None and old.label_prior is not None:
+            _carry(joint.label_prior.data, old.label_prior, rows)
+        mine = joint.shared_head
+        theirs = old.shared_head
         if mine is not None and theirs is not None:
             for name, value in mine.state_dict().items():
                 _carry(
@@ -268,17 +261,6 @@ def _refuse_resizing(old: Density, config: Any) -> None:
                 f"start_from has {name}={size}, and this fit asks for {name}={asked}: a fit "
                 "keeps the size that it begins from."
             )
-
-
-def head_of(joint: Density) -> Features | None:
-    """What was learned together with the density whose features it stands on."""
-    if (
-        not isinstance(joint, Hybrid)
-        or not isinstance(joint.base, Independent)
-        or not isinstance(joint.predictor, Classifier)
-    ):
-        return None
-    return joint.predictor.scorer if isinstance(joint.predictor.scorer, Features) else None
 
 
 def _by_label(density: Density) -> set[str]:

@@ -1,20 +1,30 @@
-"""Joint models p(x, y), made of densities and predictors."""
+"""Joint models p(x, y), made of densities and predictors; ``KINDS`` by the words that they are
+saved under."""
 
-from conjoin.joints.base import Joint, flat_space, trust
+from conjoin.joints.base import Joint, Rebuild, flat_space, trust
 from conjoin.joints.build import build_joint
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.joints.independent import Independent
 from conjoin.joints.monolithic import Monolithic
+from conjoin.joints.reweighted import Reweighted
+from conjoin.joints.shared_backbone import Told, Trunk
 
 __all__ = [
+    "KINDS",
     "ClassConditional",
     "Hybrid",
     "Independent",
     "Joint",
     "Monolithic",
     "Predictor",
+    "Rebuild",
     "build_joint",
     "flat_space",
     "trust",
 ]
+
+KINDS: dict[str, type[Joint]] = {
+    each.kind: each
+    for each in (ClassConditional, Hybrid, Independent, Monolithic, Reweighted, Told, Trunk)
+}

@@ -17,8 +17,9 @@ Shape letters: B rows, D columns of x, K classes or candidate values of y.
 """
 
 import abc
-from dataclasses import replace
-from typing import final
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -33,16 +34,46 @@ from conjoin.core import (
     Status,
     Variable,
 )
+from conjoin.core.event import after_one
 from conjoin.core.shapes import Float
+from conjoin.families import name_of
 
-__all__ = ["Joint", "flat_space", "trust"]
+if TYPE_CHECKING:
+    from conjoin.joints.hybrid import Predictor
+
+__all__ = ["Joint", "Rebuild", "describe_family", "flat_row", "flat_space", "trust"]
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """How the parts of a saved joint are made anew, from what was stored of each.
+
+    Attributes
+    ----------
+    y, x
+        The spaces of the target and of the rows.
+    joint
+        A joint, from its description.
+    density
+        A family's density, from its description, its space, and the space of its context or None.
+    predictor
+        A predictor, from its description and the joint that it stands beside.
+    """
+
+    y: Space
+    x: Space
+    joint: Callable[[dict[str, Any]], "Joint"]
+    density: Callable[[dict[str, Any], Space, Space | None], Density]
+    predictor: Callable[[dict[str, Any], "Joint"], "Predictor"]
 
 
 class Joint(Density):
     """A density over ``Pair(y, x)`` that can also say log p(x, y) for every candidate y at once."""
 
+    kind: ClassVar[str]  # the word under which such a joint is saved
     space: PairSpace
     emphasis: float = 0.0  # on p(y | x), beyond its share in p(x, y)
+    ignores_label: ClassVar[bool] = False  # whether p(x) is the same for every y
 
     @property
     def target(self) -> Variable:
@@ -100,6 +131,61 @@ class Joint(Density):
         """How far ``log_prob`` (of x), ``predict_proba`` (y given x) and ``sample`` (x given y) can
         be trusted."""
 
+    # ------------------------------------------------------------------ what a joint is made of
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """All but the weights, as JSON: ``kind``, and what ``restore`` needs beside it."""
+
+    @classmethod
+    @abc.abstractmethod
+    def restore(cls, described: dict[str, Any], rebuild: Rebuild) -> Self:
+        """A joint from what ``describe`` gave; its weights are loaded afterwards."""
+
+    @property
+    @abc.abstractmethod
+    def density_of_x(self) -> Density:
+        """The density that log p(x) comes from: of a density over (y, x) the joint itself."""
+
+    @property
+    @abc.abstractmethod
+    def family_density(self) -> Density:
+        """The family's own density, whether of x or of (y, x)."""
+
+    def about(self, x: Event) -> Event | Pair:
+        """Rows x as ``density_of_x`` takes them."""
+        return x
+
+    @property
+    def unweighted(self) -> "Joint":
+        """This joint before its classes were given new shares."""
+        return self
+
+    def weighted(self, log_joint: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """log p(x, y) by the shares of ``unweighted``, in the shares that the classes have here."""
+        return log_joint
+
+    @property
+    def separate_predictor(self) -> "Predictor | None":
+        """The predictor that gives p(y | x), where that is not the density's own."""
+        return None
+
+    @property
+    def source_of_features(self) -> Density | None:
+        """The density of x on whose features a predictor can stand."""
+        return None
+
+    @property
+    def shared_head(self) -> Any:
+        """The layer on the features of p(x) that was learned together with them; None without
+        one."""
+        return None
+
+    @property
+    def label_prior(self) -> Tensor | None:
+        """(K,) unnormalised log p(y), where that is a parameter of its own."""
+        return None
+
 
 def trust(density: Density) -> Status:
     """What ``log_prob`` of a density is worth."""
@@ -108,6 +194,24 @@ def trust(density: Density) -> Status:
         Likelihood.LOWER_BOUND: Status.LOWER_BOUND,
         Likelihood.UNNORMALIZED: Status.RELATIVE,
     }[density.capabilities.likelihood]
+
+
+def describe_family(density: Density) -> dict[str, Any]:
+    """All but the weights of a family's density, as JSON."""
+    config = density.config
+    return {
+        "kind": "family",
+        "family": name_of(config),
+        "settings": config.get_params(),
+        "structure": density.structure,
+    }
+
+
+def flat_row(pair: Pair) -> Event:
+    """(y, x) as one row, y first."""
+    value = torch.cat([pair.y.value[:, None].to(pair.x.value), pair.x.value], 1)
+    mask = torch.cat([pair.y.mask[:, None], pair.x.mask], 1)
+    return Event(value, mask, within=after_one(pair.x.within))
 
 
 def flat_space(y: Space, x: Space) -> Space:

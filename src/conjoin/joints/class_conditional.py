@@ -1,5 +1,7 @@
 """p(y) p(x | y): a density of x for each class."""
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.shapes import Float
-from conjoin.joints.base import Joint, _label_loss, trust
+from conjoin.joints.base import Joint, Rebuild, _label_loss, describe_family, trust
 
 __all__ = ["ClassConditional"]
 
@@ -26,6 +28,8 @@ __all__ = ["ClassConditional"]
 class ClassConditional(Joint):
     """p(y) p(x | y). Needs a normalised density: an unknown constant per class would decide the
     class."""
+
+    kind = "class_conditional"
 
     def __init__(self, density: Density, y_space: Space, smoothing: float = 1.0) -> None:
         super().__init__(PairSpace(y_space, density.space), density.config)
@@ -56,6 +60,29 @@ class ClassConditional(Joint):
             "predict_proba": exact if exact is Status.EXACT else Status.APPROXIMATE,
             "sample": exact,
         }
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": self.kind, "density": describe_family(self.density)}
+
+    @classmethod
+    def restore(cls, described: dict[str, Any], rebuild: Rebuild) -> Self:
+        return cls(rebuild.density(described["density"], rebuild.x, rebuild.y), rebuild.y)
+
+    @property
+    def density_of_x(self) -> Density:
+        return self.density
+
+    @property
+    def family_density(self) -> Density:
+        return self.density
+
+    @property
+    def source_of_features(self) -> Density | None:
+        return self.density if self.density.capabilities.features else None
+
+    @property
+    def label_prior(self) -> Tensor:
+        return self.log_prior
 
     def _classes(self, x: Event, generator: torch.Generator | None = None) -> Float[Tensor, "B K"]:
         """log p(x, k); where log p(x | k) is an estimate, all classes are given the same noise, so

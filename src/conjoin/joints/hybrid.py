@@ -1,12 +1,14 @@
 """p(x) p(y | x): any density of x beside any predictor."""
 
 import abc
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from conjoin.core import (
     Capabilities,
+    Density,
     Event,
     Pair,
     Status,
@@ -15,7 +17,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.shapes import Bool, Float
-from conjoin.joints.base import Joint
+from conjoin.joints.base import Joint, Rebuild
 
 __all__ = ["Hybrid", "Predictor"]
 
@@ -35,6 +37,20 @@ class Predictor(nn.Module, abc.ABC):
     @abc.abstractmethod
     def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         """One y per row; without a generator, the best guess."""
+
+    def describe(self) -> dict[str, Any]:
+        """All but the weights, as JSON; ValueError for what can't be saved."""
+        raise ValueError(f"The predictor {type(self).__name__} can't be saved: it has no describe.")
+
+    def scores_of_frame(self, frame: Any) -> Float[Tensor, "B K"] | None:
+        """Logits of rows as the user gave them, at the predictor's temperature, where it sees those
+        rather than events."""
+        return None
+
+    @property
+    def features_head(self) -> Any:
+        """The layer that stands on the features of a density; None where none does."""
+        return None
 
 
 PROPOSALS = 64  # draws per row from which the hybrid's conditional sampler chooses
@@ -56,11 +72,46 @@ class Hybrid(Joint):
     average importance sampling, section 2). The effective sample size of the last draw is in
     ``effective_draws``."""
 
+    kind = "hybrid"
+
     def __init__(self, base: Joint, predictor: Predictor) -> None:
         super().__init__(base.space, base.config)
         self.base = base
         self.predictor = predictor
         self.effective_draws: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        base = self.base.describe()
+        return {"kind": self.kind, "base": base, "predictor": self.predictor.describe()}
+
+    @classmethod
+    def restore(cls, described: dict[str, Any], rebuild: Rebuild) -> Self:
+        base = rebuild.joint(described["base"])
+        return cls(base, rebuild.predictor(described["predictor"], base))
+
+    @property
+    def density_of_x(self) -> Density:
+        return self.base.density_of_x
+
+    @property
+    def family_density(self) -> Density:
+        return self.base.family_density
+
+    def about(self, x: Event) -> Event | Pair:
+        return self.base.about(x)
+
+    @property
+    def separate_predictor(self) -> Predictor:
+        return self.predictor
+
+    @property
+    def shared_head(self) -> Any:
+        """Where the base knows nothing of y, the features were learned for both."""
+        return self.predictor.features_head if self.base.ignores_label else None
+
+    @property
+    def label_prior(self) -> Tensor | None:
+        return self.base.label_prior
 
     @property
     def capabilities(self) -> Capabilities:

@@ -1,17 +1,22 @@
 """p(y) p(x): the base of a predictor that has all to say about y."""
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
 from conjoin.core import Capabilities, Density, Event, Pair, PairSpace, Space, Status, categorical
 from conjoin.core.shapes import Float
-from conjoin.joints.base import Joint, trust
+from conjoin.joints.base import Joint, Rebuild, describe_family, trust
 
 __all__ = ["Independent"]
 
 
 class Independent(Joint):
     """p(y) p(x): the base of a predictor that has all to say about y."""
+
+    kind = "independent"
+    ignores_label = True
 
     def __init__(self, density: Density, y_space: Space) -> None:
         super().__init__(PairSpace(y_space, density.space), density.config)
@@ -33,6 +38,36 @@ class Independent(Joint):
             "predict_proba": Status.EXACT,
             "sample": trust(self.density),
         }
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": self.kind, "density": describe_family(self.density)}
+
+    @classmethod
+    def restore(cls, described: dict[str, Any], rebuild: Rebuild) -> Self:
+        return cls(
+            rebuild.density(described["density"], rebuild.x, cls._context(rebuild)), rebuild.y
+        )
+
+    @classmethod
+    def _context(cls, rebuild: Rebuild) -> Space | None:
+        """What the density is told."""
+        return None
+
+    @property
+    def density_of_x(self) -> Density:
+        return self.density
+
+    @property
+    def family_density(self) -> Density:
+        return self.density
+
+    @property
+    def source_of_features(self) -> Density | None:
+        return self.density if self.density.capabilities.features else None
+
+    @property
+    def label_prior(self) -> Tensor:
+        return self.log_prior
 
     def _log_label(self, y: Event) -> Float[Tensor, " B"]:
         return torch.where(y.mask, self.log_prior.log_softmax(0)[y.value.long()], 0.0)

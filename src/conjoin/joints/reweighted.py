@@ -14,13 +14,14 @@ Shape letters: B rows, K classes.
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from conjoin.core import Capabilities, Event, Pair, Status, categorical, stream
+from conjoin.core import Capabilities, Density, Event, Pair, Status, categorical, stream
 from conjoin.core.shapes import Bool, Float
-from conjoin.joints.base import Joint
+from conjoin.joints.base import Joint, Rebuild
 from conjoin.joints.hybrid import Predictor
 
 __all__ = ["Posterior", "Reweighted", "log_shares"]
@@ -47,6 +48,7 @@ class Reweighted(Joint):
     """``base`` with a weight for each class. ``log_weight`` is a buffer, so that it is saved with
     the base. Not to be trained: the weights are normalised once."""
 
+    kind = "reweighted"
     log_weight: Tensor
 
     def __init__(self, base: Joint) -> None:
@@ -76,6 +78,39 @@ class Reweighted(Joint):
         known = log_shares(base, seed) if shares is None else shares
         out.log_weight.copy_(total - (known + total).logsumexp(0))
         return out.eval()
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": self.kind, "base": self.base.describe()}
+
+    @classmethod
+    def restore(cls, described: dict[str, Any], rebuild: Rebuild) -> "Reweighted":
+        return cls(rebuild.joint(described["base"])).eval()
+
+    @property
+    def density_of_x(self) -> Density:
+        return self.base.density_of_x
+
+    @property
+    def family_density(self) -> Density:
+        return self.base.family_density
+
+    def about(self, x: Event) -> Event | Pair:
+        return self.base.about(x)
+
+    @property
+    def unweighted(self) -> Joint:
+        return self.base
+
+    def weighted(self, log_joint: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        return log_joint + self.log_weight
+
+    @property
+    def separate_predictor(self) -> Predictor | None:
+        return self.base.separate_predictor
+
+    @property
+    def label_prior(self) -> Tensor | None:
+        return self.base.label_prior
 
     @property
     def capabilities(self) -> Capabilities:
@@ -181,9 +216,19 @@ class Reweighted(Joint):
 class Posterior(Predictor):
     """p(y | x) of a whole joint model, to stand beside another p(x)."""
 
+    kind = "posterior"  # the word under which it is saved
+
     def __init__(self, joint: Joint) -> None:
         super().__init__()
         self.joint = joint
+
+    def describe(self) -> dict[str, Any]:
+        return {"scorer": self.kind, "joint": self.joint.describe()}
+
+    @classmethod
+    def restore(cls, described: dict[str, Any], rebuild: Rebuild) -> "Posterior":
+        """From what ``describe`` gave."""
+        return cls(rebuild.joint(described["joint"]))
 
     def _log_proba(self, x: Event) -> Float[Tensor, "B K"]:
         return self.joint.log_joint(x).log_softmax(1)

@@ -18,8 +18,9 @@ import math
 import torch
 from torch import Tensor
 
-from conjoin.core import Edit, Event, Pair, categorical, seeded, stream
+from conjoin.core import Edit, Event, Pair, Space, categorical, seeded, stream
 from conjoin.core.shapes import Float
+from conjoin.joints.base import Rebuild
 from conjoin.joints.hybrid import Hybrid
 from conjoin.joints.independent import Independent
 
@@ -30,6 +31,12 @@ COMPLETIONS = 4  # of a picture of which a part is missing, by which its class i
 
 class Told(Independent):
     """p(y) p(x), whose density is told y where it is known: in its fit, and for draws given y."""
+
+    kind = "told"
+
+    @classmethod
+    def _context(cls, rebuild: Rebuild) -> Space | None:
+        return rebuild.y
 
     def _losses(
         self, event: Pair, context: Event | None, generator: torch.Generator | None
@@ -58,6 +65,7 @@ class Trunk(Hybrid):
     """p(x) p(y | x) of one network. ``base`` is a ``Told``; the predictor stands on the features of
     its density."""
 
+    kind = "trunk"
     base: Told
 
     def _losses(

@@ -94,8 +94,8 @@ def _with_no_more(model: Model, encoded: Encoded, pattern: Bool[Tensor, " D"]) -
 
 def predictive_of(model: Model, x: Event) -> Predictive:
     """p(y | x) of a regressor, on the grid that was kept at fit."""
-    assert isinstance(model.target, Number)
-    grid = torch.tensor(model.facts["grid"], dtype=torch.float64)
+    assert isinstance(model.target, Number) and model.state.grid is not None
+    grid = torch.tensor(model.state.grid, dtype=torch.float64)
     with torch.no_grad():
         every = [
             predictive(model.pair, as_float(x.take(part)), grid) for part in slices(x.rows, 1024)

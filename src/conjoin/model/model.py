@@ -1,6 +1,5 @@
 """A fitted joint model with all that its answers need: the codec, the densities, the target, the
-calibration.
-"""
+calibration."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -28,21 +27,17 @@ from conjoin.core import (
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.joints.base import Joint, trust
-from conjoin.joints.class_conditional import ClassConditional
-from conjoin.joints.hybrid import Hybrid
-from conjoin.joints.independent import Independent
-from conjoin.joints.reweighted import Reweighted
+from conjoin.model.state import READINGS, State, join_facts
 from conjoin.model.targets import Classes, Number, Target
-from conjoin.predictors.scorers import Classifier, External
 
-__all__ = ["READINGS", "Model"]
+__all__ = ["Model"]
 
 CHUNK_ROWS = 4096  # rows evaluated at once
 CELLS = 1 << 22  # cells of them, at most, where they are bytes
 # rows of the fit, and cells of them, that a statistic of familiarity sees of pictures
 LEAST_SEEN = 1000
 CELLS_SEEN = 1 << 25
-READINGS = 2  # of a row that make up its familiarity
+PARTS = ("codec", "joint", "target", "calibration", "state", "card")
 BANK_ROWS = 256  # rows that the model draws for itself, to know what is typical
 BANK_ROWS_IF_SLOW = (
     40  # of them where each answer about an incomplete row takes many calls of a network
@@ -51,28 +46,34 @@ BANK_ROWS_IF_SLOW = (
 
 @dataclass
 class Model:
-    """``joint`` is a Joint with a target, or a plain Density without. ``facts``: seed, versions,
-    hashes, metrics, energy."""
+    """``joint`` is a Joint with a target, or a plain Density without. ``state``: what else answers
+    depend on. ``card``: what is only told of the fit, such as versions, hashes, metrics, energy."""
 
     codec: Codec
     joint: Density
     target: Target | None = None
     calibration: Calibration | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    state: State = field(default_factory=State)
+    card: dict[str, Any] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ parts
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """State and card together, as config.json stores them: to be read, not written."""
+        return join_facts(self.state, self.card)
+
+    @property
     def pair(self) -> Joint:
         """The joint; CapabilityError where there is no target."""
-        if not isinstance(self.joint, Joint):
+        if self.target is None:
             raise CapabilityError(
                 "JointDensity",
                 "a question about y",
                 "no target",
                 "Use JointClassifier or JointRegressor.",
             )
-        return self.joint
+        return self.joint  # type: ignore[return-value]
 
     @property
     def classes(self) -> Classes:
@@ -97,15 +98,15 @@ class Model:
     def status(self) -> dict[str, Status]:
         """How far each answer about whole rows can be trusted; what missing cells cost is in the
         joint's ``capabilities``."""
-        if isinstance(self.joint, Joint):
-            return self.joint.status
+        if self.target is not None:
+            return self.pair.status
         return {"log_prob": trust(self.joint), "sample": trust(self.joint)}
 
     @property
     def unweighted(self) -> Density:
         """The joint before its classes were given new shares. It remains what familiarity is judged
         by, as the held-out rows were judged by it."""
-        return self.joint.base if isinstance(self.joint, Reweighted) else self.joint
+        return self.joint if self.target is None else self.pair.unweighted
 
     # ------------------------------------------------------------------ answers about events
 
@@ -139,35 +140,29 @@ class Model:
 
     def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
         """log p(x), nats, in the event's units; in chunks, without gradients."""
-        return self._evidence(self.joint, x)
-
-    def _evidence(self, density: Density, x: Event) -> Float[Tensor, " B"]:
         return self._chunked(
-            density.log_evidence if isinstance(density, Joint) else density.log_prob, x
+            self.joint.log_prob if self.target is None else self.pair.log_evidence, x
+        )
+
+    def _log_evidence_unweighted(self, x: Event) -> Float[Tensor, " B"]:
+        return self._chunked(
+            self.joint.log_prob if self.target is None else self.pair.unweighted.log_evidence, x
         )
 
     def log_joint(self, encoded: Encoded, rows: Rows | None = None) -> Float[Tensor, "B K"]:
         """log p(x, y) for every class, nats, in the event's units. ``rows`` go to a predictor of
         the user's own."""
         own = None if rows is None else self._own_scores(rows)
-        below = self.unweighted
         if own is None:
             return self._chunked(self.pair.log_joint, encoded.event)
-        joint = self._evidence(below, encoded.event)[:, None] + own.log_softmax(1)
-        return joint + self.joint.log_weight if isinstance(self.joint, Reweighted) else joint
+        evidence = self._log_evidence_unweighted(encoded.event)
+        return self.pair.weighted(evidence[:, None] + own.log_softmax(1))
 
     def _own_scores(self, rows: Rows) -> Tensor | None:
         """Logits by a predictor that is the user's own and sees the user's own columns; None where
         there is none."""
-        below = self.unweighted
-        predictor = below.predictor if isinstance(below, Hybrid) else None
-        if (
-            not isinstance(predictor, Classifier)
-            or not isinstance(predictor.scorer, External)
-            or predictor.scorer.codec is None
-        ):
-            return None
-        return predictor.scorer.scores_of(rows.frame) / predictor.temperature
+        predictor = self.pair.separate_predictor
+        return None if predictor is None else predictor.scores_of_frame(rows.frame)
 
     def log_proba(self, encoded: Encoded, rows: Rows | None = None) -> Float[Tensor, "B K"]:
         """log p(y | x) for every class."""
@@ -187,9 +182,7 @@ class Model:
     @cached_property
     def bank(self) -> Event:
         """Rows that the model draws for itself, always the same."""
-        drawn = self.unweighted.sample(
-            BANK_ROWS, generator=stream(int(self.facts.get("seed", 0)), "bank")
-        )
+        drawn = self.unweighted.sample(BANK_ROWS, generator=stream(self.state.seed, "bank"))
         return drawn.x if isinstance(drawn, Pair) else drawn
 
     @cached_property
@@ -204,9 +197,7 @@ class Model:
     @property
     def density_of_x(self) -> Density:
         """What log p(x) comes from, below the joint: of a density over (y, x), that itself."""
-        below = self.unweighted
-        below = below.base if isinstance(below, Hybrid) else below
-        return below.density if isinstance(below, ClassConditional | Independent) else below
+        return self.joint if self.target is None else self.pair.density_of_x
 
     def remember(self, x: Event) -> None:
         """Let a density that has a statistic of familiarity of its own see rows of the fit."""
@@ -217,8 +208,7 @@ class Model:
 
     def _about(self, x: Event) -> Any:
         """Rows as the density of x takes them."""
-        below = self.density_of_x
-        return Pair(below.unknown(x.rows), x) if isinstance(below, Joint) else x
+        return x if self.target is None else self.pair.about(x)
 
     def _typicality(self, x: Event) -> Float[Tensor, " B"]:
         return self.density_of_x.typicality(self._about(x))
@@ -238,13 +228,13 @@ class Model:
 
     @cached_property
     def _plain_familiarity(self) -> Familiarity:
-        # models of 0.1.0 have one
         outline = (
-            Outline(self.codec.space, self.bank) if self.facts.get("readings") == READINGS else None
-        )
-        # beside a picture the columns' log p is exact
-        sketch = self.bank if self.density_of_x.capabilities.typical else self.sketch
-        return Familiarity(partial(self._evidence, self.unweighted), self.bank, sketch, outline)
+            Outline(self.codec.space, self.bank) if self.state.readings == READINGS else None
+        )  # models of 0.1.0 have one
+        sketch = (
+            self.bank if self.density_of_x.capabilities.typical else self.sketch
+        )  # beside a picture the columns' log p is exact
+        return Familiarity(self._log_evidence_unweighted, self.bank, sketch, outline)
 
     def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:
         """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column; 0 for parts of a
@@ -296,17 +286,11 @@ class Model:
         """Caches hold bound methods of this model, so a copy starts without them."""
         import copy
 
-        parts = {
-            name: copy.deepcopy(getattr(self, name), memo)
-            for name in ("codec", "joint", "target", "calibration", "facts")
-        }
+        parts = {name: copy.deepcopy(getattr(self, name), memo) for name in PARTS}
         return Model(**parts)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name)
-            for name in ("codec", "joint", "target", "calibration", "facts")
-        }
+        return {name: getattr(self, name) for name in PARTS}
 
 
 def _pieces(x: Event) -> list[slice]:

@@ -17,39 +17,22 @@ from safetensors.torch import save as serialise
 from conjoin.calibration.conformal import Calibration, Gaps
 from conjoin.codecs.kinds import codec_from_json
 from conjoin.core import Density, Space
-from conjoin.families import name_of, resolve
-from conjoin.joints.base import Joint, flat_space
-from conjoin.joints.class_conditional import ClassConditional
-from conjoin.joints.hybrid import Hybrid, Predictor
-from conjoin.joints.independent import Independent
-from conjoin.joints.monolithic import Monolithic
-from conjoin.joints.reweighted import Posterior, Reweighted
-from conjoin.joints.shared_backbone import Told, Trunk
+from conjoin.families import resolve
+from conjoin.joints import KINDS, Joint, Predictor, Rebuild
+from conjoin.joints.base import describe_family
+from conjoin.joints.reweighted import Posterior
 from conjoin.model.model import Model
+from conjoin.model.state import split_facts
 from conjoin.model.targets import target_from_json
-from conjoin.predictors.convolutional import Convolutional
-from conjoin.predictors.scorers import (
-    Classifier,
-    External,
-    Features,
-    Linear,
-    Network,
-    Residual,
-    Scorer,
-    Trees,
-)
+from conjoin.predictors import scorer_class
+from conjoin.predictors.base import Scorer
+from conjoin.predictors.classifier import Classifier
+from conjoin.predictors.residual import Residual
 from conjoin.util.files import new_folder, recover
 
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
 FORMAT = 2  # 1, of 0.1.0: familiarity by one reading
-SCORERS: dict[str, Any] = {
-    "linear": Linear,
-    "network": Network,
-    "convolutional": Convolutional,
-    "trees": Trees,
-    "features": Features,
-}
 FILES = ("config.json", "weights.safetensors", "README.md")
 
 
@@ -83,7 +66,7 @@ def refuse_overwrite(folder: Path, force: bool) -> None:
         return
     if not force:
         raise FileExistsError(
-            f"{folder} exists: choose another name, or overwrite it with force=True (--force)."
+            f"{folder} exists: choose another name, or overwrite it with force=True."
         )
     others = (
         [entry.name for entry in folder.iterdir() if entry.name not in FILES]
@@ -116,10 +99,10 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
     )
     config = {
         "format": FORMAT,
-        "conjoin": model.facts["versions"]["conjoin"],
+        "conjoin": model.card["versions"]["conjoin"],
         "codec": model.codec.to_json(),
         "target": None if model.target is None else model.target.to_json(),
-        "joint": _describe(model.joint),
+        "joint": describe_family(model.joint) if model.target is None else model.pair.describe(),
         "facts": model.facts,
         "calibrated": model.calibration is not None,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -146,65 +129,11 @@ def _plain(value: Any) -> Any:
 
 
 def model_hash(model: Model) -> str:
-    """sha256 of all that determines the answers."""
+    """sha256 of all that answers depend on: the card may change without it, the state may not."""
     config, weights = _parts(model)
     answers = {key: config[key] for key in ("format", "codec", "target", "joint", "calibrated")}
-    answers |= {key: config["facts"].get(key) for key in ("seed", "grid")}
+    answers["state"] = _plain(model.state.to_json())
     return hashlib.sha256(json.dumps(answers, sort_keys=True).encode() + weights).hexdigest()
-
-
-# --------------------------------------------------------------------------------------- describing
-
-
-def _describe(density: Density) -> dict[str, Any]:
-    if isinstance(density, Reweighted):
-        return {"kind": "reweighted", "base": _describe(density.base)}
-    if isinstance(density, Hybrid):
-        kind = "trunk" if isinstance(density, Trunk) else "hybrid"
-        return {
-            "kind": kind,
-            "base": _describe(density.base),
-            "predictor": _describe_predictor(density.predictor),
-        }
-    if isinstance(density, ClassConditional | Independent):
-        kind = (
-            "class_conditional"
-            if isinstance(density, ClassConditional)
-            else "told"
-            if isinstance(density, Told)
-            else "independent"
-        )
-        return {"kind": kind, "density": _describe(density.density)}
-    if isinstance(density, Monolithic):
-        return {"kind": "monolithic", "density": _describe(density.density)}
-    config = density.config
-    return {
-        "kind": "family",
-        "family": name_of(config),
-        "settings": config.get_params(),
-        "structure": density.structure,
-    }
-
-
-def _describe_predictor(predictor: Predictor) -> dict[str, Any]:
-    if isinstance(predictor, Posterior):
-        return {"scorer": "posterior", "joint": _describe(predictor.joint)}
-    scorer: Scorer = predictor.scorer  # type: ignore[assignment]
-    if isinstance(scorer, External):
-        raise ValueError(
-            f"The predictor {scorer.name} is your own code, which a model folder never holds: "
-            "save it yourself, save this model with predictor=None, or use predictor='auto'."
-        )
-    kind = next(name for name, kind in SCORERS.items() if type(scorer) is kind)
-    shapes = scorer.shapes  # type: ignore[union-attr]
-    described: dict[str, Any] = {"scorer": kind, "shapes": shapes}
-    if isinstance(predictor, Residual):
-        described["residual"] = {
-            "count": len(predictor.residuals),
-            "bins": len(predictor.knots),
-            "width": predictor.width,
-        }
-    return described
 
 
 # ------------------------------------------------------------------------------------------ loading
@@ -254,7 +183,8 @@ def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: A
             log_proba=None if held is None else held.numpy(),
             gaps=Gaps(**parts) if parts else None,
         )
-    return Model(codec, joint, target, calibration, config["facts"])
+    state, card = split_facts(config["facts"])
+    return Model(codec, joint, target, calibration, state, card)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -304,36 +234,20 @@ def _read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tenso
 
 
 def _rebuild(described: dict[str, Any], y: Space | None, x: Space, family: Any) -> Any:
-    kind = described["kind"]
-    if kind == "reweighted":
-        return Reweighted(_rebuild(described["base"], y, x, family)).eval()
-    if kind == "trunk":
-        told = _rebuild(described["base"], y, x, family)
-        return Trunk(told, _rebuild_predictor(described["predictor"], x, told))
-    if kind == "hybrid":
-        assert y is not None
-        base: Joint = _rebuild(described["base"], y, x, family)
-        if described["predictor"]["scorer"] == "posterior":
-            return Hybrid(base, Posterior(_rebuild(described["predictor"]["joint"], y, x, family)))
-        return Hybrid(base, _rebuild_predictor(described["predictor"], x, base))
-    if kind == "class_conditional":
-        assert y is not None
-        return ClassConditional(_rebuild_family(described["density"], x, family, y), y)
-    if kind == "told":
-        assert y is not None
-        return Told(_rebuild_family(described["density"], x, family, y), y)
-    if kind == "independent":
-        assert y is not None
-        return Independent(_rebuild_family(described["density"], x, family), y)
-    if kind == "monolithic":
-        assert y is not None
-        return Monolithic(_rebuild_family(described["density"], flat_space(y, x), family), y, x)
-    return _rebuild_family(described, x, family)
+    """The density or joint, its weights not yet loaded."""
+    if y is None:
+        return _family(described, x, family, None)
+    rebuild = Rebuild(
+        y,
+        x,
+        joint=lambda part: _rebuild(part, y, x, family),
+        density=lambda part, space, context: _family(part, space, family, context),
+        predictor=lambda part, base: _predictor(part, base, rebuild),
+    )
+    return KINDS[described["kind"]].restore(described, rebuild)
 
 
-def _rebuild_family(
-    described: dict[str, Any], space: Space, family: Any, context: Space | None = None
-) -> Density:
+def _family(described: dict[str, Any], space: Space, family: Any, context: Space | None) -> Density:
     name = described["family"]
     if ":" in name and family is None:
         raise ValueError(
@@ -346,9 +260,12 @@ def _rebuild_family(
     return density.eval()
 
 
-def _rebuild_predictor(described: dict[str, Any], x: Space, base: Any) -> Predictor:
-    source = base.density if described["scorer"] == "features" else x
-    scorer: Scorer = SCORERS[described["scorer"]](source, **_tuples(described["shapes"]))
+def _predictor(described: dict[str, Any], base: Joint, rebuild: Rebuild) -> Predictor:
+    if described["scorer"] == Posterior.kind:
+        return Posterior.restore(described, rebuild)
+    kind = scorer_class(described["scorer"])
+    source = base.density_of_x if kind.on_features else rebuild.x
+    scorer: Scorer = kind(source, **_tuples(described["shapes"]))
     if "residual" in described:
         return Residual(scorer, **described["residual"])
     return Classifier(scorer)

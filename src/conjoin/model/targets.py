@@ -78,6 +78,7 @@ class Number:
     """The number of a regressor: standardised, with its recorded precision."""
 
     kind = "number"
+    labels: np.ndarray | None = None  # a number has none
 
     def __init__(self, name: str, shift: float, scale: float, resolution: float | None) -> None:
         self.name = name

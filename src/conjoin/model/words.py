@@ -79,7 +79,7 @@ def purpose(model: Model) -> str:
     """What the model is, in one sentence."""
     size = model.codec.size_words
     one = model.codec.noun
-    rows = f"{sum(model.facts['rows'].values()):,} {one}s"
+    rows = f"{sum(model.card['rows'].values()):,} {one}s"
     if model.target is None:
         return (
             f"This model knows how likely a {one} of {size} is, p(x), from {rows} that it was "
@@ -228,7 +228,7 @@ def limits(model: Model) -> list[str]:
             "Rows drawn for a given answer, and counterfactuals, are approximate: they are "
             "chosen among draws of p(x)."
         )
-    own = model.facts.get("predictor", {}).get("chosen", "family") == "family"
+    own = model.state.predictor in (None, "family")
     if model.target is not None and not own and model.density_of_x.capabilities.missing == "exact":
         out.append(
             "Where cells are missing, p(y | x) is the predictor's own way with gaps, while p(x) "

@@ -26,7 +26,7 @@ from conjoin.core import Event, Pair, Space, seeded
 from conjoin.core.shapes import Bool, Float
 from conjoin.nets.inputs import EMBEDDED, Inputs
 from conjoin.nets.pictures import pictured
-from conjoin.predictors.scorers import Scorer
+from conjoin.predictors.base import Scorer
 
 __all__ = ["Convolutional", "fit_convolutional"]
 
@@ -53,6 +53,7 @@ class Convolutional(Scorer):
     """``outputs`` logits, or one number, of images of ``space``, and of the columns before them
     where there are any."""
 
+    kind = "convolutional"
     flagged: Tensor
 
     def __init__(self, space: Space, outputs: int, embedded: bool = False) -> None:

@@ -18,7 +18,9 @@ import torch
 
 from conjoin.core import Event, Status
 from conjoin.core import Rows as CodecRows
-from conjoin.fitting.pipeline import Request, Rows, fit_model
+from conjoin.fitting.options import FitOptions
+from conjoin.fitting.pipeline import fit_model
+from conjoin.fitting.split import Rows
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes, Number
 from conjoin.questions.evaluate import debiased_ece
@@ -105,7 +107,7 @@ class Comparison:
 
 def compare_families(
     rows: Rows,
-    request: Request,
+    options: FitOptions,
     codec: Callable[[], Any],
     families: Sequence[Any] | None,
     max_time: float,
@@ -116,12 +118,12 @@ def compare_families(
 
     ValueError where there are too few rows to hold any out, or where no family could be fitted.
     """
-    fit, held = held_out(rows, request.seed)
+    fit, held = held_out(rows, options.seed)
     names = list(CANDIDATES if families is None else families)
     entries = []
     ends = time.monotonic() + max_time
     spent = 0.0
-    with Progress(request.verbose).phase("comparing families", len(names)) as bar:
+    with Progress(options.verbose).phase("comparing families", len(names)) as bar:
         for place, name in enumerate(names):
             bar.update(place, str(name))
             left = ends - time.monotonic()
@@ -134,7 +136,7 @@ def compare_families(
                     name,
                     fit,
                     held,
-                    replace(request, codec=codec(), max_time=share / 2, verbose=False),
+                    replace(options, codec=codec(), max_time=share / 2, verbose=False),
                 )
             )
             spent += 0.0 if np.isnan(entries[-1].kwh) else entries[-1].kwh
@@ -170,15 +172,15 @@ def _part(rows: Rows, index: np.ndarray) -> Rows:
     return replace(rows, x=rows.x.take(index), **parts)
 
 
-def _entry(name: Any, fit: Rows, held: Rows, request: Request) -> Entry:
+def _entry(name: Any, fit: Rows, held: Rows, options: FitOptions) -> Entry:
     started = time.monotonic()
     entry = Entry(name if isinstance(name, str) else type(name).__name__)
     try:
         model = fit_model(
-            fit, replace(request, family=name, predictor=None, calibration=0.0, checkpoint=None)
+            fit, replace(options, family=name, predictor=None, calibration=0.0, checkpoint=None)
         )
-        _judge(entry, model, held, request.seed)
-        entry.kwh = model.facts["energy"]["kwh"]
+        _judge(entry, model, held, options.seed)
+        entry.kwh = model.card["energy"]["kwh"]
     except (ValueError, NotImplementedError) as error:
         entry.note = str(error)
     entry.seconds = time.monotonic() - started

@@ -22,11 +22,12 @@ from conjoin.model.model import Model
 from conjoin.model.targets import Classes, Number
 from conjoin.questions.explain import reasons
 
-__all__ = ["decide"]
+__all__ = ["NO_THRESHOLD", "decide"]
 
 ACCEPT = "accept"
 AMBIGUOUS = "ambiguous"
 UNFAMILIAR = "unfamiliar"
+NO_THRESHOLD = ": no confidence keeps the asked error rate on the calibration rows"
 
 
 def decide(
@@ -44,8 +45,9 @@ def decide(
     ``false_alarm``: share of rows like those held out that may be called unfamiliar. ``max_error``:
     share of the accepted answers that may be wrong, or {class: share of that class that may be
     accepted with a wrong answer}. ``max_width``: of a regressor's interval. ``log``: a file to
-    which one JSON line per row is appended. Raises ValueError with the number of calibration rows
-    needed where a rate can't be promised."""
+    which one JSON line per row is appended. ``attrs["no_threshold"]`` of the table counts the rows
+    that are ambiguous because no confidence keeps the asked rate. Raises ValueError with the number
+    of calibration rows needed where a rate can't be promised."""
     rows = model.rows(X)
     encoded = model.encode(rows)
     calibration = model.calibrated
@@ -53,8 +55,9 @@ def decide(
     table = pd.DataFrame(index=rows.index)
     familiarity = model.p_value(encoded)
     unfamiliar = familiarity <= false_alarm
+    hopeless = np.zeros(len(rows), dtype=bool)
     if isinstance(model.target, Classes):
-        doubt = _classes(model, table, encoded, rows, max_error, false_alarm)
+        doubt, hopeless = _classes(model, table, encoded, rows, max_error, false_alarm)
     elif isinstance(model.target, Number):
         doubt = _number(model, table, encoded, max_error, max_width)
     else:
@@ -64,6 +67,7 @@ def decide(
     ambiguous = np.array([bool(text) for text in doubt], dtype=bool)
     table["verdict"] = np.select([unfamiliar, ambiguous], [UNFAMILIAR, AMBIGUOUS], ACCEPT)
     table["reason"] = np.where(unfamiliar, "", doubt)
+    table.attrs["no_threshold"] = int((hopeless & ~unfamiliar).sum())
     if explain and unfamiliar.any():
         places = np.flatnonzero(unfamiliar)
         words = table["reason"].to_numpy(dtype=object, copy=True)
@@ -88,17 +92,16 @@ def _classes(
     rows: Rows,
     max_error: float | Mapping[Any, float],
     false_alarm: float,
-) -> np.ndarray:
-    """Fill in answers; words of doubt per row, empty where the answer may be accepted."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fill in answers; words of doubt per row, empty where the answer may be accepted, and whether
+    no confidence would do."""
     proba = model.log_proba(encoded, rows).exp()
     confidence, guess = (part.numpy() for part in proba.max(1))
     table["answer"] = table["best_guess"] = model.classes.decode(torch.tensor(guess))
     table["confidence"] = confidence
     needed = _thresholds(model, max_error, false_alarm)[guess]
-    return np.array(
-        [_doubt(model, row, need) for row, need in zip(proba.numpy(), needed, strict=True)],
-        dtype=object,
-    )
+    doubt = [_doubt(model, row, need) for row, need in zip(proba.numpy(), needed, strict=True)]
+    return np.array(doubt, dtype=object), np.isposinf(needed)
 
 
 def _thresholds(
@@ -130,9 +133,7 @@ def _doubt(model: Model, proba: np.ndarray, needed: float) -> str:
     )
     first, second = (f"{model.classes.labels[k]} {proba[k]:.{digits}f}" for k in order[:2])
     if np.isinf(needed):
-        return (
-            f"{first}, {second}: no confidence keeps the asked error rate on the calibration rows"
-        )
+        return f"{first}, {second}{NO_THRESHOLD}"
     return f"{first}, {second}: an answer needs {needed:.{digits}f}"
 
 

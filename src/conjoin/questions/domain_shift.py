@@ -1,17 +1,17 @@
-"""adapt, as the estimators offer it: new shares of the classes and, if asked, a new p(x), from rows
-without labels.
-"""
+"""A model in another place: new shares of the classes and, if asked, a new p(x), from rows without
+labels."""
 
-import copy
 from dataclasses import asdict, replace
-from typing import Any, Self
+from typing import Any
 
 from conjoin.core import Density, Event, Pair
 from conjoin.core import Rows as CodecRows
-from conjoin.fitting.pipeline import Request, Rows, refit
+from conjoin.fitting.options import FitOptions
+from conjoin.fitting.pipeline import refit
 from conjoin.fitting.selection import use_trunk
 from conjoin.fitting.self_training import MIN_CERTAINTY, Answers, answers, surest
-from conjoin.fitting.warm_start import Start, head_of
+from conjoin.fitting.split import Rows
+from conjoin.fitting.warm_start import Start
 from conjoin.joints.hybrid import Hybrid
 from conjoin.joints.independent import Independent
 from conjoin.joints.reweighted import Posterior
@@ -21,7 +21,7 @@ from conjoin.model.targets import Classes
 from conjoin.questions.label_shift import DOUBT, Change, adapt, followed
 from conjoin.training.data import Split
 
-__all__ = ["Adaptable"]
+__all__ = ["adapt_to", "change_of"]
 
 REFITTED = (
     "p(x) was fitted anew on {fit:,} of the new rows; {held} false alarms, and nothing bounds "
@@ -36,52 +36,54 @@ LOST = (
 )
 
 
-class Adaptable:
-    """A fitted estimator that can follow its classes to a new place."""
+def adapt_to(
+    model: Model, X: Any, *, density: bool = False, max_time: float | None = None, seed: int = 0
+) -> Model:
+    """A model for the place that the rows ``X`` come from, in which the classes have other shares.
 
-    model_: Model
+    Parameters
+    ----------
+    X
+        Rows without labels.
+    density
+        Whether p(x) is fitted anew on ``X``; p(x | y) is no longer kept then.
+    max_time
+        Seconds for that fit; None for no limit.
+    seed
+        Of every draw.
 
-    def adapt(
-        self, X: Any, *, density: bool = False, max_time: float | None = None, random_state: int = 0
-    ) -> Self:
-        """A new fitted model for the place that the rows ``X`` come from, in which the classes have
-        other shares, found from these rows without labels; p(x | y) is taken to be the same, and
-        ``change_`` says what has changed and whether that fits. With ``density=True`` p(x) is
-        fitted anew on ``X`` (within ``max_time`` seconds), and p(x | y) is no longer kept; where
-        one network of pictures has learned both and more than the shares has changed, p(y | x)
-        follows as well, by its own answers on ``X``."""
-        model: Model = self._model()  # type: ignore[attr-defined]
-        if not isinstance(model.target, Classes):
-            what = (
-                "has no target"
-                if model.target is None
-                else f"predicts a number, {model.target.name!r}"
-            )
-            raise ValueError(
-                f"adapt finds new shares of classes, and this model {what}: fit again on rows of "
-                "the new place."
-            )
-        fresh, change = adapt(model, X, random_state)
-        if density:
-            change = _moved(fresh, model, X, change, max_time, random_state)
-        fresh.facts["adapted"] = asdict(change)
-        out = copy.copy(self)
-        out.model_ = fresh
-        return out
+    Raises
+    ------
+    ValueError
+        For a model whose target is no class.
+    """
+    if not isinstance(model.target, Classes):
+        what = (
+            "has no target" if model.target is None else f"predicts a number, {model.target.name!r}"
+        )
+        raise ValueError(
+            f"adapt finds new shares of classes, and this model {what}: fit again on rows of "
+            "the new place."
+        )
+    fresh, change = adapt(model, X, seed)
+    if density:
+        change = _moved(fresh, model, X, change, max_time, seed)
+    fresh.state = replace(fresh.state, adapted=tuple(change.new))
+    fresh.card["adapted"] = asdict(change)
+    return fresh
 
-    @property
-    def change_(self) -> Change:
-        """What the last ``adapt`` found; print it, or read its ``frame()``. AttributeError for a
-        model that was not adapted."""
-        found = self._model().facts.get("adapted")  # type: ignore[attr-defined]
-        if found is None:
-            raise AttributeError(
-                "This model was not adapted: call adapt(X) with rows of the new place."
-            )
-        kept: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
-        }
-        return Change(**kept)
+
+def change_of(model: Model) -> Change:
+    """What the last ``adapt_to`` found. AttributeError for a model that was not adapted."""
+    found = model.card.get("adapted")
+    if found is None:
+        raise AttributeError(
+            "This model was not adapted: call adapt(X) with rows of the new place."
+        )
+    kept: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
+    }
+    return Change(**kept)
 
 
 def _moved(
@@ -90,7 +92,15 @@ def _moved(
     """Give ``fresh`` a p(x) of the new rows, beside p(y | x) in the new shares or one that has
     followed; what has changed then."""
     rows = fresh.rows(X)
-    request = Request("density", model.pair.config, None, model.codec, seed, max_time, spread=False)
+    options = FitOptions(
+        task="density",
+        family=model.pair.config,
+        predictor=None,
+        codec=model.codec,
+        seed=seed,
+        max_time=max_time,
+        spread=False,
+    )
     encoded = model.encode(rows)
     found = _found(model, encoded.event, change)
     if found is not None and found.certainty >= MIN_CERTAINTY:
@@ -100,18 +110,18 @@ def _moved(
             rows,
             encoded.event,
             found,
-            replace(request, task="classes", predictor="trunk"),
+            replace(options, task="classes", predictor="trunk"),
         )
         change = followed(change, fresh.log_proba(encoded), model.log_proba(encoded))
         found = None
     else:
         start = Start(model, elsewhere=True) if model.density_of_x.trunk else None
-        density, data, split = refit(Rows(rows), replace(request, start=start), model)
+        density, data, split = refit(Rows(rows), replace(options, start=start), model)
         fresh.joint = _beside(density, fresh, change)
         fit = data["fit"]
     fresh.remember(fit.x)
     # of the joint as it is now, should it be adapted again
-    fresh.facts["shares"] = list(change.new)
+    fresh.state = replace(fresh.state, shares=tuple(change.new))
     fresh.calibration = (
         calibrate(fresh, rows.take(split.calibrate), None, None) if len(split.calibrate) else None
     )
@@ -119,22 +129,20 @@ def _moved(
 
 
 def _follow(
-    fresh: Model, model: Model, given: CodecRows, x: Event, found: Answers, request: Request
+    fresh: Model, model: Model, given: CodecRows, x: Event, found: Answers, options: FitOptions
 ) -> tuple[Pair, Split]:
     """Let the network go on from its surest answers, and from those that it then has; the rows that
     it learned from, and their split."""
     now = model
-    part = None if request.max_time is None else request.max_time / ROUNDS
+    part = None if options.max_time is None else options.max_time / ROUNDS
     for left in reversed(range(ROUNDS)):
         sure = surest(found.share)
         rows = Rows(given, model.classes.labels[found.share.argmax(1)], sure)
         joint, data, split = refit(
-            rows, replace(request, start=Start(now, elsewhere=True), max_time=part), model
+            rows, replace(options, start=Start(now, elsewhere=True), max_time=part), model
         )
         fresh.joint = joint.eval()
-        fresh.facts["predictor"] = use_trunk(
-            joint, "trunk", data, 1 - float(found.share.amax(1)[sure].mean())
-        )
+        use_trunk(fresh, "trunk", data, 1 - float(found.share.amax(1)[sure].mean()))
         if left:
             now = replace(model, joint=joint)
             found = answers(now, x)
@@ -145,7 +153,7 @@ def _found(model: Model, x: Event, change: Change) -> Answers | None:
     """What p(y | x) may follow: answers on the new rows, where more than the shares has changed and
     one network of pictures has learned p(x) and p(y | x)."""
     if (
-        head_of(model.unweighted) is None
+        model.pair.unweighted.shared_head is None
         or not model.density_of_x.trunk
         or change.misfit is None
         or change.misfit >= DOUBT

@@ -152,7 +152,7 @@ def expected(model: Model, x: Event, column: int) -> str:
 
 
 def _complete(model: Model, x: Event) -> Event:
-    generator = stream(int(model.facts.get("seed", 0)), "explain")
+    generator = stream(model.state.seed, "explain")
     if model.target is None:
         return model.joint.sample_conditional(x, generator=generator)  # type: ignore[no-any-return]
     drawn: Pair = model.pair.sample_conditional(

@@ -128,7 +128,7 @@ def adapt(model: Model, X: Any, seed: int = 0) -> tuple[Model, Change]:
     weight = np.maximum(shares, 1e-12) / own
     joint = Reweighted.of(model.pair, torch.tensor(weight).log(), seed, _known_shares(model, own))
     calibration = _thinned(model.calibration, weight, seed)
-    out = replace(model, joint=joint, calibration=calibration, facts=dict(model.facts))
+    out = replace(model, joint=joint, calibration=calibration, card=dict(model.card))
     misfit, unfamiliar = _misfit(
         model, calibration, encoded, log_softmax(log_proba + np.log(weight), 1)
     )
@@ -222,9 +222,8 @@ def _log_likelihood(proba: Array, old: Array, shares: Array) -> float:
 def _own_shares(model: Model, seed: int) -> Array:
     """p(y) as the model's p(y | x) has learned it; of a model that does not remember it, by
     draws."""
-    adapted = model.facts.get("adapted")
-    learned = model.facts.get("shares")
-    found = learned if adapted is None else adapted["new"]
+    state = model.state
+    found = state.shares if state.adapted is None else state.adapted
     return (
         log_shares(model.pair, seed).exp().numpy()
         if found is None
@@ -235,7 +234,7 @@ def _own_shares(model: Model, seed: int) -> Array:
 def _known_shares(model: Model, own: Array) -> torch.Tensor | None:
     """log p(y) before any weights, as the fit has learned it, where x can't be summed out: drawing
     it would cost more than all else."""
-    shares = own if model.unweighted is model.joint else model.facts.get("shares")
+    shares = own if model.unweighted is model.joint else model.state.shares
     exact = model.joint.capabilities.missing == "exact"
     return (
         None

@@ -18,7 +18,9 @@ import numpy as np
 import pandas as pd
 
 from conjoin.core import Status
-from conjoin.fitting.pipeline import Request, Rows, fit_model
+from conjoin.fitting.options import FitOptions
+from conjoin.fitting.pipeline import fit_model
+from conjoin.fitting.split import Rows
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 from conjoin.questions.bits import bits_of
@@ -141,23 +143,23 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
             "spread",
         )
     }
-    request = Request(estimator._task, seed=estimator._seed(), calibration=0.0, **settings)
-    return _price(Rows(x, target, known, name=name), request, lambda: estimator._codec(X)[0])
+    options = FitOptions(task=estimator._task, seed=estimator._seed(), calibration=0.0, **settings)
+    return _price(Rows(x, target, known, name=name), options, lambda: estimator._codec(X)[0])
 
 
-def _price(rows: Rows, request: Request, codec: Callable[[], Any]) -> Price:
-    fit, held = held_out(rows, request.seed)
-    joint = fit_model(fit, replace(request, codec=codec()))
+def _price(rows: Rows, options: FitOptions, codec: Callable[[], Any]) -> Price:
+    fit, held = held_out(rows, options.seed)
+    joint = fit_model(fit, replace(options, codec=codec()))
     x = fit_model(
         replace(fit, y=None, known=None),
-        replace(request, task="density", predictor=None, emphasis=0.0, codec=codec()),
+        replace(options, task="density", predictor=None, emphasis=0.0, codec=codec()),
     )
     config: Any = joint.joint.config
-    network = joint.facts["predictor"]["chosen"] == "trunk" and config.density.trunk
+    network = joint.state.predictor == "trunk" and config.density.trunk
     lone: dict[str, Any] = (
         {"family": config.set_params(label_weight=ALONE)} if network else STANDARD
     )
-    y = fit_model(fit, replace(request, codec=codec(), **lone))
+    y = fit_model(fit, replace(options, codec=codec(), **lone))
     return Price((_of_rows(joint, x, held), _of_labels(joint, y, held)), len(held.x))
 
 

@@ -6,8 +6,6 @@ import torch
 
 from conjoin.core import Event, Pair
 from conjoin.joints.base import Joint
-from conjoin.joints.class_conditional import ClassConditional
-from conjoin.joints.hybrid import Hybrid
 from conjoin.testing.registry import NotApplicable, check, close, expect, needs
 from conjoin.testing.subjects import Flat, Subject
 
@@ -57,16 +55,15 @@ def log_evidence(subject: Subject) -> None:
 def predictor_is_exact(subject: Subject) -> None:
     """A hybrid's p(y | x) is the predictor's own word, and its evidence is the base's."""
     joint, x, candidates = _joint(subject, labelled=False)
-    if not isinstance(joint, Hybrid):
+    predictor = joint.separate_predictor
+    if predictor is None:
         raise NotApplicable("no hybrid")
     with torch.no_grad():
         given = joint.log_joint(x, candidates) - joint.log_evidence(x)[:, None]
-        close(
-            given, joint.predictor.log_prob(x, candidates.expand(x.rows, -1)), 1e-9, "log p(y | x)"
-        )
-        close(joint.log_evidence(x), joint.base.log_evidence(x), 1e-9, "the evidence")
+        close(given, predictor.log_prob(x, candidates.expand(x.rows, -1)), 1e-9, "log p(y | x)")
+        close(joint.log_evidence(x), joint.proposer.log_evidence(x), 1e-9, "the evidence")
     expect(
-        joint.status["log_prob"] is joint.base.status["log_prob"],
+        joint.status["log_prob"] is joint.proposer.status["log_prob"],
         "the hybrid's evidence has another status than its base's",
     )
 
@@ -77,7 +74,7 @@ def unlabelled_rows(subject: Subject) -> None:
     those weights do."""
     joint, x, candidates = _joint(subject)
     needs(
-        isinstance(joint, ClassConditional) and subject.can.statistics,
+        joint.label_prior is not None and subject.can.statistics,
         "not class-conditional, or no statistics",
     )
     x = x.take(slice(0, 10))

@@ -27,11 +27,10 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.event import but_first
-from conjoin.joints.base import Joint, flat_space
+from conjoin.joints.base import Joint, Rebuild, flat_space
 from conjoin.joints.build import build_joint
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.hybrid import Hybrid, Predictor
-from conjoin.joints.monolithic import Monolithic
 from conjoin.testing.spaces import CLASSES, Tiny, product, tiny, tiny_names
 from conjoin.training.learners import Batch, Gradient
 from conjoin.training.loop import Plan, train
@@ -313,12 +312,18 @@ def _takes_missing(config: Any, space: Tiny) -> bool:
 
 
 def _rejoin(joint: Joint) -> Joint:
-    if isinstance(joint, Monolithic):
-        return Monolithic(_again(joint.density), joint.space.y, joint.space.x)
-    if isinstance(joint, ClassConditional):
-        return ClassConditional(_again(joint.density), joint.space.y, joint.smoothing)
-    assert isinstance(joint, Hybrid)
-    return Hybrid(_rejoin(joint.base), LinearPredictor(joint.space.y, joint.space.x, stream(1)))
+    """The same joint of densities that have not learned yet."""
+    y = joint.space.y
+    x = joint.space.x
+    rebuild = Rebuild(
+        y,
+        x,
+        joint=lambda _: _rejoin(joint.proposer),
+        density=lambda *_: _again(joint.family_density),
+        predictor=lambda *_: LinearPredictor(y, x, stream(1)),
+    )
+    parts: dict[str, Any] = dict.fromkeys(("density", "base", "predictor"))
+    return type(joint).restore(parts, rebuild)
 
 
 def _joined(config: Any, space: Tiny) -> Subject:

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 import torch
@@ -13,10 +14,20 @@ from torch import Tensor
 
 from conjoin.util.files import write_bytes
 
-__all__ = ["Trained", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Stop", "Trained", "read_checkpoint", "write_checkpoint"]
 
 NAME = "checkpoint.safetensors"
 Parts = dict[str, dict[str, Tensor]]
+
+
+class Stop(StrEnum):
+    """Why a fit ended, as a model's folder and its card say it. A limit that was reached is told
+    with its amount instead: see ``Plan``."""
+
+    EPOCHS = "all epochs done"
+    NO_BETTER = "no better for a while"
+    NOT_FINITE = "the loss was not finite: the last good weights are kept"
+    INTERRUPTED = "interrupted: the best weights so far are kept"
 
 
 @dataclass
@@ -28,10 +39,15 @@ class Trained:
     seconds: float = 0.0
     best: float = math.inf  # nats per row on choose-rows (fit-rows where there are none)
     best_epoch: int = 0
-    stopped: str = ""
+    stopped: str = ""  # a ``Stop``, or a sentence with the limit that was reached
     history: list[tuple[int, float, float]] = field(default_factory=list)  # epoch, fit, choose
     setbacks: int = 0  # times that the fit went back to its last good weights
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody broke the fit off."""
+        return self.stopped == Stop.INTERRUPTED
 
 
 def write_checkpoint(

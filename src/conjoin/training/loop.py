@@ -19,7 +19,7 @@ from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, Recipe, stream
 from conjoin.training import ranks
-from conjoin.training.checkpoint import Trained, read_checkpoint, write_checkpoint
+from conjoin.training.checkpoint import Stop, Trained, read_checkpoint, write_checkpoint
 from conjoin.training.feed import Feed, Held
 from conjoin.training.learners import Learner, learner_for
 from conjoin.training.progress import Bar, Progress
@@ -229,14 +229,11 @@ class _Run:
         to the end of its schedule: there only what has not improved for a third of it is given
         up."""
         if self.trained.epochs >= self.rounds:
-            return "all epochs done"
+            return Stop.EPOCHS
         patience = max(self.plan.patience, self.rounds // 3) if self.planned else self.plan.patience
         patience = max(patience, 20) if self.density.capabilities.sweeps else patience
-        return (
-            "no better for a while"
-            if self.trained.epochs - self.trained.best_epoch >= patience
-            else ""
-        )
+        stale = self.trained.epochs - self.trained.best_epoch >= patience
+        return Stop.NO_BETTER if stale else ""
 
     def _sound(self, objective: float) -> bool:
         best = self.trained.best if math.isfinite(self.trained.best) else objective
@@ -251,7 +248,7 @@ class _Run:
         if state:
             self.learner.restore(state)
         if not self.by_gradient:
-            self.trained.stopped = "the loss was not finite: the last good weights are kept"
+            self.trained.stopped = Stop.NOT_FINITE
             return
         if self.trained.setbacks > SETBACKS:
             raise Diverged(
@@ -277,7 +274,7 @@ class _Run:
         self.trained.steps = self.trained.epochs * self.length
         self.total = 0.0
         self.mass = 0.0
-        self.trained.stopped = "interrupted: the best weights so far are kept"
+        self.trained.stopped = Stop.INTERRUPTED
 
     def finish(self) -> None:
         if self.plan.checkpoint is not None and self.trained.epochs:

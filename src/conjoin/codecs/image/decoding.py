@@ -74,7 +74,7 @@ def _size(size: Any) -> tuple[int, int] | None:
 def size_of(text: str, what: str) -> tuple[int, int]:
     """(height, width) of a size that is typed; an error names ``what`` was typed.
 
-    >>> size_of("28", "--size"), size_of("28x32", "--size")
+    >>> size_of("28", "size"), size_of("28x32", "size")
     ((28, 28), (28, 32))
     """
     numbers = text.lower().split("x")
@@ -99,7 +99,7 @@ def read_files(files: Sequence[Path], wanted: Wanted) -> tuple[np.ndarray, list[
             raise ValueError(
                 f"{file} has {high} x {wide} pixels (height x width), where {files[0]} has "
                 f"{rows} x {columns}: "
-                f"give all one size, such as size={rows} (--size {rows}), to which they are cut "
+                f"give all one size, such as size={rows}, to which they are cut "
                 "and scaled."
             )
         arrays.append(array)
@@ -130,7 +130,7 @@ def check_total(count: int, array: np.ndarray, wanted: Wanted) -> None:
         raise ValueError(
             f"{count:,} pictures of {shape} pixels take {size / 1e9:.3g} GB of memory, and the "
             f"limit is {wanted.max_bytes / 1e9:.3g} GB: "
-            "read them smaller with size= (--size), or raise max_bytes= (--max-bytes)."
+            "read them smaller with size=..., or raise max_bytes=...."
         )
 
 

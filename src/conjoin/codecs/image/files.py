@@ -166,7 +166,7 @@ def _home(path: Path, part: str | None) -> Path:
     if part is None:
         if parts:
             raise ValueError(
-                f"{path} is split into parts: say part= (--part) {' or '.join(parts)}."
+                f"{path} is split into parts: say which with part=..., {' or '.join(parts)}."
             )
         return path
     found = parts.get(PARTS.get(part.lower(), ""))

@@ -41,7 +41,7 @@ def read_packed(path: Path, wanted: Wanted) -> tuple[Pictures, list[str]]:
         raise ValueError(
             f"{path}: {pixels} takes {size / 1e9:.3g} GB of memory, and the limit is "
             f"{wanted.max_bytes / 1e9:.3g} GB: "
-            "raise max_bytes= (--max-bytes), or save fewer pictures."
+            "raise max_bytes=..., or save fewer pictures."
         )
     images, notices = _formed(
         _whole_numbers(path, pixels, _load(path, pixels)), f"{path}: {pixels}", wanted
@@ -120,7 +120,7 @@ def _keys(path: Path, shapes: Mapping[str, Any], part: str | None) -> tuple[str,
         asked = None if part is None else PARTS.get(part.lower())
         if asked not in parts:
             words = (
-                "is split into parts: say part= (--part)"
+                "is split into parts: say which with part=...,"
                 if part is None
                 else f"has no part {part!r}: choose"
             )

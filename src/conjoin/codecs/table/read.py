@@ -205,7 +205,7 @@ def check_header(source: Source, header: list[str]) -> None:
     if len(header) > limit:
         raise ValueError(
             f"{source.name} has {len(header):,} columns, more than the limit of {limit:,}; "
-            "raise it with Limits(columns=...) or --max-columns."
+            "raise it with Limits(columns=...)."
         )
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:

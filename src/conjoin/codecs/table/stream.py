@@ -136,7 +136,7 @@ class Source:
             raise ValueError(
                 f"{self.name} holds more than {self.limits.bytes:,} bytes once unpacked, which "
                 "is the limit; "
-                "raise it with Limits(bytes=...) or --max-bytes if you trust the file."
+                "raise it with Limits(bytes=...) if you trust the file."
             )
 
     def check_ratio(self, total: int, packed: int) -> None:
@@ -145,7 +145,7 @@ class Source:
             raise ValueError(
                 f"{self.name} unpacks to more than {self.limits.ratio:g} times its size, which "
                 "is the limit against archive bombs; "
-                "raise it with Limits(ratio=...) or --max-ratio if you trust the file."
+                "raise it with Limits(ratio=...) if you trust the file."
             )
 
 

@@ -18,7 +18,9 @@ from conjoin.codecs.kinds import other_columns
 from conjoin.codecs.table import TableCodec, as_frame
 from conjoin.codecs.table.rows import TableRows
 from conjoin.core import Event
-from conjoin.fitting.pipeline import Request, Rows, fit_model
+from conjoin.fitting.options import FitOptions
+from conjoin.fitting.pipeline import fit_model
+from conjoin.fitting.split import Rows
 from conjoin.model.model import Model
 from conjoin.questions.drift.betting import conformal_ranks, simple_jumper
 from conjoin.questions.drift.tests import column_tests, holm, ks_p_value, pair_tests
@@ -256,8 +258,16 @@ def _common(
 def _fitted(
     frame: pd.DataFrame, family: Any, codec: TableCodec, seed: int, max_time: float | None
 ) -> Model:
-    request = Request("density", family, None, codec, seed, max_time, calibration=0.0)
-    return fit_model(Rows(TableRows(frame)), request)
+    options = FitOptions(
+        task="density",
+        family=family,
+        predictor=None,
+        codec=codec,
+        seed=seed,
+        max_time=max_time,
+        calibration=0.0,
+    )
+    return fit_model(Rows(TableRows(frame)), options)
 
 
 def _given_others(model: Model, held: pd.DataFrame, b: pd.DataFrame, seed: int) -> dict[Any, float]:

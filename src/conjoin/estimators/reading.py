@@ -1,0 +1,93 @@
+"""What a user passes to an estimator, as the library takes it: labels, weights, times."""
+
+import numbers
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from conjoin.core import Rows
+from conjoin.model.targets import class_labels
+
+__all__ = ["read_labels", "read_times", "read_weight", "seed_of"]
+
+Labels = tuple[np.ndarray | None, np.ndarray | None, str]
+
+
+def seed_of(random_state: Any) -> int:
+    """A whole number from scikit-learn's ``random_state``."""
+    if isinstance(random_state, numbers.Integral):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> Labels:
+    """Labels of so many rows, which of them are known, and the target's name.
+
+    Parameters
+    ----------
+    task
+        "classes" or "number".
+    unlabelled
+        A label that means "not known"; NaN, None and NA always do.
+    owner
+        The estimator's class, for messages.
+
+    Raises
+    ------
+    ValueError
+        For labels that are none of the task's.
+    """
+    if y is None:
+        raise ValueError(
+            f"{owner} requires y to be passed, but the target y is None (JointDensity needs none)."
+        )
+    name = str(getattr(y, "name", None) or "y")
+    labels = column_or_1d(y, warn=True)
+    if len(labels) != rows:
+        check_consistent_length(np.empty(rows), labels)
+    known = ~pd.isna(labels)
+    if unlabelled is not None:
+        known &= labels != unlabelled
+    checked = class_labels(labels, known) if task == "classes" else _numbers(labels, known)
+    return checked, known, name
+
+
+def _numbers(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    numbers = pd.to_numeric(pd.Series(labels).where(known), errors="coerce")
+    words = numbers.isna().to_numpy() & known
+    if words.any():
+        raise ValueError(
+            f"The target has the value {labels[words][0]!r}, which is no number; for classes "
+            "use JointClassifier."
+        )
+    values = numbers.to_numpy(dtype=float, na_value=np.nan)
+    if np.isinf(values).any():
+        raise ValueError(f"Input y contains infinity or a value too large for {values.dtype!r}.")
+    return np.where(known, values, 0.0)
+
+
+def read_weight(weight: Any, rows: int) -> np.ndarray | None:
+    """(B,) of each row; None for none."""
+    if weight is None:
+        return None
+    values = np.asarray(weight, dtype=float)
+    return np.full(rows, values) if values.ndim == 0 else values
+
+
+def read_times(time: Any, rows: Rows) -> np.ndarray | None:
+    """Times as numbers; ``time`` is a column's name or one value per row, or None."""
+    if time is None:
+        return None
+    named = isinstance(time, str) and time in rows.names
+    values = rows.frame[time] if named else pd.Series(time)
+    if len(values) != len(rows):
+        raise ValueError(
+            f"time must name a column ({', '.join(map(str, rows.names))}) or hold one "
+            f"value per row, got {time!r}."
+        )
+    if pd.api.types.is_numeric_dtype(values):
+        return values.to_numpy()
+    return pd.to_datetime(values).astype("int64").to_numpy()

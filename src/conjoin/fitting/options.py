@@ -1,0 +1,78 @@
+"""How to fit: every setting from the surface to the end, by its name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["FitOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """What a fit is asked for, beside its rows.
+
+    Attributes
+    ----------
+    task
+        "classes", "number" or "density".
+    family
+        How p(x) is modelled: a name, a config, or a Density class.
+    predictor
+        What gives p(y | x): "auto", a name of ``PREDICTORS``, an estimator, or None for the
+        family's own.
+    codec
+        What reads the rows; None: that of a table.
+    seed
+        Of every draw.
+    max_time, max_kwh
+        Seconds and kilowatt-hours after which the training ends; None for no limit.
+    emphasis
+        Extra weight of p(y | x) in the loss of a network, or "auto".
+    precision
+        Of networks: "auto", or a name of ``conjoin.nets.precision.PRECISIONS``.
+    calibration
+        Share of the rows that is held out for the two alarms, 0 to under 0.9.
+    checkpoint, resume
+        A folder to write the state of the fit to, and whether to go on from what lies there.
+    verbose
+        Whether progress is shown.
+    spread
+        Whether labels are propagated to rows that have none.
+    stream
+        The whole table, of which the rows are a sample: see ``conjoin.fitting.stream``.
+    start
+        The model to begin from: see ``conjoin.fitting.warm_start``.
+
+    Raises
+    ------
+    ValueError
+        For a limit that is no number of at least 0.
+    """
+
+    task: str
+    family: Any = "circuit"
+    predictor: Any = "auto"
+    codec: Any = None
+    seed: int = 0
+    max_time: float | None = None
+    max_kwh: float | None = None
+    emphasis: Any = 0.0
+    precision: str = "auto"
+    calibration: float = 0.2
+    checkpoint: Path | None = None
+    resume: bool = False
+    verbose: bool = False
+    spread: bool = True
+    stream: Any = None
+    start: Any = None
+
+    def __post_init__(self) -> None:
+        for name, unit in (("max_time", "seconds"), ("max_kwh", "kilowatt-hours")):
+            value = getattr(self, name)
+            number = isinstance(value, int | float | np.number)
+            if value is not None and not (number and value >= 0):
+                raise ValueError(
+                    f"{name} must be a number of {unit} (at least 0) or None, got {value!r}."
+                )

@@ -1,0 +1,129 @@
+"""The rows of a fit, and their three parts.
+
+Rows are split by a seeded hash of their content and never reused: fit; choose (early stopping,
+temperature, predictor); calibrate (conformal ranks, error bounds). Where the calibration part would
+be too small for a false-alarm rate of .05, none is taken from the fit."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from conjoin.calibration.conformal import rows_for_error, rows_for_false_alarm
+from conjoin.fitting.label_propagation import mostly_unlabelled
+from conjoin.fitting.options import FitOptions
+from conjoin.predictors.classifier import MIN_COMPARISON_ROWS
+from conjoin.training.data import Split, row_hashes, split_rows
+
+__all__ = ["Rows", "split_of", "weighted"]
+
+VALIDATION_SHARE = 0.15
+MIN_VALIDATION_ROWS = 20  # with fewer the model is not chosen by them
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the user brought: rows of x, as a codec's ``rows`` holds them. ``y`` is None for a
+    density; ``known`` marks labelled rows."""
+
+    x: Any
+    y: np.ndarray | None = None
+    known: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    groups: Any = None
+    latest: np.ndarray | None = None
+    name: str = "y"
+
+
+def weighted(rows: Rows) -> Rows:
+    """Rows of weight 0 do not exist."""
+    count = len(rows.x)
+    weight = np.ones(count) if rows.weight is None else np.asarray(rows.weight, dtype=float)
+    if weight.shape != (count,) or not np.isfinite(weight).all() or (weight < 0).any():
+        raise ValueError(f"sample_weight must be {count} finite numbers of at least 0.")
+    if rows.groups is not None and len(rows.groups) != count:
+        raise ValueError(f"groups has {len(rows.groups)} entries for {count} rows.")
+    keep = np.flatnonzero(weight > 0)
+    if not len(keep):
+        raise ValueError("sample_weight is zero for every row: nothing is left to fit.")
+    known = np.ones(count, dtype=bool) if rows.known is None else rows.known
+
+    def part(value: Any) -> Any:
+        return (
+            None
+            if value is None
+            else np.asarray(value, dtype=object if value is rows.groups else None)[keep]
+        )
+
+    return replace(
+        rows,
+        x=rows.x if len(keep) == count else rows.x.take(keep),
+        y=part(rows.y),
+        known=known[keep],
+        weight=weight[keep],
+        groups=part(rows.groups),
+        latest=part(rows.latest),
+    )
+
+
+def split_of(rows: Rows, options: FitOptions) -> Split:
+    """Which rows teach, which choose, which calibrate. ValueError for a share that is none."""
+    if options.stream is not None:
+        return (
+            _every_class(options.stream.split, rows)
+            if options.task == "classes"
+            else options.stream.split
+        )
+    count = len(rows.x)
+    if not 0 <= options.calibration < 0.9:
+        raise ValueError(
+            f"calibration must be a share from 0 to under 0.9, got {options.calibration}."
+        )
+    most = (
+        1.0
+        if options.codec is None or options.codec.most_held is None
+        else options.codec.most_held / max(count, 1)
+    )
+    held = (
+        min(options.calibration, most)
+        if count * options.calibration >= rows_for_false_alarm(0.05)
+        else 0.0
+    )
+    chosen = (
+        min(VALIDATION_SHARE, most)
+        if count * VALIDATION_SHARE * (1 - held) >= MIN_VALIDATION_ROWS
+        else 0.0
+    )
+    split = split_rows(row_hashes(rows.x, rows.groups), options.seed, chosen, held, rows.latest)
+    return (
+        _every_class(_labels_teach(split, rows, options), rows)
+        if options.task == "classes"
+        else split
+    )
+
+
+def _labels_teach(split: Split, rows: Rows, options: FitOptions) -> Split:
+    """The split; where labels are few, and too few of them are held out to promise anything about
+    errors, or to choose by, those teach."""
+    known = rows.known
+    assert known is not None
+    if not options.spread or not mostly_unlabelled(known):
+        return split
+    least = {"choose": MIN_COMPARISON_ROWS, "calibrate": rows_for_error(0.05)}
+    few = [part for part in least if known[getattr(split, part)].sum() < least[part]]
+    teach = np.concatenate(
+        [split.fit, *(getattr(split, part)[known[getattr(split, part)]] for part in few)]
+    )
+    return split._replace(
+        fit=np.sort(teach),
+        **{part: getattr(split, part)[~known[getattr(split, part)]] for part in few},
+    )
+
+
+def _every_class(split: Split, rows: Rows) -> Split:
+    """The split, with the held-out rows of any class that the fit would otherwise never see."""
+    assert rows.y is not None and rows.known is not None
+    seen = set(rows.y[split.fit][rows.known[split.fit]].tolist())
+    lost = rows.known & ~np.isin(rows.y, list(seen))
+    fit = np.sort(np.concatenate([split.fit, np.flatnonzero(lost)]))
+    return Split(fit, *(part[~lost[part]] for part in (split.choose, split.calibrate)))

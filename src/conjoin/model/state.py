@@ -1,0 +1,115 @@
+"""What the answers of a model depend on beside its weights, codec and target; and the rest of what
+a model knows of its fit, which is only told.
+
+Both are stored together as ``facts`` in config.json, in the order of ``ORDER``. ``State`` is typed
+and hashed; the card is a dictionary that no answer may depend on."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["ORDER", "READINGS", "State", "join_facts", "split_facts"]
+
+READINGS = 2  # of a row that make up its familiarity; models of 0.1.0 have one
+ORDER = (
+    "task",
+    "family",
+    "settings",
+    "seed",
+    "readings",
+    "rows",
+    "data_sha256",
+    "split_sha256",
+    "versions",
+    "streamed",
+    "started_from",
+    "trained",
+    "emphasis",
+    "labels",
+    "notices",
+    "grid",
+    "predictor",
+    "shares",
+    "energy",
+    "compared",
+    "pictures",
+    "adapted",
+    "distilled",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Beside the weights, all that a question reads.
+
+    Attributes
+    ----------
+    seed
+        Of the rows that the model draws for itself.
+    readings
+        How many readings of a row make up its familiarity; None of 0.1.0.
+    grid
+        Candidate values of a number y, event units; None for other targets.
+    predictor
+        What gives p(y | x): "family", a name of ``PREDICTORS``, or the class of an estimator. None
+        where there is no target.
+    shares
+        p(y) as p(y | x) has learned it, one of each class; None where that is not known.
+    adapted
+        p(y) of the place that the model was last adapted to; None where it never was.
+    pictures
+        How pictures are read from files: ``size``, ``mode``. None for other data.
+    """
+
+    seed: int = 0
+    readings: int | None = READINGS
+    grid: tuple[float, ...] | None = None
+    predictor: str | None = None
+    shares: tuple[float, ...] | None = None
+    adapted: tuple[float, ...] | None = None
+    pictures: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For the hash of a model."""
+        return asdict(self)
+
+
+def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
+    """The state and the card, from what config.json stores."""
+    card = dict(facts)
+    predictor = dict(card.pop("predictor", {}))
+    chosen = predictor.pop("chosen", None)
+    adapted = card.get("adapted")
+    state = State(
+        seed=int(card.pop("seed", 0)),
+        readings=card.pop("readings", None),
+        grid=_tuple(card.pop("grid", None)),
+        predictor=chosen,
+        shares=_tuple(card.pop("shares", None)),
+        adapted=None if adapted is None else _tuple(adapted["new"]),
+        pictures=card.pop("pictures", None),
+    )
+    return state, card | ({"predictor": predictor} if predictor else {})
+
+
+def join_facts(state: State, card: dict[str, Any]) -> dict[str, Any]:
+    """What config.json stores: the inverse of ``split_facts``."""
+    own = {
+        "seed": state.seed,
+        "readings": state.readings,
+        "grid": _list(state.grid),
+        "shares": _list(state.shares),
+        "pictures": state.pictures,
+    }
+    facts = card | {name: value for name, value in own.items() if value is not None}
+    if state.predictor is not None:
+        facts["predictor"] = {"chosen": state.predictor, **card.get("predictor", {})}
+    named = {name: facts[name] for name in ORDER if name in facts}
+    return named | facts
+
+
+def _tuple(values: Any) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _list(values: tuple[float, ...] | None) -> list[float] | None:
+    return None if values is None else list(values)

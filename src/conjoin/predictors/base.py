@@ -1,0 +1,181 @@
+"""What every p(y | x) beside a density of x is made of: how its rows become numbers, its scores,
+and how it is learned.
+
+A predictor is one file and one line of ``PREDICTORS``: a ``Method`` there says how it is learned
+and when "auto" tries it, and the ``Scorer`` that it leaves knows its own shapes, so that it is
+saved without pickle and rebuilt.
+
+Shape letters: B rows, F features, K classes or candidates.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conjoin.core import Density, Event, Pair, Space
+from conjoin.core.shapes import Bool, Float
+from conjoin.nets.pictures import pictured
+
+__all__ = ["Case", "Design", "Method", "Scorer", "two_sided"]
+
+
+class Design(nn.Module):
+    """Events as numbers: indicator columns for levels, numbers as they are, pixels between 0 and 1,
+    a flag where cells were missing at fit (one for the whole of a picture beside columns)."""
+
+    flagged: Tensor
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+        self.register_buffer("flagged", torch.zeros(len(space.variables), dtype=torch.bool))
+
+    def fit(self, x: Event) -> "Design":
+        self.flagged.copy_((~x.mask).any(0))
+        return self
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """Rows without missing cells in columns that had none at fit."""
+        return (x.mask | self.flagged).all(1)
+
+    def matrix(self, x: Event, missing: float = 0.0) -> Float[Tensor, "B F"]:
+        """Missing numbers become ``missing`` (NaN for trees), missing levels no level at all."""
+        columns = []
+        picture = pictured(self.space)
+        first = len(self.space.variables) if picture is None else picture.first
+        for index, variable in enumerate(self.space.variables):
+            seen = x.mask[:, index]
+            if index >= first:
+                columns.append(
+                    torch.where(
+                        seen, x.value[:, index] / max(variable.cardinality - 1, 1), missing
+                    )[:, None]
+                )
+            elif variable.discrete:
+                columns.append(
+                    torch.nn.functional.one_hot(
+                        x.value[:, index].long(), variable.cardinality
+                    ).double()
+                    * seen[:, None]
+                )
+            else:
+                columns.append(torch.where(seen, x.value[:, index], missing)[:, None])
+        flags = self.flagged.clone()
+        flags[first + 1 :] &= first == 0
+        return torch.cat([*columns, (~x.mask[:, flags]).double()], 1)
+
+
+class Scorer(nn.Module, abc.ABC):
+    """Logits of K classes, or one number. Made of a space, or of the density whose features it
+    stands on, and of its ``shapes``."""
+
+    kind: ClassVar[str]  # the word under which it is saved
+    on_features: ClassVar[bool] = False  # whether it is made of a density, not of a space
+    tempered: ClassVar[bool] = True  # whether held-out rows may set a temperature
+
+    @abc.abstractmethod
+    def scores(self, x: Event) -> Float[Tensor, "B K"]: ...
+
+    @abc.abstractmethod
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """Whether rows with such cells missing were there at fit."""
+
+    @property
+    @abc.abstractmethod
+    def shapes(self) -> dict[str, Any]:
+        """What ``__init__`` takes beside the space, as JSON. ValueError for a scorer that can't be
+        saved."""
+
+    def tuned(self, held: Pair, classes: bool) -> "Scorer":
+        """This scorer, or a smaller one, as does best on labelled rows that it has not seen."""
+        return self
+
+    def scores_of_frame(self, frame: Any) -> Float[Tensor, "B K"] | None:
+        """Scores of rows as the user gave them, where it sees those rather than events."""
+        return None
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a predictor is learned from.
+
+    Attributes
+    ----------
+    space
+        Of the rows x.
+    rows
+        Pairs (y, x) of the fit; those without a label are among them.
+    weight
+        (B,) of each row.
+    classes
+        How many, or None for a number.
+    seed
+        Of the fit.
+    source
+        A density of x whose features can be stood on, or None.
+    lent
+        Whether labels were propagated to rows that had none.
+    """
+
+    space: Space
+    rows: Pair
+    weight: Tensor
+    classes: int | None
+    seed: int
+    source: Density | None = None
+    lent: bool = False
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the rows hold pictures, alone or beside columns."""
+        return pictured(self.space) is not None
+
+    @property
+    def columns(self) -> bool:
+        """Whether the rows hold columns, alone or beside a picture."""
+        seen = pictured(self.space)
+        return seen is None or not seen.alone
+
+    @property
+    def labelled(self) -> tuple[Pair, Tensor]:
+        """The rows with a label, and their weights."""
+        known = self.rows.y.mask
+        return self.rows.take(known), self.weight[known]
+
+
+class Method(abc.ABC):
+    """How one kind of p(y | x) is learned."""
+
+    scorers: ClassVar[tuple[type[Scorer], ...]] = ()  # that it may leave, and a folder may hold
+    shared: ClassVar[bool] = False  # whether it is learned together with p(x), not after it
+    stable: ClassVar[bool] = False  # whether few held-out rows are helped by cross-validation
+    dtype: ClassVar[Any] = np.float64  # of the table that it learns from
+
+    @abc.abstractmethod
+    def fit(self, case: Case) -> Scorer:
+        """Learned from the labelled rows. ValueError where the case does not allow it."""
+
+    def tried(self, case: Case) -> bool:
+        """Whether "auto" compares it with the others."""
+        return False
+
+    def for_few_labels(self, case: Case) -> bool:
+        """Whether "auto" takes it where nearly all labels are missing."""
+        return False
+
+    def convert(self, estimator: Any, design: Design) -> Scorer | None:
+        """A fitted scikit-learn estimator of this kind as a scorer; None for any other."""
+        return None
+
+    def table(self, design: Design, x: Event) -> np.ndarray:
+        """Rows as such an estimator sees them."""
+        return design.matrix(x).numpy()
+
+
+def two_sided(rows: np.ndarray) -> np.ndarray:
+    """A binary estimator has one row of logits, for the second class."""
+    return np.concatenate([np.zeros_like(rows), rows])

@@ -1,0 +1,82 @@
+"""A linear model of the columns: logistic regression of classes, ridge regression of a number."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conjoin.core import Event, Space
+from conjoin.core.shapes import Bool, Float
+from conjoin.predictors.base import Case, Design, Method, Scorer, two_sided
+from conjoin.predictors.conversion import checked, fit_estimator
+from conjoin.predictors.logistic import logistic
+
+__all__ = ["Linear", "LinearMethod"]
+
+
+class Linear(Scorer):
+    """scores = W f(x) + b."""
+
+    kind = "linear"
+
+    def __init__(self, space: Space, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.design = Design(space)
+        self.weight = nn.Parameter(torch.zeros(shape, dtype=torch.float64), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(shape[0], dtype=torch.float64), requires_grad=False)
+
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        return {"shape": list(self.weight.shape)}
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        return self.design.covers(x)
+
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        return self.design.matrix(x) @ self.weight.T + self.bias
+
+
+class LinearMethod(Method):
+    """Logistic or ridge regression. Of pixels "auto" leaves propagated labels to a network."""
+
+    scorers = (Linear,)
+    stable = True
+
+    def tried(self, case: Case) -> bool:
+        return not (case.lent and case.pictures)
+
+    def for_few_labels(self, case: Case) -> bool:
+        return case.columns
+
+    def fit(self, case: Case) -> Scorer:
+        from sklearn.linear_model import Ridge
+
+        if case.classes is None:
+            return fit_estimator(self, Ridge(), case)
+        rows, weight = case.labelled
+        design = Design(case.space).fit(rows.x)
+        codes = rows.y.value.numpy().astype(np.int64)
+        fitted = logistic(self.table(design, rows.x), codes, weight.numpy())
+        scorer = checked(self, fitted, design, rows.x)
+        assert scorer is not None
+        return scorer
+
+    def convert(self, estimator: Any, design: Design) -> Scorer | None:
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        known = isinstance(estimator, LogisticRegression | Ridge)
+        return _linear(estimator, design) if known else None
+
+
+def _linear(estimator: Any, design: Design) -> Linear:
+    weight = np.atleast_2d(estimator.coef_)
+    bias = np.atleast_1d(estimator.intercept_)
+    if len(weight) == 1 and "classes_" in vars(estimator):
+        weight = two_sided(weight)
+        bias = two_sided(bias)
+    linear = Linear(design.space, (weight.shape[0], weight.shape[1]))
+    linear.design.load_state_dict(design.state_dict())
+    linear.weight.copy_(torch.as_tensor(weight))
+    linear.bias.copy_(torch.as_tensor(bias))
+    return linear
