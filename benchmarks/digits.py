@@ -103,7 +103,7 @@ def joint(family, x, y):
 
 def hybrid(family):
     """-log p(x, y) and error of ``JointClassifier`` with a network for p(y | x), which may learn
-    from the choose-rows' 350 too."""
+    from the validation rows' 350 too."""
     bunch = load_digits()
     started = time.process_time()
     X = bunch.images.astype("uint8")

@@ -392,16 +392,16 @@ def pneumonia(seconds=300, seeds=3):
         held, sick = (model.predict_proba(X)[:, 1] for X in (data.x_val, data.x_test))
         cut = _cut(held, data.y_val)
         right = (sick >= cut) == data.y_test
-        standing = model.model_.p_value(model.model_.encode(data.x_test))
+        p_value = model.model_.p_value(model.model_.encode(data.x_test))
         sure = np.argsort(
-            -(np.abs(logit(sick.clip(1e-9, 1 - 1e-9)) - logit(cut)) + 1e3 * (standing > 0.05))
+            -(np.abs(logit(sick.clip(1e-9, 1 - 1e-9)) - logit(cut)) + 1e3 * (p_value > 0.05))
         )[: int(0.8 * len(sick))]
         adapted = model.adapt(data.x_test)
         row = (
             roc_auc_score(data.y_test, sick),
             right.mean(),
             right[sure].mean(),
-            (standing <= 0.05).mean(),
+            (p_value <= 0.05).mean(),
         )
         line(f"seed {seed}", f"{cpu:.0f} CPU s", *(f"{value:.3f}" for value in row))
         print(adapted.change_, flush=True)

@@ -15,7 +15,7 @@ import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.core import Event, Pair, Space, Variable, stream
 from conjoin.families import resolve
-from conjoin.fitting import label_propagation as spreading
+from conjoin.fitting import label_propagation
 from conjoin.joints.build import build_joint
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.independent import Independent
@@ -172,8 +172,8 @@ LINE = Space((1,), (Variable("a", "real"),))
 
 def test_spread_labels_solve_their_equation(monkeypatch):
     """F = (1 - a) (I - a S)^-1 Y, normalised, then scaled to the labels' shares of the classes."""
-    monkeypatch.setattr(spreading, "ROUNDS", 5000)
-    graph = spreading.Graph.of(rows().x, REAL)
+    monkeypatch.setattr(label_propagation, "ROUNDS", 5000)
+    graph = label_propagation.Graph.of(rows().x, REAL)
     known = np.arange(60) % 5 == 0
     codes = (np.arange(60) % 3).astype(np.int64)
     labels = np.eye(3)[codes] * known[:, None]
@@ -182,23 +182,25 @@ def test_spread_labels_solve_their_equation(monkeypatch):
     share = np.linalg.solve(np.eye(60) - 0.99 * step, labels)
     share /= share.sum(1, keepdims=True)
     share *= (1 + labels.sum(0)) / share.sum(0)
-    assert np.allclose(graph.spread(codes, known, 3), share / share.sum(1, keepdims=True))
+    assert np.allclose(graph.propagate(codes, known, 3), share / share.sum(1, keepdims=True))
 
 
 def test_labels_stay_within_their_lump_and_what_none_reaches_has_none(monkeypatch):
-    monkeypatch.setattr(spreading, "NEIGHBOURS", 2)
-    graph = spreading.Graph.of(two_lumps(), LINE)
+    monkeypatch.setattr(label_propagation, "NEIGHBOURS", 2)
+    graph = label_propagation.Graph.of(two_lumps(), LINE)
     codes = np.array([0, 0, 0, 0, 0, 1, 0, 0, 0, 0])
-    both = graph.spread(codes, np.isin(np.arange(10), [0, 5]), 2)
+    both = graph.propagate(codes, np.isin(np.arange(10), [0, 5]), 2)
     assert np.allclose(both[:5], [1, 0]) and np.allclose(both[5:], [0, 1])
-    one = graph.spread(codes, np.arange(10) == 0, 2)
+    one = graph.propagate(codes, np.arange(10) == 0, 2)
     assert np.allclose(one[:5], [1, 0]) and (one[5:] == 0).all()
 
 
 def test_a_graph_does_not_depend_on_the_order_of_rows():
     x = rows().x
     order = torch.randperm(60, generator=stream(2))
-    first, second = (spreading.Graph.of(each, REAL).step.toarray() for each in (x, x.take(order)))
+    first, second = (
+        label_propagation.Graph.of(each, REAL).step.toarray() for each in (x, x.take(order))
+    )
     assert np.allclose(first[order][:, order], second)
 
 
@@ -213,7 +215,7 @@ def test_images_moved_by_a_pixel():
         torch.tensor([[1.0, 2, 3, 4, 5, 6]], dtype=torch.float64),
         torch.tensor([[True, True, False, True, True, True]]),
     )
-    still, right, left, down, up = list(spreading.moved(x, space))[:5]
+    still, right, left, down, up = list(label_propagation.moved(x, space))[:5]
     assert still is x
     moved = [[0, 0, 0, 1, 2, 3], [4, 5, 6, 0, 0, 0], [0, 1, 2, 0, 4, 5], [2, 3, 0, 5, 6, 0]]
     assert np.allclose([each.value[0].numpy() for each in (down, up, right, left)], moved)
@@ -221,7 +223,7 @@ def test_images_moved_by_a_pixel():
         down.observed[0].tolist() == [True] * 5 + [False]
         and left.observed[0].tolist() == [True, False] + [True] * 4
     )
-    assert len(list(spreading.moved(rows().x, REAL))) == 1
+    assert len(list(label_propagation.moved(rows().x, REAL))) == 1
 
 
 def test_an_image_is_near_its_moved_copy():
@@ -235,8 +237,8 @@ def test_an_image_is_near_its_moved_copy():
     value[0, [0, 1]] = value[1, [1, 2]] = value[2, [0, 8]] = (
         1  # the second is the first, moved to the right
     )
-    versions = [each.value.float() for each in spreading.moved(Event(value), space)]
-    near, gap = spreading._nearest(versions, 2)
+    versions = [each.value.float() for each in label_propagation.moved(Event(value), space)]
+    near, gap = label_propagation._nearest(versions, 2)
     between = {
         (row, int(other)): float(d)
         for row in range(3)
@@ -263,7 +265,7 @@ def test_rows_with_no_label_are_lent_one():
 def test_labels_are_not_lent_where_most_rows_have_one_or_lending_misleads():
     X, y, _ = crescents()
     parts = {"fit": Pair(Event(torch.tensor(y).double()), Event(torch.tensor(X.to_numpy())))}
-    assert spreading.spread_labels(parts, REAL, 2) == (parts, {})
+    assert label_propagation.propagate_labels(parts, REAL, 2) == (parts, {})
     noise = torch.randn(300, 2, generator=stream(4), dtype=torch.float64)
     noise[:, 1] *= 100
     label = (
@@ -272,7 +274,7 @@ def test_labels_are_not_lent_where_most_rows_have_one_or_lending_misleads():
     known = torch.arange(300) < 100
     space = Space((2,), (Variable("a", "real"), Variable("b", "real")))
     parts = {"fit": Pair(Event(label, known), Event(noise))}
-    same, told = spreading.spread_labels(parts, space, 2)
+    same, told = label_propagation.propagate_labels(parts, space, 2)
     assert told["loss_of_spread"] > told["loss_of_rival"] and told["spread_to"] == 0
     assert same is parts
 

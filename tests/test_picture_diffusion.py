@@ -19,7 +19,7 @@ from conjoin.families.diffusion.denoiser import BODIES
 from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.diffusion.painter import Painter, schedule
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
-from conjoin.questions.edit import alter
+from conjoin.questions.edit import alter_class
 
 SMALL = PictureDiffusion(size=0.25, steps=400, batch=32, rate=4e-3, points=8, sampling_steps=10)
 
@@ -283,8 +283,8 @@ def test_a_counterfactual_is_the_same_alone_and_for_the_same_seed(fitted):
 @pytest.mark.slow
 def test_what_is_asked_of_a_counterfactual_is_held_to(fitted):
     X, _ = spots(3, seed=11)
-    too_sure = alter(fitted.model_, X, confidence=1.1)
-    too_usual = alter(fitted.model_, X, familiarity=1.0)
+    too_sure = alter_class(fitted.model_, X, confidence=1.1)
+    too_usual = alter_class(fitted.model_, X, familiarity=1.0)
     assert (
         not too_sure.found.any()
         and not too_usual.found.any()

@@ -11,7 +11,7 @@ import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor, NaiveBayes
 from conjoin.calibration.conformal import (
     Calibration,
-    Gaps,
+    MissingnessPatterns,
     clopper_pearson,
     rows_for_error,
     rows_for_false_alarm,
@@ -197,14 +197,14 @@ def test_rows_are_ranked_among_those_that_lack_the_same_cells(few, hide):
         hidden = (
             np.stack([np.where(own, np.nan, full), less], 1) if hide else np.full((250, 2), np.nan)
         )
-        gaps = Gaps(np.array([[True, True], LESS]), own.astype(int), hidden)
-        calibration = Calibration(np.where(own, less, full), gaps=gaps)
+        missingness = MissingnessPatterns(np.array([[True, True], LESS]), own.astype(int), hidden)
+        calibration = Calibration(np.where(own, less, full), missingness=missingness)
         new = np.r_[rng.normal(size=100), rng.normal(-9, 4, 100)]
-        p_values = calibration.p_value(new, np.repeat(gaps.patterns, 100, 0))
+        p_values = calibration.p_value(new, np.repeat(missingness.patterns, 100, 0))
         alarms.append((p_values <= 0.05).reshape(2, 100).mean(1))
         assert np.array_equal(
-            calibration.standing,
-            calibration.p_value(calibration.statistic, gaps.patterns[gaps.own]),
+            calibration.held_out_p_values,
+            calibration.p_value(calibration.statistic, missingness.patterns[missingness.own]),
         )
     assert np.mean(alarms, 0) == pytest.approx([0.05, 0.05], abs=0.015)
     strange = np.array([[False, False]] * 5)
@@ -214,14 +214,17 @@ def test_rows_are_ranked_among_those_that_lack_the_same_cells(few, hide):
     assert np.array_equal(nothing, np.full(2, 1 / 251))  # what cannot be is ranked among all
     lone = (np.arange(250) < 5).astype(int)
     too_few = Calibration(
-        np.where(lone, less, full), gaps=Gaps(gaps.patterns, lone, np.full((250, 2), np.nan))
+        np.where(lone, less, full),
+        missingness=MissingnessPatterns(missingness.patterns, lone, np.full((250, 2), np.nan)),
     )
     assert np.array_equal(
         too_few.p_value(new[-5:], np.array([LESS] * 5)),
         Calibration(too_few.statistic).p_value(new[-5:]),
     )
-    thinner = Calibration(calibration.statistic[::3], gaps=gaps.take(np.arange(0, 250, 3)))
-    assert (thinner.standing > 0).all()
+    thinner = Calibration(
+        calibration.statistic[::3], missingness=missingness.take(np.arange(0, 250, 3))
+    )
+    assert (thinner.held_out_p_values > 0).all()
 
 
 @pytest.mark.parametrize("unseen", [False, True], ids=["missing", "never seen"])

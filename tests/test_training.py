@@ -303,8 +303,8 @@ def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, tmp_path, monk
 
 
 def test_the_best_weights_survive_a_resumption(tmp_path):
-    """Choose-rows that every epoch makes worse: the weights of the first one are kept, before and
-    after the checkpoint."""
+    """Validation rows that every epoch makes worse: the weights of the first one are kept, before
+    and after the checkpoint."""
     choose = Event(torch.full((20, 2), 5.0, dtype=torch.float64))
     whole = Noisy()
     first = Noisy()
@@ -349,8 +349,8 @@ def test_the_same_seed_gives_the_same_fit_and_another_seed_another():
 
 
 def test_the_best_weights_on_choose_rows_are_kept():
-    """Choose-rows lie where the start is: every step makes them worse, so the first epoch is kept
-    and patience ends the fit."""
+    """Validation rows lie where the start is: every step makes them worse, so the first epoch is
+    kept and patience ends the fit."""
     density = Noisy()
     report = fit(
         density,

@@ -29,9 +29,9 @@ TOYS = checks("not test_family")
 
 OUTLINE = at(
     "calibration/",
-    ("tests/test_outline.py",),
+    ("tests/test_familiarity.py",),
     (
-        "the outline is not widened",
+        "the Gaussian is not widened",
         "1 / (scale.square() + ADDED_VARIANCE) - 1 / ADDED_VARIANCE",
         "1 / scale.square() - 1 / ADDED_VARIANCE",
     ),
@@ -53,8 +53,8 @@ OUTLINE = at(
     ),
     (
         "the second reading is not standardised",
-        "(self.outline(x.value[rows], pattern) - middle) / spread",
-        "(self.outline(x.value[rows], pattern) - middle)",
+        "(self.gaussian(x.value[rows], pattern) - middle) / spread",
+        "(self.gaussian(x.value[rows], pattern) - middle)",
     ),
     (
         "the first reading is dropped",
@@ -68,7 +68,7 @@ GAPS = at(
     ("tests/test_questions.py", "-k", "lack or gaps"),
     (
         "rows that lack the same cells are not looked for",
-        "if self.gaps is None or filled is None else",
+        "if known is None or filled is None else",
         "if True else",
     ),
     (

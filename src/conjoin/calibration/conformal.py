@@ -10,7 +10,8 @@ Two alarms are kept apart.
   calibration sets (V. Vovk, A. Gammerman and G. Shafer (2005), Algorithmic learning in a random
   world, proposition 2.8). A row is ranked among the held-out rows that lack the same cells (the
   same, section 4.5, with patterns of missing cells as its categories): that holds for each pattern
-  by itself where enough rows have it, and about so where others must stand in, see ``Gaps``.
+  by itself where enough rows have it, and about so where others must stand in, see
+  ``MissingnessPatterns``.
 * *ambiguous*: the confidence is under the least threshold at which the Clopper-Pearson upper bound
   (C. Clopper and E. Pearson (1934), The use of confidence or fiducial limits) on the error among
   accepted held-out rows keeps the promise. The 5 % that the bound may fail are shared among the
@@ -28,7 +29,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta
 
-__all__ = ["Calibration", "Gaps", "clopper_pearson", "rows_for_error", "rows_for_false_alarm"]
+__all__ = [
+    "Calibration",
+    "MissingnessPatterns",
+    "clopper_pearson",
+    "rows_for_error",
+    "rows_for_false_alarm",
+]
 
 CONFIDENCE = 0.95
 
@@ -74,7 +81,7 @@ def _looks(rows: int, rate: float) -> int:
 
 
 @dataclass
-class Gaps:
+class MissingnessPatterns:
     """Which cells the held-out rows lack: the statistic of a row spreads otherwise where other
     cells are missing. A row is ranked among those that lack the same, if they are
     ``AMPLE_PATTERN_ROWS``; else among all that can be made to lack it, if their statistic was
@@ -94,8 +101,8 @@ class Gaps:
             out[(filled == pattern).all(1)] = code
         return out
 
-    def take(self, rows: np.ndarray) -> "Gaps":
-        return Gaps(self.patterns, self.own[rows], self.hidden[rows])
+    def take(self, rows: np.ndarray) -> "MissingnessPatterns":
+        return MissingnessPatterns(self.patterns, self.own[rows], self.hidden[rows])
 
 
 @dataclass
@@ -112,7 +119,7 @@ class Calibration:
     log_proba: np.ndarray | None = (
         None  # (N, K) log p(y | x): what the confidence becomes where classes have other shares
     )
-    gaps: Gaps | None = None  # where cells of some rows are missing
+    missingness: MissingnessPatterns | None = None  # where cells of some rows are missing
 
     def __post_init__(self) -> None:
         self._ordered: dict[int, np.ndarray] = {}
@@ -129,14 +136,16 @@ class Calibration:
         """Conformal p-value of each row: small means less familiar than the held-out rows. What has
         no number (NaN) is the least familiar. ``filled`` (B, D): the cells that have a value;
         without it rows are ranked among all."""
-        return self._rank(
-            statistic, ALL_PATTERNS if self.gaps is None or filled is None else self.gaps.of(filled)
-        )
+        known = self.missingness
+        pattern = ALL_PATTERNS if known is None or filled is None else known.of(filled)
+        return self._rank(statistic, pattern)
 
     @cached_property
-    def standing(self) -> np.ndarray:
+    def held_out_p_values(self) -> np.ndarray:
         """(N,) p-values of the held-out rows themselves."""
-        return self._rank(self.statistic, ALL_PATTERNS if self.gaps is None else self.gaps.own)
+        return self._rank(
+            self.statistic, ALL_PATTERNS if self.missingness is None else self.missingness.own
+        )
 
     def _rank(self, statistic: np.ndarray, pattern: np.ndarray | int) -> np.ndarray:
         """What cannot be (-inf) is ranked among all rows, the most there are."""
@@ -156,9 +165,9 @@ class Calibration:
         if code not in self._ordered:
             every = _least_where_none(self.statistic)
             choices = [(every, 0)]
-            if self.gaps is not None and code != ALL_PATTERNS:
-                same = every[self.gaps.own == code]
-                hidden = self.gaps.hidden[:, code] if code >= 0 else np.empty(0)
+            if self.missingness is not None and code != ALL_PATTERNS:
+                same = every[self.missingness.own == code]
+                hidden = self.missingness.hidden[:, code] if code >= 0 else np.empty(0)
                 choices = [
                     (same, AMPLE_PATTERN_ROWS),
                     (hidden[~np.isnan(hidden)], MIN_PATTERN_ROWS),
@@ -186,7 +195,7 @@ class Calibration:
     def threshold(self, max_error: float, false_alarm: float) -> float:
         """Least confidence to accept, so that at most ``max_error`` of the accepted are wrong; inf
         where none will do."""
-        familiar = (self.standing > false_alarm) & (self.label >= 0)
+        familiar = (self.held_out_p_values > false_alarm) & (self.label >= 0)
         self._check_error(max_error, int((self.label >= 0).sum()), "labelled calibration rows")
         wrong = self.guess[familiar] != self.label[familiar]
         return self._least(self.confidence[familiar], wrong, max_error)
@@ -196,7 +205,7 @@ class Calibration:
         ``max_error`` of that class are accepted with a wrong answer."""
         mine = self.label == code
         self._check_error(max_error, int(mine.sum()), f"calibration rows of class {name!r}")
-        risky = mine & (self.standing > false_alarm) & (self.guess != code)
+        risky = mine & (self.held_out_p_values > false_alarm) & (self.guess != code)
         order = np.sort(self.confidence[risky])[::-1]
         rows = int(mine.sum())
         bounds = clopper_pearson(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from conjoin.core import Event, Space
 from conjoin.core.shapes import Bool, Float
 
-__all__ = ["Beside", "Familiarity", "Outline", "OwnFamiliarity"]
+__all__ = ["Familiarity", "GaussianReading", "LeastFamiliarPart", "OwnFamiliarity"]
 
 ADDED_VARIANCE = (
     0.3  # variance that is added in every direction, of numbers whose own variance is 1
@@ -27,7 +27,7 @@ MAX_PATTERNS = 16  # of missing cells, whose axes are kept
 ORDINARY_SHORTFALL = 2.8
 
 
-class Outline:
+class GaussianReading:
     """The second reading of a row: its log-density under a Gaussian about the model's own draws,
     numbers in their standard deviations and categories as indicators, whose covariance is widened
     by ``ADDED_VARIANCE`` in every direction. The model's own log p is finer; where its detail is
@@ -110,20 +110,20 @@ class Outline:
 
 
 class Familiarity:
-    """The statistic: log p of what is known and, with an ``outline``, its second reading, each
+    """The statistic: log p of what is known and, with a ``gaussian``, its second reading, each
     standardised by the model's own draws with the same cells missing, and added.
 
     A fixed function of one row (the draws are fixed), so that no answer depends on the batch it
     came in."""
 
     def __init__(
-        self, log_prob: Any, bank: Event, sketch: Event, outline: Outline | None = None
+        self, log_prob: Any, bank: Event, sketch: Event, gaussian: GaussianReading | None = None
     ) -> None:
         """``sketch``: the draws that stand for the bank where cells are missing."""
         self.log_prob = log_prob
         self.bank = bank
         self.sketch = sketch
-        self.outline = outline
+        self.gaussian = gaussian
         self._typical: dict[bytes, tuple[float, float, float, float]] = {}
 
     @property
@@ -131,7 +131,7 @@ class Familiarity:
         """For the model card."""
         return (
             "log p(x)"
-            + ("" if self.outline is None else " and a Gaussian's")
+            + ("" if self.gaussian is None else " and a Gaussian's")
             + ", unit-free, standardised per missing pattern"
         )
 
@@ -144,21 +144,21 @@ class Familiarity:
             rows = (which == place).nonzero()[:, 0]
             (mean, deviation, middle, spread) = self._of(pattern)
             out[rows] = (raw[rows] - mean) / deviation
-            if self.outline is not None:
-                out[rows] += (self.outline(x.value[rows], pattern) - middle) / spread
+            if self.gaussian is not None:
+                out[rows] += (self.gaussian(x.value[rows], pattern) - middle) / spread
         return out
 
     def _of(self, pattern: Tensor) -> tuple[float, float, float, float]:
         """Mean and deviation over the bank, with this pattern's cells: of log p, and of the
-        outline."""
+        Gaussian."""
         key = pattern.numpy().tobytes()
         if key not in self._typical:
             value = (self.bank if pattern.all() else self.sketch).value
             drawn = self.log_prob(Event(value, pattern.expand_as(value)))
             second = (
                 torch.zeros(2, dtype=torch.float64)
-                if self.outline is None
-                else self.outline.of_bank(pattern)
+                if self.gaussian is None
+                else self.gaussian.of_bank(pattern)
             )
             self._typical[key] = (*_usual(drawn), *_usual(second))
         return self._typical[key]
@@ -183,7 +183,7 @@ class OwnFamiliarity:
         return out
 
 
-class Beside:
+class LeastFamiliarPart:
     """Of columns and a picture that goes with them the lesser statistic, each on a scale on which 1
     is what one ordinary row in twenty falls short by; of a row without a picture, that of its
     columns."""

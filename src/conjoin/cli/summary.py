@@ -219,7 +219,9 @@ def _coverage(model: Any, rate: float) -> float:
     """The share of the calibration rows that would be accepted."""
     calibration = model.calibration
     least = calibration.threshold(rate, RATE)
-    return float(np.mean((calibration.confidence >= least) & (calibration.standing > RATE)))
+    return float(
+        np.mean((calibration.confidence >= least) & (calibration.held_out_p_values > RATE))
+    )
 
 
 def _rate(rate: float) -> str:

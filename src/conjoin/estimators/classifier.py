@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.questions.counterfactual import counterfactual
-from conjoin.questions.edit import ONE_BY_ONE, alter
+from conjoin.questions.edit import ONE_BY_ONE, alter_class
 from conjoin.questions.sample import generate
 
 __all__ = ["JointClassifier"]
@@ -108,7 +108,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         if not model.codec.columnwise and (
             model.pair.proposer.capabilities.edits or len(model.codec.columns) > ONE_BY_ONE
         ):
-            return alter(model, X, to, seed=random_state)
+            return alter_class(model, X, to, seed=random_state)
         return counterfactual(model, X, to, keep, n, seed=random_state)
 
     def evaluate(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from conjoin.core import Event, Pair, categorical, stream
-from conjoin.joints.shared_backbone import Told
+from conjoin.joints.shared_backbone import LabelConditioned
 from conjoin.model.model import Model
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
@@ -88,7 +88,7 @@ def _distilled(model: Model, steps: int, x: Event | None, plan: Plan, progress: 
         learner = density
         parts = (fit.x, held.x)
     else:
-        learner = Told(density, density.context_space)
+        learner = LabelConditioned(density, density.context_space)
         parts = (fit, held)
         learner.log_prior.requires_grad_(False)
     trained = train(

@@ -37,7 +37,7 @@ from conjoin.predictors.base import Design
 from conjoin.predictors.convolutional import fit_convolutional
 from conjoin.predictors.logistic import Folds, folds_of, rival
 
-__all__ = ["Graph", "mostly_unlabelled", "moved", "spread_labels"]
+__all__ = ["Graph", "mostly_unlabelled", "moved", "propagate_labels"]
 
 JSON = dict[str, Any]
 REACH = 0.99  # a
@@ -83,7 +83,7 @@ def mostly_unlabelled(known: Any) -> bool:
     return bool(0 < known.sum() < 0.5 * len(known))
 
 
-def spread_labels(
+def propagate_labels(
     parts: dict[str, Pair], space: Space, classes: int
 ) -> tuple[dict[str, Pair], JSON]:
     """The same rows with the labels that the others lend them, and facts for the model card; as
@@ -103,7 +103,7 @@ def spread_labels(
     )
     if told["sure"] < (0 if _of_pictures(space) else 1):
         return parts, told
-    share = graph.spread(rows.y.value.long().numpy(), rows.y.mask.numpy(), classes)
+    share = graph.propagate(rows.y.value.long().numpy(), rows.y.mask.numpy(), classes)
     reached = torch.from_numpy(share.sum(1) > 0) & ~rows.y.mask
     value = whole.y.value.clone()
     mask = whole.y.mask.clone()
@@ -127,8 +127,8 @@ def _joined(parts: list[Pair]) -> Pair:
 
 
 def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
-    """-log p of labels that were kept from it, a fold at a time, by spreading and by its rival; and
-    by how much the former is the lower, in standard errors."""
+    """-log p of labels that were kept from it, a fold at a time, by propagation and by its rival;
+    and by how much the former is the lower, in standard errors."""
     known = rows.y.mask.nonzero()[:, 0].numpy()
     codes = rows.y.value.long().numpy()
     folds = folds_of(codes[known])
@@ -139,7 +139,7 @@ def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:
     for learn, held in folds:
         seen = np.zeros(rows.rows, dtype=bool)
         seen[known[learn]] = True
-        share[held] = graph.spread(codes, seen, classes)[known[held]]
+        share[held] = graph.propagate(codes, seen, classes)[known[held]]
     sharper = [_normalised(share**power)[np.arange(len(known)), codes[known]] for power in POWERS]
     by_spread = max(
         (np.log((own + ADDED_SHARE) / (1 + classes * ADDED_SHARE)) for own in sharper), key=np.sum
@@ -211,7 +211,7 @@ class Graph:
         root = sparse.diags(np.maximum(np.asarray(both.sum(1)).ravel(), 1e-300) ** -0.5)
         return cls((root @ both @ root).tocsr())
 
-    def spread(self, codes: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
+    def propagate(self, codes: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
         """(B, K) p(class) of every row, by the labels ``codes`` of the rows that are ``known``;
         zero where none reaches."""
         labels = np.zeros((len(codes), classes))

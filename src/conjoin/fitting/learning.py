@@ -2,7 +2,7 @@
 | x), and the fit itself.
 
 With ``emphasis="auto"`` the joint is trained once for each of a few weights, and the one with the
-least log-loss on choose-rows is kept, among those whose log p(x, y) there is within a standard
+least log-loss on validation rows is kept, among those whose log p(x, y) there is within a standard
 error of the best.
 
 Where the rows are a sample of a table that is read in chunks, a density with sufficient statistics
@@ -24,7 +24,7 @@ from conjoin.joints.base import Joint, flat_row
 from conjoin.joints.build import build_joint
 from conjoin.joints.hybrid import Hybrid
 from conjoin.joints.independent import Independent
-from conjoin.joints.shared_backbone import Told, Trunk
+from conjoin.joints.shared_backbone import LabelConditioned, SharedBackbone
 from conjoin.model.targets import Classes, Target
 from conjoin.predictors import method as method_of
 from conjoin.predictors.classifier import Classifier
@@ -135,9 +135,9 @@ class Learning:
         (rows, choose) = parts
         label = f"fitting {name_of(self.config)}"
         able = joint.capabilities
-        plan, begun = self._begun(joint, parts, plan, progress)
+        plan, first = self._fit_first_part(joint, parts, plan, progress)
         if begun.interrupted:
-            return begun
+            return first
         if self.read is not None and not able.statistics and not able.sweeps:
             return train_from(
                 joint,
@@ -164,7 +164,7 @@ class Learning:
             "passes over all rows",
         )
 
-    def _begun(
+    def _fit_first_part(
         self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress
     ) -> tuple[Plan, Trained]:
         """Where a density has a part that is fitted before the rest, fit that; what is left of the
@@ -202,8 +202,8 @@ class Learning:
             density: Density = build(self.space, self.config, x, rng, weight=self.weight)
             return density, (self.event.x, self.choose.x)
         joint: Joint
-        if self._on_trunk():
-            joint = self._trunk(rng, build, x)
+        if self._shares_backbone():
+            joint = self._with_shared_backbone(rng, build, x)
         else:
             pair = self.event._replace(x=x)
             joint = build_joint(
@@ -213,7 +213,7 @@ class Learning:
             start.finish(joint, self.target)
         return joint, (self.event, self.choose)
 
-    def _on_trunk(self) -> bool:
+    def _shares_backbone(self) -> bool:
         """Whether p(y | x) stands on the network of p(x): where it is asked for, and where a family
         for pictures has classes."""
         asked = self.options.predictor
@@ -223,7 +223,7 @@ class Learning:
             return bool(self.config.density.trunk) and isinstance(self.target, Classes)
         return bool(method_of(asked).shared)
 
-    def _trunk(self, rng: torch.Generator, build: Any, x: Event) -> Hybrid:
+    def _with_shared_backbone(self, rng: torch.Generator, build: Any, x: Event) -> Hybrid:
         """p(x) and, on its features, p(y | x): one network learns both."""
         assert self.target is not None
         told = (
@@ -250,5 +250,5 @@ class Learning:
             width = density.features(some.take(slice(0, 1))).shape[1]
         scorer = Features(density, (len(self.target.labels), width)).start(some)
         if told:
-            return Trunk(Told(density, self.target.space), Classifier(scorer))
+            return SharedBackbone(LabelConditioned(density, self.target.space), Classifier(scorer))
         return Hybrid(Independent(density, self.target.space), Classifier(scorer))

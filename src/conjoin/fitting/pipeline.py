@@ -13,14 +13,14 @@ import torch
 from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
 from conjoin.families import name_of, resolve, suited
-from conjoin.fitting.label_propagation import spread_labels
+from conjoin.fitting.label_propagation import propagate_labels
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.precision import settle_precision
 from conjoin.fitting.selection import (
+    calibrate_shared_backbone,
     choose_predictor,
     refuse_without_columns,
-    use_trunk,
     wrong_of,
 )
 from conjoin.fitting.split import Rows, split_of, weighted
@@ -103,9 +103,9 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     config = settle_precision(config, options)
     target = _target(rows, split.fit, options)
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
-    lent: dict[str, Any] = {}
+    propagated: dict[str, Any] = {}
     if options.spread and codec.space.flat and isinstance(target, Classes):
-        data, lent = spread_labels(data, codec.space, len(target.labels))
+        data, propagated = propagate_labels(data, codec.space, len(target.labels))
     event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
     left = (
         None
@@ -127,7 +127,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     joint: Any
     joint, trained, weighed = learning.joint(progress)
     card = _card(rows, split, options, config) | {"trained": asdict(trained)} | weighed
-    card |= {"labels": lent} if lent else {}
+    card |= {"labels": propagated} if propagated else {}
     model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
     model.remember(data["fit"].x)
     model.card["notices"] = _notices(model, data["fit"])
@@ -135,7 +135,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)
     if target is not None:
-        _choose(model, rows, split, data, options, progress, wrong_of(lent))
+        _choose(model, rows, split, data, options, progress, wrong_of(propagated))
     if isinstance(target, Classes):
         shares = _shares(model, data["fit"], torch.tensor(rows.weight[split.fit]))
         model.state = replace(model.state, shares=tuple(shares.tolist()))
@@ -154,7 +154,7 @@ def _choose(
     """What gives p(y | x); a share ``wrong`` of the labels may be wrong."""
     assert rows.weight is not None
     if model.pair.separate_predictor is not None:
-        use_trunk(model, options.predictor, data, wrong)
+        calibrate_shared_backbone(model, options.predictor, data, wrong)
         return
     weight = torch.tensor(rows.weight[split.fit])
     given = rows.x.take(split.fit)

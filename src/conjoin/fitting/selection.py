@@ -1,12 +1,12 @@
 """Which p(y | x) goes with p(x): the family's own, a standard predictor, or one of the user's.
 
 By default the family's own p(y | x), a linear model and gradient boosting are compared by their
-log-loss on choose-rows; a predictor is taken where it is better by more than a standard error.
-Without choose-rows the family keeps its own, and where they are few, the linear model and boosting
-are first compared on the rows of the fit, so that only one of them can win by chance. Where few
-rows have a label, all of those teach a linear model (of images a network). Where labels were lent
-to rows that had none, and for images, a small network is tried too: it can follow such labels, and
-of images it is convolutional and sees moved copies."""
+log-loss on validation rows; a predictor is taken where it is better by more than a standard error.
+Without validation rows the family keeps its own, and where they are few, the linear model and
+boosting are first compared on the rows of the fit, so that only one of them can win by chance.
+Where few rows have a label, all of those teach a linear model (of images a network). Where labels
+were lent to rows that had none, and for images, a small network is tried too: it can follow such
+labels, and of images it is convolutional and sees moved copies."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,9 +27,9 @@ from conjoin.predictors.external import fit_own
 from conjoin.predictors.residual import Residual
 from conjoin.training.progress import Progress
 
-__all__ = ["choose_predictor", "refuse_without_columns", "use_trunk", "wrong_of"]
+__all__ = ["calibrate_shared_backbone", "choose_predictor", "refuse_without_columns", "wrong_of"]
 
-# labelled choose-rows under which the standard predictors are compared on rows of the fit first
+# labelled validation rows under which the standard predictors are compared on rows of the fit first
 FEW_VALIDATION_ROWS = 200
 FOLDS = 3  # of these rows
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
@@ -78,7 +78,7 @@ def choose_predictor(
     if told.get("folds"):
         each = ", ".join(f"{name} {loss:.3f}" for name, loss in told["folds"].items())
         told["why"] += (
-            "; as choose-rows are few, the standard ones were compared by cross-validation "
+            "; as validation rows are few, the standard ones were compared by cross-validation "
             f"first ({each})"
         )
 
@@ -92,9 +92,11 @@ def refuse_without_columns(codec: Codec, predictor: Any) -> None:
         )
 
 
-def use_trunk(model: Model, asked: Any, data: dict[str, Pair], wrong: float = 0.0) -> None:
-    """Calibrate a predictor that was learned together with p(x), on choose-rows of which a share
-    may be ``wrong``; state and card say so."""
+def calibrate_shared_backbone(
+    model: Model, asked: Any, data: dict[str, Pair], wrong: float = 0.0
+) -> None:
+    """Calibrate a predictor that was learned together with p(x), on validation rows of which a
+    share may be ``wrong``; state and card say so."""
     choose = data["choose"]
     predictor: Any = model.pair.separate_predictor
     head = predictor.features_head
@@ -112,7 +114,7 @@ def use_trunk(model: Model, asked: Any, data: dict[str, Pair], wrong: float = 0.
 def _case(model: Model, fit: Pair, weight: Tensor, seed: int) -> Case:
     classes = len(model.target.labels) if isinstance(model.target, Classes) else None
     source = None if classes is None else model.pair.source_of_features
-    return Case(model.codec.space, fit, weight, classes, seed, source, _lent(model))
+    return Case(model.codec.space, fit, weight, classes, seed, source, _labels_propagated(model))
 
 
 def _candidates(case: Case) -> list[str]:
@@ -123,7 +125,7 @@ def _candidates(case: Case) -> list[str]:
 def _steadiest(
     model: Model, names: list[str], case: Case, choose: Pair
 ) -> tuple[list[str], dict[str, float]]:
-    """Where choose-rows are few, the best alone of the linear model and boosting, by
+    """Where validation rows are few, the best alone of the linear model and boosting, by
     cross-validation on the rows of the fit; and the log-loss there of each."""
     rivals = [name for name in names if method_of(name).stable]
     held = choose.take(choose.y.mask)
@@ -157,12 +159,12 @@ def _steadiest(
     return [name for name in names if name == best or name not in rivals], loss
 
 
-def wrong_of(lent: dict[str, Any]) -> float:
+def wrong_of(propagated: dict[str, Any]) -> float:
     """The share of lent labels that is likely to be wrong; 0 where none were lent."""
-    return float(lent["error_of_spread"]) if lent.get("spread_to") else 0.0
+    return float(propagated["error_of_spread"]) if propagated.get("spread_to") else 0.0
 
 
-def _lent(model: Model) -> bool:
+def _labels_propagated(model: Model) -> bool:
     """Whether rows without a label were lent one: see ``conjoin.fitting.label_propagation``."""
     return bool(model.card.get("labels", {}).get("spread_to"))
 
@@ -210,14 +212,18 @@ def _keep_best(
                 if few
                 else "no predictor beats the family's own p(y | x)"
             )
-            told["why"] = f"on choose-rows {won} by more than a standard error ({error:.3f} nats)"
+            told["why"] = (
+                f"on validation rows {won} by more than a standard error ({error:.3f} nats)"
+            )
             return
         told["why"] = (
-            f"on choose-rows its log-loss is {float(gain.mean()):.3f} nats less than the "
+            f"on validation rows its log-loss is {float(gain.mean()):.3f} nats less than the "
             f"family's own (standard error {error:.3f})"
         )
         told["why"] += (
-            "; most labels there were lent by the rows about them" if _lent(model) else ""
+            "; most labels there were lent by the rows about them"
+            if _labels_propagated(model)
+            else ""
         )
     model.state = replace(model.state, predictor=name)
     fit = data["fit"].take(data["fit"].y.mask)
@@ -233,7 +239,7 @@ def _unsure(model: Model) -> bool:
     """Where labels were mostly lent, a few wrong loans cost much; and beside a picture the family's
     own word may be the difference of two bounds."""
     bounds = len(model.codec.parts) > 1 and model.pair.status["predict_proba"] is Status.APPROXIMATE
-    return _lent(model) or bounds
+    return _labels_propagated(model) or bounds
 
 
 @torch.no_grad()

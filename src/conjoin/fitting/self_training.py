@@ -32,7 +32,7 @@ from conjoin.fitting.label_propagation import MAX_GRAPH_ROWS, Graph
 from conjoin.model.model import Model
 from conjoin.nets.pictures import pictured
 
-__all__ = ["MIN_CERTAINTY", "Answers", "answers", "matched", "mutual_information", "surest"]
+__all__ = ["MIN_CERTAINTY", "Answers", "answers", "matched", "most_certain", "mutual_information"]
 
 REACH = 0.7  # a
 TEACHING_SHARE = 0.7  # part of each class that teaches
@@ -106,7 +106,7 @@ def _entropy(share: Float[Tensor, "*B K"]) -> Float[Tensor, "*B"]:
     return -torch.special.xlogy(share, share).sum(-1)
 
 
-def surest(share: Float[Tensor, "B K"], part: float = TEACHING_SHARE) -> np.ndarray:
+def most_certain(share: Float[Tensor, "B K"], part: float = TEACHING_SHARE) -> np.ndarray:
     """(B,) which rows are among the surest ``part`` of those with their answer."""
     sure, guess = share.max(1)
     known = np.zeros(len(share), dtype=bool)

@@ -8,7 +8,7 @@ from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.joints.independent import Independent
 from conjoin.joints.monolithic import Monolithic
 from conjoin.joints.reweighted import Reweighted
-from conjoin.joints.shared_backbone import Told, Trunk
+from conjoin.joints.shared_backbone import LabelConditioned, SharedBackbone
 
 __all__ = [
     "KINDS",
@@ -26,5 +26,13 @@ __all__ = [
 
 KINDS: dict[str, type[Joint]] = {
     each.kind: each
-    for each in (ClassConditional, Hybrid, Independent, Monolithic, Reweighted, Told, Trunk)
+    for each in (
+        ClassConditional,
+        Hybrid,
+        Independent,
+        Monolithic,
+        Reweighted,
+        LabelConditioned,
+        SharedBackbone,
+    )
 }

@@ -24,12 +24,12 @@ from conjoin.joints.base import Rebuild
 from conjoin.joints.hybrid import Hybrid
 from conjoin.joints.independent import Independent
 
-__all__ = ["Told", "Trunk"]
+__all__ = ["LabelConditioned", "SharedBackbone"]
 
 COMPLETIONS = 4  # of a picture of which a part is missing, by which its class is guessed
 
 
-class Told(Independent):
+class LabelConditioned(Independent):
     """p(y) p(x), whose density is told y where it is known: in its fit, and for draws given y."""
 
     kind = "told"
@@ -61,12 +61,12 @@ class Told(Independent):
         return Pair(Event(best), self.density.mode(event.x, event.y))
 
 
-class Trunk(Hybrid):
-    """p(x) p(y | x) of one network. ``base`` is a ``Told``; the predictor stands on the features of
-    its density."""
+class SharedBackbone(Hybrid):
+    """p(x) p(y | x) of one network. ``base`` is a ``LabelConditioned``; the predictor stands on the
+    features of its density."""
 
     kind = "trunk"
-    base: Told
+    base: LabelConditioned
 
     def _losses(
         self, event: Pair, context: Event | None, generator: torch.Generator | None

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.calibration.conformal import Calibration, Gaps
-from conjoin.calibration.familiarity import Beside
+from conjoin.calibration.conformal import Calibration, MissingnessPatterns
+from conjoin.calibration.familiarity import LeastFamiliarPart
 from conjoin.core import Encoded, Event, as_float
 from conjoin.core.event import slices
 from conjoin.core.shapes import Bool
@@ -26,16 +26,21 @@ def calibrate(model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | No
     rows = model.rows(X)
     encoded = model.encode(rows)
     statistic = model.statistic(encoded)
-    gaps = _gaps(model, encoded)
+    missingness = _missingness(model, encoded)
     if model.target is None or y is None or known is None:
-        return Calibration(statistic, gaps=gaps)
+        return Calibration(statistic, missingness=missingness)
     label = model.target.encode(y, known)
     if isinstance(model.target, Classes):
         log_proba = model.log_proba(encoded, rows)
         confidence, guess = log_proba.exp().max(1)
         codes = torch.where(label.mask, label.value, -1.0).long()
         return Calibration(
-            statistic, guess.numpy(), codes.numpy(), confidence.numpy(), log_proba.numpy(), gaps
+            statistic,
+            guess.numpy(),
+            codes.numpy(),
+            confidence.numpy(),
+            log_proba.numpy(),
+            missingness,
         )
     level = predictive_of(model, encoded.event).level(label.value)
     marks = torch.where(label.mask, 0, -1)
@@ -44,11 +49,11 @@ def calibrate(model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | No
         np.zeros(len(statistic), dtype=np.int64),
         marks.numpy(),
         (level - 0.5).abs().numpy(),
-        gaps=gaps,
+        missingness=missingness,
     )
 
 
-def _gaps(model: Model, encoded: Encoded) -> Gaps | None:
+def _missingness(model: Model, encoded: Encoded) -> MissingnessPatterns | None:
     """The usual patterns of missing cells: those of the rows, most frequent first, and where there
     are several blocks each of the later ones alone and left out. None where there is but one
     pattern. What rows would be with less known is worked out where that is exact and takes one
@@ -65,11 +70,11 @@ def _gaps(model: Model, encoded: Encoded) -> Gaps | None:
         return None
     hidden = np.full((len(filled), len(patterns)), np.nan)
     exact = model.density_of_x.capabilities.missing == "exact" and not model.codec.flagged
-    if exact or isinstance(model.familiarity, Beside):
+    if exact or isinstance(model.familiarity, LeastFamiliarPart):
         for code, pattern in enumerate(patterns):
             hidden[:, code] = _with_no_more(model, encoded, pattern)
-    gaps = Gaps(patterns.numpy(), np.empty(0), hidden)
-    return replace(gaps, own=gaps.of(filled.numpy()))
+    missingness = MissingnessPatterns(patterns.numpy(), np.empty(0), hidden)
+    return replace(missingness, own=missingness.of(filled.numpy()))
 
 
 def _cells_in(part: slice, width: int) -> Bool[Tensor, " D"]:

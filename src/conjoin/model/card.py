@@ -117,7 +117,7 @@ def _model(model: Model) -> list[tuple[str, str]]:
 def _metrics(model: Model) -> str:
     """What was seen on rows that the fit did not use."""
     losses = model.facts.get("predictor", {}).get("log_loss", {})
-    choose = plural(model.facts["rows"]["choose"], "choose-row")
+    choose = plural(model.facts["rows"]["choose"], "validation row")
     rows = [
         (f"log-loss of p(y given x), {name}", f"{number(loss)} nats on {choose}")
         for name, loss in losses.items()

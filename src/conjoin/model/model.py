@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.calibration.conformal import Calibration
-from conjoin.calibration.familiarity import Beside, Familiarity, Outline, OwnFamiliarity
+from conjoin.calibration.familiarity import (
+    Familiarity,
+    GaussianReading,
+    LeastFamiliarPart,
+    OwnFamiliarity,
+)
 from conjoin.core import (
     CapabilityError,
     Codec,
@@ -223,18 +228,22 @@ class Model:
         return (
             own
             if not columns
-            else Beside(self._plain_familiarity, own, len(self.codec.space.variables) - columns)
+            else LeastFamiliarPart(
+                self._plain_familiarity, own, len(self.codec.space.variables) - columns
+            )
         )
 
     @cached_property
     def _plain_familiarity(self) -> Familiarity:
-        outline = (
-            Outline(self.codec.space, self.bank) if self.state.readings == READINGS else None
+        gaussian = (
+            GaussianReading(self.codec.space, self.bank)
+            if self.state.readings == READINGS
+            else None
         )  # models of 0.1.0 have one
         sketch = (
             self.bank if self.density_of_x.capabilities.typical else self.sketch
         )  # beside a picture the columns' log p is exact
-        return Familiarity(self._log_evidence_unweighted, self.bank, sketch, outline)
+        return Familiarity(self._log_evidence_unweighted, self.bank, sketch, gaussian)
 
     def log_conditionals(self, x: Event) -> Float[Tensor, "B D"]:
         """log p(x_d | x_-d) = log p(x) - log p(x_-d), by one pass per column; 0 for parts of a

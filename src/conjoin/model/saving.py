@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
-from conjoin.calibration.conformal import Calibration, Gaps
+from conjoin.calibration.conformal import Calibration, MissingnessPatterns
 from conjoin.codecs.kinds import codec_from_json
 from conjoin.core import Density, Space
 from conjoin.families import resolve
@@ -91,7 +91,9 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
         }
         arrays |= {} if c.log_proba is None else {"log_proba": c.log_proba}
         arrays |= (
-            {} if c.gaps is None else {f"gaps.{key}": value for key, value in vars(c.gaps).items()}
+            {}
+            if c.missingness is None
+            else {f"gaps.{key}": value for key, value in vars(c.missingness).items()}
         )
         tensors |= {f"calibration.{key}": torch.as_tensor(value) for key, value in arrays.items()}
     weights = serialise(
@@ -181,7 +183,7 @@ def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: A
         calibration = Calibration(
             **arrays,
             log_proba=None if held is None else held.numpy(),
-            gaps=Gaps(**parts) if parts else None,
+            missingness=MissingnessPatterns(**parts) if parts else None,
         )
     state, card = split_facts(config["facts"])
     return Model(codec, joint, target, calibration, state, card)

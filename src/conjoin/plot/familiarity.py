@@ -50,7 +50,7 @@ class FamiliarityDisplay:
             name=model.familiarity.name,
         )
         # the alarm begins elsewhere for each pattern of missing cells
-        if model.calibrated.gaps is not None:
+        if model.calibrated.missingness is not None:
             display.limit = None
         return display.plot(ax)
 

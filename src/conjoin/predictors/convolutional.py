@@ -90,7 +90,7 @@ class Convolutional(Scorer):
         """Images without missing pixels where none was missing at fit; beside columns, anything."""
         return (x.mask | self.flagged).all(1)
 
-    def channels(self, x: Event) -> Float[Tensor, "B 2C H W"]:
+    def channels(self, x: Event) -> Float[Tensor, "B M H W"]:
         """Values between 0 and 1, and what is missing."""
         seen = x.mask[:, self.before :]
         value = torch.where(seen, x.value[:, self.before :] / max(self.top, 1), 0.0)
@@ -103,7 +103,7 @@ class Convolutional(Scorer):
         return self.columns(x.value[:, : self.before], x.mask[:, : self.before])
 
     def forward(
-        self, channels: Float[Tensor, "B 2C H W"], beside: Float[Tensor, "B F"]
+        self, channels: Float[Tensor, "B M H W"], beside: Float[Tensor, "B F"]
     ) -> Float[Tensor, "B K"]:
         h = self.layers[0](channels).relu()
         for layer in self.layers[1:]:
@@ -153,7 +153,7 @@ def fit_convolutional(
 
 
 def _with_losses(
-    images: Float[Tensor, "B 2C H W"], beside: Float[Tensor, "B F"]
+    images: Float[Tensor, "B M H W"], beside: Float[Tensor, "B F"]
 ) -> tuple[Tensor, Tensor]:
     """Some rows without their columns and some without their image, where there are both."""
     if not beside.shape[1]:

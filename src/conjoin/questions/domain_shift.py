@@ -8,8 +8,8 @@ from conjoin.core import Density, Event, Pair
 from conjoin.core import Rows as CodecRows
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import refit
-from conjoin.fitting.selection import use_trunk
-from conjoin.fitting.self_training import MIN_CERTAINTY, Answers, answers, surest
+from conjoin.fitting.selection import calibrate_shared_backbone
+from conjoin.fitting.self_training import MIN_CERTAINTY, Answers, answers, most_certain
 from conjoin.fitting.split import Rows
 from conjoin.fitting.warm_start import Start
 from conjoin.joints.hybrid import Hybrid
@@ -18,7 +18,7 @@ from conjoin.joints.reweighted import Posterior
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
-from conjoin.questions.label_shift import DOUBT, Change, adapt, followed
+from conjoin.questions.label_shift import DOUBT, Change, adapt, after_self_training
 from conjoin.training.data import Split
 
 __all__ = ["adapt_to", "change_of"]
@@ -112,7 +112,7 @@ def _moved(
             found,
             replace(options, task="classes", predictor="trunk"),
         )
-        change = followed(change, fresh.log_proba(encoded), model.log_proba(encoded))
+        change = after_self_training(change, fresh.log_proba(encoded), model.log_proba(encoded))
         found = None
     else:
         start = Start(model, elsewhere=True) if model.density_of_x.trunk else None
@@ -136,13 +136,13 @@ def _follow(
     now = model
     part = None if options.max_time is None else options.max_time / ROUNDS
     for left in reversed(range(ROUNDS)):
-        sure = surest(found.share)
+        sure = most_certain(found.share)
         rows = Rows(given, model.classes.labels[found.share.argmax(1)], sure)
         joint, data, split = refit(
             rows, replace(options, start=Start(now, elsewhere=True), max_time=part), model
         )
         fresh.joint = joint.eval()
-        use_trunk(fresh, "trunk", data, 1 - float(found.share.amax(1)[sure].mean()))
+        calibrate_shared_backbone(fresh, "trunk", data, 1 - float(found.share.amax(1)[sure].mean()))
         if left:
             now = replace(model, joint=joint)
             found = answers(now, x)

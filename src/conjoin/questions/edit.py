@@ -29,7 +29,7 @@ from conjoin.core.shapes import Float
 from conjoin.model.model import Model
 from conjoin.nets.pictures import pictured
 
-__all__ = ["ONE_BY_ONE", "TOGETHER", "Alteration", "alter"]
+__all__ = ["ONE_BY_ONE", "TOGETHER", "Alteration", "alter_class"]
 
 NOISE = 16.0  # in standard deviations of a pixel
 # how much the class is exaggerated; the longest step along the gradient
@@ -83,7 +83,7 @@ class Alteration:
         return Alteration(*(getattr(self, each.name)[rows] for each in fields(self)))
 
 
-def alter(
+def alter_class(
     model: Model,
     X: Any,
     to: Any = None,
@@ -117,7 +117,7 @@ def alter(
         _best(model, x[k : k + TOGETHER], wanted[k : k + TOGETHER], confidence, familiarity, seed)
         for k in starts
     ]
-    value, found, probability, standing, share = (
+    value, found, probability, p_value, share = (
         np.concatenate(each) for each in zip(*parts, strict=True)
     )
     return Alteration(
@@ -127,7 +127,7 @@ def alter(
         before=model.classes.decode(before),
         found=found,
         probability=probability,
-        familiarity=standing,
+        familiarity=p_value,
         share=share,
     )
 

@@ -34,7 +34,7 @@ from conjoin.core import Encoded
 from conjoin.joints.reweighted import Reweighted, log_shares
 from conjoin.model.model import Model
 
-__all__ = ["Change", "adapt", "followed", "new_shares", "standard_errors"]
+__all__ = ["Change", "adapt", "after_self_training", "new_shares", "standard_errors"]
 
 Array = NDArray[Any]
 
@@ -170,7 +170,7 @@ def new_shares(proba: Array, old: Array) -> Array:
     return shares
 
 
-def followed(change: Change, log_proba: torch.Tensor, before: torch.Tensor) -> Change:
+def after_self_training(change: Change, log_proba: torch.Tensor, before: torch.Tensor) -> Change:
     """The change as (N, K) log p(y | x) of the new rows sees it that has followed them; ``before``:
     what it was."""
     proba = log_proba.exp().numpy()
@@ -294,9 +294,14 @@ def _thinned(calibration: Calibration | None, weight: Array, seed: int) -> Calib
     log_proba = log_softmax(calibration.log_proba[keep] + np.log(weight), 1)
     guess = log_proba.argmax(1)
     confidence = np.exp(log_proba.max(1, initial=-np.inf))
-    gaps = None if calibration.gaps is None else calibration.gaps.take(keep)
+    missingness = None if calibration.missingness is None else calibration.missingness.take(keep)
     return Calibration(
-        calibration.statistic[keep], guess, calibration.label[keep], confidence, log_proba, gaps
+        calibration.statistic[keep],
+        guess,
+        calibration.label[keep],
+        confidence,
+        log_proba,
+        missingness,
     )
 
 
@@ -310,8 +315,8 @@ def _misfit(
         return None, None
     pair = calibration.statistic, model.statistic(encoded)
     # statistics of rows that lack other cells can't be compared, ranks can
-    if calibration.gaps is not None:
-        pair = calibration.standing, calibration.p_value(pair[1], encoded.filled.numpy())
+    if calibration.missingness is not None:
+        pair = calibration.held_out_p_values, calibration.p_value(pair[1], encoded.filled.numpy())
     held, new = (np.nan_to_num(values, nan=-1e300, neginf=-1e300) for values in pair)
     pairs = [(held, new)] + [
         (_log_odds(calibration.log_proba, k), _log_odds(log_proba, k))

@@ -37,7 +37,7 @@ class Trained:
     epochs: int = 0
     steps: int = 0
     seconds: float = 0.0
-    best: float = math.inf  # nats per row on choose-rows (fit-rows where there are none)
+    best: float = math.inf  # nats per row on validation rows (fit-rows where there are none)
     best_epoch: int = 0
     stopped: str = ""  # a ``Stop``, or a sentence with the limit that was reached
     history: list[tuple[int, float, float]] = field(default_factory=list)  # epoch, fit, choose

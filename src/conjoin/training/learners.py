@@ -100,8 +100,8 @@ class Learner(abc.ABC):
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """The density as it would be kept if the fit ended here: what is judged on choose-rows, and
-        saved."""
+        """The density as it would be kept if the fit ended here: what is judged on validation rows,
+        and saved."""
         yield
 
     def shrink(self) -> bool:

@@ -1,12 +1,12 @@
-"""The one training loop: batches, progress, early stopping on choose-rows, checkpoints, and a way
-back from bad steps.
+"""The one training loop: batches, progress, early stopping on validation rows, checkpoints, and a
+way back from bad steps.
 
 A fit is a sequence of steps. The rows of step t, its noise and its learning rate are functions of
 (seed, t) alone, so a fit that was killed and resumed ends with the same bits as one that was not.
 Steps are gathered into rounds: an epoch where the density learns by expectation-maximisation or by
 sweeps, a fortieth of the planned steps where it follows a gradient. After each round the averaged
-weights are judged on choose-rows. With ``max_time`` the learning rate follows the clock as well,
-and no two fits need be alike.
+weights are judged on validation rows. With ``max_time`` the learning rate follows the clock as
+well, and no two fits need be alike.
 """
 
 import math

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from conjoin import JointDensity
-from conjoin.calibration.familiarity import ADDED_VARIANCE, Familiarity, Outline
+from conjoin.calibration.familiarity import ADDED_VARIANCE, Familiarity, GaussianReading
 from conjoin.core import Event, Space, Variable, stream
 
 SPACE = Space(
@@ -29,7 +29,7 @@ def test_the_reading_is_a_gaussian_of_the_cells_that_are_known():
     drawn = bank()
     pattern = torch.tensor([True, True, False])
     row = torch.tensor([[5.0, 1.0, 0.0], [-8.0, 2.0, 7.0]]).double()
-    found = Outline(SPACE, drawn)(row, pattern)
+    found = GaussianReading(SPACE, drawn)(row, pattern)
     mass = (torch.cat([drawn.value, row])[:, 0] - drawn.value[:, 0].mean()) / drawn.value[
         :, 0
     ].std()
@@ -48,10 +48,10 @@ def test_the_reading_is_a_gaussian_of_the_cells_that_are_known():
 def test_more_coordinates_than_draws_are_no_matter():
     space = Space((90,), (Variable("x", "real"),) * 90)
     drawn = torch.randn(20, 90, generator=stream(2), dtype=torch.float64)
-    outline = Outline(space, Event(drawn))
+    gaussian = GaussianReading(space, Event(drawn))
     whole = torch.ones(90, dtype=torch.bool)
-    assert outline(drawn + 9, whole).max() < outline.of_bank(whole).min()
-    assert outline(torch.full((1, 90), 1e30).double(), whole).isfinite().all()
+    assert gaussian(drawn + 9, whole).max() < gaussian.of_bank(whole).min()
+    assert gaussian(torch.full((1, 90), 1e30).double(), whole).isfinite().all()
 
 
 def test_columns_that_are_nearly_always_zero_do_not_blind_the_alarm():
@@ -71,7 +71,9 @@ def test_columns_that_are_nearly_always_zero_do_not_blind_the_alarm():
 
 def test_both_readings_count_and_no_row_depends_on_its_batch():
     drawn = bank()
-    flat = Familiarity(lambda x: torch.zeros(x.rows).double(), drawn, drawn, Outline(SPACE, drawn))
+    flat = Familiarity(
+        lambda x: torch.zeros(x.rows).double(), drawn, drawn, GaussianReading(SPACE, drawn)
+    )
     value = torch.cat([drawn.value[:3], torch.tensor([[80.0, 1.0, 4.0]]).double()])
     event = Event(value, torch.tensor([[True] * 3, [True, False, True], [False] * 3, [True] * 3]))
     usual = flat.statistic(drawn, torch.zeros(40).double())
@@ -87,7 +89,7 @@ def test_both_readings_count_and_no_row_depends_on_its_batch():
     assert torch.allclose(together, alone)
     assert together.argmin() == 3
     assert together[2] == 0
-    steep = Familiarity(lambda x: x.value[:, 0], drawn, drawn, Outline(SPACE, drawn)).statistic(
-        event, torch.zeros(4).double()
-    )
+    steep = Familiarity(
+        lambda x: x.value[:, 0], drawn, drawn, GaussianReading(SPACE, drawn)
+    ).statistic(event, torch.zeros(4).double())
     assert not torch.allclose(steep, together)

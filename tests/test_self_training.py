@@ -12,7 +12,7 @@ from conjoin import JointClassifier
 from conjoin.core import Event
 from conjoin.families.diffusion.picture import PictureDiffusion
 from conjoin.fitting.label_propagation import Graph
-from conjoin.fitting.self_training import answers, matched, mutual_information, surest
+from conjoin.fitting.self_training import answers, matched, most_certain, mutual_information
 
 TINY = PictureDiffusion(size=0.25, steps=60, batch=48, rate=6e-3, points=4, sampling_steps=6)
 DIGITS = load_digits(n_class=5)
@@ -58,7 +58,7 @@ def test_the_surest_are_as_many_of_every_answer():
     share = torch.rand(
         400, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     ).softmax(1)
-    known = surest(share, 0.25)
+    known = most_certain(share, 0.25)
     guess = share.argmax(1).numpy()
     sure = share.amax(1).numpy()
     for label in range(3):
