@@ -136,7 +136,7 @@ class Learning:
         label = f"fitting {name_of(self.config)}"
         able = joint.capabilities
         plan, first = self._fit_first_part(joint, parts, plan, progress)
-        if begun.interrupted:
+        if first.interrupted:
             return first
         if self.read is not None and not able.statistics and not able.sweeps:
             return train_from(

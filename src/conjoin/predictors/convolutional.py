@@ -12,7 +12,7 @@ networks, section 2). Where columns stand beside the image, one row in five is s
 one in five without its image, so that either may be missing (N. Neverova, C. Wolf, G. Taylor and F.
 Nebout (2016), ModDrop, section 4).
 
-Shape letters: B rows, C channels, K classes.
+Shape letters: B rows, C channels, M maps (C of grey levels, C of what is missing), K classes.
 """
 
 import math
