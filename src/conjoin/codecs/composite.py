@@ -202,7 +202,7 @@ class IllustratedCodec(Codec):
         return {self.name: self.blanks}
 
     @property
-    def bounded(self) -> bool:  # type: ignore[override]
+    def bounded(self) -> bool:
         return self.table.bounded
 
     @bounded.setter
@@ -210,7 +210,7 @@ class IllustratedCodec(Codec):
         self.table.bounded = value
 
     @property
-    def owner(self) -> str:  # type: ignore[override]
+    def owner(self) -> str:
         """Who an error about the number of features speaks of."""
         return self.table.owner
 

@@ -145,9 +145,9 @@ class Event(NamedTuple):
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Event":
         """The event with ``change`` done to each of its tensors of rows; the region stays."""
-        parts = (self.value, self.observed, self.present)
-        changed = (None if part is None else change(part) for part in parts)
-        return Event(*changed, self.within)  # type: ignore[arg-type]
+        observed = None if self.observed is None else change(self.observed)
+        present = None if self.present is None else change(self.present)
+        return Event(change(self.value), observed, present, self.within)
 
     def take(self, index: Tensor | slice) -> "Event":
         """The rows at ``index``."""

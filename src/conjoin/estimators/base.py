@@ -384,8 +384,8 @@ class _JointEstimator(BaseEstimator):
         fitted anew on ``X`` (within ``max_time`` seconds), and p(x | y) is no longer kept; where
         one network of pictures has learned both and more than the shares has changed, p(y | x)
         follows as well, by its own answers on ``X``."""
-        options = {"density": density, "max_time": max_time, "seed": random_state}
-        return self._with(adapt_to(self._model(), X, **options))
+        model = adapt_to(self._model(), X, density=density, max_time=max_time, seed=random_state)
+        return self._with(model)
 
     @property
     def change_(self) -> Change:
@@ -409,8 +409,16 @@ class _JointEstimator(BaseEstimator):
         other answers stay what they are. ``max_time`` in seconds; ``checkpoint``: a folder from
         which ``resume=True`` goes on."""
         folder = None if checkpoint is None else Path(checkpoint)
-        options = {"max_time": max_time, "seed": random_state, "verbose": verbose}
-        model = distil(self._model(), steps, X, **options, checkpoint=folder, resume=resume)
+        model = distil(
+            self._model(),
+            steps,
+            X,
+            max_time=max_time,
+            seed=random_state,
+            verbose=verbose,
+            checkpoint=folder,
+            resume=resume,
+        )
         return self._with(model)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:

@@ -114,7 +114,7 @@ class Stream:
         )
         if target.kind == "number":
             return target.encode(np.where(known, pd.to_numeric(y, errors="coerce"), 0.0), known)
-        labels = target.labels  # type: ignore[union-attr]
+        labels: Any = target.labels  # type: ignore[union-attr]
         codes = {text_of(label): code for code, label in enumerate(labels)}
         places = map_distinct(y, lambda value: codes.get(text_of(value), -1), 0, "int64")
         if (places[known] < 0).any():
@@ -123,7 +123,7 @@ class Stream:
                 "of which the sample has no row: "
                 "take a larger one (sample_rows)."
             )
-        return target.encode(target.labels[places], known)  # type: ignore[union-attr]
+        return target.encode(labels[places], known)
 
     def facts(self) -> dict[str, int]:
         """For the model card."""

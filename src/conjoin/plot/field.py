@@ -55,7 +55,7 @@ def evaluate(
     )
     answer: np.ndarray | None = None
     if isinstance(model.target, Classes):
-        answer = model.log_proba(encoded, frame).exp().numpy().reshape(*shape, -1)
+        answer = model.log_proba(encoded, model.rows(frame)).exp().numpy().reshape(*shape, -1)
     elif table is not None and "best_guess" in table:
         answer = table["best_guess"].to_numpy(dtype=float).reshape(shape)
     elif isinstance(model.target, Number):

@@ -158,7 +158,8 @@ def _complete(model: Model, x: Event) -> Event:
     drawn: Pair = model.pair.sample_conditional(
         Pair(model.pair.unknown(x.rows), x), generator=generator
     )
-    return drawn.x
+    event: Event = drawn.x
+    return event
 
 
 # -------------------------------------------------------------------------------------------- units

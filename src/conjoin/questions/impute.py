@@ -108,4 +108,5 @@ def _given(model: Model, y: Any, rows: int) -> Event:
 
 
 def _x(full: Any) -> Event:
-    return full.x if isinstance(full, Pair) else full
+    event: Event = full.x if isinstance(full, Pair) else full
+    return event

@@ -117,7 +117,8 @@ def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
 
 def _nothing(model: Model) -> Event:
     """A row of which nothing is known."""
-    return model.codec.space.unknown(1)
+    event: Event = model.codec.space.unknown(1)
+    return event
 
 
 def _encode_points(model: Model, points: dict[Any, Any]) -> Event:

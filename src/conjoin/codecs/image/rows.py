@@ -59,8 +59,8 @@ def byte_hashes(pixels: np.ndarray, known: np.ndarray | None = None) -> np.ndarr
     """
     out = np.empty(len(pixels), dtype=np.uint64)
     for row, picture in enumerate(pixels):
-        digest = hashlib.blake2b(np.ascontiguousarray(picture), digest_size=8)
+        digest = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=8)
         if known is not None and not known[row].all():
-            digest.update(np.packbits(known[row]))
+            digest.update(np.packbits(known[row]).data)
         out[row] = int.from_bytes(digest.digest(), "little")
     return out

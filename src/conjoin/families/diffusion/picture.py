@@ -143,8 +143,9 @@ class PictureDiffusion(Config):
 
 def _structure(context_space: Space | None) -> dict[str, Any]:
     """What the network's shape depends on beyond the spaces and the config."""
-    columns = context_space is not None and context_space.shape
-    return dict(embedding_mark(context_space.variables)) if columns else {}
+    if context_space is None or not context_space.shape:
+        return {}
+    return dict(embedding_mark(context_space.variables))
 
 
 class PictureDensity(Density):
