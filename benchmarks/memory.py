@@ -1,12 +1,12 @@
 """What pictures cost in time and memory before a network sees them, and at most during a fit.
 
-    python benchmarks/memory.py rows                    # split, hash and encode 10,000 pictures, CPU s
+    python benchmarks/memory.py rows               # split, hash and encode 10,000 pictures, CPU s
     python benchmarks/memory.py fit vae --pictures 10000 --size 64 --channels 3
     python benchmarks/memory.py fit circuit --data mnist --seconds 60
 
-``rows``: at most 1 CPU s. ``fit`` prints the peak of the process's memory above what it had before
-the data, in GB and in times of the pixels' bytes; with ``--data`` a set of ``load_images``. A fit is
-asked for in a process of its own, since the peak of a process never falls.
+``rows``: at most 1 CPU s. ``fit`` prints the peak of the process's memory above what it had with
+the data, in GB and in times of the pixels' bytes; with ``--data`` a set of ``load_images``. Ask for
+each fit in a process of its own, since the peak of a process never falls.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import time
 
 import numpy as np
 
-MODELS = {"vae": {}, "flow": {}, "circuit": {}, "diffusion": {}, "mixture": {}}
 GB = 1e9
 
 
