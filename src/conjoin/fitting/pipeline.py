@@ -44,6 +44,11 @@ def fit_model(rows: Rows, options: FitOptions) -> Model:
     config = resolve(options.family)
     progress = Progress(options.verbose)
     rows = weighted(rows)
+    if len(rows.x) == 1:
+        raise ValueError(
+            "There is one row to learn from (n_samples = 1), of which no spread can be known: give "
+            "at least 2."
+        )
     with Meter() as meter:
         split = split_of(rows, options)
         model = _learn(rows, split, options, config, progress)

@@ -11,6 +11,7 @@ Shape letters: n images, H rows, W columns, C channels, D = C H W pixels, L leve
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ __all__ = ["ImageCodec"]
 
 JSON = dict[str, Any]
 FULL = 256  # levels of an 8-bit pixel
+COLOUR_CHANNELS = (3, 4)  # of a picture in colour
 MAX_CODED_LEVELS = 64  # up to so many levels count as they are (scikit-learn's digits have 17)
 
 
@@ -59,6 +61,7 @@ class ImageCodec(Codec):
 
     @classmethod
     def begin(cls, raw: Any, **options: Any) -> tuple[Codec, Rows]:
+        _mention_shape(raw)
         codec = cls.of(raw)
         return codec, codec.rows(raw)
 
@@ -251,6 +254,28 @@ class ImageCodec(Codec):
         codec = cls(tuple(data["grid"]), data["levels"], data["channels_last"])
         codec.owner = data["owner"]
         return codec
+
+
+def _mention_shape(images: np.ndarray) -> None:
+    """Say what an array is taken for, where it might be meant otherwise: ValueError where it looks
+    as much like something else as like pictures, a warning where it is not uint8."""
+    if images.ndim != 3:
+        return
+    count, height, width = images.shape
+    if width in COLOUR_CHANNELS and height != width:
+        raise ValueError(
+            f"X has the shape ({count}, {height}, {width}), and {width} may be pixels or channels: "
+            f"give X[..., None] for pictures of {height} x {width} pixels, X[:, None] for pictures "
+            f"of 1 x {height} pixels and {width} channels, or X.reshape({count}, -1) for a table."
+        )
+    if images.dtype.kind == "i":
+        warnings.warn(
+            f"X, whole numbers ({images.dtype}) of the shape {images.shape}, is taken for "
+            f"{count:,} pictures of {height} x {width} grey pixels: give X.astype('uint8') if it "
+            f"is, or X.reshape({count}, -1) for a table.",
+            UserWarning,
+            stacklevel=6,
+        )
 
 
 def _checked(images: np.ndarray, levels: int) -> np.ndarray:
