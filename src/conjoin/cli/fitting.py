@@ -49,7 +49,7 @@ class Asked:
     predictor: str
     schema: str | None
     missing: list[str] | None
-    missingness: str
+    missingness: Any
     unlabelled: str | None
     groups: str | None
     time: str | None
