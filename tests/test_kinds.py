@@ -1,4 +1,4 @@
-"""A kind of data in one file and one line; and what its codec is asked instead of what kind it is."""
+"""A kind of data in one file and one line; what its codec is asked, instead of its kind."""
 
 import ast
 import hashlib
