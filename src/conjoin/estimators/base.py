@@ -18,17 +18,27 @@ from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
-from conjoin.estimators.reading import Labels, read_labels, read_times, read_weight, seed_of
+from conjoin.estimators.reading import (
+    Labels,
+    is_several,
+    read_labels,
+    read_several,
+    read_times,
+    read_weight,
+    seed_of,
+)
 from conjoin.families import resolve
 from conjoin.fitting.distillation import distil
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import fit_model
+from conjoin.fitting.several import calibrate_several, fit_several
 from conjoin.fitting.split import Rows
 from conjoin.fitting.stream import PASSES, SAMPLE, Stream, file_stream
 from conjoin.fitting.warm_start import Start
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.saving import save_model
+from conjoin.model.several import SeveralTargets
 from conjoin.model.targets import Classes
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
@@ -37,8 +47,9 @@ from conjoin.questions.domain_shift import adapt_to, change_of
 from conjoin.questions.evaluate import evaluate
 from conjoin.questions.impute import completions, impute
 from conjoin.questions.label_shift import Change
+from conjoin.questions.several import decide_all, evaluate_all
 
-__all__ = ["AUTO_SECONDS", "Given", "Where"]
+__all__ = ["AUTO_SECONDS", "Given", "Where", "estimator_of"]
 
 Given = Mapping[Any, Any] | None
 Where = str | Sequence[str]
@@ -148,6 +159,9 @@ class _JointEstimator(BaseEstimator):
     ) -> Self:
         """``asked``: fields of ``FitOptions`` that are no parameter of the estimator."""
         self._check_device()
+        if self._task != "density" and is_several(y):
+            rows_of_fit = {"sample_weight": sample_weight, "groups": groups, "time": time}
+            return self._fit_several(X, y, stream=stream, **rows_of_fit, **asked)
         start = Start.of(self.start_from)
         codec, x = self._codec(X) if start is None else start.read(X, self)
         if stream is not None and not codec.streams:
@@ -168,6 +182,63 @@ class _JointEstimator(BaseEstimator):
         model = self._automatic(rows, options, X) if automatic else fit_model(rows, options)
         self._adopt(model, x, X)
         return self
+
+    def _fit_several(
+        self,
+        X: Any,
+        Y: pd.DataFrame,
+        *,
+        sample_weight: Any = None,
+        groups: Any = None,
+        time: Any = None,
+        stream: Any = None,
+        **asked: Any,
+    ) -> Self:
+        """One density over all columns of ``Y`` and x."""
+        self._refuse_for_several(stream)
+        codec, x = self._codec(X)
+        columns = read_several(Y, len(x), self.unlabelled)
+        weight = read_weight(sample_weight, len(x))
+        rows = Rows(x, weight=weight, groups=groups, latest=read_times(time, x))
+        options = replace(self._options(**asked), task="density", predictor=None, codec=codec)
+        self._adopt(fit_several(rows, columns, options), x, X)
+        return self
+
+    def _refuse_for_several(self, stream: Any) -> None:
+        """ValueError for settings that have no meaning with several targets."""
+        refused = {
+            "predictor": self.predictor not in ("auto", None),
+            "start_from": self.start_from is not None,
+            "family": isinstance(self.family, str) and self.family == "auto",
+            "emphasis": self.emphasis != 0,
+        }
+        wrong = next((name for name, is_set in refused.items() if is_set), None)
+        if wrong is not None or stream is not None:
+            what = f"{wrong}={getattr(self, wrong)!r}" if wrong else "A table read in chunks"
+            raise ValueError(
+                f"{what} is for one target: with several, p(y | x) is the family's own. Leave it "
+                "out, or fit each target by itself."
+            )
+
+    def _several(self) -> SeveralTargets | None:
+        """The model, where it has several targets."""
+        check_is_fitted(self, "model_")
+        return self.model_ if isinstance(self.model_, SeveralTargets) else None
+
+    def for_target(self, name: str) -> "_JointEstimator":
+        """A fitted estimator of one of several targets, the others summed out: it answers whatever
+        a model of one target does. ValueError with the choices for an unknown one."""
+        several = self._several()
+        if several is None:
+            raise ValueError("This model has one target: ask it directly.")
+        model = several.view(name)
+        assert model.target is not None
+        out = estimator_of(model.target.kind)(**self.get_params(deep=False))
+        for attribute in ("n_features_in_", "feature_names_in_"):
+            if attribute in vars(self):
+                setattr(out, attribute, getattr(self, attribute))
+        out._take_model(model)
+        return out
 
     def _options(self, **asked: Any) -> FitOptions:
         """The estimator's parameters and what a call asks for, under the names of a fit."""
@@ -283,13 +354,20 @@ class _JointEstimator(BaseEstimator):
         codec.owner = type(self).__name__
         return codec, rows
 
-    def _adopt(self, model: Model, rows: CodecRows, raw: Any) -> None:
+    def _adopt(self, model: Model | SeveralTargets, rows: CodecRows, raw: Any) -> None:
         """The fitted attributes."""
-        self.model_ = model
         self.n_features_in_ = len(rows.names)
         if isinstance(raw, pd.DataFrame) and all(isinstance(name, str) for name in raw.columns):
             self.feature_names_in_ = np.array(raw.columns, dtype=object)
-        if isinstance(model.target, Classes):
+        self._take_model(model)
+
+    def _take_model(self, model: Model | SeveralTargets) -> None:
+        """The model, and the classes that it tells: of several targets, by their names."""
+        self.model_ = model
+        if isinstance(model, SeveralTargets):
+            each = (target for target in model.targets if isinstance(target, Classes))
+            self.classes_ = {target.name: target.labels for target in each}
+        elif isinstance(model.target, Classes):
             self.classes_ = model.target.labels
 
     def _with(self, model: Model) -> Self:
@@ -310,19 +388,31 @@ class _JointEstimator(BaseEstimator):
     # ------------------------------------------------------------------ what every model answers
 
     def _model(self) -> Model:
-        check_is_fitted(self, "model_")
-        return self.model_
+        several = self._several()
+        if several is not None:
+            names = ", ".join(map(repr, several.names))
+            raise ValueError(
+                f"This model has several targets ({names}), and this is asked of one: "
+                "for_target(name) gives its model."
+            )
+        return self.model_  # type: ignore[return-value]
+
+    def _of_x(self) -> Model:
+        """A model for questions about x alone."""
+        several = self._several()
+        return self._model() if several is None else several.view(several.names[0])
 
     @property
     def status_(self) -> dict[str, str]:
         """How far ``score_samples`` (log_prob), ``predict_proba`` and ``sample`` can be trusted:
         exact, a bound, ..."""
-        return {question: status.value for question, status in self._model().status.items()}
+        return {question: status.value for question, status in self._of_x().status.items()}
 
     def score_samples(self, X: Any) -> np.ndarray:
         """(B,) log p(x) in nats, in the raw data's units: density of unrounded columns, mass of
         recorded cells."""
-        return self._model().log_prob_raw(self._model().encode(X))
+        model = self._of_x()
+        return model.log_prob_raw(model.encode(X))
 
     def bits_per_dim(self, X: Any) -> np.ndarray:
         """(n,) -log2 p(x) per pixel of images (n, H, W) or (n, H, W, C); an upper bound where log
@@ -339,7 +429,13 @@ class _JointEstimator(BaseEstimator):
         log: Any = None,
     ) -> pd.DataFrame:
         """A verdict per row: accept, ambiguous or unfamiliar, with the answer, the numbers behind
-        it and the reason."""
+        it and the reason. With several targets, of each and of all together: columns
+        (target, field) and ("all", field)."""
+        several = self._several()
+        if several is not None:
+            return decide_all(
+                several, X, false_alarm=false_alarm, max_error=max_error, max_width=max_width
+            )
         return decide(
             self._model(),
             X,
@@ -352,6 +448,11 @@ class _JointEstimator(BaseEstimator):
     def calibrate(self, X: Any, y: Any = None) -> Self:
         """Put held-out rows in place of the calibration rows: rows that the model was not fitted
         on."""
+        several = self._several()
+        if several is not None:
+            x = several.codec.rows(X)
+            calibrate_several(several, x, read_several(y, len(x), self.unlabelled))
+            return self
         model = self._model()
         rows = model.rows(X)
         if y is None or self._task == "density":
@@ -423,19 +524,33 @@ class _JointEstimator(BaseEstimator):
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the model's folder; ``conjoin.load`` reads it."""
-        return save_model(self._model(), path, force=force)
+        check_is_fitted(self, "model_")
+        return save_model(self.model_, path, force=force)
 
     def report(
         self, path: str | Path, X: Any = None, y: Any = None, *, show_rows: bool = False
     ) -> Path:
         """One HTML file about the model and, if given, held-out rows ``X`` with labels ``y``."""
         from conjoin.report import write_report
+        from conjoin.report.several import write_several
 
+        if self._several() is not None:
+            return write_several(self, path, X, y, show_rows=show_rows)
         return write_report(self, path, X, y, show_rows=show_rows)
 
     def _evaluate(self, X: Any, y: Any, false_alarm: float, max_error: Any) -> dict[str, Any]:
+        several = self._several()
+        if several is not None:
+            rows = several.codec.rows(X)
+            columns = None if y is None else read_several(y, len(rows), self.unlabelled)
+            return evaluate_all(several, rows, columns, false_alarm, max_error)
         rows = self._model().rows(X)
         if y is None:
             return evaluate(self._model(), rows, None, None, false_alarm, max_error)
         labels, known, _ = self._read_target(y, len(rows))
         return evaluate(self._model(), rows, labels, known, false_alarm, max_error)
+
+
+def estimator_of(task: str) -> Any:
+    """The class of estimators for "classes", a "number" or a "density"."""
+    return {kind._task: kind for kind in _JointEstimator.__subclasses__()}[task]

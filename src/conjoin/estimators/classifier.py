@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.edit import ONE_BY_ONE, alter_class
 from conjoin.questions.sample import generate
+from conjoin.questions.several import predict_all, proba_all, sample_all
 
 __all__ = ["JointClassifier"]
 
@@ -59,25 +60,37 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     ) -> Self:
         """``groups``: rows of one group never straddle a split. ``calibration``: the share of rows
         held out for the two alarms. ``time``: a column (or values) by which the latest rows
-        calibrate. ``checkpoint``: a folder from which ``resume=True`` goes on."""
+        calibrate. ``checkpoint``: a folder from which ``resume=True`` goes on. ``y`` may be
+        a frame of several columns, numbers and classes: one density is fitted over all of them and
+        x, by a family that sums out exactly. Its cells may be missing, and a number may be a bound,
+        ">10", or a pair (low, high)."""
         rows = {"sample_weight": sample_weight, "groups": groups, "time": time}
         asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
         return self._fit(X, y, **rows, **asked)
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """(B, K) log p(y | x)."""
+    def predict_log_proba(self, X: Any) -> np.ndarray | dict[str, np.ndarray]:
+        """(B, K) log p(y | x); with several targets, of each that is classes, by its name."""
+        several = self._several()
+        if several is not None:
+            return proba_all(several, X)
         rows = self._model().rows(X)
         return self._model().log_proba(self._model().encode(rows), rows).numpy()
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """(B, K) p(y | x)."""
-        return np.exp(self.predict_log_proba(X))
+    def predict_proba(self, X: Any) -> np.ndarray | dict[str, np.ndarray]:
+        """(B, K) p(y | x); with several targets, of each that is classes, by its name."""
+        found = self.predict_log_proba(X)
+        if isinstance(found, dict):
+            return {name: np.exp(each) for name, each in found.items()}
+        return np.exp(found)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray | pd.DataFrame:
         """(B,) the most probable class. Without regard to familiarity: that is what ``decide`` is
-        for."""
-        check_is_fitted(self, "model_")
-        return self.classes_[self.predict_log_proba(X).argmax(1)]
+        for. With several targets, a frame of them."""
+        several = self._several()
+        if several is not None:
+            return predict_all(several, X)
+        log_proba: Any = self.predict_log_proba(X)
+        return self.classes_[log_proba.argmax(1)]
 
     def predict_joint_log_proba(self, X: Any) -> np.ndarray:
         """(B, K) log p(x, y), nats, in the raw data's units."""
@@ -96,7 +109,11 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     ) -> tuple[Any, Any]:
         """(X, y) drawn from the joint, given a class and given columns: {column: value, (low, high)
         or [levels]}. ``where``: constraints such as "start <= end"; ``X.attrs["acceptance"]`` is
-        the share of drawn rows that kept them."""
+        the share of drawn rows that kept them. Of several targets all are drawn,
+        as a frame; for one of them that is given, see ``for_target``."""
+        several = self._several()
+        if several is not None and y is None and not given and not where:
+            return sample_all(several, n_samples, random_state)
         return generate(self._model(), n_samples, y, given, random_state, where)
 
     def counterfactual(

@@ -6,26 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.estimators.base import AUTO_SECONDS
+from conjoin.estimators.base import AUTO_SECONDS, estimator_of
 from conjoin.estimators.classifier import JointClassifier
 from conjoin.estimators.density import JointDensity
 from conjoin.estimators.regressor import JointRegressor
 from conjoin.families import resolve
 from conjoin.model.saving import load_model
-from conjoin.model.targets import Classes
+from conjoin.model.several import SeveralTargets
 from conjoin.questions.compare import Comparison
 
 __all__ = ["compare", "estimator_of", "load"]
 
 Estimator = JointClassifier | JointRegressor | JointDensity
-
-
-def estimator_of(task: str) -> type[Estimator]:
-    """The class of estimators for "classes", a "number" or a "density"."""
-    kinds: dict[str, type[Estimator]] = {
-        each._task: each for each in (JointClassifier, JointRegressor, JointDensity)
-    }
-    return kinds[task]
 
 
 def compare(
@@ -96,14 +88,15 @@ def load(path: str | Path, family: Any = None) -> Estimator:
         If the folder is no model, is damaged or altered, or is newer than this library.
     """
     model = load_model(path, family)
-    task = "density" if model.target is None else model.target.kind
+    if isinstance(model, SeveralTargets):
+        task = "classes" if model.classes else "number"
+    else:
+        task = "density" if model.target is None else model.target.kind
     own = resolve(family) if family is not None else model.card["family"]
     estimator = estimator_of(task)(family=own)
-    estimator.model_ = model
-    estimator.n_features_in_ = len(model.codec.schema.columns)
+    estimator._take_model(model)
     names = [column.name for column in model.codec.schema.columns]
+    estimator.n_features_in_ = len(names)
     if all(isinstance(name, str) for name in names):
         estimator.feature_names_in_ = np.array(names, dtype=object)
-    if isinstance(model.target, Classes):
-        estimator.classes_ = model.target.labels
     return estimator

@@ -9,9 +9,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from conjoin.core import Rows
+from conjoin.model.censored import TargetColumn, read_columns
 from conjoin.model.targets import class_labels
 
-__all__ = ["read_labels", "read_times", "read_weight", "seed_of"]
+__all__ = [
+    "is_several",
+    "read_labels",
+    "read_several",
+    "read_times",
+    "read_weight",
+    "seed_of",
+]
 
 Labels = tuple[np.ndarray | None, np.ndarray | None, str]
 
@@ -91,3 +99,20 @@ def read_times(time: Any, rows: Rows) -> np.ndarray | None:
     if pd.api.types.is_numeric_dtype(values):
         return values.to_numpy()
     return pd.to_datetime(values).astype("int64").to_numpy()
+
+
+def is_several(y: Any) -> bool:
+    """Whether y is a frame of several targets."""
+    return isinstance(y, pd.DataFrame) and y.shape[1] > 1
+
+
+def read_several(Y: Any, rows: int, unlabelled: Any = None) -> list[TargetColumn]:
+    """The targets of so many rows, from a frame. TypeError for anything else, ValueError for a
+    frame of another length."""
+    if not isinstance(Y, pd.DataFrame):
+        raise TypeError(
+            f"A model of several targets takes their labels as a DataFrame, not {type(Y).__name__}."
+        )
+    if len(Y) != rows:
+        raise ValueError(f"Y has {len(Y)} rows, and X has {rows}.")
+    return read_columns(Y.reset_index(drop=True), unlabelled)

@@ -12,6 +12,7 @@ from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.model.calibrate import predictive_of
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.sample import generate
+from conjoin.questions.several import predict_all, sample_all
 
 __all__ = ["JointRegressor"]
 
@@ -39,8 +40,11 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
         return self._fit(X, y, **rows, **asked)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """(B,) the mean of p(y | x)."""
+    def predict(self, X: Any) -> np.ndarray | pd.DataFrame:
+        """(B,) the mean of p(y | x); with several targets, a frame of them."""
+        several = self._several()
+        if several is not None:
+            return predict_all(several, X)
         model = self._model()
         return model.number.decode(predictive_of(model, model.encode(X).event).mean())
 
@@ -63,6 +67,9 @@ class JointRegressor(RegressorMixin, _JointEstimator):
     ) -> tuple[Any, Any]:
         """(X, y) drawn from the joint, given a y and given columns; ``where`` as of
         ``JointClassifier.sample``."""
+        several = self._several()
+        if several is not None and y is None and not given and not where:
+            return sample_all(several, n_samples, random_state)
         return generate(self._model(), n_samples, y, given, random_state, where)
 
     def counterfactual(

@@ -33,7 +33,7 @@ from conjoin.training.data import Split, canonical, row_hashes
 from conjoin.training.progress import Progress
 from conjoin.util.energy import Meter
 
-__all__ = ["fit_model", "refit"]
+__all__ = ["card_of", "fit_model", "refit"]
 
 PRIOR_ROWS = 1000  # by which p(y) is known where labels are missing
 
@@ -131,7 +131,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     )
     joint: Any
     joint, trained, weighed = learning.joint(progress)
-    card = _card(rows, split, options, config) | {"trained": asdict(trained)} | weighed
+    card = card_of(rows, split, options, config) | {"trained": asdict(trained)} | weighed
     card |= {"labels": propagated} if propagated else {}
     model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
     model.remember(data["fit"].x)
@@ -206,7 +206,7 @@ def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress) -> No
         bar.update(1)
 
 
-def _card(rows: Rows, split: Split, options: FitOptions, config: Any) -> dict[str, Any]:
+def card_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> dict[str, Any]:
     """What the model card tells of the fit."""
     from conjoin import __version__
 

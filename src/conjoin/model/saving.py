@@ -22,7 +22,8 @@ from conjoin.joints import KINDS, Joint, Predictor, Rebuild
 from conjoin.joints.base import describe_family
 from conjoin.joints.reweighted import Posterior
 from conjoin.model.model import Model
-from conjoin.model.state import split_facts
+from conjoin.model.several import SeveralTargets, space_of
+from conjoin.model.state import State, split_facts
 from conjoin.model.targets import target_from_json
 from conjoin.predictors import scorer_class
 from conjoin.predictors.base import Scorer
@@ -33,22 +34,29 @@ from conjoin.util.files import new_folder, recover
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
 FORMAT = 2  # 1, of 0.1.0: familiarity by one reading
+FORMAT_OF_SEVERAL = 3  # targets: one density over all of them
 FILES = ("config.json", "weights.safetensors", "README.md")
 
 
 def save_model(
-    model: Model, path: str | Path, *, force: bool = False, card: str | None = None
+    model: Model | SeveralTargets,
+    path: str | Path,
+    *,
+    force: bool = False,
+    card: str | None = None,
 ) -> Path:
     """Write the folder ``path``. FileExistsError unless ``force`` where it exists; ValueError for
     what can't be saved."""
     folder = Path(path)
     recover(folder)
     refuse_overwrite(folder, force)
-    config, weights = _parts(model)
+    several = isinstance(model, SeveralTargets)
+    config, weights = _parts_of_several(model) if several else _parts(model)
     if card is None:
         from conjoin.model.card import model_card
 
-        card = model_card(model)
+        models = model.views().values() if several else (model,)
+        card = "\n".join(map(model_card, models))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as draft:
         (draft / "weights.safetensors").write_bytes(weights)
@@ -81,24 +89,7 @@ def refuse_overwrite(folder: Path, force: bool) -> None:
 
 def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
     tensors = {f"joint.{key}": value for key, value in model.joint.state_dict().items()}
-    if model.calibration is not None:
-        c = model.calibration
-        arrays = {
-            "statistic": c.statistic,
-            "guess": c.guess,
-            "label": c.label,
-            "confidence": c.confidence,
-        }
-        arrays |= {} if c.log_proba is None else {"log_proba": c.log_proba}
-        arrays |= (
-            {}
-            if c.missingness is None
-            else {f"gaps.{key}": value for key, value in vars(c.missingness).items()}
-        )
-        tensors |= {f"calibration.{key}": torch.as_tensor(value) for key, value in arrays.items()}
-    weights = serialise(
-        {key: value.detach().contiguous().clone() for key, value in tensors.items()}
-    )
+    tensors |= _of_calibration(model.calibration, "calibration")
     config = {
         "format": FORMAT,
         "conjoin": model.card["versions"]["conjoin"],
@@ -107,10 +98,72 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
         "joint": describe_family(model.joint) if model.target is None else model.pair.describe(),
         "facts": model.facts,
         "calibrated": model.calibration is not None,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    plain = _plain(config)
+    return _sealed(config, tensors)
+
+
+def _parts_of_several(model: SeveralTargets) -> tuple[dict[str, Any], bytes]:
+    """A density over all targets and x; the state and the calibration of each target."""
+    tensors = {f"joint.{key}": value for key, value in model.density.state_dict().items()}
+    for place, calibration in enumerate(model.calibrations):
+        tensors |= _of_calibration(calibration, f"calibration.{place}")
+    config = {
+        "format": FORMAT_OF_SEVERAL,
+        "conjoin": model.card["versions"]["conjoin"],
+        "codec": model.codec.to_json(),
+        "targets": [target.to_json() for target in model.targets],
+        "joint": describe_family(model.density),
+        "states": [state.to_json() for state in model.states],
+        "facts": model.card,
+        "calibrated": bool(model.calibrations),
+    }
+    return _sealed(config, tensors)
+
+
+def _sealed(
+    config: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> tuple[dict[str, Any], bytes]:
+    """The config with the hashes of weights and of itself, and the weights."""
+    weights = serialise(
+        {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+    )
+    plain = _plain(config | {"weights_sha256": hashlib.sha256(weights).hexdigest()})
     return plain | {"config_sha256": _digest(plain)}, weights
+
+
+def _of_calibration(calibration: Calibration | None, prefix: str) -> dict[str, torch.Tensor]:
+    if calibration is None:
+        return {}
+    c = calibration
+    arrays = {
+        "statistic": c.statistic,
+        "guess": c.guess,
+        "label": c.label,
+        "confidence": c.confidence,
+    }
+    arrays |= {} if c.log_proba is None else {"log_proba": c.log_proba}
+    arrays |= (
+        {}
+        if c.missingness is None
+        else {f"gaps.{key}": value for key, value in vars(c.missingness).items()}
+    )
+    return {f"{prefix}.{key}": torch.as_tensor(value) for key, value in arrays.items()}
+
+
+def _calibration(tensors: dict[str, torch.Tensor], prefix: str) -> Calibration:
+    names = ("statistic", "guess", "label", "confidence")
+    arrays = {name: tensors[f"{prefix}.{name}"].numpy() for name in names}
+    held = tensors.get(f"{prefix}.log_proba")
+    gaps = {
+        key.removeprefix(f"{prefix}.gaps."): value.numpy()
+        for key, value in tensors.items()
+        if key.startswith(f"{prefix}.gaps.")
+    }
+    return Calibration(
+        **arrays,
+        log_proba=None if held is None else held.numpy(),
+        missingness=MissingnessPatterns(**gaps) if gaps else None,
+    )
 
 
 def _digest(config: dict[str, Any]) -> str:
@@ -141,7 +194,7 @@ def model_hash(model: Model) -> str:
 # ------------------------------------------------------------------------------------------ loading
 
 
-def load_model(path: str | Path, family: Any = None) -> Model:
+def load_model(path: str | Path, family: Any = None) -> Model | SeveralTargets:
     """The model in the folder ``path``. ``family``: the Density class, for a family of the user's
     own."""
     folder = Path(path)
@@ -149,7 +202,8 @@ def load_model(path: str | Path, family: Any = None) -> Model:
     config = _read_config(folder)
     tensors = _read_weights(folder, config)
     try:
-        return _restore(config, tensors, family)
+        restore = _restore_several if "targets" in config else _restore
+        return restore(config, tensors, family)
     except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"{folder / 'config.json'} is damaged ({error!r:.200}): restore it from a copy, or "
@@ -157,10 +211,7 @@ def load_model(path: str | Path, family: Any = None) -> Model:
         ) from error
 
 
-def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any) -> Model:
-    codec = codec_from_json(config["codec"])
-    target = target_from_json(config["target"])
-    joint = _rebuild(config["joint"], None if target is None else target.space, codec.space, family)
+def _weights_of(joint: Density, tensors: dict[str, torch.Tensor]) -> None:
     joint.load_state_dict(
         {
             key.removeprefix("joint."): value
@@ -168,25 +219,29 @@ def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: A
             if key.startswith("joint.")
         }
     )
-    calibration = None
-    if config["calibrated"]:
-        arrays = {
-            name: tensors[f"calibration.{name}"].numpy()
-            for name in ("statistic", "guess", "label", "confidence")
-        }
-        held = tensors.get("calibration.log_proba")
-        parts = {
-            key.removeprefix("calibration.gaps."): value.numpy()
-            for key, value in tensors.items()
-            if key.startswith("calibration.gaps.")
-        }
-        calibration = Calibration(
-            **arrays,
-            log_proba=None if held is None else held.numpy(),
-            missingness=MissingnessPatterns(**parts) if parts else None,
-        )
+
+
+def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any) -> Model:
+    codec = codec_from_json(config["codec"])
+    target = target_from_json(config["target"])
+    joint = _rebuild(config["joint"], None if target is None else target.space, codec.space, family)
+    _weights_of(joint, tensors)
+    calibration = _calibration(tensors, "calibration") if config["calibrated"] else None
     state, card = split_facts(config["facts"])
     return Model(codec, joint, target, calibration, state, card)
+
+
+def _restore_several(
+    config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any
+) -> SeveralTargets:
+    codec = codec_from_json(config["codec"])
+    targets = tuple(target_from_json(each) for each in config["targets"])
+    density = _family(config["joint"], space_of(targets, codec.space), family, None)  # type: ignore[arg-type]
+    _weights_of(density, tensors)
+    states = tuple(State.from_json(each) for each in config["states"])
+    places = range(len(targets)) if config["calibrated"] else ()
+    calibrations = tuple(_calibration(tensors, f"calibration.{place}") for place in places)
+    return SeveralTargets(codec, density, targets, states, calibrations, config["facts"])  # type: ignore[arg-type]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -208,7 +263,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(config, dict) or "format" not in config:
         raise ValueError(f"{file} is not the config of a conjoin model.")
-    if not isinstance(config["format"], int) or config["format"] > FORMAT:
+    if not isinstance(config["format"], int) or config["format"] > FORMAT_OF_SEVERAL:
         raise ValueError(
             f"{folder} was written by conjoin {config.get('conjoin')}, which is newer than this "
             "one: upgrade conjoin."

@@ -69,8 +69,18 @@ class State:
     pictures: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For the hash of a model."""
+        """For the hash of a model, and for one of several targets."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "State":
+        """The inverse of ``to_json``."""
+        return cls(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in stored.items()
+            }
+        )
 
 
 def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:

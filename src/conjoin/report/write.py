@@ -26,7 +26,7 @@ from conjoin.report.sections import (
 )
 from conjoin.util.files import write_text
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_whole"]
 
 
 def write_report(
@@ -52,7 +52,11 @@ def write_report(
         # said once already, by whoever read the rows
         warnings.filterwarnings("ignore", message="X lacks the column")
         text = _page(estimator, X, y, show_rows, cases, plane, list(notes))
-    target = Path(path)
+    return write_whole(Path(path), text)
+
+
+def write_whole(target: Path, text: str) -> Path:
+    """The file whole, or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, text)
     return target

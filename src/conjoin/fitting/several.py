@@ -1,0 +1,251 @@
+r"""A fit of several targets at once: one density over (y_1, ..., y_k, x).
+
+Cells of y that are missing are summed out, as those of x are. A number that is only known to lie
+within bounds counts by the mass there. Its gradient, and the step of expectation-maximisation, are
+those of the complete row averaged over the unknown number given all else that is known:
+
+    grad log p(y in [a, b], x) = E[ grad log p(y, x) | y in [a, b], x ]
+
+(R. Fisher's identity); the average is taken by one draw in every step (G. Celeux and J. Diebolt
+(1985), The SEM algorithm), after a first fit with such numbers at their bounds.
+"""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conjoin.core import Density, Event, Pair, stream
+from conjoin.families import name_of, resolve, suited
+from conjoin.fitting.learning import Learning
+from conjoin.fitting.options import FitOptions
+from conjoin.fitting.pipeline import card_of
+from conjoin.fitting.split import Rows, split_of, weighted
+from conjoin.model.calibrate import calibrate
+from conjoin.model.censored import TargetColumn
+from conjoin.model.predictive import grid_for
+from conjoin.model.several import SeveralTargets, encode_targets, rows_of, space_of
+from conjoin.model.state import State
+from conjoin.model.targets import Classes, Number, Target
+from conjoin.training.data import Split, canonical
+from conjoin.training.feed import Held
+from conjoin.training.learners import Batch
+from conjoin.training.loop import Plan, Trained, train_from
+from conjoin.training.progress import Progress
+from conjoin.util.energy import Meter
+
+__all__ = ["ABLE", "Drawn", "calibrate_several", "fit_several"]
+
+# families whose marginals are exact, in which the targets depend on x and on each other, and that
+# know the mass between two bounds
+ABLE = ("circuit", "mixture", "bayes_net", "markov_field", "topic")
+CENSORED_ROUNDS = 30  # of drawing the numbers between their bounds anew, at most
+
+
+def fit_several(rows: Rows, columns: list[TargetColumn], options: FitOptions) -> SeveralTargets:
+    """A calibrated model of several targets.
+
+    Parameters
+    ----------
+    rows
+        As of a density; ``y`` is not read.
+    columns
+        The targets, of the same rows.
+    options
+        ``task`` is "density"; ``predictor``, ``emphasis`` and ``start`` have no meaning here.
+
+    Raises
+    ------
+    ValueError
+        For a family without exact marginals, or data that can't be learned from.
+    """
+    config = resolve(options.family)
+    _refuse(config)
+    count = len(rows.x)
+    rows = weighted(replace(rows, y=np.arange(count), known=np.ones(count, dtype=bool)))
+    assert rows.y is not None and rows.weight is not None
+    columns = [column.take(rows.y.astype(int)) for column in columns]
+    with Meter() as meter:
+        split = split_of(rows, options)
+        model = _learn(rows, columns, split, options, config)
+        _calibrate(model, rows, columns, split)
+    model.card["energy"] = meter.energy.to_json()
+    return model
+
+
+def _refuse(config: Any) -> None:
+    name = name_of(config)
+    if name not in ABLE:
+        raise ValueError(
+            f"Several targets need a family that sums the others out exactly, and {name} does "
+            f"not: choose one of {', '.join(ABLE)}, or fit each target by itself."
+        )
+
+
+def _learn(
+    rows: Rows, columns: list[TargetColumn], split: Split, options: FitOptions, config: Any
+) -> SeveralTargets:
+    assert rows.weight is not None
+    codec = options.codec
+    codec.bounded = config.density.bounded
+    weight = rows.weight[split.fit]
+    codec.fit(rows.x.take(split.fit), weight=weight)
+    targets = tuple(_target(column, split.fit, rows.weight) for column in columns)
+    space = space_of(targets, codec.space)
+    fit, choose = (
+        _events(rows, columns, part, codec, targets) for part in (split.fit, split.choose)
+    )
+    progress = Progress(options.verbose)
+    start, mass = canonical(_as_pair(_at_bounds(fit)), torch.tensor(weight))
+    learning = Learning(
+        config=suited(config, space),
+        options=replace(options, emphasis=0.0, predictor=None),
+        target=None,
+        space=space,
+        event=start,
+        weight=mass,
+        choose=_as_pair(_at_bounds(choose)),
+        max_time=options.max_time,
+    )
+    density, trained, _ = learning.joint(progress)
+    if fit.within is not None:
+        trained = _with_bounds(density, fit, choose, torch.tensor(weight), options, progress)
+    card = card_of(rows, split, options, config) | {"trained": asdict(trained), "notices": []}
+    states = tuple(State(seed=options.seed) for _ in targets)
+    model = SeveralTargets(codec, density.eval(), targets, states, card=card)
+    model.states = tuple(
+        _state(model, target, fit.value[:, place], fit.mask[:, place], torch.tensor(weight))
+        for place, target in enumerate(targets)
+    )
+    return model
+
+
+def _target(column: TargetColumn, fit: np.ndarray, weight: np.ndarray) -> Target:
+    """Classes of all labels; a number in units of those that the fit knows, bounds among them."""
+    if not column.is_number:
+        return Classes.fit(column.values, column.known, column.name)
+    part = column.take(fit)
+    values = np.where(part.known, part.values, _edge(part))
+    known = part.known | part.censored
+    units = Number.fit(values, known, column.name, weight[fit])
+    if part.known.any():
+        units.resolution = Number.fit(part.values, part.known, "", weight[fit]).resolution
+    return units
+
+
+def _edge(column: TargetColumn) -> np.ndarray:
+    """(B,) the middle of bounds that are both known, else the one that is; 0 where none is."""
+    assert column.low is not None and column.high is not None
+    low = np.where(np.isfinite(column.low), column.low, column.high)
+    high = np.where(np.isfinite(column.high), column.high, column.low)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    return (np.where(bounded, low, 0.0) + np.where(bounded, high, 0.0)) / 2
+
+
+def _events(
+    rows: Rows, columns: list[TargetColumn], part: np.ndarray, codec: Any, targets: Any
+) -> Event:
+    width = codec.space.shape[0]
+    y = encode_targets(targets, [column.take(part) for column in columns])
+    if not len(part):
+        nothing = torch.zeros(0, width, dtype=torch.float64)
+        return rows_of(y, Event(nothing, nothing.bool()))
+    return rows_of(y, codec.encode(rows.x.take(part)).event)
+
+
+def _as_pair(event: Event) -> Pair:
+    """As the fit of a density takes it."""
+    zero = torch.zeros(event.rows, dtype=torch.float64)
+    return Pair(Event(zero, zero.bool()), event)
+
+
+def _at_bounds(event: Event) -> Event:
+    """Censored numbers at their bounds, between two in the middle: where a fit may begin."""
+    if event.within is None:
+        return event
+    low = torch.where(torch.isfinite(event.within.low), event.within.low, event.within.high)
+    high = torch.where(torch.isfinite(event.within.high), event.within.high, low)
+    bounded = ~event.mask & event.within.constrained
+    value = torch.where(bounded, (low + high) / 2, event.value)
+    return Event(value, event.mask | bounded)
+
+
+# ----------------------------------------------------------------------------------- between bounds
+
+
+class Drawn(Held):
+    """Rows in memory, whose censored numbers are drawn anew for every step, within their bounds,
+    given all else that is known of the row."""
+
+    def __init__(self, density: Density, fit: Event, weight: Tensor, seed: int) -> None:
+        super().__init__(fit, weight, seed)
+        self.density = density
+
+    def batch(self, step: int, parts: int) -> Batch:
+        batch = super().batch(step, parts)
+        event: Any = batch.rows
+        assert event.within is not None
+        bounded = ~event.mask & event.within.constrained
+        some = bounded.any(1).nonzero()[:, 0]
+        value = event.value.clone()
+        if len(some):
+            noise = stream(self.seed, "censored", step)
+            with torch.no_grad():
+                drawn = self.density.sample_conditional(event.take(some), generator=noise).value
+            value[some] = torch.where(bounded[some], drawn, value[some])
+        return replace(batch, rows=Event(value, event.mask | bounded))
+
+
+def _with_bounds(
+    density: Density,
+    fit: Event,
+    choose: Event,
+    weight: Tensor,
+    options: FitOptions,
+    progress: Progress,
+) -> Trained:
+    folder = None if options.checkpoint is None else options.checkpoint / "bounds"
+    plan = Plan(
+        seed=options.seed,
+        epochs=CENSORED_ROUNDS,
+        max_time=options.max_time,
+        checkpoint=folder,
+        resume=options.resume,
+    )
+    feed = Drawn(density, fit, weight, options.seed)
+    return train_from(density, feed, choose, plan, progress, "numbers between bounds")
+
+
+# -------------------------------------------------------------------------------------- calibration
+
+
+def _state(
+    model: SeveralTargets, target: Target, value: Tensor, mask: Tensor, weight: Tensor
+) -> State:
+    state = State(seed=model.states[0].seed, predictor="family")
+    if isinstance(target, Number):
+        grid = grid_for(model.view(target.name).pair, Event(value, mask))
+        return replace(state, grid=tuple(grid.tolist()))
+    counts = torch.bincount(value[mask].long(), weights=weight[mask], minlength=len(target.labels))
+    return replace(state, shares=tuple((counts / counts.sum()).tolist()))
+
+
+def _calibrate(
+    model: SeveralTargets, rows: Rows, columns: list[TargetColumn], split: Split
+) -> None:
+    part = split.calibrate
+    if len(part):
+        held = [column.take(part) for column in columns]
+        calibrate_several(model, rows.x.take(part), held)
+
+
+def calibrate_several(model: SeveralTargets, x: Any, columns: list[TargetColumn]) -> None:
+    """Calibrate every target, and all together, on rows that the model has not seen. A censored
+    number counts as not known."""
+    views = model.views()
+    model.calibrations = tuple(
+        calibrate(view, x, column.values, column.known)
+        for view, column in zip(views.values(), columns, strict=True)
+    )
