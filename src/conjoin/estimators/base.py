@@ -18,6 +18,7 @@ from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
+from conjoin.core.device import choose_device
 from conjoin.estimators.reading import Labels, read_labels, read_times, read_weight, seed_of
 from conjoin.families import resolve
 from conjoin.fitting.distillation import distil
@@ -147,7 +148,7 @@ class _JointEstimator(BaseEstimator):
         **asked: Any,
     ) -> Self:
         """``asked``: fields of ``FitOptions`` that are no parameter of the estimator."""
-        self._check_device()
+        choose_device(self.device)
         start = Start.of(self.start_from)
         codec, x = self._codec(X) if start is None else start.read(X, self)
         if stream is not None and not codec.streams:
@@ -181,6 +182,7 @@ class _JointEstimator(BaseEstimator):
             max_kwh=self.max_kwh,
             emphasis=self.emphasis,
             precision=self.precision,
+            device=self.device,
             verbose=self.verbose,
             spread=self.spread,
             checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -232,13 +234,6 @@ class _JointEstimator(BaseEstimator):
         """Fit to all rows of ``stream``; ``X`` and ``y`` are its sample."""
         asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
         return self._fit(X, y, stream=stream, **asked)
-
-    def _check_device(self) -> None:
-        if self.device not in ("auto", "cpu"):
-            raise ValueError(
-                "device must be 'auto' or 'cpu' (the families of this version run on the CPU), "
-                f"got {self.device!r}."
-            )
 
     def _compare(
         self, X: Any, y: Any, families: Sequence[Any] | None, max_time: float, max_kwh: float | None

@@ -75,7 +75,7 @@ def _is_number(y: Any) -> bool:
     )
 
 
-def load(path: str | Path, family: Any = None) -> Estimator:
+def load(path: str | Path, family: Any = None, device: str = "auto") -> Estimator:
     """The estimator that was saved in a folder.
 
     Parameters
@@ -84,6 +84,8 @@ def load(path: str | Path, family: Any = None) -> Estimator:
         A folder that ``save`` or ``conjoin fit`` wrote.
     family : type, optional
         The Density class, for a family of your own.
+    device : str
+        Where it answers, wherever it was fitted: "auto", "cpu", "cuda" or "cuda:1".
 
     Returns
     -------
@@ -95,10 +97,10 @@ def load(path: str | Path, family: Any = None) -> Estimator:
     ValueError
         If the folder is no model, is damaged or altered, or is newer than this library.
     """
-    model = load_model(path, family)
+    model = load_model(path, family, device)
     task = "density" if model.target is None else model.target.kind
     own = resolve(family) if family is not None else model.card["family"]
-    estimator = estimator_of(task)(family=own)
+    estimator = estimator_of(task)(family=own, device=device)
     estimator.model_ = model
     estimator.n_features_in_ = len(model.codec.schema.columns)
     names = [column.name for column in model.codec.schema.columns]

@@ -17,6 +17,7 @@ from safetensors.torch import save as serialise
 from conjoin.calibration.conformal import Calibration, MissingnessPatterns
 from conjoin.codecs.kinds import codec_from_json
 from conjoin.core import Density, Space
+from conjoin.core.device import choose_device
 from conjoin.families import resolve
 from conjoin.joints import KINDS, Joint, Predictor, Rebuild
 from conjoin.joints.base import describe_family
@@ -97,7 +98,7 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
         )
         tensors |= {f"calibration.{key}": torch.as_tensor(value) for key, value in arrays.items()}
     weights = serialise(
-        {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+        {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     )
     config = {
         "format": FORMAT,
@@ -141,20 +142,23 @@ def model_hash(model: Model) -> str:
 # ------------------------------------------------------------------------------------------ loading
 
 
-def load_model(path: str | Path, family: Any = None) -> Model:
+def load_model(path: str | Path, family: Any = None, device: str = "auto") -> Model:
     """The model in the folder ``path``. ``family``: the Density class, for a family of the user's
-    own."""
+    own. ``device``: where it answers, wherever it was fitted."""
     folder = Path(path)
+    place = choose_device(device)
     recover(folder)
     config = _read_config(folder)
     tensors = _read_weights(folder, config)
     try:
-        return _restore(config, tensors, family)
+        model = _restore(config, tensors, family)
     except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"{folder / 'config.json'} is damaged ({error!r:.200}): restore it from a copy, or "
             "fit again."
         ) from error
+    model.joint.to(place)
+    return model
 
 
 def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any) -> Model:
