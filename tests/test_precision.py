@@ -32,7 +32,7 @@ def found(monkeypatch):
 
     def find(word):
         monkeypatch.setattr(picture, "fastest", lambda: word)
-        monkeypatch.setattr(fitting_precision, "fastest", lambda: word)
+        monkeypatch.setattr(fitting_precision, "fastest", lambda device: word)
 
     return find
 

@@ -23,6 +23,7 @@ SETTINGS = {
     "solver": 4,
     "paths": 2,
     "probes": 2,
+    "precision": "bfloat16",  # what the record was made in; "auto" may find another one elsewhere
 }
 
 

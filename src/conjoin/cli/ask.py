@@ -23,6 +23,7 @@ def predict(
     data: opt.Rows,
     out: opt.Out = None,
     force: opt.Force = False,
+    device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
     max_bytes: opt.MaxBytes = None,
@@ -35,7 +36,7 @@ def predict(
     familiarity: see decide."""
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
-    estimator = load_model(model)
+    estimator = load_model(model, device)
     frames = rows_of(
         estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice
     )
@@ -153,6 +154,7 @@ def decide(
         ),
     ] = None,
     force: opt.Force = False,
+    device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
     max_bytes: opt.MaxBytes = None,
@@ -164,7 +166,7 @@ def decide(
     """Accept an answer, or say why not: ambiguous, or unlike anything that the model has seen."""
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
-    estimator = load_model(model)
+    estimator = load_model(model, device)
     target = estimator.model_.target
     errors = max_error_of(max_error, target)
     _refuse_unused(target, max_error, max_width)
@@ -245,6 +247,7 @@ def evaluate(
     target: opt.Target = None,
     false_alarm: opt.FalseAlarm = 0.05,
     max_error: opt.MaxError = None,
+    device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
     max_bytes: opt.MaxBytes = None,
@@ -254,7 +257,7 @@ def evaluate(
 ) -> None:
     """How good the answers are on rows that the model has not seen."""
     voice = Voice(quiet, as_json)
-    estimator = load_model(model)
+    estimator = load_model(model, device)
     errors = max_error_of(max_error, estimator.model_.target)
     X, y = _labelled(
         estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice
@@ -360,6 +363,7 @@ def report(
         bool, typer.Option("--show-rows", help="Show real rows, or pictures, in the report.")
     ] = False,
     force: opt.Force = False,
+    device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     max_bytes: opt.MaxBytes = None,
     max_ratio: opt.MaxRatio = None,
@@ -370,7 +374,7 @@ def report(
     given."""
     voice = Voice(quiet)
     claim(out, force, (".html", ".htm"))
-    estimator = load_model(model)
+    estimator = load_model(model, device)
     X = y = None
     if data is not None:
         X, y = _labelled(

@@ -43,13 +43,14 @@ def sample(
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
+    device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
     """New rows from the joint model, given a class and given columns, under constraints; of a model
     of images, pictures."""
     voice = Voice(quiet, as_json, out == "-")
-    estimator = load_model(model)
+    estimator = load_model(model, device)
     writer = _claim(estimator.model_.codec, out, force, where)
     target = estimator.model_.target
     asked: dict[str, Any] = {
@@ -145,6 +146,7 @@ def impute(
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
+    device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
     max_bytes: opt.MaxBytes = None,
@@ -164,7 +166,7 @@ def impute(
 
         if out not in (None, "-"):
             claim_pictures(out, force)
-        estimator = load_model(model)
+        estimator = load_model(model, device)
         wanted = None if y is None else _wanted(estimator.model_.target, y)
         pictures = at_once(estimator, data, limits, part, voice)
         complete_pictures(
@@ -180,7 +182,7 @@ def impute(
         return
     refuse_for_tables(data, {"--hide": hide, "--mask": mask, "--part": part})
     claim(out, force)
-    estimator = load_model(model)
+    estimator = load_model(model, device)
     _claim_table(estimator.model_.codec, out, force)
     frame = read(data, limits, voice, estimator.model_.codec)
     _refuse_names(frame, ("draw",) if draws is not None else ())
@@ -267,6 +269,7 @@ def counterfactual(
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
+    device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
     max_bytes: opt.MaxBytes = None,
@@ -285,7 +288,7 @@ def counterfactual(
                 raise ValueError(f"{option} is about tables, and {data} holds pictures.")
         if out not in (None, "-"):
             claim_pictures(out, force)
-        estimator = load_model(model)
+        estimator = load_model(model, device)
         wanted = None if to is None else _goal(estimator.model_.target, to)
         alter_pictures(
             estimator, at_once(estimator, data, limits, part, voice), wanted, seed, out, voice
@@ -295,7 +298,7 @@ def counterfactual(
     if to is None:
         raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
     claim(out, force)
-    estimator = load_model(model)
+    estimator = load_model(model, device)
     _claim_table(estimator.model_.codec, out, force)
     wanted = _goal(estimator.model_.target, to)
     frame = read(data, limits, voice, estimator.model_.codec)

@@ -120,8 +120,8 @@ def rows_of(
     yield from (rows.take(part) for part in slices(len(rows), _PIECE))
 
 
-def load_model(path: str) -> Any:
-    """The estimator in a model's folder."""
+def load_model(path: str, device: str = "auto") -> Any:
+    """The estimator in a model's folder, on ``device``."""
     from conjoin.estimators import load
 
-    return load(path)
+    return load(path, device=device)

@@ -66,6 +66,7 @@ class Asked:
     part: str | None = None
     start_from: Any = None  # a model's folder; once the fit has begun, the estimator in it
     precision: str = "auto"
+    device: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     refuse_overwrite(Path(asked.out), asked.force)
     _check(asked)
     if asked.start_from is not None:
-        asked = dataclasses.replace(asked, start_from=load_model(asked.start_from))
+        asked = dataclasses.replace(asked, start_from=load_model(asked.start_from, asked.device))
     asked = dataclasses.replace(asked, family=_family(asked))
     reader = reader_of(asked.data)
     if reader is not None:
@@ -347,6 +348,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
         max_kwh=asked.max_kwh,
         emphasis=_emphasis(asked.emphasis),
         precision=asked.precision,
+        device=asked.device,
         verbose=asked.verbose,
         types=parts.types,
         missing=parts.missing,

@@ -11,6 +11,7 @@ __all__ = [
     "Calibration",
     "ChunkRows",
     "Data",
+    "Device",
     "Draws",
     "Emphasis",
     "FalseAlarm",
@@ -214,6 +215,14 @@ Emphasis = Annotated[
         "--emphasis",
         metavar="NUMBER|auto",
         help="Extra weight of p(y | x) in the loss of a network.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:1",
+        help="Where it computes; auto is a graphics processor where there is one.",
     ),
 ]
 Precision = Annotated[

@@ -30,6 +30,7 @@ def adapt(
     ] = None,
     seed: opt.Seed = 0,
     force: opt.Force = False,
+    device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
     max_bytes: opt.MaxBytes = None,
@@ -45,7 +46,7 @@ def adapt(
 
     voice = Voice(quiet, as_json)
     refuse_overwrite(Path(out), force)
-    estimator = load_model(model)
+    estimator = load_model(model, device)
     frame = at_once(estimator, data, limits_of(max_bytes, max_ratio, max_columns), part, voice)
     adapted = estimator.adapt(frame, density=density, max_time=max_time, random_state=seed)
     adapted.save(out, force=force)
@@ -76,6 +77,7 @@ def distil(
     ] = None,
     seed: opt.Seed = 0,
     force: opt.Force = False,
+    device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
     max_bytes: opt.MaxBytes = None,
@@ -90,7 +92,7 @@ def distil(
 
     voice = Voice(quiet, as_json)
     refuse_overwrite(Path(out), force)
-    estimator = load_model(model)
+    estimator = load_model(model, device)
     rows = (
         None
         if data is None

@@ -24,6 +24,7 @@ from conjoin.core.capabilities import (
     worst,
 )
 from conjoin.core.constants import JSON
+from conjoin.core.device import on_device
 from conjoin.core.event import Edit, Event, Record, Region, after_one, but_first
 from conjoin.core.flat import Flat
 from conjoin.core.random import seeded, stream
@@ -308,6 +309,7 @@ class Density(nn.Module, abc.ABC):
     # ------------------------------------------------------------------ public twins
 
     @final
+    @on_device
     def log_prob(
         self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -338,6 +340,7 @@ class Density(nn.Module, abc.ABC):
         return self._by_rows(self._log_prob, event, context, generator)
 
     @final
+    @on_device
     def sample(
         self, n: int, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Any:
@@ -348,6 +351,7 @@ class Density(nn.Module, abc.ABC):
             return self._answered(self._sample(n, self._conditioned(context, n), generator))
 
     @final
+    @on_device
     def loss(
         self,
         event: Any,
@@ -366,6 +370,7 @@ class Density(nn.Module, abc.ABC):
         return self._loss(event, context, weight, generator)
 
     @final
+    @on_device
     def losses(
         self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -387,6 +392,7 @@ class Density(nn.Module, abc.ABC):
         return self.loss(event, context, weight=weight, generator=generator)
 
     @final
+    @on_device
     def sample_conditional(
         self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Any:
@@ -394,6 +400,7 @@ class Density(nn.Module, abc.ABC):
         return self.complete(event, context, generator=generator).event
 
     @final
+    @on_device
     def complete(
         self, event: Any, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Draws:
@@ -431,6 +438,7 @@ class Density(nn.Module, abc.ABC):
         return own if exact else worst(own, bound)
 
     @final
+    @on_device
     def mode(self, event: Any, context: Any = None) -> Any:
         """The event with its missing cells set to a most probable explanation."""
         self._require(self.capabilities.mode != "none", "the most probable values", "mode")
@@ -440,6 +448,7 @@ class Density(nn.Module, abc.ABC):
             return self._answered(self._mode(event, self._conditioned(context, event.rows)))
 
     @final
+    @on_device
     def log_target(self, event: Event, candidates: Tensor, column: int = 0) -> Tensor:
         """log p(x) with one variable set to each of K candidates, the other cells as they are.
 
@@ -484,6 +493,7 @@ class Density(nn.Module, abc.ABC):
         return torch.stack(each, 1)
 
     @final
+    @on_device
     def log_contexts(self, event: Event) -> Tensor:
         """(B, K) log p(x | context = k) for every category k of the context."""
         if not _names_a_context(self.context_space):
@@ -493,12 +503,14 @@ class Density(nn.Module, abc.ABC):
         return self._log_contexts(event)
 
     @final
+    @on_device
     def features(self, event: Any) -> Tensor:
         """(B, F) what the density has learned to see in each row."""
         self._require(self.capabilities.features, "features", "features")
         return self._features(self._checked(event))
 
     @final
+    @on_device
     def remember(self, event: Any) -> None:
         """Keep what typical rows look like, where the density has a statistic of familiarity of its
         own."""
@@ -507,6 +519,7 @@ class Density(nn.Module, abc.ABC):
                 self._remember(self._checked(event))
 
     @final
+    @on_device
     def typicality(self, event: Any) -> Tensor:
         """(B,) the density's own statistic of familiarity: larger is more familiar."""
         self._require(self.capabilities.typical, "a statistic of familiarity of its own", "typical")
@@ -514,6 +527,7 @@ class Density(nn.Module, abc.ABC):
             return self._typicality(self._checked(event))
 
     @final
+    @on_device
     def edit(self, event: Any, context: Any = None, *, how: Edit) -> Any:
         """The event changed towards the context (of a pair: x towards its own y): the more, the
         more noise and strength."""
@@ -523,6 +537,7 @@ class Density(nn.Module, abc.ABC):
             return self._answered(self._edit(event, self._conditioned(context, event.rows), how))
 
     @final
+    @on_device
     def unfold(
         self, n: int, context: Any = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -533,6 +548,7 @@ class Density(nn.Module, abc.ABC):
             return self._unfold(n, self._conditioned(context, n), generator)
 
     @final
+    @on_device
     def distil(self, calls: int) -> None:
         """From now on draws come from a student, in so many calls of its network, and the loss
         teaches it; all else stays as it is."""
@@ -540,12 +556,14 @@ class Density(nn.Module, abc.ABC):
         self._distil(calls)
 
     @final
+    @on_device
     def begin(self, n: int, context: Any = None) -> Any:
         """The state before the first token of n rows, for ``step``."""
         self._require(self.capabilities.step, "stepwise log-probabilities", "step")
         return self._begin(n, self._conditioned(context, n))
 
     @final
+    @on_device
     def step(self, state: Any, token: Tensor | None = None) -> tuple[Any, Tensor]:
         """One token further.
 
@@ -567,6 +585,7 @@ class Density(nn.Module, abc.ABC):
         return self._step(state, token)
 
     @final
+    @on_device
     def statistics(
         self, event: Any, context: Any = None, *, weight: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -585,6 +604,7 @@ class Density(nn.Module, abc.ABC):
             return total
 
     @final
+    @on_device
     def maximise(self, statistics: dict[str, Tensor]) -> None:
         """The M step."""
         self._require(self.capabilities.statistics, "a maximisation step", "statistics")
@@ -592,6 +612,7 @@ class Density(nn.Module, abc.ABC):
             self._maximise(statistics)
 
     @final
+    @on_device
     def sweep(
         self,
         event: Any,

@@ -18,6 +18,7 @@ from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
+from conjoin.core.device import choose_device
 from conjoin.estimators.reading import (
     Labels,
     is_several,
@@ -158,7 +159,7 @@ class _JointEstimator(BaseEstimator):
         **asked: Any,
     ) -> Self:
         """``asked``: fields of ``FitOptions`` that are no parameter of the estimator."""
-        self._check_device()
+        choose_device(self.device)
         if self._task != "density" and is_several(y):
             rows_of_fit = {"sample_weight": sample_weight, "groups": groups, "time": time}
             return self._fit_several(X, y, stream=stream, **rows_of_fit, **asked)
@@ -252,6 +253,7 @@ class _JointEstimator(BaseEstimator):
             max_kwh=self.max_kwh,
             emphasis=self.emphasis,
             precision=self.precision,
+            device=self.device,
             verbose=self.verbose,
             spread=self.spread,
             checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -303,13 +305,6 @@ class _JointEstimator(BaseEstimator):
         """Fit to all rows of ``stream``; ``X`` and ``y`` are its sample."""
         asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
         return self._fit(X, y, stream=stream, **asked)
-
-    def _check_device(self) -> None:
-        if self.device not in ("auto", "cpu"):
-            raise ValueError(
-                "device must be 'auto' or 'cpu' (the families of this version run on the CPU), "
-                f"got {self.device!r}."
-            )
 
     def _compare(
         self, X: Any, y: Any, families: Sequence[Any] | None, max_time: float, max_kwh: float | None

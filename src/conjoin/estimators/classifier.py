@@ -30,7 +30,9 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     that has used them up ends and keeps its best. ``emphasis``: how much more than its share p(y |
     x) weighs in the loss of families that learn by the gradient; "auto" tries a few on held-out
     rows. ``precision`` of a network of pictures: "float32", "bfloat16", or "auto", the faster one
-    by a short timing. ``types``, ``missing``, ``missingness``, ``measure``: as in TableCodec.
+    by a short timing. ``device``: "auto" (a graphics processor where CUDA finds one, else the
+    CPU), "cpu", "cuda" or "cuda:1". ``types``, ``missing``, ``missingness``, ``measure``: as in
+    TableCodec.
     ``unlabelled``: a label that means "not known", such as -1; NaN, None and NA always do.
     ``spread``: where most rows have no label, lend them those of the rows about them, if that tells
     labels kept from it as well as logistic regression does; False leaves them to be summed out.

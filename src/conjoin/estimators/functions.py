@@ -67,7 +67,7 @@ def _is_number(y: Any) -> bool:
     )
 
 
-def load(path: str | Path, family: Any = None) -> Estimator:
+def load(path: str | Path, family: Any = None, device: str = "auto") -> Estimator:
     """The estimator that was saved in a folder.
 
     Parameters
@@ -76,6 +76,8 @@ def load(path: str | Path, family: Any = None) -> Estimator:
         A folder that ``save`` or ``conjoin fit`` wrote.
     family : type, optional
         The Density class, for a family of your own.
+    device : str
+        Where it answers, wherever it was fitted: "auto", "cpu", "cuda" or "cuda:1".
 
     Returns
     -------
@@ -87,13 +89,13 @@ def load(path: str | Path, family: Any = None) -> Estimator:
     ValueError
         If the folder is no model, is damaged or altered, or is newer than this library.
     """
-    model = load_model(path, family)
+    model = load_model(path, family, device)
     if isinstance(model, SeveralTargets):
         task = "classes" if model.classes else "number"
     else:
         task = "density" if model.target is None else model.target.kind
     own = resolve(family) if family is not None else model.card["family"]
-    estimator = estimator_of(task)(family=own)
+    estimator = estimator_of(task)(family=own, device=device)
     estimator._take_model(model)
     names = [column.name for column in model.codec.schema.columns]
     estimator.n_features_in_ = len(names)

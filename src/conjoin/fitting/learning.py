@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, Space, as_float, stream
+from conjoin.core.device import choose_device
 from conjoin.families import name_of
 from conjoin.fitting.options import FitOptions
 from conjoin.joints.base import Joint, flat_row
@@ -106,6 +107,7 @@ class Learning:
     ) -> tuple[Density, Trained]:
         options = self.options
         joint, parts = self._built()
+        joint.to(choose_device(options.device))
         able = joint.capabilities
         if emphasis and (able.statistics or able.sweeps):
             raise ValueError(

@@ -32,6 +32,8 @@ class FitOptions:
         Extra weight of p(y | x) in the loss of a network, or "auto".
     precision
         Of networks: "auto", or a name of ``conjoin.nets.precision.PRECISIONS``.
+    device
+        Where it computes: see ``conjoin.core.device.choose_device``.
     calibration
         Share of the rows that is held out for the two alarms, 0 to under 0.9.
     checkpoint, resume
@@ -60,6 +62,7 @@ class FitOptions:
     max_kwh: float | None = None
     emphasis: Any = 0.0
     precision: str = "auto"
+    device: str = "cpu"
     calibration: float = 0.2
     checkpoint: Path | None = None
     resume: bool = False

@@ -12,6 +12,7 @@ import torch
 
 from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
+from conjoin.core.device import choose_device
 from conjoin.families import name_of, resolve, suited
 from conjoin.fitting.label_propagation import propagate_labels
 from conjoin.fitting.learning import Learning
@@ -42,6 +43,7 @@ def fit_model(rows: Rows, options: FitOptions) -> Model:
     """A calibrated model. Raises ValueError with one sentence for data that can't be learned
     from."""
     config = resolve(options.family)
+    choose_device(options.device)
     progress = Progress(options.verbose)
     rows = weighted(rows)
     if len(rows.x) == 1:

@@ -4,6 +4,7 @@ checkpoint keeps the one that it began with."""
 import json
 
 from conjoin.core import Config
+from conjoin.core.device import choose_device
 from conjoin.fitting.options import FitOptions
 from conjoin.nets.precision import PRECISIONS, check_precision, fastest
 from conjoin.training import ranks
@@ -27,7 +28,8 @@ def _chosen(options: FitOptions) -> str:
     file = None if options.checkpoint is None else options.checkpoint / "precision.json"
     if file is not None and options.resume and file.is_file():
         return str(json.loads(file.read_text(encoding="utf-8")))
-    precision = PRECISIONS[int(ranks.first(float(PRECISIONS.index(fastest()))))]
+    device = choose_device(options.device)
+    precision = PRECISIONS[int(ranks.first(float(PRECISIONS.index(fastest(str(device))))))]
     if file is not None and ranks.rank() == 0:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(precision), encoding="utf-8")

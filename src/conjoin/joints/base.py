@@ -34,6 +34,7 @@ from conjoin.core import (
     Status,
     Variable,
 )
+from conjoin.core.device import on_device
 from conjoin.core.event import after_one
 from conjoin.core.shapes import Float
 from conjoin.families import name_of
@@ -80,6 +81,7 @@ class Joint(Density):
         return self.space.y.variables[0]
 
     @final
+    @on_device
     def log_joint(self, x: Event, candidates: Tensor | None = None) -> Float[Tensor, "B K"]:
         """log p(x, y) for each candidate y (default: every class). The entry of every decision."""
         if candidates is None:
@@ -89,6 +91,7 @@ class Joint(Density):
         return self._log_joint(self.space.x.check(x), candidates)
 
     @final
+    @on_device
     def log_posterior(self, x: Event) -> Float[Tensor, "B K"]:
         """log p(y | x) for every class, without log p(x) where that is not needed."""
         return self._log_posterior(self.space.x.check(x))

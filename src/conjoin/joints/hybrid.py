@@ -16,6 +16,7 @@ from conjoin.core import (
     seeded,
     stream,
 )
+from conjoin.core.device import device_of
 from conjoin.core.shapes import Bool, Float
 from conjoin.joints.base import Joint, Rebuild
 
@@ -77,7 +78,7 @@ class Hybrid(Joint):
     def __init__(self, base: Joint, predictor: Predictor) -> None:
         super().__init__(base.space, base.config)
         self.base = base
-        self.predictor = predictor
+        self.predictor = predictor.to(device_of(base))
         self.effective_draws: float | None = None
 
     def describe(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Reweighted(Joint):
         return self.base
 
     def weighted(self, log_joint: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
-        return log_joint + self.log_weight
+        return log_joint + self.log_weight.to(log_joint.device)
 
     @property
     def separate_predictor(self) -> Predictor | None:

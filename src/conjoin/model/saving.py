@@ -17,6 +17,7 @@ from safetensors.torch import save as serialise
 from conjoin.calibration.conformal import Calibration, MissingnessPatterns
 from conjoin.codecs.kinds import codec_from_json
 from conjoin.core import Density, Space
+from conjoin.core.device import choose_device
 from conjoin.families import resolve
 from conjoin.joints import KINDS, Joint, Predictor, Rebuild
 from conjoin.joints.base import describe_family
@@ -125,7 +126,7 @@ def _sealed(
 ) -> tuple[dict[str, Any], bytes]:
     """The config with the hashes of weights and of itself, and the weights."""
     weights = serialise(
-        {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+        {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     )
     plain = _plain(config | {"weights_sha256": hashlib.sha256(weights).hexdigest()})
     return plain | {"config_sha256": _digest(plain)}, weights
@@ -194,21 +195,26 @@ def model_hash(model: Model) -> str:
 # ------------------------------------------------------------------------------------------ loading
 
 
-def load_model(path: str | Path, family: Any = None) -> Model | SeveralTargets:
+def load_model(
+    path: str | Path, family: Any = None, device: str = "auto"
+) -> Model | SeveralTargets:
     """The model in the folder ``path``. ``family``: the Density class, for a family of the user's
-    own."""
+    own. ``device``: where it answers, wherever it was fitted."""
     folder = Path(path)
+    place = choose_device(device)
     recover(folder)
     config = _read_config(folder)
     tensors = _read_weights(folder, config)
     try:
         restore = _restore_several if "targets" in config else _restore
-        return restore(config, tensors, family)
+        model: Any = restore(config, tensors, family)
     except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"{folder / 'config.json'} is damaged ({error!r:.200}): restore it from a copy, or "
             "fit again."
         ) from error
+    (model.density if "targets" in config else model.joint).to(place)
+    return model  # type: ignore[no-any-return]
 
 
 def _weights_of(joint: Density, tensors: dict[str, torch.Tensor]) -> None:

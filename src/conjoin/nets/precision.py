@@ -27,7 +27,9 @@ PRODUCT = (512, 128)
 
 def computing_in(precision: str, device: str = "cpu") -> contextlib.AbstractContextManager[Any]:
     """A context in which convolutions and matrix products run in ``precision``."""
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
 def check_precision(precision: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core import Density, Event, Pair, Space
+from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.nets.pictures import pictured
 
@@ -38,10 +39,12 @@ class Design(nn.Module):
         self.flagged.copy_((~x.mask).any(0))
         return self
 
+    @on_device
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
         """Rows without missing cells in columns that had none at fit."""
         return (x.mask | self.flagged).all(1)
 
+    @on_device
     def matrix(self, x: Event, missing: float = 0.0) -> Float[Tensor, "B F"]:
         """Missing numbers become ``missing`` (NaN for trees), missing levels no level at all."""
         columns = []

@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from conjoin.core import Event, Pair, categorical
+from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.joints.hybrid import Predictor
 from conjoin.predictors.base import Scorer
@@ -31,9 +32,11 @@ class Classifier(Predictor):
         self.scorer = scorer
         self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float64))
 
+    @on_device
     def log_proba(self, x: Event) -> Float[Tensor, "B K"]:
         return (self.scorer.scores(x) / self.temperature).log_softmax(1)
 
+    @on_device
     def log_prob(self, x: Event, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         return self.log_proba(x).gather(1, y.long())
 
@@ -56,6 +59,7 @@ class Classifier(Predictor):
     def describe(self) -> dict[str, Any]:
         return {"scorer": self.scorer.kind, "shapes": self.scorer.shapes}
 
+    @on_device
     def scores_of_frame(self, frame: Any) -> Float[Tensor, "B K"] | None:
         own = self.scorer.scores_of_frame(frame)
         return None if own is None else own / self.temperature

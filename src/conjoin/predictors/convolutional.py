@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core import Event, Pair, Space, seeded
+from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.nets.inputs import EMBEDDED, Inputs
 from conjoin.nets.pictures import pictured
@@ -113,6 +114,7 @@ class Convolutional(Scorer):
         )
         return out
 
+    @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         out: Tensor = self(
             self.channels(x).to(self.last.weight), self.beside(x).to(self.last.weight)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core import Density, Event
+from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors.base import Case, Method, Scorer, two_sided
 
@@ -42,13 +43,16 @@ class Features(Scorer):
         """A network sees whole rows only."""
         return x.mask.all(1)
 
+    @on_device
     def features(self, x: Event) -> Float[Tensor, "B H"]:
         """Standardised features; missing cells count as zero, and ``covers`` says so."""
         return (self._density[0].features(Event(x.value)) - self.centre) / self.scale
 
+    @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         return self.features(x) @ self.weight.T + self.bias
 
+    @on_device
     def aligned(self, x: Event) -> Float[Tensor, "B K"]:
         """``scores``, once each feature of these rows has the mean and the deviation that it had in
         those of the fit."""
@@ -58,6 +62,7 @@ class Features(Scorer):
         ) @ self.weight.T + self.bias
 
     @torch.no_grad()
+    @on_device
     def start(self, x: Event) -> "Features":
         """Centre and scale from rows."""
         seen = self._density[0].features(Event(x.value))
@@ -66,6 +71,7 @@ class Features(Scorer):
         return self
 
     @torch.no_grad()
+    @on_device
     def settle(self, x: Event) -> None:
         """Centre and scale anew, now that the density is trained; the scores stay what they are."""
         centre = self.centre.clone()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core import Event, Space
+from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors.base import Case, Design, Method, Scorer, two_sided
 from conjoin.predictors.conversion import checked, fit_estimator
@@ -33,6 +34,7 @@ class Linear(Scorer):
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
         return self.design.covers(x)
 
+    @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         return self.design.matrix(x) @ self.weight.T + self.bias
 

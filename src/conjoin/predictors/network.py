@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core import Event, Space, stream
+from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors.base import Case, Design, Method, Scorer, two_sided
 from conjoin.predictors.conversion import fit_estimator
@@ -43,6 +44,7 @@ class Network(Scorer):
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
         return self.design.covers(x)
 
+    @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         seen = self.layers[0](self.design.matrix(x))
         for layer in self.layers[1:]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from conjoin.components.intervals import log_mass
 from conjoin.core import Event, Pair, categorical
 from conjoin.core.constants import LOG_2PI
+from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.joints.hybrid import Predictor
 from conjoin.predictors.base import Scorer
@@ -52,6 +53,7 @@ class Residual(Predictor):
         self.register_buffer("knots", torch.arange(bins, dtype=torch.float64))  # values of f
         self.register_buffer("sizes", torch.ones(bins, dtype=torch.float64))  # s(f) there
 
+    @on_device
     def fit(self, point: Tensor, y: Tensor) -> "Residual":
         """Mean error by bins of the point, then quantiles of the scaled errors, smoothed by
         Silverman's rule (B. Silverman (1986), Density estimation, equation 3.31)."""
@@ -86,6 +88,7 @@ class Residual(Predictor):
         share = ((point - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
         return torch.lerp(self.sizes[right - 1], self.sizes[right], share)
 
+    @on_device
     def log_prob(self, x: Event, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         point = self.scorer.scores(x)
         size = self._size(point[:, 0])[:, None]
@@ -118,7 +121,8 @@ class Residual(Predictor):
         density = self._log_density(knots)
 
         def look_up(at: Tensor, table: Tensor) -> Tensor:
-            return torch.from_numpy(np.interp(at.numpy(), knots.numpy(), table.numpy()))
+            axes = (each.cpu().numpy() for each in (at, knots, table))
+            return torch.as_tensor(np.interp(*axes))
 
         if not self.width:
             return look_up(error, density)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Event, Pair, Space
+from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors.base import Case, Design, Method, Scorer
 from conjoin.predictors.conversion import fit_estimator
@@ -47,9 +48,11 @@ class Trees(Scorer):
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
         return self.design.covers(x)
 
+    @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         return self.base + self.contributions(x).sum(1)
 
+    @on_device
     def contributions(self, x: Event) -> Float[Tensor, "B I K"]:
         """What each boosting iteration adds. A block of rows at a time stays in the processor's
         cache."""

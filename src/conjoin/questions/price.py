@@ -139,6 +139,7 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
             "max_kwh",
             "emphasis",
             "precision",
+            "device",
             "verbose",
             "spread",
         )

@@ -56,7 +56,7 @@ def write_checkpoint(
     """Write the file; where the disk is full, a sentence about the one that stays, and nothing is
     lost but the newest steps."""
     tensors = {
-        f"{part}/{key}": value.detach().contiguous().clone()
+        f"{part}/{key}": value.detach().cpu().contiguous().clone()
         for part, named in parts.items()
         for key, value in named.items()
     }

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, Recipe
+from conjoin.core.device import device_of, moved
 from conjoin.nets.body import Body
 from conjoin.training import ranks
 
@@ -279,8 +280,8 @@ class Gradient(Learner):
                 slots.setdefault(int(index), {})[key] = value.clone()
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": slots})
         self.mean = [
-            state[f"mean.{index}"].clone()
-            for index in range(len(self.parameters))
+            state[f"mean.{index}"].to(parameter.device, copy=True)
+            for index, parameter in enumerate(self.parameters)
             if f"mean.{index}" in state
         ]
         self.factor = float(state["factor"])
@@ -303,7 +304,7 @@ class Gibbs(Learner):
         return self.density._sweep_state()
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.density._restore_sweep(state)
+        self.density._restore_sweep(moved(state, device_of(self.density)))
 
 
 def learner_for(density: Density, recipe: Recipe | None = None) -> Learner:

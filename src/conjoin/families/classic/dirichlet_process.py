@@ -357,7 +357,7 @@ class DirichletProcessDensity(PosteriorMixture):
                 for part in (levels, parts)
             ]
         )
-        return Prior(self.config.smoothing * table.numpy(), rate.numpy())
+        return Prior(self.config.smoothing * table.cpu().numpy(), rate.cpu().numpy())
 
     # ------------------------------------------------------------------ one sweep
 
@@ -383,9 +383,14 @@ class DirichletProcessDensity(PosteriorMixture):
         """The items that the rows' latent state makes of the event."""
         codes, present = known_parts(self.leaves, event.take(copies.row), self.latent["part"])
         numbers = torch.where(present, self.latent["number"] - self.leaves.mean_prior, 0.0)
-        items = Items(codes.numpy(), numbers.numpy(), present.numpy(), copies.weight.numpy())
+        items = Items(
+            codes.cpu().numpy(),
+            numbers.cpu().numpy(),
+            present.cpu().numpy(),
+            copies.weight.cpu().numpy(),
+        )
         return Restaurant(
-            items, self.latent["cluster"].numpy(), self.most, self._prior(), float(self.alpha)
+            items, self.latent["cluster"].cpu().numpy(), self.most, self._prior(), float(self.alpha)
         )
 
     def _first(self, event: Event, copies: Copies, rng: np.random.Generator) -> Restaurant:

@@ -234,7 +234,7 @@ class Buffet:
         before = self.z[:, feature]
         n = len(self.z)
         share = self._launch(feature, int(rng.integers(n)))
-        fresh = torch.as_tensor(rng.random(n) < share.numpy()).double()
+        fresh = torch.as_tensor(rng.random(n) < share.cpu().numpy()).double()
         back = float(_log_bernoulli(share, before))
         forth = -float(_log_bernoulli(share, fresh))
         if rng.random() < 0.5:
@@ -269,7 +269,7 @@ class Buffet:
         """log pi_k and log(1 - pi_k), then alpha; in logarithms, for Beta(alpha / K, ...) comes
         close to zero."""
         size = self.z.shape[1]
-        held = (self.weight @ self.z).numpy()
+        held = (self.weight @ self.z).cpu().numpy()
         n = float(self.weight.sum())
         share = self.alpha / size
         log_on = np.log(rng.gamma(held + share + 1)) + np.log(rng.uniform(1e-300, 1, size)) / (
@@ -287,7 +287,9 @@ class Buffet:
         residual = self.y - self.known * (_with_constant(self.z) @ coefficients.T)
         shape = NOISE[0] + 0.5 * (self.weight @ self.known)[:numbers]
         rate = NOISE[1] + 0.5 * (self.weight @ residual.square())[:numbers]
-        return torch.cat([rate / torch.as_tensor(rng.gamma(shape.numpy())), self.noise[numbers:]])
+        return torch.cat(
+            [rate / torch.as_tensor(rng.gamma(shape.cpu().numpy())), self.noise[numbers:]]
+        )
 
 
 def _with_constant(z: Float[Tensor, "I K"], last: bool = False) -> Float[Tensor, "I J"]:
@@ -324,6 +326,7 @@ class IndianBuffetDensity(PosteriorMixture):
     integrated out."""
 
     config_class = IndianBuffet
+    patterns: Tensor
     coefficients: Tensor
     noise: Tensor
     log_shares: Tensor
@@ -339,7 +342,8 @@ class IndianBuffetDensity(PosteriorMixture):
         Density.__init__(self, space, config, structure, context_space)
         most = self.structure["most"]
         self._hold(ProductLayer(space.variables, config.samples * 2**most), config.samples)
-        self.patterns = (torch.arange(2**most)[:, None] >> torch.arange(most) & 1).double()
+        patterns = (torch.arange(2**most)[:, None] >> torch.arange(most) & 1).double()
+        self.register_buffer("patterns", patterns, persistent=False)
         self.numbers = len(self.leaves.numeric)
         self.blocks, size = self._blocks()
         self.register_buffer("coefficients", torch.zeros(size, most + 1, dtype=torch.float64))
@@ -492,7 +496,7 @@ class IndianBuffetDensity(PosteriorMixture):
             y[seen, place] = draw_utilities(
                 means[:, place],
                 pattern[seen],
-                torch.searchsorted(levels, codes[seen, column]),
+                torch.searchsorted(levels.to(codes.device), codes[seen, column]),
                 generator,
             )
             known[seen, place] = 1.0

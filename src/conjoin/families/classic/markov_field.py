@@ -98,6 +98,8 @@ class MarkovFieldDensity(GraphDensity):
     """Exact where Z can be summed, else relative."""
 
     config_class = MarkovField
+    first: Tensor
+    second: Tensor
     total: Tensor
 
     def __init__(
@@ -111,7 +113,9 @@ class MarkovFieldDensity(GraphDensity):
         levels = self.bins.levels
         size = len(self.bins.levels)
         self.edges: list[Edge] = [(i, j) for i, j in self.scopes[size:]]
-        self.first, self.second = torch.tensor(self.edges, dtype=torch.long).reshape(-1, 2).T
+        ends = torch.tensor(self.edges, dtype=torch.long).reshape(-1, 2)
+        self.register_buffer("first", ends[:, 0], persistent=False)
+        self.register_buffer("second", ends[:, 1], persistent=False)
         self.normalised = (
             elimination_order(self.scopes, levels, config.largest)[1] <= config.largest
         )

@@ -306,15 +306,15 @@ def _student_log_density(z: Tensor, freedom: Tensor) -> Tensor:
 
 def _student_cdf(z: Tensor, freedom: Tensor) -> Tensor:
     """P(T <= z), to full relative precision in the lower tail."""
-    point, nu = (part.detach().numpy() for part in torch.broadcast_tensors(z, freedom))
+    point, nu = (part.detach().cpu().numpy() for part in torch.broadcast_tensors(z, freedom))
     tail = 0.5 * betainc(nu / 2, 0.5, nu / (nu + point * point))
     return torch.as_tensor(np.where(point > 0, 1 - tail, tail))
 
 
 def _student_quantile(p: Tensor, freedom: Tensor) -> Tensor:
     """The inverse of ``_student_cdf``."""
-    share = p.numpy()
-    nu = freedom.numpy()
+    share = p.cpu().numpy()
+    nu = freedom.cpu().numpy()
     with np.errstate(divide="ignore"):
         z = -np.sqrt(nu * (1 / betaincinv(nu / 2, 0.5, 2 * np.minimum(share, 1 - share)) - 1))
     return torch.as_tensor(np.where(share > 0.5, -z, z))

@@ -112,11 +112,11 @@ def dirichlet_points(topics: int, count: int) -> Points:
     spread = torch.tensor(SPREADS, dtype=torch.float64)
     which = torch.arange(count) * len(SPREADS) // count
     gamma = torch.as_tensor(
-        gammaincinv(spread[which, None].numpy(), net[:, :topics].numpy())
+        gammaincinv(spread[which, None].cpu().numpy(), net[:, :topics].cpu().numpy())
     ).clamp_min(1e-300)
     theta = (gamma / gamma.sum(1, keepdim=True)).clamp_min(MIN_SHARE)
     theta = theta / theta.sum(1, keepdim=True)
-    length = torch.as_tensor(gammaincinv(LENGTH, net[:, topics].numpy())) / LENGTH
+    length = torch.as_tensor(gammaincinv(LENGTH, net[:, topics].cpu().numpy())) / LENGTH
     log_theta = theta.log()
     log_length = length.log()
     each = (

@@ -91,18 +91,18 @@ class Denoiser(nn.Module):
         """D(z; s)."""
         s = s[:, None, None, None]
         total = (s**2 + 1).sqrt()
-        with computing_in(self.precision):
+        with computing_in(self.precision, self.scale.device.type):
             out: Tensor = z / total**2 + s / total * self.net(z / total, s.flatten().log(), code)
         return out
 
     def features(self, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
         """What the encoder sees of clean pictures."""
-        with computing_in(self.precision):
+        with computing_in(self.precision, self.scale.device.type):
             return self.net.features(*_clean(pictures))
 
     def maps(self, pictures: Float[Tensor, "B C H W"]) -> list[Tensor]:
         """The same, (B, P, F) at each place of every level, and on the whole; and the pictures."""
-        with computing_in(self.precision):
+        with computing_in(self.precision, self.scale.device.type):
             places = [each.float() for each in self.net.maps(*_clean(pictures))]
         return [
             pictures.flatten(1)[:, None],

@@ -154,6 +154,8 @@ def _moved(variable: Variable) -> Variable:
 class _Translation(nn.Module):
     """Some variables are moved along their lattice, by how much the others say."""
 
+    moved: Tensor
+    rest: Tensor
     levels: Tensor
     step: Tensor
     spread: Tensor
@@ -169,8 +171,8 @@ class _Translation(nn.Module):
         super().__init__()
         # a jump in a density would help nobody
         rest = [d for d, v in enumerate(space.variables) if d not in moved and v.has_mass]
-        self.moved = torch.tensor(moved)
-        self.rest = torch.tensor(rest, dtype=torch.long)
+        self.register_buffer("moved", torch.tensor(moved), persistent=False)
+        self.register_buffer("rest", torch.tensor(rest, dtype=torch.long), persistent=False)
         self.inputs = Inputs([_moved(space.variables[d]) for d in rest], embedded)
         self.net = Mlp(1 + context + self.inputs.size, len(moved), config.width, 1, config.dropout)
         codes = [space.variables[d] for d in moved]

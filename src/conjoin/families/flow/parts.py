@@ -123,6 +123,8 @@ class PartsDensity(DeepDensity, abc.ABC):
     """A family says how the smooth part flows: ``_flow`` makes the network, the other hooks ask
     it."""
 
+    smooth: Tensor
+    codes: Tensor
     mean: Tensor
     scale: Tensor
 
@@ -137,8 +139,8 @@ class PartsDensity(DeepDensity, abc.ABC):
         smooth = self.structure["smooth"]
         coded = [d for d in range(len(space.variables)) if d not in smooth]
         variables = [as_number(space.variables[d]) for d in smooth]
-        self.smooth = torch.tensor(smooth, dtype=torch.long)
-        self.codes = torch.tensor(coded, dtype=torch.long)
+        self.register_buffer("smooth", torch.tensor(smooth, dtype=torch.long), persistent=False)
+        self.register_buffer("codes", torch.tensor(coded, dtype=torch.long), persistent=False)
         self.lattice = Lattice(variables)
         self.context = self.embedding(EMBEDDING)
         width = self.context.width
