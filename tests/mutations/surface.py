@@ -100,8 +100,8 @@ MUTATIONS = [
         ("the running mean has no memory", "kept.lerp_(now, 1 - memory)", "kept.copy_(now)"),
         (
             "the mean is lost on resumption",
-            ('self.mean = [\n            state[f"mean.{index}"].clone()'),
-            "self.mean = [self.mean[index]",
+            'state[f"mean.{index}"].to(parameter.device, copy=True)',
+            "self.mean[index]",
         ),
         ("no warm-up", "return max(warm, 0.02) * 0.5", "return 0.5"),
         ("the rate does not fall", "* 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))", ""),
