@@ -102,7 +102,7 @@ def test_of_many_pictures_some_are_asked_about(fitted, monkeypatch):
     found = sections.Answers(fitted, X, y)
     assert (found.count, found.sampled) == ("30 pictures", " (drawn at random from 50)")
     assert found.figures["accuracy"] == pytest.approx(
-        (fitted.predict(fitted._as_given(found.frame)) == found.y).mean()
+        (fitted.predict(found.rows) == found.y).mean()
     )
 
 

@@ -46,11 +46,6 @@ def fit_model(rows: Rows, options: FitOptions) -> Model:
     choose_device(options.device)
     progress = Progress(options.verbose)
     rows = weighted(rows)
-    if len(rows.x) == 1:
-        raise ValueError(
-            "There is one row to learn from (n_samples = 1), of which no spread can be known: give "
-            "at least 2."
-        )
     with Meter() as meter:
         split = split_of(rows, options)
         model = _learn(rows, split, options, config, progress)
@@ -109,6 +104,10 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     config = config if options.stream is None else config.streamed()
     config = settle_precision(config, options)
     target = _target(rows, split.fit, options)
+    if len(rows.x) == 1:
+        raise ValueError(
+            "There is one row to learn from (n_samples = 1), of which no spread is known: give 2."
+        )
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
     propagated: dict[str, Any] = {}
     if options.spread and codec.space.flat and isinstance(target, Classes):
