@@ -100,7 +100,7 @@ MUTATIONS = [
         ("the running mean has no memory", "kept.lerp_(now, 1 - memory)", "kept.copy_(now)"),
         (
             "the mean is lost on resumption",
-            ('self.mean = [\n            state[f"mean.{index}"].clone()'),
+            ('self.mean = [\n            state[f"mean.{index}"].to(parameter.device, copy=True)'),
             "self.mean = [self.mean[index]",
         ),
         ("no warm-up", "return max(warm, 0.02) * 0.5", "return 0.5"),
