@@ -45,6 +45,15 @@ class Elsewhere(Tensor):
         out.raw = raw
         return out
 
+    @property
+    def data(self):
+        return self.detach()
+
+    @data.setter
+    def data(self, value):
+        Tensor.data.__set__(self, value)
+        self.raw = value.raw
+
     # lists of indices, which torch's C++ would turn into tensors without numbers on "meta"
     def __getitem__(self, index):
         return super().__getitem__(_with_numbers(index))
