@@ -45,6 +45,7 @@ from conjoin.core import (
     Region,
     Space,
     categorical,
+    seeded,
     stream,
 )
 from conjoin.core.shapes import Bool, Float
@@ -154,7 +155,8 @@ class IllustratedDensity(Density):
                 f"columns={config.columns!r} can't leave missing cells out exactly; choose "
                 "circuit, mixture or bayes_net."
             )
-        out = cls(space, config, {"first": first.structure})
+        with seeded(stream(0, "replaced")):  # both parts are put in below
+            out = cls(space, config, {"first": first.structure})
         out.first = first
         if not before.variables[0].discrete:
             out.points.copy_(
@@ -195,16 +197,17 @@ class IllustratedDensity(Density):
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
         columns, picture = event.cut(self.width)
-        out = self.first.log_prob(columns, generator=generator)
+        out = self.first.log_prob(columns)
         open_ = picture.mask.any(1) & ~columns.mask[:, 0]
+        seed = _seed(generator)  # one noise for all rows, whichever of them have a first variable
         if open_.any():
-            summed = self._summed(columns.take(open_), picture.take(open_), generator)
+            summed = self._summed(columns.take(open_), picture.take(open_), seed)
             out = out.index_add(0, open_.nonzero()[:, 0], summed)
             picture = picture.hide(open_[:, None])
-        return out + self._seen(columns, picture, generator)
+        return out + self._seen(columns, picture, _stream(seed))
 
     def _summed(
-        self, columns: Event, picture: Event, generator: torch.Generator | None
+        self, columns: Event, picture: Event, seed: int | None
     ) -> Float[Tensor, " B"]:
         """log sum_k p(k | c) p(v | c, k) over the first variable, which is missing; with the same
         noise for every k. Quantiles q_k of a number have equal mass: they are weighted by p(q_k |
@@ -215,12 +218,8 @@ class IllustratedDensity(Density):
             log_weight = log_weight - self.first.log_target(nothing, self.points)
         points, inside = _in_region(self.points, columns.within)
         log_weight = log_weight.masked_fill(~inside, -torch.inf).log_softmax(1)
-        seed = (
-            None if generator is None else int(torch.randint(0, 1 << 62, (), generator=generator))
-        )
         each = [
-            self._seen(_with_first(columns, point), picture, None if seed is None else stream(seed))
-            for point in points
+            self._seen(_with_first(columns, point), picture, _stream(seed)) for point in points
         ]
         return (log_weight + torch.stack(each, 1)).logsumexp(1)
 
@@ -317,6 +316,14 @@ class IllustratedDensity(Density):
 
     def notices(self, event: Any) -> list[str]:
         return self.first.notices(event.cut(self.width)[0])
+
+
+def _seed(generator: torch.Generator | None) -> int | None:
+    return None if generator is None else int(torch.randint(0, 1 << 62, (), generator=generator))
+
+
+def _stream(seed: int | None) -> torch.Generator | None:
+    return None if seed is None else stream(seed)
 
 
 def _join(columns: Event, picture: Event) -> Event:

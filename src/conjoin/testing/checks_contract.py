@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from conjoin.core import CapabilityError, Density, Event, stream
+from conjoin.core import CapabilityError, Density, Edit, Event, stream
 from conjoin.testing.registry import NotApplicable, check, close, expect, needs
 from conjoin.testing.spaces import masked
 from conjoin.testing.subjects import Subject
@@ -30,6 +30,7 @@ __all__ = [
     "saving",
     "seeds",
     "step",
+    "stochastic",
 ]
 
 
@@ -64,6 +65,11 @@ def _twins(subject: Subject) -> dict[str, tuple[bool, Callable[[], Any]]]:
         "regions of mode": (False, lambda: density.mode(boxed, context)),
         "features": (can.features, lambda: density.features(Event(rows))),
         "unfold": (can.unfolds, lambda: density.unfold(3, context)),
+        "typicality": (can.typical, lambda: density.typicality(Event(rows))),
+        "edit": (
+            can.edits,
+            lambda: density.edit(Event(rows), context, how=Edit(1.0, torch.zeros(3))),
+        ),
         "statistics": (can.statistics, lambda: density.statistics(Event(rows), context)),
         "regions of log_prob": (can.regions, lambda: density.log_prob(boxed, context)),
         "regions of sample_conditional": (
@@ -85,6 +91,10 @@ def _twins(subject: Subject) -> dict[str, tuple[bool, Callable[[], Any]]]:
     }
     if not can.statistics:
         twins["maximise"] = (False, lambda: density.maximise({}))
+    if not can.distils:
+        twins["distil"] = (False, lambda: density.distil(1))
+    if not can.sweeps:
+        twins["sweep"] = (False, lambda: density.sweep(Event(rows), context, generator=stream(0)))
     if not can.step:
         twins["step"] = (False, lambda: density.step(None, rows[:, 0]))
     return twins
@@ -110,6 +120,10 @@ def hooks(subject: Subject) -> None:
         "_mode": can.mode != "none",
         "_features": can.features,
         "_unfold": can.unfolds,
+        "_edit": can.edits,
+        "_remember": can.typical,
+        "_typicality": can.typical,
+        "_sweep": can.sweeps,
         "_distil": can.distils,
         "_step": can.step,
         "_statistics": can.statistics,
@@ -205,16 +219,16 @@ def saving(subject: Subject) -> None:
 
 @check
 def batches(subject: Subject) -> None:
-    """A batch of n rows and n batches of one row agree; so does another order of the rows."""
-    needs(not subject.can.stochastic, "log_prob is a Monte-Carlo estimate")
+    """A batch of n rows and n batches of one row agree, with the same noise; so does another order
+    of the rows."""
     event = subject.event.take(slice(0, 12))
     whole = subject.log_prob(event)
     single = torch.cat([subject.log_prob(event.take(slice(i, i + 1))) for i in range(event.rows)])
-    close(single, whole, 1e-9, "log_prob of single rows")
+    close(single, whole, subject.rounding, "log_prob of single rows")
     close(
         subject.log_prob(event.take(torch.arange(11, -1, -1))).flip(0),
         whole,
-        1e-9,
+        subject.rounding,
         "log_prob in reverse order",
     )
     expect(
@@ -236,6 +250,19 @@ def inputs_unchanged(subject: Subject) -> None:
         subject.mode(event)
     expect(torch.equal(value, subject.tiny.rows), "the event's values were changed in place")
     expect(torch.equal(mask, subject.tiny.mask), "the event's mask was changed in place")
+
+
+@check
+def stochastic(subject: Subject) -> None:
+    """log_prob depends on the generator where it is declared to be a Monte-Carlo estimate, and
+    nowhere else (an average over draws of missing cells excepted)."""
+    rows = Event(subject.tiny.rows)
+    apart = bool((subject.log_prob(rows, 1) != subject.log_prob(rows, 2)).any())
+    word = "depends" if apart else "does not depend"
+    expect(
+        apart == subject.can.stochastic,
+        f"log_prob {word} on the generator, but stochastic = {subject.can.stochastic}",
+    )
 
 
 # ------------------------------------------------------------------------------ extremes, bad input

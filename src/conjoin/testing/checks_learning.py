@@ -25,7 +25,13 @@ def _gradients(
 ) -> dict[str, torch.Tensor]:
     subject.density.zero_grad()
     subject.density.loss(event, contexts, weight=weight, generator=stream(0, "loss")).backward()
-    named = dict(subject.density.named_parameters())
+    first = subject.beginning
+    before = set() if first is None else {id(parameter) for parameter in first.parameters()}
+    named = {
+        name: parameter
+        for name, parameter in subject.density.named_parameters()
+        if id(parameter) not in before  # they have been fitted before the rest
+    }
     missing = [
         name
         for name, parameter in named.items()

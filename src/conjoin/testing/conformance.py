@@ -20,16 +20,19 @@ from typing import Any
 
 from conjoin.families import FAMILIES, name_of, resolve
 from conjoin.testing import (  # noqa: F401  (they enter CHECKS)
+    checks_blocks,
     checks_contract,
+    checks_extras,
     checks_joint,
     checks_learning,
     checks_mass,
 )
 from conjoin.testing.registry import CHECKS, NotApplicable
-from conjoin.testing.subjects import NotTaken, Subject, subject, subject_names, variables_of
+from conjoin.testing.subjects import NotTaken, Subject, subject, subject_names, tiny_of
 
 __all__ = [
     "CHECKS",
+    "VERIFIED",
     "NotApplicable",
     "NotTaken",
     "Result",
@@ -38,6 +41,31 @@ __all__ = [
     "results_table",
     "run_case",
 ]
+
+# spaces that say nothing more of a family whose network sees no grid
+OF_PICTURES = ("channels",)
+# every word of Capabilities, and the checks that hold a density to it
+VERIFIED: dict[str, tuple[str, ...]] = {
+    "likelihood": ("normalisation", "samples"),
+    "objective": ("loss_is_likelihood", "score_identity"),
+    "stochastic": ("stochastic",),
+    "missing": ("missing_cells", "nothing_known", "missing_values_ignored"),
+    "marginals": ("missing_cells",),
+    "conditionals": ("conditionals", "conditionals_per_row"),
+    "regions": ("regions",),
+    "mode": ("modes",),
+    "invariances": ("invariances",),
+    "statistics": ("statistics", "expectation_maximisation"),
+    "sweeps": ("sweeps",),
+    "features": ("features",),
+    "typical": ("typical",),
+    "edits": ("edits",),
+    "unfolds": ("unfolds",),
+    "distils": ("distils",),
+    "step": ("step",),
+    "differentiable": ("differentiable",),
+    "reparameterized": ("reparameterized",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +80,8 @@ class Result:
 
 
 def cases(family: Any, only: Iterable[str] | None = None) -> list[tuple[str, str]]:
-    """(space, check) for a family: its spaces by the kinds of variable that the registry says it
-    takes."""
+    """(space, check) for a family: its spaces by the kinds of variable and the layouts that the
+    registry says it takes."""
     checks = list(CHECKS) if only is None else list(only)
     unknown = set(checks) - set(CHECKS)
     if unknown:
@@ -70,9 +98,14 @@ def _takes(family: Any, space: str) -> bool:
     entry = FAMILIES.get(name_of(config))
     if space.endswith("given class") and not config.density.conditional:
         return False
-    if entry is not None and (entry.pictures or "vector" not in entry.layouts):
+    if entry is None:
+        return True
+    found = tiny_of(space)
+    if "vector" not in entry.layouts or (entry.pictures and not found.space.pixels):
         return False
-    return entry is None or all(variable.kind in entry.kinds for variable in variables_of(space))
+    if found.name in OF_PICTURES and not entry.pictures:
+        return False
+    return all(variable.kind in entry.kinds for variable in found.space.variables)
 
 
 def run_case(family: Any, space: str, check: str) -> Subject:

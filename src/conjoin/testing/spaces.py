@@ -6,10 +6,21 @@ smooth tails: L. Trefethen and J. Weideman (2014), The exponentially convergent 
 section 5). Lattices reach far beyond the data and beyond their bounds, so that a density that leaks
 past a bound still has to sum to one.
 
+A picture has few pixels of few levels, so that all pictures can be listed; it is not square, so
+that rows and columns of pixels can't be mixed up unseen. What a space holds is its ``layout``:
+
+    vector         columns of a table
+    image          the pixels of a picture, and nothing else
+    vector image   columns, and the picture that goes with them
+
+A new layout is a line in ``_MAKERS``: what makes its variables and its rows from a hidden group.
+
 Shape letters: G points of the enumeration, D variables, A points of one axis.
 """
 
 import itertools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -19,13 +30,15 @@ from torch import Tensor
 
 from conjoin.core import Event, Region, Space, Variable
 
-__all__ = ["CLASSES", "ROWS", "Axis", "Tiny", "product", "tiny", "tiny_names"]
+__all__ = ["ALL_PATTERNS_UP_TO", "CLASSES", "ROWS", "Axis", "Tiny", "product", "tiny", "tiny_names"]
 
 ROWS = 96
 STEPS = 4  # grid points of a real axis per standard deviation
+ALL_PATTERNS_UP_TO = 4  # variables; of more, a few missingness patterns stand for all
 REACH = 6.5  # how many standard deviations beyond the data an axis goes
 CLASSES = Space((), (Variable("label", "category", cardinality=2),))
 Part = tuple[Tensor, Tensor]  # points (A,) and their log-weights (A,)
+Columns = tuple[tuple[Variable, ...], list[np.ndarray]]  # variables, and the (B,) values of each
 
 
 @dataclass(frozen=True)
@@ -124,10 +137,33 @@ class Tiny:
     def size(self) -> int:
         return len(self.axes)
 
+    @property
+    def columns(self) -> int:
+        """How many of the variables, the first ones, are no pixels."""
+        return self.size - self.space.pixels
+
+    @property
+    def layout(self) -> str:
+        """What the rows hold: "vector", "image" or "vector image"."""
+        parts = {"vector": self.columns, "image": self.space.pixels}
+        return " ".join(part for part, variables in parts.items() if variables)
+
     def patterns(self, least: int = 0) -> list[Tensor]:
-        """Every mask over the variables with at least one missing and at least ``least`` known."""
-        masks = [torch.tensor(bits) for bits in itertools.product((True, False), repeat=self.size)]
+        """Masks over the variables with at least one missing and at least ``least`` known: all of
+        them where the variables are few."""
+        if self.size <= ALL_PATTERNS_UP_TO:
+            every = itertools.product((True, False), repeat=self.size)
+            masks = [torch.tensor(bits) for bits in every]
+        else:
+            masks = _some_patterns(self.size, self.columns)
         return [mask for mask in masks if not mask.all() and mask.sum() >= least]
+
+    def scrambled(self) -> Tensor:
+        """(B, D) the rows with each column in another order: the same values, without what ties
+        them together."""
+        noise = np.random.default_rng(11)
+        columns = [column[torch.tensor(noise.permutation(ROWS))] for column in self.rows.T]
+        return torch.stack(columns, 1)
 
     def box(self, free: tuple[int, ...] = ()) -> Region:
         """A region that cuts every axis but the ``free`` ones: sets, open and closed intervals."""
@@ -135,7 +171,7 @@ class Tiny:
         high = torch.full((self.size,), torch.inf).double()
         allowed = {}
         for d, axis in enumerate(self.axes):
-            if d in free:
+            if d in free or 0 < self.columns <= d:  # of a picture beside columns nothing is said
                 continue
             if axis.variable.discrete:
                 allowed[d] = torch.arange(axis.variable.cardinality) != 1
@@ -168,9 +204,22 @@ class Tiny:
         ]
 
 
-def _columns(
-    name: str, latent: np.ndarray, noise: np.random.Generator
-) -> tuple[tuple[Variable, ...], list[np.ndarray]]:
+def _some_patterns(size: int, columns: int) -> list[Tensor]:
+    """Of one block: its last variable missing, every other one, all but the first, all. Of columns
+    and a picture, which is known or missing as a whole: each of them, either with one column more,
+    all. The first of these masks is a prefix."""
+    place = torch.arange(size)
+    picture = place >= columns
+    if columns in (0, size):
+        masks = [place < size - 1, place % 2 == 0, place < 1]
+    else:
+        masks = [~picture, picture, picture | (place < 1), place == columns - 1]
+    masks += [place < 0]
+    kept: dict[tuple[bool, ...], Tensor] = {tuple(mask.tolist()): mask for mask in masks}
+    return list(kept.values())
+
+
+def _columns(name: str, latent: np.ndarray, noise: np.random.Generator) -> Columns:
     shared = noise.normal(size=len(latent))
     own = noise.normal(size=(3, len(latent)))
     category = np.where(noise.random(len(latent)) < 0.7, latent, noise.integers(0, 3, len(latent)))
@@ -213,8 +262,67 @@ def _columns(
     return (real,), [1.5 * latent + 0.5 * own[0]]
 
 
+def _pixels(
+    grid: tuple[int, int, int], levels: int, latent: np.ndarray, noise: np.random.Generator
+) -> Columns:
+    """Pictures that a group makes lighter from left to right, with pixels of chance."""
+    places = list(itertools.product(*(range(side) for side in grid)))
+    across = np.array([column / max(grid[2] - 1, 1) for _, _, column in places])
+    channel = np.array([first % 2 for first, _, _ in places])
+    light = np.where(channel, 2 - latent[:, None], latent[:, None]) / 2  # in each pixel, 0 to 1
+    light = 0.7 * light + 0.3 * across
+    chance = noise.random(light.shape) < 0.2
+    drawn = np.where(chance, noise.random(light.shape), light)
+    level = np.clip(np.floor(drawn * levels), 0, levels - 1)
+    names = [f"pixel {c},{row},{column}" for c, row, column in places]
+    variables = tuple(Variable(name, "ordered", cardinality=levels) for name in names)
+    return variables, list(level.T)
+
+
+def _image(name: str, latent: np.ndarray, noise: np.random.Generator) -> Columns:
+    return _pixels(*PICTURES[name], latent, noise)
+
+
+def _columns_and_image(name: str, latent: np.ndarray, noise: np.random.Generator) -> Columns:
+    """A class, a size, and a picture; the group is seen in all three."""
+    variables, pixels = _image(name, latent, noise)
+    kind = np.where(noise.random(len(latent)) < 0.85, latent > 0, latent == 0).astype(float)
+    size = np.where(noise.random(len(latent)) < 0.8, latent, noise.integers(0, 3, len(latent)))
+    columns = (
+        Variable("kind", "category", cardinality=2),
+        Variable("size", "ordered", cardinality=3),
+    )
+    return (*columns, *variables), [kind, size.astype(float), *pixels]
+
+
+PICTURES = {  # channels, height and width, and how many levels a pixel has
+    "image": ((1, 2, 3), 3),
+    "channels": ((2, 2, 2), 2),
+    "columns and image": ((1, 2, 2), 3),
+}
+_MAKERS: dict[str, Callable[[str, np.ndarray, np.random.Generator], Columns]] = {
+    "discrete": _columns,
+    "mixed": _columns,
+    "numbers": _columns,
+    "single": _columns,
+    "image": _image,
+    "channels": _image,
+    "columns and image": _columns_and_image,
+}
+
+
 def tiny_names() -> list[str]:
-    return ["discrete", "mixed", "numbers", "single"]
+    """The tiny spaces, of every layout."""
+    return list(_MAKERS)
+
+
+def _space(name: str, variables: tuple[Variable, ...]) -> Space:
+    shape = (len(variables),)
+    if name not in PICTURES:
+        return Space(shape, variables)
+    grid, _ = PICTURES[name]
+    layout = "image" if len(variables) == math.prod(grid) else "vector"
+    return Space(shape, variables, layout, grid)
 
 
 @cache
@@ -222,12 +330,15 @@ def tiny(name: str) -> Tiny:
     """The tiny space ``name``; the same rows every time."""
     noise = np.random.default_rng(7)
     latent = noise.integers(0, 3, ROWS)
-    variables, columns = _columns(name, latent, noise)
+    variables, columns = _MAKERS[name](name, latent, noise)
     rows = torch.tensor(np.stack(columns, 1)).double()
     mask = torch.tensor(noise.random(rows.shape) > 0.12)
+    pixels = _space(name, variables).pixels
+    if 0 < pixels < len(variables):
+        mask[:, -pixels:] = mask[:, -1:]  # a picture is known or missing as a whole
     label = torch.tensor((latent + 0.7 * noise.normal(size=ROWS) > 1).astype(float))
     axes = tuple(_axis(variable, rows[:, d]) for d, variable in enumerate(variables))
-    return Tiny(name, Space((len(variables),), variables), rows, mask, label, axes)
+    return Tiny(name, _space(name, variables), rows, mask, label, axes)
 
 
 def masked(rows: Tensor, mask: Tensor) -> Event:

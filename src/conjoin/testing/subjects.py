@@ -36,8 +36,20 @@ from conjoin.training.learners import Batch, Gradient
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
 
-__all__ = ["Flat", "LinearPredictor", "NotTaken", "Subject", "subject", "subject_names"]
+__all__ = [
+    "MANY",
+    "Flat",
+    "LinearPredictor",
+    "NotTaken",
+    "Subject",
+    "again",
+    "subject",
+    "subject_names",
+    "tiny_of",
+]
 
+MANY = 12_000  # draws that stand for the density itself where no table can
+NOISY = 0.3  # nats
 CONTEXT = 1  # the class that a conditional density is looked at under
 
 
@@ -91,6 +103,23 @@ class Flat(Density):
 
     def _features(self, event: Event) -> Tensor:
         return self.joint.features(self.pair(event))
+
+    def _remember(self, event: Event) -> None:
+        self.joint.remember(self.pair(event))
+
+    def _typicality(self, event: Event) -> Tensor:
+        return self.joint.typicality(self.pair(event))
+
+    def _sweep(
+        self, event: Event, context: Event | None, weight: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        return self.joint.sweep(self.pair(event), weight=weight, generator=generator)
+
+    def _sweep_state(self) -> dict[str, Tensor]:
+        return self.joint._sweep_state()
+
+    def _restore_sweep(self, state: dict[str, Tensor]) -> None:
+        self.joint._restore_sweep(state)
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         return self.joint.statistics(self.pair(event), weight=weight)
@@ -163,6 +192,8 @@ class Subject:
         repr=False,
     )
     _table: Enumeration | None = field(default=None, repr=False)
+    _draws: Tensor | None = field(default=None, repr=False)
+    _noise: float | None = field(default=None, repr=False)
 
     @property
     def can(self) -> Capabilities:
@@ -171,6 +202,11 @@ class Subject:
     @property
     def joint(self) -> Joint | None:
         return self.density.joint if isinstance(self.density, Flat) else None
+
+    @property
+    def beginning(self) -> Density | None:
+        """The part that is fitted before the rest, and learns nothing with it."""
+        return (self.density if self.joint is None else self.joint)._beginning()
 
     @property
     def free(self) -> tuple[int, ...]:
@@ -185,6 +221,28 @@ class Subject:
     @property
     def tolerance(self) -> float:
         return 5e-3
+
+    @property
+    def rounding(self) -> float:
+        """How far two answers to the same question may be apart, relatively: a network that answers
+        in float32 rounds in another way in another batch."""
+        single = any(weight.dtype == torch.float32 for weight in self.density.parameters())
+        return 1e-4 if single else 1e-9
+
+    @property
+    def noise(self) -> float:
+        """The standard deviation of log_prob of a row from one generator to the next, nats."""
+        if self._noise is None:
+            rows = Event(self.tiny.rows[:16])
+            each = self.estimates(rows, 8) if self.can.stochastic else torch.zeros(2, 1)
+            self._noise = float(each.std(0).nan_to_num(0.0).median())
+        return self._noise
+
+    @property
+    def noisy(self) -> bool:
+        """Whether log_prob of one generator says little of a row: then only the mean over many of
+        them is a lower bound, and the exponential of one is no estimate of p."""
+        return self.noise > NOISY
 
     def context(self, rows: int) -> Event | None:
         return (
@@ -226,8 +284,18 @@ class Subject:
             self._table = self.enumerate([axis.whole for axis in self.tiny.axes])
         return self._table
 
+    @property
+    def many(self) -> Tensor:
+        """(MANY, D) draws, made once."""
+        if self._draws is None:
+            self._draws = self.sample(MANY, seed=5)
+        return self._draws
+
     def fresh(self) -> "Subject":
-        return Subject(self.name, self.tiny, copy.deepcopy(self.density), self.event, self.contexts)
+        copied = copy.deepcopy(self.density)
+        return Subject(
+            self.name, self.tiny, copied, self.event, self.contexts, lambda: _once_more(copied)
+        )
 
 
 # ----------------------------------------------------------------------------------------- building
@@ -270,16 +338,21 @@ def _built(config: Any, space: Tiny, **context: Any) -> tuple[Density, Event]:
     return build(data), data
 
 
-def _again(density: Density) -> Density:
+def again(density: Density) -> Density:
     """What saving.py does: a density from its config and structure, before its weights."""
     structure = json.loads(json.dumps(density.structure))
     return type(density)(density.space, density.config, structure, density.context_space).eval()
 
 
+def _once_more(density: Density) -> Density:
+    """As ``again``, also of a joint."""
+    return Flat(_rejoin(density.joint)) if isinstance(density, Flat) else again(density)
+
+
 def _alone(config: Any, space: Tiny) -> Subject:
     density, data = _built(config, space)
     fitted(density, data, _weights(data.rows))
-    return Subject(space.name, space, density, data, rebuild=lambda: _again(density))
+    return Subject(space.name, space, density, data, rebuild=lambda: _once_more(density))
 
 
 def _given_class(config: Any, space: Tiny) -> Subject:
@@ -289,13 +362,18 @@ def _given_class(config: Any, space: Tiny) -> Subject:
     density, data = _built(config, space, context=label, context_space=CLASSES)
     fitted(ClassConditional(density, CLASSES), Pair(label, data), _weights(data.rows))
     return Subject(
-        f"{space.name} given class", space, density, data, label, rebuild=lambda: _again(density)
+        f"{space.name} given class",
+        space,
+        density,
+        data,
+        label,
+        rebuild=lambda: _once_more(density),
     )
 
 
 def _joint_of(config: Any, space: Tiny) -> tuple[Joint, Event]:
     y = Space((), space.space.variables[:1])
-    x = Space((space.size - 1,), space.space.variables[1:])
+    x = Space((space.size - 1,), space.space.variables[1:], "vector", space.space.grid)
     data = Event(space.rows, space.mask)
     if not _takes_missing(config, space):
         data = Event(space.rows)
@@ -319,7 +397,7 @@ def _rejoin(joint: Joint) -> Joint:
         y,
         x,
         joint=lambda _: _rejoin(joint.proposer),
-        density=lambda *_: _again(joint.family_density),
+        density=lambda *_: again(joint.family_density),
         predictor=lambda *_: LinearPredictor(y, x, stream(1)),
     )
     parts: dict[str, Any] = dict.fromkeys(("density", "base", "predictor"))
@@ -350,8 +428,10 @@ def _hybrid(config: Any, space: Tiny) -> Subject:
 _BUILDERS: dict[str, tuple[Callable[[Any, Tiny], Subject], str]] = {
     **{name: (_alone, name) for name in tiny_names()},
     "mixed given class": (_given_class, "mixed"),
+    "image given class": (_given_class, "image"),
     "joint mixed": (_joined, "mixed"),
     "joint numbers": (_joined, "numbers"),
+    "joint columns and image": (_joined, "columns and image"),
     "hybrid mixed": (_hybrid, "mixed"),
     "hybrid numbers": (_hybrid, "numbers"),
 }
@@ -361,8 +441,9 @@ def subject_names() -> list[str]:
     return list(_BUILDERS)
 
 
-def variables_of(name: str) -> tuple[Any, ...]:
-    return tiny(_BUILDERS[name][1]).space.variables
+def tiny_of(name: str) -> Tiny:
+    """The tiny space on which the subject ``name`` stands."""
+    return tiny(_BUILDERS[name][1])
 
 
 @cache

@@ -112,7 +112,10 @@ class Painter:
     ) -> Float[Tensor, "B C H W"]:
         """The pictures carried up to noise ``start`` and back under the class by DDIM, each D moved
         by ``lead(D)``. At each level the cells outside of ``where`` are put back (O. Avrahami, D.
-        Lischinski and O. Fried (2022), Blended diffusion, algorithm 2)."""
+        Lischinski and O. Fried (2022), Blended diffusion, algorithm 2). Without noise nothing
+        changes."""
+        if start <= 0:
+            return known
         levels = self.levels(steps, start)
         first, *path = *self._upward(known, levels[:-1]), known
         z = first
