@@ -422,7 +422,7 @@ def test_rows_reach_every_family_the_same():
     frame = pd.DataFrame({"a": np.arange(200.0)})
     rows = comparing.Rows(frame, np.arange(200), np.ones(200, dtype=bool), None, None, None)
     part = comparing._part(rows, np.array([3, 1]))
-    assert part.y.tolist() == [3, 1] and part.frame["a"].tolist() == [3, 1]
+    assert part.y.tolist() == [3, 1] and part.x["a"].tolist() == [3, 1]
     assert dataclasses.replace(part).weight is None
 
 

@@ -242,12 +242,14 @@ def _restore_several(
 ) -> SeveralTargets:
     codec = codec_from_json(config["codec"])
     targets = tuple(target_from_json(each) for each in config["targets"])
-    density = _family(config["joint"], space_of(targets, codec.space), family, None)  # type: ignore[arg-type]
+    space = space_of(targets, codec.space)  # type: ignore[arg-type]
+    density = _family(config["joint"], space, family, None)
     _weights_of(density, tensors)
     states = tuple(State.from_json(each) for each in config["states"])
     places = range(len(targets)) if config["calibrated"] else ()
     calibrations = tuple(_calibration(tensors, f"calibration.{place}") for place in places)
-    return SeveralTargets(codec, density, targets, states, calibrations, config["facts"])  # type: ignore[arg-type]
+    parts = (codec, density, targets, states, calibrations)
+    return SeveralTargets(*parts, config["facts"])  # type: ignore[arg-type]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
