@@ -121,7 +121,15 @@ def rows_of(
 
 
 def load_model(path: str, device: str = "auto") -> Any:
-    """The estimator in a model's folder, on ``device``."""
+    """The estimator in a model's folder, on ``device``. ValueError for one of several
+    targets, about which no command asks."""
     from conjoin.estimators import load
+    from conjoin.model.several import SeveralTargets
 
-    return load(path, device=device)
+    found = load(path, device=device)
+    if isinstance(found.model_, SeveralTargets):
+        raise ValueError(
+            f"{path} predicts several targets ({', '.join(found.model_.names)}), and commands are "
+            "about one: use it in Python, conjoin.load(folder)."
+        )
+    return found

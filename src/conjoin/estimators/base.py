@@ -361,7 +361,8 @@ class _JointEstimator(BaseEstimator):
         self.model_ = model
         if isinstance(model, SeveralTargets):
             each = (target for target in model.targets if isinstance(target, Classes))
-            self.classes_ = {target.name: target.labels for target in each}
+            labels: Any = {target.name: target.labels for target in each}
+            self.classes_ = labels
         elif isinstance(model.target, Classes):
             self.classes_ = model.target.labels
 

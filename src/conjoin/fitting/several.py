@@ -30,7 +30,7 @@ from conjoin.model.several import SeveralTargets, encode_targets, rows_of, space
 from conjoin.model.state import State
 from conjoin.model.targets import Classes, Number, Target
 from conjoin.training.data import Split, canonical
-from conjoin.training.feed import Held
+from conjoin.training.feed import Feed, Held
 from conjoin.training.learners import Batch
 from conjoin.training.loop import Plan, Trained, train_from
 from conjoin.training.progress import Progress
@@ -175,16 +175,21 @@ def _at_bounds(event: Event) -> Event:
 # ----------------------------------------------------------------------------------- between bounds
 
 
-class Drawn(Held):
+class Drawn(Feed):
     """Rows in memory, whose censored numbers are drawn anew for every step, within their bounds,
     given all else that is known of the row."""
 
     def __init__(self, density: Density, fit: Event, weight: Tensor, seed: int) -> None:
-        super().__init__(fit, weight, seed)
         self.density = density
+        self.held = Held(fit, weight, seed)
+        self.rows = self.held.rows
+        self.seed = seed
+
+    def parts(self, batch: int) -> int:
+        return self.held.parts(batch)
 
     def batch(self, step: int, parts: int) -> Batch:
-        batch = super().batch(step, parts)
+        batch = self.held.batch(step, parts)
         event: Any = batch.rows
         assert event.within is not None
         bounded = ~event.mask & event.within.constrained

@@ -21,6 +21,7 @@ from conjoin.families import name_of, resolve
 from conjoin.joints.base import Joint
 from conjoin.model.model import Model
 from conjoin.model.saving import load_model
+from conjoin.model.several import SeveralTargets
 from conjoin.model.targets import Classes, Target
 
 __all__ = ["Start"]
@@ -47,9 +48,10 @@ class Start:
         """From a model's folder or a fitted estimator; None for None."""
         if given is None:
             return None
-        if isinstance(given, str | Path):
-            return cls(load_model(given))
-        model = getattr(given, "model_", None)
+        folder = isinstance(given, str | Path)
+        model = load_model(given) if folder else getattr(given, "model_", None)
+        if isinstance(model, SeveralTargets):
+            raise ValueError("start_from has several targets: a fit begins from a model of one.")
         if model is None:
             raise TypeError(
                 "start_from must be the folder of a saved model, or a fitted estimator of "

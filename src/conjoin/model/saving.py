@@ -51,12 +51,15 @@ def save_model(
     folder = Path(path)
     recover(folder)
     refuse_overwrite(folder, force)
-    several = isinstance(model, SeveralTargets)
-    config, weights = _parts_of_several(model) if several else _parts(model)
+    if isinstance(model, SeveralTargets):
+        models = list(model.views().values())
+        config, weights = _parts_of_several(model)
+    else:
+        models = [model]
+        config, weights = _parts(model)
     if card is None:
         from conjoin.model.card import model_card
 
-        models = model.views().values() if several else (model,)
         card = "\n".join(map(model_card, models))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as draft:
@@ -241,15 +244,13 @@ def _restore_several(
     config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any
 ) -> SeveralTargets:
     codec = codec_from_json(config["codec"])
-    targets = tuple(target_from_json(each) for each in config["targets"])
-    space = space_of(targets, codec.space)  # type: ignore[arg-type]
-    density = _family(config["joint"], space, family, None)
+    targets: Any = tuple(target_from_json(each) for each in config["targets"])
+    density = _family(config["joint"], space_of(targets, codec.space), family, None)
     _weights_of(density, tensors)
     states = tuple(State.from_json(each) for each in config["states"])
     places = range(len(targets)) if config["calibrated"] else ()
     calibrations = tuple(_calibration(tensors, f"calibration.{place}") for place in places)
-    parts = (codec, density, targets, states, calibrations)
-    return SeveralTargets(*parts, config["facts"])  # type: ignore[arg-type]
+    return SeveralTargets(codec, density, targets, states, calibrations, config["facts"])
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

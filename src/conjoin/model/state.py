@@ -75,12 +75,11 @@ class State:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "State":
         """The inverse of ``to_json``."""
-        return cls(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in stored.items()
-            }
-        )
+        listed: dict[str, Any] = {
+            name: _tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
+        return cls(**listed)
 
 
 def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:

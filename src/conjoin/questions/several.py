@@ -73,7 +73,7 @@ def decide_all(
     """
     if not isinstance(max_error, int | float):
         raise TypeError("With several targets, max_error is one rate for each and for all.")
-    asked = {"false_alarm": false_alarm, "max_error": max_error}
+    asked: dict[str, Any] = {"false_alarm": false_alarm, "max_error": max_error}
     rows = model.codec.rows(X)
     views = model.views()
     tables = {
