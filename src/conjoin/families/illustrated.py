@@ -206,9 +206,7 @@ class IllustratedDensity(Density):
             picture = picture.hide(open_[:, None])
         return out + self._seen(columns, picture, _stream(seed))
 
-    def _summed(
-        self, columns: Event, picture: Event, seed: int | None
-    ) -> Float[Tensor, " B"]:
+    def _summed(self, columns: Event, picture: Event, seed: int | None) -> Float[Tensor, " B"]:
         """log sum_k p(k | c) p(v | c, k) over the first variable, which is missing; with the same
         noise for every k. Quantiles q_k of a number have equal mass: they are weighted by p(q_k |
         c) / p(q_k)."""
@@ -218,9 +216,7 @@ class IllustratedDensity(Density):
             log_weight = log_weight - self.first.log_target(nothing, self.points)
         points, inside = _in_region(self.points, columns.within)
         log_weight = log_weight.masked_fill(~inside, -torch.inf).log_softmax(1)
-        each = [
-            self._seen(_with_first(columns, point), picture, _stream(seed)) for point in points
-        ]
+        each = [self._seen(_with_first(columns, point), picture, _stream(seed)) for point in points]
         return (log_weight + torch.stack(each, 1)).logsumexp(1)
 
     def _seen(
