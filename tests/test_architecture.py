@@ -72,6 +72,8 @@ DEFAULTS = {
     "x_words",
     "columns_in",
     "decode_column",
+    "decoded",
+    "evidence",
     "in_folder",
     "located",
     # joints: what each is made of

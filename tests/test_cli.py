@@ -538,7 +538,7 @@ def test_notes_are_said_once(here, capsys):
             "say types={'a': 'category'}.",
             "set its type to 'category' in schema.json and give --schema schema.json.",
         ),
-        ("overwrite it with force=True (--force).", "overwrite it with --force."),
+        ("overwrite it with force=True.", "overwrite it with --force."),
     ],
 )
 def test_remedies_are_in_the_words_of_the_shell(python, shell):
