@@ -197,16 +197,19 @@ class IllustratedDensity(Density):
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
         columns, picture = event.cut(self.width)
-        out = self.first.log_prob(columns)
+        out = self.first.log_prob(columns, generator=generator)
         open_ = picture.mask.any(1) & ~columns.mask[:, 0]
-        seed = _seed(generator)  # one noise for all rows, whichever of them have a first variable
         if open_.any():
-            summed = self._summed(columns.take(open_), picture.take(open_), seed)
+            # a copy, as the noise of the other rows must not depend on whether there are such rows
+            noise = None if generator is None else generator.clone_state()
+            summed = self._summed(columns.take(open_), picture.take(open_), noise)
             out = out.index_add(0, open_.nonzero()[:, 0], summed)
             picture = picture.hide(open_[:, None])
-        return out + self._seen(columns, picture, _stream(seed))
+        return out + self._seen(columns, picture, generator)
 
-    def _summed(self, columns: Event, picture: Event, seed: int | None) -> Float[Tensor, " B"]:
+    def _summed(
+        self, columns: Event, picture: Event, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         """log sum_k p(k | c) p(v | c, k) over the first variable, which is missing; with the same
         noise for every k. Quantiles q_k of a number have equal mass: they are weighted by p(q_k |
         c) / p(q_k)."""
@@ -216,7 +219,13 @@ class IllustratedDensity(Density):
             log_weight = log_weight - self.first.log_target(nothing, self.points)
         points, inside = _in_region(self.points, columns.within)
         log_weight = log_weight.masked_fill(~inside, -torch.inf).log_softmax(1)
-        each = [self._seen(_with_first(columns, point), picture, _stream(seed)) for point in points]
+        seed = (
+            None if generator is None else int(torch.randint(0, 1 << 62, (), generator=generator))
+        )
+        each = [
+            self._seen(_with_first(columns, point), picture, None if seed is None else stream(seed))
+            for point in points
+        ]
         return (log_weight + torch.stack(each, 1)).logsumexp(1)
 
     def _seen(
@@ -312,14 +321,6 @@ class IllustratedDensity(Density):
 
     def notices(self, event: Any) -> list[str]:
         return self.first.notices(event.cut(self.width)[0])
-
-
-def _seed(generator: torch.Generator | None) -> int | None:
-    return None if generator is None else int(torch.randint(0, 1 << 62, (), generator=generator))
-
-
-def _stream(seed: int | None) -> torch.Generator | None:
-    return None if seed is None else stream(seed)
 
 
 def _join(columns: Event, picture: Event) -> Event:
