@@ -123,7 +123,7 @@ def test_the_network_sees_no_number_beyond_its_reach():
 
 def test_a_flow_integrates_to_one_and_has_no_expected_score():
     density = fit(Flow(steps=150, width=16, layers=2, bins=4), REAL, ring(300))
-    axis = torch.linspace(-4, 4, 221, dtype=torch.float64)
+    axis = torch.linspace(-4, 4, 641, dtype=torch.float64)
     points = torch.cartesian_prod(axis, axis)
     cell = float(axis[1] - axis[0]) ** 2
     log_prob = density.log_prob(Event(points))

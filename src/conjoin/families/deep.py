@@ -219,10 +219,10 @@ class DeepDensity(Density):
     ) -> Float[Tensor, " B"]:
         code = None if context is None else context.value
         gone = ~event.mask.all(1)
+        seed = _seed(generator)  # the same for a row, whatever stands beside it
         if not gone.any():
-            return self._in_chunks(event.value, code, generator)
+            return self._in_chunks(event.value, code, _stream(seed))
         out = event.value.new_zeros(event.rows)
-        seed = _seed(generator)
         whole = (~gone).nonzero()[:, 0]
         part = gone.nonzero()[:, 0]
         if len(whole):
