@@ -8,6 +8,7 @@ changes there.
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any, TypeVar
@@ -64,11 +65,8 @@ def _names(kind: str, count: int) -> list[str]:
 
 def device_of(module: nn.Module) -> torch.device:
     """Where the parameters and buffers of ``module`` are; the CPU where it has none."""
-    for tensor in module.parameters():
-        return tensor.device
-    for tensor in module.buffers():
-        return tensor.device
-    return CPU
+    tensors: Iterator[Tensor] = itertools.chain(module.parameters(), module.buffers())
+    return next((tensor.device for tensor in tensors), CPU)
 
 
 def moved(value: Any, device: torch.device) -> Any:

@@ -52,7 +52,7 @@ def prepare(verbose: bool = True, plane: bool = True, **settings: Any) -> Scene:
     model = JointClassifier(random_state=SEED, verbose=verbose, **settings).fit(fit_X, fit_y)
     others = {name: classifier.fit(fit_X, fit_y) for name, classifier in _classifiers().items()}
     scene = Scene(model, others, test_X.reset_index(drop=True), test_y.reset_index(drop=True))
-    scene.rates = promised_rates(model.model_) or scene.rates
+    scene.rates = promised_rates(model._model()) or scene.rates
     if plane:
         scene.plane = _plane(scene, fit_X, fit_y, verbose)
     return scene

@@ -121,8 +121,8 @@ class Residual(Predictor):
         density = self._log_density(knots)
 
         def look_up(at: Tensor, table: Tensor) -> Tensor:
-            axes = (each.cpu().numpy() for each in (at, knots, table))
-            return torch.as_tensor(np.interp(*axes))
+            places, grid, values = (each.cpu().numpy() for each in (at, knots, table))
+            return torch.as_tensor(np.interp(places, grid, values))
 
         if not self.width:
             return look_up(error, density)

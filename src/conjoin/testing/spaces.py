@@ -321,8 +321,8 @@ def _space(name: str, variables: tuple[Variable, ...]) -> Space:
     if name not in PICTURES:
         return Space(shape, variables)
     grid, _ = PICTURES[name]
-    layout = "image" if len(variables) == math.prod(grid) else "vector"
-    return Space(shape, variables, layout, grid)
+    alone = len(variables) == math.prod(grid)
+    return Space(shape, variables, "image" if alone else "vector", grid)
 
 
 @cache
