@@ -1,5 +1,6 @@
 """Blocks, records, flat rows and chains: brute force on spaces that can be listed."""
 
+import copy
 import math
 
 import pytest
@@ -349,7 +350,8 @@ def illustrated():
     flat = Flat(space)
     density = IllustratedDensity.build(flat.space, config, flat.join(record), stream(0)).eval()
     chain = ChainDensity(space, Chain(columns="mixture"))
-    return density, chain.with_factors([density.first, density.picture]).eval(), flat, record
+    parts = [copy.deepcopy(part) for part in (density.first, density.picture)]
+    return density, chain.with_factors(parts).eval(), flat, record
 
 
 @pytest.mark.parametrize("known", [("columns", "scan"), ("columns",)])

@@ -62,9 +62,9 @@ class Rebuild:
     """
 
     y: Space
-    x: Space
+    x: Any
     joint: Callable[[dict[str, Any]], "Joint"]
-    density: Callable[[dict[str, Any], Space, Space | None], Density]
+    density: Callable[[dict[str, Any], Any, Any], Density]
     predictor: Callable[[dict[str, Any], "Joint"], "Predictor"]
 
 
