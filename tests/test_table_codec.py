@@ -269,7 +269,7 @@ def test_columns_go_by_name_and_absent_ones_are_missing():
     mixed = frame[frame.columns[::-1]].assign(extra=1)
     assert torch.equal(codec.encode(mixed).event.value, codec.encode(frame).event.value)
     part = frame.drop(columns="town")
-    assert codec.missing_columns(part) == ["town"]
+    assert codec.missing_columns(codec.rows(part)) == ["town"]
     assert not codec.encode(part).event.observed[:, 3].any()
 
 
