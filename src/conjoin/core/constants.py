@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-__all__ = []
+__all__ = ["JSON", "LOG_2PI"]
 
 JSON = dict[str, Any]
 

@@ -27,7 +27,7 @@ from conjoin.core.constants import JSON
 from conjoin.core.device import on_device
 from conjoin.core.event import Edit, Event, Record, Region, after_one, but_first
 from conjoin.core.flat import Flat
-from conjoin.core.random import seeded, stream
+from conjoin.core.random import draw_seed, seeded, stream
 
 __all__ = ["Config", "Density", "Draws", "Recipe"]
 
@@ -675,7 +675,7 @@ class Density(nn.Module, abc.ABC):
         """What a hook says of each row: rows with regions of their own in groups, each with the
         same noise; 0 of rows of which nothing is known, where hooks see blocks."""
         if _regions_per_row(event):
-            seed = None if generator is None else _seed(generator)
+            seed = None if generator is None else draw_seed(generator)
             groups = _groups(event)
             parts = [
                 hook(part, _take(context, rows), None if seed is None else stream(seed))
@@ -827,7 +827,3 @@ def _block_of(space: Space) -> Block:
     shape = space.shape or (1,)
     name = space.variables[0].name if not space.shape else "context"
     return Block(name, "vector", shape, space.variables)
-
-
-def _seed(generator: torch.Generator) -> int:
-    return int(torch.randint(0, 1 << 62, (), generator=generator))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["categorical", "seeded", "stream"]
+__all__ = ["categorical", "draw_seed", "seeded", "stream"]
 
 
 def stream(seed: int, *names: str | int) -> torch.Generator:
@@ -17,12 +17,17 @@ def stream(seed: int, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") % (1 << 63))
 
 
+def draw_seed(generator: torch.Generator) -> int:
+    """A seed that the generator draws: for noise that several calls, or several rows, share."""
+    return int(torch.randint(0, 1 << 62, (), generator=generator))
+
+
 @contextlib.contextmanager
 def seeded(generator: torch.Generator) -> Iterator[None]:
     """Run code that can only use the global generator (initialisation, dropout); it is restored
     afterwards."""
     with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(0, 1 << 62, (), generator=generator)))
+        torch.manual_seed(draw_seed(generator))
         yield
 
 

@@ -47,6 +47,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.capabilities import status_of, worst
+from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Float
 from conjoin.families import for_layout, resolve
 
@@ -233,7 +234,7 @@ class ChainDensity(Density):
         self, event: Record, context: Record, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
         out = torch.zeros(event.rows, dtype=torch.float64)
-        seed = None if generator is None else _seed(generator)
+        seed = None if generator is None else draw_seed(generator)
         for rows in self._patterns(event) if event.rows else []:
             noise = None if seed is None else stream(seed)  # the same for each part
             part = self.space.check(event.take(rows))
@@ -257,7 +258,7 @@ class ChainDensity(Density):
             weight = weight + log_p.reshape(rows, -1)
             if plan.names and plan.ways != math.inf:
                 ways = int(plan.ways)
-                noise = stream(_seed(generator or stream(0, "chain", place)))
+                noise = stream(draw_seed(generator or stream(0, "chain", place)))
                 record = self._drawn(record, place, ways, noise, shared)
                 weight = (weight - math.log(ways)).repeat_interleave(ways, 1)
         return record, weight
@@ -281,7 +282,7 @@ class ChainDensity(Density):
         self, record: Record, place: int, ways: int, noise: torch.Generator, shared: bool
     ) -> Record:
         """Each row in so many ways, its open blocks drawn by their own factor."""
-        seed = _seed(noise)
+        seed = draw_seed(noise)
         every = torch.arange(record.rows)
         parts = []
         for rows in every[:, None] if shared else every[None]:
@@ -442,7 +443,3 @@ def _context_of(density: type[Density], front: Flat, data: Record) -> dict[str, 
             "Take 'diffusion' for pictures beside several columns.",
         )
     return {"context": told, "context_space": front.space}
-
-
-def _seed(generator: torch.Generator) -> int:
-    return int(torch.randint(0, 1 << 62, (), generator=generator))

@@ -44,6 +44,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.event import after_one, slices
+from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.nets.body import ContextEmbedding
@@ -381,7 +382,7 @@ def _parts(rows: int, columns: int) -> list[slice]:
 
 
 def _seed(generator: torch.Generator | None) -> int | None:
-    return None if generator is None else int(torch.randint(0, 1 << 62, (), generator=generator))
+    return None if generator is None else draw_seed(generator)
 
 
 def _stream(seed: int | None) -> torch.Generator | None:

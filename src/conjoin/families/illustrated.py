@@ -48,6 +48,7 @@ from conjoin.core import (
     seeded,
     stream,
 )
+from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float
 from conjoin.families import FAMILIES, name_of, resolve
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
@@ -219,9 +220,7 @@ class IllustratedDensity(Density):
             log_weight = log_weight - self.first.log_target(nothing, self.points)
         points, inside = _in_region(self.points, columns.within)
         log_weight = log_weight.masked_fill(~inside, -torch.inf).log_softmax(1)
-        seed = (
-            None if generator is None else int(torch.randint(0, 1 << 62, (), generator=generator))
-        )
+        seed = None if generator is None else draw_seed(generator)
         each = [
             self._seen(_with_first(columns, point), picture, None if seed is None else stream(seed))
             for point in points

@@ -27,13 +27,13 @@ from torch import Tensor
 from conjoin.core import (
     Density,
     Event,
-    Likelihood,
     Pair,
     PairSpace,
     Space,
     Status,
     Variable,
 )
+from conjoin.core.capabilities import status_of
 from conjoin.core.device import on_device
 from conjoin.core.event import after_one
 from conjoin.core.shapes import Float
@@ -192,11 +192,7 @@ class Joint(Density):
 
 def trust(density: Density) -> Status:
     """What ``log_prob`` of a density is worth."""
-    return {
-        Likelihood.EXACT: Status.EXACT,
-        Likelihood.LOWER_BOUND: Status.LOWER_BOUND,
-        Likelihood.UNNORMALIZED: Status.RELATIVE,
-    }[density.capabilities.likelihood]
+    return status_of(density.capabilities.likelihood)
 
 
 def describe_family(density: Density) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from conjoin.core import (
     seeded,
     stream,
 )
+from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Float
 from conjoin.joints.base import Joint, Rebuild, _label_loss, describe_family, trust
 
@@ -94,7 +95,7 @@ class ClassConditional(Joint):
 
     def _alike(self, x: Event, generator: torch.Generator) -> Float[Tensor, "B K"]:
         """log p(x, k), with the same noise and the same dropout for every class."""
-        seed = int(torch.randint(0, 1 << 62, (), generator=generator))
+        seed = draw_seed(generator)
         each = []
         for code in self.candidates(x.rows):
             with seeded(stream(seed)):

@@ -108,17 +108,11 @@ def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
     points = {
         name: value for name, value in given.items() if not isinstance(value, tuple | list | set)
     }
-    event = _encode_points(model, points) if points else _nothing(model)
+    event: Event = _encode_points(model, points) if points else model.codec.space.unknown(1)
     event = event.take(torch.zeros(n, dtype=torch.long))
     return event._replace(
         within=_region(model, {name: value for name, value in given.items() if name not in points})
     )
-
-
-def _nothing(model: Model) -> Event:
-    """A row of which nothing is known."""
-    event: Event = model.codec.space.unknown(1)
-    return event
 
 
 def _encode_points(model: Model, points: dict[Any, Any]) -> Event:

@@ -35,6 +35,7 @@ from conjoin.components.leaves import MIN_LOG_PROB_NATS, NARROW_DEVIATIONS, Leaf
 from conjoin.core import Capabilities, Density, Event, Likelihood, Region, categorical
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.event import slices
+from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float, Int
 
 __all__ = [
@@ -64,7 +65,7 @@ MAX_COPIES = 100_000  # rows counted one by one; beyond that, copies of a row si
 
 def numpy_stream(generator: torch.Generator) -> np.random.Generator:
     """A generator of numpy that is a function of torch's."""
-    return np.random.default_rng(int(torch.randint(0, 1 << 62, (), generator=generator)))
+    return np.random.default_rng(draw_seed(generator))
 
 
 class Copies(NamedTuple):
