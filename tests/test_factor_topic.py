@@ -618,7 +618,7 @@ def test_small_tables_have_topics_too(words):
     frame = pd.DataFrame(
         {"n": [0, 3, 1, 7, 2], "x": [0.1, 0.5, 0.25, 1.75, np.nan], "c": ["a", "b", "a", "b", "a"]}
     )
-    for rows in (1, 5):
+    for rows in (2, 5):
         model = JointDensity(family=Topic(words=words)).fit(frame[:rows])
         assert np.isfinite(model.score_samples(frame[:rows])).all()
 

@@ -258,14 +258,14 @@ def _warped(
 ) -> Tensor:
     """Pixels from where an affine map takes them, between pixels by linear interpolation. ``right``
     and ``down`` in pixels."""
-    grid = cells.unflatten(1, shape)
+    grid = cells.double().unflatten(1, shape)
     height, width = shape[-2:]
     cos = math.cos(turn)
     sin = math.sin(turn)
     tall = height / width
     there = [[cos, (slant - sin) * tall, -2 * right / width], [sin / tall, cos, -2 * down / height]]
     places = torch.nn.functional.affine_grid(
-        torch.tensor([there], dtype=cells.dtype), [1, *grid.shape[1:]], align_corners=False
+        torch.tensor([there], dtype=grid.dtype), [1, *grid.shape[1:]], align_corners=False
     )
     places = places.expand(len(cells), *places.shape[1:])
     return torch.nn.functional.grid_sample(grid, places, align_corners=False).flatten(1)
