@@ -18,7 +18,8 @@ from conjoin.codecs.image.pictures import Picture
 from conjoin.core import CapabilityError, Event, Pair, Region, Space, Variable, stream
 from conjoin.families.circuit.latent_tree import Circuit
 from conjoin.families.diffusion.gaussian import Diffusion
-from conjoin.families.illustrated import Illustrated, IllustratedDensity, _between, _with_first
+from conjoin.families.illustrated import Illustrated, IllustratedDensity
+from conjoin.families.multimodal import _between, _with_first
 from conjoin.fitting import learning
 from conjoin.joints.base import flat_row
 from conjoin.training.checkpoint import Stop, Trained
@@ -457,8 +458,7 @@ def test_what_is_refused():
         JointClassifier().fit({"a": [1, 2], "b": [1]}, [0, 1])
     X = made(30)[0]
     for rows, options, message in (
-        (X.assign(again=X["scan"]), {}, "'scan', 'again' hold pictures"),
-        (X[["scan"]], {}, "no column beside the pictures"),
+        (X[["scan"]], {}, "There is no column beside 'scan'"),
         (X, {"missingness": "informative"}, "not for tables with pictures"),
         (X.assign(scan=[np.zeros((300, 300), dtype="uint8")] * 30), {}, "the limit is 65,536"),
         (X, {"types": {"scan": {"type": "picture", "format": "big"}}}, "such as 28x32, not 'big'"),

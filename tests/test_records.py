@@ -82,9 +82,31 @@ def test_points_stand_about_their_mean():
     assert ATOMS.check(Event(value)).value[0, :, 1].tolist() == [-1.0, 1.0]
 
 
-def test_a_flat_row_is_no_sequence():
-    with pytest.raises(ValueError, match="'word' has rows of any length"):
-        Flat(RecordSpace((LABEL, WORD)))
+def test_a_flat_row_holds_strings_and_their_ends():
+    flat = Flat(RecordSpace((LABEL, WORD)))
+    every = WORD.laid.every(WORD)
+    record = Record(label=Event(torch.zeros(every.rows, 1)), word=every)
+    row = flat.join(record)
+    assert row.value.shape == (15, 4)
+    assert len(row.value.unique(dim=0)) == 15
+    back = flat.split(row)["word"]
+    assert torch.equal(back.there, every.there)
+    assert torch.equal(back.value, every.value)
+    begun = Event(torch.tensor([[1, 0]]), torch.tensor([[True, False]]))
+    begun = begun._replace(present=begun.observed)
+    prefix = flat.join(Record(label=Event(torch.zeros(1, 1)), word=begun))
+    assert prefix.mask.tolist() == [[True, True, False, True]]  # what was cut off is absent
+
+
+def test_what_a_flat_row_can_not_say_is_refused():
+    exists = Event(torch.tensor([[1]]), torch.tensor([[False]]), torch.tensor([[True]]))
+    flat = Flat(RecordSpace((LABEL, WORD)))
+    with pytest.raises(ValueError, match="'word': a flat row can't say that a position exists"):
+        flat.join(Record(label=Event(torch.zeros(1, 1)), word=exists))
+    with pytest.raises(ValueError, match="'atoms' has points"):
+        Flat(RecordSpace((LABEL, ATOMS)))
+    with pytest.raises(ValueError, match="'label' holds columns and is behind a block"):
+        Flat(RecordSpace((WORD, LABEL)))
 
 
 def test_every_value_is_listed_once():

@@ -8,7 +8,19 @@ from torch import Tensor, nn
 from conjoin.core import Event, Space
 from conjoin.core.shapes import Bool, Float
 
-__all__ = ["Familiarity", "GaussianReading", "LeastFamiliarPart", "OwnFamiliarity"]
+__all__ = [
+    "Familiarity",
+    "FamiliarityOfBlocks",
+    "GaussianReading",
+    "LeastFamiliarPart",
+    "OwnFamiliarity",
+    "reference_of",
+]
+
+# rows by which ranks are found; the draws of a model that has learned little are worse than few
+MIN_REFERENCE_ROWS = 20
+MAX_REFERENCE_ROWS = 512  # quantiles of more are kept
+TAIL_SHARE = 0.1  # of the reference, whose spread says how fast ranks fall beyond its least
 
 ADDED_VARIANCE = (
     0.3  # variance that is added in every direction, of numbers whose own variance is 1
@@ -208,3 +220,76 @@ class LeastFamiliarPart:
                 out[seen], self.picture.statistic(x.take(seen), torch.zeros(int(seen.sum())))
             )
         return out
+
+
+class FamiliarityOfBlocks:
+    """Of rows of several blocks one statistic: each block has a statistic of its own, which is
+    ranked among the validation rows; of the least rank u of the k known blocks it is
+    log(1 - (1 - u)^k), as if the blocks were independent (Z. Sidak (1967), Rectangular confidence
+    regions for the means of multivariate normal distributions). Ranked once more among the
+    calibration rows it is valid however the blocks depend on one another, as it is a fixed
+    function of the row."""
+
+    name = (
+        "the least of the blocks' ranks among validation rows, by Sidak's rule: of the columns "
+        "log p(x) and a Gaussian's, of each other block the least typical of its own readings"
+    )
+
+    def __init__(self, columns: Any, typicality: Any, width: int, reference: Any = None) -> None:
+        """``columns``: the statistic of the columns, see ``Familiarity``. ``typicality``: (B, N)
+        of the blocks behind the ``width`` columns, NaN where one is not known. ``reference``: of
+        each block, columns first, the statistic on validation rows, in order."""
+        self.columns = columns
+        self.typicality = typicality
+        self.width = width
+        self.reference = [torch.tensor(each, dtype=torch.float64) for each in reference or ()]
+
+    def statistics(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:
+        """That of each block, columns first; NaN where nothing is known of it."""
+        behind = torch.arange(x.value.shape[1]) >= self.width
+        columns = self.columns.statistic(x.hide(behind), extra)
+        told = x.mask[:, : self.width].any(1) | (extra < 0)
+        columns = columns.masked_fill(~told, torch.nan)
+        return torch.cat([columns[:, None], self.typicality(x)], 1)
+
+    def ranks(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, "B N"]:
+        """u of each block, above 0 and at most 1; 1 where nothing is known of it."""
+        own = self.statistics(x, extra)
+        pairs = zip(own.T, self.reference, strict=True)
+        ranks = torch.stack([_rank(value, reference) for value, reference in pairs], 1)
+        return ranks.masked_fill(own.isnan(), 1.0)
+
+    def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """``extra`` is the codec's log-mass of cells that were never seen."""
+        ranks = self.ranks(x, extra)
+        known = (ranks < 1).sum(1).clamp_min(1)
+        least = ranks.amin(1)
+        return torch.log(-torch.expm1(known * torch.log1p(-least)))
+
+    def least(self, x: Event, extra: Float[Tensor, " B"]) -> Tensor:
+        """(B,) the block of the least rank."""
+        return self.ranks(x, extra).argmin(1)
+
+
+def reference_of(statistics: Float[Tensor, "B N"]) -> tuple[tuple[float, ...], ...]:
+    """The known statistics of each block, in order; quantiles, where they are many."""
+    found = []
+    for column in statistics.T:
+        known = column[column.isfinite()].sort().values
+        if len(known) > MAX_REFERENCE_ROWS:
+            known = known.quantile(torch.linspace(0, 1, MAX_REFERENCE_ROWS, dtype=known.dtype))
+        found.append(tuple(known.tolist()))
+    return tuple(found)
+
+
+def _rank(value: Float[Tensor, " B"], reference: Float[Tensor, " R"]) -> Float[Tensor, " B"]:
+    """The share of the reference, and the row itself, that is no more familiar. Below its least one
+    the rank falls on exponentially, so that what is stranger still has a lesser one."""
+    rows = len(reference)
+    if not rows:
+        return torch.ones_like(value)
+    below = torch.searchsorted(reference, value.nan_to_num(torch.inf), right=True)
+    rank = (1 + below) / (rows + 1)
+    tail = (reference.quantile(TAIL_SHARE) - reference[0]).clamp_min(1e-9)
+    beyond = ((value - reference[0]) / tail).clamp(max=0.0).nan_to_num(0.0, neginf=-700.0)
+    return (rank * beyond.clamp_min(-700.0).exp()).clamp(1e-300, 1 - 1e-12)

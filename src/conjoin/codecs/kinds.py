@@ -13,7 +13,8 @@ __all__ = ["KINDS", "codec_for", "codec_from_json", "kind_of", "kinds", "other_c
 # Asked in this order; the table takes what is left.
 KINDS: dict[str, str] = {
     "image": "conjoin.codecs.image.codec:ImageCodec",
-    "illustrated": "conjoin.codecs.composite:IllustratedCodec",
+    "illustrated": "conjoin.codecs.composite:CompositeCodec",
+    "record": "conjoin.codecs.composite:CompositeCodec",
     "sequence": "conjoin.codecs.sequence:SequenceCodec",
     "table": "conjoin.codecs.table.codec:TableCodec",
 }

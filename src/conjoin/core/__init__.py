@@ -11,7 +11,7 @@ made of them.
 Shape letters: B rows, D variables, K classes or candidates. Every logarithm is natural.
 """
 
-from conjoin.core.block import Block, PairSpace, RecordSpace, Space, Variable
+from conjoin.core.block import Block, PairSpace, RecordSpace, Space, Variable, space_of_rows
 from conjoin.core.capabilities import Capabilities, CapabilityError, Likelihood, Status
 from conjoin.core.codec import Codec, Encoded, Field, Rows, as_float
 from conjoin.core.density import Config, Density, Draws, Recipe
@@ -46,5 +46,6 @@ __all__ = [
     "as_float",
     "categorical",
     "seeded",
+    "space_of_rows",
     "stream",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from conjoin.core.event import Event, Pair, Record
 from conjoin.core.layouts import LAYOUTS, Layout
 
-__all__ = ["Block", "PairSpace", "RecordSpace", "Space", "Variable"]
+__all__ = ["Block", "PairSpace", "RecordSpace", "Space", "Variable", "space_of_rows"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -261,9 +261,9 @@ class RecordSpace:
 class Space:
     """The space of flat rows: all that a family of rows knows of the data.
 
-    Blocks of fixed size side by side are such a row (see ``conjoin.core.flat.Flat``): y first, then
-    columns, then the pixels of at most one picture. Blocks whose rows differ in length are none:
-    they have a ``Block``.
+    Blocks side by side are such a row (see ``conjoin.core.flat.Flat``): y first, then columns, then
+    the cells of pictures and of strings. Of a single picture ``grid`` is the shape; of several
+    blocks behind the columns ``blocks`` are those.
     """
 
     flat: ClassVar[bool] = True
@@ -273,6 +273,7 @@ class Space:
     layout: Literal["vector", "image"] = "vector"
     # (channels, height, width) of an image: the last C H W variables, in this order
     grid: tuple[int, int, int] | None = None
+    blocks: tuple[Block, ...] = ()  # whose cells are the last variables, in this order
 
     def __post_init__(self) -> None:
         if self.layout not in ("vector", "image"):
@@ -285,6 +286,19 @@ class Space:
     def pixels(self) -> int:
         """How many of the variables, the last ones, are the pixels of a picture."""
         return 0 if self.grid is None else math.prod(self.grid)
+
+    @property
+    def behind(self) -> tuple[Block, ...]:
+        """The blocks behind the columns."""
+        if self.grid is None:
+            return self.blocks
+        return (Block("picture", "image", self.grid, self.variables[-1:]),)
+
+    @property
+    def columns(self) -> int:
+        """How many of the variables, the first ones, are columns."""
+        behind = sum(len(block.laid.cells(block)) for block in self.behind)
+        return len(self.variables) - behind
 
     def unknown(self, rows: int) -> Event:
         """So many rows of which nothing is known."""
@@ -331,6 +345,16 @@ class Space:
 
     def _name(self, wrong: Tensor) -> str:
         return self._variable(wrong).name
+
+
+def space_of_rows(variables: tuple[Variable, ...], behind: tuple[Block, ...]) -> Space:
+    """The space of rows whose last variables are the cells of the blocks ``behind``."""
+    shape = (len(variables),)
+    if len(behind) != 1 or behind[0].ragged:
+        return Space(shape, variables, blocks=behind)
+    (channels, height, width) = behind[0].shape
+    alone = channels * height * width == len(variables)
+    return Space(shape, variables, "image" if alone else "vector", (channels, height, width))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ them into events and back."""
 import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -240,8 +240,16 @@ class Codec(abc.ABC):
     def fields(self) -> list[Field]:
         """A line for each column, or one for all pixels."""
 
-    def unlike(self, known: Sequence[bool]) -> str:
-        """Why a row is unfamiliar, where no column says so. ``known`` (D,): its known cells."""
+    @final
+    def place_of(self, variable: int) -> int:
+        """The place among ``columns`` of the column that a variable is a part of."""
+        blocks = self.parts[1:]
+        before = sum(part.start <= variable for part in blocks)
+        return self.columnwise + before - 1 if before else variable
+
+    def unlike(self, known: Sequence[bool], part: int | None = None) -> str:
+        """Why a row is unfamiliar, where no column says so. ``known`` (D,): its known cells;
+        ``part``: which of ``parts`` is the least familiar, where that is known."""
         return f"the {self.noun} as a whole is unlike those held out"
 
     # ------------------------------------------------------------------ saving

@@ -129,6 +129,8 @@ class Density(nn.Module, abc.ABC):
     conditional: ClassVar[bool] = False
     # whether the context may also be several columns (B, C), any of them missing
     takes_columns: ClassVar[bool] = False
+    # whether it models strings and pictures that stand behind columns in one row
+    takes_blocks: ClassVar[bool] = False
     # whether p(y | x) is learned on its features together with p(x), unless another is asked for
     trunk: ClassVar[bool] = False
 
@@ -253,6 +255,9 @@ class Density(nn.Module, abc.ABC):
 
     def _typicality(self, event: Any) -> Tensor:
         raise NotImplementedError
+
+    def _typicality_of_blocks(self, event: Any) -> Tensor:
+        return self._typicality(event)[:, None]
 
     def _edit(self, event: Any, context: Any, how: Edit) -> Any:
         raise NotImplementedError
@@ -525,6 +530,15 @@ class Density(nn.Module, abc.ABC):
         self._require(self.capabilities.typical, "a statistic of familiarity of its own", "typical")
         with torch.no_grad():
             return self._typicality(self._checked(event))
+
+    @final
+    @on_device
+    def typicality_of_blocks(self, event: Any) -> Tensor:
+        """(B, N) ``typicality`` of each of the N blocks that have one; NaN where nothing is known
+        of a block."""
+        self._require(self.capabilities.typical, "a statistic of familiarity of its own", "typical")
+        with torch.no_grad():
+            return self._typicality_of_blocks(self._checked(event))
 
     @final
     @on_device

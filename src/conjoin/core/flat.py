@@ -1,12 +1,11 @@
-"""Blocks of fixed size as one row of numbers, and back."""
+"""The blocks of a record as one row of numbers, and back."""
 
-import math
 from typing import final
 
 import torch
 from torch import Tensor
 
-from conjoin.core.block import RecordSpace, Space
+from conjoin.core.block import RecordSpace, space_of_rows
 from conjoin.core.event import Event, Record, Region
 
 __all__ = ["Flat"]
@@ -14,20 +13,21 @@ __all__ = ["Flat"]
 
 @final
 class Flat:
-    """Records of blocks of fixed size as rows (B, D) of float64, and back.
+    """Records as rows (B, D) of float64, and back.
 
-    The row holds the blocks in their order. The pixels of an image are its last variables, in the
-    order C, H, W. This is the only place that casts values: one batch at a time.
+    The row holds the blocks in their order: columns first, then the pixels of images, in the order
+    C, H, W, and the N positions of strings, where one more code says that a position is absent.
+    This is the only place that casts values: one batch at a time.
 
     Parameters
     ----------
     space
-        Vector blocks, then at most one image.
+        Vector blocks, then images and sequences.
 
     Raises
     ------
     ValueError
-        If a block has rows of any length, or an image is not the last block.
+        If a block has points, or a vector block is behind one that is none.
 
     Examples
     --------
@@ -40,31 +40,26 @@ class Flat:
     """
 
     def __init__(self, space: RecordSpace) -> None:
-        for place, block in enumerate(space.blocks):
-            if block.ragged:
-                raise ValueError(
-                    f"Block {block.name!r} has rows of any length, so it is no part of a flat row."
-                )
-            if block.layout == "image" and place < len(space.blocks) - 1:
-                raise ValueError(
-                    f"Block {block.name!r} is an image and not the last block of the row."
-                )
         self.blocks = space
-        self.sizes = [math.prod(block.shape) for block in space.blocks]
-        cells = tuple(cell for block in space.blocks for cell in block.laid.cells(block))
-        last = space.blocks[-1]
-        grid = last.shape if last.layout == "image" else None
-        alone = grid is not None and len(space.blocks) == 1
-        layout = "image" if alone else "vector"
-        self.space = Space((len(cells),), cells, layout, grid)  # type: ignore[arg-type]
+        each = [block.laid.cells(block) for block in space.blocks]
+        self.sizes = [len(cells) for cells in each]
+        cells = tuple(cell for variables in each for cell in variables)
+        columns = [block.layout == "vector" for block in space.blocks]
+        if columns != sorted(columns, reverse=True):
+            late = space.blocks[len(columns) - 1 - columns[::-1].index(True)]
+            raise ValueError(
+                f"Block {late.name!r} holds columns and is behind a block that holds none."
+            )
+        self.space = space_of_rows(cells, space.blocks[sum(columns) :])
 
     def join(self, record: Record) -> Event:
         """The row of each record."""
-        events = list(self.blocks.check(record).values())
-        value = torch.cat([event.value.flatten(1).double() for event in events], 1)
-        mask = torch.cat([event.mask.flatten(1) for event in events], 1)
+        events = self.blocks.check(record)
+        parts = [block.laid.flattened(block, events[block.name]) for block in self.blocks.blocks]
+        mask = torch.cat([known for _, known in parts], 1)
         observed = None if bool(mask.all()) else mask
-        return Event(value, observed, within=self._regions(events))
+        value = torch.cat([cells for cells, _ in parts], 1)
+        return Event(value, observed, within=self._regions(list(events.values())))
 
     def split(self, row: Event) -> Record:
         """The record of each row."""
@@ -72,9 +67,7 @@ class Flat:
         masks = torch.split(row.mask, self.sizes, 1)
         return Record(
             {
-                block.name: Event(
-                    value.reshape(-1, *block.shape).to(block.dtype), mask.reshape(-1, *block.shape)
-                )
+                block.name: block.laid.restored(block, value, mask)
                 for block, value, mask in zip(self.blocks.blocks, values, masks, strict=True)
             }
         )

@@ -10,10 +10,11 @@ F features of a position, K ways.
 import abc
 import itertools
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conjoin.core.event import Event
 
@@ -49,7 +50,15 @@ class Layout(abc.ABC):
 
     @abc.abstractmethod
     def cells(self, block: "Block") -> "tuple[Variable, ...]":
-        """The variable of each cell of a row; ValueError where rows have no fixed size."""
+        """The variable of each cell of a flat row; ValueError where there is no such row."""
+
+    @abc.abstractmethod
+    def flattened(self, block: "Block", event: Event) -> tuple[Tensor, Tensor]:
+        """(B, M) float64 and (B, M) bool: the cells of checked rows, and which are known."""
+
+    @abc.abstractmethod
+    def restored(self, block: "Block", value: Tensor, mask: Tensor) -> Event:
+        """The rows that ``flattened`` made such cells of."""
 
     @abc.abstractmethod
     def ways(self, block: "Block", event: Event) -> float:
@@ -83,6 +92,13 @@ class _Fixed(Layout):
 
     def fits(self, shape: tuple[int, ...], capacity: tuple[int, ...]) -> bool:
         return shape == capacity
+
+    def flattened(self, block: "Block", event: Event) -> tuple[Tensor, Tensor]:
+        return event.value.flatten(1).double(), event.mask.flatten(1)
+
+    def restored(self, block: "Block", value: Tensor, mask: Tensor) -> Event:
+        shape = (-1, *block.shape)
+        return Event(value.reshape(shape).to(self.dtype), mask.reshape(shape))
 
     def canonical(self, block: "Block", event: Event) -> Event:
         if event.present is not None:
@@ -154,9 +170,6 @@ class _Ragged(Layout):
         width = max(1, int(needed.max()) + 1 if len(needed) else 0)
         return self._settled(block, event.map(lambda part: part[:, :width]))
 
-    def cells(self, block: "Block") -> "tuple[Variable, ...]":
-        raise ValueError(f"Block {block.name!r} has rows of any length: no fixed cells.")
-
     def filled(self, event: Event, ways: Event) -> tuple[Event, Tensor]:
         """A way agrees where it has the known values, an end where one is known, and a value where
         one is known to exist."""
@@ -195,6 +208,31 @@ class Sequence(_Ragged):
     dtype = torch.int64
     axes = 1
 
+    def cells(self, block: "Block") -> "tuple[Variable, ...]":
+        """One variable for each of N positions, whose last code says that there is none."""
+        token = block.variables[0]
+        return (replace(token, cardinality=token.cardinality + 1),) * block.shape[0]
+
+    def flattened(self, block: "Block", event: Event) -> tuple[Tensor, Tensor]:
+        """Absent positions have the code V. ValueError where a position is known to exist and its
+        token is not: a code can't say so."""
+        if (event.there & ~event.mask).any():
+            raise ValueError(
+                f"Block {block.name!r}: a flat row can't say that a position exists whose token "
+                "is not known."
+            )
+        capacity = block.shape[0]
+        absent = block.variables[0].cardinality
+        value = torch.where(event.mask & ~event.there, absent, event.value).double()
+        pad = (0, capacity - value.shape[1])  # what was cut off is known to be absent
+        value = nn.functional.pad(value, pad, value=float(absent))
+        return value, nn.functional.pad(event.mask, pad, value=True)
+
+    def restored(self, block: "Block", value: Tensor, mask: Tensor) -> Event:
+        absent = block.variables[0].cardinality
+        there = mask & (value < absent)
+        return Event(torch.where(there, value, 0.0).to(self.dtype), mask, there)
+
     def ways(self, block: "Block", event: Event) -> float:
         levels = block.variables[0].cardinality
         return float(sum(levels**length for length in range(block.shape[0] + 1)))
@@ -227,6 +265,15 @@ class Points(_Ragged):
     name = "points"
     dtype = torch.float64
     axes = 2
+
+    def cells(self, block: "Block") -> "tuple[Variable, ...]":
+        raise ValueError(f"Block {block.name!r} has points, which are no part of a flat row.")
+
+    def flattened(self, block: "Block", event: Event) -> tuple[Tensor, Tensor]:
+        raise ValueError(f"Block {block.name!r} has points, which are no part of a flat row.")
+
+    def restored(self, block: "Block", value: Tensor, mask: Tensor) -> Event:
+        raise ValueError(f"Block {block.name!r} has points, which are no part of a flat row.")
 
     def ways(self, block: "Block", event: Event) -> float:
         if not all(variable.discrete for variable in block.variables):

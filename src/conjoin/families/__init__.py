@@ -7,7 +7,7 @@ point group ``conjoin.families``.
 
 import importlib
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = [
@@ -239,6 +239,14 @@ FAMILIES: dict[str, Family] = {
         ("columns_and_picture",),
         pictures=True,
     ),
+    "multimodal": Family(
+        "conjoin.families.multimodal:Multimodal",
+        "classic",
+        "tables of which some columns hold strings or pictures: a circuit of the columns, then "
+        "each of the others, told of those before it",
+        ("columns_and_blocks",),
+        layouts=("record",),
+    ),
     "point_cloud": Family(
         "conjoin.families.classic.point_cloud:PointCloud",
         "classic",
@@ -286,10 +294,17 @@ def for_layout(layout: str) -> Any:
 
 def suited(config: Any, space: Any) -> Any:
     """The config that models such a space in place of ``config``: a family of rows hands blocks
-    whose rows differ in length, and records of them, to the family that is made for them."""
+    whose rows differ in length, and records of them, to the family that is made for them. Where
+    strings or several pictures stand beside columns it models the columns, and 'multimodal' the
+    rest; ValueError for a family that can't."""
     if not config.density.flat:
         return config
-    return config.suited(space) if space.flat else for_layout(space.layout)
+    if not space.flat:
+        return for_layout(space.layout)
+    if space.blocks and not config.density.takes_blocks:
+        settings = config.get_params()
+        config = replace(_by_name("multimodal"), columns=name_of(config), settings=settings)
+    return config.suited(space)
 
 
 def names() -> dict[str, str]:

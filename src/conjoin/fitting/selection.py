@@ -8,6 +8,7 @@ Where few rows have a label, all of those teach a linear model (of images a netw
 were lent to rows that had none, and for images, a small network is tried too: it can follow such
 labels, and of images it is convolutional and sees moved copies."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = ["calibrate_shared_backbone", "choose_predictor", "refuse_without_colu
 # labelled validation rows under which the standard predictors are compared on rows of the fit first
 FEW_VALIDATION_ROWS = 200
 FOLDS = 3  # of these rows
+MAX_CELLS_BEHIND = 256  # pixels and characters behind columns that standard predictors read
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
 
 
@@ -56,6 +58,13 @@ def choose_predictor(
         return
     if not model.codec.space.flat:
         told["why"] = "the standard predictors read columns, and there are none"
+        return
+    behind = sum(math.prod(block.shape) for block in model.codec.space.blocks)
+    if predictor == "auto" and behind > MAX_CELLS_BEHIND:
+        told["why"] = (
+            f"the standard predictors would read {behind:,} pixels and characters one by one: the "
+            "family's own p(y | x) is used"
+        )
         return
     case = _case(model, data["fit"], weight, seed)
     names = _candidates(case) if predictor == "auto" else [predictor]

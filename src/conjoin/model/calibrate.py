@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from conjoin.calibration.conformal import Calibration, MissingnessPatterns
-from conjoin.calibration.familiarity import LeastFamiliarPart
+from conjoin.calibration.familiarity import FamiliarityOfBlocks, LeastFamiliarPart
 from conjoin.core import Encoded, Event, as_float
 from conjoin.core.event import slices
 from conjoin.core.shapes import Bool
@@ -70,7 +70,7 @@ def _missingness(model: Model, encoded: Encoded) -> MissingnessPatterns | None:
         return None
     hidden = np.full((len(filled), len(patterns)), np.nan)
     exact = model.density_of_x.capabilities.missing == "exact" and not model.codec.flagged
-    if exact or isinstance(model.familiarity, LeastFamiliarPart):
+    if exact or isinstance(model.familiarity, LeastFamiliarPart | FamiliarityOfBlocks):
         for code, pattern in enumerate(patterns):
             hidden[:, code] = _with_no_more(model, encoded, pattern)
     missingness = MissingnessPatterns(patterns.numpy(), np.empty(0), hidden)

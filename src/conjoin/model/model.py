@@ -2,7 +2,7 @@
 calibration."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from conjoin.calibration.conformal import Calibration
 from conjoin.calibration.familiarity import (
+    MIN_REFERENCE_ROWS,
     Familiarity,
+    FamiliarityOfBlocks,
     GaussianReading,
     LeastFamiliarPart,
     OwnFamiliarity,
+    reference_of,
 )
 from conjoin.core import (
     CapabilityError,
@@ -225,6 +228,8 @@ class Model:
         own = OwnFamiliarity(partial(self._chunked, self._typicality))
         if not self.density_of_x.capabilities.typical:
             return self._plain_familiarity
+        if self.codec.space.flat and self.codec.space.blocks:
+            return self._familiarity_of_blocks
         return (
             own
             if not columns
@@ -232,6 +237,37 @@ class Model:
                 self._plain_familiarity, own, len(self.codec.space.variables) - columns
             )
         )
+
+    @property
+    def _familiarity_of_blocks(self) -> FamiliarityOfBlocks:
+        typicality = partial(self._chunked, self._typicality_of_blocks)
+        columns = self.codec.columnwise
+        return FamiliarityOfBlocks(self._plain_familiarity, typicality, columns, self.state.blocks)
+
+    def _typicality_of_blocks(self, x: Event) -> Float[Tensor, "B N"]:
+        return self.density_of_x.typicality_of_blocks(self._about(x))
+
+    def rank_blocks(self, encoded: Encoded) -> None:
+        """Keep the familiarity of each block on validation rows, where rows have several. Where
+        these are few, the model's own draws stand for them."""
+        if not self.codec.space.flat or not self.codec.space.blocks:
+            return
+        event = encoded.event
+        extra = encoded.log_unseen
+        if event.rows < MIN_REFERENCE_ROWS:
+            event = Event(self.bank.value)
+            extra = torch.zeros(event.rows, dtype=torch.float64)
+        found = reference_of(self._familiarity_of_blocks.statistics(event, extra))
+        self.state = replace(self.state, blocks=found)
+        self.__dict__.pop("familiarity", None)
+
+    def least_familiar_part(self, encoded: Encoded) -> list[int] | None:
+        """Of each row which of the codec's ``parts`` is the least familiar; None where rows are one
+        block."""
+        if self.state.blocks is None:
+            return None
+        found = self.familiarity.least(encoded.event, encoded.log_unseen)
+        return [int(part) for part in found]
 
     @cached_property
     def _plain_familiarity(self) -> Familiarity:

@@ -35,7 +35,7 @@ from conjoin.util.files import new_folder, recover
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
 FORMAT = 2  # 1, of 0.1.0: familiarity by one reading
-FORMAT_OF_SEVERAL = 3  # targets: one density over all of them
+FORMAT_OF_RECORDS = 3  # of several targets, and of rows of several blocks
 FILES = ("config.json", "weights.safetensors", "README.md")
 
 
@@ -95,7 +95,7 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
     tensors = {f"joint.{key}": value for key, value in model.joint.state_dict().items()}
     tensors |= _of_calibration(model.calibration, "calibration")
     config = {
-        "format": FORMAT,
+        "format": FORMAT if model.state.blocks is None else FORMAT_OF_RECORDS,
         "conjoin": model.card["versions"]["conjoin"],
         "codec": model.codec.to_json(),
         "target": None if model.target is None else model.target.to_json(),
@@ -112,7 +112,7 @@ def _parts_of_several(model: SeveralTargets) -> tuple[dict[str, Any], bytes]:
     for place, calibration in enumerate(model.calibrations):
         tensors |= _of_calibration(calibration, f"calibration.{place}")
     config = {
-        "format": FORMAT_OF_SEVERAL,
+        "format": FORMAT_OF_RECORDS,
         "conjoin": model.card["versions"]["conjoin"],
         "codec": model.codec.to_json(),
         "targets": [target.to_json() for target in model.targets],
@@ -272,7 +272,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(config, dict) or "format" not in config:
         raise ValueError(f"{file} is not the config of a conjoin model.")
-    if not isinstance(config["format"], int) or config["format"] > FORMAT_OF_SEVERAL:
+    if not isinstance(config["format"], int) or config["format"] > FORMAT_OF_RECORDS:
         raise ValueError(
             f"{folder} was written by conjoin {config.get('conjoin')}, which is newer than this "
             "one: upgrade conjoin."

@@ -58,6 +58,9 @@ class State:
         p(y) of the place that the model was last adapted to; None where it never was.
     pictures
         How pictures are read from files: ``size``, ``mode``. None for other data.
+    blocks
+        Of each block of a record the statistic of familiarity on validation rows, in order, by
+        which its rank is found. None where a row is one block.
     """
 
     seed: int = 0
@@ -67,10 +70,14 @@ class State:
     shares: tuple[float, ...] | None = None
     adapted: tuple[float, ...] | None = None
     pictures: dict[str, Any] | None = None
+    blocks: tuple[tuple[float, ...], ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the hash of a model, and for one of several targets."""
-        return asdict(self)
+        stored = asdict(self)
+        if self.blocks is None:  # models of before had no such part, and keep their hash
+            del stored["blocks"]
+        return stored
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "State":
@@ -79,6 +86,7 @@ class State:
             name: _tuple(value) if isinstance(value, list) else value
             for name, value in stored.items()
         }
+        listed["blocks"] = _tuples(stored.get("blocks"))
         return cls(**listed)
 
 
@@ -96,6 +104,7 @@ def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
         shares=_tuple(card.pop("shares", None)),
         adapted=None if adapted is None else _tuple(adapted["new"]),
         pictures=card.pop("pictures", None),
+        blocks=_tuples(card.pop("blocks", None)),
     )
     return state, card | ({"predictor": predictor} if predictor else {})
 
@@ -108,6 +117,7 @@ def join_facts(state: State, card: dict[str, Any]) -> dict[str, Any]:
         "grid": _list(state.grid),
         "shares": _list(state.shares),
         "pictures": state.pictures,
+        "blocks": None if state.blocks is None else [list(block) for block in state.blocks],
     }
     facts = card | {name: value for name, value in own.items() if value is not None}
     if state.predictor is not None:
@@ -118,6 +128,10 @@ def join_facts(state: State, card: dict[str, Any]) -> dict[str, Any]:
 
 def _tuple(values: Any) -> tuple[float, ...] | None:
     return None if values is None else tuple(values)
+
+
+def _tuples(values: Any) -> tuple[tuple[float, ...], ...] | None:
+    return None if values is None else tuple(tuple(each) for each in values)
 
 
 def _list(values: tuple[float, ...] | None) -> list[float] | None:

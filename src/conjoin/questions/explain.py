@@ -74,19 +74,29 @@ def reasons(
     hints = _hints(model, frame, x, far, false_alarm)
     usual = _usual(model)
     columns = list(codec.columns)
+    least = model.least_familiar_part(_taken(encoded, places))
     out = []
     for row in range(x.rows):
         raw = frame.iloc[row]
-        new = unseen[row].nonzero()[:, 0].tolist()
+        new = list(dict.fromkeys(codec.place_of(d) for d in unseen[row].nonzero()[:, 0].tolist()))
         parts = [f"{columns[d]} {_shown(raw[columns[d]])} was never seen" for d in new[:NAMED]]
         parts += _far_words(usual, raw, far[row], columns)
         if len(parts) < NAMED:
             parts += _odd_words(
                 model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns
             )[: NAMED - len(parts)]
-        text = "; ".join(parts) or codec.unlike(x.mask[row].tolist())
+        part = None if least is None else least[row]
+        if part and not new:  # the columns are not what is strange
+            parts = [codec.unlike(x.mask[row].tolist(), part), *parts][:NAMED]
+        text = "; ".join(parts) or codec.unlike(x.mask[row].tolist(), part)
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
     return out
+
+
+def _taken(encoded: Encoded, places: np.ndarray) -> Encoded:
+    rows = torch.as_tensor(places)
+    unseen, log_unseen, log_volume = (part[rows] for part in encoded[1:])
+    return Encoded(encoded.event.take(rows), unseen, log_unseen, log_volume)
 
 
 def _shown(value: Any) -> str:

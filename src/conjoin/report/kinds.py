@@ -11,6 +11,7 @@ __all__ = ["KINDS", "sections_of"]
 KINDS: dict[str, str] = {
     "image": "conjoin.report.pictures:picture_sections",
     "illustrated": "conjoin.report.rows:row_sections",
+    "record": "conjoin.report.rows:row_sections",
     "table": "conjoin.report.rows:row_sections",
 }
 

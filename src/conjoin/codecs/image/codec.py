@@ -147,7 +147,7 @@ class ImageCodec(Codec):
         name = f"pixels: {height} x {width}" + (f", {channels} channels" if channels > 1 else "")
         return [Field(name, "ordered", f"0 to {self.levels - 1}", "–", "–", "modelled")]
 
-    def unlike(self, known: Any) -> str:
+    def unlike(self, known: Any, part: int | None = None) -> str:
         return "the image as a whole is unlike those held out"
 
     # ------------------------------------------------------------------ raw -> event

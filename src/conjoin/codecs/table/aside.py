@@ -21,6 +21,8 @@ def reason_to_set_aside(column: Column, counts: Tally, *, explicit: bool) -> str
     nothing to model."""
     if column.type == "picture":
         return "it holds pictures, which a fit reads and models beside the columns"
+    if column.type == "text":
+        return "it holds strings, which a fit reads and models beside the columns"
     if not column.numeric and not column.levels:
         return "all of its cells are missing"
     if explicit:

@@ -170,7 +170,7 @@ class TableCodec(Codec):
     def fields(self) -> list[Field]:
         return [field_of(column) for column in self.schema.columns]
 
-    def unlike(self, known: Sequence[bool]) -> str:
+    def unlike(self, known: Sequence[bool], part: int | None = None) -> str:
         return "the columns are each plausible, but not together"
 
     # ------------------------------------------------------------------ raw -> event

@@ -92,6 +92,8 @@ def _from_column(column: Column) -> JSON:
     fields |= {"unit": column.unit} if column.unit else {}
     if column.type == "picture":
         return fields | ({"format": column.format} if column.format else {})
+    if column.type == "text":
+        return fields
     if not column.numeric:
         return fields | (
             {"levels": column.levels, "pooled": column.pooled} if column.levels else {}

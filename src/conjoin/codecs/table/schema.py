@@ -19,7 +19,7 @@ __all__ = ["ROLES", "TYPES", "Column", "Schema"]
 JSON = dict[str, Any]
 Name = str | int | float
 
-TYPES = ("real", "integer", "category", "ordered", "boolean", "date", "picture")
+TYPES = ("real", "integer", "category", "ordered", "boolean", "date", "picture", "text")
 ROLES = ("model", "set aside")
 _LISTS = ("levels", "counts", "pooled", "atoms", "bounds", "missing", "categories", "doubts")
 
@@ -120,6 +120,8 @@ class Column:
         """What its values are, in a few words."""
         if self.type == "picture":
             return f"pictures of {self.format} pixels" if self.format else "pictures"
+        if self.type == "text":
+            return f"strings of {len(self.levels)} characters" if self.levels else "strings"
         if not self.numeric:
             shown = ", ".join(str(level) for level in self.levels[:4])
             return f"{len(self.levels)} levels: {shown}{', ...' if len(self.levels) > 4 else ''}"

@@ -16,14 +16,15 @@ def field_of(column: Column) -> Field:
 
 
 def inputs_of(schema: Schema) -> tuple[str, str]:
-    """("columns", how many are modelled, what pictures there are, and which were set aside)."""
+    """("columns", how many are modelled, what pictures and strings there are, and which were set
+    aside)."""
     aside = [str(column.name) for column in schema.columns if not column.modelled]
-    pictures = [
+    blocks = [
         f", {column.name}: {column.describe()}"
         for column in schema.modelled
-        if column.type == "picture"
+        if column.type in ("picture", "text")
     ]
-    words = f"{len(schema.modelled)} modelled{''.join(pictures)}"
+    words = f"{len(schema.modelled)} modelled{''.join(blocks)}"
     if aside:
         more = ", ..." if len(aside) > 6 else ""
         words += f", {len(aside)} set aside: {', '.join(aside[:6])}{more}"

@@ -51,7 +51,7 @@ from conjoin.families.diffusion.student import Student
 from conjoin.nets.inputs import EMBEDDED, Inputs, embedding_mark
 from conjoin.nets.precision import check_precision, fastest
 
-__all__ = ["PictureDensity", "PictureDiffusion"]
+__all__ = ["PictureDensity", "PictureDiffusion", "withheld"]
 
 CHUNK = 256  # pictures that the network sees at once
 SEEN = (100_000, 900_000)  # pictures in a fit, at least and at most
@@ -328,7 +328,7 @@ class PictureDensity(Density):
         code = self._code(
             context
             if context is None or self.inputs is None
-            else context.hide(_withheld(context.value.shape, noise))
+            else context.hide(withheld(context.value.shape, noise))
         )
         with seeded(noise):
             return self.core.loss(pictures, mask, code, noise).double()
@@ -504,7 +504,7 @@ class PictureDensity(Density):
         return Event(torch.cat([event.value[:0], *(row.value for row in rows)]))
 
 
-def _withheld(shape: torch.Size, generator: torch.Generator) -> Tensor:
+def withheld(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """(B, C) bool: cells of a context that are not told in the fit, so that any may be missing: of
     one row in five all of them, of one in five each by the toss of a coin."""
     whole, some, coin = (

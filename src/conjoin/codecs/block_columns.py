@@ -1,0 +1,395 @@
+"""Columns of a table whose cells are no plain values but data of another kind: pictures, strings.
+
+Each such column is a block of its own in a row of the table (see ``conjoin.codecs.composite``). It
+reads its cells, and turns them into the cells of the block and back.
+
+Shape letters: B rows, P cells of the block.
+"""
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from conjoin.codecs.image.codec import ImageCodec
+from conjoin.codecs.image.colours import pillow
+from conjoin.codecs.image.decoding import (
+    OF_CHANNELS,
+    Wanted,
+    check_total,
+    pixels_of,
+    read_files,
+    size_of,
+)
+from conjoin.codecs.image.pictures import SUFFIXES, Picture
+from conjoin.codecs.sequence import Prefix, SequenceCodec
+from conjoin.codecs.table import Column
+from conjoin.codecs.table.values import text_of
+from conjoin.core import Block, Encoded, Event, Variable
+
+__all__ = ["BlockColumn", "PictureColumn", "StringColumn", "known_cells"]
+
+JSON = dict[str, Any]
+LEVELS = 256  # of a pixel
+MAX_PICTURE_CELLS = 1 << 16  # pixels of a picture, its channels counted
+MAX_STRING_CELLS = 1 << 12  # characters of a string
+
+
+class BlockColumn(abc.ABC):
+    """``name`` of the column, and ``blanks``, the words that mean missing there."""
+
+    type: ClassVar[str]  # the schema's word for it
+
+    def __init__(self, name: Any, blanks: Any = ()) -> None:
+        self.name = name
+        self.blanks = tuple(blanks)
+        self.missing_share = 0.0
+
+    @classmethod
+    @abc.abstractmethod
+    def begin(cls, name: Any, series: Any, asked: JSON, blanks: Any) -> tuple[Self, list[Any]]:
+        """The column of a table that is to be fitted, and its cells. ``asked``: what the user says
+        of it."""
+
+    @abc.abstractmethod
+    def cells(self, series: Any) -> Iterator[Any]:
+        """The checked cells; None where one is missing. ValueError names column and row."""
+
+    def fit(self, cells: Sequence[Any], weight: Any) -> None:
+        """Learn what the cells of the fit are like; ``weight`` (B,) counts each row."""
+        missing = [cell is None for cell in cells]
+        self.missing_share = float(np.average(missing, weights=weight))
+
+    @property
+    @abc.abstractmethod
+    def block(self) -> Block:
+        """The space of the cells."""
+
+    @abc.abstractmethod
+    def encode(self, cells: Sequence[Any]) -> Encoded:
+        """Rows (B, P)."""
+
+    @abc.abstractmethod
+    def decode(self, value: Tensor, observed: Tensor | None) -> list[Any]:
+        """The cells of rows (B, P); None where one is not ``observed`` whole."""
+
+    @property
+    @abc.abstractmethod
+    def column(self) -> Column:
+        """Its line in the schema."""
+
+    @property
+    def unlike(self) -> str:
+        """Why a row is unfamiliar, where this cell is the least familiar of it."""
+        return f"{self.name} is unlike those held out, or does not go with the columns"
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should be told of the column."""
+        return []
+
+    @abc.abstractmethod
+    def to_json(self) -> JSON:
+        """All that was learned."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """A fitted column."""
+
+
+def known_cells(series: Any, blanks: Any, *, empty: bool = True) -> Iterator[Any]:
+    """The cells; None where missing. ``empty``: whether an empty string is."""
+    words = {text_of(word) for word in blanks}
+    for cell in series:
+        gone = (
+            empty and not cell.strip()
+            if isinstance(cell, str)
+            else cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell)
+        )
+        yield (
+            None
+            if gone or (isinstance(cell, str | int | float) and text_of(cell) in words)
+            else cell
+        )
+
+
+# ----------------------------------------------------------------------------------------- pictures
+
+
+class PictureColumn(BlockColumn):
+    """A cell is the path of a file, a ``Picture``, or an array of grey levels 0 to 255.
+
+    All have one size, or are cut about their centre and scaled to ``size`` (H, W)."""
+
+    type = "picture"
+
+    def __init__(
+        self, name: Any, image: ImageCodec, size: tuple[int, int] | None = None, blanks: Any = ()
+    ) -> None:
+        super().__init__(name, blanks)
+        self.image = image
+        self.size = size
+
+    @classmethod
+    def begin(cls, name: Any, series: Any, asked: JSON, blanks: Any) -> tuple[Self, list[Any]]:
+        """By the size and the channels of the pictures that are there."""
+        form = asked.get("format")
+        size = size_of(form, f"Column {name!r}: the format of pictures") if form else None
+        pictures = _read(name, series, Wanted(size), blanks)
+        shapes = [picture.pixels.shape for picture in pictures if picture is not None]
+        channels = max((shape[2] if len(shape) == 3 else 1) for shape in shapes)
+        grid = (channels, *shapes[0][:2])
+        _refuse_large(name, grid)
+        column = cls(name, ImageCodec(grid, LEVELS, channels > 1), size, blanks)
+        return column, list(column.cells(pictures))
+
+    def cells(self, series: Any) -> Iterator[Picture | None]:
+        channels, height, width = self.image.grid
+        wanted = Wanted(self.size, OF_CHANNELS[channels])
+        for row, cell in enumerate(known_cells(series, self.blanks)):
+            picture = _open(cell, wanted, self.name, row)
+            if picture is not None and picture.pixels.shape[:2] != (height, width):
+                raise ValueError(_other_size(self.name, row, picture, (height, width)))
+            yield (
+                picture
+                if picture is None
+                else Picture(_in_channels(picture.pixels, channels), picture.path)
+            )
+
+    @property
+    def block(self) -> Block:
+        grey = Variable(str(self.name), "ordered", cardinality=LEVELS)
+        return Block(str(self.name), "image", self.image.grid, (grey,))
+
+    def encode(self, cells: Sequence[Any]) -> Encoded:
+        """Grey levels, in the order of channels, rows, columns."""
+        known = np.array([cell is not None for cell in cells], dtype=bool)
+        value = np.zeros((len(cells), *self.image.grid))
+        if known.any():
+            stack = np.stack([picture.pixels for picture in cells if picture is not None])
+            value[known] = np.moveaxis(stack, 3, 1) if stack.ndim == 4 else stack[:, None]
+        flat = torch.from_numpy(value.reshape(len(value), -1))
+        mask = torch.from_numpy(known)[:, None].repeat(1, flat.shape[1])
+        nothing = torch.zeros(len(flat), dtype=torch.float64)
+        return Encoded(Event(flat, mask), torch.zeros_like(mask), nothing, nothing)
+
+    def decode(self, value: Tensor, observed: Tensor | None) -> list[Picture | None]:
+        stack = value.detach().numpy().round().astype("uint8").reshape(-1, *self.image.grid)
+        images = np.moveaxis(stack, 1, 3) if self.image.grid[0] > 1 else stack[:, 0]
+        known = _whole(value, observed)
+        return [Picture(image) if seen else None for image, seen in zip(images, known, strict=True)]
+
+    @property
+    def column(self) -> Column:
+        height, width = self.image.grid[1:]
+        form = f"{height}x{width}"
+        share = self.missing_share
+        return Column(self.name, self.type, missing_share=share, format=form, dtype="object")
+
+    @property
+    def unlike(self) -> str:
+        return f"the picture {self.name} is unlike those held out, or does not go with the columns"
+
+    def to_json(self) -> JSON:
+        return {
+            "name": self.name,
+            "size": self.size,
+            "blanks": list(self.blanks),
+            "missing_share": self.missing_share,
+            "image": self.image.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        size = None if data["size"] is None else tuple(data["size"])
+        column = cls(data["name"], ImageCodec.from_json(data["image"]), size, data["blanks"])
+        column.missing_share = data["missing_share"]
+        return column
+
+
+def _whole(value: Tensor, observed: Tensor | None) -> np.ndarray:
+    """(B,) whether every cell is observed."""
+    if observed is None:
+        return np.ones(len(value), dtype=bool)
+    return np.asarray(observed.all(1).numpy())
+
+
+def _read(name: Any, series: Any, wanted: Wanted, blanks: Any) -> list[Picture | None]:
+    """The pictures, all of one size."""
+    out: list[Picture | None] = []
+    first: Picture | None = None
+    for row, cell in enumerate(known_cells(series, blanks)):
+        picture = _open(cell, wanted, name, row)
+        if picture is not None and first is None:
+            check_total(len(series), picture.pixels, wanted)
+        first = first or picture
+        if (
+            picture is not None
+            and first is not None
+            and picture.pixels.shape[:2] != first.pixels.shape[:2]
+        ):
+            raise ValueError(_other_size(name, row, picture, first.pixels.shape[:2]))
+        out.append(picture)
+    if first is None:
+        raise ValueError(f"Column {name!r} has no picture at all: leave it out.")
+    return out
+
+
+def _open(cell: Any, wanted: Wanted, name: Any, row: int) -> Picture | None:
+    """The picture of a cell; ValueError names column, row and path."""
+    if cell is None or isinstance(cell, Picture):
+        return cell
+    where = f"Column {name!r}, row {row}"
+    if isinstance(cell, np.ndarray):
+        if (
+            cell.dtype != np.uint8
+            or cell.ndim not in (2, 3)
+            or (cell.ndim == 3 and cell.shape[2] not in OF_CHANNELS)
+        ):
+            raise ValueError(
+                f"{where}: an array of pixels is uint8, (H, W) or (H, W, C), got {cell.dtype} "
+                f"{cell.shape}."
+            )
+        return Picture(cell)
+    if not isinstance(cell, str | Path):
+        raise ValueError(f"{where}: {cell!r} is no path of a picture ({', '.join(SUFFIXES)}).")
+    if not Path(cell).is_file():
+        raise ValueError(
+            f"{where}: there is no file {cell}; paths are relative to the folder of the table (a "
+            "frame's to the working directory). "
+            f"If the column holds no pictures, say types={{{name!r}: 'category'}}."
+        )
+    try:
+        return Picture(read_files([Path(cell)], wanted)[0][0], str(cell))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """The pixels as they would be read from a file in so many channels."""
+    pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
+    if (pixels.shape[2] if pixels.ndim == 3 else 1) == channels:
+        return pixels
+    return pixels_of(
+        pillow().Image.fromarray(np.ascontiguousarray(pixels)), Wanted(mode=OF_CHANNELS[channels])
+    )[0]
+
+
+def _other_size(name: Any, row: int, picture: Picture, wanted: tuple[int, ...]) -> str:
+    high, wide = picture.pixels.shape[:2]
+    return (
+        f"Column {name!r}, row {row}: {picture.path or 'the picture'} has {high} x {wide} pixels "
+        "(height x width), where the first has "
+        f"{wanted[0]} x {wanted[1]}: say types={{{name!r}: {{'type': 'picture', 'format': "
+        f"'{wanted[0]}x{wanted[1]}'}}}} in the fit, and all are cut and scaled."
+    )
+
+
+def _refuse_large(name: Any, grid: tuple[int, ...]) -> None:
+    if int(np.prod(grid)) > MAX_PICTURE_CELLS:
+        shape = " x ".join(map(str, grid[1:]))
+        raise ValueError(
+            f"Column {name!r} has pictures of {shape} pixels and {grid[0]} channels, and the "
+            f"limit is {MAX_PICTURE_CELLS:,} numbers a picture: say "
+            f"types={{{name!r}: {{'type': 'picture', 'format': '64x64'}}}}, and they "
+            "are cut and scaled."
+        )
+
+
+# ------------------------------------------------------------------------------------------ strings
+
+
+class StringColumn(BlockColumn):
+    """A cell is a string of characters; an empty one is a string too."""
+
+    type = "text"
+
+    def __init__(self, name: Any, strings: SequenceCodec, blanks: Any = ()) -> None:
+        super().__init__(name, blanks)
+        self.strings = strings
+
+    @classmethod
+    def begin(cls, name: Any, series: Any, asked: JSON, blanks: Any) -> tuple[Self, list[Any]]:
+        column = cls(name, SequenceCodec(), blanks)
+        return column, list(column.cells(series))
+
+    def cells(self, series: Any) -> Iterator[str | None]:
+        for row, cell in enumerate(known_cells(series, self.blanks, empty=False)):
+            if cell is not None and not isinstance(cell, str):
+                raise ValueError(
+                    f"Column {self.name!r}, row {row}: {cell!r} is no string, as its type 'text' "
+                    "wants; turn the column into strings, or give it another type."
+                )
+            yield cell
+
+    def fit(self, cells: Sequence[Any], weight: Any) -> None:
+        super().fit(cells, weight)
+        if all(cell is None for cell in cells):
+            raise ValueError(f"Column {self.name!r} has no string at all: leave it out.")
+        self.strings.fit(list(cells))
+        if self.strings.capacity > MAX_STRING_CELLS:
+            longest = max(len(cell) for cell in cells if cell is not None)
+            raise ValueError(
+                f"Column {self.name!r} has a string of {longest:,} characters, and strings beside "
+                f"columns may have {int(MAX_STRING_CELLS / 1.25):,}: shorten them, or leave the "
+                "column out."
+            )
+
+    @property
+    def block(self) -> Block:
+        own = self.strings.space
+        return Block(str(self.name), own.layout, own.shape, own.variables)
+
+    def encode(self, cells: Sequence[Any]) -> Encoded:
+        """Codes of the characters, and the code behind them where a string has ended."""
+        encoded = self.strings.encode(list(cells))
+        event = encoded.event
+        begun = torch.tensor([isinstance(cell, Prefix) for cell in cells])
+        event = event._replace(observed=event.mask & (event.there | ~begun[:, None]))
+        value, mask = self.block.laid.flattened(self.block, event)
+        return encoded._replace(event=Event(value, mask))
+
+    def decode(self, value: Tensor, observed: Tensor | None) -> list[str | None]:
+        known = _whole(value, observed)
+        event = self.block.laid.restored(
+            self.block, value, torch.ones_like(value, dtype=torch.bool)
+        )
+        strings = self.strings.decoded(event)
+        return [string if seen else None for string, seen in zip(strings, known, strict=True)]
+
+    @property
+    def column(self) -> Column:
+        share = self.missing_share
+        characters = self.strings.characters
+        return Column(self.name, self.type, levels=characters, missing_share=share, dtype="object")
+
+    @property
+    def unlike(self) -> str:
+        return f"the string {self.name} is unlike those held out, or does not go with the columns"
+
+    @property
+    def notices(self) -> list[str]:
+        return [
+            f"Column {self.name!r} holds strings of {len(self.strings.characters)} characters; "
+            f"they may have up to {self.strings.capacity} of them."
+        ]
+
+    def to_json(self) -> JSON:
+        return {
+            "name": self.name,
+            "blanks": list(self.blanks),
+            "missing_share": self.missing_share,
+            "strings": self.strings.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        column = cls(data["name"], SequenceCodec.from_json(data["strings"]), data["blanks"])
+        column.missing_share = data["missing_share"]
+        return column

@@ -1,0 +1,660 @@
+r"""Columns, and the pictures and strings that go with them: the columns first, then each picture,
+told of them, then each string, told of the columns, the pictures and the strings before it.
+
+    log p(c, v_1, ..., v_n) = log p(c) + sum_i log p(v_i | c, ...),
+    log p(c_-1, v) = log p(c_-1) + log sum_k p(c_1 = k | c_-1) prod_i p(v_i | k, c_-1, ...)
+
+This is the chain rule of ``conjoin.families.chain``, for rows of a table. p(c) is any family for
+tables that sums over missing cells exactly, p(v | c) of a picture its diffusion, a bound (D. Kingma
+et al. (2021), Variational diffusion models, equation 11), of a string the exact causal transformer.
+Where pictures and strings are missing log p(c) is exact, as a block of which nothing is known adds
+nothing. The first variable (y, in a joint model) is summed out where it is missing, a number over a
+few of its quantiles. Other missing cells are not told to what comes later: any are withheld at
+times in the fit (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, algorithm 1).
+Missing cells beside a known picture or string are chosen among draws of p(c) by what the picture
+says of each (D. Rubin (1987), A noniterative sampling/importance resampling alternative). Nats.
+
+Shape letters: B rows, C columns, P cells of the blocks behind them, K candidates.
+
+>>> from conjoin.core import Block, Flat, Record, RecordSpace, Variable
+>>> mass = Block("columns", "vector", (1,), (Variable("mass", "real"),))
+>>> note = Block("note", "sequence", (4,), (Variable("letter", "category", 3),))
+>>> flat = Flat(RecordSpace((mass, note)))
+>>> codes = torch.randint(3, (40, 4), generator=stream(0))
+>>> rows = flat.join(Record(columns=Event(torch.arange(40)[:, None]), note=Event(codes)))
+>>> config = Multimodal().suited(flat.space)
+>>> density = MultimodalDensity.build(flat.space, config, rows, stream(0))
+>>> without = rows.hide(torch.arange(5) > 0)
+>>> alone = density.first.log_prob(Event(rows.value[:, :1]))
+>>> bool((density.log_prob(without) == alone).all())
+True
+"""
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from conjoin.core import (
+    Block,
+    Capabilities,
+    CapabilityError,
+    Config,
+    Density,
+    Event,
+    Flat,
+    Likelihood,
+    Recipe,
+    Record,
+    RecordSpace,
+    Region,
+    Space,
+    categorical,
+    seeded,
+    stream,
+)
+from conjoin.core.random import draw_seed
+from conjoin.core.shapes import Bool, Float
+from conjoin.families import resolve
+from conjoin.families.autoregressive.sequence import Sequence as Strings
+from conjoin.families.diffusion.picture import PictureDiffusion, withheld
+
+__all__ = [
+    "ColumnsAndBlocks",
+    "Multimodal",
+    "MultimodalDensity",
+    "check_columns",
+    "config_of_columns",
+]
+
+PROPOSALS = 8  # completions of the columns among which pictures and strings choose
+KNOTS = 9  # values of a number at which a picture is asked; between them its word is interpolated
+
+
+def config_of_columns(columns: str, settings: Mapping[str, Any] | None) -> Config:
+    """The config of the family of the columns."""
+    config: Config = type(resolve(columns))(**(settings or resolve(columns).get_params()))
+    return config
+
+
+def check_columns(columns: str, config: Config) -> None:
+    """ValueError for a family that can't stand before pictures and strings."""
+    kind = config.density
+    if kind.conditional or not kind.bounded or kind.takes_blocks:
+        raise ValueError(
+            f"columns={columns!r} can't stand before a picture or a string; choose from circuit, "
+            "mixture, bayes_net."
+        )
+
+
+@dataclass(frozen=True)
+class Multimodal(Config):
+    """Settings of columns with pictures and strings.
+
+    Parameters
+    ----------
+    columns : str, default "circuit"
+        Family of the columns: one that sums over missing cells.
+    settings : mapping or None, default None
+        Settings of that family.
+    pictures : mapping or None, default None
+        Settings of ``PictureDiffusion``, for every picture; filled in where there is one.
+    strings : mapping or None, default None
+        Settings of ``Sequence``, for every string; filled in where there is one.
+    precision : {"auto", "bfloat16", "float32"} or None, default None
+        Numbers of the networks of pictures; None where there is none.
+    """
+
+    columns: str = "circuit"
+    settings: Mapping[str, Any] | None = None
+    pictures: Mapping[str, Any] | None = None
+    strings: Mapping[str, Any] | None = None
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        check_columns(self.columns, self.of_columns)
+
+    @property
+    def of_columns(self) -> Config:
+        return config_of_columns(self.columns, self.settings)
+
+    def of(self, block: Block) -> Config:
+        """The config of a block behind the columns."""
+        if block.ragged:
+            return Strings(**(self.strings or {}))
+        config = PictureDiffusion(**(self.pictures or {}))
+        return config.in_precision(self.precision or "auto")
+
+    def suited(self, space: Space) -> Config:
+        ragged = {block.ragged for block in space.behind}
+        pictures: dict[str, Any] | None = {} if False in ragged else None
+        return dataclasses.replace(
+            self,
+            pictures=self.pictures if self.pictures is not None else pictures,
+            strings=self.strings if self.strings is not None else {} if True in ragged else None,
+            precision=self.precision or ("auto" if False in ragged else None),
+        )
+
+    def in_precision(self, precision: str) -> Config:
+        if self.precision is None:
+            return super().in_precision(precision)
+        asked = self.precision if precision == "auto" else precision
+        settled = PictureDiffusion().in_precision(asked).precision
+        return dataclasses.replace(self, precision=settled)
+
+    def recipe(self, rows: int) -> Recipe:
+        """That of the pictures, or where there is none of the strings; with as many steps as either
+        needs."""
+        configs = [
+            *([] if self.pictures is None else [PictureDiffusion(**self.pictures)]),
+            *([] if self.strings is None else [Strings(**self.strings)]),
+        ]
+        recipes = [config.recipe(rows) for config in configs] or [Recipe()]
+        steps = [recipe.steps for recipe in recipes if recipe.steps is not None]
+        return dataclasses.replace(recipes[0], steps=max(steps, default=None))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block behind the columns: its cells among those behind them, and its density's name."""
+
+    block: Block
+    cells: slice
+    name: str
+
+
+class ColumnsAndBlocks(Density):
+    """``first`` is p(c), fitted before the rest; each of ``parts`` is p(v | c, ...)."""
+
+    config_class: ClassVar[Any]
+    bounded = True
+    takes_blocks = True
+    points: Tensor
+
+    def __init__(
+        self,
+        space: Space,
+        config: Any,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ):
+        config = config.in_precision("auto")
+        super().__init__(space, config, structure, context_space)
+        self.width = space.columns
+        blocks = self.blocks_of(space)
+        columns = _columns_of(space)
+        self.first = config.of_columns.density(columns, config.of_columns, self.structure["first"])
+        self.parts = _parts(blocks, self.names_of(blocks))
+        structures = self.structure.get("parts", {})
+        for part, told in zip(self.parts, _told(blocks, columns), strict=True):
+            own = config.of(part.block)
+            kind = own.density
+            spaces = _spaces(kind, part.block, told)
+            density = kind(spaces[0], own, structures.get(part.name), spaces[1])
+            self.add_module(part.name, density)
+        levels = columns.variables[0].cardinality
+        # of the first variable: levels, or quantiles
+        self.register_buffer("points", torch.arange(levels or KNOTS, dtype=torch.float64))
+
+    @classmethod
+    @abc.abstractmethod
+    def blocks_of(cls, space: Space) -> tuple[Block, ...]:
+        """The blocks behind the columns; ValueError where there are none, or no columns."""
+
+    @classmethod
+    @abc.abstractmethod
+    def names_of(cls, blocks: Sequence[Block]) -> list[str]:
+        """What the densities of the blocks are called among the weights."""
+
+    @classmethod
+    def build(
+        cls,
+        space: Space,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Event | None = None,
+        context_space: Space | None = None,
+    ) -> Self:
+        """The columns' density from all rows, that of each block from the rows that have one."""
+        blocks = cls.blocks_of(space)
+        parts = _parts(blocks, cls.names_of(blocks))
+        columns, behind = data.cut(space.columns)
+        before = _columns_of(space)
+        for part in parts:
+            if not _whole(behind, part).any():
+                raise ValueError(
+                    f"None of the rows of the fit has a value of {part.block.name!r}: leave the "
+                    "column out, or give more rows."
+                )
+        first = config.of_columns.density.build(
+            before, config.of_columns, columns, generator, weight=weight
+        )
+        if first.capabilities.missing != "exact":
+            raise ValueError(
+                f"columns={config.columns!r} can't leave missing cells out exactly; choose "
+                "circuit, mixture or bayes_net."
+            )
+        built = {
+            part.name: _built(config.of(part.block), part, told, columns, behind, generator)
+            for part, told in zip(parts, _told(blocks, before), strict=True)
+        }
+        structures = {name: density.structure for name, density in built.items()}
+        kept = {name: structure for name, structure in structures.items() if structure}
+        with seeded(stream(0, "replaced")):  # the parts are put in below
+            structure = {"first": first.structure} | ({"parts": kept} if kept else {})
+            out = cls(space, config, structure)
+        out.first = first
+        for name, density in built.items():
+            out.add_module(name, density)
+        if not before.variables[0].discrete:
+            levels = (torch.arange(KNOTS).double() + 0.5) / KNOTS
+            out.points.copy_(columns.value[columns.mask[:, 0], 0].quantile(levels))
+        return out.eval()
+
+    def _beginning(self) -> Density:
+        return self.first
+
+    def density_of(self, part: Part) -> Density:
+        density = getattr(self, part.name)
+        assert isinstance(density, Density)
+        return density
+
+    @property
+    def capabilities(self) -> Capabilities:
+        able = self.first.capabilities
+        each = [self.density_of(part).capabilities for part in self.parts]
+        exact = all(one.likelihood is Likelihood.EXACT for one in each)
+        summed = self.space.variables[0].discrete  # a number is summed over its quantiles
+        return Capabilities(
+            Likelihood.EXACT if exact and summed else Likelihood.LOWER_BOUND,
+            objective="surrogate",
+            stochastic=any(one.stochastic for one in each),
+            missing="approximate",
+            conditionals="approximate",
+            regions=able.regions,
+            mode="none" if able.mode == "none" else "approximate",
+            typical=all(one.typical for one in each),
+        )
+
+    # ------------------------------------------------------------------ the parts of a row
+
+    def _event(self, behind: Event, part: Part) -> Event:
+        """A block of the rows, as its density takes it."""
+        value = behind.value[:, part.cells]
+        mask = behind.mask[:, part.cells]
+        if self.density_of(part).flat:
+            return Event(value, mask)
+        return part.block.check(part.block.laid.restored(part.block, value, mask))
+
+    def _context(self, columns: Event, behind: Event, part: Part) -> Any:
+        """What the density of a block is told: a family of rows the columns, others also the
+        blocks before."""
+        columns = columns._replace(within=None)
+        if self.density_of(part).flat:
+            return columns
+        before = self.parts[: self.parts.index(part)]
+        blocks = {
+            each.block.name: each.block.laid.restored(
+                each.block, behind.value[:, each.cells], behind.mask[:, each.cells]
+            )
+            for each in before
+        }
+        return Record({COLUMNS: columns, **blocks})
+
+    def _cells(self, event: Event, part: Part) -> Float[Tensor, "B P"]:
+        """The cells of complete rows of a block."""
+        if self.density_of(part).flat:
+            return event.value
+        return part.block.laid.flattened(part.block, part.block.check(event))[0]
+
+    def _told(self, behind: Event) -> Event:
+        """Without blocks that their own density can't be asked about: pictures known in part."""
+        mask = behind.mask.clone()
+        for part in self.parts:
+            if self.density_of(part).flat:
+                mask[~mask[:, part.cells].all(1), part.cells] = False
+        return Event(behind.value, mask)
+
+    # ------------------------------------------------------------------ log p
+
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        columns, behind = event.cut(self.width)
+        out = self.first.log_prob(columns, generator=generator)
+        open_ = behind.mask.any(1) & ~columns.mask[:, 0]
+        if open_.any():
+            # a copy, as the noise of the other rows must not depend on whether there are such rows
+            noise = None if generator is None else generator.clone_state()
+            summed = self._summed(columns.take(open_), behind.take(open_), noise)
+            out = out.index_add(0, open_.nonzero()[:, 0], summed)
+            behind = behind.hide(open_[:, None])
+        return out + self._seen(columns, behind, generator)
+
+    def _summed(
+        self, columns: Event, behind: Event, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """log sum_k p(k | c) p(v | c, k) over the first variable, which is missing; with the same
+        noise for every k. Quantiles q_k of a number have equal mass: they are weighted by p(q_k |
+        c) / p(q_k)."""
+        log_weight = self.first.log_target(columns, self.points)
+        if not self.space.variables[0].discrete:
+            nothing = Event(columns.value[:1], torch.zeros_like(columns.mask[:1]))
+            log_weight = log_weight - self.first.log_target(nothing, self.points)
+        points, inside = _in_region(self.points, columns.within)
+        log_weight = log_weight.masked_fill(~inside, -torch.inf).log_softmax(1)
+        seed = None if generator is None else draw_seed(generator)
+        each = [
+            self._seen(_with_first(columns, point), behind, None if seed is None else stream(seed))
+            for point in points
+        ]
+        return (log_weight + torch.stack(each, 1)).logsumexp(1)
+
+    def _seen(
+        self, columns: Event, behind: Event, generator: torch.Generator | None = None
+    ) -> Float[Tensor, " B"]:
+        """log p(v | c); 0 where nothing is known of a block."""
+        each = [self._seen_of(part, columns, behind, generator) for part in self.parts]
+        return torch.stack(each).sum(0)
+
+    def _seen_of(
+        self, part: Part, columns: Event, behind: Event, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        mask = behind.mask[:, part.cells]
+        seen = mask.any(1)
+        density = self.density_of(part)
+        if density.flat and not mask[seen].all():
+            raise CapabilityError(
+                type(self.config).__name__,
+                "log p of a part of a picture",
+                "pictures that are whole or missing",
+            )
+        out = torch.zeros(len(seen), dtype=torch.float64)
+        if seen.any():
+            rows = behind.take(seen)
+            told = self._context(columns.take(seen), rows, part)
+            found = density.log_prob(self._event(rows, part), told, generator=generator)
+            out = out.index_copy(0, seen.nonzero()[:, 0], found)
+        return out
+
+    def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
+        """The blocks are asked at a few of many numbers, which are in order."""
+        columns, behind = event.cut(self.width)
+        asked = len(candidates) if self.space.variables[0].discrete else min(KNOTS, len(candidates))
+        knots = torch.linspace(0, len(candidates) - 1, asked).round().long()
+        each = [self._seen(_with_first(columns, candidates[k]), behind) for k in knots.tolist()]
+        return self.first.log_target(columns, candidates) + _between(
+            candidates[knots].double(), torch.stack(each, 1), candidates.double()
+        )
+
+    # ------------------------------------------------------------------ learning
+
+    def _losses(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """Of the blocks alone: the columns' density has been fitted before."""
+        columns, behind = event.cut(self.width)
+        out = torch.zeros(event.rows, dtype=torch.float64)
+        for part in self.parts:
+            seen = behind.mask[:, part.cells].any(1)
+            rows = (seen if seen.any() else ~seen).nonzero()[:, 0]  # with no cell the loss is zero
+            out = out.index_add(0, rows, self._losses_of(part, columns, behind, rows, generator))
+        return out
+
+    def _losses_of(
+        self,
+        part: Part,
+        columns: Event,
+        behind: Event,
+        rows: Tensor,
+        generator: torch.Generator | None,
+    ) -> Float[Tensor, " B"]:
+        density = self.density_of(part)
+        columns = columns.take(rows)
+        behind = behind.take(rows)
+        if not density.flat:  # pictures withhold columns by themselves
+            noise = generator or stream(0, "withheld")
+            columns = columns.hide(withheld(columns.value.shape, noise))
+        told = self._context(columns, behind, part)
+        return density.losses(self._event(behind, part), told, generator=generator)
+
+    # ------------------------------------------------------------------ draws
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
+        columns = self.first.sample(n, generator=generator)
+        nothing = torch.zeros(n, len(self.space.variables) - self.width, dtype=torch.bool)
+        behind = Event(nothing.double(), nothing)
+        for part in self.parts:
+            told = self._context(columns, behind, part)
+            drawn = self.density_of(part).sample(n, told, generator=generator)
+            behind = _filled(behind, part, self._cells(drawn, part))
+        return _join(columns, behind)
+
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
+        columns, behind = event.cut(self.width)
+        full = self.first.sample_conditional(columns, generator=generator)
+        told = self._told(behind)
+        choose = told.mask.any(1) & ~columns.mask.all(1)
+        if choose.any():
+            many = _repeated(columns.take(choose), PROPOSALS)
+            drawn = Event(self.first.sample_conditional(many, generator=generator).value)
+            score = self._seen(drawn, _repeated(told.take(choose), PROPOSALS), generator).unflatten(
+                0, (-1, PROPOSALS)
+            )
+            full = _put(full, choose, _picked(drawn.value, categorical(score, generator)))
+        for part in self.parts:
+            told_of = self._context(full, behind, part)
+            drawn = self.density_of(part).sample_conditional(
+                self._event(behind, part), told_of, generator=generator
+            )
+            behind = _filled(behind, part, self._cells(drawn, part))
+        return _join(full, behind)
+
+    def _mode(self, event: Event, context: Event | None) -> Event:
+        """Beside a picture or a string the likeliest of the columns' own mode and of draws of them;
+        then what is missing behind them, given those. A string is drawn, always the same."""
+        columns, behind = event.cut(self.width)
+        full = Event(self.first.mode(columns).value)
+        told = self._told(behind)
+        for row in (told.mask.any(1) & ~columns.mask.all(1)).nonzero()[:, 0].tolist():
+            many = _repeated(columns.take(slice(row, row + 1)), PROPOSALS - 1)
+            own = full.value[row : row + 1]
+            drawn = self.first.sample_conditional(many, generator=stream(0, "mode")).value
+            drawn = Event(torch.cat([own, drawn]))
+            score = self.first.log_prob(drawn) + self._seen(
+                drawn, _repeated(told.take(slice(row, row + 1)), PROPOSALS)
+            )
+            full.value[row] = drawn.value[score.argmax()]
+        for part in self.parts:
+            found = self._mode_of(part, full, behind)
+            behind = _filled(behind, part, self._cells(found, part))
+        return _join(full, behind)
+
+    def _mode_of(self, part: Part, columns: Event, behind: Event) -> Event:
+        density = self.density_of(part)
+        own = self._event(behind, part)
+        told = self._context(columns, behind, part)
+        found: Event
+        if density.capabilities.mode == "none":
+            found = density.sample_conditional(own, told, generator=stream(0, "mode"))
+        else:
+            found = density.mode(own, told)
+        return found
+
+    # ------------------------------------------------------------------ familiarity
+
+    def _remember(self, event: Event) -> None:
+        _, behind = event.cut(self.width)
+        for part in self.parts:
+            rows = behind.take(_whole(behind, part))
+            self.density_of(part).remember(self._event(rows, part))
+
+    def _typicality_of_blocks(self, event: Event) -> Float[Tensor, "B N"]:
+        _, behind = event.cut(self.width)
+        out = torch.full((event.rows, len(self.parts)), torch.nan, dtype=torch.float64)
+        for place, part in enumerate(self.parts):
+            rows = _whole(behind, part).nonzero()[:, 0]
+            if len(rows):
+                found = self.density_of(part).typicality(self._event(behind.take(rows), part))
+                out[rows, place] = found.double()
+        return out
+
+    def notices(self, event: Any) -> list[str]:
+        return self.first.notices(event.cut(self.width)[0])
+
+
+class MultimodalDensity(ColumnsAndBlocks):
+    """Of any number of pictures and strings."""
+
+    config_class = Multimodal
+
+    @classmethod
+    def blocks_of(cls, space: Space) -> tuple[Block, ...]:
+        if space.columns < 1 or not space.behind:
+            raise ValueError(
+                "family='multimodal' is for tables of which some columns hold strings or pictures: "
+                "say which by types."
+            )
+        return space.behind
+
+    @classmethod
+    def names_of(cls, blocks: Sequence[Block]) -> list[str]:
+        return [f"part{place}" for place in range(len(blocks))]
+
+    def _typicality(self, event: Event) -> Float[Tensor, " B"]:
+        """Of the least typical block, 0 where none is known: how familiar the columns are is read
+        off log p(c)."""
+        least = self._typicality_of_blocks(event).nan_to_num(torch.inf).amin(1)
+        return least.where(least < torch.inf, 0.0)
+
+
+COLUMNS = "columns"  # the block of the columns, in the record that a string is told
+
+
+def _columns_of(space: Space) -> Space:
+    """The space of the columns."""
+    return Space((space.columns,), space.variables[: space.columns])
+
+
+def _parts(blocks: Sequence[Block], names: Sequence[str]) -> list[Part]:
+    """Where each block stands among the cells behind the columns."""
+    parts = []
+    start = 0
+    for block, name in zip(blocks, names, strict=True):
+        stop = start + len(block.laid.cells(block))
+        parts.append(Part(block, slice(start, stop), name))
+        start = stop
+    return parts
+
+
+def _told(blocks: Sequence[Block], columns: Space) -> Iterator[RecordSpace]:
+    """The blocks that each block can be told: the columns, and the blocks before it."""
+    vector = Block(COLUMNS, "vector", columns.shape, columns.variables)
+    for place in range(len(blocks)):
+        yield RecordSpace((vector, *blocks[:place]))
+
+
+def _spaces(kind: type[Density], block: Block, told: RecordSpace) -> tuple[Any, Any]:
+    """The space of a block's density, and that of its context, as its kind has them."""
+    if not kind.flat:
+        return block, told
+    columns = told.blocks[0]
+    return Flat(RecordSpace((block,))).space, Space(columns.shape, columns.variables)
+
+
+def _whole(behind: Event, part: Part) -> Bool[Tensor, " B"]:
+    """The rows of which a block is known."""
+    return behind.mask[:, part.cells].all(1)
+
+
+def _built(
+    config: Config,
+    part: Part,
+    told: RecordSpace,
+    columns: Event,
+    behind: Event,
+    generator: torch.Generator,
+) -> Density:
+    """The density of a block, from the rows that have one."""
+    rows = _whole(behind, part)
+    kind = config.density
+    space, context_space = _spaces(kind, part.block, told)
+    columns = columns.take(rows)
+    value = behind.value[rows][:, part.cells]
+    mask = behind.mask[rows][:, part.cells]
+    event = Event(value, mask)
+    context: Any = columns
+    if not kind.flat:
+        event = part.block.check(part.block.laid.restored(part.block, value, mask))
+        context = context_space.check(Record({COLUMNS: columns}), columns.rows)
+    built: Density = kind.build(
+        space, config, event, generator, context=context, context_space=context_space
+    )
+    return built
+
+
+def _join(columns: Event, behind: Event) -> Event:
+    return Event(torch.cat([columns.value, behind.value], 1))
+
+
+def _filled(behind: Event, part: Part, cells: Float[Tensor, "B P"]) -> Event:
+    """The rows with one block known."""
+    value = behind.value.clone()
+    mask = behind.mask.clone()
+    value[:, part.cells] = cells.to(value)
+    mask[:, part.cells] = True
+    return Event(value, mask)
+
+
+def _with_first(columns: Event, value: Tensor) -> Event:
+    """The columns with their first variable at one value."""
+    first = torch.arange(columns.value.shape[1]) == 0
+    return Event(torch.where(first, value, columns.value), columns.mask | first)
+
+
+def _in_region(
+    points: Float[Tensor, " K"], region: Region | None
+) -> tuple[Float[Tensor, " K"], Bool[Tensor, " K"]]:
+    """Values of the first variable, and which of them the region allows; where it allows none, all
+    moved to its nearest edge."""
+    if region is None:
+        return points, torch.ones_like(points, dtype=torch.bool)
+    low = region.low[0]
+    high = region.high[0]
+    inside = (points >= low) & (points <= high)
+    if 0 in region.allowed:
+        inside &= region.allowed[0]
+    return (points, inside) if inside.any() else (points.clamp(low, high), ~inside)
+
+
+def _repeated(event: Event, times: int) -> Event:
+    return event.take(torch.arange(event.rows).repeat_interleave(times))
+
+
+def _picked(value: Float[Tensor, "N D"], which: Tensor) -> Float[Tensor, "B D"]:
+    """Of each row's candidates the one that was chosen."""
+    return value.unflatten(0, (len(which), -1))[torch.arange(len(which)), which]
+
+
+def _put(event: Event, rows: Bool[Tensor, " B"], value: Tensor) -> Event:
+    return Event(event.value.index_copy(0, rows.nonzero()[:, 0], value))
+
+
+def _between(
+    knots: Float[Tensor, " N"], value: Float[Tensor, "B N"], at: Float[Tensor, " K"]
+) -> Float[Tensor, "B K"]:
+    """Linear between the knots."""
+    if len(knots) == len(at):
+        return value
+    right = torch.searchsorted(knots, at.contiguous()).clamp(1, len(knots) - 1)
+    share = ((at - knots[right - 1]) / (knots[right] - knots[right - 1])).clamp(0, 1)
+    return torch.lerp(value[:, right - 1], value[:, right], share)
