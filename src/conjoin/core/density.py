@@ -336,7 +336,7 @@ class Density(nn.Module, abc.ABC):
             If cells are missing, or lie in a region, in a way that is not declared.
         """
         event = self._checked(event)
-        context = self._told(context, event.rows)
+        context = self._asked_context(context, event.rows)
         self._check_pattern(event)
         return self._by_rows(self._log_prob, event, context, generator)
 
@@ -349,7 +349,7 @@ class Density(nn.Module, abc.ABC):
         if n < 0:
             raise ValueError(f"n must be at least 0, got {n}.")
         with torch.no_grad():
-            return self._answered(self._sample(n, self._told(context, n), generator))
+            return self._answered(self._sample(n, self._asked_context(context, n), generator))
 
     @final
     @on_device
@@ -414,7 +414,7 @@ class Density(nn.Module, abc.ABC):
         event = self._checked(event)
         self._check_region(event)
         self._check_prefix(event)
-        context = self._told(context, event.rows)
+        context = self._asked_context(context, event.rows)
         with torch.no_grad():
             if _regions_per_row(event):
                 return self._complete_by_region(event, context, generator)
@@ -446,7 +446,7 @@ class Density(nn.Module, abc.ABC):
         event = self._checked(event)
         self._require(not _confined(event), "the most probable values inside a region", "mode")
         with torch.no_grad():
-            return self._answered(self._mode(event, self._told(context, event.rows)))
+            return self._answered(self._mode(event, self._asked_context(context, event.rows)))
 
     @final
     @on_device
@@ -561,7 +561,7 @@ class Density(nn.Module, abc.ABC):
     def begin(self, n: int, context: Any = None) -> Any:
         """The state before the first token of n rows, for ``step``."""
         self._require(self.capabilities.step, "stepwise log-probabilities", "step")
-        return self._begin(n, self._told(context, n))
+        return self._begin(n, self._asked_context(context, n))
 
     @final
     @on_device
@@ -593,7 +593,7 @@ class Density(nn.Module, abc.ABC):
         """Additive expected sufficient statistics of the rows."""
         self._require(self.capabilities.statistics, "sufficient statistics", "statistics")
         event = self._checked(event)
-        context = self._told(context, event.rows)
+        context = self._asked_context(context, event.rows)
         weight = self._weight(event, weight)
         with torch.no_grad():
             if not _regions_per_row(event):
@@ -659,7 +659,7 @@ class Density(nn.Module, abc.ABC):
                     context = context.map(lambda part: part[:, 0])
         return self._check_context(context)
 
-    def _told(self, context: Any, rows: int) -> Any:
+    def _asked_context(self, context: Any, rows: int) -> Any:
         """The context of a question, as hooks see it; refused where nothing is known of it, and
         nothing is declared of that."""
         found = self._conditioned(context, rows)

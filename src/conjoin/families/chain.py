@@ -455,9 +455,7 @@ def _groups(space: RecordSpace) -> list[list[str]]:
     return groups
 
 
-def _teaching(
-    density: type[Density], record: Record, names: list[str], told: list[str]
-) -> Tensor:
+def _teaching(density: type[Density], record: Record, names: list[str], told: list[str]) -> Tensor:
     """(B,) which rows a factor learns from."""
     known = torch.stack([~record[name].unobserved for name in names]).any(0)
     if told and density.flat and not density.takes_columns:

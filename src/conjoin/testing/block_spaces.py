@@ -25,8 +25,8 @@ __all__ = [
     "Question",
     "TinyBlocks",
     "agreeing",
-    "block_names",
     "bins_of",
+    "block_names",
     "events_of",
     "same_rows",
     "tiny_blocks",
@@ -179,9 +179,7 @@ def _wide(block: Block, event: Event) -> tuple[Tensor, Tensor, Tensor]:
     more = block.shape[0] - event.value.shape[1] if block.ragged else 0
     pad = (0, 0) * (event.value.dim() - 2) + (0, more)
     parts = ((event.mask, True), (event.there, False), (event.value, 0))
-    mask, there, value = (
-        torch.nn.functional.pad(part, pad, value=fill) for part, fill in parts
-    )
+    mask, there, value = (torch.nn.functional.pad(part, pad, value=fill) for part, fill in parts)
     return mask, there, value
 
 
@@ -371,11 +369,7 @@ def _clouds(centred: bool) -> _Listed:
     block = Block("points", "points", (2, 2), ATOM, centred)
     grid = _grid()
     one = torch.zeros(1, 1).double() if centred else grid[:, None]
-    two = (
-        torch.stack([grid, -grid], 1) / 2**0.5
-        if centred
-        else torch.cartesian_prod(grid, grid)
-    )
+    two = torch.stack([grid, -grid], 1) / 2**0.5 if centred else torch.cartesian_prod(grid, grid)
     rows = [torch.zeros(1, 2, 2).double()]
     numbers = [0]
     for count, places in ((1, one), (2, two)):
@@ -449,8 +443,7 @@ def tiny_blocks(name: str) -> TinyBlocks:
     index = _drawn(parts, places, label, noise)
     log_weight = sum(part.log_weight[place] for part, place in zip(parts, places.T, strict=True))
     events = {
-        part.block.name: part.every.take(place)
-        for part, place in zip(parts, places.T, strict=True)
+        part.block.name: part.every.take(place) for part, place in zip(parts, places.T, strict=True)
     }
     if len(parts) == 1:
         block = parts[0].block
@@ -463,9 +456,7 @@ def tiny_blocks(name: str) -> TinyBlocks:
     return TinyBlocks(name, space, every, log_weight, index, label, gaps)  # type: ignore[arg-type]
 
 
-def _drawn(
-    parts: list[_Listed], places: Tensor, label: Tensor, noise: torch.Generator
-) -> Tensor:
+def _drawn(parts: list[_Listed], places: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:
     """(B,) rows of the list: blocks hang together by their scores, and with the label."""
     scores = [part.score[place] for part, place in zip(parts, places.T, strict=True)]
     together = sum(a * b for a, b in itertools.pairwise(scores)) if len(parts) > 1 else 0.0
@@ -484,8 +475,10 @@ def _with_gaps(space: RecordSpace, rows: Record, noise: torch.Generator) -> Reco
         gone = (torch.rand(rows.rows, generator=noise) < HIDDEN_SHARE) & (kept != place)
         cells = gone.reshape(-1, *(1,) * (event.value.dim() - 1)).expand(event.value.shape)
         if space[name].layout == "vector":
-            cells = cells | (torch.rand(event.value.shape, generator=noise) < HIDDEN_SHARE) & (
-                kept != place
-            )[:, None]
+            cells = (
+                cells
+                | (torch.rand(event.value.shape, generator=noise) < HIDDEN_SHARE)
+                & (kept != place)[:, None]
+            )
         out[name] = space[name].check(_hidden(event, cells))
     return Record(out)

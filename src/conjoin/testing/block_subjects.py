@@ -20,7 +20,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.joints.class_conditional import ClassConditional
-from conjoin.testing.block_spaces import TinyBlocks, agreeing, block_names, tiny_blocks
+from conjoin.testing.block_spaces import TinyBlocks, agreeing, block_names
 from conjoin.testing.fitted import Fitted, NotTaken, again, class_of, fitted, weights_of
 from conjoin.testing.spaces import CLASSES
 
@@ -99,7 +99,12 @@ def _built(config: Any, space: TinyBlocks, **context: Any) -> tuple[Density, Any
     def build(data: Any) -> Density:
         try:
             return config.density.build(
-                space.space, config, data, stream(0, "build"), weight=weights_of(data.rows), **context
+                space.space,
+                config,
+                data,
+                stream(0, "build"),
+                weight=weights_of(data.rows),
+                **context,
             )
         except (CapabilityError, ValueError) as refusal:
             raise NotTaken(str(refusal)) from refusal

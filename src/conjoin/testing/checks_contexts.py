@@ -94,8 +94,10 @@ def _some_unknown(subject: Fitted) -> Any:
     gone = torch.tensor([False, True, False])
     parts = [first] if isinstance(first, Event) else list(first.values())
     hidden = [part.hide(gone.reshape(3, *(1,) * (part.value.dim() - 1))) for part in parts]
-    return hidden[0] if isinstance(first, Event) else type(first)(
-        dict(zip(first, hidden, strict=True))
+    return (
+        hidden[0]
+        if isinstance(first, Event)
+        else type(first)(dict(zip(first, hidden, strict=True)))
     )
 
 

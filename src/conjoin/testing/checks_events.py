@@ -1,5 +1,5 @@
-"""Checks of the contract where rows are blocks or records: what is declared is there, what is not is
-refused; seeds, files, batches, bad input, what only some declare.
+"""Checks of the contract where rows are blocks or records: what is declared is there, what is not
+is refused; seeds, files, batches, bad input, what only some declare.
 
 Shape letters: B rows, F features.
 """
@@ -157,7 +157,9 @@ def saving(subject: BlockSubject) -> None:
     """Config, structure (as JSON) and weights (as safetensors) give the same density, bit for bit:
     its log_prob, its draws, and its draws of what is open."""
     copied = subject.rebuild()
-    weights = {key: value.contiguous().clone() for key, value in subject.density.state_dict().items()}
+    weights = {
+        key: value.contiguous().clone() for key, value in subject.density.state_dict().items()
+    }
     copied.load_state_dict(load(save(weights)))
     pair = (subject.density, copied)
     asked = mixed(subject, [subject.complete.take(slice(0, 4)), *_taken(subject)])

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from conjoin.core import Event, Likelihood, Recipe, stream
-from conjoin.testing.registry import check_of, close, expect, needs
+from conjoin.core import Likelihood, Recipe, stream
 from conjoin.testing.fitted import Fitted
+from conjoin.testing.registry import check_of, close, expect, needs
 from conjoin.training.learners import Batch, Gradient
 
 __all__ = [

@@ -16,12 +16,11 @@ from conjoin.testing.block_spaces import (
     agreeing,
     bins_of,
     events_of,
-    same_rows,
     with_junk,
 )
 from conjoin.testing.block_subjects import BlockSubject
 from conjoin.testing.checks_mass import APART, APPROXIMATE_DRAWS, DRAWS, MIN_P_VALUE, pearson
-from conjoin.testing.registry import NotApplicable, check_of, close, expect, needs
+from conjoin.testing.registry import check_of, close, expect, needs
 
 __all__ = [
     "conditionals",
@@ -206,7 +205,8 @@ def _same_answers(subject: BlockSubject, clean: Any, dirty: Any, what: str) -> N
     expect(torch.equal(*pair), f"log_prob {what} depends on a cell that is not known")
     expect(bool(torch.isfinite(pair[0]).all()), f"log_prob {what} is not finite")
     losses = [
-        subject.density.loss(event, subject.contexts, generator=_noise()) for event in (clean, dirty)
+        subject.density.loss(event, subject.contexts, generator=_noise())
+        for event in (clean, dirty)
     ]
     expect(torch.equal(*losses), f"the loss {what} depends on a cell that is not known")
     if subject.can.statistics:
@@ -271,7 +271,9 @@ def _kept(subject: BlockSubject, asked: Any, drawn: Any, what: str) -> None:
     """Row by row the draws agree with what was known."""
     keys = range(asked.rows)
     parts = [
-        agreeing(subject.tiny.space, asked.take(torch.tensor([row])), drawn.take(slice(row, row + 1)))
+        agreeing(
+            subject.tiny.space, asked.take(torch.tensor([row])), drawn.take(slice(row, row + 1))
+        )
         for row in (*keys[:20], *keys[-20:])
     ]
     expect(bool(torch.cat(parts).all()), f"known cells changed ({what})")

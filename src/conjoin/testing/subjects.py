@@ -252,7 +252,12 @@ def _built(config: Any, space: Tiny, **context: Any) -> tuple[Density, Event]:
     def build(data: Event) -> Density:
         try:
             return config.density.build(
-                space.space, config, data, stream(0, "build"), weight=weights_of(data.rows), **context
+                space.space,
+                config,
+                data,
+                stream(0, "build"),
+                weight=weights_of(data.rows),
+                **context,
             )
         except (CapabilityError, ValueError) as refusal:
             raise NotTaken(str(refusal)) from refusal
