@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 ROWS = 96
-ASKED = 4  # rows of a question
+ASKED = 3  # rows of a question
 REACH = 7.0  # how far a number's grid goes to both sides, in its units
 STEP = 0.25  # of the grid
 HIDDEN_SHARE = 0.12  # of the blocks and columns of the rows of a fit
@@ -394,7 +394,7 @@ def _letters(capacity: int) -> Block:
 
 
 def _kinds(columns: int) -> Block:
-    variables = (Variable("kind", "category", 2), Variable("size", "ordered", 3))
+    variables = (Variable("kind", "category", 3), Variable("size", "ordered", 2))
     return Block("columns", "vector", (columns,), variables[:columns])
 
 

@@ -24,7 +24,7 @@ from conjoin.testing.block_spaces import TinyBlocks, agreeing, block_names
 from conjoin.testing.fitted import Fitted, NotTaken, again, class_of, fitted, weights_of
 from conjoin.testing.spaces import CLASSES
 
-__all__ = ["BLOCK_BUILDERS", "TOLD", "BlockSubject"]
+__all__ = ["BLOCK_BUILDERS", "TOLD", "BlockSubject", "told_rows"]
 
 STEPS = 60  # of the gradient, where a density learns under records
 RATE = 1e-2
