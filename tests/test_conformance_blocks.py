@@ -141,10 +141,6 @@ class ListedDensity(Density):
             out = out - 0.1 * agree.all(1)
         if self.is_wrong("the rows beside it") and event.rows:
             out = out - 0.01 * out.detach().mean()
-        if self.is_wrong("writes into the question"):
-            for each in event.values() if isinstance(event, Record) else (event,):
-                if each.observed is not None and each.present is None:
-                    each.observed.fill_(True)
         if self.is_wrong("reads what is not known"):
             parts = event.values() if isinstance(event, Record) else (event,)
             out = out + sum(1e-3 * part.value.flatten(1).sum(1) for part in parts)
@@ -173,6 +169,8 @@ class ListedDensity(Density):
         agree = self._agreeing(event)
         agree = agree | True if self.is_wrong("forgets what is known") else agree
         table = self._table(context, event.rows)
+        if self.is_wrong("writes into the question"):
+            event["columns"].observed.logical_not_()
         return self._drawn(torch.where(agree, table, -torch.inf), generator)
 
     def _features(self, event):

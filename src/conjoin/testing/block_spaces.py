@@ -379,13 +379,13 @@ def _clouds(centred: bool) -> _Listed:
             value[:, :count, 1] = places
             rows.append(value)
             numbers.append(count)
-    count = torch.tensor(numbers).repeat_interleave(torch.tensor([len(part) for part in rows]))
+    points = torch.tensor(numbers).repeat_interleave(torch.tensor([len(part) for part in rows]))
     value = torch.cat(rows)
-    there = torch.arange(2) < count[:, None]
-    free = (count - 1).clamp_min(0) if centred else count
+    there = torch.arange(2) < points[:, None]
+    free = (points - 1).clamp_min(0) if centred else points
     every = Event(value, torch.ones_like(value, dtype=torch.bool), there)
     square = value[..., 1].square().sum(1)
-    score = value[..., 0].sum(1) + count
+    score = value[..., 0].sum(1) + points
     return _Listed(block, every, free * math.log(STEP), score, -0.5 * (square + score**2) - free)
 
 

@@ -43,7 +43,6 @@ class BlockSubject(Fitted):
     """A density over the blocks of a ``TinyBlocks``."""
 
     form: ClassVar[str] = "blocks"
-    joint: ClassVar[None] = None
 
     tiny: TinyBlocks
     _log_mass: Tensor | None = field(default=None, repr=False)
@@ -51,6 +50,10 @@ class BlockSubject(Fitted):
     @property
     def complete(self) -> Any:
         return self.tiny.rows
+
+    @property
+    def joint(self) -> None:
+        return None
 
     @property
     def beginning(self) -> Density | None:

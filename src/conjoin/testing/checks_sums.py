@@ -5,6 +5,7 @@ Shape letters: B rows of a question, G rows of the list, C bins, V tokens.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -164,8 +165,8 @@ def status(subject: BlockSubject) -> None:
     whole = subject.density.status_of(subject.complete)
     expect(whole is own, f"the status of complete rows is {whole.value}, not {own.value}")
     for question in subject.tiny.questions():
-        refused = _refusal(lambda event=question.event: subject.log_prob(event))
-        told = _refusal(lambda event=question.event: subject.density.status_of(event))
+        refused = _refusal(partial(subject.log_prob, question.event))
+        told = _refusal(partial(subject.density.status_of, question.event))
         expect(
             (refused is None) == (told is None),
             f"{question.name}: log_prob and status_of do not refuse alike",
@@ -194,7 +195,7 @@ def missing_values_ignored(subject: BlockSubject) -> None:
     clean = subject.event
     _same_answers(subject, clean, with_junk(subject.tiny.space, clean), "of the training rows")
     for question in subject.tiny.questions():
-        if _refusal(lambda event=question.event: subject.log_prob(event)) is None:
+        if _refusal(partial(subject.log_prob, question.event)) is None:
             junk = with_junk(subject.tiny.space, question.event)
             expect(
                 torch.equal(subject.log_prob(question.event), subject.log_prob(junk)),
@@ -244,7 +245,7 @@ def conditionals(subject: BlockSubject) -> None:
     needs(kind != "none", f"conditionals = {kind!r}")
     for index, question in enumerate(subject.tiny.questions()):
         one = question.event.take(torch.zeros(1, dtype=torch.long) + index % question.event.rows)
-        refused = _refusal(lambda event=one: subject.completed(event))
+        refused = _refusal(partial(subject.completed, one))
         if kind == "prefix" and not question.ordered:
             expect(refused is not None, f"draws are not refused ({question.name})")
             continue
@@ -287,7 +288,7 @@ def conditionals_per_row(subject: BlockSubject) -> None:
     kind = subject.can.conditionals
     needs(kind != "none", f"conditionals = {kind!r}")
     asked = [q for q in subject.tiny.questions() if q.ordered or kind != "prefix"]
-    taken = [q for q in asked if _refusal(lambda e=q.event: subject.completed(e)) is None]
+    taken = [q for q in asked if _refusal(partial(subject.completed, q.event)) is None]
     batch = mixed(subject, [question.event for question in taken])
     drawn = subject.completed(batch).event
     _complete(subject, drawn, "draws of a batch of many patterns")
@@ -302,7 +303,8 @@ def mixed(subject: BlockSubject, events: list[Any]) -> Any:
     for name in names:
         block = space if name == "" else space[name]
         parts = [_whole_width(block, events_of(event)[name]) for event in events]
-        present = None if parts[0].present is None else torch.cat([p.present for p in parts])
+        there = [part.present for part in parts if part.present is not None]
+        present = torch.cat(there) if there else None
         event = Event(
             torch.cat([p.value for p in parts]), torch.cat([p.mask for p in parts]), present
         )

@@ -62,6 +62,11 @@ class Fitted(abc.ABC):
         """The part that is fitted before the rest, and learns nothing with it."""
 
     @property
+    @abc.abstractmethod
+    def joint(self) -> Any:
+        """The joint that the density stands for; None where it is none."""
+
+    @property
     def can(self) -> Capabilities:
         return self.density.capabilities
 
