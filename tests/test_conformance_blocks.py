@@ -169,7 +169,7 @@ class ListedDensity(Density):
         agree = self._agreeing(event)
         agree = agree | True if self.is_wrong("forgets what is known") else agree
         table = self._table(context, event.rows)
-        if self.is_wrong("writes into the question"):
+        if self.is_wrong("writes into the question") and event["columns"].observed is not None:
             event["columns"].observed.logical_not_()
         return self._drawn(torch.where(agree, table, -torch.inf), generator)
 

@@ -441,7 +441,9 @@ def tiny_blocks(name: str) -> TinyBlocks:
     noise = stream(0, f"rows of {name}")
     label = (torch.rand(ROWS, generator=noise) < 0.35).double()
     index = _drawn(parts, places, label, noise)
-    log_weight = sum(part.log_weight[place] for part, place in zip(parts, places.T, strict=True))
+    log_weight: Any = sum(
+        part.log_weight[place] for part, place in zip(parts, places.T, strict=True)
+    )
     events = {
         part.block.name: part.every.take(place) for part, place in zip(parts, places.T, strict=True)
     }
@@ -449,11 +451,11 @@ def tiny_blocks(name: str) -> TinyBlocks:
         block = parts[0].block
         every: Any = block.check(events[block.name])
         rows = every.take(index)
-        return TinyBlocks(name, block, every, log_weight, index, label, rows)  # type: ignore[arg-type]
+        return TinyBlocks(name, block, every, log_weight, index, label, rows)
     space = RecordSpace(tuple(part.block for part in parts))
     every = space.check(Record(events))
     gaps = _with_gaps(space, every.take(index), noise)
-    return TinyBlocks(name, space, every, log_weight, index, label, gaps)  # type: ignore[arg-type]
+    return TinyBlocks(name, space, every, log_weight, index, label, gaps)
 
 
 def _drawn(parts: list[_Listed], places: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:

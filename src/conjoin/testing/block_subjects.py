@@ -141,7 +141,7 @@ def _given_record(config: Any, space: TinyBlocks) -> BlockSubject:
     density.train()
     for step in range(STEPS):
         optimiser.zero_grad()
-        density.loss(data, told, generator=stream(step, "fit")).backward()  # type: ignore[no-untyped-call]
+        density.loss(data, told, generator=stream(step, "fit")).backward()
         optimiser.step()
     name = f"{space.name} given record"
     return BlockSubject(name, space, density.eval(), data, told, lambda: again(density))
