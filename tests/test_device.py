@@ -1,6 +1,7 @@
 """Densities on another device: one that the CPU pretends to be, and graphics processors where there
 are any (marked ``gpu``)."""
 
+import contextlib
 import copy
 from dataclasses import replace
 from unittest import mock
@@ -13,9 +14,11 @@ from pretend_device import PRETENDED, pretended
 
 import conjoin
 from conjoin import JointClassifier
-from conjoin.core import Edit, Event, Space, Variable, stream
+from conjoin.core import CapabilityError, Edit, Event, Space, Variable, stream
 from conjoin.core.device import choose_device, device_of, entered, moved
 from conjoin.families import FAMILIES, of_tables, resolve
+from conjoin.testing.block_spaces import same_rows, tiny_blocks
+from conjoin.testing.block_subjects import TOLD, told_rows
 from conjoin.testing.conformance import _takes
 from conjoin.testing.spaces import tiny
 from conjoin.training.learners import learner_for
@@ -218,6 +221,80 @@ def test_a_family_computes_on_another_device_as_on_the_cpu(family, there):
         assert torch.equal(learned[name].nan_to_num(), value.cpu().nan_to_num()), name
 
 
+# of each family whose rows are blocks: settings, and a space
+OF_BLOCKS = {
+    "sequence": ({"width": 8, "blocks": 1}, "strings"),
+    "point_cloud": ({}, "points with numbers"),
+    "chain": ({"columns": "mixture", "draws": 4}, "number and strings"),
+}
+
+
+def built_of_blocks(family):
+    """A density of blocks or records, told a record where it can be, and rows for it."""
+    settings, name = OF_BLOCKS[family]
+    data = tiny_blocks(name)
+    config = resolve(family).set_params(**settings)
+    told = told_rows(data.label) if config.density.conditional else None
+    context = {} if told is None else {"context": told, "context_space": TOLD}
+    density = config.density.build(data.space, config, data.rows, stream(0), **context)
+    return density, data, told
+
+
+def answers_of_blocks(density, data, told):
+    """What a density of blocks says, by the name of what it was asked."""
+    able = density.capabilities
+    some = None if told is None else told.take(slice(0, 3))
+    rows = data.rows.take(slice(0, 3))
+    asked = {"whole": rows} | {each.name: each.event for each in data.questions()}
+    found = {"sample": density.sample(3, some, generator=stream(1))}
+    with torch.no_grad():
+        for name, event in asked.items():
+            with contextlib.suppress(CapabilityError):
+                found[f"log_prob {name}"] = density.log_prob(event, some, generator=stream(2))
+                found[f"completed {name}"] = density.complete(
+                    event, some, generator=stream(3)
+                ).event
+        if able.features:
+            found["features"] = density.features(rows)
+        if able.typical:
+            density.remember(data.rows)
+            found["typical"] = density.typicality(rows)
+        if able.step:
+            state, found["first step"] = density.step(density.begin(3, some))
+            found["second step"] = density.step(state, torch.tensor([0, 1, 1]))[1]
+    return found
+
+
+@pytest.mark.parametrize("family", OF_BLOCKS)
+def test_a_family_of_blocks_computes_on_another_device_as_on_the_cpu(family, there):
+    density, data, told = built_of_blocks(family)
+    far = copy.deepcopy(density).to(there)
+    here, other = (answers_of_blocks(each, data, told) for each in (density, far))
+    assert here.keys() == other.keys()
+    for asked, answer in here.items():
+        found = other[asked]
+        if torch.is_tensor(answer):  # sums of a product of matrices may come in another order
+            assert found.device.type == "cpu", asked
+            assert torch.allclose(answer, found, atol=1e-12), asked
+        else:
+            assert same_rows(answer, found), asked
+    losses = [each.loss(data.gaps, told, generator=stream(4)) for each in (density, far)]
+    assert torch.equal(losses[0], losses[1].cpu())
+    for loss in losses:
+        loss.backward()
+    for (name, one), (_, two) in zip(
+        density.named_parameters(), far.named_parameters(), strict=True
+    ):
+        assert two.device == there, name
+        assert (one.grad is None) == (two.grad is None), name
+        assert one.grad is None or torch.allclose(one.grad, two.grad.cpu(), atol=1e-12), name
+    if density.capabilities.statistics:
+        for each in (density, far):
+            each.maximise(each.statistics(data.rows))
+        here, other = density.state_dict(), far.state_dict()
+        assert all(torch.equal(value, other[name].cpu()) for name, value in here.items())
+
+
 @pytest.mark.parametrize("family", ["naive_bayes", "vae"])
 def test_a_fit_is_broken_off_and_goes_on_there(family, there, tmp_path):
     density, event = built(family)
@@ -311,7 +388,8 @@ def test_a_model_of_the_gpu_answers_on_the_cpu(tmp_path):
     assert np.allclose(model.predict_proba(X), again.predict_proba(X), atol=GPU_TOLERANCE)
 
 
-def test_every_family_of_rows_is_asked():
-    asked = {*of_tables(), *PICTURES}
+def test_every_family_is_asked():
+    asked = {*of_tables(), *PICTURES, *OF_BLOCKS}
+    assert asked == set(FAMILIES)
     rows = {name for name, each in FAMILIES.items() if "vector" in each.layouts}
     assert rows <= asked and moved((), PRETENDED) == ()

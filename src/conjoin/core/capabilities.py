@@ -41,7 +41,7 @@ class Capabilities:
     regions: bool = False  # events whose missing cells lie within a Region
     # most probable explanation of the missing cells
     mode: Literal["exact", "approximate", "none"] = "none"
-    # what it answers by where a context is not known: p(x), a learned null, or nothing
+    # what it answers by where a context is not known: p(x), a learned null, or a refusal
     null_context: Literal["marginal", "learned", "none"] = "none"
     # what changes nothing: "permutation" and "translation" of points
     invariances: frozenset[str] = frozenset()

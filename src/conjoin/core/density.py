@@ -9,6 +9,7 @@ Shape letters: B rows, D variables, K classes or candidates, F features, V token
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self, final
 
@@ -340,7 +341,7 @@ class Density(nn.Module, abc.ABC):
             If cells are missing, or lie in a region, in a way that is not declared.
         """
         event = self._checked(event)
-        context = self._conditioned(context, event.rows)
+        context = self._asked_context(context, event.rows)
         self._check_pattern(event)
         return self._by_rows(self._log_prob, event, context, generator)
 
@@ -353,7 +354,7 @@ class Density(nn.Module, abc.ABC):
         if n < 0:
             raise ValueError(f"n must be at least 0, got {n}.")
         with torch.no_grad():
-            return self._answered(self._sample(n, self._conditioned(context, n), generator))
+            return self._answered(self._sample(n, self._asked_context(context, n), generator))
 
     @final
     @on_device
@@ -418,7 +419,7 @@ class Density(nn.Module, abc.ABC):
         event = self._checked(event)
         self._check_region(event)
         self._check_prefix(event)
-        context = self._conditioned(context, event.rows)
+        context = self._asked_context(context, event.rows)
         with torch.no_grad():
             if _regions_per_row(event):
                 return self._complete_by_region(event, context, generator)
@@ -450,7 +451,7 @@ class Density(nn.Module, abc.ABC):
         event = self._checked(event)
         self._require(not _confined(event), "the most probable values inside a region", "mode")
         with torch.no_grad():
-            return self._answered(self._mode(event, self._conditioned(context, event.rows)))
+            return self._answered(self._mode(event, self._asked_context(context, event.rows)))
 
     @final
     @on_device
@@ -574,7 +575,7 @@ class Density(nn.Module, abc.ABC):
     def begin(self, n: int, context: Any = None) -> Any:
         """The state before the first token of n rows, for ``step``."""
         self._require(self.capabilities.step, "stepwise log-probabilities", "step")
-        return self._begin(n, self._conditioned(context, n))
+        return self._begin(n, self._asked_context(context, n))
 
     @final
     @on_device
@@ -606,7 +607,7 @@ class Density(nn.Module, abc.ABC):
         """Additive expected sufficient statistics of the rows."""
         self._require(self.capabilities.statistics, "sufficient statistics", "statistics")
         event = self._checked(event)
-        context = self._conditioned(context, event.rows)
+        context = self._asked_context(context, event.rows)
         weight = self._weight(event, weight)
         with torch.no_grad():
             if not _regions_per_row(event):
@@ -671,6 +672,17 @@ class Density(nn.Module, abc.ABC):
                 if not self.context_space.shape:
                     context = context.map(lambda part: part[:, 0])
         return self._check_context(context)
+
+    def _asked_context(self, context: Any, rows: int) -> Any:
+        """The context of a question, as hooks see it; refused where nothing is known of it, and
+        nothing is declared of that."""
+        found = self._conditioned(context, rows)
+        if _names_a_context(self.context_space) and self.capabilities.null_context == "none":
+            parts = [] if found is None else list(_events(found))
+            told = [~part.unobserved for part in parts]
+            known = bool(told) and bool(torch.stack(told).any(0).all())
+            self._require(known, "p(x) where its context is not known", "null_context")
+        return found
 
     def _record_of(self, context: Any, rows: int) -> Record:
         if context is not None and not self.context_space.blocks:
@@ -755,6 +767,13 @@ class Density(nn.Module, abc.ABC):
             return None
         if self.context_space is None:
             raise CapabilityError(type(self).__name__, "p(x | context)", "no context")
+        if not self.takes_columns and not bool(context.mask.all()):
+            raise CapabilityError(
+                type(self).__name__,
+                "p(x | context) of rows whose context is not known beside others",
+                "a class, or none",
+                "Ask about rows without a class by themselves.",
+            )
         return self.context_space.check(context)
 
     def _weight(self, event: Any, weight: Tensor | None) -> Tensor:
@@ -821,9 +840,11 @@ def _stacked(parts: list[Any], order: Tensor) -> Any:
 
 
 def _is_prefix(event: Event) -> bool:
-    """Whether no known cell stands behind an unknown one."""
-    mask = event.mask.reshape(event.rows, -1)
-    return bool((mask[:, 1:] <= mask[:, :-1]).all())
+    """Whether no known cell stands behind an unknown one, and nothing else is known: not that a
+    position exists whose value is unknown."""
+    mask = event.mask.reshape(event.rows, math.prod(event.value.shape[1:]))
+    exists = event.present is not None and bool((event.there & ~event.mask).any())
+    return not exists and bool((mask[:, 1:] <= mask[:, :-1]).all())
 
 
 def _names_a_context(space: Any) -> bool:

@@ -6,6 +6,7 @@ cells lie that are not known. A record names several events of the same rows.
 Shape letters: B rows, D variables, N positions, F features of one position.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -38,6 +39,15 @@ class Region(NamedTuple):
         for variable in self.allowed:
             cells = cells.index_fill(-1, torch.tensor([variable]), True)
         return cells
+
+    def holds(self, value: Tensor) -> Tensor:
+        """(B, D) bool: which values (B, D) lie where the region says."""
+        inside = (value >= self.low) & (value <= self.high)
+        for variable, keep in self.allowed.items():
+            code = value[:, variable].long()
+            found = keep.gather(1, code[:, None])[:, 0] if self.per_row else keep[code]
+            inside = inside & (found[:, None] | (torch.arange(value.shape[1]) != variable))
+        return inside
 
     def take(self, index: Tensor | slice) -> "Region":
         """The region of the rows at ``index``."""
@@ -127,13 +137,13 @@ class Event(NamedTuple):
     @property
     def complete(self) -> Tensor:
         """(B,) bool: nothing of the row is open."""
-        return self.mask.reshape(self.rows, -1).all(1)
+        return _cells(self.mask).all(1)
 
     @property
     def unobserved(self) -> Tensor:
         """(B,) bool: nothing is known of the row: no cell, no length, no region."""
         told = self.mask if self.present is None else self.mask | self.there
-        free = ~told.reshape(self.rows, -1).any(1)
+        free = ~_cells(told).any(1)
         if self.within is None:
             return free
         cells = self.within.constrained.expand(self.rows, -1)
@@ -170,8 +180,15 @@ class Event(NamedTuple):
         observed = self.mask & ~cells
         if self.present is None:
             return self._replace(observed=observed)
-        gone = cells.expand(self.value.shape).reshape(*self.present.shape, -1).all(-1)
+        gone = _cells(cells.expand(self.value.shape), self.present.dim()).all(-1)
         return self._replace(observed=observed, present=self.present & ~gone)
+
+
+def _cells(part: Tensor, axes: int = 1) -> Tensor:
+    """(B, C) of what is said of rows, or (B, N, C) of their positions; also where there is no
+    row."""
+    lead = part.shape[:axes]
+    return part.reshape(*lead, math.prod(part.shape[axes:]))
 
 
 class Pair(NamedTuple):

@@ -119,7 +119,10 @@ class _Fixed(Layout):
 
     def filled(self, event: Event, ways: Event) -> tuple[Event, Tensor]:
         value = torch.where(event.mask, event.value, ways.value)
-        return Event(value), torch.ones(event.rows, dtype=torch.bool)
+        if event.within is None:
+            return Event(value), torch.ones(event.rows, dtype=torch.bool)
+        inside = event.within.holds(value.flatten(1)) | event.mask.flatten(1)
+        return Event(value), inside.all(1)
 
     def stacked(self, events: list[Event]) -> Event:
         return Event(torch.cat([event.value for event in events]))
@@ -163,12 +166,16 @@ class _Ragged(Layout):
         return same and shape[0] <= capacity[0]
 
     def canonical(self, block: "Block", event: Event) -> Event:
-        """Narrowed to the last position that is there, or open, in any row."""
+        """Narrowed to the last position that is there, or open, in any row. Behind an open one the
+        end stays to be seen: else a row known to be short would look like one of any length."""
         event = event._replace(present=self._present(event), observed=event.mask)
         absent = self._positions(event.mask) & ~self._present(event)
         needed = (~absent).any(0).nonzero()
         width = max(1, int(needed.max()) + 1 if len(needed) else 0)
-        return self._settled(block, event.map(lambda part: part[:, :width]))
+        event = event.map(lambda part: part[:, :width])
+        if width < block.shape[0] and not bool(self._positions(event.mask)[:, -1:].all()):
+            event = _ended(event, self._present(event))
+        return self._settled(block, event)
 
     def filled(self, event: Event, ways: Event) -> tuple[Event, Tensor]:
         """A way agrees where it has the known values, an end where one is known, and a value where
@@ -309,6 +316,14 @@ class Points(_Ragged):
         value = torch.where(event.known, event.value, torch.zeros_like(event.value)).to(self.dtype)
         mean = (value * free).sum(1, keepdim=True) / free.sum(1, keepdim=True).clamp_min(1)
         return event._replace(value=torch.where(free, value - mean, value))
+
+
+def _ended(event: Event, present: Tensor) -> Event:
+    """The same rows, with one position more that is known to be absent."""
+    width = event.value.shape[1] + 1
+    last = (torch.arange(width) == width - 1).reshape(-1, *(1,) * (event.value.dim() - 2))
+    observed = _padded(event.mask, width) | last
+    return Event(_padded(event.value, width), observed, _padded(present, width))
 
 
 def _padded(part: Tensor, width: int) -> Tensor:

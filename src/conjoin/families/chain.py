@@ -42,6 +42,7 @@ from conjoin.core import (
     Likelihood,
     Record,
     RecordSpace,
+    Space,
     Status,
     categorical,
     stream,
@@ -106,6 +107,9 @@ class ChainDensity(Density):
         self.groups = _groups(space)
         self.told = [space.names[: space.names.index(group[0])] for group in self.groups]
         self.factors = nn.ModuleList()
+        # of a chain that was built before: what its factors learned that is no weight
+        kept = list(enumerate(self.structure.get("factors", ())))
+        self.with_factors([self._empty(place, structure) for place, structure in kept])
 
     def with_factors(self, factors: Sequence[Density]) -> Self:
         """The chain of these densities, one for each group of blocks."""
@@ -129,20 +133,40 @@ class ChainDensity(Density):
         """Each factor from the rows of which its blocks are known."""
         chain = cls(space, config)
         factors = []
-        for group, told in zip(chain.groups, chain.told, strict=True):
-            blocks = [space[name] for name in group]
-            vectors = blocks[0].layout == "vector"
-            own = resolve(config.columns) if vectors else config.of(blocks[0])
-            known = torch.stack([~data[name].unobserved for name in group]).any(0)
+        for place, group in enumerate(chain.groups):
+            own, blocks, told = chain._made_of(place)
+            known = _teaching(own.density, data, group, [block.name for block in told])
             part = data.take(known.nonzero()[:, 0])
             mass = None if weight is None else weight[known]
-            factors.append(_built(own, blocks, part, generator, mass, [space[n] for n in told]))
+            factors.append(_built(own, blocks, part, generator, mass, told))
+        chain.structure = {"factors": [factor.structure for factor in factors]}
         return chain.with_factors(factors).eval()
+
+    def _made_of(self, place: int) -> tuple[Config, list[Block], list[Block]]:
+        """The config of a factor, its blocks, and those that it is told."""
+        blocks = [self.space[name] for name in self.groups[place]]
+        vectors = blocks[0].layout == "vector"
+        own = resolve(self.config.columns) if vectors else self.config.of(blocks[0])
+        return own, blocks, [self.space[name] for name in self.told[place]]
+
+    def _empty(self, place: int, structure: dict[str, Any]) -> Density:
+        """A factor before its weights."""
+        config, blocks, told = self._made_of(place)
+        before = RecordSpace(tuple(told))
+        if not config.density.flat:
+            return config.density(blocks[0], config, structure, before if told else None)
+        space = Flat(RecordSpace(tuple(blocks))).space
+        context = _context_space(config.density, Flat(before)) if told else None
+        own = config.suited(space)
+        return own.density(space, own, structure, context)
 
     def _factor(self, place: int) -> Density:
         factor = self.factors[place]
         assert isinstance(factor, Density)
         return factor
+
+    def _able(self) -> list[Capabilities]:
+        return [self._factor(place).capabilities for place in range(len(self.factors))]
 
     def _placed(self, place: int, factor: Density) -> Density:
         """A density of rows learns which blocks its rows are made of, and what it is told."""
@@ -154,20 +178,25 @@ class ChainDensity(Density):
 
     @property
     def capabilities(self) -> Capabilities:
-        parts = [self._factor(place).capabilities for place in range(len(self.factors))]
+        parts = self._able()
         order = list(Likelihood)
         return Capabilities(
             max(
                 (part.likelihood for part in parts), key=lambda likelihood: order.index(likelihood)
             ),
-            objective="surrogate"
-            if any(p.objective == "surrogate" for p in parts)
-            else "likelihood",
+            objective="surrogate" if self._by_surrogate() else "likelihood",
             stochastic=any(part.stochastic for part in parts),
             missing="approximate",
             marginals="none",
             conditionals="approximate",
             regions=all(part.regions for part in parts),
+        )
+
+    def _by_surrogate(self) -> bool:
+        """Whether a factor learns by one, or withholds what it is told at times."""
+        return any(
+            able.objective == "surrogate" or (bool(told) and able.null_context == "learned")
+            for able, told in zip(self._able(), self.told, strict=True)
         )
 
     # ------------------------------------------------------------------ what has to be filled in
@@ -225,8 +254,19 @@ class ChainDensity(Density):
     def _status_of(self, event: Record) -> Status:
         own = status_of(self.capabilities.likelihood)
         patterns = [event.take(rows) for rows in self._patterns(event)] if event.rows else []
-        exact = all(plan.ways == math.inf for part in patterns for plan in self._plans(part))
-        return own if exact else worst(own, Status.LOWER_BOUND)
+        return worst(own, *(status for part in patterns for status in self._statuses(part)))
+
+    def _statuses(self, record: Record) -> list[Status]:
+        """What each factor says of rows that know the same cells: of blocks that are filled in all
+        ways it is asked when they are complete."""
+        out = []
+        for place, plan in enumerate(self._plans(record)):
+            listed = plan.names and plan.ways == math.inf
+            if plan.ways != math.inf:
+                out.append(Status.LOWER_BOUND)
+            if not listed and self._speaks(record, place):
+                out.append(self._factor(place).status_of(self._of(place, record)[0]))
+        return out
 
     # ------------------------------------------------------------------ log p
 
@@ -327,10 +367,11 @@ class ChainDensity(Density):
         self, event: Record, context: Record, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
         """The sum of the factors' own losses, each on the rows of which its blocks are known, given
-        the true blocks before it as far as they are known."""
+        the true blocks before it as far as they are known; of a factor that must be told all or
+        nothing, on the rows of which all is known."""
         out = torch.zeros(event.rows, dtype=torch.float64)
         for place, names in enumerate(self.groups):
-            known = torch.stack([~event[name].unobserved for name in names]).any(0)
+            known = _teaching(type(self._factor(place)), event, names, self.told[place])
             rows = known.nonzero()[:, 0]
             if len(rows):
                 own, told = self._of(place, event.take(rows))
@@ -373,7 +414,8 @@ class ChainDensity(Density):
         effective = torch.full((rows,), torch.inf, dtype=torch.float64)
         plans = self._plans(record)
         if any(plan.names for plan in plans):
-            if any(plan.ways != math.inf for plan in plans):
+            # ways are chosen by log p: where that is no more than a bound, so are the draws
+            if any(plan.ways != math.inf for plan in plans) or self._status_of(record) != status:
                 status = worst(status, Status.APPROXIMATE)
             many, weight = self._ways(record, generator, shared=False)
             chosen = categorical(weight, generator)
@@ -381,18 +423,25 @@ class ChainDensity(Density):
             effective = 1 / weight.softmax(1).square().sum(1)
         for place, names in enumerate(self.groups):
             if any(not bool(record[name].complete.all()) for name in names):
-                record = record.updated(self._of_factor(place, record, generator))
+                drawn, worth = self._of_factor(place, record, generator)
+                record = record.updated(drawn)
+                status = worst(status, worth)
         return record, status, effective
 
-    def _of_factor(self, place: int, record: Record, generator: torch.Generator | None) -> Record:
-        """A factor's blocks, complete: new rows where nothing of them is known."""
+    def _of_factor(
+        self, place: int, record: Record, generator: torch.Generator | None
+    ) -> tuple[Record, Status]:
+        """A factor's blocks, complete, and what they are worth: new rows where nothing of them is
+        known."""
+        factor = self._factor(place)
         names = self.groups[place]
         own, told = self._of(place, record)
         if all(bool(record[name].unobserved.all()) for name in names):
-            drawn = self._factor(place).sample(record.rows, told, generator=generator)
+            drawn = factor.sample(record.rows, told, generator=generator)
+            status = status_of(factor.capabilities.likelihood)
         else:
-            drawn = self._factor(place).sample_conditional(own, told, generator=generator)
-        return drawn if isinstance(drawn, Record) else Record({names[0]: drawn})
+            drawn, status, _ = factor.complete(own, told, generator=generator)
+        return drawn if isinstance(drawn, Record) else Record({names[0]: drawn}), status
 
 
 def _groups(space: RecordSpace) -> list[list[str]]:
@@ -404,6 +453,14 @@ def _groups(space: RecordSpace) -> list[list[str]]:
         else:
             groups.append([block.name])
     return groups
+
+
+def _teaching(density: type[Density], record: Record, names: list[str], told: list[str]) -> Tensor:
+    """(B,) which rows a factor learns from."""
+    known = torch.stack([~record[name].unobserved for name in names]).any(0)
+    if told and density.flat and not density.takes_columns:
+        known = known & torch.stack([record[name].complete for name in told]).all(0)
+    return known
 
 
 def _built(
@@ -431,10 +488,16 @@ def _built(
 def _context_of(density: type[Density], front: Flat, data: Record) -> dict[str, Any]:
     """What a density of rows is told in its fit: one class, or columns where it takes them."""
     told = front.join(data.only(front.blocks.names))
+    space = _context_space(density, front)
+    context = told if space.shape else told.map(lambda part: part[:, 0])
+    return {"context": context, "context_space": space}
+
+
+def _context_space(density: type[Density], front: Flat) -> Space:
+    """The space of one class, or of columns where the density takes them."""
     variables = front.space.variables
     if len(variables) == 1 and variables[0].discrete:
-        context = told.map(lambda part: part[:, 0])
-        return {"context": context, "context_space": replace(front.space, shape=())}
+        return replace(front.space, shape=())
     if not density.takes_columns:
         raise CapabilityError(
             density.__name__,
@@ -442,4 +505,4 @@ def _context_of(density: type[Density], front: Flat, data: Record) -> dict[str, 
             "p(x | one class)",
             "Take 'diffusion' for pictures beside several columns.",
         )
-    return {"context": told, "context_space": front.space}
+    return front.space

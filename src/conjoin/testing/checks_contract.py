@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load, save
 
 from conjoin.core import CapabilityError, Density, Edit, Event, stream
-from conjoin.testing.registry import NotApplicable, check, close, expect, needs
+from conjoin.testing.fitted import Fitted
+from conjoin.testing.registry import NotApplicable, check, check_of, close, expect, needs
 from conjoin.testing.spaces import masked
 from conjoin.testing.subjects import Subject
 
@@ -110,8 +111,8 @@ def capabilities(subject: Subject) -> None:
         expect(not declared or refusal is None, f"{name} is declared, but refused: {refusal}")
 
 
-@check
-def hooks(subject: Subject) -> None:
+@check_of("rows", "blocks")
+def hooks(subject: Fitted) -> None:
     """A hook that is declared is written; none of the public twins is overridden."""
     kind = type(subject.density)
     can = subject.can

@@ -11,7 +11,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from conjoin.core import Density, Edit, Event, stream
-from conjoin.testing.registry import NotApplicable, check, close, expect, needs
+from conjoin.testing.fitted import Fitted
+from conjoin.testing.registry import NotApplicable, check, check_of, close, expect, needs
 from conjoin.testing.subjects import Subject
 
 __all__ = ["distils", "edits", "invariances", "sweeps", "typical", "unfolds"]
@@ -225,13 +226,13 @@ def _taught(fresh: Subject) -> float:
 # ------------------------------------------------------------------------------------------- sweeps
 
 
-def _swept(subject: Subject, density: Density, seed: int) -> Tensor:
+def _swept(subject: Fitted, density: Density, seed: int) -> Tensor:
     out: Tensor = density.sweep(subject.event, subject.contexts, generator=stream(seed, "sweep"))
     return out
 
 
-@check
-def sweeps(subject: Subject) -> None:
+@check_of("rows", "blocks")
+def sweeps(subject: Fitted) -> None:
     """A pass is a function of the state and the generator; it moves buffers and keeps their shapes;
     with the rows' own state restored, a copy goes on in the same way."""
     needs(subject.can.sweeps, "no passes of a Gibbs sampler")
@@ -255,8 +256,8 @@ def sweeps(subject: Subject) -> None:
 # -------------------------------------------------------------------------------------- invariances
 
 
-@check
-def invariances(subject: Subject) -> None:
+@check_of("rows", "blocks")
+def invariances(subject: Fitted) -> None:
     """Another order of the points, or all of them moved alike, changes log_prob where that is not
     declared, and nowhere else."""
     declared = subject.can.invariances
@@ -266,7 +267,10 @@ def invariances(subject: Subject) -> None:
         raise NotApplicable("no points")
     event = space.check(subject.density.sample(64, generator=stream(1, "points")))
     log_prob = subject.log_prob(event)
-    for word, other in (("permutation", _reordered(event)), ("translation", _moved(space, event))):
+    others = {"permutation": _reordered(event)}
+    if not all(variable.discrete for variable in space.variables):
+        others["translation"] = _moved(space, event)
+    for word, other in others.items():
         apart = float((subject.log_prob(other) - log_prob).abs().max())
         same = apart <= 1e-9 * float(1 + log_prob.abs().max())
         expect(

@@ -1,10 +1,12 @@
 """Checks of learning: losses, gradients, sufficient statistics, expectation-maximisation."""
 
+from typing import Any
+
 import torch
 
-from conjoin.core import Event, Likelihood, Recipe, stream
-from conjoin.testing.registry import check, close, expect, needs
-from conjoin.testing.subjects import Subject
+from conjoin.core import Likelihood, Recipe, stream
+from conjoin.testing.fitted import Fitted
+from conjoin.testing.registry import check_of, close, expect, needs
 from conjoin.training.learners import Batch, Gradient
 
 __all__ = [
@@ -21,7 +23,7 @@ ROUNDS = 400  # of expectation-maximisation before its gradient has to be near z
 
 
 def _gradients(
-    subject: Subject, event: Event, contexts: Event | None, weight: torch.Tensor
+    subject: Fitted, event: Any, contexts: Any, weight: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     subject.density.zero_grad()
     subject.density.loss(event, contexts, weight=weight, generator=stream(0, "loss")).backward()
@@ -38,11 +40,22 @@ def _gradients(
         if parameter.requires_grad and parameter.grad is None
     ]
     expect(not missing, f"no gradient reaches {', '.join(missing)}")
-    return {name: parameter.grad for name, parameter in named.items() if parameter.grad is not None}
+    return {
+        name: parameter.grad
+        for name, parameter in named.items()
+        if parameter.grad is not None and parameter.numel()
+    }
 
 
-@check
-def score_identity(subject: Subject) -> None:
+def _not_withheld(subject: Fitted) -> None:
+    """Where a null is learned, the context is withheld from rows by chance, and the loss is that of
+    other rows than were given."""
+    withheld = subject.contexts is not None and subject.can.null_context == "learned"
+    needs(not withheld, "the context is withheld at times")
+
+
+@check_of("rows", "blocks")
+def score_identity(subject: Fitted) -> None:
     """E_p[d log p / d theta] = 0, by enumeration: the loss is the negative log of a normalised
     probability.
 
@@ -50,20 +63,16 @@ def score_identity(subject: Subject) -> None:
     """
     needs(subject.can.objective == "likelihood", "trained by a surrogate")
     needs(subject.can.likelihood is Likelihood.EXACT, "log_prob is not exact")
+    _not_withheld(subject)
     fresh = subject.fresh()
-    table = subject.table
-    likely = table.log_mass > table.log_mass.max() - 35
-    points = table.points[likely]
-    weight = table.log_mass[likely].exp()
-    for name, gradient in _gradients(
-        fresh, Event(points), fresh.context(len(points)), weight
-    ).items():
+    rows, weight = subject.likely
+    for name, gradient in _gradients(fresh, rows, fresh.context(rows.rows), weight).items():
         worst = float(gradient.abs().max())
         expect(worst < 2e-3, f"E[d loss / d {name}] is {worst:.2g}, not 0")
 
 
-@check
-def loss_is_likelihood(subject: Subject) -> None:
+@check_of("rows", "blocks")
+def loss_is_likelihood(subject: Fitted) -> None:
     """Where the objective is the likelihood, the loss is the weighted mean of -log_prob."""
     needs(
         subject.can.objective == "likelihood" and subject.can.likelihood is Likelihood.EXACT,
@@ -77,8 +86,8 @@ def loss_is_likelihood(subject: Subject) -> None:
     close(loss, -(weight * subject.log_prob(rows)).sum() / weight.sum(), 1e-9, "the loss")
 
 
-@check
-def gradients(subject: Subject) -> None:
+@check_of("rows", "blocks")
+def gradients(subject: Fitted) -> None:
     """After five steps of the gradient a gradient still reaches every named parameter."""
     needs(
         subject.joint is None or subject.joint.separate_predictor is None,
@@ -96,14 +105,14 @@ def gradients(subject: Subject) -> None:
 
 
 def _statistics(
-    subject: Subject, rows: slice | torch.Tensor, weight: torch.Tensor
+    subject: Fitted, rows: slice | torch.Tensor, weight: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     contexts = None if subject.contexts is None else subject.contexts.take(rows)
     return subject.density.statistics(subject.event.take(rows), contexts, weight=weight)
 
 
-@check
-def statistics(subject: Subject) -> None:
+@check_of("rows", "blocks")
+def statistics(subject: Fitted) -> None:
     """Statistics add over batches, weight 2 is the row twice, and their log_prob is the weighted
     sum of log_prob."""
     needs(subject.can.statistics, "no sufficient statistics")
@@ -124,11 +133,12 @@ def statistics(subject: Subject) -> None:
     close(whole["log_prob"], total, 1e-9, "the log_prob of the statistics")
 
 
-@check
-def weights(subject: Subject) -> None:
+@check_of("rows", "blocks")
+def weights(subject: Fitted) -> None:
     """The loss of a row of weight 2 is that of the row twice; a row of weight 0 counts for
     nothing."""
     needs(not subject.can.stochastic and subject.can.objective == "likelihood", "a loss with noise")
+    _not_withheld(subject)
     event = subject.learned
     rows = subject.event.rows
     weight = (torch.arange(rows) % 3).double()
@@ -144,7 +154,7 @@ def weights(subject: Subject) -> None:
         )
 
 
-def _shake(subject: Subject) -> None:
+def _shake(subject: Fitted) -> None:
     """Parameters away from where the fit left them: no symmetry of a start may hide what the M step
     does."""
     noise = stream(0, "shake")
@@ -153,8 +163,8 @@ def _shake(subject: Subject) -> None:
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=noise, dtype=torch.float64))
 
 
-@check
-def expectation_maximisation(subject: Subject) -> None:
+@check_of("rows", "blocks")
+def expectation_maximisation(subject: Fitted) -> None:
     """EM never lowers the likelihood, and where it comes to rest the gradient of the loss is near
     zero.
 

@@ -21,14 +21,19 @@ from typing import Any
 from conjoin.families import FAMILIES, name_of, resolve
 from conjoin.testing import (  # noqa: F401  (they enter CHECKS)
     checks_blocks,
+    checks_contexts,
     checks_contract,
+    checks_events,
     checks_extras,
     checks_joint,
     checks_learning,
     checks_mass,
+    checks_sums,
 )
+from conjoin.testing.block_spaces import TinyBlocks
+from conjoin.testing.fitted import Fitted, NotTaken
 from conjoin.testing.registry import CHECKS, NotApplicable
-from conjoin.testing.subjects import NotTaken, Subject, subject, subject_names, tiny_of
+from conjoin.testing.subjects import subject, subject_names, tiny_of
 
 __all__ = [
     "CHECKS",
@@ -54,6 +59,7 @@ VERIFIED: dict[str, tuple[str, ...]] = {
     "conditionals": ("conditionals", "conditionals_per_row"),
     "regions": ("regions",),
     "mode": ("modes",),
+    "null_context": ("null_context",),
     "invariances": ("invariances",),
     "statistics": ("statistics", "expectation_maximisation"),
     "sweeps": ("sweeps",),
@@ -96,11 +102,13 @@ def cases(family: Any, only: Iterable[str] | None = None) -> list[tuple[str, str
 def _takes(family: Any, space: str) -> bool:
     config = resolve(family)
     entry = FAMILIES.get(name_of(config))
-    if space.endswith("given class") and not config.density.conditional:
+    if " given " in space and not config.density.conditional:
         return False
     if entry is None:
         return True
     found = tiny_of(space)
+    if isinstance(found, TinyBlocks):
+        return found.layout in entry.layouts and not config.density.flat
     if "vector" not in entry.layouts or (entry.pictures and not found.space.pixels):
         return False
     if found.name in OF_PICTURES and not entry.pictures:
@@ -108,7 +116,7 @@ def _takes(family: Any, space: str) -> bool:
     return all(variable.kind in entry.kinds for variable in found.space.variables)
 
 
-def run_case(family: Any, space: str, check: str) -> Subject:
+def run_case(family: Any, space: str, check: str) -> Fitted:
     """Run one check; AssertionError says how it failed, NotApplicable or NotTaken why it was not
     run."""
     found = subject(resolve(family), space)

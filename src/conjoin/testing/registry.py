@@ -1,4 +1,8 @@
-"""The list of checks, and how a check says that it failed or that it does not apply."""
+"""The list of checks, and how a check says that it failed or that it does not apply.
+
+A check has a name and one function for each form of subject: "rows" of numbers, as most families
+see them, and "blocks", whose rows may differ in length, and records of them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,19 +10,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["CHECKS", "NotApplicable", "check", "close", "expect", "needs"]
+__all__ = ["CHECKS", "Check", "NotApplicable", "check", "check_of", "close", "expect", "needs"]
 
-CHECKS: dict[str, Callable[[Any], None]] = {}
+Function = Callable[[Any], None]
 
 
 class NotApplicable(Exception):
     """The check asks for something that the density does not declare; the message says what."""
 
 
-def check(function: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Enter a function of one Subject into CHECKS under its own name."""
-    CHECKS[function.__name__] = function
-    return function
+class Check:
+    """One check: what it does with a subject of each form."""
+
+    def __init__(self) -> None:
+        self.forms: dict[str, Function] = {}
+
+    def __call__(self, subject: Any) -> None:
+        if subject.form not in self.forms:
+            raise NotApplicable(f"a question about {' and '.join(self.forms)}")
+        self.forms[subject.form](subject)
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check_of(*forms: str) -> Callable[[Function], Function]:
+    """Enter a function of one subject of these forms into CHECKS under its own name."""
+
+    def enter(function: Function) -> Function:
+        CHECKS.setdefault(function.__name__, Check()).forms.update(dict.fromkeys(forms, function))
+        return function
+
+    return enter
+
+
+def check(function: Function) -> Function:
+    """Enter a function of one subject of rows into CHECKS under its own name."""
+    return check_of("rows")(function)
 
 
 def needs(declared: bool, what: str) -> None:

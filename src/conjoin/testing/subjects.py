@@ -5,12 +5,10 @@ inside a joint model.
 as densities.
 """
 
-import copy
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +29,11 @@ from conjoin.joints.base import Joint, Rebuild, flat_space
 from conjoin.joints.build import build_joint
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.hybrid import Hybrid, Predictor
+from conjoin.testing.block_spaces import TinyBlocks, tiny_blocks
+from conjoin.testing.block_subjects import BLOCK_BUILDERS
+from conjoin.testing.fitted import Fitted, NotTaken, again, class_of, fitted, weights_of
 from conjoin.testing.spaces import CLASSES, Tiny, product, tiny, tiny_names
 from conjoin.training.learners import Batch, Gradient
-from conjoin.training.loop import Plan, train
-from conjoin.training.progress import Progress
 
 __all__ = [
     "MANY",
@@ -49,12 +48,7 @@ __all__ = [
 ]
 
 MANY = 12_000  # draws that stand for the density itself where no table can
-NOISY = 0.3  # nats
-CONTEXT = 1  # the class that a conditional density is looked at under
-
-
-class NotTaken(Exception):
-    """The family does not take this space; the message says why."""
+POSSIBLE = 35.0  # nats below the most probable row, beyond which rows are left out
 
 
 class Flat(Density):
@@ -178,26 +172,20 @@ class Enumeration:
 
 
 @dataclass
-class Subject:
-    """One fitted density and all that a check needs to know of it. Checks that move parameters take
-    a ``fresh`` copy."""
+class Subject(Fitted):
+    """A density over the rows of a ``Tiny``."""
 
-    name: str
+    form: ClassVar[str] = "rows"
+
     tiny: Tiny
-    density: Density
-    event: Event  # the rows that it was fitted to
-    contexts: Event | None = None  # their classes
-    rebuild: Callable[[], Density] = field(
-        default=lambda: None,  # type: ignore[assignment,return-value]
-        repr=False,
-    )
+    event: Event
+    contexts: Event | None = None
     _table: Enumeration | None = field(default=None, repr=False)
     _draws: Tensor | None = field(default=None, repr=False)
-    _noise: float | None = field(default=None, repr=False)
 
     @property
-    def can(self) -> Capabilities:
-        return self.density.capabilities
+    def complete(self) -> Event:
+        return Event(self.tiny.rows)
 
     @property
     def joint(self) -> Joint | None:
@@ -205,7 +193,6 @@ class Subject:
 
     @property
     def beginning(self) -> Density | None:
-        """The part that is fitted before the rest, and learns nothing with it."""
         return (self.density if self.joint is None else self.joint)._beginning()
 
     @property
@@ -213,57 +200,13 @@ class Subject:
         """Variables that a region cannot speak of: the y of a joint."""
         return () if self.joint is None else (0,)
 
-    @property
-    def learned(self) -> Event:
-        """The rows that it was fitted to; complete ones where missing cells cost it exactness."""
-        return self.event if self.can.missing in ("exact", "none") else Event(self.tiny.rows)
-
-    @property
-    def tolerance(self) -> float:
-        return 5e-3
-
-    @property
-    def rounding(self) -> float:
-        """How far two answers to the same question may be apart, relatively: a network that answers
-        in float32 rounds in another way in another batch."""
-        single = any(weight.dtype == torch.float32 for weight in self.density.parameters())
-        return 1e-4 if single else 1e-9
-
-    @property
-    def noise(self) -> float:
-        """The standard deviation of log_prob of a row from one generator to the next, nats."""
-        if self._noise is None:
-            rows = Event(self.tiny.rows[:16])
-            each = self.estimates(rows, 8) if self.can.stochastic else torch.zeros(2, 1)
-            self._noise = float(each.std(0).nan_to_num(0.0).median())
-        return self._noise
-
-    @property
-    def noisy(self) -> bool:
-        """Whether log_prob of one generator says little of a row: then only the mean over many of
-        them is a lower bound, and the exponential of one is no estimate of p."""
-        return self.noise > NOISY
-
     def context(self, rows: int) -> Event | None:
-        return (
-            None
-            if self.contexts is None
-            else Event(torch.full((rows,), float(CONTEXT), dtype=torch.float64))
-        )
-
-    def log_prob(self, event: Event, seed: int = 0) -> Tensor:
-        """Under the one context that is looked at, with the same noise every time."""
-        with torch.no_grad():
-            return self.density.log_prob(
-                event, self.context(event.rows), generator=stream(seed, "log_prob")
-            )
-
-    def estimates(self, event: Event, seeds: int = 40) -> Tensor:
-        """(seeds, B) log_prob again and again, each time with other noise."""
-        return torch.stack([self.log_prob(event, seed) for seed in range(1, seeds + 1)])
+        return None if self.contexts is None else class_of(rows)
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        return self.density.sample(n, self.context(n), generator=stream(seed, "sample")).value
+        """(n, D) draws under the one context."""
+        out: Tensor = self.drawn(n, seed).value
+        return out
 
     def sample_conditional(self, event: Event, seed: int = 0) -> Event:
         return self.density.sample_conditional(
@@ -285,38 +228,22 @@ class Subject:
         return self._table
 
     @property
+    def likely(self) -> tuple[Event, Tensor]:
+        keep = self.table.log_mass > self.table.log_mass.max() - POSSIBLE
+        return Event(self.table.points[keep]), self.table.log_mass[keep].exp()
+
+    @property
     def many(self) -> Tensor:
         """(MANY, D) draws, made once."""
         if self._draws is None:
             self._draws = self.sample(MANY, seed=5)
         return self._draws
 
-    def fresh(self) -> "Subject":
-        copied = copy.deepcopy(self.density)
-        return Subject(
-            self.name, self.tiny, copied, self.event, self.contexts, lambda: _once_more(copied)
-        )
+    def _again(self, density: Density) -> Density:
+        return _once_more(density)
 
 
 # ----------------------------------------------------------------------------------------- building
-
-
-def fitted(density: Density, data: Event | Pair, weight: Tensor, epochs: int = 6) -> None:
-    """A brief fit: a few rounds of EM, and ten times as many sweeps or steps of the gradient."""
-    able = density.capabilities
-    epochs = epochs if able.statistics else 10 * epochs
-    train(
-        density,
-        data,
-        weight,
-        None,
-        Plan(epochs=epochs, steps=None if able.sweeps else epochs, patience=epochs),
-        Progress(),
-    )
-
-
-def _weights(rows: int) -> Tensor:
-    return 1.0 + (torch.arange(rows) % 5 == 0).double()
 
 
 def _built(config: Any, space: Tiny, **context: Any) -> tuple[Density, Event]:
@@ -325,23 +252,24 @@ def _built(config: Any, space: Tiny, **context: Any) -> tuple[Density, Event]:
     def build(data: Event) -> Density:
         try:
             return config.density.build(
-                space.space, config, data, stream(0, "build"), weight=_weights(data.rows), **context
+                space.space,
+                config,
+                data,
+                stream(0, "build"),
+                weight=weights_of(data.rows),
+                **context,
             )
         except (CapabilityError, ValueError) as refusal:
             raise NotTaken(str(refusal)) from refusal
 
+    if not config.density.flat:
+        raise NotTaken("it models blocks, not rows of numbers")
     data = Event(space.rows)
     density = build(data)
     if density.capabilities.missing == "none":
         return density, data
     data = Event(space.rows, space.mask)
     return build(data), data
-
-
-def again(density: Density) -> Density:
-    """What saving.py does: a density from its config and structure, before its weights."""
-    structure = json.loads(json.dumps(density.structure))
-    return type(density)(density.space, density.config, structure, density.context_space).eval()
 
 
 def _once_more(density: Density) -> Density:
@@ -351,7 +279,7 @@ def _once_more(density: Density) -> Density:
 
 def _alone(config: Any, space: Tiny) -> Subject:
     density, data = _built(config, space)
-    fitted(density, data, _weights(data.rows))
+    fitted(density, data, weights_of(data.rows))
     return Subject(space.name, space, density, data, rebuild=lambda: _once_more(density))
 
 
@@ -360,7 +288,7 @@ def _given_class(config: Any, space: Tiny) -> Subject:
         raise NotTaken("it does not model p(x | context)")
     label = Event(space.label)
     density, data = _built(config, space, context=label, context_space=CLASSES)
-    fitted(ClassConditional(density, CLASSES), Pair(label, data), _weights(data.rows))
+    fitted(ClassConditional(density, CLASSES), Pair(label, data), weights_of(data.rows))
     return Subject(
         f"{space.name} given class",
         space,
@@ -379,7 +307,7 @@ def _joint_of(config: Any, space: Tiny) -> tuple[Joint, Event]:
         data = Event(space.rows)
     try:
         return build_joint(
-            config, y, x, Flat.pair(data), stream(0, "build"), _weights(data.rows)
+            config, y, x, Flat.pair(data), stream(0, "build"), weights_of(data.rows)
         ), data
     except (CapabilityError, ValueError) as refusal:
         raise NotTaken(str(refusal)) from refusal
@@ -406,7 +334,7 @@ def _rejoin(joint: Joint) -> Joint:
 
 def _joined(config: Any, space: Tiny) -> Subject:
     joint, data = _joint_of(config, space)
-    fitted(joint, Flat.pair(data), _weights(data.rows))
+    fitted(joint, Flat.pair(data), weights_of(data.rows))
     return Subject(
         f"joint {space.name}", space, Flat(joint), data, rebuild=lambda: Flat(_rejoin(joint))
     )
@@ -414,10 +342,10 @@ def _joined(config: Any, space: Tiny) -> Subject:
 
 def _hybrid(config: Any, space: Tiny) -> Subject:
     base, data = _joint_of(config, space)
-    fitted(base, Flat.pair(data), _weights(data.rows))
+    fitted(base, Flat.pair(data), weights_of(data.rows))
     joint = Hybrid(base, LinearPredictor(base.space.y, base.space.x, stream(0, "predictor")))
     learner = Gradient(joint, Recipe(rate=0.05))
-    weight = _weights(data.rows)
+    weight = weights_of(data.rows)
     for index in range(30):
         learner.step(Batch(Flat.pair(data), weight, float(weight.sum())), stream(index))
     return Subject(
@@ -438,16 +366,22 @@ _BUILDERS: dict[str, tuple[Callable[[Any, Tiny], Subject], str]] = {
 
 
 def subject_names() -> list[str]:
-    return list(_BUILDERS)
+    return [*_BUILDERS, *BLOCK_BUILDERS]
 
 
-def tiny_of(name: str) -> Tiny:
+def tiny_of(name: str) -> Tiny | TinyBlocks:
     """The tiny space on which the subject ``name`` stands."""
+    return tiny_blocks(BLOCK_BUILDERS[name][1]) if name in BLOCK_BUILDERS else _rows_of(name)
+
+
+def _rows_of(name: str) -> Tiny:
     return tiny(_BUILDERS[name][1])
 
 
 @cache
-def subject(config: Any, name: str) -> Subject:
+def subject(config: Any, name: str) -> Fitted:
     """The fitted density of ``config`` on the space ``name``; built once. Raises NotTaken."""
-    build, space = _BUILDERS[name]
-    return build(config, tiny(space))
+    if name in BLOCK_BUILDERS:
+        build, space = BLOCK_BUILDERS[name]
+        return build(config, tiny_blocks(space))
+    return _BUILDERS[name][0](config, _rows_of(name))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core import Event, Pair, stream
+from conjoin.core import Event, Pair, Record, stream
 from conjoin.core.event import slices
 from conjoin.training import ranks
 from conjoin.training.learners import Batch, Pass, Piece
@@ -21,7 +21,7 @@ __all__ = ["Feed", "Held", "Passes", "Shuffled"]
 
 AT_ONCE = 4096  # rows whose statistics are worked out together
 
-Read = Callable[[int, int, int], Iterator[Event | Pair]]
+Read = Callable[[int, int, int], Iterator[Event | Pair | Record]]
 """``read(epoch, rank, world)``: every ``world``-th row of a table from the ``rank``-th on, in
 pieces; the order of the pieces may depend on the epoch.
 """
@@ -44,7 +44,7 @@ class Feed(abc.ABC):
 class Held(Feed):
     """Rows in memory, in a new order for every epoch."""
 
-    def __init__(self, fit: Event | Pair, weight: Tensor, seed: int) -> None:
+    def __init__(self, fit: Event | Pair | Record, weight: Tensor, seed: int) -> None:
         self.fit = fit
         self.weight = weight
         self.seed = seed
@@ -96,7 +96,7 @@ class Shuffled(Feed):
         self.rows = rows
         self.seed = seed
         self.next = -1  # the step that ``cut`` goes on with
-        self.cut: Iterator[Event | Pair] = iter(())
+        self.cut: Iterator[Event | Pair | Record] = iter(())
 
     def parts(self, batch: int) -> int:
         return max(1, round(self.rows / batch))
@@ -111,7 +111,7 @@ class Shuffled(Feed):
         rows = next(self.cut)
         return Batch(rows, torch.ones(rows.rows, dtype=torch.float64), float(self.rows))
 
-    def _cut(self, epoch: int, parts: int) -> Iterator[Event | Pair]:
+    def _cut(self, epoch: int, parts: int) -> Iterator[Event | Pair | Record]:
         """The batches of an epoch, which differ by at most one row."""
         least, more = divmod(self.rows, parts)
         sizes = iter([least + 1] * more + [least] * (parts - more))

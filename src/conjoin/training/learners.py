@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core import Density, Event, Pair, Recipe
+from conjoin.core import Density, Event, Pair, Recipe, Record
 from conjoin.core.device import device_of, moved
 from conjoin.nets.body import Body
 from conjoin.training import ranks
@@ -39,14 +39,14 @@ MIN_STEP_SIZE = 0.01  # rho of the last steps
 WARM_UP = 0.05  # share of the fit in which the rate rises
 
 
-Piece = tuple[Event | Pair, Tensor]  # rows and their weights
+Piece = tuple[Event | Pair | Record, Tensor]  # rows and their weights
 
 
 @dataclass(frozen=True)
 class Batch:
     """Rows of one step, their weights, and the weight of the whole data set."""
 
-    rows: Event | Pair
+    rows: Event | Pair | Record
     weight: Tensor
     total: float
 

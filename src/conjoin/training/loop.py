@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from conjoin.core import Density, Event, Pair, Recipe, stream
+from conjoin.core import Density, Event, Pair, Recipe, Record, stream
 from conjoin.training import ranks
 from conjoin.training.checkpoint import Stop, Trained, read_checkpoint, write_checkpoint
 from conjoin.training.feed import Feed, Held
@@ -61,9 +61,9 @@ class Plan:
 
 def train(
     density: Density,
-    fit: Event | Pair,
+    fit: Event | Pair | Record,
     weight: Tensor,
-    choose: Event | Pair | None,
+    choose: Event | Pair | Record | None,
     plan: Plan,
     progress: Progress,
     label: str = "fit",
@@ -75,7 +75,7 @@ def train(
 def train_from(
     density: Density,
     feed: Feed,
-    choose: Event | Pair | None,
+    choose: Event | Pair | Record | None,
     plan: Plan,
     progress: Progress,
     label: str = "fit",
@@ -105,7 +105,7 @@ class _Run:
     """The state of one fit."""
 
     def __init__(
-        self, density: Density, feed: Feed, choose: Event | Pair | None, plan: Plan
+        self, density: Density, feed: Feed, choose: Event | Pair | Record | None, plan: Plan
     ) -> None:
         self.density = density
         self.feed = feed

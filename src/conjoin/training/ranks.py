@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from conjoin.core import Event, Pair
+from conjoin.core import Event, Pair, Record
 
 __all__ = ["add_gradients", "first", "rank", "share", "together", "total", "wait", "world"]
 
@@ -53,7 +53,7 @@ def world() -> int:
     return dist.get_world_size() if _joined() else 1
 
 
-def share(rows: Event | Pair, weight: Tensor) -> tuple[Event | Pair, Tensor]:
+def share(rows: Event | Pair | Record, weight: Tensor) -> tuple[Event | Pair | Record, Tensor]:
     """This rank's rows and weights; where there are fewer rows than ranks, every rank has all at a
     part of their weight."""
     if world() == 1:

@@ -276,6 +276,7 @@ class ProcessDensity(DeepDensity):
         return self._able(
             likelihood=Likelihood.EXACT if exact else Likelihood.LOWER_BOUND,
             stochastic=not exact,
+            null_context="learned",  # classes are withheld at times in the fit
             features=True,
             objective="surrogate",
         )

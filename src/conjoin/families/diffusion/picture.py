@@ -243,6 +243,7 @@ class PictureDensity(Density):
             stochastic=True,
             conditionals="approximate",
             mode="approximate",
+            null_context="learned",
             features=True,
             typical=True,
             edits=True,

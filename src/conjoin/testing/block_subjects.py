@@ -1,0 +1,183 @@
+"""What the checks look at where rows are blocks or records: a briefly fitted density, alone, given
+a class, or given a record."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from conjoin.core import (
+    Block,
+    CapabilityError,
+    Density,
+    Event,
+    Pair,
+    Record,
+    RecordSpace,
+    Variable,
+    stream,
+)
+from conjoin.joints.class_conditional import ClassConditional
+from conjoin.testing.block_spaces import TinyBlocks, agreeing, block_names
+from conjoin.testing.fitted import Fitted, NotTaken, again, class_of, fitted, weights_of
+from conjoin.testing.spaces import CLASSES
+
+__all__ = ["BLOCK_BUILDERS", "TOLD", "BlockSubject", "told_rows"]
+
+STEPS = 60  # of the gradient, where a density learns under records
+RATE = 1e-2
+POSSIBLE = 35.0  # nats below the most probable row, beyond which rows are left out
+# what a density is told that is conditioned on records: a column, a number, and a string
+TOLD = RecordSpace(
+    (
+        Block("told", "vector", (2,), (Variable("flag", "category", 2), Variable("dose", "real"))),
+        Block("note", "sequence", (2,), (Variable("letter", "category", 2),)),
+    )
+)
+
+
+@dataclass
+class BlockSubject(Fitted):
+    """A density over the blocks of a ``TinyBlocks``."""
+
+    form: ClassVar[str] = "blocks"
+
+    tiny: TinyBlocks
+    _log_mass: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def complete(self) -> Any:
+        return self.tiny.rows
+
+    @property
+    def joint(self) -> None:
+        return None
+
+    @property
+    def beginning(self) -> Density | None:
+        return self.density._beginning()
+
+    @property
+    def log_mass(self) -> Tensor:
+        """(G,) of every row of the space, under the one context."""
+        if self._log_mass is None:
+            self._log_mass = self.log_prob(self.tiny.every) + self.tiny.log_weight
+        return self._log_mass
+
+    @property
+    def likely(self) -> tuple[Any, Tensor]:
+        keep = (self.log_mass > self.log_mass.max() - POSSIBLE).nonzero()[:, 0]
+        return self.tiny.every.take(keep), self.log_mass[keep].exp()
+
+    def context(self, rows: int) -> Any:
+        if self.contexts is None:
+            return None
+        if isinstance(self.contexts, Event):
+            return class_of(rows)
+        return self.contexts.take(torch.zeros(rows, dtype=torch.long))
+
+    def truth(self, event: Any) -> Tensor:
+        """(B,) log of the sum over all rows that agree with what is known."""
+        return self.summed(event, agreeing(self.tiny.space, event, self.tiny.every))
+
+    def summed(self, event: Any, agree: Tensor) -> Tensor:
+        """(B,) log of the sum over the rows of the list (B, G) that agree; of known numbers it is
+        the density."""
+        mass = torch.where(agree, self.log_mass, -torch.inf).logsumexp(1)
+        return mass - self.tiny.log_known(event)
+
+    def completed(self, event: Any, seed: int = 0) -> Any:
+        """``complete`` of the density, under the one context."""
+        noise = stream(seed, "conditional")
+        return self.density.complete(event, self.context(event.rows), generator=noise)
+
+
+def _built(config: Any, space: TinyBlocks, **context: Any) -> tuple[Density, Any]:
+    """The density, and the rows to fit: some of them known in part where the family takes that."""
+    if config.density.flat:
+        raise NotTaken("it models rows of numbers, not blocks")
+
+    def build(data: Any) -> Density:
+        try:
+            return config.density.build(
+                space.space,
+                config,
+                data,
+                stream(0, "build"),
+                weight=weights_of(data.rows),
+                **context,
+            )
+        except (CapabilityError, ValueError) as refusal:
+            raise NotTaken(str(refusal)) from refusal
+
+    density = build(space.rows)
+    if density.capabilities.missing == "none":
+        return density, space.rows
+    return build(space.gaps), space.gaps
+
+
+def _alone(config: Any, space: TinyBlocks) -> BlockSubject:
+    density, data = _built(config, space)
+    fitted(density, data, weights_of(data.rows))
+    return BlockSubject(space.name, space, density, data, rebuild=lambda: again(density))
+
+
+def _given_class(config: Any, space: TinyBlocks) -> BlockSubject:
+    _conditional(config)
+    label = Event(space.label)
+    density, data = _built(config, space, context=label, context_space=CLASSES)
+    fitted(ClassConditional(density, CLASSES), Pair(label, data), weights_of(data.rows))
+    name = f"{space.name} given class"
+    return BlockSubject(name, space, density, data, label, lambda: again(density))
+
+
+def _given_record(config: Any, space: TinyBlocks) -> BlockSubject:
+    _conditional(config)
+    told = told_rows(space.label)
+    density, data = _built(config, space, context=told, context_space=TOLD)
+    optimiser = torch.optim.Adam(density.parameters(), lr=RATE)
+    density.train()
+    for step in range(STEPS):
+        optimiser.zero_grad()
+        density.loss(data, told, generator=stream(step, "fit")).backward()
+        optimiser.step()
+    name = f"{space.name} given record"
+    return BlockSubject(name, space, density.eval(), data, told, lambda: again(density))
+
+
+def _conditional(config: Any) -> None:
+    if not config.density.conditional:
+        raise NotTaken("it does not model p(x | context)")
+
+
+def told_rows(label: Tensor) -> Record:
+    """A record that goes with each label; the first is known as a whole, others in part, or not at
+    all."""
+    rows = len(label)
+    noise = stream(0, "told")
+    dose = label - 0.5 + 0.5 * torch.randn(rows, generator=noise, dtype=torch.float64)
+    known = torch.rand(rows, 2, generator=noise) > 0.2
+    known[0] = True
+    note = torch.stack([label.long(), torch.randint(2, (rows,), generator=noise)], 1)
+    length = torch.randint(3, (rows,), generator=noise)
+    length[0] = 2
+    there = torch.arange(2) < length[:, None]
+    told = (torch.rand(rows, 1, generator=noise) > 0.2).expand(rows, 2).clone()
+    told[0] = True
+    return TOLD.check(
+        Record(
+            told=Event(torch.stack([label, dose], 1), known),
+            note=Event(note, told, there & told),
+        )
+    )
+
+
+Builder = Callable[[Any, TinyBlocks], BlockSubject]
+BLOCK_BUILDERS: dict[str, tuple[Builder, str]] = {
+    **{name: (_alone, name) for name in block_names()},
+    "strings given class": (_given_class, "strings"),
+    "strings given record": (_given_record, "strings"),
+    "points given class": (_given_class, "points"),
+}
