@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jaxtyping
+import shape_checks
 
 # not the surface: there a wrong type is the user's mistake, and conjoin answers it itself
 INNER = (
@@ -22,6 +23,7 @@ INNER = (
     "calibration",
     "model.predictive",
 )
+jaxtyping.jaxtyped = shape_checks.jaxtyped  # what the hook writes above every function
 jaxtyping.install_import_hook([f"conjoin.{module}" for module in INNER], "shape_checks.check")
 
 from pathlib import Path

@@ -115,10 +115,17 @@ def each(paths):
 every_file = each(TREES)
 
 
+@functools.cache
+def nodes(tree):
+    return list(ast.walk(tree))
+
+
+@functools.cache
 def calls(tree):
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [node for node in nodes(tree) if isinstance(node, ast.Call)]
 
 
+@functools.cache
 def spelled(node):
     """`a.b.c` of a name or attribute, else ''."""
     return ast.unparse(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
@@ -128,13 +135,8 @@ def spelled(node):
 
 
 @functools.cache
-def functions():
-    return [
-        (path, node)
-        for path, tree in TREES.items()
-        for node in ast.walk(tree)
-        if isinstance(node, FUNCTION)
-    ]
+def functions(path):
+    return [node for node in nodes(TREES[path]) if isinstance(node, FUNCTION)]
 
 
 def lines(function):
@@ -153,7 +155,7 @@ def test_lines_have_at_most_100_characters(path):
 def test_one_assignment_a_line(path):
     """``a, b = f()`` unpacks one value; ``a, b = x, y`` is two statements, unless they depend on
     each other (``a, b = b, a``)."""
-    found = [node for node in ast.walk(TREES[path]) if isinstance(node, ast.Assign)]
+    found = [node for node in nodes(TREES[path]) if isinstance(node, ast.Assign)]
     assert [node.lineno for node in found if is_two_statements(node)] == []
 
 
@@ -173,10 +175,13 @@ def is_two_statements(node):
 
 
 def test_functions_are_short():
-    sizes = sorted(lines(function) for _, function in functions())
-    longest = [
-        f"{name(path)}:{function.name}" for path, function in functions() if lines(function) > 80
-    ]
+    found = {
+        f"{name(path)}:{each.name}:{each.lineno}": each
+        for path in TREES
+        for each in functions(path)
+    }
+    sizes = sorted(map(lines, found.values()))
+    longest = [place for place, function in found.items() if lines(function) > 80]
     assert statistics.median(sizes) <= 8
     assert sizes[int(0.9 * len(sizes))] <= 35
     assert longest == []
@@ -337,13 +342,10 @@ def test_no_hasattr(path):
 def test_no_pickle(path):
     tree = TREES[path]
     modules = {
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import)
-        for alias in node.names
+        alias.name for node in nodes(tree) if isinstance(node, ast.Import) for alias in node.names
     }
     modules |= {
-        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+        node.module for node in nodes(tree) if isinstance(node, ast.ImportFrom) and node.module
     }
     assert not {"pickle", "cloudpickle", "dill", "shelve", "marshal"} & {
         module.split(".")[0] for module in modules
@@ -380,7 +382,7 @@ def classes():
     return {
         node.name: (path, node)
         for path, tree in TREES.items()
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.ClassDef)
     }
 
@@ -413,14 +415,14 @@ def may_be_overridden(method, owner):
     [
         path
         for path, tree in TREES.items()
-        if any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))
+        if any(isinstance(node, ast.ClassDef) for node in nodes(tree))
     ]
 )
 def test_abstract_or_final(path):
     known = classes()
     wrong = [
         f"{node.name}.{method} overrides {above.name}.{method}"
-        for node in ast.walk(TREES[path])
+        for node in nodes(TREES[path])
         if isinstance(node, ast.ClassDef)
         for above in ancestors(node, known)
         for method in methods(node).keys() & methods(above).keys()
@@ -434,7 +436,7 @@ def test_no_isinstance_over_families_joints_codecs_or_predictors(path):
     closed = {"families", "joints", "codecs", "predictors"} - {own_part(path)}
     theirs = {
         alias.asname or alias.name
-        for node in ast.walk(TREES[path])
+        for node in nodes(TREES[path])
         if isinstance(node, ast.ImportFrom) and part(f"{node.module}.{alias_of(node)}") in closed
         for alias in node.names
     }
@@ -482,10 +484,10 @@ def test_a_family_opens_with_formula_paper_units_legend_and_doctest(path):
 def test_the_library_names_no_option_of_the_command_line(path):
     """It names what Python takes; the command line puts its own words in place (cli/words.py)."""
     tree = TREES[path]
-    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    docs = {id(node.value) for node in nodes(tree) if isinstance(node, ast.Expr)}
     flags = [
         node.lineno
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
         if re.search(r"(?<![\w-])--[a-z]", node.value)
     ]
@@ -495,7 +497,7 @@ def test_the_library_names_no_option_of_the_command_line(path):
 @every_file
 def test_nothing_is_left_to_do(path):
     assert re.findall(r"\b(?:TODO|FIXME|XXX|HACK)\b", path.read_text(encoding="utf-8")) == []
-    stubs = [function.name for home, function in functions() if home == path and is_stub(function)]
+    stubs = [function.name for function in functions(path) if is_stub(function)]
     assert stubs == [] or own_part(path) in ("core", "joints"), (
         "hooks that raise belong to the contract"
     )

@@ -67,7 +67,7 @@ def built(family):
         space, value = picture_rows(family)
         event = Event(value)
     else:
-        name = next(each for each in ("mixed", "numbers", "discrete") if _takes(family, each))
+        name = next(each for each in ("mixed", "numbers", "discrete") if _takes(config, each))
         data = tiny(name)
         space, event = data.space, Event(data.rows[:32])
     density = config.density.build(space, config, event, stream(0))

@@ -81,14 +81,18 @@ def commands(body):
     ]
 
 
+def needs_a_shell(command):
+    """Whether a shell would do something with the words of a command: outside of quotes, not in."""
+    bare = re.sub(r"\"[^\"$`\\]*\"|'[^']*'", "", command)
+    return not command.startswith("conjoin ") or bool(set(bare) & set("|<>*$&;`\"'"))
+
+
 def run_console(block, page):
     assert block.option in ("", "error"), (
         f"{page.name}:{block.line}: unknown option {block.option!r}"
     )
     for command in commands(block.body):
-        if command.startswith("conjoin ") and not set(command) & set(
-            "|<>*$&;"
-        ):  # no need of a shell, nor of a process of its own
+        if not needs_a_shell(command):  # then no process of its own either
             code = run(shlex.split(command, comments=True)[1:])
             assert code == (2 if block.option else 0), (
                 f"{page.name}:{block.line}: $ {command}\nexit code {code}"
@@ -197,6 +201,19 @@ def test_blocks_are_found_and_run(tmp_path, monkeypatch):
         run_python(block, page, namespace)
     assert namespace["x"] == 2
     assert commands(found[3].body) == ["conjoin a b | conjoin c"]
+
+
+def test_a_shell_is_asked_where_one_is_needed():
+    for plain in ("conjoin a b", 'conjoin a --where "b > c; d"', "conjoin a 'b*|$c'"):
+        assert not needs_a_shell(plain)
+    for line in (
+        "cat a | conjoin b",
+        "conjoin a > b",
+        'conjoin "$A"',
+        "conjoin *.csv",
+        "conjoin 'a",
+    ):
+        assert needs_a_shell(line)
 
 
 def test_outputs_are_compared(tmp_path):

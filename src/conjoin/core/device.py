@@ -136,10 +136,12 @@ class _NoiseOfTheCPU(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         generator = kwargs.get("generator")
-        here = torch.get_default_device()
         if func is nn.functional.dropout:
             return _dropout(*args, **kwargs)
-        if generator is None or generator.device.type == here.type:
+        if generator is None:  # nearly always: no more than this may be asked of each operation
+            return func(*args, **kwargs)
+        here = torch.get_default_device()
+        if generator.device.type == here.type:
             return func(*args, **kwargs)
         args = moved(args, generator.device)
         made = any(isinstance(each, Tensor) for each in args)

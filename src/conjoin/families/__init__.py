@@ -310,9 +310,13 @@ def suited(config: Any, space: Any) -> Any:
 def names() -> dict[str, str]:
     """Every name that ``family=`` takes, aliases and entry points included, and the name it stands
     for."""
-    table = {name: name for name in FAMILIES}
-    table |= {alias: name for name, family in FAMILIES.items() for alias in family.aliases}
+    table = _own_names()
     return table | {point.name: point.name for point in _entry_points() if point.name not in table}
+
+
+def _own_names() -> dict[str, str]:
+    table = {name: name for name in FAMILIES}
+    return table | {alias: name for name, family in FAMILIES.items() for alias in family.aliases}
 
 
 def _entry_points() -> Any:
@@ -347,12 +351,19 @@ def resolve(family: Any) -> Any:
 
 
 def _by_name(name: str) -> Any:
+    plain = name.lower().replace("-", "_")
+    key = _own_names().get(plain)
+    if key is not None:  # without a look at what is installed, which takes tens of milliseconds
+        return _load(FAMILIES[key].config)(**dict(FAMILIES[key].settings))
+    return _installed(name, plain)
+
+
+def _installed(name: str, plain: str) -> Any:
+    """The config of a family that another package registered."""
     known = names()
-    key = known.get(name.lower().replace("-", "_"))
+    key = known.get(plain)
     if key is None:
         raise ValueError(f"There is no family {name!r}; choose from {', '.join(sorted(known))}.")
-    if key in FAMILIES:
-        return _load(FAMILIES[key].config)(**dict(FAMILIES[key].settings))
     loaded = next(point for point in _entry_points() if point.name == key).load()
     return resolve(
         loaded()

@@ -94,13 +94,13 @@ def cases(family: Any, only: Iterable[str] | None = None) -> list[tuple[str, str
         raise ValueError(
             f"There is no check {sorted(unknown)[0]!r}; choose from {', '.join(CHECKS)}."
         )
+    config = resolve(family)
     return [
-        (space, check) for space in subject_names() if _takes(family, space) for check in checks
+        (space, check) for space in subject_names() if _takes(config, space) for check in checks
     ]
 
 
-def _takes(family: Any, space: str) -> bool:
-    config = resolve(family)
+def _takes(config: Any, space: str) -> bool:
     entry = FAMILIES.get(name_of(config))
     if " given " in space and not config.density.conditional:
         return False
