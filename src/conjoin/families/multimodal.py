@@ -118,6 +118,9 @@ class Multimodal(Config):
     def __post_init__(self) -> None:
         check_columns(self.columns, self.of_columns)
 
+    def __hash__(self) -> int:  # settings are mappings, which have none
+        return hash(repr(self))
+
     @property
     def of_columns(self) -> Config:
         return config_of_columns(self.columns, self.settings)
