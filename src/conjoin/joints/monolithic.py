@@ -14,6 +14,7 @@ from conjoin.joints.base import (
     describe_family,
     flat_row,
     flat_space,
+    of_pairs,
     trust,
 )
 
@@ -33,7 +34,7 @@ class Monolithic(Joint):
 
     @property
     def capabilities(self) -> Capabilities:
-        return self.density.capabilities
+        return of_pairs(self, self.density.capabilities)
 
     @property
     def proposer(self) -> Joint:
