@@ -129,6 +129,8 @@ class Density(nn.Module, abc.ABC):
     conditional: ClassVar[bool] = False
     # whether the context may also be several columns (B, C), any of them missing
     takes_columns: ClassVar[bool] = False
+    # whether ``build`` takes pictures as bytes, and casts no more of them than it needs at a time
+    takes_bytes: ClassVar[bool] = False
     # whether p(y | x) is learned on its features together with p(x), unless another is asked for
     trunk: ClassVar[bool] = False
 
