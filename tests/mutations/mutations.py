@@ -585,10 +585,10 @@ JOINTS = at(
         "proposals not divided out",
         (
             "[:, 0] - torch.logaddexp(\n"
-            "            after - before, torch.zeros_like(after)\n"
+            "            gain, torch.zeros_like(gain)\n"
             "        )"
         ),
-        "[:, 0] + 0 * torch.logaddexp(after, before)",
+        "[:, 0] + 0 * gain",
         HYBRID,
     ),
     (
