@@ -256,12 +256,10 @@ def of_pairs(joint: Joint, able: Capabilities) -> Capabilities:
     what needs a hook that the joint does not write is left out. A joint has no context, and its
     draws carry no gradient."""
     kind = type(joint)
-    missing = [
-        word for word, hook in HOOKS.items() if getattr(kind, hook) is getattr(Density, hook)
-    ]
-    return replace(
-        able, null_context="none", reparameterized=False, **dict.fromkeys(missing, False)
-    )
+    missing: dict[str, Any] = {
+        word: False for word, hook in HOOKS.items() if getattr(kind, hook) is getattr(Density, hook)
+    }
+    return replace(able, null_context="none", reparameterized=False, **missing)
 
 
 def trust(density: Density) -> Status:
