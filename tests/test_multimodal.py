@@ -181,6 +181,11 @@ def test_two_strings_and_two_pictures_beside_columns():
     small = {"size": 0.25, "steps": 3, "points": 2}
     config = Multimodal(pictures=small, strings={"steps": 3, "width": 8, "blocks": 1})
     types = {"note": "text", "memo": "text"}
+    joint = JointClassifier(family=config, types=types, random_state=0, predictor=None).fit(X, y)
+    assert len(joint.model_.state.blocks) == 5
+    assert np.isfinite(joint.score_samples(X[:3])).all()
+    encoded = joint.model_.encode(X.iloc[:1])
+    assert joint.model_.familiarity.statistics(encoded.event, encoded.log_unseen).shape == (1, 5)
     model = JointDensity(family=config, types=types, random_state=0).fit(X)
     assert [part.name for part in model.model_.joint.parts] == ["part0", "part1", "part2", "part3"]
     assert [block.name for block in model.model_.codec.space.blocks] == [

@@ -583,12 +583,8 @@ JOINTS = at(
     ),
     (
         "proposals not divided out",
-        (
-            "[:, 0] - torch.logaddexp(\n"
-            "            after - before, torch.zeros_like(after)\n"
-            "        )"
-        ),
-        "[:, 0] + 0 * torch.logaddexp(after, before)",
+        ("[:, 0] - torch.logaddexp(\n            gain, torch.zeros_like(gain)\n        )"),
+        "[:, 0] + 0 * gain",
         HYBRID,
     ),
     (

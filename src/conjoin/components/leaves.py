@@ -44,6 +44,7 @@ from torch.special import ndtri
 
 from conjoin.components.intervals import log_mass, log_normal, log_sinhc, moments_inside, normal_cdf
 from conjoin.core import Event, Region, Variable, categorical
+from conjoin.core.event import slices
 from conjoin.core.shapes import Bool, Float, Int
 
 __all__ = ["Lattice", "LeafLayer", "LeafTable"]
@@ -54,6 +55,7 @@ STRENGTH_BOUNDS_ROWS = (0.05, 1000.0)  # rows: bounds of a learned prior
 # n-th state's)
 MAX_NEIGHBOUR_LEVELS = 32
 MAX_COUNTS = 1 << 22
+BYTE_ROWS = 2048  # of pictures kept as bytes, that are counted at once
 # cells narrower than this many standard deviations take the midpoint series, whose error is less
 # than a 24th of its square
 NARROW_DEVIATIONS = 1e-3
@@ -367,7 +369,7 @@ class LeafLayer(nn.Module):
 
     def statistics(
         self,
-        value: Float[Tensor, "B D"],
+        value: Tensor,
         observed: Bool[Tensor, "B D"],
         share: Float[Tensor, "B D K"],
     ) -> dict[str, Tensor]:
@@ -502,14 +504,13 @@ class LeafLayer(nn.Module):
 
     def start(
         self,
-        value: Float[Tensor, "B D"],
+        value: Tensor,
         observed: Bool[Tensor, "B D"],
         weight: Float[Tensor, " B"],
     ) -> None:
         """Set priors from the columns' marginals, and every state to them."""
-        share = (weight[:, None] * observed / self.states)[..., None].expand(-1, -1, self.states)
         with torch.no_grad():
-            statistics = self.statistics(value, torch.ones_like(observed), share)
+            share, statistics = self._marginals(value, observed, weight)
             if "levels" in statistics:
                 counts = statistics["levels"].sum(1) + self.legal
                 self.level_prior.copy_(counts / counts.sum(1, keepdim=True))
@@ -530,6 +531,20 @@ class LeafLayer(nn.Module):
                 else statistics
             )
             self.strength.fill_(self.smoothing)  # states that are all alike say nothing of it
+
+    def _marginals(
+        self, value: Tensor, observed: Bool[Tensor, "B D"], weight: Float[Tensor, " B"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The share of each cell that a state has at the start, and the statistics. Of pictures
+        that are kept as bytes, which are codes, some rows at a time."""
+        whole = value.is_floating_point()
+        total: dict[str, Tensor] = {}
+        for part in [slice(None)] if whole else slices(len(value), BYTE_ROWS):
+            share = weight[part, None] * observed[part] / self.states
+            share = share[..., None].expand(-1, -1, self.states)
+            found = self.statistics(value[part], torch.ones_like(observed[part]), share)
+            total = {key: each + total[key] if total else each for key, each in found.items()}
+        return share, total
 
     # ------------------------------------------------------------------ sampling
 

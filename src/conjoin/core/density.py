@@ -132,6 +132,8 @@ class Density(nn.Module, abc.ABC):
     takes_columns: ClassVar[bool] = False
     # whether it models strings and pictures that stand behind columns in one row
     takes_blocks: ClassVar[bool] = False
+    # whether ``build`` takes pictures as bytes, and casts no more of them than it needs at a time
+    takes_bytes: ClassVar[bool] = False
     # whether p(y | x) is learned on its features together with p(x), unless another is asked for
     trunk: ClassVar[bool] = False
 

@@ -39,6 +39,7 @@ from conjoin.core import (
     Likelihood,
     Recipe,
     Space,
+    as_float,
     categorical,
     seeded,
     stream,
@@ -50,12 +51,13 @@ from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_st
 from conjoin.nets.body import ContextEmbedding
 from conjoin.nets.inputs import EMBEDDED, embedding_mark
 
-__all__ = ["DeepConfig", "DeepDensity"]
+__all__ = ["DeepConfig", "DeepDensity", "starting_rows"]
 
 MAX_CELLS = 1 << 16  # of whole rows that a network sees at once, and no more rows than CHUNK_ROWS
 CHUNK_ROWS = 4096
 PASSES = 8  # of expectation-maximisation for the companion
 PROPOSAL_ROWS = 5000  # rows that the companion is fitted to
+STARTING_CELLS = 1 << 22  # of pictures, by which scales and the like are known
 # times as many draws of which a mode is the best: the companion may hardly reach where this density
 # is highest
 MODE_CANDIDATES = 3
@@ -107,6 +109,7 @@ class DeepDensity(Density):
     bound."""
 
     conditional = True
+    takes_bytes = True
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT  # of complete rows
 
     def __init__(
@@ -141,9 +144,8 @@ class DeepDensity(Density):
         the rows."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
         some = torch.randperm(data.rows, generator=generator)[:PROPOSAL_ROWS].sort().values
-        part = _rows(
-            data, None if context is None else context.value, context_space is not None
-        ).take(some)
+        code = None if context is None else context.value[some]
+        part = _rows(as_float(data.take(some)), code, context_space is not None)
         mass = weight[some]
         wide = _with_class(space, context_space)
         companion = MixtureDensity.build(
@@ -160,7 +162,7 @@ class DeepDensity(Density):
             density = cls(space, config, structure, context_space)
         density.companion.load_state_dict(companion.state_dict())
         with torch.no_grad():
-            density._start(data, weight, generator)
+            density._start(*starting_rows(data, weight), generator)
         return density.eval()
 
     # ------------------------------------------------------------------ hooks of a family
@@ -374,6 +376,16 @@ class DeepDensity(Density):
         codes = None if code is None else code.repeat_interleave(value.shape[1])
         best = self._in_chunks(value.flatten(0, 1), codes, None).reshape(event.rows, -1).argmax(1)
         return Event(value[torch.arange(event.rows), best])
+
+
+def starting_rows(data: Event, weight: Tensor) -> tuple[Event, Tensor]:
+    """The rows, and their weights, by which scales and the like are known: of a table all. Of
+    pictures that are kept as bytes only some are cast: rows are in an order of their hashes, so
+    that the first are as good as any."""
+    if data.value.is_floating_point():
+        return data, weight
+    some = slice(0, max(1, STARTING_CELLS // data.value.shape[1]))
+    return as_float(data.take(some)), weight[some]
 
 
 def _parts(rows: int, columns: int) -> list[slice]:

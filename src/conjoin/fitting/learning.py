@@ -199,7 +199,8 @@ class Learning:
         rng = stream(self.options.seed, "build")
         start = self.options.start
         build = self.config.density.build if start is None else partial(start.build, self.target)
-        x = as_float(self.event.x)
+        packed = start is None and self.config.density.takes_bytes
+        x = self.event.x if packed else as_float(self.event.x)
         if self.target is None:
             density: Density = build(self.space, self.config, x, rng, weight=self.weight)
             return density, (self.event.x, self.choose.x)
@@ -247,7 +248,7 @@ class Learning:
                 f"{'predicts a number here' if able.features else 'has none'}: choose "
                 "transformer, diffusion or vae."
             )
-        some = Event(x.value[:1000])
+        some = Event(as_float(x.take(slice(0, 1000))).value)
         with torch.no_grad():
             width = density.features(some.take(slice(0, 1))).shape[1]
         scorer = Features(density, (len(self.target.labels), width)).start(some)

@@ -166,7 +166,8 @@ def _choose(
         return
     weight = torch.tensor(rows.weight[split.fit])
     given = rows.x.take(split.fit)
-    data = {part: pair._replace(x=as_float(pair.x)) for part, pair in data.items()}
+    choose = data["choose"]
+    data = data | {"choose": choose._replace(x=as_float(choose.x))}
     try:
         choose_predictor(model, options.predictor, data, weight, given, progress, options.seed)
     except KeyboardInterrupt:

@@ -22,9 +22,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conjoin.core import (
+    Capabilities,
     Density,
     Event,
     Pair,
@@ -42,7 +43,28 @@ from conjoin.families import name_of
 if TYPE_CHECKING:
     from conjoin.joints.hybrid import Predictor
 
-__all__ = ["Joint", "Rebuild", "describe_family", "flat_row", "flat_space", "trust"]
+__all__ = [
+    "Joint",
+    "Rebuild",
+    "WithLabelPrior",
+    "describe_family",
+    "flat_row",
+    "flat_space",
+    "of_pairs",
+    "trust",
+]
+
+# the hook that each of these capabilities takes; the others need only what every joint has
+HOOKS = {
+    "statistics": "_statistics",
+    "sweeps": "_sweep",
+    "features": "_features",
+    "typical": "_typicality",
+    "edits": "_edit",
+    "unfolds": "_unfold",
+    "distils": "_distil",
+    "step": "_step",
+}
 
 
 @dataclass(frozen=True)
@@ -188,6 +210,56 @@ class Joint(Density):
     def label_prior(self) -> Tensor | None:
         """(K,) unnormalised log p(y), where that is a parameter of its own."""
         return None
+
+
+class WithLabelPrior(Joint):
+    """p(y), a parameter of its own, beside a density of x."""
+
+    def __init__(self, density: Density, y_space: Space) -> None:
+        super().__init__(PairSpace(y_space, density.space), density.config)
+        self.density = density
+        self.log_prior = nn.Parameter(torch.zeros(self.target.cardinality, dtype=torch.float64))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return of_pairs(self, self.density.capabilities)
+
+    @property
+    def proposer(self) -> Joint:
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": self.kind, "density": describe_family(self.density)}
+
+    @property
+    def density_of_x(self) -> Density:
+        return self.density
+
+    @property
+    def family_density(self) -> Density:
+        return self.density
+
+    @property
+    def source_of_features(self) -> Density | None:
+        return self.density if self.density.capabilities.features else None
+
+    @property
+    def label_prior(self) -> Tensor:
+        return self.log_prior
+
+    def _features(self, event: Pair) -> Tensor:
+        return self.density.features(event.x)
+
+
+def of_pairs(joint: Joint, able: Capabilities) -> Capabilities:
+    """Of what the density inside is ``able`` to do, that which the joint can do with pairs (y, x):
+    what needs a hook that the joint does not write is left out. A joint has no context, and its
+    draws carry no gradient."""
+    kind = type(joint)
+    missing: dict[str, Any] = {
+        word: False for word, hook in HOOKS.items() if getattr(kind, hook) is getattr(Density, hook)
+    }
+    return replace(able, null_context="none", reparameterized=False, **missing)
 
 
 def trust(density: Density) -> Status:

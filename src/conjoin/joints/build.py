@@ -12,6 +12,8 @@ from conjoin.joints.monolithic import Monolithic
 
 __all__ = ["build_joint"]
 
+MAX_BYTE_LEVELS = 256
+
 
 def build_joint(
     config: Any,
@@ -31,6 +33,9 @@ def build_joint(
         )
         return ClassConditional(x_density, y_space)
     space = flat_space(y_space, x_space)
-    value = torch.cat([data.y.value[:, None], data.x.value], 1)
+    y = data.y.value[:, None]
+    if y_space.variables[0].cardinality <= MAX_BYTE_LEVELS and y_space.variables[0].discrete:
+        y = y.to(data.x.value)  # a class beside pictures is a byte, as they are
+    value = torch.cat([y, data.x.value], 1)
     rows = Event(value, torch.cat([data.y.mask[:, None], data.x.mask], 1))
     return Monolithic(build(space, config, rows, generator, weight=weight), y_space, x_space)

@@ -3,16 +3,15 @@
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from conjoin.core import (
-    Capabilities,
     CapabilityError,
     Density,
+    Edit,
     Event,
     Likelihood,
     Pair,
-    PairSpace,
     Space,
     Status,
     categorical,
@@ -21,19 +20,19 @@ from conjoin.core import (
 )
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Float
-from conjoin.joints.base import Joint, Rebuild, _label_loss, describe_family, trust
+from conjoin.joints.base import Rebuild, WithLabelPrior, _label_loss, trust
 
 __all__ = ["ClassConditional"]
 
 
-class ClassConditional(Joint):
+class ClassConditional(WithLabelPrior):
     """p(y) p(x | y). Needs a normalised density: an unknown constant per class would decide the
     class."""
 
     kind = "class_conditional"
 
     def __init__(self, density: Density, y_space: Space, smoothing: float = 1.0) -> None:
-        super().__init__(PairSpace(y_space, density.space), density.config)
+        super().__init__(density, y_space)
         if density.capabilities.likelihood is Likelihood.UNNORMALIZED:
             raise CapabilityError(
                 type(density).__name__,
@@ -41,17 +40,7 @@ class ClassConditional(Joint):
                 "an unnormalised likelihood",
                 "Use Hybrid.",
             )
-        self.density = density
         self.smoothing = smoothing
-        self.log_prior = nn.Parameter(torch.zeros(self.target.cardinality, dtype=torch.float64))
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.density.capabilities
-
-    @property
-    def proposer(self) -> Joint:
-        return self
 
     @property
     def status(self) -> dict[str, Status]:
@@ -62,28 +51,9 @@ class ClassConditional(Joint):
             "sample": exact,
         }
 
-    def describe(self) -> dict[str, Any]:
-        return {"kind": self.kind, "density": describe_family(self.density)}
-
     @classmethod
     def restore(cls, described: dict[str, Any], rebuild: Rebuild) -> Self:
         return cls(rebuild.density(described["density"], rebuild.x, rebuild.y), rebuild.y)
-
-    @property
-    def density_of_x(self) -> Density:
-        return self.density
-
-    @property
-    def family_density(self) -> Density:
-        return self.density
-
-    @property
-    def source_of_features(self) -> Density | None:
-        return self.density if self.density.capabilities.features else None
-
-    @property
-    def label_prior(self) -> Tensor:
-        return self.log_prior
 
     def _classes(self, x: Event, generator: torch.Generator | None = None) -> Float[Tensor, "B K"]:
         """log p(x, k); where log p(x | k) is an estimate, all classes are given the same noise, so
@@ -122,7 +92,9 @@ class ClassConditional(Joint):
     def _sample_conditional(
         self, event: Pair, context: Event | None, generator: torch.Generator | None
     ) -> Pair:
-        y = self._label(event, categorical(self._classes(event.x), generator))
+        y = event.y
+        if not y.mask.all() or self.density.capabilities.missing != "none":
+            y = self._label(event, categorical(self._classes(event.x), generator))
         return Pair(y, self.density.sample_conditional(event.x, y, generator=generator))
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
@@ -177,8 +149,8 @@ class ClassConditional(Joint):
         ]
         return self.log_prior.log_softmax(0) - torch.stack(each, 1)
 
-    def _features(self, event: Pair) -> Tensor:
-        return self.density.features(event.x)
+    def _edit(self, event: Pair, context: Event | None, how: Edit) -> Pair:
+        return Pair(event.y, self.density.edit(event.x, event.y, how=how))
 
     def _statistics(self, event: Pair, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         """An unlabelled row counts for every class, by p(y | x)."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from conjoin.core import (
     Capabilities,
     Density,
+    Edit,
     Event,
     Pair,
     Status,
@@ -122,11 +123,17 @@ class Hybrid(Joint):
             objective=base.objective,
             stochastic=base.stochastic,
             missing="none" if base.missing == "none" else "approximate",
-            conditionals="none" if base.conditionals == "none" else "approximate",
+            conditionals="approximate" if self._weighs(base) else "none",
             regions=base.regions,
             edits=base.edits,
             mode="none" if base.mode == "none" else "approximate",
         )
+
+    def _weighs(self, able: Capabilities) -> bool:
+        """Whether draws of the base can be weighed: where parts of x are missing, by its own p(y |
+        what is known of x)."""
+        known = able.missing != "none" or self.base.ignores_label
+        return able.conditionals != "none" and known
 
     @property
     def status(self) -> dict[str, Status]:
@@ -214,16 +221,27 @@ class Hybrid(Joint):
     def _log_weight(self, event: Pair, x: Event) -> Float[Tensor, " B"]:
         """log of p(x) p(y | x) over the proposals' p_base(x) (p_base(y | x) / p_base(y) + 1), given
         what is known of x."""
-        before = self.base.log_prob(event) - self.base.log_evidence(event.x)
-        after = self.base.log_prob(Pair(event.y, x)) - self.base.log_evidence(x)
+        gain = self._gain(event, x)
         return self.predictor.log_prob(x, event.y.value[:, None])[:, 0] - torch.logaddexp(
-            after - before, torch.zeros_like(after)
+            gain, torch.zeros_like(gain)
         )
+
+    def _gain(self, event: Pair, x: Event) -> Float[Tensor, " B"]:
+        """log p_base(y | x) - log p_base(y | what is known of x)."""
+        if self.base.capabilities.missing == "none":  # a base that ignores y, see ``_weighs``
+            return torch.zeros(event.rows, dtype=torch.float64)
+        before = self.base.log_prob(event) - self.base.log_evidence(event.x)
+        return self.base.log_prob(Pair(event.y, x)) - self.base.log_evidence(x) - before
 
     def _with_label(self, event: Pair, x: Event, generator: torch.Generator | None) -> Pair:
         return Pair(
             Event(torch.where(event.y.mask, event.y.value, self.predictor.draw(x, generator))), x
         )
+
+    def _edit(self, event: Pair, context: Event | None, how: Edit) -> Pair:
+        """As the base paints what it takes the label to look like."""
+        out: Pair = self.base.edit(event, how=how)
+        return out
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
         """The base's mode; where y is known and cells of x are not, the best of it and of

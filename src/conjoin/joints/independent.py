@@ -3,33 +3,20 @@
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from conjoin.core import Capabilities, Density, Event, Pair, PairSpace, Space, Status, categorical
+from conjoin.core import Event, Pair, Space, Status, categorical
 from conjoin.core.shapes import Float
-from conjoin.joints.base import Joint, Rebuild, describe_family, trust
+from conjoin.joints.base import Rebuild, WithLabelPrior, trust
 
 __all__ = ["Independent"]
 
 
-class Independent(Joint):
+class Independent(WithLabelPrior):
     """p(y) p(x): the base of a predictor that has all to say about y."""
 
     kind = "independent"
     ignores_label = True
-
-    def __init__(self, density: Density, y_space: Space) -> None:
-        super().__init__(PairSpace(y_space, density.space), density.config)
-        self.density = density
-        self.log_prior = nn.Parameter(torch.zeros(self.target.cardinality, dtype=torch.float64))
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.density.capabilities
-
-    @property
-    def proposer(self) -> Joint:
-        return self
 
     @property
     def status(self) -> dict[str, Status]:
@@ -38,9 +25,6 @@ class Independent(Joint):
             "predict_proba": Status.EXACT,
             "sample": trust(self.density),
         }
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": self.kind, "density": describe_family(self.density)}
 
     @classmethod
     def restore(cls, described: dict[str, Any], rebuild: Rebuild) -> Self:
@@ -52,22 +36,6 @@ class Independent(Joint):
     def _context(cls, rebuild: Rebuild) -> Space | None:
         """What the density is told."""
         return None
-
-    @property
-    def density_of_x(self) -> Density:
-        return self.density
-
-    @property
-    def family_density(self) -> Density:
-        return self.density
-
-    @property
-    def source_of_features(self) -> Density | None:
-        return self.density if self.density.capabilities.features else None
-
-    @property
-    def label_prior(self) -> Tensor:
-        return self.log_prior
 
     def _log_label(self, y: Event) -> Float[Tensor, " B"]:
         return torch.where(y.mask, self.log_prior.log_softmax(0)[y.value.long()], 0.0)
@@ -106,5 +74,8 @@ class Independent(Joint):
         best = torch.where(event.y.mask, event.y.value, self.log_prior.argmax().double())
         return Pair(Event(best), self.density.mode(event.x))
 
-    def _features(self, event: Pair) -> Tensor:
-        return self.density.features(event.x)
+    def _remember(self, event: Pair) -> None:
+        self.density.remember(event.x)
+
+    def _typicality(self, event: Pair) -> Float[Tensor, " B"]:
+        return self.density.typicality(event.x)

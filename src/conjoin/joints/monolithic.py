@@ -14,6 +14,7 @@ from conjoin.joints.base import (
     describe_family,
     flat_row,
     flat_space,
+    of_pairs,
     trust,
 )
 
@@ -33,7 +34,7 @@ class Monolithic(Joint):
 
     @property
     def capabilities(self) -> Capabilities:
-        return self.density.capabilities
+        return of_pairs(self, self.density.capabilities)
 
     @property
     def proposer(self) -> Joint:
@@ -134,3 +135,6 @@ class Monolithic(Joint):
 
     def _typicality(self, event: Pair) -> Float[Tensor, " B"]:
         return self.density.typicality(flat_row(event))
+
+    def _typicality_of_blocks(self, event: Pair) -> Float[Tensor, "B N"]:
+        return self.density.typicality_of_blocks(flat_row(event))

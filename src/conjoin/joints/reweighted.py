@@ -13,15 +13,14 @@ Shape letters: B rows, K classes.
 """
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from conjoin.core import Capabilities, Density, Event, Pair, Status, categorical, stream
+from conjoin.core import Capabilities, Density, Edit, Event, Pair, Status, categorical, stream
 from conjoin.core.shapes import Bool, Float
-from conjoin.joints.base import Joint, Rebuild
+from conjoin.joints.base import Joint, Rebuild, of_pairs
 from conjoin.joints.hybrid import Predictor
 
 __all__ = ["Posterior", "Reweighted", "log_shares"]
@@ -114,7 +113,7 @@ class Reweighted(Joint):
 
     @property
     def capabilities(self) -> Capabilities:
-        return replace(self.base.capabilities, statistics=False, sweeps=False, step=False)
+        return of_pairs(self, self.base.capabilities)
 
     @property
     def status(self) -> dict[str, Status]:
@@ -211,6 +210,11 @@ class Reweighted(Joint):
 
     def _features(self, event: Pair) -> Tensor:
         return self.base.features(event)
+
+    def _edit(self, event: Pair, context: Event | None, how: Edit) -> Pair:
+        """Towards a label: p(x | y) is the base's."""
+        out: Pair = self.base.edit(event, how=how)
+        return out
 
 
 class Posterior(Predictor):

@@ -48,28 +48,26 @@ class Design(nn.Module):
     def matrix(self, x: Event, missing: float = 0.0) -> Float[Tensor, "B F"]:
         """Missing numbers become ``missing`` (NaN for trees), missing levels no level at all."""
         columns = []
+        mask = x.mask
         picture = pictured(self.space)
         first = len(self.space.variables) if picture is None else picture.first
         for index, variable in enumerate(self.space.variables):
-            seen = x.mask[:, index]
+            seen = mask[:, index]
+            value = x.value[:, index].double()  # pictures are bytes
             if index >= first:
                 columns.append(
-                    torch.where(
-                        seen, x.value[:, index] / max(variable.cardinality - 1, 1), missing
-                    )[:, None]
+                    torch.where(seen, value / max(variable.cardinality - 1, 1), missing)[:, None]
                 )
             elif variable.discrete:
                 columns.append(
-                    torch.nn.functional.one_hot(
-                        x.value[:, index].long(), variable.cardinality
-                    ).double()
+                    torch.nn.functional.one_hot(value.long(), variable.cardinality).double()
                     * seen[:, None]
                 )
             else:
-                columns.append(torch.where(seen, x.value[:, index], missing)[:, None])
+                columns.append(torch.where(seen, value, missing)[:, None])
         flags = self.flagged.clone()
         flags[first + 1 :] &= first == 0
-        return torch.cat([*columns, (~x.mask[:, flags]).double()], 1)
+        return torch.cat([*columns, (~mask[:, flags]).double()], 1)
 
 
 class Scorer(nn.Module, abc.ABC):

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conjoin.core import Event, Pair, Space, seeded
+from conjoin.core import Event, Pair, Space, as_float, seeded
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.nets.inputs import EMBEDDED, Inputs
@@ -116,6 +116,7 @@ class Convolutional(Scorer):
 
     @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        x = as_float(x)
         out: Tensor = self(
             self.channels(x).to(self.last.weight), self.beside(x).to(self.last.weight)
         )
@@ -130,18 +131,19 @@ def fit_convolutional(
     number."""
     with seeded(generator):
         network = Convolutional(space, classes or 1, embedded=True)
-        network.columns.start(rows.x.value[:, : network.before], rows.x.mask[:, : network.before])
+        columns = as_float(rows.x.cut(network.before)[0])
+        network.columns.start(columns.value, columns.mask)
         network = network.float().train()
         network.flagged.copy_((~rows.x.mask).any(0) | (network.before > 0))
-        channels = network.channels(rows.x).float()
         y = rows.y.value.long() if classes else rows.y.value.float()[:, None]
         seen = min(max(EPOCHS * rows.rows, MIN_IMAGES_SEEN), MAX_IMAGES_SEEN)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=seen // BATCH)
         for _ in range(seen // BATCH):
             batch = torch.multinomial(weight, BATCH, replacement=True)
-            beside = network.beside(rows.x.take(batch)).float()
-            scores = network(*_with_losses(_moved(channels[batch]), beside))
+            x = as_float(rows.x.take(batch))  # pictures are bytes: one batch at a time is cast
+            channels = network.channels(x).float()
+            scores = network(*_with_losses(_moved(channels), network.beside(x).float()))
             loss = (
                 nn.functional.cross_entropy(scores, y[batch])
                 if classes

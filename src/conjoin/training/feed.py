@@ -17,9 +17,10 @@ from conjoin.core.event import slices
 from conjoin.training import ranks
 from conjoin.training.learners import Batch, Pass, Piece
 
-__all__ = ["Feed", "Held", "Passes", "Shuffled"]
+__all__ = ["Feed", "Held", "Passes", "Shuffled", "in_parts"]
 
 AT_ONCE = 4096  # rows whose statistics are worked out together
+BYTES_AT_ONCE = 1 << 20  # cells of pictures kept as bytes that are cast together
 
 Read = Callable[[int, int, int], Iterator[Event | Pair | Record]]
 """``read(epoch, rank, world)``: every ``world``-th row of a table from the ``rank``-th on, in
@@ -133,3 +134,13 @@ def _join(first: Any, second: Any) -> Any:
     if isinstance(first, Pair):
         return Pair(_join(first.y, second.y), _join(first.x, second.x))
     return Event(torch.cat([first.value, second.value]), torch.cat([first.mask, second.mask]))
+
+
+def in_parts(rows: Any) -> list[Any]:
+    """Rows as they are, but pictures that are kept as bytes in parts, so that few are cast at
+    once."""
+    x = rows.x if isinstance(rows, Pair) else rows
+    if not isinstance(x, Event) or x.value.dtype != torch.uint8:
+        return [rows]
+    cells = max(1, x.value[:1].numel())
+    return [rows.take(part) for part in slices(rows.rows, max(1, BYTES_AT_ONCE // cells))]

@@ -20,7 +20,7 @@ from torch import Tensor
 from conjoin.core import Density, Event, Pair, Recipe, Record, stream
 from conjoin.training import ranks
 from conjoin.training.checkpoint import Stop, Trained, read_checkpoint, write_checkpoint
-from conjoin.training.feed import Feed, Held
+from conjoin.training.feed import Feed, Held, in_parts
 from conjoin.training.learners import Learner, learner_for
 from conjoin.training.progress import Bar, Progress
 from conjoin.util.energy import Meter
@@ -202,7 +202,13 @@ class _Run:
     def _held_out(self) -> float | None:
         if self.choose is None or not self.choose.rows:
             return None
-        return float(self.density.loss(self.choose, generator=stream(self.plan.seed, "choose")))
+        noise = stream(self.plan.seed, "choose")
+        rows = self.choose.rows
+        losses = [
+            float(self.density.loss(part, generator=noise)) * (part.rows / rows)
+            for part in in_parts(self.choose)
+        ]
+        return sum(losses)
 
     def _remember(self, held: float) -> None:
         """A little better keeps the weights; only clearly better resets the patience."""

@@ -41,6 +41,7 @@ from conjoin.core import (
     Likelihood,
     Recipe,
     Space,
+    as_float,
     categorical,
     stream,
 )
@@ -116,6 +117,7 @@ class CircuitDensity(Density):
 
     config_class = Circuit
     bounded = True
+    takes_bytes = True
 
     def __init__(
         self,
@@ -174,7 +176,7 @@ class CircuitDensity(Density):
         if _vast(space):
             density._start_by_windows(data, weight, generator)
         else:
-            density._start_by_mixtures(data, weight, generator)
+            density._start_by_mixtures(as_float(data), weight, generator)
         return density
 
     def _start_by_windows(

@@ -27,7 +27,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from torch import Tensor
 
-from conjoin.core import Event, Variable
+from conjoin.core import Event, Variable, as_float
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float, Int
 
@@ -97,7 +97,7 @@ def _information_of_pairs(
 ) -> Tensor:
     """(M,) nats of some pairs of variables."""
     # rows are in an order of their hashes: the first are as good as any
-    event = event.take(slice(0, MAX_ROWS_IF_WIDE))
+    event = as_float(event.take(slice(0, MAX_ROWS_IF_WIDE)))
     weight = weight[:MAX_ROWS_IF_WIDE]
     codes, levels = _discretise(event, variables, weight, MAX_LEVELS)
     out = []
@@ -118,6 +118,7 @@ def mutual_information(event: Event, variables: tuple[Variable, ...], weight: Te
         event = event.take(slice(0, MAX_ROWS_IF_WIDE))
         weight = weight[:MAX_ROWS_IF_WIDE]
         most = min(MAX_LEVELS, max(4, MAX_TOTAL_LEVELS // len(variables)))
+    event = as_float(event)
     codes, levels = _discretise(event, variables, weight, most)
     hot = torch.nn.functional.one_hot(codes, levels).double() * event.mask[..., None]
     rows, size = codes.shape

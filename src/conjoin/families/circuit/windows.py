@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from conjoin.core import Event, Space
+from conjoin.core import Event, Space, as_float
 from conjoin.core.shapes import Float, Int
 
 __all__ = ["Windows", "counts_by_window"]
@@ -49,8 +49,7 @@ def counts_by_window(
     have the states of the pixel that they hang from, or that hangs from them."""
     assert space.grid is not None
     before = len(space.variables) - math.prod(space.grid)
-    mean = (event.value * event.mask).sum(0) / event.mask.sum(0).clamp_min(1)
-    pixels = torch.where(event.mask, event.value, mean)[:, before:].float()
+    pixels = _filled(event)[:, before:]
     states = pad(Windows(pixels, space.grid).states(width, generator), (0, 0, before, 0))
     for node in range(before):
         near = [parents[node], *(other for other, parent in enumerate(parents) if parent == node)]
@@ -74,10 +73,20 @@ def counts_by_window(
     }
 
 
+def _filled(event: Event) -> Tensor:
+    """The values, and the mean of the column where a cell is missing: bytes stay bytes where none
+    is."""
+    if event.mask.all():
+        return event.value
+    event = as_float(event)
+    mean = (event.value * event.mask).sum(0) / event.mask.sum(0).clamp_min(1)
+    return torch.where(event.mask, event.value, mean).float()
+
+
 class Windows:
     """Pixels with a margin of zeros, cut out about each of them."""
 
-    def __init__(self, pixels: Float[Tensor, "B D"], grid: tuple[int, int, int]) -> None:
+    def __init__(self, pixels: Tensor, grid: tuple[int, int, int]) -> None:
         self.grid = grid
         across = torch.arange(-REACH, REACH + 1) ** 2
         self.padded = pad(pixels.unflatten(1, grid), [REACH] * 4)
@@ -85,9 +94,8 @@ class Windows:
 
     def about(self, row: int, column: int) -> Float[Tensor, "B F"]:
         side = 2 * REACH + 1
-        return (
-            self.padded[:, :, row : row + side, column : column + side] * self.root_weight
-        ).flatten(1)
+        window = self.padded[:, :, row : row + side, column : column + side].float()
+        return (window * self.root_weight).flatten(1)
 
     def states(self, width: int, generator: torch.Generator) -> Int[Tensor, "D B"]:
         """The window of each pixel, by the nearest of its centres; channels have it in common."""

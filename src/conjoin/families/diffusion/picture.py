@@ -23,6 +23,7 @@ Shape letters: B rows, D = C H W pixels, L grey levels, S network calls, F featu
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, final
 
@@ -44,6 +45,7 @@ from conjoin.core import (
 )
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
+from conjoin.families.deep import starting_rows
 from conjoin.families.diffusion.denoiser import BODIES, MAX_NOISE, WITHHELD_SHARE, Denoiser
 from conjoin.families.diffusion.painter import Painter
 from conjoin.families.diffusion.samplers import Drawn
@@ -53,6 +55,7 @@ from conjoin.nets.precision import check_precision, fastest
 
 __all__ = ["PictureDensity", "PictureDiffusion", "withheld"]
 
+COUNTED_ROWS = 1024  # whose grey levels are counted at once
 CHUNK = 256  # pictures that the network sees at once
 SEEN = (100_000, 900_000)  # pictures in a fit, at least and at most
 PROFILE = (0.03, 0.08, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)  # noises at which errors are read
@@ -157,6 +160,7 @@ class PictureDensity(Density):
     bounded = True
     conditional = True
     takes_columns = True
+    takes_bytes = True
     trunk = True
     shares: Tensor
 
@@ -216,23 +220,25 @@ class PictureDensity(Density):
         """Scales and the shares of grey levels come from the rows."""
         with seeded(generator):
             density = cls(space, config, _structure(context_space), context_space)
-        density.core.start(data.value)
+        ones = torch.ones(data.rows, dtype=torch.float64)
+        density.core.start(starting_rows(data, ones)[0].value)
         density._count(data.value)
         if density.inputs is not None and context is not None:
             density.inputs.start(context.value, context.mask)
         return density.eval()
 
-    def _count(self, value: Float[Tensor, "B D"]) -> None:
+    def _count(self, value: Tensor) -> None:
         """The shares of the levels: of each pixel, leaning on those of all pixels."""
         levels = self.shares.shape[1]
-        everywhere = torch.bincount(value.flatten().long(), minlength=levels).double() + 1
+        parts = value.split(COUNTED_ROWS)
+        everywhere = _counts((part.flatten().long() for part in parts), levels).double() + 1
         everywhere /= everywhere.sum()
         counts = everywhere.expand(len(self.shares), -1) * math.sqrt(len(value) + 1)
         if len(self.shares) > 1:
-            place = value.long() + levels * torch.arange(value.shape[1])
-            counts = counts + torch.bincount(
-                place.flatten(), minlength=self.shares.numel()
-            ).double().unflatten(0, self.shares.shape)
+            first = levels * torch.arange(value.shape[1])
+            places = ((part.long() + first).flatten() for part in parts)
+            found = _counts(places, self.shares.numel()).double()
+            counts = counts + found.unflatten(0, self.shares.shape)
         self.shares.copy_((counts / counts.sum(1, keepdim=True)).log())
 
     @property
@@ -503,6 +509,14 @@ class PictureDensity(Density):
             for row in range(event.rows)
         ]
         return Event(torch.cat([event.value[:0], *(row.value for row in rows)]))
+
+
+def _counts(parts: Iterable[Tensor], size: int) -> Tensor:
+    """(size,) how often each code occurs in all parts."""
+    total = torch.zeros(size, dtype=torch.long)
+    for part in parts:
+        total += torch.bincount(part, minlength=size)
+    return total
 
 
 def withheld(shape: torch.Size, generator: torch.Generator) -> Tensor:

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from conjoin.components.leaves import Lattice
 from conjoin.core import Capabilities, Event, Likelihood, Space, Variable, stream
 from conjoin.core.shapes import Float
-from conjoin.families.deep import DeepDensity
+from conjoin.families.deep import DeepDensity, starting_rows
 from conjoin.nets.body import Body
 from conjoin.nets.heads import Heads, as_number
 from conjoin.nets.inputs import Inputs
@@ -189,7 +189,10 @@ class PartsDensity(DeepDensity, abc.ABC):
         """Which columns flow; and a width that grows with the root of the number of rows, unless
         one is asked for."""
         width = 32 * min(4, 1 + round(math.sqrt(data.rows) / 20))
-        return {"smooth": smooth_columns(space, data, weight), "width": config.width or width}
+        return {
+            "smooth": smooth_columns(space, *starting_rows(data, weight)),
+            "width": config.width or width,
+        }
 
     def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
         value = data.value
