@@ -140,8 +140,9 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     if isinstance(target, Number):
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)
-    if len(split.choose):
-        model.rank_blocks(codec.encode(rows.x.take(split.choose)))
+    if codec.space.flat and codec.space.blocks:
+        held = rows.x.take(split.choose)
+        model.rank_blocks(codec.encode(held) if len(held) else None)
     if target is not None:
         _choose(model, rows, split, data, options, progress, wrong_of(propagated))
     if isinstance(target, Classes):

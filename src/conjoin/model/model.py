@@ -247,16 +247,15 @@ class Model:
     def _typicality_of_blocks(self, x: Event) -> Float[Tensor, "B N"]:
         return self.density_of_x.typicality_of_blocks(self._about(x))
 
-    def rank_blocks(self, encoded: Encoded) -> None:
-        """Keep the familiarity of each block on validation rows, where rows have several. Where
-        these are few, the model's own draws stand for them."""
-        if not self.codec.space.flat or not self.codec.space.blocks:
-            return
-        event = encoded.event
-        extra = encoded.log_unseen
-        if event.rows < MIN_REFERENCE_ROWS:
-            event = Event(self.bank.value)
+    def rank_blocks(self, held: Encoded | None) -> None:
+        """Keep the familiarity of each block on the validation rows ``held``, of rows of several
+        blocks. Where these are few, the model's own draws stand for them."""
+        if held is None or held.event.rows < MIN_REFERENCE_ROWS:
+            event = self.bank
             extra = torch.zeros(event.rows, dtype=torch.float64)
+        else:
+            event = held.event
+            extra = held.log_unseen
         found = reference_of(self._familiarity_of_blocks.statistics(event, extra))
         self.state = replace(self.state, blocks=found)
         self.__dict__.pop("familiarity", None)
