@@ -201,6 +201,9 @@ def run(*arguments, threads=None):
     data = os.path.join(os.path.dirname(ROOT), "shared", "data")
     if os.path.isdir(data):
         environment.setdefault("CONJOIN_DATA", data)
+    # compiled files are kept in .venv: without them each process compiles all modules and tests
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment.setdefault("PYTHONPYCACHEPREFIX", os.path.join(VENV, "pycache"))
     if threads:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[name] = str(threads)
