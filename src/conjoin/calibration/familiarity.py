@@ -230,10 +230,7 @@ class FamiliarityOfBlocks:
     calibration rows it is valid however the blocks depend on one another, as it is a fixed
     function of the row."""
 
-    name = (
-        "the least of the blocks' ranks among validation rows, by Sidak's rule: of the columns "
-        "log p(x) and a Gaussian's, of each other block the least typical of its own readings"
-    )
+    name = "the least familiar block, by its rank among validation rows"
 
     def __init__(self, columns: Any, typicality: Any, width: int, reference: Any = None) -> None:
         """``columns``: the statistic of the columns, see ``Familiarity``. ``typicality``: (B, N)

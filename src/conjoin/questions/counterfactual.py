@@ -66,11 +66,8 @@ def counterfactual(
                 f"keep names the column {name!r}; the model has {', '.join(map(str, columns))}."
             )
     wish = _wish(model, to)
-    # a picture stays as it is
-    kept = {
-        *keep,
-        *(column.name for column in model.codec.schema.columns if column.type == "picture"),
-    }
+    # pictures and strings stay as they are
+    kept = {*keep, *columns[model.codec.columnwise or len(columns) :]}
     free = [place for place, name in enumerate(columns) if name not in kept]
     encoded = model.encode(rows)
     event = as_float(encoded.event)

@@ -350,7 +350,8 @@ def schema_table(model: Model) -> list[Field]:
 def row_table(estimator: Any, real: pd.DataFrame | None) -> dict[str, Any]:
     """Some rows that the model draws; beside as many real ones where they may be shown."""
     model = estimator.model_
-    names = telling_columns(model, SHOWN_COLUMNS)
+    strings = [c.name for c in model.codec.schema.modelled if c.type == "text"]
+    names = [*telling_columns(model, SHOWN_COLUMNS), *strings]
     drawn = drawn_rows(estimator, SHOWN_ROWS)
     parts = (
         [("drawn", drawn)] if real is None else [("real", real.iloc[:SHOWN_ROWS]), ("drawn", drawn)]

@@ -60,7 +60,7 @@ def _text(unique: bool, distinct: int, rows: float, counts: Tally) -> str:
         and distinct >= 0.5 * rows
         and np.mean([len(word) for word in words]) > 40
     ):
-        return "it holds free text, mostly different in each row"
+        return "it holds free text, mostly different in each row; its type 'text' would model it"
     if unique:
         return "every value is different, like an identifier"
     return "nearly every value is different" if distinct > 64 and counts.counts.max() < 5 else ""
