@@ -10,8 +10,21 @@ from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.calibration.familiarity import FamiliarityOfBlocks, reference_of
 from conjoin.codecs.composite import codec_of
 from conjoin.codecs.sequence import Prefix
-from conjoin.core import Block, Event, Flat, Record, RecordSpace, Variable, stream
+from conjoin.core import (
+    Block,
+    CapabilityError,
+    Event,
+    Flat,
+    Record,
+    RecordSpace,
+    Region,
+    Status,
+    Variable,
+    stream,
+)
 from conjoin.families.multimodal import Multimodal, MultimodalDensity
+from conjoin.training.loop import Plan, train
+from conjoin.training.progress import Progress
 
 TEXT = {"note": "text"}
 SMALL = Multimodal(strings={"steps": 60, "width": 16, "blocks": 1})
@@ -129,6 +142,62 @@ def test_a_beginning_is_continued(density):
     assert abs(float(ended) - float(log_p.softmax(0)[2])) < 0.08
 
 
+def test_what_is_missing_before_a_known_string_is_chosen_by_it():
+    """Where the second string repeats the first, filling in the first follows the second."""
+    label = torch.randint(2, (200, 2), generator=stream(7)).double()
+    letter = torch.randint(2, (200,), generator=stream(0))
+    note = Event(torch.stack([letter, letter], 1))
+    data = FLAT.join(Record(columns=Event(label), note=note, memo=Event(letter[:, None])))
+    config = Multimodal(columns="mixture", strings={"width": 16, "blocks": 1, "steps": 150})
+    config = config.suited(FLAT.space)
+    density = MultimodalDensity.build(FLAT.space, config, data, stream(0))
+    train(density, data, torch.ones(200).double(), None, Plan(steps=150), Progress(False))
+    hidden = data.take(slice(0, 100)).hide((torch.arange(5) >= 2) & (torch.arange(5) < 4))
+    drawn = density.sample_conditional(hidden, generator=stream(1)).value
+    assert (drawn[:, 2] == drawn[:, 4]).double().mean() > 0.85
+    assert density.status_of(hidden) is Status.APPROXIMATE
+
+
+def test_the_mode_of_a_row_is_its_own(density):
+    rows = every_row().take(slice(0, 12))
+    hidden = rows.hide(torch.arange(rows.value.shape[1]) >= 2)
+    together = density.mode(hidden).value
+    alone = torch.cat([density.mode(hidden.take(slice(row, row + 1))).value for row in range(12)])
+    assert torch.equal(together, alone)
+
+
+def test_noise_of_one_block_is_not_moved_by_another(density):
+    rows = every_row().take(slice(0, 30))
+    fresh = density.log_prob(rows, generator=stream(5))
+    assert torch.equal(fresh, density.log_prob(rows, generator=stream(6)))  # strings have no noise
+
+
+def test_a_region_behind_the_columns_is_refused(density):
+    rows = every_row().take(slice(0, 2)).hide(torch.arange(5) >= 2)
+    free = torch.full((5,), torch.inf).double()
+    low = torch.tensor([-torch.inf, -torch.inf, 0.5, -torch.inf, -torch.inf]).double()
+    with pytest.raises(CapabilityError, match="a part of a picture or string within bounds"):
+        density.log_prob(rows._replace(within=Region(low, free)))
+
+
+def test_candidates_may_come_in_any_order(density):
+    rows = every_row().take(slice(0, 4))
+    found = density.log_target(rows, torch.tensor([1.0, 0.0, 1.0]).double())
+    assert torch.equal(found[:, 0], found[:, 2])
+    assert torch.equal(
+        density.log_target(rows, torch.tensor([0.0, 1.0]).double())[:, 0], found[:, 1]
+    )
+
+
+def test_status_follows_the_question(density):
+    rows = every_row().take(slice(0, 3))
+    columns = torch.arange(5)
+    assert density.status_of(rows) is Status.EXACT
+    assert density.status_of(rows.hide(columns == 0)) is Status.EXACT
+    assert density.status_of(rows.hide(columns >= 2)) is Status.EXACT
+    assert density.status_of(rows.hide(columns == 1)) is Status.APPROXIMATE
+
+
 # ---------------------------------------------------------------------- the estimators
 
 
@@ -145,6 +214,26 @@ def test_a_strange_string_is_named(model):
     found = model.decide(strange, max_error=0.2, false_alarm=0.1)
     assert (found["verdict"] == "unfamiliar").all()
     assert found["reason"].str.contains("note").all()
+
+
+def test_a_string_that_contradicts_its_columns_is_named():
+    """The note's age is another one than that of the column; each alone is ordinary."""
+    X, y = made(400)
+    config = Multimodal(strings={"steps": 300, "width": 24, "blocks": 1})
+    model = JointClassifier(family=config, types=TEXT, random_state=0, predictor=None).fit(X, y)
+    new, kind = made(60, 5)
+    other = new.assign(
+        note=[
+            f"{note.split()[0]} {age:g}"
+            for note, age in zip(new["note"], np.where(kind == "dog", 5, 8), strict=True)
+        ]
+    )
+    other = other[np.abs(other["age"] - np.where(kind == "dog", 5, 8)) >= 2]
+    found = model.decide(other, max_error=0.3, false_alarm=0.05)
+    unfamiliar = found[found["verdict"] == "unfamiliar"]
+    assert len(unfamiliar) > 0.5 * len(other)
+    assert unfamiliar["reason"].str.contains("note does not go with the other columns").any()
+    assert (model.decide(new, max_error=0.3)["verdict"] == "unfamiliar").mean() < 0.2
 
 
 def test_missing_parts_are_filled_and_others_kept(model):
@@ -182,10 +271,10 @@ def test_two_strings_and_two_pictures_beside_columns():
     config = Multimodal(pictures=small, strings={"steps": 3, "width": 8, "blocks": 1})
     types = {"note": "text", "memo": "text"}
     joint = JointClassifier(family=config, types=types, random_state=0, predictor=None).fit(X, y)
-    assert len(joint.model_.state.blocks) == 5
+    assert len(joint.model_.state.blocks) == 9
     assert np.isfinite(joint.score_samples(X[:3])).all()
     encoded = joint.model_.encode(X.iloc[:1])
-    assert joint.model_.familiarity.statistics(encoded.event, encoded.log_unseen).shape == (1, 5)
+    assert joint.model_.familiarity.statistics(encoded.event, encoded.log_unseen).shape == (1, 9)
     model = JointDensity(family=config, types=types, random_state=0).fit(X)
     assert [part.name for part in model.model_.joint.parts] == ["part0", "part1", "part2", "part3"]
     assert [block.name for block in model.model_.codec.space.blocks] == [
@@ -198,6 +287,8 @@ def test_two_strings_and_two_pictures_beside_columns():
     assert drawn["front"][0].pixels.shape == (8, 8)
     assert np.isfinite(model.score_samples(X[:5])).all()
     assert model.model_.status["log_prob"].value == "lower bound"
+    with pytest.raises(ValueError, match="Several targets beside columns of text"):
+        JointClassifier(types=TEXT).fit(X[["age", "note"]], pd.DataFrame({"a": y, "b": y[::-1]}))
 
 
 def test_a_number_beside_strings():
@@ -206,6 +297,7 @@ def test_a_number_beside_strings():
     model = JointRegressor(family=config, types=TEXT, random_state=0, predictor=None)
     model.fit(X[["note"]].assign(animal=y), X["age"])
     assert np.isfinite(model.predict(X[["note"]].assign(animal=y)[:5])).all()
+    assert model.model_.status["log_prob"] is Status.APPROXIMATE  # y is summed over few values
 
 
 # ---------------------------------------------------------------------- refusals
@@ -218,6 +310,7 @@ def test_what_is_refused():
         (X[["note"]], {}, "There is no column beside 'note'"),
         (X, {"family": "flow"}, "can't stand before a picture or a string"),
         (X.assign(note=None), {}, "'note' has no string at all"),
+        (X.assign(note=["a", *[None] * 29]), {}, "of the rows of the fit have a value of 'note'"),
         (X.assign(note="a" * 5000), {}, "has a string of 5,000 characters"),
     )
     for rows, options, message in cases:

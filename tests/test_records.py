@@ -1,6 +1,7 @@
 """Blocks, records, flat rows and chains: brute force on spaces that can be listed."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -397,3 +398,28 @@ def test_illustrated_draws_what_its_chain_draws(illustrated):
     row = density.sample(6, generator=stream(4)).value
     drawn = chain.sample(6, generator=stream(4))
     assert torch.equal(flat.join(drawn).value, row)
+
+
+def test_a_chain_may_begin_with_a_string():
+    words = WORD.laid.every(WORD)
+    other = dataclasses.replace(WORD, name="other")
+    space = RecordSpace((WORD, other))
+    chain = ChainDensity.build(space, Chain(), Record(word=words, other=words), stream(0))
+    assert torch.isfinite(chain.log_prob(Record(word=words, other=words))).all()
+    assert chain.sample(3, generator=stream(0)).rows == 3
+
+
+def test_ways_beyond_all_counting_are_infinite():
+    long = Block("text", "sequence", (200,), (Variable("letter", "category", 60),))
+    assert long.laid.ways(long, long.unknown(1)) == math.inf
+    scan = Block("scan", "image", (1, 20, 20), (Variable("grey", "ordered", 256),))
+    assert scan.laid.ways(scan, scan.unknown(1)) == math.inf
+
+
+def test_a_string_given_to_rows_is_joined_first():
+    flat = Flat(RecordSpace((WORD,)))
+    words = WORD.laid.every(WORD)
+    rows = flat.join(Record(word=words))
+    density = resolve("mixture").density.build(flat.space, resolve("mixture"), rows, stream(0))
+    density.over(flat)
+    assert torch.equal(density.log_prob(words), density.log_prob(rows))

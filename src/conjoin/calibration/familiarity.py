@@ -157,7 +157,9 @@ class Familiarity:
             (mean, deviation, middle, spread) = self._of(pattern)
             out[rows] = (raw[rows] - mean) / deviation
             if self.gaussian is not None:
-                out[rows] += (self.gaussian(x.value[rows], pattern) - middle) / spread
+                width = len(self.gaussian.variables)  # it reads columns, no blocks behind them
+                second = self.gaussian(x.value[rows, :width], pattern[:width])
+                out[rows] += (second - middle) / spread
         return out
 
     def _of(self, pattern: Tensor) -> tuple[float, float, float, float]:
@@ -170,7 +172,7 @@ class Familiarity:
             second = (
                 torch.zeros(2, dtype=torch.float64)
                 if self.gaussian is None
-                else self.gaussian.of_bank(pattern)
+                else self.gaussian.of_bank(pattern[: len(self.gaussian.variables)])
             )
             self._typical[key] = (*_usual(drawn), *_usual(second))
         return self._typical[key]

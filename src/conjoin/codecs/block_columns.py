@@ -86,7 +86,12 @@ class BlockColumn(abc.ABC):
     @property
     def unlike(self) -> str:
         """Why a row is unfamiliar, where this cell is the least familiar of it."""
-        return f"{self.name} is unlike those held out, or does not go with the columns"
+        return f"{self.name} is unlike those held out"
+
+    @property
+    def disagrees(self) -> str:
+        """Why a row is unfamiliar, where this cell does not go with its columns."""
+        return f"{self.name} does not go with the other columns"
 
     @property
     def notices(self) -> list[str]:
@@ -194,7 +199,7 @@ class PictureColumn(BlockColumn):
 
     @property
     def unlike(self) -> str:
-        return f"the picture {self.name} is unlike those held out, or does not go with the columns"
+        return f"the picture {self.name} is unlike those held out"
 
     def to_json(self) -> JSON:
         return {
@@ -371,7 +376,7 @@ class StringColumn(BlockColumn):
 
     @property
     def unlike(self) -> str:
-        return f"the string {self.name} is unlike those held out, or does not go with the columns"
+        return f"the string {self.name} is unlike those held out"
 
     @property
     def notices(self) -> list[str]:

@@ -268,13 +268,23 @@ class CompositeCodec(Codec):
 
     @functools.cached_property
     def space(self) -> Space:
-        blocks = tuple(block.block for block in self.blocks)
+        blocks = tuple(
+            dataclasses.replace(block.block, name=name)
+            for block, name in zip(self.blocks, self._block_names, strict=True)
+        )
         cells = [
             dataclasses.replace(variable, name=f"{block.name} {place}")
             for block in blocks
             for place, variable in enumerate(block.laid.cells(block))
         ]
         return space_of_rows((*self.table.space.variables, *cells), blocks)
+
+    @property
+    def _block_names(self) -> list[str]:
+        """A name for each block that no other has: names of columns may be 1 and "1"."""
+        plain = [str(name) for name in self.names]
+        taken = {"columns", *(name for name in plain if plain.count(name) > 1)}
+        return [f"{n} ({place})" if n in taken else n for place, n in enumerate(plain)]
 
     @property
     def gaps(self) -> list[Any]:
@@ -305,10 +315,12 @@ class CompositeCodec(Codec):
         return [field_of(column) for column in self.schema.columns]
 
     def unlike(self, known: Sequence[bool], part: int | None = None) -> str:
+        if part is not None and part > len(self.blocks):
+            return self.blocks[part - 1 - len(self.blocks)].disagrees
         if part:
             return self.blocks[part - 1].unlike
-        if part is None and len(self.blocks) == 1 and known[-1]:
-            return "the picture is unlike those held out, or does not go with the columns"
+        if part is None and self._one_picture and known[-1]:
+            return "the picture is unlike those held out"
         return self.table.unlike(known)
 
     # ------------------------------------------------------------------ raw <-> event

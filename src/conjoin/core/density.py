@@ -651,7 +651,9 @@ class Density(nn.Module, abc.ABC):
         """The event as hooks see it."""
         if self._rows is not None and not isinstance(event, Event):
             event = self._rows.join(event)
-        elif self._rows is not None and event.value.dim() != 2:
+        elif self._rows is not None and (
+            event.value.dim() != 2 or event.present is not None or event.value.dtype == torch.int64
+        ):  # an event of one block, not a row of numbers
             event = self._rows.join(Record({self._rows.blocks.names[0]: event}))
         return self.space.check(event)
 
@@ -687,7 +689,7 @@ class Density(nn.Module, abc.ABC):
         return found
 
     def _record_of(self, context: Any, rows: int) -> Record:
-        if context is not None and not self.context_space.blocks:
+        if context is not None and len(context) and not self.context_space.blocks:
             raise CapabilityError(type(self).__name__, "p(x | context)", "no context")
         if isinstance(context, Event):
             name = self.context_space.names[0]
@@ -837,6 +839,9 @@ def _stacked(parts: list[Any], order: Tensor) -> Any:
     """Complete rows of several events (or pairs) in the order of the question."""
     if isinstance(parts[0], Event):
         return Event(torch.cat([part.value for part in parts])[order])
+    if isinstance(parts[0], Record):
+        names = list(parts[0])
+        return Record({name: _stacked([part[name] for part in parts], order) for name in names})
     halves = zip(*parts, strict=True)
     return type(parts[0])(*(_stacked(list(half), order) for half in halves))
 

@@ -10,6 +10,7 @@ F features of a position, K ways.
 import abc
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, final
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from conjoin.core.block import Block, Variable
 
 __all__ = ["LAYOUTS", "Layout"]
+
+MAX_LOG_WAYS = 40.0  # log of a number of ways, beyond which they are as good as infinite
 
 
 class Layout(abc.ABC):
@@ -107,7 +110,8 @@ class _Fixed(Layout):
 
     def ways(self, block: "Block", event: Event) -> float:
         open_ = self._open(block, event)
-        return math.prod(v.cardinality if v.discrete else math.inf for v in open_.values())
+        levels = [v.cardinality if v.discrete else math.inf for v in open_.values()]
+        return _counted(sum(math.log(level) for level in levels), lambda: math.prod(levels))
 
     def fillings(self, block: "Block", event: Event) -> Event:
         open_ = self._open(block, event)
@@ -242,7 +246,9 @@ class Sequence(_Ragged):
 
     def ways(self, block: "Block", event: Event) -> float:
         levels = block.variables[0].cardinality
-        return float(sum(levels**length for length in range(block.shape[0] + 1)))
+        capacity = block.shape[0]
+        log_most = capacity * math.log(levels) + math.log(capacity + 1)
+        return _counted(log_most, lambda: sum(levels**each for each in range(capacity + 1)))
 
     def fillings(self, block: "Block", event: Event) -> Event:
         """Every string, the shortest first."""
@@ -286,7 +292,9 @@ class Points(_Ragged):
         if not all(variable.discrete for variable in block.variables):
             return math.inf
         levels = math.prod(variable.cardinality for variable in block.variables)
-        return float(sum(levels**count for count in range(block.shape[0] + 1)))
+        capacity = block.shape[0]
+        log_most = capacity * math.log(levels) + math.log(capacity + 1)
+        return _counted(log_most, lambda: sum(levels**each for each in range(capacity + 1)))
 
     def fillings(self, block: "Block", event: Event) -> Event:
         """Every tuple of points, the fewest first; of codes alone."""
@@ -324,6 +332,11 @@ def _ended(event: Event, present: Tensor) -> Event:
     last = (torch.arange(width) == width - 1).reshape(-1, *(1,) * (event.value.dim() - 2))
     observed = _padded(event.mask, width) | last
     return Event(_padded(event.value, width), observed, _padded(present, width))
+
+
+def _counted(log_most: float, count: Callable[[], float]) -> float:
+    """A number of ways, infinite where it is beyond all listing: a float can't hold it."""
+    return float(count()) if log_most < MAX_LOG_WAYS else math.inf
 
 
 def _padded(part: Tensor, width: int) -> Tensor:

@@ -32,6 +32,7 @@ True
 
 import abc
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -53,10 +54,12 @@ from conjoin.core import (
     RecordSpace,
     Region,
     Space,
+    Status,
     categorical,
     seeded,
     stream,
 )
+from conjoin.core.capabilities import status_of, worst
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float
 from conjoin.families import resolve
@@ -72,6 +75,7 @@ __all__ = [
 ]
 
 PROPOSALS = 8  # completions of the columns among which pictures and strings choose
+MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 KNOTS = 9  # values of a number at which a picture is asked; between them its word is interpolated
 
 
@@ -117,6 +121,12 @@ class Multimodal(Config):
 
     def __post_init__(self) -> None:
         check_columns(self.columns, self.of_columns)
+        shared = sorted({"rate", "batch", "decay"} & set(self.strings or {}))
+        if shared and self.pictures is not None:
+            raise ValueError(
+                f"strings={{{shared[0]!r}: ...}} can't differ from that of pictures, as both learn "
+                "in one fit: give it to pictures."
+            )
 
     def __hash__(self) -> int:  # settings are mappings, which have none
         return hash(repr(self))
@@ -231,10 +241,11 @@ class ColumnsAndBlocks(Density):
         columns, behind = data.cut(space.columns)
         before = _columns_of(space)
         for part in parts:
-            if not _whole(behind, part).any():
+            known = int(_whole(behind, part).sum())
+            if known < MIN_KNOWN_ROWS:
                 raise ValueError(
-                    f"None of the rows of the fit has a value of {part.block.name!r}: leave the "
-                    "column out, or give more rows."
+                    f"{known} of the rows of the fit have a value of {part.block.name!r}, and "
+                    f"{MIN_KNOWN_ROWS} are needed: leave the column out, or give more rows."
                 )
         first = config.of_columns.density.build(
             before, config.of_columns, columns, generator, weight=weight
@@ -274,9 +285,8 @@ class ColumnsAndBlocks(Density):
         able = self.first.capabilities
         each = [self.density_of(part).capabilities for part in self.parts]
         exact = all(one.likelihood is Likelihood.EXACT for one in each)
-        summed = self.space.variables[0].discrete  # a number is summed over its quantiles
         return Capabilities(
-            Likelihood.EXACT if exact and summed else Likelihood.LOWER_BOUND,
+            Likelihood.EXACT if exact else Likelihood.LOWER_BOUND,
             objective="surrogate",
             stochastic=any(one.stochastic for one in each),
             missing="approximate",
@@ -325,12 +335,44 @@ class ColumnsAndBlocks(Density):
                 mask[~mask[:, part.cells].all(1), part.cells] = False
         return Event(behind.value, mask)
 
+    def _cut(self, event: Event) -> tuple[Event, Event]:
+        """The columns, and what is behind them; CapabilityError for a region there."""
+        if event.within is not None and event.within.constrained[..., self.width :].any():
+            raise CapabilityError(
+                type(self.config).__name__, "a part of a picture or string within bounds", "none"
+            )
+        return event.cut(self.width)
+
+    def _noises(
+        self, generator: torch.Generator | None
+    ) -> list[tuple[Part, torch.Generator | None]]:
+        """Each part with noise of its own, so that what one uses does not move that of another."""
+        if generator is None or len(self.parts) == 1:
+            return [(part, generator) for part in self.parts]
+        seeds = [draw_seed(generator) for _ in self.parts]
+        return [(part, stream(seed)) for part, seed in zip(self.parts, seeds, strict=True)]
+
     # ------------------------------------------------------------------ log p
+
+    def _status_of(self, event: Event) -> Status:
+        """A first variable that is open beside a picture or string is summed: a number over a few
+        of its quantiles. Other open columns are not told there."""
+        columns, behind = self._cut(event)
+        own = status_of(self.capabilities.likelihood)
+        beside = behind.mask.any(1)
+        summed = self.space.variables[0].discrete
+        open_ = ~columns.mask[:, 1:].all(1) | (~columns.mask[:, 0] & (not summed))
+        earlier = torch.zeros_like(beside)
+        for part, later in itertools.pairwise(self.parts):
+            gone = ~behind.mask[:, part.cells].all(1)
+            earlier = earlier | (gone & behind.mask[:, later.cells.start :].any(1))
+        rough = bool(((open_ & beside) | earlier).any())
+        return worst(own, Status.APPROXIMATE) if rough else own
 
     def _log_prob(
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
-        columns, behind = event.cut(self.width)
+        columns, behind = self._cut(event)
         out = self.first.log_prob(columns, generator=generator)
         open_ = behind.mask.any(1) & ~columns.mask[:, 0]
         if open_.any():
@@ -364,7 +406,9 @@ class ColumnsAndBlocks(Density):
         self, columns: Event, behind: Event, generator: torch.Generator | None = None
     ) -> Float[Tensor, " B"]:
         """log p(v | c); 0 where nothing is known of a block."""
-        each = [self._seen_of(part, columns, behind, generator) for part in self.parts]
+        each = [
+            self._seen_of(part, columns, behind, noise) for part, noise in self._noises(generator)
+        ]
         return torch.stack(each).sum(0)
 
     def _seen_of(
@@ -389,13 +433,15 @@ class ColumnsAndBlocks(Density):
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
         """The blocks are asked at a few of many numbers, which are in order."""
-        columns, behind = event.cut(self.width)
+        columns, behind = self._cut(event)
+        candidates, order = candidates.sort()
         asked = len(candidates) if self.space.variables[0].discrete else min(KNOTS, len(candidates))
         knots = torch.linspace(0, len(candidates) - 1, asked).round().long()
         each = [self._seen(_with_first(columns, candidates[k]), behind) for k in knots.tolist()]
-        return self.first.log_target(columns, candidates) + _between(
+        found = self.first.log_target(columns, candidates) + _between(
             candidates[knots].double(), torch.stack(each, 1), candidates.double()
         )
+        return found[:, order.argsort()]
 
     # ------------------------------------------------------------------ learning
 
@@ -403,12 +449,12 @@ class ColumnsAndBlocks(Density):
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
         """Of the blocks alone: the columns' density has been fitted before."""
-        columns, behind = event.cut(self.width)
+        columns, behind = self._cut(event)
         out = torch.zeros(event.rows, dtype=torch.float64)
-        for part in self.parts:
+        for part, noise in self._noises(generator):
             seen = behind.mask[:, part.cells].any(1)
             rows = (seen if seen.any() else ~seen).nonzero()[:, 0]  # with no cell the loss is zero
-            out = out.index_add(0, rows, self._losses_of(part, columns, behind, rows, generator))
+            out = out.index_add(0, rows, self._losses_of(part, columns, behind, rows, noise))
         return out
 
     def _losses_of(
@@ -425,8 +471,22 @@ class ColumnsAndBlocks(Density):
         if not density.flat:  # pictures withhold columns by themselves
             noise = generator or stream(0, "withheld")
             columns = columns.hide(withheld(columns.value.shape, noise))
-        told = self._context(columns, behind, part)
+            told = self._context(columns, self._without_some(behind, part, noise), part)
+        else:
+            told = columns
         return density.losses(self._event(behind, part), told, generator=generator)
+
+    def _without_some(self, behind: Event, part: Part, generator: torch.Generator) -> Event:
+        """The rows, where blocks before ``part`` are withheld at times, each for itself: any may be
+        missing when the density is asked."""
+        before = self.parts[: self.parts.index(part)]
+        if not before:
+            return behind
+        gone = withheld(torch.Size((behind.rows, len(before))), generator)
+        mask = behind.mask.clone()
+        for place, each in enumerate(before):
+            mask[gone[:, place], each.cells] = False
+        return Event(behind.value, mask)
 
     # ------------------------------------------------------------------ draws
 
@@ -443,17 +503,19 @@ class ColumnsAndBlocks(Density):
     def _sample_conditional(
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Event:
-        columns, behind = event.cut(self.width)
+        columns, behind = self._cut(event)
         full = self.first.sample_conditional(columns, generator=generator)
         told = self._told(behind)
-        choose = told.mask.any(1) & ~columns.mask.all(1)
+        choose = (told.mask.any(1) & ~columns.mask.all(1)) | self._before_known(told)
         if choose.any():
             many = _repeated(columns.take(choose), PROPOSALS)
             drawn = Event(self.first.sample_conditional(many, generator=generator).value)
-            score = self._seen(drawn, _repeated(told.take(choose), PROPOSALS), generator).unflatten(
-                0, (-1, PROPOSALS)
-            )
-            full = _put(full, choose, _picked(drawn.value, categorical(score, generator)))
+            known = _repeated(told.take(choose), PROPOSALS)
+            proposed = self._proposed(drawn, known, generator)
+            score = self._scored(drawn, proposed, known, generator).unflatten(0, (-1, PROPOSALS))
+            chosen = categorical(score, generator)
+            full = _put(full, choose, _picked(drawn.value, chosen))
+            behind = self._with_chosen(behind, choose, proposed, chosen)
         for part in self.parts:
             told_of = self._context(full, behind, part)
             drawn = self.density_of(part).sample_conditional(
@@ -462,10 +524,67 @@ class ColumnsAndBlocks(Density):
             behind = _filled(behind, part, self._cells(drawn, part))
         return _join(full, behind)
 
+    def _before_known(self, behind: Event) -> Bool[Tensor, " B"]:
+        """Rows in which a string is missing before a block that is known."""
+        found = torch.zeros(behind.rows, dtype=torch.bool)
+        for part in self._strings:
+            gone = ~behind.mask[:, part.cells].all(1)
+            found = found | (gone & behind.mask[:, part.cells.stop :].any(1))
+        return found
+
+    @property
+    def _strings(self) -> list[Part]:
+        return [part for part in self.parts if not self.density_of(part).flat]
+
+    def _proposed(self, columns: Event, behind: Event, generator: torch.Generator | None) -> Event:
+        """The rows with their missing strings drawn in turn; pictures stay as they are, as a draw
+        of one costs too much."""
+        for part in self._strings:
+            told = self._context(columns, behind, part)
+            drawn = self.density_of(part).sample_conditional(
+                self._event(behind, part), told, generator=generator
+            )
+            behind = _filled(behind, part, self._cells(drawn, part))
+        return behind
+
+    def _scored(
+        self,
+        columns: Event,
+        proposed: Event,
+        known: Event,
+        generator: torch.Generator | None,
+    ) -> Float[Tensor, " B"]:
+        """log p of the known blocks, each given the columns and the blocks before it as they were
+        proposed: what the proposals are weighed by."""
+        out = torch.zeros(columns.rows, dtype=torch.float64)
+        for part, noise in self._noises(generator):
+            mask = torch.zeros_like(known.mask)
+            mask[:, part.cells] = known.mask[:, part.cells]
+            mask[:, : part.cells.start] = proposed.mask[:, : part.cells.start]
+            rows = Event(proposed.value, mask)
+            out = out + self._seen_of(part, columns, rows, noise)
+        return out
+
+    def _with_chosen(
+        self,
+        behind: Event,
+        rows: Bool[Tensor, " B"],
+        proposed: Event,
+        chosen: Tensor,
+    ) -> Event:
+        """The rows with the strings of the proposals that were chosen."""
+        value = behind.value.clone()
+        mask = behind.mask.clone()
+        picked = _picked(proposed.value, chosen)
+        for part in self._strings:
+            value[rows.nonzero()[:, 0], part.cells] = picked[:, part.cells]
+            mask[rows, part.cells] = True
+        return Event(value, mask)
+
     def _mode(self, event: Event, context: Event | None) -> Event:
         """Beside a picture or a string the likeliest of the columns' own mode and of draws of them;
-        then what is missing behind them, given those. A string is drawn, always the same."""
-        columns, behind = event.cut(self.width)
+        then what is missing behind them, given those: of a string token by token."""
+        columns, behind = self._cut(event)
         full = Event(self.first.mode(columns).value)
         told = self._told(behind)
         for row in (told.mask.any(1) & ~columns.mask.all(1)).nonzero()[:, 0].tolist():
@@ -483,14 +602,8 @@ class ColumnsAndBlocks(Density):
         return _join(full, behind)
 
     def _mode_of(self, part: Part, columns: Event, behind: Event) -> Event:
-        density = self.density_of(part)
-        own = self._event(behind, part)
         told = self._context(columns, behind, part)
-        found: Event
-        if density.capabilities.mode == "none":
-            found = density.sample_conditional(own, told, generator=stream(0, "mode"))
-        else:
-            found = density.mode(own, told)
+        found: Event = self.density_of(part).mode(self._event(behind, part), told)
         return found
 
     # ------------------------------------------------------------------ familiarity
@@ -502,14 +615,32 @@ class ColumnsAndBlocks(Density):
             self.density_of(part).remember(self._event(rows, part))
 
     def _typicality_of_blocks(self, event: Event) -> Float[Tensor, "B N"]:
-        _, behind = event.cut(self.width)
-        out = torch.full((event.rows, len(self.parts)), torch.nan, dtype=torch.float64)
+        """Of each block its own statistic; then of each block how well it goes with the columns:
+        log p(v | c) - log p(v), which is known of strings alone."""
+        columns, behind = event.cut(self.width)
+        out = torch.full((event.rows, 2 * len(self.parts)), torch.nan, dtype=torch.float64)
         for place, part in enumerate(self.parts):
             rows = _whole(behind, part).nonzero()[:, 0]
             if len(rows):
-                found = self.density_of(part).typicality(self._event(behind.take(rows), part))
+                some = behind.take(rows)
+                found = self.density_of(part).typicality(self._event(some, part))
                 out[rows, place] = found.double()
+                if not self.density_of(part).flat:
+                    out[rows, len(self.parts) + place] = self._agreement(
+                        part, columns.take(rows), some
+                    )
         return out
+
+    def _agreement(self, part: Part, columns: Event, behind: Event) -> Float[Tensor, " B"]:
+        """log p(v | c) - log p(v) of a string, without the blocks before it; NaN where no column is
+        known."""
+        mask = torch.zeros_like(behind.mask)
+        mask[:, part.cells] = behind.mask[:, part.cells]
+        alone = Event(behind.value, mask)
+        nothing = Event(columns.value, torch.zeros_like(columns.mask))
+        told = self._seen_of(part, columns, alone, None)
+        gain = told - self._seen_of(part, nothing, alone, None)
+        return gain.where(columns.mask.any(1), torch.nan)
 
     def notices(self, event: Any) -> list[str]:
         return self.first.notices(event.cut(self.width)[0])
@@ -536,7 +667,8 @@ class MultimodalDensity(ColumnsAndBlocks):
     def _typicality(self, event: Event) -> Float[Tensor, " B"]:
         """Of the least typical block, 0 where none is known: how familiar the columns are is read
         off log p(c)."""
-        least = self._typicality_of_blocks(event).nan_to_num(torch.inf).amin(1)
+        each = self._typicality_of_blocks(event)[:, : len(self.parts)]
+        least = each.nan_to_num(torch.inf).amin(1)
         return least.where(least < torch.inf, 0.0)
 
 
@@ -659,5 +791,6 @@ def _between(
     if len(knots) == len(at):
         return value
     right = torch.searchsorted(knots, at.contiguous()).clamp(1, len(knots) - 1)
-    share = ((at - knots[right - 1]) / (knots[right] - knots[right - 1])).clamp(0, 1)
+    gap = (knots[right] - knots[right - 1]).clamp_min(1e-300)
+    share = ((at - knots[right - 1]) / gap).clamp(0, 1)
     return torch.lerp(value[:, right - 1], value[:, right], share)

@@ -92,6 +92,11 @@ def _learn(
     codec.bounded = config.density.bounded
     weight = rows.weight[split.fit]
     codec.fit(rows.x.take(split.fit), weight=weight)
+    if codec.space.flat and codec.space.blocks:
+        raise ValueError(
+            "Several targets beside columns of text, or of several pictures, are not there yet: "
+            "fit each target by itself."
+        )
     targets = tuple(_target(column, split.fit, rows.weight) for column in columns)
     space = space_of(targets, codec.space)
     fit, choose = (

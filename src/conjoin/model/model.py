@@ -28,6 +28,7 @@ from conjoin.core import (
     Event,
     Pair,
     Rows,
+    Space,
     Status,
     as_float,
     stream,
@@ -250,19 +251,19 @@ class Model:
     def rank_blocks(self, held: Encoded | None) -> None:
         """Keep the familiarity of each block on the validation rows ``held``, of rows of several
         blocks. Where these are few, the model's own draws stand for them."""
-        if held is None or held.event.rows < MIN_REFERENCE_ROWS:
-            event = self.bank
-            extra = torch.zeros(event.rows, dtype=torch.float64)
-        else:
-            event = held.event
-            extra = held.log_unseen
-        found = reference_of(self._familiarity_of_blocks.statistics(event, extra))
+        of = self._familiarity_of_blocks
+        drawn = of.statistics(self.bank, torch.zeros(self.bank.rows, dtype=torch.float64))
+        found = reference_of(drawn)
+        if held is not None:
+            own = reference_of(of.statistics(held.event, held.log_unseen))
+            pairs = zip(own, found, strict=True)
+            found = tuple(one if len(one) >= MIN_REFERENCE_ROWS else two for one, two in pairs)
         self.state = replace(self.state, blocks=found)
         self.__dict__.pop("familiarity", None)
 
     def least_familiar_part(self, encoded: Encoded) -> list[int] | None:
-        """Of each row which of the codec's ``parts`` is the least familiar; None where rows are one
-        block."""
+        """Of each row which of the codec's ``parts`` is the least familiar, or behind them how well
+        each goes with the columns; None where rows are one block."""
         if self.state.blocks is None:
             return None
         found = self.familiarity.least(encoded.event, encoded.log_unseen)
@@ -270,11 +271,11 @@ class Model:
 
     @cached_property
     def _plain_familiarity(self) -> Familiarity:
-        gaussian = (
-            GaussianReading(self.codec.space, self.bank)
-            if self.state.readings == READINGS
-            else None
-        )  # models of 0.1.0 have one
+        gaussian = None  # models of 0.1.0 have one reading
+        if self.state.readings == READINGS:
+            columns = self.codec.columnwise or len(self.codec.space.variables)
+            read = Space((columns,), self.codec.space.variables[:columns])
+            gaussian = GaussianReading(read, Event(self.bank.value[:, :columns]))
         sketch = (
             self.bank if self.density_of_x.capabilities.typical else self.sketch
         )  # beside a picture the columns' log p is exact

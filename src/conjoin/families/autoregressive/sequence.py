@@ -20,6 +20,7 @@ True
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -152,6 +153,7 @@ class SequenceDensity(Density):
             marginals="prefix",
             conditionals="prefix",
             null_context="learned",
+            mode="approximate",
             features=True,
             typical=True,
             step=True,
@@ -228,13 +230,24 @@ class SequenceDensity(Density):
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Event:
         """What is known, then token by token until each row has ended."""
+        return self._continued(event, context, lambda log_p: categorical(log_p, generator))
+
+    def _mode(self, event: Event, context: Record) -> Event:
+        """What is known, then the most probable token at each place."""
+        return self._continued(event, context, lambda log_p: log_p.argmax(1))
+
+    def _continued(
+        self, event: Event, context: Record, choose: Callable[[Tensor], Tensor]
+    ) -> Event:
+        """What is known, then token by token until each row has ended. ``choose``: (B,) tokens from
+        (B, V + 1) log p of the next."""
         state = self._begin(event.rows, context)
         token: Tensor | None = None
         ended = torch.zeros(event.rows, dtype=torch.bool)
         columns = []
         for place in range(self.capacity):
             state, log_p = self._step(state, token)
-            token = self._known_or_drawn(event, place, categorical(log_p, generator))
+            token = self._known_or_chosen(event, place, choose(log_p))
             ended = ended | (token == self.tokens)
             if bool(ended.all()):
                 break
@@ -245,13 +258,13 @@ class SequenceDensity(Density):
         value = torch.stack(columns, 1)
         return Event(value.clamp_min(0), torch.ones_like(value, dtype=torch.bool), value >= 0)
 
-    def _known_or_drawn(self, event: Event, place: int, drawn: Tensor) -> Tensor:
-        """The token at a place: the known one, the end where that is known, else what was drawn.
+    def _known_or_chosen(self, event: Event, place: int, chosen: Tensor) -> Tensor:
+        """The token at a place: the known one, the end where that is known, else what was chosen.
         Behind the last column of the event every position is absent."""
         if place >= event.value.shape[1]:
-            return torch.full_like(drawn, self.tokens)
+            return torch.full_like(chosen, self.tokens)
         known = torch.where(event.there[:, place], event.value[:, place], self.tokens)
-        return torch.where(event.mask[:, place], known, drawn)
+        return torch.where(event.mask[:, place], known, chosen)
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
         """The mean over positions of the last hidden layer."""
