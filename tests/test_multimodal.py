@@ -22,6 +22,7 @@ from conjoin.core import (
     Variable,
     stream,
 )
+from conjoin.families import resolve
 from conjoin.families.multimodal import Multimodal, MultimodalDensity
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
@@ -148,8 +149,9 @@ def test_what_is_missing_before_a_known_string_is_chosen_by_it():
     letter = torch.randint(2, (200,), generator=stream(0))
     note = Event(torch.stack([letter, letter], 1))
     data = FLAT.join(Record(columns=Event(label), note=note, memo=Event(letter[:, None])))
-    config = Multimodal(columns="mixture", strings={"width": 16, "blocks": 1, "steps": 150})
-    config = config.suited(FLAT.space)
+    few = {**resolve("mixture").get_params(), "components": 2}
+    strings = {"width": 16, "blocks": 1, "steps": 150}
+    config = Multimodal(columns="mixture", settings=few, strings=strings).suited(FLAT.space)
     density = MultimodalDensity.build(FLAT.space, config, data, stream(0))
     train(density, data, torch.ones(200).double(), None, Plan(steps=150), Progress(False))
     hidden = data.take(slice(0, 100)).hide((torch.arange(5) >= 2) & (torch.arange(5) < 4))
