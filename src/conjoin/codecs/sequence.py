@@ -23,7 +23,7 @@ from conjoin.core import Block, Codec, Encoded, Event, Field, Rows, Variable
 
 __all__ = ["Prefix", "SequenceCodec", "StringRows"]
 
-ROOM = 1.25  # times the longest string of the fit: as long as a string may be
+CAPACITY_FACTOR = 1.25  # times the longest string of the fit: as long as a string may be
 UNSEEN_PROBABILITY = 1e-6  # of a character that the fit never saw
 SHOWN_CHARACTERS = 60  # of a string in a message
 
@@ -115,7 +115,7 @@ class SequenceCodec(Codec):
         characters = sorted(set().union(*strings)) or [" "]
         longest = max(len(string) for string in strings)
         owner = self.owner
-        self.__init__(characters, int(ROOM * longest) + 1)  # type: ignore[misc]
+        self.__init__(characters, int(CAPACITY_FACTOR * longest) + 1)  # type: ignore[misc]
         self.owner = owner
         return self
 

@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.questions.counterfactual import counterfactual
-from conjoin.questions.edit import ONE_BY_ONE, alter_class
+from conjoin.questions.edit import MAX_PIXELS_AS_COLUMNS, alter_class
 from conjoin.questions.sample import generate
 from conjoin.questions.several import predict_all, proba_all, sample_all
 
@@ -125,7 +125,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         of pictures, an ``Alteration``, where ``to=None`` is the next most probable answer."""
         model = self._model()
         if not model.codec.columnwise and (
-            model.pair.proposer.capabilities.edits or len(model.codec.columns) > ONE_BY_ONE
+            model.pair.proposer.capabilities.edits
+            or len(model.codec.columns) > MAX_PIXELS_AS_COLUMNS
         ):
             return alter_class(model, X, to, seed=random_state)
         return counterfactual(model, X, to, keep, n, seed=random_state)

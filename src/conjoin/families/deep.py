@@ -55,7 +55,7 @@ __all__ = ["DeepConfig", "DeepDensity", "starting_rows"]
 
 MAX_CELLS = 1 << 16  # of whole rows that a network sees at once, and no more rows than CHUNK_ROWS
 CHUNK_ROWS = 4096
-PASSES = 8  # of expectation-maximisation for the companion
+EM_PASSES = 8  # of expectation-maximisation for the companion
 PROPOSAL_ROWS = 5000  # rows that the companion is fitted to
 STARTING_CELLS = 1 << 22  # of pictures, by which scales and the like are known
 # times as many draws of which a mode is the best: the companion may hardly reach where this density
@@ -151,7 +151,7 @@ class DeepDensity(Density):
         companion = MixtureDensity.build(
             wide, Mixture(default_states(len(some))), part, generator, weight=mass
         )
-        for _ in range(PASSES):
+        for _ in range(EM_PASSES):
             companion.maximise(companion.statistics(part, weight=mass))
         structure = (
             {"companion": companion.structure["components"]}

@@ -72,7 +72,9 @@ __all__ = [
 ]
 
 PROPOSALS = 8  # completions of the columns among which pictures and strings choose
-KNOTS = 9  # values of a number at which a picture is asked; between them its word is interpolated
+# values of a numeric target at which log p of the other blocks is computed; the rest are
+# interpolated
+TARGET_KNOTS = 9
 
 
 def config_of_columns(columns: str, settings: Mapping[str, Any] | None) -> Config:
@@ -201,7 +203,7 @@ class ColumnsAndBlocks(Density):
             self.add_module(part.name, density)
         levels = columns.variables[0].cardinality
         # of the first variable: levels, or quantiles
-        self.register_buffer("points", torch.arange(levels or KNOTS, dtype=torch.float64))
+        self.register_buffer("points", torch.arange(levels or TARGET_KNOTS, dtype=torch.float64))
 
     @classmethod
     @abc.abstractmethod
@@ -257,7 +259,7 @@ class ColumnsAndBlocks(Density):
         for name, density in built.items():
             out.add_module(name, density)
         if not before.variables[0].discrete:
-            levels = (torch.arange(KNOTS).double() + 0.5) / KNOTS
+            levels = (torch.arange(TARGET_KNOTS).double() + 0.5) / TARGET_KNOTS
             out.points.copy_(columns.value[columns.mask[:, 0], 0].quantile(levels))
         return out.eval()
 
@@ -390,7 +392,11 @@ class ColumnsAndBlocks(Density):
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
         """The blocks are asked at a few of many numbers, which are in order."""
         columns, behind = event.cut(self.width)
-        asked = len(candidates) if self.space.variables[0].discrete else min(KNOTS, len(candidates))
+        asked = (
+            len(candidates)
+            if self.space.variables[0].discrete
+            else min(TARGET_KNOTS, len(candidates))
+        )
         knots = torch.linspace(0, len(candidates) - 1, asked).round().long()
         each = [self._seen(_with_first(columns, candidates[k]), behind) for k in knots.tolist()]
         return self.first.log_target(columns, candidates) + _between(

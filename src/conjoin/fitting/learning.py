@@ -38,7 +38,8 @@ from conjoin.util.energy import Meter
 __all__ = ["EMPHASES", "Learning"]
 
 EMPHASES = (0.0, 0.3, 1.0, 3.0)  # that "auto" tries
-FIRST = 0.25  # share of the time, at most, for a part that is fitted before the rest
+# at most, for a part of the density that is fitted before the rest
+FIRST_STAGE_TIME_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +179,7 @@ class Learning:
         rows, choose = (
             (part if self.target is None else flat_row(part)).cut(width)[0] for part in parts
         )
-        share = None if plan.max_time is None else FIRST * plan.max_time
+        share = None if plan.max_time is None else FIRST_STAGE_TIME_SHARE * plan.max_time
         folder = None if plan.checkpoint is None else plan.checkpoint / "first"
         before = replace(plan, max_time=share, checkpoint=folder)
         with Meter() as meter:

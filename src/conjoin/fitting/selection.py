@@ -31,7 +31,7 @@ from conjoin.training.progress import Progress
 __all__ = ["calibrate_shared_backbone", "choose_predictor", "refuse_without_columns", "wrong_of"]
 
 # labelled validation rows under which the standard predictors are compared on rows of the fit first
-FEW_VALIDATION_ROWS = 200
+AMPLE_VALIDATION_ROWS = 200
 FOLDS = 3  # of these rows
 MAX_CELLS_BEHIND = 256  # pixels and characters behind columns that standard predictors read
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
@@ -138,7 +138,7 @@ def _steadiest(
     cross-validation on the rows of the fit; and the log-loss there of each."""
     rivals = [name for name in names if method_of(name).stable]
     held = choose.take(choose.y.mask)
-    if len(rivals) < 2 or held.rows >= FEW_VALIDATION_ROWS:
+    if len(rivals) < 2 or held.rows >= AMPLE_VALIDATION_ROWS:
         return names, {}
     fit, weight = case.labelled
     fold = torch.empty(fit.rows, dtype=torch.long)

@@ -34,7 +34,7 @@ from conjoin.nets.pictures import pictured
 
 __all__ = ["MIN_CERTAINTY", "Answers", "answers", "matched", "most_certain", "mutual_information"]
 
-REACH = 0.7  # a
+PROPAGATION_WEIGHT = 0.7  # a of label_propagation: the weight of a row's neighbours
 TEACHING_SHARE = 0.7  # part of each class that teaches
 
 MIN_CERTAINTY = 0.5  # certainty under which no answer is followed
@@ -61,7 +61,11 @@ def answers(model: Model, x: Event) -> Answers:
     ]
     best = max(each, key=mutual_information)
     entropy = float(_entropy(best.mean(0)))
-    share = Graph.of(x, model.codec.space).smooth(best, REACH) if x.rows <= MAX_GRAPH_ROWS else best
+    share = (
+        Graph.of(x, model.codec.space).smooth(best, PROPAGATION_WEIGHT)
+        if x.rows <= MAX_GRAPH_ROWS
+        else best
+    )
     return Answers(share, float(mutual_information(best)) / max(entropy, 1e-12))
 
 

@@ -30,7 +30,7 @@ from conjoin.nets.body import Body
 
 __all__ = ["PixelCnn"]
 
-HOLES = (1, 2, 4)
+DILATIONS = (1, 2, 4)
 
 
 def _gated(u: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class PixelCnn(Body):
         self, channels: int, told: int, outputs: int, width: int, blocks: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.holes = [HOLES[block % len(HOLES)] for block in range(blocks)]
+        self.holes = [DILATIONS[block % len(DILATIONS)] for block in range(blocks)]
         self.above = nn.Conv2d(channels + 1, width, (1, 3), padding=(0, 1))
         self.left = nn.Conv2d(channels + 1, width, 1)
         self.down = nn.ModuleList(

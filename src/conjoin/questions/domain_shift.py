@@ -18,7 +18,7 @@ from conjoin.joints.reweighted import Posterior
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
-from conjoin.questions.label_shift import DOUBT, Change, adapt, after_self_training
+from conjoin.questions.label_shift import MIN_SHARES_P_VALUE, Change, adapt, after_self_training
 from conjoin.training.data import Split
 
 __all__ = ["adapt_to", "change_of"]
@@ -28,8 +28,8 @@ REFITTED = (
     "errors: "
     "call calibrate(X, y) with labelled rows of the new place."
 )
-ROUNDS = 2  # of going on from answers
-LOST = (
+SELF_TRAINING_ROUNDS = 2
+NOT_FOLLOWED = (
     "p(y | x) did not follow, as its answers on the new rows tell too little ({unsure:.0%} of "
     "what certain ones would): label some rows "
     "and fit with start_from. "
@@ -134,8 +134,8 @@ def _follow(
     """Let the network go on from its surest answers, and from those that it then has; the rows that
     it learned from, and their split."""
     now = model
-    part = None if options.max_time is None else options.max_time / ROUNDS
-    for left in reversed(range(ROUNDS)):
+    part = None if options.max_time is None else options.max_time / SELF_TRAINING_ROUNDS
+    for left in reversed(range(SELF_TRAINING_ROUNDS)):
         sure = most_certain(found.share)
         rows = Rows(given, model.classes.labels[found.share.argmax(1)], sure)
         joint, data, split = refit(
@@ -156,7 +156,7 @@ def _found(model: Model, x: Event, change: Change) -> Answers | None:
         model.pair.unweighted.shared_head is None
         or not model.density_of_x.trunk
         or change.misfit is None
-        or change.misfit >= DOUBT
+        or change.misfit >= MIN_SHARES_P_VALUE
     ):
         return None
     return answers(model, x)
@@ -177,5 +177,5 @@ def _promise(split: Split, unsure: float | None) -> str:
         if len(split.calibrate)
         else "there were too few to bound"
     )
-    lost = "" if unsure is None else LOST.format(unsure=unsure)
+    lost = "" if unsure is None else NOT_FOLLOWED.format(unsure=unsure)
     return lost + REFITTED.format(fit=len(split.fit), held=held)

@@ -8,8 +8,8 @@ explanations, section 2). Where it moved most, a mask lets through as many pixel
 what moved is laid over the original there, or is painted anew there from noise; elsewhere as much
 of it is kept as counts as none. A change is good where p(wanted) is high however the picture is
 shifted by a pixel, and the picture is familiar: what only fools the network does not outlive a
-shift. The good change with the fewest changed pixels is kept, in steps of ``SHARES``; of several,
-the surest.
+shift. The good change with the fewest changed pixels is kept, in steps of ``CHANGED_SHARES``; of
+several, the one with the highest p(wanted).
 
 Shape letters: N pictures, D pixels, P candidates of each, B = N P.
 """
@@ -29,24 +29,24 @@ from conjoin.core.shapes import Float
 from conjoin.model.model import Model
 from conjoin.nets.pictures import pictured
 
-__all__ = ["ONE_BY_ONE", "TOGETHER", "Alteration", "alter_class"]
+__all__ = ["MAX_PIXELS_AS_COLUMNS", "PICTURES_AT_ONCE", "Alteration", "alter_class"]
 
-NOISE = 16.0  # in standard deviations of a pixel
-# how much the class is exaggerated; the longest step along the gradient
-FORCES = (
+EDIT_NOISE = 16.0  # in standard deviations of a pixel
+# pairs that are tried: the strength of the guidance, and the longest step along the gradient
+EDIT_STRENGTHS = (
     (1.0, 0.6),
     (2.0, 1.5),
     (7.0, 4.0),
 )
-SHARES = (0.15, 0.25)  # of the pixels that may change
-DRAWS = 2  # of what is painted anew
-CHANGED = 0.1  # of the range of grey levels, by which a pixel counts as changed
-BLUR = (
+CHANGED_SHARES = (0.15, 0.25)  # of the pixels that may change
+REPAINTED_DRAWS = 2  # of the repainted pixels, for each mask
+MIN_CHANGE = 0.1  # of the range of grey levels, by which a pixel counts as changed
+BLUR_PIXELS = (
     3  # pixels a side over which a change is averaged to find the mask, and the mask to soften it
 )
-TOGETHER = 8  # pictures altered at once
+PICTURES_AT_ONCE = 8  # pictures altered at once
 # pixels of a picture, up to which they may be changed like columns by families that have no edits
-ONE_BY_ONE = 100
+MAX_PIXELS_AS_COLUMNS = 100
 SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1))
 
 
@@ -112,9 +112,16 @@ def alter_class(
         order[:, 1] if to is None else torch.full_like(order[:, 0], int(model.classes.code(to)))
     )
     x = as_float(encoded.event).value
-    starts = range(0, len(x), TOGETHER)
+    starts = range(0, len(x), PICTURES_AT_ONCE)
     parts = [
-        _best(model, x[k : k + TOGETHER], wanted[k : k + TOGETHER], confidence, familiarity, seed)
+        _best(
+            model,
+            x[k : k + PICTURES_AT_ONCE],
+            wanted[k : k + PICTURES_AT_ONCE],
+            confidence,
+            familiarity,
+            seed,
+        )
         for k in starts
     ]
     value, found, probability, p_value, share = (
@@ -149,9 +156,9 @@ def _best(
     share = ((value - x[:, None]).abs() > _tenth(model)).double().mean(2).numpy()
     usual = familiar > least
     good = usual & (steady >= confidence)
-    pick = np.lexsort((-steady, good * np.searchsorted(SHARES, share), ~usual, ~good), axis=1)[
-        :, :1
-    ]
+    pick = np.lexsort(
+        (-steady, good * np.searchsorted(CHANGED_SHARES, share), ~usual, ~good), axis=1
+    )[:, :1]
     taken = [
         np.take_along_axis(each, pick, 1)[:, 0]
         for each in (good, log_p[0].exp().numpy(), familiar, share)
@@ -167,20 +174,20 @@ def _candidates(
     slight = math.floor(_tenth(model))
     found = []
     still = joint.edit(
-        Pair(joint.unknown(len(x)), Event(x)), how=Edit(NOISE, torch.zeros(len(x)))
+        Pair(joint.unknown(len(x)), Event(x)), how=Edit(EDIT_NOISE, torch.zeros(len(x)))
     ).x.value
-    for strength, step in FORCES:
+    for strength, step in EDIT_STRENGTHS:
         lead = _Lead(model, code, step)
-        how = Edit(NOISE, torch.full((len(x),), strength), lead=lead)
+        how = Edit(EDIT_NOISE, torch.full((len(x),), strength), lead=lead)
         pair = Pair(Event(code.double()), Event(x))
         whole = joint.edit(pair, how=how).x.value
         elsewhere = x + (whole - still).clamp(-slight, slight)
         found.append(whole)
-        for share in SHARES:
+        for share in CHANGED_SHARES:
             soft = _mask(model, whole - x, share)
             where = soft > 0
             found.append(elsewhere + soft * (whole - elsewhere))
-            for draw in range(DRAWS):
+            for draw in range(REPAINTED_DRAWS):
                 drawn = how._replace(
                     where=where,
                     lead=_Lead(model, code, step, where),
@@ -233,7 +240,7 @@ def _mask(model: Model, change: Float[Tensor, "N D"], share: float) -> Float[Ten
 
 def _smooth(pictures: Tensor) -> Tensor:
     out: Tensor = torch.nn.functional.avg_pool2d(
-        pictures, BLUR, stride=1, padding=BLUR // 2, count_include_pad=False
+        pictures, BLUR_PIXELS, stride=1, padding=BLUR_PIXELS // 2, count_include_pad=False
     )
     return out
 
@@ -261,6 +268,6 @@ def _grid(model: Model) -> tuple[int, int, int]:
 
 def _tenth(model: Model) -> float:
     """A tenth of the range of grey levels."""
-    return CHANGED * float(
+    return MIN_CHANGE * float(
         max(variable.cardinality - 1 for variable in model.codec.space.variables)
     )

@@ -57,7 +57,7 @@ __all__ = ["Circuit", "CircuitDensity"]
 
 BLOCK_ROWS = 2048  # rows of a pass that keeps nothing
 KEPT_ROWS = 1024  # rows of one that keeps all its messages
-WALKS = 24  # drawn walks down the trees that compete for the mode
+MODE_WALKS = 24  # drawn walks down the trees that compete for the mode
 MAX_TREES = 3  # trees that are mixed where their number is not given
 MAX_BOOTSTRAP_DRAWS = 1 << 20  # of a bootstrap, at most
 MAX_CELLS = 64_000_000  # of all transitions and levels, at most
@@ -410,7 +410,7 @@ class CircuitDensity(Density):
             belief = self._beliefs(leaf, t)
             walks = [
                 lambda logits: logits.argmax(-1),
-                *[lambda logits: _draw_alike(logits, noise)] * (WALKS // len(self.parents)),
+                *[lambda logits: _draw_alike(logits, noise)] * (MODE_WALKS // len(self.parents)),
             ]
             states += [self._walk(belief, t, walk) for walk in walks]
         filled = torch.stack(
