@@ -115,8 +115,8 @@ class Density(nn.Module, abc.ABC):
     Families write the hooks (leading underscore): mathematics only, on inputs already checked. A
     family of rows (``flat``, the default) sees rows (B, D) of float64 and at most one context, an
     event of the variables that it is conditioned on. Any other family sees events of a ``Block`` or
-    records of a ``RecordSpace`` as they are, and a context that is a full record: of blocks that
-    were not told its rows are unknown.
+    records of a ``RecordSpace`` as they are, and a context that is a full record: the rows of
+    blocks that were not given are unknown.
 
     Each hook has one public twin here, written once, that checks inputs and capabilities;
     CapabilityError where it is not declared."""
@@ -165,8 +165,9 @@ class Density(nn.Module, abc.ABC):
 
     @final
     def over(self, blocks: Flat, told: Flat | None = None) -> Self:
-        """This density of rows, asked about records of the blocks that its rows are made of, and
-        told of others."""
+        """This density of rows, for questions about records of the blocks in its rows.
+
+        ``told``: the blocks of its context."""
         self._rows = blocks
         self._told_rows = told
         return self

@@ -1,5 +1,5 @@
-r"""Columns, and the pictures and strings that go with them: the columns first, then each picture,
-told of them, then each string, told of the columns, the pictures and the strings before it.
+r"""Columns with pictures and strings. The columns come first, then each picture given the columns,
+then each string given the columns, the pictures and the strings before it.
 
     log p(c, v_1, ..., v_n) = log p(c) + sum_i log p(v_i | c, ...),
     log p(c_-1, v) = log p(c_-1) + log sum_k p(c_1 = k | c_-1) prod_i p(v_i | k, c_-1, ...)
@@ -7,12 +7,13 @@ told of them, then each string, told of the columns, the pictures and the string
 This is the chain rule of ``conjoin.families.chain``, for rows of a table. p(c) is any family for
 tables that sums over missing cells exactly, p(v | c) of a picture its diffusion, a bound (D. Kingma
 et al. (2021), Variational diffusion models, equation 11), of a string the exact causal transformer.
-Where pictures and strings are missing log p(c) is exact, as a block of which nothing is known adds
-nothing. The first variable (y, in a joint model) is summed out where it is missing, a number over a
-few of its quantiles. Other missing cells are not told to what comes later: any are withheld at
-times in the fit (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, algorithm 1).
-Missing cells beside a known picture or string are chosen among draws of p(c) by what the picture
-says of each (D. Rubin (1987), A noniterative sampling/importance resampling alternative). Nats.
+If pictures and strings are missing, log p(c) is exact, because an unknown block contributes no
+factor. A missing first variable (y, in a joint model) is summed out, a number over a few of its
+quantiles. Later blocks are not conditioned on other missing cells: in the fit, random cells are
+withheld from them (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, algorithm 1).
+Missing cells beside a known picture or string are chosen among draws of p(c), weighted by the
+likelihood of the picture or string given each draw (D. Rubin (1987), A noniterative
+sampling/importance resampling alternative). Nats.
 
 Shape letters: B rows, C columns, P cells of the blocks behind them, K candidates.
 

@@ -4,9 +4,10 @@ By default the family's own p(y | x), a linear model and gradient boosting are c
 log-loss on validation rows; a predictor is taken where it is better by more than a standard error.
 Without validation rows the family keeps its own, and where they are few, the linear model and
 boosting are first compared on the rows of the fit, so that only one of them can win by chance.
-Where few rows have a label, all of those teach a linear model (of images a network). Where labels
-were lent to rows that had none, and for images, a small network is tried too: it can follow such
-labels, and of images it is convolutional and sees moved copies."""
+If few rows have a label, a linear model (for images, a network) is fitted to all of them. For
+images, and if labels were propagated to unlabelled rows, a small network is tried too: it is
+flexible enough for propagated labels. For images it is convolutional and trained on moved copies.
+"""
 
 import math
 from dataclasses import replace

@@ -54,8 +54,10 @@ BANK_ROWS_IF_SLOW = (
 
 @dataclass
 class Model:
-    """``joint`` is a Joint with a target, or a plain Density without. ``state``: what else answers
-    depend on. ``card``: what is only told of the fit, such as versions, hashes, metrics, energy."""
+    """A fitted model: codec, density, target, calibration, state and card.
+
+    ``joint`` is a Joint if there is a target, else a Density. ``state`` holds what else the answers
+    depend on. ``card`` holds facts of the fit: versions, hashes, metrics, energy."""
 
     codec: Codec
     joint: Density
@@ -208,7 +210,7 @@ class Model:
         return self.joint if self.target is None else self.pair.density_of_x
 
     def remember(self, x: Event) -> None:
-        """Let a density that has a statistic of familiarity of its own see rows of the fit."""
+        """Fit the density's own statistic of familiarity, if it has one, to rows of the fit."""
         if self.density_of_x.capabilities.typical:
             most = max(MIN_TYPICALITY_ROWS, MAX_TYPICALITY_CELLS // x.value.shape[1])
             some = x if x.value.is_floating_point() else x.take(slice(0, most))

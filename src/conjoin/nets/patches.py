@@ -5,7 +5,7 @@ in bfloat16 where that is faster.
     h <- h + g(e) attention(h'),   h <- h + g(e) mlp(h'),   out = unpatch(W h')
 
 W. Peebles and S. Xie (2023), Scalable diffusion models with transformers, figure 3 (adaLN-Zero):
-scales a, shifts b and gates g are linear in what is told of the noise level and the class, and
+scales a, shifts b and gates g are linear in the embedding of the noise level and the class. They
 start at zero, so that each block starts as the identity. Parameters stay float32.
 
 Shape letters: B rows, C channels, H and W sides, T tokens, D width, E embedding, F features.

@@ -3,11 +3,11 @@
 
     p(x | g, c) = p(x | g) [c(x)] / P(c | g)        g what ``given`` says, c the constraints
 
-An inequality of a column and a constant narrows ``given`` to a range, so that next to nothing is
-drawn in vain. What no range can say is kept by rejection: rows are drawn given g, and those that
-break c are drawn again, which is as exact as the draws given g are (J. von Neumann (1951), Various
-techniques used in connection with random digits). P(c | g) is estimated by the share of rows kept,
-and said. A cell that is missing breaks no constraint.
+An inequality of a column and a constant narrows ``given`` to a range, so that hardly any draw is
+rejected. The other constraints are kept by rejection sampling: rows are drawn given g, and those
+that break c are drawn again (J. von Neumann (1951), Various techniques used in connection with
+random digits). The result is as exact as the draws given g. The share of rows kept estimates
+P(c | g) and is reported. A missing cell breaks no constraint.
 """
 
 import dataclasses

@@ -131,8 +131,9 @@ def _moved(
 def _follow(
     fresh: Model, model: Model, given: CodecRows, x: Event, found: Answers, options: FitOptions
 ) -> tuple[Pair, Split]:
-    """Let the network go on from its surest answers, and from those that it then has; the rows that
-    it learned from, and their split."""
+    """Refine the network by self-training on its most certain answers, in several rounds.
+
+    Returns the rows that it learned from, and their split."""
     now = model
     part = None if options.max_time is None else options.max_time / SELF_TRAINING_ROUNDS
     for left in reversed(range(SELF_TRAINING_ROUNDS)):

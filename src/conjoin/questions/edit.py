@@ -1,15 +1,15 @@
-"""counterfactual of pictures: a small, plausible change after which the answer is another, and
-stays so when one looks again.
+"""counterfactual of pictures: a small, plausible change after which the model gives another answer,
+also when the picture is shifted.
 
-A picture is carried up to noise and brought back as the wanted class would have it, led by the
+A picture is diffused to noise and denoised again, conditioned on the wanted class and guided by the
 gradient of the model's own log p(wanted) (P. Dhariwal and A. Nichol (2021), Diffusion models beat
 GANs on image synthesis, algorithm 2; M. Augustin et al. (2022), Diffusion visual counterfactual
-explanations, section 2). Where it moved most, a mask lets through as many pixels as may change:
-what moved is laid over the original there, or is painted anew there from noise; elsewhere as much
-of it is kept as counts as none. A change is good where p(wanted) is high however the picture is
-shifted by a pixel, and the picture is familiar: what only fools the network does not outlive a
-shift. The good change with the fewest changed pixels is kept, in steps of ``CHANGED_SHARES``; of
-several, the one with the highest p(wanted).
+explanations, section 2). A mask selects the pixels that changed most, as many as may change. Inside
+the mask, the change is laid over the original, or the pixels are painted anew from noise. Outside
+it, only differences too small to count as a change are kept. A change is good if the picture is
+familiar and p(wanted) is high under every shift by a pixel: a change that only fools the network
+rarely survives a shift. The good change with the fewest changed pixels is kept, in steps of
+``CHANGED_SHARES``; of several, the one with the highest p(wanted).
 
 Shape letters: N pictures, D pixels, P candidates of each, B = N P.
 """
@@ -91,11 +91,12 @@ def alter_class(
     familiarity: float = 0.05,
     seed: int = 0,
 ) -> Alteration:
-    """A small change of each picture after which the answer is ``to`` (None: what it would
-    otherwise most probably be) with at least so much ``confidence``, also when shifted, and the
-    conformal p-value over ``familiarity``; where there is none, the surest familiar one. ``seed``
-    of what is painted. ValueError for an unknown class, CapabilityError where the family can't
-    edit."""
+    """A small change of each picture after which the answer is ``to``.
+
+    ``to=None`` stands for the second most probable class. p(to) is at least ``confidence``, also
+    when the picture is shifted, and its conformal p-value is above ``familiarity``. If there is no
+    such change, the familiar one with the highest p(to) is returned. ``seed``: of the painting.
+    ValueError for an unknown class, CapabilityError if the family can't edit."""
     joint = model.pair.proposer
     codec = cast(Any, model.codec)
     if codec.columnwise or not joint.capabilities.edits:

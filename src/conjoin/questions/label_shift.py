@@ -221,8 +221,7 @@ def _log_likelihood(proba: Array, old: Array, shares: Array) -> float:
 
 
 def _own_shares(model: Model, seed: int) -> Array:
-    """p(y) as the model's p(y | x) has learned it; of a model that does not remember it, by
-    draws."""
+    """p(y) of the model's p(y | x): as stored at the fit, else estimated from draws."""
     state = model.state
     found = state.shares if state.adapted is None else state.adapted
     return (

@@ -29,7 +29,7 @@ __all__ = ["BLOCK_BUILDERS", "TOLD", "BlockSubject", "told_rows"]
 STEPS = 60  # of the gradient, where a density learns under records
 RATE = 1e-2
 MAX_NATS_BELOW_MODE = 35.0  # nats below the most probable row, beyond which rows are left out
-# what a density is told that is conditioned on records: a column, a number, and a string
+# contexts of a density that is conditioned on records: a category, a number and a string
 TOLD = RecordSpace(
     (
         Block("told", "vector", (2,), (Variable("flag", "category", 2), Variable("dose", "real"))),
