@@ -264,7 +264,7 @@ class ColumnsAndBlocks(Density):
             out.points.copy_(columns.value[columns.mask[:, 0], 0].quantile(levels))
         return out.eval()
 
-    def _beginning(self) -> Density:
+    def _first_stage(self) -> Density:
         return self.first
 
     def density_of(self, part: Part) -> Density:
@@ -502,11 +502,11 @@ class ColumnsAndBlocks(Density):
 
     # ------------------------------------------------------------------ familiarity
 
-    def _remember(self, event: Event) -> None:
+    def _fit_typicality(self, event: Event) -> None:
         _, behind = event.cut(self.width)
         for part in self.parts:
             rows = behind.take(_whole(behind, part))
-            self.density_of(part).remember(self._event(rows, part))
+            self.density_of(part).fit_typicality(self._event(rows, part))
 
     def _typicality_of_blocks(self, event: Event) -> Float[Tensor, "B N"]:
         _, behind = event.cut(self.width)

@@ -172,7 +172,7 @@ class Learning:
     ) -> tuple[Plan, Trained]:
         """Where a density has a part that is fitted before the rest, fit that; what is left of the
         plan, and how that went."""
-        first = joint._beginning()
+        first = joint._first_stage()
         if first is None:
             return plan, Trained()
         width = first.space.shape[0]
@@ -224,7 +224,7 @@ class Learning:
         if not isinstance(asked, str):
             return False
         if asked == "auto":
-            return bool(self.config.density.trunk) and isinstance(self.target, Classes)
+            return bool(self.config.density.shared_backbone) and isinstance(self.target, Classes)
         return bool(method_of(asked).shared)
 
     def _with_shared_backbone(self, rng: torch.Generator, build: Any, x: Event) -> Hybrid:
@@ -232,7 +232,7 @@ class Learning:
         assert self.target is not None
         told = (
             {"context": self.event.y, "context_space": self.target.space}
-            if self.config.density.trunk
+            if self.config.density.shared_backbone
             else {}
         )
         density: Density = build(self.space, self.config, x, rng, weight=self.weight, **told)

@@ -209,12 +209,12 @@ class Model:
         """What log p(x) comes from, below the joint: of a density over (y, x), that itself."""
         return self.joint if self.target is None else self.pair.density_of_x
 
-    def remember(self, x: Event) -> None:
+    def fit_typicality(self, x: Event) -> None:
         """Fit the density's own statistic of familiarity, if it has one, to rows of the fit."""
         if self.density_of_x.capabilities.typical:
             most = max(MIN_TYPICALITY_ROWS, MAX_TYPICALITY_CELLS // x.value.shape[1])
             some = x if x.value.is_floating_point() else x.take(slice(0, most))
-            self.density_of_x.remember(self._about(as_float(some)))
+            self.density_of_x.fit_typicality(self._about(as_float(some)))
 
     def _about(self, x: Event) -> Any:
         """Rows as the density of x takes them."""

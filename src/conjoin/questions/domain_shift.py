@@ -115,11 +115,11 @@ def _moved(
         change = after_self_training(change, fresh.log_proba(encoded), model.log_proba(encoded))
         found = None
     else:
-        start = Start(model, elsewhere=True) if model.density_of_x.trunk else None
+        start = Start(model, elsewhere=True) if model.density_of_x.shared_backbone else None
         density, data, split = refit(Rows(rows), replace(options, start=start), model)
         fresh.joint = _beside(density, fresh, change)
         fit = data["fit"]
-    fresh.remember(fit.x)
+    fresh.fit_typicality(fit.x)
     # of the joint as it is now, should it be adapted again
     fresh.state = replace(fresh.state, shares=tuple(change.new))
     fresh.calibration = (
@@ -155,7 +155,7 @@ def _found(model: Model, x: Event, change: Change) -> Answers | None:
     one network of pictures has learned p(x) and p(y | x)."""
     if (
         model.pair.unweighted.shared_head is None
-        or not model.density_of_x.trunk
+        or not model.density_of_x.shared_backbone
         or change.misfit is None
         or change.misfit >= MIN_SHARES_P_VALUE
     ):

@@ -156,7 +156,7 @@ def _price(rows: Rows, options: FitOptions, codec: Callable[[], Any]) -> Price:
         replace(options, task="density", predictor=None, emphasis=0.0, codec=codec()),
     )
     config: Any = joint.joint.config
-    network = joint.state.predictor == "trunk" and config.density.trunk
+    network = joint.state.predictor == "trunk" and config.density.shared_backbone
     lone: dict[str, Any] = (
         {"family": config.set_params(label_weight=DISCRIMINATIVE_ONLY_WEIGHT)}
         if network

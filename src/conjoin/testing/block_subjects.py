@@ -57,7 +57,7 @@ class BlockSubject(Fitted):
 
     @property
     def beginning(self) -> Density | None:
-        return self.density._beginning()
+        return self.density._first_stage()
 
     @property
     def log_mass(self) -> Tensor:

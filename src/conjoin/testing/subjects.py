@@ -98,8 +98,8 @@ class Flat(Density):
     def _features(self, event: Event) -> Tensor:
         return self.joint.features(self.pair(event))
 
-    def _remember(self, event: Event) -> None:
-        self.joint.remember(self.pair(event))
+    def _fit_typicality(self, event: Event) -> None:
+        self.joint.fit_typicality(self.pair(event))
 
     def _typicality(self, event: Event) -> Tensor:
         return self.joint.typicality(self.pair(event))
@@ -193,7 +193,7 @@ class Subject(Fitted):
 
     @property
     def beginning(self) -> Density | None:
-        return (self.density if self.joint is None else self.joint)._beginning()
+        return (self.density if self.joint is None else self.joint)._first_stage()
 
     @property
     def free(self) -> tuple[int, ...]:

@@ -160,7 +160,7 @@ class PictureDensity(Density):
     conditional = True
     takes_columns = True
     takes_bytes = True
-    trunk = True
+    shared_backbone = True
     shares: Tensor
 
     def __init__(
@@ -385,7 +385,7 @@ class PictureDensity(Density):
             )
         return [torch.cat(parts).double() for parts in zip(*each, strict=True)]
 
-    def _remember(self, event: Event) -> None:
+    def _fit_typicality(self, event: Event) -> None:
         complete = event.value[event.mask.all(1)]
         if len(complete):
             self.typical.fit(self._readings(complete[:TYPICAL_ROWS]))
