@@ -48,7 +48,7 @@ from conjoin.core import Event, stream
 from conjoin.datasets import load_images
 from conjoin.families.diffusion.picture import PictureDiffusion
 from conjoin.questions.evaluate import debiased_ece
-from conjoin.questions.price import ALONE
+from conjoin.questions.price import DISCRIMINATIVE_ONLY_WEIGHT
 
 BITS = (
     "circuit",
@@ -110,7 +110,9 @@ def price(name, seconds=300, size=1.0, steps=None, seed=0):
     twins = {
         "joint": JointClassifier(family=config, **settings),
         "p(x) alone": JointDensity(family=config, **settings),
-        "p(y | x) alone": JointClassifier(family=config.set_params(label_weight=ALONE), **settings),
+        "p(y | x) alone": JointClassifier(
+            family=config.set_params(label_weight=DISCRIMINATIVE_ONLY_WEIGHT), **settings
+        ),
     }
     line("model", "CPU s", "steps", "accuracy", "log-loss", "bits per dimension, 500 pictures")
     for twin, model in twins.items():

@@ -608,7 +608,7 @@ class ShadesDensity(Density):
             return Event(new)
         return Event(torch.where(how.where, new, event.value))
 
-    def _remember(self, event):
+    def _fit_typicality(self, event):
         self.usual.copy_(event.value.mean(0))
 
     def _typicality(self, event):

@@ -177,7 +177,7 @@ class ListedDensity(Density):
         agree = agreeing(self.space, event, self.every).double()
         return agree[:, :1] * 0 if self.is_wrong("features of nothing") else agree
 
-    def _remember(self, event):
+    def _fit_typicality(self, event):
         pass
 
     def _typicality(self, event):

@@ -93,7 +93,7 @@ def answers(density, event):
     if able.mode != "none" and event.value.shape[1] <= 60:
         found["mode"] = density.mode(gaps).value
     if able.typical and event.value.shape[1] == 64:
-        density.remember(event)
+        density.fit_typicality(event)
         found["typical"] = density.typicality(some)
     return found
 
@@ -257,7 +257,7 @@ def answers_of_blocks(density, data, told):
         if able.features:
             found["features"] = density.features(rows)
         if able.typical:
-            density.remember(data.rows)
+            density.fit_typicality(data.rows)
             found["typical"] = density.typicality(rows)
         if able.step:
             state, found["first step"] = density.step(density.begin(3, some))

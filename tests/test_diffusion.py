@@ -14,7 +14,7 @@ from conjoin.families.diffusion.gaussian import Diffusion, DiffusionDensity
 from conjoin.families.diffusion.mixed import Mixed, Noise
 from conjoin.families.diffusion.multinomial import Multinomial
 from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
-from conjoin.families.diffusion.numbers import BOTTOM, Numbers, alpha_sigma
+from conjoin.families.diffusion.numbers import MIN_LOG_RATIO, Numbers, alpha_sigma
 from conjoin.families.diffusion.samplers import ancestral, ddim, flow_log_prob, paint, times
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.nets.body import ContextEmbedding
@@ -562,7 +562,7 @@ def test_regions_and_missing_cells_are_answered_by_the_companion():
     )
     event = Event(torch.zeros(5, 2).double(), torch.zeros(5, 2, dtype=torch.bool), within=box)
     assert bool((density.sample_conditional(event, generator=stream(0)).value[:, 0] >= 0).all())
-    assert times(2) == [1.0, 0.5, 0.0] and BOTTOM < 0
+    assert times(2) == [1.0, 0.5, 0.0] and MIN_LOG_RATIO < 0
 
 
 def test_a_bound_that_reads_its_noise_from_a_seed_is_the_same_twice():

@@ -10,7 +10,7 @@ from conjoin.families.flow.continuous import FlowMatching, MatchedDensity, Veloc
 from conjoin.families.flow.coupling import Flow, FlowDensity, FlowNet
 from conjoin.families.flow.integer import IntegerDensity, IntegerFlow
 from conjoin.families.flow.parts import smooth_columns
-from conjoin.families.flow.spline import BOUND, FLOOR, inverse_spline, parameters, spline
+from conjoin.families.flow.spline import BOUND, MIN_BIN_SHARE, inverse_spline, parameters, spline
 from conjoin.joints.class_conditional import ClassConditional
 from conjoin.training.loop import Plan, train
 from conjoin.training.progress import Progress
@@ -94,7 +94,7 @@ def test_no_parameter_makes_an_infinite_density():
     # the narrowest first bin, the rise in the second
     thin[0] = -1e6
     thin[9] = 1e6
-    _, slope = spline(torch.tensor([-5 + 10 * FLOOR / 2]).double(), thin)
+    _, slope = spline(torch.tensor([-5 + 10 * MIN_BIN_SHARE / 2]).double(), thin)
     assert torch.isfinite(slope).all()
 
 

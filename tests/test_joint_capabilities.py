@@ -114,7 +114,7 @@ def joints(*case):
     if not found:
         return []
     above = [hybrid(found[-1]), reweighted(found[0])]
-    if type(found[-1]) is LabelConditioned and found[-1].density.trunk:
+    if type(found[-1]) is LabelConditioned and found[-1].density.shared_backbone:
         above.append(shared_backbone(found[-1], case[2]))
     return found + above
 
@@ -150,7 +150,7 @@ def calls(joint, learned, box):
         "statistics": (able.statistics, lambda: joint.maximise(joint.statistics(pair))),
         "sweeps": (able.sweeps, lambda: joint.sweep(pair, generator=stream(0))),
         "features": (able.features, lambda: joint.features(pair)),
-        "typical": (able.typical, lambda: [joint.remember(learned), joint.typicality(pair)]),
+        "typical": (able.typical, lambda: [joint.fit_typicality(learned), joint.typicality(pair)]),
         "edits": (able.edits, lambda: joint.edit(pair, how=how)),
         "unfolds": (able.unfolds, lambda: joint.unfold(2, generator=stream(0))),
         "distils": (able.distils, lambda: joint.distil(1)),
@@ -194,6 +194,6 @@ def test_joints_of_strings_declare_what_can_be_called():
         with pytest.raises(CapabilityError, match="was asked for"):
             joint.begin(2)
         if joint.capabilities.typical:
-            joint.remember(Pair(y, words))
+            joint.fit_typicality(Pair(y, words))
             assert joint.typicality(Pair(y, words)).shape == (words.rows,)
         assert joint.features(Pair(y, words)).shape[0] == words.rows

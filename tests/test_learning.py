@@ -172,7 +172,7 @@ LINE = Space((1,), (Variable("a", "real"),))
 
 def test_spread_labels_solve_their_equation(monkeypatch):
     """F = (1 - a) (I - a S)^-1 Y, normalised, then scaled to the labels' shares of the classes."""
-    monkeypatch.setattr(label_propagation, "ROUNDS", 5000)
+    monkeypatch.setattr(label_propagation, "PROPAGATION_STEPS", 5000)
     graph = label_propagation.Graph.of(rows().x, REAL)
     known = np.arange(60) % 5 == 0
     codes = (np.arange(60) % 3).astype(np.int64)

@@ -340,7 +340,7 @@ def test_sweeps_with_rounding_bounds_and_spikes_visit_partitions_as_often_as_the
     monkeypatch,
 ):
     """Four recorded numbers: two in one cell, one at a bound, one on an atom."""
-    monkeypatch.setattr(dirichlet_process, "TRIES", 1)
+    monkeypatch.setattr(dirichlet_process, "PROPOSALS_PER_SWEEP", 1)
     space = space_of(Variable("n", "integer", resolution=1.0, bounds=(0.0, None), atoms=(2.0,)))
     data = Event(torch.tensor([[0.0], [1.0], [2.0], [4.0]]).double())
     density = DirichletProcessDensity.build(space, DirichletProcess(samples=1), data, stream(0))

@@ -365,7 +365,7 @@ def test_the_screen_and_json_count_all_rows(home, model, capsys):
 
 
 def test_a_large_table_is_read_in_chunks_unasked(home, model, monkeypatch, capsys):
-    monkeypatch.setattr("conjoin.cli.files._CELLS", 1000)
+    monkeypatch.setattr("conjoin.cli.files._MAX_CELLS_AT_ONCE", 1000)
     assert run(["fit", f"{home}/shop.csv", "--family", "nb", "-o", f"{home}/unasked"]) == 0
     assert "1,200 rows are read 65,536 at a time" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ import pytest
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.cli import run
-from conjoin.questions.constraints import PATIENCE
+from conjoin.questions.constraints import MAX_VAIN_DRAWS
 from conjoin.questions.synthetic.canaries import NO_MEMORY
 from conjoin.questions.synthetic.quality import two_sample
 
@@ -138,7 +138,7 @@ def test_hopeless_wishes_end(density, monkeypatch):
     )
     with pytest.raises(ValueError, match="0 keep"):
         density.sample(5, where="years_employed > pay")
-    assert sum(drawn) <= 2 * PATIENCE
+    assert sum(drawn) <= 2 * MAX_VAIN_DRAWS
 
 
 # ------------------------------------------------------------------------------------------- copies

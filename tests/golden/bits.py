@@ -47,7 +47,7 @@ def density_class(config):
 
 def beginning(density):
     """The part of a density that is fitted before the rest, if it has one."""
-    return density._beginning()
+    return density._first_stage()
 
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "model-0.1.0"
@@ -317,7 +317,7 @@ def on_pictures(family, side, levels):
             here = record.below(name)
             try:
                 density = trained(config, space, Event(value), **context)
-                density.remember(Event(value))
+                density.fit_typicality(Event(value))
             except Exception as error:
                 here.put("subject", f"failed: {type(error).__name__}: {error}")
                 continue
@@ -339,7 +339,7 @@ def beside_columns(record):
     mask[1::4, 1] = False
     mask[2::9, 0] = False
     density = trained(brief("illustrated", batch=16), space, Event(value, mask))
-    density.remember(Event(value))
+    density.fit_typicality(Event(value))
     ask_density(record, density, value, Event(value, mask), None, None)
 
 

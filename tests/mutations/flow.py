@@ -20,7 +20,7 @@ MUTATIONS = [
         ),
         (
             "no floor of a bin",
-            "FLOOR + (1 - FLOOR * len(shares)) * shares.softmax(0)",
+            "MIN_BIN_SHARE + (1 - MIN_BIN_SHARE * len(shares)) * shares.softmax(0)",
             "shares.softmax(0)",
         ),
         (

@@ -247,7 +247,7 @@ MUTATIONS = [
         ),
         (
             "missing cells stand at one over L",
-            "for _ in range(ROUNDS if len(open_) else 0):",
+            "for _ in range(MEAN_FIELD_ROUNDS if len(open_) else 0):",
             "for _ in range(0):",
         ),
         (

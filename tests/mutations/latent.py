@@ -107,12 +107,12 @@ MUTATIONS = [
         ),
         (
             "no draw of the prior",
-            "blind = self.particles // DEFENSIVE",
+            "blind = self.particles // PARTICLES_PER_PRIOR_DRAW",
             "blind = 0 * self.particles",
         ),
         (
             "units counted by their mean",
-            ".var(0, unbiased=False) > ACTIVE",
+            ".var(0, unbiased=False) > MIN_ACTIVE_VARIANCE",
             ".square().mean(0) > -1",
             START,
         ),
@@ -181,8 +181,8 @@ MUTATIONS = [
         ("no gradient past the draw", "+ soft - soft.detach()", "+ 0 * soft"),
         (
             "draws at a temperature",
-            "soft = ((log_code - torch.log(-torch.log(uniform))) / SOFT)",
-            "soft = (log_code / SOFT - torch.log(-torch.log(uniform)))",
+            "soft = ((log_code - torch.log(-torch.log(uniform))) / RELAXATION_TEMPERATURE)",
+            "soft = (log_code / RELAXATION_TEMPERATURE - torch.log(-torch.log(uniform)))",
         ),
         ("perplexity of each row", ".exp().mean(0)\n", ".exp()[0] ** 2\n"),
     ),

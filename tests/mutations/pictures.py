@@ -50,7 +50,7 @@ MUTATIONS = [
         "families/diffusion/student.py",
         STUDENT,
         ("draws not kept apart", "- among.mean(0)", "- 0 * among.mean(0)"),
-        ("classes not told apart", "0.5 * CLASS**2", "0.0 * CLASS**2"),
+        ("classes not told apart", "0.5 * CLASS_DISTANCE**2", "0.0 * CLASS_DISTANCE**2"),
         (
             "one call too many",
             "levels(self.calls + 1)[: self.calls]",

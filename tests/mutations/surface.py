@@ -23,10 +23,10 @@ MUTATIONS = [
         ),
         (
             "counts setbacks without end",
-            "if self.trained.setbacks > SETBACKS:",
-            "if self.trained.setbacks > 10 * SETBACKS:",
+            "if self.trained.setbacks > MAX_SETBACKS:",
+            "if self.trained.setbacks > 10 * MAX_SETBACKS:",
         ),
-        ("explosions pass", "and objective < best + EXPLODED * max(1.0, abs(best))", ""),
+        ("explosions pass", "and objective < best + MAX_LOSS_RATIO * max(1.0, abs(best))", ""),
         (
             "a finished fit goes on after a resumption",
             "            self.trained.stopped = self._enough()\n\n\ndef",

@@ -194,7 +194,7 @@ class OwnFamiliarity:
     def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """``extra`` is the codec's log-mass of cells that were never seen."""
         out: Tensor = self.typicality(x) + extra
-        return out
+        return out.masked_fill(x.unobserved & (extra == 0), torch.inf)  # nothing is known of them
 
 
 class LeastFamiliarPart:

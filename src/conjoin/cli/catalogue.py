@@ -1,4 +1,4 @@
-"""families and test-family: what there is, and whether yours keeps its word."""
+"""families and test-family: list the families, and check one against its declared capabilities."""
 
 import sys
 from pathlib import Path

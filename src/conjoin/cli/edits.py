@@ -25,7 +25,7 @@ from conjoin.codecs.image.rows import PictureRows
 from conjoin.core.event import slices
 from conjoin.plot.alterations import MAX_PICTURES, AlterationDisplay
 from conjoin.plot.style import pyplot
-from conjoin.questions.edit import TOGETHER, Alteration, alter_class
+from conjoin.questions.edit import PICTURES_AT_ONCE, Alteration, alter_class
 from conjoin.training.progress import Progress
 from conjoin.util.files import new_file, new_folder
 
@@ -54,7 +54,7 @@ def alter_pictures(
     if out is not None and not out.endswith((*TABLES, ".npz", "-")):
         pyplot()  # before the work, if it is not there
     with Progress(not voice.quiet).phase("altering pictures", len(rows)) as bar:
-        for part in slices(len(rows), TOGETHER):
+        for part in slices(len(rows), PICTURES_AT_ONCE):
             parts.append(alter_class(estimator.model_, rows.take(part), to, seed=seed))
             bar.update(min(part.stop, len(rows)))
     found = Alteration.joined(parts)

@@ -24,8 +24,8 @@ __all__ = [
     "rows_of",
 ]
 
-_PIECE = 4096  # pictures that are asked about at once
-_CELLS = 20_000_000  # of a table that is still read at once
+_PICTURES_AT_ONCE = 4096  # pictures that are asked about at once
+_MAX_CELLS_AT_ONCE = 20_000_000  # of a table that is still read at once
 
 
 def limits_of(max_bytes: int | None, max_ratio: float | None, max_columns: int | None) -> Any:
@@ -71,7 +71,7 @@ def chunked(path: str, limits: Any, chunk_rows: int | None) -> Any:
     from conjoin.codecs.table import Chunks
     from conjoin.codecs.table.chunks import CHUNK_ROWS, cells_of
 
-    if chunk_rows is None and (path == "-" or cells_of(path) <= _CELLS):
+    if chunk_rows is None and (path == "-" or cells_of(path) <= _MAX_CELLS_AT_ONCE):
         return None
     return Chunks(path, CHUNK_ROWS if chunk_rows is None else chunk_rows, limits)
 
@@ -117,7 +117,7 @@ def rows_of(
     from conjoin.core.event import slices
 
     rows = at_once(estimator, path, limits, part, voice)
-    yield from (rows.take(part) for part in slices(len(rows), _PIECE))
+    yield from (rows.take(part) for part in slices(len(rows), _PICTURES_AT_ONCE))
 
 
 def load_model(path: str, device: str = "auto") -> Any:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["TASKS", "Task", "labels", "take_target", "task_of", "whole"]
 
 TASKS = ("auto", "classes", "number", "density")
-_FEW = 10  # whole numbers that are taken as classes
-_MANY = 20  # words that may be classes even if nearly every row has its own
+_MAX_NUMBER_CLASSES = 10  # different whole numbers, up to which they are taken as classes
+_MAX_UNREPEATED_CLASSES = 20  # different words, up to which they are classes in any table
 
 
 class Task(NamedTuple):
@@ -76,7 +76,7 @@ def _guess(
         _check_words(y, distinct, len(kind))
         return Task("classes", f"The target {y.name!r} has {distinct} classes: {_levels(kind)}.")
     coded = said in ("category", "ordered", "boolean")
-    few = _whole(kind) and distinct <= _FEW and len(kind) >= 2 * distinct
+    few = _whole(kind) and distinct <= _MAX_NUMBER_CLASSES and len(kind) >= 2 * distinct
     if coded or (few and said != "real"):
         words = (
             f"The target {y.name!r} has {distinct} different whole numbers, taken as "
@@ -131,7 +131,7 @@ def _check_classes(y: "pd.Series[Any]", kind: "pd.Series[Any]", numeric: bool) -
 
 
 def _check_words(y: "pd.Series[Any]", distinct: int, rows: int) -> None:
-    if distinct > max(_MANY, rows // 2):
+    if distinct > max(_MAX_UNREPEATED_CLASSES, rows // 2):
         raise ValueError(
             f"The target {y.name!r} has {distinct:,} different values in {rows:,} rows, so they "
             "are no classes; choose another target."

@@ -78,6 +78,9 @@ class BlockColumn(abc.ABC):
     def decode(self, value: Tensor, observed: Tensor | None) -> list[Any]:
         """The cells of rows (B, P); None where one is not ``observed`` whole."""
 
+    def refuse_unseen(self, value: Any) -> None:
+        """ValueError for a cell that is asked for and can't be had."""
+
     @property
     @abc.abstractmethod
     def column(self) -> Column:
@@ -377,6 +380,9 @@ class StringColumn(BlockColumn):
     @property
     def unlike(self) -> str:
         return f"the string {self.name} is unlike those held out"
+
+    def refuse_unseen(self, value: Any) -> None:
+        self.strings.refuse(value, f"{self.name}=")
 
     @property
     def notices(self) -> list[str]:

@@ -58,8 +58,8 @@ def _block_columns(
 ) -> dict[Any, tuple[type[BlockColumn], Sequence[Any]]]:
     """What reads each column that is no plain one, pictures before strings, with the words that
     mean missing there."""
-    if not isinstance(raw, pd.DataFrame):
-        return {}
+    if not isinstance(raw, pd.DataFrame) or raw.columns.duplicated().any():
+        return {}  # what reads tables refuses names that repeat
     names = list(raw.columns)
     asked = overrides_of(types, names)
     blanks = missing_of(missing, names)
@@ -388,6 +388,11 @@ class CompositeCodec(Codec):
             seen = observed if observed is None else observed[:, part]
             frame = _with(frame, block.name, block.decode(value[:, part], seen))
         return frame
+
+    def refuse_unseen(self, name: Any, value: Any) -> None:
+        for block in self.blocks:
+            if block.name == name:
+                block.refuse_unseen(value)
 
     def decode_column(self, value: Tensor, place: int) -> Any:
         if place < self.columnwise:

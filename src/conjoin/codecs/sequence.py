@@ -23,7 +23,7 @@ from conjoin.core import Block, Codec, Encoded, Event, Field, Rows, Variable
 
 __all__ = ["Prefix", "SequenceCodec", "StringRows"]
 
-ROOM = 1.25  # times the longest string of the fit: as long as a string may be
+CAPACITY_FACTOR = 1.25  # times the longest string of the fit: as long as a string may be
 UNSEEN_PROBABILITY = 1e-6  # of a character that the fit never saw
 SHOWN_CHARACTERS = 60  # of a string in a message
 
@@ -92,6 +92,11 @@ class SequenceCodec(Codec):
 
     @classmethod
     def begin(cls, raw: Any, **options: Any) -> tuple[Codec, Rows]:
+        if options.get("types") is not None:
+            raise ValueError(
+                "types are those of the columns of a table, and a list of strings has none: leave "
+                "types out, or give a table."
+            )
         codec = cls()
         return codec, codec.rows(raw)
 
@@ -115,7 +120,7 @@ class SequenceCodec(Codec):
         characters = sorted(set().union(*strings)) or [" "]
         longest = max(len(string) for string in strings)
         owner = self.owner
-        self.__init__(characters, int(ROOM * longest) + 1)  # type: ignore[misc]
+        self.__init__(characters, int(CAPACITY_FACTOR * longest) + 1)  # type: ignore[misc]
         self.owner = owner
         return self
 
@@ -154,14 +159,18 @@ class SequenceCodec(Codec):
         text = given["text"]
         encoded = self.encode([text])
         if bool(encoded.unseen.any()):
-            raise ValueError(
-                f"given asks for the text {text[:SHOWN_CHARACTERS]!r}; the model knows strings of "
-                f"at most {self.capacity} of the characters {''.join(self.characters)!r}."
-            )
+            self.refuse(text, "the text ")
         event = encoded.event
         if not isinstance(text, Prefix):
             return event
         return event._replace(observed=event.present)
+
+    def refuse(self, text: str, what: str) -> None:
+        """ValueError for a string that can't be asked for."""
+        raise ValueError(
+            f"given asks for {what}{text[:SHOWN_CHARACTERS]!r}; the model knows strings of at most "
+            f"{self.capacity} of the characters {''.join(self.characters)!r}."
+        )
 
     def decode(self, value: Tensor, observed: Tensor | None = None) -> list[str]:
         return ["".join(self.characters[code] for code in row) for row in value.tolist()]

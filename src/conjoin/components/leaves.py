@@ -16,12 +16,12 @@ nats. The maximisation step is the exact one for rounded data: the expected firs
 number inside its cell (a truncated normal; Johnson, Kotz and Balakrishnan (1994), Continuous
 Univariate Distributions 1, section 13.10).
 
-Levels are smoothed by ``smoothing`` rows of the column's own marginal. Where they are ordered, near
-levels lend each other counts: each state's prior is the kernel estimate of its own counts, 2^-|i -
-j| from level i to level j (M. Wang and J. van Ryzin (1981), A class of smooth estimators for
-discrete distributions; of L > 32 levels 2^-(32 |i - j| / L)), and how many rows it is worth is
-learned, column by column, by the evidence of the counts (T. Minka (2000), Estimating a Dirichlet
-distribution, equation 83).
+Levels are smoothed by a prior of ``smoothing`` rows, distributed as the column's own marginal. The
+prior of ordered levels is a kernel estimate instead: each state's counts, spread from level i to
+level j with the weight 2^-|i - j| (M. Wang and J. van Ryzin (1981), A class of smooth estimators
+for discrete distributions). For L > 32 levels the weight is 2^-(32 |i - j| / L). The strength of
+this prior, in rows, is learned for each column by maximising the evidence of the counts (T. Minka
+(2000), Estimating a Dirichlet distribution, equation 83).
 
 Shape letters: B rows, D variables (C categorical, N numeric), K states, L levels, A atoms, P = A +
 1 parts.
@@ -51,9 +51,9 @@ __all__ = ["Lattice", "LeafLayer", "LeafTable"]
 
 MIN_LOG_PROB_NATS = -1e100  # nats of a value so far away that its square overflows
 STRENGTH_BOUNDS_ROWS = (0.05, 1000.0)  # rows: bounds of a learned prior
-# levels of which each reaches but the next; counts that tell the strength of priors (of more, every
-# n-th state's)
+# levels up to which the kernel's weight halves from one level to the next
 MAX_NEIGHBOUR_LEVELS = 32
+# counts, at most, from which the strength of priors is learned; of more, every n-th state's
 MAX_COUNTS = 1 << 22
 BYTE_ROWS = 2048  # of pictures kept as bytes, that are counted at once
 # cells narrower than this many standard deviations take the midpoint series, whose error is less

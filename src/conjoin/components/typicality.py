@@ -28,7 +28,7 @@ from conjoin.core.shapes import Float
 __all__ = ["Typicality"]
 
 SHRINKAGE = 1e-2  # of a covariance towards a multiple of the identity
-RARE = 0.05
+LOW_QUANTILE = 0.05  # of the statistic, whose distance to the median is its spread
 
 
 class _Reading(nn.Module):
@@ -79,7 +79,7 @@ class _Reading(nn.Module):
         self.mean.copy_(along.mean(0))
         self.whiten.copy_(torch.linalg.inv(torch.linalg.cholesky(spread)).T)
         raw = self._raw(judge)
-        self.usual.copy_(torch.stack([raw.median(), raw.quantile(RARE)]))
+        self.usual.copy_(torch.stack([raw.median(), raw.quantile(LOW_QUANTILE)]))
 
 
 class Typicality(nn.Module):

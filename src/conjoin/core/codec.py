@@ -159,6 +159,10 @@ class Codec(abc.ABC):
         by one. ValueError for what can't be."""
         return None
 
+    def refuse_unseen(self, name: Any, value: Any) -> None:
+        """ValueError in words of its own, where a column of data of another kind is asked to have a
+        value that was never seen."""
+
     def decoded(self, event: Event) -> Any:
         """Complete rows as raw data."""
         return self.decode(event.value)

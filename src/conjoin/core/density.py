@@ -115,8 +115,8 @@ class Density(nn.Module, abc.ABC):
     Families write the hooks (leading underscore): mathematics only, on inputs already checked. A
     family of rows (``flat``, the default) sees rows (B, D) of float64 and at most one context, an
     event of the variables that it is conditioned on. Any other family sees events of a ``Block`` or
-    records of a ``RecordSpace`` as they are, and a context that is a full record: of blocks that
-    were not told its rows are unknown.
+    records of a ``RecordSpace`` as they are, and a context that is a full record: the rows of
+    blocks that were not given are unknown.
 
     Each hook has one public twin here, written once, that checks inputs and capabilities;
     CapabilityError where it is not declared."""
@@ -135,7 +135,7 @@ class Density(nn.Module, abc.ABC):
     # whether ``build`` takes pictures as bytes, and casts no more of them than it needs at a time
     takes_bytes: ClassVar[bool] = False
     # whether p(y | x) is learned on its features together with p(x), unless another is asked for
-    trunk: ClassVar[bool] = False
+    shared_backbone: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -165,8 +165,9 @@ class Density(nn.Module, abc.ABC):
 
     @final
     def over(self, blocks: Flat, told: Flat | None = None) -> Self:
-        """This density of rows, asked about records of the blocks that its rows are made of, and
-        told of others."""
+        """This density of rows, for questions about records of the blocks in its rows.
+
+        ``told``: the blocks of its context."""
         self._rows = blocks
         self._told_rows = told
         return self
@@ -252,7 +253,7 @@ class Density(nn.Module, abc.ABC):
     def _features(self, event: Any) -> Tensor:
         raise NotImplementedError
 
-    def _remember(self, event: Any) -> None:
+    def _fit_typicality(self, event: Any) -> None:
         """What typical rows look like, for ``_typicality``: asked once, after the fit, with rows of
         it."""
 
@@ -305,7 +306,7 @@ class Density(nn.Module, abc.ABC):
     def _restore_sweep(self, state: dict[str, Tensor]) -> None:
         """The inverse of ``_sweep_state``."""
 
-    def _beginning(self) -> "Density | None":
+    def _first_stage(self) -> "Density | None":
         """A part of this density, of its first variables alone, that is fitted before the rest."""
         return None
 
@@ -519,12 +520,12 @@ class Density(nn.Module, abc.ABC):
 
     @final
     @on_device
-    def remember(self, event: Any) -> None:
+    def fit_typicality(self, event: Any) -> None:
         """Keep what typical rows look like, where the density has a statistic of familiarity of its
         own."""
         if self.capabilities.typical:
             with torch.no_grad():
-                self._remember(self._checked(event))
+                self._fit_typicality(self._checked(event))
 
     @final
     @on_device

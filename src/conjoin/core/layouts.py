@@ -225,8 +225,8 @@ class Sequence(_Ragged):
         return (replace(token, cardinality=token.cardinality + 1),) * block.shape[0]
 
     def flattened(self, block: "Block", event: Event) -> tuple[Tensor, Tensor]:
-        """Absent positions have the code V. ValueError where a position is known to exist and its
-        token is not: a code can't say so."""
+        """Absent positions have the code V. ValueError if a position is known to exist while its
+        token is unknown: no code stands for that."""
         if (event.there & ~event.mask).any():
             raise ValueError(
                 f"Block {block.name!r}: a flat row can't say that a position exists whose token "

@@ -22,7 +22,7 @@ SECONDS = 240.0
 FAMILY: Any = "diffusion"
 SICK = "pneumonia"
 WELL = "normal"
-STRANGE = 40  # pictures of each kind that is no test picture
+STRANGE_PICTURES = 40  # pictures of each kind that is no test picture
 INTERRUPTED = 130
 NO_DEVICE = (
     "This is a study of a method on small public pictures. It is no medical device, and "
@@ -104,7 +104,7 @@ def _alarms(model: Any, X: np.ndarray, y: np.ndarray) -> list[str]:
     wrong = accepted & (said["best_guess"].to_numpy() != y[some])
     odd = {
         name: (decide(model.model_, pictures, **asked)["verdict"] == "unfamiliar").mean()
-        for name, pictures in strange_pictures(X[some[:STRANGE]]).items()
+        for name, pictures in strange_pictures(X[some[:STRANGE_PICTURES]]).items()
     }
     alarms = (said["verdict"] == "unfamiliar").mean()
     mistakes = wrong.sum() / max(1, accepted.sum())

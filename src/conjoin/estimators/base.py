@@ -102,8 +102,24 @@ class _JointEstimator(BaseEstimator):
         self.start_from = start_from
 
     def set_params(self, **params: Any) -> Self:
-        """As scikit-learn's; ``family__width=8`` changes one setting of the family (configs are
-        frozen, so it is replaced)."""
+        """Set parameters, as scikit-learn's estimators do.
+
+        Parameters
+        ----------
+        **params
+            Values by the parameters' names. ``family__width=8`` changes one setting of the family:
+            configs are frozen, so the config is replaced.
+
+        Returns
+        -------
+        Self
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            For an unknown parameter or setting.
+        """
         settings = {
             key.removeprefix("family__"): params.pop(key)
             for key in list(params)
@@ -115,6 +131,19 @@ class _JointEstimator(BaseEstimator):
         return self
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters, as scikit-learn's estimators give them.
+
+        Parameters
+        ----------
+        deep : bool, default True
+            Whether the settings of the family and of the predictor are included, as
+            ``family__width``.
+
+        Returns
+        -------
+        dict
+            Values by name.
+        """
         params: dict[str, Any] = super().get_params(deep=False)
         if deep:
             params |= {f"family__{key}": value for key, value in self._settings().items()}
@@ -227,8 +256,25 @@ class _JointEstimator(BaseEstimator):
         return self.model_ if isinstance(self.model_, SeveralTargets) else None
 
     def for_target(self, name: str) -> "_JointEstimator":
-        """A fitted estimator of one of several targets, the others summed out: it answers whatever
-        a model of one target does. ValueError with the choices for an unknown one."""
+        """A fitted estimator of one of several targets, with the others summed out.
+
+        It answers all that a model of one target answers.
+
+        Parameters
+        ----------
+        name : str
+            The target: a column of the frame that ``fit`` was given.
+
+        Returns
+        -------
+        JointClassifier or JointRegressor
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For an unknown name, or a model of one target.
+        """
         several = self._several()
         if several is None:
             raise ValueError("This model has one target: ask it directly.")
@@ -273,9 +319,42 @@ class _JointEstimator(BaseEstimator):
         checkpoint: Any = None,
         resume: bool = False,
     ) -> Self:
-        """Fit to a CSV or Parquet file, ``chunk_rows`` at a time; ``target`` and ``groups`` name
-        columns. A sample of ``sample_rows`` gives the structure and the start, at most ``passes``
-        over all rows the parameters."""
+        """Fit to a file that is read in chunks, so that memory does not grow with it.
+
+        A sample of the rows gives the structure and the start. Passes over all rows give the
+        parameters.
+
+        Parameters
+        ----------
+        path : str or Path
+            A CSV or Parquet file.
+        target : str, optional
+            The column y. JointDensity needs none.
+        groups : str, optional
+            The column of the groups: rows of one group stay in the same part of the split.
+        calibration : float, default 0.2
+            Share of the rows that is held out for the two alarms, 0 to under 0.9.
+        chunk_rows : int, default 65,536
+            Rows that are read at once.
+        sample_rows : int, default 100,000
+            Rows of the sample.
+        passes : int, default 10
+            Passes over all rows, at most.
+        checkpoint : str or Path, optional
+            A folder to which the state of the fit is written.
+        resume : bool, default False
+            Whether the fit goes on from the state in ``checkpoint``.
+
+        Returns
+        -------
+        Self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For a file, column or setting that can't be fitted in chunks.
+        """
         with file_stream(
             path,
             target,
@@ -302,7 +381,29 @@ class _JointEstimator(BaseEstimator):
         checkpoint: Any = None,
         resume: bool = False,
     ) -> Self:
-        """Fit to all rows of ``stream``; ``X`` and ``y`` are its sample."""
+        """Fit to all rows of a stream.
+
+        Parameters
+        ----------
+        X : DataFrame
+            The stream's sample.
+        y : array_like, shape (n,), or None
+            The labels of the sample.
+        stream : Stream
+            All rows: see ``conjoin.fitting.stream.file_stream``.
+        calibration, checkpoint, resume
+            As of ``fit_file``.
+
+        Returns
+        -------
+        Self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For rows that can't be read in chunks, such as pictures.
+        """
         asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
         return self._fit(X, y, stream=stream, **asked)
 
@@ -400,19 +501,51 @@ class _JointEstimator(BaseEstimator):
 
     @property
     def status_(self) -> dict[str, str]:
-        """How far ``score_samples`` (log_prob), ``predict_proba`` and ``sample`` can be trusted:
-        exact, a bound, ..."""
+        """What the answers are worth.
+
+        Returns
+        -------
+        dict
+            For "log_prob" (``score_samples``), "predict_proba" and "sample": "exact", a bound,
+            "approximate" or "relative".
+        """
         return {question: status.value for question, status in self._of_x().status.items()}
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """(B,) log p(x) in nats, in the raw data's units: density of unrounded columns, mass of
-        recorded cells."""
+        """log p(x) of each row.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Nats, in the units of the raw data: the density of columns that are not rounded, and the
+            probability mass of the rounding intervals of the others.
+        """
         model = self._of_x()
         return model.log_prob_raw(model.encode(X))
 
     def bits_per_dim(self, X: Any) -> np.ndarray:
-        """(n,) -log2 p(x) per pixel of images (n, H, W) or (n, H, W, C); an upper bound where log
-        p(x) is a lower one."""
+        """Bits per pixel of images.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, H, W) or (n, H, W, C)
+            Images.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            -log2 p(x) for each known pixel. It is an upper bound if log p(x) is a lower bound.
+
+        Raises
+        ------
+        ValueError
+            For a model of tables, or a family whose log p(x) is known up to a constant only.
+        """
         return bits_per_dim(self._model(), X)
 
     def decide(
@@ -424,9 +557,36 @@ class _JointEstimator(BaseEstimator):
         max_width: float | None = None,
         log: Any = None,
     ) -> pd.DataFrame:
-        """A verdict per row: accept, ambiguous or unfamiliar, with the answer, the numbers behind
-        it and the reason. With several targets, of each and of all together: columns
-        (target, field) and ("all", field)."""
+        """A verdict for each row: accept, ambiguous or unfamiliar.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        false_alarm : float, default 0.05
+            Share of familiar rows that may be called unfamiliar.
+        max_error : float or dict, default 0.05
+            Share of the accepted answers that may be wrong, or {class: share of that class that may
+            be accepted with a wrong answer}. For a number, the share of intervals that may miss.
+        max_width : float, optional
+            Width of a number's interval, in the unit of y, above which a row is ambiguous.
+        log : str or Path, optional
+            A file to which one JSON line per row is appended; for a model of one target.
+
+        Returns
+        -------
+        DataFrame
+            For each row the verdict, the answer if it is accepted, the figures behind it and the
+            reason. With several targets, columns (target, field) for each and ("all", field) for
+            all together.
+
+        Raises
+        ------
+        ValueError
+            If a rate can't be promised; the message names the number of calibration rows needed.
+        TypeError
+            For a ``max_error`` by class where the model has a number or several targets.
+        """
         several = self._several()
         if several is not None:
             return decide_all(
@@ -442,8 +602,20 @@ class _JointEstimator(BaseEstimator):
         )
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
-        """Put held-out rows in place of the calibration rows: rows that the model was not fitted
-        on."""
+        """Replace the calibration rows by rows that the model was not fitted to.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        y : array_like, shape (n,), or DataFrame, optional
+            Their labels. Without them, nothing bounds the errors.
+
+        Returns
+        -------
+        Self
+            This estimator, with other alarms.
+        """
         several = self._several()
         if several is not None:
             x = several.codec.rows(X)
@@ -461,33 +633,108 @@ class _JointEstimator(BaseEstimator):
     def impute(
         self, X: Any, n_draws: int | None = None, random_state: int = 0, y: Any = None
     ) -> Any:
-        """X with missing cells at their most probable values; with ``n_draws``, a list of completed
-        frames. ``y``: the class, or the number, that every row is taken to have."""
+        """Fill missing cells.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        n_draws : int, optional
+            Number of drawn completions. By default, missing cells get their most probable values.
+        random_state : int, default 0
+            Seed of the draws.
+        y : object, optional
+            The class, or the number, that every row is taken to have. By default it is unknown.
+
+        Returns
+        -------
+        DataFrame or ndarray, or list
+            ``X`` without missing cells; with ``n_draws``, a list of such completions.
+
+        Raises
+        ------
+        ValueError
+            For an ``n_draws`` under 1, or a ``y`` that the target can't have.
+        """
         return impute(self._model(), X, n_draws, random_state, y)
 
     def completions(
         self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None
     ) -> tuple[list[Any], np.ndarray]:
-        """As ``impute`` with ``n_draws``, each row's most probable completion first; and (n_draws,
-        B) their log p(x), with ``y`` their log p(x, y), nats in the raw data's units."""
+        """Completions of rows with missing cells, with their log-probabilities.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        n_draws : int or None, default 8
+            Number of drawn completions. None: the most probable one alone.
+        random_state, y
+            As of ``impute``.
+
+        Returns
+        -------
+        completed : list
+            Completions of ``X``, the most probable one of each row first.
+        log_prob : ndarray, shape (n_draws, n)
+            log p(x) of the completed rows, or log p(x, y) with ``y``; nats, in the units of the raw
+            data.
+
+        Raises
+        ------
+        ValueError
+            For an ``n_draws`` under 1, or a ``y`` that the target can't have.
+        """
         return completions(self._model(), X, n_draws, random_state, y)
 
     def adapt(
         self, X: Any, *, density: bool = False, max_time: float | None = None, random_state: int = 0
     ) -> Self:
-        """A new fitted model for the place that the rows ``X`` come from, in which the classes have
-        other shares, found from these rows without labels; p(x | y) is taken to be the same, and
-        ``change_`` says what has changed and whether that fits. With ``density=True`` p(x) is
-        fitted anew on ``X`` (within ``max_time`` seconds), and p(x | y) is no longer kept; where
-        one network of pictures has learned both and more than the shares has changed, p(y | x)
-        follows as well, by its own answers on ``X``."""
+        """Adapt to a place where the classes have other shares, without labels.
+
+        p(x | y) is taken to be the same there; ``change_`` says what has changed, and whether this
+        assumption fits.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        density : bool, default False
+            Whether p(x) is fitted anew to ``X``; p(x | y) is then no longer kept. If one network of
+            pictures has learned p(x) and p(y | x), and more than the shares has changed, p(y | x)
+            is refined by self-training on ``X``.
+        max_time : float, optional
+            Seconds of that fit.
+        random_state : int, default 0
+            Seed.
+
+        Returns
+        -------
+        Self
+            A new fitted estimator; this one stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the target is not of classes.
+        """
         model = adapt_to(self._model(), X, density=density, max_time=max_time, seed=random_state)
         return self._with(model)
 
     @property
     def change_(self) -> Change:
-        """What the last ``adapt`` found; print it, or read its ``frame()``. AttributeError for a
-        model that was not adapted."""
+        """What the last ``adapt`` found.
+
+        Returns
+        -------
+        Change
+            Print it, or read its ``frame()``.
+
+        Raises
+        ------
+        AttributeError
+            If the model was not adapted.
+        """
         return change_of(self._model())
 
     def distil(
@@ -501,10 +748,39 @@ class _JointEstimator(BaseEstimator):
         checkpoint: Any = None,
         resume: bool = False,
     ) -> Self:
-        """A new fitted model that draws in so many calls of its network, ``steps``, by a student
-        which learns that from this one, on the rows ``X``, or else on draws of this model. All
-        other answers stay what they are. ``max_time`` in seconds; ``checkpoint``: a folder from
-        which ``resume=True`` goes on."""
+        """Train a student that draws in a few calls of its network.
+
+        All other answers stay as they are.
+
+        Parameters
+        ----------
+        steps : int, default 1
+            Calls of the network per draw, 1 to 64.
+        X : DataFrame or array_like, shape (n, d), optional
+            Rows to learn from, at least 16 whole ones. By default, draws of this model.
+        max_time : float, optional
+            Seconds of training, without a limit by default.
+        random_state : int, default 0
+            Seed of the training.
+        verbose : bool, default False
+            Whether progress is shown.
+        checkpoint : str or Path, optional
+            A folder to which the state of the training is written.
+        resume : bool, default False
+            Whether the training goes on from the state in ``checkpoint``.
+
+        Returns
+        -------
+        Self
+            A new fitted estimator; this one stays as it is.
+
+        Raises
+        ------
+        ValueError
+            For a number of steps out of range, or too few rows.
+        CapabilityError
+            If the family's draws can't be distilled.
+        """
         folder = None if checkpoint is None else Path(checkpoint)
         model = distil(
             self._model(),
@@ -519,14 +795,51 @@ class _JointEstimator(BaseEstimator):
         return self._with(model)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the model's folder; ``conjoin.load`` reads it."""
+        """Write the model's folder; ``conjoin.load`` reads it.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder.
+        force : bool, default False
+            Whether an existing folder may be replaced.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder exists and ``force`` is False.
+        ValueError
+            If the model can't be saved.
+        """
         check_is_fitted(self, "model_")
         return save_model(self.model_, path, force=force)
 
     def report(
         self, path: str | Path, X: Any = None, y: Any = None, *, show_rows: bool = False
     ) -> Path:
-        """One HTML file about the model and, if given, held-out rows ``X`` with labels ``y``."""
+        """Write one HTML file about the model and, if given, held-out rows.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        X : DataFrame or array_like, shape (n, d), optional
+            Rows, or images, that the model was not fitted to.
+        y : array_like, shape (n,), or DataFrame, optional
+            Their labels.
+        show_rows : bool, default False
+            Whether single rows or pictures may appear.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
         from conjoin.report import write_report
         from conjoin.report.several import write_several
 

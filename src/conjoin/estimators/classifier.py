@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.questions.counterfactual import counterfactual
-from conjoin.questions.edit import ONE_BY_ONE, alter_class
+from conjoin.questions.edit import MAX_PIXELS_AS_COLUMNS, alter_class
 from conjoin.questions.sample import generate
 from conjoin.questions.several import predict_all, proba_all, sample_all
 
@@ -17,28 +17,63 @@ __all__ = ["JointClassifier"]
 
 
 class JointClassifier(ClassifierMixin, _JointEstimator):
-    """A classifier that also knows p(x).
+    """A classifier that also models p(x).
 
-    ``X`` is a table, or an array of images (n, H, W) or (n, H, W, C) of whole numbers. Parameters:
-    ``predictor`` is p(y | x): "auto" (the best of the family's own, "linear", "boosting" and
-    "features", of images also "network", by log-loss on held-out rows), "features" (a linear model
-    on what the family's network sees), "network" (a small one of its own), "trunk" (that of the
-    family, learned together with p(x)), None (the family alone), or any scikit-learn classifier (a
-    FrozenEstimator or Pipeline sees your own columns). ``family`` is p(x): a name, an alias, "auto"
-    (all are compared on held-out rows, within ``max_time``), a config such as
-    ``Circuit(width=32)``, or a Density class. ``max_time`` in seconds, ``max_kwh`` of energy: a fit
-    that has used them up ends and keeps its best. ``emphasis``: how much more than its share p(y |
-    x) weighs in the loss of families that learn by the gradient; "auto" tries a few on held-out
-    rows. ``precision`` of a network of pictures: "float32", "bfloat16", or "auto", the faster one
-    by a short timing. ``device``: "auto" (a graphics processor where CUDA finds one, else the
-    CPU), "cpu", "cuda" or "cuda:1". ``types``, ``missing``, ``missingness``, ``measure``: as in
-    TableCodec.
-    ``unlabelled``: a label that means "not known", such as -1; NaN, None and NA always do.
-    ``spread``: where most rows have no label, lend them those of the rows about them, if that tells
-    labels kept from it as well as logistic regression does; False leaves them to be summed out.
-    ``start_from``: a model's folder or a fitted estimator of the same family, in whose columns and
-    with whose parameters the fit begins.
+    It gives class probabilities p(y | x), and it knows how typical a row is. ``X`` is a table, or
+    an array of images (n, H, W) or (n, H, W, C) of whole numbers.
 
+    Parameters
+    ----------
+    predictor : str, estimator or None, default "auto"
+        The model of p(y | x):
+
+        - "auto": the best of the family's own, "linear", "boosting" and "features" (for images also
+          "network"), by log-loss on held-out rows;
+        - "features": a linear model on the features of the family's network;
+        - "network": a small network of its own;
+        - "trunk": the network of the family, trained together with p(x);
+        - None: the family alone;
+        - any scikit-learn classifier; a FrozenEstimator or Pipeline gets the columns of ``X`` as
+          they are.
+    family : str, Config or type, default "circuit"
+        The model of p(x): a name, an alias, a config such as ``Circuit(width=32)``, or a Density
+        class. "auto" compares all families on held-out rows, within ``max_time``.
+    random_state : int, RandomState or None, default 0
+        Seed of the fit.
+    max_time : float, optional
+        Seconds of training, without a limit by default. A fit that reaches the limit ends and keeps
+        its best weights.
+    max_kwh : float, optional
+        Energy of the training in kilowatt-hours, likewise.
+    emphasis : float or "auto", default 0.0
+        Extra weight of p(y | x) in the loss of families that are trained by the gradient. "auto"
+        tries a few values on held-out rows.
+    device : str, default "auto"
+        "cpu", "cuda", "cuda:1", or "auto": a graphics processor if CUDA finds one, else the CPU.
+    precision : str, default "auto"
+        Of networks of pictures: "float32", "bfloat16", or "auto", the faster one by a short timing.
+    verbose : bool, default False
+        Whether the fit shows its progress.
+    types : dict, Schema, str or Path, optional
+        Types of columns, as in ``conjoin.inspect``; inferred by default.
+    missing : list or dict, default ()
+        Values that mean "missing", for every column or {name: [values]}.
+    missingness : {"ignorable", "informative"}, default "ignorable"
+        "informative" also models whether a cell is missing.
+    measure : {"auto", "density"}, default "auto"
+        "density" gives every number a density; "auto" gives recorded numbers the probability mass
+        of their rounding interval.
+    unlabelled : object, optional
+        A label that means "not known", such as -1. NaN, None and NA always do.
+    spread : bool, default True
+        Whether labels are propagated to nearby unlabelled rows, if most rows have no label and this
+        predicts held-out labels as well as logistic regression does. Otherwise, and with False,
+        unknown labels are summed out.
+    start_from : str, Path or fitted estimator, optional
+        A model of the same family. The fit keeps its columns and begins with its parameters.
+
+    Examples
+    --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True, as_frame=True)
     >>> model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
@@ -60,18 +95,63 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         checkpoint: Any = None,
         resume: bool = False,
     ) -> Self:
-        """``groups``: rows of one group never straddle a split. ``calibration``: the share of rows
-        held out for the two alarms. ``time``: a column (or values) by which the latest rows
-        calibrate. ``checkpoint``: a folder from which ``resume=True`` goes on. ``y`` may be
-        a frame of several columns, numbers and classes: one density is fitted over all of them and
-        x, by a family that sums out exactly. Its cells may be missing, and a number may be a bound,
-        ">10", or a pair (low, high)."""
+        """Fit p(x, y).
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        y : array_like, shape (n,), or DataFrame
+            Classes. NaN, None, NA and ``unlabelled`` mean that a label is not known. A frame of
+            several columns, numbers and classes, is fitted as one density over all of them and x,
+            by a family that sums out exactly. Its cells may be missing, and a number may be a
+            bound, such as ">10", or a pair (low, high).
+        sample_weight : float or array_like, shape (n,), optional
+            Weights of the rows, at least 0; 1 by default.
+        groups : array_like, shape (n,), optional
+            Rows of one group stay in the same part of the split.
+        calibration : float, default 0.2
+            Share of the rows that is held out for the two alarms, 0 to under 0.9.
+        time : str or array_like, shape (n,), optional
+            A column, or one value per row: the latest rows calibrate.
+        checkpoint : str or Path, optional
+            A folder to which the state of the fit is written.
+        resume : bool, default False
+            Whether the fit goes on from the state in ``checkpoint``.
+
+        Returns
+        -------
+        Self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For labels, weights or settings that do not fit the rows or each other.
+        """
         rows = {"sample_weight": sample_weight, "groups": groups, "time": time}
         asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
         return self._fit(X, y, **rows, **asked)
 
     def predict_log_proba(self, X: Any) -> np.ndarray | dict[str, np.ndarray]:
-        """(B, K) log p(y | x); with several targets, of each that is classes, by its name."""
+        """Logarithms of the class probabilities.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+
+        Returns
+        -------
+        ndarray, shape (n, K), or dict
+            log p(y | x) in nats, in the order of ``classes_``. With several targets, {name: array}
+            for each target that is of classes.
+
+        Raises
+        ------
+        ValueError
+            If there are several targets and none is of classes.
+        """
         several = self._several()
         if several is not None:
             return proba_all(several, X)
@@ -79,15 +159,53 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         return self._model().log_proba(self._model().encode(rows), rows).numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray | dict[str, np.ndarray]:
-        """(B, K) p(y | x); with several targets, of each that is classes, by its name."""
+        """Class probabilities.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+
+        Returns
+        -------
+        ndarray, shape (n, K), or dict
+            p(y | x), in the order of ``classes_``. With several targets, {name: array} for each
+            target that is of classes.
+
+        Raises
+        ------
+        ValueError
+            If there are several targets and none is of classes.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True, as_frame=True)
+        >>> model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+        >>> model.predict_proba(X.iloc[:2]).shape
+        (2, 3)
+        """
         found = self.predict_log_proba(X)
         if isinstance(found, dict):
             return {name: np.exp(each) for name, each in found.items()}
         return np.exp(found)
 
     def predict(self, X: Any) -> np.ndarray | pd.DataFrame:
-        """(B,) the most probable class. Without regard to familiarity: that is what ``decide`` is
-        for. With several targets, a frame of them."""
+        """The most probable class of each row, however unfamiliar the row is.
+
+        ``decide`` takes familiarity into account.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+
+        Returns
+        -------
+        ndarray, shape (n,), or DataFrame
+            Classes. With several targets, a frame with a column for each: its most probable class,
+            or the mean of a number.
+        """
         several = self._several()
         if several is not None:
             return predict_all(several, X)
@@ -95,7 +213,23 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         return self.classes_[log_proba.argmax(1)]
 
     def predict_joint_log_proba(self, X: Any) -> np.ndarray:
-        """(B, K) log p(x, y), nats, in the raw data's units."""
+        """log p(x, y) for each class.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+
+        Returns
+        -------
+        ndarray, shape (n, K)
+            Nats, in the units of the raw data, in the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If the model has several targets.
+        """
         rows = self._model().rows(X)
         encoded = self._model().encode(rows)
         joint = self._model().log_joint(encoded, rows)
@@ -109,10 +243,45 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         random_state: int = 0,
         where: Where = (),
     ) -> tuple[Any, Any]:
-        """(X, y) drawn from the joint, given a class and given columns: {column: value, (low, high)
-        or [levels]}. ``where``: constraints such as "start <= end"; ``X.attrs["acceptance"]`` is
-        the share of drawn rows that kept them. Of several targets all are drawn,
-        as a frame; for one of them that is given, see ``for_target``."""
+        """Draw rows and their classes from the joint.
+
+        Parameters
+        ----------
+        n_samples : int, default 1
+            Number of rows.
+        y : object or array_like, shape (n_samples,), optional
+            The class of all rows, or of each row. By default it is drawn.
+        given : dict, optional
+            Conditions on columns: {column: value}, {column: (low, high)} with None for an open end,
+            or {column: [levels]}.
+        random_state : int, default 0
+            Seed of the draws.
+        where : str or sequence of str, default ()
+            Constraints that every row keeps, such as "start <= end".
+
+        Returns
+        -------
+        X : DataFrame or ndarray
+            Rows like those of the fit. With ``where``, ``X.attrs["acceptance"]`` is the share of
+            drawn rows that kept the constraints.
+        y : ndarray, shape (n_samples,), or DataFrame
+            Their classes. With several targets, a frame of all of them; to fix one of them, see
+            ``for_target``.
+
+        Raises
+        ------
+        ValueError
+            For an unknown class or column, or constraints that hardly any row keeps.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True, as_frame=True)
+        >>> model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+        >>> rows, labels = model.sample(3, y=1)
+        >>> rows.shape, labels.tolist()
+        ((3, 4), [1, 1, 1])
+        """
         several = self._several()
         if several is not None and y is None and not given and not where:
             return sample_all(several, n_samples, random_state)
@@ -121,11 +290,38 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     def counterfactual(
         self, X: Any, to: Any = None, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0
     ) -> Any:
-        """Small, plausible changes of each row after which the model would answer ``to``: a frame;
-        of pictures, an ``Alteration``, where ``to=None`` is the next most probable answer."""
+        """Small, plausible changes of each row after which the model would answer ``to``.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        to : object, optional
+            The wanted class. Of pictures, None stands for the next most probable class of each.
+        keep : sequence, default ()
+            Columns that must not change; of tables only.
+        n : int, default 3
+            Number of options for each row, at most; of tables only.
+        random_state : int, default 0
+            Seed of the draws.
+
+        Returns
+        -------
+        DataFrame or Alteration
+            Changed rows, indexed by (row, option), the smallest change first, with the columns
+            ``changed``, ``probability`` and ``familiarity``. Of pictures, an ``Alteration``.
+
+        Raises
+        ------
+        ValueError
+            For an unknown class or column.
+        CapabilityError
+            If the family can't edit pictures of this size.
+        """
         model = self._model()
         if not model.codec.columnwise and (
-            model.pair.proposer.capabilities.edits or len(model.codec.columns) > ONE_BY_ONE
+            model.pair.proposer.capabilities.edits
+            or len(model.codec.columns) > MAX_PIXELS_AS_COLUMNS
         ):
             return alter_class(model, X, to, seed=random_state)
         return counterfactual(model, X, to, keep, n, seed=random_state)
@@ -133,5 +329,22 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     def evaluate(
         self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05
     ) -> dict[str, Any]:
-        """Likelihood, prediction, calibration and both alarms on held-out rows."""
+        """Likelihood, prediction, calibration and both alarms on held-out rows.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        y : array_like, shape (n,), or DataFrame, optional
+            Their classes. Without them, only likelihood and the alarm of familiarity are evaluated.
+        false_alarm : float, default 0.05
+            Share of familiar rows that may be called unfamiliar.
+        max_error : float or dict, default 0.05
+            Share of the accepted answers that may be wrong, or {class: share of that class}.
+
+        Returns
+        -------
+        dict
+            Figures by name. With several targets, ``targets`` and ``all`` hold such dicts.
+        """
         return self._evaluate(X, y, false_alarm, max_error)

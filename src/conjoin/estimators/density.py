@@ -11,8 +11,25 @@ __all__ = ["JointDensity"]
 
 
 class JointDensity(DensityMixin, _JointEstimator):
-    """p(x) alone: familiarity, imputation, new rows. Parameters as in ``JointClassifier``
-    (``predictor`` is not used)."""
+    """A model of p(x) alone: familiarity, imputation, new rows.
+
+    Parameters
+    ----------
+    predictor
+        Not used.
+    family, random_state, max_time, max_kwh, emphasis, device, precision, verbose
+        As of ``JointClassifier``.
+    types, missing, missingness, measure, unlabelled, spread, start_from
+        As of ``JointClassifier``. Those about labels have no effect.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X = load_iris(as_frame=True).data
+    >>> model = JointDensity(family="naive_bayes").fit(X)
+    >>> model.score_samples(X.iloc[:2]).shape
+    (2,)
+    """
 
     _task = "density"
 
@@ -28,22 +45,89 @@ class JointDensity(DensityMixin, _JointEstimator):
         checkpoint: Any = None,
         resume: bool = False,
     ) -> Self:
-        """As ``JointClassifier.fit``; ``y`` is ignored."""
+        """Fit p(x).
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        y : object, optional
+            Ignored.
+        sample_weight, groups, calibration, time, checkpoint, resume
+            As of ``JointClassifier.fit``.
+
+        Returns
+        -------
+        Self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For weights or settings that do not fit the rows or each other.
+        """
         rows = {"sample_weight": sample_weight, "groups": groups, "time": time}
         asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
         return self._fit(X, None, **rows, **asked)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean log p(x) in nats, in the raw data's units."""
+        """Mean log p(x) of the rows.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        y : object, optional
+            Ignored.
+
+        Returns
+        -------
+        float
+            Nats, in the units of the raw data.
+        """
         return float(self.score_samples(X).mean())
 
     def sample(
         self, n_samples: int = 1, given: Given = None, random_state: int = 0, where: Where = ()
     ) -> tuple[Any, None]:
-        """(X, None): rows drawn from p(x), given columns; ``where`` as of
-        ``JointClassifier.sample``."""
+        """Draw rows from p(x).
+
+        Parameters
+        ----------
+        n_samples : int, default 1
+            Number of rows.
+        given, random_state, where
+            As of ``JointClassifier.sample``.
+
+        Returns
+        -------
+        X : DataFrame or ndarray
+            Rows like those of the fit.
+        y : None
+            There is no target.
+
+        Raises
+        ------
+        ValueError
+            For an unknown column, or constraints that hardly any row keeps.
+        """
         return generate(self._model(), n_samples, None, given, random_state, where)[0], None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
-        """Likelihood and familiarity on held-out rows."""
+        """Likelihood and familiarity on held-out rows.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        y : object, optional
+            Ignored.
+        false_alarm : float, default 0.05
+            Share of familiar rows that may be called unfamiliar.
+
+        Returns
+        -------
+        dict
+            Figures by name.
+        """
         return self._evaluate(X, None, false_alarm, 0.05)

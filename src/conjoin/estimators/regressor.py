@@ -18,8 +18,25 @@ __all__ = ["JointRegressor"]
 
 
 class JointRegressor(RegressorMixin, _JointEstimator):
-    """A regressor that also knows p(x); it gives the whole p(y | x). Parameters as in
-    ``JointClassifier``."""
+    """A regressor that also models p(x); it gives the whole distribution p(y | x).
+
+    Parameters
+    ----------
+    predictor : str, estimator or None, default "auto"
+        As of ``JointClassifier``, with scikit-learn's regressors in place of classifiers.
+    family, random_state, max_time, max_kwh, emphasis, device, precision, verbose
+        As of ``JointClassifier``.
+    types, missing, missingness, measure, unlabelled, spread, start_from
+        As of ``JointClassifier``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> model = JointRegressor(family="naive_bayes", predictor=None).fit(X, y)
+    >>> model.predict_quantiles(X.iloc[:2]).shape
+    (2, 3)
+    """
 
     _task = "number"
 
@@ -35,13 +52,46 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         checkpoint: Any = None,
         resume: bool = False,
     ) -> Self:
-        """As ``JointClassifier.fit``."""
+        """Fit p(x, y).
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        y : array_like, shape (n,), or DataFrame
+            Numbers; NaN and ``unlabelled`` mean "not known". A frame of several columns as of
+            ``JointClassifier.fit``.
+        sample_weight, groups, calibration, time, checkpoint, resume
+            As of ``JointClassifier.fit``.
+
+        Returns
+        -------
+        Self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For labels, weights or settings that do not fit the rows or each other.
+        """
         rows = {"sample_weight": sample_weight, "groups": groups, "time": time}
         asked = {"calibration": calibration, "checkpoint": checkpoint, "resume": resume}
         return self._fit(X, y, **rows, **asked)
 
     def predict(self, X: Any) -> np.ndarray | pd.DataFrame:
-        """(B,) the mean of p(y | x); with several targets, a frame of them."""
+        """The mean of p(y | x) for each row.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+
+        Returns
+        -------
+        ndarray, shape (n,), or DataFrame
+            Means, in the unit of y. With several targets, a frame with a column for each: the mean
+            of a number, or the most probable class.
+        """
         several = self._several()
         if several is not None:
             return predict_all(several, X)
@@ -49,7 +99,25 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         return model.number.decode(predictive_of(model, model.encode(X).event).mean())
 
     def predict_quantiles(self, X: Any, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> np.ndarray:
-        """(B, Q) quantiles of p(y | x)."""
+        """Quantiles of p(y | x).
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        levels : sequence of float, shape (Q,), default (0.05, 0.5, 0.95)
+            Probabilities between 0 and 1.
+
+        Returns
+        -------
+        ndarray, shape (n, Q)
+            Quantiles, in the unit of y.
+
+        Raises
+        ------
+        ValueError
+            For a level outside [0, 1], or a model of several targets.
+        """
         model = self._model()
         asked = torch.as_tensor(np.atleast_1d(np.asarray(levels, dtype=float)))
         if not ((asked >= 0) & (asked <= 1)).all():
@@ -65,8 +133,29 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         random_state: int = 0,
         where: Where = (),
     ) -> tuple[Any, Any]:
-        """(X, y) drawn from the joint, given a y and given columns; ``where`` as of
-        ``JointClassifier.sample``."""
+        """Draw rows and their numbers from the joint.
+
+        Parameters
+        ----------
+        n_samples : int, default 1
+            Number of rows.
+        y : float or array_like, shape (n_samples,), optional
+            The number of all rows, or of each row. By default it is drawn.
+        given, random_state, where
+            As of ``JointClassifier.sample``.
+
+        Returns
+        -------
+        X : DataFrame or ndarray
+            Rows like those of the fit.
+        y : ndarray, shape (n_samples,), or DataFrame
+            Their numbers. With several targets, a frame of all of them.
+
+        Raises
+        ------
+        ValueError
+            For an unknown column, or constraints that hardly any row keeps.
+        """
         several = self._several()
         if several is not None and y is None and not given and not where:
             return sample_all(several, n_samples, random_state)
@@ -75,13 +164,54 @@ class JointRegressor(RegressorMixin, _JointEstimator):
     def counterfactual(
         self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0
     ) -> pd.DataFrame:
-        """Small, plausible changes of each row after which the median of y would lie in ``to``, a
-        (low, high) range."""
+        """Small, plausible changes of each row after which the median of y would lie in ``to``.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows.
+        to : tuple of float
+            The wanted range (low, high), in the unit of y.
+        keep : sequence, default ()
+            Columns that must not change.
+        n : int, default 3
+            Number of options for each row, at most.
+        random_state : int, default 0
+            Seed of the draws.
+
+        Returns
+        -------
+        DataFrame
+            Changed rows, indexed by (row, option), the smallest change first, with the columns
+            ``changed``, ``probability`` and ``familiarity``.
+
+        Raises
+        ------
+        ValueError
+            For a ``to`` that is no range, or an unknown column.
+        """
         return counterfactual(self._model(), X, to, keep, n, seed=random_state)
 
     def evaluate(
         self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05
     ) -> dict[str, Any]:
-        """Likelihood, prediction (log-loss of the density of y, CRPS, errors) and familiarity on
-        held-out rows."""
+        """Likelihood, prediction and familiarity on held-out rows.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, or images of shape (n, H, W) or (n, H, W, C).
+        y : array_like, shape (n,), or DataFrame, optional
+            Their numbers. With them, the log-loss of the density of y, the CRPS and the errors are
+            evaluated too.
+        false_alarm : float, default 0.05
+            Share of familiar rows that may be called unfamiliar.
+        max_error : float, default 0.05
+            Share of the intervals that may miss.
+
+        Returns
+        -------
+        dict
+            Figures by name. With several targets, ``targets`` and ``all`` hold such dicts.
+        """
         return self._evaluate(X, y, false_alarm, max_error)

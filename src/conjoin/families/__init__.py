@@ -22,6 +22,9 @@ __all__ = [
 ]
 
 
+DEFAULT_FAMILY = "circuit"  # of tables; other data that are fitted with it get their own
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """One row of the map: where the config lives, and what the family is for."""
@@ -300,6 +303,12 @@ def suited(config: Any, space: Any) -> Any:
     if not config.density.flat:
         return config
     if not space.flat:
+        if name_of(config) != DEFAULT_FAMILY:
+            raise ValueError(
+                f"family={name_of(config)!r} models rows of a table, and not data of the layout "
+                f"{space.layout!r}: leave family out, or take "
+                f"{name_of(for_layout(space.layout))!r}."
+            )
         return for_layout(space.layout)
     if space.blocks and not config.density.takes_blocks:
         settings = config.get_params()

@@ -49,7 +49,7 @@ JSON = dict[str, Any]
 MIN_BINS = 3
 MAX_BINS = 12
 MAX_LEVELS = 64  # levels of a category that keep a code of their own; rarer ones share the last
-ROUNDS = 5  # of EM for the marginals
+EM_ROUNDS = 5  # of EM for the marginals
 MAX_ROWS = 20_000  # that the marginals are fitted to
 
 
@@ -261,7 +261,7 @@ class Bins(nn.Module):
             )
         floor = self._narrowest(value, mask, weight).log()[:, None]
         share = torch.nn.functional.one_hot(group, components).double()
-        for _ in range(ROUNDS):
+        for _ in range(EM_ROUNDS):
             share = share * weight[:, None, None] * mask[..., None]
             self.leaves.maximise(self.leaves.statistics(value, mask, share))
             self.leaves.log_scale.copy_(torch.maximum(self.leaves.log_scale, floor))

@@ -1,22 +1,22 @@
-r"""What the deep families share: a network knows whole rows, a companion mixture completes rows of
-which parts are missing.
+r"""What the deep families share: a network models complete rows, and a mixture q, the proposal,
+completes rows with missing cells.
 
     log p(x_o) = log E_q [ p(x_o, x_m) / q(x_m | x_o) ],
     x_m ~ q, a mixture fitted to the same rows and classes
 
 With S draws the mean inside the logarithm is unbiased, so its logarithm is a lower bound on the
 average (Y. Burda, R. Grosse and R. Salakhutdinov (2016), Importance weighted autoencoders, equation
-8); the wider q is right, the tighter. (That needs log p of whole rows, or the log of an unbiased
-estimate; where it has noise in the log itself, it is an approximation.) The same weights choose
-among the draws when missing cells are to be filled (D. Rubin (1987), sampling/importance
-resampling). So a family that can only say log p of whole rows answers every question, and says
-which answers are bounds. All values in nats.
+8). The bound is tighter, the closer q is to the true conditional. (It needs log p of complete rows,
+or the log of an unbiased estimate of p; if the log itself is noisy, the result is an
+approximation.) The same weights choose among the draws when missing cells are filled (D. Rubin
+(1987), sampling/importance resampling). So a family that only has log p of complete rows answers
+every question, and declares which answers are bounds. All values in nats.
 
 A family writes four hooks: ``_start`` (what depends on the data), ``_whole`` (log p of complete
 rows), ``_draw`` (new rows), and, where it is trained by something else than -log p, ``_objective``.
 
 Shape letters: B rows, D variables, S draws for a row with missing cells, K components of the
-companion.
+proposal.
 
 >>> Recipe(steps=100).steps
 100
@@ -55,8 +55,8 @@ __all__ = ["DeepConfig", "DeepDensity", "starting_rows"]
 
 MAX_CELLS = 1 << 16  # of whole rows that a network sees at once, and no more rows than CHUNK_ROWS
 CHUNK_ROWS = 4096
-PASSES = 8  # of expectation-maximisation for the companion
-PROPOSAL_ROWS = 5000  # rows that the companion is fitted to
+EM_PASSES = 8  # of expectation-maximisation for the proposal
+PROPOSAL_ROWS = 5000  # rows that the proposal is fitted to
 STARTING_CELLS = 1 << 22  # of pictures, by which scales and the like are known
 # times as many draws of which a mode is the best: the companion may hardly reach where this density
 # is highest
@@ -151,7 +151,7 @@ class DeepDensity(Density):
         companion = MixtureDensity.build(
             wide, Mixture(default_states(len(some))), part, generator, weight=mass
         )
-        for _ in range(PASSES):
+        for _ in range(EM_PASSES):
             companion.maximise(companion.statistics(part, weight=mass))
         structure = (
             {"companion": companion.structure["components"]}

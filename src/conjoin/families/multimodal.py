@@ -1,5 +1,5 @@
-r"""Columns, and the pictures and strings that go with them: the columns first, then each picture,
-told of them, then each string, told of the columns, the pictures and the strings before it.
+r"""Columns with pictures and strings. The columns come first, then each picture given the columns,
+then each string given the columns, the pictures and the strings before it.
 
     log p(c, v_1, ..., v_n) = log p(c) + sum_i log p(v_i | c, ...),
     log p(c_-1, v) = log p(c_-1) + log sum_k p(c_1 = k | c_-1) prod_i p(v_i | k, c_-1, ...)
@@ -7,12 +7,13 @@ told of them, then each string, told of the columns, the pictures and the string
 This is the chain rule of ``conjoin.families.chain``, for rows of a table. p(c) is any family for
 tables that sums over missing cells exactly, p(v | c) of a picture its diffusion, a bound (D. Kingma
 et al. (2021), Variational diffusion models, equation 11), of a string the exact causal transformer.
-Where pictures and strings are missing log p(c) is exact, as a block of which nothing is known adds
-nothing. The first variable (y, in a joint model) is summed out where it is missing, a number over a
-few of its quantiles. Other missing cells are not told to what comes later: any are withheld at
-times in the fit (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, algorithm 1).
-Missing cells beside a known picture or string are chosen among draws of p(c) by what the picture
-says of each (D. Rubin (1987), A noniterative sampling/importance resampling alternative). Nats.
+If pictures and strings are missing, log p(c) is exact, because an unknown block contributes no
+factor. A missing first variable (y, in a joint model) is summed out, a number over a few of its
+quantiles. Later blocks are not conditioned on other missing cells: in the fit, random cells are
+withheld from them (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, algorithm 1).
+Missing cells beside a known picture or string are chosen among draws of p(c), weighted by the
+likelihood of the picture or string given each draw (D. Rubin (1987), A noniterative
+sampling/importance resampling alternative). Nats.
 
 Shape letters: B rows, C columns, P cells of the blocks behind them, K candidates.
 
@@ -76,7 +77,9 @@ __all__ = [
 
 PROPOSALS = 8  # completions of the columns among which pictures and strings choose
 MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
-KNOTS = 9  # values of a number at which a picture is asked; between them its word is interpolated
+# values of a numeric target at which log p of the other blocks is computed; the rest are
+# interpolated
+TARGET_KNOTS = 9
 
 
 def config_of_columns(columns: str, settings: Mapping[str, Any] | None) -> Config:
@@ -211,7 +214,7 @@ class ColumnsAndBlocks(Density):
             self.add_module(part.name, density)
         levels = columns.variables[0].cardinality
         # of the first variable: levels, or quantiles
-        self.register_buffer("points", torch.arange(levels or KNOTS, dtype=torch.float64))
+        self.register_buffer("points", torch.arange(levels or TARGET_KNOTS, dtype=torch.float64))
 
     @classmethod
     @abc.abstractmethod
@@ -268,11 +271,11 @@ class ColumnsAndBlocks(Density):
         for name, density in built.items():
             out.add_module(name, density)
         if not before.variables[0].discrete:
-            levels = (torch.arange(KNOTS).double() + 0.5) / KNOTS
+            levels = (torch.arange(TARGET_KNOTS).double() + 0.5) / TARGET_KNOTS
             out.points.copy_(columns.value[columns.mask[:, 0], 0].quantile(levels))
         return out.eval()
 
-    def _beginning(self) -> Density:
+    def _first_stage(self) -> Density:
         return self.first
 
     def density_of(self, part: Part) -> Density:
@@ -435,7 +438,11 @@ class ColumnsAndBlocks(Density):
         """The blocks are asked at a few of many numbers, which are in order."""
         columns, behind = self._cut(event)
         candidates, order = candidates.sort()
-        asked = len(candidates) if self.space.variables[0].discrete else min(KNOTS, len(candidates))
+        asked = (
+            len(candidates)
+            if self.space.variables[0].discrete
+            else min(TARGET_KNOTS, len(candidates))
+        )
         knots = torch.linspace(0, len(candidates) - 1, asked).round().long()
         each = [self._seen(_with_first(columns, candidates[k]), behind) for k in knots.tolist()]
         found = self.first.log_target(columns, candidates) + _between(
@@ -608,11 +615,11 @@ class ColumnsAndBlocks(Density):
 
     # ------------------------------------------------------------------ familiarity
 
-    def _remember(self, event: Event) -> None:
+    def _fit_typicality(self, event: Event) -> None:
         _, behind = event.cut(self.width)
         for part in self.parts:
             rows = behind.take(_whole(behind, part))
-            self.density_of(part).remember(self._event(rows, part))
+            self.density_of(part).fit_typicality(self._event(rows, part))
 
     def _typicality_of_blocks(self, event: Event) -> Float[Tensor, "B N"]:
         """Of each block its own statistic; then of each block how well it goes with the columns:

@@ -5,16 +5,17 @@ to the rows nearest to it.
     p(k | row) ~ q_k G_k / sum_rows G_k,      G_k = F_k / sum_k F_k
 
 D. Zhou et al. (2004), Learning with local and global consistency, section 2, with their a = .99.
-The limit is broken off, so that what no label reaches in ``ROUNDS`` steps stays unlabelled. Rows
-near each other in a dense part of p(x) get one label: where classes are clusters, few labels do;
-where they are not, this misleads, so it is used only if it tells labels that were kept from it
-better than logistic regression does, or boosting, of tables by more than a standard error; where it
-tells more than one in ten of an image's labels wrong, better than a network of those labels as
-well. q are the shares of the classes among the labels (X. Zhu, Z. Ghahramani and J. Lafferty
-(2003), Semi-supervised learning using Gaussian fields and harmonic functions, section 4). W_ij =
-exp(-4 d_ij / d_i), d_ij the squared distance of standardised columns (on their principal axes,
-where there are many) and d_i that of the last neighbour. Of images, d is the least over small moves
-of one of the two (by a pixel, turned, slanted): such moves keep the label.
+The iteration stops after ``PROPAGATION_STEPS`` steps: rows that no label has reached by then stay
+unlabelled. Rows near each other in a dense part of p(x) get the same label. Few labels are enough
+where classes are clusters; elsewhere the method misleads. So it is used only if it predicts
+held-out labels better than logistic regression and boosting do; for tables, by more than a standard
+error. If it predicts more than one in ten of an image's held-out labels wrong, it must also be
+better than a network that is fitted to those labels. q are the shares of the classes among the
+labels (X. Zhu, Z. Ghahramani and J. Lafferty (2003), Semi-supervised learning using Gaussian fields
+and harmonic functions, section 4). W_ij = exp(-4 d_ij / d_i), d_ij the squared distance of
+standardised columns (on their principal axes, where there are many) and d_i that of the last
+neighbour. Of images, d is the least over small moves of one of the two (by a pixel, turned,
+slanted): such moves keep the label.
 
 Shape letters: B rows, M moves, C candidates and N neighbours of a row, A axes, K classes.
 """
@@ -40,16 +41,16 @@ from conjoin.predictors.logistic import Folds, folds_of, rival
 __all__ = ["Graph", "mostly_unlabelled", "moved", "propagate_labels"]
 
 JSON = dict[str, Any]
-REACH = 0.99  # a
-ROUNDS = 50
-NEIGHBOURS = 10
+PROPAGATION_WEIGHT = 0.99  # a: the weight of a row's neighbours against its own label
+PROPAGATION_STEPS = 50
+NEIGHBOURS = 10  # of each row
 MAX_PAIRS = (
     4_000_000  # of rows, the nearest as they are, among which those nearest after a move are sought
 )
 MIN_CANDIDATES = 40  # of a row, at least
-AXES = 50
+MAX_PRINCIPAL_AXES = 50  # of a table, among which distances are measured
 MAX_GRAPH_ROWS = 60_000  # rows of a graph; further rows stay unlabelled
-BLOCK = 250
+BLOCK_ROWS = 250  # rows whose distances are computed at once
 DOUBTFUL_ERROR_RATE = (
     0.1  # share of an image's kept labels told wrong, from which a network is asked as well
 )
@@ -216,7 +217,7 @@ class Graph:
         zero where none reaches."""
         labels = np.zeros((len(codes), classes))
         labels[np.flatnonzero(known), codes[known]] = 1
-        share = self._walked(labels, REACH)
+        share = self._walked(labels, PROPAGATION_WEIGHT)
         return _normalised(share * (1 + labels.sum(0)) / np.maximum(share.sum(0), 1e-300))
 
     def smooth(self, share: Tensor, reach: float) -> Tensor:
@@ -224,9 +225,9 @@ class Graph:
         return torch.from_numpy(self._walked(share.numpy(), reach))
 
     def _walked(self, own: np.ndarray, reach: float) -> np.ndarray:
-        """F after so many ``ROUNDS``, from Y; rows sum to one."""
+        """F after so many ``PROPAGATION_STEPS``, from Y; rows sum to one."""
         share = own
-        for _ in range(ROUNDS):
+        for _ in range(PROPAGATION_STEPS):
             share = reach * (self.step @ share) + (1 - reach) * own
         return _normalised(share)
 
@@ -290,11 +291,11 @@ def _axes(x: Event, space: Space) -> Callable[[Event], Tensor]:
     def plain(event: Event) -> Tensor:
         return ((design.matrix(event, torch.nan) - mean) / scale).nan_to_num(0.0).float()
 
-    if len(mean) <= AXES:
+    if len(mean) <= MAX_PRINCIPAL_AXES:
         return plain
     centred = plain(x)
     _, axes = torch.linalg.eigh((centred.T @ centred).double())
-    axes = axes[:, -AXES:].float()
+    axes = axes[:, -MAX_PRINCIPAL_AXES:].float()
     return lambda event: plain(event) @ axes
 
 
@@ -305,7 +306,7 @@ def _nearest(versions: list[Tensor], count: int) -> tuple[np.ndarray, np.ndarray
     square = np.square(still).sum(1)
     near = np.empty((len(still), count), dtype=np.int64)
     gap = np.empty((len(still), count))
-    for block in slices(len(still), BLOCK):
+    for block in slices(len(still), BLOCK_ROWS):
         apart = square[None] - 2 * still[block] @ still.T
         own = np.arange(len(apart))
         apart[own, block.start + own] = np.inf

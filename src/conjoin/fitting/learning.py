@@ -38,7 +38,8 @@ from conjoin.util.energy import Meter
 __all__ = ["EMPHASES", "Learning"]
 
 EMPHASES = (0.0, 0.3, 1.0, 3.0)  # that "auto" tries
-FIRST = 0.25  # share of the time, at most, for a part that is fitted before the rest
+# at most, for a part of the density that is fitted before the rest
+FIRST_STAGE_TIME_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,14 +172,14 @@ class Learning:
     ) -> tuple[Plan, Trained]:
         """Where a density has a part that is fitted before the rest, fit that; what is left of the
         plan, and how that went."""
-        first = joint._beginning()
+        first = joint._first_stage()
         if first is None:
             return plan, Trained()
         width = first.space.shape[0]
         rows, choose = (
             (part if self.target is None else flat_row(part)).cut(width)[0] for part in parts
         )
-        share = None if plan.max_time is None else FIRST * plan.max_time
+        share = None if plan.max_time is None else FIRST_STAGE_TIME_SHARE * plan.max_time
         folder = None if plan.checkpoint is None else plan.checkpoint / "first"
         before = replace(plan, max_time=share, checkpoint=folder)
         with Meter() as meter:
@@ -223,7 +224,7 @@ class Learning:
         if not isinstance(asked, str):
             return False
         if asked == "auto":
-            return bool(self.config.density.trunk) and isinstance(self.target, Classes)
+            return bool(self.config.density.shared_backbone) and isinstance(self.target, Classes)
         return bool(method_of(asked).shared)
 
     def _with_shared_backbone(self, rng: torch.Generator, build: Any, x: Event) -> Hybrid:
@@ -231,7 +232,7 @@ class Learning:
         assert self.target is not None
         told = (
             {"context": self.event.y, "context_space": self.target.space}
-            if self.config.density.trunk
+            if self.config.density.shared_backbone
             else {}
         )
         density: Density = build(self.space, self.config, x, rng, weight=self.weight, **told)

@@ -135,7 +135,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     card = card_of(rows, split, options, config) | {"trained": asdict(trained)} | weighed
     card |= {"labels": propagated} if propagated else {}
     model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
-    model.remember(data["fit"].x)
+    model.fit_typicality(data["fit"].x)
     model.card["notices"] = _notices(model, data["fit"])
     if isinstance(target, Number):
         grid = tuple(grid_for(joint, data["fit"].y).tolist())

@@ -4,9 +4,10 @@ By default the family's own p(y | x), a linear model and gradient boosting are c
 log-loss on validation rows; a predictor is taken where it is better by more than a standard error.
 Without validation rows the family keeps its own, and where they are few, the linear model and
 boosting are first compared on the rows of the fit, so that only one of them can win by chance.
-Where few rows have a label, all of those teach a linear model (of images a network). Where labels
-were lent to rows that had none, and for images, a small network is tried too: it can follow such
-labels, and of images it is convolutional and sees moved copies."""
+If few rows have a label, a linear model (for images, a network) is fitted to all of them. For
+images, and if labels were propagated to unlabelled rows, a small network is tried too: it is
+flexible enough for propagated labels. For images it is convolutional and trained on moved copies.
+"""
 
 import math
 from dataclasses import replace
@@ -31,7 +32,7 @@ from conjoin.training.progress import Progress
 __all__ = ["calibrate_shared_backbone", "choose_predictor", "refuse_without_columns", "wrong_of"]
 
 # labelled validation rows under which the standard predictors are compared on rows of the fit first
-FEW_VALIDATION_ROWS = 200
+AMPLE_VALIDATION_ROWS = 200
 FOLDS = 3  # of these rows
 MAX_CELLS_BEHIND = 256  # pixels and characters behind columns that standard predictors read
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
@@ -138,7 +139,7 @@ def _steadiest(
     cross-validation on the rows of the fit; and the log-loss there of each."""
     rivals = [name for name in names if method_of(name).stable]
     held = choose.take(choose.y.mask)
-    if len(rivals) < 2 or held.rows >= FEW_VALIDATION_ROWS:
+    if len(rivals) < 2 or held.rows >= AMPLE_VALIDATION_ROWS:
         return names, {}
     fit, weight = case.labelled
     fold = torch.empty(fit.rows, dtype=torch.long)

@@ -1,20 +1,19 @@
-r"""p(y | x) in a place where x looks otherwise, from rows without labels: it goes on from its own
-answers there.
+r"""Self-training: p(y | x) for a place where x looks different, from rows without labels.
 
     1. levels     l -> F_old^-1(F_new(l)), F_old^-1(1 - F_new(l)) or as they are: of each channel of
        pictures
     2. features   h -> m_old + s_old (h - m_new) / s_new
     3. answers    P = (1 - a) sum_t a^t S^t softmax(W h + b),   S a graph of near rows
-    4. p(x) and p(y | x) go on learning, from the new rows and the surest of these answers, of every
-       class the same part; then once more
+    4. p(x) and p(y | x) are trained further on the new rows and the most certain of these answers,
+       the same share of every class; then once more
 
 1: the levels with the most mutual information H(mean_x p) - mean_x H(p) of y and x (J. Bridle, A.
 Heading and D. MacKay (1992), Unsupervised classifiers, mutual information and phantom targets,
 section 2), where F_old is that of the model's own draws. 2: Y. Li et al. (2016), Revisiting batch
 normalization for practical domain adaptation, section 3. 3: D. Zhou et al. (2004), Learning with
 local and global consistency, section 2. 4: Y. Zou et al. (2018), Unsupervised domain adaptation for
-semantic segmentation via class-balanced self-training, section 4. None of them is told a label, and
-nothing promises that the answers are right.
+semantic segmentation via class-balanced self-training, section 4. No step uses a label of
+the new rows, and nothing guarantees that the answers are right.
 
 Shape letters: B rows, D cells of x, L levels, K classes.
 """
@@ -34,7 +33,7 @@ from conjoin.nets.pictures import pictured
 
 __all__ = ["MIN_CERTAINTY", "Answers", "answers", "matched", "most_certain", "mutual_information"]
 
-REACH = 0.7  # a
+PROPAGATION_WEIGHT = 0.7  # a of label_propagation: the weight of a row's neighbours
 TEACHING_SHARE = 0.7  # part of each class that teaches
 
 MIN_CERTAINTY = 0.5  # certainty under which no answer is followed
@@ -61,7 +60,11 @@ def answers(model: Model, x: Event) -> Answers:
     ]
     best = max(each, key=mutual_information)
     entropy = float(_entropy(best.mean(0)))
-    share = Graph.of(x, model.codec.space).smooth(best, REACH) if x.rows <= MAX_GRAPH_ROWS else best
+    share = (
+        Graph.of(x, model.codec.space).smooth(best, PROPAGATION_WEIGHT)
+        if x.rows <= MAX_GRAPH_ROWS
+        else best
+    )
     return Answers(share, float(mutual_information(best)) / max(entropy, 1e-12))
 
 

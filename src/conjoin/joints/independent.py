@@ -74,8 +74,8 @@ class Independent(WithLabelPrior):
         best = torch.where(event.y.mask, event.y.value, self.log_prior.argmax().double())
         return Pair(Event(best), self.density.mode(event.x))
 
-    def _remember(self, event: Pair) -> None:
-        self.density.remember(event.x)
+    def _fit_typicality(self, event: Pair) -> None:
+        self.density.fit_typicality(event.x)
 
     def _typicality(self, event: Pair) -> Float[Tensor, " B"]:
         return self.density.typicality(event.x)

@@ -79,8 +79,8 @@ class Monolithic(Joint):
     def about(self, x: Event) -> Pair:
         return Pair(self.unknown(x.rows), x)
 
-    def _beginning(self) -> Density | None:
-        return self.density._beginning()
+    def _first_stage(self) -> Density | None:
+        return self.density._first_stage()
 
     def _pair(self, row: Event) -> Pair:
         return Pair(Event(row.value[:, 0]), Event(row.value[:, 1:]))
@@ -134,8 +134,8 @@ class Monolithic(Joint):
     def _features(self, event: Pair) -> Tensor:
         return self.density.features(flat_row(event))
 
-    def _remember(self, event: Pair) -> None:
-        self.density.remember(flat_row(event))
+    def _fit_typicality(self, event: Pair) -> None:
+        self.density.fit_typicality(flat_row(event))
 
     def _typicality(self, event: Pair) -> Float[Tensor, " B"]:
         return self.density.typicality(flat_row(event))

@@ -1,13 +1,12 @@
-r"""A joint model in a place where the classes come in other shares, while p(x | y) is what it was
-(label shift).
+r"""A joint model under label shift: the classes have other shares, and p(x | y) is unchanged.
 
     p_new(x, y) = p(x, y) w(y),
     w(y) proportional to p_new(y) / p(y), so that sum_y p(y) w(y) = 1
     p_new(y | x) ~ p(y | x) w(y),    p_new(x) = p(x) sum_y p(y | x) w(y)
 
 M. Saerens, P. Latinne and C. Decaestecker (2002), Adjusting the outputs of a classifier to new a
-priori probabilities, section 2. One weight per class changes every answer at once: they are all
-asked of the same p_new(x, y). Nats.
+priori probabilities, section 2. One weight per class changes all answers consistently, because they
+come from the same p_new(x, y). Nats.
 
 Shape letters: B rows, K classes.
 """
@@ -25,7 +24,7 @@ from conjoin.joints.hybrid import Predictor
 
 __all__ = ["Posterior", "Reweighted", "log_shares"]
 
-DRAWS = 1024  # by which p(y) is known where a joint can't sum x out
+DRAWS = 1024  # from which p(y) is estimated if a joint can't sum out x
 PROPOSALS = 32  # draws per row of which one is chosen
 MAX_DRAWS_AT_ONCE = 65_536  # draws at once of those that are thinned
 

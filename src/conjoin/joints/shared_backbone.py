@@ -1,14 +1,14 @@
-r"""One network that learns p(x) and p(y | x) together, and that is told y for part of the rows, so
-that it can draw x given y.
+r"""One network that learns p(x) and p(y | x) together. In training it is conditioned on y for part
+of the rows, so that it can draw x given y.
 
-    loss = loss of x, told y  -  w log p(y | features of x),
+    loss = loss of x given y  -  w log p(y | features of x),
     w = ``label_weight`` (1 + ``emphasis``)
 
-The joint model is p(x) p(y | x): p(x) without a class, p(y | x) from what the network sees in x (W.
-Grathwohl et al. (2020), Your classifier is secretly an energy based model, section 1; T. Deja, T.
-Trzcinski and J. Tomczak (2023), Learning data representations with joint diffusion models, equation
-9). Draws given y come from the network that was told y: approximate, as nothing forces both
-readings to agree. Nats.
+The joint model is p(x) p(y | x): p(x) without a class, p(y | x) from the network's features of x
+(W. Grathwohl et al. (2020), Your classifier is secretly an energy based model, section 1; T. Deja,
+T. Trzcinski and J. Tomczak (2023), Learning data representations with joint diffusion models,
+equation 9). Draws given y come from the network conditioned on y. They are approximate, because
+nothing forces this conditional to agree with p(x) p(y | x). Nats.
 
 Shape letters: B rows, K classes.
 """

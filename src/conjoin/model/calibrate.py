@@ -18,7 +18,7 @@ from conjoin.model.targets import Classes, Number
 
 __all__ = ["calibrate", "predictive_of"]
 
-FREQUENT = 8  # patterns of missing cells that are kept
+MAX_KEPT_PATTERNS = 8  # patterns of missing cells that are kept
 
 
 def calibrate(model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | None) -> Calibration:
@@ -60,7 +60,7 @@ def _missingness(model: Model, encoded: Encoded) -> MissingnessPatterns | None:
     look; not where columns of their own say that cells are missing."""
     filled = encoded.filled
     found, counts = torch.unique(filled, dim=0, return_counts=True)
-    patterns = found[counts.argsort(descending=True, stable=True)[:FREQUENT]]
+    patterns = found[counts.argsort(descending=True, stable=True)[:MAX_KEPT_PATTERNS]]
     blocks = [_cells_in(part, filled.shape[1]) for part in model.codec.parts[1:]]
     usual = [pattern for block in blocks for pattern in (block, ~block)]
     if usual:

@@ -42,10 +42,10 @@ from conjoin.model.targets import Classes, Number, Target
 __all__ = ["Model"]
 
 CHUNK_ROWS = 4096  # rows evaluated at once
-CELLS = 1 << 22  # cells of them, at most, where they are bytes
+MAX_CHUNK_CELLS = 1 << 22  # cells of them, at most, where they are bytes
 # rows of the fit, and cells of them, that a statistic of familiarity sees of pictures
-LEAST_SEEN = 1000
-CELLS_SEEN = 1 << 25
+MIN_TYPICALITY_ROWS = 1000
+MAX_TYPICALITY_CELLS = 1 << 25
 PARTS = ("codec", "joint", "target", "calibration", "state", "card")
 BANK_ROWS = 256  # rows that the model draws for itself, to know what is typical
 BANK_ROWS_IF_SLOW = (
@@ -55,8 +55,10 @@ BANK_ROWS_IF_SLOW = (
 
 @dataclass
 class Model:
-    """``joint`` is a Joint with a target, or a plain Density without. ``state``: what else answers
-    depend on. ``card``: what is only told of the fit, such as versions, hashes, metrics, energy."""
+    """A fitted model: codec, density, target, calibration, state and card.
+
+    ``joint`` is a Joint if there is a target, else a Density. ``state`` holds what else the answers
+    depend on. ``card`` holds facts of the fit: versions, hashes, metrics, energy."""
 
     codec: Codec
     joint: Density
@@ -208,12 +210,12 @@ class Model:
         """What log p(x) comes from, below the joint: of a density over (y, x), that itself."""
         return self.joint if self.target is None else self.pair.density_of_x
 
-    def remember(self, x: Event) -> None:
-        """Let a density that has a statistic of familiarity of its own see rows of the fit."""
+    def fit_typicality(self, x: Event) -> None:
+        """Fit the density's own statistic of familiarity, if it has one, to rows of the fit."""
         if self.density_of_x.capabilities.typical:
-            most = max(LEAST_SEEN, CELLS_SEEN // x.value.shape[1])
+            most = max(MIN_TYPICALITY_ROWS, MAX_TYPICALITY_CELLS // x.value.shape[1])
             some = x if x.value.is_floating_point() else x.take(slice(0, most))
-            self.density_of_x.remember(self._about(as_float(some)))
+            self.density_of_x.fit_typicality(self._about(as_float(some)))
 
     def _about(self, x: Event) -> Any:
         """Rows as the density of x takes them."""
@@ -341,5 +343,9 @@ class Model:
 def _pieces(x: Event) -> list[slice]:
     """The rows in parts that are evaluated at once."""
     bytes_ = not x.value.is_floating_point()
-    most = max(1, min(CHUNK_ROWS, CELLS // max(1, x.value.shape[1]))) if bytes_ else CHUNK_ROWS
+    most = (
+        max(1, min(CHUNK_ROWS, MAX_CHUNK_CELLS // max(1, x.value.shape[1])))
+        if bytes_
+        else CHUNK_ROWS
+    )
     return slices(x.rows, most)

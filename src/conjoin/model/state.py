@@ -1,8 +1,8 @@
-"""What the answers of a model depend on beside its weights, codec and target; and the rest of what
-a model knows of its fit, which is only told.
+"""The state of a model: what its answers depend on beside weights, codec and target.
 
-Both are stored together as ``facts`` in config.json, in the order of ``ORDER``. ``State`` is typed
-and hashed; the card is a dictionary that no answer may depend on."""
+The model card holds the facts of the fit that no answer depends on. Both are stored together as
+``facts`` in config.json, in the order of ``ORDER``. ``State`` is typed and hashed; the card is a
+dictionary that no answer may depend on."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,7 @@
-"""What networks of pictures share: a vector that tells the noise level and the class.
+"""What networks of pictures share: an embedding of the noise level and the class.
 
-P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on image synthesis, section 3.1; a
-class that is not told is one more.
+P. Dhariwal and A. Nichol (2021), Diffusion models beat GANs on image synthesis, section 3.1. An
+unknown class is one more class.
 
 Shape letters: B rows, C channels, H and W sides, E embedding, P places, F features.
 """
@@ -21,9 +21,11 @@ WAVES = 32
 
 
 class Conditioned(nn.Module, abc.ABC):
-    """Pictures (B, C, H, W), a number that tells the noise (B,) and classes (B,) or none to
-    pictures (B, C, H, W). ``told``: in place of a class the network hears so many numbers (B, T)
-    about each picture, zero where not known. ``width``: numbers of ``features``."""
+    """A network from pictures (B, C, H, W), noise levels (B,) and classes (B,) to pictures
+    (B, C, H, W); the classes may be absent.
+
+    ``told``: the number T of conditioning numbers (B, T) that replace the class; unknown ones are
+    zero. ``width``: the number of ``features``."""
 
     frequency: Tensor
     width: int

@@ -32,7 +32,7 @@ __all__ = ["Heads", "as_number"]
 MAX_CATEGORICAL_LEVELS = (
     64  # levels that get a parameter each; ordered codes of more are read as a lattice of numbers
 )
-NARROWEST = 1e-3  # of a column's spread: the least scale of a component
+MIN_SCALE = 1e-3  # of a column's spread: the least scale of a component
 
 
 def as_number(variable: Variable) -> Variable:
@@ -177,7 +177,7 @@ class Heads(nn.Module):
         )
         spread = self.spread[place][..., None]
         scales = spread * (
-            NARROWEST + torch.exp((scale - math.log(self.components / 2)).clamp(-9, 9))
+            MIN_SCALE + torch.exp((scale - math.log(self.components / 2)).clamp(-9, 9))
         )
         return weight.log_softmax(-1), self.base[place] + spread * mean, scales
 

@@ -22,15 +22,15 @@ from conjoin.core.shapes import Bool, Float
 
 __all__ = ["EMBEDDED", "Inputs", "embedding_mark"]
 
-PIECES = 12
+PIECES_PER_NUMBER = 12
 # levels that get an indicator each; of more, a category has a table and ordered codes are numbers
-MOST_INDICATORS = 64
-EMBEDDING_WIDTH = 16  # at most, numbers that stand for a level
+MAX_INDICATOR_LEVELS = 64
+MAX_EMBEDDING_WIDTH = 16  # at most, numbers that stand for a level
 EMBEDDED = "embedded"  # in a density's ``structure``: categories of many levels have tables
 
 
 def _is_embedded(variable: Variable) -> bool:
-    return variable.kind == "category" and variable.cardinality > MOST_INDICATORS
+    return variable.kind == "category" and variable.cardinality > MAX_INDICATOR_LEVELS
 
 
 def embedding_mark(variables: Sequence[Variable]) -> dict[str, bool]:
@@ -53,14 +53,19 @@ class Inputs(nn.Module):
         super().__init__()
         self.variables = tuple(variables)
         self.levels = [
-            v.cardinality if v.discrete and v.cardinality <= MOST_INDICATORS else 0
+            v.cardinality if v.discrete and v.cardinality <= MAX_INDICATOR_LEVELS else 0
             for v in variables
         ]
         tabled = [d for d, v in enumerate(variables) if embedded and _is_embedded(v)]
         self.tables = nn.ParameterList(_table(variables[d].cardinality) for d in tabled)
         self.place = {d: place for place, d in enumerate(tabled)}  # of its table
         sizes = [
-            (self.tables[self.place[d]].shape[1] if d in self.place else levels or PIECES) + 1
+            (
+                self.tables[self.place[d]].shape[1]
+                if d in self.place
+                else levels or PIECES_PER_NUMBER
+            )
+            + 1
             for d, levels in enumerate(self.levels)
         ]
         self.register_buffer(
@@ -71,7 +76,8 @@ class Inputs(nn.Module):
             persistent=False,
         )
         self.register_buffer(
-            "knots", torch.linspace(-2, 2, PIECES + 1, dtype=torch.float64).repeat(len(sizes), 1)
+            "knots",
+            torch.linspace(-2, 2, PIECES_PER_NUMBER + 1, dtype=torch.float64).repeat(len(sizes), 1),
         )
 
     @property
@@ -85,9 +91,10 @@ class Inputs(nn.Module):
             known = value[observed[:, d], d]
             if not levels and d not in self.place and len(known):
                 at = torch.quantile(
-                    known[:100_000], torch.linspace(0, 1, PIECES + 1, dtype=torch.float64)
+                    known[:100_000],
+                    torch.linspace(0, 1, PIECES_PER_NUMBER + 1, dtype=torch.float64),
                 )
-                least = torch.arange(PIECES + 1) * max(float(at[-1] - at[0]) / 100, 1e-3)
+                least = torch.arange(PIECES_PER_NUMBER + 1) * max(float(at[-1] - at[0]) / 100, 1e-3)
                 self.knots[d] = (at - least).cummax(0).values + least
         return self
 
@@ -114,5 +121,5 @@ class Inputs(nn.Module):
 
 def _table(levels: int) -> nn.Parameter:
     """A vector for each level, drawn at random."""
-    width = min(EMBEDDING_WIDTH, 2 * math.ceil(math.sqrt(levels)))
+    width = min(MAX_EMBEDDING_WIDTH, 2 * math.ceil(math.sqrt(levels)))
     return nn.Parameter(0.5 * torch.randn(levels, width, dtype=torch.float64))

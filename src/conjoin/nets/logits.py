@@ -19,7 +19,7 @@ from conjoin.nets.mlp import Mlp
 
 __all__ = ["Columns", "Convolution", "Logits", "Pixels", "logits"]
 
-SMALLEST = 4  # pixels a side at which halving stops
+MIN_SIDE_PIXELS = 4  # pixels a side at which halving stops
 
 
 class Logits(nn.Module, abc.ABC):
@@ -117,7 +117,7 @@ class Convolution(Body):
         channels, *sides = grid
         maps = max(8, width // 4)
         layers: list[nn.Module] = [nn.Conv2d(channels, maps, 3, padding=1), nn.GELU()]
-        while min(sides) > SMALLEST:
+        while min(sides) > MIN_SIDE_PIXELS:
             layers += [nn.Conv2d(maps, min(2 * maps, width), 3, stride=2, padding=1), nn.GELU()]
             maps = min(2 * maps, width)
             sides = [(side + 1) // 2 for side in sides]

@@ -5,7 +5,7 @@ in bfloat16 where that is faster.
     h <- h + g(e) attention(h'),   h <- h + g(e) mlp(h'),   out = unpatch(W h')
 
 W. Peebles and S. Xie (2023), Scalable diffusion models with transformers, figure 3 (adaLN-Zero):
-scales a, shifts b and gates g are linear in what is told of the noise level and the class, and
+scales a, shifts b and gates g are linear in the embedding of the noise level and the class. They
 start at zero, so that each block starts as the identity. Parameters stay float32.
 
 Shape letters: B rows, C channels, H and W sides, T tokens, D width, E embedding, F features.
@@ -28,16 +28,16 @@ from conjoin.nets.transformer import Block
 __all__ = ["Patches"]
 
 # of a token where ``size`` is 1; of a head of attention
-WIDTH = 128
-HEAD = 64
-DEPTH = 6  # layers where ``blocks`` is 1
-TOKENS = 8  # a side, at most
+BASE_WIDTH = 128
+HEAD_WIDTH = 64
+BASE_LAYERS = 6  # layers where ``blocks`` is 1
+MAX_TOKENS_PER_SIDE = 8  # a side, at most
 
 
 class _Layer(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.block = Block(width, max(1, width // HEAD), dropout)
+        self.block = Block(width, max(1, width // HEAD_WIDTH), dropout)
         self.block.dropout = 0.0  # of attention weights
         self.modulation = _zero(nn.Linear(EMBEDDING, 6 * width))
 
@@ -86,14 +86,14 @@ class Patches(Conditioned):
     ) -> None:
         super().__init__(classes, told)
         self.sides = sides
-        self.patch = math.ceil(max(sides) / TOKENS)
+        self.patch = math.ceil(max(sides) / MAX_TOKENS_PER_SIDE)
         self.padding = [-each % self.patch for each in sides]
         tokens = math.prod(math.ceil(each / self.patch) for each in sides)
-        width = max(1, round(WIDTH * size / HEAD)) * HEAD
+        width = max(1, round(BASE_WIDTH * size / HEAD_WIDTH)) * HEAD_WIDTH
         self.width = 4 * width
         self.first = nn.Linear(channels * self.patch**2, width)
         self.position = nn.Parameter(0.02 * torch.randn(tokens, width))
-        self.layers = nn.ModuleList(_Layer(width, dropout) for _ in range(DEPTH * blocks))
+        self.layers = nn.ModuleList(_Layer(width, dropout) for _ in range(BASE_LAYERS * blocks))
         self.norm = nn.LayerNorm(width)
         self.modulation = _zero(nn.Linear(EMBEDDING, 2 * width))
         self.last = _zero(nn.Linear(width, channels * self.patch**2))

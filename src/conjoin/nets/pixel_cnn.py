@@ -1,17 +1,16 @@
-r"""A gated PixelCNN: what is above and left of a pixel, by convolutions that see nothing else, and
-row by row for draws.
+r"""A gated PixelCNN: convolutions that see only what is above and left of a pixel.
 
     v_l = v_(l-1) + gate(W_2x3 f(v_(l-1)) + e),                    rows above only
     h_l = h_(l-1) + gate(W_1x2 f(h_(l-1)) + U f(v_l) + e'),
     and the pixels to the left;  gate(a, b) = a sigma(b),  f an elu
 
 A. van den Oord et al. (2016), Conditional image generation with PixelCNN decoders, equations 1 and
-2, with residual blocks on both paths and holes that widen, 1, 2, 4 (F. Yu and V. Koltun (2016),
-Multi-scale context aggregation). e and e' tell the class. A channel is told the channels before it
-of its own pixel. ``draw`` goes pixel by pixel and keeps what it has worked out.
+2, with residual blocks on both paths and dilations 1, 2, 4 (F. Yu and V. Koltun (2016), Multi-scale
+context aggregation). e and e' are embeddings of the class. A channel is conditioned on the channels
+before it of the same pixel. ``draw`` goes pixel by pixel and caches activations.
 
-Shape letters: B rows, C channels, H and W sides, F features, T numbers told, P parameters of a
-pixel's channel.
+Shape letters: B rows, C channels, H and W sides, F features, T conditioning numbers, P parameters
+of a pixel's channel.
 
 >>> net = PixelCnn(1, 0, 5, width=8, blocks=2)
 >>> net(torch.zeros(2, 1, 6, 4).double(), torch.zeros(2, 0).double()).shape
@@ -30,7 +29,7 @@ from conjoin.nets.body import Body
 
 __all__ = ["PixelCnn"]
 
-HOLES = (1, 2, 4)
+DILATIONS = (1, 2, 4)
 
 
 def _gated(u: Tensor) -> Tensor:
@@ -45,7 +44,7 @@ class PixelCnn(Body):
         self, channels: int, told: int, outputs: int, width: int, blocks: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.holes = [HOLES[block % len(HOLES)] for block in range(blocks)]
+        self.holes = [DILATIONS[block % len(DILATIONS)] for block in range(blocks)]
         self.above = nn.Conv2d(channels + 1, width, (1, 3), padding=(0, 1))
         self.left = nn.Conv2d(channels + 1, width, 1)
         self.down = nn.ModuleList(

@@ -16,13 +16,14 @@ from torch import Tensor
 __all__ = ["PRECISIONS", "check_precision", "computing_in", "fastest"]
 
 PRECISIONS = ("float32", "bfloat16")
-ROUNDS = 5  # of each precision, by turns; the fastest counts, the first ones only warm up
+# of each precision, by turns; the fastest counts, the first ones only warm up
+TIMINGS_PER_PRECISION = 5
 # bfloat16 must take at most this share of float32's time: it rounds more, so a draw goes to
 # float32, and a machine on which both are alike gives the same choice in every process
-WORTH_IT = 0.8
+MAX_TIME_SHARE = 0.8
 # of the trial: rows, channels and side of a convolution, rows and width of a matrix product
-CONVOLUTION = (8, 64, 14)
-PRODUCT = (512, 128)
+TIMED_CONVOLUTION = (8, 64, 14)
+TIMED_PRODUCT = (512, 128)
 
 
 def computing_in(precision: str, device: str = "cpu") -> contextlib.AbstractContextManager[Any]:
@@ -50,17 +51,17 @@ def fastest(device: str = "cpu") -> str:
     seconds = dict.fromkeys(PRECISIONS, float("inf"))
     trial = _trial(device)
     with torch.enable_grad():
-        for _ in range(ROUNDS):
+        for _ in range(TIMINGS_PER_PRECISION):
             for precision in PRECISIONS:
                 seconds[precision] = min(seconds[precision], _seconds(trial, precision, device))
-    worth = seconds["bfloat16"] <= WORTH_IT * seconds["float32"]
+    worth = seconds["bfloat16"] <= MAX_TIME_SHARE * seconds["float32"]
     return "bfloat16" if worth else "float32"
 
 
 def _trial(device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pictures and the kernels of a convolution, rows and the weights of a matrix product."""
-    count, channels, side = CONVOLUTION
-    rows, width = PRODUCT
+    count, channels, side = TIMED_CONVOLUTION
+    rows, width = TIMED_PRODUCT
     last = {"memory_format": torch.channels_last}
     return (
         torch.ones(count, channels, side, side, device=device).contiguous(**last),

@@ -29,8 +29,8 @@ from conjoin.nets.conditioned import EMBEDDING, Conditioned
 
 __all__ = ["Unet"]
 
-WIDTH = 64  # channels of the first level where ``size`` is 1
-SMALLEST = 8  # pixels a side at the lowest level, at most
+BASE_CHANNELS = 64  # channels of the first level where ``size`` is 1
+MAX_LOWEST_SIDE_PIXELS = 8  # pixels a side at the lowest level, at most
 
 
 class _Norm(nn.LayerNorm):
@@ -83,11 +83,14 @@ class Unet(Conditioned):
         super().__init__(classes, told)
         side = max(sides)
         self.patch = 1 if side < 16 else 2 if side <= 40 else 4 if side <= 96 else 8
-        levels = max(1, math.ceil(math.log2(side / self.patch / SMALLEST)) + 1)
+        levels = max(1, math.ceil(math.log2(side / self.patch / MAX_LOWEST_SIDE_PIXELS)) + 1)
         multiple = self.patch * 2 ** (levels - 1)
         self.sides = sides
         self.padding = [-each % multiple for each in sides]
-        widths = [max(8, round(WIDTH * size / 8) * 8) * min(2**level, 4) for level in range(levels)]
+        widths = [
+            max(8, round(BASE_CHANNELS * size / 8) * 8) * min(2**level, 4)
+            for level in range(levels)
+        ]
         counts = [blocks] * (levels - 1) + [blocks + 1]
         self.width = 2 * sum(widths)  # numbers of ``features``
         self.stem = nn.Conv2d(channels * self.patch**2, widths[0], 3, padding=1)

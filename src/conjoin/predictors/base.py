@@ -117,7 +117,7 @@ class Case:
     seed
         Of the fit.
     source
-        A density of x whose features can be stood on, or None.
+        A density of x whose features a predictor may use, or None.
     lent
         Whether labels were propagated to rows that had none.
     """

@@ -22,7 +22,7 @@ def fit_estimator(method: Method, estimator: Any, case: Case) -> Scorer:
     rows, weight = case.labelled
     design = Design(case.space).fit(rows.x)
     y = rows.y.value.numpy()
-    # networks of scikit-learn 1.6 can't be told weights
+    # networks of scikit-learn 1.6 take no sample weights
     able = "sample_weight" in inspect.signature(estimator.fit).parameters
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")

@@ -22,18 +22,18 @@ __all__ = ["Folds", "folds_of", "held_out", "logistic", "rival"]
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
-STRONGER = (0.3, 0.1, 0.03)
-WEAKER = (3.0, 10.0)
+STRONGER_PENALTIES = (0.3, 0.1, 0.03)  # values of C below 1
+WEAKER_PENALTIES = (3.0, 10.0)  # values of C above 1
 PRIOR_DEVIATION = 1.0  # standard deviation of ln C, before any row is seen
 FOLDS = 5
 MIN_PROBABILITY = 1e-9  # p of a class, where it is judged by its log
-MANY_ROWS = 1000  # rows from which on it hardly matters
+AMPLE_ROWS = 1000  # rows from which on C hardly matters and is not searched for
 MIN_BOOSTING_ROWS = 100  # rows from which on boosting has something to go by
 MAX_BOOSTING_CELLS = (
     200_000  # of a table up to which boosting is quick, and times classes the search
 )
-STEPS = 300  # of a fit whose rows are not all there
-ROUNDS = 40  # of it
+FOLD_FIT_STEPS = 300  # solver iterations of a cross-validation fit
+BOOSTING_ROUNDS = 40  # trees of a cross-validation fit
 
 
 def folds_of(codes: np.ndarray, seed: int = 0) -> Folds:
@@ -62,7 +62,9 @@ def rival(table: np.ndarray, codes: np.ndarray, folds: Folds) -> np.ndarray:
     models = [_of(_strength(table, codes, weight))]
     if len(codes) >= MIN_BOOSTING_ROWS and table.size <= MAX_BOOSTING_CELLS:
         models.append(
-            HistGradientBoostingClassifier(max_iter=ROUNDS, early_stopping=False, random_state=0)
+            HistGradientBoostingClassifier(
+                max_iter=BOOSTING_ROUNDS, early_stopping=False, random_state=0
+            )
         )
     return max((held_out(model, table, codes, weight, folds) for model in models), key=np.sum)
 
@@ -91,20 +93,20 @@ def _of(strength: float) -> LogisticRegression:
 
 def _strength(table: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
     """C, where rows are few."""
-    quick = len(codes) < MANY_ROWS and table.size * len(np.unique(codes)) <= MAX_BOOSTING_CELLS
+    quick = len(codes) < AMPLE_ROWS and table.size * len(np.unique(codes)) <= MAX_BOOSTING_CELLS
     folds = folds_of(codes) if quick else []
     if not folds:
         return 1.0
 
     def loss(c: float) -> float:
-        model = LogisticRegression(C=c, max_iter=STEPS)
+        model = LogisticRegression(C=c, max_iter=FOLD_FIT_STEPS)
         return 0.5 * (np.log(c) / PRIOR_DEVIATION) ** 2 - float(
             (weight * held_out(model, table, codes, weight, folds)).sum()
         )
 
     best = 1.0
     least = loss(1.0)
-    for way in (STRONGER, WEAKER):
+    for way in (STRONGER_PENALTIES, WEAKER_PENALTIES):
         for c in way:
             found = loss(c)
             if found >= least:

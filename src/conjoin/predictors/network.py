@@ -18,8 +18,8 @@ __all__ = ["Network", "NetworkMethod"]
 
 HIDDEN_UNITS = 256
 ROWS_SEEN = 200_000  # in a fit, each row as often as there are epochs
-MOST_EPOCHS = 200
-LEAST_EPOCHS = 3
+MAX_EPOCHS = 200  # of a fit, however few rows there are
+MIN_EPOCHS = 3  # of a fit, however many rows there are
 
 
 class Network(Scorer):
@@ -73,7 +73,7 @@ class NetworkMethod(Method):
             noise = stream(case.seed, "network")
             return fit_convolutional(case.space, rows, weight, case.classes, noise)
         network = MLPRegressor if case.classes is None else MLPClassifier
-        epochs = max(LEAST_EPOCHS, min(MOST_EPOCHS, ROWS_SEEN // rows.rows))
+        epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, ROWS_SEEN // rows.rows))
         estimator = network(
             hidden_layer_sizes=(HIDDEN_UNITS,),
             learning_rate_init=2e-3,

@@ -16,12 +16,12 @@ from conjoin.predictors.base import Scorer
 
 __all__ = ["Residual"]
 
-TAILS = (1.0, 3.0, 10.0)  # widths, in deviations, of the wide components of errors
+TAIL_WIDTHS = (1.0, 3.0, 10.0)  # widths, in deviations, of the wide components of errors
 TAIL_WEIGHT = 0.01
 MIN_TABLE_CANDIDATES = 32  # candidates from which a table is quicker
-QUANTILES = 64  # of the held-out errors that are kept
-MOST_BINS = 10  # of the point, by which those errors are scaled
-ROWS_OF_BIN = 40
+KEPT_QUANTILES = 64  # of the held-out errors that are kept
+MAX_BINS = 10  # of the point prediction, by which those errors are scaled
+MIN_BIN_ROWS = 40  # held-out rows of each such bin
 
 
 class Residual(Predictor):
@@ -46,9 +46,11 @@ class Residual(Predictor):
         self.register_buffer("residuals", torch.zeros(count, dtype=torch.float64))
         self.register_buffer("bandwidth", torch.ones(count, dtype=torch.float64))
         weight = torch.full(
-            (count,), (1 - len(TAILS) * TAIL_WEIGHT) / (count - len(TAILS)), dtype=torch.float64
+            (count,),
+            (1 - len(TAIL_WIDTHS) * TAIL_WEIGHT) / (count - len(TAIL_WIDTHS)),
+            dtype=torch.float64,
         )
-        weight[-len(TAILS) :] = TAIL_WEIGHT
+        weight[-len(TAIL_WIDTHS) :] = TAIL_WEIGHT
         self.register_buffer("log_weight", weight.log(), persistent=False)
         self.register_buffer("knots", torch.arange(bins, dtype=torch.float64))  # values of f
         self.register_buffer("sizes", torch.ones(bins, dtype=torch.float64))  # s(f) there
@@ -65,7 +67,7 @@ class Residual(Predictor):
                 errors[rows].abs().mean().clamp_min(1e-3 * errors.abs().mean() + 1e-9)
             )
         scaled = errors / self._size(point)
-        kernels = len(self.residuals) - len(TAILS)
+        kernels = len(self.residuals) - len(TAIL_WIDTHS)
         self.residuals[:kernels] = scaled.quantile(
             (torch.arange(kernels, dtype=torch.float64) + 0.5) / kernels
         )
@@ -75,7 +77,7 @@ class Residual(Predictor):
             deviation, float(scaled.quantile(0.75) - scaled.quantile(0.25)) / 1.34 or deviation
         )
         self.bandwidth[:kernels] = max(0.9 * spread * len(errors) ** -0.2, 1e-3)
-        self.bandwidth[kernels:] = deviation * torch.tensor(TAILS, dtype=torch.float64)
+        self.bandwidth[kernels:] = deviation * torch.tensor(TAIL_WIDTHS, dtype=torch.float64)
         return self
 
     def _size(self, point: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -149,10 +151,10 @@ class Residual(Predictor):
     @classmethod
     def calibrated(cls, scorer: Scorer, held: Pair, width: float) -> "Residual":
         """With the errors of rows that the scorer has not seen."""
-        bins = max(1, min(MOST_BINS, held.rows // ROWS_OF_BIN))
+        bins = max(1, min(MAX_BINS, held.rows // MIN_BIN_ROWS))
         with torch.no_grad():
             point = scorer.scores(held.x)[:, 0]
-            return cls(scorer, QUANTILES, bins, width).fit(point, held.y.value)
+            return cls(scorer, KEPT_QUANTILES, bins, width).fit(point, held.y.value)
 
     def describe(self) -> dict[str, Any]:
         residual = {

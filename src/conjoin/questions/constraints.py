@@ -3,11 +3,11 @@
 
     p(x | g, c) = p(x | g) [c(x)] / P(c | g)        g what ``given`` says, c the constraints
 
-An inequality of a column and a constant narrows ``given`` to a range, so that next to nothing is
-drawn in vain. What no range can say is kept by rejection: rows are drawn given g, and those that
-break c are drawn again, which is as exact as the draws given g are (J. von Neumann (1951), Various
-techniques used in connection with random digits). P(c | g) is estimated by the share of rows kept,
-and said. A cell that is missing breaks no constraint.
+An inequality of a column and a constant narrows ``given`` to a range, so that hardly any draw is
+rejected. The other constraints are kept by rejection sampling: rows are drawn given g, and those
+that break c are drawn again (J. von Neumann (1951), Various techniques used in connection with
+random digits). The result is as exact as the draws given g. The share of rows kept estimates
+P(c | g) and is reported. A missing cell breaks no constraint.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ from conjoin.model.targets import Classes
 __all__ = ["Constraint", "Draw", "keep_drawing", "narrowed", "read_constraints"]
 
 # the least share of rows kept, judged once so many rows were drawn
-FLOOR = 1e-3
-PATIENCE = 10_000
-BATCH = 8192  # rows drawn at once, where fewer are wanted
+MIN_KEPT_SHARE = 1e-3  # of the drawn rows, under which the constraints are refused
+MAX_VAIN_DRAWS = 10_000  # draws without one that keeps the constraints
+MIN_DRAWS_AT_ONCE = 8192  # rows drawn at once, where fewer are wanted
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -249,9 +249,9 @@ def keep_drawing(
     """``n`` rows (one at least) that keep every constraint, and their y; the frame's
     ``attrs["acceptance"]`` is the share kept.
 
-    Each round draws every row that is still wanted, as often as the share kept so far lets expect
-    that one will do, and takes the first that does. ValueError where fewer than ``FLOOR`` of the
-    rows keep the constraints."""
+    Each round draws several candidates for every row that is still missing. Their number follows
+    from the share of candidates kept so far. The first that keeps the constraints is taken.
+    ValueError where fewer than ``MIN_KEPT_SHARE`` of the rows keep them."""
     frames = []
     labels = []
     places = []
@@ -261,7 +261,9 @@ def keep_drawing(
     vain = 0
     while len(left):
         copies = int(
-            np.clip(np.rint(1.5 * (drawn + 2) / (kept + 1)), 1, max(1, BATCH // len(left)))
+            np.clip(
+                np.rint(1.5 * (drawn + 2) / (kept + 1)), 1, max(1, MIN_DRAWS_AT_ONCE // len(left))
+            )
         )
         rows = np.repeat(left, copies)
         x, y = draw(rows)
@@ -270,7 +272,7 @@ def keep_drawing(
         drawn = drawn + len(rows)
         kept = kept + int(good.sum())
         vain = 0 if good.any() else vain + len(rows)
-        if vain >= PATIENCE or (drawn >= PATIENCE and kept < FLOOR * drawn):
+        if vain >= MAX_VAIN_DRAWS or (drawn >= MAX_VAIN_DRAWS and kept < MIN_KEPT_SHARE * drawn):
             raise ValueError(_hopeless(constraints, drawn, kept))
         found, first = np.unique(rows[good], return_index=True)
         take = np.flatnonzero(good)[first]
@@ -288,6 +290,6 @@ def _hopeless(constraints: Sequence[Constraint], drawn: int, kept: int) -> str:
     wish = ", ".join(repr(each.text) for each in constraints)
     return (
         f"Of {drawn:,} rows drawn only {kept:,} keep where={wish}, under the floor of 1 in "
-        f"{round(1 / FLOOR):,}: "
+        f"{round(1 / MIN_KEPT_SHARE):,}: "
         "say more in given, such as a range of the columns compared, or ask for less."
     )

@@ -22,8 +22,8 @@ from conjoin.model.targets import Classes
 
 __all__ = ["counterfactual"]
 
-DRAWS = 12  # proposals for each set of freed columns
-LARGEST = 6  # columns that may change
+DRAWS_PER_SET = 12  # proposals for each set of freed columns
+MAX_CHANGED_COLUMNS = 6  # columns that may change
 NONE_FOUND = "no plausible change found"
 ALREADY = "already answered so"
 
@@ -122,13 +122,13 @@ def _search(
     """Grow the set of freed columns until some proposal will do; then the closest of those, with
     different columns."""
     freed: list[int] = []
-    for _ in range(min(LARGEST, len(free))):
+    for _ in range(min(MAX_CHANGED_COLUMNS, len(free))):
         rest = [column for column in free if column not in freed]
         found = _propose(model, x, [[*freed, column] for column in rest], wish, least, generator)
         if found.good.any():
             return _closest(x, found, n)
         promise = found.probability + np.minimum(found.familiarity, least)
-        freed.append(rest[int(promise.reshape(len(rest), DRAWS).max(1).argmax())])
+        freed.append(rest[int(promise.reshape(len(rest), DRAWS_PER_SET).max(1).argmax())])
     return _closest(x, _propose(model, x, [free], wish, least, generator), n)
 
 
@@ -140,11 +140,11 @@ def _propose(
     least: float,
     generator: torch.Generator,
 ) -> _Proposals:
-    """``DRAWS`` proposals for each set of freed columns."""
+    """``DRAWS_PER_SET`` proposals for each set of freed columns."""
     hidden = torch.zeros(len(freed), x.value.shape[1], dtype=torch.bool)
     for place, columns in enumerate(freed):
         hidden[place, columns] = True
-    hidden = hidden.repeat_interleave(DRAWS, 0)
+    hidden = hidden.repeat_interleave(DRAWS_PER_SET, 0)
     rows = x.take(torch.zeros(len(hidden), dtype=torch.long)).hide(hidden)
     y = Event(torch.full((len(hidden),), wish.event_value, dtype=torch.float64))
     drawn: Pair = model.pair.proposer.sample_conditional(Pair(y, rows), generator=generator)

@@ -18,7 +18,7 @@ from conjoin.joints.reweighted import Posterior
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
-from conjoin.questions.label_shift import DOUBT, Change, adapt, after_self_training
+from conjoin.questions.label_shift import MIN_SHARES_P_VALUE, Change, adapt, after_self_training
 from conjoin.training.data import Split
 
 __all__ = ["adapt_to", "change_of"]
@@ -28,8 +28,8 @@ REFITTED = (
     "errors: "
     "call calibrate(X, y) with labelled rows of the new place."
 )
-ROUNDS = 2  # of going on from answers
-LOST = (
+SELF_TRAINING_ROUNDS = 2
+NOT_FOLLOWED = (
     "p(y | x) did not follow, as its answers on the new rows tell too little ({unsure:.0%} of "
     "what certain ones would): label some rows "
     "and fit with start_from. "
@@ -115,11 +115,11 @@ def _moved(
         change = after_self_training(change, fresh.log_proba(encoded), model.log_proba(encoded))
         found = None
     else:
-        start = Start(model, elsewhere=True) if model.density_of_x.trunk else None
+        start = Start(model, elsewhere=True) if model.density_of_x.shared_backbone else None
         density, data, split = refit(Rows(rows), replace(options, start=start), model)
         fresh.joint = _beside(density, fresh, change)
         fit = data["fit"]
-    fresh.remember(fit.x)
+    fresh.fit_typicality(fit.x)
     # of the joint as it is now, should it be adapted again
     fresh.state = replace(fresh.state, shares=tuple(change.new))
     fresh.calibration = (
@@ -131,11 +131,12 @@ def _moved(
 def _follow(
     fresh: Model, model: Model, given: CodecRows, x: Event, found: Answers, options: FitOptions
 ) -> tuple[Pair, Split]:
-    """Let the network go on from its surest answers, and from those that it then has; the rows that
-    it learned from, and their split."""
+    """Refine the network by self-training on its most certain answers, in several rounds.
+
+    Returns the rows that it learned from, and their split."""
     now = model
-    part = None if options.max_time is None else options.max_time / ROUNDS
-    for left in reversed(range(ROUNDS)):
+    part = None if options.max_time is None else options.max_time / SELF_TRAINING_ROUNDS
+    for left in reversed(range(SELF_TRAINING_ROUNDS)):
         sure = most_certain(found.share)
         rows = Rows(given, model.classes.labels[found.share.argmax(1)], sure)
         joint, data, split = refit(
@@ -154,9 +155,9 @@ def _found(model: Model, x: Event, change: Change) -> Answers | None:
     one network of pictures has learned p(x) and p(y | x)."""
     if (
         model.pair.unweighted.shared_head is None
-        or not model.density_of_x.trunk
+        or not model.density_of_x.shared_backbone
         or change.misfit is None
-        or change.misfit >= DOUBT
+        or change.misfit >= MIN_SHARES_P_VALUE
     ):
         return None
     return answers(model, x)
@@ -177,5 +178,5 @@ def _promise(split: Split, unsure: float | None) -> str:
         if len(split.calibrate)
         else "there were too few to bound"
     )
-    lost = "" if unsure is None else LOST.format(unsure=unsure)
+    lost = "" if unsure is None else NOT_FOLLOWED.format(unsure=unsure)
     return lost + REFITTED.format(fit=len(split.fit), held=held)

@@ -1,15 +1,15 @@
-"""counterfactual of pictures: a small, plausible change after which the answer is another, and
-stays so when one looks again.
+"""counterfactual of pictures: a small, plausible change after which the model gives another answer,
+also when the picture is shifted.
 
-A picture is carried up to noise and brought back as the wanted class would have it, led by the
+A picture is diffused to noise and denoised again, conditioned on the wanted class and guided by the
 gradient of the model's own log p(wanted) (P. Dhariwal and A. Nichol (2021), Diffusion models beat
 GANs on image synthesis, algorithm 2; M. Augustin et al. (2022), Diffusion visual counterfactual
-explanations, section 2). Where it moved most, a mask lets through as many pixels as may change:
-what moved is laid over the original there, or is painted anew there from noise; elsewhere as much
-of it is kept as counts as none. A change is good where p(wanted) is high however the picture is
-shifted by a pixel, and the picture is familiar: what only fools the network does not outlive a
-shift. The good change with the fewest changed pixels is kept, in steps of ``SHARES``; of several,
-the surest.
+explanations, section 2). A mask selects the pixels that changed most, as many as may change. Inside
+the mask, the change is laid over the original, or the pixels are painted anew from noise. Outside
+it, only differences too small to count as a change are kept. A change is good if the picture is
+familiar and p(wanted) is high under every shift by a pixel: a change that only fools the network
+rarely survives a shift. The good change with the fewest changed pixels is kept, in steps of
+``CHANGED_SHARES``; of several, the one with the highest p(wanted).
 
 Shape letters: N pictures, D pixels, P candidates of each, B = N P.
 """
@@ -29,24 +29,24 @@ from conjoin.core.shapes import Float
 from conjoin.model.model import Model
 from conjoin.nets.pictures import pictured
 
-__all__ = ["ONE_BY_ONE", "TOGETHER", "Alteration", "alter_class"]
+__all__ = ["MAX_PIXELS_AS_COLUMNS", "PICTURES_AT_ONCE", "Alteration", "alter_class"]
 
-NOISE = 16.0  # in standard deviations of a pixel
-# how much the class is exaggerated; the longest step along the gradient
-FORCES = (
+EDIT_NOISE = 16.0  # in standard deviations of a pixel
+# pairs that are tried: the strength of the guidance, and the longest step along the gradient
+EDIT_STRENGTHS = (
     (1.0, 0.6),
     (2.0, 1.5),
     (7.0, 4.0),
 )
-SHARES = (0.15, 0.25)  # of the pixels that may change
-DRAWS = 2  # of what is painted anew
-CHANGED = 0.1  # of the range of grey levels, by which a pixel counts as changed
-BLUR = (
+CHANGED_SHARES = (0.15, 0.25)  # of the pixels that may change
+REPAINTED_DRAWS = 2  # of the repainted pixels, for each mask
+MIN_CHANGE = 0.1  # of the range of grey levels, by which a pixel counts as changed
+BLUR_PIXELS = (
     3  # pixels a side over which a change is averaged to find the mask, and the mask to soften it
 )
-TOGETHER = 8  # pictures altered at once
+PICTURES_AT_ONCE = 8  # pictures altered at once
 # pixels of a picture, up to which they may be changed like columns by families that have no edits
-ONE_BY_ONE = 100
+MAX_PIXELS_AS_COLUMNS = 100
 SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1))
 
 
@@ -91,11 +91,12 @@ def alter_class(
     familiarity: float = 0.05,
     seed: int = 0,
 ) -> Alteration:
-    """A small change of each picture after which the answer is ``to`` (None: what it would
-    otherwise most probably be) with at least so much ``confidence``, also when shifted, and the
-    conformal p-value over ``familiarity``; where there is none, the surest familiar one. ``seed``
-    of what is painted. ValueError for an unknown class, CapabilityError where the family can't
-    edit."""
+    """A small change of each picture after which the answer is ``to``.
+
+    ``to=None`` stands for the second most probable class. p(to) is at least ``confidence``, also
+    when the picture is shifted, and its conformal p-value is above ``familiarity``. If there is no
+    such change, the familiar one with the highest p(to) is returned. ``seed``: of the painting.
+    ValueError for an unknown class, CapabilityError if the family can't edit."""
     joint = model.pair.proposer
     codec = cast(Any, model.codec)
     if codec.columnwise or not joint.capabilities.edits:
@@ -112,9 +113,16 @@ def alter_class(
         order[:, 1] if to is None else torch.full_like(order[:, 0], int(model.classes.code(to)))
     )
     x = as_float(encoded.event).value
-    starts = range(0, len(x), TOGETHER)
+    starts = range(0, len(x), PICTURES_AT_ONCE)
     parts = [
-        _best(model, x[k : k + TOGETHER], wanted[k : k + TOGETHER], confidence, familiarity, seed)
+        _best(
+            model,
+            x[k : k + PICTURES_AT_ONCE],
+            wanted[k : k + PICTURES_AT_ONCE],
+            confidence,
+            familiarity,
+            seed,
+        )
         for k in starts
     ]
     value, found, probability, p_value, share = (
@@ -149,9 +157,9 @@ def _best(
     share = ((value - x[:, None]).abs() > _tenth(model)).double().mean(2).numpy()
     usual = familiar > least
     good = usual & (steady >= confidence)
-    pick = np.lexsort((-steady, good * np.searchsorted(SHARES, share), ~usual, ~good), axis=1)[
-        :, :1
-    ]
+    pick = np.lexsort(
+        (-steady, good * np.searchsorted(CHANGED_SHARES, share), ~usual, ~good), axis=1
+    )[:, :1]
     taken = [
         np.take_along_axis(each, pick, 1)[:, 0]
         for each in (good, log_p[0].exp().numpy(), familiar, share)
@@ -167,20 +175,20 @@ def _candidates(
     slight = math.floor(_tenth(model))
     found = []
     still = joint.edit(
-        Pair(joint.unknown(len(x)), Event(x)), how=Edit(NOISE, torch.zeros(len(x)))
+        Pair(joint.unknown(len(x)), Event(x)), how=Edit(EDIT_NOISE, torch.zeros(len(x)))
     ).x.value
-    for strength, step in FORCES:
+    for strength, step in EDIT_STRENGTHS:
         lead = _Lead(model, code, step)
-        how = Edit(NOISE, torch.full((len(x),), strength), lead=lead)
+        how = Edit(EDIT_NOISE, torch.full((len(x),), strength), lead=lead)
         pair = Pair(Event(code.double()), Event(x))
         whole = joint.edit(pair, how=how).x.value
         elsewhere = x + (whole - still).clamp(-slight, slight)
         found.append(whole)
-        for share in SHARES:
+        for share in CHANGED_SHARES:
             soft = _mask(model, whole - x, share)
             where = soft > 0
             found.append(elsewhere + soft * (whole - elsewhere))
-            for draw in range(DRAWS):
+            for draw in range(REPAINTED_DRAWS):
                 drawn = how._replace(
                     where=where,
                     lead=_Lead(model, code, step, where),
@@ -233,7 +241,7 @@ def _mask(model: Model, change: Float[Tensor, "N D"], share: float) -> Float[Ten
 
 def _smooth(pictures: Tensor) -> Tensor:
     out: Tensor = torch.nn.functional.avg_pool2d(
-        pictures, BLUR, stride=1, padding=BLUR // 2, count_include_pad=False
+        pictures, BLUR_PIXELS, stride=1, padding=BLUR_PIXELS // 2, count_include_pad=False
     )
     return out
 
@@ -261,6 +269,6 @@ def _grid(model: Model) -> tuple[int, int, int]:
 
 def _tenth(model: Model) -> float:
     """A tenth of the range of grey levels."""
-    return CHANGED * float(
+    return MIN_CHANGE * float(
         max(variable.cardinality - 1 for variable in model.codec.space.variables)
     )

@@ -22,15 +22,15 @@ from conjoin.model.model import Model
 
 __all__ = ["expected", "reasons", "surprise"]
 
-FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 / 0.45359237)
-ODD = -3.0  # standard deviations of conditional surprise
+UNIT_FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 / 0.45359237)
+ODD_DEVIATIONS = -3.0  # standard deviations of conditional surprise
 FAR_DEVIATIONS = 2.5  # robust standard deviations from the median of the column
 MIN_GAIN_NATS = 10.0  # nats that a change of units must gain: less is a coincidence
 ORDINARY_QUANTILES = (
     0.01,
     0.99,
 )  # between these quantiles of the model's draws a number is a usual one
-NAMED = 3  # columns named in a reason
+MAX_NAMED_COLUMNS = 3  # columns named in a reason
 DRAWS = 64
 
 
@@ -79,15 +79,18 @@ def reasons(
     for row in range(x.rows):
         raw = frame.iloc[row]
         new = list(dict.fromkeys(codec.place_of(d) for d in unseen[row].nonzero()[:, 0].tolist()))
-        parts = [f"{columns[d]} {_shown(raw[columns[d]])} was never seen" for d in new[:NAMED]]
+        parts = [
+            f"{columns[d]} {_shown(raw[columns[d]])} was never seen"
+            for d in new[:MAX_NAMED_COLUMNS]
+        ]
         parts += _far_words(usual, raw, far[row], columns)
-        if len(parts) < NAMED:
+        if len(parts) < MAX_NAMED_COLUMNS:
             parts += _odd_words(
                 model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns
-            )[: NAMED - len(parts)]
+            )[: MAX_NAMED_COLUMNS - len(parts)]
         part = None if least is None else least[row]
         if part and not new:  # the columns are not what is strange
-            parts = [codec.unlike(x.mask[row].tolist(), part), *parts][:NAMED]
+            parts = [codec.unlike(x.mask[row].tolist(), part), *parts][:MAX_NAMED_COLUMNS]
         text = "; ".join(parts) or codec.unlike(x.mask[row].tolist(), part)
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
     return out
@@ -108,7 +111,7 @@ def _shown(value: Any) -> str:
 def _far_words(usual: pd.DataFrame, row: pd.Series, far: Tensor, columns: list[Any]) -> list[str]:
     worst = [
         d
-        for d in far[: len(columns)].argsort(descending=True).tolist()[:NAMED]
+        for d in far[: len(columns)].argsort(descending=True).tolist()[:MAX_NAMED_COLUMNS]
         if far[d] > FAR_DEVIATIONS
     ]
     return [
@@ -133,8 +136,8 @@ def _odd_words(
 ) -> list[str]:
     order = [
         d
-        for d in odd[: len(columns)].argsort().tolist()[:NAMED]
-        if odd[d] < ODD and far[d] <= FAR_DEVIATIONS
+        for d in odd[: len(columns)].argsort().tolist()[:MAX_NAMED_COLUMNS]
+        if odd[d] < ODD_DEVIATIONS and far[d] <= FAR_DEVIATIONS
     ]
     if model.joint.capabilities.conditionals not in ("any", "approximate"):
         return [
@@ -189,7 +192,7 @@ def _hints(
     names = [name for name in names if name in frame and pd.api.types.is_numeric_dtype(frame[name])]
     if not names or not len(frame):
         return [""] * len(frame)
-    scaled = [model.codec.encode(_times(frame, names, factor)).event for factor in FACTORS]
+    scaled = [model.codec.encode(_times(frame, names, factor)).event for factor in UNIT_FACTORS]
     # (F, R, D)
     best = torch.stack([_distance(model, event.value) + 1e6 * ~event.mask for event in scaled])
     places = [model.codec.columns.index(name) for name in names]
@@ -287,9 +290,9 @@ def _kin(factors: set[int]) -> list[int]:
     """The same factors and their squares: where lengths are in other units, areas are too."""
     squares = {
         place
-        for place, factor in enumerate(FACTORS)
+        for place, factor in enumerate(UNIT_FACTORS)
         for f in factors
-        if abs(factor - FACTORS[f] ** 2) < 1e-9 * factor
+        if abs(factor - UNIT_FACTORS[f] ** 2) < 1e-9 * factor
     }
     return sorted(factors | squares)
 
@@ -301,8 +304,8 @@ def _words(model: Model, chosen: Factors) -> str:
         by_factor.setdefault(f, []).append(str(model.codec.columns[d]))
     parts = []
     for f, names in by_factor.items():
-        shown = ", ".join(names[:NAMED]) + (
-            f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        shown = ", ".join(names[:MAX_NAMED_COLUMNS]) + (
+            f" and {len(names) - MAX_NAMED_COLUMNS} more" if len(names) > MAX_NAMED_COLUMNS else ""
         )
-        parts.append(f"{shown} x{FACTORS[f]:.4g}")
+        parts.append(f"{shown} x{UNIT_FACTORS[f]:.4g}")
     return " and ".join(parts)

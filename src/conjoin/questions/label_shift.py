@@ -39,12 +39,13 @@ __all__ = ["Change", "adapt", "after_self_training", "new_shares", "standard_err
 Array = NDArray[Any]
 
 # of expectation-maximisation
-STEPS = 2000
+MAX_STEPS = 2000
 TOLERANCE = 1e-7
 MIN_CLASS_ROWS = 5  # labelled held-out rows of every class, for a temperature and biases
-WRONG = 1e-3  # p-value of no biases on held-out labels, under which there are some
-EXPECTED = 0.05  # share of rows that is unfamiliar where nothing but the shares has changed
-DOUBT = 0.01  # p-value under which more than the shares must have changed
+MIN_UNBIASED_P_VALUE = 1e-3  # p-value of no biases on held-out labels, under which there are some
+# share of rows that is unfamiliar where nothing but the shares has changed
+EXPECTED_UNFAMILIAR_SHARE = 0.05
+MIN_SHARES_P_VALUE = 0.01  # p-value under which more than the shares must have changed
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ class Change:
             f"The shares {how} (likelihood-ratio test on {self.rows:,} rows, p = "
             f"{self.p_value:.2g})."
         ]
-        if self.misfit is not None and self.misfit < DOUBT:
+        if self.misfit is not None and self.misfit < MIN_SHARES_P_VALUE:
             out.append(
                 "More than the shares has changed: how familiar the rows are, or how sure their "
                 "answers, is not what other shares would "
                 f"make of the held-out rows (p = {self.misfit:.2g}; {self.unfamiliar:.0%} are as "
-                f"unfamiliar as {EXPECTED:.0%} should be), "
+                f"unfamiliar as {EXPECTED_UNFAMILIAR_SHARE:.0%} should be), "
                 f"so {self._trust()}"
             )
         return [*out, self.promise] if self.promise else out
@@ -132,7 +133,7 @@ def adapt(model: Model, X: Any, seed: int = 0) -> tuple[Model, Change]:
     misfit, unfamiliar = _misfit(
         model, calibration, encoded, log_softmax(log_proba + np.log(weight), 1)
     )
-    if misfit is not None and misfit < DOUBT:
+    if misfit is not None and misfit < MIN_SHARES_P_VALUE:
         out.calibration = None
     change = Change(
         tuple(labels.tolist()),
@@ -160,7 +161,7 @@ def new_shares(proba: Array, old: Array) -> Array:
     array([0.8125, 0.1875])
     """
     shares = old.copy()
-    for _ in range(STEPS):
+    for _ in range(MAX_STEPS):
         posterior = proba * (shares / old)
         posterior /= posterior.sum(1, keepdims=True)
         before = shares
@@ -220,8 +221,7 @@ def _log_likelihood(proba: Array, old: Array, shares: Array) -> float:
 
 
 def _own_shares(model: Model, seed: int) -> Array:
-    """p(y) as the model's p(y | x) has learned it; of a model that does not remember it, by
-    draws."""
+    """p(y) of the model's p(y | x): as stored at the fit, else estimated from draws."""
     state = model.state
     found = state.shares if state.adapted is None else state.adapted
     return (
@@ -277,7 +277,7 @@ def _temper(log_proba: Array, label: Array) -> tuple[float, Array]:
     plain, biased = (
         minimize(loss, np.eye(1, size)[0], jac=True, method="L-BFGS-B") for size in (1, 1 + classes)
     )
-    needed = chi2.sf(2 * len(label) * (plain.fun - biased.fun), classes - 1) < WRONG
+    needed = chi2.sf(2 * len(label) * (plain.fun - biased.fun), classes - 1) < MIN_UNBIASED_P_VALUE
     return (float(biased.x[0]), biased.x[1:]) if needed else (float(plain.x[0]), np.zeros(classes))
 
 
@@ -323,7 +323,9 @@ def _misfit(
         for k in range(1, log_proba.shape[1])
     ]
     least = min(float(ks_2samp(*pair).pvalue) for pair in pairs)
-    return min(1.0, len(pairs) * least), float((new <= np.quantile(held, EXPECTED)).mean())
+    return min(1.0, len(pairs) * least), float(
+        (new <= np.quantile(held, EXPECTED_UNFAMILIAR_SHARE)).mean()
+    )
 
 
 def _log_odds(log_proba: Array, k: int) -> Array:

@@ -29,7 +29,7 @@ from conjoin.questions.evaluate import prediction
 
 __all__ = ["Price", "Term", "price"]
 
-ALONE = 1e4  # weight of -log p(y | x) beside which the loss of p(x) is nothing
+DISCRIMINATIVE_ONLY_WEIGHT = 1e4  # weight of -log p(y | x) beside which the loss of p(x) is nothing
 # the best predictor where no network is shared
 STANDARD = {
     "family": "naive_bayes",
@@ -156,9 +156,11 @@ def _price(rows: Rows, options: FitOptions, codec: Callable[[], Any]) -> Price:
         replace(options, task="density", predictor=None, emphasis=0.0, codec=codec()),
     )
     config: Any = joint.joint.config
-    network = joint.state.predictor == "trunk" and config.density.trunk
+    network = joint.state.predictor == "trunk" and config.density.shared_backbone
     lone: dict[str, Any] = (
-        {"family": config.set_params(label_weight=ALONE)} if network else STANDARD
+        {"family": config.set_params(label_weight=DISCRIMINATIVE_ONLY_WEIGHT)}
+        if network
+        else STANDARD
     )
     y = fit_model(fit, replace(options, codec=codec(), **lone))
     return Price((_of_rows(joint, x, held), _of_labels(joint, y, held)), len(held.x))

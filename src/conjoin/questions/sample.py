@@ -124,8 +124,9 @@ def _encode_points(model: Model, points: dict[Any, Any]) -> Event:
 
 def _refuse_unseen(model: Model, asked: dict[Any, Any], unseen: torch.Tensor) -> None:
     for place in unseen.nonzero()[:, 0].tolist():
-        name = model.codec.columns[place]
+        name = model.codec.columns[model.codec.place_of(place)]
         column = next(c for c in model.codec.schema.columns if c.name == name)
+        model.codec.refuse_unseen(name, asked[name])
         choices = f"; choose from {', '.join(map(str, column.levels))}" if column.levels else ""
         raise ValueError(
             f"given asks for {name}={asked[name]!r}, which was never seen at fit{choices}."
@@ -141,6 +142,11 @@ def _region(model: Model, given: dict[Any, Any]) -> Region | None:
     allowed = {}
     for name, value in given.items():
         place = model.codec.columns.index(name)
+        if model.codec.columnwise and place >= model.codec.columnwise:
+            raise ValueError(
+                f"given asks for {name}={value!r}: of a picture or a string give one value, not "
+                "several."
+            )
         variable = model.codec.space.variables[place]
         if isinstance(value, tuple):
             if variable.kind == "category":

@@ -20,8 +20,8 @@ __all__ = [
     "imputation_example",
 ]
 
-HIDDEN = 3
-DRAWS = 60
+HIDDEN_COLUMNS = 3  # columns of a row that are hidden and imputed
+DRAWS_PER_ROW = 60
 SEED = 1
 
 
@@ -73,7 +73,7 @@ def imputation_example(estimator: Any, real: pd.DataFrame | None) -> Imputation 
         for name in telling_columns(model, len(model.codec.columns))
         if name in row and row[name].notna().all()
     ]
-    names = _unlike(model, names)[: min(HIDDEN, len(model.codec.columns) - 1)]
+    names = _unlike(model, names)[: min(HIDDEN_COLUMNS, len(model.codec.columns) - 1)]
     if not names:
         return None
     holed = row.astype(object)
@@ -81,7 +81,7 @@ def imputation_example(estimator: Any, real: pd.DataFrame | None) -> Imputation 
     holed = holed.astype({name: row[name].dtype for name in row if name not in names})
     try:
         best = estimator.impute(holed)
-        draws = pd.concat(estimator.impute(holed, n_draws=DRAWS, random_state=SEED))
+        draws = pd.concat(estimator.impute(holed, n_draws=DRAWS_PER_ROW, random_state=SEED))
     except CapabilityError:
         return None
     rows = [
@@ -100,7 +100,7 @@ def _unlike(model: Any, names: list[Any]) -> list[Any]:
     together."""
     return (
         [name for start in range(3) for name in names[start::3]]
-        if len(names) > 3 * HIDDEN
+        if len(names) > 3 * HIDDEN_COLUMNS
         else names
     )
 

@@ -22,14 +22,15 @@ from conjoin.report.sections import Answers, attempt
 __all__ = ["Strip", "Tile", "picture_sections", "png"]
 
 SEED = 1
-ACROSS = 8  # pictures of a class
-ROWS = 10  # classes that are drawn one by one, at most
-STATES = 11  # of the way from noise
-PAINTED = 3
-COMPLETIONS = 3
-ALTERED = 4
-SIDE = 64  # pixels of a picture on the page, about; larger ones are thinned
-SLIGHT = 64  # grey levels, under which the largest difference is not shown at full strength
+PICTURES_PER_CLASS = 8  # pictures of a class
+MAX_DRAWN_CLASSES = 10  # classes that are drawn one by one, at most
+SHOWN_STATES = 11  # of a picture on its way from noise
+PAINTED_PICTURES = 3
+COMPLETIONS_PER_PICTURE = 3
+ALTERED_PICTURES = 4
+MAX_SIDE_PIXELS = 64  # pixels of a picture on the page, about; larger ones are thinned
+# grey levels, under which the largest difference is not shown at full strength
+MIN_FULL_DIFFERENCE = 64
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,17 @@ def _sheet(estimator: Any, found: Answers, real: Any) -> list[Strip]:
     labels = _labels(found.model)
     if not labels:
         return [
-            Strip("", _tiles(found.model, estimator.sample(2 * ACROSS, random_state=SEED)[0])),
+            Strip(
+                "",
+                _tiles(found.model, estimator.sample(2 * PICTURES_PER_CLASS, random_state=SEED)[0]),
+            ),
             *_real_strips(found, real, []),
         ]
-    images = _drawn(found.model, np.repeat(np.arange(len(labels)), ACROSS))
-    each = [images[ACROSS * place : ACROSS * (place + 1)] for place in range(len(labels))]
+    images = _drawn(found.model, np.repeat(np.arange(len(labels)), PICTURES_PER_CLASS))
+    each = [
+        images[PICTURES_PER_CLASS * place : PICTURES_PER_CLASS * (place + 1)]
+        for place in range(len(labels))
+    ]
     drawn = [
         Strip(f"{label}, drawn", _tiles(found.model, part))
         for label, part in zip(labels, each, strict=True)
@@ -93,8 +100,10 @@ def _real_strips(found: Answers, real: Any, labels: list[Any]) -> list[Strip]:
         return []
     images = cast(Any, found.model.codec).images(real)
     if not labels or not found.labelled:
-        return [Strip("real", _tiles(found.model, images[: 2 * ACROSS]))]
-    each = {label: images[found.known & (found.y == label)][:ACROSS] for label in labels}
+        return [Strip("real", _tiles(found.model, images[: 2 * PICTURES_PER_CLASS]))]
+    each = {
+        label: images[found.known & (found.y == label)][:PICTURES_PER_CLASS] for label in labels
+    }
     return [
         Strip(f"{label}, real", _tiles(found.model, part))
         for label, part in each.items()
@@ -105,7 +114,7 @@ def _real_strips(found: Answers, real: Any, labels: list[Any]) -> list[Strip]:
 def _labels(model: Any) -> list[Any]:
     """The classes, if the density was told any and they are not too many."""
     labels = [] if model.density_of_x.context_space is None else list(model.classes.labels)
-    return labels if len(labels) <= ROWS else []
+    return labels if len(labels) <= MAX_DRAWN_CLASSES else []
 
 
 def _drawn(model: Any, codes: np.ndarray) -> np.ndarray:
@@ -126,7 +135,7 @@ def _way(estimator: Any, found: Answers, real: Any) -> Strip:
             "show."
         )
     states = density.unfold(1, generator=stream(SEED, "way"))[:, 0]
-    places = np.unique(np.linspace(0, len(states) - 1, STATES).round().astype(int))
+    places = np.unique(np.linspace(0, len(states) - 1, SHOWN_STATES).round().astype(int))
     images = codec.decode(states[places])
     return Strip("", _tiles(found.model, images, [f"step {place}" for place in places]))
 
@@ -138,7 +147,7 @@ def _painted(estimator: Any, found: Answers, real: Any) -> list[Strip]:
         raise ValueError(
             "Parts of a picture are not painted in here: for this family that takes too many draws."
         )
-    images = _some(estimator, found, real, PAINTED)
+    images = _some(estimator, found, real, PAINTED_PICTURES)
     holed = images.astype(float)
     height, width = images.shape[1:3]
     parts = (
@@ -148,8 +157,8 @@ def _painted(estimator: Any, found: Answers, real: Any) -> list[Strip]:
     )
     for image, part in zip(holed, parts, strict=False):
         image[part] = np.nan
-    filled = estimator.impute(holed, n_draws=COMPLETIONS, random_state=SEED)
-    words = ["as it is", "hidden", *["painted in"] * COMPLETIONS]
+    filled = estimator.impute(holed, n_draws=COMPLETIONS_PER_PICTURE, random_state=SEED)
+    words = ["as it is", "hidden", *["painted in"] * COMPLETIONS_PER_PICTURE]
     return [
         Strip("", _tiles(found.model, list(row), words))
         for row in zip(images, holed, *filled, strict=True)
@@ -172,7 +181,7 @@ def _altered(estimator: Any, found: Answers, real: Any) -> list[Strip]:
         )
     if model.calibration is None:
         raise ValueError("Nothing was calibrated, so what is plausible is not known.")
-    change = estimator.counterfactual(_some(estimator, found, real, ALTERED))
+    change = estimator.counterfactual(_some(estimator, found, real, ALTERED_PICTURES))
     before, after = (
         _verdicts(estimator, found, images) for images in (change.original, change.altered)
     )
@@ -255,7 +264,7 @@ def _shown(codec: Any, image: np.ndarray) -> str:
 def _difference(change: np.ndarray, levels: int) -> str:
     """Orange where it became brighter, blue where darker, the more opaque the more."""
     change = change.mean(-1) if change.ndim == 3 else change
-    opaque = np.abs(change) / max(SLIGHT * levels / 256, np.abs(change).max())
+    opaque = np.abs(change) / max(MIN_FULL_DIFFERENCE * levels / 256, np.abs(change).max())
     up, down = (
         [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
         for colour in (CLASSES[1], CLASSES[0])
@@ -266,7 +275,7 @@ def _difference(change: np.ndarray, levels: int) -> str:
 
 def png(picture: np.ndarray) -> str:
     """The data URI of an uint8 picture (H, W, C) of 1, 3 or 4 channels."""
-    step = -(-max(picture.shape[:2]) // SIDE)
+    step = -(-max(picture.shape[:2]) // MAX_SIDE_PIXELS)
     picture = picture[::step, ::step]
     height, width, channels = picture.shape
     # each begins with its filter: none

@@ -342,8 +342,8 @@ def energy(found: Answers) -> list[tuple[str, str, str]]:
 
 
 def schema_table(model: Model) -> list[Field]:
-    """A line for each column, or one for all pixels; the values of a column that was set aside are
-    not told."""
+    """A line for each column, or one for all pixels. Values of columns that were set aside are not
+    shown."""
     return model.codec.fields()
 
 

@@ -10,7 +10,7 @@ from conjoin.report.sections import Answers
 
 __all__ = ["synthetic_rows"]
 
-ROWS = 2000  # drawn, and judged on, at most
+MAX_ROWS = 2000  # drawn, and judged on, at most
 SEED = 1
 NAMES = {"c2st": "c2st", "mi_error": "MI error", "shape": "shape", "trend": "trend", "use": "use"}
 
@@ -20,10 +20,10 @@ def synthetic_rows(estimator: Any, found: Answers) -> dict[str, Any] | None:
     if found.rows is None:
         return None
     frame, target = _with_target(found, found.rows.frame)
-    drawn, y = estimator.sample(min(ROWS, len(frame) // 2), random_state=SEED)
+    drawn, y = estimator.sample(min(MAX_ROWS, len(frame) // 2), random_state=SEED)
     drawn = pd.DataFrame(drawn) if target is None else drawn.assign(**{target: y})
     shared = [name for name in frame if name in drawn]
-    judged = quality(frame[shared], drawn, None, target, rows=ROWS, random_state=SEED)
+    judged = quality(frame[shared], drawn, None, target, rows=MAX_ROWS, random_state=SEED)
     measures = list(judged.table.columns)
     return {
         "heads": [judged.use if name == "use" else NAMES[name] for name in measures],

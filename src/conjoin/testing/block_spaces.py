@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 ROWS = 96
-ASKED = 3  # rows of a question
-REACH = 7.0  # how far a number's grid goes to both sides, in its units
-STEP = 0.25  # of the grid
+QUESTION_ROWS = 3  # rows of a question
+GRID_HALF_WIDTH = 7.0  # how far a number's grid goes to both sides, in its units
+GRID_STEP = 0.25  # of the grid
 HIDDEN_SHARE = 0.12  # of the blocks and columns of the rows of a fit
 BINS = 6  # of a number, where draws are counted
 CLASS = Block("label", "vector", (1,), (Variable("label", "category", 2),))
@@ -86,7 +86,7 @@ class TinyBlocks:
 
     def questions(self) -> list[Question]:
         """Rows of the list with each block in turn known in part, the others known or not."""
-        rows = self.rows.take(slice(0, ASKED))
+        rows = self.rows.take(slice(0, QUESTION_ROWS))
         if self.layout != "record":
             return [Question(*each) for each in _asked(self.space, rows) if each[0] != "known"]
         return list(_of_records(self.blocks, rows))
@@ -106,7 +106,7 @@ class TinyBlocks:
             numbers = torch.tensor([not variable.discrete for variable in block.variables])
             if bool(numbers.any()):
                 count += (event.known & numbers).flatten(1).sum(1)
-        return count * math.log(STEP)
+        return count * math.log(GRID_STEP)
 
     def scrambled(self) -> Any:
         """As many rows as there are to fit, drawn from the list without regard to what goes with
@@ -121,8 +121,8 @@ class TinyBlocks:
         if vector is None or self.layout != "record":
             return []
         region, inside = _box(vector, self.every[vector.name])
-        rows = self.rows.take(slice(0, ASKED))
-        open_ = vector.unknown(ASKED)._replace(within=region)
+        rows = self.rows.take(slice(0, QUESTION_ROWS))
+        open_ = vector.unknown(QUESTION_ROWS)._replace(within=region)
         return [
             (rows.updated({vector.name: open_}), inside),
             (Record({vector.name: open_}), inside),
@@ -324,7 +324,7 @@ def _box(block: Block, every: Event) -> tuple[Region, Tensor]:
             allowed[d] = torch.arange(variable.cardinality) != 1
             inside &= allowed[d][every.value[:, d].long()]
         else:
-            low[d] = STEP / 2  # between two points of the grid
+            low[d] = GRID_STEP / 2  # between two points of the grid
             inside &= every.value[:, d] >= low[d]
     return Region(low, torch.full_like(low, torch.inf), allowed), inside
 
@@ -350,13 +350,15 @@ def _codes(block: Block) -> _Listed:
 
 
 def _grid() -> Tensor:
-    return torch.arange(-REACH, REACH + STEP / 2, STEP, dtype=torch.float64)
+    return torch.arange(
+        -GRID_HALF_WIDTH, GRID_HALF_WIDTH + GRID_STEP / 2, GRID_STEP, dtype=torch.float64
+    )
 
 
 def _number() -> _Listed:
     block = Block("number", "vector", (1,), (Variable("mass", "real"),))
     grid = _grid()
-    volume = torch.full_like(grid, math.log(STEP))
+    volume = torch.full_like(grid, math.log(GRID_STEP))
     return _Listed(block, Event(grid[:, None]), volume, grid, -0.5 * grid**2)
 
 
@@ -386,7 +388,9 @@ def _clouds(centred: bool) -> _Listed:
     every = Event(value, torch.ones_like(value, dtype=torch.bool), there)
     square = value[..., 1].square().sum(1)
     score = value[..., 0].sum(1) + points
-    return _Listed(block, every, free * math.log(STEP), score, -0.5 * (square + score**2) - free)
+    return _Listed(
+        block, every, free * math.log(GRID_STEP), score, -0.5 * (square + score**2) - free
+    )
 
 
 def _letters(capacity: int) -> Block:

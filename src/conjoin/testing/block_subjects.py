@@ -28,8 +28,8 @@ __all__ = ["BLOCK_BUILDERS", "TOLD", "BlockSubject", "told_rows"]
 
 STEPS = 60  # of the gradient, where a density learns under records
 RATE = 1e-2
-POSSIBLE = 35.0  # nats below the most probable row, beyond which rows are left out
-# what a density is told that is conditioned on records: a column, a number, and a string
+MAX_NATS_BELOW_MODE = 35.0  # nats below the most probable row, beyond which rows are left out
+# contexts of a density that is conditioned on records: a category, a number and a string
 TOLD = RecordSpace(
     (
         Block("told", "vector", (2,), (Variable("flag", "category", 2), Variable("dose", "real"))),
@@ -57,7 +57,7 @@ class BlockSubject(Fitted):
 
     @property
     def beginning(self) -> Density | None:
-        return self.density._beginning()
+        return self.density._first_stage()
 
     @property
     def log_mass(self) -> Tensor:
@@ -68,7 +68,7 @@ class BlockSubject(Fitted):
 
     @property
     def likely(self) -> tuple[Any, Tensor]:
-        keep = (self.log_mass > self.log_mass.max() - POSSIBLE).nonzero()[:, 0]
+        keep = (self.log_mass > self.log_mass.max() - MAX_NATS_BELOW_MODE).nonzero()[:, 0]
         return self.tiny.every.take(keep), self.log_mass[keep].exp()
 
     def context(self, rows: int) -> Any:

@@ -122,7 +122,7 @@ def hooks(subject: Fitted) -> None:
         "_features": can.features,
         "_unfold": can.unfolds,
         "_edit": can.edits,
-        "_remember": can.typical,
+        "_fit_typicality": can.typical,
         "_typicality": can.typical,
         "_sweep": can.sweeps,
         "_distil": can.distils,

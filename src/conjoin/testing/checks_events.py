@@ -311,7 +311,7 @@ def typical(subject: BlockSubject) -> None:
     needs(subject.can.typical, "no statistic of familiarity of its own")
     fresh = subject.fresh()
     rows = subject.complete
-    fresh.density.remember(rows)
+    fresh.density.fit_typicality(rows)
     whole = fresh.density.typicality(rows)
     expect(whole.shape == (rows.rows,), f"typicality has shape {tuple(whole.shape)}")
     expect(bool(torch.isfinite(whole).all()), "typicality is not finite")

@@ -40,7 +40,7 @@ def typical(subject: Subject) -> None:
     needs(subject.can.typical, "no statistic of familiarity of its own")
     fresh = subject.fresh()
     rows = Event(subject.tiny.rows)
-    fresh.density.remember(rows)
+    fresh.density.fit_typicality(rows)
     whole = fresh.density.typicality(rows)
     expect(whole.shape == (rows.rows,), f"typicality has shape {tuple(whole.shape)}")
     expect(bool(torch.isfinite(whole).all()), "typicality is not finite")
@@ -54,8 +54,8 @@ def typical(subject: Subject) -> None:
     )
     again = _reloaded(fresh.density, fresh.rebuild())
     expect(torch.equal(again.typicality(rows), whole), "typicality changed by saving and loading")
-    fresh.density.remember(Event(subject.tiny.scrambled()[:48]))
-    expect(not torch.equal(fresh.density.typicality(rows), whole), "remember changes nothing")
+    fresh.density.fit_typicality(Event(subject.tiny.scrambled()[:48]))
+    expect(not torch.equal(fresh.density.typicality(rows), whole), "fit_typicality changes nothing")
 
 
 # -------------------------------------------------------------------------------------------- edits

@@ -18,8 +18,8 @@ __all__ = [
     "weights",
 ]
 
-HEAVY = 1e7  # weight of a row beside which every prior vanishes
-ROUNDS = 400  # of expectation-maximisation before its gradient has to be near zero
+HEAVY_WEIGHT = 1e7  # weight of a row beside which every prior vanishes
+EM_ROUNDS = 400  # of expectation-maximisation before its gradient has to be near zero
 
 
 def _gradients(
@@ -173,10 +173,10 @@ def expectation_maximisation(subject: Fitted) -> None:
     needs(subject.can.statistics, "no sufficient statistics")
     needs(subject.can.objective == "likelihood", "its M step raises a surrogate")
     fresh = subject.fresh()
-    weight = torch.full((fresh.event.rows,), HEAVY, dtype=torch.float64)
+    weight = torch.full((fresh.event.rows,), HEAVY_WEIGHT, dtype=torch.float64)
     _shake(fresh)
     value = -torch.inf
-    for index in range(ROUNDS):
+    for index in range(EM_ROUNDS):
         found = fresh.density.statistics(fresh.event, fresh.contexts, weight=weight)
         last = value
         value = float(found.pop("log_prob")) / float(weight.sum())

@@ -14,7 +14,7 @@ from torch import Tensor
 from conjoin.core import Event, Likelihood, Region
 from conjoin.testing.registry import NotApplicable, check, close, expect, needs
 from conjoin.testing.spaces import ALL_PATTERNS_UP_TO, Axis, masked
-from conjoin.testing.subjects import MANY, Enumeration, Subject
+from conjoin.testing.subjects import REFERENCE_DRAWS, Enumeration, Subject
 
 __all__ = [
     "agree",
@@ -37,9 +37,10 @@ DRAWS = 5000
 APPROXIMATE_DRAWS = 1500  # draws of an approximate sampler: it is slower, and held to less
 # p-value below which draws disagree; each battery divides it by the number of its comparisons
 MIN_P_VALUE = 1e-4
-APART = 0.15  # total variation that an approximate sampler may be off by
-PAINTED_APART = 0.25  # likewise, where log_prob is too noisy for the sampler to choose by it
-UNLIKELY = 0.05  # share of draws that such a density's mode has to be more probable than
+MAX_TOTAL_VARIATION = 0.15  # total variation that an approximate sampler may be off by
+# likewise, where log_prob is too noisy for the sampler to choose by it
+MAX_NOISY_TOTAL_VARIATION = 0.25
+NOISY_MODE_SHARE = 0.05  # share of draws that such a density's mode has to be more probable than
 
 
 # -------------------------------------------------------------------------------------------- draws
@@ -114,7 +115,7 @@ def agree(
         names = ", ".join(subject.tiny.space.variables[d].name for d in view)
         if rough:
             apart = 0.5 * float((observed - expected).abs().sum()) / len(draws)
-            most = PAINTED_APART if subject.noisy else APART
+            most = MAX_NOISY_TOTAL_VARIATION if subject.noisy else MAX_TOTAL_VARIATION
             expect(
                 apart < most,
                 f"{what} of {names}: total variation from the enumeration {apart:.3f} is not "
@@ -328,7 +329,9 @@ def _given(
         return_inverse=True, return_counts=True
     )
     alike = draws[group == size.argmax()]
-    return alike[0], Enumeration(alike, torch.full((len(alike),), -math.log(MANY)).double())
+    return alike[0], Enumeration(
+        alike, torch.full((len(alike),), -math.log(REFERENCE_DRAWS)).double()
+    )
 
 
 @check
@@ -460,7 +463,7 @@ def modes(subject: Subject) -> None:
                 _attains(got, subject.log_prob(Event(points)).max(), what)
             elif subject.can.conditionals != "none":
                 draws = subject.sample_conditional(masked(row.expand(100, -1), mask)).value
-                share = UNLIKELY if subject.noisy else 0.5
+                share = NOISY_MODE_SHARE if subject.noisy else 0.5
                 usual = _ranked(subject, Event(draws)).quantile(share, interpolation="lower")
                 expect(
                     got >= usual - subject.rounding * (1 + usual.abs()),

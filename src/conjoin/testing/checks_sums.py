@@ -20,7 +20,7 @@ from conjoin.testing.block_spaces import (
     with_junk,
 )
 from conjoin.testing.block_subjects import BlockSubject
-from conjoin.testing.checks_mass import APART, DRAWS, MIN_P_VALUE, pearson
+from conjoin.testing.checks_mass import DRAWS, MAX_TOTAL_VARIATION, MIN_P_VALUE, pearson
 from conjoin.testing.registry import check_of, close, expect, needs
 
 __all__ = [
@@ -86,7 +86,10 @@ def agree(subject: BlockSubject, draws: Any, log_mass: Tensor, what: str, rough:
         names = " of " + " and ".join(view) if any(view) else ""
         if rough:
             apart = 0.5 * float((observed - expected).abs().sum()) / rows
-            expect(apart < APART, f"{what}{names}: total variation {apart:.3f} from the list")
+            expect(
+                apart < MAX_TOTAL_VARIATION,
+                f"{what}{names}: total variation {apart:.3f} from the list",
+            )
         else:
             p = pearson(observed, expected)
             expect(p > MIN_P_VALUE, f"{what}{names} disagree with log_prob: chi-square p = {p:.2g}")

@@ -47,9 +47,9 @@ __all__ = [
     "run_case",
 ]
 
-# spaces that say nothing more of a family whose network sees no grid
+# spaces that test nothing more of a family whose network has no grid
 OF_PICTURES = ("channels",)
-# every word of Capabilities, and the checks that hold a density to it
+# every field of Capabilities, and the checks that verify it
 VERIFIED: dict[str, tuple[str, ...]] = {
     "likelihood": ("normalisation", "samples"),
     "objective": ("loss_is_likelihood", "score_identity"),

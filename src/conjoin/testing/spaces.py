@@ -35,7 +35,7 @@ __all__ = ["ALL_PATTERNS_UP_TO", "CLASSES", "ROWS", "Axis", "Tiny", "product", "
 ROWS = 96
 STEPS = 4  # grid points of a real axis per standard deviation
 ALL_PATTERNS_UP_TO = 4  # variables; of more, a few missingness patterns stand for all
-REACH = 6.5  # how many standard deviations beyond the data an axis goes
+AXIS_MARGIN_DEVIATIONS = 6.5  # how many standard deviations beyond the data an axis goes
 CLASSES = Space((), (Variable("label", "category", cardinality=2),))
 Part = tuple[Tensor, Tensor]  # points (A,) and their log-weights (A,)
 Columns = tuple[tuple[Variable, ...], list[np.ndarray]]  # variables, and the (B,) values of each
@@ -110,8 +110,8 @@ def _axis(variable: Variable, data: Tensor) -> Axis:
         return Axis(variable, torch.arange(variable.cardinality, dtype=torch.float64), data)
     spread = float(data.std())
     width = variable.resolution
-    low = float(data.min()) - REACH * spread
-    high = float(data.max()) + REACH * spread
+    low = float(data.min()) - AXIS_MARGIN_DEVIATIONS * spread
+    high = float(data.max()) + AXIS_MARGIN_DEVIATIONS * spread
     if width is None:
         return Axis(variable, torch.arange(low, high, spread / STEPS, dtype=torch.float64), data)
     first = round((low - variable.origin) / width)

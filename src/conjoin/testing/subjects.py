@@ -36,7 +36,7 @@ from conjoin.testing.spaces import CLASSES, Tiny, product, tiny, tiny_names
 from conjoin.training.learners import Batch, Gradient
 
 __all__ = [
-    "MANY",
+    "REFERENCE_DRAWS",
     "Flat",
     "LinearPredictor",
     "NotTaken",
@@ -47,8 +47,8 @@ __all__ = [
     "tiny_of",
 ]
 
-MANY = 12_000  # draws that stand for the density itself where no table can
-POSSIBLE = 35.0  # nats below the most probable row, beyond which rows are left out
+REFERENCE_DRAWS = 12_000  # draws that stand for the density itself where no table can
+MAX_NATS_BELOW_MODE = 35.0  # nats below the most probable row, beyond which rows are left out
 
 
 class Flat(Density):
@@ -98,8 +98,8 @@ class Flat(Density):
     def _features(self, event: Event) -> Tensor:
         return self.joint.features(self.pair(event))
 
-    def _remember(self, event: Event) -> None:
-        self.joint.remember(self.pair(event))
+    def _fit_typicality(self, event: Event) -> None:
+        self.joint.fit_typicality(self.pair(event))
 
     def _typicality(self, event: Event) -> Tensor:
         return self.joint.typicality(self.pair(event))
@@ -193,7 +193,7 @@ class Subject(Fitted):
 
     @property
     def beginning(self) -> Density | None:
-        return (self.density if self.joint is None else self.joint)._beginning()
+        return (self.density if self.joint is None else self.joint)._first_stage()
 
     @property
     def free(self) -> tuple[int, ...]:
@@ -229,14 +229,14 @@ class Subject(Fitted):
 
     @property
     def likely(self) -> tuple[Event, Tensor]:
-        keep = self.table.log_mass > self.table.log_mass.max() - POSSIBLE
+        keep = self.table.log_mass > self.table.log_mass.max() - MAX_NATS_BELOW_MODE
         return Event(self.table.points[keep]), self.table.log_mass[keep].exp()
 
     @property
     def many(self) -> Tensor:
-        """(MANY, D) draws, made once."""
+        """(REFERENCE_DRAWS, D) draws, made once."""
         if self._draws is None:
-            self._draws = self.sample(MANY, seed=5)
+            self._draws = self.sample(REFERENCE_DRAWS, seed=5)
         return self._draws
 
     def _again(self, density: Density) -> Density:

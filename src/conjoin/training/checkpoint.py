@@ -1,4 +1,4 @@
-"""Checkpoints of a fit: one safetensors file, of which there is always a whole one."""
+"""Checkpoints of a fit: one safetensors file that is replaced in one step."""
 
 import json
 import math
@@ -21,8 +21,9 @@ Parts = dict[str, dict[str, Tensor]]
 
 
 class Stop(StrEnum):
-    """Why a fit ended, as a model's folder and its card say it. A limit that was reached is told
-    with its amount instead: see ``Plan``."""
+    """Why a fit ended, as stored in a model's folder and on its card.
+
+    If a limit was reached, its amount is stored instead: see ``Plan``."""
 
     EPOCHS = "all epochs done"
     NO_BETTER = "no better for a while"

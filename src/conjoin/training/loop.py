@@ -27,13 +27,13 @@ from conjoin.util.energy import Meter
 
 __all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
 
-ROUNDS = 40  # of a fit by the gradient
-# passes over the rows at most; with mini-batches fewer, but so many steps
-EPOCHS = 60
-PASSES = 30
-STEPS = 200
-SETBACKS = 3  # times that a fit may go back to its last good weights
-EXPLODED = 1e3  # times the best objective so far: a loss beyond that is no longer learning
+ROUNDS_PER_FIT = 40  # of a fit by the gradient
+# passes over the rows; with mini-batches fewer than the maximum, but at least so many steps
+MAX_EPOCHS = 60
+MIN_EPOCHS = 30
+MIN_STEPS = 200
+MAX_SETBACKS = 3  # times that a fit may go back to its last good weights
+MAX_LOSS_RATIO = 1e3  # times the best objective so far: a loss beyond that is no longer learning
 
 
 class Diverged(ValueError):
@@ -121,7 +121,9 @@ class _Run:
         self.parts = 1 if able.sweeps else feed.parts(batch)  # batches of an epoch
         self.planned = steps if steps and self.by_gradient else None
         # steps of a round
-        self.length = max(1, math.ceil(self.planned / ROUNDS)) if self.planned else self.parts
+        self.length = (
+            max(1, math.ceil(self.planned / ROUNDS_PER_FIT)) if self.planned else self.parts
+        )
         self.rounds = self._rounds()
         self.learner: Learner = learner_for(
             density,
@@ -144,7 +146,9 @@ class _Run:
         """At most; mini-batches of expectation-maximisation need fewer passes than whole ones."""
         if self.planned:
             return math.ceil(self.planned / self.length)
-        return self.plan.epochs or min(EPOCHS, max(PASSES, math.ceil(STEPS / self.parts)))
+        return self.plan.epochs or min(
+            MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS / self.parts))
+        )
 
     # ------------------------------------------------------------------ steps
 
@@ -243,7 +247,7 @@ class _Run:
 
     def _sound(self, objective: float) -> bool:
         best = self.trained.best if math.isfinite(self.trained.best) else objective
-        return math.isfinite(objective) and objective < best + EXPLODED * max(1.0, abs(best))
+        return math.isfinite(objective) and objective < best + MAX_LOSS_RATIO * max(1.0, abs(best))
 
     def _go_back(self) -> None:
         """To the last good weights, with smaller steps; Diverged once that has not helped often
@@ -256,7 +260,7 @@ class _Run:
         if not self.by_gradient:
             self.trained.stopped = Stop.NOT_FINITE
             return
-        if self.trained.setbacks > SETBACKS:
+        if self.trained.setbacks > MAX_SETBACKS:
             raise Diverged(
                 f"The loss of {type(self.density).__name__} was not finite or exploded "
                 f"{self.trained.setbacks} times, last at "

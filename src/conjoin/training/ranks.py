@@ -8,8 +8,8 @@ added up.
 
 So the model is that of one process up to the order in which numbers are added. ``torchrun
 --nproc-per-node=2 -m conjoin fit ...`` starts the processes; outside of it there is one rank, and
-nothing here does anything. Sums go through gloo, in the tensors' own precision. What hangs on a
-clock is said by rank 0, so that no rank stops before another.
+this module has no effect. Sums go through gloo, in the tensors' own precision. Rank 0
+decides everything that depends on a clock, so that all ranks stop at the same step.
 """
 
 import contextlib

@@ -17,10 +17,11 @@ from pathlib import Path
 
 __all__ = ["new_file", "new_folder", "recover", "write_bytes", "write_text"]
 
-MOST_CHARACTERS = (
+MAX_NAME_CHARACTERS = (
     120  # of the target's name that its temporary name repeats: the limit is 255 bytes
 )
-TRIES = 100  # of a folder's two renames, where a reader brings the old one back in between
+# of a folder's two renames, where a reader brings the old one back in between
+MAX_RENAME_TRIES = 100
 
 _numbers = itertools.count()
 _open: set[str] = set()  # temporary names that this process is writing
@@ -116,7 +117,7 @@ def _exchange(draft: Path, path: Path) -> None:
     """``draft`` becomes ``path``. A reader that recovers the old folder between the two renames
     makes the second fail: then both are done again."""
     old = _old_of(path)
-    for attempt in range(TRIES):
+    for attempt in range(MAX_RENAME_TRIES):
         recover(path)
         if path.exists():
             path.rename(old)
@@ -124,7 +125,7 @@ def _exchange(draft: Path, path: Path) -> None:
             draft.rename(path)
             break
         except OSError:
-            if attempt == TRIES - 1 or not path.exists():
+            if attempt == MAX_RENAME_TRIES - 1 or not path.exists():
                 recover(path)
                 raise
     _force_folder(path.parent)
@@ -148,7 +149,7 @@ def _old_of(path: Path) -> Path:
 def _draft_of(path: Path) -> Path:
     """A free temporary name beside ``path``, once what dead writers of it left is removed."""
     host = platform.node().replace("-", "_")[:40]
-    end = f"-{path.name[-MOST_CHARACTERS:]}"
+    end = f"-{path.name[-MAX_NAME_CHARACTERS:]}"
     for entry in path.parent.iterdir() if path.parent.is_dir() else ():
         name = entry.name
         if name.startswith(f".new-{host}-") and name.endswith(end) and _is_left(name):

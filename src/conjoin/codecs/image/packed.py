@@ -1,8 +1,8 @@
 """Arrays of pictures in an .npz: MedMNIST's ``train_images``, Keras' ``x_train``, or ``images``
 beside ``labels``.
 
-What an archive says of itself is checked before anything is unpacked: a small file can claim to
-hold more than memory does.
+The sizes in an archive's header are checked before anything is unpacked: a small file can expand to
+more than fits into memory.
 """
 
 import zipfile

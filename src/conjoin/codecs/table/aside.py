@@ -1,6 +1,4 @@
-"""Columns that a model of the table should leave out, each with the reason that the user is
-told.
-"""
+"""Columns that a model of the table should leave out, each with a reason for the user."""
 
 import re
 

@@ -26,8 +26,8 @@ from conjoin.codecs.table.stream import Limits, Source
 __all__ = ["CHUNK_ROWS", "Chunks", "cells_of"]
 
 CHUNK_ROWS = 1 << 16
-WINDOW = 8  # row groups that a shuffled chunk is drawn from
-CELL = 6  # bytes of a cell in a text table, about
+WINDOW_ROW_GROUPS = 8  # row groups that a shuffled chunk is drawn from
+BYTES_PER_CELL = 6  # bytes of a cell in a text table, about
 
 
 class Chunks:
@@ -105,7 +105,7 @@ class Chunks:
         order = (
             range(len(self._starts)) if rng is None else rng.permutation(len(self._starts)).tolist()
         )
-        width = 1 if rng is None else WINDOW
+        width = 1 if rng is None else WINDOW_ROW_GROUPS
         try:
             with self.source.open_raw() as raw:
                 file = pq.ParquetFile(raw)
@@ -180,7 +180,7 @@ def cells_of(path: str | Path) -> int:
             return (
                 0
                 if magic[:3] in (b"\x1f\x8b\x08", b"BZh", b"\xfd7z")
-                else os.path.getsize(path) // CELL
+                else os.path.getsize(path) // BYTES_PER_CELL
             )
         import pyarrow.parquet as pq
 

@@ -72,7 +72,7 @@ class TableCodec(Codec):
 
     @classmethod
     def claims(cls, raw: Any, types: Any = None, missing: Any = ()) -> bool:
-        """The table is asked last, and says what is wrong with what is none."""
+        """True for anything: tables are tried last, and reading refuses what is no table."""
         return True
 
     @classmethod

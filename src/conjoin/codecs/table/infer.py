@@ -37,8 +37,8 @@ Array = NDArray[Any]
 Series = Any
 
 RARE = "(rare)"
-_MANY = 64
-_FEW = 5
+_MAX_LEVELS = 64  # of a category; the rest are pooled as one rare level
+_MIN_LEVEL_ROWS = 5  # rows of a level, under which it is pooled as well
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -315,7 +315,7 @@ def _levels(
     else:
         levels, pooled = (
             _pool(weights)
-            if len(weights) > _MANY and kind == "category" and not is_target
+            if len(weights) > _MAX_LEVELS and kind == "category" and not is_target
             else (list(weights), [])
         )
         levels, order = _ordered(series, levels) if kind == "ordered" else (levels, "")
@@ -342,7 +342,7 @@ def _pool(weights: Mapping[Any, float]) -> tuple[list[Any], list[Any]]:
     """At most 64 frequent levels, in order, and the rest, most frequent first."""
     values = list(weights)
     by_count = sorted(range(len(values)), key=lambda i: (-weights[values[i]], i))
-    kept = sorted(i for i in by_count[:_MANY] if weights[values[i]] >= _FEW)
+    kept = sorted(i for i in by_count[:_MAX_LEVELS] if weights[values[i]] >= _MIN_LEVEL_ROWS)
     rare = [i for i in by_count if i not in set(kept)]
     return [*(values[i] for i in kept), RARE], [values[i] for i in rare]
 

@@ -24,9 +24,9 @@ __all__ = [
 
 Array = NDArray[Any]
 
-_DIGITS = 6
-_ATOMS = 16
-_RECUR = 40
+_MAX_DIGITS = 6  # decimal places that are tried
+_MAX_ATOMS = 16
+_MIN_ATOM_ROWS = 40
 _STEPS = (1000, 500, 250, 100, 50, 25, 10, 5)
 _DAY_MS = 86_400_000
 _DAY_STEPS = (_DAY_MS, 3_600_000, 60_000, 1_000, 1)  # day, hour, minute, second, millisecond
@@ -44,7 +44,7 @@ def decimals_of(values: Array, dtype: str) -> int | None:
     kind = np.dtype(dtype) if dtype in ("float32", "float16") else np.dtype("float64")
     top = float(np.abs(values).max(initial=0.0))
     spacing = float(np.spacing(kind.type(top))) if top < np.finfo(kind).max else np.inf
-    for digits in range(_DIGITS + 1):
+    for digits in range(_MAX_DIGITS + 1):
         if 10.0**-digits < (2 if digits == 0 else 8) * spacing:
             return None  # at this size every float is a multiple of the step: it says nothing
         rounded = np.round(values, digits)
@@ -84,14 +84,15 @@ def day_step(values: Array) -> float | None:
 
 
 def atoms_of(tally: Tally) -> tuple[float, ...]:
-    """At most ``_ATOMS`` values that recur (a tenth of few rows, or ``_RECUR`` of many) and stand
-    far above their neighbours."""
+    """At most ``_MAX_ATOMS`` values that are far more frequent than their neighbours.
+
+    A value counts if it fills a tenth of the rows, or ``_MIN_ATOM_ROWS`` rows of a long column."""
     if len(tally.values) <= 20:
         return ()
     share = tally.counts / tally.observed
-    least = min(0.1, max(0.005, _RECUR / tally.observed))
+    least = min(0.1, max(0.005, _MIN_ATOM_ROWS / tally.observed))
     spikes = [i for i in np.flatnonzero(share >= least) if _stands_out(share, int(i))]
-    best = sorted(spikes, key=lambda i: (-share[i], i))[:_ATOMS]
+    best = sorted(spikes, key=lambda i: (-share[i], i))[:_MAX_ATOMS]
     return tuple(float(tally.values[i]) for i in sorted(best))
 
 

@@ -43,7 +43,7 @@ _BOMS = (
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 _DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 _ZERO_PADDED = re.compile(r"0\d+")
-_SAMPLE = 1_000
+_SAMPLE_ROWS = 1_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
         header, *rows = [
             row
             for row in csv.reader(
-                lines[: _SAMPLE + 1], delimiter=separator, skipinitialspace=spaced
+                lines[: _SAMPLE_ROWS + 1], delimiter=separator, skipinitialspace=spaced
             )
             if row
         ]

@@ -145,8 +145,7 @@ def _choose(name: Name, field: str, value: Any, choices: tuple[str, ...]) -> Non
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schema:
-    """The columns of a table in their order, with the target (if any) and what the user should be
-    told."""
+    """The columns of a table in their order, the target if there is one, and notes for the user."""
 
     columns: tuple[Column, ...]
     target: Name | None = None

@@ -22,7 +22,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
     (b"BZh", bz2.BZ2File),
     (b"\xfd7zXZ\x00", lzma.LZMAFile),
 )
-_FLOOR = 8_000_000  # below this an archive may expand as it likes
+_UNCHECKED_BYTES = 8_000_000  # below this an archive may expand as it likes
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
@@ -141,7 +141,7 @@ class Source:
 
     def check_ratio(self, total: int, packed: int) -> None:
         """ValueError where the bytes out are too many for the bytes in."""
-        if total > _FLOOR and total > self.limits.ratio * packed:
+        if total > _UNCHECKED_BYTES and total > self.limits.ratio * packed:
             raise ValueError(
                 f"{self.name} unpacks to more than {self.limits.ratio:g} times its size, which "
                 "is the limit against archive bombs; "

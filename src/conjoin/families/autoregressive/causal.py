@@ -46,7 +46,7 @@ from conjoin.nets.inputs import Inputs
 
 __all__ = ["Causal", "CausalDensity"]
 
-CONTEXT = 16  # numbers that stand for a class, and for a shift
+CONTEXT_WIDTH = 16  # numbers that stand for a class, and for a shift
 MAX_PAIRS = 1 << 22  # of cells of which one looks at the other, in a batch
 SHIFTS = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))]
 
@@ -141,12 +141,13 @@ def cells_before(space: Space, scan: int) -> Int[Tensor, "D N"]:
         torch.where(
             (row + dy >= 0) & (column + dx >= 0) & (column + dx < line), place + dy * line + dx, -1
         )
-        for dy, dx in NEAR
+        for dy, dx in NEIGHBOUR_OFFSETS
     ]
     return torch.stack(near, 1)
 
 
-NEAR = [(0, -1), (-1, -1), (-1, 0), (-1, 1)]
+# rows down and columns right: left, upper left, above, upper right
+NEIGHBOUR_OFFSETS = [(0, -1), (-1, -1), (-1, 0), (-1, 1)]
 
 
 class CausalDensity(DeepDensity):
@@ -167,7 +168,7 @@ class CausalDensity(DeepDensity):
         super().__init__(space, config, structure, context_space)
         self.inputs = Inputs(space.variables, self.embedded)
         self.heads = Heads(space.variables)
-        self.context = self.embedding(CONTEXT)
+        self.context = self.embedding(CONTEXT_WIDTH)
         self.scans: list[list[int]] = self.structure["scans"]
         sizes = torch.bincount(self.inputs.owner)
         first = (sizes.cumsum(0) - sizes)[self.inputs.owner]
@@ -183,14 +184,14 @@ class CausalDensity(DeepDensity):
         self.register_buffer("rate", torch.tensor(level, dtype=torch.float64), persistent=False)
         alike = grid_of(space) is not None
         self.shift = (
-            nn.Parameter(0.1 * torch.randn(len(SHIFTS), CONTEXT, dtype=torch.float64))
+            nn.Parameter(0.1 * torch.randn(len(SHIFTS), CONTEXT_WIDTH, dtype=torch.float64))
             if alike
             else None
         )
         shape = (
             self.cell,
             self.heads.width,
-            self.context.width + (CONTEXT if alike else 0),
+            self.context.width + (CONTEXT_WIDTH if alike else 0),
             self.structure["width"],
             self.structure["blocks"],
         )

@@ -39,7 +39,7 @@ from conjoin.nets.masked import MaskedNet
 
 __all__ = ["Masked", "MaskedDensity"]
 
-CONTEXT = 16  # numbers that stand for a class
+CONTEXT_WIDTH = 16  # numbers that stand for a class
 LARGE_SIDE_PIXELS = 16  # pixels a side
 MAX_WEIGHTS = 1 << 29  # weights of a network
 
@@ -126,7 +126,7 @@ class MaskedDensity(DeepDensity):
         super().__init__(space, config, structure, context_space)
         self.inputs = Inputs(space.variables, self.embedded)
         self.heads = Heads(space.variables)
-        self.context = self.embedding(CONTEXT)
+        self.context = self.embedding(CONTEXT_WIDTH)
         self.orders: list[list[int]] = self.structure["orders"]
         rank = torch.tensor(self.orders).argsort(1)
         owner = torch.cat([torch.full((self.context.width,), -1), self.inputs.owner])

@@ -31,7 +31,7 @@ from conjoin.nets.pixel_cnn import PixelCnn
 
 __all__ = ["PixelDensity", "Pixels"]
 
-CONTEXT = 16  # numbers that stand for a class
+CONTEXT_WIDTH = 16  # numbers that stand for a class
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class PixelDensity(DeepDensity):
         super().__init__(space, config, structure, context_space)
         self.grid = space.grid
         self.heads = Heads(space.variables)
-        self.context = self.embedding(CONTEXT)
+        self.context = self.embedding(CONTEXT_WIDTH)
         self.net = PixelCnn(
             space.grid[0],
             self.context.width,

@@ -49,7 +49,7 @@ __all__ = ["Sequence", "SequenceDensity"]
 
 MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
-MIN_REMEMBERED_ROWS = 8  # fewer can't tell what is typical
+MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose context is not told
 
 
@@ -281,9 +281,9 @@ class SequenceDensity(Density):
         plain = torch.stack([surprise, (length + 1).log()], 1)
         return (hidden * there).sum(1) / there.sum(1), plain
 
-    def _remember(self, event: Event) -> None:
+    def _fit_typicality(self, event: Event) -> None:
         complete = event.take(event.complete.nonzero()[:, 0])
-        if complete.rows >= MIN_REMEMBERED_ROWS:
+        if complete.rows >= MIN_TYPICALITY_ROWS:
             self.typical.fit(list(self._seen(complete)))
 
     def _typicality(self, event: Event) -> Float[Tensor, " B"]:

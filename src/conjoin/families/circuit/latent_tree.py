@@ -50,14 +50,14 @@ from conjoin.core.shapes import Float, Int
 from conjoin.families.circuit.passes import MIN_SHARED_STATES, Leaves, Tree, Up
 from conjoin.families.circuit.structure import chow_liu_tree, wide
 from conjoin.families.circuit.windows import counts_by_window
-from conjoin.families.classic.mixture import Mixture, MixtureDensity
+from conjoin.families.classic.mixture import Mixture, MixtureDensity, counted
 
 __all__ = ["Circuit", "CircuitDensity"]
 
 
 BLOCK_ROWS = 2048  # rows of a pass that keeps nothing
 KEPT_ROWS = 1024  # rows of one that keeps all its messages
-WALKS = 24  # drawn walks down the trees that compete for the mode
+MODE_WALKS = 24  # drawn walks down the trees that compete for the mode
 MAX_TREES = 3  # trees that are mixed where their number is not given
 MAX_BOOTSTRAP_DRAWS = 1 << 20  # of a bootstrap, at most
 MAX_CELLS = 64_000_000  # of all transitions and levels, at most
@@ -157,9 +157,9 @@ class CircuitDensity(Density):
         """Structure from the data; parameters of a tree from one mixture, whose component every
         latent variable starts as."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
+        rows = counted(data, weight)
         width = min(
-            config.width
-            or (picture_width(space, data.rows) if _vast(space) else default_width(data.rows)),
+            config.width or (picture_width(space, rows) if _vast(space) else default_width(rows)),
             data.rows,
         )
         count = default_trees(space, data.rows) if config.trees is None else config.trees
@@ -410,7 +410,7 @@ class CircuitDensity(Density):
             belief = self._beliefs(leaf, t)
             walks = [
                 lambda logits: logits.argmax(-1),
-                *[lambda logits: _draw_alike(logits, noise)] * (WALKS // len(self.parents)),
+                *[lambda logits: _draw_alike(logits, noise)] * (MODE_WALKS // len(self.parents)),
             ]
             states += [self._walk(belief, t, walk) for walk in walks]
         filled = torch.stack(

@@ -39,8 +39,8 @@ MAX_LEVELS = 32  # levels of a variable that are told apart
 # levels of all variables together; of more (an image of 256 greys), neighbours are taken together
 MAX_TOTAL_LEVELS = 8192
 MAX_ROWS_IF_WIDE = 5000  # rows that tell the tree of such a wide event
-NEAR_PIXELS = 2  # rows and columns between pixels that may be linked
-BLOCK = 1 << 24  # pairs of levels that are counted at once
+MAX_LINK_PIXELS = 2  # rows and columns between pixels that may be linked
+PAIRS_AT_ONCE = 1 << 24  # pairs of levels that are counted at once
 
 
 def chow_liu_tree(
@@ -72,7 +72,7 @@ def wide(variables: tuple[Variable, ...]) -> bool:
 
 
 def _near(grid: tuple[int, int, int], size: int) -> Int[Tensor, "M 2"]:
-    """Pairs of pixels at most ``NEAR_PIXELS`` rows and columns apart, of whatever channels;
+    """Pairs of pixels at most ``MAX_LINK_PIXELS`` rows and columns apart, of whatever channels;
     variables before the pixels with all others."""
     place = torch.arange(size - math.prod(grid), size).reshape(grid)
     channels, height, width = grid
@@ -81,8 +81,8 @@ def _near(grid: tuple[int, int, int], size: int) -> Int[Tensor, "M 2"]:
         for first in range(size - place.numel())
     ]
     for down, right in itertools.product(
-        range(min(NEAR_PIXELS, height - 1) + 1),
-        range(-min(NEAR_PIXELS, width - 1), min(NEAR_PIXELS, width - 1) + 1),
+        range(min(MAX_LINK_PIXELS, height - 1) + 1),
+        range(-min(MAX_LINK_PIXELS, width - 1), min(MAX_LINK_PIXELS, width - 1) + 1),
     ):
         here = place[:, : height - down, max(0, -right) : width - max(0, right)]
         there = place[:, down:, max(0, right) : width - max(0, -right)]
@@ -101,7 +101,9 @@ def _information_of_pairs(
     weight = weight[:MAX_ROWS_IF_WIDE]
     codes, levels = _discretise(event, variables, weight, MAX_LEVELS)
     out = []
-    for some in torch.arange(len(first)).split(max(1, BLOCK // (len(codes) + levels * levels))):
+    for some in torch.arange(len(first)).split(
+        max(1, PAIRS_AT_ONCE // (len(codes) + levels * levels))
+    ):
         one = first[some]
         other = second[some]
         slot = (torch.arange(len(some)) * levels + codes[:, one]) * levels + codes[:, other]
@@ -124,7 +126,7 @@ def mutual_information(event: Event, variables: tuple[Variable, ...], weight: Te
     rows, size = codes.shape
     flat = hot.reshape(rows, -1)
     weighted = (flat * weight[:, None]).T
-    step = max(1, BLOCK // (size * levels * levels))
+    step = max(1, PAIRS_AT_ONCE // (size * levels * levels))
     return torch.cat(
         [
             _information(weighted[part.start * levels : part.stop * levels] @ flat, levels)

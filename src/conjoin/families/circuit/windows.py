@@ -30,9 +30,9 @@ from conjoin.core.shapes import Float, Int
 
 __all__ = ["Windows", "counts_by_window"]
 
-REACH = 3  # pixels to each side
-MAX_ROWS = 4096  # rows that tell the centres
-ROUNDS = 5
+WINDOW_RADIUS_PIXELS = 3  # pixels to each side
+MAX_CENTRE_ROWS = 4096  # rows that the centres are fitted to
+KMEANS_ROUNDS = 5
 
 
 def counts_by_window(
@@ -88,12 +88,12 @@ class Windows:
 
     def __init__(self, pixels: Tensor, grid: tuple[int, int, int]) -> None:
         self.grid = grid
-        across = torch.arange(-REACH, REACH + 1) ** 2
-        self.padded = pad(pixels.unflatten(1, grid), [REACH] * 4)
+        across = torch.arange(-WINDOW_RADIUS_PIXELS, WINDOW_RADIUS_PIXELS + 1) ** 2
+        self.padded = pad(pixels.unflatten(1, grid), [WINDOW_RADIUS_PIXELS] * 4)
         self.root_weight = (-(across[:, None] + across) / 4).exp()
 
     def about(self, row: int, column: int) -> Float[Tensor, "B F"]:
-        side = 2 * REACH + 1
+        side = 2 * WINDOW_RADIUS_PIXELS + 1
         window = self.padded[:, :, row : row + side, column : column + side].float()
         return (window * self.root_weight).flatten(1)
 
@@ -101,7 +101,7 @@ class Windows:
         """The window of each pixel, by the nearest of its centres; channels have it in common."""
         channels, height, across = self.grid
         out = torch.empty(channels, height * across, len(self.padded), dtype=torch.int16)
-        some = torch.randperm(len(self.padded), generator=generator)[:MAX_ROWS]
+        some = torch.randperm(len(self.padded), generator=generator)[:MAX_CENTRE_ROWS]
         for at in range(height * across):
             window = self.about(*divmod(at, across))
             out[:, at] = _nearest(window, _centres(window[some], width, generator))
@@ -118,7 +118,7 @@ def _centres(
     )
     first = number.new_empty(int(number.max()) + 1).scatter_(0, number, torch.arange(len(window)))
     centres = window[first[torch.randperm(len(first), generator=generator)[:width]]]
-    for _ in range(ROUNDS):
+    for _ in range(KMEANS_ROUNDS):
         near = _nearest(window, centres)
         count = torch.bincount(near, minlength=len(centres))[:, None]
         centres = torch.where(

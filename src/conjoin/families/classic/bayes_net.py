@@ -37,7 +37,7 @@ from conjoin.families.classic.elimination import GraphDensity, elimination_order
 __all__ = ["BayesNet", "BayesNetDensity", "learn_parents"]
 
 CANDIDATES = 8  # parents that a column may choose from: those with the most mutual information
-SEEN = 8192  # rows that mutual information is estimated from
+MUTUAL_INFORMATION_ROWS = 8192  # rows that mutual information is estimated from
 Parents = tuple[int, ...]
 
 
@@ -230,7 +230,7 @@ def learn_parents(
 
 def _candidates(codes: Event, variables: tuple[Variable, ...], weight: Tensor) -> list[list[int]]:
     """For each column the others that tell the most about it."""
-    part = slice(None, None, max(1, codes.rows // SEEN))
+    part = slice(None, None, max(1, codes.rows // MUTUAL_INFORMATION_ROWS))
     information = mutual_information(codes.take(part), variables, weight[part])
     information.fill_diagonal_(-math.inf)
     return information.topk(min(CANDIDATES, len(variables) - 1), dim=1).indices.tolist()

@@ -35,7 +35,7 @@ from conjoin.core.shapes import Bool, Float, Int
 __all__ = ["Counts", "Items", "Posterior", "Predictive", "Prior", "log_marginal"]
 
 # pseudo-count of what is never counted: levels that a column lacks, and the bin of missing cells
-NONE = 1e-300
+MIN_PROBABILITY = 1e-300  # in place of zero, so that its log is finite
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Prior:
     padded: Float[np.ndarray, "C L1"] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "padded", np.maximum(np.pad(self.levels, ((0, 0), (0, 1))), NONE))
+        object.__setattr__(
+            self, "padded", np.maximum(np.pad(self.levels, ((0, 0), (0, 1))), MIN_PROBABILITY)
+        )
 
 
 class Items(NamedTuple):

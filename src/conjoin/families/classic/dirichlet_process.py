@@ -64,9 +64,9 @@ from conjoin.families.classic.posterior import (
 
 __all__ = ["DirichletProcess", "DirichletProcessDensity", "Restaurant"]
 
-SCAN = 500  # rows that one sweep moves singly
-TRIES = 5  # splits or merges that one sweep proposes
-LAUNCH = 4  # allocations on the way to a launch state
+SCANNED_ROWS = 500  # rows that one sweep moves singly
+PROPOSALS_PER_SWEEP = 5  # splits or merges that one sweep proposes
+LAUNCH_SCANS = 4  # allocations on the way to a launch state
 GAMMA = (1.0, 1.0)  # shape and rate of alpha's prior
 
 
@@ -208,7 +208,7 @@ class Restaurant:
         items lie now."""
         side = np.full(len(items.weight), -1)
         side[anchors] = 0, 1
-        for _ in range(LAUNCH):
+        for _ in range(LAUNCH_SCANS):
             counts = Counts.of(items, side, 2, self.prior)
             score = Predictive(counts, self.prior).log_prob(items) + np.log(counts.rows)
             share = expit(score[:, 1] - score[:, 0])
@@ -371,8 +371,8 @@ class DirichletProcessDensity(PosteriorMixture):
             restaurant = self._restaurant(event, copies)
         else:
             restaurant = self._first(event, copies, rng)
-        restaurant.scan(rng.permutation(len(copies.row))[:SCAN], rng)
-        for _ in range(TRIES):
+        restaurant.scan(rng.permutation(len(copies.row))[:SCANNED_ROWS], rng)
+        for _ in range(PROPOSALS_PER_SWEEP):
             restaurant.split_or_merge(rng)
         self.alpha.fill_(restaurant.draw_alpha(rng))
         self.latent["cluster"] = torch.as_tensor(restaurant.cluster)
@@ -407,7 +407,7 @@ class DirichletProcessDensity(PosteriorMixture):
             "part": part,
         }
         restaurant = self._restaurant(event, copies)
-        restaurant.scan(rng.permutation(len(copies.row))[:SCAN], rng)
+        restaurant.scan(rng.permutation(len(copies.row))[:SCANNED_ROWS], rng)
         restaurant.settle(rng)
         return restaurant
 

@@ -52,7 +52,7 @@ MIN_NOISE = 1e-4  # of a column's variance
 PRIOR_ROWS = 1e-2  # rows of prior that each mean starts with
 # steps of the maximisation over a shared noise, which has a closed form only where there is no
 # floor
-INNER = 200
+SHARED_NOISE_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -386,7 +386,7 @@ class FactorDensity(GaussianClasses):
             self.log_noise.copy_((scatter / count - self._floor).maximum(tiny).log())
             return
         level = self.log_noise.exp()
-        for _ in range(INNER):
+        for _ in range(SHARED_NOISE_STEPS):
             share = level / (level + self._floor)
             level = (share.square() * scatter + count * share * self._floor).sum(
                 1, keepdim=True

@@ -56,7 +56,7 @@ __all__ = ["MarkovField", "MarkovFieldDensity", "field_edges", "mean_field"]
 INFORMATION_ROWS = 8192  # rows that mutual information is estimated from
 FIRST_DESCENT_ROWS = 4096  # rows that the first descent on the pseudo-likelihood looks at
 STEPS = 30  # of the first descent on the pseudo-likelihood
-ROUNDS = 5  # of mean field
+MEAN_FIELD_ROUNDS = 5  # of mean field
 SWEEPS = 40  # of the Gibbs sampler
 # entries of a table up to which missing cells are summed out exactly where Z is not known
 SUMMED = 1 << 16
@@ -309,7 +309,7 @@ class MarkovFieldDensity(GraphDensity):
         with torch.no_grad():
             share = told.softmax(-1)
             open_ = (~event.mask | self.bins.hidden).any(1).nonzero()[:, 0]
-            for _ in range(ROUNDS if len(open_) else 0):
+            for _ in range(MEAN_FIELD_ROUNDS if len(open_) else 0):
                 share[:, open_] = (self._fields(share[:, open_]) + told[:, open_]).softmax(-1)
         return (self._fields(share).log_softmax(-1) + told).logsumexp(-1).sum(0)
 
@@ -363,7 +363,7 @@ def mean_field(factors: list[Factor], order: list[int]) -> Float[Tensor, " _"]:
         for v, mine in alone.items()
     }
     touching = {v: [factor for factor in factors if v in factor.scope] for v in order}
-    for _ in range(ROUNDS):
+    for _ in range(MEAN_FIELD_ROUNDS):
         for v in order:
             expected = sum(_expected(factor, q, v) for factor in touching[v])
             q[v] = expected.softmax(-1)  # type: ignore[union-attr]

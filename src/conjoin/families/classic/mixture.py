@@ -15,12 +15,14 @@ Shape letters: B rows, D variables, K components.
 torch.Size([4])
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from conjoin.components.leaves import LeafLayer, LeafTable
@@ -36,7 +38,9 @@ from conjoin.core import (
 )
 from conjoin.core.shapes import Float
 
-__all__ = ["Mixture", "MixtureDensity", "cluster"]
+__all__ = ["Mixture", "MixtureDensity", "cluster", "counted"]
+
+MIN_DISTINCT_SHARE = 0.5  # share of distinct rows from which a repeat counts as the same case
 
 MAX_INDICATORS = 8192  # indicator columns; instead of more, ordered levels are numbers
 
@@ -88,7 +92,7 @@ class MixtureDensity(Density):
         context_space: Space | None = None,
     ) -> Self:
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        components = min(config.components or default_states(data.rows), data.rows)
+        components = min(config.components or default_states(counted(data, weight)), data.rows)
         density = cls(space, config, {"components": components})
         density.leaves.start(data.value, data.mask, weight)
         share = weight[:, None] * cluster(data, space.variables, weight, components, generator)
@@ -154,8 +158,16 @@ class MixtureDensity(Density):
 
 
 def default_states(rows: int) -> int:
-    """About one state for every thirty distinct rows, between 1 and 32."""
+    """About one state for every thirty rows, between 1 and 32. ``rows``: see ``counted``."""
     return max(1, min(32, rows // 30))
+
+
+def counted(data: Event, weight: Float[Tensor, " B"]) -> int:
+    """How many rows there are to learn from: the distinct ones, as a row that occurs twice tells no
+    more than once. Where most rows are repeats, as in tables of a few columns of few levels, a
+    repeat is a case of its own, and all count."""
+    total = round(float(weight.sum()))
+    return data.rows if data.rows >= MIN_DISTINCT_SHARE * total else total
 
 
 def cluster(
@@ -172,9 +184,10 @@ def cluster(
     seed = int(torch.randint(0, 2**31 - 1, (), generator=generator))
     if groups == 1:
         return torch.ones(event.rows, 1, dtype=torch.float64)
-    means = KMeans(groups, n_init=1, random_state=seed, max_iter=30).fit(
-        table[rng], sample_weight=weight.numpy()[rng]
-    )
+    means = KMeans(groups, n_init=1, random_state=seed, max_iter=30)
+    with warnings.catch_warnings():  # with fewer distinct rows than groups some stay empty
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        means.fit(table[rng], sample_weight=weight.numpy()[rng])
     return torch.nn.functional.one_hot(
         torch.as_tensor(means.predict(table)).long(), groups
     ).double()

@@ -43,9 +43,9 @@ from conjoin.nets.inputs import Inputs
 __all__ = ["Mixed", "Noise", "is_code"]
 
 # features of the time, and octaves of sines of a number
-TIMES = 16
+TIME_FEATURES = 16
 WAVES = 4
-TOGETHER = 4096  # rows times calls that the network sees at once
+MAX_ROW_CALLS = 4096  # rows times calls that the network sees at once
 
 
 def is_code(variable: Variable) -> bool:
@@ -150,7 +150,13 @@ class Mixed(nn.Module):
         width = max(self.numbers.outputs, self.heads.width)
         size = self.inputs.size + len(self.number) * (1 + 2 * WAVES)
         self.net = CellNetwork(
-            space, size, TIMES + context.width, width, config.width, config.blocks, config.dropout
+            space,
+            size,
+            TIME_FEATURES + context.width,
+            width,
+            config.width,
+            config.blocks,
+            config.dropout,
         )
 
     def start(self, data: Event, weight: Tensor) -> None:
@@ -196,7 +202,7 @@ class Mixed(nn.Module):
         ).flatten(1)
         parts = [near, self.inputs(codes, known)] if len(self.code) else [near]
         return torch.cat(parts, 1), torch.cat(
-            [time_features(time, TIMES), self.context(len(z), label)], 1
+            [time_features(time, TIME_FEATURES), self.context(len(z), label)], 1
         )
 
     def features(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B H"]:
@@ -236,7 +242,7 @@ class Mixed(nn.Module):
         rows = len(value)
         calls = len(noise.time)
         total = value.new_zeros(len(value))
-        for part in torch.arange(calls).split(max(1, TOGETHER // max(rows, 1))):
+        for part in torch.arange(calls).split(max(1, MAX_ROW_CALLS // max(rows, 1))):
             many = noise.take(part.repeat_interleave(rows))
             labels = None if label is None else label.repeat(len(part))
             total = total + term(value.repeat(len(part), 1), labels, many).reshape(

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from conjoin.core import Event, Space, Variable, categorical, stream
 from conjoin.core.shapes import Float, Int
-from conjoin.families.diffusion.mixed import TIMES, is_code
+from conjoin.families.diffusion.mixed import TIME_FEATURES, is_code
 from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
 from conjoin.nets.body import ContextEmbedding, time_features
 from conjoin.nets.heads import Heads
@@ -57,7 +57,7 @@ class Multinomial(nn.Module):
         self.context = context
         self.heads = Heads(space.variables, 1)
         self.inputs = Inputs(space.variables, embedded)
-        extra = TIMES + context.width
+        extra = TIME_FEATURES + context.width
         self.net = CellNetwork(
             space,
             self.inputs.size,
@@ -110,13 +110,14 @@ class Multinomial(nn.Module):
         """The network's probabilities of x_0."""
         inputs = self.inputs(at, torch.ones_like(at, dtype=torch.bool))
         extra = torch.cat(
-            [time_features(step.double() / self.steps, TIMES), self.context(len(at), code)], 1
+            [time_features(step.double() / self.steps, TIME_FEATURES), self.context(len(at), code)],
+            1,
         )
         return self.heads._level_logits(self.net(inputs, extra), slice(None)).softmax(-1)
 
     def features(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B H"]:
         inputs = self.inputs(value, torch.ones_like(value, dtype=torch.bool))
-        time = time_features(value.new_zeros(len(value)), TIMES)
+        time = time_features(value.new_zeros(len(value)), TIME_FEATURES)
         return self.net.features(inputs, torch.cat([time, self.context(len(value), None)], 1))
 
     # ------------------------------------------------------------------ the bound

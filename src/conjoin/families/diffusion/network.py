@@ -31,9 +31,9 @@ from conjoin.nets.mlp import Mlp
 __all__ = ["CellNetwork", "drop_class", "guided"]
 
 # width and blocks, where the config leaves them open
-TABLE = (64, 2)
-IMAGE = (48, 6)
-DROPPED = 0.1  # share of training rows whose class is withheld
+TABLE_WIDTH_AND_BLOCKS = (64, 2)
+IMAGE_WIDTH_AND_BLOCKS = (48, 6)
+DROPPED_SHARE = 0.1  # share of training rows whose class is withheld
 
 
 class CellNetwork(nn.Module):
@@ -57,7 +57,11 @@ class CellNetwork(nn.Module):
         self.cells = (size, outputs)
         if self.grid is None:
             self.body: Body = Mlp(
-                inputs + extra, size * outputs, width or TABLE[0], blocks or TABLE[1], dropout
+                inputs + extra,
+                size * outputs,
+                width or TABLE_WIDTH_AND_BLOCKS[0],
+                blocks or TABLE_WIDTH_AND_BLOCKS[1],
+                dropout,
             )
         else:
             channels, *sides = self.grid
@@ -66,8 +70,8 @@ class CellNetwork(nn.Module):
                 (sides[0], sides[1]),
                 of_pixel,
                 channels * outputs,
-                width or IMAGE[0],
-                blocks or IMAGE[1],
+                width or IMAGE_WIDTH_AND_BLOCKS[0],
+                blocks or IMAGE_WIDTH_AND_BLOCKS[1],
                 dropout,
             )
 
@@ -102,7 +106,7 @@ def drop_class(
     algorithm 1)."""
     if code is None or generator is None or not context.training:
         return code
-    gone = torch.rand(len(code), generator=generator, dtype=torch.float64) < DROPPED
+    gone = torch.rand(len(code), generator=generator, dtype=torch.float64) < DROPPED_SHARE
     return torch.where(gone, float(context.classes), code)
 
 

@@ -33,14 +33,14 @@ from conjoin.core import Variable, categorical
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.shapes import Bool, Float
 
-__all__ = ["BOTTOM", "Numbers", "alpha_sigma"]
+__all__ = ["MIN_LOG_RATIO", "Numbers", "alpha_sigma"]
 
-BOTTOM = -8.0  # log of the signal-to-noise ratio at t = 1: beyond it the network has no say
-SHARPEST = (
+MIN_LOG_RATIO = -8.0  # log of the signal-to-noise ratio at t = 1: beyond it the network has no say
+MAX_LOG_RATIO = (
     9.0  # and at t = 0, for numbers that have a density; cells as narrow as this are treated alike
 )
-PLACES = (0.02, 0.25, 0.5, 0.75, 0.98)  # quantiles tried for xi
-STRETCHES = (0.05, 0.2, 1.0, 5.0, 1000.0)  # standard deviations tried for delta
+CENTRE_QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)  # quantiles tried for xi
+STRETCH_DEVIATIONS = (0.05, 0.2, 1.0, 5.0, 1000.0)  # standard deviations tried for delta
 
 
 def alpha_sigma(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ class Numbers(nn.Module):
             ("delta", 1e3),
             ("mu", 0.0),
             ("sigma", 1e-3),
-            ("top", SHARPEST),
+            ("top", MAX_LOG_RATIO),
         ):
             self.register_buffer(name, zeros + start)
         self.register_buffer(
@@ -109,7 +109,7 @@ class Numbers(nn.Module):
             sharp = (
                 self._cell(known, d, 0.5 * width) - self._cell(known, d, -0.5 * width)
             ).median()
-            self.top[d] = (2 * torch.log(2 / sharp.clamp_min(1e-9))).clamp(1.0, SHARPEST)
+            self.top[d] = (2 * torch.log(2 / sharp.clamp_min(1e-9))).clamp(1.0, MAX_LOG_RATIO)
 
     def _cell(self, value: Float[Tensor, " b"], d: int, aside: float) -> Float[Tensor, " b"]:
         return (
@@ -137,11 +137,13 @@ class Numbers(nn.Module):
     def log_ratio(self, time: Float[Tensor, "*S"]) -> Float[Tensor, "*S N"]:
         """lambda of every column at times between 0 (data) and 1 (noise): the same for all, but
         none goes beyond its top."""
-        return torch.minimum(self.top, self.top.max() + time[..., None] * (BOTTOM - self.top.max()))
+        return torch.minimum(
+            self.top, self.top.max() + time[..., None] * (MIN_LOG_RATIO - self.top.max())
+        )
 
     def rate(self, time: Float[Tensor, "*S"]) -> Float[Tensor, "*S N"]:
         """- d lambda / dt."""
-        return (self.top.max() - BOTTOM) * (self.log_ratio(time) < self.top)
+        return (self.top.max() - MIN_LOG_RATIO) * (self.log_ratio(time) < self.top)
 
     # ---------------------------------------------------------------- cells and atoms, read off z_0
 
@@ -226,8 +228,10 @@ def _johnson(
     spread = float(known.std(unbiased=False)) or 1.0
     share = mass / mass.sum()
     best = (-math.inf, 0.0, 1.0, 0.0, 1.0)
-    for xi in torch.quantile(known[:100_000], torch.tensor(PLACES, dtype=torch.float64)).tolist():
-        for delta in (stretch * spread for stretch in STRETCHES):
+    for xi in torch.quantile(
+        known[:100_000], torch.tensor(CENTRE_QUANTILES, dtype=torch.float64)
+    ).tolist():
+        for delta in (stretch * spread for stretch in STRETCH_DEVIATIONS):
             u = (known - xi) / delta
             c = torch.asinh(u)
             mu = float((share * c).sum())

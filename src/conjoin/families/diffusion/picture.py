@@ -56,14 +56,13 @@ from conjoin.nets.precision import check_precision, fastest
 __all__ = ["PictureDensity", "PictureDiffusion", "withheld"]
 
 COUNTED_ROWS = 1024  # whose grey levels are counted at once
-CHUNK = 256  # pictures that the network sees at once
-SEEN = (100_000, 900_000)  # pictures in a fit, at least and at most
-PROFILE = (0.03, 0.08, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)  # noises at which errors are read
-# tiles a side; what is added to an error before its log
-TILES = 4
-TINY = 1e-4
-GREYS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # quantiles of a picture's grey levels
-AXES = (384, 8, 48, 9)  # principal axes of each reading
+CHUNK_PICTURES = 256  # pictures that the network sees at once
+PICTURES_SEEN_BOUNDS = (100_000, 900_000)  # pictures in a fit, at least and at most
+PROFILE_NOISES = (0.03, 0.08, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)  # noises at which errors are read
+TILES_PER_SIDE = 4
+LOG_OFFSET = 1e-4  # added to an error before its log
+GREY_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # quantiles of a picture's grey levels
+AXES_PER_READING = (384, 8, 48, 9)  # principal axes of each reading
 TYPICAL_ROWS = 6000  # rows by which typical ones are known
 EDITING_STEPS = 8  # of an edit: once to noise and twice, with guidance, back
 DISTILLED = "distilled"  # in ``structure``: network calls of a draw by the student
@@ -137,7 +136,7 @@ class PictureDiffusion(Config):
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be at least 1, or None, got {self.steps!r}.")
         steps = (
-            max(SEEN[0], min(SEEN[1], 30 * rows)) // self.batch
+            max(PICTURES_SEEN_BOUNDS[0], min(PICTURES_SEEN_BOUNDS[1], 30 * rows)) // self.batch
             if self.steps is None
             else self.steps
         )
@@ -161,7 +160,7 @@ class PictureDensity(Density):
     conditional = True
     takes_columns = True
     takes_bytes = True
-    trunk = True
+    shared_backbone = True
     shares: Tensor
 
     def __init__(
@@ -197,8 +196,11 @@ class PictureDensity(Density):
             space.grid, levels, classes, config, self.inputs.size if self.inputs else 0
         )
         pixels = len(space.variables) if len(space.variables) * levels <= MAX_LEVEL_SHARES else 1
-        cells = len(PROFILE) * TILES**2 * space.grid[0]
-        self.typical = Typicality((self.core.net.width, len(PROFILE), cells, len(GREYS) + 2), AXES)
+        cells = len(PROFILE_NOISES) * TILES_PER_SIDE**2 * space.grid[0]
+        self.typical = Typicality(
+            (self.core.net.width, len(PROFILE_NOISES), cells, len(GREY_QUANTILES) + 2),
+            AXES_PER_READING,
+        )
         # log p of each level, pixel by pixel
         self.register_buffer("shares", torch.zeros(pixels, levels))
         self.student = (
@@ -277,7 +279,7 @@ class PictureDensity(Density):
         code = self._code(context)
         each = [
             self._bound(event.value[part], None if code is None else code[part], *noise)
-            for part in slices(event.rows, CHUNK)
+            for part in slices(event.rows, CHUNK_PICTURES)
         ]
         return torch.cat(each)
 
@@ -347,7 +349,9 @@ class PictureDensity(Density):
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
         x = self.core.pictures(event.value)
-        return torch.cat([self.core.features(x[part]) for part in slices(len(x), CHUNK)]).double()
+        return torch.cat(
+            [self.core.features(x[part]) for part in slices(len(x), CHUNK_PICTURES)]
+        ).double()
 
     # ------------------------------------------------------------------ familiarity
 
@@ -355,24 +359,33 @@ class PictureDensity(Density):
         """What the encoder sees of a picture, the log of its denoising errors at several noises,
         everywhere and by tiles, and its greys: their quantiles, and how much neighbours differ
         across and down."""
-        noise = torch.randn(len(PROFILE), *self.core.grid, generator=stream(0, "profile"))
+        noise = torch.randn(len(PROFILE_NOISES), *self.core.grid, generator=stream(0, "profile"))
         each = []
-        for start in range(0, len(value), CHUNK):
-            x = self.core.pictures(value[start : start + CHUNK])
+        for start in range(0, len(value), CHUNK_PICTURES):
+            x = self.core.pictures(value[start : start + CHUNK_PICTURES])
             errors = [
                 (x - self.core(x + s * eps, torch.full((len(x),), s), None)).square() / s**2
-                for s, eps in zip(PROFILE, noise, strict=True)
+                for s, eps in zip(PROFILE_NOISES, noise, strict=True)
             ]
             whole = torch.stack([error.mean((1, 2, 3)) for error in errors], 1)
             tiles = torch.cat(
-                [nn.functional.adaptive_avg_pool2d(error, TILES).flatten(1) for error in errors], 1
+                [
+                    nn.functional.adaptive_avg_pool2d(error, TILES_PER_SIDE).flatten(1)
+                    for error in errors
+                ],
+                1,
             )
             each.append(
-                (self.core.features(x), (whole + TINY).log(), (tiles + TINY).log(), _greys(x))
+                (
+                    self.core.features(x),
+                    (whole + LOG_OFFSET).log(),
+                    (tiles + LOG_OFFSET).log(),
+                    _greys(x),
+                )
             )
         return [torch.cat(parts).double() for parts in zip(*each, strict=True)]
 
-    def _remember(self, event: Event) -> None:
+    def _fit_typicality(self, event: Event) -> None:
         complete = event.value[event.mask.all(1)]
         if len(complete):
             self.typical.fit(self._readings(complete[:TYPICAL_ROWS]))
@@ -406,7 +419,7 @@ class PictureDensity(Density):
         code = self._code(context)
         found = [self.core.values(torch.zeros(0, *self.core.grid))]
         calls = 0
-        for part in slices(n, CHUNK) if n else ():
+        for part in slices(n, CHUNK_PICTURES) if n else ():
             painter, levels = self._painter(
                 None if code is None else code[part],
                 generator,
@@ -454,7 +467,7 @@ class PictureDensity(Density):
         code = self._code(context)
         each = [
             self._painted(event.take(part), None if code is None else code[part], generator)
-            for part in slices(event.rows, CHUNK)
+            for part in slices(event.rows, CHUNK_PICTURES)
         ]
         return Event(torch.cat(each))
 
@@ -533,7 +546,9 @@ def _row(context: Event | None, row: int) -> Event | None:
 
 
 def _greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
-    levels = torch.quantile(x.flatten(1), torch.tensor(GREYS), dim=1).T
+    levels = torch.quantile(x.flatten(1), torch.tensor(GREY_QUANTILES), dim=1).T
     across = x.diff(dim=3).abs().mean((1, 2, 3))
     down = x.diff(dim=2).abs().mean((1, 2, 3))
-    return torch.cat([levels, (across + TINY).log()[:, None], (down + TINY).log()[:, None]], 1)
+    return torch.cat(
+        [levels, (across + LOG_OFFSET).log()[:, None], (down + LOG_OFFSET).log()[:, None]], 1
+    )

@@ -33,8 +33,8 @@ from conjoin.families.diffusion.painter import Painter
 
 __all__ = ["Student"]
 
-CLASS = 2.0  # how far apart two classes are, in spreads of a reading
-TINY = 1e-6
+CLASS_DISTANCE = 2.0  # how far apart two classes are, in spreads of a reading
+DISTANCE_OFFSET = 1e-6  # added under the root, whose slope at zero is infinite
 
 
 class Student(nn.Module):
@@ -77,9 +77,9 @@ def _apart(
 ) -> Float[Tensor, " B"]:
     """2 mean_j |g_i - x_j| - mean_j |g_i - g_j|, the mean over places, in spreads of the rows; the
     class is one more coordinate."""
-    spread = seen.var(0).sum(-1).mean().sqrt() + TINY
+    spread = seen.var(0).sum(-1).mean().sqrt() + DISTANCE_OFFSET
     made, seen = (each.transpose(0, 1) / spread for each in (made, seen))
-    others = 0.0 if code is None else 0.5 * CLASS**2 * (code[:, None] != code).float()
+    others = 0.0 if code is None else 0.5 * CLASS_DISTANCE**2 * (code[:, None] != code).float()
     rows = made.shape[1]
     among = _distances(made, made, others) * (1 - torch.eye(rows))
     return 2 * _distances(made, seen, others).mean((0, 2)) - among.mean(0).sum(1) / max(rows - 1, 1)
@@ -93,4 +93,4 @@ def _distances(
         + two.square().sum(2)[:, None]
         - 2 * one @ two.transpose(1, 2)
     )
-    return (squares.clamp_min(0) + more + TINY).sqrt()
+    return (squares.clamp_min(0) + more + DISTANCE_OFFSET).sqrt()

@@ -69,15 +69,15 @@ from conjoin.nets.logits import logits
 
 __all__ = ["Energy", "EnergyDensity"]
 
-CHUNK = 8192  # rows that the network sees at once
+CHUNK_ROWS = 8192  # rows that the network sees at once
 # of expectation-maximisation for the mixture, and the rows that it is fitted to
-PASSES = 8
+EM_PASSES = 8
 PROPOSAL_ROWS = 5000
 # the replay buffer, and the share of its chains that start anew
-CHAINS = 512
-FRESH = 0.05
-# rows of prior for each component of q: it proposes, so it had better be too wide than too narrow
-SMOOTHING = 10.0
+REPLAY_CHAINS = 512
+RESTART_SHARE = 0.05
+# for each component of q: it proposes draws, so too wide is better than too narrow
+PRIOR_ROWS = 10.0
 Walk = tuple[Tensor, Tensor]  # rows (B, D) of a Markov chain, and F (B,) of them
 MAX_LOGIT_NATS = 1e4  # nats: a logit beyond this has diverged
 
@@ -157,7 +157,7 @@ class EnergyDensity(Density):
             self._refuse_mass()
         components = self.structure["companion"]
         companion = MixtureDensity(
-            self.x_space, Mixture(components, SMOOTHING), {"components": components}
+            self.x_space, Mixture(components, PRIOR_ROWS), {"components": components}
         )
         self.companion = companion.requires_grad_(False)
         self.net = logits(
@@ -170,7 +170,7 @@ class EnergyDensity(Density):
         )
         if config.method != "noise":
             self.register_buffer(
-                "replay", torch.zeros(CHAINS, self.x_space.shape[0], dtype=torch.float64)
+                "replay", torch.zeros(REPLAY_CHAINS, self.x_space.shape[0], dtype=torch.float64)
             )
 
     def _refuse_mass(self) -> None:
@@ -211,12 +211,12 @@ class EnergyDensity(Density):
         mixture = MixtureDensity.build(
             density.x_space, density.companion.config, part, generator, weight=mass
         )
-        for _ in range(PASSES):
+        for _ in range(EM_PASSES):
             mixture.maximise(mixture.statistics(part, weight=mass))
         density.companion.load_state_dict(mixture.state_dict())
         density.net.start(part)
         if config.method != "noise":
-            density.replay.copy_(density.companion.sample(CHAINS, generator=generator).value)
+            density.replay.copy_(density.companion.sample(REPLAY_CHAINS, generator=generator).value)
         return density.eval()
 
     @property
@@ -263,7 +263,7 @@ class EnergyDensity(Density):
 
     def _logits(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """f_y(x) of complete rows."""
-        parts = [self.net(part) for part in x.split(CHUNK)] if len(x) else [self.net(x)]
+        parts = [self.net(part) for part in x.split(CHUNK_ROWS)] if len(x) else [self.net(x)]
         return torch.cat(parts) - math.log(self.classes)
 
     def _log_each(self, event: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
@@ -353,11 +353,13 @@ class EnergyDensity(Density):
     def _advance(self, generator: torch.Generator, rows: int) -> Float[Tensor, "B D"]:
         """Chains of the replay buffer, some of them started anew, moved by Langevin's steps
         (algorithm 1)."""
-        index = torch.randperm(CHAINS, generator=generator)[torch.arange(rows) % CHAINS]
+        index = torch.randperm(REPLAY_CHAINS, generator=generator)[
+            torch.arange(rows) % REPLAY_CHAINS
+        ]
         x = self.replay[index]
         fresh = self.companion.sample(rows, generator=generator).value
         x = torch.where(
-            torch.rand(rows, 1, generator=generator, dtype=torch.float64) < FRESH, fresh, x
+            torch.rand(rows, 1, generator=generator, dtype=torch.float64) < RESTART_SHARE, fresh, x
         )
         self.net.eval()
         x = self._walk(x, generator)
@@ -408,7 +410,7 @@ class EnergyDensity(Density):
         softmax."""
         drawn = [
             self._draw(event.take(part), generator)
-            for part in slices(event.rows, CHUNK // self.config.draws)
+            for part in slices(event.rows, CHUNK_ROWS // self.config.draws)
         ]
         return Event(torch.where(event.mask, event.value, torch.cat(drawn)))
 

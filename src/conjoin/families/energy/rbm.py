@@ -11,13 +11,13 @@ number says which of a few overlapping pieces the number comes from, so that rec
 and bounds have their exact mass. A first column that is a class makes it the classification RBM (H.
 Larochelle and Y. Bengio (2008), equation 2).
 
-Up to ``EXACT`` hidden units, every sum over h is done: likelihood, marginals, conditionals and p(y
-| x) are then exact, and it is trained by their gradient. With more it is trained by persistent
-contrastive divergence (T. Tieleman (2008), Training restricted Boltzmann machines using
-approximations to the likelihood gradient, section 3), log_prob is relative, and ``log_partition``
-is annealed (R. Salakhutdinov and I. Murray (2008), On the quantitative analysis of deep belief
-networks, equations 14-17). The sum over h of one row is then estimated with draws from its mean
-field r:
+Up to ``MAX_EXACT_HIDDEN`` hidden units, every sum over h is computed: likelihood, marginals,
+conditionals and p(y | x) are then exact, and it is trained by their gradient. With more it is
+trained by persistent contrastive divergence (T. Tieleman (2008), Training restricted Boltzmann
+machines using approximations to the likelihood gradient, section 3), log_prob is relative, and
+``log_partition`` is annealed (R. Salakhutdinov and I. Murray (2008), On the quantitative analysis
+of deep belief networks, equations 14-17). The sum over h of one row is then estimated with draws
+from its mean field r:
 
     log p(x) Z = log mean_s exp(b.h_s) prod_d S_d(h_s, x_d) / r(h_s),     h_s ~ r
 
@@ -61,11 +61,11 @@ from conjoin.families.energy.units import Units
 
 __all__ = ["Boltzmann", "BoltzmannDensity"]
 
-EXACT = 12  # hidden units whose states are all summed over
-CELLS = 1 << 23  # numbers that a sum over h may hold at once
+MAX_EXACT_HIDDEN = 12  # hidden units whose states are all summed over
+MAX_CELLS = 1 << 23  # numbers that a sum over h may hold at once
 CHAINS = 512  # of persistent contrastive divergence
-BURN = 100  # Gibbs steps before a draw
-CANDIDATES = 16  # states of h whose best rows compete for the mode
+BURN_IN_STEPS = 100  # Gibbs steps before a draw
+MODE_CANDIDATES = 16  # states of h whose best rows compete for the mode
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class BoltzmannDensity(Density):
         self.hidden = nn.Parameter(torch.zeros(config.hidden, dtype=torch.float64))  # b
         # W
         self.weight = nn.Parameter(0.3 * torch.randn(config.hidden, *shape, dtype=torch.float64))
-        self.exact = config.hidden <= EXACT
+        self.exact = config.hidden <= MAX_EXACT_HIDDEN
         if self.exact:
             bits = torch.arange(2**config.hidden)[:, None] >> torch.arange(config.hidden)
             self.register_buffer("states", (bits % 2).double(), persistent=False)  # (H, J)
@@ -207,7 +207,7 @@ class BoltzmannDensity(Density):
 
     def _in_chunks(self, rows: int, each: int) -> list[slice]:
         """Parts of the rows, so small that ``each`` number of a row fits."""
-        return slices(rows, max(1, CELLS // each))
+        return slices(rows, max(1, MAX_CELLS // each))
 
     def _log_prob(
         self, event: Event, context: Event | None, generator: torch.Generator | None
@@ -372,7 +372,9 @@ class BoltzmannDensity(Density):
         """The columns' units, given what is known: exactly, or at the end of a Gibbs chain."""
         leaf = self.units.log_prob(event)
         if not self.exact:
-            return self._gibbs(categorical(self._biases() + leaf, generator), leaf, BURN, generator)
+            return self._gibbs(
+                categorical(self._biases() + leaf, generator), leaf, BURN_IN_STEPS, generator
+            )
         h = self.states[categorical(self._log_hidden(leaf), generator)]
         return categorical(self._inputs(h) + leaf, generator)
 
@@ -382,11 +384,11 @@ class BoltzmannDensity(Density):
         if self.exact:
             # (B, M, J)
             h = self.states[
-                self._log_hidden(leaf).topk(min(CANDIDATES, len(self.states)), 1).indices
+                self._log_hidden(leaf).topk(min(MODE_CANDIDATES, len(self.states)), 1).indices
             ]
         else:
             uniform = torch.rand(
-                CANDIDATES, len(self.hidden), generator=stream(0, "mode"), dtype=torch.float64
+                MODE_CANDIDATES, len(self.hidden), generator=stream(0, "mode"), dtype=torch.float64
             )
             h = (uniform < self._mean_field(leaf)[:, None].sigmoid()).double()
         codes = (self._inputs(h) + leaf[:, None]).argmax(3)
@@ -423,7 +425,7 @@ class BoltzmannDensity(Density):
 
         def start(beta: float, noise: torch.Generator | None) -> Tensor:
             codes = categorical(biases, noise)
-            return self._gibbs(codes, free, max(BURN, steps), noise) if beta else codes
+            return self._gibbs(codes, free, max(BURN_IN_STEPS, steps), noise) if beta else codes
 
         base = float(self._biases().logsumexp(1).sum()) + len(self.hidden) * math.log(2)
         found = sandwich(log_ratio, move, start, steps, generator or stream(0, "partition"))

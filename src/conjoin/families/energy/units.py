@@ -28,7 +28,7 @@ from conjoin.core.shapes import Float, Int
 
 __all__ = ["Units"]
 
-PASSES = 12  # of expectation-maximisation
+EM_PASSES = 12  # of expectation-maximisation
 
 
 class Units(nn.Module):
@@ -88,7 +88,7 @@ class Units(nn.Module):
         share = torch.nn.functional.one_hot(
             (rank * states).long().clamp(0, states - 1), states
         ).double()
-        for _ in range(PASSES):
+        for _ in range(EM_PASSES):
             share = share * (weight[:, None] * known)[..., None]
             counts = share.sum(0) + 0.5
             leaves.maximise(leaves.statistics(value, known, share))

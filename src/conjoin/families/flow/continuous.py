@@ -42,9 +42,10 @@ from conjoin.nets.body import Body
 
 __all__ = ["FlowMatching", "MatchedDensity", "Velocity", "runge_kutta"]
 
-EXACT = 32  # numbers up to which the trace is exact
-REACH = 8.0  # standard deviations at which the network's view of a number levels off
-TIMES = 8  # features of the time
+MAX_EXACT_TRACE_NUMBERS = 32  # numbers up to which the trace is exact
+# standard deviations at which the network's view of a number levels off
+SATURATION_DEVIATIONS = 8.0
+TIME_FEATURES = 8  # features of the time
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class MatchedDensity(PartsDensity):
     @property
     def estimated(self) -> bool:
         """Whether the trace is estimated: then log p is right on the average, and no more."""
-        return len(self.smooth) > EXACT
+        return len(self.smooth) > MAX_EXACT_TRACE_NUMBERS
 
     @property
     def capabilities(self) -> Capabilities:
@@ -250,7 +251,7 @@ class Velocity(Body):
         self.blur = blur
         self.drop = drop
         self.first = nn.Linear(size, width)
-        self.given = nn.Linear(TIMES + context, width, bias=False)
+        self.given = nn.Linear(TIME_FEATURES + context, width, bias=False)
         self.blocks = nn.ModuleList(
             nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) for _ in range(blocks)
         )
@@ -277,12 +278,12 @@ class Velocity(Body):
     def _given(self, time: Float[Tensor, " B"], seen: Float[Tensor, "B C"]) -> Float[Tensor, "B W"]:
         # the inverse of ``clock``: smooth in what the solver steps along
         turn = 1 - (1 - time).clamp_min(0).sqrt()
-        angle = math.pi * turn[:, None] * torch.arange(TIMES).to(seen)
+        angle = math.pi * turn[:, None] * torch.arange(TIME_FEATURES).to(seen)
         out: Tensor = self.given(torch.cat([angle.cos(), seen], 1))
         return out
 
     def _velocity(self, x: Tensor, given: Tensor, pull: Tensor) -> Tensor:
-        h = self.first(REACH * torch.tanh(x / REACH)) + given
+        h = self.first(SATURATION_DEVIATIONS * torch.tanh(x / SATURATION_DEVIATIONS)) + given
         for before, after in self.pairs:
             h = h + after(dropout(silu(before(silu(h))), self.drop, self.training))
         return pull * x + self.last(silu(h))
@@ -300,8 +301,8 @@ class Velocity(Body):
         clock = x.new_full((1,), time)
         given = self._given(clock.expand(len(x)), seen)
         pull = self._pull(clock)
-        near = torch.tanh(x / REACH)
-        h = self.first(REACH * near) + given
+        near = torch.tanh(x / SATURATION_DEVIATIONS)
+        h = self.first(SATURATION_DEVIATIONS * near) + given
         along = ((1 - near * near) * probes[:, None]) @ self.first.weight.T  # (Q, B, W)
         for before, after in self.pairs:
             between = before(silu(h))

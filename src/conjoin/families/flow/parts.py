@@ -43,7 +43,7 @@ from conjoin.nets.masked import MaskedNet
 
 __all__ = ["Coded", "PartsDensity", "smooth_columns"]
 
-COARSE = 0.2  # a cell wider than this many standard deviations is coded
+MAX_SMOOTH_CELL_DEVIATIONS = 0.2  # a cell wider than this many standard deviations is coded
 EMBEDDING = 8
 
 
@@ -64,7 +64,7 @@ def _flows(variable: Variable, spread: float, pixel: bool) -> bool:
     if variable.discrete:
         return pixel and variable.kind == "ordered"
     return variable.resolution is None or (
-        not variable.atoms and variable.resolution < COARSE * spread
+        not variable.atoms and variable.resolution < MAX_SMOOTH_CELL_DEVIATIONS * spread
     )
 
 

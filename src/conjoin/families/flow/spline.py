@@ -30,8 +30,8 @@ from conjoin.core.shapes import Float, Int
 
 __all__ = ["inverse_spline", "parameters", "spline"]
 
-FLOOR = 1e-3  # least share of a bin in the width and in the height, and least slope
-UNIT = math.log(math.expm1(1 - FLOOR))  # softplus of it, and the floor, make the slope 1
+MIN_BIN_SHARE = 1e-3  # least share of a bin in the width and in the height, and least slope
+UNIT = math.log(math.expm1(1 - MIN_BIN_SHARE))  # softplus of it, and the floor, make the slope 1
 BOUND = 5.0  # the spline bends within [-BOUND, BOUND]
 
 
@@ -99,7 +99,7 @@ def _bin(z: Float[Tensor, "*N"], params: Float[Tensor, "P *N"], bound: float, al
     1)."""
     bins = (len(params) + 1) // 3
     knots = [_knots(part, bound) for part in (params[:bins], params[bins : 2 * bins])]
-    slopes = pad_first(FLOOR + softplus(params[2 * bins :] + UNIT))
+    slopes = pad_first(MIN_BIN_SHARE + softplus(params[2 * bins :] + UNIT))
     k = (z >= knots[along][1:-1]).sum(0, keepdim=True)
     (left, right), (bottom, top), (first, last) = (_around(ends, k) for ends in (*knots, slopes))
     return _Bin(left, right - left, bottom, top - bottom, first, last)
@@ -112,7 +112,7 @@ def pad_first(slopes: Float[Tensor, "K *N"]) -> Float[Tensor, "K2 *N"]:
 
 def _knots(shares: Float[Tensor, "K *N"], bound: float) -> Float[Tensor, "K1 *N"]:
     """Ends of bins between -bound and bound."""
-    share = FLOOR + (1 - FLOOR * len(shares)) * shares.softmax(0)
+    share = MIN_BIN_SHARE + (1 - MIN_BIN_SHARE * len(shares)) * shares.softmax(0)
     inner = -bound + 2 * bound * share[:-1].cumsum(0)
     none = (0, 0) * (shares.ndim - 1)
     return pad(pad(inner, (*none, 1, 0), value=-bound), (*none, 0, 1), value=bound)

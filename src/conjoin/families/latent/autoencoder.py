@@ -34,7 +34,7 @@ from conjoin.nets.mlp import Mlp
 __all__ = ["Autoencoder", "AutoencoderConfig"]
 
 MAX_CELLS = 1 << 22  # numbers of the decoder's output that are held at once
-MANY_COLUMNS = 32  # columns
+MAX_NARROW_COLUMNS = 32  # columns up to which the networks are small
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,16 @@ class AutoencoderConfig(DeepConfig):
     def wide(self, rows: int, columns: int) -> int:
         """The width of the networks."""
         return (
-            (128 if rows >= 2000 or columns > MANY_COLUMNS else 64)
+            (128 if rows >= 2000 or columns > MAX_NARROW_COLUMNS else 64)
             if self.width is None
             else self.width
         )
 
     def unseen(self, columns: int) -> float:
         """The share of cells hidden from the encoder."""
-        return (0.2 if columns > MANY_COLUMNS else 0.1) if self.hidden is None else self.hidden
+        return (
+            (0.2 if columns > MAX_NARROW_COLUMNS else 0.1) if self.hidden is None else self.hidden
+        )
 
 
 class Autoencoder(DeepDensity):

@@ -33,8 +33,8 @@ from conjoin.families.latent.autoencoder import Autoencoder, AutoencoderConfig
 
 __all__ = ["VQVAE", "VqvaeDensity", "likeliest"]
 
-VECTOR = 8  # numbers of a code's vector
-SOFT = 0.7  # temperature of the relaxed draw
+CODE_WIDTH = 8  # numbers of a code's vector
+RELAXATION_TEMPERATURE = 0.7  # temperature of the relaxed draw
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class VqvaeDensity(Autoencoder):
         super().__init__(space, config, structure, context_space)
         self.groups = config.size(len(space.variables))
         # at zero every row would choose the same word
-        self._networks(self.groups * VECTOR, zero=False)
+        self._networks(self.groups * CODE_WIDTH, zero=False)
         self.codebook = nn.Parameter(
-            torch.randn(self.groups, config.levels, VECTOR, dtype=torch.float64)
+            torch.randn(self.groups, config.levels, CODE_WIDTH, dtype=torch.float64)
         )
         self.parts = nn.Parameter(torch.zeros(config.components, dtype=torch.float64))
         self.levels = nn.Parameter(
@@ -126,7 +126,7 @@ class VqvaeDensity(Autoencoder):
         )
 
     def _latent(self) -> int:
-        return self.groups * VECTOR
+        return self.groups * CODE_WIDTH
 
     @property
     def capabilities(self) -> Capabilities:
@@ -137,7 +137,7 @@ class VqvaeDensity(Autoencoder):
 
     def _log_code(self, event: Event, code: Tensor | None) -> Float[Tensor, "B G K"]:
         """log q(k_g | x)."""
-        vectors = self.encoder(self._seen(event, code)).unflatten(1, (self.groups, 1, VECTOR))
+        vectors = self.encoder(self._seen(event, code)).unflatten(1, (self.groups, 1, CODE_WIDTH))
         return (-(vectors - self.codebook).square().sum(-1)).log_softmax(-1)
 
     def _log_prior(self, hot: Float[Tensor, "B S G K"]) -> Float[Tensor, "B S"]:
@@ -185,7 +185,7 @@ class VqvaeDensity(Autoencoder):
         uniform = torch.rand(log_code.shape, generator=generator, dtype=torch.float64).clamp(
             1e-300, 1 - 1e-16
         )
-        soft = ((log_code - torch.log(-torch.log(uniform))) / SOFT).softmax(-1)
+        soft = ((log_code - torch.log(-torch.log(uniform))) / RELAXATION_TEMPERATURE).softmax(-1)
         return self._hot(soft.argmax(-1)) + soft - soft.detach()
 
     # ------------------------------------------------------------------ draws, features, diagnosis

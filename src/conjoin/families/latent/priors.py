@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 LOG_2PI = math.log(2 * math.pi)
-NARROWEST = 1e-3  # the least scale of a latent number
+MIN_SCALE = 1e-3  # the least scale of a latent number
 UNIT = math.log(math.e - 1)  # softplus(UNIT) = 1
 Gaussian = tuple[Tensor, Tensor]  # mean and scale (..., Z)
 Encode = Callable[[Tensor], Gaussian]  # inputs of the encoder (K, I) -> q(z | u)
@@ -54,7 +54,7 @@ Encode = Callable[[Tensor], Gaussian]  # inputs of the encoder (K, I) -> q(z | u
 def gaussian(params: Float[Tensor, "*B P"]) -> Gaussian:
     """Mean and scale from 2 Z parameters; all zero is the standard normal."""
     mean, raw = params.chunk(2, -1)
-    return mean, NARROWEST + (1 - NARROWEST) * nn.functional.softplus(raw + UNIT)
+    return mean, MIN_SCALE + (1 - MIN_SCALE) * nn.functional.softplus(raw + UNIT)
 
 
 def log_normal(z: Tensor, mean: Tensor, scale: Tensor) -> Tensor:

@@ -39,11 +39,11 @@ from conjoin.families.latent.priors import PRIORS
 
 __all__ = ["VAE", "VaeDensity", "sobol_normal"]
 
-WILD = 100.0  # how fast the shift changes with a row: neighbours have nothing in common
-DEFENSIVE = 8  # one draw of so many comes from the prior
+WILD_SLOPE = 100.0  # how fast the shift changes with a row: neighbours have nothing in common
+PARTICLES_PER_PRIOR_DRAW = 8  # one draw of so many comes from the prior
 # variance of E_q[z] over rows above which a latent number is in use (Y. Burda et al. (2016),
 # section 5.1)
-ACTIVE = 0.01
+MIN_ACTIVE_VARIANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def sobol_normal(
 ) -> Float[Tensor, "B S Z"]:
     """S standard normal vectors for each row that cover the space evenly: a Sobol sequence, shifted
     by a hash of the row."""
-    slope = WILD * torch.randn(value.shape[1], size, generator=generator, dtype=torch.float64)
+    slope = WILD_SLOPE * torch.randn(value.shape[1], size, generator=generator, dtype=torch.float64)
     shift = value @ slope + torch.rand(size, generator=generator, dtype=torch.float64)
     points = torch.quasirandom.SobolEngine(size).draw(draws, dtype=torch.float64)
     return torch.special.ndtri(((points + shift[:, None]) % 1).clamp(1e-12, 1 - 1e-12))
@@ -160,7 +160,7 @@ class VaeDensity(Autoencoder):
         self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
         generator = generator or stream(0, "particles")
-        blind = self.particles // DEFENSIVE  # draws of p(z)
+        blind = self.particles // PARTICLES_PER_PRIOR_DRAW  # draws of p(z)
         noise = sobol_normal(value, self.particles - blind, self.level.size, generator)
         prior = self.level.draw(blind, self.encoder, generator)
         parts = self._parts(len(value), self.particles)
@@ -224,7 +224,7 @@ class VaeDensity(Autoencoder):
     def active_units(self, data: Event) -> int:
         """How many latent numbers the rows move: Var_x(E_q[z]) > .01 (Y. Burda et al. (2016),
         section 5.1)."""
-        return int((self.features(data).var(0, unbiased=False) > ACTIVE).sum())
+        return int((self.features(data).var(0, unbiased=False) > MIN_ACTIVE_VARIANCE).sum())
 
     def notices(self, data: Event) -> list[str]:
         """What a user should hear after the fit: that the posterior has collapsed."""

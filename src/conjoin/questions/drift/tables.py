@@ -28,10 +28,10 @@ from conjoin.questions.drift.tests import column_tests, holm, ks_p_value, pair_t
 __all__ = ["Drift", "Running", "drift"]
 
 MIN_ROWS = 20  # rows of either table
-PARTS = 4  # of the verdict: columns, columns given the others, pairs, whole rows
+VERDICT_PARTS = 4  # of the verdict: columns, columns given the others, pairs, whole rows
 JUDGED_ROWS = 1000  # rows of each side that are judged given the other columns
-PAIRED = 100  # columns whose pairs are tested
-NAMED = 8  # changes told in words
+MAX_PAIRED_COLUMNS = 100  # columns whose pairs are tested
+MAX_NAMED_CHANGES = 8  # changes listed in the text
 ROW = "whole row"
 
 
@@ -88,25 +88,29 @@ class Drift:
         return [*out, *self.notices]
 
     def _columns(self) -> list[str]:
-        changed = self.columns[self.columns["p_value"] <= self.level / PARTS].sort_values("p_value")
+        changed = self.columns[self.columns["p_value"] <= self.level / VERDICT_PARTS].sort_values(
+            "p_value"
+        )
         return [
             f"Column {row.column!r}: {row.before} -> {row.after} (p = {row.p_value:.2g})."
-            for row in changed[:NAMED].itertuples()
+            for row in changed[:MAX_NAMED_CHANGES].itertuples()
         ]
 
     def _pairs(self) -> list[str]:
-        changed = self.pairs[self.pairs["p_value"] <= self.level / PARTS].sort_values("p_value")
+        changed = self.pairs[self.pairs["p_value"] <= self.level / VERDICT_PARTS].sort_values(
+            "p_value"
+        )
         return [
             f"Columns {row.first!r} and {row.second!r} hang together in another way: "
             f"{row.before:.2f} -> {row.after:.2f} (p = {row.p_value:.2g})."
-            for row in changed[:NAMED].itertuples()
+            for row in changed[:MAX_NAMED_CHANGES].itertuples()
         ]
 
     def _given(self) -> list[str]:
-        given = self.columns[self.columns["p_given_others"] <= self.level / PARTS].sort_values(
-            "p_given_others"
-        )
-        names = ", ".join(repr(name) for name in given["column"][:NAMED])
+        given = self.columns[
+            self.columns["p_given_others"] <= self.level / VERDICT_PARTS
+        ].sort_values("p_given_others")
+        names = ", ".join(repr(name) for name in given["column"][:MAX_NAMED_CHANGES])
         return (
             [f"Given the other columns, more or less surprising than before: {names}."]
             if names
@@ -210,7 +214,7 @@ def drift(
     pairs = _pair_table(codec, before, after, discrete)
     row = ks_p_value(*scores)
     least = [columns["p_value"].min(), columns["p_given_others"].min(), pairs["p_value"].min(), row]
-    verdict = float(min(1.0, PARTS * np.nanmin(least)))
+    verdict = float(min(1.0, VERDICT_PARTS * np.nanmin(least)))
     running = _running(
         codec.columns, before.take(torch.from_numpy(held)), after, scores, level, random_state
     )
@@ -329,8 +333,11 @@ def _decoded(codec: TableCodec, column: int, value: torch.Tensor) -> str:
 
 
 def _pair_table(codec: TableCodec, a: Event, b: Event, discrete: list[bool]) -> pd.DataFrame:
-    first, second = (Event(event.value[:, :PAIRED], event.mask[:, :PAIRED]) for event in (a, b))
-    table = pair_tests(first, second, discrete[:PAIRED])
+    first, second = (
+        Event(event.value[:, :MAX_PAIRED_COLUMNS], event.mask[:, :MAX_PAIRED_COLUMNS])
+        for event in (a, b)
+    )
+    table = pair_tests(first, second, discrete[:MAX_PAIRED_COLUMNS])
     names = np.array([*codec.columns, ""], dtype=object)
     return table.assign(
         first=names[table["first"]],

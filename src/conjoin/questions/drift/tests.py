@@ -30,10 +30,10 @@ __all__ = ["column_tests", "holm", "ks_p_value", "pair_tests"]
 
 Array = NDArray[Any]
 
-LEVELS = 3  # into which a column is cut for the tests of pairs
-EXPECTED = 5.0  # least expected count of a level
-SPARSE = 1.0  # least expected count of a cell of a pair
-ROUNDS = 100  # of iterative proportional fitting
+LEVELS_PER_COLUMN = 3  # into which a column is cut for the tests of pairs
+MIN_LEVEL_COUNT = 5.0  # least expected count of a level
+MIN_CELL_COUNT = 1.0  # least expected count of a cell of a pair
+FITTING_ROUNDS = 100  # of iterative proportional fitting
 
 
 def holm(p_values: Array) -> Array:
@@ -99,7 +99,7 @@ def _chi_square(counts: Array) -> float:
     """That two rows of counts have the same shares; levels that are too rare to say are put
     together."""
     share = counts.sum(1).min() / counts.sum()
-    rare = counts.sum(0) * share < EXPECTED
+    rare = counts.sum(0) * share < MIN_LEVEL_COUNT
     merged = np.concatenate([counts[:, ~rare], counts[:, rare].sum(1, keepdims=True)], 1)
     merged = merged[:, merged.sum(0) > 0]
     return 1.0 if merged.shape[1] < 2 else float(chi2_contingency(merged, correction=False).pvalue)
@@ -134,7 +134,7 @@ def _cut(values: Array, levels: bool) -> Array:
     known = ~np.isnan(values)
     if levels:
         codes, counts = np.unique(values[known], return_counts=True)
-        order = codes[np.argsort(-counts, kind="stable")][: LEVELS - 1]
+        order = codes[np.argsort(-counts, kind="stable")][: LEVELS_PER_COLUMN - 1]
         place = (
             np.select([values == code for code in order], range(len(order)), len(order))
             if len(order)
@@ -142,18 +142,18 @@ def _cut(values: Array, levels: bool) -> Array:
         )
     else:
         edges = (
-            np.quantile(values[known], np.arange(1, LEVELS) / LEVELS)
+            np.quantile(values[known], np.arange(1, LEVELS_PER_COLUMN) / LEVELS_PER_COLUMN)
             if known.any()
-            else np.zeros(LEVELS - 1)
+            else np.zeros(LEVELS_PER_COLUMN - 1)
         )
         place = np.searchsorted(edges, values, side="left")  # ties fall into one third
-    return np.eye(LEVELS)[np.asarray(place, dtype=np.int64)] * known[:, None]
+    return np.eye(LEVELS_PER_COLUMN)[np.asarray(place, dtype=np.int64)] * known[:, None]
 
 
 def _pairs(hot: Array, first: Array, second: Array) -> Array:
     """(P, L, L) counts of each pair."""
-    columns = hot.shape[1] // LEVELS
-    table = (hot.T @ hot).reshape(columns, LEVELS, columns, LEVELS)
+    columns = hot.shape[1] // LEVELS_PER_COLUMN
+    table = (hot.T @ hot).reshape(columns, LEVELS_PER_COLUMN, columns, LEVELS_PER_COLUMN)
     return np.asarray(table[first, :, second, :])
 
 
@@ -161,7 +161,7 @@ def _three_way(counts: Array) -> Array:
     """(P,) that the odds ratios are those of the other table, by iterative proportional fitting."""
     fitted = np.ones_like(counts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        for _ in range(ROUNDS):
+        for _ in range(FITTING_ROUNDS):
             for axis in (3, 2, 1):
                 fitted = fitted * np.nan_to_num(
                     counts.sum(axis, keepdims=True) / fitted.sum(axis, keepdims=True)
@@ -172,7 +172,7 @@ def _three_way(counts: Array) -> Array:
     possible = (counts.sum((2, 3)) > 0)[:, :, None, None] & (counts.sum((1, 3)) > 0)[
         :, None, :, None
     ]
-    enough = np.where(possible, fitted, np.inf).min((1, 2, 3)) >= SPARSE
+    enough = np.where(possible, fitted, np.inf).min((1, 2, 3)) >= MIN_CELL_COUNT
     return np.asarray(
         np.where((freedom > 0) & enough, chi2.sf(statistic, np.maximum(freedom, 1)), 1.0)
     )
@@ -189,7 +189,7 @@ def _dependence(counts: Array, first: Array, second: Array, discrete: list[bool]
         square = np.nan_to_num((joint - expected) ** 2 / expected).sum((1, 2))
     sizes = np.minimum((rows > 0).sum(1), (columns > 0).sum(1)) - 1
     cramer = np.sqrt(square / np.maximum(sizes, 1))
-    place = np.arange(LEVELS) - 1.0
+    place = np.arange(LEVELS_PER_COLUMN) - 1.0
     means = rows @ place, columns @ place
     spread = np.sqrt((rows @ place**2 - means[0] ** 2) * (columns @ place**2 - means[1] ** 2))
     slope = np.einsum("pij,i,j->p", joint, place, place) - means[0] * means[1]

@@ -5,11 +5,11 @@ has never seen.
 
 after J. Gower (1971), A general coefficient of similarity: a number stands for its rank among the
 training rows, from 0 to 1 (J. Podani (1999) ranks so too), a category for 0 or 1, same or other;
-one missing cell is at distance 1, two are at 0. A model that has learned the distribution and no
-row draws rows as near to the training rows as held-out rows are; one that has learned rows by heart
-draws nearer ones. That is a test for copies, and no more: no distance is a guarantee of privacy.
-Rows can be told of without being copied, a rare value alone may give someone away, and only
-differential privacy bounds what any reader can learn.
+a missing cell is at distance 1 from a known one and at 0 from another missing one. A model that has
+learned the distribution draws rows that are as near to the training rows as held-out rows are. A
+model that has memorised rows draws nearer ones. This is a test for copies only: no distance is a
+guarantee of privacy. Rows can be revealed without being copied, and a single rare value may
+identify a person. Only differential privacy bounds what any reader can learn.
 
 Shape letters: B rows, D columns.
 """
