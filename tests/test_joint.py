@@ -4,10 +4,13 @@ test_conformance.py.
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+from conjoin import JointClassifier
 from conjoin.core import CapabilityError, Event, Pair, Region, Space, Status, Variable, stream
 from conjoin.core.event import after_one
 from conjoin.families import of_tables, resolve
@@ -318,3 +321,19 @@ def test_where_the_predictor_has_nothing_to_say_the_family_speaks(joint):
         torch.testing.assert_close(
             hybrid.log_prob(Pair(label, x)) - hybrid.log_evidence(x), mixed[:, k]
         )
+
+
+@pytest.mark.parametrize("family", ["circuit", "mixture"])
+def test_tables_of_few_distinct_rows_are_learned(family):
+    """Most rows are repeats where columns have few levels: each counts, or there is one state only,
+    and every column is independent of y."""
+    rng = np.random.default_rng(0)
+    y = rng.choice(["cat", "dog"], 400)
+    X = pd.DataFrame({"is": np.where(y == "cat", "p", "r"), "noise": rng.choice(["u", "v"], 400)})
+    model = JointClassifier(family=family, random_state=0, predictor=None).fit(X, y)
+    assert model.score(X, y) > 0.99
+    age = pd.DataFrame({"age": (rng.normal(4, 1, 400) + 3 * (y == "dog")).round()})
+    model = JointClassifier(family=family, random_state=0, predictor=None).fit(age, y)
+    assert model.score(age, y) > 0.9
+    drawn = model.sample(1000, y="dog", random_state=0)[0]["age"]
+    assert abs(drawn.mean() - 7) < 0.5

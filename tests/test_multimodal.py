@@ -320,6 +320,25 @@ def test_what_is_refused():
             JointClassifier(**{"family": SMALL, "types": TEXT, **options}).fit(rows, y)
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["woof 8", "meow 4"], "of a picture or a string give one value"),
+        ("woof 8" * 20, "the model knows strings of at most"),
+        ("##", "given asks for note='##'; the model knows"),
+    ],
+)
+def test_what_can_not_be_given_of_a_string_is_refused(model, asked, message):
+    with pytest.raises(ValueError, match=message):
+        model.sample(2, given={"note": asked}, random_state=0)
+
+
+def test_names_that_repeat_are_told():
+    X, y = made(30)
+    with pytest.raises(ValueError, match="More than one column is named 'note'"):
+        JointClassifier(types=TEXT).fit(pd.concat([X, X["note"]], axis=1), y)
+
+
 def test_an_empty_string_is_a_string():
     X, _ = made(30)
     codec, frame = codec_of(X.assign(note=["", None, *X["note"][2:]]), TEXT, ())

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import conjoin
+from conjoin import JointClassifier
 from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.sequence import Prefix, SequenceCodec
 from conjoin.core import Block, CapabilityError, Event, Record, RecordSpace, Variable, stream
@@ -226,3 +227,12 @@ def test_columns_are_not_asked_for(model):
     X, y = words(rows=60)
     with pytest.raises(ValueError, match="predictor='linear' reads columns"), torch.enable_grad():
         conjoin.JointClassifier(family=SMALL, predictor="linear").fit(X, y)
+
+
+def test_what_lists_of_strings_can_not_have_is_refused():
+    X = ["ab", "ba", "bb"] * 10
+    y = ["p", "q", "q"] * 10
+    with pytest.raises(ValueError, match="family='mixture' models rows of a table"):
+        JointClassifier(family="mixture").fit(X, y)
+    with pytest.raises(ValueError, match="a list of strings has none: leave types out"):
+        JointClassifier(types={"note": "text"}).fit(X, y)

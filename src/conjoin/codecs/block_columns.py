@@ -78,8 +78,9 @@ class BlockColumn(abc.ABC):
     def decode(self, value: Tensor, observed: Tensor | None) -> list[Any]:
         """The cells of rows (B, P); None where one is not ``observed`` whole."""
 
-    def refuse_unseen(self, value: Any) -> None:
-        """ValueError for a cell that is asked for and can't be had."""
+    def unseen_words(self, value: Any) -> str:
+        """Why a cell can't be asked for that was never seen, in a sentence."""
+        return ""
 
     @property
     @abc.abstractmethod
@@ -381,8 +382,8 @@ class StringColumn(BlockColumn):
     def unlike(self) -> str:
         return f"the string {self.name} is unlike those held out"
 
-    def refuse_unseen(self, value: Any) -> None:
-        self.strings.refuse(value, f"{self.name}=")
+    def unseen_words(self, value: Any) -> str:
+        return self.strings.unseen_words(f"{self.name}=", value)
 
     @property
     def notices(self) -> list[str]:

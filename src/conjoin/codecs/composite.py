@@ -389,10 +389,9 @@ class CompositeCodec(Codec):
             frame = _with(frame, block.name, block.decode(value[:, part], seen))
         return frame
 
-    def refuse_unseen(self, name: Any, value: Any) -> None:
-        for block in self.blocks:
-            if block.name == name:
-                block.refuse_unseen(value)
+    def unseen_words(self, name: Any, value: Any) -> str:
+        found = [block.unseen_words(value) for block in self.blocks if block.name == name]
+        return "".join(found)
 
     def decode_column(self, value: Tensor, place: int) -> Any:
         if place < self.columnwise:

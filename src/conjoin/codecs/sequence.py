@@ -159,17 +159,16 @@ class SequenceCodec(Codec):
         text = given["text"]
         encoded = self.encode([text])
         if bool(encoded.unseen.any()):
-            self.refuse(text, "the text ")
+            raise ValueError(self.unseen_words("the text ", text))
         event = encoded.event
         if not isinstance(text, Prefix):
             return event
         return event._replace(observed=event.present)
 
-    def refuse(self, text: str, what: str) -> None:
-        """ValueError for a string that can't be asked for."""
-        raise ValueError(
-            f"given asks for {what}{text[:SHOWN_CHARACTERS]!r}; the model knows strings of at most "
-            f"{self.capacity} of the characters {''.join(self.characters)!r}."
+    def unseen_words(self, name: Any, value: Any) -> str:
+        return (
+            f"given asks for {name}{value[:SHOWN_CHARACTERS]!r}; the model knows strings of at "
+            f"most {self.capacity} of the characters {''.join(self.characters)!r}."
         )
 
     def decode(self, value: Tensor, observed: Tensor | None = None) -> list[str]:

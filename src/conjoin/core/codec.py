@@ -159,9 +159,10 @@ class Codec(abc.ABC):
         by one. ValueError for what can't be."""
         return None
 
-    def refuse_unseen(self, name: Any, value: Any) -> None:
-        """ValueError in words of its own, where a column of data of another kind is asked to have a
-        value that was never seen."""
+    def unseen_words(self, name: Any, value: Any) -> str:
+        """Why a column can't be asked to have a value that was never seen, in a sentence; "" where
+        its levels say enough."""
+        return ""
 
     def decoded(self, event: Event) -> Any:
         """Complete rows as raw data."""

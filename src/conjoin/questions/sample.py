@@ -126,10 +126,10 @@ def _refuse_unseen(model: Model, asked: dict[Any, Any], unseen: torch.Tensor) ->
     for place in unseen.nonzero()[:, 0].tolist():
         name = model.codec.columns[model.codec.place_of(place)]
         column = next(c for c in model.codec.schema.columns if c.name == name)
-        model.codec.refuse_unseen(name, asked[name])
         choices = f"; choose from {', '.join(map(str, column.levels))}" if column.levels else ""
         raise ValueError(
-            f"given asks for {name}={asked[name]!r}, which was never seen at fit{choices}."
+            model.codec.unseen_words(name, asked[name])
+            or f"given asks for {name}={asked[name]!r}, which was never seen at fit{choices}."
         )
 
 

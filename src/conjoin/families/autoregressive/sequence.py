@@ -232,7 +232,7 @@ class SequenceDensity(Density):
         """What is known, then token by token until each row has ended."""
         return self._continued(event, context, lambda log_p: categorical(log_p, generator))
 
-    def _mode(self, event: Event, context: Record) -> Event:
+    def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
         return self._continued(event, context, lambda log_p: log_p.argmax(1))
 
