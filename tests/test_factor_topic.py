@@ -492,7 +492,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
         model.log_prob(event).detach(),
         model.statistics(event, weight=torch.arange(50).double()),
     )
-    monkeypatch.setattr(topic, "LARGEST", 600)
+    monkeypatch.setattr(topic, "MAX_NUMBERS_AT_ONCE", 600)
     assert len(list(model._blocks(event))) > 4
     assert torch.allclose(model.log_prob(event).detach(), whole[0], atol=1e-10)
     for key, part in model.statistics(event, weight=torch.arange(50).double()).items():

@@ -382,8 +382,8 @@ def test_log_prob_is_the_sum_over_missing_cells(graph, worth, monkeypatch):
     assert len(event.mask.unique(dim=0)) == 16
     wanted = marginals(joint(density)[0], event)
     for cells in (1 << 21, 60):
-        monkeypatch.setattr(elimination, "WORTH", worth)
-        monkeypatch.setattr(elimination, "CELLS", cells)
+        monkeypatch.setattr(elimination, "PATTERN_COST_ENTRIES", worth)
+        monkeypatch.setattr(elimination, "MAX_ENTRIES", cells)
         close(density.log_prob(event).detach(), wanted)
     complete = density.log_prob(Event(every(CODES))).detach()
     close(complete, joint(density)[0].flatten())
@@ -392,7 +392,7 @@ def test_log_prob_is_the_sum_over_missing_cells(graph, worth, monkeypatch):
 @every_graph
 @pytest.mark.parametrize("worth", [0, 8192])
 def test_log_target_is_the_joint_with_each_candidate(graph, worth, monkeypatch):
-    monkeypatch.setattr(elimination, "WORTH", worth)
+    monkeypatch.setattr(elimination, "PATTERN_COST_ENTRIES", worth)
     density = GRAPHS[graph](1)
     event = some_rows(CODES)
     got = density.log_target(event, torch.tensor([1.0, 0.0])).detach()
@@ -958,7 +958,7 @@ def test_rows_are_looked_at_a_few_at_a_time(monkeypatch):
     density = field()
     event = some_rows(CODES)
     whole = density.losses(event).detach()
-    monkeypatch.setattr(markov_field, "CELLS", 200)
+    monkeypatch.setattr(markov_field, "MAX_ENTRIES", 200)
     close(density.losses(event).detach(), whole)
 
 
@@ -977,8 +977,8 @@ def test_a_field_with_loops_is_built_near_its_optimum():
 
 def out_of_reach(monkeypatch, **settings):
     """Z is not summed, nor are missing cells."""
-    monkeypatch.setattr(markov_field, "SUMMED", 0)
-    monkeypatch.setattr(elimination, "WORTH", 0)
+    monkeypatch.setattr(markov_field, "MAX_SUMMED_STATES", 0)
+    monkeypatch.setattr(elimination, "PATTERN_COST_ENTRIES", 0)
     return field(largest=1, **settings)
 
 

@@ -554,7 +554,7 @@ def test_moves_of_features_visit_matrices_as_often_as_they_are_probable():
 def test_sweeps_visit_features_as_often_as_they_are_probable(monkeypatch):
     """Four real numbers, at most two features: enumeration, with variance and alpha summed over
     their priors."""
-    monkeypatch.setattr(indian_buffet, "TRIES", 1)
+    monkeypatch.setattr(indian_buffet, "MOVES_PER_ROUND", 1)
     data = Event(torch.tensor([[-1.0], [-0.9], [0.8], [1.3]]).double())
     density = IndianBuffetDensity.build(
         space_of(Variable("x", "real")), IndianBuffet(most=2), data, stream(0)

@@ -174,7 +174,7 @@ def demo(monkeypatch, tmp_path, capsys):
     )
     monkeypatch.setattr(datasets, "load_images", lambda name: data)
     monkeypatch.setattr(demo_images, "FAMILY", TINY)
-    monkeypatch.setattr(reweighting, "DRAWS", 64)
+    monkeypatch.setattr(reweighting, "DRAWS_FOR_CLASS_SHARES", 64)
     monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("a browser was opened"))
 
     def run():

@@ -20,7 +20,7 @@ from conjoin.codecs.table import Chunks, read_table
 from conjoin.codecs.table.chunks import cells_of
 from conjoin.core import Event, Space, Variable, stream
 from conjoin.families import resolve
-from conjoin.fitting.stream import CALIBRATE, FIT, SAMPLE, draw
+from conjoin.fitting.stream import CALIBRATE, FIT, SAMPLE_ROWS, draw
 from conjoin.training.feed import Held, Passes, Shuffled
 from conjoin.training.loop import Plan, train, train_from
 from conjoin.training.progress import Progress
@@ -272,7 +272,7 @@ def test_unlabelled_rows_stay_unlabelled(home, tmp_path):
 def test_mistakes_are_said(home, options, words):
     with pytest.raises(ValueError, match=words):
         conjoin.JointClassifier().fit_file(home / "shop.csv", **options)
-    assert SAMPLE == 100_000
+    assert SAMPLE_ROWS == 100_000
 
 
 # --------------------------------------------------------------------------------- the command line

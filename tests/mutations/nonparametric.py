@@ -203,8 +203,8 @@ MUTATIONS = [
         ),
         (
             "variance from too few rows",
-            "NOISE[0] + 0.5 * (",
-            "NOISE[0] + 5.0 * (",
+            "NOISE_PRIOR[0] + 0.5 * (",
+            "NOISE_PRIOR[0] + 5.0 * (",
             named("sweeps_visit_f"),
         ),
     ),

@@ -150,7 +150,11 @@ MUTATIONS = [
             "np.moveaxis(images, 3, 1) if self.channels_last else images[:, None]",
             "(np.moveaxis(images, 3, 1) if self.channels_last else images[:, None]).swapaxes(2, 3)",
         ),
-        ("levels follow the data", "top + 1 if top < MAX_CODED_LEVELS else FULL", "top + 1"),
+        (
+            "levels follow the data",
+            "top + 1 if top < MAX_CODED_LEVELS else PIXEL_LEVELS",
+            "top + 1",
+        ),
         (
             "missing pixels are zeros",
             "known = ~np.isnan(images)",

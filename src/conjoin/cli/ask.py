@@ -11,7 +11,7 @@ from conjoin.cli.files import limits_of, load_model, read, refuse_for_tables, ro
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.output import claim, write
 from conjoin.cli.target import labels
-from conjoin.cli.voice import SHOWN, Voice, frame_table, plain_table, shown
+from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import max_error_of
 from conjoin.util.files import new_file
 
@@ -103,7 +103,11 @@ def answers(
         deque(seen, maxlen=0)
         screen = display(seen.head)
         count = seen.rows if len(seen.head) < seen.rows else len(screen)
-        rest = f"The first {SHOWN} of {count:,} rows; -o FILE writes all." if count > SHOWN else ""
+        rest = (
+            f"The first {MAX_SHOWN_ROWS} of {count:,} rows; -o FILE writes all."
+            if count > MAX_SHOWN_ROWS
+            else ""
+        )
         voice.tell(frame_table(screen, _width(), fold=fold), *([rest] if rest else []))
     voice.json({"rows": seen.rows, **more(), **({"out": out} if out else {"table": seen.records})})
 

@@ -31,8 +31,8 @@ from conjoin.util.files import new_file, new_folder
 
 __all__ = ["alter_pictures", "complete_pictures", "hidden_part"]
 
-ROWS = 20  # pictures on one sheet of completions, at most
-WHITE = 128  # the least grey of a mask that hides
+MAX_SHEET_ROWS = 20  # pictures on one sheet of completions, at most
+MIN_HIDING_GREY = 128  # the least grey of a mask that hides
 # H and W: half of the height and width
 HALVES = {
     "top": "..H:..",
@@ -145,13 +145,13 @@ def complete_pictures(
     elif out.endswith(".png"):
         place = hidden if images.ndim == 3 else hidden[..., None]
         blank = np.where(place, codec.levels // 2, images).astype(np.uint8)
-        every = np.concatenate([images[:, None], blank[:, None], completed], 1)[:ROWS]
+        every = np.concatenate([images[:, None], blank[:, None], completed], 1)[:MAX_SHEET_ROWS]
         shown = shown_as(every.reshape(-1, *images.shape[1:]), codec.levels, voice)
         write_sheet(shown, out, every.shape[1])
-        if len(rows) > ROWS:
+        if len(rows) > MAX_SHEET_ROWS:
             voice.note(
-                f"The sheet shows the first {ROWS} of {len(rows):,} pictures; -o FOLDER/ and -o "
-                "NAME.npz hold all."
+                f"The sheet shows the first {MAX_SHEET_ROWS} of {len(rows):,} pictures; -o FOLDER/ "
+                "and -o NAME.npz hold all."
             )
     else:
         shown = shown_as(completed.reshape(-1, *images.shape[1:]), codec.levels, voice)
@@ -179,7 +179,7 @@ def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice
                 f"--mask must be one picture of {size[0]} x {size[1]} pixels, and {mask} has "
                 f"{other}."
             )
-        out |= found[0] >= WHITE
+        out |= found[0] >= MIN_HIDING_GREY
     if not out.any():
         what = "nothing is white in" if mask is not None else "no pixel lies in"
         raise ValueError(

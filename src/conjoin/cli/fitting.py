@@ -34,7 +34,7 @@ from conjoin.util.files import write_text
 __all__ = ["Asked", "fit_table"]
 
 PREDICTORS = {str(name).lower(): name for name in choices()}  # as typed: none is None
-SHOWN = 5  # doubts on the screen
+MAX_SHOWN_DOUBTS = 5  # doubts on the screen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -455,9 +455,11 @@ def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
     voice.aside(plain_table(["", ""], describe(model), fold=("",)))
     doubts = grouped(model.codec.notices)
     if doubts:
-        voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:SHOWN]))
-        if len(doubts) > SHOWN:
-            voice.aside(f"... and {len(doubts) - SHOWN} more: conjoin check {asked.data}")
+        voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:MAX_SHOWN_DOUBTS]))
+        if len(doubts) > MAX_SHOWN_DOUBTS:
+            voice.aside(
+                f"... and {len(doubts) - MAX_SHOWN_DOUBTS} more: conjoin check {asked.data}"
+            )
     rows = "new/" if parts.reading is not None else "new.csv"
     next_steps = _next(asked.out, useful_rate(model), rows)
     voice.path(f"The model lies in {asked.out}. Next:\n{next_steps}")

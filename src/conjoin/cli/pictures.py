@@ -46,8 +46,8 @@ __all__ = [
 FILE = "file"
 LABEL = "label"
 # pixels: the least height of a picture on a sheet, and what lies between two
-TILE = 64
-GAP = 2
+TILE_PIXELS = 64
+GAP_PIXELS = 2
 
 
 class _Fit(NamedTuple):
@@ -298,21 +298,26 @@ def shown_as(images: np.ndarray, levels: int, voice: Voice) -> np.ndarray:
 def _sheet(images: np.ndarray, across: int | None = None) -> np.ndarray:
     """All pictures on one, row by row (of ``across``), enlarged by a whole number where they are
     small."""
-    zoom = max(1, TILE // images.shape[1])
+    zoom = max(1, TILE_PIXELS // images.shape[1])
     images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
     across = across or math.ceil(math.sqrt(len(images)))
-    high = images.shape[1] + GAP
-    wide = images.shape[2] + GAP
+    high = images.shape[1] + GAP_PIXELS
+    wide = images.shape[2] + GAP_PIXELS
     out = np.full(
-        (math.ceil(len(images) / across) * high - GAP, across * wide - GAP, *images.shape[3:]),
+        (
+            math.ceil(len(images) / across) * high - GAP_PIXELS,
+            across * wide - GAP_PIXELS,
+            *images.shape[3:],
+        ),
         255,
         dtype=np.uint8,
     )
     for place, image in enumerate(images):
         row, column = divmod(place, across)
-        out[row * high : row * high + high - GAP, column * wide : column * wide + wide - GAP] = (
-            image
-        )
+        out[
+            row * high : row * high + high - GAP_PIXELS,
+            column * wide : column * wide + wide - GAP_PIXELS,
+        ] = image
     return out
 
 

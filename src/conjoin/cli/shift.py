@@ -8,7 +8,7 @@ import typer
 
 from conjoin.cli import options as opt
 from conjoin.cli.files import at_once, limits_of, load_model, read
-from conjoin.cli.voice import SHOWN, Voice, plain_table, shown
+from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, plain_table, shown
 from conjoin.cli.words import in_shell, missing_of
 
 __all__ = ["adapt", "distil", "drift"]
@@ -161,7 +161,7 @@ def drift(
 
 
 def _column_table(columns: Any) -> Any:
-    table = columns.sort_values("p_value")[:SHOWN]
+    table = columns.sort_values("p_value")[:MAX_SHOWN_ROWS]
     rows = [
         [str(row.column), row.before, row.after, shown(row.p_value), shown(row.p_given_others)]
         for row in table.itertuples(index=False)

@@ -7,10 +7,10 @@ from typing import Any
 
 from conjoin.cli.words import in_shell
 
-__all__ = ["SHOWN", "Voice", "frame_table", "plain_table"]
+__all__ = ["MAX_SHOWN_ROWS", "Voice", "frame_table", "plain_table"]
 
-SHOWN = 20  # rows of a table on the screen
-GAP = 3  # blanks between columns
+MAX_SHOWN_ROWS = 20  # rows of a table on the screen
+GAP_BLANKS = 3  # blanks between columns
 _STYLES = {"accept": "green", "ambiguous": "yellow", "unfamiliar": "red"}
 
 
@@ -99,7 +99,9 @@ def plain_table(
     return table
 
 
-def frame_table(frame: Any, width: int, rows: int = SHOWN, fold: Sequence[str] = ()) -> Any:
+def frame_table(
+    frame: Any, width: int, rows: int = MAX_SHOWN_ROWS, fold: Sequence[str] = ()
+) -> Any:
     """The first rows of a frame, with as many columns as ``width`` holds, the last one among them.
 
     Rows are numbered from 1, unless the frame says itself which row each is about."""
@@ -110,7 +112,7 @@ def frame_table(frame: Any, width: int, rows: int = SHOWN, fold: Sequence[str] =
             for name, column in cells.items()
             if name not in fold
         },
-        width - GAP - len("row"),
+        width - GAP_BLANKS - len("row"),
     )
     names = [name for name in cells if name in kept or name in fold]
     if len(names) < len(cells):
@@ -126,9 +128,9 @@ def _fitting(widths: dict[str, int], space: int) -> set[str]:
     """The names that fit beside the last one."""
     *first, last = widths
     kept = {last}
-    left = space - widths[last] - 2 * GAP - len("...")
+    left = space - widths[last] - 2 * GAP_BLANKS - len("...")
     for name in first:
-        left -= widths[name] + GAP
+        left -= widths[name] + GAP_BLANKS
         if left < 0:
             break
         kept.add(name)

@@ -35,7 +35,7 @@ from conjoin.core import Block, Encoded, Event, Variable
 __all__ = ["BlockColumn", "PictureColumn", "StringColumn", "known_cells"]
 
 JSON = dict[str, Any]
-LEVELS = 256  # of a pixel
+PIXEL_LEVELS = 256  # of a pixel
 MAX_PICTURE_CELLS = 1 << 16  # pixels of a picture, its channels counted
 MAX_STRING_CELLS = 1 << 12  # characters of a string
 
@@ -155,7 +155,7 @@ class PictureColumn(BlockColumn):
         channels = max((shape[2] if len(shape) == 3 else 1) for shape in shapes)
         grid = (channels, *shapes[0][:2])
         _refuse_large(name, grid)
-        column = cls(name, ImageCodec(grid, LEVELS, channels > 1), size, blanks)
+        column = cls(name, ImageCodec(grid, PIXEL_LEVELS, channels > 1), size, blanks)
         return column, list(column.cells(pictures))
 
     def cells(self, series: Any) -> Iterator[Picture | None]:
@@ -173,7 +173,7 @@ class PictureColumn(BlockColumn):
 
     @property
     def block(self) -> Block:
-        grey = Variable(str(self.name), "ordered", cardinality=LEVELS)
+        grey = Variable(str(self.name), "ordered", cardinality=PIXEL_LEVELS)
         return Block(str(self.name), "image", self.image.grid, (grey,))
 
     def encode(self, cells: Sequence[Any]) -> Encoded:

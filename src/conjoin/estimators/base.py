@@ -34,7 +34,7 @@ from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import fit_model
 from conjoin.fitting.several import calibrate_several, fit_several
 from conjoin.fitting.split import Rows
-from conjoin.fitting.stream import PASSES, SAMPLE, Stream, file_stream
+from conjoin.fitting.stream import MAX_PASSES, SAMPLE_ROWS, Stream, file_stream
 from conjoin.fitting.warm_start import Start
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
@@ -314,8 +314,8 @@ class _JointEstimator(BaseEstimator):
         groups: Any = None,
         calibration: float = 0.2,
         chunk_rows: int = CHUNK_ROWS,
-        sample_rows: int = SAMPLE,
-        passes: int = PASSES,
+        sample_rows: int = SAMPLE_ROWS,
+        passes: int = MAX_PASSES,
         checkpoint: Any = None,
         resume: bool = False,
     ) -> Self:

@@ -22,8 +22,8 @@ HELD_OUT_ROWS = 256
 MIN_ROWS = 16
 # of the gradient, for a student of one call; one of several takes fewer steps
 STEPS = 200
-BATCH = 128
-RATE = 5e-4
+BATCH_ROWS = 128
+LEARNING_RATE = 5e-4
 MAX_CALLS = 64  # calls of a draw, at most
 
 
@@ -62,9 +62,9 @@ def distil(
         raise ValueError(f"steps must be a whole number from 1 to {MAX_CALLS}, got {calls!r}.")
     plan = Plan(
         seed=seed,
-        batch=BATCH,
+        batch=BATCH_ROWS,
         steps=max(1, STEPS // calls),
-        rate=RATE,
+        rate=LEARNING_RATE,
         max_time=max_time,
         checkpoint=checkpoint,
         resume=resume,

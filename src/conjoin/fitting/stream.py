@@ -31,10 +31,10 @@ from conjoin.model.targets import Target
 from conjoin.training.data import MIN_DISTINCT_SHARE, Split, group_hashes
 from conjoin.training.feed import Read
 
-__all__ = ["PASSES", "SAMPLE", "Stream", "draw", "file_stream"]
+__all__ = ["MAX_PASSES", "SAMPLE_ROWS", "Stream", "draw", "file_stream"]
 
-SAMPLE = 100_000  # rows
-PASSES = 10  # over the table, at most
+SAMPLE_ROWS = 100_000  # rows
+MAX_PASSES = 10  # over the table, at most
 MAX_CHECKED_VALUES = 100  # values beyond which a column has no levels to be lost
 FIT, CHOOSE, CALIBRATE = range(3)
 
@@ -90,7 +90,7 @@ class Stream:
     frame: pd.DataFrame
     split: Split
     rows: int
-    passes: int = PASSES
+    passes: int = MAX_PASSES
     label: Any = None  # the target's column
     unlabelled: Any = None
     blanks: tuple[Any, ...] = ()  # values of the target that mean missing
@@ -143,7 +143,7 @@ def draw(
     calibration: float = 0.2,
     choose: float = 0.15,
     groups: Any = None,
-    rows: int = SAMPLE,
+    rows: int = SAMPLE_ROWS,
 ) -> Stream:
     """The stream of a table, with a sample of about ``rows`` rows."""
     deal = _deal(chunks, seed, calibration, choose, groups, rows)
@@ -264,8 +264,8 @@ def file_stream(
     groups: Any = None,
     calibration: float = 0.2,
     chunk_rows: int = CHUNK_ROWS,
-    sample_rows: int = SAMPLE,
-    passes: int = PASSES,
+    sample_rows: int = SAMPLE_ROWS,
+    passes: int = MAX_PASSES,
     unlabelled: Any = None,
 ) -> Iterator[tuple[pd.DataFrame, pd.Series | None, Stream]]:
     """The sample of a CSV or Parquet file, its target, and the stream of all of its rows, as long

@@ -55,7 +55,7 @@ class Predictor(nn.Module, abc.ABC):
         return None
 
 
-PROPOSALS = 64  # draws per row from which the hybrid's conditional sampler chooses
+PROPOSALS_PER_ROW = 64  # draws per row from which the hybrid's conditional sampler chooses
 
 PROPOSALS_IF_RESAMPLED = (
     8  # as many where each of the base's own draws is a choice among many already
@@ -195,14 +195,16 @@ class Hybrid(Joint):
     def _sample_conditional(
         self, event: Pair, context: Event | None, generator: torch.Generator | None
     ) -> Pair:
-        """Without any y the base's own conditional is p(x_missing | x_observed). Where y is known,
-        each row is chosen from ``PROPOSALS`` draws of the base, every other one made without y."""
+        """Without any y the base's own conditional is p(x_missing | x_observed). If y is known,
+        each row is chosen from ``PROPOSALS_PER_ROW`` draws of the base, half of them without y."""
         if not event.y.mask.any():
             return self._with_label(
                 event, self.base.sample_conditional(event, generator=generator).x, generator
             )
         proposals = (
-            PROPOSALS if self.base.capabilities.conditionals == "any" else PROPOSALS_IF_RESAMPLED
+            PROPOSALS_PER_ROW
+            if self.base.capabilities.conditionals == "any"
+            else PROPOSALS_IF_RESAMPLED
         )
         many = event.take(torch.arange(event.rows).repeat_interleave(proposals))
         blind = (torch.arange(many.rows) % 2).bool()
@@ -245,11 +247,11 @@ class Hybrid(Joint):
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
         """The base's mode; where y is known and cells of x are not, the best of it and of
-        ``PROPOSALS`` draws."""
+        ``PROPOSALS_PER_ROW`` draws."""
         best = self._with_label(event, self.base.mode(event).x, None)
         for row in (event.y.mask & ~event.x.mask.all(1)).nonzero()[:, 0].tolist():
-            many = event.take(torch.full((PROPOSALS,), row))
-            y = many.y.hide(torch.arange(PROPOSALS) % 2 > 0)
+            many = event.take(torch.full((PROPOSALS_PER_ROW,), row))
+            y = many.y.hide(torch.arange(PROPOSALS_PER_ROW) % 2 > 0)
             x = self.base.sample_conditional(
                 many._replace(y=y), generator=stream(0, "mode")
             ).x.value

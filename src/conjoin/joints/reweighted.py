@@ -24,8 +24,8 @@ from conjoin.joints.hybrid import Predictor
 
 __all__ = ["Posterior", "Reweighted", "log_shares"]
 
-DRAWS = 1024  # from which p(y) is estimated if a joint can't sum out x
-PROPOSALS = 32  # draws per row of which one is chosen
+DRAWS_FOR_CLASS_SHARES = 1024  # from which p(y) is estimated if a joint can't sum out x
+PROPOSALS_PER_ROW = 32  # draws per row of which one is chosen
 MAX_DRAWS_AT_ONCE = 65_536  # draws at once of those that are thinned
 
 
@@ -38,8 +38,8 @@ def log_shares(joint: Joint, seed: int = 0) -> Float[Tensor, " K"]:
                 torch.zeros(1, width, dtype=torch.float64), torch.zeros(1, width, dtype=torch.bool)
             )
             return joint.log_joint(nothing)[0].log_softmax(0)
-        x = joint.sample(DRAWS, generator=stream(seed, "shares")).x
-        return joint.log_posterior(x).logsumexp(0) - math.log(DRAWS)
+        x = joint.sample(DRAWS_FOR_CLASS_SHARES, generator=stream(seed, "shares")).x
+        return joint.log_posterior(x).logsumexp(0) - math.log(DRAWS_FOR_CLASS_SHARES)
 
 
 class Reweighted(Joint):
@@ -177,7 +177,7 @@ class Reweighted(Joint):
     ) -> Pair:
         """A known label leaves the base's draws as they are. Else the label is drawn by p_new(y |
         what is known of x) before the rest; where the base's own conditionals are not exact, one of
-        ``PROPOSALS`` of its draws is chosen by w(y)."""
+        ``PROPOSALS_PER_ROW`` of its draws is chosen by w(y)."""
         if event.y.mask.all():
             out: Pair = self.base.sample_conditional(event, generator=generator)
             return out
@@ -188,10 +188,12 @@ class Reweighted(Joint):
                 None,
                 generator,
             )
-        many = event.take(torch.arange(event.rows).repeat_interleave(PROPOSALS))
+        many = event.take(torch.arange(event.rows).repeat_interleave(PROPOSALS_PER_ROW))
         out = self.base.sample_conditional(many, generator=generator)
-        weight = self.log_weight[out.y.value.long()].reshape(event.rows, PROPOSALS)
-        return out.take(torch.arange(event.rows) * PROPOSALS + categorical(weight, generator))
+        weight = self.log_weight[out.y.value.long()].reshape(event.rows, PROPOSALS_PER_ROW)
+        return out.take(
+            torch.arange(event.rows) * PROPOSALS_PER_ROW + categorical(weight, generator)
+        )
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
         """The best over the classes of the base's modes where those are exact; else its mode, with

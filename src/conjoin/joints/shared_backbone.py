@@ -26,7 +26,8 @@ from conjoin.joints.independent import Independent
 
 __all__ = ["LabelConditioned", "SharedBackbone"]
 
-COMPLETIONS = 4  # of a picture of which a part is missing, by which its class is guessed
+# of a picture of which a part is missing, by which its class is guessed
+COMPLETIONS_PER_PICTURE = 4
 
 
 class LabelConditioned(Independent):
@@ -96,12 +97,14 @@ class SharedBackbone(Hybrid):
 
     def _averaged(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, "B K"]:
         """log of the mean of p(y | x) over a few completions."""
-        many = x.take(torch.arange(x.rows).repeat_interleave(COMPLETIONS))
+        many = x.take(torch.arange(x.rows).repeat_interleave(COMPLETIONS_PER_PICTURE))
         drawn: Pair = self.base.sample_conditional(
             Pair(self.unknown(many.rows), many), generator=generator
         )
         each = Hybrid._log_posterior(self, Event(drawn.x.value))
-        return each.view(x.rows, COMPLETIONS, -1).logsumexp(1) - math.log(COMPLETIONS)
+        return each.view(x.rows, COMPLETIONS_PER_PICTURE, -1).logsumexp(1) - math.log(
+            COMPLETIONS_PER_PICTURE
+        )
 
     def _sample_conditional(
         self, event: Pair, context: Event | None, generator: torch.Generator | None

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from conjoin.core.shapes import Float
 
-__all__ = ["EMBEDDING", "Conditioned"]
+__all__ = ["EMBEDDING_WIDTH", "Conditioned"]
 
-EMBEDDING = 128
-WAVES = 32
+EMBEDDING_WIDTH = 128
+FREQUENCIES = 32
 
 
 class Conditioned(nn.Module, abc.ABC):
@@ -36,16 +36,22 @@ class Conditioned(nn.Module, abc.ABC):
         self.classes = classes
         self.hears = told
         self.noise = nn.Sequential(
-            nn.Linear(WAVES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING)
+            nn.Linear(FREQUENCIES, EMBEDDING_WIDTH),
+            nn.SiLU(),
+            nn.Linear(EMBEDDING_WIDTH, EMBEDDING_WIDTH),
         )
-        self.label = nn.Embedding(classes + 1, EMBEDDING) if classes else None
+        self.label = nn.Embedding(classes + 1, EMBEDDING_WIDTH) if classes else None
         self.told = (
-            nn.Sequential(nn.Linear(told, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
+            nn.Sequential(
+                nn.Linear(told, EMBEDDING_WIDTH),
+                nn.SiLU(),
+                nn.Linear(EMBEDDING_WIDTH, EMBEDDING_WIDTH),
+            )
             if told
             else None
         )
         self.register_buffer(
-            "frequency", torch.exp(torch.linspace(-1.0, 3.0, WAVES // 2)), persistent=False
+            "frequency", torch.exp(torch.linspace(-1.0, 3.0, FREQUENCIES // 2)), persistent=False
         )
 
     @abc.abstractmethod

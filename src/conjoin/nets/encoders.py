@@ -26,7 +26,7 @@ from conjoin.nets.inputs import Inputs
 
 __all__ = ["RecordEncoder"]
 
-WIDTH = 32  # outputs of the encoder of a block that is no vector
+OUTPUT_WIDTH = 32  # outputs of the encoder of a block that is no vector
 
 
 class RecordEncoder(nn.Module):
@@ -75,7 +75,7 @@ class VectorEncoder(nn.Module):
 class Learned(Body):
     """An encoder with weights, and nothing to read off the rows before they are learned."""
 
-    size = WIDTH
+    size = OUTPUT_WIDTH
 
     def start(self, event: Event) -> None:
         """Nothing: weights are learned."""
@@ -98,9 +98,9 @@ class ImageEncoder(Learned):
         self.levels = block.variables[0].cardinality
         channels = block.shape[0]
         self.net = nn.Sequential(
-            nn.Conv2d(2 * channels, WIDTH, 3, padding=1),
+            nn.Conv2d(2 * channels, OUTPUT_WIDTH, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+            nn.Conv2d(OUTPUT_WIDTH, OUTPUT_WIDTH, 3, padding=1),
             nn.GELU(),
         )
         self.double()
@@ -121,9 +121,9 @@ class SequenceEncoder(Learned):
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.levels = block.variables[0].cardinality
-        self.embed = nn.Embedding(self.levels + 1, WIDTH)  # the last one: the end
-        self.cell = nn.GRUCell(WIDTH, WIDTH)
-        self.nothing = nn.Parameter(torch.zeros(WIDTH))
+        self.embed = nn.Embedding(self.levels + 1, OUTPUT_WIDTH)  # the last one: the end
+        self.cell = nn.GRUCell(OUTPUT_WIDTH, OUTPUT_WIDTH)
+        self.nothing = nn.Parameter(torch.zeros(OUTPUT_WIDTH))
         self.double()
 
     def inputs_of(self, event: Event) -> tuple[Tensor, Tensor]:
@@ -150,7 +150,9 @@ class PointsEncoder(Learned):
         super().__init__()
         self.levels = [v.cardinality if v.discrete else 0 for v in block.variables]
         inputs = sum(level or 1 for level in self.levels)
-        self.net = nn.Sequential(nn.Linear(inputs, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH - 1))
+        self.net = nn.Sequential(
+            nn.Linear(inputs, OUTPUT_WIDTH), nn.GELU(), nn.Linear(OUTPUT_WIDTH, OUTPUT_WIDTH - 1)
+        )
         self.double()
 
     def inputs_of(self, event: Event) -> tuple[Tensor, Tensor]:

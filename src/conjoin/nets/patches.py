@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from conjoin.core.shapes import Float
-from conjoin.nets.conditioned import EMBEDDING, Conditioned
+from conjoin.nets.conditioned import EMBEDDING_WIDTH, Conditioned
 from conjoin.nets.transformer import Block
 
 __all__ = ["Patches"]
@@ -39,7 +39,7 @@ class _Layer(nn.Module):
         super().__init__()
         self.block = Block(width, max(1, width // HEAD_WIDTH), dropout)
         self.block.dropout = 0.0  # of attention weights
-        self.modulation = _zero(nn.Linear(EMBEDDING, 6 * width))
+        self.modulation = _zero(nn.Linear(EMBEDDING_WIDTH, 6 * width))
 
     def forward(
         self, h: Float[Tensor, "B T D"], embedding: Float[Tensor, "B E"]
@@ -95,7 +95,7 @@ class Patches(Conditioned):
         self.position = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.layers = nn.ModuleList(_Layer(width, dropout) for _ in range(BASE_LAYERS * blocks))
         self.norm = nn.LayerNorm(width)
-        self.modulation = _zero(nn.Linear(EMBEDDING, 2 * width))
+        self.modulation = _zero(nn.Linear(EMBEDDING_WIDTH, 2 * width))
         self.last = _zero(nn.Linear(width, channels * self.patch**2))
 
     def forward(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core.shapes import Float
-from conjoin.nets.conditioned import EMBEDDING, Conditioned
+from conjoin.nets.conditioned import EMBEDDING_WIDTH, Conditioned
 
 __all__ = ["Unet"]
 
@@ -52,7 +52,7 @@ class _Block(nn.Module):
         self.first = nn.Conv2d(before, after, 3, padding=1)
         self.second = nn.Conv2d(after, after, 3, padding=1)
         self.norms = nn.ModuleList([_Norm(before), _Norm(after)])
-        self.modulation = nn.Linear(EMBEDDING, 2 * after)
+        self.modulation = nn.Linear(EMBEDDING_WIDTH, 2 * after)
         self.drop = nn.Dropout(dropout)
         self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
         nn.init.zeros_(self.second.weight)

@@ -26,7 +26,7 @@ RATES = (
     0.3,
 )
 DRAWS = 800
-ALIKE = 0.8  # rank correlation above which two columns tell the same
+MAX_RANK_CORRELATION = 0.8  # rank correlation above which two columns tell the same
 
 
 def promised_rates(model: Model) -> tuple[float, float] | None:
@@ -89,7 +89,9 @@ def plane_columns(model: Model) -> tuple[Any, Any]:
     likeness = _rank_correlation(x)
     first = model.codec.columns.index(ranked[0])
     fresh = [
-        name for name in ranked[1:] if likeness[first, model.codec.columns.index(name)] < ALIKE
+        name
+        for name in ranked[1:]
+        if likeness[first, model.codec.columns.index(name)] < MAX_RANK_CORRELATION
     ]
     return ranked[0], (fresh or ranked[1:])[0]
 

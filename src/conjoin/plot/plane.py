@@ -30,7 +30,7 @@ from conjoin.plot.style import (
 __all__ = ["PlaneDisplay"]
 
 POINTS = 350
-DEEPEST = 14.0  # nats below the best that are still told apart
+MAX_DEPTH_NATS = 14.0  # nats below the best that are still told apart
 
 
 class PlaneDisplay:
@@ -157,7 +157,7 @@ class PlaneDisplay:
     def _log_prob(self, ax: Any) -> None:
         log_prob = self._field.log_prob
         ax.set_title("log p(x): where there is something to know", fontsize=9.5, loc="left")
-        shown = np.maximum(log_prob, log_prob.max() - DEEPEST)
+        shown = np.maximum(log_prob, log_prob.max() - MAX_DEPTH_NATS)
         image = self._image(ax, shown, cmap=_between("#f7f8f9", "#f7f8f9", "#1f4e6e"))
         self._bar(
             ax,

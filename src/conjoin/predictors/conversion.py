@@ -14,7 +14,7 @@ from conjoin.predictors.base import Case, Design, Method, Scorer
 
 __all__ = ["checked", "fit_estimator"]
 
-ROWS = 256  # by which a conversion is checked
+CHECKED_ROWS = 256  # by which a conversion is checked
 
 
 def fit_estimator(method: Method, estimator: Any, case: Case) -> Scorer:
@@ -44,7 +44,7 @@ def checked(method: Method, estimator: Any, design: Design, x: Event) -> Scorer 
     scorer = method.convert(estimator, design)
     if scorer is None:
         return None
-    some = x.take(slice(0, ROWS))
+    some = x.take(slice(0, CHECKED_ROWS))
     truth = _truth(estimator, method.table(design, some))
     if not torch.allclose(_comparable(scorer.scores(some)), torch.as_tensor(truth), atol=1e-6):
         raise RuntimeError(

@@ -32,22 +32,22 @@ from conjoin.predictors.base import Scorer
 __all__ = ["Convolutional", "fit_convolutional"]
 
 WIDTH = 32
-HIDDEN = 128
+HIDDEN_UNITS = 128
 DROPOUT = 0.2
 LARGE_SIDE_PIXELS = 16  # pixels a side, from which the first layer takes every other one
-BATCH = 64
-RATE = 2e-3
-DECAY = 1e-2
+BATCH_ROWS = 64
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 1e-2
 # moved images in a fit
 MIN_IMAGES_SEEN = 20_000
 MAX_IMAGES_SEEN = 200_000
-EPOCHS = 100
+USUAL_EPOCHS = 100
 DROPPED_SHARE = 0.2  # share of the fit in which the columns, or the image beside them, are not seen
 # deviations where it is moved most: radians, share of a side, log, share of a side
-TURN = 0.12
-SLANT = 0.15
-STRETCH = 0.08
-SHIFT = 0.05
+TURN_RADIANS = 0.12
+SLANT_SHARE = 0.15
+LOG_STRETCH = 0.08
+SHIFT_SHARE = 0.05
 
 
 class Convolutional(Scorer):
@@ -77,8 +77,8 @@ class Convolutional(Scorer):
         )
         size = [-(-each // stride) >> pools for each in seen.shape[1:]]
         self.drop = nn.Dropout(DROPOUT)
-        self.hidden = nn.Linear(widths[-1] * size[0] * size[1] + self.columns.size, HIDDEN)
-        self.last = nn.Linear(HIDDEN, outputs)
+        self.hidden = nn.Linear(widths[-1] * size[0] * size[1] + self.columns.size, HIDDEN_UNITS)
+        self.last = nn.Linear(HIDDEN_UNITS, outputs)
         self.register_buffer("flagged", torch.zeros(len(space.variables), dtype=torch.bool))
         self.double().eval()  # dropout is for the fit alone
 
@@ -136,11 +136,13 @@ def fit_convolutional(
         network = network.float().train()
         network.flagged.copy_((~rows.x.mask).any(0) | (network.before > 0))
         y = rows.y.value.long() if classes else rows.y.value.float()[:, None]
-        seen = min(max(EPOCHS * rows.rows, MIN_IMAGES_SEEN), MAX_IMAGES_SEEN)
-        optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=seen // BATCH)
-        for _ in range(seen // BATCH):
-            batch = torch.multinomial(weight, BATCH, replacement=True)
+        seen = min(max(USUAL_EPOCHS * rows.rows, MIN_IMAGES_SEEN), MAX_IMAGES_SEEN)
+        optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, LEARNING_RATE, total_steps=seen // BATCH_ROWS
+        )
+        for _ in range(seen // BATCH_ROWS):
+            batch = torch.multinomial(weight, BATCH_ROWS, replacement=True)
             x = as_float(rows.x.take(batch))  # pictures are bytes: one batch at a time is cast
             channels = network.channels(x).float()
             scores = network(*_with_losses(_moved(channels), network.beside(x).float()))
@@ -172,12 +174,12 @@ def _moved(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
     """Each turned, slanted, stretched and shifted at random, by a share that is itself random; what
     comes in is zero."""
     turn, slant, wide, high, right, down = torch.rand(len(images)) * torch.randn(6, len(images))
-    turn = TURN * turn
-    slant = SLANT * slant
-    right = 2 * SHIFT * right
-    down = 2 * SHIFT * down
-    wide = (STRETCH * wide).exp()
-    high = (STRETCH * high).exp()
+    turn = TURN_RADIANS * turn
+    slant = SLANT_SHARE * slant
+    right = 2 * SHIFT_SHARE * right
+    down = 2 * SHIFT_SHARE * down
+    wide = (LOG_STRETCH * wide).exp()
+    high = (LOG_STRETCH * high).exp()
     cos = turn.cos()
     sin = turn.sin()
     tall = images.shape[2] / images.shape[3]

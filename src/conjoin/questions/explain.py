@@ -31,7 +31,7 @@ ORDINARY_QUANTILES = (
     0.99,
 )  # between these quantiles of the model's draws a number is a usual one
 MAX_NAMED_COLUMNS = 3  # columns named in a reason
-DRAWS = 64
+DRAWS_PER_ROW = 64
 
 
 def surprise(model: Model, x: Event) -> Float[Tensor, "R D"]:
@@ -155,13 +155,13 @@ def expected(model: Model, x: Event, column: int) -> str:
     """What the other cells of one row suggest for a column: the middle 80 % of draws, or the
     commonest level."""
     hidden = x.hide(torch.arange(x.value.shape[1]) == column)
-    many = hidden.take(torch.zeros(DRAWS, dtype=torch.long))
+    many = hidden.take(torch.zeros(DRAWS_PER_ROW, dtype=torch.long))
     drawn = _complete(model, many)
     values = model.codec.decode_column(drawn.value, column)
     if model.codec.space.variables[column].discrete:
         return _shown(values.mode().iloc[0])
     ordered = np.sort(values.to_numpy())
-    return _range(pd.Series([ordered[DRAWS // 10], ordered[-1 - DRAWS // 10]]))
+    return _range(pd.Series([ordered[DRAWS_PER_ROW // 10], ordered[-1 - DRAWS_PER_ROW // 10]]))
 
 
 def _complete(model: Model, x: Event) -> Event:

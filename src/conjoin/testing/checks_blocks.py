@@ -17,8 +17,8 @@ from conjoin.testing.subjects import Subject
 
 __all__ = ["missing_block", "missing_target"]
 
-SEEDS = 48  # generators over which a bound is averaged
-SLACK = 0.1  # nats by which their mean may be too high by chance
+BOUND_SEEDS = 48  # generators over which a bound is averaged
+SLACK_NATS = 0.1  # nats by which their mean may be too high by chance
 
 
 def _columns(subject: Subject) -> Tensor:
@@ -44,8 +44,10 @@ def missing_block(subject: Subject) -> None:
     for point, got in zip(points[:4], alone[:4], strict=True):
         every = subject.enumerate(subject.tiny.anywhere(columns, point))
         if subject.can.likelihood is Likelihood.LOWER_BOUND:
-            summed = subject.estimates(Event(every.points), SEEDS).mean(0).logsumexp(0)
-            expect(got >= summed - SLACK, f"{what} is {got:.4f}, less than the sum {summed:.4f}")
+            summed = subject.estimates(Event(every.points), BOUND_SEEDS).mean(0).logsumexp(0)
+            expect(
+                got >= summed - SLACK_NATS, f"{what} is {got:.4f}, less than the sum {summed:.4f}"
+            )
         else:
             close(got, every.log_mass.logsumexp(0), subject.tolerance, what)
 

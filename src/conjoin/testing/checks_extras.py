@@ -18,9 +18,9 @@ from conjoin.testing.subjects import Subject
 __all__ = ["distils", "edits", "invariances", "sweeps", "typical", "unfolds"]
 
 PRIOR_DRAWS = 1500  # first states by which the noise that draws begin with is known
-CALLS = 2  # of a student's network for a draw
-MOVED = 3.7  # how far points are moved, in their units
-LESSONS = 30  # steps of the gradient that a student has to learn something in
+STUDENT_CALLS = 2  # of a student's network for a draw
+MOVED_UNITS = 3.7  # how far points are moved, in their units
+STUDENT_STEPS = 30  # steps of the gradient that a student has to learn something in
 
 
 def _reloaded(density: Density, empty: Density) -> Density:
@@ -188,13 +188,19 @@ def distils(subject: Subject) -> None:
     rows = fresh.event
     before = fresh.log_prob(rows)
     old = {key: value.clone() for key, value in fresh.density.state_dict().items()}
-    fresh.density.distil(CALLS)
+    fresh.density.distil(STUDENT_CALLS)
     expect(torch.equal(fresh.log_prob(rows), before), "distil changes log_prob")
     calls = _calls(fresh.density, lambda: fresh.sample(5))
-    expect(calls == CALLS, f"a draw takes {calls} calls of the student's network, not {CALLS}")
+    expect(
+        calls == STUDENT_CALLS,
+        f"a draw takes {calls} calls of the student's network, not {STUDENT_CALLS}",
+    )
     if fresh.can.unfolds:
         states = len(fresh.density.unfold(5, fresh.context(5), generator=stream(0)))
-        expect(states == CALLS + 1, f"a draw of {CALLS} calls goes through {states} states")
+        expect(
+            states == STUDENT_CALLS + 1,
+            f"a draw of {STUDENT_CALLS} calls goes through {states} states",
+        )
     first = _taught(fresh)
     learned = float(fresh.density.loss(rows, fresh.contexts, generator=stream(0)).detach())
     expect(learned < first, f"the loss of the student has gone from {first:.4f} to {learned:.4f}")
@@ -213,7 +219,7 @@ def _taught(fresh: Subject) -> float:
     weight = torch.ones(fresh.event.rows, dtype=torch.float64)
     trained = [p for p in fresh.density.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=3e-3)
-    for step in range(LESSONS):
+    for step in range(STUDENT_STEPS):
         optimiser.zero_grad()
         noise = stream(step, "lesson")
         loss = fresh.density.loss(fresh.event, fresh.contexts, weight=weight, generator=noise)
@@ -290,4 +296,4 @@ def _reordered(event: Event) -> Event:
 
 def _moved(space: Any, event: Event) -> Event:
     numbers = torch.tensor([not variable.discrete for variable in space.variables])
-    return event._replace(value=event.value + MOVED * numbers)
+    return event._replace(value=event.value + MOVED_UNITS * numbers)

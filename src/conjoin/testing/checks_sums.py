@@ -38,8 +38,8 @@ __all__ = [
     "step",
 ]
 
-SEEDS = 12  # generators over which a bound is averaged
-SLACK = 0.01  # nats by which that mean may be too high, beyond four of its standard errors
+BOUND_SEEDS = 12  # generators over which a bound is averaged
+SLACK_NATS = 0.01  # nats by which that mean may be too high, beyond four of its standard errors
 RECORD_DRAWS = 400  # of records, whose blocks are filled in a few rows at a time
 APPROXIMATE_DRAWS = 600  # that are held to less
 EXACT_SUM = 1e-6  # relative error of a sum over codes
@@ -185,10 +185,12 @@ def _held(subject: BlockSubject, event: Any, what: str) -> None:
     if worth is Status.EXACT:
         close(subject.log_prob(event), target, _tolerance(subject), f"log_prob ({what})")
     elif worth is Status.LOWER_BOUND and subject.can.likelihood is Likelihood.EXACT:
-        values = subject.estimates(event, SEEDS)
-        error = values.std(0) / SEEDS**0.5
+        values = subject.estimates(event, BOUND_SEEDS)
+        error = values.std(0) / BOUND_SEEDS**0.5
         over = float((values.mean(0) - target - 4 * error).max())
-        expect(over < SLACK, f"log_prob ({what}): a lower bound is above the sum by {over:.4f}")
+        expect(
+            over < SLACK_NATS, f"log_prob ({what}): a lower bound is above the sum by {over:.4f}"
+        )
 
 
 @check

@@ -16,7 +16,7 @@ from conjoin.training.progress import Progress
 
 __all__ = ["CONTEXT", "Fitted", "NotTaken", "again", "class_of", "fitted", "weights_of"]
 
-NOISY = 0.3  # nats
+NOISY_NATS = 0.3  # nats
 CONTEXT = 1  # the class that a conditional density is looked at under
 
 
@@ -99,7 +99,7 @@ class Fitted(abc.ABC):
     def noisy(self) -> bool:
         """Whether log_prob of one generator says little of a row: then only the mean over many of
         them is a lower bound, and the exponential of one is no estimate of p."""
-        return self.noise > NOISY
+        return self.noise > NOISY_NATS
 
     def log_prob(self, event: Any, seed: int = 0) -> Tensor:
         """Under the one context that is looked at, with the same noise every time."""

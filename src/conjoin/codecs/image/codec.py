@@ -27,7 +27,7 @@ from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, Variable
 __all__ = ["ImageCodec"]
 
 JSON = dict[str, Any]
-FULL = 256  # levels of an 8-bit pixel
+PIXEL_LEVELS = 256  # levels of an 8-bit pixel
 COLOUR_CHANNELS = (3, 4)  # of a picture in colour
 MAX_CODED_LEVELS = 64  # up to so many levels count as they are (scikit-learn's digits have 17)
 
@@ -71,10 +71,10 @@ class ImageCodec(Codec):
         255."""
         last = images.ndim == 4
         channels = images.shape[3] if last else 1
-        top = int(np.nan_to_num(_checked(images, FULL)).max(initial=1))
+        top = int(np.nan_to_num(_checked(images, PIXEL_LEVELS)).max(initial=1))
         return cls(
             (channels, images.shape[1], images.shape[2]),
-            top + 1 if top < MAX_CODED_LEVELS else FULL,
+            top + 1 if top < MAX_CODED_LEVELS else PIXEL_LEVELS,
             last,
         )
 
@@ -282,7 +282,9 @@ def _checked(images: np.ndarray, levels: int) -> np.ndarray:
     """The images, if their pixels are whole numbers from 0 to levels - 1 (or NaN)."""
     if images.dtype.kind not in "buif":
         raise ValueError(f"Images are arrays of whole numbers (uint8), got {images.dtype}.")
-    if images.dtype == np.uint8 and (levels == FULL or not images.size or images.max() < levels):
+    if images.dtype == np.uint8 and (
+        levels == PIXEL_LEVELS or not images.size or images.max() < levels
+    ):
         return images
     known = images[~np.isnan(images)] if images.dtype.kind == "f" else images
     wrong = known[(known != np.rint(known)) | (known < 0) | (known >= levels)]

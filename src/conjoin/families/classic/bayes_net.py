@@ -36,7 +36,8 @@ from conjoin.families.classic.elimination import GraphDensity, elimination_order
 
 __all__ = ["BayesNet", "BayesNetDensity", "learn_parents"]
 
-CANDIDATES = 8  # parents that a column may choose from: those with the most mutual information
+# parents that a column may choose from: those with the most mutual information
+MAX_CANDIDATE_PARENTS = 8
 MUTUAL_INFORMATION_ROWS = 8192  # rows that mutual information is estimated from
 Parents = tuple[int, ...]
 
@@ -233,7 +234,7 @@ def _candidates(codes: Event, variables: tuple[Variable, ...], weight: Tensor) -
     part = slice(None, None, max(1, codes.rows // MUTUAL_INFORMATION_ROWS))
     information = mutual_information(codes.take(part), variables, weight[part])
     information.fill_diagonal_(-math.inf)
-    return information.topk(min(CANDIDATES, len(variables) - 1), dim=1).indices.tolist()
+    return information.topk(min(MAX_CANDIDATE_PARENTS, len(variables) - 1), dim=1).indices.tolist()
 
 
 Move = dict[int, frozenset[int]]  # the new parents of one column, or of two

@@ -33,7 +33,7 @@ from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.adapters import Bins
 
 __all__ = [
-    "CELLS",
+    "MAX_ENTRIES",
     "Factor",
     "GraphDensity",
     "Part",
@@ -44,8 +44,8 @@ __all__ = [
     "log_sum",
 ]
 
-WORTH = 8192  # entries of a table that cost as much as a pattern of its own
-CELLS = 1 << 21  # entries of the largest table that rows are worked on with at once
+PATTERN_COST_ENTRIES = 8192  # entries of a table that cost as much as a pattern of its own
+MAX_ENTRIES = 1 << 21  # entries of the largest table that rows are worked on with at once
 Scope = tuple[int, ...]
 
 
@@ -270,7 +270,9 @@ class GraphDensity(Density):
         for rows in (whole.nonzero()[:, 0], (~whole).nonzero()[:, 0]):
             patterns = _alike(known[rows])
             common = known[rows].all(0)
-            if len(patterns) > 1 and len(rows) * self._order(common)[1] <= WORTH * len(patterns):
+            if len(patterns) > 1 and len(rows) * self._order(common)[
+                1
+            ] <= PATTERN_COST_ENTRIES * len(patterns):
                 yield rows, common
             else:
                 yield from ((rows[few], known[rows[few[0]]]) for few in patterns)
@@ -281,7 +283,7 @@ class GraphDensity(Density):
 
     def _at_once(self, order: list[int], largest: int) -> int:
         """How many rows are summed at once; 0: all of them."""
-        return max(1, CELLS // largest) if order else 0
+        return max(1, MAX_ENTRIES // largest) if order else 0
 
     def _evidence(self, event: Event, order: list[int], peaks: Tensor | None) -> list[Factor]:
         """log p(what is known of a cell | code) of the columns that are summed out, where anything

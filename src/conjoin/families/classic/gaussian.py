@@ -26,9 +26,10 @@ from conjoin.components.leaves import Lattice, LeafLayer
 from conjoin.core import Capabilities, Density, Event, Likelihood, Space
 from conjoin.core.shapes import Bool, Float, Int
 
-__all__ = ["FLOOR", "GaussianClasses", "missing_patterns"]
+__all__ = ["MIN_CELL_DEVIATION", "GaussianClasses", "missing_patterns"]
 
-FLOOR = 0.6  # of a cell's width: the least standard deviation for which lattice masses sum to one
+# of a cell's width: the least standard deviation for which lattice masses sum to one
+MIN_CELL_DEVIATION = 0.6
 
 
 def missing_patterns(mask: Bool[Tensor, "B N"]) -> tuple[Int[Tensor, " B"], Bool[Tensor, "P N"]]:
@@ -103,7 +104,7 @@ class GaussianClasses(Density):
     @property
     def _floor(self) -> Float[Tensor, " N"]:
         """The least variance of each number, given everything else."""
-        return (FLOOR * self.lattice.width).square().clamp_min(1e-12)
+        return (MIN_CELL_DEVIATION * self.lattice.width).square().clamp_min(1e-12)
 
     # ------------------------------------------------------------------ what a family writes
 

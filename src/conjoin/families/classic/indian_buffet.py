@@ -59,13 +59,13 @@ from conjoin.families.classic.posterior import (
 
 __all__ = ["Buffet", "Fit", "IndianBuffet", "IndianBuffetDensity", "draw_utilities", "log_wins"]
 
-START = 15  # rounds before the first sample
-TRIES = 4  # moves of whole features of each kind in a round
-LAUNCH = 8  # allocations on the way to a launch state
-TAIL = 1e-6  # probability of the patterns that the predictive density leaves out
+BURN_IN_ROUNDS = 15  # rounds before the first sample
+MOVES_PER_ROUND = 4  # moves of whole features of each kind in a round
+LAUNCH_SCANS = 8  # allocations on the way to a launch state
+TAIL_PROBABILITY = 1e-6  # probability of the patterns that the predictive density leaves out
 ROWS_PER_FEATURE = 20  # rows for one more feature
-UTILITY = 1.5  # standard deviation of utilities' coefficients; those of numbers have 1
-NOISE = (2.0, 0.2)  # shape and rate of the prior of numbers' variances
+UTILITY_DEVIATION = 1.5  # standard deviation of utilities' coefficients; those of numbers have 1
+NOISE_PRIOR = (2.0, 0.2)  # shape and rate of the prior of numbers' variances
 GAMMA = (1.0, 1.0)  # shape and rate of alpha's prior
 # grid of a winner's utility, around the greatest mean
 BELOW = 8.0
@@ -207,7 +207,7 @@ class Buffet:
         """Moves that leave p(features | pseudo-observations) as it is."""
         here = self
         score = here.fit(here.z).evidence + here.log_prior(here.z)
-        for step in range(2 * TRIES):
+        for step in range(2 * MOVES_PER_ROUND):
             feature = int(rng.integers(here.z.shape[1]))
             column, correction = (
                 here._relaunched(feature, rng) if step % 2 else here._difference(feature, rng)
@@ -249,7 +249,7 @@ class Buffet:
         on = residual[anchor]
         off = torch.zeros_like(residual[0])
         odds = 0.0
-        for _ in range(LAUNCH):
+        for _ in range(LAUNCH_SCANS):
             gain = residual @ ((on - off) / self.noise) - self.known @ (
                 (on * on - off * off) / (2 * self.noise)
             )
@@ -285,8 +285,8 @@ class Buffet:
     ) -> Float[Tensor, " F"]:
         """Variances of the first ``numbers`` pseudo-observations; those of utilities are 1."""
         residual = self.y - self.known * (_with_constant(self.z) @ coefficients.T)
-        shape = NOISE[0] + 0.5 * (self.weight @ self.known)[:numbers]
-        rate = NOISE[1] + 0.5 * (self.weight @ residual.square())[:numbers]
+        shape = NOISE_PRIOR[0] + 0.5 * (self.weight @ self.known)[:numbers]
+        rate = NOISE_PRIOR[1] + 0.5 * (self.weight @ residual.square())[:numbers]
         return torch.cat(
             [rate / torch.as_tensor(rng.gamma(shape.cpu().numpy())), self.noise[numbers:]]
         )
@@ -298,10 +298,10 @@ def _with_constant(z: Float[Tensor, "I K"], last: bool = False) -> Float[Tensor,
 
 
 def _without_tail(log_weight: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
-    """The most probable patterns alone, normalised: those without which a share of ``TAIL`` would
-    not be missing."""
+    """The most probable patterns alone, normalised; all others together have the probability
+    ``TAIL_PROBABILITY`` at most."""
     ranked, order = log_weight.sort(descending=True)
-    kept = order[: int((ranked.exp().cumsum(0) < 1 - TAIL).sum()) + 1]
+    kept = order[: int((ranked.exp().cumsum(0) < 1 - TAIL_PROBABILITY).sum()) + 1]
     return torch.full_like(log_weight, -math.inf).scatter(0, kept, log_weight[kept].log_softmax(0))
 
 
@@ -438,7 +438,7 @@ class IndianBuffetDensity(PosteriorMixture):
     ) -> Tensor:
         rng = numpy_stream(generator)
         copies = Copies.of(weight)
-        for _ in range(1 if self.sweeps else START):
+        for _ in range(1 if self.sweeps else BURN_IN_ROUNDS):
             buffet = self._round(event, copies, generator, rng)
         self._remember(buffet)
         return torch.tensor(
@@ -466,7 +466,9 @@ class IndianBuffetDensity(PosteriorMixture):
         return replace(buffet, noise=self.noise.clone(), alpha=alpha)
 
     def _buffet(self, y: Tensor, known: Tensor, weight: Tensor, z: Tensor) -> Buffet:
-        spread = torch.where(torch.arange(len(self.noise)) < self.numbers, 1.0, UTILITY).double()
+        spread = torch.where(
+            torch.arange(len(self.noise)) < self.numbers, 1.0, UTILITY_DEVIATION
+        ).double()
         return Buffet(
             y.double(),
             known.double(),

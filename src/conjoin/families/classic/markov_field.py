@@ -42,7 +42,7 @@ from conjoin.core.shapes import Float, Int
 from conjoin.families.adapters import Bins, plan_bins
 from conjoin.families.circuit.structure import chow_liu_tree, mutual_information
 from conjoin.families.classic.elimination import (
-    CELLS,
+    MAX_ENTRIES,
     Factor,
     GraphDensity,
     Part,
@@ -55,11 +55,11 @@ __all__ = ["MarkovField", "MarkovFieldDensity", "field_edges", "mean_field"]
 
 INFORMATION_ROWS = 8192  # rows that mutual information is estimated from
 FIRST_DESCENT_ROWS = 4096  # rows that the first descent on the pseudo-likelihood looks at
-STEPS = 30  # of the first descent on the pseudo-likelihood
+DESCENT_STEPS = 30  # of the first descent on the pseudo-likelihood
 MEAN_FIELD_ROUNDS = 5  # of mean field
-SWEEPS = 40  # of the Gibbs sampler
+GIBBS_SWEEPS = 40  # of the Gibbs sampler
 # entries of a table up to which missing cells are summed out exactly where Z is not known
-SUMMED = 1 << 16
+MAX_SUMMED_STATES = 1 << 16
 Edge = tuple[int, int]
 
 
@@ -235,12 +235,16 @@ class MarkovFieldDensity(GraphDensity):
         )
 
     def _summed(self, part: Part) -> bool:
-        return self.normalised or part.largest <= SUMMED
+        return self.normalised or part.largest <= MAX_SUMMED_STATES
 
     # ------------------------------------------------------------------ draws
 
     def _at_once(self, order: list[int], largest: int) -> int:
-        return super()._at_once(order, largest) if self.normalised or largest <= SUMMED else 0
+        return (
+            super()._at_once(order, largest)
+            if self.normalised or largest <= MAX_SUMMED_STATES
+            else 0
+        )
 
     def _drawn(
         self, part: Part, choose: Callable[[Tensor], Tensor], reduce: Callable[[Tensor], Tensor]
@@ -255,7 +259,7 @@ class MarkovFieldDensity(GraphDensity):
         for v, mine in touching.items():  # a start that looks at no neighbour
             own = [at(factor, v, codes) for factor in mine if len(factor.scope) == 1]
             codes[:, v] = choose(sum(own))  # type: ignore[arg-type]
-        for _ in range(SWEEPS):
+        for _ in range(GIBBS_SWEEPS):
             for v, mine in touching.items():
                 pull = sum(at(factor, v, codes) for factor in mine)
                 codes[:, v] = choose(pull)  # type: ignore[arg-type]
@@ -296,7 +300,7 @@ class MarkovFieldDensity(GraphDensity):
         Gaussian prior of the edges."""
         if self._tree:
             return super()._losses(event, context, generator)
-        step = max(1, CELLS // max(1, self.edge[:, 0].numel()))
+        step = max(1, MAX_ENTRIES // max(1, self.edge[:, 0].numel()))
         pseudo = torch.cat(
             [self._pseudo(event.take(rows)) for rows in torch.arange(event.rows).split(step)]
         )
@@ -334,7 +338,7 @@ class MarkovFieldDensity(GraphDensity):
         rows = data.take(part)
         weight = weight[part]
         optimizer = torch.optim.LBFGS(
-            [self.node, self.edge], max_iter=STEPS, line_search_fn="strong_wolfe"
+            [self.node, self.edge], max_iter=DESCENT_STEPS, line_search_fn="strong_wolfe"
         )
 
         def closure() -> Tensor:

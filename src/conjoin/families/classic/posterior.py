@@ -49,8 +49,8 @@ __all__ = [
     "truncated_normal",
 ]
 
-CHUNK = 4096  # rows that are evaluated at a time
-RIVALS = 16  # most responsible states whose modes compete for a row's
+CHUNK_ROWS = 4096  # rows that are evaluated at a time
+MODE_STATES = 16  # most responsible states whose modes compete for a row's
 UNDERFLOW = 1e-200  # a sum of products below this is summed once more, in logarithms
 # what a layer holds of every state, on axis 1
 PER_STATE = (
@@ -469,7 +469,7 @@ class PosteriorMixture(Density):
         filled = event.value.clone()
         best = torch.full((event.rows,), -math.inf, dtype=torch.float64)
         rivals = [
-            (log_weight + leaves.log_rows(part)).topk(min(RIVALS, leaves.states), 1).indices
+            (log_weight + leaves.log_rows(part)).topk(min(MODE_STATES, leaves.states), 1).indices
             for part in _parts(event)
         ]
         for state in torch.cat(rivals).T:
@@ -483,7 +483,7 @@ class PosteriorMixture(Density):
 
 def _parts(event: Event) -> list[Event]:
     """A few rows at a time."""
-    return [event.take(part) for part in slices(event.rows, CHUNK)]
+    return [event.take(part) for part in slices(event.rows, CHUNK_ROWS)]
 
 
 def _draw_state(
@@ -519,7 +519,7 @@ def _log_products(
     product = (first - low).exp() @ (second - high).exp().T
     result = low + high.T + product.clamp_min(1e-300).log()
     rows, columns = (product < UNDERFLOW).nonzero(as_tuple=True)
-    for part in torch.arange(len(rows)).split(CHUNK):
+    for part in torch.arange(len(rows)).split(CHUNK_ROWS):
         result[rows[part], columns[part]] = (first[rows[part]] + second[columns[part]]).logsumexp(1)
     return result
 

@@ -58,13 +58,13 @@ SPREADS = (
     1.0,
     3.0,
 )
-LENGTH = 2.0  # of the Gamma distribution that the points' lengths are drawn from
+LENGTH_SHAPE = 2.0  # of the Gamma distribution that the points' lengths are drawn from
 MIN_SHARE = 1e-12  # of a topic
-START = 0.5  # alpha before it has seen a row
+START_ALPHA = 0.5  # alpha before it has seen a row
 MIN_ALPHA = 1e-4
 MAX_ALPHA = 1e3
-LARGEST = 1 << 24  # numbers held at once for the distinct values of a block of rows
-WALKS = 4  # points that compete for the mode
+MAX_NUMBERS_AT_ONCE = 1 << 24  # numbers held at once for the distinct values of a block of rows
+MODE_WALKS = 4  # points that compete for the mode
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def dirichlet_points(topics: int, count: int) -> Points:
     ).clamp_min(1e-300)
     theta = (gamma / gamma.sum(1, keepdim=True)).clamp_min(MIN_SHARE)
     theta = theta / theta.sum(1, keepdim=True)
-    length = torch.as_tensor(gammaincinv(LENGTH, net[:, topics].cpu().numpy())) / LENGTH
+    length = torch.as_tensor(gammaincinv(LENGTH_SHAPE, net[:, topics].cpu().numpy())) / LENGTH_SHAPE
     log_theta = theta.log()
     log_length = length.log()
     each = (
@@ -124,7 +124,7 @@ def dirichlet_points(topics: int, count: int) -> Points:
         - topics * torch.lgamma(spread)
         + (spread - 1) * log_theta.sum(1, keepdim=True)
     )
-    log_base = -each.logsumexp(1) - log_theta.sum(1) - LENGTH * (log_length - length)
+    log_base = -each.logsumexp(1) - log_theta.sum(1) - LENGTH_SHAPE * (log_length - length)
     return Points(
         theta, length, torch.cat([log_theta, (log_length - length)[:, None]], 1), log_base
     )
@@ -171,15 +171,17 @@ class TopicDensity(Density):
         self.leaves = LeafLayer(
             [variables[i] for i in self.cells.tolist()], topics, config.smoothing
         )
-        self.log_alpha = nn.Parameter(torch.full((topics,), START, dtype=torch.float64).log())
+        self.log_alpha = nn.Parameter(torch.full((topics,), START_ALPHA, dtype=torch.float64).log())
         if len(self.counts):
             self.words = CountLayer(
                 [variables[i] for i in self.counts.tolist()], topics, config.smoothing
             )
-            self.log_shape = nn.Parameter(torch.full((1,), LENGTH, dtype=torch.float64).log())
+            self.log_shape = nn.Parameter(torch.full((1,), LENGTH_SHAPE, dtype=torch.float64).log())
         else:
             self.register_buffer(
-                "log_shape", torch.full((1,), LENGTH, dtype=torch.float64).log(), persistent=False
+                "log_shape",
+                torch.full((1,), LENGTH_SHAPE, dtype=torch.float64).log(),
+                persistent=False,
             )
 
     @classmethod
@@ -253,7 +255,7 @@ class TopicDensity(Density):
             rows = todo.pop()
             table, _ = distinct_values(self._cells(event.take(rows)))
             middle = (rows.start + rows.stop) // 2
-            if table.value.numel() * len(self.theta) <= LARGEST or middle == rows.start:
+            if table.value.numel() * len(self.theta) <= MAX_NUMBERS_AT_ONCE or middle == rows.start:
                 yield rows
             else:
                 todo += [slice(middle, rows.stop), slice(rows.start, middle)]
@@ -336,7 +338,7 @@ class TopicDensity(Density):
         best, log_best = self._modes()
         log_points = self._log_points(event)
         score = log_points + (~event.mask).double() @ log_best.T
-        points = score.topk(min(WALKS, score.shape[1]), 1).indices
+        points = score.topk(min(MODE_WALKS, score.shape[1]), 1).indices
         walks = torch.cat([best[points], best[points[:, :1]]], 1)  # (B, walks, D)
         walks[:, -1, self.cells] = self._blend(log_points.softmax(1) @ self.theta)
         filled = torch.where(event.mask[:, None], event.value[:, None], walks)
@@ -416,7 +418,9 @@ class TopicDensity(Density):
         self.leaves.maximise(statistics)
         if len(self.counts):
             self.words.maximise(statistics["words"], statistics["exposure"])
-        start = torch.tensor([START] * self.theta.shape[1] + [LENGTH], dtype=torch.float64)
+        start = torch.tensor(
+            [START_ALPHA] * self.theta.shape[1] + [LENGTH_SHAPE], dtype=torch.float64
+        )
         prior = _log_weight(self.statistic, self.log_base, start.log()).exp()
         share = statistics["point"] + self.config.smoothing * prior
         found = tilted(

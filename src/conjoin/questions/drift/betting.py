@@ -27,7 +27,7 @@ __all__ = ["conformal_ranks", "simple_jumper"]
 
 Array = NDArray[Any]
 
-JUMP = 0.01  # share of the capital that changes accounts at each row
+JUMP_SHARE = 0.01  # share of the capital that changes accounts at each row
 BETS = np.array([-1.0, 0.0, 1.0])
 
 
@@ -58,7 +58,7 @@ def simple_jumper(p_values: Array) -> Array:
     total = 0.0
     for place, p_value in enumerate(p_values):
         # they add up to 1 before each bet
-        accounts = ((1 - JUMP) * accounts + JUMP / 3) * (1 + BETS * (p_value - 0.5))
+        accounts = ((1 - JUMP_SHARE) * accounts + JUMP_SHARE / 3) * (1 + BETS * (p_value - 0.5))
         gain = accounts.sum()
         accounts = accounts / gain
         total = total + np.log(gain)

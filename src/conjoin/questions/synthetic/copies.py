@@ -26,7 +26,7 @@ from conjoin.questions.synthetic.tables import coded, some_rows
 __all__ = ["CAUTION", "CopyCheck", "copy_check", "nearest", "ranked"]
 
 CAUTION = "A distance is no guarantee of privacy: rows can be told of without being copied."
-CHUNK = 64  # rows whose distances to all others are held at once
+CHUNK_ROWS = 64  # rows whose distances to all others are held at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ def nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(B,) the distance of each row to the nearest of the others."""
     out = np.empty(len(rows))
     columns = np.ascontiguousarray(others.T)
-    for place in slices(len(rows), CHUNK):
+    for place in slices(len(rows), CHUNK_ROWS):
         part = rows[place]
         total = np.zeros((len(part), len(others)), dtype=np.float32)
         for mine, theirs in zip(part.T, columns, strict=True):

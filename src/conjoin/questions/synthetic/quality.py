@@ -41,7 +41,7 @@ __all__ = ["MEASURES", "Quality", "quality", "two_sample"]
 MAX_ROWS = 5000
 MIN_ROWS = 40
 BINS = 10
-CODES = 250  # that boosting can tell apart; rarer levels are one
+MAX_CODES = 250  # that boosting can tell apart; rarer levels are one
 MEASURES = {
     "c2st": "whether boosting can tell the rows from real ones: 1 if it can't, 0 if it always can",
     "mi_error": "error of the mutual information of pairs of columns, in nats: 0 is perfect",
@@ -187,7 +187,7 @@ def _boosting(kind: Any, discrete: np.ndarray, seed: int, **settings: Any) -> An
 
 def _capped(table: np.ndarray, discrete: np.ndarray) -> np.ndarray:
     """With the rarest levels as one, where there are more than boosting can tell apart."""
-    return np.where(discrete, np.fmin(table, CODES), table)
+    return np.where(discrete, np.fmin(table, MAX_CODES), table)
 
 
 def two_sample(

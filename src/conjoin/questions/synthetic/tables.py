@@ -19,7 +19,7 @@ from conjoin.codecs.table.values import days, floats, map_distinct, text_of
 
 __all__ = ["Coded", "coded", "some_rows"]
 
-COLUMNS = 60  # looked at; of more, so many are taken at even steps
+MAX_COLUMNS = 60  # looked at; of more, so many are taken at even steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +66,8 @@ def coded(frames: Mapping[str, pd.DataFrame], target: Any = None) -> Coded:
 
 def _some(columns: list[Column], target: Any) -> list[Column]:
     kept = (
-        set(np.linspace(0, len(columns) - 1, COLUMNS).astype(int))
-        if len(columns) > COLUMNS
+        set(np.linspace(0, len(columns) - 1, MAX_COLUMNS).astype(int))
+        if len(columns) > MAX_COLUMNS
         else set(range(len(columns)))
     )
     return [
