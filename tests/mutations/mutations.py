@@ -53,8 +53,8 @@ OUTLINE = at(
     ),
     (
         "the second reading is not standardised",
-        "(self.gaussian(x.value[rows], pattern) - middle) / spread",
-        "(self.gaussian(x.value[rows], pattern) - middle)",
+        "out[rows] += (second - middle) / spread",
+        "out[rows] += second - middle",
     ),
     (
         "the first reading is dropped",
