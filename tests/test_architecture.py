@@ -69,6 +69,7 @@ DEFAULTS = {
     "gaps",
     "flagged",
     "unlike",
+    "unseen_words",
     "x_words",
     "columns_in",
     "decode_column",

@@ -93,6 +93,8 @@ def test_a_flat_row_holds_strings_and_their_ends():
     back = flat.split(row)["word"]
     assert torch.equal(back.there, every.there)
     assert torch.equal(back.value, every.value)
+    short = Record(label=Event(torch.zeros(3, 1)), word=every.take(slice(0, 3)))
+    assert flat.join(short).mask.all()  # an end that is known stays known
     begun = Event(torch.tensor([[1, 0]]), torch.tensor([[True, False]]))
     begun = begun._replace(present=begun.observed)
     prefix = flat.join(Record(label=Event(torch.zeros(1, 1)), word=begun))
