@@ -14,7 +14,7 @@ from pretend_device import PRETENDED, pretended
 
 import conjoin
 from conjoin import JointClassifier
-from conjoin.core import CapabilityError, Edit, Event, Space, Variable, stream
+from conjoin.core import CapabilityError, Edit, Event, Flat, Space, Variable, stream
 from conjoin.core.device import choose_device, device_of, entered, moved
 from conjoin.families import FAMILIES, of_tables, resolve
 from conjoin.testing.block_spaces import same_rows, tiny_blocks
@@ -388,8 +388,25 @@ def test_a_model_of_the_gpu_answers_on_the_cpu(tmp_path):
     assert np.allclose(model.predict_proba(X), again.predict_proba(X), atol=GPU_TOLERANCE)
 
 
+def test_columns_with_strings_compute_on_another_device_as_on_the_cpu(there):
+    data = tiny_blocks("columns and strings")
+    flat = Flat(data.space)
+    config = resolve("multimodal").set_params(columns="mixture", strings={"width": 8, "blocks": 1})
+    rows = flat.join(data.rows)
+    density = config.density.build(flat.space, config.suited(flat.space), rows, stream(0))
+    far = copy.deepcopy(density).to(there)
+    hidden = rows.hide(torch.arange(rows.value.shape[1]) == 0)
+    for event in (rows, hidden):
+        assert torch.allclose(density.log_prob(event), far.log_prob(event), atol=1e-12)
+    here, other = (each.sample(5, generator=stream(0)) for each in (density, far))
+    assert torch.equal(here.value, other.value)
+    assert torch.allclose(
+        density.typicality_of_blocks(rows), far.typicality_of_blocks(rows), equal_nan=True
+    )
+
+
 def test_every_family_is_asked():
-    asked = {*of_tables(), *PICTURES, *OF_BLOCKS}
+    asked = {*of_tables(), *PICTURES, *OF_BLOCKS, "multimodal"}
     assert asked == set(FAMILIES)
     rows = {name for name, each in FAMILIES.items() if "vector" in each.layouts}
     assert rows <= asked and moved((), PRETENDED) == ()

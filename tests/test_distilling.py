@@ -73,7 +73,7 @@ def test_a_distilled_model_is_saved_and_says_what_it_is(quick, tmp_path):
 def test_a_density_without_classes_learns_from_its_own_draws_and_goes_on_where_it_was_broken_off(
     tmp_path, monkeypatch
 ):
-    for name, value in {"STEPS": 4, "BATCH": 8, "DRAWN_ROWS": 30, "HELD_OUT_ROWS": 6}.items():
+    for name, value in {"STEPS": 4, "BATCH_ROWS": 8, "DRAWN_ROWS": 30, "HELD_OUT_ROWS": 6}.items():
         monkeypatch.setattr(f"conjoin.fitting.distillation.{name}", value)
     alone = JointDensity(family=TINY, random_state=0).fit(spots(60)[0])
     whole = alone.distil(1)

@@ -87,7 +87,10 @@ def label_conditioned(*case):
 def bases(*case):
     """The joints that others stand on, as many as the family has."""
     found = []
-    for make in (class_conditional, monolithic, independent, label_conditioned):
+    makers = [class_conditional, monolithic, independent]
+    if case[0].density.shared_backbone:  # p(y | x) is learned on its features
+        makers.append(label_conditioned)
+    for make in makers:
         try:
             found.append(make(*case))
         except (ValueError, CapabilityError):

@@ -78,7 +78,10 @@ def test_every_section_of_pictures_is_there(written):
         "from pictures of 16 x 16 pixels",
     ):
         assert words in text
-    assert text.count("<img") == 2 * pictures.ACROSS + 7 + 3 * 5 + 4 * 3 and text.count("<svg") == 2
+    assert (
+        text.count("<img") == 2 * pictures.PICTURES_PER_CLASS + 7 + 3 * 5 + 4 * 3
+        and text.count("<svg") == 2
+    )
     assert len(text) < 500_000 and "<script" not in text
 
 
@@ -88,7 +91,7 @@ def test_real_pictures_are_shown_where_they_may_be(fitted, written):
         shown: real & set(re.findall('src="([^"]*)"', text)) for shown, text in written.items()
     }
     assert not found[False] and "No real picture stands in this report" in written[False]
-    assert len(found[True]) >= 2 * pictures.ACROSS and "normal, real" in written[True]
+    assert len(found[True]) >= 2 * pictures.PICTURES_PER_CLASS and "normal, real" in written[True]
     assert all(
         uri.startswith("data:image/png")
         for text in written.values()

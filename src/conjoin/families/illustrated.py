@@ -8,7 +8,7 @@ Nats.
 
 Shape letters: B rows.
 
->>> from conjoin.core import Event, Space, Variable
+>>> from conjoin.core import Event, Space, Variable, stream
 >>> grey = (Variable("grey", "ordered", cardinality=256),) * 64
 >>> space = Space((65,), (Variable("mass", "real"), *grey), "vector", (1, 8, 8))
 >>> pixels = torch.randint(256, (40, 64), generator=stream(0))
