@@ -146,6 +146,7 @@ SHORT = {
         "image",
         "conditionals",
     ): "draws around known pixels are .31 in total variation from the exact ones; .15 is asked",
+    ("pixel_cnn", "image given class", "conditionals"): "as pixel_cnn, image, conditionals",
 }
 
 
