@@ -53,8 +53,8 @@ OUTLINE = at(
     ),
     (
         "the second reading is not standardised",
-        "out[rows] += (second - middle) / spread",
-        "out[rows] += second - middle",
+        "(self.gaussian(x.value[rows], pattern) - middle) / spread",
+        "(self.gaussian(x.value[rows], pattern) - middle)",
     ),
     (
         "the first reading is dropped",

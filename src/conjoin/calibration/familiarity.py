@@ -47,13 +47,15 @@ class GaussianReading:
     framework for detecting out-of-distribution samples, equation 2, with one Gaussian)."""
 
     def __init__(self, space: Space, bank: Event) -> None:
-        """``bank``: S draws, all cells known."""
+        """``space``: of the columns, the first variables of a row. ``bank``: S draws, all cells
+        known."""
         self.variables = space.variables
-        self.middle = bank.value.mean(0)
-        deviation = bank.value.std(0)
+        drawn = bank.value[:, : len(self.variables)]
+        self.middle = drawn.mean(0)
+        deviation = drawn.std(0)
         # a number that never varied tells nothing here
         self.spread = torch.where(deviation > 1e-9, deviation, torch.inf)
-        self.coded = self._code(bank.value, torch.ones(len(self.variables), dtype=torch.bool))
+        self.coded = self._code(drawn, torch.ones(len(self.variables), dtype=torch.bool))
         widths = [
             variable.cardinality if variable.kind == "category" else 1
             for variable in self.variables
@@ -85,16 +87,19 @@ class GaussianReading:
 
     def of_bank(self, pattern: Bool[Tensor, " D"]) -> Float[Tensor, " S"]:
         """The draws themselves, with this pattern's cells."""
+        pattern = pattern[: len(self.variables)]
         return self._log_density(self.coded[:, pattern[self.owner]], pattern)
 
     def __call__(
         self, value: Float[Tensor, "B D"], pattern: Bool[Tensor, " D"]
     ) -> Float[Tensor, " B"]:
         """Rows that all have this pattern's cells; nats up to a constant."""
+        width = len(self.variables)
+        pattern = pattern[:width]
         return torch.cat(
             [
                 self._log_density(self._code(part, pattern), pattern)
-                for part in value.split(ROWS_AT_ONCE)
+                for part in value[:, :width].split(ROWS_AT_ONCE)
             ]
         )
 
@@ -157,9 +162,7 @@ class Familiarity:
             (mean, deviation, middle, spread) = self._of(pattern)
             out[rows] = (raw[rows] - mean) / deviation
             if self.gaussian is not None:
-                width = len(self.gaussian.variables)  # it reads columns, no blocks behind them
-                second = self.gaussian(x.value[rows, :width], pattern[:width])
-                out[rows] += (second - middle) / spread
+                out[rows] += (self.gaussian(x.value[rows], pattern) - middle) / spread
         return out
 
     def _of(self, pattern: Tensor) -> tuple[float, float, float, float]:
@@ -172,7 +175,7 @@ class Familiarity:
             second = (
                 torch.zeros(2, dtype=torch.float64)
                 if self.gaussian is None
-                else self.gaussian.of_bank(pattern[: len(self.gaussian.variables)])
+                else self.gaussian.of_bank(pattern)
             )
             self._typical[key] = (*_usual(drawn), *_usual(second))
         return self._typical[key]

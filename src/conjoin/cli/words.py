@@ -181,7 +181,7 @@ def given_of(asked: Sequence[str] | None, schema: Any) -> dict[Any, Any]:
 
 def _condition(column: Any, text: str) -> Any:
     levels = _levels(column)
-    if column.type in ("picture", "text"):
+    if column.is_block:
         return text
     if text in levels:
         return levels[text]

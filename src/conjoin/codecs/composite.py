@@ -244,7 +244,8 @@ class CompositeCodec(Codec):
         self.table.fit(TableRows(frame.drop(columns=self.names)), weight)
         for block in self.blocks:
             block.fit(list(frame[block.name]), weight)
-        self.__dict__.pop("space", None)
+        for worked_out in ("space", "parts"):
+            self.__dict__.pop(worked_out, None)
         return self
 
     # ------------------------------------------------------------------ what was learned
@@ -295,7 +296,7 @@ class CompositeCodec(Codec):
     def columnwise(self) -> int:
         return self.table.columnwise
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[slice, ...]:
         sizes = [len(block.laid.cells(block)) for block in self.space.behind]
         ends = [self.columnwise + sum(sizes[: place + 1]) for place in range(len(sizes))]

@@ -36,6 +36,11 @@ class Encoded(NamedTuple):
     log_unseen: Tensor  # (B,) log eps for each unseen cell, log(1 - eps) for each other
     log_volume: Tensor  # (B,) log |d event / d raw| over the observed density cells
 
+    def take(self, index: Tensor) -> "Encoded":
+        """The rows at ``index``."""
+        unseen, log_unseen, log_volume = (part[index] for part in self[1:])
+        return Encoded(self.event.take(index), unseen, log_unseen, log_volume)
+
     @property
     def filled(self) -> Tensor:
         """(B, D) bool: the cells that have a value, also one that was never seen."""

@@ -303,11 +303,7 @@ class ColumnsAndBlocks(Density):
 
     def _event(self, behind: Event, part: Part) -> Event:
         """A block of the rows, as its density takes it."""
-        value = behind.value[:, part.cells]
-        mask = behind.mask[:, part.cells]
-        if self.density_of(part).flat:
-            return Event(value, mask)
-        return part.block.check(part.block.laid.restored(part.block, value, mask))
+        return _event_of(self.density_of(part).flat, behind, part)
 
     def _context(self, columns: Event, behind: Event, part: Part) -> Any:
         """What the density of a block is told: a family of rows the columns, others also the
@@ -316,12 +312,7 @@ class ColumnsAndBlocks(Density):
         if self.density_of(part).flat:
             return columns
         before = self.parts[: self.parts.index(part)]
-        blocks = {
-            each.block.name: each.block.laid.restored(
-                each.block, behind.value[:, each.cells], behind.mask[:, each.cells]
-            )
-            for each in before
-        }
+        blocks = {each.block.name: _restored(behind, each) for each in before}
         return Record({COLUMNS: columns, **blocks})
 
     def _cells(self, event: Event, part: Part) -> Float[Tensor, "B P"]:
@@ -331,7 +322,8 @@ class ColumnsAndBlocks(Density):
         return part.block.laid.flattened(part.block, part.block.check(event))[0]
 
     def _told(self, behind: Event) -> Event:
-        """Without blocks that their own density can't be asked about: pictures known in part."""
+        """The rows with pictures that are known in part set to unknown: their density has no log p
+        of a part."""
         mask = behind.mask.clone()
         for part in self.parts:
             if self.density_of(part).flat:
@@ -349,7 +341,8 @@ class ColumnsAndBlocks(Density):
     def _noises(
         self, generator: torch.Generator | None
     ) -> list[tuple[Part, torch.Generator | None]]:
-        """Each part with noise of its own, so that what one uses does not move that of another."""
+        """Each part with a generator of its own: how many numbers one part draws does not change
+        the noise of the others."""
         if generator is None or len(self.parts) == 1:
             return [(part, generator) for part in self.parts]
         seeds = [draw_seed(generator) for _ in self.parts]
@@ -484,8 +477,8 @@ class ColumnsAndBlocks(Density):
         return density.losses(self._event(behind, part), told, generator=generator)
 
     def _without_some(self, behind: Event, part: Part, generator: torch.Generator) -> Event:
-        """The rows, where blocks before ``part`` are withheld at times, each for itself: any may be
-        missing when the density is asked."""
+        """The rows with random blocks before ``part`` hidden, so that the density learns what to
+        answer where they are missing."""
         before = self.parts[: self.parts.index(part)]
         if not before:
             return behind
@@ -604,14 +597,10 @@ class ColumnsAndBlocks(Density):
             )
             full.value[row] = drawn.value[score.argmax()]
         for part in self.parts:
-            found = self._mode_of(part, full, behind)
+            told_of = self._context(full, behind, part)
+            found = self.density_of(part).mode(self._event(behind, part), told_of)
             behind = _filled(behind, part, self._cells(found, part))
         return _join(full, behind)
-
-    def _mode_of(self, part: Part, columns: Event, behind: Event) -> Event:
-        told = self._context(columns, behind, part)
-        found: Event = self.density_of(part).mode(self._event(behind, part), told)
-        return found
 
     # ------------------------------------------------------------------ familiarity
 
@@ -713,6 +702,19 @@ def _spaces(kind: type[Density], block: Block, told: RecordSpace) -> tuple[Any, 
     return Flat(RecordSpace((block,))).space, Space(columns.shape, columns.variables)
 
 
+def _restored(behind: Event, part: Part) -> Event:
+    """A block of the rows."""
+    value = behind.value[:, part.cells]
+    return part.block.laid.restored(part.block, value, behind.mask[:, part.cells])
+
+
+def _event_of(flat: bool, behind: Event, part: Part) -> Event:
+    """A block of the rows: its cells for a density of rows, else an event of the block."""
+    if flat:
+        return Event(behind.value[:, part.cells], behind.mask[:, part.cells])
+    return part.block.check(_restored(behind, part))
+
+
 def _whole(behind: Event, part: Part) -> Bool[Tensor, " B"]:
     """The rows of which a block is known."""
     return behind.mask[:, part.cells].all(1)
@@ -731,12 +733,9 @@ def _built(
     kind = config.density
     space, context_space = _spaces(kind, part.block, told)
     columns = columns.take(rows)
-    value = behind.value[rows][:, part.cells]
-    mask = behind.mask[rows][:, part.cells]
-    event = Event(value, mask)
+    event = _event_of(kind.flat, behind.take(rows), part)
     context: Any = columns
     if not kind.flat:
-        event = part.block.check(part.block.laid.restored(part.block, value, mask))
         context = context_space.check(Record({COLUMNS: columns}), columns.rows)
     built: Density = kind.build(
         space, config, event, generator, context=context, context_space=context_space

@@ -140,8 +140,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     if isinstance(target, Number):
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)
-    typical = model.density_of_x.capabilities.typical
-    if codec.space.flat and codec.space.blocks and typical:
+    if model.ranks_blocks:
         held = rows.x.take(split.choose)
         model.rank_blocks(codec.encode(held) if len(held) else None)
     if target is not None:

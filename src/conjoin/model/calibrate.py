@@ -87,12 +87,10 @@ def _with_no_more(model: Model, encoded: Encoded, pattern: Bool[Tensor, " D"]) -
     """(N,) the statistic of rows with only these cells known; NaN of those that lack more, or of
     which a value that is hidden now was never seen: the statistic counts it."""
     rows = (encoded.filled | ~pattern).all(1) & ~(encoded.unseen & ~pattern).any(1)
-    event = encoded.event
     out = np.full(len(rows), np.nan)
-    less = Event(event.value[rows], event.mask[rows] & pattern)
-    statistic = model.statistic(
-        Encoded(less, encoded.unseen[rows], encoded.log_unseen[rows], encoded.log_volume[rows])
-    )
+    some = encoded.take(rows)
+    less = Event(some.event.value, some.event.mask & pattern)
+    statistic = model.statistic(some._replace(event=less))
     out[rows.numpy()] = np.where(np.isnan(statistic), -np.inf, statistic)
     return out
 

@@ -231,7 +231,7 @@ class Model:
         own = OwnFamiliarity(partial(self._chunked, self._typicality))
         if not self.density_of_x.capabilities.typical:
             return self._plain_familiarity
-        if self.codec.space.flat and self.codec.space.blocks:
+        if self.ranks_blocks:
             return self._familiarity_of_blocks
         return (
             own
@@ -240,6 +240,12 @@ class Model:
                 self._plain_familiarity, own, len(self.codec.space.variables) - columns
             )
         )
+
+    @property
+    def ranks_blocks(self) -> bool:
+        """Whether rows have several blocks, each with a statistic of familiarity of its own."""
+        space = self.codec.space
+        return bool(space.flat and space.blocks and self.density_of_x.capabilities.typical)
 
     @property
     def _familiarity_of_blocks(self) -> FamiliarityOfBlocks:
@@ -254,11 +260,11 @@ class Model:
         """Keep the familiarity of each block on the validation rows ``held``, of rows of several
         blocks. Where these are few, the model's own draws stand for them."""
         of = self._familiarity_of_blocks
-        drawn = of.statistics(self.bank, torch.zeros(self.bank.rows, dtype=torch.float64))
-        found = reference_of(drawn)
-        if held is not None:
-            own = reference_of(of.statistics(held.event, held.log_unseen))
-            pairs = zip(own, found, strict=True)
+        found = () if held is None else reference_of(of.statistics(held.event, held.log_unseen))
+        if not found or min(map(len, found)) < MIN_REFERENCE_ROWS:
+            nothing = torch.zeros(self.bank.rows, dtype=torch.float64)
+            drawn = reference_of(of.statistics(self.bank, nothing))
+            pairs = zip(found or drawn, drawn, strict=True)
             found = tuple(one if len(one) >= MIN_REFERENCE_ROWS else two for one, two in pairs)
         self.state = replace(self.state, blocks=found)
         self.__dict__.pop("familiarity", None)
@@ -277,7 +283,7 @@ class Model:
         if self.state.readings == READINGS:
             columns = self.codec.columnwise or len(self.codec.space.variables)
             read = Space((columns,), self.codec.space.variables[:columns])
-            gaussian = GaussianReading(read, Event(self.bank.value[:, :columns]))
+            gaussian = GaussianReading(read, self.bank)
         sketch = (
             self.bank if self.density_of_x.capabilities.typical else self.sketch
         )  # beside a picture the columns' log p is exact

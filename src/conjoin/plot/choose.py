@@ -69,7 +69,7 @@ def telling_columns(model: Model, n: int, numeric: bool = False) -> list[Any]:
     places = [
         place
         for place, column in modelled
-        if column.type in ("real", "integer") or not (numeric or column.type in ("picture", "text"))
+        if column.type in ("real", "integer") or not (numeric or column.is_block)
     ]
     if not places:
         return []

@@ -65,20 +65,22 @@ def reasons(
     if not codec.columnwise:
         return [codec.unlike([True] * len(codec.space.variables))] * len(places)
     frame = rows.take(places).frame
-    x = encoded.event.take(torch.tensor(places))
+    encoded = encoded.take(torch.tensor(places))
+    x = encoded.event
     # whether a column can be judged given the others
     alone = model.joint.capabilities.missing != "none"
-    unseen = encoded.unseen[torch.tensor(places)]
     far = _distance(model, x.value) * x.mask
     odd = surprise(model, x) if alone else torch.zeros_like(far)
     hints = _hints(model, frame, x, far, false_alarm)
     usual = _usual(model)
     columns = list(codec.columns)
-    least = model.least_familiar_part(_taken(encoded, places))
+    least = model.least_familiar_part(encoded)
     out = []
     for row in range(x.rows):
         raw = frame.iloc[row]
-        new = list(dict.fromkeys(codec.place_of(d) for d in unseen[row].nonzero()[:, 0].tolist()))
+        new = list(
+            dict.fromkeys(codec.place_of(d) for d in encoded.unseen[row].nonzero()[:, 0].tolist())
+        )
         parts = [
             f"{columns[d]} {_shown(raw[columns[d]])} was never seen"
             for d in new[:MAX_NAMED_COLUMNS]
@@ -94,12 +96,6 @@ def reasons(
         text = "; ".join(parts) or codec.unlike(x.mask[row].tolist(), part)
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
     return out
-
-
-def _taken(encoded: Encoded, places: np.ndarray) -> Encoded:
-    rows = torch.as_tensor(places)
-    unseen, log_unseen, log_volume = (part[rows] for part in encoded[1:])
-    return Encoded(encoded.event.take(rows), unseen, log_unseen, log_volume)
 
 
 def _shown(value: Any) -> str:

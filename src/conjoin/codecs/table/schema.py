@@ -79,6 +79,11 @@ class Column:
         return self.type in ("real", "integer", "date")
 
     @property
+    def is_block(self) -> bool:
+        """Whether a cell is a whole of many parts, such as a picture or a string."""
+        return self.type in ("picture", "text")
+
+    @property
     def modelled(self) -> bool:
         return self.role == "model"
 

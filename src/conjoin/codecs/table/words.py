@@ -20,9 +20,7 @@ def inputs_of(schema: Schema) -> tuple[str, str]:
     aside)."""
     aside = [str(column.name) for column in schema.columns if not column.modelled]
     blocks = [
-        f", {column.name}: {column.describe()}"
-        for column in schema.modelled
-        if column.type in ("picture", "text")
+        f", {column.name}: {column.describe()}" for column in schema.modelled if column.is_block
     ]
     words = f"{len(schema.modelled)} modelled{''.join(blocks)}"
     if aside:
