@@ -13,7 +13,14 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
 from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.plot import FamiliarityDisplay, PlaneDisplay, ReliabilityDisplay, SamplesDisplay
+from conjoin.plot import (
+    CoverageDisplay,
+    FamiliarityDisplay,
+    PlaneDisplay,
+    ReliabilityDisplay,
+    ResidualsDisplay,
+    SamplesDisplay,
+)
 from conjoin.plot.choose import plane_columns, promised_rates, telling_columns
 from conjoin.plot.style import label
 
@@ -199,3 +206,35 @@ def test_without_matplotlib_one_sentence_names_the_remedy():
         "else:\n    raise SystemExit(1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_accuracy_of_the_surest_rows():
+    confidence = np.array([0.9, 0.6, 0.8, 0.8, 0.5])
+    right = np.array([1, 0, 1, 0, 1], dtype=bool)
+    display = CoverageDisplay(confidence, right, confidence > 0.7)
+    # rows of equal confidence are answered together
+    assert display.coverage.tolist() == [0.2, 0.6, 0.8, 1.0]
+    assert np.allclose(display.accuracy, [1, 2 / 3, 1 / 2, 3 / 5])
+    assert np.allclose(display.accepted, (3 / 5, 2 / 3))
+    assert np.allclose(
+        display.table["share right"], [1, 1, 2 / 3, 2 / 3, 2 / 3, 2 / 3, 0.5, 0.5, 0.6, 0.6]
+    )
+
+
+def test_residuals_of_true_predictions_are_centred():
+    rng = np.random.default_rng(0)
+    predicted = rng.normal(size=5000)
+    display = ResidualsDisplay(predicted, predicted + rng.normal(size=5000), "dose")
+    table = display.table
+    assert table["rows"].tolist() == [500] * 10
+    assert np.allclose(table["middle"], table["predicted"], atol=0.2)
+    assert np.allclose(table["high"] - table["low"], 2 * 1.2816, atol=0.4)
+
+
+def test_the_band_holds_nine_in_ten_where_all_is_as_said():
+    rng = np.random.default_rng(0)
+    said = np.linspace(0.5, 0.95, 200)
+    seen = rng.binomial(80, said) / 80
+    display = ReliabilityDisplay(pd.DataFrame({"said": said, "seen": seen, "rows": 80}))
+    low, high = display.band
+    assert 0.87 < ((low <= seen) & (seen <= high)).mean() < 0.98

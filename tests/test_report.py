@@ -13,7 +13,10 @@ import pytest
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.model.card import model_card
 from conjoin.model.words import energy_words, limits
+from conjoin.plot import SamplesDisplay
 from conjoin.report import write_report
+from conjoin.report.prediction import column_worth, confusion
+from conjoin.report.sections import Answers, seen
 
 SENTINEL = 123.456789
 # however it is rounded; figures have coordinates much like it
@@ -109,7 +112,7 @@ def test_it_says_what_was_asked_for(written):
         "mass",
     ):
         assert words in text
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 5 == text.count("The numbers of this figure")
 
 
 def test_no_script_and_nothing_from_elsewhere(written):
@@ -134,6 +137,9 @@ def test_no_real_row_unless_asked(classifier, written, tmp_path):
         encoding="utf-8"
     )
     assert SHOWN.search(shown)
+    reader = Reader(shown)
+    assert reader.ids == SECTIONS | {"flagged"} and "is far from the usual" in shown
+    assert {link[1:] for link in reader.links if link.startswith("#")} >= reader.ids - {"first"}
 
 
 def test_without_rows_it_is_about_the_model(classifier, tmp_path):
@@ -151,6 +157,63 @@ def test_a_regressor(tmp_path):
     text = model.report(tmp_path / "r.html", X[300:], y[300:]).read_text(encoding="utf-8")
     assert Reader(text).ids == SECTIONS
     assert "CRPS" in text and "Values outside their interval" in text
+    assert "Values against predictions" in text
+
+
+def test_rates_that_are_asked_agree_with_evaluate(classifier, tmp_path):
+    X, y = table(150, seed=1)
+    rates = {"false_alarm": 0.1, "max_error": 0.2}
+    text = classifier.report(tmp_path / "r.html", X, y, **rates).read_text(encoding="utf-8")
+    found = classifier.evaluate(X, y, **rates)
+    part = text[text.index('id="promises"') : text.index('id="samples"')]
+    assert "at most 10 %" in part and "at most 20 %" in part
+    assert f"{round(found['false_alarm_got'] * 150)} of 150" in part
+    assert f"{100 * found['error_among_accepted']:.1f} %" in part
+    with pytest.raises(ValueError, match="calibration rows"):
+        classifier.decide(X, false_alarm=1e-4)
+    text = classifier.report(tmp_path / "r.html", X, y, false_alarm=1e-4).read_text("utf-8")
+    assert "No rate was measured: " in text and "9999 calibration rows" in text
+
+
+def test_the_interval_of_a_rate_is_the_exact_one():
+    assert seen(0, 0)[0] == "none"
+    share, interval, rows = seen(0, 59)  # 1 - .025 ** (1 / 59)
+    assert (share, interval, rows) == ("0.0 %", "0.0 % to 6.1 %", "0 of 59")
+
+
+def test_what_was_guessed_of_each_class(classifier, tmp_path):
+    X, y = table(150, seed=1)
+    text = classifier.report(tmp_path / "r.html", X, y).read_text(encoding="utf-8")
+    found = confusion(Answers(classifier, X, y))
+    guess = classifier.predict(X)
+    for name, counts in found["rows"]:
+        assert counts == [int(((y == name) & (guess == each)).sum()) for each in found["classes"]]
+    assert "guessed well" in text and "guessed ill&lt;b&gt;" in text
+
+
+def test_a_column_that_tells_nothing_is_worth_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    X = pd.DataFrame({"tells": rng.normal(3 * y), "noise": rng.normal(size=400)})
+    model = JointClassifier(None, family="mixture").fit(X[:300], y[:300])
+    worth = {
+        name: (float(a), float(b))
+        for name, a, b in column_worth(Answers(model, X[300:], y[300:]))["rows"]
+    }
+    assert min(worth["tells"]) > 0.3 and max(map(abs, worth["noise"])) < 0.1
+
+
+def test_dates_are_drawn_as_dates():
+    days = pd.date_range("2020-01-01", periods=300)
+    X = pd.DataFrame({"day": days.strftime("%Y-%m-%d"), "a": np.arange(300) % 7})
+    display = SamplesDisplay.from_estimator(JointDensity(family="mixture").fit(X), X)
+    words = display.table.set_index("column").loc["day", "real"]
+    assert words == "2020-05-29 (2020-01-30 to 2020-09-26)"
+    ax = display.axes_[list(display.drawn).index("day")]
+    ax.figure.canvas.draw()
+    assert any(
+        "2020" in text.get_text() or "Jul" in text.get_text() for text in ax.get_xticklabels()
+    )
 
 
 def test_a_density(tmp_path):

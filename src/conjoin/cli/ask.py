@@ -366,6 +366,16 @@ def report(
     show_rows: Annotated[
         bool, typer.Option("--show-rows", help="Show real rows, or pictures, in the report.")
     ] = False,
+    false_alarm: Annotated[
+        float | None,
+        typer.Option(
+            "--false-alarm",
+            help="Share of ordinary rows that may be called unfamiliar (default: the least that "
+            "the calibration rows support, from .05 on).",
+            show_default=False,
+        ),
+    ] = None,
+    max_error: opt.MaxError = None,
     force: opt.Force = False,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
@@ -379,6 +389,8 @@ def report(
     voice = Voice(quiet)
     claim(out, force, (".html", ".htm"))
     estimator = load_model(model, device)
+    errors = None if max_error is None else max_error_of(max_error, estimator.model_.target)
+    _refuse_unused(estimator.model_.target, max_error, None)
     X = y = None
     if data is not None:
         X, y = _labelled(
@@ -390,7 +402,9 @@ def report(
             "model."
         )
     with new_file(out) as partial:
-        estimator.report(partial, X, y, show_rows=show_rows)
+        estimator.report(
+            partial, X, y, show_rows=show_rows, false_alarm=false_alarm, max_error=errors
+        )
     voice.path(f"The report lies in {out}.")
 
 

@@ -820,7 +820,14 @@ class _JointEstimator(BaseEstimator):
         return save_model(self.model_, path, force=force)
 
     def report(
-        self, path: str | Path, X: Any = None, y: Any = None, *, show_rows: bool = False
+        self,
+        path: str | Path,
+        X: Any = None,
+        y: Any = None,
+        *,
+        show_rows: bool = False,
+        false_alarm: float | None = None,
+        max_error: Any = None,
     ) -> Path:
         """Write one HTML file about the model and, if given, held-out rows.
 
@@ -833,7 +840,10 @@ class _JointEstimator(BaseEstimator):
         y : array_like, shape (n,), or DataFrame, optional
             Their labels.
         show_rows : bool, default False
-            Whether single rows or pictures may appear.
+            Whether single rows or pictures may appear, among them those not accepted, with reasons.
+        false_alarm, max_error : optional
+            The rates of the verdicts, as ``decide`` takes them. Default: the least that the
+            calibration rows support, from 5 % on.
 
         Returns
         -------
@@ -843,9 +853,10 @@ class _JointEstimator(BaseEstimator):
         from conjoin.report import write_report
         from conjoin.report.several import write_several
 
+        rates = {"false_alarm": false_alarm, "max_error": max_error}
         if self._several() is not None:
-            return write_several(self, path, X, y, show_rows=show_rows)
-        return write_report(self, path, X, y, show_rows=show_rows)
+            return write_several(self, path, X, y, show_rows=show_rows, **rates)
+        return write_report(self, path, X, y, show_rows=show_rows, **rates)
 
     def _evaluate(self, X: Any, y: Any, false_alarm: float, max_error: Any) -> dict[str, Any]:
         several = self._several()

@@ -3,12 +3,14 @@
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from conjoin.plot.style import CLASSES, INK, MUTED, calm, new_axes
 
 __all__ = ["FamiliarityDisplay"]
 
 BINS = 28
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class FamiliarityDisplay:
@@ -53,6 +55,17 @@ class FamiliarityDisplay:
         if model.calibrated.missingness is not None:
             display.limit = None
         return display.plot(ax)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Quantiles of the statistic, among the rows held out and those asked about."""
+        parts = {"held out": self.held_out}
+        if self.statistic is not None:
+            parts["asked about"] = self.statistic
+        return pd.DataFrame(
+            {"quantile": QUANTILES}
+            | {name: np.quantile(values, QUANTILES) for name, values in parts.items()}
+        )
 
     def plot(self, ax: Any = None) -> Self:
         self.ax_ = ax = new_axes(size=(6.4, 3.4))[0] if ax is None else ax

@@ -115,6 +115,16 @@ class PlaneDisplay:
         found = ["answer"] * (self._field.answer is not None) + ["log_prob"]
         return found + ["verdict"] * (self._field.verdict is not None)
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """How much of the plane has each verdict; without verdicts, quantiles of log p(x)."""
+        if self._field.verdict is None:
+            levels = (0.05, 0.5, 0.95)
+            values = np.quantile(self._field.log_prob[np.isfinite(self._field.log_prob)], levels)
+            return pd.DataFrame({"quantile over the plane": levels, "log p(x)": values})
+        names, counts = np.unique(self._field.verdict, return_counts=True)
+        return pd.DataFrame({"verdict": names, "share of the plane": counts / counts.sum()})
+
     def plot(self, ax: Any = None) -> Self:
         panels = self.panels
         self.axes_ = (

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
 from conjoin.model.calibrate import predictive_of
 from conjoin.plot.style import CLASSES, INK, MUTED, calm, new_axes
@@ -12,6 +13,7 @@ from conjoin.questions.evaluate import debiased_ece, reliability
 __all__ = ["ReliabilityDisplay"]
 
 LEVELS = np.linspace(0.05, 0.95, 19)
+BAND = 0.9  # probability that a point lies in the band, if what is said holds
 
 
 class ReliabilityDisplay:
@@ -19,7 +21,9 @@ class ReliabilityDisplay:
     expected calibration error.
 
     A classifier's points are bins of equal size of the confidence in its best guess; a regressor's
-    are quantile levels, with the share of values below each."""
+    are quantile levels, with the share of values below each. The band holds nine in ten of the
+    points where things happen just as often as they are said to: J. Bröcker and L. Smith (2007),
+    Increasing the reliability of reliability diagrams."""
 
     def __init__(
         self, table: pd.DataFrame, *, error: float | None = None, number: bool = False
@@ -84,9 +88,26 @@ class ReliabilityDisplay:
             zorder=3,
             label=self._words(),
         )
+        low, high = self.band
+        ax.fill_between(
+            self.table["said"],
+            low,
+            high,
+            color=MUTED,
+            alpha=0.18,
+            linewidth=0,
+            label="90 % band, were all as said",
+        )
         self._axes(ax)
         ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
         return self
+
+    @property
+    def band(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ends of the band, of shape (points,) each."""
+        rows = self.table["rows"].to_numpy()
+        low, high = binom.interval(BAND, rows, self.table["said"].clip(0, 1))
+        return low / rows, high / rows
 
     def _ends(self) -> list[float]:
         least = (

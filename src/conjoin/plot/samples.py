@@ -16,6 +16,7 @@ __all__ = ["SamplesDisplay"]
 
 BINS = 20
 LEVELS = 6
+EPOCH = pd.Timestamp(0)
 
 
 class SamplesDisplay:
@@ -53,7 +54,19 @@ class SamplesDisplay:
         if real is not None:
             names = [name for name in names if name in real]
         units = {name: model.codec.schema[name].unit for name in names}
-        return cls(drawn[names], None if real is None else real[names], units=units).plot(ax)
+        dates = [name for name in names if model.codec.schema[name].type == "date"]
+        shown = [None if each is None else _dated(each[names], dates) for each in (drawn, real)]
+        return cls(*shown, units=units).plot(ax)  # type: ignore[arg-type]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Each column in words: the middle and the middle 80 % of numbers and dates, the commonest
+        values of others."""
+        parts = {"drawn": self.drawn} | ({} if self.real is None else {"real": self.real})
+        return pd.DataFrame(
+            {"column": list(map(str, self.drawn))}
+            | {name: [_words(part[each]) for each in self.drawn] for name, part in parts.items()}
+        )
 
     def plot(self, ax: Any = None) -> Self:
         names = list(self.drawn)
@@ -88,6 +101,8 @@ class SamplesDisplay:
             self._levels(ax, name)
         else:
             self._numbers(ax, drawn, real)
+            if pd.api.types.is_datetime64_any_dtype(self.drawn[name]):
+                _date_axis(ax)
         ax.set_xlabel(label(name, self.units.get(name, "")), fontsize=8.5)
         ax.set_yticks([])
         calm(ax)
@@ -159,13 +174,48 @@ class SamplesDisplay:
 
 
 def _numbers(column: pd.Series) -> np.ndarray | None:
-    """Known values as floats (dates as years); None where they are no numbers."""
+    """Known values as floats (dates as days since 1970); None where they are no numbers."""
     known = column.dropna()
     if pd.api.types.is_bool_dtype(known):
         return None
     if pd.api.types.is_datetime64_any_dtype(known):
-        return np.asarray(known.dt.year + known.dt.dayofyear / 366, dtype=float)
+        return np.asarray((known - EPOCH) / pd.Timedelta(days=1), dtype=float)
     if pd.api.types.is_numeric_dtype(known):
         values = known.to_numpy(dtype=float)
         return np.asarray(values[np.isfinite(values)])
     return None
+
+
+def _dated(frame: pd.DataFrame, names: list[Any]) -> pd.DataFrame:
+    """The frame with these columns as times without a zone."""
+    times = {
+        name: pd.to_datetime(frame[name], errors="coerce", utc=True, format="mixed").dt.tz_localize(
+            None
+        )
+        for name in names
+    }
+    return frame.assign(**times)
+
+
+def _date_axis(ax: Any) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    ax.xaxis_date()
+    where = AutoDateLocator(minticks=2, maxticks=5)
+    ax.xaxis.set_major_locator(where)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(where))
+
+
+def _words(column: pd.Series) -> str:
+    known = column.dropna()
+    if known.empty:
+        return "nothing known"
+    if pd.api.types.is_datetime64_any_dtype(known):
+        low, middle, high = (f"{known.quantile(level):%Y-%m-%d}" for level in (0.1, 0.5, 0.9))
+        return f"{middle} ({low} to {high})"
+    values = _numbers(known)
+    if values is not None and len(values):
+        low, middle, high = (f"{each:.4g}" for each in np.quantile(values, [0.1, 0.5, 0.9]))
+        return f"{middle} ({low} to {high})"
+    shares = known.astype(str).value_counts(normalize=True)[:LEVELS]
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items())

@@ -5,18 +5,30 @@ and dark.
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
-from conjoin.plot import FamiliarityDisplay, PlaneDisplay, ReliabilityDisplay, SamplesDisplay
+from conjoin.plot import (
+    CoverageDisplay,
+    FamiliarityDisplay,
+    PlaneDisplay,
+    ReliabilityDisplay,
+    ResidualsDisplay,
+    SamplesDisplay,
+)
 from conjoin.plot.style import CLASSES, INK, MUTED, RULE
 
 __all__ = [
+    "Drawing",
+    "coverage_figure",
     "familiarity_figure",
     "plane_figure",
     "reliability_figure",
+    "residuals_figure",
     "samples_figure",
     "why_no_figures",
 ]
@@ -39,6 +51,24 @@ OPTIONS: dict[Any, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A drawing and the numbers behind it, for those who read numbers rather than lines."""
+
+    svg: Markup
+    heads: list[str]
+    rows: list[list[str]]
+
+    @classmethod
+    def of(cls, svg: Markup, table: pd.DataFrame) -> "Drawing":
+        rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+        return cls(svg, list(map(str, table)), rows)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
 def why_no_figures() -> str:
     """A sentence where matplotlib is absent, else nothing."""
     try:
@@ -50,19 +80,20 @@ def why_no_figures() -> str:
 
 def _svg(
     name: str, shape: tuple[int, int], size: tuple[float, float], draw: Callable[[np.ndarray], Any]
-) -> Markup:
-    """Draw on new axes, without pyplot, and return the markup of the figure."""
+) -> Drawing:
+    """Draw on new axes, without pyplot. ``draw`` returns the display."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(OPTIONS | {"svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots(*shape, squeeze=False).ravel())
+        display = draw(figure.subplots(*shape, squeeze=False).ravel())
         out = io.StringIO()
         figure.savefig(
             out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
-    return Markup(_for_page(out.getvalue(), {} if name == "plane" else LINES))
+    svg = Markup(_for_page(out.getvalue(), {} if name == "plane" else LINES))
+    return Drawing.of(svg, display.table)
 
 
 def _for_page(svg: str, lines: dict[str, str]) -> str:
@@ -78,16 +109,16 @@ def _for_page(svg: str, lines: dict[str, str]) -> str:
 
 
 def plane_figure(
-    estimator: Any, X: Any, y: Any, plane: PlaneDisplay | None
-) -> tuple[Markup, PlaneDisplay]:
+    estimator: Any, X: Any, y: Any, plane: PlaneDisplay | None, rates: Any = None
+) -> tuple[Drawing, PlaneDisplay]:
     """The talk's figure; ``plane`` is one that was prepared, else the estimator's own. ValueError
     where there is no plane."""
-    shown = plane if plane is not None else PlaneDisplay.evaluate(estimator, X, y)
+    shown = plane if plane is not None else PlaneDisplay.evaluate(estimator, X, y, rates=rates)
     panels = len(shown.panels)
     return _svg("plane", (1, panels), (3.4 * panels + 0.2, 4.0), shown.plot), shown
 
 
-def reliability_figure(estimator: Any, X: Any, y: Any) -> Markup:
+def reliability_figure(estimator: Any, X: Any, y: Any) -> Drawing:
     return _svg(
         "reliability",
         (1, 1),
@@ -96,7 +127,7 @@ def reliability_figure(estimator: Any, X: Any, y: Any) -> Markup:
     )
 
 
-def familiarity_figure(estimator: Any, X: Any, false_alarm: float) -> Markup:
+def familiarity_figure(estimator: Any, X: Any, false_alarm: float) -> Drawing:
     draw = FamiliarityDisplay.from_estimator
     return _svg(
         "familiarity",
@@ -106,7 +137,19 @@ def familiarity_figure(estimator: Any, X: Any, false_alarm: float) -> Markup:
     )
 
 
-def samples_figure(estimator: Any, X: Any, columns: list[Any]) -> Markup:
+def coverage_figure(
+    confidence: np.ndarray, right: np.ndarray, accepted: np.ndarray | None
+) -> Drawing:
+    shown = CoverageDisplay(confidence, right, accepted)
+    return _svg("coverage", (1, 1), (5.0, 3.6), lambda axes: shown.plot(axes[0]))
+
+
+def residuals_figure(estimator: Any, X: Any, y: Any) -> Drawing:
+    draw = ResidualsDisplay.from_estimator
+    return _svg("residuals", (1, 2), (8.0, 3.6), lambda axes: draw(estimator, X, y, ax=axes))
+
+
+def samples_figure(estimator: Any, X: Any, columns: list[Any]) -> Drawing:
     rows = -(-len(columns) // 3)
     across = min(3, len(columns))
     draw = SamplesDisplay.from_estimator

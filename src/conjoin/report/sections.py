@@ -1,9 +1,11 @@
 """What the report says, section by section, as plain values for the template."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from conjoin.core import CapabilityError, Field, Rows
 from conjoin.model.model import Model
@@ -35,6 +37,7 @@ __all__ = [
     "row_table",
     "sample_rows",
     "schema_table",
+    "seen",
     "verdict_counts",
 ]
 
@@ -49,9 +52,19 @@ class Answers:
     """What the model answers for the rows asked about, evaluated once. Empty where there are none;
     a sample of pictures where each answer takes many calls of a network."""
 
-    def __init__(self, estimator: Any, X: Any, y: Any) -> None:
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        false_alarm: float | None = None,
+        max_error: Any = None,
+    ) -> None:
         self.model: Model = estimator.model_
-        self.rates = promised_rates(self.model)
+        self.rates = _rates(self.model, false_alarm, max_error)
+        self.raised = max_error is None
+        self.refused = ""
+        self.guess: np.ndarray | None = None
         self.rows: Rows | None = None if X is None else self.model.rows(X)
         self.given = 0 if self.rows is None else len(self.rows)
         self.labelled = False
@@ -73,13 +86,7 @@ class Answers:
             self.labelled = bool(self.known.any())
         with Meter() as meter:
             if self.rates is not None:
-                self.table = decide(
-                    self.model,
-                    self.rows,
-                    false_alarm=self.rates[0],
-                    max_error=self.rates[1],
-                    explain=False,
-                )
+                self.table, self.refused = attempt(self._decide, self.rows)
             self.log_prob = (
                 estimator.score_samples(self.rows)
                 if self.table is None
@@ -88,6 +95,28 @@ class Answers:
         self.energy = meter.energy
         if target is not None and self.labelled:
             self.figures = prediction(self.model, self.rows, self.y, self.known)
+            if "accuracy" in self.figures:
+                self._guess()
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The rates, as ``decide`` takes them."""
+        assert self.rates is not None
+        return {"false_alarm": self.rates[0], "max_error": self.rates[1]}
+
+    def _decide(self, rows: Rows) -> pd.DataFrame:
+        return decide(self.model, rows, explain=False, **self.asked)
+
+    def _guess(self) -> None:
+        """The best guess of each row, and its probability."""
+        assert self.rows is not None
+        if self.table is not None:
+            self.guess = self.table["best_guess"].to_numpy()
+            self.confidence = self.table["confidence"].to_numpy()
+            return
+        proba, code = self.model.log_proba(self.model.encode(self.rows), self.rows).exp().max(1)
+        self.guess = self.model.classes.decode(code)
+        self.confidence = proba.numpy()
 
     def _asked(self) -> Any:
         """Which of the rows are asked about: all, or some pictures where log p(x) of each takes
@@ -113,6 +142,20 @@ class Answers:
             if self.rows is None or len(self.rows) == self.given
             else f" (drawn at random from {self.given:,})"
         )
+
+
+def _rates(model: Model, false_alarm: float | None, max_error: Any) -> tuple[float, Any] | None:
+    """The rates asked; where none are, the least that the calibration rows support."""
+    least = promised_rates(model)
+    if false_alarm is None and max_error is None:
+        return least
+    if model.calibration is None:
+        return None
+    usual = least or (0.05, 0.05)
+    return (
+        usual[0] if false_alarm is None else false_alarm,
+        usual[1] if max_error is None else max_error,
+    )
 
 
 def sample_rows(count: int) -> np.ndarray:
@@ -247,8 +290,13 @@ def verdict_counts(found: Answers) -> list[tuple[str, int, str]]:
 
 
 def promises(found: Answers) -> dict[str, Any]:
-    """Rates asked and got: (what, asked, got, rows)."""
-    out: dict[str, Any] = {"support": support(found.model), "rows": [], "raised": ""}
+    """Rates asked and got: (what, asked, got, 95 % interval, rows)."""
+    out: dict[str, Any] = {
+        "support": support(found.model),
+        "rows": [],
+        "raised": "",
+        "why": found.refused or _unmeasured(found),
+    }
     if found.rates is None or found.table is None:
         return out
     rows = len(found.table)
@@ -257,13 +305,12 @@ def promises(found: Answers) -> dict[str, Any]:
         (
             f"{found.model.codec.noun.capitalize()}s called unfamiliar",
             f"at most {percent(found.rates[0], 0)}",
-            percent(unfamiliar / max(rows, 1)),
-            f"{unfamiliar:,} of {rows:,}",
+            *seen(unfamiliar, rows),
         )
     )
     if found.labelled:
         out["rows"] += _error_rows(found)
-    if found.model.target is not None and found.rates[1] > 0.05:
+    if found.model.target is not None and found.raised and found.rates[1] > 0.05:
         least = f"the least at which anything is accepted is {percent(found.rates[1], 0)}"
         out["raised"] = (
             f"The calibration rows do not support an error rate of 5 %; {least}, and that is "
@@ -272,9 +319,32 @@ def promises(found: Answers) -> dict[str, Any]:
     return out
 
 
-def _error_rows(found: Answers) -> list[tuple[str, str, str, str]]:
+def _unmeasured(found: Answers) -> str:
+    """Why no rate was measured."""
+    noun = found.model.codec.noun
+    if found.rows is None:
+        return f"that needs {noun}s which the model has not seen."
+    return "that needs more calibration rows than were held out at the fit."
+
+
+def seen(count: int, rows: int) -> tuple[str, str, str]:
+    """A share, its exact 95 % interval (Clopper and Pearson), and what it was counted on."""
+    if not rows:
+        return "none", "", "0 of 0"
+    ends = binomtest(count, rows).proportion_ci(0.95)
+    return (
+        percent(count / rows),
+        f"{percent(ends.low)} to {percent(ends.high)}",
+        f"{count:,} of {rows:,}",
+    )
+
+
+def _error_rows(found: Answers) -> list[tuple[str, str, str, str, str]]:
     table = found.table
-    asked = f"at most {percent(found.rates[1], 0)}"  # type: ignore[index]
+    assert found.rates is not None
+    limits = found.rates[1]
+    each = limits if isinstance(limits, Mapping) else {}
+    asked = "for each class" if each else f"at most {percent(limits, 0)}"
     assert table is not None and found.model.target is not None
     if found.model.target.kind == "number":
         inside = table["low"].to_numpy()[found.known] <= found.y[found.known]
@@ -283,8 +353,7 @@ def _error_rows(found: Answers) -> list[tuple[str, str, str, str]]:
             (
                 "Values outside their interval",
                 asked,
-                percent((~inside).mean()),
-                f"{(~inside).sum():,} of {len(inside):,}",
+                *seen(int((~inside).sum()), len(inside)),
             )
         ]
     accepted = (table["verdict"] == "accept").to_numpy() & found.known
@@ -293,8 +362,7 @@ def _error_rows(found: Answers) -> list[tuple[str, str, str, str]]:
         (
             "Accepted answers that are wrong",
             asked,
-            percent(wrong.sum() / max(1, accepted.sum())),
-            f"{wrong.sum():,} of {accepted.sum():,}",
+            *seen(int(wrong.sum()), int(accepted.sum())),
         )
     ]
     for name in found.model.classes.labels[:20]:
@@ -303,9 +371,8 @@ def _error_rows(found: Answers) -> list[tuple[str, str, str, str]]:
             out.append(
                 (
                     f"{name}: accepted with a wrong answer",
-                    "not asked",
-                    percent(wrong[mine].mean()),
-                    f"{wrong[mine].sum():,} of {mine.sum():,}",
+                    f"at most {percent(each[name], 0)}" if name in each else "not asked",
+                    *seen(int(wrong[mine].sum()), int(mine.sum())),
                 )
             )
     return out

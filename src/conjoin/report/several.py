@@ -41,7 +41,14 @@ WORDS = {
 
 
 def write_several(
-    estimator: Any, path: str | Path, X: Any = None, Y: Any = None, *, show_rows: bool = False
+    estimator: Any,
+    path: str | Path,
+    X: Any = None,
+    Y: Any = None,
+    *,
+    show_rows: bool = False,
+    false_alarm: float | None = None,
+    max_error: Any = None,
 ) -> Path:
     """One self-contained file about a fitted estimator of several targets and, if given, rows ``X``
     that it has not seen, with their targets ``Y``; as ``write_report`` for each. A number between
@@ -56,7 +63,15 @@ def write_several(
         for name in names:
             one = Path(folder) / "one.html"
             of_one = estimator.for_target(name)
-            write_report(of_one, one, X, labels.get(name), show_rows=show_rows)
+            write_report(
+                of_one,
+                one,
+                X,
+                labels.get(name),
+                show_rows=show_rows,
+                false_alarm=false_alarm,
+                max_error=max_error,
+            )
             inner = html.escape(one.read_text(encoding="utf-8"), quote=True)
             title = html.escape(name)
             frame = f'<iframe title="{title}" srcdoc="{inner}"></iframe>'

@@ -1,6 +1,7 @@
 """Gather the sections, fill the template, write the file whole or not at all."""
 
 import warnings
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from conjoin.core import Rows
-from conjoin.model.words import draws_words, limits, percent, purpose, task_words
+from conjoin.model.words import draws_words, limits, purpose, task_words
 from conjoin.plot.choose import telling_columns
 from conjoin.report import figures
 from conjoin.report.kinds import sections_of
+from conjoin.report.prediction import column_worth, confusion, flagged_rows
 from conjoin.report.sections import (
     Answers,
     attempt,
@@ -28,6 +30,27 @@ from conjoin.util.files import write_text
 
 __all__ = ["write_report", "write_whole"]
 
+CONTENTS = {
+    "prediction": "How well it predicts",
+    "likelihood": "What it has seen",
+    "promises": "Rates asked and got",
+    "flagged": "Rows not accepted",
+    "samples": "What it draws",
+    "way": "From noise to a picture",
+    "synthetic": "Synthetic rows",
+    "imputation": "Filling in",
+    "counterfactual": "What would change the answer",
+    "predictor": "How p(y | x) was chosen",
+    "energy": "Energy",
+    "limits": "Limits",
+    "columns": "Columns",
+}
+SECTIONS_OF = {
+    "rows.html.j2": ("samples", "synthetic", "imputation", "counterfactual"),
+    "pictures.html.j2": ("samples", "way", "imputation", "counterfactual"),
+}
+OF_KINDS = {name for names in SECTIONS_OF.values() for name in names}
+
 
 def write_report(
     estimator: Any,
@@ -36,6 +59,8 @@ def write_report(
     y: Any = None,
     *,
     show_rows: bool = False,
+    false_alarm: float | None = None,
+    max_error: Any = None,
     cases: pd.DataFrame | None = None,
     plane: Any = None,
     notes: Any = (),
@@ -44,14 +69,16 @@ def write_report(
     not seen, with labels ``y``.
 
     Real rows, or pictures, appear only with ``show_rows``; else figures show aggregates, and
-    examples are what the model drew. ``cases``: a table for the first screen, one row a case, with
-    a column ``verdict``. ``plane``: a PlaneDisplay for the figure there, in place of the
-    estimator's own. ``notes``: sentences below the cases."""
+    examples are what the model drew. ``false_alarm``, ``max_error``: as ``decide`` takes them; by
+    default the least that the calibration rows support. ``cases``: a table for the first screen,
+    one row a case, with a column ``verdict``. ``plane``: a PlaneDisplay for the figure there, in
+    place of the estimator's own. ``notes``: sentences below the cases."""
     estimator._model()
     with warnings.catch_warnings():
         # said once already, by whoever read the rows
         warnings.filterwarnings("ignore", message="X lacks the column")
-        text = _page(estimator, X, y, show_rows, cases, plane, list(notes))
+        found = Answers(estimator, X, y, false_alarm, max_error)
+        text = _page(estimator, found, y, show_rows, cases, plane, list(notes))
     return write_whole(Path(path), text)
 
 
@@ -63,16 +90,34 @@ def write_whole(target: Path, text: str) -> Path:
 
 
 def _page(
-    estimator: Any, X: Any, y: Any, show_rows: bool, cases: Any, plane: Any, notes: list[str]
+    estimator: Any,
+    found: Answers,
+    y: Any,
+    show_rows: bool,
+    cases: Any,
+    plane: Any,
+    notes: list[str],
 ) -> str:
-    found = Answers(estimator, X, y)
     real = found.rows if show_rows else None
     parts = (
         _first(found, cases, notes)
         | _body(estimator, found, real)
         | _drawings(estimator, found, y, real, plane)
     )
-    return _template().render(**parts)
+    return _template().render(**parts, contents=_contents(parts))
+
+
+def _contents(parts: dict[str, Any]) -> list[tuple[str, str]]:
+    """(id, words) of the sections that the page has."""
+    shown = {
+        "prediction": parts["has_target"],
+        "flagged": parts["flagged"],
+        "predictor": parts["predictor"] and parts["has_target"],
+        "counterfactual": parts["has_target"],
+    }
+    of_kind = SECTIONS_OF.get(parts["template"], ())
+    names = [name for name in CONTENTS if name not in OF_KINDS or name in of_kind]
+    return [(name, CONTENTS[name]) for name in names if shown.get(name, True)]
 
 
 def _template() -> Any:
@@ -135,9 +180,11 @@ def _body(estimator: Any, found: Answers, real: Rows | None) -> dict[str, Any]:
         "asked_about": found.rows is not None,
         "has_target": model.target is not None,
         "quality": quality(found),
+        "confusion": confusion(found),
+        **_worth(found),
+        "flagged": flagged_rows(found, real) if model.codec.columnwise else None,
         "likelihood": likelihood(found, estimator),
         "verdicts": verdict_counts(found),
-        "rates": None if found.rates is None else [percent(rate, 0) for rate in found.rates],
         "promises": promises(found),
         "predictor": predictor(model),
         "energy": energy(found),
@@ -157,17 +204,14 @@ def _drawings(
 ) -> dict[str, Any]:
     """The figures, None where one can't be drawn."""
     out: dict[str, Any] = dict.fromkeys(
-        ("plane", "plane_shown", "reliability", "familiarity", "samples")
+        ("plane", "plane_shown", "reliability", "coverage", "residuals", "familiarity", "samples")
     )
     out["no_figures"] = figures.why_no_figures()
     out["no_plane"] = ""
     if out["no_figures"]:
         return out
     if found.rows is not None and found.labelled:
-        known = np.flatnonzero(found.known)
-        out["reliability"] = figures.reliability_figure(
-            estimator, found.rows.take(known), found.y[known]
-        )
+        out |= _of_labels(estimator, found)
     if found.model.calibration is not None:
         out["familiarity"] = figures.familiarity_figure(
             estimator, found.rows, found.rates[0] if found.rates else 0.05
@@ -175,7 +219,12 @@ def _drawings(
     if not found.model.codec.columnwise:
         return out
     drawn, out["no_plane"] = attempt(
-        figures.plane_figure, estimator, real, y if real is not None else None, plane
+        figures.plane_figure,
+        estimator,
+        real,
+        y if real is not None else None,
+        plane,
+        _of_plane(found),
     )
     if drawn is not None:
         out["plane"], out["plane_shown"] = drawn
@@ -187,3 +236,35 @@ def _drawings(
     if columns:
         out["samples"] = figures.samples_figure(estimator, found.rows, columns)
     return out
+
+
+def _of_plane(found: Answers) -> Any:
+    """The rates of the plane's verdicts: those asked, where they are two numbers."""
+    return None if found.rates is None or isinstance(found.rates[1], Mapping) else found.rates
+
+
+def _worth(found: Answers) -> dict[str, Any]:
+    """What each column tells of y, or why that is not known."""
+    if not found.model.codec.columnwise:
+        return {"worth": None, "no_worth": ""}
+    worth, why = attempt(column_worth, found)
+    return {"worth": worth, "no_worth": why}
+
+
+def _of_labels(estimator: Any, found: Answers) -> dict[str, Any]:
+    """The figures about rows of which y is known."""
+    assert found.rows is not None
+    known = np.flatnonzero(found.known)
+    rows = found.rows.take(known)
+    y = found.y[known]
+    out: dict[str, Any] = {"reliability": figures.reliability_figure(estimator, rows, y)}
+    if found.guess is None:
+        return out | {"residuals": figures.residuals_figure(estimator, rows, y)}
+    accepted = None if found.table is None else (found.table["verdict"] == "accept").to_numpy()
+    return out | {
+        "coverage": figures.coverage_figure(
+            found.confidence[known],
+            found.guess[known] == y,
+            None if accepted is None else accepted[known],
+        )
+    }
