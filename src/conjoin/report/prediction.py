@@ -37,7 +37,7 @@ def confusion(found: Answers) -> dict[str, Any] | None:
     left = len(names) - len(shown)
     return {
         "classes": shown,
-        "rows": [(name, [int(each) for each in table.loc[name]]) for name in shown],
+        "rows": list(zip(shown, table.to_numpy().tolist(), strict=True)),
         "left": plural(left, "class").replace("classs", "classes") if left else "",
     }
 
