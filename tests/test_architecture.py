@@ -6,6 +6,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -549,3 +550,20 @@ def test_no_path_of_one_machine():
         for path in texts()
     }
     assert {path: hits for path, hits in found.items() if hits} == {}
+
+
+# What a distribution is imported as, where that differs from its name.
+IMPORTED_AS = {"pillow": "PIL", "nvidia-ml-py": "pynvml"}
+
+
+def test_every_extra_has_code():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in TREES)
+    for extra, needs in project["optional-dependencies"].items():
+        names = [re.split(r"[><=\[]", each)[0] for each in needs]
+        unused = [
+            name
+            for name in names
+            if not re.search(rf"^\s*(from|import) {IMPORTED_AS.get(name, name)}\b", text, re.M)
+        ]
+        assert extra == "dev" or not unused, f"the extra {extra!r} asks for {unused} in vain"
