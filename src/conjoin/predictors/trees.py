@@ -124,26 +124,34 @@ class BoostingMethod(Method):
         return enough and not (case.lent and case.pictures)
 
     def by_folds(self, case: Case) -> Folded:
-        """One fit for each fold, stopped by it and cut at its best round. Their mean is the
+        """One fit for each fold, stopped by it. All are cut where the folds together do best: were
+        each cut at its own best round, its held-out rows would flatter it. Their mean is the
         scorer."""
         design = Design(case.space).fit(case.rows.x)
         table = self.table(design, case.rows.x)
+        fits = [self._stopped(case, table, held) for held in case.parts()]
+        if not fits:
+            return super().by_folds(case)
+        rounds = _best_round([each.validation_score_ for each in fits], case)
         out = torch.full((case.rows.rows, case.classes or 1), torch.nan, dtype=torch.float64)
         found = []
-        for held in case.parts():
-            trees = self._stopped(case, design, table, held)
-            out[torch.as_tensor(held)] = trees.scores(case.rows.x.take(torch.as_tensor(held)))
-            found.append(trees)
-        return Folded(_mean(found) if found else self.fit(case), out)
+        for fitted, held in zip(fits, case.parts(), strict=True):
+            trees = checked(self, fitted, design, case.rows.x.take(torch.as_tensor(~held)))
+            assert isinstance(trees, Trees)
+            found.append(trees.keep(min(rounds, fitted.n_iter_)))
+            out[torch.as_tensor(held)] = found[-1].scores(
+                case.rows.x.take(torch.as_tensor(held))
+            )
+        return Folded(_mean(found), out)
 
-    def _stopped(self, case: Case, design: Design, table: np.ndarray, held: np.ndarray) -> Trees:
+    def _stopped(self, case: Case, table: np.ndarray, held: np.ndarray) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         classes = case.classes is not None
         boosting = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
         y = case.rows.y.value.numpy().astype(np.int64 if classes else np.float64)
         weight = case.weight.numpy()
-        estimator = boosting(
+        return boosting(
             max_iter=FOLD_ROUNDS,
             learning_rate=FOLD_RATE,
             max_leaf_nodes=int(np.clip(len(y) ** 0.5 / 5, MIN_LEAVES, MAX_LEAVES)),
@@ -159,9 +167,6 @@ class BoostingMethod(Method):
             y_val=y[held],
             sample_weight_val=weight[held],
         )
-        trees = checked(self, estimator, design, case.rows.x.take(torch.as_tensor(~held)))
-        assert isinstance(trees, Trees)
-        return trees.keep(max(1, int(np.argmax(estimator.validation_score_))))
 
     def fit(self, case: Case) -> Scorer:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -182,6 +187,15 @@ class BoostingMethod(Method):
     def table(self, design: Design, x: Event) -> np.ndarray:
         """Missing numbers are NaN."""
         return design.matrix(x, torch.nan).numpy()
+
+
+def _best_round(curves: list[Any], case: Case) -> int:
+    """At which the folds together have the least loss, weighted by their rows; a fold that stopped
+    before keeps its last value."""
+    longest = max(map(len, curves))
+    rows = [case.weight.numpy()[held].sum() for held in case.parts()]
+    whole = [np.pad(curve, (0, longest - len(curve)), mode="edge") for curve in curves]
+    return max(1, int(np.argmax(np.average(whole, axis=0, weights=rows))))
 
 
 def _mean(found: list[Trees]) -> Trees:
