@@ -38,6 +38,7 @@ from conjoin.training.progress import Progress
 __all__ = ["calibrate_shared_backbone", "choose_predictor", "refuse_without_columns", "wrong_of"]
 
 MAX_CELLS_BEHIND = 256  # pixels and characters behind columns that standard predictors read
+MIN_POOL_ROWS = 50  # labelled rows from which on folds tell predictors apart
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
 
 
@@ -64,7 +65,8 @@ def choose_predictor(
     auto = _is_auto(asked)
     lent = case.lent or mostly_unlabelled(data["fit"].y.mask)
     few = int(data["choose"].y.mask.sum()) < MIN_COMPARISON_ROWS
-    if auto and few and not (lent and isinstance(model.target, Classes)):
+    labelled = sum(int(data[part].y.mask.sum()) for part in ("fit", "choose"))
+    if auto and not lent and labelled < MIN_POOL_ROWS:
         told["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
     elif isinstance(asked, list | tuple) or (auto and not lent):
         names = list(asked) if isinstance(asked, list | tuple) else ["auto"]
