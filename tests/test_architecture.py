@@ -93,6 +93,8 @@ DEFAULTS = {
     "tuned",
     "tried",
     "for_few_labels",
+    "by_folds",
+    "made",
     "convert",
     "table",
 }

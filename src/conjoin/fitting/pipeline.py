@@ -161,16 +161,13 @@ def _choose(
     wrong: float,
 ) -> None:
     """What gives p(y | x); a share ``wrong`` of the labels may be wrong."""
-    assert rows.weight is not None
     if model.pair.separate_predictor is not None:
         calibrate_shared_backbone(model, options.predictor, data, wrong)
         return
-    weight = torch.tensor(rows.weight[split.fit])
-    given = rows.x.take(split.fit)
     choose = data["choose"]
     data = data | {"choose": choose._replace(x=as_float(choose.x))}
     try:
-        choose_predictor(model, options.predictor, data, weight, given, progress, options.seed)
+        choose_predictor(model, options, data, rows, split, progress)
     except KeyboardInterrupt:
         model.card["predictor"]["why"] = "interrupted: the family's own p(y | x) is kept"
 

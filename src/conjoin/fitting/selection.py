@@ -1,12 +1,14 @@
-"""Which p(y | x) goes with p(x): the family's own, a standard predictor, or one of the user's.
+"""Which p(y | x) goes with p(x): a pool, the family's own, a standard predictor, or one of the
+user's.
 
-By default the family's own p(y | x), a linear model and gradient boosting are compared by their
-log-loss on validation rows; a predictor is taken where it is better by more than a standard error.
-Without validation rows the family keeps its own, and where they are few, the linear model and
-boosting are first compared on the rows of the fit, so that only one of them can win by chance.
-If few rows have a label, a linear model (for images, a network) is fitted to all of them. For
-images, and if labels were propagated to unlabelled rows, a small network is tried too: it is
-flexible enough for propagated labels. For images it is convolutional and trained on moved copies.
+By default p(y | x) is a pool (``conjoin.predictors.pool``): a linear model, gradient boosting and
+extra trees are learned and judged fold by fold on all rows but those of the calibration, and their
+weights are fitted to what they say of rows that they have not seen. What can't be learned fold by
+fold, the family's own p(y | x) above all, is judged on the validation rows, and joins where that
+gains more than a standard error. Without validation rows the family keeps its own.
+
+Where most labels are missing or were propagated, one is chosen instead: the family's own, a linear
+model (for images, a network), by their log-loss on validation rows.
 """
 
 import math
@@ -16,86 +18,122 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core import Codec, Pair, Rows, Status, as_float
+from conjoin.core import Codec, Pair, Status, as_float
 from conjoin.fitting.label_propagation import mostly_unlabelled
+from conjoin.fitting.options import FitOptions
+from conjoin.fitting.pooling import pooled
+from conjoin.fitting.split import Rows
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 from conjoin.predictors import method as method_of
 from conjoin.predictors import methods
-from conjoin.predictors.base import Case, Scorer
+from conjoin.predictors.base import Case, Method, Scorer
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier, best_temperature
-from conjoin.predictors.external import fit_own
+from conjoin.predictors.external import OwnMethod
 from conjoin.predictors.residual import Residual
+from conjoin.training.data import Split
 from conjoin.training.progress import Progress
 
 __all__ = ["calibrate_shared_backbone", "choose_predictor", "refuse_without_columns", "wrong_of"]
 
-# labelled validation rows under which the standard predictors are compared on rows of the fit first
-AMPLE_VALIDATION_ROWS = 200
-FOLDS = 3  # of these rows
 MAX_CELLS_BEHIND = 256  # pixels and characters behind columns that standard predictors read
+MIN_POOL_ROWS = 50  # labelled rows from which on folds tell predictors apart
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
 
 
 def choose_predictor(
     model: Model,
-    predictor: Any,
+    options: FitOptions,
     data: dict[str, Pair],
-    weight: Tensor,
     rows: Rows,
+    split: Split,
     progress: Progress,
-    seed: int,
 ) -> None:
     """Put the chosen predictor beside the model's p(x); the state says which, the card why, and
     the log-loss of each."""
-    told: dict[str, Any] = {
-        "asked": predictor if isinstance(predictor, str) else type(predictor).__name__,
-    }
+    asked = options.predictor
+    told: dict[str, Any] = {"asked": _asked(asked)}
     model.state = replace(model.state, predictor="family")
     model.card["predictor"] = told
-    why = ""
-    if predictor is None:
+    if asked is None:
         return
+    told["why"] = _no_columns(model, asked)
+    if told["why"]:
+        return
+    case = _case(model, data["fit"], rows, split, options.seed)
+    auto = _is_auto(asked)
+    lent = case.lent or mostly_unlabelled(data["fit"].y.mask)
+    few = int(data["choose"].y.mask.sum()) < MIN_COMPARISON_ROWS
+    labelled = sum(int(data[part].y.mask.sum()) for part in ("fit", "choose"))
+    if auto and not lent and labelled < MIN_POOL_ROWS:
+        told["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
+    elif isinstance(asked, list | tuple) or (auto and not lent):
+        names = list(asked) if isinstance(asked, list | tuple) else ["auto"]
+        pooled(model, _named(model, names, case), data, case, rows, split, progress)
+    else:
+        names = [asked] if not auto else _candidates(case, few)
+        _choose_one(model, _named(model, names, case), data, case, told, auto, few, progress)
+
+
+def _asked(predictor: Any) -> Any:
+    if isinstance(predictor, list | tuple):
+        return [_asked(each) for each in predictor]
+    return predictor if isinstance(predictor, str) else type(predictor).__name__
+
+
+def _no_columns(model: Model, asked: Any) -> str:
+    """Why no predictor that reads columns can be had; nothing where one can."""
     if not model.codec.space.flat:
-        told["why"] = "the standard predictors read columns, and there are none"
-        return
+        return "the standard predictors read columns, and there are none"
     behind = sum(math.prod(block.shape) for block in model.codec.space.blocks)
-    if predictor == "auto" and behind > MAX_CELLS_BEHIND:
-        told["why"] = (
+    if _is_auto(asked) and behind > MAX_CELLS_BEHIND:
+        return (
             f"the standard predictors would read {behind:,} pixels and characters one by one: the "
             "family's own p(y | x) is used"
         )
-        return
-    case = _case(model, data["fit"], weight, seed)
-    names = _candidates(case) if predictor == "auto" else [predictor]
-    if predictor == "auto" and int(data["choose"].y.mask.sum()) < MIN_COMPARISON_ROWS:
-        if not isinstance(model.target, Classes) or not mostly_unlabelled(data["fit"].y.mask):
-            told["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
-            return
-        names = [name for name, method in methods().items() if method.for_few_labels(case)]
-        why = "few rows have a label: a predictor that needs few learns from all of them"
+    return ""
+
+
+def _named(model: Model, asked: list[Any], case: Case) -> dict[str, Method]:
+    """What is asked for, by name; "auto" stands for all that is tried."""
+    out: dict[str, Method] = {}
+    for each in asked:
+        if _is_auto(each):
+            out |= {name: method_of(name) for name in _candidates(case, few=False)}
+        elif isinstance(each, str):
+            out[each] = method_of(each)
+        else:
+            own = type(each).__name__
+            name = own if own not in out else f"{own} {len(out) + 1}"
+            out[name] = OwnMethod(each, model.codec, model.target)
+    return out
+
+
+def _choose_one(
+    model: Model,
+    methods: dict[str, Method],
+    data: dict[str, Pair],
+    case: Case,
+    told: dict[str, Any],
+    auto: bool,
+    few: bool,
+    progress: Progress,
+) -> None:
+    """The best alone; what was asked for by name, or the only one, without a comparison."""
     scorers: dict[str, Scorer] = {}
-    with progress.phase("choosing p(y | x)", len(names)) as bar:
-        if predictor == "auto":
-            names, told["folds"] = _steadiest(model, names, case, data["choose"])
-        for done, name in enumerate(names):
-            label = name if isinstance(name, str) else type(name).__name__
-            scorers[label] = _scorer(model, name, case, rows)
+    with progress.phase("choosing p(y | x)", len(methods)) as bar:
+        for done, (label, method) in enumerate(methods.items()):
+            scorers[label] = method.fit(case)
             bar.update(done + 1, label)
-    _keep_best(model, scorers, data, told, free=predictor == "auto" and not why)
-    told["why"] = why or told["why"]
-    if told.get("folds"):
-        each = ", ".join(f"{name} {loss:.3f}" for name, loss in told["folds"].items())
-        told["why"] += (
-            "; as validation rows are few, the standard ones were compared by cross-validation "
-            f"first ({each})"
-        )
+    _keep_best(model, scorers, data, told, free=auto and not few)
+    if auto and few:
+        told["why"] = "few rows have a label: a predictor that needs few learns from all of them"
 
 
 def refuse_without_columns(codec: Codec, predictor: Any) -> None:
     """ValueError where a predictor is asked for that reads columns, and the data have none."""
-    if not codec.space.flat and predictor not in ("auto", None):
+    if not codec.space.flat and predictor is not None and not _is_auto(predictor):
         raise ValueError(
             f"predictor={predictor!r} reads columns, and {codec.plural} have none: leave it "
             "at 'auto' or None; p(y | x) is then the family's own."
@@ -121,52 +159,34 @@ def calibrate_shared_backbone(
     model.card["predictor"] = {"asked": asked, "why": why}
 
 
-def _case(model: Model, fit: Pair, weight: Tensor, seed: int) -> Case:
+def _is_auto(predictor: Any) -> bool:
+    return isinstance(predictor, str) and predictor == "auto"
+
+
+def _case(model: Model, fit: Pair, rows: Rows, split: Split, seed: int) -> Case:
     classes = len(model.target.labels) if isinstance(model.target, Classes) else None
     source = None if classes is None else model.pair.source_of_features
-    return Case(model.codec.space, fit, weight, classes, seed, source, _labels_propagated(model))
-
-
-def _candidates(case: Case) -> list[str]:
-    """What "auto" tries."""
-    return [name for name, method in methods().items() if method.tried(case)]
-
-
-def _steadiest(
-    model: Model, names: list[str], case: Case, choose: Pair
-) -> tuple[list[str], dict[str, float]]:
-    """Where validation rows are few, the best alone of the linear model and boosting, by
-    cross-validation on the rows of the fit; and the log-loss there of each."""
-    rivals = [name for name in names if method_of(name).stable]
-    held = choose.take(choose.y.mask)
-    if len(rivals) < 2 or held.rows >= AMPLE_VALIDATION_ROWS:
-        return names, {}
-    fit, weight = case.labelled
-    fold = torch.empty(fit.rows, dtype=torch.long)
-    fold[fit.y.value.argsort(stable=True)] = (
-        torch.arange(fit.rows) % FOLDS
-    )  # every class in every fold
-    _, place, count = fit.y.value.unique(return_inverse=True, return_counts=True)
-    always = (
-        count[place] < FOLDS
-        if isinstance(model.target, Classes)
-        else torch.zeros(fit.rows, dtype=torch.bool)
+    assert rows.weight is not None
+    return Case(
+        model.codec.space,
+        fit,
+        torch.tensor(rows.weight[split.fit]),
+        classes,
+        seed,
+        source,
+        _labels_propagated(model),
+        rows.x.take(split.fit),
     )
-    if always.all():
-        return names, {}
-    loss = dict.fromkeys(rivals, 0.0)
-    for name in rivals:
-        for number in range(FOLDS):
-            learn = (fold != number) | always
-            judged = fit.take((fold == number) & ~always)
-            part = replace(case, rows=fit.take(learn), weight=weight[learn])
-            scorer = _calibrated(model, method_of(name).fit(part), held)
-            with torch.no_grad():
-                loss[name] -= float(scorer.log_prob(judged.x, judged.y.value[:, None]).sum()) / int(
-                    (~always).sum()
-                )
-    best = min(rivals, key=loss.__getitem__)
-    return [name for name in names if name == best or name not in rivals], loss
+
+
+def _candidates(case: Case, few: bool) -> list[str]:
+    """What "auto" tries; with few labels, what needs few."""
+    known = methods().items()
+    return [
+        name
+        for name, method in known
+        if (method.for_few_labels(case) if few else method.tried(case))
+    ]
 
 
 def wrong_of(propagated: dict[str, Any]) -> float:
@@ -177,13 +197,6 @@ def wrong_of(propagated: dict[str, Any]) -> float:
 def _labels_propagated(model: Model) -> bool:
     """Whether rows without a label were lent one: see ``conjoin.fitting.label_propagation``."""
     return bool(model.card.get("labels", {}).get("spread_to"))
-
-
-def _scorer(model: Model, predictor: Any, case: Case, given: Rows) -> Scorer:
-    if isinstance(predictor, str):
-        scorer: Scorer = method_of(predictor).fit(case)
-        return scorer
-    return fit_own(predictor, model.codec, model.target, case.rows, given)
 
 
 def _calibrated(model: Model, scorer: Scorer, held: Pair, wrong: float = 0.0) -> Predictor:

@@ -44,9 +44,9 @@ class Predictor(nn.Module, abc.ABC):
         """All but the weights, as JSON; ValueError for what can't be saved."""
         raise ValueError(f"The predictor {type(self).__name__} can't be saved: it has no describe.")
 
-    def scores_of_frame(self, frame: Any) -> Float[Tensor, "B K"] | None:
+    def scores_of_frame(self, frame: Any, x: Event) -> Float[Tensor, "B K"] | None:
         """Logits of rows as the user gave them, at the predictor's temperature, where it sees those
-        rather than events."""
+        rather than the events ``x`` of the same rows."""
         return None
 
     @property

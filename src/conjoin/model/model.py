@@ -163,21 +163,21 @@ class Model:
     def log_joint(self, encoded: Encoded, rows: Rows | None = None) -> Float[Tensor, "B K"]:
         """log p(x, y) for every class, nats, in the event's units. ``rows`` go to a predictor of
         the user's own."""
-        own = None if rows is None else self._own_scores(rows)
+        own = None if rows is None else self._own_scores(rows, encoded.event)
         if own is None:
             return self._chunked(self.pair.log_joint, encoded.event)
         evidence = self._log_evidence_unweighted(encoded.event)
         return self.pair.weighted(evidence[:, None] + own.log_softmax(1))
 
-    def _own_scores(self, rows: Rows) -> Tensor | None:
-        """Logits by a predictor that is the user's own and sees the user's own columns; None where
-        there is none."""
+    def _own_scores(self, rows: Rows, x: Event) -> Tensor | None:
+        """Logits by a predictor that is the user's own and sees the user's own columns (``x`` are
+        the events of these rows); None where there is none."""
         predictor = self.pair.separate_predictor
-        return None if predictor is None else predictor.scores_of_frame(rows.frame)
+        return None if predictor is None else predictor.scores_of_frame(rows.frame, x)
 
     def log_proba(self, encoded: Encoded, rows: Rows | None = None) -> Float[Tensor, "B K"]:
         """log p(y | x) for every class."""
-        if rows is not None and self._own_scores(rows) is not None:
+        if rows is not None and self._own_scores(rows, encoded.event) is not None:
             return self.log_joint(encoded, rows).log_softmax(1)
         return self._chunked(self.pair.log_posterior, encoded.event)
 

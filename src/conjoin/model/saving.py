@@ -329,15 +329,7 @@ def _family(described: dict[str, Any], space: Space, family: Any, context: Space
 def _predictor(described: dict[str, Any], base: Joint, rebuild: Rebuild) -> Predictor:
     if described["scorer"] == Posterior.kind:
         return Posterior.restore(described, rebuild)
-    kind = scorer_class(described["scorer"])
-    source = base.density_of_x if kind.on_features else rebuild.x
-    scorer: Scorer = kind(source, **_tuples(described["shapes"]))
+    scorer: Scorer = scorer_class(described["scorer"]).made(base, described["shapes"])
     if "residual" in described:
         return Residual(scorer, **described["residual"])
     return Classifier(scorer)
-
-
-def _tuples(shapes: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in shapes.items()
-    }

@@ -11,9 +11,11 @@ __all__ = ["PREDICTORS", "choices", "method", "methods", "scorer_class"]
 PREDICTORS: dict[str, str] = {
     "linear": "conjoin.predictors.linear:LinearMethod",
     "boosting": "conjoin.predictors.trees:BoostingMethod",
+    "extra_trees": "conjoin.predictors.forest:ExtraTreesMethod",
     "network": "conjoin.predictors.network:NetworkMethod",
     "features": "conjoin.predictors.features:FeaturesMethod",
     "trunk": "conjoin.predictors.features:SharedMethod",
+    "pool": "conjoin.predictors.pool:PoolMethod",
 }
 
 

@@ -9,19 +9,29 @@ Shape letters: B rows, F features, K classes or candidates.
 """
 
 import abc
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conjoin.core import Density, Event, Pair, Space
+from conjoin.core import Density, Event, Pair, Rows, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
+from conjoin.joints.base import Joint
 from conjoin.nets.pictures import pictured
+from conjoin.predictors.folds import dealt, parts_of
 
-__all__ = ["Case", "Design", "Method", "Scorer", "two_sided"]
+__all__ = [
+    "Case",
+    "Design",
+    "Folded",
+    "Method",
+    "Scorer",
+    "lists_as_tuples",
+    "two_sided",
+]
 
 
 class Design(nn.Module):
@@ -71,12 +81,17 @@ class Design(nn.Module):
 
 
 class Scorer(nn.Module, abc.ABC):
-    """Logits of K classes, or one number. Made of a space, or of the density whose features it
-    stands on, and of its ``shapes``."""
+    """Logits of K classes, or one number. Made of a space (or of what else of a joint model it
+    stands on, see ``made``) and of its ``shapes``."""
 
     kind: ClassVar[str]  # the word under which it is saved
-    on_features: ClassVar[bool] = False  # whether it is made of a density, not of a space
+    on_features: ClassVar[bool] = False  # whether it stands on the features of a density
     tempered: ClassVar[bool] = True  # whether held-out rows may set a temperature
+
+    @classmethod
+    def made(cls, base: Joint, shapes: dict[str, Any]) -> Self:
+        """One of these ``shapes`` beside a joint, its weights not yet loaded."""
+        return cls(base.space.x, **lists_as_tuples(shapes))
 
     @abc.abstractmethod
     def scores(self, x: Event) -> Float[Tensor, "B K"]: ...
@@ -95,9 +110,32 @@ class Scorer(nn.Module, abc.ABC):
         """This scorer, or a smaller one, as does best on labelled rows that it has not seen."""
         return self
 
-    def scores_of_frame(self, frame: Any) -> Float[Tensor, "B K"] | None:
-        """Scores of rows as the user gave them, where it sees those rather than events."""
+    def scores_of_frame(self, frame: Any, x: Event) -> Float[Tensor, "B K"] | None:
+        """Scores of rows as the user gave them, where it sees those rather than the events ``x``
+        of the same rows."""
         return None
+
+
+def lists_as_tuples(shapes: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists alone."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in shapes.items()
+    }
+
+
+class Folded(NamedTuple):
+    """What cross-validation makes of a method.
+
+    Attributes
+    ----------
+    scorer
+        Learned from all rows.
+    scores
+        (B, K) of each row, by what the other folds tell; NaN where a row is never held out.
+    """
+
+    scorer: Scorer
+    scores: Tensor
 
 
 @dataclass(frozen=True)
@@ -120,6 +158,11 @@ class Case:
         A density of x whose features a predictor may use, or None.
     lent
         Whether labels were propagated to rows that had none.
+    given
+        The same rows as the user gave them; None where no estimator of the user's own asks.
+    fold
+        (B,) the fold of each row, -1 for those that are never held out; None: dealt when asked
+        for.
     """
 
     space: Space
@@ -129,6 +172,8 @@ class Case:
     seed: int
     source: Density | None = None
     lent: bool = False
+    given: Rows | None = None
+    fold: np.ndarray | None = None
 
     @property
     def pictures(self) -> bool:
@@ -147,18 +192,57 @@ class Case:
         known = self.rows.y.mask
         return self.rows.take(known), self.weight[known]
 
+    def take(self, keep: np.ndarray) -> "Case":
+        """The case of the rows that ``keep`` (B,) marks."""
+        places = np.flatnonzero(keep)
+        index = torch.as_tensor(places)
+        return replace(
+            self,
+            rows=self.rows.take(index),
+            weight=self.weight[index],
+            given=None if self.given is None else self.given.take(places),
+            fold=None if self.fold is None else self.fold[places],
+        )
+
+    def with_folds(self) -> "Case":
+        """The labelled rows, each with its fold."""
+        case = self.take(self.rows.y.mask.numpy())
+        if case.fold is not None:
+            return case
+        return replace(case, fold=dealt(case.rows.y.value.numpy(), case.classes, case.seed))
+
+    def parts(self) -> list[np.ndarray]:
+        """(B,) marks of the rows that are held out, fold by fold."""
+        assert self.fold is not None
+        return parts_of(self.fold)
+
 
 class Method(abc.ABC):
     """How one kind of p(y | x) is learned."""
 
     scorers: ClassVar[tuple[type[Scorer], ...]] = ()  # that it may leave, and a folder may hold
     shared: ClassVar[bool] = False  # whether it is learned together with p(x), not after it
-    stable: ClassVar[bool] = False  # whether few held-out rows are helped by cross-validation
+    folds: bool = False  # whether it is quick enough to be learned fold by fold
     dtype: ClassVar[Any] = np.float64  # of the table that it learns from
 
     @abc.abstractmethod
     def fit(self, case: Case) -> Scorer:
         """Learned from the labelled rows. ValueError where the case does not allow it."""
+
+    def by_folds(self, case: Case) -> Folded:
+        """Learned from all rows, and judged on each by the other folds (``Case.with_folds``)."""
+        out = torch.full((case.rows.rows, case.classes or 1), torch.nan, dtype=torch.float64)
+        for held in case.parts():
+            scorer = self.fit(case.take(~held))
+            judged = case.take(held)
+            own = (
+                None
+                if judged.given is None
+                else scorer.scores_of_frame(judged.given.frame, judged.rows.x)
+            )
+            with torch.no_grad():
+                out[torch.as_tensor(held)] = scorer.scores(judged.rows.x) if own is None else own
+        return Folded(self.fit(case), out)
 
     def tried(self, case: Case) -> bool:
         """Whether "auto" compares it with the others."""

@@ -60,8 +60,8 @@ class Classifier(Predictor):
         return {"scorer": self.scorer.kind, "shapes": self.scorer.shapes}
 
     @on_device
-    def scores_of_frame(self, frame: Any) -> Float[Tensor, "B K"] | None:
-        own = self.scorer.scores_of_frame(frame)
+    def scores_of_frame(self, frame: Any, x: Event) -> Float[Tensor, "B K"] | None:
+        own = self.scorer.scores_of_frame(frame, x)
         return None if own is None else own / self.temperature
 
     @property

@@ -7,13 +7,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin.core import Event, Pair, Rows
+from conjoin.core import Event
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors import methods
-from conjoin.predictors.base import Design, Scorer
+from conjoin.predictors.base import Case, Design, Method, Scorer
 from conjoin.predictors.conversion import checked
 
-__all__ = ["External", "fit_own"]
+__all__ = ["External", "OwnMethod"]
 
 
 class External(Scorer):
@@ -60,7 +60,7 @@ class External(Scorer):
             "save it yourself, save this model with predictor=None, or use predictor='auto'."
         )
 
-    def scores_of_frame(self, frame: Any) -> Float[Tensor, "B K"] | None:
+    def scores_of_frame(self, frame: Any, x: Event) -> Float[Tensor, "B K"] | None:
         return None if self.codec is None else self.scores_of(frame)
 
     @property
@@ -92,37 +92,56 @@ class External(Scorer):
         return ordered.clamp_min(1e-12).log()
 
 
-def fit_own(estimator: Any, codec: Any, target: Any, fit: Pair, given: Rows) -> Scorer:
-    """The user's estimator, fitted to the labelled rows of ``fit``, which are those of ``given``.
+class OwnMethod(Method):
+    """A scikit-learn estimator of the user's own.
 
     Frozen estimators and pipelines see the user's own columns, others see numbers, and are written
     down as modules where that can be done. ``target``: what y is; its ``labels``, if it has any,
     are the classes."""
-    from sklearn.base import clone
-    from sklearn.frozen import FrozenEstimator
-    from sklearn.pipeline import Pipeline
 
-    classes = target.labels
-    asked = "predict" if classes is None else "predict_proba"
-    if getattr(estimator, asked, None) is None:
-        raise ValueError(
-            f"predictor={type(estimator).__name__} has no {asked}: p(y | x) can't be had from it."
-        )
-    first = given.take(slice(0, 1)).frame.iloc[0]
-    if isinstance(estimator, FrozenEstimator):
-        return External(_in_event_units(estimator, target), classes, codec, first)
-    labelled = fit.y.mask.numpy()
-    y = target.decode(fit.y.value[fit.y.mask])
-    if isinstance(estimator, Pipeline):
-        fitted = clone(estimator).fit(given.frame[labelled], y)
-        return External(_in_event_units(fitted, target), classes, codec, first)
-    rows = fit.take(fit.y.mask)
-    design = Design(codec.space).fit(rows.x)
-    codes = rows.y.value.numpy().astype(np.int64) if classes is not None else rows.y.value.numpy()
-    fitted = clone(estimator).fit(design.matrix(rows.x).numpy(), codes)
-    found = (checked(method, fitted, design, rows.x) for method in methods().values())
-    own = External(_OnDesign(fitted, design, classes), classes)
-    return next((scorer for scorer in found if scorer is not None), own)
+    def __init__(self, estimator: Any, codec: Any, target: Any) -> None:
+        self.estimator = estimator
+        self.codec = codec
+        self.target = target
+        self.folds = not self.frozen
+        asked = "predict" if target.labels is None else "predict_proba"
+        if getattr(estimator, asked, None) is None:
+            raise ValueError(
+                f"predictor={type(estimator).__name__} has no {asked}: p(y | x) can't be had from "
+                "it."
+            )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it was fitted before, nobody knows to which rows."""
+        from sklearn.frozen import FrozenEstimator
+
+        return isinstance(self.estimator, FrozenEstimator)
+
+    def fit(self, case: Case) -> Scorer:
+        """Fitted to the labelled rows, or as it is."""
+        from sklearn.base import clone
+        from sklearn.pipeline import Pipeline
+
+        assert case.given is not None
+        classes = self.target.labels
+        first = case.given.take(slice(0, 1)).frame.iloc[0]
+        if self.frozen:
+            own = _in_event_units(self.estimator, self.target)
+            return External(own, classes, self.codec, first)
+        labelled = case.take(case.rows.y.mask.numpy())
+        assert labelled.given is not None
+        y = labelled.rows.y.value
+        if isinstance(self.estimator, Pipeline):
+            fitted = clone(self.estimator).fit(labelled.given.frame, self.target.decode(y))
+            return External(_in_event_units(fitted, self.target), classes, self.codec, first)
+        x = labelled.rows.x
+        design = Design(self.codec.space).fit(x)
+        codes = y.numpy().astype(np.int64) if classes is not None else y.numpy()
+        fitted = clone(self.estimator).fit(design.matrix(x).numpy(), codes)
+        found = (checked(method, fitted, design, x) for method in methods().values())
+        alone = External(_OnDesign(fitted, design, classes), classes)
+        return next((scorer for scorer in found if scorer is not None), alone)
 
 
 class _OnDesign:

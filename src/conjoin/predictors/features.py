@@ -1,5 +1,7 @@
 """A linear model on what a density of x has learned to see."""
 
+from typing import Any, Self
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,8 @@ from torch import Tensor, nn
 from conjoin.core import Density, Event
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
-from conjoin.predictors.base import Case, Method, Scorer, two_sided
+from conjoin.joints.base import Joint
+from conjoin.predictors.base import Case, Method, Scorer, lists_as_tuples, two_sided
 
 __all__ = ["Features", "FeaturesMethod", "SharedMethod"]
 
@@ -34,6 +37,10 @@ class Features(Scorer):
         self.bias = nn.Parameter(torch.zeros(shape[0], dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(shape[1], dtype=torch.float64))
         self.register_buffer("scale", torch.ones(shape[1], dtype=torch.float64))
+
+    @classmethod
+    def made(cls, base: Joint, shapes: dict[str, Any]) -> Self:
+        return cls(base.density_of_x, **lists_as_tuples(shapes))
 
     @property
     def shapes(self) -> dict[str, list[int]]:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from conjoin.core import Event, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
-from conjoin.predictors.base import Case, Design, Method, Scorer, two_sided
+from conjoin.predictors.base import Case, Design, Folded, Method, Scorer, two_sided
 from conjoin.predictors.conversion import checked, fit_estimator
-from conjoin.predictors.logistic import logistic
+from conjoin.predictors.logistic import by_strength, logistic
 
 __all__ = ["Linear", "LinearMethod"]
 
@@ -43,7 +43,7 @@ class LinearMethod(Method):
     """Logistic or ridge regression. Of pixels "auto" leaves propagated labels to a network."""
 
     scorers = (Linear,)
-    stable = True
+    folds = True
 
     def tried(self, case: Case) -> bool:
         return not (case.lent and case.pictures)
@@ -63,6 +63,19 @@ class LinearMethod(Method):
         scorer = checked(self, fitted, design, rows.x)
         assert scorer is not None
         return scorer
+
+    def by_folds(self, case: Case) -> Folded:
+        """The strength of logistic regression is the one that does best on held-out folds."""
+        if case.classes is None:
+            return super().by_folds(case)
+        design = Design(case.space).fit(case.rows.x)
+        table = self.table(design, case.rows.x)
+        codes = case.rows.y.value.numpy().astype(np.int64)
+        folds = [(np.flatnonzero(~held), np.flatnonzero(held)) for held in case.parts()]
+        fitted, log_p = by_strength(table, codes, case.weight.numpy(), folds)
+        scorer = checked(self, fitted, design, case.rows.x)
+        assert scorer is not None
+        return Folded(scorer, torch.as_tensor(log_p))
 
     def convert(self, estimator: Any, design: Design) -> Scorer | None:
         from sklearn.linear_model import LogisticRegression, Ridge

@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-__all__ = ["Folds", "folds_of", "held_out", "logistic", "rival"]
+__all__ = ["Folds", "by_strength", "folds_of", "held_out", "logistic", "rival"]
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -32,6 +32,7 @@ MIN_BOOSTING_ROWS = 100  # rows from which on boosting has something to go by
 MAX_BOOSTING_CELLS = (
     200_000  # of a table up to which boosting is quick, and times classes the search
 )
+MAX_SEARCHED_CELLS = 500_000  # of a table up to which C is searched for
 FOLD_FIT_STEPS = 300  # solver iterations of a cross-validation fit
 BOOSTING_ROUNDS = 40  # trees of a cross-validation fit
 
@@ -73,17 +74,33 @@ def held_out(
     model: Any, table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
 ) -> np.ndarray:
     """(B,) log p of the code of each row by what the other folds tell."""
-    out = np.empty(len(codes))
+    each = _by_folds(model, table, codes, weight, folds)
+    own = np.searchsorted(np.unique(codes), codes)
+    return np.asarray(each[np.arange(len(codes)), own])
+
+
+def by_strength(
+    table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
+) -> tuple[LogisticRegression, np.ndarray]:
+    """The fit of the strength that does best on held-out folds, and (B, K) log p of each row by the
+    other folds; NaN for rows that no fold holds out. K counts the codes that occur."""
+    strength, log_p = _searched(table, codes, weight, folds)
+    return _of(strength).fit(table, codes, sample_weight=weight), log_p
+
+
+def _by_folds(
+    model: Any, table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
+) -> np.ndarray:
+    """(B, K) log p of each code that occurs, by what the other folds tell."""
+    known = np.unique(codes)
+    out = np.full((len(codes), len(known)), np.nan)
     for learn, judged in folds:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(table[learn], codes[learn], sample_weight=weight[learn])
-        own = np.searchsorted(model.classes_, codes[judged])
-        out[judged] = np.log(
-            np.maximum(
-                model.predict_proba(table[judged])[np.arange(len(judged)), own], MIN_PROBABILITY
-            )
-        )
+        proba = np.zeros((len(judged), len(known)))
+        proba[:, np.searchsorted(known, model.classes_)] = model.predict_proba(table[judged])
+        out[judged] = np.log(np.maximum(proba, MIN_PROBABILITY))
     return out
 
 
@@ -95,24 +112,33 @@ def _strength(table: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float
     """C, where rows are few."""
     quick = len(codes) < AMPLE_ROWS and table.size * len(np.unique(codes)) <= MAX_BOOSTING_CELLS
     folds = folds_of(codes) if quick else []
-    if not folds:
-        return 1.0
+    return _searched(table, codes, weight, folds)[0] if folds else 1.0
 
-    def loss(c: float) -> float:
+
+def _searched(
+    table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
+) -> tuple[float, np.ndarray]:
+    """C, walking away from 1 while that gains, and log p by the folds as of ``_by_folds``."""
+    own = np.searchsorted(np.unique(codes), codes)
+
+    def judged(c: float) -> tuple[float, np.ndarray]:
         model = LogisticRegression(C=c, max_iter=FOLD_FIT_STEPS)
-        return 0.5 * (np.log(c) / PRIOR_DEVIATION) ** 2 - float(
-            (weight * held_out(model, table, codes, weight, folds)).sum()
-        )
+        log_p = _by_folds(model, table, codes, weight, folds)
+        seen = ~np.isnan(log_p[:, 0])
+        gain = (weight[seen] * log_p[np.flatnonzero(seen), own[seen]]).sum()
+        return 0.5 * (np.log(c) / PRIOR_DEVIATION) ** 2 - float(gain), log_p
 
     best = 1.0
-    least = loss(1.0)
-    for way in (STRONGER_PENALTIES, WEAKER_PENALTIES):
+    least, log_p = judged(1.0)
+    ways = (STRONGER_PENALTIES, WEAKER_PENALTIES) if table.size <= MAX_SEARCHED_CELLS else ()
+    for way in ways:
         for c in way:
-            found = loss(c)
+            found, each = judged(c)
             if found >= least:
                 break
             best = c
             least = found
+            log_p = each
         if best != 1.0:
             break
-    return best
+    return best, log_p

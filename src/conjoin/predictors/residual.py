@@ -92,7 +92,13 @@ class Residual(Predictor):
 
     @on_device
     def log_prob(self, x: Event, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
-        point = self.scorer.scores(x)
+        return self.log_prob_about(self.scorer.scores(x), y)
+
+    @on_device
+    def log_prob_about(
+        self, point: Float[Tensor, "B 1"], y: Float[Tensor, "B K"]
+    ) -> Float[Tensor, "B K"]:
+        """log p of candidates, where f(x) is ``point``."""
         size = self._size(point[:, 0])[:, None]
         error = (y - point) / size
         half = self.width / 2 / size
@@ -151,10 +157,14 @@ class Residual(Predictor):
     @classmethod
     def calibrated(cls, scorer: Scorer, held: Pair, width: float) -> "Residual":
         """With the errors of rows that the scorer has not seen."""
-        bins = max(1, min(MAX_BINS, held.rows // MIN_BIN_ROWS))
         with torch.no_grad():
-            point = scorer.scores(held.x)[:, 0]
-            return cls(scorer, KEPT_QUANTILES, bins, width).fit(point, held.y.value)
+            return cls.around(scorer, scorer.scores(held.x)[:, 0], held.y.value, width)
+
+    @classmethod
+    def around(cls, scorer: Scorer, point: Tensor, y: Tensor, width: float) -> "Residual":
+        """With the errors of (B,) points, told of rows that the scorer has not seen."""
+        bins = max(1, min(MAX_BINS, len(y) // MIN_BIN_ROWS))
+        return cls(scorer, KEPT_QUANTILES, bins, width).fit(point, y)
 
     def describe(self) -> dict[str, Any]:
         residual = {

@@ -1,0 +1,205 @@
+"""p(y | x) as a pool of several: which rows teach, which judge, and what the card tells of it."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conjoin.core import Event, Pair, as_float
+from conjoin.fitting.split import Rows
+from conjoin.joints.hybrid import Hybrid, Predictor
+from conjoin.model.model import Model
+from conjoin.predictors.base import Case, Method
+from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier
+from conjoin.predictors.folds import dealt
+from conjoin.predictors.pool import Family, Heard, Pool, joined, pool_of, pool_of_points
+from conjoin.predictors.residual import Residual
+from conjoin.training.data import Split, row_hashes
+from conjoin.training.progress import Progress
+
+__all__ = ["pooled"]
+
+
+def pooled(
+    model: Model,
+    methods: dict[str, Method],
+    data: dict[str, Pair],
+    case: Case,
+    rows: Rows,
+    split: Split,
+    progress: Progress,
+) -> None:
+    """Put a pool of the ``methods`` and of the family's own p(y | x) beside the model's p(x)."""
+    held = _labelled(model, data["choose"], rows, split)
+    taught = _taught(case, data["choose"], rows, split)
+    with progress.phase("learning p(y | x)", len(methods)) as bar:
+        quick, slow = _heard(methods, taught, case, held, bar)
+    if int(quick.judged().sum() if quick.scores else held.pair.rows) < MIN_COMPARISON_ROWS:
+        model.card["predictor"]["why"] = (
+            "too few rows of each class to weigh predictors: the family's own p(y | x) is used"
+        )
+        return
+    if case.classes is None:
+        _keep_number(model, quick, slow, held.pair)
+    else:
+        _keep_classes(model, quick, slow, held.pair, case.classes)
+
+
+class _Held(NamedTuple):
+    """The labelled validation rows, and the same as the user gave them."""
+
+    pair: Pair
+    given: Any
+    weight: Tensor
+
+
+def _labelled(model: Model, choose: Pair, rows: Rows, split: Split) -> _Held:
+    """Those rows; none where they are too few to judge by."""
+    assert rows.weight is not None
+    known = choose.y.mask
+    if int(known.sum()) < MIN_COMPARISON_ROWS:
+        known = torch.zeros_like(known)
+    place = split.choose[known.numpy()]
+    pair = choose.take(known)
+    return _Held(
+        pair._replace(x=as_float(pair.x)), rows.x.take(place), torch.tensor(rows.weight[place])
+    )
+
+
+def _taught(case: Case, choose: Pair, rows: Rows, split: Split) -> Case:
+    """The labelled rows of the fit, then those of the validation, each with its fold."""
+    assert rows.weight is not None
+    place = np.concatenate([split.fit, split.choose])
+    pairs = (case.rows, choose)
+    y = Event(
+        torch.cat([each.y.value for each in pairs]), torch.cat([each.y.mask for each in pairs])
+    )
+    x = [as_float(each.x) for each in pairs]
+    seen = Event(torch.cat([each.value for each in x]), torch.cat([each.mask for each in x]))
+    known = y.mask.numpy()
+    whole = replace(
+        case,
+        rows=Pair(y, seen),
+        weight=torch.tensor(rows.weight[place]),
+        given=rows.x.take(place),
+        fold=np.full(len(place), -1),
+    ).take(known)
+    hashes = row_hashes(rows.x, rows.groups)[place[known]]
+    fold = dealt(whole.rows.y.value.numpy(), case.classes, case.seed, hashes)
+    return replace(whole, fold=fold)
+
+
+def _heard(
+    methods: dict[str, Method], taught: Case, case: Case, held: _Held, bar: Any
+) -> tuple[Heard, Heard]:
+    """What those say that are learned fold by fold, of all labelled rows; and what those say that
+    have learned from the rows of the fit, of the labelled validation rows."""
+    quick = Heard({}, {}, taught.rows.y.value, taught.weight)
+    slow = Heard({}, {}, held.pair.y.value, held.weight)
+    for done, (name, method) in enumerate(methods.items()):
+        if method.folds:
+            quick.scorers[name], quick.scores[name] = method.by_folds(taught)
+        else:
+            scorer = method.fit(case)
+            slow.scorers[name] = scorer
+            with torch.no_grad():
+                own = scorer.scores_of_frame(held.given.frame, held.pair.x)
+                slow.scores[name] = scorer.scores(held.pair.x) if own is None else own
+        bar.update(done + 1, name)
+    return quick, slow
+
+
+def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, classes: int) -> None:
+    """The pool of all that was heard and of the family's own p(y | x); that alone where nothing
+    adds to it."""
+    late = _with_family(model, slow, held)
+    if quick.scores:
+        pool, log_p = pool_of(quick, classes)
+        judged = quick if not held.rows else quick.take(torch.arange(-held.rows, 0))
+        log_p = log_p[-len(judged.y) :]
+        seen = judged.judged()
+        judged = judged.take(seen)
+        log_p = log_p[seen]
+        if held.rows:
+            late = late.take(seen)
+            pool, log_p = joined(pool, log_p, late)
+        scores = late.scores | judged.scores | {"pool": log_p}
+        y = judged.y
+    else:
+        pool, log_p = pool_of(late, classes)
+        scores = late.scores | {"pool": log_p}
+        y = late.y
+    model.card["predictor"] |= {
+        "log_loss": {name: _log_loss(each, y) for name, each in scores.items()}
+    }
+    _put(model, pool, Classifier(pool))
+
+
+def _with_family(model: Model, slow: Heard, held: Pair) -> Heard:
+    """The family's own p(y | x) before the others; none of them where no row judges them."""
+    if not held.rows:
+        return replace(slow, scorers={}, scores={})
+    own = Family(model.pair)
+    with torch.no_grad():
+        scores = own.scores(held.x)
+    return replace(
+        slow, scorers={"family": own} | slow.scorers, scores={"family": scores} | slow.scores
+    )
+
+
+def _log_loss(scores: Tensor, y: Tensor) -> float:
+    return -float(scores.log_softmax(1).gather(1, y.long()[:, None]).mean())
+
+
+def _keep_number(model: Model, quick: Heard, slow: Heard, held: Pair) -> None:
+    """The pool of points, and about it its errors in rows that it has not seen; the family's own
+    p(y | x) where that is better on the validation rows."""
+    heard = quick
+    pool, point = pool_of_points(quick) if quick.scores else (None, torch.empty(0))
+    if slow.scores:
+        own = {} if pool is None else {"pool": pool}
+        more = {} if pool is None else {"pool": point[-held.rows :]}
+        heard = replace(slow, scorers=own | slow.scorers, scores=more | slow.scores)
+        pool, point = pool_of_points(heard)
+    assert pool is not None
+    seen = heard.judged()
+    width = model.pair.target.resolution or 0.0
+    residual = Residual.around(pool, point[seen, 0], heard.y[seen], width)
+    told = model.card["predictor"]
+    if held.rows:
+        told["log_loss"] = _losses_of_number(model, residual, point[-held.rows :], held)
+        if told["log_loss"]["family"] <= told["log_loss"]["pool"]:
+            told["why"] = "on validation rows no pool of predictors beats the family's own p(y | x)"
+            return
+    _put(model, pool, residual)
+
+
+@torch.no_grad()
+def _losses_of_number(
+    model: Model, residual: Residual, point: Tensor, held: Pair
+) -> dict[str, float]:
+    """-log p(y | x) of the validation rows that were judged, nats."""
+    seen = ~point[:, 0].isnan()
+    rows = held.take(seen)
+    base = model.pair
+    own = base.log_evidence(rows.x) - base.log_prob(rows)
+    pooled = -residual.log_prob_about(point[seen], rows.y.value[:, None])
+    return {"family": float(own.mean()), "pool": float(pooled.mean())}
+
+
+def _put(model: Model, pool: Pool, predictor: Predictor) -> None:
+    """The pool beside p(x), and what the card tells of it."""
+    told = model.card["predictor"]
+    if pool.names == ("family",):
+        told["why"] = "on validation rows nothing adds to the family's own p(y | x)"
+        return
+    told["weights"] = pool.weights
+    shares = ", ".join(f"{name} {share:.2f}" for name, share in pool.weights.items())
+    told["why"] = f"weighted by what each says of rows that it has not seen: {shares}"
+    if len(pool.prior) > 1:
+        told["temperature"] = pool.temperature
+        told["why"] += f"; temperature {pool.temperature:.2f}"
+    model.state = replace(model.state, predictor="pool")
+    model.joint = Hybrid(model.pair, predictor)

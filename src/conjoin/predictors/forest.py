@@ -1,0 +1,198 @@
+r"""Extremely randomised trees, whose leaves lean on the nodes above them.
+
+    value(leaf) = value(root) + sum over the path of (mean(node) - mean(parent)) / (1 + l / n(parent))
+
+Trees are grown without bootstrap until their leaves are pure (P. Geurts, D. Ernst, L. Wehenkel
+(2006), Extremely randomized trees), then shrunk by the strength l, which is chosen by
+cross-validation on the very same trees (A. Agarwal et al. (2022), Hierarchical shrinkage, equation
+2).
+
+Shape letters: B rows, F features, K classes, N nodes of all trees, T trees, L strengths.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conjoin.core import Event, Space
+from conjoin.core.device import on_device
+from conjoin.core.shapes import Bool, Float
+from conjoin.predictors.base import Case, Design, Folded, Method, Scorer
+
+__all__ = ["ExtraTreesMethod", "Forest"]
+
+BLOCK_ROWS = 512  # that walk down all trees together
+STRENGTHS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of shrinkage, in rows
+FLOOR = 1e-3  # share of equal probabilities in what a forest of classes says
+TREES = 100  # at most
+TREES_A_FOLD = 25  # at most
+MIN_TREES = 10
+MAX_NODES = 400_000  # of a forest, by which a folder stays small
+MAX_LEAVES = 4_000  # of a tree, about
+AMPLE_CELLS = 200_000  # of a table from which on trees are fewer
+
+
+class Forest(Scorer):
+    """The mean of trees: log p of the classes, or a number. Nodes are numbered through all trees,
+    depth first, so that a left child is the next node."""
+
+    kind = "forest"
+
+    feature: Tensor
+    threshold: Tensor
+    right: Tensor
+    leaf: Tensor
+    root: Tensor
+
+    def __init__(self, space: Space, shape: tuple[int, int], outputs: int) -> None:
+        super().__init__()
+        self.design = Design(space)
+        nodes, trees = shape
+        self.register_buffer("feature", torch.zeros(nodes, dtype=torch.int32))
+        self.register_buffer("threshold", torch.zeros(nodes, dtype=torch.float32))
+        self.register_buffer("right", torch.zeros(nodes, dtype=torch.int32))
+        self.register_buffer("leaf", torch.zeros((nodes, outputs), dtype=torch.float32))
+        self.register_buffer("root", torch.zeros(trees, dtype=torch.int32))
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        return {"shape": [len(self.feature), len(self.root)], "outputs": self.leaf.shape[1]}
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        return self.design.covers(x)
+
+    @on_device
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        table = self.design.matrix(x).float()
+        parts = [self._mean(block) for block in table.split(BLOCK_ROWS)]
+        mean = torch.cat(parts) if parts else table.new_zeros(0, self.leaf.shape[1]).double()
+        return mean if mean.shape[1] == 1 else _log_p(mean)
+
+    def _mean(self, table: Float[Tensor, "b F"]) -> Float[Tensor, "b K"]:
+        """Of the leaves; a row that has arrived in a tree walks no further there."""
+        trees = len(self.root)
+        node = self.root.long().repeat(len(table))
+        walking = torch.arange(len(node))
+        while len(walking):
+            at = node[walking]
+            value = table[walking // trees, self.feature[at].long()]
+            after = torch.where(value <= self.threshold[at], at + 1, self.right[at].long())
+            node[walking] = after
+            walking = walking[after != at]
+        return self.leaf[node].double().reshape(len(table), trees, -1).mean(1)
+
+
+class ExtraTreesMethod(Method):
+    """scikit-learn's extra trees. Of pixels "auto" leaves propagated labels to a network."""
+
+    scorers = (Forest,)
+    folds = True
+
+    def tried(self, case: Case) -> bool:
+        return not (case.lent and case.pictures)
+
+    def fit(self, case: Case) -> Scorer:
+        return self.by_folds(case.with_folds()).scorer
+
+    def by_folds(self, case: Case) -> Folded:
+        design = Design(case.space).fit(case.rows.x)
+        table = design.matrix(case.rows.x).numpy().astype(np.float32)
+        y = case.rows.y.value.numpy()
+        y = y if case.classes is None else y.astype(np.int64)
+        weight = case.weight.numpy()
+        count = max(MIN_TREES, min(TREES_A_FOLD, int(TREES_A_FOLD * AMPLE_CELLS / table.size)))
+        out = np.full((len(STRENGTHS), len(y), case.classes or 1), np.nan)
+        for held in case.parts():
+            trees = _grown(case, count, table[~held], y[~held], weight[~held])
+            each = (_shrunk(tree, STRENGTHS)[:, tree.apply(table[held])] for tree in trees)
+            out[:, held] = sum(each) / count
+        best = _best(out, y, weight, case.classes)
+        final = _grown(case, count * TREES // TREES_A_FOLD, table, y, weight)
+        scores = torch.as_tensor(out[best])
+        scores = scores if case.classes is None else _log_p(scores)
+        return Folded(_forest(final, STRENGTHS[best], design), scores)
+
+
+def _grown(case: Case, count: int, table: Any, y: np.ndarray, weight: np.ndarray) -> list[Any]:
+    """scikit-learn's trees of these rows, as many as ``MAX_NODES`` allows."""
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
+    kind = ExtraTreesRegressor if case.classes is None else ExtraTreesClassifier
+    estimator = kind(
+        count,
+        max_features=0.5,
+        min_samples_leaf=-(-len(y) // MAX_LEAVES),
+        random_state=case.seed,
+    ).fit(table, y, sample_weight=weight)
+    trees = [each.tree_ for each in estimator.estimators_]
+    nodes = np.cumsum([tree.node_count for tree in trees])
+    return trees[: max(1, int((nodes <= MAX_NODES).sum()))]
+
+
+def _shrunk(tree: Any, strengths: tuple[float, ...]) -> np.ndarray:
+    """(L, N, K) the value of each node, from the root down."""
+    mean = tree.value[:, 0, :]
+    rows = tree.weighted_n_node_samples
+    out = np.repeat(mean[None, :1], len(strengths), 0).repeat(len(mean), 1)
+    layer = np.zeros(1, dtype=np.int64)
+    while len(layer := layer[tree.children_left[layer] >= 0]):
+        less = 1 + np.array(strengths)[:, None, None] / rows[layer][:, None]
+        both = (tree.children_left[layer], tree.children_right[layer])
+        for child in both:
+            out[:, child] = out[:, layer] + (mean[child] - mean[layer]) / less
+        layer = np.concatenate(both)
+    return out
+
+
+def _log_p(mean: Tensor) -> Tensor:
+    """Of mean probabilities, none of them 0."""
+    return (mean * (1 - FLOOR) + FLOOR / mean.shape[-1]).log()
+
+
+def _best(out: np.ndarray, y: np.ndarray, weight: np.ndarray, classes: int | None) -> int:
+    """Which strength does best on rows that are held out, (L, B, K); the middle one where none
+    is."""
+    seen = ~np.isnan(out[0, :, 0])
+    if not seen.any():
+        return len(STRENGTHS) // 2
+    rows = out[:, seen]
+    loss = (
+        (rows[..., 0] - y[seen]) ** 2
+        if classes is None
+        else -_log_p(torch.as_tensor(rows)).numpy()[:, np.arange(seen.sum()), y[seen]]
+    )
+    return int((loss @ weight[seen]).argmin())
+
+
+def _forest(trees: list[Any], strength: float, design: Design) -> Forest:
+    counts = np.array([tree.node_count for tree in trees])
+    outputs = trees[0].value.shape[2]
+    forest = Forest(design.space, (int(counts.sum()), len(trees)), outputs)
+    forest.design.load_state_dict(design.state_dict())
+    roots = np.cumsum(counts) - counts
+    forest.root.copy_(torch.as_tensor(roots))
+    for root, count, tree in zip(roots.tolist(), counts.tolist(), trees, strict=True):
+        _write_tree(forest, slice(root, root + count), tree, strength)
+    return forest
+
+
+def _write_tree(forest: Forest, place: slice, tree: Any, strength: float) -> None:
+    """A leaf is its own right child, and its threshold is under every number."""
+    inner = tree.children_left >= 0
+    own = np.arange(tree.node_count)
+    assert (tree.children_left[inner] == own[inner] + 1).all()
+    # features are float32: the largest of them at most the threshold decides alike
+    near = tree.threshold.astype(np.float32)
+    below = np.where(near > tree.threshold, np.nextafter(near, np.float32(-np.inf)), near)
+    columns = {
+        "feature": np.where(inner, tree.feature, 0),
+        "threshold": np.where(inner, below, -np.inf),
+        "right": place.start + np.where(inner, tree.children_right, own),
+        "leaf": _shrunk(tree, (strength,))[0],
+    }
+    for name, column in columns.items():
+        getattr(forest, name)[place] = torch.as_tensor(np.ascontiguousarray(column)).to(
+            getattr(forest, name).dtype
+        )
