@@ -418,18 +418,15 @@ def difference_of(
 def _lookups(cells: Plain, columns: Sequence[Column]) -> list[Lookup]:
     """For each column that others determine the one of these with the fewest values; of two that
     determine one another the first."""
-    numeric: dict[Name, bool] = {}
-    codes: dict[Name, Array] = {}
-    for column in _with_levels(cells, columns):
-        numeric[column.name] = column.numeric
-        codes[column.name] = pd.factorize(cells[column.name])[0]
+    levels = _with_levels(cells, columns)
+    codes = {column.name: pd.factorize(cells[column.name])[0] for column in levels}
     counts = {name: int(code.max(initial=-1)) + 1 for name, code in codes.items()}
     names = list(codes)
     best: dict[Name, tuple[int, Lookup]] = {}
     for base, name in _screened(names, codes):
         later = counts[base] > counts[name] or names.index(base) < names.index(name)
         known = name in best and best[name][0] <= counts[base]
-        if known or not later or counts[base] < counts[name] or (numeric[base] and numeric[name]):
+        if known or not later or counts[base] < counts[name]:
             continue
         if _evident(codes[base], codes[name], counts[base]):
             best[name] = counts[base], lookup_of(cells, base, name)
@@ -465,21 +462,26 @@ def _screened(names: list[Name], codes: Mapping[Name, Array]) -> Iterator[tuple[
 
 def _evident(base: Array, code: Array, count: int) -> bool:
     """Whether one determines the other by more than chance. Rows after the first of each value of
-    the base agree among independent columns with the probability sum_v p_v^2."""
+    the base agree among independent columns with the probability sum_v p_v^2. The commonest of
+    several values of the base is left out of that: it may be where both are nothing."""
     known = (base >= 0) & (code >= 0)
-    rows = int(known.sum())
-    if rows < MIN_ROWS:
+    base = base[known]
+    code = code[known]
+    if len(base) < MIN_ROWS:
         return False
     width = int(code.max()) + 1
-    pair, times = np.unique(base[known].astype("int64") * width + code[known], return_counts=True)
+    pair, times = np.unique(base.astype("int64") * width + code, return_counts=True)
     most = np.zeros(count, dtype="int64")
     np.maximum.at(most, pair // width, times)
-    broken = rows - int(most.sum())
-    shares = np.bincount(code[known]) / rows
-    minority = rows * (1 - shares.max())
-    nats = -(rows - int((most > 0).sum())) * np.log((shares**2).sum())
-    rare = minority < max(MIN_MINORITY_ROWS, MIN_MINORITY_ROWS * broken)
-    return enough(rows, broken) and not rare and bool(nats >= MIN_EVIDENCE_NATS)
+    broken = len(base) - int(most.sum())
+    minority = len(base) - int(np.bincount(code).max())
+    if not enough(len(base), broken) or minority < MIN_MINORITY_ROWS * max(1, broken):
+        return False
+    sizes = np.bincount(base, minlength=count)
+    rest = base != sizes.argmax() if (sizes > 0).sum() > 2 else np.ones(len(base), dtype=bool)
+    agreeing = int(rest.sum()) - len(np.unique(base[rest]))
+    shares = np.bincount(code[rest]) / rest.sum()
+    return bool(-agreeing * np.log((shares**2).sum()) >= MIN_EVIDENCE_NATS)
 
 
 def lookup_of(cells: Plain, base: Name, name: Name) -> Lookup:
