@@ -135,7 +135,7 @@ def examine(
     cells = {column.name: plain(column, frame[column.name]) for column in others}
     stated = {name: fields["relation"] for name, fields in asked.items() if "relation" in fields}
     relations, notes = relations_of(cells, others, stated)
-    relations = [_with_apart(one, cells, weight, tallies) for one in relations]
+    relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
     columns = derived(columns, relations)
     notices = (*_notices(columns), *notes, *(one.notice for one in relations))
     told = tuple(one.to_json() for one in relations)
@@ -143,7 +143,11 @@ def examine(
 
 
 def _with_apart(
-    one: Relation, cells: dict[Any, Array], weight: Array, tallies: dict[Any, Tally]
+    one: Relation,
+    cells: dict[Any, Array],
+    weight: Array,
+    columns: Sequence[Column],
+    tallies: dict[Any, Tally],
 ) -> Relation:
     """A difference with what it means, as a column of its own, whose tally takes the place of the
     end's."""
@@ -154,7 +158,9 @@ def _with_apart(
     asked = {"type": "integer" if whole else "real", "role": "model", "missing": ()}
     asked["unit"] = one.unit
     column, tallies[one.name] = _column(one.name, pd.Series(apart), weight, asked, False)
-    return dataclasses.replace(one, column=column)
+    end = next(each for each in columns if each.name == one.name)
+    kept = {"missing": end.missing, "missing_share": end.missing_share}
+    return dataclasses.replace(one, column=dataclasses.replace(column, **kept))
 
 
 def plain_name(name: Any) -> Any:

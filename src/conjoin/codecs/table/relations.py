@@ -20,7 +20,7 @@ None where missing. Shape letters: B rows.
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -99,6 +99,10 @@ class Relation(abc.ABC):
         """The columns that change so that ``filled`` cells (B,) keep the relation with known ones.
         ``drawn``: the rows as a density completed them."""
 
+    def reached(self, known: set[Name]) -> set[Name]:
+        """The columns that follow where these are known."""
+        return set()
+
     def why(self, cells: Plain, row: int) -> str:
         """What is wrong with a row that breaks it."""
         return f"{self.name} is not {self.rule}"
@@ -167,6 +171,10 @@ class Linear(Relation):
         return self.constant + sum(
             factor * cells[name] for name, factor in zip(self.of, self.factors, strict=True)
         )
+
+    def reached(self, known: set[Name]) -> set[Name]:
+        lost = set(self.names) - known
+        return lost if len(lost) == 1 else set()
 
     def _size(self, cells: Plain) -> Array:
         terms = zip(self.of, self.factors, strict=True)
@@ -301,6 +309,11 @@ class Lookup(Relation):
         wanted = texts(self.value(cells))
         return missing(wanted) | (wanted == texts(cells[self.name]))
 
+    def reached(self, known: set[Name]) -> set[Name]:
+        base = self.of[0]
+        back = {base} if self.name in known and len(self._keys_of) == len(self.keys) else set()
+        return back | ({self.name} if base in known else set())
+
     def why(self, cells: Plain, row: int) -> str:
         key = text_of(cells[self.of[0]][row])
         return (
@@ -355,9 +368,27 @@ class Relations:
         self.names = tuple(dict.fromkeys(name for one in self.each for name in one.names))
 
     @classmethod
-    def from_json(cls, data: Iterable[Mapping[str, Any]], columns: Iterable[Column]) -> Self:
-        """ValueError for a relation of a kind or with columns that are not there."""
-        return cls(map(_from_json, data), columns)
+    def from_json(
+        cls,
+        data: Iterable[Mapping[str, Any]],
+        columns: Iterable[Column],
+        measured: Callable[[Column], Column] = lambda column: column,
+    ) -> Self:
+        """``measured``: what becomes of the column that a difference is. ValueError for a relation
+        of a kind, or of columns, that are not there."""
+        found = cls([_from_json(each, measured) for each in data], columns)
+        lost = [name for name in found.names if name not in found.columns]
+        if lost:
+            raise ValueError(f"A relation names the column {lost[0]!r}, which is not there.")
+        return found
+
+    def to_json(self) -> tuple[JSON, ...]:
+        return tuple(one.to_json() for one in self.each)
+
+    def variable(self, column: Column) -> Column:
+        """What is modelled at the place of a column: itself, or a difference."""
+        one = self.differences.get(column.name)
+        return column if one is None else one.column
 
     def __bool__(self) -> bool:
         return bool(self.each)
@@ -365,6 +396,11 @@ class Relations:
     @property
     def differences(self) -> dict[Name, Difference]:
         return {one.name: one for one in self.each if isinstance(one, Difference)}
+
+    @property
+    def derived_levels(self) -> set[Name]:
+        """The columns that lookups determine."""
+        return {one.name for one in self.each if isinstance(one, Lookup)}
 
     @property
     def derived(self) -> dict[Name, Relation]:
@@ -389,13 +425,13 @@ class Relations:
 
     def read(self, frame: pd.DataFrame) -> Plain:
         """The columns of the relations, plain; those that the frame lacks are missing."""
+        return {name: self._read(frame, self.columns[name]) for name in self.names}
+
+    def _read(self, frame: pd.DataFrame, column: Column) -> Array:
+        if column.name in frame:
+            return plain(column, frame[column.name])
         nothing = np.full(len(frame), np.nan)
-        return {
-            name: plain(self.columns[name], frame[name])
-            if name in frame
-            else (nothing if self.columns[name].numeric else nothing.astype(object))
-            for name in self.names
-        }
+        return nothing if column.numeric else nothing.astype(object)
 
     def typed(self, name: Name, cells: Array) -> Array:
         """Cells that a relation gave, as plain ones of the column."""
@@ -406,18 +442,20 @@ class Relations:
     def solve(self, cells: Plain) -> Solved:
         """What follows from what is known of rows, and which of them break a relation."""
         rows = len(next(iter(cells.values())))
-        breaks = np.zeros(rows, dtype=bool)
-        log_mass = np.zeros(rows)
-        apart: Plain = {}
+        found = Solved(dict(cells), {}, np.zeros(rows, dtype=bool), np.zeros(rows), {})
         for one in self.each:
             known, wrong = one.checked(cells)
-            breaks |= wrong
-            log_mass += np.where(wrong, np.log(one.eps), np.where(known, np.log1p(-one.eps), 0.0))
-            if isinstance(one, Difference):
-                apart[one.name] = np.where(wrong, np.nan, one.apart(cells))
-        found = Solved(dict(cells), {}, breaks, log_mass, {})
+            found.breaks[wrong] = True
+            found.log_mass[known] += np.where(wrong[known], np.log(one.eps), np.log1p(-one.eps))
         exact = [one for one in self.each if not isinstance(one, Difference)]
-        for one in (*exact, *exact, *self.differences.values()):
+        for one in (*exact, *exact):  # twice, as one may follow from another
+            self._put(found, one)
+        ends = self.differences.values()
+        apart = {
+            one.name: np.where(one.holds(found.cells), one.apart(found.cells), np.nan)
+            for one in ends
+        }
+        for one in ends:
             self._put(found, one)
         found.cells.update(apart)
         return found
@@ -439,17 +477,59 @@ class Relations:
                 said[row].append(one.why(cells, int(row)))
         return ["; ".join(parts) for parts in said]
 
-    def decide(self, cells: Plain) -> Iterator[tuple[Name, Array]]:
-        """Of each column that follows from others its values (B,), which are taken into account for
-        the next; numbers, or values as they are written. ``cells`` hold d for ends."""
+    def decide(self, frame: pd.DataFrame, record: Record, held: Collection[Name] = ()) -> Plain:
+        """The columns that follow from others, of decoded rows (which hold d for ends), as they are
+        recorded. Where a column is ``held``, the one that it follows from gives way."""
+        cells = {name: self._read(frame, self.variable(self.columns[name])) for name in self.names}
+        found = self._give_way(cells, set(held))
         for one in self.each:
-            values = one.value(cells)
-            known = ~missing(values)
+            values = self.typed(one.name, one.value(cells))
             if isinstance(one, Lookup):
-                cells[one.name] = np.where(known, self.typed(one.name, values), cells[one.name])
-            else:
-                cells[one.name] = values
-            yield one.name, values
+                values = np.where(missing(values), cells[one.name], values)
+            elif not missing(values).all():
+                values = np.where(missing(values), np.nan, record(one.name, values))
+            cells[one.name] = found[one.name] = values
+        return found
+
+    def _give_way(self, cells: Plain, held: set[Name]) -> Plain:
+        found: Plain = {}
+        for one in reversed(self.each):
+            if isinstance(one, Lookup) and one.name in held:
+                base = one.of[0]
+                free = {one.name: np.zeros(1, dtype=bool), base: ~missing(cells[one.name])}
+                values = one.settle(cells, free, cells, lambda name, numbers: numbers)[base]
+                cells[base] = found[base] = self.typed(base, values)
+                held.add(base)
+        return found
+
+    def unaskable(self, given: Mapping[Name, Any]) -> str:
+        """Why conditions on columns can't be met exactly, in a sentence; "" where they can."""
+        ranges = {name for name, value in given.items() if isinstance(value, tuple | list | set)}
+        points = {name: value for name, value in given.items() if name not in ranges}
+        cells = self.read(pd.DataFrame([points])) if points else None
+        wrong = "" if cells is None else self.why(cells)[0]
+        if wrong:
+            return f"given contradicts what holds of all rows: {wrong}."
+        solved = {} if cells is None else self.solve(cells).cells
+        for name in given:
+            one = {**self.derived, **self.differences}.get(name)
+            if one is not None and (
+                {name, *one.of} & ranges
+                or any(missing(solved[each])[0] for each in (name, *one.of))
+            ):
+                return (
+                    f"given asks for {name!r}, which is {one.rule}: give values of all but one of "
+                    f"{', '.join(map(repr, one.names))}, or a condition such as "
+                    f"where={f'{name} <= ...'!r}."
+                )
+        return ""
+
+    def reached(self, names: Iterable[Name]) -> set[Name]:
+        """These columns, and those that follow from them."""
+        known = set(names)
+        for one in (*self.each, *self.each):
+            known.update(one.reached(known))
+        return known
 
     def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
         """The columns that change so that ``filled`` cells (B,) keep the relations with known
@@ -473,12 +553,12 @@ def derived(columns: Iterable[Column], relations: Iterable[Relation]) -> list[Co
     ]
 
 
-def _from_json(data: Mapping[str, Any]) -> Relation:
+def _from_json(data: Mapping[str, Any], measured: Callable[[Column], Column]) -> Relation:
     fields = dict(data)
     kind = KINDS.get(fields.pop("kind", ""))
     if kind is None:
         raise ValueError(f"A relation is of the kind {', '.join(KINDS)}, not {data.get('kind')!r}.")
     if fields.get("column") is not None:
-        fields["column"] = Column.from_json(fields["column"])
+        fields["column"] = measured(Column.from_json(fields["column"]))
     plain_fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
     return kind(**plain_fields)
