@@ -88,7 +88,7 @@ def reasons(
             for d in new[:MAX_NAMED_COLUMNS]
         ]
         parts += _far_words(usual, raw, far[row], columns)
-        if len(parts) < MAX_NAMED_COLUMNS:
+        if len(parts) < MAX_NAMED_COLUMNS and not breaks[row]:
             parts += _odd_words(
                 model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns
             )[: MAX_NAMED_COLUMNS - len(parts)]

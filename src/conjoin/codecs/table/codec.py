@@ -252,9 +252,7 @@ class TableCodec(Codec):
             None if solved is None else torch.from_numpy(solved.breaks),
         )
 
-    def _encode_column(
-        self, frame: pd.DataFrame, cells: Cells, solved: Solved | None
-    ) -> Encoding:
+    def _encode_column(self, frame: pd.DataFrame, cells: Cells, solved: Solved | None) -> Encoding:
         name = cells.column.name
         if solved is not None and name in self._relations.differences:
             return cells.encode_plain(solved.cells[name])
@@ -339,9 +337,7 @@ class TableCodec(Codec):
         for name, cells in self._relations.decide(frame, self._recorded, held).items():
             series[name] = writers[name].write(cells)
         order = [column.name for column in self.schema.drawn]
-        return pd.concat([series[name] for name in order], axis=1).set_axis(
-            pd.Index(order), axis=1
-        )
+        return pd.concat([series[name] for name in order], axis=1).set_axis(pd.Index(order), axis=1)
 
     @property
     def _writers(self) -> dict[Any, Cells]:

@@ -48,6 +48,8 @@ MIN_CORRELATION = 0.999  # of a pair that may be linear
 MAX_STEP_SHARE = 0.1  # of a standard deviation: numbers that are recorded more coarsely are exact
 MAX_REST_SHARE = 0.05  # of a standard deviation, that is left of a sum
 MIN_TERM_SHARE = 5e-3  # of the deviation of a sum, under which a column has no part in it
+LARGEST_SIZE = 1e100  # of numbers, whose squares can be added
+LEAST_SIZE = 1e-100
 NO_REST = 1e-9  # of a standard deviation, under which nothing is left of a sum
 MIN_SAMPLE_SHARE = 0.98  # of a sample, that must keep a relation before all rows are asked
 MAX_PAIRS = 1000  # that are fitted
@@ -100,7 +102,11 @@ def _stated(cells: Plain, columns: Mapping[Name, Column], name: Name, says: Any)
     if isinstance(says, Mapping):
         one: Relation | None = linear_of(cells, columns, name, says)
     else:
-        one = difference_of(cells, columns, says, name) if all(numeric) else lookup_of(cells, says, name)
+        one = (
+            difference_of(cells, columns, says, name)
+            if all(numeric)
+            else lookup_of(cells, says, name)
+        )
     if one is None or one.rows < 1 or one.broken > MAX_STATED_BROKEN_SHARE * one.rows:
         broken = "no row tells" if one is None else f"{one.broken:,} of {one.rows:,} rows break it"
         raise ValueError(f"Column {name!r} is said to follow from {bases}, but {broken}.")
@@ -120,6 +126,11 @@ def _refuse_circles(told: Sequence[Relation]) -> None:
 
 def find_relations(cells: Plain, columns: Sequence[Column]) -> list[Relation]:
     """The relations between plain columns (B,) of a table."""
+    with np.errstate(all="ignore"):  # of numbers beyond what can be squared
+        return _found(cells, columns)
+
+
+def _found(cells: Plain, columns: Sequence[Column]) -> list[Relation]:
     numbers = {column.name: column for column in columns if column.numeric}
     linear = _linear(cells, dict(itertools.islice(numbers.items(), MAX_COLUMNS)))
     gone = {one.name for one in linear}
@@ -159,6 +170,8 @@ def _linear(cells: Plain, columns: Mapping[Name, Column]) -> list[Linear]:
 
 def _varies(cells: Array) -> bool:
     known = cells[~missing(cells)]
+    if not len(known) or not LEAST_SIZE < np.abs(known).max() < LARGEST_SIZE:
+        return False
     return len(np.unique(known[:SAMPLE_ROWS])) >= MIN_VALUES or len(np.unique(known)) >= MIN_VALUES
 
 
@@ -200,7 +213,8 @@ def _sums(
         left, rows = _complete(cells, left)
         if len(left) < 3:
             return
-        table = np.stack([cells[name][_sample(rows, 4 * len(left) + 120, seed)] for name in left], 1)
+        some = _sample(rows, 4 * len(left) + 120, seed)
+        table = np.stack([cells[name][some] for name in left], 1)
         spread = table.std(0)
         table = (table - table.mean(0)) / np.where(spread > 0, spread, 1.0)
         yield from _dependent(table, left, found)
@@ -304,6 +318,8 @@ def _candidates(table: Array) -> Iterator[tuple[Array, float]]:
 
 
 def _fraction(value: float, most: int) -> float:
+    if not np.isfinite(value):
+        return 0.0
     return float(Fraction(float(value)).limit_denominator(most))
 
 

@@ -110,12 +110,18 @@ class Relation(abc.ABC):
     def checked(self, cells: Plain) -> tuple[Array, Array]:
         """(B,) whether all cells are known, and whether the row then breaks the relation."""
         known = ~np.logical_or.reduce([missing(cells[name]) for name in self.names])
-        return known, known & ~self.holds(cells)
+        with np.errstate(all="ignore"):  # of numbers too large to be added
+            return known, known & ~self.holds(cells)
 
     def counted(self, cells: Plain) -> Self:
         """With the numbers of rows that it was seen in, and that break it."""
         known, breaks = self.checked(cells)
         return dataclasses.replace(self, rows=int(known.sum()), broken=int(breaks.sum()))
+
+    @property
+    def needed(self) -> str:
+        """Which columns must be told for rows to be drawn."""
+        return f"all but one of {', '.join(map(repr, self.names))}"
 
     @property
     def eps(self) -> float:
@@ -125,7 +131,9 @@ class Relation(abc.ABC):
     @property
     def notice(self) -> str:
         """What is assumed, and how to switch it off."""
-        seen = f"all {self.rows:,}" if not self.broken else f"all but {self.broken:,} of {self.rows:,}"
+        seen = (
+            f"all {self.rows:,}" if not self.broken else f"all but {self.broken:,} of {self.rows:,}"
+        )
         return (
             f"Column {self.name!r} is {self.rule} in {seen} rows where they are known: answers "
             "keep to it, and a row that breaks it is unfamiliar. If that is wrong, say "
@@ -239,6 +247,10 @@ class Difference(Relation):
         return self.of[0]
 
     @property
+    def needed(self) -> str:
+        return f"both {self.start!r} and {self.name!r}"
+
+    @property
     def _unit(self) -> str:
         return f" {self.unit}" if self.unit else ""
 
@@ -260,7 +272,8 @@ class Difference(Relation):
 
     def why(self, cells: Plain, row: int) -> str:
         apart = self.apart(cells)[row]
-        return f"{self.name} is {self.start} {apart:+.10g}{self._unit}, never under {self.low:+.10g}"
+        how = f"{abs(apart):.10g}{self._unit} {'before' if apart < 0 else 'after'} {self.start}"
+        return f"{self.name} is {how}" + (f", under {self.low:.10g}" if self.low else "")
 
     def solve(self, cells: Plain) -> dict[Name, tuple[Array, float]]:
         """A missing start is as long before the end as usual."""
@@ -318,7 +331,7 @@ class Lookup(Relation):
         key = text_of(cells[self.of[0]][row])
         return (
             f"{self.name} {text_of(cells[self.name][row])} does not go with {self.of[0]} {key}, "
-            f"which has {text_of(self._value_of[key])}"
+            f"of which it is {text_of(self._value_of[key])}"
         )
 
     def solve(self, cells: Plain) -> dict[Name, tuple[Array, float]]:
@@ -436,7 +449,8 @@ class Relations:
     def typed(self, name: Name, cells: Array) -> Array:
         """Cells that a relation gave, as plain ones of the column."""
         if self.columns[name].numeric:
-            return np.asarray(pd.to_numeric(pd.Series(cells), errors="coerce"), dtype="float64")
+            numbers = np.asarray(pd.to_numeric(pd.Series(cells), errors="coerce"), dtype="float64")
+            return np.where(np.isfinite(numbers), numbers, np.nan)
         return texts(cells)
 
     def solve(self, cells: Plain) -> Solved:
@@ -461,7 +475,9 @@ class Relations:
         return found
 
     def _put(self, found: Solved, one: Relation) -> None:
-        for name, (cells, slope) in one.solve(found.cells).items():
+        with np.errstate(all="ignore"):
+            followed = one.solve(found.cells)
+        for name, (cells, slope) in followed.items():
             cells = self.typed(name, cells)
             new = missing(found.cells[name]) & ~missing(cells)
             if new.any():
@@ -518,9 +534,8 @@ class Relations:
                 or any(missing(solved[each])[0] for each in (name, *one.of))
             ):
                 return (
-                    f"given asks for {name!r}, which is {one.rule}: give values of all but one of "
-                    f"{', '.join(map(repr, one.names))}, or a condition such as "
-                    f"where={f'{name} <= ...'!r}."
+                    f"given asks for {name!r}, which is {one.rule}: give values of {one.needed}, "
+                    f"or a condition such as where={f'{name} <= ...'!r}."
                 )
         return ""
 

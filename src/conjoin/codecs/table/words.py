@@ -20,7 +20,9 @@ def inputs_of(schema: Schema) -> tuple[str, str]:
     """("columns", how many are modelled, what pictures and strings there are, and which were set
     aside)."""
     aside = [str(column.name) for column in schema.columns if column.role == "set aside"]
-    derived = [f"{column.name} = {column.why}" for column in schema.columns if column.role == "derived"]
+    derived = [
+        f"{column.name} = {column.why}" for column in schema.columns if column.role == "derived"
+    ]
     blocks = [
         f", {column.name}: {column.describe()}" for column in schema.modelled if column.is_block
     ]
