@@ -224,8 +224,8 @@ def drift(
         if column.role == "set aside"
     ]
     notices += [
-        f"Column {column.name!r} is {column.why}: it is not compared by itself, and rows that break "
-        "that count as unfamiliar."
+        f"Column {column.name!r} is {column.why}: it is not compared by itself, and rows that "
+        "break that count as unfamiliar."
         for column in codec.schema.columns
         if column.role == "derived"
     ]
