@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import conjoin
-from conjoin import JointClassifier, JointDensity
+from conjoin import JointClassifier, JointDensity, datasets
 from conjoin.codecs.table import Schema, TableCodec, inspect
 
 ROWS = 1200
@@ -56,11 +56,11 @@ def kept(kind, frame):
 
 
 RULES = {
-    "ratio": "Column 'gross' is 1.2 times net in all 1,200 rows where they are known",
-    "sum": "Column 'total' is a + b + c in all 1,200 rows where they are known",
-    "days": "Column 'end' is start + days in all 1,200 rows where they are known",
-    "stay": "Column 'end' is start + 0 to 9 days in all 1,200 rows where they are known",
-    "city": "Column 'country' is determined by city (40 values) in all 1,200 rows where they are",
+    "ratio": "Column 'gross' is 1.2 times net in all 1,200 rows looked at",
+    "sum": "Column 'total' is a + b + c in all 1,200 rows looked at",
+    "days": "Column 'end' is start + days in all 1,200 rows looked at",
+    "stay": "Column 'end' is start + 0 to 9 days in all 1,200 rows looked at",
+    "city": "Column 'country' is determined by city (40 values) in all 1,200 rows looked at",
 }
 each_kind = pytest.mark.parametrize("kind", RULES)
 
@@ -84,7 +84,7 @@ def test_found_on_a_made_table_and_told(kind):
 
 
 def known_tables():
-    return [name for name in conjoin.datasets.names() if name != "digits"]
+    return [name for name in datasets.names() if name != "digits"]
 
 
 # what really holds in them: a code of customers' types and of groups of types, years of education,
@@ -95,7 +95,7 @@ REAL = {"adult": ["education_num"], "caravan": ["MOSHOOFD"], "telco_churn": ["ph
 def test_none_found_where_there_is_none():
     found = {}
     for name in known_tables():
-        X, _ = conjoin.datasets.load(name).xy()
+        X, _ = datasets.load(name).xy()
         names = [one["name"] for one in inspect(X).relations]
         found |= {name: names} if names else {}
     assert found == {name: REAL[name] for name in REAL if name in known_tables()}
@@ -163,7 +163,7 @@ def test_a_row_that_breaks_it_is_unfamiliar_with_that_as_its_reason(models, kind
 @each_kind
 def test_rows_like_those_of_the_fit_are_familiar(models, kind):
     X, _ = made(kind, seed=7)
-    found = models[kind].decide(X.head(400), explain=False)
+    found = models[kind].decide(X.head(400))
     assert (found["verdict"] == "unfamiliar").mean() < 0.1
 
 

@@ -243,7 +243,8 @@ def _dependent(
         rest = column - axes @ (axes.T @ column)
         rest -= axes @ (axes.T @ rest)
         if rest.std() <= MAX_REST_SHARE:
-            share = np.linalg.lstsq(table[:, basis], column, rcond=None)[0]
+            # the axes span what the basis does, so this is least squares
+            share = np.linalg.solve(axes.T @ table[:, basis], axes.T @ column)
             of = [at for at, part in zip(basis, share, strict=True) if abs(part) > MIN_TERM_SHARE]
             before = len(found)
             if 2 <= len(of) <= MAX_TERMS:

@@ -135,7 +135,7 @@ class Relation(abc.ABC):
             f"all {self.rows:,}" if not self.broken else f"all but {self.broken:,} of {self.rows:,}"
         )
         return (
-            f"Column {self.name!r} is {self.rule} in {seen} rows where they are known: answers "
+            f"Column {self.name!r} is {self.rule} in {seen} rows looked at: answers "
             "keep to it, and a row that breaks it is unfamiliar. If that is wrong, say "
             f"types={{{self.name!r}: {{'relation': 'none'}}}}."
         )
