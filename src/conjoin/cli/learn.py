@@ -59,7 +59,7 @@ def _columns(found: Any) -> Any:
             if column.name == found.target
             else column.type
             if column.modelled
-            else f"{column.type}, set aside"
+            else f"{column.type}, {column.role}"
         )
         values = column.describe() + (f" [{column.unit}]" if column.unit else "")
         rows.append(

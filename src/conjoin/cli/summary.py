@@ -44,6 +44,11 @@ def describe(model: Any) -> list[tuple[str, str]]:
 def facts_of(model: Any) -> dict[str, Any]:
     """The same for a program."""
     facts = {key: value for key, value in model.facts.items() if key not in ("grid", "trained")}
+    derived = {
+        str(column.name): column.why
+        for column in model.codec.schema.columns
+        if column.role == "derived"
+    }
     trained = {
         key: value for key, value in model.facts.get("trained", {}).items() if key != "history"
     }
@@ -54,8 +59,9 @@ def facts_of(model: Any) -> dict[str, Any]:
         "set_aside": {
             str(column.name): column.why
             for column in model.codec.schema.columns
-            if not column.modelled
+            if column.role == "set aside"
         },
+        **({"derived": derived} if derived else {}),
         "trained": trained,
         "held_out": held_out(model),
         "promises": promises(model),

@@ -166,7 +166,7 @@ def range_of(text: str, option: str) -> tuple[Any, Any]:
 def given_of(asked: Sequence[str] | None, schema: Any) -> dict[Any, Any]:
     """{column: value, (low, high) or [levels]} of COLUMN=value, COLUMN=low..high and
     COLUMN=level,level."""
-    columns = {column.name: column for column in schema.modelled}
+    columns = {column.name: column for column in schema.drawn}
     given: dict[Any, Any] = {}
     for text in asked or ():
         found = _named(text, list(columns))

@@ -13,7 +13,7 @@ Shape letters: B rows, D columns, P cells of all blocks.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -304,6 +304,30 @@ class CompositeCodec(Codec):
         behind = [slice(start, end) for start, end in zip(starts, ends, strict=True)]
         return slice(0, self.columnwise), *behind
 
+    # what is related are the columns of the table
+
+    def behind(self, name: Any) -> list[Any]:
+        return self.table.behind(name)
+
+    def after(self, names: Sequence[Any]) -> list[Any]:
+        return self.table.after(names)
+
+    def unaskable(self, given: Mapping[Any, Any]) -> str:
+        return self.table.unaskable(
+            {name: value for name, value in given.items() if name not in self.names}
+        )
+
+    def broken(self, rows: Rows) -> list[str]:
+        return self.table.broken(rows)
+
+    def told(self, frame: pd.DataFrame) -> tuple[list[Any], pd.DataFrame]:
+        names, frame = self.table.told(frame)
+        return [*names, *self.names], frame
+
+    def missing_columns(self, rows: Rows) -> list[Any]:
+        lost = [name for name in self.names if name not in set(rows.names)]
+        return [*self.table.missing_columns(rows), *lost]
+
     @property
     def size_words(self) -> str:
         return f"{len(self.columns):,} columns"
@@ -377,14 +401,20 @@ class CompositeCodec(Codec):
             torch.cat([part.unseen for part in parts], 1),
             torch.stack([part.log_unseen for part in parts]).sum(0),
             torch.stack([part.log_volume for part in parts]).sum(0),
+            parts[0].breaks,
         )
 
-    def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:
+    def decoded(self, event: Event, held: Collection[Any] = ()) -> pd.DataFrame:
+        return self.decode(event.value, held=held)
+
+    def decode(
+        self, value: Tensor, observed: Tensor | None = None, held: Collection[Any] = ()
+    ) -> pd.DataFrame:
         """The rows (B, D + P) as a frame; a picture or string of which a cell is not ``observed``
         is missing."""
         first, *behind = self.parts
         seen = observed if observed is None else observed[:, first]
-        frame = self.table.decode(value[:, first], seen)
+        frame = self.table.decode(value[:, first], seen, held)
         for block, part in zip(self.blocks, behind, strict=True):
             seen = observed if observed is None else observed[:, part]
             frame = _with(frame, block.name, block.decode(value[:, part], seen))
@@ -406,8 +436,9 @@ class CompositeCodec(Codec):
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
         """A string of which only the beginning was known is continued."""
         first, *behind = self.parts
-        known = [observed[:, first], *(observed[:, part].all(1)[:, None] for part in behind)]
-        return TableRows(filled(rows.frame, self.columns, torch.cat(known, 1).numpy(), decoded))
+        table = self.table.fill(rows, observed[:, first], decoded.drop(columns=self.names))
+        known = [observed[:, part].all(1)[:, None] for part in behind]
+        return TableRows(filled(table.frame, self.names, torch.cat(known, 1).numpy(), decoded))
 
     # ------------------------------------------------------------------ saving
 

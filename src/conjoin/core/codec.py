@@ -2,7 +2,7 @@
 them into events and back."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
 
@@ -35,11 +35,12 @@ class Encoded(NamedTuple):
     )
     log_unseen: Tensor  # (B,) log eps for each unseen cell, log(1 - eps) for each other
     log_volume: Tensor  # (B,) log |d event / d raw| over the observed density cells
+    breaks: Tensor | None = None  # (B,) bool: the row breaks a relation between columns
 
     def take(self, index: Tensor) -> "Encoded":
         """The rows at ``index``."""
-        unseen, log_unseen, log_volume = (part[index] for part in self[1:])
-        return Encoded(self.event.take(index), unseen, log_unseen, log_volume)
+        rest = (None if part is None else part[index] for part in self[1:])
+        return Encoded(self.event.take(index), *rest)  # type: ignore[arg-type]
 
     @property
     def filled(self) -> Tensor:
@@ -156,7 +157,7 @@ class Codec(abc.ABC):
         """The rows (B, D) of ``value`` as raw data; cells that are not ``observed`` are missing."""
 
     def decode_column(self, value: Tensor, place: int) -> Any:
-        """One column, a pandas Series, of what ``decode`` makes of rows that are whole."""
+        """One column, a pandas Series, of what ``told`` shows of rows that are whole."""
         return self.rows(self.decode(value)).frame[self.columns[place]]
 
     def evidence(self, given: Mapping[Any, Any]) -> Event | None:
@@ -169,8 +170,9 @@ class Codec(abc.ABC):
         its levels say enough."""
         return ""
 
-    def decoded(self, event: Event) -> Any:
-        """Complete rows as raw data."""
+    def decoded(self, event: Event, held: Collection[Any] = ()) -> Any:
+        """Complete rows as raw data. ``held``: columns that were asked for; others that are related
+        to them give way."""
         return self.decode(event.value)
 
     @abc.abstractmethod
@@ -223,6 +225,26 @@ class Codec(abc.ABC):
     def flagged(self) -> bool:
         """Whether columns of their own say that cells are missing."""
         return False
+
+    def behind(self, name: Any) -> list[Any]:
+        """Which of ``columns`` must stay as they are, so that this column stays as it is."""
+        return [name]
+
+    def after(self, names: Sequence[Any]) -> list[Any]:
+        """The other columns that change when these do."""
+        return []
+
+    def unaskable(self, given: Mapping[Any, Any]) -> str:
+        """Why rows can't be drawn for what is given of columns, in a sentence; "" if they can."""
+        return ""
+
+    def broken(self, rows: Rows) -> list[str]:
+        """Of each row which relations between columns it breaks, in words; "" for none."""
+        return [""] * len(rows)
+
+    def told(self, frame: Any) -> tuple[list[Any], Any]:
+        """The variables as a reader is told of them: their names, and a frame that has them."""
+        return self.columns, frame
 
     def missing_columns(self, rows: Rows) -> list[Any]:
         """The modelled columns that the rows do not have; their cells count as missing."""

@@ -50,7 +50,8 @@ def _use() -> str:
 def _data(model: Model) -> list[tuple[str, str]]:
     facts = model.facts
     rows = facts["rows"]
-    aside = [str(column.name) for column in model.codec.schema.columns if not column.modelled]
+    roles = [column.role for column in model.codec.schema.columns]
+    rest = [f"{roles.count(role)} {role}" for role in ("derived", "set aside") if role in roles]
     return [
         (
             "rows",
@@ -59,7 +60,7 @@ def _data(model: Model) -> list[tuple[str, str]]:
         ),
         (
             "columns",
-            f"{len(model.codec.columns)} modelled" + (f", {len(aside)} set aside" if aside else ""),
+            ", ".join([f"{len(model.codec.columns)} modelled", *rest]),
         ),
         ("target", task_words(model)),
         ("sha256 of the rows", facts["data_sha256"]),
@@ -150,6 +151,12 @@ def _energy(model: Model) -> list[tuple[str, str]]:
     return [("fit", kwh), ("beside a brain", brain or "not known")]
 
 
+def _other_role(column: Any) -> str:
+    if column.role == "derived":
+        return f"derived: {column.why}"
+    return column.why or column.role
+
+
 def _columns(model: Model) -> str:
     columns = model.codec.schema.columns
     rows = [("column", "type", "values", "unit", "missing", "role"), ("---",) * 6]
@@ -163,7 +170,7 @@ def _columns(model: Model) -> str:
                 values,
                 column.unit,
                 missing,
-                column.role if column.modelled else column.why or column.role,
+                column.role if column.modelled else _other_role(column),
             )
         )
     table = "\n".join(

@@ -306,9 +306,11 @@ class Model:
 
     def statistic(self, encoded: Encoded) -> np.ndarray:
         """(B,) the statistic of familiarity: larger is more familiar. A number outside its column's
-        bounds is impossible."""
+        bounds is impossible, and so is a row that breaks a relation between columns."""
         numbers = torch.tensor([not variable.discrete for variable in self.codec.space.variables])
         impossible = (encoded.unseen & numbers).any(1)
+        if encoded.breaks is not None:
+            impossible = impossible | encoded.breaks
         event = encoded.event
         parts = [slice(None)] if event.value.is_floating_point() else _pieces(event)
         each = [

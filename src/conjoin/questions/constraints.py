@@ -91,7 +91,7 @@ def _numbers(column: Column, series: Any, codes: dict[str, int]) -> np.ndarray:
 def read_constraints(model: Model, where: str | Sequence[str]) -> list[Constraint]:
     """The constraints in words such as ``"start <= end"``; ValueError names what can't be read or
     compared."""
-    columns = {str(column.name): column for column in model.codec.schema.modelled}
+    columns = {str(column.name): column for column in model.codec.schema.drawn}
     if model.target is not None:
         levels = tuple(model.target.labels) if isinstance(model.target, Classes) else ()
         columns.setdefault(
@@ -176,7 +176,8 @@ def narrowed(
     for each in constraints:
         column = each.left
         name = each.left.name
-        if each.right is not None or name not in model.codec.columns:
+        plain = name in model.codec.columns and model.codec.behind(name) == [name]
+        if each.right is not None or not plain:
             continue
         asked = given.get(name, (None, None) if column.numeric else None)
         if not column.numeric and asked is None:

@@ -60,11 +60,13 @@ def counterfactual(
     frame = rows.frame
     columns = model.codec.columns
     keep = [keep] if isinstance(keep, str) else list(keep)
+    known = [*columns, *model.codec.after(columns)]
     for name in keep:
-        if name not in columns:
+        if name not in known:
             raise ValueError(
-                f"keep names the column {name!r}; the model has {', '.join(map(str, columns))}."
+                f"keep names the column {name!r}; the model has {', '.join(map(str, known))}."
             )
+    keep = [base for name in keep for base in model.codec.behind(name)]
     wish = _wish(model, to)
     # pictures and strings stay as they are
     kept = {*keep, *columns[model.codec.columnwise or len(columns) :]}
@@ -226,6 +228,11 @@ def _table(
             if values[option, place] != x.value[0, place]
         ]
         names = [model.codec.columns[place] for place in moved]
+        names += [
+            name
+            for name in model.codec.after(names)
+            if name in old and pd.notna(old[name]) and decoded[name].iloc[option] != old[name]
+        ]
         for name in names:
             out.loc[option, name] = decoded[name].iloc[option]
         words.append(

@@ -72,26 +72,28 @@ def reasons(
     far = _distance(model, x.value) * x.mask
     odd = surprise(model, x) if alone else torch.zeros_like(far)
     hints = _hints(model, frame, x, far, false_alarm)
-    usual = _usual(model)
-    columns = list(codec.columns)
+    usual = codec.told(_usual(model))[1]
+    columns, shown = codec.told(frame)
+    breaks = codec.broken(rows.take(places))
     least = model.least_familiar_part(encoded)
     out = []
     for row in range(x.rows):
-        raw = frame.iloc[row]
+        raw = shown.iloc[row]
         new = list(
             dict.fromkeys(codec.place_of(d) for d in encoded.unseen[row].nonzero()[:, 0].tolist())
         )
-        parts = [
+        parts = [breaks[row]] if breaks[row] else []
+        parts += [
             f"{columns[d]} {_shown(raw[columns[d]])} was never seen"
             for d in new[:MAX_NAMED_COLUMNS]
         ]
         parts += _far_words(usual, raw, far[row], columns)
-        if len(parts) < MAX_NAMED_COLUMNS:
+        if len(parts) < MAX_NAMED_COLUMNS and not breaks[row]:
             parts += _odd_words(
                 model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns
             )[: MAX_NAMED_COLUMNS - len(parts)]
         part = None if least is None else least[row]
-        if part and not new:  # the columns are not what is strange
+        if part and not new and not breaks[row]:  # the columns are not what is strange
             parts = [codec.unlike(x.mask[row].tolist(), part), *parts][:MAX_NAMED_COLUMNS]
         text = "; ".join(parts) or codec.unlike(x.mask[row].tolist(), part)
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)

@@ -3,6 +3,7 @@ range, under constraints.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ def _drawer(
 ) -> Draw:
     """What draws those of the ``n`` wanted rows that it is given the numbers of."""
     x = _evidence(model, n, given)
+    decoded = partial(model.codec.decoded, held=list(given))
     joint = model.joint
     label = None if model.target is None else _label(model, n, y)
     free = y is None and not given
@@ -71,8 +73,8 @@ def _drawer(
             else joint.sample_conditional(known, generator=generator)
         )
         if model.target is None:
-            return model.codec.decoded(drawn), None
-        return model.codec.decoded(drawn.x), model.target.decode(drawn.y.value)
+            return decoded(drawn), None
+        return decoded(drawn.x), model.target.decode(drawn.y.value)
 
     return draw
 
@@ -100,11 +102,15 @@ def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
     whole = model.codec.evidence(given) if given else None
     if whole is not None:
         return whole.take(torch.zeros(n, dtype=torch.long))
+    known = [*columns, *model.codec.after(columns)]
     for name in given:
-        if name not in columns:
+        if name not in known:
             raise ValueError(
-                f"given names the column {name!r}; the model has {', '.join(map(str, columns))}."
+                f"given names the column {name!r}; the model has {', '.join(map(str, known))}."
             )
+    refused = model.codec.unaskable(given)
+    if refused:
+        raise ValueError(refused)
     points = {
         name: value for name, value in given.items() if not isinstance(value, tuple | list | set)
     }

@@ -61,6 +61,18 @@ class Cells(abc.ABC):
         series = self._decode(np.where(known, value, 0.0), known)
         return series if known.all() else series.mask(~known)
 
+    @abc.abstractmethod
+    def encode_plain(self, cells: Array) -> Encoding:
+        """As ``encode``, of plain cells (B,): numbers with NaN, or texts with None, if missing."""
+
+    @abc.abstractmethod
+    def recorded(self, cells: Array) -> Array:
+        """Plain cells, rounded as the column was recorded."""
+
+    @abc.abstractmethod
+    def write(self, cells: Array) -> Series:
+        """The raw column of plain cells (B,)."""
+
     def to_json(self) -> JSON:
         return {"shift": self.shift, "scale": self.scale, "eps": self.eps}
 
@@ -90,8 +102,11 @@ class _Numbers(Cells):
         return floats(series)
 
     def encode(self, series: Series) -> Encoding:
-        raw, known = self._read(blank(series, self.column.missing))
-        raw = np.where(known, raw, self.shift)
+        return self.encode_plain(self._read(blank(series, self.column.missing))[0])
+
+    def encode_plain(self, cells: Array) -> Encoding:
+        known = ~np.isnan(cells)
+        raw = np.where(known, cells, self.shift)
         raw = self._round(raw) if self.column.resolution is not None else raw
         unseen = known & _outside(raw, self.column.bounds)
         observed = known & ~unseen
@@ -103,6 +118,12 @@ class _Numbers(Cells):
         if column.precision is not None:
             raw = np.rint(raw / column.precision) * column.precision
         return raw if column.decimals is None else np.round(raw, column.decimals)
+
+    def recorded(self, cells: Array) -> Array:
+        return self._raw((cells - self.shift) / self.scale)
+
+    def write(self, cells: Array) -> Series:
+        return self.decode((cells - self.shift) / self.scale, ~np.isnan(cells))
 
     def _raw(self, value: Array) -> Array:
         return np.clip(self._round(value * self.scale + self.shift), *self.column.bounds) + 0.0
@@ -160,6 +181,25 @@ class _Levels(Cells):
         )
         observed = known & (code >= 0)
         return Encoding(np.where(observed, code, 0).astype("float64"), observed, known & (code < 0))
+
+    def encode_plain(self, cells: Array) -> Encoding:
+        return self.encode(pd.Series(cells, dtype=object))
+
+    def recorded(self, cells: Array) -> Array:
+        return cells
+
+    def write(self, cells: Array) -> Series:
+        column = self.column
+        levels = {text_of(level): level for level in (*column.levels, *column.pooled)}
+        raw = map_distinct(
+            pd.Series(cells, dtype=object),
+            lambda text: levels.get(text, text),
+            column.levels[0],  # where it is missing, until it is masked
+            object,
+        )
+        known = np.asarray(pd.notna(cells))
+        series = _as_dtype(raw, known, column)
+        return series if known.all() else series.mask(~known)
 
     def _decode(self, value: Array, known: Array) -> Series:
         column = self.column

@@ -7,11 +7,14 @@ masked.
 Everything that ``encode`` does to a row is a function of that row and of what ``fit`` kept:
 aggregates, never a row.
 
+Where columns are related (see ``relations``), a number that follows from others is no variable, and
+the end of a bounded difference has the difference as its variable.
+
 Shape letters: B rows, D variables.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,8 +28,9 @@ from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine
 from conjoin.codecs.table.read import read_table
+from conjoin.codecs.table.relations import Relations, Solved
 from conjoin.codecs.table.rows import TableRows, filled
-from conjoin.codecs.table.schema import Schema
+from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.table.values import blank
 from conjoin.codecs.table.words import field_of, inputs_of
 from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, Variable
@@ -37,6 +41,7 @@ JSON = dict[str, Any]
 Array = NDArray[Any]
 
 _FORMAT = 1
+_FORMAT_RELATED = 2  # of codecs that know relations between columns
 
 
 class TableCodec(Codec):
@@ -67,6 +72,7 @@ class TableCodec(Codec):
             int, ...
         ] = ()  # columns (by their place in _cells) that have a flag, in order
         self._schema: Schema | None = None
+        self._relations = Relations((), ())
         self._named = True
         self._notices: list[str] = []
 
@@ -91,14 +97,13 @@ class TableCodec(Codec):
         table = raw.frame.reset_index(drop=True) if checked else as_frame(raw)
         frame, weights = counted(table, weight)
         found = examine(frame, weights, types=self.types, missing=self.missing)
-        columns = found.schema.columns
-        if self.measure == "density":
-            columns = tuple(column.density() for column in columns)
-        if not self.bounded:
-            columns = tuple(dataclasses.replace(column, bounds=(None, None)) for column in columns)
-        self._schema = dataclasses.replace(found.schema, columns=columns)
+        columns = tuple(map(self._measured, found.schema.columns))
+        self._relations = Relations.from_json(found.schema.relations, columns, self._measured)
+        told = self._relations.to_json()
+        self._schema = dataclasses.replace(found.schema, columns=columns, relations=told)
         self._cells = tuple(
-            fit_cells(column, found.tallies[column.name]) for column in self._schema.modelled
+            fit_cells(self._relations.variable(column), found.tallies[column.name])
+            for column in self._schema.modelled
         )
         informative = self.missingness == "informative"
         self._flags = tuple(
@@ -107,6 +112,11 @@ class TableCodec(Codec):
             if informative and cells.column.missing_share > 0
         )
         return self
+
+    def _measured(self, column: Column) -> Column:
+        """The column with what the options of the codec leave of its mass and bounds."""
+        column = column.density() if self.measure == "density" else column
+        return column if self.bounded else dataclasses.replace(column, bounds=(None, None))
 
     # ------------------------------------------------------------------ what was learned
 
@@ -145,10 +155,11 @@ class TableCodec(Codec):
     @property
     def gaps(self) -> list[Any]:
         """Columns that had missing cells, which the model does not draw."""
+        flagged = {self._cells[i].column.name for i in self._flags}
         return [
-            cells.column.name
-            for i, cells in enumerate(self._fitted())
-            if cells.column.missing_share > 0 and i not in self._flags
+            column.name
+            for column in self.schema.drawn
+            if column.missing_share > 0 and column.name not in flagged
         ]
 
     def _fitted(self) -> tuple[Cells, ...]:
@@ -170,6 +181,39 @@ class TableCodec(Codec):
     def fields(self) -> list[Field]:
         return [field_of(column) for column in self.schema.columns]
 
+    # ------------------------------------------------------------------ related columns
+
+    def behind(self, name: Any) -> list[Any]:
+        return self._relations.behind(name)
+
+    def after(self, names: Sequence[Any]) -> list[Any]:
+        return self._relations.after(names)
+
+    def unaskable(self, given: Mapping[Any, Any]) -> str:
+        return self._relations.unaskable(given) if self._relations else ""
+
+    def broken(self, rows: Rows) -> list[str]:
+        related = self._relations
+        return related.why(related.read(rows.frame)) if related else super().broken(rows)
+
+    def told(self, frame: pd.DataFrame) -> tuple[list[Any], pd.DataFrame]:
+        """Ends as their differences, and what follows from other cells filled in."""
+        if not self._relations:
+            return self.columns, frame
+        solved = self._relations.solve(self._relations.read(frame))
+        ends = self._relations.differences
+        labels = {name: f"{name} - {one.start}" for name, one in ends.items()}
+        more = {labels[name]: solved.cells[name] for name in ends} | {
+            name: self._writers[name].write(solved.cells[name]).to_numpy()
+            for name in solved.where
+            if name not in ends
+        }
+        return [labels.get(name, name) for name in self.columns], frame.assign(**more)
+
+    def missing_columns(self, rows: Rows) -> list[Any]:
+        known = self._relations.reached(rows.names)
+        return [name for name in self.columns if name not in known]
+
     def unlike(self, known: Sequence[bool], part: int | None = None) -> str:
         return "the columns are each plausible, but not together"
 
@@ -179,9 +223,12 @@ class TableCodec(Codec):
         """Events of the rows. Columns go by name (others are ignored, absent ones are missing),
         those of an array by place."""
         frame = self.frame(raw)
-        parts = [self._encode_column(frame, cells) for cells in self._fitted()]
+        solved = self._relations.solve(self._relations.read(frame)) if self._relations else None
+        parts = [self._encode_column(frame, cells, solved) for cells in self._fitted()]
         log_unseen = np.zeros(len(frame))
         log_volume = np.zeros(len(frame))
+        if solved is not None:
+            log_unseen += solved.log_mass
         for cells, part in zip(self._cells, parts, strict=True):
             if cells.eps:
                 log_unseen += np.where(
@@ -191,6 +238,8 @@ class TableCodec(Codec):
                 )
             if not cells.variable.has_mass:
                 log_volume -= np.where(part.observed, np.log(cells.scale), 0.0)
+                if solved is not None:
+                    log_volume -= solved.slopes.get(cells.column.name, 0.0)
         parts += [self._encode_flag(frame, self._cells[i]) for i in self._flags]
         value, observed, unseen = (
             torch.from_numpy(np.stack(arrays, axis=1)) for arrays in zip(*parts, strict=True)
@@ -200,9 +249,18 @@ class TableCodec(Codec):
             unseen,
             torch.from_numpy(log_unseen),
             torch.from_numpy(log_volume),
+            None if solved is None else torch.from_numpy(solved.breaks),
         )
 
-    def _encode_column(self, frame: pd.DataFrame, cells: Cells) -> Encoding:
+    def _encode_column(self, frame: pd.DataFrame, cells: Cells, solved: Solved | None) -> Encoding:
+        name = cells.column.name
+        if solved is not None and name in self._relations.differences:
+            return cells.encode_plain(solved.cells[name])
+        if solved is not None and name in solved.where:
+            own = self._encode_column(frame, cells, None)
+            more = cells.encode_plain(solved.cells[name])
+            where = solved.where[name]
+            return Encoding(*(np.where(where, b, a) for a, b in zip(own, more, strict=True)))
         if cells.column.name not in frame.columns:
             return _absent(len(frame))
         return cells.encode(frame[cells.column.name])
@@ -243,7 +301,12 @@ class TableCodec(Codec):
 
     # ------------------------------------------------------------------ event -> raw
 
-    def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:
+    def decoded(self, event: Event, held: Collection[Any] = ()) -> pd.DataFrame:
+        return self.decode(event.value, held=held)
+
+    def decode(
+        self, value: Tensor, observed: Tensor | None = None, held: Collection[Any] = ()
+    ) -> pd.DataFrame:
         """The rows (B, D) of ``value`` as a frame of the modelled columns, in the dtypes, steps and
         bounds seen at fit.
 
@@ -264,10 +327,29 @@ class TableCodec(Codec):
             known[:, i] &= ~(known[:, place] & (values[:, place] > 0.5))
         series = [cells.decode(values[:, i], known[:, i]) for i, cells in enumerate(self._cells)]
         frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
-        return frame.set_axis(pd.Index(self.columns), axis=1)
+        frame = frame.set_axis(pd.Index(self.columns), axis=1)
+        return self._put_back(frame, held) if self._relations else frame
+
+    def _put_back(self, frame: pd.DataFrame, held: Collection[Any]) -> pd.DataFrame:
+        """The columns that follow from others, at their places; ``frame`` holds differences."""
+        series = {name: frame[name] for name in frame}
+        writers = self._writers
+        for name, cells in self._relations.decide(frame, self._recorded, held).items():
+            series[name] = writers[name].write(cells)
+        order = [column.name for column in self.schema.drawn]
+        return pd.concat([series[name] for name in order], axis=1).set_axis(pd.Index(order), axis=1)
+
+    @property
+    def _writers(self) -> dict[Any, Cells]:
+        """What writes plain cells of each column that takes part in a relation."""
+        names = set(self._relations.names)
+        return {each.name: cells_for(each) for each in self.schema.drawn if each.name in names}
+
+    def _recorded(self, name: Any, cells: Array) -> Array:
+        return self._writers[name].recorded(cells)
 
     def decode_column(self, value: Tensor, place: int) -> Any:
-        if self._flags:
+        if self._flags or self.columns[place] in self._relations.derived_levels:
             return super().decode_column(value, place)
         values = value.detach().to("cpu", torch.float64).numpy()[:, place]
         return self._fitted()[place].decode(values, np.isfinite(values))
@@ -277,7 +359,29 @@ class TableCodec(Codec):
         return frame
 
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
-        return TableRows(filled(rows.frame, self.columns, observed.numpy(), decoded))
+        if not self._relations:
+            return TableRows(filled(rows.frame, self.columns, observed.numpy(), decoded))
+        # a cell that follows from others is observed in the event, and may be missing in the row
+        columns = [column.name for column in self.schema.drawn]
+        nothing = np.zeros((len(rows), len(columns)), dtype=bool)
+        frame = filled(rows.frame, columns, nothing, decoded)
+        return TableRows(self._settled(rows.frame, frame, decoded))
+
+    def _settled(
+        self, before: pd.DataFrame, frame: pd.DataFrame, decoded: pd.DataFrame
+    ) -> pd.DataFrame:
+        """The filled rows, whose filled cells keep the relations with those known before."""
+        plain = self._relations.read(frame)
+        gaps = {
+            name: pd.isna(cells) & ~pd.isna(plain[name])
+            for name, cells in self._relations.read(before).items()
+        }
+        drawn = self._relations.read(decoded)
+        changed = self._relations.settle(plain, gaps, drawn, self._recorded)
+        for name, cells in changed.items():
+            new = self._writers[name].write(cells).set_axis(frame.index)
+            frame[name] = frame[name].where(~gaps[name], new)
+        return frame
 
     # ------------------------------------------------------------------ saving
 
@@ -291,7 +395,7 @@ class TableCodec(Codec):
             "owner": self.owner,
         }
         return {
-            "format": _FORMAT,
+            "format": _FORMAT_RELATED if self._relations else _FORMAT,
             **options,
             "flags": list(self._flags),
             "scales": scales,
@@ -301,10 +405,10 @@ class TableCodec(Codec):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """A fitted codec; ValueError for a format that this version does not know."""
-        if data.get("format") != _FORMAT:
+        if data.get("format") not in (_FORMAT, _FORMAT_RELATED):
             raise ValueError(
                 f"This codec was saved in format {data.get('format')!r}; this version of conjoin "
-                f"reads format {_FORMAT}."
+                f"reads the formats {_FORMAT} and {_FORMAT_RELATED}."
             )
         codec = cls(missingness=data["missingness"], measure=data["measure"])
         codec.owner = data["owner"]
@@ -312,8 +416,9 @@ class TableCodec(Codec):
         codec._flags = tuple(data["flags"])
         codec._schema = Schema.from_json(data["schema"])
         columns = codec._schema.modelled
+        codec._relations = Relations.from_json(codec._schema.relations, codec._schema.columns)
         codec._cells = tuple(
-            cells_for(column, **scales)
+            cells_for(codec._relations.variable(column), **scales)
             for column, scales in zip(columns, data["scales"], strict=True)
         )
         return codec

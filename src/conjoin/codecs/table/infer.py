@@ -27,6 +27,8 @@ from conjoin.codecs.table.measure import (
     unit_of,
 )
 from conjoin.codecs.table.overrides import missing_of, overrides_of
+from conjoin.codecs.table.relation_search import relations_of
+from conjoin.codecs.table.relations import Difference, Relation, derived, plain
 from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.table.values import Tally, blank, days, floats, sort_values, tally, text_of
 
@@ -129,7 +131,36 @@ def examine(
         )
         columns.append(column)
     columns = _rescue(columns, target)
-    return Examined(Schema(tuple(columns), target, tuple(_notices(columns))), tallies)
+    others = [column for column in columns if column.modelled and column.name != target]
+    cells = {column.name: plain(column, frame[column.name]) for column in others}
+    stated = {name: fields["relation"] for name, fields in asked.items() if "relation" in fields}
+    relations, notes = relations_of(cells, others, stated)
+    relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
+    columns = derived(columns, relations)
+    notices = (*_notices(columns), *notes, *(one.notice for one in relations))
+    told = tuple(one.to_json() for one in relations)
+    return Examined(Schema(tuple(columns), target, notices, told), tallies)
+
+
+def _with_apart(
+    one: Relation,
+    cells: dict[Any, Array],
+    weight: Array,
+    columns: Sequence[Column],
+    tallies: dict[Any, Tally],
+) -> Relation:
+    """A difference with what it means, as a column of its own, whose tally takes the place of the
+    end's."""
+    if not isinstance(one, Difference):
+        return one
+    apart = np.where(one.holds(cells), one.apart(cells), np.nan)
+    whole = bool((apart == np.rint(apart))[~np.isnan(apart)].all())
+    asked = {"type": "integer" if whole else "real", "role": "model", "missing": ()}
+    asked["unit"] = one.unit
+    column, tallies[one.name] = _column(one.name, pd.Series(apart), weight, asked, False)
+    end = next(each for each in columns if each.name == one.name)
+    kept = {"missing": end.missing, "missing_share": end.missing_share}
+    return dataclasses.replace(one, column=dataclasses.replace(column, **kept))
 
 
 def plain_name(name: Any) -> Any:
@@ -158,7 +189,8 @@ def _rescue(columns: list[Column], target: Any) -> list[Column]:
 
 
 def _notices(columns: Sequence[Column]) -> list[str]:
-    notices = [f"Column {c.name!r} is set aside: {c.why}." for c in columns if not c.modelled]
+    aside = [column for column in columns if column.role == "set aside"]
+    notices = [f"Column {column.name!r} is set aside: {column.why}." for column in aside]
     return notices + [
         f"Column {c.name!r} has {len(c.levels) - 1 + len(c.pooled)} distinct values; "
         f"{len(c.pooled)} rare ones share the level {RARE!r}."

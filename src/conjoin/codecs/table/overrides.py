@@ -8,7 +8,7 @@ from typing import Any
 
 from conjoin.codecs.table.schema import ROLES, TYPES, Column, Schema
 
-__all__ = ["missing_of", "overrides_of"]
+__all__ = ["NO_RELATION", "missing_of", "overrides_of"]
 
 JSON = dict[str, Any]
 
@@ -26,7 +26,9 @@ _FIELDS = (
     "format",
     "role",
     "why",
+    "relation",
 )
+NO_RELATION = "none"  # of a column that takes part in none, unless another column states one
 _NUMERIC = ("resolution", "decimals", "precision", "atoms", "bounds")
 
 
@@ -44,7 +46,11 @@ def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
             for column in types.columns
             if column.name in names or column.name != types.target
         ]
-        types = {column.name: _from_column(column) for column in columns}
+        stated = {data["name"]: stated_relation(data) for data in types.relations}
+        types = {
+            column.name: _from_column(column) | {"relation": stated.get(column.name, NO_RELATION)}
+            for column in columns
+        }
     if not isinstance(types, Mapping):
         raise TypeError(
             "types must be a dict from column to type, a Schema or the path of one, not "
@@ -67,7 +73,7 @@ def _fields(name: Any, value: Any) -> JSON:
         raise TypeError(
             f"Column {name!r}: give a type ({', '.join(TYPES)}) or a dict of fields, not {value!r}."
         )
-    for key, choices in (("type", TYPES), ("role", ROLES)):
+    for key, choices in (("type", TYPES), ("role", ROLES[:2])):
         if key in fields and fields[key] not in choices:
             raise ValueError(
                 f"Column {name!r}: {fields[key]!r} is no {key}; choose from {', '.join(choices)}."
@@ -85,8 +91,8 @@ def _from_column(column: Column) -> JSON:
     the others behind."""
     fields: JSON = {
         "type": column.type,
-        "role": column.role,
-        "why": column.why,
+        "role": "set aside" if column.role == "set aside" else "model",
+        "why": column.why if column.role == "set aside" else "",
         "missing": column.missing,
     }
     fields |= {"unit": column.unit} if column.unit else {}
@@ -119,3 +125,10 @@ def _listed(values: Any) -> tuple[Any, ...]:
     if wrong:
         raise TypeError(f"missing lists words and numbers that mean missing, not {wrong[0]!r}.")
     return plain
+
+
+def stated_relation(data: Mapping[str, Any]) -> Any:
+    """A saved relation as a user states it: {column: factor}, or the name of a column."""
+    if data.get("kind") != "linear":
+        return data["of"][0]
+    return dict(zip(data["of"], data["factors"], strict=True)) | {"": data.get("constant", 0.0)}

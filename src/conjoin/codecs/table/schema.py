@@ -20,7 +20,7 @@ JSON = dict[str, Any]
 Name = str | int | float
 
 TYPES = ("real", "integer", "category", "ordered", "boolean", "date", "picture", "text")
-ROLES = ("model", "set aside")
+ROLES = ("model", "set aside", "derived")  # derived: follows from others, see relations.py
 _LISTS = ("levels", "counts", "pooled", "atoms", "bounds", "missing", "categories", "doubts")
 
 
@@ -150,15 +150,18 @@ def _choose(name: Name, field: str, value: Any, choices: tuple[str, ...]) -> Non
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schema:
-    """The columns of a table in their order, the target if there is one, and notes for the user."""
+    """The columns of a table in their order, the target if there is one, notes for the user, and
+    the relations between columns, as ``Relation.to_json`` gives them."""
 
     columns: tuple[Column, ...]
     target: Name | None = None
     notices: tuple[str, ...] = ()
+    relations: tuple[JSON, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(self.columns))
         object.__setattr__(self, "notices", tuple(self.notices))
+        object.__setattr__(self, "relations", tuple(self.relations))
 
     def __getitem__(self, name: Name) -> Column:
         for column in self.columns:
@@ -172,6 +175,11 @@ class Schema:
         return tuple(column for column in self.columns if column.modelled)
 
     @property
+    def drawn(self) -> tuple[Column, ...]:
+        """The columns of drawn rows: those modelled, and those that follow from them."""
+        return tuple(column for column in self.columns if column.role != "set aside")
+
+    @property
     def doubts(self) -> list[str]:
         """Every doubtful thing in the modelled columns, one sentence each."""
         return [doubt for column in self.columns for doubt in column.doubts]
@@ -181,6 +189,7 @@ class Schema:
             "target": self.target,
             "columns": [column.to_json() for column in self.columns],
             "notices": list(self.notices),
+            **({"relations": list(self.relations)} if self.relations else {}),
         }
 
     @classmethod
@@ -194,6 +203,7 @@ class Schema:
             tuple(Column.from_json(column) for column in data["columns"]),
             data.get("target"),
             tuple(data.get("notices", ())),
+            tuple(data.get("relations", ())),
         )
 
     def save(self, path: str | Path) -> None:

@@ -221,7 +221,13 @@ def drift(
     notices += [
         f"Column {column.name!r} was set aside: {column.why}."
         for column in codec.schema.columns
-        if not column.modelled
+        if column.role == "set aside"
+    ]
+    notices += [
+        f"Column {column.name!r} is {column.why}: it is not compared by itself, and rows that "
+        "break that count as unfamiliar."
+        for column in codec.schema.columns
+        if column.role == "derived"
     ]
     return Drift(verdict, level, columns, pairs, row, running, (len(a), len(b)), tuple(notices))
 
@@ -328,7 +334,7 @@ def _told(codec: TableCodec, column: int, a: Event, b: Event, discrete: bool) ->
 def _decoded(codec: TableCodec, column: int, value: torch.Tensor) -> str:
     row = torch.full((1, len(codec.space.variables)), torch.nan, dtype=torch.float64)
     row[0, column] = value
-    raw = codec.decode(row).iloc[0, column]
+    raw = codec.decode_column(row, column).iloc[0]
     return f"{raw:.4g}" if isinstance(raw, float | np.floating) else str(raw)
 
 

@@ -47,7 +47,7 @@ def coded(frames: Mapping[str, pd.DataFrame], target: Any = None) -> Coded:
         )
     schema = inspect(first, target=target)
     columns = _some(
-        [column for column in schema.columns if column.modelled or column.name == target], target
+        [c for c in schema.columns if c.role != "set aside" or c.name == target], target
     )
     for name, frame in frames.items():
         lost = [column.name for column in columns if column.name not in frame]

@@ -1,0 +1,579 @@
+"""Exact relations between columns: what they say, which rows break them, and the cells that follow
+from others.
+
+    linear       y = c_0 + sum_j c_j x_j, up to the rounding of y: gross = 1.2 net, total = a + b
+    difference   end = start + d, where d varies far less than start: stays of a few days
+    lookup       a column that has one value for each value of another: city and country
+
+A linear relation makes p(y | x) a point mass, so y leaves the space of the density: p(x, y) =
+p(x) 1[y = f(x)]. A difference changes coordinates: (start, end) -> (start, d), whose Jacobian is 1.
+A lookup leaves both columns in the space, so that each tells of the other where one is missing;
+what is decoded keeps to it.
+
+A row that breaks a relation has the probability of the rows of the fit that did: (broken + 1) /
+(rows + 2), as values that were never seen have theirs. A row that lacks a cell breaks nothing.
+
+Columns are *plain* here: numbers float64 (dates are days), NaN where missing, or texts of levels,
+None where missing. Shape letters: B rows.
+"""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from conjoin.codecs.table.guess import level_cells
+from conjoin.codecs.table.schema import Column
+from conjoin.codecs.table.values import blank, days, floats, map_distinct, text_of
+
+__all__ = ["Difference", "Linear", "Lookup", "Relation", "Relations", "Solved", "derived", "plain"]
+
+JSON = dict[str, Any]
+Array = NDArray[Any]
+Name = Any
+Plain = dict[Name, Array]
+Record = Callable[[Name, Array], Array]  # numbers of a column as it was recorded
+
+FLOAT_ROUNDING = 1e-9  # of the size of the terms, by which sums of float64 may differ
+
+
+def plain(column: Column, series: Any) -> Array:
+    """The cells of a column (B,): numbers with NaN, or texts with None, where missing."""
+    series = blank(series, column.missing)
+    if column.type == "date":
+        return days(series, column.format)[0]
+    return floats(series)[0] if column.numeric else texts(level_cells(series)[0])
+
+
+def texts(cells: Any) -> Array:
+    """(B,) cells as texts; None where missing."""
+    return map_distinct(pd.Series(cells, dtype=object), text_of, None, object)
+
+
+def missing(cells: Array) -> Array:
+    """(B,) bool."""
+    return np.asarray(pd.isna(cells))
+
+
+@dataclasses.dataclass(frozen=True)
+class Relation(abc.ABC):
+    """``name`` follows from the columns ``of``; ``broken`` of the ``rows`` of the fit in which all
+    are known break it."""
+
+    name: Name
+    of: tuple[Name, ...]
+    rows: int = 0
+    broken: int = 0
+
+    kind: ClassVar[str]
+
+    @property
+    def names(self) -> tuple[Name, ...]:
+        return (self.name, *self.of)
+
+    @property
+    @abc.abstractmethod
+    def rule(self) -> str:
+        """What ``name`` is, in words: ``1.2 times net``."""
+
+    @abc.abstractmethod
+    def holds(self, cells: Plain) -> Array:
+        """(B,) bool; where a cell is missing it means nothing."""
+
+    @abc.abstractmethod
+    def value(self, cells: Plain) -> Array:
+        """(B,) what ``name`` is by the other columns; missing where they don't say."""
+
+    @abc.abstractmethod
+    def solve(self, cells: Plain) -> dict[Name, tuple[Array, float]]:
+        """Of each column that the others determine: its cells (B,), and log |d name / d column|
+        where it follows from ``name``."""
+
+    @abc.abstractmethod
+    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
+        """The columns that change so that ``filled`` cells (B,) keep the relation with known ones.
+        ``drawn``: the rows as a density completed them."""
+
+    def reached(self, known: set[Name]) -> set[Name]:
+        """The columns that follow where these are known."""
+        return set()
+
+    def why(self, cells: Plain, row: int) -> str:
+        """What is wrong with a row that breaks it."""
+        return f"{self.name} is not {self.rule}"
+
+    def checked(self, cells: Plain) -> tuple[Array, Array]:
+        """(B,) whether all cells are known, and whether the row then breaks the relation."""
+        known = ~np.logical_or.reduce([missing(cells[name]) for name in self.names])
+        with np.errstate(all="ignore"):  # of numbers too large to be added
+            return known, known & ~self.holds(cells)
+
+    def counted(self, cells: Plain) -> Self:
+        """With the numbers of rows that it was seen in, and that break it."""
+        known, breaks = self.checked(cells)
+        return dataclasses.replace(self, rows=int(known.sum()), broken=int(breaks.sum()))
+
+    @property
+    def needed(self) -> str:
+        """Which columns must be told for rows to be drawn."""
+        return f"all but one of {', '.join(map(repr, self.names))}"
+
+    @property
+    def eps(self) -> float:
+        """The probability of a row that breaks it."""
+        return (self.broken + 1) / (self.rows + 2)
+
+    @property
+    def notice(self) -> str:
+        """What is assumed, and how to switch it off."""
+        seen = (
+            f"all {self.rows:,}" if not self.broken else f"all but {self.broken:,} of {self.rows:,}"
+        )
+        return (
+            f"Column {self.name!r} is {self.rule} in {seen} rows looked at: answers "
+            "keep to it, and a row that breaks it is unfamiliar. If that is wrong, say "
+            f"types={{{self.name!r}: {{'relation': 'none'}}}}."
+        )
+
+    def to_json(self) -> JSON:
+        data = {key: _listed(value) for key, value in dataclasses.asdict(self).items()}
+        return {"kind": self.kind} | data
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(Relation):
+    """y = constant + sum of factors times columns, within ``tolerance`` (half a step of y)."""
+
+    factors: tuple[float, ...] = ()
+    constant: float = 0.0
+    tolerance: float = 0.0
+    rounding: float = FLOAT_ROUNDING
+
+    kind = "linear"
+
+    @property
+    def rule(self) -> str:
+        if len(self.of) == 1 and not self.constant:
+            only = self.factors[0]
+            return f"equal to {self.of[0]}" if only == 1 else f"{only:.10g} times {self.of[0]}"
+        signs = [" - " if factor < 0 else " + " for factor in self.factors]
+        terms = [
+            str(name) if abs(factor) == 1 else f"{abs(factor):.10g} {name}"
+            for name, factor in zip(self.of, self.factors, strict=True)
+        ]
+        words = "".join(sign + term for sign, term in zip(signs, terms, strict=True))
+        words = words.removeprefix(" + ").replace(" - ", "-", words.startswith(" - "))
+        end = f" {'-' if self.constant < 0 else '+'} {abs(self.constant):.10g}"
+        return words + (end if self.constant else "")
+
+    def value(self, cells: Plain) -> Array:
+        return self.constant + sum(
+            factor * cells[name] for name, factor in zip(self.of, self.factors, strict=True)
+        )
+
+    def reached(self, known: set[Name]) -> set[Name]:
+        lost = set(self.names) - known
+        return lost if len(lost) == 1 else set()
+
+    def _size(self, cells: Plain) -> Array:
+        terms = zip(self.of, self.factors, strict=True)
+        return abs(self.constant) + sum(np.abs(factor * cells[name]) for name, factor in terms)
+
+    def holds(self, cells: Plain) -> Array:
+        slack = self.tolerance * (1 + 1e-6) + self.rounding * self._size(cells)
+        return np.abs(cells[self.name] - self.value(cells)) <= slack
+
+    def solve(self, cells: Plain) -> dict[Name, tuple[Array, float]]:
+        """Each column by all others."""
+        rest = cells[self.name] - self.value(cells)
+        found = {self.name: (self.value(cells), 0.0)}
+        for name, factor in zip(self.of, self.factors, strict=True):
+            others = cells[self.name] - self.value(cells | {name: np.zeros(len(rest))})
+            found[name] = (others / factor, float(np.log(abs(factor))))
+        return found
+
+    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
+        """The filled parts of a known y change in proportion, so that they make it up; the last of
+        them is what is left. Where that can't be, it makes up for all."""
+        parts = [name for name in self.of if filled[name].any()]
+        wrong = ~filled[self.name] & ~self.holds(cells)
+        if not parts or not wrong.any():
+            return {}
+        factors = dict(zip(self.of, self.factors, strict=True))
+        whole = sum(np.where(filled[name], factors[name] * cells[name], 0.0) for name in parts)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            times = (whole + cells[self.name] - self.value(cells)) / whole
+        times = np.where(np.isfinite(times) & (times >= 0), times, 1.0)
+        out: Plain = {}
+        for name in parts:
+            scaled = record(name, cells[name] * times)
+            out[name] = np.where(wrong & filled[name], scaled, cells[name])
+        for name in parts:
+            last = wrong & filled[name]
+            last &= ~np.logical_or.reduce(
+                [filled[other] for other in parts[parts.index(name) + 1 :]], initial=False
+            )
+            rest = self.solve(cells | out)[name][0]
+            out[name] = np.where(last, record(name, rest), out[name])
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference(Relation):
+    """end = start + d with ``low`` <= d <= ``high`` in the rows of the fit, and ``typical`` the
+    median. ``ordered``: a smaller d breaks it, such as an end before the start. ``column``: what d
+    means, as a schema has it."""
+
+    low: float = 0.0
+    high: float = 0.0
+    typical: float = 0.0
+    ordered: bool = True
+    unit: str = ""
+    column: Any = None
+
+    kind = "difference"
+
+    @property
+    def start(self) -> Name:
+        return self.of[0]
+
+    @property
+    def needed(self) -> str:
+        return f"both {self.start!r} and {self.name!r}"
+
+    @property
+    def _unit(self) -> str:
+        return f" {self.unit}" if self.unit else ""
+
+    @property
+    def rule(self) -> str:
+        return f"{self.start} + {self.low:.10g} to {self.high:.10g}{self._unit}"
+
+    def apart(self, cells: Plain) -> Array:
+        """(B,) d."""
+        return cells[self.name] - cells[self.start]
+
+    def value(self, cells: Plain) -> Array:
+        """``cells`` hold d in place of the end."""
+        return cells[self.start] + np.clip(cells[self.name], self.low, self.high)
+
+    def holds(self, cells: Plain) -> Array:
+        slack = FLOAT_ROUNDING * np.abs(cells[self.start])
+        return (self.apart(cells) >= self.low - slack) | (not self.ordered)
+
+    def why(self, cells: Plain, row: int) -> str:
+        apart = self.apart(cells)[row]
+        how = f"{abs(apart):.10g}{self._unit} {'before' if apart < 0 else 'after'} {self.start}"
+        return f"{self.name} is {how}" + (f", under {self.low:.10g}" if self.low else "")
+
+    def solve(self, cells: Plain) -> dict[Name, tuple[Array, float]]:
+        """A missing start is as long before the end as usual."""
+        return {self.start: (cells[self.name] - self.typical, 0.0)}
+
+    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
+        """The start is as long before a known end as was drawn."""
+        open_ = filled[self.start] & ~filled[self.name]
+        start = cells[self.name] - self.apart(drawn)
+        return {self.start: np.where(open_, start, cells[self.start])}
+
+    def to_json(self) -> JSON:
+        return super().to_json() | {"column": self.column.to_json()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lookup(Relation):
+    """``values[i]`` goes with ``keys[i]`` of the column that it follows from, the most frequent key
+    first."""
+
+    keys: tuple[Any, ...] = ()
+    values: tuple[Any, ...] = ()
+
+    kind = "lookup"
+
+    @functools.cached_property
+    def _value_of(self) -> dict[str, Any]:
+        return {text_of(key): value for key, value in zip(self.keys, self.values, strict=True)}
+
+    @functools.cached_property
+    def _keys_of(self) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for key, value in zip(self.keys, self.values, strict=True):
+            found.setdefault(text_of(value), []).append(key)
+        return found
+
+    @property
+    def rule(self) -> str:
+        return f"determined by {self.of[0]} ({len(self.keys):,} values)"
+
+    def value(self, cells: Plain) -> Array:
+        return _mapped(cells[self.of[0]], self._value_of)
+
+    def holds(self, cells: Plain) -> Array:
+        """A key that the fit has not seen breaks nothing."""
+        wanted = texts(self.value(cells))
+        return missing(wanted) | (wanted == texts(cells[self.name]))
+
+    def reached(self, known: set[Name]) -> set[Name]:
+        base = self.of[0]
+        back = {base} if self.name in known and len(self._keys_of) == len(self.keys) else set()
+        return back | ({self.name} if base in known else set())
+
+    def why(self, cells: Plain, row: int) -> str:
+        key = text_of(cells[self.of[0]][row])
+        return (
+            f"{self.name} {text_of(cells[self.name][row])} does not go with {self.of[0]} {key}, "
+            f"of which it is {text_of(self._value_of[key])}"
+        )
+
+    def solve(self, cells: Plain) -> dict[Name, tuple[Array, float]]:
+        """Also a missing key, where one only has the value."""
+        only = {text: keys[0] for text, keys in self._keys_of.items() if len(keys) == 1}
+        back = _mapped(cells[self.name], only)
+        return {self.name: (self.value(cells), 0.0), self.of[0]: (back, 0.0)}
+
+    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
+        """A filled key that does not go with a known value gives way to the most frequent one that
+        does."""
+        base = self.of[0]
+        wrong = filled[base] & ~filled[self.name] & ~self.holds(cells)
+        usual = _mapped(cells[self.name], {text: keys[0] for text, keys in self._keys_of.items()})
+        return {base: np.where(wrong & ~missing(usual), usual, cells[base])}
+
+
+def _mapped(cells: Array, table: Mapping[str, Any]) -> Array:
+    """(B,) the table's value for each cell; None where it has none."""
+    return map_distinct(
+        pd.Series(cells, dtype=object), lambda cell: table.get(text_of(cell)), None, object
+    )
+
+
+KINDS: dict[str, type[Relation]] = {kind.kind: kind for kind in (Linear, Difference, Lookup)}
+
+
+class Solved(NamedTuple):
+    """``cells`` with what follows from others put in (``where``, (B,) of each column), and d in
+    place of the ends of differences; ``breaks`` (B,); ``log_mass`` (B,): log p of keeping or
+    breaking what could be checked; ``slopes``: see ``Relation.solve``, by column."""
+
+    cells: Plain
+    where: Plain
+    breaks: Array
+    log_mass: Array
+    slopes: dict[Name, Array]
+
+
+class Relations:
+    """Those of one table. ``columns``: what each of its columns means."""
+
+    def __init__(self, relations: Iterable[Relation], columns: Iterable[Column]) -> None:
+        order = (Difference, Lookup, Linear)  # in which columns are worked out
+        self.each = tuple(sorted(relations, key=lambda one: order.index(type(one))))
+        self.columns = {column.name: column for column in columns}
+        self.names = tuple(dict.fromkeys(name for one in self.each for name in one.names))
+
+    @classmethod
+    def from_json(
+        cls,
+        data: Iterable[Mapping[str, Any]],
+        columns: Iterable[Column],
+        measured: Callable[[Column], Column] = lambda column: column,
+    ) -> Self:
+        """``measured``: what becomes of the column that a difference is. ValueError for a relation
+        of a kind, or of columns, that are not there."""
+        found = cls([_from_json(each, measured) for each in data], columns)
+        lost = [name for name in found.names if name not in found.columns]
+        if lost:
+            raise ValueError(f"A relation names the column {lost[0]!r}, which is not there.")
+        return found
+
+    def to_json(self) -> tuple[JSON, ...]:
+        return tuple(one.to_json() for one in self.each)
+
+    def variable(self, column: Column) -> Column:
+        """What is modelled at the place of a column: itself, or a difference."""
+        one = self.differences.get(column.name)
+        return column if one is None else one.column
+
+    def __bool__(self) -> bool:
+        return bool(self.each)
+
+    @property
+    def differences(self) -> dict[Name, Difference]:
+        return {one.name: one for one in self.each if isinstance(one, Difference)}
+
+    @property
+    def derived_levels(self) -> set[Name]:
+        """The columns that lookups determine."""
+        return {one.name for one in self.each if isinstance(one, Lookup)}
+
+    @property
+    def derived(self) -> dict[Name, Relation]:
+        """The columns that leave the space of the density."""
+        return {one.name: one for one in self.each if isinstance(one, Linear)}
+
+    def behind(self, name: Name) -> list[Name]:
+        """The columns of the space that must stay as they are for this one to stay."""
+        found = [] if name in self.derived else [name]
+        for one in self.each:
+            if one.name == name:
+                found += [base for other in one.of for base in self.behind(other)]
+        return list(dict.fromkeys(found))
+
+    def after(self, names: Iterable[Name]) -> list[Name]:
+        """The columns that may change when these do."""
+        moved = list(names)
+        for one in self.each:
+            if one.name not in moved and set(one.of) & set(moved):
+                moved.append(one.name)
+        return [name for name in moved if name not in names]
+
+    def read(self, frame: pd.DataFrame) -> Plain:
+        """The columns of the relations, plain; those that the frame lacks are missing."""
+        return {name: self._read(frame, self.columns[name]) for name in self.names}
+
+    def _read(self, frame: pd.DataFrame, column: Column) -> Array:
+        if column.name in frame:
+            return plain(column, frame[column.name])
+        nothing = np.full(len(frame), np.nan)
+        return nothing if column.numeric else nothing.astype(object)
+
+    def typed(self, name: Name, cells: Array) -> Array:
+        """Cells that a relation gave, as plain ones of the column."""
+        if self.columns[name].numeric:
+            numbers = np.asarray(pd.to_numeric(pd.Series(cells), errors="coerce"), dtype="float64")
+            return np.where(np.isfinite(numbers), numbers, np.nan)
+        return texts(cells)
+
+    def solve(self, cells: Plain) -> Solved:
+        """What follows from what is known of rows, and which of them break a relation."""
+        rows = len(next(iter(cells.values())))
+        found = Solved(dict(cells), {}, np.zeros(rows, dtype=bool), np.zeros(rows), {})
+        for one in self.each:
+            known, wrong = one.checked(cells)
+            found.breaks[wrong] = True
+            found.log_mass[known] += np.where(wrong[known], np.log(one.eps), np.log1p(-one.eps))
+        exact = [one for one in self.each if not isinstance(one, Difference)]
+        for one in (*exact, *exact):  # twice, as one may follow from another
+            self._put(found, one)
+        ends = self.differences.values()
+        apart = {
+            one.name: np.where(one.holds(found.cells), one.apart(found.cells), np.nan)
+            for one in ends
+        }
+        for one in ends:
+            self._put(found, one)
+        found.cells.update(apart)
+        return found
+
+    def _put(self, found: Solved, one: Relation) -> None:
+        with np.errstate(all="ignore"):
+            followed = one.solve(found.cells)
+        for name, (cells, slope) in followed.items():
+            cells = self.typed(name, cells)
+            new = missing(found.cells[name]) & ~missing(cells)
+            if new.any():
+                found.cells[name] = np.where(new, cells, found.cells[name])
+                found.where[name] = new | found.where.get(name, False)
+                found.slopes[name] = found.slopes.get(name, 0.0) + np.where(new, slope, 0.0)
+
+    def why(self, cells: Plain) -> list[str]:
+        """What is wrong with each row; "" where it breaks nothing."""
+        said: list[list[str]] = [[] for _ in next(iter(cells.values()))]
+        for one in self.each:
+            for row in np.flatnonzero(one.checked(cells)[1]):
+                said[row].append(one.why(cells, int(row)))
+        return ["; ".join(parts) for parts in said]
+
+    def decide(self, frame: pd.DataFrame, record: Record, held: Collection[Name] = ()) -> Plain:
+        """The columns that follow from others, of decoded rows (which hold d for ends), as they are
+        recorded. Where a column is ``held``, the one that it follows from gives way."""
+        cells = {name: self._read(frame, self.variable(self.columns[name])) for name in self.names}
+        found = self._give_way(cells, set(held))
+        for one in self.each:
+            values = self.typed(one.name, one.value(cells))
+            if isinstance(one, Lookup):
+                values = np.where(missing(values), cells[one.name], values)
+            elif not missing(values).all():
+                values = np.where(missing(values), np.nan, record(one.name, values))
+            cells[one.name] = found[one.name] = values
+        return found
+
+    def _give_way(self, cells: Plain, held: set[Name]) -> Plain:
+        found: Plain = {}
+        for one in reversed(self.each):
+            if isinstance(one, Lookup) and one.name in held:
+                base = one.of[0]
+                free = {one.name: np.zeros(1, dtype=bool), base: ~missing(cells[one.name])}
+                values = one.settle(cells, free, cells, lambda name, numbers: numbers)[base]
+                cells[base] = found[base] = self.typed(base, values)
+                held.add(base)
+        return found
+
+    def unaskable(self, given: Mapping[Name, Any]) -> str:
+        """Why conditions on columns can't be met exactly, in a sentence; "" where they can."""
+        ranges = {name for name, value in given.items() if isinstance(value, tuple | list | set)}
+        points = {name: value for name, value in given.items() if name not in ranges}
+        cells = self.read(pd.DataFrame([points])) if points else None
+        wrong = "" if cells is None else self.why(cells)[0]
+        if wrong:
+            return f"given contradicts what holds of all rows: {wrong}."
+        solved = {} if cells is None else self.solve(cells).cells
+        for name in given:
+            one = {**self.derived, **self.differences}.get(name)
+            if one is not None and (
+                {name, *one.of} & ranges
+                or any(missing(solved[each])[0] for each in (name, *one.of))
+            ):
+                return (
+                    f"given asks for {name!r}, which is {one.rule}: give values of {one.needed}, "
+                    f"or a condition such as where={f'{name} <= ...'!r}."
+                )
+        return ""
+
+    def reached(self, names: Iterable[Name]) -> set[Name]:
+        """These columns, and those that follow from them."""
+        known = set(names)
+        for one in (*self.each, *self.each):
+            known.update(one.reached(known))
+        return known
+
+    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
+        """The columns that change so that ``filled`` cells (B,) keep the relations with known
+        ones. ``record(name, numbers)`` rounds as the column was recorded."""
+        changed: Plain = {}
+        for one in self.each:
+            for name, values in one.settle(cells, filled, drawn, record).items():
+                changed[name] = values
+                cells[name] = self.typed(name, values)
+        return changed
+
+
+def derived(columns: Iterable[Column], relations: Iterable[Relation]) -> list[Column]:
+    """The columns, of which those that follow from others have that role."""
+    rules = {one.name: one.rule for one in relations if isinstance(one, Linear)}
+    return [
+        dataclasses.replace(column, role="derived", why=rules[column.name])
+        if column.name in rules
+        else column
+        for column in columns
+    ]
+
+
+def _from_json(data: Mapping[str, Any], measured: Callable[[Column], Column]) -> Relation:
+    fields = dict(data)
+    kind = KINDS.get(fields.pop("kind", ""))
+    if kind is None:
+        raise ValueError(f"A relation is of the kind {', '.join(KINDS)}, not {data.get('kind')!r}.")
+    if fields.get("column") is not None:
+        fields["column"] = measured(Column.from_json(fields["column"]))
+    plain_fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    return kind(**plain_fields)
