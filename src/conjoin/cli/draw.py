@@ -193,7 +193,7 @@ def impute(
         y=None if y is None else _wanted(estimator.model_.target, y),
     )
     several = full if draws is not None else [full]
-    cells = _filled(frame, several, estimator.model_.codec.columns)
+    cells = _filled(frame, several, estimator.model_.codec)
     table = (
         full
         if draws is None
@@ -208,13 +208,20 @@ def impute(
     answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
 
 
-def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
+def _filled(frame: Any, several: list[Any], codec: Any) -> Any:
     """(row, column, filled with) of each cell that was missing."""
     import pandas as pd
 
+    from conjoin.codecs.table.reading import gaps_of
+
     found: list[tuple[int, str, str]] = []
-    for name in columns:
-        gaps = frame[name].isna().to_numpy().nonzero()[0] if name in frame else range(len(frame))
+    known = {column.name: column for column in codec.schema.columns}
+    for name in codec.columns:
+        gaps: Any = range(len(frame))
+        if name in frame:
+            cells = frame[name]
+            gone = gaps_of(known[name], cells) if name in known else cells.isna().to_numpy()
+            gaps = gone.nonzero()[0]
         found += [
             (
                 int(row) + 1,

@@ -407,7 +407,8 @@ class CompositeCodec(Codec):
         """A string of which only the beginning was known is continued."""
         first, *behind = self.parts
         known = [observed[:, first], *(observed[:, part].all(1)[:, None] for part in behind)]
-        return TableRows(filled(rows.frame, self.columns, torch.cat(known, 1).numpy(), decoded))
+        seen = torch.cat(known, 1).numpy()
+        return TableRows(filled(rows.frame, self.columns, seen, decoded, self.table.schema))
 
     # ------------------------------------------------------------------ saving
 

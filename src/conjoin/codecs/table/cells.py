@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.infer import RARE
+from conjoin.codecs.table.reading import numbers_of, written_cells
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import Tally, blank, days, floats, map_distinct, text_of
+from conjoin.codecs.table.values import Tally, blank, map_distinct, text_of
 from conjoin.core import Variable
 
 __all__ = ["Cells", "Encoding", "cells_for", "fit_cells"]
@@ -87,7 +88,7 @@ class _Numbers(Cells):
         )
 
     def _read(self, series: Series) -> tuple[Array, Array]:
-        return floats(series)
+        return numbers_of(self.column, series)
 
     def encode(self, series: Series) -> Encoding:
         raw, known = self._read(blank(series, self.column.missing))
@@ -111,10 +112,14 @@ class _Numbers(Cells):
         return _as_dtype(self._raw(value), known, self.column)
 
 
-class _Dates(_Numbers):
-    def _read(self, series: Series) -> tuple[Array, Array]:
-        return days(series, self.column.format)
+class _Written(_Numbers):
+    """Numbers in words, which are written back as they came."""
 
+    def _decode(self, value: Array, known: Array) -> Series:
+        return written_cells(self.column.parse, self._raw(value), self.column.dtype)
+
+
+class _Dates(_Numbers):
     def _decode(self, value: Array, known: Array) -> Series:
         step = self.column.precision or 1 / _DAY_US
         ticks = np.rint((value * self.scale + self.shift) / step).astype("int64")
@@ -207,8 +212,15 @@ def _categorical(column: Column) -> pd.CategoricalDtype:
 
 
 def cells_for(column: Column, **scales: float) -> Cells:
-    kind: type[Cells] = _Dates if column.type == "date" else _Numbers if column.numeric else _Levels
-    return kind(column, **scales)
+    return _kind_of(column)(column, **scales)
+
+
+def _kind_of(column: Column) -> type[Cells]:
+    if column.type == "date":
+        return _Dates
+    if not column.numeric:
+        return _Levels
+    return _Numbers if column.parse is None else _Written
 
 
 def fit_cells(column: Column, counts: Tally) -> Cells:

@@ -277,7 +277,7 @@ class TableCodec(Codec):
         return frame
 
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
-        return TableRows(filled(rows.frame, self.columns, observed.numpy(), decoded))
+        return TableRows(filled(rows.frame, self.columns, observed.numpy(), decoded, self.schema))
 
     # ------------------------------------------------------------------ saving
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table.aside import reason_to_set_aside
 from conjoin.codecs.table.doubts import number_doubts, word_doubts
+from conjoin.codecs.table.forms import Found
 from conjoin.codecs.table.frame import as_frame
 from conjoin.codecs.table.guess import guess, level_cells
 from conjoin.codecs.table.measure import (
@@ -27,6 +28,7 @@ from conjoin.codecs.table.measure import (
     unit_of,
 )
 from conjoin.codecs.table.overrides import missing_of, overrides_of
+from conjoin.codecs.table.reading import form_of, read_in
 from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.table.values import Tally, blank, days, floats, sort_values, tally, text_of
 
@@ -159,12 +161,24 @@ def _rescue(columns: list[Column], target: Any) -> list[Column]:
 
 def _notices(columns: Sequence[Column]) -> list[str]:
     notices = [f"Column {c.name!r} is set aside: {c.why}." for c in columns if not c.modelled]
+    notices += [_words_notice(column) for column in columns if column.parse is not None]
     return notices + [
         f"Column {c.name!r} has {len(c.levels) - 1 + len(c.pooled)} distinct values; "
         f"{len(c.pooled)} rare ones share the level {RARE!r}."
         for c in columns
         if c.modelled and c.pooled
     ]
+
+
+def _words_notice(column: Column) -> str:
+    """How numbers in words are read, and how to say otherwise."""
+    empty = [word for word in column.missing if isinstance(word, str)]
+    gone = f"; {', '.join(map(repr, empty))} count as missing" if empty else ""
+    return (
+        f"Column {column.name!r} holds numbers written in words ({column.parse.describe()}){gone}. "
+        "They are modelled as numbers and written back in this way; to keep them as words, say "
+        f"types={{{column.name!r}: {{'parse': 'words'}}}}."
+    )
 
 
 # --------------------------------------------------------------------------------------- one column
@@ -177,27 +191,36 @@ def _column(
     was_words = not pd.api.types.is_numeric_dtype(raw.dtype)
     changed = bool(asked["missing"]) and int(series.isna().sum()) > int(raw.isna().sum())
     kind, form = _type(series, weight, asked, changed)
+    found = None if is_target else form_of(series, asked, kind)
+    if found is not None:
+        asked = {**asked, "missing": tuple(dict.fromkeys([*asked["missing"], *found.missing]))}
+        series = _in_numbers(blank(series, asked["missing"]), found.form)
+        kind = asked.get("type") or guess(series, weight, changed)[0]
     counts = _tally(series, weight, kind, form, asked)
     fields: JSON = {
         "name": name,
         "type": kind,
-        "dtype": _dtype(raw, was_words and kind in ("real", "integer")),
+        "dtype": _dtype(raw, was_words and kind in ("real", "integer") and found is None),
         "format": form,
+        "parse": None if found is None else found.form,
     }
     fields["missing"] = asked["missing"]
     fields["missing_share"] = counts.missing / counts.rows
     fields |= _categories(raw)
     single = str(raw.dtype) if str(raw.dtype) in ("float32", "float16") else "float64"
+    asked = asked if found is None else _of_form(asked, found)
     numeric = kind in ("real", "integer", "date")
     fields |= (
         _measure(name, kind, counts, asked, single)
         if numeric
         else _levels(name, kind, counts, asked, series, is_target)
     )
+    if found is not None:
+        fields["doubts"] = (*fields["doubts"], *_assumptions(name, found))
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:
-        why = reason_to_set_aside(column, counts, explicit="type" in asked)
+        why = reason_to_set_aside(column, counts, explicit="type" in asked or "parse" in asked)
     if why:  # its values are nobody's business: names and notes would end up in the saved model
         column = dataclasses.replace(
             column,
@@ -210,6 +233,27 @@ def _column(
             categories=(),
         )
     return column, counts
+
+
+def _in_numbers(series: Series, form: Any) -> Series:
+    """The column of words as numbers, missing where nothing is known."""
+    return pd.Series(read_in(series, form)[0], index=series.index, name=series.name)
+
+
+def _of_form(asked: JSON, found: Found) -> JSON:
+    """What the way of writing says of a column, where the user says nothing."""
+    low, high = found.form.bounds
+    bounds = {} if low is None and high is None else {"bounds": (low, high)}
+    unit = {"unit": found.form.unit} if found.form.unit else {}
+    return {**unit, **bounds, **asked}
+
+
+def _assumptions(name: Any, found: Found) -> list[str]:
+    return [
+        f"Column {name!r} {sentence.replace('say ', f'say types={{{name!r}: {{', 1)}"
+        + ("}}." if "say " in sentence else ".")
+        for sentence in found.assumed
+    ]
 
 
 def _type(series: Series, weight: Array, asked: JSON, changed: bool) -> tuple[str, str]:
@@ -294,7 +338,7 @@ def _spike_doubts(name: Any, counts: Tally, step: float | None) -> list[str]:
     return [
         f"Column {name!r} is exactly {spike:g} again and again, but is otherwise recorded in "
         "full precision, so it has a density "
-        "that is unbounded there; say types={{name!r}: {'resolution': ...}} to give its "
+        f"that is unbounded there; say types={{{name!r}: {{'resolution': ...}}}} to give its "
         "cells mass."
         for spike in spikes
     ]

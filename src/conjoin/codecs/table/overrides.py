@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from conjoin.codecs.table.forms import NAMED_PARSES, form_json, is_parse
 from conjoin.codecs.table.schema import ROLES, TYPES, Column, Schema
 
 __all__ = ["missing_of", "overrides_of"]
@@ -24,6 +25,7 @@ _FIELDS = (
     "unit",
     "missing",
     "format",
+    "parse",
     "role",
     "why",
 )
@@ -72,6 +74,11 @@ def _fields(name: Any, value: Any) -> JSON:
             raise ValueError(
                 f"Column {name!r}: {fields[key]!r} is no {key}; choose from {', '.join(choices)}."
             )
+    if not is_parse(fields.get("parse", "words")) and fields["parse"] is not None:
+        raise ValueError(
+            f"Column {name!r}: {fields['parse']!r} is no way to parse; choose from "
+            f"{', '.join(NAMED_PARSES)}, or give its fields as a dict."
+        )
     unknown = [key for key in fields if key not in _FIELDS]
     if unknown:
         raise ValueError(
@@ -102,6 +109,7 @@ def _from_column(column: Column) -> JSON:
         return fields
     kept = {key: getattr(column, key) for key in _NUMERIC}
     kept["precision"] = column.precision or column.resolution
+    kept |= {} if column.parse is None else {"parse": form_json(column.parse)}
     return fields | kept | ({"format": column.format} if column.format else {})
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from conjoin.codecs.table.forms import form_from, form_json
 from conjoin.util.files import write_text
 
 __all__ = ["ROLES", "TYPES", "Column", "Schema"]
@@ -51,10 +52,13 @@ class Column:
     dtype: str = "float64"
     categories: tuple[Any, ...] = ()
     format: str = ""
+    # how its numbers are written in words, if they are; see forms.FORMS
+    parse: Any = None
 
     def __post_init__(self) -> None:
         for field in _LISTS:
             object.__setattr__(self, field, tuple(getattr(self, field)))
+        object.__setattr__(self, "parse", form_from(self.parse))
         _choose(self.name, "type", self.type, TYPES)
         _choose(self.name, "role", self.role, ROLES)
         if len(self.bounds) != 2:
@@ -96,10 +100,13 @@ class Column:
         )
 
     def to_json(self) -> JSON:
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
+        plain = {
+            field.name: list(value) if isinstance(value, tuple) else value
+            for field in dataclasses.fields(self)
+            for value in (getattr(self, field.name),)
         }
+        parse = plain.pop("parse")
+        return plain if parse is None else plain | {"parse": form_json(parse)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -135,6 +142,7 @@ class Column:
             if self.resolution is None
             else f"steps of {self.resolution:.6g}{' days' if self.type == 'date' else ''}"
         ]
+        parts += [] if self.parse is None else [f"written in words: {self.parse.describe()}"]
         parts += [f"from {self.bounds[0]:g}"] if self.bounds[0] is not None else []
         parts += [f"to {self.bounds[1]:g}"] if self.bounds[1] is not None else []
         parts += [f"spike at {', '.join(f'{atom:g}' for atom in self.atoms)}"] if self.atoms else []
