@@ -211,3 +211,179 @@ def test_check_tells_of_numbers_in_words(tmp_path):
     assert (
         json.loads((tmp_path / "schema.json").read_text())["columns"][0]["parse"]["prefix"] == "$"
     )
+
+
+# ------------------------------------------------------------------------------------- point masses
+
+MANY = 2500
+
+
+def with_spikes(seed=4):
+    """Zeros among full-precision numbers, and a value that is constant within a class."""
+    draw = rng(seed)
+    zero = draw.random(MANY) < 0.6
+    kind = draw.choice(["a", "b"], MANY)
+    return pd.DataFrame(
+        {
+            "spent": np.where(zero, 0.0, draw.gamma(2.0, 30.0, MANY)),
+            "signed": np.where(draw.random(MANY) < 0.4, 0.0, draw.normal(0, 5, MANY)),
+            "rate": np.where(kind == "a", 1.2345678912, draw.normal(3, 1, MANY)),
+            "kind": kind,
+            "other": draw.normal(size=MANY),
+        }
+    )
+
+
+def test_a_value_that_recurs_among_full_precision_numbers_is_an_atom():
+    frame = with_spikes()
+    schema = inspect(frame)
+    assert schema["spent"].atoms == (0.0,) and schema["signed"].atoms == (0.0,)
+    assert schema["rate"].atoms == (1.2345678912,)
+    assert schema["spent"].bounds == (0.0, None) and schema["signed"].bounds == (None, None)
+    assert "'spent' is exactly 0 again and again" in " ".join(schema.notices)
+    assert inspect(frame, types={"spent": {"resolution": None}})["spent"].atoms == ()
+    plain = inspect(pd.DataFrame({"x": rng().normal(size=MANY)}))["x"]
+    assert plain.atoms == () and plain.resolution is None
+
+
+def test_an_atom_survives_saving_and_the_schema_file(tmp_path):
+    codec = TableCodec().fit(with_spikes())
+    codec.schema.save(tmp_path / "schema.json")
+    assert TableCodec(types=tmp_path / "schema.json").fit(with_spikes()).schema == codec.schema
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    value = codec.encode(with_spikes()).event.value
+    pd.testing.assert_frame_equal(again.decode(value), codec.decode(value))
+    assert (codec.decode(value)["spent"] == 0).sum() == (with_spikes()["spent"] == 0).sum()
+
+
+@pytest.mark.parametrize("family", ["circuit", "mixture"])
+def test_zeros_are_drawn_as_often_as_they_are(family):
+    frame = with_spikes()
+    model = JointDensity(family=family, random_state=0).fit(frame)
+    drawn = model.sample(10_000, random_state=1)[0]
+    for name in ("spent", "signed"):
+        assert abs((drawn[name] == 0).mean() - (frame[name] == 0).mean()) <= 0.02
+    assert (drawn["spent"] >= 0).all()
+    if family == "circuit":
+        same = drawn["rate"] == 1.2345678912
+        assert same[drawn["kind"] == "a"].mean() > 0.95 and same[drawn["kind"] == "b"].mean() < 0.05
+
+
+# ------------------------------------------------------------------------------------------- ranges
+
+
+def natural(n=800, seed=5):
+    draw = rng(seed)
+    return pd.DataFrame(
+        {
+            "age": np.clip(draw.normal(45, 18, n), 17, 90).round().astype(int),
+            "latitude": draw.uniform(-90, 90, n),
+            "longitude": draw.uniform(-180, 180, n).round(4),
+            "hour": draw.integers(0, 24, n),
+            "probability": draw.beta(0.6, 0.6, n),
+            "percent": (100 * draw.beta(0.8, 2, n)).round(1),
+            "month": draw.integers(1, 13, n),
+            "rating": draw.choice([1, 2, 3, 4, 5], n, p=[0.1, 0.1, 0.1, 0.2, 0.5]),
+            "income": draw.lognormal(10, 1, n),
+            "ph": np.clip(draw.normal(7, 3, n), 0, 14).round(2),
+        }
+    )
+
+
+@pytest.mark.parametrize("family", ["circuit", "mixture", "gaussian"])
+def test_draws_and_imputations_keep_to_the_range_of_the_fit(family):
+    frame = natural()
+    model = JointDensity(family=family, random_state=0).fit(frame)
+    drawn = model.sample(3000, random_state=0)[0]
+    low = frame.min()
+    high = frame.max()
+    assert ((drawn >= low) & (drawn <= high)).all().all()
+    holes = frame.astype(float).mask(rng(6).random(frame.shape) < 0.4)
+    for full in [model.impute(holes), *model.impute(holes, n_draws=2)]:
+        assert ((full >= low) & (full <= high)).all().all()
+
+
+def test_tails_are_drawn_where_they_are_asked_for():
+    frame = natural()
+    model = JointDensity(family="gaussian", random_state=0).fit(frame)
+    assert (model.sample(3000, tails=True)[0]["latitude"] > 90).any()
+    mixture = JointDensity(family="mixture", random_state=0).fit(frame)
+    beyond = mixture.sample(50, given={"latitude": (91, 100)})[0]
+    assert beyond["latitude"].between(91, 100).all()
+    assert (model.sample(5, given={"latitude": 95.0})[0]["latitude"] == 95).all()
+    types = {"latitude": {"tails": True}}
+    free = JointDensity(family="gaussian", random_state=0, types=types).fit(frame)
+    assert (free.sample(3000)[0]["latitude"] > 90).any()
+    types = {"latitude": {"range": (-200, 200)}}
+    wide = JointDensity(family="gaussian", random_state=0, types=types).fit(frame)
+    assert wide.sample(3000)[0]["latitude"].abs().max() > 90
+
+
+def test_bounds_of_full_precision_numbers_can_be_said():
+    frame = natural()[["probability", "latitude"]]
+    types = {"probability": {"bounds": (0, 1)}}
+    codec = TableCodec(types=types).fit(frame)
+    unseen = codec.encode({"probability": [1.5, 0.5], "latitude": [0.0, 0.0]}).unseen
+    assert unseen[:, 0].tolist() == [True, False]
+    with pytest.raises(ValueError, match="range are two numbers, low and high"):
+        TableCodec(types={"latitude": {"range": (90, -90)}}).fit(frame)
+
+
+# ----------------------------------------------------------------------------------------- lattices
+
+
+def lattices(n=900, seed=7):
+    draw = rng(seed)
+    return pd.DataFrame(
+        {
+            "even": 2 * draw.integers(0, 60, n),
+            "odd": 2 * draw.integers(0, 60, n) + 1,
+            "dozens": 12 * draw.integers(1, 9, n),
+            "quarter": 15 * draw.integers(0, 96, n),
+            "power": 2 ** draw.integers(0, 11, n),
+            "third": draw.integers(0, 40, n) / 3,
+            "price": draw.choice([4.99, 9.99, 19.99, 49.99, 99.99], n),
+            "year": draw.choice([1990, 1995, 2000, 2005], n),
+            "log": np.log(draw.integers(1, 9, n)),
+        }
+    )
+
+
+def test_the_step_of_a_lattice_is_learned_and_draws_keep_it():
+    frame = lattices()
+    schema = inspect(frame)
+    steps = {name: schema[name].resolution for name in frame}
+    assert [steps[name] for name in ("even", "odd", "dozens", "quarter", "year")] == [
+        2,
+        2,
+        12,
+        15,
+        5,
+    ]
+    assert steps["third"] == pytest.approx(1 / 3) and schema["odd"].offset == 1
+    assert schema["power"].only_atoms and schema["log"].only_atoms
+    assert "'dozens' is recorded in steps of 12" in " ".join(schema.notices)
+    model = JointDensity(family="mixture", random_state=0).fit(frame)
+    drawn = model.sample(2000, random_state=0)[0]
+    assert (drawn["odd"] % 2 == 1).all() and (drawn["even"] % 2 == 0).all()
+    assert (drawn["dozens"] % 12 == 0).all() and (drawn["quarter"] % 15 == 0).all()
+    for name in ("power", "price", "year", "log"):
+        assert set(drawn[name]) <= set(frame[name])
+    assert np.allclose(drawn["third"] * 3, (drawn["third"] * 3).round())
+    assert drawn.dtypes.equals(frame.dtypes)
+
+
+def test_columns_of_every_whole_number_have_steps_of_one():
+    draw = rng(8)
+    frame = pd.DataFrame(
+        {
+            "rating": draw.integers(1, 6, 600),
+            "children": draw.choice([0, 1, 2, 3, 8], 600),
+            "age": draw.integers(17, 91, 600),
+            "few": draw.choice([2, 4, 5], 600),
+            "long": draw.integers(0, 10**6, 600),
+        }
+    )
+    schema = inspect(frame)
+    assert [column.resolution for column in schema.columns] == [1, 1, 1, 1, 1]
+    assert not any(column.only_atoms or column.offset for column in schema.columns)

@@ -40,6 +40,7 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    tails: opt.Tails = False,
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -57,6 +58,7 @@ def sample(
         "given": given_of(given, estimator.model_.codec.schema),
         "random_state": seed,
         "where": where or (),
+        "tails": tails,
     }
     if y is not None:
         asked["y"] = _wanted(target, y)
@@ -143,6 +145,7 @@ def impute(
     y: opt.GivenY = None,
     hide: opt.Hide = None,
     mask: opt.Mask = None,
+    tails: opt.Tails = False,
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -191,6 +194,7 @@ def impute(
         n_draws=draws,
         random_state=seed,
         y=None if y is None else _wanted(estimator.model_.target, y),
+        tails=tails,
     )
     several = full if draws is not None else [full]
     cells = _filled(frame, several, estimator.model_.codec)

@@ -62,6 +62,15 @@ class Cells(abc.ABC):
         series = self._decode(np.where(known, value, 0.0), known)
         return series if known.all() else series.mask(~known)
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """Where draws stay, in event units."""
+        return -np.inf, np.inf
+
+    def settle(self, value: Array) -> Array:
+        """The nearest values (B,) that may be drawn, in event units."""
+        return value
+
     def to_json(self) -> JSON:
         return {"shift": self.shift, "scale": self.scale, "eps": self.eps}
 
@@ -83,7 +92,7 @@ class _Numbers(Cells):
             resolution=None if column.resolution is None else column.resolution / size,
             atoms=tuple((atom - self.shift) / size for atom in column.atoms),
             bounds=(low, high),
-            origin=-self.shift / size,
+            origin=(column.offset - self.shift) / size,
             unit=column.unit,
         )
 
@@ -101,9 +110,31 @@ class _Numbers(Cells):
     def _round(self, raw: Array) -> Array:
         """To the lattice at which the column was recorded."""
         column = self.column
-        if column.precision is not None:
-            raw = np.rint(raw / column.precision) * column.precision
+        if column.precision:
+            steps = np.rint((raw - column.offset) / column.precision)
+            raw = steps * column.precision + column.offset
+        elif column.precision is not None and column.atoms:
+            return self._on_atoms(raw, 0.5 * (column.resolution or 0.0))
         return raw if column.decimals is None else np.round(raw, column.decimals)
+
+    def _on_atoms(self, raw: Array, reach: float) -> Array:
+        """Exactly the nearest spike, for numbers that are no further from it than ``reach``."""
+        atoms = np.array(sorted(self.column.atoms))
+        nearest = atoms[np.searchsorted((atoms[1:] + atoms[:-1]) / 2, raw)]
+        return np.where(np.abs(raw - nearest) <= reach, nearest, raw)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        low, high = self.column.range
+        return (
+            -np.inf if low is None else (low - self.shift) / self.scale,
+            np.inf if high is None else (high - self.shift) / self.scale,
+        )
+
+    def settle(self, value: Array) -> Array:
+        raw = self._round(np.clip(value, *self.range) * self.scale + self.shift)
+        raw = self._on_atoms(raw, np.inf) if self.column.only_atoms else raw
+        return (raw - self.shift) / self.scale
 
     def _raw(self, value: Array) -> Array:
         return np.clip(self._round(value * self.scale + self.shift), *self.column.bounds) + 0.0

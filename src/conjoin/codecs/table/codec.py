@@ -266,6 +266,18 @@ class TableCodec(Codec):
         frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
         return frame.set_axis(pd.Index(self.columns), axis=1)
 
+    @property
+    def ranges(self) -> tuple[Tensor, Tensor]:
+        ends = [cells.range for cells in self._fitted()] + [(0.0, 1.0)] * len(self._flags)
+        low, high = torch.tensor(ends, dtype=torch.float64).reshape(-1, 2).unbind(1)
+        return low, high
+
+    def settle(self, value: Tensor) -> Tensor:
+        out = value.clone()
+        for place, cells in enumerate(self._fitted()):
+            out[:, place] = torch.from_numpy(cells.settle(value[:, place].numpy()))
+        return out
+
     def decode_column(self, value: Tensor, place: int) -> Any:
         if self._flags:
             return super().decode_column(value, place)

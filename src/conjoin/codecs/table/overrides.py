@@ -26,10 +26,23 @@ _FIELDS = (
     "missing",
     "format",
     "parse",
+    "offset",
+    "range",
+    "tails",
+    "only_atoms",
     "role",
     "why",
 )
-_NUMERIC = ("resolution", "decimals", "precision", "atoms", "bounds")
+_NUMERIC = (
+    "resolution",
+    "decimals",
+    "precision",
+    "atoms",
+    "bounds",
+    "offset",
+    "range",
+    "only_atoms",
+)
 
 
 def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
@@ -108,7 +121,7 @@ def _from_column(column: Column) -> JSON:
     if column.levels:
         return fields
     kept = {key: getattr(column, key) for key in _NUMERIC}
-    kept["precision"] = column.precision or column.resolution
+    kept["precision"] = column.resolution if column.precision is None else column.precision
     kept |= {} if column.parse is None else {"parse": form_json(column.parse)}
     return fields | kept | ({"format": column.format} if column.format else {})
 
