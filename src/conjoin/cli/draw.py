@@ -40,6 +40,7 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    tails: opt.Tails = False,
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -57,6 +58,7 @@ def sample(
         "given": given_of(given, estimator.model_.codec.schema),
         "random_state": seed,
         "where": where or (),
+        "tails": tails,
     }
     if y is not None:
         asked["y"] = _wanted(target, y)
@@ -143,6 +145,7 @@ def impute(
     y: opt.GivenY = None,
     hide: opt.Hide = None,
     mask: opt.Mask = None,
+    tails: opt.Tails = False,
     seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -191,9 +194,10 @@ def impute(
         n_draws=draws,
         random_state=seed,
         y=None if y is None else _wanted(estimator.model_.target, y),
+        tails=tails,
     )
     several = full if draws is not None else [full]
-    cells = _filled(frame, several, estimator.model_.codec.columns)
+    cells = _filled(frame, several, estimator.model_.codec)
     table = (
         full
         if draws is None
@@ -208,13 +212,20 @@ def impute(
     answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
 
 
-def _filled(frame: Any, several: list[Any], columns: list[Any]) -> Any:
+def _filled(frame: Any, several: list[Any], codec: Any) -> Any:
     """(row, column, filled with) of each cell that was missing."""
     import pandas as pd
 
+    from conjoin.codecs.table.reading import gaps_of
+
     found: list[tuple[int, str, str]] = []
-    for name in columns:
-        gaps = frame[name].isna().to_numpy().nonzero()[0] if name in frame else range(len(frame))
+    known = {column.name: column for column in codec.schema.columns}
+    for name in codec.columns:
+        gaps: Any = range(len(frame))
+        if name in frame:
+            cells = frame[name]
+            gone = gaps_of(known[name], cells) if name in known else cells.isna().to_numpy()
+            gaps = gone.nonzero()[0]
         found += [
             (
                 int(row) + 1,

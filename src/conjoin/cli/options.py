@@ -44,6 +44,7 @@ __all__ = [
     "Seed",
     "Size",
     "StartFrom",
+    "Tails",
     "Target",
     "Task",
     "Time",
@@ -104,6 +105,9 @@ Json = Annotated[
     bool, typer.Option("--json", help="The answer as one JSON object on standard output.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same answer.")]
+Tails = Annotated[
+    bool, typer.Option("--tails", help="Let numbers leave the range of the rows of the fit.")
+]
 Missing = Annotated[
     list[str] | None,
     typer.Option(

@@ -193,7 +193,8 @@ def _condition(column: Any, text: str) -> Any:
             else tuple(None if end is None else levels.get(str(end), end) for end in (low, high))
         )
     if column.numeric:
-        return text if column.type == "date" else _as_number(column, text)
+        as_text = column.type == "date" or column.parse is not None
+        return text if as_text else _as_number(column, text)
     parts = [part.strip() for part in text.split(",")]
     return levels.get(text, text) if len(parts) == 1 else [levels.get(part, part) for part in parts]
 

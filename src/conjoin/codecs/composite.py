@@ -424,6 +424,20 @@ class CompositeCodec(Codec):
         found = [block.unseen_words(value) for block in self.blocks if block.name == name]
         return "".join(found)
 
+    @property
+    def ranges(self) -> tuple[Tensor, Tensor]:
+        """Of the columns; parts of pictures and strings are codes."""
+        low, high = self.table.ranges
+        rest = len(self.space.variables) - len(low)
+        ends = torch.full((rest,), torch.inf, dtype=torch.float64)
+        return torch.cat([low, -ends]), torch.cat([high, ends])
+
+    def settle(self, value: Tensor) -> Tensor:
+        first = self.parts[0]
+        out = value.clone()
+        out[:, first] = self.table.settle(value[:, first].double()).to(value.dtype)
+        return out
+
     def decode_column(self, value: Tensor, place: int) -> Any:
         if place < self.columnwise:
             return self.table.decode_column(value[:, : self.columnwise], place)
@@ -437,8 +451,8 @@ class CompositeCodec(Codec):
         """A string of which only the beginning was known is continued."""
         first, *behind = self.parts
         table = self.table.fill(rows, observed[:, first], decoded.drop(columns=self.names))
-        known = [observed[:, part].all(1)[:, None] for part in behind]
-        return TableRows(filled(table.frame, self.names, torch.cat(known, 1).numpy(), decoded))
+        known = torch.cat([observed[:, part].all(1)[:, None] for part in behind], 1).numpy()
+        return TableRows(filled(table.frame, self.names, known, decoded, self.table.schema))
 
     # ------------------------------------------------------------------ saving
 

@@ -170,6 +170,16 @@ class Codec(abc.ABC):
         its levels say enough."""
         return ""
 
+    @property
+    def ranges(self) -> tuple[Tensor, Tensor] | None:
+        """(D,) and (D,): where the variables of draws stay, in event units; None where anything can
+        be drawn."""
+        return None
+
+    def settle(self, value: Tensor) -> Tensor:
+        """The nearest rows (B, D) that may be drawn, in event units."""
+        return value
+
     def decoded(self, event: Event, held: Collection[Any] = ()) -> Any:
         """Complete rows as raw data. ``held``: columns that were asked for; others that are related
         to them give way."""

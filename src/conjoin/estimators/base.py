@@ -631,7 +631,13 @@ class _JointEstimator(BaseEstimator):
         return self
 
     def impute(
-        self, X: Any, n_draws: int | None = None, random_state: int = 0, y: Any = None
+        self,
+        X: Any,
+        n_draws: int | None = None,
+        random_state: int = 0,
+        y: Any = None,
+        *,
+        tails: bool = False,
     ) -> Any:
         """Fill missing cells.
 
@@ -645,6 +651,8 @@ class _JointEstimator(BaseEstimator):
             Seed of the draws.
         y : object, optional
             The class, or the number, that every row is taken to have. By default it is unknown.
+        tails : bool, default False
+            Whether numbers may leave the range that the rows of the fit had.
 
         Returns
         -------
@@ -656,7 +664,7 @@ class _JointEstimator(BaseEstimator):
         ValueError
             For an ``n_draws`` under 1, or a ``y`` that the target can't have.
         """
-        return impute(self._model(), X, n_draws, random_state, y)
+        return impute(self._model(), X, n_draws, random_state, y, tails)
 
     def completions(
         self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None

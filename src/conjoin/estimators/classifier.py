@@ -242,6 +242,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         given: Given = None,
         random_state: int = 0,
         where: Where = (),
+        *,
+        tails: bool = False,
     ) -> tuple[Any, Any]:
         """Draw rows and their classes from the joint.
 
@@ -258,6 +260,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
             Seed of the draws.
         where : str or sequence of str, default ()
             Constraints that every row keeps, such as "start <= end".
+        tails : bool, default False
+            Whether numbers may leave the range that the rows of the fit had.
 
         Returns
         -------
@@ -284,8 +288,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None and y is None and not given and not where:
-            return sample_all(several, n_samples, random_state)
-        return generate(self._model(), n_samples, y, given, random_state, where)
+            return sample_all(several, n_samples, random_state, tails)
+        return generate(self._model(), n_samples, y, given, random_state, where, tails)
 
     def counterfactual(
         self, X: Any, to: Any = None, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0

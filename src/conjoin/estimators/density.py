@@ -88,7 +88,13 @@ class JointDensity(DensityMixin, _JointEstimator):
         return float(self.score_samples(X).mean())
 
     def sample(
-        self, n_samples: int = 1, given: Given = None, random_state: int = 0, where: Where = ()
+        self,
+        n_samples: int = 1,
+        given: Given = None,
+        random_state: int = 0,
+        where: Where = (),
+        *,
+        tails: bool = False,
     ) -> tuple[Any, None]:
         """Draw rows from p(x).
 
@@ -96,7 +102,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         ----------
         n_samples : int, default 1
             Number of rows.
-        given, random_state, where
+        given, random_state, where, tails
             As of ``JointClassifier.sample``.
 
         Returns
@@ -111,7 +117,8 @@ class JointDensity(DensityMixin, _JointEstimator):
         ValueError
             For an unknown column, or constraints that hardly any row keeps.
         """
-        return generate(self._model(), n_samples, None, given, random_state, where)[0], None
+        model = self._model()
+        return generate(model, n_samples, None, given, random_state, where, tails)[0], None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows.

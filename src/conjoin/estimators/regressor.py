@@ -132,6 +132,8 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         given: Given = None,
         random_state: int = 0,
         where: Where = (),
+        *,
+        tails: bool = False,
     ) -> tuple[Any, Any]:
         """Draw rows and their numbers from the joint.
 
@@ -141,7 +143,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
             Number of rows.
         y : float or array_like, shape (n_samples,), optional
             The number of all rows, or of each row. By default it is drawn.
-        given, random_state, where
+        given, random_state, where, tails
             As of ``JointClassifier.sample``.
 
         Returns
@@ -158,8 +160,8 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None and y is None and not given and not where:
-            return sample_all(several, n_samples, random_state)
-        return generate(self._model(), n_samples, y, given, random_state, where)
+            return sample_all(several, n_samples, random_state, tails)
+        return generate(self._model(), n_samples, y, given, random_state, where, tails)
 
     def counterfactual(
         self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import days, floats, map_distinct, text_of
+from conjoin.codecs.table.values import map_distinct, text_of
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 
@@ -76,10 +77,8 @@ def _codes(*columns: Column) -> dict[str, int]:
 
 def _numbers(column: Column, series: Any, codes: dict[str, int]) -> np.ndarray:
     """(B,) the cells as numbers that can be compared; NaN where missing."""
-    if column.type == "date":
-        return days(series, column.format)[0]
     if column.numeric:
-        return floats(series)[0]
+        return numbers_of(column, series)[0]
     return map_distinct(
         series.astype(object), lambda level: codes.get(text_of(level), np.nan), np.nan, "float64"
     )
@@ -148,7 +147,8 @@ def _check_order(text: str, sign: str, one: Column, other: Column | None) -> Non
 
 def _constant(text: str, column: Column, word: str) -> float:
     """A constant as a number that can be compared with the cells of ``column``."""
-    word = word.strip("'\"") if not column.numeric or column.type == "date" else word
+    quoted = not column.numeric or column.type == "date" or column.parse is not None
+    word = word.strip("'\"") if quoted else word
     codes = _codes(column)
     try:
         value = float(_numbers(column, pd.Series([word], dtype=object, name=column.name), codes)[0])

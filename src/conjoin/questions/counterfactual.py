@@ -19,6 +19,7 @@ from conjoin.core import Event, Pair, Rows, as_float, stream
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
+from conjoin.questions.ranges import settled
 
 __all__ = ["counterfactual"]
 
@@ -151,7 +152,8 @@ def _propose(
     y = Event(torch.full((len(hidden),), wish.event_value, dtype=torch.float64))
     drawn: Pair = model.pair.proposer.sample_conditional(Pair(y, rows), generator=generator)
     # what the user would type in, rounded as recorded
-    raw = model.rows(model.codec.decode(drawn.x.value, x.mask | hidden))
+    full = settled(model.codec, drawn.x, rows)
+    raw = model.rows(model.codec.decode(full.value, x.mask | hidden))
     encoded = model.encode(raw)
     familiar = model.p_value(encoded)
     probability, reached = _reached(model, encoded, raw, wish)

@@ -19,6 +19,7 @@ from torch import Tensor
 from conjoin.core import Encoded, Event, Pair, Rows, stream
 from conjoin.core.shapes import Float
 from conjoin.model.model import Model
+from conjoin.questions.ranges import settled
 
 __all__ = ["expected", "reasons", "surprise"]
 
@@ -155,11 +156,13 @@ def expected(model: Model, x: Event, column: int) -> str:
     hidden = x.hide(torch.arange(x.value.shape[1]) == column)
     many = hidden.take(torch.zeros(DRAWS_PER_ROW, dtype=torch.long))
     drawn = _complete(model, many)
-    values = model.codec.decode_column(drawn.value, column)
+    value = settled(model.codec, drawn, many).value
     if model.codec.space.variables[column].discrete:
-        return _shown(values.mode().iloc[0])
-    ordered = np.sort(values.to_numpy())
-    return _range(pd.Series([ordered[DRAWS_PER_ROW // 10], ordered[-1 - DRAWS_PER_ROW // 10]]))
+        return _shown(model.codec.decode_column(value, column).mode().iloc[0])
+    # sorted as events: numbers in words have another order
+    ordered = value[value[:, column].argsort()]
+    ends = ordered[[DRAWS_PER_ROW // 10, -1 - DRAWS_PER_ROW // 10]]
+    return _range(model.codec.decode_column(ends, column))
 
 
 def _complete(model: Model, x: Event) -> Event:

@@ -14,37 +14,58 @@ import torch
 from conjoin.core import CapabilityError, Event, Pair, Rows, stream
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
+from conjoin.questions.ranges import draw_in_range, lifted, settled
 
 __all__ = ["completions", "impute"]
 
 
-def impute(model: Model, X: Any, n_draws: int | None = None, seed: int = 0, y: Any = None) -> Any:
+def impute(
+    model: Model,
+    X: Any,
+    n_draws: int | None = None,
+    seed: int = 0,
+    y: Any = None,
+    tails: bool = False,
+) -> Any:
     """X with its missing cells filled; with ``n_draws``, a list of so many completions.
 
-    Only missing cells of modelled columns change. Draws come from the exact conditional where the
+    Only missing cells of modelled columns change. They get values between the least and the
+    greatest of the fit, unless ``tails``. Draws come from the exact conditional where the
     model has it. ``y``: the class, or the number, that every row is taken to have."""
     _check_draws(n_draws)
     rows = model.rows(X)
-    filled = _filled(model, rows, n_draws, seed, y)
+    filled = _filled(model, rows, n_draws, seed, y, tails)
     raw = [model.codec.raw(each) for each in filled]
     return raw[0] if n_draws is None else raw
 
 
-def _filled(model: Model, rows: Rows, n_draws: int | None, seed: int, y: Any) -> list[Rows]:
+def _filled(
+    model: Model, rows: Rows, n_draws: int | None, seed: int, y: Any, tails: bool = False
+) -> list[Rows]:
     """The most probable completion, or so many drawn ones."""
     event = model.encode(rows).event
     known = (
         event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
     )
+    open_places = lifted(model.codec, (), tails)
     if n_draws is None:
-        full = [_x(model.joint.mode(known))]
+        full = [settled(model.codec, _x(model.joint.mode(known)), event, open_places)]
     else:
         generator = stream(seed, "impute")
-        full = [
-            _x(model.joint.sample_conditional(known, generator=generator)) for _ in range(n_draws)
-        ]
+
+        def draw(index: torch.Tensor) -> Any:
+            return model.joint.sample_conditional(_some(known, index), generator=generator)
+
+        full = [_x(draw_in_range(model.codec, draw, event, open_places)) for _ in range(n_draws)]
     decoded = model.codec.decoded
     return [model.codec.fill(rows, event.mask, decoded(each)) for each in full]
+
+
+def _some(known: Any, index: torch.Tensor) -> Any:
+    """The rows at ``index``."""
+    if isinstance(known, Pair):
+        return Pair(known.y.take(index), known.x.take(index))
+    return known.take(index)
 
 
 def completions(

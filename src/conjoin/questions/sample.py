@@ -14,6 +14,7 @@ from conjoin.core import Event, Pair, Region, stream
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 from conjoin.questions.constraints import Draw, keep_drawing, narrowed, read_constraints
+from conjoin.questions.ranges import draw_in_range, lifted
 
 __all__ = ["generate"]
 
@@ -25,18 +26,27 @@ def generate(
     given: Mapping[Any, Any] | None = None,
     seed: int = 0,
     where: str | Sequence[str] = (),
+    tails: bool = False,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """``n`` rows and their y (None for a density).
 
     ``y``: a class or number, or one per row. ``given``: {column: value}, {column: (low, high)} with
     None for open ends, or {column: [levels]}. Conditioning is exact where the model has exact
     conditionals; without ``where`` no row is drawn in vain. ``where``: constraints such as "start
-    <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them."""
+    <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them. Columns
+    stay between the least and the greatest value of the fit, unless ``tails``, or ``given`` asks
+    for a range of them."""
     if not isinstance(n, int | np.integer) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
+    asked = dict(given or {})
     draw = _drawer(
-        model, n, y, narrowed(model, dict(given or {}), constraints), stream(seed, "sample")
+        model,
+        n,
+        y,
+        narrowed(model, asked, constraints),
+        stream(seed, "sample"),
+        lifted(model.codec, asked, tails),
     )
     if not constraints or not n:
         return draw(np.arange(n))
@@ -55,7 +65,12 @@ def _framed(model: Model, X: Any, y: Any) -> tuple[pd.DataFrame, Any]:
 
 
 def _drawer(
-    model: Model, n: int, y: Any, given: dict[Any, Any], generator: torch.Generator
+    model: Model,
+    n: int,
+    y: Any,
+    given: dict[Any, Any],
+    generator: torch.Generator,
+    open_places: Sequence[int],
 ) -> Draw:
     """What draws those of the ``n`` wanted rows that it is given the numbers of."""
     x = _evidence(model, n, given)
@@ -64,14 +79,15 @@ def _drawer(
     label = None if model.target is None else _label(model, n, y)
     free = y is None and not given
 
+    def at(index: torch.Tensor) -> Any:
+        if free:
+            return joint.sample(len(index), generator=generator)
+        known = x.take(index) if label is None else Pair(label.take(index), x.take(index))
+        return joint.sample_conditional(known, generator=generator)
+
     def draw(rows: np.ndarray) -> tuple[pd.DataFrame, Any]:
         index = torch.as_tensor(rows)
-        known = x.take(index) if label is None else Pair(label.take(index), x.take(index))
-        drawn: Any = (
-            joint.sample(len(rows), generator=generator)
-            if free
-            else joint.sample_conditional(known, generator=generator)
-        )
+        drawn = draw_in_range(model.codec, lambda some: at(index[some]), x.take(index), open_places)
         if model.target is None:
             return decoded(drawn), None
         return decoded(drawn.x), model.target.decode(drawn.y.value)

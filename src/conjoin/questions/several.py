@@ -4,14 +4,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from conjoin.core import stream
+from conjoin.core import Pair, stream
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.censored import TargetColumn
 from conjoin.model.several import SeveralTargets
 from conjoin.model.targets import Classes
 from conjoin.questions.decide import ACCEPT, AMBIGUOUS, UNFAMILIAR, decide
 from conjoin.questions.evaluate import evaluate
+from conjoin.questions.ranges import draw_in_range, lifted
 
 __all__ = ["decide_all", "evaluate_all", "predict_all", "proba_all", "sample_all"]
 
@@ -154,12 +156,21 @@ def evaluate_all(
     return {"targets": of_each, "all": out}
 
 
-def sample_all(model: SeveralTargets, n: int, seed: int = 0) -> tuple[Any, pd.DataFrame]:
+def sample_all(
+    model: SeveralTargets, n: int, seed: int = 0, tails: bool = False
+) -> tuple[Any, pd.DataFrame]:
     """``n`` rows of x and of all targets, drawn together."""
-    drawn = model.density.sample(n, generator=stream(seed, "sample"))
+    generator = stream(seed, "sample")
     count = len(model.targets)
+    x = model.codec.space.unknown(n)
+
+    def draw(index: torch.Tensor) -> Pair:
+        whole = model.density.sample(len(index), generator=generator)
+        return Pair(*whole.cut(count))
+
+    drawn: Pair = draw_in_range(model.codec, draw, x, lifted(model.codec, (), tails))
     y = {
-        target.name: target.decode(drawn.value[:, place])
+        target.name: target.decode(drawn.y.value[:, place])
         for place, target in enumerate(model.targets)
     }
-    return model.codec.decode(drawn.value[:, count:]), pd.DataFrame(y)
+    return model.codec.decode(drawn.x.value), pd.DataFrame(y)

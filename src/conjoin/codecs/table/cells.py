@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.infer import RARE
+from conjoin.codecs.table.reading import numbers_of, written_cells
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import Tally, blank, days, floats, map_distinct, text_of
+from conjoin.codecs.table.values import Tally, blank, map_distinct, text_of
 from conjoin.core import Variable
 
 __all__ = ["Cells", "Encoding", "cells_for", "fit_cells"]
@@ -73,6 +74,15 @@ class Cells(abc.ABC):
     def write(self, cells: Array) -> Series:
         """The raw column of plain cells (B,)."""
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """Where draws stay, in event units."""
+        return -np.inf, np.inf
+
+    def settle(self, value: Array) -> Array:
+        """The nearest values (B,) that may be drawn, in event units."""
+        return value
+
     def to_json(self) -> JSON:
         return {"shift": self.shift, "scale": self.scale, "eps": self.eps}
 
@@ -94,12 +104,12 @@ class _Numbers(Cells):
             resolution=None if column.resolution is None else column.resolution / size,
             atoms=tuple((atom - self.shift) / size for atom in column.atoms),
             bounds=(low, high),
-            origin=-self.shift / size,
+            origin=(column.offset - self.shift) / size,
             unit=column.unit,
         )
 
     def _read(self, series: Series) -> tuple[Array, Array]:
-        return floats(series)
+        return numbers_of(self.column, series)
 
     def encode(self, series: Series) -> Encoding:
         return self.encode_plain(self._read(blank(series, self.column.missing))[0])
@@ -115,8 +125,11 @@ class _Numbers(Cells):
     def _round(self, raw: Array) -> Array:
         """To the lattice at which the column was recorded."""
         column = self.column
-        if column.precision is not None:
-            raw = np.rint(raw / column.precision) * column.precision
+        if column.precision:
+            steps = np.rint((raw - column.offset) / column.precision)
+            raw = steps * column.precision + column.offset
+        elif column.precision is not None and column.atoms:
+            return self._on_atoms(raw, 0.5 * (column.resolution or 0.0))
         return raw if column.decimals is None else np.round(raw, column.decimals)
 
     def recorded(self, cells: Array) -> Array:
@@ -125,6 +138,25 @@ class _Numbers(Cells):
     def write(self, cells: Array) -> Series:
         return self.decode((cells - self.shift) / self.scale, ~np.isnan(cells))
 
+    def _on_atoms(self, raw: Array, reach: float) -> Array:
+        """Exactly the nearest spike, for numbers that are no further from it than ``reach``."""
+        atoms = np.array(sorted(self.column.atoms))
+        nearest = atoms[np.searchsorted((atoms[1:] + atoms[:-1]) / 2, raw)]
+        return np.where(np.abs(raw - nearest) <= reach, nearest, raw)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        low, high = self.column.range
+        return (
+            -np.inf if low is None else (low - self.shift) / self.scale,
+            np.inf if high is None else (high - self.shift) / self.scale,
+        )
+
+    def settle(self, value: Array) -> Array:
+        raw = self._round(np.clip(value, *self.range) * self.scale + self.shift)
+        raw = self._on_atoms(raw, np.inf) if self.column.only_atoms else raw
+        return (raw - self.shift) / self.scale
+
     def _raw(self, value: Array) -> Array:
         return np.clip(self._round(value * self.scale + self.shift), *self.column.bounds) + 0.0
 
@@ -132,10 +164,14 @@ class _Numbers(Cells):
         return _as_dtype(self._raw(value), known, self.column)
 
 
-class _Dates(_Numbers):
-    def _read(self, series: Series) -> tuple[Array, Array]:
-        return days(series, self.column.format)
+class _Written(_Numbers):
+    """Numbers in words, which are written back as they came."""
 
+    def _decode(self, value: Array, known: Array) -> Series:
+        return written_cells(self.column.parse, self._raw(value), self.column.dtype)
+
+
+class _Dates(_Numbers):
     def _decode(self, value: Array, known: Array) -> Series:
         step = self.column.precision or 1 / _DAY_US
         ticks = np.rint((value * self.scale + self.shift) / step).astype("int64")
@@ -247,8 +283,15 @@ def _categorical(column: Column) -> pd.CategoricalDtype:
 
 
 def cells_for(column: Column, **scales: float) -> Cells:
-    kind: type[Cells] = _Dates if column.type == "date" else _Numbers if column.numeric else _Levels
-    return kind(column, **scales)
+    return _kind_of(column)(column, **scales)
+
+
+def _kind_of(column: Column) -> type[Cells]:
+    if column.type == "date":
+        return _Dates
+    if not column.numeric:
+        return _Levels
+    return _Numbers if column.parse is None else _Written
 
 
 def fit_cells(column: Column, counts: Tally) -> Cells:

@@ -348,6 +348,18 @@ class TableCodec(Codec):
     def _recorded(self, name: Any, cells: Array) -> Array:
         return self._writers[name].recorded(cells)
 
+    @property
+    def ranges(self) -> tuple[Tensor, Tensor]:
+        ends = [cells.range for cells in self._fitted()] + [(0.0, 1.0)] * len(self._flags)
+        low, high = torch.tensor(ends, dtype=torch.float64).reshape(-1, 2).unbind(1)
+        return low, high
+
+    def settle(self, value: Tensor) -> Tensor:
+        out = value.clone()
+        for place, cells in enumerate(self._fitted()):
+            out[:, place] = torch.from_numpy(cells.settle(value[:, place].numpy()))
+        return out
+
     def decode_column(self, value: Tensor, place: int) -> Any:
         if self._flags or self.columns[place] in self._relations.derived_levels:
             return super().decode_column(value, place)
@@ -360,11 +372,12 @@ class TableCodec(Codec):
 
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
         if not self._relations:
-            return TableRows(filled(rows.frame, self.columns, observed.numpy(), decoded))
+            seen = observed.numpy()
+            return TableRows(filled(rows.frame, self.columns, seen, decoded, self.schema))
         # a cell that follows from others is observed in the event, and may be missing in the row
         columns = [column.name for column in self.schema.drawn]
         nothing = np.zeros((len(rows), len(columns)), dtype=bool)
-        frame = filled(rows.frame, columns, nothing, decoded)
+        frame = filled(rows.frame, columns, nothing, decoded, self.schema)
         return TableRows(self._settled(rows.frame, frame, decoded))
 
     def _settled(

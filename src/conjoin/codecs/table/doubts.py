@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from conjoin.codecs.table.values import Tally, text_of
+from conjoin.codecs.table.written import is_empty_word
 
 __all__ = ["number_doubts", "word_doubts"]
 
 _SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999, 99999, 999999)
-_EMPTY_WORDS = {"", "?", "-", "--", ".", "na", "n/a", "#n/a", "n.a.", "nan", "null", "none", "nil"}
-_EMPTY_WORDS |= {"unknown", "unk", "missing", "not available"}
 _MONEY = re.compile(r"\s*[$€£¥]?\s*[-+]?\s*[$€£¥]?\s*\d[\d,.' ]*\s*[%$€£¥]?\s*")
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
@@ -82,7 +81,7 @@ def word_doubts(name: Any, tally: Tally) -> list[str]:
     money and percentages."""
     words = [value for value in tally.values if isinstance(value, str)]
     doubts = []
-    empty = [word for word in words if word.strip().lower() in _EMPTY_WORDS]
+    empty = [word for word in words if is_empty_word(word)]
     if empty:
         doubts.append(
             f"Column {name!r} has the word {_some(empty)}; if it means missing, say "
@@ -113,7 +112,7 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
         if all(isinstance(value, str) for value in tally.values):
             return [
                 f"Column {name!r} holds numbers written as words; to read them as numbers, say "
-                "types={{name!r}: 'real'}."
+                f"types={{{name!r}: 'real'}}."
             ]
         return []
     if len(money) + len(plain) >= 0.95 * len(cells) and money:

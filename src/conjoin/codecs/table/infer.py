@@ -15,18 +15,23 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table.aside import reason_to_set_aside
 from conjoin.codecs.table.doubts import number_doubts, word_doubts
+from conjoin.codecs.table.forms import Found
 from conjoin.codecs.table.frame import as_frame
 from conjoin.codecs.table.guess import guess, level_cells
 from conjoin.codecs.table.measure import (
-    atoms_of,
     bounds_of,
     day_step,
     decimals_of,
     decimals_of_step,
+    fine_step,
+    fraction_of,
+    range_of,
+    recurring,
     step_of,
     unit_of,
 )
 from conjoin.codecs.table.overrides import missing_of, overrides_of
+from conjoin.codecs.table.reading import form_of, read_in
 from conjoin.codecs.table.relation_search import relations_of
 from conjoin.codecs.table.relations import Difference, Relation, derived, plain
 from conjoin.codecs.table.schema import Column, Schema
@@ -191,12 +196,53 @@ def _rescue(columns: list[Column], target: Any) -> list[Column]:
 def _notices(columns: Sequence[Column]) -> list[str]:
     aside = [column for column in columns if column.role == "set aside"]
     notices = [f"Column {column.name!r} is set aside: {column.why}." for column in aside]
+    notices += [_measure_notice(column) for column in columns if _measure_notice(column)]
+    notices += [_words_notice(column) for column in columns if column.parse is not None]
     return notices + [
         f"Column {c.name!r} has {len(c.levels) - 1 + len(c.pooled)} distinct values; "
         f"{len(c.pooled)} rare ones share the level {RARE!r}."
         for c in columns
         if c.modelled and c.pooled
     ]
+
+
+def _measure_notice(column: Column) -> str:
+    """What is assumed of the values that a number can have."""
+    if not (column.modelled and column.numeric and column.resolution is not None):
+        return ""
+    shown = ", ".join(f"{atom:g}" for atom in column.atoms[:3])
+    if column.only_atoms:
+        return (
+            f"Column {column.name!r} has only {len(column.atoms)} values ({shown}, ...); no others "
+            f"are drawn. If there are others, say types={{{column.name!r}: {{'only_atoms': False, "
+            "'atoms': []}}."
+        )
+    if column.precision == 0 and column.atoms:
+        return (
+            f"Column {column.name!r} is exactly {shown} again and again, but otherwise in full "
+            "precision: each such value has a probability of its own, and the others count in "
+            f"steps of {column.resolution:g}. For a density without spikes, say "
+            f"types={{{column.name!r}: {{'resolution': None}}}}."
+        )
+    plain = column.decimals is None or np.isclose(column.resolution, 10.0**-column.decimals)
+    if column.type == "date" or (plain and column.decimals is not None):
+        return ""
+    start = f" from {column.offset:g}" if column.offset else ""
+    return (
+        f"Column {column.name!r} is recorded in steps of {column.resolution:g}{start}; no other "
+        f"values are drawn. For another step, say types={{{column.name!r}: {{'resolution': ...}}}}."
+    )
+
+
+def _words_notice(column: Column) -> str:
+    """How numbers in words are read, and how to say otherwise."""
+    empty = [word for word in column.missing if isinstance(word, str)]
+    gone = f"; {', '.join(map(repr, empty))} count as missing" if empty else ""
+    return (
+        f"Column {column.name!r} holds numbers written in words ({column.parse.describe()}){gone}. "
+        "They are modelled as numbers and written back in this way; to keep them as words, say "
+        f"types={{{column.name!r}: {{'parse': 'words'}}}}."
+    )
 
 
 # --------------------------------------------------------------------------------------- one column
@@ -209,27 +255,36 @@ def _column(
     was_words = not pd.api.types.is_numeric_dtype(raw.dtype)
     changed = bool(asked["missing"]) and int(series.isna().sum()) > int(raw.isna().sum())
     kind, form = _type(series, weight, asked, changed)
+    found = None if is_target else form_of(series, asked, kind)
+    if found is not None:
+        asked = {**asked, "missing": tuple(dict.fromkeys([*asked["missing"], *found.missing]))}
+        series = _in_numbers(blank(series, asked["missing"]), found.form)
+        kind = asked.get("type") or guess(series, weight, changed)[0]
     counts = _tally(series, weight, kind, form, asked)
     fields: JSON = {
         "name": name,
         "type": kind,
-        "dtype": _dtype(raw, was_words and kind in ("real", "integer")),
+        "dtype": _dtype(raw, was_words and kind in ("real", "integer") and found is None),
         "format": form,
+        "parse": None if found is None else found.form,
     }
     fields["missing"] = asked["missing"]
     fields["missing_share"] = counts.missing / counts.rows
     fields |= _categories(raw)
     single = str(raw.dtype) if str(raw.dtype) in ("float32", "float16") else "float64"
+    asked = asked if found is None else _of_form(asked, found)
     numeric = kind in ("real", "integer", "date")
     fields |= (
         _measure(name, kind, counts, asked, single)
         if numeric
         else _levels(name, kind, counts, asked, series, is_target)
     )
+    if found is not None:
+        fields["doubts"] = (*fields["doubts"], *_assumptions(name, found))
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:
-        why = reason_to_set_aside(column, counts, explicit="type" in asked)
+        why = reason_to_set_aside(column, counts, explicit="type" in asked or "parse" in asked)
     if why:  # its values are nobody's business: names and notes would end up in the saved model
         column = dataclasses.replace(
             column,
@@ -242,6 +297,27 @@ def _column(
             categories=(),
         )
     return column, counts
+
+
+def _in_numbers(series: Series, form: Any) -> Series:
+    """The column of words as numbers, missing where nothing is known."""
+    return pd.Series(read_in(series, form)[0], index=series.index, name=series.name)
+
+
+def _of_form(asked: JSON, found: Found) -> JSON:
+    """What the way of writing says of a column, where the user says nothing."""
+    low, high = found.form.bounds
+    bounds = {} if low is None and high is None else {"bounds": (low, high)}
+    unit = {"unit": found.form.unit} if found.form.unit else {}
+    return {**unit, **bounds, **asked}
+
+
+def _assumptions(name: Any, found: Found) -> list[str]:
+    return [
+        f"Column {name!r} {sentence.replace('say ', f'say types={{{name!r}: {{', 1)}"
+        + ("}}." if "say " in sentence else ".")
+        for sentence in found.assumed
+    ]
 
 
 def _type(series: Series, weight: Array, asked: JSON, changed: bool) -> tuple[str, str]:
@@ -289,47 +365,51 @@ def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JS
     """Precision and all that rests on it; a resolution of None leaves no room for spikes or
     bounds."""
     fields: JSON = {"unit": asked.get("unit", unit_of(name))}
-    decimals, step = _precision(kind, counts, asked, dtype)
-    fields |= {"decimals": decimals, "precision": step, "resolution": asked.get("resolution", step)}
+    decimals, step, offset = _precision(kind, counts, asked, dtype)
+    atoms, only = ((), False) if kind == "date" else recurring(counts, step)
+    atoms = tuple(asked.get("atoms", atoms))
+    fields |= {"decimals": decimals, "precision": step, "offset": asked.get("offset", offset)}
+    fields["resolution"] = asked.get("resolution", step)
+    if fields["resolution"] is None and "resolution" not in asked and _needs_mass(atoms, asked):
+        fields["resolution"] = fine_step(counts, atoms)
+    if fields["resolution"] is not None and step is None:
+        fields["precision"] = 0.0
     if fields["resolution"] is not None:
-        fields["atoms"] = () if kind == "date" else atoms_of(counts)
-        fields["bounds"] = (None, None) if kind == "date" else bounds_of(counts, counts.observed)
-    fields |= {key: tuple(asked[key]) for key in ("atoms", "bounds") if key in asked}
+        fields["atoms"] = atoms
+        fields["only_atoms"] = bool(asked.get("only_atoms", only and "atoms" not in asked))
+        fields["bounds"] = (None, None) if kind == "date" else bounds_of(counts, fields["offset"])
+    fields["range"] = (None, None) if asked.get("tails") else range_of(counts)
+    fields |= {key: tuple(asked[key]) for key in ("atoms", "bounds", "range") if key in asked}
     if kind != "date":
-        fields["doubts"] = tuple(
-            number_doubts(name, counts, counts.rows, decimals == 0)
-            + _spike_doubts(name, counts, step)
-        )
+        fields["doubts"] = tuple(number_doubts(name, counts, counts.rows, decimals == 0))
     return fields
+
+
+def _needs_mass(atoms: Sequence[float], asked: JSON) -> bool:
+    """Whether numbers in full precision have spikes or bounds, which a density has no room for."""
+    return bool(atoms) or any(end is not None for end in asked.get("bounds", ()))
 
 
 def _precision(
     kind: str, counts: Tally, asked: JSON, dtype: str
-) -> tuple[int | None, float | None]:
+) -> tuple[int | None, float | None, float]:
+    """Decimals, step and one value of the lattice; None and None for full precision."""
     given = asked.get("precision", asked.get("resolution"))
+    if given == 0:
+        return None, None, 0.0
     if given is not None:
-        return (
-            None if kind == "date" else asked.get("decimals", decimals_of_step(float(given)))
-        ), float(given)
+        decimals = asked.get("decimals", decimals_of_step(float(given)))
+        return (None if kind == "date" else decimals), float(given), 0.0
     if kind == "date":
-        return None, day_step(counts.values)
+        return None, day_step(counts.values), 0.0
     decimals = (
         asked.get("decimals", decimals_of(counts.values, dtype)) if len(counts.values) else None
     )
     if decimals is None and kind == "integer":
         decimals = 0
-    return decimals, None if decimals is None else step_of(counts, int(decimals))
-
-
-def _spike_doubts(name: Any, counts: Tally, step: float | None) -> list[str]:
-    spikes = atoms_of(counts) if step is None else ()
-    return [
-        f"Column {name!r} is exactly {spike:g} again and again, but is otherwise recorded in "
-        "full precision, so it has a density "
-        "that is unbounded there; say types={{name!r}: {'resolution': ...}} to give its "
-        "cells mass."
-        for spike in spikes
-    ]
+    if decimals is None:
+        return None, fraction_of(counts), 0.0
+    return decimals, *step_of(counts, int(decimals))
 
 
 # ------------------------------------------------------------------------------------------- levels

@@ -18,6 +18,10 @@ __all__ = [
     "day_step",
     "decimals_of",
     "decimals_of_step",
+    "fine_step",
+    "fraction_of",
+    "range_of",
+    "recurring",
     "step_of",
     "unit_of",
 ]
@@ -27,7 +31,14 @@ Array = NDArray[Any]
 _MAX_DIGITS = 6  # decimal places that are tried
 _MAX_ATOMS = 16
 _MIN_ATOM_ROWS = 40
-_STEPS = (1000, 500, 250, 100, 50, 25, 10, 5)
+_MAX_ONLY_ATOMS = 64  # distinct values of a column that has no others
+_MIN_ONLY_ROWS = 5  # rows of each of them, on average
+_MIN_SPIKE_ROWS = 5  # rows that share one number in full precision, none of which is chance
+_MIN_SPIKE_SHARE = 0.01  # of the rows
+_SPARSE = 3  # times as many cells as distinct values: a lattice that is mostly empty
+_FINE = 1e-5  # of the spread: the step at which numbers in full precision get mass
+_MIN_STEP_ODDS = 500  # to one, against a step by chance
+_FRACTIONS = (3, 6, 7, 9, 12, 15, 24, 30, 36, 45, 48, 60, 72, 90, 144, 180, 360, 720, 1440, 3600)
 _DAY_MS = 86_400_000
 _DAY_STEPS = (_DAY_MS, 3_600_000, 60_000, 1_000, 1)  # day, hour, minute, second, millisecond
 _UNITS = (
@@ -57,15 +68,51 @@ def decimals_of(values: Array, dtype: str) -> int | None:
     return None
 
 
-def step_of(tally: Tally, decimals: int) -> float:
-    """The step of the lattice that the values lie on: 10^-decimals, or a clear multiple of it such
-    as 5 or 100."""
+def step_of(tally: Tally, decimals: int) -> tuple[float, float]:
+    """The step of the lattice that the values lie on, and one value of it: 10^-decimals, or a clear
+    multiple of it such as 2, 12 or 100, of which 0 need be none."""
     unit = 10.0**-decimals
-    if tally.observed < 30 or len(tally.values) < 5:
-        return unit
-    common = int(np.gcd.reduce(np.rint(tally.values * 10.0**decimals).astype("int64")))
-    times = next((step for step in _STEPS if common and common % step == 0), 1)
-    return float(np.round(times * unit, decimals))
+    if tally.observed < 30 or len(tally.values) < 3:
+        return unit, 0.0
+    cells = np.rint(tally.values * 10.0**decimals).astype("int64")
+    times = int(np.gcd.reduce(np.diff(cells)))
+    if times < 2 or not _is_clear(times, cells, tally):
+        return unit, 0.0
+    offset = int(cells[0]) % times
+    return float(np.round(times * unit, decimals)), float(np.round(offset * unit, decimals))
+
+
+def _is_clear(times: int, cells: Array, tally: Tally) -> bool:
+    """Whether a common factor of the differences is no chance: it is unlikely by the number of
+    distinct values, or they fill their lattice."""
+    unlikely = len(cells) >= 5 and (len(cells) - 1) * np.log(times) > np.log(_MIN_STEP_ODDS)
+    full = len(cells) >= 0.5 * ((int(cells[-1]) - int(cells[0])) // times + 1)
+    return bool(unlikely or (full and tally.observed >= 10 * len(cells)))
+
+
+def fraction_of(tally: Tally) -> float | None:
+    """The step of numbers in full precision that are whole multiples of a third, a twelfth, ...;
+    None where there is none."""
+    values = tally.values
+    if tally.observed < 30 or len(values) < 5 or np.abs(values).max() > 1e6:
+        return None
+    for parts in _FRACTIONS:
+        cells = values * parts
+        few = np.ptp(cells) + 1 <= 100 * len(cells)
+        if few and np.abs(cells - np.rint(cells)).max() <= 1e-9 * max(1.0, np.abs(cells).max()):
+            return 1.0 / parts
+    return None
+
+
+def fine_step(tally: Tally, atoms: tuple[float, ...]) -> float:
+    """A step far below the spread of numbers in full precision, so that these have mass as well as
+    their spikes; a power of ten."""
+    free = ~np.isin(tally.values, atoms)
+    values = tally.values[free] if free.sum() > 1 else tally.values
+    spread = float(np.std(values)) if len(values) > 1 else abs(float(values[0])) or 1.0
+    gaps = np.diff(np.array(sorted(atoms)))
+    spread = min([spread, *gaps.tolist()]) if len(gaps) and free.sum() < 2 else spread
+    return float(10.0 ** np.floor(np.log10(_FINE * spread))) if spread > 0 else _FINE
 
 
 def decimals_of_step(step: float) -> int | None:
@@ -81,6 +128,40 @@ def day_step(values: Array) -> float | None:
     if np.abs(ticks - whole).max(initial=0.0) > 2e-3:
         return None
     return next(step / _DAY_MS for step in _DAY_STEPS if not (whole % step).any())
+
+
+def recurring(tally: Tally, step: float | None) -> tuple[tuple[float, ...], bool]:
+    """The spikes of a column, and whether it has no other values.
+
+    ``step``: of its lattice; None for full precision, of which a value that recurs is a spike."""
+    if _only_few_values(tally, step):
+        return tuple(map(float, tally.values)), True
+    return (atoms_of(tally) if step is not None else _spikes(tally)), False
+
+
+def _only_few_values(tally: Tally, step: float | None) -> bool:
+    """Whether the same few values recur, far from filling their lattice: powers of two, prices."""
+    distinct = len(tally.values)
+    if not 2 <= distinct <= _MAX_ONLY_ATOMS or tally.observed < _MIN_ONLY_ROWS * distinct:
+        return False
+    often = tally.counts >= 3
+    if tally.counts[often].sum() < 0.95 * tally.observed or often.sum() < 0.6 * distinct:
+        return False
+    if step is None:
+        return True
+    gaps = np.diff(tally.values) / step
+    return distinct >= 3 and float(np.median(gaps)) >= _SPARSE and bool(gaps.max() > 2 * gaps.min())
+
+
+def _spikes(tally: Tally) -> tuple[float, ...]:
+    """Values in full precision that far more rows share than chance would let them."""
+    if not len(tally.values):
+        return ()
+    least = max(_MIN_SPIKE_ROWS, _MIN_SPIKE_SHARE * tally.observed, 5 * np.median(tally.counts))
+    found = np.flatnonzero(tally.counts >= min(least, max(_MIN_ATOM_ROWS, 0.001 * tally.observed)))
+    found = found[tally.counts[found] >= 5 * np.median(tally.counts)]
+    best = sorted(found, key=lambda i: (-tally.counts[i], i))[:_MAX_ATOMS]
+    return tuple(float(tally.values[i]) for i in sorted(best))
 
 
 def atoms_of(tally: Tally) -> tuple[float, ...]:
@@ -102,11 +183,19 @@ def _stands_out(share: Array, i: int) -> bool:
     return bool(share[i] > 4 * around.mean() and share[i] > 2 * next_to.max())
 
 
-def bounds_of(tally: Tally, rows: float) -> tuple[float | None, float | None]:
-    """(0, None) where at least ten rows are all at or above 0."""
-    return (
-        (0.0, None) if rows >= 10 and len(tally.values) and tally.values[0] >= 0 else (None, None)
-    )
+def bounds_of(tally: Tally, offset: float = 0.0) -> tuple[float | None, float | None]:
+    """(0, None) where at least ten rows are all at or above 0; ``offset``, the least value of the
+    lattice above 0, in place of 0."""
+    if tally.observed < 10 or not len(tally.values) or tally.values[0] < 0:
+        return None, None
+    return offset, None
+
+
+def range_of(tally: Tally) -> tuple[float | None, float | None]:
+    """From the least value to the greatest."""
+    if not len(tally.values):
+        return None, None
+    return float(tally.values[0]), float(tally.values[-1])
 
 
 def unit_of(name: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from conjoin.codecs.table.forms import NAMED_PARSES, form_json, is_parse
 from conjoin.codecs.table.schema import ROLES, TYPES, Column, Schema
 
 __all__ = ["NO_RELATION", "missing_of", "overrides_of"]
@@ -24,12 +25,26 @@ _FIELDS = (
     "unit",
     "missing",
     "format",
+    "parse",
+    "offset",
+    "range",
+    "tails",
+    "only_atoms",
     "role",
     "why",
     "relation",
 )
 NO_RELATION = "none"  # of a column that takes part in none, unless another column states one
-_NUMERIC = ("resolution", "decimals", "precision", "atoms", "bounds")
+_NUMERIC = (
+    "resolution",
+    "decimals",
+    "precision",
+    "atoms",
+    "bounds",
+    "offset",
+    "range",
+    "only_atoms",
+)
 
 
 def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
@@ -78,6 +93,11 @@ def _fields(name: Any, value: Any) -> JSON:
             raise ValueError(
                 f"Column {name!r}: {fields[key]!r} is no {key}; choose from {', '.join(choices)}."
             )
+    if not is_parse(fields.get("parse", "words")) and fields["parse"] is not None:
+        raise ValueError(
+            f"Column {name!r}: {fields['parse']!r} is no way to parse; choose from "
+            f"{', '.join(NAMED_PARSES)}, or give its fields as a dict."
+        )
     unknown = [key for key in fields if key not in _FIELDS]
     if unknown:
         raise ValueError(
@@ -107,7 +127,8 @@ def _from_column(column: Column) -> JSON:
     if column.levels:
         return fields
     kept = {key: getattr(column, key) for key in _NUMERIC}
-    kept["precision"] = column.precision or column.resolution
+    kept["precision"] = column.resolution if column.precision is None else column.precision
+    kept |= {} if column.parse is None else {"parse": form_json(column.parse)}
     return fields | kept | ({"format": column.format} if column.format else {})
 
 

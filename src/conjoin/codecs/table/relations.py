@@ -28,8 +28,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.table.guess import level_cells
+from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import blank, days, floats, map_distinct, text_of
+from conjoin.codecs.table.values import blank, map_distinct, text_of
 
 __all__ = ["Difference", "Linear", "Lookup", "Relation", "Relations", "Solved", "derived", "plain"]
 
@@ -45,9 +46,7 @@ FLOAT_ROUNDING = 1e-9  # of the size of the terms, by which sums of float64 may 
 def plain(column: Column, series: Any) -> Array:
     """The cells of a column (B,): numbers with NaN, or texts with None, where missing."""
     series = blank(series, column.missing)
-    if column.type == "date":
-        return days(series, column.format)[0]
-    return floats(series)[0] if column.numeric else texts(level_cells(series)[0])
+    return numbers_of(column, series)[0] if column.numeric else texts(level_cells(series)[0])
 
 
 def texts(cells: Any) -> Array:

@@ -7,6 +7,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.reading import gaps_of
+from conjoin.codecs.table.schema import Schema
+
 __all__ = ["TableRows", "content_hashes", "filled"]
 
 
@@ -43,13 +46,21 @@ def content_hashes(frame: pd.DataFrame) -> np.ndarray:
 
 
 def filled(
-    frame: pd.DataFrame, columns: Sequence[Any], observed: np.ndarray, decoded: pd.DataFrame
+    frame: pd.DataFrame,
+    columns: Sequence[Any],
+    observed: np.ndarray,
+    decoded: pd.DataFrame,
+    schema: Schema,
 ) -> pd.DataFrame:
     """The frame, where missing cells of ``columns`` that are not ``observed`` (B, D) are those of
-    ``decoded``."""
+    ``decoded``. ``schema`` says which words mean missing."""
     out = frame.copy()
+    known = {column.name: column for column in schema.columns}
     for place, name in enumerate(columns):
-        gap = ~observed[:, place] & (frame[name].isna().to_numpy() if name in frame else True)
+        gap = ~observed[:, place]
+        if name in frame:
+            cells = frame[name]
+            gap &= gaps_of(known[name], cells) if name in known else cells.isna().to_numpy()
         if gap.any():
             out[name] = _patch(frame.get(name), decoded[name], gap, frame.index)
     return out

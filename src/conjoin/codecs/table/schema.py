@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from conjoin.codecs.table.forms import form_from, form_json
 from conjoin.util.files import write_text
 
 __all__ = ["ROLES", "TYPES", "Column", "Schema"]
@@ -21,7 +22,10 @@ Name = str | int | float
 
 TYPES = ("real", "integer", "category", "ordered", "boolean", "date", "picture", "text")
 ROLES = ("model", "set aside", "derived")  # derived: follows from others, see relations.py
+_SHOWN_ATOMS = 8
 _LISTS = ("levels", "counts", "pooled", "atoms", "bounds", "missing", "categories", "doubts")
+_LISTS += ("range",)
+_NEW: JSON = {"offset": 0.0, "range": [None, None], "only_atoms": False}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +34,11 @@ class Column:
 
     ``precision`` is the step at which the values were recorded, and rounds decoded numbers;
     ``resolution`` is the measure: with it a cell has probability mass, with None a density.
+    ``precision`` is 0 for numbers in full precision that have spikes: their ``resolution`` is then
+    a small one, so that spikes and other values both have mass. ``offset`` is one value of the
+    lattice. ``bounds`` are what a value can be: beyond them a cell counts as never seen. ``range``
+    is where draws stay, by default between the least and the greatest value of the fit; None
+    leaves the tail open. ``only_atoms``: there are no values but the spikes.
     ``pooled`` are the rare values that share the level "(rare)", most frequent first."""
 
     name: Name
@@ -51,17 +60,20 @@ class Column:
     dtype: str = "float64"
     categories: tuple[Any, ...] = ()
     format: str = ""
+    # how its numbers are written in words, if they are; see forms.FORMS
+    parse: Any = None
+    offset: float = 0.0
+    range: tuple[float | None, float | None] = (None, None)
+    only_atoms: bool = False
 
     def __post_init__(self) -> None:
         for field in _LISTS:
             object.__setattr__(self, field, tuple(getattr(self, field)))
+        object.__setattr__(self, "parse", form_from(self.parse))
         _choose(self.name, "type", self.type, TYPES)
         _choose(self.name, "role", self.role, ROLES)
-        if len(self.bounds) != 2:
-            raise ValueError(
-                f"Column {self.name!r}: bounds are two numbers, low and high, either may be "
-                f"null; got {list(self.bounds)}."
-            )
+        for field in ("bounds", "range"):
+            _check_ends(self.name, field, getattr(self, field))
         if self.resolution is not None and not self.resolution > 0:
             raise ValueError(
                 f"Column {self.name!r}: resolution {self.resolution!r} must be above 0, or null "
@@ -90,16 +102,30 @@ class Column:
     def density(self) -> Self:
         """The same column with a density in place of mass, if it is numeric."""
         return (
-            dataclasses.replace(self, resolution=None, atoms=(), bounds=(None, None))
+            dataclasses.replace(
+                self,
+                resolution=None,
+                atoms=(),
+                bounds=(None, None),
+                only_atoms=False,
+                precision=self.precision or None,
+            )
             if self.numeric
             else self
         )
 
     def to_json(self) -> JSON:
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
+        plain = {
+            field.name: list(value) if isinstance(value, tuple) else value
+            for field in dataclasses.fields(self)
+            for value in (getattr(self, field.name),)
         }
+        parse = plain.pop("parse")
+        # what earlier releases did not have is written where it says something
+        for key, default in _NEW.items():
+            if plain[key] == default:
+                del plain[key]
+        return plain if parse is None else plain | {"parse": form_json(parse)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -133,12 +159,27 @@ class Column:
         parts = [
             "density"
             if self.resolution is None
+            else "spikes"
+            if self.only_atoms
             else f"steps of {self.resolution:.6g}{' days' if self.type == 'date' else ''}"
         ]
+        parts += [] if self.parse is None else [f"written in words: {self.parse.describe()}"]
         parts += [f"from {self.bounds[0]:g}"] if self.bounds[0] is not None else []
         parts += [f"to {self.bounds[1]:g}"] if self.bounds[1] is not None else []
-        parts += [f"spike at {', '.join(f'{atom:g}' for atom in self.atoms)}"] if self.atoms else []
+        shown = ", ".join(f"{atom:g}" for atom in self.atoms[:_SHOWN_ATOMS])
+        shown += ", ..." if len(self.atoms) > _SHOWN_ATOMS else ""
+        parts += [f"spike at {shown}"] if self.atoms else []
         return ", ".join(parts)
+
+
+def _check_ends(name: Name, field: str, ends: Any) -> None:
+    known = [end for end in ends if end is not None]
+    numbers = all(isinstance(end, int | float) and end == end for end in known)
+    if len(ends) != 2 or not numbers or (len(known) == 2 and known[0] > known[1]):
+        raise ValueError(
+            f"Column {name!r}: {field} are two numbers, low and high, either may be null; got "
+            f"{list(ends)}."
+        )
 
 
 def _choose(name: Name, field: str, value: Any, choices: tuple[str, ...]) -> None:

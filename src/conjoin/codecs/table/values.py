@@ -19,6 +19,7 @@ __all__ = [
     "blank",
     "days",
     "floats",
+    "locate",
     "map_distinct",
     "sort_values",
     "tally",
@@ -101,7 +102,7 @@ def map_distinct(series: Series, function: Callable[[Any], Any], absent: Any, dt
     return results[codes]
 
 
-def _locate(series: Series, bad: Array, expected: str) -> ValueError:
+def locate(series: Series, bad: Array, expected: str) -> ValueError:
     row = int(bad.argmax())
     return ValueError(
         f"Column {series.name!r}, row {row}: {series.iloc[row]!r} is not {expected}; correct it, "
@@ -121,7 +122,7 @@ def floats(series: Series) -> tuple[Array, Array]:
     values = map_distinct(series, _number, np.nan, "float64")
     bad = known & ~np.isfinite(values)
     if bad.any():
-        raise _locate(series, bad, "a finite number")
+        raise locate(series, bad, "a finite number")
     return values, known
 
 
@@ -142,7 +143,7 @@ def days(series: Series, form: str) -> tuple[Array, Array]:
         stamps = pd.to_datetime(series.astype(object), format=reading, errors="coerce")
         bad = (series.notna() & stamps.isna()).to_numpy()
         if bad.any():
-            raise _locate(series, bad, f"a date in the format {reading}")
+            raise locate(series, bad, f"a date in the format {reading}")
     if stamps.dt.tz is not None:
         stamps = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
     known = stamps.notna().to_numpy()

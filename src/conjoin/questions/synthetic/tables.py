@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table import inspect
+from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import days, floats, map_distinct, text_of
+from conjoin.codecs.table.values import blank, map_distinct, text_of
 
 __all__ = ["Coded", "coded", "some_rows"]
 
@@ -77,10 +78,8 @@ def _some(columns: list[Column], target: Any) -> list[Column]:
 
 def _column(column: Column, parts: Sequence[Any]) -> list[np.ndarray]:
     """The cells of one column, table by table."""
-    if column.type == "date":
-        return [days(part, column.format)[0] for part in parts]
     if column.numeric:
-        return [floats(part)[0] for part in parts]
+        return [numbers_of(column, blank(part, column.missing))[0] for part in parts]
     texts = [map_distinct(part.astype(object), text_of, None, object) for part in parts]
     others = [np.unique(text[text != None]) for text in texts[1:]]  # noqa: E711 (of each cell)
     levels = pd.Series(np.concatenate([*texts[:1], *others])).value_counts()

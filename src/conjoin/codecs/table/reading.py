@@ -1,0 +1,107 @@
+"""The cells of a column as numbers, whichever way they are written."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from conjoin.codecs.table.forms import Found, find_form, form_from
+from conjoin.codecs.table.values import blank, days, floats, locate, map_distinct
+from conjoin.codecs.table.written import is_empty_word
+
+__all__ = ["form_of", "gaps_of", "numbers_of", "read_in", "written_cells"]
+
+Array = NDArray[Any]
+Series = Any
+
+
+def numbers_of(column: Any, series: Series) -> tuple[Array, Array]:
+    """The cells of a numeric column as float64 (B,), dates as days, and whether each is known;
+    ValueError names the first cell that can't be read."""
+    if column.type == "date":
+        return days(series, column.format)
+    return floats(series) if column.parse is None else read_in(series, column.parse)
+
+
+def read_in(series: Series, form: Any) -> tuple[Array, Array]:
+    """As ``numbers_of``, of words that are written in the way ``form``."""
+    values = map_distinct(series, lambda cell: _number(form, cell), np.nan, "float64")
+    known = ~np.isnan(values)
+    bad = series.notna().to_numpy() & ~known
+    if bad.any():
+        # a word for "missing" is no mistake, whether or not the rows of the fit had it
+        bad &= ~map_distinct(series, is_empty_word, True, bool)
+    if bad.any():
+        raise locate(series, bad, f"a number ({form.describe()})")
+    return values, known
+
+
+def gaps_of(column: Any, series: Series) -> Array:
+    """(B,) which cells of a column are missing, those that hold a word for it included."""
+    gone: Array = blank(series, column.missing).isna().to_numpy()
+    if column.parse is None:
+        return gone
+    return gone | map_distinct(series, is_empty_word, True, bool)
+
+
+def _number(form: Any, cell: Any) -> float:
+    value = form.read(cell)
+    return float("nan") if value is None or not np.isfinite(value) else value
+
+
+def written_cells(form: Any, raw: Array, dtype: str) -> Series:
+    """(B,) numbers as the column writes them, in its dtype."""
+    cells = np.empty(len(raw), dtype=object)
+    cells[:] = [form.write(value) for value in raw.tolist()]
+    return pd.Series(cells).astype(dtype)  # type: ignore[call-overload]
+
+
+def form_of(series: Series, asked: dict[str, Any], kind: str) -> Found | None:
+    """How the words of a column stand for numbers; None where they do not, or were said not to.
+
+    ``asked``: what the user says of it. ``kind``: the type that it has otherwise. ValueError where
+    the user says that it holds numbers, and a word is none."""
+    parse = asked.get("parse", "")
+    if parse and not isinstance(parse, str):
+        return Found(form_from(parse), (), ())
+    wanted = bool(parse) or asked.get("type") in ("real", "integer")
+    if parse == "words" or not (wanted or (kind == "category" and "type" not in asked)):
+        return None
+    if isinstance(series.dtype, pd.CategoricalDtype) and not wanted:
+        return None
+    words = [str(word) for word in pd.unique(series.dropna().astype(object))]
+    if not parse and wanted and _plain(words):
+        return None
+    if not wanted and pd.api.types.infer_dtype(series, skipna=True) != "string":
+        return None
+    found = find_form(words, parse or ("number" if wanted else ""))
+    if found is None and parse:
+        raise _no_form(series, words, parse)
+    return found
+
+
+def _plain(words: list[str]) -> bool:
+    try:
+        return bool(np.isfinite([float(word) for word in words]).all())
+    except ValueError:
+        return False
+
+
+def _no_form(series: Series, words: list[str], said: str) -> ValueError:
+    """Which word stands in the way."""
+    odd = next(
+        (word for word in words if not is_empty_word(word) and find_form([word], said) is None),
+        None,
+    )
+    if odd is None:
+        return ValueError(
+            f"Column {series.name!r} was said to be {said!r}, but its numbers are not written in "
+            f"one way: {', '.join(map(repr, words[:3]))}; write them in one unit, with the same "
+            "marks."
+        )
+    row = int((series.astype(object).astype(str) == odd).to_numpy().argmax())
+    return ValueError(
+        f"Column {series.name!r}, row {row}: {odd!r} is not a number, but the column was said to "
+        f"be {said!r}; correct it, or name it in missing=."
+    )

@@ -1,0 +1,420 @@
+"""Numbers written in words, such as "$40,859", "(2,000.10)", "1.081,32", "14.5 °C" or "1.2k": one
+way of writing for a whole column, by which its cells are read and written back.
+
+A way of writing is learned from the distinct words of a column. Among the ways that read every
+word, the one that gives most words back as they were is taken.
+"""
+
+import dataclasses
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, NamedTuple
+
+__all__ = ["EMPTY_WORDS", "NAMED_PARSES", "Written", "is_empty_word", "learn_written"]
+
+# words that stand for a missing cell, in lower case
+EMPTY_WORDS = {"", "?", "-", "--", "–", "—", ".", "na", "n/a", "#n/a", "n.a.", "nan", "null"}
+EMPTY_WORDS |= {"none", "nil", "unknown", "unk", "missing", "not available"}
+
+# what a user may say of a column whose numbers can't be told from its words alone
+NAMED_PARSES = ("money", "percent", "number", "decimal comma", "decimal point", "time", "words")
+
+_CURRENCIES = set("$€£¥₹₩₽₺₫₴₦₱฿₪¢ƒ")
+_CURRENCY_WORDS = {"usd", "eur", "gbp", "jpy", "chf", "cad", "aud", "inr", "cny", "rmb", "sek"}
+_CURRENCY_WORDS |= {"nok", "dkk", "kr", "kr.", "fr", "fr.", "rs", "rs.", "r$", "us$", "c$", "a$"}
+_CURRENCY_WORDS |= {"zł", "pln", "czk", "kč", "ft", "huf", "brl", "mxn", "zar", "tl", "try", "руб"}
+_SPACES = " \u00a0\u202f\u2009"
+_GROUPS = (",", ".", "'", "’", "_", *_SPACES)
+_MINUS = "-\u2212"
+_TIMES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
+_MAX_DIGITS = 15  # of a number that a float keeps apart from its neighbours
+_MAX_UNIT_CHARACTERS = 15
+_CELL = re.compile(
+    rf"(?P<open>\(?)(?P<before>[^\d(),.]*)"
+    rf"(?P<core>[.,]?\d(?:[\d,.'’_{_SPACES}]*\d)?)(?P<after>[^()]*?)(?P<close>\)?)"
+)
+_UNIT = re.compile(r"[%‰°º′″µμΩ$€£¥₹₩₽₺₫₴₦₱฿₪¢ƒA-Za-zÀ-ɏа-яА-Я²³./·*^-]+\d?")
+
+
+class _Parts(NamedTuple):
+    """A word taken apart."""
+
+    before: str  # what stands before the digits, without the sign
+    core: str  # digits and marks
+    times: str  # k, M, ...
+    after: str
+    sign: str  # "-", "+" or ""
+    place: str  # where the sign stands: "first", "inner", "last", "brackets" or ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """How the numbers of a column are written.
+
+    ``decimal`` and ``group`` are marks; ``prefix`` and ``suffix`` stand around the number, spaces
+    included; ``places`` are decimals, of every number ("fixed"), of those that are not whole
+    ("whole or fixed"), or at most ("shortest"). ``negative`` says where a minus stands: "first"
+    (-$5), "inner" ($-5), "last" (5-) or "brackets". ``times`` are the magnitudes in use, such as
+    "k"."""
+
+    form: ClassVar[str] = "number"
+
+    decimal: str = "."
+    group: str = ""
+    prefix: str = ""
+    suffix: str = ""
+    places: int = 0
+    decimals: str = "shortest"
+    negative: str = "first"
+    minus: str = "-"
+    plus: bool = False
+    zero: bool = True  # whether a number below one begins with 0
+    times: tuple[str, ...] = ("",)
+
+    def __post_init__(self) -> None:
+        choices = {
+            "decimal": (self.decimal, (".", ",")),
+            "decimals": (self.decimals, ("fixed", "shortest", "whole or fixed")),
+            "negative": (self.negative, ("first", "inner", "last", "brackets")),
+            "group": (self.group, ("", *_GROUPS)),
+            "places": (self.places, range(_MAX_DIGITS + 1)),
+        }
+        choices |= {f"times[{i}]": (times, tuple(_TIMES)) for i, times in enumerate(self.times)}
+        for name, (value, known) in choices.items():
+            if value not in known:
+                raise ValueError(
+                    f"{name}={value!r} is no way to write numbers; choose from "
+                    f"{', '.join(map(repr, known))}."
+                )
+        if not self.times or self.group == self.decimal:
+            raise ValueError(
+                "Numbers in words need one entry in times at least, and two marks that differ; got "
+                f"times={self.times!r}, decimal={self.decimal!r}, group={self.group!r}."
+            )
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Of what can be written: any number."""
+        return None, None
+
+    @property
+    def unit(self) -> str:
+        """Of the numbers, such as a currency."""
+        return self.prefix.strip() or self.suffix.strip()
+
+    def read(self, cell: Any) -> float | None:
+        """The number in a cell; None where it holds none that is written in this way. A number
+        stays what it is."""
+        if not isinstance(cell, str):
+            return _plain(cell)
+        parts = _parts(cell)
+        if parts is None or not {parts.before.strip(), parts.after.strip()} <= {
+            "",
+            self.prefix.strip(),
+            self.suffix.strip(),
+        }:
+            return None
+        return _value(parts, self.decimal, self.group or _other_group(self.decimal))
+
+    def write(self, value: float) -> str:
+        """The number as the column writes it."""
+        exact = Decimal(repr(float(value)))
+        times = self._magnitude(abs(exact))
+        number = self._digits(abs(exact) / _TIMES[times]) + times
+        below = exact < 0
+        if below and self.negative == "brackets":
+            return f"({self.prefix}{number}{self.suffix})"
+        sign = self.minus if below else "+" if self.plus and exact > 0 else ""
+        if below and self.negative == "last":
+            return f"{self.prefix}{number}{self.suffix}{sign}"
+        if self.negative == "inner":
+            return f"{self.prefix}{sign}{number}{self.suffix}"
+        return f"{sign}{self.prefix}{number}{self.suffix}"
+
+    def _magnitude(self, size: Decimal) -> str:
+        ordered = sorted(self.times, key=_TIMES.__getitem__)
+        fitting = [times for times in ordered if size >= _TIMES[times]]
+        return fitting[-1] if fitting else ordered[0]
+
+    def _digits(self, size: Decimal) -> str:
+        text = f"{size:.{self.places}f}"
+        whole, _, rest = text.partition(".")
+        if self.decimals == "shortest" or (
+            self.decimals == "whole or fixed" and not rest.strip("0")
+        ):
+            rest = rest.rstrip("0")
+        if self.group:
+            whole = f"{int(whole):,}".replace(",", self.group)
+        if not self.zero and whole == "0" and rest:
+            whole = ""
+        return whole + (self.decimal + rest if rest else "")
+
+    def describe(self) -> str:
+        """What is told of it."""
+        marks = {",": "a decimal comma", ".": "a decimal point"}[self.decimal]
+        parts = [f"in {self.unit}"] if self.unit else []
+        parts += [marks] if self.places else []
+        parts += [f"{self.group!r} between thousands"] if self.group else []
+        parts += ["brackets for negative ones"] if self.negative == "brackets" else []
+        parts += ["a minus behind negative ones"] if self.negative == "last" else []
+        more = [f"{times} = {_TIMES[times]:,}" for times in self.times if times]
+        return ", ".join(parts + more) or "plain"
+
+
+def _plain(cell: Any) -> float | None:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
+
+
+def is_empty_word(cell: Any) -> bool:
+    return isinstance(cell, str) and cell.strip().lower() in EMPTY_WORDS
+
+
+# ------------------------------------------------------------------------------------- taking apart
+
+
+def _parts(word: str) -> _Parts | None:
+    """A word as sign, unit, digits; None where it has no single number."""
+    found = _CELL.fullmatch(word.strip())
+    if found is None or bool(found["open"]) != bool(found["close"]):
+        return None
+    before, sign, place = _without_sign(found["before"])
+    times, after = _without_times(found["after"])
+    if after[-1:] and after[-1] in _MINUS and not sign:
+        sign = after[-1]
+        after = after[:-1]
+        place = "last"
+    if found["open"]:
+        if sign:
+            return None
+        sign = "-"
+        place = "brackets"
+    if not (_is_currency(before) and _is_unit(after)):
+        return None
+    return _Parts(before, found["core"], times, after, sign, place)
+
+
+def _without_sign(before: str) -> tuple[str, str, str]:
+    """What stands before the digits: without its sign, the sign, and where it stood."""
+    bare = before.strip()
+    if not bare or not any(sign in bare for sign in (*_MINUS, "+")):
+        return before, "", ""
+    if bare[0] in (*_MINUS, "+"):
+        return (
+            before.lstrip()[1:],
+            bare[0],
+            "inner" if len(bare) == 1 and before != bare else "first",
+        )
+    if bare[-1] in (*_MINUS, "+"):
+        return before.rstrip()[:-1], bare[-1], "inner"
+    return before, "", ""
+
+
+def _without_times(after: str) -> tuple[str, str]:
+    for times in ("bn", "k", "K", "M", "B"):
+        rest = after.removeprefix(times)
+        if rest != after and not rest[:1].isalpha():
+            return times, rest
+    return "", after
+
+
+def _is_currency(text: str) -> bool:
+    bare = text.strip().lower()
+    return not bare or set(bare) <= _CURRENCIES or bare in _CURRENCY_WORDS
+
+
+def _is_unit(text: str) -> bool:
+    pieces = text.split()
+    return len(text) <= _MAX_UNIT_CHARACTERS and all(map(_UNIT.fullmatch, pieces))
+
+
+def _value(parts: _Parts, decimal: str, group: str) -> float | None:
+    """The number of the parts, with these marks."""
+    core = _bare(parts.core, decimal, group)
+    if core is None:
+        return None
+    value = float(Decimal(core) * _TIMES[parts.times])
+    return -value if parts.sign in _MINUS and parts.sign else value
+
+
+def _bare(core: str, decimal: str, group: str) -> str | None:
+    """Digits and a point; None where the marks stand in other places, and for codes such as
+    00501."""
+    whole, mark, rest = core.partition(decimal)
+    if mark and not (rest.isascii() and rest.isdigit()):
+        return None
+    if not whole.isdigit():
+        group = _SPACES if group and group in _SPACES else group
+        pieces = re.split(f"[{re.escape(group)}]", whole) if group else [whole]
+        first, *others = pieces
+        if whole and not (
+            first.isdigit() and len(first) <= 3 and all(len(p) == 3 and p.isdigit() for p in others)
+        ):
+            return None
+        whole = "".join(pieces)
+    if (len(whole) > 1 and whole[0] == "0") or len(whole + rest) > _MAX_DIGITS:
+        return None
+    return f"{whole or '0'}.{rest or '0'}"
+
+
+def _other_group(decimal: str) -> str:
+    """Marks between thousands that a reader takes, where the column has shown none."""
+    return "".join(group for group in _GROUPS if group != decimal)
+
+
+# ----------------------------------------------------------------------------------------- learning
+
+
+class Learned(NamedTuple):
+    """A way of writing, and what was assumed about it, in sentences without their subject."""
+
+    written: Written
+    assumed: tuple[str, ...]
+
+
+def learn_written(words: Sequence[str], parse: str = "") -> Learned | None:
+    """The one way in which every word is a number; None where there is none.
+
+    ``parse``: what the user said, one of ``NAMED_PARSES``; where it is said, a unit may be left out
+    in some words."""
+    parts = _all_parts(words)
+    if not parts:
+        return None
+    befores = Counter(part.before.strip() for part in parts)
+    afters = Counter(part.after.strip() for part in parts)
+    lenient = bool(parse)
+    if not all(_is_one(units, lenient) for units in (befores, afters)):
+        return None
+    marks = [pair for pair in _marks(parse) if _reads(parts, *pair)]
+    if not marks:
+        return None
+    decimal, group = _chosen(parts, marks)
+    written = _best(words, parts, decimal, group)
+    assumed = _ambiguous(parts, marks, decimal, group) if "decimal" not in parse else []
+    other = [word for word in words if written.write(written.read(word) or 0.0) != word]
+    if other:
+        again = written.write(written.read(other[0]) or 0.0)
+        assumed.append(
+            f"is not written in one way throughout: {other[0]!r} will be written as {again!r}"
+        )
+    return Learned(written, tuple(assumed))
+
+
+def _all_parts(words: Sequence[str]) -> list[_Parts]:
+    """Every word taken apart; nothing if one can't be."""
+    parts = []
+    for word in words:
+        found = _parts(word)
+        if found is None:
+            return []
+        parts.append(found)
+    return parts
+
+
+def _is_one(units: Counter[str], lenient: bool) -> bool:
+    return len(units) == 1 or (lenient and len(units) == 2 and "" in units)
+
+
+def _marks(parse: str) -> list[tuple[str, str]]:
+    """Pairs of decimal and group marks, the likelier first."""
+    decimals = {"decimal comma": ",", "decimal point": "."}.get(parse, ".,")
+    return [
+        (decimal, group) for group in ("", *_GROUPS) for decimal in decimals if decimal != group
+    ]
+
+
+def _reads(parts: Sequence[_Parts], decimal: str, group: str) -> bool:
+    return all(_bare(part.core, decimal, group) is not None for part in parts)
+
+
+def _chosen(parts: Sequence[_Parts], marks: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """The likeliest pair: a comma before exactly three digits groups thousands wherever that reads
+    every word; a point is a decimal mark wherever it can be one, except of money."""
+    if (".", ",") in marks and any("," in part.core for part in parts):
+        return ".", ","
+    if (",", ".") in marks and any(_has_currency(part) for part in parts):
+        return ",", "."  # money has no three decimals
+    return marks[0]
+
+
+def _has_currency(part: _Parts) -> bool:
+    return any(text.strip() and _is_currency(text) for text in (part.before, part.after))
+
+
+def _ambiguous(
+    parts: Sequence[_Parts], marks: Sequence[tuple[str, str]], decimal: str, group: str
+) -> list[str]:
+    """What else the marks could mean, where that gives other numbers."""
+    if (decimal, group) == (".", ",") and any(map(_has_currency, parts)):
+        return []
+    own = [_value(part, decimal, group) for part in parts]
+    for other, between in marks:
+        if other != decimal and [_value(part, other, between) for part in parts] != own:
+            return [_assumed(decimal, group, other)]
+    return []
+
+
+def _assumed(decimal: str, group: str, other: str) -> str:
+    names = {",": "comma", ".": "point"}
+    if group == other:
+        return (
+            f"has a {names[other]} that is taken to group thousands; if it is the decimal mark, "
+            f"say 'parse': 'decimal {names[other]}'"
+        )
+    return (
+        f"has a {names[decimal]} that is taken as the decimal mark; if it groups thousands, "
+        f"say 'parse': 'decimal {names[other]}'"
+    )
+
+
+def _best(words: Sequence[str], parts: Sequence[_Parts], decimal: str, group: str) -> Written:
+    """Among the ways with these marks, the one that gives most words back as they were."""
+    some = words[:: max(1, len(words) // 500)]
+    own = parts[:: max(1, len(words) // 500)]
+    return max(
+        _ways(parts, decimal, group),
+        key=lambda way: sum(
+            way.write(_value(part, decimal, group) or 0.0) == word
+            for word, part in zip(some, own, strict=True)
+        ),
+    )
+
+
+def _ways(parts: Sequence[_Parts], decimal: str, group: str) -> Iterator[Written]:
+    rests = [part.core.partition(decimal)[2] for part in parts]
+    signs = Counter((part.place, part.sign) for part in parts if part.sign and part.sign != "+")
+    place, minus = signs.most_common(1)[0][0] if signs else ("first", "-")
+    used = _used(parts, group)
+    common = {
+        "decimal": decimal,
+        "prefix": _usual(part.before for part in parts),
+        "suffix": _usual(part.after for part in parts),
+        "places": max(map(len, rests)),
+        "minus": minus,
+        "plus": any(part.sign == "+" for part in parts),
+        "zero": not any(part.core.startswith(decimal) for part in parts),
+        "times": tuple(sorted({part.times for part in parts}, key=_TIMES.__getitem__)),
+    }
+    places = list(dict.fromkeys([place, "first", "inner"]))
+    for decimals, between, where in itertools.product(
+        ("fixed", "shortest", "whole or fixed"), dict.fromkeys([used, ""]), places
+    ):
+        yield Written(**common, group=between, decimals=decimals, negative=where)
+
+
+def _used(parts: Sequence[_Parts], group: str) -> str:
+    """The mark between thousands as it is written; spaces are of several widths."""
+    same = _SPACES if group in _SPACES else group
+    found = Counter(mark for part in parts for mark in part.core if mark in same)
+    return found.most_common(1)[0][0] if found else ""
+
+
+def _usual(texts: Iterator[str]) -> str:
+    """The most common of them; the emptiest is the last choice."""
+    counts = Counter(texts)
+    return max(counts, key=lambda text: (bool(text.strip()), counts[text]))

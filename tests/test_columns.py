@@ -1,0 +1,389 @@
+"""Columns as people have them: numbers in words, point masses, ranges, steps, and other types."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conjoin import JointDensity
+from conjoin.codecs import Schema, TableCodec, inspect
+
+ROWS = 120
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+# --------------------------------------------------------------------------------- numbers in words
+
+
+def swapped(text):
+    return text.translate(str.maketrans(",.", ".,"))
+
+
+def amounts(seed=1):
+    return rng(seed).normal(0, 3000, ROWS).round(2)
+
+
+def tenths(seed=2):
+    return rng(seed).normal(12, 9, ROWS).round(1) + 0.0
+
+
+def wholes(high, low=0, seed=3):
+    return rng(seed).integers(low, high, ROWS)
+
+
+FORMATS = {
+    "money": ([f"${v:,}" for v in wholes(90_000, 500)], wholes(90_000, 500)),
+    "brackets": (
+        [f"({-v:,.2f})" if v < 0 else f"{v:,.2f}" for v in amounts()],
+        amounts(),
+    ),
+    "decimal comma": (
+        [swapped(f"{v:,.2f}") for v in amounts()],
+        amounts(),
+    ),
+    "degrees": ([f"{v:.1f} °C" for v in tenths()], tenths()),
+    "minus behind": (
+        [f"{-v:.1f}-" if v < 0 else f"{v:.1f}" for v in tenths()],
+        tenths(),
+    ),
+    "time of day": (
+        [f"{v // 60:02d}:{v % 60:02d}" for v in wholes(1440)],
+        wholes(1440),
+    ),
+    "percent": ([f"{v} %" for v in wholes(101)], wholes(101)),
+    "thousands": (
+        [f"{v / 10:g}k" if v >= 10 else f"{v * 100}" for v in wholes(90, 1)],
+        wholes(90, 1) * 100,
+    ),
+    "thin spaces": (
+        [f"{v:,.1f}".replace(",", "\u2009").replace(".", ",") for v in np.abs(amounts()).round(1)],
+        np.abs(amounts()).round(1),
+    ),
+    "shortest": ([f"{v:g}" for v in tenths()], tenths()),
+    "unit": ([f"{v:.1f}km/h" for v in np.abs(tenths())], np.abs(tenths())),
+    "inner minus": (
+        [f"€ {v:.2f}" if v >= 0 else f"€ -{-v:.2f}" for v in amounts()],
+        amounts(),
+    ),
+}
+
+
+def beside(words):
+    return pd.DataFrame({"x": words, "q": rng(9).normal(size=len(words))})
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_numbers_in_words_are_parsed_told_and_written_back(kind):
+    words, numbers = FORMATS[kind]
+    words = np.array(words, dtype=object)
+    gone = np.arange(ROWS) % 25 == 7
+    words[gone] = ["NA", "-", "?", "n/a", "NA"]
+    codec = TableCodec().fit(beside(words))
+    column = codec.schema["x"]
+    assert column.type in ("integer", "real") and column.missing_share == gone.mean()
+    told = " ".join(codec.notices)
+    assert "Column 'x' holds numbers written in words" in told and "'n/a'" in told
+    assert "not written in one way" not in told
+    event = codec.encode(beside(words)).event
+    cells = codec._cells[0]
+    read = event.value[:, 0].numpy() * cells.scale + cells.shift
+    assert (event.observed[:, 0].numpy() == ~gone).all()
+    np.testing.assert_allclose(read[~gone], numbers[~gone], atol=1e-6)
+    back = codec.decode(event.value, event.observed)["x"]
+    assert back[~gone].tolist() == words[~gone].tolist() and back[gone].isna().all()
+
+
+def test_numbers_in_words_survive_saving_and_the_schema_file(tmp_path):
+    frame = pd.DataFrame({kind: words for kind, (words, _) in FORMATS.items()})
+    codec = TableCodec().fit(frame)
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    event = codec.encode(frame).event
+    pd.testing.assert_frame_equal(again.decode(event.value), frame, check_column_type=False)
+    codec.schema.save(tmp_path / "schema.json")
+    edited = TableCodec(types=tmp_path / "schema.json").fit(frame)
+    assert edited.schema.columns == codec.schema.columns
+    assert Schema.load(tmp_path / "schema.json") == codec.schema
+
+
+def test_numbers_in_words_are_drawn_and_imputed_in_words():
+    words, _ = FORMATS["money"]
+    frame = beside(words).assign(time=FORMATS["time of day"][0])
+    frame.loc[3, "x"] = "NA"
+    model = JointDensity(family="mixture", random_state=0).fit(frame)
+    drawn = model.sample(200, random_state=1)[0]
+    assert drawn["x"].str.fullmatch(r"\$\d{1,3}(,\d{3})?").all()
+    assert drawn["time"].str.fullmatch(r"[0-2]\d:[0-5]\d").all()
+    full = model.impute(frame)
+    assert full["x"].str.startswith("$").all() and full["x"].drop(3).equals(frame["x"].drop(3))
+    at = model.sample(5, given={"x": "$40,859", "time": ("08:00", "09:00")}, random_state=0)[0]
+    assert (at["x"] == "$40,859").all() and at["time"].between("08:00", "09:00").all()
+    assert (model.sample(3, given={"x": 40859}, random_state=0)[0]["x"] == "$40,859").all()
+
+
+@pytest.mark.parametrize(
+    ("words", "first", "told"),
+    [
+        (["1,234", "2,500", "9,999", "1,001"], 1234, "if it is the decimal mark"),
+        (["1,234", "2,5", "9,99", "1,001"], 1.234, None),
+        (["1.234 €", "2.500 €", "9.999 €"], 1234, "if it is the decimal mark"),
+        (["1.234", "2.500", "9.999", "7.125"], 1.234, "if it groups thousands"),
+        (["1.234", "2.5", "9.75"], 1.234, None),
+    ],
+)
+def test_marks_that_may_mean_two_things_are_decided_by_the_column(words, first, told):
+    codec = TableCodec().fit(beside(words * 10))
+    event = codec.encode({"x": words[:1]}).event
+    assert event.value[0, 0] * codec._cells[0].scale + codec._cells[0].shift == pytest.approx(first)
+    assumed = [text for text in codec.schema["x"].doubts if "'parse'" in text]
+    assert (told is None and not assumed) or told in assumed[0]
+
+
+def test_what_is_assumed_of_words_can_be_said_otherwise():
+    words = ["1,234", "2,500", "9,999", "1,001"] * 10
+    for parse, first in (("decimal comma", 1.234), ("decimal point", 1234)):
+        codec = TableCodec(types={"x": {"parse": parse}}).fit(beside(words))
+        value = codec.encode(beside(words)).event.value[0, 0].item()
+        cells = codec._cells[0]
+        assert value * cells.scale + cells.shift == pytest.approx(first)
+        assert not [text for text in codec.schema["x"].doubts if "parse" in text]
+    assert inspect(beside(words), types={"x": {"parse": "words"}})["x"].type == "category"
+    mixed = ["$5", "7", "$1,200.50", "NA"] * 10
+    assert inspect(beside(mixed))["x"].type == "category"
+    assert inspect(beside(mixed), types={"x": {"parse": "money"}})["x"].unit == "$"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [f"{v:05d}" for v in range(90)],
+        [f"A{v}" for v in range(90)],
+        [f"555-{v:04d}" for v in range(90)],
+        [f"192.168.{v}.1" for v in range(90)],
+        ["low", "12", "13", "14"] * 20,
+        ["1", "2", "5", "?"] * 20,
+        ["3 mg", "5 g", "7 kg"] * 20,
+        [str(10_000 + 7 * v) for v in range(90)],
+    ],
+)
+def test_codes_and_other_words_stay_words(words):
+    column = inspect(beside(words))["x"]
+    assert column.type == "category" and column.parse is None
+
+
+@pytest.mark.parametrize(
+    ("parse", "sentence"),
+    [
+        ("gold", "'gold' is no way to parse; choose from money"),
+        ("money", "row 1: 'dear' is not a number, but the column was said to be 'money'"),
+        ({"mark": ","}, "has no 'mark'"),
+        ({"places": "2"}, "'places' of a way of writing must be like 0"),
+        ({"decimal": ";"}, "decimal=';' is no way to write numbers"),
+    ],
+)
+def test_a_parse_that_does_not_fit_is_refused(parse, sentence):
+    frame = beside(["$5", "dear", "$7", "$8"])
+    with pytest.raises(ValueError, match=sentence):
+        inspect(frame, types={"x": {"parse": parse}})
+
+
+def test_a_word_that_cannot_be_read_later_is_named():
+    codec = TableCodec().fit(beside(FORMATS["money"][0]))
+    with pytest.raises(ValueError, match=r"Column 'x', row 1: 'dear' is not a number \(in \$"):
+        codec.encode({"x": ["$5", "dear"]})
+    assert codec.encode({"x": ["$5", "unknown", None]}).event.observed[:, 0].tolist() == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_check_tells_of_numbers_in_words(tmp_path):
+    beside(FORMATS["money"][0]).to_csv(tmp_path / "t.csv", index=False)
+    command = [sys.executable, "-m", "conjoin", "check", "t.csv"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "numbers written in words" in done.stdout + done.stderr
+    assert (
+        json.loads((tmp_path / "schema.json").read_text())["columns"][0]["parse"]["prefix"] == "$"
+    )
+
+
+# ------------------------------------------------------------------------------------- point masses
+
+MANY = 2500
+
+
+def with_spikes(seed=4):
+    """Zeros among full-precision numbers, and a value that is constant within a class."""
+    draw = rng(seed)
+    zero = draw.random(MANY) < 0.6
+    kind = draw.choice(["a", "b"], MANY)
+    return pd.DataFrame(
+        {
+            "spent": np.where(zero, 0.0, draw.gamma(2.0, 30.0, MANY)),
+            "signed": np.where(draw.random(MANY) < 0.4, 0.0, draw.normal(0, 5, MANY)),
+            "rate": np.where(kind == "a", 1.2345678912, draw.normal(3, 1, MANY)),
+            "kind": kind,
+            "other": draw.normal(size=MANY),
+        }
+    )
+
+
+def test_a_value_that_recurs_among_full_precision_numbers_is_an_atom():
+    frame = with_spikes()
+    schema = inspect(frame)
+    assert schema["spent"].atoms == (0.0,) and schema["signed"].atoms == (0.0,)
+    assert schema["rate"].atoms == (1.2345678912,)
+    assert schema["spent"].bounds == (0.0, None) and schema["signed"].bounds == (None, None)
+    assert "'spent' is exactly 0 again and again" in " ".join(schema.notices)
+    assert inspect(frame, types={"spent": {"resolution": None}})["spent"].atoms == ()
+    plain = inspect(pd.DataFrame({"x": rng().normal(size=MANY)}))["x"]
+    assert plain.atoms == () and plain.resolution is None
+
+
+def test_an_atom_survives_saving_and_the_schema_file(tmp_path):
+    codec = TableCodec().fit(with_spikes())
+    codec.schema.save(tmp_path / "schema.json")
+    assert TableCodec(types=tmp_path / "schema.json").fit(with_spikes()).schema == codec.schema
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    value = codec.encode(with_spikes()).event.value
+    pd.testing.assert_frame_equal(again.decode(value), codec.decode(value))
+    assert (codec.decode(value)["spent"] == 0).sum() == (with_spikes()["spent"] == 0).sum()
+
+
+@pytest.mark.parametrize("family", ["circuit", "mixture"])
+def test_zeros_are_drawn_as_often_as_they_are(family):
+    frame = with_spikes()
+    model = JointDensity(family=family, random_state=0).fit(frame)
+    drawn = model.sample(10_000, random_state=1)[0]
+    for name in ("spent", "signed"):
+        assert abs((drawn[name] == 0).mean() - (frame[name] == 0).mean()) <= 0.02
+    assert (drawn["spent"] >= 0).all()
+    if family == "circuit":
+        same = drawn["rate"] == 1.2345678912
+        assert same[drawn["kind"] == "a"].mean() > 0.95 and same[drawn["kind"] == "b"].mean() < 0.05
+
+
+# ------------------------------------------------------------------------------------------- ranges
+
+
+def natural(n=800, seed=5):
+    draw = rng(seed)
+    return pd.DataFrame(
+        {
+            "age": np.clip(draw.normal(45, 18, n), 17, 90).round().astype(int),
+            "latitude": draw.uniform(-90, 90, n),
+            "longitude": draw.uniform(-180, 180, n).round(4),
+            "hour": draw.integers(0, 24, n),
+            "probability": draw.beta(0.6, 0.6, n),
+            "percent": (100 * draw.beta(0.8, 2, n)).round(1),
+            "month": draw.integers(1, 13, n),
+            "rating": draw.choice([1, 2, 3, 4, 5], n, p=[0.1, 0.1, 0.1, 0.2, 0.5]),
+            "income": draw.lognormal(10, 1, n),
+            "ph": np.clip(draw.normal(7, 3, n), 0, 14).round(2),
+        }
+    )
+
+
+@pytest.mark.parametrize("family", ["circuit", "mixture", "gaussian"])
+def test_draws_and_imputations_keep_to_the_range_of_the_fit(family):
+    frame = natural()
+    model = JointDensity(family=family, random_state=0).fit(frame)
+    drawn = model.sample(3000, random_state=0)[0]
+    low = frame.min()
+    high = frame.max()
+    assert ((drawn >= low) & (drawn <= high)).all().all()
+    holes = frame.astype(float).mask(rng(6).random(frame.shape) < 0.4)
+    for full in [model.impute(holes), *model.impute(holes, n_draws=2)]:
+        assert ((full >= low) & (full <= high)).all().all()
+
+
+def test_tails_are_drawn_where_they_are_asked_for():
+    frame = natural()
+    model = JointDensity(family="gaussian", random_state=0).fit(frame)
+    assert (model.sample(3000, tails=True)[0]["latitude"] > 90).any()
+    mixture = JointDensity(family="mixture", random_state=0).fit(frame)
+    beyond = mixture.sample(50, given={"latitude": (91, 100)})[0]
+    assert beyond["latitude"].between(91, 100).all()
+    assert (model.sample(5, given={"latitude": 95.0})[0]["latitude"] == 95).all()
+    types = {"latitude": {"tails": True}}
+    free = JointDensity(family="gaussian", random_state=0, types=types).fit(frame)
+    assert (free.sample(3000)[0]["latitude"] > 90).any()
+    types = {"latitude": {"range": (-200, 200)}}
+    wide = JointDensity(family="gaussian", random_state=0, types=types).fit(frame)
+    assert wide.sample(3000)[0]["latitude"].abs().max() > 90
+
+
+def test_bounds_of_full_precision_numbers_can_be_said():
+    frame = natural()[["probability", "latitude"]]
+    types = {"probability": {"bounds": (0, 1)}}
+    codec = TableCodec(types=types).fit(frame)
+    unseen = codec.encode({"probability": [1.5, 0.5], "latitude": [0.0, 0.0]}).unseen
+    assert unseen[:, 0].tolist() == [True, False]
+    with pytest.raises(ValueError, match="range are two numbers, low and high"):
+        TableCodec(types={"latitude": {"range": (90, -90)}}).fit(frame)
+
+
+# ----------------------------------------------------------------------------------------- lattices
+
+
+def lattices(n=900, seed=7):
+    draw = rng(seed)
+    return pd.DataFrame(
+        {
+            "even": 2 * draw.integers(0, 60, n),
+            "odd": 2 * draw.integers(0, 60, n) + 1,
+            "dozens": 12 * draw.integers(1, 9, n),
+            "quarter": 15 * draw.integers(0, 96, n),
+            "power": 2 ** draw.integers(0, 11, n),
+            "third": draw.integers(0, 40, n) / 3,
+            "price": draw.choice([4.99, 9.99, 19.99, 49.99, 99.99], n),
+            "year": draw.choice([1990, 1995, 2000, 2005], n),
+            "log": np.log(draw.integers(1, 9, n)),
+        }
+    )
+
+
+def test_the_step_of_a_lattice_is_learned_and_draws_keep_it():
+    frame = lattices()
+    schema = inspect(frame)
+    steps = {name: schema[name].resolution for name in frame}
+    assert [steps[name] for name in ("even", "odd", "dozens", "quarter", "year")] == [
+        2,
+        2,
+        12,
+        15,
+        5,
+    ]
+    assert steps["third"] == pytest.approx(1 / 3) and schema["odd"].offset == 1
+    assert schema["power"].only_atoms and schema["log"].only_atoms
+    assert "'dozens' is recorded in steps of 12" in " ".join(schema.notices)
+    model = JointDensity(family="mixture", random_state=0).fit(frame)
+    drawn = model.sample(2000, random_state=0)[0]
+    assert (drawn["odd"] % 2 == 1).all() and (drawn["even"] % 2 == 0).all()
+    assert (drawn["dozens"] % 12 == 0).all() and (drawn["quarter"] % 15 == 0).all()
+    for name in ("power", "price", "year", "log"):
+        assert set(drawn[name]) <= set(frame[name])
+    assert np.allclose(drawn["third"] * 3, (drawn["third"] * 3).round())
+    assert drawn.dtypes.equals(frame.dtypes)
+
+
+def test_columns_of_every_whole_number_have_steps_of_one():
+    draw = rng(8)
+    frame = pd.DataFrame(
+        {
+            "rating": draw.integers(1, 6, 600),
+            "children": draw.choice([0, 1, 2, 3, 8], 600),
+            "age": draw.integers(17, 91, 600),
+            "few": draw.choice([2, 4, 5], 600),
+            "long": draw.integers(0, 10**6, 600),
+        }
+    )
+    schema = inspect(frame)
+    assert [column.resolution for column in schema.columns] == [1, 1, 1, 1, 1]
+    assert not any(column.only_atoms or column.offset for column in schema.columns)
