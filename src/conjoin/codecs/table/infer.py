@@ -139,12 +139,19 @@ def examine(
     others = [column for column in columns if column.modelled and column.name != target]
     cells = {column.name: plain(column, frame[column.name]) for column in others}
     stated = {name: fields["relation"] for name, fields in asked.items() if "relation" in fields}
-    relations, notes = relations_of(cells, others, stated)
+    relations, notes = relations_of(_distinct(cells, frame), others, stated)
+    relations = [one.counted(cells, weight) for one in relations]
     relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
     columns = derived(columns, relations)
     notices = (*_notices(columns), *notes, *(one.notice for one in relations))
     told = tuple(one.to_json() for one in relations)
     return Examined(Schema(tuple(columns), target, notices, told), tallies)
+
+
+def _distinct(cells: dict[Any, Array], frame: pd.DataFrame) -> dict[Any, Array]:
+    """Each row once: that a row is repeated, or counts more, says nothing of relations."""
+    first = ~pd.DataFrame(cells, index=frame.index).duplicated().to_numpy()
+    return {name: values[first] for name, values in cells.items()}
 
 
 def _with_apart(

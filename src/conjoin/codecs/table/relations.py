@@ -112,10 +112,13 @@ class Relation(abc.ABC):
         with np.errstate(all="ignore"):  # of numbers too large to be added
             return known, known & ~self.holds(cells)
 
-    def counted(self, cells: Plain) -> Self:
-        """With the numbers of rows that it was seen in, and that break it."""
+    def counted(self, cells: Plain, weight: Array | None = None) -> Self:
+        """With the numbers of rows that it was seen in, and that break it. Each row counts its
+        ``weight`` (B,)."""
         known, breaks = self.checked(cells)
-        return dataclasses.replace(self, rows=int(known.sum()), broken=int(breaks.sum()))
+        counts = np.ones(len(known)) if weight is None else weight
+        rows, broken = (round(float(counts[each].sum())) for each in (known, breaks))
+        return dataclasses.replace(self, rows=rows, broken=broken)
 
     @property
     def needed(self) -> str:
