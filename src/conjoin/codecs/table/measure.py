@@ -4,6 +4,7 @@ column's name.
 All are functions of a tally, in raw units.
 """
 
+import math
 import re
 from typing import Any
 
@@ -36,6 +37,7 @@ _MIN_ONLY_ROWS = 5  # rows of each of them, on average
 _MIN_SPIKE_ROWS = 5  # rows that share one number in full precision, none of which is chance
 _MIN_SPIKE_SHARE = 0.01  # of the rows
 _SPARSE = 3  # times as many cells as distinct values: a lattice that is mostly empty
+_ROUNDING = 1e-6  # steps, by which a division may be off
 _FINE = 1e-5  # of the spread: the step at which numbers in full precision get mass
 _MIN_STEP_ODDS = 500  # to one, against a step by chance
 _FRACTIONS = (3, 6, 7, 9, 12, 15, 24, 30, 36, 45, 48, 60, 72, 90, 144, 180, 360, 720, 1440, 3600)
@@ -192,10 +194,21 @@ def bounds_of(tally: Tally, offset: float = 0.0) -> tuple[float | None, float | 
 
 
 def range_of(tally: Tally) -> tuple[float | None, float | None]:
-    """From the least value to the greatest."""
+    """From the least value to the greatest, rounded inwards to a power of ten of about a thousandth
+    of what lies between: the full precision of no single row is saved.
+
+    >>> range_of(Tally(np.array([0.1234, 7.0, 99.4567]), np.ones(3), 0.0))
+    (0.13, 99.45)
+    """
     if not len(tally.values):
         return None, None
-    return float(tally.values[0]), float(tally.values[-1])
+    low, high = float(tally.values[0]), float(tally.values[-1])
+    if high <= low:
+        return low, high
+    digits = -math.floor(math.log10((high - low) / 1000))
+    step = 10.0**-digits
+    inner = math.ceil(low / step - _ROUNDING), math.floor(high / step + _ROUNDING)
+    return round(inner[0] * step, max(digits, 0)), round(inner[1] * step, max(digits, 0))
 
 
 def unit_of(name: Any) -> str:
