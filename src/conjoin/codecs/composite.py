@@ -382,10 +382,15 @@ class CompositeCodec(Codec):
     def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:
         """The rows (B, D + P) as a frame; a picture or string of which a cell is not ``observed``
         is missing."""
-        first, *behind = self.parts
+        first = self.parts[0]
         seen = observed if observed is None else observed[:, first]
-        frame = self.table.decode(value[:, first], seen)
-        for block, part in zip(self.blocks, behind, strict=True):
+        return self._with_blocks(self.table.decode(value[:, first], seen), value, observed)
+
+    def _with_blocks(
+        self, frame: pd.DataFrame, value: Tensor, observed: Tensor | None
+    ) -> pd.DataFrame:
+        """The frame of the columns, and beside them what the blocks decode."""
+        for block, part in zip(self.blocks, self.parts[1:], strict=True):
             seen = observed if observed is None else observed[:, part]
             frame = _with(frame, block.name, block.decode(value[:, part], seen))
         return frame
@@ -393,6 +398,18 @@ class CompositeCodec(Codec):
     def unseen_words(self, name: Any, value: Any) -> str:
         found = [block.unseen_words(value) for block in self.blocks if block.name == name]
         return "".join(found)
+
+    def drawn(
+        self,
+        event: Event,
+        generator: torch.Generator | None = None,
+        given: Mapping[Any, Any] | None = None,
+    ) -> pd.DataFrame:
+        columns = self.table.drawn(Event(event.value[:, self.parts[0]]), generator, given)
+        return self._with_blocks(columns, event.value, None)
+
+    def recount(self, raw: Any, weight: Any = None) -> None:
+        self.table.recount(TableRows(self.frame(raw).drop(columns=self.names)), weight)
 
     def decode_column(self, value: Tensor, place: int) -> Any:
         if place < self.columnwise:

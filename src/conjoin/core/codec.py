@@ -34,7 +34,9 @@ class Encoded(NamedTuple):
         Tensor  # (B, D) bool: a value outside what was seen at fit; its cell is masked in the event
     )
     log_unseen: Tensor  # (B,) log eps for each unseen cell, log(1 - eps) for each other
-    log_volume: Tensor  # (B,) log |d event / d raw| over the observed density cells
+    # (B,) log |d event / d raw| over the observed density cells, and log p(raw | event) where
+    # several raw values share one of the event's
+    log_volume: Tensor
 
     def take(self, index: Tensor) -> "Encoded":
         """The rows at ``index``."""
@@ -172,6 +174,22 @@ class Codec(abc.ABC):
     def decoded(self, event: Event) -> Any:
         """Complete rows as raw data."""
         return self.decode(event.value)
+
+    def drawn(
+        self,
+        event: Event,
+        generator: torch.Generator | None = None,
+        given: Mapping[Any, Any] | None = None,
+    ) -> Any:
+        """Complete rows as raw data. Where several raw values share one of the event's, each row
+        gets one of them by their frequency, by the generator's noise; ``given``: what was asked of
+        columns, which is kept."""
+        return self.decoded(event)
+
+    def recount(self, raw: Any, weight: Any = None) -> None:
+        """Take from these rows how often raw values occur that share one of the event's; nothing
+        where there are none such."""
+        return None
 
     @abc.abstractmethod
     def raw(self, rows: Rows) -> Any:

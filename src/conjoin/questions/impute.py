@@ -31,20 +31,21 @@ def impute(model: Model, X: Any, n_draws: int | None = None, seed: int = 0, y: A
 
 
 def _filled(model: Model, rows: Rows, n_draws: int | None, seed: int, y: Any) -> list[Rows]:
-    """The most probable completion, or so many drawn ones."""
+    """The most probable completion, or so many drawn ones. Rare values that share a level are drawn
+    by their frequency in either."""
     event = model.encode(rows).event
     known = (
         event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
     )
+    generator = stream(seed, "impute")
     if n_draws is None:
         full = [_x(model.joint.mode(known))]
     else:
-        generator = stream(seed, "impute")
         full = [
             _x(model.joint.sample_conditional(known, generator=generator)) for _ in range(n_draws)
         ]
-    decoded = model.codec.decoded
-    return [model.codec.fill(rows, event.mask, decoded(each)) for each in full]
+    drawn = model.codec.drawn
+    return [model.codec.fill(rows, event.mask, drawn(each, generator)) for each in full]
 
 
 def completions(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conjoin.core import stream
+from conjoin.core import Event, stream
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.censored import TargetColumn
 from conjoin.model.several import SeveralTargets
@@ -156,10 +156,11 @@ def evaluate_all(
 
 def sample_all(model: SeveralTargets, n: int, seed: int = 0) -> tuple[Any, pd.DataFrame]:
     """``n`` rows of x and of all targets, drawn together."""
-    drawn = model.density.sample(n, generator=stream(seed, "sample"))
+    generator = stream(seed, "sample")
+    drawn = model.density.sample(n, generator=generator)
     count = len(model.targets)
     y = {
         target.name: target.decode(drawn.value[:, place])
         for place, target in enumerate(model.targets)
     }
-    return model.codec.decode(drawn.value[:, count:]), pd.DataFrame(y)
+    return model.codec.drawn(Event(drawn.value[:, count:]), generator), pd.DataFrame(y)

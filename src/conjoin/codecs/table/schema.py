@@ -14,14 +14,27 @@ from typing import Any, Self
 
 from conjoin.util.files import write_text
 
-__all__ = ["ROLES", "TYPES", "Column", "Schema"]
+__all__ = ["RARE", "ROLES", "TYPES", "Column", "Schema"]
 
 JSON = dict[str, Any]
 Name = str | int | float
 
 TYPES = ("real", "integer", "category", "ordered", "boolean", "date", "picture", "text")
 ROLES = ("model", "set aside")
-_LISTS = ("levels", "counts", "pooled", "atoms", "bounds", "missing", "categories", "doubts")
+MAX_CHOICES = 24  # levels that a message lists
+RARE = "(rare)"  # the level that rare values share
+_LISTS = (
+    "levels",
+    "counts",
+    "pooled",
+    "pooled_counts",
+    "held_out",
+    "atoms",
+    "bounds",
+    "missing",
+    "categories",
+    "doubts",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,7 +43,10 @@ class Column:
 
     ``precision`` is the step at which the values were recorded, and rounds decoded numbers;
     ``resolution`` is the measure: with it a cell has probability mass, with None a density.
-    ``pooled`` are the rare values that share the level "(rare)", most frequent first."""
+    ``pooled`` are the rare values that share the level "(rare)", most frequent first;
+    ``pooled_counts`` are the rows of each, which models of earlier versions do not have.
+    ``held_out`` are values that only rows have which did not teach: they count as never seen, and
+    can be asked for as one of the rare ones."""
 
     name: Name
     type: str
@@ -51,6 +67,8 @@ class Column:
     dtype: str = "float64"
     categories: tuple[Any, ...] = ()
     format: str = ""
+    pooled_counts: tuple[float, ...] = ()
+    held_out: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         for field in _LISTS:
@@ -87,6 +105,33 @@ class Column:
     def modelled(self) -> bool:
         return self.role == "model"
 
+    @property
+    def pool_words(self) -> str:
+        """What the rare values are called that share a level; "" where there are none."""
+        count = len(self.pooled)
+        return f"{count:,} rare value{'s together' if count > 1 else ''}" if count else ""
+
+    def level_words(self, code: int) -> str:
+        """What a level is called; the pool has no value of its own."""
+        level = self.levels[code]
+        return self.pool_words if self.pooled and level == RARE else str(level)
+
+    @property
+    def rare(self) -> tuple[Any, ...]:
+        """Every value that can be asked for as one of those that share a level."""
+        return (*self.pooled, *self.held_out) if self.pooled_counts else self.pooled
+
+    @property
+    def choices(self) -> str:
+        """The levels that can be asked for, in words."""
+        words = [self.level_words(code) for code in range(len(self.levels))]
+        pool = self.pool_words
+        alone = [word for word in words if word != pool]
+        several = f"one of {len(self.pooled):,} rare values" if pool else ""
+        shown = ", ".join(alone[:MAX_CHOICES])
+        shown += f", ... ({len(alone):,} in all)" if len(alone) > MAX_CHOICES else ""
+        return shown + (f" or {several}" if alone and pool else several)
+
     def density(self) -> Self:
         """The same column with a density in place of mass, if it is numeric."""
         return (
@@ -96,10 +141,14 @@ class Column:
         )
 
     def to_json(self) -> JSON:
-        return {
+        plain = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
         }
+        for field in ("pooled_counts", "held_out"):  # which earlier versions did not write
+            if not plain[field]:
+                del plain[field]
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -128,8 +177,7 @@ class Column:
         if self.type == "text":
             return f"strings of {len(self.levels)} characters" if self.levels else "strings"
         if not self.numeric:
-            shown = ", ".join(str(level) for level in self.levels[:4])
-            return f"{len(self.levels)} levels: {shown}{', ...' if len(self.levels) > 4 else ''}"
+            return self._describe_levels()
         parts = [
             "density"
             if self.resolution is None
@@ -139,6 +187,15 @@ class Column:
         parts += [f"to {self.bounds[1]:g}"] if self.bounds[1] is not None else []
         parts += [f"spike at {', '.join(f'{atom:g}' for atom in self.atoms)}"] if self.atoms else []
         return ", ".join(parts)
+
+    def _describe_levels(self) -> str:
+        """How many levels there are, the first of them, and how many values share one."""
+        alone = [level for level in self.levels if not self.pooled or level != RARE]
+        shown = ", ".join(map(str, alone[:4])) + (", ..." if len(alone) > 4 else "")
+        if not alone:
+            return self.pool_words or "0 levels: "
+        pool = f" and {self.pool_words}" if self.pooled else ""
+        return f"{len(alone)} level{'' if len(alone) == 1 else 's'}: {shown}{pool}"
 
 
 def _choose(name: Name, field: str, value: Any, choices: tuple[str, ...]) -> None:
