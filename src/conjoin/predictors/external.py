@@ -10,7 +10,7 @@ from torch import Tensor
 from conjoin.core import Event, Pair, Rows
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors import methods
-from conjoin.predictors.base import Design, Scorer
+from conjoin.predictors.base import Design, Labels, Scorer
 from conjoin.predictors.conversion import checked
 
 __all__ = ["External", "fit_own"]
@@ -117,9 +117,11 @@ def fit_own(estimator: Any, codec: Any, target: Any, fit: Pair, given: Rows) -> 
         fitted = clone(estimator).fit(given.frame[labelled], y)
         return External(_in_event_units(fitted, target), classes, codec, first)
     rows = fit.take(fit.y.mask)
-    design = Design(codec.space).fit(rows.x)
+    count = None if classes is None else len(classes)
+    labels = Labels(rows.y.value, torch.ones(rows.rows, dtype=torch.float64), count)
+    design = Design(codec.space).fit(rows.x, labels)
     codes = rows.y.value.numpy().astype(np.int64) if classes is not None else rows.y.value.numpy()
-    fitted = clone(estimator).fit(design.matrix(rows.x).numpy(), codes)
+    fitted = clone(estimator).fit(design.crossed(rows.x, labels).matrix(rows.x).numpy(), codes)
     found = (checked(method, fitted, design, rows.x) for method in methods().values())
     own = External(_OnDesign(fitted, design, classes), classes)
     return next((scorer for scorer in found if scorer is not None), own)

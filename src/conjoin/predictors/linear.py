@@ -57,9 +57,9 @@ class LinearMethod(Method):
         if case.classes is None:
             return fit_estimator(self, Ridge(), case)
         rows, weight = case.labelled
-        design = Design(case.space).fit(rows.x)
+        design, crossed = case.designs()
         codes = rows.y.value.numpy().astype(np.int64)
-        fitted = logistic(self.table(design, rows.x), codes, weight.numpy())
+        fitted = logistic(self.table(crossed, rows.x), codes, weight.numpy())
         scorer = checked(self, fitted, design, rows.x)
         assert scorer is not None
         return scorer

@@ -82,9 +82,12 @@ class Trees(Scorer):
         kept = iterations * self.outputs
         smaller = Trees(self.design.space, (kept, self.feature.shape[1]), self.outputs, self.depth)
         state = self.state_dict()
-        whole = {"base", "design.flagged"}
+        whole = ("base", "design.")
         smaller.load_state_dict(
-            {key: value if key in whole else value[:kept] for key, value in state.items()}
+            {
+                key: value if key.startswith(whole) else value[:kept]
+                for key, value in state.items()
+            }
         )
         return smaller
 
