@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from conjoin.codecs import Schema, TableCodec, as_frame, inspect
+from conjoin.core import Event, stream
 
 RNG = np.random.default_rng(0)
 
@@ -367,15 +368,26 @@ def test_long_lists_pool_their_rare_levels():
     cells = [f"c{i:03}" for i in range(100) for _ in range(6 if i < 70 else 2)]
     codec = TableCodec().fit(pd.DataFrame({"c": cells, "x": RNG.normal(size=len(cells))}))
     column = codec.schema["c"]
-    assert len(column.levels) == 65 and column.levels[-1] == "(rare)" and len(column.pooled) == 36
+    assert len(column.levels) == 71 and column.levels[-1] == "(rare)" and len(column.pooled) == 30
     assert sum(column.counts) == len(cells) and "(rare)" in codec.notices[0]
     event = codec.encode(pd.DataFrame({"c": ["c099", "c000", "c1"], "x": [0.0, 0.0, 0.0]}))
-    assert event.event.value[:2, 0].tolist() == [64, 0] and event.unseen[:, 0].tolist() == [
+    assert event.event.value[:2, 0].tolist() == [70, 0] and event.unseen[:, 0].tolist() == [
         False,
         False,
         True,
     ]
-    assert codec.decode(event.event.value)["c"][0] == column.pooled[0]
+    drawn = codec.decode(event.event.value[:1].repeat(3000, 1))["c"]
+    assert drawn.nunique() == 1 and drawn[0] in column.pooled  # a function of the row alone
+    shares = codec.drawn(Event(event.event.value[:1].repeat(3000, 1)), stream(0))["c"]
+    assert shares.value_counts().reindex(column.pooled).between(60, 140).all()
+    earlier = codec.to_json()
+    del earlier["schema"]["columns"][0]["pooled_counts"]
+    old = TableCodec.from_json(earlier)
+    assert old.decode(event.event.value)["c"][0] == column.pooled[0]
+    two = pd.DataFrame({"c": ["c099", "c000"], "x": [0.0, 0.0]})
+    for each, wanted in ((old, 0.0), (codec, -math.log(30))):
+        volume = each.encode(two).log_volume
+        assert float(volume[0] - volume[1]) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(

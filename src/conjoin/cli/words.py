@@ -212,7 +212,9 @@ def _as_number(column: Any, text: str) -> Any:
 def _levels(column: Any) -> dict[str, Any]:
     from conjoin.codecs.table.values import text_of
 
-    return {} if column.numeric else {text_of(level): level for level in column.levels}
+    if column.numeric:
+        return {}
+    return {text_of(level): level for level in (*column.rare, *column.levels)}
 
 
 def some_names(names: Any) -> str:

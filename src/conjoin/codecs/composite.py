@@ -13,7 +13,7 @@ Shape letters: B rows, D columns, P cells of all blocks.
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -404,18 +404,22 @@ class CompositeCodec(Codec):
             parts[0].breaks,
         )
 
-    def decoded(self, event: Event, held: Collection[Any] = ()) -> pd.DataFrame:
-        return self.decode(event.value, held=held)
+    def decoded(self, event: Event) -> pd.DataFrame:
+        return self.decode(event.value)
 
-    def decode(
-        self, value: Tensor, observed: Tensor | None = None, held: Collection[Any] = ()
-    ) -> pd.DataFrame:
+    def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:
         """The rows (B, D + P) as a frame; a picture or string of which a cell is not ``observed``
         is missing."""
-        first, *behind = self.parts
+        first = self.parts[0]
         seen = observed if observed is None else observed[:, first]
-        frame = self.table.decode(value[:, first], seen, held)
-        for block, part in zip(self.blocks, behind, strict=True):
+        columns = self.table.decode(value[:, first], seen)
+        return self._with_blocks(columns, value, observed)
+
+    def _with_blocks(
+        self, frame: pd.DataFrame, value: Tensor, observed: Tensor | None
+    ) -> pd.DataFrame:
+        """The frame of the columns, and beside them what the blocks decode."""
+        for block, part in zip(self.blocks, self.parts[1:], strict=True):
             seen = observed if observed is None else observed[:, part]
             frame = _with(frame, block.name, block.decode(value[:, part], seen))
         return frame
@@ -437,6 +441,18 @@ class CompositeCodec(Codec):
         out = value.clone()
         out[:, first] = self.table.settle(value[:, first].double()).to(value.dtype)
         return out
+
+    def drawn(
+        self,
+        event: Event,
+        generator: torch.Generator | None = None,
+        given: Mapping[Any, Any] | None = None,
+    ) -> pd.DataFrame:
+        columns = self.table.drawn(Event(event.value[:, self.parts[0]]), generator, given)
+        return self._with_blocks(columns, event.value, None)
+
+    def recount(self, raw: Any, weight: Any = None) -> None:
+        self.table.recount(TableRows(self.frame(raw).drop(columns=self.names)), weight)
 
     def decode_column(self, value: Tensor, place: int) -> Any:
         if place < self.columnwise:

@@ -2,7 +2,7 @@
 them into events and back."""
 
 import abc
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
 
@@ -34,7 +34,9 @@ class Encoded(NamedTuple):
         Tensor  # (B, D) bool: a value outside what was seen at fit; its cell is masked in the event
     )
     log_unseen: Tensor  # (B,) log eps for each unseen cell, log(1 - eps) for each other
-    log_volume: Tensor  # (B,) log |d event / d raw| over the observed density cells
+    # (B,) log |d event / d raw| over the observed density cells, and log p(raw | event) where
+    # several raw values share one of the event's
+    log_volume: Tensor
     breaks: Tensor | None = None  # (B,) bool: the row breaks a relation between columns
 
     def take(self, index: Tensor) -> "Encoded":
@@ -180,10 +182,25 @@ class Codec(abc.ABC):
         """The nearest rows (B, D) that may be drawn, in event units."""
         return value
 
-    def decoded(self, event: Event, held: Collection[Any] = ()) -> Any:
-        """Complete rows as raw data. ``held``: columns that were asked for; others that are related
-        to them give way."""
+    def decoded(self, event: Event) -> Any:
+        """Complete rows as raw data."""
         return self.decode(event.value)
+
+    def drawn(
+        self,
+        event: Event,
+        generator: torch.Generator | None = None,
+        given: Mapping[Any, Any] | None = None,
+    ) -> Any:
+        """Complete rows as raw data. Where several raw values share one of the event's, each row
+        gets one of them by their frequency, by the generator's noise; ``given``: what was asked of
+        columns, which is kept; others that are related to them give way."""
+        return self.decoded(event)
+
+    def recount(self, raw: Any, weight: Any = None) -> None:
+        """Take from these rows how often raw values occur that share one of the event's; nothing
+        where there are none such."""
+        return None
 
     @abc.abstractmethod
     def raw(self, rows: Rows) -> Any:

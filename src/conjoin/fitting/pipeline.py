@@ -98,6 +98,8 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     if options.start is None:
         codec.bounded = config.density.bounded
         codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
+        # which of the rare values that share a level comes how often enters no calibration
+        codec.recount(rows.x, weight=rows.weight)
     refuse_without_columns(codec, options.predictor)
     stands_in = suited(config, codec.space)
     config = config if stands_in.alone and options.task == "number" else stands_in

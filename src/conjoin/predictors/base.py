@@ -22,21 +22,32 @@ from conjoin.core.shapes import Bool, Float
 from conjoin.joints.base import Joint
 from conjoin.nets.pictures import pictured
 from conjoin.predictors.folds import dealt, parts_of
+from conjoin.predictors.level_statistics import (
+    crossed_statistics,
+    level_statistics,
+    targets_of,
+)
 
 __all__ = [
     "Case",
     "Design",
     "Folded",
+    "Labels",
     "Method",
     "Scorer",
     "lists_as_tuples",
     "two_sided",
 ]
 
+MAX_INDICATOR_LEVELS = 65  # of a category that has an indicator of each level
+LEVELS = "levels_"  # the name of what is said of the levels of a column, before its place
+
 
 class Design(nn.Module):
     """Events as numbers: indicator columns for levels, numbers as they are, pixels between 0 and 1,
-    a flag where cells were missing at fit (one for the whole of a picture beside columns)."""
+    a flag where cells were missing at fit (one for the whole of a picture beside columns).
+
+    A category of many levels becomes what its levels say about y, where the labels are told."""
 
     flagged: Tensor
 
@@ -45,9 +56,47 @@ class Design(nn.Module):
         self.space = space
         self.register_buffer("flagged", torch.zeros(len(space.variables), dtype=torch.bool))
 
-    def fit(self, x: Event) -> "Design":
+    def fit(self, x: Event, labels: "Labels | None" = None) -> "Design":
         self.flagged.copy_((~x.mask).any(0))
+        if labels is not None:
+            for index in self.wide:
+                found = labels.of_levels(x, index, self.space.variables[index].cardinality)
+                self.register_buffer(f"{LEVELS}{index}", found)
         return self
+
+    @property
+    def wide(self) -> list[int]:
+        """The columns of many levels that have no order."""
+        picture = pictured(self.space)
+        first = len(self.space.variables) if picture is None else picture.first
+        return [
+            index
+            for index, variable in enumerate(self.space.variables[:first])
+            if variable.kind == "category" and variable.cardinality > MAX_INDICATOR_LEVELS
+        ]
+
+    def crossed(self, x: Event, labels: "Labels") -> "Design":
+        """As this design sees the rows that it was fitted to, where a predictor is to learn from
+        them: without their own labels."""
+        own = {
+            index: labels.of_rows(x, index, self.space.variables[index].cardinality)
+            for index in self.wide
+        }
+        return _Crossed(self, own)
+
+    def level_columns(self, index: int, value: Tensor) -> Float[Tensor, "B T"] | None:
+        """What the levels of a column say about y; None where it has an indicator of each."""
+        table = dict(self.named_buffers()).get(f"{LEVELS}{index}")
+        return None if table is None else table[value.long()]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """What is said of levels has a place only where it was learned."""
+        for key, value in state_dict.items():
+            if key.startswith(f"{prefix}{LEVELS}"):
+                self.register_buffer(key.removeprefix(prefix), torch.zeros_like(value))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     @on_device
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
@@ -68,6 +117,8 @@ class Design(nn.Module):
                 columns.append(
                     torch.where(seen, value / max(variable.cardinality - 1, 1), missing)[:, None]
                 )
+            elif (told := self.level_columns(index, value)) is not None:
+                columns.append(torch.where(seen[:, None], told, missing))
             elif variable.discrete:
                 columns.append(
                     torch.nn.functional.one_hot(value.long(), variable.cardinality).double()
@@ -78,6 +129,63 @@ class Design(nn.Module):
         flags = self.flagged.clone()
         flags[first + 1 :] &= first == 0
         return torch.cat([*columns, (~mask[:, flags]).double()], 1)
+
+
+class _Crossed(Design):
+    """A design as the rows see it that it was fitted to."""
+
+    def __init__(self, design: Design, own: dict[int, Tensor]) -> None:
+        super().__init__(design.space)
+        self.flagged.copy_(design.flagged)
+        self.own = own
+
+    def level_columns(self, index: int, value: Tensor) -> Float[Tensor, "B T"] | None:
+        return self.own.get(index)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of the rows of a fit, for what levels say about them.
+
+    Attributes
+    ----------
+    value
+        (B,) codes of classes, or numbers.
+    weight
+        (B,) of each row.
+    classes
+        How many, or None for a number.
+    seed
+        Of the folds.
+    """
+
+    value: Tensor
+    weight: Tensor
+    classes: int | None
+    seed: int = 0
+
+    def of_levels(self, x: Event, index: int, levels: int) -> Float[Tensor, "L T"]:
+        """Of each level of a column."""
+        seen = x.mask[:, index]
+        codes = x.value[:, index].long()
+        targets = targets_of(self.value, self.classes)
+        shares = self.classes is not None
+        return level_statistics(codes[seen], targets[seen], self.weight[seen], levels, shares)
+
+    def of_rows(self, x: Event, index: int, levels: int) -> Float[Tensor, "B T"]:
+        """Of the level of each row, by the other rows; 0 where it is missing."""
+        seen = x.mask[:, index]
+        codes = x.value[:, index].long()
+        out = torch.zeros_like(targets_of(self.value, self.classes))
+        out[seen] = crossed_statistics(
+            codes[seen],
+            targets_of(self.value, self.classes)[seen],
+            self.weight[seen],
+            levels,
+            self.classes is not None,
+            self.seed,
+        )
+        return out
 
 
 class Scorer(nn.Module, abc.ABC):
@@ -215,6 +323,13 @@ class Case:
         """(B,) marks of the rows that are held out, fold by fold."""
         assert self.fold is not None
         return parts_of(self.fold)
+
+    def designs(self) -> tuple[Design, Design]:
+        """How the labelled rows become numbers: for answers, and to learn from."""
+        rows, weight = self.labelled
+        labels = Labels(rows.y.value, weight, self.classes, self.seed)
+        design = Design(self.space).fit(rows.x, labels)
+        return design, design.crossed(rows.x, labels)
 
 
 class Method(abc.ABC):

@@ -20,14 +20,14 @@ CHECKED_ROWS = 256  # by which a conversion is checked
 def fit_estimator(method: Method, estimator: Any, case: Case) -> Scorer:
     """``estimator`` fitted to the labelled rows of a case, as a scorer of ``method``."""
     rows, weight = case.labelled
-    design = Design(case.space).fit(rows.x)
+    design, crossed = case.designs()
     y = rows.y.value.numpy()
     # networks of scikit-learn 1.6 take no sample weights
     able = "sample_weight" in inspect.signature(estimator.fit).parameters
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")
         estimator.fit(
-            method.table(design, rows.x).astype(method.dtype, copy=False),
+            method.table(crossed, rows.x).astype(method.dtype, copy=False),
             y if case.classes is None else y.astype(np.int64),
             **({"sample_weight": weight.numpy()} if able else {}),
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 from conjoin.core import Event
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors import methods
-from conjoin.predictors.base import Case, Design, Method, Scorer
+from conjoin.predictors.base import Case, Design, Labels, Method, Scorer
 from conjoin.predictors.conversion import checked
 
 __all__ = ["External", "OwnMethod"]
@@ -136,9 +136,11 @@ class OwnMethod(Method):
             fitted = clone(self.estimator).fit(labelled.given.frame, self.target.decode(y))
             return External(_in_event_units(fitted, self.target), classes, self.codec, first)
         x = labelled.rows.x
-        design = Design(self.codec.space).fit(x)
+        count = None if classes is None else len(classes)
+        labels = Labels(y, torch.ones(len(y), dtype=torch.float64), count)
+        design = Design(self.codec.space).fit(x, labels)
         codes = y.numpy().astype(np.int64) if classes is not None else y.numpy()
-        fitted = clone(self.estimator).fit(design.matrix(x).numpy(), codes)
+        fitted = clone(self.estimator).fit(design.crossed(x, labels).matrix(x).numpy(), codes)
         found = (checked(method, fitted, design, x) for method in methods().values())
         alone = External(_OnDesign(fitted, design, classes), classes)
         return next((scorer for scorer in found if scorer is not None), alone)

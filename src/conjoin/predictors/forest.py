@@ -97,8 +97,8 @@ class ExtraTreesMethod(Method):
         return self.by_folds(case.with_folds()).scorer
 
     def by_folds(self, case: Case) -> Folded:
-        design = Design(case.space).fit(case.rows.x)
-        table = design.matrix(case.rows.x).numpy().astype(np.float32)
+        design, crossed = case.designs()
+        table = crossed.matrix(case.rows.x).numpy().astype(np.float32)
         y = case.rows.y.value.numpy()
         y = y if case.classes is None else y.astype(np.int64)
         weight = case.weight.numpy()

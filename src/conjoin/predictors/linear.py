@@ -57,9 +57,9 @@ class LinearMethod(Method):
         if case.classes is None:
             return fit_estimator(self, Ridge(), case)
         rows, weight = case.labelled
-        design = Design(case.space).fit(rows.x)
+        design, crossed = case.designs()
         codes = rows.y.value.numpy().astype(np.int64)
-        fitted = logistic(self.table(design, rows.x), codes, weight.numpy())
+        fitted = logistic(self.table(crossed, rows.x), codes, weight.numpy())
         scorer = checked(self, fitted, design, rows.x)
         assert scorer is not None
         return scorer
@@ -68,8 +68,8 @@ class LinearMethod(Method):
         """The strength of logistic regression is the one that does best on held-out folds."""
         if case.classes is None:
             return super().by_folds(case)
-        design = Design(case.space).fit(case.rows.x)
-        table = self.table(design, case.rows.x)
+        design, crossed = case.designs()
+        table = self.table(crossed, case.rows.x)
         codes = case.rows.y.value.numpy().astype(np.int64)
         folds = [(np.flatnonzero(~held), np.flatnonzero(held)) for held in case.parts()]
         fitted, log_p = by_strength(table, codes, case.weight.numpy(), folds)

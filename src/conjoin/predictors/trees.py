@@ -57,18 +57,24 @@ class Trees(Scorer):
 
     @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
-        return self.base + self.contributions(x).sum(1)
+        return self.of_table(self.design.matrix(x, missing=torch.nan))
+
+    def of_table(self, table: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
+        """The scores of rows as the design shows them."""
+        return self.base + self._steps(table).sum(1)
 
     @on_device
     def contributions(self, x: Event) -> Float[Tensor, "B I K"]:
-        """What each boosting iteration adds. A block of rows at a time stays in the processor's
-        cache."""
-        table = self.design.matrix(x, missing=torch.nan)
+        """What each boosting iteration adds."""
+        return self._steps(self.design.matrix(x, missing=torch.nan))
+
+    def _steps(self, table: Float[Tensor, "B F"]) -> Float[Tensor, "B I K"]:
+        """A block of rows at a time stays in the processor's cache."""
         trees, nodes = self.feature.shape
         root = torch.arange(trees) * nodes
         children = (self.branches + root[:, None, None]).flatten()
         parts = [self._walk(block, root, children) for block in table.split(BLOCK_ROWS)]
-        return torch.cat(parts).reshape(x.rows, -1, self.outputs)
+        return torch.cat(parts).reshape(len(table), -1, self.outputs)
 
     def _walk(
         self, table: Float[Tensor, "b F"], root: Tensor, children: Tensor
@@ -89,9 +95,12 @@ class Trees(Scorer):
         kept = iterations * self.outputs
         smaller = Trees(self.design.space, (kept, self.feature.shape[1]), self.outputs, self.depth)
         state = self.state_dict()
-        whole = {"base", "design.flagged"}
+        whole = ("base", "design.")
         smaller.load_state_dict(
-            {key: value if key in whole else value[:kept] for key, value in state.items()}
+            {
+                key: value if key.startswith(whole) else value[:kept]
+                for key, value in state.items()
+            }
         )
         return smaller
 
@@ -127,8 +136,8 @@ class BoostingMethod(Method):
         """One fit for each fold, stopped by it. All are cut where the folds together do best: were
         each cut at its own best round, its held-out rows would flatter it. Their mean is the
         scorer."""
-        design = Design(case.space).fit(case.rows.x)
-        table = self.table(design, case.rows.x)
+        design, crossed = case.designs()
+        table = self.table(crossed, case.rows.x)
         fits = [self._stopped(case, table, held) for held in case.parts()]
         if not fits:
             return super().by_folds(case)
@@ -139,9 +148,7 @@ class BoostingMethod(Method):
             trees = checked(self, fitted, design, case.rows.x.take(torch.as_tensor(~held)))
             assert isinstance(trees, Trees)
             found.append(trees.keep(min(rounds, fitted.n_iter_)))
-            out[torch.as_tensor(held)] = found[-1].scores(
-                case.rows.x.take(torch.as_tensor(held))
-            )
+            out[torch.as_tensor(held)] = found[-1].of_table(torch.as_tensor(table[held]))
         return Folded(_mean(found), out)
 
     def _stopped(self, case: Case, table: np.ndarray, held: np.ndarray) -> Any:

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table.reading import numbers_of
-from conjoin.codecs.table.schema import Column
+from conjoin.codecs.table.schema import RARE, Column
 from conjoin.codecs.table.values import map_distinct, text_of
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 
-__all__ = ["Constraint", "Draw", "keep_drawing", "narrowed", "read_constraints"]
+__all__ = ["Among", "Constraint", "Draw", "keep_drawing", "narrowed", "read_constraints"]
 
 # the least share of rows kept, judged once so many rows were drawn
 MIN_KEPT_SHARE = 1e-3  # of the drawn rows, under which the constraints are refused
@@ -67,10 +67,28 @@ class Constraint:
         return np.asarray(COMPARE[self.sign](one, other) | np.isnan(one) | np.isnan(other))
 
 
+@dataclasses.dataclass(frozen=True)
+class Among:
+    """The column ``name`` has one of the ``values``, which are texts."""
+
+    text: str
+    name: Any
+    values: frozenset[str]
+
+    def kept(self, frame: pd.DataFrame) -> np.ndarray:
+        """(B,) whether each row keeps it."""
+        return map_distinct(
+            frame[self.name].astype(object),
+            lambda value: text_of(value) in self.values,
+            True,
+            "bool",
+        )
+
+
 def _codes(*columns: Column) -> dict[str, int]:
     """Every level of the columns, by its text, in order."""
     levels = dict.fromkeys(
-        text_of(level) for column in columns for level in (*column.levels, *column.pooled)
+        text_of(level) for column in columns for level in (*column.levels, *column.rare)
     )
     return {level: code for code, level in enumerate(levels)}
 
@@ -191,15 +209,21 @@ def _levels_kept(each: Constraint) -> list[Any]:
     codes = _codes(each.left)
     kept = [
         level
-        for level in each.left.levels
+        for level in _values(each.left)
         if COMPARE[each.sign](codes[text_of(level)], each.constant)
     ]
     if not kept:
         raise ValueError(
             f"No level of {each.left.name!r} keeps {each.text!r}: it has "
-            f"{', '.join(map(str, each.left.levels))}."
+            f"{each.left.choices}."
         )
     return kept
+
+
+def _values(column: Column) -> list[Any]:
+    """The values that a cell can have, rare ones too."""
+    alone = [level for level in column.levels if not column.pooled or level != RARE]
+    return [*alone, *column.rare]
 
 
 def _narrower(each: Constraint, asked: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -245,7 +269,7 @@ def _raw(column: Column, value: float | None) -> Any:
 
 
 def keep_drawing(
-    draw: Draw, constraints: Sequence[Constraint], n: int, target: str | None
+    draw: Draw, constraints: Sequence[Constraint | Among], n: int, target: str | None
 ) -> tuple[pd.DataFrame, Any]:
     """``n`` rows (one at least) that keep every constraint, and their y; the frame's
     ``attrs["acceptance"]`` is the share kept.
@@ -287,7 +311,7 @@ def keep_drawing(
     return X, None if target is None else np.concatenate(labels)[order]
 
 
-def _hopeless(constraints: Sequence[Constraint], drawn: int, kept: int) -> str:
+def _hopeless(constraints: Sequence[Constraint | Among], drawn: int, kept: int) -> str:
     wish = ", ".join(repr(each.text) for each in constraints)
     return (
         f"Of {drawn:,} rows drawn only {kept:,} keep where={wish}, under the floor of 1 in "

@@ -42,23 +42,24 @@ def impute(
 def _filled(
     model: Model, rows: Rows, n_draws: int | None, seed: int, y: Any, tails: bool = False
 ) -> list[Rows]:
-    """The most probable completion, or so many drawn ones."""
+    """The most probable completion, or so many drawn ones. Rare values that share a level are drawn
+    by their frequency in either."""
     event = model.encode(rows).event
     known = (
         event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
     )
     open_places = lifted(model.codec, (), tails)
+    generator = stream(seed, "impute")
     if n_draws is None:
         full = [settled(model.codec, _x(model.joint.mode(known)), event, open_places)]
     else:
-        generator = stream(seed, "impute")
 
         def draw(index: torch.Tensor) -> Any:
             return model.joint.sample_conditional(_some(known, index), generator=generator)
 
         full = [_x(draw_in_range(model.codec, draw, event, open_places)) for _ in range(n_draws)]
-    decoded = model.codec.decoded
-    return [model.codec.fill(rows, event.mask, decoded(each)) for each in full]
+    drawn = model.codec.drawn
+    return [model.codec.fill(rows, event.mask, drawn(each, generator)) for each in full]
 
 
 def _some(known: Any, index: torch.Tensor) -> Any:

@@ -3,17 +3,24 @@ range, under constraints.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from conjoin.codecs.table.schema import RARE
+from conjoin.codecs.table.values import text_of
 from conjoin.core import Event, Pair, Region, stream
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
-from conjoin.questions.constraints import Draw, keep_drawing, narrowed, read_constraints
+from conjoin.questions.constraints import (
+    Among,
+    Draw,
+    keep_drawing,
+    narrowed,
+    read_constraints,
+)
 from conjoin.questions.ranges import draw_in_range, lifted
 
 __all__ = ["generate"]
@@ -40,14 +47,10 @@ def generate(
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
     asked = dict(given or {})
-    draw = _drawer(
-        model,
-        n,
-        y,
-        narrowed(model, asked, constraints),
-        stream(seed, "sample"),
-        lifted(model.codec, asked, tails),
-    )
+    open_places = lifted(model.codec, asked, tails)
+    asked = narrowed(model, asked, constraints)
+    constraints = [*constraints, *_among(model, asked)]
+    draw = _drawer(model, n, y, asked, stream(seed, "sample"), open_places)
     if not constraints or not n:
         return draw(np.arange(n))
     X, labels = keep_drawing(
@@ -74,7 +77,7 @@ def _drawer(
 ) -> Draw:
     """What draws those of the ``n`` wanted rows that it is given the numbers of."""
     x = _evidence(model, n, given)
-    decoded = partial(model.codec.decoded, held=list(given))
+    asked = {name: value for name, value in given.items() if not _is_mixed(model, name, value)}
     joint = model.joint
     label = None if model.target is None else _label(model, n, y)
     free = y is None and not given
@@ -89,10 +92,31 @@ def _drawer(
         index = torch.as_tensor(rows)
         drawn = draw_in_range(model.codec, lambda some: at(index[some]), x.take(index), open_places)
         if model.target is None:
-            return decoded(drawn), None
-        return decoded(drawn.x), model.target.decode(drawn.y.value)
+            return model.codec.drawn(drawn, generator, asked), None
+        return model.codec.drawn(drawn.x, generator, asked), model.target.decode(drawn.y.value)
 
     return draw
+
+
+def _among(model: Model, given: Mapping[Any, Any]) -> list[Among]:
+    """Lists of levels that the event does not tell from others: rare values that share their level
+    with some that were not asked for, beside levels of their own. Rows are drawn until one of the
+    list comes."""
+    return [
+        Among(f"{name} in {', '.join(map(str, value))}", name, frozenset(map(text_of, value)))
+        for name, value in given.items()
+        if _is_mixed(model, name, value)
+    ]
+
+
+def _is_mixed(model: Model, name: Any, asked: Any) -> bool:
+    """Whether rare values are asked for beside levels of their own."""
+    columns = [column for column in model.codec.schema.modelled if column.name == name]
+    if not columns or not columns[0].pooled_counts or not isinstance(asked, list | set):
+        return False
+    texts = set(map(text_of, asked))
+    rare = set(map(text_of, columns[0].rare))
+    return bool(texts & rare) and not texts <= rare and RARE not in texts
 
 
 def _label(model: Model, n: int, y: Any) -> Event:
@@ -138,17 +162,25 @@ def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
 
 
 def _encode_points(model: Model, points: dict[Any, Any]) -> Event:
-    encoded = model.codec.encode(pd.DataFrame([points]))
+    known = {name: _as_pool(model, name, value) for name, value in points.items()}
+    encoded = model.codec.encode(pd.DataFrame([known]))
     _refuse_unseen(model, points, encoded.unseen[0])
     event: Event = encoded.event
     return event
+
+
+def _as_pool(model: Model, name: Any, value: Any) -> Any:
+    """A value that only held-out rows have, as the level of rare values; any other as it is."""
+    columns = [column for column in model.codec.schema.modelled if column.name == name]
+    late = set(map(text_of, columns[0].held_out)) if columns else set()
+    return RARE if late and text_of(value) in late else value
 
 
 def _refuse_unseen(model: Model, asked: dict[Any, Any], unseen: torch.Tensor) -> None:
     for place in unseen.nonzero()[:, 0].tolist():
         name = model.codec.columns[model.codec.place_of(place)]
         column = next(c for c in model.codec.schema.columns if c.name == name)
-        choices = f"; choose from {', '.join(map(str, column.levels))}" if column.levels else ""
+        choices = f"; choose from {column.choices}" if column.levels else ""
         raise ValueError(
             model.codec.unseen_words(name, asked[name])
             or f"given asks for {name}={asked[name]!r}, which was never seen at fit{choices}."
@@ -208,7 +240,8 @@ def _ends(model: Model, name: Any, ends: tuple[Any, ...], place: int) -> tuple[f
 def _levels(
     model: Model, name: Any, levels: list[Any], place: int, cardinality: int
 ) -> torch.Tensor:
-    encoded = model.codec.encode(pd.DataFrame({name: levels}))
+    known = [_as_pool(model, name, level) for level in levels]
+    encoded = model.codec.encode(pd.DataFrame({name: pd.Series(known, dtype=object)}))
     for level, unseen in zip(levels, encoded.unseen[:, place].tolist(), strict=True):
         if unseen:
             _refuse_unseen(model, {name: level}, encoded.unseen[levels.index(level)])

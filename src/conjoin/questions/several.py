@@ -173,4 +173,4 @@ def sample_all(
         target.name: target.decode(drawn.y.value[:, place])
         for place, target in enumerate(model.targets)
     }
-    return model.codec.decode(drawn.x.value), pd.DataFrame(y)
+    return model.codec.drawn(drawn.x, generator), pd.DataFrame(y)

@@ -1,12 +1,14 @@
 """One column to event cells and back.
 
 Numbers: event = (raw - shift) / scale, so that a density in event units needs log |d event / d raw|
-= -log scale. Levels: event = code 0..K-1. A value outside what was seen at fit has the probability
-``eps``, learned at fit.
+= -log scale. Levels: event = code 0..K-1; a rare value that shares its level with others has the level's
+probability times its own share of the level's rows. A value outside what was seen at fit has the
+probability ``eps``, learned at fit.
 """
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,13 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.table.guess import level_cells
-from conjoin.codecs.table.infer import RARE
 from conjoin.codecs.table.reading import numbers_of, written_cells
-from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import Tally, blank, map_distinct, text_of
+from conjoin.codecs.table.schema import RARE, Column
+from conjoin.codecs.table.values import Tally, blank, map_distinct, tally, text_of
 from conjoin.core import Variable
 
-__all__ = ["Cells", "Encoding", "cells_for", "fit_cells"]
+__all__ = ["Cells", "Encoding", "cells_for", "fit_cells", "recounted"]
 
 Array = NDArray[Any]
 Series = Any
@@ -30,12 +31,13 @@ _DAY_US = 86_400_000_000
 
 
 class Encoding(NamedTuple):
-    """Three arrays (B,): event values (0 where not observed), which cells are observed, which hold
-    an unseen value."""
+    """Arrays (B,): event values (0 where not observed), which cells are observed, which hold an
+    unseen value; and log p of the cell given its event value, 0 where that is None."""
 
     value: Array
     observed: Array
     unseen: Array
+    log_share: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +84,16 @@ class Cells(abc.ABC):
     def settle(self, value: Array) -> Array:
         """The nearest values (B,) that may be drawn, in event units."""
         return value
+
+    @property
+    def pools(self) -> bool:
+        """Whether some raw values share an event value, so that decoding one takes a draw."""
+        return False
+
+    def draw(self, value: Array, known: Array, uniform: Array, asked: Sequence[Any] = ()) -> Series:
+        """As ``decode``; where raw values share an event value, one of them by its frequency, as
+        the numbers ``uniform`` (B,) between 0 and 1 say; one that is ``asked`` for, if any are."""
+        return self.decode(value, known)
 
     def to_json(self) -> JSON:
         return {"shift": self.shift, "scale": self.scale, "eps": self.eps}
@@ -216,7 +228,28 @@ class _Levels(Cells):
             pd.Series(cells, dtype=object), lambda value: codes.get(text_of(value), -1), -1, "int64"
         )
         observed = known & (code >= 0)
-        return Encoding(np.where(observed, code, 0).astype("float64"), observed, known & (code < 0))
+        return Encoding(
+            np.where(observed, code, 0).astype("float64"),
+            observed,
+            known & (code < 0),
+            self._log_share(cells) if self.pools else None,
+        )
+
+    @property
+    def pools(self) -> bool:
+        return bool(self.column.pooled_counts)
+
+    def _log_share(self, cells: Array) -> Array:
+        """log p of a rare value among those that share its level; 0 of any other value."""
+        counts = np.asarray(self.column.pooled_counts)
+        logs = np.log(counts / counts.sum())
+        share = dict(zip(map(text_of, self.column.pooled), logs.tolist(), strict=True))
+        return map_distinct(
+            pd.Series(cells, dtype=object),
+            lambda value: share.get(text_of(value), 0.0),
+            0.0,
+            "float64",
+        )
 
     def encode_plain(self, cells: Array) -> Encoding:
         return self.encode(pd.Series(cells, dtype=object))
@@ -238,6 +271,11 @@ class _Levels(Cells):
         return series if known.all() else series.mask(~known)
 
     def _decode(self, value: Array, known: Array) -> Series:
+        raw = self._raw(value)[0]
+        return _as_dtype(raw, known, self.column)
+
+    def _raw(self, value: Array) -> tuple[Array, Array]:
+        """The raw values, the commonest of those that share a level, and which cells are such."""
         column = self.column
         raw = [
             column.pooled[0] if column.pooled and level == RARE else level
@@ -246,7 +284,36 @@ class _Levels(Cells):
         codes = np.clip(np.rint(value), 0, len(raw) - 1).astype("int64")
         table = np.empty(len(raw), dtype=object)
         table[:] = raw
-        return _as_dtype(table[codes], known, column)
+        shared = bool(column.pooled) & (codes == _place(column.levels, RARE))
+        return table[codes], shared
+
+    def draw(self, value: Array, known: Array, uniform: Array, asked: Sequence[Any] = ()) -> Series:
+        if not self.pools:
+            return self.decode(value, known)
+        raw, shared = self._raw(np.where(known, value, 0.0))
+        members = np.empty(len(self.column.rare), dtype=object)
+        members[:] = self.column.rare
+        total = np.cumsum(self._wanted(asked))
+        place = np.searchsorted(total, uniform[shared] * total[-1], side="right")
+        raw[shared] = members[np.minimum(place, len(members) - 1)]
+        series = _as_dtype(raw, known, self.column)
+        return series if known.all() else series.mask(~known)
+
+    def _wanted(self, asked: Sequence[Any]) -> Array:
+        """How often each rare value counts: those ``asked`` for alone, where some are named."""
+        held_out = [1.0] * len(self.column.held_out)
+        counts = np.array([*self.column.pooled_counts, *held_out])
+        texts = set(map(text_of, asked))
+        named = np.array([text_of(member) in texts for member in self.column.rare])
+        if named.any():
+            return np.where(named, counts, 0.0)
+        counts[len(self.column.pooled) :] = 0.0  # what counts as never seen is not drawn
+        return counts
+
+
+def _place(levels: Sequence[Any], level: str) -> int:
+    """The code of a level; -1 where there is none such."""
+    return next((code for code, each in enumerate(levels) if each == level), -1)
 
 
 # ------------------------------------------------------------------------------------------- dtypes
@@ -303,6 +370,22 @@ def fit_cells(column: Column, counts: Tally) -> Cells:
     return cells_for(
         column, shift=shift, scale=scale, eps=0.0 if column.bounds == (None, None) else 1e-6
     )
+
+
+def recounted(cells: Cells, series: Series, weight: Array) -> Cells:
+    """The cells, whose rare values count as often as they occur in this column; values that it
+    alone has are kept apart."""
+    column = cells.column
+    found = tally(*level_cells(blank(series, column.missing)), weight)
+    rows = dict(zip(map(text_of, found.values.tolist()), found.counts.tolist(), strict=True))
+    counts = [
+        max(rows.get(text_of(value), 0.0), before)
+        for value, before in zip(column.pooled, column.pooled_counts, strict=True)
+    ]
+    known = set(map(text_of, (*column.levels, *column.pooled)))
+    late = tuple(value for value in found.values.tolist() if text_of(value) not in known)
+    new = dataclasses.replace(column, pooled_counts=tuple(counts), held_out=late)
+    return dataclasses.replace(cells, column=new)
 
 
 def _unseen_mass(counts: Tally) -> float:

@@ -3,6 +3,7 @@ masked.
 
     log p(row) = log_prob(event) + log_unseen + log_volume,
     log_volume = -sum over observed density cells of log scale
+                 + sum over rare values that share a level of log (rows of it / rows of the level)
 
 Everything that ``encode`` does to a row is a function of that row and of what ``fit`` kept:
 aggregates, never a row.
@@ -24,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells
+from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells, recounted
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine
 from conjoin.codecs.table.read import read_table
@@ -240,9 +241,12 @@ class TableCodec(Codec):
                 log_volume -= np.where(part.observed, np.log(cells.scale), 0.0)
                 if solved is not None:
                     log_volume -= solved.slopes.get(cells.column.name, 0.0)
+            if part.log_share is not None:
+                log_volume += np.where(part.observed, part.log_share, 0.0)
         parts += [self._encode_flag(frame, self._cells[i]) for i in self._flags]
         value, observed, unseen = (
-            torch.from_numpy(np.stack(arrays, axis=1)) for arrays in zip(*parts, strict=True)
+            torch.from_numpy(np.stack(arrays, axis=1))
+            for arrays in zip(*(part[:3] for part in parts), strict=True)
         )
         return Encoded(
             Event(value, observed),
@@ -301,17 +305,33 @@ class TableCodec(Codec):
 
     # ------------------------------------------------------------------ event -> raw
 
-    def decoded(self, event: Event, held: Collection[Any] = ()) -> pd.DataFrame:
-        return self.decode(event.value, held=held)
+    def decoded(self, event: Event) -> pd.DataFrame:
+        return self.decode(event.value)
 
-    def decode(
-        self, value: Tensor, observed: Tensor | None = None, held: Collection[Any] = ()
-    ) -> pd.DataFrame:
+    def decode(self, value: Tensor, observed: Tensor | None = None) -> pd.DataFrame:
         """The rows (B, D) of ``value`` as a frame of the modelled columns, in the dtypes, steps and
         bounds seen at fit.
 
         Cells that are not ``observed`` are missing: in columns of whole numbers that makes float64,
-        of booleans object."""
+        of booleans object. Of rare values that share a level a row gets one by their frequency,
+        by noise that is a function of its other cells."""
+        return self._decoded(value, observed, None, {})
+
+    def drawn(
+        self,
+        event: Event,
+        generator: torch.Generator | None = None,
+        given: Mapping[Any, Any] | None = None,
+    ) -> pd.DataFrame:
+        return self._decoded(event.value, None, generator, given or {})
+
+    def _decoded(
+        self,
+        value: Tensor,
+        observed: Tensor | None,
+        generator: torch.Generator | None,
+        given: Mapping[Any, Any],
+    ) -> pd.DataFrame:
         values = value.detach().to("cpu", torch.float64).numpy()
         known = (
             np.isfinite(values)
@@ -325,10 +345,20 @@ class TableCodec(Codec):
             )
         for place, i in enumerate(self._flags, start=len(self._cells)):
             known[:, i] &= ~(known[:, place] & (values[:, place] > 0.5))
-        series = [cells.decode(values[:, i], known[:, i]) for i, cells in enumerate(self._cells)]
+        series = [
+            cells.draw(
+                values[:, i],
+                known[:, i],
+                self._uniform(values, i, generator),
+                _listed(given.get(cells.column.name)),
+            )
+            if cells.pools
+            else cells.decode(values[:, i], known[:, i])
+            for i, cells in enumerate(self._cells)
+        ]
         frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
         frame = frame.set_axis(pd.Index(self.columns), axis=1)
-        return self._put_back(frame, held) if self._relations else frame
+        return self._put_back(frame, given) if self._relations else frame
 
     def _put_back(self, frame: pd.DataFrame, held: Collection[Any]) -> pd.DataFrame:
         """The columns that follow from others, at their places; ``frame`` holds differences."""
@@ -360,8 +390,31 @@ class TableCodec(Codec):
             out[:, place] = torch.from_numpy(cells.settle(value[:, place].numpy()))
         return out
 
+    def _uniform(self, values: Array, column: int, generator: torch.Generator | None) -> Array:
+        """(B,) numbers between 0 and 1; without a generator a function of each row alone, so that
+        no answer about a row depends on its batch."""
+        if generator is not None:
+            return torch.rand(len(values), generator=generator, dtype=torch.float64).numpy()
+        cells = pd.DataFrame(np.nan_to_num(values, nan=-1.0) + 0.0).assign(column=float(column))
+        return pd.util.hash_pandas_object(cells, index=False).to_numpy() / 2.0**64
+
+    def recount(self, raw: Any, weight: Any = None) -> None:
+        """Take how often rare values that share a level occur from these rows. Nothing else is
+        learned of them, so that values which they alone have stay unseen."""
+        if not any(cells.pools for cells in self._fitted()):
+            return
+        frame, weights = counted(self.frame(raw).reset_index(drop=True), weight)
+        self._cells = tuple(
+            recounted(cells, frame[cells.column.name], weights) if cells.pools else cells
+            for cells in self._cells
+        )
+        new = {cells.column.name: cells.column for cells in self._cells}
+        columns = tuple(new.get(column.name, column) for column in self.schema.columns)
+        self._schema = dataclasses.replace(self.schema, columns=columns)
+
     def decode_column(self, value: Tensor, place: int) -> Any:
-        if self._flags or self.columns[place] in self._relations.derived_levels:
+        derived = self.columns[place] in self._relations.derived_levels
+        if self._flags or derived or self._fitted()[place].pools:
             return super().decode_column(value, place)
         values = value.detach().to("cpu", torch.float64).numpy()[:, place]
         return self._fitted()[place].decode(values, np.isfinite(values))
@@ -435,6 +488,13 @@ class TableCodec(Codec):
             for column, scales in zip(columns, data["scales"], strict=True)
         )
         return codec
+
+
+def _listed(asked: Any) -> Sequence[Any]:
+    """What was asked of a column, as levels."""
+    if asked is None or isinstance(asked, tuple):
+        return ()
+    return list(asked) if isinstance(asked, list | set) else [asked]
 
 
 def _absent(rows: int) -> Encoding:

@@ -34,7 +34,7 @@ from conjoin.codecs.table.overrides import missing_of, overrides_of
 from conjoin.codecs.table.reading import form_of, read_in
 from conjoin.codecs.table.relation_search import relations_of
 from conjoin.codecs.table.relations import Difference, Relation, derived, plain
-from conjoin.codecs.table.schema import Column, Schema
+from conjoin.codecs.table.schema import RARE, Column, Schema
 from conjoin.codecs.table.values import Tally, blank, days, floats, sort_values, tally, text_of
 
 __all__ = ["Examined", "counted", "examine", "inspect"]
@@ -43,9 +43,11 @@ JSON = dict[str, Any]
 Array = NDArray[Any]
 Series = Any
 
-RARE = "(rare)"
-_MAX_LEVELS = 64  # of a category; the rest are pooled as one rare level
+_FEW_LEVELS = 64  # of a category, up to which all are kept, however rare
+_MAX_LEVELS = 1024  # of a category; the rest are pooled as one rare level
+_MAX_INDICATORS = 1 << 24  # rows times levels that a column may have, so that fits keep in memory
 _MIN_LEVEL_ROWS = 5  # rows of a level, under which it is pooled as well
+_UNSEEN_ROWS = 0.5  # that a listed rare value counts which no row has
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ def _notices(columns: Sequence[Column]) -> list[str]:
     notices += [_words_notice(column) for column in columns if column.parse is not None]
     return notices + [
         f"Column {c.name!r} has {len(c.levels) - 1 + len(c.pooled)} distinct values; "
-        f"{len(c.pooled)} rare ones share the level {RARE!r}."
+        f"{len(c.pooled)} rare ones share the level {RARE!r} and are drawn by their frequency."
         for c in columns
         if c.modelled and c.pooled
     ]
@@ -301,6 +303,8 @@ def _column(
             levels=(),
             counts=(),
             pooled=(),
+            pooled_counts=(),
+            held_out=(),
             categories=(),
         )
     return column, counts
@@ -430,11 +434,12 @@ def _levels(
     pooled: list[Any] = list(asked.get("pooled", ()))
     if asked.get("levels"):
         levels = list(asked["levels"])
+        levels += [RARE] if pooled and RARE not in levels else []
         doubts += _unlisted(name, weights, [*levels, *pooled])
     else:
         levels, pooled = (
             _pool(weights)
-            if len(weights) > _MAX_LEVELS and kind == "category" and not is_target
+            if len(weights) > _FEW_LEVELS and kind == "category" and not is_target
             else (list(weights), [])
         )
         levels, order = _ordered(series, levels) if kind == "ordered" else (levels, "")
@@ -448,21 +453,30 @@ def _levels(
     shares = [texts.get(text_of(level), 0.0) for level in levels]
     if pooled and RARE in levels:
         shares[levels.index(RARE)] = float(sum(texts.get(text_of(value), 0.0) for value in pooled))
+    pooled_counts = [max(texts.get(text_of(value), 0.0), _UNSEEN_ROWS) for value in pooled]
     return {
         "levels": levels,
         "counts": shares,
         "pooled": pooled,
+        "pooled_counts": pooled_counts,
         "doubts": doubts,
         "unit": asked.get("unit", ""),
     }
 
 
 def _pool(weights: Mapping[Any, float]) -> tuple[list[Any], list[Any]]:
-    """At most 64 frequent levels, in order, and the rest, most frequent first."""
+    """The frequent levels, in order, and the rest, most frequent first."""
     values = list(weights)
     by_count = sorted(range(len(values)), key=lambda i: (-weights[values[i]], i))
-    kept = sorted(i for i in by_count[:_MAX_LEVELS] if weights[values[i]] >= _MIN_LEVEL_ROWS)
-    rare = [i for i in by_count if i not in set(kept)]
+    rows = max(sum(weights.values()), 1.0)
+    most = min(_MAX_LEVELS, max(_FEW_LEVELS, int(_MAX_INDICATORS / rows)))
+    kept = sorted(
+        i for i in by_count[:most] if weights[values[i]] >= _MIN_LEVEL_ROWS and values[i] != RARE
+    )
+    chosen = set(kept)
+    rare = [i for i in by_count if i not in chosen]
+    if not rare:
+        return values, []
     return [*(values[i] for i in kept), RARE], [values[i] for i in rare]
 
 

@@ -15,17 +15,37 @@ from typing import Any, Self
 from conjoin.codecs.table.forms import form_from, form_json
 from conjoin.util.files import write_text
 
-__all__ = ["ROLES", "TYPES", "Column", "Schema"]
+__all__ = ["RARE", "ROLES", "TYPES", "Column", "Schema"]
 
 JSON = dict[str, Any]
 Name = str | int | float
 
 TYPES = ("real", "integer", "category", "ordered", "boolean", "date", "picture", "text")
 ROLES = ("model", "set aside", "derived")  # derived: follows from others, see relations.py
+MAX_CHOICES = 24  # levels that a message lists
+RARE = "(rare)"  # the level that rare values share
 _SHOWN_ATOMS = 8
-_LISTS = ("levels", "counts", "pooled", "atoms", "bounds", "missing", "categories", "doubts")
-_LISTS += ("range",)
-_NEW: JSON = {"offset": 0.0, "range": [None, None], "only_atoms": False}
+_LISTS = (
+    "levels",
+    "counts",
+    "pooled",
+    "pooled_counts",
+    "held_out",
+    "atoms",
+    "bounds",
+    "missing",
+    "categories",
+    "doubts",
+    "range",
+)
+# what earlier releases did not have is written where it says something
+_NEW: JSON = {
+    "offset": 0.0,
+    "range": [None, None],
+    "only_atoms": False,
+    "pooled_counts": [],
+    "held_out": [],
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,7 +59,10 @@ class Column:
     lattice. ``bounds`` are what a value can be: beyond them a cell counts as never seen. ``range``
     is where draws stay, by default between the least and the greatest value of the fit; None
     leaves the tail open. ``only_atoms``: there are no values but the spikes.
-    ``pooled`` are the rare values that share the level "(rare)", most frequent first."""
+    ``pooled`` are the rare values that share the level "(rare)", most frequent first;
+    ``pooled_counts`` are the rows of each, which models of earlier versions do not have.
+    ``held_out`` are values that only rows have which did not teach: they count as never seen, and
+    can be asked for as one of the rare ones."""
 
     name: Name
     type: str
@@ -65,6 +88,8 @@ class Column:
     offset: float = 0.0
     range: tuple[float | None, float | None] = (None, None)
     only_atoms: bool = False
+    pooled_counts: tuple[float, ...] = ()
+    held_out: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         for field in _LISTS:
@@ -99,6 +124,33 @@ class Column:
     def modelled(self) -> bool:
         return self.role == "model"
 
+    @property
+    def pool_words(self) -> str:
+        """What the rare values are called that share a level; "" where there are none."""
+        count = len(self.pooled)
+        return f"{count:,} rare value{'s together' if count > 1 else ''}" if count else ""
+
+    def level_words(self, code: int) -> str:
+        """What a level is called; the pool has no value of its own."""
+        level = self.levels[code]
+        return self.pool_words if self.pooled and level == RARE else str(level)
+
+    @property
+    def rare(self) -> tuple[Any, ...]:
+        """Every value that can be asked for as one of those that share a level."""
+        return (*self.pooled, *self.held_out) if self.pooled_counts else self.pooled
+
+    @property
+    def choices(self) -> str:
+        """The levels that can be asked for, in words."""
+        words = [self.level_words(code) for code in range(len(self.levels))]
+        pool = self.pool_words
+        alone = [word for word in words if word != pool]
+        several = f"one of {len(self.pooled):,} rare values" if pool else ""
+        shown = ", ".join(alone[:MAX_CHOICES])
+        shown += f", ... ({len(alone):,} in all)" if len(alone) > MAX_CHOICES else ""
+        return shown + (f" or {several}" if alone and pool else several)
+
     def density(self) -> Self:
         """The same column with a density in place of mass, if it is numeric."""
         return (
@@ -121,7 +173,6 @@ class Column:
             for value in (getattr(self, field.name),)
         }
         parse = plain.pop("parse")
-        # what earlier releases did not have is written where it says something
         for key, default in _NEW.items():
             if plain[key] == default:
                 del plain[key]
@@ -154,8 +205,7 @@ class Column:
         if self.type == "text":
             return f"strings of {len(self.levels)} characters" if self.levels else "strings"
         if not self.numeric:
-            shown = ", ".join(str(level) for level in self.levels[:4])
-            return f"{len(self.levels)} levels: {shown}{', ...' if len(self.levels) > 4 else ''}"
+            return self._describe_levels()
         parts = [
             "density"
             if self.resolution is None
@@ -170,6 +220,15 @@ class Column:
         shown += ", ..." if len(self.atoms) > _SHOWN_ATOMS else ""
         parts += [f"spike at {shown}"] if self.atoms else []
         return ", ".join(parts)
+
+    def _describe_levels(self) -> str:
+        """How many levels there are, the first of them, and how many values share one."""
+        alone = [level for level in self.levels if not self.pooled or level != RARE]
+        shown = ", ".join(map(str, alone[:4])) + (", ..." if len(alone) > 4 else "")
+        if not alone:
+            return self.pool_words or "0 levels: "
+        pool = f" and {self.pool_words}" if self.pooled else ""
+        return f"{len(alone)} level{'' if len(alone) == 1 else 's'}: {shown}{pool}"
 
 
 def _check_ends(name: Name, field: str, ends: Any) -> None:

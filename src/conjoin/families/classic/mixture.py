@@ -35,6 +35,7 @@ from conjoin.core import (
     Space,
     Variable,
     categorical,
+    stream,
 )
 from conjoin.core.shapes import Float
 
@@ -42,6 +43,9 @@ __all__ = ["Mixture", "MixtureDensity", "cluster", "counted"]
 
 MIN_DISTINCT_SHARE = 0.5  # share of distinct rows from which a repeat counts as the same case
 
+# levels of a category that has an indicator of each, and the directions that stand for more
+MAX_LEVELS = 65
+DIRECTIONS = 16
 MAX_INDICATORS = 8192  # indicator columns; instead of more, ordered levels are numbers
 
 
@@ -205,7 +209,10 @@ def _features(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> 
     wide = sum(variable.cardinality for variable in variables if variable.discrete) > MAX_INDICATORS
     for index, variable in enumerate(variables):
         seen = event.mask[:, index]
-        if variable.discrete and not (wide and variable.kind == "ordered"):
+        if variable.kind == "category" and variable.cardinality > MAX_LEVELS:
+            codes = event.value[:, index].long()
+            columns.append(_directions(variable.cardinality)[codes] * seen[:, None])
+        elif variable.discrete and not (wide and variable.kind == "ordered"):
             codes = event.value[:, index].long()
             columns.append(
                 torch.nn.functional.one_hot(codes, variable.cardinality).double() * seen[:, None]
@@ -217,3 +224,10 @@ def _features(event: Event, variables: tuple[Variable, ...], weight: Tensor) -> 
                 )[:, None]
             )
     return torch.cat(columns, 1).numpy()
+
+
+def _directions(levels: int) -> Float[Tensor, "L 16"]:
+    """A direction for each of many levels, at random and about as far from each other as indicators
+    are (W. B. Johnson and J. Lindenstrauss (1984), Extensions of Lipschitz mappings)."""
+    noise = torch.randn(levels, DIRECTIONS, generator=stream(0, "levels"), dtype=torch.float64)
+    return noise / noise.norm(dim=1, keepdim=True)
