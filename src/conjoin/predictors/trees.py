@@ -97,10 +97,7 @@ class Trees(Scorer):
         state = self.state_dict()
         whole = ("base", "design.")
         smaller.load_state_dict(
-            {
-                key: value if key.startswith(whole) else value[:kept]
-                for key, value in state.items()
-            }
+            {key: value if key.startswith(whole) else value[:kept] for key, value in state.items()}
         )
         return smaller
 
@@ -165,7 +162,13 @@ class BoostingMethod(Method):
             early_stopping=True,
             n_iter_no_change=PATIENCE_ROUNDS,
             random_state=case.seed,
-        ).fit(table[~held], y[~held], **_weights(case.weight.numpy(), held), X_val=table[held], y_val=y[held])
+        ).fit(
+            table[~held],
+            y[~held],
+            **_weights(case.weight.numpy(), held),
+            X_val=table[held],
+            y_val=y[held],
+        )
 
     def fit(self, case: Case) -> Scorer:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
