@@ -16,6 +16,7 @@ from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 from conjoin.questions.constraints import (
     Among,
+    Constraint,
     Draw,
     keep_drawing,
     narrowed,
@@ -49,13 +50,13 @@ def generate(
     asked = dict(given or {})
     open_places = lifted(model.codec, asked, tails)
     asked = narrowed(model, asked, constraints)
-    constraints = [*constraints, *_among(model, asked)]
+    kept: list[Constraint | Among] = [*constraints, *_among(model, asked)]
     draw = _drawer(model, n, y, asked, stream(seed, "sample"), open_places)
-    if not constraints or not n:
+    if not kept or not n:
         return draw(np.arange(n))
     X, labels = keep_drawing(
         lambda rows: _framed(model, *draw(rows)),
-        constraints,
+        kept,
         n,
         None if model.target is None else model.target.name,
     )

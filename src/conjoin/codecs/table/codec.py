@@ -264,7 +264,11 @@ class TableCodec(Codec):
             own = self._encode_column(frame, cells, None)
             more = cells.encode_plain(solved.cells[name])
             where = solved.where[name]
-            return Encoding(*(np.where(where, b, a) for a, b in zip(own, more, strict=True)))
+            value, observed, unseen = (
+                np.where(where, b, a) for a, b in zip(own[:3], more[:3], strict=True)
+            )
+            shares = [0.0 if each.log_share is None else each.log_share for each in (more, own)]
+            return Encoding(value, observed, unseen, np.where(where, *shares))
         if cells.column.name not in frame.columns:
             return _absent(len(frame))
         return cells.encode(frame[cells.column.name])
