@@ -111,7 +111,8 @@ def fine_step(tally: Tally, atoms: tuple[float, ...]) -> float:
     their spikes; a power of ten."""
     free = ~np.isin(tally.values, atoms)
     values = tally.values[free] if free.sum() > 1 else tally.values
-    spread = float(np.std(values)) if len(values) > 1 else abs(float(values[0])) or 1.0
+    size = float(np.abs(values).max()) or 1.0
+    spread = float(np.std(values / size)) * size if len(values) > 1 else size
     gaps = np.diff(np.array(sorted(atoms)))
     spread = min([spread, *gaps.tolist()]) if len(gaps) and free.sum() < 2 else spread
     return float(10.0 ** np.floor(np.log10(_FINE * spread))) if spread > 0 else _FINE
@@ -203,9 +204,9 @@ def range_of(tally: Tally) -> tuple[float | None, float | None]:
     if not len(tally.values):
         return None, None
     low, high = float(tally.values[0]), float(tally.values[-1])
-    if high <= low:
+    if high / 1000 - low / 1000 < np.finfo(np.float64).tiny:
         return low, high
-    digits = -math.floor(math.log10((high - low) / 1000))
+    digits = -math.floor(math.log10(high / 1000 - low / 1000))
     step = 10.0**-digits
     inner = math.ceil(low / step - _ROUNDING), math.floor(high / step + _ROUNDING)
     return round(inner[0] * step, max(digits, 0)), round(inner[1] * step, max(digits, 0))
