@@ -2,6 +2,7 @@
 figures, folders and arrays.
 """
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,10 @@ def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice
     if hide is not None:
         out[_rectangle(hide, *size)] = True
     if mask is not None:
-        found = read_asked(mask, reading_of(estimator, "grey", None, None, voice), (), voice).images
+        wanted = dataclasses.replace(
+            reading_of(estimator, "grey", None, None, voice), by_model=False
+        )
+        found = read_asked(mask, wanted, (), voice).pictures.images
         if found.shape != (1, *size):
             other = f"{len(found)} of {found.shape[1]} x {found.shape[2]}"
             raise ValueError(

@@ -64,6 +64,10 @@ class Asked:
     chunk_rows: int | None = None
     size: str | None = None
     part: str | None = None
+    range: str | None = None
+    resize: str | None = None
+    levels: int | None = None
+    skip_broken: bool = False
     start_from: Any = None  # a model's folder; once the fit has begun, the estimator in it
     precision: str = "auto"
     device: str = "auto"
@@ -76,7 +80,7 @@ class _Parts:
     x: Any
     y: pd.Series | None
     task: Task
-    types: Schema | None
+    types: Any  # a Schema; of pictures what is asked of their levels; or None
     missing: dict[Any, list[Any]]
     groups: pd.Series | None
     time: pd.Series | None
@@ -178,8 +182,8 @@ def _check(asked: Asked) -> None:
 
 # ----------------------------------------------------------------------------------------- pictures
 
-TABLES_ONLY = ("target", "schema", "missing", "groups", "time", "chunk_rows")
-PICTURES_ONLY = ("part",)
+TABLES_ONLY = ("target", "schema", "missing", "time", "chunk_rows")
+PICTURES_ONLY = ("part", "range", "resize", "levels", "skip_broken")
 
 
 def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
@@ -191,19 +195,25 @@ def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
         )
 
 
-def _size_of_start(asked: Asked) -> str | None:
-    """That to which the model that the fit begins from was asked to cut its pictures."""
-    kept = None if asked.start_from is None else asked.start_from.model_.state.pictures
-    kept = kept or {}
-    return "x".join(map(str, kept["size"])) if kept.get("size") else None
+def _kept_of_start(asked: Asked) -> dict[str, Any]:
+    """How the model that the fit begins from reads its pictures."""
+    return {} if asked.start_from is None else asked.start_from.model_.state.pictures or {}
 
 
 def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
     """Pictures and their labels: the names of the sub-folders, or what lies beside them in an
     .npz."""
-    found = reader.to_fit(
-        asked.data, asked.size or _size_of_start(asked), asked.part, limits.bytes, voice
+    given = reader.Asked(
+        asked.size,
+        asked.part,
+        limits.bytes,
+        asked.range,
+        asked.resize,
+        asked.skip_broken,
+        asked.groups,
     )
+    found = reader.to_fit(asked.data, given, _kept_of_start(asked), voice)
+    types = None if asked.levels is None else {"levels": asked.levels}
     if found.labels is None or asked.task == "density":
         if asked.task not in ("auto", "density"):
             raise ValueError(
@@ -214,9 +224,9 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
             found.x,
             None,
             Task("density", "No labels: p(x) of the pictures is modelled."),
-            None,
+            types,
             {},
-            None,
+            found.groups,
             None,
             found.reading,
         )
@@ -224,7 +234,7 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
     said = "" if found.labels.dtype.kind == "f" else "category"
     task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
     y = whole(found.labels) if task.kind == "classes" else found.labels
-    return _Parts(found.x, y, task, None, {}, None, None, found.reading)
+    return _Parts(found.x, y, task, types, {}, found.groups, None, found.reading)
 
 
 # ---------------------------------------------------------------------------------------- the table
@@ -430,10 +440,14 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         [
             *options,
             sorted(map(str, parts.missing.items())),
-            None if parts.types is None else parts.types.to_json(),
+            _types_words(parts.types),
         ]
     )
     return hashlib.sha256(_content(parts) + words.encode()).hexdigest()
+
+
+def _types_words(types: Any) -> Any:
+    return types.to_json() if isinstance(types, Schema) else types
 
 
 def _content(parts: _Parts) -> bytes:
