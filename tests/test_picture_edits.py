@@ -75,7 +75,37 @@ def test_a_panel_arrays_and_a_table_of_counterfactuals(say, fitted):
         "probability",
         "familiarity",
         "changed",
+        "changed_by_a_tenth",
+        "already",
     ]
+
+
+def test_pictures_that_are_answered_so_already_stay_as_they_are(say, fitted):
+    X, _ = spots(8, seed=5)
+    answers = fitted.predict(X)
+    found = fitted.counterfactual(X, to="plain")
+    assert np.array_equal(found.already, answers == "plain") and 0 < found.already.mean() < 1
+    kept = found.already
+    assert np.array_equal(found.altered[kept], X[kept]) and not found.found[kept].any()
+    assert not found.changed[kept].any() and not found.share[kept].any()
+    proba = fitted.predict_proba(X)[:, list(fitted.classes_).index("plain")]
+    assert np.allclose(found.probability[kept], proba[kept])
+    said = say("counterfactual @model @new/plain --to plain")
+    assert "2 of 2 pictures are answered so already; they stay as they are" in said.err
+    assert "already" in said.out
+    table = json.loads(say("counterfactual @model @new --to plain --json -q").out)["table"]
+    assert {row["already"] for row in table} == {True, False}
+    say("counterfactual @model @new/plain --to plain -o same.png")
+
+
+def test_a_change_leaves_the_rest_untouched_to_the_bit(fitted):
+    X, y = spots(12, seed=7)
+    found = fitted.counterfactual(X[y == 1][:4])
+    moved = found.difference != 0
+    assert found.changed == pytest.approx(moved.mean((1, 2)))
+    assert found.share == pytest.approx((np.abs(found.difference) > 25.5).mean((1, 2)))
+    # what is not changed is most of the picture, not a veil of small differences over all of it
+    assert (found.changed[found.found] < 0.5).all() and found.found.any()
 
 
 def test_a_folder_has_one_panel_for_each_picture(say):

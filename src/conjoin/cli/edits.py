@@ -63,7 +63,9 @@ def alter_pictures(
         name: getattr(found, name)
         for name in ("before", "to", "found", "probability", "familiarity")
     }
-    table = named(pd.DataFrame({**told, "changed": found.share}), rows)
+    shares = {"changed": found.changed, "changed_by_a_tenth": found.share}
+    table = named(pd.DataFrame({**told, **shares, "already": found.already}), rows)
+    _say_already(found, voice)
     if _told(table, out, voice, _short):
         return
     assert out is not None
@@ -86,14 +88,32 @@ def alter_pictures(
     voice.path(f"{int(found.found.sum()):,} of {len(rows):,} pictures could be altered: {out}")
 
 
+def _say_already(found: Alteration, voice: Voice) -> None:
+    count = int(found.already.sum())
+    if count:
+        voice.note(
+            f"{count:,} of {len(found.already):,} pictures are answered so already; they stay as "
+            "they are."
+        )
+
+
 def _short(table: pd.DataFrame) -> pd.DataFrame:
     """As it fits on a screen."""
-    screen = table.rename(columns={"probability": "p(to)", "familiarity": "familiar"})
+    heads = {
+        "probability": "p(to)",
+        "familiarity": "familiar",
+        "changed_by_a_tenth": "by > a tenth",
+    }
+    screen = table.drop(columns="already").rename(columns=heads)
+    yes = np.where(table["found"], "yes", "no")
     return screen.assign(
-        found=np.where(table["found"], "yes", "no"),
+        found=np.where(table["already"], "already", yes),
         familiar=table["familiarity"].map("{:.3f}".format),
         changed=table["changed"].map("{:.1%}".format),
-        **{"p(to)": table["probability"].map("{:.3f}".format)},
+        **{
+            "p(to)": table["probability"].map("{:.3f}".format),
+            "by > a tenth": table["changed_by_a_tenth"].map("{:.1%}".format),
+        },
     )
 
 
