@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 
 def test_sub_folders_are_labels_and_the_order_is_that_of_the_paths(folder):
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="left out|no label") as said:
         images, labels, names = read_images(folder)
     told = [str(each.message) for each in said]
     assert told[0].startswith(
@@ -293,7 +293,7 @@ def test_the_range_is_of_all_pictures_together(tmp_path):
 
 def test_a_range_may_be_given_in_values_or_percentiles(tmp_path):
     put(tmp_path / "a.png", ramp(4095))
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="pictures|files") as said:
         found = read_images(tmp_path, range=(1000, 2000))
     assert np.array_equal(found.images[0], as_bytes(ramp(4095), 1000, 2000))
     assert "1 of 1 pictures have values beyond that range" in str(said[1].message)
@@ -345,7 +345,7 @@ def test_every_file_that_is_not_read_is_counted_by_kind(tmp_path):
     (tmp_path / "x" / "linked").symlink_to(tmp_path)
     (tmp_path / "x" / "__MACOSX").mkdir()
     put(tmp_path / "x" / "__MACOSX" / "._1.png", grey())
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="pictures|files") as said:
         found = read_images(tmp_path)
     assert found.names == ["x/1.png"]
     words = str(said[0].message)
@@ -438,7 +438,7 @@ def test_dicom_is_read_by_its_window(tmp_path, monkeypatch):
             "d.dcm": StandIn(np.stack([stored.astype("uint8")] * 3, -1) + 0, NumberOfFrames="1"),
         },
     )
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="pictures|files") as said:
         found = read_images(tmp_path)
     told = [str(each.message) for each in said]
     assert found.names == ["IM0001", "a.dcm", "c.dcm"]
@@ -450,7 +450,7 @@ def test_dicom_is_read_by_its_window(tmp_path, monkeypatch):
     assert np.array_equal(found.images[1], wanted)
     assert np.array_equal(found.images[0], 255 - wanted)
     assert np.array_equal(found.images[2], as_bytes(stored, 0, 4095))
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="pictures|files") as said:
         found = read_images(tmp_path, range=(-1024, 3071))
     assert "3 of 3 pictures have 16 bits" in str(said[0].message)
     assert "1 of 3 pictures have values beyond that range" in str(said[1].message)
@@ -499,7 +499,7 @@ def test_broken_files_can_be_skipped(tmp_path):
     (tmp_path / "y" / "1.png").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"Every picture of y is broken|skipped as broken"):
         assert read_images(tmp_path, skip_broken=True).labels.tolist() == ["x"]
-    with pytest.raises(ValueError, match="Every file is broken, such as 1.png"):
+    with pytest.raises(ValueError, match=r"Every file is broken, such as 1\.png"):
         read_images(tmp_path / "y", skip_broken=True)
 
 
@@ -526,7 +526,7 @@ def test_the_folder_between_label_and_picture_is_the_group(tmp_path):
     images, labels, names = found  # as before
     assert len(images) == len(labels) == len(names) == 4
     with pytest.raises(ValueError, match=r"test/x/5.png lies in no folder below that of its label"):
-        read_images(tmp_path, part="test").groups
+        _ = read_images(tmp_path, part="test").groups
 
 
 # --------------------------------------------------------------------------------------------- .npz

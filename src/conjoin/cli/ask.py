@@ -280,6 +280,7 @@ def evaluate(
     )
     found = estimator.evaluate(X, y, **rates)
     voice.tell(plain_table(["", "", ""], _figures(found), fold=("",)))
+    voice.tell(*([f"! {found['unlike_fit']}"] if "unlike_fit" in found else []))
     voice.json(found)
 
 

@@ -54,6 +54,7 @@ def alter_pictures(
     parts = []
     if out is not None and not out.endswith((*TABLES, ".npz", "-")):
         pyplot()  # before the work, if it is not there
+    rows = _shown_on(rows, MAX_PICTURES, "panel", out, voice)
     with Progress(not voice.quiet).phase("altering pictures", len(rows)) as bar:
         for part in slices(len(rows), PICTURES_AT_ONCE):
             parts.append(alter_class(estimator.model_, rows.take(part), to, seed=seed))
@@ -76,11 +77,6 @@ def alter_pictures(
     elif out.endswith(".png"):
         with new_file(out) as partial:
             _panel(found, partial)
-        if len(rows) > MAX_PICTURES:
-            voice.note(
-                f"The panel shows the first {MAX_PICTURES} of {len(rows):,} pictures; "
-                "-o FOLDER/ has one for each."
-            )
     else:
         with new_folder(Path(out)) as folder:
             for row, name in enumerate(_flat(rows)):
@@ -137,12 +133,13 @@ def complete_pictures(
     voice: Voice,
 ) -> None:
     """Completions of the ``hidden`` (H, W) part of every picture, the most probable first: a sheet,
-    a folder, arrays, or a table."""
+    a folder, arrays, or a table. Of a sheet, those that it shows."""
     codec = estimator.model_.codec
+    rows = _shown_on(rows, MAX_SHEET_ROWS, "sheet", out, voice)
     images = codec.images(rows)  # (n, H, W[, C])
     gaps = images.astype(float)
     gaps[:, hidden] = np.nan
-    full, log_prob = estimator.completions(gaps, draws, seed, y)
+    full, log_prob = _completions(estimator, gaps, draws, seed, y, voice)
     # (n, draws, H, W[, C])
     completed = np.stack(full, 1).astype(np.uint8)
     ranks = np.tile(np.arange(1, len(full) + 1), len(rows))
@@ -166,14 +163,9 @@ def complete_pictures(
     elif out.endswith(".png"):
         place = hidden if images.ndim == 3 else hidden[..., None]
         blank = np.where(place, codec.levels // 2, images).astype(np.uint8)
-        every = np.concatenate([images[:, None], blank[:, None], completed], 1)[:MAX_SHEET_ROWS]
+        every = np.concatenate([images[:, None], blank[:, None], completed], 1)
         shown = shown_as(every.reshape(-1, *images.shape[1:]), codec.levels, voice)
         write_sheet(shown, out, every.shape[1])
-        if len(rows) > MAX_SHEET_ROWS:
-            voice.note(
-                f"The sheet shows the first {MAX_SHEET_ROWS} of {len(rows):,} pictures; -o FOLDER/ "
-                "and -o NAME.npz hold all."
-            )
     else:
         shown = shown_as(completed.reshape(-1, *images.shape[1:]), codec.levels, voice)
         with new_folder(Path(out)) as folder:
@@ -184,6 +176,32 @@ def complete_pictures(
     voice.path(
         f"{len(full):,} completion{'s' if len(full) > 1 else ''} of {len(rows):,} pictures: {out}"
     )
+
+
+def _shown_on(
+    rows: PictureRows, most: int, what: str, out: str | None, voice: Voice
+) -> PictureRows:
+    """The pictures that are worked out: all, or of one figure those that it shows."""
+    if out is None or not out.endswith(".png") or len(rows) <= most:
+        return rows
+    voice.note(
+        f"The {what} shows the first {most} of {len(rows):,} pictures, and only these are worked "
+        "out; -o FOLDER/, -o NAME.npz and -o NAME.csv do all."
+    )
+    return rows.take(slice(0, most))
+
+
+def _completions(
+    estimator: Any, gaps: np.ndarray, draws: int | None, seed: int, y: Any, voice: Voice
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """``estimator.completions``, some pictures at a time, with a bar."""
+    parts = []
+    with Progress(not voice.quiet).phase("completing pictures", len(gaps)) as bar:
+        for part in slices(len(gaps), PICTURES_AT_ONCE):
+            parts.append(estimator.completions(gaps[part], draws, seed, y))
+            bar.update(min(part.stop, len(gaps)))
+    full = [np.concatenate(each) for each in zip(*(found for found, _ in parts), strict=True)]
+    return full, np.concatenate([log_prob for _, log_prob in parts], 1)
 
 
 def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice) -> np.ndarray:

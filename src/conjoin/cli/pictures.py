@@ -169,9 +169,7 @@ def asked_rows(
     mode = OF_CHANNELS.get(codec.channels)
     wanted = reading_of(estimator, mode, part, max_bytes, voice, skip_broken)
     found = read_asked(path, wanted, ("test", "val", "train"), voice).pictures
-    turned = codec.channels_first and found.images.ndim == 4
-    images = np.moveaxis(found.images, 3, 1) if turned else found.images
-    return codec.rows(images).called(found.names, FILE), found.labels
+    return codec.rows(found.images).called(found.names, FILE), found.labels
 
 
 def reading_of(

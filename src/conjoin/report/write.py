@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin.core import Rows
-from conjoin.model.words import draws_words, limits, percent, purpose, task_words
+from conjoin.model.words import draws_words, limits, percent, purpose, task_words, unfinished
 from conjoin.plot.choose import telling_columns
 from conjoin.report import figures
 from conjoin.report.kinds import sections_of
@@ -22,6 +22,7 @@ from conjoin.report.sections import (
     promises,
     quality,
     schema_table,
+    unlike,
     verdict_counts,
 )
 from conjoin.util.files import write_text
@@ -95,6 +96,8 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
     return {
         "title": "no target" if model.target is None else str(model.target.name),
         "purpose": purpose(model),
+        "unlike": unlike(found),
+        "unfinished": unfinished(facts),
         "day": datetime.now(UTC).strftime("%d %B %Y"),
         "cases": None
         if cases is None
@@ -142,7 +145,7 @@ def _body(estimator: Any, found: Answers, real: Rows | None) -> dict[str, Any]:
         "predictor": predictor(model),
         "energy": energy(found),
         "schema": schema_table(model),
-        "notices": list(dict.fromkeys(model.codec.notices)),
+        "notices": list(dict.fromkeys([*model.codec.notices, *model.card.get("notices", [])])),
         "limits": limits(model),
         "show_rows": real is not None,
         "cells": model.codec.cells if not model.codec.columnwise else "columns",

@@ -45,9 +45,9 @@ UNSEEN_MASS = 1e-6  # probability of a pixel beyond the levels
 
 
 class ImageCodec(Codec):
-    """``grid`` (C, H, W) and ``levels``: how many values a pixel can take. ``channels_last`` and
-    ``channels_first``: where the arrays have their channels; greys have none. ``said``: what the
-    array was taken for, where that may be wrong."""
+    """``grid`` (C, H, W) and ``levels``: how many values a pixel can take. ``channels_last``:
+    whether arrays have an axis of channels; greys need none. ``said``: what the array was taken
+    for, where that may be wrong."""
 
     kind = "image"
     noun = "picture"
@@ -64,13 +64,11 @@ class ImageCodec(Codec):
         grid: tuple[int, int, int],
         levels: int,
         channels_last: bool = False,
-        channels_first: bool = False,
         said: Sequence[str] = (),
     ) -> None:
         self.grid = grid
         self.levels = levels
         self.channels_last = channels_last
-        self.channels_first = channels_first
         self.said = list(said)
         self.owner = "ImageCodec"
 
@@ -104,7 +102,6 @@ class ImageCodec(Codec):
             (channels, images.shape[1], images.shape[2]),
             levels,
             last,
-            stack.channels_first,
             [*stack.words, *words],
         )
 
@@ -193,15 +190,10 @@ class ImageCodec(Codec):
         return self._of_images(self._with_channels_last(array_of(raw)))
 
     def _with_channels_last(self, images: np.ndarray) -> np.ndarray:
-        """Pictures whose channels stand where they did not in the fit are turned, if the other
-        place can't be meant."""
+        """Pictures whose channels stand first are turned, if nothing else can be meant."""
         channels, height, width = self.grid
-        if not self.channels_last or images.ndim != 4:
-            return images
-        first = (channels, height, width)
-        last = (height, width, channels)
-        turn = self.channels_first if first == last else images.shape[1:] == first
-        return np.moveaxis(images, 1, 3) if turn else images
+        first = images.shape[1:] == (channels, height, width) != (height, width, channels)
+        return np.moveaxis(images, 1, 3) if self.channels_last and first else images
 
     def _of_images(self, images: np.ndarray) -> PictureRows:
         """Rows of pictures (n, H, W) or (n, H, W, C)."""
@@ -293,8 +285,6 @@ class ImageCodec(Codec):
         return self._arranged(np.where(rows.known, rows.pixels, np.nan))
 
     def _arranged(self, pixels: np.ndarray) -> np.ndarray:
-        if self.channels_first:
-            return pixels
         return np.moveaxis(pixels, 1, 3) if self.channels_last else pixels[:, 0]
 
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> PictureRows:
@@ -306,26 +296,19 @@ class ImageCodec(Codec):
         return dataclasses.replace(old, pixels=pixels, known=new.known, names=old.columns)
 
     def to_json(self) -> JSON:
-        # models of before had no more than the first, and keep their hash
-        more = {"channels_first": self.channels_first, "said": self.said}
         return {
             "kind": self.kind,
             "grid": list(self.grid),
             "levels": self.levels,
             "channels_last": self.channels_last,
             "owner": self.owner,
-            **{name: value for name, value in more.items() if value},
+            **({"said": self.said} if self.said else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        codec = cls(
-            tuple(data["grid"]),
-            data["levels"],
-            data["channels_last"],
-            data.get("channels_first", False),
-            data.get("said", ()),
-        )
+        grid = tuple(data["grid"])
+        codec = cls(grid, data["levels"], data["channels_last"], data.get("said", ()))
         codec.owner = data["owner"]
         return codec
 
@@ -405,12 +388,12 @@ def _no_pixel(images: np.ndarray, pixel: Any, row: int, levels: int) -> str:
     hint = f"; those of X go from {low:g} to {high:g}"
     if not np.isfinite([low, high]).all():
         hint = "; NaN is a missing pixel, and infinity is none"
-    elif 0 <= low and high <= 1:
+    elif low >= 0 and high <= 1:
         hint = (
             "; images between 0 and 1 are multiplied by 255 and rounded first: "
             "np.rint(255 * X).astype('uint8')"
         )
-    elif -1 <= low and high <= 1:
+    elif low >= -1 and high <= 1:
         hint += ": give np.rint(127.5 * (X + 1)).astype('uint8')"
     elif low >= 0 and high >= levels and levels == PIXEL_LEVELS:
         hint += f": bring them to bytes, such as np.rint(X * (255 / {high:g})).astype('uint8')"

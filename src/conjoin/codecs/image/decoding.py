@@ -132,7 +132,7 @@ def _alike(arrays: list[np.ndarray]) -> np.ndarray:
     )
 
 
-# ------------------------------------------------------------------------------------ more than 8 bits
+# --------------------------------------------------------------------------------- more than 8 bits
 
 
 def ranged(files: Sequence[Path], wanted: Wanted) -> Wanted:
@@ -180,7 +180,7 @@ def scaled(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
     return np.rint(share.clip(0, 255)).astype(np.uint8)
 
 
-# ------------------------------------------------------------------------------------------- one file
+# ----------------------------------------------------------------------------------------- one file
 
 
 class Broken(ValueError):

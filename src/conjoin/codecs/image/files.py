@@ -2,8 +2,9 @@
 an .npz of arrays.
 
 What is read is exact: no pixel is changed unless a size is asked for, a background shows through,
-or a file has more than 8 bits a pixel; what is changed is said. The order is that of the sorted paths. Files are read
-by pillow, of the extra ``conjoin[image]``.
+or a file has more than 8 bits a pixel; what is changed is said. The order is that of the sorted
+paths. Files are read by pillow, of the extra ``conjoin[image]``, and DICOM by pydicom, of
+``conjoin[dicom]``.
 
 Shape letters: n pictures, H rows, W columns, C channels (3: red, green, blue; 4: and opacity).
 """

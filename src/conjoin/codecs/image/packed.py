@@ -189,9 +189,9 @@ def _whole_numbers(
         )
     if images.dtype == np.uint8:
         return images, None
-    if images.dtype.kind in "ui" and images.max() > 255:
-        if images.dtype.itemsize == 2 or wanted.range is not None:
-            return _ranged(images, wanted, tally)
+    ranged = images.dtype.itemsize == 2 or wanted.range is not None
+    if ranged and images.dtype.kind in "ui" and images.max() > 255:
+        return _ranged(images, wanted, tally)
     if (
         images.dtype.kind not in "buif"
         or not ((images >= 0) & (images <= 255) & (images == np.rint(images))).all()

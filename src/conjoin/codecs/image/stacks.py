@@ -19,11 +19,9 @@ CHANNELS = ("first", "last")
 
 
 class Stack(NamedTuple):
-    """``images`` (n, H, W) or (n, H, W, C); whether the channels stood first; and what is to be
-    said of the reading."""
+    """``images`` (n, H, W) or (n, H, W, C), and what is to be said of the reading."""
 
     images: np.ndarray
-    channels_first: bool
     words: list[str]
 
 
@@ -114,22 +112,21 @@ def stack_of(raw: Any, channels: str | None = None) -> Stack:
             "width, channels). Volumes and films are not modelled: give slices, such as X[:, k], "
             "as pictures."
         )
-    return Stack(images, False, [])
+    return Stack(images, [])
 
 
 def _of_four(images: np.ndarray, channels: str | None) -> Stack:
     if channels == "last":
-        return Stack(images, False, [])
+        return Stack(images, [])
     if channels == "first":
-        return Stack(np.moveaxis(images, 1, 3), True, [])
+        return Stack(_turned(images), [])
     first, *sides, last = images.shape[1:]
     if last in PLAIN_CHANNELS:
-        return Stack(images, False, _unsure(images) if first in PLAIN_CHANNELS else [])
+        return Stack(images, _unsure(images) if first in PLAIN_CHANNELS else [])
     if first in PLAIN_CHANNELS and first < min(*sides, last):
-        turned = np.moveaxis(images, 1, 3)
-        return Stack(turned, True, [_first_words(images)])
+        return Stack(_turned(images), [_first_words(images)])
     if last <= MAX_CHANNELS and last < min(first, *sides):
-        return Stack(images, False, [_channel_words(images)])
+        return Stack(images, [_channel_words(images)])
     raise ValueError(
         f"X has the shape {images.shape}, and neither axis 1 ({first}) nor the last ({last}) looks "
         "like channels: volumes are not modelled, so give slices, such as X[:, k]; if these are "
@@ -137,11 +134,22 @@ def _of_four(images: np.ndarray, channels: str | None) -> Stack:
     )
 
 
+def _turned(images: np.ndarray) -> np.ndarray:
+    """Channels last. ValueError where it could not be told later which of the axes they are."""
+    if len(set(images.shape[1:])) == 1:
+        raise ValueError(
+            f"X has the shape {images.shape}, of which every axis may be the channels: give them "
+            "last, np.moveaxis(X, 1, 3)."
+        )
+    return np.moveaxis(images, 1, 3)
+
+
 def _first_words(images: np.ndarray) -> str:
     first, high, wide = images.shape[1:]
     return (
         f"X has the shape {images.shape}, and is taken for pictures of {high} x {wide} pixels "
-        f"with their {first} channels first; types={{'channels': 'last'}} says otherwise."
+        f"with their {first} channels first (answers have them last); types={{'channels': 'last'}} "
+        "says otherwise."
     )
 
 

@@ -13,8 +13,9 @@ MAX_NAMED = 3  # files that are named
 
 @dataclass
 class Tally:
-    """Counts of pictures: ``files`` that were read, and what was done to how many; ``top``: the largest value of those of more than 8 bits; ``most_cut``:
-    the largest share of a picture that was cut off."""
+    """Counts of pictures: ``files`` that were read, and what was done to how many; ``top``: the
+    largest value of those of more than 8 bits; ``most_cut``: the largest share of a picture that
+    was cut off."""
 
     files: int = 0
     deep: int = 0
