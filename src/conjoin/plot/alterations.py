@@ -18,8 +18,9 @@ MAX_RAW_LEVELS = 64  # grey levels, under which pictures are shown by the range 
 
 class AlterationDisplay:
     """Three rows: the originals, the altered ones, and the difference (orange: brighter, blue:
-    darker), with the answers above and p(wanted), familiarity and the shares of pixels that changed
-    at all, and by over a tenth, below. ``alteration`` is what ``counterfactual`` gives for pictures."""
+    darker), with the answers above and p(wanted), familiarity and the shares of pixels that
+    changed at all, and by over a tenth, below. ``alteration`` is what ``counterfactual`` gives for
+    pictures."""
 
     def __init__(self, alteration: Any) -> None:
         self.alteration = alteration
