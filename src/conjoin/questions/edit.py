@@ -122,8 +122,8 @@ def alter_class(
     places = range(PICTURES_AT_ONCE, len(x), PICTURES_AT_ONCE)
     for rows in np.split(np.flatnonzero(~already), places):
         if len(rows):
-            found = _best(model, x[rows], wanted[rows], confidence, familiarity, seed)
-            for part, values in zip(best, found, strict=True):
+            altered = _best(model, x[rows], wanted[rows], confidence, familiarity, seed)
+            for part, values in zip(best, altered, strict=True):
                 part[rows] = values
     value, found, probability, p_value, share, changed = best
     return Alteration(
@@ -179,8 +179,8 @@ def _best(
 
 def _share(model: Model, moved: Bool[Tensor, "N P D"]) -> np.ndarray:
     """(N, P) the share of pixels of which some channel has moved."""
-    pixels = moved.unflatten(2, _grid(model)).any(2)
-    return pixels.flatten(2).double().mean(2).numpy()
+    pixels = moved.reshape(*moved.shape[:2], *_grid(model)).any(2)
+    return np.asarray(pixels.flatten(2).double().mean(2))
 
 
 def _candidates(

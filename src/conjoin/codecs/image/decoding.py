@@ -177,7 +177,8 @@ def scaled(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
     """The values as bytes: from the lower of the ends, 0, to the higher, 255."""
     low, high = ends
     share = (np.asarray(values, dtype=np.float64) - low) * (255 / (high - low))
-    return np.rint(share.clip(0, 255)).astype(np.uint8)
+    out: np.ndarray = np.rint(share.clip(0, 255)).astype(np.uint8)
+    return out
 
 
 # ----------------------------------------------------------------------------------------- one file
