@@ -194,11 +194,11 @@ def _shown_on(
 def _completions(
     estimator: Any, gaps: np.ndarray, draws: int | None, seed: int, y: Any, voice: Voice
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """``estimator.completions``, some pictures at a time, with a bar."""
+    """``estimator.completions``, some pictures at a time, each time with other noise, and a bar."""
     parts = []
     with Progress(not voice.quiet).phase("completing pictures", len(gaps)) as bar:
-        for part in slices(len(gaps), PICTURES_AT_ONCE):
-            parts.append(estimator.completions(gaps[part], draws, seed, y))
+        for place, part in enumerate(slices(len(gaps), PICTURES_AT_ONCE)):
+            parts.append(estimator.completions(gaps[part], draws, seed + place, y))
             bar.update(min(part.stop, len(gaps)))
     full = [np.concatenate(each) for each in zip(*(found for found, _ in parts), strict=True)]
     return full, np.concatenate([log_prob for _, log_prob in parts], 1)

@@ -80,7 +80,7 @@ class _Parts:
     x: Any
     y: pd.Series | None
     task: Task
-    types: Any  # a Schema; of pictures what is asked of their levels; or None
+    types: Schema | None
     missing: dict[Any, list[Any]]
     groups: pd.Series | None
     time: pd.Series | None
@@ -213,7 +213,6 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
         asked.groups,
     )
     found = reader.to_fit(asked.data, given, _kept_of_start(asked), voice)
-    types = None if asked.levels is None else {"levels": asked.levels}
     if found.labels is None or asked.task == "density":
         if asked.task not in ("auto", "density"):
             raise ValueError(
@@ -224,7 +223,7 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
             found.x,
             None,
             Task("density", "No labels: p(x) of the pictures is modelled."),
-            types,
+            None,
             {},
             found.groups,
             None,
@@ -234,7 +233,7 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
     said = "" if found.labels.dtype.kind == "f" else "category"
     task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
     y = whole(found.labels) if task.kind == "classes" else found.labels
-    return _Parts(found.x, y, task, types, {}, found.groups, None, found.reading)
+    return _Parts(found.x, y, task, None, {}, found.groups, None, found.reading)
 
 
 # ---------------------------------------------------------------------------------------- the table
@@ -360,7 +359,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
         precision=asked.precision,
         device=asked.device,
         verbose=asked.verbose,
-        types=parts.types,
+        types=parts.types if asked.levels is None else {"levels": asked.levels},
         missing=parts.missing,
         missingness=asked.missingness,
         unlabelled=unlabelled,
@@ -435,19 +434,16 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         parts.task.kind,
         *([] if asked.start_from is None else [model_hash(asked.start_from.model_)]),
         *([] if asked.precision == "auto" else [asked.precision]),
+        *([] if asked.levels is None else [asked.levels]),
     ]
     words = json.dumps(
         [
             *options,
             sorted(map(str, parts.missing.items())),
-            _types_words(parts.types),
+            None if parts.types is None else parts.types.to_json(),
         ]
     )
     return hashlib.sha256(_content(parts) + words.encode()).hexdigest()
-
-
-def _types_words(types: Any) -> Any:
-    return types.to_json() if isinstance(types, Schema) else types
 
 
 def _content(parts: _Parts) -> bytes:

@@ -150,11 +150,13 @@ def ranged(files: Sequence[Path], wanted: Wanted) -> Wanted:
 
 def values_range(values: np.ndarray, asked: tuple[str, str] | None) -> tuple[float, float]:
     """What of the values becomes 0 to 255."""
-    low, high = float(values.min()), float(values.max())
+    low = float(values.min())
+    high = float(values.max())
     if asked is not None:
         low, high = (float(np.percentile(values, share_of(each))) for each in asked)
     elif low >= 0 and high == np.rint(high):
-        low, high = 0.0, float(2 ** max(8, int(high).bit_length()) - 1)
+        low = 0.0
+        high = float(2 ** max(8, int(high).bit_length()) - 1)
     return (low, high) if low < high else (low, low + 1)
 
 
