@@ -108,9 +108,9 @@ def hybrid(family):
     started = time.process_time()
     X = bunch.images.astype("uint8")
     y = bunch.target
-    model = JointClassifier(family=family, predictor="network", max_time=LIMIT).fit(
-        X[:1350], y[:1350], calibration=0.0
-    )
+    model = JointClassifier(
+        family=family, predictor="network", types={"levels": 17}, max_time=LIMIT
+    ).fit(X[:1350], y[:1350], calibration=0.0)
     seconds = time.process_time() - started
     log_joint = chunks(model.model_.joint.log_joint, model.model_.encode(X[TEST]).event)
     label = torch.tensor(model.classes_.searchsorted(y[TEST]))

@@ -1,6 +1,7 @@
 """The command line with pictures: a folder in, answers by file name, drawn pictures out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -139,7 +140,7 @@ def test_drawn_pictures_as_arrays_a_sheet_and_a_table(say, home):
 def test_few_levels_are_stretched_to_be_seen(say, home):
     images = load_digits().images[:100].astype("uint8")
     np.savez("few.npz", images=images)
-    say("fit few.npz -o few --family nb -q")
+    say("fit few.npz -o few --family nb --levels 17 -q")
     assert "are shown as 0 to 255" in say("sample few -n 9 -o out").err
     assert conjoin.read_images("out").images.max() == 255
     say("sample few -n 9 -o out.npz")
@@ -180,6 +181,12 @@ def test_unlabelled_folders_and_single_labels_are_densities(say, home):
         ("fit @split --chunk-rows 5", "--chunk-rows is about tables"),
         ("fit @split --size big", "--size is a number of pixels such as 28"),
         ("fit @plain.npz --task classes", "--task classes needs labels"),
+        ("fit t.csv --levels 28", "--levels is about pictures, and t.csv is a table"),
+        ("predict @folder-model t.csv --skip-broken", "--skip-broken is about pictures"),
+        ("fit @split --groups patient", "--groups of pictures is 'folder'"),
+        ("fit @split --groups folder", "lies in no folder below that of its label"),
+        ("fit @split --range 3", "--range is a lower and a higher value such as 0..4095"),
+        ("fit @split --resize crop", "resize must be one of cut, pad, stretch"),
         ("fit t.csv --size 28", "--size is about pictures, and t.csv is a table"),
         ("predict @folder-model t.csv --part test", "--part is about pictures"),
         ("evaluate @folder-model t.csv --part test", "--part is about pictures"),
@@ -202,3 +209,76 @@ def test_pictures_are_not_for_a_model_of_tables(say, tmp_path):
     pd.DataFrame({"a": np.arange(60) % 7, "b": np.arange(60) % 5}).to_csv("t.csv", index=False)
     say("fit t.csv -o table --family nb -q")
     assert "this model is of a table" in say("decide table @split/test", 2).err
+
+
+def small(seed):
+    """A picture of 6 x 6 pixels of 12 bits."""
+    return np.random.default_rng(seed).integers(0, 4096, (6, 6)).astype("uint16")
+
+
+def test_the_range_of_the_fit_is_that_of_every_question(say):
+    for row in range(40):
+        folder = ("dark", "light")[row % 2]
+        values = small(row) // (4 if row % 2 == 0 else 1)
+        picture(Path("deep") / folder / f"{row:02d}.png", values)
+    said = say("fit deep -o model --family nb --predictor none")
+    assert "40 of 40 pictures have 16 bits a pixel or more" in said.err
+    assert "--range 0..4095 reads others so" in said.err
+    kept = conjoin.load("model").model_.state.pictures
+    assert kept == {"size": None, "range": [0, 4095]}
+    picture(Path("new") / "a.png", small(0) // 4)  # by itself it would be read by 0 to 1023
+    say("predict model new -o one.csv")
+    say("predict model deep/dark -o all.csv")
+    one, every = pd.read_csv("one.csv"), pd.read_csv("all.csv")
+    assert one.drop(columns="file").equals(every.drop(columns="file").iloc[:1])
+    picture(Path("other") / "a.png", np.full((6, 6), 60000, "uint16"))
+    assert "1 of 1 pictures have values beyond that range" in say("predict model other").err
+    say("fit deep -o asked --family nb --predictor none --range 0..65535")
+    kept = conjoin.load("asked").model_.state.pictures
+    assert kept == {"size": None, "range": [0, 65535], "overrules": True}
+
+
+def test_folders_between_labels_and_pictures_are_groups(say):
+    rng = np.random.default_rng(0)
+    for patient in range(60):
+        label = ("well", "ill")[patient % 2]
+        for row in range(3):
+            pixels = rng.integers(0, 100 + 100 * (patient % 2), (4, 4)).astype("uint8")
+            picture(Path("scans") / label / f"p{patient}" / f"{row}.png", pixels)
+    assert "--groups folder keeps them together" in say("fit scans -o a --family nb").err
+    said = say("fit scans -o b --family nb --groups folder")
+    assert "60 groups, by the folder below that of the label." in said.err
+    counts = conjoin.load("b").model_.card["rows"]
+    assert counts["calibrate"] % 3 == 0 and counts["choose"] % 3 == 0
+
+
+def test_broken_files_are_skipped_where_that_is_asked_for(say, home):
+    for row in range(30):
+        pixels = np.random.default_rng(row).integers(0, 256, (4, 4)).astype("uint8")
+        picture(Path("some") / f"{row:02d}.png", pixels)
+    (Path("some") / "99.png").write_bytes(b"no picture")
+    said = say("fit some -o model --family nb", 2)
+    assert "leave out such files with --skip-broken" in said.err
+    assert "99.png was skipped" in say("fit some -o model --family nb --skip-broken").err
+    assert json.loads(say("evaluate model some --skip-broken --json").out)["rows"] == 30
+
+
+def test_how_pictures_of_other_proportions_get_their_size_is_kept(say):
+    for row in range(30):
+        pixels = np.random.default_rng(row).integers(0, 256, (4, 8)).astype("uint8")
+        picture(Path("wide") / f"{row:02d}.png", pixels)
+    said = say("fit wide -o cut --family nb --size 4")
+    assert "30 of 30 pictures have other proportions than 4 x 4 and were cut" in said.err
+    assert "--resize pad and --resize stretch keep all" in said.err
+    assert "proportions" not in say("fit wide -o padded --family nb --size 4 --resize pad").err
+    kept = conjoin.load("padded").model_.state.pictures
+    assert kept == {"size": [4, 4], "resize": "pad"}
+    assert "proportions" not in say("evaluate padded wide").err
+
+
+def test_pictures_in_colour_are_turned_into_grey_with_a_word(say, home):
+    colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype("uint8")
+    picture(Path("mixed") / "a.png", colours)
+    picture(Path("mixed") / "b.png", colours[..., 0])
+    said = say("predict @folder-model mixed")
+    assert "1 of 2 pictures are in colour and were turned into grey, which the model" in said.err

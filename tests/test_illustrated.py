@@ -377,7 +377,11 @@ def test_colours_sizes_and_types(tmp_path):
     cut = JointDensity(family="mixture", types={"scan": {"type": "picture", "format": "4x6"}}).fit(
         table
     )
-    assert cut.model_.codec.space.grid == (3, 4, 6) and np.isfinite(cut.score_samples(table)).all()
+    assert cut.model_.codec.space.grid == (3, 4, 6)
+    words = "Column 'scan': 34 of 34 pictures have other proportions than 4 x 6 and were cut"
+    assert any(each.startswith(words) for each in cut.model_.codec.notices)
+    with pytest.warns(UserWarning, match=words):
+        assert np.isfinite(cut.score_samples(table)).all()
     words = JointDensity(family="mixture", types={"scan": "category"}).fit(table)
     assert words.model_.codec.kind == "table"
 
@@ -417,9 +421,10 @@ def test_arrays_of_unequal_channels(flat):
     assert (frame["scan"][0].pixels[..., 3] == 255).all() and (
         frame["scan"][1].pixels[..., 1] == grey[1]
     ).all()
-    read_grey = flat.model_.codec.frame(
-        X.assign(scan=[*frame["scan"][:3], np.stack([grey[3]] * 3, 2)])
-    )["scan"]
+    with pytest.warns(UserWarning, match="'scan': 1 of 4 pictures are transparent in places"):
+        read_grey = flat.model_.codec.frame(
+            X.assign(scan=[*frame["scan"][:3], np.stack([grey[3]] * 3, 2)])
+        )["scan"]
     assert (
         all((read_grey[row].pixels == grey[row]).all() for row in (0, 1, 3))
         and (read_grey[2].pixels == 255).all()
@@ -451,6 +456,49 @@ def test_a_cell_that_is_no_picture(cell, message, flat, tmp_path, monkeypatch):
     X.at[4, "scan"] = cell
     with pytest.raises(ValueError, match=message):
         flat.predict(X)
+
+
+@pytest.mark.parametrize("odd", ["notes.txt", "unknown", "4.png"])
+def test_one_odd_path_among_pictures_names_its_row(odd, tmp_path, monkeypatch):
+    """It does not make the column one of words, nor one that is set aside."""
+    table = on_disk(tmp_path, made(20)[0])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "4.png").write_text("no picture")
+    table.loc[7, "scan"] = odd
+    assert conjoin.inspect(table)["scan"].type == "picture"
+    with pytest.raises(ValueError, match=rf"Column 'scan', row 7: .*{odd}"):
+        JointDensity(family="mixture").fit(table)
+    words = JointDensity(family="mixture", types={"scan": "category"}).fit(table)
+    assert words.model_.codec.kind == "table"
+
+
+def test_a_colour_picture_among_greys_is_turned_into_grey_with_a_word(flat, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = made(6, 1)[0]
+    colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype("uint8")
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    truth = flat.score_samples(X.assign(scan=[np.array(Image.open("a.png").convert("L"))] * 6))
+    for cell in ("a.png", colours):
+        with pytest.warns(UserWarning, match="'scan': 6 of 6 pictures are in colour"):
+            assert np.array_equal(flat.score_samples(X.assign(scan=[cell] * 6)), truth)
+
+
+def test_deep_pictures_of_a_column_keep_the_range_of_the_fit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = made(20)[0]
+    deep = [np.random.default_rng(row).integers(0, 4096, (8, 8)) for row in range(20)]
+    for row, values in enumerate(deep):
+        Image.fromarray(values.astype("uint16")).save(f"{row}.png")
+    model = JointDensity(family="mixture").fit(X.assign(scan=[f"{row}.png" for row in range(20)]))
+    assert "'scan': 20 of 20 pictures have 16 bits" in model.model_.codec.notices[0]
+    model.save(tmp_path / "m")
+    Image.fromarray((deep[0] // 8).astype("uint16")).save("dark.png")
+    wanted = np.rint((deep[0] // 8) * 255 / 4095).astype("uint8")
+    for each in (model, conjoin.load(tmp_path / "m")):
+        with pytest.warns(UserWarning, match="from 0 to 4095 became"):
+            found = each.score_samples(X[:1].assign(scan="dark.png"))
+        assert np.array_equal(found, each.score_samples(X[:1].assign(scan=[wanted])))
 
 
 def test_what_is_refused():

@@ -13,6 +13,7 @@ from test_picture_diffusion import SMALL, spots
 
 import conjoin
 from conjoin import JointClassifier, JointDensity
+from conjoin.training.progress import time_words
 
 pillow = pytest.importorskip("PIL.Image")
 
@@ -75,7 +76,37 @@ def test_a_panel_arrays_and_a_table_of_counterfactuals(say, fitted):
         "probability",
         "familiarity",
         "changed",
+        "changed_by_a_tenth",
+        "already",
     ]
+
+
+def test_pictures_that_are_answered_so_already_stay_as_they_are(say, fitted):
+    X, _ = spots(8, seed=5)
+    answers = fitted.predict(X)
+    found = fitted.counterfactual(X, to="plain")
+    assert np.array_equal(found.already, answers == "plain") and 0 < found.already.mean() < 1
+    kept = found.already
+    assert np.array_equal(found.altered[kept], X[kept]) and not found.found[kept].any()
+    assert not found.changed[kept].any() and not found.share[kept].any()
+    proba = fitted.predict_proba(X)[:, list(fitted.classes_).index("plain")]
+    assert np.allclose(found.probability[kept], proba[kept])
+    said = say("counterfactual @model @new/plain --to plain")
+    assert "2 of 2 pictures are answered so already; they stay as they are" in said.err
+    assert "already" in said.out
+    table = json.loads(say("counterfactual @model @new --to plain --json -q").out)["table"]
+    assert {row["already"] for row in table} == {True, False}
+    say("counterfactual @model @new/plain --to plain -o same.png")
+
+
+def test_a_change_leaves_the_rest_untouched_to_the_bit(fitted):
+    X, y = spots(12, seed=7)
+    found = fitted.counterfactual(X[y == 1][:4])
+    moved = found.difference != 0
+    assert found.changed == pytest.approx(moved.mean((1, 2)))
+    assert found.share == pytest.approx((np.abs(found.difference) > 25.5).mean((1, 2)))
+    # what is not changed is most of the picture, not a veil of small differences over all of it
+    assert (found.changed[found.found] < 0.5).all() and found.found.any()
 
 
 def test_a_folder_has_one_panel_for_each_picture(say):
@@ -105,6 +136,60 @@ def test_completions_come_best_first_and_keep_what_is_known(say, fitted, home):
     assert len(list(Path("each").iterdir())) == 6
     say("impute @plain-model @new --hide 2..4:.. --draws 2 -o i.csv -q")
     assert pd.read_csv("i.csv")["rank"].tolist() == [1, 2] * 6
+
+
+def test_a_sheet_works_out_what_it_shows(say, fitted, home, monkeypatch):
+    monkeypatch.setattr("conjoin.cli.edits.MAX_SHEET_ROWS", 2)
+    monkeypatch.setattr("conjoin.cli.edits.MAX_PICTURES", 1)
+    asked = []
+    whole = type(fitted).completions
+
+    def counted(self, X, *options):
+        asked.append(len(X))
+        return whole(self, X, *options)
+
+    monkeypatch.setattr(type(fitted), "completions", counted)
+    said = say("impute @model @new --hide top --draws 2 -o sheet.png")
+    assert "shows the first 2 of 6 pictures, and only these are worked out" in said.err
+    assert "completing pictures" in said.err and asked == [2]
+    assert size_of("sheet.png") == (4 * 64 + 3 * 2, 2 * 64 + 2)
+    say("impute @model @new --hide top --draws 2 -o all.npz -q")
+    with np.load("all.npz") as found:
+        assert len(found["completed"]) == 6
+    said = say("counterfactual @model @new/spot --to plain -o panel.png --json")
+    assert "The panel shows the first 1 of" in said.err
+    assert len(json.loads(said.out)["table"]) == 1
+
+
+def test_a_fit_that_did_few_of_its_steps_says_so_wherever_it_draws(say, home, tmp_path):
+    X, y = spots(150, seed=1)
+    family = SMALL.set_params(steps=5000)
+    short = JointClassifier(family=family, random_state=0, max_time=0.5).fit(X, y)
+    trained = short.model_.card["trained"]
+    assert trained["planned"] == 5000 and trained["steps"] < 1000
+    words = short.model_.card["notices"][-1]
+    assert words.startswith(f"The fit did {trained['steps']:,} of its 5,000 planned steps (")
+    needed = trained["seconds"] / trained["steps"] * 5000
+    assert f"All take about {time_words(needed)}: give it more with max_time=..." in words
+    short.save(tmp_path / "short")
+    shell = "may be little more than noise"
+    assert "give it more with --max-time" in say("sample short -n 2 -o a.npz").err
+    assert shell in say("impute short @new --hide top -o b.csv").err
+    assert shell in say("counterfactual short @new/spot --to 0 -o c.csv").err
+    short.report(tmp_path / "r.html")
+    assert shell in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert shell not in say("sample @model -n 2 -o d.npz").err
+
+
+def test_a_fit_says_after_its_first_steps_how_long_it_takes(capsys, monkeypatch):
+    monkeypatch.setattr("conjoin.training.loop.MIN_TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("conjoin.training.loop.MIN_TIMED_STEPS", 1)
+    monkeypatch.setattr("conjoin.training.loop.MIN_TOLD_SECONDS", 0.0)
+    X, y = spots(60, seed=1)
+    family = SMALL.set_params(steps=5000)
+    JointClassifier(family=family, max_time=0.5, verbose=True).fit(X, y)
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"All 5,000 steps take about .* here; max_time of .* s ends it after", said)
 
 
 def test_completions_of_tables_are_ranked_too():

@@ -331,3 +331,42 @@ def test_energy_in_brain_time():
 
 def test_limits_are_sentences(classifier):
     assert all(sentence.endswith(".") for sentence in limits(classifier.model_))
+
+
+# ------------------------------------------------------------------- rows that are not like the fit
+
+
+def place(rows, seed, turned=0.0):
+    """Two classes far apart; a share of the labels is ``turned``."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, rows)
+    X = pd.DataFrame({"a": rng.normal(4 * y, 1), "b": rng.normal(0, 1, rows)})
+    return X, np.where(rng.random(rows) < turned, 1 - y, y)
+
+
+def test_more_errors_than_promised_beyond_chance_are_told(tmp_path):
+    model = JointClassifier(family="naive_bayes", predictor=None).fit(*place(600, 0))
+    like = model.evaluate(*place(400, 1), max_error=0.1)
+    assert "unlike_fit" not in like and like["error_among_accepted"] < 0.1
+    X, y = place(400, 2, turned=0.3)
+    other = model.evaluate(X, y, max_error=0.1)
+    wrong, accepted = re.search(r"them: ([\d,]+) of ([\d,]+) acc", other["unlike_fit"]).groups()
+    assert int(wrong) / int(accepted) == pytest.approx(other["error_among_accepted"])
+    assert "where at most 10.0% were promised" in other["unlike_fit"]
+    assert "Calibrate anew" in other["unlike_fit"]
+    by_class = model.evaluate(X, y, max_error={1: 0.05})
+    assert "rows of 1 are wrong" in by_class["unlike_fit"]
+    model.report(tmp_path / "other.html", X, y)
+    page = (tmp_path / "other.html").read_text(encoding="utf-8")
+    assert page.index('id="unlike"') < page.index("<main>")
+    model.report(tmp_path / "like.html", *place(400, 1))
+    assert 'id="unlike"' not in (tmp_path / "like.html").read_text(encoding="utf-8")
+
+
+def test_few_errors_more_than_promised_are_chance():
+    """Three of forty where one in twenty was promised: the binomial test has p = .32."""
+    from conjoin.questions.evaluate import _at_least
+
+    assert _at_least(3, 40, 0.05) == pytest.approx(0.3233, abs=1e-4)
+    assert _at_least(0, 0, 0.05) == 1.0
+    assert _at_least(12, 40, 0.05) < 1e-6

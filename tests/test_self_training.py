@@ -18,13 +18,14 @@ TINY = PictureDiffusion(size=0.25, steps=60, batch=48, rate=6e-3, points=4, samp
 DIGITS = load_digits(n_class=5)
 X = DIGITS.images.astype("uint8")
 Y = DIGITS.target
+GREYS = {"levels": 17}
 OLD = slice(0, 500)
 NEW = slice(500, None)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return JointClassifier(family=TINY).fit(X[OLD], Y[OLD])
+    return JointClassifier(family=TINY, types=GREYS).fit(X[OLD], Y[OLD])
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_what_followed_is_said_and_promises_no_errors(followed, negatives):
 
 def test_the_same_seed_gives_the_same_bits_and_they_are_saved(negatives, tmp_path, monkeypatch):
     monkeypatch.setattr("conjoin.questions.domain_shift.MIN_CERTAINTY", 0)
-    model = JointClassifier(family=TINY.set_params(steps=8)).fit(X[:200], Y[:200])
+    model = JointClassifier(family=TINY.set_params(steps=8), types=GREYS).fit(X[:200], Y[:200])
     found, again = (model.adapt(negatives, density=True, random_state=3) for _ in range(2))
     assert found.change_.otherwise is not None
     for other in (again, conjoin.load(found.save(tmp_path / "m"))):

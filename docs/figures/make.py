@@ -163,9 +163,9 @@ def digits():
     """Digits drawn by a mixture, and lower halves filled in."""
     pictures, of = load_digits(return_X_y=True)
     pictures = pictures.reshape(-1, 8, 8).astype("uint8")
-    model = conjoin.JointClassifier(family="mixture", predictor="linear", random_state=0).fit(
-        pictures[:1500], of[:1500]
-    )
+    model = conjoin.JointClassifier(
+        family="mixture", predictor="linear", types={"levels": 17}, random_state=0
+    ).fit(pictures[:1500], of[:1500])
     drawn, _ = model.sample(10, y=list(range(10)), random_state=1)
     real = pictures[1500:][[np.flatnonzero(of[1500:] == digit)[2] for digit in range(10)]]
     halves = real.astype(float)

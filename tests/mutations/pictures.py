@@ -154,10 +154,12 @@ MUTATIONS = [
         ("familiarity not asked for", "usual = familiar > least", "usual = familiar > -1"),
         ("confidence not asked for", "(steady >= confidence)", "(steady >= 0)"),
         ("led the wrong way", "return self.step * (1 -", "return -self.step * (1 -"),
+        ("the rest is touched", "found.append(x + soft * (whole - x))", "found.append(whole)"),
+        ("altered for the answer it has", "np.flatnonzero(~already)", "np.arange(len(x))"),
         (
             "share of any change",
-            "((value - x[:, None]).abs() > _tenth(model))",
-            "((value - x[:, None]).abs() > 0)",
+            "(value - x[:, None]).abs() > _tenth(model)",
+            "(value - x[:, None]).abs() > 0",
         ),
     ),
 ]

@@ -152,15 +152,15 @@ MUTATIONS = [
         ),
         (
             "levels follow the data",
-            "top + 1 if top < MAX_CODED_LEVELS else PIXEL_LEVELS",
-            "top + 1",
+            "    if dtype == np.uint8:\n        return PIXEL_LEVELS, []\n",
+            "",
         ),
         (
             "missing pixels are zeros",
             "known = ~np.isnan(images)",
             "known = np.ones_like(images, dtype=bool)",
         ),
-        ("any number is a pixel", "(known != np.rint(known)) | ", ""),
+        ("any number is a pixel", "(images != np.rint(images)) | ", ""),
     ),
     *at(
         "families/deep.py",

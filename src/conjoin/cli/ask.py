@@ -31,6 +31,7 @@ def predict(
     max_columns: opt.MaxColumns = None,
     chunk_rows: opt.ChunkRows = None,
     part: opt.Part = None,
+    skip_broken: opt.SkipBroken = False,
 ) -> None:
     """Labels and their probabilities, or the mean and a 90 % interval. Without regard to
     familiarity: see decide."""
@@ -38,7 +39,13 @@ def predict(
     claim(out, force)
     estimator = load_model(model, device)
     frames = rows_of(
-        estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice
+        estimator,
+        data,
+        limits_of(max_bytes, max_ratio, max_columns),
+        chunk_rows,
+        part,
+        voice,
+        skip_broken,
     )
     answers((_named(_predictions(estimator, frame), frame) for frame in frames), out, voice)
 
@@ -166,6 +173,7 @@ def decide(
     max_columns: opt.MaxColumns = None,
     chunk_rows: opt.ChunkRows = None,
     part: opt.Part = None,
+    skip_broken: opt.SkipBroken = False,
 ) -> None:
     """Accept an answer, or say why not: ambiguous, or unlike anything that the model has seen."""
     voice = Voice(quiet, as_json, out == "-")
@@ -183,9 +191,8 @@ def decide(
     hopeless: list[int] = []  # rows for which no confidence will do
 
     def verdicts() -> Iterator[Any]:
-        for frame in rows_of(
-            estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice
-        ):
+        limits = limits_of(max_bytes, max_ratio, max_columns)
+        for frame in rows_of(estimator, data, limits, chunk_rows, part, voice, skip_broken):
             table = estimator.decide(
                 frame, false_alarm=false_alarm, max_error=errors, max_width=max_width, log=log
             )
@@ -258,14 +265,14 @@ def evaluate(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
     part: opt.Part = None,
+    skip_broken: opt.SkipBroken = False,
 ) -> None:
     """How good the answers are on rows that the model has not seen."""
     voice = Voice(quiet, as_json)
     estimator = load_model(model, device)
     errors = max_error_of(max_error, estimator.model_.target)
-    X, y = _labelled(
-        estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice
-    )
+    limits = limits_of(max_bytes, max_ratio, max_columns)
+    X, y = _labelled(estimator, data, limits, target, part, voice, skip_broken)
     rates = (
         {"false_alarm": false_alarm}
         if estimator.model_.target is None
@@ -273,18 +280,25 @@ def evaluate(
     )
     found = estimator.evaluate(X, y, **rates)
     voice.tell(plain_table(["", "", ""], _figures(found), fold=("",)))
+    voice.tell(*([f"! {found['unlike_fit']}"] if "unlike_fit" in found else []))
     voice.json(found)
 
 
 def _labelled(
-    estimator: Any, data: str, limits: Any, name: str | None, part: str | None, voice: Voice
+    estimator: Any,
+    data: str,
+    limits: Any,
+    name: str | None,
+    part: str | None,
+    voice: Voice,
+    skip_broken: bool,
 ) -> tuple[Any, Any]:
     """x and its labels, of a table or of pictures."""
     reader = reader_of(data)
     if reader is not None:
-        rows, found = reader.asked_rows(estimator, data, part, limits.bytes, voice)
+        rows, found = reader.asked_rows(estimator, data, part, limits.bytes, voice, skip_broken)
         return rows, reader.take_labels(estimator.model_.target, found, name, voice)
-    refuse_for_tables(data, {"--part": part})
+    refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
     return _take_labels(
         estimator.model_.target, read(data, limits, voice, estimator.model_.codec), name, voice
     )
@@ -383,6 +397,7 @@ def report(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
     part: opt.Part = None,
+    skip_broken: opt.SkipBroken = False,
 ) -> None:
     """One HTML file about the model, and about the rows of a table, or pictures, if they are
     given."""
@@ -393,9 +408,8 @@ def report(
     _refuse_unused(estimator.model_.target, max_error, None)
     X = y = None
     if data is not None:
-        X, y = _labelled(
-            estimator, data, limits_of(max_bytes, max_ratio, max_columns), target, part, voice
-        )
+        limits = limits_of(max_bytes, max_ratio, max_columns)
+        X, y = _labelled(estimator, data, limits, target, part, voice, skip_broken)
     elif target is not None or show_rows or part is not None:
         raise ValueError(
             "--target, --part and --show-rows are about a table or pictures: name one after the "

@@ -53,6 +53,7 @@ def sample(
     voice = Voice(quiet, as_json, out == "-")
     estimator = load_model(model, device)
     writer = _claim(estimator.model_.codec, out, force, where)
+    _say_unfinished(estimator, voice)
     target = estimator.model_.target
     asked: dict[str, Any] = {
         "given": given_of(given, estimator.model_.codec.schema),
@@ -80,6 +81,14 @@ def sample(
         voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had{how}.")
     table = _placed(X if drawn is None else X.assign(**{str(target.name): drawn}), out)
     answer(table, out, voice, **(X.attrs if where else {}))
+
+
+def _say_unfinished(estimator: Any, voice: Voice) -> None:
+    """Where the fit did few of its steps, what it draws is near noise."""
+    from conjoin.model.words import unfinished
+
+    words = unfinished(estimator.model_.facts)
+    voice.note(*([words] if words else []))
 
 
 def _claim(codec: Any, out: str | None, force: bool, where: Any) -> Any:
@@ -170,6 +179,7 @@ def impute(
         if out not in (None, "-"):
             claim_pictures(out, force)
         estimator = load_model(model, device)
+        _say_unfinished(estimator, voice)
         wanted = None if y is None else _wanted(estimator.model_.target, y)
         pictures = at_once(estimator, data, limits, part, voice)
         complete_pictures(
@@ -186,6 +196,7 @@ def impute(
     refuse_for_tables(data, {"--hide": hide, "--mask": mask, "--part": part})
     claim(out, force)
     estimator = load_model(model, device)
+    _say_unfinished(estimator, voice)
     _claim_table(estimator.model_.codec, out, force)
     frame = read(data, limits, voice, estimator.model_.codec)
     _refuse_names(frame, ("draw",) if draws is not None else ())
@@ -300,6 +311,7 @@ def counterfactual(
         if out not in (None, "-"):
             claim_pictures(out, force)
         estimator = load_model(model, device)
+        _say_unfinished(estimator, voice)
         wanted = None if to is None else _goal(estimator.model_.target, to)
         alter_pictures(
             estimator, at_once(estimator, data, limits, part, voice), wanted, seed, out, voice
@@ -310,6 +322,7 @@ def counterfactual(
         raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
     claim(out, force)
     estimator = load_model(model, device)
+    _say_unfinished(estimator, voice)
     _claim_table(estimator.model_.codec, out, force)
     wanted = _goal(estimator.model_.target, to)
     frame = read(data, limits, voice, estimator.model_.codec)

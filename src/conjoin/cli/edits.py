@@ -2,6 +2,7 @@
 figures, folders and arrays.
 """
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def alter_pictures(
     parts = []
     if out is not None and not out.endswith((*TABLES, ".npz", "-")):
         pyplot()  # before the work, if it is not there
+    rows = _shown_on(rows, MAX_PICTURES, "panel", out, voice)
     with Progress(not voice.quiet).phase("altering pictures", len(rows)) as bar:
         for part in slices(len(rows), PICTURES_AT_ONCE):
             parts.append(alter_class(estimator.model_, rows.take(part), to, seed=seed))
@@ -62,7 +64,9 @@ def alter_pictures(
         name: getattr(found, name)
         for name in ("before", "to", "found", "probability", "familiarity")
     }
-    table = named(pd.DataFrame({**told, "changed": found.share}), rows)
+    shares = {"changed": found.changed, "changed_by_a_tenth": found.share}
+    table = named(pd.DataFrame({**told, **shares, "already": found.already}), rows)
+    _say_already(found, voice)
     if _told(table, out, voice, _short):
         return
     assert out is not None
@@ -73,11 +77,6 @@ def alter_pictures(
     elif out.endswith(".png"):
         with new_file(out) as partial:
             _panel(found, partial)
-        if len(rows) > MAX_PICTURES:
-            voice.note(
-                f"The panel shows the first {MAX_PICTURES} of {len(rows):,} pictures; "
-                "-o FOLDER/ has one for each."
-            )
     else:
         with new_folder(Path(out)) as folder:
             for row, name in enumerate(_flat(rows)):
@@ -85,14 +84,32 @@ def alter_pictures(
     voice.path(f"{int(found.found.sum()):,} of {len(rows):,} pictures could be altered: {out}")
 
 
+def _say_already(found: Alteration, voice: Voice) -> None:
+    count = int(found.already.sum())
+    if count:
+        voice.note(
+            f"{count:,} of {len(found.already):,} pictures are answered so already; they stay as "
+            "they are."
+        )
+
+
 def _short(table: pd.DataFrame) -> pd.DataFrame:
     """As it fits on a screen."""
-    screen = table.rename(columns={"probability": "p(to)", "familiarity": "familiar"})
+    heads = {
+        "probability": "p(to)",
+        "familiarity": "familiar",
+        "changed_by_a_tenth": "by > a tenth",
+    }
+    screen = table.drop(columns="already").rename(columns=heads)
+    yes = np.where(table["found"], "yes", "no")
     return screen.assign(
-        found=np.where(table["found"], "yes", "no"),
+        found=np.where(table["already"], "already", yes),
         familiar=table["familiarity"].map("{:.3f}".format),
         changed=table["changed"].map("{:.1%}".format),
-        **{"p(to)": table["probability"].map("{:.3f}".format)},
+        **{
+            "p(to)": table["probability"].map("{:.3f}".format),
+            "by > a tenth": table["changed_by_a_tenth"].map("{:.1%}".format),
+        },
     )
 
 
@@ -116,12 +133,13 @@ def complete_pictures(
     voice: Voice,
 ) -> None:
     """Completions of the ``hidden`` (H, W) part of every picture, the most probable first: a sheet,
-    a folder, arrays, or a table."""
+    a folder, arrays, or a table. Of a sheet, those that it shows."""
     codec = estimator.model_.codec
+    rows = _shown_on(rows, MAX_SHEET_ROWS, "sheet", out, voice)
     images = codec.images(rows)  # (n, H, W[, C])
     gaps = images.astype(float)
     gaps[:, hidden] = np.nan
-    full, log_prob = estimator.completions(gaps, draws, seed, y)
+    full, log_prob = _completions(estimator, gaps, draws, seed, y, voice)
     # (n, draws, H, W[, C])
     completed = np.stack(full, 1).astype(np.uint8)
     ranks = np.tile(np.arange(1, len(full) + 1), len(rows))
@@ -145,14 +163,9 @@ def complete_pictures(
     elif out.endswith(".png"):
         place = hidden if images.ndim == 3 else hidden[..., None]
         blank = np.where(place, codec.levels // 2, images).astype(np.uint8)
-        every = np.concatenate([images[:, None], blank[:, None], completed], 1)[:MAX_SHEET_ROWS]
+        every = np.concatenate([images[:, None], blank[:, None], completed], 1)
         shown = shown_as(every.reshape(-1, *images.shape[1:]), codec.levels, voice)
         write_sheet(shown, out, every.shape[1])
-        if len(rows) > MAX_SHEET_ROWS:
-            voice.note(
-                f"The sheet shows the first {MAX_SHEET_ROWS} of {len(rows):,} pictures; -o FOLDER/ "
-                "and -o NAME.npz hold all."
-            )
     else:
         shown = shown_as(completed.reshape(-1, *images.shape[1:]), codec.levels, voice)
         with new_folder(Path(out)) as folder:
@@ -165,6 +178,32 @@ def complete_pictures(
     )
 
 
+def _shown_on(
+    rows: PictureRows, most: int, what: str, out: str | None, voice: Voice
+) -> PictureRows:
+    """The pictures that are worked out: all, or of one figure those that it shows."""
+    if out is None or not out.endswith(".png") or len(rows) <= most:
+        return rows
+    voice.note(
+        f"The {what} shows the first {most} of {len(rows):,} pictures, and only these are worked "
+        "out; -o FOLDER/, -o NAME.npz and -o NAME.csv do all."
+    )
+    return rows.take(slice(0, most))
+
+
+def _completions(
+    estimator: Any, gaps: np.ndarray, draws: int | None, seed: int, y: Any, voice: Voice
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """``estimator.completions``, some pictures at a time, each time with other noise, and a bar."""
+    parts = []
+    with Progress(not voice.quiet).phase("completing pictures", len(gaps)) as bar:
+        for place, part in enumerate(slices(len(gaps), PICTURES_AT_ONCE)):
+            parts.append(estimator.completions(gaps[part], draws, seed + place, y))
+            bar.update(min(part.stop, len(gaps)))
+    full = [np.concatenate(each) for each in zip(*(found for found, _ in parts), strict=True)]
+    return full, np.concatenate([log_prob for _, log_prob in parts], 1)
+
+
 def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice) -> np.ndarray:
     """(H, W) what is hidden: the part that is named, and what is white in the mask."""
     size = estimator.model_.codec.size
@@ -172,7 +211,10 @@ def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice
     if hide is not None:
         out[_rectangle(hide, *size)] = True
     if mask is not None:
-        found = read_asked(mask, reading_of(estimator, "grey", None, None, voice), (), voice).images
+        wanted = dataclasses.replace(
+            reading_of(estimator, "grey", None, None, voice), by_model=False
+        )
+        found = read_asked(mask, wanted, (), voice).pictures.images
         if found.shape != (1, *size):
             other = f"{len(found)} of {found.shape[1]} x {found.shape[2]}"
             raise ValueError(

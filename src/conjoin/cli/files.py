@@ -97,26 +97,39 @@ def refuse_for_tables(path: str, given: dict[str, Any]) -> None:
             raise ValueError(f"{option} is about pictures, and {path} is a table.")
 
 
-def at_once(estimator: Any, path: str, limits: Any, part: str | None, voice: Voice) -> Any:
+def at_once(
+    estimator: Any,
+    path: str,
+    limits: Any,
+    part: str | None,
+    voice: Voice,
+    skip_broken: bool = False,
+) -> Any:
     """The whole table, or all pictures as the model expects them."""
     reader = reader_of(path)
     if reader is not None:
-        return reader.asked_rows(estimator, path, part, limits.bytes, voice)[0]
-    refuse_for_tables(path, {"--part": part})
+        return reader.asked_rows(estimator, path, part, limits.bytes, voice, skip_broken)[0]
+    refuse_for_tables(path, {"--part": part, "--skip-broken": skip_broken or None})
     return read(path, limits, voice, estimator.model_.codec)
 
 
 def rows_of(
-    estimator: Any, path: str, limits: Any, chunk_rows: int | None, part: str | None, voice: Voice
+    estimator: Any,
+    path: str,
+    limits: Any,
+    chunk_rows: int | None,
+    part: str | None,
+    voice: Voice,
+    skip_broken: bool = False,
 ) -> Iterator[Any]:
     """The rows of a table, or pictures as the model expects them, at once or in pieces."""
     if reader_of(path) is None:
-        refuse_for_tables(path, {"--part": part})
+        refuse_for_tables(path, {"--part": part, "--skip-broken": skip_broken or None})
         yield from frames_of(path, limits, chunk_rows, voice, estimator.model_.codec)
         return
     from conjoin.core.event import slices
 
-    rows = at_once(estimator, path, limits, part, voice)
+    rows = at_once(estimator, path, limits, part, voice, skip_broken)
     yield from (rows.take(part) for part in slices(len(rows), _PICTURES_AT_ONCE))
 
 

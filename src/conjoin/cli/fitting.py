@@ -64,6 +64,10 @@ class Asked:
     chunk_rows: int | None = None
     size: str | None = None
     part: str | None = None
+    range: str | None = None
+    resize: str | None = None
+    levels: int | None = None
+    skip_broken: bool = False
     start_from: Any = None  # a model's folder; once the fit has begun, the estimator in it
     precision: str = "auto"
     device: str = "auto"
@@ -178,8 +182,8 @@ def _check(asked: Asked) -> None:
 
 # ----------------------------------------------------------------------------------------- pictures
 
-TABLES_ONLY = ("target", "schema", "missing", "groups", "time", "chunk_rows")
-PICTURES_ONLY = ("part",)
+TABLES_ONLY = ("target", "schema", "missing", "time", "chunk_rows")
+PICTURES_ONLY = ("part", "range", "resize", "levels", "skip_broken")
 
 
 def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
@@ -191,19 +195,24 @@ def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
         )
 
 
-def _size_of_start(asked: Asked) -> str | None:
-    """That to which the model that the fit begins from was asked to cut its pictures."""
-    kept = None if asked.start_from is None else asked.start_from.model_.state.pictures
-    kept = kept or {}
-    return "x".join(map(str, kept["size"])) if kept.get("size") else None
+def _kept_of_start(asked: Asked) -> dict[str, Any]:
+    """How the model that the fit begins from reads its pictures."""
+    return {} if asked.start_from is None else asked.start_from.model_.state.pictures or {}
 
 
 def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
     """Pictures and their labels: the names of the sub-folders, or what lies beside them in an
     .npz."""
-    found = reader.to_fit(
-        asked.data, asked.size or _size_of_start(asked), asked.part, limits.bytes, voice
+    given = reader.Asked(
+        asked.size,
+        asked.part,
+        limits.bytes,
+        asked.range,
+        asked.resize,
+        asked.skip_broken,
+        asked.groups,
     )
+    found = reader.to_fit(asked.data, given, _kept_of_start(asked), voice)
     if found.labels is None or asked.task == "density":
         if asked.task not in ("auto", "density"):
             raise ValueError(
@@ -216,7 +225,7 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
             Task("density", "No labels: p(x) of the pictures is modelled."),
             None,
             {},
-            None,
+            found.groups,
             None,
             found.reading,
         )
@@ -224,7 +233,7 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
     said = "" if found.labels.dtype.kind == "f" else "category"
     task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
     y = whole(found.labels) if task.kind == "classes" else found.labels
-    return _Parts(found.x, y, task, None, {}, None, None, found.reading)
+    return _Parts(found.x, y, task, None, {}, found.groups, None, found.reading)
 
 
 # ---------------------------------------------------------------------------------------- the table
@@ -350,7 +359,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
         precision=asked.precision,
         device=asked.device,
         verbose=asked.verbose,
-        types=parts.types,
+        types=parts.types if asked.levels is None else {"levels": asked.levels},
         missing=parts.missing,
         missingness=asked.missingness,
         unlabelled=unlabelled,
@@ -425,6 +434,7 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         parts.task.kind,
         *([] if asked.start_from is None else [model_hash(asked.start_from.model_)]),
         *([] if asked.precision == "auto" else [asked.precision]),
+        *([] if asked.levels is None else [asked.levels]),
     ]
     words = json.dumps(
         [
@@ -453,7 +463,7 @@ def _content(parts: _Parts) -> bytes:
 
 def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
     voice.aside(plain_table(["", ""], describe(model), fold=("",)))
-    doubts = grouped(model.codec.notices)
+    doubts = [*model.card.get("notices", []), *grouped(model.codec.notices)]
     if doubts:
         voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:MAX_SHOWN_DOUBTS]))
         if len(doubts) > MAX_SHOWN_DOUBTS:

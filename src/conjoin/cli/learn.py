@@ -125,6 +125,10 @@ def fit(
     chunk_rows: opt.ChunkRows = None,
     size: opt.Size = None,
     part: opt.PartOfFit = None,
+    grey_range: opt.GreyRange = None,
+    resize: opt.Resize = None,
+    levels: opt.Levels = None,
+    skip_broken: opt.SkipBroken = False,
     start_from: opt.StartFrom = None,
 ) -> None:
     """Fit a joint model of a table, or of pictures with the names of their folders. Without labels
@@ -161,6 +165,10 @@ def fit(
             chunk_rows=chunk_rows,
             size=size,
             part=part,
+            range=grey_range,
+            resize=resize,
+            levels=levels,
+            skip_broken=skip_broken,
             start_from=start_from,
         )
         fit_table(asked, limits_of(max_bytes, max_ratio, max_columns), voice)

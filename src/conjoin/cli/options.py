@@ -18,9 +18,11 @@ __all__ = [
     "Family",
     "Force",
     "GivenY",
+    "GreyRange",
     "Groups",
     "Hide",
     "Json",
+    "Levels",
     "Mask",
     "MaxBytes",
     "MaxColumns",
@@ -38,11 +40,13 @@ __all__ = [
     "Precision",
     "Predictor",
     "Quiet",
+    "Resize",
     "Resume",
     "Rows",
     "Schema",
     "Seed",
     "Size",
+    "SkipBroken",
     "StartFrom",
     "Tails",
     "Target",
@@ -195,7 +199,8 @@ Groups = Annotated[
     str | None,
     typer.Option(
         "--groups",
-        help="A column; rows that share its value stay together.",
+        help="A column; rows that share its value stay together. Of pictures in "
+        "label/group/picture: folder.",
         show_default=False,
     ),
 ]
@@ -246,6 +251,38 @@ Size = Annotated[
         help="Cut and scale pictures to one size.",
         show_default=False,
     ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        metavar="cut|pad|stretch",
+        help="What --size does to pictures of other proportions.  [default: cut]",
+        show_default=False,
+    ),
+]
+GreyRange = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW..HIGH",
+        help="Of pictures of more than 8 bits: the values, or percentiles such as 1%..99%, that "
+        "become black and white.",
+        show_default=False,
+    ),
+]
+Levels = Annotated[
+    int | None,
+    typer.Option(
+        "--levels",
+        help="Grey levels of a pixel, if fewer than 256.",
+        min=2,
+        max=256,
+        show_default=False,
+    ),
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out files of pictures that are broken.")
 ]
 PartOfFit = Annotated[
     str | None,

@@ -4,6 +4,7 @@ Rows of pictures are frames of pixels whose index, named ``file``, says which pi
 every verb takes them.
 """
 
+import dataclasses
 import math
 import os
 from pathlib import Path
@@ -16,10 +17,10 @@ from conjoin.cli.kinds import writer_of
 from conjoin.cli.output import stem
 from conjoin.cli.voice import Voice
 from conjoin.codecs.image.colours import pillow
-from conjoin.codecs.image.decoding import OF_CHANNELS, Wanted, size_of
-from conjoin.codecs.image.files import is_pictures, parts_of, read_pictures
-from conjoin.codecs.image.pictures import Pictures, pictures_in
+from conjoin.codecs.image.files import Found, is_pictures, parts_of, read_pictures
+from conjoin.codecs.image.pictures import pictures_in
 from conjoin.codecs.image.rows import PictureRows
+from conjoin.codecs.image.wanted import OF_CHANNELS, Wanted, range_of, size_of
 from conjoin.codecs.kinds import other_columns
 from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.table.values import text_of
@@ -27,6 +28,7 @@ from conjoin.util.files import new_file, new_folder
 
 __all__ = [
     "LABEL",
+    "Asked",
     "asked_rows",
     "claim_beside",
     "claims",
@@ -45,44 +47,103 @@ __all__ = [
 
 FILE = "file"
 LABEL = "label"
+FOLDER = "folder"  # --groups of pictures
 # pixels: the least height of a picture on a sheet, and what lies between two
 TILE_PIXELS = 64
 GAP_PIXELS = 2
 
 
+class Asked(NamedTuple):
+    """The options of a fit that are about pictures, as typed."""
+
+    size: str | None = None
+    part: str | None = None
+    max_bytes: int | None = None
+    range: str | None = None
+    resize: str | None = None
+    skip_broken: bool = False
+    groups: str | None = None
+
+
 class _Fit(NamedTuple):
-    """What a fit needs: arrays of images, labels or None, and how pictures are read (kept with the
-    model)."""
+    """What a fit needs: arrays of images, labels or None, how pictures are read (kept with the
+    model), and groups or None."""
 
     x: np.ndarray
     labels: "pd.Series[Any] | None"
     reading: dict[str, Any]
+    groups: "pd.Series[Any] | None"
 
 
 # ------------------------------------------------------------------------------------------ reading
 
 
-def to_fit(
-    path: str, size: str | None, part: str | None, max_bytes: int | None, voice: Voice
-) -> _Fit:
-    """Pictures to learn from: those of the training part, where there are parts."""
-    wanted = _wanted(
-        None if size is None else size_of(size, "--size"), None, part, max_bytes, voice
-    )
+def to_fit(path: str, asked: Asked, kept: dict[str, Any], voice: Voice) -> _Fit:
+    """Pictures to learn from: those of the training part, where there are parts. ``kept``: how a
+    model that the fit begins from reads its pictures."""
+    wanted = _to_fit(asked, kept, voice)
     found = read_asked(path, wanted, ("train",), voice)
-    labels = None if found.labels is None else pd.Series(found.labels, name=LABEL)
-    if labels is not None and labels.nunique() == 1:
+    images, labels, _ = found.pictures
+    known = None if labels is None else pd.Series(labels, name=LABEL)
+    groups = _groups(found, asked.groups, voice)
+    if known is not None and known.nunique() == 1:
         voice.note(
-            f"Every picture has the label {labels[0]!r}, so that there is nothing to predict: "
+            f"Every picture has the label {known[0]!r}, so that there is nothing to predict: "
             "p(x) is modelled."
         )
-        labels = None
-    shape = " x ".join(map(str, found.images.shape[1:]))
+        known = None
+    shape = " x ".join(map(str, images.shape[1:]))
     voice.note(
-        f"{len(found.images):,} pictures of {shape} "
-        f"pixels{'' if labels is None else f', {labels.nunique():,} labels'}."
+        f"{len(images):,} pictures of {shape} "
+        f"pixels{'' if known is None else f', {known.nunique():,} labels'}."
     )
-    return _Fit(found.images, labels, {"size": None if wanted.size is None else list(wanted.size)})
+    return _Fit(images, known, _kept(wanted, found), groups)
+
+
+def _to_fit(asked: Asked, kept: dict[str, Any], voice: Voice) -> Wanted:
+    """How the pictures of a fit are read: as asked, else as by the model that it begins from."""
+    size = kept.get("size") if asked.size is None else size_of(asked.size, "--size")
+    ends = kept.get("range") if asked.range is None else range_of(asked.range, "--range")
+    asked_for = asked.range is not None or kept.get("overrules", False)
+    return Wanted(
+        size,
+        None,
+        asked.part,
+        verbose=not voice.quiet,
+        range=ends,
+        resize=asked.resize or kept.get("resize", "cut"),
+        skip_broken=asked.skip_broken,
+        windows=not asked_for,
+        **_limits(asked.max_bytes),
+    )
+
+
+def _kept(wanted: Wanted, found: Found) -> dict[str, Any]:
+    """How the pictures of the model are to be read, as it is stored."""
+    more = {
+        "range": None if found.range is None else list(found.range),
+        "overrules": found.range is not None and not wanted.windows,
+        "resize": None if wanted.resize == "cut" else wanted.resize,
+    }
+    size = None if wanted.size is None else list(wanted.size)
+    return {"size": size} | {name: value for name, value in more.items() if value}
+
+
+def _groups(found: Found, asked: str | None, voice: Voice) -> "pd.Series[Any] | None":
+    """What each picture belongs to, where that was asked for; else a word, where it can be."""
+    pictures = found.pictures
+    if asked is None:
+        if pictures.grouped:
+            voice.note(
+                "Some pictures lie in folders below that of their label: if these are what "
+                "pictures belong to, such as patients, --groups folder keeps them together."
+            )
+        return None
+    if asked != FOLDER:
+        raise ValueError(f"--groups of pictures is {FOLDER!r}, for label/group/picture.")
+    groups = pd.Series(pictures.groups, name=FOLDER)
+    voice.note(f"{groups.nunique():,} groups, by the folder below that of the label.")
+    return groups
 
 
 def claims(path: str) -> bool:
@@ -91,53 +152,63 @@ def claims(path: str) -> bool:
 
 
 def asked_rows(
-    estimator: Any, path: str, part: str | None, max_bytes: int | None, voice: Voice
+    estimator: Any,
+    path: str,
+    part: str | None,
+    max_bytes: int | None,
+    voice: Voice,
+    skip_broken: bool = False,
 ) -> tuple[PictureRows, Any]:
-    """(rows of pictures, labels or None) as the model expects them: in its channels, and its size
-    if it was fitted by --size."""
+    """(rows of pictures, labels or None) as the model expects them: in its channels, and read as
+    at the fit."""
     codec = estimator.model_.codec
     if writer_of(codec) is None:
         raise ValueError(
             f"{path} holds pictures, and this model is of a table: give a CSV or Parquet file."
         )
-    wanted = reading_of(estimator, OF_CHANNELS.get(codec.channels), part, max_bytes, voice)
-    found = read_asked(path, wanted, ("test", "val", "train"), voice)
+    mode = OF_CHANNELS.get(codec.channels)
+    wanted = reading_of(estimator, mode, part, max_bytes, voice, skip_broken)
+    found = read_asked(path, wanted, ("test", "val", "train"), voice).pictures
     return codec.rows(found.images).called(found.names, FILE), found.labels
 
 
 def reading_of(
-    estimator: Any, mode: str | None, part: str | None, max_bytes: int | None, voice: Voice
+    estimator: Any,
+    mode: str | None,
+    part: str | None,
+    max_bytes: int | None,
+    voice: Voice,
+    skip_broken: bool = False,
 ) -> Wanted:
-    """How the pictures of a model are read: cut and scaled if its fit was told --size."""
-    return _wanted(
-        (estimator.model_.state.pictures or {}).get("size"), mode, part, max_bytes, voice
+    """How the pictures of a model are read: cut and scaled if its fit was told --size, and values
+    of more than 8 bits by the range of the fit."""
+    kept = estimator.model_.state.pictures or {}
+    return Wanted(
+        kept.get("size"),
+        mode,
+        part,
+        verbose=not voice.quiet,
+        range=kept.get("range"),
+        resize=kept.get("resize", "cut"),
+        skip_broken=skip_broken,
+        windows=not kept.get("overrules", False),
+        by_model=True,
+        **_limits(max_bytes),
     )
 
 
-def _wanted(
-    size: Any, mode: str | None, part: str | None, max_bytes: int | None, voice: Voice
-) -> Wanted:
-    limits = {} if max_bytes is None else {"max_bytes": max_bytes}
-    return Wanted(size, mode, part, verbose=not voice.quiet, **limits)
+def _limits(max_bytes: int | None) -> dict[str, Any]:
+    return {} if max_bytes is None else {"max_bytes": max_bytes}
 
 
-def read_asked(path: str, wanted: Wanted, prefer: tuple[str, ...], voice: Voice) -> Pictures:
+def read_asked(path: str, wanted: Wanted, prefer: tuple[str, ...], voice: Voice) -> Found:
     """The pictures; of the first of the parts ``prefer`` that there is, where there are parts and
     none was asked for."""
     part = wanted.part or _first_part(path, prefer)
     if part != wanted.part:
         voice.note(f"{path} is split into parts; the part {part!r} is taken (--part).")
-    asked = Wanted(
-        wanted.size,
-        wanted.mode,
-        part,
-        wanted.background,
-        wanted.max_pixels,
-        wanted.max_bytes,
-        wanted.verbose,
-    )
-    found, notices = read_pictures(path, asked)
-    voice.note(*notices)
+    found = read_pictures(path, dataclasses.replace(wanted, part=part))
+    voice.note(*found.words)
     return found
 
 

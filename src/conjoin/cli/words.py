@@ -21,6 +21,7 @@ _MISSING = re.compile(r"say missing=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \[(?P<
 _COLUMN = re.compile(r"Column ('[^']*'|\"[^\"]*\")")
 _TYPES = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): (?P<type>'[a-z]+')\}")
 
+_RANGE = re.compile(r"range=\((?P<low>[^,()]+), (?P<high>[^,()]+)\)")
 _SIZE = re.compile(r"size=(?P<pixels>\d+)")
 _PICTURE = re.compile(r"types=\{[^{}]*: \{'type': 'picture', 'format': '(?P<size>\d+x\d+)'\}\}")
 
@@ -32,6 +33,13 @@ _OPTIONS = (
     ("size=...", "--size"),
     ("max_bytes=...", "--max-bytes"),
     ("part=...", "--part"),
+    ("max_time=...", "--max-time"),
+    ("start_from=...", "--start-from"),
+    ("skip_broken=True", "--skip-broken"),
+    ("resize='pad'", "--resize pad"),
+    ("resize='stretch'", "--resize stretch"),
+    ("types={'levels': 256}", "--levels 256"),
+    (" range= ", " --range "),
 )
 
 
@@ -46,6 +54,7 @@ def in_shell(text: str) -> str:
     for python, option in _OPTIONS:
         text = text.replace(python, option)
     text = _SIZE.sub(r"--size \g<pixels>", text)
+    text = _RANGE.sub(r"--range \g<low>..\g<high>", text)
     text = _PICTURE.sub(r"--size \g<size>", text)
     text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)
     return _TYPES.sub(

@@ -7,6 +7,7 @@ Shape letters: B rows, P cells of the block.
 """
 
 import abc
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,15 +19,10 @@ from torch import Tensor
 
 from conjoin.codecs.image.codec import ImageCodec
 from conjoin.codecs.image.colours import pillow
-from conjoin.codecs.image.decoding import (
-    OF_CHANNELS,
-    Wanted,
-    check_total,
-    pixels_of,
-    read_files,
-    size_of,
-)
+from conjoin.codecs.image.decoding import check_total, pixels_of, ranged, read_file
 from conjoin.codecs.image.pictures import SUFFIXES, Picture
+from conjoin.codecs.image.tally import Tally
+from conjoin.codecs.image.wanted import OF_CHANNELS, Wanted, size_of
 from conjoin.codecs.sequence import Prefix, SequenceCodec
 from conjoin.codecs.table import Column
 from conjoin.codecs.table.values import text_of
@@ -134,42 +130,62 @@ def known_cells(series: Any, blanks: Any, *, empty: bool = True) -> Iterator[Any
 class PictureColumn(BlockColumn):
     """A cell is the path of a file, a ``Picture``, or an array of grey levels 0 to 255.
 
-    All have one size, or are cut about their centre and scaled to ``size`` (H, W)."""
+    All have one size, or are cut about their centre and scaled to ``size`` (H, W). ``range``: the
+    values that become 0 to 255, where some pictures of the fit have more than 8 bits. ``said``:
+    what was done to the pictures of the fit."""
 
     type = "picture"
 
     def __init__(
-        self, name: Any, image: ImageCodec, size: tuple[int, int] | None = None, blanks: Any = ()
+        self,
+        name: Any,
+        image: ImageCodec,
+        size: tuple[int, int] | None = None,
+        blanks: Any = (),
+        range: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(name, blanks)
         self.image = image
         self.size = size
+        self.range = range
+        self.said: list[str] = []
 
     @classmethod
     def begin(cls, name: Any, series: Any, asked: JSON, blanks: Any) -> tuple[Self, list[Any]]:
         """By the size and the channels of the pictures that are there."""
         form = asked.get("format")
         size = size_of(form, f"Column {name!r}: the format of pictures") if form else None
-        pictures = _read(name, series, Wanted(size), blanks)
+        wanted = ranged(_files(series, blanks), Wanted(size))
+        tally = Tally()
+        pictures = _read(name, series, wanted, blanks, tally)
         shapes = [picture.pixels.shape for picture in pictures if picture is not None]
         channels = max((shape[2] if len(shape) == 3 else 1) for shape in shapes)
         grid = (channels, *shapes[0][:2])
         _refuse_large(name, grid)
-        column = cls(name, ImageCodec(grid, PIXEL_LEVELS, channels > 1), size, blanks)
+        image = ImageCodec(grid, PIXEL_LEVELS, channels > 1)
+        column = cls(name, image, size, blanks, wanted.range if tally.deep else None)
+        column.said = [f"Column {name!r}: {words}" for words in tally.words(wanted)]
         return column, list(column.cells(pictures))
 
     def cells(self, series: Any) -> Iterator[Picture | None]:
         channels, height, width = self.image.grid
-        wanted = Wanted(self.size, OF_CHANNELS[channels])
+        wanted = Wanted(self.size, OF_CHANNELS[channels], range=self.range, by_model=True)
+        tally = Tally()
         for row, cell in enumerate(known_cells(series, self.blanks)):
-            picture = _open(cell, wanted, self.name, row)
+            picture = _open(cell, wanted, self.name, row, tally)
             if picture is not None and picture.pixels.shape[:2] != (height, width):
                 raise ValueError(_other_size(self.name, row, picture, (height, width)))
             yield (
                 picture
                 if picture is None
-                else Picture(_in_channels(picture.pixels, channels), picture.path)
+                else Picture(_in_channels(picture.pixels, channels, tally), picture.path)
             )
+        for words in tally.words(wanted):
+            warnings.warn(f"Column {self.name!r}: {words}", UserWarning, stacklevel=2)
+
+    @property
+    def notices(self) -> list[str]:
+        return self.said
 
     @property
     def block(self) -> Block:
@@ -212,14 +228,25 @@ class PictureColumn(BlockColumn):
             "blanks": list(self.blanks),
             "missing_share": self.missing_share,
             "image": self.image.to_json(),
+            **({} if self.range is None else {"range": list(self.range)}),
+            **({"said": self.said} if self.said else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         size = None if data["size"] is None else tuple(data["size"])
-        column = cls(data["name"], ImageCodec.from_json(data["image"]), size, data["blanks"])
+        ends = None if data.get("range") is None else tuple(data["range"])
+        image = ImageCodec.from_json(data["image"])
+        column = cls(data["name"], image, size, data["blanks"], ends)
         column.missing_share = data["missing_share"]
+        column.said = list(data.get("said", ()))
         return column
+
+
+def _files(series: Any, blanks: Any) -> list[Path]:
+    """The files that the cells name."""
+    cells = [cell for cell in known_cells(series, blanks) if isinstance(cell, str | Path)]
+    return [Path(cell) for cell in cells if Path(cell).is_file()]
 
 
 def _whole(value: Tensor, observed: Tensor | None) -> np.ndarray:
@@ -229,12 +256,14 @@ def _whole(value: Tensor, observed: Tensor | None) -> np.ndarray:
     return np.asarray(observed.all(1).numpy())
 
 
-def _read(name: Any, series: Any, wanted: Wanted, blanks: Any) -> list[Picture | None]:
+def _read(
+    name: Any, series: Any, wanted: Wanted, blanks: Any, tally: Tally
+) -> list[Picture | None]:
     """The pictures, all of one size."""
     out: list[Picture | None] = []
     first: Picture | None = None
     for row, cell in enumerate(known_cells(series, blanks)):
-        picture = _open(cell, wanted, name, row)
+        picture = _open(cell, wanted, name, row, tally)
         if picture is not None and first is None:
             check_total(len(series), picture.pixels, wanted)
         first = first or picture
@@ -250,7 +279,7 @@ def _read(name: Any, series: Any, wanted: Wanted, blanks: Any) -> list[Picture |
     return out
 
 
-def _open(cell: Any, wanted: Wanted, name: Any, row: int) -> Picture | None:
+def _open(cell: Any, wanted: Wanted, name: Any, row: int, tally: Tally) -> Picture | None:
     """The picture of a cell; ValueError names column, row and path."""
     if cell is None or isinstance(cell, Picture):
         return cell
@@ -275,19 +304,19 @@ def _open(cell: Any, wanted: Wanted, name: Any, row: int) -> Picture | None:
             f"If the column holds no pictures, say types={{{name!r}: 'category'}}."
         )
     try:
-        return Picture(read_files([Path(cell)], wanted)[0][0], str(cell))
+        return Picture(read_file(Path(cell), wanted, tally), str(cell))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
 
-def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+def _in_channels(pixels: np.ndarray, channels: int, tally: Tally) -> np.ndarray:
     """The pixels as they would be read from a file in so many channels."""
     pixels = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
     if (pixels.shape[2] if pixels.ndim == 3 else 1) == channels:
         return pixels
-    return pixels_of(
-        pillow().Image.fromarray(np.ascontiguousarray(pixels)), Wanted(mode=OF_CHANNELS[channels])
-    )[0]
+    tally.files += 1
+    wanted = Wanted(mode=OF_CHANNELS[channels], by_model=True)
+    return pixels_of(pillow().Image.fromarray(np.ascontiguousarray(pixels)), wanted, tally)
 
 
 def _other_size(name: Any, row: int, picture: Picture, wanted: tuple[int, ...]) -> str:

@@ -477,7 +477,8 @@ class CompositeCodec(Codec):
         if self._one_picture:
             order = ("name", "size", "blanks", "missing_share")
             kept = {"kind": self.kind} | {key: blocks[0][key] for key in order}
-            return {**kept, "table": self.table.to_json(), "image": blocks[0]["image"]}
+            more = {key: blocks[0][key] for key in ("range", "said") if key in blocks[0]}
+            return {**kept, "table": self.table.to_json(), "image": blocks[0]["image"], **more}
         typed = [
             {"type": block.type, **data} for block, data in zip(self.blocks, blocks, strict=True)
         ]

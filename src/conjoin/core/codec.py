@@ -31,7 +31,9 @@ class Encoded(NamedTuple):
 
     event: Event
     unseen: (
-        Tensor  # (B, D) bool: a value outside what was seen at fit; its cell is masked in the event
+        # (B, D) bool: a value outside what was seen at fit; its cell is masked in the event, or, of
+        # a pixel, holds the nearest level
+        Tensor
     )
     log_unseen: Tensor  # (B,) log eps for each unseen cell, log(1 - eps) for each other
     # (B,) log |d event / d raw| over the observed density cells, and log p(raw | event) where

@@ -30,6 +30,7 @@ from conjoin.model.model import Model
 from conjoin.model.predictive import grid_for
 from conjoin.model.state import State
 from conjoin.model.targets import Classes, Number, Target
+from conjoin.model.words import unfinished
 from conjoin.training.data import Split, canonical, row_hashes
 from conjoin.training.progress import Progress
 from conjoin.util.energy import Meter
@@ -138,7 +139,8 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     card |= {"labels": propagated} if propagated else {}
     model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
     model.fit_typicality(data["fit"].x)
-    model.card["notices"] = _notices(model, data["fit"])
+    short = unfinished(model.facts)
+    model.card["notices"] = [*_notices(model, data["fit"]), *([short] if short else [])]
     if isinstance(target, Number):
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)

@@ -9,6 +9,7 @@ import pandas as pd
 from conjoin.calibration.conformal import rows_for_error, rows_for_false_alarm
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes, Number
+from conjoin.training.progress import time_words
 from conjoin.util.energy import Energy
 
 __all__ = [
@@ -23,7 +24,12 @@ __all__ = [
     "purpose",
     "support",
     "task_words",
+    "unfinished",
 ]
+
+# how the reasons begin for which a fit ends before it is done, by a limit or by hand
+CUT_SHORT = ("max_time", "max_kwh", "interrupted")
+MIN_DONE_SHARE = 0.2  # of the planned steps, under which draws are told to be near noise
 
 MEANING = {
     "exact": "the number is what the model says, without approximation",
@@ -126,6 +132,23 @@ def draws_words(facts: dict[str, Any]) -> str:
         else plural(found["rows"], "row")
     )
     return f"in {plural(found['calls'], 'step')}, distilled on {rows} in {found['seconds']:.1f} s"
+
+
+def unfinished(facts: dict[str, Any]) -> str:
+    """That a fit did few of its planned steps, and how long all of them take; nothing where it did
+    enough."""
+    trained = facts.get("trained", {})
+    planned = trained.get("planned", 0)
+    steps = trained.get("steps", 0)
+    enough = steps >= MIN_DONE_SHARE * planned
+    if not planned or enough or not trained.get("stopped", "").startswith(CUT_SHORT):
+        return ""
+    needed = f" All take about {time_words(trained['seconds'] / steps * planned)}:" if steps else ""
+    return (
+        f"The fit did {steps:,} of its {planned:,} planned steps ({steps / planned:.1%}), so that "
+        f"what the model draws, fills in or alters may be little more than noise.{needed or ' So'} "
+        "give it more with max_time=..., or go on from it with start_from=...."
+    )
 
 
 def energy_words(facts: dict[str, Any]) -> tuple[str, str]:

@@ -18,8 +18,9 @@ MAX_RAW_LEVELS = 64  # grey levels, under which pictures are shown by the range 
 
 class AlterationDisplay:
     """Three rows: the originals, the altered ones, and the difference (orange: brighter, blue:
-    darker), with the answers above and p(wanted), familiarity and the share of changed pixels
-    below. ``alteration`` is what ``counterfactual`` gives for pictures."""
+    darker), with the answers above and p(wanted), familiarity and the shares of pixels that
+    changed at all, and by over a tenth, below. ``alteration`` is what ``counterfactual`` gives for
+    pictures."""
 
     def __init__(self, alteration: Any) -> None:
         self.alteration = alteration
@@ -64,12 +65,15 @@ class AlterationDisplay:
                 f"{found.to[place]} {found.probability[place]:.2f}", color=INK, fontsize=9
             )
             axes[2].set_xlabel(
-                f"familiarity {found.familiarity[place]:.2f}\n{found.share[place]:.0%} changed",
+                f"familiarity {found.familiarity[place]:.2f}\n{found.changed[place]:.0%} changed, "
+                f"{found.share[place]:.0%} much",
                 color=MUTED,
                 fontsize=8,
             )
         else:
-            axes[1].set_title("none plausible", color=MUTED, fontsize=9)
+            already = f"{found.to[place]} already"
+            words = already if found.already[place] else "none plausible"
+            axes[1].set_title(words, color=MUTED, fontsize=9)
 
 
 def _two_sided(difference: np.ndarray, slight: float) -> np.ndarray:

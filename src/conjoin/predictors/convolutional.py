@@ -52,18 +52,21 @@ SHIFT_SHARE = 0.05
 
 class Convolutional(Scorer):
     """``outputs`` logits, or one number, of images of ``space``, and of the columns before them
-    where there are any."""
+    where there are any. ``top``: the grey level that counts as 1, the last where it is None."""
 
     kind = "convolutional"
     flagged: Tensor
 
-    def __init__(self, space: Space, outputs: int, embedded: bool = False) -> None:
+    def __init__(
+        self, space: Space, outputs: int, embedded: bool = False, top: int | None = None
+    ) -> None:
         super().__init__()
         seen = pictured(space)
         assert seen is not None
         self.shape = seen.shape
         self.outputs = outputs
-        self.top = seen.top
+        self.last_level = seen.top
+        self.top = seen.top if top is None else top
         self.before = seen.first
         self.columns = Inputs(space.variables[: self.before], embedded)
         channels = seen.shape[0]
@@ -85,7 +88,8 @@ class Convolutional(Scorer):
     @property
     def shapes(self) -> dict[str, Any]:
         mark = {EMBEDDED: True} if len(self.columns.tables) else {}
-        return {"outputs": self.outputs} | mark
+        dark = {"top": self.top} if self.top != self.last_level else {}
+        return {"outputs": self.outputs} | mark | dark
 
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
         """Images without missing pixels where none was missing at fit; beside columns, anything."""
@@ -130,7 +134,7 @@ def fit_convolutional(
     (2019); L. Smith (2018)). The loss is -log p(y | x) of ``classes``, or the squared error of a
     number."""
     with seeded(generator):
-        network = Convolutional(space, classes or 1, embedded=True)
+        network = Convolutional(space, classes or 1, embedded=True, top=_top(space, rows.x))
         columns = as_float(rows.x.cut(network.before)[0])
         network.columns.start(columns.value, columns.mask)
         network = network.float().train()
@@ -156,6 +160,15 @@ def fit_convolutional(
             optimizer.step()
             schedule.step()
     return network.double().eval().requires_grad_(False)
+
+
+def _top(space: Space, x: Event) -> int:
+    """The grey level that counts as 1: the last one that as many bits can tell as the brightest
+    pixel has. So a network learns as much from under-exposed pictures as from others."""
+    seen = pictured(space)
+    assert seen is not None
+    bits = int(x.value[:, seen.first :].max()).bit_length() if x.rows else 0
+    return min(seen.top, 2**bits - 1) or seen.top
 
 
 def _with_losses(

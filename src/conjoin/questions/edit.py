@@ -6,7 +6,8 @@ gradient of the model's own log p(wanted) (P. Dhariwal and A. Nichol (2021), Dif
 GANs on image synthesis, algorithm 2; M. Augustin et al. (2022), Diffusion visual counterfactual
 explanations, section 2). A mask selects the pixels that changed most, as many as may change. Inside
 the mask, the change is laid over the original, or the pixels are painted anew from noise. Outside
-it, only differences too small to count as a change are kept. A change is good if the picture is
+it, the picture stays as it is, to the bit. A picture that is answered as wanted already is left as
+it is, which is said. A change is good if the picture is
 familiar and p(wanted) is high under every shift by a pixel: a change that only fools the network
 rarely survives a shift. The good change with the fewest changed pixels is kept, in steps of
 ``CHANGED_SHARES``; of several, the one with the highest p(wanted).
@@ -15,7 +16,6 @@ Shape letters: N pictures, D pixels, P candidates of each, B = N P.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core import CapabilityError, Edit, Event, Pair, as_float, stream
-from conjoin.core.shapes import Float
+from conjoin.core.shapes import Bool, Float
 from conjoin.model.model import Model
 from conjoin.nets.pictures import pictured
 
@@ -54,8 +54,9 @@ SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (
 class Alteration:
     """``original`` and ``altered`` pictures (n, H, W) or (n, H, W, C); for each: the answer
     ``before`` and the one wanted (``to``), whether a change was ``found``, p(wanted | altered) and
-    conformal p-value of the altered one, and the ``share`` of pixels that changed by over a
-    tenth."""
+    conformal p-value of the altered one, the ``share`` of pixels that changed by over a tenth of
+    the grey levels, the share that ``changed`` at all, and whether the answer is the wanted one
+    ``already``, so that nothing is changed."""
 
     original: np.ndarray
     altered: np.ndarray
@@ -65,6 +66,8 @@ class Alteration:
     probability: np.ndarray
     familiarity: np.ndarray
     share: np.ndarray
+    changed: np.ndarray
+    already: np.ndarray
 
     @property
     def difference(self) -> np.ndarray:
@@ -95,7 +98,8 @@ def alter_class(
 
     ``to=None`` stands for the second most probable class. p(to) is at least ``confidence``, also
     when the picture is shifted, and its conformal p-value is above ``familiarity``. If there is no
-    such change, the familiar one with the highest p(to) is returned. ``seed``: of the painting.
+    such change, the familiar one with the highest p(to) is returned. A picture that is answered
+    ``to`` already is returned as it is. ``seed``: of the painting.
     ValueError for an unknown class, CapabilityError if the family can't edit."""
     joint = model.pair.proposer
     codec = cast(Any, model.codec)
@@ -113,21 +117,15 @@ def alter_class(
         order[:, 1] if to is None else torch.full_like(order[:, 0], int(model.classes.code(to)))
     )
     x = as_float(encoded.event).value
-    starts = range(0, len(x), PICTURES_AT_ONCE)
-    parts = [
-        _best(
-            model,
-            x[k : k + PICTURES_AT_ONCE],
-            wanted[k : k + PICTURES_AT_ONCE],
-            confidence,
-            familiarity,
-            seed,
-        )
-        for k in starts
-    ]
-    value, found, probability, p_value, share = (
-        np.concatenate(each) for each in zip(*parts, strict=True)
-    )
+    already = (wanted == before).numpy()
+    best = _unchanged(model, encoded, wanted)
+    places = range(PICTURES_AT_ONCE, len(x), PICTURES_AT_ONCE)
+    for rows in np.split(np.flatnonzero(~already), places):
+        if len(rows):
+            altered = _best(model, x[rows], wanted[rows], confidence, familiarity, seed)
+            for part, values in zip(best, altered, strict=True):
+                part[rows] = values
+    value, found, probability, p_value, share, changed = best
     return Alteration(
         original=codec.decode(x),
         altered=codec.decode(torch.from_numpy(value)),
@@ -137,14 +135,25 @@ def alter_class(
         probability=probability,
         familiarity=p_value,
         share=share,
+        changed=changed,
+        already=already,
     )
+
+
+def _unchanged(model: Model, encoded: Any, code: Tensor) -> tuple[np.ndarray, ...]:
+    """Of the pictures as they are, what ``_best`` gives of altered ones."""
+    value = as_float(encoded.event).value.numpy().copy()
+    sure = model.log_proba(encoded).exp().gather(1, code[:, None])[:, 0].numpy().copy()
+    nothing = np.zeros(len(value))
+    found = nothing.astype(bool)
+    return value, found, sure, model.p_value(encoded).copy(), nothing, nothing.copy()
 
 
 def _best(
     model: Model, x: Float[Tensor, "N D"], code: Tensor, confidence: float, least: float, seed: int
 ) -> tuple[np.ndarray, ...]:
-    """For each picture the altered one (N, D), whether it is good, p(wanted), the conformal p-value
-    and the share of changed pixels."""
+    """For each picture the altered one (N, D), whether it is good, p(wanted), the conformal
+    p-value, and the shares of pixels that changed by over a tenth, and at all."""
     value = _candidates(model, x, code, seed)
     flat = value.flatten(0, 1)
     shape = value.shape[:2]
@@ -154,7 +163,8 @@ def _best(
     ].reshape(len(SHIFTS), *shape)
     steady = log_p.mean(0).minimum(log_p[0]).exp().numpy()
     familiar = model.p_value(_encoded(model, flat)).reshape(shape)
-    share = ((value - x[:, None]).abs() > _tenth(model)).double().mean(2).numpy()
+    share = _share(model, (value - x[:, None]).abs() > _tenth(model))
+    changed = _share(model, value != x[:, None])
     usual = familiar > least
     good = usual & (steady >= confidence)
     pick = np.lexsort(
@@ -162,39 +172,41 @@ def _best(
     )[:, :1]
     taken = [
         np.take_along_axis(each, pick, 1)[:, 0]
-        for each in (good, log_p[0].exp().numpy(), familiar, share)
+        for each in (good, log_p[0].exp().numpy(), familiar, share, changed)
     ]
     return value[torch.arange(len(x)), torch.from_numpy(pick[:, 0])].numpy(), *taken
+
+
+def _share(model: Model, moved: Bool[Tensor, "N P D"]) -> np.ndarray:
+    """(N, P) the share of pixels of which some channel has moved."""
+    pixels = moved.reshape(*moved.shape[:2], *_grid(model)).any(2)
+    return np.asarray(pixels.flatten(2).double().mean(2))
 
 
 def _candidates(
     model: Model, x: Float[Tensor, "N D"], code: Tensor, seed: int
 ) -> Float[Tensor, "N P D"]:
-    """Altered as a whole, and where that changed most: laid over, and painted anew."""
+    """Altered wherever that changes much, and where it changes most: laid over, and painted anew.
+    Elsewhere each is the picture as it is."""
     joint = model.pair.proposer
-    slight = math.floor(_tenth(model))
     found = []
-    still = joint.edit(
-        Pair(joint.unknown(len(x)), Event(x)), how=Edit(EDIT_NOISE, torch.zeros(len(x)))
-    ).x.value
     for strength, step in EDIT_STRENGTHS:
         lead = _Lead(model, code, step)
         how = Edit(EDIT_NOISE, torch.full((len(x),), strength), lead=lead)
         pair = Pair(Event(code.double()), Event(x))
         whole = joint.edit(pair, how=how).x.value
-        elsewhere = x + (whole - still).clamp(-slight, slight)
-        found.append(whole)
+        found.append(x + _around(model, whole - x) * (whole - x))
         for share in CHANGED_SHARES:
             soft = _mask(model, whole - x, share)
             where = soft > 0
-            found.append(elsewhere + soft * (whole - elsewhere))
+            found.append(x + soft * (whole - x))
             for draw in range(REPAINTED_DRAWS):
                 drawn = how._replace(
                     where=where,
                     lead=_Lead(model, code, step, where),
                     generator=stream(seed, f"painted {draw}"),
                 )
-                found.append(torch.where(where, joint.edit(pair, how=drawn).x.value, elsewhere))
+                found.append(torch.where(where, joint.edit(pair, how=drawn).x.value, x))
     levels = torch.tensor([variable.cardinality - 1.0 for variable in model.codec.space.variables])
     return torch.stack(found, 1).round().clamp(torch.zeros(()), levels)
 
@@ -237,6 +249,13 @@ def _mask(model: Model, change: Float[Tensor, "N D"], share: float) -> Float[Ten
         .reshape(size.shape)
     )
     return (_smooth(where) * where).expand(-1, *_grid(model)).flatten(1)
+
+
+def _around(model: Model, change: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """1 where some channel changes by over a tenth, less at the edges, 0 elsewhere."""
+    moved = change.reshape(-1, *_grid(model)).abs().amax(1, keepdim=True) > _tenth(model)
+    where = moved.double()
+    return _smooth(where).maximum(where).expand(-1, *_grid(model)).flatten(1)
 
 
 def _smooth(pictures: Tensor) -> Tensor:

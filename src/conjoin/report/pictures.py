@@ -188,7 +188,10 @@ def _altered(estimator: Any, found: Answers, real: Any) -> list[Strip]:
     out = []
     for place, right in enumerate(change.found):
         wanted = f"{change.to[place]} {number(change.probability[place], 2)}"
-        moved = f"{percent(change.share[place], 0)} of the pixels"
+        moved = (
+            f"{percent(change.changed[place], 0)} of the pixels, "
+            f"{percent(change.share[place], 0)} by over a tenth"
+        )
         tiles = [
             Tile(_shown(codec, change.original[place]), *before[place]),
             Tile(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin.core import Rows
-from conjoin.model.words import draws_words, limits, purpose, task_words
+from conjoin.model.words import draws_words, limits, purpose, task_words, unfinished
 from conjoin.plot.choose import telling_columns
 from conjoin.report import figures
 from conjoin.report.kinds import sections_of
@@ -24,6 +24,7 @@ from conjoin.report.sections import (
     promises,
     quality,
     schema_table,
+    unlike,
     verdict_counts,
 )
 from conjoin.util.files import write_text
@@ -140,6 +141,8 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
     return {
         "title": "no target" if model.target is None else str(model.target.name),
         "purpose": purpose(model),
+        "unlike": unlike(found),
+        "unfinished": unfinished(facts),
         "day": datetime.now(UTC).strftime("%d %B %Y"),
         "cases": None
         if cases is None
@@ -189,7 +192,7 @@ def _body(estimator: Any, found: Answers, real: Rows | None) -> dict[str, Any]:
         "predictor": predictor(model),
         "energy": energy(found),
         "schema": schema_table(model),
-        "notices": list(dict.fromkeys(model.codec.notices)),
+        "notices": list(dict.fromkeys([*model.codec.notices, *model.card.get("notices", [])])),
         "limits": limits(model),
         "show_rows": real is not None,
         "cells": model.codec.cells if not model.codec.columnwise else "columns",

@@ -44,6 +44,7 @@ class Trained:
     history: list[tuple[int, float, float]] = field(default_factory=list)  # epoch, fit, choose
     setbacks: int = 0  # times that the fit went back to its last good weights
     notes: list[str] = field(default_factory=list)
+    planned: int = 0  # steps of the gradient; 0 where it learns otherwise
 
     @property
     def interrupted(self) -> bool:

@@ -22,7 +22,7 @@ from conjoin.training import ranks
 from conjoin.training.checkpoint import Stop, Trained, read_checkpoint, write_checkpoint
 from conjoin.training.feed import Feed, Held, in_parts
 from conjoin.training.learners import Learner, learner_for
-from conjoin.training.progress import Bar, Progress
+from conjoin.training.progress import Bar, Progress, time_words
 from conjoin.util.energy import Meter
 
 __all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
@@ -33,6 +33,10 @@ MAX_EPOCHS = 60
 MIN_EPOCHS = 30
 MIN_STEPS = 200
 MAX_SETBACKS = 3  # times that a fit may go back to its last good weights
+# steps, and seconds, of a fit after which it says how long all of its steps take
+MIN_TIMED_STEPS = 5
+MIN_TIMED_SECONDS = 2.0
+MIN_TOLD_SECONDS = 30.0  # of a whole fit, from which on this is said
 MAX_LOSS_RATIO = 1e3  # times the best objective so far: a loss beyond that is no longer learning
 
 
@@ -129,8 +133,9 @@ class _Run:
             density,
             Recipe(self.planned, batch, plan.rate or recipe.rate, recipe.decay, recipe.memory),
         )
-        self.trained = Trained()
+        self.trained = Trained(planned=self.planned or 0)
         self.resumed = False
+        self.timed = False  # whether it was said how long the fit takes
         # of the objective and the weight, in this round
         self.total = 0.0
         self.mass = 0.0
@@ -168,12 +173,32 @@ class _Run:
         self.total = self.total + objective * mass
         self.mass = self.mass + mass
         self.trained.steps += 1
+        self._say_time(bar)
         spent = self._spent()
         if self.trained.steps % self.length == 0 or self.trained.steps == self.planned or spent:
             self._end_round(bar)
             self.trained.stopped = spent or self._enough()
         if self.plan.checkpoint is not None and time.monotonic() - self.saved >= self.plan.every:
             self.save()
+
+    def _say_time(self, bar: Bar) -> None:
+        """After the first steps: how long all of them take, and how many the time allows."""
+        seconds = self._seconds()
+        steps = self.trained.steps
+        early = steps < MIN_TIMED_STEPS or seconds < MIN_TIMED_SECONDS
+        if self.timed or self.planned is None or early:
+            return
+        self.timed = True
+        needed = seconds / steps * self.planned
+        if needed < MIN_TOLD_SECONDS:
+            return
+        text = f"All {self.planned:,} steps take about {time_words(needed)} here"
+        if self.plan.max_time is not None and self.plan.max_time < needed:
+            share = self.plan.max_time / needed
+            text += (
+                f"; max_time of {self.plan.max_time:g} s ends it after about {share:.0%} of them"
+            )
+        bar.say(f"{text}.")
 
     def _progress(self) -> float:
         """How much of the planned steps is done; of the time, where that is more."""
@@ -317,6 +342,7 @@ class _Run:
         if found is None:
             return
         parts, self.trained, (self.total, self.mass) = found
+        self.trained.planned = self.planned or 0
         self.before = self.trained.seconds
         self.learner.begin()
         self.density.load_state_dict(parts["now"])

@@ -5,7 +5,18 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Bar", "Progress"]
+__all__ = ["Bar", "Progress", "time_words"]
+
+
+def time_words(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> time_words(50), time_words(1000), time_words(7000)
+    ('50 seconds', '17 minutes', '1.9 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 class Bar:
@@ -18,6 +29,11 @@ class Bar:
     def update(self, done: int, note: str = "") -> None:
         if self._display is not None:
             self._display.update(self._task, completed=done, note=note)
+
+    def say(self, text: str) -> None:
+        """A sentence above the line, which stays."""
+        if self._display is not None:
+            self._display.console.print(text, markup=False, highlight=False)
 
 
 class Progress:

@@ -2,34 +2,36 @@
 an .npz of arrays.
 
 What is read is exact: no pixel is changed unless a size is asked for, a background shows through,
-or a file has 16 bits a pixel (which is said). The order is that of the sorted paths. Files are read
-by pillow, of the extra ``conjoin[image]``.
+or a file has more than 8 bits a pixel; what is changed is said. The order is that of the sorted
+paths. Files are read by pillow, of the extra ``conjoin[image]``, and DICOM by pydicom, of
+``conjoin[dicom]``.
 
 Shape letters: n pictures, H rows, W columns, C channels (3: red, green, blue; 4: and opacity).
 """
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from conjoin.codecs.image.decoding import MAX_BYTES, MAX_PIXELS, Wanted, read_files
-from conjoin.codecs.image.packed import parts_in, read_packed
+from conjoin.codecs.image.decoding import read_files
+from conjoin.codecs.image.dicom import is_dicom
+from conjoin.codecs.image.listing import Listing, folders_of, listed
+from conjoin.codecs.image.packed import parts_in, read_array, read_packed
 from conjoin.codecs.image.pictures import PARTS, SUFFIXES, Pictures
+from conjoin.codecs.image.wanted import MAX_BYTES, MAX_PIXELS, Wanted
 
-__all__ = ["is_pictures", "parts_of", "read_images", "read_pictures"]
+__all__ = ["Found", "is_pictures", "parts_of", "read_images", "read_pictures"]
 
-# pictures too, which are not read
-OTHERS = (
-    ".tif",
-    ".tiff",
-    ".heic",
-    ".avif",
-    ".jp2",
-    ".svg",
-    ".dcm",
-)
+
+class Found(NamedTuple):
+    """Pictures; what is to be said of the reading; and the values that became 0 to 255, where some
+    had more than 8 bits."""
+
+    pictures: Pictures
+    words: list[str]
+    range: tuple[float, float] | None = None
 
 
 def read_images(
@@ -39,18 +41,20 @@ def read_images(
     part: str | None = None,
     *,
     background: Any = "white",
+    range: Any = None,
+    resize: str = "cut",
+    skip_broken: bool = False,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     verbose: bool = True,
 ) -> Pictures:
-    """Pictures from a file, a folder or an .npz.
+    """Pictures from a file, a folder, an .npz or an .npy.
 
     Parameters
     ----------
     path : str or Path
         One picture, a folder of pictures (the names of its sub-folders are the labels), or an .npz
-        of
-        arrays.
+        or .npy of arrays.
     size : int or (int, int), optional
         Pixels, of both sides or (height, width), to which pictures are cut about their centre and
         scaled. Without it all must have one size.
@@ -60,6 +64,15 @@ def read_images(
         Part of an .npz (``train_images`` or ``x_train``, ...) or of a folder that is split so.
     background : str or (int, int, int), default "white"
         Colour beneath transparent pictures: a name, '#rrggbb' or three numbers from 0 to 255.
+    range : (float, float) or (str, str), optional
+        Values that become 0 to 255 where pictures have more than 8 bits, or percentiles of all
+        values such as ("1%", "99%"). Without it: from 0 to the largest number of as many bits as
+        the largest value has, so 0 to 4095 of 12 bits; of DICOM the window in the file.
+    resize : {"cut", "pad", "stretch"}, default "cut"
+        What ``size`` does to pictures of other proportions: they are cut about their centre, padded
+        with the background, or stretched.
+    skip_broken : bool, default False
+        Whether files that are broken are left out, rather than an error.
     max_pixels : int
         Pixels of one file at most, against what memory can't hold.
     max_bytes : int
@@ -71,7 +84,8 @@ def read_images(
     -------
     Pictures
         (images, labels, names): uint8 (n, H, W) if every picture is grey, else (n, H, W, C); the
-        labels (n,) or None; the names of the files.
+        labels (n,) or None; the names of the files. ``groups`` are the folders between labels and
+        pictures.
 
     Raises
     ------
@@ -83,15 +97,26 @@ def read_images(
     UserWarning
         What was done to the pictures, or left out.
     """
-    found, notices = read_pictures(
-        path, Wanted(size, mode, part, background, max_pixels, max_bytes, verbose)
+    wanted = Wanted(
+        size,
+        mode,
+        part,
+        background,
+        max_pixels,
+        max_bytes,
+        verbose,
+        range=range,
+        resize=resize,
+        skip_broken=skip_broken,
+        windows=range is None,
     )
-    for text in notices:
+    found = read_pictures(path, wanted)
+    for text in found.words:
         warnings.warn(text, UserWarning, stacklevel=2)
-    return found
+    return found.pictures
 
 
-def read_pictures(path: str | Path, wanted: Wanted) -> tuple[Pictures, list[str]]:
+def read_pictures(path: str | Path, wanted: Wanted) -> Found:
     """As ``read_images``, with what is to be said of the reading."""
     place = Path(path)
     if not place.exists():
@@ -100,53 +125,87 @@ def read_pictures(path: str | Path, wanted: Wanted) -> tuple[Pictures, list[str]
             f"({', '.join(SUFFIXES)}) or an .npz."
         )
     if place.suffix.lower() == ".npz":
-        return read_packed(place, wanted)
+        return Found(*read_packed(place, wanted))
     if place.is_dir():
         return _read_folder(place, wanted)
-    if place.suffix.lower() not in SUFFIXES:
+    if place.suffix.lower() not in SUFFIXES and not is_dicom(place):
         raise ValueError(
             f"{place} is no picture that can be read; pictures are {', '.join(SUFFIXES)}, or "
             "arrays in an .npz."
         )
     if wanted.part is not None:
         raise ValueError(f"{place} is one picture; part={wanted.part!r} is of a folder or an .npz.")
-    images, notices = read_files([place], wanted)
-    return Pictures(images, None, [place.name]), notices
+    if place.suffix.lower() == ".npy":
+        several = read_array(place, wanted)
+        if several is not None:
+            return Found(*several)
+    found = read_files([place], wanted)
+    words = [*found.words, *_taken_for_one(place)]
+    return Found(Pictures(found.images, None, [place.name]), words, found.range)
+
+
+def _taken_for_one(place: Path) -> list[str]:
+    """That an array of three axes is one picture in colour, where it may be several."""
+    if place.suffix.lower() != ".npy":
+        return []
+    shape = np.load(place, mmap_mode="r", allow_pickle=False).shape
+    if len(shape) < 3:
+        return []
+    words = f"one picture of {shape[0]} x {shape[1]} pixels and {shape[2]} channels"
+    return [f"{place.name} has the shape {shape}, and is taken for {words}."]
 
 
 def is_pictures(path: str | Path) -> bool:
-    """Whether a path leads to pictures rather than to a table: a folder, an .npz, or a file with
-    the suffix of a picture."""
-    return Path(path).suffix.lower() in (".npz", *SUFFIXES) or Path(path).is_dir()
+    """Whether a path leads to pictures rather than to a table: a folder, an .npz, a file with the
+    suffix of a picture, or DICOM without a suffix."""
+    place = Path(path)
+    known = place.suffix.lower() in (".npz", *SUFFIXES)
+    return known or place.is_dir() or is_dicom(place)
 
 
 # ------------------------------------------------------------------------------------------ folders
 
 
-def _read_folder(path: Path, wanted: Wanted) -> tuple[Pictures, list[str]]:
+def _read_folder(path: Path, wanted: Wanted) -> Found:
     home = _home(path, wanted.part)
-    mine = _pictures_in(home, deep=False)
-    groups = {sub.name: _pictures_in(sub) for sub in _folders(home)}
-    groups = {name: files for name, files in groups.items() if files}
-    if mine and groups:
-        first = mine[0].name
-        other = next(iter(groups))
+    inside = listed(home)
+    if inside.mine and inside.groups:
+        first = inside.mine[0].name
+        other = next(iter(inside.groups))
         raise ValueError(
             f"{home} holds {first!r} beside the sub-folder {other!r}: put each picture in the "
             "sub-folder of its label."
         )
-    if not mine and not groups:
-        raise ValueError(
-            f"{home} holds no pictures; read are {', '.join(SUFFIXES)}, in it or in sub-folders "
-            "that are their labels."
-        )
-    files = mine or [file for each in groups.values() for file in each]
-    labels = np.array([name for name, each in groups.items() for _ in each]) if groups else None
-    images, notices = read_files(files, wanted)
-    return Pictures(images, labels, [file.relative_to(path).as_posix() for file in files]), [
-        *notices,
-        *_left_out(home),
-    ]
+    if not inside.mine and not inside.groups:
+        raise ValueError(_no_pictures(home, inside))
+    files = inside.mine or [file for each in inside.groups.values() for file in each]
+    found = read_files(files, wanted)
+    labels = (
+        np.array([name for name, each in inside.groups.items() for _ in each])[found.kept]
+        if inside.groups
+        else None
+    )
+    names = [files[place].relative_to(path).as_posix() for place in found.kept]
+    pictures = Pictures(found.images, labels, names)
+    return Found(pictures, [*found.words, *inside.words, *_lost(labels, inside)], found.range)
+
+
+def _no_pictures(home: Path, inside: Listing) -> str:
+    other = f"; it has {inside.kinds}" if inside.kinds else ""
+    hint = inside.words[0].partition("; ")[2] if inside.words else ""
+    more = f" {hint}" if hint else ""
+    return (
+        f"{home} holds no pictures; read are {', '.join(SUFFIXES)}, in it or in sub-folders "
+        f"that are their labels{other}.{more}"
+    )
+
+
+def _lost(labels: np.ndarray | None, inside: Listing) -> list[str]:
+    """Labels of which every picture was skipped."""
+    gone = [] if labels is None else sorted(inside.groups.keys() - set(labels.tolist()))
+    return (
+        [f"Every picture of {', '.join(gone)} is broken, so that it is no label."] if gone else []
+    )
 
 
 def parts_of(path: str | Path) -> dict[str, Any]:
@@ -155,7 +214,7 @@ def parts_of(path: str | Path) -> dict[str, Any]:
     place = Path(path)
     if place.suffix.lower() == ".npz":
         return parts_in(place) if place.is_file() else {}
-    folders = _folders(place) if place.is_dir() else []
+    folders = folders_of(place) if place.is_dir() else []
     parts = {PARTS[sub.name.lower()]: sub for sub in folders if sub.name.lower() in PARTS}
     return parts if "train" in parts and len(parts) == len(folders) else {}
 
@@ -176,32 +235,3 @@ def _home(path: Path, part: str | None) -> Path:
             f"{'its parts are ' + ', '.join(parts) if parts else 'it is not split into parts'}."
         )
     return Path(found)
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(
-        sub for sub in path.iterdir() if sub.is_dir() and not sub.name.startswith((".", "__"))
-    )
-
-
-def _pictures_in(folder: Path, deep: bool = True) -> list[Path]:
-    found = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(
-        file
-        for file in found
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-    )
-
-
-def _left_out(folder: Path) -> list[str]:
-    others = sorted(file.name for file in folder.rglob("*") if file.suffix.lower() in OTHERS)
-    several = (
-        f"{others[0]} and {len(others) - 1:,} more were"
-        if len(others) > 1
-        else f"{others[0]} was"
-        if others
-        else ""
-    )
-    return (
-        [f"{several} left out: pictures that are read are {', '.join(SUFFIXES)}."] if others else []
-    )

@@ -5,6 +5,7 @@ The sizes in an archive's header are checked before anything is unpacked: a smal
 more than fits into memory.
 """
 
+import dataclasses
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from conjoin.codecs.image.colours import on_background, pillow
-from conjoin.codecs.image.decoding import Wanted, formed
+from conjoin.codecs.image.decoding import formed, scaled, values_range
 from conjoin.codecs.image.pictures import PARTS, Pictures
+from conjoin.codecs.image.tally import Tally
+from conjoin.codecs.image.wanted import Wanted
 
-__all__ = ["parts_in", "read_packed"]
+__all__ = ["parts_in", "read_array", "read_packed"]
 
 # (images, labels) of a part
 SPLIT = (
@@ -31,9 +34,13 @@ KNOWN = (
 )
 
 
-def read_packed(path: Path, wanted: Wanted) -> tuple[Pictures, list[str]]:
+Ends = tuple[float, float] | None
+
+
+def read_packed(path: Path, wanted: Wanted) -> tuple[Pictures, list[str], Ends]:
     """The pictures of one part of the archive (or of all of it, where it has no parts), their
-    labels, and what is to be said."""
+    labels; what is to be said; and the values that became 0 to 255, where some had more than 8
+    bits."""
     shapes = _shapes(path)
     pixels, names = _keys(path, shapes, wanted.part)
     size = int(np.prod(shapes[pixels][0])) * shapes[pixels][1].itemsize
@@ -43,11 +50,39 @@ def read_packed(path: Path, wanted: Wanted) -> tuple[Pictures, list[str]]:
             f"{wanted.max_bytes / 1e9:.3g} GB: "
             "raise max_bytes=..., or save fewer pictures."
         )
-    images, notices = _formed(
-        _whole_numbers(path, pixels, _load(path, pixels)), f"{path}: {pixels}", wanted
-    )
+    images, words, ends = _read(path, pixels, _load(path, pixels), wanted)
     labels = _labels(path, names, _load(path, names), len(images)) if names in shapes else None
-    return Pictures(images, labels, [f"{pixels}[{row}]" for row in range(len(images))]), notices
+    own = [f"{pixels}[{row}]" for row in range(len(images))]
+    return Pictures(images, labels, own), words, ends
+
+
+def read_array(path: Path, wanted: Wanted) -> tuple[Pictures, list[str], Ends] | None:
+    """The pictures of an .npy, (n, H, W) or (n, H, W, C), as ``read_packed`` has them; None where
+    it is one picture, (H, W) or (H, W, C) in colour."""
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read ({error}): get the file again.") from None
+    if mapped.ndim < 3 or (mapped.ndim == 3 and mapped.shape[2] in (3, 4)):
+        return None
+    if mapped.nbytes > wanted.max_bytes:
+        raise ValueError(
+            f"{path} takes {mapped.nbytes / 1e9:.3g} GB of memory, and the limit is "
+            f"{wanted.max_bytes / 1e9:.3g} GB: raise max_bytes=..., or save fewer pictures."
+        )
+    images, words, ends = _read(path, path.name, np.array(mapped), wanted)
+    own = [f"{path.name}[{row}]" for row in range(len(images))]
+    return Pictures(images, None, own), words, ends
+
+
+def _read(
+    path: Path, key: str, raw: np.ndarray, wanted: Wanted
+) -> tuple[np.ndarray, list[str], Ends]:
+    tally = Tally(files=len(raw) if raw.ndim else 0)
+    images, ends = _whole_numbers(path, key, raw, wanted, tally)
+    images, said = _formed(images, f"{path}: {key}", wanted, tally)
+    read = dataclasses.replace(wanted, range=ends)
+    return images, [*tally.words(read), *said], ends
 
 
 def parts_in(path: Path) -> dict[str, tuple[str, str]]:
@@ -142,15 +177,21 @@ def _keys(path: Path, shapes: Mapping[str, Any], part: str | None) -> tuple[str,
 # ----------------------------------------------------------------------------- what the arrays mean
 
 
-def _whole_numbers(path: Path, key: str, images: np.ndarray) -> np.ndarray:
-    """uint8 (n, H, W) or (n, H, W, C); ValueError for any other array."""
+def _whole_numbers(
+    path: Path, key: str, images: np.ndarray, wanted: Wanted, tally: Tally
+) -> tuple[np.ndarray, Ends]:
+    """uint8 (n, H, W) or (n, H, W, C), and the range that these were brought from; ValueError for
+    any other array."""
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise ValueError(
             f"{path}: {key} has the shape {images.shape}; pictures are (n, height, width) or (n, "
             "height, width, channels)."
         )
     if images.dtype == np.uint8:
-        return images
+        return images, None
+    ranged = images.dtype.itemsize == 2 or wanted.range is not None
+    if ranged and images.dtype.kind in "ui" and images.max() > 255:
+        return _ranged(images, wanted, tally)
     if (
         images.dtype.kind not in "buif"
         or not ((images >= 0) & (images <= 255) & (images == np.rint(images))).all()
@@ -159,10 +200,23 @@ def _whole_numbers(path: Path, key: str, images: np.ndarray) -> np.ndarray:
             f"{path}: {key} is of {images.dtype}; pixels are whole numbers from 0 to 255 "
             "(uint8): multiply and round first."
         )
-    return images.astype(np.uint8)
+    return images.astype(np.uint8), None
 
 
-def _formed(images: np.ndarray, what: str, wanted: Wanted) -> tuple[np.ndarray, list[str]]:
+def _ranged(images: np.ndarray, wanted: Wanted, tally: Tally) -> tuple[np.ndarray, Ends]:
+    """Pictures of more than 8 bits as bytes."""
+    numbers = wanted.range is not None and not isinstance(wanted.range[0], str)
+    ends = wanted.range if numbers else values_range(images, wanted.range)
+    flat = images.reshape(len(images), -1)
+    tally.deep = len(images)
+    tally.top = float(images.max())
+    tally.clipped = int(((flat.min(1) < ends[0]) | (flat.max(1) > ends[1])).sum())
+    return np.stack([scaled(each, ends) for each in images]), ends
+
+
+def _formed(
+    images: np.ndarray, what: str, wanted: Wanted, tally: Tally
+) -> tuple[np.ndarray, list[str]]:
     """The pictures in the mode and the size that were asked for; opacity is laid on the background,
     and this is said."""
     notices: list[str] = []
@@ -173,13 +227,17 @@ def _formed(images: np.ndarray, what: str, wanted: Wanted) -> tuple[np.ndarray, 
             "mode='rgba' keeps them."
         )
         images = on_background(images, wanted.background)
+    if wanted.mode == "grey" and wanted.by_model and images.ndim == 4:
+        unlike = (images != images[..., :1]).reshape(len(images), -1).any(1)
+        tally.coloured = int(unlike.sum())
     if wanted.size not in (None, images.shape[1:3]) or wanted.mode not in (None, _mode(images)):
         if images.shape[3:] not in ((), (3,), (4,)):
             raise ValueError(
                 f"{what} has {images.shape[3]} channels; pictures of 1, 3 or 4 can be scaled or "
                 "change their mode."
             )
-        images = np.stack([formed(pillow().Image.fromarray(each), wanted) for each in images])
+        made = pillow().Image.fromarray
+        images = np.stack([formed(made(each), wanted, tally) for each in images])
     return images, notices
 
 

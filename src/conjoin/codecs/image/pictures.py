@@ -14,7 +14,22 @@ from conjoin.codecs.image.colours import pillow
 
 __all__ = ["SUFFIXES", "Picture", "Pictures", "pictures_in"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".pgm",
+    ".ppm",
+    ".pbm",
+    ".pnm",
+    ".npy",
+    ".dcm",
+    ".dicom",
+)
 
 
 PARTS = {
@@ -34,6 +49,35 @@ class Pictures(NamedTuple):
     images: np.ndarray  # uint8, (n, H, W) of greys or (n, H, W, C)
     labels: np.ndarray | None  # (n,)
     names: list[str]  # paths below the folder; key[row] of an .npz
+
+    @property
+    def groups(self) -> np.ndarray:
+        """(n,) what each picture belongs to, such as its patient: the name of the folder between
+        that of the label and the picture, label/patient/picture. ValueError where there is none.
+        """
+        found = [_middle(name, self.labels, row) for row, name in enumerate(self.names)]
+        lone = [name for name, group in zip(self.names, found, strict=True) if not group]
+        if lone:
+            raise ValueError(
+                f"{lone[0]} lies in no folder below that of its label, which would be its group: "
+                "put pictures into label/group/picture."
+            )
+        return np.array(found)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether some pictures lie in a folder below that of their label."""
+        rows = enumerate(self.names)
+        return any(_middle(name, self.labels, row) for row, name in rows)
+
+
+def _middle(name: str, labels: Any, row: int) -> str:
+    """The folder below that of the label, where there is one."""
+    folders = name.split("/")[:-1]
+    if labels is None or str(labels[row]) not in folders:
+        return ""
+    place = folders.index(str(labels[row])) + 1
+    return folders[place] if place < len(folders) else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,6 +29,7 @@ _TIMES = (
     "T%H:%M:%S.%f",
     "T%H:%M:%SZ",
 )
+MIN_PICTURE_SHARE = 0.5  # of the known cells, above which a column is one of pictures
 _ZERO_PADDED = re.compile(r"0\d+")
 
 
@@ -84,16 +85,18 @@ def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str
 
 
 def guess_pictures(series: Series) -> bool:
-    """Whether every cell that is known is the path of a picture, or a picture itself."""
+    """Whether most of the known cells are paths of pictures, or pictures themselves. The others
+    are mistakes then, of which whoever reads the pictures says the row."""
     if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
         return False
     known = [cell for cell in series.dropna() if not isinstance(cell, str) or cell.strip()]
-    return bool(known) and all(
-        cell.strip().lower().endswith(SUFFIXES)
-        if isinstance(cell, str)
-        else isinstance(cell, Picture | np.ndarray)
-        for cell in known
-    )
+    return sum(map(_is_picture, known)) > MIN_PICTURE_SHARE * len(known)
+
+
+def _is_picture(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return cell.strip().lower().endswith(SUFFIXES)
+    return isinstance(cell, Picture | np.ndarray)
 
 
 def _all_numbers(words: list[str]) -> bool:

@@ -35,6 +35,7 @@ from conjoin.families.diffusion.absorbing import (
 from conjoin.families.diffusion.mixed import Mixed, is_code
 from conjoin.families.diffusion.picture import PictureDiffusion
 from conjoin.families.diffusion.samplers import Drawn, flow_log_prob, paint
+from conjoin.nets.heads import MAX_CATEGORICAL_LEVELS
 
 __all__ = ["Diffusion", "DiffusionDensity"]
 
@@ -131,6 +132,10 @@ class DiffusionDensity(ProcessDensity):
             else core_of_codes(space, config, context, self.embedded)
         )
 
+    def notices(self, event: Any) -> list[str]:
+        """That pictures are modelled as a table of pixels, where their space asks for it."""
+        return [_as_table(self.space)] if self.space.grid is not None else []
+
     def _drowns(self, config: Diffusion) -> bool:
         """Whether there are numbers that noise can be added to."""
         return self.numeric and config.process == "absorbing"
@@ -220,3 +225,19 @@ class DiffusionDensity(ProcessDensity):
         return flow_log_prob(
             self.core, event.value, None if context is None else context.value, steps
         )
+
+
+def _as_table(space: Space) -> str:
+    """Why pictures do not get the network of pictures."""
+    _, height, width = space.grid or (0, 0, 0)
+    levels = max(variable.cardinality for variable in space.variables)
+    what = (
+        f"{height} x {width} pixels"
+        if min(height, width) < SMALL_SIDE_PIXELS
+        else f"{levels} levels a pixel"
+    )
+    return (
+        f"These pictures have {what}, so that they are modelled by the diffusion of tables, pixel "
+        f"by pixel: that of pictures needs {SMALL_SIDE_PIXELS} pixels a side and more than "
+        f"{MAX_CATEGORICAL_LEVELS} grey levels."
+    )
