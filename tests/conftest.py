@@ -39,6 +39,12 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_configure(config):
+    """Tests of other things fit tables with doubtful columns: what a fit says of them is tested in
+    test_said.py, and no error elsewhere."""
+    config.addinivalue_line("filterwarnings", "ignore::conjoin.estimators.notices.ColumnWarning")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of data sets that are not shipped; a test that asks for it is skipped where it is

@@ -314,7 +314,8 @@ def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) 
 
 _FIGURES = {
     "rows": ("rows", ""),
-    "log_prob": ("log p(x)", "nats per row, in the table's own units"),
+    "log_prob": ("log p(x)", "mean of the rows, nats, in the table's own units"),
+    "log_prob_median": ("", "median of the rows: one odd row does not move it"),
     "bits_per_dim": ("bits per dimension", "of the images; 8 are the pixels as they are"),
     "accuracy": ("accuracy", "if every row is answered"),
     "log_loss": ("log-loss", "nats per row; smaller is better"),
@@ -327,28 +328,39 @@ _FIGURES = {
     "false_alarm_got": ("false alarms got", "rows called unfamiliar, were all of them ordinary"),
     "accepted": ("accepted", "share of rows that are answered"),
     "error_asked": ("errors asked", ""),
-    "error_among_accepted": ("errors got", "wrong among the accepted"),
+    "error_among_accepted": (
+        "errors got",
+        "wrong among the accepted; none where nothing was accepted",
+    ),
 }
 
 
 def _figures(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, figure and words of each; a rate has its 95 % interval in parentheses."""
     lines = [
-        (words[0], _figure(found[key]), words[1]) for key, words in _FIGURES.items() if key in found
+        (name, _figure(found[key], found.get(f"{key}_interval")), words)
+        for key, (name, words) in _FIGURES.items()
+        if key in found and not (key == "error_asked" and found[key] is None)
     ]
-    each = found.get("accepted_wrong_per_class", {})
+    ends = found.get("accepted_wrong_per_class_interval", {})
     lines += [
-        (f"  of {label}", shown(share), "share of the class that is accepted with a wrong answer")
-        for label, share in each.items()
+        (
+            f"  of {label}",
+            _figure(share, ends.get(label)),
+            "share of the class that is accepted with a wrong answer",
+        )
+        for label, share in found.get("accepted_wrong_per_class", {}).items()
     ]
     return lines + ([("promises", "", found["promises"])] if "promises" in found else [])
 
 
-def _figure(value: Any) -> str:
-    return (
-        ", ".join(f"{label} {rate:g}" for label, rate in value.items())
-        if isinstance(value, dict)
-        else shown(value)
-    )
+def _figure(value: Any, interval: Any = None) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{label} {rate:g}" for label, rate in value.items())
+    if value is None:
+        return "none"
+    ends = "" if interval is None else f" ({shown(interval[0])} to {shown(interval[1])})"
+    return f"{shown(value)}{ends}"
 
 
 def report(
@@ -398,8 +410,8 @@ def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
     """What a model was fitted on, what was chosen, what it can promise, what it cost."""
     voice = Voice(as_json=as_json)
     fitted = load_model(model).model_
-    from conjoin.cli.summary import describe, facts_of
     from conjoin.model.saving import model_hash
+    from conjoin.questions.summary import describe, facts_of
 
     digest = model_hash(fitted)
     versions = ", ".join(f"{name} {version}" for name, version in fitted.facts["versions"].items())

@@ -17,16 +17,17 @@ import pandas as pd
 from conjoin.cli.files import beside, chunked, load_model, read
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.pictures import sized
-from conjoin.cli.summary import describe, facts_of, useful_rate
 from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
 from conjoin.codecs.table import Schema
 from conjoin.estimators.functions import estimator_of
+from conjoin.estimators.notices import told_elsewhere
 from conjoin.families import resolve
 from conjoin.fitting.stream import Stream, draw
 from conjoin.model.saving import model_hash, refuse_overwrite
 from conjoin.predictors import choices
+from conjoin.questions.summary import describe, facts_of, useful_rate
 from conjoin.training.checkpoint import Stop
 from conjoin.training.ranks import rank, wait
 from conjoin.util.files import write_text
@@ -119,7 +120,7 @@ def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> No
     """``stream``: the whole table, of which the parts are a sample."""
     voice.note(parts.task.words)
     estimator = _estimator(asked, parts)
-    with _checkpoints(asked, parts, voice) as folder:
+    with _checkpoints(asked, parts, voice) as folder, told_elsewhere():
         options: dict[str, Any] = {
             "calibration": asked.calibration,
             "checkpoint": folder,

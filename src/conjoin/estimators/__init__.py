@@ -3,6 +3,14 @@
 from conjoin.estimators.classifier import JointClassifier
 from conjoin.estimators.density import JointDensity
 from conjoin.estimators.functions import compare, load
+from conjoin.estimators.notices import ColumnWarning
 from conjoin.estimators.regressor import JointRegressor
 
-__all__ = ["JointClassifier", "JointDensity", "JointRegressor", "compare", "load"]
+__all__ = [
+    "ColumnWarning",
+    "JointClassifier",
+    "JointDensity",
+    "JointRegressor",
+    "compare",
+    "load",
+]

@@ -19,6 +19,7 @@ from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
 from conjoin.core.device import choose_device
+from conjoin.estimators.notices import notices_of, tell
 from conjoin.estimators.reading import (
     Labels,
     is_several,
@@ -83,6 +84,7 @@ class _JointEstimator(BaseEstimator):
         unlabelled: Any = None,
         spread: bool = True,
         start_from: Any = None,
+        strict: bool = False,
     ) -> None:
         self.predictor = predictor
         self.family = family
@@ -100,6 +102,7 @@ class _JointEstimator(BaseEstimator):
         self.unlabelled = unlabelled
         self.spread = spread
         self.start_from = start_from
+        self.strict = strict
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, as scikit-learn's estimators do.
@@ -302,6 +305,7 @@ class _JointEstimator(BaseEstimator):
             device=self.device,
             verbose=self.verbose,
             spread=self.spread,
+            strict=self.strict,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             **asked,
         )
@@ -428,7 +432,7 @@ class _JointEstimator(BaseEstimator):
         budget = AUTO_SECONDS if self.max_time is None else self.max_time
         found = compare_families(
             rows,
-            replace(options, stream=None),
+            replace(options, stream=None, strict=False),
             lambda: self._codec(X)[0],
             None,
             budget / 2,
@@ -456,6 +460,7 @@ class _JointEstimator(BaseEstimator):
         if isinstance(raw, pd.DataFrame) and all(isinstance(name, str) for name in raw.columns):
             self.feature_names_in_ = np.array(raw.columns, dtype=object)
         self._take_model(model)
+        tell(model, self.verbose)
 
     def _take_model(self, model: Model | SeveralTargets) -> None:
         """The model, and the classes that it tells: of several targets, by their names."""
@@ -498,6 +503,18 @@ class _JointEstimator(BaseEstimator):
         """A model for questions about x alone."""
         several = self._several()
         return self._model() if several is None else several.view(several.names[0])
+
+    @property
+    def notices_(self) -> list[str]:
+        """What the fit set aside, pooled, parsed or assumed.
+
+        Returns
+        -------
+        list of str
+            One sentence each; ``fit`` warns of each (``conjoin.ColumnWarning``).
+        """
+        check_is_fitted(self, "model_")
+        return notices_of(self.model_)
 
     @property
     def status_(self) -> dict[str, str]:
@@ -556,6 +573,7 @@ class _JointEstimator(BaseEstimator):
         max_error: Any = 0.05,
         max_width: float | None = None,
         log: Any = None,
+        reasons: bool = True,
     ) -> pd.DataFrame:
         """A verdict for each row: accept, ambiguous or unfamiliar.
 
@@ -565,13 +583,16 @@ class _JointEstimator(BaseEstimator):
             Rows, or images of shape (n, H, W) or (n, H, W, C).
         false_alarm : float, default 0.05
             Share of familiar rows that may be called unfamiliar.
-        max_error : float or dict, default 0.05
+        max_error : float, dict or None, default 0.05
             Share of the accepted answers that may be wrong, or {class: share of that class that may
             be accepted with a wrong answer}. For a number, the share of intervals that may miss.
+            None: nothing is promised about errors; every familiar row gets its best guess.
         max_width : float, optional
             Width of a number's interval, in the unit of y, above which a row is ambiguous.
         log : str or Path, optional
             A file to which one JSON line per row is appended; for a model of one target.
+        reasons : bool, default True
+            Whether a sentence says what makes a row unfamiliar, which takes most of the time.
 
         Returns
         -------
@@ -599,6 +620,7 @@ class _JointEstimator(BaseEstimator):
             max_error=max_error,
             max_width=max_width,
             log=log,
+            explain=reasons,
         )
 
     def calibrate(self, X: Any, y: Any = None) -> Self:

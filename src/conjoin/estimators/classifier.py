@@ -53,7 +53,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     precision : str, default "auto"
         Of networks of pictures: "float32", "bfloat16", or "auto", the faster one by a short timing.
     verbose : bool, default False
-        Whether the fit shows its progress.
+        Whether the fit shows its progress and, at its end, what ``conjoin fit`` says of a model.
     types : dict, Schema, str or Path, optional
         Types of columns, as in ``conjoin.inspect``; inferred by default.
     missing : list or dict, default ()
@@ -71,6 +71,10 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         unknown labels are summed out.
     start_from : str, Path or fitted estimator, optional
         A model of the same family. The fit keeps its columns and begins with its parameters.
+    strict : bool, default False
+        Whether ``fit`` refuses tables of which a column would be set aside, pooled, parsed or
+        taken for something that it may not be. Otherwise each is a ``UserWarning``, kept in
+        ``notices_``.
 
     Examples
     --------

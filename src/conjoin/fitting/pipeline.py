@@ -98,6 +98,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     if options.start is None:
         codec.bounded = config.density.bounded
         codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
+        options.refuse_doubts(codec.notices)
     refuse_without_columns(codec, options.predictor)
     stands_in = suited(config, codec.space)
     config = config if stands_in.alone and options.task == "number" else stands_in

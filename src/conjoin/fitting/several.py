@@ -92,6 +92,7 @@ def _learn(
     codec.bounded = config.density.bounded
     weight = rows.weight[split.fit]
     codec.fit(rows.x.take(split.fit), weight=weight)
+    options.refuse_doubts(codec.notices)
     if codec.space.flat and codec.space.blocks:
         raise ValueError(
             "Several targets beside columns of text, or of several pictures, are not there yet: "
