@@ -116,6 +116,8 @@ def test_too_few_calibration_rows_are_told_in_the_rates_that_are_asked():
         none.decide(X, false_alarm=0.1, max_error=0.2)
     with pytest.raises(ValueError, match=r"\(a false-alarm rate of 0.01 needs 99\)"):
         none.decide(X, false_alarm=0.01, max_error=None)
+    X, y = table(200)
+    X = X[["a", "b"]]
     few = conjoin.JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
     with pytest.raises(ValueError, match=r"false-alarm rate of 0.02 needs 49 calibration rows"):
         few.decide(X, false_alarm=0.02, max_error=0.2)
