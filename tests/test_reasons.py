@@ -102,7 +102,7 @@ def test_reasons_can_be_left_out(model, odd, monkeypatch):
 def test_a_grid_is_drawn_closer_where_the_others_leave_little_room():
     """b is 2 a to a thousandth of its spread: the range is as narrow, also beyond the draws."""
     from conjoin.core import Event
-    from conjoin.questions.expected import expected
+    from conjoin.questions.conditionals import expected
 
     class Exact:
         """Stands for a model of (a, b), both standard, b given a normal about .9 a."""

@@ -140,6 +140,7 @@ def impute(
     model: opt.ModelFolder,
     data: opt.Rows,
     draws: opt.Draws = None,
+    strategy: opt.Strategy = "mean",
     y: opt.GivenY = None,
     hide: opt.Hide = None,
     mask: opt.Mask = None,
@@ -154,8 +155,8 @@ def impute(
     max_columns: opt.MaxColumns = None,
     part: opt.Part = None,
 ) -> None:
-    """Fill in missing cells: by the most probable values, or by random draws, stacked under a
-    column `draw`. Hidden parts of pictures: the completions, the most probable first."""
+    """Fill in missing cells: by the means of numbers and the most probable levels, or by random
+    draws, stacked under a column `draw`. Hidden parts of pictures: the completions, the most probable first."""
     import pandas as pd
 
     voice = Voice(quiet, as_json, out == "-")
@@ -191,6 +192,7 @@ def impute(
         n_draws=draws,
         random_state=seed,
         y=None if y is None else _wanted(estimator.model_.target, y),
+        strategy=strategy,
     )
     several = full if draws is not None else [full]
     cells = _filled(frame, several, estimator.model_.codec.columns)

@@ -44,6 +44,7 @@ __all__ = [
     "Seed",
     "Size",
     "StartFrom",
+    "Strategy",
     "Target",
     "Task",
     "Time",
@@ -131,8 +132,16 @@ Draws = Annotated[
     int | None,
     typer.Option(
         "--draws",
-        help="Fill in by so many random draws, not by the most probable value.",
+        help="Fill in by so many random draws, not by one value.",
         show_default=False,
+    ),
+]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        "--strategy",
+        metavar="mean|mode",
+        help="Of numbers: their mean, or as in the most probable completion.",
     ),
 ]
 MaxBytes = Annotated[int | None, _limit("Bytes of a table once unpacked (default 2 GB).")]

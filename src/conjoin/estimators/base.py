@@ -47,7 +47,7 @@ from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
 from conjoin.questions.domain_shift import adapt_to, change_of
 from conjoin.questions.evaluate import evaluate
-from conjoin.questions.impute import completions, impute
+from conjoin.questions.impute import completions, impute, status_of_means
 from conjoin.questions.label_shift import Change
 from conjoin.questions.several import decide_all, evaluate_all
 
@@ -523,10 +523,12 @@ class _JointEstimator(BaseEstimator):
         Returns
         -------
         dict
-            For "log_prob" (``score_samples``), "predict_proba" and "sample": "exact", a bound,
-            "approximate" or "relative".
+            For "log_prob" (``score_samples``), "predict_proba", "sample" and "impute" (the means of
+            numbers): "exact", a bound, "approximate" or "relative".
         """
-        return {question: status.value for question, status in self._of_x().status.items()}
+        model = self._of_x()
+        every = {**model.status, "impute": status_of_means(model)}
+        return {question: status.value for question, status in every.items()}
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p(x) of each row.
@@ -653,7 +655,13 @@ class _JointEstimator(BaseEstimator):
         return self
 
     def impute(
-        self, X: Any, n_draws: int | None = None, random_state: int = 0, y: Any = None
+        self,
+        X: Any,
+        n_draws: int | None = None,
+        random_state: int = 0,
+        y: Any = None,
+        *,
+        strategy: Literal["mean", "mode"] = "mean",
     ) -> Any:
         """Fill missing cells.
 
@@ -662,11 +670,15 @@ class _JointEstimator(BaseEstimator):
         X : DataFrame or array_like, shape (n, d)
             Rows, or images of shape (n, H, W) or (n, H, W, C).
         n_draws : int, optional
-            Number of drawn completions. By default, missing cells get their most probable values.
+            Number of drawn completions. By default, missing cells get one value each.
         random_state : int, default 0
             Seed of the draws.
         y : object, optional
             The class, or the number, that every row is taken to have. By default it is unknown.
+        strategy : {"mean", "mode"}, default "mean"
+            The one value of a missing number: its mean given the known cells, or its value in the
+            most probable completion of the row. Categories, pixels and strings have the latter.
+            ``status_["impute"]`` says what the means are worth.
 
         Returns
         -------
@@ -676,9 +688,9 @@ class _JointEstimator(BaseEstimator):
         Raises
         ------
         ValueError
-            For an ``n_draws`` under 1, or a ``y`` that the target can't have.
+            For an ``n_draws`` under 1, another ``strategy``, or a ``y`` that the target can't have.
         """
-        return impute(self._model(), X, n_draws, random_state, y)
+        return impute(self._model(), X, n_draws, random_state, y, strategy)
 
     def completions(
         self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None

@@ -19,7 +19,7 @@ from torch import Tensor
 from conjoin.core import Encoded, Event, Rows
 from conjoin.core.shapes import Float
 from conjoin.model.model import Model
-from conjoin.questions.expected import expected
+from conjoin.questions.conditionals import expected
 
 __all__ = ["reasons", "surprise"]
 
