@@ -25,7 +25,7 @@ def holes(X, share=0.3, seed=1):
 
 def test_the_mean_of_a_normal_is_that_of_the_formula():
     X = normals()
-    model = conjoin.JointDensity(family="factor", measure="density").fit(X)
+    model = conjoin.JointDensity(family="factor_analysis", measure="density").fit(X)
     gaps, hidden = holes(X.iloc[:100])
     filled = model.impute(gaps)
     # mean and covariance of the fitted density, from many of its draws

@@ -156,7 +156,8 @@ def impute(
     part: opt.Part = None,
 ) -> None:
     """Fill in missing cells: by the means of numbers and the most probable levels, or by random
-    draws, stacked under a column `draw`. Hidden parts of pictures: the completions, the most probable first."""
+    draws, stacked under a column `draw`. Hidden parts of pictures: the completions, the most
+    probable first."""
     import pandas as pd
 
     voice = Voice(quiet, as_json, out == "-")
