@@ -94,7 +94,7 @@ class JointOutlier(OutlierMixin, _OverDensity):
         random_state: Any = 0,
     ) -> None:
         super().__init__(family, density=density, random_state=random_state)
-        self.false_alarm = contamination
+        self.false_alarm = false_alarm
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit p(x), with rows held out to rank by.

@@ -26,7 +26,6 @@ __all__ = ["Cells", "are_resolved", "conditional_means", "expected"]
 
 Cells = Sequence[tuple[int, int]]  # (row, column) of each
 LogProb = Callable[[Event, Tensor], Tensor]  # of rows, and of which given rows these are copies
-BEYOND_THE_DRAWS = (0.125, 0.5, 1.0)  # steps beyond what was drawn, in parts of its range
 MAX_ROUNDS = 4  # each draws the grid closer
 MAX_LATTICE_VALUES = 256  # up to which a number is asked about at each value of its lattice
 MAX_MASS_ERROR = 0.02  # of the marginal by the trapezoidal rule, for the rule to be used
@@ -46,17 +45,17 @@ class _Grid(NamedTuple):
 
 @dataclass(frozen=True)
 class _Fineness:
-    """Points of a grid; between which quantiles its mass is looked for; and how many points must
-    lie there."""
+    """Points of a grid, between which quantiles its mass is looked for, and the greatest share of
+    it that one point may stand for."""
 
     points: int
     low: float
     high: float
-    within: int
+    most: float
 
 
-MIDDLE = _Fineness(points=24, low=0.1, high=0.9, within=8)
-WHOLE = _Fineness(points=128, low=0.002, high=0.998, within=16)
+MIDDLE = _Fineness(points=24, low=0.1, high=0.9, most=0.15)
+WHOLE = _Fineness(points=128, low=0.002, high=0.998, most=0.06)
 
 
 def expected(model: Model, x: Event, cells: Cells) -> list[pd.Series]:
@@ -163,25 +162,21 @@ def _over_grids(
             grid = grids[place]
             share = _shares(each + grid.log_weight)
             found[place] = grid.values, share
-            ends = _middle(grid.values, share, fine)[1]
-            if not _is_fine(grid, share, ends, fine):
-                variable = variables[cells[place][1]]
-                fresh = _between(*ends, variable, fine)
-                if len(fresh) > _inside(grid.values, ends).sum():
-                    closer[place] = _trapezoid(fresh, variable)
+            variable = variables[cells[place][1]]
+            if not _is_fine(grid, share, variable, fine):
+                fresh = _between(grid.values, share, variable, fine)
+                if len(fresh.values) > 2 and not np.array_equal(fresh.values, grid.values):
+                    closer[place] = fresh
         grids = closer
     return found
 
 
-def _is_fine(grid: _Grid, share: np.ndarray, ends: tuple[float, float], fine: _Fineness) -> bool:
-    """Whether enough of the grid lies where the mass is."""
+def _is_fine(grid: _Grid, share: np.ndarray, variable: Any, fine: _Fineness) -> bool:
+    """Whether no point stands for much of the mass, but for cells that have it by themselves."""
     if grid.drawn:
         return bool(1 / np.square(share).sum() >= MIN_EFFECTIVE_DRAWS)
-    return bool(_inside(grid.values, ends).sum() >= fine.within + 2)
-
-
-def _inside(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    return np.asarray((values >= ends[0]) & (values <= ends[1]))
+    cell = (grid.log_weight == 0) if variable.has_mass else np.zeros(len(share), dtype=bool)
+    return bool(share[~cell].max(initial=0.0) <= fine.most)
 
 
 def _resolving_grid(model: Model, column: int) -> _Grid:
@@ -215,14 +210,17 @@ def _first_values(model: Model, column: int, fine: _Fineness) -> np.ndarray:
     if variable.resolution and 3 * spread / variable.resolution <= MAX_LATTICE_VALUES:
         every = np.arange(ends[0], ends[1] + variable.resolution, variable.resolution)
         return _kept(np.concatenate([every, variable.atoms]), variable)
-    steps = np.array(BEYOND_THE_DRAWS) * spread
+    even = np.linspace(low - spread / 2, high + spread / 2, fine.points // 2)
     inner = np.quantile(drawn, np.linspace(0, 1, fine.points))
-    return _kept(np.concatenate([low - steps, inner, high + steps, variable.atoms]), variable)
+    return _kept(np.concatenate([ends, even, inner, variable.atoms]), variable)
 
 
-def _between(low: float, high: float, variable: Any, fine: _Fineness) -> np.ndarray:
-    atoms = [atom for atom in variable.atoms if low <= atom <= high]
-    return _kept(np.concatenate([np.linspace(low, high, fine.points), atoms]), variable)
+def _between(values: np.ndarray, share: np.ndarray, variable: Any, fine: _Fineness) -> _Grid:
+    """The points where the mass is, and as many more at equal steps."""
+    low, high = _middle(values, share, fine)[1]
+    old = values[(values >= low) & (values <= high)]
+    fresh = np.concatenate([np.linspace(low, high, fine.points), old])
+    return _trapezoid(_kept(fresh, variable), variable)
 
 
 def _kept(values: np.ndarray, variable: Any) -> np.ndarray:
