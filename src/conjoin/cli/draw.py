@@ -1,5 +1,6 @@
 """sample, impute, counterfactual: rows that the model makes up, fills in, or changes."""
 
+import secrets
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,8 @@ from conjoin.cli.voice import Voice, shown
 from conjoin.cli.words import given_of, labels_of, range_of, some_names
 
 __all__ = ["counterfactual", "impute", "sample"]
+
+MAX_SEED = 1_000_000  # of seeds that are drawn: short enough to be typed
 
 
 def sample(
@@ -40,7 +43,7 @@ def sample(
             show_default=False,
         ),
     ] = None,
-    seed: opt.Seed = 0,
+    seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,
     device: opt.Device = "auto",
@@ -53,6 +56,9 @@ def sample(
     estimator = load_model(model, device)
     writer = _claim(estimator.model_.codec, out, force, where)
     target = estimator.model_.target
+    if seed is None:
+        seed = secrets.randbelow(MAX_SEED)
+        voice.note(f"New rows each time; --seed {seed} draws these again.")
     asked: dict[str, Any] = {
         "given": given_of(given, estimator.model_.codec.schema),
         "random_state": seed,
@@ -250,7 +256,7 @@ def counterfactual(
         str | None,
         typer.Option(
             "--to",
-            help="The class wanted (of pictures by default the runner-up), or a range low..high.",
+            help="The class wanted (default: the runner-up), or a range low..high of a number.",
             show_default=False,
         ),
     ] = None,
@@ -298,23 +304,31 @@ def counterfactual(
         )
         return
     refuse_for_tables(data, {"--part": part})
-    if to is None:
-        raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
     claim(out, force)
     estimator = load_model(model, device)
     _claim_table(estimator.model_.codec, out, force)
-    wanted = _goal(estimator.model_.target, to)
+    wanted = _wanted_answer(estimator.model_.target, to)
     frame = read(data, limits, voice, estimator.model_.codec)
-    _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity"))
+    _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity", "to"))
     table = estimator.counterfactual(
         frame, to=wanted, keep=tuple(keep or ()), n=n or 3, random_state=seed
     ).reset_index()
     table["row"] += 1
     table["option"] += 1
-    screen = table[["row", "changed", "probability", "familiarity"]].rename(
-        columns={"probability": f"p({to})"}
+    goal = ["to"] if to is None else []
+    screen = table[["row", *goal, "changed", "probability", "familiarity"]].rename(
+        columns={"probability": f"p({to or 'to'})"}
     )
     answer(_placed(table, out), out, voice, screen, ("changed",))
+
+
+def _wanted_answer(target: Any, to: str | None) -> Any:
+    """A class or a range; None for the runner-up among classes."""
+    if to is not None:
+        return _goal(target, to)
+    if target is None or target.kind != "classes":
+        raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
+    return None
 
 
 def _goal(target: Any, text: str) -> Any:

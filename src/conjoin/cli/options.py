@@ -17,6 +17,7 @@ __all__ = [
     "FalseAlarm",
     "Family",
     "Force",
+    "FreshSeed",
     "GivenY",
     "Groups",
     "Hide",
@@ -105,6 +106,14 @@ Json = Annotated[
     bool, typer.Option("--json", help="The answer as one JSON object on standard output.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same answer.")]
+FreshSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        help="The same seed gives the same rows (default: new ones each time).",
+        show_default=False,
+    ),
+]
 Missing = Annotated[
     list[str] | None,
     typer.Option(

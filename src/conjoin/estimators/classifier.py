@@ -8,6 +8,7 @@ import pandas as pd
 from sklearn.base import ClassifierMixin
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
+from conjoin.estimators.reading import seed_of
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.edit import MAX_PIXELS_AS_COLUMNS, alter_class
 from conjoin.questions.sample import generate
@@ -244,7 +245,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         n_samples: int = 1,
         y: Any = None,
         given: Given = None,
-        random_state: int = 0,
+        random_state: Any = None,
         where: Where = (),
     ) -> tuple[Any, Any]:
         """Draw rows and their classes from the joint.
@@ -258,8 +259,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         given : dict, optional
             Conditions on columns: {column: value}, {column: (low, high)} with None for an open end,
             or {column: [levels]}.
-        random_state : int, default 0
-            Seed of the draws.
+        random_state : int, RandomState or None, default None
+            Seed of the draws. With None every call gives new rows.
         where : str or sequence of str, default ()
             Constraints that every row keeps, such as "start <= end".
 
@@ -288,8 +289,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None and y is None and not given and not where:
-            return sample_all(several, n_samples, random_state)
-        return generate(self._model(), n_samples, y, given, random_state, where)
+            return sample_all(several, n_samples, seed_of(random_state))
+        return generate(self._model(), n_samples, y, given, seed_of(random_state), where)
 
     def counterfactual(
         self, X: Any, to: Any = None, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0
@@ -301,7 +302,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         X : DataFrame or array_like, shape (n, d)
             Rows, or images of shape (n, H, W) or (n, H, W, C).
         to : object, optional
-            The wanted class. Of pictures, None stands for the next most probable class of each.
+            The wanted class. None stands for the next most probable class of each row.
         keep : sequence, default ()
             Columns that must not change; of tables only.
         n : int, default 3
@@ -313,7 +314,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         -------
         DataFrame or Alteration
             Changed rows, indexed by (row, option), the smallest change first, with the columns
-            ``changed``, ``probability`` and ``familiarity``. Of pictures, an ``Alteration``.
+            ``changed``, ``probability`` and ``familiarity``; without ``to`` also ``to``, the class
+            that was looked for. Of pictures, an ``Alteration``.
 
         Raises
         ------

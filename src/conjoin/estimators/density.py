@@ -5,6 +5,7 @@ from typing import Any, Self
 from sklearn.base import DensityMixin
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
+from conjoin.estimators.reading import seed_of
 from conjoin.questions.sample import generate
 
 __all__ = ["JointDensity"]
@@ -88,7 +89,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         return float(self.score_samples(X).mean())
 
     def sample(
-        self, n_samples: int = 1, given: Given = None, random_state: int = 0, where: Where = ()
+        self, n_samples: int = 1, given: Given = None, random_state: Any = None, where: Where = ()
     ) -> tuple[Any, None]:
         """Draw rows from p(x).
 
@@ -111,7 +112,9 @@ class JointDensity(DensityMixin, _JointEstimator):
         ValueError
             For an unknown column, or constraints that hardly any row keeps.
         """
-        return generate(self._model(), n_samples, None, given, random_state, where)[0], None
+        return generate(self._model(), n_samples, None, given, seed_of(random_state), where)[
+            0
+        ], None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows.
