@@ -53,9 +53,10 @@ def counterfactual(
 
     ``to``: a class, or for a number a (low, high) range; None for the runner-up among the classes
     of each row, which then stands in the column ``to``. ``keep``: columns that must not change.
-    Returns the columns of ``X`` with ``changed`` (words), ``probability`` (of ``to``), ``familiarity``
-    (conformal p-value, above ``familiarity``), indexed by (row, option). A row for which there is
-    none, or that has the answer already, has one option 0, unchanged, that says so."""
+    Returns the columns of ``X`` with ``changed`` (words), ``probability`` (of ``to``) and
+    ``familiarity`` (conformal p-value, above ``familiarity``), indexed by (row, option). A row for
+    which there is none, or that has the answer already, has one option 0, unchanged, that says so.
+    """
     rows = model.rows(X)
     frame = rows.frame
     columns = model.codec.columns
