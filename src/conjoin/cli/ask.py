@@ -14,6 +14,9 @@ from conjoin.cli.target import labels
 from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import max_error_of
 from conjoin.util.files import new_file
+from conjoin.util.near import did_you_mean
+
+FILE = "file"  # the name of the index of pictures
 
 __all__ = ["answer", "answers", "decide", "evaluate", "info", "predict", "report"]
 
@@ -97,7 +100,9 @@ def answers(
     """As ``answer``, of a table that comes in pieces. ``more`` is asked once all have come."""
     seen = Seen(tables, keep=voice.as_json and out is None)
     if out is not None:
-        write(seen, out, alike)
+        formulas = Formulas(seen)
+        write(formulas, out, alike)
+        voice.note(*formulas.words(out))
         voice.path(f"{seen.rows:,} rows written to {out}." if out != "-" else "")
     else:
         deque(seen, maxlen=0)
@@ -110,6 +115,47 @@ def answers(
         )
         voice.tell(frame_table(screen, _width(), fold=fold), *([rest] if rest else []))
     voice.json({"rows": seen.rows, **more(), **({"out": out} if out else {"table": seen.records})})
+
+
+class Formulas:
+    """The pieces of a table, as they go by: which columns have words that a spreadsheet would take
+    for formulas."""
+
+    def __init__(self, tables: Iterable[Any]) -> None:
+        self.tables = tables
+        self.found: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[Any]:
+        for table in self.tables:
+            for name in table:
+                count = formula_cells(table[name])
+                if count:
+                    self.found[str(name)] = self.found.get(str(name), 0) + count
+            yield table
+
+    def words(self, out: str) -> list[str]:
+        """A sentence about a text file; nothing about Parquet, whose cells have types."""
+        if not self.found or out.endswith(".parquet"):
+            return []
+        cells = ", ".join(f"{count:,} of {name!r}" for name, count in self.found.items())
+        return [
+            f"Cells begin with =, +, - or @ ({cells}): a spreadsheet would run them as formulas. "
+            "They are written as they are, so that the file reads back the same: import such "
+            "columns as text, or write .parquet."
+        ]
+
+
+def formula_cells(cells: Any) -> int:
+    """How many words of a column begin as formulas do, and are no numbers."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(cells.dtype) or not (
+        pd.api.types.is_object_dtype(cells.dtype) or pd.api.types.is_string_dtype(cells.dtype)
+    ):
+        return 0
+    words = cells.dropna().astype(str)
+    words = words[words.str.startswith(("=", "+", "-", "@", "\t", "\r")).astype(bool)]
+    return int(pd.to_numeric(words, errors="coerce").isna().sum())
 
 
 class Seen:
@@ -151,6 +197,20 @@ def decide(
             show_default=False,
         ),
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep",
+            metavar="COLUMN",
+            help="A column of the table that goes into the answer. Repeatable; columns that name "
+            "the rows go anyway.",
+            show_default=False,
+        ),
+    ] = None,
+    reasons: Annotated[
+        bool,
+        typer.Option("--reasons/--no-reasons", help="Whether to say why a row is unfamiliar."),
+    ] = True,
     log: Annotated[
         str | None,
         typer.Option(
@@ -181,18 +241,24 @@ def decide(
     )
     tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar"), 0)
     hopeless: list[int] = []  # rows for which no confidence will do
+    kept = Kept(estimator.model_.codec, keep or [])
 
     def verdicts() -> Iterator[Any]:
         for frame in rows_of(
             estimator, data, limits_of(max_bytes, max_ratio, max_columns), chunk_rows, part, voice
         ):
             table = estimator.decide(
-                frame, false_alarm=false_alarm, max_error=errors, max_width=max_width, log=log
+                frame,
+                false_alarm=false_alarm,
+                max_error=errors,
+                max_width=max_width,
+                log=log,
+                reasons=reasons,
             )
             for verdict, count in table["verdict"].value_counts().items():
                 tally[str(verdict)] += int(count)
             hopeless.append(table.attrs["no_threshold"])
-            yield _named(table, frame)
+            yield kept.beside(_named(table, frame), frame)
 
     answers(
         verdicts(),
@@ -216,10 +282,55 @@ def decide(
     )
 
 
+class Kept:
+    """What stands beside the verdicts, so that they can be joined to the table: the number of the
+    row, columns that name the rows, and columns that are asked for."""
+
+    def __init__(self, codec: Any, asked: list[str]) -> None:
+        self.codec = codec
+        self.asked = asked
+        self.names: list[Any] | None = None
+        self.rows = 0
+
+    def beside(self, table: Any, frame: Any) -> Any:
+        """The answers about one piece of the table, in its order."""
+        import pandas as pd
+
+        if self.names is None:
+            self.names = self._names(table, frame)
+        first = self.rows + 1
+        self.rows += len(table)
+        own = {"row": range(first, self.rows + 1)}
+        own |= {name: frame[name].to_numpy() for name in self.names}
+        return pd.concat([pd.DataFrame(own), table.reset_index(drop=True)], axis=1)
+
+    def _names(self, table: Any, frame: Any) -> list[Any]:
+        columns = [] if frame.index.name == FILE else list(frame.columns)
+        for name in self.asked:
+            if name not in columns:
+                raise ValueError(
+                    f"--keep names the column {name!r}; the columns are "
+                    f"{', '.join(map(str, columns))}.{did_you_mean(name, columns)}"
+                )
+            if name in ("row", *table):
+                raise ValueError(
+                    f"--keep {name}: the answer has a column of that name; rename it in the table."
+                )
+        naming = [
+            column.name
+            for column in self.codec.schema.columns
+            if not column.modelled
+            and column.name in columns
+            and column.name not in ("row", *table, *self.asked)
+            and frame[column.name].is_unique
+        ]
+        return [*naming, *self.asked]
+
+
 def _refuse_unused(target: Any, max_error: Any, max_width: Any) -> None:
     if max_width is not None and (target is None or target.kind != "number"):
         raise ValueError("--max-width is of the interval of a number; this model predicts none.")
-    if max_error and target is None:
+    if max_error and max_error != ["none"] and target is None:
         raise ValueError(
             "--max-error is about answers; this model has no target, so it gives none."
         )
@@ -231,6 +342,7 @@ def _for_the_screen(table: Any) -> Any:
     from conjoin.questions.decide import NO_THRESHOLD
 
     names = {
+        "row": "row",
         "file": "file",
         "verdict": "verdict",
         "best_guess": "guess",
@@ -303,7 +415,7 @@ def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) 
     if name is not None:
         raise ValueError(
             f"There is no column {name!r} to be the target; the columns are "
-            f"{', '.join(map(str, frame.columns))}."
+            f"{', '.join(map(str, frame.columns))}.{did_you_mean(name, frame.columns)}"
         )
     voice.note(
         f"There is no column {wanted!r} (--target names another), so only what needs no labels "

@@ -30,7 +30,8 @@ def sample(
         typer.Option(
             "--given",
             metavar="COLUMN=VALUE",
-            help="A value, a range low..high or levels a,b. Repeatable.",
+            help="A value, a range low..high, levels a,b, or the beginning of a string, ab... "
+            "Repeatable.",
             show_default=False,
         ),
     ] = None,

@@ -131,9 +131,9 @@ MaxError = Annotated[
     list[str] | None,
     typer.Option(
         "--max-error",
-        metavar="RATE|LABEL=RATE",
+        metavar="RATE|LABEL=RATE|none",
         help="Share of accepted answers that may be wrong (default 0.05), or, repeatable, of the "
-        "rows of a class.",
+        "rows of a class; none promises nothing.",
         show_default=False,
     ),
 ]
