@@ -29,6 +29,7 @@ jaxtyping.install_import_hook([f"conjoin.{module}" for module in INNER], "shape_
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +38,18 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_configure(config):
+    """Tests of other things fit tables with doubtful columns: what a fit says of them is tested in
+    test_said.py, and no error elsewhere."""
+    config.addinivalue_line("filterwarnings", "ignore::conjoin.estimators.notices.ColumnWarning")
+
+
+@pytest.fixture(autouse=True)
+def _the_same_draws():
+    """``sample()`` without a seed draws new rows by numpy's generator: in tests the same ones."""
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -34,12 +34,13 @@ OPTIONS = {
     ],
     "predict": [*LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--part"],
     "decide": [
-        *LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--false-alarm", "--log", "--max-error",
-        "--max-width", "--part",
+        *LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--false-alarm", "--keep", "--log",
+        "--max-error", "--max-width", "--part", "--reasons",
     ],
     "sample": [*TELL, *OUT, "--device", "--given", "--seed", "--where", "--y", "-n"],
     "impute": [
-        *LIMITS, *TELL, *OUT, "--device", "--draws", "--hide", "--mask", "--part", "--seed", "--y",
+        *LIMITS, *TELL, *OUT, "--device", "--draws", "--hide", "--mask", "--part", "--seed",
+        "--strategy", "--y",
     ],
     "counterfactual": [
         *LIMITS, *TELL, *OUT, "--device", "--keep", "--part", "--seed", "--to", "-n",
@@ -70,7 +71,12 @@ def test_the_options_are_these():
         ]
         found[verb] = sorted(option for option in options if option != "--help")
     assert found == {verb: sorted(options) for verb, options in OPTIONS.items()}
-    assert [option for each in group.params for option in each.opts] == ["--version"]
+    assert [option for each in group.params for option in each.opts] == [
+        "--version",
+        "--traceback",
+        "--install-completion",
+        "--show-completion",
+    ]
 
 
 # -------------------------------------------------------------------------------- tables and models
@@ -157,12 +163,12 @@ def test_check_writes_a_schema_once(here, capsys):
     assert "450 rows, 7 columns. The target 'diagnosis' has 2 classes" in found.out
     assert "2.0%" in found.out
     assert max(map(len, found.out.splitlines())) <= 80
-    schema = json.loads((here / "schema.json").read_text())
+    schema = json.loads((here / "tumours-schema.json").read_text())
     assert [column["name"] for column in schema["columns"]][-1] == "diagnosis"
     said(capsys, "check tumours.csv --target diagnosis")  # the same again is no harm
-    (here / "schema.json").write_text(json.dumps(schema | {"notices": ["edited"]}))
+    (here / "tumours-schema.json").write_text(json.dumps(schema | {"notices": ["edited"]}))
     assert "--force" in said(capsys, "check tumours.csv --target diagnosis", 2).err
-    assert "edited" in (here / "schema.json").read_text()
+    assert "edited" in (here / "tumours-schema.json").read_text()
     assert (
         json.loads(said(capsys, "check tumours.csv --target diagnosis --force --json").out)[
             "target"
@@ -536,7 +542,8 @@ def test_notes_are_said_once(here, capsys):
         ("say missing={'a': ['?', 'NA']}.", "say --missing 'a=?' --missing 'a=NA'."),
         (
             "say types={'a': 'category'}.",
-            "set its type to 'category' in schema.json and give --schema schema.json.",
+            "set its type to 'category' in the schema that `conjoin check` writes, and give it "
+            "with --schema.",
         ),
         ("overwrite it with force=True.", "overwrite it with --force."),
     ],

@@ -25,6 +25,8 @@ FEWEST = {
     "JointClassifier": 58,
     "JointRegressor": 55,
     "JointDensity": 44,
+    "JointOutlier": 49,
+    "JointImputer": 46,
 }
 PINNED = {
     "check_estimators_dtypes",

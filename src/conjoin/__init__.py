@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from conjoin.codecs.image.colours import on_background
     from conjoin.codecs.image.files import read_images
     from conjoin.codecs.table import inspect
-    from conjoin.estimators import JointClassifier, JointDensity, JointRegressor, compare, load
+    from conjoin.estimators import (
+        ColumnWarning,
+        JointClassifier,
+        JointDensity,
+        JointImputer,
+        JointOutlier,
+        JointRegressor,
+        compare,
+        load,
+    )
     from conjoin.families.circuit.latent_tree import Circuit
     from conjoin.families.classic.discriminant import Discriminant
     from conjoin.families.classic.mixture import Mixture
@@ -30,9 +39,12 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Circuit": "conjoin.families.circuit.latent_tree",
+    "ColumnWarning": "conjoin.estimators",
     "Discriminant": "conjoin.families.classic.discriminant",
     "JointClassifier": "conjoin.estimators",
     "JointDensity": "conjoin.estimators",
+    "JointImputer": "conjoin.estimators",
+    "JointOutlier": "conjoin.estimators",
     "JointRegressor": "conjoin.estimators",
     "Mixture": "conjoin.families.classic.mixture",
     "NaiveBayes": "conjoin.families.classic.naive_bayes",
@@ -51,9 +63,12 @@ _HOME = {
 
 __all__ = [
     "Circuit",
+    "ColumnWarning",
     "Discriminant",
     "JointClassifier",
     "JointDensity",
+    "JointImputer",
+    "JointOutlier",
     "JointRegressor",
     "Mixture",
     "NaiveBayes",
@@ -71,6 +86,11 @@ __all__ = [
     "quality",
     "read_images",
 ]
+
+
+def __dir__() -> list[str]:
+    """What is public, also where it is not yet imported."""
+    return sorted({*__all__, "plot"})
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,7 @@ __all__ = [
     "Calibration",
     "MissingnessPatterns",
     "clopper_pearson",
+    "rate_interval",
     "rows_for_error",
     "rows_for_false_alarm",
 ]
@@ -55,6 +56,21 @@ def clopper_pearson(errors: np.ndarray, rows: np.ndarray, looks: int = 1) -> np.
     """
     bound = beta.ppf(1 - (1 - CONFIDENCE) / looks, errors + 1, np.maximum(rows - errors, 1e-9))
     return np.where(errors >= rows, 1.0, bound)
+
+
+def rate_interval(count: int, rows: int) -> list[float] | None:
+    """[low, high] of a rate that was seen ``count`` times in ``rows``: the exact 95 % interval of
+    Clopper and Pearson; None where there are no rows.
+
+    >>> [round(end, 3) for end in rate_interval(2, 40)]
+    [0.006, 0.169]
+    """
+    if rows == 0:
+        return None
+    tail = (1 - CONFIDENCE) / 2
+    low = float(beta.ppf(tail, count, rows - count + 1)) if count else 0.0
+    high = float(beta.ppf(1 - tail, count + 1, rows - count)) if count < rows else 1.0
+    return [low, high]
 
 
 def rows_for_error(rate: float) -> int:

@@ -14,6 +14,9 @@ from conjoin.cli.target import labels
 from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, frame_table, plain_table, shown
 from conjoin.cli.words import max_error_of
 from conjoin.util.files import new_file
+from conjoin.util.near import did_you_mean
+
+FILE = "file"  # the name of the index of pictures
 
 __all__ = ["answer", "answers", "decide", "evaluate", "info", "predict", "report"]
 
@@ -104,7 +107,9 @@ def answers(
     """As ``answer``, of a table that comes in pieces. ``more`` is asked once all have come."""
     seen = Seen(tables, keep=voice.as_json and out is None)
     if out is not None:
-        write(seen, out, alike)
+        formulas = Formulas(seen)
+        write(formulas, out, alike)
+        voice.note(*formulas.words(out))
         voice.path(f"{seen.rows:,} rows written to {out}." if out != "-" else "")
     else:
         deque(seen, maxlen=0)
@@ -117,6 +122,47 @@ def answers(
         )
         voice.tell(frame_table(screen, _width(), fold=fold), *([rest] if rest else []))
     voice.json({"rows": seen.rows, **more(), **({"out": out} if out else {"table": seen.records})})
+
+
+class Formulas:
+    """The pieces of a table, as they go by: which columns have words that a spreadsheet would take
+    for formulas."""
+
+    def __init__(self, tables: Iterable[Any]) -> None:
+        self.tables = tables
+        self.found: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[Any]:
+        for table in self.tables:
+            for name in table:
+                count = formula_cells(table[name])
+                if count:
+                    self.found[str(name)] = self.found.get(str(name), 0) + count
+            yield table
+
+    def words(self, out: str) -> list[str]:
+        """A sentence about a text file; nothing about Parquet, whose cells have types."""
+        if not self.found or out.endswith(".parquet"):
+            return []
+        cells = ", ".join(f"{count:,} of {name!r}" for name, count in self.found.items())
+        return [
+            f"Cells begin with =, +, - or @ ({cells}): a spreadsheet would run them as formulas. "
+            "They are written as they are, so that the file reads back the same: import such "
+            "columns as text, or write .parquet."
+        ]
+
+
+def formula_cells(cells: Any) -> int:
+    """How many words of a column begin as formulas do, and are no numbers."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(cells.dtype) or not (
+        pd.api.types.is_object_dtype(cells.dtype) or pd.api.types.is_string_dtype(cells.dtype)
+    ):
+        return 0
+    words = cells.dropna().astype(str)
+    words = words[words.str.startswith(("=", "+", "-", "@", "\t", "\r")).astype(bool)]
+    return int(pd.to_numeric(words, errors="coerce").isna().sum())
 
 
 class Seen:
@@ -158,6 +204,20 @@ def decide(
             show_default=False,
         ),
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep",
+            metavar="COLUMN",
+            help="A column of the table that goes into the answer. Repeatable; columns that name "
+            "the rows go anyway.",
+            show_default=False,
+        ),
+    ] = None,
+    reasons: Annotated[
+        bool,
+        typer.Option("--reasons/--no-reasons", help="Whether to say why a row is unfamiliar."),
+    ] = True,
     log: Annotated[
         str | None,
         typer.Option(
@@ -189,17 +249,23 @@ def decide(
     )
     tally = dict.fromkeys(("accept", "ambiguous", "unfamiliar"), 0)
     hopeless: list[int] = []  # rows for which no confidence will do
+    kept = Kept(estimator.model_.codec, keep or [])
 
     def verdicts() -> Iterator[Any]:
         limits = limits_of(max_bytes, max_ratio, max_columns)
         for frame in rows_of(estimator, data, limits, chunk_rows, part, voice, skip_broken):
             table = estimator.decide(
-                frame, false_alarm=false_alarm, max_error=errors, max_width=max_width, log=log
+                frame,
+                false_alarm=false_alarm,
+                max_error=errors,
+                max_width=max_width,
+                log=log,
+                reasons=reasons,
             )
             for verdict, count in table["verdict"].value_counts().items():
                 tally[str(verdict)] += int(count)
             hopeless.append(table.attrs["no_threshold"])
-            yield _named(table, frame)
+            yield kept.beside(_named(table, frame), frame)
 
     answers(
         verdicts(),
@@ -223,10 +289,55 @@ def decide(
     )
 
 
+class Kept:
+    """What stands beside the verdicts, so that they can be joined to the table: the number of the
+    row, columns that name the rows, and columns that are asked for."""
+
+    def __init__(self, codec: Any, asked: list[str]) -> None:
+        self.codec = codec
+        self.asked = asked
+        self.names: list[Any] | None = None
+        self.rows = 0
+
+    def beside(self, table: Any, frame: Any) -> Any:
+        """The answers about one piece of the table, in its order."""
+        import pandas as pd
+
+        if self.names is None:
+            self.names = self._names(table, frame)
+        first = self.rows + 1
+        self.rows += len(table)
+        own = {"row": range(first, self.rows + 1)}
+        own |= {name: frame[name].to_numpy() for name in self.names}
+        return pd.concat([pd.DataFrame(own), table.reset_index(drop=True)], axis=1)
+
+    def _names(self, table: Any, frame: Any) -> list[Any]:
+        columns = [] if frame.index.name == FILE else list(frame.columns)
+        for name in self.asked:
+            if name not in columns:
+                raise ValueError(
+                    f"--keep names the column {name!r}; the columns are "
+                    f"{', '.join(map(str, columns))}.{did_you_mean(name, columns)}"
+                )
+            if name in ("row", *table):
+                raise ValueError(
+                    f"--keep {name}: the answer has a column of that name; rename it in the table."
+                )
+        naming = [
+            column.name
+            for column in self.codec.schema.columns
+            if not column.modelled
+            and column.name in columns
+            and column.name not in ("row", *table, *self.asked)
+            and frame[column.name].is_unique
+        ]
+        return [*naming, *self.asked]
+
+
 def _refuse_unused(target: Any, max_error: Any, max_width: Any) -> None:
     if max_width is not None and (target is None or target.kind != "number"):
         raise ValueError("--max-width is of the interval of a number; this model predicts none.")
-    if max_error and target is None:
+    if max_error and max_error != ["none"] and target is None:
         raise ValueError(
             "--max-error is about answers; this model has no target, so it gives none."
         )
@@ -238,6 +349,7 @@ def _for_the_screen(table: Any) -> Any:
     from conjoin.questions.decide import NO_THRESHOLD
 
     names = {
+        "row": "row",
         "file": "file",
         "verdict": "verdict",
         "best_guess": "guess",
@@ -317,7 +429,7 @@ def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) 
     if name is not None:
         raise ValueError(
             f"There is no column {name!r} to be the target; the columns are "
-            f"{', '.join(map(str, frame.columns))}."
+            f"{', '.join(map(str, frame.columns))}.{did_you_mean(name, frame.columns)}"
         )
     voice.note(
         f"There is no column {wanted!r} (--target names another), so only what needs no labels "
@@ -328,7 +440,8 @@ def _take_labels(model_target: Any, frame: Any, name: str | None, voice: Voice) 
 
 _FIGURES = {
     "rows": ("rows", ""),
-    "log_prob": ("log p(x)", "nats per row, in the table's own units"),
+    "log_prob": ("log p(x)", "mean of the rows, nats, in the table's own units"),
+    "log_prob_median": ("", "median of the rows: one odd row does not move it"),
     "bits_per_dim": ("bits per dimension", "of the images; 8 are the pixels as they are"),
     "accuracy": ("accuracy", "if every row is answered"),
     "log_loss": ("log-loss", "nats per row; smaller is better"),
@@ -341,28 +454,39 @@ _FIGURES = {
     "false_alarm_got": ("false alarms got", "rows called unfamiliar, were all of them ordinary"),
     "accepted": ("accepted", "share of rows that are answered"),
     "error_asked": ("errors asked", ""),
-    "error_among_accepted": ("errors got", "wrong among the accepted"),
+    "error_among_accepted": (
+        "errors got",
+        "wrong among the accepted; none where nothing was accepted",
+    ),
 }
 
 
 def _figures(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, figure and words of each; a rate has its 95 % interval in parentheses."""
     lines = [
-        (words[0], _figure(found[key]), words[1]) for key, words in _FIGURES.items() if key in found
+        (name, _figure(found[key], found.get(f"{key}_interval")), words)
+        for key, (name, words) in _FIGURES.items()
+        if key in found and not (key == "error_asked" and found[key] is None)
     ]
-    each = found.get("accepted_wrong_per_class", {})
+    ends = found.get("accepted_wrong_per_class_interval", {})
     lines += [
-        (f"  of {label}", shown(share), "share of the class that is accepted with a wrong answer")
-        for label, share in each.items()
+        (
+            f"  of {label}",
+            _figure(share, ends.get(label)),
+            "share of the class that is accepted with a wrong answer",
+        )
+        for label, share in found.get("accepted_wrong_per_class", {}).items()
     ]
     return lines + ([("promises", "", found["promises"])] if "promises" in found else [])
 
 
-def _figure(value: Any) -> str:
-    return (
-        ", ".join(f"{label} {rate:g}" for label, rate in value.items())
-        if isinstance(value, dict)
-        else shown(value)
-    )
+def _figure(value: Any, interval: Any = None) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{label} {rate:g}" for label, rate in value.items())
+    if value is None:
+        return "none"
+    ends = "" if interval is None else f" ({shown(interval[0])} to {shown(interval[1])})"
+    return f"{shown(value)}{ends}"
 
 
 def report(
@@ -426,8 +550,8 @@ def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
     """What a model was fitted on, what was chosen, what it can promise, what it cost."""
     voice = Voice(as_json=as_json)
     fitted = load_model(model).model_
-    from conjoin.cli.summary import describe, facts_of
     from conjoin.model.saving import model_hash
+    from conjoin.questions.summary import describe, facts_of
 
     digest = model_hash(fitted)
     versions = ", ".join(f"{name} {version}" for name, version in fitted.facts["versions"].items())

@@ -1,5 +1,6 @@
 """compare: the families side by side on one table."""
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -76,8 +77,9 @@ def compare(
     found = _estimator(kind, settings)._compare(x, y, family or None, max_time, max_kwh)
     voice.tell(_table(found.frame()), in_shell(f"Pick: {found.why}"), *_left_out(found))
     voice.aside(WORDS)
-    wanted = "" if target is None else f" --target {target}"
-    voice.path(f"Next:\n  conjoin fit {data}{wanted} --family {found.pick}")
+    wanted = [] if target is None else ["--target", target]
+    command = shlex.join(["conjoin", "fit", data, *wanted, "--family", found.pick])
+    voice.path(f"Next:\n  {command}")
     voice.json(found.to_json())
 
 

@@ -1,5 +1,6 @@
 """sample, impute, counterfactual: rows that the model makes up, fills in, or changes."""
 
+import secrets
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,8 @@ from conjoin.cli.words import given_of, labels_of, range_of, some_names
 
 __all__ = ["counterfactual", "impute", "sample"]
 
+MAX_SEED = 1_000_000  # of seeds that are drawn: short enough to be typed
+
 
 def sample(
     model: opt.ModelFolder,
@@ -27,7 +30,8 @@ def sample(
         typer.Option(
             "--given",
             metavar="COLUMN=VALUE",
-            help="A value, a range low..high or levels a,b. Repeatable.",
+            help="A value, a range low..high, levels a,b, or the beginning of a string, ab... "
+            "Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -41,7 +45,7 @@ def sample(
         ),
     ] = None,
     tails: opt.Tails = False,
-    seed: opt.Seed = 0,
+    seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,
     device: opt.Device = "auto",
@@ -55,6 +59,9 @@ def sample(
     writer = _claim(estimator.model_.codec, out, force, where)
     _say_unfinished(estimator, voice)
     target = estimator.model_.target
+    if seed is None:
+        seed = secrets.randbelow(MAX_SEED)
+        voice.note(f"New rows each time; --seed {seed} draws these again.")
     asked: dict[str, Any] = {
         "given": given_of(given, estimator.model_.codec.schema),
         "random_state": seed,
@@ -151,6 +158,7 @@ def impute(
     model: opt.ModelFolder,
     data: opt.Rows,
     draws: opt.Draws = None,
+    strategy: opt.Strategy = "mean",
     y: opt.GivenY = None,
     hide: opt.Hide = None,
     mask: opt.Mask = None,
@@ -166,8 +174,9 @@ def impute(
     max_columns: opt.MaxColumns = None,
     part: opt.Part = None,
 ) -> None:
-    """Fill in missing cells: by the most probable values, or by random draws, stacked under a
-    column `draw`. Hidden parts of pictures: the completions, the most probable first."""
+    """Fill in missing cells: by the means of numbers and the most probable levels, or by random
+    draws, stacked under a column `draw`. Hidden parts of pictures: the completions, the most
+    probable first."""
     import pandas as pd
 
     voice = Voice(quiet, as_json, out == "-")
@@ -206,6 +215,7 @@ def impute(
         random_state=seed,
         y=None if y is None else _wanted(estimator.model_.target, y),
         tails=tails,
+        strategy=strategy,
     )
     several = full if draws is not None else [full]
     cells = _filled(frame, several, estimator.model_.codec)
@@ -269,7 +279,7 @@ def counterfactual(
         str | None,
         typer.Option(
             "--to",
-            help="The class wanted (of pictures by default the runner-up), or a range low..high.",
+            help="The class wanted (default: the runner-up), or a range low..high of a number.",
             show_default=False,
         ),
     ] = None,
@@ -318,24 +328,32 @@ def counterfactual(
         )
         return
     refuse_for_tables(data, {"--part": part})
-    if to is None:
-        raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
     claim(out, force)
     estimator = load_model(model, device)
     _say_unfinished(estimator, voice)
     _claim_table(estimator.model_.codec, out, force)
-    wanted = _goal(estimator.model_.target, to)
+    wanted = _wanted_answer(estimator.model_.target, to)
     frame = read(data, limits, voice, estimator.model_.codec)
-    _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity"))
+    _refuse_names(frame, ("row", "option", "changed", "probability", "familiarity", "to"))
     table = estimator.counterfactual(
         frame, to=wanted, keep=tuple(keep or ()), n=n or 3, random_state=seed
     ).reset_index()
     table["row"] += 1
     table["option"] += 1
-    screen = table[["row", "changed", "probability", "familiarity"]].rename(
-        columns={"probability": f"p({to})"}
+    goal = ["to"] if to is None else []
+    screen = table[["row", *goal, "changed", "probability", "familiarity"]].rename(
+        columns={"probability": f"p({to or 'to'})"}
     )
     answer(_placed(table, out), out, voice, screen, ("changed",))
+
+
+def _wanted_answer(target: Any, to: str | None) -> Any:
+    """A class or a range; None for the runner-up among classes."""
+    if to is not None:
+        return _goal(target, to)
+    if target is None or target.kind != "classes":
+        raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
+    return None
 
 
 def _goal(target: Any, text: str) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,19 +18,21 @@ import pandas as pd
 from conjoin.cli.files import beside, chunked, load_model, read
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.pictures import sized
-from conjoin.cli.summary import describe, facts_of, useful_rate
 from conjoin.cli.target import Task, take_target, task_of, whole
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
 from conjoin.codecs.table import Schema
 from conjoin.estimators.functions import estimator_of
+from conjoin.estimators.notices import notices_of, told_elsewhere
 from conjoin.families import resolve
 from conjoin.fitting.stream import Stream, draw
 from conjoin.model.saving import model_hash, refuse_overwrite
 from conjoin.predictors import choices
+from conjoin.questions.summary import describe, facts_of, useful_rate
 from conjoin.training.checkpoint import Stop
 from conjoin.training.ranks import rank, wait
 from conjoin.util.files import write_text
+from conjoin.util.near import did_you_mean
 
 __all__ = ["Asked", "fit_table"]
 
@@ -123,7 +126,7 @@ def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> No
     """``stream``: the whole table, of which the parts are a sample."""
     voice.note(parts.task.words)
     estimator = _estimator(asked, parts)
-    with _checkpoints(asked, parts, voice) as folder:
+    with _checkpoints(asked, parts, voice) as folder, told_elsewhere():
         options: dict[str, Any] = {
             "calibration": asked.calibration,
             "checkpoint": folder,
@@ -169,6 +172,7 @@ def _check(asked: Asked) -> None:
     if asked.predictor not in PREDICTORS:
         raise ValueError(
             f"--predictor must be one of {', '.join(PREDICTORS)}, not {asked.predictor!r}."
+            f"{did_you_mean(asked.predictor, PREDICTORS)}"
         )
     if (
         asked.target is None
@@ -299,7 +303,10 @@ def _unlabelled(y: pd.Series, text: str) -> Any:
 def _column(frame: pd.DataFrame, option: str, name: str, asked: Asked) -> pd.Series:
     if name not in frame.columns or name == asked.target:
         others = [str(column) for column in frame.columns if column != asked.target]
-        raise ValueError(f"--{option} names the column {name!r}; choose from {', '.join(others)}.")
+        raise ValueError(
+            f"--{option} names the column {name!r}; choose from {', '.join(others)}."
+            f"{did_you_mean(name, others)}"
+        )
     column = frame[name]
     if column.isna().any():
         raise ValueError(
@@ -463,12 +470,13 @@ def _content(parts: _Parts) -> bytes:
 
 def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
     voice.aside(plain_table(["", ""], describe(model), fold=("",)))
-    doubts = [*model.card.get("notices", []), *grouped(model.codec.notices)]
+    doubts = grouped(notices_of(model))
     if doubts:
         voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:MAX_SHOWN_DOUBTS]))
         if len(doubts) > MAX_SHOWN_DOUBTS:
             voice.aside(
-                f"... and {len(doubts) - MAX_SHOWN_DOUBTS} more: conjoin check {asked.data}"
+                f"... and {len(doubts) - MAX_SHOWN_DOUBTS} more: conjoin check "
+                f"{shlex.quote(asked.data)}"
             )
     rows = "new/" if parts.reading is not None else "new.csv"
     next_steps = _next(asked.out, useful_rate(model), rows)
@@ -477,5 +485,6 @@ def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
 
 
 def _next(out: str, rate: str | None, rows: str) -> str:
+    out = shlex.quote(out)
     first = [] if rate is None else [f"  conjoin decide {out} {rows}{rate}"]
     return "\n".join([*first, f"  conjoin report {out} -o report.html", f"  conjoin info {out}"])

@@ -1,5 +1,7 @@
 """check and fit: from a table to a schema, and to a model."""
 
+import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +19,14 @@ __all__ = ["check", "fit"]
 def check(
     data: opt.Data,
     target: opt.Target = None,
-    schema: Annotated[str, typer.Option("--schema", help="Where the schema goes.")] = "schema.json",
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema",
+            help="Where the schema goes (default <name>-schema.json).",
+            show_default=False,
+        ),
+    ] = None,
     missing: opt.Missing = None,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
@@ -26,8 +35,10 @@ def check(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
 ) -> None:
-    """Say what each column means and what is doubtful; write it to an editable schema.json."""
+    """Say what each column means and what is doubtful; write it to an editable
+    <name>-schema.json."""
     voice = Voice(quiet, as_json)
+    schema = f"{stem(data)}-schema.json" if schema is None else schema
     frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
     from conjoin.codecs.table import inspect
 
@@ -44,11 +55,9 @@ def check(
     )
     _write_schema(found, schema, force)
     voice.json(found.to_json())
-    wanted = "" if target is None else f" --target {target}"
-    voice.path(
-        f"Written to {schema}. Edit it where it is wrong, then:\n  conjoin fit {data}{wanted} "
-        f"--schema {schema}"
-    )
+    wanted = [] if target is None else ["--target", target]
+    command = shlex.join(["conjoin", "fit", data, *wanted, "--schema", schema])
+    voice.path(f"Written to {schema}. Edit it where it is wrong, then:\n  {command}")
 
 
 def _columns(found: Any) -> Any:
@@ -81,7 +90,6 @@ def _write_schema(found: Any, path: str, force: bool) -> None:
     """A schema that is there already may have been edited; where it is the same, nothing is to be
     done."""
     import json
-    from pathlib import Path
 
     if Path(path).is_file() and not force:
         text = json.dumps(found.to_json(), indent=1, ensure_ascii=True) + "\n"
@@ -133,6 +141,8 @@ def fit(
 ) -> None:
     """Fit a joint model of a table, or of pictures with the names of their folders. Without labels
     it models p(x) alone."""
+    if Path(data).exists() and not (quiet or as_json):  # before the libraries, which take seconds
+        Voice().note(f"Fitting a model of {data}.")
     from conjoin.cli.fitting import Asked, fit_table
     from conjoin.training.ranks import rank, together
 

@@ -17,6 +17,7 @@ __all__ = [
     "FalseAlarm",
     "Family",
     "Force",
+    "FreshSeed",
     "GivenY",
     "GreyRange",
     "Groups",
@@ -48,6 +49,7 @@ __all__ = [
     "Size",
     "SkipBroken",
     "StartFrom",
+    "Strategy",
     "Tails",
     "Target",
     "Task",
@@ -112,6 +114,14 @@ Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same 
 Tails = Annotated[
     bool, typer.Option("--tails", help="Let numbers leave the range of the rows of the fit.")
 ]
+FreshSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        help="The same seed gives the same rows (default: new ones each time).",
+        show_default=False,
+    ),
+]
 Missing = Annotated[
     list[str] | None,
     typer.Option(
@@ -129,9 +139,9 @@ MaxError = Annotated[
     list[str] | None,
     typer.Option(
         "--max-error",
-        metavar="RATE|LABEL=RATE",
+        metavar="RATE|LABEL=RATE|none",
         help="Share of accepted answers that may be wrong (default 0.05), or, repeatable, of the "
-        "rows of a class.",
+        "rows of a class; none promises nothing.",
         show_default=False,
     ),
 ]
@@ -139,8 +149,16 @@ Draws = Annotated[
     int | None,
     typer.Option(
         "--draws",
-        help="Fill in by so many random draws, not by the most probable value.",
+        help="Fill in by so many random draws, not by one value.",
         show_default=False,
+    ),
+]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        "--strategy",
+        metavar="mean|mode",
+        help="Of numbers: their mean, or as in the most probable completion.",
     ),
 ]
 MaxBytes = Annotated[int | None, _limit("Bytes of a table once unpacked (default 2 GB).")]

@@ -10,6 +10,7 @@ from conjoin.cli.voice import Voice, plain_table
 
 __all__ = ["quality"]
 
+LEAST_TELLING_AUC = 0.01  # that is lost without a column: less is chance
 REAL = "The table that the synthetic rows were made from: CSV (also .gz) or Parquet."
 
 
@@ -61,10 +62,14 @@ def _measures(found: Any) -> Any:
     }
     names = [name for name in heads if name in found.table]
     cells = [
-        [str(row), *(f"{found.table.at[row, name]:.3f}" for name in names)]
+        [str(row), *(_digits(found.table.at[row, name]) for name in names)]
         for row in found.table.index
     ]
     return plain_table(["", *(heads[name] for name in names)], cells, fold=("",))
+
+
+def _digits(value: float) -> str:
+    return "" if value != value else f"{value:.3f}"
 
 
 def _copies(copies: Any) -> Any:
@@ -76,13 +81,16 @@ def _copies(copies: Any) -> Any:
 def _words(found: Any) -> str:
     from conjoin.questions.synthetic.copies import CAUTION
 
-    telling = ", ".join(f"{name} ({lost:.3f})" for name, lost in found.tells[:3])
-    words = (
-        f"{found.rows:,} rows of each. c2st, shape and trend are 1 at best, MI error 0. What "
-        f"tells most (AUC): {telling}."
+    telling = ", ".join(
+        f"{name} ({lost:.3f})" for name, lost in found.tells[:3] if lost >= LEAST_TELLING_AUC
     )
+    tells = f"What tells most (AUC): {telling}." if telling else "No column tells them apart."
+    words = f"{found.rows:,} rows of each. c2st, shape and trend are 1 at best, MI error 0. {tells}"
     if found.copies is None:
-        return words
+        return (
+            f"{words} Without --holdout one half of the real rows judges and the other is the "
+            "control, and copies are not looked for."
+        )
     copies = found.copies
     near = (
         "A synthetic row is nearer to the training rows than a held-out one in "

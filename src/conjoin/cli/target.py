@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from conjoin.cli.words import some_names
+from conjoin.util.near import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,7 @@ def take_target(
     if target not in frame.columns:
         raise ValueError(
             f"There is no column {target!r} to be the target; the columns are "
-            f"{some_names(frame.columns)}."
+            f"{some_names(frame.columns)}.{did_you_mean(target, frame.columns)}"
         )
     if frame.shape[1] == 1:
         raise ValueError(

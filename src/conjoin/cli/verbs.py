@@ -1,45 +1,106 @@
 """The verbs, and the end of every command: its exit code, and one sentence for what went wrong."""
 
+import codecs
 import contextlib
+import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from conjoin.cli import ask, catalogue, compare, draw, learn, quality, shift
+from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell
 
 __all__ = ["VERBS", "app", "main", "run"]
 
-VERBS: dict[str, Any] = {
-    "check": learn.check,
-    "fit": learn.fit,
-    "compare": compare.compare,
-    "predict": ask.predict,
-    "decide": ask.decide,
-    "sample": draw.sample,
-    "impute": draw.impute,
-    "counterfactual": draw.counterfactual,
-    "evaluate": ask.evaluate,
-    "quality": quality.quality,
-    "adapt": shift.adapt,
-    "distil": shift.distil,
-    "drift": shift.drift,
-    "report": ask.report,
-    "info": ask.info,
-    "families": catalogue.families,
-    "test-family": catalogue.conformance,
+LEARN = "Learn"
+ASK = "Ask"
+MAKE = "Make and change rows"
+COMPARE = "Other places, other families"
+
+
+class Verb(NamedTuple):
+    """``examples``: command lines, without the first word."""
+
+    function: Any
+    group: str
+    examples: tuple[str, ...]
+
+
+VERBS: dict[str, Verb] = {
+    "check": Verb(
+        learn.check,
+        LEARN,
+        ("check data.csv --target price", "check data.csv --missing 'age=-999'"),
+    ),
+    "fit": Verb(
+        learn.fit,
+        LEARN,
+        (
+            "fit data.csv --target price",
+            "fit data.csv --target kind --family circuit:width=64 -o my-model",
+            "fit pictures/ --size 64 --max-time 600",
+        ),
+    ),
+    "compare": Verb(
+        compare.compare,
+        LEARN,
+        ("compare data.csv --target kind --max-time 600", "compare data.csv --family circuit"),
+    ),
+    "predict": Verb(ask.predict, ASK, ("predict my-model new.csv -o answers.csv",)),
+    "decide": Verb(
+        ask.decide,
+        ASK,
+        (
+            "decide my-model new.csv --max-error .02",
+            "decide my-model new.csv --max-error none --keep name -o verdicts.csv",
+        ),
+    ),
+    "sample": Verb(
+        draw.sample,
+        MAKE,
+        (
+            "sample my-model -n 1000 -o made.csv",
+            "sample my-model --y ill --given age=40..60 --where 'start <= end'",
+        ),
+    ),
+    "impute": Verb(
+        draw.impute,
+        MAKE,
+        ("impute my-model gaps.csv -o full.csv", "impute my-model gaps.csv --draws 5"),
+    ),
+    "counterfactual": Verb(
+        draw.counterfactual,
+        MAKE,
+        ("counterfactual my-model new.csv --to healthy --keep age",),
+    ),
+    "evaluate": Verb(ask.evaluate, ASK, ("evaluate my-model test.csv --max-error .02",)),
+    "quality": Verb(
+        quality.quality, COMPARE, ("quality train.csv made.csv --holdout test.csv --target kind",)
+    ),
+    "adapt": Verb(shift.adapt, COMPARE, ("adapt my-model elsewhere.csv -o elsewhere-model",)),
+    "distil": Verb(shift.distil, COMPARE, ("distil pictures-model --steps 4 -o quick-model",)),
+    "drift": Verb(shift.drift, COMPARE, ("drift last-year.csv this-year.csv",)),
+    "report": Verb(ask.report, ASK, ("report my-model test.csv -o report.html",)),
+    "info": Verb(ask.info, ASK, ("info my-model", "info my-model --json")),
+    "families": Verb(catalogue.families, COMPARE, ("families",)),
+    "test-family": Verb(catalogue.conformance, COMPARE, ("test-family mine.py:MyFlow",)),
 }
 BAD_INPUT = 2
 INTERRUPTED = 130
+TRACEBACK = "--traceback"
 # the base of every usage error, which typer does not export
 _Usage: Any = typer.BadParameter.__mro__[1]
 
+_HELP = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
-    add_completion=False,
+    context_settings=_HELP,
     pretty_exceptions_enable=False,
     help="Joint models p(x, y) of a table: predict, and know what you do not know.",
     epilog="Start with: conjoin check data.csv --target y",
@@ -62,12 +123,27 @@ def _root(
             "--version", callback=_show_version, is_eager=True, help="Print the version and end."
         ),
     ] = False,
+    traced: Annotated[
+        bool,
+        typer.Option("--traceback", help="Show where in the code an error arose; at any place."),
+    ] = False,
 ) -> None:
     """What stands before the verb."""
 
 
-for _verb, _function in VERBS.items():
-    app.command(_verb)(_function)
+def _epilog(examples: tuple[str, ...]) -> str:
+    """A paragraph for each, so that none is run into another."""
+    lines = [f"conjoin {example}" for example in examples]
+    return "\n\n".join([f"Example{'s' if len(lines) > 1 else ''}:", *lines])
+
+
+for _name, _verb in VERBS.items():
+    app.command(
+        _name,
+        context_settings=_HELP,
+        rich_help_panel=_verb.group,
+        epilog=_epilog(_verb.examples),
+    )(_verb.function)
 
 
 def main() -> None:
@@ -78,6 +154,9 @@ def main() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    traced = TRACEBACK in given
+    given = [word for word in given if word != TRACEBACK]
+    _speak_utf8()
     try:
         with _notes():
             code = app(args=given or ["--help"], prog_name="conjoin", standalone_mode=False)
@@ -87,13 +166,26 @@ def run(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _sorry("interrupted.", INTERRUPTED)
     except _Usage as error:
         command = error.ctx.command_path if error.ctx else "conjoin"
         return _sorry(f"{error.format_message()} See: {command} --help")
     except (ValueError, TypeError, NotImplementedError, OSError, ImportError) as error:
+        if traced:
+            traceback.print_exc()
         return _sorry(in_shell(_sentence(error)))
-    except (KeyboardInterrupt, typer.Abort):
-        return _sorry("interrupted.", INTERRUPTED)
+
+
+def _speak_utf8() -> None:
+    """Names and levels are written as they are, whatever the locale."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and _codec(stream.encoding) != "utf-8":
+            stream.reconfigure(encoding="utf-8")
+
+
+def _codec(encoding: str) -> str:
+    return codecs.lookup(encoding).name
 
 
 def _sentence(error: Exception) -> str:
@@ -104,7 +196,7 @@ def _sentence(error: Exception) -> str:
 
 def _sorry(text: str, code: int = BAD_INPUT) -> int:
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        sys.stderr.write(f"conjoin: {' '.join(text.split())}\n")
+        sys.stderr.write(f"conjoin: {visible(' '.join(text.split()))}\n")
     return code
 
 
@@ -115,10 +207,11 @@ def _notes() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         text = " ".join(str(message).split())
+        plain = category is UserWarning or category.__module__.startswith("conjoin.")
         if text not in seen:
             seen.add(text)
             sys.stderr.write(
-                f"note: {text if category is UserWarning else f'{category.__name__}: {text}'}\n"
+                f"note: {visible(in_shell(text if plain else f'{category.__name__}: {text}'))}\n"
             )
 
     with warnings.catch_warnings():

@@ -1,17 +1,33 @@
 """What is said where: the answer on standard output, everything else on standard error."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from conjoin.cli.words import in_shell
 
-__all__ = ["MAX_SHOWN_ROWS", "Voice", "frame_table", "plain_table"]
+__all__ = ["MAX_SHOWN_ROWS", "Voice", "frame_table", "plain_table", "visible"]
 
 MAX_SHOWN_ROWS = 20  # rows of a table on the screen
 GAP_BLANKS = 3  # blanks between columns
 _STYLES = {"accept": "green", "ambiguous": "yellow", "unfamiliar": "red"}
+
+
+# control characters, among them those that begin commands to a terminal, and marks that turn the
+# direction of writing
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNSEEN_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """What a terminal would obey is shown, not sent.
+
+    >>> visible("a\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Voice:
@@ -30,7 +46,8 @@ class Voice:
         """Something to know, on standard error."""
         if not self.quiet:
             for text in texts:
-                sys.stderr.write(f"note: {in_shell(text)}\n")
+                sys.stderr.write(f"note: {visible(in_shell(text))}\n")
+                sys.stderr.flush()
 
     def tell(self, *parts: Any) -> None:
         """Tables and sentences for a person; nothing where a program listens."""
@@ -45,7 +62,7 @@ class Voice:
             emoji=False,
         )
         for part in parts:
-            console.print(part)
+            console.print(visible(part) if isinstance(part, str) else part)
 
     def aside(self, *parts: Any) -> None:
         """As ``tell``, for what is no answer but company."""
@@ -55,12 +72,14 @@ class Voice:
     def path(self, text: str) -> None:
         """A line that must not be broken, so that it can be copied."""
         if not self.quiet and not self.as_json:
-            (sys.stderr if self.taken else sys.stdout).write(f"{text}\n")
+            (sys.stderr if self.taken else sys.stdout).write(f"{visible(text)}\n")
 
     def json(self, answer: Any) -> None:
         """The answer for a program."""
         if self.as_json:
-            sys.stdout.write(json.dumps(_plain(answer), ensure_ascii=False, allow_nan=False) + "\n")
+            text = json.dumps(_plain(answer), ensure_ascii=False, allow_nan=False)
+            escaped = _UNSEEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+            sys.stdout.write(f"{escaped}\n")
 
 
 def _plain(value: Any) -> Any:
@@ -87,15 +106,15 @@ def plain_table(
 
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=title or None,
+        title=visible(title) or None,
         title_justify="left",
         pad_edge=False,
         show_header=any(head),
     )
     for name in head:
-        table.add_column(name, no_wrap=name not in fold, overflow="fold")
+        table.add_column(visible(name), no_wrap=name not in fold, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(visible(cell), style=_STYLES.get(cell, "")) for cell in row))
     return table
 
 

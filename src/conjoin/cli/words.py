@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from conjoin.util.near import did_you_mean
+
 __all__ = [
     "given_of",
     "grouped",
@@ -16,6 +18,8 @@ __all__ = [
     "range_of",
     "some_names",
 ]
+
+ELLIPSIS = "..."  # behind the beginning of a string
 
 _MISSING = re.compile(r"say missing=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \[(?P<values>.*?)\]\}")
 _COLUMN = re.compile(r"Column ('[^']*'|\"[^\"]*\")")
@@ -58,7 +62,9 @@ def in_shell(text: str) -> str:
     text = _PICTURE.sub(r"--size \g<size>", text)
     text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)
     return _TYPES.sub(
-        r"set its type to \g<type> in schema.json and give --schema schema.json", text
+        r"set its type to \g<type> in the schema that `conjoin check` writes, and give it with "
+        r"--schema",
+        text,
     )
 
 
@@ -127,13 +133,16 @@ def labels_of(texts: Sequence[str], target: Any) -> list[Any]:
     if wrong:
         raise ValueError(
             f"{target.name!r} has no class {wrong[0]!r}; choose from {', '.join(known)}."
+            f"{did_you_mean(wrong[0], known)}"
         )
     return [known[text] for text in texts]
 
 
 def max_error_of(asked: Sequence[str] | None, target: Any) -> Any:
-    """One rate, or {class: rate}."""
+    """One rate, or {class: rate}; None where no promise is asked for."""
     texts = list(asked or ["0.05"])
+    if texts == ["none"]:
+        return None
     if len(texts) == 1 and isinstance(_number(texts[0]), int | float):
         return float(texts[0])
     pairs = [text.rpartition("=") for text in texts]
@@ -182,7 +191,7 @@ def given_of(asked: Sequence[str] | None, schema: Any) -> dict[Any, Any]:
         if found is None:
             raise ValueError(
                 f"--given takes COLUMN=VALUE, not {text!r}; the columns are "
-                f"{', '.join(map(str, columns))}."
+                f"{', '.join(map(str, columns))}.{did_you_mean(text.partition('=')[0], columns)}"
             )
         given[found[0]] = _condition(columns[found[0]], found[1])
     return given
@@ -191,7 +200,7 @@ def given_of(asked: Sequence[str] | None, schema: Any) -> dict[Any, Any]:
 def _condition(column: Any, text: str) -> Any:
     levels = _levels(column)
     if column.is_block:
-        return text
+        return _beginning(text) if text.endswith(ELLIPSIS) else text
     if text in levels:
         return levels[text]
     if ".." in text:
@@ -206,6 +215,13 @@ def _condition(column: Any, text: str) -> Any:
         return text if as_text else _as_number(column, text)
     parts = [part.strip() for part in text.split(",")]
     return levels.get(text, text) if len(parts) == 1 else [levels.get(part, part) for part in parts]
+
+
+def _beginning(text: str) -> Any:
+    """A string of which only the beginning is told."""
+    from conjoin.codecs.sequence import Prefix
+
+    return Prefix(text.removesuffix(ELLIPSIS))
 
 
 def _as_number(column: Any, text: str) -> Any:

@@ -280,6 +280,11 @@ class Codec(abc.ABC):
         known = set(rows.names)
         return [name for name in self.columns if name not in known]
 
+    def extra_columns(self, rows: Rows) -> list[Any]:
+        """Columns of the rows that the fit did not have; they are not read."""
+        known = {column.name for column in self.schema.columns} | set(self.columns)
+        return [name for name in rows.names if name not in known]
+
     # ------------------------------------------------------------------ words
 
     @property

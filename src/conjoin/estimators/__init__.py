@@ -1,8 +1,20 @@
-"""The scikit-learn surface: JointClassifier, JointRegressor, JointDensity."""
+"""The scikit-learn surface: JointClassifier, JointRegressor, JointDensity; for pipelines
+JointOutlier and JointImputer."""
 
 from conjoin.estimators.classifier import JointClassifier
 from conjoin.estimators.density import JointDensity
 from conjoin.estimators.functions import compare, load
+from conjoin.estimators.notices import ColumnWarning
+from conjoin.estimators.pipeline import JointImputer, JointOutlier
 from conjoin.estimators.regressor import JointRegressor
 
-__all__ = ["JointClassifier", "JointDensity", "JointRegressor", "compare", "load"]
+__all__ = [
+    "ColumnWarning",
+    "JointClassifier",
+    "JointDensity",
+    "JointImputer",
+    "JointOutlier",
+    "JointRegressor",
+    "compare",
+    "load",
+]

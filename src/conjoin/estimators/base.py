@@ -19,6 +19,7 @@ from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
 from conjoin.core.device import choose_device
+from conjoin.estimators.notices import notices_of, tell
 from conjoin.estimators.reading import (
     Labels,
     is_several,
@@ -46,7 +47,7 @@ from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
 from conjoin.questions.domain_shift import adapt_to, change_of
 from conjoin.questions.evaluate import evaluate
-from conjoin.questions.impute import completions, impute
+from conjoin.questions.impute import completions, impute, status_of_means
 from conjoin.questions.label_shift import Change
 from conjoin.questions.several import decide_all, evaluate_all
 
@@ -83,6 +84,7 @@ class _JointEstimator(BaseEstimator):
         unlabelled: Any = None,
         spread: bool = True,
         start_from: Any = None,
+        strict: bool = False,
     ) -> None:
         self.predictor = predictor
         self.family = family
@@ -100,6 +102,7 @@ class _JointEstimator(BaseEstimator):
         self.unlabelled = unlabelled
         self.spread = spread
         self.start_from = start_from
+        self.strict = strict
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, as scikit-learn's estimators do.
@@ -302,6 +305,7 @@ class _JointEstimator(BaseEstimator):
             device=self.device,
             verbose=self.verbose,
             spread=self.spread,
+            strict=self.strict,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             **asked,
         )
@@ -428,7 +432,7 @@ class _JointEstimator(BaseEstimator):
         budget = AUTO_SECONDS if self.max_time is None else self.max_time
         found = compare_families(
             rows,
-            replace(options, stream=None),
+            replace(options, stream=None, strict=False),
             lambda: self._codec(X)[0],
             None,
             budget / 2,
@@ -456,6 +460,7 @@ class _JointEstimator(BaseEstimator):
         if isinstance(raw, pd.DataFrame) and all(isinstance(name, str) for name in raw.columns):
             self.feature_names_in_ = np.array(raw.columns, dtype=object)
         self._take_model(model)
+        tell(model, self.verbose)
 
     def _take_model(self, model: Model | SeveralTargets) -> None:
         """The model, and the classes that it tells: of several targets, by their names."""
@@ -500,16 +505,30 @@ class _JointEstimator(BaseEstimator):
         return self._model() if several is None else several.view(several.names[0])
 
     @property
+    def notices_(self) -> list[str]:
+        """What the fit set aside, pooled, parsed or assumed.
+
+        Returns
+        -------
+        list of str
+            One sentence each; ``fit`` warns of each (``conjoin.ColumnWarning``).
+        """
+        check_is_fitted(self, "model_")
+        return notices_of(self.model_)
+
+    @property
     def status_(self) -> dict[str, str]:
         """What the answers are worth.
 
         Returns
         -------
         dict
-            For "log_prob" (``score_samples``), "predict_proba" and "sample": "exact", a bound,
-            "approximate" or "relative".
+            For "log_prob" (``score_samples``), "predict_proba", "sample" and "impute" (the means of
+            numbers): "exact", a bound, "approximate" or "relative".
         """
-        return {question: status.value for question, status in self._of_x().status.items()}
+        model = self._of_x()
+        every = {**model.status, "impute": status_of_means(model)}
+        return {question: status.value for question, status in every.items()}
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p(x) of each row.
@@ -556,6 +575,7 @@ class _JointEstimator(BaseEstimator):
         max_error: Any = 0.05,
         max_width: float | None = None,
         log: Any = None,
+        reasons: bool = True,
     ) -> pd.DataFrame:
         """A verdict for each row: accept, ambiguous or unfamiliar.
 
@@ -565,13 +585,16 @@ class _JointEstimator(BaseEstimator):
             Rows, or images of shape (n, H, W) or (n, H, W, C).
         false_alarm : float, default 0.05
             Share of familiar rows that may be called unfamiliar.
-        max_error : float or dict, default 0.05
+        max_error : float, dict or None, default 0.05
             Share of the accepted answers that may be wrong, or {class: share of that class that may
             be accepted with a wrong answer}. For a number, the share of intervals that may miss.
+            None: nothing is promised about errors; every familiar row gets its best guess.
         max_width : float, optional
             Width of a number's interval, in the unit of y, above which a row is ambiguous.
         log : str or Path, optional
             A file to which one JSON line per row is appended; for a model of one target.
+        reasons : bool, default True
+            Whether a sentence says what makes a row unfamiliar, which takes most of the time.
 
         Returns
         -------
@@ -599,6 +622,7 @@ class _JointEstimator(BaseEstimator):
             max_error=max_error,
             max_width=max_width,
             log=log,
+            explain=reasons,
         )
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
@@ -637,6 +661,7 @@ class _JointEstimator(BaseEstimator):
         random_state: int = 0,
         y: Any = None,
         *,
+        strategy: Literal["mean", "mode"] = "mean",
         tails: bool = False,
     ) -> Any:
         """Fill missing cells.
@@ -646,11 +671,15 @@ class _JointEstimator(BaseEstimator):
         X : DataFrame or array_like, shape (n, d)
             Rows, or images of shape (n, H, W) or (n, H, W, C).
         n_draws : int, optional
-            Number of drawn completions. By default, missing cells get their most probable values.
+            Number of drawn completions. By default, missing cells get one value each.
         random_state : int, default 0
             Seed of the draws.
         y : object, optional
             The class, or the number, that every row is taken to have. By default it is unknown.
+        strategy : {"mean", "mode"}, default "mean"
+            The one value of a missing number: its mean given the known cells, or its value in the
+            most probable completion of the row. Categories, pixels and strings have the latter.
+            ``status_["impute"]`` says what the means are worth.
         tails : bool, default False
             Whether numbers may leave the range that the rows of the fit had.
 
@@ -662,9 +691,9 @@ class _JointEstimator(BaseEstimator):
         Raises
         ------
         ValueError
-            For an ``n_draws`` under 1, or a ``y`` that the target can't have.
+            For an ``n_draws`` under 1, another ``strategy``, or a ``y`` that the target can't have.
         """
-        return impute(self._model(), X, n_draws, random_state, y, tails)
+        return impute(self._model(), X, n_draws, random_state, y, strategy, tails)
 
     def completions(
         self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None

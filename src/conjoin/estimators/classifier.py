@@ -8,6 +8,7 @@ import pandas as pd
 from sklearn.base import ClassifierMixin
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
+from conjoin.estimators.reading import seed_of
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.edit import MAX_PIXELS_AS_COLUMNS, alter_class
 from conjoin.questions.sample import generate
@@ -53,7 +54,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     precision : str, default "auto"
         Of networks of pictures: "float32", "bfloat16", or "auto", the faster one by a short timing.
     verbose : bool, default False
-        Whether the fit shows its progress.
+        Whether the fit shows its progress and, at its end, what ``conjoin fit`` says of a model.
     types : dict, Schema, str or Path, optional
         Types of columns, as in ``conjoin.inspect``; inferred by default.
     missing : list or dict, default ()
@@ -71,6 +72,10 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         unknown labels are summed out.
     start_from : str, Path or fitted estimator, optional
         A model of the same family. The fit keeps its columns and begins with its parameters.
+    strict : bool, default False
+        Whether ``fit`` refuses tables of which a column would be set aside, pooled, parsed or
+        taken for something that it may not be. Otherwise each is a ``UserWarning``, kept in
+        ``notices_``.
 
     Examples
     --------
@@ -240,7 +245,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         n_samples: int = 1,
         y: Any = None,
         given: Given = None,
-        random_state: int = 0,
+        random_state: Any = None,
         where: Where = (),
         *,
         tails: bool = False,
@@ -256,8 +261,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         given : dict, optional
             Conditions on columns: {column: value}, {column: (low, high)} with None for an open end,
             or {column: [levels]}.
-        random_state : int, default 0
-            Seed of the draws.
+        random_state : int, RandomState or None, default None
+            Seed of the draws. With None every call gives new rows.
         where : str or sequence of str, default ()
             Constraints that every row keeps, such as "start <= end".
         tails : bool, default False
@@ -288,8 +293,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None and y is None and not given and not where:
-            return sample_all(several, n_samples, random_state, tails)
-        return generate(self._model(), n_samples, y, given, random_state, where, tails)
+            return sample_all(several, n_samples, seed_of(random_state), tails)
+        return generate(self._model(), n_samples, y, given, seed_of(random_state), where, tails)
 
     def counterfactual(
         self, X: Any, to: Any = None, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0
@@ -301,7 +306,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         X : DataFrame or array_like, shape (n, d)
             Rows, or images of shape (n, H, W) or (n, H, W, C).
         to : object, optional
-            The wanted class. Of pictures, None stands for the next most probable class of each.
+            The wanted class. None stands for the next most probable class of each row.
         keep : sequence, default ()
             Columns that must not change; of tables only.
         n : int, default 3
@@ -313,7 +318,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         -------
         DataFrame or Alteration
             Changed rows, indexed by (row, option), the smallest change first, with the columns
-            ``changed``, ``probability`` and ``familiarity``. Of pictures, an ``Alteration``.
+            ``changed``, ``probability`` and ``familiarity``; without ``to`` also ``to``, the class
+            that was looked for. Of pictures, an ``Alteration``.
 
         Raises
         ------

@@ -5,6 +5,7 @@ from typing import Any, Self
 from sklearn.base import DensityMixin
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
+from conjoin.estimators.reading import seed_of
 from conjoin.questions.sample import generate
 
 __all__ = ["JointDensity"]
@@ -19,7 +20,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         Not used.
     family, random_state, max_time, max_kwh, emphasis, device, precision, verbose
         As of ``JointClassifier``.
-    types, missing, missingness, measure, unlabelled, spread, start_from
+    types, missing, missingness, measure, unlabelled, spread, start_from, strict
         As of ``JointClassifier``. Those about labels have no effect.
 
     Examples
@@ -91,7 +92,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         self,
         n_samples: int = 1,
         given: Given = None,
-        random_state: int = 0,
+        random_state: Any = None,
         where: Where = (),
         *,
         tails: bool = False,
@@ -117,8 +118,8 @@ class JointDensity(DensityMixin, _JointEstimator):
         ValueError
             For an unknown column, or constraints that hardly any row keeps.
         """
-        model = self._model()
-        return generate(model, n_samples, None, given, random_state, where, tails)[0], None
+        seed = seed_of(random_state)
+        return generate(self._model(), n_samples, None, given, seed, where, tails)[0], None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows.

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import RegressorMixin
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
+from conjoin.estimators.reading import seed_of
 from conjoin.model.calibrate import predictive_of
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.sample import generate
@@ -26,7 +27,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         As of ``JointClassifier``, with scikit-learn's regressors in place of classifiers.
     family, random_state, max_time, max_kwh, emphasis, device, precision, verbose
         As of ``JointClassifier``.
-    types, missing, missingness, measure, unlabelled, spread, start_from
+    types, missing, missingness, measure, unlabelled, spread, start_from, strict
         As of ``JointClassifier``.
 
     Examples
@@ -130,7 +131,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         n_samples: int = 1,
         y: Any = None,
         given: Given = None,
-        random_state: int = 0,
+        random_state: Any = None,
         where: Where = (),
         *,
         tails: bool = False,
@@ -160,8 +161,8 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None and y is None and not given and not where:
-            return sample_all(several, n_samples, random_state, tails)
-        return generate(self._model(), n_samples, y, given, random_state, where, tails)
+            return sample_all(several, n_samples, seed_of(random_state), tails)
+        return generate(self._model(), n_samples, y, given, seed_of(random_state), where, tails)
 
     def counterfactual(
         self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0

@@ -5,10 +5,13 @@ it is used, so that `conjoin families` answers at once. Third parties register t
 point group ``conjoin.families``.
 """
 
+import ast
 import importlib
 import importlib.metadata
 from dataclasses import dataclass, replace
 from typing import Any
+
+from conjoin.util.near import did_you_mean
 
 __all__ = [
     "FAMILIES",
@@ -340,10 +343,13 @@ def _load(config: str) -> Any:
 def resolve(family: Any) -> Any:
     """The config of ``family``: a name, an alias, a config, or a Density class.
 
-    Raises ValueError with the choices for an unknown name, TypeError for anything else.
+    A name may have settings behind it. Raises ValueError with the choices for an unknown name,
+    TypeError for anything else.
 
     >>> resolve("lda")
     Discriminant(covariance='shared', shrinkage=1.0)
+    >>> resolve("lda:shrinkage=0.5").shrinkage
+    0.5
     """
     if isinstance(family, str):
         return _by_name(family)
@@ -360,6 +366,10 @@ def resolve(family: Any) -> Any:
 
 
 def _by_name(name: str) -> Any:
+    """The config that a name stands for, or a name with settings: ``circuit:width=64,draws=4``."""
+    name, colon, settings = name.partition(":")
+    if colon:
+        return _with_settings(_by_name(name), name, settings)
     plain = name.lower().replace("-", "_")
     key = _own_names().get(plain)
     if key is not None:  # without a look at what is installed, which takes tens of milliseconds
@@ -367,12 +377,44 @@ def _by_name(name: str) -> Any:
     return _installed(name, plain)
 
 
+def _with_settings(config: Any, name: str, text: str) -> Any:
+    known = config.get_params()
+    wanted = {}
+    for part in text.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or key not in known:
+            raise ValueError(
+                f"{name}:{text}: {key!r} is no setting of {name!r} with a value; write "
+                f"{name}:key=value with one of {', '.join(known)}.{did_you_mean(key, known)}"
+            )
+        wanted[key] = _literal(value)
+        _check_kind(name, key, known[key], wanted[key])
+    return config.set_params(**wanted)
+
+
+def _literal(text: str) -> Any:
+    """A number, True, False or None; any other word as it is."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _check_kind(name: str, key: str, default: Any, value: Any) -> None:
+    """ValueError where a number was expected and a word was given."""
+    if isinstance(default, int | float) and not isinstance(value, int | float | None):
+        raise ValueError(f"{name}:{key}={value}: {key} takes a number, such as {default!r}.")
+
+
 def _installed(name: str, plain: str) -> Any:
     """The config of a family that another package registered."""
     known = names()
     key = known.get(plain)
     if key is None:
-        raise ValueError(f"There is no family {name!r}; choose from {', '.join(sorted(known))}.")
+        raise ValueError(
+            f"There is no family {name!r}.{did_you_mean(name, known)} Choose from "
+            f"{', '.join(sorted(known))}."
+        )
     loaded = next(point for point in _entry_points() if point.name == key).load()
     return resolve(
         loaded()

@@ -46,6 +46,8 @@ class FitOptions:
         The whole table, of which the rows are a sample: see ``conjoin.fitting.stream``.
     start
         The model to begin from: see ``conjoin.fitting.warm_start``.
+    strict
+        Whether a column that is set aside, pooled, parsed or doubtful ends the fit.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class FitOptions:
     spread: bool = True
     stream: Any = None
     start: Any = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         for name, unit in (("max_time", "seconds"), ("max_kwh", "kilowatt-hours")):
@@ -79,3 +82,13 @@ class FitOptions:
                 raise ValueError(
                     f"{name} must be a number of {unit} (at least 0) or None, got {value!r}."
                 )
+
+    def refuse_doubts(self, notices: list[str]) -> None:
+        """ValueError that repeats what there is to say about the columns, where the fit is
+        strict."""
+        if self.strict and notices:
+            raise ValueError(
+                f"strict=True, and there is something to say about the columns: "
+                f"{' '.join(notices)} Say types= or missing=, leave the columns out, or fit with "
+                "strict=False."
+            )

@@ -99,6 +99,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     if options.start is None:
         codec.bounded = config.density.bounded
         codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
+        options.refuse_doubts(codec.notices)
         # which of the rare values that share a level comes how often enters no calibration
         codec.recount(rows.x, weight=rows.weight)
     refuse_without_columns(codec, options.predictor)

@@ -92,6 +92,7 @@ def _learn(
     codec.bounded = config.density.bounded
     weight = rows.weight[split.fit]
     codec.fit(rows.x.take(split.fit), weight=weight)
+    options.refuse_doubts(codec.notices)
     codec.recount(rows.x, weight=rows.weight)
     if codec.space.flat and codec.space.blocks:
         raise ValueError(

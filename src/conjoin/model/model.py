@@ -127,11 +127,15 @@ class Model:
 
     def encode(self, X: Any) -> Encoded:
         """Events of the rows; warns of modelled columns that ``X`` does not have, whose cells then
-        count as missing."""
+        count as missing, and of columns that the fit did not have, which are not read."""
         rows = self.rows(X)
         absent = self.codec.missing_columns(rows)
         if absent:
             self._mention(absent)
+        own = None if self.target is None else self.target.name
+        extra = [name for name in self.codec.extra_columns(rows) if name != own]
+        if extra:
+            self._mention_extra(extra)
         return self.codec.encode(rows)
 
     def _mention(self, absent: list[Any]) -> None:
@@ -141,10 +145,16 @@ class Model:
                 "X has none of the columns that the model knows, which are "
                 f"{', '.join(map(str, columns[:12]))}."
             )
-        names = ", ".join(map(repr, absent[:12])) + (", ..." if len(absent) > 12 else "")
-        several = "s" if len(absent) > 1 else ""
         warnings.warn(
-            f"X lacks the column{several} {names}; every cell there counts as missing.",
+            f"X lacks {_columns(absent)}; every cell there counts as missing.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def _mention_extra(self, extra: list[Any]) -> None:
+        verb = "are" if len(extra) > 1 else "is"
+        warnings.warn(
+            f"X has {_columns(extra)}, which {verb} not of the fit and {verb} not read.",
             UserWarning,
             stacklevel=4,
         )
@@ -346,6 +356,12 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in PARTS}
+
+
+def _columns(names: list[Any]) -> str:
+    """``the columns 'a', 'b'``, a dozen at most."""
+    shown = ", ".join(map(repr, names[:12])) + (", ..." if len(names) > 12 else "")
+    return f"the column{'s' if len(names) > 1 else ''} {shown}"
 
 
 def _pieces(x: Event) -> list[slice]:

@@ -52,8 +52,9 @@ def counterfactual(
 ) -> pd.DataFrame:
     """Up to ``n`` changed copies of each row that would be answered ``to``, the smallest first.
 
-    ``to``: a class, or for a number a (low, high) range. ``keep``: columns that must not change.
-    Returns the columns of ``X`` with ``changed`` (words), ``probability`` (of ``to``),
+    ``to``: a class, or for a number a (low, high) range; None for the runner-up among the classes
+    of each row, which then stands in the column ``to``. ``keep``: columns that must not change.
+    Returns the columns of ``X`` with ``changed`` (words), ``probability`` (of ``to``) and
     ``familiarity`` (conformal p-value, above ``familiarity``), indexed by (row, option). A row for
     which there is none, or that has the answer already, has one option 0, unchanged, that says so.
     """
@@ -68,28 +69,45 @@ def counterfactual(
                 f"keep names the column {name!r}; the model has {', '.join(map(str, known))}."
             )
     keep = [base for name in keep for base in model.codec.behind(name)]
-    wish = _wish(model, to)
+    encoded = model.encode(rows)
+    wishes = _wishes(model, encoded, rows, to)
     # pictures and strings stay as they are
     kept = {*keep, *columns[model.codec.columnwise or len(columns) :]}
     free = [place for place, name in enumerate(columns) if name not in kept]
-    encoded = model.encode(rows)
     event = as_float(encoded.event)
     parts = []
-    already = _reached(model, encoded, rows, wish)[1]
+    already = np.zeros(len(frame), dtype=bool)  # a runner-up is never the answer
+    if to is not None:
+        already = _reached(model, encoded, rows, _wish(model, to))[1]
     for row in range(len(frame)):
-        own = event.take(slice(row, row + 1))
+        asked = _Asked(wishes[row], event.take(slice(row, row + 1)), frame.iloc[row])
         rng = stream(seed, "counterfactual")
-        found = [] if already[row] else _search(model, own, wish, free, n, familiarity, rng)
-        parts.append(
-            _table(
-                model,
-                frame.iloc[row : row + 1],
-                own,
-                found,
-                ALREADY if already[row] else NONE_FOUND,
-            )
-        )
+        found = [] if already[row] else _search(model, asked, free, n, familiarity, rng)
+        why = ALREADY if already[row] else NONE_FOUND
+        table = _table(model, frame.iloc[row : row + 1], asked.x, found, why)
+        if to is None:
+            table = table.assign(to=model.classes.labels[int(wishes[row].low)])
+        parts.append(table)
     return pd.concat(parts, keys=frame.index, names=["row", "option"]) if parts else frame.iloc[:0]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One row: the wish, its event and its cells as they were given."""
+
+    wish: _Wish
+    x: Event
+    raw: "pd.Series[Any]"
+
+
+def _wishes(model: Model, encoded: Any, rows: Rows, to: Any) -> list[_Wish]:
+    """One for each row."""
+    if to is not None:
+        return [_wish(model, to)] * len(rows)
+    if not isinstance(model.target, Classes):
+        raise ValueError("For a number, to= is a range (low, high); only a class has a runner-up.")
+    order = (-model.log_proba(encoded, rows)).argsort(dim=1, stable=True)
+    return [_Wish(float(code), float(code)) for code in order[:, 1].tolist()]
 
 
 def _wish(model: Model, to: Any) -> _Wish:
@@ -115,8 +133,7 @@ class _Proposals:
 
 def _search(
     model: Model,
-    x: Event,
-    wish: _Wish,
+    asked: _Asked,
     free: list[int],
     n: int,
     least: float,
@@ -127,39 +144,62 @@ def _search(
     freed: list[int] = []
     for _ in range(min(MAX_CHANGED_COLUMNS, len(free))):
         rest = [column for column in free if column not in freed]
-        found = _propose(model, x, [[*freed, column] for column in rest], wish, least, generator)
+        found = _propose(model, asked, [[*freed, column] for column in rest], least, generator)
         if found.good.any():
-            return _closest(x, found, n)
+            return _closest(asked.x, found, n)
         promise = found.probability + np.minimum(found.familiarity, least)
         freed.append(rest[int(promise.reshape(len(rest), DRAWS_PER_SET).max(1).argmax())])
-    return _closest(x, _propose(model, x, [free], wish, least, generator), n)
+    return _closest(asked.x, _propose(model, asked, [free], least, generator), n)
 
 
 def _propose(
     model: Model,
-    x: Event,
+    asked: _Asked,
     freed: list[list[int]],
-    wish: _Wish,
     least: float,
     generator: torch.Generator,
 ) -> _Proposals:
     """``DRAWS_PER_SET`` proposals for each set of freed columns."""
+    x = asked.x
     hidden = torch.zeros(len(freed), x.value.shape[1], dtype=torch.bool)
     for place, columns in enumerate(freed):
         hidden[place, columns] = True
     hidden = hidden.repeat_interleave(DRAWS_PER_SET, 0)
     rows = x.take(torch.zeros(len(hidden), dtype=torch.long)).hide(hidden)
-    y = Event(torch.full((len(hidden),), wish.event_value, dtype=torch.float64))
+    y = Event(torch.full((len(hidden),), asked.wish.event_value, dtype=torch.float64))
     drawn: Pair = model.pair.proposer.sample_conditional(Pair(y, rows), generator=generator)
     # what the user would type in, rounded as recorded
     full = settled(model.codec, drawn.x, rows)
-    raw = model.rows(model.codec.decode(full.value, x.mask | hidden))
+    raw = _without_trifles(model, model.codec.decode(full.value, x.mask | hidden), asked.raw)
     encoded = model.encode(raw)
     familiar = model.p_value(encoded)
-    probability, reached = _reached(model, encoded, raw, wish)
+    probability, reached = _reached(model, encoded, raw, asked.wish)
     return _Proposals(
         as_float(encoded.event).value, probability, familiar, reached & (familiar > least)
     )
+
+
+def _without_trifles(model: Model, drawn: Any, old: "pd.Series[Any]") -> Rows:
+    """The proposals, where cells that read the same as before are what they were: what is listed as
+    a change is one."""
+    rows = model.rows(drawn)
+    frame = rows.frame
+    numbers = [
+        name
+        for name in model.codec.columns
+        if name in frame and pd.api.types.is_float_dtype(frame[name].dtype)
+    ]
+    same = {
+        name: (frame[name] != old[name]) & (frame[name].map(_shown) == _shown(old[name]))
+        for name in numbers
+        if isinstance(old[name], float | np.floating)
+    }
+    if not any(each.any() for each in same.values()):
+        return rows
+    frame = frame.copy()
+    for name, each in same.items():
+        frame[name] = frame[name].mask(each, old[name])
+    return model.rows(frame)
 
 
 def _reached(model: Model, encoded: Any, raw: Rows, wish: _Wish) -> tuple[np.ndarray, np.ndarray]:

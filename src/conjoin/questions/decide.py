@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from conjoin.calibration.conformal import rows_for_error, rows_for_false_alarm
 from conjoin.core import Encoded, Rows
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
@@ -27,6 +28,7 @@ __all__ = ["NO_THRESHOLD", "decide"]
 ACCEPT = "accept"
 AMBIGUOUS = "ambiguous"
 UNFAMILIAR = "unfamiliar"
+EMPTY_SHARE = 0.9  # of the cells of a row that are missing, from which on too little is known
 NO_THRESHOLD = ": no confidence keeps the asked error rate on the calibration rows"
 
 
@@ -35,7 +37,7 @@ def decide(
     X: Any,
     *,
     false_alarm: float = 0.05,
-    max_error: float | Mapping[Any, float] = 0.05,
+    max_error: float | Mapping[Any, float] | None = 0.05,
     max_width: float | None = None,
     log: str | Path | None = None,
     explain: bool = True,
@@ -44,14 +46,17 @@ def decide(
 
     ``false_alarm``: share of rows like those held out that may be called unfamiliar. ``max_error``:
     share of the accepted answers that may be wrong, or {class: share of that class that may be
-    accepted with a wrong answer}. ``max_width``: of a regressor's interval. ``log``: a file to
-    which one JSON line per row is appended. ``attrs["no_threshold"]`` of the table counts the rows
-    that are ambiguous because no confidence keeps the asked rate. Raises ValueError with the number
-    of calibration rows needed where a rate can't be promised."""
+    accepted with a wrong answer}; None promises nothing about errors, and every familiar row gets
+    its best guess. ``max_width``: of a regressor's interval. ``log``: a file to which one JSON line
+    per row is appended. ``explain``: whether reasons say what makes a row unfamiliar.
+    ``attrs["no_threshold"]`` of the table counts the rows that are ambiguous because no confidence
+    keeps the asked rate. A row of which nearly all cells are missing is ambiguous, whatever its
+    confidence. Raises ValueError with the number of calibration rows needed where a rate can't be
+    promised."""
+    _refuse_width_alone(max_error, max_width)
     rows = model.rows(X)
     encoded = model.encode(rows)
-    calibration = model.calibrated
-    calibration.check_false_alarm(false_alarm)
+    _refuse_few_rows(model, false_alarm, max_error)
     table = pd.DataFrame(index=rows.index)
     familiarity = model.p_value(encoded)
     unfamiliar = familiarity <= false_alarm
@@ -64,6 +69,9 @@ def decide(
         doubt = np.full(len(rows), "", dtype=object)
     table["familiarity"] = familiarity
     table["log_prob"] = model.log_prob_raw(encoded)
+    empty = _nearly_empty(model, encoded)
+    doubt = np.where([bool(text) for text in empty], empty, doubt)
+    hopeless &= np.array([not text for text in empty], dtype=bool)
     ambiguous = np.array([bool(text) for text in doubt], dtype=bool)
     table["verdict"] = np.select([unfamiliar, ambiguous], [UNFAMILIAR, AMBIGUOUS], ACCEPT)
     table["reason"] = np.where(unfamiliar, "", doubt)
@@ -79,6 +87,49 @@ def decide(
     return table
 
 
+def _refuse_width_alone(max_error: Any, max_width: float | None) -> None:
+    if max_error is None and max_width is not None:
+        raise ValueError(
+            "max_width is of the interval that keeps max_error: give both, or neither."
+        )
+
+
+def _refuse_few_rows(model: Model, false_alarm: float, max_error: Any) -> None:
+    """ValueError in terms of the rates that are asked, where nothing was held out, or too little
+    for the false alarms."""
+    if model.calibration is None:
+        errors = model.target is not None and isinstance(max_error, int | float)
+        needed = [
+            f"a false-alarm rate of {false_alarm:g} needs {rows_for_false_alarm(false_alarm)}"
+        ]
+        needed += (
+            [f"an error rate of {max_error:g} needs {_rows_for(model, max_error)} labelled ones"]
+            if errors
+            else []
+        )
+        raise ValueError(
+            f"This model has no calibration rows ({', '.join(needed)}): fit with more rows, or "
+            "call calibrate(X, y) with held-out ones."
+        )
+    model.calibrated.check_false_alarm(false_alarm)
+
+
+def _nearly_empty(model: Model, encoded: Encoded) -> np.ndarray:
+    """(B,) words for rows of which at least ``EMPTY_SHARE`` of the cells are missing, and every
+    picture and string beside them, else ""."""
+    codec = model.codec
+    filled = encoded.filled
+    beside = [filled[:, part].any(1) for part in codec.parts[1:]]
+    count = len(codec.columns) - len(beside)
+    missing = count - filled[:, :count].sum(1).numpy()
+    empty = missing >= EMPTY_SHARE * count
+    for known in beside:
+        empty &= ~known.numpy()
+    what = "columns" if codec.columnwise else codec.cells
+    words = [f"{gone:,} of {count:,} {what} are missing: too little is known" for gone in missing]
+    return np.where(empty, words, "").astype(object)
+
+
 def _hide_answers(table: pd.DataFrame) -> None:
     """An answer stands only where it was accepted."""
     if "answer" in table:
@@ -90,7 +141,7 @@ def _classes(
     table: pd.DataFrame,
     encoded: Encoded,
     rows: Rows,
-    max_error: float | Mapping[Any, float],
+    max_error: float | Mapping[Any, float] | None,
     false_alarm: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill in answers; words of doubt per row, empty where the answer may be accepted, and whether
@@ -99,6 +150,8 @@ def _classes(
     confidence, guess = (part.numpy() for part in proba.max(1))
     table["answer"] = table["best_guess"] = model.classes.decode(torch.tensor(guess))
     table["confidence"] = confidence
+    if max_error is None:
+        return np.full(len(guess), "", dtype=object), np.zeros(len(guess), dtype=bool)
     needed = _thresholds(model, max_error, false_alarm)[guess]
     doubt = [_doubt(model, row, need) for row, need in zip(proba.numpy(), needed, strict=True)]
     return np.array(doubt, dtype=object), np.isposinf(needed)
@@ -143,12 +196,15 @@ def _number(
     """Intervals that hold 1 - max_error of the held-out values, at the level that conformal ranks
     give them (V. Chernozhukov, K. Wuthrich and Y. Zhu (2021), Distributional conformal prediction,
     algorithm 1)."""
+    found = predictive_of(model, encoded.event)
+    if max_error is None:
+        table["answer"] = table["best_guess"] = model.number.decode(found.median())
+        return np.full(encoded.event.rows, "", dtype=object)
     if not isinstance(max_error, int | float):
         raise TypeError(
             "For a number, max_error is one rate: the share of intervals that may miss."
         )
     half = _half_level(model, float(max_error))
-    found = predictive_of(model, encoded.event)
     levels = torch.tensor([[0.5, 0.5 - half, 0.5 + half]], dtype=torch.float64).expand(
         encoded.event.rows, -1
     )
@@ -162,10 +218,16 @@ def _number(
     ).astype(object)
 
 
+def _rows_for(model: Model, max_error: float) -> int:
+    """Labelled calibration rows that an error rate needs: of a number it is a rank."""
+    of = rows_for_error if isinstance(model.target, Classes) else rows_for_false_alarm
+    return of(max_error)
+
+
 def _half_level(model: Model, rate: float) -> float:
     calibration = model.calibrated
     scores = np.sort(calibration.confidence[calibration.label >= 0])
-    needed = int(np.ceil(1 / rate - 1e-9)) - 1
+    needed = rows_for_false_alarm(rate)
     if len(scores) < needed:
         raise ValueError(
             f"Intervals that miss at most {rate:g} need {needed} labelled calibration rows, "

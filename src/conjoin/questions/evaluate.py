@@ -5,13 +5,14 @@ uncertainty calibration, equation 8: from each bin's squared gap its own samplin
 subtracted.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.calibration.conformal import Calibration
+from conjoin.calibration.conformal import Calibration, rate_interval
 from conjoin.core import Rows, Status
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
@@ -35,11 +36,16 @@ def evaluate(
     max_error: Any = 0.05,
 ) -> dict[str, Any]:
     """Numbers about ``X`` (and labels ``y``, where ``known``): likelihood, prediction, calibration,
-    both alarms."""
+    both alarms. A rate has its exact 95 % interval beside it, as NAME_interval; both are None where
+    there was no row to count, such as the errors where nothing was accepted."""
     rows = model.rows(X)
     encoded = model.encode(rows)
     log_prob = model.log_prob_raw(encoded)
-    out: dict[str, Any] = {"rows": len(rows), "log_prob": float(np.mean(log_prob))}
+    out: dict[str, Any] = {
+        "rows": len(rows),
+        "log_prob": float(np.mean(log_prob)),
+        "log_prob_median": float(np.median(log_prob)),
+    }
     out["log_prob_status"] = model.status["log_prob"].value
     if model.codec.per_dimension and model.status["log_prob"] is not Status.RELATIVE:
         out["bits_per_dim"] = float(np.mean(bits_of(log_prob, encoded)))
@@ -83,8 +89,8 @@ def _classes(model: Model, log_proba: torch.Tensor, label: torch.Tensor) -> dict
     codes = label.long().numpy()
     proba = log_proba.exp().numpy()
     right = proba.argmax(1) == codes
-    out = {
-        "accuracy": float(right.mean()),
+    out: dict[str, Any] = {
+        **_rate("accuracy", int(right.sum()), len(right)),
         "log_loss": float(-log_proba.gather(1, label.long()[:, None]).mean()),
         "ece": debiased_ece(proba.max(1), right),
     }
@@ -134,26 +140,32 @@ def _promises(
     except ValueError as error:
         return {"promises": str(error)}
     accepted = (verdicts["verdict"] == ACCEPT).to_numpy()
+    unfamiliar = (verdicts["verdict"] == UNFAMILIAR).to_numpy()
     out: dict[str, Any] = {
         "false_alarm_asked": false_alarm,
-        "false_alarm_got": float((verdicts["verdict"] == UNFAMILIAR).mean()),
-        "accepted": float(accepted.mean()),
+        **_rate("false_alarm_got", int(unfamiliar.sum()), len(rows)),
+        **_rate("accepted", int(accepted.sum()), len(rows)),
     }
     if not isinstance(model.target, Classes) or y is None or known is None:
         return out
     wrong = accepted & known & (verdicts["best_guess"].to_numpy() != y)
     out["error_asked"] = (
-        max_error
-        if isinstance(max_error, float | int)
-        else {str(key): value for key, value in max_error.items()}
+        {str(key): value for key, value in max_error.items()}
+        if isinstance(max_error, Mapping)
+        else max_error
     )
-    out["error_among_accepted"] = float(wrong.sum() / max(1, (accepted & known).sum()))
+    out |= _rate("error_among_accepted", int(wrong.sum()), int((accepted & known).sum()))
     words = unlike_fit(model, wrong, accepted & known, y, max_error)
     out |= {"unlike_fit": words} if words else {}
-    out["accepted_wrong_per_class"] = {
-        str(c): float(wrong[known & (y == c)].mean())
-        for c in model.classes.labels
-        if (known & (y == c)).any()
+    each = {str(c): known & (y == c) for c in model.classes.labels}
+    of_class = {
+        label: _rate("", int(wrong[mine].sum()), int(mine.sum()))
+        for label, mine in each.items()
+        if mine.any()
+    }
+    out["accepted_wrong_per_class"] = {label: rate[""] for label, rate in of_class.items()}
+    out["accepted_wrong_per_class_interval"] = {
+        label: rate["_interval"] for label, rate in of_class.items()
     }
     return out
 
@@ -189,3 +201,11 @@ def _at_least(bad: int, many: int, rate: float) -> float:
     from scipy.stats import binom
 
     return float(binom.sf(bad - 1, many, rate)) if many else 1.0
+
+
+def _rate(name: str, count: int, rows: int) -> dict[str, Any]:
+    """A rate and its 95 % interval, as NAME and NAME_interval; None where there are no rows."""
+    return {
+        name: count / rows if rows else None,
+        f"{name}_interval": rate_interval(count, rows),
+    }

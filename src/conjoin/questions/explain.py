@@ -16,12 +16,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conjoin.core import Encoded, Event, Pair, Rows, stream
+from conjoin.core import Encoded, Event, Rows
 from conjoin.core.shapes import Float
 from conjoin.model.model import Model
-from conjoin.questions.ranges import settled
+from conjoin.questions.conditionals import expected
 
-__all__ = ["expected", "reasons", "surprise"]
+__all__ = ["reasons", "surprise"]
 
 UNIT_FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 / 0.45359237)
 ODD_DEVIATIONS = -3.0  # standard deviations of conditional surprise
@@ -32,7 +32,6 @@ ORDINARY_QUANTILES = (
     0.99,
 )  # between these quantiles of the model's draws a number is a usual one
 MAX_NAMED_COLUMNS = 3  # columns named in a reason
-DRAWS_PER_ROW = 64
 
 
 def surprise(model: Model, x: Event) -> Float[Tensor, "R D"]:
@@ -77,28 +76,36 @@ def reasons(
     columns, shown = codec.told(frame)
     breaks = codec.broken(rows.take(places))
     least = model.least_familiar_part(encoded)
+    parts = [
+        [breaks[row]] * bool(breaks[row])
+        + _new_words(shown.iloc[row], columns, codec, encoded.unseen[row])
+        + _far_words(usual, shown.iloc[row], far[row], columns)
+        for row in range(x.rows)
+    ]
+    named = [
+        (row, d)
+        for row, said in enumerate(parts)
+        if not breaks[row]
+        for d in _odd_columns(odd[row], far[row], columns, MAX_NAMED_COLUMNS - len(said))
+    ]
+    surprising = _odd_words(model, columns, shown, x, named)
     out = []
-    for row in range(x.rows):
-        raw = shown.iloc[row]
-        new = list(
-            dict.fromkeys(codec.place_of(d) for d in encoded.unseen[row].nonzero()[:, 0].tolist())
-        )
-        parts = [breaks[row]] if breaks[row] else []
-        parts += [
-            f"{columns[d]} {_shown(raw[columns[d]])} was never seen"
-            for d in new[:MAX_NAMED_COLUMNS]
-        ]
-        parts += _far_words(usual, raw, far[row], columns)
-        if len(parts) < MAX_NAMED_COLUMNS and not breaks[row]:
-            parts += _odd_words(
-                model, raw, x.take(slice(row, row + 1)), odd[row], far[row], columns
-            )[: MAX_NAMED_COLUMNS - len(parts)]
+    for row, said in enumerate(parts):
+        words = [*said, *surprising.get(row, [])]
         part = None if least is None else least[row]
-        if part and not new and not breaks[row]:  # the columns are not what is strange
-            parts = [codec.unlike(x.mask[row].tolist(), part), *parts][:MAX_NAMED_COLUMNS]
-        text = "; ".join(parts) or codec.unlike(x.mask[row].tolist(), part)
+        # the columns are not what is strange
+        if part and not encoded.unseen[row].any() and not breaks[row]:
+            words = [codec.unlike(x.mask[row].tolist(), part), *words][:MAX_NAMED_COLUMNS]
+        text = "; ".join(words) or codec.unlike(x.mask[row].tolist(), part)
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
     return out
+
+
+def _new_words(row: pd.Series, columns: list[Any], codec: Any, unseen: Tensor) -> list[str]:
+    """Values that were never seen."""
+    places = dict.fromkeys(codec.place_of(d) for d in unseen.nonzero()[:, 0].tolist())
+    names = [columns[place] for place in places]
+    return [f"{name} {_shown(row[name])} was never seen" for name in names[:MAX_NAMED_COLUMNS]]
 
 
 def _shown(value: Any) -> str:
@@ -127,53 +134,36 @@ def _usual(model: Model) -> pd.DataFrame:
 
 
 def _range(values: pd.Series) -> str:
-    return f"{_shown(values.iloc[0])} to {_shown(values.iloc[1])}"
+    """Both ends, or what there is of them."""
+    ends = list(dict.fromkeys(_shown(value) for value in values))
+    return " to ".join(ends)
+
+
+def _odd_columns(odd: Tensor, far: Tensor, columns: list[Any], room: int) -> list[int]:
+    """The most surprising columns that are not far, ``room`` at most."""
+    order = odd[: len(columns)].argsort().tolist()[:MAX_NAMED_COLUMNS]
+    return [d for d in order if odd[d] < ODD_DEVIATIONS and far[d] <= FAR_DEVIATIONS][:room]
 
 
 def _odd_words(
-    model: Model, row: pd.Series, x: Event, odd: Tensor, far: Tensor, columns: list[Any]
-) -> list[str]:
-    order = [
-        d
-        for d in odd[: len(columns)].argsort().tolist()[:MAX_NAMED_COLUMNS]
-        if odd[d] < ODD_DEVIATIONS and far[d] <= FAR_DEVIATIONS
-    ]
-    if model.joint.capabilities.conditionals not in ("any", "approximate"):
-        return [
-            f"{columns[d]} {_shown(row[columns[d]])} is surprising given the other columns"
-            for d in order
+    model: Model,
+    columns: list[Any],
+    frame: pd.DataFrame,
+    x: Event,
+    named: list[tuple[int, int]],
+) -> dict[int, list[str]]:
+    """Words for each of the cells (row, column) that are ``named``, by row."""
+    suggested = ["is surprising given the other columns"] * len(named)
+    if model.joint.capabilities.conditionals in ("any", "approximate"):
+        suggested = [
+            f"is surprising, the other columns suggest {_range(values)}"
+            for values in expected(model, x, named)
         ]
-    return [
-        f"{columns[d]} {_shown(row[columns[d]])} is surprising, the other columns suggest "
-        f"{expected(model, x, d)}"
-        for d in order
-    ]
-
-
-def expected(model: Model, x: Event, column: int) -> str:
-    """What the other cells of one row suggest for a column: the middle 80 % of draws, or the
-    commonest level."""
-    hidden = x.hide(torch.arange(x.value.shape[1]) == column)
-    many = hidden.take(torch.zeros(DRAWS_PER_ROW, dtype=torch.long))
-    drawn = _complete(model, many)
-    value = settled(model.codec, drawn, many).value
-    if model.codec.space.variables[column].discrete:
-        return _shown(model.codec.decode_column(value, column).mode().iloc[0])
-    # sorted as events: numbers in words have another order
-    ordered = value[value[:, column].argsort()]
-    ends = ordered[[DRAWS_PER_ROW // 10, -1 - DRAWS_PER_ROW // 10]]
-    return _range(model.codec.decode_column(ends, column))
-
-
-def _complete(model: Model, x: Event) -> Event:
-    generator = stream(model.state.seed, "explain")
-    if model.target is None:
-        return model.joint.sample_conditional(x, generator=generator)  # type: ignore[no-any-return]
-    drawn: Pair = model.pair.sample_conditional(
-        Pair(model.pair.unknown(x.rows), x), generator=generator
-    )
-    event: Event = drawn.x
-    return event
+    words: dict[int, list[str]] = {}
+    for (row, d), text in zip(named, suggested, strict=True):
+        name = columns[d]
+        words.setdefault(row, []).append(f"{name} {_shown(frame[name].iloc[row])} {text}")
+    return words
 
 
 # -------------------------------------------------------------------------------------------- units

@@ -1,5 +1,6 @@
-"""impute: fill missing cells with their most probable values, or with draws from p(missing |
-observed), given y or not.
+"""impute: fill missing cells with one value each, or with draws from p(missing | observed), given y
+or not. One value is the mean of a number and the most probable level of a category (``"mean"``), or
+the most probable completion of all of them together (``"mode"``).
 
 ``completions`` puts several draws of each row in the order of their likelihood: what is known of a
 row is the same in all of them, so log p(x) ranks them as log p(missing | observed) does.
@@ -11,12 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from conjoin.core import CapabilityError, Event, Pair, Rows, stream
-from conjoin.model.model import Model
+from conjoin.core import CapabilityError, Event, Pair, Rows, Status, stream
+from conjoin.core.event import slices
+from conjoin.model.model import CHUNK_ROWS, Model
 from conjoin.model.targets import Classes
+from conjoin.questions.conditionals import are_resolved, conditional_means
 from conjoin.questions.ranges import draw_in_range, lifted, settled
 
-__all__ = ["completions", "impute"]
+__all__ = ["STRATEGIES", "completions", "impute", "status_of_means"]
+
+
+STRATEGIES = ("mean", "mode")
+DRAWS_PER_MEAN = 100  # of a number whose mean is not worked out: its error is a tenth of the spread
 
 
 def impute(
@@ -25,25 +32,54 @@ def impute(
     n_draws: int | None = None,
     seed: int = 0,
     y: Any = None,
+    strategy: str = "mean",
     tails: bool = False,
 ) -> Any:
     """X with its missing cells filled; with ``n_draws``, a list of so many completions.
 
     Only missing cells of modelled columns change. They get values between the least and the
-    greatest of the fit, unless ``tails``. Draws come from the exact conditional where the
-    model has it. ``y``: the class, or the number, that every row is taken to have."""
+    greatest of the fit, unless ``tails``. Draws come from the exact conditional where the model has
+    it; so do means, see ``status_of_means``. ``y``: the class, or the number, that every row is
+    taken to have."""
     _check_draws(n_draws)
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}.")
     rows = model.rows(X)
-    filled = _filled(model, rows, n_draws, seed, y, tails)
+    filled = _filled(model, rows, n_draws, seed, y, strategy, tails)
     raw = [model.codec.raw(each) for each in filled]
     return raw[0] if n_draws is None else raw
 
 
+def status_of_means(model: Model, y: Any = None) -> Status:
+    """What the conditional means of numbers are worth: exact where log p of incomplete rows is, and
+    a grid resolves each column; else they are means of weighed draws."""
+    if not _is_exact(model, y):
+        return Status.APPROXIMATE
+    return Status.EXACT if are_resolved(model, _numbers(model)) else Status.APPROXIMATE
+
+
+def _is_exact(model: Model, y: Any) -> bool:
+    joint = model.density_of_x if y is None else model.pair
+    return joint.capabilities.missing == "exact"
+
+
+def _numbers(model: Model) -> list[int]:
+    """The columns that have a mean."""
+    variables = model.codec.space.variables[: model.codec.columnwise]
+    return [d for d, variable in enumerate(variables) if not variable.discrete]
+
+
 def _filled(
-    model: Model, rows: Rows, n_draws: int | None, seed: int, y: Any, tails: bool = False
+    model: Model,
+    rows: Rows,
+    n_draws: int | None,
+    seed: int,
+    y: Any,
+    strategy: str = "mode",
+    tails: bool = False,
 ) -> list[Rows]:
-    """The most probable completion, or so many drawn ones. Rare values that share a level are drawn
-    by their frequency in either."""
+    """One completion, or so many drawn ones. Rare values that share a level are drawn by their
+    frequency in either."""
     event = model.encode(rows).event
     known = (
         event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
@@ -51,7 +87,10 @@ def _filled(
     open_places = lifted(model.codec, (), tails)
     generator = stream(seed, "impute")
     if n_draws is None:
-        full = [settled(model.codec, _x(model.joint.mode(known)), event, open_places)]
+        best = _x(model.joint.mode(known))
+        if strategy == "mean":
+            best = _with_means(model, event, known, best, seed, y)
+        full = [settled(model.codec, best, event, open_places)]
     else:
 
         def draw(index: torch.Tensor) -> Any:
@@ -67,6 +106,47 @@ def _some(known: Any, index: torch.Tensor) -> Any:
     if isinstance(known, Pair):
         return Pair(known.y.take(index), known.x.take(index))
     return known.take(index)
+
+
+def _with_means(model: Model, event: Event, known: Any, full: Event, seed: int, y: Any) -> Event:
+    """The completion, with the conditional mean of each missing number in its place."""
+    cells = [
+        (row, d) for d in _numbers(model) for row in (~event.mask[:, d]).nonzero()[:, 0].tolist()
+    ]
+    if not cells:
+        return full
+    if _is_exact(model, y):
+        means = conditional_means(
+            model, event, cells, None if y is None else _log_prob_given(model, y)
+        )
+    else:
+        means = _means_of_draws(model, known, cells, seed)
+    value = full.value.clone()
+    rows, columns = (torch.tensor(part) for part in zip(*cells, strict=True))
+    value[rows, columns] = torch.as_tensor(means, dtype=value.dtype)
+    return full._replace(value=value)
+
+
+def _log_prob_given(model: Model, y: Any) -> Any:
+    """log p(x, y) of rows of one y."""
+
+    def log_prob(x: Event, rows: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            parts = slices(x.rows, CHUNK_ROWS)
+            given = [Pair(_given(model, y, x.take(part).rows), x.take(part)) for part in parts]
+            return torch.cat([model.pair.log_prob(each) for each in given])
+
+    return log_prob
+
+
+def _means_of_draws(model: Model, known: Any, cells: Any, seed: int) -> np.ndarray:
+    generator = stream(seed, "impute")
+    rows, columns = (torch.tensor(part) for part in zip(*cells, strict=True))
+    total = torch.zeros(len(cells), dtype=torch.float64)
+    for _ in range(DRAWS_PER_MEAN):
+        drawn = _x(model.joint.sample_conditional(known, generator=generator))
+        total += drawn.value[rows, columns]
+    return (total / DRAWS_PER_MEAN).numpy()
 
 
 def completions(

@@ -47,7 +47,7 @@ def decide_all(
     X: Any,
     *,
     false_alarm: float = 0.05,
-    max_error: float = 0.05,
+    max_error: float | None = 0.05,
     max_width: float | None = None,
 ) -> pd.DataFrame:
     """A verdict for each target and for all together.
@@ -73,7 +73,7 @@ def decide_all(
     ValueError
         With the number of calibration rows that is needed, where a rate can't be promised.
     """
-    if not isinstance(max_error, int | float):
+    if max_error is not None and not isinstance(max_error, int | float):
         raise TypeError("With several targets, max_error is one rate for each and for all.")
     asked: dict[str, Any] = {"false_alarm": false_alarm, "max_error": max_error}
     rows = model.codec.rows(X)
@@ -90,7 +90,10 @@ def decide_all(
 
 
 def _together(
-    model: SeveralTargets, tables: dict[str, pd.DataFrame], false_alarm: float, max_error: float
+    model: SeveralTargets,
+    tables: dict[str, pd.DataFrame],
+    false_alarm: float,
+    max_error: float | None,
 ) -> pd.DataFrame:
     """Accepted where the least confidence of the classes keeps the promise on all of them at once,
     and no interval is too wide."""
@@ -100,9 +103,10 @@ def _together(
     if model.classes:
         confidence = np.min([tables[name]["confidence"] for name in model.classes], axis=0)
         out.insert(0, "confidence", confidence)
-        doubt |= confidence < model.of_all_classes.threshold(float(max_error), false_alarm)
+        if max_error is not None:
+            doubt |= confidence < model.of_all_classes.threshold(float(max_error), false_alarm)
     for name, table in tables.items():
-        if name not in model.classes:
+        if name not in model.classes or max_error is None:
             doubt |= (table["verdict"] == AMBIGUOUS).to_numpy()
     unfamiliar = (first["verdict"] == UNFAMILIAR).to_numpy()
     out.insert(0, "verdict", np.select([unfamiliar, doubt], [UNFAMILIAR, AMBIGUOUS], ACCEPT))

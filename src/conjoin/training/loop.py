@@ -27,6 +27,7 @@ from conjoin.util.energy import Meter
 
 __all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
 
+INTERRUPTION = "Finishing with what was learned. Ctrl-C again stops at once."
 ROUNDS_PER_FIT = 40  # of a fit by the gradient
 # passes over the rows; with mini-batches fewer than the maximum, but at least so many steps
 MAX_EPOCHS = 60
@@ -99,6 +100,7 @@ def train_from(
             while not run.trained.stopped:
                 run.step(bar)
         except KeyboardInterrupt:
+            progress.say(INTERRUPTION)
             run.interrupt()
         finally:
             run.finish()

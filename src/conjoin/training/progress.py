@@ -42,6 +42,12 @@ class Progress:
     def __init__(self, verbose: bool = False) -> None:
         self.verbose = verbose
 
+    def say(self, text: str) -> None:
+        """A line beside the phases."""
+        if self.verbose:
+            sys.stderr.write(f"\n{text}\n")
+            sys.stderr.flush()
+
     @contextlib.contextmanager
     def phase(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
         if not self.verbose:

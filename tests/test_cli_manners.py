@@ -1,0 +1,204 @@
+"""The command line's manners: help, slips of the pen, words that are safe to show and to paste."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conjoin.cli import run
+from conjoin.cli.verbs import VERBS
+from conjoin.cli.voice import visible
+from conjoin.families import resolve
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("manners")
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=400)
+    frame = pd.DataFrame(
+        {
+            "case id": [f"u{i:03d}" for i in range(400)],
+            "a": a,
+            "b": a + rng.normal(size=400),
+            "word": rng.choice(["=1+1", "-x", "plain"], 400),
+            "kind": np.where(a + 0.3 * rng.normal(size=400) > 0, "yes", "no"),
+        }
+    )
+    frame.to_csv(folder / "t a.csv", index=False)
+    frame.to_csv(folder / "t.csv", index=False)
+    line = f"fit {folder}/t.csv --target kind --family nb --predictor none -q -o {folder}/m"
+    assert run(line.split()) == 0
+    return folder
+
+
+def test_every_verb_has_examples_and_a_group_and_fits_80_columns(capsys):
+    for name, verb in VERBS.items():
+        assert run([name, "-h"]) == 0
+        out = capsys.readouterr().out
+        for example in verb.examples:
+            assert example.split()[0] == name
+            assert f"conjoin {example}"[:60] in out
+        assert max(map(len, out.splitlines())) <= 80
+    assert run(["-h"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"─ {verb.group} ─" in out for verb in VERBS.values())
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("fit @t.csv --target kinds", "kind"),
+        ("fit @t.csv --target kind --family circut", "circuit"),
+        ("fit @t.csv --target kind --family circuit:widht=3", "width"),
+        ("fit @t.csv --target kind --groups worde", "word"),
+        ("sample @m --given wrd=plain", "word"),
+        ("sample @m --y yess", "yes"),
+        ("decide @m @t.csv --keep caseid", "case id"),
+        ("evaluate @m @t.csv --target kinde", "kind"),
+    ],
+)
+def test_slips_get_a_question(say, line, meant):
+    assert f"Did you mean {meant!r}?" in say(line, 2).err
+
+
+def test_a_family_with_settings():
+    assert resolve("circuit:width=8").width == 8
+    assert resolve("mixture:components=3") == resolve("mixture").set_params(components=3)
+    with pytest.raises(ValueError, match="'depth' is no setting of 'circuit'"):
+        resolve("circuit:depth=3")
+    with pytest.raises(ValueError, match="width takes a number"):
+        resolve("circuit:width=wide")
+
+
+def test_next_commands_can_be_pasted(say, home):
+    said = say("check @t.csv -q")
+    assert run(["check", str(home / "t a.csv"), "--target", "kind"]) == 0
+    assert said.out == ""
+
+
+def test_paths_with_blanks_are_quoted(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["check", str(home / "t a.csv"), "--target", "kind"]) == 0
+    out = capsys.readouterr().out
+    assert f"'{home}/t a.csv'" in out
+    assert "--schema 't a-schema.json'" in out
+    assert json.loads((tmp_path / "t a-schema.json").read_text())["target"] == "kind"
+
+
+def test_traceback_on_request(say, home):
+    assert "Traceback" not in say("info no-model", 2).err
+    err = say("info no-model --traceback", 2).err
+    assert "Traceback (most recent call last)" in err
+    assert err.splitlines()[-1].startswith("conjoin: ")
+
+
+def test_commands_to_the_terminal_are_shown_and_not_sent(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"a\x1b[31m": rng.normal(size=60), "b": rng.choice(["x\x1b]0;t\x07", "y"], 60)}
+    )
+    frame["c\x9b2J"] = 1
+    frame.to_csv("t.csv", index=False)
+    for line in ("check t.csv", "check t.csv --json --force", "fit t.csv --target nope"):
+        run(line.split())
+        found = capsys.readouterr()
+        text = found.out + found.err
+        assert "\x1b" not in text, line
+        assert "\x07" not in text
+        assert "\x9b" not in text
+    assert visible("a\x1bb\tc") == "a\\x1bb\tc"
+    run(["check", "t.csv", "--json", "--force"])
+    assert json.loads(capsys.readouterr().out)["columns"][0]["name"] == "a\x1b[31m"
+
+
+def test_verdicts_carry_the_row_the_id_and_what_is_kept(say, home):
+    out = say("decide @m @t.csv --max-error none --keep word -o - -q").out
+    table = pd.read_csv(io.StringIO(out))
+    frame = pd.read_csv(home / "t.csv")
+    assert table.columns[:3].tolist() == ["row", "case id", "word"]
+    assert table["row"].tolist() == list(range(1, 401))
+    assert (table["case id"] == frame["case id"]).all()
+    assert (table["word"] == frame["word"]).all()
+    chunks = say("decide @m @t.csv --max-error none --chunk-rows 150 -o - -q").out
+    again = pd.read_csv(io.StringIO(chunks))
+    assert again["row"].tolist() == list(range(1, 401))
+    assert (again["case id"] == frame["case id"]).all()
+    assert (again["verdict"] == table["verdict"]).all()
+
+
+def test_formulas_in_a_text_file_are_told(say):
+    err = say("decide @m @t.csv --max-error none --keep word -o v.csv").err
+    assert "Cells begin with =, +, - or @" in err
+    assert "of 'word'" in err
+    pytest.importorskip("pyarrow")
+    assert (
+        "Cells begin" not in say("decide @m @t.csv --max-error none --keep word -o v.parquet").err
+    )
+
+
+def test_utf8_whatever_the_locale(home, tmp_path):
+    pd.DataFrame({"größe": np.arange(60) % 7, "名": np.arange(60) % 5}).to_csv(
+        tmp_path / "u.csv", index=False
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "conjoin", "check", "u.csv"],
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done.stderr
+    out = done.stdout.decode("utf-8")
+    assert "größe" in out
+    assert "名" in out
+
+
+def test_samples_without_a_seed_say_which_it_was(say):
+    first = say("sample @m -n 5 -o -")
+    assert "--seed" in first.err
+    seed = first.err.split("--seed ")[1].split()[0]
+    assert say(f"sample @m -n 5 -o - --seed {seed}").out == first.out
+    assert say("sample @m -n 5 -o -").out != first.out
+
+
+def test_quality_without_held_out_rows_says_what_it_is(say, home):
+    pd.read_csv(home / "t.csv")[["a", "b"]].to_csv("real.csv", index=False)
+    found = say("quality real.csv real.csv")
+    assert "nan" not in found.out
+    assert "No column tells them apart." in found.out
+    assert "Without --holdout" in " ".join(found.out.split())
+
+
+def test_the_beginning_of_a_string_can_be_given():
+    from conjoin.cli.words import given_of
+    from conjoin.codecs.sequence import Prefix
+    from conjoin.codecs.table.schema import Column, Schema
+
+    schema = Schema((Column("note", "text"),))
+    found = given_of(["note=wo..."], schema)["note"]
+    assert isinstance(found, Prefix)
+    assert found == "wo"
+    assert not isinstance(given_of(["note=wo"], schema)["note"], Prefix)
+
+
+def test_fit_speaks_before_the_libraries_are_there(home, tmp_path):
+    code = (
+        "import sys, conjoin.cli.learn as learn, conjoin.cli.voice as voice\n"
+        "note = voice.Voice.note\n"
+        "def first(self, *texts):\n"
+        "    note(self, *texts)\n"
+        "    assert 'torch' not in sys.modules\n"
+        "    sys.exit(0)\n"
+        "voice.Voice.note = first\n"
+        "from conjoin.cli import run\n"
+        f"run(['fit', {str(home / 't.csv')!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("note: Fitting a model of ")

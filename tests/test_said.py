@@ -1,0 +1,179 @@
+"""What a fit and its answers say: every column that is set aside, pooled, parsed or assumed, rows
+of which hardly anything is known, and rates that can't be promised."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import conjoin
+
+
+def table(rows=400):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "patient id": [f"u{i}" for i in range(rows)],
+            "city": rng.choice([f"c{i}" for i in range(150)], rows),
+            "a": rng.normal(size=rows),
+            "b": rng.normal(size=rows),
+            "code": rng.integers(0, 4, rows),
+            "const": 1,
+        }
+    )
+    y = (X["a"] + 0.5 * rng.normal(size=rows) > 0).map({True: "yes", False: "no"})
+    return X, y.rename("y")
+
+
+def fitted(kind=conjoin.JointClassifier, **settings):
+    X, y = table()
+    model = kind(family="naive_bayes", **({"predictor": None} | settings))
+    return model.fit(X[["a", "b"]], y if kind is conjoin.JointClassifier else X["b"] + X["a"])
+
+
+def test_fit_warns_once_of_each_column_that_is_set_aside_pooled_or_doubted():
+    X, y = table()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = conjoin.JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    said = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
+    assert said == model.notices_
+    assert len(said) == len(set(said))
+    for name in ("patient id", "const", "city", "code"):
+        assert sum(f"Column {name!r}" in text for text in said) == 1, name
+    assert not any("Column 'a'" in text for text in said)
+    assert {each.filename for each in caught} == {__file__}
+
+
+def test_notices_outlive_the_folder(tmp_path):
+    X, y = table()
+    model = conjoin.JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    model.save(tmp_path / "m")
+    assert conjoin.load(tmp_path / "m").notices_ == model.notices_
+
+
+def test_strict_refuses_before_the_training_and_repeats_the_notices():
+    X, y = table()
+    strict = conjoin.JointClassifier(family="naive_bayes", predictor=None, strict=True)
+    with pytest.raises(
+        ValueError, match=r"strict=True.*'patient id' is set aside.*'code' has only"
+    ):
+        strict.fit(X, y)
+    Y = pd.DataFrame({"y": y, "z": X["b"]})
+    with pytest.raises(ValueError, match=r"strict=True.*'const' is set aside"):
+        conjoin.JointClassifier(family="circuit", strict=True).fit(X.drop(columns="b"), Y)
+    assert strict.fit(X[["a", "b"]], y).notices_ == []
+
+
+def test_verbose_ends_with_what_the_shell_says(capsys):
+    model = fitted(verbose=True)
+    said = capsys.readouterr().err
+    for words in ("2 classes: no, yes", "2 modelled", "to calibrate", "can be promised", "exact"):
+        assert words in said, words
+    assert model.predict(table()[0][["a", "b"]])[0] in ("yes", "no")
+
+
+def test_columns_that_the_fit_did_not_have_are_named_at_predict():
+    X, y = table()
+    model = fitted()
+    with pytest.warns(UserWarning, match="has the column 'extra', which is not of the fit"):
+        model.predict(X[["a", "b"]].assign(extra=1))
+    with pytest.warns(UserWarning, match="has the columns 'p', 'q', which are not of the fit"):
+        model.score_samples(X[["a", "b"]].assign(p=1, q="w"))
+    whole = conjoin.JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole.predict(X)  # a column that was set aside is known
+        model.predict(X[["a", "b"]].assign(y=y))  # and so is the target
+
+
+def test_without_an_error_rate_only_false_alarms_are_promised():
+    X = table()[0][["a", "b"]]
+    X.loc[0] = [40.0, -40.0]
+    for kind in (conjoin.JointClassifier, conjoin.JointRegressor):
+        model = fitted(kind)
+        found = model.decide(X, max_error=None)
+        assert set(found["verdict"]) == {"accept", "unfamiliar"}
+        assert found["verdict"][0] == "unfamiliar"
+        accepted = found[found["verdict"] == "accept"]
+        assert (accepted["answer"] == accepted["best_guess"]).all()
+        assert (found["familiarity"] <= 0.05).eq(found["verdict"] == "unfamiliar").all()
+    with pytest.raises(ValueError, match="max_width is of the interval"):
+        model.decide(X, max_error=None, max_width=1.0)
+    y = (X["a"] > 0).map({True: "yes", False: "no"})
+    assert fitted().evaluate(X, y, max_error=None)["error_asked"] is None
+
+
+def test_too_few_calibration_rows_are_told_in_the_rates_that_are_asked():
+    X, y = table(60)
+    X = X[["a", "b"]]
+    none = conjoin.JointClassifier(family="naive_bayes", predictor=None)
+    none.fit(X, y, calibration=0)
+    with pytest.raises(
+        ValueError, match=r"false-alarm rate of 0.1 needs 9, an error rate of 0.2 n"
+    ):
+        none.decide(X, false_alarm=0.1, max_error=0.2)
+    with pytest.raises(ValueError, match=r"\(a false-alarm rate of 0.01 needs 99\)"):
+        none.decide(X, false_alarm=0.01, max_error=None)
+    X, y = table(200)
+    X = X[["a", "b"]]
+    few = conjoin.JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    with pytest.raises(ValueError, match=r"false-alarm rate of 0.02 needs 49 calibration rows"):
+        few.decide(X, false_alarm=0.02, max_error=0.2)
+    with pytest.raises(ValueError, match=r"An error promise of 0.02 needs 149"):
+        few.decide(X, false_alarm=0.2, max_error=0.02)
+
+
+def test_rows_of_which_nearly_everything_is_missing_say_so():
+    rng = np.random.default_rng(1)
+    X = pd.DataFrame(rng.normal(size=(500, 20)), columns=[f"c{i}" for i in range(20)])
+    y = np.where(X["c0"] > 0, "yes", "no")
+    model = conjoin.JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    asked = X.iloc[:3].copy()
+    asked.iloc[0] = np.nan
+    asked.iloc[1, 2:] = np.nan
+    for max_error in (None, 0.3):
+        found = model.decide(asked, max_error=max_error, false_alarm=0.05)
+        assert found["verdict"][0] == "ambiguous"
+        assert found["reason"][0] == "20 of 20 columns are missing: too little is known"
+        assert found["reason"][1] == "18 of 20 columns are missing: too little is known"
+        assert found["answer"][0] is None
+    assert "missing" not in found["reason"][2]
+
+
+def test_dir_shows_the_public_names():
+    assert set(conjoin.__all__) <= set(dir(conjoin))
+    assert "importlib" not in dir(conjoin)
+
+
+def test_rates_of_no_rows_are_null_and_rates_of_rows_have_intervals():
+    X, y = table()
+    model = fitted()
+    found = model.evaluate(X[["a", "b"]], y, max_error=0.3)
+    for name in ("accuracy", "accepted", "false_alarm_got", "error_among_accepted"):
+        low, high = found[f"{name}_interval"]
+        assert 0 <= low <= found[name] <= high <= 1, name
+        assert low < high
+    # 400 rows, share p: the exact interval is about p +- 1.96 sqrt(p (1 - p) / 400)
+    spread = 1.96 * np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 400)
+    assert found["accuracy_interval"][0] == pytest.approx(found["accuracy"] - spread, abs=0.006)
+    assert set(found["accepted_wrong_per_class_interval"]) == {"yes", "no"}
+    far = X[["a", "b"]] * 0 + 1000.0
+    nothing = model.evaluate(far, y, max_error=0.3)
+    assert nothing["accepted"] == 0.0
+    assert nothing["accepted_interval"][0] == 0.0
+    assert nothing["error_among_accepted"] is None
+    assert nothing["error_among_accepted_interval"] is None
+
+
+def test_the_median_of_log_p_stands_beside_the_mean():
+    X = table()[0][["a", "b"]]
+    model = fitted()
+    odd = X.copy()
+    odd.iloc[0] = 1e6
+    each = model.score_samples(odd)
+    found = model.evaluate(odd)
+    assert found["log_prob"] == pytest.approx(each.mean())
+    assert found["log_prob_median"] == pytest.approx(np.median(each))
+    assert found["log_prob_median"] > found["log_prob"] + 1
