@@ -30,7 +30,7 @@ from conjoin.predictors import scorer_class
 from conjoin.predictors.base import Scorer
 from conjoin.predictors.classifier import Classifier
 from conjoin.predictors.residual import Residual
-from conjoin.util.files import new_folder, recover
+from conjoin.util.files import new_folder, recover, resolved
 
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
@@ -61,7 +61,7 @@ def save_model(
         from conjoin.model.card import model_card
 
         card = "\n".join(map(model_card, models))
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    resolved(folder).parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as draft:
         (draft / "weights.safetensors").write_bytes(weights)
         (draft / "config.json").write_text(
