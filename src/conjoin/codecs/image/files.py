@@ -99,6 +99,10 @@ def read_pictures(path: str | Path, wanted: Wanted) -> tuple[Pictures, list[str]
             f"{place} does not exist; pictures are read from a folder, a file "
             f"({', '.join(SUFFIXES)}) or an .npz."
         )
+    if not place.is_dir() and not place.is_file():
+        raise ValueError(
+            f"{place} is a pipe or a device; pictures are read from a folder or a file."
+        )
     if place.suffix.lower() == ".npz":
         return read_packed(place, wanted)
     if place.is_dir():
