@@ -393,7 +393,7 @@ def read_models(home: Path) -> list[Path]:
     notes = X.assign(note=random_.choice(["oak", "ash tree", "elm"], 120))
     warnings.simplefilter("ignore")
     several = conjoin.JointClassifier(family="mixture").fit(X, Y)
-    beside = conjoin.JointDensity(family="naive_bayes", types={"note": "text"}).fit(notes)
+    beside = conjoin.JointDensity(family="mixture", types={"note": "text"}).fit(notes)
     for name, model, rows in (("several", several, X), ("beside", beside, notes)):
         folders.append(model.save(home / name))
         rows.to_csv(home / name / "rows.csv", index=False)
