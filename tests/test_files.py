@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from conjoin.util.files import new_file, new_folder, recover, write_bytes, write_text
+from conjoin.util import files
+from conjoin.util.files import locked, new_file, new_folder, recover, write_bytes, write_text
 
 FOLDERS = """
 import sys
@@ -112,7 +114,123 @@ def test_between_the_two_renames_the_old_folder_comes_back(tmp_path):
     assert not (tmp_path / ".old-m").exists()
 
 
+def exchanges(folder):
+    """Whether two names can be exchanged in one step there."""
+    one, two = folder / "one", folder / "two"
+    one.mkdir()
+    two.mkdir()
+    found = files._exchange(one, two)
+    shutil.rmtree(one)
+    shutil.rmtree(two)
+    return found
+
+
+def test_old_or_new_stands_under_the_name_at_every_call(tmp_path, monkeypatch):
+    if not exchanges(tmp_path):
+        pytest.skip("names can't be exchanged here")
+    target = tmp_path / "m"
+    write_folder(target, "old")
+    seen = []
+
+    def look():
+        seen.append((target / "a").read_text() if target.exists() else "nothing")
+
+    def watched(name):
+        real = getattr(os, name)
+
+        def call(*arguments, **options):
+            look()
+            found = real(*arguments, **options)
+            look()
+            return found
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("rename", "replace", "mkdir", "rmdir", "unlink", "fsync"):
+        watched(name)
+    write_folder(target, "new")
+    assert set(seen) == {"old", "new"}
+
+
+def write_folder(target, text):
+    with new_folder(target) as draft:
+        (draft / "a").write_text(text)
+
+
+def test_folders_are_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda draft, path: False)
+    for text in ("old", "new"):
+        write_folder(tmp_path / "m", text)
+    assert (tmp_path / "m" / "a").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_an_interruption_between_the_two_renames_leaves_the_old_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda draft, path: False)
+    write_folder(tmp_path / "m", "old")
+    rename = Path.rename
+
+    def interrupted(self, to):
+        rename(self, to)
+        if Path(to).name == ".old-m":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_folder(tmp_path / "m", "new")
+    assert (tmp_path / "m" / "a").read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "m").symlink_to(tmp_path / "real" / "m")
+    (tmp_path / "t.csv").symlink_to(tmp_path / "real" / "t.txt")
+    for text in ("old", "new"):
+        write_folder(tmp_path / "m", text)
+        write_text(tmp_path / "t.csv", text)
+    assert (tmp_path / "m").is_symlink()
+    assert (tmp_path / "t.csv").is_symlink()
+    assert (tmp_path / "real" / "m" / "a").read_text() == "new"
+    assert (tmp_path / "real" / "t.txt").read_text() == "new"
+    assert sorted(os.listdir(tmp_path / "real")) == ["m", "t.txt"]
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    for make in (new_file, new_folder):
+        with pytest.raises(ValueError, match="round is a link that leads back"):
+            with make(tmp_path / "round"):
+                pass
+
+
+def test_a_folder_is_held_by_one_process(tmp_path):
+    with locked(tmp_path):
+        child = os.fork()
+        if child == 0:
+            try:
+                with locked(tmp_path):
+                    os._exit(1)
+            except FileExistsError:
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    with locked(tmp_path):
+        pass
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    for mask in (0o022, 0o077, 0o002):
+        before = os.umask(mask)
+        try:
+            write_folder(tmp_path / "m", "x")
+            write_text(tmp_path / "t", "x")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "m").stat().st_mode & 0o777 == 0o777 & ~mask
+        assert (tmp_path / "m" / "a").stat().st_mode & 0o777 == 0o666 & ~mask
+        assert (tmp_path / "t").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
 def test_a_reader_that_recovers_in_between_does_not_stop_the_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda draft, path: False)
     target = tmp_path / "m"
     target.mkdir()
     (target / "a").write_text("old")

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -31,13 +32,14 @@ from conjoin.predictors import choices
 from conjoin.questions.summary import describe, facts_of, useful_rate
 from conjoin.training.checkpoint import Stop
 from conjoin.training.ranks import rank, wait
-from conjoin.util.files import write_text
+from conjoin.util.files import locked, resolved, write_text
 from conjoin.util.near import did_you_mean
 
 __all__ = ["Asked", "fit_table"]
 
 PREDICTORS = {str(name).lower(): name for name in choices()}  # as typed: none is None
 MAX_SHOWN_DOUBTS = 5  # doubts on the screen
+MARK = "fit.json"  # in a folder of checkpoints: what the fit was begun with
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ class _Parts:
 
 def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     """Fit and save; every mistake that can be seen before the fit is seen before the fit."""
-    refuse_overwrite(Path(asked.out), asked.force)
+    _claim(asked)
     _check(asked)
     if asked.start_from is not None:
         asked = dataclasses.replace(asked, start_from=load_model(asked.start_from, asked.device))
@@ -163,7 +165,18 @@ def _leave(folder: Path, model: Any, voice: Voice) -> None:
     if interrupted and any(folder.rglob("checkpoint.safetensors")):
         voice.note(f"The fit was interrupted; --resume --force goes on from {folder}.")
     elif rank() == 0:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # somebody else may have removed it
+
+
+def _claim(asked: Asked) -> None:
+    """ValueError or FileExistsError where the model could not be written in the end."""
+    refuse_overwrite(Path(asked.out), asked.force)
+    place = resolved(asked.out).parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        what = "can't be written to" if place.is_dir() else "is no folder"
+        raise ValueError(f"{asked.out} can't be written: {place} {what}.")
 
 
 def _check(asked: Asked) -> None:
@@ -386,45 +399,74 @@ def _family(asked: Asked) -> str:
 
 @contextlib.contextmanager
 def _checkpoints(asked: Asked, parts: _Parts, voice: Voice) -> Iterator[Path]:
-    """The folder ``<out>.partial``; a fit on bad input, or one that is broken off before its first
-    checkpoint, leaves none."""
+    """The folder ``<out>.partial``, held against other fits; a fit on bad input, or one that is
+    broken off before its first checkpoint, leaves none."""
     folder = Path(f"{asked.out.rstrip('/')}.partial")
-    mark = _fingerprint(asked, parts)
-    if rank() == 0:
-        _open_folder(folder, mark, asked.resume, voice)
-    wait()
-    try:
-        yield folder
-    except BaseException as error:
-        if rank():
+    with contextlib.ExitStack() as stack:
+        if rank() == 0:
+            _refuse_foreign(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder))
+            _open_folder(folder, _fingerprint(asked, parts), asked.resume, voice)
+        wait()
+        try:
+            yield folder
+        except BaseException as error:
+            _tidy(folder, error, voice)
             raise
-        if isinstance(error, ValueError | TypeError) or not any(
-            folder.rglob("checkpoint.safetensors")
-        ):
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            voice.note(f"Nothing was saved; --resume goes on from {folder}.")
-        raise
 
 
-def _open_folder(folder: Path, mark: str, resume: bool, voice: Voice) -> None:
-    file = folder / "fit.json"
-    if folder.exists() and not file.is_file():
+def _tidy(folder: Path, error: BaseException, voice: Voice) -> None:
+    """After a fit that failed: its checkpoints stay where there are any to go on from."""
+    if rank():
+        return
+    useless = isinstance(error, ValueError | TypeError)
+    if useless or not any(folder.rglob("checkpoint.safetensors")):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        voice.note(f"Nothing was saved; --resume goes on from {folder}.")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """FileExistsError where ``folder`` holds something else than a fit. One that was killed before
+    it wrote its first file leaves nothing in it, or a draft of that file."""
+    if not os.path.lexists(folder) or (folder / MARK).is_file():
+        return
+    if not folder.is_dir() or any(
+        not entry.name.startswith(".new-") for entry in folder.iterdir()
+    ):
         raise FileExistsError(
             f"{folder} exists and is no folder of checkpoints: move it away, or choose another -o."
         )
-    if resume and file.is_file():
-        if json.loads(file.read_text(encoding="utf-8")).get("fingerprint") != mark:
-            raise ValueError(
-                f"{folder} was begun with another table or other options: repeat those, or fit "
-                "without --resume."
-            )
+
+
+def _open_folder(folder: Path, mark: str, resume: bool, voice: Voice) -> None:
+    file = folder / MARK
+    begun = _mark_of(file) if resume else None
+    if begun == mark:
         return
+    if begun is not None:
+        raise ValueError(
+            f"{folder} was begun with another table or other options: repeat those, or fit "
+            "without --resume."
+        )
     if resume:
         voice.note(f"There is no {folder} to resume; the fit starts at the beginning.")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    elif any(folder.rglob("checkpoint.safetensors")):
+        voice.note(f"The unfinished fit in {folder} is discarded; --resume would have gone on.")
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     write_text(file, json.dumps({"fingerprint": mark}))
+
+
+def _mark_of(file: Path) -> Any:
+    """The fingerprint of the fit that was begun; None where none was."""
+    if not file.is_file():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["fingerprint"]
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged ({error}): fit without --resume.") from None
 
 
 def _fingerprint(asked: Asked, parts: _Parts) -> str:
@@ -432,6 +474,9 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
     options = [
         asked.chunk_rows,
         asked.family,
+        asked.target,
+        asked.predictor,
+        asked.emphasis,
         asked.missingness,
         asked.seed,
         asked.calibration,
@@ -460,9 +505,8 @@ def _content(parts: _Parts) -> bytes:
         return hashlib.sha256(parts.x.tobytes()).digest() + labels.encode()
     table = parts.x if parts.y is None else pd.concat([parts.x, parts.y], axis=1)
     mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
-    return np.asarray(
-        pd.util.hash_pandas_object(table.astype(dict.fromkeys(mixed, str)), index=False)
-    ).tobytes()
+    hashes = pd.util.hash_pandas_object(table.astype(dict.fromkeys(mixed, str)), index=False)
+    return np.asarray(hashes).tobytes() + "\n".join(map(str, table.columns)).encode()
 
 
 # ---------------------------------------------------------------------------------- the last screen

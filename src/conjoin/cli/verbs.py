@@ -94,6 +94,7 @@ VERBS: dict[str, Verb] = {
 BAD_INPUT = 2
 INTERRUPTED = 130
 TRACEBACK = "--traceback"
+MAX_SENTENCE_CHARACTERS = 4_000  # of an error
 # the base of every usage error, which typer does not export
 _Usage: Any = typer.BadParameter.__mro__[1]
 
@@ -175,6 +176,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if traced:
             traceback.print_exc()
         return _sorry(in_shell(_sentence(error)))
+    except MemoryError:
+        return _sorry("there is not enough memory for this: give fewer rows or columns.")
 
 
 def _speak_utf8() -> None:
@@ -196,8 +199,14 @@ def _sentence(error: Exception) -> str:
 
 def _sorry(text: str, code: int = BAD_INPUT) -> int:
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        sys.stderr.write(f"conjoin: {visible(' '.join(text.split()))}\n")
+        sys.stderr.write(f"conjoin: {visible(' '.join(_cut(text).split()))}\n")
     return code
+
+
+def _cut(text: str) -> str:
+    """A sentence without the middle of what is far too long to be read."""
+    half = MAX_SENTENCE_CHARACTERS // 2
+    return text if len(text) <= 2 * half else f"{text[:half]} ... {text[-half:]}"
 
 
 @contextlib.contextmanager

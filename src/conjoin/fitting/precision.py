@@ -2,12 +2,14 @@
 checkpoint keeps the one that it began with."""
 
 import json
+from pathlib import Path
 
 from conjoin.core import Config
 from conjoin.core.device import choose_device
 from conjoin.fitting.options import FitOptions
 from conjoin.nets.precision import PRECISIONS, check_precision, fastest
 from conjoin.training import ranks
+from conjoin.util.files import write_text
 
 __all__ = ["settle_precision"]
 
@@ -27,10 +29,17 @@ def _chosen(options: FitOptions) -> str:
     where the first process runs, which is written there."""
     file = None if options.checkpoint is None else options.checkpoint / "precision.json"
     if file is not None and options.resume and file.is_file():
-        return str(json.loads(file.read_text(encoding="utf-8")))
+        return _written(file)
     device = choose_device(options.device)
     precision = PRECISIONS[int(ranks.first(float(PRECISIONS.index(fastest(str(device))))))]
     if file is not None and ranks.rank() == 0:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(precision), encoding="utf-8")
+        write_text(file, json.dumps(precision))
     return precision
+
+
+def _written(file: Path) -> str:
+    try:
+        return check_precision(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): fit without resuming.") from None

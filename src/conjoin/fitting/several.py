@@ -192,6 +192,9 @@ class Drawn(Feed):
         self.rows = self.held.rows
         self.seed = seed
 
+    def fingerprint(self) -> str:
+        return self.held.fingerprint()
+
     def parts(self, batch: int) -> int:
         return self.held.parts(batch)
 

@@ -161,9 +161,10 @@ class Model:
 
     def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
         """log p(x), nats, in the event's units; in chunks, without gradients."""
-        return self._chunked(
+        found = self._chunked(
             self.joint.log_prob if self.target is None else self.pair.log_evidence, x
         )
+        return _refuse_no_numbers(found, found.isnan().all())
 
     def _log_evidence_unweighted(self, x: Event) -> Float[Tensor, " B"]:
         return self._chunked(
@@ -189,7 +190,8 @@ class Model:
         """log p(y | x) for every class."""
         if rows is not None and self._own_scores(rows, encoded.event) is not None:
             return self.log_joint(encoded, rows).log_softmax(1)
-        return self._chunked(self.pair.log_posterior, encoded.event)
+        found = self._chunked(self.pair.log_posterior, encoded.event)
+        return _refuse_no_numbers(found, found.isnan().any())
 
     def _chunked(self, evaluate: Any, x: Event) -> Tensor:
         with torch.no_grad():
@@ -362,6 +364,16 @@ def _columns(names: list[Any]) -> str:
     """``the columns 'a', 'b'``, a dozen at most."""
     shown = ", ".join(map(repr, names[:12])) + (", ..." if len(names) > 12 else "")
     return f"the column{'s' if len(names) > 1 else ''} {shown}"
+
+
+def _refuse_no_numbers(answers: Tensor, wrong: Tensor) -> Tensor:
+    """The answers. ValueError where they are no numbers, as damaged weights give."""
+    if len(answers) and wrong:
+        raise ValueError(
+            "The model's answer is no number: its weights are damaged, or a value is far beyond "
+            "all that it has learned from."
+        )
+    return answers
 
 
 def _pieces(x: Event) -> list[slice]:

@@ -6,11 +6,14 @@ model gives one clear sentence.
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
@@ -22,6 +25,7 @@ from conjoin.families import resolve
 from conjoin.joints import KINDS, Joint, Predictor, Rebuild
 from conjoin.joints.base import describe_family
 from conjoin.joints.reweighted import Posterior
+from conjoin.model.bounded import bounded
 from conjoin.model.model import Model
 from conjoin.model.several import SeveralTargets, space_of
 from conjoin.model.state import State, split_facts
@@ -30,13 +34,20 @@ from conjoin.predictors import scorer_class
 from conjoin.predictors.base import Scorer
 from conjoin.predictors.classifier import Classifier
 from conjoin.predictors.residual import Residual
-from conjoin.util.files import new_folder, recover
+from conjoin.util.files import new_folder, recover, resolved
 
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
 FORMAT = 2  # 1, of 0.1.0: familiarity by one reading
 FORMAT_OF_RECORDS = 3  # of several targets, and of rows of several blocks
 FILES = ("config.json", "weights.safetensors", "README.md")
+MAX_CONFIG_BYTES = 1 << 29  # of a config, whose largest part is the levels of columns
+# parts of a config that answers are computed from: all of their numbers are finite
+COMPUTED = ("codec", "target", "targets", "joint")
+
+
+class _NotRegistered(ValueError):
+    """A family of the user's own, whose class was not given."""
 
 
 def save_model(
@@ -61,7 +72,7 @@ def save_model(
         from conjoin.model.card import model_card
 
         card = "\n".join(map(model_card, models))
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    resolved(folder).parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as draft:
         (draft / "weights.safetensors").write_bytes(weights)
         (draft / "config.json").write_text(
@@ -209,25 +220,33 @@ def load_model(
     config = _read_config(folder)
     tensors = _read_weights(folder, config)
     try:
-        restore = _restore_several if "targets" in config else _restore
-        model: Any = restore(config, tensors, family)
-    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(
-            f"{folder / 'config.json'} is damaged ({error!r:.200}): restore it from a copy, or "
-            "fit again."
-        ) from error
+        with bounded(sum(value.nbytes for value in tensors.values())):
+            restore = _restore_several if "targets" in config else _restore
+            model: Any = restore(config, tensors, family)
+    except _NotRegistered:
+        raise
+    except Exception as error:  # a config that was altered may fail in any line that reads it
+        raise _damaged(folder / "config.json", error) from error
     (model.density if "targets" in config else model.joint).to(place)
     return model  # type: ignore[no-any-return]
 
 
+def _damaged(file: Path, error: Any) -> ValueError:
+    why = str(error) if isinstance(error, str | ValueError | SafetensorError) else repr(error)
+    why = " ".join(why.split()).rstrip(".")
+    return ValueError(f"{file} is damaged ({why:.300}): restore it from a copy, or fit again.")
+
+
 def _weights_of(joint: Density, tensors: dict[str, torch.Tensor]) -> None:
-    joint.load_state_dict(
-        {
-            key.removeprefix("joint."): value
-            for key, value in tensors.items()
-            if key.startswith("joint.")
-        }
-    )
+    found = {
+        key.removeprefix("joint."): value
+        for key, value in tensors.items()
+        if key.startswith("joint.")
+    }
+    for key, value in joint.state_dict().items():
+        if key in found and found[key].is_floating_point() != value.is_floating_point():
+            raise ValueError(f"weight {key} is of {found[key].dtype} where {value.dtype} belongs")
+    joint.load_state_dict(found)
 
 
 def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: Any) -> Model:
@@ -265,11 +284,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} {what}; a model is a folder that `conjoin fit` or `save` wrote."
         )
     try:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} bytes")
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{file} is damaged ({error}): restore it from a copy, or fit again."
-        ) from None
+        digest = _digest(config) if isinstance(config, dict) else ""
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, error) from None
     if not isinstance(config, dict) or "format" not in config:
         raise ValueError(f"{file} is not the config of a conjoin model.")
     if not isinstance(config["format"], int) or config["format"] > FORMAT_OF_RECORDS:
@@ -277,12 +297,26 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} was written by conjoin {config.get('conjoin')}, which is newer than this "
             "one: upgrade conjoin."
         )
-    if config.get("config_sha256") != _digest(config):
+    if config.get("config_sha256") != digest:
         raise ValueError(
             f"{file} is damaged or was altered (its sha256 is not the one it states): restore it "
             "from a copy, or fit again."
         )
+    for part in COMPUTED:
+        if not all(math.isfinite(number) for number in _floats(config.get(part))):
+            raise _damaged(file, f"{part} has a number that is not finite")
     return config
+
+
+def _floats(value: Any) -> Iterator[float]:
+    """All numbers that are no whole ones, however deep."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for entry in value:
+            yield from _floats(entry)
+    elif isinstance(value, float):
+        yield value
 
 
 def _read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -291,12 +325,29 @@ def _read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tenso
         raise ValueError(
             f"{folder} has no weights.safetensors: restore it from a copy, or fit again."
         )
-    if hashlib.sha256(file.read_bytes()).hexdigest() != config.get("weights_sha256"):
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if digest != config.get("weights_sha256"):
         raise ValueError(
             f"{file} is truncated or was altered (its sha256 is not the one in config.json): "
             "restore it, or fit again."
         )
-    return load_file(file)
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise _damaged(file, error) from None
+    for key, value in tensors.items():
+        if not _is_sound(key, value):
+            raise _damaged(file, f"{key} has a value that is no number, or infinite")
+    return tensors
+
+
+def _is_sound(key: str, value: torch.Tensor) -> bool:
+    """Whether a weight holds numbers, or -inf, the logarithm of no mass; of the calibration the
+    marks of what was missing may be anything."""
+    if not value.is_floating_point() or ".gaps." in key:
+        return True
+    return not bool((value.isnan() | (value == torch.inf)).any())
 
 
 def _rebuild(described: dict[str, Any], y: Space | None, x: Space, family: Any) -> Any:
@@ -316,7 +367,7 @@ def _rebuild(described: dict[str, Any], y: Space | None, x: Space, family: Any) 
 def _family(described: dict[str, Any], space: Space, family: Any, context: Space | None) -> Density:
     name = described["family"]
     if ":" in name and family is None:
-        raise ValueError(
+        raise _NotRegistered(
             f"This model uses the family {name}, which is not registered: call "
             "conjoin.load(path, family=ItsDensityClass)."
         )

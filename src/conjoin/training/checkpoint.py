@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,7 @@ __all__ = ["Stop", "Trained", "read_checkpoint", "write_checkpoint"]
 
 NAME = "checkpoint.safetensors"
 Parts = dict[str, dict[str, Tensor]]
+Begun = dict[str, str]  # what a fit began with: {what the user calls it: what it was}
 
 
 class Stop(StrEnum):
@@ -53,7 +55,7 @@ class Trained:
 
 
 def write_checkpoint(
-    folder: Path, parts: Parts, trained: Trained, sums: tuple[float, float]
+    folder: Path, parts: Parts, trained: Trained, sums: tuple[float, float], begun: Begun
 ) -> str:
     """Write the file; where the disk is full, a sentence about the one that stays, and nothing is
     lost but the newest steps."""
@@ -65,7 +67,8 @@ def write_checkpoint(
     tensors["sums"] = torch.tensor(sums, dtype=torch.float64)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / NAME, save(tensors, metadata={"trained": json.dumps(asdict(trained))}))
+        said = {"trained": json.dumps(asdict(trained)), "begun": json.dumps(begun)}
+        write_bytes(folder / NAME, save(tensors, metadata=said))
     except OSError as error:
         kept = "the last one stays" if (folder / NAME).exists() else "there is none yet"
         note = (
@@ -77,22 +80,52 @@ def write_checkpoint(
     return ""
 
 
-def read_checkpoint(folder: Path) -> tuple[Parts, Trained, tuple[float, float]] | None:
+def read_checkpoint(
+    folder: Path, begun: Begun
+) -> tuple[Parts, Trained, tuple[float, float]] | None:
     """The parts, counters and running sums of the last checkpoint; None where there is none.
-    ValueError for a damaged one."""
+
+    Raises
+    ------
+    ValueError
+        For a damaged one, or one of a fit that began with something else than ``begun``.
+    """
     file = folder / NAME
     if not file.exists():
         return None
     try:
         with safe_open(file, "pt") as opened:
-            trained = json.loads(opened.metadata()["trained"])
-        tensors = load_file(file)
-    except (SafetensorError, KeyError, TypeError) as error:
+            said = opened.metadata()
+        earlier: Begun = json.loads(said.get("begun", "{}"))
+        trained = _trained(json.loads(said["trained"]))
+        parts, sums = _sorted(load_file(file))
+    except (SafetensorError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged ({error}): fit without resuming.") from None
-    history = [(epoch, fit, held) for epoch, fit, held in trained.pop("history")]
+    _refuse_others(folder, earlier, begun)
+    return parts, trained, sums
+
+
+def _trained(said: dict[str, Any]) -> Trained:
+    history = [(epoch, fit, held) for epoch, fit, held in said.pop("history")]
+    return Trained(**said | {"stopped": "", "history": history})
+
+
+def _sorted(tensors: dict[str, Tensor]) -> tuple[Parts, tuple[float, float]]:
     first, second = tensors.pop("sums").tolist()
     parts: Parts = {"now": {}, "best": {}, "learner": {}, "good": {}, "good_learner": {}}
     for key, value in tensors.items():
         part, _, name = key.partition("/")
         parts[part][name] = value
-    return parts, Trained(**trained | {"stopped": "", "history": history}), (first, second)
+    return parts, (first, second)
+
+
+def _refuse_others(folder: Path, earlier: Begun, begun: Begun) -> None:
+    """ValueError where a fit is to go on with something else than it began with. Checkpoints of
+    earlier versions don't say what that was."""
+    for what, value in earlier.items():
+        now = begun.get(what, "nothing")
+        if now != value:
+            raise ValueError(
+                f"The checkpoint in {folder} belongs to another fit: it began with {what} "
+                f"{value:.80}, and this one has {now:.80}: repeat that, or fit without resuming."
+            )

@@ -6,6 +6,7 @@ same bits.
 """
 
 import abc
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,6 +42,10 @@ class Feed(abc.ABC):
     def batch(self, step: int, parts: int) -> Batch | Pass:
         """The rows of step ``step``, counted from the beginning of the fit."""
 
+    def fingerprint(self) -> str:
+        """What tells these rows from others, as far as that can be said without reading a file."""
+        return f"{self.rows} rows"
+
 
 class Held(Feed):
     """Rows in memory, in a new order for every epoch."""
@@ -52,6 +57,12 @@ class Held(Feed):
         self.rows = fit.rows
         self.epoch = -1
         self.order = torch.empty(0, dtype=torch.long)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for values in (*_tensors(self.fit), self.weight):
+            digest.update(values.detach().cpu().contiguous().numpy())
+        return f"{super().fingerprint()}, {digest.hexdigest()[:16]}"
 
     def parts(self, batch: int) -> int:
         return max(1, round(self.rows / batch))
@@ -66,6 +77,19 @@ class Held(Feed):
             self.order = torch.randperm(self.rows, generator=stream(self.seed, "epoch", epoch))
         index = self.order.tensor_split(parts)[part]
         return Batch(self.fit.take(index), self.weight[index], total)
+
+
+def _tensors(rows: Event | Pair | Record) -> Iterator[Tensor]:
+    """What is known of the rows, and where."""
+    if isinstance(rows, Pair):
+        yield from _tensors(rows.y)
+        yield from _tensors(rows.x)
+    elif isinstance(rows, Record):
+        for event in rows.values():
+            yield from _tensors(event)
+    else:
+        yield rows.value
+        yield rows.mask
 
 
 class Passes(Feed):

@@ -136,6 +136,7 @@ class _Run:
             Recipe(self.planned, batch, plan.rate or recipe.rate, recipe.decay, recipe.memory),
         )
         self.trained = Trained(planned=self.planned or 0)
+        self.begun = {} if plan.checkpoint is None else self._begun(batch)
         self.resumed = False
         self.timed = False  # whether it was said how long the fit takes
         # of the objective and the weight, in this round
@@ -148,6 +149,17 @@ class _Run:
         self.saved = self.started = time.monotonic()
         self.before = 0.0  # seconds that were spent before a resumed fit was broken off
         self.meter = Meter().__enter__() if plan.max_kwh is not None else None
+
+    def _begun(self, batch: int) -> dict[str, str]:
+        """What the steps are a function of, for the checkpoint: {what: its value}."""
+        return {
+            "the family": type(self.density).__name__,
+            "the settings": repr(self.density.config),
+            "the seed": str(self.plan.seed),
+            "steps": str(self.planned),
+            "batches of": str(batch),
+            "the rows": self.feed.fingerprint(),
+        }
 
     def _rounds(self) -> int:
         """At most; mini-batches of expectation-maximisation need fewer passes than whole ones."""
@@ -333,22 +345,30 @@ class _Run:
         self.trained.seconds = self._seconds()
         parts = {"now": _copy(self.density), "best": self.best, "learner": self.learner.state()}
         parts |= {"good": self.good[0], "good_learner": self.good[1]}
-        note = write_checkpoint(self.plan.checkpoint, parts, self.trained, (self.total, self.mass))
+        sums = (self.total, self.mass)
+        note = write_checkpoint(self.plan.checkpoint, parts, self.trained, sums, self.begun)
         if note and note not in self.trained.notes:
             self.trained.notes.append(note)
         self.saved = time.monotonic()
 
     def load(self) -> None:
         """Go on from the checkpoint, if there is one."""
-        found = None if self.plan.checkpoint is None else read_checkpoint(self.plan.checkpoint)
+        folder = self.plan.checkpoint
+        found = None if folder is None else read_checkpoint(folder, self.begun)
         if found is None:
             return
         parts, self.trained, (self.total, self.mass) = found
         self.trained.planned = self.planned or 0
         self.before = self.trained.seconds
         self.learner.begin()
-        self.density.load_state_dict(parts["now"])
-        self.learner.restore(parts["learner"])
+        try:
+            self.density.load_state_dict(parts["now"])
+            self.learner.restore(parts["learner"])
+        except (LookupError, RuntimeError) as error:
+            raise ValueError(
+                f"The checkpoint in {folder} belongs to another fit ({str(error)[:200]}): fit "
+                "without resuming."
+            ) from None
         self.best = parts["best"]
         self.good = (parts["good"], parts["good_learner"])
         self.resumed = True

@@ -1,12 +1,15 @@
 """Files and folders that are whole or not there: written under a temporary name beside the target,
 forced to disk, and renamed.
 
-A file takes its name in one step, so a reader sees the old bytes or the new ones. A folder that
-stands can't be replaced in one step: the old one is renamed away once the new one is complete.
-Between the two renames nothing stands under the name; ``recover`` brings the old folder back if the
-writer was broken off there."""
+A file takes its name in one step, so a reader sees the old bytes or the new ones. So does a folder
+where the system can exchange two names (Linux, on most of its file systems). Elsewhere the old
+folder is renamed away once the new one is complete: between the two renames nothing stands under
+the name, and ``recover`` brings the old folder back if the writer was broken off there.
+
+A name that is a link stays one: what it points to is replaced."""
 
 import contextlib
+import ctypes
 import itertools
 import os
 import platform
@@ -15,13 +18,29 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["new_file", "new_folder", "recover", "write_bytes", "write_text"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "locked",
+    "new_file",
+    "new_folder",
+    "recover",
+    "resolved",
+    "write_bytes",
+    "write_text",
+]
 
 MAX_NAME_CHARACTERS = (
     120  # of the target's name that its temporary name repeats: the limit is 255 bytes
 )
 # of a folder's two renames, where a reader brings the old one back in between
 MAX_RENAME_TRIES = 100
+# of Linux' renameat2: paths are relative to the working directory, two names are exchanged
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 
 _numbers = itertools.count()
 _open: set[str] = set()  # temporary names that this process is writing
@@ -50,8 +69,9 @@ def new_file(path: str | Path) -> Iterator[Path]:
     ...     Path(folder, "a.txt").read_text()
     'whole'
     """
-    path = Path(path)
-    draft = _draft_of(path)
+    name = Path(path).name
+    path = resolved(path)
+    draft = _draft_of(path.with_name(name))
     try:
         yield draft
         _force(draft)
@@ -82,7 +102,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     Path
         An empty folder. If the block raises, nothing of it is left, and the old folder stays.
     """
-    path = Path(path)
+    path = resolved(path)
     recover(path)
     draft = _draft_of(path)
     draft.mkdir()
@@ -91,9 +111,44 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         for entry in draft.rglob("*"):
             _force_folder(entry) if entry.is_dir() else _force(entry)
         _force_folder(draft)
-        _exchange(draft, path)
+        _put_in_place(draft, path)
     finally:
+        recover(path)
         _forget(draft)
+
+
+def resolved(path: str | Path) -> Path:
+    """The path without links: where what is written to ``path`` is to lie. ValueError for links
+    that lead round in a circle."""
+    found = Path(os.path.realpath(path))
+    if found.is_symlink():
+        raise ValueError(f"{path} is a link that leads back to itself: choose another name.")
+    return found
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder, which exists, for this process alone, to the end of the block or of the
+    process. FileExistsError where another process holds it.
+
+    Where the system has no such locks, nothing is held."""
+    if fcntl is None:
+        yield
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(
+                f"{folder} is being written by another process: wait until it has ended, or "
+                "choose another name."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(place)
 
 
 def recover(path: str | Path) -> None:
@@ -102,7 +157,7 @@ def recover(path: str | Path) -> None:
     If nothing stands under the name, the folder that was about to be replaced comes back; if the
     new one does, the old one is removed. Where neither is to be done, or the disk can't be written,
     nothing happens."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     old = _old_of(path)
     with contextlib.suppress(OSError):
         if not old.exists():
@@ -113,7 +168,25 @@ def recover(path: str | Path) -> None:
             old.rename(path)
 
 
-def _exchange(draft: Path, path: Path) -> None:
+def _put_in_place(draft: Path, path: Path) -> None:
+    """``draft`` becomes ``path``; what stood there is removed afterwards."""
+    if not (path.exists() and _exchange(draft, path)):
+        _rename_twice(draft, path)
+    _force_folder(path.parent)
+
+
+def _exchange(draft: Path, path: Path) -> bool:
+    """Exchange the names of two folders in one step, so that the old one is the draft; False where
+    the system can't."""
+    try:
+        exchange = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # no Linux, or one of before 2014
+        return False
+    names = os.fsencode(draft), os.fsencode(path)
+    return not exchange(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE)
+
+
+def _rename_twice(draft: Path, path: Path) -> None:
     """``draft`` becomes ``path``. A reader that recovers the old folder between the two renames
     makes the second fail: then both are done again."""
     old = _old_of(path)
@@ -178,8 +251,10 @@ def _is_left(name: str) -> bool:
 
 
 def _forget(draft: Path) -> None:
-    _remove(draft)
-    _open.discard(draft.name)
+    try:
+        _remove(draft)
+    finally:
+        _open.discard(draft.name)
 
 
 def _remove(path: Path) -> None:

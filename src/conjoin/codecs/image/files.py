@@ -124,6 +124,10 @@ def read_pictures(path: str | Path, wanted: Wanted) -> Found:
             f"{place} does not exist; pictures are read from a folder, a file "
             f"({', '.join(SUFFIXES)}) or an .npz."
         )
+    if not place.is_dir() and not place.is_file():
+        raise ValueError(
+            f"{place} is a pipe or a device; pictures are read from a folder or a file."
+        )
     if place.suffix.lower() == ".npz":
         return Found(*read_packed(place, wanted))
     if place.is_dir():

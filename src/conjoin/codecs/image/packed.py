@@ -6,6 +6,7 @@ more than fits into memory.
 """
 
 import dataclasses
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from conjoin.codecs.image.decoding import formed, scaled, values_range
 from conjoin.codecs.image.pictures import PARTS, Pictures
 from conjoin.codecs.image.tally import Tally
 from conjoin.codecs.image.wanted import Wanted
+from conjoin.core.event import slices
 
 __all__ = ["parts_in", "read_array", "read_packed"]
 
@@ -28,6 +30,12 @@ SPLIT = (
     ("X_{}", "y_{}"),
 )
 WHOLE = (("images", "labels"), ("images", "label"), ("x", "y"), ("X", "y"), ("arr_0", "arr_1"))
+_NAMES = {name for keys in WHOLE for name in keys}
+_NAMES |= {key.format(part) for keys in SPLIT for key in keys for part in PARTS}
+_UNREAD: tuple[tuple[int, ...], np.dtype[Any]] = ((), np.dtype(np.uint8))
+MAX_LABEL_BYTES = 4_000  # of one label: a thousand characters
+MAX_SHOWN_KEYS = 12  # names of an archive's arrays in a message
+ROWS_AT_ONCE = 256  # pictures whose numbers are looked at together
 KNOWN = (
     "images and labels, x and y, or by parts train_images and train_labels, x_train and "
     "y_train, ..."
@@ -43,10 +51,11 @@ def read_packed(path: Path, wanted: Wanted) -> tuple[Pictures, list[str], Ends]:
     bits."""
     shapes = _shapes(path)
     pixels, names = _keys(path, shapes, wanted.part)
-    size = int(np.prod(shapes[pixels][0])) * shapes[pixels][1].itemsize
+    _check_labels(path, names, shapes)
+    size = sum(_bytes_of(*shapes[key]) for key in (pixels, names) if key in shapes)
     if size > wanted.max_bytes:
         raise ValueError(
-            f"{path}: {pixels} takes {size / 1e9:.3g} GB of memory, and the limit is "
+            f"{path}: {pixels} and labels take {size / 1e9:.3g} GB of memory, and the limit is "
             f"{wanted.max_bytes / 1e9:.3g} GB: "
             "raise max_bytes=..., or save fewer pictures."
         )
@@ -94,24 +103,34 @@ def parts_in(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def _shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """{key: (shape, dtype)} by the headers, which must agree with the sizes of the members."""
+    """{key: (shape, dtype)} by the headers, which must agree with the sizes of the members. Of a
+    key that is no name of pictures or labels the header is not read."""
     found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
+                key = member.filename.removesuffix(".npy")
+                if key not in _NAMES:
+                    found[key] = _UNREAD
+                    continue
                 with archive.open(member) as file:
                     shape, dtype = _header(file)
                 if (
                     dtype.hasobject
-                    or int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size
+                    or _bytes_of(shape, dtype) > member.file_size
                 ):
                     raise ValueError(f"{member.filename} is not what it says it is")
-                found[member.filename.removesuffix(".npy")] = (shape, dtype)
+                found[key] = (shape, dtype)
     except Exception as error:  # a damaged archive may fail in any of the modules that unpack it
         raise ValueError(
             f"{path} cannot be read ({error}): it is broken, or no .npz of plain arrays."
         ) from None
     return found
+
+
+def _bytes_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Of an array, without the overflow of whole numbers of 64 bits."""
+    return math.prod(map(int, shape)) * dtype.itemsize
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -167,11 +186,18 @@ def _keys(path: Path, shapes: Mapping[str, Any], part: str | None) -> tuple[str,
     if not candidates:
         raise ValueError(
             f"{path} has no pictures under a name that is known: it has "
-            f"{', '.join(shapes) or 'nothing'}, and known are {KNOWN}."
+            f"{_listed(shapes)}, and known are {KNOWN}."
         )
     if part is not None:
         raise ValueError(f"{path} has no part {part!r}: it is not split into parts.")
     return next((keys for keys in candidates if keys[1] in shapes), candidates[0])
+
+
+def _listed(shapes: Mapping[str, Any]) -> str:
+    names = [name[:40] for name in shapes]
+    more = len(names) - MAX_SHOWN_KEYS
+    first = ", ".join(names[:MAX_SHOWN_KEYS]) or "nothing"
+    return first + (f" and {more:,} more" if more > 0 else "")
 
 
 # ----------------------------------------------------------------------------- what the arrays mean
@@ -192,9 +218,8 @@ def _whole_numbers(
     ranged = images.dtype.itemsize == 2 or wanted.range is not None
     if ranged and images.dtype.kind in "ui" and images.max() > 255:
         return _ranged(images, wanted, tally)
-    if (
-        images.dtype.kind not in "buif"
-        or not ((images >= 0) & (images <= 255) & (images == np.rint(images))).all()
+    if images.dtype.kind not in "buif" or not all(
+        _are_bytes(images[part]) for part in slices(len(images), ROWS_AT_ONCE)
     ):
         raise ValueError(
             f"{path}: {key} is of {images.dtype}; pixels are whole numbers from 0 to 255 "
@@ -212,6 +237,10 @@ def _ranged(images: np.ndarray, wanted: Wanted, tally: Tally) -> tuple[np.ndarra
     tally.top = float(images.max())
     tally.clipped = int(((flat.min(1) < ends[0]) | (flat.max(1) > ends[1])).sum())
     return np.stack([scaled(each, ends) for each in images]), ends
+
+
+def _are_bytes(images: np.ndarray) -> bool:
+    return bool(((images >= 0) & (images <= 255) & (images == np.rint(images))).all())
 
 
 def _formed(
@@ -245,14 +274,25 @@ def _mode(images: np.ndarray) -> str:
     return {(): "grey", (3,): "rgb", (4,): "rgba"}.get(images.shape[3:], "")
 
 
+def _check_labels(path: Path, key: str, shapes: Mapping[str, Any]) -> None:
+    """ValueError, before anything is read, where there is not one label a picture."""
+    if key not in shapes:
+        return
+    shape, dtype = shapes[key]
+    if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
+        raise ValueError(
+            f"{path}: {key} has the shape {shape}; there is one label a picture: (n,) or (n, 1)."
+        )
+    if dtype.kind not in "buifUSM" or dtype.itemsize > MAX_LABEL_BYTES:
+        raise ValueError(
+            f"{path}: {key} is of {dtype!s:.80}; labels are numbers, or words of at most "
+            f"{MAX_LABEL_BYTES // 4:,} characters."
+        )
+
+
 def _labels(path: Path, key: str, labels: np.ndarray, count: int) -> np.ndarray:
     """(n,) one label a picture."""
-    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if flat.ndim != 1:
-        raise ValueError(
-            f"{path}: {key} has the shape {labels.shape}; there is one label a picture: (n,) or "
-            "(n, 1)."
-        )
+    flat = labels.reshape(-1)
     if len(flat) != count:
         raise ValueError(f"{path}: {key} has {len(flat):,} labels for {count:,} pictures.")
     return flat

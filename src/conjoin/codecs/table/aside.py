@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import Tally
+from conjoin.codecs.table.values import Tally, quoted
 
 __all__ = ["reason_to_set_aside"]
 
@@ -29,7 +29,7 @@ def reason_to_set_aside(column: Column, counts: Tally, *, explicit: bool) -> str
         return "all of its cells are missing"
     if len(counts.values) == 1:
         return (
-            f"it has one value only, {counts.values[0]!r}"
+            f"it has one value only, {quoted(counts.values[0])}"
             if not column.numeric
             else f"it has one value only, {counts.values[0]:g}"
         )

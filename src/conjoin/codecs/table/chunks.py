@@ -2,6 +2,7 @@
 about them.
 """
 
+import copy
 import dataclasses
 import os
 import sys
@@ -14,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table.read import (
-    check_header,
+    broken_parquet,
+    check_columns,
     check_rows,
+    check_words,
     csv_options,
     examine_text,
     notices_of,
@@ -50,6 +53,7 @@ class Chunks:
         self.source = Source(
             path, dataclasses.replace(limits, bytes=sys.maxsize) if whole else limits
         )
+        self._at_once = limits  # of what is in memory at a time
         self.count = 0
         self.notices = list[str]()
         self._text: dict[str, Any] = {}  # how a text table is read
@@ -86,14 +90,15 @@ class Chunks:
         try:
             with self.source.open_raw() as raw:
                 file = pq.ParquetFile(raw)
-                check_header(self.source, list(file.schema_arrow.names))
+                check_columns(self.source, file)
                 sizes = [
                     file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)
                 ]
+                piece = copy.copy(self.source)
+                piece.limits = self._at_once
+                check_words(piece, raw, self.rows)
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(
-                f"{self.source.name} is a broken Parquet file ({str(error).splitlines()[0]})."
-            ) from None
+            raise broken_parquet(self.source, error) from None
         self.count = sum(sizes)
         self._starts = [sum(sizes[:group]) for group in range(len(sizes))]
         if not self.count:
@@ -120,9 +125,7 @@ class Chunks:
                     elif waiting:
                         window.append(waiting.popleft())
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(
-                f"{self.source.name} is a broken Parquet file ({str(error).splitlines()[0]})."
-            ) from None
+            raise broken_parquet(self.source, error) from None
 
     def _group(self, file: Any, group: int, rows: int) -> Iterator[pd.DataFrame]:
         start = self._starts[group]
@@ -174,6 +177,8 @@ def cells_of(path: str | Path) -> int:
     """About how many cells the table in a file has; 0 where that would take reading it (an archive,
     standard input)."""
     try:
+        if not Path(path).is_file():  # a pipe can be read once only
+            return 0
         with Path(path).open("rb") as file:
             magic = file.read(4)
         if magic != b"PAR1":

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.table.values import Tally, text_of
+from conjoin.codecs.table.values import Tally, quoted, text_of
 from conjoin.codecs.table.written import is_empty_word
 
 __all__ = ["number_doubts", "word_doubts"]
@@ -130,4 +130,4 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
 
 
 def _some(items: Sequence[Any]) -> str:
-    return ", ".join(repr(item) for item in items[:3]) + (", ..." if len(items) > 3 else "")
+    return ", ".join(quoted(item) for item in items[:3]) + (", ..." if len(items) > 3 else "")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.image.pictures import Picture
 from conjoin.codecs.table.read import read_table
+from conjoin.codecs.table.values import quoted
 
 __all__ = ["as_frame", "from_dict", "is_named"]
 
@@ -224,7 +225,7 @@ def _check_cells(name: Any, cells: Series) -> None:
             row, cell = next((i, cell) for i, cell in enumerate(cells) if type(cell) is kind)
             raise TypeError(
                 f"Column {name!r}, row {row}: argument must be a string or a number, not "
-                f"{cell!r} ({kind.__name__})."
+                f"{quoted(cell)} ({kind.__name__})."
             )
 
 

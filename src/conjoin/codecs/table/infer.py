@@ -35,7 +35,16 @@ from conjoin.codecs.table.reading import form_of, read_in
 from conjoin.codecs.table.relation_search import relations_of
 from conjoin.codecs.table.relations import Difference, Relation, derived, plain
 from conjoin.codecs.table.schema import RARE, Column, Schema
-from conjoin.codecs.table.values import Tally, blank, days, floats, sort_values, tally, text_of
+from conjoin.codecs.table.values import (
+    Tally,
+    blank,
+    days,
+    floats,
+    quoted,
+    sort_values,
+    tally,
+    text_of,
+)
 
 __all__ = ["Examined", "counted", "examine", "inspect"]
 
@@ -447,7 +456,7 @@ def _levels(
     if kind == "boolean" and len(levels) > 2:
         raise ValueError(
             f"Column {name!r} was said to be boolean, but has {len(levels)} values, such as "
-            f"{levels[2]!r}; say 'category'."
+            f"{quoted(levels[2])}; say 'category'."
         )
     texts = {text_of(value): weight for value, weight in weights.items()}
     shares = [texts.get(text_of(level), 0.0) for level in levels]
@@ -500,5 +509,5 @@ def _unlisted(name: Any, weights: Mapping[Any, float], levels: Sequence[Any]) ->
     rows = sum(weights[value] for value in other)
     return [
         f"Column {name!r} has {rows:g} rows whose value is not among its levels, such as "
-        f"{other[0]!r}; they count as unseen."
+        f"{quoted(other[0])}; they count as unseen."
     ]

@@ -17,8 +17,11 @@ from conjoin.codecs.table.stream import Limits, Source
 
 __all__ = [
     "Limits",
+    "broken_parquet",
+    "check_columns",
     "check_header",
     "check_rows",
+    "check_words",
     "csv_options",
     "examine_text",
     "notices_of",
@@ -44,6 +47,8 @@ _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 _DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 _ZERO_PADDED = re.compile(r"0\d+")
 _SAMPLE_ROWS = 1_000
+_SIZED_ROWS = 1 << 16  # rows of a Parquet file whose words are measured at once
+_WIDE_SHARE = 0.7  # of the characters of a UTF-16 text, at least, whose upper byte is 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,10 +100,10 @@ def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
         head = stream.read(1 << 18)
         # a header may be longer than that
         head += stream.readline(1 << 24) if b"\n" not in head else b""
-    if not head.strip():
-        raise ValueError(f"{source.name} is empty: it has no header and no rows.")
     encoding = _encoding(source, head)
     text = head.decode(encoding, errors="ignore")
+    if not text.strip():
+        raise ValueError(f"{source.name} is empty: it has no header and no rows.")
     _refuse_binary(source, text)
     lines = text.splitlines()
     lines = lines[:-1] if len(head) >= 1 << 18 and len(lines) > 1 else lines
@@ -120,31 +125,63 @@ def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
 
 
 def _encoding(source: Source, head: bytes) -> str:
-    marked = next((name for bom, name in _BOMS if head.startswith(bom)), None)
-    return marked or next(
-        (name for name in ("utf-8", "cp1252") if _decodes(source, name)), "latin-1"
-    )
+    """The encoding of the whole file. ValueError for one that breaks the encoding that its first
+    bytes claim."""
+    marked = next((name for bom, name in _BOMS if head.startswith(bom)), None) or _wide(head)
+    if marked is None:
+        possible = ("utf-8", "cp1252", "latin-1")
+        return next(name for name in possible if _fault(source, name) is None)
+    fault = _fault(source, marked)
+    if fault is not None:
+        raise ValueError(
+            f"{source.name} begins as {marked}, but can't be read as that ({fault}): save it again "
+            "as UTF-8."
+        )
+    return marked
 
 
-def _decodes(source: Source, encoding: str) -> bool:
-    """Whether the whole file does: it may turn out otherwise after megabytes of plain ASCII."""
+def _wide(head: bytes) -> str | None:
+    """UTF-16 without a mark: of plain text nearly every second byte is 0."""
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    most = len(head) // 2
+    if odd > _WIDE_SHARE * most and even < (1 - _WIDE_SHARE) * most:
+        return "utf-16-le"
+    if even > _WIDE_SHARE * most and odd < (1 - _WIDE_SHARE) * most:
+        return "utf-16-be"
+    return None
+
+
+def _fault(source: Source, encoding: str) -> str | None:
+    """Why the whole file can't be decoded, None where it can: it may turn out otherwise after
+    megabytes of plain ASCII. ValueError where a byte of 0 stands in a text: its cell would be
+    cut there, or not, as each reader likes."""
     decoder = codecs.getincrementaldecoder(encoding)()
+    line = 1
     try:
         with source.open() as stream:
             while chunk := stream.read(1 << 18):
-                decoder.decode(chunk)
+                text = decoder.decode(chunk)
+                if "\0" in text:
+                    line += text.count("\n", 0, text.index("\0"))
+                    raise ValueError(_binary(source, f"line {line} has a byte of 0"))
+                line += text.count("\n")
             decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
+    except UnicodeDecodeError as error:
+        return error.reason
+    return None
+
+
+def _binary(source: Source, why: str) -> str:
+    return (
+        f"{source.name} is binary or damaged, not a text table ({why}); give a CSV (also .gz) or a "
+        "Parquet file."
+    )
 
 
 def _refuse_binary(source: Source, text: str) -> None:
     control = sum(text.count(chr(code)) for code in range(32) if chr(code) not in "\t\n\r\f\v\x1a")
-    if "\0" in text or control > 0.01 * len(text):
-        raise ValueError(
-            f"{source.name} is binary, not a text table; give a CSV (also .gz) or a Parquet file."
-        )
+    if control > 0.01 * len(text):
+        raise ValueError(_binary(source, "it has control characters"))
 
 
 def _separator(lines: list[str]) -> str:
@@ -276,23 +313,91 @@ def parquet_reader(source: Source) -> tuple[Any, Any]:
     return pa, pq
 
 
+def check_columns(source: Source, file: Any) -> None:
+    """ValueError where a Parquet file has too many columns, two of one name, or one whose cells
+    are no single values."""
+    import pyarrow as pa
+
+    check_header(source, list(file.schema_arrow.names))
+    for field in file.schema_arrow:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_nested(kind):
+            raise ValueError(
+                f"{source.name}: a cell of column {field.name!r} is no single value but "
+                f"{kind!s:.80}: spread it over columns of its own, or leave it out."
+            )
+
+
+def _check_packed(source: Source, meta: Any, packed: int) -> None:
+    """ValueError where the file is too large once unpacked, as far as its footer tells."""
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    pages = sum(group.total_byte_size for group in groups)
+    # run lengths and dictionaries make even "uncompressed" pages small, so count eight bytes a cell
+    size = max(pages, meta.num_rows * meta.num_columns * 8)
+    source.check_size(size)
+    source.check_ratio(size, packed)
+
+
+def check_words(source: Source, raw: Any, rows: int) -> None:
+    """ValueError where the words of ``rows`` rows, which are read at once, would take too many
+    bytes: a Parquet file may hold a word once for many rows."""
+    pa, pq = parquet_reader(source)
+    schema = pq.read_schema(raw)
+    words = [field.name for field in schema if _is_words(pa, field.type)]
+    if not words:
+        return
+    raw.seek(0)
+    file = pq.ParquetFile(raw, read_dictionary=words)
+    held = total = 0
+    for batch in file.iter_batches(min(rows, _SIZED_ROWS), columns=words):
+        if held + len(batch) > rows:
+            held = total = 0
+        held += len(batch)
+        total += sum(_bytes_of(column) for column in batch.columns)
+        source.check_size(total)
+
+
+def _is_words(pa: Any, kind: Any) -> bool:
+    kinds = pa.types
+    return any(
+        test(kind)
+        for test in (
+            kinds.is_string,
+            kinds.is_large_string,
+            kinds.is_binary,
+            kinds.is_large_binary,
+        )
+    )
+
+
+def _bytes_of(column: Any) -> int:
+    """Bytes of the words of a column, each counted as often as it stands there."""
+    import pyarrow.compute as pc
+
+    if "dictionary" not in dir(column):
+        return int(pc.sum(pc.binary_length(column)).as_py() or 0)
+    lengths = pc.binary_length(column.dictionary)
+    return int(pc.sum(lengths.take(column.indices).cast("int64")).as_py() or 0)
+
+
 def _read_parquet(source: Source) -> pd.DataFrame:
     pa, pq = parquet_reader(source)
     with source.open_raw() as raw:
         try:
             file = pq.ParquetFile(raw)
-            meta = file.metadata
-            check_header(source, list(file.schema_arrow.names))
+            check_columns(source, file)
             packed = raw.seek(0, io.SEEK_END)
-            # run lengths and dictionaries make even "uncompressed" pages small, so count eight
-            # bytes a cell
-            source.check_size(meta.num_rows * meta.num_columns * 8)
-            source.check_ratio(meta.num_rows * meta.num_columns * 8, packed)
+            _check_packed(source, file.metadata, packed)
+            check_words(source, raw, max(1, file.metadata.num_rows))
             frame: pd.DataFrame = file.read().to_pandas()
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(
-                f"{source.name} is a broken Parquet file ({str(error).splitlines()[0]})."
-            ) from None
+            raise broken_parquet(source, error) from None
     if len(frame) == 0:
         raise ValueError(f"{source.name} has columns but no rows.")
     return frame
+
+
+def broken_parquet(source: Source, error: Exception) -> ValueError:
+    """The error for a Parquet file that pyarrow can't read."""
+    why = next(iter(str(error).splitlines()), "no reason given")
+    return ValueError(f"{source.name} is a broken Parquet file ({why}).")

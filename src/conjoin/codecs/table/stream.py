@@ -1,13 +1,15 @@
-"""Bytes of a file (or stdin), decompressed piece by piece under limits, so that an archive bomb
+"""Bytes of a file (or of standard input or a pipe, which is copied once), decompressed piece by piece under limits, so that an archive bomb
 never fills memory or disk.
 """
 
 import bz2
+import contextlib
 import dataclasses
 import gzip
 import io
 import lzma
 import os
+import stat
 import sys
 import tempfile
 import zlib
@@ -15,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self
 
-__all__ = ["Limits", "Source"]
+__all__ = ["Limits", "Source", "is_pipe"]
 
 _OPENERS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
     (b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
@@ -23,7 +25,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
     (b"\xfd7zXZ\x00", lzma.LZMAFile),
 )
 _UNCHECKED_BYTES = 8_000_000  # below this an archive may expand as it likes
-_BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+_BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +36,15 @@ class Limits:
     columns: int = 2_000
     bytes: int = 2_000_000_000
     ratio: float = 100.0
+
+
+def is_pipe(path: str | Path) -> bool:
+    """Whether a path leads to a pipe (``/dev/stdin``, ``<(command)``, a FIFO), which can be read
+    once only."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 class _Counted(io.RawIOBase):
@@ -60,22 +71,22 @@ class _Counted(io.RawIOBase):
 
 
 class Source:
-    """A table's bytes, which can be opened again and again; a context, inside which stdin lies in a
-    temporary file."""
+    """A table's bytes, which can be opened again and again; a context, inside which standard input,
+    or a pipe, lies in a temporary file."""
 
     def __init__(self, path: str | Path, limits: Limits) -> None:
         self.limits = limits
         self._stdin = str(path) == "-"
         self.name = "stdin" if self._stdin else str(path)
-        self._path = Path(path)
+        self._given = Path(path)
+        self._path = self._given
+        self._spooled = False
         self.magic = b""
 
     def __enter__(self) -> Self:
-        if self._stdin:
-            handle, name = tempfile.mkstemp(prefix="conjoin-")
-            os.close(handle)
-            self._path = Path(name)
         try:
+            if self._stdin or is_pipe(self._given):
+                self._spool()
             self._prepare()
         except BaseException:
             self.__exit__()
@@ -83,12 +94,10 @@ class Source:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._stdin:
+        if self._spooled:
             self._path.unlink(missing_ok=True)
 
     def _prepare(self) -> None:
-        if self._stdin:
-            self._copy_stdin()
         if self._path.is_dir():
             raise ValueError(
                 f"{self.name} is a directory; give the path of one CSV or Parquet file."
@@ -98,15 +107,28 @@ class Source:
                 f"{self.name} does not exist; check the path (the working directory is "
                 f"{Path.cwd()})."
             )
+        if not self._path.is_file():
+            raise ValueError(
+                f"{self.name} is a device or a socket; give the path of a CSV or Parquet file, "
+                "or a pipe."
+            )
         with self.open_raw() as raw:
             self.magic = raw.read(8)
         if not self.magic:
             raise ValueError(f"{self.name} is empty: it has no header and no rows.")
 
-    def _copy_stdin(self) -> None:
+    def _spool(self) -> None:
+        """Copy what can be read only once to a temporary file."""
+        handle, name = tempfile.mkstemp(prefix="conjoin-")
+        self._path = Path(name)
+        self._spooled = True
         total = 0
-        with self._path.open("wb") as spool:
-            while chunk := sys.stdin.buffer.read(1 << 18):
+        with (
+            os.fdopen(handle, "wb") as spool,
+            contextlib.ExitStack() as stack,
+        ):
+            pipe = sys.stdin.buffer if self._stdin else stack.enter_context(self._given.open("rb"))
+            while chunk := pipe.read(1 << 18):
                 self.check_size(total := total + len(chunk))
                 spool.write(chunk)
 
@@ -160,6 +182,8 @@ class _Whole(io.RawIOBase):
         try:
             data: bytes = self._inner.read(size)
         except _BROKEN as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk, not the archive
             raise ValueError(
                 f"{self._name} is a broken archive ({error}); fetch or compress it again."
             ) from None

@@ -7,6 +7,7 @@ row twice.
 """
 
 import dataclasses
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "floats",
     "locate",
     "map_distinct",
+    "quoted",
     "sort_values",
     "tally",
     "text_of",
@@ -31,6 +33,10 @@ Array = NDArray[Any]
 Series = Any  # a pandas Series of any cell type
 
 _DAY_US = 86_400_000_000
+MAX_QUOTED_CHARACTERS = 80  # of a cell that a message shows
+_quote = reprlib.Repr()
+_quote.maxstring = MAX_QUOTED_CHARACTERS
+_quote.maxother = MAX_QUOTED_CHARACTERS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,6 +86,15 @@ def blank(series: Series, missing: Sequence[Any]) -> Series:
     return series.mask(hidden) if hidden.any() else series
 
 
+def quoted(value: Any) -> str:
+    """A cell as a message shows it: long ones are cut in the middle.
+
+    >>> quoted("red"), len(quoted("x" * 1000))
+    ("'red'", 80)
+    """
+    return _quote.repr(value)
+
+
 def text_of(value: Any) -> str:
     """A cell as a file would show it: 1.0 and 1 read the same."""
     return whole_text(value) if isinstance(value, int | float | np.number) else str(value)
@@ -105,7 +120,7 @@ def map_distinct(series: Series, function: Callable[[Any], Any], absent: Any, dt
 def locate(series: Series, bad: Array, expected: str) -> ValueError:
     row = int(bad.argmax())
     return ValueError(
-        f"Column {series.name!r}, row {row}: {series.iloc[row]!r} is not {expected}; correct it, "
+        f"Column {series.name!r}, row {row}: {quoted(series.iloc[row])} is not {expected}; correct it, "
         "or name it in missing=."
     )
 
