@@ -4,9 +4,13 @@ Shapes and types of annotated calls are checked here only, so jaxtyping must be 
 conjoin (conjoin/core/shapes.py).
 """
 
+import gc
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Thousands of tests are collected, and live to the end: the collector of garbage need not look at
+# them again and again (pytest_collection_finish).
+gc.disable()
 
 import jaxtyping
 import shape_checks
@@ -37,6 +41,12 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
