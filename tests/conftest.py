@@ -4,9 +4,13 @@ Shapes and types of annotated calls are checked here only, so jaxtyping must be 
 conjoin (conjoin/core/shapes.py).
 """
 
+import gc
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Thousands of tests are collected, and live to the end: the collector of garbage need not look at
+# them again and again (pytest_collection_finish).
+gc.disable()
 
 import jaxtyping
 import shape_checks
@@ -50,6 +54,12 @@ def pytest_configure(config):
 def _the_same_draws():
     """``sample()`` without a seed draws new rows by numpy's generator: in tests the same ones."""
     np.random.seed(0)
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import torch
 from beartype.roar import BeartypeCallHintViolation
 from torch import Tensor
 
-from conjoin.core.shapes import Float
+from conjoin.core.shapes import Float, Int
 from conjoin.families.circuit import passes
 
 
@@ -33,6 +33,54 @@ def test_a_letter_means_the_same_in_every_hint_of_a_call():
     ]:
         with pytest.raises(BeartypeCallHintViolation):
             shifted(rows, by)
+
+
+@decorated
+def many(
+    rows: Float[Tensor, "*B D 2"],
+    by: Float[Tensor, "*B _"] | None,
+    more: tuple[Int[Tensor, "D"], ...],
+) -> dict[str, Float[Tensor, "D *B"]]:
+    return {"rows": rows[..., 0].movedim(-1, 0)}
+
+
+def test_runs_of_dimensions_sizes_and_parts_of_hints_are_checked():
+    assert shape_checks.of_ours(many.__annotations__) is not None
+    d = torch.arange(3)
+    many(torch.ones(3, 2), torch.ones(9), (d,))
+    many(torch.ones(5, 4, 3, 2), torch.ones(5, 4, 7), (d, d))
+    many(torch.ones(5, 3, 2), None, ())
+    for rows, by, more in [
+        (torch.ones(5, 3, 1), None, ()),
+        (torch.ones(2), None, ()),
+        (torch.ones(5, 3, 2), torch.ones(4, 1), ()),
+        (torch.ones(5, 3, 2), torch.ones(5), ()),
+        (torch.ones(5, 3, 2), None, (torch.arange(4),)),
+        (torch.ones(5, 3, 2), None, (torch.ones(3),)),
+    ]:
+        with pytest.raises(BeartypeCallHintViolation):
+            many(rows, by, more)
+
+
+def test_what_is_not_read_is_left_to_jaxtyping():
+    @decorated
+    def wide(rows: Float[Tensor, "#B D"], by: Float[Tensor, "#B D"]) -> Float[Tensor, "B D"]:
+        return rows + by
+
+    assert shape_checks.of_ours(wide.__annotations__) is None
+    wide(torch.ones(3, 2), torch.ones(1, 2))
+    with pytest.raises(BeartypeCallHintViolation):
+        wide(torch.ones(3, 2), torch.ones(1, 3))
+
+
+def test_a_dimension_of_two_sizes_is_refused():
+    @decorated
+    def square(rows: Float[Tensor, "M M"]) -> Float[Tensor, " M"]:
+        return rows[0]
+
+    square(torch.ones(3, 3))
+    with pytest.raises(BeartypeCallHintViolation):
+        square(torch.ones(3, 2))
 
 
 def test_the_letters_of_a_call_are_gone_when_it_fails():

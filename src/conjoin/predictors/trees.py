@@ -241,17 +241,21 @@ def _trees(estimator: Any, design: Design) -> Trees:
         design.space, (len(flat), size), outputs, int(max(tree["depth"].max() for tree in flat))
     )
     trees.design.load_state_dict(design.state_dict())
-    for index, nodes in enumerate(flat):
-        _write_tree(trees, index, nodes)
+    _write_trees(trees, flat)
     base = np.ravel(estimator._baseline_prediction)
     trees.base.copy_(torch.as_tensor(np.concatenate([[0.0], base]) if binary else base))
     return trees
 
 
-def _write_tree(trees: Trees, index: int, nodes: np.ndarray) -> None:
-    """A leaf is its own child, so that every walk may take the same number of steps."""
-    own = np.arange(len(nodes))
-    leaf = (nodes["is_leaf"] == 1) | (len(nodes) == 1)
+def _write_trees(trees: Trees, flat: list[np.ndarray]) -> None:
+    """Nodes of all trees at once. A leaf is its own child, so that every walk may take the same
+    number of steps."""
+    sizes = np.array([len(tree) for tree in flat])
+    nodes = np.concatenate(flat)
+    tree = np.repeat(np.arange(len(flat)), sizes)
+    own = np.arange(len(nodes)) - np.repeat(sizes.cumsum() - sizes, sizes)
+    leaf = (nodes["is_leaf"] == 1) | (np.repeat(sizes, sizes) == 1)
+    place = (torch.as_tensor(tree), torch.as_tensor(own))
     inner = {
         "feature": np.where(leaf, 0, nodes["feature_idx"]),
         "threshold": np.where(leaf, 0.0, nodes["num_threshold"]),
@@ -259,10 +263,7 @@ def _write_tree(trees: Trees, index: int, nodes: np.ndarray) -> None:
         "leaf": nodes["value"],
     }
     for name, column in inner.items():
-        getattr(trees, name)[index, : len(nodes)] = torch.as_tensor(
-            np.ascontiguousarray(column)
-        ).to(getattr(trees, name).dtype)
-    children = np.stack(
-        [np.where(leaf, own, nodes["left"]), np.where(leaf, own, nodes["right"])], 1
-    )
-    trees.branches[index, : len(nodes)] = torch.as_tensor(children.astype(np.int64))
+        buffer = getattr(trees, name)
+        buffer[place] = torch.as_tensor(np.ascontiguousarray(column)).to(buffer.dtype)
+    children = [np.where(leaf, own, nodes["left"]), np.where(leaf, own, nodes["right"])]
+    trees.branches[place] = torch.as_tensor(np.stack(children, 1).astype(np.int64))

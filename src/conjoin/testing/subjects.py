@@ -49,6 +49,9 @@ __all__ = [
 
 REFERENCE_DRAWS = 12_000  # draws that stand for the density itself where no table can
 MAX_NATS_BELOW_MODE = 35.0  # nats below the most probable row, beyond which rows are left out
+# nats below the most probable point, beyond which a point is not asked again with other noise: ten
+# thousand of them have a share of 1e-7
+ASKED_ONCE_NATS = 25.0
 
 
 class Flat(Density):
@@ -181,6 +184,7 @@ class Subject(Fitted):
     event: Event
     contexts: Event | None = None
     _table: Enumeration | None = field(default=None, repr=False)
+    _tables: Tensor | None = field(default=None, repr=False)
     _draws: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -226,6 +230,18 @@ class Subject(Fitted):
         if self._table is None:
             self._table = self.enumerate([axis.whole for axis in self.tiny.axes])
         return self._table
+
+    def tables(self, seeds: int) -> Tensor:
+        """(seeds, G) the log-mass of the whole space again and again, each time with other noise.
+        Points that are out of the question keep their value. Made once for all checks."""
+        if self._tables is None or len(self._tables) < seeds:
+            log_mass = self.table.log_mass
+            asked = ~(log_mass < log_mass.max() - ASKED_ONCE_NATS)
+            log_weight = product([axis.whole for axis in self.tiny.axes])[1][asked]
+            several = log_mass.repeat(seeds, 1)
+            several[:, asked] = self.estimates(Event(self.table.points[asked]), seeds) + log_weight
+            self._tables = several
+        return self._tables[:seeds]
 
     @property
     def likely(self) -> tuple[Event, Tensor]:
