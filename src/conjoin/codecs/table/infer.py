@@ -134,7 +134,7 @@ def examine(
     others = [column for column in columns if column.modelled and column.name != target]
     cells = {column.name: plain(column, frame[column.name]) for column in others}
     stated = {name: fields["relation"] for name, fields in asked.items() if "relation" in fields}
-    relations, notes = relations_of(cells, others, stated)
+    relations, notes = relations_of(cells, weight, others, stated)
     relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
     columns = derived(columns, relations)
     notices = (*_notices(columns), *notes, *(one.notice for one in relations))

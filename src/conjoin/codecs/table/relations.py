@@ -99,13 +99,18 @@ class Relation(abc.ABC):
         """The columns that change so that ``filled`` cells (B,) keep the relation with known ones.
         ``drawn``: the rows as a density completed them."""
 
+    @abc.abstractmethod
     def reached(self, known: set[Name]) -> set[Name]:
         """The columns that follow where these are known."""
-        return set()
 
+    @abc.abstractmethod
     def why(self, cells: Plain, row: int) -> str:
         """What is wrong with a row that breaks it."""
-        return f"{self.name} is not {self.rule}"
+
+    @property
+    @abc.abstractmethod
+    def needed(self) -> str:
+        """Which columns must be told for rows to be drawn."""
 
     def checked(self, cells: Plain) -> tuple[Array, Array]:
         """(B,) whether all cells are known, and whether the row then breaks the relation."""
@@ -113,15 +118,10 @@ class Relation(abc.ABC):
         with np.errstate(all="ignore"):  # of numbers too large to be added
             return known, known & ~self.holds(cells)
 
-    def counted(self, cells: Plain) -> Self:
-        """With the numbers of rows that it was seen in, and that break it."""
-        known, breaks = self.checked(cells)
-        return dataclasses.replace(self, rows=int(known.sum()), broken=int(breaks.sum()))
-
-    @property
-    def needed(self) -> str:
-        """Which columns must be told for rows to be drawn."""
-        return f"all but one of {', '.join(map(repr, self.names))}"
+    def counted(self, cells: Plain, weight: Array) -> Self:
+        """With the numbers of rows, each ``weight`` (B,), that it was seen in and that break it."""
+        known, breaks = (round(float(weight[which].sum())) for which in self.checked(cells))
+        return dataclasses.replace(self, rows=known, broken=breaks)
 
     @property
     def eps(self) -> float:
@@ -141,11 +141,13 @@ class Relation(abc.ABC):
         )
 
     def to_json(self) -> JSON:
-        data = {key: _listed(value) for key, value in dataclasses.asdict(self).items()}
-        return {"kind": self.kind} | data
+        names = [field.name for field in dataclasses.fields(self)]
+        return {"kind": self.kind} | {name: _json(getattr(self, name)) for name in names}
 
 
-def _listed(value: Any) -> Any:
+def _json(value: Any) -> Any:
+    if isinstance(value, Column):
+        return value.to_json()
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -174,6 +176,13 @@ class Linear(Relation):
         words = words.removeprefix(" + ").replace(" - ", "-", words.startswith(" - "))
         end = f" {'-' if self.constant < 0 else '+'} {abs(self.constant):.10g}"
         return words + (end if self.constant else "")
+
+    @property
+    def needed(self) -> str:
+        return f"all but one of {', '.join(map(repr, self.names))}"
+
+    def why(self, cells: Plain, row: int) -> str:
+        return f"{self.name} is not {self.rule}"
 
     def value(self, cells: Plain) -> Array:
         return self.constant + sum(
@@ -207,7 +216,8 @@ class Linear(Relation):
         parts = [name for name in self.of if filled[name].any()]
         wrong = ~filled[self.name] & ~self.holds(cells)
         if not parts or not wrong.any():
-            return {}
+            value = record(self.name, self.value(cells))
+            return {self.name: np.where(filled[self.name], value, cells[self.name])}
         factors = dict(zip(self.of, self.factors, strict=True))
         whole = sum(np.where(filled[name], factors[name] * cells[name], 0.0) for name in parts)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -275,6 +285,9 @@ class Difference(Relation):
         how = f"{abs(apart):.10g}{self._unit} {'before' if apart < 0 else 'after'} {self.start}"
         return f"{self.name} is {how}" + (f", under {self.low:.10g}" if self.low else "")
 
+    def reached(self, known: set[Name]) -> set[Name]:
+        return set()
+
     def solve(self, cells: Plain) -> dict[Name, tuple[Array, float]]:
         """A missing start is as long before the end as usual."""
         return {self.start: (cells[self.name] - self.typical, 0.0)}
@@ -284,9 +297,6 @@ class Difference(Relation):
         open_ = filled[self.start] & ~filled[self.name]
         start = cells[self.name] - self.apart(drawn)
         return {self.start: np.where(open_, start, cells[self.start])}
-
-    def to_json(self) -> JSON:
-        return super().to_json() | {"column": self.column.to_json()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,6 +323,10 @@ class Lookup(Relation):
     @property
     def rule(self) -> str:
         return f"determined by {self.of[0]} ({len(self.keys):,} values)"
+
+    @property
+    def needed(self) -> str:
+        return repr(self.of[0])
 
     def value(self, cells: Plain) -> Array:
         return _mapped(cells[self.of[0]], self._value_of)
