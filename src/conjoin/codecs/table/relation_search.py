@@ -185,7 +185,7 @@ def _rows_needed(columns: int) -> int:
 
 def enough(rows: float, broken: float) -> bool:
     """Whether so few rows break a relation that it is one."""
-    return broken <= max(int(MAX_BROKEN_SHARE * rows), int(rows >= MIN_ROWS_FOR_ONE))
+    return bool(broken <= max(int(MAX_BROKEN_SHARE * rows), int(rows >= MIN_ROWS_FOR_ONE)))
 
 
 # ------------------------------------------------------------------------------------------- linear
