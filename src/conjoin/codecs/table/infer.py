@@ -63,7 +63,9 @@ def inspect(
     target : hashable, optional
         The column to be predicted: its levels are never pooled.
     types : dict, Schema, str or Path, optional
-        Overrides: {name: type}, {name: {field: value}}, a schema, or the path of a saved one.
+        Overrides: {name: type}, {name: {field: value}}, a schema, or the path of a saved one. The
+        field "relation" says what a column follows from: {column: factor, ...} with "" for a
+        constant, the name of a column, or "none". A schema states all relations itself.
     missing : list or dict, optional
         Values that mean missing, for every column or {name: [values]}.
     weight : array_like, shape (n,), optional

@@ -78,6 +78,11 @@ class Relation(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def sound(self) -> bool:
+        """Whether its parts fit together."""
+
+    @property
+    @abc.abstractmethod
     def rule(self) -> str:
         """What ``name`` is, in words: ``1.2 times net``."""
 
@@ -161,6 +166,12 @@ class Linear(Relation):
     rounding: float = FLOAT_ROUNDING
 
     kind = "linear"
+
+    @property
+    def sound(self) -> bool:
+        numbers = np.array([*self.factors, self.constant, self.tolerance, self.rounding])
+        some = bool(self.factors) and len(self.factors) == len(self.of)
+        return some and bool(np.isfinite(numbers).all()) and 0.0 not in self.factors
 
     @property
     def rule(self) -> str:
@@ -253,6 +264,12 @@ class Difference(Relation):
     kind = "difference"
 
     @property
+    def sound(self) -> bool:
+        numbers = np.array([self.low, self.high, self.typical])
+        whole = len(self.of) == 1 and self.column.name == self.name
+        return whole and bool(np.isfinite(numbers).all()) and self.low <= self.high
+
+    @property
     def start(self) -> Name:
         return self.of[0]
 
@@ -308,6 +325,10 @@ class Lookup(Relation):
     values: tuple[Any, ...] = ()
 
     kind = "lookup"
+
+    @property
+    def sound(self) -> bool:
+        return len(self.of) == 1 and len(self.keys) == len(self.values)
 
     @functools.cached_property
     def _value_of(self) -> dict[str, Any]:
@@ -589,5 +610,12 @@ def _from_json(data: Mapping[str, Any], measured: Callable[[Column], Column]) ->
         raise ValueError(f"A relation is of the kind {', '.join(KINDS)}, not {data.get('kind')!r}.")
     if fields.get("column") is not None:
         fields["column"] = measured(Column.from_json(fields["column"]))
-    plain_fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-    return kind(**plain_fields)
+    typed = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    try:
+        found = kind(**typed)
+        sound = found.sound
+    except (TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ValueError(f"The relation of {data.get('name')!r} is damaged: {sorted(data)}.")
+    return found
