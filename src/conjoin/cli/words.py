@@ -26,6 +26,7 @@ _COLUMN = re.compile(r"Column ('[^']*'|\"[^\"]*\")")
 _TYPES = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): (?P<type>'[a-z]+')\}")
 
 _RANGE = re.compile(r"range=\((?P<low>[^,()]+), (?P<high>[^,()]+)\)")
+_RELATION = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'relation': 'none'\}\}")
 _SIZE = re.compile(r"size=(?P<pixels>\d+)")
 _PICTURE = re.compile(r"types=\{[^{}]*: \{'type': 'picture', 'format': '(?P<size>\d+x\d+)'\}\}")
 
@@ -54,11 +55,16 @@ def in_shell(text: str) -> str:
     "if it means missing, say --missing 'age=-999'."
     >>> in_shell("Give all one size, such as size=28.")
     'Give all one size, such as --size 28.'
+    >>> in_shell("Say so: say types={'gross': {'relation': 'none'}}.")
+    "Say so: take 'gross' out of the relations in schema.json and give --schema schema.json."
     """
     for python, option in _OPTIONS:
         text = text.replace(python, option)
     text = _SIZE.sub(r"--size \g<pixels>", text)
     text = _RANGE.sub(r"--range \g<low>..\g<high>", text)
+    text = _RELATION.sub(
+        r"take \g<name> out of the relations in schema.json and give --schema schema.json", text
+    )
     text = _PICTURE.sub(r"--size \g<size>", text)
     text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)
     return _TYPES.sub(

@@ -79,7 +79,9 @@ def inspect(
     target : hashable, optional
         The column to be predicted: its levels are never pooled.
     types : dict, Schema, str or Path, optional
-        Overrides: {name: type}, {name: {field: value}}, a schema, or the path of a saved one.
+        Overrides: {name: type}, {name: {field: value}}, a schema, or the path of a saved one. The
+        field "relation" says what a column follows from: {column: factor, ...} with "" for a
+        constant, the name of a column, or "none". A schema states all relations itself.
     missing : list or dict, optional
         Values that mean missing, for every column or {name: [values]}.
     weight : array_like, shape (n,), optional
@@ -150,19 +152,12 @@ def examine(
     others = [column for column in columns if column.modelled and column.name != target]
     cells = {column.name: plain(column, frame[column.name]) for column in others}
     stated = {name: fields["relation"] for name, fields in asked.items() if "relation" in fields}
-    relations, notes = relations_of(_distinct(cells, frame), others, stated)
-    relations = [one.counted(cells, weight) for one in relations]
+    relations, notes = relations_of(cells, weight, others, stated)
     relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
     columns = derived(columns, relations)
     notices = (*_notices(columns), *notes, *(one.notice for one in relations))
     told = tuple(one.to_json() for one in relations)
     return Examined(Schema(tuple(columns), target, notices, told), tallies)
-
-
-def _distinct(cells: dict[Any, Array], frame: pd.DataFrame) -> dict[Any, Array]:
-    """Each row once: that a row is repeated, or counts more, says nothing of relations."""
-    first = ~pd.DataFrame(cells, index=frame.index).duplicated().to_numpy()
-    return {name: values[first] for name, values in cells.items()}
 
 
 def _with_apart(

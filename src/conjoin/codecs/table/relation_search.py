@@ -13,7 +13,7 @@ Shape letters: B rows, M rows of the sample, D columns.
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -68,25 +68,44 @@ MIN_MINORITY_ROWS = 20  # that don't have the commonest value
 
 
 def relations_of(
-    cells: Plain, columns: Sequence[Column], stated: Mapping[Name, Any]
+    cells: Plain, weight: Array, columns: Sequence[Column], stated: Mapping[Name, Any]
 ) -> tuple[list[Relation], list[str]]:
     """The relations that a user states, and those found among columns of which nothing is said;
     and what was not searched. ``stated``: {column: factors of others | another column | "none"}.
 
     Raises ValueError for a statement that the rows contradict."""
+    rows = _distinct(cells, weight)
     named = {column.name: column for column in columns}
     told = [
-        _stated(cells, named, name, says)
+        _stated(rows, named, name, says)
         for name, says in stated.items()
         if name in named and says != NO_RELATION
     ]
     _refuse_circles(told)
     taken = {name for one in told for name in one.names} | set(stated)
     free = [one for one in columns if one.name not in taken and not one.is_block]
-    return [*told, *find_relations(cells, free)], unsearched(free)
+    return [*told, *find_relations(rows, free)], unsearched(rows.cells, free)
 
 
-def _stated(cells: Plain, columns: Mapping[Name, Column], name: Name, says: Any) -> Relation:
+class Sample(NamedTuple):
+    """Distinct rows, in an order that does not depend on theirs in the table, and how many rows
+    each stands for."""
+
+    cells: Plain
+    weight: Array
+
+
+def _distinct(cells: Plain, weight: Array) -> Sample:
+    if not cells:
+        return Sample(cells, weight)
+    frame = pd.DataFrame(dict(enumerate(cells.values())))
+    hashes = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+    total = np.bincount(which.reshape(-1), weights=weight)
+    return Sample({name: values[first] for name, values in cells.items()}, total)
+
+
+def _stated(rows: Sample, columns: Mapping[Name, Column], name: Name, says: Any) -> Relation:
     factors = says if isinstance(says, Mapping) else {says: 1.0}
     bases = [base for base in factors if base != ""]
     for base in bases:
@@ -100,12 +119,12 @@ def _stated(cells: Plain, columns: Mapping[Name, Column], name: Name, says: Any)
     if isinstance(says, Mapping) and not (all(numeric) and bases):
         raise ValueError(f"Column {name!r} is said to be a sum: all of its columns are numbers.")
     if isinstance(says, Mapping):
-        one: Relation | None = linear_of(cells, columns, name, says)
+        one: Relation | None = linear_of(rows, columns, name, says)
     else:
         one = (
-            difference_of(cells, columns, says, name)
+            difference_of(rows, columns, says, name)
             if all(numeric)
-            else lookup_of(cells, says, name)
+            else lookup_of(rows, says, name)
         )
     if one is None or one.rows < 1 or one.broken > MAX_STATED_BROKEN_SHARE * one.rows:
         broken = "no row tells" if one is None else f"{one.broken:,} of {one.rows:,} rows break it"
@@ -124,46 +143,62 @@ def _refuse_circles(told: Sequence[Relation]) -> None:
             )
 
 
-def find_relations(cells: Plain, columns: Sequence[Column]) -> list[Relation]:
+def find_relations(rows: Sample, columns: Sequence[Column]) -> list[Relation]:
     """The relations between plain columns (B,) of a table."""
     with np.errstate(all="ignore"):  # of numbers beyond what can be squared
-        return _found(cells, columns)
+        return _found(rows, columns)
 
 
-def _found(cells: Plain, columns: Sequence[Column]) -> list[Relation]:
+def _found(rows: Sample, columns: Sequence[Column]) -> list[Relation]:
     numbers = {column.name: column for column in columns if column.numeric}
-    linear = _linear(cells, dict(itertools.islice(numbers.items(), MAX_COLUMNS)))
+    linear = _linear(rows, dict(itertools.islice(numbers.items(), MAX_COLUMNS)))
     gone = {one.name for one in linear}
-    apart = _differences(cells, [one for name, one in numbers.items() if name not in gone])
+    apart = _differences(rows, [one for name, one in numbers.items() if name not in gone])
     gone |= {one.name for one in apart}
-    return [*linear, *apart, *_lookups(cells, [c for c in columns if c.name not in gone])]
+    return [*linear, *apart, *_lookups(rows, [c for c in columns if c.name not in gone])]
 
 
-def unsearched(columns: Sequence[Column]) -> list[str]:
+def unsearched(cells: Plain, columns: Sequence[Column]) -> list[str]:
     """What was not looked for, in sentences."""
-    numbers = sum(column.numeric for column in columns)
-    most = max(numbers, len(columns) - numbers)
-    return [
-        f"Relations between columns were looked for among the first {MAX_COLUMNS} columns of "
-        f"numbers and the first {MAX_COLUMNS} of levels only."
-    ] * (most > MAX_COLUMNS)
+    numbers = [column.name for column in columns if column.numeric]
+    told = []
+    if max(len(numbers), len(columns) - len(numbers)) > MAX_COLUMNS:
+        told.append(
+            f"Relations between columns were looked for among the first {MAX_COLUMNS} columns of "
+            f"numbers and the first {MAX_COLUMNS} of levels only."
+        )
+    numbers = numbers[:MAX_COLUMNS]
+    left = len(_complete(cells, numbers)[0])
+    many = len(numbers) > 2 and len(cells[numbers[0]]) >= 4 * _rows_needed(len(numbers))
+    if many and left < len(numbers):
+        told.append(
+            f"Sums of columns were looked for among {left} of {len(numbers)} columns of numbers "
+            "only: too few rows have no missing cell in all of them."
+        )
+    return told
 
 
-def enough(rows: int, broken: int) -> bool:
+def _rows_needed(columns: int) -> int:
+    """Complete rows by which sums of so many columns can be looked for."""
+    return max(MIN_ROWS, 2 * columns + 20)
+
+
+def enough(rows: float, broken: float) -> bool:
     """Whether so few rows break a relation that it is one."""
-    return broken <= max(int(MAX_BROKEN_SHARE * rows), int(rows >= MIN_ROWS_FOR_ONE))
+    return bool(broken <= max(int(MAX_BROKEN_SHARE * rows), int(rows >= MIN_ROWS_FOR_ONE)))
 
 
 # ------------------------------------------------------------------------------------------- linear
 
 
-def _linear(cells: Plain, columns: Mapping[Name, Column]) -> list[Linear]:
+def _linear(rows: Sample, columns: Mapping[Name, Column]) -> list[Linear]:
+    cells = rows.cells
     varied = [name for name in columns if _varies(cells[name])]
     found: list[Linear] = []
     for name, of in itertools.chain(_pairs(cells, varied), _sums(cells, varied, found)):
         if {one.name for one in found}.isdisjoint((name, *of)):
             bases = {base for one in found for base in one.of}
-            relation = _fitted(cells, columns, name, of, bases)
+            relation = _fitted(rows, columns, name, of, bases)
             found += [] if relation is None else [relation]
     return found
 
@@ -180,7 +215,7 @@ def _pairs(cells: Plain, names: Sequence[Name]) -> Iterator[tuple[Name, tuple[Na
     if len(names) < 2:
         return
     table = np.stack([cells[name] for name in names], 1)
-    table = table[_sample(np.arange(len(table)), SAMPLE_ROWS, 0)]
+    table = _some(table, SAMPLE_ROWS)
     known = ~np.isnan(table)
     with np.errstate(invalid="ignore", divide="ignore"):
         scaled = (table - np.nanmean(table, 0)) / np.nanstd(table, 0)
@@ -196,11 +231,9 @@ def _pairs(cells: Plain, names: Sequence[Name]) -> Iterator[tuple[Name, tuple[Na
     yield from ((names[second], (names[first],)) for first, second in near[order])
 
 
-def _sample(rows: Array, most: int, seed: int) -> Array:
-    """So many of the rows, at most."""
-    if len(rows) <= most:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+def _some(rows: Array, most: int, last: bool = False) -> Array:
+    """The first so many rows, or the last; their order is one by chance (see ``_distinct``)."""
+    return rows[-most:] if last else rows[:most]
 
 
 def _sums(
@@ -208,12 +241,12 @@ def _sums(
 ) -> Iterator[tuple[Name, tuple[Name, ...]]]:
     """Columns that nearly follow from columns before them, in two samples: a row that breaks a sum
     may spoil one. ``found`` tells which of them were taken."""
-    for seed in range(2):
+    for last in (False, True):
         left = [name for name in names if name not in {one.name for one in found}]
         left, rows = _complete(cells, left)
         if len(left) < 3:
             return
-        some = _sample(rows, 4 * len(left) + 120, seed)
+        some = _some(rows, 4 * len(left) + 120, last)
         table = np.stack([cells[name][some] for name in left], 1)
         spread = table.std(0)
         table = (table - table.mean(0)) / np.where(spread > 0, spread, 1.0)
@@ -226,7 +259,7 @@ def _complete(cells: Plain, names: list[Name]) -> tuple[list[Name], Array]:
     names = sorted(names, key=lambda name: gaps[name].sum())
     while len(names) > 2:
         rows = np.flatnonzero(~np.logical_or.reduce([gaps[name] for name in names]))
-        if len(rows) >= max(MIN_ROWS, 2 * len(names) + 20):
+        if len(rows) >= _rows_needed(len(names)):
             return [name for name in cells if name in set(names)], rows
         names = names[:-1] if gaps[names[-1]].any() else []
     return [], np.zeros(0, dtype="int64")
@@ -259,7 +292,7 @@ def _dependent(
 
 
 def _fitted(
-    cells: Plain,
+    sample: Sample,
     columns: Mapping[Name, Column],
     name: Name,
     of: tuple[Name, ...],
@@ -268,10 +301,11 @@ def _fitted(
     """The relation between these columns, as a rule for that one of them for which all rows keep
     it: preferably a sum without minus, or the larger of two. ``bases`` may not be worked out."""
     names = (name, *of)
+    cells = sample.cells
     rows = np.flatnonzero(~np.logical_or.reduce([missing(cells[each]) for each in names]))
     if len(rows) < MIN_ROWS + 10 * (len(of) - 1):
         return None
-    some = rows[_sample(np.arange(len(rows)), SAMPLE_ROWS, 0)]
+    some = _some(rows, SAMPLE_ROWS)
     table = np.stack([cells[each][some] for each in names], 1)
     half = np.array([_half_step(cells[each][rows], columns[each]) for each in names])
     rounding = max(_rounding(columns[each]) for each in names)
@@ -281,7 +315,7 @@ def _fitted(
         if (off <= slack * (1 + 1e-6)).mean() < MIN_SAMPLE_SHARE:
             continue
         for place in _orders(weights, names, bases):
-            rule = _rule(names, weights, constant, place, half[place], rounding).counted(cells)
+            rule = _rule(names, weights, constant, place, half[place], rounding).counted(*sample)
             if enough(rule.rows, rule.broken):
                 return rule
     return None
@@ -357,7 +391,7 @@ def _rule(
 
 
 def linear_of(
-    cells: Plain, columns: Mapping[Name, Column], name: Name, factors: Mapping[Name, float]
+    rows: Sample, columns: Mapping[Name, Column], name: Name, factors: Mapping[Name, float]
 ) -> Linear:
     """The relation that a user states, whose constant is under the name ""."""
     named = {base: float(factor) for base, factor in factors.items() if base != ""}
@@ -368,24 +402,24 @@ def linear_of(
         constant=float(factors.get("", 0.0)),
         tolerance=(columns[name].precision or 0.0) / 2,
         rounding=max(_rounding(columns[each]) for each in (name, *named)),
-    ).counted(cells)
+    ).counted(*rows)
 
 
 # -------------------------------------------------------------------------------------- differences
 
 
-def _differences(cells: Plain, columns: Sequence[Column]) -> list[Difference]:
+def _differences(rows: Sample, columns: Sequence[Column]) -> list[Difference]:
     dates = [column.name for column in columns if column.type == "date"][:MAX_DATES]
     whole = [column.name for column in columns if column.type == "integer"][:MAX_DATES]
     tried = [
-        (_spread_share(cells, *pair), pair, most)
+        (_spread_share(rows.cells, *pair), pair, most)
         for names, most in ((dates, MAX_SPREAD_SHARE), (whole, MAX_SPREAD_SHARE_OF_NUMBERS))
         for pair in itertools.combinations(names, 2)
     ]
     named = {column.name: column for column in columns}
     found: list[Difference] = []
     for share, pair, most in sorted(tried, key=lambda each: each[0]):
-        one = difference_of(cells, named, *pair) if share <= most else None
+        one = difference_of(rows, named, *pair) if share <= most else None
         ends = {each.name for each in found}
         starts = {each.start for each in found}
         if one and one.ordered and not ends & {one.name, one.start} and one.name not in starts:
@@ -404,37 +438,45 @@ def _spread_share(cells: Plain, first: Name, second: Name) -> float:
 
 
 def difference_of(
-    cells: Plain, columns: Mapping[Name, Column], first: Name, second: Name
+    rows: Sample, columns: Mapping[Name, Column], first: Name, second: Name
 ) -> Difference | None:
     """Second less first, or the other way round where that is never negative; None where no row
     tells."""
-    apart = cells[second] - cells[first]
+    apart = rows.cells[second] - rows.cells[first]
+    weight = rows.weight[~np.isnan(apart)]
     known = apart[~np.isnan(apart)]
     if not len(known):
         return None
-    ordered = enough(len(known), int((known < 0).sum()))
-    if not ordered and enough(len(known), int((known > 0).sum())):
-        return difference_of(cells, columns, second, first)
-    inside = known[known >= 0] if ordered else known
-    low = float(inside.min())
-    recurs = int((inside == low).sum()) >= MIN_VALUES
+    ordered = enough(weight.sum(), weight[known < 0].sum())
+    if not ordered and enough(weight.sum(), weight[known > 0].sum()):
+        return difference_of(rows, columns, second, first)
+    kept = (known >= 0) | (not ordered)
+    low = float(known[kept].min())
+    recurs = weight[known == low].sum() >= MIN_VALUES
     return Difference(
         second,
         (first,),
         low=low if recurs or not ordered else 0.0,
-        high=float(inside.max()),
-        typical=float(np.quantile(inside, 0.5, method="nearest")),
+        high=float(known[kept].max()),
+        typical=_median(known[kept], weight[kept]),
         ordered=ordered,
         unit="days" if columns[second].type == "date" else columns[second].unit,
-    ).counted(cells)
+    ).counted(*rows)
+
+
+def _median(values: Array, weight: Array) -> float:
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
 # ------------------------------------------------------------------------------------------ lookups
 
 
-def _lookups(cells: Plain, columns: Sequence[Column]) -> list[Lookup]:
+def _lookups(rows: Sample, columns: Sequence[Column]) -> list[Lookup]:
     """For each column that others determine the one of these with the fewest values; of two that
     determine one another the first."""
+    cells = rows.cells
     levels = _with_levels(cells, columns)
     codes = {column.name: pd.factorize(cells[column.name])[0] for column in levels}
     counts = {name: int(code.max(initial=-1)) + 1 for name, code in codes.items()}
@@ -445,8 +487,8 @@ def _lookups(cells: Plain, columns: Sequence[Column]) -> list[Lookup]:
         known = name in best and best[name][0] <= counts[base]
         if known or not later or counts[base] < counts[name]:
             continue
-        if _evident(codes[base], codes[name], counts[base]):
-            best[name] = counts[base], lookup_of(cells, base, name)
+        if _evident(codes[base], codes[name], rows.weight):
+            best[name] = counts[base], lookup_of(rows, base, name)
     return [one for _, one in sorted(best.values(), key=lambda each: -each[0])]
 
 
@@ -466,7 +508,7 @@ def _screened(names: list[Name], codes: Mapping[Name, Array]) -> Iterator[tuple[
     if len(names) < 2:
         return
     table = np.stack([codes[name] for name in names], 1)
-    table = table[_sample(np.arange(len(table)), SCREEN_ROWS, 0)]
+    table = _some(table, SCREEN_ROWS)
     for place, base in enumerate(names):
         rows = table[table[:, place] >= 0]
         if not len(rows):
@@ -477,37 +519,41 @@ def _screened(names: list[Name], codes: Mapping[Name, Array]) -> Iterator[tuple[
         yield from ((base, names[at]) for at in np.flatnonzero(agrees) if at != place)
 
 
-def _evident(base: Array, code: Array, count: int) -> bool:
+def _evident(base: Array, code: Array, weight: Array) -> bool:
     """Whether one determines the other by more than chance. Rows after the first of each value of
     the base agree among independent columns with the probability sum_v p_v^2. The commonest of
     several values of the base is left out of that: it may be where both are nothing."""
     known = (base >= 0) & (code >= 0)
-    base = base[known]
-    code = code[known]
-    if len(base) < MIN_ROWS:
+    if not known.any():
         return False
+    counts = np.zeros((int(base.max()) + 1, 2))  # of each value: rows, and those that agree
     width = int(code.max()) + 1
-    pair, times = np.unique(base.astype("int64") * width + code, return_counts=True)
-    most = np.zeros(count, dtype="int64")
-    np.maximum.at(most, pair // width, times)
-    broken = len(base) - int(most.sum())
-    minority = len(base) - int(np.bincount(code).max())
-    if not enough(len(base), broken) or minority < MIN_MINORITY_ROWS * max(1, broken):
+    pair, which = np.unique(base[known].astype("int64") * width + code[known], return_inverse=True)
+    times = np.bincount(which.reshape(-1), weights=weight[known])
+    np.add.at(counts[:, 0], pair // width, times)
+    np.maximum.at(counts[:, 1], pair // width, times)
+    rows, agree = counts.sum(0)
+    shares = np.bincount(pair % width, weights=times, minlength=width)
+    minority = rows - shares.max()
+    if not enough(rows, rows - agree) or minority < MIN_MINORITY_ROWS * max(1.0, rows - agree):
         return False
-    sizes = np.bincount(base, minlength=count)
-    rest = base != sizes.argmax() if (sizes > 0).sum() > 2 else np.ones(len(base), dtype=bool)
-    agreeing = int(rest.sum()) - len(np.unique(base[rest]))
-    shares = np.bincount(code[rest]) / rest.sum()
-    return bool(-agreeing * np.log((shares**2).sum()) >= MIN_EVIDENCE_NATS)
+    if (counts[:, 0] > 0).sum() > 2:
+        left = pair // width != counts[:, 0].argmax()
+        rows -= counts[:, 0].max()
+        shares = np.bincount(pair[left] % width, weights=times[left], minlength=width)
+    values = len(np.unique(pair // width))
+    collision = ((shares / max(rows, 1.0)) ** 2).sum()
+    return bool(-(rows - values) * np.log(collision) >= MIN_EVIDENCE_NATS)
 
 
-def lookup_of(cells: Plain, base: Name, name: Name) -> Lookup:
+def lookup_of(rows: Sample, base: Name, name: Name) -> Lookup:
     """The commonest value for each value of the base."""
-    frame = pd.DataFrame({"key": cells[base], "value": cells[name]}).dropna()
-    pairs = frame.groupby(["key", "value"], sort=False).size()
+    cells, weight = rows
+    frame = pd.DataFrame({"key": cells[base], "value": cells[name], "rows": weight}).dropna()
+    pairs = frame.groupby(["key", "value"])["rows"].sum()
     pairs = pairs.sort_values(ascending=False, kind="stable").reset_index()
     pairs = pairs.drop_duplicates("key")
     found = Lookup(
         name, (base,), keys=tuple(pairs["key"].tolist()), values=tuple(pairs["value"].tolist())
     )
-    return found.counted(cells)
+    return found.counted(*rows)

@@ -77,6 +77,11 @@ class Relation(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def sound(self) -> bool:
+        """Whether its parts fit together."""
+
+    @property
+    @abc.abstractmethod
     def rule(self) -> str:
         """What ``name`` is, in words: ``1.2 times net``."""
 
@@ -98,13 +103,18 @@ class Relation(abc.ABC):
         """The columns that change so that ``filled`` cells (B,) keep the relation with known ones.
         ``drawn``: the rows as a density completed them."""
 
+    @abc.abstractmethod
     def reached(self, known: set[Name]) -> set[Name]:
         """The columns that follow where these are known."""
-        return set()
 
+    @abc.abstractmethod
     def why(self, cells: Plain, row: int) -> str:
         """What is wrong with a row that breaks it."""
-        return f"{self.name} is not {self.rule}"
+
+    @property
+    @abc.abstractmethod
+    def needed(self) -> str:
+        """Which columns must be told for rows to be drawn."""
 
     def checked(self, cells: Plain) -> tuple[Array, Array]:
         """(B,) whether all cells are known, and whether the row then breaks the relation."""
@@ -112,18 +122,10 @@ class Relation(abc.ABC):
         with np.errstate(all="ignore"):  # of numbers too large to be added
             return known, known & ~self.holds(cells)
 
-    def counted(self, cells: Plain, weight: Array | None = None) -> Self:
-        """With the numbers of rows that it was seen in, and that break it. Each row counts its
-        ``weight`` (B,)."""
-        known, breaks = self.checked(cells)
-        counts = np.ones(len(known)) if weight is None else weight
-        rows, broken = (round(float(counts[each].sum())) for each in (known, breaks))
-        return dataclasses.replace(self, rows=rows, broken=broken)
-
-    @property
-    def needed(self) -> str:
-        """Which columns must be told for rows to be drawn."""
-        return f"all but one of {', '.join(map(repr, self.names))}"
+    def counted(self, cells: Plain, weight: Array) -> Self:
+        """With the numbers of rows, each ``weight`` (B,), that it was seen in and that break it."""
+        known, breaks = (round(float(weight[which].sum())) for which in self.checked(cells))
+        return dataclasses.replace(self, rows=known, broken=breaks)
 
     @property
     def eps(self) -> float:
@@ -143,11 +145,13 @@ class Relation(abc.ABC):
         )
 
     def to_json(self) -> JSON:
-        data = {key: _listed(value) for key, value in dataclasses.asdict(self).items()}
-        return {"kind": self.kind} | data
+        names = [field.name for field in dataclasses.fields(self)]
+        return {"kind": self.kind} | {name: _json(getattr(self, name)) for name in names}
 
 
-def _listed(value: Any) -> Any:
+def _json(value: Any) -> Any:
+    if isinstance(value, Column):
+        return value.to_json()
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -163,6 +167,12 @@ class Linear(Relation):
     kind = "linear"
 
     @property
+    def sound(self) -> bool:
+        numbers = np.array([*self.factors, self.constant, self.tolerance, self.rounding])
+        some = bool(self.factors) and len(self.factors) == len(self.of)
+        return some and bool(np.isfinite(numbers).all()) and 0.0 not in self.factors
+
+    @property
     def rule(self) -> str:
         if len(self.of) == 1 and not self.constant:
             only = self.factors[0]
@@ -176,6 +186,13 @@ class Linear(Relation):
         words = words.removeprefix(" + ").replace(" - ", "-", words.startswith(" - "))
         end = f" {'-' if self.constant < 0 else '+'} {abs(self.constant):.10g}"
         return words + (end if self.constant else "")
+
+    @property
+    def needed(self) -> str:
+        return f"all but one of {', '.join(map(repr, self.names))}"
+
+    def why(self, cells: Plain, row: int) -> str:
+        return f"{self.name} is not {self.rule}"
 
     def value(self, cells: Plain) -> Array:
         return self.constant + sum(
@@ -209,7 +226,8 @@ class Linear(Relation):
         parts = [name for name in self.of if filled[name].any()]
         wrong = ~filled[self.name] & ~self.holds(cells)
         if not parts or not wrong.any():
-            return {}
+            value = record(self.name, self.value(cells))
+            return {self.name: np.where(filled[self.name], value, cells[self.name])}
         factors = dict(zip(self.of, self.factors, strict=True))
         whole = sum(np.where(filled[name], factors[name] * cells[name], 0.0) for name in parts)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -245,6 +263,12 @@ class Difference(Relation):
     kind = "difference"
 
     @property
+    def sound(self) -> bool:
+        numbers = np.array([self.low, self.high, self.typical])
+        whole = len(self.of) == 1 and self.column.name == self.name
+        return whole and bool(np.isfinite(numbers).all()) and self.low <= self.high
+
+    @property
     def start(self) -> Name:
         return self.of[0]
 
@@ -277,6 +301,9 @@ class Difference(Relation):
         how = f"{abs(apart):.10g}{self._unit} {'before' if apart < 0 else 'after'} {self.start}"
         return f"{self.name} is {how}" + (f", under {self.low:.10g}" if self.low else "")
 
+    def reached(self, known: set[Name]) -> set[Name]:
+        return set()
+
     def solve(self, cells: Plain) -> dict[Name, tuple[Array, float]]:
         """A missing start is as long before the end as usual."""
         return {self.start: (cells[self.name] - self.typical, 0.0)}
@@ -286,9 +313,6 @@ class Difference(Relation):
         open_ = filled[self.start] & ~filled[self.name]
         start = cells[self.name] - self.apart(drawn)
         return {self.start: np.where(open_, start, cells[self.start])}
-
-    def to_json(self) -> JSON:
-        return super().to_json() | {"column": self.column.to_json()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,6 +324,10 @@ class Lookup(Relation):
     values: tuple[Any, ...] = ()
 
     kind = "lookup"
+
+    @property
+    def sound(self) -> bool:
+        return len(self.of) == 1 and len(self.keys) == len(self.values)
 
     @functools.cached_property
     def _value_of(self) -> dict[str, Any]:
@@ -315,6 +343,10 @@ class Lookup(Relation):
     @property
     def rule(self) -> str:
         return f"determined by {self.of[0]} ({len(self.keys):,} values)"
+
+    @property
+    def needed(self) -> str:
+        return repr(self.of[0])
 
     def value(self, cells: Plain) -> Array:
         return _mapped(cells[self.of[0]], self._value_of)
@@ -577,5 +609,12 @@ def _from_json(data: Mapping[str, Any], measured: Callable[[Column], Column]) ->
         raise ValueError(f"A relation is of the kind {', '.join(KINDS)}, not {data.get('kind')!r}.")
     if fields.get("column") is not None:
         fields["column"] = measured(Column.from_json(fields["column"]))
-    plain_fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-    return kind(**plain_fields)
+    typed = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    try:
+        found = kind(**typed)
+        sound = found.sound
+    except (TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ValueError(f"The relation of {data.get('name')!r} is damaged: {sorted(data)}.")
+    return found

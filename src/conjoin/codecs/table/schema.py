@@ -248,6 +248,14 @@ def _choose(name: Name, field: str, value: Any, choices: tuple[str, ...]) -> Non
         )
 
 
+def _relation(data: Any) -> JSON:
+    if not isinstance(data, Mapping) or not {"kind", "name", "of"} <= set(data) or not data["of"]:
+        raise ValueError(
+            f"A relation needs a kind, the name of a column and the names of others, got {data!r}."
+        )
+    return dict(data)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schema:
     """The columns of a table in their order, the target if there is one, notes for the user, and
@@ -303,7 +311,7 @@ class Schema:
             tuple(Column.from_json(column) for column in data["columns"]),
             data.get("target"),
             tuple(data.get("notices", ())),
-            tuple(data.get("relations", ())),
+            tuple(map(_relation, data.get("relations", ()))),
         )
 
     def save(self, path: str | Path) -> None:
