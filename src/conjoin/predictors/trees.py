@@ -139,9 +139,7 @@ class BoostingMethod(Method):
             trees = checked(self, fitted, design, case.rows.x.take(torch.as_tensor(~held)))
             assert isinstance(trees, Trees)
             found.append(trees.keep(min(rounds, fitted.n_iter_)))
-            out[torch.as_tensor(held)] = found[-1].scores(
-                case.rows.x.take(torch.as_tensor(held))
-            )
+            out[torch.as_tensor(held)] = found[-1].scores(case.rows.x.take(torch.as_tensor(held)))
         return Folded(_mean(found), out)
 
     def _stopped(self, case: Case, table: np.ndarray, held: np.ndarray) -> Any:
@@ -158,7 +156,13 @@ class BoostingMethod(Method):
             early_stopping=True,
             n_iter_no_change=PATIENCE_ROUNDS,
             random_state=case.seed,
-        ).fit(table[~held], y[~held], **_weights(case.weight.numpy(), held), X_val=table[held], y_val=y[held])
+        ).fit(
+            table[~held],
+            y[~held],
+            **_weights(case.weight.numpy(), held),
+            X_val=table[held],
+            y_val=y[held],
+        )
 
     def fit(self, case: Case) -> Scorer:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -205,7 +209,7 @@ def _mean(found: list[Trees]) -> Trees:
     depth = max(each.depth for each in found)
     out = Trees(first.design.space, (count, nodes), first.outputs, depth)
     out.design.load_state_dict(first.design.state_dict())
-    out.base.copy_(sum(each.base for each in found) / len(found))
+    out.base.copy_(torch.stack([each.base for each in found]).mean(0))
     start = 0
     for each in found:
         trees, own = each.feature.shape
