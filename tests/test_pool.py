@@ -36,7 +36,7 @@ def numbers(rows=ROWS, seed=0):
 
 
 def case_of(table, y, classes=3):
-    space = Space((len(COLUMNS),), tuple(Variable(name, "number") for name in COLUMNS))
+    space = Space((len(COLUMNS),), tuple(Variable(name, "real") for name in COLUMNS))
     pair = Pair(Event(torch.as_tensor(y).double()), Event(torch.as_tensor(table)))
     return Case(space, pair, torch.ones(len(y)).double(), classes, seed=0)
 
@@ -272,7 +272,7 @@ def test_a_pool_is_told_and_normalises(fitted, tmp_path):
     assert {"family", "linear", "boosting", "extra_trees", "pool"} == set(told["log_loss"])
     proba = fitted.predict_proba(frame(seed=3)[0])
     assert np.allclose(proba.sum(1), 1)
-    text = (fitted.save(tmp_path / "model") / "README.md").read_text()
+    text = (fitted.save(tmp_path / "model") / "README.md").read_text().replace("\\", "")
     assert "pool: weighted by what each says" in text
     assert all(f"{name} {share:.2f}" in text for name, share in told["weights"].items())
 
