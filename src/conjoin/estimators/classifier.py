@@ -25,17 +25,22 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
 
     Parameters
     ----------
-    predictor : str, estimator or None, default "auto"
+    predictor : str, estimator, list or None, default "auto"
         The model of p(y | x):
 
-        - "auto": the best of the family's own, "linear", "boosting" and "features" (for images also
-          "network"), by log-loss on held-out rows;
+        - "auto": a pool of "linear", "boosting", "extra_trees" and the family's own (of networks
+          also "features", of images also "network"), weighted by what each says of rows that it
+          has not seen; where most labels are missing, the best of them alone;
+        - "linear", "boosting", "extra_trees": one of them alone;
+        - "pool": the pool without the family's own;
         - "features": a linear model on the features of the family's network;
         - "network": a small network of its own;
         - "trunk": the network of the family, trained together with p(x);
         - None: the family alone;
         - any scikit-learn classifier; a FrozenEstimator or Pipeline gets the columns of ``X`` as
-          they are.
+          they are;
+        - a list of these, such as ``["auto", RandomForestClassifier()]``: a pool of all of them
+          and of the family's own.
     family : str, Config or type, default "circuit"
         The model of p(x): a name, an alias, a config such as ``Circuit(width=32)``, or a Density
         class. "auto" compares all families on held-out rows, within ``max_time``.

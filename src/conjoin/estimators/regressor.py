@@ -23,7 +23,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
 
     Parameters
     ----------
-    predictor : str, estimator or None, default "auto"
+    predictor : str, estimator, list or None, default "auto"
         As of ``JointClassifier``, with scikit-learn's regressors in place of classifiers.
     family, random_state, max_time, max_kwh, emphasis, device, precision, verbose
         As of ``JointClassifier``.

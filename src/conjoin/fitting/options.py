@@ -20,8 +20,8 @@ class FitOptions:
     family
         How p(x) is modelled: a name, a config, or a Density class.
     predictor
-        What gives p(y | x): "auto", a name of ``PREDICTORS``, an estimator, or None for the
-        family's own.
+        What gives p(y | x): "auto", a name of ``PREDICTORS``, an estimator, a list of these for a
+        pool, or None for the family's own.
     codec
         What reads the rows; None: that of a table.
     seed

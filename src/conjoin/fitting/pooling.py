@@ -14,7 +14,7 @@ from conjoin.model.model import Model
 from conjoin.predictors.base import Case, Method
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier
 from conjoin.predictors.folds import dealt
-from conjoin.predictors.pool import Family, Heard, Pool, joined, pool_of, pool_of_points
+from conjoin.predictors.pool import Family, Heard, Pool, joined, loss_of, pool_of, pool_of_points
 from conjoin.predictors.residual import Residual
 from conjoin.training.data import Split, row_hashes
 from conjoin.training.progress import Progress
@@ -132,9 +132,12 @@ def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, classes: 
         scores = late.scores | {"pool": log_p}
         y = late.y
     model.card["predictor"] |= {
-        "log_loss": {name: _log_loss(each, y) for name, each in scores.items()}
+        "log_loss": {name: loss_of(each, y) for name, each in scores.items()}
     }
     _put(model, pool, Classifier(pool))
+    if not held.rows:
+        left = ", ".join(["the family's own", *slow.scores])
+        model.card["predictor"]["why"] += f"; too few validation rows to weigh {left}"
 
 
 def _with_family(model: Model, slow: Heard, held: Pair) -> Heard:
@@ -147,10 +150,6 @@ def _with_family(model: Model, slow: Heard, held: Pair) -> Heard:
     return replace(
         slow, scorers={"family": own} | slow.scorers, scores={"family": scores} | slow.scores
     )
-
-
-def _log_loss(scores: Tensor, y: Tensor) -> float:
-    return -float(scores.log_softmax(1).gather(1, y.long()[:, None]).mean())
 
 
 def _keep_number(model: Model, quick: Heard, slow: Heard, held: Pair) -> None:

@@ -15,6 +15,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,12 +32,16 @@ from conjoin.predictors import methods
 from conjoin.predictors.base import Case, Method, Scorer
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier, best_temperature
 from conjoin.predictors.external import OwnMethod
+from conjoin.predictors.folds import dealt
+from conjoin.predictors.pool import heard_by_folds, loss_of
 from conjoin.predictors.residual import Residual
-from conjoin.training.data import Split
+from conjoin.training.data import Split, row_hashes
 from conjoin.training.progress import Progress
 
 __all__ = ["calibrate_shared_backbone", "choose_predictor", "refuse_without_columns", "wrong_of"]
 
+# labelled validation rows under which the standard predictors are compared on rows of the fit first
+AMPLE_VALIDATION_ROWS = 200
 MAX_CELLS_BEHIND = 256  # pixels and characters behind columns that standard predictors read
 MIN_POOL_ROWS = 50  # labelled rows from which on folds tell predictors apart
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
@@ -63,10 +68,12 @@ def choose_predictor(
         return
     case = _case(model, data["fit"], rows, split, options.seed)
     auto = _is_auto(asked)
-    lent = case.lent or mostly_unlabelled(data["fit"].y.mask)
+    unlabelled = mostly_unlabelled(data["fit"].y.mask)
+    lent = case.lent or unlabelled
     few = int(data["choose"].y.mask.sum()) < MIN_COMPARISON_ROWS
+    learns = unlabelled and isinstance(model.target, Classes)
     labelled = sum(int(data[part].y.mask.sum()) for part in ("fit", "choose"))
-    if auto and not lent and labelled < MIN_POOL_ROWS:
+    if auto and (few and not learns if lent else labelled < MIN_POOL_ROWS):
         told["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
     elif isinstance(asked, list | tuple) or (auto and not lent):
         names = list(asked) if isinstance(asked, list | tuple) else ["auto"]
@@ -123,12 +130,38 @@ def _choose_one(
     """The best alone; what was asked for by name, or the only one, without a comparison."""
     scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(methods)) as bar:
+        if auto:
+            methods, told["folds"] = _steadiest(methods, case, data["choose"])
         for done, (label, method) in enumerate(methods.items()):
             scorers[label] = method.fit(case)
             bar.update(done + 1, label)
     _keep_best(model, scorers, data, told, free=auto and not few)
     if auto and few:
         told["why"] = "few rows have a label: a predictor that needs few learns from all of them"
+    if told.get("folds"):
+        each = ", ".join(f"{name} {loss:.3f}" for name, loss in told["folds"].items())
+        told["why"] += (
+            "; as validation rows are few, the standard ones were compared by cross-validation "
+            f"first ({each})"
+        )
+
+
+def _steadiest(
+    methods: dict[str, Method], case: Case, choose: Pair
+) -> tuple[dict[str, Method], dict[str, float]]:
+    """Where validation rows are few, the best alone of what is learned fold by fold, on the rows of
+    the fit; and the loss there of each."""
+    rivals = {name: method for name, method in methods.items() if method.folds}
+    if len(rivals) < 2 or int(choose.y.mask.sum()) >= AMPLE_VALIDATION_ROWS:
+        return methods, {}
+    heard = heard_by_folds(case, rivals)
+    heard = heard.take(heard.judged())
+    if not len(heard.y):
+        return methods, {}
+    loss = {name: loss_of(each, heard.y) for name, each in heard.scores.items()}
+    best = min(loss, key=loss.__getitem__)
+    kept = {name: each for name, each in methods.items() if name == best or name not in rivals}
+    return kept, loss
 
 
 def refuse_without_columns(codec: Codec, predictor: Any) -> None:
@@ -167,6 +200,10 @@ def _case(model: Model, fit: Pair, rows: Rows, split: Split, seed: int) -> Case:
     classes = len(model.target.labels) if isinstance(model.target, Classes) else None
     source = None if classes is None else model.pair.source_of_features
     assert rows.weight is not None
+    known = fit.y.mask.numpy()
+    fold = np.full(fit.rows, -1)
+    hashes = row_hashes(rows.x, rows.groups)[split.fit][known]
+    fold[known] = dealt(fit.y.value.numpy()[known], classes, seed, hashes)
     return Case(
         model.codec.space,
         fit,
@@ -176,6 +213,7 @@ def _case(model: Model, fit: Pair, rows: Rows, split: Split, seed: int) -> Case:
         source,
         _labels_propagated(model),
         rows.x.take(split.fit),
+        fold,
     )
 
 

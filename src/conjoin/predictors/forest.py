@@ -1,6 +1,8 @@
 r"""Extremely randomised trees, whose leaves lean on the nodes above them.
 
-    value(leaf) = value(root) + sum over the path of (mean(node) - mean(parent)) / (1 + l / n(parent))
+    value(leaf) = mean(root) + sum_{nodes of its path} (mean(node) - mean(parent)) / (1 + l / n)
+
+with n the rows of the parent.
 
 Trees are grown without bootstrap until their leaves are pure (P. Geurts, D. Ernst, L. Wehenkel
 (2006), Extremely randomized trees), then shrunk by the strength l, which is chosen by
@@ -85,13 +87,13 @@ class Forest(Scorer):
 
 
 class ExtraTreesMethod(Method):
-    """scikit-learn's extra trees. Of pixels "auto" leaves propagated labels to a network."""
+    """scikit-learn's extra trees. "auto" tries them where most rows have a label of their own."""
 
     scorers = (Forest,)
     folds = True
 
     def tried(self, case: Case) -> bool:
-        return not (case.lent and case.pictures)
+        return not case.lent and bool(case.rows.y.mask.double().mean() >= 0.5)
 
     def fit(self, case: Case) -> Scorer:
         return self.by_folds(case.with_folds()).scorer

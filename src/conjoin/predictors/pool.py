@@ -37,6 +37,7 @@ __all__ = [
     "PoolMethod",
     "heard_by_folds",
     "joined",
+    "loss_of",
     "pool_of",
     "pool_of_points",
 ]
@@ -183,6 +184,13 @@ class Heard:
         return torch.stack([~each.isnan().any(1) for each in self.scores.values()]).all(0)
 
 
+def loss_of(scores: Tensor, y: Tensor) -> float:
+    """Mean log-loss of (B, K) log p, nats, or mean squared error of (B, 1) points."""
+    if scores.shape[1] == 1:
+        return float((scores[:, 0] - y).square().mean())
+    return -float(scores.log_softmax(1).gather(1, y.long()[:, None]).mean())
+
+
 def pool_of(heard: Heard, classes: int) -> tuple[Pool, Tensor]:
     """The best pool of members for classes, and (B, K) its log p of the same rows, NaN in those
     that some member was not judged on."""
@@ -266,12 +274,14 @@ def heard_by_folds(case: Case, methods: dict[str, Method]) -> Heard:
 
 
 class PoolMethod(Method):
-    """The pool of all that is quick enough to be learned fold by fold."""
+    """The pool of all that "auto" tries and is quick enough to be learned fold by fold."""
 
     scorers = (Pool, Family)
 
     def fit(self, case: Case) -> Scorer:
-        members = {name: each for name, each in methods().items() if each.folds}
+        members = {
+            name: each for name, each in methods().items() if each.folds and each.tried(case)
+        }
         heard = heard_by_folds(case, members)
         pool, _ = pool_of_points(heard) if case.classes is None else pool_of(heard, case.classes)
         return pool

@@ -7,9 +7,9 @@ e_m is found by expectation-maximisation of a mixture of two; w >= 0 minimises
     - sum_rows log p(y | x)  +  (sum_m w_m - 1)^2 / (2 s^2),
 
 which is convex, so that the minimum is the only one. 1 / sum_m w_m is the temperature of the pool,
-and s = ``TEMPERATURE_DEVIATION``. A member alone (w = 1) costs no penalty: on these rows the pool is
-at least as good as each of them (C. Genest, J. Zidek (1986), Combining probability distributions,
-section 3; D. Wolpert (1992), Stacked generalization). Nats.
+and s = ``TEMPERATURE_DEVIATION``. A member alone (w = 1) costs no penalty: on these rows the pool
+is at least as good as each of them (C. Genest, J. Zidek (1986), Combining probability
+distributions, section 3; D. Wolpert (1992), Stacked generalization). Nats.
 
 Shape letters: B rows, K classes, M members.
 """

@@ -215,7 +215,7 @@ def _mean(found: list[Trees]) -> Trees:
     depth = max(each.depth for each in found)
     out = Trees(first.design.space, (count, nodes), first.outputs, depth)
     out.design.load_state_dict(first.design.state_dict())
-    out.base.copy_(sum(each.base for each in found) / len(found))
+    out.base.copy_(torch.stack([each.base for each in found]).mean(0))
     start = 0
     for each in found:
         trees, own = each.feature.shape
