@@ -453,7 +453,7 @@ def _content(parts: _Parts) -> bytes:
 
 def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
     voice.aside(plain_table(["", ""], describe(model), fold=("",)))
-    doubts = grouped(model.codec.notices)
+    doubts = grouped(model.notices)
     if doubts:
         voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:MAX_SHOWN_DOUBTS]))
         if len(doubts) > MAX_SHOWN_DOUBTS:

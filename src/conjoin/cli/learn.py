@@ -40,7 +40,10 @@ def check(
     )
     voice.aside(
         _columns(found),
-        *(f"! {in_shell(text)}" for text in grouped((*found.notices, *found.doubts))),
+        *(
+            f"! {in_shell(text)}"
+            for text in grouped((*_deciding(frame, found, task), *found.notices, *found.doubts))
+        ),
     )
     _write_schema(found, schema, force)
     voice.json(found.to_json())
@@ -49,6 +52,17 @@ def check(
         f"Written to {schema}. Edit it where it is wrong, then:\n  conjoin fit {data}{wanted} "
         f"--schema {schema}"
     )
+
+
+def _deciding(frame: Any, found: Any, task: Any) -> list[str]:
+    """Columns that alone tell the target."""
+    from conjoin.fitting.leakage import deciding_in
+
+    if task is None or task.kind == "density" or not any(
+        column.modelled for column in found.columns if column.name != found.target
+    ):
+        return []
+    return deciding_in(frame, found, task.kind == "classes")
 
 
 def _columns(found: Any) -> Any:

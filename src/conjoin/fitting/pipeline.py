@@ -15,6 +15,7 @@ from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
 from conjoin.families import name_of, resolve, suited
 from conjoin.fitting.label_propagation import propagate_labels
+from conjoin.fitting.leakage import deciding_columns
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.precision import settle_precision
@@ -139,6 +140,9 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
     model.fit_typicality(data["fit"].x)
     model.card["notices"] = _notices(model, data["fit"])
+    if target is not None:
+        classes = isinstance(target, Classes)
+        model.card["notices"] += deciding_columns(codec, data["fit"], classes, target.name)
     if isinstance(target, Number):
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)
