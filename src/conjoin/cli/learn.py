@@ -58,8 +58,10 @@ def _deciding(frame: Any, found: Any, task: Any) -> list[str]:
     """Columns that alone tell the target."""
     from conjoin.fitting.leakage import deciding_in
 
-    if task is None or task.kind == "density" or not any(
-        column.modelled for column in found.columns if column.name != found.target
+    if (
+        task is None
+        or task.kind == "density"
+        or not any(column.modelled for column in found.columns if column.name != found.target)
     ):
         return []
     return deciding_in(frame, found, task.kind == "classes")

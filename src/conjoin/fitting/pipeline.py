@@ -98,6 +98,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     assert rows.weight is not None
     if options.start is None:
         codec.bounded = config.density.bounded
+        codec.many_levels = config.density.many_levels
         codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
         # which of the rare values that share a level comes how often enters no calibration
         codec.recount(rows.x, weight=rows.weight)

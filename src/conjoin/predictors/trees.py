@@ -84,10 +84,7 @@ class Trees(Scorer):
         state = self.state_dict()
         whole = ("base", "design.")
         smaller.load_state_dict(
-            {
-                key: value if key.startswith(whole) else value[:kept]
-                for key, value in state.items()
-            }
+            {key: value if key.startswith(whole) else value[:kept] for key, value in state.items()}
         )
         return smaller
 

@@ -213,8 +213,7 @@ def _levels_kept(each: Constraint) -> list[Any]:
     ]
     if not kept:
         raise ValueError(
-            f"No level of {each.left.name!r} keeps {each.text!r}: it has "
-            f"{each.left.choices}."
+            f"No level of {each.left.name!r} keeps {each.text!r}: it has {each.left.choices}."
         )
     return kept
 

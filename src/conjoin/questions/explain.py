@@ -155,9 +155,18 @@ def expected(model: Model, x: Event, column: int) -> str:
     drawn = _complete(model, many)
     values = model.codec.decode_column(drawn.value, column)
     if model.codec.space.variables[column].discrete:
-        return _shown(values.mode().iloc[0])
+        return _commonest(model, drawn.value[:, column], column) or _shown(values.mode().iloc[0])
     ordered = np.sort(values.to_numpy())
     return _range(pd.Series([ordered[DRAWS_PER_ROW // 10], ordered[-1 - DRAWS_PER_ROW // 10]]))
+
+
+def _commonest(model: Model, codes: Tensor, column: int) -> str:
+    """What the commonest level is called where rare values share it; else ""."""
+    modelled = {each.name: each for each in model.codec.schema.modelled}
+    found = modelled.get(model.codec.columns[column])
+    if found is None or not found.pooled:
+        return ""
+    return found.one_of(int(codes.mode().values))
 
 
 def _complete(model: Model, x: Event) -> Event:
