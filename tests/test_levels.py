@@ -40,7 +40,7 @@ def of_cities():
     return table, conjoin.JointDensity(family="naive_bayes").fit(table)
 
 
-# --------------------------------------------------------------------------------------- rare levels
+# ------------------------------------------------------------ rare levels
 
 
 def test_rare_values_are_drawn_as_often_as_they_are(of_cities):
@@ -141,7 +141,7 @@ def test_a_value_that_is_called_rare_itself_is_one_of_them():
     assert (drawn == "(rare)").mean() == pytest.approx(50 / 250, abs=0.03)
 
 
-# --------------------------------------------------------------------------------------- many levels
+# ------------------------------------------------------------ many levels
 
 
 def branches(count=300, each=20, seed=0):
@@ -201,7 +201,7 @@ def test_what_a_level_says_by_hand():
     assert MAX_PRIOR_ROWS > 1e5
 
 
-# ---------------------------------------------------------------------------- does it know the answer?
+# ------------------------------------------------------------ does it know the answer?
 
 
 def decided(y, leak):
