@@ -14,7 +14,13 @@ import conjoin
 from conjoin.cli import run
 from conjoin.core import Event
 from conjoin.questions.drift.betting import conformal_ranks, simple_jumper
-from conjoin.questions.drift.tests import column_tests, holm, ks_p_value, pair_tests
+from conjoin.questions.drift.tests import (
+    column_tests,
+    end_p_value,
+    holm,
+    ks_p_value,
+    pair_tests,
+)
 
 
 def table(seed, rows=300, slope=0.6, shift=0.0, share=0.3):
@@ -247,3 +253,69 @@ def test_the_verb_adapt_writes_a_model(here, capsys):
     assert sum(answer["new"]) == pytest.approx(1)
     assert said("info m2") == 0
     assert "adapted" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------- the cause is named
+
+
+def test_missing_cells_of_a_category_are_named():
+    a = table(0)
+    b = table(1)
+    b.loc[::3, "c"] = None
+    drift = found(a, b)
+    row = drift.columns.set_index("column").loc["c"]
+    assert (row["before"], row["after"]) == ("0% missing", "33% missing")
+
+
+def test_a_new_level_is_named_also_where_its_rows_are_few():
+    a = table(0)
+    b = table(1)
+    b.loc[::4, "c"] = "w"
+    drift = found(a, b)
+    row = drift.columns.set_index("column").loc["c"]
+    assert (row["before"], row["after"]) == ("w 0.0%", "w 25.0%, a new level")
+    few = table(1)
+    few.loc[:3, "c"] = "w"
+    words = found(a, few).words()
+    assert "Column 'c' has a value that the first table has not: w, in 4 rows." in words
+    assert not any("'d' has a value" in text for text in words)
+
+
+def test_a_few_impossible_numbers_are_named():
+    a = table(0).assign(age=np.random.default_rng(5).integers(18, 90, 300))
+    b = table(1).assign(age=np.random.default_rng(6).integers(18, 90, 300))
+    assert not any("unlike any" in text for text in found(a, b).words())
+    b.loc[:4, "age"] = [-3, 999, 999, 999, 999]
+    words = " ".join(found(a, b).words())
+    assert (
+        "Column 'age' has values unlike any of the first table (18 to 89): -3, 999, in 5" in words
+    )
+    b.loc[:19, "age"] = 999
+    drift = found(a, b)
+    row = drift.columns.set_index("column").loc["age"]
+    assert row["p_value"] < 0.01
+    assert row["after"] == "from 18 to 999"
+
+
+def test_a_pool_is_named_as_many_values():
+    rng = np.random.default_rng(0)
+
+    def colours(rare):
+        some = rng.random(400) < rare
+        names = np.array([f"tint{i:03d}" for i in range(150)])[rng.integers(0, 150, 400)]
+        return pd.DataFrame({"c": np.where(some, names, "teal"), "x": rng.normal(size=400)})
+
+    row = found(colours(0.2), colours(0.6)).columns.set_index("column").loc["c"]
+    assert "rare values together" in row["after"] or row["after"].startswith("teal")
+    assert not row["after"].startswith("tint")
+
+
+def test_runs_at_an_end_are_as_rare_as_chance_has_them():
+    rng = np.random.default_rng(0)
+    p_values = np.array(
+        [end_p_value(rng.integers(0, 50, 60), rng.integers(0, 50, 90)) for _ in range(2000)]
+    )
+    for level in (0.05, 0.01):
+        assert (p_values <= level).mean() <= level + 3 * np.sqrt(level / 2000)
+    assert end_p_value(np.arange(50.0), np.arange(50.0)) == 1.0
+    assert end_p_value(np.array([]), np.ones(3)) == 1.0

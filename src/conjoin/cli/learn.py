@@ -51,13 +51,29 @@ def check(
     )
     voice.aside(
         _columns(found),
-        *(f"! {in_shell(text)}" for text in grouped((*found.notices, *found.doubts))),
+        *(
+            f"! {in_shell(text)}"
+            for text in grouped((*_deciding(frame, found, task), *found.notices, *found.doubts))
+        ),
     )
     _write_schema(found, schema, force)
     voice.json(found.to_json())
     wanted = [] if target is None else ["--target", target]
     command = shlex.join(["conjoin", "fit", data, *wanted, "--schema", schema])
     voice.path(f"Written to {schema}. Edit it where it is wrong, then:\n  {command}")
+
+
+def _deciding(frame: Any, found: Any, task: Any) -> list[str]:
+    """Columns that alone tell the target."""
+    from conjoin.fitting.leakage import deciding_in
+
+    if (
+        task is None
+        or task.kind == "density"
+        or not any(column.modelled for column in found.columns if column.name != found.target)
+    ):
+        return []
+    return deciding_in(frame, found, task.kind == "classes")
 
 
 def _columns(found: Any) -> Any:

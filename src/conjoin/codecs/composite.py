@@ -230,6 +230,14 @@ class CompositeCodec(Codec):
         self.table.bounded = value
 
     @property
+    def many_levels(self) -> bool:
+        return self.table.many_levels
+
+    @many_levels.setter
+    def many_levels(self, value: bool) -> None:
+        self.table.many_levels = value
+
+    @property
     def owner(self) -> str:
         """Who an error about the number of features speaks of."""
         return self.table.owner

@@ -108,6 +108,7 @@ class Codec(abc.ABC):
     streams: ClassVar[bool] = False  # whether it can be fitted to a table that is read in chunks
     # rows that are held out to choose by, and to calibrate by, at most
     most_held: ClassVar[int | None] = None
+    many_levels: bool = True  # False: few levels, for families to which thousands cost much
     bounded: bool = True  # False: no column has bounds, for families that can't keep to them
     owner: str = "Codec"  # who an error about the shape of X speaks of
 

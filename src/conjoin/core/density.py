@@ -126,6 +126,8 @@ class Density(nn.Module, abc.ABC):
     flat: ClassVar[bool] = True
     # whether it keeps to the variables' bounds; else they are left open for it
     bounded: ClassVar[bool] = False
+    # whether a category of thousands of levels costs it little
+    many_levels: ClassVar[bool] = False
     # whether it models p(x | context) for one categorical context
     conditional: ClassVar[bool] = False
     # whether the context may also be several columns (B, C), any of them missing

@@ -15,6 +15,7 @@ from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
 from conjoin.families import name_of, resolve, suited
 from conjoin.fitting.label_propagation import propagate_labels
+from conjoin.fitting.leakage import deciding_columns
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.precision import settle_precision
@@ -98,6 +99,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     assert rows.weight is not None
     if options.start is None:
         codec.bounded = config.density.bounded
+        codec.many_levels = config.density.many_levels
         codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
         options.refuse_doubts(codec.notices)
         # which of the rare values that share a level comes how often enters no calibration
@@ -142,6 +144,9 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     model.fit_typicality(data["fit"].x)
     short = unfinished(model.facts)
     model.card["notices"] = [*_notices(model, data["fit"]), *([short] if short else [])]
+    if target is not None:
+        classes = isinstance(target, Classes)
+        model.card["notices"] += deciding_columns(codec, data["fit"], classes, target.name)
     if isinstance(target, Number):
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)

@@ -90,6 +90,7 @@ def _learn(
     assert rows.weight is not None
     codec = options.codec
     codec.bounded = config.density.bounded
+    codec.many_levels = config.density.many_levels
     weight = rows.weight[split.fit]
     codec.fit(rows.x.take(split.fit), weight=weight)
     options.refuse_doubts(codec.notices)

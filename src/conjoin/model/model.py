@@ -75,6 +75,11 @@ class Model:
         return join_facts(self.state, self.card)
 
     @property
+    def notices(self) -> list[str]:
+        """What the user should be told of the fit and of the columns, one sentence each."""
+        return list(dict.fromkeys([*self.card.get("notices", ()), *self.codec.notices]))
+
+    @property
     def pair(self) -> Joint:
         """The joint; CapabilityError where there is no target."""
         if self.target is None:

@@ -279,8 +279,10 @@ def _table(
             out.loc[option, name] = decoded[name].iloc[option]
         words.append(
             "; ".join(
-                f"{name} {_shown(old[name])} -> {_shown(decoded[name].iloc[option])}"
-                for name in names
+                f"{model.codec.columns[place]} {_shown(old[model.codec.columns[place]])} -> "
+                f"{_shown(decoded[model.codec.columns[place]].iloc[option])}"
+                f"{_shared(model, place, values[option, place])}"
+                for place in moved
             )
         )
     out = out.astype(
@@ -289,6 +291,14 @@ def _table(
     return out.assign(
         changed=words, probability=[p for _, p, _ in found], familiarity=[f for _, _, f in found]
     )
+
+
+def _shared(model: Model, place: int, code: Tensor) -> str:
+    """That a value stands for many, where rare ones share its level."""
+    modelled = {column.name: column for column in model.codec.schema.modelled}
+    column = modelled.get(model.codec.columns[place])
+    words = "" if column is None or not column.pooled else column.one_of(int(code))
+    return f" ({words})" if words else ""
 
 
 def _shown(value: Any) -> str:

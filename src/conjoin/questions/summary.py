@@ -66,7 +66,7 @@ def facts_of(model: Any) -> dict[str, Any]:
         "held_out": held_out(model),
         "promises": promises(model),
         "status": {question: status.value for question, status in model.status.items()},
-        "notices": model.codec.notices,
+        "notices": model.notices,
     }
 
 

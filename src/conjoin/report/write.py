@@ -192,7 +192,7 @@ def _body(estimator: Any, found: Answers, real: Rows | None) -> dict[str, Any]:
         "predictor": predictor(model),
         "energy": energy(found),
         "schema": schema_table(model),
-        "notices": list(dict.fromkeys([*model.codec.notices, *model.card.get("notices", [])])),
+        "notices": model.notices,
         "limits": limits(model),
         "show_rows": real is not None,
         "cells": model.codec.cells if not model.codec.columnwise else "columns",

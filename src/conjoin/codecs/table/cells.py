@@ -1,9 +1,9 @@
 """One column to event cells and back.
 
 Numbers: event = (raw - shift) / scale, so that a density in event units needs log |d event / d raw|
-= -log scale. Levels: event = code 0..K-1; a rare value that shares its level with others has the level's
-probability times its own share of the level's rows. A value outside what was seen at fit has the
-probability ``eps``, learned at fit.
+= -log scale. Levels: event = code 0..K-1; a rare value that shares its level with others has the
+level's probability times its own share of the level's rows. A value outside what was seen at fit
+has the probability ``eps``, learned at fit.
 """
 
 import abc

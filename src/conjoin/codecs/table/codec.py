@@ -27,7 +27,7 @@ from torch import Tensor
 
 from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells, recounted
 from conjoin.codecs.table.frame import as_frame, is_named
-from conjoin.codecs.table.infer import counted, examine
+from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.relations import Relations, Solved
 from conjoin.codecs.table.rows import TableRows, filled
@@ -97,7 +97,13 @@ class TableCodec(Codec):
         self._named = checked or is_named(raw)
         table = raw.frame.reset_index(drop=True) if checked else as_frame(raw)
         frame, weights = counted(table, weight)
-        found = examine(frame, weights, types=self.types, missing=self.missing)
+        found = examine(
+            frame,
+            weights,
+            types=self.types,
+            missing=self.missing,
+            most_levels=most_levels(float(weights.sum()), self.many_levels),
+        )
         columns = tuple(map(self._measured, found.schema.columns))
         self._relations = Relations.from_json(found.schema.relations, columns, self._measured)
         told = self._relations.to_json()

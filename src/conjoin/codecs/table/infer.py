@@ -46,15 +46,17 @@ from conjoin.codecs.table.values import (
     text_of,
 )
 
-__all__ = ["Examined", "counted", "examine", "inspect"]
+__all__ = ["Examined", "counted", "examine", "inspect", "most_levels"]
 
 JSON = dict[str, Any]
 Array = NDArray[Any]
 Series = Any
 
 _FEW_LEVELS = 64  # of a category, up to which all are kept, however rare
-_MAX_LEVELS = 1024  # of a category; the rest are pooled as one rare level
-_MAX_INDICATORS = 1 << 24  # rows times levels that a column may have, so that fits keep in memory
+MAX_LEVELS = 2048  # of a category; the rest are pooled as one rare level
+# the same, and rows times levels, for families to which each level of each row costs something
+MAX_COSTLY_LEVELS = 1024
+MAX_INDICATORS = 1 << 25
 _MIN_LEVEL_ROWS = 5  # rows of a level, under which it is pooled as well
 _UNSEEN_ROWS = 0.5  # that a listed rare value counts which no row has
 
@@ -128,9 +130,16 @@ def counted(frame: pd.DataFrame, weight: Any) -> tuple[pd.DataFrame, Array]:
 
 
 def examine(
-    frame: pd.DataFrame, weight: Array, *, target: Any = None, types: Any = None, missing: Any = ()
+    frame: pd.DataFrame,
+    weight: Array,
+    *,
+    target: Any = None,
+    types: Any = None,
+    missing: Any = (),
+    most_levels: int = MAX_LEVELS,
 ) -> Examined:
-    """The schema of rows that each count ``weight`` (positive), with its tallies."""
+    """The schema of rows that each count ``weight`` (positive), with its tallies; a category keeps
+    ``most_levels`` at most."""
     names = [plain_name(name) for name in frame.columns]
     if target is not None and target not in names:
         raise ValueError(
@@ -145,7 +154,11 @@ def examine(
         fields = asked.get(name, {})
         hidden = tuple(dict.fromkeys([*blanks.get(name, ()), *fields.get("missing", ())]))
         column, tallies[name] = _column(
-            name, frame.iloc[:, i], weight, {**fields, "missing": hidden}, name == target
+            name,
+            frame.iloc[:, i],
+            weight,
+            {**fields, "missing": hidden, "most_levels": most_levels},
+            name == target,
         )
         columns.append(column)
     columns = _rescue(columns, target)
@@ -442,7 +455,7 @@ def _levels(
         doubts += _unlisted(name, weights, [*levels, *pooled])
     else:
         levels, pooled = (
-            _pool(weights)
+            _pool(weights, asked.get("most_levels", MAX_LEVELS))
             if len(weights) > _FEW_LEVELS and kind == "category" and not is_target
             else (list(weights), [])
         )
@@ -468,12 +481,17 @@ def _levels(
     }
 
 
-def _pool(weights: Mapping[Any, float]) -> tuple[list[Any], list[Any]]:
+def most_levels(rows: float, many: bool) -> int:
+    """How many levels of a category are kept. ``many``: whether they cost little."""
+    if many:
+        return MAX_LEVELS
+    return int(min(MAX_COSTLY_LEVELS, max(_FEW_LEVELS, MAX_INDICATORS / max(rows, 1.0))))
+
+
+def _pool(weights: Mapping[Any, float], most: int) -> tuple[list[Any], list[Any]]:
     """The frequent levels, in order, and the rest, most frequent first."""
     values = list(weights)
     by_count = sorted(range(len(values)), key=lambda i: (-weights[values[i]], i))
-    rows = max(sum(weights.values()), 1.0)
-    most = min(_MAX_LEVELS, max(_FEW_LEVELS, int(_MAX_INDICATORS / rows)))
     kept = sorted(
         i for i in by_count[:most] if weights[values[i]] >= _MIN_LEVEL_ROWS and values[i] != RARE
     )

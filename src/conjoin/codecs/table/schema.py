@@ -135,6 +135,11 @@ class Column:
         level = self.levels[code]
         return self.pool_words if self.pooled and level == RARE else str(level)
 
+    def one_of(self, code: int) -> str:
+        """What a cell of this code is, in words, where rare values share the level; else ""."""
+        shared = self.pooled and self.levels[code] == RARE
+        return f"one of {len(self.pooled):,} rare values" if shared else ""
+
     @property
     def rare(self) -> tuple[Any, ...]:
         """Every value that can be asked for as one of those that share a level."""

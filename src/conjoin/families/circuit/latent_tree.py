@@ -117,6 +117,7 @@ class CircuitDensity(Density):
 
     config_class = Circuit
     bounded = True
+    many_levels = True
     takes_bytes = True
 
     def __init__(

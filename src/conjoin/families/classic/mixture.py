@@ -70,6 +70,7 @@ class MixtureDensity(Density):
 
     config_class = Mixture
     bounded = True
+    many_levels = True
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class NaiveBayesDensity(Density):
 
     config_class = NaiveBayes
     bounded = True
+    many_levels = True
     conditional = True
 
     def __init__(

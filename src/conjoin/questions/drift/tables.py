@@ -23,6 +23,7 @@ from conjoin.fitting.pipeline import fit_model
 from conjoin.fitting.split import Rows
 from conjoin.model.model import Model
 from conjoin.questions.drift.betting import conformal_ranks, simple_jumper
+from conjoin.questions.drift.causes import new_values, told
 from conjoin.questions.drift.tests import column_tests, holm, ks_p_value, pair_tests
 
 __all__ = ["Drift", "Running", "drift"]
@@ -218,6 +219,7 @@ def drift(
     running = _running(
         codec.columns, before.take(torch.from_numpy(held)), after, scores, level, random_state
     )
+    notices += new_values(codec, a, b)
     notices += [
         f"Column {column.name!r} was set aside: {column.why}."
         for column in codec.schema.columns
@@ -302,40 +304,12 @@ def _columns(
     codec: TableCodec, a: Event, b: Event, discrete: list[bool], given: dict[Any, float]
 ) -> pd.DataFrame:
     p_values = holm(column_tests(a, b, discrete))
-    told = [_told(codec, d, a, b, discrete[d]) for d in range(len(discrete))]
-    table = pd.DataFrame(told, columns=["before", "after"])
+    changes = [told(codec, d, a, b, discrete[d]) for d in range(len(discrete))]
+    table = pd.DataFrame(changes, columns=["before", "after"])
     table.insert(0, "column", codec.columns)
     return table.assign(
         p_value=p_values, p_given_others=[given.get(name, np.nan) for name in codec.columns]
     )
-
-
-def _told(codec: TableCodec, column: int, a: Event, b: Event, discrete: bool) -> tuple[str, str]:
-    """The median, or the share of the level that changed most; of missing cells where these changed
-    more."""
-    known = [event.mask[:, column] for event in (a, b)]
-    gaps = [1 - float(mask.double().mean()) for mask in known]
-    values = [event.value[mask, column] for event, mask in zip((a, b), known, strict=True)]
-    if not all(len(each) for each in values) or (not discrete and abs(gaps[0] - gaps[1]) > 0.1):
-        return f"{gaps[0]:.0%} missing", f"{gaps[1]:.0%} missing"
-    if not discrete:
-        shown = [_decoded(codec, column, each.quantile(0.5)) for each in values]
-        return f"median {shown[0]}", f"median {shown[1]}"
-    levels = codec.space.variables[column].cardinality
-    shares = [
-        torch.bincount(each.long(), minlength=levels) / len(mask)
-        for each, mask in zip(values, known, strict=True)
-    ]
-    level = int((shares[1] - shares[0]).abs().argmax())
-    name = _decoded(codec, column, torch.tensor(float(level)))
-    return f"{name} {float(shares[0][level]):.1%}", f"{name} {float(shares[1][level]):.1%}"
-
-
-def _decoded(codec: TableCodec, column: int, value: torch.Tensor) -> str:
-    row = torch.full((1, len(codec.space.variables)), torch.nan, dtype=torch.float64)
-    row[0, column] = value
-    raw = codec.decode_column(row, column).iloc[0]
-    return f"{raw:.4g}" if isinstance(raw, float | np.floating) else str(raw)
 
 
 def _pair_table(codec: TableCodec, a: Event, b: Event, discrete: list[bool]) -> pd.DataFrame:
