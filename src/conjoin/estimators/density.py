@@ -118,7 +118,8 @@ class JointDensity(DensityMixin, _JointEstimator):
             For an unknown column, or constraints that hardly any row keeps.
         """
         model = self._model()
-        return generate(model, n_samples, None, given, random_state, where, tails)[0], None
+        X, _ = generate(model, n_samples, None, given, random_state, where, tails)
+        return self._given_back(X), None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows.

@@ -160,8 +160,10 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None and y is None and not given and not where:
-            return sample_all(several, n_samples, random_state, tails)
-        return generate(self._model(), n_samples, y, given, random_state, where, tails)
+            X, labels = sample_all(several, n_samples, random_state, tails)
+        else:
+            X, labels = generate(self._model(), n_samples, y, given, random_state, where, tails)
+        return self._given_back(X), labels
 
     def counterfactual(
         self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0

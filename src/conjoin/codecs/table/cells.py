@@ -17,7 +17,7 @@ from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.infer import RARE
 from conjoin.codecs.table.reading import numbers_of, written_cells
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import Tally, blank, map_distinct, text_of
+from conjoin.codecs.table.values import Tally, blank, map_distinct, text_of, truth_of, truths_of
 from conjoin.core import Variable
 
 __all__ = ["Cells", "Encoding", "cells_for", "fit_cells"]
@@ -157,6 +157,11 @@ class _Dates(_Numbers):
         stamps: Series = pd.Series((ticks * round(step * _DAY_US)).astype("datetime64[us]"))
         if self.column.format == "date":
             return stamps.dt.date.astype(object)
+        if self.column.format == "utc":
+            return stamps.dt.tz_localize("UTC")
+        if "%z" in self.column.format:
+            words = stamps.dt.strftime(self.column.format.replace("%z", "+00:00"))
+            return words.astype(self.column.dtype)
         if self.column.format:
             return stamps.dt.strftime(self.column.format).astype(self.column.dtype)
         if not self.column.dtype.startswith("datetime64"):
@@ -188,11 +193,16 @@ class _Levels(Cells):
         codes = {text_of(level): code for code, level in enumerate(column.levels)}
         if column.pooled:
             codes |= dict.fromkeys(map(text_of, column.pooled), codes[RARE])
+        truths = {truth: codes[text_of(level)] for truth, level in truths_of(column.levels).items()}
         cells, known = level_cells(blank(series, column.missing))
         # by text, so that 1, 1.0 and "1" agree whatever type the rest of the batch gave their
         # column
         code = map_distinct(
-            pd.Series(cells, dtype=object), lambda value: codes.get(text_of(value), -1), -1, "int64"
+            pd.Series(cells, dtype=object),
+            # where a column can only be yes or no, it may say so in any words
+            lambda value: codes.get(text_of(value), truths.get(truth_of(value), -1)),
+            -1,
+            "int64",
         )
         observed = known & (code >= 0)
         return Encoding(np.where(observed, code, 0).astype("float64"), observed, known & (code < 0))

@@ -165,7 +165,18 @@ def _rescue(columns: list[Column], target: Any) -> list[Column]:
 def _notices(columns: Sequence[Column]) -> list[str]:
     notices = [f"Column {c.name!r} is set aside: {c.why}." for c in columns if not c.modelled]
     notices += [_measure_notice(column) for column in columns if _measure_notice(column)]
-    notices += [_words_notice(column) for column in columns if column.parse is not None]
+    notices += [
+        f"Column {column.name!r} has times with offsets from UTC; they are given back in UTC."
+        for column in columns
+        if column.modelled and (column.format == "utc" or "%z" in column.format)
+    ]
+    read = [column for column in columns if column.parse is not None]
+    notices += [
+        _words_notice(column)
+        if column.parse.form in ("number", "clock")
+        else f"Column {column.name!r} holds {column.parse.describe()}."
+        for column in read
+    ]
     return notices + [
         f"Column {c.name!r} has {len(c.levels) - 1 + len(c.pooled)} distinct values; "
         f"{len(c.pooled)} rare ones share the level {RARE!r}."

@@ -23,8 +23,17 @@ Name = str | int | float
 TYPES = ("real", "integer", "category", "ordered", "boolean", "date", "picture", "text")
 ROLES = ("model", "set aside")
 _SHOWN_ATOMS = 8
-_LISTS = ("levels", "counts", "pooled", "atoms", "bounds", "missing", "categories", "doubts")
-_LISTS += ("range",)
+_LISTS = (
+    "levels",
+    "counts",
+    "pooled",
+    "atoms",
+    "bounds",
+    "range",
+    "missing",
+    "categories",
+    "doubts",
+)
 _NEW: JSON = {"offset": 0.0, "range": [None, None], "only_atoms": False}
 
 
