@@ -288,9 +288,9 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None and y is None and not given and not where:
-            X, labels = sample_all(several, n_samples, random_state, tails)
-        else:
-            X, labels = generate(self._model(), n_samples, y, given, random_state, where, tails)
+            rows, targets = sample_all(several, n_samples, random_state, tails)
+            return self._given_back(rows), targets
+        X, labels = generate(self._model(), n_samples, y, given, random_state, where, tails)
         return self._given_back(X), labels
 
     def counterfactual(

@@ -63,13 +63,13 @@ class Cells(abc.ABC):
         return series if known.all() else series.mask(~known)
 
     @property
+    @abc.abstractmethod
     def range(self) -> tuple[float, float]:
         """Where draws stay, in event units."""
-        return -np.inf, np.inf
 
+    @abc.abstractmethod
     def settle(self, value: Array) -> Array:
         """The nearest values (B,) that may be drawn, in event units."""
-        return value
 
     def to_json(self) -> JSON:
         return {"shift": self.shift, "scale": self.scale, "eps": self.eps}
@@ -180,6 +180,13 @@ def _outside(raw: Array, bounds: tuple[float | None, float | None]) -> Array:
 
 class _Levels(Cells):
     @property
+    def range(self) -> tuple[float, float]:
+        return -np.inf, np.inf
+
+    def settle(self, value: Array) -> Array:
+        return value
+
+    @property
     def variable(self) -> Variable:
         kind: Literal["ordered", "category"] = (
             "ordered" if self.column.type == "ordered" else "category"
@@ -193,7 +200,9 @@ class _Levels(Cells):
         codes = {text_of(level): code for code, level in enumerate(column.levels)}
         if column.pooled:
             codes |= dict.fromkeys(map(text_of, column.pooled), codes[RARE])
-        truths = {truth: codes[text_of(level)] for truth, level in truths_of(column.levels).items()}
+        truths: dict[bool | None, int] = {
+            truth: codes[text_of(level)] for truth, level in truths_of(column.levels).items()
+        }
         cells, known = level_cells(blank(series, column.missing))
         # by text, so that 1, 1.0 and "1" agree whatever type the rest of the batch gave their
         # column

@@ -1,11 +1,9 @@
 """Cells that stand for a number but are objects of their own: lengths of time, periods of a
-calendar, and times of day, as numbers and back."""
+calendar, and times of day, as numbers and back. (Schemas need no pandas until cells are read.)"""
 
 import dataclasses
 import datetime
 from typing import Any, ClassVar
-
-import pandas as pd
 
 __all__ = ["Duration", "PeriodOf", "TimeOfDay", "moment_of"]
 
@@ -25,10 +23,14 @@ class Duration:
         """Seconds; of a word such as "1 days 02:00:00" too."""
         if isinstance(cell, int | float):
             return float(cell)
+        import pandas as pd
+
         length = pd.to_timedelta(cell, errors="coerce")
         return None if pd.isna(length) else length / pd.Timedelta(seconds=1)
 
-    def write(self, value: float) -> pd.Timedelta:
+    def write(self, value: float) -> Any:
+        import pandas as pd
+
         return pd.Timedelta(microseconds=round(value * _MICRO))
 
     def describe(self) -> str:
@@ -49,12 +51,16 @@ class PeriodOf:
         """How many periods after the first of 1970; of a word such as "2024-03" too."""
         if isinstance(cell, int | float):
             return float(cell)
+        import pandas as pd
+
         try:
             return float(pd.Period(cell, freq=self.freq).ordinal)
         except (ValueError, TypeError, AttributeError):
             return None
 
     def write(self, value: float) -> Any:
+        import pandas as pd
+
         return pd.Period(ordinal=round(value), freq=self.freq)
 
     def describe(self) -> str:
@@ -90,6 +96,8 @@ class TimeOfDay:
 
 def moment_of(series: Any) -> Duration | PeriodOf | TimeOfDay | None:
     """What the cells of a column are, if they are of this kind."""
+    import pandas as pd
+
     if isinstance(series.dtype, pd.PeriodDtype):
         return _periods(series.dtype)
     if pd.api.types.is_timedelta64_dtype(series.dtype):

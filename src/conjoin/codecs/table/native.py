@@ -80,13 +80,13 @@ def backend_of(raw: Any) -> str:
     return "" if found is None else str(found.implementation.value)
 
 
-def in_kind(frame: Any, backend: str) -> Any:
+def in_kind(frame: Any, backend: Any) -> Any:
     """A pandas frame as one of the library ``backend``; anything else as it is."""
     if not backend or not isinstance(frame, pd.DataFrame):
         return frame
     import narwhals as nw
 
-    named = frame.set_axis([str(name) for name in frame], axis=1)
+    named: Any = frame.set_axis([str(name) for name in frame], axis=1)
     try:
         import pyarrow as pa
 
