@@ -80,6 +80,8 @@ DEFAULTS = {
     "x_words",
     "columns_in",
     "decode_column",
+    "ranges",
+    "settle",
     "decoded",
     "evidence",
     "in_folder",

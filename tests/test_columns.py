@@ -1,5 +1,6 @@
 """Columns as people have them: numbers in words, point masses, ranges, steps, and other types."""
 
+import datetime
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conjoin import JointDensity
+from conjoin import JointClassifier, JointDensity
 from conjoin.codecs import Schema, TableCodec, inspect
 
 ROWS = 120
@@ -387,3 +388,124 @@ def test_columns_of_every_whole_number_have_steps_of_one():
     schema = inspect(frame)
     assert [column.resolution for column in schema.columns] == [1, 1, 1, 1, 1]
     assert not any(column.only_atoms or column.offset for column in schema.columns)
+
+
+# -------------------------------------------------------------------------------------------- types
+
+
+def times(n=120):
+    draw = rng(11)
+    offsets = ["+01:00" if row % 2 else "+02:00" for row in range(n)]
+    words = [f"2024-01-{1 + r % 28:02d}T10:{r % 60:02d}:00{offsets[r]}" for r in range(n)]
+    return pd.DataFrame(
+        {
+            "length": pd.to_timedelta(draw.integers(1, 90, n), unit="h"),
+            "month": pd.period_range("2015-01", periods=n, freq="M"),
+            "at": [datetime.time(int(h), int(15 * q)) for h, q in draw.integers(0, 4, (n, 2))],
+            "offset": np.array([pd.Timestamp(word) for word in words], dtype=object),
+            "words": words,
+            "zone": pd.date_range("2024-01-01", periods=n, freq="h", tz="Europe/Berlin"),
+        }
+    )
+
+
+def test_times_of_every_type_are_modelled_and_come_back():
+    frame = times()
+    codec = TableCodec().fit(frame)
+    assert codec.columns == list(frame.columns)
+    assert [codec.schema[name].resolution for name in ("length", "at")] == [3600, 900]
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    for reader in (codec, again):
+        back = reader.decode(reader.encode(frame).event.value)
+        for name in ("length", "month", "at", "zone"):
+            assert (back[name] == frame[name]).all() and back[name].dtype == frame[name].dtype
+        for name in ("offset", "words"):
+            same = pd.to_datetime(back[name], utc=True) == pd.to_datetime(frame[name], utc=True)
+            assert same.all()
+    assert "'words' has times with offsets from UTC" in " ".join(codec.notices)
+    drawn = JointDensity(family="mixture", random_state=0).fit(frame).sample(20)[0]
+    assert drawn["length"].dtype == frame["length"].dtype
+    assert drawn["month"].dtype == frame["month"].dtype
+    assert all(isinstance(cell, datetime.time) for cell in drawn["at"])
+
+
+def test_missing_times_are_imputed_in_their_type():
+    frame = times()[["length", "at", "month"]]
+    frame["at"] = frame["at"].astype(object)
+    frame.loc[3, ["length", "at"]] = [pd.NaT, None]
+    full = JointDensity(family="mixture", random_state=0).fit(frame).impute(frame)
+    assert isinstance(full["length"][3], pd.Timedelta) and isinstance(full["at"][3], datetime.time)
+
+
+def answers(n=200):
+    draw = rng(12)
+    return pd.DataFrame(
+        {
+            "flag": draw.random(n) < 0.5,
+            "word": draw.choice(["yes", "no"], n),
+            "digit": draw.integers(0, 2, n),
+            "side": draw.choice(["left", "right"], n),
+            "x": draw.normal(size=n),
+        }
+    )
+
+
+@pytest.mark.parametrize("yes", [True, 1, 1.0, "yes", "TRUE", "True", "y", "1"])
+def test_yes_is_yes_however_it_is_written(yes):
+    no = {True: False, "yes": "no", "TRUE": "FALSE", "True": "False", "y": "n", "1": "0"}.get(yes)
+    codec = TableCodec().fit(answers())
+    rows = {name: [yes, no] for name in ("flag", "word", "digit")}
+    encoded = codec.encode(pd.DataFrame({**rows, "side": ["left", "left"], "x": [0.0, 0.0]}))
+    assert not encoded.unseen.any()
+    assert encoded.event.value[:, :3].tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert codec.encode(pd.DataFrame({"side": [yes]})).unseen[0, 3]
+
+
+def test_labels_of_yes_and_no_agree_between_fit_and_evaluation():
+    frame = answers()
+    y = np.where(frame["x"] > 0, "yes", "no")
+    model = JointClassifier(family="naive_bayes", predictor=None, random_state=0).fit(frame, y)
+    for same in (y == "yes", (y == "yes").astype(int), np.where(y == "yes", "TRUE", "FALSE")):
+        found = model.evaluate(frame, same)["accuracy"]
+        assert found == model.evaluate(frame, y)["accuracy"] > 0.9
+    with pytest.raises(ValueError, match="has the class maybe"):
+        model.evaluate(frame, np.where(y == "yes", "maybe", "no"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "plain"),
+    [("Int64", int), ("boolean", bool), ("int64[pyarrow]", int), ("bool[pyarrow]", bool)],
+)
+def test_labels_that_may_be_missing_keep_their_type(dtype, plain):
+    pytest.importorskip("pyarrow")
+    frame = answers()
+    y = pd.Series((frame["x"] > 0).astype(int)).astype(bool).astype(dtype)
+    y[3] = pd.NA
+    model = JointClassifier(family="naive_bayes", predictor=None, random_state=0).fit(frame, y)
+    assert [type(label) for label in model.classes_.tolist()] == [plain, plain]
+    assert isinstance(model.predict(frame).tolist()[0], plain)
+    assert model.score(frame.drop(index=3), y.drop(index=3)) > 0.9
+
+
+def test_other_data_frames_go_by_name_and_come_back_in_kind():
+    pytest.importorskip("narwhals")
+    arrow = pytest.importorskip("pyarrow")
+    plain = answers().drop(columns="digit").assign(zone=times(200)["zone"])
+    table = arrow.Table.from_pandas(plain, preserve_index=False)
+    y = arrow.chunked_array([(plain["x"] > 0).to_numpy()])
+    model = JointClassifier(family="mixture", predictor=None, random_state=0).fit(table, y)
+    same = JointClassifier(family="mixture", predictor=None, random_state=0)
+    same.fit(plain, plain["x"] > 0)
+    assert list(model.feature_names_in_) == list(plain.columns)
+    turned = table.select(table.column_names[::-1])
+    assert (model.predict_proba(turned) == same.predict_proba(plain)).all()
+    drawn = model.sample(7, random_state=1)[0]
+    assert isinstance(drawn, arrow.Table) and drawn.column_names == table.column_names
+    expected = same.sample(7, random_state=1)[0]
+    assert drawn["zone"].to_pylist() == expected["zone"].tolist()
+    assert drawn.schema.field("zone").type.tz == "Europe/Berlin"
+    holes = arrow.Table.from_pandas(plain.assign(side=None), preserve_index=False)
+    full = model.impute(holes)
+    assert isinstance(full, arrow.Table) and full["side"].null_count == 0
+    assert full["flag"].to_pylist() == plain["flag"].tolist()
+    assert isinstance(model.impute(plain), pd.DataFrame)

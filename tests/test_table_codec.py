@@ -531,7 +531,7 @@ def test_errors_at_encode():
         ),
         ({"a": [b"x"]}, TypeError, "argument must be a string or a number"),
         (
-            pd.DataFrame({"a": pd.to_timedelta([1, 2])}),
+            pd.DataFrame({"a": pd.interval_range(0, 2)}),
             TypeError,
             "argument must be a string or a number",
         ),

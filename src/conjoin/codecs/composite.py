@@ -31,6 +31,7 @@ from conjoin.codecs.image.codec import ImageCodec
 from conjoin.codecs.table import Schema, TableCodec, as_frame, read_table
 from conjoin.codecs.table.frame import from_dict, is_named
 from conjoin.codecs.table.guess import guess_pictures
+from conjoin.codecs.table.native import plain_frame
 from conjoin.codecs.table.overrides import missing_of, overrides_of
 from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.words import field_of, inputs_of
@@ -169,7 +170,7 @@ def _opened(raw: Any) -> tuple[Any, Path]:
     """A file's table, or that of a dict, as a frame; and the folder in which its pictures lie."""
     if isinstance(raw, str | Path):
         return read_table(raw)[0], Path(raw).parent
-    return from_dict(raw) if type(raw) is dict else raw, Path()
+    return from_dict(raw) if type(raw) is dict else plain_frame(raw), Path()
 
 
 class CompositeCodec(Codec):

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table.chunks import CHUNK_ROWS
+from conjoin.codecs.table.native import backend_of, in_kind, plain_frame
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
 from conjoin.core.device import choose_device
@@ -192,6 +193,9 @@ class _JointEstimator(BaseEstimator):
     ) -> Self:
         """``asked``: fields of ``FitOptions`` that are no parameter of the estimator."""
         choose_device(self.device)
+        self.backend_ = backend_of(X)
+        X = plain_frame(X)
+        y = plain_frame(y)
         if self._task != "density" and is_several(y):
             rows_of_fit = {"sample_weight": sample_weight, "groups": groups, "time": time}
             return self._fit_several(X, y, stream=stream, **rows_of_fit, **asked)
@@ -693,7 +697,10 @@ class _JointEstimator(BaseEstimator):
         ValueError
             For an ``n_draws`` under 1, another ``strategy``, or a ``y`` that the target can't have.
         """
-        return impute(self._model(), X, n_draws, random_state, y, strategy, tails)
+        full = impute(self._model(), plain_frame(X), n_draws, random_state, y, strategy, tails)
+        backend = backend_of(X)
+        several = [in_kind(each, backend) for each in full] if n_draws is not None else []
+        return in_kind(full, backend) if n_draws is None else several
 
     def completions(
         self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None
@@ -722,7 +729,13 @@ class _JointEstimator(BaseEstimator):
         ValueError
             For an ``n_draws`` under 1, or a ``y`` that the target can't have.
         """
-        return completions(self._model(), X, n_draws, random_state, y)
+        backend = backend_of(X)
+        several, log_prob = completions(self._model(), plain_frame(X), n_draws, random_state, y)
+        return [in_kind(each, backend) for each in several], log_prob
+
+    def _given_back(self, X: Any) -> Any:
+        """Drawn rows in the kind of data frame that the fit was given."""
+        return in_kind(X, vars(self).get("backend_", ""))
 
     def adapt(
         self, X: Any, *, density: bool = False, max_time: float | None = None, random_state: int = 0

@@ -119,7 +119,8 @@ class JointDensity(DensityMixin, _JointEstimator):
             For an unknown column, or constraints that hardly any row keeps.
         """
         seed = seed_of(random_state)
-        return generate(self._model(), n_samples, None, given, seed, where, tails)[0], None
+        X, _ = generate(self._model(), n_samples, None, given, seed, where, tails)
+        return self._given_back(X), None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:
         """Likelihood and familiarity on held-out rows.

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.extensions import ExtensionDtype
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from conjoin.codecs.table.native import native_series
 from conjoin.core import Rows
 from conjoin.model.censored import TargetColumn, read_columns
 from conjoin.model.targets import class_labels
@@ -53,7 +55,7 @@ def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> La
             f"{owner} requires y to be passed, but the target y is None (JointDensity needs none)."
         )
     name = str(getattr(y, "name", None) or "y")
-    labels = column_or_1d(y, warn=True)
+    labels = column_or_1d(_plain(y), warn=True)
     if len(labels) != rows:
         check_consistent_length(np.empty(rows), labels)
     known = ~pd.isna(labels)
@@ -61,6 +63,22 @@ def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> La
         known &= labels != unlabelled
     checked = class_labels(labels, known) if task == "classes" else _numbers(labels, known)
     return checked, known, name
+
+
+def _plain(y: Any) -> Any:
+    """Labels of a type that has room for missing ones (pandas' Int64 and boolean, Arrow's) as
+    objects of a plain type, None where they are missing: through floats, 1 would become 1.0."""
+    y = native_series(y)
+    if not isinstance(y, pd.Series) or not isinstance(y.dtype, ExtensionDtype):
+        return y
+    is_bool = pd.api.types.is_bool_dtype(y.dtype)
+    if not is_bool and not pd.api.types.is_integer_dtype(y.dtype):
+        return y
+    kind = bool if is_bool else int
+    cells = np.empty(len(y), dtype=object)
+    known = y.notna().to_numpy()
+    cells[known] = [kind(value) for value in y[known]]
+    return cells
 
 
 def _numbers(labels: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -161,8 +161,11 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None and y is None and not given and not where:
-            return sample_all(several, n_samples, seed_of(random_state), tails)
-        return generate(self._model(), n_samples, y, given, seed_of(random_state), where, tails)
+            rows, targets = sample_all(several, n_samples, seed_of(random_state), tails)
+            return self._given_back(rows), targets
+        seed = seed_of(random_state)
+        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails)
+        return self._given_back(X), labels
 
     def counterfactual(
         self, X: Any, to: Any, keep: Sequence[Any] = (), n: int = 3, random_state: int = 0

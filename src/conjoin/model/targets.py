@@ -3,11 +3,13 @@
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 from conjoin.codecs.table.measure import decimals_of
+from conjoin.codecs.table.values import truth_of, truths_of
 from conjoin.core import Event, Space, Variable
 
 __all__ = ["Classes", "Number", "Target", "class_labels", "target_from_json"]
@@ -41,6 +43,7 @@ class Classes:
     def encode(self, y: np.ndarray, known: np.ndarray) -> Event:
         """Codes of the labels; ValueError names a label that was not there at fit."""
         codes = np.zeros(len(y))
+        y = self._in_own_words(y, known)
         places = np.searchsorted(self.labels, y[known])
         wrong = self.labels[np.minimum(places, len(self.labels) - 1)] != y[known]
         if wrong.any():
@@ -50,6 +53,21 @@ class Classes:
             )
         codes[known] = places
         return Event(torch.tensor(codes), torch.tensor(known))
+
+    def _in_own_words(self, y: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """y in the words of the labels, where these are yes and no and y says so otherwise."""
+        labels = self.labels.tolist()
+        truths = truths_of(labels)
+        found = pd.unique(y[known]).tolist()
+        other = [value for value in found if value not in labels]
+        if not truths or not other or any(truth_of(value) is None for value in found):
+            return y
+        own = {
+            value: value if value in labels else truths[bool(truth_of(value))] for value in found
+        }
+        out = np.full(len(y), self.labels[0], dtype=self.labels.dtype)
+        out[known] = [own[value] for value in y[known].tolist()]
+        return out
 
     def code(self, label: Any) -> int:
         """The code of one class, by its text (a command line knows only text); ValueError lists the

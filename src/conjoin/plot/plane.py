@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.native import plain_frame
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 from conjoin.plot import field
@@ -94,6 +95,7 @@ class PlaneDisplay:
         names = plane_columns(model) if columns is None else field.checked(model, columns)
         if X is None:
             frame, labels = estimator.sample(POINTS, random_state=0)
+            frame = plain_frame(frame)
             source = "rows that the model draws"
             codes = field.codes(model, labels)
         else:

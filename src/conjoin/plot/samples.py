@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.native import plain_frame
 from conjoin.plot.choose import telling_columns
 from conjoin.plot.style import CLASSES, INK, MUTED, calm, label, new_axes
 
@@ -48,7 +49,7 @@ class SamplesDisplay:
         """``columns``: by default the nine that tell most. ``ax``: as many axes as columns. ``y``
         is not used."""
         model = estimator.model_
-        drawn = estimator.sample(n_samples, random_state=random_state)[0]
+        drawn = plain_frame(estimator.sample(n_samples, random_state=random_state)[0])
         real = None if X is None else model.rows(X).frame
         names = telling_columns(model, 9) if columns is None else list(columns)
         if real is not None:

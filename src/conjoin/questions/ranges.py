@@ -2,8 +2,8 @@
 column, and on its only values where it has few.
 
 Rows that leave the ranges are drawn again, so that draws come from p(x | x in the ranges); what
-still lies outside after several rounds is put on the nearest end. log p(x) is that of the model
-itself, whose tails are open.
+still lies outside after several rounds is mirrored at the end that it left. log p(x) is that of the
+model itself, whose tails are open.
 """
 
 from collections.abc import Callable, Collection
@@ -16,7 +16,7 @@ from conjoin.core import Codec, Event, Pair
 
 __all__ = ["draw_in_range", "lifted", "settled"]
 
-MAX_DRAWN = 6  # times as many rows as are wanted, at most
+MAX_DRAWN = 4  # times as many rows as are wanted, at most
 
 
 def draw_in_range(
@@ -39,16 +39,34 @@ def draw_in_range(
         drawn = _replaced(drawn, left, draw(left))
         total += len(left)
         left = left[_outside(codec, _take(drawn, left), known.take(left), open_places)]
-    return _with_x(drawn, settled(codec, _x(drawn), known, open_places))
+    mirrored = _mirrored(codec, _x(drawn))
+    return _with_x(drawn, settled(codec, mirrored, known, open_places, _x(drawn)))
 
 
-def settled(codec: Codec, event: Event, known: Event, open_places: Collection[int] = ()) -> Event:
-    """The event with each cell that is not ``known`` at the nearest value that may be drawn."""
+def settled(
+    codec: Codec,
+    event: Event,
+    known: Event,
+    open_places: Collection[int] = (),
+    as_drawn: Event | None = None,
+) -> Event:
+    """The event with each cell that is not ``known`` at the nearest value that may be drawn; cells
+    that are known, or whose range is lifted, are those of ``as_drawn``, by default of the event."""
     if codec.ranges is None:
         return event
     fixed = known.mask.clone()
     fixed[:, list(open_places)] = True
-    return event._replace(value=torch.where(fixed, event.value, codec.settle(event.value)))
+    plain = event if as_drawn is None else as_drawn
+    return event._replace(value=torch.where(fixed, plain.value, codec.settle(event.value)))
+
+
+def _mirrored(codec: Codec, event: Event) -> Event:
+    """The event with values that left their range mirrored at its end, where the range has ends;
+    put there, they would pile up."""
+    low, high = codec.ranges  # type: ignore[misc]
+    value = event.value
+    value = torch.where(value < low, 2 * low - value, value)
+    return event._replace(value=torch.where(value > high, 2 * high - value, value))
 
 
 def lifted(codec: Codec, given: Collection[Any], tails: bool) -> list[int]:

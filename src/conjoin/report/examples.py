@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.native import plain_frame
 from conjoin.core import CapabilityError
 from conjoin.model.words import cell
 from conjoin.plot.choose import telling_columns
@@ -47,7 +48,7 @@ class Counterfactual:
 
 
 def drawn_rows(estimator: Any, n: int) -> pd.DataFrame:
-    frame: pd.DataFrame = estimator.sample(n, random_state=SEED)[0]
+    frame: pd.DataFrame = plain_frame(estimator.sample(n, random_state=SEED)[0])
     return frame
 
 

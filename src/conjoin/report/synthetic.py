@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from conjoin.codecs.table.native import plain_frame
 from conjoin.model.words import number
 from conjoin.questions.synthetic.quality import MEASURES, quality
 from conjoin.report.sections import Answers
@@ -21,6 +22,7 @@ def synthetic_rows(estimator: Any, found: Answers) -> dict[str, Any] | None:
         return None
     frame, target = _with_target(found, found.rows.frame)
     drawn, y = estimator.sample(min(MAX_ROWS, len(frame) // 2), random_state=SEED)
+    drawn = plain_frame(drawn)
     drawn = pd.DataFrame(drawn) if target is None else drawn.assign(**{target: y})
     shared = [name for name in frame if name in drawn]
     judged = quality(frame[shared], drawn, None, target, rows=MAX_ROWS, random_state=SEED)

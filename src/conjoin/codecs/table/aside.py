@@ -9,6 +9,7 @@ from conjoin.codecs.table.values import Tally, quoted
 
 __all__ = ["reason_to_set_aside"]
 
+_MOMENTS = ("clock", "duration", "period", "time of day")
 _ID_NAME = re.compile(
     r"(?i)(^|[_\s.\-])(id|ids|uuid|guid|key|index|rownames|unnamed: 0)$|^id[_\s.\-]|[a-z]ID$"
 )
@@ -43,6 +44,8 @@ def _identifier(column: Column, counts: Tally) -> str:
     distinct = len(counts.values)
     if counts.rows < 20 or column.type not in ("integer", "category"):
         return ""
+    if column.parse is not None and column.parse.form in _MOMENTS:
+        return ""  # a time is no identifier, like a date
     unique = bool((counts.counts <= 1).all())
     if column.numeric and unique and np.ptp(counts.values) == distinct - 1:
         return "its whole numbers count the rows, like an identifier"

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.reading import numbers_of, written_cells
 from conjoin.codecs.table.schema import RARE, Column
-from conjoin.codecs.table.values import Tally, blank, map_distinct, tally, text_of
+from conjoin.codecs.table.values import (
+    Tally,
+    blank,
+    map_distinct,
+    tally,
+    text_of,
+    truth_of,
+    truths_of,
+)
 from conjoin.core import Variable
 
 __all__ = ["Cells", "Encoding", "cells_for", "fit_cells", "recounted"]
@@ -77,13 +85,13 @@ class Cells(abc.ABC):
         """The raw column of plain cells (B,)."""
 
     @property
+    @abc.abstractmethod
     def range(self) -> tuple[float, float]:
         """Where draws stay, in event units."""
-        return -np.inf, np.inf
 
+    @abc.abstractmethod
     def settle(self, value: Array) -> Array:
         """The nearest values (B,) that may be drawn, in event units."""
-        return value
 
     @property
     def pools(self) -> bool:
@@ -190,6 +198,11 @@ class _Dates(_Numbers):
         stamps: Series = pd.Series((ticks * round(step * _DAY_US)).astype("datetime64[us]"))
         if self.column.format == "date":
             return stamps.dt.date.astype(object)
+        if self.column.format == "utc":
+            return stamps.dt.tz_localize("UTC")
+        if "%z" in self.column.format:
+            words = stamps.dt.strftime(self.column.format.replace("%z", "+00:00"))
+            return words.astype(self.column.dtype)
         if self.column.format:
             return stamps.dt.strftime(self.column.format).astype(self.column.dtype)
         if not self.column.dtype.startswith("datetime64"):
@@ -208,6 +221,13 @@ def _outside(raw: Array, bounds: tuple[float | None, float | None]) -> Array:
 
 class _Levels(Cells):
     @property
+    def range(self) -> tuple[float, float]:
+        return -np.inf, np.inf
+
+    def settle(self, value: Array) -> Array:
+        return value
+
+    @property
     def variable(self) -> Variable:
         kind: Literal["ordered", "category"] = (
             "ordered" if self.column.type == "ordered" else "category"
@@ -221,11 +241,18 @@ class _Levels(Cells):
         codes = {text_of(level): code for code, level in enumerate(column.levels)}
         if column.pooled:
             codes |= dict.fromkeys(map(text_of, column.pooled), codes[RARE])
+        truths: dict[bool | None, int] = {
+            truth: codes[text_of(level)] for truth, level in truths_of(column.levels).items()
+        }
         cells, known = level_cells(blank(series, column.missing))
         # by text, so that 1, 1.0 and "1" agree whatever type the rest of the batch gave their
         # column
         code = map_distinct(
-            pd.Series(cells, dtype=object), lambda value: codes.get(text_of(value), -1), -1, "int64"
+            pd.Series(cells, dtype=object),
+            # where a column can only be yes or no, it may say so in any words
+            lambda value: codes.get(text_of(value), truths.get(truth_of(value), -1)),
+            -1,
+            "int64",
         )
         observed = known & (code >= 0)
         return Encoding(

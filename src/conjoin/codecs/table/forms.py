@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from conjoin.codecs.table.clock import Clock, learn_clock
+from conjoin.codecs.table.moments import Duration, PeriodOf, TimeOfDay
 from conjoin.codecs.table.written import (
     NAMED_PARSES,
     Written,
@@ -26,9 +27,11 @@ __all__ = [
 ]
 
 JSON = dict[str, Any]
-Form = Written | Clock
+Form = Written | Clock | Duration | PeriodOf | TimeOfDay
 
-FORMS: dict[str, Any] = {each.form: each for each in (Written, Clock)}
+FORMS: dict[str, Any] = {
+    each.form: each for each in (Written, Clock, Duration, PeriodOf, TimeOfDay)
+}
 
 _MIN_NUMBERS = 3  # distinct numbers of a column that is taken to hold numbers
 # plain whole numbers in words may be codes; so many distinct ones are amounts

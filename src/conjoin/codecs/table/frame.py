@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.image.pictures import Picture
+from conjoin.codecs.table.native import backend_of, to_pandas
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.values import quoted
 
@@ -26,6 +27,10 @@ _PLAIN = (
     str,
     numbers.Real,
     datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    np.timedelta64,
+    pd.Period,
     np.datetime64,
     Picture,
 )
@@ -34,6 +39,10 @@ _QUICK = {
     "string",
     "boolean",
     "date",
+    "time",
+    "timedelta",
+    "timedelta64",
+    "period",
     "datetime",
     "datetime64",
     "empty",
@@ -43,7 +52,7 @@ _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
 
 def is_named(raw: Any) -> bool:
     """Whether the columns of ``raw`` carry names of their own."""
-    return isinstance(raw, pd.DataFrame | Mapping | str | Path)
+    return isinstance(raw, pd.DataFrame | Mapping | str | Path) or bool(backend_of(raw))
 
 
 def as_frame(X: Any, columns: Sequence[Any] | None = None) -> pd.DataFrame:
@@ -85,7 +94,8 @@ def _frame(X: Any, columns: Sequence[Any] | None) -> pd.DataFrame:
         _refuse_flat(X)
     if isinstance(X, list | tuple):
         return _from_rows(X, columns)
-    return _from_array(np.asarray(X), columns)
+    other = to_pandas(X)
+    return _from_array(np.asarray(X), columns) if other is None else other
 
 
 def from_dict(X: Mapping[Any, Any]) -> pd.DataFrame:
@@ -185,7 +195,7 @@ def _plain(series: Series) -> Series | None:
         raise ValueError(
             f"Complex data not supported; column {series.name!r} holds complex numbers."
         )
-    if kind == "m" or isinstance(series.dtype, pd.PeriodDtype | pd.IntervalDtype):
+    if isinstance(series.dtype, pd.IntervalDtype):
         raise TypeError(
             f"Column {series.name!r} holds {series.dtype}; argument must be a string or a "
             "number: convert it to one."

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.image.pictures import SUFFIXES, Picture
 from conjoin.codecs.table.measure import decimals_of
+from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import floats, map_distinct, tally
 
 __all__ = ["guess", "guess_pictures", "level_cells"]
@@ -28,6 +29,9 @@ _TIMES = (
     " %H:%M:%S.%f",
     "T%H:%M:%S.%f",
     "T%H:%M:%SZ",
+    "T%H:%M:%S%z",
+    " %H:%M:%S%z",
+    "T%H:%M:%S.%f%z",
 )
 MIN_PICTURE_SHARE = 0.5  # of the known cells, above which a column is one of pictures
 _ZERO_PADDED = re.compile(r"0\d+")
@@ -37,6 +41,8 @@ def guess(series: Series, weight: Array, changed: bool) -> tuple[str, str]:
     """(type, format of dates). ``changed``: the user named words that mean missing, so what is left
     may be numbers."""
     dtype = series.dtype
+    if moment_of(series) is not None:
+        return "category", ""
     if isinstance(dtype, pd.CategoricalDtype):
         return ("ordered" if dtype.ordered else "category"), ""
     if pd.api.types.is_datetime64_any_dtype(dtype):
@@ -68,7 +74,9 @@ def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str
     if kind in ("boolean", "empty"):
         return ("boolean" if kind == "boolean" else "category"), ""
     if kind in ("date", "datetime", "datetime64"):
-        return "date", "date" if kind == "date" else ""
+        # times with a zone that are still objects have offsets that differ from row to row
+        zoned = any(getattr(cell, "tzinfo", None) is not None for cell in series.dropna()[:1])
+        return "date", "date" if kind == "date" else "utc" if zoned else ""
     distinct = [value for value in pd.unique(series.dropna())]
     if kind != "string":
         return "category", ""
@@ -122,7 +130,7 @@ def _date_format(words: list[str]) -> str:
 
 
 def _reads(words: Series, form: str) -> bool:
-    dates: Series = pd.to_datetime(words, format=form, errors="coerce")
+    dates: Series = pd.to_datetime(words, format=form, errors="coerce", utc="%z" in form)
     return bool(dates.notna().all())
 
 

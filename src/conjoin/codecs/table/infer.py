@@ -223,7 +223,18 @@ def _notices(columns: Sequence[Column]) -> list[str]:
     aside = [column for column in columns if column.role == "set aside"]
     notices = [f"Column {column.name!r} is set aside: {column.why}." for column in aside]
     notices += [_measure_notice(column) for column in columns if _measure_notice(column)]
-    notices += [_words_notice(column) for column in columns if column.parse is not None]
+    notices += [
+        f"Column {column.name!r} has times with offsets from UTC; they are given back in UTC."
+        for column in columns
+        if column.modelled and (column.format == "utc" or "%z" in column.format)
+    ]
+    read = [column for column in columns if column.parse is not None]
+    notices += [
+        _words_notice(column)
+        if column.parse.form in ("number", "clock")
+        else f"Column {column.name!r} holds {column.parse.describe()}."
+        for column in read
+    ]
     return notices + [
         f"Column {c.name!r} has {len(c.levels) - 1 + len(c.pooled)} distinct values; "
         f"{len(c.pooled)} rare ones share the level {RARE!r} and are drawn by their frequency."

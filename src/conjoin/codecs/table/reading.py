@@ -7,10 +7,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.table.forms import Found, find_form, form_from
+from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import blank, days, floats, locate, map_distinct
 from conjoin.codecs.table.written import is_empty_word
 
 __all__ = ["form_of", "gaps_of", "numbers_of", "read_in", "written_cells"]
+
+_LEVEL_TYPES = ("category", "ordered", "boolean")
 
 Array = NDArray[Any]
 Series = Any
@@ -62,6 +65,9 @@ def form_of(series: Series, asked: dict[str, Any], kind: str) -> Found | None:
 
     ``asked``: what the user says of it. ``kind``: the type that it has otherwise. ValueError where
     the user says that it holds numbers, and a word is none."""
+    moment = moment_of(series)
+    if moment is not None:
+        return None if asked.get("type") in _LEVEL_TYPES else Found(moment, (), ())
     parse = asked.get("parse", "")
     if parse and not isinstance(parse, str):
         return Found(form_from(parse), (), ())

@@ -26,6 +26,8 @@ __all__ = [
     "sort_values",
     "tally",
     "text_of",
+    "truth_of",
+    "truths_of",
     "whole_text",
 ]
 
@@ -106,6 +108,24 @@ def whole_text(value: Any) -> str:
     return str(int(value)) if np.isfinite(value) and value == int(value) else repr(float(value))
 
 
+_TRUE_WORDS = {"true", "t", "yes", "y", "1"}
+_FALSE_WORDS = {"false", "f", "no", "n", "0"}
+
+
+def truth_of(value: Any) -> bool | None:
+    """What a cell says where it can only be yes or no: True, 1, "TRUE" and "yes" are the same; None
+    for anything else."""
+    word = text_of(value).strip().lower()
+    return True if word in _TRUE_WORDS else False if word in _FALSE_WORDS else None
+
+
+def truths_of(levels: Sequence[Any]) -> dict[bool, Any]:
+    """The level for each truth value, where two levels are yes and no; else nothing."""
+    found = {truth_of(level): level for level in levels}
+    both = len(levels) == 2 and set(found) == {False, True}
+    return {truth: found[truth] for truth in (False, True)} if both else {}
+
+
 def map_distinct(series: Series, function: Callable[[Any], Any], absent: Any, dtype: Any) -> Array:
     """(B,) ``function`` of each cell, called once per distinct value; ``absent`` where the cell is
     missing."""
@@ -154,8 +174,11 @@ def days(series: Series, form: str) -> tuple[Array, Array]:
     stamps = series
     if not pd.api.types.is_datetime64_any_dtype(series.dtype):
         # a stated format: guessing one would make a cell depend on the rest of its batch
-        reading = form if form and form != "date" else "ISO8601"
-        stamps = pd.to_datetime(series.astype(object), format=reading, errors="coerce")
+        reading = form if form not in ("", "date", "utc") else "ISO8601"
+        # in UTC where a cell has an offset: offsets may differ from row to row
+        zoned = reading == "ISO8601" or "%z" in reading
+        cells = series.astype(object)
+        stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
         bad = (series.notna() & stamps.isna()).to_numpy()
         if bad.any():
             raise locate(series, bad, f"a date in the format {reading}")

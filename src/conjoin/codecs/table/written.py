@@ -390,7 +390,7 @@ def _ways(parts: Sequence[_Parts], decimal: str, group: str) -> Iterator[Written
     signs = Counter((part.place, part.sign) for part in parts if part.sign and part.sign != "+")
     place, minus = signs.most_common(1)[0][0] if signs else ("first", "-")
     used = _used(parts, group)
-    common = {
+    common: dict[str, Any] = {
         "decimal": decimal,
         "prefix": _usual(part.before for part in parts),
         "suffix": _usual(part.after for part in parts),

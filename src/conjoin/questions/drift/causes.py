@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table import TableCodec
 from conjoin.codecs.table.guess import level_cells
+from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import blank, days, floats, text_of
+from conjoin.codecs.table.values import blank, text_of
 from conjoin.core import Event
 from conjoin.questions.drift.tests import end_p_value, gap_p_value, ks_p_value
 
@@ -151,7 +152,7 @@ def _odd_numbers(column: Column, a: Any, b: Any) -> str:
 
 def _numbers(column: Column, series: Any) -> tuple[Array, Array]:
     plain = blank(series, column.missing)
-    return days(plain, column.format) if column.type == "date" else floats(plain)
+    return numbers_of(column, plain)
 
 
 def _ends(values: Array) -> tuple[int, int]:

@@ -24,6 +24,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.base import clone
 
+from conjoin.codecs.table.native import plain_frame
 from conjoin.questions.synthetic.copies import nearest, ranked
 from conjoin.questions.synthetic.tables import coded
 
@@ -117,7 +118,7 @@ def canary_audit(
     model = clone(estimator)
     model.fit(table) if labels is None else model.fit(table, _labels(y, labels[planted])[order])
     score = np.asarray(model.score_samples(strange), dtype=float)
-    drawn = model.sample(len(table), random_state=random_state)[0]
+    drawn = plain_frame(model.sample(len(table), random_state=random_state)[0])
     distance = _distances(X, strange, drawn)
     top = int((score[:canaries] > np.quantile(score[canaries:], 0.9)).sum())
     return CanaryAudit(
