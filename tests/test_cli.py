@@ -44,7 +44,8 @@ OPTIONS = {
         "--skip-broken", "--y",
     ],
     "counterfactual": [
-        *LIMITS, *TELL, *OUT, "--device", "--keep", "--part", "--seed", "--skip-broken", "--to", "-n",
+        *LIMITS, *TELL, *OUT, "--device", "--keep", "--part", "--seed", "--skip-broken",
+        "--to", "-n",
     ],
     "evaluate": [
         *LIMITS, *TELL, "--device", "--false-alarm", "--max-error", "--part", "--skip-broken",
