@@ -306,6 +306,14 @@ def test_a_range_may_be_given_in_values_or_percentiles(tmp_path):
             read_images(tmp_path, range=wrong)
 
 
+def test_a_range_does_nothing_to_eight_bits_with_a_word(tmp_path):
+    put(tmp_path / "a.png", grey())
+    np.savez(tmp_path / "a.npz", images=grey()[None])
+    for path in (tmp_path / "a.png", tmp_path / "a.npz"):
+        with pytest.warns(UserWarning, match="1 of 1 pictures have 8 bits a pixel, so that they"):
+            assert np.array_equal(read_images(path, range=(0, 4095)).images[0], grey())
+
+
 def test_arrays_of_sixteen_bits_are_ranged_alike(tmp_path):
     values = np.stack([ramp(4095, (4, 6)), ramp(2000, (4, 6))])
     np.savez(tmp_path / "a.npz", images=values)

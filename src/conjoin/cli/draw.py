@@ -173,6 +173,7 @@ def impute(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
     part: opt.Part = None,
+    skip_broken: opt.SkipBroken = False,
 ) -> None:
     """Fill in missing cells: by the means of numbers and the most probable levels, or by random
     draws, stacked under a column `draw`. Hidden parts of pictures: the completions, the most
@@ -190,7 +191,7 @@ def impute(
         estimator = load_model(model, device)
         _say_unfinished(estimator, voice)
         wanted = None if y is None else _wanted(estimator.model_.target, y)
-        pictures = at_once(estimator, data, limits, part, voice)
+        pictures = at_once(estimator, data, limits, part, voice, skip_broken)
         complete_pictures(
             estimator,
             pictures,
@@ -202,7 +203,10 @@ def impute(
             voice,
         )
         return
-    refuse_for_tables(data, {"--hide": hide, "--mask": mask, "--part": part})
+    broken = skip_broken or None
+    refuse_for_tables(
+        data, {"--hide": hide, "--mask": mask, "--part": part, "--skip-broken": broken}
+    )
     claim(out, force)
     estimator = load_model(model, device)
     _say_unfinished(estimator, voice)
@@ -308,6 +312,7 @@ def counterfactual(
     max_ratio: opt.MaxRatio = None,
     max_columns: opt.MaxColumns = None,
     part: opt.Part = None,
+    skip_broken: opt.SkipBroken = False,
 ) -> None:
     """Small, plausible changes of each row, or picture, after which the answer would be another."""
     voice = Voice(quiet, as_json, out == "-")
@@ -323,11 +328,10 @@ def counterfactual(
         estimator = load_model(model, device)
         _say_unfinished(estimator, voice)
         wanted = None if to is None else _goal(estimator.model_.target, to)
-        alter_pictures(
-            estimator, at_once(estimator, data, limits, part, voice), wanted, seed, out, voice
-        )
+        pictures = at_once(estimator, data, limits, part, voice, skip_broken)
+        alter_pictures(estimator, pictures, wanted, seed, out, voice)
         return
-    refuse_for_tables(data, {"--part": part})
+    refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
     claim(out, force)
     estimator = load_model(model, device)
     _say_unfinished(estimator, voice)

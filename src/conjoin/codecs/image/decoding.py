@@ -41,7 +41,7 @@ DEEP_RAW = ";16"
 
 class Read(NamedTuple):
     """Pictures of one size, grey or coloured alike; which of the files they are of; what is to be
-    said; and the values that became 0 to 255, where some had more than 8 bits."""
+    said; and the values that become 0 to 255, where some have more than 8 bits."""
 
     images: np.ndarray
     kept: list[int]
@@ -77,7 +77,7 @@ def read_files(files: Sequence[Path], wanted: Wanted) -> Read:
         kept.append(place)
     if not arrays:
         raise ValueError(f"Every file is broken, such as {tally.broken[0]}.")
-    return Read(_alike(arrays), kept, tally.words(wanted), wanted.range if tally.deep else None)
+    return Read(_alike(arrays), kept, tally.words(wanted), wanted.range)
 
 
 def _read_or_skip(file: Path, wanted: Wanted, tally: Tally) -> np.ndarray | None:
@@ -193,13 +193,15 @@ class Broken(ValueError):
 def read_file(file: Path, wanted: Wanted, tally: Tally) -> np.ndarray:
     """(H, W) or (H, W, C) uint8. ``wanted`` has its range in numbers. ``Broken`` names the file."""
     found = _opened(file, wanted)
-    tally.files += 1
     try:
         picture = found.picture
         if picture is None:
             picture = pillow().Image.fromarray(_in_bytes(found, wanted, tally))
         with picture:
-            return pixels_of(picture, wanted, tally)
+            pixels = pixels_of(picture, wanted, tally)
+        tally.shallow += found.picture is not None
+        tally.files += 1
+        return pixels
     except Exception as error:  # a decoder may stumble over anything in a damaged file
         raise Broken(_broken(file, error)) from None
 

@@ -89,6 +89,9 @@ def _read(
 ) -> tuple[np.ndarray, list[str], Ends]:
     tally = Tally(files=len(raw) if raw.ndim else 0)
     images, ends = _whole_numbers(path, key, raw, wanted, tally)
+    if ends is None and wanted.range is not None and not isinstance(wanted.range[0], str):
+        tally.shallow = len(raw)
+        ends = wanted.range
     images, said = _formed(images, f"{path}: {key}", wanted, tally)
     read = dataclasses.replace(wanted, range=ends)
     return images, [*tally.words(read), *said], ends

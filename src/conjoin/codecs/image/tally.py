@@ -14,11 +14,12 @@ MAX_NAMED = 3  # files that are named
 @dataclass
 class Tally:
     """Counts of pictures: ``files`` that were read, and what was done to how many; ``top``: the
-    largest value of those of more than 8 bits; ``most_cut``: the largest share of a picture that
-    was cut off."""
+    largest value of those of more than 8 bits, ``shallow``: the others; ``most_cut``: the largest
+    share of a picture that was cut off."""
 
     files: int = 0
     deep: int = 0
+    shallow: int = 0
     top: float = 0.0
     clipped: int = 0
     deep_colours: int = 0
@@ -35,6 +36,7 @@ class Tally:
         kept = "" if wanted.by_model else "; mode='rgba' keeps their opacity"
         said = (
             (self.deep, self._deep(wanted)),
+            (self.shallow, _shallow(wanted)),
             (self.clipped, "have values beyond that range, which are cut to it."),
             (
                 self.deep_colours,
@@ -53,7 +55,7 @@ class Tally:
         )
         counted = f" of {self.files:,} pictures "
         lost = [] if not self.broken else [_skipped(self.broken, self.files + len(self.broken))]
-        return [f"{count:,}{counted}{words}" for count, words in said if count] + lost
+        return [f"{count:,}{counted}{words}" for count, words in said if count and words] + lost
 
     def _deep(self, wanted: Wanted) -> str:
         low, high = wanted.range or (0.0, 0.0)
@@ -70,6 +72,14 @@ class Tally:
             f"have other proportions than {high} x {wide} and were cut about their centre, up to "
             f"{self.most_cut:.0%} of one; resize='pad' and resize='stretch' keep all of them."
         )
+
+
+def _shallow(wanted: Wanted) -> str:
+    """What is to be said of pictures of 8 bits where a range is known."""
+    if wanted.range is None:
+        return ""
+    whose = "which those of the fit exceed: they are" if wanted.by_model else "so that they are"
+    return f"have 8 bits a pixel, {whose} taken as they are, whatever the range."
 
 
 def _skipped(broken: Sequence[str], files: int) -> str:
