@@ -134,8 +134,9 @@ class Formulas:
             yield table
 
     def words(self, out: str) -> list[str]:
-        """A sentence about a text file; nothing about Parquet, whose cells have types."""
-        if not self.found or out.endswith(".parquet"):
+        """A sentence about a text file; nothing about Parquet, whose cells have types, and about
+        standard output, which a program reads."""
+        if not self.found or out == "-" or out.endswith(".parquet"):
             return []
         cells = ", ".join(f"{count:,} of {name!r}" for name, count in self.found.items())
         return [

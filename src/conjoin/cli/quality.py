@@ -82,8 +82,10 @@ def _copies(copies: Any) -> Any:
 def _words(found: Any) -> str:
     from conjoin.questions.synthetic.copies import CAUTION
 
-    least = max(LEAST_TELLING_AUC, 0.5 / math.sqrt(found.rows))  # about the error of an AUC
-    telling = ", ".join(f"{name} ({lost:.3f})" for name, lost in found.tells[:3] if lost >= least)
+    least = max(LEAST_TELLING_AUC, 1 / math.sqrt(found.rows))  # about twice the error of an AUC
+    told_apart = found.table.at["synthetic", "c2st"] < 1 - 2 * least  # 2 (1 - AUC)
+    named = [(name, lost) for name, lost in found.tells[:3] if told_apart and lost >= least]
+    telling = ", ".join(f"{name} ({lost:.3f})" for name, lost in named)
     tells = f"What tells most (AUC): {telling}." if telling else "No column tells them apart."
     words = f"{found.rows:,} rows of each. c2st, shape and trend are 1 at best, MI error 0. {tells}"
     if found.copies is None:
