@@ -141,8 +141,9 @@ class Formulas:
             yield table
 
     def words(self, out: str) -> list[str]:
-        """A sentence about a text file; nothing about Parquet, whose cells have types."""
-        if not self.found or out.endswith(".parquet"):
+        """A sentence about a text file; nothing about Parquet, whose cells have types, and about
+        standard output, which a program reads."""
+        if not self.found or out == "-" or out.endswith(".parquet"):
             return []
         cells = ", ".join(f"{count:,} of {name!r}" for name, count in self.found.items())
         return [
@@ -196,34 +197,10 @@ def decide(
     out: opt.Out = None,
     false_alarm: opt.FalseAlarm = 0.05,
     max_error: opt.MaxError = None,
-    max_width: Annotated[
-        float | None,
-        typer.Option(
-            "--max-width",
-            help="Of the interval of a number; wider ones are ambiguous.",
-            show_default=False,
-        ),
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--keep",
-            metavar="COLUMN",
-            help="A column of the table that goes into the answer. Repeatable; columns that name "
-            "the rows go anyway.",
-            show_default=False,
-        ),
-    ] = None,
-    reasons: Annotated[
-        bool,
-        typer.Option("--reasons/--no-reasons", help="Whether to say why a row is unfamiliar."),
-    ] = True,
-    log: Annotated[
-        str | None,
-        typer.Option(
-            "--log", help="A file to which one JSON line per row is appended.", show_default=False
-        ),
-    ] = None,
+    max_width: opt.MaxWidth = None,
+    keep: opt.KeepColumns = None,
+    reasons: opt.Reasons = True,
+    log: opt.Log = None,
     force: opt.Force = False,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,

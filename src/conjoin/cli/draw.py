@@ -61,7 +61,8 @@ def sample(
     target = estimator.model_.target
     if seed is None:
         seed = secrets.randbelow(MAX_SEED)
-        voice.note(f"New rows each time; --seed {seed} draws these again.")
+        if out != "-":
+            voice.note(f"New rows each time; --seed {seed} draws these again.")
     asked: dict[str, Any] = {
         "given": given_of(given, estimator.model_.codec.schema),
         "random_state": seed,

@@ -29,7 +29,7 @@ from conjoin.families import resolve
 from conjoin.fitting.stream import Stream, draw
 from conjoin.model.saving import model_hash, refuse_overwrite
 from conjoin.predictors import choices
-from conjoin.questions.summary import describe, facts_of, useful_rate
+from conjoin.questions.summary import RATE, describe, facts_of, useful_rate
 from conjoin.training.checkpoint import Stop
 from conjoin.training.ranks import rank, wait
 from conjoin.util.files import locked, resolved, write_text
@@ -528,7 +528,8 @@ def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
     voice.json({"model": asked.out, **facts_of(model)})
 
 
-def _next(out: str, rate: str | None, rows: str) -> str:
+def _next(out: str, rate: float | None, rows: str) -> str:
     out = shlex.quote(out)
-    first = [] if rate is None else [f"  conjoin decide {out} {rows}{rate}"]
+    asked = "" if rate in (None, RATE) else f" --max-error {rate:g}"
+    first = [] if rate is None else [f"  conjoin decide {out} {rows}{asked}"]
     return "\n".join([*first, f"  conjoin report {out} -o report.html", f"  conjoin info {out}"])

@@ -23,7 +23,9 @@ __all__ = [
     "Groups",
     "Hide",
     "Json",
+    "KeepColumns",
     "Levels",
+    "Log",
     "Mask",
     "MaxBytes",
     "MaxColumns",
@@ -31,6 +33,7 @@ __all__ = [
     "MaxKwh",
     "MaxRatio",
     "MaxTime",
+    "MaxWidth",
     "Missing",
     "Missingness",
     "ModelFolder",
@@ -41,6 +44,7 @@ __all__ = [
     "Precision",
     "Predictor",
     "Quiet",
+    "Reasons",
     "Resize",
     "Resume",
     "Rows",
@@ -318,6 +322,35 @@ StartFrom = Annotated[
         metavar="MODEL",
         help="A model of the same columns to go on from.",
         show_default=False,
+    ),
+]
+
+# Of `decide` alone.
+MaxWidth = Annotated[
+    float | None,
+    typer.Option(
+        "--max-width",
+        help="Of the interval of a number; wider ones are ambiguous.",
+        show_default=False,
+    ),
+]
+KeepColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep",
+        metavar="COLUMN",
+        help="A column of the table that goes into the answer. Repeatable; columns that name the "
+        "rows go anyway.",
+        show_default=False,
+    ),
+]
+Reasons = Annotated[
+    bool, typer.Option("--reasons/--no-reasons", help="Whether to say why a row is unfamiliar.")
+]
+Log = Annotated[
+    str | None,
+    typer.Option(
+        "--log", help="A file to which one JSON line per row is appended.", show_default=False
     ),
 ]
 

@@ -1,5 +1,6 @@
 """quality: synthetic rows beside real ones, with controls that say what the figures can be."""
 
+import math
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from conjoin.cli.voice import Voice, plain_table
 
 __all__ = ["quality"]
 
-LEAST_TELLING_AUC = 0.01  # that is lost without a column: less is chance
+LEAST_TELLING_AUC = 0.01  # that is lost without a column: less says nothing
 REAL = "The table that the synthetic rows were made from: CSV (also .gz) or Parquet."
 
 
@@ -81,9 +82,10 @@ def _copies(copies: Any) -> Any:
 def _words(found: Any) -> str:
     from conjoin.questions.synthetic.copies import CAUTION
 
-    telling = ", ".join(
-        f"{name} ({lost:.3f})" for name, lost in found.tells[:3] if lost >= LEAST_TELLING_AUC
-    )
+    least = max(LEAST_TELLING_AUC, 1 / math.sqrt(found.rows))  # about twice the error of an AUC
+    told_apart = found.table.at["synthetic", "c2st"] < 1 - 2 * least  # 2 (1 - AUC)
+    named = [(name, lost) for name, lost in found.tells[:3] if told_apart and lost >= least]
+    telling = ", ".join(f"{name} ({lost:.3f})" for name, lost in named)
     tells = f"What tells most (AUC): {telling}." if telling else "No column tells them apart."
     words = f"{found.rows:,} rows of each. c2st, shape and trend are 1 at best, MI error 0. {tells}"
     if found.copies is None:

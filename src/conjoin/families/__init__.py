@@ -8,6 +8,7 @@ point group ``conjoin.families``.
 import ast
 import importlib
 import importlib.metadata
+import typing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -388,7 +389,7 @@ def _with_settings(config: Any, name: str, text: str) -> Any:
                 f"{name}:key=value with one of {', '.join(known)}.{did_you_mean(key, known)}"
             )
         wanted[key] = _literal(value)
-        _check_kind(name, key, known[key], wanted[key])
+        _check_kind(config, name, key, wanted[key])
     return config.set_params(**wanted)
 
 
@@ -400,10 +401,17 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _check_kind(name: str, key: str, default: Any, value: Any) -> None:
-    """ValueError where a number was expected and a word was given."""
-    if isinstance(default, int | float) and not isinstance(value, int | float | None):
-        raise ValueError(f"{name}:{key}={value}: {key} takes a number, such as {default!r}.")
+def _check_kind(config: Any, name: str, key: str, value: Any) -> None:
+    """ValueError where the setting takes a number and a word is given, or the other way round."""
+    hint = typing.get_type_hints(type(config)).get(key)
+    kinds = typing.get_args(hint) or (hint,)
+    plain = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
+    if not set(kinds) <= {*plain, type(None)}:
+        return
+    fits = float in kinds and isinstance(value, int) and not isinstance(value, bool)
+    if not fits and type(value) not in kinds:
+        wanted = " or ".join(plain.get(kind, "None") for kind in kinds)
+        raise ValueError(f"{name}:{key}={value}: {key} takes {wanted}.")
 
 
 def _installed(name: str, plain: str) -> Any:

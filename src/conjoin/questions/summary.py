@@ -10,7 +10,7 @@ import numpy as np
 from conjoin.calibration.conformal import CONFIDENCE, rows_for_error, rows_for_false_alarm
 from conjoin.model.words import draws_words
 
-__all__ = ["describe", "facts_of", "promises", "useful_rate"]
+__all__ = ["RATE", "describe", "facts_of", "promises", "useful_rate"]
 
 RATE = 0.05
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -70,18 +70,18 @@ def facts_of(model: Any) -> dict[str, Any]:
     }
 
 
-def useful_rate(model: Any) -> str | None:
-    """The option with which ``decide`` keeps its promises and still answers something: nothing, or
-    a larger error rate."""
+def useful_rate(model: Any) -> float | None:
+    """The least of some error rates, .05 or more, with which ``decide`` keeps its promises and still
+    answers something; None where there is none. Of a density: .05."""
     found = promises(model)
     if found is None or found["false_alarm"] > RATE:
         return None
     if model.target is None:
-        return ""
+        return RATE
     rates = [rate for rate in RATES if rate >= max(RATE, found["max_error"])]
     if model.target.kind == "classes":
         rates = [rate for rate in rates if _coverage(model, rate) > 0.2]
-    return None if not rates else "" if rates[0] == RATE else f" --max-error {rates[0]:g}"
+    return rates[0] if rates else None
 
 
 def promises(model: Any) -> dict[str, float] | None:
