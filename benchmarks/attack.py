@@ -96,7 +96,11 @@ def attempt(trial, ready, rng) -> tuple[str, str, float]:
     gigabytes = used.ru_maxrss / 1e6
     if os.WIFSIGNALED(status):
         late = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
-        return OUTCOMES[4] if late else OUTCOMES[2], f"signal {os.WTERMSIG(status)} {words}", gigabytes
+        return (
+            OUTCOMES[4] if late else OUTCOMES[2],
+            f"signal {os.WTERMSIG(status)} {words}",
+            gigabytes,
+        )
     outcome = OUTCOMES[min(os.WEXITSTATUS(status), WRONG)]
     return OUTCOMES[5] if gigabytes > MAX_GIGABYTES else outcome, words, gigabytes
 
@@ -238,7 +242,23 @@ def as_series(cells, index) -> pd.Series:
 
 def odd_frame(rng: random.Random) -> pd.DataFrame:
     rows = rng.choice([0, 1, 2, 3, 10, 40, 40, 60, 60])
-    names = ["a", "b", "c", 0, 1, "", " ", "y", "é", "target", "a b", None, 2.5, ("t", 1), "x" * 300]
+    names = [
+        "a",
+        "b",
+        "c",
+        0,
+        1,
+        "",
+        " ",
+        "y",
+        "é",
+        "target",
+        "a b",
+        None,
+        2.5,
+        ("t", 1),
+        "x" * 300,
+    ]
     names = rng.sample(names, rng.randint(1, 5))
     if rng.random() < 0.8:
         names = [f"c{i}" for i in range(len(names))]
@@ -348,7 +368,18 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
             out[place:place] = out[place : place + length] * rng.choice([1, 2, 50])
         elif how == 4:
             out[place:place] = rng.choice(
-                [b"\0", b"\n", b"\r", b'"', b",", b";", b"\xff\xfe", b"\xef\xbb\xbf", b"1e999", b"-"]
+                [
+                    b"\0",
+                    b"\n",
+                    b"\r",
+                    b'"',
+                    b",",
+                    b";",
+                    b"\xff\xfe",
+                    b"\xef\xbb\xbf",
+                    b"1e999",
+                    b"-",
+                ]
             )
         elif how == 5 and rng.random() < 0.3:
             del out[place:]
@@ -490,11 +521,7 @@ def ask_altered(folders: list[Path], rng: random.Random) -> int:
         config["config_sha256"] = _digest(config)
         (place / "config.json").write_text(json.dumps(config))
     print(source.name)
-    X = (
-        read_rows(source)
-        if (source / "meta.json").is_file()
-        else pd.read_csv(source / "rows.csv")
-    )
+    X = read_rows(source) if (source / "meta.json").is_file() else pd.read_csv(source / "rows.csv")
     try:
         return answers_of(place, X[:12])
     finally:

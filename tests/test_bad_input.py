@@ -575,7 +575,7 @@ def test_weights_of_another_shape_or_type_are_refused(here):
         shutil.rmtree(here / "m", ignore_errors=True)
         shutil.copytree(CIRCUIT_FOLDER, here / "m")
         resealed(here / "m", change_weights=change)
-        with pytest.raises(ValueError, match="m/config.json is damaged"):
+        with pytest.raises(ValueError, match=r"m/config.json is damaged"):
             conjoin.load("m")
 
     key = next(key for key in load_file(CIRCUIT_FOLDER / "weights.safetensors") if "joint" in key)

@@ -72,7 +72,9 @@ class _Counting(TorchDispatchMode):
 
 def _asked(name: str, args: Sequence[Any]) -> int:
     """How many numbers an operation is asked to make, as far as its sizes say."""
-    whole = [abs(int(value)) for value in args if isinstance(value, int | float) and _is_size(value)]
+    whole = [
+        abs(int(value)) for value in args if isinstance(value, int | float) and _is_size(value)
+    ]
     if name in COUNTED:
         return max(whole, default=0)
     if name in SQUARE:

@@ -80,10 +80,7 @@ def _shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                     continue
                 with archive.open(member) as file:
                     shape, dtype = _header(file)
-                if (
-                    dtype.hasobject
-                    or _bytes_of(shape, dtype) > member.file_size
-                ):
+                if dtype.hasobject or _bytes_of(shape, dtype) > member.file_size:
                     raise ValueError(f"{member.filename} is not what it says it is")
                 found[key] = (shape, dtype)
     except Exception as error:  # a damaged archive may fail in any of the modules that unpack it
@@ -227,7 +224,7 @@ def _check_labels(path: Path, key: str, shapes: Mapping[str, Any]) -> None:
         )
     if dtype.kind not in "buifUSM" or dtype.itemsize > MAX_LABEL_BYTES:
         raise ValueError(
-            f"{path}: {key} is of {str(dtype):.80}; labels are numbers, or words of at most "
+            f"{path}: {key} is of {dtype!s:.80}; labels are numbers, or words of at most "
             f"{MAX_LABEL_BYTES // 4:,} characters."
         )
 

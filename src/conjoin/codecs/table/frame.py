@@ -233,7 +233,11 @@ def _check_cells(name: Any, cells: Series) -> None:
 def _check_words(series: Series) -> None:
     """ValueError for half a character (a lone surrogate of UTF-16), which no file can hold."""
     for row, cell in enumerate(series):
-        if isinstance(cell, str) and not cell.isascii() and any("\ud800" <= letter <= "\udfff" for letter in cell):
+        if (
+            isinstance(cell, str)
+            and not cell.isascii()
+            and any("\ud800" <= letter <= "\udfff" for letter in cell)
+        ):
             raise ValueError(
                 f"Column {series.name!r}, row {row}: {quoted(cell)} has half a character, which "
                 "can't be written to a file: replace it."

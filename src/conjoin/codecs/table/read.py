@@ -324,7 +324,7 @@ def check_columns(source: Source, file: Any) -> None:
         if pa.types.is_nested(kind):
             raise ValueError(
                 f"{source.name}: a cell of column {field.name!r} is no single value but "
-                f"{str(kind):.80}: spread it over columns of its own, or leave it out."
+                f"{kind!s:.80}: spread it over columns of its own, or leave it out."
             )
 
 
