@@ -4,7 +4,7 @@
     python benchmarks/attack.py files [--count 1000]      mutated CSV, Parquet and .npz files
     python benchmarks/attack.py models [--count 200]      altered folders of tests/fixtures
     python benchmarks/attack.py saves [--count 200]       SIGKILL while a model is saved over
-    python benchmarks/attack.py fits [--count 10]         SIGKILL while circuit, flow, diffusion learn
+    python benchmarks/attack.py fits [--count 10]         SIGKILL in circuit, flow, diffusion
 
 Each trial runs in a process of its own, so that it may be broken off: after 10 s of CPU time it
 counts as a hang. What a trial does is a function of (seed, its number) alone; ``--first 17 --count

@@ -228,7 +228,7 @@ def test_a_pipe_is_read_once(here):
 def test_a_device_is_refused(here, capsys):
     assert "/dev/zero is a device or a socket" in refused("check /dev/zero", capsys, here)
     os.mkfifo("scan.png")
-    with pytest.raises(ValueError, match="scan.png is a pipe"):
+    with pytest.raises(ValueError, match=r"scan.png is a pipe"):
         conjoin.read_images("scan.png")
 
 
@@ -323,7 +323,7 @@ def test_a_long_cell_is_cut_in_a_message(fitted, iris):
 
 def test_half_a_character_is_named(iris):
     cells = pd.Series(["a", "\ud800"] * 75, dtype=object)
-    with pytest.raises(ValueError, match="'half', row 1: .* has half a character"):
+    with pytest.raises(ValueError, match=r"'half', row 1: .* has half a character"):
         JointDensity(family="nb").fit(iris.drop(columns="target").assign(half=cells))
 
 
@@ -566,7 +566,7 @@ def test_weights_that_are_no_numbers_are_refused(part, value, here):
 
     shutil.copytree(CIRCUIT_FOLDER, here / "m")
     resealed(here / "m", change_weights=change)
-    with pytest.raises(ValueError, match="weights.safetensors is damaged .*no number"):
+    with pytest.raises(ValueError, match=r"weights.safetensors is damaged .*no number"):
         conjoin.load("m")
 
 
