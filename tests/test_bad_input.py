@@ -2,23 +2,38 @@
 half-written.
 """
 
+import bz2
 import contextlib
 import gzip
+import hashlib
+import io
 import json
+import lzma
+import os
+import re
 import shutil
+import time
 import warnings
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_iris
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.cli import run
+from conjoin.codecs.table import Chunks, Limits, read_table
+from conjoin.codecs.table.chunks import cells_of
 from conjoin.families.flow.coupling import Flow
+from conjoin.model.bounded import bounded
+from conjoin.model.saving import _digest
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +172,159 @@ def test_a_file_of_another_kind(name, content, here, capsys):
     assert "directory" in refused("check folder.csv", capsys, here)
 
 
+TEXT = "a,b,y\n" + "".join(f"{i % 9},{i % 7},{'np'[i % 2]}\n" for i in range(400))
+DAMAGED = {
+    "a mark alone": (b"\xef\xbb\xbf", "is empty"),
+    "a mark of UTF-16 alone": (b"\xff\xfe", "is empty"),
+    "half a character": (b"\xff\xfe" + TEXT.encode("utf-16-le")[:-1], "read as that (truncated"),
+    "half a pair": (b"\xff\xfe" + TEXT.encode("utf-16-le") + b"\x00\xd8\n\x00", "surrogate"),
+    "a mark of UTF-8, another code": (b"\xef\xbb\xbf" + TEXT.encode() + b"1,\xe4,n\n", "utf-8-sig"),
+    "UTF-32": (TEXT.encode("utf-32"), "line 1 has a byte of 0"),
+    "0 late in the file": (TEXT.encode() * 99 + b"1,2\0,n\n", "line 39700 has a byte of 0"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_text_is_named(kind, here, capsys):
+    content, words = DAMAGED[kind]
+    content = content.replace(b"\na,b,y", b"\n1,2,y") if "late" in kind else content
+    (here / "t.csv").write_bytes(content)
+    said = refused("check t.csv --target y", capsys, here)
+    assert said.startswith("conjoin: t.csv ")
+    assert words in said
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-8-sig"])
+def test_utf_16_is_read_with_a_mark_or_without(encoding, here):
+    (here / "t.csv").write_bytes(TEXT.encode(encoding))
+    (here / "plain.csv").write_text(TEXT)
+    found, expected = (read_table(name)[0] for name in ("t.csv", "plain.csv"))
+    pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(bz2.compress, "bz2"), (lzma.compress, "xz")])
+def test_a_damaged_archive_is_named(pack, suffix, here, capsys):
+    data = bytearray(pack(TEXT.encode() * 20))
+    data[len(data) // 2] ^= 255
+    (here / f"t.csv.{suffix}").write_bytes(data)
+    assert f"t.csv.{suffix} is a broken archive" in refused(f"check t.csv.{suffix}", capsys, here)
+
+
+def test_a_pipe_is_read_once(here):
+    os.mkfifo("pipe")
+    child = os.fork()
+    if child == 0:
+        with open("pipe", "w") as pipe:
+            pipe.write(TEXT)
+        os._exit(0)
+    with Chunks("pipe", 50) as table:
+        assert table.count == 400
+        assert sum(map(len, table.read())) == sum(map(len, table.read())) == 400
+    assert os.waitpid(child, 0)[1] == 0
+    assert cells_of("pipe") == 0  # looking does not take its first bytes
+    assert list(here.iterdir()) == [here / "pipe"]
+
+
+def test_a_device_is_refused(here, capsys):
+    assert "/dev/zero is a device or a socket" in refused("check /dev/zero", capsys, here)
+    os.mkfifo("scan.png")
+    with pytest.raises(ValueError, match=r"scan.png is a pipe"):
+        conjoin.read_images("scan.png")
+
+
+def test_nested_cells_of_parquet_are_refused_before_they_are_read(here, capsys, monkeypatch):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    for cells, words in (([[1.0, 2.0]] * 20, "list<"), ([{"k": 1}] * 20, "struct<")):
+        pq.write_table(pa.table({"a": cells, "y": ["n", "p"] * 10}), "t.parquet")
+        monkeypatch.setattr(pq.ParquetFile, "read", None)
+        said = refused("check t.parquet", capsys, here)
+        assert "t.parquet: a cell of column 'a' is no single value but " + words in said
+        with pytest.raises(ValueError, match="no single value"), Chunks("t.parquet"):
+            pass
+
+
+def test_words_of_parquet_are_counted_as_often_as_they_stand_there(here, capsys):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    word = "x" * 10_000  # once in the file, 2,000 times in memory
+    for name, kind in (("s", pa.string()), ("l", pa.large_string()), ("b", pa.binary())):
+        column = pa.array([word] * 2_000, kind)
+        pq.write_table(pa.table({"a": column, "y": ["n", "p"] * 1_000}), f"{name}.parquet")
+        assert os.path.getsize(f"{name}.parquet") < 100_000
+        said = refused(f"check {name}.parquet --max-bytes 19000000", capsys, here)
+        assert f"{name}.parquet holds more than 19,000,000 bytes" in said
+    limits = Limits(bytes=19_000_000)
+    with Chunks("s.parquet", 500, limits) as table:  # 5 MB at a time
+        assert table.count == 2_000
+    with pytest.raises(ValueError, match="more than"), Chunks("s.parquet", 2_000, limits):
+        pass
+
+
+def npz_of(path, **headers):
+    """An archive whose arrays are zeros of any shape and type, packed to nothing."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, (shape, dtype) in headers.items():
+            head = io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                head,
+                {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape},
+            )
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            archive.writestr(f"{name}.npy", head.getvalue() + bytes(size))
+
+
+IMAGES = ((50, 4, 4), np.uint8)
+PACKED = {
+    "labels of a table": ({"images": IMAGES, "labels": ((50, 10_000), "f8")}, "shape (50, 10000)"),
+    "long words": ({"images": IMAGES, "labels": ((50,), "<U100000")}, "at most 1,000 characters"),
+    "labels beyond the limit": ({"images": IMAGES, "labels": ((1_000_000,), "f8")}, "the limit is"),
+    "other types": ({"images": IMAGES, "labels": ((50,), "c16")}, "is of complex128"),
+    "no name": ({f"k{i}": ((1,), "u1") for i in range(20_000)}, "k11 and 19,988 more, and known"),
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_an_archive_of_pictures_is_refused_before_it_is_read(kind, here, monkeypatch):
+    headers, words = PACKED[kind]
+    npz_of("t.npz", **headers)
+    monkeypatch.setattr(np, "load", None)
+    start = time.process_time()
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        conjoin.read_images("t.npz", max_bytes=1_000_000)
+    assert "t.npz" in str(error.value)
+    assert len(str(error.value)) < 1_000
+    assert time.process_time() - start < 5
+
+
+def test_numbers_of_pictures_are_checked_in_parts(here):
+    images = np.random.default_rng(0).integers(0, 256, (600, 3, 3))
+    np.savez("t.npz", images=images.astype(float))
+    assert (conjoin.read_images("t.npz").images == images).all()
+    images = images.astype(float)
+    images[599, 0, 0] = 0.5
+    np.savez("t.npz", images=images)
+    with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
+        conjoin.read_images("t.npz")
+
+
 # ------------------------------------------------------------------------------------------ columns
+
+
+def test_a_long_cell_is_cut_in_a_message(fitted, iris):
+    X = iris.drop(columns="target").head(3).astype({"petal_width": object})
+    X.loc[2, "petal_width"] = "w" * 1_000_000
+    with pytest.raises(ValueError, match=r"row 2: 'www.*\.\.\..*w' is not") as error:
+        fitted.predict(X)
+    assert len(str(error.value)) < 300
+
+
+def test_half_a_character_is_named(iris):
+    cells = pd.Series(["a", "\ud800"] * 75, dtype=object)
+    with pytest.raises(ValueError, match=r"'half', row 1: .* has half a character"):
+        JointDensity(family="nb").fit(iris.drop(columns="target").assign(half=cells))
 
 
 def test_columns_that_say_nothing_are_set_aside(here, iris, capsys):
@@ -299,6 +466,7 @@ def damage(folder, how):
         config.write_text(json.dumps(described))
 
 
+CIRCUIT_FOLDER = Path(__file__).parent / "fixtures" / "models-format2" / "circuit"
 DAMAGE = {
     "no folder": "does not exist",
     "no model": "is not a conjoin model",
@@ -322,6 +490,120 @@ def test_a_damaged_model(how, saved, iris, here, capsys):
     assert DAMAGE[how] in refused("decide m iris.csv -o out.csv", capsys, here)
     with pytest.raises(ValueError, match=DAMAGE[how]):
         conjoin.load("m")
+
+
+def resealed(folder, change_config=None, change_weights=None):
+    """Alter a model as somebody who makes its hashes good again."""
+    config = json.loads((folder / "config.json").read_text())
+    if change_config is not None:
+        change_config(config)
+    if change_weights is not None:
+        tensors = load_file(folder / "weights.safetensors")
+        change_weights(tensors)
+        save_file(tensors, folder / "weights.safetensors")
+        weights = (folder / "weights.safetensors").read_bytes()
+        config["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+    config["config_sha256"] = _digest(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def at(*path, value):
+    """A change of one value of a config."""
+
+    def change(config):
+        *way, last = path
+        for key in way:
+            config = config[key]
+        config[last] = value
+
+    return change
+
+
+CIRCUIT = ("joint", "base", "density")
+ALTERED = {
+    "far too wide": at(*CIRCUIT, "structure", "width", value=10**6),
+    "wider than any number": at(*CIRCUIT, "structure", "width", value=10**30),
+    "a tree with a circle": at(*CIRCUIT, "structure", "trees", value=[[1, 0, 3, 0, 3, 3]]),
+    "no tree": at(*CIRCUIT, "structure", "trees", value={"a": 1}),
+    "a family that is none": at(*CIRCUIT, "family", value="nothing"),
+    "a setting that is none": at(*CIRCUIT, "settings", value={"wide": 4}),
+    "a scale that is no number": at("codec", "scales", 0, "scale", value=float("nan")),
+    "an infinite bound": at("codec", "schema", "columns", 1, "bounds", value=[0, float("inf")]),
+    "a type that is none": at("codec", "schema", "columns", 1, "type", value="colour"),
+    "no labels": at("target", "labels", value=None),
+    "a task that is none": at("target", "kind", value=7),
+    "facts of another kind": at("facts", value=[1]),
+}
+
+
+@pytest.mark.parametrize("how", ALTERED)
+def test_an_altered_config_is_one_sentence(how, here):
+    shutil.copytree(CIRCUIT_FOLDER, here / "m")
+    resealed(here / "m", ALTERED[how])
+    start = time.process_time()
+    with pytest.raises(ValueError, match=r"m/config.json is damaged \(.*\): restore it") as error:
+        conjoin.load("m")
+    assert len(str(error.value)) < 500
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' + "9" * 5_000 + "}", "\xff", ""])
+def test_a_config_that_is_no_json_is_damaged(text, here):
+    shutil.copytree(CIRCUIT_FOLDER, here / "m")
+    (here / "m" / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"m/config.json is damaged"):
+        conjoin.load("m")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["joint.", "calibration.statistic"])
+def test_weights_that_are_no_numbers_are_refused(part, value, here):
+    def change(tensors):
+        key = next(
+            key
+            for key, each in sorted(tensors.items())
+            if key.startswith(part) and each.is_floating_point() and each.numel()
+        )
+        tensors[key].view(-1)[0] = value
+
+    shutil.copytree(CIRCUIT_FOLDER, here / "m")
+    resealed(here / "m", change_weights=change)
+    with pytest.raises(ValueError, match=r"weights.safetensors is damaged .*no number"):
+        conjoin.load("m")
+
+
+def test_weights_of_another_shape_or_type_are_refused(here):
+    def of(change):
+        shutil.rmtree(here / "m", ignore_errors=True)
+        shutil.copytree(CIRCUIT_FOLDER, here / "m")
+        resealed(here / "m", change_weights=change)
+        with pytest.raises(ValueError, match=r"m/config.json is damaged"):
+            conjoin.load("m")
+
+    key = next(key for key in load_file(CIRCUIT_FOLDER / "weights.safetensors") if "joint" in key)
+    of(lambda tensors: tensors.pop(key))
+    of(lambda tensors: tensors.update({key + "x": tensors[key].clone()}))
+    of(lambda tensors: tensors.update({key: tensors[key].reshape(-1).repeat(2)}))
+    of(lambda tensors: tensors.update({key: tensors[key].to(torch.int64)}))
+
+
+def test_what_is_built_is_bounded():
+    with bounded(1_000):
+        assert torch.zeros(1_000, 1_000).sum() == 0
+        assert torch.ones(3, 1, 4).expand(3, 10**9, 4).shape == (3, 10**9, 4)
+    for make in (
+        lambda: torch.zeros(10**9),
+        lambda: torch.empty(10**5, 10**5),
+        lambda: torch.arange(10**9),
+        lambda: torch.eye(10**5),
+        lambda: torch.randn(10**9),
+        lambda: torch.full((10**9,), 1.0),
+        lambda: torch.ones(10).repeat(10**8),
+        lambda: torch.nn.Linear(10**5, 10**5),
+        lambda: [torch.zeros(1_000_000) for _ in range(10**9)],
+    ):
+        with pytest.raises(ValueError, match="far larger than the weights"), bounded(1_000):
+            make()
 
 
 def test_existing_output_is_kept(saved, fitted, iris, here, capsys):

@@ -26,7 +26,9 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     y = rng.choice(["no", "yes"], 120)
-    frame = pd.DataFrame({"a": rng.normal(size=120).round(2) + (y == "yes"), "b": rng.poisson(3, 120)})
+    frame = pd.DataFrame(
+        {"a": rng.normal(size=120).round(2) + (y == "yes"), "b": rng.poisson(3, 120)}
+    )
     frame.assign(y=y).to_csv("t.csv", index=False)
     return tmp_path
 
@@ -204,5 +206,5 @@ def test_a_precision_that_was_half_written_is_named(tmp_path):
     options = FitOptions(task="density", checkpoint=tmp_path, resume=True)
     for text in ("", json.dumps("float1")):
         (tmp_path / "precision.json").write_text(text)
-        with pytest.raises(ValueError, match="precision.json is damaged"):
+        with pytest.raises(ValueError, match=r"precision.json is damaged"):
             _chosen(options)

@@ -197,9 +197,8 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
     assert sorted(os.listdir(tmp_path / "real")) == ["m", "t.txt"]
     (tmp_path / "round").symlink_to(tmp_path / "round")
     for make in (new_file, new_folder):
-        with pytest.raises(ValueError, match="round is a link that leads back"):
-            with make(tmp_path / "round"):
-                pass
+        with pytest.raises(ValueError, match="leads back"), make(tmp_path / "round"):
+            pass
 
 
 def test_a_folder_is_held_by_one_process(tmp_path):

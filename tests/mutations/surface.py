@@ -58,6 +58,11 @@ MUTATIONS = [
             "    draft.mkdir()\n    shutil.rmtree(path, ignore_errors=True)\n",
         ),
         (
+            "a folder goes before the new one stands there",
+            "    if not (path.exists() and _exchange(draft, path)):\n",
+            "    if path.exists():\n",
+        ),
+        (
             "what dead writers left stays",
             "    except ProcessLookupError:\n        return True",
             "    except ProcessLookupError:\n        return False",
@@ -87,6 +92,7 @@ MUTATIONS = [
             "    except OSError as error:\n",
             "    except ZeroDivisionError as error:\n",
         ),
+        ("any checkpoint is gone on from", "        if now != value:\n", "        if False:\n"),
         ("counters not saved", "json.dumps(asdict(trained))", "json.dumps(asdict(Trained()))"),
         (
             "sums not saved",

@@ -432,9 +432,7 @@ def _refuse_foreign(folder: Path) -> None:
     it wrote its first file leaves nothing in it, or a draft of that file."""
     if not os.path.lexists(folder) or (folder / MARK).is_file():
         return
-    if not folder.is_dir() or any(
-        not entry.name.startswith(".new-") for entry in folder.iterdir()
-    ):
+    if not folder.is_dir() or any(not entry.name.startswith(".new-") for entry in folder.iterdir()):
         raise FileExistsError(
             f"{folder} exists and is no folder of checkpoints: move it away, or choose another -o."
         )

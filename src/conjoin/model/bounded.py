@@ -57,7 +57,8 @@ class _Counting(TorchDispatchMode):
     ) -> Any:
         self._refuse(_asked(func.overloadpacket.__name__, args) * BYTES_PER_NUMBER)
         made = func(*args, **(kwargs or {}))
-        self.taken += _bytes_of(made)
+        held = {_storage(value) for value in args if isinstance(value, Tensor)}
+        self.taken += _bytes_of(made, held)
         self._refuse(0)
         return made
 
@@ -71,7 +72,9 @@ class _Counting(TorchDispatchMode):
 
 def _asked(name: str, args: Sequence[Any]) -> int:
     """How many numbers an operation is asked to make, as far as its sizes say."""
-    whole = [abs(int(value)) for value in args if isinstance(value, int | float) and _is_size(value)]
+    whole = [
+        abs(int(value)) for value in args if isinstance(value, int | float) and _is_size(value)
+    ]
     if name in COUNTED:
         return max(whole, default=0)
     if name in SQUARE:
@@ -91,7 +94,12 @@ def _are_sizes(values: Sequence[Any]) -> bool:
     return bool(values) and all(isinstance(value, int) for value in values)
 
 
-def _bytes_of(made: Any) -> int:
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _bytes_of(made: Any, held: set[int]) -> int:
+    """Bytes of what was made; nothing of views of what an operation was given."""
     if isinstance(made, Tensor):
-        return 0 if made._is_view() else made.numel() * made.element_size()
-    return sum(map(_bytes_of, made)) if isinstance(made, tuple | list) else 0
+        return 0 if _storage(made) in held else made.untyped_storage().nbytes()
+    return sum(_bytes_of(each, held) for each in made) if isinstance(made, tuple | list) else 0

@@ -61,7 +61,7 @@ class Held(Feed):
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for values in (*_tensors(self.fit), self.weight):
-            digest.update(values.detach().cpu().contiguous().numpy())
+            digest.update(values.detach().cpu().contiguous().numpy().tobytes())
         return f"{super().fingerprint()}, {digest.hexdigest()[:16]}"
 
     def parts(self, batch: int) -> int:

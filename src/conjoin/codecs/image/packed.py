@@ -118,10 +118,7 @@ def _shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                     continue
                 with archive.open(member) as file:
                     shape, dtype = _header(file)
-                if (
-                    dtype.hasobject
-                    or _bytes_of(shape, dtype) > member.file_size
-                ):
+                if dtype.hasobject or _bytes_of(shape, dtype) > member.file_size:
                     raise ValueError(f"{member.filename} is not what it says it is")
                 found[key] = (shape, dtype)
     except Exception as error:  # a damaged archive may fail in any of the modules that unpack it

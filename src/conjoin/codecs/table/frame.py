@@ -211,6 +211,7 @@ def _plain(series: Series) -> Series | None:
 
 
 def _plain_objects(series: Series) -> Series | None:
+    _check_words(series)
     kind = pd.api.types.infer_dtype(series, skipna=True)
     if kind not in _QUICK:
         _check_cells(series.name, series)
@@ -236,6 +237,20 @@ def _check_cells(name: Any, cells: Series) -> None:
             raise TypeError(
                 f"Column {name!r}, row {row}: argument must be a string or a number, not "
                 f"{quoted(cell)} ({kind.__name__})."
+            )
+
+
+def _check_words(series: Series) -> None:
+    """ValueError for half a character (a lone surrogate of UTF-16), which no file can hold."""
+    for row, cell in enumerate(series):
+        if (
+            isinstance(cell, str)
+            and not cell.isascii()
+            and any("\ud800" <= letter <= "\udfff" for letter in cell)
+        ):
+            raise ValueError(
+                f"Column {series.name!r}, row {row}: {quoted(cell)} has half a character, which "
+                "can't be written to a file: replace it."
             )
 
 

@@ -1,5 +1,5 @@
-"""Bytes of a file (or of standard input or a pipe, which is copied once), decompressed piece by piece under limits, so that an archive bomb
-never fills memory or disk.
+"""Bytes of a file (or of standard input or a pipe, which is copied once), decompressed piece by
+piece under limits, so that an archive bomb never fills memory or disk.
 """
 
 import bz2

@@ -140,8 +140,8 @@ def map_distinct(series: Series, function: Callable[[Any], Any], absent: Any, dt
 def locate(series: Series, bad: Array, expected: str) -> ValueError:
     row = int(bad.argmax())
     return ValueError(
-        f"Column {series.name!r}, row {row}: {quoted(series.iloc[row])} is not {expected}; correct it, "
-        "or name it in missing=."
+        f"Column {series.name!r}, row {row}: {quoted(series.iloc[row])} is not {expected}; "
+        "correct it, or name it in missing=."
     )
 
 
