@@ -3,7 +3,9 @@ checks, which cost ten times as much.
 
     python tests/sklearn_checks.py JointClassifier circuit
 
-They look at shapes, types and habits, so a family is fitted briefly: see TINY.
+They look at shapes, types and habits, so a family is fitted briefly: see TINY. What "auto" does
+about p(y | x) is the same for every family, and takes longer than any of the quick ones: it is
+checked with naive Bayes; the others answer by their own.
 """
 
 import dataclasses
@@ -12,6 +14,7 @@ import sys
 import warnings
 
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils.estimator_checks import check_estimator
 
 import conjoin
@@ -23,11 +26,13 @@ TINY = {
     "width": 16,
     "blocks": 1,
     "layers": 2,
+    "trees": 2,
     "particles": 16,
     "calls": 8,
     "samples": 2,
     "quadrature": 64,
 }
+CHOOSES_ITS_PREDICTOR = "naive_bayes"
 
 
 def tiny(family: str) -> object:
@@ -37,10 +42,17 @@ def tiny(family: str) -> object:
     )
 
 
+def estimator(kind: str, family: str) -> BaseEstimator:
+    made: BaseEstimator = getattr(conjoin, kind)(family=tiny(family))
+    if "predictor" in made.get_params() and family != CHOOSES_ITS_PREDICTOR:
+        made.set_params(predictor=None)
+    return made
+
+
 def main(kind: str, family: str) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    for result in check_estimator(getattr(conjoin, kind)(family=tiny(family)), on_fail=None):
+    for result in check_estimator(estimator(kind, family), on_fail=None):
         print(
             json.dumps(
                 {
