@@ -277,7 +277,9 @@ def _decoded(model: Model, cells: Cells, found: dict[int, np.ndarray]) -> list[p
         shared = _rare_words(model, column)
         if shared:
             codes = value[:, column].long().tolist()
-            words = pd.Series([shared(code) or cell for code, cell in zip(codes, words, strict=True)])
+            words = pd.Series(
+                [shared(code) or cell for code, cell in zip(codes, words, strict=True)]
+            )
         starts = np.cumsum([0, *sizes])
         for place, start, size in zip(places, starts, sizes, strict=False):
             out[place] = words.iloc[start : start + size]
