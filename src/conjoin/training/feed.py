@@ -42,9 +42,9 @@ class Feed(abc.ABC):
     def batch(self, step: int, parts: int) -> Batch | Pass:
         """The rows of step ``step``, counted from the beginning of the fit."""
 
+    @abc.abstractmethod
     def fingerprint(self) -> str:
         """What tells these rows from others, as far as that can be said without reading a file."""
-        return f"{self.rows} rows"
 
 
 class Held(Feed):
@@ -62,7 +62,7 @@ class Held(Feed):
         digest = hashlib.sha256()
         for values in (*_tensors(self.fit), self.weight):
             digest.update(values.detach().cpu().contiguous().numpy().tobytes())
-        return f"{super().fingerprint()}, {digest.hexdigest()[:16]}"
+        return f"{self.rows} rows, {digest.hexdigest()[:16]}"
 
     def parts(self, batch: int) -> int:
         return max(1, round(self.rows / batch))
@@ -100,6 +100,9 @@ class Passes(Feed):
         self.read = read
         self.rows = rows
 
+    def fingerprint(self) -> str:
+        return f"{self.rows} rows"
+
     def parts(self, batch: int) -> int:
         return 1
 
@@ -122,6 +125,9 @@ class Shuffled(Feed):
         self.seed = seed
         self.next = -1  # the step that ``cut`` goes on with
         self.cut: Iterator[Event | Pair | Record] = iter(())
+
+    def fingerprint(self) -> str:
+        return f"{self.rows} rows"
 
     def parts(self, batch: int) -> int:
         return max(1, round(self.rows / batch))

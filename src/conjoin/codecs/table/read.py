@@ -142,7 +142,8 @@ def _encoding(source: Source, head: bytes) -> str:
 
 def _wide(head: bytes) -> str | None:
     """UTF-16 without a mark: of plain text nearly every second byte is 0."""
-    even, odd = head[0::2].count(0), head[1::2].count(0)
+    even = head[0::2].count(0)
+    odd = head[1::2].count(0)
     most = len(head) // 2
     if odd > _WIDE_SHARE * most and even < (1 - _WIDE_SHARE) * most:
         return "utf-16-le"
@@ -348,10 +349,12 @@ def check_words(source: Source, raw: Any, rows: int) -> None:
         return
     raw.seek(0)
     file = pq.ParquetFile(raw, read_dictionary=words)
-    held = total = 0
+    held = 0
+    total = 0
     for batch in file.iter_batches(min(rows, _SIZED_ROWS), columns=words):
         if held + len(batch) > rows:
-            held = total = 0
+            held = 0
+            total = 0
         held += len(batch)
         total += sum(_bytes_of(column) for column in batch.columns)
         source.check_size(total)
