@@ -74,6 +74,8 @@ DEFAULTS = {
     "columns_in",
     "decode_column",
     "decoded",
+    "drawn",
+    "recount",
     "evidence",
     "in_folder",
     "located",

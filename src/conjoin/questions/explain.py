@@ -166,7 +166,8 @@ def _commonest(model: Model, codes: Tensor, column: int) -> str:
     found = modelled.get(model.codec.columns[column])
     if found is None or not found.pooled:
         return ""
-    return found.one_of(int(codes.mode().values))
+    words: str = found.one_of(int(codes.mode().values))
+    return words
 
 
 def _complete(model: Model, x: Event) -> Event:

@@ -43,13 +43,13 @@ def generate(
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
     asked = narrowed(model, dict(given or {}), constraints)
-    constraints = [*constraints, *_among(model, asked)]
+    kept = [*constraints, *_among(model, asked)]
     draw = _drawer(model, n, y, asked, stream(seed, "sample"))
-    if not constraints or not n:
+    if not kept or not n:
         return draw(np.arange(n))
     X, labels = keep_drawing(
         lambda rows: _framed(model, *draw(rows)),
-        constraints,
+        kept,
         n,
         None if model.target is None else model.target.name,
     )
