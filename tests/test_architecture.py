@@ -83,6 +83,8 @@ DEFAULTS = {
     "ranges",
     "settle",
     "decoded",
+    "drawn",
+    "recount",
     "evidence",
     "in_folder",
     "located",

@@ -84,7 +84,7 @@ class Design(nn.Module):
         }
         return _Crossed(self, own)
 
-    def level_columns(self, index: int, value: Tensor) -> Float[Tensor, "B T"] | None:
+    def _level_columns(self, index: int, value: Tensor) -> Float[Tensor, "B T"] | None:
         """What the levels of a column say about y; None where it has an indicator of each."""
         table = dict(self.named_buffers()).get(f"{LEVELS}{index}")
         return None if table is None else table[value.long()]
@@ -117,7 +117,7 @@ class Design(nn.Module):
                 columns.append(
                     torch.where(seen, value / max(variable.cardinality - 1, 1), missing)[:, None]
                 )
-            elif (told := self.level_columns(index, value)) is not None:
+            elif (told := self._level_columns(index, value)) is not None:
                 columns.append(torch.where(seen[:, None], told, missing))
             elif variable.discrete:
                 columns.append(
@@ -139,7 +139,7 @@ class _Crossed(Design):
         self.flagged.copy_(design.flagged)
         self.own = own
 
-    def level_columns(self, index: int, value: Tensor) -> Float[Tensor, "B T"] | None:
+    def _level_columns(self, index: int, value: Tensor) -> Float[Tensor, "B T"] | None:
         return self.own.get(index)
 
 

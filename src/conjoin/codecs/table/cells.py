@@ -96,11 +96,14 @@ class Cells(abc.ABC):
     @property
     def pools(self) -> bool:
         """Whether some raw values share an event value, so that decoding one takes a draw."""
-        return False
+        return bool(self.column.pooled_counts)
 
     def draw(self, value: Array, known: Array, uniform: Array, asked: Sequence[Any] = ()) -> Series:
         """As ``decode``; where raw values share an event value, one of them by its frequency, as
         the numbers ``uniform`` (B,) between 0 and 1 say; one that is ``asked`` for, if any are."""
+        return self._draw(value, known, uniform, asked) if self.pools else self.decode(value, known)
+
+    def _draw(self, value: Array, known: Array, uniform: Array, asked: Sequence[Any]) -> Series:
         return self.decode(value, known)
 
     def to_json(self) -> JSON:
@@ -262,10 +265,6 @@ class _Levels(Cells):
             self._log_share(cells) if self.pools else None,
         )
 
-    @property
-    def pools(self) -> bool:
-        return bool(self.column.pooled_counts)
-
     def _log_share(self, cells: Array) -> Array:
         """log p of a rare value among those that share its level; 0 of any other value."""
         counts = np.asarray(self.column.pooled_counts)
@@ -314,9 +313,7 @@ class _Levels(Cells):
         shared = bool(column.pooled) & (codes == _place(column.levels, RARE))
         return table[codes], shared
 
-    def draw(self, value: Array, known: Array, uniform: Array, asked: Sequence[Any] = ()) -> Series:
-        if not self.pools:
-            return self.decode(value, known)
+    def _draw(self, value: Array, known: Array, uniform: Array, asked: Sequence[Any]) -> Series:
         raw, shared = self._raw(np.where(known, value, 0.0))
         members = np.empty(len(self.column.rare), dtype=object)
         members[:] = self.column.rare

@@ -54,9 +54,8 @@ Series = Any
 
 _FEW_LEVELS = 64  # of a category, up to which all are kept, however rare
 MAX_LEVELS = 2048  # of a category; the rest are pooled as one rare level
-# the same, and rows times levels, for families to which each level of each row costs something
-MAX_COSTLY_LEVELS = 1024
-MAX_INDICATORS = 1 << 25
+MAX_COSTLY_LEVELS = 1024  # the same, for families that have an indicator of each level
+MAX_INDICATORS = 1 << 25  # rows times levels of a category, so that fits keep in time
 _MIN_LEVEL_ROWS = 5  # rows of a level, under which it is pooled as well
 _UNSEEN_ROWS = 0.5  # that a listed rare value counts which no row has
 
@@ -494,9 +493,8 @@ def _levels(
 
 def most_levels(rows: float, many: bool) -> int:
     """How many levels of a category are kept. ``many``: whether they cost little."""
-    if many:
-        return MAX_LEVELS
-    return int(min(MAX_COSTLY_LEVELS, max(_FEW_LEVELS, MAX_INDICATORS / max(rows, 1.0))))
+    most = MAX_LEVELS if many else MAX_COSTLY_LEVELS
+    return int(min(most, max(_FEW_LEVELS, MAX_INDICATORS / max(rows, 1.0))))
 
 
 def _pool(weights: Mapping[Any, float], most: int) -> tuple[list[Any], list[Any]]:

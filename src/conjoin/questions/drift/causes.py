@@ -133,7 +133,8 @@ def _odd_numbers(column: Column, a: Any, b: Any) -> str:
     before = before[known]
     if not len(before) or not there.any():
         return ""
-    low, high = float(before.min()), float(before.max())
+    low = float(before.min())
+    high = float(before.max())
     reach = FAR_RANGES * (high - low)
     odd = (after < low - reach) | (after > high + reach)
     if column.type != "date":
