@@ -620,5 +620,7 @@ def _from_json(data: Mapping[str, Any], measured: Callable[[Column], Column]) ->
     except (TypeError, AttributeError):
         sound = False
     if not sound:
-        raise ValueError(f"The relation of {data.get('name')!r} is damaged: {sorted(data)}.")
+        raise ValueError(
+            f"The relation of {data.get('name')!r} is damaged: its parts do not fit together."
+        )
     return found
