@@ -9,7 +9,7 @@ Shape letters: B strings, N capacity, V characters.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -174,7 +174,7 @@ class SequenceCodec(Codec):
     def decode(self, value: Tensor, observed: Tensor | None = None) -> list[str]:
         return ["".join(self.characters[code] for code in row) for row in value.tolist()]
 
-    def decoded(self, event: Event) -> list[str]:
+    def decoded(self, event: Event, held: Collection[Any] = ()) -> list[str]:
         return [
             "".join(
                 self.characters[code] for code, there in zip(codes, exist, strict=True) if there

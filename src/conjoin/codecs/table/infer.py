@@ -189,8 +189,8 @@ def _with_apart(
     asked["unit"] = one.unit
     column, tallies[one.name] = _column(one.name, pd.Series(apart), weight, asked, False)
     end = next(each for each in columns if each.name == one.name)
-    kept = {"missing": end.missing, "missing_share": end.missing_share}
-    return dataclasses.replace(one, column=dataclasses.replace(column, **kept))
+    column = dataclasses.replace(column, missing=end.missing, missing_share=end.missing_share)
+    return dataclasses.replace(one, column=column)
 
 
 def plain_name(name: Any) -> Any:

@@ -550,9 +550,9 @@ def lookup_of(rows: Sample, base: Name, name: Name) -> Lookup:
     """The commonest value for each value of the base."""
     cells, weight = rows
     frame = pd.DataFrame({"key": cells[base], "value": cells[name], "rows": weight}).dropna()
-    pairs = frame.groupby(["key", "value"])["rows"].sum()
-    pairs = pairs.sort_values(ascending=False, kind="stable").reset_index()
-    pairs = pairs.drop_duplicates("key")
+    total = frame.groupby(["key", "value"])["rows"].sum()
+    ordered = total.sort_values(ascending=False, kind="stable").reset_index()
+    pairs = ordered.drop_duplicates("key")
     found = Lookup(
         name, (base,), keys=tuple(pairs["key"].tolist()), values=tuple(pairs["value"].tolist())
     )

@@ -155,6 +155,10 @@ def _json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _added(constant: float, terms: list[Array]) -> Array:
+    return np.asarray(constant + np.sum(terms, axis=0))
+
+
 @dataclasses.dataclass(frozen=True)
 class Linear(Relation):
     """y = constant + sum of factors times columns, within ``tolerance`` (half a step of y)."""
@@ -195,9 +199,8 @@ class Linear(Relation):
         return f"{self.name} is not {self.rule}"
 
     def value(self, cells: Plain) -> Array:
-        return self.constant + sum(
-            factor * cells[name] for name, factor in zip(self.of, self.factors, strict=True)
-        )
+        terms = zip(self.of, self.factors, strict=True)
+        return _added(self.constant, [factor * cells[name] for name, factor in terms])
 
     def reached(self, known: set[Name]) -> set[Name]:
         lost = set(self.names) - known
@@ -205,11 +208,11 @@ class Linear(Relation):
 
     def _size(self, cells: Plain) -> Array:
         terms = zip(self.of, self.factors, strict=True)
-        return abs(self.constant) + sum(np.abs(factor * cells[name]) for name, factor in terms)
+        return _added(abs(self.constant), [np.abs(factor * cells[name]) for name, factor in terms])
 
     def holds(self, cells: Plain) -> Array:
         slack = self.tolerance * (1 + 1e-6) + self.rounding * self._size(cells)
-        return np.abs(cells[self.name] - self.value(cells)) <= slack
+        return np.asarray(np.abs(cells[self.name] - self.value(cells)) <= slack)
 
     def solve(self, cells: Plain) -> dict[Name, tuple[Array, float]]:
         """Each column by all others."""
@@ -294,7 +297,7 @@ class Difference(Relation):
 
     def holds(self, cells: Plain) -> Array:
         slack = FLOAT_ROUNDING * np.abs(cells[self.start])
-        return (self.apart(cells) >= self.low - slack) | (not self.ordered)
+        return np.asarray((self.apart(cells) >= self.low - slack) | (not self.ordered))
 
     def why(self, cells: Plain, row: int) -> str:
         apart = self.apart(cells)[row]
@@ -354,7 +357,7 @@ class Lookup(Relation):
     def holds(self, cells: Plain) -> Array:
         """A key that the fit has not seen breaks nothing."""
         wanted = texts(self.value(cells))
-        return missing(wanted) | (wanted == texts(cells[self.name]))
+        return np.asarray(missing(wanted) | (wanted == texts(cells[self.name])))
 
     def reached(self, known: set[Name]) -> set[Name]:
         base = self.of[0]
@@ -609,12 +612,14 @@ def _from_json(data: Mapping[str, Any], measured: Callable[[Column], Column]) ->
         raise ValueError(f"A relation is of the kind {', '.join(KINDS)}, not {data.get('kind')!r}.")
     if fields.get("column") is not None:
         fields["column"] = measured(Column.from_json(fields["column"]))
-    typed = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    typed: Any = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
     try:
         found = kind(**typed)
         sound = found.sound
     except (TypeError, AttributeError):
         sound = False
     if not sound:
-        raise ValueError(f"The relation of {data.get('name')!r} is damaged: {sorted(data)}.")
+        raise ValueError(
+            f"The relation of {data.get('name')!r} is damaged: its parts do not fit together."
+        )
     return found
