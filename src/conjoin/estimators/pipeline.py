@@ -140,21 +140,21 @@ class JointOutlier(OutlierMixin, _OverDensity):
             Logarithms of p-values; beyond the least of the held-out rows they go on falling with
             the statistic of familiarity, so that rows are told apart there too.
         """
-        model = self._fitted().model_
+        model = self._fitted()._model()
         encoded = model.encode(X)
         statistic = model.statistic(encoded)
         return self._with_tail(np.log(self._familiarity(encoded, statistic)), statistic)
 
     def _familiarity(self, encoded: Any, statistic: np.ndarray) -> np.ndarray:
         """Ranks among the held-out rows; where nothing was held out, by the model's own draws."""
-        model = self._fitted().model_
+        model = self._fitted()._model()
         if model.calibration is not None:
             return model.calibrated.p_value(statistic, encoded.filled.numpy())
         reference = np.sort(self._own_statistics())
         return (1 + np.searchsorted(reference, statistic, side="right")) / (len(reference) + 1)
 
     def _own_statistics(self) -> np.ndarray:
-        model = self._fitted().model_
+        model = self._fitted()._model()
         return model.statistic(model.encode(model.codec.decoded(model.bank)))
 
     def _with_tail(self, log_p: np.ndarray, statistic: np.ndarray) -> np.ndarray:
@@ -165,7 +165,7 @@ class JointOutlier(OutlierMixin, _OverDensity):
         return log_p - np.nan_to_num(beyond, nan=0.5)
 
     def _least_statistic(self) -> float:
-        calibration = self._fitted().model_.calibration
+        calibration = self._fitted()._model().calibration
         own = self._own_statistics() if calibration is None else calibration.statistic
         finite = own[np.isfinite(own)]
         return float(finite.min()) if len(finite) else 0.0

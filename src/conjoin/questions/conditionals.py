@@ -204,7 +204,8 @@ def _first_values(model: Model, column: int, fine: _Fineness) -> np.ndarray:
     """Values that the model draws, and some beyond; or the whole lattice where it is short."""
     variable = model.codec.space.variables[column]
     drawn = model.bank.value[:, column].numpy()
-    low, high = drawn.min(), drawn.max()
+    low = drawn.min()
+    high = drawn.max()
     spread = max(high - low, variable.resolution or 1e-6)
     ends = (low - spread, high + spread)
     if variable.resolution and 3 * spread / variable.resolution <= MAX_LATTICE_VALUES:

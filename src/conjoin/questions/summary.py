@@ -71,8 +71,8 @@ def facts_of(model: Any) -> dict[str, Any]:
 
 
 def useful_rate(model: Any) -> float | None:
-    """The least of some error rates, .05 or more, with which ``decide`` keeps its promises and still
-    answers something; None where there is none. Of a density: .05."""
+    """The least of some error rates, .05 or more, with which ``decide`` keeps its promises and
+    still answers something; None where there is none. Of a density: .05."""
     found = promises(model)
     if found is None or found["false_alarm"] > RATE:
         return None
