@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table.native import plain_frame
+from conjoin.codecs.table.reading import numbers_of
+from conjoin.codecs.table.values import blank
 from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 from conjoin.plot import field
@@ -50,7 +52,11 @@ class PlaneDisplay:
         self.columns = columns
         self.codes = codes
         self.source = source
-        self.points = points.apply(pd.to_numeric, errors="coerce")
+        schema = model.codec.schema
+        cells = {name: blank(points[name], schema[name].missing) for name in columns}
+        self.points = pd.DataFrame(
+            {name: numbers_of(schema[name], cells[name])[0] for name in columns}
+        )
         self.alone = len(model.codec.columns) == 2  # nothing is unknown
         self.classes = (
             list(map(str, model.target.labels)) if isinstance(model.target, Classes) else []
