@@ -203,13 +203,15 @@ def range_of(tally: Tally) -> tuple[float | None, float | None]:
     """
     if not len(tally.values):
         return None, None
-    low, high = float(tally.values[0]), float(tally.values[-1])
+    low = float(tally.values[0])
+    high = float(tally.values[-1])
     if high / 1000 - low / 1000 < np.finfo(np.float64).tiny:
         return low, high
     digits = -math.floor(math.log10(high / 1000 - low / 1000))
     step = 10.0**-digits
-    inner = math.ceil(low / step - _ROUNDING), math.floor(high / step + _ROUNDING)
-    return round(inner[0] * step, max(digits, 0)), round(inner[1] * step, max(digits, 0))
+    first = math.ceil(low / step - _ROUNDING)
+    last = math.floor(high / step + _ROUNDING)
+    return round(first * step, max(digits, 0)), round(last * step, max(digits, 0))
 
 
 def unit_of(name: Any) -> str:

@@ -289,7 +289,7 @@ class Difference(Relation):
 
     def apart(self, cells: Plain) -> Array:
         """(B,) d."""
-        return cells[self.name] - cells[self.start]
+        return np.asarray(cells[self.name] - cells[self.start])
 
     def value(self, cells: Plain) -> Array:
         """``cells`` hold d in place of the end."""
