@@ -16,6 +16,7 @@ from conjoin.model.model import Model
 from conjoin.model.targets import Classes
 from conjoin.questions.constraints import (
     Among,
+    Constraint,
     Draw,
     keep_drawing,
     narrowed,
@@ -43,7 +44,7 @@ def generate(
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
     asked = narrowed(model, dict(given or {}), constraints)
-    kept = [*constraints, *_among(model, asked)]
+    kept: list[Constraint | Among] = [*constraints, *_among(model, asked)]
     draw = _drawer(model, n, y, asked, stream(seed, "sample"))
     if not kept or not n:
         return draw(np.arange(n))
