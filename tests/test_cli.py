@@ -38,10 +38,10 @@ OPTIONS = {
         *LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--false-alarm", "--keep", "--log",
         "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
-    "sample": [*TELL, *OUT, "--device", "--given", "--seed", "--where", "--y", "-n"],
+    "sample": [*TELL, *OUT, "--device", "--given", "--seed", "--tails", "--where", "--y", "-n"],
     "impute": [
         *LIMITS, *TELL, *OUT, "--device", "--draws", "--hide", "--mask", "--part", "--seed",
-        "--skip-broken", "--strategy", "--y",
+        "--skip-broken", "--strategy", "--tails", "--y",
     ],
     "counterfactual": [
         *LIMITS, *TELL, *OUT, "--device", "--keep", "--part", "--seed", "--skip-broken",
@@ -56,8 +56,8 @@ OPTIONS = {
     "distil": [*LIMITS, *TELL, *OUT, "--device", "--max-time", "--part", "--seed", "--steps"],
     "drift": [*LIMITS, *TELL, "--family", "--level", "--seed", "--missing", "--max-time"],
     "report": [
-        *LIMITS, *OUT, "--device", "--part", "--quiet", "--show-rows", "--skip-broken", "--target",
-        "-q",
+        *LIMITS, *OUT, "--device", "--false-alarm", "--max-error", "--part", "--quiet",
+        "--show-rows", "--skip-broken", "--target", "-q",
     ],
     "info": ["--json"],
     "families": ["--json"],
@@ -411,14 +411,15 @@ def test_report(here, capsys, monkeypatch):
 
     seen = []
 
-    def write(self, path, X=None, y=None, *, show_rows=False):
-        seen.append((X is None, y is None, show_rows))
+    def write(self, path, X=None, y=None, *, show_rows=False, false_alarm=None, max_error=None):
+        seen.append((X is None, y is None, show_rows, false_alarm, max_error))
         path.write_text("<html>")
 
     monkeypatch.setattr(base._JointEstimator, "report", write)
     assert said(capsys, "report tumours-model").out == "The report lies in report.html.\n"
-    said(capsys, "report tumours-model new.csv -o two.html --show-rows -q")
-    assert seen == [(True, True, False), (False, False, True)]
+    rates = "--false-alarm .1 --max-error .2"
+    said(capsys, f"report tumours-model new.csv -o two.html --show-rows -q {rates}")
+    assert seen == [(True, True, False, None, None), (False, False, True, 0.1, 0.2)]
     assert sorted(path.name for path in here.glob("*.html")) == ["report.html", "two.html"]
     assert "exists" in said(capsys, "report tumours-model", 2).err
     assert (

@@ -103,7 +103,7 @@ def test_answers_begin_with_the_file(say, home):
 
 
 def test_drawn_pictures_in_a_folder_can_be_learned_from_again(say, home):
-    say("sample @folder-model -n 60 -o out/")
+    say("sample @folder-model -n 60 --seed 0 -o out/")
     found = conjoin.read_images("out")
     assert found.images.shape == (60, 8, 8) and set(found.labels) == {"zero", "one", "two"}
     again = conjoin.load(home / "folder-model").sample(60, random_state=0)

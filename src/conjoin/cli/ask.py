@@ -110,7 +110,8 @@ def answers(
         formulas = Formulas(seen)
         write(formulas, out, alike)
         voice.note(*formulas.words(out))
-        voice.path(f"{seen.rows:,} rows written to {out}." if out != "-" else "")
+        if out != "-":
+        voice.path(f"{seen.rows:,} rows written to {out}.")
     else:
         deque(seen, maxlen=0)
         screen = display(seen.head)
@@ -284,7 +285,8 @@ class Kept:
             self.names = self._names(table, frame)
         first = self.rows + 1
         self.rows += len(table)
-        own = {"row": range(first, self.rows + 1)}
+        # pictures are named by their file
+        own = {} if "file" in table else {"row": range(first, self.rows + 1)}
         own |= {name: frame[name].to_numpy() for name in self.names}
         return pd.concat([pd.DataFrame(own), table.reset_index(drop=True)], axis=1)
 

@@ -96,7 +96,8 @@ def _say_unfinished(estimator: Any, voice: Voice) -> None:
     from conjoin.model.words import unfinished
 
     words = unfinished(estimator.model_.facts)
-    voice.note(*([words] if words else []))
+    if words:
+        voice.note(words)
 
 
 def _claim(codec: Any, out: str | None, force: bool, where: Any) -> Any:

@@ -163,7 +163,7 @@ def _predictor(facts: dict[str, Any]) -> str:
     found = facts.get("predictor", {})
     losses = ", ".join(f"{name} {loss:.3f}" for name, loss in found.get("log_loss", {}).items())
     words = f"{found.get('chosen', 'family')}" + (f": {found['why']}" if found.get("why") else "")
-    return words + (f" ({losses})" if losses else "")
+    return words + (f" (log-loss: {losses})" if losses else "")
 
 
 def _held_out(model: Any) -> str:

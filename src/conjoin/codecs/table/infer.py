@@ -225,7 +225,7 @@ def _notices(columns: Sequence[Column]) -> list[str]:
     notices += [
         f"Column {column.name!r} has times with offsets from UTC; they are given back in UTC."
         for column in columns
-        if column.modelled and (column.format == "utc" or "%z" in column.format)
+        if column.role != "set aside" and (column.format == "utc" or "%z" in column.format)
     ]
     read = [column for column in columns if column.parse is not None]
     notices += [
