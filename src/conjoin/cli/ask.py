@@ -111,7 +111,7 @@ def answers(
         write(formulas, out, alike)
         voice.note(*formulas.words(out))
         if out != "-":
-        voice.path(f"{seen.rows:,} rows written to {out}.")
+            voice.path(f"{seen.rows:,} rows written to {out}.")
     else:
         deque(seen, maxlen=0)
         screen = display(seen.head)
