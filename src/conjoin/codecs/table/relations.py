@@ -293,7 +293,7 @@ class Difference(Relation):
 
     def value(self, cells: Plain) -> Array:
         """``cells`` hold d in place of the end."""
-        return cells[self.start] + np.clip(cells[self.name], self.low, self.high)
+        return np.asarray(cells[self.start] + np.clip(cells[self.name], self.low, self.high))
 
     def holds(self, cells: Plain) -> Array:
         slack = FLOAT_ROUNDING * np.abs(cells[self.start])
