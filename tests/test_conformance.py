@@ -186,7 +186,8 @@ def parameters():
             mark = mark_of(family, space, check)
             marks = [getattr(pytest.mark, mark)] if mark else []
             if (family, space, check) in SHORT:
-                marks.append(pytest.mark.xfail(reason=SHORT[family, space, check]))
+                # by the noise of a draw some of them pass at times
+                marks.append(pytest.mark.xfail(reason=SHORT[family, space, check], strict=False))
             yield pytest.param(family, space, check, marks=marks, id=f"{family}-{space}-{check}")
 
 
