@@ -404,3 +404,29 @@ def test_the_search_is_bounded():
     wide = pd.DataFrame(rng.normal(size=(400, 310)), columns=[f"x{i}" for i in range(310)])
     (told,) = inspect(wide).notices
     assert "among the first 300 columns of numbers" in told
+
+
+def test_what_holds_within_the_rounding_by_chance_is_no_relation():
+    """cost / 849 is the stay but for some hours, which days can't tell; age has no part in it."""
+    draw = np.random.default_rng(0)
+    stay = draw.geometric(0.25, 400)
+    start = pd.Timestamp("2023-01-01") + pd.to_timedelta(draw.integers(0, 365, 400), unit="D")
+    X = pd.DataFrame(
+        {
+            "admission": start,
+            "discharge": start + pd.to_timedelta(stay, unit="D"),
+            "age": draw.integers(20, 90, 400),
+            "cost": (850 * stay + draw.normal(500, 100, 400)).round(2),
+            "stay": stay,
+        }
+    )
+    model = JointDensity(family="mixture", random_state=0).fit(X)
+    found = model.model_.codec.schema.relations
+    assert [(one["name"], set(one["of"])) for one in found] == [
+        ("discharge", {"admission", "stay"})
+    ]
+    drawn = model.sample(200, random_state=0)[0]
+    assert ((drawn["discharge"] - drawn["admission"]).dt.days == drawn["stay"]).all()
+    gone = X.assign(age=np.nan)
+    assert model.impute(gone)["age"].between(20, 89).all()
+    assert (model.decide(gone)["verdict"] == "unfamiliar").mean() < 0.15

@@ -279,10 +279,9 @@ def _table(
             out.loc[option, name] = decoded[name].iloc[option]
         words.append(
             "; ".join(
-                f"{model.codec.columns[place]} {_shown(old[model.codec.columns[place]])} -> "
-                f"{_shown(decoded[model.codec.columns[place]].iloc[option])}"
-                f"{_shared(model, place, values[option, place])}"
-                for place in moved
+                f"{name} {_shown(old[name])} -> {_shown(decoded[name].iloc[option])}"
+                f"{_shared(model, name, values[option])}"
+                for name in names
             )
         )
     out = out.astype(
@@ -293,11 +292,13 @@ def _table(
     )
 
 
-def _shared(model: Model, place: int, code: Tensor) -> str:
+def _shared(model: Model, name: Any, values: Tensor) -> str:
     """That a value stands for many, where rare ones share its level."""
     modelled = {column.name: column for column in model.codec.schema.modelled}
-    column = modelled.get(model.codec.columns[place])
-    words = "" if column is None or not column.pooled else column.one_of(int(code))
+    column = modelled.get(name)
+    if column is None or not column.pooled:
+        return ""
+    words = column.one_of(int(values[model.codec.columns.index(name)]))
     return f" ({words})" if words else ""
 
 

@@ -47,6 +47,7 @@ SAMPLE_ROWS = 256  # rows by which pairs are judged
 MIN_CORRELATION = 0.999  # of a pair that may be linear
 MAX_STEP_SHARE = 0.1  # of a standard deviation: numbers that are recorded more coarsely are exact
 MAX_REST_SHARE = 0.05  # of a standard deviation, that is left of a sum
+MIN_TERM_ERRORS = 20.0  # times the largest error of a sum, that a term must vary by
 MIN_TERM_SHARE = 5e-3  # of the deviation of a sum, under which a column has no part in it
 LARGEST_SIZE = 1e100  # of numbers, whose squares can be added
 LEAST_SIZE = 1e-100
@@ -312,7 +313,13 @@ def _fitted(
     for weights, constant in _candidates(table):
         off = np.abs(table @ weights - constant)
         slack = (half * np.abs(weights)).max() + rounding * np.abs(table * weights).sum(1)
-        if (off <= slack * (1 + 1e-6)).mean() < MIN_SAMPLE_SHARE:
+        kept = off <= slack * (1 + 1e-6)
+        if kept.mean() < MIN_SAMPLE_SHARE:
+            continue
+        # a term within the rounding has no part in it, and could not be worked out from the others
+        part = np.abs(weights) * table.std(0)
+        noise = float(off[kept].max()) - rounding * float(np.abs(table * weights).sum(1).max())
+        if len(of) > 1 and part.min() < MIN_TERM_ERRORS * noise:
             continue
         for place in _orders(weights, names, bases):
             rule = _rule(names, weights, constant, place, half[place], rounding).counted(*sample)
@@ -340,12 +347,13 @@ def _candidates(table: Array) -> Iterator[tuple[Array, float]]:
     for most in DENOMINATORS:
         if len(factors) > 1 and most > MAX_SUM_DENOMINATOR:
             return
-        simple = np.array([_fraction(factor, most) for factor in factors])
+        alone = len(factors) == 1
+        simple = np.array([(_fraction if alone else _decimal)(each, most) for each in factors])
         if (simple != 0).all():
             weights = np.concatenate([[1.0], -simple])
             rest = float(np.median(table @ weights))
             yield weights, 0.0
-            yield weights, _fraction(rest, most)
+            yield weights, (_fraction if alone else _decimal)(rest, most)
     if len(factors) == 1:
         ratio = float(table[:, 0] @ table[:, 1] / max(table[:, 1] @ table[:, 1], 1e-300))
         yield np.array([1.0, -ratio]), 0.0
@@ -356,6 +364,12 @@ def _fraction(value: float, most: int) -> float:
     if not np.isfinite(value):
         return 0.0
     return float(Fraction(float(value)).limit_denominator(most))
+
+
+def _decimal(value: float, denominator: int) -> float:
+    """A sum that holds by chance, within the rounding of its columns, has factors such as 1/849: of
+    several columns those are taken that people write."""
+    return round(value * denominator) / denominator if np.isfinite(value) else 0.0
 
 
 def _orders(weights: Array, names: Sequence[Name], bases: set[Name]) -> list[int]:
