@@ -640,7 +640,7 @@ def test_archives_that_lie_or_are_broken(tmp_path):
         read_images(tmp_path / "b.npz")
     np.savez_compressed(tmp_path / "c.npz", images=np.zeros((100, 30, 30), "uint8"))
     with pytest.raises(
-        ValueError, match=r"images takes 9e-05 GB of memory, and the limit is 1e-05 GB"
+        ValueError, match=r"images and labels take 9e-05 GB of memory, and the limit is 1e-05 GB"
     ):
         read_images(tmp_path / "c.npz", max_bytes=10_000)
 

@@ -109,7 +109,7 @@ def end_p_value(a: Array, b: Array) -> float:
     probability C(b, k) / C(n, k). Four such runs are looked at.
 
     >>> round(end_p_value(np.arange(90.0), np.array([*np.arange(80.0), *[999.0] * 10])), 4)
-    0.0031
+    0.003
     """
     if not len(a) or not len(b):
         return 1.0
