@@ -1,5 +1,7 @@
 """The words of reasons: what the other columns suggest, for all rows at once."""
 
+import types
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,6 +122,12 @@ def test_a_grid_is_drawn_closer_where_the_others_leave_little_room():
 
         def log_evidence(self, x):
             return -0.5 * ((x.value[:, 1] - 0.9 * x.value[:, 0]) / 0.002) ** 2
+
+        columns = ("a", "b")
+        schema = types.SimpleNamespace(modelled=())
+
+        def settle(self, value):
+            return value
 
         def decode_column(self, value, column):
             return pd.Series(value[:, column].numpy())

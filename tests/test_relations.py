@@ -430,3 +430,49 @@ def test_what_holds_within_the_rounding_by_chance_is_no_relation():
     gone = X.assign(age=np.nan)
     assert model.impute(gone)["age"].between(20, 89).all()
     assert (model.decide(gone)["verdict"] == "unfamiliar").mean() < 0.15
+
+
+def of_cities(n=1200):
+    draw = np.random.default_rng(1)
+    city = draw.choice(["Paris", "Lyon", "Rom", "Bern"], n, p=[0.3, 0.2, 0.3, 0.2])
+    land = {"Paris": "FR", "Lyon": "FR", "Rom": "IT", "Bern": "CH"}
+    return pd.DataFrame(
+        {"city": city, "land": [land[each] for each in city], "q": draw.normal(size=n)}
+    )
+
+
+def test_what_is_asked_of_a_determined_column_has_the_shares_of_its_keys():
+    model = JointDensity(family="naive_bayes", random_state=0).fit(of_cities())
+    drawn = model.sample(3000, given={"land": "FR"}, random_state=0)[0]
+    assert set(drawn["land"]) == {"FR"}
+    assert abs((drawn["city"] == "Paris").mean() - 0.6) < 0.05
+    drawn = model.sample(50, given={"land": "FR", "city": ["Bern", "Lyon"]}, random_state=0)[0]
+    assert set(drawn["city"]) == {"Lyon"}
+    with pytest.raises(ValueError, match="'land' 'FR' and 'city' 'Bern', which never go together"):
+        model.sample(3, given={"city": "Bern", "land": "FR"})
+    with pytest.raises(ValueError, match="never go together"):
+        model.sample(3, given={"city": "Bern", "land": ["FR", "IT"]})
+
+
+def test_shares_that_add_up_do_so_in_draws_and_stay_within_their_range():
+    draw = np.random.default_rng(0)
+    P = np.round(draw.dirichlet([1, 1, 1], 600) * 100)
+    P[:, 2] = 100 - P[:, 0] - P[:, 1]
+    X = pd.DataFrame(P[(P >= 0).all(1)].astype(int), columns=list("abc"))
+    model = JointDensity(family="naive_bayes", random_state=0).fit(X)
+    drawn = model.sample(500, random_state=0)[0]
+    assert (drawn.sum(axis=1) == 100).all()
+    assert (drawn >= 0).all(axis=1).mean() > 0.98
+
+
+def test_names_that_are_numbers_and_columns_that_are_not_there():
+    draw = np.random.default_rng(2)
+    a, b = draw.lognormal(3, 0.5, 300).round(2), draw.lognormal(2, 0.5, 300).round(2)
+    X = pd.DataFrame({0: a, 1: b, 2: (a + b).round(2)})
+    model = JointClassifier(family="naive_bayes", random_state=0).fit(X, a > 20)
+    odd = X.head(3).copy()
+    odd.loc[0, 0] = np.nan
+    odd.loc[0, 2] = 9000.0
+    assert "far from the usual" in model.decide(odd, max_error=0.3)["reason"].iloc[0]
+    found = model.counterfactual(X.head(2).drop(columns=2), to=None)
+    assert len(found) >= 2

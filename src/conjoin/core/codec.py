@@ -181,6 +181,10 @@ class Codec(abc.ABC):
         be drawn."""
         return None
 
+    def beyond(self, value: Tensor) -> Tensor:
+        """(B,) which rows (B, D) must be drawn again, as what follows from them can't be."""
+        return torch.zeros(len(value), dtype=torch.bool)
+
     def settle(self, value: Tensor) -> Tensor:
         """The nearest rows (B, D) that may be drawn, in event units."""
         return value
@@ -263,6 +267,11 @@ class Codec(abc.ABC):
     def after(self, names: Sequence[Any]) -> list[Any]:
         """The other columns that change when these do."""
         return []
+
+    def implied(self, given: Mapping[Any, Any]) -> dict[Any, Any]:
+        """What is given of columns, and what follows from it of others. ValueError where it can't
+        be."""
+        return dict(given)
 
     def unaskable(self, given: Mapping[Any, Any]) -> str:
         """Why rows can't be drawn for what is given of columns, in a sentence; "" if they can."""

@@ -4,7 +4,6 @@ outlier detector and a transformer."""
 from typing import Any, Literal, Self
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, OutlierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -273,4 +272,4 @@ class JointImputer(OneToOneFeatureMixin, TransformerMixin, _OverDensity):
             ``X`` without missing cells; columns that were set aside stay as they are.
         """
         full = self._fitted().impute(X, strategy=self.strategy)
-        return full if isinstance(X, pd.DataFrame) else np.asarray(full)
+        return np.asarray(full) if isinstance(X, np.ndarray | list) else full

@@ -192,7 +192,7 @@ def _without_trifles(model: Model, drawn: Any, old: "pd.Series[Any]") -> Rows:
     same = {
         name: (frame[name] != old[name]) & (frame[name].map(_shown) == _shown(old[name]))
         for name in numbers
-        if isinstance(old[name], float | np.floating)
+        if isinstance(old.get(name), float | np.floating)
     }
     if not any(each.any() for each in same.values()):
         return rows
@@ -279,7 +279,7 @@ def _table(
             out.loc[option, name] = decoded[name].iloc[option]
         words.append(
             "; ".join(
-                f"{name} {_shown(old[name])} -> {_shown(decoded[name].iloc[option])}"
+                f"{name} {_shown(old.get(name))} -> {_shown(decoded[name].iloc[option])}"
                 f"{_shared(model, name, values[option])}"
                 for name in names
             )

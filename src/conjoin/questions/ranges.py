@@ -84,7 +84,8 @@ def _outside(codec: Codec, drawn: Any, known: Event, open_places: Collection[int
     far = (value < low - _slack(low)) | (value > high + _slack(high))
     far &= ~known.mask
     far[:, list(open_places)] = False
-    return far.any(1)
+    closed = len(open_places) < value.shape[1]  # tails are wanted where all are open
+    return far.any(1) | codec.beyond(value) if closed else far.any(1)
 
 
 def _slack(end: Tensor) -> Tensor:

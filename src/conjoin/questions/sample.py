@@ -47,7 +47,7 @@ def generate(
     if not isinstance(n, int | np.integer) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
-    asked = dict(given or {})
+    asked = model.codec.implied(given or {})
     open_places = lifted(model.codec, asked, tails)
     asked = narrowed(model, asked, constraints)
     kept: list[Constraint | Among] = [*constraints, *_among(model, asked)]

@@ -29,10 +29,10 @@ from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells, re
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.read import read_table
+from conjoin.codecs.table.reading import gaps_of
 from conjoin.codecs.table.relations import Relations, Solved
 from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.schema import Column, Schema
-from conjoin.codecs.table.values import blank
 from conjoin.codecs.table.words import field_of, inputs_of
 from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, Variable
 
@@ -196,6 +196,9 @@ class TableCodec(Codec):
     def after(self, names: Sequence[Any]) -> list[Any]:
         return self._relations.after(names)
 
+    def implied(self, given: Mapping[Any, Any]) -> dict[Any, Any]:
+        return self._relations.implied(given) if self._relations else dict(given)
+
     def unaskable(self, given: Mapping[Any, Any]) -> str:
         return self._relations.unaskable(given) if self._relations else ""
 
@@ -215,7 +218,10 @@ class TableCodec(Codec):
             for name in solved.where
             if name not in ends
         }
-        return [labels.get(name, name) for name in self.columns], frame.assign(**more)
+        out = frame.copy()
+        for name, cells in more.items():
+            out[name] = cells
+        return [labels.get(name, name) for name in self.columns], out
 
     def missing_columns(self, rows: Rows) -> list[Any]:
         known = self._relations.reached(rows.names)
@@ -285,7 +291,7 @@ class TableCodec(Codec):
         name = cells.column.name
         if name not in frame.columns:
             return _absent(len(frame))
-        gone = blank(frame[name], cells.column.missing).isna().to_numpy()
+        gone = gaps_of(cells.column, frame[name])
         return Encoding(
             gone.astype("float64"),
             np.ones(len(frame), dtype=bool),
@@ -383,7 +389,13 @@ class TableCodec(Codec):
     def _writers(self) -> dict[Any, Cells]:
         """What writes plain cells of each column that takes part in a relation."""
         names = set(self._relations.names)
-        return {each.name: cells_for(each) for each in self.schema.drawn if each.name in names}
+        found = [each for each in self.schema.drawn if each.name in names]
+        # what follows from others is not cut at its bounds: that would break the relation
+        free = {
+            name: dataclasses.replace(self.schema[name], bounds=(None, None))
+            for name in self._relations.derived
+        }
+        return {each.name: cells_for(free.get(each.name, each)) for each in found}
 
     def _recorded(self, name: Any, cells: Array) -> Array:
         return self._writers[name].recorded(cells)
@@ -393,6 +405,18 @@ class TableCodec(Codec):
         ends = [cells.range for cells in self._fitted()] + [(0.0, 1.0)] * len(self._flags)
         low, high = torch.tensor(ends, dtype=torch.float64).reshape(-1, 2).unbind(1)
         return low, high
+
+    def beyond(self, value: Tensor) -> Tensor:
+        out = torch.zeros(len(value), dtype=torch.bool)
+        if not self._relations or not self._relations.derived or not len(value):
+            return out
+        cells = self._relations.read(self.decode(value))
+        for name in self._relations.derived:
+            low, high = self.schema[name].range
+            far = cells[name] < (-np.inf if low is None else low)
+            far |= cells[name] > (np.inf if high is None else high)
+            out |= torch.from_numpy(far)
+        return out
 
     def settle(self, value: Tensor) -> Tensor:
         out = value.clone()
@@ -423,11 +447,15 @@ class TableCodec(Codec):
         self._schema = dataclasses.replace(self.schema, columns=columns)
 
     def decode_column(self, value: Tensor, place: int) -> Any:
-        derived = self.columns[place] in self._relations.derived_levels
-        if self._flags or derived or self._fitted()[place].pools:
+        if self._flags:
             return super().decode_column(value, place)
-        values = value.detach().to("cpu", torch.float64).numpy()[:, place]
-        return self._fitted()[place].decode(values, np.isfinite(values))
+        rows = value.detach().to("cpu", torch.float64).numpy()
+        values = rows[:, place]
+        cells = self._fitted()[place]
+        known = np.isfinite(values)
+        if cells.pools:
+            return cells.draw(values, known, self._uniform(rows, place, None))
+        return cells.decode(values, known)
 
     def raw(self, rows: Rows) -> pd.DataFrame:
         frame: pd.DataFrame = rows.frame

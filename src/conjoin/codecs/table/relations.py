@@ -343,6 +343,10 @@ class Lookup(Relation):
             found.setdefault(text_of(value), []).append(key)
         return found
 
+    def keys_of(self, values: Collection[str]) -> list[Any]:
+        """The keys that go with one of these values, which are texts."""
+        return [key for text in values for key in self._keys_of.get(text, [])]
+
     @property
     def rule(self) -> str:
         return f"determined by {self.of[0]} ({len(self.keys):,} values)"
@@ -555,6 +559,17 @@ class Relations:
                 held.add(base)
         return found
 
+    def implied(self, given: Mapping[Name, Any]) -> dict[Name, Any]:
+        """What is given, and for each determined column that is asked for the keys that go with it.
+        ValueError where what is asked never goes together."""
+        asked = dict(given)
+        for one in self.each:
+            levels = [name for name in one.names if not self.columns[name].numeric]
+            if isinstance(one, Lookup) and one.name in asked and len(levels) == 2:
+                keys = one.keys_of(_listed_texts(asked[one.name]))
+                asked[one.of[0]] = _both(one, keys, asked)
+        return asked
+
     def unaskable(self, given: Mapping[Name, Any]) -> str:
         """Why conditions on columns can't be met exactly, in a sentence; "" where they can."""
         ranges = {name for name, value in given.items() if isinstance(value, tuple | list | set)}
@@ -592,6 +607,25 @@ class Relations:
                 changed[name] = values
                 cells[name] = self.typed(name, values)
         return changed
+
+
+def _listed_texts(value: Any) -> set[str]:
+    return set(map(text_of, value if isinstance(value, list | set | tuple) else [value]))
+
+
+def _both(one: Lookup, keys: list[Any], asked: Mapping[Name, Any]) -> Any:
+    """Those of the keys that are asked for as well."""
+    base = one.of[0]
+    if base in asked:
+        wanted = _listed_texts(asked[base])
+        keys = [key for key in keys if text_of(key) in wanted]
+    if not keys:
+        raise ValueError(
+            f"given asks for {one.name!r} {asked[one.name]!r}"
+            + (f" and {base!r} {asked[base]!r}, which never go together" if base in asked else "")
+            + f": {one.name} is {one.rule}."
+        )
+    return keys[0] if len(keys) == 1 else keys
 
 
 def derived(columns: Iterable[Column], relations: Iterable[Relation]) -> list[Column]:
