@@ -11,6 +11,8 @@ from conjoin.estimators.density import JointDensity
 
 __all__ = ["JointImputer", "JointOutlier"]
 
+TIE = 1e-9  # of a statistic, by which rounding may set equal rows apart
+
 
 class _OverDensity(BaseEstimator):
     """What both share: a density with the parameters that a pipeline is likely to set, or one that
@@ -150,7 +152,9 @@ class JointOutlier(OutlierMixin, _OverDensity):
         if model.calibration is not None:
             return model.calibrated.p_value(statistic, encoded.filled.numpy())
         reference = np.sort(self._own_statistics())
-        return (1 + np.searchsorted(reference, statistic, side="right")) / (len(reference) + 1)
+        # a row that equals a drawn one ties with it, whatever rows stand beside it
+        level = statistic + TIE * (1 + np.abs(statistic))
+        return (1 + np.searchsorted(reference, level, side="right")) / (len(reference) + 1)
 
     def _own_statistics(self) -> np.ndarray:
         model = self._fitted()._model()
