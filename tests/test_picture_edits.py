@@ -216,7 +216,7 @@ def test_completions_of_tables_are_ranked_too():
         ("counterfactual @model @new --to cat", "no class 'cat'; choose from plain, spot"),
         ("counterfactual @model @new -o p.jpg", "one of .png, .npz"),
         ("counterfactual @model @new --keep a", "--keep is about tables"),
-        ("counterfactual @model t.csv", "--to is needed"),
+        ("counterfactual @model t.csv", "X has none of the columns"),
         ("counterfactual @table-model @new", "model is of a table"),
         ("counterfactual @model @new -n 7", "-n is about tables"),
         ("impute @model @new --hide top -o c.tsv", "c.tsv"),

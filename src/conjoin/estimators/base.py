@@ -531,7 +531,7 @@ class _JointEstimator(BaseEstimator):
             numbers): "exact", a bound, "approximate" or "relative".
         """
         model = self._of_x()
-        every = {**model.status, "impute": status_of_means(model)}
+        every = {**model.status, **status_of_means(model)}
         return {question: status.value for question, status in every.items()}
 
     def score_samples(self, X: Any) -> np.ndarray:

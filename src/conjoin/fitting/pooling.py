@@ -1,5 +1,6 @@
 """p(y | x) as a pool of several: which rows teach, which judge, and what the card tells of it."""
 
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -34,7 +35,9 @@ def pooled(
     """Put a pool of the ``methods`` and of the family's own p(y | x) beside the model's p(x)."""
     held = _labelled(model, data["choose"], rows, split)
     taught = _taught(case, data["choose"], rows, split)
-    with progress.phase("learning p(y | x)", len(methods)) as bar:
+    with progress.phase("learning p(y | x)", len(methods)) as bar, warnings.catch_warnings():
+        # a fold may have few rows of each of many classes
+        warnings.filterwarnings("ignore", message="The number of unique classes")
         quick, slow = _heard(methods, taught, case, held, bar)
     if int(quick.judged().sum() if quick.scores else held.pair.rows) < MIN_COMPARISON_ROWS:
         model.card["predictor"]["why"] = (

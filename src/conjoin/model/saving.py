@@ -344,9 +344,11 @@ def _read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tenso
 
 def _is_sound(key: str, value: torch.Tensor) -> bool:
     """Whether a weight holds numbers, or -inf, the logarithm of no mass; of the calibration the
-    marks of what was missing may be anything."""
+    marks of what was missing may be anything, and every number may be under a tree's threshold."""
     if not value.is_floating_point() or ".gaps." in key:
         return True
+    if key.endswith(".threshold"):
+        return not bool(value.isnan().any())
     return not bool((value.isnan() | (value == torch.inf)).any())
 
 

@@ -194,7 +194,8 @@ def narrowed(
     for each in constraints:
         column = each.left
         name = each.left.name
-        plain = name in model.codec.columns and model.codec.behind(name) == [name]
+        # the range of what follows from other columns is not that of a variable
+        plain = name in model.codec.columns and not model.codec.unaskable({name: (None, None)})
         if each.right is not None or not plain:
             continue
         asked = given.get(name, (None, None) if column.numeric else None)

@@ -176,6 +176,8 @@ def unlike_fit(
     """That these rows are not like those of the fit, and what to do, where more answers are wrong
     than were promised, beyond chance (a binomial test); nothing else. ``wrong`` and ``answered``
     (B,): the accepted answers of known labels."""
+    if max_error is None:
+        return ""
     if isinstance(max_error, float | int):
         counts = [(int(wrong.sum()), int(answered.sum()), float(max_error), "accepted answers")]
     else:

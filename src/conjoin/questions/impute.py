@@ -50,12 +50,15 @@ def impute(
     return raw[0] if n_draws is None else raw
 
 
-def status_of_means(model: Model, y: Any = None) -> Status:
-    """What the conditional means of numbers are worth: exact where log p of incomplete rows is, and
-    a grid resolves each column; else they are means of weighed draws."""
-    if not _is_exact(model, y):
-        return Status.APPROXIMATE
-    return Status.EXACT if are_resolved(model, _numbers(model)) else Status.APPROXIMATE
+def status_of_means(model: Model, y: Any = None) -> dict[str, Status]:
+    """What the conditional means of numbers are worth, as "impute": exact where log p of incomplete
+    rows is, and a grid resolves each column; else they are means of weighed draws. Nothing where
+    there are no columns."""
+    if not model.codec.columnwise:
+        return {}
+    numbers = _numbers(model)
+    exact = _is_exact(model, y) and are_resolved(model, numbers)
+    return {"impute": Status.EXACT if exact else Status.APPROXIMATE}
 
 
 def _is_exact(model: Model, y: Any) -> bool:
