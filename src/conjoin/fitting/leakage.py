@@ -5,6 +5,7 @@ Each column is asked by itself, on rows that its rule was not learned from: a le
 frequent class, or the mean of y, of its rows, a number by a decision tree of few leaves.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,10 @@ def _by_tree(cells: Array, y: Array, asked: Array, classes: bool) -> Array:
         if classes
         else DecisionTreeRegressor(min_samples_leaf=2, random_state=0)
     )
-    return np.asarray(tree.fit(cells[:, None], y).predict(asked[:, None]))
+    with warnings.catch_warnings():
+        # a half of the rows may have few of each of many classes
+        warnings.filterwarnings("ignore", message="The number of unique classes")
+        return np.asarray(tree.fit(cells[:, None], y).predict(asked[:, None]))
 
 
 def _straight(cells: Array, y: Array) -> float:
