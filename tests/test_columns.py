@@ -509,3 +509,20 @@ def test_other_data_frames_go_by_name_and_come_back_in_kind():
     assert isinstance(full, arrow.Table) and full["side"].null_count == 0
     assert full["flag"].to_pylist() == plain["flag"].tolist()
     assert isinstance(model.impute(plain), pd.DataFrame)
+
+
+def test_days_and_months_that_could_change_places_are_told():
+    draw = rng(20)
+    first, second = draw.integers(1, 13, 200), draw.integers(1, 13, 200)
+    X = pd.DataFrame(
+        {"when": [f"{a:02d}/{b:02d}/2024" for a, b in zip(first, second, strict=True)]}
+    )
+    X["a"] = draw.normal(size=200)
+    codec = TableCodec().fit(X)
+    assert any(
+        "'when': the day and the month could change places" in each for each in codec.notices
+    )
+    told = TableCodec(types={"when": {"type": "date", "format": "%m/%d/%Y"}}).fit(X)
+    assert not any("change places" in each for each in told.notices)
+    X["when"] = X["when"].where(np.arange(200) != 7, "25/03/2024")
+    assert not any("change places" in each for each in TableCodec().fit(X).notices)

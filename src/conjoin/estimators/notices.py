@@ -43,7 +43,7 @@ def told_elsewhere() -> Iterator[None]:
 
 def notices_of(model: Any) -> list[str]:
     """What the user should be told of the columns, then of the density, one sentence each."""
-    said = [*model.codec.notices, *model.card.get("notices", ())]
+    said = [*model.card.get("notices", ()), *model.codec.notices]
     return list(dict.fromkeys(said))
 
 

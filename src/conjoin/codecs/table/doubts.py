@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from conjoin.codecs.table.values import Tally, quoted, text_of
 from conjoin.codecs.table.written import is_empty_word
 
-__all__ = ["number_doubts", "word_doubts"]
+__all__ = ["date_doubts", "number_doubts", "word_doubts"]
 
 _SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999, 99999, 999999)
 _MONEY = re.compile(r"\s*[$€£¥]?\s*[-+]?\s*[$€£¥]?\s*\d[\d,.' ]*\s*[%$€£¥]?\s*")
@@ -73,6 +74,22 @@ def _zeros(name: Any, tally: Tally, rows: float) -> list[str]:
     return [
         f"Column {name!r} is 0 in {counts[0]:g} rows, and its next value is {values[1]:g}; "
         f"if 0 means missing, say missing={{{name!r}: [0]}}."
+    ]
+
+
+def date_doubts(name: Any, form: str, tally: Tally) -> list[str]:
+    """That the day and the month could change places, where a file writes them with slashes or
+    dashes and neither is ever beyond 12."""
+    other = {"%d/%m/%Y": "%m/%d/%Y", "%m/%d/%Y": "%d/%m/%Y", "%d-%m-%Y": "%m-%d-%Y"}.get(form)
+    if other is None or not len(tally.values):
+        return []
+    if (pd.to_datetime(tally.values, unit="D").day > 12).any():
+        return []
+    first = "day" if form.startswith("%d") else "month"
+    return [
+        f"Column {name!r}: the day and the month could change places in every date; the {first} is "
+        f"taken to come first. If it does not, say types={{{name!r}: {{'type': 'date', 'format': "
+        f"{other!r}}}}}."
     ]
 
 

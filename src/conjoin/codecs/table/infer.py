@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.table.aside import reason_to_set_aside
-from conjoin.codecs.table.doubts import number_doubts, word_doubts
+from conjoin.codecs.table.doubts import date_doubts, number_doubts, word_doubts
 from conjoin.codecs.table.forms import Found
 from conjoin.codecs.table.frame import as_frame
 from conjoin.codecs.table.guess import guess, level_cells
@@ -317,6 +317,8 @@ def _column(
     )
     if found is not None:
         fields["doubts"] = (*fields["doubts"], *_assumptions(name, found))
+    if kind == "date" and "format" not in asked:
+        fields["doubts"] = tuple(date_doubts(name, form, counts))
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:
