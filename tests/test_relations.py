@@ -448,7 +448,7 @@ def test_what_is_asked_of_a_determined_column_has_the_shares_of_its_keys():
     assert abs((drawn["city"] == "Paris").mean() - 0.6) < 0.05
     drawn = model.sample(50, given={"land": "FR", "city": ["Bern", "Lyon"]}, random_state=0)[0]
     assert set(drawn["city"]) == {"Lyon"}
-    with pytest.raises(ValueError, match="'land' 'FR' and 'city' 'Bern', which never go together"):
+    with pytest.raises(ValueError, match="land FR does not go with city Bern"):
         model.sample(3, given={"city": "Bern", "land": "FR"})
     with pytest.raises(ValueError, match="never go together"):
         model.sample(3, given={"city": "Bern", "land": ["FR", "IT"]})

@@ -565,7 +565,9 @@ class Relations:
         asked = dict(given)
         for one in self.each:
             levels = [name for name in one.names if not self.columns[name].numeric]
-            if isinstance(one, Lookup) and one.name in asked and len(levels) == 2:
+            # of one value each ``unaskable`` says whether they go together
+            both = all(isinstance(asked.get(name), str) for name in one.names)
+            if isinstance(one, Lookup) and one.name in asked and len(levels) == 2 and not both:
                 keys = one.keys_of(_listed_texts(asked[one.name]))
                 asked[one.of[0]] = _both(one, keys, asked)
         return asked
