@@ -24,7 +24,7 @@ from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
 from conjoin.codecs.table import Schema
 from conjoin.estimators.functions import estimator_of
-from conjoin.estimators.notices import notices_of, told_elsewhere
+from conjoin.estimators.notices import told_elsewhere
 from conjoin.families import resolve
 from conjoin.fitting.stream import Stream, draw
 from conjoin.model.saving import model_hash, refuse_overwrite
@@ -512,7 +512,7 @@ def _content(parts: _Parts) -> bytes:
 
 def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
     voice.aside(plain_table(["", ""], describe(model), fold=("",)))
-    doubts = grouped(notices_of(model))
+    doubts = grouped(model.notices)
     if doubts:
         voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:MAX_SHOWN_DOUBTS]))
         if len(doubts) > MAX_SHOWN_DOUBTS:

@@ -20,7 +20,7 @@ from conjoin.codecs.table.native import backend_of, in_kind, plain_frame
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
 from conjoin.core.device import choose_device
-from conjoin.estimators.notices import notices_of, tell
+from conjoin.estimators.notices import tell
 from conjoin.estimators.reading import (
     Labels,
     is_several,
@@ -518,7 +518,7 @@ class _JointEstimator(BaseEstimator):
             One sentence each; ``fit`` warns of each (``conjoin.ColumnWarning``).
         """
         check_is_fitted(self, "model_")
-        return notices_of(self.model_)
+        return self.model_.notices  # type: ignore[no-any-return]
 
     @property
     def status_(self) -> dict[str, str]:
@@ -699,8 +699,9 @@ class _JointEstimator(BaseEstimator):
         """
         full = impute(self._model(), plain_frame(X), n_draws, random_state, y, strategy, tails)
         backend = backend_of(X)
-        several = [in_kind(each, backend) for each in full] if n_draws is not None else []
-        return in_kind(full, backend) if n_draws is None else several
+        if n_draws is None:
+            return in_kind(full, backend)
+        return [in_kind(each, backend) for each in full]
 
     def completions(
         self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None

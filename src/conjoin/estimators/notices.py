@@ -15,7 +15,7 @@ from typing import Any
 from conjoin.model.several import SeveralTargets
 from conjoin.questions.summary import describe
 
-__all__ = ["ColumnWarning", "notices_of", "tell", "told_elsewhere"]
+__all__ = ["ColumnWarning", "tell", "told_elsewhere"]
 
 _silent: ContextVar[bool] = ContextVar("_silent", default=False)
 FRAMES_TO_THE_USER = 5  # behind tell, _adopt, _fit and fit
@@ -41,18 +41,12 @@ def told_elsewhere() -> Iterator[None]:
         _silent.reset(before)
 
 
-def notices_of(model: Any) -> list[str]:
-    """What the user should be told of the columns, then of the density, one sentence each."""
-    said = [*model.card.get("notices", ()), *model.codec.notices]
-    return list(dict.fromkeys(said))
-
-
 def tell(model: Any, verbose: bool) -> None:
     """One warning for each notice of a fitted model; with ``verbose`` its summary on standard
     error."""
     if _silent.get():
         return
-    for text in notices_of(model):
+    for text in model.notices:
         warnings.warn(text, ColumnWarning, stacklevel=FRAMES_TO_THE_USER)
     if verbose:
         _summarise(model)

@@ -39,7 +39,7 @@ from conjoin.joints.base import Joint, trust
 from conjoin.model.state import READINGS, State, join_facts
 from conjoin.model.targets import Classes, Number, Target
 
-__all__ = ["Model"]
+__all__ = ["Model", "notices_of"]
 
 CHUNK_ROWS = 4096  # rows evaluated at once
 MAX_CHUNK_CELLS = 1 << 22  # cells of them, at most, where they are bytes
@@ -51,6 +51,11 @@ BANK_ROWS = 256  # rows that the model draws for itself, to know what is typical
 BANK_ROWS_IF_SLOW = (
     40  # of them where each answer about an incomplete row takes many calls of a network
 )
+
+
+def notices_of(model: Any) -> list[str]:
+    """Those of the fit, then those of the columns, of a model of one target or of several."""
+    return list(dict.fromkeys([*model.card.get("notices", ()), *model.codec.notices]))
 
 
 @dataclass
@@ -77,7 +82,7 @@ class Model:
     @property
     def notices(self) -> list[str]:
         """What the user should be told of the fit and of the columns, one sentence each."""
-        return list(dict.fromkeys([*self.card.get("notices", ()), *self.codec.notices]))
+        return notices_of(self)
 
     @property
     def pair(self) -> Joint:

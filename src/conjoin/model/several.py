@@ -22,7 +22,7 @@ from conjoin.joints.base import flat_space
 from conjoin.joints.marginal import Marginal
 from conjoin.joints.monolithic import Monolithic
 from conjoin.model.censored import TargetColumn
-from conjoin.model.model import CHUNK_ROWS, Model
+from conjoin.model.model import CHUNK_ROWS, Model, notices_of
 from conjoin.model.state import State
 from conjoin.model.targets import Classes, Number, Target
 
@@ -86,6 +86,11 @@ class SeveralTargets:
     states: tuple[State, ...]
     calibrations: tuple[Calibration, ...] = ()
     card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should be told of the fit and of the columns, one sentence each."""
+        return notices_of(self)
 
     @property
     def names(self) -> list[str]:

@@ -19,6 +19,6 @@ KINDS: dict[str, str] = {
 def sections_of(kind: str) -> Any:
     """What gathers the sections about data of this kind."""
     if kind not in KINDS:
-        return lambda estimator, found, real: {"template": ""}
+        return lambda estimator, found, real: {"template": "", "sections": ()}
     module, name = KINDS[kind].split(":")
     return getattr(importlib.import_module(module), name)

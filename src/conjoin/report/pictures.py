@@ -53,7 +53,11 @@ class Strip:
 def picture_sections(estimator: Any, found: Answers, real: Any) -> dict[str, Any]:
     """The sections about pictures. ``real``: rows of pictures, where real ones may be shown, else
     None."""
-    out: dict[str, Any] = {"template": "pictures.html.j2", "real_pictures": real is not None}
+    out: dict[str, Any] = {
+        "template": "pictures.html.j2",
+        "sections": ("samples", "way", "imputation", "counterfactual"),
+        "real_pictures": real is not None,
+    }
     for name, build in (
         ("sheet", _sheet),
         ("way", _way),

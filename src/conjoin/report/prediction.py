@@ -38,7 +38,7 @@ def confusion(found: Answers) -> dict[str, Any] | None:
     return {
         "classes": shown,
         "rows": list(zip(shown, table.to_numpy().tolist(), strict=True)),
-        "left": plural(left, "class").replace("classs", "classes") if left else "",
+        "left": f"{left:,} class{'es' if left > 1 else ''}" if left else "",
     }
 
 

@@ -18,6 +18,7 @@ def row_sections(estimator: Any, found: Answers, real: Rows | None) -> dict[str,
     synthetic, no_synthetic = attempt(synthetic_rows, estimator, found)
     return {
         "template": "rows.html.j2",
+        "sections": ("samples", "synthetic", "imputation", "counterfactual"),
         "row_table": row_table(estimator, frame),
         "synthetic": synthetic,
         "no_synthetic": no_synthetic

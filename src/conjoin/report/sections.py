@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
+from conjoin.calibration.conformal import rate_interval
 from conjoin.core import CapabilityError, Field, Rows
 from conjoin.model.model import Model
 from conjoin.model.words import (
@@ -341,14 +341,10 @@ def _unmeasured(found: Answers) -> str:
 
 def seen(count: int, rows: int) -> tuple[str, str, str]:
     """A share, its exact 95 % interval (Clopper and Pearson), and what it was counted on."""
-    if not rows:
+    ends = rate_interval(count, rows)
+    if ends is None:
         return "none", "", "0 of 0"
-    ends = binomtest(count, rows).proportion_ci(0.95)
-    return (
-        percent(count / rows),
-        f"{percent(ends.low)} to {percent(ends.high)}",
-        f"{count:,} of {rows:,}",
-    )
+    return percent(count / rows), " to ".join(map(percent, ends)), f"{count:,} of {rows:,}"
 
 
 def _error_rows(found: Answers) -> list[tuple[str, str, str, str, str]]:

@@ -46,11 +46,17 @@ CONTENTS = {
     "limits": "Limits",
     "columns": "Columns",
 }
-SECTIONS_OF = {
-    "rows.html.j2": ("samples", "synthetic", "imputation", "counterfactual"),
-    "pictures.html.j2": ("samples", "way", "imputation", "counterfactual"),
+# those that every kind of data has; the others are named by ``conjoin.report.kinds``
+OF_EVERY_KIND = {
+    "prediction",
+    "likelihood",
+    "promises",
+    "flagged",
+    "predictor",
+    "energy",
+    "limits",
+    "columns",
 }
-OF_KINDS = {name for names in SECTIONS_OF.values() for name in names}
 
 
 def write_report(
@@ -116,9 +122,10 @@ def _contents(parts: dict[str, Any]) -> list[tuple[str, str]]:
         "predictor": parts["predictor"] and parts["has_target"],
         "counterfactual": parts["has_target"],
     }
-    of_kind = SECTIONS_OF.get(parts["template"], ())
-    names = [name for name in CONTENTS if name not in OF_KINDS or name in of_kind]
-    return [(name, CONTENTS[name]) for name in names if shown.get(name, True)]
+    there = OF_EVERY_KIND | set(parts["sections"])
+    return [
+        (name, words) for name, words in CONTENTS.items() if name in there and shown.get(name, True)
+    ]
 
 
 def _template() -> Any:
