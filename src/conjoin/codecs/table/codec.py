@@ -362,19 +362,27 @@ class TableCodec(Codec):
         for place, i in enumerate(self._flags, start=len(self._cells)):
             known[:, i] &= ~(known[:, place] & (values[:, place] > 0.5))
         series = [
-            cells.draw(
-                values[:, i],
-                known[:, i],
-                self._uniform(values, i, generator),
-                _listed(given.get(cells.column.name)),
-            )
-            if cells.pools
-            else cells.decode(values[:, i], known[:, i])
+            self._series(values, known, i, generator, _listed(given.get(cells.column.name)))
             for i, cells in enumerate(self._cells)
         ]
         frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
         frame = frame.set_axis(pd.Index(self.columns), axis=1)
         return self._put_back(frame, given) if self._relations else frame
+
+    def _series(
+        self,
+        values: Array,
+        known: Array,
+        i: int,
+        generator: torch.Generator | None = None,
+        asked: Sequence[Any] = (),
+    ) -> Any:
+        """The raw column ``i`` of rows (B, D)."""
+        cells = self._fitted()[i]
+        if not cells.pools:
+            return cells.decode(values[:, i], known[:, i])
+        uniform = self._uniform(values, i, generator)
+        return cells.draw(values[:, i], known[:, i], uniform, asked)
 
     def _put_back(self, frame: pd.DataFrame, held: Collection[Any]) -> pd.DataFrame:
         """The columns that follow from others, at their places; ``frame`` holds differences."""
@@ -449,13 +457,8 @@ class TableCodec(Codec):
     def decode_column(self, value: Tensor, place: int) -> Any:
         if self._flags:
             return super().decode_column(value, place)
-        rows = value.detach().to("cpu", torch.float64).numpy()
-        values = rows[:, place]
-        cells = self._fitted()[place]
-        known = np.isfinite(values)
-        if cells.pools:
-            return cells.draw(values, known, self._uniform(rows, place, None))
-        return cells.decode(values, known)
+        values = value.detach().to("cpu", torch.float64).numpy()
+        return self._series(values, np.isfinite(values), place)
 
     def raw(self, rows: Rows) -> pd.DataFrame:
         frame: pd.DataFrame = rows.frame
