@@ -1,6 +1,7 @@
 """p(y | x) as a pool of several: which rows teach, which judge, and what the card tells of it."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -139,8 +140,7 @@ def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, classes: 
     }
     _put(model, pool, Classifier(pool))
     if not held.rows:
-        left = ", ".join(["the family's own", *slow.scores])
-        model.card["predictor"]["why"] += f"; too few validation rows to weigh {left}"
+        _tell_unweighed(model, slow.scores)
 
 
 def _with_family(model: Model, slow: Heard, held: Pair) -> Heard:
@@ -160,7 +160,7 @@ def _keep_number(model: Model, quick: Heard, slow: Heard, held: Pair) -> None:
     p(y | x) where that is better on the validation rows."""
     heard = quick
     pool, point = pool_of_points(quick) if quick.scores else (None, torch.empty(0))
-    if slow.scores:
+    if slow.scores and held.rows:
         own = {} if pool is None else {"pool": pool}
         more = {} if pool is None else {"pool": point[-held.rows :]}
         heard = replace(slow, scorers=own | slow.scorers, scores=more | slow.scores)
@@ -176,6 +176,14 @@ def _keep_number(model: Model, quick: Heard, slow: Heard, held: Pair) -> None:
             told["why"] = "on validation rows no pool of predictors beats the family's own p(y | x)"
             return
     _put(model, pool, residual)
+    if not held.rows:
+        _tell_unweighed(model, slow.scores)
+
+
+def _tell_unweighed(model: Model, names: Iterable[str]) -> None:
+    """Who could not be weighed for want of validation rows."""
+    left = ", ".join(["the family's own", *names])
+    model.card["predictor"]["why"] += f"; too few validation rows to weigh {left}"
 
 
 @torch.no_grad()
