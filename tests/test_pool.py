@@ -362,6 +362,18 @@ def test_without_validation_rows_the_family_is_not_weighed_and_that_is_told():
     assert "too few validation rows to weigh the family's own" in told["why"]
 
 
+def test_a_number_without_validation_rows_is_pooled_of_what_was_judged_by_folds():
+    X, _ = three_classes(90)
+    y = X[:, 0] + 0.1 * X[:, 1]
+    told = (
+        JointRegressor(family="naive_bayes", predictor=["linear", "network"])
+        .fit(pd.DataFrame(X, columns=list(COLUMNS)), y)
+        .model_.facts["predictor"]
+    )
+    assert set(told["weights"]) == {"linear"}
+    assert "too few validation rows to weigh the family's own, network" in told["why"]
+
+
 def test_a_regressor_has_a_pool_too(tmp_path):
     x = numbers()
     X = pd.DataFrame(x, columns=list(COLUMNS))
