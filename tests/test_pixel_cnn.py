@@ -131,7 +131,9 @@ def test_a_number_that_goes_with_large_pictures():
         .predict(X[:3])
     ).all()
     assert isinstance(
-        JointRegressor(family="autoregressive", max_time=0).fit(X, y).model_.pair.density,
+        JointRegressor(family="autoregressive", max_time=0, predictor=None)
+        .fit(X, y)
+        .model_.pair.density,
         MaskedDensity,
     )
     with pytest.raises(ValueError, match="neither columns nor a number"):
