@@ -44,6 +44,7 @@ MAY_SKIP = {"check_array_api_input"}  # runs only where SCIPY_ARRAY_API is set
 
 
 QUICK = ("circuit", "naive_bayes")
+FACES = ("JointOutlier", "JointImputer")  # they only pass on what a JointDensity says
 CLASSIC = ("linear_discriminant", "quadratic_discriminant", "mixture")
 
 
@@ -55,8 +56,17 @@ def marked(quick):
     ]
 
 
-@pytest.mark.parametrize("kind", FEWEST)
-@pytest.mark.parametrize("family", marked(QUICK))
+def checked():
+    """Every estimator with every family; faces of the density with the quick ones alone."""
+    return [
+        pytest.param(kind, family, marks=() if family in QUICK else pytest.mark.slow)
+        for family in of_tables()
+        for kind in FEWEST
+        if family in QUICK or kind not in FACES
+    ]
+
+
+@pytest.mark.parametrize(("kind", "family"), checked())
 def test_every_check_of_scikit_learn(kind, family):
     script = Path(__file__).with_name("sklearn_checks.py")
     done = subprocess.run(
