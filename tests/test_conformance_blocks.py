@@ -428,7 +428,7 @@ def test_every_family_of_blocks_has_cases_on_its_layout():
     ):
         spaces = {space for space, _ in cases(family)}
         assert spaces == {
-            name for name in spaces if layout == tiny_blocks(name.split(" given ")[0]).layout
+            name for name in spaces if layout == tiny_blocks(name.split(" given ")[0]).space.layout
         }
         assert spaces
     assert not {space for space, _ in cases("naive_bayes")} & set(block_names())

@@ -34,6 +34,8 @@ class Layout(abc.ABC):
     dtype: ClassVar[torch.dtype]
     axes: ClassVar[int]  # of a row's value
     ragged: ClassVar[bool]  # whether rows have as many positions as they need
+    columnar: ClassVar[bool] = False  # whether its variables are columns, told one by one
+    unordered: ClassVar[bool] = False  # whether the order of its positions means nothing
 
     @final
     def unknown(self, block: "Block", rows: int) -> Event:
@@ -144,6 +146,7 @@ class Vector(_Fixed):
     name = "vector"
     dtype = torch.float64
     axes = 1
+    columnar = True
 
     def cells(self, block: "Block") -> "tuple[Variable, ...]":
         return block.variables
@@ -278,6 +281,7 @@ class Points(_Ragged):
     name = "points"
     dtype = torch.float64
     axes = 2
+    unordered = True
 
     def cells(self, block: "Block") -> "tuple[Variable, ...]":
         raise ValueError(f"Block {block.name!r} has points, which are no part of a flat row.")
