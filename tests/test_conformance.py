@@ -93,6 +93,13 @@ SETTINGS = {
     "illustrated": {**SMALL_PICTURES, "points": 48, "columns": "mixture"},
     "pixel_cnn": {"width": 8, "blocks": 3},
     "sequence": SMALL_STRINGS,
+    # pictures and strings learn at one rate, that of the pictures
+    "multimodal": {
+        "columns": "mixture",
+        "strings": {"width": 8, "blocks": 1},
+        "pictures": {"size": 0.125, "rate": 1e-2, "points": 8},
+        "precision": "float32",
+    },
     "chain": {
         "columns": "mixture",
         "others": (

@@ -22,9 +22,13 @@ from conjoin.core.event import Event
 if TYPE_CHECKING:
     from conjoin.core.block import Block, Variable
 
-__all__ = ["LAYOUTS", "Layout"]
+__all__ = ["LAYOUTS", "Layout", "NotFlatError"]
 
 MAX_LOG_WAYS = 40.0  # log of a number of ways, beyond which they are as good as infinite
+
+
+class NotFlatError(ValueError):
+    """No flat row says what is known of a block."""
 
 
 class Layout(abc.ABC):
@@ -228,10 +232,10 @@ class Sequence(_Ragged):
         return (replace(token, cardinality=token.cardinality + 1),) * block.shape[0]
 
     def flattened(self, block: "Block", event: Event) -> tuple[Tensor, Tensor]:
-        """Absent positions have the code V. ValueError if a position is known to exist while its
+        """Absent positions have the code V. NotFlatError if a position is known to exist while its
         token is unknown: no code stands for that."""
         if (event.there & ~event.mask).any():
-            raise ValueError(
+            raise NotFlatError(
                 f"Block {block.name!r}: a flat row can't say that a position exists whose token "
                 "is not known."
             )

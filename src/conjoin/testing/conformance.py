@@ -107,7 +107,7 @@ def _takes(config: Any, space: str) -> bool:
     if entry is None:
         return True
     found = tiny_of(space)
-    if isinstance(found, TinyBlocks) and config.density.flat:
+    if isinstance(found, TinyBlocks) and config.density.flat and not config.density.takes_blocks:
         return False
     if found.name in OF_PICTURES and not entry.pictures:
         return False
