@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from conjoin.codecs.table.native import native_series
 from conjoin.core import Rows
 from conjoin.model.censored import TargetColumn, read_columns
+from conjoin.model.targets import TARGETS
 
 __all__ = [
     "is_several",

@@ -186,6 +186,7 @@ def _of_labels(joint: Model, alone: Model, held: Rows) -> Term:
     assert held.y is not None and held.known is not None
     each = [log_label(model, model.encode(held.x), held)[0][held.known] for model in (joint, alone)]
     found = _term("p(y | x)", each, joint.status["predict_proba"].value)
+    assert joint.target is not None
     measure = joint.target.measure
     values = [prediction(model, held.x, held.y, held.known)[measure] for model in (joint, alone)]
     return replace(found, measure=measure, joint_measure=values[0], alone_measure=values[1])
