@@ -53,6 +53,12 @@ class BlockSubject(Fitted):
         return self.tiny.rows
 
     @property
+    def told_to_build(self) -> Any:
+        """The rows that it was fitted to, as ``build`` takes them: records, or joined to rows."""
+        flat = self.density.rows_of
+        return self.event if flat is None else flat.join(self.event)
+
+    @property
     def joint(self) -> None:
         return None
 
