@@ -280,6 +280,8 @@ RAN = {
     ("point_cloud", "centred points"): OF_BLOCKS
     | {"score_identity", "loss_is_likelihood", "weights", "statistics"}
     | {"expectation_maximisation", "extremes", "invariances"},
+    ("multimodal", "columns and strings"): OF_BLOCKS
+    | {"nothing_known", "conditionals", "conditionals_per_row", "regions", "typical"},
     ("chain", "columns and picture"): OF_BLOCKS
     | {"nothing_known", "conditionals", "conditionals_per_row", "regions"},
     ("chain", "number and strings"): OF_BLOCKS
