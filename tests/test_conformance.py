@@ -164,6 +164,8 @@ def config_of(family):
 def mark_of(family, space, check):
     """None for the default suite; ``slow`` runs in CI too, ``battery`` does not."""
     if space in BLOCK_BUILDERS:
+        if family == "multimodal" and "picture" in space:
+            return "battery"  # a network of pictures is fitted
         quick = QUICK_OF_BLOCKS.get(space, ())
         return None if quick is None or check in quick else "slow"
     if tiny_of(space).space.pixels:
