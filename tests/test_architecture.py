@@ -110,6 +110,22 @@ DEFAULTS = {
     "convert",
     "table",
 }
+# What a kind of data is: only these folders ask for it. Others ask for what they need to know
+# (``has_mass``, ``columnar``, ``columnwise``, ``has_classes``, ...).
+ASKED_OF_DATA = {"kind", "layout", "grid", "pixels"}
+MAY_ASK = ("core", "codecs", "families", "nets")
+# Words that are not of data: numpy's of a dtype, the values of y that a model's state keeps, the
+# lines of a figure, and the word that an object of one's own is saved under.
+NOT_OF_DATA = ("dtype.kind", "state.grid", "ax.grid", "self.kind")
+# The registries by name; the first three are of the objects of their own folder.
+BY_NAME = {
+    "joints/__init__.py": {"kind"},  # joints, by the words that they are saved under
+    "model/targets.py": {"kind"},  # targets, by the tasks of a fit
+    "predictors/__init__.py": {"kind"},  # scorers, by the words that they are saved under
+    "cli/kinds.py": {"kind"},  # who reads and writes a kind of data
+    "report/kinds.py": {"kind"},  # what a report shows of a kind of data
+    "testing/block_spaces.py": {"layout"},  # what a layout may be asked, by brute force
+}
 # Neither joints nor questions name a family; they may ask the registry.
 BLIND_TO_FAMILIES = {"joints", "calibration", "questions"}
 # scikit-learn's own protocol; nn.Module's never shows, because it is not of this package.
@@ -461,6 +477,60 @@ def test_no_isinstance_over_families_joints_codecs_or_predictors(path):
     ]
     named = {spelled(node).split(".")[0] for call in tests for node in ast.walk(call.args[1])}
     assert not named & theirs
+
+
+def asks_of_data(tree):
+    """(line, attribute, how it is spelled) wherever one of these attributes is read."""
+    for node in nodes(tree):
+        if isinstance(node, ast.Attribute) and node.attr in ASKED_OF_DATA:
+            yield node.lineno, node.attr, ast.unparse(node)
+        if isinstance(node, ast.Call) and spelled(node.func) in ("getattr", "attrgetter"):
+            for each in node.args:
+                if isinstance(each, ast.Constant) and each.value in ASKED_OF_DATA:
+                    yield node.lineno, each.value, ast.unparse(node)
+
+
+@each([path for path in TREES if own_part(path) not in MAY_ASK])
+def test_nobody_outside_asks_what_kind_of_data_it_is(path):
+    allowed = BY_NAME.get(name(path), set())
+    found = [
+        f"{line}: {words}"
+        for line, asked, words in asks_of_data(TREES[path])
+        if asked not in allowed and not words.endswith(NOT_OF_DATA)
+    ]
+    assert found == []
+
+
+@each([path for path in TREES if own_part(path) not in MAY_ASK])
+def test_nobody_outside_compares_kinds_or_tells_targets_apart(path):
+    """Also not where names are looked up, and not by the class of a target."""
+    compared = [
+        node.lineno
+        for node in nodes(TREES[path])
+        if isinstance(node, (ast.Compare, ast.Match))
+        for part_of in ast.walk(node)
+        if isinstance(part_of, ast.Attribute)
+        and part_of.attr in ASKED_OF_DATA
+        and not ast.unparse(part_of).endswith(NOT_OF_DATA[:3])
+        and not is_look_up(node)
+    ]
+    tests = [call for call in calls(TREES[path]) if spelled(call.func) == "isinstance"]
+    targets = {"Classes", "Number", "Target"} if own_part(path) != "model" else set()
+    compared += [
+        call.lineno
+        for call in tests
+        if targets & {spelled(node).split(".")[-1] for node in ast.walk(call.args[1])}
+    ]
+    assert compared == []
+
+
+def is_look_up(node):
+    """``x.kind in KINDS``: whether a registry has it."""
+    return (
+        isinstance(node, ast.Compare)
+        and isinstance(node.ops[0], (ast.In, ast.NotIn))
+        and spelled(node.comparators[0]).isupper()
+    )
 
 
 def alias_of(node):

@@ -93,6 +93,13 @@ SETTINGS = {
     "illustrated": {**SMALL_PICTURES, "points": 48, "columns": "mixture"},
     "pixel_cnn": {"width": 8, "blocks": 3},
     "sequence": SMALL_STRINGS,
+    # pictures and strings learn at one rate, that of the pictures
+    "multimodal": {
+        "columns": "mixture",
+        "strings": {"width": 8, "blocks": 1},
+        "pictures": {"size": 0.125, "rate": 1e-2, "points": 8},
+        "precision": "float32",
+    },
     "chain": {
         "columns": "mixture",
         "others": (
@@ -157,6 +164,8 @@ def config_of(family):
 def mark_of(family, space, check):
     """None for the default suite; ``slow`` runs in CI too, ``battery`` does not."""
     if space in BLOCK_BUILDERS:
+        if family == "multimodal" and "picture" in space:
+            return "battery"  # a network of pictures is fitted
         quick = QUICK_OF_BLOCKS.get(space, ())
         return None if quick is None or check in quick else "slow"
     if tiny_of(space).space.pixels:
@@ -273,6 +282,8 @@ RAN = {
     ("point_cloud", "centred points"): OF_BLOCKS
     | {"score_identity", "loss_is_likelihood", "weights", "statistics"}
     | {"expectation_maximisation", "extremes", "invariances"},
+    ("multimodal", "columns and strings"): OF_BLOCKS
+    | {"nothing_known", "conditionals", "conditionals_per_row", "regions", "typical"},
     ("chain", "columns and picture"): OF_BLOCKS
     | {"nothing_known", "conditionals", "conditionals_per_row", "regions"},
     ("chain", "number and strings"): OF_BLOCKS

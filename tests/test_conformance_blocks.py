@@ -10,6 +10,7 @@ from torch import nn
 from conjoin.core import (
     Block,
     Capabilities,
+    CapabilityError,
     Config,
     Density,
     Event,
@@ -23,9 +24,11 @@ from conjoin.families import resolve
 from conjoin.families.autoregressive.sequence import Sequence
 from conjoin.families.chain import Chain, ChainDensity
 from conjoin.families.classic.point_cloud import PointCloud, PointCloudDensity
+from conjoin.families.multimodal import Multimodal, MultimodalDensity
 from conjoin.testing import conformance
 from conjoin.testing.block_spaces import agreeing, block_names, tiny_blocks
 from conjoin.testing.conformance import CHECKS, cases, run_case
+from conjoin.testing.subjects import subject
 
 STRINGS = Sequence(width=8, blocks=1, rate=1e-2)
 
@@ -399,6 +402,28 @@ def test_a_wrong_chain_fails(fault, monkeypatch):
     assert "Error" not in detail
 
 
+# --------------------------------------------------------------- rows that are asked as records
+
+ROWS = Multimodal(columns="mixture", strings={"width": 8, "blocks": 1, "rate": 1e-2})
+
+
+def test_a_status_of_what_log_p_refuses_is_found(monkeypatch):
+    assert outcome(ROWS, "status", "columns and strings") == (True, "")
+    monkeypatch.setattr(MultimodalDensity, "_statuses", lambda density, behind: [])
+    passed, detail = outcome(ROWS, "status", "columns and strings")
+    assert not passed
+    assert "do not refuse alike" in detail
+
+
+def test_what_no_row_of_numbers_says_is_refused_by_its_name():
+    density = subject(ROWS, "columns and strings").density
+    rows = tiny_blocks("columns and strings").rows.take(slice(0, 2))
+    there = torch.ones(2, 2).bool()
+    nameless = Event(torch.zeros(2, 2).long(), ~there, there)
+    with pytest.raises(CapabilityError, match="exist while their tokens are not known"):
+        density.log_prob(rows.updated({"strings": nameless}))
+
+
 # ------------------------------------------------------------------------------- what was mended
 
 
@@ -428,7 +453,7 @@ def test_every_family_of_blocks_has_cases_on_its_layout():
     ):
         spaces = {space for space, _ in cases(family)}
         assert spaces == {
-            name for name in spaces if layout == tiny_blocks(name.split(" given ")[0]).layout
+            name for name in spaces if layout == tiny_blocks(name.split(" given ")[0]).space.layout
         }
         assert spaces
     assert not {space for space, _ in cases("naive_bayes")} & set(block_names())

@@ -1,6 +1,5 @@
 """A kind of data in one file and one line; what its codec is asked, instead of its kind."""
 
-import ast
 import hashlib
 import warnings
 from dataclasses import dataclass
@@ -242,42 +241,3 @@ def test_a_table_of_one_row_is_refused():
     with pytest.raises(ValueError, match="one row to learn from"):
         conjoin.JointDensity(family="naive_bayes").fit(pd.DataFrame({"a": [1.0], "b": ["x"]}))
     conjoin.JointDensity(family="naive_bayes").fit(pd.DataFrame({"a": [1.0, 2.0]}))
-
-
-# ---------------------------------------------------------------------------- nobody asks for kinds
-
-OWN = ("core", "codecs", "families", "nets", "testing")  # may know grids and pixels
-SHAPES = {"grid", "pixels", "layout"}
-
-
-def outside():
-    """Every module that is in none of these folders, as (name, tree)."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE)
-        if name.parts[0] not in OWN:
-            yield name.as_posix(), ast.parse(path.read_text(encoding="utf-8"))
-
-
-def test_no_module_outside_asks_for_grid_pixels_or_layout():
-    found = []
-    for name, tree in outside():
-        called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        found += [
-            f"{name}:{node.lineno}"
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute)
-            and node.attr in SHAPES
-            and id(node) not in called  # ax.grid() draws lines
-            and not ast.unparse(node.value).endswith("state")  # a grid of values of y
-        ]
-    assert found == []
-
-
-def test_no_module_outside_compares_the_kind_of_a_codec():
-    found = []
-    for name, tree in outside():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Compare) and ".kind" in ast.unparse(node):
-                words = {word.value for word in ast.walk(node) if isinstance(word, ast.Constant)}
-                found += [f"{name}:{node.lineno}"] if words & set(KINDS) else []
-    assert found == []

@@ -109,12 +109,11 @@ MUTATIONS = [
             "math.inf, real - false +",
             named("diverged"),
         ),
-        (
-            "the grid is lost beside y",
-            ('"vector", space.grid)\n            if'),
-            '"vector") if',
-            named("pixels"),
-        ),
+    ),
+    *at(
+        "core/block.py",
+        named("pixels"),
+        ("the grid is lost beside y", '"vector", self.grid, self.blocks', '"vector"'),
     ),
     *at(
         "families/energy/rbm.py",

@@ -77,8 +77,8 @@ MUTATIONS = [
         ),
         (
             "the family is left out in silence",
-            "    if not held.rows:\n        left",
-            "    if False:\n        left",
+            "Classifier(pool))\n    if not held.rows:",
+            "Classifier(pool))\n    if False:",
             (QUICK, "-k", "validation_rows"),
         ),
     ),

@@ -56,10 +56,7 @@ class GaussianReading:
         # a number that never varied tells nothing here
         self.spread = torch.where(deviation > 1e-9, deviation, torch.inf)
         self.coded = self._code(drawn, torch.ones(len(self.variables), dtype=torch.bool))
-        widths = [
-            variable.cardinality if variable.kind == "category" else 1
-            for variable in self.variables
-        ]
+        widths = [variable.cardinality if variable.nominal else 1 for variable in self.variables]
         # the variable of each coordinate
         self.owner = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
         self._axes: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
@@ -76,7 +73,7 @@ class GaussianReading:
         return torch.cat(
             [
                 nn.functional.one_hot(value[:, d].long(), variable.cardinality).double()
-                if variable.kind == "category"
+                if variable.nominal
                 else scaled[:, d, None]
                 for d, variable in enumerate(self.variables)
                 if pattern[d]

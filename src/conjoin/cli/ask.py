@@ -64,15 +64,15 @@ def _predictions(estimator: Any, frame: Any) -> Any:
     """One row of predictions per row."""
     import pandas as pd
 
-    target = estimator.model_.target
-    if target is None:
+    model = estimator.model_
+    if model.target is None:
         raise ValueError(
             "This model has no target, so there is nothing to predict: ask decide, impute or "
             "sample."
         )
-    if target.kind == "classes":
+    if model.has_classes:
         proba = estimator.predict_proba(frame)
-        table = pd.DataFrame({str(target.name): estimator.classes_[proba.argmax(1)]})
+        table = pd.DataFrame({str(model.target.name): estimator.classes_[proba.argmax(1)]})
         return table.assign(
             **{f"p({label})": proba[:, code] for code, label in enumerate(estimator.classes_)}
         )
@@ -314,7 +314,7 @@ class Kept:
 
 
 def _refuse_unused(target: Any, max_error: Any, max_width: Any) -> None:
-    if max_width is not None and (target is None or target.kind != "number"):
+    if max_width is not None and (target is None or target.discrete):
         raise ValueError("--max-width is of the interval of a number; this model predicts none.")
     if max_error and max_error != ["none"] and target is None:
         raise ValueError(

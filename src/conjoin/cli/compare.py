@@ -8,7 +8,7 @@ import typer
 from conjoin.cli import options as opt
 from conjoin.cli.files import beside, limits_of, read
 from conjoin.cli.kinds import reader_of
-from conjoin.cli.target import TASKS, take_target, task_of, whole
+from conjoin.cli.target import TASKS, Task, take_target, task_of
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import in_shell, missing_of
 
@@ -66,10 +66,11 @@ def compare(
     x, y, blanks = _rows(
         data, target, missing, price, limits_of(max_bytes, max_ratio, max_columns), voice
     )
-    kind = "density" if y is None else task_of(y, task).kind
+    task_found = Task("density", "") if y is None else task_of(y, task)
     if y is not None:
-        voice.note(task_of(y, task).words)
-    y = whole(y) if kind == "classes" and y is not None else y
+        voice.note(task_found.words)
+    kind = task_found.name
+    y = task_found.in_its_type(y)
     settings = {"random_state": seed, "missing": blanks, "verbose": not quiet}
     if price:
         _price(kind, x, y, settings | {"max_time": max_time / 3, "max_kwh": max_kwh}, family, voice)

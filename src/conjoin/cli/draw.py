@@ -148,7 +148,7 @@ def _wanted(target: Any, text: str) -> Any:
     """A y as typed, in the target's own type."""
     if target is None:
         raise ValueError("--y asks for a target, which this model does not have.")
-    if target.kind == "classes":
+    if target.discrete:
         return labels_of([text], target)[0]
     try:
         return float(text)
@@ -357,7 +357,7 @@ def _wanted_answer(target: Any, to: str | None) -> Any:
     """A class or a range; None for the runner-up among classes."""
     if to is not None:
         return _goal(target, to)
-    if target is None or target.kind != "classes":
+    if target is None or not target.discrete:
         raise ValueError("--to is needed: the class wanted, or a range low..high of a number.")
     return None
 
@@ -365,4 +365,4 @@ def _wanted_answer(target: Any, to: str | None) -> Any:
 def _goal(target: Any, text: str) -> Any:
     if target is None:
         raise ValueError("counterfactual asks for another answer, and this model has no target.")
-    return labels_of([text], target)[0] if target.kind == "classes" else range_of(text, "--to")
+    return labels_of([text], target)[0] if target.discrete else range_of(text, "--to")

@@ -19,7 +19,7 @@ import pandas as pd
 from conjoin.cli.files import beside, chunked, load_model, read
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.pictures import sized
-from conjoin.cli.target import Task, take_target, task_of, whole
+from conjoin.cli.target import Task, take_target, task_of
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
 from conjoin.codecs.table import Schema
@@ -249,7 +249,7 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
     # whole numbers beside pictures are codes
     said = "" if found.labels.dtype.kind == "f" else "category"
     task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
-    y = whole(found.labels) if task.kind == "classes" else found.labels
+    y = task.in_its_type(found.labels)
     return _Parts(found.x, y, task, None, {}, found.groups, None, found.reading)
 
 
@@ -284,7 +284,7 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
     if asked.size is not None:
         types = sized(types, x, missing, asked.size, asked.data)
     x = beside(x, asked.data, types, missing)
-    y = None if y is None or task.kind == "density" else whole(y) if task.kind == "classes" else y
+    y = task.in_its_type(y) if task.supervised else None
     return _Parts(x, y, task, types, missing, asides.get("groups"), asides.get("time"))
 
 
@@ -369,7 +369,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
         if asked.unlabelled is None or parts.y is None
         else _unlabelled(parts.y, asked.unlabelled)
     )
-    return estimator_of(parts.task.kind)(
+    return estimator_of(parts.task.name)(
         predictor=PREDICTORS[asked.predictor],
         family=asked.family,
         random_state=asked.seed,
@@ -481,7 +481,7 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         asked.groups,
         asked.time,
         asked.unlabelled,
-        parts.task.kind,
+        parts.task.name,
         *([] if asked.start_from is None else [model_hash(asked.start_from.model_)]),
         *([] if asked.precision == "auto" else [asked.precision]),
         *([] if asked.levels is None else [asked.levels]),

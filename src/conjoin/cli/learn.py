@@ -69,11 +69,11 @@ def _deciding(frame: Any, found: Any, task: Any) -> list[str]:
 
     if (
         task is None
-        or task.kind == "density"
+        or not task.supervised
         or not any(column.modelled for column in found.columns if column.name != found.target)
     ):
         return []
-    return deciding_in(frame, found, task.kind == "classes")
+    return deciding_in(frame, found, task.discrete)
 
 
 def _columns(found: Any) -> Any:

@@ -265,7 +265,7 @@ def sized(types: Schema | None, x: pd.DataFrame, missing: Any, size: str, path: 
 def claim_beside(codec: Any, out: str | None, force: bool) -> None:
     """ValueError or FileExistsError, before any work is done, where the pictures of a table could
     not be written in the end."""
-    pictured = any(column.type == "picture" for column in codec.schema.modelled)
+    pictured = any(column.is_picture for column in codec.schema.modelled)
     if not pictured or out is None:
         return
     if out == "-":

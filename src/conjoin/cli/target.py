@@ -10,7 +10,7 @@ from conjoin.util.near import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TASKS", "Task", "labels", "take_target", "task_of", "whole"]
+__all__ = ["TASKS", "Task", "labels", "take_target", "task_of"]
 
 TASKS = ("auto", "classes", "number", "density")
 _MAX_NUMBER_CLASSES = 10  # different whole numbers, up to which they are taken as classes
@@ -20,8 +20,22 @@ _MAX_UNREPEATED_CLASSES = 20  # different words, up to which they are classes in
 class Task(NamedTuple):
     """``words`` say what was taken, and how to have it otherwise."""
 
-    kind: str
+    name: str
     words: str
+
+    @property
+    def supervised(self) -> bool:
+        """Whether there is a y."""
+        return self.name != "density"
+
+    @property
+    def discrete(self) -> bool:
+        """Whether y is one of several labels."""
+        return self.name == "classes"
+
+    def in_its_type(self, y: Any) -> Any:
+        """The target's column as the fit takes it."""
+        return _as_objects(y) if self.discrete and y is not None else y
 
 
 def take_target(
@@ -147,7 +161,7 @@ def _levels(kind: "pd.Series[Any]") -> str:
     return shown + (", ..." if len(shares) > 5 else "")
 
 
-def whole(y: "pd.Series[Any]") -> "pd.Series[Any]":
+def _as_objects(y: "pd.Series[Any]") -> "pd.Series[Any]":
     """Classes of a column with an empty cell are read as 1.0 and 2.0; as objects they become whole
     numbers again."""
     return y.astype(object) if y.dtype.kind == "f" else y
@@ -158,7 +172,7 @@ def labels(y: "pd.Series[Any]", target: Any) -> "pd.Series[Any]":
     otherwise."""
     from conjoin.codecs.table.values import text_of
 
-    if target.kind != "classes":
+    if not target.discrete:
         return y
     known = {text_of(label): label for label in target.labels}
     fresh = y.map(lambda value: known.get(text_of(value), value), na_action="ignore")

@@ -162,7 +162,7 @@ def max_error_of(asked: Sequence[str] | None, target: Any) -> Any:
             "--max-error takes one rate such as .05, or LABEL=RATE once for each class, not "
             f"{bad[0]!r}."
         )
-    if target is None or target.kind != "classes":
+    if target is None or not target.discrete:
         raise ValueError(
             "--max-error LABEL=RATE needs a model with classes; this one takes one rate, such as "
             "--max-error .05."
@@ -217,7 +217,7 @@ def _condition(column: Any, text: str) -> Any:
             else tuple(None if end is None else levels.get(str(end), end) for end in (low, high))
         )
     if column.numeric:
-        as_text = column.type == "date" or column.parse is not None
+        as_text = column.is_date or column.parse is not None
         return text if as_text else _as_number(column, text)
     parts = [part.strip() for part in text.split(",")]
     return levels.get(text, text) if len(parts) == 1 else [levels.get(part, part) for part in parts]

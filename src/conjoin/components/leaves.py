@@ -195,7 +195,7 @@ class LeafLayer(nn.Module):
         self.legal = self.legal.reshape(len(discrete), levels)
         self.atoms = self.atoms.reshape(len(numbers), spikes)
         self.register_buffer("level_prior", (self.legal / self.legal.sum(1, keepdim=True)).double())
-        constant("ordered", [i for i, v in enumerate(discrete) if v.kind == "ordered"], torch.long)
+        constant("ordered", [i for i, v in enumerate(discrete) if not v.nominal], torch.long)
         self.register_buffer(
             "strength", torch.full((len(self.ordered),), float(smoothing), dtype=torch.float64)
         )

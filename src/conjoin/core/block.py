@@ -47,6 +47,11 @@ class Variable:
         return self.kind in ("category", "ordered")
 
     @property
+    def nominal(self) -> bool:
+        """Whether values are codes that have no order."""
+        return self.kind == "category"
+
+    @property
     def has_mass(self) -> bool:
         """Whether a value has probability mass rather than density."""
         return self.discrete or self.resolution is not None
@@ -123,6 +128,16 @@ class Block:
         return self.laid.ragged
 
     @property
+    def columnar(self) -> bool:
+        """Whether its variables are columns, told one by one."""
+        return self.laid.columnar
+
+    @property
+    def unordered(self) -> bool:
+        """Whether the order of its positions means nothing."""
+        return self.laid.unordered
+
+    @property
     def has_mass(self) -> bool:
         """Whether a value has probability mass rather than density."""
         return all(variable.has_mass for variable in self.variables)
@@ -183,6 +198,7 @@ class RecordSpace:
     """
 
     flat: ClassVar[bool] = False
+    unordered: ClassVar[bool] = False
     layout: ClassVar[str] = "record"
 
     blocks: tuple[Block, ...] = ()
@@ -223,7 +239,7 @@ class RecordSpace:
         return [
             (block, place, variable)
             for block in self.blocks
-            if block.layout == "vector"
+            if block.columnar
             for place, variable in enumerate(block.variables)
         ]
 
@@ -267,6 +283,7 @@ class Space:
     """
 
     flat: ClassVar[bool] = True
+    unordered: ClassVar[bool] = False
 
     shape: tuple[int, ...]
     variables: tuple[Variable, ...]
@@ -299,6 +316,11 @@ class Space:
         """How many of the variables, the first ones, are columns."""
         behind = sum(len(block.laid.cells(block)) for block in self.behind)
         return len(self.variables) - behind
+
+    def without_first(self) -> "Space":
+        """The space of rows that lack the first variable."""
+        size = len(self.variables) - 1
+        return Space((size,), self.variables[1:], "vector", self.grid, self.blocks)
 
     def unknown(self, rows: int) -> Event:
         """So many rows of which nothing is known."""

@@ -28,6 +28,7 @@ from conjoin.core.constants import JSON
 from conjoin.core.device import on_device
 from conjoin.core.event import Edit, Event, Record, Region, after_one, but_first
 from conjoin.core.flat import Flat
+from conjoin.core.layouts import NotFlatError
 from conjoin.core.random import draw_seed, seeded, stream
 
 __all__ = ["Config", "Density", "Draws", "Recipe"]
@@ -173,6 +174,12 @@ class Density(nn.Module, abc.ABC):
         self._rows = blocks
         self._told_rows = told
         return self
+
+    @property
+    def rows_of(self) -> Flat | None:
+        """The blocks that its rows are asked about as records of; None where it is asked about
+        rows as they are."""
+        return self._rows
 
     @classmethod
     def build(
@@ -653,12 +660,23 @@ class Density(nn.Module, abc.ABC):
     def _checked(self, event: Any) -> Any:
         """The event as hooks see it."""
         if self._rows is not None and not isinstance(event, Event):
-            event = self._rows.join(event)
+            event = self._joined(self._rows, event)
         elif self._rows is not None and (
             event.value.dim() != 2 or event.present is not None or event.value.dtype == torch.int64
         ):  # an event of one block, not a row of numbers
-            event = self._rows.join(Record({self._rows.blocks.names[0]: event}))
+            event = self._joined(self._rows, Record({self._rows.blocks.names[0]: event}))
         return self.space.check(event)
+
+    def _joined(self, rows: Flat, record: Record) -> Event:
+        try:
+            return rows.join(record)
+        except NotFlatError as unsaid:
+            raise CapabilityError(
+                type(self).__name__,
+                "positions that exist while their tokens are not known",
+                "rows of numbers",
+                str(unsaid),
+            ) from unsaid
 
     def _answered(self, event: Any) -> Any:
         """An event of a hook as the caller sees it."""

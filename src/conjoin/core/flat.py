@@ -44,7 +44,7 @@ class Flat:
         each = [block.laid.cells(block) for block in space.blocks]
         self.sizes = [len(cells) for cells in each]
         cells = tuple(cell for variables in each for cell in variables)
-        columns = [block.layout == "vector" for block in space.blocks]
+        columns = [block.columnar for block in space.blocks]
         if columns != sorted(columns, reverse=True):
             late = space.blocks[len(columns) - 1 - columns[::-1].index(True)]
             raise ValueError(

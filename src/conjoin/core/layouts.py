@@ -22,9 +22,13 @@ from conjoin.core.event import Event
 if TYPE_CHECKING:
     from conjoin.core.block import Block, Variable
 
-__all__ = ["LAYOUTS", "Layout"]
+__all__ = ["LAYOUTS", "Layout", "NotFlatError"]
 
 MAX_LOG_WAYS = 40.0  # log of a number of ways, beyond which they are as good as infinite
+
+
+class NotFlatError(ValueError):
+    """No flat row says what is known of a block."""
 
 
 class Layout(abc.ABC):
@@ -34,6 +38,8 @@ class Layout(abc.ABC):
     dtype: ClassVar[torch.dtype]
     axes: ClassVar[int]  # of a row's value
     ragged: ClassVar[bool]  # whether rows have as many positions as they need
+    columnar: ClassVar[bool] = False  # whether its variables are columns, told one by one
+    unordered: ClassVar[bool] = False  # whether the order of its positions means nothing
 
     @final
     def unknown(self, block: "Block", rows: int) -> Event:
@@ -144,6 +150,7 @@ class Vector(_Fixed):
     name = "vector"
     dtype = torch.float64
     axes = 1
+    columnar = True
 
     def cells(self, block: "Block") -> "tuple[Variable, ...]":
         return block.variables
@@ -225,10 +232,10 @@ class Sequence(_Ragged):
         return (replace(token, cardinality=token.cardinality + 1),) * block.shape[0]
 
     def flattened(self, block: "Block", event: Event) -> tuple[Tensor, Tensor]:
-        """Absent positions have the code V. ValueError if a position is known to exist while its
+        """Absent positions have the code V. NotFlatError if a position is known to exist while its
         token is unknown: no code stands for that."""
         if (event.there & ~event.mask).any():
-            raise ValueError(
+            raise NotFlatError(
                 f"Block {block.name!r}: a flat row can't say that a position exists whose token "
                 "is not known."
             )
@@ -278,6 +285,7 @@ class Points(_Ragged):
     name = "points"
     dtype = torch.float64
     axes = 2
+    unordered = True
 
     def cells(self, block: "Block") -> "tuple[Variable, ...]":
         raise ValueError(f"Block {block.name!r} has points, which are no part of a flat row.")

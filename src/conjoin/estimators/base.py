@@ -42,7 +42,7 @@ from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.saving import save_model
 from conjoin.model.several import SeveralTargets
-from conjoin.model.targets import Classes
+from conjoin.model.targets import TARGETS, Target, task_for
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
@@ -196,7 +196,7 @@ class _JointEstimator(BaseEstimator):
         self.backend_ = backend_of(X)
         X = plain_frame(X)
         y = plain_frame(y)
-        if self._task != "density" and is_several(y):
+        if self._target_class is not None and is_several(y):
             rows_of_fit = {"sample_weight": sample_weight, "groups": groups, "time": time}
             return self._fit_several(X, y, stream=stream, **rows_of_fit, **asked)
         start = Start.of(self.start_from)
@@ -286,13 +286,17 @@ class _JointEstimator(BaseEstimator):
         if several is None:
             raise ValueError("This model has one target: ask it directly.")
         model = several.view(name)
-        assert model.target is not None
-        out = estimator_of(model.target.kind)(**self.get_params(deep=False))
+        out = estimator_of(task_for(model.target))(**self.get_params(deep=False))
         for attribute in ("n_features_in_", "feature_names_in_"):
             if attribute in vars(self):
                 setattr(out, attribute, getattr(self, attribute))
         out._take_model(model)
         return out
+
+    @property
+    def _target_class(self) -> type[Target] | None:
+        """What y is; None where p(x) alone is modelled."""
+        return TARGETS.get(self._task)
 
     def _options(self, **asked: Any) -> FitOptions:
         """The estimator's parameters and what a call asks for, under the names of a fit."""
@@ -300,7 +304,7 @@ class _JointEstimator(BaseEstimator):
         return FitOptions(
             task=self._task,
             family=self.family,
-            predictor=self.predictor if self._task != "density" else None,
+            predictor=None if self._target_class is None else self.predictor,
             seed=self._seed(),
             max_time=self.max_time,
             max_kwh=self.max_kwh,
@@ -366,7 +370,7 @@ class _JointEstimator(BaseEstimator):
         with file_stream(
             path,
             target,
-            supervised=self._task != "density",
+            supervised=self._target_class is not None,
             seed=self._seed(),
             groups=groups,
             calibration=calibration,
@@ -470,11 +474,11 @@ class _JointEstimator(BaseEstimator):
         """The model, and the classes that it tells: of several targets, by their names."""
         self.model_ = model
         if isinstance(model, SeveralTargets):
-            each = (target for target in model.targets if isinstance(target, Classes))
+            each = (target for target in model.targets if target.discrete)
             labels: Any = {target.name: target.labels for target in each}
             self.classes_ = labels
-        elif isinstance(model.target, Classes):
-            self.classes_ = model.target.labels
+        elif model.has_classes:
+            self.classes_ = model.classes.labels
 
     def _with(self, model: Model) -> Self:
         """This estimator with another fitted model."""
@@ -487,7 +491,7 @@ class _JointEstimator(BaseEstimator):
 
     def _read_target(self, y: Any, rows: int) -> Labels:
         """Labels, which of them are known, and the target's name."""
-        if self._task == "density":
+        if self._target_class is None:
             return None, None, ""
         return read_labels(y, rows, self._task, self.unlabelled, type(self).__name__)
 
@@ -651,7 +655,7 @@ class _JointEstimator(BaseEstimator):
             return self
         model = self._model()
         rows = model.rows(X)
-        if y is None or self._task == "density":
+        if y is None or self._target_class is None:
             model.calibration = calibrate(model, rows, None, None)
         else:
             labels, known, _ = self._read_target(y, len(rows))

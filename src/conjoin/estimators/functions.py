@@ -13,6 +13,7 @@ from conjoin.estimators.regressor import JointRegressor
 from conjoin.families import resolve
 from conjoin.model.saving import load_model
 from conjoin.model.several import SeveralTargets
+from conjoin.model.targets import task_for
 from conjoin.questions.compare import Comparison
 
 __all__ = ["compare", "estimator_of", "load"]
@@ -93,7 +94,7 @@ def load(path: str | Path, family: Any = None, device: str = "auto") -> Estimato
     if isinstance(model, SeveralTargets):
         task = "classes" if model.classes else "number"
     else:
-        task = "density" if model.target is None else model.target.kind
+        task = task_for(model.target)
     own = resolve(family) if family is not None else model.card["family"]
     estimator = estimator_of(task)(family=own, device=device)
     estimator._take_model(model)

@@ -1,6 +1,7 @@
 """JointOutlier and JointImputer: a JointDensity as scikit-learn's pipelines know such things, an
 outlier detector and a transformer."""
 
+import abc
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ __all__ = ["JointImputer", "JointOutlier"]
 TIE = 1e-9  # of a statistic, by which rounding may set equal rows apart
 
 
-class _OverDensity(BaseEstimator):
+class _OverDensity(BaseEstimator, abc.ABC):
     """What both share: a density with the parameters that a pipeline is likely to set, or one that
     is given whole."""
 
@@ -25,8 +26,29 @@ class _OverDensity(BaseEstimator):
         self.density = density
         self.random_state = random_state
 
-    def _fit_density(self, X: Any, sample_weight: Any = None, **asked: Any) -> Self:
-        """A density of X; the one given stays as it is."""
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit p(x); rows are held out only where they are ranked.
+
+        Parameters
+        ----------
+        X : DataFrame or array_like, shape (n, d)
+            Rows, with missing cells or without; for an outlier detector most are ordinary.
+        y : object, optional
+            Ignored.
+        sample_weight : float or array_like, shape (n,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        Self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For a parameter out of range.
+        """
+        asked = self._begin_fit()
         own = JointDensity(family=self.family, random_state=self.random_state)
         given = own if self.density is None else JointDensity(**self.density.get_params(deep=False))
         self.density_ = given.fit(X, sample_weight=sample_weight, **asked)
@@ -34,6 +56,11 @@ class _OverDensity(BaseEstimator):
         if "feature_names_in_" in vars(self.density_):
             self.feature_names_in_ = self.density_.feature_names_in_
         return self
+
+    @abc.abstractmethod
+    def _begin_fit(self) -> dict[str, Any]:
+        """Check the parameters, keep what follows from them, and tell how p(x) is fitted.
+        ValueError for a parameter out of range."""
 
     def _fitted(self) -> JointDensity:
         check_is_fitted(self, "density_")
@@ -97,35 +124,13 @@ class JointOutlier(OutlierMixin, _OverDensity):
         super().__init__(family, density=density, random_state=random_state)
         self.false_alarm = false_alarm
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit p(x), with rows held out to rank by.
-
-        Parameters
-        ----------
-        X : DataFrame or array_like, shape (n, d)
-            Rows, of which most are ordinary.
-        y : object, optional
-            Ignored.
-        sample_weight : float or array_like, shape (n,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        Self
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            For a ``false_alarm`` out of range.
-        """
+    def _begin_fit(self) -> dict[str, Any]:
         if not 0 < self.false_alarm <= 0.5:
             raise ValueError(
                 f"false_alarm must be above 0 and at most 0.5, got {self.false_alarm!r}."
             )
-        self._fit_density(X, sample_weight)
         self.offset_ = float(np.log(self.false_alarm))
-        return self
+        return {}
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log of the familiarity of each row; the lower, the less ordinary.
@@ -243,24 +248,8 @@ class JointImputer(OneToOneFeatureMixin, TransformerMixin, _OverDensity):
         super().__init__(family, density=density, random_state=random_state)
         self.strategy = strategy
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit p(x); no row is held out, since nothing is ranked.
-
-        Parameters
-        ----------
-        X : DataFrame or array_like, shape (n, d)
-            Rows, with missing cells or without.
-        y : object, optional
-            Ignored.
-        sample_weight : float or array_like, shape (n,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        Self
-            The fitted estimator.
-        """
-        return self._fit_density(X, sample_weight, calibration=0.0)
+    def _begin_fit(self) -> dict[str, Any]:
+        return {"calibration": 0.0}  # nothing is ranked, so no row is held out
 
     def transform(self, X: Any) -> Any:
         """Fill the missing cells.

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from conjoin.codecs.table.native import native_series
 from conjoin.core import Rows
 from conjoin.model.censored import TargetColumn, read_columns
-from conjoin.model.targets import class_labels
+from conjoin.model.targets import TARGETS
 
 __all__ = [
     "is_several",
@@ -61,8 +61,7 @@ def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> La
     known = ~pd.isna(labels)
     if unlabelled is not None:
         known &= labels != unlabelled
-    checked = class_labels(labels, known) if task == "classes" else _numbers(labels, known)
-    return checked, known, name
+    return TARGETS[task].read(labels, known), known, name
 
 
 def _plain(y: Any) -> Any:
@@ -79,20 +78,6 @@ def _plain(y: Any) -> Any:
     known = y.notna().to_numpy()
     cells[known] = [kind(value) for value in y[known]]
     return cells
-
-
-def _numbers(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    numbers = pd.to_numeric(pd.Series(labels).where(known), errors="coerce")
-    words = numbers.isna().to_numpy() & known
-    if words.any():
-        raise ValueError(
-            f"The target has the value {labels[words][0]!r}, which is no number; for classes "
-            "use JointClassifier."
-        )
-    values = numbers.to_numpy(dtype=float, na_value=np.nan)
-    if np.isinf(values).any():
-        raise ValueError(f"Input y contains infinity or a value too large for {values.dtype!r}.")
-    return np.where(known, values, 0.0)
 
 
 def read_weight(weight: Any, rows: int) -> np.ndarray | None:

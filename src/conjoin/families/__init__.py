@@ -43,6 +43,13 @@ class Family:
     pictures: bool = False  # whether it is for pictures, alone or beside columns
     layouts: tuple[str, ...] = ("vector",)  # of the blocks that it is made for
 
+    def takes(self, space: Any) -> bool:
+        """Whether it is made for data of such a space."""
+        if not space.flat:
+            return space.layout in self.layouts
+        variables = all(variable.kind in self.kinds for variable in space.variables)
+        return "vector" in self.layouts and variables and (not self.pictures or space.pixels > 0)
+
 
 FAMILIES: dict[str, Family] = {
     "circuit": Family(

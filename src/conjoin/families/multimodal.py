@@ -354,7 +354,7 @@ class ColumnsAndBlocks(Density):
         """A first variable that is open beside a picture or string is summed: a number over a few
         of its quantiles. Other open columns are not told there."""
         columns, behind = self._cut(event)
-        own = status_of(self.capabilities.likelihood)
+        own = worst(status_of(self.capabilities.likelihood), *self._statuses(behind))
         beside = behind.mask.any(1)
         summed = self.space.variables[0].discrete
         open_ = ~columns.mask[:, 1:].all(1) | (~columns.mask[:, 0] & (not summed))
@@ -364,6 +364,14 @@ class ColumnsAndBlocks(Density):
             earlier = earlier | (gone & behind.mask[:, later.cells.start :].any(1))
         rough = bool(((open_ & beside) | earlier).any())
         return worst(own, Status.APPROXIMATE) if rough else own
+
+    def _statuses(self, behind: Event) -> Iterator[Status]:
+        """What log p of each block is worth; refused as log p of it is."""
+        for part in self.parts:
+            some = behind.take(behind.mask[:, part.cells].any(1))
+            self._refuse_in_part(part, some.mask[:, part.cells])
+            if some.rows:
+                yield self.density_of(part).status_of(self._event(some, part))
 
     def _log_prob(
         self, event: Event, context: Event | None, generator: torch.Generator | None
@@ -413,12 +421,7 @@ class ColumnsAndBlocks(Density):
         mask = behind.mask[:, part.cells]
         seen = mask.any(1)
         density = self.density_of(part)
-        if density.flat and not mask[seen].all():
-            raise CapabilityError(
-                type(self.config).__name__,
-                "log p of a part of a picture",
-                "pictures that are whole or missing",
-            )
+        self._refuse_in_part(part, mask[seen])
         out = torch.zeros(len(seen), dtype=torch.float64)
         if seen.any():
             rows = behind.take(seen)
@@ -426,6 +429,15 @@ class ColumnsAndBlocks(Density):
             found = density.log_prob(self._event(rows, part), told, generator=generator)
             out = out.index_copy(0, seen.nonzero()[:, 0], found)
         return out
+
+    def _refuse_in_part(self, part: Part, known: Bool[Tensor, "B P"]) -> None:
+        """CapabilityError for a picture that is known in part."""
+        if self.density_of(part).flat and not known.all():
+            raise CapabilityError(
+                type(self.config).__name__,
+                "log p of a part of a picture",
+                "pictures that are whole or missing",
+            )
 
     def _log_target(self, event: Event, candidates: Tensor) -> Float[Tensor, "B K"]:
         """The blocks are asked at a few of many numbers, which are in order."""

@@ -5,7 +5,6 @@ Each column is asked by itself, on rows that its rule was not learned from: a le
 frequent class, or the mean of y, of its rows, a number by a decision tree of few leaves.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from conjoin.codecs.table import Schema, TableCodec
 from conjoin.core import Codec, Event, Pair
+from conjoin.predictors.folds import few_rows_of_classes
 
 __all__ = ["deciding_columns", "deciding_in"]
 
@@ -108,9 +108,7 @@ def _by_tree(cells: Array, y: Array, asked: Array, classes: bool) -> Array:
         if classes
         else DecisionTreeRegressor(min_samples_leaf=2, random_state=0)
     )
-    with warnings.catch_warnings():
-        # a half of the rows may have few of each of many classes
-        warnings.filterwarnings("ignore", message="The number of unique classes")
+    with few_rows_of_classes():
         return np.asarray(tree.fit(cells[:, None], y).predict(asked[:, None]))
 
 

@@ -26,7 +26,7 @@ from conjoin.joints.build import build_joint
 from conjoin.joints.hybrid import Hybrid
 from conjoin.joints.independent import Independent
 from conjoin.joints.shared_backbone import LabelConditioned, SharedBackbone
-from conjoin.model.targets import Classes, Target
+from conjoin.model.targets import Target
 from conjoin.predictors import method as method_of
 from conjoin.predictors.classifier import Classifier
 from conjoin.predictors.features import Features
@@ -65,7 +65,7 @@ class Learning:
                 *self._fitted(self._checked(emphasis), progress, self.max_time),
                 {"emphasis": {"chosen": emphasis}} if emphasis else {},
             )
-        if not isinstance(self.target, Classes) or not self.choose.y.mask.any():
+        if not self._has_classes or not self.choose.y.mask.any():
             return (*self._fitted(0.0, progress, self.max_time), {})
         share = None if self.max_time is None else self.max_time / len(EMPHASES)
         tried = {each: self._fitted(self._checked(each), progress, share) for each in EMPHASES}
@@ -217,6 +217,10 @@ class Learning:
             start.finish(joint, self.target)
         return joint, (self.event, self.choose)
 
+    @property
+    def _has_classes(self) -> bool:
+        return self.target is not None and self.target.discrete
+
     def _shares_backbone(self) -> bool:
         """Whether p(y | x) stands on the network of p(x): where it is asked for, and where a family
         for pictures has classes."""
@@ -224,7 +228,7 @@ class Learning:
         if not isinstance(asked, str):
             return False
         if asked == "auto":
-            return bool(self.config.density.shared_backbone) and isinstance(self.target, Classes)
+            return bool(self.config.density.shared_backbone) and self._has_classes
         return bool(method_of(asked).shared)
 
     def _with_shared_backbone(self, rng: torch.Generator, build: Any, x: Event) -> Hybrid:
@@ -237,12 +241,8 @@ class Learning:
         )
         density: Density = build(self.space, self.config, x, rng, weight=self.weight, **told)
         able = density.capabilities
-        if (
-            not able.features
-            or able.statistics
-            or able.sweeps
-            or not isinstance(self.target, Classes)
-        ):
+        labels = self.target.labels
+        if not able.features or able.statistics or able.sweeps or labels is None:
             raise ValueError(
                 "predictor='trunk' needs classes and a family whose network has features; "
                 f"{name_of(self.config)} "
@@ -252,7 +252,7 @@ class Learning:
         some = Event(as_float(x.take(slice(0, 1000))).value)
         with torch.no_grad():
             width = density.features(some.take(slice(0, 1))).shape[1]
-        scorer = Features(density, (len(self.target.labels), width)).start(some)
+        scorer = Features(density, (len(labels), width)).start(some)
         if told:
             return SharedBackbone(LabelConditioned(density, self.target.space), Classifier(scorer))
         return Hybrid(Independent(density, self.target.space), Classifier(scorer))

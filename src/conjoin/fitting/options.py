@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from conjoin.model.targets import TARGETS, Target
+
 __all__ = ["FitOptions"]
 
 
@@ -82,6 +84,16 @@ class FitOptions:
                 raise ValueError(
                     f"{name} must be a number of {unit} (at least 0) or None, got {value!r}."
                 )
+
+    @property
+    def target_class(self) -> type[Target] | None:
+        """What y is to be; None where p(x) alone is modelled."""
+        return TARGETS.get(self.task)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether y is to be one of several labels."""
+        return self.target_class is not None and self.target_class.discrete
 
     def refuse_doubts(self, notices: list[str]) -> None:
         """ValueError that repeats what there is to say about the columns, where the fit is

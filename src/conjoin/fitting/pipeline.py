@@ -30,7 +30,7 @@ from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.predictive import grid_for
 from conjoin.model.state import State
-from conjoin.model.targets import Classes, Number, Target
+from conjoin.model.targets import Target
 from conjoin.model.words import unfinished
 from conjoin.training.data import Split, canonical, row_hashes
 from conjoin.training.progress import Progress
@@ -63,7 +63,7 @@ def refit(rows: Rows, options: FitOptions, model: Model) -> tuple[Any, dict[str,
     rows = weighted(rows)
     assert rows.weight is not None
     split = split_of(rows, options)
-    target = None if options.task == "density" else model.target
+    target = None if options.target_class is None else model.target
     data = {
         part: _events(rows, getattr(split, part), model.codec, target) for part in ("fit", "choose")
     }
@@ -83,14 +83,15 @@ def refit(rows: Rows, options: FitOptions, model: Model) -> tuple[Any, dict[str,
 
 def _target(rows: Rows, fit: np.ndarray, options: FitOptions) -> Target | None:
     """What y is; a number keeps the units of the model that the fit begins from."""
-    if options.task == "density":
+    asked = options.target_class
+    if asked is None:
         return None
     assert rows.y is not None and rows.known is not None and rows.weight is not None
-    if options.task == "classes":
-        return Classes.fit(rows.y, rows.known, rows.name)
-    if options.start is not None and isinstance(options.start.model.target, Number):
-        return options.start.model.target
-    return Number.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit])
+    if asked.discrete:  # every label counts, also of rows that do not teach
+        return asked.fit(rows.y, rows.known, rows.name, rows.weight)
+    if options.start is not None and options.start.model.has_number:
+        return options.start.model.number
+    return asked.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit])
 
 
 def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress: Progress) -> Model:
@@ -106,7 +107,8 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
         codec.recount(rows.x, weight=rows.weight)
     refuse_without_columns(codec, options.predictor)
     stands_in = suited(config, codec.space)
-    config = config if stands_in.alone and options.task == "number" else stands_in
+    number = options.target_class is not None and not options.has_classes
+    config = config if stands_in.alone and number else stands_in
     config = config if options.stream is None else config.streamed()
     config = settle_precision(config, options)
     target = _target(rows, split.fit, options)
@@ -116,8 +118,9 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
         )
     data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
     propagated: dict[str, Any] = {}
-    if options.spread and codec.space.flat and isinstance(target, Classes):
-        data, propagated = propagate_labels(data, codec.space, len(target.labels))
+    labels = None if target is None else target.labels
+    if options.spread and codec.space.flat and labels is not None:
+        data, propagated = propagate_labels(data, codec.space, len(labels))
     event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
     left = (
         None
@@ -145,9 +148,9 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     short = unfinished(model.facts)
     model.card["notices"] = [*_notices(model, data["fit"]), *([short] if short else [])]
     if target is not None:
-        classes = isinstance(target, Classes)
-        model.card["notices"] += deciding_columns(codec, data["fit"], classes, target.name)
-    if isinstance(target, Number):
+        deciding = deciding_columns(codec, data["fit"], target.discrete, target.name)
+        model.card["notices"] += deciding
+    if model.has_number:
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)
     if model.ranks_blocks:
@@ -155,7 +158,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
         model.rank_blocks(codec.encode(held) if len(held) else None)
     if target is not None:
         _choose(model, rows, split, data, options, progress, wrong_of(propagated))
-    if isinstance(target, Classes):
+    if model.has_classes:
         shares = _shares(model, data["fit"], torch.tensor(rows.weight[split.fit]))
         model.state = replace(model.state, shares=tuple(shares.tolist()))
     return model

@@ -1,6 +1,5 @@
 """p(y | x) as a pool of several: which rows teach, which judge, and what the card tells of it."""
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.model.model import Model
 from conjoin.predictors.base import Case, Method
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier
-from conjoin.predictors.folds import dealt
+from conjoin.predictors.folds import dealt, few_rows_of_classes
 from conjoin.predictors.pool import Family, Heard, Pool, joined, loss_of, pool_of, pool_of_points
 from conjoin.predictors.residual import Residual
 from conjoin.training.data import Split, row_hashes
@@ -36,9 +35,7 @@ def pooled(
     """Put a pool of the ``methods`` and of the family's own p(y | x) beside the model's p(x)."""
     held = _labelled(model, data["choose"], rows, split)
     taught = _taught(case, data["choose"], rows, split)
-    with progress.phase("learning p(y | x)", len(methods)) as bar, warnings.catch_warnings():
-        # a fold may have few rows of each of many classes
-        warnings.filterwarnings("ignore", message="The number of unique classes")
+    with progress.phase("learning p(y | x)", len(methods)) as bar, few_rows_of_classes():
         quick, slow = _heard(methods, taught, case, held, bar)
     if int(quick.judged().sum() if quick.scores else held.pair.rows) < MIN_COMPARISON_ROWS:
         model.card["predictor"]["why"] = (

@@ -26,7 +26,6 @@ from conjoin.fitting.pooling import pooled
 from conjoin.fitting.split import Rows
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes
 from conjoin.predictors import method as method_of
 from conjoin.predictors import methods
 from conjoin.predictors.base import Case, Method, Scorer
@@ -71,7 +70,7 @@ def choose_predictor(
     unlabelled = mostly_unlabelled(data["fit"].y.mask)
     lent = case.lent or unlabelled
     few = int(data["choose"].y.mask.sum()) < MIN_COMPARISON_ROWS
-    learns = unlabelled and isinstance(model.target, Classes)
+    learns = unlabelled and model.has_classes
     labelled = sum(int(data[part].y.mask.sum()) for part in ("fit", "choose"))
     if auto and (few and not learns if lent else labelled < MIN_POOL_ROWS):
         told["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
@@ -197,7 +196,7 @@ def _is_auto(predictor: Any) -> bool:
 
 
 def _case(model: Model, fit: Pair, rows: Rows, split: Split, seed: int) -> Case:
-    classes = len(model.target.labels) if isinstance(model.target, Classes) else None
+    classes = len(model.classes.labels) if model.has_classes else None
     source = None if classes is None else model.pair.source_of_features
     assert rows.weight is not None
     known = fit.y.mask.numpy()
@@ -240,9 +239,8 @@ def _labels_propagated(model: Model) -> bool:
 def _calibrated(model: Model, scorer: Scorer, held: Pair, wrong: float = 0.0) -> Predictor:
     """p(y | x) from a scorer and labelled rows that it has not seen, of which a share may be
     ``wrong``. The user's own classifier keeps its own word."""
-    classes = isinstance(model.target, Classes)
-    scorer = scorer.tuned(held, classes)
-    if classes:
+    scorer = scorer.tuned(held, model.has_classes)
+    if model.has_classes:
         return Classifier.calibrated(scorer, held, wrong)
     return Residual.calibrated(scorer, held, model.pair.target.resolution or 0.0)
 
@@ -288,9 +286,8 @@ def _keep_best(
         )
     model.state = replace(model.state, predictor=name)
     fit = data["fit"].take(data["fit"].y.mask)
-    by = (
-        held if held.rows or isinstance(model.target, Classes) else fit
-    )  # errors must be had from somewhere
+    # errors must be had from somewhere
+    by = held if held.rows or model.has_classes else fit
     model.joint = Hybrid(
         model.pair, _calibrated(model, scorers[name], by, wrong_of(model.card.get("labels", {})))
     )

@@ -241,7 +241,7 @@ def _state(
     model: SeveralTargets, target: Target, value: Tensor, mask: Tensor, weight: Tensor
 ) -> State:
     state = State(seed=model.states[0].seed, predictor="family")
-    if isinstance(target, Number):
+    if target.labels is None:
         grid = grid_for(model.view(target.name).pair, Event(value, mask))
         return replace(state, grid=tuple(grid.tolist()))
     counts = torch.bincount(value[mask].long(), weights=weight[mask], minlength=len(target.labels))

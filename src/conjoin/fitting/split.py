@@ -71,7 +71,7 @@ def split_of(rows: Rows, options: FitOptions) -> Split:
     if options.stream is not None:
         return (
             _every_class(options.stream.split, rows)
-            if options.task == "classes"
+            if options.has_classes
             else options.stream.split
         )
     count = len(rows.x)
@@ -95,11 +95,7 @@ def split_of(rows: Rows, options: FitOptions) -> Split:
         else 0.0
     )
     split = split_rows(row_hashes(rows.x, rows.groups), options.seed, chosen, held, rows.latest)
-    return (
-        _every_class(_labels_teach(split, rows, options), rows)
-        if options.task == "classes"
-        else split
-    )
+    return _every_class(_labels_teach(split, rows, options), rows) if options.has_classes else split
 
 
 def _labels_teach(split: Split, rows: Rows, options: FitOptions) -> Split:

@@ -112,9 +112,9 @@ class Stream:
         known = y.notna().to_numpy() & (
             True if self.unlabelled is None else (y != self.unlabelled).to_numpy()
         )
-        if target.kind == "number":
+        labels = target.labels
+        if labels is None:
             return target.encode(np.where(known, pd.to_numeric(y, errors="coerce"), 0.0), known)
-        labels: Any = target.labels  # type: ignore[union-attr]
         codes = {text_of(label): code for code, label in enumerate(labels)}
         places = map_distinct(y, lambda value: codes.get(text_of(value), -1), 0, "int64")
         if (places[known] < 0).any():

@@ -22,7 +22,7 @@ from conjoin.joints.base import Joint
 from conjoin.model.model import Model
 from conjoin.model.saving import load_model
 from conjoin.model.several import SeveralTargets
-from conjoin.model.targets import Classes, Target
+from conjoin.model.targets import Target
 
 __all__ = ["Start"]
 
@@ -301,14 +301,14 @@ def _names(target: Target | None) -> tuple[Any, ...]:
     """The labels; of a number, one word for it."""
     if target is None:
         return ()
-    return tuple(target.labels.tolist()) if isinstance(target, Classes) else ("a number",)
+    return ("a number",) if target.labels is None else tuple(target.labels.tolist())
 
 
 def _about(target: Target | None) -> str:
     if target is None:
         return "has no target"
     return (
-        f"has the labels {', '.join(map(str, _names(target)))}"
-        if isinstance(target, Classes)
-        else "predicts a number"
+        "predicts a number"
+        if target.labels is None
+        else f"has the labels {', '.join(map(str, _names(target)))}"
     )

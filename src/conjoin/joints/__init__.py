@@ -1,5 +1,5 @@
 """Joint models p(x, y), made of densities and predictors; ``KINDS`` by the words that they are
-saved under."""
+saved under, ``WHOLE_PREDICTORS`` those of p(y | x) that are a joint themselves."""
 
 from conjoin.joints.base import Joint, Rebuild, flat_space, trust
 from conjoin.joints.build import build_joint
@@ -7,11 +7,12 @@ from conjoin.joints.class_conditional import ClassConditional
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.joints.independent import Independent
 from conjoin.joints.monolithic import Monolithic
-from conjoin.joints.reweighted import Reweighted
+from conjoin.joints.reweighted import Posterior, Reweighted
 from conjoin.joints.shared_backbone import LabelConditioned, SharedBackbone
 
 __all__ = [
     "KINDS",
+    "WHOLE_PREDICTORS",
     "ClassConditional",
     "Hybrid",
     "Independent",
@@ -36,3 +37,5 @@ KINDS: dict[str, type[Joint]] = {
         SharedBackbone,
     )
 }
+
+WHOLE_PREDICTORS = {Posterior.kind: Posterior}

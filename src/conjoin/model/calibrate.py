@@ -14,7 +14,6 @@ from conjoin.core.event import slices
 from conjoin.core.shapes import Bool
 from conjoin.model.model import Model
 from conjoin.model.predictive import Predictive, predictive
-from conjoin.model.targets import Classes, Number
 
 __all__ = ["calibrate", "predictive_of"]
 
@@ -30,7 +29,7 @@ def calibrate(model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | No
     if model.target is None or y is None or known is None:
         return Calibration(statistic, missingness=missingness)
     label = model.target.encode(y, known)
-    if isinstance(model.target, Classes):
+    if model.has_classes:
         log_proba = model.log_proba(encoded, rows)
         confidence, guess = log_proba.exp().max(1)
         codes = torch.where(label.mask, label.value, -1.0).long()
@@ -97,7 +96,7 @@ def _with_no_more(model: Model, encoded: Encoded, pattern: Bool[Tensor, " D"]) -
 
 def predictive_of(model: Model, x: Event) -> Predictive:
     """p(y | x) of a regressor, on the grid that was kept at fit."""
-    assert isinstance(model.target, Number) and model.state.grid is not None
+    assert model.has_number and model.state.grid is not None
     grid = torch.tensor(model.state.grid, dtype=torch.float64)
     with torch.no_grad():
         every = [

@@ -124,12 +124,7 @@ def _metrics(model: Model) -> str:
         for name, loss in losses.items()
     ]
     calibration = model.calibration
-    if (
-        calibration is not None
-        and model.target is not None
-        and model.target.kind == "classes"
-        and (calibration.label >= 0).any()
-    ):
+    if calibration is not None and model.has_classes and (calibration.label >= 0).any():
         known = calibration.label >= 0
         right = (calibration.guess == calibration.label)[known]
         rows.append(

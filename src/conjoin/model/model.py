@@ -97,6 +97,18 @@ class Model:
         return self.joint  # type: ignore[return-value]
 
     @property
+    def has_classes(self) -> bool:
+        """Whether the answers are labels, which are right or wrong; without a target they are
+        not."""
+        return self.target is not None and self.target.discrete
+
+    @property
+    def has_number(self) -> bool:
+        """Whether the answer is a number, which lies in an interval or not; without a target it is
+        none."""
+        return self.target is not None and not self.target.discrete
+
+    @property
     def classes(self) -> Classes:
         if not isinstance(self.target, Classes):
             raise CapabilityError(

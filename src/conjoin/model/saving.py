@@ -22,9 +22,8 @@ from conjoin.codecs.kinds import codec_from_json
 from conjoin.core import Density, Space
 from conjoin.core.device import choose_device
 from conjoin.families import resolve
-from conjoin.joints import KINDS, Joint, Predictor, Rebuild
+from conjoin.joints import KINDS, WHOLE_PREDICTORS, Joint, Predictor, Rebuild
 from conjoin.joints.base import describe_family
-from conjoin.joints.reweighted import Posterior
 from conjoin.model.bounded import bounded
 from conjoin.model.model import Model
 from conjoin.model.several import SeveralTargets, space_of
@@ -380,8 +379,9 @@ def _family(described: dict[str, Any], space: Space, family: Any, context: Space
 
 
 def _predictor(described: dict[str, Any], base: Joint, rebuild: Rebuild) -> Predictor:
-    if described["scorer"] == Posterior.kind:
-        return Posterior.restore(described, rebuild)
+    whole = WHOLE_PREDICTORS.get(described["scorer"])
+    if whole is not None:
+        return whole.restore(described, rebuild)
     scorer: Scorer = scorer_class(described["scorer"]).made(base, described["shapes"])
     if "residual" in described:
         return Residual(scorer, **described["residual"])

@@ -24,7 +24,7 @@ from conjoin.joints.monolithic import Monolithic
 from conjoin.model.censored import TargetColumn
 from conjoin.model.model import CHUNK_ROWS, Model, notices_of
 from conjoin.model.state import State
-from conjoin.model.targets import Classes, Number, Target
+from conjoin.model.targets import Target
 
 __all__ = ["SeveralTargets", "encode_targets", "rows_of", "space_of"]
 
@@ -53,15 +53,10 @@ def encode_targets(targets: tuple[Target, ...], columns: list[TargetColumn]) -> 
 
 
 def _bounds(target: Target, column: TargetColumn) -> tuple[Tensor, Tensor]:
-    """In event units. A recorded number that is excluded is half a step away."""
-    if not isinstance(target, Number) or column.low is None or column.high is None:
-        free = torch.full((len(column.values),), torch.inf, dtype=torch.float64)
-        return -free, free
-    assert column.strict is not None
-    step = np.where(column.strict, (target.resolution or 0.0) / 2, 0.0)
-    low = (column.low + step - target.shift) / target.scale
-    high = (column.high - step - target.shift) / target.scale
-    return torch.tensor(low), torch.tensor(high)
+    """In event units; infinite where nothing is censored."""
+    found = target.bounds(column.low, column.high, column.strict)
+    free = torch.full((len(column.values),), torch.inf, dtype=torch.float64)
+    return (-free, free) if found is None else found
 
 
 def rows_of(y: Event, x: Event) -> Event:
@@ -129,7 +124,7 @@ class SeveralTargets:
             alone = torch.cat([self._asked(nothing.take(part), x.take(part)) for part in parts])
         volume = torch.zeros(x.rows, dtype=torch.float64)
         for target, column in zip(self.targets, columns, strict=True):
-            if isinstance(target, Number):
+            if target.log_volume:
                 volume += torch.tensor(column.known) * target.log_volume
         return both - alone + volume
 
@@ -139,7 +134,7 @@ class SeveralTargets:
     @property
     def classes(self) -> list[str]:
         """The names of the targets that are classes."""
-        return [target.name for target in self.targets if isinstance(target, Classes)]
+        return [target.name for target in self.targets if target.discrete]
 
     @property
     def of_all_classes(self) -> Calibration:
@@ -150,7 +145,7 @@ class SeveralTargets:
         parts = [
             each
             for each, target in zip(self.calibrations, self.targets, strict=True)
-            if isinstance(target, Classes)
+            if target.discrete
         ]
         known = np.all([each.label >= 0 for each in parts], axis=0)
         right = np.all([each.guess == each.label for each in parts], axis=0)

@@ -1,6 +1,7 @@
 """What y is: classes or a number, and how its raw values become events."""
 
-from typing import Any, Literal
+import abc
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -12,21 +13,94 @@ from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.values import truth_of, truths_of
 from conjoin.core import Event, Space, Variable
 
-__all__ = ["Classes", "Number", "Target", "class_labels", "target_from_json"]
+__all__ = ["TARGETS", "Classes", "Number", "Target", "class_labels", "target_from_json", "task_for"]
 
 
-class Classes:
+class Target(abc.ABC):
+    """What y is: how its raw values become events, and what its answers are."""
+
+    kind: ClassVar[str]  # its name: as a task of the fit, and in saved models
+    discrete: ClassVar[bool]  # whether an answer is one of ``labels``, and so right or wrong
+    measure: ClassVar[str]  # which figure of ``evaluate`` says how good the answers are
+    name: str
+    labels: np.ndarray | None
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """(B,) labels in one type, of which some are ``known``. ValueError for what can't be an
+        answer."""
+
+    @classmethod
+    @abc.abstractmethod
+    def fit(cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray) -> Self:
+        """Learned from the rows that are ``known``; ``weight`` (B,) counts each."""
+
+    @property
+    @abc.abstractmethod
+    def space(self) -> Space:
+        """Of an answer alone."""
+
+    @property
+    @abc.abstractmethod
+    def log_volume(self) -> float:
+        """What turns log p of an event into log p of the raw answer."""
+
+    @abc.abstractmethod
+    def encode(self, y: np.ndarray, known: np.ndarray) -> Event:
+        """Events of raw answers; ValueError names a label that was not there at fit."""
+
+    @abc.abstractmethod
+    def encode_asked(self, values: np.ndarray) -> Event:
+        """Events of answers as a user asks for them."""
+
+    @abc.abstractmethod
+    def decode(self, value: Tensor) -> np.ndarray:
+        """Raw answers of events."""
+
+    @abc.abstractmethod
+    def wanted(self, to: Any) -> tuple[float, float]:
+        """The least and the greatest event that ``to`` allows. ValueError where it is no answer."""
+
+    @abc.abstractmethod
+    def bounds(
+        self, low: np.ndarray | None, high: np.ndarray | None, strict: np.ndarray | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """The ends of censored answers in event units; None where nothing is censored.
+        ``strict``: whether an end itself is excluded."""
+
+    @abc.abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """All that was learned, in plain JSON types."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_json(cls, config: dict[str, Any]) -> Self:
+        """The inverse of ``to_json``."""
+
+
+class Classes(Target):
     """Labels of a classifier. A missing label (NaN, None, NA, or ``unlabelled``) is a y that is not
     observed."""
 
     kind = "classes"
+    discrete = True
+    measure = "accuracy"
+    log_volume = 0.0
+    labels: np.ndarray
 
     def __init__(self, labels: np.ndarray, name: str = "y") -> None:
         self.labels = labels
         self.name = name
 
     @classmethod
-    def fit(cls, y: np.ndarray, known: np.ndarray, name: str) -> "Classes":
+    def read(cls, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+        return class_labels(labels, known)
+
+    @classmethod
+    def fit(
+        cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray | None = None
+    ) -> Self:
         labels = np.unique(y[known])
         if len(labels) < 2:
             found = f"only one class, {labels[0]}" if len(labels) else "no label at all"
@@ -53,6 +127,12 @@ class Classes:
             )
         codes[known] = places
         return Event(torch.tensor(codes), torch.tensor(known))
+
+    def encode_asked(self, values: np.ndarray) -> Event:
+        codes = [float(self.code(label)) for label in values]
+        return Event(
+            torch.tensor(codes, dtype=torch.float64), torch.ones(len(codes), dtype=torch.bool)
+        )
 
     def _in_own_words(self, y: np.ndarray, known: np.ndarray) -> np.ndarray:
         """y in the words of the labels, where these are yes and no and y says so otherwise."""
@@ -83,6 +163,15 @@ class Classes:
     def decode(self, value: Tensor) -> np.ndarray:
         return np.asarray(self.labels[value.long().numpy()])
 
+    def wanted(self, to: Any) -> tuple[float, float]:
+        code = float(self.code(to))
+        return code, code
+
+    def bounds(
+        self, low: np.ndarray | None, high: np.ndarray | None, strict: np.ndarray | None
+    ) -> None:
+        return None
+
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
@@ -91,12 +180,18 @@ class Classes:
             "dtype": self.labels.dtype.str,
         }
 
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> Self:
+        return cls(np.array(config["labels"], dtype=np.dtype(config["dtype"])), config["name"])
 
-class Number:
+
+class Number(Target):
     """The number of a regressor: standardised, with its recorded precision."""
 
     kind = "number"
-    labels: np.ndarray | None = None  # a number has none
+    discrete = False
+    measure = "mae"
+    labels = None  # a number has none
 
     def __init__(self, name: str, shift: float, scale: float, resolution: float | None) -> None:
         self.name = name
@@ -105,7 +200,23 @@ class Number:
         self.resolution = resolution
 
     @classmethod
-    def fit(cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray) -> "Number":
+    def read(cls, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+        numbers = pd.to_numeric(pd.Series(labels).where(known), errors="coerce")
+        words = numbers.isna().to_numpy() & known
+        if words.any():
+            raise ValueError(
+                f"The target has the value {labels[words][0]!r}, which is no number; for classes "
+                "use JointClassifier."
+            )
+        values = numbers.to_numpy(dtype=float, na_value=np.nan)
+        if np.isinf(values).any():
+            raise ValueError(
+                f"Input y contains infinity or a value too large for {values.dtype!r}."
+            )
+        return np.where(known, values, 0.0)
+
+    @classmethod
+    def fit(cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray) -> Self:
         values = y[known].astype(float)
         counts = weight[known]
         if not len(values):
@@ -127,14 +238,34 @@ class Number:
         values = np.where(known, y, self.shift).astype(float)
         return Event(torch.tensor((values - self.shift) / self.scale), torch.tensor(known))
 
+    def encode_asked(self, values: np.ndarray) -> Event:
+        return self.encode(values.astype(float), np.ones(len(values), dtype=bool))
+
     def decode(self, value: Tensor) -> np.ndarray:
         """Unrounded: a prediction need not lie on the lattice."""
         return np.asarray(value.numpy() * self.scale + self.shift)
 
     @property
     def log_volume(self) -> float:
-        """What turns log p of an event into log p of the raw number."""
         return 0.0 if self.resolution is not None else -float(np.log(self.scale))
+
+    def wanted(self, to: Any) -> tuple[float, float]:
+        if not isinstance(to, tuple) or len(to) != 2:
+            raise ValueError(f"For a number, to= is a range (low, high), got {to!r}.")
+        low, high = ((value - self.shift) / self.scale for value in to)
+        return low, high
+
+    def bounds(
+        self, low: np.ndarray | None, high: np.ndarray | None, strict: np.ndarray | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """A recorded number that is excluded is half a step away."""
+        if low is None or high is None:
+            return None
+        assert strict is not None
+        step = np.where(strict, (self.resolution or 0.0) / 2, 0.0)
+        least = (low + step - self.shift) / self.scale
+        most = (high - step - self.shift) / self.scale
+        return torch.tensor(least), torch.tensor(most)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -145,16 +276,22 @@ class Number:
             "resolution": self.resolution,
         }
 
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> Self:
+        return cls(config["name"], config["shift"], config["scale"], config["resolution"])
 
-Target = Classes | Number
+
+# What y can be, by the name of the task; a density has none.
+TARGETS: dict[str, type[Target]] = {kind.kind: kind for kind in (Classes, Number)}
+
+
+def task_for(target: Target | None) -> str:
+    """The name of the task of a fit that has this target."""
+    return "density" if target is None else target.kind
 
 
 def target_from_json(config: dict[str, Any] | None) -> Target | None:
-    if config is None:
-        return None
-    if config["kind"] == "classes":
-        return Classes(np.array(config["labels"], dtype=np.dtype(config["dtype"])), config["name"])
-    return Number(config["name"], config["shift"], config["scale"], config["resolution"])
+    return None if config is None else TARGETS[config["kind"]].from_json(config)
 
 
 def class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ import pandas as pd
 
 from conjoin.calibration.conformal import rows_for_error, rows_for_false_alarm
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes, Number
 from conjoin.training.progress import time_words
 from conjoin.util.energy import Energy
 
@@ -70,7 +69,7 @@ def task_words(model: Model) -> str:
     """What y is."""
     if model.target is None:
         return "no target: p(x) alone"
-    if isinstance(model.target, Number):
+    if model.target.labels is None:
         return f"{model.target.name}, a number"
     return f"{model.target.name}: {_listed(list(map(str, model.target.labels)))}"
 
@@ -92,9 +91,9 @@ def purpose(model: Model) -> str:
             "given."
         )
     what = (
-        f"{model.target.name} ({_listed(list(map(str, model.target.labels)))})"
-        if isinstance(model.target, Classes)
-        else f"the number {model.target.name}"
+        f"the number {model.target.name}"
+        if model.target.labels is None
+        else f"{model.target.name} ({_listed(list(map(str, model.target.labels)))})"
     )
     return (
         f"This model predicts {what} from {model.codec.x_words}, and knows "
@@ -194,7 +193,7 @@ def support(model: Model) -> list[str]:
     if model.target is None or not labelled:
         return out
     held = plural(labelled, "labelled row")
-    if isinstance(model.target, Number):
+    if model.has_number:
         return [
             *out,
             f"Intervals: {held} can promise those that miss {_at_least(1 / (labelled + 1))} or "
@@ -241,7 +240,7 @@ def limits(model: Model) -> list[str]:
         "A false-alarm rate is promised on the average over calibration sets: with these very "
         "rows it may be somewhat higher or lower.",
     ]
-    if isinstance(model.target, Classes):
+    if model.has_classes:
         out.append(
             "The error rate is promised over all accepted answers together, unless it is asked "
             "for by class; a rare class may do worse."

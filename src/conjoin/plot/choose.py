@@ -54,7 +54,7 @@ def _answers(model: Model, rate: float, false_alarm: float) -> bool:
     calibration = model.calibrated
     if model.target is None:
         return True
-    if model.target.kind == "number":
+    if model.has_number:
         return int((calibration.label >= 0).sum()) >= math.ceil(1 / rate - 1e-9) - 1
     try:
         return math.isfinite(calibration.threshold(rate, false_alarm))
@@ -67,9 +67,7 @@ def telling_columns(model: Model, n: int, numeric: bool = False) -> list[Any]:
     columns)."""
     modelled = enumerate(model.codec.schema.modelled)
     places = [
-        place
-        for place, column in modelled
-        if column.type in ("real", "integer") or not (numeric or column.is_block)
+        place for place, column in modelled if column.is_amount or not (numeric or column.is_block)
     ]
     if not places:
         return []
@@ -113,7 +111,7 @@ def _worth(model: Model, x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
     if y is None:
         likeness = _rank_correlation(x)
         return np.asarray((likeness.sum(1) - 1) / max(1, len(likeness) - 1))
-    if model.target is not None and model.target.kind == "classes":
+    if model.has_classes:
         return (
             np.asarray(mutual_info_classif(x, y.astype(int), random_state=0))
             if len(np.unique(y)) > 1

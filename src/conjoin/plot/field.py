@@ -10,7 +10,6 @@ import pandas as pd
 
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes, Number
 from conjoin.questions.decide import decide
 
 __all__ = [
@@ -54,19 +53,19 @@ def evaluate(
         else decide(model, frame, false_alarm=rates[0], max_error=rates[1], explain=False)
     )
     answer: np.ndarray | None = None
-    if isinstance(model.target, Classes):
+    if model.has_classes:
         answer = model.log_proba(encoded, model.rows(frame)).exp().numpy().reshape(*shape, -1)
     elif table is not None and "best_guess" in table:
         answer = table["best_guess"].to_numpy(dtype=float).reshape(shape)
-    elif isinstance(model.target, Number):
-        answer = model.target.decode(predictive_of(model, encoded.event).median()).reshape(shape)
+    elif model.has_number:
+        answer = model.number.decode(predictive_of(model, encoded.event).median()).reshape(shape)
     verdict = None if table is None else table["verdict"].to_numpy().reshape(shape)
     return Field(answer, model.log_prob_raw(encoded).reshape(shape), verdict)
 
 
 def resolution(model: Model) -> int:
     """Points a side. A number's p(y | x) costs a whole curve at each point, so there are fewer."""
-    return 40 if isinstance(model.target, Number) else 100
+    return 40 if model.has_number else 100
 
 
 def grid(
@@ -108,7 +107,7 @@ def checked(model: Model, columns: Any) -> tuple[Any, Any]:
             raise ValueError(
                 f"columns names {name!r}; the model has {', '.join(map(str, model.codec.columns))}."
             )
-        if model.codec.schema[name].type not in ("real", "integer"):
+        if not model.codec.schema[name].is_amount:
             raise ValueError(
                 f"columns names {name!r}, which is no number: a plane needs two columns of numbers."
             )
@@ -125,7 +124,7 @@ def present(frame: pd.DataFrame, names: Any) -> None:
 
 def codes(model: Model, labels: np.ndarray | None) -> np.ndarray | None:
     """(B,) class codes, -1 where unknown."""
-    if labels is None or not isinstance(model.target, Classes):
+    if labels is None or not model.has_classes:
         return None
-    known = {str(name): code for code, name in enumerate(model.target.labels)}
+    known = {str(name): code for code, name in enumerate(model.classes.labels)}
     return np.array([known.get(str(each), -1) for each in labels])

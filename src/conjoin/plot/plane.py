@@ -15,7 +15,6 @@ from conjoin.codecs.table.native import plain_frame
 from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.values import blank
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes
 from conjoin.plot import field
 from conjoin.plot.choose import plane_columns, promised_rates
 from conjoin.plot.style import (
@@ -58,9 +57,7 @@ class PlaneDisplay:
             {name: numbers_of(schema[name], cells[name])[0] for name in columns}
         )
         self.alone = len(model.codec.columns) == 2  # nothing is unknown
-        self.classes = (
-            list(map(str, model.target.labels)) if isinstance(model.target, Classes) else []
-        )
+        self.classes = list(map(str, model.classes.labels)) if model.has_classes else []
         self.target = "" if model.target is None else model.target.name
         self.units = {name: model.codec.schema[name].unit for name in columns}
         self.measure = field.measure(model, columns)

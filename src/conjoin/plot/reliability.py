@@ -45,7 +45,7 @@ class ReliabilityDisplay:
         part = rows.take(np.flatnonzero(known))
         code = model.target.encode(labels[known], np.ones(int(known.sum()), dtype=bool)).value
         encoded = model.encode(part)
-        if model.target.kind == "number":
+        if model.has_number:
             return cls(
                 _levels(predictive_of(model, encoded.event).level(code).numpy()), number=True
             ).plot(ax)

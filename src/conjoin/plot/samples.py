@@ -55,7 +55,7 @@ class SamplesDisplay:
         if real is not None:
             names = [name for name in names if name in real]
         units = {name: model.codec.schema[name].unit for name in names}
-        dates = [name for name in names if model.codec.schema[name].type == "date"]
+        dates = [name for name in names if model.codec.schema[name].is_date]
         shown = [None if each is None else _dated(each[names], dates) for each in (drawn, real)]
         return cls(*shown, units=units).plot(ax)  # type: ignore[arg-type]
 

@@ -10,7 +10,7 @@ Shape letters: B rows, F features, K classes or candidates.
 
 import abc
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ class Design(nn.Module):
         return [
             index
             for index, variable in enumerate(self.space.variables[:first])
-            if variable.kind == "category" and variable.cardinality > MAX_INDICATOR_LEVELS
+            if variable.nominal and variable.cardinality > MAX_INDICATOR_LEVELS
         ]
 
     def crossed(self, x: Event, labels: "Labels") -> "Design":
@@ -213,6 +213,11 @@ class Scorer(nn.Module, abc.ABC):
     def shapes(self) -> dict[str, Any]:
         """What ``__init__`` takes beside the space, as JSON. ValueError for a scorer that can't be
         saved."""
+
+    @final
+    def describe(self) -> dict[str, Any]:
+        """What it is saved by, beside its weights."""
+        return {"scorer": self.kind, "shapes": self.shapes}
 
     def tuned(self, held: Pair, classes: bool) -> "Scorer":
         """This scorer, or a smaller one, as does best on labelled rows that it has not seen."""

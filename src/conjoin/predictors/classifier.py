@@ -57,7 +57,7 @@ class Classifier(Predictor):
         return cls(scorer, best_temperature(scorer, held, wrong) if tempered else 1.0)
 
     def describe(self) -> dict[str, Any]:
-        return {"scorer": self.scorer.kind, "shapes": self.scorer.shapes}
+        return self.scorer.describe()
 
     @on_device
     def scores_of_frame(self, frame: Any, x: Event) -> Float[Tensor, "B K"] | None:

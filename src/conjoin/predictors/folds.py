@@ -4,13 +4,26 @@ has its share of every class.
 Shape letters: B rows.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
-__all__ = ["dealt", "folds_for", "parts_of"]
+__all__ = ["dealt", "few_rows_of_classes", "folds_for", "parts_of"]
 
 FOLDS = 5
 FOLDS_OF_MANY = 3
 MANY_ROWS = 10_000  # from which on fewer folds tell as much
+
+
+@contextmanager
+def few_rows_of_classes() -> Iterator[None]:
+    """Without scikit-learn's warning about few rows of each of many classes, which a fold may
+    have."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes")
+        yield
 
 
 def folds_for(rows: int) -> int:

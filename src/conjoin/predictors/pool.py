@@ -100,10 +100,7 @@ class Pool(Scorer):
 
     @property
     def shapes(self) -> dict[str, Any]:
-        members = [
-            {"name": name, "scorer": scorer.kind, "shapes": scorer.shapes}
-            for name, scorer in self._named()
-        ]
+        members = [{"name": name} | scorer.describe() for name, scorer in self._named()]
         return {"members": members, "outputs": len(self.prior)}
 
     def _named(self) -> list[tuple[str, Any]]:

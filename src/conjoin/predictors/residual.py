@@ -172,4 +172,4 @@ class Residual(Predictor):
             "bins": len(self.knots),
             "width": self.width,
         }
-        return {"scorer": self.scorer.kind, "shapes": self.scorer.shapes, "residual": residual}
+        return self.scorer.describe() | {"residual": residual}

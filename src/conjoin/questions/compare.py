@@ -22,7 +22,6 @@ from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import fit_model
 from conjoin.fitting.split import Rows
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes, Number
 from conjoin.questions.evaluate import debiased_ece
 from conjoin.questions.sample import generate
 from conjoin.questions.synthetic.quality import two_sample
@@ -225,12 +224,12 @@ def log_label(model: Model, encoded: Any, held: Rows) -> tuple[np.ndarray, float
         return out, np.nan, np.nan
     known = torch.as_tensor(held.known)
     label = model.target.encode(held.y, held.known).value
-    if isinstance(model.target, Classes):
+    if model.has_classes:
         log_proba = model.log_proba(encoded)
         out[held.known] = log_proba.gather(1, label.long()[:, None])[known, 0].numpy()
         right = log_proba.argmax(1) == label.long()
         ece = debiased_ece(log_proba.exp().amax(1)[known].numpy(), right[known].numpy())
-    elif isinstance(model.target, Number):
+    else:
         from conjoin.model.calibrate import predictive_of
 
         found = predictive_of(model, encoded.event)

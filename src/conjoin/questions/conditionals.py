@@ -275,20 +275,13 @@ def _decoded(model: Model, cells: Cells, found: dict[int, np.ndarray]) -> list[p
         value = model.bank.value[:1].repeat(sum(sizes), 1)
         value[:, column] = torch.tensor(np.concatenate([found[place] for place in places]))
         words = model.codec.decode_column(model.codec.settle(value), column)
-        shared = _rare_words(model, column)
-        if shared:
+        pool = model.codec.schema.with_pool(model.codec.columns[column])
+        if pool is not None:
             codes = value[:, column].long().tolist()
             words = pd.Series(
-                [shared(code) or cell for code, cell in zip(codes, words, strict=True)]
+                [pool.one_of(code) or cell for code, cell in zip(codes, words, strict=True)]
             )
         starts = np.cumsum([0, *sizes])
         for place, start, size in zip(places, starts, sizes, strict=False):
             out[place] = words.iloc[start : start + size]
     return [out[place] for place in range(len(cells))]
-
-
-def _rare_words(model: Model, column: int) -> Callable[[int], str] | None:
-    """What the level that rare values share is called; None where the column has none."""
-    modelled = {each.name: each for each in model.codec.schema.modelled}
-    found = modelled.get(model.codec.columns[column])
-    return None if found is None or not found.pooled else found.one_of

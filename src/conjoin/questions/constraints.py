@@ -23,7 +23,6 @@ from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import RARE, Column
 from conjoin.codecs.table.values import map_distinct, text_of
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes
 
 __all__ = ["Among", "Constraint", "Draw", "keep_drawing", "narrowed", "read_constraints"]
 
@@ -110,7 +109,7 @@ def read_constraints(model: Model, where: str | Sequence[str]) -> list[Constrain
     compared."""
     columns = {str(column.name): column for column in model.codec.schema.drawn}
     if model.target is not None:
-        levels = tuple(model.target.labels) if isinstance(model.target, Classes) else ()
+        levels = () if model.target.labels is None else tuple(model.target.labels)
         columns.setdefault(
             model.target.name,
             Column(model.target.name, "category" if levels else "real", levels=levels),
@@ -146,14 +145,12 @@ def _read(text: str, columns: dict[str, Column]) -> Constraint:
 def _check_order(text: str, sign: str, one: Column, other: Column | None) -> None:
     """ValueError where the two sides can't be compared so."""
     for column in (one, other or one):
-        if sign != "==" and not column.numeric and column.type != "ordered":
+        if sign != "==" and not column.has_order:
             raise ValueError(
                 f"where asks for {text!r}, but {column.name!r} ({column.type}) has no order: "
                 "only == can compare it."
             )
-    kinds = [
-        ("date" if column.type == "date" else column.numeric) for column in (one, other or one)
-    ]
+    kinds = [(column.is_date, column.numeric) for column in (one, other or one)]
     ranked = sign != "==" and other is not None and not one.numeric and one.levels != other.levels
     if kinds[0] != kinds[1] or ranked:
         other = other or one
@@ -165,7 +162,7 @@ def _check_order(text: str, sign: str, one: Column, other: Column | None) -> Non
 
 def _constant(text: str, column: Column, word: str) -> float:
     """A constant as a number that can be compared with the cells of ``column``."""
-    quoted = not column.numeric or column.type == "date" or column.parse is not None
+    quoted = not column.numeric or column.is_date or column.parse is not None
     word = word.strip("'\"") if quoted else word
     codes = _codes(column)
     try:
@@ -174,11 +171,7 @@ def _constant(text: str, column: Column, word: str) -> float:
         value = np.nan
     if np.isnan(value):
         wanted = (
-            f"one of {', '.join(codes)}"
-            if codes
-            else "a date"
-            if column.type == "date"
-            else "a number"
+            f"one of {', '.join(codes)}" if codes else "a date" if column.is_date else "a number"
         )
         raise ValueError(f"where asks for {text!r}, but {word!r} is neither a column nor {wanted}.")
     return value
@@ -259,9 +252,7 @@ def _end(each: Constraint) -> float:
 
 def _raw(column: Column, value: float | None) -> Any:
     return (
-        value
-        if value is None or column.type != "date"
-        else pd.Timestamp(0) + pd.Timedelta(days=value)
+        value if value is None or not column.is_date else pd.Timestamp(0) + pd.Timedelta(days=value)
     )
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from conjoin.core import Event, Pair, Rows, as_float, stream
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes
 from conjoin.questions.ranges import settled
 
 __all__ = ["counterfactual"]
@@ -104,20 +103,15 @@ def _wishes(model: Model, encoded: Any, rows: Rows, to: Any) -> list[_Wish]:
     """One for each row."""
     if to is not None:
         return [_wish(model, to)] * len(rows)
-    if not isinstance(model.target, Classes):
+    if not model.has_classes:
         raise ValueError("For a number, to= is a range (low, high); only a class has a runner-up.")
     order = (-model.log_proba(encoded, rows)).argsort(dim=1, stable=True)
     return [_Wish(float(code), float(code)) for code in order[:, 1].tolist()]
 
 
 def _wish(model: Model, to: Any) -> _Wish:
-    if isinstance(model.target, Classes):
-        code = float(model.target.code(to))
-        return _Wish(code, code)
-    if not isinstance(to, tuple) or len(to) != 2:
-        raise ValueError(f"For a number, to= is a range (low, high), got {to!r}.")
-    low, high = ((value - model.number.shift) / model.number.scale for value in to)
-    return _Wish(low, high)
+    assert model.target is not None
+    return _Wish(*model.target.wanted(to))
 
 
 @dataclass
@@ -204,7 +198,7 @@ def _without_trifles(model: Model, drawn: Any, old: "pd.Series[Any]") -> Rows:
 
 def _reached(model: Model, encoded: Any, raw: Rows, wish: _Wish) -> tuple[np.ndarray, np.ndarray]:
     """How likely each proposal has the wanted y, and whether that is the answer."""
-    if isinstance(model.target, Classes):
+    if model.has_classes:
         proba = model.log_proba(encoded, raw).exp()
         code = int(wish.low)
         return proba[:, code].numpy(), (proba.argmax(1) == code).numpy()
@@ -294,9 +288,8 @@ def _table(
 
 def _shared(model: Model, name: Any, values: Tensor) -> str:
     """That a value stands for many, where rare ones share its level."""
-    modelled = {column.name: column for column in model.codec.schema.modelled}
-    column = modelled.get(name)
-    if column is None or not column.pooled:
+    column = model.codec.schema.with_pool(name)
+    if column is None:
         return ""
     words = column.one_of(int(values[model.codec.columns.index(name)]))
     return f" ({words})" if words else ""

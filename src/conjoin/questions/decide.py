@@ -20,7 +20,6 @@ from conjoin.calibration.conformal import rows_for_error, rows_for_false_alarm
 from conjoin.core import Encoded, Rows
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes, Number
 from conjoin.questions.explain import reasons
 
 __all__ = ["NO_THRESHOLD", "decide"]
@@ -61,9 +60,9 @@ def decide(
     familiarity = model.p_value(encoded)
     unfamiliar = familiarity <= false_alarm
     hopeless = np.zeros(len(rows), dtype=bool)
-    if isinstance(model.target, Classes):
+    if model.has_classes:
         doubt, hopeless = _classes(model, table, encoded, rows, max_error, false_alarm)
-    elif isinstance(model.target, Number):
+    elif model.has_number:
         doubt = _number(model, table, encoded, max_error, max_width)
     else:
         doubt = np.full(len(rows), "", dtype=object)
@@ -220,7 +219,7 @@ def _number(
 
 def _rows_for(model: Model, max_error: float) -> int:
     """Labelled calibration rows that an error rate needs: of a number it is a rank."""
-    of = rows_for_error if isinstance(model.target, Classes) else rows_for_false_alarm
+    of = rows_for_error if model.has_classes else rows_for_false_alarm
     return of(max_error)
 
 

@@ -17,7 +17,6 @@ from conjoin.joints.independent import Independent
 from conjoin.joints.reweighted import Posterior
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes
 from conjoin.questions.label_shift import MIN_SHARES_P_VALUE, Change, adapt, after_self_training
 from conjoin.training.data import Split
 
@@ -57,7 +56,7 @@ def adapt_to(
     ValueError
         For a model whose target is no class.
     """
-    if not isinstance(model.target, Classes):
+    if not model.has_classes:
         what = (
             "has no target" if model.target is None else f"predicts a number, {model.target.name!r}"
         )

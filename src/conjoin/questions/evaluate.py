@@ -16,7 +16,6 @@ from conjoin.calibration.conformal import Calibration, rate_interval
 from conjoin.core import Rows, Status
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes
 from conjoin.questions.bits import bits_of
 from conjoin.questions.decide import ACCEPT, UNFAMILIAR, decide
 
@@ -62,7 +61,7 @@ def prediction(model: Model, X: Any, y: np.ndarray, known: np.ndarray) -> dict[s
     label = model.target.encode(y[known], all_known).value  # type: ignore[union-attr]
     rows = model.rows(X).take(np.flatnonzero(known))
     encoded = model.encode(rows)
-    if isinstance(model.target, Classes):
+    if model.has_classes:
         return _classes(model, model.log_proba(encoded, rows), label)
     found = predictive_of(model, encoded.event)
     scale = model.number.scale
@@ -146,7 +145,7 @@ def _promises(
         **_rate("false_alarm_got", int(unfamiliar.sum()), len(rows)),
         **_rate("accepted", int(accepted.sum()), len(rows)),
     }
-    if not isinstance(model.target, Classes) or y is None or known is None:
+    if not model.has_classes or y is None or known is None:
         return out
     wrong = accepted & known & (verdicts["best_guess"].to_numpy() != y)
     out["error_asked"] = (

@@ -15,7 +15,6 @@ import torch
 from conjoin.core import CapabilityError, Event, Pair, Rows, Status, stream
 from conjoin.core.event import slices
 from conjoin.model.model import CHUNK_ROWS, Model
-from conjoin.model.targets import Classes
 from conjoin.questions.conditionals import are_resolved, conditional_means
 from conjoin.questions.ranges import draw_in_range, lifted, settled
 
@@ -180,8 +179,8 @@ def _log_prob(model: Model, full: Rows, y: Any) -> np.ndarray:
     encoded = model.encode(full)
     if y is None:
         return model.log_prob_raw(encoded)
-    if isinstance(model.target, Classes):
-        joint = model.log_joint(encoded, full)[:, model.target.code(y)]
+    if model.has_classes:
+        joint = model.log_joint(encoded, full)[:, model.classes.code(y)]
     else:
         with torch.no_grad():
             joint = (
@@ -202,14 +201,13 @@ def _given(model: Model, y: Any, rows: int) -> Event:
             "no target",
             "Use JointClassifier or JointRegressor.",
         )
-    if isinstance(model.target, Classes):
-        return Event(torch.full((rows,), float(model.target.code(y)), dtype=torch.float64))
-    if not isinstance(y, numbers.Real) or not np.isfinite(float(y)):
+    number = isinstance(y, numbers.Real) and np.isfinite(float(y))
+    if not (model.target.discrete or number):
         raise ValueError(
             f"y must be one number, the {model.target.name!r} that every row is taken to have, "
             f"got {y!r}."
         )
-    return model.target.encode(np.full(rows, float(y)), np.ones(rows, dtype=bool))
+    return model.target.encode_asked(np.full(rows, y))
 
 
 def _x(full: Any) -> Event:

@@ -22,7 +22,6 @@ from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import fit_model
 from conjoin.fitting.split import Rows
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes
 from conjoin.questions.bits import bits_of
 from conjoin.questions.compare import held_out, log_label
 from conjoin.questions.evaluate import prediction
@@ -118,7 +117,7 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
     ValueError
         Without a target, for family='auto' or ``start_from``, or with too few rows.
     """
-    if estimator._task == "density":
+    if estimator._target_class is None:
         raise ValueError(
             "The price of jointness is that of p(x, y), and JointDensity has no y: use "
             "JointClassifier or JointRegressor."
@@ -187,7 +186,8 @@ def _of_labels(joint: Model, alone: Model, held: Rows) -> Term:
     assert held.y is not None and held.known is not None
     each = [log_label(model, model.encode(held.x), held)[0][held.known] for model in (joint, alone)]
     found = _term("p(y | x)", each, joint.status["predict_proba"].value)
-    measure = "accuracy" if isinstance(joint.target, Classes) else "mae"
+    assert joint.target is not None
+    measure = joint.target.measure
     values = [prediction(model, held.x, held.y, held.known)[measure] for model in (joint, alone)]
     return replace(found, measure=measure, joint_measure=values[0], alone_measure=values[1])
 

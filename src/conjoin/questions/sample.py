@@ -13,7 +13,6 @@ from conjoin.codecs.table.schema import RARE
 from conjoin.codecs.table.values import text_of
 from conjoin.core import Event, Pair, Region, stream
 from conjoin.model.model import Model
-from conjoin.model.targets import Classes
 from conjoin.questions.constraints import (
     Among,
     Constraint,
@@ -129,12 +128,7 @@ def _label(model: Model, n: int, y: Any) -> Event:
         raise ValueError(
             f"y has {len(values)} entries for n_samples={n}; give one value, or one per row."
         )
-    if isinstance(model.target, Classes):
-        codes = torch.tensor(
-            [float(model.target.code(label)) for label in values], dtype=torch.float64
-        )
-        return Event(codes, torch.ones(n, dtype=torch.bool))
-    return model.target.encode(values.astype(float), np.ones(n, dtype=bool))
+    return model.target.encode_asked(values)
 
 
 def _evidence(model: Model, n: int, given: dict[Any, Any]) -> Event:
@@ -204,7 +198,7 @@ def _region(model: Model, given: dict[Any, Any]) -> Region | None:
             )
         variable = model.codec.space.variables[place]
         if isinstance(value, tuple):
-            if variable.kind == "category":
+            if variable.nominal:
                 raise ValueError(
                     f"{name!r} is a category without an order: give a list of levels, not a range."
                 )

@@ -10,7 +10,6 @@ from conjoin.core import Pair, stream
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.censored import TargetColumn
 from conjoin.model.several import SeveralTargets
-from conjoin.model.targets import Classes
 from conjoin.questions.decide import ACCEPT, AMBIGUOUS, UNFAMILIAR, decide
 from conjoin.questions.evaluate import evaluate
 from conjoin.questions.ranges import draw_in_range, lifted
@@ -26,8 +25,8 @@ def predict_all(model: SeveralTargets, X: Any) -> pd.DataFrame:
     found: dict[str, Any] = {}
     for name, view in model.views().items():
         encoded = view.encode(rows)
-        if isinstance(view.target, Classes):
-            found[name] = view.target.labels[view.log_proba(encoded).argmax(1).numpy()]
+        if view.has_classes:
+            found[name] = view.classes.labels[view.log_proba(encoded).argmax(1).numpy()]
         else:
             found[name] = view.number.decode(predictive_of(view, encoded.event).mean())
     return pd.DataFrame(found, index=rows.index)
@@ -80,7 +79,7 @@ def decide_all(
     views = model.views()
     tables = {
         name: decide(view, rows, max_width=max_width, explain=False, **asked)
-        if view.target is not None and view.target.kind == "number"
+        if view.has_number
         else decide(view, rows, explain=False, **asked)
         for name, view in views.items()
     }

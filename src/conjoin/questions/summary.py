@@ -79,7 +79,7 @@ def useful_rate(model: Any) -> float | None:
     if model.target is None:
         return RATE
     rates = [rate for rate in RATES if rate >= max(RATE, found["max_error"])]
-    if model.target.kind == "classes":
+    if model.has_classes:
         rates = [rate for rate in rates if _coverage(model, rate) > 0.2]
     return rates[0] if rates else None
 
@@ -95,7 +95,7 @@ def promises(model: Any) -> dict[str, float] | None:
         least = 1 - (1 - CONFIDENCE) ** (1 / labelled) if labelled else 1.0
         out |= {
             "labelled_rows": labelled,
-            "max_error": least if model.target.kind == "classes" else 1 / (labelled + 1),
+            "max_error": least if model.has_classes else 1 / (labelled + 1),
         }
     return out
 
@@ -107,7 +107,7 @@ def held_out(model: Any) -> dict[str, float]:
         for name, loss in model.facts.get("predictor", {}).get("log_loss", {}).items()
     }
     calibration = model.calibration
-    if calibration is None or model.target is None or model.target.kind != "classes":
+    if calibration is None or not model.has_classes:
         return out
     known = calibration.label >= 0
     if known.any():
@@ -121,7 +121,7 @@ def held_out(model: Any) -> dict[str, float]:
 def _target(model: Any) -> str:
     if model.target is None:
         return "none: p(x) alone"
-    if model.target.kind == "number":
+    if model.target.labels is None:
         return f"{model.target.name}, a number"
     names = list(map(str, model.target.labels))
     return (
@@ -204,7 +204,7 @@ def _errors(model: Any) -> str:
     found = promises(model)
     if found is None:
         return ""
-    if model.target.kind == "number":
+    if model.has_number:
         return (
             f"intervals that miss {_rate(found['max_error'])} or more of the values can be promised"
         )

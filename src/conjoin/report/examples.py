@@ -143,7 +143,7 @@ def _wish(estimator: Any, frame: pd.DataFrame) -> tuple[pd.DataFrame, str, Any, 
     words)."""
     model = estimator.model_
     guess = estimator.predict(frame)
-    if model.target.kind == "classes":
+    if model.has_classes:
         counts = pd.Series(guess).value_counts()
         first = counts.index[0]
         others = [label for label in estimator.classes_ if label != first]

@@ -16,9 +16,9 @@ KINDS: dict[str, str] = {
 }
 
 
-def sections_of(kind: str) -> Any:
-    """What gathers the sections about data of this kind."""
-    if kind not in KINDS:
+def sections_of(codec: Any) -> Any:
+    """What gathers the sections about data of this codec's kind."""
+    if codec.kind not in KINDS:
         return lambda estimator, found, real: {"template": "", "sections": ()}
-    module, name = KINDS[kind].split(":")
+    module, name = KINDS[codec.kind].split(":")
     return getattr(importlib.import_module(module), name)

@@ -174,11 +174,7 @@ def _altered(estimator: Any, found: Answers, real: Any) -> list[Strip]:
     differ."""
     model = found.model
     codec = cast(Any, found.model.codec)
-    if (
-        model.target is None
-        or model.target.kind != "classes"
-        or not model.pair.proposer.capabilities.edits
-    ):
+    if not (model.has_classes and model.pair.proposer.capabilities.edits):
         raise ValueError(
             "This model can't alter pictures: that needs classes and a family that edits, such "
             "as family='diffusion'."

@@ -168,8 +168,7 @@ def sample_rows(count: int) -> np.ndarray:
 
 def unlike(found: Answers) -> str:
     """That the rows asked about are not like those of the fit, where their errors say so."""
-    target = found.model.target
-    if found.table is None or not found.labelled or target is None or target.kind != "classes":
+    if found.table is None or not found.labelled or not found.model.has_classes:
         return ""
     assert found.rates is not None
     accepted = (found.table["verdict"] == ACCEPT).to_numpy() & found.known
@@ -195,12 +194,7 @@ def quality(found: Answers) -> dict[str, Any]:
             "metrics": metrics,
         }
     calibration = model.calibration
-    if (
-        calibration is None
-        or model.target is None
-        or model.target.kind != "classes"
-        or not (calibration.label >= 0).any()
-    ):
+    if calibration is None or not model.has_classes or not (calibration.label >= 0).any():
         return {"source": "", "metrics": []}
     known = calibration.label >= 0
     right = (calibration.guess == calibration.label)[known]
@@ -354,7 +348,7 @@ def _error_rows(found: Answers) -> list[tuple[str, str, str, str, str]]:
     each = limits if isinstance(limits, Mapping) else {}
     asked = "for each class" if each else f"at most {percent(limits, 0)}"
     assert table is not None and found.model.target is not None
-    if found.model.target.kind == "number":
+    if found.model.has_number:
         inside = table["low"].to_numpy()[found.known] <= found.y[found.known]
         inside &= found.y[found.known] <= table["high"].to_numpy()[found.known]
         return [
@@ -425,7 +419,7 @@ def schema_table(model: Model) -> list[Field]:
 def row_table(estimator: Any, real: pd.DataFrame | None) -> dict[str, Any]:
     """Some rows that the model draws; beside as many real ones where they may be shown."""
     model = estimator.model_
-    strings = [c.name for c in model.codec.schema.modelled if c.type == "text"]
+    strings = [c.name for c in model.codec.schema.modelled if c.is_text]
     names = [*telling_columns(model, SHOWN_COLUMNS), *strings]
     drawn = drawn_rows(estimator, SHOWN_ROWS)
     parts = (

@@ -186,7 +186,7 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
 
 def _body(estimator: Any, found: Answers, real: Rows | None) -> dict[str, Any]:
     model = found.model
-    return sections_of(model.codec.kind)(estimator, found, real) | {
+    return sections_of(model.codec)(estimator, found, real) | {
         "asked_about": found.rows is not None,
         "has_target": model.target is not None,
         "quality": quality(found),

@@ -66,9 +66,9 @@ class TinyBlocks:
     gaps: Any = field(repr=False)  # the rows, some of them known in part
 
     @property
-    def layout(self) -> str:
-        """The layout of the block, or "record"."""
-        return str(self.space.layout)
+    def is_record(self) -> bool:
+        """Whether a row is a record of named blocks."""
+        return isinstance(self.every, Record)
 
     @property
     def rows(self) -> Any:
@@ -77,7 +77,7 @@ class TinyBlocks:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        return self.space.blocks if self.layout == "record" else (self.space,)
+        return self.space.blocks if self.is_record else (self.space,)
 
     @property
     def has_mass(self) -> bool:
@@ -87,14 +87,14 @@ class TinyBlocks:
     def questions(self) -> list[Question]:
         """Rows of the list with each block in turn known in part, the others known or not."""
         rows = self.rows.take(slice(0, QUESTION_ROWS))
-        if self.layout != "record":
+        if not self.is_record:
             return [Question(*each) for each in _asked(self.space, rows) if each[0] != "known"]
         return list(_of_records(self.blocks, rows))
 
     def nothing(self, rows: int) -> Any:
         """So many rows of which nothing is known."""
         unknown = {block.name: block.unknown(rows) for block in self.blocks}
-        return Record(unknown) if self.layout == "record" else unknown[self.space.name]
+        return Record(unknown) if self.is_record else unknown[self.space.name]
 
     def log_known(self, rows: Any) -> Tensor:
         """(B,) the logarithm of the volume of the cells of the grid of the numbers that are
@@ -117,8 +117,8 @@ class TinyBlocks:
     def boxed(self) -> list[tuple[Any, Tensor]]:
         """Rows of which a vector block is known to lie in a region: with the other blocks known,
         and with nothing known of them; and which rows of the list (G,) lie there."""
-        vector = next((b for b in self.blocks if b.layout == "vector"), None)
-        if vector is None or self.layout != "record":
+        vector = next((block for block in self.blocks if block.columnar), None)
+        if vector is None or not self.is_record:
             return []
         region, inside = _box(vector, self.every[vector.name])
         rows = self.rows.take(slice(0, QUESTION_ROWS))
@@ -480,7 +480,7 @@ def _with_gaps(space: RecordSpace, rows: Record, noise: torch.Generator) -> Reco
     for place, (name, event) in enumerate(rows.items()):
         gone = (torch.rand(rows.rows, generator=noise) < HIDDEN_SHARE) & (kept != place)
         cells = gone.reshape(-1, *(1,) * (event.value.dim() - 1)).expand(event.value.shape)
-        if space[name].layout == "vector":
+        if space[name].columnar:
             cells = (
                 cells
                 | (torch.rand(event.value.shape, generator=noise) < HIDDEN_SHARE)

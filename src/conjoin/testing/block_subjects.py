@@ -13,6 +13,7 @@ from conjoin.core import (
     CapabilityError,
     Density,
     Event,
+    Flat,
     Pair,
     Record,
     RecordSpace,
@@ -50,6 +51,12 @@ class BlockSubject(Fitted):
     @property
     def complete(self) -> Any:
         return self.tiny.rows
+
+    @property
+    def told_to_build(self) -> Any:
+        """The rows that it was fitted to, as ``build`` takes them: records, or joined to rows."""
+        flat = self.density.rows_of
+        return self.event if flat is None else flat.join(self.event)
 
     @property
     def joint(self) -> None:
@@ -96,10 +103,12 @@ class BlockSubject(Fitted):
 
 def _built(config: Any, space: TinyBlocks, **context: Any) -> tuple[Density, Any]:
     """The density, and the rows to fit: some of them known in part where the family takes that."""
-    if config.density.flat:
+    if config.density.flat and not config.density.takes_blocks:
         raise NotTaken("it models rows of numbers, not blocks")
 
     def build(data: Any) -> Density:
+        if config.density.flat:
+            return _of_rows(config, space, data)
         try:
             return config.density.build(
                 space.space,
@@ -116,6 +125,21 @@ def _built(config: Any, space: TinyBlocks, **context: Any) -> tuple[Density, Any
     if density.capabilities.missing == "none":
         return density, space.rows
     return build(space.gaps), space.gaps
+
+
+def _of_rows(config: Any, space: TinyBlocks, data: Any) -> Density:
+    """A density of the rows that the blocks are joined to, for questions about records."""
+    try:
+        flat = Flat(space.space)
+        return config.density.build(
+            flat.space,
+            config.suited(flat.space),
+            flat.join(data),
+            stream(0, "build"),
+            weight=weights_of(data.rows),
+        ).over(flat)
+    except (CapabilityError, ValueError) as refusal:
+        raise NotTaken(str(refusal)) from refusal
 
 
 def _alone(config: Any, space: TinyBlocks) -> BlockSubject:

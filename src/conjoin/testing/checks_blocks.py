@@ -23,7 +23,7 @@ SLACK_NATS = 0.1  # nats by which their mean may be too high by chance
 
 def _columns(subject: Subject) -> Tensor:
     """(D,) which variables are columns."""
-    needs(subject.tiny.layout == "vector image", "rows of one block")
+    needs(0 < subject.tiny.columns < subject.tiny.size, "rows of one block")
     needs(subject.can.missing in ("exact", "approximate"), "what is missing is not summed out")
     return torch.arange(subject.tiny.size) < subject.tiny.columns
 

@@ -76,7 +76,7 @@ def _twins(subject: BlockSubject) -> dict[str, tuple[bool, Callable[[], Any]]]:
         "statistics": (able.statistics, lambda: density.statistics(rows, subject.context(3))),
         "begin": (able.step, lambda: density.begin(3, context)),
         "a context": (
-            bool(density.context_space.blocks),
+            density.context_space is not None and bool(density.context_space.blocks),
             lambda: density.log_prob(rows, Event(torch.zeros(3).double())),
         ),
     }
@@ -144,7 +144,7 @@ def build_seeds(subject: BlockSubject) -> None:
     alone."""
     needs(subject.contexts is None, "built through its parts")
     density = subject.density
-    make = partial(type(density).build, density.space, density.config, subject.event)
+    make = partial(type(density).build, density.space, density.config, subject.told_to_build)
     before = torch.random.get_rng_state()
     first, again = (make(stream(5)).state_dict() for _ in range(2))
     same = all(torch.equal(first[key], again[key]) for key in first)

@@ -268,7 +268,7 @@ def invariances(subject: Fitted) -> None:
     declared, and nowhere else."""
     declared = subject.can.invariances
     space = subject.density.space
-    if space.layout != "points":
+    if not space.unordered:
         expect(not declared, f"invariances = {set(declared)}, but the rows are no points")
         raise NotApplicable("no points")
     event = space.check(subject.density.sample(64, generator=stream(1, "points")))

@@ -260,7 +260,7 @@ def conditionals(subject: BlockSubject) -> None:
 
 
 def _draws(subject: BlockSubject) -> int:
-    return RECORD_DRAWS if subject.tiny.layout == "record" else DRAWS
+    return RECORD_DRAWS if subject.tiny.is_record else DRAWS
 
 
 def _follow(subject: BlockSubject, one: Any, what: str, seed: int) -> None:

@@ -107,13 +107,11 @@ def _takes(config: Any, space: str) -> bool:
     if entry is None:
         return True
     found = tiny_of(space)
-    if isinstance(found, TinyBlocks):
-        return found.layout in entry.layouts and not config.density.flat
-    if "vector" not in entry.layouts or (entry.pictures and not found.space.pixels):
+    if isinstance(found, TinyBlocks) and config.density.flat and not config.density.takes_blocks:
         return False
     if found.name in OF_PICTURES and not entry.pictures:
         return False
-    return all(variable.kind in entry.kinds for variable in found.space.variables)
+    return entry.takes(found.space)
 
 
 def run_case(family: Any, space: str, check: str) -> Fitted:

@@ -130,7 +130,8 @@ class Fitted(abc.ABC):
 def again(density: Density) -> Density:
     """What saving.py does: a density from its config and structure, before its weights."""
     structure = json.loads(json.dumps(density.structure))
-    return type(density)(density.space, density.config, structure, density.context_space).eval()
+    out = type(density)(density.space, density.config, structure, density.context_space).eval()
+    return out if density.rows_of is None else out.over(density.rows_of)
 
 
 def fitted(density: Density, data: Any, weight: Tensor, epochs: int = 6) -> None:

@@ -139,14 +139,8 @@ class Tiny:
 
     @property
     def columns(self) -> int:
-        """How many of the variables, the first ones, are no pixels."""
-        return self.size - self.space.pixels
-
-    @property
-    def layout(self) -> str:
-        """What the rows hold: "vector", "image" or "vector image"."""
-        parts = {"vector": self.columns, "image": self.space.pixels}
-        return " ".join(part for part, variables in parts.items() if variables)
+        """How many of the variables, the first ones, are columns."""
+        return self.space.columns
 
     def patterns(self, least: int = 0) -> list[Tensor]:
         """Masks over the variables with at least one missing and at least ``least`` known: all of
@@ -333,9 +327,9 @@ def tiny(name: str) -> Tiny:
     variables, columns = _MAKERS[name](name, latent, noise)
     rows = torch.tensor(np.stack(columns, 1)).double()
     mask = torch.tensor(noise.random(rows.shape) > 0.12)
-    pixels = _space(name, variables).pixels
-    if 0 < pixels < len(variables):
-        mask[:, -pixels:] = mask[:, -1:]  # a picture is known or missing as a whole
+    columns_of_row = _space(name, variables).columns
+    if columns_of_row:
+        mask[:, columns_of_row:] = mask[:, -1:]  # a picture is known or missing as a whole
     label = torch.tensor((latent + 0.7 * noise.normal(size=ROWS) > 1).astype(float))
     axes = tuple(_axis(variable, rows[:, d]) for d, variable in enumerate(variables))
     return Tiny(name, _space(name, variables), rows, mask, label, axes)

@@ -317,7 +317,7 @@ def _given_class(config: Any, space: Tiny) -> Subject:
 
 def _joint_of(config: Any, space: Tiny) -> tuple[Joint, Event]:
     y = Space((), space.space.variables[:1])
-    x = Space((space.size - 1,), space.space.variables[1:], "vector", space.space.grid)
+    x = space.space.without_first()
     data = Event(space.rows, space.mask)
     if not _takes_missing(config, space):
         data = Event(space.rows)

@@ -74,6 +74,7 @@ class TableCodec(Codec):
         ] = ()  # columns (by their place in _cells) that have a flag, in order
         self._schema: Schema | None = None
         self._relations = Relations((), ())
+        self._writers: dict[Any, Cells] = {}
         self._named = True
         self._notices: list[str] = []
 
@@ -108,6 +109,7 @@ class TableCodec(Codec):
         self._relations = Relations.from_json(found.schema.relations, columns, self._measured)
         told = self._relations.to_json()
         self._schema = dataclasses.replace(found.schema, columns=columns, relations=told)
+        self._writers = self._writers_of(self._schema)
         self._cells = tuple(
             fit_cells(self._relations.variable(column), found.tallies[column.name])
             for column in self._schema.modelled
@@ -348,6 +350,17 @@ class TableCodec(Codec):
         generator: torch.Generator | None,
         given: Mapping[Any, Any],
     ) -> pd.DataFrame:
+        values, known = self._numbers_of(value, observed)
+        series = [
+            self._series(values, known, i, generator, _listed(given.get(cells.column.name)))
+            for i, cells in enumerate(self._cells)
+        ]
+        frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
+        frame = frame.set_axis(pd.Index(self.columns), axis=1)
+        return self._put_back(frame, given) if self._relations else frame
+
+    def _numbers_of(self, value: Tensor, observed: Tensor | None = None) -> tuple[Array, Array]:
+        """(B, D) numbers of rows, and which of them are cells that are known."""
         values = value.detach().to("cpu", torch.float64).numpy()
         known = (
             np.isfinite(values)
@@ -361,13 +374,7 @@ class TableCodec(Codec):
             )
         for place, i in enumerate(self._flags, start=len(self._cells)):
             known[:, i] &= ~(known[:, place] & (values[:, place] > 0.5))
-        series = [
-            self._series(values, known, i, generator, _listed(given.get(cells.column.name)))
-            for i, cells in enumerate(self._cells)
-        ]
-        frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
-        frame = frame.set_axis(pd.Index(self.columns), axis=1)
-        return self._put_back(frame, given) if self._relations else frame
+        return values, known
 
     def _series(
         self,
@@ -387,20 +394,18 @@ class TableCodec(Codec):
     def _put_back(self, frame: pd.DataFrame, held: Collection[Any]) -> pd.DataFrame:
         """The columns that follow from others, at their places; ``frame`` holds differences."""
         series = {name: frame[name] for name in frame}
-        writers = self._writers
         for name, cells in self._relations.decide(frame, self._recorded, held).items():
-            series[name] = writers[name].write(cells)
+            series[name] = self._writers[name].write(cells)
         order = [column.name for column in self.schema.drawn]
         return pd.concat([series[name] for name in order], axis=1).set_axis(pd.Index(order), axis=1)
 
-    @property
-    def _writers(self) -> dict[Any, Cells]:
+    def _writers_of(self, schema: Schema) -> dict[Any, Cells]:
         """What writes plain cells of each column that takes part in a relation."""
         names = set(self._relations.names)
-        found = [each for each in self.schema.drawn if each.name in names]
+        found = [each for each in schema.drawn if each.name in names]
         # what follows from others is not cut at its bounds: that would break the relation
         free = {
-            name: dataclasses.replace(self.schema[name], bounds=(None, None))
+            name: dataclasses.replace(schema[name], bounds=(None, None))
             for name in self._relations.derived
         }
         return {each.name: cells_for(free.get(each.name, each)) for each in found}
@@ -418,13 +423,21 @@ class TableCodec(Codec):
         out = torch.zeros(len(value), dtype=torch.bool)
         if not self._relations or not self._relations.derived or not len(value):
             return out
-        cells = self._relations.read(self.decode(value))
+        cells = self._relations.decide(self._related(value), self._recorded)
         for name in self._relations.derived:
             low, high = self.schema[name].range
             far = cells[name] < (-np.inf if low is None else low)
             far |= cells[name] > (np.inf if high is None else high)
             out |= torch.from_numpy(far)
         return out
+
+    def _related(self, value: Tensor) -> pd.DataFrame:
+        """The columns of the relations alone, of whole rows: the others need no decoding where only
+        what follows is asked."""
+        values, known = self._numbers_of(value)
+        places = [i for i, name in enumerate(self.columns) if name in self._relations.names]
+        series = {self.columns[i]: self._series(values, known, i) for i in places}
+        return pd.DataFrame(series, index=range(len(values)))
 
     def settle(self, value: Tensor) -> Tensor:
         out = value.clone()
@@ -453,6 +466,7 @@ class TableCodec(Codec):
         new = {cells.column.name: cells.column for cells in self._cells}
         columns = tuple(new.get(column.name, column) for column in self.schema.columns)
         self._schema = dataclasses.replace(self.schema, columns=columns)
+        self._writers = self._writers_of(self._schema)
 
     def decode_column(self, value: Tensor, place: int) -> Any:
         if self._flags:
@@ -528,6 +542,7 @@ class TableCodec(Codec):
             cells_for(codec._relations.variable(column), **scales)
             for column, scales in zip(columns, data["scales"], strict=True)
         )
+        codec._writers = codec._writers_of(codec._schema)
         return codec
 
 

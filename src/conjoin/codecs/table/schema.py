@@ -116,6 +116,29 @@ class Column:
         return self.type in ("real", "integer", "date")
 
     @property
+    def is_date(self) -> bool:
+        """Whether values are dates, which are days for a model."""
+        return self.type == "date"
+
+    @property
+    def is_amount(self) -> bool:
+        """Whether values are numbers that are no dates."""
+        return self.type in ("real", "integer")
+
+    @property
+    def has_order(self) -> bool:
+        """Whether one value is less than another."""
+        return self.numeric or self.type == "ordered"
+
+    @property
+    def is_picture(self) -> bool:
+        return self.type == "picture"
+
+    @property
+    def is_text(self) -> bool:
+        return self.type == "text"
+
+    @property
     def is_block(self) -> bool:
         """Whether a cell is a whole of many parts, such as a picture or a string."""
         return self.type in ("picture", "text")
@@ -281,6 +304,11 @@ class Schema:
             if column.name == name:
                 return column
         raise KeyError(name)
+
+    def with_pool(self, name: Name) -> Column | None:
+        """The modelled column of this name, if rare values share one of its levels; else None."""
+        found = (each for each in self.modelled if each.name == name and each.pooled)
+        return next(found, None)
 
     @property
     def modelled(self) -> tuple[Column, ...]:

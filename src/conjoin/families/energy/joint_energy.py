@@ -146,11 +146,7 @@ class EnergyDensity(Density):
         size = len(space.variables)
         self.labelled = first.discrete and size > 1
         self.classes = first.cardinality if self.labelled else 1
-        self.x_space = (
-            Space((size - 1,), space.variables[1:], "vector", space.grid)
-            if self.labelled
-            else space
-        )
+        self.x_space = space.without_first() if self.labelled else space
         if config.method not in ("noise", "chains", "sgld"):
             raise ValueError(f"method must be 'noise', 'chains' or 'sgld', got {config.method!r}.")
         if config.method == "sgld":

@@ -137,7 +137,7 @@ def _odd_numbers(column: Column, a: Any, b: Any) -> str:
     high = float(before.max())
     reach = FAR_RANGES * (high - low)
     odd = (after < low - reach) | (after > high + reach)
-    if column.type != "date":
+    if not column.is_date:
         odd |= (after < 0) & (low >= 0)
         odd |= (after != np.rint(after)) & bool((before == np.rint(before)).all())
     odd &= there
