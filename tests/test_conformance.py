@@ -92,6 +92,7 @@ SETTINGS = {
     "picture_diffusion": {**SMALL_PICTURES, "points": 8},
     "illustrated": {**SMALL_PICTURES, "points": 48, "columns": "mixture"},
     "pixel_cnn": {"width": 8, "blocks": 3},
+    "forest": {"trees": 6, "groups": 8},
     "sequence": SMALL_STRINGS,
     "chain": {
         "columns": "mixture",

@@ -6,14 +6,13 @@ the node after its parent, and a leaf is its own right child.
 Shape letters: B rows, F features, N nodes of all trees, T trees.
 
 >>> feature = torch.zeros(3, dtype=torch.int32)  # one split, at 0.5
->>> threshold = torch.tensor([0.5, -math.inf, -math.inf])
+>>> threshold = torch.tensor([0.5, -torch.inf, -torch.inf])
 >>> right = torch.tensor([2, 1, 2], dtype=torch.int32)
 >>> root = torch.zeros(1, dtype=torch.int32)
 >>> descend(torch.tensor([[0.0], [1.0]]), feature, threshold, right, root).tolist()
 [[1], [2]]
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -34,16 +33,23 @@ def descend(
 ) -> Int[Tensor, "B T"]:
     """The leaf of each tree where each row arrives; a row that has arrived in a tree walks no
     further there."""
-    trees = len(root)
+    feature = feature.long()
+    right = right.long()
+    cells = table.reshape(-1)
     node = root.long().repeat(len(table))
+    first = (torch.arange(len(table)) * table.shape[1]).repeat_interleave(len(root))
     walking = torch.arange(len(node))
+    at = node
     while len(walking):
-        at = node[walking]
-        value = table[walking // trees, feature[at].long()]
-        after = torch.where(value <= threshold[at], at + 1, right[at].long())
+        value = cells.index_select(0, first + feature.index_select(0, at))
+        left = value <= threshold.index_select(0, at)
+        after = torch.where(left, at + 1, right.index_select(0, at))
         node[walking] = after
-        walking = walking[after != at]
-    return node.reshape(len(table), trees)
+        goes = (after != at).nonzero()[:, 0]
+        at = after.index_select(0, goes)
+        first = first.index_select(0, goes)
+        walking = walking.index_select(0, goes)
+    return node.reshape(len(table), len(root))
 
 
 def inner_layers(right: Int[Tensor, " N"], root: Int[Tensor, " T"]) -> list[Int[Tensor, " M"]]:
@@ -57,10 +63,11 @@ def inner_layers(right: Int[Tensor, " N"], root: Int[Tensor, " T"]) -> list[Int[
     return out
 
 
-def roots_of(trees: list[Any]) -> np.ndarray:
+def roots_of(trees: list[Any]) -> list[int]:
     """The first node of each of scikit-learn's trees, where all of them are numbered through."""
     counts = np.array([tree.node_count for tree in trees])
-    return np.asarray(np.cumsum(counts) - counts)
+    found: list[int] = (np.cumsum(counts) - counts).tolist()
+    return found
 
 
 def node_columns(tree: Any, start: int) -> dict[str, np.ndarray]:

@@ -12,8 +12,10 @@ approximation.) The same weights choose among the draws when missing cells are f
 (1987), sampling/importance resampling). So a family that only has log p of complete rows answers
 every question, and declares which answers are bounds. All values in nats.
 
-A family of networks writes four hooks: ``_start`` (what depends on the data), ``_whole`` (log p of complete
-rows), ``_draw`` (new rows), and, where it is trained by something else than -log p, ``_objective``.
+A family of networks writes four hooks: ``_start`` (what depends on the data), ``_whole`` (log p of
+complete rows), ``_draw`` (new rows), and, where it is trained by something else than -log p,
+``_objective``. A family without a network writes ``_whole`` and ``_draw`` of a ``ProposalDensity``
+and its own ``build``.
 
 Shape letters: B rows, D variables, S draws for a row with missing cells, K components of the
 proposal.

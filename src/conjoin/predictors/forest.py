@@ -168,7 +168,7 @@ def _forest(trees: list[Any], strength: float, design: Design) -> Forest:
     forest.design.load_state_dict(design.state_dict())
     roots = roots_of(trees)
     forest.root.copy_(torch.as_tensor(roots))
-    for root, count, tree in zip(roots.tolist(), counts.tolist(), trees, strict=True):
+    for root, count, tree in zip(roots, counts.tolist(), trees, strict=True):
         _write_tree(forest, slice(root, root + count), tree, strength)
     return forest
 

@@ -165,8 +165,10 @@ class _Run:
         """At most; mini-batches of expectation-maximisation need fewer passes than whole ones."""
         if self.planned:
             return math.ceil(self.planned / self.length)
-        return self.plan.epochs or epochs or min(
-            MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS / self.parts))
+        return (
+            self.plan.epochs
+            or epochs
+            or min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS / self.parts)))
         )
 
     # ------------------------------------------------------------------ steps

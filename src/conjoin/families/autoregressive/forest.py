@@ -58,7 +58,7 @@ from conjoin.families.deep import ProposalDensity, proposal_of
 
 __all__ = ["ForestChain", "ForestChainDensity"]
 
-STRENGTHS_ROWS = (1.0, 5.0, 25.0, 125.0, 1000.0, 1e5)  # of the prior of a node
+STRENGTHS_ROWS = (1.0, 6.0, 36.0, 216.0, 1e4)  # of the prior of a node
 # how trees are grown in turn: the impurity, and the share of the earlier columns that each split
 # chooses from
 KINDS = (("gini", 0.5), ("log_loss", 1.0))
@@ -76,7 +76,7 @@ class ForestChain(Config):
 
     Parameters
     ----------
-    trees : int, default 24
+    trees : int, default 12
         Trees of each column.
     min_rows : int, default 5
         Rows of a leaf, at least.
@@ -86,7 +86,7 @@ class ForestChain(Config):
         Ways in which a row with missing cells is completed, to average over.
     """
 
-    trees: int = 24
+    trees: int = 12
     min_rows: int = 5
     groups: int = 32
     draws: int = 32
@@ -167,20 +167,31 @@ class Conditional(nn.Module):
             out.index_add_(0, own[rows], share[rows])
         return out
 
-    def shrunk(self, counts: Float[Tensor, "N K"], strength: float) -> Float[Tensor, "N K"]:
-        """The distribution of each node, from the root down."""
-        layers = inner_layers(self.right, self.root)
+    def layers(self) -> list[Int[Tensor, " M"]]:
+        """The nodes that have children, by their depth."""
+        return inner_layers(self.right, self.root)
+
+    def totals(self, counts: Float[Tensor, "N K"], layers: list[Tensor]) -> Float[Tensor, "N K"]:
+        """How much arrives in each node, or below it."""
         right = self.right.long()
-        counts = counts.clone()
+        out = counts.clone()
         for layer in reversed(layers):
-            counts[layer] = counts[layer + 1] + counts[right[layer]]
-        rows = counts.sum(1, keepdim=True) + strength
+            out[layer] = out[layer + 1] + out[right[layer]]
+        return out
+
+    def shrunk(
+        self, totals: Float[Tensor, "N K"], strength: float, layers: list[Tensor]
+    ) -> Float[Tensor, "N K"]:
+        """The distribution of each node, from the root down."""
+        right = self.right.long()
         root = self.root.long()
-        out = torch.zeros_like(counts)
-        out[root] = (counts[root] + strength * self.marginal.softmax(0)) / rows[root]
+        own = totals / (totals.sum(1, keepdim=True) + strength)
+        lent = strength / (totals.sum(1, keepdim=True) + strength)
+        out = own.clone()
+        out[root] += lent[root] * self.marginal.softmax(0)
         for layer in layers:
             for child in (layer + 1, right[layer]):
-                out[child] = (counts[child] + strength * out[layer]) / rows[child]
+                out[child] += lent[child] * out[layer]
         return out
 
     @torch.no_grad()
@@ -192,9 +203,11 @@ class Conditional(nn.Module):
         share = self.blend * len(kind) / torch.bincount(kind, minlength=len(KINDS))[:, None]
         ends = torch.cat([self.root[1:], torch.tensor([len(self.leaf)])]).long()
         own = share.nan_to_num(0.0)[kind].repeat_interleave(ends - self.root.long(), 0)
+        layers = self.layers()
+        totals = self.totals(counts, layers)
         out = torch.zeros_like(counts)
         for index, strength in enumerate(STRENGTHS_ROWS):
-            out += own[:, index : index + 1] * self.shrunk(counts, strength)
+            out += own[:, index : index + 1] * self.shrunk(totals, strength, layers)
         self.leaf.copy_(out)
 
     @torch.no_grad()
@@ -461,7 +474,7 @@ def _planted(
     """Write the trees' nodes; the leaves where the rows arrive."""
     roots = roots_of(trees)
     conditional.root.copy_(torch.as_tensor(roots))
-    for start, tree in zip(roots.tolist(), trees, strict=True):
+    for start, tree in zip(roots, trees, strict=True):
         for name, column in node_columns(tree, start).items():
             own = getattr(conditional, name)
             own[start : start + tree.node_count] = torch.as_tensor(column).to(own.dtype)
@@ -497,12 +510,13 @@ def _best_blend(
     blend = _even_blend(trees)
     if not bool(judged.any()):
         return blend
-    counts = conditional.counts(share, node, ~held)
+    layers = conditional.layers()
+    totals = conditional.totals(conditional.counts(share, node, ~held), layers)
     log_states = conditional.log_states(rows.value)
     marginal = MARGINAL_SHARE * conditional.marginal.softmax(0)
     each = []
     for strength in STRENGTHS_ROWS:
-        leaf = conditional.shrunk(counts, strength).float()
+        leaf = conditional.shrunk(totals, strength, layers).float()
         for part in own:
             by = part.float() / part.sum(1, keepdim=True).clamp_min(1)
             forest = embedding_bag(node, leaf, per_sample_weights=by, mode="sum").double()
