@@ -39,7 +39,7 @@ def descend(
     node = root.long().repeat(len(table))
     first = (torch.arange(len(table)) * table.shape[1]).repeat_interleave(len(root))
     walking = torch.arange(len(node))
-    at = node
+    at = node.clone()
     while len(walking):
         value = cells.index_select(0, first + feature.index_select(0, at))
         left = value <= threshold.index_select(0, at)
