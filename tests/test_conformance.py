@@ -83,6 +83,10 @@ COSTLY = {
     for family in ("diffusion", "transformer")
     for check in ("conditionals", "regions")
 }
+COSTLY |= {
+    ("forest", check)
+    for check in ("conditionals", "missing_block", "missing_cells", "modes", "regions")
+}
 
 
 # networks of pictures as small as they are made, in the precision that is fastest everywhere
