@@ -33,6 +33,7 @@ SMALL = {
     "components": 4,
     "hidden": 4,
     "bins": 4,
+    "groups": 4,
     "orders": 2,
     "steps": 20,
 }
@@ -58,6 +59,7 @@ MADE = {
     "quadratic_discriminant": ("JointRegressor", None),
     "mixture": ("JointRegressor", "linear"),
     "dirichlet_process": ("JointDensity", None),
+    "forest": ("JointDensity", None),
     "indian_buffet": ("JointClassifier", None),
     "factor_analysis": ("JointRegressor", None),
     "ppca": ("JointDensity", None),

@@ -83,6 +83,10 @@ COSTLY = {
     for family in ("diffusion", "transformer")
     for check in ("conditionals", "regions")
 }
+COSTLY |= {
+    ("forest", check)
+    for check in ("conditionals", "missing_block", "missing_cells", "modes", "regions")
+}
 
 
 # networks of pictures as small as they are made, in the precision that is fastest everywhere
@@ -92,6 +96,7 @@ SETTINGS = {
     "picture_diffusion": {**SMALL_PICTURES, "points": 8},
     "illustrated": {**SMALL_PICTURES, "points": 48, "columns": "mixture"},
     "pixel_cnn": {"width": 8, "blocks": 3},
+    "forest": {"trees": 6, "groups": 8},
     "sequence": SMALL_STRINGS,
     # pictures and strings learn at one rate, that of the pictures
     "multimodal": {

@@ -42,12 +42,16 @@ MUTATIONS = [
         "predictors/forest.py",
         (QUICK, "-k", "forest or shrinkage"),
         ("shrunk by the child's rows", "/ rows[layer][:, None]", "/ rows[layer + 1][:, None]"),
+    ),
+    *at(
+        "components/decision_trees.py",
+        (QUICK, "-k", "forest or shrinkage"),
         (
             "thresholds are rounded up",
             "np.where(near > tree.threshold, np.nextafter(near, np.float32(-np.inf)), near)",
             "np.nextafter(near, np.float32(np.inf)) + 0.05",
         ),
-        ("roots are mixed up", '"right": place.start +', '"right": 0 * place.start +'),
+        ("roots are mixed up", '"right": start +', '"right": 0 * start +'),
     ),
     *at(
         "predictors/trees.py",

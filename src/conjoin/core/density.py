@@ -40,13 +40,15 @@ Hook = Callable[[Any, Any], Tensor]
 class Recipe:
     """How a density asks to be trained. ``steps``: of the gradient, over which the learning
     ``rate`` falls to zero (None: as many epochs as the plan says); ``batch``: rows of a step;
-    ``decay``: of the weights; ``memory``: of their running mean."""
+    ``decay``: of the weights; ``memory``: of their running mean; ``epochs``: passes over the rows
+    of a density that has statistics (None: as many as the loop thinks good)."""
 
     steps: int | None = None
     batch: int = 1024
     rate: float = 1e-2
     decay: float = 0.0
     memory: float = 0.99
+    epochs: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -186,6 +186,13 @@ FAMILIES: dict[str, Family] = {
         "columns; exact, mixed types",
         ("made", "arm"),
     ),
+    "forest": Family(
+        "conjoin.families.autoregressive.forest:ForestChain",
+        "autoregressive",
+        "one column after the other by randomised trees, told those before it; exact, mixed types, "
+        "grown in seconds",
+        ("forest_chain", "tree_chain"),
+    ),
     "sequence": Family(
         "conjoin.families.autoregressive.sequence:Sequence",
         "autoregressive",

@@ -12,8 +12,10 @@ approximation.) The same weights choose among the draws when missing cells are f
 (1987), sampling/importance resampling). So a family that only has log p of complete rows answers
 every question, and declares which answers are bounds. All values in nats.
 
-A family writes four hooks: ``_start`` (what depends on the data), ``_whole`` (log p of complete
-rows), ``_draw`` (new rows), and, where it is trained by something else than -log p, ``_objective``.
+A family of networks writes four hooks: ``_start`` (what depends on the data), ``_whole`` (log p of
+complete rows), ``_draw`` (new rows), and, where it is trained by something else than -log p,
+``_objective``. A family without a network writes ``_whole`` and ``_draw`` of a ``ProposalDensity``
+and its own ``build``.
 
 Shape letters: B rows, D variables, S draws for a row with missing cells, K components of the
 proposal.
@@ -51,7 +53,7 @@ from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_st
 from conjoin.nets.body import ContextEmbedding
 from conjoin.nets.inputs import EMBEDDED, embedding_mark
 
-__all__ = ["DeepConfig", "DeepDensity", "starting_rows"]
+__all__ = ["DeepConfig", "DeepDensity", "ProposalDensity", "proposal_of", "starting_rows"]
 
 MAX_CELLS = 1 << 16  # of whole rows that a network sees at once, and no more rows than CHUNK_ROWS
 CHUNK_ROWS = 4096
@@ -104,12 +106,11 @@ class DeepConfig(Config):
         return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay)
 
 
-class DeepDensity(Density):
+class ProposalDensity(Density):
     """Complete rows by ``_whole`` and ``_draw``; missing cells and regions by the companion, as a
     bound."""
 
     conditional = True
-    takes_bytes = True
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT  # of complete rows
 
     def __init__(
@@ -125,55 +126,9 @@ class DeepDensity(Density):
             _with_class(space, context_space), Mixture(components), {"components": components}
         )
         self.companion.requires_grad_(False)
-        self.embedded = EMBEDDED in self.structure
         self.classes = context_space.variables[0].cardinality if context_space else 0
 
-    @classmethod
-    def build(
-        cls,
-        space: Space,
-        config: Any,
-        data: Event,
-        generator: torch.Generator,
-        *,
-        weight: Tensor | None = None,
-        context: Event | None = None,
-        context_space: Space | None = None,
-    ) -> Self:
-        """The companion by expectation-maximisation, then the network and what ``_start`` reads off
-        the rows."""
-        weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
-        some = torch.randperm(data.rows, generator=generator)[:PROPOSAL_ROWS].sort().values
-        code = None if context is None else context.value[some]
-        part = _rows(as_float(data.take(some)), code, context_space is not None)
-        mass = weight[some]
-        wide = _with_class(space, context_space)
-        companion = MixtureDensity.build(
-            wide, Mixture(default_states(len(some))), part, generator, weight=mass
-        )
-        for _ in range(EM_PASSES):
-            companion.maximise(companion.statistics(part, weight=mass))
-        structure = (
-            {"companion": companion.structure["components"]}
-            | embedding_mark(space.variables)
-            | cls._structure(space, config, data, weight)
-        )
-        with seeded(generator):
-            density = cls(space, config, structure, context_space)
-        density.companion.load_state_dict(companion.state_dict())
-        with torch.no_grad():
-            density._start(*starting_rows(data, weight), generator)
-        return density.eval()
-
     # ------------------------------------------------------------------ hooks of a family
-
-    @classmethod
-    def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
-        """What the shape of the network depends on beyond space and config; JSON."""
-        return {}
-
-    def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
-        """Scales, knots and biases from the rows. Missing cells hold zero."""
 
     @abc.abstractmethod
     def _whole(
@@ -211,10 +166,6 @@ class DeepDensity(Density):
             mode="approximate",
         )
         return dataclasses.replace(own, **more)
-
-    @final
-    def embedding(self, width: int) -> ContextEmbedding:
-        return ContextEmbedding(self.classes, width)
 
     @final
     def _log_prob(
@@ -376,6 +327,85 @@ class DeepDensity(Density):
         codes = None if code is None else code.repeat_interleave(value.shape[1])
         best = self._in_chunks(value.flatten(0, 1), codes, None).reshape(event.rows, -1).argmax(1)
         return Event(value[torch.arange(event.rows), best])
+
+
+class DeepDensity(ProposalDensity):
+    """A network of complete rows: what it is built from, beside the proposal."""
+
+    takes_bytes = True
+
+    def __init__(
+        self,
+        space: Space,
+        config: Any,
+        structure: dict[str, Any] | None = None,
+        context_space: Space | None = None,
+    ) -> None:
+        super().__init__(space, config, structure, context_space)
+        self.embedded = EMBEDDED in self.structure
+
+    @classmethod
+    def build(
+        cls,
+        space: Space,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Event | None = None,
+        context_space: Space | None = None,
+    ) -> Self:
+        """The companion by expectation-maximisation, then the network and what ``_start`` reads off
+        the rows."""
+        weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
+        companion = proposal_of(space, data, weight, context, context_space, generator)
+        structure = (
+            {"companion": companion.structure["components"]}
+            | embedding_mark(space.variables)
+            | cls._structure(space, config, data, weight)
+        )
+        with seeded(generator):
+            density = cls(space, config, structure, context_space)
+        density.companion.load_state_dict(companion.state_dict())
+        with torch.no_grad():
+            density._start(*starting_rows(data, weight), generator)
+        return density.eval()
+
+    @classmethod
+    def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
+        """What the shape of the network depends on beyond space and config; JSON."""
+        return {}
+
+    def _start(self, data: Event, weight: Tensor, generator: torch.Generator) -> None:
+        """Scales, knots and biases from the rows. Missing cells hold zero."""
+
+    @final
+    def embedding(self, width: int) -> ContextEmbedding:
+        return ContextEmbedding(self.classes, width)
+
+
+def proposal_of(
+    space: Space,
+    data: Event,
+    weight: Tensor,
+    context: Event | None,
+    context_space: Space | None,
+    generator: torch.Generator,
+) -> MixtureDensity:
+    """The mixture that proposes, fitted to at most ``PROPOSAL_ROWS`` of the rows and their
+    classes."""
+    some = torch.randperm(data.rows, generator=generator)[:PROPOSAL_ROWS].sort().values
+    code = None if context is None else context.value[some]
+    part = _rows(as_float(data.take(some)), code, context_space is not None)
+    mass = weight[some]
+    wide = _with_class(space, context_space)
+    companion = MixtureDensity.build(
+        wide, Mixture(default_states(len(some))), part, generator, weight=mass
+    )
+    for _ in range(EM_PASSES):
+        companion.maximise(companion.statistics(part, weight=mass))
+    return companion
 
 
 def starting_rows(data: Event, weight: Tensor) -> tuple[Event, Tensor]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conjoin.components.decision_trees import descend, node_columns, roots_of
 from conjoin.core import Event, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
@@ -73,17 +74,9 @@ class Forest(Scorer):
         return mean if mean.shape[1] == 1 else _log_p(mean)
 
     def _mean(self, table: Float[Tensor, "b F"]) -> Float[Tensor, "b K"]:
-        """Of the leaves; a row that has arrived in a tree walks no further there."""
-        trees = len(self.root)
-        node = self.root.long().repeat(len(table))
-        walking = torch.arange(len(node))
-        while len(walking):
-            at = node[walking]
-            value = table[walking // trees, self.feature[at].long()]
-            after = torch.where(value <= self.threshold[at], at + 1, self.right[at].long())
-            node[walking] = after
-            walking = walking[after != at]
-        return self.leaf[node].double().reshape(len(table), trees, -1).mean(1)
+        """Of the leaves."""
+        node = descend(table, self.feature, self.threshold, self.right, self.root)
+        return self.leaf[node].double().mean(1)
 
 
 class ExtraTreesMethod(Method):
@@ -173,27 +166,15 @@ def _forest(trees: list[Any], strength: float, design: Design) -> Forest:
     outputs = trees[0].value.shape[2]
     forest = Forest(design.space, (int(counts.sum()), len(trees)), outputs)
     forest.design.load_state_dict(design.state_dict())
-    roots = np.cumsum(counts) - counts
+    roots = roots_of(trees)
     forest.root.copy_(torch.as_tensor(roots))
-    for root, count, tree in zip(roots.tolist(), counts.tolist(), trees, strict=True):
+    for root, count, tree in zip(roots, counts.tolist(), trees, strict=True):
         _write_tree(forest, slice(root, root + count), tree, strength)
     return forest
 
 
 def _write_tree(forest: Forest, place: slice, tree: Any, strength: float) -> None:
-    """A leaf is its own right child, and its threshold is under every number."""
-    inner = tree.children_left >= 0
-    own = np.arange(tree.node_count)
-    assert (tree.children_left[inner] == own[inner] + 1).all()
-    # features are float32: the largest of them at most the threshold decides alike
-    near = tree.threshold.astype(np.float32)
-    below = np.where(near > tree.threshold, np.nextafter(near, np.float32(-np.inf)), near)
-    columns = {
-        "feature": np.where(inner, tree.feature, 0),
-        "threshold": np.where(inner, below, -np.inf),
-        "right": place.start + np.where(inner, tree.children_right, own),
-        "leaf": _shrunk(tree, (strength,))[0],
-    }
+    columns = node_columns(tree, place.start) | {"leaf": _shrunk(tree, (strength,))[0]}
     for name, column in columns.items():
         getattr(forest, name)[place] = torch.as_tensor(np.ascontiguousarray(column)).to(
             getattr(forest, name).dtype

@@ -130,7 +130,7 @@ class _Run:
         self.length = (
             max(1, math.ceil(self.planned / ROUNDS_PER_FIT)) if self.planned else self.parts
         )
-        self.rounds = self._rounds()
+        self.rounds = self._rounds(recipe.epochs)
         self.learner: Learner = learner_for(
             density,
             Recipe(self.planned, batch, plan.rate or recipe.rate, recipe.decay, recipe.memory),
@@ -161,12 +161,14 @@ class _Run:
             "the rows": self.feed.fingerprint(),
         }
 
-    def _rounds(self) -> int:
+    def _rounds(self, epochs: int | None) -> int:
         """At most; mini-batches of expectation-maximisation need fewer passes than whole ones."""
         if self.planned:
             return math.ceil(self.planned / self.length)
-        return self.plan.epochs or min(
-            MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS / self.parts))
+        return (
+            self.plan.epochs
+            or epochs
+            or min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS / self.parts)))
         )
 
     # ------------------------------------------------------------------ steps

@@ -1,0 +1,86 @@
+"""Decision trees as columns of tensors, so that they are saved without pickle and walked together.
+
+The nodes of several trees are numbered through all of them, each tree depth first: a left child is
+the node after its parent, and a leaf is its own right child.
+
+Shape letters: B rows, F features, N nodes of all trees, T trees.
+
+>>> feature = torch.zeros(3, dtype=torch.int32)  # one split, at 0.5
+>>> threshold = torch.tensor([0.5, -torch.inf, -torch.inf])
+>>> right = torch.tensor([2, 1, 2], dtype=torch.int32)
+>>> root = torch.zeros(1, dtype=torch.int32)
+>>> descend(torch.tensor([[0.0], [1.0]]), feature, threshold, right, root).tolist()
+[[1], [2]]
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conjoin.core.shapes import Float, Int
+
+__all__ = ["descend", "inner_layers", "node_columns", "roots_of"]
+
+
+def descend(
+    table: Float[Tensor, "B F"],
+    feature: Int[Tensor, " N"],
+    threshold: Float[Tensor, " N"],
+    right: Int[Tensor, " N"],
+    root: Int[Tensor, " T"],
+) -> Int[Tensor, "B T"]:
+    """The leaf of each tree where each row arrives; a row that has arrived in a tree walks no
+    further there."""
+    feature = feature.long()
+    right = right.long()
+    cells = table.reshape(-1)
+    node = root.long().repeat(len(table))
+    first = (torch.arange(len(table)) * table.shape[1]).repeat_interleave(len(root))
+    walking = torch.arange(len(node))
+    at = node.clone()
+    while len(walking):
+        value = cells.index_select(0, first + feature.index_select(0, at))
+        left = value <= threshold.index_select(0, at)
+        after = torch.where(left, at + 1, right.index_select(0, at))
+        node[walking] = after
+        goes = (after != at).nonzero()[:, 0]
+        at = after.index_select(0, goes)
+        first = first.index_select(0, goes)
+        walking = walking.index_select(0, goes)
+    return node.reshape(len(table), len(root))
+
+
+def inner_layers(right: Int[Tensor, " N"], root: Int[Tensor, " T"]) -> list[Int[Tensor, " M"]]:
+    """The nodes that have children, by their depth."""
+    right = right.long()
+    layer = root.long()
+    out = []
+    while len(layer := layer[right[layer] != layer]):
+        out.append(layer)
+        layer = torch.cat([layer + 1, right[layer]])
+    return out
+
+
+def roots_of(trees: list[Any]) -> list[int]:
+    """The first node of each of scikit-learn's trees, where all of them are numbered through."""
+    counts = np.array([tree.node_count for tree in trees])
+    found: list[int] = (np.cumsum(counts) - counts).tolist()
+    return found
+
+
+def node_columns(tree: Any, start: int) -> dict[str, np.ndarray]:
+    """``feature``, ``threshold`` and ``right`` of the nodes of one of scikit-learn's trees, which
+    are numbered from ``start``. The threshold of a leaf is under every number."""
+    inner = tree.children_left >= 0
+    own = np.arange(tree.node_count)
+    assert (tree.children_left[inner] == own[inner] + 1).all()
+    # features are float32: the largest of them at most the threshold decides alike
+    near = tree.threshold.astype(np.float32)
+    below = np.where(near > tree.threshold, np.nextafter(near, np.float32(-np.inf)), near)
+    return {
+        "feature": np.where(inner, tree.feature, 0),
+        "threshold": np.where(inner, below, -np.inf),
+        "right": start + np.where(inner, tree.children_right, own),
+    }

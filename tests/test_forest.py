@@ -1,0 +1,305 @@
+"""The chain of forests: trees walked as scikit-learn walks them, priors of nodes by hand, the basis
+of numbers, gaps, sums over small spaces, planted structure.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.tree import ExtraTreeClassifier
+
+import conjoin
+from conjoin import JointDensity
+from conjoin.components.decision_trees import descend, inner_layers, node_columns, roots_of
+from conjoin.components.number_basis import MAX_CLASSES, Basis
+from conjoin.core import Event, Space, Status, Variable, stream
+from conjoin.families.autoregressive.forest import (
+    FOLDS,
+    KINDS,
+    STRENGTHS_ROWS,
+    Conditional,
+    ForestChain,
+    ForestChainDensity,
+    _is_beginning,
+    _mixed,
+)
+from conjoin.testing.spaces import CLASSES
+
+CODES = Space(
+    (3,),
+    tuple(
+        Variable(name, "category", cardinality=levels)
+        for name, levels in (("a", 2), ("b", 3), ("c", 2))
+    ),
+)
+EVERY = torch.tensor(list(itertools.product(range(2), range(3), range(2)))).double()
+SMALL = ForestChain(trees=6, min_rows=1, groups=8, draws=4)
+
+
+def rows_of(count=200, seed=0):
+    """b is anything, a is a coin, c tells whether a and b are both odd or both even, nine times in
+    ten."""
+    noise = np.random.default_rng(seed)
+    a = noise.integers(0, 2, count)
+    b = noise.integers(0, 3, count)
+    c = np.where(noise.random(count) < 0.9, (a + b) % 2, noise.integers(0, 2, count))
+    return torch.tensor(np.stack([a, b, c], 1)).double()
+
+
+def built(rows=None, config=SMALL, mask=None, space=CODES, **context):
+    rows = rows_of() if rows is None else rows
+    return ForestChainDensity.build(space, config, Event(rows, mask), stream(0), **context)
+
+
+def density_of_codes():
+    return built()
+
+
+@pytest.fixture(scope="module")
+def codes():
+    return density_of_codes()
+
+
+# ------------------------------------------------------------------------------------------- trees
+
+
+def trees_of(count=3, rows=80):
+    noise = np.random.default_rng(1)
+    table = noise.normal(size=(rows, 3)).astype(np.float32)
+    y = (table[:, 0] + table[:, 1] > 0).astype(int) + (table[:, 2] > 1)
+    fits = [ExtraTreeClassifier(random_state=seed).fit(table, y) for seed in range(count)]
+    return [fit.tree_ for fit in fits], table
+
+
+def numbered():
+    trees, table = trees_of()
+    parts = [node_columns(tree, start) for tree, start in zip(trees, roots_of(trees), strict=True)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    tensors = {name: torch.as_tensor(column) for name, column in columns.items()}
+    return trees, table, tensors, torch.as_tensor(roots_of(trees))
+
+
+def test_rows_arrive_where_scikit_learn_says():
+    trees, table, tensors, root = numbered()
+    found = descend(torch.as_tensor(table), **tensors, root=root)
+    own = np.stack(
+        [tree.apply(table) + start for tree, start in zip(trees, root.tolist(), strict=True)], 1
+    )
+    assert (found.numpy() == own).all()
+    assert descend(torch.zeros(0, 3), **tensors, root=root).shape == (0, 3)
+
+
+def test_inner_layers_hold_every_node_that_has_children_once():
+    trees, _, tensors, root = numbered()
+    layers = torch.cat(inner_layers(tensors["right"], root))
+    inner = np.concatenate([tree.children_left >= 0 for tree in trees])
+    assert sorted(layers.tolist()) == np.flatnonzero(inner).tolist()
+
+
+def stump():
+    """One split at 0.5 of one feature; 3 of state 0 on the left, 1 of each on the right."""
+    out = Conditional(Variable("a", "category", cardinality=2), 3, 1, 2)
+    out.threshold[0] = 0.5
+    out.right.copy_(torch.tensor([2, 1, 2]))
+    counts = torch.tensor([[0.0, 0.0], [3.0, 0.0], [1.0, 1.0]]).double()
+    out.set_marginal(counts.sum(0))
+    return out, counts
+
+
+def test_a_node_starts_with_rows_like_its_parent():
+    conditional, counts = stump()
+    marginal = np.array([4.5, 1.5]) / 6  # with one row of prior
+    assert np.allclose(conditional.marginal.detach().softmax(0), marginal)
+    root = (np.array([4, 1]) + 2 * marginal) / (5 + 2)
+    left = (np.array([3, 0]) + 2 * root) / (3 + 2)
+    right = (np.array([1, 1]) + 2 * root) / (2 + 2)
+    layers = conditional.layers()
+    totals = conditional.totals(counts, layers)
+    assert totals.tolist() == [[4, 1], [3, 0], [1, 1]]
+    found = conditional.shrunk(totals, 2.0, layers).detach().numpy()
+    assert np.allclose(found, [root, left, right])
+
+
+def test_leaves_are_the_blend_of_all_strengths():
+    conditional, counts = stump()
+    blend = torch.zeros(len(KINDS), len(STRENGTHS_ROWS)).double()
+    blend[0, :2] = torch.tensor([0.25, 0.75])
+    conditional.blend.copy_(blend)
+    conditional.maximise(counts)
+    layers = conditional.layers()
+    totals = conditional.totals(counts, layers)
+    each = [conditional.shrunk(totals, strength, layers) for strength in STRENGTHS_ROWS[:2]]
+    expected = (0.25 * each[0] + 0.75 * each[1]).detach()
+    assert torch.allclose(conditional.leaf.double(), expected, atol=1e-6)
+
+
+def test_kinds_weigh_by_their_share(codes):
+    """Leaves add up to one over the trees, however many there are of each kind."""
+    table = torch.tensor([[-1.0, 0.0, 2.0]])
+    weights = codes.columns[2].weights(table).detach()
+    assert torch.allclose(weights.sum(1), torch.ones(1).double(), atol=1e-6)
+    odd = built(config=ForestChain(trees=3, min_rows=1, draws=4))
+    assert torch.allclose(odd.columns[2].weights(table).sum(1), torch.ones(1).double(), atol=1e-6)
+
+
+def test_the_pool_of_experts_takes_the_best():
+    good = torch.full((50, 1), -0.1).double()
+    log_p = torch.cat([good, good - 3], 1)
+    assert _mixed(log_p, torch.ones(50).double())[0] > 0.95
+    half = torch.tensor([[0.0, -9.0], [-9.0, 0.0]]).double().repeat(50, 1)
+    assert torch.allclose(_mixed(half, torch.ones(100).double()), torch.tensor([0.5, 0.5]).double())
+    heavy = torch.where(torch.arange(100) % 2 == 0, 9.0, 1.0).double()
+    assert _mixed(half, heavy)[0] == pytest.approx(0.9, abs=0.01)
+
+
+def test_noise_is_left_to_the_marginal():
+    """What hangs on nothing gets the column's own shares, not those of small leaves."""
+    noise = np.random.default_rng(5)
+    rows = torch.tensor(noise.integers(0, 2, (300, 3))).double()
+    density = built(rows)
+    part = density.columns[2].weights(
+        torch.cat([torch.full((12, 1), -1.0), EVERY.float()], 1)[:, :3]
+    )
+    assert (part[:, 1] - rows[:, 2].mean()).abs().max() < 0.12
+
+
+# ---------------------------------------------------------------------------------------- the basis
+
+
+def test_few_values_are_classes_of_their_own():
+    value = np.repeat(np.arange(float(MAX_CLASSES)), 3)
+    basis = Basis.of(value, np.ones(len(value)), 1.0, 32)
+    assert basis.mean[:-1].tolist() == list(range(MAX_CLASSES))
+    assert (basis.deviation[:-1] < 0.1).all() and basis.deviation[-1] > 10
+
+
+def test_values_that_recur_have_their_own_component():
+    smooth = np.round(np.random.default_rng(0).normal(0, 50, 300))
+    value = np.concatenate([smooth, np.full(90, 7.0)])
+    basis = Basis.of(value, np.ones(len(value)), 1.0, 16)
+    narrow = basis.mean[basis.deviation < 0.1]
+    assert 7.0 in narrow.tolist() and len(narrow) < 12
+    assert len(basis.mean) - len(narrow) == 17
+    points = Basis.of(value, np.ones(len(value)), 0.0, 16)
+    assert (points.deviation > 0.1).all(), "a point has no cell that it could fill"
+
+
+def test_weights_are_rows_of_the_basis():
+    value = np.round(np.random.default_rng(2).normal(0, 30, 80))
+    weight = 1.0 + (np.arange(80) % 3 == 0)
+    twice = np.repeat(value, weight.astype(int))
+    one, other = (
+        Basis.of(part, w, 1.0, 8) for part, w in ((value, weight), (twice, np.ones(len(twice))))
+    )
+    assert len(one.mean) == len(other.mean)
+    assert np.allclose(one.mean, other.mean, atol=4.0)
+
+
+def test_a_column_without_a_value_has_the_wide_component_alone():
+    basis = Basis.of(np.zeros(0), np.zeros(0), 1.0, 8)
+    assert basis.mean.tolist() == [0.0] and basis.deviation.tolist() == [3.0]
+
+
+# ------------------------------------------------------------------------------------- the density
+
+
+@torch.no_grad()
+def test_beginnings_are_exact(codes):
+    """log p of first columns is the sum over the last ones, and says so."""
+    log_p = codes.log_prob(Event(EVERY))
+    assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-5)
+    for known in (1, 2):
+        mask = (torch.arange(3) < known).expand_as(EVERY)
+        event = Event(EVERY, mask)
+        same = (EVERY[:, None, :known] == EVERY[None, :, :known]).all(2)
+        target = torch.where(same, log_p, -torch.inf).logsumexp(1)
+        assert torch.allclose(codes.log_prob(event), target, atol=1e-5)
+        assert codes.status_of(event) is Status.EXACT
+    others = Event(EVERY, (torch.arange(3) != 1).expand_as(EVERY))
+    assert codes.status_of(others) is Status.LOWER_BOUND
+    mixed = Event(EVERY, torch.stack([torch.arange(3) < 2, torch.arange(3) != 1] * 6))
+    alone = [codes.log_prob(mixed.take(slice(row, row + 1))) for row in range(12)]
+    assert torch.allclose(torch.cat(alone), codes.log_prob(mixed), atol=1e-9)
+
+
+def test_a_beginning_has_no_hole():
+    mask = torch.tensor([[1, 1, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 1]]).bool()
+    event = Event(torch.zeros(5, 3).double(), mask)
+    assert _is_beginning(event).tolist() == [True, False, True, True, False]
+
+
+@torch.no_grad()
+def test_planted_structure_is_found(codes):
+    log_p = codes.log_prob(Event(EVERY))
+    agrees = (EVERY[:, 0] + EVERY[:, 1]) % 2 == EVERY[:, 2]
+    share = float(log_p[agrees].exp().sum())
+    assert share == pytest.approx(0.95, abs=0.05)
+    drawn = codes.sample(1000, generator=stream(3)).value
+    kept = float(((drawn[:, 0] + drawn[:, 1]) % 2 == drawn[:, 2]).double().mean())
+    assert kept == pytest.approx(share, abs=0.04)
+
+
+@torch.no_grad()
+def test_a_gap_is_a_state_of_an_earlier_column():
+    """In training a is missing where c is 1: rows that lack a are told apart by that."""
+    rows = rows_of()
+    mask = torch.ones_like(rows, dtype=torch.bool)
+    mask[:, 0] = rows[:, 2] == 0
+    density = built(rows * mask, mask=mask)
+    table = torch.tensor([[-1.0, float(density.gap[0]), 0.0], [-1.0, 0.0, 0.0]])
+    weights = density.columns[2].weights(table)
+    assert weights[0, 1] > 0.9
+    assert weights[1, 1] < 0.1
+
+
+@torch.no_grad()
+def test_classes_are_told_to_every_column():
+    rows = rows_of()
+    label = rows[:, 2]
+    x = Space((2,), CODES.variables[:2])
+    density = built(rows[:, :2], space=x, context=Event(label), context_space=CLASSES)
+    every = torch.cartesian_prod(torch.arange(2.0), torch.arange(3.0)).double()
+    for code in (0.0, 1.0):
+        log_p = density.log_prob(Event(every), Event(torch.full((6,), code).double()))
+        assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-5)
+        odd = (every.sum(1) % 2) == code
+        assert float(log_p[odd].exp().sum()) > 0.85
+
+
+@torch.no_grad()
+def test_counting_once_more_changes_nothing(codes):
+    """Codes are counted, not guessed: the statistics of the rows of the fit are those of build."""
+    rows = Event(rows_of())
+    before = codes.log_prob(Event(EVERY))
+    codes.maximise(codes.statistics(rows))
+    assert torch.allclose(codes.log_prob(Event(EVERY)), before, atol=1e-5)
+
+
+def test_a_fold_is_seen_by_the_trees_of_the_others():
+    kept = [set(range(FOLDS)) - {index // len(KINDS) % FOLDS} for index in range(6)]
+    assert set.union(*kept) == set(range(FOLDS))
+
+
+@pytest.mark.parametrize("name", ["trees", "min_rows", "groups", "draws"])
+def test_settings_that_make_no_sense_are_named(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        built(config=ForestChain(**{name: 0}))
+
+
+def test_one_line_reaches_a_result_that_is_saved(tmp_path):
+    noise = np.random.default_rng(0)
+    city = noise.choice(["Ulm", "Bonn", "Kiel"], 150)
+    rent = np.round(10 + 5 * (city == "Ulm") + noise.normal(size=150), 1)
+    frame = pd.DataFrame({"city": city, "rooms": noise.integers(1, 5, 150), "rent": rent})
+    model = JointDensity(family="forest:trees=4,draws=4", random_state=0).fit(frame)
+    scores = model.score_samples(frame)
+    assert np.isfinite(scores).all()
+    strange = frame.assign(rent=15.0, city="Bonn")
+    assert model.score(strange) < model.score(frame)
+    again = conjoin.load(model.save(tmp_path / "model"))
+    assert np.array_equal(again.score_samples(frame), scores)
+    drawn, _ = model.sample(40, random_state=1)
+    assert set(drawn["city"]) <= {"Ulm", "Bonn", "Kiel"}
+    assert drawn.equals(again.sample(40, random_state=1)[0])
