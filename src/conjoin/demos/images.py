@@ -20,7 +20,7 @@ import pandas as pd
 
 from conjoin.families.diffusion.picture import PictureDiffusion
 
-__all__ = ["Pictures", "fitted", "main", "sentences", "strange_pictures"]
+__all__ = ["Pictures", "fitted", "main", "parts", "sentences", "strange_pictures"]
 
 SEED = 0
 SECONDS = 240.0
@@ -41,6 +41,22 @@ class Pictures(NamedTuple):
 
     X: np.ndarray
     y: np.ndarray
+
+
+def parts(data: Any, rows: int | None = None) -> tuple[Pictures, Pictures, Pictures]:
+    """Pictures to learn from, pictures like them, less those that are copies of the former and may
+    be known by heart, and pictures of another place; of each ``rows`` at most."""
+    teach, held, other = (
+        Pictures(pictures[:rows], np.where(labels == 1, SICK, WELL)[:rows])
+        for pictures, labels in (
+            (data.x_train, data.y_train),
+            (data.x_val, data.y_val),
+            (data.x_test, data.y_test),
+        )
+    )
+    seen = {picture.tobytes() for picture in teach.X}
+    fresh = np.array([picture.tobytes() not in seen for picture in held.X], dtype=bool)
+    return teach, Pictures(held.X[fresh], held.y[fresh]), other
 
 
 def fitted(X: np.ndarray, y: np.ndarray, folder: Path, seconds: float) -> Any:
@@ -201,20 +217,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"The demo needs the pictures of PneumoniaMNIST. {error}", file=sys.stderr)
         return 2
-    teach, held, other = (
-        Pictures(pictures[: asked.rows], np.where(labels == 1, SICK, WELL)[: asked.rows])
-        for pictures, labels in (
-            (data.x_train, data.y_train),
-            (data.x_val, data.y_val),
-            (data.x_test, data.y_test),
-        )
-    )
-    like = _without_copies(held, teach)
+    teach, like, other = parts(data, asked.rows)
+    copies = len(data.x_val[: asked.rows]) - len(like.X)
     folder = Path(asked.out)
     print(
         f"PneumoniaMNIST: {len(teach.X):,} chest X-rays to learn from, {len(like.X):,} like them "
-        f"held out ({len(held.X) - len(like.X)} that are copies of the former are left out), "
-        f"{len(other.X):,} test pictures from another place ({data.origin}; {data.licence})."
+        f"held out ({copies} that are copies of the former are left out), {len(other.X):,} test "
+        f"pictures from another place ({data.origin}; {data.licence})."
     )
     if not (folder / "model").exists():
         print(
@@ -222,13 +231,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Ctrl-C stops it, and the same command goes on."
         )
     return _story(fitted(*teach, folder, asked.seconds), like, other, folder)
-
-
-def _without_copies(held: Pictures, teach: Pictures) -> Pictures:
-    """Those that the model can't have learned by heart."""
-    seen = {picture.tobytes() for picture in teach.X}
-    fresh = np.array([picture.tobytes() not in seen for picture in held.X], dtype=bool)
-    return Pictures(held.X[fresh], held.y[fresh])
 
 
 def _story(model: Any, like: Pictures, other: Pictures, folder: Path) -> int:
