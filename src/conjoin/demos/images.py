@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"The demo needs the pictures of PneumoniaMNIST. {error}", file=sys.stderr)
         return 2
     teach, like, other = parts(data, asked.rows)
-    copies = len(data.x_val[: asked.rows]) - len(like.X)
+    copies = len(np.asarray(data.x_val)[: asked.rows]) - len(like.X)
     folder = Path(asked.out)
     print(
         f"PneumoniaMNIST: {len(teach.X):,} chest X-rays to learn from, {len(like.X):,} like them "
