@@ -219,7 +219,7 @@ def demo(*arguments):
 
 
 def demo_images(*arguments):
-    """train a joint model of chest X-rays in four minutes, and show the page about it"""
+    """train a joint model of chest X-rays in minutes, and show the page about it"""
     return run("-m", "conjoin.demos.images", *arguments)
 
 

@@ -20,6 +20,8 @@
         what each term loses against its single-task twin
     python benchmarks/pictures.py pneumonia [seconds=300] [seeds=3]
         the whole story on PneumoniaMNIST
+    python benchmarks/pictures.py chests MODEL [n=1000] [sheet=chests.png]
+        the model of `make demo-images`: AUC, both promises, its draws beside real pictures
     python benchmarks/pictures.py bits mnist [family ...] [seconds=600] [pictures=10000]
         bits per dimension of the test pictures
 
@@ -46,6 +48,7 @@ from conjoin import JointClassifier, JointDensity
 from conjoin.calibration.conformal import Calibration
 from conjoin.core import Event, stream
 from conjoin.datasets import load_images
+from conjoin.demos.images import parts, sentences
 from conjoin.families.diffusion.picture import PictureDiffusion
 from conjoin.questions.evaluate import debiased_ece
 from conjoin.questions.price import DISCRIMINATIVE_ONLY_WEIGHT
@@ -416,6 +419,41 @@ def pneumonia(seconds=300, seeds=3):
     )
 
 
+def chests(path, n=1000, sheet="chests.png"):
+    """What the demo says of its model, and its draws, judged by a LeNet of the pictures that it
+    learned from."""
+    teach, like, other = parts(load_images("pneumoniamnist"))
+    model = conjoin.load(path)
+    cpu = time.process_time()
+    print(*sentences(model, like, other), sep="\n", flush=True)
+    line("these sentences", f"{time.process_time() - cpu:.0f} CPU s")
+    code = np.searchsorted(model.classes_, teach.y)
+    judge = Judge.trained(teach.X, code)
+    asked = np.random.default_rng(0).choice(code, int(n))
+    cpu = time.process_time()
+    drawn = model.model_.density_of_x.sample(
+        len(asked), Event(torch.tensor(asked).double()), generator=stream(0, "draws")
+    )
+    line(f"{n} draws", f"{time.process_time() - cpu:.0f} CPU s")
+    made = drawn.value.numpy().reshape(-1, *teach.X.shape[1:]).astype("uint8")
+    real = judge.features(teach.X)
+    floor = fid(judge.features(like.X), real)
+    line("FID-LeNet", f"{fid(judge.features(made), real):.2f}", f"floor, held out {floor:.2f}")
+    named = judge.labels(made) == asked
+    own = (judge.labels(like.X) == np.searchsorted(model.classes_, like.y)).mean()
+    each = [f"{name} {named[asked == k].mean():.3f}" for k, name in enumerate(model.classes_)]
+    line("the judge names the class of", f"{named.mean():.3f}", *each, f"held out {own:.3f}")
+    _sheet(sheet, [X[y == k][:10] for X, y in ((made, asked), (teach.X, code)) for k in (0, 1)])
+
+
+def _sheet(path, rows):
+    """Rows of pictures as one file, four times as large."""
+    import matplotlib.pyplot as plt
+
+    whole = np.concatenate([np.concatenate(list(row), 1) for row in rows])
+    plt.imsave(path, np.kron(whole, np.ones((4, 4))), cmap="gray", vmin=0, vmax=255)
+
+
 def _cut(proba, y):
     """The middle, in log-odds, of the thresholds whose accuracy is within one standard error of the
     best: on few rows many are as good."""
@@ -486,5 +524,18 @@ def _peak():
 if __name__ == "__main__":
     words = [word for word in sys.argv[2:] if "=" not in word]
     asked = dict(word.split("=", 1) for word in sys.argv[2:] if "=" in word)
-    verbs = (fit, classes, price, draws, familiarity, alarm, alter, shift, fill, pneumonia, bits)
+    verbs = (
+        fit,
+        classes,
+        price,
+        draws,
+        familiarity,
+        alarm,
+        alter,
+        shift,
+        fill,
+        pneumonia,
+        chests,
+        bits,
+    )
     {each.__name__: each for each in verbs}[sys.argv[1]](*words, **asked)

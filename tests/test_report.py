@@ -16,7 +16,7 @@ from conjoin.model.words import energy_words, limits
 from conjoin.plot import SamplesDisplay
 from conjoin.report import write_report
 from conjoin.report.prediction import column_worth, confusion
-from conjoin.report.sections import Answers, seen
+from conjoin.report.sections import Answers, seen, unlike
 
 SENTINEL = 123.456789
 # however it is rounded; figures have coordinates much like it
@@ -359,13 +359,59 @@ def test_more_errors_than_promised_beyond_chance_are_told(tmp_path):
     model.report(tmp_path / "other.html", X, y)
     page = (tmp_path / "other.html").read_text(encoding="utf-8")
     assert page.index('id="unlike"') < page.index("<main>")
+    headline = re.search("<h1>(.*)</h1>", page)[1]
+    assert headline == "These rows are not like those of the fit; the promises are void."
+    assert "This model predicts" in page[: page.index("<main>")]
     model.report(tmp_path / "like.html", *place(400, 1))
-    assert 'id="unlike"' not in (tmp_path / "like.html").read_text(encoding="utf-8")
+    page = (tmp_path / "like.html").read_text(encoding="utf-8")
+    assert 'id="unlike"' not in page and "<h1>This model predicts" in page
+
+
+def test_more_unfamiliar_rows_than_promised_are_told_without_labels():
+    """Rows moved away, of which no label is known; a density knows of no labels at all."""
+    X, y = place(600, 0)
+    moved, _ = place(400, 3)
+    moved["b"] += 1.5
+    model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    told = model.evaluate(moved)["unlike_fit"]
+    found = re.search(r"them: ([\d,]+) of 400 rows are called unfamiliar", told)
+    share = int(found[1]) / 400
+    assert share == pytest.approx((model.decide(moved)["verdict"] == "unfamiliar").mean())
+    assert "where at most 5.0% of those like the fit would be" in told
+    assert unlike(Answers(model, moved, None)).startswith(
+        "These rows are not like those of the fit"
+    )
+    alone = JointDensity(family="naive_bayes").fit(X)
+    assert "Calibrate anew with ones from" in alone.evaluate(moved)["unlike_fit"]
+    assert "unlike_fit" not in alone.evaluate(place(400, 1)[0])
+
+
+def test_more_numbers_outside_their_interval_than_promised_are_told():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.normal(size=900)})
+    y = X["a"].to_numpy() + rng.normal(0, 0.3, 900)
+    model = JointRegressor(family="mixture", predictor=None).fit(X[:600], y[:600])
+    assert "unlike_fit" not in model.evaluate(X[600:], y[600:])
+    told = model.evaluate(X[600:], y[600:] + 1)["unlike_fit"]
+    assert "of 300 values lie outside their interval" in told
+
+
+def test_alarms_beyond_those_of_a_threshold_from_few_rows_are_no_chance():
+    """99 held-out rows, one in twenty: the threshold is the fifth of them, and the share of rows
+    under it is Beta(5, 95). Numbers from 400,000 simulations."""
+    from conjoin.questions.unlike import _beyond_rank
+
+    rng = np.random.default_rng(0)
+    counts = rng.binomial(200, rng.beta(5, 95, 400_000))
+    for bad in (10, 20, 25):
+        seen = (counts >= bad).mean()
+        assert _beyond_rank(bad, 200, 0.05, 99) == pytest.approx(seen, abs=0.003)
+    assert _beyond_rank(0, 200, 0.05, 99) == _beyond_rank(3, 200, 0.05, 10) == 1.0
 
 
 def test_few_errors_more_than_promised_are_chance():
     """Three of forty where one in twenty was promised: the binomial test has p = .32."""
-    from conjoin.questions.evaluate import _at_least
+    from conjoin.questions.unlike import _at_least
 
     assert _at_least(3, 40, 0.05) == pytest.approx(0.3233, abs=1e-4)
     assert _at_least(0, 0, 0.05) == 1.0

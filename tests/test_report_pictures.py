@@ -166,10 +166,17 @@ def test_a_draw_unfolds_to_what_is_drawn(fitted):
 def demo(monkeypatch, tmp_path, capsys):
     """Run the demo on tiny pictures; its exit code and what it says."""
     (X, y) = chests(300)
+    # another place: brighter, and half of the answers are others
     (X_test, y_test) = chests(60, seed=1)
+    X_test = X_test + 40
+    y_test[::2] = y_test[1::2]
+    (X_val, y_val) = chests(60, seed=2)
+    X_val[:3] = X[:3]
     data = SimpleNamespace(
         x_train=X,
         y_train=y == "pneumonia",
+        x_val=X_val,
+        y_val=y_val == "pneumonia",
         x_test=X_test,
         y_test=y_test == "pneumonia",
         origin="here",
@@ -209,17 +216,31 @@ def test_the_demo_is_interrupted_and_resumed(demo, monkeypatch):
     trained = conjoin.load(out / "model").model_.facts["trained"]
     assert code == 0 and trained["steps"] == 40 and not any(out.glob("checkpoint-*"))
     for words in (
+        "57 like them held out (3 that are copies of the former are left out)",
+        "Like those of the fit, held out: of 57 pictures",
         "are answered rightly",
         "Called unfamiliar: 100 % of noise",
+        "Another place, the public test pictures: of 60",
         "adapt, given the test pictures",
         "no medical device",
     ):
         assert words in said
-    assert "no medical device" in (out / "report.html").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "no medical device" in page
+    assert "<h1>These pictures are not like those of the fit; the promises are void.</h1>" in page
     monkeypatch.setattr(
         JointClassifier, "fit", lambda *args, **settings: pytest.fail("it was fitted again")
     )
     assert demo()[0] == 0
+
+
+def test_the_demo_shows_both_promises_and_names_another_place(fitted):
+    X, y = chests(60, seed=1)
+    like, strange = demo_images._alarms(fitted, demo_images.Pictures(X, y))
+    assert like.endswith("Both promises hold, up to chance.") and "100 % of noise" in strange
+    (there,) = demo_images._elsewhere(fitted, demo_images.Pictures(X + 60, y))
+    assert re.search("them: .* of 60 pictures are called unfamiliar", there)
+    assert "These pictures are not like those of the fit, and the promises are void" in there
 
 
 def test_without_the_pictures_the_demo_says_so(monkeypatch, capsys):

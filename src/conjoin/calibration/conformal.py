@@ -176,6 +176,14 @@ class Calibration:
             )
         return out
 
+    def least_peers(self, filled: np.ndarray) -> int:
+        """The fewest held-out rows among which any of these rows is ranked, by the cells (B, D)
+        that have a value."""
+        if self.missingness is None or not len(filled):
+            return self.rows
+        codes = np.unique(self.missingness.of(filled)).tolist()
+        return min(len(self._peers(code)) for code in codes)
+
     def _peers(self, code: int) -> np.ndarray:
         """The statistics among which rows of this pattern are ranked, in order."""
         if code not in self._ordered:

@@ -370,8 +370,8 @@ def evaluate(
         else {"false_alarm": false_alarm, "max_error": errors}
     )
     found = estimator.evaluate(X, y, **rates)
+    voice.tell(*([f"! {found['unlike_fit']}", ""] if "unlike_fit" in found else []))
     voice.tell(plain_table(["", "", ""], _figures(found), fold=("",)))
-    voice.tell(*([f"! {found['unlike_fit']}"] if "unlike_fit" in found else []))
     voice.json(found)
 
 

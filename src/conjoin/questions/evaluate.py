@@ -18,12 +18,11 @@ from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
 from conjoin.questions.bits import bits_of
 from conjoin.questions.decide import ACCEPT, UNFAMILIAR, decide
+from conjoin.questions.unlike import unlike_fit
 
-__all__ = ["debiased_ece", "evaluate", "prediction", "reliability", "unlike_fit"]
+__all__ = ["debiased_ece", "evaluate", "prediction", "reliability"]
 
 BINS = 15
-# probability of so many errors where the promise holds, below which it is told that it does not
-UNLIKE_LEVEL = 0.01
 
 
 def evaluate(
@@ -145,6 +144,8 @@ def _promises(
         **_rate("false_alarm_got", int(unfamiliar.sum()), len(rows)),
         **_rate("accepted", int(accepted.sum()), len(rows)),
     }
+    words = unlike_fit(model, rows, verdicts, false_alarm, max_error, y, known)
+    out |= {"unlike_fit": words} if words else {}
     if not model.has_classes or y is None or known is None:
         return out
     wrong = accepted & known & (verdicts["best_guess"].to_numpy() != y)
@@ -154,8 +155,6 @@ def _promises(
         else max_error
     )
     out |= _rate("error_among_accepted", int(wrong.sum()), int((accepted & known).sum()))
-    words = unlike_fit(model, wrong, accepted & known, y, max_error)
-    out |= {"unlike_fit": words} if words else {}
     each = {str(c): known & (y == c) for c in model.classes.labels}
     of_class = {
         label: _rate("", int(wrong[mine].sum()), int(mine.sum()))
@@ -167,41 +166,6 @@ def _promises(
         label: rate["_interval"] for label, rate in of_class.items()
     }
     return out
-
-
-def unlike_fit(
-    model: Model, wrong: np.ndarray, answered: np.ndarray, y: np.ndarray, max_error: Any
-) -> str:
-    """That these rows are not like those of the fit, and what to do, where more answers are wrong
-    than were promised, beyond chance (a binomial test); nothing else. ``wrong`` and ``answered``
-    (B,): the accepted answers of known labels."""
-    if max_error is None:
-        return ""
-    if isinstance(max_error, float | int):
-        counts = [(int(wrong.sum()), int(answered.sum()), float(max_error), "accepted answers")]
-    else:
-        each = [(label, y == label) for label in model.classes.labels if label in max_error]
-        counts = [
-            (int((wrong & of).sum()), int(of.sum()), float(max_error[label]), f"rows of {label}")
-            for label, of in each
-        ]
-    for bad, many, rate, what in counts:
-        chance = _at_least(bad, many, rate)
-        if chance < UNLIKE_LEVEL:
-            return (
-                f"These {model.codec.noun}s are not like those of the fit, and the promises are "
-                f"void for them: {bad:,} of {many:,} {what} are wrong ({bad / many:.1%}), where at "
-                f"most {rate:.1%} were promised (by chance: p = {chance:.1g}). Calibrate anew with "
-                "labelled ones from this place, or let such ones into the fit."
-            )
-    return ""
-
-
-def _at_least(bad: int, many: int, rate: float) -> float:
-    """The probability of so many errors or more, if each answer is wrong with this rate."""
-    from scipy.stats import binom
-
-    return float(binom.sf(bad - 1, many, rate)) if many else 1.0
 
 
 def _rate(name: str, count: int, rows: int) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from conjoin.model.words import (
 )
 from conjoin.plot.choose import promised_rates, telling_columns
 from conjoin.questions.bits import bits_of
-from conjoin.questions.decide import ACCEPT, decide
-from conjoin.questions.evaluate import prediction, unlike_fit
+from conjoin.questions.decide import decide
+from conjoin.questions.evaluate import prediction
+from conjoin.questions.unlike import unlike_fit
 from conjoin.report.examples import drawn_rows
 from conjoin.util.energy import Energy, Meter
 
@@ -167,13 +168,13 @@ def sample_rows(count: int) -> np.ndarray:
 
 
 def unlike(found: Answers) -> str:
-    """That the rows asked about are not like those of the fit, where their errors say so."""
-    if found.table is None or not found.labelled or not found.model.has_classes:
+    """That the rows asked about are not like those of the fit, where their errors, or their
+    familiarity, say so."""
+    if found.table is None:
         return ""
+    labels = {"y": found.y, "known": found.known} if found.labelled else {}
     assert found.rates is not None
-    accepted = (found.table["verdict"] == ACCEPT).to_numpy() & found.known
-    wrong = accepted & (found.table["best_guess"].to_numpy() != found.y)
-    return unlike_fit(found.model, wrong, accepted, found.y, found.rates[1])
+    return unlike_fit(found.model, found.rows, found.table, *found.rates, **labels)
 
 
 def quality(found: Answers) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 from conjoin.core import Rows
 from conjoin.model.words import draws_words, limits, purpose, task_words, unfinished
 from conjoin.plot.choose import telling_columns
+from conjoin.questions.unlike import headline
 from conjoin.report import figures
 from conjoin.report.kinds import sections_of
 from conjoin.report.prediction import column_worth, confusion, flagged_rows
@@ -145,10 +146,12 @@ def _first(found: Answers, cases: pd.DataFrame | None, notes: list[str]) -> dict
     model = found.model
     facts = found.model.facts
     rows = facts["rows"]
+    odd = unlike(found)
     return {
         "title": "no target" if model.target is None else str(model.target.name),
         "purpose": purpose(model),
-        "unlike": unlike(found),
+        "headline": headline(model) if odd else "",
+        "unlike": odd,
         "unfinished": unfinished(facts),
         "day": datetime.now(UTC).strftime("%d %B %Y"),
         "cases": None
