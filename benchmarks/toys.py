@@ -5,8 +5,8 @@
 
 ``JointDensity(family=..., measure="density", random_state=seed)`` is fitted to so many rows, of
 which it takes its own validation and calibration rows, and judged by the mean log p (nats) of fresh
-rows. An energy is relative: its log p is divided by the sum over a grid around the rows. "near" says
-whether a family is as near to the best one as was asked: .05 nats for flow, autoregressive and
+rows. An energy is relative: its log p is divided by the sum over a grid around the rows. "near"
+says whether a family is as near to the best one as was asked: .05 nats for flow, autoregressive and
 absorbing diffusion, .15 for the other deep families; the classics, which can't bend, are there to
 compare. Limit of time: 60 CPU seconds of the fit. Lower bounds and approximations are printed as
 what they are. Means over the seeds; settings were chosen on the rows of other seeds (100).
