@@ -29,8 +29,10 @@ variable.
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from scipy.special import roots_genlaguerre
+from scipy.stats import qmc
 from torch import Tensor, nn
 from torch.special import ndtri
 
@@ -81,8 +83,9 @@ def _latin(points: int, dims: int, generator: torch.Generator) -> Float[Tensor, 
 def _sobol(points: int, dims: int, generator: torch.Generator) -> Float[Tensor, "S N"]:
     """Points that are even in the cube, not in each axis alone (I. Sobol (1967)), scrambled by
     chance (A. Owen (1997)): without bias, and products of the axes are summed nearly exactly."""
-    engine = torch.quasirandom.SobolEngine(dims, scramble=True, seed=draw_seed(generator))
-    return engine.draw(points, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
+    engine = qmc.Sobol(dims, scramble=True, seed=np.random.default_rng(draw_seed(generator)))
+    even = engine.random_base2(math.ceil(math.log2(points)))[:points]
+    return torch.tensor(even, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
 
 
 def _dense_middle(uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +110,7 @@ def _even(calls: int, numbers: int, generator: torch.Generator) -> tuple[Tensor,
     cube = _sobol(max(1, calls // (2 * RADII)), 1 + numbers, generator)
     time, weight = _dense_middle(cube[:, 0])
     along = ndtri(cube[:, 1:])
-    halves, shares = (torch.from_numpy(part) for part in roots_genlaguerre(RADII, numbers / 2 - 1))
+    halves, shares = (torch.tensor(part) for part in roots_genlaguerre(RADII, numbers / 2 - 1))
     radii = (2 * halves).sqrt()[:, None, None]
     eps = radii * along / along.norm(dim=1, keepdim=True)
     weight = RADII * shares[:, None] / shares.sum() * weight
