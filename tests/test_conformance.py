@@ -93,6 +93,7 @@ COSTLY |= {
 SMALL_PICTURES = {"size": 0.125, "precision": "float32", "rate": 1e-2}
 SMALL_STRINGS = {"width": 8, "blocks": 1, "rate": 1e-2}
 SETTINGS = {
+    "diffusion": {"points": 24},  # the sums over grids ask many rows
     "picture_diffusion": {**SMALL_PICTURES, "points": 8},
     "illustrated": {**SMALL_PICTURES, "points": 48, "columns": "mixture"},
     "pixel_cnn": {"width": 8, "blocks": 3},

@@ -160,3 +160,27 @@ def test_the_shelf_of_this_machine_round_trips(data_dir):
         pd.testing.assert_frame_equal(
             codec.decode(encoded.event.value, encoded.event.observed), rows[codec.columns]
         )
+
+
+@pytest.mark.parametrize("name", datasets.TOYS)
+def test_toys_are_points_of_a_plane_that_a_seed_repeats(name):
+    frame = datasets.toy(name, rows=500, seed=3)
+    assert frame.shape == (500, 2)
+    assert frame.equals(datasets.toy(name, rows=500, seed=3))
+    assert not frame.equals(datasets.toy(name, rows=500, seed=4))
+    assert frame.abs().to_numpy().max() < 3 and frame.std().min() > 0.3
+
+
+def test_half_of_the_checkerboard_is_empty_and_rings_have_two_radii():
+    squares = np.floor(datasets.toy("checkerboard", rows=2000).to_numpy()).astype(int)
+    assert set(squares.sum(1) % 2) == {0}
+    radius = np.hypot(*datasets.toy("rings", rows=2000).to_numpy().T)
+    assert not ((radius > 0.65) & (radius < 0.8)).any()
+    assert 0.45 < (radius > 0.7).mean() < 0.55
+
+
+def test_a_toy_that_is_not_there_names_the_others():
+    with pytest.raises(ValueError, match="no toy 'moon'; choose from moons, petals"):
+        datasets.toy("moon")
+    with pytest.raises(ValueError, match="rows must be at least 1, got 0"):
+        datasets.toy("moons", rows=0)

@@ -97,7 +97,11 @@ MULTINOMIAL = at(
 MIXED = at(
     FOLDER + "mixed.py",
     TIGHT,
-    ("the integral without its half", "return 0.5 * (self", "return (self"),
+    (
+        "the integral without its half",
+        "return 0.5 * noise.weight * gained",
+        "return noise.weight * gained",
+    ),
     ("|guess|^2 twice", "guess * (2 * v - guess)", "guess * (2 * v - 2 * guess)"),
     (
         "weighed by the noise, not the signal",
@@ -129,8 +133,8 @@ MIXED = at(
     ),
     (
         "noise without its opposite",
-        "return cls(absorbed.flatten().repeat(2), torch.cat([eps, -eps])",
-        "return cls(absorbed.flatten().repeat(2), torch.cat([eps, eps])",
+        "return cls(time, torch.cat([eps, -eps])",
+        "return cls(time, torch.cat([eps, eps])",
         asked("noise_fills"),
     ),
     (
@@ -140,9 +144,21 @@ MIXED = at(
         asked("follow_the_code"),
     ),
     (
+        "lengths of the noise all alike",
+        "shares[:, None] / shares.sum() * weight",
+        "weight.expand(RADII, -1)",
+        asked("rule_for_the_noise"),
+    ),
+    (
+        "times in the middle count as much as the others",
+        "1 + MIDDLE_DENSITY * angle.cos()",
+        "torch.ones_like(uniform)",
+        asked("rule_for_the_noise or sharp_density"),
+    ),
+    (
         "a code sees itself at its own time",
-        "absorbed > time)",
-        "absorbed >= time)",
+        "absorbed > time, torch",
+        "absorbed >= time, torch",
         asked("row_by_row or planted_dependence"),
     ),
 )

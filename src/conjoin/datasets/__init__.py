@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conjoin.datasets.images import load_images
     from conjoin.datasets.tables import Dataset, load, load_binary, names
+    from conjoin.datasets.toys import TOYS, toy
 
-__all__ = ["Dataset", "load", "load_binary", "load_images", "names"]
+__all__ = ["TOYS", "Dataset", "load", "load_binary", "load_images", "names", "toy"]
+_HOMES = {"load_images": "images", "TOYS": "toys", "toy": "toys"}
 
 
 def __getattr__(name: str) -> Any:
     """Loaded when they are asked for, so that importing the package loads no array library."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "images" if name == "load_images" else "tables"
+    home = _HOMES.get(name, "tables")
     return getattr(importlib.import_module(f"conjoin.datasets.{home}"), name)

@@ -20,7 +20,7 @@ Shape letters: B rows, D variables.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -39,6 +39,9 @@ from conjoin.nets.heads import MAX_CATEGORICAL_LEVELS
 
 __all__ = ["Diffusion", "DiffusionDensity"]
 
+# draws of the noise for each row of a step at most, and of all rows together
+MAX_STEP_DRAWS = 8
+ROW_DRAWS = 4000
 SMALL_SIDE_PIXELS = 8  # pixels a side, under which a picture is treated as a table of pixels
 
 
@@ -73,9 +76,9 @@ class Diffusion(AbsorbingDiffusion):
         Calls of the network at most for log p of a row.
     guidance : float, default 0.0
         How much draws of a class exaggerate it; they are draws of p(x | class) only at 0.
-    points : int, default 24
+    points : int or None, default None
         Calls of the network for the numbers in the bound of a row, and as many (at least two
-        for each) for its codes.
+        for each) for its codes; None takes 32, and up to 128 where there are few numbers.
     parametrisation : {"score", "v", "noise"}, default "score"
         What the network predicts of a number: the score, the velocity v (the preconditioning of
         EDM), or the noise.
@@ -87,11 +90,13 @@ class Diffusion(AbsorbingDiffusion):
         How often each step is taken when missing cells are painted in.
     """
 
-    points: int = 24
+    points: int | None = None
     parametrisation: Literal["score", "v", "noise"] = "score"
     sampler: Literal["ancestral", "ddim", "heun"] = "ancestral"
     sampling_steps: int = 48
     repeats: int = 4
+
+    passes: ClassVar[tuple[int, int, int]] = (70, 1000, 4000)
 
     def suited(self, space: Space) -> Config:
         """Pictures of many grey levels get a U-Net, which may be told of columns; what was set here
@@ -127,10 +132,23 @@ class DiffusionDensity(ProcessDensity):
         self.numeric = not all(is_code(v) for v in space.variables)
         context = self.embedding(16)
         self.core = (
-            Mixed(space, config, context, self.embedded)
+            Mixed(
+                space,
+                config,
+                context,
+                self.embedded,
+                even=self.structure.get("even", False),
+                draws=self.structure.get("draws", 1),
+            )
             if self._drowns(config)
             else core_of_codes(space, config, context, self.embedded)
         )
+
+    @classmethod
+    def _structure(cls, space: Space, config: Any, data: Event, weight: Tensor) -> dict[str, Any]:
+        """Few rows are seen under more noise in a step, many under other noise in the next."""
+        draws = max(1, min(MAX_STEP_DRAWS, ROW_DRAWS // max(data.rows, 1)))
+        return {"even": True, "draws": draws}
 
     def notices(self, event: Any) -> list[str]:
         """That pictures are modelled as a table of pixels, where their space asks for it."""

@@ -26,13 +26,18 @@ variable.
 (torch.Size([6]), torch.Size([6, 2]), torch.Size([6, 3]))
 """
 
+import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from scipy.special import roots_genlaguerre
+from scipy.stats import qmc
 from torch import Tensor, nn
 from torch.special import ndtri
 
 from conjoin.core import Event, Space, Variable, stream
+from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float
 from conjoin.families.diffusion.network import CellNetwork, drop_class, guided
 from conjoin.families.diffusion.numbers import Numbers, alpha_sigma
@@ -46,6 +51,17 @@ __all__ = ["Mixed", "Noise", "is_code"]
 TIME_FEATURES = 16
 WAVES = 4
 MAX_ROW_CALLS = 4096  # rows times calls that the network sees at once
+# how much denser the times are in the middle, where numbers take shape, than they would be evenly
+MIDDLE_DENSITY = 0.6
+# calls for the numbers of a row where the config leaves them open: the noise of a bound falls with
+# the number of columns, so that few columns need more of them
+CALLS_OF_ALL_NUMBERS = 256
+MIN_CALLS = 32
+MAX_CALLS = 128
+RADII = 2  # lengths of the noise at each time of a bound
+# draws of the noise for each row when validation rows are judged, at most so many in all
+JUDGED_DRAWS = 32
+JUDGED_ROW_DRAWS = 4096
 
 
 def is_code(variable: Variable) -> bool:
@@ -64,6 +80,43 @@ def _latin(points: int, dims: int, generator: torch.Generator) -> Float[Tensor, 
     return uniform.clamp(1e-9, 1 - 1e-9)
 
 
+def _sobol(points: int, dims: int, generator: torch.Generator) -> Float[Tensor, "S N"]:
+    """Points that are even in the cube, not in each axis alone (I. Sobol (1967)), scrambled by
+    chance (A. Owen (1997)): without bias, and products of the axes are summed nearly exactly."""
+    engine = qmc.Sobol(dims, scramble=True, seed=np.random.default_rng(draw_seed(generator)))
+    even = engine.random_base2(math.ceil(math.log2(points)))[:points]
+    return torch.tensor(even, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
+
+
+def _dense_middle(uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Times t = u + a sin(2 pi u) / (2 pi), and dt / du."""
+    angle = 2 * math.pi * uniform
+    return (
+        uniform + MIDDLE_DENSITY * angle.sin() / (2 * math.pi),
+        1 + MIDDLE_DENSITY * angle.cos(),
+    )
+
+
+def _smooth_features(time: Float[Tensor, " B"]) -> Float[Tensor, "B _"]:
+    """Cosines of the time, of which the quickest turns around eight times: what a network sees at
+    one noise has to do with what it sees at the next."""
+    return (math.pi * time.double()[:, None] * torch.arange(TIME_FEATURES)).cos()
+
+
+def _even(calls: int, numbers: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Times, noise and weights of half as many calls: times and directions fill their cube, and the
+    length of the noise, on which the gain of a row depends most, is summed by a rule of Gauss
+    (|eps|^2 / 2 is of a gamma distribution with N / 2)."""
+    cube = _sobol(max(1, calls // (2 * RADII)), 1 + numbers, generator)
+    time, weight = _dense_middle(cube[:, 0])
+    along = ndtri(cube[:, 1:])
+    halves, shares = (torch.tensor(part) for part in roots_genlaguerre(RADII, numbers / 2 - 1))
+    radii = (2 * halves).sqrt()[:, None, None]
+    eps = radii * along / along.norm(dim=1, keepdim=True)
+    weight = RADII * shares[:, None] / shares.sum() * weight
+    return time.repeat(RADII), eps.flatten(0, 1), weight.flatten()
+
+
 class Noise(NamedTuple):
     """What S network calls see: for the integral over the noise of numbers, or for the codes. The
     noise of a bound is the same for all rows; every eps comes with its opposite, at the same
@@ -72,18 +125,25 @@ class Noise(NamedTuple):
     time: Tensor  # (S,)
     eps: Tensor  # (S, N)
     known: Tensor  # (S, C) which codes are left
+    weight: Tensor  # (S,) what a call counts: 1 / density of its time
 
     @classmethod
     def of_numbers(
-        cls, calls: int, numbers: int, codes: int, generator: torch.Generator
+        cls, calls: int, numbers: int, codes: int, generator: torch.Generator, even: bool = False
     ) -> "Noise":
-        """Times all over, with each code left or gone by itself."""
-        time = _latin(max(1, calls // 2), 1, generator)[:, 0]
-        eps = ndtri(_latin(max(1, calls // 2), numbers, generator))
+        """Times all over, with each code left or gone by itself. ``even``: by a rule that sums
+        with little noise, and times are denser in the middle."""
+        pairs = max(1, calls // 2)
+        if even:
+            time, eps, weight = _even(calls, numbers, generator)
+        else:
+            time = _latin(pairs, 1, generator)[:, 0]
+            weight = torch.ones_like(time)
+            eps = ndtri(_latin(pairs, numbers, generator))
         known = (
             torch.rand(len(time), codes, generator=generator, dtype=torch.float64) > time[:, None]
         )
-        return cls(time.repeat(2), torch.cat([eps, -eps]), known.repeat(2, 1))
+        return cls(time.repeat(2), torch.cat([eps, -eps]), known.repeat(2, 1), weight.repeat(2))
 
     @classmethod
     def of_codes(cls, calls: int, numbers: int, codes: int, generator: torch.Generator) -> "Noise":
@@ -94,7 +154,8 @@ class Noise(NamedTuple):
         # (K C, C): at the time of one code, is another left?
         known = (absorbed[:, None] > absorbed[:, :, None]).flatten(0, 1)
         eps = ndtri(_latin(len(known), numbers, generator))
-        return cls(absorbed.flatten().repeat(2), torch.cat([eps, -eps]), known.repeat(2, 1))
+        time = absorbed.flatten().repeat(2)
+        return cls(time, torch.cat([eps, -eps]), known.repeat(2, 1), torch.ones_like(time))
 
     @classmethod
     def numbers_of_rows(
@@ -102,12 +163,10 @@ class Noise(NamedTuple):
     ) -> "Noise":
         """One call for each row, as in ``of_numbers``."""
         eps = torch.randn(rows, numbers, generator=generator, dtype=torch.float64)
-        time = _latin(rows, 1, generator)[:, 0] if rows else torch.zeros(0, dtype=torch.float64)
-        return cls(
-            time,
-            eps,
-            torch.rand(rows, codes, generator=generator, dtype=torch.float64) > time[:, None],
-        )
+        uniform = _latin(rows, 1, generator)[:, 0] if rows else torch.zeros(0, dtype=torch.float64)
+        time, weight = _dense_middle(uniform)
+        known = torch.rand(rows, codes, generator=generator, dtype=torch.float64) > time[:, None]
+        return cls(time, eps, known, weight)
 
     @classmethod
     def codes_of_rows(
@@ -118,24 +177,35 @@ class Noise(NamedTuple):
         absorbed = torch.rand(rows, codes, generator=generator, dtype=torch.float64)
         chosen = torch.randint(codes, (rows, 1), generator=generator)
         time = absorbed.gather(1, chosen)
-        return cls(time[:, 0], eps, absorbed > time)
+        return cls(time[:, 0], eps, absorbed > time, torch.ones(rows, dtype=torch.float64))
 
     def take(self, index: Any) -> "Noise":
         return Noise(*(part[index] for part in self))
 
 
 class Mixed(nn.Module):
-    """p(x | class) over all columns of a space that has numbers."""
+    """p(x | class) over all columns of a space that has numbers. ``even`` is how bounds spread
+    their noise, and how smooth the network is in time, unless the model is an old one; ``draws``
+    are those of the noise for each row of a step."""
 
     number: Tensor
     code: Tensor
 
     def __init__(
-        self, space: Space, config: Any, context: ContextEmbedding, embedded: bool
+        self,
+        space: Space,
+        config: Any,
+        context: ContextEmbedding,
+        embedded: bool,
+        *,
+        even: bool = True,
+        draws: int = 1,
     ) -> None:
         super().__init__()
         codes = [is_code(v) for v in space.variables]
         self.config = config
+        self.even = even
+        self.draws = draws
         self.context = context
         self.register_buffer(
             "number", torch.tensor([not c for c in codes]).nonzero()[:, 0], persistent=False
@@ -201,9 +271,8 @@ class Mixed(nn.Module):
             [10 * torch.tanh(z / 10)[..., None], waves.sin(), waves.cos()], -1
         ).flatten(1)
         parts = [near, self.inputs(codes, known)] if len(self.code) else [near]
-        return torch.cat(parts, 1), torch.cat(
-            [time_features(time, TIME_FEATURES), self.context(len(z), label)], 1
-        )
+        clock = _smooth_features(time) if self.even else time_features(time, TIME_FEATURES)
+        return torch.cat(parts, 1), torch.cat([clock, self.context(len(z), label)], 1)
 
     def features(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B H"]:
         """The last hidden layer, on clean rows at the lowest noise."""
@@ -221,11 +290,11 @@ class Mixed(nn.Module):
     ) -> Float[Tensor, " B"]:
         """The bound, over noise that all rows share."""
         generator = generator or stream(0, "bound")
-        points = self.config.points
+        points = self._points
         numbers = len(self.number)
         codes = len(self.code)
         total = self._mean(
-            self.gain, value, label, Noise.of_numbers(points, numbers, codes, generator)
+            self.gain, value, label, Noise.of_numbers(points, numbers, codes, generator, self.even)
         )
         if codes:
             total = total + self._mean(
@@ -234,6 +303,13 @@ class Mixed(nn.Module):
         return total + self._mean(
             self.ends, value, label, Noise.of_numbers(points // 3, numbers, 0, generator)
         )
+
+    @property
+    def _points(self) -> int:
+        """Calls for the numbers of a row."""
+        if self.config.points is not None:
+            return int(self.config.points)
+        return max(MIN_CALLS, min(MAX_CALLS, CALLS_OF_ALL_NUMBERS // len(self.number)))
 
     def _mean(
         self, term: Any, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise
@@ -253,7 +329,17 @@ class Mixed(nn.Module):
     def bound(
         self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator
     ) -> Float[Tensor, " B"]:
-        """One draw of the bound, with noise of its own for each row."""
+        """The bound by a few draws, with noise of its own for each row; by more of them when rows
+        are judged, so that the best weights are no matter of luck."""
+        judged = min(JUDGED_DRAWS, JUDGED_ROW_DRAWS // max(len(value), 1))
+        draws = self.draws if self.training else max(1, judged)
+        labels = None if label is None else label.repeat(draws)
+        return self._one(value.repeat(draws, 1), labels, generator).reshape(draws, -1).mean(0)
+
+    def _one(
+        self, value: Float[Tensor, "B D"], label: Tensor | None, generator: torch.Generator
+    ) -> Float[Tensor, " B"]:
+        """One draw of the bound."""
         rows = len(value)
         numbers = len(self.number)
         codes = len(self.code)
@@ -277,7 +363,8 @@ class Mixed(nn.Module):
         v = alpha * noise.eps - sigma * c
         guess = params[..., 0]
         # |v|^2 - |v - guess|^2
-        return 0.5 * (self.numbers.rate(noise.time) * alpha**2 * guess * (2 * v - guess)).sum(1)
+        gained = (self.numbers.rate(noise.time) * alpha**2 * guess * (2 * v - guess)).sum(1)
+        return 0.5 * noise.weight * gained
 
     def cells(
         self, value: Float[Tensor, "B D"], label: Tensor | None, noise: Noise
