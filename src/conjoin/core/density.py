@@ -39,13 +39,15 @@ Hook = Callable[[Any, Any], Tensor]
 class Recipe:
     """How a density asks to be trained. ``steps``: of the gradient, over which the learning
     ``rate`` falls to zero (None: as many epochs as the plan says); ``batch``: rows of a step;
-    ``decay``: of the weights; ``memory``: of their running mean."""
+    ``decay``: of the weights; ``memory``: of their running mean; ``settles``: whether the fit ends
+    with a round that moves nothing, as where statistics of all rows are those of the build."""
 
     steps: int | None = None
     batch: int = 1024
     rate: float = 1e-2
     decay: float = 0.0
     memory: float = 0.99
+    settles: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
