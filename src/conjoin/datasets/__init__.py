@@ -1,4 +1,4 @@
-"""Tables and images with a name: shipped, at hand, or fetched and checked."""
+"""Tables, images and texts with a name: shipped, at hand, or fetched and checked."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conjoin.datasets.images import load_images
     from conjoin.datasets.tables import Dataset, load, load_binary, names
+    from conjoin.datasets.text import load_texts
 
-__all__ = ["Dataset", "load", "load_binary", "load_images", "names"]
+__all__ = ["Dataset", "load", "load_binary", "load_images", "load_texts", "names"]
+
+HOMES = {"load_images": "images", "load_texts": "text"}  # of others "tables"
 
 
 def __getattr__(name: str) -> Any:
     """Loaded when they are asked for, so that importing the package loads no array library."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "images" if name == "load_images" else "tables"
+    home = HOMES.get(name, "tables")
     return getattr(importlib.import_module(f"conjoin.datasets.{home}"), name)

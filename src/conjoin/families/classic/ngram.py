@@ -204,12 +204,15 @@ class NgramDensity(Density):
 
     def _statistics(self, event: Event, context: Record, weight: Tensor) -> dict[str, Tensor]:
         """A row whose class is not known counts for each, by p(y | x)."""
-        each = self._each(event)
-        log_class = self._log_class(context, event.rows)
-        joint = each + log_class
-        share = joint.softmax(1) if self.classes else joint[:, :0]
+        label = self._labels(context, event.rows)
+        share = _one_hot(label, self.classes)
+        open_ = (label < 0).nonzero()[:, 0]
+        if self.classes and len(open_):
+            joint = self._each(event.take(open_)) + self.log_share.log_softmax(0)
+            share = share.index_copy(0, open_, joint.softmax(1))
+        log_p = self._log_prob(event, context, None)
         found = self._counted(self._stream(event), weight, share)
-        return found | {"log_prob": (weight * joint.logsumexp(1)).sum()}
+        return found | {"log_prob": (weight * log_p).sum()}
 
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
         """Counts and discounts: no maximum of the likelihood, which would give what was never seen
@@ -308,42 +311,55 @@ class NgramDensity(Density):
     def _log_prob(
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
+        label = self._labels(context, event.rows)
+        if self.classes and bool((label >= 0).all()):
+            return self._each(event, label)[:, 0]
         return (self._each(event) + self._log_class(context, event.rows)).logsumexp(1)
 
     def _log_contexts(self, event: Event) -> Float[Tensor, "B K"]:
         return self._each(event)
 
-    def _each(self, event: Event) -> Float[Tensor, "B K"]:
-        """log p under each class; one column where there are none."""
-        cells = (event.value.shape[1] + 1) * max(1, self.classes)
-        rows = max(1, TOKENS_AT_ONCE // cells)
-        return torch.cat([self._each_part(event.take(part)) for part in slices(event.rows, rows)])
+    def _each(
+        self, event: Event, label: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B K"]:
+        """log p under each class, or under that of each row alone; one column where there are no
+        classes."""
+        cells = (event.value.shape[1] + 1) * (max(1, self.classes) if label is None else 1)
+        parts = slices(event.rows, max(1, TOKENS_AT_ONCE // cells))
+        own = [None if label is None else label[part] for part in parts]
+        each = [self._each_part(event.take(p), k) for p, k in zip(parts, own, strict=True)]
+        return torch.cat(each)
 
-    def _each_part(self, event: Event) -> Float[Tensor, "B K"]:
+    def _each_part(
+        self, event: Event, label: Int[Tensor, " B"] | None
+    ) -> Float[Tensor, "B K"]:
         rows = self._stream(event)
-        common, own = scored(self._orders(rows), self.weights, self.tokens)
-        cell = common[-1][:, None] if own is None else own
+        row = rows.row[~rows.begins]
+        own = None if label is None else label[row, None]
+        common, in_class = scored(self._orders(rows, own), self.weights, self.tokens)
+        cell = common[-1][:, None] if in_class is None else in_class
         total = torch.zeros(event.rows, cell.shape[1], dtype=torch.float64)
-        return total.index_add(0, rows.row[~rows.begins], cell.log())
+        return total.index_add(0, row, cell.log())
 
-    def _orders(self, rows: Stream) -> Iterator[Order]:
-        """What each order knows of each token but ^."""
+    def _orders(self, rows: Stream, own: Int[Tensor, "P 1"] | None) -> Iterator[Order]:
+        """What each order knows of each token but ^; of classes, that of its ``own`` if given."""
         told = ~rows.begins
         grams = self._trie.walk(rows)
         for order in range(self.orders):
             context = grams[0] if order == 0 else rows.shifted(grams[order])
-            yield self._order(context[told], grams[order + 1][told])
+            yield self._order(context[told], grams[order + 1][told], own)
 
-    def _order(self, context: Int[Tensor, " P"], gram: Int[Tensor, " P"]) -> Order:
+    def _order(self, context: Tensor, gram: Tensor, own: Tensor | None = None) -> Order:
         """By the numbers of context and gram; -1 is what never occurred."""
         found = self._known
-        cells = [
-            _taken(found.seen, gram),
-            *(_taken(part, context) for part in (found.total, found.escaping, found.followers)),
-        ]
+        cells = [_taken(found.seen, gram)]
+        sums = (found.total, found.escaping, found.followers)
+        cells += [_taken(part, context) for part in sums]
         if found.of_class is None:
             return Order(*cells)
-        return Order(*cells, _taken(self.in_class, gram), _taken(found.of_class, context))
+        return Order(
+            *cells, _taken(self.in_class, gram, own), _taken(found.of_class, context, own)
+        )
 
     # ------------------------------------------------------------------ draws
 
@@ -442,9 +458,10 @@ def _one_hot(label: Int[Tensor, " B"], classes: int) -> Float[Tensor, "B K"]:
     return (label[:, None] == torch.arange(classes)).double()
 
 
-def _taken(part: Tensor, node: Tensor) -> Tensor:
-    """What stands at the nodes, 0 where there is none."""
-    found = part[node.clamp_min(0)].double()
+def _taken(part: Tensor, node: Tensor, own: Tensor | None = None) -> Tensor:
+    """What stands at the nodes, 0 where there is none; in the ``own`` column (P, 1) if given."""
+    place = node.clamp_min(0)
+    found = (part[place] if own is None else part[place[:, None], own]).double()
     gone = (node < 0).reshape(*node.shape, *(1,) * (found.dim() - node.dim()))
     return found.masked_fill(gone, 0.0)
 
