@@ -165,17 +165,15 @@ def test_a_string_left_out_is_a_model_without_it():
     config = Ngram(2, learned=False)
     density = built(words, weight.tolist(), config, **told)
     rows = density._stream(event_of(words, 4))
-    known = Counts(
-        density._trie, density.count, density.discount, density._known, density.in_class
-    )
+    known = Counts(density._trie, density.count, density.discount, density._known, density.in_class)
     found = orders_left_out(known, rows, weight, label.long())
     place = rows.row[~rows.begins]
     for row in (0, 7, 40, 41, 42):
         keep = torch.arange(len(words)) != row
         other = built(words, weight.tolist(), config, **told)
-        share = torch.nn.functional.one_hot(label.long(), 2).double()
-        counts = other._counted(rows, weight * keep, share)
-        other._maximise(counts)
+        count = other._counted(rows, weight * keep)
+        other._maximise({"count": count, "share": torch.ones(2).double()})
+        other._count_classes(rows, weight * keep, label.long())
         other.discount.copy_(density.discount)  # these are those of all rows
         other._contexts = None
         alone = rows.row == row
@@ -297,9 +295,9 @@ def test_learned_weights_help_on_strings_that_none_has_seen():
 
 def test_the_order_is_as_long_as_it_helps():
     space = Block("word", "sequence", (12,), (Variable("letter", "category", LETTERS),))
-    assert built(drawn_words(400, 1, most=12), space=space).orders <= 4
-    phrase = ["abcacbbca", "bcabacabc", "cabbacacb", "acbacbcab"] * 30
-    assert built(phrase, space=space).orders >= 3
+    phrases = ["abcacbbca", "bcabacabc", "cabbacacb", "acbacbcab"] * 30
+    assert built(phrases, space=space).orders >= 3
+    assert built(phrases, space=space, config=Ngram(1)).orders == 2
 
 
 def test_strings_that_it_was_not_built_with_are_refused_to_count(classy):
@@ -334,7 +332,7 @@ def test_grams_of_a_large_alphabet_are_found():
 # ------------------------------------------------------------------------- lists of strings, files
 
 
-def named(rows=240, seed=0):
+def named(rows=400, seed=0):
     rng = np.random.default_rng(seed)
     sounds = {"cat": ["meow", "purr", "hiss"], "dog": ["woof", "bark", "growl"]}
     y = rng.choice(["cat", "dog"], rows)
@@ -370,13 +368,13 @@ def test_a_saved_model_is_the_same_to_the_bit(model, tmp_path):
     again = conjoin.load(tmp_path / "model")
     assert np.array_equal(model.score_samples(X), again.score_samples(X))
     assert np.array_equal(model.predict_proba(X), again.predict_proba(X))
-    drawn = [each.sample(5, random_state=3)[0].values.tolist() for each in (model, again)]
+    drawn = [list(each.sample(5, random_state=3)[0]) for each in (model, again)]
     assert drawn[0] == drawn[1]
 
 
 def test_a_beginning_is_continued(model):
     found, _ = model.sample(8, given={"text": Prefix("mew")}, random_state=0)
-    assert all(text.startswith("mew") for text in found["text"])
+    assert all(text.startswith("mew") for text in found)
 
 
 def test_empty_strings_and_one_letter_are_data():
@@ -387,7 +385,7 @@ def test_empty_strings_and_one_letter_are_data():
 
 
 def test_a_fit_is_a_function_of_its_seed():
-    X, y = named(120)
+    X, y = named(60)
     fits = [JointClassifier(family="ngram", random_state=1).fit(X, y) for _ in range(2)]
     assert np.array_equal(*(fit.score_samples(X) for fit in fits))
 
@@ -430,7 +428,9 @@ def test_texts_that_are_altered_or_absent_are_refused(shelf):
     (shelf / "agnews_test.tsv.gz").write_bytes(gzip.compress(b"x\ty\n"))
     with pytest.raises(ValueError, match="has another sha256"):
         load_texts("agnews")
-    with pytest.raises(ValueError, match=r"'sst2' are not here: they are read from text/sst2_train"):
+    with pytest.raises(
+        ValueError, match=r"'sst2' are not here: they are read from text/sst2_train"
+    ):
         load_texts("sst2")
     with pytest.raises(ValueError, match="There are no texts 'nope'; there are agnews, sst2"):
         load_texts("nope")

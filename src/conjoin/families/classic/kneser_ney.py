@@ -34,7 +34,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from conjoin.core.shapes import Float, Int
+from conjoin.core.shapes import Float
 from conjoin.families.classic.ngram_trie import Trie
 
 __all__ = [
@@ -77,7 +77,10 @@ class Weights(nn.Module):
     def penalty(self) -> Tensor:
         """Minus log of a Gaussian about where they begin: a cell that few contexts fall into stays
         near it."""
-        start = [torch.ones_like(p) if p.shape[1:] == (FOLLOWER_BUCKETS,) else 0.0 for p in self.parameters()]
+        start = [
+            torch.ones_like(p) if p.shape[1:] == (FOLLOWER_BUCKETS,) else 0.0
+            for p in self.parameters()
+        ]
         squares = [
             (parameter - begin).square().sum()
             for parameter, begin in zip(self.parameters(), start, strict=True)
@@ -173,16 +176,13 @@ def discounts(count: Float[Tensor, " n"]) -> Float[Tensor, " 3"]:
     if min(often) == 0:
         return usual
     share = often[0] / (often[0] + 2 * often[1])
-    found = [
-        each - (each + 1) * share * often[each] / often[each - 1]
-        for each in (1, 2, 3)
-    ]
+    found = [each - (each + 1) * share * often[each] / often[each - 1] for each in (1, 2, 3)]
     sound = all(0 < discount < each for each, discount in zip((1, 2, 3), found, strict=True))
     return torch.tensor(found, dtype=torch.float64) if sound else usual
 
 
-def discounted(count: Tensor, discount: Float[Tensor, "P 3"]) -> Tensor:
-    """d(a): a straight line between whole numbers."""
+def discounted(count: Tensor, discount: Tensor) -> Tensor:
+    """d(a): a straight line between whole numbers; by one triple (3,), or one for each (P, 3)."""
     d1, d2, d3 = discount.unbind(-1)
     low = count.clamp(0, 1) * d1
     middle = (count - 1).clamp(0, 1) * (d2 - d1)
@@ -192,7 +192,7 @@ def discounted(count: Tensor, discount: Float[Tensor, "P 3"]) -> Tensor:
 # ------------------------------------------------------------------------------------------- cells
 
 
-def _bucket(number: Tensor, buckets: int, base: int = 2) -> Int[Tensor, " P"]:
+def _bucket(number: Tensor, buckets: int, base: int = 2) -> Tensor:
     """0 for less than ``base``, 1 for less than its square, and so on."""
     edges = torch.tensor([base**power for power in range(1, buckets)], dtype=torch.float64)
     return torch.bucketize(number.detach(), edges, right=True)

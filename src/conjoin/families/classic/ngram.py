@@ -1,15 +1,15 @@
 r"""Strings by counts: modified Kneser-Ney of many orders, exact, fitted in seconds.
 
-    log p(x_1, ..., x_n | y) = sum_{t = 1..n+1} log p(x_t | x_{t-k}, ..., x_{t-1}, y),  x_{n+1} = end
+    log p(x_1, ..., x_n | y) = sum_{t = 1..n+1} log p(x_t | x_{t-k}, ..., x_{t-1}, y)
 
-Each token is predicted from the k before it, and where they were rarely seen from fewer, down to
-all tokens alike: every string has mass, and all strings sum to one. ``kneser_ney`` says how counts
-become probabilities (S. Chen and J. Goodman (1998), An empirical study of smoothing techniques for
-language modeling), and what a class changes; ``left_out`` how the weights of the orders are learned
-on strings that the counts have not seen; ``ngram_trie`` how the grams are kept. After N tokens, the
-capacity, the end is certain. Of a string whose beginning is known, log p is that of the beginning,
-and the rest is drawn token by token: both are exact. Without a class, p(x) is the mean over classes
-by their shares. In nats.
+x_{n+1} is the end. Each token is predicted from the k before it, and where they were rarely seen
+from fewer, down to all tokens alike: every string has mass, and all strings sum to one.
+``kneser_ney`` says how counts become probabilities (S. Chen and J. Goodman (1998), An empirical
+study of smoothing techniques for language modeling), and what a class changes; ``left_out`` how the
+weights of the orders are learned on strings that the counts have not seen; ``ngram_trie`` how the
+grams are kept. After N tokens, the capacity, the end is certain. Of a string whose beginning is
+known, log p is that of the beginning, and the rest is drawn token by token: both are exact. Without
+a class, p(x) is the mean over classes by their shares. In nats.
 
 Shape letters: B rows, N capacity, F tokens of all rows, M grams, K classes, V tokens.
 
@@ -75,7 +75,8 @@ class Ngram(Config):
     Parameters
     ----------
     order
-        Tokens of the longest context; None: up to 8, as many as help on strings left out.
+        Tokens of the longest context; None: up to 8, as many as help on strings left out (all 8 of
+        fewer strings than can be left out).
     learned
         Whether the weights of the orders are learned on strings left out; False: modified
         Kneser-Ney as it is.
@@ -168,7 +169,9 @@ class NgramDensity(Density):
             density = cls(space, config, {"sizes": sizes[:longest]}, context_space)
             density.key.copy_(key[: len(density.key)])
             label = density._labels(density._conditioned(context, data.rows), data.rows)
-            density._maximise(density._counted(rows, weight, _one_hot(label, density.classes)))
+            share = (weight[:, None] * _one_hot(label, density.classes)).sum(0)
+            density._maximise({"count": density._counted(rows, weight), "share": share})
+            density._count_classes(rows, weight, label)
             return density, density._learn(rows, weight, label, generator)
 
         with torch.no_grad():
@@ -178,13 +181,10 @@ class NgramDensity(Density):
                 density, _ = made(enough)
         return density.eval()
 
-    def _counted(
-        self, rows: Stream, weight: Float[Tensor, " B"], share: Float[Tensor, "B K"]
-    ) -> dict[str, Tensor]:
-        """How often each gram occurs, in all and in each class. ValueError for a gram that the
-        density was not built with: it would be left out in silence."""
+    def _counted(self, rows: Stream, weight: Float[Tensor, " B"]) -> Float[Tensor, " M"]:
+        """How often each gram occurs. ValueError for one that the density was not built with: it
+        would be left out in silence."""
         count = torch.zeros(len(self.count), dtype=torch.float64)
-        in_class = torch.zeros(len(self.in_class), self.classes, dtype=torch.float64)
         there = torch.ones_like(rows.begins)
         for length, node in enumerate(self._trie.walk(rows)[1:]):
             if length:
@@ -194,13 +194,16 @@ class NgramDensity(Density):
                     "The strings have grams that this model of counts was not built with: fit it "
                     "anew to all strings, without start_from."
                 )
-            place = node[there]
-            count.index_add_(0, place, weight[rows.row[there]])
-            if self.classes:
-                in_class.index_add_(0, place, (weight[:, None] * share)[rows.row[there]])
-        if not self.classes:
-            return {"count": count}
-        return {"count": count, "class": in_class, "share": (weight[:, None] * share).sum(0)}
+            count.index_add_(0, node[there], weight[rows.row[there]])
+        return count
+
+    def _count_classes(
+        self, rows: Stream, weight: Float[Tensor, " B"], label: Int[Tensor, " B"]
+    ) -> None:
+        """How often each gram occurs in the labelled rows of each class."""
+        for code in range(self.classes):
+            self.in_class[:, code] = self._counted(rows, weight * (label == code))
+        self._contexts = None
 
     def _statistics(self, event: Event, context: Record, weight: Tensor) -> dict[str, Tensor]:
         """A row whose class is not known counts for each, by p(y | x)."""
@@ -211,18 +214,21 @@ class NgramDensity(Density):
             joint = self._each(event.take(open_)) + self.log_share.log_softmax(0)
             share = share.index_copy(0, open_, joint.softmax(1))
         log_p = self._log_prob(event, context, None)
-        found = self._counted(self._stream(event), weight, share)
-        return found | {"log_prob": (weight * log_p).sum()}
+        found = {
+            "count": self._counted(self._stream(event), weight),
+            "log_prob": (weight * log_p).sum(),
+        }
+        return found | ({"share": (weight[:, None] * share).sum(0)} if self.classes else {})
 
     def _maximise(self, statistics: dict[str, Tensor]) -> None:
         """Counts and discounts: no maximum of the likelihood, which would give what was never seen
-        no mass. The weights of the orders stay as they were learned."""
+        no mass. The weights of the orders stay as they were learned, and the counts of each class
+        those of its labelled rows."""
         trie = self._trie
         self.count.copy_(adjusted(trie, statistics["count"]))
         for length in range(1, self.orders + 1):
             self.discount[length] = discounts(self.count[trie.level(length)])
         if self.classes:
-            self.in_class.copy_(statistics["class"])
             share = statistics["share"] + SHARE_SMOOTHING / self.classes
             self.log_share.copy_(share.log().log_softmax(0))
         self._contexts = None
@@ -319,9 +325,7 @@ class NgramDensity(Density):
     def _log_contexts(self, event: Event) -> Float[Tensor, "B K"]:
         return self._each(event)
 
-    def _each(
-        self, event: Event, label: Int[Tensor, " B"] | None = None
-    ) -> Float[Tensor, "B K"]:
+    def _each(self, event: Event, label: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B K"]:
         """log p under each class, or under that of each row alone; one column where there are no
         classes."""
         cells = (event.value.shape[1] + 1) * (max(1, self.classes) if label is None else 1)
@@ -330,9 +334,7 @@ class NgramDensity(Density):
         each = [self._each_part(event.take(p), k) for p, k in zip(parts, own, strict=True)]
         return torch.cat(each)
 
-    def _each_part(
-        self, event: Event, label: Int[Tensor, " B"] | None
-    ) -> Float[Tensor, "B K"]:
+    def _each_part(self, event: Event, label: Int[Tensor, " B"] | None) -> Float[Tensor, "B K"]:
         rows = self._stream(event)
         row = rows.row[~rows.begins]
         own = None if label is None else label[row, None]
@@ -357,9 +359,7 @@ class NgramDensity(Density):
         cells += [_taken(part, context) for part in sums]
         if found.of_class is None:
             return Order(*cells)
-        return Order(
-            *cells, _taken(self.in_class, gram, own), _taken(found.of_class, context, own)
-        )
+        return Order(*cells, _taken(self.in_class, gram, own), _taken(found.of_class, context, own))
 
     # ------------------------------------------------------------------ draws
 
