@@ -64,8 +64,8 @@ def stream_of(event: Event, tokens: int, capacity: int) -> Stream:
 
 
 def grams_of(stream: Stream, longest: int) -> tuple[Int[Tensor, " M"], list[int]]:
-    """The keys of all grams of at most ``longest`` tokens, and how many there are of each
-    length."""
+    """The keys of all grams of at most ``longest`` tokens, and how many there are of each length
+    that occurs."""
     node = torch.zeros_like(stream.token)
     keys = []
     sizes = []
@@ -74,6 +74,8 @@ def grams_of(stream: Stream, longest: int) -> tuple[Int[Tensor, " M"], list[int]
         parent = node if length == 1 else stream.shifted(node)
         wanted = parent * stream.size + stream.token
         held = parent >= 0
+        if not bool(held.any()):
+            break  # no string is as long
         found, place = torch.unique(wanted[held], return_inverse=True)
         node = torch.full_like(stream.token, -1)
         node[held] = place + nodes
@@ -81,7 +83,7 @@ def grams_of(stream: Stream, longest: int) -> tuple[Int[Tensor, " M"], list[int]
         sizes.append(len(found))
         nodes += len(found)
     if nodes == 1:  # of no row at all: the beginning of a string is a gram all the same
-        return torch.tensor([stream.size - 1]), [1] + [0] * (longest - 1)
+        return torch.tensor([stream.size - 1]), [1]
     return torch.cat(keys), sizes
 
 
