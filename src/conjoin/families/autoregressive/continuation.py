@@ -1,6 +1,14 @@
-"""Strings continued token by token: what is known, then what is chosen, until each row has ended.
+r"""Strings continued token by token: what is known, then what is chosen, until each row has ended.
+
+    x_t ~ p(x_t | x_1, ..., x_{t-1})
+
+The chain rule, drawn in its order (C. Shannon (1948), A mathematical theory of communication,
+section 3). log p of the next token is in nats.
 
 Shape letters: B rows, V tokens; the code V is the end.
+
+>>> _known_or_chosen(Event(torch.tensor([[1]])), 0, torch.tensor([0]), 2).tolist()
+[1]
 """
 
 from collections.abc import Callable

@@ -1,12 +1,17 @@
 r"""Each string as the others see it: counts of grams without those that a string adds itself.
 
+    a'(g) = a(g) - (what the row adds),    T'(h) = sum_s a'(hs)
+
 A gram that only this string holds is not there without it, and no longer counts among the tokens
 that occur before the gram that is one token shorter: counts fall from the longest grams to the
 shortest. So the weights of orders are learned on strings that the counts have not seen, and all
 strings still count (H. Ney, U. Essen and R. Kneser (1994), On structuring probabilistic dependences
-in stochastic language modelling, section 4, with a whole string left out in place of a token).
+in stochastic language modelling, section 4, with a whole string left out in place of a token). Counts have no unit; what is learned from them is in nats.
 
 Shape letters: F tokens of all rows, P pairs of a row and a gram, D tokens of the longest gram.
+
+>>> _taken(torch.tensor([2.0, 3.0]), torch.tensor([1, -1])).tolist()
+[3.0, 0.0]
 """
 
 from typing import NamedTuple

@@ -1,12 +1,18 @@
 r"""Grams of strings: every run of up to D tokens that occurs, as one sorted array.
 
+    key(g s) = number(g) (V + 2) + s
+
 A string s_1 ... s_n is read as ^ s_1 ... s_n $: ^ stands before it, $ is its end. Each gram is a
 node; the gram g s is the child of g by s, and its key is (number of g) (V + 2) + s. Nodes are
 numbered by their length, then by their key, from the root 0 of the empty gram, so that the keys are
 one sorted array: a gram of any length is found token by token, by one binary search each, and needs
-no more than 64 bits whatever the alphabet.
+no more than 64 bits whatever the alphabet (E. Fredkin (1960), Trie memory).
+log p of what is counted so is in nats.
 
 Shape letters: B rows, F tokens of all rows, M nodes, D tokens of the longest gram, V tokens.
+
+>>> Trie(torch.tensor([0, 4]), [1, 1], 3).child(torch.tensor([1]), torch.tensor([1])).tolist()
+[2]
 """
 
 from collections.abc import Sequence
