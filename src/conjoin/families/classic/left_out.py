@@ -6,7 +6,8 @@ A gram that only this string holds is not there without it, and no longer counts
 that occur before the gram that is one token shorter: counts fall from the longest grams to the
 shortest. So the weights of orders are learned on strings that the counts have not seen, and all
 strings still count (H. Ney, U. Essen and R. Kneser (1994), On structuring probabilistic dependences
-in stochastic language modelling, section 4, with a whole string left out in place of a token). Counts have no unit; what is learned from them is in nats.
+in stochastic language modelling, section 4, with a whole string left out in place of a token).
+Counts have no unit; what is learned from them is in nats.
 
 Shape letters: F tokens of all rows, P pairs of a row and a gram, D tokens of the longest gram.
 
