@@ -285,6 +285,12 @@ RAN = {
     ("sequence", "strings given record"): OF_BLOCKS - {"build_seeds"}
     | {"missing_cells", "nothing_known", "conditionals", "conditionals_per_row", "step"}
     | {"features", "typical", "contexts", "null_context"},
+    ("ngram", "strings"): OF_BLOCKS
+    | {"missing_cells", "nothing_known", "conditionals", "conditionals_per_row", "step"}
+    | {"typical", "statistics"},
+    ("ngram", "strings given class"): OF_BLOCKS - {"build_seeds"}
+    | {"missing_cells", "nothing_known", "conditionals", "conditionals_per_row", "step"}
+    | {"typical", "statistics", "contexts", "null_context"},
     ("point_cloud", "centred points"): OF_BLOCKS
     | {"score_identity", "loss_is_likelihood", "weights", "statistics"}
     | {"expectation_maximisation", "extremes", "invariances"},

@@ -224,6 +224,7 @@ def test_a_family_computes_on_another_device_as_on_the_cpu(family, there):
 # of each family whose rows are blocks: settings, and a space
 OF_BLOCKS = {
     "sequence": ({"width": 8, "blocks": 1}, "strings"),
+    "ngram": ({}, "strings"),
     "point_cloud": ({}, "points with numbers"),
     "chain": ({"columns": "mixture", "draws": 4}, "number and strings"),
 }

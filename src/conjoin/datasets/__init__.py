@@ -1,4 +1,4 @@
-"""Tables and images with a name: shipped, at hand, or fetched and checked."""
+"""Tables, images and texts with a name: shipped, at hand, or fetched and checked."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conjoin.datasets.images import load_images
     from conjoin.datasets.tables import Dataset, load, load_binary, names
+    from conjoin.datasets.text import load_texts
     from conjoin.datasets.toys import TOYS, toy
 
-__all__ = ["TOYS", "Dataset", "load", "load_binary", "load_images", "names", "toy"]
-_HOMES = {"load_images": "images", "TOYS": "toys", "toy": "toys"}
+__all__ = ["TOYS", "Dataset", "load", "load_binary", "load_images", "load_texts", "names", "toy"]
+
+# of others "tables"
+_HOMES = {"load_images": "images", "load_texts": "text", "TOYS": "toys", "toy": "toys"}
 
 
 def __getattr__(name: str) -> Any:

@@ -200,6 +200,14 @@ FAMILIES: dict[str, Family] = {
         ("strings",),
         layouts=("sequence",),
     ),
+    "ngram": Family(
+        "conjoin.families.classic.ngram:Ngram",
+        "classic",
+        "strings by counts of runs of characters: modified Kneser-Ney of many orders; exact, "
+        "fitted in seconds; a baseline that is hard to beat",
+        ("kneser_ney",),
+        layouts=("sequence",),
+    ),
     "transformer": Family(
         "conjoin.families.autoregressive.causal:Causal",
         "autoregressive",

@@ -20,7 +20,6 @@ True
 """
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -42,6 +41,7 @@ from conjoin.core import (
 )
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
+from conjoin.families.autoregressive.continuation import continued
 from conjoin.nets.encoders import RecordEncoder
 from conjoin.nets.sequence import SequenceNet
 
@@ -230,41 +230,11 @@ class SequenceDensity(Density):
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Event:
         """What is known, then token by token until each row has ended."""
-        return self._continued(event, context, lambda log_p: categorical(log_p, generator))
+        return continued(self, event, context, lambda log_p: categorical(log_p, generator))
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
-        return self._continued(event, context, lambda log_p: log_p.argmax(1))
-
-    def _continued(
-        self, event: Event, context: Record, choose: Callable[[Tensor], Tensor]
-    ) -> Event:
-        """What is known, then token by token until each row has ended. ``choose``: (B,) tokens from
-        (B, V + 1) log p of the next."""
-        state = self._begin(event.rows, context)
-        token: Tensor | None = None
-        ended = torch.zeros(event.rows, dtype=torch.bool)
-        columns = []
-        for place in range(self.capacity):
-            state, log_p = self._step(state, token)
-            token = self._known_or_chosen(event, place, choose(log_p))
-            ended = ended | (token == self.tokens)
-            if bool(ended.all()):
-                break
-            token = torch.where(ended, 0, token)
-            columns.append(torch.where(ended, -1, token))
-        if not columns:
-            columns = [torch.full((event.rows,), -1)]
-        value = torch.stack(columns, 1)
-        return Event(value.clamp_min(0), torch.ones_like(value, dtype=torch.bool), value >= 0)
-
-    def _known_or_chosen(self, event: Event, place: int, chosen: Tensor) -> Tensor:
-        """The token at a place: the known one, the end where that is known, else what was chosen.
-        Behind the last column of the event every position is absent."""
-        if place >= event.value.shape[1]:
-            return torch.full_like(chosen, self.tokens)
-        known = torch.where(event.there[:, place], event.value[:, place], self.tokens)
-        return torch.where(event.mask[:, place], known, chosen)
+        return continued(self, event, context, lambda log_p: log_p.argmax(1))
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
         """The mean over positions of the last hidden layer."""

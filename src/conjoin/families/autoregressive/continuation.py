@@ -1,0 +1,58 @@
+r"""Strings continued token by token: what is known, then what is chosen, until each row has ended.
+
+    x_t ~ p(x_t | x_1, ..., x_{t-1})
+
+The chain rule, drawn in its order (C. Shannon (1948), A mathematical theory of communication,
+section 3). log p of the next token is in nats.
+
+Shape letters: B rows, V tokens; the code V is the end.
+
+>>> _known_or_chosen(Event(torch.tensor([[1]])), 0, torch.tensor([0]), 2).tolist()
+[1]
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conjoin.core import Density, Event
+from conjoin.core.shapes import Int
+
+__all__ = ["continued"]
+
+
+def continued(
+    density: Density, event: Event, context: Any, choose: Callable[[Tensor], Tensor]
+) -> Event:
+    """The rows of a density of strings that declares ``step``. ``choose``: (B,) tokens from
+    (B, V + 1) log p of the next."""
+    tokens = density.space.variables[0].cardinality
+    state = density._begin(event.rows, context)
+    token: Tensor | None = None
+    ended = torch.zeros(event.rows, dtype=torch.bool)
+    columns = []
+    for place in range(density.space.shape[0]):
+        state, log_p = density._step(state, token)
+        token = _known_or_chosen(event, place, choose(log_p), tokens)
+        ended = ended | (token == tokens)
+        if bool(ended.all()):
+            break
+        token = torch.where(ended, 0, token)
+        columns.append(torch.where(ended, -1, token))
+    if not columns:
+        columns = [torch.full((event.rows,), -1)]
+    value = torch.stack(columns, 1)
+    return Event(value.clamp_min(0), torch.ones_like(value, dtype=torch.bool), value >= 0)
+
+
+def _known_or_chosen(
+    event: Event, place: int, chosen: Int[Tensor, " B"], tokens: int
+) -> Int[Tensor, " B"]:
+    """The token at a place: the known one, the end where that is known, else what was chosen.
+    Behind the last column of the event every position is absent."""
+    if place >= event.value.shape[1]:
+        return torch.full_like(chosen, tokens)
+    known = torch.where(event.there[:, place], event.value[:, place], tokens)
+    return torch.where(event.mask[:, place], known, chosen)

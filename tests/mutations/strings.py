@@ -1,0 +1,88 @@
+"""Planted bugs in the counts of grams."""
+
+from mutations_base import at
+
+TESTS = ("tests/test_ngram.py",)
+PLAIN = (*TESTS, "-k", "kneser_ney or discount")
+LEFT_OUT = (*TESTS, "-k", "left_out")
+DRAWS = (*TESTS, "-k", "draws or continuations or steps or beginning")
+SUMS = (*TESTS, "-k", "sum_to_one or class")
+
+COUNTS = at(
+    "families/classic/kneser_ney.py",
+    PLAIN,
+    (
+        "shorter grams keep their number",
+        "count = torch.where(whole, raw, ways)",
+        "count = raw",
+    ),
+    (
+        "grams that begin a string are counted by what stands before them",
+        "whole = (length == len(trie.sizes)) | start",
+        "whole = length == len(trie.sizes)",
+    ),
+    ("the share of singletons is not doubled", "often[0] + 2 * often[1]", "often[0] + often[1]"),
+    (
+        "a count above 2 costs what 2 costs",
+        "return low + middle + (count - 2).clamp(0, 1) * (d3 - d2)",
+        "return low + middle",
+    ),
+    (
+        "what is discounted is lost",
+        "(1 - escape) * cell.seen / left + escape * lower, lower)",
+        "(1 - escape) * cell.seen / left, lower)",
+    ),
+)
+CLASSES = at(
+    "families/classic/kneser_ney.py",
+    SUMS,
+    (
+        "a class keeps all its mass and leans as well",
+        "/ (cell.of_class + strength)",
+        "/ (cell.of_class + 0.5 * strength)",
+    ),
+    (
+        "the beginning of a string is a continuation in a class",
+        "own = summed(torch.where(ends, 0.0, in_class))",
+        "own = summed(in_class)",
+    ),
+)
+OUT = at(
+    "families/classic/left_out.py",
+    LEFT_OUT,
+    (
+        "a gram that vanishes still counts before the shorter one",
+        "vanish = torch.zeros_like(shorter.often).index_add(0, place, gone.double())",
+        "vanish = torch.zeros_like(shorter.often)",
+    ),
+    (
+        "a row of weight two is left out once",
+        "often = torch.bincount(inverse, minlength=len(found)).double() * weight[row]",
+        "often = torch.bincount(inverse, minlength=len(found)).double()",
+    ),
+    (
+        "the class keeps the row's grams",
+        "mine = torch.where(counts, self.gram.often, 0.0)",
+        "mine = torch.zeros_like(self.gram.often)",
+    ),
+)
+FAMILY = at(
+    "families/classic/ngram.py",
+    DRAWS,
+    (
+        "steps forget what the tokens say of the class",
+        "state.log_class + come)",
+        "state.log_class)",
+    ),
+    (
+        "the context does not move on",
+        "node = torch.cat([state.node[:, :1], longer], 1)",
+        "node = state.node",
+    ),
+    (
+        "a full string may go on",
+        "if state.place == self.capacity:",
+        "if state.place > self.capacity:",
+    ),
+)
+MUTATIONS = [*COUNTS, *CLASSES, *OUT, *FAMILY]
