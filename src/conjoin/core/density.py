@@ -41,9 +41,7 @@ class Recipe:
     """How a density asks to be trained. ``steps``: of the gradient, over which the learning
     ``rate`` falls to zero (None: as many epochs as the plan says); ``batch``: rows of a step;
     ``decay``: of the weights; ``memory``: of their running mean; ``epochs``: passes over the rows
-    of a density that has statistics (None: as many as the loop thinks good); ``settles``: whether
-    the fit ends with a round that moves nothing, as where statistics of all rows are those of the
-    build."""
+    of a density that has statistics (None: as many as the loop thinks good)."""
 
     steps: int | None = None
     batch: int = 1024
@@ -51,7 +49,6 @@ class Recipe:
     decay: float = 0.0
     memory: float = 0.99
     epochs: int | None = None
-    settles: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -122,8 +122,6 @@ class _Run:
         )
         able = density.capabilities
         self.by_gradient = not (able.statistics or able.sweeps)
-        self.settles = recipe.settles
-        self.settled = False  # whether the last round has moved nothing
         steps = plan.steps or (recipe.steps if self.by_gradient else None)
         batch = plan.batch or recipe.batch
         self.parts = 1 if able.sweeps else feed.parts(batch)  # batches of an epoch
@@ -239,9 +237,7 @@ class _Run:
             self.trained.history.append((self.trained.epochs, objective, judged))
             if math.isfinite(judged):
                 self._remember(judged)
-        before = self.good[0]
         self.good = (_copy(self.density), self.learner.state())
-        self.settled = self.settles and _same(before, self.good[0])
         bar.update(
             self.trained.epochs,
             f"{-self.trained.best:.3f} nats" if math.isfinite(self.trained.best) else "",
@@ -285,8 +281,6 @@ class _Run:
         up."""
         if self.trained.epochs >= self.rounds:
             return Stop.EPOCHS
-        if self.settled:
-            return Stop.NO_BETTER
         patience = max(self.plan.patience, self.rounds // 3) if self.planned else self.plan.patience
         patience = max(patience, 20) if self.density.capabilities.sweeps else patience
         stale = self.trained.epochs - self.trained.best_epoch >= patience
@@ -387,8 +381,3 @@ class _Run:
 
 def _copy(density: Density) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in density.state_dict().items()}
-
-
-def _same(before: dict[str, Tensor], now: dict[str, Tensor]) -> bool:
-    """To the bit."""
-    return all(torch.equal(value, before[key]) for key, value in now.items())

@@ -17,6 +17,7 @@ distributions (D. MacKay and L. Peto (1995), A hierarchical Dirichlet language m
 
     q_k(s | h, y) = (c_y(hs) + m_k b) / (c_y(h) + m_k),    b = (1 - w) q_{k-1} + w p_k(s | h)
 
+w is 0 where h never occurred, since p_k is p_{k-1} there and tells nothing more.
 Where rows have weights, a sum of weights is rarely a whole number: d is then a straight line from
 whole number to whole number (d(0) = 0), and counts of counts round. How many tokens occur before a
 gram is counted without weights. In nats.
@@ -219,6 +220,7 @@ def _in_class(cell: Order, weights: Weights, order: int, lower: Tensor, common: 
     strength = weights.log_strength[order][followers].exp()[..., None]
     bucket = torch.where(cell.of_class > 0, 1 + _bucket(cell.of_class, CLASS_BUCKETS - 1, 4), 0)
     lean = weights.common[order][bucket].sigmoid()
+    lean = torch.where((cell.total > 0)[..., None], lean, 0.0)  # else p_k is p_{k-1}
     base = (1 - lean) * lower + lean * common[..., None]
     return (cell.in_class + strength * base) / (cell.of_class + strength)
 

@@ -87,7 +87,7 @@ class Ngram(Config):
 
     def recipe(self, rows: int) -> Recipe:
         """All rows at once; where all labels are known one pass is all."""
-        return Recipe(batch=max(1, rows), settles=True)
+        return Recipe(batch=max(1, rows), epochs=1)
 
 
 @dataclasses.dataclass(frozen=True)
