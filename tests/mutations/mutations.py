@@ -747,8 +747,8 @@ TRAINING = [
         ),
         (
             "time counted the wrong way",
-            "ranks.first(self._seconds()) > self.plan.max_time",
-            "ranks.first(self._seconds()) < self.plan.max_time",
+            "ranks.first(ends) > self.plan.max_time",
+            "ranks.first(ends) < self.plan.max_time",
         ),
         (
             "patience off by one",

@@ -50,6 +50,7 @@ from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.nets.body import ContextEmbedding
 from conjoin.nets.inputs import EMBEDDED, embedding_mark
+from conjoin.util.budget import while_time
 
 __all__ = ["DeepConfig", "DeepDensity", "starting_rows"]
 
@@ -151,7 +152,7 @@ class DeepDensity(Density):
         companion = MixtureDensity.build(
             wide, Mixture(default_states(len(some))), part, generator, weight=mass
         )
-        for _ in range(EM_PASSES):
+        for _ in while_time(range(EM_PASSES)):
             companion.maximise(companion.statistics(part, weight=mass))
         structure = (
             {"companion": companion.structure["components"]}

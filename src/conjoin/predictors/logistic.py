@@ -18,7 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-__all__ = ["Folds", "by_strength", "folds_of", "held_out", "logistic", "rival"]
+from conjoin.util.budget import all_in_time, while_time
+
+__all__ = ["Folds", "by_strength", "folds_of", "held_out", "logistic", "logistic_steps", "rival"]
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -54,6 +56,11 @@ def logistic(
     """Fitted to (B, F) features and (B,) codes; ``weight`` (B,) counts each row."""
     weight = np.ones(len(codes)) if weight is None else weight
     return _of(_strength(table, codes, weight)).fit(table, codes, sample_weight=weight)
+
+
+def logistic_steps(table: np.ndarray, codes: np.ndarray, steps: int) -> LogisticRegression:
+    """As ``logistic``, after so many steps of the solver."""
+    return LogisticRegression(max_iter=steps).fit(table, codes)
 
 
 def rival(table: np.ndarray, codes: np.ndarray, folds: Folds) -> np.ndarray:
@@ -94,7 +101,7 @@ def _by_folds(
     """(B, K) log p of each code that occurs, by what the other folds tell."""
     known = np.unique(codes)
     out = np.full((len(codes), len(known)), np.nan)
-    for learn, judged in folds:
+    for learn, judged in all_in_time(folds):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(table[learn], codes[learn], sample_weight=weight[learn])
@@ -132,7 +139,7 @@ def _searched(
     least, log_p = judged(1.0)
     ways = (STRONGER_PENALTIES, WEAKER_PENALTIES) if table.size <= MAX_SEARCHED_CELLS else ()
     for way in ways:
-        for c in way:
+        for c in while_time(way):
             found, each = judged(c)
             if found >= least:
                 break
