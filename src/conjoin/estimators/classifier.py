@@ -11,6 +11,7 @@ from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.edit import MAX_PIXELS_AS_COLUMNS, alter_class
+from conjoin.questions.predict import log_proba
 from conjoin.questions.sample import generate
 from conjoin.questions.several import predict_all, proba_all, sample_all
 
@@ -165,8 +166,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         several = self._several()
         if several is not None:
             return proba_all(several, X)
-        rows = self._model().rows(X)
-        return self._model().log_proba(self._model().encode(rows), rows).numpy()
+        return log_proba(self._model(), X)
 
     def predict_proba(self, X: Any) -> np.ndarray | dict[str, np.ndarray]:
         """Class probabilities.
@@ -219,8 +219,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         several = self._several()
         if several is not None:
             return predict_all(several, X)
-        log_proba: Any = self.predict_log_proba(X)
-        return self.classes_[log_proba.argmax(1)]
+        found: Any = self.predict_log_proba(X)
+        return self.classes_[found.argmax(1)]
 
     def predict_joint_log_proba(self, X: Any) -> np.ndarray:
         """log p(x, y) for each class.
