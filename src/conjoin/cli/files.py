@@ -145,8 +145,8 @@ def load_model(path: str, device: str = "auto") -> Any:
 
 
 def model_of(path: str, device: str = "auto") -> Any:
-    """The model in a folder, on ``device``, without the surface of an estimator, whose imports take as long as all
-    of the rest. ValueError as of ``load_model``."""
+    """The model in a folder, on ``device``, without the surface of an estimator, whose imports
+    take as long as all of the rest. ValueError as of ``load_model``."""
     from conjoin.model.saving import load_model as load
 
     found = load(path, device=device)

@@ -10,14 +10,11 @@ Shape letters: B rows, F features, K classes.
 """
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from conjoin.util.budget import all_in_time, while_time
-
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
 
 __all__ = ["Folds", "by_strength", "folds_of", "held_out", "logistic", "logistic_steps", "rival"]
 
@@ -51,15 +48,13 @@ def folds_of(codes: np.ndarray, seed: int = 0) -> Folds:
     )
 
 
-def logistic(
-    table: np.ndarray, codes: np.ndarray, weight: np.ndarray | None = None
-) -> "LogisticRegression":
+def logistic(table: np.ndarray, codes: np.ndarray, weight: np.ndarray | None = None) -> Any:
     """Fitted to (B, F) features and (B,) codes; ``weight`` (B,) counts each row."""
     weight = np.ones(len(codes)) if weight is None else weight
     return _of(_strength(table, codes, weight)).fit(table, codes, sample_weight=weight)
 
 
-def logistic_steps(table: np.ndarray, codes: np.ndarray, steps: int) -> "LogisticRegression":
+def logistic_steps(table: np.ndarray, codes: np.ndarray, steps: int) -> Any:
     """As ``logistic``, after so many steps of the solver."""
     return _of(1.0, steps).fit(table, codes)
 
@@ -91,7 +86,7 @@ def held_out(
 
 def by_strength(
     table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
-) -> "tuple[LogisticRegression, np.ndarray]":
+) -> tuple[Any, np.ndarray]:
     """The fit of the strength that does best on held-out folds, and (B, K) log p of each row by the
     other folds; NaN for rows that no fold holds out. K counts the codes that occur."""
     strength, log_p = _searched(table, codes, weight, folds)
@@ -116,7 +111,7 @@ def _by_folds(
     return out
 
 
-def _of(strength: float, steps: int = 2000) -> "LogisticRegression":
+def _of(strength: float, steps: int = 2000) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=strength, max_iter=steps)
