@@ -48,10 +48,11 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     random_state : int, RandomState or None, default 0
         Seed of the fit.
     max_time : float, optional
-        Seconds of training, without a limit by default. A fit that reaches the limit ends and keeps
-        its best weights.
+        Seconds of the whole fit, without a limit by default. Training ends in time for what comes
+        after it and keeps its best weights. What is made smaller or left out for want of time is
+        among ``notices_``, and so is a fit that could not be made short enough.
     max_kwh : float, optional
-        Energy of the training in kilowatt-hours, likewise.
+        Energy of the training in kilowatt-hours.
     emphasis : float or "auto", default 0.0
         Extra weight of p(y | x) in the loss of families that are trained by the gradient. "auto"
         tries a few values on held-out rows.
