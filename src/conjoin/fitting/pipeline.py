@@ -194,9 +194,10 @@ def _learn(
     card = card_of(rows, split, options, config) | {"trained": asdict(trained)} | weighed
     card |= {"labels": propagated} if propagated else {}
     model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
-    with progress.phase("what is usual", 1) as bar, budget.phase(USUAL):
-        _know_the_usual(model, data["fit"].x, budget, len(split.calibrate))
-        bar.update(1)
+    if model.density_of_x.capabilities.typical:
+        with progress.phase("what is typical", 1) as bar, budget.phase(USUAL):
+            _fit_typicality(model, data["fit"].x, budget)
+            bar.update(1)
     short = unfinished(model.facts)
     model.card["notices"] = [*_notices(model, data["fit"]), *([short] if short else [])]
     if target is not None:
@@ -219,21 +220,16 @@ def _learn(
     return model
 
 
-def _know_the_usual(model: Model, x: Event, budget: Budget, calibrated: int) -> None:
-    """What familiarity is judged by: a statistic of the density's own, fitted to as many rows as
-    there is time for, or draws of the model, if any row will be ranked."""
-    if model.density_of_x.capabilities.typical:
-        most = rows_in_time(
-            budget,
-            min(budget.free, budget.share(USUAL_TIME_SHARE)),
-            lambda count: model.typicality(as_float(x.take(slice(0, count)))),
-            x.rows,
-            MIN_TYPICAL_ROWS,
-        )
-        model.fit_typicality(x if most == x.rows else x.take(slice(0, most)))
-    elif calibrated:
-        one = x.take(slice(0, 1))
-        model.familiarity.statistic(as_float(one), torch.zeros(one.rows, dtype=torch.float64))
+def _fit_typicality(model: Model, x: Event, budget: Budget) -> None:
+    """The density's own statistic of familiarity, from as many rows as there is time for."""
+    most = rows_in_time(
+        budget,
+        min(budget.free, budget.share(USUAL_TIME_SHARE)),
+        lambda count: model.typicality(as_float(x.take(slice(0, count)))),
+        x.rows,
+        MIN_TYPICAL_ROWS,
+    )
+    model.fit_typicality(x if most == x.rows else x.take(slice(0, most)))
 
 
 def _choose(
@@ -322,6 +318,9 @@ def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress, budge
         known = None if rows.known is None else rows.known[part]
         return calibrate(model, rows.x.take(part), y, known, done)
 
+    with progress.phase("what is usual", 1) as bar, budget.phase(USUAL):
+        calibrated(held[:1])  # the model, which is whole by now, draws what rows are compared with
+        bar.update(1)
     with budget.phase(CALIBRATING):
         most = rows_in_time(
             budget,
