@@ -137,6 +137,29 @@ def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any
     return codec
 
 
+def _suited(config: Any, codec: Any, options: FitOptions) -> Any:
+    """The config that such rows, and a fit like this, ask for."""
+    stands_in = suited(config, codec.space)
+    config = config if stands_in.alone and options.task == "number" else stands_in
+    config = config if options.stream is None else config.streamed()
+    return settle_precision(config, options)
+
+
+def _later(
+    budget: Budget, target: Target | None, fit: Pair, split: Split, choosing: dict[str, float]
+) -> Later:
+    """What comes after the training."""
+    return Later(
+        budget=budget,
+        target=target,
+        rows=fit.x,
+        y=fit.y,
+        calibrated=len(split.calibrate),
+        judged=len(split.choose) if choosing else 0,
+        choosing=choosing,
+    )
+
+
 def _learn(
     rows: Rows, split: Split, options: FitOptions, config: Any, progress: Progress, budget: Budget
 ) -> Model:
@@ -154,10 +177,7 @@ def _learn(
             part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")
         }
         bar.update(2)
-    stands_in = suited(config, codec.space)
-    config = config if stands_in.alone and options.task == "number" else stands_in
-    config = config if options.stream is None else config.streamed()
-    config = settle_precision(config, options)
+    config = _suited(config, codec, options)
     propagated: dict[str, Any] = {}
     if options.spread and codec.space.flat and isinstance(target, Classes):
         data, propagated = propagate_labels(data, codec.space, len(target.labels))
@@ -167,15 +187,7 @@ def _learn(
         with progress.phase("measuring p(y | x)", 1) as bar, budget.phase("measuring"):
             choosing = foresee_predictors(options, codec, target, data, rows, split, budget)
             bar.update(1)
-    later = Later(
-        budget=budget,
-        target=target,
-        rows=data["fit"].x,
-        y=data["fit"].y,
-        calibrated=len(split.calibrate),
-        judged=len(split.choose) if choosing else 0,
-        choosing=choosing,
-    )
+    later = _later(budget, target, data["fit"], split, choosing)
     read = None if options.stream is None else options.stream.reader(codec, target)
     learning = Learning(
         config=config,
