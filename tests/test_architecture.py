@@ -105,6 +105,8 @@ DEFAULTS = {
     "tuned",
     "tried",
     "for_few_labels",
+    "guess",
+    "paced",
     "by_folds",
     "made",
     "convert",

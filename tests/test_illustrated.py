@@ -209,7 +209,6 @@ def test_what_the_columns_took_is_not_given_to_the_picture(tied, monkeypatch):
         event=Pair(rows, rows),
         weight=torch.ones(10),
         choose=Pair(rows, rows),
-        max_time=None,
     )
     fit._trained(density, (rows, rows), Plan(max_time=10.0, max_kwh=1.0), None)
     assert plans[0].max_kwh == 1 > plans[1].max_kwh > 0.9 and plans[1].max_time == 8

@@ -174,7 +174,7 @@ LEAVES = at(
         "torch.sigmoid(rest + self._log_continuous(cells) - spike)",
         "torch.sigmoid(spike - rest - self._log_continuous(cells))",
     ),
-    ("levels without a prior", "torch.log(counts + lent)", "torch.log(counts)"),
+    ("levels without a prior", "(counts + lent).log_()", "counts.log()"),
     ("near levels lend nothing", "counts @ (kernel / kernel.sum(2, keepdim=True))", "counts * 0"),
     (
         "all levels equally near",
@@ -703,7 +703,7 @@ TRAINING = [
             "torch.lerp(self.running.get(key, value), value, rate)",
             "torch.lerp(value, self.running.get(key, value), rate)",
         ),
-        ("batch not scaled to the data set", "value * (batch.total / mass)", "value"),
+        ("batch not scaled to the data set", "pop(key) * (batch.total / mass)", "pop(key)"),
         (
             "objective per row instead of per weight",
             "/ mass\n        if not all",
@@ -737,8 +737,8 @@ TRAINING = [
         ("the last weights instead of the best", "self.density.load_state_dict(self.best)", "pass"),
         (
             "the worst weights kept",
-            "if held < self.trained.best:",
-            "if held > self.trained.best or not math.isfinite(self.trained.best):",
+            "better = held < self.trained.best\n",
+            "better = held > self.trained.best or not math.isfinite(self.trained.best)\n",
         ),
         (
             "batches weigh the same in the mean",
@@ -747,8 +747,8 @@ TRAINING = [
         ),
         (
             "time counted the wrong way",
-            "ranks.first(self._seconds()) > self.plan.max_time",
-            "ranks.first(self._seconds()) < self.plan.max_time",
+            "ranks.first(ends) > self.plan.max_time",
+            "ranks.first(ends) < self.plan.max_time",
         ),
         (
             "patience off by one",

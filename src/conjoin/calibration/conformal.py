@@ -27,7 +27,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
 
 __all__ = [
     "Calibration",
@@ -54,7 +53,10 @@ def clopper_pearson(errors: np.ndarray, rows: np.ndarray, looks: int = 1) -> np.
     >>> round(float(clopper_pearson(np.array(0), np.array(59))), 3)
     0.05
     """
-    bound = beta.ppf(1 - (1 - CONFIDENCE) / looks, errors + 1, np.maximum(rows - errors, 1e-9))
+    from scipy.special import betaincinv
+
+    level = 1 - (1 - CONFIDENCE) / looks
+    bound = betaincinv(errors + 1, np.maximum(rows - errors, 1e-9), level)
     return np.where(errors >= rows, 1.0, bound)
 
 
@@ -65,11 +67,13 @@ def rate_interval(count: int, rows: int) -> list[float] | None:
     >>> [round(end, 3) for end in rate_interval(2, 40)]
     [0.006, 0.169]
     """
+    from scipy.special import betaincinv
+
     if rows == 0:
         return None
     tail = (1 - CONFIDENCE) / 2
-    low = float(beta.ppf(tail, count, rows - count + 1)) if count else 0.0
-    high = float(beta.ppf(1 - tail, count + 1, rows - count)) if count < rows else 1.0
+    low = float(betaincinv(count, rows - count + 1, tail)) if count else 0.0
+    high = float(betaincinv(count + 1, rows - count, 1 - tail)) if count < rows else 1.0
     return [low, high]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import limits_of, load_model, read, refuse_for_tables, rows_of
+from conjoin.cli.files import limits_of, load_model, model_of, read, refuse_for_tables, rows_of
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.output import claim, write
 from conjoin.cli.target import labels
@@ -40,9 +40,9 @@ def predict(
     familiarity: see decide."""
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
-    estimator = load_model(model, device)
+    found = model_of(model, device)
     frames = rows_of(
-        estimator,
+        found,
         data,
         limits_of(max_bytes, max_ratio, max_columns),
         chunk_rows,
@@ -50,7 +50,7 @@ def predict(
         voice,
         skip_broken,
     )
-    answers((_named(_predictions(estimator, frame), frame) for frame in frames), out, voice)
+    answers((_named(_predictions(found, frame), frame) for frame in frames), out, voice)
 
 
 def _named(table: Any, frame: Any) -> Any:
@@ -60,24 +60,26 @@ def _named(table: Any, frame: Any) -> Any:
     return named(table, frame)
 
 
-def _predictions(estimator: Any, frame: Any) -> Any:
+def _predictions(model: Any, frame: Any) -> Any:
     """One row of predictions per row."""
+    import numpy as np
     import pandas as pd
 
-    model = estimator.model_
+    from conjoin.questions.predict import log_proba, means, quantiles
+
     if model.target is None:
         raise ValueError(
             "This model has no target, so there is nothing to predict: ask decide, impute or "
             "sample."
         )
     if model.has_classes:
-        proba = estimator.predict_proba(frame)
-        table = pd.DataFrame({str(model.target.name): estimator.classes_[proba.argmax(1)]})
+        proba = np.exp(log_proba(model, frame))
+        table = pd.DataFrame({str(model.target.name): model.target.labels[proba.argmax(1)]})
         return table.assign(
-            **{f"p({label})": proba[:, code] for code, label in enumerate(estimator.classes_)}
+            **{f"p({label})": proba[:, code] for code, label in enumerate(model.target.labels)}
         )
-    low, high = estimator.predict_quantiles(frame, (0.05, 0.95)).T
-    return pd.DataFrame({"mean": estimator.predict(frame), "low": low, "high": high})
+    low, high = quantiles(model, frame, (0.05, 0.95)).T
+    return pd.DataFrame({"mean": means(model, frame), "low": low, "high": high})
 
 
 def answer(
@@ -231,7 +233,7 @@ def decide(
 
     def verdicts() -> Iterator[Any]:
         limits = limits_of(max_bytes, max_ratio, max_columns)
-        for frame in rows_of(estimator, data, limits, chunk_rows, part, voice, skip_broken):
+        for frame in rows_of(estimator.model_, data, limits, chunk_rows, part, voice, skip_broken):
             table = estimator.decide(
                 frame,
                 false_alarm=false_alarm,
@@ -387,7 +389,9 @@ def _labelled(
     """x and its labels, of a table or of pictures."""
     reader = reader_of(data)
     if reader is not None:
-        rows, found = reader.asked_rows(estimator, data, part, limits.bytes, voice, skip_broken)
+        rows, found = reader.asked_rows(
+            estimator.model_, data, part, limits.bytes, voice, skip_broken
+        )
         return rows, reader.take_labels(estimator.model_.target, found, name, voice)
     refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
     return _take_labels(
@@ -528,7 +532,7 @@ def report(
 def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
     """What a model was fitted on, what was chosen, what it can promise, what it cost."""
     voice = Voice(as_json=as_json)
-    fitted = load_model(model).model_
+    fitted = model_of(model)
     from conjoin.model.saving import model_hash
     from conjoin.questions.summary import describe, facts_of
 

@@ -193,7 +193,7 @@ def impute(
         estimator = load_model(model, device)
         _say_unfinished(estimator, voice)
         wanted = None if y is None else _wanted(estimator.model_.target, y)
-        pictures = at_once(estimator, data, limits, part, voice, skip_broken)
+        pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
         complete_pictures(
             estimator,
             pictures,
@@ -330,7 +330,7 @@ def counterfactual(
         estimator = load_model(model, device)
         _say_unfinished(estimator, voice)
         wanted = None if to is None else _goal(estimator.model_.target, to)
-        pictures = at_once(estimator, data, limits, part, voice, skip_broken)
+        pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
         alter_pictures(estimator, pictures, wanted, seed, out, voice)
         return
     refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})

@@ -212,7 +212,7 @@ def hidden_part(estimator: Any, hide: str | None, mask: str | None, voice: Voice
         out[_rectangle(hide, *size)] = True
     if mask is not None:
         wanted = dataclasses.replace(
-            reading_of(estimator, "grey", None, None, voice), by_model=False, range=None
+            reading_of(estimator.model_, "grey", None, None, voice), by_model=False, range=None
         )
         found = read_asked(mask, wanted, (), voice).pictures.images
         if found.shape != (1, *size):

@@ -19,6 +19,7 @@ __all__ = [
     "frames_of",
     "limits_of",
     "load_model",
+    "model_of",
     "read",
     "refuse_for_tables",
     "rows_of",
@@ -98,7 +99,7 @@ def refuse_for_tables(path: str, given: dict[str, Any]) -> None:
 
 
 def at_once(
-    estimator: Any,
+    model: Any,
     path: str,
     limits: Any,
     part: str | None,
@@ -108,13 +109,13 @@ def at_once(
     """The whole table, or all pictures as the model expects them."""
     reader = reader_of(path)
     if reader is not None:
-        return reader.asked_rows(estimator, path, part, limits.bytes, voice, skip_broken)[0]
+        return reader.asked_rows(model, path, part, limits.bytes, voice, skip_broken)[0]
     refuse_for_tables(path, {"--part": part, "--skip-broken": skip_broken or None})
-    return read(path, limits, voice, estimator.model_.codec)
+    return read(path, limits, voice, model.codec)
 
 
 def rows_of(
-    estimator: Any,
+    model: Any,
     path: str,
     limits: Any,
     chunk_rows: int | None,
@@ -125,11 +126,11 @@ def rows_of(
     """The rows of a table, or pictures as the model expects them, at once or in pieces."""
     if reader_of(path) is None:
         refuse_for_tables(path, {"--part": part, "--skip-broken": skip_broken or None})
-        yield from frames_of(path, limits, chunk_rows, voice, estimator.model_.codec)
+        yield from frames_of(path, limits, chunk_rows, voice, model.codec)
         return
     from conjoin.core.event import slices
 
-    rows = at_once(estimator, path, limits, part, voice, skip_broken)
+    rows = at_once(model, path, limits, part, voice, skip_broken)
     yield from (rows.take(part) for part in slices(len(rows), _PICTURES_AT_ONCE))
 
 
@@ -137,12 +138,27 @@ def load_model(path: str, device: str = "auto") -> Any:
     """The estimator in a model's folder, on ``device``. ValueError for one of several
     targets, about which no command asks."""
     from conjoin.estimators import load
-    from conjoin.model.several import SeveralTargets
 
     found = load(path, device=device)
-    if isinstance(found.model_, SeveralTargets):
+    _refuse_several(found.model_, path)
+    return found
+
+
+def model_of(path: str, device: str = "auto") -> Any:
+    """The model in a folder, on ``device``, without the surface of an estimator, whose imports
+    take as long as all of the rest. ValueError as of ``load_model``."""
+    from conjoin.model.saving import load_model as load
+
+    found = load(path, device=device)
+    _refuse_several(found, path)
+    return found
+
+
+def _refuse_several(model: Any, path: str) -> None:
+    from conjoin.model.several import SeveralTargets
+
+    if isinstance(model, SeveralTargets):
         raise ValueError(
-            f"{path} predicts several targets ({', '.join(found.model_.names)}), and commands are "
+            f"{path} predicts several targets ({', '.join(model.names)}), and commands are "
             "about one: use it in Python, conjoin.load(folder)."
         )
-    return found

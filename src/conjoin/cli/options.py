@@ -235,7 +235,7 @@ Calibration = Annotated[
 ]
 MaxTime = Annotated[
     float | None,
-    typer.Option("--max-time", help="Seconds for the training.", show_default=False),
+    typer.Option("--max-time", help="Seconds for the whole fit.", show_default=False),
 ]
 MaxKwh = Annotated[
     float | None, typer.Option("--max-kwh", help="Energy for the training.", show_default=False)

@@ -152,7 +152,7 @@ def claims(path: str) -> bool:
 
 
 def asked_rows(
-    estimator: Any,
+    model: Any,
     path: str,
     part: str | None,
     max_bytes: int | None,
@@ -161,19 +161,19 @@ def asked_rows(
 ) -> tuple[PictureRows, Any]:
     """(rows of pictures, labels or None) as the model expects them: in its channels, and read as
     at the fit."""
-    codec = estimator.model_.codec
+    codec = model.codec
     if writer_of(codec) is None:
         raise ValueError(
             f"{path} holds pictures, and this model is of a table: give a CSV or Parquet file."
         )
     mode = OF_CHANNELS.get(codec.channels)
-    wanted = reading_of(estimator, mode, part, max_bytes, voice, skip_broken)
+    wanted = reading_of(model, mode, part, max_bytes, voice, skip_broken)
     found = read_asked(path, wanted, ("test", "val", "train"), voice).pictures
     return codec.rows(found.images).called(found.names, FILE), found.labels
 
 
 def reading_of(
-    estimator: Any,
+    model: Any,
     mode: str | None,
     part: str | None,
     max_bytes: int | None,
@@ -182,7 +182,7 @@ def reading_of(
 ) -> Wanted:
     """How the pictures of a model are read: cut and scaled if its fit was told --size, and values
     of more than 8 bits by the range of the fit."""
-    kept = estimator.model_.state.pictures or {}
+    kept = model.state.pictures or {}
     return Wanted(
         kept.get("size"),
         mode,

@@ -47,7 +47,9 @@ def adapt(
     voice = Voice(quiet, as_json)
     refuse_overwrite(Path(out), force)
     estimator = load_model(model, device)
-    frame = at_once(estimator, data, limits_of(max_bytes, max_ratio, max_columns), part, voice)
+    frame = at_once(
+        estimator.model_, data, limits_of(max_bytes, max_ratio, max_columns), part, voice
+    )
     adapted = estimator.adapt(frame, density=density, max_time=max_time, random_state=seed)
     adapted.save(out, force=force)
     change = adapted.change_
@@ -96,7 +98,9 @@ def distil(
     rows = (
         None
         if data is None
-        else at_once(estimator, data, limits_of(max_bytes, max_ratio, max_columns), part, voice)
+        else at_once(
+            estimator.model_, data, limits_of(max_bytes, max_ratio, max_columns), part, voice
+        )
     )
     quick = estimator.distil(steps, rows, max_time=max_time, random_state=seed, verbose=not quiet)
     quick.save(out, force=force)

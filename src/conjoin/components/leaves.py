@@ -460,9 +460,11 @@ class LeafLayer(nn.Module):
         if "levels" in statistics:
             counts = statistics["levels"]
             lent = (self.smoothing * self.level_prior[:, None]).expand_as(counts)
-            if len(self.ordered):
+            if len(self.ordered) == len(counts):
+                lent = self._from_neighbours(counts)
+            elif len(self.ordered):
                 lent = lent.index_copy(0, self.ordered, self._from_neighbours(counts[self.ordered]))
-            self.logits.copy_(torch.log(counts + lent).clamp_min(-1e30))
+            self.logits.copy_((counts + lent).log_().clamp_min_(-1e30))
         if "atoms" in statistics:
             self.atom_logits.copy_(
                 torch.log(statistics["atoms"] + self.smoothing / (1 + self.atoms.shape[1]))
@@ -496,11 +498,11 @@ class LeafLayer(nn.Module):
             counts @ (kernel / kernel.sum(2, keepdim=True))
             + self.smoothing * self.level_prior[self.ordered, None]
         )
-        mean = mean / mean.sum(2, keepdim=True).clamp_min(1e-300)
+        mean.div_(mean.sum(2, keepdim=True).clamp_min(1e-300))  # large, of pictures: in place
         some = slice(None, None, math.ceil(counts.numel() / MAX_COUNTS))
         for _ in range(3):
             self.strength.copy_(_stronger(self.strength, mean[:, some], counts[:, some]))
-        return self.strength[:, None, None] * mean
+        return mean.mul_(self.strength[:, None, None])
 
     def start(
         self,

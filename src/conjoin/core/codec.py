@@ -41,7 +41,7 @@ class Encoded(NamedTuple):
     log_volume: Tensor
     breaks: Tensor | None = None  # (B,) bool: the row breaks a relation between columns
 
-    def take(self, index: Tensor) -> "Encoded":
+    def take(self, index: Tensor | slice) -> "Encoded":
         """The rows at ``index``."""
         rest = (None if part is None else part[index] for part in self[1:])
         return Encoded(self.event.take(index), *rest)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -192,6 +193,7 @@ class _JointEstimator(BaseEstimator):
         **asked: Any,
     ) -> Self:
         """``asked``: fields of ``FitOptions`` that are no parameter of the estimator."""
+        asked.setdefault("began", monotonic())
         choose_device(self.device)
         self.backend_ = backend_of(X)
         X = plain_frame(X)
@@ -440,16 +442,13 @@ class _JointEstimator(BaseEstimator):
         budget = AUTO_SECONDS if self.max_time is None else self.max_time
         found = compare_families(
             rows,
-            replace(options, stream=None, strict=False),
+            replace(options, stream=None, strict=False, began=None),
             lambda: self._codec(X)[0],
             None,
             budget / 2,
             self.max_kwh,
         )
-        left = budget / 2 if self.max_time is not None else None
-        model = fit_model(
-            rows, replace(options, family=found.pick, codec=self._codec(X)[0], max_time=left)
-        )
+        model = fit_model(rows, replace(options, family=found.pick, codec=self._codec(X)[0]))
         model.card["compared"] = found.to_json()
         return model
 

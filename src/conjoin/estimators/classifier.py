@@ -11,6 +11,7 @@ from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
 from conjoin.questions.counterfactual import counterfactual
 from conjoin.questions.edit import MAX_PIXELS_AS_COLUMNS, alter_class
+from conjoin.questions.predict import log_proba
 from conjoin.questions.sample import generate
 from conjoin.questions.several import predict_all, proba_all, sample_all
 
@@ -47,10 +48,11 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     random_state : int, RandomState or None, default 0
         Seed of the fit.
     max_time : float, optional
-        Seconds of training, without a limit by default. A fit that reaches the limit ends and keeps
-        its best weights.
+        Seconds of the whole fit, without a limit by default. Training ends in time for what comes
+        after it and keeps its best weights. What is made smaller or left out for want of time is
+        among ``notices_``, and so is a fit that could not be made short enough.
     max_kwh : float, optional
-        Energy of the training in kilowatt-hours, likewise.
+        Energy of the training in kilowatt-hours.
     emphasis : float or "auto", default 0.0
         Extra weight of p(y | x) in the loss of families that are trained by the gradient. "auto"
         tries a few values on held-out rows.
@@ -165,8 +167,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         several = self._several()
         if several is not None:
             return proba_all(several, X)
-        rows = self._model().rows(X)
-        return self._model().log_proba(self._model().encode(rows), rows).numpy()
+        return log_proba(self._model(), X)
 
     def predict_proba(self, X: Any) -> np.ndarray | dict[str, np.ndarray]:
         """Class probabilities.
@@ -219,8 +220,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         several = self._several()
         if several is not None:
             return predict_all(several, X)
-        log_proba: Any = self.predict_log_proba(X)
-        return self.classes_[log_proba.argmax(1)]
+        found: Any = self.predict_log_proba(X)
+        return self.classes_[found.argmax(1)]
 
     def predict_joint_log_proba(self, X: Any) -> np.ndarray:
         """log p(x, y) for each class.

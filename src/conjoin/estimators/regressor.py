@@ -5,13 +5,12 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.base import RegressorMixin
 
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
-from conjoin.model.calibrate import predictive_of
 from conjoin.questions.counterfactual import counterfactual
+from conjoin.questions.predict import means, quantiles
 from conjoin.questions.sample import generate
 from conjoin.questions.several import predict_all, sample_all
 
@@ -96,8 +95,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         several = self._several()
         if several is not None:
             return predict_all(several, X)
-        model = self._model()
-        return model.number.decode(predictive_of(model, model.encode(X).event).mean())
+        return means(self._model(), X)
 
     def predict_quantiles(self, X: Any, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> np.ndarray:
         """Quantiles of p(y | x).
@@ -120,11 +118,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
             For a level outside [0, 1], or a model of several targets.
         """
         model = self._model()
-        asked = torch.as_tensor(np.atleast_1d(np.asarray(levels, dtype=float)))
-        if not ((asked >= 0) & (asked <= 1)).all():
-            raise ValueError(f"levels must lie between 0 and 1, got {levels!r}.")
-        found = predictive_of(model, model.encode(X).event)
-        return model.number.decode(found.quantile(asked.expand(len(found.cdf), -1)))
+        return quantiles(model, X, levels)
 
     def sample(
         self,

@@ -52,6 +52,7 @@ from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
 from conjoin.nets.body import ContextEmbedding
 from conjoin.nets.inputs import EMBEDDED, embedding_mark
+from conjoin.util.budget import while_time
 
 __all__ = ["DeepConfig", "DeepDensity", "ProposalDensity", "proposal_of", "starting_rows"]
 
@@ -403,7 +404,7 @@ def proposal_of(
     companion = MixtureDensity.build(
         wide, Mixture(default_states(len(some))), part, generator, weight=mass
     )
-    for _ in range(EM_PASSES):
+    for _ in while_time(range(EM_PASSES)):
         companion.maximise(companion.statistics(part, weight=mass))
     return companion
 

@@ -10,7 +10,7 @@ is trained on the sample first, then by passes over the whole table; one that fo
 takes its mini-batches from the whole table at once.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from conjoin.core import Density, Event, Pair, Space, as_float, stream
 from conjoin.core.device import choose_device
 from conjoin.families import name_of
+from conjoin.fitting.foresight import Later
 from conjoin.fitting.options import FitOptions
 from conjoin.joints.base import Joint, flat_row
 from conjoin.joints.build import build_joint
@@ -33,19 +34,22 @@ from conjoin.predictors.features import Features
 from conjoin.training.feed import Passes, Read, Shuffled
 from conjoin.training.loop import Plan, Trained, train, train_from
 from conjoin.training.progress import Progress
+from conjoin.util.budget import Budget
 from conjoin.util.energy import Meter
 
-__all__ = ["EMPHASES", "Learning"]
+__all__ = ["EMPHASES", "Learning", "shares_backbone"]
 
 EMPHASES = (0.0, 0.3, 1.0, 3.0)  # that "auto" tries
 # at most, for a part of the density that is fitted before the rest
 FIRST_STAGE_TIME_SHARE = 0.25
+START_TIME_SHARE = 0.2  # of all time, for the start of a density from the rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
     """All that one fit needs. ``event``: distinct rows of (y, x) and their ``weight``; ``options``:
-    see FitOptions."""
+    see FitOptions; ``budget``: the time that there is, some of it put aside for what comes
+    ``later``."""
 
     config: Any
     options: FitOptions
@@ -54,7 +58,8 @@ class Learning:
     event: Pair
     weight: Tensor
     choose: Pair
-    max_time: float | None
+    budget: Budget = field(default_factory=Budget)
+    later: Later | None = None
     read: Read | None = None  # all rows of the table that the event is a sample of
 
     def joint(self, progress: Progress) -> tuple[Density, Trained, dict[str, Any]]:
@@ -62,13 +67,15 @@ class Learning:
         emphasis = self.options.emphasis
         if emphasis != "auto":
             return (
-                *self._fitted(self._checked(emphasis), progress, self.max_time),
+                *self._fitted(self._checked(emphasis), progress),
                 {"emphasis": {"chosen": emphasis}} if emphasis else {},
             )
         if not self._has_classes or not self.choose.y.mask.any():
-            return (*self._fitted(0.0, progress, self.max_time), {})
-        share = None if self.max_time is None else self.max_time / len(EMPHASES)
-        tried = {each: self._fitted(self._checked(each), progress, share) for each in EMPHASES}
+            return (*self._fitted(0.0, progress), {})
+        tried = {
+            each: self._fitted(self._checked(each), progress, len(EMPHASES) - place)
+            for place, each in enumerate(EMPHASES)
+        }
         return self._best(tried)
 
     def _checked(self, emphasis: Any) -> float:
@@ -104,16 +111,26 @@ class Learning:
         return (*tried[chosen], {"emphasis": {"chosen": chosen, "tried": table}})
 
     def _fitted(
-        self, emphasis: float, progress: Progress, max_time: float | None
+        self, emphasis: float, progress: Progress, fits: int = 1
     ) -> tuple[Density, Trained]:
+        """``fits``: among how many, this one included, the time that is left is shared."""
         options = self.options
-        joint, parts = self._built()
+        budget = self.budget
+        name = name_of(self.config)
+        most = min(budget.share(START_TIME_SHARE), budget.free) / fits
+        with progress.phase(f"starting {name}", 1) as bar, budget.phase("start"):
+            with budget.within(most):
+                joint, parts = self._built()
+            bar.update(1)
         joint.to(choose_device(options.device))
+        with budget.phase("measuring"):
+            if self.later is not None:
+                self.later.put_aside(joint)
         able = joint.capabilities
         if emphasis and (able.statistics or able.sweeps):
             raise ValueError(
                 f"emphasis={emphasis:g} is for families that learn by the gradient; "
-                f"{name_of(self.config)} does not: "
+                f"{name} does not: "
                 "leave it at 0, or give p(y | x) to a predictor."
             )
         if self.target is not None:
@@ -125,12 +142,14 @@ class Learning:
         )
         plan = Plan(
             seed=options.seed,
-            max_time=max_time,
+            max_time=budget.free / fits if budget.bounded else None,
+            limit=budget.seconds,
             max_kwh=options.max_kwh,
             checkpoint=folder,
             resume=options.resume,
         )
-        return joint, self._trained(joint, parts, plan, progress)
+        with budget.phase("training"), budget.within(budget.free / fits):
+            return joint, self._trained(joint, parts, plan, progress)
 
     def _trained(
         self, joint: Density, parts: tuple[Any, Any], plan: Plan, progress: Progress
@@ -206,7 +225,7 @@ class Learning:
             density: Density = build(self.space, self.config, x, rng, weight=self.weight)
             return density, (self.event.x, self.choose.x)
         joint: Joint
-        if self._shares_backbone():
+        if shares_backbone(self.config, self.options.predictor, self.target):
             joint = self._with_shared_backbone(rng, build, x)
         else:
             pair = self.event._replace(x=x)
@@ -220,16 +239,6 @@ class Learning:
     @property
     def _has_classes(self) -> bool:
         return self.target is not None and self.target.discrete
-
-    def _shares_backbone(self) -> bool:
-        """Whether p(y | x) stands on the network of p(x): where it is asked for, and where a family
-        for pictures has classes."""
-        asked = self.options.predictor
-        if not isinstance(asked, str):
-            return False
-        if asked == "auto":
-            return bool(self.config.density.shared_backbone) and self._has_classes
-        return bool(method_of(asked).shared)
 
     def _with_shared_backbone(self, rng: torch.Generator, build: Any, x: Event) -> Hybrid:
         """p(x) and, on its features, p(y | x): one network learns both."""
@@ -256,3 +265,13 @@ class Learning:
         if told:
             return SharedBackbone(LabelConditioned(density, self.target.space), Classifier(scorer))
         return Hybrid(Independent(density, self.target.space), Classifier(scorer))
+
+
+def shares_backbone(config: Any, asked: Any, target: Target | None) -> bool:
+    """Whether p(y | x) stands on the network of p(x): where it is ``asked`` for, and where a family
+    for pictures has classes."""
+    if not isinstance(asked, str):
+        return False
+    if asked == "auto":
+        return bool(config.density.shared_backbone) and target is not None and target.discrete
+    return bool(method_of(asked).shared)

@@ -29,7 +29,10 @@ class FitOptions:
     seed
         Of every draw.
     max_time, max_kwh
-        Seconds and kilowatt-hours after which the training ends; None for no limit.
+        Seconds that the whole fit may take, and kilowatt-hours after which the training ends; None
+        for no limit.
+    began
+        When the fit was asked for, on the clock of ``time.monotonic``; None: when it begins.
     emphasis
         Extra weight of p(y | x) in the loss of a network, or "auto".
     precision
@@ -63,6 +66,7 @@ class FitOptions:
     codec: Any = None
     seed: int = 0
     max_time: float | None = None
+    began: float | None = None
     max_kwh: float | None = None
     emphasis: Any = 0.0
     precision: str = "auto"

@@ -2,26 +2,37 @@
 calibrate."""
 
 import hashlib
+import math
 import platform
-import time
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from conjoin.calibration.conformal import Calibration
 from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
 from conjoin.families import name_of, resolve, suited
+from conjoin.fitting.foresight import (
+    CALIBRATING,
+    CHOOSING,
+    JUDGING_TIME_SHARE,
+    USUAL,
+    USUAL_TIME_SHARE,
+    Later,
+    rows_in_time,
+)
 from conjoin.fitting.label_propagation import propagate_labels
 from conjoin.fitting.leakage import deciding_columns
-from conjoin.fitting.learning import Learning
+from conjoin.fitting.learning import Learning, shares_backbone
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.precision import settle_precision
 from conjoin.fitting.selection import (
     calibrate_shared_backbone,
     choose_predictor,
+    foresee_predictors,
     refuse_without_columns,
     wrong_of,
 )
@@ -34,11 +45,17 @@ from conjoin.model.targets import Target
 from conjoin.model.words import unfinished
 from conjoin.training.data import Split, canonical, row_hashes
 from conjoin.training.progress import Progress
+from conjoin.util.budget import Budget
 from conjoin.util.energy import Meter
 
-__all__ = ["card_of", "fit_model", "refit"]
+__all__ = ["card_of", "fit_model", "refit", "tell_time"]
 
 PRIOR_ROWS = 1000  # by which p(y) is known where labels are missing
+# whatever it takes: rows to rank among, to choose p(y | x) by, and by which a statistic
+# of familiarity is known
+MIN_CALIBRATION_ROWS = 200
+MIN_VALIDATION_ROWS = 200
+MIN_TYPICAL_ROWS = 200
 
 
 def fit_model(rows: Rows, options: FitOptions) -> Model:
@@ -47,13 +64,25 @@ def fit_model(rows: Rows, options: FitOptions) -> Model:
     config = resolve(options.family)
     choose_device(options.device)
     progress = Progress(options.verbose)
+    budget = Budget(options.max_time, options.began)
     rows = weighted(rows)
-    with Meter() as meter:
-        split = split_of(rows, options)
-        model = _learn(rows, split, options, config, progress)
-        _calibrate(model, rows, split, progress)
+    with Meter() as meter, budget.within(math.inf):
+        with progress.phase("splitting rows", 1) as bar, budget.phase("rows"):
+            split = split_of(rows, options)
+            bar.update(1)
+        model = _learn(rows, split, options, config, progress, budget)
+        _calibrate(model, rows, split, progress, budget)
     model.card["energy"] = meter.energy.to_json()
+    tell_time(model.card, budget)
     return model
+
+
+def tell_time(card: dict[str, Any], budget: Budget) -> None:
+    """What was left out for want of time, and that a fit took longer than it should."""
+    if budget.bounded:
+        card["seconds"] = {name: round(seconds, 3) for name, seconds in budget.spent.items()}
+        overrun = budget.overrun()
+        card["notices"] = [*([overrun] if overrun else []), *budget.cut, *card["notices"]]
 
 
 def refit(rows: Rows, options: FitOptions, model: Model) -> tuple[Any, dict[str, Pair], Split]:
@@ -76,7 +105,7 @@ def refit(rows: Rows, options: FitOptions, model: Model) -> tuple[Any, dict[str,
         event=event,
         weight=weight,
         choose=data["choose"],
-        max_time=options.max_time,
+        budget=Budget(options.max_time, options.began),
     )
     return learning.joint(Progress(options.verbose))[0], data, split
 
@@ -94,8 +123,8 @@ def _target(rows: Rows, fit: np.ndarray, options: FitOptions) -> Target | None:
     return asked.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit])
 
 
-def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress: Progress) -> Model:
-    began = time.monotonic()
+def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any:
+    """What reads the rows, fitted to those that teach."""
     codec = options.codec or TableCodec()
     assert rows.weight is not None
     if options.start is None:
@@ -106,27 +135,62 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
         # which of the rare values that share a level comes how often enters no calibration
         codec.recount(rows.x, weight=rows.weight)
     refuse_without_columns(codec, options.predictor)
+    return codec
+
+
+def _suited(config: Any, codec: Any, options: FitOptions) -> Any:
+    """The config that such rows, and a fit like this, ask for."""
     stands_in = suited(config, codec.space)
     number = options.target_class is not None and not options.has_classes
     config = config if stands_in.alone and number else stands_in
     config = config if options.stream is None else config.streamed()
-    config = settle_precision(config, options)
-    target = _target(rows, split.fit, options)
-    if len(rows.x) == 1:
-        raise ValueError(
-            "There is one row to learn from (n_samples = 1), of which no spread is known: give 2."
-        )
-    data = {part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")}
+    return settle_precision(config, options)
+
+
+def _later(
+    budget: Budget, target: Target | None, fit: Pair, split: Split, choosing: dict[str, float]
+) -> Later:
+    """What comes after the training."""
+    return Later(
+        budget=budget,
+        target=target,
+        rows=fit.x,
+        y=fit.y,
+        calibrated=len(split.calibrate),
+        judged=len(split.choose) if choosing else 0,
+        choosing=choosing,
+    )
+
+
+def _learn(
+    rows: Rows, split: Split, options: FitOptions, config: Any, progress: Progress, budget: Budget
+) -> Model:
+    assert rows.weight is not None
+    with progress.phase("reading rows", 2) as bar, budget.phase("rows"):
+        codec = _codec_of(rows, split, options, config)
+        bar.update(1)
+        target = _target(rows, split.fit, options)
+        if len(rows.x) == 1:
+            raise ValueError(
+                "There is one row to learn from (n_samples = 1), of which no spread is known: "
+                "give 2."
+            )
+        data = {
+            part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")
+        }
+        bar.update(2)
+    config = _suited(config, codec, options)
     propagated: dict[str, Any] = {}
     labels = None if target is None else target.labels
     if options.spread and codec.space.flat and labels is not None:
         data, propagated = propagate_labels(data, codec.space, len(labels))
     event, weight = canonical(data["fit"], torch.tensor(rows.weight[split.fit]))
-    left = (
-        None
-        if options.max_time is None
-        else max(0.0, options.max_time - (time.monotonic() - began))
-    )
+    choosing: dict[str, float] = {}
+    if budget.bounded and not shares_backbone(config, options.predictor, target):
+        with progress.phase("measuring p(y | x)", 1) as bar, budget.phase("measuring"):
+            choosing = foresee_predictors(options, codec, target, data, rows, split, budget)
+            bar.update(1)
+    later = _later(budget, target, data["fit"], split, choosing)
     read = None if options.stream is None else options.stream.reader(codec, target)
     learning = Learning(
         config=config,
@@ -136,7 +200,8 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
         event=event,
         weight=weight,
         choose=data["choose"],
-        max_time=left,
+        budget=budget,
+        later=later,
         read=read,
     )
     joint: Any
@@ -144,7 +209,10 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     card = card_of(rows, split, options, config) | {"trained": asdict(trained)} | weighed
     card |= {"labels": propagated} if propagated else {}
     model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
-    model.fit_typicality(data["fit"].x)
+    if model.density_of_x.capabilities.typical:
+        with progress.phase("what is typical", 1) as bar, budget.phase(USUAL):
+            _fit_typicality(model, data["fit"].x, budget)
+            bar.update(1)
     short = unfinished(model.facts)
     model.card["notices"] = [*_notices(model, data["fit"]), *([short] if short else [])]
     if target is not None:
@@ -157,11 +225,26 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
         held = rows.x.take(split.choose)
         model.rank_blocks(codec.encode(held) if len(held) else None)
     if target is not None:
-        _choose(model, rows, split, data, options, progress, wrong_of(propagated))
+        with budget.phase(CHOOSING):
+            _choose(
+                model, rows, split, data, options, progress, wrong_of(propagated), budget, choosing
+            )
     if model.has_classes:
         shares = _shares(model, data["fit"], torch.tensor(rows.weight[split.fit]))
         model.state = replace(model.state, shares=tuple(shares.tolist()))
     return model
+
+
+def _fit_typicality(model: Model, x: Event, budget: Budget) -> None:
+    """The density's own statistic of familiarity, from as many rows as there is time for."""
+    most = rows_in_time(
+        budget,
+        min(budget.free, budget.share(USUAL_TIME_SHARE)),
+        lambda count: model.typicality(as_float(x.take(slice(0, count)))),
+        x.rows,
+        MIN_TYPICAL_ROWS,
+    )
+    model.fit_typicality(x if most == x.rows else x.take(slice(0, most)))
 
 
 def _choose(
@@ -172,17 +255,46 @@ def _choose(
     options: FitOptions,
     progress: Progress,
     wrong: float,
+    budget: Budget,
+    guessed: dict[str, float],
 ) -> None:
     """What gives p(y | x); a share ``wrong`` of the labels may be wrong."""
     if model.pair.separate_predictor is not None:
         calibrate_shared_backbone(model, options.predictor, data, wrong)
         return
-    choose = data["choose"]
-    data = data | {"choose": choose._replace(x=as_float(choose.x))}
+    data, split = _judging_in_time(model, data, split, budget, options.seed)
     try:
-        choose_predictor(model, options, data, rows, split, progress)
+        choose_predictor(model, options, data, rows, split, progress, budget, guessed)
     except KeyboardInterrupt:
         model.card["predictor"]["why"] = "interrupted: the family's own p(y | x) is kept"
+
+
+@torch.no_grad()
+def _judging_in_time(
+    model: Model, data: dict[str, Pair], split: Split, budget: Budget, seed: int
+) -> tuple[dict[str, Pair], Split]:
+    """As many validation rows as there is time for to weigh p(y | x) by."""
+    choose = data["choose"]
+    seconds = min(budget.free, budget.share(JUDGING_TIME_SHARE))
+    most = rows_in_time(
+        budget,
+        seconds,
+        lambda count: (
+            model.pair.log_posterior(as_float(choose.x.take(slice(0, count))))
+            if model.has_classes
+            else model.pair.log_evidence(as_float(choose.x.take(slice(0, count))))
+        ),
+        choose.rows,
+        MIN_VALIDATION_ROWS,
+    )
+    if most == choose.rows:
+        return data, split
+    budget.cut.append(
+        f"For want of time p(y | x) was chosen by {most:,} of {choose.rows:,} validation rows."
+    )
+    some = np.sort(np.random.default_rng(seed).permutation(choose.rows)[:most])
+    few = choose.take(torch.as_tensor(some))
+    return data | {"choose": few}, split._replace(choose=split.choose[some])
 
 
 def _shares(model: Model, fit: Pair, weight: torch.Tensor) -> torch.Tensor:
@@ -210,15 +322,37 @@ def _events(rows: Rows, part: np.ndarray, codec: Any, target: Target | None) -> 
     return Pair(target.encode(rows.y[part], rows.known[part]), x)
 
 
-def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress) -> None:
-    if not len(split.calibrate):
+def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress, budget: Budget) -> None:
+    """On the held-out rows, or as many of them, drawn at random, as there is time for."""
+    held = np.random.default_rng(model.state.seed).permutation(split.calibrate)
+    if not len(held):
         return
-    with progress.phase("calibrating on held-out rows", 1) as bar:
-        part = split.calibrate
+
+    def calibrated(part: np.ndarray, done: Any = lambda rows: None) -> Calibration:
         y = None if rows.y is None else rows.y[part]
         known = None if rows.known is None else rows.known[part]
-        model.calibration = calibrate(model, rows.x.take(part), y, known)
+        return calibrate(model, rows.x.take(part), y, known, done)
+
+    with progress.phase("what is usual", 1) as bar, budget.phase(USUAL):
+        calibrated(held[:1])  # the model, which is whole by now, draws what rows are compared with
         bar.update(1)
+    with budget.phase(CALIBRATING):
+        most = rows_in_time(
+            budget,
+            budget.left,
+            lambda count: calibrated(held[:count]),
+            len(held),
+            MIN_CALIBRATION_ROWS,
+        )
+        if most < len(held):
+            budget.cut.append(
+                f"For want of time the model was calibrated on {most:,} of {len(held):,} held-out "
+                "rows."
+            )
+            model.card["rows"]["calibrate"] = most
+        with progress.phase("calibrating on held-out rows", most) as bar:
+            model.calibration = calibrated(np.sort(held[:most]), bar.update)
+            bar.update(most)
 
 
 def card_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> dict[str, Any]:

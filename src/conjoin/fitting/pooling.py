@@ -1,7 +1,8 @@
 """p(y | x) as a pool of several: which rows teach, which judge, and what the card tells of it."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +20,9 @@ from conjoin.predictors.pool import Family, Heard, Pool, joined, loss_of, pool_o
 from conjoin.predictors.residual import Residual
 from conjoin.training.data import Split, row_hashes
 from conjoin.training.progress import Progress
+from conjoin.util.budget import Budget, OutOfTime
 
-__all__ = ["pooled"]
+__all__ = ["Ready", "pooled"]
 
 
 def pooled(
@@ -31,12 +33,19 @@ def pooled(
     rows: Rows,
     split: Split,
     progress: Progress,
+    ready: "Ready",
 ) -> None:
     """Put a pool of the ``methods`` and of the family's own p(y | x) beside the model's p(x)."""
+    if not methods:
+        model.card["predictor"]["why"] = "no predictor fits into the time: the family's own is used"
+        return
     held = _labelled(model, data["choose"], rows, split)
     taught = _taught(case, data["choose"], rows, split)
     with progress.phase("learning p(y | x)", len(methods)) as bar, few_rows_of_classes():
-        quick, slow = _heard(methods, taught, case, held, bar)
+        quick, slow = _heard(methods, taught, case, held, bar, ready)
+    if not quick.scores and not slow.scores:
+        model.card["predictor"]["why"] = "no predictor fits into the time: the family's own is used"
+        return
     if int(quick.judged().sum() if quick.scores else held.pair.rows) < MIN_COMPARISON_ROWS:
         model.card["predictor"]["why"] = (
             "too few rows of each class to weigh predictors: the family's own p(y | x) is used"
@@ -46,6 +55,58 @@ def pooled(
         _keep_number(model, quick, slow, held.pair)
     else:
         _keep_classes(model, quick, slow, held.pair, case.classes)
+
+
+@dataclass
+class Ready:
+    """The time of the members of a pool, and those that it was too short for.
+
+    Attributes
+    ----------
+    budget
+        Of the whole fit.
+    guessed
+        Seconds that a member is likely to take.
+    told
+        What the card tells of the predictor.
+    late
+        Who was left out.
+    """
+
+    budget: Budget
+    guessed: dict[str, float]
+    told: dict[str, Any]
+    late: list[str] = field(default_factory=list)
+
+    def in_time(self, methods: dict[str, Method], case: Case) -> dict[str, Method]:
+        """The methods, those that learn as long as there is time last and the quickest first, if
+        time is short."""
+        if not self.budget.bounded:
+            return methods
+        order = sorted(
+            methods, key=lambda name: (methods[name].paced(case), self.guessed.get(name, 0.0))
+        )
+        return {name: methods[name] for name in order}
+
+    def learned(self, name: str, method: Method, case: Case, learn: Callable[[], Any]) -> Any:
+        """What ``learn`` gives; None where it is not likely to end in time."""
+        free = self.budget.free
+        if not method.paced(case) and self.guessed.get(name, 0.0) > free:
+            self.late.append(name)
+            return None
+        try:
+            with self.budget.within(free):
+                return learn()
+        except OutOfTime:
+            self.late.append(name)
+            return None
+
+    def tell(self) -> None:
+        """Who was left out, on the card and in the notices."""
+        if self.late:
+            names = ", ".join(self.late)
+            self.told["why"] += f"; left out for want of time: {names}"
+            self.budget.cut.append(f"For want of time p(y | x) was learned without {names}.")
 
 
 class _Held(NamedTuple):
@@ -77,7 +138,7 @@ def _taught(case: Case, choose: Pair, rows: Rows, split: Split) -> Case:
     y = Event(
         torch.cat([each.y.value for each in pairs]), torch.cat([each.y.mask for each in pairs])
     )
-    x = [as_float(each.x) for each in pairs]
+    x = [each.x for each in pairs]  # pictures stay bytes
     seen = Event(torch.cat([each.value for each in x]), torch.cat([each.mask for each in x]))
     known = y.mask.numpy()
     whole = replace(
@@ -93,23 +154,32 @@ def _taught(case: Case, choose: Pair, rows: Rows, split: Split) -> Case:
 
 
 def _heard(
-    methods: dict[str, Method], taught: Case, case: Case, held: _Held, bar: Any
+    methods: dict[str, Method], taught: Case, case: Case, held: _Held, bar: Any, ready: Ready
 ) -> tuple[Heard, Heard]:
     """What those say that are learned fold by fold, of all labelled rows; and what those say that
-    have learned from the rows of the fit, of the labelled validation rows."""
+    have learned from the rows of the fit, of the labelled validation rows. Who would not be
+    ``ready`` in time is left out."""
     quick = Heard({}, {}, taught.rows.y.value, taught.weight)
     slow = Heard({}, {}, held.pair.y.value, held.weight)
     for done, (name, method) in enumerate(methods.items()):
-        if method.folds:
-            quick.scorers[name], quick.scores[name] = method.by_folds(taught)
-        else:
-            scorer = method.fit(case)
-            slow.scorers[name] = scorer
-            with torch.no_grad():
-                own = scorer.scores_of_frame(held.given.frame, held.pair.x)
-                slow.scores[name] = scorer.scores(held.pair.x) if own is None else own
+        rows = taught if method.folds else case
+        found = ready.learned(name, method, case, partial(_learned, method, rows))
         bar.update(done + 1, name)
+        if found is None:
+            continue
+        if method.folds:
+            quick.scorers[name], quick.scores[name] = found
+        else:
+            slow.scorers[name] = found
+            with torch.no_grad():
+                own = found.scores_of_frame(held.given.frame, held.pair.x)
+                slow.scores[name] = found.scores(held.pair.x) if own is None else own
     return quick, slow
+
+
+def _learned(method: Method, case: Case) -> Any:
+    """A scorer, or where folds are learned what they say too."""
+    return method.by_folds(case) if method.folds else method.fit(case)
 
 
 def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, classes: int) -> None:

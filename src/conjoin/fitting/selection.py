@@ -22,10 +22,11 @@ from torch import Tensor
 from conjoin.core import Codec, Pair, Status, as_float
 from conjoin.fitting.label_propagation import mostly_unlabelled
 from conjoin.fitting.options import FitOptions
-from conjoin.fitting.pooling import pooled
+from conjoin.fitting.pooling import Ready, pooled
 from conjoin.fitting.split import Rows
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.model.model import Model
+from conjoin.model.targets import Target
 from conjoin.predictors import method as method_of
 from conjoin.predictors import methods
 from conjoin.predictors.base import Case, Method, Scorer
@@ -34,15 +35,24 @@ from conjoin.predictors.external import OwnMethod
 from conjoin.predictors.folds import dealt
 from conjoin.predictors.pool import heard_by_folds, loss_of
 from conjoin.predictors.residual import Residual
+from conjoin.predictors.timing import seconds_of
 from conjoin.training.data import Split, row_hashes
 from conjoin.training.progress import Progress
+from conjoin.util.budget import Budget
 
-__all__ = ["calibrate_shared_backbone", "choose_predictor", "refuse_without_columns", "wrong_of"]
+__all__ = [
+    "calibrate_shared_backbone",
+    "choose_predictor",
+    "foresee_predictors",
+    "refuse_without_columns",
+    "wrong_of",
+]
 
 # labelled validation rows under which the standard predictors are compared on rows of the fit first
 AMPLE_VALIDATION_ROWS = 200
 MAX_CELLS_BEHIND = 256  # pixels and characters behind columns that standard predictors read
 MIN_POOL_ROWS = 50  # labelled rows from which on folds tell predictors apart
+PACED_TIME_SHARE = 0.1  # of all time, for a predictor that learns as long as there is time
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
 
 
@@ -53,16 +63,18 @@ def choose_predictor(
     rows: Rows,
     split: Split,
     progress: Progress,
+    budget: Budget,
+    guessed: dict[str, float],
 ) -> None:
     """Put the chosen predictor beside the model's p(x); the state says which, the card why, and
-    the log-loss of each."""
+    the log-loss of each. ``guessed``: of ``foresee_predictors``."""
     asked = options.predictor
     told: dict[str, Any] = {"asked": _asked(asked)}
     model.state = replace(model.state, predictor="family")
     model.card["predictor"] = told
     if asked is None:
         return
-    told["why"] = _no_columns(model, asked)
+    told["why"] = _without_columns(model.codec, asked)
     if told["why"]:
         return
     case = _case(model, data["fit"], rows, split, options.seed)
@@ -76,10 +88,45 @@ def choose_predictor(
         told["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
     elif isinstance(asked, list | tuple) or (auto and not lent):
         names = list(asked) if isinstance(asked, list | tuple) else ["auto"]
-        pooled(model, _named(model, names, case), data, case, rows, split, progress)
+        named = _named(model.codec, model.target, names, case)
+        ready = Ready(budget, guessed, told)
+        pooled(model, ready.in_time(named, case), data, case, rows, split, progress, ready)
+        ready.tell()
     else:
         names = [asked] if not auto else _candidates(case, few)
-        _choose_one(model, _named(model, names, case), data, case, told, auto, few, progress)
+        named = _named(model.codec, model.target, names, case)
+        choose = data["choose"]
+        data = data | {"choose": choose._replace(x=as_float(choose.x))}
+        _choose_one(model, named, data, case, told, auto, few, progress, budget)
+
+
+def foresee_predictors(
+    options: FitOptions,
+    codec: Codec,
+    target: Target | None,
+    data: dict[str, Pair],
+    rows: Rows,
+    split: Split,
+    budget: Budget,
+) -> dict[str, float]:
+    """Seconds that each of the predictors is likely to take, measured on a few rows; nothing where
+    no time is set or none of them is learned beside p(x)."""
+    asked = options.predictor
+    if not budget.bounded or target is None or asked is None or _without_columns(codec, asked):
+        return {}
+    assert rows.weight is not None
+    fit = data["fit"]
+    classes = target.space.variables[0].cardinality if target.discrete else None
+    weight = torch.tensor(rows.weight[split.fit])
+    given = rows.x.take(split.fit)
+    case = Case(codec.space, fit, weight, classes, options.seed, given=given)
+    if int(fit.y.mask.sum()) < MIN_POOL_ROWS:
+        return {}
+    named = _named(codec, target, list(asked) if isinstance(asked, list | tuple) else [asked], case)
+    quick = {name: each for name, each in named.items() if not each.paced(case)}
+    found = seconds_of(case, quick)
+    paced = dict.fromkeys(named.keys() - quick.keys(), budget.share(PACED_TIME_SHARE))
+    return found | paced
 
 
 def _asked(predictor: Any) -> Any:
@@ -88,11 +135,11 @@ def _asked(predictor: Any) -> Any:
     return predictor if isinstance(predictor, str) else type(predictor).__name__
 
 
-def _no_columns(model: Model, asked: Any) -> str:
+def _without_columns(codec: Codec, asked: Any) -> str:
     """Why no predictor that reads columns can be had; nothing where one can."""
-    if not model.codec.space.flat:
+    if not codec.space.flat:
         return "the standard predictors read columns, and there are none"
-    behind = sum(math.prod(block.shape) for block in model.codec.space.blocks)
+    behind = sum(math.prod(block.shape) for block in codec.space.blocks)
     if _is_auto(asked) and behind > MAX_CELLS_BEHIND:
         return (
             f"the standard predictors would read {behind:,} pixels and characters one by one: the "
@@ -101,7 +148,7 @@ def _no_columns(model: Model, asked: Any) -> str:
     return ""
 
 
-def _named(model: Model, asked: list[Any], case: Case) -> dict[str, Method]:
+def _named(codec: Codec, target: Target | None, asked: list[Any], case: Case) -> dict[str, Method]:
     """What is asked for, by name; "auto" stands for all that is tried."""
     out: dict[str, Method] = {}
     for each in asked:
@@ -112,7 +159,7 @@ def _named(model: Model, asked: list[Any], case: Case) -> dict[str, Method]:
         else:
             own = type(each).__name__
             name = own if own not in out else f"{own} {len(out) + 1}"
-            out[name] = OwnMethod(each, model.codec, model.target)
+            out[name] = OwnMethod(each, codec, target)
     return out
 
 
@@ -125,14 +172,17 @@ def _choose_one(
     auto: bool,
     few: bool,
     progress: Progress,
+    budget: Budget,
 ) -> None:
-    """The best alone; what was asked for by name, or the only one, without a comparison."""
+    """The best alone; what was asked for by name, or the only one, without a comparison, whatever
+    time it takes."""
     scorers: dict[str, Scorer] = {}
     with progress.phase("choosing p(y | x)", len(methods)) as bar:
         if auto:
             methods, told["folds"] = _steadiest(methods, case, data["choose"])
         for done, (label, method) in enumerate(methods.items()):
-            scorers[label] = method.fit(case)
+            with budget.within(budget.free if method.paced(case) else math.inf):
+                scorers[label] = method.fit(case)
             bar.update(done + 1, label)
     _keep_best(model, scorers, data, told, free=auto and not few)
     if auto and few:

@@ -10,6 +10,7 @@ those of the complete row averaged over the unknown number given all else that i
 (1985), The SEM algorithm), after a first fit with such numbers at their bounds.
 """
 
+import math
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -19,9 +20,10 @@ from torch import Tensor
 
 from conjoin.core import Density, Event, Pair, stream
 from conjoin.families import name_of, resolve, suited
+from conjoin.fitting.foresight import CALIBRATING, Later
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.options import FitOptions
-from conjoin.fitting.pipeline import card_of
+from conjoin.fitting.pipeline import card_of, tell_time
 from conjoin.fitting.split import Rows, split_of, weighted
 from conjoin.model.calibrate import calibrate
 from conjoin.model.censored import TargetColumn
@@ -34,6 +36,7 @@ from conjoin.training.feed import Feed, Held
 from conjoin.training.learners import Batch
 from conjoin.training.loop import Plan, Trained, train_from
 from conjoin.training.progress import Progress
+from conjoin.util.budget import Budget
 from conjoin.util.energy import Meter
 
 __all__ = ["ABLE", "Drawn", "calibrate_several", "fit_several"]
@@ -67,11 +70,15 @@ def fit_several(rows: Rows, columns: list[TargetColumn], options: FitOptions) ->
     rows = weighted(replace(rows, y=np.arange(count), known=np.ones(count, dtype=bool)))
     assert rows.y is not None and rows.weight is not None
     columns = [column.take(rows.y.astype(int)) for column in columns]
-    with Meter() as meter:
-        split = split_of(rows, options)
-        model = _learn(rows, columns, split, options, config)
-        _calibrate(model, rows, columns, split)
+    budget = Budget(options.max_time, options.began)
+    progress = Progress(options.verbose)
+    with Meter() as meter, budget.within(math.inf):
+        with budget.phase("rows"):
+            split = split_of(rows, options)
+        model = _learn(rows, columns, split, options, config, progress, budget)
+        _calibrate(model, rows, columns, split, progress, budget)
     model.card["energy"] = meter.energy.to_json()
+    tell_time(model.card, budget)
     return model
 
 
@@ -85,7 +92,13 @@ def _refuse(config: Any) -> None:
 
 
 def _learn(
-    rows: Rows, columns: list[TargetColumn], split: Split, options: FitOptions, config: Any
+    rows: Rows,
+    columns: list[TargetColumn],
+    split: Split,
+    options: FitOptions,
+    config: Any,
+    progress: Progress,
+    budget: Budget,
 ) -> SeveralTargets:
     assert rows.weight is not None
     codec = options.codec
@@ -105,7 +118,6 @@ def _learn(
     fit, choose = (
         _events(rows, columns, part, codec, targets) for part in (split.fit, split.choose)
     )
-    progress = Progress(options.verbose)
     start, mass = canonical(_as_pair(_at_bounds(fit)), torch.tensor(weight))
     learning = Learning(
         config=suited(config, space),
@@ -115,11 +127,21 @@ def _learn(
         event=start,
         weight=mass,
         choose=_as_pair(_at_bounds(choose)),
-        max_time=options.max_time,
+        budget=budget,
+        later=Later(
+            budget=budget,
+            target=None,
+            rows=start.x,
+            y=start.y,
+            calibrated=len(targets) * len(split.calibrate),
+            judged=0,
+        ),
     )
     density, trained, _ = learning.joint(progress)
     if fit.within is not None:
-        trained = _with_bounds(density, fit, choose, torch.tensor(weight), options, progress)
+        trained = _with_bounds(
+            density, fit, choose, torch.tensor(weight), options, progress, budget
+        )
     card = card_of(rows, split, options, config) | {"trained": asdict(trained), "notices": []}
     states = tuple(State(seed=options.seed) for _ in targets)
     model = SeveralTargets(codec, density.eval(), targets, states, card=card)
@@ -221,12 +243,14 @@ def _with_bounds(
     weight: Tensor,
     options: FitOptions,
     progress: Progress,
+    budget: Budget,
 ) -> Trained:
     folder = None if options.checkpoint is None else options.checkpoint / "bounds"
     plan = Plan(
         seed=options.seed,
         epochs=CENSORED_ROUNDS,
-        max_time=options.max_time,
+        max_time=budget.max_time,
+        limit=budget.seconds,
         checkpoint=folder,
         resume=options.resume,
     )
@@ -249,12 +273,20 @@ def _state(
 
 
 def _calibrate(
-    model: SeveralTargets, rows: Rows, columns: list[TargetColumn], split: Split
+    model: SeveralTargets,
+    rows: Rows,
+    columns: list[TargetColumn],
+    split: Split,
+    progress: Progress,
+    budget: Budget,
 ) -> None:
     part = split.calibrate
-    if len(part):
-        held = [column.take(part) for column in columns]
+    if not len(part):
+        return
+    held = [column.take(part) for column in columns]
+    with progress.phase("calibrating on held-out rows", 1) as bar, budget.phase(CALIBRATING):
         calibrate_several(model, rows.x.take(part), held)
+        bar.update(1)
 
 
 def calibrate_several(model: SeveralTargets, x: Any, columns: list[TargetColumn]) -> None:

@@ -1,5 +1,6 @@
 """Fill the calibration from held-out rows: numbers about the rows, never the rows."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from conjoin.calibration.familiarity import FamiliarityOfBlocks, LeastFamiliarPa
 from conjoin.core import Encoded, Event, as_float
 from conjoin.core.event import slices
 from conjoin.core.shapes import Bool
-from conjoin.model.model import Model
+from conjoin.model.model import CHUNK_ROWS, Model
 from conjoin.model.predictive import Predictive, predictive
 
 __all__ = ["calibrate", "predictive_of"]
@@ -20,11 +21,18 @@ __all__ = ["calibrate", "predictive_of"]
 MAX_KEPT_PATTERNS = 8  # patterns of missing cells that are kept
 
 
-def calibrate(model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | None) -> Calibration:
-    """The calibration of ``model`` on rows that it has not seen. ``known`` marks labelled rows."""
+def calibrate(
+    model: Model,
+    X: Any,
+    y: np.ndarray | None,
+    known: np.ndarray | None,
+    done: Callable[[int], None] = lambda rows: None,
+) -> Calibration:
+    """The calibration of ``model`` on rows that it has not seen. ``known`` marks labelled rows;
+    ``done`` is told how many rows are."""
     rows = model.rows(X)
     encoded = model.encode(rows)
-    statistic = model.statistic(encoded)
+    statistic = _statistic(model, encoded, done)
     missingness = _missingness(model, encoded)
     if model.target is None or y is None or known is None:
         return Calibration(statistic, missingness=missingness)
@@ -50,6 +58,15 @@ def calibrate(model: Model, X: Any, y: np.ndarray | None, known: np.ndarray | No
         (level - 0.5).abs().numpy(),
         missingness=missingness,
     )
+
+
+def _statistic(model: Model, encoded: Encoded, done: Callable[[int], None]) -> np.ndarray:
+    """(B,) of familiarity, some rows at a time."""
+    parts = []
+    for part in slices(encoded.event.rows, CHUNK_ROWS):
+        parts.append(model.statistic(encoded.take(part)))
+        done(min(part.stop, encoded.event.rows))
+    return np.concatenate(parts)
 
 
 def _missingness(model: Model, encoded: Encoded) -> MissingnessPatterns | None:

@@ -255,14 +255,15 @@ class Model:
         """Rows as the density of x takes them."""
         return x if self.target is None else self.pair.about(x)
 
-    def _typicality(self, x: Event) -> Float[Tensor, " B"]:
+    def typicality(self, x: Event) -> Float[Tensor, " B"]:
+        """By the density's own statistic, if it has one."""
         return self.density_of_x.typicality(self._about(x))
 
     @cached_property
     def familiarity(self) -> Any:
         """What the statistic is read off."""
         columns = self.codec.columnwise
-        own = OwnFamiliarity(partial(self._chunked, self._typicality))
+        own = OwnFamiliarity(partial(self._chunked, self.typicality))
         if not self.density_of_x.capabilities.typical:
             return self._plain_familiarity
         if self.ranks_blocks:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 from conjoin.codecs.table.measure import decimals_of
@@ -301,6 +300,8 @@ def class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
         kinds = {type(label) for label in clear}
         clear = clear.astype(str) if len(kinds) > 1 or kinds == {str} else np.array(clear.tolist())
     if len(clear):
+        from sklearn.utils.multiclass import check_classification_targets
+
         check_classification_targets(clear)
     if (
         clear.dtype.kind == "f"

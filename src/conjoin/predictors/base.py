@@ -10,6 +10,7 @@ Shape letters: B rows, F features, K classes or candidates.
 
 import abc
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self, final
 
 import numpy as np
@@ -21,12 +22,13 @@ from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.joints.base import Joint
 from conjoin.nets.pictures import pictured
-from conjoin.predictors.folds import dealt, parts_of
+from conjoin.predictors.folds import dealt, folds_for, parts_of
 from conjoin.predictors.level_statistics import (
     crossed_statistics,
     level_statistics,
     targets_of,
 )
+from conjoin.util.budget import all_in_time, seconds_of
 
 __all__ = [
     "Case",
@@ -110,14 +112,10 @@ class Design(nn.Module):
         mask = x.mask
         picture = pictured(self.space)
         first = len(self.space.variables) if picture is None else picture.first
-        for index, variable in enumerate(self.space.variables):
+        for index, variable in enumerate(self.space.variables[:first]):
             seen = mask[:, index]
-            value = x.value[:, index].double()  # pictures are bytes
-            if index >= first:
-                columns.append(
-                    torch.where(seen, value / max(variable.cardinality - 1, 1), missing)[:, None]
-                )
-            elif (told := self._level_columns(index, value)) is not None:
+            value = x.value[:, index].double()  # beside pictures, bytes
+            if (told := self._level_columns(index, value)) is not None:
                 columns.append(torch.where(seen[:, None], told, missing))
             elif variable.discrete:
                 columns.append(
@@ -128,7 +126,18 @@ class Design(nn.Module):
                 columns.append(torch.where(seen, value, missing)[:, None])
         flags = self.flagged.clone()
         flags[first + 1 :] &= first == 0
+        if picture is not None:
+            columns.append(self._pixels(x, first, missing))
+        if len(columns) == 1 and not flags.any():
+            return columns[0]
         return torch.cat([*columns, (~mask[:, flags]).double()], 1)
+
+    def _pixels(self, x: Event, first: int, missing: float) -> Float[Tensor, "B P"]:
+        """Between 0 and 1; in place, as there may be many."""
+        tops = [max(variable.cardinality - 1, 1) for variable in self.space.variables[first:]]
+        value = x.value[:, first:].to(torch.float64, copy=True)
+        value.div_(torch.tensor(tops, dtype=torch.float64, device=value.device))
+        return value.masked_fill_(~x.mask[:, first:], missing)
 
 
 class _Crossed(Design):
@@ -352,7 +361,7 @@ class Method(abc.ABC):
     def by_folds(self, case: Case) -> Folded:
         """Learned from all rows, and judged on each by the other folds (``Case.with_folds``)."""
         out = torch.full((case.rows.rows, case.classes or 1), torch.nan, dtype=torch.float64)
-        for held in case.parts():
+        for held in all_in_time(case.parts()):
             scorer = self.fit(case.take(~held))
             judged = case.take(held)
             own = (
@@ -370,6 +379,15 @@ class Method(abc.ABC):
 
     def for_few_labels(self, case: Case) -> bool:
         """Whether "auto" takes it where nearly all labels are missing."""
+        return False
+
+    def guess(self, case: Case, few: Case) -> float:
+        """Seconds that it is likely to take, by what a ``few`` of the rows take."""
+        fits = 1 + folds_for(case.rows.rows) if self.folds else 1
+        return seconds_of(partial(self.fit, few)) * fits * case.rows.rows / few.rows.rows
+
+    def paced(self, case: Case) -> bool:
+        """Whether it learns as long as there is time (``conjoin.util.budget.time_left``)."""
         return False
 
     def convert(self, estimator: Any, design: Design) -> Scorer | None:

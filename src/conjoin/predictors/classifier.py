@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from conjoin.core import Event, Pair, categorical
@@ -73,6 +72,8 @@ def best_temperature(scorer: Scorer, held: Pair, wrong: float = 0.0) -> float:
     """The temperature with the least log-loss on held-out rows, leaning on 1: a few rows that
     happen to be all right would ask for boundless certainty. A share ``wrong`` of the labels is
     taken to be of any other class."""
+    from scipy.optimize import minimize_scalar
+
     with torch.no_grad():
         scores = scorer.scores(held.x)
         label = held.y.value.long()[:, None]

@@ -16,6 +16,7 @@ Shape letters: B rows, C channels, M maps (C of grey levels, C of what is missin
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +29,7 @@ from conjoin.core.shapes import Bool, Float
 from conjoin.nets.inputs import EMBEDDED, Inputs
 from conjoin.nets.pictures import pictured
 from conjoin.predictors.base import Scorer
+from conjoin.util.budget import seconds_of, tell_cut, time_left
 
 __all__ = ["Convolutional", "fit_convolutional"]
 
@@ -42,6 +44,10 @@ WEIGHT_DECAY = 1e-2
 MIN_IMAGES_SEEN = 20_000
 MAX_IMAGES_SEEN = 200_000
 USUAL_EPOCHS = 100
+# where time is short: steps by which their number is known, room for slower ones, and the least
+TIMED_STEPS = 2
+PACE_MARGIN = 1.1
+MIN_STEPS = 4
 DROPPED_SHARE = 0.2  # share of the fit in which the columns, or the image beside them, are not seen
 # deviations where it is moved most: radians, share of a side, log, share of a side
 TURN_RADIANS = 0.12
@@ -142,10 +148,9 @@ def fit_convolutional(
         y = rows.y.value.long() if classes else rows.y.value.float()[:, None]
         seen = min(max(USUAL_EPOCHS * rows.rows, MIN_IMAGES_SEEN), MAX_IMAGES_SEEN)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, LEARNING_RATE, total_steps=seen // BATCH_ROWS
-        )
-        for _ in range(seen // BATCH_ROWS):
+
+        def backward() -> None:
+            """The gradient of the loss of the next batch."""
             batch = torch.multinomial(weight, BATCH_ROWS, replacement=True)
             x = as_float(rows.x.take(batch))  # pictures are bytes: one batch at a time is cast
             channels = network.channels(x).float()
@@ -157,9 +162,27 @@ def fit_convolutional(
             )
             optimizer.zero_grad()
             loss.backward()
+
+        steps = _steps_in_time(seen // BATCH_ROWS, backward)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+        for _ in range(steps):
+            backward()
             optimizer.step()
             schedule.step()
     return network.double().eval().requires_grad_(False)
+
+
+def _steps_in_time(steps: int, step: Callable[[], None]) -> int:
+    """All steps, or as many as end in the time that there is, by the slower of two."""
+    if math.isinf(time_left()):
+        return steps
+    paces = []
+    for _ in range(TIMED_STEPS):
+        paces.append(seconds_of(step))
+    most = max(MIN_STEPS, int(time_left() / (PACE_MARGIN * max(paces))))
+    if most < steps:
+        tell_cut(f"For want of time the network of p(y | x) took {most:,} of its {steps:,} steps.")
+    return min(steps, most)
 
 
 def _top(space: Space, x: Event) -> int:

@@ -12,6 +12,7 @@ cross-validation on the very same trees (A. Agarwal et al. (2022), Hierarchical 
 Shape letters: B rows, F features, K classes, N nodes of all trees, T trees, L strengths.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from conjoin.core import Event, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors.base import Case, Design, Folded, Method, Scorer
+from conjoin.predictors.folds import folds_for
+from conjoin.util.budget import all_in_time, seconds_of
 
 __all__ = ["ExtraTreesMethod", "Forest"]
 
@@ -32,6 +35,7 @@ FLOOR = 1e-3  # share of equal probabilities in what a forest of classes says
 TREES = 100  # at most
 TREES_A_FOLD = 25  # at most
 MIN_TREES = 10
+TIMED_TREES = 2  # by which is known how long one takes
 MAX_NODES = 400_000  # of a forest, by which a folder stays small
 MAX_LEAVES = 4_000  # of a tree, about
 AMPLE_CELLS = 200_000  # of a table from which on trees are fewer
@@ -91,15 +95,28 @@ class ExtraTreesMethod(Method):
     def fit(self, case: Case) -> Scorer:
         return self.by_folds(case.with_folds()).scorer
 
+    def guess(self, case: Case, few: Case) -> float:
+        """By some trees."""
+        table = few.designs()[0].matrix(few.rows.x).numpy().astype(np.float32)
+        y = few.rows.y.value.numpy()
+        y = y if case.classes is None else y.astype(np.int64)
+        grown = partial(_grown, few, TIMED_TREES, table, y, few.weight.numpy())
+        grown()  # what is done but once
+        each = seconds_of(grown) / TIMED_TREES
+        share = case.rows.rows / few.rows.rows
+        count = _trees_a_fold(table.size * share)
+        trees = count * (folds_for(case.rows.rows) + TREES // TREES_A_FOLD)
+        return each * trees * share
+
     def by_folds(self, case: Case) -> Folded:
         design, crossed = case.designs()
         table = crossed.matrix(case.rows.x).numpy().astype(np.float32)
         y = case.rows.y.value.numpy()
         y = y if case.classes is None else y.astype(np.int64)
         weight = case.weight.numpy()
-        count = max(MIN_TREES, min(TREES_A_FOLD, int(TREES_A_FOLD * AMPLE_CELLS / table.size)))
+        count = _trees_a_fold(table.size)
         out = np.full((len(STRENGTHS), len(y), case.classes or 1), np.nan)
-        for held in case.parts():
+        for held in all_in_time(case.parts()):
             trees = _grown(case, count, table[~held], y[~held], weight[~held])
             each = (_shrunk(tree, STRENGTHS)[:, tree.apply(table[held])] for tree in trees)
             out[:, held] = sum(each) / count
@@ -108,6 +125,11 @@ class ExtraTreesMethod(Method):
         scores = torch.as_tensor(out[best])
         scores = scores if case.classes is None else _log_p(scores)
         return Folded(_forest(final, STRENGTHS[best], design), scores)
+
+
+def _trees_a_fold(cells: float) -> int:
+    """Of a table of so many cells."""
+    return max(MIN_TREES, min(TREES_A_FOLD, int(TREES_A_FOLD * AMPLE_CELLS / cells)))
 
 
 def _grown(case: Case, count: int, table: Any, y: np.ndarray, weight: np.ndarray) -> list[Any]:

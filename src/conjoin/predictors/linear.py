@@ -1,5 +1,6 @@
 """A linear model of the columns: logistic regression of classes, ridge regression of a number."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,16 @@ from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors.base import Case, Design, Folded, Method, Scorer, two_sided
 from conjoin.predictors.conversion import checked, fit_estimator
-from conjoin.predictors.logistic import by_strength, logistic
+from conjoin.predictors.folds import folds_for
+from conjoin.predictors.logistic import by_strength, logistic, logistic_steps
+from conjoin.util.budget import seconds_of
 
 __all__ = ["Linear", "LinearMethod"]
+
+# of the solver: steps that are timed, and as many as it usually takes; and strengths that are tried
+TIMED_STEPS = (1, 9)
+USUAL_STEPS = 60
+USUAL_STRENGTHS = 2
 
 
 class Linear(Scorer):
@@ -63,6 +71,21 @@ class LinearMethod(Method):
         scorer = checked(self, fitted, design, rows.x)
         assert scorer is not None
         return scorer
+
+    def guess(self, case: Case, few: Case) -> float:
+        """By some steps of the solver, of which every fold takes more for each strength."""
+        if case.classes is None:
+            return super().guess(case, few)
+        design, _ = few.designs()
+        table = self.table(design, few.rows.x)
+        codes = few.rows.y.value.numpy().astype(np.int64)
+        call, more = (
+            seconds_of(partial(logistic_steps, table, codes, steps)) for steps in TIMED_STEPS
+        )
+        step = max(0.0, more - call) / (TIMED_STEPS[1] - TIMED_STEPS[0])
+        took = call + USUAL_STEPS * step
+        fits = 1 + USUAL_STRENGTHS * folds_for(case.rows.rows)
+        return took * fits * case.rows.rows / few.rows.rows
 
     def by_folds(self, case: Case) -> Folded:
         """The strength of logistic regression is the one that does best on held-out folds."""

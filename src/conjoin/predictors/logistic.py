@@ -13,12 +13,10 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 
-__all__ = ["Folds", "by_strength", "folds_of", "held_out", "logistic", "rival"]
+from conjoin.util.budget import all_in_time, while_time
+
+__all__ = ["Folds", "by_strength", "folds_of", "held_out", "logistic", "logistic_steps", "rival"]
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -40,6 +38,8 @@ BOOSTING_ROUNDS = 40  # trees of a cross-validation fit
 def folds_of(codes: np.ndarray, seed: int = 0) -> Folds:
     """Rows to learn from and rows held out, every class in each; none where some class has but one
     row."""
+    from sklearn.model_selection import StratifiedKFold
+
     least = int(np.unique(codes, return_counts=True)[1].min(initial=len(codes)))
     if least < 2 or len(np.unique(codes)) < 2:
         return []
@@ -48,17 +48,22 @@ def folds_of(codes: np.ndarray, seed: int = 0) -> Folds:
     )
 
 
-def logistic(
-    table: np.ndarray, codes: np.ndarray, weight: np.ndarray | None = None
-) -> LogisticRegression:
+def logistic(table: np.ndarray, codes: np.ndarray, weight: np.ndarray | None = None) -> Any:
     """Fitted to (B, F) features and (B,) codes; ``weight`` (B,) counts each row."""
     weight = np.ones(len(codes)) if weight is None else weight
     return _of(_strength(table, codes, weight)).fit(table, codes, sample_weight=weight)
 
 
+def logistic_steps(table: np.ndarray, codes: np.ndarray, steps: int) -> Any:
+    """As ``logistic``, after so many steps of the solver."""
+    return _of(1.0, steps).fit(table, codes)
+
+
 def rival(table: np.ndarray, codes: np.ndarray, folds: Folds) -> np.ndarray:
     """(B,) log p of each row's code from the other folds, by what tells them best: logistic
     regression, or boosting of enough rows."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     weight = np.ones(len(codes))
     models = [_of(_strength(table, codes, weight))]
     if len(codes) >= MIN_BOOSTING_ROWS and table.size <= MAX_BOOSTING_CELLS:
@@ -81,7 +86,7 @@ def held_out(
 
 def by_strength(
     table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
-) -> tuple[LogisticRegression, np.ndarray]:
+) -> tuple[Any, np.ndarray]:
     """The fit of the strength that does best on held-out folds, and (B, K) log p of each row by the
     other folds; NaN for rows that no fold holds out. K counts the codes that occur."""
     strength, log_p = _searched(table, codes, weight, folds)
@@ -92,9 +97,11 @@ def _by_folds(
     model: Any, table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
 ) -> np.ndarray:
     """(B, K) log p of each code that occurs, by what the other folds tell."""
+    from sklearn.exceptions import ConvergenceWarning
+
     known = np.unique(codes)
     out = np.full((len(codes), len(known)), np.nan)
-    for learn, judged in folds:
+    for learn, judged in all_in_time(folds):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(table[learn], codes[learn], sample_weight=weight[learn])
@@ -104,8 +111,10 @@ def _by_folds(
     return out
 
 
-def _of(strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, max_iter=2000)
+def _of(strength: float, steps: int = 2000) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=steps)
 
 
 def _strength(table: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
@@ -122,7 +131,7 @@ def _searched(
     own = np.searchsorted(np.unique(codes), codes)
 
     def judged(c: float) -> tuple[float, np.ndarray]:
-        model = LogisticRegression(C=c, max_iter=FOLD_FIT_STEPS)
+        model = _of(c, FOLD_FIT_STEPS)
         log_p = _by_folds(model, table, codes, weight, folds)
         seen = ~np.isnan(log_p[:, 0])
         gain = (weight[seen] * log_p[np.flatnonzero(seen), own[seen]]).sum()
@@ -132,7 +141,7 @@ def _searched(
     least, log_p = judged(1.0)
     ways = (STRONGER_PENALTIES, WEAKER_PENALTIES) if table.size <= MAX_SEARCHED_CELLS else ()
     for way in ways:
-        for c in way:
+        for c in while_time(way):
             found, each = judged(c)
             if found >= least:
                 break

@@ -65,6 +65,9 @@ class NetworkMethod(Method):
     def for_few_labels(self, case: Case) -> bool:
         return not case.columns
 
+    def paced(self, case: Case) -> bool:
+        return case.pictures
+
     def fit(self, case: Case) -> Scorer:
         from sklearn.neural_network import MLPClassifier, MLPRegressor
 

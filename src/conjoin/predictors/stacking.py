@@ -15,8 +15,6 @@ Shape letters: B rows, K classes, M members.
 """
 
 import numpy as np
-from scipy.optimize import minimize, nnls
-from scipy.special import logsumexp, softmax
 
 __all__ = [
     "class_shares",
@@ -65,6 +63,9 @@ def log_linear_weights(
 
     ``reluctance`` (M,), nats, is what a weight of 1 costs; a member of less than ``LEAST_WEIGHT``
     of the sum gets none."""
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp, softmax
+
     members = log_q.shape[1]
     own = log_q[np.arange(len(code)), :, code]
     cost = np.broadcast_to(reluctance, members)
@@ -93,6 +94,8 @@ def reluctance_of(log_q: np.ndarray, code: np.ndarray, weight: np.ndarray) -> np
     """(M,) nats: a standard error of what each member adds to the first, which costs nothing.
 
     A member joins only if the loss falls by more than that, for each unit of its weight."""
+    from scipy.special import softmax
+
     rows = np.arange(len(code))
     own = log_q[rows, :, code]
     gain = own - np.einsum("bk,bmk->bm", softmax(log_q[:, 0], axis=1), log_q)
@@ -104,6 +107,8 @@ def reluctance_of(log_q: np.ndarray, code: np.ndarray, weight: np.ndarray) -> np
 def point_weights(points: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(M,) the weights, of sum 1, with the least squared error of (B, M) points: Lawson and
     Hanson's non-negative least squares, the sum one more row."""
+    from scipy.optimize import nnls
+
     root = np.sqrt(weight / weight.sum())[:, None]
     scale = y.std() or 1.0
     rows = np.concatenate([root * points / scale, np.full((1, points.shape[1]), SUM_PENALTY)])

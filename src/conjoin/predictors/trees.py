@@ -1,5 +1,6 @@
 """Gradient boosting of regression trees."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors.base import Case, Design, Folded, Method, Scorer
 from conjoin.predictors.conversion import checked, fit_estimator
+from conjoin.predictors.folds import folds_for
+from conjoin.util.budget import all_in_time, seconds_of
 
 __all__ = ["BoostingMethod", "Trees"]
 
@@ -20,6 +23,8 @@ FOLD_ROUNDS = 300  # boosting rounds of a fold, at most
 PATIENCE_ROUNDS = 10  # without gain on the held-out fold, after which a fold stops
 FOLD_RATE = 0.1  # of learning
 LEAF_ROWS = 10  # at least
+TIMED_TREES = 6  # by which is known how long a round takes
+USUAL_ROUNDS = 80  # of a fold
 MIN_LEAVES = 6  # of a tree, where rows are few
 MAX_LEAVES = 31  # and where they are many
 
@@ -129,13 +134,27 @@ class BoostingMethod(Method):
         enough = int(case.rows.y.mask.sum()) >= MIN_ROWS
         return enough and not (case.lent and case.pictures)
 
+    def guess(self, case: Case, few: Case) -> float:
+        """By some boosting rounds."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        classes = case.classes is not None
+        boosting = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+        rounds = max(1, TIMED_TREES // (case.classes or 1))
+        y = few.rows.y.value.numpy().astype(np.int64 if classes else np.float64)
+        table = self.table(few.designs()[0], few.rows.x)
+        some = boosting(max_iter=rounds, early_stopping=False, min_samples_leaf=LEAF_ROWS)
+        each = seconds_of(partial(some.fit, table, y)) / rounds
+        share = case.rows.rows / few.rows.rows
+        return each * USUAL_ROUNDS * folds_for(case.rows.rows) * share
+
     def by_folds(self, case: Case) -> Folded:
         """One fit for each fold, stopped by it. All are cut where the folds together do best: were
         each cut at its own best round, its held-out rows would flatter it. Their mean is the
         scorer."""
         design, crossed = case.designs()
         table = self.table(crossed, case.rows.x)
-        fits = [self._stopped(case, table, held) for held in case.parts()]
+        fits = [self._stopped(case, table, held) for held in all_in_time(case.parts())]
         if not fits:
             return super().by_folds(case)
         rounds = _best_round([each.validation_score_ for each in fits], case)

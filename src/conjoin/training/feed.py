@@ -21,7 +21,10 @@ from conjoin.training.learners import Batch, Pass, Piece
 __all__ = ["Feed", "Held", "Passes", "Shuffled", "in_parts"]
 
 AT_ONCE = 4096  # rows whose statistics are worked out together
-BYTES_AT_ONCE = 1 << 20  # cells of pictures kept as bytes that are cast together
+# cells of pictures kept as bytes that are judged together: a density may hold hundreds of numbers
+# for each; and the least rows
+BYTES_AT_ONCE = 1 << 17
+MIN_ROWS_AT_ONCE = 32
 
 Read = Callable[[int, int, int], Iterator[Event | Pair | Record]]
 """``read(epoch, rank, world)``: every ``world``-th row of a table from the ``rank``-th on, in
@@ -172,5 +175,5 @@ def in_parts(rows: Any) -> list[Any]:
     x = rows.x if isinstance(rows, Pair) else rows
     if not isinstance(x, Event) or x.value.dtype != torch.uint8:
         return [rows]
-    cells = max(1, x.value[:1].numel())
-    return [rows.take(part) for part in slices(rows.rows, max(1, BYTES_AT_ONCE // cells))]
+    most = max(MIN_ROWS_AT_ONCE, BYTES_AT_ONCE // max(1, x.value[:1].numel()))
+    return [rows.take(part) for part in slices(rows.rows, most)]

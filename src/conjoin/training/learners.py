@@ -132,11 +132,11 @@ class ExpectationMaximisation(Learner):
         whole = mass >= batch.total * (1 - 1e-9)
         first = (mass / batch.total) ** (1.0 if self.begun else 0.5)
         rate = 1.0 if whole or not self.running else max(first * (1 - progress), MIN_STEP_SIZE)
-        scaled = {key: value * (batch.total / mass) for key, value in fresh.items()}
-        self.running = {
-            key: torch.lerp(self.running.get(key, value), value, rate)
-            for key, value in scaled.items()
-        }
+        running = {}
+        for key in list(fresh):  # one after the other: those of pictures are large
+            value = fresh.pop(key) * (batch.total / mass)
+            running[key] = torch.lerp(self.running.get(key, value), value, rate)
+        self.running = running
         self.density.maximise(self.running)
         return objective
 

@@ -13,6 +13,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from conjoin.training.checkpoint import Stop, Trained, read_checkpoint, write_ch
 from conjoin.training.feed import Feed, Held, in_parts
 from conjoin.training.learners import Learner, learner_for
 from conjoin.training.progress import Bar, Progress, time_words
+from conjoin.util.budget import seconds_per_row, tell_cut
 from conjoin.util.energy import Meter
 
 __all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
@@ -38,6 +40,11 @@ MAX_SETBACKS = 3  # times that a fit may go back to its last good weights
 MIN_TIMED_STEPS = 5
 MIN_TIMED_SECONDS = 2.0
 MIN_TOLD_SECONDS = 30.0  # of a whole fit, from which on this is said
+# of max_time, that one step and one look at the validation rows may take; the least rows of each
+STEP_TIME_SHARE = 0.1
+LOOK_TIME_SHARE = 0.1
+MIN_ROWS_IN_TIME = 64
+MEASURE_TIME_SHARE = 0.02  # that finding this out may take
 MAX_LOSS_RATIO = 1e3  # times the best objective so far: a loss beyond that is no longer learning
 
 
@@ -48,7 +55,8 @@ class Diverged(ValueError):
 @dataclass(frozen=True)
 class Plan:
     """When to stop and what to write. Times are seconds, sizes rows. ``epochs``: rounds at most.
-    ``batch``, ``steps`` (of the gradient) and ``rate`` stand in for the density's own recipe."""
+    ``batch``, ``steps`` (of the gradient) and ``rate`` stand in for the density's own recipe.
+    ``limit``: what the user asked for, of which ``max_time`` is the training's part."""
 
     seed: int = 0
     epochs: int | None = None
@@ -58,6 +66,7 @@ class Plan:
     patience: int = 6
     tolerance: float = 1e-3  # nats per row that count as better
     max_time: float | None = None
+    limit: float | None = None
     max_kwh: float | None = None
     checkpoint: Path | None = None
     resume: bool = False
@@ -117,13 +126,16 @@ class _Run:
         self.feed = feed
         self.choose = choose
         self.plan = plan
+        self.saved = self.started = time.monotonic()
+        self.before = 0.0  # seconds that were spent before a resumed fit was broken off
         recipe: Recipe = (
             density.config.recipe(feed.rows) if density.config is not None else Recipe()
         )
         able = density.capabilities
         self.by_gradient = not (able.statistics or able.sweeps)
         steps = plan.steps or (recipe.steps if self.by_gradient else None)
-        batch = plan.batch or recipe.batch
+        asked = plan.batch or recipe.batch
+        batch = self._batch_in_time(asked)
         self.parts = 1 if able.sweeps else feed.parts(batch)  # batches of an epoch
         self.planned = steps if steps and self.by_gradient else None
         # steps of a round
@@ -136,18 +148,20 @@ class _Run:
             Recipe(self.planned, batch, plan.rate or recipe.rate, recipe.decay, recipe.memory),
         )
         self.trained = Trained(planned=self.planned or 0)
-        self.begun = {} if plan.checkpoint is None else self._begun(batch)
+        self.begun = {} if plan.checkpoint is None else self._begun(asked)
         self.resumed = False
         self.timed = False  # whether it was said how long the fit takes
         # of the objective and the weight, in this round
         self.total = 0.0
         self.mass = 0.0
         self.best = _copy(density)
+        # seconds that the last step and the last look at the validation rows took
+        self.pace = 0.0
+        self.look = self._look_in_time()
         if density.begun and (held := self._held_out()) is not None:
             self.trained.best = held  # a start that is worth keeping
         self.good = (_copy(density), self.learner.state())
-        self.saved = self.started = time.monotonic()
-        self.before = 0.0  # seconds that were spent before a resumed fit was broken off
+        self.at = self._seconds()  # when the step began
         self.meter = Meter().__enter__() if plan.max_kwh is not None else None
 
     def _begun(self, batch: int) -> dict[str, str]:
@@ -160,6 +174,54 @@ class _Run:
             "batches of": str(batch),
             "the rows": self.feed.fingerprint(),
         }
+
+    def _batch_in_time(self, batch: int) -> int:
+        """Rows of a step that adds up statistics: fewer, where it would take much of the time."""
+        few = self.feed.parts(MIN_ROWS_IN_TIME)
+        if self.plan.max_time is None or self.by_gradient or few < 2:
+            return batch
+        first: Any = self.feed.batch(0, few)
+        each = self._measured(
+            lambda count: self.density.statistics(
+                first.rows.take(slice(0, count)), weight=first.weight[:count]
+            ),
+            min(first.rows.rows, MIN_ROWS_IN_TIME),
+        )
+        return min(batch, self._rows_in_time(each, STEP_TIME_SHARE))
+
+    def _look_in_time(self) -> float:
+        """Seconds of one look at the validation rows; where it would take much of the time, only
+        some of them are looked at."""
+        choose = self.choose
+        if self.plan.max_time is None or choose is None or not choose.rows:
+            return 0.0
+        each = self._measured(
+            lambda count: self.density.loss(
+                choose.take(slice(0, count)), generator=stream(self.plan.seed, "choose")
+            ),
+            choose.rows,
+        )
+        most = self._rows_in_time(each, LOOK_TIME_SHARE)
+        if most < choose.rows:
+            tell_cut(
+                f"For want of time the training was judged by {most:,} of {choose.rows:,} "
+                "validation rows."
+            )
+            noise = stream(self.plan.seed, "validation rows")
+            self.choose = choose.take(torch.randperm(choose.rows, generator=noise)[:most])
+        return each * min(most, choose.rows)
+
+    @torch.no_grad()
+    def _measured(self, work: Any, rows: int) -> float:
+        """Seconds per row."""
+        assert self.plan.max_time is not None
+        return seconds_per_row(work, rows, MEASURE_TIME_SHARE * self.plan.max_time)
+
+    def _rows_in_time(self, each: float, share: float) -> int:
+        """How many rows of ``each`` seconds take this share of the time."""
+        assert self.plan.max_time is not None
+        found = ranks.first(share * self.plan.max_time / max(each, 1e-9))
+        return max(MIN_ROWS_IN_TIME, int(found))
 
     def _rounds(self, epochs: int | None) -> int:
         """At most; mini-batches of expectation-maximisation need fewer passes than whole ones."""
@@ -189,17 +251,19 @@ class _Run:
         self.total = self.total + objective * mass
         self.mass = self.mass + mass
         self.trained.steps += 1
-        self._say_time(bar)
-        spent = self._spent()
+        now = self._seconds()
+        self._say_time(bar, now)
+        spent = self._spent(now)
         if self.trained.steps % self.length == 0 or self.trained.steps == self.planned or spent:
             self._end_round(bar)
             self.trained.stopped = spent or self._enough()
+            self.look = self._seconds() - now
+        self.at = now + self.look if self.trained.steps % self.length == 0 else now
         if self.plan.checkpoint is not None and time.monotonic() - self.saved >= self.plan.every:
             self.save()
 
-    def _say_time(self, bar: Bar) -> None:
+    def _say_time(self, bar: Bar, seconds: float) -> None:
         """After the first steps: how long all of them take, and how many the time allows."""
-        seconds = self._seconds()
         steps = self.trained.steps
         early = steps < MIN_TIMED_STEPS or seconds < MIN_TIMED_SECONDS
         if self.timed or self.planned is None or early:
@@ -211,9 +275,7 @@ class _Run:
         text = f"All {self.planned:,} steps take about {time_words(needed)} here"
         if self.plan.max_time is not None and self.plan.max_time < needed:
             share = self.plan.max_time / needed
-            text += (
-                f"; max_time of {self.plan.max_time:g} s ends it after about {share:.0%} of them"
-            )
+            text += f"; max_time of {self._limit:g} s ends it after about {share:.0%} of them"
         bar.say(f"{text}.")
 
     def _progress(self) -> float:
@@ -235,9 +297,10 @@ class _Run:
             judged = objective if held is None else held
             self.trained.epochs += 1
             self.trained.history.append((self.trained.epochs, objective, judged))
-            if math.isfinite(judged):
-                self._remember(judged)
-        self.good = (_copy(self.density), self.learner.state())
+            kept = math.isfinite(judged) and self._remember(judged)
+        # only a gradient's weights differ from their running mean
+        now = self.best if kept and not self.by_gradient else _copy(self.density)
+        self.good = (now, self.learner.state())
         bar.update(
             self.trained.epochs,
             f"{-self.trained.best:.3f} nats" if math.isfinite(self.trained.best) else "",
@@ -255,20 +318,31 @@ class _Run:
         ]
         return sum(losses)
 
-    def _remember(self, held: float) -> None:
-        """A little better keeps the weights; only clearly better resets the patience."""
-        if held < self.trained.best:
+    def _remember(self, held: float) -> bool:
+        """A little better keeps the weights; only clearly better resets the patience. Whether they
+        were kept."""
+        better = held < self.trained.best
+        if better:
             self.best = _copy(self.density)
             if held < self.trained.best - self.plan.tolerance:
                 self.trained.best_epoch = self.trained.epochs
             self.trained.best = held
+        return better
 
     # ------------------------------------------------------------------ ends
 
-    def _spent(self) -> str:
-        """Why nothing is left to spend; empty while there is."""
-        if self.plan.max_time is not None and ranks.first(self._seconds()) > self.plan.max_time:
-            return f"max_time of {self.plan.max_time:g} s reached"
+    @property
+    def _limit(self) -> float:
+        """Seconds, as the user gave them."""
+        return (self.plan.max_time if self.plan.limit is None else self.plan.limit) or 0.0
+
+    def _spent(self, now: float) -> str:
+        """Why nothing is left to spend; empty while there is. The time is spent where another step
+        and what ends a round would not end in it."""
+        self.pace = now - self.at
+        ends = now + self.pace + self.look
+        if self.plan.max_time is not None and ranks.first(ends) > self.plan.max_time:
+            return f"max_time of {self._limit:g} s reached"
         if self.meter is not None and ranks.first(self.meter.energy.kwh) > (
             self.plan.max_kwh or 0.0
         ):
@@ -362,6 +436,7 @@ class _Run:
         parts, self.trained, (self.total, self.mass) = found
         self.trained.planned = self.planned or 0
         self.before = self.trained.seconds
+        self.at = self._seconds()
         self.learner.begin()
         try:
             self.density.load_state_dict(parts["now"])

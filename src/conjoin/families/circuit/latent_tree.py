@@ -49,12 +49,14 @@ from conjoin.core.event import slices
 from conjoin.core.shapes import Float, Int
 from conjoin.families.circuit.passes import MIN_SHARED_STATES, Leaves, Tree, Up
 from conjoin.families.circuit.structure import chow_liu_tree, wide
-from conjoin.families.circuit.windows import counts_by_window
+from conjoin.families.circuit.windows import counts_by_window, windows_in_time
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, counted
+from conjoin.util.budget import tell_cut, while_time
 
 __all__ = ["Circuit", "CircuitDensity"]
 
 
+START_PASSES = 5  # of expectation-maximisation, for the mixture that a tree starts as
 BLOCK_ROWS = 2048  # rows of a pass that keeps nothing
 KEPT_ROWS = 1024  # rows of one that keeps all its messages
 MODE_WALKS = 24  # drawn walks down the trees that compete for the mode
@@ -159,10 +161,16 @@ class CircuitDensity(Density):
         latent variable starts as."""
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
         rows = counted(data, weight)
+        seen = windows_in_time(data, space, picture_width(space, rows)) if _vast(space) else rows
         width = min(
-            config.width or (picture_width(space, rows) if _vast(space) else default_width(rows)),
+            config.width or (picture_width(space, seen) if _vast(space) else default_width(rows)),
             data.rows,
         )
+        if seen < rows:
+            tell_cut(
+                f"For want of time the circuit starts from {seen:,} of {rows:,} pictures, with "
+                f"{width} states of each latent variable."
+            )
         count = default_trees(space, data.rows) if config.trees is None else config.trees
         if not isinstance(count, int) or count < 1:
             raise ValueError(
@@ -175,7 +183,10 @@ class CircuitDensity(Density):
         ]
         density = cls(space, config, {"trees": trees, "width": width})
         if _vast(space):
-            density._start_by_windows(data, weight, generator)
+            # rows are in an order of their hashes: the first are as good as any
+            some = slice(0, seen)
+            scale = float(weight.sum() / weight[some].sum())
+            density._start_by_windows(data.take(some), scale * weight[some], generator)
         else:
             density._start_by_mixtures(as_float(data), weight, generator)
         return density
@@ -207,7 +218,7 @@ class CircuitDensity(Density):
             MixtureDensity.build(self.space, each, data, generator, weight=weight) for each in parts
         ]
         for mixture in mixtures:
-            for _ in range(5):
+            for _ in while_time(range(START_PASSES)):
                 mixture.maximise(mixture.statistics(data, weight=weight))
         self.leaves.join([mixture.leaves for mixture in mixtures])
         with torch.no_grad():

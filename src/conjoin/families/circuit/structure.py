@@ -23,8 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from torch import Tensor
 
 from conjoin.core import Event, Variable, as_float
@@ -48,6 +46,9 @@ def chow_liu_tree(
 ) -> list[int]:
     """The parent of each variable; the root is variable 0 and has parent -1. In a wide event whose
     last variables are pixels of a ``grid``, links of near pixels alone are considered."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+
     size = len(variables)
     if size == 1:
         return [-1]

@@ -25,14 +25,33 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from conjoin.core import Event, Space, as_float
+from conjoin.core import Event, Space, as_float, stream
 from conjoin.core.shapes import Float, Int
+from conjoin.util.budget import seconds_of, time_left
 
-__all__ = ["Windows", "counts_by_window"]
+__all__ = ["Windows", "counts_by_window", "windows_in_time"]
 
 WINDOW_RADIUS_PIXELS = 3  # pixels to each side
 MAX_CENTRE_ROWS = 4096  # rows that the centres are fitted to
 KMEANS_ROUNDS = 5
+TIMED_ROWS = 512  # by which is known how long a window takes
+MIN_STARTING_ROWS = 512
+COUNTING = 1.5  # times what the windows take, counts included
+
+
+def windows_in_time(event: Event, space: Space, width: int) -> int:
+    """How many rows the start is likely to get through in the time that there is: all of them
+    where nothing bounds it."""
+    if math.isinf(time_left()):
+        return event.rows
+    assert space.grid is not None
+    pixels = event.value[:TIMED_ROWS, -math.prod(space.grid) :]
+    windows = Windows(pixels, space.grid)
+    _, height, across = space.grid
+    window = windows.about(height // 2, across // 2)
+    took = seconds_of(lambda: _nearest(window, _centres(window, width, stream(0, "timed"))))
+    each = COUNTING * height * across * took / len(pixels)
+    return min(event.rows, max(MIN_STARTING_ROWS, int(time_left() / each)))
 
 
 def counts_by_window(

@@ -66,14 +66,11 @@ class Weights(nn.Module):
 
     def __init__(self, orders: int, classes: int) -> None:
         super().__init__()
-        cells = (orders, CONTEXT_BUCKETS, FOLLOWER_BUCKETS)
-        self.escape = nn.Parameter(torch.zeros(cells, dtype=torch.float64))
+        self.escape = nn.Parameter(_cells(orders, CONTEXT_BUCKETS, FOLLOWER_BUCKETS))
         self.classes = classes
         if classes:
-            cells = (orders, FOLLOWER_BUCKETS)
-            self.log_strength = nn.Parameter(torch.ones(cells, dtype=torch.float64))
-            cells = (orders, CLASS_BUCKETS)
-            self.common = nn.Parameter(torch.zeros(cells, dtype=torch.float64))
+            self.log_strength = nn.Parameter(_cells(orders, FOLLOWER_BUCKETS) + 1)
+            self.common = nn.Parameter(_cells(orders, CLASS_BUCKETS))
 
     def penalty(self) -> Tensor:
         """Minus log of a Gaussian about where they begin: a cell that few contexts fall into stays
@@ -103,6 +100,10 @@ class Weights(nn.Module):
 
         optimiser.step(closure)
         optimiser.zero_grad()
+
+
+def _cells(*sizes: int) -> Tensor:
+    return torch.zeros(*sizes, dtype=torch.float64)
 
 
 class Order(NamedTuple):
@@ -148,7 +149,7 @@ class Counts(NamedTuple):
     continuations, and counts in classes (M + 1, K)."""
 
     trie: Trie
-    count: Tensor
+    often: Tensor
     discount: Tensor
     contexts: Contexts
     in_class: Tensor

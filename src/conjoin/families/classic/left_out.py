@@ -86,7 +86,7 @@ class _Lessened:
         nodes = known.trie.nodes
         self.above = context.find(gram.row, known.trie.parent[gram.node], nodes)
         rate = known.discount[order + 1]
-        before = known.count[gram.node]
+        before = known.often[gram.node]
         after = before - removed
         after = torch.where(after < ALMOST_NONE, 0.0, after)
         self.seen = after - discounted(after, rate)
@@ -129,7 +129,7 @@ def orders_left_out(
     trie = known.trie
     pairs = [_Pairs.of(stream, node, trie.nodes, weight) for node in trie.walk(stream)]
     whole = trie.from_start() | (trie.length() == len(trie.sizes))
-    removed = _removed(trie, pairs, known.count, whole)
+    removed = _removed(trie, pairs, known.often, whole)
     told = ~stream.begins
     orders = []
     for order, less in enumerate(removed):
@@ -138,13 +138,18 @@ def orders_left_out(
         to = pairs[order + 1].place[told]
         to = torch.where(at < 0, -1, to)
         found = _Lessened(known, pairs[order], pairs[order + 1], less, order)
-        cells = [_taken(found.seen, to)]
-        cells += [_taken(part, at) for part in (found.total, found.escaping, found.followers)]
-        if known.contexts.of_class is None:
-            orders.append(Order(*cells))
-            continue
-        gram, above = found.in_class(label)
-        orders.append(Order(*cells, _taken(gram, to)[:, None], _taken(above, at)[:, None]))
+        cell = Order(
+            _taken(found.seen, to),
+            _taken(found.total, at),
+            _taken(found.escaping, at),
+            _taken(found.followers, at),
+        )
+        if known.contexts.of_class is not None:
+            gram, above = found.in_class(label)
+            cell = cell._replace(
+                in_class=_taken(gram, to)[:, None], of_class=_taken(above, at)[:, None]
+            )
+        orders.append(cell)
     return orders
 
 

@@ -21,8 +21,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from conjoin.components.leaves import LeafLayer, LeafTable
@@ -184,6 +182,9 @@ def cluster(
 ) -> Float[Tensor, "B K"]:
     """(B, K) a first assignment of rows to components: k-means on standardised numbers (many
     ordered levels too) and indicator columns."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     table = _features(event, variables, weight)
     rng = torch.randperm(event.rows, generator=generator)[:4096].sort().values.numpy()
     seed = int(torch.randint(0, 2**31 - 1, (), generator=generator))

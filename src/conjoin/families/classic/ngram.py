@@ -86,7 +86,7 @@ class Ngram(Config):
     learned: bool = True
 
     def recipe(self, rows: int) -> Recipe:
-        """All rows at once; where all labels are known one pass is all."""
+        """All rows at once, once."""
         return Recipe(batch=max(1, rows), epochs=1)
 
 
@@ -175,6 +175,7 @@ class NgramDensity(Density):
             return density, density._learn(rows, weight, label, generator)
 
         with torch.no_grad():
+            density: Self
             density, each = made(len(sizes))
             enough = _shortest(each)
             if config.order is None and enough < len(sizes):
@@ -354,12 +355,17 @@ class NgramDensity(Density):
     def _order(self, context: Tensor, gram: Tensor, own: Tensor | None = None) -> Order:
         """By the numbers of context and gram; -1 is what never occurred."""
         found = self._known
-        cells = [_taken(found.seen, gram)]
-        sums = (found.total, found.escaping, found.followers)
-        cells += [_taken(part, context) for part in sums]
+        cell = Order(
+            _taken(found.seen, gram),
+            _taken(found.total, context),
+            _taken(found.escaping, context),
+            _taken(found.followers, context),
+        )
         if found.of_class is None:
-            return Order(*cells)
-        return Order(*cells, _taken(self.in_class, gram, own), _taken(found.of_class, context, own))
+            return cell
+        return cell._replace(
+            in_class=_taken(self.in_class, gram, own), of_class=_taken(found.of_class, context, own)
+        )
 
     # ------------------------------------------------------------------ draws
 
