@@ -326,6 +326,14 @@ class CompositeCodec(Codec):
             {name: value for name, value in given.items() if name not in self.names}
         )
 
+    def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
+        return self.table.beyond_seen(
+            {name: value for name, value in given.items() if name not in self.names}
+        )
+
+    def far_away(self, rows: Rows) -> list[str]:
+        return self.table.far_away(rows)
+
     def broken(self, rows: Rows) -> list[str]:
         return self.table.broken(rows)
 

@@ -277,6 +277,15 @@ class Codec(abc.ABC):
         """Why rows can't be drawn for what is given of columns, in a sentence; "" if they can."""
         return ""
 
+    def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
+        """A sentence for each column that is given a value outside of what the fit has seen."""
+        return []
+
+    def far_away(self, rows: Rows) -> list[str]:
+        """A sentence for each column of which rows hold values far outside of what the fit has
+        seen."""
+        return []
+
     def broken(self, rows: Rows) -> list[str]:
         """Of each row which relations between columns it breaks, in words; "" for none."""
         return [""] * len(rows)

@@ -83,6 +83,10 @@ class Classes:
     def decode(self, value: Tensor) -> np.ndarray:
         return np.asarray(self.labels[value.long().numpy()])
 
+    def drawn(self, value: Tensor) -> np.ndarray:
+        """Draws as labels."""
+        return self.decode(value)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
@@ -130,6 +134,13 @@ class Number:
     def decode(self, value: Tensor) -> np.ndarray:
         """Unrounded: a prediction need not lie on the lattice."""
         return np.asarray(value.numpy() * self.scale + self.shift)
+
+    def drawn(self, value: Tensor) -> np.ndarray:
+        """Draws, as the numbers were recorded: whole numbers stay whole."""
+        raw = self.decode(value)
+        if self.resolution is None:
+            return raw
+        return np.round(raw, round(-np.log10(self.resolution))) + 0.0
 
     @property
     def log_volume(self) -> float:

@@ -7,6 +7,7 @@ row is the same in all of them, so log p(x) ranks them as log p(missing | observ
 """
 
 import numbers
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from conjoin.core import CapabilityError, Event, Pair, Rows, Status, stream
 from conjoin.core.event import slices
+from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import CHUNK_ROWS, Model
 from conjoin.model.targets import Classes
 from conjoin.questions.conditionals import are_resolved, conditional_means
@@ -45,6 +47,8 @@ def impute(
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}.")
     rows = model.rows(X)
+    for words in model.codec.far_away(rows):
+        warnings.warn(words, ColumnWarning, stacklevel=3)
     filled = _filled(model, rows, n_draws, seed, y, strategy, tails)
     raw = [model.codec.raw(each) for each in filled]
     return raw[0] if n_draws is None else raw

@@ -174,7 +174,7 @@ def sample_all(
 
     drawn: Pair = draw_in_range(model.codec, draw, x, lifted(model.codec, (), tails))
     y = {
-        target.name: target.decode(drawn.y.value[:, place])
+        target.name: target.drawn(drawn.y.value[:, place])
         for place, target in enumerate(model.targets)
     }
     return model.codec.drawn(drawn.x, generator), pd.DataFrame(y)

@@ -33,7 +33,7 @@ from conjoin.codecs.table.reading import gaps_of
 from conjoin.codecs.table.relations import Relations, Solved
 from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.schema import Column, Schema
-from conjoin.codecs.table.words import field_of, inputs_of
+from conjoin.codecs.table.words import beyond_words, far_words, field_of, inputs_of
 from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, Variable
 
 __all__ = ["TableCodec"]
@@ -202,9 +202,33 @@ class TableCodec(Codec):
     def unaskable(self, given: Mapping[Any, Any]) -> str:
         return self._relations.unaskable(given) if self._relations else ""
 
+    def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
+        columns = {each.name: each for each in self.schema.drawn if each.numeric}
+        return [
+            words
+            for name, asked in given.items()
+            if name in columns
+            for words in [beyond_words(columns[name], asked)]
+            if words
+        ]
+
+    def far_away(self, rows: Rows) -> list[str]:
+        columns = [each for each in self.schema.drawn if each.numeric]
+        found = [
+            far_words(each, rows.frame[each.name]) for each in columns if each.name in rows.frame
+        ]
+        return list(filter(None, found))
+
     def broken(self, rows: Rows) -> list[str]:
         related = self._relations
         return related.why(related.read(rows.frame)) if related else super().broken(rows)
+
+    @property
+    def labels(self) -> list[Any]:
+        """The names of the variables as a reader is told of them: an end as its difference."""
+        ends = self._relations.differences
+        names = {name: f"{name} - {one.start}" for name, one in ends.items()}
+        return [names.get(name, name) for name in self.columns]
 
     def told(self, frame: pd.DataFrame) -> tuple[list[Any], pd.DataFrame]:
         """Ends as their differences, and what follows from other cells filled in."""
@@ -212,7 +236,7 @@ class TableCodec(Codec):
             return self.columns, frame
         solved = self._relations.solve(self._relations.read(frame))
         ends = self._relations.differences
-        labels = {name: f"{name} - {one.start}" for name, one in ends.items()}
+        labels = dict(zip(self.columns, self.labels, strict=True))
         more = {labels[name]: solved.cells[name] for name in ends} | {
             name: self._writers[name].write(solved.cells[name]).to_numpy()
             for name in solved.where
@@ -221,7 +245,7 @@ class TableCodec(Codec):
         out = frame.copy()
         for name, cells in more.items():
             out[name] = cells
-        return [labels.get(name, name) for name in self.columns], out
+        return self.labels, out
 
     def missing_columns(self, rows: Rows) -> list[Any]:
         known = self._relations.reached(rows.names)

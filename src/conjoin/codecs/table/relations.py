@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import blank, map_distinct, text_of
+from conjoin.codecs.table.values import blank, map_distinct, text_of, truth_of, truths_of
 
 __all__ = ["Difference", "Linear", "Lookup", "Relation", "Relations", "Solved", "derived", "plain"]
 
@@ -46,12 +46,29 @@ FLOAT_ROUNDING = 1e-9  # of the size of the terms, by which sums of float64 may 
 def plain(column: Column, series: Any) -> Array:
     """The cells of a column (B,): numbers with NaN, or texts with None, where missing."""
     series = blank(series, column.missing)
-    return numbers_of(column, series)[0] if column.numeric else texts(level_cells(series)[0])
+    if column.numeric:
+        return numbers_of(column, series)[0]
+    return in_own_words(column, texts(level_cells(series)[0]))
 
 
 def texts(cells: Any) -> Array:
     """(B,) cells as texts; None where missing."""
     return map_distinct(pd.Series(cells, dtype=object), text_of, None, object)
+
+
+def in_own_words(column: Column, cells: Array) -> Array:
+    """(B,) texts of levels as the column of the fit has them: where it can only be yes or no, 1,
+    "TRUE" and "yes" are the same."""
+    truths = {truth: text_of(level) for truth, level in truths_of(column.levels).items()}
+    if not truths:
+        return cells
+    known = set(truths.values())
+
+    def own(text: str) -> str:
+        truth = truth_of(text)
+        return text if text in known or truth is None else truths[truth]
+
+    return map_distinct(pd.Series(cells, dtype=object), own, None, object)
 
 
 def missing(cells: Array) -> Array:
@@ -562,7 +579,7 @@ class Relations:
     def implied(self, given: Mapping[Name, Any]) -> dict[Name, Any]:
         """What is given, and for each determined column that is asked for the keys that go with it.
         ValueError where what is asked never goes together."""
-        asked = dict(given)
+        asked = {name: self._in_own_words(name, value) for name, value in given.items()}
         for one in self.each:
             levels = [name for name in one.names if not self.columns[name].numeric]
             # of one value each ``unaskable`` says whether they go together
@@ -571,6 +588,20 @@ class Relations:
                 keys = one.keys_of(_listed_texts(asked[one.name]))
                 asked[one.of[0]] = _both(one, keys, asked)
         return asked
+
+    def _in_own_words(self, name: Name, asked: Any) -> Any:
+        """What is asked of a column that is part of a lookup, in the words of the fit."""
+        column = self.columns.get(name)
+        if column is None or name not in self.names or isinstance(asked, tuple):
+            return asked
+        words = truths_of(column.levels)
+        known = set(map(text_of, words.values()))
+
+        def own(value: Any) -> Any:
+            truth = truth_of(value)
+            return words[truth] if truth in words and text_of(value) not in known else value
+
+        return type(asked)(map(own, asked)) if isinstance(asked, list | set) else own(asked)
 
     def unaskable(self, given: Mapping[Name, Any]) -> str:
         """Why conditions on columns can't be met exactly, in a sentence; "" where they can."""

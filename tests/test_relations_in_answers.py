@@ -1,0 +1,120 @@
+"""What answers make of relations that they can use in part, and of values that were never seen."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import conjoin
+from conjoin import JointDensity, JointRegressor, drift
+
+DAY = pd.Timedelta(days=1)
+
+
+def plans(rows=600, seed=0):
+    """A column of booleans that another determines."""
+    rng = np.random.default_rng(seed)
+    plan = rng.choice(list("abcdef"), rows)
+    return pd.DataFrame(
+        {"plan": plan, "paid": np.isin(plan, list("abc")), "s": rng.normal(size=rows)}
+    )
+
+
+@pytest.fixture(scope="module")
+def of_plans():
+    return JointDensity(random_state=0).fit(plans())
+
+
+@pytest.mark.parametrize("words", [{True: 1, False: 0}, {True: "yes", False: "No"}])
+def test_yes_and_no_in_other_words_keep_a_lookup(of_plans, words):
+    X = plans().head(4)
+    other = X.assign(paid=X["paid"].astype(object).map(words))
+    assert np.array_equal(of_plans.score_samples(other), of_plans.score_samples(X))
+    assert of_plans.decide(other).equals(of_plans.decide(X))
+    wrong = of_plans.decide(X.assign(paid=(~X["paid"]).astype(int)))
+    assert (wrong["verdict"] == "unfamiliar").all()
+    assert wrong["reason"].str.contains("paid (?:True|False) does not go with plan").all()
+
+
+@pytest.mark.parametrize("asked", [True, 1, "yes", [1]])
+def test_yes_and_no_in_other_words_are_given(of_plans, asked):
+    X, _ = of_plans.sample(60, given={"paid": asked}, random_state=1)
+    assert X["paid"].all() and X["plan"].isin(list("abc")).all()
+
+
+def test_drift_names_both_ends_of_a_difference():
+    rng = np.random.default_rng(0)
+    start = pd.Timestamp("2024-01-01") + rng.integers(0, 365, 800) * DAY
+    stay = rng.integers(0, 10, 800) + 4 * (np.arange(800) >= 400)
+    stays = pd.DataFrame({"start": start, "end": start + stay * DAY, "score": rng.normal(size=800)})
+    found = drift(stays[:400], stays[400:], family="naive_bayes")
+    assert found.columns["column"].tolist() == ["start", "end - start", "score"]
+    assert found.drifted and "Column 'end - start': from 0 to 9 -> from 4 to 13" in str(found)
+    assert set(found.pairs[["first", "second"]].to_numpy().ravel()) <= {
+        "start",
+        "end - start",
+        "score",
+    }
+
+
+def counts(rows=300):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=rows)
+    day = pd.Timestamp("2024-01-01") + rng.integers(0, 300, rows) * DAY
+    y = rng.poisson(np.exp(1 + 0.5 * x))
+    return pd.DataFrame({"x": x, "n": rng.poisson(5, rows), "day": day}), y
+
+
+@pytest.fixture(scope="module")
+def of_counts():
+    X, y = counts()
+    return JointRegressor(random_state=0, predictor=None).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"x": 50.0}, "'x' is asked for 50.0, but the fit has seen -3.106 to 2.755"),
+        ({"n": (100, None)}, "'n' is asked for 100 to any, but the fit has seen 0 to 11"),
+        ({"day": "2030-01-01"}, "'day' is asked for 2030-01-01, but the fit has seen 2024-01-01"),
+    ],
+)
+def test_given_outside_of_what_was_seen_is_told(of_counts, given, words):
+    with pytest.warns(conjoin.ColumnWarning, match=words):
+        of_counts.sample(3, given=given)
+
+
+def test_a_number_y_outside_of_what_was_seen_is_told(of_counts):
+    with pytest.warns(conjoin.ColumnWarning, match="'y' is asked for 1000, but the fit has seen"):
+        assert (of_counts.sample(3, y=1000.0)[1] == 1000).all()
+
+
+def test_known_cells_far_outside_are_told_where_others_are_filled(of_counts):
+    X = counts()[0].head(3).assign(n=[4, 99, 5], x=np.nan)
+    with pytest.warns(conjoin.ColumnWarning, match="'n': 1 row has a value far .* such as 99"):
+        of_counts.impute(X)
+
+
+def test_given_inside_of_what_was_seen_is_no_warning(of_counts):
+    X, y = counts()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        of_counts.sample(3, given={"x": float(X["x"].min()), "n": (3, None)}, y=float(y.max()))
+        of_counts.impute(X.assign(n=X["n"].astype(float).where(X.index > 5)))
+
+
+def test_whole_numbers_stay_whole_in_targets(of_counts):
+    X, y = of_counts.sample(100)
+    assert (y == np.round(y)).all() and (X["n"] == X["n"].round()).all()
+    assert (of_counts.sample(3, y=2.5)[1] == 2.5).all()  # what is asked for stays
+
+
+@pytest.mark.slow
+def test_whole_numbers_stay_whole_with_a_pool_and_with_several_targets():
+    X, y = counts()
+    drawn = JointRegressor(random_state=0).fit(X, y).sample(50)[1]
+    assert (drawn == np.round(drawn)).all()
+    several = JointRegressor(random_state=0).fit(X, pd.DataFrame({"u": y, "v": y + X["n"]}))
+    drawn = several.sample(50)[1]
+    assert (drawn == drawn.round()).all().all()
