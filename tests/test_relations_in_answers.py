@@ -118,3 +118,28 @@ def test_whole_numbers_stay_whole_with_a_pool_and_with_several_targets():
     several = JointRegressor(random_state=0).fit(X, pd.DataFrame({"u": y, "v": y + X["n"]}))
     drawn = several.sample(50)[1]
     assert (drawn == drawn.round()).all().all()
+
+
+def towns(rows=1500):
+    """24 towns of unequal shares in 4 lands, each town with a mean score of its own."""
+    rng = np.random.default_rng(0)
+    town = rng.choice(24, rows, p=rng.dirichlet(np.full(24, 0.8)))
+    names = {"town": [f"t{i:02d}" for i in town], "land": [f"l{i % 4}" for i in town]}
+    return pd.DataFrame(names | {"score": rng.normal(town % 3, 1)})
+
+
+def in_its_land(frame):
+    return (frame["land"] == "l" + (frame["town"].str[1:].astype(int) % 4).astype(str)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["circuit", "naive_bayes"])
+def test_a_missing_key_is_drawn_by_its_share_given_the_value(family):
+    X = towns()
+    model = JointDensity(family=family, random_state=0).fit(X)
+    drawn = pd.concat(model.impute(X.assign(town=None), n_draws=2))
+    assert in_its_land(drawn) and (drawn["land"].to_numpy() == np.tile(X["land"], 2)).all()
+    shares = [frame["town"].value_counts(normalize=True) for frame in (X, drawn)]
+    # total variation; chance alone gives .02
+    assert shares[0].sub(shares[1], fill_value=0).abs().sum() / 2 < 0.06
+    assert in_its_land(model.impute(X.assign(town=None)))

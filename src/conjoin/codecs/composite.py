@@ -481,9 +481,15 @@ class CompositeCodec(Codec):
         return frame
 
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
+        return self.fill_drawn(rows, observed, decoded, None)
+
+    def fill_drawn(
+        self, rows: Rows, observed: Tensor, decoded: Any, generator: torch.Generator | None
+    ) -> TableRows:
         """A string of which only the beginning was known is continued."""
         first, *behind = self.parts
-        table = self.table.fill(rows, observed[:, first], decoded.drop(columns=self.names))
+        columns = decoded.drop(columns=self.names)
+        table = self.table.fill_drawn(rows, observed[:, first], columns, generator)
         known = torch.cat([observed[:, part].all(1)[:, None] for part in behind], 1).numpy()
         return TableRows(filled(table.frame, self.names, known, decoded, self.table.schema))
 

@@ -217,6 +217,18 @@ class Codec(abc.ABC):
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> Rows:
         """The rows, whose missing cells that are not ``observed`` (B, D) come from ``decoded``."""
 
+    def fill_drawn(
+        self, rows: Rows, observed: Tensor, decoded: Any, generator: torch.Generator | None
+    ) -> Rows:
+        """As ``fill``. Where filled cells break a relation with known ones, other values are drawn
+        by the generator's noise, or, without one, are the most frequent ones that keep it."""
+        return self.fill(rows, observed, decoded)
+
+    def confined(self, rows: Rows, event: Event) -> Event:
+        """The event of the rows, with a region for missing cells where known ones leave some values
+        only."""
+        return event
+
     # ------------------------------------------------------------------ what was learned
 
     @property

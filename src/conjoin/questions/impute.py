@@ -100,12 +100,25 @@ def _filled(
         full = [settled(model.codec, best, event, open_places)]
     else:
 
+        inside = _confined(model, rows, known)
+
         def draw(index: torch.Tensor) -> Any:
-            return model.joint.sample_conditional(_some(known, index), generator=generator)
+            return model.joint.sample_conditional(_some(inside, index), generator=generator)
 
         full = [_x(draw_in_range(model.codec, draw, event, open_places)) for _ in range(n_draws)]
     drawn = model.codec.drawn
-    return [model.codec.fill(rows, event.mask, drawn(each, generator)) for each in full]
+    noise = None if n_draws is None else generator
+    fill = model.codec.fill_drawn
+    return [fill(rows, event.mask, drawn(each, generator), noise) for each in full]
+
+
+def _confined(model: Model, rows: Rows, known: Any) -> Any:
+    """What is known, with the values that missing cells may have, where draws can keep to them."""
+    if not model.joint.capabilities.regions:
+        return known
+    if isinstance(known, Pair):
+        return known._replace(x=model.codec.confined(rows, known.x))
+    return model.codec.confined(rows, known)
 
 
 def _some(known: Any, index: torch.Tensor) -> Any:

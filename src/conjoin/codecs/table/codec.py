@@ -30,11 +30,12 @@ from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.reading import gaps_of
-from conjoin.codecs.table.relations import Relations, Solved
+from conjoin.codecs.table.relations import Relations, Settling, Solved
 from conjoin.codecs.table.rows import TableRows, filled
-from conjoin.codecs.table.schema import Column, Schema
+from conjoin.codecs.table.schema import RARE, Column, Schema
+from conjoin.codecs.table.values import text_of
 from conjoin.codecs.table.words import beyond_words, far_words, field_of, inputs_of
-from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, Variable
+from conjoin.core import Codec, Encoded, Event, Field, Region, Rows, Space, Variable
 
 __all__ = ["TableCodec"]
 
@@ -391,7 +392,10 @@ class TableCodec(Codec):
         ]
         frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
         frame = frame.set_axis(pd.Index(self.columns), axis=1)
-        return self._put_back(frame, given) if self._relations else frame
+        if not self._relations:
+            return frame
+        uniform = None if generator is None else self._uniform(values, 0, generator)
+        return self._put_back(frame, given, uniform)
 
     def _series(
         self,
@@ -408,11 +412,14 @@ class TableCodec(Codec):
         uniform = self._uniform(values, i, generator)
         return cells.draw(values[:, i], known[:, i], uniform, asked)
 
-    def _put_back(self, frame: pd.DataFrame, held: Collection[Any]) -> pd.DataFrame:
+    def _put_back(
+        self, frame: pd.DataFrame, held: Collection[Any], uniform: Array | None
+    ) -> pd.DataFrame:
         """The columns that follow from others, at their places; ``frame`` holds differences."""
         series = {name: frame[name] for name in frame}
         writers = self._writers
-        for name, cells in self._relations.decide(frame, self._recorded, held).items():
+        decided = self._relations.decide(frame, self._recorded, held, uniform)
+        for name, cells in decided.items():
             series[name] = writers[name].write(cells)
         order = [column.name for column in self.schema.drawn]
         return pd.concat([series[name] for name in order], axis=1).set_axis(pd.Index(order), axis=1)
@@ -488,7 +495,37 @@ class TableCodec(Codec):
         frame: pd.DataFrame = rows.frame
         return frame
 
+    def confined(self, rows: Rows, event: Event) -> Event:
+        if not self._relations.derived_levels:
+            return event
+        left = self._relations.keys_left(self._relations.read(rows.frame))
+        allowed = {
+            self.columns.index(name): self._codes_left(name, keys)
+            for name, keys in left.items()
+            if name in self.columns and not self.schema[name].numeric
+        }
+        if not allowed:
+            return event
+        free = torch.full(event.value.shape, torch.inf, dtype=torch.float64)
+        return event._replace(within=Region(-free, free, allowed))
+
+    def _codes_left(self, name: Any, keys: Sequence[frozenset[str] | None]) -> Tensor:
+        """(B, K) bool: the levels that a cell may have, where these are the values."""
+        column = self.schema[name]
+        codes = {text_of(level): code for code, level in enumerate(column.levels)}
+        codes |= {text_of(value): codes[RARE] for value in column.pooled if RARE in codes}
+        out = torch.zeros(len(keys), len(column.levels), dtype=torch.bool)
+        for row, texts in enumerate(keys):
+            found = [codes[text] for text in texts or () if text in codes]
+            out[row, found or slice(None)] = True
+        return out
+
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
+        return self.fill_drawn(rows, observed, decoded, None)
+
+    def fill_drawn(
+        self, rows: Rows, observed: Tensor, decoded: Any, generator: torch.Generator | None
+    ) -> TableRows:
         if not self._relations:
             seen = observed.numpy()
             return TableRows(filled(rows.frame, self.columns, seen, decoded, self.schema))
@@ -496,10 +533,15 @@ class TableCodec(Codec):
         columns = [column.name for column in self.schema.drawn]
         nothing = np.zeros((len(rows), len(columns)), dtype=bool)
         frame = filled(rows.frame, columns, nothing, decoded, self.schema)
-        return TableRows(self._settled(rows.frame, frame, decoded))
+        uniform = None if generator is None else self._uniform(nothing, 0, generator)
+        return TableRows(self._settled(rows.frame, frame, decoded, uniform))
 
     def _settled(
-        self, before: pd.DataFrame, frame: pd.DataFrame, decoded: pd.DataFrame
+        self,
+        before: pd.DataFrame,
+        frame: pd.DataFrame,
+        decoded: pd.DataFrame,
+        uniform: Array | None,
     ) -> pd.DataFrame:
         """The filled rows, whose filled cells keep the relations with those known before."""
         plain = self._relations.read(frame)
@@ -507,8 +549,8 @@ class TableCodec(Codec):
             name: pd.isna(cells) & ~pd.isna(plain[name])
             for name, cells in self._relations.read(before).items()
         }
-        drawn = self._relations.read(decoded)
-        changed = self._relations.settle(plain, gaps, drawn, self._recorded)
+        how = Settling(self._relations.read(decoded), self._recorded, uniform)
+        changed = self._relations.settle(plain, gaps, how)
         for name, cells in changed.items():
             new = self._writers[name].write(cells).set_axis(frame.index)
             frame[name] = frame[name].where(~gaps[name], new)
