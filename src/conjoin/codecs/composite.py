@@ -419,6 +419,8 @@ class CompositeCodec(Codec):
             torch.stack([part.log_unseen for part in parts]).sum(0),
             torch.stack([part.log_volume for part in parts]).sum(0),
             parts[0].breaks,
+            parts[0].unused,
+            tuple(one.widened(self.space.shape[0]) for one in parts[0].sums),
         )
 
     def decoded(self, event: Event) -> pd.DataFrame:
@@ -481,12 +483,12 @@ class CompositeCodec(Codec):
         return frame
 
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
+        """A string of which only the beginning was known is continued."""
         return self.fill_drawn(rows, observed, decoded, None)
 
     def fill_drawn(
         self, rows: Rows, observed: Tensor, decoded: Any, generator: torch.Generator | None
     ) -> TableRows:
-        """A string of which only the beginning was known is continued."""
         first, *behind = self.parts
         columns = decoded.drop(columns=self.names)
         table = self.table.fill_drawn(rows, observed[:, first], columns, generator)

@@ -97,7 +97,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         if several is not None:
             return predict_all(several, X)
         model = self._model()
-        return model.number.decode(predictive_of(model, model.encode(X).event).mean())
+        return model.number.decode(predictive_of(model, model.encode(X)).mean())
 
     def predict_quantiles(self, X: Any, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> np.ndarray:
         """Quantiles of p(y | x).
@@ -123,7 +123,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         asked = torch.as_tensor(np.atleast_1d(np.asarray(levels, dtype=float)))
         if not ((asked >= 0) & (asked <= 1)).all():
             raise ValueError(f"levels must lie between 0 and 1, got {levels!r}.")
-        found = predictive_of(model, model.encode(X).event)
+        found = predictive_of(model, model.encode(X))
         return model.number.decode(found.quantile(asked.expand(len(found.cdf), -1)))
 
     def sample(

@@ -87,38 +87,38 @@ def _filled(
 ) -> list[Rows]:
     """One completion, or so many drawn ones. Rare values that share a level are drawn by their
     frequency in either."""
-    event = model.encode(rows).event
-    known = (
-        event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
-    )
+    encoded = model.encode(rows)
+    event = encoded.event
+    label = None if model.target is None and y is None else _given(model, y, event.rows)
+    own = None if y is None or label is None else label.value
     open_places = lifted(model.codec, (), tails)
     generator = stream(seed, "impute")
+
+    def told(noise: torch.Generator | None) -> Any:
+        """What is known, with parts of known sums, and the values that others may have."""
+        x = model.with_parts(encoded, noise, own, strategy == "mean")
+        confined = noise is not None and model.joint.capabilities.regions
+        x = model.codec.confined(rows, x) if confined else x
+        return x if label is None else Pair(label, x)
+
     if n_draws is None:
+        known = told(None)
         best = _x(model.joint.mode(known))
         if strategy == "mean":
-            best = _with_means(model, event, known, best, seed, y)
+            best = _with_means(model, _x(known), known, best, seed, y)
         full = [settled(model.codec, best, event, open_places)]
     else:
-
-        inside = _confined(model, rows, known)
+        fixed = None if encoded.sums else told(generator)
 
         def draw(index: torch.Tensor) -> Any:
-            return model.joint.sample_conditional(_some(inside, index), generator=generator)
+            known = told(generator) if fixed is None else fixed
+            return model.joint.sample_conditional(_some(known, index), generator=generator)
 
         full = [_x(draw_in_range(model.codec, draw, event, open_places)) for _ in range(n_draws)]
     drawn = model.codec.drawn
     noise = None if n_draws is None else generator
     fill = model.codec.fill_drawn
     return [fill(rows, event.mask, drawn(each, generator), noise) for each in full]
-
-
-def _confined(model: Model, rows: Rows, known: Any) -> Any:
-    """What is known, with the values that missing cells may have, where draws can keep to them."""
-    if not model.joint.capabilities.regions:
-        return known
-    if isinstance(known, Pair):
-        return known._replace(x=model.codec.confined(rows, known.x))
-    return model.codec.confined(rows, known)
 
 
 def _some(known: Any, index: torch.Tensor) -> Any:

@@ -29,7 +29,7 @@ def predict_all(model: SeveralTargets, X: Any) -> pd.DataFrame:
         if isinstance(view.target, Classes):
             found[name] = view.target.labels[view.log_proba(encoded).argmax(1).numpy()]
         else:
-            found[name] = view.number.decode(predictive_of(view, encoded.event).mean())
+            found[name] = view.number.decode(predictive_of(view, encoded).mean())
     return pd.DataFrame(found, index=rows.index)
 
 

@@ -30,12 +30,12 @@ from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.reading import gaps_of
-from conjoin.codecs.table.relations import Relations, Settling, Solved
+from conjoin.codecs.table.relations import Linear, Relations, Settling, Solved
 from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.schema import RARE, Column, Schema
 from conjoin.codecs.table.values import text_of
 from conjoin.codecs.table.words import beyond_words, far_words, field_of, inputs_of
-from conjoin.core import Codec, Encoded, Event, Field, Region, Rows, Space, Variable
+from conjoin.core import Codec, Encoded, Event, Field, OpenSum, Region, Rows, Space, Variable
 
 __all__ = ["TableCodec"]
 
@@ -291,7 +291,50 @@ class TableCodec(Codec):
             torch.from_numpy(log_unseen),
             torch.from_numpy(log_volume),
             None if solved is None else torch.from_numpy(solved.breaks),
+            *((None, ()) if solved is None else self._open_sums(solved, observed)),
         )
+
+    def _open_sums(
+        self, solved: Solved, observed: Tensor
+    ) -> tuple[Tensor | None, tuple[OpenSum, ...]]:
+        """What is known of sums whose parts are missing, and the rows in which a sum is known that
+        can't be used: a part belongs to one sum, and is a variable."""
+        ends = self._relations.differences
+        places = {name: at for at, name in enumerate(self.columns) if name not in ends}
+        free = ~observed.numpy()
+        unused = np.zeros(len(free), dtype=bool)
+        found = []
+        for one in self._relations.sums:
+            gaps = one.open_parts(solved.cells)
+            at = [places.get(name, -1) for name in one.of]
+            usable = (free[:, at] | ~gaps).all(1) if min(at) >= 0 else np.zeros(len(free), bool)
+            unused |= gaps.any(1) & ~usable
+            gaps &= usable[:, None]
+            if gaps.any():
+                free[:, at] &= ~gaps
+                found.append(self._open_sum(one, at, gaps, solved))
+        return (torch.from_numpy(unused) if unused.any() else None), tuple(found)
+
+    def _open_sum(self, one: Linear, at: list[int], gaps: Array, solved: Solved) -> OpenSum:
+        """``at``: the places of its parts; ``gaps`` (B, J): those that are missing."""
+        width = len(self.columns) + len(self._flags)
+        parts = [self._cells[place] for place in at]
+        rest, slack = one.rest(solved.cells)
+        weight = np.zeros((len(gaps), width))
+        step, origin, log_slope = np.zeros((3, width))
+        for place, part, factor, open_ in zip(at, parts, one.factors, gaps.T, strict=True):
+            weight[:, place] = open_ * factor * part.scale
+            rest = rest - open_ * factor * part.shift
+            step[place] = part.step
+            origin[place] = (part.column.offset - part.shift) / part.scale
+            size = part.column.resolution
+            log_slope[place] = (
+                np.log(abs(factor) * part.scale)
+                if size is None
+                else -np.log(max(1.0, 2 * one.tolerance / (abs(factor) * size)))
+            )
+        arrays = (weight, rest, slack, step, origin, log_slope)
+        return OpenSum(one.name, *map(torch.from_numpy, arrays))
 
     def _encode_column(self, frame: pd.DataFrame, cells: Cells, solved: Solved | None) -> Encoding:
         name = cells.column.name

@@ -243,6 +243,18 @@ class Linear(Relation):
         terms = zip(self.of, self.factors, strict=True)
         return _added(self.constant, [factor * cells[name] for name, factor in terms])
 
+    def open_parts(self, cells: Plain) -> Array:
+        """(B, J) bool: the missing columns of a known y, where they are several."""
+        gaps = np.stack([missing(cells[name]) for name in self.of], 1)
+        several = (gaps.sum(1) > 1) & ~missing(cells[self.name])
+        return gaps & several[:, None]
+
+    def rest(self, cells: Plain) -> tuple[Array, Array]:
+        """(B,) what the missing columns of y add up to, and by how much they may miss it."""
+        known = {name: np.nan_to_num(cells[name]) for name in self.names}
+        slack = self.tolerance * (1 + 1e-6) + self.rounding * self._size(known)
+        return known[self.name] - self.value(known), slack + self.rounding * abs(known[self.name])
+
     def reached(self, known: set[Name]) -> set[Name]:
         lost = set(self.names) - known
         return lost if len(lost) == 1 else set()
@@ -510,6 +522,11 @@ class Relations:
     def derived_levels(self) -> set[Name]:
         """The columns that lookups determine."""
         return {one.name for one in self.each if isinstance(one, Lookup)}
+
+    @property
+    def sums(self) -> list[Linear]:
+        """Those of several columns."""
+        return [one for one in self.each if isinstance(one, Linear) and len(one.of) > 1]
 
     @property
     def derived(self) -> dict[Name, Relation]:
