@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import conjoin
-from conjoin import JointDensity, JointRegressor, drift
+from conjoin import JointClassifier, JointDensity, JointRegressor, drift
 
 DAY = pd.Timedelta(days=1)
 
@@ -143,3 +143,97 @@ def test_a_missing_key_is_drawn_by_its_share_given_the_value(family):
     # total variation; chance alone gives .02
     assert shares[0].sub(shares[1], fill_value=0).abs().sum() / 2 < 0.06
     assert in_its_land(model.impute(X.assign(town=None)))
+
+
+def bills(rows=500, seed=0):
+    """Three counts and their sum; the first one, and so the sum, is greater where y is 1."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, rows)
+    parts = {"a": rng.poisson(5 + 6 * y), "b": rng.poisson(20, rows), "c": rng.poisson(8, rows)}
+    return pd.DataFrame(parts | {"total": sum(parts.values())}), y
+
+
+def without_parts(X):
+    return X.astype(float).assign(a=np.nan, b=np.nan)
+
+
+ASKED = pd.DataFrame({"a": np.nan, "b": np.nan, "c": 8, "total": [20, 33, 45]})
+
+
+def over_all_parts(ask):
+    """What is asked of each row of ``ASKED``, of all whole rows that it may be."""
+    found = []
+    for _, row in ASKED.iterrows():
+        a = np.arange(row["total"] - row["c"] + 1)
+        b = row["total"] - row["c"] - a
+        found.append(ask(pd.DataFrame({"a": a, "b": b, "c": row["c"], "total": row["total"]})))
+    return np.array(found)
+
+
+@pytest.fixture(scope="module")
+def of_bills():
+    return JointClassifier(family="mixture", predictor=None, random_state=0).fit(*bills())
+
+
+def test_log_p_of_a_known_sum_of_missing_parts_is_the_sum_over_the_parts(of_bills):
+    exact = over_all_parts(lambda rows: np.logaddexp.reduce(of_bills.score_samples(rows)))
+    assert np.allclose(of_bills.score_samples(ASKED), exact, atol=0.25)
+    unknown = of_bills.score_samples(ASKED.assign(total=np.nan))
+    assert (of_bills.score_samples(ASKED) < unknown - 1).all()
+    assert np.ptp(unknown) == 0
+
+
+def test_p_of_y_by_a_known_sum_of_missing_parts(of_bills):
+    joint = over_all_parts(lambda rows: np.logaddexp.reduce(of_bills.predict_joint_log_proba(rows)))
+    exact = np.exp(joint - np.logaddexp.reduce(joint, 1)[:, None])
+    assert np.allclose(of_bills.predict_proba(ASKED), exact, atol=0.06)
+    assert exact[2, 1] - exact[0, 1] > 0.5  # the sum says much about y
+
+
+def test_a_number_by_a_known_sum_of_missing_parts():
+    X, _ = bills()
+    y = X["a"] + np.random.default_rng(1).normal(0, 1, len(X))
+    model = JointRegressor(family="mixture", predictor=None, random_state=0).fit(X, y)
+    low, _, high = model.predict(ASKED)
+    assert high - low > 2
+    assert np.ptp(model.predict(ASKED.assign(total=np.nan))) == 0
+
+
+def test_familiarity_by_a_known_sum_of_missing_parts(of_bills):
+    fresh = without_parts(bills(100, seed=7)[0])
+    assert (of_bills.decide(fresh, max_error=None)["verdict"] == "unfamiliar").mean() < 0.12
+    far = of_bills.decide(ASKED.assign(total=[9, 120, 3]), max_error=None)
+    assert (far["verdict"] == "unfamiliar").all()
+    assert far["reason"].str.contains("total is unlike what its missing parts add up to").all()
+
+
+def test_an_answer_by_a_known_sum_does_not_depend_on_its_batch(of_bills):
+    every = of_bills.score_samples(ASKED)
+    assert np.allclose([of_bills.score_samples(ASKED.iloc[[i]])[0] for i in range(3)], every)
+
+
+def test_parts_are_drawn_given_their_sum(of_bills):
+    drawn = pd.concat(of_bills.impute(ASKED, n_draws=40))
+    assert (drawn["a"] + drawn["b"] + drawn["c"] == drawn["total"]).all()
+    means = drawn.groupby("total")["a"].mean()
+    exact = over_all_parts(
+        lambda rows: np.average(rows["a"], weights=np.exp(of_bills.score_samples(rows)))
+    )
+    assert np.allclose(means, exact, atol=1.5)
+    for strategy in ("mean", "mode"):
+        filled = of_bills.impute(ASKED, strategy=strategy)
+        assert (filled["a"] + filled["b"] + filled["c"] == filled["total"]).all()
+
+
+def test_the_status_of_answers_by_a_known_sum(of_bills):
+    X, y = bills(60)
+    assert of_bills.evaluate(X, y)["log_prob_status"] == "exact"
+    assert of_bills.evaluate(without_parts(X), y)["log_prob_status"] == "approximate"
+
+
+def test_a_family_that_cannot_use_a_sum_says_so():
+    X, _ = bills(200)
+    model = JointDensity(family="rbm", max_time=1, random_state=0).fit(X)
+    with pytest.warns(conjoin.ColumnWarning, match="In 3 rows a sum is known .* is not used"):
+        told = model.evaluate(ASKED)
+    assert told["log_prob_status"] == "approximate: the total is not used"

@@ -25,14 +25,14 @@ from conjoin.fitting.selection import (
     refuse_without_columns,
     wrong_of,
 )
-from conjoin.fitting.split import Rows, split_of, weighted
+from conjoin.fitting.split import Rows, copies_words, split_of, weighted
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.predictive import grid_for
 from conjoin.model.state import State
 from conjoin.model.targets import Classes, Number, Target
 from conjoin.model.words import unfinished
-from conjoin.training.data import Split, canonical, row_hashes
+from conjoin.training.data import Split, canonical, count_copies, row_hashes
 from conjoin.training.progress import Progress
 from conjoin.util.energy import Meter
 
@@ -143,7 +143,10 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
     model.fit_typicality(data["fit"].x)
     short = unfinished(model.facts)
-    model.card["notices"] = [*_notices(model, data["fit"]), *([short] if short else [])]
+    copies = count_copies(rows.x) if rows.groups is None else 0
+    model.card |= {"copies": copies} if copies else {}
+    told = [copies_words(len(rows.x), copies)] if copies else []
+    model.card["notices"] = [*told, *_notices(model, data["fit"]), *([short] if short else [])]
     if target is not None:
         classes = isinstance(target, Classes)
         model.card["notices"] += deciding_columns(codec, data["fit"], classes, target.name)
@@ -212,6 +215,9 @@ def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress) -> No
         return
     with progress.phase("calibrating on held-out rows", 1) as bar:
         part = split.calibrate
+        if model.card.get("copies"):
+            first = np.unique(rows.x.take(part).hashes(), return_index=True)[1]
+            part = part[np.sort(first)]
         y = None if rows.y is None else rows.y[part]
         known = None if rows.known is None else rows.known[part]
         model.calibration = calibrate(model, rows.x.take(part), y, known)
