@@ -215,7 +215,8 @@ class Model:
             encoded.sums,
             self.codec.space.variables,
             draw,
-            lambda event: self._chunked(evidence, event),
+            partial(self._chunked, evidence),
+            self.log_evidence,
             self.state.seed,
         )
 
@@ -233,7 +234,7 @@ class Model:
         if found is None:
             return encoded.event
         many = None if y is None else y[found.rows].repeat_interleave(found.log_weight.shape[1])
-        share = found.share(self._log_prob_with(found.event, many))
+        share = found.share(None if many is None else self._log_prob_with(found.event, many))
         kept = found.reached.nonzero()[:, 0]
         chosen = share.argmax(1) if generator is None else categorical(share.log(), generator)
         place = (torch.arange(len(share)) * share.shape[1] + chosen)[kept]
@@ -245,9 +246,8 @@ class Model:
         value = encoded.event.value.index_copy(0, rows, parts)
         return Event(value, encoded.event.mask.index_copy(0, rows, found.event.mask[place]))
 
-    def _log_prob_with(self, x: Event, y: Tensor | None) -> Float[Tensor, " B"]:
-        if y is None:
-            return self.log_evidence(x)
+    def _log_prob_with(self, x: Event, y: Tensor) -> Float[Tensor, " B"]:
+        """log p(x, y) of y (B,) in event units."""
         with torch.no_grad():
             return self.pair.log_prob(Pair(Event(y), x))
 
@@ -257,7 +257,7 @@ class Model:
         found = self.completions(encoded)
         if found is None:
             return plain
-        total = found.total(self.log_evidence(found.event))
+        total = found.total(found.log_prob)
         lost = plain[found.rows] + LOG_UNREACHED
         return plain.index_copy(0, found.rows, torch.where(found.reached, total, lost))
 
@@ -267,7 +267,7 @@ class Model:
         found = self.completions(encoded)
         if found is None:
             return plain
-        share = found.share(self.log_evidence(found.event))
+        share = found.share()
         each = ask(found.event)
         mean = (share[:, :, None] * each.reshape(*share.shape, -1)).sum(1)
         kept = found.reached
@@ -501,7 +501,7 @@ class Model:
         size = found.log_weight.shape[1]
         extra = encoded.log_unseen[found.rows].repeat_interleave(size)
         each = self.familiarity.statistic(found.event, extra)
-        share = found.share(self.log_evidence(found.event))
+        share = found.share()
         mean = (share * each.reshape(share.shape)).sum(1).masked_fill(~found.reached, -torch.inf)
         return plain.index_copy(0, found.rows, mean)
 

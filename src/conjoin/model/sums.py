@@ -11,6 +11,7 @@ which b lies on its lattice and within its bounds.
 Shape letters: R such rows, S completions of each, D variables.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -28,12 +29,13 @@ LOG_UNREACHED = -13.8  # nats, of a sum that no completion makes up: a millionth
 
 class Completions(NamedTuple):
     """``rows`` (R,) are the places of the rows; ``event`` their completions, S of one row after the
-    other, in which cells of no sum stay missing. log p of a row is the log of the sum over its
-    completions of p(completion) exp(``log_weight``)."""
+    other, in which cells of no sum stay missing; ``log_prob`` is theirs. log p of a row is the log
+    of the sum over its completions of p(completion) exp(``log_weight``)."""
 
     rows: Tensor
     event: Event
     log_weight: Float[Tensor, "R S"]
+    log_prob: Float[Tensor, " RS"]
 
     @property
     def reached(self) -> Bool[Tensor, " R"]:
@@ -46,9 +48,11 @@ class Completions(NamedTuple):
         weight = self.log_weight.reshape(*self.log_weight.shape, *(1 for _ in each.shape[1:]))
         return (each.reshape(shape) + weight).logsumexp(1)
 
-    def share(self, log_prob: Float[Tensor, " RS"]) -> Float[Tensor, "R S"]:
-        """What share each completion has, by its own log p; equal ones where none is reached."""
-        log_share = log_prob.reshape(self.log_weight.shape) + self.log_weight
+    def share(self, log_prob: Tensor | None = None) -> Float[Tensor, "R S"]:
+        """What share each completion has, by its own log p, or by another one (R * S,); equal ones
+        where none is reached."""
+        each = self.log_prob if log_prob is None else log_prob
+        log_share = each.reshape(self.log_weight.shape) + self.log_weight
         lost = ~self.reached
         return log_share.masked_fill(lost[:, None], 0.0).softmax(1)
 
@@ -58,13 +62,15 @@ def completed(
     sums: Sequence[OpenSum],
     variables: Sequence[object],
     draw: Callable[[Event, torch.Generator], Tensor],
+    log_proposal: Callable[[Event], Tensor],
     log_prob: Callable[[Event], Tensor],
     seed: int,
 ) -> Completions | None:
     """The completions of the rows of ``x`` of which sums are known; None where there are none.
 
     ``draw``: values (B, D) of rows of which cells are missing, by the generator's noise.
-    ``log_prob``: of the density that draws. Each row has the same noise, whatever its batch."""
+    ``log_proposal``: log p of the density that draws; ``log_prob``: of the one that answers. Each
+    row has the same noise, whatever its batch."""
     if not sums:
         return None
     rows = torch.stack([one.open for one in sums]).any(0).nonzero()[:, 0]
@@ -91,10 +97,10 @@ def completed(
         there = open_.any(1)
         weight = torch.where(there, weight - one.log_slope[last], weight)
         weight = weight.masked_fill(there & ~fits, -torch.inf)
-    before = log_prob(x.take(rows)).repeat_interleave(size)
-    weight = weight + before - log_prob(Event(value, free))
+    before = log_proposal(x.take(rows)).repeat_interleave(size)
+    weight = weight + before - log_proposal(Event(value, free)) - math.log(size)
     event = Event(value, whole)
-    return Completions(rows, event, (weight - torch.tensor(size).log()).reshape(len(rows), size))
+    return Completions(rows, event, weight.reshape(len(rows), size), log_prob(event))
 
 
 def _follows(

@@ -76,7 +76,7 @@ def _tell_far(model: Model, y: Any, given: Mapping[Any, Any]) -> None:
         far = np.extract((values < low) | (values > high), values)
         told += [
             f"{model.target.name!r} is asked for {value:g}, but the fit has seen no value outside "
-            f"of {low:g} to {high:g}: what is drawn beside it is guessed from far away."
+            f"of {low:.3g} to {high:.3g}: what is drawn beside it is guessed from far away."
             for value in far[:1]
         ]
     for words in told:
