@@ -214,6 +214,7 @@ def test_an_answer_by_a_known_sum_does_not_depend_on_its_batch(of_bills):
     assert np.allclose([of_bills.score_samples(ASKED.iloc[[i]])[0] for i in range(3)], every)
 
 
+@pytest.mark.slow
 def test_parts_are_drawn_given_their_sum(of_bills):
     drawn = pd.concat(of_bills.impute(ASKED, n_draws=20))
     assert (drawn["a"] + drawn["b"] + drawn["c"] == drawn["total"]).all()

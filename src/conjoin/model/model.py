@@ -188,7 +188,9 @@ class Model:
             return found
         words = "approximate: the total is not used" if unused else Status.APPROXIMATE.value
         return {
-            question: words if worst(status, Status.APPROXIMATE) is Status.APPROXIMATE else found[question]
+            question: words
+            if worst(status, Status.APPROXIMATE) is Status.APPROXIMATE
+            else found[question]
             for question, status in self.status.items()
         }
 

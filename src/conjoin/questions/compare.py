@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.core import Encoded, Event, Status
+from conjoin.core import Encoded, Status
 from conjoin.core import Rows as CodecRows
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import fit_model
@@ -213,7 +213,11 @@ def _status(model: Model, encoded: Encoded) -> Status:
     missing = model.joint.capabilities.missing
     if model.status_for(encoded)["log_prob"] != whole.value:
         return Status.APPROXIMATE
-    if encoded.event.mask.all() or whole is not Status.EXACT or missing not in ("bound", "approximate"):
+    if (
+        encoded.event.mask.all()
+        or whole is not Status.EXACT
+        or missing not in ("bound", "approximate")
+    ):
         return whole
     return Status.LOWER_BOUND if missing == "bound" else Status.APPROXIMATE
 

@@ -445,7 +445,9 @@ class Lookup(Relation):
         for row in np.flatnonzero(wrong):
             keys = self._keys_of.get(text_of(cells[self.name][row]))
             if keys:
-                out[row] = keys[_place(keys, rows, None if how.uniform is None else how.uniform[row])]
+                out[row] = keys[
+                    _place(keys, rows, None if how.uniform is None else how.uniform[row])
+                ]
         return {base: out}
 
 
