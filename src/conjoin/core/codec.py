@@ -81,9 +81,17 @@ class Encoded(NamedTuple):
 
     def take(self, index: Tensor) -> "Encoded":
         """The rows at ``index``."""
-        rest = (None if part is None else part[index] for part in self[1:6])
-        sums = tuple(one.take(index) for one in self.sums)
-        return Encoded(self.event.take(index), *rest, sums)  # type: ignore[arg-type]
+        told = (self.breaks, self.unused)
+        breaks, unused = (None if part is None else part[index] for part in told)
+        return Encoded(
+            self.event.take(index),
+            self.unseen[index],
+            self.log_unseen[index],
+            self.log_volume[index],
+            breaks,
+            unused,
+            tuple(one.take(index) for one in self.sums),
+        )
 
     @property
     def summed(self) -> Tensor:

@@ -204,13 +204,15 @@ class Model:
         return found
 
     def _completed(self, encoded: Encoded) -> Completions | None:
-        proposer = self.joint if self.target is None else self.pair.proposer
-        evidence = self.joint.log_prob if self.target is None else proposer.log_evidence
+        alone = self.target is None
+        proposer: Any = self.joint if alone else self.pair.proposer
+        evidence = proposer.log_prob if alone else proposer.log_evidence
 
         def draw(event: Event, generator: torch.Generator) -> Tensor:
-            known = event if self.target is None else Pair(proposer.unknown(event.rows), event)
+            known = event if alone else Pair(proposer.unknown(event.rows), event)
             out = proposer.sample_conditional(known, generator=generator)
-            return out.value if self.target is None else out.x.value
+            value: Tensor = out.value if alone else out.x.value
+            return value
 
         return completed(
             encoded.event,

@@ -307,9 +307,10 @@ class TableCodec(Codec):
         for one in self._relations.sums:
             gaps = one.open_parts(solved.cells)
             at = [places.get(name, -1) for name in one.of]
-            usable = (free[:, at] | ~gaps).all(1) if min(at) >= 0 else np.zeros(len(free), bool)
+            apart = np.asarray((free[:, at] | ~gaps).all(1))
+            usable = apart & (min(at) >= 0)
             unused |= gaps.any(1) & ~usable
-            gaps &= usable[:, None]
+            gaps = gaps & usable.reshape(-1, 1)
             if gaps.any():
                 free[:, at] &= ~gaps
                 found.append(self._open_sum(one, at, gaps, solved))

@@ -247,7 +247,7 @@ class Linear(Relation):
         """(B, J) bool: the missing columns of a known y, where they are several."""
         gaps = np.stack([missing(cells[name]) for name in self.of], 1)
         several = (gaps.sum(1) > 1) & ~missing(cells[self.name])
-        return gaps & several[:, None]
+        return np.asarray(gaps & several[:, None])
 
     def rest(self, cells: Plain) -> tuple[Array, Array]:
         """(B,) what the missing columns of y add up to, and by how much they may miss it."""
@@ -717,8 +717,8 @@ class Relations:
                 values = left.get(one.name, found)[row] if pd.isna(value) else {text_of(value)}
                 if values and (one.name in left or not pd.isna(value)):
                     keys = frozenset(map(text_of, one.keys_of(values)))
-                    both = keys if found[row] is None else keys & found[row]
-                    found[row] = both or found[row]
+                    before = found[row]
+                    found[row] = keys if before is None else keys & before or before
         return {name: each for name, each in left.items() if any(each)}
 
     def settle(self, cells: Plain, filled: Plain, how: Settling) -> Plain:
