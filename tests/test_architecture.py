@@ -64,6 +64,10 @@ DEFAULTS = {
     "averaged",
     "shrink",
     # of codecs
+    "beyond_seen",
+    "confined",
+    "far_away",
+    "fill_drawn",
     "columns",
     "columnwise",
     "parts",

@@ -805,8 +805,8 @@ TRAINING = [
         ),
         (
             "repeats of a few patterns are held out together",
-            "if len(np.unique(hashes)) >= MIN_DISTINCT_SHARE * len(hashes):",
-            "if len(hashes):",
+            "        alone |= not are_copies(counts)\n",
+            "        alone |= False\n",
         ),
         (
             "groups straddle the latest rows",

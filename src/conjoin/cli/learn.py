@@ -53,7 +53,14 @@ def check(
         _columns(found),
         *(
             f"! {in_shell(text)}"
-            for text in grouped((*_deciding(frame, found, task), *found.notices, *found.doubts))
+            for text in grouped(
+                (
+                    *_copies(frame, target),
+                    *_deciding(frame, found, task),
+                    *found.notices,
+                    *found.doubts,
+                )
+            )
         ),
     )
     _write_schema(found, schema, force)
@@ -61,6 +68,16 @@ def check(
     wanted = [] if target is None else ["--target", target]
     command = shlex.join(["conjoin", "fit", data, *wanted, "--schema", schema])
     voice.path(f"Written to {schema}. Edit it where it is wrong, then:\n  {command}")
+
+
+def _copies(frame: Any, target: str | None) -> list[str]:
+    """That rows are copies of others, and what that does to promises."""
+    from conjoin.fitting.split import copies_words
+    from conjoin.training.data import count_copies
+
+    rows = frame.drop(columns=[] if target is None else [target])
+    copies = count_copies(rows) if rows.shape[1] else 0
+    return [copies_words(len(rows), copies)] if copies else []
 
 
 def _deciding(frame: Any, found: Any, task: Any) -> list[str]:

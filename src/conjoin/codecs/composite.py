@@ -326,6 +326,14 @@ class CompositeCodec(Codec):
             {name: value for name, value in given.items() if name not in self.names}
         )
 
+    def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
+        return self.table.beyond_seen(
+            {name: value for name, value in given.items() if name not in self.names}
+        )
+
+    def far_away(self, rows: Rows) -> list[str]:
+        return self.table.far_away(rows)
+
     def broken(self, rows: Rows) -> list[str]:
         return self.table.broken(rows)
 
@@ -411,6 +419,8 @@ class CompositeCodec(Codec):
             torch.stack([part.log_unseen for part in parts]).sum(0),
             torch.stack([part.log_volume for part in parts]).sum(0),
             parts[0].breaks,
+            parts[0].unused,
+            tuple(one.widened(self.space.shape[0]) for one in parts[0].sums),
         )
 
     def decoded(self, event: Event) -> pd.DataFrame:
@@ -474,8 +484,14 @@ class CompositeCodec(Codec):
 
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
         """A string of which only the beginning was known is continued."""
+        return self.fill_drawn(rows, observed, decoded, None)
+
+    def fill_drawn(
+        self, rows: Rows, observed: Tensor, decoded: Any, generator: torch.Generator | None
+    ) -> TableRows:
         first, *behind = self.parts
-        table = self.table.fill(rows, observed[:, first], decoded.drop(columns=self.names))
+        columns = decoded.drop(columns=self.names)
+        table = self.table.fill_drawn(rows, observed[:, first], columns, generator)
         known = torch.cat([observed[:, part].all(1)[:, None] for part in behind], 1).numpy()
         return TableRows(filled(table.frame, self.names, known, decoded, self.table.schema))
 

@@ -13,7 +13,7 @@ Shape letters: B rows, D variables, K classes or candidates. Every logarithm is 
 
 from conjoin.core.block import Block, PairSpace, RecordSpace, Space, Variable, space_of_rows
 from conjoin.core.capabilities import Capabilities, CapabilityError, Likelihood, Status
-from conjoin.core.codec import Codec, Encoded, Field, Rows, as_float
+from conjoin.core.codec import Codec, Encoded, Field, OpenSum, Rows, as_float
 from conjoin.core.density import Config, Density, Draws, Recipe
 from conjoin.core.event import Edit, Event, Pair, Record, Region
 from conjoin.core.flat import Flat
@@ -33,6 +33,7 @@ __all__ = [
     "Field",
     "Flat",
     "Likelihood",
+    "OpenSum",
     "Pair",
     "PairSpace",
     "Recipe",

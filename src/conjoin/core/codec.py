@@ -12,7 +12,7 @@ from torch import Tensor
 
 from conjoin.core.event import Event
 
-__all__ = ["Codec", "Encoded", "Field", "Rows", "as_float"]
+__all__ = ["Codec", "Encoded", "Field", "OpenSum", "Rows", "as_float"]
 
 
 def as_float(event: Event) -> Event:
@@ -20,6 +20,40 @@ def as_float(event: Event) -> Event:
     bytes, an eighth of the size, so this is for a batch of them at a time."""
     packed = event.value.dtype == torch.uint8
     return event._replace(value=event.value.double()) if packed else event
+
+
+class OpenSum(NamedTuple):
+    """A known sum of which several parts are missing: sum_d weight_d value_d = rest, where values
+    are those of the event; for each of B rows. Rows of which it says nothing have no weight."""
+
+    name: Any  # the column that is the sum
+    weight: Tensor  # (B, D) of the missing parts, 0 of all other cells
+    rest: Tensor  # (B,) what the missing parts add up to
+    slack: Tensor  # (B,) by how much they may miss it
+    step: Tensor  # (D,) of the lattice that a part was recorded on, 0 where there is none
+    origin: Tensor  # (D,) a value of that lattice
+    # (D,) log |d sum / d part|, of numbers with a density; of those with mass the negative log of
+    # how many of their values round to one value of the sum
+    log_slope: Tensor
+
+    @property
+    def open(self) -> Tensor:
+        """(B,) bool: the rows that it says something of."""
+        return self.weight.ne(0).any(1)
+
+    def take(self, index: Tensor | slice) -> "OpenSum":
+        """The rows at ``index``."""
+        rows = {part: getattr(self, part)[index] for part in ("weight", "rest", "slack")}
+        return self._replace(**rows)
+
+    def widened(self, width: int) -> "OpenSum":
+        """With so many variables, of which the new ones are no parts."""
+        pad = (0, width - self.weight.shape[1])
+        wide = {
+            part: torch.nn.functional.pad(getattr(self, part), pad)
+            for part in ("weight", "step", "origin", "log_slope")
+        }
+        return self._replace(**wide)
 
 
 class Encoded(NamedTuple):
@@ -40,16 +74,36 @@ class Encoded(NamedTuple):
     # several raw values share one of the event's
     log_volume: Tensor
     breaks: Tensor | None = None  # (B,) bool: the row breaks a relation between columns
+    unused: Tensor | None = None  # (B,) bool: a sum is known that no answer uses
+    # what is known of sums whose parts are missing, which the event can't say; in no row do two of
+    # them have a missing part in common
+    sums: tuple[OpenSum, ...] = ()
 
     def take(self, index: Tensor | slice) -> "Encoded":
         """The rows at ``index``."""
-        rest = (None if part is None else part[index] for part in self[1:])
-        return Encoded(self.event.take(index), *rest)  # type: ignore[arg-type]
+        told = (self.breaks, self.unused)
+        breaks, unused = (None if part is None else part[index] for part in told)
+        return Encoded(
+            self.event.take(index),
+            self.unseen[index],
+            self.log_unseen[index],
+            self.log_volume[index],
+            breaks,
+            unused,
+            tuple(one.take(index) for one in self.sums),
+        )
+
+    @property
+    def summed(self) -> Tensor:
+        """(B, D) bool: the missing cells of which a sum is known."""
+        none = torch.zeros_like(self.unseen)
+        return torch.stack([none, *(one.weight.ne(0) for one in self.sums)]).any(0)
 
     @property
     def filled(self) -> Tensor:
-        """(B, D) bool: the cells that have a value, also one that was never seen."""
-        return self.event.mask | self.unseen
+        """(B, D) bool: the cells that have a value, also one that was never seen, or of which a sum
+        tells."""
+        return self.event.mask | self.unseen | self.summed
 
 
 class Rows(Protocol):
@@ -217,6 +271,18 @@ class Codec(abc.ABC):
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> Rows:
         """The rows, whose missing cells that are not ``observed`` (B, D) come from ``decoded``."""
 
+    def fill_drawn(
+        self, rows: Rows, observed: Tensor, decoded: Any, generator: torch.Generator | None
+    ) -> Rows:
+        """As ``fill``. Where filled cells break a relation with known ones, other values are drawn
+        by the generator's noise, or, without one, are the most frequent ones that keep it."""
+        return self.fill(rows, observed, decoded)
+
+    def confined(self, rows: Rows, event: Event) -> Event:
+        """The event of the rows, with a region for missing cells where known ones leave some values
+        only."""
+        return event
+
     # ------------------------------------------------------------------ what was learned
 
     @property
@@ -276,6 +342,15 @@ class Codec(abc.ABC):
     def unaskable(self, given: Mapping[Any, Any]) -> str:
         """Why rows can't be drawn for what is given of columns, in a sentence; "" if they can."""
         return ""
+
+    def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
+        """A sentence for each column that is given a value outside of what the fit has seen."""
+        return []
+
+    def far_away(self, rows: Rows) -> list[str]:
+        """A sentence for each column of which rows hold values far outside of what the fit has
+        seen."""
+        return []
 
     def broken(self, rows: Rows) -> list[str]:
         """Of each row which relations between columns it breaks, in words; "" for none."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from conjoin.core.warnings import ColumnWarning
 from conjoin.model.several import SeveralTargets
 from conjoin.questions.summary import describe
 
@@ -19,16 +20,6 @@ __all__ = ["ColumnWarning", "tell", "told_elsewhere"]
 
 _silent: ContextVar[bool] = ContextVar("_silent", default=False)
 FRAMES_TO_THE_USER = 5  # behind tell, _adopt, _fit and fit
-
-
-class ColumnWarning(UserWarning):
-    """A column was set aside, pooled, parsed, or taken for something that it may not be.
-
-    ``fit`` warns once for each; ``notices_`` holds the sentences, and ``strict=True`` makes an
-    error of them. To silence them::
-
-        warnings.simplefilter("ignore", conjoin.ColumnWarning)
-    """
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from conjoin.core import Density, Event, as_float, stream
 from conjoin.joints.base import Joint
 from conjoin.model.model import BANK_ROWS
 from conjoin.model.predictive import grid_for, predictive
-from conjoin.model.targets import Number, Target
+from conjoin.model.targets import Target
 from conjoin.util.budget import Budget, seconds_per_row
 
 __all__ = [

@@ -36,14 +36,14 @@ from conjoin.fitting.selection import (
     refuse_without_columns,
     wrong_of,
 )
-from conjoin.fitting.split import Rows, split_of, weighted
+from conjoin.fitting.split import Rows, copies_words, split_of, weighted
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.predictive import grid_for
 from conjoin.model.state import State
 from conjoin.model.targets import Target
 from conjoin.model.words import unfinished
-from conjoin.training.data import Split, canonical, row_hashes
+from conjoin.training.data import Split, canonical, count_copies, row_hashes
 from conjoin.training.progress import Progress
 from conjoin.util.budget import Budget
 from conjoin.util.energy import Meter
@@ -214,7 +214,10 @@ def _learn(
             _fit_typicality(model, data["fit"].x, budget)
             bar.update(1)
     short = unfinished(model.facts)
-    model.card["notices"] = [*_notices(model, data["fit"]), *([short] if short else [])]
+    copies = count_copies(rows.x) if rows.groups is None else 0
+    model.card |= {"copies": copies} if copies else {}
+    told = [copies_words(len(rows.x), copies)] if copies else []
+    model.card["notices"] = [*told, *_notices(model, data["fit"]), *([short] if short else [])]
     if target is not None:
         deciding = deciding_columns(codec, data["fit"], target.discrete, target.name)
         model.card["notices"] += deciding
@@ -324,7 +327,11 @@ def _events(rows: Rows, part: np.ndarray, codec: Any, target: Target | None) -> 
 
 def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress, budget: Budget) -> None:
     """On the held-out rows, or as many of them, drawn at random, as there is time for."""
-    held = np.random.default_rng(model.state.seed).permutation(split.calibrate)
+    part = split.calibrate
+    if model.card.get("copies"):
+        first = np.unique(rows.x.take(part).hashes(), return_index=True)[1]
+        part = part[np.sort(first)]
+    held = np.random.default_rng(model.state.seed).permutation(part)
     if not len(held):
         return
 

@@ -15,7 +15,7 @@ from conjoin.fitting.options import FitOptions
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS
 from conjoin.training.data import Split, row_hashes, split_rows
 
-__all__ = ["Rows", "split_of", "weighted"]
+__all__ = ["Rows", "copies_words", "split_of", "weighted"]
 
 VALIDATION_SHARE = 0.15
 MIN_VALIDATION_ROWS = 20  # with fewer the model is not chosen by them
@@ -33,6 +33,16 @@ class Rows:
     groups: Any = None
     latest: np.ndarray | None = None
     name: str = "y"
+
+
+def copies_words(rows: int, copies: int) -> str:
+    """What a fit makes of exact copies, of which so many stand beside the row that they repeat."""
+    return (
+        f"Of {rows:,} rows {copies:,} ({copies / rows:.0%}) are exact copies of others: all copies "
+        "of a row are on one side of the split, and the held-out ones count once, so that promises "
+        f"rest on fewer rows; the density takes all {rows:,} for as many cases, and is too sure. "
+        "Fit without copies, or say by groups= which rows belong together."
+    )
 
 
 def weighted(rows: Rows) -> Rows:

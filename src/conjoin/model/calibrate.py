@@ -18,6 +18,7 @@ from conjoin.model.predictive import Predictive, predictive
 
 __all__ = ["calibrate", "predictive_of"]
 
+PREDICTED_ROWS = 1024  # at once
 MAX_KEPT_PATTERNS = 8  # patterns of missing cells that are kept
 
 
@@ -49,7 +50,7 @@ def calibrate(
             log_proba.numpy(),
             missingness,
         )
-    level = predictive_of(model, encoded.event).level(label.value)
+    level = predictive_of(model, encoded).level(label.value)
     marks = torch.where(label.mask, 0, -1)
     return Calibration(
         statistic,
@@ -102,21 +103,24 @@ def _cells_in(part: slice, width: int) -> Bool[Tensor, " D"]:
 def _with_no_more(model: Model, encoded: Encoded, pattern: Bool[Tensor, " D"]) -> np.ndarray:
     """(N,) the statistic of rows with only these cells known; NaN of those that lack more, or of
     which a value that is hidden now was never seen: the statistic counts it."""
-    rows = (encoded.filled | ~pattern).all(1) & ~(encoded.unseen & ~pattern).any(1)
+    known = encoded.event.mask | encoded.unseen
+    rows = (known | ~pattern).all(1) & ~(encoded.unseen & ~pattern).any(1)
     out = np.full(len(rows), np.nan)
     some = encoded.take(rows)
     less = Event(some.event.value, some.event.mask & pattern)
-    statistic = model.statistic(some._replace(event=less))
+    statistic = model.statistic(some._replace(event=less, sums=()))
     out[rows.numpy()] = np.where(np.isnan(statistic), -np.inf, statistic)
     return out
 
 
-def predictive_of(model: Model, x: Event) -> Predictive:
+def predictive_of(model: Model, encoded: Encoded) -> Predictive:
     """p(y | x) of a regressor, on the grid that was kept at fit."""
     assert model.has_number and model.state.grid is not None
     grid = torch.tensor(model.state.grid, dtype=torch.float64)
-    with torch.no_grad():
-        every = [
-            predictive(model.pair, as_float(x.take(part)), grid) for part in slices(x.rows, 1024)
-        ]
-    return Predictive(grid, torch.cat([each.cdf for each in every]))
+
+    def cdf(x: Event) -> Tensor:
+        with torch.no_grad():
+            parts = [as_float(x.take(part)) for part in slices(x.rows, PREDICTED_ROWS)]
+            return torch.cat([predictive(model.pair, part, grid).cdf for part in parts])
+
+    return Predictive(grid, model.by_sums(encoded, cdf(encoded.event), cdf))

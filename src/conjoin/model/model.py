@@ -2,6 +2,7 @@
 calibration."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -31,12 +32,16 @@ from conjoin.core import (
     Space,
     Status,
     as_float,
+    categorical,
     stream,
 )
+from conjoin.core.capabilities import worst
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
+from conjoin.core.warnings import ColumnWarning
 from conjoin.joints.base import Joint, trust
 from conjoin.model.state import READINGS, State, join_facts
+from conjoin.model.sums import LOG_UNREACHED, Completions, completed
 from conjoin.model.targets import Classes, Number, Target
 
 __all__ = ["Model", "notices_of"]
@@ -158,7 +163,142 @@ class Model:
         extra = [name for name in self.codec.extra_columns(rows) if name != own]
         if extra:
             self._mention_extra(extra)
-        return self.codec.encode(rows)
+        return self._with_sums(self.codec.encode(rows))
+
+    # ------------------------------------------------------------------ known sums
+
+    @property
+    def uses_sums(self) -> bool:
+        """Whether answers use a known sum of which several parts are missing."""
+        able = self.density_of_x.capabilities
+        return able.missing == "exact" and able.conditionals == "any"
+
+    def _with_sums(self, encoded: Encoded) -> Encoded:
+        """The rows with those sums that answers use; a warning of the others."""
+        nothing = torch.zeros(encoded.event.rows, dtype=torch.bool)
+        unused = nothing if encoded.unused is None else encoded.unused
+        if encoded.sums and not self.uses_sums:
+            opened = torch.stack([one.open for one in encoded.sums]).any(0)
+            encoded = encoded._replace(sums=(), unused=unused | opened)
+        if encoded.unused is not None and encoded.unused.any():
+            rows = int(encoded.unused.sum())
+            warnings.warn(
+                f"In {rows:,} row{'s' if rows > 1 else ''} a sum is known while several of its "
+                "parts are missing, and this model can't use it: what it says there is "
+                "approximate, the total is not used.",
+                ColumnWarning,
+                stacklevel=4,
+            )
+        return encoded
+
+    def status_for(self, encoded: Encoded) -> dict[str, str]:
+        """``status`` of these rows in words: answers by a known sum of missing parts are estimates
+        by draws of these, and where it can't be used that is said."""
+        found = {question: status.value for question, status in self.status.items()}
+        unused = encoded.unused is not None and bool(encoded.unused.any())
+        if not encoded.sums and not unused:
+            return found
+        words = "approximate: the total is not used" if unused else Status.APPROXIMATE.value
+        return {
+            question: words
+            if worst(status, Status.APPROXIMATE) is Status.APPROXIMATE
+            else found[question]
+            for question, status in self.status.items()
+        }
+
+    def completions(self, encoded: Encoded) -> Completions | None:
+        """Completions of the rows of which sums are known; None where there are none."""
+        last = self.__dict__.get("_completions")
+        if last is None or last[0] is not encoded:
+            last = (encoded, self._completed(encoded)) if encoded.sums else (encoded, None)
+            self.__dict__["_completions"] = last
+        found: Completions | None = last[1]
+        return found
+
+    def _completed(self, encoded: Encoded) -> Completions | None:
+        alone = self.target is None
+        proposer: Any = self.joint if alone else self.pair.proposer
+        evidence = proposer.log_prob if alone else proposer.log_evidence
+
+        def draw(event: Event, generator: torch.Generator) -> Tensor:
+            known = event if alone else Pair(proposer.unknown(event.rows), event)
+            out = proposer.sample_conditional(known, generator=generator)
+            value: Tensor = out.value if alone else out.x.value
+            return value
+
+        return completed(
+            encoded.event,
+            encoded.sums,
+            self.codec.space.variables,
+            draw,
+            partial(self._chunked, evidence),
+            self.log_evidence,
+            self.state.seed,
+        )
+
+    def with_parts(
+        self,
+        encoded: Encoded,
+        generator: torch.Generator | None,
+        y: Tensor | None = None,
+        mean: bool = False,
+    ) -> Event:
+        """The rows, in which missing parts of known sums are those of one of their completions:
+        drawn by its share, or without a generator the most probable one, or the ``mean`` of all.
+        ``y`` (B,): in event units, where it is known."""
+        found = self.completions(encoded)
+        if found is None:
+            return encoded.event
+        many = None if y is None else y[found.rows].repeat_interleave(found.log_weight.shape[1])
+        share = found.share(None if many is None else self._log_prob_with(found.event, many))
+        kept = found.reached.nonzero()[:, 0]
+        chosen = share.argmax(1) if generator is None else categorical(share.log(), generator)
+        place = (torch.arange(len(share)) * share.shape[1] + chosen)[kept]
+        rows = found.rows[kept]
+        parts = found.event.value[place]
+        if mean and generator is None:
+            every = found.event.value.reshape(*share.shape, -1)
+            parts = (share[:, :, None] * every).sum(1)[kept]
+        value = encoded.event.value.index_copy(0, rows, parts)
+        return Event(value, encoded.event.mask.index_copy(0, rows, found.event.mask[place]))
+
+    def _log_prob_with(self, x: Event, y: Tensor) -> Float[Tensor, " B"]:
+        """log p(x, y) of y (B,) in event units."""
+        with torch.no_grad():
+            return self.pair.log_prob(Pair(Event(y), x))
+
+    def evidence(self, encoded: Encoded) -> Float[Tensor, " B"]:
+        """log p of all that is known of the rows, nats, in the event's units."""
+        plain = self.log_evidence(encoded.event)
+        found = self.completions(encoded)
+        if found is None:
+            return plain
+        total = found.total(found.log_prob)
+        lost = plain[found.rows] + LOG_UNREACHED
+        return plain.index_copy(0, found.rows, torch.where(found.reached, total, lost))
+
+    def by_sums(self, encoded: Encoded, plain: Tensor, ask: Callable[[Event], Tensor]) -> Tensor:
+        """(B, ...) probabilities ``plain`` of rows, in which those of rows with known sums are the
+        means of what ``ask`` says of their completions."""
+        found = self.completions(encoded)
+        if found is None:
+            return plain
+        share = found.share()
+        each = ask(found.event)
+        mean = (share[:, :, None] * each.reshape(*share.shape, -1)).sum(1)
+        kept = found.reached
+        return plain.index_copy(0, found.rows[kept], mean.reshape(-1, *plain.shape[1:])[kept])
+
+    def log_with_label(self, encoded: Encoded, label: Tensor) -> Float[Tensor, " B"]:
+        """log p(x, y) of all that is known of the rows and of their y (B,), in event units."""
+        plain = self._log_prob_with(encoded.event, label)
+        found = self.completions(encoded)
+        if found is None:
+            return plain
+        many = label[found.rows].repeat_interleave(found.log_weight.shape[1])
+        total = found.total(self._log_prob_with(found.event, many))
+        lost = plain[found.rows] + LOG_UNREACHED
+        return plain.index_copy(0, found.rows, torch.where(found.reached, total, lost))
 
     def _mention(self, absent: list[Any]) -> None:
         columns = self.codec.columns
@@ -198,7 +338,14 @@ class Model:
         the user's own."""
         own = None if rows is None else self._own_scores(rows, encoded.event)
         if own is None:
-            return self._chunked(self.pair.log_joint, encoded.event)
+            plain = self._chunked(self.pair.log_joint, encoded.event)
+            found = self.completions(encoded)
+            if found is None:
+                return plain
+            total = found.total(self._chunked(self.pair.log_joint, found.event))
+            lost = plain[found.rows] + LOG_UNREACHED
+            reached = found.reached[:, None]
+            return plain.index_copy(0, found.rows, torch.where(reached, total, lost))
         evidence = self._log_evidence_unweighted(encoded.event)
         return self.pair.weighted(evidence[:, None] + own.log_softmax(1))
 
@@ -213,6 +360,12 @@ class Model:
         if rows is not None and self._own_scores(rows, encoded.event) is not None:
             return self.log_joint(encoded, rows).log_softmax(1)
         found = self._chunked(self.pair.log_posterior, encoded.event)
+        if encoded.sums:
+            found = self.by_sums(
+                encoded,
+                found.exp(),
+                lambda event: self._chunked(self.pair.log_posterior, event).exp(),
+            ).log()
         return _refuse_no_numbers(found, found.isnan().any())
 
     def _chunked(self, evaluate: Any, x: Event) -> Tensor:
@@ -352,7 +505,22 @@ class Model:
             self.familiarity.statistic(as_float(event.take(part)), encoded.log_unseen[part])
             for part in parts
         ]
-        return torch.cat(each).masked_fill(impossible, -torch.inf).numpy()
+        out = self._with_completions(encoded, torch.cat(each))
+        return out.masked_fill(impossible, -torch.inf).numpy()
+
+    def _with_completions(self, encoded: Encoded, plain: Tensor) -> Float[Tensor, " B"]:
+        """The statistic, which of rows with known sums is the mean of that of their completions: a
+        part drawn given all that is known is like one of a whole row. A sum that no completion
+        makes up can't be."""
+        found = self.completions(encoded)
+        if found is None:
+            return plain
+        size = found.log_weight.shape[1]
+        extra = encoded.log_unseen[found.rows].repeat_interleave(size)
+        each = self.familiarity.statistic(found.event, extra)
+        share = found.share()
+        mean = (share * each.reshape(share.shape)).sum(1).masked_fill(~found.reached, -torch.inf)
+        return plain.index_copy(0, found.rows, mean)
 
     def p_value(self, encoded: Encoded) -> np.ndarray:
         """(B,) conformal p-values; ValueError where nothing was held out."""
@@ -370,7 +538,7 @@ class Model:
 
     def log_prob_raw(self, encoded: Encoded) -> np.ndarray:
         """(B,) log p(x), nats, in the raw data's units."""
-        return (self.log_evidence(encoded.event) + encoded.log_unseen + encoded.log_volume).numpy()
+        return (self.evidence(encoded) + encoded.log_unseen + encoded.log_volume).numpy()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
         """Caches hold bound methods of this model, so a copy starts without them."""

@@ -58,6 +58,10 @@ class Target(abc.ABC):
         """Raw answers of events."""
 
     @abc.abstractmethod
+    def drawn(self, value: Tensor) -> np.ndarray:
+        """Raw answers of drawn events, in the steps that answers were recorded in."""
+
+    @abc.abstractmethod
     def wanted(self, to: Any) -> tuple[float, float]:
         """The least and the greatest event that ``to`` allows. ValueError where it is no answer."""
 
@@ -162,6 +166,9 @@ class Classes(Target):
     def decode(self, value: Tensor) -> np.ndarray:
         return np.asarray(self.labels[value.long().numpy()])
 
+    def drawn(self, value: Tensor) -> np.ndarray:
+        return self.decode(value)
+
     def wanted(self, to: Any) -> tuple[float, float]:
         code = float(self.code(to))
         return code, code
@@ -243,6 +250,12 @@ class Number(Target):
     def decode(self, value: Tensor) -> np.ndarray:
         """Unrounded: a prediction need not lie on the lattice."""
         return np.asarray(value.numpy() * self.scale + self.shift)
+
+    def drawn(self, value: Tensor) -> np.ndarray:
+        raw = self.decode(value)
+        if self.resolution is None:
+            return raw
+        return np.round(raw, round(-np.log10(self.resolution))) + 0.0
 
     @property
     def log_volume(self) -> float:

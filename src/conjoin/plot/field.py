@@ -58,7 +58,7 @@ def evaluate(
     elif table is not None and "best_guess" in table:
         answer = table["best_guess"].to_numpy(dtype=float).reshape(shape)
     elif model.has_number:
-        answer = model.number.decode(predictive_of(model, encoded.event).median()).reshape(shape)
+        answer = model.number.decode(predictive_of(model, encoded).median()).reshape(shape)
     verdict = None if table is None else table["verdict"].to_numpy().reshape(shape)
     return Field(answer, model.log_prob_raw(encoded).reshape(shape), verdict)
 

@@ -47,7 +47,7 @@ class ReliabilityDisplay:
         encoded = model.encode(part)
         if model.has_number:
             return cls(
-                _levels(predictive_of(model, encoded.event).level(code).numpy()), number=True
+                _levels(predictive_of(model, encoded).level(code).numpy()), number=True
             ).plot(ax)
         confidence, guess = (each.numpy() for each in model.log_proba(encoded, part).exp().max(1))
         right = guess == code.numpy()

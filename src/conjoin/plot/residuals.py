@@ -44,7 +44,7 @@ class ResidualsDisplay:
         rows = model.rows(X)
         values, known, _ = estimator._read_target(y, len(rows))
         part = rows.take(np.flatnonzero(known))
-        mean = predictive_of(model, model.encode(part).event).mean()
+        mean = predictive_of(model, model.encode(part)).mean()
         predicted = np.asarray(model.target.decode(mean), dtype=float)
         return cls(predicted, values[known].astype(float), str(model.target.name)).plot(ax)
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conjoin.core import Event, Status
+from conjoin.core import Encoded, Status
 from conjoin.core import Rows as CodecRows
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import fit_model
@@ -192,7 +192,7 @@ def _entry(name: Any, fit: Rows, held: Rows, options: FitOptions) -> Entry:
 def _judge(entry: Entry, model: Model, held: Rows, seed: int) -> None:
     encoded = model.encode(held.x)
     log_prob = model.log_prob_raw(encoded)
-    status = _status(model, encoded.event)
+    status = _status(model, encoded)
     entry.status = status.value
     entry.log_prob = float(log_prob.mean())
     entry.error = float(log_prob.std() / len(log_prob) ** 0.5)
@@ -205,12 +205,18 @@ def _judge(entry: Entry, model: Model, held: Rows, seed: int) -> None:
         entry.joint = float(each.mean())
 
 
-def _status(model: Model, x: Event) -> Status:
+def _status(model: Model, encoded: Encoded) -> Status:
     """Of log p(x) of these rows: where cells are missing, a family of whole rows gives a bound or
-    less."""
+    less, and a known sum of them makes it an estimate."""
     whole = model.status["log_prob"]
     missing = model.joint.capabilities.missing
-    if x.mask.all() or whole is not Status.EXACT or missing not in ("bound", "approximate"):
+    if model.status_for(encoded)["log_prob"] != whole.value:
+        return Status.APPROXIMATE
+    if (
+        encoded.event.mask.all()
+        or whole is not Status.EXACT
+        or missing not in ("bound", "approximate")
+    ):
         return whole
     return Status.LOWER_BOUND if missing == "bound" else Status.APPROXIMATE
 
@@ -232,7 +238,7 @@ def log_label(model: Model, encoded: Any, held: Rows) -> tuple[np.ndarray, float
     else:
         from conjoin.model.calibrate import predictive_of
 
-        found = predictive_of(model, encoded.event)
+        found = predictive_of(model, encoded)
         density = found.cdf.diff(dim=1) / found.points.diff()
         place = torch.searchsorted(found.points, label).clamp(1, len(found.points) - 1) - 1
         width = model.number.space.variables[0].resolution or 1.0

@@ -202,7 +202,7 @@ def _reached(model: Model, encoded: Any, raw: Rows, wish: _Wish) -> tuple[np.nda
         proba = model.log_proba(encoded, raw).exp()
         code = int(wish.low)
         return proba[:, code].numpy(), (proba.argmax(1) == code).numpy()
-    found = predictive_of(model, encoded.event)
+    found = predictive_of(model, encoded)
     ends = torch.tensor([wish.low, wish.high], dtype=torch.float64)[:, None].expand(
         -1, encoded.event.rows
     )

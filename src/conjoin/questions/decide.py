@@ -195,7 +195,7 @@ def _number(
     """Intervals that hold 1 - max_error of the held-out values, at the level that conformal ranks
     give them (V. Chernozhukov, K. Wuthrich and Y. Zhu (2021), Distributional conformal prediction,
     algorithm 1)."""
-    found = predictive_of(model, encoded.event)
+    found = predictive_of(model, encoded)
     if max_error is None:
         table["answer"] = table["best_guess"] = model.number.decode(found.median())
         return np.full(encoded.event.rows, "", dtype=object)

@@ -44,7 +44,7 @@ def evaluate(
         "log_prob": float(np.mean(log_prob)),
         "log_prob_median": float(np.median(log_prob)),
     }
-    out["log_prob_status"] = model.status["log_prob"].value
+    out["log_prob_status"] = model.status_for(encoded)["log_prob"]
     if model.codec.per_dimension and model.status["log_prob"] is not Status.RELATIVE:
         out["bits_per_dim"] = float(np.mean(bits_of(log_prob, encoded)))
     if y is not None and known is not None and known.any():
@@ -62,23 +62,16 @@ def prediction(model: Model, X: Any, y: np.ndarray, known: np.ndarray) -> dict[s
     encoded = model.encode(rows)
     if model.has_classes:
         return _classes(model, model.log_proba(encoded, rows), label)
-    found = predictive_of(model, encoded.event)
+    found = predictive_of(model, encoded)
     scale = model.number.scale
     error = found.median() - label
-    with torch.no_grad():
-        log_y = model.pair.log_prob(_pair(label, encoded.event)) - model.log_evidence(encoded.event)
+    log_y = model.log_with_label(encoded, label) - model.evidence(encoded)
     return {
         "log_loss": float(-log_y.mean()) - model.number.log_volume,
         "crps": float(found.crps(label).mean()) * scale,
         "mae": float(error.abs().mean()) * scale,
         "rmse": float((found.mean() - label).square().mean().sqrt()) * scale,
     }
-
-
-def _pair(label: torch.Tensor, x: Any) -> Any:
-    from conjoin.core import Event, Pair
-
-    return Pair(Event(label), x)
 
 
 def _classes(model: Model, log_proba: torch.Tensor, label: torch.Tensor) -> dict[str, Any]:

@@ -96,9 +96,16 @@ def reasons(
         # the columns are not what is strange
         if part and not encoded.unseen[row].any() and not breaks[row]:
             words = [codec.unlike(x.mask[row].tolist(), part), *words][:MAX_NAMED_COLUMNS]
-        text = "; ".join(words) or codec.unlike(x.mask[row].tolist(), part)
+        unlike = _unlike_sums(encoded, row) or codec.unlike(x.mask[row].tolist(), part)
+        text = "; ".join(words) or unlike
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
     return out
+
+
+def _unlike_sums(encoded: Encoded, row: int) -> str:
+    """That a known sum is not what its missing parts make likely, where one is known."""
+    names = [str(one.name) for one in encoded.sums if one.open[row]]
+    return "; ".join(f"{name} is unlike what its missing parts add up to" for name in names)
 
 
 def _new_words(row: pd.Series, columns: list[Any], codec: Any, unseen: Tensor) -> list[str]:

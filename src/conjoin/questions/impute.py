@@ -7,6 +7,7 @@ row is the same in all of them, so log p(x) ranks them as log p(missing | observ
 """
 
 import numbers
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from conjoin.core import CapabilityError, Event, Pair, Rows, Status, stream
 from conjoin.core.event import slices
+from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import CHUNK_ROWS, Model
 from conjoin.questions.conditionals import are_resolved, conditional_means
 from conjoin.questions.ranges import draw_in_range, lifted, settled
@@ -44,6 +46,8 @@ def impute(
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}.")
     rows = model.rows(X)
+    for words in model.codec.far_away(rows):
+        warnings.warn(words, ColumnWarning, stacklevel=3)
     filled = _filled(model, rows, n_draws, seed, y, strategy, tails)
     raw = [model.codec.raw(each) for each in filled]
     return raw[0] if n_draws is None else raw
@@ -82,25 +86,38 @@ def _filled(
 ) -> list[Rows]:
     """One completion, or so many drawn ones. Rare values that share a level are drawn by their
     frequency in either."""
-    event = model.encode(rows).event
-    known = (
-        event if model.target is None and y is None else Pair(_given(model, y, event.rows), event)
-    )
+    encoded = model.encode(rows)
+    event = encoded.event
+    label = None if model.target is None and y is None else _given(model, y, event.rows)
+    own = None if y is None or label is None else label.value
     open_places = lifted(model.codec, (), tails)
     generator = stream(seed, "impute")
+
+    def told(noise: torch.Generator | None) -> Any:
+        """What is known, with parts of known sums, and the values that others may have."""
+        x = model.with_parts(encoded, noise, own, strategy == "mean")
+        confined = noise is not None and model.joint.capabilities.regions
+        x = model.codec.confined(rows, x) if confined else x
+        return x if label is None else Pair(label, x)
+
     if n_draws is None:
+        known = told(None)
         best = _x(model.joint.mode(known))
         if strategy == "mean":
-            best = _with_means(model, event, known, best, seed, y)
+            best = _with_means(model, _x(known), known, best, seed, y)
         full = [settled(model.codec, best, event, open_places)]
     else:
+        fixed = None if encoded.sums else told(generator)
 
         def draw(index: torch.Tensor) -> Any:
+            known = told(generator) if fixed is None else fixed
             return model.joint.sample_conditional(_some(known, index), generator=generator)
 
         full = [_x(draw_in_range(model.codec, draw, event, open_places)) for _ in range(n_draws)]
     drawn = model.codec.drawn
-    return [model.codec.fill(rows, event.mask, drawn(each, generator)) for each in full]
+    noise = None if n_draws is None else generator
+    fill = model.codec.fill_drawn
+    return [fill(rows, event.mask, drawn(each, generator), noise) for each in full]
 
 
 def _some(known: Any, index: torch.Tensor) -> Any:

@@ -24,7 +24,7 @@ def log_proba(model: Model, X: Any) -> np.ndarray:
 
 def means(model: Model, X: Any) -> np.ndarray:
     """(B,) the mean of p(y | x), in the unit of y."""
-    return model.number.decode(predictive_of(model, model.encode(X).event).mean())
+    return model.number.decode(predictive_of(model, model.encode(X)).mean())
 
 
 def quantiles(model: Model, X: Any, levels: Sequence[float]) -> np.ndarray:
@@ -33,5 +33,5 @@ def quantiles(model: Model, X: Any, levels: Sequence[float]) -> np.ndarray:
     asked = torch.as_tensor(np.atleast_1d(np.asarray(levels, dtype=float)))
     if not ((asked >= 0) & (asked <= 1)).all():
         raise ValueError(f"levels must lie between 0 and 1, got {levels!r}.")
-    found = predictive_of(model, model.encode(X).event)
+    found = predictive_of(model, model.encode(X))
     return model.number.decode(found.quantile(asked.expand(len(found.cdf), -1)))

@@ -2,6 +2,7 @@
 range, under constraints.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from conjoin.codecs.table.schema import RARE
 from conjoin.codecs.table.values import text_of
 from conjoin.core import Event, Pair, Region, stream
+from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import Model
 from conjoin.questions.constraints import (
     Among,
@@ -46,6 +48,7 @@ def generate(
     if not isinstance(n, int | np.integer) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
+    _tell_far(model, y, given or {})
     asked = model.codec.implied(given or {})
     open_places = lifted(model.codec, asked, tails)
     asked = narrowed(model, asked, constraints)
@@ -60,6 +63,23 @@ def generate(
         None if model.target is None else model.target.name,
     )
     return (X if model.codec.columnwise else model.codec.raw(model.rows(X))), labels
+
+
+def _tell_far(model: Model, y: Any, given: Mapping[Any, Any]) -> None:
+    """A warning for each column, and for a number y, that is asked to be what was never seen."""
+    told = model.codec.beyond_seen(given)
+    grid = model.state.grid
+    if model.has_number and y is not None and grid is not None:
+        low, high = model.number.decode(torch.tensor([grid[0], grid[-1]], dtype=torch.float64))
+        values = np.asarray(y, dtype=float)
+        far = np.extract((values < low) | (values > high), values)
+        told += [
+            f"{model.target.name!r} is asked for {value:g}, but the fit has seen no value outside "
+            f"of {low:.3g} to {high:.3g}: what is drawn beside it is guessed from far away."
+            for value in far[:1]
+        ]
+    for words in told:
+        warnings.warn(words, ColumnWarning, stacklevel=4)
 
 
 def _framed(model: Model, X: Any, y: Any) -> tuple[pd.DataFrame, Any]:
@@ -93,7 +113,9 @@ def _drawer(
         drawn = draw_in_range(model.codec, lambda some: at(index[some]), x.take(index), open_places)
         if model.target is None:
             return model.codec.drawn(drawn, generator, asked), None
-        return model.codec.drawn(drawn.x, generator, asked), model.target.decode(drawn.y.value)
+        # a number that was asked for is given back as it is
+        decode = model.target.drawn if y is None else model.target.decode
+        return model.codec.drawn(drawn.x, generator, asked), decode(drawn.y.value)
 
     return draw
 

@@ -28,7 +28,7 @@ def predict_all(model: SeveralTargets, X: Any) -> pd.DataFrame:
         if view.has_classes:
             found[name] = view.classes.labels[view.log_proba(encoded).argmax(1).numpy()]
         else:
-            found[name] = view.number.decode(predictive_of(view, encoded.event).mean())
+            found[name] = view.number.decode(predictive_of(view, encoded).mean())
     return pd.DataFrame(found, index=rows.index)
 
 
@@ -173,7 +173,7 @@ def sample_all(
 
     drawn: Pair = draw_in_range(model.codec, draw, x, lifted(model.codec, (), tails))
     y = {
-        target.name: target.decode(drawn.y.value[:, place])
+        target.name: target.drawn(drawn.y.value[:, place])
         for place, target in enumerate(model.targets)
     }
     return model.codec.drawn(drawn.x, generator), pd.DataFrame(y)

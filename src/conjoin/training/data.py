@@ -20,7 +20,9 @@ from conjoin.core import Event, Pair
 __all__ = [
     "MIN_DISTINCT_SHARE",
     "Split",
+    "are_copies",
     "canonical",
+    "count_copies",
     "group_hashes",
     "row_hashes",
     "split_rows",
@@ -97,6 +99,11 @@ def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 MAX_COMPARED_CELLS = 400  # cells of a row beyond which rows are told apart by a hash
 HASHED_ROWS = 4096  # rows that are hashed at once
 MIN_DISTINCT_SHARE = 0.5  # share of distinct rows from which a repeat counts as the same case
+DOMINATING_SHARE = 0.01  # of the rows, above which those of one content count for themselves
+DOMINATING_TIMES = 10  # as many as the median row has
+MIN_COPIED_ROWS = 50  # distinct ones, to tell copies from rows that repeat by chance
+MIN_COPIED_TIMES = 4  # as many distinct rows as each is repeated
+MAX_COPIED_DISPERSION = 0.3  # variance of the numbers of copies beside their mean; by chance 1
 
 
 class Split(NamedTuple):
@@ -112,17 +119,43 @@ def row_hashes(rows: Any, groups: Any = None) -> np.ndarray:
     """(B,) uint64: equal for equal rows of ``rows`` (Rows, or a DataFrame), or for rows of one
     group.
 
-    Where most rows are repeats (a few columns of few levels) equality means nothing: then each row
-    counts for itself, since held-out sets of whole patterns would be unlike the rows to come."""
+    Where most rows are repeats (a few columns of few levels), and not copies (see ``are_copies``),
+    equality means nothing: then each row counts for itself, since held-out sets of whole patterns
+    would be unlike the rows to come. So do the rows of a pattern that is much more frequent than
+    others, as where all cells are 0, which would be in one part of a split alone."""
     if groups is not None:
         return group_hashes(groups)
-    hashes = content_hashes(rows) if isinstance(rows, pd.DataFrame) else rows.hashes()
-    if len(np.unique(hashes)) >= MIN_DISTINCT_SHARE * len(hashes):
-        return np.asarray(hashes)
+    hashes = np.asarray(content_hashes(rows) if isinstance(rows, pd.DataFrame) else rows.hashes())
+    _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    if not len(hashes):
+        return hashes
+    least = max(DOMINATING_SHARE * len(hashes), DOMINATING_TIMES * float(np.median(counts)))
+    alone = counts[which.reshape(-1)] > least
+    if len(counts) < MIN_DISTINCT_SHARE * len(hashes):
+        alone |= not are_copies(counts)
+    if not alone.any():
+        return hashes
     repeat = pd.Series(hashes).groupby(hashes).cumcount()
-    return pd.util.hash_pandas_object(
+    each = pd.util.hash_pandas_object(
         pd.DataFrame({"row": hashes, "repeat": repeat}), index=False
     ).to_numpy()
+    return np.where(alone, each, hashes)
+
+
+def are_copies(counts: np.ndarray) -> bool:
+    """Whether distinct rows, of which there are so many each, were copied: rows that repeat by
+    chance do not do so equally often."""
+    mean = float(counts.mean()) if len(counts) else 0.0
+    if mean < 2 or len(counts) < max(MIN_COPIED_ROWS, MIN_COPIED_TIMES * mean):
+        return False
+    return bool(np.gcd.reduce(counts) > 1 or counts.var() < MAX_COPIED_DISPERSION * mean)
+
+
+def count_copies(rows: Any) -> int:
+    """How many of the rows (Rows, or a DataFrame) are copies of others."""
+    hashes = content_hashes(rows) if isinstance(rows, pd.DataFrame) else rows.hashes()
+    counts = np.unique(hashes, return_counts=True)[1]
+    return int(counts.sum() - len(counts)) if are_copies(counts) else 0
 
 
 def group_hashes(groups: Any) -> np.ndarray:

@@ -85,6 +85,15 @@ class Cells(abc.ABC):
         """The raw column of plain cells (B,)."""
 
     @property
+    def step(self) -> float:
+        """Of the lattice that numbers were recorded on, in event units; 0 where there is none."""
+        column = self.column
+        if column.resolution is None or column.precision == 0:
+            return 0.0
+        decimals = 0.0 if column.decimals is None else 10.0**-column.decimals
+        return (column.precision or decimals) / self.scale
+
+    @property
     @abc.abstractmethod
     def range(self) -> tuple[float, float]:
         """Where draws stay, in event units."""

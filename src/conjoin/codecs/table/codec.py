@@ -30,11 +30,12 @@ from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.reading import gaps_of
-from conjoin.codecs.table.relations import Relations, Solved
+from conjoin.codecs.table.relations import Linear, Relations, Settling, Solved
 from conjoin.codecs.table.rows import TableRows, filled
-from conjoin.codecs.table.schema import Column, Schema
-from conjoin.codecs.table.words import field_of, inputs_of
-from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, Variable
+from conjoin.codecs.table.schema import RARE, Column, Schema
+from conjoin.codecs.table.values import text_of
+from conjoin.codecs.table.words import beyond_words, far_words, field_of, inputs_of
+from conjoin.core import Codec, Encoded, Event, Field, OpenSum, Region, Rows, Space, Variable
 
 __all__ = ["TableCodec"]
 
@@ -204,9 +205,33 @@ class TableCodec(Codec):
     def unaskable(self, given: Mapping[Any, Any]) -> str:
         return self._relations.unaskable(given) if self._relations else ""
 
+    def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
+        columns = {each.name: each for each in self.schema.drawn if each.numeric}
+        return [
+            words
+            for name, asked in given.items()
+            if name in columns
+            for words in [beyond_words(columns[name], asked)]
+            if words
+        ]
+
+    def far_away(self, rows: Rows) -> list[str]:
+        columns = [each for each in self.schema.drawn if each.numeric]
+        found = [
+            far_words(each, rows.frame[each.name]) for each in columns if each.name in rows.frame
+        ]
+        return list(filter(None, found))
+
     def broken(self, rows: Rows) -> list[str]:
         related = self._relations
         return related.why(related.read(rows.frame)) if related else super().broken(rows)
+
+    @property
+    def labels(self) -> list[Any]:
+        """The names of the variables as a reader is told of them: an end as its difference."""
+        ends = self._relations.differences
+        names = {name: f"{name} - {one.start}" for name, one in ends.items()}
+        return [names.get(name, name) for name in self.columns]
 
     def told(self, frame: pd.DataFrame) -> tuple[list[Any], pd.DataFrame]:
         """Ends as their differences, and what follows from other cells filled in."""
@@ -214,7 +239,7 @@ class TableCodec(Codec):
             return self.columns, frame
         solved = self._relations.solve(self._relations.read(frame))
         ends = self._relations.differences
-        labels = {name: f"{name} - {one.start}" for name, one in ends.items()}
+        labels = dict(zip(self.columns, self.labels, strict=True))
         more = {labels[name]: solved.cells[name] for name in ends} | {
             name: self._writers[name].write(solved.cells[name]).to_numpy()
             for name in solved.where
@@ -223,7 +248,7 @@ class TableCodec(Codec):
         out = frame.copy()
         for name, cells in more.items():
             out[name] = cells
-        return [labels.get(name, name) for name in self.columns], out
+        return self.labels, out
 
     def missing_columns(self, rows: Rows) -> list[Any]:
         known = self._relations.reached(rows.names)
@@ -268,7 +293,51 @@ class TableCodec(Codec):
             torch.from_numpy(log_unseen),
             torch.from_numpy(log_volume),
             None if solved is None else torch.from_numpy(solved.breaks),
+            *((None, ()) if solved is None else self._open_sums(solved, observed)),
         )
+
+    def _open_sums(
+        self, solved: Solved, observed: Tensor
+    ) -> tuple[Tensor | None, tuple[OpenSum, ...]]:
+        """What is known of sums whose parts are missing, and the rows in which a sum is known that
+        can't be used: a part belongs to one sum, and is a variable."""
+        ends = self._relations.differences
+        places = {name: at for at, name in enumerate(self.columns) if name not in ends}
+        free = ~observed.numpy()
+        unused = np.zeros(len(free), dtype=bool)
+        found = []
+        for one in self._relations.sums:
+            gaps = one.open_parts(solved.cells)
+            at = [places.get(name, -1) for name in one.of]
+            apart = np.asarray((free[:, at] | ~gaps).all(1))
+            usable = apart & (min(at) >= 0)
+            unused |= gaps.any(1) & ~usable
+            gaps = gaps & usable.reshape(-1, 1)
+            if gaps.any():
+                free[:, at] &= ~gaps
+                found.append(self._open_sum(one, at, gaps, solved))
+        return (torch.from_numpy(unused) if unused.any() else None), tuple(found)
+
+    def _open_sum(self, one: Linear, at: list[int], gaps: Array, solved: Solved) -> OpenSum:
+        """``at``: the places of its parts; ``gaps`` (B, J): those that are missing."""
+        width = len(self.columns) + len(self._flags)
+        parts = [self._cells[place] for place in at]
+        rest, slack = one.rest(solved.cells)
+        weight = np.zeros((len(gaps), width))
+        step, origin, log_slope = np.zeros((3, width))
+        for place, part, factor, open_ in zip(at, parts, one.factors, gaps.T, strict=True):
+            weight[:, place] = open_ * factor * part.scale
+            rest = rest - open_ * factor * part.shift
+            step[place] = part.step
+            origin[place] = (part.column.offset - part.shift) / part.scale
+            size = part.column.resolution
+            log_slope[place] = (
+                np.log(abs(factor) * part.scale)
+                if size is None
+                else -np.log(max(1.0, 2 * one.tolerance / (abs(factor) * size)))
+            )
+        arrays = (weight, rest, slack, step, origin, log_slope)
+        return OpenSum(one.name, *map(torch.from_numpy, arrays))
 
     def _encode_column(self, frame: pd.DataFrame, cells: Cells, solved: Solved | None) -> Encoding:
         name = cells.column.name
@@ -357,7 +426,10 @@ class TableCodec(Codec):
         ]
         frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=range(len(values)))
         frame = frame.set_axis(pd.Index(self.columns), axis=1)
-        return self._put_back(frame, given) if self._relations else frame
+        if not self._relations:
+            return frame
+        uniform = None if generator is None else self._uniform(values, 0, generator)
+        return self._put_back(frame, given, uniform)
 
     def _numbers_of(self, value: Tensor, observed: Tensor | None = None) -> tuple[Array, Array]:
         """(B, D) numbers of rows, and which of them are cells that are known."""
@@ -391,10 +463,13 @@ class TableCodec(Codec):
         uniform = self._uniform(values, i, generator)
         return cells.draw(values[:, i], known[:, i], uniform, asked)
 
-    def _put_back(self, frame: pd.DataFrame, held: Collection[Any]) -> pd.DataFrame:
+    def _put_back(
+        self, frame: pd.DataFrame, held: Collection[Any], uniform: Array | None
+    ) -> pd.DataFrame:
         """The columns that follow from others, at their places; ``frame`` holds differences."""
         series = {name: frame[name] for name in frame}
-        for name, cells in self._relations.decide(frame, self._recorded, held).items():
+        decided = self._relations.decide(frame, self._recorded, held, uniform)
+        for name, cells in decided.items():
             series[name] = self._writers[name].write(cells)
         order = [column.name for column in self.schema.drawn]
         return pd.concat([series[name] for name in order], axis=1).set_axis(pd.Index(order), axis=1)
@@ -478,7 +553,37 @@ class TableCodec(Codec):
         frame: pd.DataFrame = rows.frame
         return frame
 
+    def confined(self, rows: Rows, event: Event) -> Event:
+        if not self._relations.derived_levels:
+            return event
+        left = self._relations.keys_left(self._relations.read(rows.frame))
+        allowed = {
+            self.columns.index(name): self._codes_left(name, keys)
+            for name, keys in left.items()
+            if name in self.columns and not self.schema[name].numeric
+        }
+        if not allowed:
+            return event
+        free = torch.full(event.value.shape, torch.inf, dtype=torch.float64)
+        return event._replace(within=Region(-free, free, allowed))
+
+    def _codes_left(self, name: Any, keys: Sequence[frozenset[str] | None]) -> Tensor:
+        """(B, K) bool: the levels that a cell may have, where these are the values."""
+        column = self.schema[name]
+        codes = {text_of(level): code for code, level in enumerate(column.levels)}
+        codes |= {text_of(value): codes[RARE] for value in column.pooled if RARE in codes}
+        out = torch.zeros(len(keys), len(column.levels), dtype=torch.bool)
+        for row, texts in enumerate(keys):
+            found = [codes[text] for text in texts or () if text in codes]
+            out[row, found or slice(None)] = True
+        return out
+
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
+        return self.fill_drawn(rows, observed, decoded, None)
+
+    def fill_drawn(
+        self, rows: Rows, observed: Tensor, decoded: Any, generator: torch.Generator | None
+    ) -> TableRows:
         if not self._relations:
             seen = observed.numpy()
             return TableRows(filled(rows.frame, self.columns, seen, decoded, self.schema))
@@ -486,10 +591,15 @@ class TableCodec(Codec):
         columns = [column.name for column in self.schema.drawn]
         nothing = np.zeros((len(rows), len(columns)), dtype=bool)
         frame = filled(rows.frame, columns, nothing, decoded, self.schema)
-        return TableRows(self._settled(rows.frame, frame, decoded))
+        uniform = None if generator is None else self._uniform(nothing, 0, generator)
+        return TableRows(self._settled(rows.frame, frame, decoded, uniform))
 
     def _settled(
-        self, before: pd.DataFrame, frame: pd.DataFrame, decoded: pd.DataFrame
+        self,
+        before: pd.DataFrame,
+        frame: pd.DataFrame,
+        decoded: pd.DataFrame,
+        uniform: Array | None,
     ) -> pd.DataFrame:
         """The filled rows, whose filled cells keep the relations with those known before."""
         plain = self._relations.read(frame)
@@ -497,8 +607,8 @@ class TableCodec(Codec):
             name: pd.isna(cells) & ~pd.isna(plain[name])
             for name, cells in self._relations.read(before).items()
         }
-        drawn = self._relations.read(decoded)
-        changed = self._relations.settle(plain, gaps, drawn, self._recorded)
+        how = Settling(self._relations.read(decoded), self._recorded, uniform)
+        changed = self._relations.settle(plain, gaps, how)
         for name, cells in changed.items():
             new = self._writers[name].write(cells).set_axis(frame.index)
             frame[name] = frame[name].where(~gaps[name], new)

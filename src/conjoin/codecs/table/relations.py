@@ -20,7 +20,7 @@ None where missing. Shape letters: B rows.
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -30,9 +30,19 @@ from numpy.typing import NDArray
 from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import blank, map_distinct, text_of
+from conjoin.codecs.table.values import blank, map_distinct, text_of, truth_of, truths_of
 
-__all__ = ["Difference", "Linear", "Lookup", "Relation", "Relations", "Solved", "derived", "plain"]
+__all__ = [
+    "Difference",
+    "Linear",
+    "Lookup",
+    "Relation",
+    "Relations",
+    "Settling",
+    "Solved",
+    "derived",
+    "plain",
+]
 
 JSON = dict[str, Any]
 Array = NDArray[Any]
@@ -40,18 +50,49 @@ Name = Any
 Plain = dict[Name, Array]
 Record = Callable[[Name, Array], Array]  # numbers of a column as it was recorded
 
+
+class Settling(NamedTuple):
+    """By what filled cells are made to keep relations: ``drawn``, the rows as a density completed
+    them; ``record(name, numbers)``, which rounds as a column was recorded; ``uniform`` (B,),
+    numbers between 0 and 1 by which one of several keys is drawn, None for the most frequent;
+    ``rows_of(name)``, how often each value of a column of levels was seen, by its text."""
+
+    drawn: Plain
+    record: Record
+    uniform: Array | None = None
+    rows_of: Callable[[Name], Mapping[str, float]] = lambda name: {}
+
+
+LEAST_ROWS = 1e-6  # that a key counts of which no number of rows is known
 FLOAT_ROUNDING = 1e-9  # of the size of the terms, by which sums of float64 may differ
 
 
 def plain(column: Column, series: Any) -> Array:
     """The cells of a column (B,): numbers with NaN, or texts with None, where missing."""
     series = blank(series, column.missing)
-    return numbers_of(column, series)[0] if column.numeric else texts(level_cells(series)[0])
+    if column.numeric:
+        return numbers_of(column, series)[0]
+    return in_own_words(column, texts(level_cells(series)[0]))
 
 
 def texts(cells: Any) -> Array:
     """(B,) cells as texts; None where missing."""
     return map_distinct(pd.Series(cells, dtype=object), text_of, None, object)
+
+
+def in_own_words(column: Column, cells: Array) -> Array:
+    """(B,) texts of levels as the column of the fit has them: where it can only be yes or no, 1,
+    "TRUE" and "yes" are the same."""
+    truths = {truth: text_of(level) for truth, level in truths_of(column.levels).items()}
+    if not truths:
+        return cells
+    known = set(truths.values())
+
+    def own(text: str) -> str:
+        truth = truth_of(text)
+        return text if text in known or truth is None else truths[truth]
+
+    return map_distinct(pd.Series(cells, dtype=object), own, None, object)
 
 
 def missing(cells: Array) -> Array:
@@ -99,9 +140,9 @@ class Relation(abc.ABC):
         where it follows from ``name``."""
 
     @abc.abstractmethod
-    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
-        """The columns that change so that ``filled`` cells (B,) keep the relation with known ones.
-        ``drawn``: the rows as a density completed them."""
+    def settle(self, cells: Plain, filled: Plain, how: Settling) -> Plain:
+        """The columns that change so that ``filled`` cells (B,) keep the relation with known
+        ones."""
 
     @abc.abstractmethod
     def reached(self, known: set[Name]) -> set[Name]:
@@ -202,6 +243,18 @@ class Linear(Relation):
         terms = zip(self.of, self.factors, strict=True)
         return _added(self.constant, [factor * cells[name] for name, factor in terms])
 
+    def open_parts(self, cells: Plain) -> Array:
+        """(B, J) bool: the missing columns of a known y, where they are several."""
+        gaps = np.stack([missing(cells[name]) for name in self.of], 1)
+        several = (gaps.sum(1) > 1) & ~missing(cells[self.name])
+        return np.asarray(gaps & several[:, None])
+
+    def rest(self, cells: Plain) -> tuple[Array, Array]:
+        """(B,) what the missing columns of y add up to, and by how much they may miss it."""
+        known = {name: np.nan_to_num(cells[name]) for name in self.names}
+        slack = self.tolerance * (1 + 1e-6) + self.rounding * self._size(known)
+        return known[self.name] - self.value(known), slack + self.rounding * abs(known[self.name])
+
     def reached(self, known: set[Name]) -> set[Name]:
         lost = set(self.names) - known
         return lost if len(lost) == 1 else set()
@@ -223,9 +276,10 @@ class Linear(Relation):
             found[name] = (others / factor, float(np.log(abs(factor))))
         return found
 
-    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
+    def settle(self, cells: Plain, filled: Plain, how: Settling) -> Plain:
         """The filled parts of a known y change in proportion, so that they make it up; the last of
         them is what is left. Where that can't be, it makes up for all."""
+        record = how.record
         parts = [name for name in self.of if filled[name].any()]
         wrong = ~filled[self.name] & ~self.holds(cells)
         if not parts or not wrong.any():
@@ -311,10 +365,10 @@ class Difference(Relation):
         """A missing start is as long before the end as usual."""
         return {self.start: (cells[self.name] - self.typical, 0.0)}
 
-    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
+    def settle(self, cells: Plain, filled: Plain, how: Settling) -> Plain:
         """The start is as long before a known end as was drawn."""
         open_ = filled[self.start] & ~filled[self.name]
-        start = cells[self.name] - self.apart(drawn)
+        start = cells[self.name] - self.apart(how.drawn)
         return {self.start: np.where(open_, start, cells[self.start])}
 
 
@@ -381,13 +435,28 @@ class Lookup(Relation):
         back = _mapped(cells[self.name], only)
         return {self.name: (self.value(cells), 0.0), self.of[0]: (back, 0.0)}
 
-    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
-        """A filled key that does not go with a known value gives way to the most frequent one that
-        does."""
+    def settle(self, cells: Plain, filled: Plain, how: Settling) -> Plain:
+        """A filled key that does not go with a known value gives way to one that does, by how often
+        each of these was seen."""
         base = self.of[0]
         wrong = filled[base] & ~filled[self.name] & ~self.holds(cells)
-        usual = _mapped(cells[self.name], {text: keys[0] for text, keys in self._keys_of.items()})
-        return {base: np.where(wrong & ~missing(usual), usual, cells[base])}
+        out = cells[base].copy()
+        rows = how.rows_of(base)
+        for row in np.flatnonzero(wrong):
+            keys = self._keys_of.get(text_of(cells[self.name][row]))
+            if keys:
+                out[row] = keys[
+                    _place(keys, rows, None if how.uniform is None else how.uniform[row])
+                ]
+        return {base: out}
+
+
+def _place(keys: Sequence[Any], rows: Mapping[str, float], uniform: float | None) -> int:
+    """Which of the keys, the most frequent one first, is drawn by a number between 0 and 1."""
+    if uniform is None:
+        return 0
+    total = np.cumsum([rows.get(text_of(key), 0.0) or LEAST_ROWS for key in keys])
+    return min(int(np.searchsorted(total, uniform * total[-1], side="right")), len(keys) - 1)
 
 
 def _mapped(cells: Array, table: Mapping[str, Any]) -> Array:
@@ -455,6 +524,11 @@ class Relations:
     def derived_levels(self) -> set[Name]:
         """The columns that lookups determine."""
         return {one.name for one in self.each if isinstance(one, Lookup)}
+
+    @property
+    def sums(self) -> list[Linear]:
+        """Those of several columns."""
+        return [one for one in self.each if isinstance(one, Linear) and len(one.of) > 1]
 
     @property
     def derived(self) -> dict[Name, Relation]:
@@ -534,11 +608,18 @@ class Relations:
                 said[row].append(one.why(cells, int(row)))
         return ["; ".join(parts) for parts in said]
 
-    def decide(self, frame: pd.DataFrame, record: Record, held: Collection[Name] = ()) -> Plain:
+    def decide(
+        self,
+        frame: pd.DataFrame,
+        record: Record,
+        held: Collection[Name] = (),
+        uniform: Array | None = None,
+    ) -> Plain:
         """The columns that follow from others, of decoded rows (which hold d for ends), as they are
-        recorded. Where a column is ``held``, the one that it follows from gives way."""
+        recorded. Where a column is ``held``, the one that it follows from gives way; ``uniform``:
+        see ``Settling``."""
         cells = {name: self._read(frame, self.variable(self.columns[name])) for name in self.names}
-        found = self._give_way(cells, set(held))
+        found = self._give_way(cells, set(held), uniform)
         for one in self.each:
             values = self.typed(one.name, one.value(cells))
             if isinstance(one, Lookup):
@@ -548,13 +629,14 @@ class Relations:
             cells[one.name] = found[one.name] = values
         return found
 
-    def _give_way(self, cells: Plain, held: set[Name]) -> Plain:
+    def _give_way(self, cells: Plain, held: set[Name], uniform: Array | None) -> Plain:
         found: Plain = {}
         for one in reversed(self.each):
             if isinstance(one, Lookup) and one.name in held:
                 base = one.of[0]
                 free = {one.name: np.zeros(1, dtype=bool), base: ~missing(cells[one.name])}
-                values = one.settle(cells, free, cells, lambda name, numbers: numbers)[base]
+                how = Settling(cells, lambda name, numbers: numbers, uniform, self.rows_of)
+                values = one.settle(cells, free, how)[base]
                 cells[base] = found[base] = self.typed(base, values)
                 held.add(base)
         return found
@@ -562,7 +644,7 @@ class Relations:
     def implied(self, given: Mapping[Name, Any]) -> dict[Name, Any]:
         """What is given, and for each determined column that is asked for the keys that go with it.
         ValueError where what is asked never goes together."""
-        asked = dict(given)
+        asked = {name: self._in_own_words(name, value) for name, value in given.items()}
         for one in self.each:
             levels = [name for name in one.names if not self.columns[name].numeric]
             # of one value each ``unaskable`` says whether they go together
@@ -571,6 +653,20 @@ class Relations:
                 keys = one.keys_of(_listed_texts(asked[one.name]))
                 asked[one.of[0]] = _both(one, keys, asked)
         return asked
+
+    def _in_own_words(self, name: Name, asked: Any) -> Any:
+        """What is asked of a column that is part of a lookup, in the words of the fit."""
+        column = self.columns.get(name)
+        if column is None or name not in self.names or isinstance(asked, tuple):
+            return asked
+        words = truths_of(column.levels)
+        known = set(map(text_of, words.values()))
+
+        def own(value: Any) -> Any:
+            truth = truth_of(value)
+            return words[truth] if truth in words and text_of(value) not in known else value
+
+        return type(asked)(map(own, asked)) if isinstance(asked, list | set) else own(asked)
 
     def unaskable(self, given: Mapping[Name, Any]) -> str:
         """Why conditions on columns can't be met exactly, in a sentence; "" where they can."""
@@ -600,12 +696,38 @@ class Relations:
             known.update(one.reached(known))
         return known
 
-    def settle(self, cells: Plain, filled: Plain, drawn: Plain, record: Record) -> Plain:
+    def rows_of(self, name: Name) -> dict[str, float]:
+        """How often each value of a column of levels was seen, by its text."""
+        column = self.columns[name]
+        pairs = zip(column.levels, column.counts, strict=False)
+        pooled = zip(column.pooled, column.pooled_counts, strict=False)
+        return {text_of(value): rows for value, rows in (*pairs, *pooled)}
+
+    def keys_left(self, cells: Plain) -> dict[Name, list[frozenset[str] | None]]:
+        """Of each missing key of a lookup, whose value is known, the keys that go with it, as
+        texts; None where any may be."""
+        left: dict[Name, list[frozenset[str] | None]] = {}
+        lookups = [one for one in self.each if isinstance(one, Lookup)]
+        for one in (*lookups, *lookups):  # twice, as the value may itself be one that is left
+            base = one.of[0]
+            open_ = np.flatnonzero(missing(cells[base]))
+            found = left.setdefault(base, [None] * len(cells[base]))
+            for row in open_:
+                value = cells[one.name][row]
+                values = left.get(one.name, found)[row] if pd.isna(value) else {text_of(value)}
+                if values and (one.name in left or not pd.isna(value)):
+                    keys = frozenset(map(text_of, one.keys_of(values)))
+                    before = found[row]
+                    found[row] = keys if before is None else keys & before or before
+        return {name: each for name, each in left.items() if any(each)}
+
+    def settle(self, cells: Plain, filled: Plain, how: Settling) -> Plain:
         """The columns that change so that ``filled`` cells (B,) keep the relations with known
-        ones. ``record(name, numbers)`` rounds as the column was recorded."""
+        ones."""
         changed: Plain = {}
+        how = how._replace(rows_of=self.rows_of)
         for one in self.each:
-            for name, values in one.settle(cells, filled, drawn, record).items():
+            for name, values in one.settle(cells, filled, how).items():
                 changed[name] = values
                 cells[name] = self.typed(name, values)
         return changed

@@ -1,9 +1,67 @@
 """What a table is, in words: a line for each of its columns, and one for all."""
 
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conjoin.codecs.table.cells import cells_for
+from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import Column, Schema
+from conjoin.codecs.table.values import blank
 from conjoin.core import Field
 
-__all__ = ["field_of", "inputs_of"]
+__all__ = ["beyond_words", "far_words", "field_of", "inputs_of"]
+
+RANGE_SLACK = 0.01  # of the range that was seen: its ends are saved rounded
+FAR_RANGES = 1.0  # ranges that were seen, further out than which a number is far away
+
+
+def beyond_words(column: Column, asked: Any) -> str:
+    """What is wrong where a number is asked for, or a range of them, that lies outside of what the
+    fit has seen; else ""."""
+    low, high = column.range
+    if low is None or high is None:
+        return ""
+    ends = list(asked) if isinstance(asked, tuple) else [asked, asked]
+    found = numbers_of(column, pd.Series(ends, dtype=object).infer_objects())[0]
+    least, most = (
+        open_ if np.isnan(end) else end for end, open_ in zip(found, (-np.inf, np.inf), strict=True)
+    )
+    slack = RANGE_SLACK * (high - low)
+    if least <= high + slack and most >= low - slack:
+        return ""
+    value = (
+        f"{ends[0]} to {ends[1]}".replace("None", "any") if isinstance(asked, tuple) else str(asked)
+    )
+    return (
+        f"Column {column.name!r} is asked for {value}, but the fit has seen {_seen(column)}: "
+        "what is drawn beside it is guessed from far away."
+    )
+
+
+def far_words(column: Column, series: Any) -> str:
+    """What is wrong where numbers (B,) of rows lie further outside of what the fit has seen than
+    that is wide; else ""."""
+    low, high = column.range
+    if low is None or high is None:
+        return ""
+    found, known = numbers_of(column, blank(series, column.missing))
+    room = FAR_RANGES * (high - low)
+    far = np.flatnonzero(known & ((found < low - room) | (found > high + room)))
+    if not len(far):
+        return ""
+    rows = "1 row has" if len(far) == 1 else f"{len(far):,} rows have"
+    return (
+        f"Column {column.name!r}: {rows} a value far outside of what the fit has seen, "
+        f"{_seen(column)}, such as {series.iloc[far[0]]}: what is filled in beside it is guessed "
+        "from far away."
+    )
+
+
+def _seen(column: Column) -> str:
+    low, high = cells_for(column).write(np.array(column.range)).astype(object)
+    return f"{low} to {high}"
 
 
 def field_of(column: Column) -> Field:

@@ -217,7 +217,7 @@ def drift(
     least = [columns["p_value"].min(), columns["p_given_others"].min(), pairs["p_value"].min(), row]
     verdict = float(min(1.0, VERDICT_PARTS * np.nanmin(least)))
     running = _running(
-        codec.columns, before.take(torch.from_numpy(held)), after, scores, level, random_state
+        codec.labels, before.take(torch.from_numpy(held)), after, scores, level, random_state
     )
     notices += new_values(codec, a, b)
     notices += [
@@ -306,7 +306,7 @@ def _columns(
     p_values = holm(column_tests(a, b, discrete))
     changes = [told(codec, d, a, b, discrete[d]) for d in range(len(discrete))]
     table = pd.DataFrame(changes, columns=["before", "after"])
-    table.insert(0, "column", codec.columns)
+    table.insert(0, "column", codec.labels)
     return table.assign(
         p_value=p_values, p_given_others=[given.get(name, np.nan) for name in codec.columns]
     )
@@ -318,7 +318,7 @@ def _pair_table(codec: TableCodec, a: Event, b: Event, discrete: list[bool]) -> 
         for event in (a, b)
     )
     table = pair_tests(first, second, discrete[:MAX_PAIRED_COLUMNS])
-    names = np.array([*codec.columns, ""], dtype=object)
+    names = np.array([*codec.labels, ""], dtype=object)
     return table.assign(
         first=names[table["first"]],
         second=names[table["second"]],
