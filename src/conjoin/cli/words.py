@@ -25,6 +25,9 @@ _MISSING = re.compile(r"say missing=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \[(?P<
 _COLUMN = re.compile(r"Column ('[^']*'|\"[^\"]*\")")
 _TYPES = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): (?P<type>'[a-z]+')\}")
 
+_PARSE = re.compile(
+    r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'parse': '(?P<way>[a-z ]+)'\}\}"
+)
 _RANGE = re.compile(r"range=\((?P<low>[^,()]+), (?P<high>[^,()]+)\)")
 _RELATION = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'relation': 'none'\}\}")
 _SIZE = re.compile(r"size=(?P<pixels>\d+)")
@@ -64,6 +67,9 @@ def in_shell(text: str) -> str:
     text = _RANGE.sub(r"--range \g<low>..\g<high>", text)
     text = _RELATION.sub(
         r"take \g<name> out of the relations in schema.json and give --schema schema.json", text
+    )
+    text = _PARSE.sub(
+        r'set "parse" of \g<name> to "\g<way>" in schema.json and give --schema schema.json', text
     )
     text = _PICTURE.sub(r"--size \g<size>", text)
     text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)

@@ -31,7 +31,7 @@ from conjoin.codecs.table.measure import (
     unit_of,
 )
 from conjoin.codecs.table.overrides import missing_of, overrides_of
-from conjoin.codecs.table.reading import form_of, read_in
+from conjoin.codecs.table.reading import form_of, read_in, usual_decimal
 from conjoin.codecs.table.relation_search import relations_of
 from conjoin.codecs.table.relations import Difference, Relation, derived, plain
 from conjoin.codecs.table.schema import RARE, Column, Schema
@@ -149,6 +149,7 @@ def examine(
     blanks = missing_of(missing, names)
     columns = []
     tallies = {}
+    usual = usual_decimal(frame)
     for i, name in enumerate(names):
         fields = asked.get(name, {})
         hidden = tuple(dict.fromkeys([*blanks.get(name, ()), *fields.get("missing", ())]))
@@ -156,7 +157,7 @@ def examine(
             name,
             frame.iloc[:, i],
             weight,
-            {**fields, "missing": hidden, "most_levels": most_levels},
+            {**fields, "missing": hidden, "most_levels": most_levels, "usual": usual},
             name == target,
         )
         columns.append(column)
@@ -291,7 +292,7 @@ def _column(
     was_words = not pd.api.types.is_numeric_dtype(raw.dtype)
     changed = bool(asked["missing"]) and int(series.isna().sum()) > int(raw.isna().sum())
     kind, form = _type(series, weight, asked, changed)
-    found = None if is_target else form_of(series, asked, kind)
+    found = None if is_target else form_of(series, asked, kind, asked.get("usual", ""))
     if found is not None:
         asked = {**asked, "missing": tuple(dict.fromkeys([*asked["missing"], *found.missing]))}
         series = _in_numbers(blank(series, asked["missing"]), found.form)

@@ -120,10 +120,14 @@ def _from_column(column: Column) -> JSON:
         return fields | ({"format": column.format} if column.format else {})
     if column.type == "text":
         return fields
-    if not column.numeric:
+    if not column.numeric and not isinstance(column.parse, str):
         return fields | (
             {"levels": column.levels, "pooled": column.pooled} if column.levels else {}
         )
+    if isinstance(column.parse, str):  # edited: what was measured of another reading is void
+        return {key: value for key, value in fields.items() if key != "type"} | {
+            "parse": column.parse
+        }
     if column.levels:
         return fields
     kept = {key: getattr(column, key) for key in _NUMERIC}

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from conjoin.codecs.table.forms import Found, find_form, form_from
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import blank, days, floats, locate, map_distinct
-from conjoin.codecs.table.written import is_empty_word
+from conjoin.codecs.table.written import is_empty_word, settled_decimal
 
-__all__ = ["form_of", "gaps_of", "numbers_of", "read_in", "written_cells"]
+__all__ = ["form_of", "gaps_of", "numbers_of", "read_in", "usual_decimal", "written_cells"]
 
 _LEVEL_TYPES = ("category", "ordered", "boolean")
+_MANY_WORDS = 500  # distinct words that tell which decimal mark a column has
 
 Array = NDArray[Any]
 Series = Any
@@ -60,11 +61,39 @@ def written_cells(form: Any, raw: Array, dtype: str) -> Series:
     return pd.Series(cells).astype(dtype)  # type: ignore[call-overload]
 
 
-def form_of(series: Series, asked: dict[str, Any], kind: str) -> Found | None:
+def usual_decimal(frame: pd.DataFrame) -> str:
+    """The decimal mark that columns of words show; "" where they show none, or where columns
+    differ."""
+    shown = {settled_decimal(_distinct_words(frame.iloc[:, i])) for i in range(frame.shape[1])}
+    shown |= {"." for name in frame.columns if _has_fractions(frame[name])}
+    shown -= {""}
+    return shown.pop() if len(shown) == 1 else ""
+
+
+def _distinct_words(series: Series) -> list[str]:
+    """Some of them; none of a column of other cells."""
+    if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
+        return []
+    some = pd.unique(series.dropna().astype(object))[:_MANY_WORDS]
+    return list(some) if all(isinstance(cell, str) for cell in some) else []
+
+
+def _has_fractions(series: Series) -> bool:
+    """Whether a column of floats has numbers that are not whole."""
+    if not pd.api.types.is_float_dtype(series.dtype):
+        return False
+    values = series.to_numpy(dtype="float64", na_value=np.nan)
+    return bool((values != np.rint(values))[~np.isnan(values)].any())
+
+
+def form_of(
+    series: Series, asked: dict[str, Any], kind: str, usual: str = ""
+) -> Found | None:
     """How the words of a column stand for numbers; None where they do not, or were said not to.
 
-    ``asked``: what the user says of it. ``kind``: the type that it has otherwise. ValueError where
-    the user says that it holds numbers, and a word is none."""
+    ``asked``: what the user says of it. ``kind``: the type that it has otherwise. ``usual``: the
+    decimal mark of the table. ValueError where the user says that it holds numbers, and a word is
+    none."""
     moment = moment_of(series)
     if moment is not None:
         return None if asked.get("type") in _LEVEL_TYPES else Found(moment, (), ())
@@ -81,7 +110,7 @@ def form_of(series: Series, asked: dict[str, Any], kind: str) -> Found | None:
         return None
     if not wanted and pd.api.types.infer_dtype(series, skipna=True) != "string":
         return None
-    found = find_form(words, parse or ("number" if wanted else ""))
+    found = find_form(words, parse or ("number" if wanted else ""), usual)
     if found is None and parse:
         raise _no_form(series, words, parse)
     return found
