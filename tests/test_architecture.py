@@ -76,6 +76,7 @@ DEFAULTS = {
     "implied",
     "unaskable",
     "broken",
+    "unread",
     "told",
     "missing_columns",
     "x_words",

@@ -302,13 +302,14 @@ class Kept:
                 raise ValueError(
                     f"--keep {name}: the answer has a column of that name; rename it in the table."
                 )
+        # names that are numbers at the fit are text in a file
+        aside = {str(column.name) for column in self.codec.schema.columns if not column.modelled}
         naming = [
-            column.name
-            for column in self.codec.schema.columns
-            if not column.modelled
-            and column.name in columns
-            and column.name not in ("row", *table, *self.asked)
-            and frame[column.name].is_unique
+            name
+            for name in columns
+            if str(name) in aside
+            and name not in ("row", *table, *self.asked)
+            and frame[name].is_unique
         ]
         return [*naming, *self.asked]
 

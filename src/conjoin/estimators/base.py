@@ -456,6 +456,7 @@ class _JointEstimator(BaseEstimator):
         }
         codec, rows = codec_for(X, **options)
         codec.owner = type(self).__name__
+        codec.strict = self.strict
         return codec, rows
 
     def _adopt(self, model: Model | SeveralTargets, rows: CodecRows, raw: Any) -> None:

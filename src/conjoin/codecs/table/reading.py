@@ -8,10 +8,20 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table.forms import Found, find_form, form_from
 from conjoin.codecs.table.moments import moment_of
-from conjoin.codecs.table.values import blank, days, floats, locate, map_distinct
+from conjoin.codecs.table.values import (
+    FINITE_NUMBER,
+    blank,
+    dates_in,
+    days,
+    floats,
+    floats_or_bad,
+    locate,
+    map_distinct,
+    stamps_or_bad,
+)
 from conjoin.codecs.table.written import is_empty_word, settled_decimal
 
-__all__ = ["form_of", "gaps_of", "numbers_of", "read_in", "usual_decimal", "written_cells"]
+__all__ = ["form_of", "gaps_of", "numbers_of", "read_in", "unreadable", "usual_decimal", "written_cells"]
 
 _LEVEL_TYPES = ("category", "ordered", "boolean")
 _MANY_WORDS = 500  # distinct words that tell which decimal mark a column has
@@ -30,15 +40,31 @@ def numbers_of(column: Any, series: Series) -> tuple[Array, Array]:
 
 def read_in(series: Series, form: Any) -> tuple[Array, Array]:
     """As ``numbers_of``, of words that are written in the way ``form``."""
+    values, known, bad = _read_or_bad(series, form)
+    if bad.any():
+        raise locate(series, bad, f"a number ({form.describe()})")
+    return values, known
+
+
+def _read_or_bad(series: Series, form: Any) -> tuple[Array, Array, Array]:
     values = map_distinct(series, lambda cell: _number(form, cell), np.nan, "float64")
     known = ~np.isnan(values)
     bad = series.notna().to_numpy() & ~known
     if bad.any():
         # a word for "missing" is no mistake, whether or not the rows of the fit had it
         bad &= ~map_distinct(series, is_empty_word, True, bool)
-    if bad.any():
-        raise locate(series, bad, f"a number ({form.describe()})")
-    return values, known
+    return values, known, bad
+
+
+def unreadable(column: Any, series: Series) -> tuple[Array, str]:
+    """Which cells (B,) of a numeric column are neither missing nor what the column holds, and what
+    that is, in words."""
+    series = blank(series, column.missing)
+    if column.type == "date":
+        return stamps_or_bad(series, column.format)[1], dates_in(column.format)
+    if column.parse is None:
+        return floats_or_bad(series)[2], FINITE_NUMBER
+    return _read_or_bad(series, column.parse)[2], f"a number ({column.parse.describe()})"
 
 
 def gaps_of(column: Any, series: Series) -> Array:

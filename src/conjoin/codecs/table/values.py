@@ -16,14 +16,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 __all__ = [
+    "FINITE_NUMBER",
     "Tally",
     "blank",
+    "dates_in",
     "days",
     "floats",
+    "floats_or_bad",
     "locate",
     "map_distinct",
     "quoted",
     "sort_values",
+    "stamps_or_bad",
     "tally",
     "text_of",
     "truth_of",
@@ -34,6 +38,7 @@ __all__ = [
 Array = NDArray[Any]
 Series = Any  # a pandas Series of any cell type
 
+FINITE_NUMBER = "a finite number"
 _DAY_US = 86_400_000_000
 MAX_QUOTED_CHARACTERS = 80  # of a cell that a message shows
 _quote = reprlib.Repr()
@@ -148,17 +153,22 @@ def locate(series: Series, bad: Array, expected: str) -> ValueError:
 def floats(series: Series) -> tuple[Array, Array]:
     """The cells as float64 (B,) and whether each is known; ValueError names the first word that is
     no number."""
+    values, known, bad = floats_or_bad(series)
+    if bad.any():
+        raise locate(series, bad, FINITE_NUMBER)
+    return values, known
+
+
+def floats_or_bad(series: Series) -> tuple[Array, Array, Array]:
+    """As ``floats``, and which cells (B,) are words that are no number."""
     if pd.api.types.is_numeric_dtype(series.dtype) and not isinstance(
         series.dtype, pd.CategoricalDtype
     ):
         values = series.to_numpy(dtype="float64", na_value=np.nan)
-        return values, ~np.isnan(values)
+        return values, ~np.isnan(values), np.zeros(len(values), dtype=bool)
     known = series.notna().to_numpy()
     values = map_distinct(series, _number, np.nan, "float64")
-    bad = known & ~np.isfinite(values)
-    if bad.any():
-        raise locate(series, bad, "a finite number")
-    return values, known
+    return values, known, known & ~np.isfinite(values)
 
 
 def _number(value: Any) -> float:
@@ -168,20 +178,35 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
+def reading_of(form: str) -> str:
+    """How words are read as dates: in a stated format, since guessing one would make a cell depend
+    on the rest of its batch."""
+    return form if form not in ("", "date", "utc") else "ISO8601"
+
+
+def dates_in(form: str) -> str:
+    """What a cell of a column of dates should be, in words."""
+    return f"a date in the format {reading_of(form)}"
+
+
+def stamps_or_bad(series: Series, form: str) -> tuple[Series, Array]:
+    """The cells as times, and which (B,) are none and not missing."""
+    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        return series, np.zeros(len(series), dtype=bool)
+    reading = reading_of(form)
+    # in UTC where a cell has an offset: offsets may differ from row to row
+    zoned = reading == "ISO8601" or "%z" in reading
+    cells = series.astype(object)
+    stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
+    return stamps, (series.notna() & stamps.isna()).to_numpy()
+
+
 def days(series: Series, form: str) -> tuple[Array, Array]:
     """The cells as days since 1970-01-01 UTC, float64 (B,), and whether each is known; ``form``
     reads words."""
-    stamps = series
-    if not pd.api.types.is_datetime64_any_dtype(series.dtype):
-        # a stated format: guessing one would make a cell depend on the rest of its batch
-        reading = form if form not in ("", "date", "utc") else "ISO8601"
-        # in UTC where a cell has an offset: offsets may differ from row to row
-        zoned = reading == "ISO8601" or "%z" in reading
-        cells = series.astype(object)
-        stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
-        bad = (series.notna() & stamps.isna()).to_numpy()
-        if bad.any():
-            raise locate(series, bad, f"a date in the format {reading}")
+    stamps, bad = stamps_or_bad(series, form)
+    if bad.any():
+        raise locate(series, bad, dates_in(form))
     if stamps.dt.tz is not None:
         stamps = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
     known = stamps.notna().to_numpy()
