@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conjoin import CellWarning, JointClassifier, JointDensity, load
+from conjoin import (
+    CellWarning,
+    ColumnWarning,
+    JointClassifier,
+    JointDensity,
+    JointRegressor,
+    load,
+)
 from conjoin.cli import run
 from conjoin.codecs import Schema, TableCodec, inspect
 from conjoin.codecs.table import read_table
@@ -53,7 +60,9 @@ def test_points_group_thousands_in_a_file_with_decimal_commas(tmp_path, separato
     read = numbers_of(codec, frame, "b")
     np.testing.assert_allclose(read, [float(word.replace(".", "")) for word in words])
     told = " ".join(codec.notices)
-    assert "'b' has a point that is taken to group thousands, as other columns have a decimal" in told
+    assert (
+        "'b' has a point that is taken to group thousands, as other columns have a decimal" in told
+    )
     assert "say types={'b': {'parse': 'decimal point'}}" in told
     other = TableCodec(types={"b": {"parse": "decimal point"}}).fit(frame)
     np.testing.assert_allclose(numbers_of(other, frame, "b"), [float(word) for word in words])
@@ -85,7 +94,7 @@ def test_the_schema_file_settles_what_a_point_means(tmp_path, capsys, monkeypatc
     in_file(tmp_path, {"a": [comma(v, 1) for v in rng().uniform(0, 99, ROWS)], "b": words})
     assert run(["check", "table.csv", "--schema", "schema.json"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "set \"parse\" of 'b' to \"decimal point\" in schema.json" in shown
+    assert 'set "parse" of \'b\' to "decimal point" in schema.json' in shown
     data = json.loads((tmp_path / "schema.json").read_text())
     data["columns"][1]["parse"] = "decimal point"
     (tmp_path / "schema.json").write_text(json.dumps(data))
@@ -216,7 +225,117 @@ def test_columns_named_by_numbers_are_asked_from_the_shell(tmp_path, capsys, mon
 
 
 def test_names_that_differ_as_text_alone_are_not_matched():
-    codec = TableCodec().fit(pd.DataFrame({1: rng().normal(size=ROWS), 2: rng(1).normal(size=ROWS)}))
+    codec = TableCodec().fit(
+        pd.DataFrame({1: rng().normal(size=ROWS), 2: rng(1).normal(size=ROWS)})
+    )
     X = pd.DataFrame({1: [0.5], "2": [0.5], "3": [1.0]})
     with pytest.warns(CellWarning, match="'2' as 2"):
         assert codec.rows(X).names == [1, 2, "3"]
+
+
+# ------------------------------------------------------------------------------ targets in words
+
+PRICES = rng(11).integers(500, 90_000, 150)
+TARGETS = {
+    "money": [f"${v:,}" for v in PRICES],
+    "decimal comma": [comma(v / 10, 1) for v in PRICES],
+    "percent": [f"{v / 1000:.1f} %" for v in PRICES],
+}
+VALUES = {
+    "money": PRICES.astype(float),
+    "decimal comma": PRICES / 10,
+    "percent": (PRICES / 1000).round(1),
+}
+
+
+def priced(kind):
+    X = pd.DataFrame({"a": PRICES + rng(12).normal(0, 900, 150), "b": rng(13).normal(size=150)})
+    return X, pd.Series(TARGETS[kind], name="price")
+
+
+def quiet_fit(model, *data, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(*data, **options)
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_target_in_words_is_read_as_a_feature_is(kind, tmp_path):
+    X, y = priced(kind)
+    words = JointRegressor(family="naive_bayes", predictor=None)
+    with pytest.warns(ColumnWarning, match="Target 'price' holds numbers written in words"):
+        words.fit(X, y)
+    plain = quiet_fit(JointRegressor(family="naive_bayes", predictor=None), X, VALUES[kind])
+    np.testing.assert_array_equal(words.predict(X), plain.predict(X))
+    assert words.score(X, VALUES[kind]) == plain.score(X, VALUES[kind])
+    assert words.evaluate(X, y, max_error=0.2) == plain.evaluate(X, VALUES[kind], max_error=0.2)
+    again = load(words.save(tmp_path / "model"))
+    assert again.model_.target.form == words.model_.target.form
+    with pytest.raises(ValueError, match="'dear' is not a number"):
+        again.evaluate(X.head(2), pd.Series(["dear", y[1]], name="price"))
+
+
+def test_the_shell_reads_a_target_in_words_and_writes_it_back(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X, y = priced("money")
+    X.assign(price=y).to_csv("t.csv", index=False)
+    assert run(["check", "t.csv", "--target", "price"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "'price' holds numbers written in words (in $, ',' between thousands)" in shown
+    line = "fit t.csv --target price --family nb --predictor none -o m --schema t-schema.json"
+    assert run(line.split()) == 0
+    assert "taken as a number" in capsys.readouterr().err
+    assert run("predict m t.csv -o out.csv".split()) == 0
+    out = pd.read_csv("out.csv")
+    assert out["mean"].str.fullmatch(r"-?\$[\d,]+").all()
+    model = load("m")
+    wanted = model.predict(X)
+    read = out["mean"].str.replace("[$,]", "", regex=True).astype(float)
+    np.testing.assert_allclose(read, wanted, atol=0.51)
+    assert run("evaluate m t.csv --max-error 0.2".split()) == 0
+    assert run("sample m -n 5 --seed 1 -o new.csv".split()) == 0
+    assert pd.read_csv("new.csv")["price"].str.startswith(("$", "-$")).all()
+
+
+def test_what_the_user_says_of_a_target_counts():
+    X, _ = priced("money")
+    thousands = np.maximum(PRICES, 1000)
+    y = pd.Series([comma(v / 1000, 3) for v in thousands], name="price")
+    told = quiet_fit(JointRegressor(family="naive_bayes", predictor=None), X, y)
+    assert "if it is the decimal mark, say types={'price': {'parse'" in " ".join(told.notices_)
+    types = {"price": {"parse": "decimal comma"}}
+    said = quiet_fit(JointRegressor(family="naive_bayes", predictor=None, types=types), X, y)
+    assert np.mean(said.predict(X)) == pytest.approx(np.mean(told.predict(X)) / 1000, rel=0.05)
+
+
+def test_a_word_among_the_numbers_of_a_target_is_named_with_what_helps():
+    X, y = priced("money")
+    y[3] = "dear"
+    with pytest.raises(ValueError, match="'dear' in row 3, which is no number: correct it, or say"):
+        JointRegressor(family="naive_bayes", predictor=None).fit(X, y)
+    model = JointRegressor(family="naive_bayes", predictor=None, unlabelled="dear")
+    assert np.isfinite(quiet_fit(model, X, y).predict(X)).all()
+
+
+def test_amounts_as_classes_are_told():
+    X, y = priced("percent")
+    y = pd.Series([f"{v % 12}.5 %" for v in PRICES], name="price")
+    model = quiet_fit(JointClassifier(family="naive_bayes", predictor=None), X, y)
+    assert "has classes that read as numbers (in %" in " ".join(model.notices_)
+
+
+# ---------------------------------------------------------------------------------- labels of -1
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [([-1, 0, 1], True), ([-1, 1, 2], True), ([-1, 1], False), ([0, 1], False), ([-2, -1], False)],
+)
+def test_minus_one_among_labels_is_told(labels, told):
+    y = np.resize(labels, 90)
+    X = rng(2).normal(size=(90, 2)) + y[:, None]
+    model = quiet_fit(JointClassifier(family="naive_bayes", predictor=None), X, y)
+    assert ("say unlabelled=-1" in " ".join(model.notices_)) == told
+    said = JointClassifier(family="naive_bayes", predictor=None, unlabelled=-1)
+    if told:
+        assert "unlabelled=-1" not in " ".join(quiet_fit(said, X, y).notices_)

@@ -50,7 +50,22 @@ def predict(
         voice,
         skip_broken,
     )
-    answers((_named(_predictions(estimator, frame), frame) for frame in frames), out, voice)
+    tables = (_named(_predictions(estimator, frame), frame) for frame in frames)
+    answers(_as_written(tables, estimator.model_.target, out), out, voice)
+
+
+NUMBERS = ("answer", "best_guess", "mean", "low", "high")  # columns of answers about a number
+
+
+def _as_written(tables: Iterable[Any], target: Any, out: str | None) -> Iterator[Any]:
+    """In a file, a number is written as the target's column writes it; on the screen it stays."""
+    for table in tables:
+        names = [name for name in NUMBERS if name in table] if out and target is not None else []
+        if target is None or target.form is None or not names:
+            yield table
+            continue
+        cells = {name: target.write(table[name].to_numpy(dtype=float)) for name in names}
+        yield table.assign(**cells)
 
 
 def _named(table: Any, frame: Any) -> Any:
@@ -246,7 +261,7 @@ def decide(
             yield kept.beside(_named(table, frame), frame)
 
     answers(
-        verdicts(),
+        _as_written(verdicts(), target, out),
         out,
         voice,
         _for_the_screen,

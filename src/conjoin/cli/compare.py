@@ -66,9 +66,11 @@ def compare(
     x, y, blanks = _rows(
         data, target, missing, price, limits_of(max_bytes, max_ratio, max_columns), voice
     )
-    kind = "density" if y is None else task_of(y, task).kind
+    kind = "density"
     if y is not None:
-        voice.note(task_of(y, task).words)
+        found_task = _task(x, y, task)
+        kind = found_task.kind
+        voice.note(found_task.words)
     y = whole(y) if kind == "classes" and y is not None else y
     settings = {"random_state": seed, "missing": blanks, "verbose": not quiet}
     if price:
@@ -97,6 +99,14 @@ def _rows(
     x, y = (frame, None) if target is None else take_target(frame, target, blanks)
     blanks = {name: values for name, values in blanks.items() if name in x.columns}
     return beside(x, data, None, blanks), y, blanks
+
+
+def _task(x: Any, y: Any, asked: str) -> Any:
+    import pandas as pd
+
+    from conjoin.codecs.table.reading import usual_decimal
+
+    return task_of(y, asked, usual=usual_decimal(x) if isinstance(x, pd.DataFrame) else "")
 
 
 def _estimator(kind: str, settings: dict[str, Any]) -> Any:

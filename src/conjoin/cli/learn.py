@@ -43,7 +43,7 @@ def check(
     from conjoin.codecs.table import inspect
 
     blanks = missing_of(missing, list(frame.columns))
-    task = None if target is None else task_of(take_target(frame, target, blanks)[1], "auto")
+    task = None if target is None else _task(frame, target, blanks)
     found = inspect(frame, target=target, missing=blanks)
     voice.aside(
         f"{len(frame):,} rows, {len(frame.columns):,} columns"
@@ -53,7 +53,14 @@ def check(
         _columns(found),
         *(
             f"! {in_shell(text)}"
-            for text in grouped((*_deciding(frame, found, task), *found.notices, *found.doubts))
+            for text in grouped(
+                (
+                    *_deciding(frame, found, task),
+                    *_of_target(frame, target, blanks, task),
+                    *found.notices,
+                    *found.doubts,
+                )
+            )
         ),
     )
     _write_schema(found, schema, force)
@@ -61,6 +68,22 @@ def check(
     wanted = [] if target is None else ["--target", target]
     command = shlex.join(["conjoin", "fit", data, *wanted, "--schema", schema])
     voice.path(f"Written to {schema}. Edit it where it is wrong, then:\n  {command}")
+
+
+def _task(frame: Any, target: str, blanks: Any) -> Any:
+    from conjoin.codecs.table.reading import usual_decimal
+
+    return task_of(take_target(frame, target, blanks)[1], "auto", usual=usual_decimal(frame))
+
+
+def _of_target(frame: Any, target: str | None, blanks: Any, task: Any) -> list[str]:
+    """What there is to say of the labels."""
+    from conjoin.estimators.reading import minus_one
+
+    if target is None:
+        return []
+    y = take_target(frame, target, blanks)[1]
+    return minus_one(target, y, y.notna().to_numpy(), task.kind)
 
 
 def _deciding(frame: Any, found: Any, task: Any) -> list[str]:

@@ -48,6 +48,7 @@ _OPTIONS = (
     ("resize='stretch'", "--resize stretch"),
     ("types={'levels': 256}", "--levels 256"),
     (" range= ", " --range "),
+    ("unlabelled=-1", "--unlabelled=-1"),
 )
 
 

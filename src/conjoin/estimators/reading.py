@@ -1,7 +1,7 @@
 """What a user passes to an estimator, as the library takes it: labels, weights, times."""
 
 import numbers
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,13 +9,19 @@ from pandas.api.extensions import ExtensionDtype
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from conjoin.codecs.table.forms import Found, find_form
+from conjoin.codecs.table.infer import assumptions
 from conjoin.codecs.table.native import native_series
+from conjoin.codecs.table.overrides import of_target
+from conjoin.codecs.table.reading import read_in, target_form
 from conjoin.core import Rows
 from conjoin.model.censored import TargetColumn, read_columns
 from conjoin.model.targets import class_labels
 
 __all__ = [
+    "Labels",
     "is_several",
+    "minus_one",
     "read_labels",
     "read_several",
     "read_times",
@@ -23,7 +29,16 @@ __all__ = [
     "seed_of",
 ]
 
-Labels = tuple[np.ndarray | None, np.ndarray | None, str]
+
+class Labels(NamedTuple):
+    """Labels (B,), which of them are known, the target's name; how it writes numbers in words, if
+    it does; and what the user should be told of it."""
+
+    values: np.ndarray | None
+    known: np.ndarray | None
+    name: str
+    form: Any = None
+    told: tuple[str, ...] = ()
 
 
 def seed_of(random_state: Any) -> int:
@@ -33,8 +48,17 @@ def seed_of(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> Labels:
-    """Labels of so many rows, which of them are known, and the target's name.
+def read_labels(
+    y: Any,
+    rows: int,
+    task: str,
+    unlabelled: Any,
+    owner: str,
+    form: Any = None,
+    types: Any = None,
+    usual: str = "",
+) -> Labels:
+    """Labels of so many rows, which of them are known, and what they are called.
 
     Parameters
     ----------
@@ -44,6 +68,12 @@ def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> La
         A label that means "not known"; NaN, None and NA always do.
     owner
         The estimator's class, for messages.
+    form
+        How a fitted model's target writes numbers in words.
+    types
+        What the user says of columns, the target among them.
+    usual
+        The decimal mark of the other columns.
 
     Raises
     ------
@@ -61,8 +91,58 @@ def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> La
     known = ~pd.isna(labels)
     if unlabelled is not None:
         known &= labels != unlabelled
-    checked = class_labels(labels, known) if task == "classes" else _numbers(labels, known)
-    return checked, known, name
+    found = None if form is not None else _form_of(labels, known, name, task, types, usual)
+    told = minus_one(name, labels, known, task) if unlabelled is None and form is None else []
+    if task == "classes":
+        told += [] if found is None else [_amounts_as_classes(name, found.form)]
+        return Labels(class_labels(labels, known), known, name, None, tuple(told))
+    form = form if found is None else found.form
+    told += [] if found is None else _told_of_words(name, found)
+    values, known = _numbers(labels, known, name, form)
+    return Labels(values, known, name, form, tuple(told))
+
+
+def _form_of(
+    labels: np.ndarray, known: np.ndarray, name: str, task: str, types: Any, usual: str
+) -> Found | None:
+    """How the labels write numbers in words, where they do."""
+    if labels.dtype.kind not in "OU":
+        return None
+    series = pd.Series(labels, dtype=object).where(known).rename(name)
+    return target_form(series, of_target(types, name), task == "number", usual)
+
+
+def _told_of_words(name: str, found: Found) -> list[str]:
+    """How the target's words are read, and what was assumed."""
+    empty = f"; {', '.join(map(repr, found.missing))} count as not known" if found.missing else ""
+    return [
+        f"Target {name!r} holds numbers written in words ({found.form.describe()}){empty}. They "
+        "are modelled as numbers.",
+        *(each.replace("Column", "Target", 1) for each in assumptions(name, found)),
+    ]
+
+
+def _amounts_as_classes(name: str, form: Any) -> str:
+    return (
+        f"Target {name!r} has classes that read as numbers ({form.describe()}); JointRegressor "
+        "takes them as numbers."
+    )
+
+
+def minus_one(name: str, labels: Any, known: np.ndarray, task: str) -> list[str]:
+    """That -1 stands among labels which are whole numbers of at least 0: elsewhere it marks rows
+    whose label is not known. Labels -1 and 1 alone are a usual way to write two classes."""
+    found = pd.to_numeric(pd.Series(labels)[known], errors="coerce").dropna()
+    values = set(found.unique().tolist())
+    whole = len(found) == known.sum() and all(value == int(value) for value in values)
+    others = values - {-1}
+    if not whole or -1 not in values or not others or min(others) < 0 or others == {1}:
+        return []
+    what = "a class of its own" if task == "classes" else "the number -1"
+    return [
+        f"Target {name!r} is -1 in {int((found == -1).sum()):,} rows, which is taken as {what}; if "
+        "it means that the label is not known, say unlabelled=-1."
+    ]
 
 
 def _plain(y: Any) -> Any:
@@ -81,18 +161,38 @@ def _plain(y: Any) -> Any:
     return cells
 
 
-def _numbers(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    numbers = pd.to_numeric(pd.Series(labels).where(known), errors="coerce")
+def _numbers(
+    labels: np.ndarray, known: np.ndarray, name: str, form: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers, and which are known: words that mean missing are not."""
+    series = pd.Series(labels).where(known).rename(name)
+    if form is not None:
+        values, read = read_in(series, form)
+        return np.where(read, values, 0.0), known & read
+    numbers = pd.to_numeric(series, errors="coerce")
     words = numbers.isna().to_numpy() & known
     if words.any():
-        raise ValueError(
-            f"The target has the value {labels[words][0]!r}, which is no number; for classes "
-            "use JointClassifier."
-        )
+        raise ValueError(_no_number(name, labels, words))
     values = numbers.to_numpy(dtype=float, na_value=np.nan)
     if np.isinf(values).any():
         raise ValueError(f"Input y contains infinity or a value too large for {values.dtype!r}.")
-    return np.where(known, values, 0.0)
+    return np.where(known, values, 0.0), known
+
+
+def _no_number(name: str, labels: np.ndarray, words: np.ndarray) -> str:
+    """Which label stands in the way, and what can be done about it."""
+    distinct = pd.unique(labels[words])
+    odd = next((word for word in distinct if find_form([str(word)], "number") is None), None)
+    row = int((words & (labels == (distinct[0] if odd is None else odd))).argmax())
+    remedy = (
+        "its numbers are not written in one way, with one unit and the same marks"
+        if odd is None
+        else f"correct it, or say unlabelled={str(odd)!r} if it means that the number is not known"
+    )
+    return (
+        f"The target {name!r} has the value {str(labels[row])!r} in row {row}, which is no number: "
+        f"{remedy}; for classes use JointClassifier."
+    )
 
 
 def read_weight(weight: Any, rows: int) -> np.ndarray | None:

@@ -90,7 +90,7 @@ def _target(rows: Rows, fit: np.ndarray, options: FitOptions) -> Target | None:
         return Classes.fit(rows.y, rows.known, rows.name)
     if options.start is not None and isinstance(options.start.model.target, Number):
         return options.start.model.target
-    return Number.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit])
+    return Number.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit], rows.form)
 
 
 def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress: Progress) -> Model:
@@ -101,7 +101,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
         codec.bounded = config.density.bounded
         codec.many_levels = config.density.many_levels
         codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
-        options.refuse_doubts(codec.notices)
+        options.refuse_doubts([*codec.notices, *rows.told])
         # which of the rare values that share a level comes how often enters no calibration
         codec.recount(rows.x, weight=rows.weight)
     refuse_without_columns(codec, options.predictor)
@@ -147,6 +147,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     if target is not None:
         classes = isinstance(target, Classes)
         model.card["notices"] += deciding_columns(codec, data["fit"], classes, target.name)
+        model.card["notices"] += rows.told
     if isinstance(target, Number):
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)

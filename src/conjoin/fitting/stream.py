@@ -27,7 +27,7 @@ from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.codecs.table.rows import content_hashes
 from conjoin.codecs.table.values import blank, map_distinct, text_of
 from conjoin.core import Event, Pair
-from conjoin.model.targets import Target
+from conjoin.model.targets import Number, Target
 from conjoin.training.data import MIN_DISTINCT_SHARE, Split, group_hashes
 from conjoin.training.feed import Read
 
@@ -112,9 +112,10 @@ class Stream:
         known = y.notna().to_numpy() & (
             True if self.unlabelled is None else (y != self.unlabelled).to_numpy()
         )
-        if target.kind == "number":
-            return target.encode(np.where(known, pd.to_numeric(y, errors="coerce"), 0.0), known)
-        labels: Any = target.labels  # type: ignore[union-attr]
+        if isinstance(target, Number):
+            values, read = target.read(y.where(known))
+            return target.encode(np.where(known & read, values, 0.0), known & read)
+        labels: Any = target.labels
         codes = {text_of(label): code for code, label in enumerate(labels)}
         places = map_distinct(y, lambda value: codes.get(text_of(value), -1), 0, "int64")
         if (places[known] < 0).any():

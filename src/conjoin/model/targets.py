@@ -8,8 +8,10 @@ import torch
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
+from conjoin.codecs.table.forms import form_from, form_json
 from conjoin.codecs.table.measure import decimals_of
-from conjoin.codecs.table.values import truth_of, truths_of
+from conjoin.codecs.table.reading import read_in
+from conjoin.codecs.table.values import floats, truth_of, truths_of
 from conjoin.core import Event, Space, Variable
 
 __all__ = ["Classes", "Number", "Target", "class_labels", "target_from_json"]
@@ -20,6 +22,7 @@ class Classes:
     observed."""
 
     kind = "classes"
+    form: Any = None  # classes are no numbers in words
 
     def __init__(self, labels: np.ndarray, name: str = "y") -> None:
         self.labels = labels
@@ -83,6 +86,10 @@ class Classes:
     def decode(self, value: Tensor) -> np.ndarray:
         return np.asarray(self.labels[value.long().numpy()])
 
+    def write(self, values: np.ndarray) -> np.ndarray:
+        """Labels as a file holds them."""
+        return values
+
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
@@ -93,19 +100,25 @@ class Classes:
 
 
 class Number:
-    """The number of a regressor: standardised, with its recorded precision."""
+    """The number of a regressor: standardised, with its recorded precision. ``form``: how the
+    target writes it in words, None for plain numbers."""
 
     kind = "number"
     labels: np.ndarray | None = None  # a number has none
 
-    def __init__(self, name: str, shift: float, scale: float, resolution: float | None) -> None:
+    def __init__(
+        self, name: str, shift: float, scale: float, resolution: float | None, form: Any = None
+    ) -> None:
+        self.form = form
         self.name = name
         self.shift = shift
         self.scale = scale
         self.resolution = resolution
 
     @classmethod
-    def fit(cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray) -> "Number":
+    def fit(
+        cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray, form: Any = None
+    ) -> "Number":
         values = y[known].astype(float)
         counts = weight[known]
         if not len(values):
@@ -113,7 +126,7 @@ class Number:
         shift = float(np.average(values, weights=counts))
         scale = float(np.sqrt(np.average((values - shift) ** 2, weights=counts))) or 1.0
         decimals = decimals_of(values, "float64")
-        return cls(name, shift, scale, None if decimals is None else 10.0**-decimals)
+        return cls(name, shift, scale, None if decimals is None else 10.0**-decimals, form)
 
     @property
     def space(self) -> Space:
@@ -131,6 +144,22 @@ class Number:
         """Unrounded: a prediction need not lie on the lattice."""
         return np.asarray(value.numpy() * self.scale + self.shift)
 
+    def read(self, cells: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Cells (B,) of a file as numbers, and which are known; ValueError names the first that is
+        none."""
+        return floats(cells) if self.form is None else read_in(cells, self.form)
+
+    def write(self, values: np.ndarray) -> np.ndarray:
+        """Numbers as the target writes them: words, None for NaN; or the numbers themselves."""
+        if self.form is None:
+            return values
+        low, high = self.form.bounds
+        able = np.clip(
+            values, -np.inf if low is None else low, np.inf if high is None else high
+        ).tolist()
+        words = [None if value != value else self.form.write(value) for value in able]
+        return np.array(words, dtype=object)
+
     @property
     def log_volume(self) -> float:
         """What turns log p of an event into log p of the raw number."""
@@ -143,6 +172,7 @@ class Number:
             "shift": self.shift,
             "scale": self.scale,
             "resolution": self.resolution,
+            **({} if self.form is None else {"form": form_json(self.form)}),
         }
 
 
@@ -154,7 +184,8 @@ def target_from_json(config: dict[str, Any] | None) -> Target | None:
         return None
     if config["kind"] == "classes":
         return Classes(np.array(config["labels"], dtype=np.dtype(config["dtype"])), config["name"])
-    return Number(config["name"], config["shift"], config["scale"], config["resolution"])
+    form = form_from(config.get("form"))
+    return Number(config["name"], config["shift"], config["scale"], config["resolution"], form)
 
 
 def class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:

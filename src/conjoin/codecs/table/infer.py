@@ -31,7 +31,13 @@ from conjoin.codecs.table.measure import (
     unit_of,
 )
 from conjoin.codecs.table.overrides import missing_of, overrides_of
-from conjoin.codecs.table.reading import form_of, read_in, usual_decimal
+from conjoin.codecs.table.reading import (
+    IN_WORDS,
+    form_of,
+    read_in,
+    target_form,
+    usual_decimal,
+)
 from conjoin.codecs.table.relation_search import relations_of
 from conjoin.codecs.table.relations import Difference, Relation, derived, plain
 from conjoin.codecs.table.schema import RARE, Column, Schema
@@ -46,7 +52,7 @@ from conjoin.codecs.table.values import (
     text_of,
 )
 
-__all__ = ["Examined", "counted", "examine", "inspect", "most_levels"]
+__all__ = ["Examined", "assumptions", "counted", "examine", "inspect", "most_levels"]
 
 JSON = dict[str, Any]
 Array = NDArray[Any]
@@ -231,7 +237,7 @@ def _notices(columns: Sequence[Column]) -> list[str]:
     read = [column for column in columns if column.parse is not None]
     notices += [
         _words_notice(column)
-        if column.parse.form in ("number", "clock")
+        if column.parse.form in IN_WORDS
         else f"Column {column.name!r} holds {column.parse.describe()}."
         for column in read
     ]
@@ -292,7 +298,14 @@ def _column(
     was_words = not pd.api.types.is_numeric_dtype(raw.dtype)
     changed = bool(asked["missing"]) and int(series.isna().sum()) > int(raw.isna().sum())
     kind, form = _type(series, weight, asked, changed)
-    found = None if is_target else form_of(series, asked, kind, asked.get("usual", ""))
+    usual = asked.get("usual", "")
+    found = (
+        target_form(series, asked, False, usual)
+        if is_target and kind == "category"
+        else None
+        if is_target
+        else form_of(series, asked, kind, usual)
+    )
     if found is not None:
         asked = {**asked, "missing": tuple(dict.fromkeys([*asked["missing"], *found.missing]))}
         series = _in_numbers(blank(series, asked["missing"]), found.form)
@@ -317,7 +330,7 @@ def _column(
         else _levels(name, kind, counts, asked, series, is_target)
     )
     if found is not None:
-        fields["doubts"] = (*fields["doubts"], *_assumptions(name, found))
+        fields["doubts"] = (*fields["doubts"], *assumptions(name, found))
     if kind == "date" and "format" not in asked:
         fields["doubts"] = tuple(date_doubts(name, form, counts))
     column = Column.from_json(fields)
@@ -353,7 +366,8 @@ def _of_form(asked: JSON, found: Found) -> JSON:
     return {**unit, **bounds, **asked}
 
 
-def _assumptions(name: Any, found: Found) -> list[str]:
+def assumptions(name: Any, found: Found) -> list[str]:
+    """What was assumed of a column's way of writing, one sentence each."""
     return [
         f"Column {name!r} {sentence.replace('say ', f'say types={{{name!r}: {{', 1)}"
         + ("}}." if "say " in sentence else ".")

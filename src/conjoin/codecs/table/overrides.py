@@ -9,7 +9,7 @@ from typing import Any
 from conjoin.codecs.table.forms import NAMED_PARSES, form_json, is_parse
 from conjoin.codecs.table.schema import ROLES, TYPES, Column, Schema
 
-__all__ = ["NO_RELATION", "missing_of", "overrides_of"]
+__all__ = ["NO_RELATION", "missing_of", "of_target", "overrides_of", "without_target"]
 
 JSON = dict[str, Any]
 
@@ -72,6 +72,26 @@ def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
             f"{type(types).__name__}."
         )
     return {_known(name, names): _fields(name, value) for name, value in types.items()}
+
+
+def of_target(types: Any, name: Any) -> JSON:
+    """What the user says of a target by this name: {field: value}, nothing where nothing is
+    said."""
+    if isinstance(types, str | Path):
+        types = Schema.load(types)
+    if isinstance(types, Schema):
+        found = [column for column in types.columns if str(column.name) == name]
+        return _from_column(found[0]) if found else {}
+    if not isinstance(types, Mapping) or name not in types:
+        return {}
+    return _fields(name, types[name])
+
+
+def without_target(types: Any, name: Any, names: Sequence[Any]) -> Any:
+    """``types`` for the columns of x alone, where a dict also names the target."""
+    if isinstance(types, Mapping) and name in types and name not in names:
+        return {key: value for key, value in types.items() if key != name}
+    return types
 
 
 def _known(name: Any, names: Sequence[Any]) -> Any:

@@ -221,9 +221,7 @@ def _decimal_comma(rows: list[list[str]]) -> bool:
 
 def _pointed(header: list[str], rows: list[list[str]]) -> list[str]:
     """Columns whose points could all group thousands, where another column has decimal commas."""
-    columns = {
-        name: [row[i] for row in rows if i < len(row)] for i, name in enumerate(header)
-    }
+    columns = {name: [row[i] for row in rows if i < len(row)] for i, name in enumerate(header)}
     if not any(_DECIMAL_COMMA.fullmatch(cell) for cells in columns.values() for cell in cells):
         return []
     return [name for name, cells in columns.items() if _may_be_grouped(cells)]

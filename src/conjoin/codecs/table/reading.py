@@ -21,9 +21,21 @@ from conjoin.codecs.table.values import (
 )
 from conjoin.codecs.table.written import is_empty_word, settled_decimal
 
-__all__ = ["form_of", "gaps_of", "numbers_of", "read_in", "unreadable", "usual_decimal", "written_cells"]
+__all__ = [
+    "IN_WORDS",
+    "form_of",
+    "gaps_of",
+    "numbers_of",
+    "read_in",
+    "target_form",
+    "unreadable",
+    "usual_decimal",
+    "written_cells",
+]
 
 _LEVEL_TYPES = ("category", "ordered", "boolean")
+IN_WORDS = ("number", "clock")  # forms of words; others are of objects such as timedelta
+MIN_AMOUNTS = 11  # distinct numbers in words, from which on a target of words is a number
 _MANY_WORDS = 500  # distinct words that tell which decimal mark a column has
 
 Array = NDArray[Any]
@@ -112,9 +124,7 @@ def _has_fractions(series: Series) -> bool:
     return bool((values != np.rint(values))[~np.isnan(values)].any())
 
 
-def form_of(
-    series: Series, asked: dict[str, Any], kind: str, usual: str = ""
-) -> Found | None:
+def form_of(series: Series, asked: dict[str, Any], kind: str, usual: str = "") -> Found | None:
     """How the words of a column stand for numbers; None where they do not, or were said not to.
 
     ``asked``: what the user says of it. ``kind``: the type that it has otherwise. ``usual``: the
@@ -132,7 +142,8 @@ def form_of(
     if isinstance(series.dtype, pd.CategoricalDtype) and not wanted:
         return None
     words = [str(word) for word in pd.unique(series.dropna().astype(object))]
-    if not parse and wanted and _plain(words):
+    pointed = usual == "," and any("." in word for word in words)
+    if not parse and wanted and not pointed and _plain(words):
         return None
     if not wanted and pd.api.types.infer_dtype(series, skipna=True) != "string":
         return None
@@ -140,6 +151,24 @@ def form_of(
     if found is None and parse:
         raise _no_form(series, words, parse)
     return found
+
+
+def target_form(
+    series: Series, asked: dict[str, Any], wanted: bool, usual: str = ""
+) -> Found | None:
+    """How the words of a target stand for numbers; None where they are plain numbers or classes.
+
+    ``wanted``: whether a number is asked for; else few distinct amounts are taken as classes."""
+    if asked.get("type") in _LEVEL_TYPES and not wanted:
+        return None
+    said = {"type": "real"} if wanted and "parse" not in asked else {}
+    found = form_of(series, {**asked, **said}, "category", usual)
+    if found is None or found.form.form not in IN_WORDS:
+        return None
+    if wanted or asked.get("parse"):
+        return found
+    amounts = {found.form.read(word) for word in pd.unique(series.dropna())} - {None}
+    return found if len(amounts) >= MIN_AMOUNTS else None
 
 
 def _plain(words: list[str]) -> bool:
