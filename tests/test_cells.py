@@ -122,7 +122,7 @@ def test_whole_numbers_of_many_digits_stay_words():
     assert found["x"].role == "set aside"
 
 
-# --------------------------------------------------------------------------- cells that are no cells
+# -------------------------------------------------------------------------- cells that are no cells
 
 BAD = {
     "number": ("a", "many", "'many' is not a finite number"),
@@ -339,3 +339,49 @@ def test_minus_one_among_labels_is_told(labels, told):
     said = JointClassifier(family="naive_bayes", predictor=None, unlabelled=-1)
     if told:
         assert "unlabelled=-1" not in " ".join(quiet_fit(said, X, y).notices_)
+
+
+# ------------------------------------------------------------------------------------ time zones
+
+
+def moments(zone=None, seed=3):
+    hours = rng(seed).integers(0, 9_000, ROWS)
+    found = pd.Timestamp("2024-01-01", tz=zone) + pd.to_timedelta(hours, "h")
+    return pd.Series(found)
+
+
+def test_times_without_a_zone_among_others_are_told():
+    cells = [*moments("Europe/Berlin")[: ROWS // 2], *moments(seed=4)[ROWS // 2 :]]
+    for order in (1, -1):
+        frame = pd.DataFrame({"t": pd.Series(cells[::order], dtype=object), "q": rng().random(ROWS)})
+        codec = TableCodec().fit(frame)
+        assert "'t' has times with a time zone and times without one" in " ".join(codec.notices)
+        event = codec.encode(frame).event
+        back = codec.decode(event.value)["t"]
+        wanted = pd.to_datetime(frame["t"], utc=True).astype(back.dtype)
+        assert back.tolist() == wanted.tolist()
+
+
+def test_a_column_without_a_zone_beside_one_with_a_zone_is_told():
+    frame = pd.DataFrame({"start": moments("UTC"), "end": moments(seed=4), "day": moments(seed=5)})
+    frame["day"] = frame["day"].dt.normalize()
+    told = " ".join(TableCodec().fit(frame).notices)
+    assert "'end' has no time zone, and 'start' has one; its times are taken for UTC" in told
+    assert "'day' has no time zone" not in told
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_new_times_of_another_kind_than_at_the_fit_are_told(words):
+    frame = pd.DataFrame({"t": moments("UTC"), "q": rng().random(ROWS)})
+    plain = frame.assign(t=frame["t"].dt.tz_localize(None))
+    if words:
+        frame = frame.assign(t=frame["t"].dt.strftime("%Y-%m-%dT%H:%M:%S%z"))
+    codec = TableCodec().fit(frame)
+    with pytest.warns(CellWarning, match="'t' has times with no time zone, and had one at the fit"):
+        codec.rows(plain)
+    with pytest.warns(CellWarning, match="'t' has times with a time zone, and had none at the fit"):
+        TableCodec().fit(plain).rows(frame.assign(t=pd.to_datetime(frame["t"], utc=True)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codec.rows(frame)
+        TableCodec().fit(plain).rows(plain)

@@ -28,7 +28,12 @@ from torch import Tensor
 from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells, recounted
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
-from conjoin.codecs.table.later import named_as_at_fit, unread_words, without_unreadable
+from conjoin.codecs.table.later import (
+    named_as_at_fit,
+    tell_zones,
+    unread_words,
+    without_unreadable,
+)
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.reading import gaps_of
 from conjoin.codecs.table.relations import Relations, Solved
@@ -305,7 +310,9 @@ class TableCodec(Codec):
         return raw if isinstance(raw, TableRows) else self.readable(self.frame(raw))
 
     def readable(self, frame: pd.DataFrame) -> TableRows:
-        """A checked frame as rows, of which every cell can be read."""
+        """A checked frame as rows, of which every cell can be read; warnings tell what was made of
+        them."""
+        tell_zones(frame, self.schema.columns)
         return TableRows(*without_unreadable(frame, self.schema.columns, self.strict))
 
     def unread(self, rows: Rows) -> list[str]:

@@ -4,16 +4,16 @@ decides.
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from conjoin.codecs.table.values import Tally, quoted, text_of
+from conjoin.codecs.table.values import Tally, quoted, text_of, zones_of
 from conjoin.codecs.table.written import is_empty_word
 
-__all__ = ["date_doubts", "number_doubts", "word_doubts"]
+__all__ = ["date_doubts", "number_doubts", "word_doubts", "zone_doubts", "zone_notices"]
 
 _SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999, 99999, 999999)
 _MONEY = re.compile(r"\s*[$€£¥]?\s*[-+]?\s*[$€£¥]?\s*\d[\d,.' ]*\s*[%$€£¥]?\s*")
@@ -90,6 +90,29 @@ def date_doubts(name: Any, form: str, tally: Tally) -> list[str]:
         f"Column {name!r}: the day and the month could change places in every date; the {first} is "
         f"taken to come first. If it does not, say types={{{name!r}: {{'type': 'date', 'format': "
         f"{other!r}}}}}."
+    ]
+
+
+def zone_doubts(name: Any, series: Any) -> list[str]:
+    """That some times of a column have a time zone, and others none."""
+    if zones_of(series) != (True, True):
+        return []
+    return [
+        f"Column {name!r} has times with a time zone and times without one; those without are "
+        "taken for UTC."
+    ]
+
+
+def zone_notices(zones: Mapping[Any, tuple[bool, bool]]) -> list[str]:
+    """That columns have no time zone where others have. ``zones``: what ``zones_of`` says of each
+    column of dates."""
+    zoned = next((name for name, (has, _) in zones.items() if has), None)
+    if zoned is None:
+        return []
+    return [
+        f"Column {name!r} has no time zone, and {zoned!r} has one; its times are taken for UTC."
+        for name, (has, without) in zones.items()
+        if without and not has
     ]
 
 

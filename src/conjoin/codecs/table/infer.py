@@ -14,7 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.table.aside import reason_to_set_aside
-from conjoin.codecs.table.doubts import date_doubts, number_doubts, word_doubts
+from conjoin.codecs.table.doubts import (
+    date_doubts,
+    number_doubts,
+    word_doubts,
+    zone_doubts,
+    zone_notices,
+)
 from conjoin.codecs.table.forms import Found
 from conjoin.codecs.table.frame import as_frame
 from conjoin.codecs.table.guess import guess, level_cells
@@ -50,6 +56,7 @@ from conjoin.codecs.table.values import (
     sort_values,
     tally,
     text_of,
+    zones_of,
 )
 
 __all__ = ["Examined", "assumptions", "counted", "examine", "inspect", "most_levels"]
@@ -168,13 +175,15 @@ def examine(
         )
         columns.append(column)
     columns = _rescue(columns, target)
+    dates = [column.name for column in columns if column.type == "date" and column.modelled]
+    unzoned = zone_notices({name: zones_of(frame[name]) for name in dates})
     others = [column for column in columns if column.modelled and column.name != target]
     cells = {column.name: plain(column, frame[column.name]) for column in others}
     stated = {name: fields["relation"] for name, fields in asked.items() if "relation" in fields}
     relations, notes = relations_of(cells, weight, others, stated)
     relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
     columns = derived(columns, relations)
-    notices = (*_notices(columns), *notes, *(one.notice for one in relations))
+    notices = (*unzoned, *_notices(columns), *notes, *(one.notice for one in relations))
     told = tuple(one.to_json() for one in relations)
     return Examined(Schema(tuple(columns), target, notices, told), tallies)
 
@@ -331,8 +340,9 @@ def _column(
     )
     if found is not None:
         fields["doubts"] = (*fields["doubts"], *assumptions(name, found))
-    if kind == "date" and "format" not in asked:
-        fields["doubts"] = tuple(date_doubts(name, form, counts))
+    if kind == "date":
+        order = [] if "format" in asked else date_doubts(name, form, counts)
+        fields["doubts"] = (*order, *zone_doubts(name, series))
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:

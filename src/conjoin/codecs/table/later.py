@@ -9,9 +9,16 @@ import pandas as pd
 
 from conjoin.codecs.table.reading import unreadable
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import quoted
+from conjoin.codecs.table.values import quoted, zones_of
 
-__all__ = ["CellWarning", "Unread", "named_as_at_fit", "unread_words", "without_unreadable"]
+__all__ = [
+    "CellWarning",
+    "Unread",
+    "named_as_at_fit",
+    "tell_zones",
+    "unread_words",
+    "without_unreadable",
+]
 
 _SHOWN = 5  # cells, or columns, that a warning names
 
@@ -55,6 +62,23 @@ def without_unreadable(
     _warn(found)
     cells = [emptied.get(name, frame[name]) for name in frame.columns]
     return pd.concat(cells, axis=1).set_axis(frame.columns, axis=1), tuple(found)
+
+
+def tell_zones(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """A warning where new times have no time zone and those of the fit had one, or the other way
+    round: both are read as UTC."""
+    for column in columns:
+        if column.type != "date" or not column.modelled or column.name not in frame.columns:
+            continue
+        zoned, without = zones_of(frame[column.name])
+        if zoned != column.zoned and (zoned or without):
+            now, then = ("a time zone", "none") if zoned else ("no time zone", "one")
+            warnings.warn(
+                f"Column {column.name!r} has times with {now}, and had {then} at the fit; what has "
+                "no zone is taken for UTC.",
+                CellWarning,
+                stacklevel=5,
+            )
 
 
 def _listed(series: Any, bad: Any, name: Any, expected: str) -> list[Unread]:

@@ -118,6 +118,11 @@ class Column:
         return self.type in ("real", "integer", "date")
 
     @property
+    def zoned(self) -> bool:
+        """Whether dates had a time zone at the fit."""
+        return self.format == "utc" or self.format.endswith(("Z", "%z")) or "," in self.dtype
+
+    @property
     def is_block(self) -> bool:
         """Whether a cell is a whole of many parts, such as a picture or a string."""
         return self.type in ("picture", "text")

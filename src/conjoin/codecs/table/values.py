@@ -7,6 +7,8 @@ row twice.
 """
 
 import dataclasses
+import datetime
+import re
 import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +35,7 @@ __all__ = [
     "truth_of",
     "truths_of",
     "whole_text",
+    "zones_of",
 ]
 
 Array = NDArray[Any]
@@ -113,6 +116,7 @@ def whole_text(value: Any) -> str:
     return str(int(value)) if np.isfinite(value) and value == int(value) else repr(float(value))
 
 
+_ZONE = re.compile(r":\d\d(\.\d+)? ?(Z|UTC|[+-]\d\d:?(\d\d)?)$")
 _TRUE_WORDS = {"true", "t", "yes", "y", "1"}
 _FALSE_WORDS = {"false", "f", "no", "n", "0"}
 
@@ -199,6 +203,28 @@ def stamps_or_bad(series: Series, form: str) -> tuple[Series, Array]:
     cells = series.astype(object)
     stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
     return stamps, (series.notna() & stamps.isna()).to_numpy()
+
+
+def zones_of(series: Series) -> tuple[bool, bool]:
+    """Whether cells of a column of dates have a time zone, and whether some have a time of day but
+    no zone."""
+    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        zoned = series.dt.tz is not None
+        return zoned, not zoned and bool((series.dropna().dt.normalize() != series.dropna()).any())
+    known = pd.unique(series.dropna())
+    zoned_cells = [cell for cell in known if _has_zone(cell)]
+    plain = [cell for cell in known if _has_time(cell) and not _has_zone(cell)]
+    return bool(zoned_cells), bool(plain)
+
+
+def _has_zone(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return _ZONE.search(cell.strip()) is not None
+    return getattr(cell, "tzinfo", None) is not None
+
+
+def _has_time(cell: Any) -> bool:
+    return ":" in cell if isinstance(cell, str) else isinstance(cell, datetime.datetime)
 
 
 def days(series: Series, form: str) -> tuple[Array, Array]:

@@ -357,7 +357,7 @@ def _chosen(
 ) -> tuple[str, str]:
     """The likeliest pair: of money, which has no three decimals, the one with thousands; else the
     table's usual decimal mark, where one is. Else a comma before exactly three digits groups
-    thousands wherever that reads every word, and a point is a decimal mark wherever it can be one."""
+    thousands wherever that reads every word, and a point is a decimal mark wherever it can be."""
     grouped = (".", ",") in marks and any("," in part.core for part in parts)
     money = any(map(_has_currency, parts))
     if money and (grouped or (",", ".") in marks):
