@@ -285,15 +285,15 @@ def test_the_shell_reads_a_target_in_words_and_writes_it_back(tmp_path, capsys, 
     line = "fit t.csv --target price --family nb --predictor none -o m --schema t-schema.json"
     assert run(line.split()) == 0
     assert "taken as a number" in capsys.readouterr().err
-    assert run("predict m t.csv -o out.csv".split()) == 0
+    assert run(["predict", "m", "t.csv", "-o", "out.csv"]) == 0
     out = pd.read_csv("out.csv")
     assert out["mean"].str.fullmatch(r"-?\$[\d,]+").all()
     model = load("m")
     wanted = model.predict(X)
     read = out["mean"].str.replace("[$,]", "", regex=True).astype(float)
     np.testing.assert_allclose(read, wanted, atol=0.51)
-    assert run("evaluate m t.csv --max-error 0.2".split()) == 0
-    assert run("sample m -n 5 --seed 1 -o new.csv".split()) == 0
+    assert run(["evaluate", "m", "t.csv", "--max-error", "0.2"]) == 0
+    assert run(["sample", "m", "-n", "5", "--seed", "1", "-o", "new.csv"]) == 0
     assert pd.read_csv("new.csv")["price"].str.startswith(("$", "-$")).all()
 
 
@@ -353,7 +353,9 @@ def moments(zone=None, seed=3):
 def test_times_without_a_zone_among_others_are_told():
     cells = [*moments("Europe/Berlin")[: ROWS // 2], *moments(seed=4)[ROWS // 2 :]]
     for order in (1, -1):
-        frame = pd.DataFrame({"t": pd.Series(cells[::order], dtype=object), "q": rng().random(ROWS)})
+        frame = pd.DataFrame(
+            {"t": pd.Series(cells[::order], dtype=object), "q": rng().random(ROWS)}
+        )
         codec = TableCodec().fit(frame)
         assert "'t' has times with a time zone and times without one" in " ".join(codec.notices)
         event = codec.encode(frame).event
@@ -385,3 +387,42 @@ def test_new_times_of_another_kind_than_at_the_fit_are_told(words):
         warnings.simplefilter("error")
         codec.rows(frame)
         TableCodec().fit(plain).rows(plain)
+
+
+# ---------------------------------------------------------------------- point masses, and notices
+
+
+def recurring_zeros():
+    zero = rng().permutation(400) < 240
+    spent = np.where(zero, 0.0, rng(1).gamma(2.0, 30.0, 400))
+    return pd.DataFrame({"spent": spent, "z": rng(2).normal(size=400)})
+
+
+@pytest.mark.parametrize(
+    ("family", "told"), [("gaussian", True), ("pca", True), ("fa", True), ("mixture", False)]
+)
+def test_a_family_that_spreads_point_masses_says_so(family, told):
+    model = quiet_fit(JointDensity(family=family), recurring_zeros())
+    words = " ".join(model.notices_)
+    assert ("'spent' is 0 in" in words and "Choose circuit or mixture" in words) == told
+
+
+def test_what_harms_most_is_told_first_and_the_rest_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame({f"c{i}": ["x"] * 200 for i in range(3)})
+    frame["id"] = [f"u{i}" for i in range(200)]
+    frame["when"] = [f"0{1 + i % 9}/0{1 + i % 7}/2024" for i in range(200)]
+    frame["steps"] = rng(1).integers(0, 500, 200) * 7
+    frame["money"] = [f"${v:,}" for v in rng(2).integers(500, 90_000, 200)]
+    frame["fill"] = rng(3).choice([-999.0, 0.5, 1.5, 2.5, 3.5], 200)
+    frame["y"] = np.where(frame["steps"] > 1700, "up", "down")
+    frame.to_csv("t.csv", index=False)
+    line = "fit t.csv --target y --family nb --predictor none -o m"
+    assert run(line.split()) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    first = shown.index("'steps' alone tells 'y'")
+    assert first < shown.index("-999 in") < shown.index("is set aside")
+    assert "more: conjoin info m" in shown
+    assert run(["info", "m"]) == 0
+    every = " ".join(capsys.readouterr().out.split())
+    assert "holds numbers written in words" in every and "is set aside" in every

@@ -12,7 +12,7 @@ from conjoin.cli.kinds import reader_of
 from conjoin.cli.output import claim, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, frame_table, plain_table, shown
-from conjoin.cli.words import max_error_of
+from conjoin.cli.words import grouped, in_shell, max_error_of
 from conjoin.util.files import new_file
 from conjoin.util.near import did_you_mean
 
@@ -557,4 +557,7 @@ def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
             fold=("",),
         )
     )
+    notices = grouped(fitted.notices)
+    if notices:
+        voice.tell("Worth a look:", *(f"! {in_shell(text)}" for text in notices))
     voice.json({"model": model, "hash": digest, **facts_of(fitted)})

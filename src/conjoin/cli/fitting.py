@@ -517,8 +517,8 @@ def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
         voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:MAX_SHOWN_DOUBTS]))
         if len(doubts) > MAX_SHOWN_DOUBTS:
             voice.aside(
-                f"... and {len(doubts) - MAX_SHOWN_DOUBTS} more: conjoin check "
-                f"{shlex.quote(asked.data)}"
+                f"... and {len(doubts) - MAX_SHOWN_DOUBTS} more: conjoin info "
+                f"{shlex.quote(asked.out)}"
             )
     rows = "new/" if parts.reading is not None else "new.csv"
     next_steps = _next(asked.out, useful_rate(model), rows)

@@ -18,6 +18,7 @@ from conjoin.fitting.label_propagation import propagate_labels
 from conjoin.fitting.leakage import deciding_columns
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.options import FitOptions
+from conjoin.fitting.point_masses import spread_point_masses
 from conjoin.fitting.precision import settle_precision
 from conjoin.fitting.selection import (
     calibrate_shared_backbone,
@@ -142,12 +143,7 @@ def _learn(rows: Rows, split: Split, options: FitOptions, config: Any, progress:
     card |= {"labels": propagated} if propagated else {}
     model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
     model.fit_typicality(data["fit"].x)
-    short = unfinished(model.facts)
-    model.card["notices"] = [*_notices(model, data["fit"]), *([short] if short else [])]
-    if target is not None:
-        classes = isinstance(target, Classes)
-        model.card["notices"] += deciding_columns(codec, data["fit"], classes, target.name)
-        model.card["notices"] += rows.told
+    model.card["notices"] = _all_notices(model, data["fit"], rows.told)
     if isinstance(target, Number):
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)
@@ -192,6 +188,20 @@ def _shares(model: Model, fit: Pair, weight: torch.Tensor) -> torch.Tensor:
         return counts / counts.sum()
     with torch.no_grad():
         return model.pair.log_posterior(fit.x.take(slice(0, PRIOR_ROWS))).exp().mean(0)
+
+
+def _all_notices(model: Model, data: Pair, told: tuple[str, ...]) -> list[str]:
+    """What the user should be told of the fit, the most harmful first; ``told``: of the target."""
+    short = unfinished(model.facts)
+    target = model.target
+    known = (
+        []
+        if target is None
+        else deciding_columns(model.codec, data, isinstance(target, Classes), target.name)
+    )
+    # draws of a fit that was cut short are noise
+    spread = [] if short else spread_point_masses(model, data.x)
+    return [*([short] if short else []), *known, *told, *_notices(model, data), *spread]
 
 
 def _notices(model: Model, data: Pair) -> list[str]:

@@ -152,9 +152,9 @@ class TableCodec(Codec):
 
     @property
     def notices(self) -> list[str]:
-        """What the user should be told: how the file was read, what was set aside, what is
-        doubtful."""
-        return [*self._notices, *self.schema.notices, *self.schema.doubts]
+        """What the user should be told: what is doubtful, what was set aside or assumed, how the
+        file was read; the most harmful first."""
+        return [*self.schema.doubts, *self.schema.notices, *self._notices]
 
     @property
     def space(self) -> Space:
