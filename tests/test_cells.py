@@ -17,6 +17,7 @@ from conjoin import (
     load,
 )
 from conjoin.cli import run
+from conjoin.cli.words import in_shell
 from conjoin.codecs import Schema, TableCodec, inspect
 from conjoin.codecs.table import read_table
 
@@ -426,3 +427,66 @@ def test_what_harms_most_is_told_first_and_the_rest_is_named(tmp_path, capsys, m
     assert run(["info", "m"]) == 0
     every = " ".join(capsys.readouterr().out.split())
     assert "holds numbers written in words" in every and "is set aside" in every
+
+
+# ------------------------------------------------------------------------------ spellings of one
+
+
+def cities():
+    words = [*["Berlin"] * 90, *["berlin "] * 7, "Brelin", *["Hamburg"] * 60, *["Bonn"] * 42]
+    return pd.DataFrame({"city": words, "q": rng(1).normal(size=len(words))})
+
+
+def test_spellings_that_look_like_one_value_are_told_with_what_merges_them():
+    told = TableCodec().fit(cities()).notices
+    assert any(
+        "say types={'city': {'merge': {'berlin ': 'Berlin'}}}" in text and "stay apart" in text
+        for text in told
+    )
+    assert any(
+        "has 'Berlin' in 97 rows and 'Brelin' in 1, which differ" in text
+        and "types={'city': {'merge': {'Brelin': 'Berlin'}}}" in text
+        for text in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ("Hamburg", "Hambrug", True),
+        ("Hamburg", "Hamburrg", True),
+        ("New London", "New Lodon", True),
+        ("group A", "group B", False),
+        ("Austria", "Australia", False),
+        ("room 12345", "room 12346", False),
+        ("Iran", "Iraq", False),
+    ],
+)
+def test_slips_of_one_letter(one, other, told):
+    words = [*[one] * 100, *["else"] * 100, other]
+    found = inspect(pd.DataFrame({"w": words, "q": rng(1).normal(size=len(words))}))
+    assert ("differ by one letter" in " ".join(found.doubts)) == told
+
+
+def test_spellings_are_merged_told_and_saved(tmp_path):
+    frame = cities()
+    merge = {"berlin ": "Berlin", "Brelin": "Berlin"}
+    codec = TableCodec(types={"city": {"merge": merge}}).fit(frame)
+    clean = frame.assign(city=frame["city"].replace(merge))
+    assert codec.schema["city"].levels == TableCodec().fit(clean).schema["city"].levels
+    assert "'berlin ' is read as 'Berlin', 'Brelin' is read as 'Berlin'" in " ".join(codec.notices)
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    codec.schema.save(tmp_path / "schema.json")
+    edited = TableCodec(types=tmp_path / "schema.json").fit(frame)
+    assert edited.schema.columns == codec.schema.columns
+    for each in (codec, again, edited):
+        event = each.encode(frame).event
+        assert event.value.tolist() == each.encode(clean).event.value.tolist()
+        assert set(each.decode(event.value)["city"]) == {"Berlin", "Hamburg", "Bonn"}
+    with pytest.raises(ValueError, match="merge is {spelling: level}"):
+        inspect(frame, types={"city": {"merge": ["Berlin"]}})
+
+
+def test_the_shell_names_the_merge_as_json():
+    text = "To merge them, say types={'city': {'merge': {'berlin ': 'Berlin'}}}."
+    assert 'set "merge" of \'city\' to {"berlin ": "Berlin"} in schema.json' in in_shell(text)

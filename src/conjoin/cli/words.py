@@ -2,6 +2,8 @@
 shell.
 """
 
+import ast
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +29,9 @@ _TYPES = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): (?P<type>'
 
 _PARSE = re.compile(
     r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'parse': '(?P<way>[a-z ]+)'\}\}"
+)
+_MERGE = re.compile(
+    r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'merge': (?P<pairs>\{.*?\})\}\}"
 )
 _RANGE = re.compile(r"range=\((?P<low>[^,()]+), (?P<high>[^,()]+)\)")
 _RELATION = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'relation': 'none'\}\}")
@@ -72,6 +77,7 @@ def in_shell(text: str) -> str:
     text = _PARSE.sub(
         r'set "parse" of \g<name> to "\g<way>" in schema.json and give --schema schema.json', text
     )
+    text = _MERGE.sub(_merge_option, text)
     text = _PICTURE.sub(r"--size \g<size>", text)
     text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)
     return _TYPES.sub(
@@ -79,6 +85,11 @@ def in_shell(text: str) -> str:
         r"--schema",
         text,
     )
+
+
+def _merge_option(found: re.Match[str]) -> str:
+    pairs = json.dumps(ast.literal_eval(found["pairs"]), ensure_ascii=False)
+    return f'set "merge" of {found["name"]} to {pairs} in schema.json and give --schema schema.json'
 
 
 def _options(name: str, values: str) -> str:

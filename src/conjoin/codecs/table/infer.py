@@ -17,6 +17,7 @@ from conjoin.codecs.table.aside import reason_to_set_aside
 from conjoin.codecs.table.doubts import (
     date_doubts,
     number_doubts,
+    shown_merges,
     word_doubts,
     zone_doubts,
     zone_notices,
@@ -52,6 +53,7 @@ from conjoin.codecs.table.values import (
     blank,
     days,
     floats,
+    merged,
     quoted,
     sort_values,
     tally,
@@ -237,6 +239,11 @@ def _rescue(columns: list[Column], target: Any) -> list[Column]:
 def _notices(columns: Sequence[Column]) -> list[str]:
     aside = [column for column in columns if column.role == "set aside"]
     notices = [f"Column {column.name!r} is set aside: {column.why}." for column in aside]
+    notices += [
+        f"Column {column.name!r}: {shown_merges(column.merge)}."
+        for column in columns
+        if column.merge and column.role != "set aside"
+    ]
     notices += [_measure_notice(column) for column in columns if _measure_notice(column)]
     notices += [
         f"Column {column.name!r} has times with offsets from UTC; they are given back in UTC."
@@ -303,7 +310,8 @@ def _words_notice(column: Column) -> str:
 def _column(
     name: Any, raw: Series, weight: Array, asked: JSON, is_target: bool
 ) -> tuple[Column, Tally]:
-    series = blank(raw, asked["missing"])
+    pairs = tuple(asked.get("merge", {}).items())
+    series = merged(blank(raw, asked["missing"]), pairs)
     was_words = not pd.api.types.is_numeric_dtype(raw.dtype)
     changed = bool(asked["missing"]) and int(series.isna().sum()) > int(raw.isna().sum())
     kind, form = _type(series, weight, asked, changed)
@@ -326,6 +334,7 @@ def _column(
         "dtype": _dtype(raw, was_words and kind in ("real", "integer") and found is None),
         "format": form,
         "parse": None if found is None else found.form,
+        "merge": pairs,
     }
     fields["missing"] = asked["missing"]
     fields["missing_share"] = counts.missing / counts.rows

@@ -33,6 +33,7 @@ _FIELDS = (
     "role",
     "why",
     "relation",
+    "merge",
 )
 NO_RELATION = "none"  # of a column that takes part in none, unless another column states one
 _NUMERIC = (
@@ -118,6 +119,11 @@ def _fields(name: Any, value: Any) -> JSON:
             f"Column {name!r}: {fields['parse']!r} is no way to parse; choose from "
             f"{', '.join(NAMED_PARSES)}, or give its fields as a dict."
         )
+    if not isinstance(fields.get("merge", {}), Mapping):
+        raise ValueError(
+            f"Column {name!r}: merge is {{spelling: level}}, such as {{'berlin': 'Berlin'}}, not "
+            f"{fields['merge']!r}."
+        )
     unknown = [key for key in fields if key not in _FIELDS]
     if unknown:
         raise ValueError(
@@ -136,6 +142,7 @@ def _from_column(column: Column) -> JSON:
         "missing": column.missing,
     }
     fields |= {"unit": column.unit} if column.unit else {}
+    fields |= {"merge": dict(column.merge)} if column.merge else {}
     if column.type == "picture":
         return fields | ({"format": column.format} if column.format else {})
     if column.type == "text":

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import blank, map_distinct, text_of
+from conjoin.codecs.table.values import blank, map_distinct, merged, text_of
 
 __all__ = ["Difference", "Linear", "Lookup", "Relation", "Relations", "Solved", "derived", "plain"]
 
@@ -46,7 +46,9 @@ FLOAT_ROUNDING = 1e-9  # of the size of the terms, by which sums of float64 may 
 def plain(column: Column, series: Any) -> Array:
     """The cells of a column (B,): numbers with NaN, or texts with None, where missing."""
     series = blank(series, column.missing)
-    return numbers_of(column, series)[0] if column.numeric else texts(level_cells(series)[0])
+    if column.numeric:
+        return numbers_of(column, series)[0]
+    return texts(level_cells(merged(series, column.merge))[0])
 
 
 def texts(cells: Any) -> Array:

@@ -45,6 +45,7 @@ _NEW: JSON = {
     "only_atoms": False,
     "pooled_counts": [],
     "held_out": [],
+    "merge": {},
 }
 
 
@@ -90,6 +91,8 @@ class Column:
     only_atoms: bool = False
     pooled_counts: tuple[float, ...] = ()
     held_out: tuple[Any, ...] = ()
+    # (text of a cell, the level that it is read as), of spellings that are one value
+    merge: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for field in _LISTS:
@@ -185,6 +188,7 @@ class Column:
             for value in (getattr(self, field.name),)
         }
         parse = plain.pop("parse")
+        plain["merge"] = dict(self.merge)
         for key, default in _NEW.items():
             if plain[key] == default:
                 del plain[key]
@@ -210,6 +214,8 @@ class Column:
         plain: JSON = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         }
+        if isinstance(plain.get("merge"), Mapping):
+            plain["merge"] = tuple(plain["merge"].items())
         return cls(**plain)
 
     def describe(self) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "floats_or_bad",
     "locate",
     "map_distinct",
+    "merged",
     "quoted",
     "sort_values",
     "stamps_or_bad",
@@ -94,6 +95,17 @@ def blank(series: Series, missing: Sequence[Any]) -> Series:
             index=series.index,
         )
     return series.mask(hidden) if hidden.any() else series
+
+
+def merged(series: Series, merge: Sequence[tuple[str, Any]]) -> Series:
+    """The column with the cells whose text is named in ``merge`` as the level that it names."""
+    if not merge:
+        return series
+    levels = dict(merge)
+    cells = map_distinct(
+        series.astype(object), lambda value: levels.get(text_of(value), value), None, object
+    )
+    return pd.Series(cells, index=series.index, name=series.name, dtype=object)
 
 
 def quoted(value: Any) -> str:
