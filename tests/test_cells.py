@@ -483,7 +483,7 @@ def test_spellings_are_merged_told_and_saved(tmp_path):
         event = each.encode(frame).event
         assert event.value.tolist() == each.encode(clean).event.value.tolist()
         assert set(each.decode(event.value)["city"]) == {"Berlin", "Hamburg", "Bonn"}
-    with pytest.raises(ValueError, match="merge is {spelling: level}"):
+    with pytest.raises(ValueError, match=r"merge is \{spelling: level\}"):
         inspect(frame, types={"city": {"merge": ["Berlin"]}})
 
 

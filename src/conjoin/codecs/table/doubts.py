@@ -2,7 +2,7 @@
 decides.
 """
 
-import os
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -202,10 +202,16 @@ def _is_slip(one: str, other: str) -> bool:
     a, b = differ[0]
     if not (a.isalpha() and b.isalpha()):
         return False
-    first = len(os.path.commonprefix([a, b]))
-    last = len(os.path.commonprefix([a[first:][::-1], b[first:][::-1]]))
+    first = _shared(a, b)
+    last = _shared(a[first:][::-1], b[first:][::-1])
     rest = [word[first : len(word) - last] for word in (a, b)]
     return max(map(len, rest)) == 1 or (len(rest[0]) == 2 and rest[0] == rest[1][::-1])
+
+
+def _shared(a: str, b: str) -> int:
+    """How many letters at the beginning are the same."""
+    pairs = zip(a, b, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def shown_merges(pairs: Sequence[tuple[str, Any]]) -> str:
