@@ -134,9 +134,9 @@ def _check_number(y: "pd.Series[Any]", numeric: bool) -> None:
     if len(bad):
         word = bad.iloc[0]
         raise ValueError(
-            f"The target {y.name!r} is no number: row {bad.index[0] + 1} has {word!r}; correct it, "
-            f"say --missing {f'{y.name}={word}'!r} if it means that the number is not known, or "
-            "say --task classes."
+            f"The target {y.name!r} is no number: row {bad.index[0] + 1} has {word!r}; say "
+            f"--task classes, correct it, or say --missing {f'{y.name}={word}'!r} if it means that "
+            "the number is not known."
         )
 
 
