@@ -80,6 +80,7 @@ DEFAULTS = {
     "implied",
     "unaskable",
     "broken",
+    "unread",
     "told",
     "missing_columns",
     "x_words",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from conjoin.codecs.image.colours import on_background
     from conjoin.codecs.image.files import read_images
     from conjoin.codecs.table import inspect
+    from conjoin.codecs.table.later import CellWarning
     from conjoin.estimators import (
         ColumnWarning,
         JointClassifier,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "CellWarning": "conjoin.codecs.table.later",
     "Circuit": "conjoin.families.circuit.latent_tree",
     "ColumnWarning": "conjoin.estimators",
     "Discriminant": "conjoin.families.classic.discriminant",
@@ -62,6 +64,7 @@ _HOME = {
 }
 
 __all__ = [
+    "CellWarning",
     "Circuit",
     "ColumnWarning",
     "Discriminant",

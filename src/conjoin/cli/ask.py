@@ -12,7 +12,7 @@ from conjoin.cli.kinds import reader_of
 from conjoin.cli.output import claim, write
 from conjoin.cli.target import labels
 from conjoin.cli.voice import MAX_SHOWN_ROWS, Voice, frame_table, plain_table, shown
-from conjoin.cli.words import max_error_of
+from conjoin.cli.words import grouped, in_shell, max_error_of
 from conjoin.util.files import new_file
 from conjoin.util.near import did_you_mean
 
@@ -50,7 +50,22 @@ def predict(
         voice,
         skip_broken,
     )
-    answers((_named(_predictions(found, frame), frame) for frame in frames), out, voice)
+    tables = (_named(_predictions(found, frame), frame) for frame in frames)
+    answers(_as_written(tables, found.target, out), out, voice)
+
+
+NUMBERS = ("answer", "best_guess", "mean", "low", "high")  # columns of answers about a number
+
+
+def _as_written(tables: Iterable[Any], target: Any, out: str | None) -> Iterator[Any]:
+    """In a file, a number is written as the target's column writes it; on the screen it stays."""
+    for table in tables:
+        names = [name for name in NUMBERS if name in table] if out and target is not None else []
+        if target is None or target.form is None or not names:
+            yield table
+            continue
+        cells = {name: target.write(table[name].to_numpy(dtype=float)) for name in names}
+        yield table.assign(**cells)
 
 
 def _named(table: Any, frame: Any) -> Any:
@@ -248,7 +263,7 @@ def decide(
             yield kept.beside(_named(table, frame), frame)
 
     answers(
-        verdicts(),
+        _as_written(verdicts(), target, out),
         out,
         voice,
         _for_the_screen,
@@ -304,13 +319,14 @@ class Kept:
                 raise ValueError(
                     f"--keep {name}: the answer has a column of that name; rename it in the table."
                 )
+        # names that are numbers at the fit are text in a file
+        aside = {str(column.name) for column in self.codec.schema.columns if not column.modelled}
         naming = [
-            column.name
-            for column in self.codec.schema.columns
-            if not column.modelled
-            and column.name in columns
-            and column.name not in ("row", *table, *self.asked)
-            and frame[column.name].is_unique
+            name
+            for name in columns
+            if str(name) in aside
+            and name not in ("row", *table, *self.asked)
+            and frame[name].is_unique
         ]
         return [*naming, *self.asked]
 
@@ -545,4 +561,7 @@ def info(model: opt.ModelFolder, as_json: opt.Json = False) -> None:
             fold=("",),
         )
     )
+    notices = grouped(fitted.notices)
+    if notices:
+        voice.tell("Worth a look:", *(f"! {in_shell(text)}" for text in notices))
     voice.json({"model": model, "hash": digest, **facts_of(fitted)})

@@ -87,7 +87,10 @@ def sample(
             else ": to draw those too, fit with --missingness informative"
         )
         voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had{how}.")
-    table = _placed(X if drawn is None else X.assign(**{str(target.name): drawn}), out)
+    if drawn is not None:
+        y_column = drawn if out is None else target.write(drawn)
+        X = X.assign(**{str(target.name): y_column})
+    table = _placed(X, out)
     answer(table, out, voice, **(X.attrs if where else {}))
 
 
@@ -150,6 +153,9 @@ def _wanted(target: Any, text: str) -> Any:
         raise ValueError("--y asks for a target, which this model does not have.")
     if target.discrete:
         return labels_of([text], target)[0]
+    value = None if target.form is None else target.form.read(text)
+    if value is not None:
+        return value
     try:
         return float(text)
     except ValueError:

@@ -23,6 +23,8 @@ from conjoin.cli.target import Task, take_target, task_of
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
 from conjoin.codecs.table import Schema
+from conjoin.codecs.table.overrides import of_target
+from conjoin.codecs.table.reading import usual_decimal
 from conjoin.estimators.functions import estimator_of
 from conjoin.estimators.notices import told_elsewhere
 from conjoin.families import resolve
@@ -247,7 +249,7 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
             found.reading,
         )
     # whole numbers beside pictures are codes
-    said = "" if found.labels.dtype.kind == "f" else "category"
+    said = {} if found.labels.dtype.kind == "f" else {"type": "category"}
     task = task_of(_known(found.labels, asked.unlabelled), asked.task, said)
     y = task.in_its_type(found.labels)
     return _Parts(found.x, y, task, None, {}, found.groups, None, found.reading)
@@ -263,7 +265,7 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
     task = (
         Task("density", "No --target: p(x) of all columns is modelled.")
         if y is None
-        else _task(asked, y, schema)
+        else _task(asked, y, schema, usual_decimal(frame))
     )
     asides = {
         option: _column(frame, option, name, asked)
@@ -280,7 +282,7 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
             ]
         )
     )
-    types = None if schema is None else _types(schema, frame, x)
+    types = None if schema is None else _types(schema, frame, x, asked.target)
     if asked.size is not None:
         types = sized(types, x, missing, asked.size, asked.data)
     x = beside(x, asked.data, types, missing)
@@ -288,13 +290,9 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
     return _Parts(x, y, task, types, missing, asides.get("groups"), asides.get("time"))
 
 
-def _task(asked: Asked, y: pd.Series, schema: Schema | None) -> Task:
-    said = (
-        next((column.type for column in schema.columns if column.name == asked.target), "")
-        if schema
-        else ""
-    )
-    return task_of(_known(y, asked.unlabelled), asked.task, said)
+def _task(asked: Asked, y: pd.Series, schema: Schema | None, usual: str) -> Task:
+    said = of_target(schema, asked.target)
+    return task_of(_known(y, asked.unlabelled), asked.task, said, usual)
 
 
 def _known(y: pd.Series, unlabelled: str | None) -> pd.Series:
@@ -343,15 +341,17 @@ def _times(column: pd.Series) -> pd.Series:
         ) from None
 
 
-def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame) -> Schema:
-    """The schema without the columns that are no part of x; one that the table does not have stays,
-    and is an error."""
+def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame, target: Any) -> Schema:
+    """The schema without the columns that are neither x nor y; one that the table does not have
+    stays, and is an error."""
     kept = [
         column
         for column in schema.columns
-        if column.name in x.columns or column.name not in frame.columns
+        if column.name in x.columns
+        or column.name not in frame.columns
+        or (column.name == target and column.parse is not None)
     ]
-    return dataclasses.replace(schema, columns=tuple(kept), target=None)
+    return dataclasses.replace(schema, columns=tuple(kept), target=target)
 
 
 def _emphasis(text: str) -> Any:
@@ -517,8 +517,8 @@ def _tell(asked: Asked, parts: _Parts, model: Any, voice: Voice) -> None:
         voice.aside("Worth a look:", *(f"! {in_shell(text)}" for text in doubts[:MAX_SHOWN_DOUBTS]))
         if len(doubts) > MAX_SHOWN_DOUBTS:
             voice.aside(
-                f"... and {len(doubts) - MAX_SHOWN_DOUBTS} more: conjoin check "
-                f"{shlex.quote(asked.data)}"
+                f"... and {len(doubts) - MAX_SHOWN_DOUBTS} more: conjoin info "
+                f"{shlex.quote(asked.out)}"
             )
     rows = "new/" if parts.reading is not None else "new.csv"
     next_steps = _next(asked.out, useful_rate(model), rows)

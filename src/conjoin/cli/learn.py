@@ -43,7 +43,7 @@ def check(
     from conjoin.codecs.table import inspect
 
     blanks = missing_of(missing, list(frame.columns))
-    task = None if target is None else task_of(take_target(frame, target, blanks)[1], "auto")
+    task = None if target is None else _task(frame, target, blanks)
     found = inspect(frame, target=target, missing=blanks)
     voice.aside(
         f"{len(frame):,} rows, {len(frame.columns):,} columns"
@@ -57,6 +57,7 @@ def check(
                 (
                     *_copies(frame, target),
                     *_deciding(frame, found, task),
+                    *_of_target(frame, target, blanks, task),
                     *found.notices,
                     *found.doubts,
                 )
@@ -78,6 +79,22 @@ def _copies(frame: Any, target: str | None) -> list[str]:
     rows = frame.drop(columns=[] if target is None else [target])
     copies = count_copies(rows) if rows.shape[1] else 0
     return [copies_words(len(rows), copies)] if copies else []
+
+
+def _task(frame: Any, target: str, blanks: Any) -> Any:
+    from conjoin.codecs.table.reading import usual_decimal
+
+    return task_of(take_target(frame, target, blanks)[1], "auto", usual=usual_decimal(frame))
+
+
+def _of_target(frame: Any, target: str | None, blanks: Any, task: Any) -> list[str]:
+    """What there is to say of the labels."""
+    from conjoin.estimators.reading import minus_one
+
+    if target is None:
+        return []
+    y = take_target(frame, target, blanks)[1]
+    return minus_one(target, y, y.notna().to_numpy(), task.discrete)
 
 
 def _deciding(frame: Any, found: Any, task: Any) -> list[str]:

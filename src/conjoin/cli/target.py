@@ -64,8 +64,12 @@ def take_target(
     return frame.drop(columns=target), y
 
 
-def task_of(y: "pd.Series[Any]", asked: str, said: str = "") -> Task:
-    """The task for a target. ``said`` is its type in an edited schema, or nothing."""
+def task_of(
+    y: "pd.Series[Any]", asked: str, said: dict[str, Any] | None = None, usual: str = ""
+) -> Task:
+    """The task for a target. ``said`` is what an edited schema says of it, ``usual`` the decimal
+    mark of the table's columns of words."""
+    said = {} if said is None else said
     if asked not in TASKS:
         raise ValueError(f"--task must be one of {', '.join(TASKS)}, not {asked!r}.")
     kind = y.dropna()
@@ -75,13 +79,16 @@ def task_of(y: "pd.Series[Any]", asked: str, said: str = "") -> Task:
             asked, f"The target {y.name!r} is left out; p(x) of the other columns is modelled."
         )
     numeric = _is_number(kind)
+    in_words = None if numeric or asked == "classes" else _in_words(y, asked, said, usual)
+    if in_words is not None:
+        return in_words
     if asked == "number":
         _check_number(y, numeric)
         return Task("number", f"The target {y.name!r} is a number.")
     if asked == "classes":
         _check_classes(y, kind, numeric)
         return Task("classes", f"The target {y.name!r} has {distinct} classes.")
-    return _guess(y, kind, distinct, numeric, said)
+    return _guess(y, kind, distinct, numeric, said.get("type", ""))
 
 
 def _guess(
@@ -110,6 +117,17 @@ def _guess(
     )
 
 
+def _in_words(y: "pd.Series[Any]", asked: str, said: dict[str, Any], usual: str) -> Task | None:
+    """The task for numbers in words, such as "$8,520"; None where the target is something else."""
+    from conjoin.codecs.table.reading import target_form
+
+    found = target_form(y, said, asked == "number", usual)
+    if found is None:
+        return None
+    words = f"The target {y.name!r} holds numbers written in words ({found.form.describe()})"
+    return Task("number", f"{words}, taken as a number. For classes, say --task classes.")
+
+
 def _is_number(kind: "pd.Series[Any]") -> bool:
     import pandas as pd
 
@@ -128,9 +146,11 @@ def _check_number(y: "pd.Series[Any]", numeric: bool) -> None:
         return
     bad = y[pd.to_numeric(y, errors="coerce").isna() & y.notna()]
     if len(bad):
+        word = bad.iloc[0]
         raise ValueError(
-            f"The target {y.name!r} is no number: row {bad.index[0] + 1} has {bad.iloc[0]!r}; "
-            "say --task classes."
+            f"The target {y.name!r} is no number: row {bad.index[0] + 1} has {word!r}; say "
+            f"--task classes, correct it, or say --missing {f'{y.name}={word}'!r} if it means that "
+            "the number is not known."
         )
 
 

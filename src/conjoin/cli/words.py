@@ -2,6 +2,8 @@
 shell.
 """
 
+import ast
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +27,12 @@ _MISSING = re.compile(r"say missing=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \[(?P<
 _COLUMN = re.compile(r"Column ('[^']*'|\"[^\"]*\")")
 _TYPES = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): (?P<type>'[a-z]+')\}")
 
+_PARSE = re.compile(
+    r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'parse': '(?P<way>[a-z ]+)'\}\}"
+)
+_MERGE = re.compile(
+    r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'merge': (?P<pairs>\{.*?\})\}\}"
+)
 _RANGE = re.compile(r"range=\((?P<low>[^,()]+), (?P<high>[^,()]+)\)")
 _RELATION = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'relation': 'none'\}\}")
 _SIZE = re.compile(r"size=(?P<pixels>\d+)")
@@ -45,6 +53,7 @@ _OPTIONS = (
     ("resize='stretch'", "--resize stretch"),
     ("types={'levels': 256}", "--levels 256"),
     (" range= ", " --range "),
+    ("unlabelled=-1", "--unlabelled=-1"),
 )
 
 
@@ -65,6 +74,10 @@ def in_shell(text: str) -> str:
     text = _RELATION.sub(
         r"take \g<name> out of the relations in schema.json and give --schema schema.json", text
     )
+    text = _PARSE.sub(
+        r'set "parse" of \g<name> to "\g<way>" in schema.json and give --schema schema.json', text
+    )
+    text = _MERGE.sub(_merge_option, text)
     text = _PICTURE.sub(r"--size \g<size>", text)
     text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)
     return _TYPES.sub(
@@ -72,6 +85,11 @@ def in_shell(text: str) -> str:
         r"--schema",
         text,
     )
+
+
+def _merge_option(found: re.Match[str]) -> str:
+    pairs = json.dumps(ast.literal_eval(found["pairs"]), ensure_ascii=False)
+    return f'set "merge" of {found["name"]} to {pairs} in schema.json and give --schema schema.json'
 
 
 def _options(name: str, values: str) -> str:

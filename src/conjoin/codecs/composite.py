@@ -239,6 +239,14 @@ class CompositeCodec(Codec):
         self.table.many_levels = value
 
     @property
+    def strict(self) -> bool:
+        return self.table.strict
+
+    @strict.setter
+    def strict(self, value: bool) -> None:
+        self.table.strict = value
+
+    @property
     def owner(self) -> str:
         """Who an error about the number of features speaks of."""
         return self.table.owner
@@ -370,7 +378,10 @@ class CompositeCodec(Codec):
     def rows(self, raw: Any) -> TableRows:
         """``raw`` as checked rows, whose cells in the columns of blocks are pictures or strings, or
         None."""
-        return raw if isinstance(raw, TableRows) else TableRows(self.frame(raw))
+        return raw if isinstance(raw, TableRows) else self.table.readable(self.frame(raw))
+
+    def unread(self, rows: Rows) -> list[str]:
+        return self.table.unread(rows)
 
     def frame(self, raw: Any) -> pd.DataFrame:
         """``raw`` as a checked frame."""

@@ -164,6 +164,7 @@ class Codec(abc.ABC):
     most_held: ClassVar[int | None] = None
     many_levels: bool = True  # False: few levels, for families to which thousands cost much
     bounded: bool = True  # False: no column has bounds, for families that can't keep to them
+    strict: bool = False  # True: a cell that can't be read is an error, not a missing cell
     owner: str = "Codec"  # who an error about the shape of X speaks of
 
     # ------------------------------------------------------------------ recognising, reading
@@ -354,6 +355,10 @@ class Codec(abc.ABC):
 
     def broken(self, rows: Rows) -> list[str]:
         """Of each row which relations between columns it breaks, in words; "" for none."""
+        return [""] * len(rows)
+
+    def unread(self, rows: Rows) -> list[str]:
+        """Of each row which cells could not be read and count as missing, in words; "" for none."""
         return [""] * len(rows)
 
     def told(self, frame: Any) -> tuple[list[Any], Any]:

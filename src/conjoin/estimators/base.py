@@ -18,6 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.codecs.table.native import backend_of, in_kind, plain_frame
+from conjoin.codecs.table.overrides import without_target
+from conjoin.codecs.table.reading import usual_decimal
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
 from conjoin.core.device import choose_device
@@ -202,15 +204,15 @@ class _JointEstimator(BaseEstimator):
             rows_of_fit = {"sample_weight": sample_weight, "groups": groups, "time": time}
             return self._fit_several(X, y, stream=stream, **rows_of_fit, **asked)
         start = Start.of(self.start_from)
-        codec, x = self._codec(X) if start is None else start.read(X, self)
+        codec, x = self._codec(X, y) if start is None else start.read(X, self)
         if stream is not None and not codec.streams:
             raise ValueError(
                 "A table with pictures is read at once, not in chunks: give fewer rows, or leave "
                 "the pictures out."
             )
-        labels, known, name = self._read_target(y, len(x))
+        labels = self._target_of_fit(y, X, len(x), start)
         weight = read_weight(sample_weight, len(x))
-        rows = Rows(x, labels, known, weight, groups, read_times(time, x), name)
+        rows = self._rows(x, labels, weight, groups, read_times(time, x))
         spread = self.spread and stream is None
         options = replace(
             self._options(**asked), codec=codec, stream=stream, start=start, spread=spread
@@ -218,7 +220,7 @@ class _JointEstimator(BaseEstimator):
         if start is not None:
             options = replace(options, family=start.config(self.family))
         automatic = self.family == "auto"
-        model = self._automatic(rows, options, X) if automatic else fit_model(rows, options)
+        model = self._automatic(rows, options, X, y) if automatic else fit_model(rows, options)
         self._adopt(model, x, X)
         return self
 
@@ -424,15 +426,14 @@ class _JointEstimator(BaseEstimator):
     def _compare(
         self, X: Any, y: Any, families: Sequence[Any] | None, max_time: float, max_kwh: float | None
     ) -> Comparison:
-        _, x = self._codec(X)
-        target, known, name = self._read_target(y, len(x))
-        rows = Rows(x, target, known, None, None, None, name)
+        _, x = self._codec(X, y)
+        rows = self._rows(x, self._target_of_fit(y, X, len(x)))
         options = FitOptions(task=self._task, seed=self._seed(), verbose=self.verbose)
         return compare_families(
-            rows, options, lambda: self._codec(X)[0], families, max_time, max_kwh
+            rows, options, lambda: self._codec(X, y)[0], families, max_time, max_kwh
         )
 
-    def _automatic(self, rows: Rows, options: FitOptions, X: Any) -> Model:
+    def _automatic(self, rows: Rows, options: FitOptions, X: Any, y: Any) -> Model:
         """Compare the families in half of the time, then fit the best on all rows."""
         if self.precision != "auto":
             raise ValueError(
@@ -443,22 +444,26 @@ class _JointEstimator(BaseEstimator):
         found = compare_families(
             rows,
             replace(options, stream=None, strict=False, began=None),
-            lambda: self._codec(X)[0],
+            lambda: self._codec(X, y)[0],
             None,
             budget / 2,
             self.max_kwh,
         )
-        model = fit_model(rows, replace(options, family=found.pick, codec=self._codec(X)[0]))
+        model = fit_model(rows, replace(options, family=found.pick, codec=self._codec(X, y)[0]))
         model.card["compared"] = found.to_json()
         return model
 
-    def _codec(self, X: Any) -> tuple[Codec, CodecRows]:
-        """What reads X, and X as its rows."""
+    def _codec(self, X: Any, y: Any = None) -> tuple[Codec, CodecRows]:
+        """What reads X, and X as its rows. ``types`` may also speak of y."""
         options = {
             name: getattr(self, name) for name in ("types", "missing", "missingness", "measure")
         }
+        columns = list(X.columns) if isinstance(X, pd.DataFrame) else []
+        name = getattr(y, "name", None) or "y"
+        options["types"] = without_target(self.types, name, columns)
         codec, rows = codec_for(X, **options)
         codec.owner = type(self).__name__
+        codec.strict = self.strict
         return codec, rows
 
     def _adopt(self, model: Model | SeveralTargets, rows: CodecRows, raw: Any) -> None:
@@ -489,10 +494,31 @@ class _JointEstimator(BaseEstimator):
         return seed_of(self.random_state)
 
     def _read_target(self, y: Any, rows: int) -> Labels:
-        """Labels, which of them are known, and the target's name."""
+        """Labels of rows that a fitted model is asked about."""
+        model = vars(self).get("model_")
+        form = model.target.form if isinstance(model, Model) and model.target else None
+        return self._labels(y, rows, form)
+
+    def _target_of_fit(self, y: Any, X: Any, rows: int, start: Start | None = None) -> Labels:
+        """Labels of a fit, whose way of writing is learned, or that of the model to begin from."""
+        if start is not None and start.model.target is not None:
+            return self._labels(y, rows, start.model.target.form)
+        usual = usual_decimal(X) if isinstance(X, pd.DataFrame) else ""
+        return self._labels(y, rows, None, usual)
+
+    def _labels(self, y: Any, rows: int, form: Any, usual: str = "") -> Labels:
         if self._target_class is None:
-            return None, None, ""
-        return read_labels(y, rows, self._task, self.unlabelled, type(self).__name__)
+            return Labels(None, None, "")
+        owner = type(self).__name__
+        return read_labels(y, rows, self._task, self.unlabelled, owner, form, self.types, usual)
+
+    @staticmethod
+    def _rows(
+        x: Any, labels: Labels, weight: Any = None, groups: Any = None, latest: Any = None
+    ) -> Rows:
+        """The rows of a fit."""
+        values, known, name, form, told = labels
+        return Rows(x, values, known, weight, groups, latest, name, form, told)
 
     # ------------------------------------------------------------------ what every model answers
 
@@ -657,7 +683,7 @@ class _JointEstimator(BaseEstimator):
         if y is None or self._target_class is None:
             model.calibration = calibrate(model, rows, None, None)
         else:
-            labels, known, _ = self._read_target(y, len(rows))
+            labels, known, *_ = self._read_target(y, len(rows))
             model.calibration = calibrate(model, rows, labels, known)
         return self
 
@@ -921,7 +947,7 @@ class _JointEstimator(BaseEstimator):
         rows = self._model().rows(X)
         if y is None:
             return evaluate(self._model(), rows, None, None, false_alarm, max_error)
-        labels, known, _ = self._read_target(y, len(rows))
+        labels, known, *_ = self._read_target(y, len(rows))
         return evaluate(self._model(), rows, labels, known, false_alarm, max_error)
 
 

@@ -1,7 +1,7 @@
 """What a user passes to an estimator, as the library takes it: labels, weights, times."""
 
 import numbers
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,13 +9,19 @@ from pandas.api.extensions import ExtensionDtype
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from conjoin.codecs.table.forms import Found
+from conjoin.codecs.table.infer import assumptions
 from conjoin.codecs.table.native import native_series
+from conjoin.codecs.table.overrides import of_target
+from conjoin.codecs.table.reading import target_form
 from conjoin.core import Rows
 from conjoin.model.censored import TargetColumn, read_columns
 from conjoin.model.targets import TARGETS
 
 __all__ = [
+    "Labels",
     "is_several",
+    "minus_one",
     "read_labels",
     "read_several",
     "read_times",
@@ -23,7 +29,16 @@ __all__ = [
     "seed_of",
 ]
 
-Labels = tuple[np.ndarray | None, np.ndarray | None, str]
+
+class Labels(NamedTuple):
+    """Labels (B,), which of them are known, the target's name; how it writes numbers in words, if
+    it does; and what the user should be told of it."""
+
+    values: np.ndarray | None
+    known: np.ndarray | None
+    name: str
+    form: Any = None
+    told: tuple[str, ...] = ()
 
 
 def seed_of(random_state: Any) -> int:
@@ -33,8 +48,17 @@ def seed_of(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> Labels:
-    """Labels of so many rows, which of them are known, and the target's name.
+def read_labels(
+    y: Any,
+    rows: int,
+    task: str,
+    unlabelled: Any,
+    owner: str,
+    form: Any = None,
+    types: Any = None,
+    usual: str = "",
+) -> Labels:
+    """Labels of so many rows, which of them are known, and what they are called.
 
     Parameters
     ----------
@@ -44,6 +68,12 @@ def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> La
         A label that means "not known"; NaN, None and NA always do.
     owner
         The estimator's class, for messages.
+    form
+        How a fitted model's target writes numbers in words.
+    types
+        What the user says of columns, the target among them.
+    usual
+        The decimal mark of the other columns.
 
     Raises
     ------
@@ -61,7 +91,60 @@ def read_labels(y: Any, rows: int, task: str, unlabelled: Any, owner: str) -> La
     known = ~pd.isna(labels)
     if unlabelled is not None:
         known &= labels != unlabelled
-    return TARGETS[task].read(labels, known), known, name
+    kind = TARGETS[task]
+    found = None if form is not None else _form_of(labels, known, name, kind.discrete, types, usual)
+    fresh = unlabelled is None and form is None
+    told = minus_one(name, labels, known, kind.discrete) if fresh else []
+    if found is not None and kind.discrete:
+        told += [_amounts_as_classes(name, found.form)]
+    elif found is not None:
+        told += _told_of_words(name, found)
+        form = found.form
+    values, known = kind.read(labels, known, name, form)
+    return Labels(values, known, name, form, tuple(told))
+
+
+def _form_of(
+    labels: np.ndarray, known: np.ndarray, name: str, discrete: bool, types: Any, usual: str
+) -> Found | None:
+    """How the labels write numbers in words, where they do."""
+    if labels.dtype.kind not in "OU":
+        return None
+    series = pd.Series(labels, dtype=object).where(known).rename(name)
+    return target_form(series, of_target(types, name), not discrete, usual)
+
+
+def _told_of_words(name: str, found: Found) -> list[str]:
+    """How the target's words are read, and what was assumed."""
+    empty = f"; {', '.join(map(repr, found.missing))} count as not known" if found.missing else ""
+    return [
+        f"Target {name!r} holds numbers written in words ({found.form.describe()}){empty}. They "
+        "are modelled as numbers.",
+        *(each.replace("Column", "Target", 1) for each in assumptions(name, found)),
+    ]
+
+
+def _amounts_as_classes(name: str, form: Any) -> str:
+    return (
+        f"Target {name!r} has classes that read as numbers ({form.describe()}); JointRegressor "
+        "takes them as numbers."
+    )
+
+
+def minus_one(name: str, labels: Any, known: np.ndarray, discrete: bool) -> list[str]:
+    """That -1 stands among labels which are whole numbers of at least 0: elsewhere it marks rows
+    whose label is not known. Labels -1 and 1 alone are a usual way to write two classes."""
+    found = pd.to_numeric(pd.Series(labels)[known], errors="coerce").dropna()
+    values = set(found.unique().tolist())
+    whole = len(found) == known.sum() and all(value == int(value) for value in values)
+    others = values - {-1}
+    if not whole or -1 not in values or not others or min(others) < 0 or others == {1}:
+        return []
+    what = "a class of its own" if discrete else "the number -1"
+    return [
+        f"Target {name!r} is -1 in {int((found == -1).sum()):,} rows, which is taken as {what}; if "
+        "it means that the label is not known, say unlabelled=-1."
+    ]
 
 
 def _plain(y: Any) -> Any:

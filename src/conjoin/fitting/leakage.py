@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from conjoin.codecs.table import Schema, TableCodec
+from conjoin.codecs.table.reading import read_in
 from conjoin.core import Codec, Event, Pair
 from conjoin.predictors.folds import few_rows_of_classes
 
@@ -57,7 +58,9 @@ def deciding_in(frame: pd.DataFrame, schema: Schema, classes: bool) -> list[str]
     """As ``deciding_columns``, of a table with the target of its schema among its columns."""
     name = schema.target
     y = frame[name]
-    plain = pd.to_numeric(y, errors="coerce")
+    form = schema[name].parse if name is not None else None
+    cells = y if form is None else pd.Series(read_in(y, form)[0], index=y.index)
+    plain = pd.to_numeric(cells, errors="coerce")
     known = (y if classes else plain).notna()
     codec = TableCodec(types=schema).fit(frame.drop(columns=name))
     value = pd.factorize(y.astype(str))[0] if classes else plain.fillna(0.0)

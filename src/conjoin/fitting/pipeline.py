@@ -28,6 +28,7 @@ from conjoin.fitting.label_propagation import propagate_labels
 from conjoin.fitting.leakage import deciding_columns
 from conjoin.fitting.learning import Learning, shares_backbone
 from conjoin.fitting.options import FitOptions
+from conjoin.fitting.point_masses import spread_point_masses
 from conjoin.fitting.precision import settle_precision
 from conjoin.fitting.selection import (
     calibrate_shared_backbone,
@@ -120,7 +121,7 @@ def _target(rows: Rows, fit: np.ndarray, options: FitOptions) -> Target | None:
         return asked.fit(rows.y, rows.known, rows.name, rows.weight)
     if options.start is not None and options.start.model.has_number:
         return options.start.model.number
-    return asked.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit])
+    return asked.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit], rows.form)
 
 
 def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any:
@@ -131,7 +132,7 @@ def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any
         codec.bounded = config.density.bounded
         codec.many_levels = config.density.many_levels
         codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
-        options.refuse_doubts(codec.notices)
+        options.refuse_doubts([*codec.notices, *rows.told])
         # which of the rare values that share a level comes how often enters no calibration
         codec.recount(rows.x, weight=rows.weight)
     refuse_without_columns(codec, options.predictor)
@@ -213,14 +214,10 @@ def _learn(
         with progress.phase("what is typical", 1) as bar, budget.phase(USUAL):
             _fit_typicality(model, data["fit"].x, budget)
             bar.update(1)
-    short = unfinished(model.facts)
     copies = count_copies(rows.x) if rows.groups is None else 0
     model.card |= {"copies": copies} if copies else {}
     told = [copies_words(len(rows.x), copies)] if copies else []
-    model.card["notices"] = [*told, *_notices(model, data["fit"]), *([short] if short else [])]
-    if target is not None:
-        deciding = deciding_columns(codec, data["fit"], target.discrete, target.name)
-        model.card["notices"] += deciding
+    model.card["notices"] = _all_notices(model, data["fit"], (*told, *rows.told))
     if model.has_number:
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
         model.state = replace(model.state, grid=grid)
@@ -309,6 +306,18 @@ def _shares(model: Model, fit: Pair, weight: torch.Tensor) -> torch.Tensor:
         return counts / counts.sum()
     with torch.no_grad():
         return model.pair.log_posterior(fit.x.take(slice(0, PRIOR_ROWS))).exp().mean(0)
+
+
+def _all_notices(model: Model, data: Pair, told: tuple[str, ...]) -> list[str]:
+    """What the user should be told of the fit, the most harmful first; ``told``: of the target."""
+    short = unfinished(model.facts)
+    target = model.target
+    known = (
+        [] if target is None else deciding_columns(model.codec, data, target.discrete, target.name)
+    )
+    # draws of a fit that was cut short are noise
+    spread = [] if short else spread_point_masses(model, data.x)
+    return [*([short] if short else []), *known, *told, *_notices(model, data), *spread]
 
 
 def _notices(model: Model, data: Pair) -> list[str]:

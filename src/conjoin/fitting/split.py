@@ -24,7 +24,8 @@ MIN_VALIDATION_ROWS = 20  # with fewer the model is not chosen by them
 @dataclass(frozen=True)
 class Rows:
     """What the user brought: rows of x, as a codec's ``rows`` holds them. ``y`` is None for a
-    density; ``known`` marks labelled rows."""
+    density; ``known`` marks labelled rows. ``form``: how y writes numbers in words; ``told``: what
+    the user should be told of y."""
 
     x: Any
     y: np.ndarray | None = None
@@ -33,6 +34,8 @@ class Rows:
     groups: Any = None
     latest: np.ndarray | None = None
     name: str = "y"
+    form: Any = None
+    told: tuple[str, ...] = ()
 
 
 def copies_words(rows: int, copies: int) -> str:

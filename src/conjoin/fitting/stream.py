@@ -114,7 +114,8 @@ class Stream:
         )
         labels = target.labels
         if labels is None:
-            return target.encode(np.where(known, pd.to_numeric(y, errors="coerce"), 0.0), known)
+            values, read = target.parsed(y.where(known))
+            return target.encode(np.where(known & read, values, 0.0), known & read)
         codes = {text_of(label): code for code, label in enumerate(labels)}
         places = map_distinct(y, lambda value: codes.get(text_of(value), -1), 0, "int64")
         if (places[known] < 0).any():

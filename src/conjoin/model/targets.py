@@ -8,8 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from conjoin.codecs.table.forms import find_form, form_from, form_json
 from conjoin.codecs.table.measure import decimals_of
-from conjoin.codecs.table.values import truth_of, truths_of
+from conjoin.codecs.table.reading import read_in
+from conjoin.codecs.table.values import floats, truth_of, truths_of
 from conjoin.core import Event, Space, Variable
 
 __all__ = ["TARGETS", "Classes", "Number", "Target", "class_labels", "target_from_json", "task_for"]
@@ -23,16 +25,20 @@ class Target(abc.ABC):
     measure: ClassVar[str]  # which figure of ``evaluate`` says how good the answers are
     name: str
     labels: np.ndarray | None
+    form: Any = None  # how it writes numbers in words; None where it does not
 
     @classmethod
     @abc.abstractmethod
-    def read(cls, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """(B,) labels in one type, of which some are ``known``. ValueError for what can't be an
-        answer."""
+    def read(
+        cls, labels: np.ndarray, known: np.ndarray, name: str = "y", form: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) labels in one type, and which are known. ValueError for what can't be an answer."""
 
     @classmethod
     @abc.abstractmethod
-    def fit(cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray) -> Self:
+    def fit(
+        cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray, form: Any = None
+    ) -> Self:
         """Learned from the rows that are ``known``; ``weight`` (B,) counts each."""
 
     @property
@@ -60,6 +66,15 @@ class Target(abc.ABC):
     @abc.abstractmethod
     def drawn(self, value: Tensor) -> np.ndarray:
         """Raw answers of drawn events, in the steps that answers were recorded in."""
+
+    def parsed(self, cells: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Cells (B,) of a file as numbers, and which are known; ValueError names the first that is
+        none."""
+        return floats(cells) if self.form is None else read_in(cells, self.form)
+
+    @abc.abstractmethod
+    def write(self, values: np.ndarray) -> np.ndarray:
+        """Raw answers as a file holds them."""
 
     @abc.abstractmethod
     def wanted(self, to: Any) -> tuple[float, float]:
@@ -97,12 +112,19 @@ class Classes(Target):
         self.name = name
 
     @classmethod
-    def read(cls, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-        return class_labels(labels, known)
+    def read(
+        cls, labels: np.ndarray, known: np.ndarray, name: str = "y", form: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return class_labels(labels, known), known
 
     @classmethod
     def fit(
-        cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray | None = None
+        cls,
+        y: np.ndarray,
+        known: np.ndarray,
+        name: str,
+        weight: np.ndarray | None = None,
+        form: Any = None,
     ) -> Self:
         labels = np.unique(y[known])
         if len(labels) < 2:
@@ -178,6 +200,9 @@ class Classes(Target):
     ) -> None:
         return None
 
+    def write(self, values: np.ndarray) -> np.ndarray:
+        return values
+
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
@@ -192,37 +217,47 @@ class Classes(Target):
 
 
 class Number(Target):
-    """The number of a regressor: standardised, with its recorded precision."""
+    """The number of a regressor: standardised, with its recorded precision. ``form``: how the
+    target writes it in words, None for plain numbers."""
 
     kind = "number"
     discrete = False
     measure = "mae"
     labels = None  # a number has none
 
-    def __init__(self, name: str, shift: float, scale: float, resolution: float | None) -> None:
+    def __init__(
+        self, name: str, shift: float, scale: float, resolution: float | None, form: Any = None
+    ) -> None:
+        self.form = form
         self.name = name
         self.shift = shift
         self.scale = scale
         self.resolution = resolution
 
     @classmethod
-    def read(cls, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-        numbers = pd.to_numeric(pd.Series(labels).where(known), errors="coerce")
+    def read(
+        cls, labels: np.ndarray, known: np.ndarray, name: str = "y", form: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Words that mean missing are not known."""
+        series = pd.Series(labels).where(known).rename(name)
+        if form is not None:
+            values, read = read_in(series, form)
+            return np.where(read, values, 0.0), known & read
+        numbers = pd.to_numeric(series, errors="coerce")
         words = numbers.isna().to_numpy() & known
         if words.any():
-            raise ValueError(
-                f"The target has the value {labels[words][0]!r}, which is no number; for classes "
-                "use JointClassifier."
-            )
+            raise ValueError(_no_number(name, labels, words))
         values = numbers.to_numpy(dtype=float, na_value=np.nan)
         if np.isinf(values).any():
             raise ValueError(
                 f"Input y contains infinity or a value too large for {values.dtype!r}."
             )
-        return np.where(known, values, 0.0)
+        return np.where(known, values, 0.0), known
 
     @classmethod
-    def fit(cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray) -> Self:
+    def fit(
+        cls, y: np.ndarray, known: np.ndarray, name: str, weight: np.ndarray, form: Any = None
+    ) -> Self:
         values = y[known].astype(float)
         counts = weight[known]
         if not len(values):
@@ -230,7 +265,7 @@ class Number(Target):
         shift = float(np.average(values, weights=counts))
         scale = float(np.sqrt(np.average((values - shift) ** 2, weights=counts))) or 1.0
         decimals = decimals_of(values, "float64")
-        return cls(name, shift, scale, None if decimals is None else 10.0**-decimals)
+        return cls(name, shift, scale, None if decimals is None else 10.0**-decimals, form)
 
     @property
     def space(self) -> Space:
@@ -256,6 +291,17 @@ class Number(Target):
         if self.resolution is None:
             return raw
         return np.round(raw, round(-np.log10(self.resolution))) + 0.0
+
+    def write(self, values: np.ndarray) -> np.ndarray:
+        """Words, None for NaN; or the numbers themselves."""
+        if self.form is None:
+            return values
+        low, high = self.form.bounds
+        able = np.clip(
+            values, -np.inf if low is None else low, np.inf if high is None else high
+        ).tolist()
+        words = [None if value != value else self.form.write(value) for value in able]
+        return np.array(words, dtype=object)
 
     @property
     def log_volume(self) -> float:
@@ -286,11 +332,29 @@ class Number(Target):
             "shift": self.shift,
             "scale": self.scale,
             "resolution": self.resolution,
+            **({} if self.form is None else {"form": form_json(self.form)}),
         }
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> Self:
-        return cls(config["name"], config["shift"], config["scale"], config["resolution"])
+        form = form_from(config.get("form"))
+        return cls(config["name"], config["shift"], config["scale"], config["resolution"], form)
+
+
+def _no_number(name: str, labels: np.ndarray, words: np.ndarray) -> str:
+    """Which label stands in the way, and what can be done about it."""
+    distinct = pd.unique(labels[words])
+    odd = next((word for word in distinct if find_form([str(word)], "number") is None), None)
+    row = int((words & (labels == (distinct[0] if odd is None else odd))).argmax())
+    remedy = (
+        "its numbers are not written in one way, with one unit and the same marks"
+        if odd is None
+        else f"correct it, or say unlabelled={str(odd)!r} if it means that the number is not known"
+    )
+    return (
+        f"The target {name!r} has the value {str(labels[row])!r} in row {row}, which is no number: "
+        f"{remedy}; for classes use JointClassifier."
+    )
 
 
 # What y can be, by the name of the task; a density has none.

@@ -44,7 +44,7 @@ class CoverageDisplay:
         """Rows without a label are left out."""
         model = estimator.model_
         rows = model.rows(X)
-        labels, known, _ = estimator._read_target(y, len(rows))
+        labels, known, *_ = estimator._read_target(y, len(rows))
         part = rows.take(np.flatnonzero(known))
         confidence, guess = model.log_proba(model.encode(part), part).exp().max(1)
         code = model.target.encode(labels[known], np.ones(int(known.sum()), dtype=bool)).value

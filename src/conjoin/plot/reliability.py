@@ -39,7 +39,7 @@ class ReliabilityDisplay:
         """Rows without a label are left out."""
         model = estimator.model_
         rows = model.rows(X)
-        labels, known, _ = estimator._read_target(y, len(rows))
+        labels, known, *_ = estimator._read_target(y, len(rows))
         if not known.any():
             raise ValueError("A reliability plot needs rows with labels, and y has none.")
         part = rows.take(np.flatnonzero(known))

@@ -42,7 +42,7 @@ class ResidualsDisplay:
         """``ax``: two axes. Rows without a value of y are left out."""
         model = estimator.model_
         rows = model.rows(X)
-        values, known, _ = estimator._read_target(y, len(rows))
+        values, known, *_ = estimator._read_target(y, len(rows))
         part = rows.take(np.flatnonzero(known))
         mean = predictive_of(model, model.encode(part)).mean()
         predicted = np.asarray(model.target.decode(mean), dtype=float)

@@ -51,7 +51,7 @@ def decide(
     ``attrs["no_threshold"]`` of the table counts the rows that are ambiguous because no confidence
     keeps the asked rate. A row of which nearly all cells are missing is ambiguous, whatever its
     confidence. Raises ValueError with the number of calibration rows needed where a rate can't be
-    promised."""
+    promised. The reason of a row also names cells that could not be read and count as missing."""
     _refuse_width_alone(max_error, max_width)
     rows = model.rows(X)
     encoded = model.encode(rows)
@@ -80,6 +80,7 @@ def decide(
         words = table["reason"].to_numpy(dtype=object, copy=True)
         words[places] = reasons(model, rows, encoded, places, false_alarm)
         table["reason"] = words
+    _tell_unread(table, model.codec.unread(rows))
     _hide_answers(table)
     if log is not None:
         _append(Path(log), model, rows.frame, table)
@@ -127,6 +128,13 @@ def _nearly_empty(model: Model, encoded: Encoded) -> np.ndarray:
     what = "columns" if codec.columnwise else codec.cells
     words = [f"{gone:,} of {count:,} {what} are missing: too little is known" for gone in missing]
     return np.where(empty, words, "").astype(object)
+
+
+def _tell_unread(table: pd.DataFrame, unread: list[str]) -> None:
+    """What could not be read, behind the reasons; also of rows that were accepted."""
+    if any(unread):
+        both = zip(table["reason"], unread, strict=True)
+        table["reason"] = ["; ".join(filter(None, pair)) for pair in both]
 
 
 def _hide_answers(table: pd.DataFrame) -> None:

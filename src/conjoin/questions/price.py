@@ -127,8 +127,8 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
             "The price is that of one family from its own start: name one in place of "
             "family='auto', without start_from."
         )
-    _, x = estimator._codec(X)
-    target, known, name = estimator._read_target(y, len(x))
+    _, x = estimator._codec(X, y)
+    labels = estimator._target_of_fit(y, X, len(x))
     settings = {
         key: getattr(estimator, key)
         for key in (
@@ -144,7 +144,7 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
         )
     }
     options = FitOptions(task=estimator._task, seed=estimator._seed(), calibration=0.0, **settings)
-    return _price(Rows(x, target, known, name=name), options, lambda: estimator._codec(X)[0])
+    return _price(estimator._rows(x, labels), options, lambda: estimator._codec(X, y)[0])
 
 
 def _price(rows: Rows, options: FitOptions, codec: Callable[[], Any]) -> Price:

@@ -60,7 +60,7 @@ def generate(
         lambda rows: _framed(model, *draw(rows)),
         kept,
         n,
-        None if model.target is None else model.target.name,
+        None if model.target is None else model.number.name,
     )
     return (X if model.codec.columnwise else model.codec.raw(model.rows(X))), labels
 
@@ -74,7 +74,7 @@ def _tell_far(model: Model, y: Any, given: Mapping[Any, Any]) -> None:
         values = np.asarray(y, dtype=float)
         far = np.extract((values < low) | (values > high), values)
         told += [
-            f"{model.target.name!r} is asked for {value:g}, but the fit has seen no value outside "
+            f"{model.number.name!r} is asked for {value:g}, but the fit has seen no value outside "
             f"of {low:.3g} to {high:.3g}: what is drawn beside it is guessed from far away."
             for value in far[:1]
         ]

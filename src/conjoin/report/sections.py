@@ -82,7 +82,7 @@ class Answers:
         target = self.model.target
         self.rows = self.rows.take(rows)
         if target is not None and y is not None:
-            labels, known, _ = estimator._read_target(y, self.given)
+            labels, known, *_ = estimator._read_target(y, self.given)
             self.y = labels[rows]
             self.known = known[rows]
             self.labelled = bool(self.known.any())

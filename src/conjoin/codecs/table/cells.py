@@ -22,6 +22,7 @@ from conjoin.codecs.table.values import (
     Tally,
     blank,
     map_distinct,
+    merged,
     tally,
     text_of,
     truth_of,
@@ -256,7 +257,7 @@ class _Levels(Cells):
         truths: dict[bool | None, int] = {
             truth: codes[text_of(level)] for truth, level in truths_of(column.levels).items()
         }
-        cells, known = level_cells(blank(series, column.missing))
+        cells, known = level_cells(merged(blank(series, column.missing), column.merge))
         # by text, so that 1, 1.0 and "1" agree whatever type the rest of the batch gave their
         # column
         code = map_distinct(
@@ -409,7 +410,8 @@ def recounted(cells: Cells, series: Series, weight: Array) -> Cells:
     """The cells, whose rare values count as often as they occur in this column; values that it
     alone has are kept apart."""
     column = cells.column
-    found = tally(*level_cells(blank(series, column.missing)), weight)
+    series = merged(blank(series, column.missing), column.merge)
+    found = tally(*level_cells(series), weight)
     rows = dict(zip(map(text_of, found.values.tolist()), found.counts.tolist(), strict=True))
     counts = [
         max(rows.get(text_of(value), 0.0), before)

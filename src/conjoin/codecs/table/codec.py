@@ -28,6 +28,12 @@ from torch import Tensor
 from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells, recounted
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
+from conjoin.codecs.table.later import (
+    named_as_at_fit,
+    tell_zones,
+    unread_words,
+    without_unreadable,
+)
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.reading import gaps_of
 from conjoin.codecs.table.relations import Linear, Relations, Settling, Solved
@@ -149,9 +155,9 @@ class TableCodec(Codec):
 
     @property
     def notices(self) -> list[str]:
-        """What the user should be told: how the file was read, what was set aside, what is
-        doubtful."""
-        return [*self._notices, *self.schema.notices, *self.schema.doubts]
+        """What the user should be told: what is doubtful, what was set aside or assumed, how the
+        file was read; the most harmful first."""
+        return [*self.schema.doubts, *self.schema.notices, *self._notices]
 
     @property
     def space(self) -> Space:
@@ -370,8 +376,18 @@ class TableCodec(Codec):
         )
 
     def rows(self, raw: Any) -> TableRows:
-        """``raw`` as checked rows; those that are rows already are not checked again."""
-        return raw if isinstance(raw, TableRows) else TableRows(self.frame(raw))
+        """``raw`` as checked rows; those that are rows already are not checked again. Cells that
+        can't be read count as missing, which a warning tells."""
+        return raw if isinstance(raw, TableRows) else self.readable(self.frame(raw))
+
+    def readable(self, frame: pd.DataFrame) -> TableRows:
+        """A checked frame as rows, of which every cell can be read; warnings tell what was made of
+        them."""
+        tell_zones(frame, self.schema.columns)
+        return TableRows(*without_unreadable(frame, self.schema.columns, self.strict))
+
+    def unread(self, rows: Rows) -> list[str]:
+        return unread_words(rows.unread, len(rows))  # type: ignore[attr-defined]
 
     def frame(self, raw: Any) -> pd.DataFrame:
         """``raw`` as a checked frame; the columns of an array get the names seen at fit, and must
@@ -382,7 +398,7 @@ class TableCodec(Codec):
         frame = as_frame(raw)
         by_place = not is_named(raw) or (not self._named and not set(names) & set(frame.columns))
         if not by_place:
-            return frame
+            return named_as_at_fit(frame, names)
         if frame.shape[1] != len(names):
             raise ValueError(
                 f"X has {frame.shape[1]} features, but {self.owner} is expecting {len(names)} "
@@ -625,6 +641,7 @@ class TableCodec(Codec):
             "named": self._named,
             "owner": self.owner,
         }
+        options |= {"strict": True} if self.strict else {}
         return {
             "format": _FORMAT_RELATED if self._relations else _FORMAT,
             **options,
@@ -643,6 +660,7 @@ class TableCodec(Codec):
             )
         codec = cls(missingness=data["missingness"], measure=data["measure"])
         codec.owner = data["owner"]
+        codec.strict = bool(data.get("strict", False))
         codec._named = data["named"]
         codec._flags = tuple(data["flags"])
         codec._schema = Schema.from_json(data["schema"])

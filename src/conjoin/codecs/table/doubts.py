@@ -2,20 +2,33 @@
 decides.
 """
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from conjoin.codecs.table.values import Tally, quoted, text_of
+from conjoin.codecs.table.values import Tally, quoted, text_of, zones_of
 from conjoin.codecs.table.written import is_empty_word
 
-__all__ = ["date_doubts", "number_doubts", "word_doubts"]
+__all__ = [
+    "date_doubts",
+    "number_doubts",
+    "shown_merges",
+    "word_doubts",
+    "zone_doubts",
+    "zone_notices",
+]
 
 _SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999, 99999, 999999)
+MAX_TOLD = 3  # groups of spellings of a column
+_MIN_LETTERS = 5  # of a word that a slip may have changed
+_MIN_ROWS_OF_USUAL = 20  # of the usual spelling
+_MAX_SHARE_OF_SLIPS = 0.05  # of the rows of the usual spelling
+_MAX_COMPARED_WORDS = 500
 _MONEY = re.compile(r"\s*[$€£¥]?\s*[-+]?\s*[$€£¥]?\s*\d[\d,.' ]*\s*[%$€£¥]?\s*")
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
@@ -93,6 +106,29 @@ def date_doubts(name: Any, form: str, tally: Tally) -> list[str]:
     ]
 
 
+def zone_doubts(name: Any, series: Any) -> list[str]:
+    """That some times of a column have a time zone, and others none."""
+    if zones_of(series) != (True, True):
+        return []
+    return [
+        f"Column {name!r} has times with a time zone and times without one; those without are "
+        "taken for UTC."
+    ]
+
+
+def zone_notices(zones: Mapping[Any, tuple[bool, bool]]) -> list[str]:
+    """That columns have no time zone where others have. ``zones``: what ``zones_of`` says of each
+    column of dates."""
+    zoned = next((name for name, (has, _) in zones.items() if has), None)
+    if zoned is None:
+        return []
+    return [
+        f"Column {name!r} has no time zone, and {zoned!r} has one; its times are taken for UTC."
+        for name, (has, without) in zones.items()
+        if without and not has
+    ]
+
+
 def word_doubts(name: Any, tally: Tally) -> list[str]:
     """Words that may mean missing, spellings that differ in case or spaces, numbers among words,
     money and percentages."""
@@ -104,20 +140,85 @@ def word_doubts(name: Any, tally: Tally) -> list[str]:
             f"Column {name!r} has the word {_some(empty)}; if it means missing, say "
             f"missing={{{name!r}: {empty}}}."
         )
-    doubts += _spellings(name, words)
+    doubts += _spellings(name, tally)
     return doubts + _kinds(name, tally, set(empty))
 
 
-def _spellings(name: Any, words: Sequence[str]) -> list[str]:
+def _spellings(name: Any, tally: Tally) -> list[str]:
+    """Words that look like one value, with what would merge them."""
+    counts = {
+        word: float(count)
+        for word, count in zip(tally.values.tolist(), tally.counts.tolist(), strict=True)
+        if isinstance(word, str)
+    }
     groups = defaultdict(list)
-    for word in words:
-        groups[" ".join(word.casefold().split())].append(word)
+    for word in sorted(counts, key=lambda word: (-counts[word], word)):
+        groups[_folded(word)].append(word)
     alike = [group for group in groups.values() if len(group) > 1]
-    return [
+    doubts = [
         f"Column {name!r} has spellings that differ only in case or spaces: {_some(group)}; they "
-        "stay apart."
-        for group in alike[:3]
+        f"stay apart. To merge them, say {_merge(name, group)}."
+        for group in alike[:MAX_TOLD]
     ]
+    usual = {group[0]: sum(counts[word] for word in group) for group in groups.values()}
+    return doubts + [
+        f"Column {name!r} has {often!r} in {usual[often]:g} rows and {rare!r} in {usual[rare]:g}, "
+        f"which differ by one letter. If they are one value, say {_merge(name, [often, rare])}."
+        for often, rare in _one_letter_apart(usual)[:MAX_TOLD]
+    ]
+
+
+def _folded(word: str) -> str:
+    return " ".join(word.casefold().split())
+
+
+def _merge(name: Any, group: Sequence[str]) -> str:
+    usual, *others = group
+    return f"types={{{name!r}: {{'merge': {dict.fromkeys(others, usual)!r}}}}}"
+
+
+def _one_letter_apart(counts: Mapping[str, float]) -> list[tuple[str, str]]:
+    """(a frequent word, a rare one that is likely a slip of it)."""
+    if len(counts) > _MAX_COMPARED_WORDS:
+        return []
+    often = [word for word in counts if counts[word] >= _MIN_ROWS_OF_USUAL]
+    return [
+        (usual, word)
+        for usual in often
+        for word in counts
+        if counts[word] <= _MAX_SHARE_OF_SLIPS * counts[usual] and _is_slip(usual, word)
+    ]
+
+
+def _is_slip(one: str, other: str) -> bool:
+    """Whether all words are the same but one long one, by a letter more, less or changed, or two
+    that changed places."""
+    pairs = list(zip(_folded(one).split(), _folded(other).split(), strict=False))
+    if len(one.split()) != len(other.split()):
+        return False
+    differ = [pair for pair in pairs if pair[0] != pair[1]]
+    if len(differ) != 1 or min(map(len, differ[0])) < _MIN_LETTERS:
+        return False
+    a, b = differ[0]
+    if not (a.isalpha() and b.isalpha()):
+        return False
+    first = _shared(a, b)
+    last = _shared(a[first:][::-1], b[first:][::-1])
+    rest = [word[first : len(word) - last] for word in (a, b)]
+    return max(map(len, rest)) == 1 or (len(rest[0]) == 2 and rest[0] == rest[1][::-1])
+
+
+def _shared(a: str, b: str) -> int:
+    """How many letters at the beginning are the same."""
+    pairs = zip(a, b, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def shown_merges(pairs: Sequence[tuple[str, Any]]) -> str:
+    """What is read as what, in words."""
+    shown = ", ".join(f"{text!r} is read as {level!r}" for text, level in pairs[:MAX_TOLD])
+    rest = len(pairs) - MAX_TOLD
+    return shown + (f", and {rest:,} more spellings" if rest > 0 else "")
 
 
 def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:

@@ -47,26 +47,27 @@ class Found(NamedTuple):
     assumed: tuple[str, ...]
 
 
-def find_form(words: Sequence[str], parse: str = "") -> Found | None:
+def find_form(words: Sequence[str], parse: str = "", usual: str = "") -> Found | None:
     """The one way in which every word is a number, but for those that stand for a missing cell;
-    None where there is none. ``parse``: what the user said, one of ``NAMED_PARSES``."""
+    None where there is none. ``parse``: what the user said, one of ``NAMED_PARSES``; ``usual``: the
+    decimal mark of other columns, "" where that is not known."""
     empty = tuple(word for word in words if is_empty_word(word))
     numbers = [word for word in words if not is_empty_word(word)]
     if parse == "words" or not numbers:
         return None
     if not parse and (len(numbers) < _MIN_NUMBERS or _learn(numbers[:_TRIED_WORDS], "") is None):
         return None
-    found = _learn(numbers, parse)
+    found = _learn(numbers, parse, usual)
     if found is None or (not parse and _may_be_codes(numbers, found[0])):
         return None
     return Found(found[0], empty, found[1])
 
 
-def _learn(words: Sequence[str], parse: str) -> tuple[Any, tuple[str, ...]] | None:
+def _learn(words: Sequence[str], parse: str, usual: str = "") -> tuple[Any, tuple[str, ...]] | None:
     clock = learn_clock(words) if parse in ("", "time") else None
     if clock is not None or parse == "time":
         return None if clock is None else (clock, ())
-    found = learn_written(words, "" if parse == "words" else parse)
+    found = learn_written(words, "" if parse == "words" else parse, usual)
     return None if found is None else (found.written, found.assumed)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from conjoin.codecs.image.pictures import SUFFIXES, Picture
 from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.moments import moment_of
-from conjoin.codecs.table.values import floats, map_distinct, tally
+from conjoin.codecs.table.values import floats, map_distinct, tally, zones_of
 
 __all__ = ["guess", "guess_pictures", "level_cells"]
 
@@ -75,7 +75,7 @@ def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str
         return ("boolean" if kind == "boolean" else "category"), ""
     if kind in ("date", "datetime", "datetime64"):
         # times with a zone that are still objects have offsets that differ from row to row
-        zoned = any(getattr(cell, "tzinfo", None) is not None for cell in series.dropna()[:1])
+        zoned = zones_of(series)[0]
         return "date", "date" if kind == "date" else "utc" if zoned else ""
     distinct = [value for value in pd.unique(series.dropna())]
     if kind != "string":

@@ -14,7 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.table.aside import reason_to_set_aside
-from conjoin.codecs.table.doubts import date_doubts, number_doubts, word_doubts
+from conjoin.codecs.table.doubts import (
+    date_doubts,
+    number_doubts,
+    shown_merges,
+    word_doubts,
+    zone_doubts,
+    zone_notices,
+)
 from conjoin.codecs.table.forms import Found
 from conjoin.codecs.table.frame import as_frame
 from conjoin.codecs.table.guess import guess, level_cells
@@ -31,7 +38,13 @@ from conjoin.codecs.table.measure import (
     unit_of,
 )
 from conjoin.codecs.table.overrides import missing_of, overrides_of
-from conjoin.codecs.table.reading import form_of, read_in
+from conjoin.codecs.table.reading import (
+    IN_WORDS,
+    form_of,
+    read_in,
+    target_form,
+    usual_decimal,
+)
 from conjoin.codecs.table.relation_search import relations_of
 from conjoin.codecs.table.relations import Difference, Relation, derived, plain
 from conjoin.codecs.table.schema import RARE, Column, Schema
@@ -40,13 +53,15 @@ from conjoin.codecs.table.values import (
     blank,
     days,
     floats,
+    merged,
     quoted,
     sort_values,
     tally,
     text_of,
+    zones_of,
 )
 
-__all__ = ["Examined", "counted", "examine", "inspect", "most_levels"]
+__all__ = ["Examined", "assumptions", "counted", "examine", "inspect", "most_levels"]
 
 JSON = dict[str, Any]
 Array = NDArray[Any]
@@ -149,6 +164,7 @@ def examine(
     blanks = missing_of(missing, names)
     columns = []
     tallies = {}
+    usual = usual_decimal(frame)
     for i, name in enumerate(names):
         fields = asked.get(name, {})
         hidden = tuple(dict.fromkeys([*blanks.get(name, ()), *fields.get("missing", ())]))
@@ -156,18 +172,20 @@ def examine(
             name,
             frame.iloc[:, i],
             weight,
-            {**fields, "missing": hidden, "most_levels": most_levels},
+            {**fields, "missing": hidden, "most_levels": most_levels, "usual": usual},
             name == target,
         )
         columns.append(column)
     columns = _rescue(columns, target)
+    dates = [column.name for column in columns if column.type == "date" and column.modelled]
+    unzoned = zone_notices({name: zones_of(frame[name]) for name in dates})
     others = [column for column in columns if column.modelled and column.name != target]
     cells = {column.name: plain(column, frame[column.name]) for column in others}
     stated = {name: fields["relation"] for name, fields in asked.items() if "relation" in fields}
     relations, notes = relations_of(cells, weight, others, stated)
     relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
     columns = derived(columns, relations)
-    notices = (*_notices(columns), *notes, *(one.notice for one in relations))
+    notices = (*unzoned, *_notices(columns), *notes, *(one.notice for one in relations))
     told = tuple(one.to_json() for one in relations)
     return Examined(Schema(tuple(columns), target, notices, told), tallies)
 
@@ -221,6 +239,11 @@ def _rescue(columns: list[Column], target: Any) -> list[Column]:
 def _notices(columns: Sequence[Column]) -> list[str]:
     aside = [column for column in columns if column.role == "set aside"]
     notices = [f"Column {column.name!r} is set aside: {column.why}." for column in aside]
+    notices += [
+        f"Column {column.name!r}: {shown_merges(column.merge)}."
+        for column in columns
+        if column.merge and column.role != "set aside"
+    ]
     notices += [_measure_notice(column) for column in columns if _measure_notice(column)]
     notices += [
         f"Column {column.name!r} has times with offsets from UTC; they are given back in UTC."
@@ -230,7 +253,7 @@ def _notices(columns: Sequence[Column]) -> list[str]:
     read = [column for column in columns if column.parse is not None]
     notices += [
         _words_notice(column)
-        if column.parse.form in ("number", "clock")
+        if column.parse.form in IN_WORDS
         else f"Column {column.name!r} holds {column.parse.describe()}."
         for column in read
     ]
@@ -287,11 +310,19 @@ def _words_notice(column: Column) -> str:
 def _column(
     name: Any, raw: Series, weight: Array, asked: JSON, is_target: bool
 ) -> tuple[Column, Tally]:
-    series = blank(raw, asked["missing"])
+    pairs = tuple(asked.get("merge", {}).items())
+    series = merged(blank(raw, asked["missing"]), pairs)
     was_words = not pd.api.types.is_numeric_dtype(raw.dtype)
     changed = bool(asked["missing"]) and int(series.isna().sum()) > int(raw.isna().sum())
     kind, form = _type(series, weight, asked, changed)
-    found = None if is_target else form_of(series, asked, kind)
+    usual = asked.get("usual", "")
+    found = (
+        target_form(series, asked, False, usual)
+        if is_target and kind == "category"
+        else None
+        if is_target
+        else form_of(series, asked, kind, usual)
+    )
     if found is not None:
         asked = {**asked, "missing": tuple(dict.fromkeys([*asked["missing"], *found.missing]))}
         series = _in_numbers(blank(series, asked["missing"]), found.form)
@@ -303,6 +334,7 @@ def _column(
         "dtype": _dtype(raw, was_words and kind in ("real", "integer") and found is None),
         "format": form,
         "parse": None if found is None else found.form,
+        "merge": pairs,
     }
     fields["missing"] = asked["missing"]
     fields["missing_share"] = counts.missing / counts.rows
@@ -316,9 +348,10 @@ def _column(
         else _levels(name, kind, counts, asked, series, is_target)
     )
     if found is not None:
-        fields["doubts"] = (*fields["doubts"], *_assumptions(name, found))
-    if kind == "date" and "format" not in asked:
-        fields["doubts"] = tuple(date_doubts(name, form, counts))
+        fields["doubts"] = (*fields["doubts"], *assumptions(name, found))
+    if kind == "date":
+        order = [] if "format" in asked else date_doubts(name, form, counts)
+        fields["doubts"] = (*order, *zone_doubts(name, series))
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:
@@ -352,7 +385,8 @@ def _of_form(asked: JSON, found: Found) -> JSON:
     return {**unit, **bounds, **asked}
 
 
-def _assumptions(name: Any, found: Found) -> list[str]:
+def assumptions(name: Any, found: Found) -> list[str]:
+    """What was assumed of a column's way of writing, one sentence each."""
     return [
         f"Column {name!r} {sentence.replace('say ', f'say types={{{name!r}: {{', 1)}"
         + ("}}." if "say " in sentence else ".")

@@ -9,7 +9,7 @@ from typing import Any
 from conjoin.codecs.table.forms import NAMED_PARSES, form_json, is_parse
 from conjoin.codecs.table.schema import ROLES, TYPES, Column, Schema
 
-__all__ = ["NO_RELATION", "missing_of", "overrides_of"]
+__all__ = ["NO_RELATION", "missing_of", "of_target", "overrides_of", "without_target"]
 
 JSON = dict[str, Any]
 
@@ -33,6 +33,7 @@ _FIELDS = (
     "role",
     "why",
     "relation",
+    "merge",
 )
 NO_RELATION = "none"  # of a column that takes part in none, unless another column states one
 _NUMERIC = (
@@ -74,6 +75,26 @@ def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
     return {_known(name, names): _fields(name, value) for name, value in types.items()}
 
 
+def of_target(types: Any, name: Any) -> JSON:
+    """What the user says of a target by this name: {field: value}, nothing where nothing is
+    said."""
+    if isinstance(types, str | Path):
+        types = Schema.load(types)
+    if isinstance(types, Schema):
+        found = [column for column in types.columns if str(column.name) == name]
+        return _from_column(found[0]) if found else {}
+    if not isinstance(types, Mapping) or name not in types:
+        return {}
+    return _fields(name, types[name])
+
+
+def without_target(types: Any, name: Any, names: Sequence[Any]) -> Any:
+    """``types`` for the columns of x alone, where a dict also names the target."""
+    if isinstance(types, Mapping) and name in types and name not in names:
+        return {key: value for key, value in types.items() if key != name}
+    return types
+
+
 def _known(name: Any, names: Sequence[Any]) -> Any:
     if name not in names:
         raise ValueError(
@@ -98,6 +119,11 @@ def _fields(name: Any, value: Any) -> JSON:
             f"Column {name!r}: {fields['parse']!r} is no way to parse; choose from "
             f"{', '.join(NAMED_PARSES)}, or give its fields as a dict."
         )
+    if not isinstance(fields.get("merge", {}), Mapping):
+        raise ValueError(
+            f"Column {name!r}: merge is {{spelling: level}}, such as {{'berlin': 'Berlin'}}, not "
+            f"{fields['merge']!r}."
+        )
     unknown = [key for key in fields if key not in _FIELDS]
     if unknown:
         raise ValueError(
@@ -116,14 +142,19 @@ def _from_column(column: Column) -> JSON:
         "missing": column.missing,
     }
     fields |= {"unit": column.unit} if column.unit else {}
+    fields |= {"merge": dict(column.merge)} if column.merge else {}
     if column.type == "picture":
         return fields | ({"format": column.format} if column.format else {})
     if column.type == "text":
         return fields
-    if not column.numeric:
+    if not column.numeric and not isinstance(column.parse, str):
         return fields | (
             {"levels": column.levels, "pooled": column.pooled} if column.levels else {}
         )
+    if isinstance(column.parse, str):  # edited: what was measured of another reading is void
+        return {key: value for key, value in fields.items() if key != "type"} | {
+            "parse": column.parse
+        }
     if column.levels:
         return fields
     kept = {key: getattr(column, key) for key in _NUMERIC}

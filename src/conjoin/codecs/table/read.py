@@ -45,6 +45,8 @@ _BOMS = (
 )
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 _DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
+_GROUPED_BY_POINTS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")
+_NO_POINT = re.compile(r"\s*[-+]?\d*\s*")
 _ZERO_PADDED = re.compile(r"0\d+")
 _SAMPLE_ROWS = 1_000
 _SIZED_ROWS = 1 << 16  # rows of a Parquet file whose words are measured at once
@@ -61,6 +63,9 @@ class _Dialect:
     decimal: str
     # columns of codes such as 00501, whose zeros are kept by reading them as text
     padded: tuple[str, ...]
+    # columns such as 2.725 in a file with decimal commas: read as text, so that the codec, which
+    # sees all columns, decides what the point means, and tells it
+    pointed: tuple[str, ...] = ()
 
 
 def read_table(
@@ -121,7 +126,9 @@ def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
         raise ValueError(f"{source.name} cannot be read as a table: {error}.") from None
     check_header(source, header)
     decimal = "," if separator != "," and _decimal_comma(rows) else "."
-    return _Dialect(encoding, separator, spaced, decimal, _padded(header, rows)), header
+    padded = _padded(header, rows)
+    pointed = tuple(name for name in _pointed(header, rows) if name not in padded)
+    return _Dialect(encoding, separator, spaced, decimal, padded, pointed), header
 
 
 def _encoding(source: Source, head: bytes) -> str:
@@ -212,6 +219,20 @@ def _decimal_comma(rows: list[list[str]]) -> bool:
     )
 
 
+def _pointed(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Columns whose points could all group thousands, where another column has decimal commas."""
+    columns = {name: [row[i] for row in rows if i < len(row)] for i, name in enumerate(header)}
+    if not any(_DECIMAL_COMMA.fullmatch(cell) for cells in columns.values() for cell in cells):
+        return []
+    return [name for name, cells in columns.items() if _may_be_grouped(cells)]
+
+
+def _may_be_grouped(cells: list[str]) -> bool:
+    grouped = [cell for cell in cells if _GROUPED_BY_POINTS.fullmatch(cell)]
+    rest = [cell for cell in cells if cell not in _EMPTY and not _NO_POINT.fullmatch(cell)]
+    return bool(grouped) and len(rest) == len(grouped)
+
+
 def _padded(header: list[str], rows: list[list[str]]) -> tuple[str, ...]:
     return tuple(
         name
@@ -283,7 +304,7 @@ def csv_options(dialect: _Dialect, header: list[str]) -> dict[str, Any]:
         "decimal": dialect.decimal,
         "encoding": dialect.encoding,
         "skipinitialspace": dialect.spaced,
-        "dtype": dict.fromkeys(dialect.padded, str),
+        "dtype": dict.fromkeys((*dialect.padded, *dialect.pointed), str),
         "names": header,
         "header": 0,
         "index_col": False,

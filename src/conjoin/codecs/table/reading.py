@@ -8,12 +8,35 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table.forms import Found, find_form, form_from
 from conjoin.codecs.table.moments import moment_of
-from conjoin.codecs.table.values import blank, days, floats, locate, map_distinct
-from conjoin.codecs.table.written import is_empty_word
+from conjoin.codecs.table.values import (
+    FINITE_NUMBER,
+    blank,
+    dates_in,
+    days,
+    floats,
+    floats_or_bad,
+    locate,
+    map_distinct,
+    stamps_or_bad,
+)
+from conjoin.codecs.table.written import is_empty_word, settled_decimal
 
-__all__ = ["form_of", "gaps_of", "numbers_of", "read_in", "written_cells"]
+__all__ = [
+    "IN_WORDS",
+    "form_of",
+    "gaps_of",
+    "numbers_of",
+    "read_in",
+    "target_form",
+    "unreadable",
+    "usual_decimal",
+    "written_cells",
+]
 
 _LEVEL_TYPES = ("category", "ordered", "boolean")
+IN_WORDS = ("number", "clock")  # forms of words; others are of objects such as timedelta
+MIN_AMOUNTS = 11  # distinct numbers in words, from which on a target of words is a number
+_MANY_WORDS = 500  # distinct words that tell which decimal mark a column has
 
 Array = NDArray[Any]
 Series = Any
@@ -29,15 +52,31 @@ def numbers_of(column: Any, series: Series) -> tuple[Array, Array]:
 
 def read_in(series: Series, form: Any) -> tuple[Array, Array]:
     """As ``numbers_of``, of words that are written in the way ``form``."""
+    values, known, bad = _read_or_bad(series, form)
+    if bad.any():
+        raise locate(series, bad, f"a number ({form.describe()})")
+    return values, known
+
+
+def _read_or_bad(series: Series, form: Any) -> tuple[Array, Array, Array]:
     values = map_distinct(series, lambda cell: _number(form, cell), np.nan, "float64")
     known = ~np.isnan(values)
     bad = series.notna().to_numpy() & ~known
     if bad.any():
         # a word for "missing" is no mistake, whether or not the rows of the fit had it
         bad &= ~map_distinct(series, is_empty_word, True, bool)
-    if bad.any():
-        raise locate(series, bad, f"a number ({form.describe()})")
-    return values, known
+    return values, known, bad
+
+
+def unreadable(column: Any, series: Series) -> tuple[Array, str]:
+    """Which cells (B,) of a numeric column are neither missing nor what the column holds, and what
+    that is, in words."""
+    series = blank(series, column.missing)
+    if column.type == "date":
+        return stamps_or_bad(series, column.format)[1], dates_in(column.format)
+    if column.parse is None:
+        return floats_or_bad(series)[2], FINITE_NUMBER
+    return _read_or_bad(series, column.parse)[2], f"a number ({column.parse.describe()})"
 
 
 def gaps_of(column: Any, series: Series) -> Array:
@@ -60,11 +99,37 @@ def written_cells(form: Any, raw: Array, dtype: str) -> Series:
     return pd.Series(cells).astype(dtype)  # type: ignore[call-overload]
 
 
-def form_of(series: Series, asked: dict[str, Any], kind: str) -> Found | None:
+def usual_decimal(frame: pd.DataFrame) -> str:
+    """The decimal mark that columns of words show; "" where they show none, or where columns
+    differ."""
+    shown = {settled_decimal(_distinct_words(frame.iloc[:, i])) for i in range(frame.shape[1])}
+    shown |= {"." for name in frame.columns if _has_fractions(frame[name])}
+    shown -= {""}
+    return shown.pop() if len(shown) == 1 else ""
+
+
+def _distinct_words(series: Series) -> list[str]:
+    """Some of them; none of a column of other cells."""
+    if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
+        return []
+    some = pd.unique(series.dropna().astype(object))[:_MANY_WORDS]
+    return list(some) if all(isinstance(cell, str) for cell in some) else []
+
+
+def _has_fractions(series: Series) -> bool:
+    """Whether a column of floats has numbers that are not whole."""
+    if not pd.api.types.is_float_dtype(series.dtype):
+        return False
+    values = series.to_numpy(dtype="float64", na_value=np.nan)
+    return bool((values != np.rint(values))[~np.isnan(values)].any())
+
+
+def form_of(series: Series, asked: dict[str, Any], kind: str, usual: str = "") -> Found | None:
     """How the words of a column stand for numbers; None where they do not, or were said not to.
 
-    ``asked``: what the user says of it. ``kind``: the type that it has otherwise. ValueError where
-    the user says that it holds numbers, and a word is none."""
+    ``asked``: what the user says of it. ``kind``: the type that it has otherwise. ``usual``: the
+    decimal mark of the table. ValueError where the user says that it holds numbers, and a word is
+    none."""
     moment = moment_of(series)
     if moment is not None:
         return None if asked.get("type") in _LEVEL_TYPES else Found(moment, (), ())
@@ -77,14 +142,33 @@ def form_of(series: Series, asked: dict[str, Any], kind: str) -> Found | None:
     if isinstance(series.dtype, pd.CategoricalDtype) and not wanted:
         return None
     words = [str(word) for word in pd.unique(series.dropna().astype(object))]
-    if not parse and wanted and _plain(words):
+    pointed = usual == "," and any("." in word for word in words)
+    if not parse and wanted and not pointed and _plain(words):
         return None
     if not wanted and pd.api.types.infer_dtype(series, skipna=True) != "string":
         return None
-    found = find_form(words, parse or ("number" if wanted else ""))
+    found = find_form(words, parse or ("number" if wanted else ""), usual)
     if found is None and parse:
         raise _no_form(series, words, parse)
     return found
+
+
+def target_form(
+    series: Series, asked: dict[str, Any], wanted: bool, usual: str = ""
+) -> Found | None:
+    """How the words of a target stand for numbers; None where they are plain numbers or classes.
+
+    ``wanted``: whether a number is asked for; else few distinct amounts are taken as classes."""
+    if asked.get("type") in _LEVEL_TYPES and not wanted:
+        return None
+    said = {"type": "real"} if wanted and "parse" not in asked else {}
+    found = form_of(series, {**asked, **said}, "category", usual)
+    if found is None or found.form.form not in IN_WORDS:
+        return None
+    if wanted or asked.get("parse"):
+        return found
+    amounts = {found.form.read(word) for word in pd.unique(series.dropna())} - {None}
+    return found if len(amounts) >= MIN_AMOUNTS else None
 
 
 def _plain(words: list[str]) -> bool:

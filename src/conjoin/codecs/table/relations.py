@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import blank, map_distinct, text_of, truth_of, truths_of
+from conjoin.codecs.table.values import blank, map_distinct, merged, text_of, truth_of, truths_of
 
 __all__ = [
     "Difference",
@@ -72,7 +72,7 @@ def plain(column: Column, series: Any) -> Array:
     series = blank(series, column.missing)
     if column.numeric:
         return numbers_of(column, series)[0]
-    return in_own_words(column, texts(level_cells(series)[0]))
+    return in_own_words(column, texts(level_cells(merged(series, column.merge))[0]))
 
 
 def texts(cells: Any) -> Array:

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.later import Unread
 from conjoin.codecs.table.reading import gaps_of
 from conjoin.codecs.table.schema import Schema
 
@@ -15,9 +16,11 @@ __all__ = ["TableRows", "content_hashes", "filled"]
 
 @dataclass(frozen=True)
 class TableRows:
-    """A checked frame. It is not checked again, so it must not be changed."""
+    """A checked frame, and which of its cells could not be read. It is not checked again, so it
+    must not be changed."""
 
     frame: pd.DataFrame
+    unread: tuple[Unread, ...] = ()
 
     @property
     def index(self) -> Any:
@@ -31,7 +34,18 @@ class TableRows:
         return len(self.frame)
 
     def take(self, rows: np.ndarray | slice) -> Self:
-        return type(self)(self.frame.iloc[rows])
+        return type(self)(self.frame.iloc[rows], self._unread_of(rows))
+
+    def _unread_of(self, rows: np.ndarray | slice) -> tuple[Unread, ...]:
+        if not self.unread:
+            return ()
+        places = np.arange(len(self))[rows].tolist()
+        return tuple(
+            cell._replace(place=new)
+            for new, old in enumerate(places)
+            for cell in self.unread
+            if cell.place == old
+        )
 
     def hashes(self) -> np.ndarray:
         return content_hashes(self.frame)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from conjoin.codecs.table.forms import form_from, form_json
+from conjoin.codecs.table.forms import NAMED_PARSES, form_from, form_json
 from conjoin.util.files import write_text
 
 __all__ = ["RARE", "ROLES", "TYPES", "Column", "Schema"]
@@ -45,6 +45,7 @@ _NEW: JSON = {
     "only_atoms": False,
     "pooled_counts": [],
     "held_out": [],
+    "merge": {},
 }
 
 
@@ -90,11 +91,15 @@ class Column:
     only_atoms: bool = False
     pooled_counts: tuple[float, ...] = ()
     held_out: tuple[Any, ...] = ()
+    # (text of a cell, the level that it is read as), of spellings that are one value
+    merge: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for field in _LISTS:
             object.__setattr__(self, field, tuple(getattr(self, field)))
         object.__setattr__(self, "parse", form_from(self.parse))
+        if isinstance(self.parse, str):  # an edited schema may say how to read a column
+            _choose(self.name, "parse", self.parse, NAMED_PARSES)
         _choose(self.name, "type", self.type, TYPES)
         _choose(self.name, "role", self.role, ROLES)
         for field in ("bounds", "range"):
@@ -137,6 +142,11 @@ class Column:
     @property
     def is_text(self) -> bool:
         return self.type == "text"
+
+    @property
+    def zoned(self) -> bool:
+        """Whether dates had a time zone at the fit."""
+        return self.format == "utc" or self.format.endswith(("Z", "%z")) or "," in self.dtype
 
     @property
     def is_block(self) -> bool:
@@ -201,10 +211,13 @@ class Column:
             for value in (getattr(self, field.name),)
         }
         parse = plain.pop("parse")
+        plain["merge"] = dict(self.merge)
         for key, default in _NEW.items():
             if plain[key] == default:
                 del plain[key]
-        return plain if parse is None else plain | {"parse": form_json(parse)}
+        if parse is None:
+            return plain
+        return plain | {"parse": parse if isinstance(parse, str) else form_json(parse)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -224,6 +237,8 @@ class Column:
         plain: JSON = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         }
+        if isinstance(plain.get("merge"), Mapping):
+            plain["merge"] = tuple(plain["merge"].items())
         return cls(**plain)
 
     def describe(self) -> str:
@@ -241,7 +256,7 @@ class Column:
             if self.only_atoms
             else f"steps of {self.resolution:.6g}{' days' if self.type == 'date' else ''}"
         ]
-        parts += [] if self.parse is None else [f"written in words: {self.parse.describe()}"]
+        parts += [] if self.parse is None else [f"written in words: {_words_of(self.parse)}"]
         parts += [f"from {self.bounds[0]:g}"] if self.bounds[0] is not None else []
         parts += [f"to {self.bounds[1]:g}"] if self.bounds[1] is not None else []
         shown = ", ".join(f"{atom:g}" for atom in self.atoms[:_SHOWN_ATOMS])
@@ -257,6 +272,10 @@ class Column:
             return self.pool_words or "0 levels: "
         pool = f" and {self.pool_words}" if self.pooled else ""
         return f"{len(alone)} level{'' if len(alone) == 1 else 's'}: {shown}{pool}"
+
+
+def _words_of(parse: Any) -> str:
+    return parse if isinstance(parse, str) else str(parse.describe())
 
 
 def _check_ends(name: Name, field: str, ends: Any) -> None:

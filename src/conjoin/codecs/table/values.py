@@ -7,6 +7,8 @@ row twice.
 """
 
 import dataclasses
+import datetime
+import re
 import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,24 +18,31 @@ import pandas as pd
 from numpy.typing import NDArray
 
 __all__ = [
+    "FINITE_NUMBER",
     "Tally",
     "blank",
+    "dates_in",
     "days",
     "floats",
+    "floats_or_bad",
     "locate",
     "map_distinct",
+    "merged",
     "quoted",
     "sort_values",
+    "stamps_or_bad",
     "tally",
     "text_of",
     "truth_of",
     "truths_of",
     "whole_text",
+    "zones_of",
 ]
 
 Array = NDArray[Any]
 Series = Any  # a pandas Series of any cell type
 
+FINITE_NUMBER = "a finite number"
 _DAY_US = 86_400_000_000
 MAX_QUOTED_CHARACTERS = 80  # of a cell that a message shows
 _quote = reprlib.Repr()
@@ -88,6 +97,17 @@ def blank(series: Series, missing: Sequence[Any]) -> Series:
     return series.mask(hidden) if hidden.any() else series
 
 
+def merged(series: Series, merge: Sequence[tuple[str, Any]]) -> Series:
+    """The column with the cells whose text is named in ``merge`` as the level that it names."""
+    if not merge:
+        return series
+    levels = dict(merge)
+    cells = map_distinct(
+        series.astype(object), lambda value: levels.get(text_of(value), value), None, object
+    )
+    return pd.Series(cells, index=series.index, name=series.name, dtype=object)
+
+
 def quoted(value: Any) -> str:
     """A cell as a message shows it: long ones are cut in the middle.
 
@@ -108,6 +128,7 @@ def whole_text(value: Any) -> str:
     return str(int(value)) if np.isfinite(value) and value == int(value) else repr(float(value))
 
 
+_ZONE = re.compile(r":\d\d(\.\d+)? ?(Z|UTC|[+-]\d\d:?(\d\d)?)$")
 _TRUE_WORDS = {"true", "t", "yes", "y", "1"}
 _FALSE_WORDS = {"false", "f", "no", "n", "0"}
 
@@ -148,17 +169,22 @@ def locate(series: Series, bad: Array, expected: str) -> ValueError:
 def floats(series: Series) -> tuple[Array, Array]:
     """The cells as float64 (B,) and whether each is known; ValueError names the first word that is
     no number."""
+    values, known, bad = floats_or_bad(series)
+    if bad.any():
+        raise locate(series, bad, FINITE_NUMBER)
+    return values, known
+
+
+def floats_or_bad(series: Series) -> tuple[Array, Array, Array]:
+    """As ``floats``, and which cells (B,) are words that are no number."""
     if pd.api.types.is_numeric_dtype(series.dtype) and not isinstance(
         series.dtype, pd.CategoricalDtype
     ):
         values = series.to_numpy(dtype="float64", na_value=np.nan)
-        return values, ~np.isnan(values)
+        return values, ~np.isnan(values), np.zeros(len(values), dtype=bool)
     known = series.notna().to_numpy()
     values = map_distinct(series, _number, np.nan, "float64")
-    bad = known & ~np.isfinite(values)
-    if bad.any():
-        raise locate(series, bad, "a finite number")
-    return values, known
+    return values, known, known & ~np.isfinite(values)
 
 
 def _number(value: Any) -> float:
@@ -168,20 +194,57 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
+def reading_of(form: str) -> str:
+    """How words are read as dates: in a stated format, since guessing one would make a cell depend
+    on the rest of its batch."""
+    return form if form not in ("", "date", "utc") else "ISO8601"
+
+
+def dates_in(form: str) -> str:
+    """What a cell of a column of dates should be, in words."""
+    return f"a date in the format {reading_of(form)}"
+
+
+def stamps_or_bad(series: Series, form: str) -> tuple[Series, Array]:
+    """The cells as times, and which (B,) are none and not missing."""
+    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        return series, np.zeros(len(series), dtype=bool)
+    reading = reading_of(form)
+    # in UTC where a cell has an offset: offsets may differ from row to row
+    zoned = reading == "ISO8601" or "%z" in reading
+    cells = series.astype(object)
+    stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
+    return stamps, (series.notna() & stamps.isna()).to_numpy()
+
+
+def zones_of(series: Series) -> tuple[bool, bool]:
+    """Whether cells of a column of dates have a time zone, and whether some have a time of day but
+    no zone."""
+    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        zoned = series.dt.tz is not None
+        return zoned, not zoned and bool((series.dropna().dt.normalize() != series.dropna()).any())
+    known = pd.unique(series.dropna())
+    zoned_cells = [cell for cell in known if _has_zone(cell)]
+    plain = [cell for cell in known if _has_time(cell) and not _has_zone(cell)]
+    return bool(zoned_cells), bool(plain)
+
+
+def _has_zone(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return _ZONE.search(cell.strip()) is not None
+    return getattr(cell, "tzinfo", None) is not None
+
+
+def _has_time(cell: Any) -> bool:
+    return ":" in cell if isinstance(cell, str) else isinstance(cell, datetime.datetime)
+
+
 def days(series: Series, form: str) -> tuple[Array, Array]:
     """The cells as days since 1970-01-01 UTC, float64 (B,), and whether each is known; ``form``
     reads words."""
-    stamps = series
-    if not pd.api.types.is_datetime64_any_dtype(series.dtype):
-        # a stated format: guessing one would make a cell depend on the rest of its batch
-        reading = form if form not in ("", "date", "utc") else "ISO8601"
-        # in UTC where a cell has an offset: offsets may differ from row to row
-        zoned = reading == "ISO8601" or "%z" in reading
-        cells = series.astype(object)
-        stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
-        bad = (series.notna() & stamps.isna()).to_numpy()
-        if bad.any():
-            raise locate(series, bad, f"a date in the format {reading}")
+    stamps, bad = stamps_or_bad(series, form)
+    if bad.any():
+        raise locate(series, bad, dates_in(form))
     if stamps.dt.tz is not None:
         stamps = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
     known = stamps.notna().to_numpy()

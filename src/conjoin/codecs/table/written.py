@@ -13,7 +13,14 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
 
-__all__ = ["EMPTY_WORDS", "NAMED_PARSES", "Written", "is_empty_word", "learn_written"]
+__all__ = [
+    "EMPTY_WORDS",
+    "NAMED_PARSES",
+    "Written",
+    "is_empty_word",
+    "learn_written",
+    "settled_decimal",
+]
 
 # words that stand for a missing cell, in lower case
 EMPTY_WORDS = {"", "?", "-", "--", "–", "—", ".", "na", "n/a", "#n/a", "n.a.", "nan", "null"}
@@ -30,7 +37,8 @@ _SPACES = " \u00a0\u202f\u2009"
 _GROUPS = (",", ".", "'", "’", "_", *_SPACES)
 _MINUS = "-\u2212"
 _TIMES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
-_MAX_DIGITS = 15  # of a number that a float keeps apart from its neighbours
+_MAX_DIGITS = 15  # of a whole number that a float keeps apart from its neighbours
+_MAX_PLACES = 20  # of decimals; those beyond a float's precision are rounded, as in any file
 _MAX_UNIT_CHARACTERS = 15
 _CELL = re.compile(
     rf"(?P<open>\(?)(?P<before>[^\d(),.]*)"
@@ -80,7 +88,7 @@ class Written:
             "decimals": (self.decimals, ("fixed", "shortest", "whole or fixed")),
             "negative": (self.negative, ("first", "inner", "last", "brackets")),
             "group": (self.group, ("", *_GROUPS)),
-            "places": (self.places, range(_MAX_DIGITS + 1)),
+            "places": (self.places, range(_MAX_PLACES + 1)),
         }
         choices |= {f"times[{i}]": (times, tuple(_TIMES)) for i, times in enumerate(self.times)}
         for name, (value, known) in choices.items():
@@ -257,7 +265,9 @@ def _bare(core: str, decimal: str, group: str) -> str | None:
         ):
             return None
         whole = "".join(pieces)
-    if (len(whole) > 1 and whole[0] == "0") or len(whole + rest) > _MAX_DIGITS:
+    if len(whole) > 1 and whole[0] == "0":
+        return None
+    if len(whole) > _MAX_DIGITS or len(rest) > _MAX_PLACES:
         return None
     return f"{whole or '0'}.{rest or '0'}"
 
@@ -277,11 +287,12 @@ class Learned(NamedTuple):
     assumed: tuple[str, ...]
 
 
-def learn_written(words: Sequence[str], parse: str = "") -> Learned | None:
+def learn_written(words: Sequence[str], parse: str = "", usual: str = "") -> Learned | None:
     """The one way in which every word is a number; None where there is none.
 
     ``parse``: what the user said, one of ``NAMED_PARSES``; where it is said, a unit may be left out
-    in some words."""
+    in some words. ``usual``: the decimal mark of the table's other columns, which decides between
+    several ways; "" where it has none, or both."""
     parts = _all_parts(words)
     if not parts:
         return None
@@ -293,9 +304,9 @@ def learn_written(words: Sequence[str], parse: str = "") -> Learned | None:
     marks = [pair for pair in _marks(parse) if _reads(parts, *pair)]
     if not marks:
         return None
-    decimal, group = _chosen(parts, marks)
+    decimal, group = _chosen(parts, marks, usual)
     written = _best(words, parts, decimal, group)
-    assumed = _ambiguous(parts, marks, decimal, group) if "decimal" not in parse else []
+    assumed = _ambiguous(parts, marks, decimal, group, usual) if "decimal" not in parse else []
     other = [word for word in words if written.write(written.read(word) or 0.0) != word]
     if other:
         again = written.write(written.read(other[0]) or 0.0)
@@ -332,14 +343,29 @@ def _reads(parts: Sequence[_Parts], decimal: str, group: str) -> bool:
     return all(_bare(part.core, decimal, group) is not None for part in parts)
 
 
-def _chosen(parts: Sequence[_Parts], marks: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """The likeliest pair: a comma before exactly three digits groups thousands wherever that reads
-    every word; a point is a decimal mark wherever it can be one, except of money."""
-    if (".", ",") in marks and any("," in part.core for part in parts):
-        return ".", ","
-    if (",", ".") in marks and any(_has_currency(part) for part in parts):
-        return ",", "."  # money has no three decimals
-    return marks[0]
+def settled_decimal(words: Sequence[str]) -> str:
+    """The decimal mark that these words show: the only one that reads all of them, where another
+    would give other numbers, or none; "" where they show none."""
+    parts = _all_parts([word for word in words if not is_empty_word(word)])
+    marks = [pair for pair in _marks("") if _reads(parts, *pair)]
+    found = {decimal for decimal, _ in marks}
+    return found.pop() if parts and len(found) == 1 else ""
+
+
+def _chosen(
+    parts: Sequence[_Parts], marks: Sequence[tuple[str, str]], usual: str
+) -> tuple[str, str]:
+    """The likeliest pair: of money, which has no three decimals, the one with thousands; else the
+    table's usual decimal mark, where one is. Else a comma before exactly three digits groups
+    thousands wherever that reads every word, and a point is a decimal mark wherever it can be."""
+    grouped = (".", ",") in marks and any("," in part.core for part in parts)
+    money = any(map(_has_currency, parts))
+    if money and (grouped or (",", ".") in marks):
+        return (".", ",") if grouped else (",", ".")
+    fitting = [pair for pair in marks if pair[0] == usual]
+    if fitting:
+        return fitting[0]
+    return (".", ",") if grouped else marks[0]
 
 
 def _has_currency(part: _Parts) -> bool:
@@ -347,27 +373,32 @@ def _has_currency(part: _Parts) -> bool:
 
 
 def _ambiguous(
-    parts: Sequence[_Parts], marks: Sequence[tuple[str, str]], decimal: str, group: str
+    parts: Sequence[_Parts],
+    marks: Sequence[tuple[str, str]],
+    decimal: str,
+    group: str,
+    usual: str,
 ) -> list[str]:
     """What else the marks could mean, where that gives other numbers."""
-    if (decimal, group) == (".", ",") and any(map(_has_currency, parts)):
+    if (decimal, group) == (".", ",") and usual != "," and any(map(_has_currency, parts)):
         return []
     own = [_value(part, decimal, group) for part in parts]
     for other, between in marks:
         if other != decimal and [_value(part, other, between) for part in parts] != own:
-            return [_assumed(decimal, group, other)]
+            return [_assumed(decimal, group, other, usual)]
     return []
 
 
-def _assumed(decimal: str, group: str, other: str) -> str:
+def _assumed(decimal: str, group: str, other: str, usual: str) -> str:
     names = {",": "comma", ".": "point"}
+    why = f", as other columns have a decimal {names[usual]}" if usual == decimal else ""
     if group == other:
         return (
-            f"has a {names[other]} that is taken to group thousands; if it is the decimal mark, "
-            f"say 'parse': 'decimal {names[other]}'"
+            f"has a {names[other]} that is taken to group thousands{why}; if it is the decimal "
+            f"mark, say 'parse': 'decimal {names[other]}'"
         )
     return (
-        f"has a {names[decimal]} that is taken as the decimal mark; if it groups thousands, "
+        f"has a {names[decimal]} that is taken as the decimal mark{why}; if it groups thousands, "
         f"say 'parse': 'decimal {names[other]}'"
     )
 

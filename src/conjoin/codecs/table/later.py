@@ -1,0 +1,141 @@
+"""Rows that come after the fit, as people have them: what can't be read counts as missing, names of
+columns are matched as text, times without a zone are told. Nothing of it is silent."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from conjoin.codecs.table.reading import unreadable
+from conjoin.codecs.table.schema import Column
+from conjoin.codecs.table.values import quoted, zones_of
+
+__all__ = [
+    "CellWarning",
+    "Unread",
+    "named_as_at_fit",
+    "tell_zones",
+    "unread_words",
+    "without_unreadable",
+]
+
+_SHOWN = 5  # cells, or columns, that a warning names
+
+
+class CellWarning(UserWarning):
+    """A cell of new rows could not be read, and counts as missing; or was taken for something that
+    it may not be. With ``strict=True`` of the estimator, an unreadable cell is an error."""
+
+
+class Unread(NamedTuple):
+    """A cell that could not be read: its row by place and as a warning counts it."""
+
+    place: int
+    row: int
+    column: Any
+    words: str  # "'abc' is not a finite number"
+
+
+def without_unreadable(
+    frame: pd.DataFrame, columns: Sequence[Column], strict: bool
+) -> tuple[pd.DataFrame, tuple[Unread, ...]]:
+    """The frame with cells that can't be read as missing ones, and what they were; a warning names
+    them. ``strict``: ValueError for the first of them instead."""
+    found: list[Unread] = []
+    emptied: dict[Any, Any] = {}
+    for column in columns:
+        if not column.numeric or column.role == "set aside" or column.name not in frame.columns:
+            continue
+        series = frame[column.name]
+        bad, expected = unreadable(column, series)
+        if bad.any():
+            found += _listed(series, bad, column.name, expected)
+            emptied[column.name] = series.mask(bad)
+    if found and strict:
+        raise ValueError(
+            f"strict=True: {_in_words(found[0])}; correct it, or leave strict out to have it "
+            "counted as missing."
+        )
+    if not found:
+        return frame, ()
+    _warn(found)
+    cells = [emptied.get(name, frame[name]) for name in frame.columns]
+    return pd.concat(cells, axis=1).set_axis(frame.columns, axis=1), tuple(found)
+
+
+def tell_zones(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """A warning where new times have no time zone and those of the fit had one, or the other way
+    round: both are read as UTC."""
+    for column in columns:
+        if column.type != "date" or not column.modelled or column.name not in frame.columns:
+            continue
+        zoned, without = zones_of(frame[column.name])
+        if zoned != column.zoned and (zoned or without):
+            now, then = ("a time zone", "none") if zoned else ("no time zone", "one")
+            warnings.warn(
+                f"Column {column.name!r} has times with {now}, and had {then} at the fit; what has "
+                "no zone is taken for UTC.",
+                CellWarning,
+                stacklevel=5,
+            )
+
+
+def _listed(series: Any, bad: Any, name: Any, expected: str) -> list[Unread]:
+    ranged = isinstance(series.index, pd.RangeIndex)
+    return [
+        Unread(
+            place,
+            series.index[place] if ranged else place,
+            name,
+            f"{quoted(series.iloc[place])} is not {expected}",
+        )
+        for place in bad.nonzero()[0].tolist()
+    ]
+
+
+def _in_words(cell: Unread) -> str:
+    return f"Column {cell.column!r}, row {cell.row}: {cell.words}"
+
+
+def _warn(found: Sequence[Unread]) -> None:
+    shown = "; ".join(map(_in_words, found[:_SHOWN]))
+    more = f"; and {len(found) - _SHOWN:,} more cells" if len(found) > _SHOWN else ""
+    verb = "counts" if len(found) == 1 else "count"
+    warnings.warn(
+        f"{shown}{more} (rows are counted from 0). {'It' if len(found) == 1 else 'They'} {verb} as "
+        "missing.",
+        CellWarning,
+        stacklevel=5,
+    )
+
+
+def unread_words(unread: Sequence[Unread], rows: int) -> list[str]:
+    """Of each row which cells could not be read, in words; "" for none."""
+    words: list[list[str]] = [[] for _ in range(rows)]
+    for cell in unread:
+        words[cell.place].append(f"{cell.column}: {cell.words} and counts as missing")
+    return ["; ".join(each) for each in words]
+
+
+def named_as_at_fit(frame: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
+    """The frame under the names of the fit, where a number is written as text, or text as a number;
+    a warning tells it."""
+    given = set(frame.columns)
+    texts = {str(name): name for name in names}
+    if len(texts) < len(names):  # 1 and "1" are two columns
+        return frame
+    own = set(names)
+    other = {
+        name: texts[str(name)]
+        for name in frame.columns
+        if name not in own and str(name) in texts and texts[str(name)] not in given
+    }
+    if not other:
+        return frame
+    shown = ", ".join(f"{a!r} as {b!r}" for a, b in list(other.items())[:_SHOWN])
+    more = f" and {len(other) - _SHOWN:,} more" if len(other) > _SHOWN else ""
+    warnings.warn(
+        f"Names of columns are matched as text: {shown}{more}.", CellWarning, stacklevel=5
+    )
+    return frame.rename(columns=other)

@@ -1,0 +1,492 @@
+"""Cells, targets and names of columns as files have them: nothing is read otherwise in silence."""
+
+import json
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conjoin import (
+    CellWarning,
+    ColumnWarning,
+    JointClassifier,
+    JointDensity,
+    JointRegressor,
+    load,
+)
+from conjoin.cli import run
+from conjoin.cli.words import in_shell
+from conjoin.codecs import Schema, TableCodec, inspect
+from conjoin.codecs.table import read_table
+
+ROWS = 60
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def comma(value, places):
+    return f"{value:.{places}f}".replace(".", ",")
+
+
+def in_file(folder, columns, separator=";"):
+    path = folder / "table.csv"
+    pd.DataFrame(columns).to_csv(path, sep=separator, index=False)
+    return path
+
+
+def numbers_of(codec, frame, name):
+    """A column as the codec reads it, in its own units."""
+    place = codec.columns.index(name)
+    cells = codec._cells[place]
+    return codec.encode(frame).event.value[:, place].numpy() * cells.scale + cells.shift
+
+
+# ---------------------------------------------------------------------- points and decimal commas
+
+
+def thousands(seed=1):
+    return [f"{v // 1000}.{v % 1000:03d}" for v in rng(seed).integers(1001, 99_000, ROWS)]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_points_group_thousands_in_a_file_with_decimal_commas(tmp_path, separator):
+    words = thousands()
+    columns = {"a": [comma(v, 1) for v in rng().uniform(0, 99, ROWS)], "b": words}
+    frame = read_table(in_file(tmp_path, columns, separator))[0]
+    codec = TableCodec().fit(frame)
+    read = numbers_of(codec, frame, "b")
+    np.testing.assert_allclose(read, [float(word.replace(".", "")) for word in words])
+    told = " ".join(codec.notices)
+    assert (
+        "'b' has a point that is taken to group thousands, as other columns have a decimal" in told
+    )
+    assert "say types={'b': {'parse': 'decimal point'}}" in told
+    other = TableCodec(types={"b": {"parse": "decimal point"}}).fit(frame)
+    np.testing.assert_allclose(numbers_of(other, frame, "b"), [float(word) for word in words])
+
+
+def test_a_point_among_both_marks_is_told_as_ambiguous(tmp_path):
+    columns = {
+        "a": [comma(v, 1) for v in rng().uniform(0, 99, ROWS)],
+        "b": thousands(),
+        "c": [f"{v:.1f}" for v in rng(2).uniform(0, 99, ROWS)],
+    }
+    found = inspect(read_table(in_file(tmp_path, columns))[0])
+    told = " ".join(found.doubts)
+    assert "Column 'b' has a point that is taken as the decimal mark; if it groups" in told
+
+
+def test_points_with_other_decimals_stay_decimal_points(tmp_path):
+    columns = {
+        "a": ["x, y", *["z"] * (ROWS - 1)],
+        "b": [f"{v:.3f}" for v in rng(2).uniform(1, 9, ROWS)],
+    }
+    frame = read_table(in_file(tmp_path, columns))[0]
+    assert frame["b"].dtype == float
+
+
+def test_the_schema_file_settles_what_a_point_means(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = thousands()
+    in_file(tmp_path, {"a": [comma(v, 1) for v in rng().uniform(0, 99, ROWS)], "b": words})
+    assert run(["check", "table.csv", "--schema", "schema.json"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert 'set "parse" of \'b\' to "decimal point" in schema.json' in shown
+    data = json.loads((tmp_path / "schema.json").read_text())
+    data["columns"][1]["parse"] = "decimal point"
+    (tmp_path / "schema.json").write_text(json.dumps(data))
+    frame = read_table("table.csv")[0]
+    codec = TableCodec(types=Schema.load("schema.json")).fit(frame)
+    np.testing.assert_allclose(numbers_of(codec, frame, "b"), [float(word) for word in words])
+    data["columns"][1]["parse"] = "dots"
+    (tmp_path / "schema.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="'dots' is no parse; choose from money"):
+        Schema.load("schema.json")
+
+
+@pytest.mark.parametrize("places", [13, 14, 17])
+def test_decimal_commas_with_many_digits_are_numbers(places):
+    values = rng(3).uniform(10, 999, ROWS)
+    frame = pd.DataFrame({"x": [comma(v, places) for v in values], "y": rng(4).normal(size=ROWS)})
+    codec = TableCodec().fit(frame)
+    assert codec.schema["x"].type == "real" and codec.schema["x"].role == "model"
+    np.testing.assert_allclose(numbers_of(codec, frame, "x"), values, rtol=1e-12)
+
+
+def test_whole_numbers_of_many_digits_stay_words():
+    words = [f"{v}{v + 1:08d}" for v in rng(5).integers(10**8, 10**9, ROWS)]
+    found = inspect(pd.DataFrame({"x": words, "y": rng(4).normal(size=ROWS)}))
+    assert found["x"].role == "set aside"
+
+
+# -------------------------------------------------------------------------- cells that are no cells
+
+BAD = {
+    "number": ("a", "many", "'many' is not a finite number"),
+    "money": ("m", "dear", "'dear' is not a number (in $"),
+    "date": ("d", "soon", "'soon' is not a date in the format %Y-%m-%d"),
+}
+
+
+def table(rows=200):
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng(7).integers(0, 500, rows), "D")
+    return pd.DataFrame(
+        {
+            "a": rng(5).normal(size=rows),
+            "m": [f"${v:,}" for v in rng(6).integers(500, 90_000, rows)],
+            "d": days.strftime("%Y-%m-%d"),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X = table()
+    y = np.where(X["a"] > 0, "up", "down")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return JointClassifier(family="naive_bayes", predictor=None).fit(X, y, calibration=0.4)
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_cell_that_cannot_be_read_counts_as_missing_and_is_told(fitted, kind):
+    name, word, words = BAD[kind]
+    X = table(6).astype(object)
+    gone = X.copy()
+    gone.loc[4, name] = None
+    X.loc[4, name] = word
+    for question in ("predict_proba", "score_samples", "decide", "impute"):
+        with pytest.warns(CellWarning, match=f"'{name}', row 4: {re.escape(words)}") as seen:
+            found = getattr(fitted, question)(X)
+        assert len(seen) == 1 and "It counts as missing" in str(seen[0].message)
+        wanted = getattr(fitted, question)(gone)
+        if question == "decide":
+            told = found["reason"][4]
+            assert f"{name}: {words}" in told and "counts as missing" in told
+            assert words not in " ".join(found["reason"].drop(4))
+            found, wanted = (each.drop(columns="reason") for each in (found, wanted))
+        if question in ("decide", "impute"):
+            pd.testing.assert_frame_equal(found, wanted)
+        else:
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_many_unreadable_cells_are_counted_in_one_warning(fitted):
+    X = table(9).astype(object)
+    X["a"] = "x"
+    with pytest.warns(CellWarning, match="and 4 more cells .* count as missing") as seen:
+        fitted.predict(X)
+    assert len(seen) == 1
+
+
+def test_strict_refuses_a_cell_that_cannot_be_read(tmp_path):
+    X = pd.DataFrame({"a": rng(5).normal(size=80), "b": rng(6).normal(size=80)})
+    model = JointDensity(family="naive_bayes", strict=True).fit(X)
+    model.save(tmp_path / "model")
+    bad = X.head(3).astype(object)
+    bad.loc[1, "b"] = "x"
+    for each in (model, load(tmp_path / "model")):
+        with pytest.raises(ValueError, match="strict=True: Column 'b', row 1: 'x' is not a finite"):
+            each.score_samples(bad)
+
+
+def test_the_shell_answers_the_other_rows(fitted, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fitted.save("model")
+    X = table(6).astype(object)
+    X.loc[4, "a"] = "many"
+    X.to_csv("new.csv", index=False)
+    assert run(["decide", "model", "new.csv", "--max-error", "none", "-o", "out.csv"]) == 0
+    err = capsys.readouterr().err
+    assert "Column 'a', row 4: 'many' is not a finite number (rows are counted from 0)" in err
+    assert "'many' is not a finite number" in pd.read_csv("out.csv")["reason"][4]
+
+
+# ------------------------------------------------------------------------- names that are numbers
+
+
+def test_columns_named_by_numbers_are_asked_from_the_shell(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = pd.DataFrame(rng(8).normal(size=(120, 2)))
+    y = pd.Series(np.where(X[0] > 0, "up", "down"), name="y")
+    model = JointClassifier(family="naive_bayes", predictor=None).fit(X, y)
+    model.save("model")
+    X.to_csv("new.csv", index=False)
+    assert run(["predict", "model", "new.csv", "-o", "out.csv"]) == 0
+    assert "Names of columns are matched as text: '0' as 0, '1' as 1" in capsys.readouterr().err
+    found = pd.read_csv("out.csv")
+    np.testing.assert_allclose(found["p(up)"], model.predict_proba(X)[:, 1], atol=1e-9)
+    with pytest.warns(CellWarning, match="matched as text"):
+        filled = model.impute(X.set_axis(["0", "1"], axis=1).where(lambda cells: cells < 9))
+    assert list(filled.columns) == [0, 1]
+
+
+def test_names_that_differ_as_text_alone_are_not_matched():
+    codec = TableCodec().fit(
+        pd.DataFrame({1: rng().normal(size=ROWS), 2: rng(1).normal(size=ROWS)})
+    )
+    X = pd.DataFrame({1: [0.5], "2": [0.5], "3": [1.0]})
+    with pytest.warns(CellWarning, match="'2' as 2"):
+        assert codec.rows(X).names == [1, 2, "3"]
+
+
+# ------------------------------------------------------------------------------ targets in words
+
+PRICES = rng(11).integers(500, 90_000, 150)
+TARGETS = {
+    "money": [f"${v:,}" for v in PRICES],
+    "decimal comma": [comma(v / 10, 1) for v in PRICES],
+    "percent": [f"{v / 1000:.1f} %" for v in PRICES],
+}
+VALUES = {
+    "money": PRICES.astype(float),
+    "decimal comma": PRICES / 10,
+    "percent": (PRICES / 1000).round(1),
+}
+
+
+def priced(kind):
+    X = pd.DataFrame({"a": PRICES + rng(12).normal(0, 900, 150), "b": rng(13).normal(size=150)})
+    return X, pd.Series(TARGETS[kind], name="price")
+
+
+def quiet_fit(model, *data, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(*data, **options)
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_target_in_words_is_read_as_a_feature_is(kind, tmp_path):
+    X, y = priced(kind)
+    words = JointRegressor(family="naive_bayes", predictor=None)
+    with pytest.warns(ColumnWarning, match="Target 'price' holds numbers written in words"):
+        words.fit(X, y)
+    plain = quiet_fit(JointRegressor(family="naive_bayes", predictor=None), X, VALUES[kind])
+    np.testing.assert_array_equal(words.predict(X), plain.predict(X))
+    assert words.score(X, VALUES[kind]) == plain.score(X, VALUES[kind])
+    assert words.evaluate(X, y, max_error=0.2) == plain.evaluate(X, VALUES[kind], max_error=0.2)
+    again = load(words.save(tmp_path / "model"))
+    assert again.model_.target.form == words.model_.target.form
+    with pytest.raises(ValueError, match="'dear' is not a number"):
+        again.evaluate(X.head(2), pd.Series(["dear", y[1]], name="price"))
+
+
+def test_the_shell_reads_a_target_in_words_and_writes_it_back(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X, y = priced("money")
+    X.assign(price=y).to_csv("t.csv", index=False)
+    assert run(["check", "t.csv", "--target", "price"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "'price' holds numbers written in words (in $, ',' between thousands)" in shown
+    line = "fit t.csv --target price --family nb --predictor none -o m --schema t-schema.json"
+    assert run(line.split()) == 0
+    assert "taken as a number" in capsys.readouterr().err
+    assert run(["predict", "m", "t.csv", "-o", "out.csv"]) == 0
+    out = pd.read_csv("out.csv")
+    assert out["mean"].str.fullmatch(r"-?\$[\d,]+").all()
+    model = load("m")
+    wanted = model.predict(X)
+    read = out["mean"].str.replace("[$,]", "", regex=True).astype(float)
+    np.testing.assert_allclose(read, wanted, atol=0.51)
+    assert run(["evaluate", "m", "t.csv", "--max-error", "0.2"]) == 0
+    assert run(["sample", "m", "-n", "5", "--seed", "1", "-o", "new.csv"]) == 0
+    assert pd.read_csv("new.csv")["price"].str.startswith(("$", "-$")).all()
+
+
+def test_what_the_user_says_of_a_target_counts():
+    X, _ = priced("money")
+    thousands = np.maximum(PRICES, 1000)
+    y = pd.Series([comma(v / 1000, 3) for v in thousands], name="price")
+    told = quiet_fit(JointRegressor(family="naive_bayes", predictor=None), X, y)
+    assert "if it is the decimal mark, say types={'price': {'parse'" in " ".join(told.notices_)
+    types = {"price": {"parse": "decimal comma"}}
+    said = quiet_fit(JointRegressor(family="naive_bayes", predictor=None, types=types), X, y)
+    assert np.mean(said.predict(X)) == pytest.approx(np.mean(told.predict(X)) / 1000, rel=0.05)
+
+
+def test_a_word_among_the_numbers_of_a_target_is_named_with_what_helps():
+    X, y = priced("money")
+    y[3] = "dear"
+    with pytest.raises(ValueError, match="'dear' in row 3, which is no number: correct it, or say"):
+        JointRegressor(family="naive_bayes", predictor=None).fit(X, y)
+    model = JointRegressor(family="naive_bayes", predictor=None, unlabelled="dear")
+    assert np.isfinite(quiet_fit(model, X, y).predict(X)).all()
+
+
+def test_amounts_as_classes_are_told():
+    X, y = priced("percent")
+    y = pd.Series([f"{v % 12}.5 %" for v in PRICES], name="price")
+    model = quiet_fit(JointClassifier(family="naive_bayes", predictor=None), X, y)
+    assert "has classes that read as numbers (in %" in " ".join(model.notices_)
+
+
+# ---------------------------------------------------------------------------------- labels of -1
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [([-1, 0, 1], True), ([-1, 1, 2], True), ([-1, 1], False), ([0, 1], False), ([-2, -1], False)],
+)
+def test_minus_one_among_labels_is_told(labels, told):
+    y = np.resize(labels, 90)
+    X = rng(2).normal(size=(90, 2)) + y[:, None]
+    model = quiet_fit(JointClassifier(family="naive_bayes", predictor=None), X, y)
+    assert ("say unlabelled=-1" in " ".join(model.notices_)) == told
+    said = JointClassifier(family="naive_bayes", predictor=None, unlabelled=-1)
+    if told:
+        assert "unlabelled=-1" not in " ".join(quiet_fit(said, X, y).notices_)
+
+
+# ------------------------------------------------------------------------------------ time zones
+
+
+def moments(zone=None, seed=3):
+    hours = rng(seed).integers(0, 9_000, ROWS)
+    found = pd.Timestamp("2024-01-01", tz=zone) + pd.to_timedelta(hours, "h")
+    return pd.Series(found)
+
+
+def test_times_without_a_zone_among_others_are_told():
+    cells = [*moments("Europe/Berlin")[: ROWS // 2], *moments(seed=4)[ROWS // 2 :]]
+    for order in (1, -1):
+        frame = pd.DataFrame(
+            {"t": pd.Series(cells[::order], dtype=object), "q": rng().random(ROWS)}
+        )
+        codec = TableCodec().fit(frame)
+        assert "'t' has times with a time zone and times without one" in " ".join(codec.notices)
+        event = codec.encode(frame).event
+        back = codec.decode(event.value)["t"]
+        wanted = pd.to_datetime(frame["t"], utc=True).astype(back.dtype)
+        assert back.tolist() == wanted.tolist()
+
+
+def test_a_column_without_a_zone_beside_one_with_a_zone_is_told():
+    frame = pd.DataFrame({"start": moments("UTC"), "end": moments(seed=4), "day": moments(seed=5)})
+    frame["day"] = frame["day"].dt.normalize()
+    told = " ".join(TableCodec().fit(frame).notices)
+    assert "'end' has no time zone, and 'start' has one; its times are taken for UTC" in told
+    assert "'day' has no time zone" not in told
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_new_times_of_another_kind_than_at_the_fit_are_told(words):
+    frame = pd.DataFrame({"t": moments("UTC"), "q": rng().random(ROWS)})
+    plain = frame.assign(t=frame["t"].dt.tz_localize(None))
+    if words:
+        frame = frame.assign(t=frame["t"].dt.strftime("%Y-%m-%dT%H:%M:%S%z"))
+    codec = TableCodec().fit(frame)
+    with pytest.warns(CellWarning, match="'t' has times with no time zone, and had one at the fit"):
+        codec.rows(plain)
+    with pytest.warns(CellWarning, match="'t' has times with a time zone, and had none at the fit"):
+        TableCodec().fit(plain).rows(frame.assign(t=pd.to_datetime(frame["t"], utc=True)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codec.rows(frame)
+        TableCodec().fit(plain).rows(plain)
+
+
+# ---------------------------------------------------------------------- point masses, and notices
+
+
+def recurring_zeros():
+    zero = rng().permutation(400) < 240
+    spent = np.where(zero, 0.0, rng(1).gamma(2.0, 30.0, 400))
+    return pd.DataFrame({"spent": spent, "z": rng(2).normal(size=400)})
+
+
+@pytest.mark.parametrize(
+    ("family", "told"), [("gaussian", True), ("pca", True), ("fa", True), ("mixture", False)]
+)
+def test_a_family_that_spreads_point_masses_says_so(family, told):
+    model = quiet_fit(JointDensity(family=family), recurring_zeros())
+    words = " ".join(model.notices_)
+    assert ("'spent' is 0 in" in words and "Choose circuit or mixture" in words) == told
+
+
+def test_what_harms_most_is_told_first_and_the_rest_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame({f"c{i}": ["x"] * 200 for i in range(3)})
+    frame["id"] = [f"u{i}" for i in range(200)]
+    frame["when"] = [f"0{1 + i % 9}/0{1 + i % 7}/2024" for i in range(200)]
+    frame["steps"] = rng(1).integers(0, 500, 200) * 7
+    frame["money"] = [f"${v:,}" for v in rng(2).integers(500, 90_000, 200)]
+    frame["fill"] = rng(3).choice([-999.0, 0.5, 1.5, 2.5, 3.5], 200)
+    frame["y"] = np.where(frame["steps"] > 1700, "up", "down")
+    frame.to_csv("t.csv", index=False)
+    line = "fit t.csv --target y --family nb --predictor none -o m"
+    assert run(line.split()) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    first = shown.index("'steps' alone tells 'y'")
+    assert first < shown.index("-999 in") < shown.index("is set aside")
+    assert "more: conjoin info m" in shown
+    assert run(["info", "m"]) == 0
+    every = " ".join(capsys.readouterr().out.split())
+    assert "holds numbers written in words" in every and "is set aside" in every
+
+
+# ------------------------------------------------------------------------------ spellings of one
+
+
+def cities():
+    words = [*["Berlin"] * 90, *["berlin "] * 7, "Brelin", *["Hamburg"] * 60, *["Bonn"] * 42]
+    return pd.DataFrame({"city": words, "q": rng(1).normal(size=len(words))})
+
+
+def test_spellings_that_look_like_one_value_are_told_with_what_merges_them():
+    told = TableCodec().fit(cities()).notices
+    assert any(
+        "say types={'city': {'merge': {'berlin ': 'Berlin'}}}" in text and "stay apart" in text
+        for text in told
+    )
+    assert any(
+        "has 'Berlin' in 97 rows and 'Brelin' in 1, which differ" in text
+        and "types={'city': {'merge': {'Brelin': 'Berlin'}}}" in text
+        for text in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ("Hamburg", "Hambrug", True),
+        ("Hamburg", "Hamburrg", True),
+        ("New London", "New Lodon", True),
+        ("group A", "group B", False),
+        ("Austria", "Australia", False),
+        ("room 12345", "room 12346", False),
+        ("Iran", "Iraq", False),
+    ],
+)
+def test_slips_of_one_letter(one, other, told):
+    words = [*[one] * 100, *["else"] * 100, other]
+    found = inspect(pd.DataFrame({"w": words, "q": rng(1).normal(size=len(words))}))
+    assert ("differ by one letter" in " ".join(found.doubts)) == told
+
+
+def test_spellings_are_merged_told_and_saved(tmp_path):
+    frame = cities()
+    merge = {"berlin ": "Berlin", "Brelin": "Berlin"}
+    codec = TableCodec(types={"city": {"merge": merge}}).fit(frame)
+    clean = frame.assign(city=frame["city"].replace(merge))
+    assert codec.schema["city"].levels == TableCodec().fit(clean).schema["city"].levels
+    assert "'berlin ' is read as 'Berlin', 'Brelin' is read as 'Berlin'" in " ".join(codec.notices)
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    codec.schema.save(tmp_path / "schema.json")
+    edited = TableCodec(types=tmp_path / "schema.json").fit(frame)
+    assert edited.schema.columns == codec.schema.columns
+    for each in (codec, again, edited):
+        event = each.encode(frame).event
+        assert event.value.tolist() == each.encode(clean).event.value.tolist()
+        assert set(each.decode(event.value)["city"]) == {"Berlin", "Hamburg", "Bonn"}
+    with pytest.raises(ValueError, match=r"merge is \{spelling: level\}"):
+        inspect(frame, types={"city": {"merge": ["Berlin"]}})
+
+
+def test_the_shell_names_the_merge_as_json():
+    text = "To merge them, say types={'city': {'merge': {'berlin ': 'Berlin'}}}."
+    assert 'set "merge" of \'city\' to {"berlin ": "Berlin"} in schema.json' in in_shell(text)
