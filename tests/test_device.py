@@ -221,22 +221,25 @@ def test_a_family_computes_on_another_device_as_on_the_cpu(family, there):
         assert torch.equal(learned[name].nan_to_num(), value.cpu().nan_to_num()), name
 
 
-# of each family whose rows are blocks: settings, and a space
+CLASSES = Space((), (Variable("y", "category", cardinality=2),))
+RECORD = (told_rows, TOLD)
+CLASS = (lambda label: Event(label[:, None]), CLASSES)
+# of each family whose rows are blocks: settings, a space, and what it is told where it can be
 OF_BLOCKS = {
-    "sequence": ({"width": 8, "blocks": 1}, "strings"),
-    "ngram": ({}, "strings"),
-    "point_cloud": ({}, "points with numbers"),
-    "chain": ({"columns": "mixture", "draws": 4}, "number and strings"),
+    "sequence": ({"width": 8, "blocks": 1}, "strings", RECORD),
+    "ngram": ({}, "strings", CLASS),
+    "point_cloud": ({}, "points with numbers", RECORD),
+    "chain": ({"columns": "mixture", "draws": 4}, "number and strings", RECORD),
 }
 
 
 def built_of_blocks(family):
     """A density of blocks or records, told a record where it can be, and rows for it."""
-    settings, name = OF_BLOCKS[family]
+    settings, name, (context_of, context_space) = OF_BLOCKS[family]
     data = tiny_blocks(name)
     config = resolve(family).set_params(**settings)
-    told = told_rows(data.label) if config.density.conditional else None
-    context = {} if told is None else {"context": told, "context_space": TOLD}
+    told = context_of(data.label) if config.density.conditional else None
+    context = {} if told is None else {"context": told, "context_space": context_space}
     density = config.density.build(data.space, config, data.rows, stream(0), **context)
     return density, data, told
 
