@@ -60,7 +60,7 @@ def generate(
         lambda rows: _framed(model, *draw(rows)),
         kept,
         n,
-        None if model.target is None else model.number.name,
+        None if model.target is None else model.target.name,
     )
     return (X if model.codec.columnwise else model.codec.raw(model.rows(X))), labels
 

@@ -102,8 +102,9 @@ def written_cells(form: Any, raw: Array, dtype: str) -> Series:
 def usual_decimal(frame: pd.DataFrame) -> str:
     """The decimal mark that columns of words show; "" where they show none, or where columns
     differ."""
-    shown = {settled_decimal(_distinct_words(frame.iloc[:, i])) for i in range(frame.shape[1])}
-    shown |= {"." for name in frame.columns if _has_fractions(frame[name])}
+    columns = [frame.iloc[:, i] for i in range(frame.shape[1])]
+    shown = {settled_decimal(_distinct_words(column)) for column in columns}
+    shown |= {"." for column in columns if _has_fractions(column)}
     shown -= {""}
     return shown.pop() if len(shown) == 1 else ""
 
@@ -112,8 +113,9 @@ def _distinct_words(series: Series) -> list[str]:
     """Some of them; none of a column of other cells."""
     if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
         return []
-    some = pd.unique(series.dropna().astype(object))[:_MANY_WORDS]
-    return list(some) if all(isinstance(cell, str) for cell in some) else []
+    if pd.api.types.infer_dtype(series, skipna=True) != "string":
+        return []
+    return list(pd.unique(series.dropna().astype(object))[:_MANY_WORDS])
 
 
 def _has_fractions(series: Series) -> bool:
