@@ -1,13 +1,12 @@
 """The words of reasons: what the other columns suggest, for all rows at once."""
 
-import types
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 import conjoin
+from conjoin.codecs.table.schema import Schema
 from conjoin.model.model import Model
 
 
@@ -124,7 +123,7 @@ def test_a_grid_is_drawn_closer_where_the_others_leave_little_room():
             return -0.5 * ((x.value[:, 1] - 0.9 * x.value[:, 0]) / 0.002) ** 2
 
         columns = ("a", "b")
-        schema = types.SimpleNamespace(modelled=())
+        schema = Schema(())
 
         def settle(self, value):
             return value

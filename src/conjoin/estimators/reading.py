@@ -136,7 +136,7 @@ def minus_one(name: str, labels: Any, known: np.ndarray, discrete: bool) -> list
     whose label is not known. Labels -1 and 1 alone are a usual way to write two classes."""
     found = pd.to_numeric(pd.Series(labels)[known], errors="coerce").dropna()
     values = set(found.unique().tolist())
-    whole = len(found) == known.sum() and all(value == int(value) for value in values)
+    whole = len(found) == known.sum() and all(float(value).is_integer() for value in values)
     others = values - {-1}
     if not whole or -1 not in values or not others or min(others) < 0 or others == {1}:
         return []

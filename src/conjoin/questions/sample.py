@@ -48,12 +48,12 @@ def generate(
     if not isinstance(n, int | np.integer) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
-    _tell_far(model, y, given or {})
     asked = model.codec.implied(given or {})
     open_places = lifted(model.codec, asked, tails)
     asked = narrowed(model, asked, constraints)
     kept: list[Constraint | Among] = [*constraints, *_among(model, asked)]
     draw = _drawer(model, n, y, asked, stream(seed, "sample"), open_places)
+    _tell_far(model, y, given or {})
     if not kept or not n:
         return draw(np.arange(n))
     X, labels = keep_drawing(
