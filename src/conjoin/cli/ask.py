@@ -50,22 +50,26 @@ def predict(
         voice,
         skip_broken,
     )
-    tables = (_named(_predictions(found, frame), frame) for frame in frames)
-    answers(_as_written(tables, found.target, out), out, voice)
+    answers(
+        (
+            _named(_as_written(_predictions(found, each), found.target, out), each)
+            for each in frames
+        ),
+        out,
+        voice,
+    )
 
 
 NUMBERS = ("answer", "best_guess", "mean", "low", "high")  # columns of answers about a number
 
 
-def _as_written(tables: Iterable[Any], target: Any, out: str | None) -> Iterator[Any]:
+def _as_written(table: Any, target: Any, out: str | None) -> Any:
     """In a file, a number is written as the target's column writes it; on the screen it stays."""
-    for table in tables:
-        names = [name for name in NUMBERS if name in table] if out and target is not None else []
-        if target is None or target.form is None or not names:
-            yield table
-            continue
-        cells = {name: target.write(table[name].to_numpy(dtype=float)) for name in names}
-        yield table.assign(**cells)
+    if target is None or target.form is None or out is None:
+        return table
+    names = [name for name in NUMBERS if name in table]
+    cells = {name: target.write(table[name].to_numpy(dtype=float)) for name in names}
+    return table.assign(**cells)
 
 
 def _named(table: Any, frame: Any) -> Any:
@@ -260,10 +264,10 @@ def decide(
             for verdict, count in table["verdict"].value_counts().items():
                 tally[str(verdict)] += int(count)
             hopeless.append(table.attrs["no_threshold"])
-            yield kept.beside(_named(table, frame), frame)
+            yield kept.beside(_named(_as_written(table, target, out), frame), frame)
 
     answers(
-        _as_written(verdicts(), target, out),
+        verdicts(),
         out,
         voice,
         _for_the_screen,

@@ -55,7 +55,7 @@ def check(
             f"! {in_shell(text)}"
             for text in grouped(
                 (
-                    *_copies(frame, target),
+                    *_copies(frame),
                     *_deciding(frame, found, task),
                     *_of_target(frame, target, blanks, task),
                     *found.notices,
@@ -71,14 +71,13 @@ def check(
     voice.path(f"Written to {schema}. Edit it where it is wrong, then:\n  {command}")
 
 
-def _copies(frame: Any, target: str | None) -> list[str]:
+def _copies(frame: Any) -> list[str]:
     """That rows are copies of others, and what that does to promises."""
     from conjoin.fitting.split import copies_words
-    from conjoin.training.data import count_copies
+    from conjoin.training.data import content_hashes, count_copies
 
-    rows = frame.drop(columns=[] if target is None else [target])
-    copies = count_copies(rows) if rows.shape[1] else 0
-    return [copies_words(len(rows), copies)] if copies else []
+    copies = count_copies(content_hashes(frame))
+    return [copies_words(len(frame), copies)] if copies else []
 
 
 def _task(frame: Any, target: str, blanks: Any) -> Any:

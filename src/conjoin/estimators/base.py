@@ -494,23 +494,27 @@ class _JointEstimator(BaseEstimator):
         return seed_of(self.random_state)
 
     def _read_target(self, y: Any, rows: int) -> Labels:
-        """Labels of rows that a fitted model is asked about."""
+        """Labels of rows that a fitted model is asked about, in the form of the fit."""
         model = vars(self).get("model_")
         form = model.target.form if isinstance(model, Model) and model.target else None
-        return self._labels(y, rows, form)
+        return self._labels(y, rows, form, learned=True)
 
     def _target_of_fit(self, y: Any, X: Any, rows: int, start: Start | None = None) -> Labels:
         """Labels of a fit, whose way of writing is learned, or that of the model to begin from."""
         if start is not None and start.model.target is not None:
-            return self._labels(y, rows, start.model.target.form)
+            return self._labels(y, rows, start.model.target.form, learned=True)
         usual = usual_decimal(X) if isinstance(X, pd.DataFrame) else ""
         return self._labels(y, rows, None, usual)
 
-    def _labels(self, y: Any, rows: int, form: Any, usual: str = "") -> Labels:
+    def _labels(
+        self, y: Any, rows: int, form: Any, usual: str = "", learned: bool = False
+    ) -> Labels:
         if self._target_class is None:
             return Labels(None, None, "")
         owner = type(self).__name__
-        return read_labels(y, rows, self._task, self.unlabelled, owner, form, self.types, usual)
+        return read_labels(
+            y, rows, self._task, self.unlabelled, owner, form, self.types, usual, learned
+        )
 
     @staticmethod
     def _rows(

@@ -57,6 +57,7 @@ def read_labels(
     form: Any = None,
     types: Any = None,
     usual: str = "",
+    learned: bool = False,
 ) -> Labels:
     """Labels of so many rows, which of them are known, and what they are called.
 
@@ -74,6 +75,8 @@ def read_labels(
         What the user says of columns, the target among them.
     usual
         The decimal mark of the other columns.
+    learned
+        Whether ``form`` is that of a fit, also where it is None.
 
     Raises
     ------
@@ -92,8 +95,8 @@ def read_labels(
     if unlabelled is not None:
         known &= labels != unlabelled
     kind = TARGETS[task]
-    found = None if form is not None else _form_of(labels, known, name, kind.discrete, types, usual)
-    fresh = unlabelled is None and form is None
+    found = None if learned else _form_of(labels, known, name, kind.discrete, types, usual)
+    fresh = unlabelled is None and not learned
     told = minus_one(name, labels, known, kind.discrete) if fresh else []
     if found is not None and kind.discrete:
         told += [_amounts_as_classes(name, found.form)]

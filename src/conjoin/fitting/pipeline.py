@@ -37,7 +37,14 @@ from conjoin.fitting.selection import (
     refuse_without_columns,
     wrong_of,
 )
-from conjoin.fitting.split import Rows, copies_words, split_of, weighted
+from conjoin.fitting.split import (
+    Rows,
+    calibration_rows,
+    copies_words,
+    split_of,
+    weighted,
+    whole_hashes,
+)
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
 from conjoin.model.predictive import grid_for
@@ -214,7 +221,7 @@ def _learn(
         with progress.phase("what is typical", 1) as bar, budget.phase(USUAL):
             _fit_typicality(model, data["fit"].x, budget)
             bar.update(1)
-    copies = count_copies(rows.x) if rows.groups is None else 0
+    copies = count_copies(whole_hashes(rows)) if rows.groups is None else 0
     model.card |= {"copies": copies} if copies else {}
     told = [copies_words(len(rows.x), copies)] if copies else []
     model.card["notices"] = _all_notices(model, data["fit"], (*told, *rows.told))
@@ -244,7 +251,13 @@ def _fit_typicality(model: Model, x: Event, budget: Budget) -> None:
         x.rows,
         MIN_TYPICAL_ROWS,
     )
-    model.fit_typicality(x if most == x.rows else x.take(slice(0, most)))
+    if most < x.rows:
+        budget.cut.append(
+            f"For want of time what is typical was learned from {most:,} of {x.rows:,} rows."
+        )
+        some = np.random.default_rng(model.state.seed).permutation(x.rows)[:most]
+        x = x.take(torch.as_tensor(np.sort(some)))
+    model.fit_typicality(x)
 
 
 def _choose(
@@ -336,11 +349,9 @@ def _events(rows: Rows, part: np.ndarray, codec: Any, target: Target | None) -> 
 
 def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress, budget: Budget) -> None:
     """On the held-out rows, or as many of them, drawn at random, as there is time for."""
-    part = split.calibrate
-    if model.card.get("copies"):
-        first = np.unique(rows.x.take(part).hashes(), return_index=True)[1]
-        part = part[np.sort(first)]
-    held = np.random.default_rng(model.state.seed).permutation(part)
+    held = calibration_rows(rows, split)
+    model.card["rows"]["calibrate"] = len(held)
+    held = np.random.default_rng(model.state.seed).permutation(held)
     if not len(held):
         return
 

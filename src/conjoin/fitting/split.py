@@ -8,17 +8,43 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from conjoin.calibration.conformal import rows_for_error, rows_for_false_alarm
 from conjoin.fitting.label_propagation import mostly_unlabelled
 from conjoin.fitting.options import FitOptions
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS
-from conjoin.training.data import Split, row_hashes, split_rows
+from conjoin.training.data import (
+    Split,
+    row_hashes,
+    split_rows,
+    times_copied,
+    without_copies,
+)
 
-__all__ = ["Rows", "copies_words", "split_of", "weighted"]
+__all__ = ["Rows", "calibration_rows", "copies_words", "split_of", "weighted", "whole_hashes"]
 
 VALIDATION_SHARE = 0.15
 MIN_VALIDATION_ROWS = 20  # with fewer the model is not chosen by them
+
+
+def whole_hashes(rows: "Rows") -> np.ndarray:
+    """(B,) uint64: equal for equal rows with equal labels. Rows of a design that was measured
+    several times are no copies, since their labels differ."""
+    hashes = np.asarray(rows.x.hashes())
+    if rows.y is None or rows.known is None:
+        return hashes
+    label = pd.Series(np.asarray(rows.y, dtype=object)).astype(str).where(rows.known, "")
+    both = pd.DataFrame({"x": hashes, "y": label, "known": rows.known})
+    return pd.util.hash_pandas_object(both, index=False).to_numpy()
+
+
+def calibration_rows(rows: "Rows", split: Split) -> np.ndarray:
+    """The places of the held-out rows; of copies as many as there were rows before the copying."""
+    if rows.groups is not None:
+        return split.calibrate
+    hashes = whole_hashes(rows)
+    return split.calibrate[without_copies(hashes[split.calibrate], times_copied(hashes))]
 
 
 @dataclass(frozen=True)

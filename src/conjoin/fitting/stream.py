@@ -28,7 +28,7 @@ from conjoin.codecs.table.rows import content_hashes
 from conjoin.codecs.table.values import blank, map_distinct, text_of
 from conjoin.core import Event, Pair
 from conjoin.model.targets import Target
-from conjoin.training.data import MIN_DISTINCT_SHARE, Split, group_hashes
+from conjoin.training.data import MIN_DISTINCT_SHARE, Split, are_copies, group_hashes
 from conjoin.training.feed import Read
 
 __all__ = ["MAX_PASSES", "SAMPLE_ROWS", "Stream", "draw", "file_stream"]
@@ -173,7 +173,8 @@ def _deal(
             f"There is no column {groups!r} of groups; the columns are "
             f"{', '.join(map(str, head.columns))}."
         )
-    repeats = len(np.unique(content_hashes(_plain(head)))) < MIN_DISTINCT_SHARE * len(head)
+    counts = np.unique(content_hashes(_plain(head)), return_counts=True)[1]
+    repeats = len(counts) < MIN_DISTINCT_SHARE * len(head) and not are_copies(counts)
     part = some / chunks.count
     return Deal(seed, choose * (1 - held) * part, held * part, groups, repeats)
 

@@ -151,11 +151,25 @@ def are_copies(counts: np.ndarray) -> bool:
     return bool(np.gcd.reduce(counts) > 1 or counts.var() < MAX_COPIED_DISPERSION * mean)
 
 
-def count_copies(rows: Any) -> int:
-    """How many of the rows (Rows, or a DataFrame) are copies of others."""
-    hashes = content_hashes(rows) if isinstance(rows, pd.DataFrame) else rows.hashes()
+def times_copied(hashes: np.ndarray) -> int:
+    """How often each row stands in the table, by (B,) hashes: 1 where rows were not copied."""
     counts = np.unique(hashes, return_counts=True)[1]
-    return int(counts.sum() - len(counts)) if are_copies(counts) else 0
+    if not are_copies(counts):
+        return 1
+    return max(int(np.gcd.reduce(counts)), round(float(np.median(counts))), 2)
+
+
+def count_copies(hashes: np.ndarray) -> int:
+    """How many of the rows, by (B,) hashes, are copies of others."""
+    times = times_copied(hashes)
+    return 0 if times == 1 else len(hashes) - len(without_copies(hashes, times))
+
+
+def without_copies(hashes: np.ndarray, times: int) -> np.ndarray:
+    """The places of the rows that were there before each was copied so many times: of a row that
+    stood there often, as many as it stood there."""
+    repeat = pd.Series(hashes).groupby(hashes).cumcount().to_numpy()
+    return np.flatnonzero(repeat % times == 0)
 
 
 def group_hashes(groups: Any) -> np.ndarray:

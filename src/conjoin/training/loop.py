@@ -135,7 +135,8 @@ class _Run:
         self.by_gradient = not (able.statistics or able.sweeps)
         steps = plan.steps or (recipe.steps if self.by_gradient else None)
         asked = plan.batch or recipe.batch
-        batch = self._batch_in_time(asked)
+        # where passes are counted, a step of few rows would forget the others
+        batch = asked if recipe.epochs else self._batch_in_time(asked)
         self.parts = 1 if able.sweeps else feed.parts(batch)  # batches of an epoch
         self.planned = steps if steps and self.by_gradient else None
         # steps of a round

@@ -39,12 +39,14 @@ class TableRows:
     def _unread_of(self, rows: np.ndarray | slice) -> tuple[Unread, ...]:
         if not self.unread:
             return ()
+        cells: dict[int, list[Unread]] = {}
+        for cell in self.unread:
+            cells.setdefault(cell.place, []).append(cell)
         places = np.arange(len(self))[rows].tolist()
         return tuple(
             cell._replace(place=new)
             for new, old in enumerate(places)
-            for cell in self.unread
-            if cell.place == old
+            for cell in cells.get(old, ())
         )
 
     def hashes(self) -> np.ndarray:
