@@ -270,10 +270,20 @@ def test_a_target_in_words_is_read_as_a_feature_is(kind, tmp_path):
     np.testing.assert_array_equal(words.predict(X), plain.predict(X))
     assert words.score(X, VALUES[kind]) == plain.score(X, VALUES[kind])
     assert words.evaluate(X, y, max_error=0.2) == plain.evaluate(X, VALUES[kind], max_error=0.2)
+    assert words.score(X, y) == words.score(X, VALUES[kind])
+    drawn = [words.sample(2, y=asked, random_state=0)[0] for asked in (y[0], VALUES[kind][0])]
+    pd.testing.assert_frame_equal(*drawn)
     again = load(words.save(tmp_path / "model"))
     assert again.model_.target.form == words.model_.target.form
     with pytest.raises(ValueError, match="'dear' is not a number"):
         again.evaluate(X.head(2), pd.Series(["dear", y[1]], name="price"))
+
+
+def test_labels_of_a_question_are_read_as_the_fit_read_them():
+    X, y = priced("money")
+    plain = quiet_fit(JointRegressor(family="naive_bayes", predictor=None), X, VALUES["money"])
+    with pytest.raises(ValueError, match="which is no number"):
+        plain.evaluate(X, y)
 
 
 def test_the_shell_reads_a_target_in_words_and_writes_it_back(tmp_path, capsys, monkeypatch):

@@ -239,3 +239,32 @@ def test_a_family_that_cannot_use_a_sum_says_so(of_bills, monkeypatch):
     with pytest.warns(conjoin.ColumnWarning, match="In 3 rows a sum is known .* is not used"):
         told = of_bills.evaluate(ASKED)
     assert told["log_prob_status"] == "approximate: the total is not used"
+
+
+@pytest.fixture(scope="module")
+def of_flags():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "flag": rng.choice([True, False], 400),
+            "lo": rng.uniform(0, 5, 400).round(2),
+            "hi": rng.uniform(0, 5, 400).round(2),
+            "size": rng.choice(list("SML"), 400),
+        }
+    )
+    frame["total"] = (frame["lo"] + frame["hi"]).round(2)
+    return frame, JointDensity(family="naive_bayes", random_state=0).fit(frame)
+
+
+def test_means_of_parts_leave_levels_what_they_are(of_flags):
+    frame, model = of_flags
+    gaps = frame.head(8).copy()
+    gaps[["lo", "hi", "size"]] = None
+    full = model.impute(gaps)
+    assert (full["flag"] == gaps["flag"]).all() and full["size"].isin(list("SML")).all()
+    np.testing.assert_allclose(full["lo"] + full["hi"], gaps["total"], atol=0.011)
+
+
+def test_what_follows_from_what_is_given_is_named(of_flags):
+    with pytest.raises(ValueError, match=r"from which follows a '.*' that was never"):
+        of_flags[1].sample(2, given={"total": 7, "lo": 9})

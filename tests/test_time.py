@@ -266,3 +266,10 @@ def test_a_flow_on_pictures_ends_in_time():
     model = JointClassifier(family="flow", max_time=10, random_state=0).fit(X, y).model_
     assert time.monotonic() - began < 11 or "more than max_time" in " ".join(model.notices)
     assert model.card["trained"]["stopped"].startswith("max_time")
+
+
+def test_counts_of_all_rows_are_not_forgotten_for_want_of_time():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(900, 3)), columns=list("abc"))
+    whole = JointDensity(family="forest", random_state=0).fit(X)
+    short = JointDensity(family="forest", random_state=0, max_time=0.01).fit(X)
+    assert np.array_equal(short.score_samples(X), whole.score_samples(X))

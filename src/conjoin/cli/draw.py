@@ -153,11 +153,8 @@ def _wanted(target: Any, text: str) -> Any:
         raise ValueError("--y asks for a target, which this model does not have.")
     if target.discrete:
         return labels_of([text], target)[0]
-    value = None if target.form is None else target.form.read(text)
-    if value is not None:
-        return value
     try:
-        return float(text)
+        return target.asked(text)
     except ValueError:
         raise ValueError(f"--y {text}: {target.name!r} is a number.") from None
 

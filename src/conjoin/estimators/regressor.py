@@ -120,6 +120,16 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         model = self._model()
         return quantiles(model, X, levels)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of the variance of y that ``predict`` explains, as of all of scikit-learn's
+        regressors; y may be written in words as at the fit."""
+        several = self._several()
+        if several is None and self._model().number.form is not None:
+            labels = self._read_target(y, len(y))
+            assert labels.known is not None and labels.values is not None
+            y = np.where(labels.known, labels.values, np.nan)
+        return float(super().score(X, y, sample_weight))
+
     def sample(
         self,
         n_samples: int = 1,

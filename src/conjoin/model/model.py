@@ -258,7 +258,8 @@ class Model:
         parts = found.event.value[place]
         if mean and generator is None:
             every = found.event.value.reshape(*share.shape, -1)
-            parts = (share[:, :, None] * every).sum(1)[kept]
+            levels = torch.tensor([each.discrete for each in self.codec.space.variables])
+            parts = torch.where(levels, parts, (share[:, :, None] * every).sum(1)[kept])
         value = encoded.event.value.index_copy(0, rows, parts)
         return Event(value, encoded.event.mask.index_copy(0, rows, found.event.mask[place]))
 

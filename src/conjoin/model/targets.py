@@ -279,8 +279,21 @@ class Number(Target):
         values = np.where(known, y, self.shift).astype(float)
         return Event(torch.tensor((values - self.shift) / self.scale), torch.tensor(known))
 
+    def asked(self, value: Any) -> float:
+        """A number, or words as the target writes it. ValueError for other words."""
+        if not isinstance(value, str):
+            return float(value)
+        found = None if self.form is None else self.form.read(value)
+        if found is not None:
+            return float(found)
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is no value of {self.name!r}, a number.") from None
+
     def encode_asked(self, values: np.ndarray) -> Event:
-        return self.encode(values.astype(float), np.ones(len(values), dtype=bool))
+        numbers = np.array([self.asked(value) for value in values.tolist()], dtype=float)
+        return self.encode(numbers, np.ones(len(values), dtype=bool))
 
     def decode(self, value: Tensor) -> np.ndarray:
         """Unrounded: a prediction need not lie on the lattice."""
@@ -310,7 +323,7 @@ class Number(Target):
     def wanted(self, to: Any) -> tuple[float, float]:
         if not isinstance(to, tuple) or len(to) != 2:
             raise ValueError(f"For a number, to= is a range (low, high), got {to!r}.")
-        low, high = ((value - self.shift) / self.scale for value in to)
+        low, high = ((self.asked(value) - self.shift) / self.scale for value in to)
         return low, high
 
     def bounds(

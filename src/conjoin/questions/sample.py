@@ -71,7 +71,8 @@ def _tell_far(model: Model, y: Any, given: Mapping[Any, Any]) -> None:
     grid = model.state.grid
     if model.has_number and y is not None and grid is not None:
         low, high = model.number.decode(torch.tensor([grid[0], grid[-1]], dtype=torch.float64))
-        values = np.asarray(y, dtype=float)
+        asked = np.ravel(np.asarray(y, dtype=object))
+        values = np.array([model.number.asked(value) for value in asked])
         far = np.extract((values < low) | (values > high), values)
         told += [
             f"{model.number.name!r} is asked for {value:g}, but the fit has seen no value outside "
@@ -196,6 +197,11 @@ def _as_pool(model: Model, name: Any, value: Any) -> Any:
 def _refuse_unseen(model: Model, asked: dict[Any, Any], unseen: torch.Tensor) -> None:
     for place in unseen.nonzero()[:, 0].tolist():
         name = model.codec.columns[model.codec.place_of(place)]
+        if name not in asked:  # it follows from what is asked for
+            wish = ", ".join(f"{each}={value!r}" for each, value in asked.items())
+            raise ValueError(
+                f"given asks for {wish}, from which follows a {name!r} that was never seen at fit."
+            )
         column = next(c for c in model.codec.schema.columns if c.name == name)
         choices = f"; choose from {column.choices}" if column.levels else ""
         raise ValueError(

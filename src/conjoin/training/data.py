@@ -156,7 +156,9 @@ def times_copied(hashes: np.ndarray) -> int:
     counts = np.unique(hashes, return_counts=True)[1]
     if not are_copies(counts):
         return 1
-    return max(int(np.gcd.reduce(counts)), round(float(np.median(counts))), 2)
+    whole = int(np.gcd.reduce(counts))
+    usual = counts[counts <= DOMINATING_TIMES * np.median(counts)]
+    return whole if whole > 1 else int(usual.max())
 
 
 def count_copies(hashes: np.ndarray) -> int:

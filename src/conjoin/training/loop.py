@@ -44,6 +44,7 @@ MIN_TOLD_SECONDS = 30.0  # of a whole fit, from which on this is said
 STEP_TIME_SHARE = 0.1
 LOOK_TIME_SHARE = 0.1
 MIN_ROWS_IN_TIME = 64
+MIN_STEP_ROWS = 512  # of a step of expectation-maximisation that is cut for want of time
 MEASURE_TIME_SHARE = 0.02  # that finding this out may take
 MAX_LOSS_RATIO = 1e3  # times the best objective so far: a loss beyond that is no longer learning
 
@@ -177,8 +178,9 @@ class _Run:
         }
 
     def _batch_in_time(self, batch: int) -> int:
-        """Rows of a step that adds up statistics: fewer, where it would take much of the time."""
-        few = self.feed.parts(MIN_ROWS_IN_TIME)
+        """Rows of a step that adds up statistics: fewer, where it would take much of the time, but
+        not so few that the model forgets what it knew of the others."""
+        few = self.feed.parts(MIN_STEP_ROWS)
         if self.plan.max_time is None or self.by_gradient or few < 2:
             return batch
         first: Any = self.feed.batch(0, few)
@@ -188,7 +190,7 @@ class _Run:
             ),
             min(first.rows.rows, MIN_ROWS_IN_TIME),
         )
-        return min(batch, self._rows_in_time(each, STEP_TIME_SHARE))
+        return min(batch, max(MIN_STEP_ROWS, self._rows_in_time(each, STEP_TIME_SHARE)))
 
     def _look_in_time(self) -> float:
         """Seconds of one look at the validation rows; where it would take much of the time, only
