@@ -279,6 +279,13 @@ def test_a_target_in_words_is_read_as_a_feature_is(kind, tmp_path):
         again.evaluate(X.head(2), pd.Series(["dear", y[1]], name="price"))
 
 
+def test_amounts_in_words_among_several_targets_are_told():
+    X, y = priced("money")
+    Y = pd.DataFrame({"price": y, "size": np.arange(len(y), dtype=float)})
+    with pytest.warns(ColumnWarning, match="'price' has .* classes that read as numbers"):
+        JointRegressor(family="mixture").fit(X, Y)
+
+
 def test_labels_of_a_question_are_read_as_the_fit_read_them():
     X, y = priced("money")
     plain = quiet_fit(JointRegressor(family="naive_bayes", predictor=None), X, VALUES["money"])

@@ -15,9 +15,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from conjoin.codecs.table.reading import target_form
 from conjoin.core import Density, Event, Pair, stream
 from conjoin.families import name_of, resolve, suited
 from conjoin.fitting.foresight import CALIBRATING, Later
@@ -44,6 +46,7 @@ __all__ = ["ABLE", "Drawn", "calibrate_several", "fit_several"]
 # families whose marginals are exact, in which the targets depend on x and on each other, and that
 # know the mass between two bounds
 ABLE = ("circuit", "mixture", "bayes_net", "markov_field", "topic")
+BOUNDS = "numbers between bounds"  # a phase of the fit
 CENSORED_ROUNDS = 30  # of drawing the numbers between their bounds anew, at most
 
 
@@ -137,12 +140,18 @@ def _learn(
             judged=0,
         ),
     )
+    if fit.within is not None:
+        budget.put_aside(BOUNDS, budget.free / 2)
     density, trained, _ = learning.joint(progress)
     if fit.within is not None:
-        trained = _with_bounds(
-            density, fit, choose, torch.tensor(weight), options, progress, budget
-        )
-    card = card_of(rows, split, options, config) | {"trained": asdict(trained), "notices": []}
+        with budget.phase(BOUNDS):
+            trained = _with_bounds(
+                density, fit, choose, torch.tensor(weight), options, progress, budget
+            )
+    card = card_of(rows, split, options, config) | {
+        "trained": asdict(trained),
+        "notices": [words for column in columns for words in _amounts_as_classes(column)],
+    }
     states = tuple(State(seed=options.seed) for _ in targets)
     model = SeveralTargets(codec, density.eval(), targets, states, card=card)
     model.states = tuple(
@@ -236,6 +245,20 @@ class Drawn(Feed):
         return replace(batch, rows=Event(value, event.mask | bounded))
 
 
+def _amounts_as_classes(column: TargetColumn) -> list[str]:
+    """That words which read as numbers are classes."""
+    if column.is_number or column.values.dtype.kind not in "OU":
+        return []
+    series = pd.Series(column.values, dtype=object).where(column.known).rename(column.name)
+    found = target_form(series, {}, False, "")
+    if found is None:
+        return []
+    return [
+        f"Target {column.name!r} has {series.nunique():,} classes that read as numbers "
+        f"({found.form.describe()}): of several targets give such a one as plain numbers."
+    ]
+
+
 def _with_bounds(
     density: Density,
     fit: Event,
@@ -255,7 +278,7 @@ def _with_bounds(
         resume=options.resume,
     )
     feed = Drawn(density, fit, weight, options.seed)
-    return train_from(density, feed, choose, plan, progress, "numbers between bounds")
+    return train_from(density, feed, choose, plan, progress, BOUNDS)
 
 
 # -------------------------------------------------------------------------------------- calibration
