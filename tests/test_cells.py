@@ -279,6 +279,7 @@ def test_a_target_in_words_is_read_as_a_feature_is(kind, tmp_path):
         again.evaluate(X.head(2), pd.Series(["dear", y[1]], name="price"))
 
 
+@pytest.mark.filterwarnings("ignore:The number of unique classes")
 def test_amounts_in_words_among_several_targets_are_told():
     X, y = priced("money")
     Y = pd.DataFrame({"price": y, "size": np.arange(len(y), dtype=float)})
