@@ -508,3 +508,38 @@ def test_spellings_are_merged_told_and_saved(tmp_path):
 def test_the_shell_names_the_merge_as_json():
     text = "To merge them, say types={'city': {'merge': {'berlin ': 'Berlin'}}}."
     assert 'set "merge" of \'city\' to {"berlin ": "Berlin"} in schema.json' in in_shell(text)
+
+
+# --------------------------------------------------------------------- files written in another way
+
+
+@pytest.fixture(scope="module")
+def of_cars():
+    rng = np.random.default_rng(0)
+    km = rng.integers(1_000, 200_000, 300)
+    X = pd.DataFrame(
+        {
+            "brand": rng.choice(["Ford", "Opel", "VW"], 300),
+            "mileage": [f"{each:,} km" for each in km],
+            "owners": rng.poisson(3, 300),
+        }
+    )
+    return X, quiet_fit(JointDensity(family="naive_bayes", random_state=0), X)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "words"),
+    [
+        ("brand", str.upper, "'brand': 36 of 50 .* words that the fit has never seen; it knows"),
+        ("mileage", lambda cell: cell.replace(",", "."), "'mileage': .* between the steps of 1 "),
+        ("owners", lambda cell: f"{cell}.5", "'owners': 50 of 50 .* between the steps of 1 "),
+    ],
+)
+def test_a_file_that_is_written_in_another_way_is_told(of_cars, name, written, words):
+    X, model = of_cars
+    new = X.head(50)
+    with pytest.warns(CellWarning, match=words):
+        model.score_samples(new.assign(**{name: [written(str(cell)) for cell in new[name]]}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CellWarning)
+        model.score_samples(new)

@@ -30,6 +30,7 @@ from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.later import (
     named_as_at_fit,
+    tell_unlike,
     tell_zones,
     unread_words,
     without_unreadable,
@@ -384,6 +385,7 @@ class TableCodec(Codec):
         """A checked frame as rows, of which every cell can be read; warnings tell what was made of
         them."""
         tell_zones(frame, self.schema.columns)
+        tell_unlike(frame, self._fitted())
         return TableRows(*without_unreadable(frame, self.schema.columns, self.strict))
 
     def unread(self, rows: Rows) -> list[str]:

@@ -5,21 +5,27 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from conjoin.codecs.table.reading import unreadable
+from conjoin.codecs.table.cells import Cells
+from conjoin.codecs.table.reading import numbers_of, unreadable
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import quoted, zones_of
+from conjoin.codecs.table.values import blank, quoted, zones_of
 
 __all__ = [
     "CellWarning",
     "Unread",
     "named_as_at_fit",
+    "tell_unlike",
     "tell_zones",
     "unread_words",
     "without_unreadable",
 ]
 
+LOOKED_AT_ROWS = 1000  # of a file, for the way in which it is written
+MIN_TOLD_CELLS = 10  # of a column: fewer may all be odd by chance
+OFF_STEP_SHARE = 0.01  # of a step, from which a number lies between two
 _SHOWN = 5  # cells, or columns, that a warning names
 
 
@@ -76,6 +82,37 @@ def tell_zones(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
             warnings.warn(
                 f"Column {column.name!r} has times with {now}, and had {then} at the fit; what has "
                 "no zone is taken for UTC.",
+                CellWarning,
+                stacklevel=5,
+            )
+
+
+def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
+    """A warning for each column of which most cells are words that the fit has never seen, or
+    numbers between those that it was recorded in: the file may be written in another way."""
+    head = frame.head(LOOKED_AT_ROWS)
+    for cells in fitted:
+        column = cells.column
+        if column.name not in head.columns:
+            continue
+        series = head[column.name]
+        if column.levels:
+            part = cells.encode(series)
+            odd, known = part.unseen, part.unseen | part.observed
+            what = f"words that the fit has never seen; it knows {column.choices}"
+        elif column.is_amount and column.resolution is not None:
+            raw = numbers_of(column, blank(series, column.missing))[0]
+            known = np.isfinite(raw)
+            steps = np.abs(np.where(known, cells.recorded(raw) - raw, 0.0)) / column.resolution
+            odd = (steps > OFF_STEP_SHARE) & (steps < 1)
+            what = f"numbers between the steps of {column.resolution:g} of the fit"
+        else:
+            continue
+        if known.sum() >= MIN_TOLD_CELLS and odd.sum() > known.sum() / 2:
+            warnings.warn(
+                f"Column {column.name!r}: {odd.sum():,} of {known.sum():,} cells looked at hold "
+                f"{what} ({quoted(series.iloc[int(odd.argmax())])} is the first). Is it written as "
+                "at the fit?",
                 CellWarning,
                 stacklevel=5,
             )
