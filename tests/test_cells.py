@@ -543,3 +543,13 @@ def test_a_file_that_is_written_in_another_way_is_told(of_cars, name, written, w
     with warnings.catch_warnings():
         warnings.simplefilter("error", CellWarning)
         model.score_samples(new)
+
+
+def test_shuffled_numbers_of_customers_are_identifiers():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"customer": rng.permutation(400)[:300] + 500_000, "x": rng.normal(size=300)}
+    )
+    found = inspect(frame.assign(steps=rng.permutation(3000)[:300]))
+    assert "none stands twice" in found["customer"].why
+    assert not found["steps"].why

@@ -21,6 +21,7 @@ import pandas as pd
 from scipy.stats import betabinom, binom
 
 from conjoin.model.model import Model
+from conjoin.questions.decide import ACCEPT, UNFAMILIAR
 
 __all__ = ["headline", "unlike_fit"]
 
@@ -106,7 +107,7 @@ def _alarms(model: Model, X: Any, table: pd.DataFrame, rate: float) -> _Count:
     peers = calibration.rows
     if calibration.missingness is not None and len(table):
         peers = calibration.least_peers(model.encode(model.rows(X)).filled.numpy())
-    bad = int((table["verdict"] == "unfamiliar").sum())
+    bad = int((table["verdict"] == UNFAMILIAR).sum())
     many = len(table)
     chance = _beyond_rank(bad, many, rate, peers)
     like = "of those like the fit would be"
@@ -123,7 +124,7 @@ def _errors(
         return [_outside(model, table, y, known, float(max_error))]
     if not model.has_classes:
         return []
-    answered = (table["verdict"] == "accept").to_numpy() & known
+    answered = (table["verdict"] == ACCEPT).to_numpy() & known
     wrong = answered & (table["best_guess"].to_numpy() != y)
     if not isinstance(max_error, Mapping):
         return [_count(wrong, answered, float(max_error), "accepted answers are wrong")]

@@ -9,6 +9,7 @@ from conjoin.codecs.table.values import Tally, quoted
 
 __all__ = ["reason_to_set_aside"]
 
+MIN_DENSE = 100  # distinct whole numbers, among twice as many, that no chance keeps apart
 _MOMENTS = ("clock", "duration", "period", "time of day")
 _ID_NAME = re.compile(
     r"(?i)(^|[_\s.\-])(id|ids|uuid|guid|key|index|rownames|unnamed: 0)$|^id[_\s.\-]|[a-z]ID$"
@@ -47,8 +48,13 @@ def _identifier(column: Column, counts: Tally) -> str:
     if column.parse is not None and column.parse.form in _MOMENTS:
         return ""  # a time is no identifier, like a date
     unique = bool((counts.counts <= 1).all())
-    if column.numeric and unique and np.ptp(counts.values) == distinct - 1:
-        return "its whole numbers count the rows, like an identifier"
+    if column.numeric and unique:
+        reach = np.ptp(counts.values)
+        if reach == distinct - 1:
+            return "its whole numbers count the rows, like an identifier"
+        # by chance numbers so close together would hardly all differ: exp(-MIN_DENSE / 4)
+        if distinct >= MIN_DENSE and reach < 2 * distinct:
+            return "its whole numbers lie close together and none stands twice, like an identifier"
     if distinct >= 0.95 * rows and _ID_NAME.search(str(column.name)):
         return "it is named like an identifier, and nearly every value is different"
     return "" if column.numeric else _text(unique, distinct, rows, counts)
