@@ -385,8 +385,9 @@ class TableCodec(Codec):
         """A checked frame as rows, of which every cell can be read; warnings tell what was made of
         them."""
         tell_zones(frame, self.schema.columns)
-        tell_unlike(frame, self._fitted())
-        return TableRows(*without_unreadable(frame, self.schema.columns, self.strict))
+        clear, unread = without_unreadable(frame, self.schema.columns, self.strict)
+        tell_unlike(clear, self._fitted())
+        return TableRows(clear, unread)
 
     def unread(self, rows: Rows) -> list[str]:
         return unread_words(rows.unread, len(rows))  # type: ignore[attr-defined]

@@ -98,7 +98,8 @@ def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
         series = head[column.name]
         if column.levels:
             part = cells.encode(series)
-            odd, known = part.unseen, part.unseen | part.observed
+            odd = part.unseen
+            known = odd | part.observed
             what = f"words that the fit has never seen; it knows {column.choices}"
         elif column.is_amount and column.resolution is not None:
             raw = numbers_of(column, blank(series, column.missing))[0]
