@@ -386,7 +386,8 @@ class TableCodec(Codec):
         them."""
         tell_zones(frame, self.schema.columns)
         clear, unread = without_unreadable(frame, self.schema.columns, self.strict)
-        tell_unlike(clear, self._fitted())
+        differences = self._relations.differences  # in the file these are the later moments
+        tell_unlike(clear, [c for c in self._fitted() if c.column.name not in differences])
         return TableRows(clear, unread)
 
     def unread(self, rows: Rows) -> list[str]:
