@@ -57,6 +57,7 @@ def compare(
 ) -> None:
     """Fit every family within a budget, judge them on held-out rows, and pick one."""
     voice = Voice(quiet, as_json)
+    from conjoin.codecs.table.reading import usual_decimal
     from conjoin.families import resolve
 
     for name in family or []:
@@ -66,7 +67,7 @@ def compare(
     x, y, blanks = _rows(
         data, target, missing, price, limits_of(max_bytes, max_ratio, max_columns), voice
     )
-    task_found = Task("density", "") if y is None else _task(x, y, task)
+    task_found = Task("density", "") if y is None else task_of(y, task, usual=usual_decimal(x))
     if y is not None:
         voice.note(task_found.words)
     kind = task_found.name
@@ -98,14 +99,6 @@ def _rows(
     x, y = (frame, None) if target is None else take_target(frame, target, blanks)
     blanks = {name: values for name, values in blanks.items() if name in x.columns}
     return beside(x, data, None, blanks), y, blanks
-
-
-def _task(x: Any, y: Any, asked: str) -> Any:
-    import pandas as pd
-
-    from conjoin.codecs.table.reading import usual_decimal
-
-    return task_of(y, asked, usual=usual_decimal(x) if isinstance(x, pd.DataFrame) else "")
 
 
 def _estimator(kind: str, settings: dict[str, Any]) -> Any:

@@ -41,9 +41,11 @@ def check(
     schema = f"{stem(data)}-schema.json" if schema is None else schema
     frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
     from conjoin.codecs.table import inspect
+    from conjoin.codecs.table.reading import usual_decimal
 
     blanks = missing_of(missing, list(frame.columns))
-    task = None if target is None else _task(frame, target, blanks)
+    y = None if target is None else take_target(frame, target, blanks)[1]
+    task = None if y is None else task_of(y, "auto", usual=usual_decimal(frame))
     found = inspect(frame, target=target, missing=blanks)
     voice.aside(
         f"{len(frame):,} rows, {len(frame.columns):,} columns"
@@ -57,7 +59,7 @@ def check(
                 (
                     *_copies(frame),
                     *_deciding(frame, found, task),
-                    *_of_target(frame, target, blanks, task),
+                    *_of_target(y, task),
                     *found.notices,
                     *found.doubts,
                 )
@@ -80,20 +82,11 @@ def _copies(frame: Any) -> list[str]:
     return [copies_words(len(frame), copies)] if copies else []
 
 
-def _task(frame: Any, target: str, blanks: Any) -> Any:
-    from conjoin.codecs.table.reading import usual_decimal
-
-    return task_of(take_target(frame, target, blanks)[1], "auto", usual=usual_decimal(frame))
-
-
-def _of_target(frame: Any, target: str | None, blanks: Any, task: Any) -> list[str]:
+def _of_target(y: Any, task: Any) -> list[str]:
     """What there is to say of the labels."""
     from conjoin.estimators.reading import minus_one
 
-    if target is None:
-        return []
-    y = take_target(frame, target, blanks)[1]
-    return minus_one(target, y, y.notna().to_numpy(), task.discrete)
+    return [] if y is None else minus_one(y.name, y, y.notna().to_numpy(), task.discrete)
 
 
 def _deciding(frame: Any, found: Any, task: Any) -> list[str]:

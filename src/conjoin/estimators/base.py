@@ -503,8 +503,7 @@ class _JointEstimator(BaseEstimator):
         """Labels of a fit, whose way of writing is learned, or that of the model to begin from."""
         if start is not None and start.model.target is not None:
             return self._labels(y, rows, start.model.target.form, learned=True)
-        usual = usual_decimal(X) if isinstance(X, pd.DataFrame) else ""
-        return self._labels(y, rows, None, usual)
+        return self._labels(y, rows, None, usual_decimal(X))
 
     def _labels(
         self, y: Any, rows: int, form: Any, usual: str = "", learned: bool = False

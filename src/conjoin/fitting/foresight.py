@@ -16,7 +16,7 @@ from conjoin.joints.base import Joint
 from conjoin.model.model import BANK_ROWS
 from conjoin.model.predictive import grid_for, predictive
 from conjoin.model.targets import Target
-from conjoin.util.budget import Budget, seconds_per_row
+from conjoin.util.budget import MEASURE_TIME_SHARE, Budget, seconds_per_row
 
 __all__ = [
     "CALIBRATING",
@@ -30,13 +30,12 @@ USUAL = "what is usual"
 CHOOSING = "p(y | x)"
 CALIBRATING = "calibrating"
 
-# of all time, that a phase may have put aside, and that finding out may take
+# of all time, that a phase may have put aside
 CALIBRATION_TIME_SHARE = 0.2
 CHOICE_TIME_SHARE = 0.2
 JUDGING_TIME_SHARE = 0.05
 USUAL_TIME_SHARE = 0.1
 MAX_LATER_SHARE = 0.5  # of what is left when the training begins
-MEASURE_TIME_SHARE = 0.02
 SAFETY = 1.2  # times what was measured
 MAX_MEASURED_ROWS = 512
 FEW_DRAWS = 16

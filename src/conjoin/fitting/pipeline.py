@@ -349,7 +349,7 @@ def _events(rows: Rows, part: np.ndarray, codec: Any, target: Target | None) -> 
 
 def _calibrate(model: Model, rows: Rows, split: Split, progress: Progress, budget: Budget) -> None:
     """On the held-out rows, or as many of them, drawn at random, as there is time for."""
-    held = calibration_rows(rows, split)
+    held = calibration_rows(rows, split) if model.card.get("copies") else split.calibrate
     model.card["rows"]["calibrate"] = len(held)
     held = np.random.default_rng(model.state.seed).permutation(held)
     if not len(held):

@@ -35,7 +35,7 @@ from conjoin.predictors.external import OwnMethod
 from conjoin.predictors.folds import dealt
 from conjoin.predictors.pool import heard_by_folds, loss_of
 from conjoin.predictors.residual import Residual
-from conjoin.predictors.timing import seconds_of
+from conjoin.predictors.timing import seconds_by_method
 from conjoin.training.data import Split, row_hashes
 from conjoin.training.progress import Progress
 from conjoin.util.budget import Budget
@@ -124,7 +124,7 @@ def foresee_predictors(
         return {}
     named = _named(codec, target, list(asked) if isinstance(asked, list | tuple) else [asked], case)
     quick = {name: each for name, each in named.items() if not each.paced(case)}
-    found = seconds_of(case, quick)
+    found = seconds_by_method(case, quick)
     paced = dict.fromkeys(named.keys() - quick.keys(), budget.share(PACED_TIME_SHARE))
     return found | paced
 

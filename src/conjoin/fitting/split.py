@@ -41,8 +41,6 @@ def whole_hashes(rows: "Rows") -> np.ndarray:
 
 def calibration_rows(rows: "Rows", split: Split) -> np.ndarray:
     """The places of the held-out rows; of copies as many as there were rows before the copying."""
-    if rows.groups is not None:
-        return split.calibrate
     hashes = whole_hashes(rows)
     return split.calibrate[without_copies(hashes[split.calibrate], times_copied(hashes))]
 

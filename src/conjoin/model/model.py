@@ -41,7 +41,7 @@ from conjoin.core.shapes import Float
 from conjoin.core.warnings import ColumnWarning
 from conjoin.joints.base import Joint, trust
 from conjoin.model.state import READINGS, State, join_facts
-from conjoin.model.sums import LOG_UNREACHED, Completions, completed
+from conjoin.model.sums import Completions, completed
 from conjoin.model.targets import Classes, Number, Target
 
 __all__ = ["Model", "notices_of"]
@@ -272,11 +272,7 @@ class Model:
         """log p of all that is known of the rows, nats, in the event's units."""
         plain = self.log_evidence(encoded.event)
         found = self.completions(encoded)
-        if found is None:
-            return plain
-        total = found.total(found.log_prob)
-        lost = plain[found.rows] + LOG_UNREACHED
-        return plain.index_copy(0, found.rows, torch.where(found.reached, total, lost))
+        return plain if found is None else found.replacing(plain, found.log_prob)
 
     def by_sums(self, encoded: Encoded, plain: Tensor, ask: Callable[[Event], Tensor]) -> Tensor:
         """(B, ...) probabilities ``plain`` of rows, in which those of rows with known sums are the
@@ -297,9 +293,7 @@ class Model:
         if found is None:
             return plain
         many = label[found.rows].repeat_interleave(found.log_weight.shape[1])
-        total = found.total(self._log_prob_with(found.event, many))
-        lost = plain[found.rows] + LOG_UNREACHED
-        return plain.index_copy(0, found.rows, torch.where(found.reached, total, lost))
+        return found.replacing(plain, self._log_prob_with(found.event, many))
 
     def _mention(self, absent: list[Any]) -> None:
         columns = self.codec.columns
@@ -343,10 +337,7 @@ class Model:
             found = self.completions(encoded)
             if found is None:
                 return plain
-            total = found.total(self._chunked(self.pair.log_joint, found.event))
-            lost = plain[found.rows] + LOG_UNREACHED
-            reached = found.reached[:, None]
-            return plain.index_copy(0, found.rows, torch.where(reached, total, lost))
+            return found.replacing(plain, self._chunked(self.pair.log_joint, found.event))
         evidence = self._log_evidence_unweighted(encoded.event)
         return self.pair.weighted(evidence[:, None] + own.log_softmax(1))
 

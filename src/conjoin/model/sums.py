@@ -21,7 +21,7 @@ from torch import Tensor
 from conjoin.core import Event, OpenSum, stream
 from conjoin.core.shapes import Bool, Float
 
-__all__ = ["COMPLETIONS_PER_ROW", "LOG_UNREACHED", "Completions", "completed"]
+__all__ = ["COMPLETIONS_PER_ROW", "Completions", "completed"]
 
 COMPLETIONS_PER_ROW = 64
 LOG_UNREACHED = -13.8  # nats, of a sum that no completion makes up: a millionth
@@ -47,6 +47,13 @@ class Completions(NamedTuple):
         shape = (*self.log_weight.shape, *each.shape[1:])
         weight = self.log_weight.reshape(*self.log_weight.shape, *(1 for _ in each.shape[1:]))
         return (each.reshape(shape) + weight).logsumexp(1)
+
+    def replacing(self, plain: Tensor, each: Tensor) -> Tensor:
+        """log p (B, ...) of all rows, ``plain`` without the sums, with that of these rows by their
+        completions, which have these logs (R * S, ...)."""
+        lost = plain[self.rows] + LOG_UNREACHED
+        reached = self.reached.reshape(-1, *(1 for _ in plain.shape[1:]))
+        return plain.index_copy(0, self.rows, torch.where(reached, self.total(each), lost))
 
     def share(self, log_prob: Tensor | None = None) -> Float[Tensor, "R S"]:
         """What share each completion has, by its own log p, or by another one (R * S,); equal ones

@@ -7,13 +7,13 @@ import pandas as pd
 
 from conjoin.predictors.base import Case, Method
 
-__all__ = ["seconds_of"]
+__all__ = ["seconds_by_method"]
 
 MEASURED_ROWS = 4000  # at most
 MEASURED_CELLS = 400_000  # of them, at most
 
 
-def seconds_of(case: Case, methods: dict[str, Method]) -> dict[str, float]:
+def seconds_by_method(case: Case, methods: dict[str, Method]) -> dict[str, float]:
     """Seconds that each of the methods is likely to take with all labelled rows of a case."""
     case = case.take(case.rows.y.mask.numpy())
     few = case.take(_few(case))

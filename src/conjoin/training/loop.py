@@ -24,7 +24,7 @@ from conjoin.training.checkpoint import Stop, Trained, read_checkpoint, write_ch
 from conjoin.training.feed import Feed, Held, in_parts
 from conjoin.training.learners import Learner, learner_for
 from conjoin.training.progress import Bar, Progress, time_words
-from conjoin.util.budget import seconds_per_row, tell_cut
+from conjoin.util.budget import MEASURE_TIME_SHARE, seconds_per_row, tell_cut
 from conjoin.util.energy import Meter
 
 __all__ = ["Diverged", "Plan", "Trained", "train", "train_from"]
@@ -45,7 +45,6 @@ STEP_TIME_SHARE = 0.1
 LOOK_TIME_SHARE = 0.1
 MIN_ROWS_IN_TIME = 64
 MIN_STEP_ROWS = 512  # of a step of expectation-maximisation that is cut for want of time
-MEASURE_TIME_SHARE = 0.02  # that finding this out may take
 MAX_LOSS_RATIO = 1e3  # times the best objective so far: a loss beyond that is no longer learning
 
 

@@ -21,6 +21,7 @@ from functools import partial
 from typing import TypeVar
 
 __all__ = [
+    "MEASURE_TIME_SHARE",
     "Budget",
     "OutOfTime",
     "all_in_time",
@@ -34,6 +35,7 @@ __all__ = [
 Step = TypeVar("Step")
 
 OVERRUN_SHARE = 0.1  # of the limit, above which a fit says that it took longer
+MEASURE_TIME_SHARE = 0.02  # of the limit, that a measurement may take
 PROBE_ROWS = 8  # that a measurement begins with, and then goes on with four times as many
 PROBE_GROWTH = 4
 MIN_PROBE_RATIO = 4  # times what the first rows took, from which on a call's own time hardly counts

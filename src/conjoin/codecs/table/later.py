@@ -90,6 +90,8 @@ def tell_zones(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
 def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
     """A warning for each column of which most cells are words that the fit has never seen, or
     numbers between those that it was recorded in: the file may be written in another way."""
+    if len(frame) < MIN_TOLD_CELLS:
+        return
     head = frame.head(LOOKED_AT_ROWS)
     for cells in fitted:
         column = cells.column

@@ -99,9 +99,11 @@ def written_cells(form: Any, raw: Array, dtype: str) -> Series:
     return pd.Series(cells).astype(dtype)  # type: ignore[call-overload]
 
 
-def usual_decimal(frame: pd.DataFrame) -> str:
-    """The decimal mark that columns of words show; "" where they show none, or where columns
-    differ."""
+def usual_decimal(frame: Any) -> str:
+    """The decimal mark that columns of words show; "" where they show none, where columns differ,
+    and of what is no table."""
+    if not isinstance(frame, pd.DataFrame):
+        return ""
     columns = [frame.iloc[:, i] for i in range(frame.shape[1])]
     shown = {settled_decimal(_distinct_words(column)) for column in columns}
     shown |= {"." for column in columns if _has_fractions(column)}

@@ -5,7 +5,7 @@ r"""Strings continued token by token: what is known, then what is chosen, until 
 The chain rule, drawn in its order (C. Shannon (1948), A mathematical theory of communication,
 section 3). log p of the next token is in nats.
 
-Shape letters: B rows, V tokens; the code V is the end.
+Shape letters: B rows, T positions, V tokens; the code V is the end.
 
 >>> _known_or_chosen(Event(torch.tensor([[1]])), 0, torch.tensor([0]), 2).tolist()
 [1]
@@ -18,9 +18,24 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Density, Event
-from conjoin.core.shapes import Int
+from conjoin.core.shapes import Bool, Int
 
-__all__ = ["continued"]
+__all__ = ["continued", "targets_of"]
+
+
+def targets_of(
+    event: Event, tokens: int, capacity: int
+) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+    """Each known token and the first known end (code V), and where they are. After as many tokens
+    as fit the end is certain, and none is left."""
+    ended = torch.zeros(event.rows, 1, dtype=torch.bool)
+    there = torch.cat([event.there, ended], 1)
+    known = torch.cat([event.mask, event.mask.all(1, keepdim=True)], 1)
+    end = torch.full((event.rows, 1), tokens)
+    target = torch.where(there, torch.cat([event.value, end], 1), tokens)
+    before = torch.cat([ended, ~there[:, :-1]], 1).cummax(1).values
+    fits = torch.arange(target.shape[1]) < capacity
+    return target, known & ~before & fits
 
 
 def continued(

@@ -41,7 +41,7 @@ from conjoin.core import (
 )
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
-from conjoin.families.autoregressive.continuation import continued
+from conjoin.families.autoregressive.continuation import continued, targets_of
 from conjoin.nets.encoders import RecordEncoder
 from conjoin.nets.sequence import SequenceNet
 
@@ -172,14 +172,9 @@ class SequenceDensity(Density):
     def _log_part(self, event: Event, told: Tensor) -> Float[Tensor, " B"]:
         """Each known token, and the first known end; what follows the end is certain."""
         log_p = self._log_next(self.net(event.value, told))
-        ended = torch.zeros(event.rows, 1, dtype=torch.bool)
-        there = torch.cat([event.there, ended], 1)
-        known = torch.cat([event.mask, event.mask.all(1, keepdim=True)], 1)
-        end = torch.full((event.rows, 1), self.tokens)
-        target = torch.where(there, torch.cat([event.value, end], 1), self.tokens)
+        target, valid = targets_of(event, self.tokens, self.capacity)
         cell = log_p.gather(2, target[..., None])[..., 0]
-        before = torch.cat([ended, ~there[:, :-1]], 1).cummax(1).values
-        return torch.where(known & ~before, cell, 0.0).sum(1)
+        return torch.where(valid, cell, 0.0).sum(1)
 
     def _log_next(self, logits: Float[Tensor, "B T V1"]) -> Float[Tensor, "B T V1"]:
         """Normalised; at the capacity the end is certain."""

@@ -23,23 +23,9 @@ from torch import Tensor
 
 from conjoin.core import Event
 from conjoin.core.shapes import Bool, Int
+from conjoin.families.autoregressive.continuation import targets_of
 
-__all__ = ["Stream", "Trie", "grams_of", "stream_of", "targets_of"]
-
-
-def targets_of(
-    event: Event, tokens: int, capacity: int
-) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
-    """Each known token and the first known end (code V), and where they are. After as many tokens
-    as fit the end is certain, and none is left."""
-    ended = torch.zeros(event.rows, 1, dtype=torch.bool)
-    there = torch.cat([event.there, ended], 1)
-    known = torch.cat([event.mask, event.mask.all(1, keepdim=True)], 1)
-    end = torch.full((event.rows, 1), tokens)
-    target = torch.where(there, torch.cat([event.value, end], 1), tokens)
-    before = torch.cat([ended, ~there[:, :-1]], 1).cummax(1).values
-    fits = torch.arange(target.shape[1]) < capacity
-    return target, known & ~before & fits
+__all__ = ["Stream", "Trie", "grams_of", "stream_of"]
 
 
 @dataclass(frozen=True)
