@@ -88,8 +88,9 @@ def tell_zones(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
 
 
 def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
-    """A warning for each column of which most cells are words that the fit has never seen, or
-    numbers between those that it was recorded in: the file may be written in another way."""
+    """A warning for each column of which most cells are words that the fit has never seen, or, of
+    whole numbers and of numbers in words, lie between the steps of the fit: the file may be written
+    in another way. Decimals in finer steps are only measured better."""
     if len(frame) < MIN_TOLD_CELLS:
         return
     head = frame.head(LOOKED_AT_ROWS)
@@ -103,7 +104,7 @@ def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
             odd = part.unseen
             known = odd | part.observed
             what = f"words that the fit has never seen; it knows {column.choices}"
-        elif column.is_amount and column.resolution is not None:
+        elif column.is_amount and _is_coarse(column):
             raw = numbers_of(column, blank(series, column.missing))[0]
             known = np.isfinite(raw)
             steps = np.abs(np.where(known, cells.recorded(raw) - raw, 0.0)) / column.resolution
@@ -112,13 +113,19 @@ def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
         else:
             continue
         if known.sum() >= MIN_TOLD_CELLS and odd.sum() > known.sum() / 2:
+            first = head[column.name].tolist()[int(odd.argmax())]
             warnings.warn(
                 f"Column {column.name!r}: {odd.sum():,} of {known.sum():,} cells looked at hold "
-                f"{what} ({quoted(series.iloc[int(odd.argmax())])} is the first). Is it written as "
+                f"{what} ({quoted(first)} is the first). Is it written as "
                 "at the fit?",
                 CellWarning,
                 stacklevel=5,
             )
+
+
+def _is_coarse(column: Column) -> bool:
+    step = column.resolution
+    return step is not None and (step >= 1 or column.parse is not None)
 
 
 def _listed(series: Any, bad: Any, name: Any, expected: str) -> list[Unread]:
