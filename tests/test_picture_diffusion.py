@@ -351,6 +351,15 @@ def test_a_density_of_pictures_alone_and_one_of_a_table_that_is_refused():
 # --------------------------------------------------------------------------------------- typicality
 
 
+def test_pictures_of_one_row_of_pixels_have_a_typicality():
+    pixels = torch.randint(16, (40, 6), generator=stream(0, "pixels")).double()
+    strip = Space((6,), (Variable("p", "ordered", cardinality=16),) * 6, "image", (1, 1, 6))
+    config = PictureDiffusion(size=0.125, precision="float32")
+    density = config.density.build(strip, config, Event(pixels), stream(0, "build"))
+    density.fit_typicality(Event(pixels))
+    assert torch.isfinite(density.typicality(Event(pixels))).all()
+
+
 def test_typicality_is_the_worst_reading_and_scale_free():
     one = torch.randn(600, 5, generator=stream(0)).double()
     two = torch.randn(600, 3, generator=stream(1)).double()

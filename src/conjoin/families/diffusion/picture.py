@@ -547,8 +547,14 @@ def _row(context: Event | None, row: int) -> Event | None:
 
 def _greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
     levels = torch.quantile(x.flatten(1), torch.tensor(GREY_QUANTILES), dim=1).T
-    across = x.diff(dim=3).abs().mean((1, 2, 3))
-    down = x.diff(dim=2).abs().mean((1, 2, 3))
+    across, down = (_difference_of_neighbours(x, dim) for dim in (3, 2))
     return torch.cat(
         [levels, (across + LOG_OFFSET).log()[:, None], (down + LOG_OFFSET).log()[:, None]], 1
     )
+
+
+def _difference_of_neighbours(x: Float[Tensor, "B C H W"], dim: int) -> Float[Tensor, " B"]:
+    """The mean absolute difference along an axis; 0 where the axis has one pixel."""
+    if x.shape[dim] == 1:
+        return x.new_zeros(len(x))
+    return x.diff(dim=dim).abs().mean((1, 2, 3))
