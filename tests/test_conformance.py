@@ -92,8 +92,15 @@ COSTLY |= {
 # networks of pictures as small as they are made, in the precision that is fastest everywhere
 SMALL_PICTURES = {"size": 0.125, "precision": "float32", "rate": 1e-2}
 SMALL_STRINGS = {"width": 8, "blocks": 1, "rate": 1e-2}
+# networks of tables as small: the checks hold for any weights, and sums over grids ask many rows
+SMALL_NETWORK = {"width": 16, "blocks": 1}
 SETTINGS = {
-    "diffusion": {"points": 24},  # the sums over grids ask many rows
+    "diffusion": {**SMALL_NETWORK, "points": 24, "calls": 8, "repeats": 1},
+    "absorbing_diffusion": {**SMALL_NETWORK, "calls": 16},
+    "autoregressive": {**SMALL_NETWORK, "orders": 2},
+    "energy": {"width": 32, "blocks": 1},
+    "flow": {**SMALL_NETWORK, "layers": 2, "noise": 4},
+    "transformer": SMALL_NETWORK,
     "picture_diffusion": {**SMALL_PICTURES, "points": 8},
     "illustrated": {**SMALL_PICTURES, "points": 48, "columns": "mixture"},
     "pixel_cnn": {"width": 8, "blocks": 3},

@@ -56,10 +56,20 @@ def marked(quick):
     ]
 
 
+def mark_of(kind, family):
+    """By default what is quick; in CI a classifier with every family, as what differs between
+    families stands in conformance; in the battery the rest."""
+    if family in QUICK:
+        return () if family == "naive_bayes" or kind not in FACES else pytest.mark.slow
+    return (
+        pytest.mark.slow if kind == "JointClassifier" or family in CLASSIC else pytest.mark.battery
+    )
+
+
 def checked():
     """Every estimator with every family; faces of the density with the quick ones alone."""
     return [
-        pytest.param(kind, family, marks=() if family in QUICK else pytest.mark.slow)
+        pytest.param(kind, family, marks=mark_of(kind, family))
         for family in of_tables()
         for kind in FEWEST
         if family in QUICK or kind not in FACES
