@@ -100,6 +100,7 @@ SETTINGS = {
     "autoregressive": {**SMALL_NETWORK, "orders": 2},
     "energy": {"width": 32, "blocks": 1},
     "flow": {**SMALL_NETWORK, "layers": 2, "noise": 4},
+    "flow_matching": SMALL_NETWORK,
     "transformer": SMALL_NETWORK,
     "picture_diffusion": {**SMALL_PICTURES, "points": 8},
     "illustrated": {**SMALL_PICTURES, "points": 48, "columns": "mixture"},

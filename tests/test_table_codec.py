@@ -397,6 +397,8 @@ def test_long_lists_pool_their_rare_levels():
         ([*range(50, 90), *range(50, 90), 0, 0, 0, 0], "is 0 in 4 rows, and its next value is 50"),
         ([1, 2, 3, 4] * 15, "only 4 distinct whole numbers"),
         (["red", "Red ", "blue"] * 8, "differ only in case or spaces: 'Red ', 'red'"),
+        (["Café", "Cafe\u0301", "Nord"] * 8, "differ only in how their letters are stored"),
+        (["2024-01-05", "2024-02-07", "7.2.2024"] * 8, "mixes dates ('2024-01-05') with what is"),
         (["1", "2", "5", "x"] * 8, "mixes numbers ('1', '2', '5') with words ('x')"),
         (["1.5", "?", "2"] * 8, "has the word '?'"),
         (["$1,200", "$300"] * 8, "looks like amounts or percentages"),
@@ -407,6 +409,15 @@ def test_doubts_are_said_and_nothing_is_converted(cells, sentence):
     schema = inspect(pd.DataFrame({"a": cells}))
     assert sentence in " ".join(schema.doubts)
     assert schema["a"].missing_share == 0
+
+
+def test_dates_with_one_odd_cell_are_set_aside_for_that():
+    days = pd.date_range("2024-01-01", periods=200).strftime("%Y-%m-%d").tolist()
+    schema = inspect(pd.DataFrame({"a": [*days, "soon"], "b": range(0, 402, 2)}))
+    assert (
+        schema["a"].why
+        == "its dates ('2024-01-01') stand beside what is none in that format ('soon')"
+    )
 
 
 def test_missing_values_are_converted_on_request():

@@ -4,12 +4,14 @@ import re
 
 import numpy as np
 
+from conjoin.codecs.table.guess import mixed_dates
 from conjoin.codecs.table.schema import Column
 from conjoin.codecs.table.values import Tally, quoted
 
 __all__ = ["reason_to_set_aside"]
 
 MIN_DENSE = 100  # distinct whole numbers, among twice as many, that no chance keeps apart
+_MOSTLY_DIFFERENT = "nearly every value is different"
 _MOMENTS = ("clock", "duration", "period", "time of day")
 _ID_NAME = re.compile(
     r"(?i)(^|[_\s.\-])(id|ids|uuid|guid|key|index|rownames|unnamed: 0)$|^id[_\s.\-]|[a-z]ID$"
@@ -68,6 +70,11 @@ def _text(unique: bool, distinct: int, rows: float, counts: Tally) -> str:
         and np.mean([len(word) for word in words]) > 40
     ):
         return "it holds free text, mostly different in each row; its type 'text' would model it"
-    if unique:
-        return "every value is different, like an identifier"
-    return "nearly every value is different" if distinct > 64 and counts.counts.max() < 5 else ""
+    if not unique and (distinct <= 64 or counts.counts.max() >= 5):
+        return ""
+    why = "every value is different, like an identifier" if unique else _MOSTLY_DIFFERENT
+    dates = mixed_dates(words)
+    if dates is None:
+        return why
+    date, odd = map(quoted, dates)
+    return f"its dates ({date}) stand beside what is none in that format ({odd})"

@@ -4,6 +4,7 @@ decides.
 
 import itertools
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.guess import mixed_dates
 from conjoin.codecs.table.values import Tally, quoted, text_of, zones_of
 from conjoin.codecs.table.written import is_empty_word
 
@@ -156,8 +158,8 @@ def _spellings(name: Any, tally: Tally) -> list[str]:
         groups[_folded(word)].append(word)
     alike = [group for group in groups.values() if len(group) > 1]
     doubts = [
-        f"Column {name!r} has spellings that differ only in case or spaces: {_some(group)}; they "
-        f"stay apart. To merge them, say {_merge(name, group)}."
+        f"Column {name!r} has spellings that differ only in {_difference(group)}: {_some(group)}; "
+        f"they stay apart. To merge them, say {_merge(name, group)}."
         for group in alike[:MAX_TOLD]
     ]
     usual = {group[0]: sum(counts[word] for word in group) for group in groups.values()}
@@ -168,8 +170,14 @@ def _spellings(name: Any, tally: Tally) -> list[str]:
     ]
 
 
+def _difference(group: Sequence[str]) -> str:
+    """What words that look like one value differ in."""
+    composed = {unicodedata.normalize("NFKC", word) for word in group}
+    return "case or spaces" if len(composed) == len(group) else "how their letters are stored"
+
+
 def _folded(word: str) -> str:
-    return " ".join(word.casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", word).casefold().split())
 
 
 def _merge(name: Any, group: Sequence[str]) -> str:
@@ -239,6 +247,13 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
             "as words; "
         )
         return [said + "write plain numbers to have it as a number."]
+    dates = mixed_dates([cell for cell in cells if cell])
+    if dates is not None:
+        date, odd = map(quoted, dates)
+        return [
+            f"Column {name!r} mixes dates ({date}) with what is no date in the same format ({odd}),"
+            " so all are taken as words; to have dates, write all of them in one way."
+        ]
     if plain and len(plain) >= 0.5 * len(cells) and len(other) <= 20:
         return [
             f"Column {name!r} mixes numbers ({_some(plain)}) with words ({_some(other)}), so all "

@@ -12,7 +12,7 @@ from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import floats, map_distinct, tally, zones_of
 
-__all__ = ["guess", "guess_pictures", "level_cells"]
+__all__ = ["guess", "guess_pictures", "level_cells", "mixed_dates"]
 
 Array = NDArray[Any]
 Series = Any
@@ -33,6 +33,8 @@ _TIMES = (
     " %H:%M:%S%z",
     "T%H:%M:%S.%f%z",
 )
+MIN_DATE_SHARE = 0.5  # of the distinct words, above which a column of words was meant as dates
+MAX_WORDS_TRIED = 500  # in each format of dates, to see which one most words have
 MIN_PICTURE_SHARE = 0.5  # of the known cells, above which a column is one of pictures
 _ZERO_PADDED = re.compile(r"0\d+")
 
@@ -130,8 +132,26 @@ def _date_format(words: list[str]) -> str:
 
 
 def _reads(words: Series, form: str) -> bool:
-    dates: Series = pd.to_datetime(words, format=form, errors="coerce", utc="%z" in form)
-    return bool(dates.notna().all())
+    return bool(_read(words, form).all())
+
+
+def _read(words: Series, form: str) -> Series:
+    """Which words (B,) are dates in a format."""
+    return pd.to_datetime(words, format=form, errors="coerce", utc="%z" in form).notna()
+
+
+def mixed_dates(words: list[str]) -> tuple[str, str] | None:
+    """A word that is a date and one that is none in the same format, where most words look like
+    dates and no format reads all; None elsewhere."""
+    alike = [word for word in words if _DATE_LIKE.fullmatch(word.strip())]
+    if not alike or len(alike) < MIN_DATE_SHARE * len(words) or _date_format(words):
+        return None
+    tried: Series = pd.Series(alike[:MAX_WORDS_TRIED], dtype=object)
+    each = [_read(tried, day + time) for time in _TIMES for day in _DAYS]
+    best = max(each, key=lambda read: int(read.sum()))
+    usual = tried[best].tolist()
+    others = [word for word in words if word not in set(usual)]
+    return (usual[0], others[0]) if usual and others else None
 
 
 def level_cells(series: Series) -> tuple[Array, Array]:
