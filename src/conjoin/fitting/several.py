@@ -32,7 +32,7 @@ from conjoin.model.censored import TargetColumn
 from conjoin.model.predictive import grid_for
 from conjoin.model.several import SeveralTargets, encode_targets, rows_of, space_of
 from conjoin.model.state import State
-from conjoin.model.targets import Classes, Number, Target
+from conjoin.model.targets import Classes, Number, Target, seen_range
 from conjoin.training.data import Split, canonical
 from conjoin.training.feed import Feed, Held
 from conjoin.training.learners import Batch
@@ -171,7 +171,17 @@ def _target(column: TargetColumn, fit: np.ndarray, weight: np.ndarray) -> Target
     units = Number.fit(values, known, column.name, weight[fit])
     if part.known.any():
         units.resolution = Number.fit(part.values, part.known, "", weight[fit]).resolution
+    units.range = _range(part)
     return units
+
+
+def _range(column: TargetColumn) -> tuple[float | None, float | None]:
+    """Between which numbers the known and the censored ones may lie; None for an open end."""
+    assert column.low is not None and column.high is not None
+    low = np.where(column.known, column.values, column.low)[column.known | column.censored]
+    high = np.where(column.known, column.values, column.high)[column.known | column.censored]
+    finite = seen_range(np.concatenate([low, high])[np.isfinite([*low, *high])])
+    return None if np.isinf(low).any() else finite[0], None if np.isinf(high).any() else finite[1]
 
 
 def _edge(column: TargetColumn) -> np.ndarray:
