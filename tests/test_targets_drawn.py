@@ -1,4 +1,4 @@
-"""Targets: draws of a number within what was seen or asked for, and what means "not known" later."""
+"""Targets: draws of a number within what was seen or asked for, and what means "not known"."""
 
 import json
 
@@ -109,27 +109,10 @@ def test_the_shell_takes_a_range_of_a_number(prices, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     X, y = prices
     X.assign(price=y).to_csv("t.csv", index=False)
-    assert (
-        run(
-            [
-                "fit",
-                "t.csv",
-                "--target",
-                "price",
-                "--family",
-                "nb",
-                "--predictor",
-                "none",
-                "-q",
-                "-o",
-                "m",
-            ]
-        )
-        == 0
-    )
-    assert (
-        run(["sample", "m", "-n", "40", "--y", "100..200", "--seed", "1", "-o", "d.csv", "-q"]) == 0
-    )
+    fit = "fit t.csv --target price --family nb --predictor none -q -o m"
+    assert run(fit.split()) == 0
+    sample = "sample m -n 40 --y 100..200 --seed 1 -o d.csv -q"
+    assert run(sample.split()) == 0
     assert pd.read_csv("d.csv")["price"].between(100, 200).all()
 
 
@@ -160,7 +143,8 @@ def test_the_shell_remembers_missing_of_a_target(prices, tmp_path, monkeypatch, 
     fit = "fit t.csv --target price --family nb --predictor none -q -o m --missing"
     assert run([*fit.split(), "price=-999"]) == 0
     capsys.readouterr()
-    assert run(["evaluate", "m", "t.csv", "--json"]) == 0
+    evaluate = "evaluate m t.csv --json"
+    assert run(evaluate.split()) == 0
     assert json.loads(capsys.readouterr().out)["mae"] < 200
 
 

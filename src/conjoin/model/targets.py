@@ -404,6 +404,8 @@ class Number(Target):
     def from_json(cls, config: dict[str, Any]) -> Self:
         form = form_from(config.get("form"))
         low, high = config.get("range", (None, None))  # models of before have none
+        if low is not None and high is not None and not low <= high:
+            raise ValueError(f"the range of the target is {low!r} to {high!r}")
         return cls(
             config["name"],
             config["shift"],
@@ -450,6 +452,8 @@ def target_from_json(config: dict[str, Any] | None) -> Target | None:
         return None
     target = TARGETS[config["kind"]].from_json(config)
     target.missing = tuple(config.get("missing", ()))
+    if not all(isinstance(value, str | int | float) for value in target.missing):
+        raise ValueError(f"the target has {target.missing!r:.60} for what is not known")
     return target
 
 

@@ -40,9 +40,9 @@ def generate(
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """``n`` rows and their y (None for a density).
 
-    ``y``: a class or number, or one per row, or of a number a range (low, high) with None for an open
-    end, in which y is drawn. ``given``: {column: value}, {column: (low, high)} with
-    None for open ends, or {column: [levels]}. Conditioning is exact where the model has exact
+    ``y``: a class or number, or one per row, or of a number a range (low, high), None for an open
+    end, in which y is drawn. ``given``: {column: value}, {column: (low, high)} with None for open
+    ends, or {column: [levels]}. Conditioning is exact where the model has exact
     conditionals; without ``where`` no row is drawn in vain. ``where``: constraints such as "start
     <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them. Columns
     and a number y stay between the least and the greatest value of the fit, unless ``tails``, or a
