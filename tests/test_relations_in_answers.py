@@ -315,3 +315,21 @@ def test_all_targets_together_use_a_known_sum_as_each_does(of_two):
             z = TargetColumn("z", np.full(3, word), known)
             total += of_two.log_prob([y, z], encoded).exp()
     assert torch.allclose(total, torch.ones(3, dtype=torch.float64), atol=1e-9)
+
+
+def test_a_sum_that_is_drawn_outside_of_what_was_seen_is_told():
+    """naive_bayes knows nothing of what ties the parts together."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 2000, 500)
+    X = pd.DataFrame({"a": a, "b": 2000 - a + rng.integers(0, 100, 500)})
+    X["total"] = X.sum(axis=1)
+    model = JointDensity(family="naive_bayes", random_state=0).fit(X)
+    with pytest.warns(conjoin.ColumnWarning, match="'total' follows from others, and in") as told:
+        drawn = model.sample(200, given={"a": 1500}, random_state=0)[0]
+    outside = (drawn["total"] < X["total"].min()) | (drawn["total"] > X["total"].max())
+    assert outside.sum() > 50  # the ends of the range are rounded
+    found = int(str(told[-1].message).split(" and in ")[1].split(" of 200 ")[0])
+    assert abs(found - outside.sum()) <= 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.sample(50, given={"a": 1500}, tails=True, random_state=0)

@@ -13,7 +13,7 @@ Shape letters: B rows, D columns, P cells of all blocks.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -338,6 +338,9 @@ class CompositeCodec(Codec):
         return self.table.beyond_seen(
             {name: value for name, value in given.items() if name not in self.names}
         )
+
+    def drawn_outside(self, frame: pd.DataFrame, given: Collection[Any]) -> list[str]:
+        return self.table.drawn_outside(frame, given)
 
     def far_away(self, rows: Rows) -> list[str]:
         return self.table.far_away(rows)

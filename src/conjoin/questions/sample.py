@@ -66,14 +66,18 @@ def generate(
     )
     _tell_far(model, [end for end in y if end is not None] if between else y, given or {})
     if not kept or not n:
-        return draw(np.arange(n))
-    X, labels = keep_drawing(
-        lambda rows: _framed(model, *draw(rows)),
-        kept,
-        n,
-        None if model.target is None else model.target.name,
-    )
-    return (X if model.codec.columnwise else model.codec.raw(model.rows(X))), labels
+        X, labels = draw(np.arange(n))
+    else:
+        X, labels = keep_drawing(
+            lambda rows: _framed(model, *draw(rows)),
+            kept,
+            n,
+            None if model.target is None else model.target.name,
+        )
+        X = X if model.codec.columnwise else model.codec.raw(model.rows(X))
+    for words in () if tails else model.codec.drawn_outside(X, given or {}):
+        warnings.warn(words, ColumnWarning, stacklevel=3)
+    return X, labels
 
 
 def _tell_far(model: Model, y: Any, given: Mapping[Any, Any]) -> None:
