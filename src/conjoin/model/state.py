@@ -131,7 +131,7 @@ def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
 def check_told(facts: dict[str, Any]) -> None:
     """ValueError where a part of the card is not what is read from it."""
     for name, kind in TOLD.items():
-        value = facts.get(name)
+        value: Any = facts.get(name)
         if not isinstance(value, kind | None):
             raise ValueError(f"facts.{name} is {value!r:.60}, no {kind.__name__}")
         if kind is list and any(not isinstance(entry, str) for entry in value or ()):

@@ -528,7 +528,8 @@ def _tilted(
     for each in (config, narrow) if bool((~held).any()) else ():
         taught = (data.take(~held), weight[~held])
         fitted = _by_passes(space, each, *taught, generator, MANY_EM_PASSES)
-        gains.append(float((weight[held] * fitted.log_prob(data.take(held))).sum()))
+        with torch.no_grad():
+            gains.append(float((weight[held] * fitted.log_prob(data.take(held))).sum()))
     best = narrow if gains and gains[1] > gains[0] else config
     return _by_passes(space, best, data, weight, generator, MANY_EM_PASSES)
 
