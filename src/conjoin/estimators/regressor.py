@@ -147,11 +147,11 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         n_samples : int, default 1
             Number of rows.
         y : float, tuple of float or array_like, shape (n_samples,), optional
-            The number of all rows; a range (low, high), None for an open end, in which it is drawn;
-            or a list of one number for each row. By default it is drawn.
+            The number of all rows; a range (low, high), None for an open end, in which it is
+            drawn; or a list of one number for each row. By default it is drawn.
         given, random_state, where, tails
-            As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise is
-            that of the fit.
+            As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise
+            is that of the fit.
 
         Returns
         -------
