@@ -134,7 +134,8 @@ def check_told(facts: dict[str, Any]) -> None:
         value: Any = facts.get(name)
         if not isinstance(value, kind | None):
             raise ValueError(f"facts.{name} is {value!r:.60}, no {kind.__name__}")
-        if kind is list and any(not isinstance(entry, str) for entry in value or ()):
+        entries: list[Any] = value if kind is list and value else []
+        if any(not isinstance(entry, str) for entry in entries):
             raise ValueError(f"facts.{name} has an entry that is no sentence")
 
 
