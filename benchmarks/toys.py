@@ -13,6 +13,7 @@ what they are. Means over the seeds; settings were chosen on the rows of other s
 """
 
 import argparse
+import sys
 import time
 import warnings
 
@@ -75,6 +76,7 @@ def row(family, name, rows, seeds):
         warnings.simplefilter("ignore")
         runs = [measured(family, name, rows, seed) for seed in range(seeds)]
     log_p, fit, ask = np.mean([run[:3] for run in runs], 0)
+    print(f"{name} {family} {log_p:.3f} nats, {fit:.1f} CPU s", file=sys.stderr, flush=True)
     return {"family": family, "log_p": log_p, "fit": fit, "ask": ask, "status": runs[0][3]}
 
 

@@ -65,6 +65,7 @@ DEFAULTS = {
     "shrink",
     # of codecs
     "beyond_seen",
+    "drawn_outside",
     "confined",
     "far_away",
     "fill_drawn",

@@ -537,6 +537,10 @@ ALTERED = {
     "no labels": at("target", "labels", value=None),
     "a task that is none": at("target", "kind", value=7),
     "facts of another kind": at("facts", value=[1]),
+    "notices that are none": at("facts", "notices", value=7),
+    "a notice that is no sentence": at("facts", "notices", value=[["a"]]),
+    "a fit of another kind": at("facts", "trained", value=[1]),
+    "a label of another kind that means nothing": at("target", "missing", value=[{}]),
 }
 
 

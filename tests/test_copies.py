@@ -104,3 +104,20 @@ def test_a_frequent_row_of_a_copied_table_calibrates_as_often_as_it_stood_there(
     held = model.model_.calibration
     # of the three in ten rows that are all alike, half are told wrong, whatever is said
     assert 0.08 < (held.guess != held.label).mean() < 0.25
+
+
+def test_copies_calibrate_once_with_several_targets_too():
+    X = measured(120)
+    Y = pd.DataFrame({"sum": (X["a"] + X["b"]).round(1), "word": X.pop("word")})
+    Y["sum"] = Y["sum"].astype(object).where(np.arange(120) % 7 > 0, ">1")
+    model = JointClassifier(family="mixture", random_state=0)
+    with pytest.warns(UserWarning, match="Of 720 rows 600"):
+        many = model.fit(pd.concat([X] * 6), pd.concat([Y] * 6)).model_
+    held = many.card["rows"]["calibrate"]
+    assert held == many.calibrations[0].rows == 24  # a fifth of the rows before the copying
+    # the same x with other targets is no copy
+    twice = Y.assign(word=np.roll(Y["word"], 1), sum=np.arange(120.0))
+    other = JointClassifier(family="mixture", random_state=0).fit(
+        pd.concat([X, X]), pd.concat([Y.assign(sum=-1.0 - np.arange(120)), twice])
+    )
+    assert "copies" not in other.model_.card

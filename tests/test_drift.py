@@ -21,6 +21,7 @@ from conjoin.questions.drift.tests import (
     ks_p_value,
     pair_tests,
 )
+from conjoin.questions.drift.writing import in_numbers
 
 
 def table(seed, rows=300, slope=0.6, shift=0.0, share=0.3):
@@ -319,3 +320,28 @@ def test_runs_at_an_end_are_as_rare_as_chance_has_them():
         assert (p_values <= level).mean() <= level + 3 * np.sqrt(level / 2000)
     assert end_p_value(np.arange(50.0), np.arange(50.0)) == 1.0
     assert end_p_value(np.array([]), np.ones(3)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("write", "way"),
+    [
+        (lambda x: f"{x:,.0f} USD", "in USD, ',' between thousands"),
+        (round, "plain numbers"),
+        (lambda x: f"${x:,.0f}", ""),
+    ],
+)
+def test_a_column_that_both_tables_write_in_their_own_way_is_compared_by_its_numbers(write, way):
+    rng = np.random.default_rng(0)
+    values = np.exp(rng.normal(10, 1, (2, 60))).round()
+    q = rng.poisson(4, 60)
+    a = pd.DataFrame({"p": [f"${x:,.0f}" for x in values[0]], "q": q})
+    b = pd.DataFrame({"p": [write(x) for x in values[1]], "q": q})
+    first, second, told = in_numbers(a, b, None, ())
+    if not way:
+        assert first is a and second is b and told == []
+        return
+    assert first["p"].tolist() == values[0].tolist() and second["p"].tolist() == values[1].tolist()
+    assert told == [
+        "Column 'p' is not written alike in both tables (in $, ',' between thousands; then "
+        f"{way}): its numbers are compared, whatever their unit."
+    ]

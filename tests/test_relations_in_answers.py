@@ -5,9 +5,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor, drift
+from conjoin.codecs.composite import codec_of
+from conjoin.model.censored import TargetColumn
 from conjoin.model.model import Model
 
 DAY = pd.Timedelta(days=1)
@@ -268,3 +271,65 @@ def test_means_of_parts_leave_levels_what_they_are(of_flags):
 def test_what_follows_from_what_is_given_is_named(of_flags):
     with pytest.raises(ValueError, match=r"from which follows a '.*' that was never"):
         of_flags[1].sample(2, given={"total": 7, "lo": 9})
+
+
+def test_a_missing_key_beside_a_string_is_confined_to_those_of_its_value():
+    X = towns(300).assign(note="a note")
+    codec, frame = codec_of(X, {"note": "text"}, ())
+    codec.fit(frame)
+    rows = codec.rows(frame[:12].assign(town=None))
+    event = codec.confined(rows, codec.encode(rows).event)
+    place = codec.columns.index("town")
+    levels = codec.schema["town"].levels
+    for row, land in enumerate(frame["land"][:12]):
+        left = {levels[k] for k in event.within.allowed[place][row].nonzero()[:, 0].tolist()}
+        known = {town for town in levels if f"l{int(town[1:]) % 4}" == land}
+        assert left == known and len(left) < len(levels)
+    assert event.within.low.shape == event.value.shape
+    assert event.within.low.isinf().all() and event.within.high.isinf().all()
+
+
+@pytest.fixture(scope="module")
+def of_two():
+    """Two targets beside three counts and their sum."""
+    X, y = bills(300)
+    Y = pd.DataFrame({"y": np.where(y, "p", "n"), "z": np.where(X["b"] > 20, "much", "little")})
+    return JointClassifier(family="mixture", random_state=0).fit(X, Y).model_
+
+
+def test_all_targets_together_use_a_known_sum_as_each_does(of_two):
+    """log p(y | x) of one known target beside an unknown one is that of the target by itself, and
+    p of all pairs of classes add up to 1."""
+    view = of_two.view("y")
+    encoded = view.encode(ASKED)
+    known = np.ones(3, dtype=bool)
+    total = torch.zeros(3, dtype=torch.float64)
+    for code, label in enumerate("np"):
+        y = TargetColumn("y", np.full(3, label), known)
+        blank = TargetColumn("z", np.full(3, "much"), ~known)
+        alone = of_two.log_prob([y, blank], encoded)
+        assert torch.allclose(alone, view.log_proba(encoded)[:, code], atol=1e-9)
+        without = of_two.log_prob([y, blank], encoded._replace(sums=()))
+        assert (alone - without).abs().max() > 0.05
+        for word in ("little", "much"):
+            z = TargetColumn("z", np.full(3, word), known)
+            total += of_two.log_prob([y, z], encoded).exp()
+    assert torch.allclose(total, torch.ones(3, dtype=torch.float64), atol=1e-9)
+
+
+def test_a_sum_that_is_drawn_outside_of_what_was_seen_is_told():
+    """naive_bayes knows nothing of what ties the parts together."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 2000, 500)
+    X = pd.DataFrame({"a": a, "b": 2000 - a + rng.integers(0, 100, 500)})
+    X["total"] = X.sum(axis=1)
+    model = JointDensity(family="naive_bayes", random_state=0).fit(X)
+    with pytest.warns(conjoin.ColumnWarning, match="'total' follows from others, and in") as told:
+        drawn = model.sample(200, given={"a": 1500}, random_state=0)[0]
+    outside = (drawn["total"] < X["total"].min()) | (drawn["total"] > X["total"].max())
+    assert outside.sum() > 50  # the ends of the range are rounded
+    found = int(str(told[-1].message).split(" and in ")[1].split(" of 200 ")[0])
+    assert abs(found - outside.sum()) <= 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.sample(50, given={"a": 1500}, tails=True, random_state=0)

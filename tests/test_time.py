@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
+from conjoin.cli import run
 from conjoin.fitting import pipeline
 from conjoin.fitting.pooling import Ready
+from conjoin.model.words import out_of_time
 from conjoin.util import budget as module
 from conjoin.util.budget import (
     Budget,
@@ -75,7 +78,7 @@ def test_without_a_limit_all_is_free(clock):
     assert budget.left == budget.free == budget.share(0.1) == math.inf
     assert budget.max_time is None and not budget.overrun()
     with budget.within(budget.free):
-        assert list(while_time(range(3))) == [0, 1, 2] and time_left() == math.inf
+        assert list(while_time(range(3), "the start")) == [0, 1, 2] and time_left() == math.inf
 
 
 def test_the_time_counts_from_when_the_fit_was_asked_for(clock):
@@ -84,13 +87,15 @@ def test_the_time_counts_from_when_the_fit_was_asked_for(clock):
 
 def test_steps_are_taken_as_long_as_they_are_likely_to_end_in_time(clock):
     taken = []
-    with Budget(100.0).within(10.0):
-        for step in while_time(range(9)):
+    budget = Budget(100.0)
+    with budget.within(10.0):
+        for step in while_time(range(9), "the start"):
             taken.append(step)
             clock.now += 3
     assert taken == [0, 1, 2]  # a fourth would end after 12 s
+    assert budget.cut == ["For want of time the start took 3 of 9 steps."]
     with Budget(100.0).within(0.0):
-        assert next(while_time(range(9))) == 0  # the least that there is
+        assert next(while_time(range(9), "the start")) == 0  # the least that there is
 
 
 def test_what_is_of_no_use_undone_is_given_up_early(clock):
@@ -273,3 +278,29 @@ def test_counts_of_all_rows_are_not_forgotten_for_want_of_time():
     whole = JointDensity(family="forest", random_state=0).fit(X)
     short = JointDensity(family="forest", random_state=0, max_time=0.01).fit(X)
     assert np.array_equal(short.score_samples(X), whole.score_samples(X))
+
+
+def test_later_questions_repeat_that_the_fit_ran_out_of_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    X, y = columns(300)
+    X.assign(y=y).to_csv("t.csv", index=False)
+    fit = "fit t.csv --target y --family mixture --predictor none -q"
+    assert run(f"{fit} -o short --max-time 0.01".split()) == 0
+    assert run(f"{fit} -o whole".split()) == 0
+    card = conjoin.load("short").model_.card
+    assert card["trained"]["stopped"].startswith("max_time")
+    capsys.readouterr()
+    for line in ("predict {} t.csv", "decide {} t.csv", "evaluate {} t.csv", "sample {} -n 2"):
+        for model, told in (("short", True), ("whole", False)):
+            assert run(line.format(model).split()) == 0
+            said = capsys.readouterr().err
+            assert ("note: The fit was cut short (max_time of 0.01 s reached)" in said) == told
+
+
+def test_what_is_said_of_a_fit_that_was_cut():
+    trained = {"stopped": "max_time of 2 s reached", "epochs": 1}
+    (words,) = out_of_time({"trained": trained})
+    assert words.startswith("The fit was cut short (max_time of 2 s reached) after 1 pass over")
+    assert out_of_time({"trained": trained | {"stopped": "all epochs done"}}) == []
+    found = out_of_time({"cut": ["One.", "Two.", "Three."]})
+    assert found == ["One (and 2 more: see the notices of the model)."]

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from conjoin.cli import options as opt
-from conjoin.cli.files import limits_of, load_model, model_of, read, refuse_for_tables, rows_of
+from conjoin.cli.files import (
+    limits_of,
+    load_model,
+    model_of,
+    read,
+    refuse_for_tables,
+    rows_of,
+    say_unfinished,
+)
 from conjoin.cli.kinds import reader_of
 from conjoin.cli.output import claim, write
 from conjoin.cli.target import labels
@@ -41,6 +49,7 @@ def predict(
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
     found = model_of(model, device)
+    say_unfinished(found, voice)
     frames = rows_of(
         found,
         data,
@@ -238,6 +247,7 @@ def decide(
     voice = Voice(quiet, as_json, out == "-")
     claim(out, force)
     estimator = load_model(model, device)
+    say_unfinished(estimator.model_, voice)
     target = estimator.model_.target
     errors = max_error_of(max_error, target)
     _refuse_unused(target, max_error, max_width)
@@ -383,6 +393,7 @@ def evaluate(
     """How good the answers are on rows that the model has not seen."""
     voice = Voice(quiet, as_json)
     estimator = load_model(model, device)
+    say_unfinished(estimator.model_, voice)
     errors = max_error_of(max_error, estimator.model_.target)
     limits = limits_of(max_bytes, max_ratio, max_columns)
     X, y = _labelled(estimator, data, limits, target, part, voice, skip_broken)

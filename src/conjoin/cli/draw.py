@@ -7,7 +7,14 @@ import typer
 
 from conjoin.cli import options as opt
 from conjoin.cli.ask import answer
-from conjoin.cli.files import at_once, limits_of, load_model, read, refuse_for_tables
+from conjoin.cli.files import (
+    at_once,
+    limits_of,
+    load_model,
+    read,
+    refuse_for_tables,
+    say_unfinished,
+)
 from conjoin.cli.kinds import reader_of, writer_of
 from conjoin.cli.output import TABLES, claim, claim_pictures
 from conjoin.cli.voice import Voice, shown
@@ -23,7 +30,11 @@ def sample(
     n: Annotated[int, typer.Option("-n", help="How many rows.", min=1)] = 100,
     y: Annotated[
         str | None,
-        typer.Option("--y", help="The class, or the number, of every row.", show_default=False),
+        typer.Option(
+            "--y",
+            help="The class, or the number, of every row, or a range low..high of numbers.",
+            show_default=False,
+        ),
     ] = None,
     given: Annotated[
         list[str] | None,
@@ -57,7 +68,7 @@ def sample(
     voice = Voice(quiet, as_json, out == "-")
     estimator = load_model(model, device)
     writer = _claim(estimator.model_.codec, out, force, where)
-    _say_unfinished(estimator, voice)
+    say_unfinished(estimator.model_, voice)
     target = estimator.model_.target
     if seed is None:
         seed = secrets.randbelow(MAX_SEED)
@@ -70,7 +81,7 @@ def sample(
         "tails": tails,
     }
     if y is not None:
-        asked["y"] = _wanted(target, y)
+        asked["y"] = _wanted_or_range(target, y)
     X, drawn = estimator.sample(n, **asked)
     if writer is not None:
         _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
@@ -92,15 +103,6 @@ def sample(
         X = X.assign(**{str(target.name): y_column})
     table = _placed(X, out)
     answer(table, out, voice, **(X.attrs if where else {}))
-
-
-def _say_unfinished(estimator: Any, voice: Voice) -> None:
-    """Where the fit did few of its steps, what it draws is near noise."""
-    from conjoin.model.words import unfinished
-
-    words = unfinished(estimator.model_.facts)
-    if words:
-        voice.note(words)
 
 
 def _claim(codec: Any, out: str | None, force: bool, where: Any) -> Any:
@@ -145,6 +147,12 @@ def _write_drawn(writer: Any, model: Any, drawn: Any, labels: Any, out: str, voi
     writer.write_drawn(drawn, labels, model.codec, out, voice)
     voice.path(f"{len(drawn):,} {model.codec.noun}s lie in {out}.")
     voice.json({"rows": len(drawn), "out": out})
+
+
+def _wanted_or_range(target: Any, text: str) -> Any:
+    """As ``_wanted``; of a number also a range, as a tuple."""
+    between = target is not None and not target.discrete and ".." in text
+    return range_of(text, "--y") if between else _wanted(target, text)
 
 
 def _wanted(target: Any, text: str) -> Any:
@@ -194,7 +202,7 @@ def impute(
         if out not in (None, "-"):
             claim_pictures(out, force)
         estimator = load_model(model, device)
-        _say_unfinished(estimator, voice)
+        say_unfinished(estimator.model_, voice)
         wanted = None if y is None else _wanted(estimator.model_.target, y)
         pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
         complete_pictures(
@@ -214,7 +222,7 @@ def impute(
     )
     claim(out, force)
     estimator = load_model(model, device)
-    _say_unfinished(estimator, voice)
+    say_unfinished(estimator.model_, voice)
     _claim_table(estimator.model_.codec, out, force)
     frame = read(data, limits, voice, estimator.model_.codec)
     _refuse_names(frame, ("draw",) if draws is not None else ())
@@ -331,7 +339,7 @@ def counterfactual(
         if out not in (None, "-"):
             claim_pictures(out, force)
         estimator = load_model(model, device)
-        _say_unfinished(estimator, voice)
+        say_unfinished(estimator.model_, voice)
         wanted = None if to is None else _goal(estimator.model_.target, to)
         pictures = at_once(estimator.model_, data, limits, part, voice, skip_broken)
         alter_pictures(estimator, pictures, wanted, seed, out, voice)
@@ -339,7 +347,7 @@ def counterfactual(
     refuse_for_tables(data, {"--part": part, "--skip-broken": skip_broken or None})
     claim(out, force)
     estimator = load_model(model, device)
-    _say_unfinished(estimator, voice)
+    say_unfinished(estimator.model_, voice)
     _claim_table(estimator.model_.codec, out, force)
     wanted = _wanted_answer(estimator.model_.target, to)
     frame = read(data, limits, voice, estimator.model_.codec)

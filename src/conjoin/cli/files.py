@@ -23,6 +23,7 @@ __all__ = [
     "read",
     "refuse_for_tables",
     "rows_of",
+    "say_unfinished",
 ]
 
 _PICTURES_AT_ONCE = 4096  # pictures that are asked about at once
@@ -152,6 +153,13 @@ def model_of(path: str, device: str = "auto") -> Any:
     found = load(path, device=device)
     _refuse_several(found, path)
     return found
+
+
+def say_unfinished(model: Any, voice: Voice) -> None:
+    """Where the fit ran out of time, every answer is worth less, whether or not it was told."""
+    from conjoin.model.words import out_of_time
+
+    voice.note(*out_of_time(model.facts))
 
 
 def _refuse_several(model: Any, path: str) -> None:

@@ -92,6 +92,7 @@ class _Parts:
     groups: pd.Series | None
     time: pd.Series | None
     reading: dict[str, Any] | None = None
+    target_missing: tuple[Any, ...] = ()  # values of y that mean that it is not known
 
 
 def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
@@ -147,6 +148,9 @@ def _fit(asked: Asked, parts: _Parts, stream: Stream | None, voice: Voice) -> No
         else:
             extra = {} if parts.y is None else {"y": parts.y}
             estimator.fit(parts.x, **extra, groups=parts.groups, time=parts.time, **options)
+        if estimator.model_.target is not None:
+            known = estimator.model_.target.missing
+            estimator.model_.target.missing = (*known, *parts.target_missing)
         if parts.reading is not None:
             model = estimator.model_
             model.state = dataclasses.replace(model.state, pictures=parts.reading)
@@ -273,6 +277,7 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
         if name
     }
     x = x.drop(columns=[column.name for column in asides.values()])
+    of_target = tuple(missing.get(asked.target, ()))
     missing = {name: values for name, values in missing.items() if name in x.columns}
     task = task._replace(
         words=" ".join(
@@ -287,7 +292,9 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
         types = sized(types, x, missing, asked.size, asked.data)
     x = beside(x, asked.data, types, missing)
     y = task.in_its_type(y) if task.supervised else None
-    return _Parts(x, y, task, types, missing, asides.get("groups"), asides.get("time"))
+    return _Parts(
+        x, y, task, types, missing, asides.get("groups"), asides.get("time"), None, of_target
+    )
 
 
 def _task(asked: Asked, y: pd.Series, schema: Schema | None, usual: str) -> Task:

@@ -13,7 +13,7 @@ Shape letters: B rows, D columns, P cells of all blocks.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +35,7 @@ from conjoin.codecs.table.native import plain_frame
 from conjoin.codecs.table.overrides import missing_of, overrides_of
 from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.words import field_of, inputs_of
-from conjoin.core import Codec, Encoded, Event, Field, Rows, Space, space_of_rows
+from conjoin.core import Codec, Encoded, Event, Field, Region, Rows, Space, space_of_rows
 
 __all__ = ["CompositeCodec", "below", "codec_of", "in_folder", "picture_columns"]
 
@@ -339,6 +339,9 @@ class CompositeCodec(Codec):
             {name: value for name, value in given.items() if name not in self.names}
         )
 
+    def drawn_outside(self, frame: pd.DataFrame, given: Collection[Any]) -> list[str]:
+        return self.table.drawn_outside(frame, given)
+
     def far_away(self, rows: Rows) -> list[str]:
         return self.table.far_away(rows)
 
@@ -492,6 +495,19 @@ class CompositeCodec(Codec):
     def raw(self, rows: Rows) -> pd.DataFrame:
         frame: pd.DataFrame = rows.frame
         return frame
+
+    def confined(self, rows: Rows, event: Event) -> Event:
+        """As of the table, whose columns are the first variables."""
+        first = self.parts[0]
+        columns = event._replace(value=event.value[:, first], observed=event.mask[:, first])
+        within = self.table.confined(rows, columns).within
+        if within is None:
+            return event
+        free = torch.full(event.value.shape, torch.inf, dtype=torch.float64)
+        low, high = -free, free.clone()
+        low[:, first] = within.low
+        high[:, first] = within.high
+        return event._replace(within=Region(low, high, within.allowed))
 
     def fill(self, rows: Rows, observed: Tensor, decoded: Any) -> TableRows:
         """A string of which only the beginning was known is continued."""

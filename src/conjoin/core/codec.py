@@ -2,7 +2,7 @@
 them into events and back."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
 
@@ -346,6 +346,11 @@ class Codec(abc.ABC):
 
     def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
         """A sentence for each column that is given a value outside of what the fit has seen."""
+        return []
+
+    def drawn_outside(self, drawn: Any, given: Collection[Any]) -> list[str]:
+        """A sentence about each column, none of which ``given`` asks for, whose drawn values follow
+        from others and lie outside of what the fit has seen."""
         return []
 
     def far_away(self, rows: Rows) -> list[str]:

@@ -7,13 +7,23 @@ Shape letters: B rows, D variables, N positions, F features of one position.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Edit", "Event", "Pair", "Record", "Region", "after_one", "but_first", "slices"]
+__all__ = [
+    "Edit",
+    "Event",
+    "Pair",
+    "Record",
+    "Region",
+    "after_one",
+    "but_first",
+    "chosen",
+    "slices",
+]
 
 
 class Region(NamedTuple):
@@ -189,6 +199,15 @@ def _cells(part: Tensor, axes: int = 1) -> Tensor:
     row."""
     lead = part.shape[:axes]
     return part.reshape(*lead, math.prod(part.shape[axes:]))
+
+
+def chosen(each: Sequence[Event], which: Tensor) -> Event:
+    """Complete rows: of each row that of the events whose number is in ``which`` (B,), with what it
+    says of absent positions."""
+    rows = torch.arange(len(which))
+    value = torch.stack([event.value for event in each], 1)[rows, which]
+    present = [event.present for event in each if event.present is not None]
+    return Event(value, present=torch.stack(present, 1)[rows, which] if present else None)
 
 
 class Pair(NamedTuple):

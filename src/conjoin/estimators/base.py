@@ -27,6 +27,7 @@ from conjoin.estimators.notices import tell
 from conjoin.estimators.reading import (
     Labels,
     is_several,
+    mark_unlabelled,
     read_labels,
     read_several,
     read_times,
@@ -42,10 +43,11 @@ from conjoin.fitting.split import Rows
 from conjoin.fitting.stream import MAX_PASSES, SAMPLE_ROWS, Stream, file_stream
 from conjoin.fitting.warm_start import Start
 from conjoin.model.calibrate import calibrate
+from conjoin.model.censored import TargetColumn
 from conjoin.model.model import Model
 from conjoin.model.saving import save_model
 from conjoin.model.several import SeveralTargets
-from conjoin.model.targets import TARGETS, Target, task_for
+from conjoin.model.targets import TARGETS, Target, task_for, unlabelled_of
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
@@ -471,6 +473,8 @@ class _JointEstimator(BaseEstimator):
         self.n_features_in_ = len(rows.names)
         if isinstance(raw, pd.DataFrame) and all(isinstance(name, str) for name in raw.columns):
             self.feature_names_in_ = np.array(raw.columns, dtype=object)
+        targets = model.targets if isinstance(model, SeveralTargets) else (model.target,)
+        mark_unlabelled([each for each in targets if each is not None], self.unlabelled)
         self._take_model(model)
         tell(model, self.verbose)
 
@@ -496,23 +500,36 @@ class _JointEstimator(BaseEstimator):
     def _read_target(self, y: Any, rows: int) -> Labels:
         """Labels of rows that a fitted model is asked about, in the form of the fit."""
         model = vars(self).get("model_")
-        form = model.target.form if isinstance(model, Model) and model.target else None
-        return self._labels(y, rows, form, learned=True)
+        target = model.target if isinstance(model, Model) else None
+        if target is None:
+            return self._labels(y, rows, None, learned=True)
+        return self._labels(y, rows, target.form, learned=True, missing=target.missing)
+
+    def _several_labels(self, Y: Any, rows: int) -> list[TargetColumn]:
+        """Targets of rows that a fitted model of several is asked about."""
+        return read_several(Y, rows, unlabelled_of(self.model_.targets, self.unlabelled))
 
     def _target_of_fit(self, y: Any, X: Any, rows: int, start: Start | None = None) -> Labels:
         """Labels of a fit, whose way of writing is learned, or that of the model to begin from."""
         if start is not None and start.model.target is not None:
-            return self._labels(y, rows, start.model.target.form, learned=True)
+            target = start.model.target
+            return self._labels(y, rows, target.form, learned=True, missing=target.missing)
         return self._labels(y, rows, None, usual_decimal(X))
 
     def _labels(
-        self, y: Any, rows: int, form: Any, usual: str = "", learned: bool = False
+        self,
+        y: Any,
+        rows: int,
+        form: Any,
+        usual: str = "",
+        learned: bool = False,
+        missing: Sequence[Any] = (),
     ) -> Labels:
         if self._target_class is None:
             return Labels(None, None, "")
         owner = type(self).__name__
         return read_labels(
-            y, rows, self._task, self.unlabelled, owner, form, self.types, usual, learned
+            y, rows, self._task, self.unlabelled, owner, form, self.types, usual, learned, missing
         )
 
     @staticmethod
@@ -679,7 +696,7 @@ class _JointEstimator(BaseEstimator):
         several = self._several()
         if several is not None:
             x = several.codec.rows(X)
-            calibrate_several(several, x, read_several(y, len(x), self.unlabelled))
+            calibrate_several(several, x, self._several_labels(y, len(x)))
             return self
         model = self._model()
         rows = model.rows(X)
@@ -945,7 +962,7 @@ class _JointEstimator(BaseEstimator):
         several = self._several()
         if several is not None:
             rows = several.codec.rows(X)
-            columns = None if y is None else read_several(y, len(rows), self.unlabelled)
+            columns = None if y is None else self._several_labels(y, len(rows))
             return evaluate_all(several, rows, columns, false_alarm, max_error)
         rows = self._model().rows(X)
         if y is None:

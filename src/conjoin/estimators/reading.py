@@ -1,6 +1,7 @@
 """What a user passes to an estimator, as the library takes it: labels, weights, times."""
 
 import numbers
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from conjoin.codecs.table.infer import assumptions
 from conjoin.codecs.table.native import native_series
 from conjoin.codecs.table.overrides import of_target
 from conjoin.codecs.table.reading import target_form
+from conjoin.codecs.table.values import blank
 from conjoin.core import Rows
 from conjoin.model.censored import TargetColumn, read_columns
 from conjoin.model.targets import TARGETS
@@ -21,6 +23,7 @@ from conjoin.model.targets import TARGETS
 __all__ = [
     "Labels",
     "is_several",
+    "mark_unlabelled",
     "minus_one",
     "read_labels",
     "read_several",
@@ -58,6 +61,7 @@ def read_labels(
     types: Any = None,
     usual: str = "",
     learned: bool = False,
+    missing: Sequence[Any] = (),
 ) -> Labels:
     """Labels of so many rows, which of them are known, and what they are called.
 
@@ -77,6 +81,8 @@ def read_labels(
         The decimal mark of the other columns.
     learned
         Whether ``form`` is that of a fit, also where it is None.
+    missing
+        Values that mean "not known" in the model that is asked.
 
     Raises
     ------
@@ -92,6 +98,8 @@ def read_labels(
     if len(labels) != rows:
         check_consistent_length(np.empty(rows), labels)
     known = ~pd.isna(labels)
+    if missing:
+        known &= blank(pd.Series(labels), missing).notna().to_numpy()
     if unlabelled is not None:
         known &= labels != unlabelled
     kind = TARGETS[task]
@@ -132,6 +140,16 @@ def _amounts_as_classes(name: str, form: Any) -> str:
         f"Target {name!r} has classes that read as numbers ({form.describe()}); JointRegressor "
         "takes them as numbers."
     )
+
+
+def mark_unlabelled(targets: Sequence[Any], unlabelled: Any) -> None:
+    """Let fitted targets remember the label that means "not known", for later questions; only what
+    can be saved, and none that always means it."""
+    value = unlabelled.item() if isinstance(unlabelled, np.generic) else unlabelled
+    if not isinstance(value, str | int | float) or value != value or value in (np.inf, -np.inf):
+        return
+    for target in targets:
+        target.missing = tuple(dict.fromkeys([*target.missing, value]))
 
 
 def minus_one(name: str, labels: Any, known: np.ndarray, discrete: bool) -> list[str]:

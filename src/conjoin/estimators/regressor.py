@@ -146,10 +146,12 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         ----------
         n_samples : int, default 1
             Number of rows.
-        y : float or array_like, shape (n_samples,), optional
-            The number of all rows, or of each row. By default it is drawn.
+        y : float, tuple of float or array_like, shape (n_samples,), optional
+            The number of all rows; a range (low, high), None for an open end, in which it is
+            drawn; or a list of one number for each row. By default it is drawn.
         given, random_state, where, tails
-            As of ``JointClassifier.sample``.
+            As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise
+            is that of the fit.
 
         Returns
         -------

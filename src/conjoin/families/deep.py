@@ -404,7 +404,7 @@ def proposal_of(
     companion = MixtureDensity.build(
         wide, Mixture(default_states(len(some))), part, generator, weight=mass
     )
-    for _ in while_time(range(EM_PASSES)):
+    for _ in while_time(range(EM_PASSES), "the mixture that fills in missing cells"):
         companion.maximise(companion.statistics(part, weight=mass))
     return companion
 

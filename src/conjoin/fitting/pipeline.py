@@ -89,6 +89,7 @@ def tell_time(card: dict[str, Any], budget: Budget) -> None:
     """What was left out for want of time, and that a fit took longer than it should."""
     if budget.bounded:
         card["seconds"] = {name: round(seconds, 3) for name, seconds in budget.spent.items()}
+        card |= {"cut": list(budget.cut)} if budget.cut else {}
         overrun = budget.overrun()
         card["notices"] = [*([overrun] if overrun else []), *budget.cut, *card["notices"]]
 
@@ -127,7 +128,8 @@ def _target(rows: Rows, fit: np.ndarray, options: FitOptions) -> Target | None:
     if asked.discrete:  # every label counts, also of rows that do not teach
         return asked.fit(rows.y, rows.known, rows.name, rows.weight)
     if options.start is not None and options.start.model.has_number:
-        return options.start.model.number
+        number: Target = options.start.model.number.widened(rows.y[fit][rows.known[fit]])
+        return number
     return asked.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit], rows.form)
 
 

@@ -26,14 +26,21 @@ from conjoin.fitting.foresight import CALIBRATING, Later
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import card_of, tell_time
-from conjoin.fitting.split import Rows, split_of, weighted
+from conjoin.fitting.split import (
+    Rows,
+    calibration_rows,
+    copies_words,
+    split_of,
+    weighted,
+    whole_hashes,
+)
 from conjoin.model.calibrate import calibrate
 from conjoin.model.censored import TargetColumn
 from conjoin.model.predictive import grid_for
 from conjoin.model.several import SeveralTargets, encode_targets, rows_of, space_of
 from conjoin.model.state import State
-from conjoin.model.targets import Classes, Number, Target
-from conjoin.training.data import Split, canonical
+from conjoin.model.targets import Classes, Number, Target, seen_range
+from conjoin.training.data import Split, canonical, count_copies
 from conjoin.training.feed import Feed, Held
 from conjoin.training.learners import Batch
 from conjoin.training.loop import Plan, Trained, train_from
@@ -73,6 +80,7 @@ def fit_several(rows: Rows, columns: list[TargetColumn], options: FitOptions) ->
     rows = weighted(replace(rows, y=np.arange(count), known=np.ones(count, dtype=bool)))
     assert rows.y is not None and rows.weight is not None
     columns = [column.take(rows.y.astype(int)) for column in columns]
+    rows = replace(rows, y=_answers(columns))
     budget = Budget(options.max_time, options.began)
     progress = Progress(options.verbose)
     with Meter() as meter, budget.within(math.inf):
@@ -148,10 +156,13 @@ def _learn(
             trained = _with_bounds(
                 density, fit, choose, torch.tensor(weight), options, progress, budget
             )
+    copies = count_copies(whole_hashes(rows)) if rows.groups is None else 0
+    told = [copies_words(len(rows.x), copies)] if copies else []
     card = card_of(rows, split, options, config) | {
         "trained": asdict(trained),
-        "notices": [words for column in columns for words in _amounts_as_classes(column)],
+        "notices": told + [words for column in columns for words in _amounts_as_classes(column)],
     }
+    card |= {"copies": copies} if copies else {}
     states = tuple(State(seed=options.seed) for _ in targets)
     model = SeveralTargets(codec, density.eval(), targets, states, card=card)
     model.states = tuple(
@@ -159,6 +170,17 @@ def _learn(
         for place, target in enumerate(targets)
     )
     return model
+
+
+def _answers(columns: list[TargetColumn]) -> np.ndarray:
+    """(B,) of each row a number for what is known of all targets: equal where that is equal."""
+    frame = pd.DataFrame(index=range(len(columns[0].values)))
+    for place, column in enumerate(columns):
+        told = pd.Series(column.values, dtype=object).astype(str).where(column.known, "")
+        frame[f"{place}"] = told
+        for end in () if column.low is None else (column.low, column.high):
+            frame[f"{place} {frame.shape[1]}"] = np.where(column.censored, end, 0.0)
+    return pd.util.hash_pandas_object(frame, index=False).to_numpy()
 
 
 def _target(column: TargetColumn, fit: np.ndarray, weight: np.ndarray) -> Target:
@@ -171,7 +193,17 @@ def _target(column: TargetColumn, fit: np.ndarray, weight: np.ndarray) -> Target
     units = Number.fit(values, known, column.name, weight[fit])
     if part.known.any():
         units.resolution = Number.fit(part.values, part.known, "", weight[fit]).resolution
+    units.range = _range(part)
     return units
+
+
+def _range(column: TargetColumn) -> tuple[float | None, float | None]:
+    """Between which numbers the known and the censored ones may lie; None for an open end."""
+    assert column.low is not None and column.high is not None
+    low = np.where(column.known, column.values, column.low)[column.known | column.censored]
+    high = np.where(column.known, column.values, column.high)[column.known | column.censored]
+    finite = seen_range(np.concatenate([low, high])[np.isfinite([*low, *high])])
+    return None if np.isinf(low).any() else finite[0], None if np.isinf(high).any() else finite[1]
 
 
 def _edge(column: TargetColumn) -> np.ndarray:
@@ -303,7 +335,8 @@ def _calibrate(
     progress: Progress,
     budget: Budget,
 ) -> None:
-    part = split.calibrate
+    part = calibration_rows(rows, split) if model.card.get("copies") else split.calibrate
+    model.card["rows"]["calibrate"] = len(part)
     if not len(part):
         return
     held = [column.take(part) for column in columns]

@@ -18,6 +18,7 @@ from conjoin.core import (
     seeded,
     stream,
 )
+from conjoin.core.event import chosen
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Float
 from conjoin.joints.base import Rebuild, WithLabelPrior, _label_loss, trust
@@ -99,13 +100,11 @@ class ClassConditional(WithLabelPrior):
 
     def _mode(self, event: Pair, context: Event | None) -> Pair:
         """The best of the classes' own modes: exact where theirs are."""
-        every = self.candidates(event.rows)
-        filled = torch.stack([self.density.mode(event.x, y).value for y in every], 1)  # (B, K, D)
-        joint = torch.stack(
-            [self._classes(Event(filled[:, k]))[:, k] for k in range(len(every))], 1
-        )
+        modes = [self.density.mode(event.x, y) for y in self.candidates(event.rows)]
+        filled = [Event(mode.value, present=mode.present) for mode in modes]
+        joint = torch.stack([self._classes(x)[:, k] for k, x in enumerate(filled)], 1)
         y = self._label(event, joint.argmax(1))
-        return Pair(y, Event(filled[torch.arange(event.rows), y.value.long()]))
+        return Pair(y, chosen(filled, y.value.long()))
 
     def _losses(
         self, event: Pair, context: Event | None, generator: torch.Generator | None

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Capabilities, Density, Edit, Event, Pair, Status, categorical, stream
+from conjoin.core.event import chosen
 from conjoin.core.shapes import Bool, Float
 from conjoin.joints.base import Joint, Rebuild, of_pairs
 from conjoin.joints.hybrid import Predictor
@@ -202,12 +203,13 @@ class Reweighted(Joint):
             x = self.base.mode(event).x
             best = (self.base.log_joint(x) + self.log_weight).argmax(1).double()
             return Pair(Event(torch.where(event.y.mask, event.y.value, best)), x)
-        each = [self.base.mode(Pair(y, event.x)).x.value for y in self.candidates(event.rows)]
+        modes = [self.base.mode(Pair(y, event.x)).x for y in self.candidates(event.rows)]
+        each = [Event(mode.value, present=mode.present) for mode in modes]
         joint = torch.stack(
-            [self._log_joint(Event(x), torch.tensor([k]))[:, 0] for k, x in enumerate(each)], 1
+            [self._log_joint(x, torch.tensor([k]))[:, 0] for k, x in enumerate(each)], 1
         )
         y = torch.where(event.y.mask, event.y.value, joint.argmax(1).double())
-        return Pair(Event(y), Event(torch.stack(each, 1)[torch.arange(event.rows), y.long()]))
+        return Pair(Event(y), chosen(each, y.long()))
 
     def _features(self, event: Pair) -> Tensor:
         return self.base.features(event)

@@ -27,7 +27,7 @@ from conjoin.joints.base import describe_family
 from conjoin.model.bounded import bounded
 from conjoin.model.model import Model
 from conjoin.model.several import SeveralTargets, space_of
-from conjoin.model.state import State, split_facts
+from conjoin.model.state import State, check_told, split_facts
 from conjoin.model.targets import target_from_json
 from conjoin.predictors import scorer_class
 from conjoin.predictors.base import Scorer
@@ -266,6 +266,7 @@ def _restore_several(
     density = _family(config["joint"], space_of(targets, codec.space), family, None)
     _weights_of(density, tensors)
     states = tuple(State.from_json(each) for each in config["states"])
+    check_told(config["facts"])
     places = range(len(targets)) if config["calibrated"] else ()
     calibrations = tuple(_calibration(tensors, f"calibration.{place}") for place in places)
     return SeveralTargets(codec, density, targets, states, calibrations, config["facts"])

@@ -24,6 +24,7 @@ from conjoin.joints.monolithic import Monolithic
 from conjoin.model.censored import TargetColumn
 from conjoin.model.model import CHUNK_ROWS, Model, notices_of
 from conjoin.model.state import State
+from conjoin.model.sums import Completions
 from conjoin.model.targets import Target
 
 __all__ = ["SeveralTargets", "encode_targets", "rows_of", "space_of"]
@@ -114,22 +115,31 @@ class SeveralTargets:
 
     def log_prob(self, columns: list[TargetColumn], encoded: Encoded) -> Float[Tensor, " B"]:
         """log p(y_1, ..., y_k | x) of what is known of the targets, nats, in their raw units: of a
-        censored number the mass between its bounds, of a missing one nothing."""
+        censored number the mass between its bounds, of a missing one nothing. A known sum of which
+        parts are missing is used as by the models of single targets."""
         y = encode_targets(self.targets, columns)
-        x = encoded.event
         nothing = Event(torch.zeros_like(y.value), torch.zeros_like(y.mask))
-        parts = slices(x.rows, CHUNK_ROWS)
-        with torch.no_grad():
-            both = torch.cat([self._asked(y.take(part), x.take(part)) for part in parts])
-            alone = torch.cat([self._asked(nothing.take(part), x.take(part)) for part in parts])
-        volume = torch.zeros(x.rows, dtype=torch.float64)
+        completions = self.view(self.names[0]).completions(encoded)
+        both, alone = (self._beside(each, encoded.event, completions) for each in (y, nothing))
+        volume = torch.zeros(encoded.event.rows, dtype=torch.float64)
         for target, column in zip(self.targets, columns, strict=True):
             if target.log_volume:
                 volume += torch.tensor(column.known) * target.log_volume
         return both - alone + volume
 
+    def _beside(self, y: Event, x: Event, completions: Completions | None) -> Float[Tensor, " B"]:
+        """log p(y, x) of what is known; of rows with known sums by their completions."""
+        plain = self._asked(y, x)
+        if completions is None:
+            return plain
+        many = completions.rows.repeat_interleave(completions.log_weight.shape[1])
+        return completions.replacing(plain, self._asked(y.take(many), completions.event))
+
     def _asked(self, y: Event, x: Event) -> Tensor:
-        return self.density.log_prob(rows_of(y, x))
+        with torch.no_grad():
+            parts = slices(x.rows, CHUNK_ROWS)
+            each = (rows_of(y.take(part), x.take(part)) for part in parts)
+            return torch.cat([self.density.log_prob(rows) for rows in each])
 
     @property
     def classes(self) -> list[str]:

@@ -7,7 +7,7 @@ dictionary that no answer may depend on."""
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["ORDER", "READINGS", "State", "join_facts", "split_facts"]
+__all__ = ["ORDER", "READINGS", "State", "check_told", "join_facts", "split_facts"]
 
 READINGS = 2  # of a row that make up its familiarity; models of 0.1.0 have one
 ORDER = (
@@ -35,6 +35,24 @@ ORDER = (
     "adapted",
     "distilled",
 )
+
+
+# of what is only told, the parts that are read by name, and what each is
+TOLD = {
+    "family": str,
+    "settings": dict,
+    "rows": dict,
+    "versions": dict,
+    "trained": dict,
+    "labels": dict,
+    "notices": list,
+    "cut": list,
+    "predictor": dict,
+    "energy": dict,
+    "compared": dict,
+    "adapted": dict,
+    "distilled": dict,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +110,7 @@ class State:
 
 def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
     """The state and the card, from what config.json stores."""
+    check_told(facts)
     card = dict(facts)
     predictor = dict(card.pop("predictor", {}))
     chosen = predictor.pop("chosen", None)
@@ -107,6 +126,17 @@ def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
         blocks=_tuples(card.pop("blocks", None)),
     )
     return state, card | ({"predictor": predictor} if predictor else {})
+
+
+def check_told(facts: dict[str, Any]) -> None:
+    """ValueError where a part of the card is not what is read from it."""
+    for name, kind in TOLD.items():
+        value: Any = facts.get(name)
+        if not isinstance(value, kind | None):
+            raise ValueError(f"facts.{name} is {value!r:.60}, no {kind.__name__}")
+        entries: list[Any] = value if kind is list and value else []
+        if any(not isinstance(entry, str) for entry in entries):
+            raise ValueError(f"facts.{name} has an entry that is no sentence")
 
 
 def join_facts(state: State, card: dict[str, Any]) -> dict[str, Any]:

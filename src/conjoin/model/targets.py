@@ -1,6 +1,7 @@
 """What y is: classes or a number, and how its raw values become events."""
 
 import abc
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -9,12 +10,22 @@ import torch
 from torch import Tensor
 
 from conjoin.codecs.table.forms import find_form, form_from, form_json
-from conjoin.codecs.table.measure import decimals_of
+from conjoin.codecs.table.measure import decimals_of, range_of
 from conjoin.codecs.table.reading import read_in
-from conjoin.codecs.table.values import floats, truth_of, truths_of
+from conjoin.codecs.table.values import Tally, floats, truth_of, truths_of
 from conjoin.core import Event, Space, Variable
 
-__all__ = ["TARGETS", "Classes", "Number", "Target", "class_labels", "target_from_json", "task_for"]
+__all__ = [
+    "TARGETS",
+    "Classes",
+    "Number",
+    "Target",
+    "class_labels",
+    "seen_range",
+    "target_from_json",
+    "task_for",
+    "unlabelled_of",
+]
 
 
 class Target(abc.ABC):
@@ -26,6 +37,8 @@ class Target(abc.ABC):
     name: str
     labels: np.ndarray | None
     form: Any = None  # how it writes numbers in words; None where it does not
+    range: tuple[float | None, float | None] = (None, None)  # seen at fit; None where not known
+    missing: tuple[Any, ...] = ()  # values that mean that the answer is not known
 
     @classmethod
     @abc.abstractmethod
@@ -50,6 +63,11 @@ class Target(abc.ABC):
     @abc.abstractmethod
     def log_volume(self) -> float:
         """What turns log p of an event into log p of the raw answer."""
+
+    @property
+    @abc.abstractmethod
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest event of an answer seen at fit; infinite where not known."""
 
     @abc.abstractmethod
     def encode(self, y: np.ndarray, known: np.ndarray) -> Event:
@@ -139,6 +157,10 @@ class Classes(Target):
     def space(self) -> Space:
         return Space((), (Variable(self.name, "category", cardinality=len(self.labels)),))
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        return 0.0, len(self.labels) - 1.0
+
     def encode(self, y: np.ndarray, known: np.ndarray) -> Event:
         """Codes of the labels; ValueError names a label that was not there at fit."""
         codes = np.zeros(len(y))
@@ -209,6 +231,7 @@ class Classes(Target):
             "name": self.name,
             "labels": self.labels.tolist(),
             "dtype": self.labels.dtype.str,
+            **_missing_json(self),
         }
 
     @classmethod
@@ -218,7 +241,8 @@ class Classes(Target):
 
 class Number(Target):
     """The number of a regressor: standardised, with its recorded precision. ``form``: how the
-    target writes it in words, None for plain numbers."""
+    target writes it in words, None for plain numbers. ``range``: between which raw numbers the rows
+    of the fit lie, None for an end that is open."""
 
     kind = "number"
     discrete = False
@@ -226,9 +250,16 @@ class Number(Target):
     labels = None  # a number has none
 
     def __init__(
-        self, name: str, shift: float, scale: float, resolution: float | None, form: Any = None
+        self,
+        name: str,
+        shift: float,
+        scale: float,
+        resolution: float | None,
+        form: Any = None,
+        range: tuple[float | None, float | None] = (None, None),
     ) -> None:
         self.form = form
+        self.range = range
         self.name = name
         self.shift = shift
         self.scale = scale
@@ -265,7 +296,19 @@ class Number(Target):
         shift = float(np.average(values, weights=counts))
         scale = float(np.sqrt(np.average((values - shift) ** 2, weights=counts))) or 1.0
         decimals = decimals_of(values, "float64")
-        return cls(name, shift, scale, None if decimals is None else 10.0**-decimals, form)
+        resolution = None if decimals is None else 10.0**-decimals
+        return cls(name, shift, scale, resolution, form, seen_range(values))
+
+    def widened(self, values: np.ndarray) -> "Number":
+        """This number, with the range that these values have seen as well."""
+        (low, high), (least, most) = self.range, seen_range(values)
+        ends = (
+            None if low is None or least is None else min(low, least),
+            None if high is None or most is None else max(high, most),
+        )
+        number = Number(self.name, self.shift, self.scale, self.resolution, self.form, ends)
+        number.missing = self.missing
+        return number
 
     @property
     def space(self) -> Space:
@@ -274,6 +317,13 @@ class Number(Target):
         return Space(
             (), (Variable(self.name, kind, resolution=width, origin=-self.shift / self.scale),)
         )
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        low, high = self.range
+        least = -np.inf if low is None else (low - self.shift) / self.scale
+        most = np.inf if high is None else (high - self.shift) / self.scale
+        return float(least), float(most)
 
     def encode(self, y: np.ndarray, known: np.ndarray) -> Event:
         values = np.where(known, y, self.shift).astype(float)
@@ -346,12 +396,30 @@ class Number(Target):
             "scale": self.scale,
             "resolution": self.resolution,
             **({} if self.form is None else {"form": form_json(self.form)}),
+            **({} if self.range == (None, None) else {"range": list(self.range)}),
+            **_missing_json(self),
         }
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> Self:
         form = form_from(config.get("form"))
-        return cls(config["name"], config["shift"], config["scale"], config["resolution"], form)
+        low, high = config.get("range", (None, None))  # models of before have none
+        if low is not None and high is not None and not low <= high:
+            raise ValueError(f"the range of the target is {low!r} to {high!r}")
+        return cls(
+            config["name"],
+            config["shift"],
+            config["scale"],
+            config["resolution"],
+            form,
+            (low, high),
+        )
+
+
+def seen_range(values: np.ndarray) -> tuple[float | None, float | None]:
+    """Between which raw numbers these values lie, without the full precision of any."""
+    distinct = np.unique(values)
+    return range_of(Tally(distinct, np.ones(len(distinct)), 0.0))
 
 
 def _no_number(name: str, labels: np.ndarray, words: np.ndarray) -> str:
@@ -380,7 +448,25 @@ def task_for(target: Target | None) -> str:
 
 
 def target_from_json(config: dict[str, Any] | None) -> Target | None:
-    return None if config is None else TARGETS[config["kind"]].from_json(config)
+    if config is None:
+        return None
+    target = TARGETS[config["kind"]].from_json(config)
+    target.missing = tuple(config.get("missing", ()))
+    if not all(isinstance(value, str | int | float) for value in target.missing):
+        raise ValueError(f"the target has {target.missing!r:.60} for what is not known")
+    return target
+
+
+def _missing_json(target: Target) -> dict[str, Any]:
+    """Nothing where there is none, as in models of before."""
+    return {"missing": list(target.missing)} if target.missing else {}
+
+
+def unlabelled_of(targets: Sequence[Any], asked: Any) -> Any:
+    """The label that means "not known" in questions to several targets: what the estimator says,
+    else what the targets remember of their fit."""
+    remembered = [value for target in targets for value in target.missing]
+    return next(iter(remembered), None) if asked is None else asked
 
 
 def class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:

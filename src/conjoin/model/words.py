@@ -18,6 +18,7 @@ __all__ = [
     "limits",
     "measures",
     "number",
+    "out_of_time",
     "percent",
     "plural",
     "purpose",
@@ -145,9 +146,28 @@ def unfinished(facts: dict[str, Any]) -> str:
     needed = f" All take about {time_words(trained['seconds'] / steps * planned)}:" if steps else ""
     return (
         f"The fit did {steps:,} of its {planned:,} planned steps ({steps / planned:.1%}), so that "
-        f"what the model draws, fills in or alters may be little more than noise.{needed or ' So'} "
+        "its answers are rougher than they need be, and what it draws, fills in or alters may be "
+        f"little more than noise.{needed or ' So'} "
         "give it more with max_time=..., or go on from it with start_from=...."
     )
+
+
+def out_of_time(facts: dict[str, Any]) -> list[str]:
+    """What makes answers worth less, as the fit had to end early or to leave something out: for
+    every question to a model, whoever fitted it."""
+    trained = facts.get("trained", {})
+    stopped = trained.get("stopped", "")
+    few = unfinished(facts)
+    if not few and stopped.startswith(CUT_SHORT):
+        epochs = trained.get("epochs", 0)
+        few = (
+            f"The fit was cut short ({stopped.partition(':')[0]}) after {epochs:,} "
+            f"pass{'' if epochs == 1 else 'es'} over its rows: a longer one may answer better."
+        )
+    cut = facts.get("cut", ())
+    more = f" (and {len(cut) - 1:,} more: see the notices of the model)" if len(cut) > 1 else ""
+    left_out = f"{cut[0].rstrip('.')}{more}." if cut else ""
+    return [words for words in (few, left_out) if words]
 
 
 def energy_words(facts: dict[str, Any]) -> tuple[str, str]:

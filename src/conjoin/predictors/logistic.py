@@ -141,7 +141,7 @@ def _searched(
     least, log_p = judged(1.0)
     ways = (STRONGER_PENALTIES, WEAKER_PENALTIES) if table.size <= MAX_SEARCHED_CELLS else ()
     for way in ways:
-        for c in while_time(way):
+        for c in while_time(way, "the search for the penalty of logistic regression"):
             found, each = judged(c)
             if found >= least:
                 break

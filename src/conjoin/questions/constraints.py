@@ -24,7 +24,7 @@ from conjoin.codecs.table.schema import RARE, Column
 from conjoin.codecs.table.values import map_distinct, text_of
 from conjoin.model.model import Model
 
-__all__ = ["Among", "Constraint", "Draw", "keep_drawing", "narrowed", "read_constraints"]
+__all__ = ["Among", "Between", "Constraint", "Draw", "keep_drawing", "narrowed", "read_constraints"]
 
 # the least share of rows kept, judged once so many rows were drawn
 MIN_KEPT_SHARE = 1e-3  # of the drawn rows, under which the constraints are refused
@@ -54,7 +54,7 @@ class Constraint:
     right: Column | None = None
     constant: float = np.nan
 
-    def kept(self, frame: pd.DataFrame) -> np.ndarray:
+    def kept(self, frame: pd.DataFrame, y: Any = None) -> np.ndarray:
         """(B,) whether each row keeps it."""
         codes = _codes(self.left, self.right or self.left)
         one = _numbers(self.left, frame[self.left.name], codes)
@@ -74,7 +74,7 @@ class Among:
     name: Any
     values: frozenset[str]
 
-    def kept(self, frame: pd.DataFrame) -> np.ndarray:
+    def kept(self, frame: pd.DataFrame, y: Any = None) -> np.ndarray:
         """(B,) whether each row keeps it."""
         return map_distinct(
             frame[self.name].astype(object),
@@ -82,6 +82,19 @@ class Among:
             True,
             "bool",
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """A number y lies from ``low`` to ``high``; it may have the name of a column."""
+
+    text: str
+    low: float
+    high: float
+
+    def kept(self, frame: pd.DataFrame, y: Any = None) -> np.ndarray:
+        """(B,) whether each row keeps it."""
+        return np.asarray((y >= self.low) & (y <= self.high))
 
 
 def _codes(*columns: Column) -> dict[str, int]:
@@ -260,7 +273,7 @@ def _raw(column: Column, value: float | None) -> Any:
 
 
 def keep_drawing(
-    draw: Draw, constraints: Sequence[Constraint | Among], n: int, target: str | None
+    draw: Draw, constraints: Sequence[Constraint | Among | Between], n: int, target: str | None
 ) -> tuple[pd.DataFrame, Any]:
     """``n`` rows (one at least) that keep every constraint, and their y; the frame's
     ``attrs["acceptance"]`` is the share kept.
@@ -284,7 +297,7 @@ def keep_drawing(
         rows = np.repeat(left, copies)
         x, y = draw(rows)
         table = x if target is None or target in x else x.assign(**{target: y})
-        good = np.logical_and.reduce([each.kept(table) for each in constraints])
+        good = np.logical_and.reduce([each.kept(table, y) for each in constraints])
         drawn = drawn + len(rows)
         kept = kept + int(good.sum())
         vain = 0 if good.any() else vain + len(rows)
@@ -302,10 +315,10 @@ def keep_drawing(
     return X, None if target is None else np.concatenate(labels)[order]
 
 
-def _hopeless(constraints: Sequence[Constraint | Among], drawn: int, kept: int) -> str:
+def _hopeless(constraints: Sequence[Constraint | Among | Between], drawn: int, kept: int) -> str:
     wish = ", ".join(repr(each.text) for each in constraints)
     return (
-        f"Of {drawn:,} rows drawn only {kept:,} keep where={wish}, under the floor of 1 in "
+        f"Of {drawn:,} rows drawn only {kept:,} keep {wish}, under the floor of 1 in "
         f"{round(1 / MIN_KEPT_SHARE):,}: "
         "say more in given, such as a range of the columns compared, or ask for less."
     )

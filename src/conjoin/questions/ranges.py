@@ -1,12 +1,12 @@
 """Draws that stay where the rows of the fit were: between the least and the greatest value of each
-column, and on its only values where it has few.
+column and of a number y, and on its only values where a column has few.
 
 Rows that leave the ranges are drawn again, so that draws come from p(x | x in the ranges); what
 still lies outside after several rounds is mirrored at the end that it left. log p(x) is that of the
 model itself, whose tails are open.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from conjoin.core import Codec, Event, Pair
 
-__all__ = ["draw_in_range", "lifted", "settled"]
+__all__ = ["Ends", "draw_in_range", "ends_of", "lifted", "settled"]
+
+Ends = tuple[Tensor, Tensor]  # the least and the greatest y, () or (k,), in event units
 
 MAX_DRAWN = 4  # times as many rows as are wanted, at most
 
@@ -24,23 +26,39 @@ def draw_in_range(
     draw: Callable[[Tensor], Any],
     known: Event,
     open_places: Collection[int] = (),
+    of_y: Ends | None = None,
 ) -> Any:
     """What ``draw`` makes of the rows at some places, an Event or a Pair, with every drawn cell in
     its range.
 
-    ``known``: the cells that are not drawn. ``open_places``: variables whose range is lifted."""
+    ``known``: the cells that are not drawn. ``open_places``: variables whose range is lifted.
+    ``of_y``: the range of y in a Pair, None where it is open or y is not drawn."""
     rows = known.rows
     drawn = draw(torch.arange(rows))
-    if codec.ranges is None or not rows:
+    if not rows or (codec.ranges is None and of_y is None):
         return drawn
-    left = _outside(codec, drawn, known, open_places).nonzero()[:, 0]
+
+    def outside(some: Any, of: Event) -> Tensor:
+        return _outside(codec, some, of, open_places) | _beyond(some, of_y)
+
+    left = outside(drawn, known).nonzero()[:, 0]
     total = rows
     while len(left) and total + len(left) <= MAX_DRAWN * rows:
         drawn = _replaced(drawn, left, draw(left))
         total += len(left)
-        left = left[_outside(codec, _take(drawn, left), known.take(left), open_places)]
+        left = left[outside(_take(drawn, left), known.take(left))]
+    drawn = drawn if of_y is None else drawn._replace(y=_within(drawn.y, of_y))
+    if codec.ranges is None:
+        return drawn
     mirrored = _mirrored(codec, _x(drawn))
     return _with_x(drawn, settled(codec, mirrored, known, open_places, _x(drawn)))
+
+
+def ends_of(targets: Sequence[Any], tails: bool) -> Ends | None:
+    """The ranges (k,) of targets, from the least to the greatest value of the fit; None with
+    ``tails``, or where nothing is known of any."""
+    ends = torch.tensor([target.ends for target in targets], dtype=torch.float64)
+    return None if tails or ends.isinf().all() else (ends[:, 0], ends[:, 1])
 
 
 def settled(
@@ -63,10 +81,27 @@ def settled(
 def _mirrored(codec: Codec, event: Event) -> Event:
     """The event with values that left their range mirrored at its end, where the range has ends;
     put there, they would pile up."""
-    low, high = codec.ranges  # type: ignore[misc]
-    value = event.value
+    return event._replace(value=_reflected(event.value, *codec.ranges))  # type: ignore[misc]
+
+
+def _reflected(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
     value = torch.where(value < low, 2 * low - value, value)
-    return event._replace(value=torch.where(value > high, 2 * high - value, value))
+    return torch.where(value > high, 2 * high - value, value)
+
+
+def _within(y: Event, ends: Ends) -> Event:
+    """y with values that left their range mirrored at its end, those far outside put there."""
+    return y._replace(value=_reflected(y.value, *ends).clamp(*ends))
+
+
+def _beyond(drawn: Any, ends: Ends | None) -> Tensor:
+    """(B,) whether a drawn y has left its range."""
+    if ends is None:
+        return torch.zeros(_x(drawn).rows, dtype=torch.bool)
+    low, high = ends
+    value = drawn.y.value
+    far = (value < low - _slack(low)) | (value > high + _slack(high))
+    return far.reshape(len(far), -1).any(1)
 
 
 def lifted(codec: Codec, given: Collection[Any], tails: bool) -> list[int]:
@@ -78,8 +113,10 @@ def lifted(codec: Codec, given: Collection[Any], tails: bool) -> list[int]:
 
 
 def _outside(codec: Codec, drawn: Any, known: Event, open_places: Collection[int]) -> Tensor:
-    """(B,) whether a drawn cell, or a drawn y, has left its range."""
-    low, high = codec.ranges  # type: ignore[misc]
+    """(B,) whether a drawn cell of x has left its range."""
+    if codec.ranges is None:
+        return torch.zeros(known.rows, dtype=torch.bool)
+    low, high = codec.ranges
     value = _x(drawn).value
     far = (value < low - _slack(low)) | (value > high + _slack(high))
     far &= ~known.mask

@@ -17,13 +17,14 @@ from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import Model
 from conjoin.questions.constraints import (
     Among,
+    Between,
     Constraint,
     Draw,
     keep_drawing,
     narrowed,
     read_constraints,
 )
-from conjoin.questions.ranges import draw_in_range, lifted
+from conjoin.questions.ranges import Ends, draw_in_range, ends_of, lifted
 
 __all__ = ["generate"]
 
@@ -39,30 +40,44 @@ def generate(
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """``n`` rows and their y (None for a density).
 
-    ``y``: a class or number, or one per row. ``given``: {column: value}, {column: (low, high)} with
-    None for open ends, or {column: [levels]}. Conditioning is exact where the model has exact
+    ``y``: a class or number, or one per row, or of a number a range (low, high), None for an open
+    end, in which y is drawn. ``given``: {column: value}, {column: (low, high)} with None for open
+    ends, or {column: [levels]}. Conditioning is exact where the model has exact
     conditionals; without ``where`` no row is drawn in vain. ``where``: constraints such as "start
     <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them. Columns
-    stay between the least and the greatest value of the fit, unless ``tails``, or ``given`` asks
-    for a range of them."""
+    and a number y stay between the least and the greatest value of the fit, unless ``tails``, or a
+    range of them is asked for."""
     if not isinstance(n, int | np.integer) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
     asked = model.codec.implied(given or {})
     open_places = lifted(model.codec, asked, tails)
     asked = narrowed(model, asked, constraints)
-    kept: list[Constraint | Among] = [*constraints, *_among(model, asked)]
-    draw = _drawer(model, n, y, asked, stream(seed, "sample"), open_places)
-    _tell_far(model, y, given or {})
-    if not kept or not n:
-        return draw(np.arange(n))
-    X, labels = keep_drawing(
-        lambda rows: _framed(model, *draw(rows)),
-        kept,
+    between = _range_of_y(model, y)
+    kept: list[Constraint | Among | Between] = [*constraints, *_among(model, asked), *between]
+    draw = _drawer(
+        model,
         n,
-        None if model.target is None else model.target.name,
+        None if between else y,
+        asked,
+        stream(seed, "sample"),
+        open_places,
+        None if model.target is None else ends_of([model.target], tails or bool(between)),
     )
-    return (X if model.codec.columnwise else model.codec.raw(model.rows(X))), labels
+    _tell_far(model, [end for end in y if end is not None] if between else y, given or {})
+    if not kept or not n:
+        X, labels = draw(np.arange(n))
+    else:
+        X, labels = keep_drawing(
+            lambda rows: _framed(model, *draw(rows)),
+            kept,
+            n,
+            None if model.target is None else model.target.name,
+        )
+        X = X if model.codec.columnwise else model.codec.raw(model.rows(X))
+    for words in () if tails else model.codec.drawn_outside(X, given or {}):
+        warnings.warn(words, ColumnWarning, stacklevel=3)
+    return X, labels
 
 
 def _tell_far(model: Model, y: Any, given: Mapping[Any, Any]) -> None:
@@ -83,6 +98,21 @@ def _tell_far(model: Model, y: Any, given: Mapping[Any, Any]) -> None:
         warnings.warn(words, ColumnWarning, stacklevel=4)
 
 
+def _range_of_y(model: Model, y: Any) -> list[Between]:
+    """What keeps a number y in the range (low, high) that is asked of it."""
+    if not model.has_number or not isinstance(y, tuple) or len(y) != 2:
+        return []
+    ends = [None if end is None else model.number.asked(end) for end in y]
+    low = -np.inf if ends[0] is None else ends[0]
+    high = np.inf if ends[1] is None else ends[1]
+    if not low <= high:
+        raise ValueError(
+            f"y is asked to lie from {y[0]!r} to {y[1]!r}: the first must not exceed the second."
+        )
+    words = f"{low:g} <= {model.number.name} <= {high:g}"
+    return [Between(words, low, high)]
+
+
 def _framed(model: Model, X: Any, y: Any) -> tuple[pd.DataFrame, Any]:
     """The rows as a frame, in which constraints find their columns."""
     return (X if model.codec.columnwise else model.rows(X).frame), y
@@ -95,8 +125,10 @@ def _drawer(
     given: dict[Any, Any],
     generator: torch.Generator,
     open_places: Sequence[int],
+    of_y: Ends | None,
 ) -> Draw:
-    """What draws those of the ``n`` wanted rows that it is given the numbers of."""
+    """What draws those of the ``n`` wanted rows that it is given the numbers of; a y that is drawn
+    lies in ``of_y``."""
     x = _evidence(model, n, given)
     asked = {name: value for name, value in given.items() if not _is_mixed(model, name, value)}
     joint = model.joint
@@ -111,7 +143,13 @@ def _drawer(
 
     def draw(rows: np.ndarray) -> tuple[pd.DataFrame, Any]:
         index = torch.as_tensor(rows)
-        drawn = draw_in_range(model.codec, lambda some: at(index[some]), x.take(index), open_places)
+        drawn = draw_in_range(
+            model.codec,
+            lambda some: at(index[some]),
+            x.take(index),
+            open_places,
+            of_y if y is None else None,
+        )
         if model.target is None:
             return model.codec.drawn(drawn, generator, asked), None
         # a number that was asked for is given back as it is

@@ -12,7 +12,7 @@ from conjoin.model.censored import TargetColumn
 from conjoin.model.several import SeveralTargets
 from conjoin.questions.decide import ACCEPT, AMBIGUOUS, UNFAMILIAR, decide
 from conjoin.questions.evaluate import evaluate
-from conjoin.questions.ranges import draw_in_range, lifted
+from conjoin.questions.ranges import draw_in_range, ends_of, lifted
 
 __all__ = ["decide_all", "evaluate_all", "predict_all", "proba_all", "sample_all"]
 
@@ -171,7 +171,8 @@ def sample_all(
         whole = model.density.sample(len(index), generator=generator)
         return Pair(*whole.cut(count))
 
-    drawn: Pair = draw_in_range(model.codec, draw, x, lifted(model.codec, (), tails))
+    of_y = ends_of(model.targets, tails)
+    drawn: Pair = draw_in_range(model.codec, draw, x, lifted(model.codec, (), tails), of_y)
     y = {
         target.name: target.drawn(drawn.y.value[:, place])
         for place, target in enumerate(model.targets)

@@ -15,7 +15,7 @@ between: ``while_time`` takes as many of its steps as are likely to end in time.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import TypeVar
@@ -146,13 +146,14 @@ def tell_cut(sentence: str) -> None:
         running[0].cut.append(sentence)
 
 
-def while_time(steps: Iterable[Step]) -> Iterator[Step]:
+def while_time(steps: Sequence[Step], work: str) -> Iterator[Step]:
     """The first of the steps, and of the others as many as are likely to end in time, if each takes
-    as long as the one before."""
+    as long as the one before. Where some are left out that is told as of ``work``."""
     before = time.monotonic()
     for place, step in enumerate(steps):
         now = time.monotonic()
         if place and now - before > time_left():
+            tell_cut(f"For want of time {work} took {place:,} of {len(steps):,} steps.")
             return
         before = now
         yield step

@@ -41,7 +41,13 @@ from conjoin.codecs.table.relations import Linear, Relations, Settling, Solved
 from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.schema import RARE, Column, Schema
 from conjoin.codecs.table.values import text_of
-from conjoin.codecs.table.words import beyond_words, far_words, field_of, inputs_of
+from conjoin.codecs.table.words import (
+    beyond_words,
+    far_words,
+    field_of,
+    inputs_of,
+    outside_words,
+)
 from conjoin.core import Codec, Encoded, Event, Field, OpenSum, Region, Rows, Space, Variable
 
 __all__ = ["TableCodec"]
@@ -221,6 +227,13 @@ class TableCodec(Codec):
             for words in [beyond_words(columns[name], asked)]
             if words
         ]
+
+    def drawn_outside(self, frame: pd.DataFrame, given: Collection[Any]) -> list[str]:
+        columns = [each for each in self.schema.drawn if each.numeric and not each.modelled]
+        found = [
+            outside_words(each, frame[each.name]) for each in columns if each.name not in given
+        ]
+        return list(filter(None, found))
 
     def far_away(self, rows: Rows) -> list[str]:
         columns = [each for each in self.schema.drawn if each.numeric]

@@ -11,7 +11,7 @@ from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.table.values import blank
 from conjoin.core import Field
 
-__all__ = ["beyond_words", "far_words", "field_of", "inputs_of"]
+__all__ = ["beyond_words", "far_words", "field_of", "inputs_of", "outside_words"]
 
 RANGE_SLACK = 0.01  # of the range that was seen: its ends are saved rounded
 FAR_RANGES = 1.0  # ranges that were seen, further out than which a number is far away
@@ -56,6 +56,24 @@ def far_words(column: Column, series: Any) -> str:
         f"Column {column.name!r}: {rows} a value far outside of what the fit has seen, "
         f"{_seen(column)}, such as {series.iloc[far[0]]}: what is filled in beside it is guessed "
         "from far away."
+    )
+
+
+def outside_words(column: Column, series: Any) -> str:
+    """Which drawn numbers (B,) of a column that follows from others lie outside of what the fit has
+    seen; else ""."""
+    low, high = column.range
+    if low is None or high is None:
+        return ""
+    found, known = numbers_of(column, series)
+    slack = RANGE_SLACK * (high - low)
+    far = np.flatnonzero(known & ((found < low - slack) | (found > high + slack)))
+    if not len(far):
+        return ""
+    return (
+        f"Column {column.name!r} follows from others, and in {len(far):,} of {len(found):,} drawn "
+        f"rows it lies outside of what the fit has seen, {_seen(column)}: {series.iloc[far[0]]}, "
+        "for one. No draw that keeps all ranges was found there."
     )
 
 

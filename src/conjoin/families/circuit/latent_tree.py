@@ -218,7 +218,7 @@ class CircuitDensity(Density):
             MixtureDensity.build(self.space, each, data, generator, weight=weight) for each in parts
         ]
         for mixture in mixtures:
-            for _ in while_time(range(START_PASSES)):
+            for _ in while_time(range(START_PASSES), "the start of the circuit"):
                 mixture.maximise(mixture.statistics(data, weight=weight))
         self.leaves.join([mixture.leaves for mixture in mixtures])
         with torch.no_grad():

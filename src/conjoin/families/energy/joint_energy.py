@@ -41,7 +41,7 @@ True
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -73,11 +73,18 @@ CHUNK_ROWS = 8192  # rows that the network sees at once
 # of expectation-maximisation for the mixture, and the rows that it is fitted to
 EM_PASSES = 8
 PROPOSAL_ROWS = 5000
+# passes where they cost little, by cells times components; there the prior is chosen by every
+# seventh row, which the others have not seen
+MANY_EM_PASSES = 40
+MAX_CELL_COMPONENTS = 1 << 20
+JUDGING_ROWS = 7
 # the replay buffer, and the share of its chains that start anew
 REPLAY_CHAINS = 512
 RESTART_SHARE = 0.05
-# for each component of q: it proposes draws, so too wide is better than too narrow
+# for each component of q: it proposes draws, so too wide is better than too narrow, unless rows
+# that it has not seen say otherwise
 PRIOR_ROWS = 10.0
+NARROW_PRIOR_ROWS = 1.0
 Walk = tuple[Tensor, Tensor]  # rows (B, D) of a Markov chain, and F (B,) of them
 MAX_LOGIT_NATS = 1e4  # nats: a logit beyond this has diverged
 
@@ -203,12 +210,7 @@ class EnergyDensity(Density):
                 context_space,
             )
         part = density._x(data.take(some))
-        mass = weight[some]
-        mixture = MixtureDensity.build(
-            density.x_space, density.companion.config, part, generator, weight=mass
-        )
-        for _ in range(EM_PASSES):
-            mixture.maximise(mixture.statistics(part, weight=mass))
+        mixture = _tilted(density.x_space, density.companion.config, part, weight[some], generator)
         density.companion.load_state_dict(mixture.state_dict())
         density.net.start(part)
         if config.method != "noise":
@@ -510,3 +512,37 @@ class EnergyDensity(Density):
             return walk
 
         return sandwich(log_ratio, move, start, steps, generator or stream(0, "partition"))
+
+
+def _tilted(
+    space: Space, config: Mixture, data: Event, weight: Float[Tensor, " B"], generator: Any
+) -> MixtureDensity:
+    """q, by expectation-maximisation. The logits tilt it, and on few rows they learn little beyond
+    it: where that costs little, q takes many passes, by the prior that does better on some rows
+    left out."""
+    if data.value.numel() * (config.components or 1) > MAX_CELL_COMPONENTS:
+        return _by_passes(space, config, data, weight, generator, EM_PASSES)
+    held = torch.arange(data.rows) % JUDGING_ROWS == 0
+    narrow = replace(config, smoothing=NARROW_PRIOR_ROWS)
+    gains = []
+    for each in (config, narrow) if bool((~held).any()) else ():
+        taught = (data.take(~held), weight[~held])
+        fitted = _by_passes(space, each, *taught, generator, MANY_EM_PASSES)
+        with torch.no_grad():
+            gains.append(float((weight[held] * fitted.log_prob(data.take(held))).sum()))
+    best = narrow if gains and gains[1] > gains[0] else config
+    return _by_passes(space, best, data, weight, generator, MANY_EM_PASSES)
+
+
+def _by_passes(
+    space: Space,
+    config: Mixture,
+    data: Event,
+    weight: Float[Tensor, " B"],
+    generator: Any,
+    passes: int,
+) -> MixtureDensity:
+    mixture = MixtureDensity.build(space, config, data, generator, weight=weight)
+    for _ in range(passes):
+        mixture.maximise(mixture.statistics(data, weight=weight))
+    return mixture

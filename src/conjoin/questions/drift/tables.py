@@ -25,6 +25,7 @@ from conjoin.model.model import Model
 from conjoin.questions.drift.betting import conformal_ranks, simple_jumper
 from conjoin.questions.drift.causes import new_values, told
 from conjoin.questions.drift.tests import column_tests, holm, ks_p_value, pair_tests
+from conjoin.questions.drift.writing import in_numbers
 
 __all__ = ["Drift", "Running", "drift"]
 
@@ -198,6 +199,8 @@ def drift(
     )
     a, b, notices = _common(first, second, level)
     notices += [f"Column {name!r} holds pictures, which are not compared here." for name in shown]
+    a, b, told_apart = in_numbers(a, b, types, missing)
+    notices += told_apart
     codec = TableCodec(types=types, missing=missing).fit(pd.concat([a, b], ignore_index=True))
     before = codec.encode(a).event
     after = codec.encode(b).event
