@@ -41,7 +41,9 @@ class Recipe:
     """How a density asks to be trained. ``steps``: of the gradient, over which the learning
     ``rate`` falls to zero (None: as many epochs as the plan says); ``batch``: rows of a step;
     ``decay``: of the weights; ``memory``: of their running mean; ``epochs``: passes over the rows
-    of a density that has statistics (None: as many as the loop thinks good)."""
+    of a density that has statistics (None: as many as the loop thinks good); ``matrix_rate``: of
+    matrices between hidden units, if these are moved by Muon; ``linear``: whether rates fall in a
+    straight line, and not along a cosine."""
 
     steps: int | None = None
     batch: int = 1024
@@ -49,6 +51,8 @@ class Recipe:
     decay: float = 0.0
     memory: float = 0.99
     epochs: int | None = None
+    matrix_rate: float | None = None
+    linear: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
