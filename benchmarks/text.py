@@ -195,6 +195,11 @@ def calibration_error(proba, right):
     return sum(gaps) / len(top)
 
 
+def familiarity(model, texts):
+    """p-values of how typical texts are."""
+    return model.model_.p_value(model.model_.encode(texts))
+
+
 def agnews(options):
     from sklearn.metrics import roc_auc_score
 
@@ -215,7 +220,7 @@ def agnews(options):
         f"{len(X)} rows, {seconds:.0f} CPU s: accuracy {right.mean():.4f}, calibration error "
         f"{calibration_error(proba, right):.4f}, log-loss {-np.log(own).mean():.4f}"
     )
-    print(model.model_.card["predictor"])
+    print(model.model_.card["predictor"]["why"], flush=True)
     others = {
         "sst2": load_texts("sst2").strings["test"][:TEST_ROWS],
         "shakespeare": [
@@ -225,12 +230,12 @@ def agnews(options):
         ][:TEST_ROWS],
     }
     inside = model.score_samples(T) / [len(text) + 1 for text in T]
-    usual = model.familiarity(T)
+    usual = familiarity(model, T)
     for name, foreign in others.items():
         outside = model.score_samples(foreign) / [len(text) + 1 for text in foreign]
         kind = np.r_[np.ones(len(T)), np.zeros(len(foreign))]
         by_log_p = roc_auc_score(kind, np.r_[inside, outside])
-        by_rank = roc_auc_score(kind, np.r_[usual, model.familiarity(foreign)])
+        by_rank = roc_auc_score(kind, np.r_[usual, familiarity(model, foreign)])
         print(f"{name}: AUROC {by_log_p:.4f} by log p, {by_rank:.4f} by familiarity")
 
 

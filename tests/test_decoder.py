@@ -10,7 +10,9 @@ import torch
 
 import conjoin
 from conjoin.codecs.sequence import Prefix
-from conjoin.core import Block, Event, Variable, stream
+from conjoin.core import Block, Event, Status, Variable, stream
+from conjoin.core.sampling import Sampling, sampling_with
+from conjoin.families.autoregressive import continuation
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
 from conjoin.nets.decoder import Decoder
 from conjoin.training.learners import Batch, Gradient
@@ -129,7 +131,86 @@ def test_attention_sees_how_far_apart_tokens_are_and_not_where_they_stand():
     assert torch.allclose(*scores, atol=1e-12)
 
 
-@pytest.mark.parametrize("size, millions", [(1, 0.98), (8, 7.86)])
+@torch.no_grad()
+def test_rows_that_have_ended_leave_the_batch(monkeypatch):
+    """Draws are those of a batch that keeps all of its rows, and fewer rows are stepped."""
+    density = built()
+    seen = []
+    own = SequenceDensity._step
+
+    def counted(self, state, token):
+        seen.append(len(state.context))
+        return own(self, state, token)
+
+    monkeypatch.setattr(SequenceDensity, "_step", counted)
+    few = density.sample(40, generator=stream(1))
+    stepped = sum(seen)
+    monkeypatch.setattr(continuation, "MAX_LEFT_SHARE", -1.0)
+    all_rows = density.sample(40, generator=stream(1))
+    assert torch.equal(few.value, all_rows.value)
+    assert torch.equal(few.present, all_rows.present)
+    assert stepped < 0.7 * (sum(seen) - stepped)
+
+
+# ------------------------------------------------------------------ narrower draws
+
+LOG_P = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64).log()
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, [0.5, 0.3, 0.15, 0.05]),
+        ({"temperature": 0.5}, [0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365]),
+        ({"top_k": 2}, [0.625, 0.375, 0, 0]),
+        ({"top_p": 0.8}, [0.625, 0.375, 0, 0]),
+        ({"top_p": 0.81}, [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0]),
+        ({"top_p": 0.01}, [1, 0, 0, 0]),
+        ({"top_k": 3, "top_p": 0.6}, [0.625, 0.375, 0, 0]),
+    ],
+)
+def test_tokens_are_chosen_more_narrowly(settings, wanted):
+    how = Sampling(**settings)
+    assert how.of(LOG_P).exp()[0].tolist() == pytest.approx(wanted, abs=1e-12)
+    assert how.of(LOG_P.flip(1)).exp()[0].tolist() == pytest.approx(wanted[::-1], abs=1e-12)
+
+
+def test_what_is_drawn_more_narrowly_is_no_draw_of_p():
+    density = built()
+    unknown = TEXT.unknown(4)
+    assert density.complete(unknown, generator=stream(0)).status is Status.EXACT
+    with sampling_with(Sampling(top_k=1)):
+        first = density.complete(unknown, generator=stream(0))
+        second = density.complete(unknown, generator=stream(1))
+    assert first.status is Status.APPROXIMATE
+    assert torch.equal(first.event.value, second.event.value)
+    assert torch.equal(first.event.value, density.mode(unknown).value)
+    assert density.complete(unknown, generator=stream(0)).status is Status.EXACT
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"temperature": 0.0}, "temperature must be a number above 0, got 0.0"),
+        ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
+    ],
+)
+def test_draws_that_can_not_be_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Sampling(**settings)
+
+
+def test_narrow_draws_of_a_model():
+    model = conjoin.load(OLD / "sequence")
+    drawn, _ = model.sample(8, y="left", top_k=1, random_state=0)
+    assert len(set(drawn)) == 1
+    table = conjoin.load(OLD / "multimodal")
+    with pytest.raises(ValueError, match="are for families that draw strings token by token"):
+        table.sample(2, temperature=0.5)
+
+
+@pytest.mark.parametrize(("size", "millions"), [(1, 0.98), (8, 7.86)])
 def test_a_size_is_millions_of_parameters(size, millions):
     config = Sequence(size=size)
     net = Decoder(4, 5, 0, *config.shape, 0.0)
@@ -138,7 +219,7 @@ def test_a_size_is_millions_of_parameters(size, millions):
 
 
 @pytest.mark.parametrize(
-    "settings, words",
+    ("settings", "words"),
     [({"size": 3}, "one of 1, 8, 50"), ({"network": "x"}, "rotary, absolute")],
 )
 def test_a_setting_that_does_not_exist_is_refused(settings, words):

@@ -75,6 +75,7 @@ def sample(
     if writer is not None:
         _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
         return
+    X = X if estimator.model_.codec.columnwise else estimator.model_.rows(X).frame
     if where:
         voice.aside(
             f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others "
@@ -226,8 +227,12 @@ def impute(
         tails=tails,
         strategy=strategy,
     )
+    codec = estimator.model_.codec
+    if not codec.columnwise:  # strings come as a list
+        rows = estimator.model_.rows
+        full = [rows(each).frame for each in full] if draws is not None else rows(full).frame
     several = full if draws is not None else [full]
-    cells = _filled(frame, several, estimator.model_.codec)
+    cells = _filled(frame, several, codec)
     table = (
         full
         if draws is None

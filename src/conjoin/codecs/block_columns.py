@@ -24,10 +24,10 @@ from conjoin.codecs.image.pictures import SUFFIXES, Picture
 from conjoin.codecs.image.tally import Tally
 from conjoin.codecs.image.wanted import OF_CHANNELS, Wanted, size_of
 from conjoin.codecs.sequence import ONE_WAY, Prefix, SequenceCodec
-from conjoin.codecs.text import TextCodec
-from conjoin.codecs.tokens import read_format
 from conjoin.codecs.table import Column
 from conjoin.codecs.table.values import text_of
+from conjoin.codecs.text import TextCodec
+from conjoin.codecs.tokens import read_format
 from conjoin.core import Block, Encoded, Event, Variable
 
 __all__ = ["BlockColumn", "PictureColumn", "StringColumn", "known_cells"]

@@ -13,7 +13,7 @@ import hashlib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,7 @@ class SequenceCodec(Codec):
     cells = "characters"
     plural = "strings"
     collection = "set of strings"
+    column_type: ClassVar[str] = "category"  # the schema's word for a string
 
     def __init__(self, characters: Sequence[str] = (), capacity: int = 1) -> None:
         self.tokens: Tokens = Characters(characters)
@@ -219,7 +220,9 @@ class SequenceCodec(Codec):
 
     def decoded(self, event: Event, held: Collection[Any] = ()) -> list[str]:
         return [
-            self.tokens.text([code for code, is_there in zip(codes, exist, strict=True) if is_there])
+            self.tokens.text(
+                [code for code, is_there in zip(codes, exist, strict=True) if is_there]
+            )
             for codes, exist in zip(event.value.tolist(), event.there.tolist(), strict=True)
         ]
 
@@ -242,7 +245,7 @@ class SequenceCodec(Codec):
 
     @property
     def schema(self) -> Schema:
-        return Schema((Column(self.name, "category", levels=self.characters),))
+        return Schema((Column(self.name, self.column_type, levels=self.characters),))
 
     @property
     def columns(self) -> list[Any]:
@@ -269,7 +272,9 @@ class SequenceCodec(Codec):
         return "strings", f"{self._count_words}, at most {self.capacity} in a string"
 
     def fields(self) -> list[Field]:
-        return [Field(self.name, "string", self.tokens.shown[:SHOWN_CHARACTERS], "–", "–", "modelled")]
+        return [
+            Field(self.name, "string", self.tokens.shown[:SHOWN_CHARACTERS], "–", "–", "modelled")
+        ]
 
     # ------------------------------------------------------------------ saving
 

@@ -7,12 +7,14 @@ of documents and their labels becomes text where its only column beside the labe
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
 from conjoin.codecs.sequence import SequenceCodec
 from conjoin.codecs.table.overrides import overrides_of
+from conjoin.codecs.table.schema import Schema
 from conjoin.codecs.tokens import Characters, Tokens, read_format
 from conjoin.core import Codec, Rows
 
@@ -26,6 +28,7 @@ class TextCodec(SequenceCodec):
     noun = "text"
     plural = "texts"
     collection = "set of texts"
+    column_type = "text"
 
     def __init__(self, characters: Sequence[str] = (), capacity: int = 1) -> None:
         super().__init__(characters, capacity)
@@ -63,7 +66,9 @@ class TextCodec(SequenceCodec):
 
 
 def _asked(name: Any, types: Any) -> dict[str, Any]:
-    """What the user says of the column; nothing where types are not of it alone."""
-    if not isinstance(types, Mapping) or list(types) != [name]:
-        return {}
-    return dict(overrides_of(types, [name]).get(name, {}))
+    """What the user says of the column; nothing where types are of others."""
+    if isinstance(types, str | Path):
+        types = Schema.load(types)
+    columns = types.columns if isinstance(types, Schema) else ()
+    known = list(types) if isinstance(types, Mapping) else [column.name for column in columns]
+    return dict(overrides_of(types, known).get(name, {})) if name in known else {}

@@ -203,7 +203,7 @@ def _in_utf8(string: str) -> bytes:
         return string.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"The string {ascii(string[: error.start + 1][-SHOWN_CHARACTERS:])} is no text: behind "
+            f"The string {string[: error.start + 1][-SHOWN_CHARACTERS:]!a} is no text: behind "
             f"{error.start:,} characters stands half of a character, as where Latin-1 was read as "
             "UTF-8; read the file in its own encoding."
         ) from None

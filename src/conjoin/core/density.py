@@ -30,6 +30,7 @@ from conjoin.core.event import Edit, Event, Record, Region, after_one, but_first
 from conjoin.core.flat import Flat
 from conjoin.core.layouts import NotFlatError
 from conjoin.core.random import draw_seed, seeded, stream
+from conjoin.core.sampling import sampling
 
 __all__ = ["Config", "Density", "Draws", "Recipe"]
 
@@ -239,7 +240,7 @@ class Density(nn.Module, abc.ABC):
         self, event: Any, context: Any, generator: torch.Generator | None
     ) -> tuple[Any, Status, Tensor | None]:
         """Draws of the open cells, what they are worth, and their effective number."""
-        exact = self.capabilities.conditionals in ("any", "prefix")
+        exact = self.capabilities.conditionals in ("any", "prefix") and sampling().plain
         own = status_of(self.capabilities.likelihood)
         status = own if exact else worst(own, Status.APPROXIMATE)
         return self._sample_conditional(event, context, generator), status, None

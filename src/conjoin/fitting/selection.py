@@ -163,6 +163,8 @@ def _temper_family(model: Model, choose: Pair, told: dict[str, Any]) -> None:
         return
     gain, prior = model.log_gain(held.x)
     temperature = temperature_of(gain, held.y.value, prior=prior)
+    if temperature <= 1:
+        return
     own = held.y.value.long()[:, None]
     before, after = (
         (gain / each + prior).log_softmax(1).gather(1, own)[:, 0] for each in (1.0, temperature)

@@ -13,6 +13,7 @@ import torch
 from conjoin.codecs.table.schema import RARE
 from conjoin.codecs.table.values import text_of
 from conjoin.core import Event, Pair, Region, stream
+from conjoin.core.sampling import Sampling, sampling_with
 from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import Model
 from conjoin.questions.constraints import (
@@ -36,6 +37,7 @@ def generate(
     seed: int = 0,
     where: str | Sequence[str] = (),
     tails: bool = False,
+    how: Sampling = Sampling(),
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """``n`` rows and their y (None for a density).
 
@@ -44,7 +46,26 @@ def generate(
     conditionals; without ``where`` no row is drawn in vain. ``where``: constraints such as "start
     <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them. Columns
     stay between the least and the greatest value of the fit, unless ``tails``, or ``given`` asks
-    for a range of them."""
+    for a range of them. ``how`` the tokens of strings are chosen."""
+    if not how.plain and not model.density_of_x.capabilities.step:
+        raise ValueError(
+            "temperature, top_k and top_p are for families that draw strings token by token, and "
+            f"{type(model.density_of_x).__name__} does not: leave them out."
+        )
+    with sampling_with(how):
+        return _generated(model, n, y, given, seed, where, tails)
+
+
+def _generated(
+    model: Model,
+    n: int,
+    y: Any,
+    given: Mapping[Any, Any] | None,
+    seed: int,
+    where: str | Sequence[str],
+    tails: bool,
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """The rows of ``generate``."""
     if not isinstance(n, int | np.integer) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
@@ -80,7 +101,7 @@ def _tell_far(model: Model, y: Any, given: Mapping[Any, Any]) -> None:
             for value in far[:1]
         ]
     for words in told:
-        warnings.warn(words, ColumnWarning, stacklevel=4)
+        warnings.warn(words, ColumnWarning, stacklevel=5)
 
 
 def _framed(model: Model, X: Any, y: Any) -> tuple[pd.DataFrame, Any]:

@@ -41,6 +41,7 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.event import slices
+from conjoin.core.sampling import sampling
 from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import continued, targets_of
 from conjoin.nets.decoder import Decoder
@@ -120,9 +121,7 @@ class Sequence(Config):
             known = ", ".join(map(str, SIZES))
             raise ValueError(f"size must be one of {known} (millions) or None, got {self.size!r}.")
         if self.network not in NETWORKS:
-            raise ValueError(
-                f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}."
-            )
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}.")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -314,7 +313,8 @@ class SequenceDensity(Density):
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Event:
         """What is known, then token by token until each row has ended."""
-        return continued(self, event, context, lambda log_p: categorical(log_p, generator))
+        how = sampling()
+        return continued(self, event, context, lambda log_p: categorical(how.of(log_p), generator))
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
