@@ -13,12 +13,12 @@ how sure either is, are learned on the last 5 % of the part to learn, by counts 
 it; the counts of the test have. Characters that only one of the two was judged on are left out of
 the mixture.
 
-``agnews``: p(x, y) by counts on so many rows of ``agnews`` and its test of 1,000 rows (seed 0 of the
-whole test): accuracy, calibration error (15 bins of the top probability), log-loss, and AUROC of
-log p(x) a character and of familiarity against SST-2 and lines of Shakespeare.
+``agnews``: p(x, y) by counts on so many rows of ``agnews`` and its test of 1,000 rows (seed 0 of
+the whole test): accuracy, calibration error (15 bins of the top probability), log-loss, and AUROC
+of log p(x) a character and of familiarity against SST-2 and lines of Shakespeare.
 
-``decode``: characters a CPU second of a network of one million parameters, batch 1, one thread, with
-its cache and without, and whether both choose the same. Asked: 1,500 with the cache.
+``decode``: characters a CPU second of a network of one million parameters, batch 1, one thread,
+with its cache and without, and whether both choose the same. Asked: 1,500 with the cache.
 
 Asked: 1.60 nats a character by the network, 1.42 by the mixture, 1,200 CPU seconds; accuracy .885
 and calibration error .02.

@@ -1,9 +1,10 @@
-"""Text <-> events: strings of characters, bytes or merged bytes, as a list or as the one column of a
-table.
+"""Text <-> events: strings of characters, bytes or merged bytes, as a list or as the one column of
+a table.
 
 A list of strings is a set of ``sequence``; it is text where the user says so, and what it is made
-of: ``types={"text": "text"}``, ``types={"text": {"type": "text", "format": "tokens 512"}}``. A table
-of documents and their labels becomes text where its only column beside the labels is said to be.
+of: ``types={"text": "text"}``, ``types={"text": {"type": "text", "format": "tokens 512"}}``. A
+table of documents and their labels becomes text where its only column beside the labels is said to
+be.
 """
 
 from collections.abc import Mapping, Sequence

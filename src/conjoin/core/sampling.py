@@ -20,7 +20,7 @@ import torch
 
 from conjoin.core.shapes import Float
 
-__all__ = ["Sampling", "sampling", "sampling_with"]
+__all__ = ["BY_P", "Sampling", "sampling", "sampling_with"]
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,19 @@ class Sampling:
         """log p' of the next token from its log p."""
         if self.plain:
             return log_p
-        out = (log_p / self.temperature).log_softmax(1)
-        ordered, place = out.sort(dim=1, descending=True, stable=True)
-        before = ordered.exp().cumsum(1) - ordered.exp()
+        tempered = (log_p / self.temperature).log_softmax(1)
+        ordered, place = tempered.sort(dim=1, descending=True, stable=True)
         rank = torch.arange(ordered.shape[1])
-        if self.top_k is not None:
-            kept = ordered.masked_fill(rank >= self.top_k, -torch.inf).log_softmax(1)
-            before = kept.exp().cumsum(1) - kept.exp()
-            ordered = kept
-        gone = (before >= self.top_p) & (rank > 0)
-        ordered = ordered.masked_fill(gone, -torch.inf).log_softmax(1)
-        return torch.empty_like(out).scatter(1, place, ordered)
+        few = ordered.shape[1] if self.top_k is None else self.top_k
+        ordered = ordered.masked_fill(rank >= few, -torch.inf).log_softmax(1)
+        before = ordered.exp().cumsum(1) - ordered.exp()
+        outside = (before >= self.top_p) & (rank > 0)
+        ordered = ordered.masked_fill(outside, -torch.inf).log_softmax(1)
+        return torch.empty_like(tempered).scatter(1, place, ordered)
 
 
-_HOW: ContextVar[Sampling] = ContextVar("sampling", default=Sampling())
+BY_P = Sampling()  # draws of p itself
+_HOW: ContextVar[Sampling] = ContextVar("sampling", default=BY_P)
 
 
 def sampling() -> Sampling:

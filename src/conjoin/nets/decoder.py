@@ -5,9 +5,10 @@ r"""A lean causal transformer over tokens, whose weights all positions share.
 
 n takes away the mean and divides by the standard deviation (J. Ba et al. (2016), Layer
 normalization, without weights); queries and keys pass through it too (M. Dehghani et al. (2023),
-Scaling vision transformers to 22 billion parameters, section 2). R_t turns pairs of their coordinates by angles that grow with the
-position (J. Su et al. (2021), RoFormer, equation 15). Squared relu: D. So et al. (2021), Primer.
-W_o, W_d and W_r start at zero, so each block starts as the identity and all tokens alike.
+Scaling vision transformers to 22 billion parameters, section 2). R_t turns pairs of their
+coordinates by angles that grow with the position (J. Su et al. (2021), RoFormer, equation 15).
+Squared relu: D. So et al. (2021), Primer. W_o, W_d and W_r start at zero, so each block starts as
+the identity and all tokens alike.
 
 Keys and values of earlier positions are kept in place, so that one more token costs one position.
 

@@ -13,7 +13,7 @@ import torch
 from conjoin.codecs.table.schema import RARE
 from conjoin.codecs.table.values import text_of
 from conjoin.core import Event, Pair, Region, stream
-from conjoin.core.sampling import Sampling, sampling_with
+from conjoin.core.sampling import BY_P, Sampling, sampling_with
 from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import Model
 from conjoin.questions.constraints import (
@@ -37,7 +37,7 @@ def generate(
     seed: int = 0,
     where: str | Sequence[str] = (),
     tails: bool = False,
-    how: Sampling = Sampling(),
+    how: Sampling = BY_P,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """``n`` rows and their y (None for a density).
 
