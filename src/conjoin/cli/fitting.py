@@ -512,7 +512,7 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         [
             *options,
             sorted(map(str, parts.missing.items())),
-            parts.types.to_json() if isinstance(parts.types, Schema) else parts.types,
+            asked.types or (None if parts.types is None else parts.types.to_json()),
         ]
     )
     return hashlib.sha256(_content(parts) + words.encode()).hexdigest()

@@ -106,6 +106,14 @@ class SequenceCodec(Codec):
     @classmethod
     def claims(cls, raw: Any, types: Any = None, missing: Any = ()) -> bool:
         """Lists, arrays and series of strings; None among them is a string that is not known."""
+        return cls._claims(raw, types)
+
+    @classmethod
+    def _claims(cls, raw: Any, types: Any) -> bool:
+        return cls._are_strings(raw)
+
+    @staticmethod
+    def _are_strings(raw: Any) -> bool:
         if not isinstance(raw, list | tuple | pd.Series | np.ndarray) or np.ndim(raw) != 1:
             return False
         values = [value for value in raw if value is not None]
@@ -296,7 +304,11 @@ class SequenceCodec(Codec):
         codec.tokens = tokens_from_json(data)
         codec.owner = data["owner"]
         codec.name = data.get("name", "text")
+        codec._restore()
         return codec
+
+    def _restore(self) -> None:
+        """What follows from that."""
 
 
 def _string(row: int, value: Any) -> str | None:

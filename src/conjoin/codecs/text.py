@@ -9,7 +9,7 @@ be.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
@@ -36,11 +36,11 @@ class TextCodec(SequenceCodec):
         self.format: Any = Characters.format
 
     @classmethod
-    def claims(cls, raw: Any, types: Any = None, missing: Any = ()) -> bool:
+    def _claims(cls, raw: Any, types: Any) -> bool:
         """What the user says is text: the only column of a table, or a list of strings."""
         if isinstance(raw, pd.DataFrame):
             return raw.shape[1] == 1 and _asked(raw.columns[0], types).get("type") == "text"
-        return SequenceCodec.claims(raw) and _asked("text", types).get("type") == "text"
+        return cls._are_strings(raw) and _asked("text", types).get("type") == "text"
 
     @classmethod
     def begin(cls, raw: Any, **options: Any) -> tuple[Codec, Rows]:
@@ -59,11 +59,8 @@ class TextCodec(SequenceCodec):
     def _more_json(self) -> dict[str, Any]:
         return {"format": self.tokens.format, "name": self.name}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        codec = super().from_json(data)
-        codec.format = codec.tokens.format
-        return codec
+    def _restore(self) -> None:
+        self.format = self.tokens.format
 
 
 def _asked(name: Any, types: Any) -> dict[str, Any]:

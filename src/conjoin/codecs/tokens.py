@@ -52,9 +52,9 @@ class Tokens(abc.ABC):
         """The inverse of ``to_json``."""
 
     @property
+    @abc.abstractmethod
     def shown(self) -> str:
         """All of them in a word or a line, for messages."""
-        return "".join(self.names)
 
 
 class Characters(Tokens):
@@ -70,6 +70,10 @@ class Characters(Tokens):
     @classmethod
     def learned(cls, strings: Iterable[str], count: int | None) -> Self:
         return cls(sorted(set().union(*strings)) or [" "])
+
+    @property
+    def shown(self) -> str:
+        return "".join(self.names)
 
     def codes(self, string: str) -> list[int]:
         return [self._code.get(character, -1) for character in string]
