@@ -188,7 +188,7 @@ class SequenceDensity(Density):
         self.capacity = space.shape[0]
         self.encoder = RecordEncoder(self.context_space)
         width, blocks = config.shape
-        self.net = NETWORKS[config.network](
+        self.net: Any = NETWORKS[config.network](
             self.capacity, self.tokens, self.encoder.size, width, blocks, config.dropout
         )
         self.typical = Typicality((width, 2), (min(width, KEPT_AXES), 2))
