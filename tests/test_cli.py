@@ -27,7 +27,7 @@ OPTIONS = {
         "--max-kwh", "--max-time", "--missing", "--missingness", "--part", "--precision",
         "--predictor", "--range", "--resize", "--resume", "--schema", "--seed", "--size",
         "--skip-broken", "--start-from", "--target",
-        "--task", "--time", "--unlabelled",
+        "--task", "--time", "--types", "--unlabelled",
     ],
     "compare": [
         *LIMITS, *TELL, "--family", "--max-kwh", "--max-time", "--missing", "--price", "--seed",

@@ -12,6 +12,7 @@ from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.sequence import Prefix, SequenceCodec
 from conjoin.core import Block, CapabilityError, Event, Record, RecordSpace, Variable, stream
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
+from conjoin.families.classic.ngram import Ngram
 
 WORD = Block("word", "sequence", (3,), (Variable("letter", "category", 2),))
 LABEL = Block("label", "vector", (1,), (Variable("label", "category", 2),))
@@ -193,6 +194,46 @@ def test_classes_and_evidence_agree(model):
     encoded = model.model_.encode(X)
     joint = model.model_.log_joint(encoded)
     assert torch.allclose(joint.logsumexp(1), model.model_.log_evidence(encoded.event), atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def unsure():
+    """A model of classes that eight letters of a string all say the same of, and are right in
+    seven of ten strings: whoever takes each for evidence of its own is too sure."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 500)
+    said = np.where(rng.random(500) < 0.7, y, 1 - y)
+    letters = [rng.choice(list("ab" if one else "cd"), 8) for one in said]
+    X = ["".join(a + "".join(rng.choice(list("12"), 2)) for a in each) for each in letters]
+    few = Ngram(order=1)
+    with torch.enable_grad():
+        return JointClassifier(family=few, random_state=0).fit(X, np.array(["p", "q"])[y]), X
+
+
+def test_a_class_of_strings_is_as_sure_as_held_out_strings_say(unsure, tmp_path):
+    model, X = unsure
+    state = model.model_.state
+    assert state.temperature > 2
+    top = model.predict_proba(X).max(1)
+    assert top.mean() == pytest.approx(0.7, abs=0.08)
+    assert model.status_["sample"] == "approximate"
+    assert "temperature" in model.model_.card["predictor"]["why"]
+    model.save(tmp_path / "model")
+    again = conjoin.load(tmp_path / "model")
+    assert (again.predict_proba(X[:20]) == model.predict_proba(X[:20])).all()
+
+
+def test_p_of_y_alone_has_no_temperature_and_the_joint_adds_up(unsure):
+    model = unsure[0].model_
+    nothing = model.log_proba(model.encode([None]))
+    _, prior = model.log_gain(model.encode([None]).event)
+    assert torch.allclose(nothing, prior.log_softmax(1), atol=1e-12)
+    encoded = model.encode(unsure[1][:5])
+    joint = model.log_joint(encoded)
+    assert torch.allclose(joint.logsumexp(1), model.log_evidence(encoded.event), atol=1e-9)
+    assert torch.allclose(joint.log_softmax(1), model.log_proba(encoded), atol=1e-9)
+    own = model.log_with_label(encoded, torch.ones(5).double())
+    assert torch.allclose(own, joint[:, 1], atol=1e-9)
 
 
 def test_draws_are_strings_of_the_class(model):

@@ -85,4 +85,62 @@ FAMILY = at(
         "if state.place > self.capacity:",
     ),
 )
-MUTATIONS = [*COUNTS, *CLASSES, *OUT, *FAMILY]
+NETWORK = at(
+    "nets/decoder.py",
+    ("tests/test_decoder.py",),
+    (
+        "a state that was gone on from is written over",
+        "if store.written == self.place < store.keys.shape[3]:",
+        "if self.place < store.keys.shape[3]:",
+    ),
+    (
+        "values are not kept",
+        "self.store.values[block, :, :, place : place + 1] = value",
+        "pass",
+    ),
+    (
+        "angles do not grow with the position",
+        "return torch.arange(positions, dtype=torch.float64)[:, None] * speed",
+        "return torch.ones(positions, dtype=torch.float64)[:, None] * speed",
+    ),
+)
+MUON = at(
+    "training/muon.py",
+    ("tests/test_decoder.py", "-k", "muon or orthogonalised or bits"),
+    ("one iteration too few", "range(ITERATIONS)", "range(ITERATIONS - 1)"),
+    ("momentum does not look ahead", "matrix.grad.add(kept, alpha=MOMENTUM)", "kept"),
+    ("tall matrices move less", "rate * max(1.0, rows / columns) ** 0.5", "rate"),
+    ("no weight decay", "matrix.mul_(1 - rate * self.decay)", "pass"),
+)
+RESUMED = at(
+    "training/learners.py",
+    ("tests/test_decoder.py", "-k", "bits"),
+    (
+        "momentum is lost on resumption",
+        'state[f"momentum.{index}"].to(matrix.device, copy=True)',
+        "torch.zeros_like(matrix)",
+    ),
+)
+CHOSEN = at(
+    "core/sampling.py",
+    ("tests/test_decoder.py", "-k", "narrow or chosen or drawn"),
+    ("a token too many", "rank >= few", "rank > few"),
+    ("the nucleus is too small", "before >= self.top_p", "before + ordered.exp() >= self.top_p"),
+)
+CERTAINTY = at(
+    "model/model.py",
+    ("tests/test_sequences.py", "-k", "held_out or alone"),
+    (
+        "p(y) is tempered too",
+        "(gain / self.state.temperature + prior)",
+        "((gain + prior) / self.state.temperature)",
+    ),
+)
+TOKENS = at(
+    "codecs/tokens.py",
+    ("tests/test_text.py",),
+    ("a bound is not told", "    several = True\n", "    several = False\n"),
+    ("bytes in another code", 'string.encode("utf-8")', 'string.encode("utf-16")'),
+)
+NEW = [*NETWORK, *MUON, *RESUMED, *CHOSEN, *CERTAINTY, *TOKENS]
+MUTATIONS = [*COUNTS, *CLASSES, *OUT, *FAMILY, *NEW]

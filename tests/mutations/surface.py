@@ -109,8 +109,8 @@ MUTATIONS = [
             'state[f"mean.{index}"].to(parameter.device, copy=True)',
             "self.mean[index]",
         ),
-        ("no warm-up", "return max(warm, 0.02) * 0.5", "return 0.5"),
-        ("the rate does not fall", "* 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))", ""),
+        ("no warm-up", "return max(warm, 0.02) * left", "return left"),
+        ("the rate does not fall", "0.5 * (1 + math.cos(math.pi * done))", "1.0"),
         (
             "the factor is lost on resumption",
             'self.factor = float(state["factor"])',

@@ -86,6 +86,7 @@ def sample(
     if writer is not None:
         _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
         return
+    X = _framed(estimator.model_, X)
     if where:
         voice.aside(
             f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others "
@@ -234,10 +235,10 @@ def impute(
         tails=tails,
         strategy=strategy,
     )
-    several = full if draws is not None else [full]
+    several = [_framed(estimator.model_, each) for each in (full if draws is not None else [full])]
     cells = _filled(frame, several, estimator.model_.codec)
     table = (
-        full
+        several[0]
         if draws is None
         else pd.concat(
             [each.assign(draw=i) for i, each in enumerate(several, 1)], ignore_index=True
@@ -248,6 +249,11 @@ def impute(
         f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows."
     )
     answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
+
+
+def _framed(model: Any, rows: Any) -> Any:
+    """The rows as a table: strings come as a list."""
+    return rows if model.codec.columnwise else model.rows(rows).frame
 
 
 def _filled(frame: Any, several: list[Any], codec: Any) -> Any:

@@ -78,6 +78,7 @@ class Asked:
     start_from: Any = None  # a model's folder; once the fit has begun, the estimator in it
     precision: str = "auto"
     device: str = "auto"
+    types: list[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ class _Parts:
     x: Any
     y: pd.Series | None
     task: Task
-    types: Schema | None
+    types: Any  # a Schema, or {column: fields}
     missing: dict[Any, list[Any]]
     groups: pd.Series | None
     time: pd.Series | None
@@ -287,7 +288,9 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
             ]
         )
     )
-    types = None if schema is None else _types(schema, frame, x, asked.target)
+    types: Any = None if schema is None else _types(schema, frame, x, asked.target)
+    if asked.types:
+        types = _said_types(asked, x)
     if asked.size is not None:
         types = sized(types, x, missing, asked.size, asked.data)
     x = beside(x, asked.data, types, missing)
@@ -359,6 +362,25 @@ def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame, target: Any) ->
         or (column.name == target and column.parse is not None)
     ]
     return dataclasses.replace(schema, columns=tuple(kept), target=target)
+
+
+def _said_types(asked: Asked, x: pd.DataFrame) -> dict[Any, dict[str, str]]:
+    """{column: fields} of what ``--types`` says of columns of x; ValueError for other columns."""
+    if asked.schema is not None or asked.size is not None:
+        other = "--schema" if asked.schema is not None else "--size"
+        raise ValueError(f"--types and {other} both say what columns hold: give one of them.")
+    said = {}
+    for text in asked.types or ():
+        name, _, words = text.rpartition("=")
+        kind, _, form = words.partition(":")
+        columns = [column for column in x.columns if str(column) == name]
+        if not columns or not kind:
+            raise ValueError(
+                f"--types takes COLUMN=TYPE, not {text!r}; the columns are "
+                f"{', '.join(map(str, x.columns))}."
+            )
+        said[columns[0]] = {"type": kind, **({"format": form} if form else {})}
+    return said
 
 
 def _emphasis(text: str) -> Any:
@@ -497,7 +519,7 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         [
             *options,
             sorted(map(str, parts.missing.items())),
-            None if parts.types is None else parts.types.to_json(),
+            asked.types or (None if parts.types is None else parts.types.to_json()),
         ]
     )
     return hashlib.sha256(_content(parts) + words.encode()).hexdigest()

@@ -201,6 +201,15 @@ Schema = Annotated[
     str | None,
     typer.Option("--schema", help="A schema that `conjoin check` wrote.", show_default=False),
 ]
+Types = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--types",
+        metavar="COLUMN=TYPE",
+        help="What a column holds, such as review=text or review=text:bytes. Repeatable.",
+        show_default=False,
+    ),
+]
 Missingness = Annotated[
     str,
     typer.Option(

@@ -23,9 +23,11 @@ from conjoin.codecs.image.decoding import check_total, pixels_of, ranged, read_f
 from conjoin.codecs.image.pictures import SUFFIXES, Picture
 from conjoin.codecs.image.tally import Tally
 from conjoin.codecs.image.wanted import OF_CHANNELS, Wanted, size_of
-from conjoin.codecs.sequence import Prefix, SequenceCodec
+from conjoin.codecs.sequence import ONE_WAY, Prefix, SequenceCodec
 from conjoin.codecs.table import Column
 from conjoin.codecs.table.values import text_of
+from conjoin.codecs.text import TextCodec
+from conjoin.codecs.tokens import read_format
 from conjoin.core import Block, Encoded, Event, Variable
 
 __all__ = ["BlockColumn", "PictureColumn", "StringColumn", "known_cells"]
@@ -40,6 +42,8 @@ class BlockColumn(abc.ABC):
     """``name`` of the column, and ``blanks``, the words that mean missing there."""
 
     type: ClassVar[str]  # the schema's word for it
+    # whether log p of the cells is that of one way of writing them, a lower bound
+    bounds: bool = False
 
     def __init__(self, name: Any, blanks: Any = ()) -> None:
         self.name = name
@@ -344,7 +348,7 @@ def _refuse_large(name: Any, grid: tuple[int, ...]) -> None:
 
 
 class StringColumn(BlockColumn):
-    """A cell is a string of characters; an empty one is a string too."""
+    """A cell is a string of characters, bytes or merged bytes; an empty one is a string too."""
 
     type = "text"
 
@@ -354,7 +358,10 @@ class StringColumn(BlockColumn):
 
     @classmethod
     def begin(cls, name: Any, series: Any, asked: JSON, blanks: Any) -> tuple[Self, list[Any]]:
-        column = cls(name, SequenceCodec(), blanks)
+        strings = TextCodec()
+        strings.format = asked.get("format") or strings.format
+        read_format(strings.format, f"Column {name!r}")
+        column = cls(name, strings, blanks)
         return column, list(column.cells(series))
 
     def cells(self, series: Any) -> Iterator[str | None]:
@@ -375,8 +382,8 @@ class StringColumn(BlockColumn):
             longest = max(len(cell) for cell in cells if cell is not None)
             raise ValueError(
                 f"Column {self.name!r} has a string of {longest:,} characters, and strings beside "
-                f"columns may have {int(MAX_STRING_CELLS / 1.25):,}: shorten them, or leave the "
-                "column out."
+                f"columns may have {int(MAX_STRING_CELLS / 1.25):,} {self.strings.tokens.word}: "
+                "shorten them, or leave the column out."
             )
 
     @property
@@ -416,10 +423,15 @@ class StringColumn(BlockColumn):
 
     @property
     def notices(self) -> list[str]:
-        return [
-            f"Column {self.name!r} holds strings of {len(self.strings.characters)} characters; "
-            f"they may have up to {self.strings.capacity} of them."
+        told = [
+            f"Column {self.name!r} holds {self.strings.size_words}; they may have up to "
+            f"{self.strings.capacity} of them."
         ]
+        return [*told, f"Column {self.name!r}: {ONE_WAY}"] if self.bounds else told
+
+    @property
+    def bounds(self) -> bool:  # type: ignore[override]
+        return self.strings.bounds
 
     def to_json(self) -> JSON:
         return {
@@ -431,6 +443,6 @@ class StringColumn(BlockColumn):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        column = cls(data["name"], SequenceCodec.from_json(data["strings"]), data["blanks"])
+        column = cls(data["name"], TextCodec.from_json(data["strings"]), data["blanks"])
         column.missing_share = data["missing_share"]
         return column

@@ -189,6 +189,11 @@ class CompositeCodec(Codec):
         return "illustrated" if self._one_picture else "record"
 
     @property
+    def bounds(self) -> bool:  # type: ignore[override]
+        """Whether a string can be written in several ways, of which one is asked about."""
+        return any(block.bounds for block in self.blocks)
+
+    @property
     def _one_picture(self) -> bool:
         return [block.type for block in self.blocks] == [PictureColumn.type]
 

@@ -1,17 +1,19 @@
-"""Strings of characters <-> events: one token for each character that the fit has seen.
+"""Strings <-> events: one token for each character that the fit has seen, unless bytes or merged
+bytes are asked for (see ``conjoin.codecs.tokens``).
 
 A list of strings becomes rows of at most N tokens, where N leaves room beyond the longest string of
 the fit, and each row knows its end. A string that is None is not known. A character that was never
 seen ends what is known of a string: the model can't say what follows it. log p is that of the
 string; it has mass, so there is no unit to convert.
 
-Shape letters: B strings, N capacity, V characters.
+Shape letters: B strings, N capacity, V tokens.
 """
 
 import hashlib
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -19,13 +21,17 @@ import torch
 from torch import Tensor
 
 from conjoin.codecs.table.schema import Column, Schema
+from conjoin.codecs.tokens import Characters, Tokens, tokens_from_json
 from conjoin.core import Block, Codec, Encoded, Event, Field, Rows, Variable
+from conjoin.core.warnings import ColumnWarning
 
-__all__ = ["Prefix", "SequenceCodec", "StringRows"]
+__all__ = ["ONE_WAY", "Prefix", "SequenceCodec", "StringRows"]
 
-CAPACITY_FACTOR = 1.25  # times the longest string of the fit: as long as a string may be
 UNSEEN_PROBABILITY = 1e-6  # of a character that the fit never saw
 SHOWN_CHARACTERS = 60  # of a string in a message
+MAX_CELLS = 1 << 29  # of all strings together, each as long as the longest may be
+# of tokens in which a string can be written in several ways
+ONE_WAY = "log p is that of one way of writing a string in its tokens, which is a lower bound."
 
 
 class Prefix(str):
@@ -38,25 +44,28 @@ class Prefix(str):
 
 @dataclass(frozen=True)
 class StringRows:
-    """``strings`` (B,), None where one is not known."""
+    """``strings`` (B,), None where one is not known; ``name`` of their column."""
 
     strings: tuple[str | None, ...]
     index: Any
+    name: Any = "text"
 
     @property
-    def names(self) -> Sequence[str]:
-        return ["text"]
+    def names(self) -> Sequence[Any]:
+        return [self.name]
 
     @property
     def frame(self) -> pd.DataFrame:
-        return pd.DataFrame({"text": pd.Series(self.strings, self.index, dtype=object)})
+        strings = pd.Series(self.strings, self.index, dtype=object)
+        return pd.DataFrame({self.name: strings})
 
     def __len__(self) -> int:
         return len(self.strings)
 
     def take(self, rows: np.ndarray | slice) -> Self:
         places = range(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows).tolist()
-        return type(self)(tuple(self.strings[row] for row in places), self.index[rows])
+        strings = tuple(self.strings[row] for row in places)
+        return type(self)(strings, self.index[rows], self.name)
 
     def hashes(self) -> np.ndarray:
         found = np.empty(len(self), dtype=np.uint64)
@@ -68,23 +77,43 @@ class StringRows:
 
 
 class SequenceCodec(Codec):
-    """``characters``: those of the fit, in order; ``capacity``: how long a string may be."""
+    """``tokens``: what strings are made of; ``capacity``: how many of them one may have; ``name``:
+    of the column."""
 
     kind = "sequence"
     noun = "string"
     cells = "characters"
     plural = "strings"
     collection = "set of strings"
+    column_type: ClassVar[str] = "category"  # the schema's word for a string
 
     def __init__(self, characters: Sequence[str] = (), capacity: int = 1) -> None:
-        self.characters = tuple(characters)
+        self.tokens: Tokens = Characters(characters)
         self.capacity = capacity
-        self.code = {character: code for code, character in enumerate(self.characters)}
-        self.owner = "SequenceCodec"
+        self.name: Any = "text"
+        self.owner = type(self).__name__
+
+    @property
+    def characters(self) -> tuple[str, ...]:
+        """The tokens, in the order of their codes."""
+        return self.tokens.names
+
+    @property
+    def bounds(self) -> bool:  # type: ignore[override]
+        """Whether a string can be written in several ways, of which one is asked about."""
+        return self.tokens.several
 
     @classmethod
     def claims(cls, raw: Any, types: Any = None, missing: Any = ()) -> bool:
         """Lists, arrays and series of strings; None among them is a string that is not known."""
+        return cls._claims(raw, types)
+
+    @classmethod
+    def _claims(cls, raw: Any, types: Any) -> bool:
+        return cls._are_strings(raw)
+
+    @staticmethod
+    def _are_strings(raw: Any) -> bool:
         if not isinstance(raw, list | tuple | pd.Series | np.ndarray) or np.ndim(raw) != 1:
             return False
         values = [value for value in raw if value is not None]
@@ -103,31 +132,34 @@ class SequenceCodec(Codec):
     def rows(self, raw: Any) -> StringRows:
         if isinstance(raw, StringRows):
             return raw
-        if isinstance(raw, pd.DataFrame) and list(raw.columns) == ["text"]:
-            raw = raw["text"]
+        if isinstance(raw, pd.DataFrame) and self.name in list(raw.columns):
+            raw = raw[self.name]
         if isinstance(raw, str) or not isinstance(raw, list | tuple | pd.Series | np.ndarray):
             raise ValueError(
                 f"X must be a list of strings, as at the fit; got {type(raw).__name__}."
             )
         index = raw.index if isinstance(raw, pd.Series) else pd.RangeIndex(len(raw))
-        return StringRows(tuple(_string(row, value) for row, value in enumerate(raw)), index)
+        strings = tuple(_string(row, value) for row, value in enumerate(raw))
+        return StringRows(strings, index, self.name)
 
     def fit(self, raw: Any, weight: Any = None) -> Self:
-        """Learn the characters, and how long strings are."""
+        """Learn the tokens, and how long strings are."""
         strings = [string for string in self.rows(raw).strings if string is not None]
         if not strings:
             raise ValueError("No string of the fit is known: there is nothing to learn from.")
-        characters = sorted(set().union(*strings)) or [" "]
-        longest = max(len(string) for string in strings)
-        owner = self.owner
-        self.__init__(characters, int(CAPACITY_FACTOR * longest) + 1)  # type: ignore[misc]
-        self.owner = owner
+        self.tokens = self._learned(strings)
+        longest = max(len(self.tokens.codes(string)) for string in strings)
+        self.capacity = int(self.tokens.capacity_factor * longest) + 1
         return self
+
+    def _learned(self, strings: Sequence[str]) -> Tokens:
+        return Characters.learned(strings, None)
 
     # ------------------------------------------------------------------ raw <-> event
 
     def encode(self, raw: Any) -> Encoded:
         strings = self.rows(raw).strings
+        self._refuse_many(strings)
         value = torch.zeros(len(strings), self.capacity, dtype=torch.int64)
         present = torch.zeros(value.shape, dtype=torch.bool)
         observed = torch.ones(value.shape, dtype=torch.bool)
@@ -136,11 +168,12 @@ class SequenceCodec(Codec):
             if string is None:
                 observed[row] = False
                 continue
-            codes = [self.code.get(character, -1) for character in string[: self.capacity]]
+            every = self.tokens.codes(string)
+            codes = every[: self.capacity]
             known = codes.index(-1) if -1 in codes else len(codes)
             value[row, :known] = torch.tensor(codes[:known], dtype=torch.int64)
             present[row, :known] = True
-            if known < len(string):  # a character that was never seen, or one too many
+            if known < len(every):  # a character that was never seen, or one too many
                 place = min(known, self.capacity - 1)
                 observed[row, place:] = False
                 present[row, place:] = False
@@ -149,35 +182,54 @@ class SequenceCodec(Codec):
         volume = torch.zeros(len(strings), dtype=torch.float64)
         return Encoded(Event(value, observed, present), unseen, log_unseen, volume)
 
+    def _refuse_many(self, strings: Sequence[str | None]) -> None:
+        """ValueError where the longest string makes all of them too much for the memory."""
+        if len(strings) * self.capacity <= MAX_CELLS:
+            return
+        length, row = max((len(string or ""), row) for row, string in enumerate(strings))
+        raise ValueError(
+            f"{len(strings):,} strings of up to {self.capacity:,} {self.tokens.word} are more than "
+            f"{MAX_CELLS:,} in all; the longest, row {row}, has {length:,} characters: cut long "
+            "strings into parts, or give fewer."
+        )
+
     def evidence(self, given: Mapping[Any, Any]) -> Event:
         """A string, or with ``Prefix`` the beginning of one."""
-        if list(given) != ["text"] or not isinstance(given["text"], str):
+        if list(given) != [self.name] or not isinstance(given[self.name], str):
+            name = repr(self.name)
             raise ValueError(
-                "given of strings is {'text': a string}, or {'text': Prefix(its beginning)}; "
+                f"given of strings is {{{name}: a string}}, or {{{name}: Prefix(its beginning)}}; "
                 f"got {dict(given)!r}."
             )
-        text = given["text"]
+        text = given[self.name]
         encoded = self.encode([text])
         if bool(encoded.unseen.any()):
-            raise ValueError(self.unseen_words("the text ", text))
+            raise ValueError(self.unseen_words(f"the {self.name} ", text))
         event = encoded.event
         if not isinstance(text, Prefix):
             return event
+        if self.bounds:
+            warnings.warn(
+                f"The beginning {text[:SHOWN_CHARACTERS]!r} is continued behind its own tokens: "
+                "strings that would write it in others are left out, so draws are approximate.",
+                ColumnWarning,
+                stacklevel=4,
+            )
         return event._replace(observed=event.present)
 
     def unseen_words(self, name: Any, value: Any) -> str:
         return (
             f"given asks for {name}{value[:SHOWN_CHARACTERS]!r}; the model knows strings of at "
-            f"most {self.capacity} of the characters {''.join(self.characters)!r}."
+            f"most {self.capacity} of the {self.tokens.word} {self.tokens.shown!r}."
         )
 
     def decode(self, value: Tensor, observed: Tensor | None = None) -> list[str]:
-        return ["".join(self.characters[code] for code in row) for row in value.tolist()]
+        return [self.tokens.text(row) for row in value.tolist()]
 
     def decoded(self, event: Event, held: Collection[Any] = ()) -> list[str]:
         return [
-            "".join(
-                self.characters[code] for code, there in zip(codes, exist, strict=True) if there
+            self.tokens.text(
+                [code for code, is_there in zip(codes, exist, strict=True) if is_there]
             )
             for codes, exist in zip(event.value.tolist(), event.there.tolist(), strict=True)
         ]
@@ -190,57 +242,73 @@ class SequenceCodec(Codec):
         old = self.rows(rows)
         new = self.rows(decoded).strings
         pairs = zip(old.strings, new, strict=True)
-        return StringRows(tuple(n if o is None else o for o, n in pairs), old.index)
+        return StringRows(tuple(n if o is None else o for o, n in pairs), old.index, self.name)
 
     # ------------------------------------------------------------------ what was learned
 
     @property
     def space(self) -> Block:
         letter = Variable("character", "category", cardinality=max(1, len(self.characters)))
-        return Block("text", "sequence", (self.capacity,), (letter,))
+        return Block(str(self.name), "sequence", (self.capacity,), (letter,))
 
     @property
     def schema(self) -> Schema:
-        return Schema((Column("text", "category", levels=self.characters),))
+        return Schema((Column(self.name, self.column_type, levels=self.characters),))
 
     @property
     def columns(self) -> list[Any]:
-        return ["text"]
+        return [self.name]
 
     @property
     def notices(self) -> list[str]:
-        return [
-            f"The data are strings of {len(self.characters)} characters; they may have up to "
+        told = [
+            f"The data are strings of {self._count_words}; they may have up to "
             f"{self.capacity} of them."
         ]
+        return [*told, ONE_WAY] if self.bounds else told
 
     @property
     def size_words(self) -> str:
-        return f"strings of {len(self.characters)} characters"
+        return f"strings of {self._count_words}"
+
+    @property
+    def _count_words(self) -> str:
+        return f"{len(self.characters):,} {self.tokens.word}"
 
     @property
     def inputs(self) -> tuple[str, str]:
-        return "strings", f"{len(self.characters)} characters, at most {self.capacity} in a string"
+        return "strings", f"{self._count_words}, at most {self.capacity} in a string"
 
     def fields(self) -> list[Field]:
-        shown = "".join(self.characters)[:SHOWN_CHARACTERS]
-        return [Field("text", "string", shown, "–", "–", "modelled")]
+        return [
+            Field(self.name, "string", self.tokens.shown[:SHOWN_CHARACTERS], "–", "–", "modelled")
+        ]
 
     # ------------------------------------------------------------------ saving
 
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "characters": "".join(self.characters),
+            **self.tokens.to_json(),
             "capacity": self.capacity,
             "owner": self.owner,
+            **self._more_json(),
         }
+
+    def _more_json(self) -> dict[str, Any]:
+        return {}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        codec = cls(tuple(data["characters"]), data["capacity"])
+        codec = cls((), data["capacity"])
+        codec.tokens = tokens_from_json(data)
         codec.owner = data["owner"]
+        codec.name = data.get("name", "text")
+        codec._restore()
         return codec
+
+    def _restore(self) -> None:
+        """What follows from that."""
 
 
 def _string(row: int, value: Any) -> str | None:

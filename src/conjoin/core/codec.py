@@ -163,6 +163,8 @@ class Codec(abc.ABC):
     # rows that are held out to choose by, and to calibrate by, at most
     most_held: ClassVar[int | None] = None
     many_levels: bool = True  # False: few levels, for families to which thousands cost much
+    # whether log p of a row is that of one of several ways of writing it, a lower bound
+    bounds: bool = False
     bounded: bool = True  # False: no column has bounds, for families that can't keep to them
     strict: bool = False  # True: a cell that can't be read is an error, not a missing cell
     owner: str = "Codec"  # who an error about the shape of X speaks of

@@ -30,6 +30,7 @@ from conjoin.core.event import Edit, Event, Record, Region, after_one, but_first
 from conjoin.core.flat import Flat
 from conjoin.core.layouts import NotFlatError
 from conjoin.core.random import draw_seed, seeded, stream
+from conjoin.core.sampling import sampling
 
 __all__ = ["Config", "Density", "Draws", "Recipe"]
 
@@ -41,7 +42,9 @@ class Recipe:
     """How a density asks to be trained. ``steps``: of the gradient, over which the learning
     ``rate`` falls to zero (None: as many epochs as the plan says); ``batch``: rows of a step;
     ``decay``: of the weights; ``memory``: of their running mean; ``epochs``: passes over the rows
-    of a density that has statistics (None: as many as the loop thinks good)."""
+    of a density that has statistics (None: as many as the loop thinks good); ``matrix_rate``: of
+    matrices between hidden units, if these are moved by Muon; ``linear``: whether rates fall in a
+    straight line, and not along a cosine."""
 
     steps: int | None = None
     batch: int = 1024
@@ -49,6 +52,8 @@ class Recipe:
     decay: float = 0.0
     memory: float = 0.99
     epochs: int | None = None
+    matrix_rate: float | None = None
+    linear: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +240,7 @@ class Density(nn.Module, abc.ABC):
         self, event: Any, context: Any, generator: torch.Generator | None
     ) -> tuple[Any, Status, Tensor | None]:
         """Draws of the open cells, what they are worth, and their effective number."""
-        exact = self.capabilities.conditionals in ("any", "prefix")
+        exact = self.capabilities.conditionals in ("any", "prefix") and sampling().plain
         own = status_of(self.capabilities.likelihood)
         status = own if exact else worst(own, Status.APPROXIMATE)
         return self._sample_conditional(event, context, generator), status, None

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
 
+from conjoin.core.sampling import Sampling
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
 from conjoin.questions.counterfactual import counterfactual
@@ -255,6 +256,9 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         where: Where = (),
         *,
         tails: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
     ) -> tuple[Any, Any]:
         """Draw rows and their classes from the joint.
 
@@ -273,6 +277,13 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
             Constraints that every row keeps, such as "start <= end".
         tails : bool, default False
             Whether numbers may leave the range that the rows of the fit had.
+        temperature : float, default 1.0
+            Of strings, which are drawn token by token: under 1 the most probable tokens come more
+            often than by p. What is drawn so, or with ``top_k`` or ``top_p``, is no draw of p.
+        top_k : int, optional
+            How many of the most probable tokens may come.
+        top_p : float, default 1.0
+            The mass of the most probable tokens that may come.
 
         Returns
         -------
@@ -297,12 +308,13 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         >>> rows.shape, labels.tolist()
         ((3, 4), [1, 1, 1])
         """
+        how = Sampling(temperature, top_k, top_p)
         several = self._several()
-        if several is not None and y is None and not given and not where:
+        if several is not None and y is None and not given and not where and how.plain:
             rows, targets = sample_all(several, n_samples, seed_of(random_state), tails)
             return self._given_back(rows), targets
         seed = seed_of(random_state)
-        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails)
+        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how)
         return self._given_back(X), labels
 
     def counterfactual(

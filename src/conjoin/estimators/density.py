@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from sklearn.base import DensityMixin
 
+from conjoin.core.sampling import Sampling
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
 from conjoin.questions.sample import generate
@@ -96,6 +97,9 @@ class JointDensity(DensityMixin, _JointEstimator):
         where: Where = (),
         *,
         tails: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
     ) -> tuple[Any, None]:
         """Draw rows from p(x).
 
@@ -103,7 +107,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         ----------
         n_samples : int, default 1
             Number of rows.
-        given, random_state, where, tails
+        given, random_state, where, tails, temperature, top_k, top_p
             As of ``JointClassifier.sample``.
 
         Returns
@@ -119,7 +123,8 @@ class JointDensity(DensityMixin, _JointEstimator):
             For an unknown column, or constraints that hardly any row keeps.
         """
         seed = seed_of(random_state)
-        X, _ = generate(self._model(), n_samples, None, given, seed, where, tails)
+        how = Sampling(temperature, top_k, top_p)
+        X, _ = generate(self._model(), n_samples, None, given, seed, where, tails, how)
         return self._given_back(X), None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import RegressorMixin
 
+from conjoin.core.sampling import Sampling
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
 from conjoin.questions.counterfactual import counterfactual
@@ -139,6 +140,9 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         where: Where = (),
         *,
         tails: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
     ) -> tuple[Any, Any]:
         """Draw rows and their numbers from the joint.
 
@@ -149,7 +153,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         y : float, tuple of float or array_like, shape (n_samples,), optional
             The number of all rows; a range (low, high), None for an open end, in which it is
             drawn; or a list of one number for each row. By default it is drawn.
-        given, random_state, where, tails
+        given, random_state, where, tails, temperature, top_k, top_p
             As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise
             is that of the fit.
 
@@ -165,12 +169,13 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         ValueError
             For an unknown column, or constraints that hardly any row keeps.
         """
+        how = Sampling(temperature, top_k, top_p)
         several = self._several()
-        if several is not None and y is None and not given and not where:
+        if several is not None and y is None and not given and not where and how.plain:
             rows, targets = sample_all(several, n_samples, seed_of(random_state), tails)
             return self._given_back(rows), targets
         seed = seed_of(random_state)
-        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails)
+        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how)
         return self._given_back(X), labels
 
     def counterfactual(

@@ -138,20 +138,28 @@ class Multimodal(Config):
     def of_columns(self) -> Config:
         return config_of_columns(self.columns, self.settings)
 
+    @property
+    def of_strings(self) -> Config:
+        """The config of every string; settings that name no network are those of a model that was
+        saved by an earlier version."""
+        asked = self.strings or {}
+        return Strings(**(asked if "network" in asked else {**Strings.implied, **asked}))
+
     def of(self, block: Block) -> Config:
         """The config of a block behind the columns."""
         if block.ragged:
-            return Strings(**(self.strings or {}))
+            return self.of_strings
         config = PictureDiffusion(**(self.pictures or {}))
         return config.in_precision(self.precision or "auto")
 
     def suited(self, space: Space) -> Config:
         ragged = {block.ragged for block in space.behind}
         pictures: dict[str, Any] | None = {} if False in ragged else None
+        strings = {"network": Strings.network, **(self.strings or {})}
         return dataclasses.replace(
             self,
             pictures=self.pictures if self.pictures is not None else pictures,
-            strings=self.strings if self.strings is not None else {} if True in ragged else None,
+            strings=strings if True in ragged or self.strings is not None else None,
             precision=self.precision or ("auto" if False in ragged else None),
         )
 
@@ -167,7 +175,7 @@ class Multimodal(Config):
         needs."""
         configs = [
             *([] if self.pictures is None else [PictureDiffusion(**self.pictures)]),
-            *([] if self.strings is None else [Strings(**self.strings)]),
+            *([] if self.strings is None else [self.of_strings]),
         ]
         recipes = [config.recipe(rows) for config in configs] or [Recipe()]
         steps = [recipe.steps for recipe in recipes if recipe.steps is not None]

@@ -30,7 +30,12 @@ from conjoin.model.targets import Target
 from conjoin.predictors import method as method_of
 from conjoin.predictors import methods
 from conjoin.predictors.base import Case, Method, Scorer
-from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier, best_temperature
+from conjoin.predictors.classifier import (
+    MIN_COMPARISON_ROWS,
+    Classifier,
+    best_temperature,
+    temperature_of,
+)
 from conjoin.predictors.external import OwnMethod
 from conjoin.predictors.folds import dealt
 from conjoin.predictors.pool import heard_by_folds, loss_of
@@ -76,6 +81,7 @@ def choose_predictor(
         return
     told["why"] = _without_columns(model.codec, asked)
     if told["why"]:
+        _temper_family(model, data["choose"], told)
         return
     case = _case(model, data["fit"], rows, split, options.seed)
     auto = _is_auto(asked)
@@ -146,6 +152,28 @@ def _without_columns(codec: Codec, asked: Any) -> str:
             "family's own p(y | x) is used"
         )
     return ""
+
+
+def _temper_family(model: Model, choose: Pair, told: dict[str, Any]) -> None:
+    """The temperature of the family's own p(y | x) of strings, by validation rows: characters of
+    one text are no independent evidence, so that it is too sure of long ones. Only where that gains
+    more than a standard error, since without it the whole joint model agrees."""
+    held = choose.take(choose.y.mask)
+    if model.codec.space.flat or not model.has_classes or held.rows < MIN_COMPARISON_ROWS:
+        return
+    gain, prior = model.log_gain(held.x)
+    temperature = temperature_of(gain, held.y.value, prior=prior)
+    if temperature <= 1:
+        return
+    own = held.y.value.long()[:, None]
+    before, after = (
+        (gain / each + prior).log_softmax(1).gather(1, own)[:, 0] for each in (1.0, temperature)
+    )
+    better = after - before
+    if float(better.mean()) <= float(better.std()) / held.rows**0.5:
+        return
+    model.state = replace(model.state, temperature=temperature)
+    told["why"] += f"; its certainty is that of the validation rows (temperature {temperature:.2f})"
 
 
 def _named(codec: Codec, target: Target | None, asked: list[Any], case: Case) -> dict[str, Method]:

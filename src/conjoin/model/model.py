@@ -136,9 +136,24 @@ class Model:
     def status(self) -> dict[str, Status]:
         """How far each answer about whole rows can be trusted; what missing cells cost is in the
         joint's ``capabilities``."""
-        if self.target is not None:
+        if not self.codec.bounds:
+            return self._status_of_codes
+        bounds = {"log_prob": Status.LOWER_BOUND, "predict_proba": Status.APPROXIMATE}
+        return {
+            question: worst(status, bounds.get(question, status))
+            for question, status in self._status_of_codes.items()
+        }
+
+    @property
+    def _status_of_codes(self) -> dict[str, Status]:
+        """Of answers about the codes that the codec gives."""
+        if self.target is None:
+            return {"log_prob": trust(self.joint), "sample": trust(self.joint)}
+        if self.state.temperature is None:
             return self.pair.status
-        return {"log_prob": trust(self.joint), "sample": trust(self.joint)}
+        # p(y | x) is the word of held-out rows, with which draws of x given y do not quite agree
+        words = {"predict_proba": Status.EXACT, "sample": Status.APPROXIMATE}
+        return self.pair.status | words
 
     @property
     def unweighted(self) -> Density:
@@ -265,6 +280,9 @@ class Model:
 
     def _log_prob_with(self, x: Event, y: Tensor) -> Float[Tensor, " B"]:
         """log p(x, y) of y (B,) in event units."""
+        if self.state.temperature is not None:
+            own = self._tempered(x).gather(1, y.long()[:, None])[:, 0]
+            return self.log_evidence(x) + own
         with torch.no_grad():
             return self.pair.log_prob(Pair(Event(y), x))
 
@@ -332,6 +350,8 @@ class Model:
         """log p(x, y) for every class, nats, in the event's units. ``rows`` go to a predictor of
         the user's own."""
         own = None if rows is None else self._own_scores(rows, encoded.event)
+        if own is None and self.state.temperature is not None:
+            return self.log_evidence(encoded.event)[:, None] + self._tempered(encoded.event)
         if own is None:
             plain = self._chunked(self.pair.log_joint, encoded.event)
             found = self.completions(encoded)
@@ -351,6 +371,8 @@ class Model:
         """log p(y | x) for every class."""
         if rows is not None and self._own_scores(rows, encoded.event) is not None:
             return self.log_joint(encoded, rows).log_softmax(1)
+        if self.state.temperature is not None:
+            return self._tempered(encoded.event)
         found = self._chunked(self.pair.log_posterior, encoded.event)
         if encoded.sums:
             found = self.by_sums(
@@ -358,6 +380,21 @@ class Model:
                 found.exp(),
                 lambda event: self._chunked(self.pair.log_posterior, event).exp(),
             ).log()
+        return _refuse_no_numbers(found, found.isnan().any())
+
+    def log_gain(self, x: Event) -> tuple[Float[Tensor, "B K"], Float[Tensor, "1 K"]]:
+        """What the family says that x adds to log p(y): log p(y | x) - log p(y), and log p(y)."""
+        base = self.pair.unweighted
+        prior = self._chunked(base.log_posterior, self.codec.space.unknown(1))
+        return self._chunked(base.log_posterior, x) - prior, prior
+
+    def _tempered(self, x: Event) -> Float[Tensor, "B K"]:
+        """log p(y | x) of the family at the state's temperature: p(y) times what x adds to it,
+        which parts of x that are no independent evidence make too much of."""
+        assert self.state.temperature is not None
+        gain, prior = self.log_gain(x)
+        own = (gain / self.state.temperature + prior).log_softmax(1)
+        found = self.pair.weighted(own).log_softmax(1)
         return _refuse_no_numbers(found, found.isnan().any())
 
     def _chunked(self, evaluate: Any, x: Event) -> Tensor:

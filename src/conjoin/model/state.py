@@ -76,6 +76,8 @@ class State:
         p(y) of the place that the model was last adapted to; None where it never was.
     pictures
         How pictures are read from files: ``size``, ``mode``. None for other data.
+    temperature
+        Of the family's own p(y | x), by validation rows; None: its word as it is.
     blocks
         Of each block of a record the statistic of familiarity on validation rows, in order, by
         which its rank is found. None where a row is one block.
@@ -89,12 +91,14 @@ class State:
     adapted: tuple[float, ...] | None = None
     pictures: dict[str, Any] | None = None
     blocks: tuple[tuple[float, ...], ...] | None = None
+    temperature: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the hash of a model, and for one of several targets."""
         stored = asdict(self)
-        if self.blocks is None:  # models of before had no such part, and keep their hash
-            del stored["blocks"]
+        for part in ("blocks", "temperature"):
+            if stored[part] is None:  # models of before had no such part, and keep their hash
+                del stored[part]
         return stored
 
     @classmethod
@@ -124,6 +128,7 @@ def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
         adapted=None if adapted is None else _tuple(adapted["new"]),
         pictures=card.pop("pictures", None),
         blocks=_tuples(card.pop("blocks", None)),
+        temperature=card.pop("temperature", None),
     )
     return state, card | ({"predictor": predictor} if predictor else {})
 
@@ -147,6 +152,7 @@ def join_facts(state: State, card: dict[str, Any]) -> dict[str, Any]:
         "grid": _list(state.grid),
         "shares": _list(state.shares),
         "pictures": state.pictures,
+        "temperature": state.temperature,
         "blocks": None if state.blocks is None else [list(block) for block in state.blocks],
     }
     facts = card | {name: value for name, value in own.items() if value is not None}

@@ -265,7 +265,12 @@ def limits(model: Model) -> list[str]:
             "The error rate is promised over all accepted answers together, unless it is asked "
             "for by class; a rare class may do worse."
         )
-    if model.status["sample"].value == "approximate":
+    if model.state.temperature is not None:
+        out.append(
+            "Rows drawn for a given answer come from the family's own p(x | y), which is "
+            f"{'surer' if model.state.temperature > 1 else 'less sure'} of y than the answers are."
+        )
+    elif model.status["sample"].value == "approximate":
         out.append(
             "Rows drawn for a given answer, and counterfactuals, are approximate: they are "
             "chosen among draws of p(x)."

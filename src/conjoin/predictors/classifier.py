@@ -13,7 +13,7 @@ from conjoin.core.shapes import Bool, Float
 from conjoin.joints.hybrid import Predictor
 from conjoin.predictors.base import Scorer
 
-__all__ = ["MIN_COMPARISON_ROWS", "Classifier", "best_temperature"]
+__all__ = ["MIN_COMPARISON_ROWS", "Classifier", "best_temperature", "temperature_of"]
 
 MIN_COMPARISON_ROWS = (
     20  # labelled and held out, by which predictors can be compared and calibrated
@@ -72,16 +72,26 @@ def best_temperature(scorer: Scorer, held: Pair, wrong: float = 0.0) -> float:
     """The temperature with the least log-loss on held-out rows, leaning on 1: a few rows that
     happen to be all right would ask for boundless certainty. A share ``wrong`` of the labels is
     taken to be of any other class."""
+    with torch.no_grad():
+        return temperature_of(scorer.scores(held.x), held.y.value, wrong)
+
+
+def temperature_of(
+    scores: Float[Tensor, "B K"],
+    label: Float[Tensor, " B"],
+    wrong: float = 0.0,
+    prior: Tensor | float = 0.0,
+) -> float:
+    """As ``best_temperature``, for scores of rows of class ``label``; log p(y), the ``prior``, is
+    added to the tempered scores."""
     from scipy.optimize import minimize_scalar
 
-    with torch.no_grad():
-        scores = scorer.scores(held.x)
-        label = held.y.value.long()[:, None]
     others = wrong / max(scores.shape[1] - 1, 1)
-    target = torch.full_like(scores, others).scatter(1, label, 1 - wrong)
+    target = torch.full_like(scores, others).scatter(1, label.long()[:, None], 1 - wrong)
 
     def loss(log_temperature: float) -> float:
-        fit = -float((target * (scores / np.exp(log_temperature)).log_softmax(1)).sum())
+        tempered = scores / np.exp(log_temperature) + prior
+        fit = -float((target * tempered.log_softmax(1)).sum())
         return fit + 0.5 * (log_temperature / LOG_TEMPERATURE_DEVIATION) ** 2
 
     return float(np.exp(minimize_scalar(loss, bounds=(-1.5, 2.5), method="bounded").x))

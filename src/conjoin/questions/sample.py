@@ -13,6 +13,7 @@ import torch
 from conjoin.codecs.table.schema import RARE
 from conjoin.codecs.table.values import text_of
 from conjoin.core import Event, Pair, Region, stream
+from conjoin.core.sampling import BY_P, Sampling, sampling_with
 from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import Model
 from conjoin.questions.constraints import (
@@ -37,6 +38,7 @@ def generate(
     seed: int = 0,
     where: str | Sequence[str] = (),
     tails: bool = False,
+    how: Sampling = BY_P,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """``n`` rows and their y (None for a density).
 
@@ -46,7 +48,26 @@ def generate(
     conditionals; without ``where`` no row is drawn in vain. ``where``: constraints such as "start
     <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them. Columns
     and a number y stay between the least and the greatest value of the fit, unless ``tails``, or a
-    range of them is asked for."""
+    range of them is asked for. ``how`` the tokens of strings are chosen."""
+    if not how.plain and not model.density_of_x.capabilities.step:
+        raise ValueError(
+            "temperature, top_k and top_p are for families that draw strings token by token, and "
+            f"{type(model.density_of_x).__name__} does not: leave them out."
+        )
+    with sampling_with(how):
+        return _generated(model, n, y, given, seed, where, tails)
+
+
+def _generated(
+    model: Model,
+    n: int,
+    y: Any,
+    given: Mapping[Any, Any] | None,
+    seed: int,
+    where: str | Sequence[str],
+    tails: bool,
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """The rows of ``generate``."""
     if not isinstance(n, int | np.integer) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
@@ -95,7 +116,7 @@ def _tell_far(model: Model, y: Any, given: Mapping[Any, Any]) -> None:
             for value in far[:1]
         ]
     for words in told:
-        warnings.warn(words, ColumnWarning, stacklevel=4)
+        warnings.warn(words, ColumnWarning, stacklevel=5)
 
 
 def _range_of_y(model: Model, y: Any) -> list[Between]:

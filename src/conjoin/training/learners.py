@@ -21,7 +21,9 @@ from torch import Tensor
 from conjoin.core import Density, Event, Pair, Recipe, Record
 from conjoin.core.device import device_of, moved
 from conjoin.nets.body import Body
+from conjoin.nets.decoder import Hidden
 from conjoin.training import ranks
+from conjoin.training.muon import Muon
 
 __all__ = [
     "Batch",
@@ -164,8 +166,10 @@ class Gradient(Learner):
     2) on the density's loss.
 
     The rate warms up and falls along a cosine (I. Loshchilov and F. Hutter (2017), SGDR, equation
-    5); the running mean of the weights is what is judged and kept (B. Polyak and A. Juditsky
-    (1992), Acceleration of stochastic approximation by averaging)."""
+    5), or where the recipe says so in a straight line; the running mean of the weights is what is
+    judged and kept (B. Polyak and A. Juditsky (1992), Acceleration of stochastic approximation by
+    averaging). Matrices between hidden units (``Hidden``) are moved by ``Muon`` where the recipe
+    has a rate for them."""
 
     def __init__(self, density: Density, recipe: Recipe | None = None, clip: float = 5.0) -> None:
         self.density = density
@@ -177,14 +181,21 @@ class Gradient(Learner):
         self.factor = 1.0
         self.steps = 0
         self.mean: list[Tensor] = []
+        self.muon = Muon(self._hidden(), self.recipe.decay)
+        moved_by_muon = {id(matrix) for matrix in self.muon.matrices}
+        others = [p for p in self.parameters if id(p) not in moved_by_muon]
         groups = [
-            {
-                "params": [p for p in self.parameters if p.ndim > 1],
-                "weight_decay": self.recipe.decay,
-            },
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": self.recipe.decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.rate, betas=(0.9, 0.99))
+
+    def _hidden(self) -> list[Tensor]:
+        """The matrices that Muon moves."""
+        if self.recipe.matrix_rate is None:
+            return []
+        layers = [module for module in self.density.modules() if isinstance(module, Hidden)]
+        return [layer.weight for layer in layers if layer.weight.requires_grad]
 
     def begin(self) -> None:
         """Bodies go to float32: the parameters stay the same objects, so the optimiser keeps
@@ -201,15 +212,18 @@ class Gradient(Learner):
 
     def step(self, batch: Batch | Pass, generator: torch.Generator, progress: float = 0.0) -> float:
         self.density.train()
-        self.optimizer.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None
         loss = self._backward(batch, generator)
         self.density.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
         if not torch.isfinite(norm) or not torch.isfinite(loss):
             return float("nan")
+        share = self.factor * self._schedule(progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate * self.factor * self._schedule(progress)
+            group["lr"] = self.recipe.rate * share
         self.optimizer.step()
+        self.muon.step((self.recipe.matrix_rate or 0.0) * share)
         self.steps += 1
         memory = min(self.recipe.memory, self.steps / (self.steps + 9))
         with torch.no_grad():
@@ -234,7 +248,9 @@ class Gradient(Learner):
         if self.recipe.steps is None:
             return 1.0
         warm = min(1.0, progress / WARM_UP) if progress < WARM_UP else 1.0
-        return max(warm, 0.02) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        done = min(progress, 1.0)
+        left = 1 - done if self.recipe.linear else 0.5 * (1 + math.cos(math.pi * done))
+        return max(warm, 0.02) * left
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -267,6 +283,8 @@ class Gradient(Learner):
             for key, value in slot.items()
         }
         out |= {f"mean.{index}": value.clone() for index, value in enumerate(self.mean)}
+        momentum = enumerate(self.muon.momentum)
+        out |= {f"momentum.{index}": value.clone() for index, value in momentum}
         return out | {
             "factor": torch.tensor(self.factor, dtype=torch.float64),
             "count": torch.tensor(self.steps),
@@ -283,6 +301,10 @@ class Gradient(Learner):
             state[f"mean.{index}"].to(parameter.device, copy=True)
             for index, parameter in enumerate(self.parameters)
             if f"mean.{index}" in state
+        ]
+        self.muon.momentum = [
+            state[f"momentum.{index}"].to(matrix.device, copy=True)
+            for index, matrix in enumerate(self.muon.matrices)
         ]
         self.factor = float(state["factor"])
         self.steps = int(state["count"])

@@ -9,6 +9,7 @@ weights are judged on validation rows. With ``max_time`` the learning rate follo
 well, and no two fits need be alike.
 """
 
+import dataclasses
 import math
 import time
 from dataclasses import dataclass
@@ -146,7 +147,9 @@ class _Run:
         self.rounds = self._rounds(recipe.epochs)
         self.learner: Learner = learner_for(
             density,
-            Recipe(self.planned, batch, plan.rate or recipe.rate, recipe.decay, recipe.memory),
+            dataclasses.replace(
+                recipe, steps=self.planned, batch=batch, rate=plan.rate or recipe.rate, epochs=None
+            ),
         )
         self.trained = Trained(planned=self.planned or 0)
         self.begun = {} if plan.checkpoint is None else self._begun(asked)

@@ -22,6 +22,8 @@ from conjoin.core.shapes import Bool, Int
 
 __all__ = ["continued", "targets_of"]
 
+MAX_LEFT_SHARE = 0.75  # of the rows of a batch, under which those that have ended leave it
+
 
 def targets_of(
     event: Event, tokens: int, capacity: int
@@ -41,21 +43,29 @@ def targets_of(
 def continued(
     density: Density, event: Event, context: Any, choose: Callable[[Tensor], Tensor]
 ) -> Event:
-    """The rows of a density of strings that declares ``step``. ``choose``: (B,) tokens from
-    (B, V + 1) log p of the next."""
+    """The rows of a density of strings that declares ``step``, and whose states ``take`` rows.
+    ``choose``: (B,) tokens from (B, V + 1) log p of the next. Rows that have ended leave the batch
+    once they are many; the choice is made for all rows, so that noise is that of all rows."""
     tokens = density.space.variables[0].cardinality
     state = density._begin(event.rows, context)
     token: Tensor | None = None
     ended = torch.zeros(event.rows, dtype=torch.bool)
+    going = torch.arange(event.rows)  # rows of the state
     columns = []
     for place in range(density.space.shape[0]):
-        state, log_p = density._step(state, token)
-        token = _known_or_chosen(event, place, choose(log_p), tokens)
+        state, log_p = density._step(state, None if token is None else token[going])
+        every = torch.zeros(event.rows, log_p.shape[1], dtype=log_p.dtype)
+        chosen = choose(log_p if len(going) == event.rows else every.index_copy(0, going, log_p))
+        token = _known_or_chosen(event, place, chosen, tokens)
         ended = ended | (token == tokens)
         if bool(ended.all()):
             break
         token = torch.where(ended, 0, token)
         columns.append(torch.where(ended, -1, token))
+        left = (~ended[going]).nonzero()[:, 0]
+        if len(left) <= MAX_LEFT_SHARE * len(going):
+            state = state.take(left)
+            going = going[left]
     if not columns:
         columns = [torch.full((event.rows,), -1)]
     value = torch.stack(columns, 1)

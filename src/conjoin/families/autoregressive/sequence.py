@@ -3,7 +3,7 @@ r"""Strings, token by token, with an end: one transformer whose weights all posi
     log p(x_1, ..., x_n | c) = sum_{t = 1..n} log p(x_t | x_<t, c) + log p(end | x_1, ..., x_n, c)
 
 C. Shannon (1951), Prediction and entropy of printed English, sections 1 and 2, with the transformer
-of A. Radford et al. (2018), Improving language understanding by generative pre-training. After N
+of ``conjoin.nets.decoder``, whose matrices are moved by Muon (``conjoin.training.muon``). After N
 tokens, the capacity, the end is certain: so all strings sum to one. Of a string whose beginning is
 known, log p is that of the beginning, and the rest is drawn token by token: both are exact. The
 context c is any record; a network learns what it means that nothing is known of it. In nats.
@@ -20,8 +20,9 @@ True
 """
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -40,9 +41,12 @@ from conjoin.core import (
     stream,
 )
 from conjoin.core.event import slices
-from conjoin.core.shapes import Float
+from conjoin.core.sampling import sampling
+from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import continued, targets_of
+from conjoin.nets.decoder import Decoder
 from conjoin.nets.encoders import RecordEncoder
+from conjoin.nets.precision import check_precision, computing_in, fastest
 from conjoin.nets.sequence import SequenceNet
 
 __all__ = ["Sequence", "SequenceDensity"]
@@ -51,6 +55,13 @@ MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose context is not told
+# rows that the network sees in one call are about equally long: the longest has at most so many
+# times the tokens of the shortest, and a few more
+MAX_LENGTH_RATIO = 1.25
+LENGTH_SLACK = 8
+# width and layers, by millions of parameters without those of the tokens
+SIZES = {1: (128, 5), 8: (256, 10), 50: (512, 16)}
+NETWORKS = {"rotary": Decoder, "absolute": SequenceNet}
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ class Sequence(Config):
     Parameters
     ----------
     width
-        Of the hidden layers; the size of the network.
+        Of the hidden layers.
     blocks
         Layers of the transformer.
     dropout
@@ -73,6 +84,17 @@ class Sequence(Config):
         Learning rate at the start; it falls to zero.
     decay
         Weight decay.
+    size
+        Millions of parameters: 1, 8 or 50. It stands for a width and a number of layers; None:
+        those of ``width`` and ``blocks``.
+    matrix_rate
+        Learning rate of the matrices between hidden units, which Muon moves; None: they are moved
+        like all others, by AdamW at ``rate``.
+    network
+        "rotary", or "absolute", the network of models that were saved by versions before it.
+    precision
+        Numbers of the steps of learning: "float32", "bfloat16", or "auto" for the faster one on the
+        machine of the fit. Answers are computed in float64.
     """
 
     width: int = 64
@@ -82,13 +104,47 @@ class Sequence(Config):
     batch: int = 64
     rate: float = 3e-3
     decay: float = 1e-2
+    size: int | None = None
+    matrix_rate: float | None = 0.02
+    network: str = "rotary"
+    precision: str = "auto"
+
+    implied: ClassVar[dict[str, Any]] = {
+        "size": None,
+        "matrix_rate": None,
+        "network": "absolute",
+        "precision": "float32",
+    }
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size not in SIZES:
+            known = ", ".join(map(str, SIZES))
+            raise ValueError(f"size must be one of {known} (millions) or None, got {self.size!r}.")
+        if self.network not in NETWORKS:
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}.")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Width and layers."""
+        return (self.width, self.blocks) if self.size is None else SIZES[self.size]
+
+    def in_precision(self, precision: str) -> Self:
+        check_precision(precision)
+        own = check_precision(self.precision) if precision == "auto" else precision
+        return dataclasses.replace(self, precision=fastest() if own == "auto" else own)
 
     def recipe(self, rows: int) -> Recipe:
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be at least 1, or None, got {self.steps!r}.")
         planned = max(300, min(3000, 30 * rows // self.batch))
-        steps = planned if self.steps is None else self.steps
-        return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay)
+        return Recipe(
+            steps=planned if self.steps is None else self.steps,
+            batch=self.batch,
+            rate=self.rate,
+            decay=self.decay,
+            matrix_rate=self.matrix_rate,
+            linear=self.network == "rotary",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +154,18 @@ class _State:
     place: int
     cache: Any
     context: Tensor
+
+    def take(self, rows: Int[Tensor, " b"]) -> Self:
+        """Some of the rows."""
+        cache = None if self.cache is None else _taken(self.cache, rows)
+        return dataclasses.replace(self, cache=cache, context=self.context[rows])
+
+
+def _taken(cache: Any, rows: Int[Tensor, " b"]) -> Any:
+    """Some rows of the keys and values of either network."""
+    if isinstance(cache, list):
+        return [(key[rows], value[rows]) for key, value in cache]
+    return cache.take(rows)
 
 
 class SequenceDensity(Density):
@@ -119,15 +187,11 @@ class SequenceDensity(Density):
         self.tokens = space.variables[0].cardinality
         self.capacity = space.shape[0]
         self.encoder = RecordEncoder(self.context_space)
-        self.net = SequenceNet(
-            self.capacity,
-            self.tokens,
-            self.encoder.size,
-            config.width,
-            config.blocks,
-            config.dropout,
+        width, blocks = config.shape
+        self.net: Any = NETWORKS[config.network](
+            self.capacity, self.tokens, self.encoder.size, width, blocks, config.dropout
         )
-        self.typical = Typicality((config.width, 2), (min(config.width, KEPT_AXES), 2))
+        self.typical = Typicality((width, 2), (min(width, KEPT_AXES), 2))
 
     @classmethod
     def build(
@@ -164,17 +228,41 @@ class SequenceDensity(Density):
     def _log_prob(
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
-        told = self.encoder(context, event.rows)
-        rows = max(1, MAX_TOKENS_AT_ONCE // (event.value.shape[1] + 1))
-        parts = [self._log_part(event.take(p), told[p]) for p in slices(event.rows, rows)]
-        return torch.cat(parts)
+        return self._log_p(event, self.encoder(context, event.rows))
 
-    def _log_part(self, event: Event, told: Tensor) -> Float[Tensor, " B"]:
+    def _log_p(self, event: Event, told: Tensor) -> Float[Tensor, " B"]:
         """Each known token, and the first known end; what follows the end is certain."""
-        log_p = self._log_next(self.net(event.value, told))
         target, valid = targets_of(event, self.tokens, self.capacity)
-        cell = log_p.gather(2, target[..., None])[..., 0]
-        return torch.where(valid, cell, 0.0).sum(1)
+        total = torch.zeros(event.rows, dtype=torch.float64)
+        for rows, places in self._parts(valid):
+            precision = self.config.precision if self.training else "float32"
+            with computing_in("float32" if precision == "auto" else precision):
+                logits = self.net(event.value[rows, : places - 1], told[rows])
+            near = slice(0, places)
+            cell = self._log_next(logits).gather(2, target[rows, near, None])[..., 0]
+            total = total.index_put((rows,), torch.where(valid[rows, near], cell, 0.0).sum(1))
+        return total
+
+    def _parts(self, valid: Tensor) -> Iterator[tuple[Tensor, int]]:
+        """Rows that are about equally long, and how many positions the longest of them has;
+        ``valid``: the positions that count. The network of earlier versions sees rows as it did
+        then, in their order and all as long as the longest may be."""
+        if self.config.network == "absolute":
+            places = valid.shape[1]
+            for part in slices(len(valid), max(1, MAX_TOKENS_AT_ONCE // places)):
+                yield torch.arange(len(valid))[part], places
+            return
+        length = (valid.long() * torch.arange(1, valid.shape[1] + 1)).amax(1).clamp_min(1)
+        order = length.argsort(descending=True, stable=True)
+        sizes = length[order].tolist()
+        first = 0
+        while first < len(sizes):
+            least = sizes[first] / MAX_LENGTH_RATIO - LENGTH_SLACK
+            most = first + max(1, MAX_TOKENS_AT_ONCE // sizes[first])
+            last = next((row for row in range(first, len(sizes)) if sizes[row] < least), len(sizes))
+            last = min(last, most)
+            yield order[first:last], sizes[first]
+            first = last
 
     def _log_next(self, logits: Float[Tensor, "B T V1"]) -> Float[Tensor, "B T V1"]:
         """Normalised; at the capacity the end is certain."""
@@ -196,7 +284,7 @@ class SequenceDensity(Density):
         noise = generator or stream(0, "loss")
         told = self.encoder(self._withheld(context, event.rows, noise), event.rows)
         with seeded(noise):  # dropout takes no other generator
-            return -self._log_part(event, told)
+            return -self._log_p(event, told)
 
     def _withheld(self, context: Record, rows: int, generator: torch.Generator) -> Record:
         if not self.context_space.blocks:
@@ -225,7 +313,8 @@ class SequenceDensity(Density):
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Event:
         """What is known, then token by token until each row has ended."""
-        return continued(self, event, context, lambda log_p: categorical(log_p, generator))
+        how = sampling()
+        return continued(self, event, context, lambda log_p: categorical(how.of(log_p), generator))
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
@@ -239,12 +328,20 @@ class SequenceDensity(Density):
         """Features without a context; the mean surprise of a token (nats), and log(1 + length)."""
         nothing = self.context_space.check(Record(), event.rows)
         told = self.encoder(nothing, event.rows)
-        hidden = self.net.features(event.value, told)
-        there = torch.cat([torch.ones(event.rows, 1), event.known.double()], 1)[..., None]
         length = event.known.sum(1).double()
-        surprise = -self._log_prob(event, nothing, None) / (length + 1)
+        surprise = -self._log_p(event, told) / (length + 1)
         plain = torch.stack([surprise, (length + 1).log()], 1)
-        return (hidden * there).sum(1) / there.sum(1), plain
+        return self._mean_hidden(event, told), plain
+
+    def _mean_hidden(self, event: Event, told: Tensor) -> Float[Tensor, "B F"]:
+        """Of the last hidden layer, over the start and each known token."""
+        there = torch.cat([torch.ones(event.rows, 1).bool(), event.known], 1)
+        out = torch.zeros(event.rows, self.config.shape[0], dtype=torch.float64)
+        for rows, places in self._parts(there):
+            hidden = self.net.features(event.value[rows, : places - 1], told[rows])
+            counted = there[rows, :places].double()[..., None]
+            out[rows] = (hidden * counted).sum(1) / counted.sum(1)
+        return out
 
     def _fit_typicality(self, event: Event) -> None:
         complete = event.take(event.complete.nonzero()[:, 0])

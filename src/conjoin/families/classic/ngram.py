@@ -42,6 +42,7 @@ from conjoin.core import (
     categorical,
 )
 from conjoin.core.event import slices
+from conjoin.core.sampling import sampling
 from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import continued
 from conjoin.families.classic.kneser_ney import (
@@ -98,6 +99,11 @@ class _State:
     node: Tensor
     log_class: Tensor
     log_next: Tensor | None = None  # (B, V + 1, K)
+
+    def take(self, rows: Int[Tensor, " b"]) -> Self:
+        """Some of the rows."""
+        log_next = None if self.log_next is None else self.log_next[rows]
+        return type(self)(self.place, self.node[rows], self.log_class[rows], log_next)
 
 
 class NgramDensity(Density):
@@ -414,7 +420,8 @@ class NgramDensity(Density):
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Event:
         """What is known, then token by token until each row has ended."""
-        return continued(self, event, context, lambda log_p: categorical(log_p, generator))
+        how = sampling()
+        return continued(self, event, context, lambda log_p: categorical(how.of(log_p), generator))
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""

@@ -1,0 +1,296 @@
+"""Text: nats a character, classes and familiarity of articles, speed of decoding.
+
+    python benchmarks/text.py shakespeare [--seconds 1200] [--size 1] [--seed 0]
+    python benchmarks/text.py agnews [--rows 10001] [--seed 0]
+    python benchmarks/text.py decode [--tokens 300]
+
+``shakespeare``: tinyshakespeare by nanoGPT's split (the last tenth is the test), static: nothing is
+learned from the test. The network sees windows of 256 characters and is judged on the second half
+of each, so each character has 128 to 255 before it; it learns for so many CPU seconds (by the time
+of its first steps) from the first 95 % of the part to learn. Counts (family ngram) see windows of
+1,000. The mixture adds up p of the next character; its weights, one pair for each of a few steps of
+how sure either is, are learned on the last 5 % of the part to learn, by counts that have not seen
+it; the counts of the test have. Characters that only one of the two was judged on are left out of
+the mixture.
+
+``agnews``: p(x, y) by counts on so many rows of ``agnews`` and its test of 1,000 rows (seed 0 of
+the whole test): accuracy, calibration error (15 bins of the top probability), log-loss, and AUROC
+of log p(x) a character and of familiarity against SST-2 and lines of Shakespeare.
+
+``decode``: characters a CPU second of a network of one million parameters, batch 1, one thread,
+with its cache and without, and whether both choose the same. Asked: 1,500 with the cache.
+
+Asked: 1.60 nats a character by the network, 1.42 by the mixture, 1,200 CPU seconds; accuracy .885
+and calibration error .02.
+"""
+
+import argparse
+import time
+from functools import partial
+
+import numpy as np
+import torch
+
+from conjoin import JointClassifier
+from conjoin.core import Block, Event, Variable, stream
+from conjoin.datasets import load_texts
+from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
+from conjoin.families.classic.ngram import Ngram, NgramDensity
+from conjoin.training.learners import Batch, Gradient
+from conjoin.training.loop import Plan, train
+from conjoin.training.progress import Progress
+
+WINDOW = 256  # characters that the network sees
+STRIDE = 64  # between the windows that it learns from
+COUNTED_WINDOW = 1000
+LEARNED_SHARE = 0.95  # of the part to learn; the rest teaches the weights of the mixture
+TIMED_STEPS = 3
+SURENESS = (0.3, 0.5, 0.7, 0.9)  # of the top probability: where weights of the mixture change
+MIXTURE_STEPS = 50  # of expectation-maximisation
+BINS = 15
+TEST_ROWS = 1000
+
+
+def cpu(work):
+    """What ``work`` gives, and its CPU seconds."""
+    began = time.process_time()
+    found = work()
+    return found, time.process_time() - began
+
+
+# ------------------------------------------------------------------------------------- shakespeare
+
+
+def space_of(characters, capacity):
+    return Block(
+        "text", "sequence", (capacity,), (Variable("letter", "category", len(characters)),)
+    )
+
+
+def learned_network(codes, characters, options):
+    """The network, and the CPU seconds of its training."""
+    space = space_of(characters, WINDOW)
+    rows = space.check(Event(codes.unfold(0, WINDOW, STRIDE).contiguous()))
+    config = Sequence(size=options.size, batch=options.batch, decay=options.decay)
+    config = config.in_precision("auto")
+    noise = partial(stream, options.seed)
+
+    def begun():
+        return SequenceDensity.build(space, config, rows.take(slice(0, 8)), noise("build"))
+
+    learner = Gradient(begun(), config.recipe(rows.rows))
+    learner.begin()
+    weight = torch.ones(rows.rows, dtype=torch.float64)
+    some = Batch(rows.take(slice(0, config.batch)), weight[: config.batch], float(rows.rows))
+    _, seconds = cpu(lambda: [learner.step(some, noise(k)) for k in range(TIMED_STEPS)])
+    steps = int(options.seconds * TIMED_STEPS / seconds)
+    print(f"{steps} steps of {config.batch} windows, {config}", flush=True)
+    density = begun()
+    plan = Plan(seed=options.seed, steps=steps)
+    _, seconds = cpu(lambda: train(density, rows, weight, None, plan, Progress()))
+    speed = steps * config.batch * WINDOW / seconds
+    print(f"learned for {seconds:.0f} CPU s, {speed:,.0f} characters a CPU s", flush=True)
+    return density, seconds
+
+
+@torch.no_grad()
+def next_characters(density, windows):
+    """(B, N, V) log p of each character of the windows (B, N) by ``step``."""
+    state = density.begin(len(windows))
+    token = None
+    found = []
+    for place in range(windows.shape[1]):
+        state, log_p = density.step(state, token)
+        found.append(log_p[:, :-1].log_softmax(1))  # a window does not end
+        token = windows[:, place]
+    return torch.stack(found, 1)
+
+
+def by_network(density, codes):
+    """log p of the characters from WINDOW / 2 on, (T, V)."""
+    half = WINDOW // 2
+    windows = codes.unfold(0, WINDOW, half)
+    each = [next_characters(density, part)[:, half:] for part in windows.split(128)]
+    return torch.cat(each).flatten(0, 1)
+
+
+def by_counts(codes, learn, characters, seed):
+    """log p of the characters in whole windows, (T, V), and the CPU seconds of the fit."""
+    space = space_of(characters, COUNTED_WINDOW)
+    rows = space.check(Event(_windows(learn, COUNTED_WINDOW)))
+    density, seconds = cpu(lambda: counted(space, rows, seed))
+    return next_characters(density, _windows(codes, COUNTED_WINDOW)).flatten(0, 1), seconds
+
+
+def counted(space, rows, seed):
+    density = NgramDensity.build(space, Ngram(), rows, stream(seed, "counts"))
+    weight = torch.ones(rows.rows, dtype=torch.float64)
+    density.maximise(density.statistics(rows, weight=weight))
+    return density
+
+
+def _windows(codes, size):
+    return codes[: len(codes) // size * size].reshape(-1, size)
+
+
+def cells_of(first, second):
+    """Which pair of weights goes with each character."""
+    edges = torch.tensor(SURENESS, dtype=torch.float64)
+    steps = [torch.bucketize(log_p.amax(1).exp(), edges) for log_p in (first, second)]
+    return steps[0] * (len(SURENESS) + 1) + steps[1]
+
+
+def mixture_weights(first, second, cell, target):
+    """By expectation-maximisation, (cells, 2); half a character added to each."""
+    own = torch.stack([part.gather(1, target[:, None])[:, 0] for part in (first, second)], 1)
+    weight = torch.full(((len(SURENESS) + 1) ** 2, 2), 0.5, dtype=torch.float64)
+    for _ in range(MIXTURE_STEPS):
+        share = (own + weight[cell].log()).softmax(1)
+        total = torch.full_like(weight, 0.5).index_add(0, cell, share)
+        weight = total / total.sum(1, keepdim=True)
+    return weight
+
+
+def nats(log_p, target):
+    return -float(log_p.gather(1, target[:, None]).mean())
+
+
+def shakespeare(options):
+    texts = load_texts("tinyshakespeare").strings
+    learn_text, test_text = texts["train"][0], texts["val"][0]
+    characters = sorted(set(learn_text))
+    code = {character: place for place, character in enumerate(characters)}
+    learn, test = (torch.tensor([code[c] for c in text]) for text in (learn_text, test_text))
+    cut = int(LEARNED_SHARE * len(learn))
+    network, _ = learned_network(learn[:cut], characters, options)
+    found = {}
+    for name, codes, seen in (("held", learn[cut:], learn[:cut]), ("test", test, learn)):
+        first = by_network(network, codes)
+        second, seconds = by_counts(codes, seen, characters, options.seed)
+        half = WINDOW // 2
+        print(
+            f"{name}: network {nats(first, codes[half:][: len(first)]):.4f}, counts "
+            f"{nats(second, codes[: len(second)]):.4f} nats a character (counted in "
+            f"{seconds:.1f} CPU s)",
+            flush=True,
+        )
+        most = min(len(first), len(second) - half)
+        found[name] = (first[:most], second[half:][:most], codes[half:][:most])
+    first, second, target = found["held"]
+    weight = mixture_weights(first, second, cells_of(first, second), target)
+    first, second, target = found["test"]
+    log_weight = weight[cells_of(first, second)].log()
+    mixed = torch.logaddexp(first + log_weight[:, :1], second + log_weight[:, 1:])
+    print(f"test: mixture {nats(mixed, target):.4f} nats a character")
+
+
+# ------------------------------------------------------------------------------------------ agnews
+
+
+def calibration_error(proba, right):
+    """Mean gap between the top probability and how often it is right, over bins of it."""
+    top = proba.max(1)
+    place = np.minimum((BINS * top).astype(int), BINS - 1)
+    gaps = [abs((top - right)[place == each].sum()) for each in range(BINS)]
+    return sum(gaps) / len(top)
+
+
+def familiarity(model, texts):
+    """p-values of how typical texts are."""
+    return model.model_.p_value(model.model_.encode(texts))
+
+
+def agnews(options):
+    from sklearn.metrics import roc_auc_score
+
+    texts = load_texts("agnews")
+    rng = np.random.default_rng(options.seed)
+    rows = rng.permutation(len(texts.strings["train"]))[: options.rows]
+    X = [texts.strings["train"][row] for row in rows]
+    y = texts.labels["train"][rows]
+    test = np.random.default_rng(0).permutation(len(texts.strings["test"]))[:TEST_ROWS]
+    T = [texts.strings["test"][row] for row in test]
+    truth = texts.labels["test"][test]
+    model = JointClassifier(family="ngram", random_state=options.seed)
+    _, seconds = cpu(lambda: model.fit(X, y))
+    proba = model.predict_proba(T)
+    right = model.classes_[proba.argmax(1)] == truth
+    own = proba[np.arange(len(T)), np.searchsorted(model.classes_, truth)]
+    print(
+        f"{len(X)} rows, {seconds:.0f} CPU s: accuracy {right.mean():.4f}, calibration error "
+        f"{calibration_error(proba, right):.4f}, log-loss {-np.log(own).mean():.4f}"
+    )
+    print(model.model_.card["predictor"]["why"], flush=True)
+    others = {
+        "sst2": load_texts("sst2").strings["test"][:TEST_ROWS],
+        "shakespeare": [
+            line
+            for line in load_texts("tinyshakespeare").strings["val"][0].split("\n")
+            if len(line) > 20
+        ][:TEST_ROWS],
+    }
+    inside = model.score_samples(T) / [len(text) + 1 for text in T]
+    usual = familiarity(model, T)
+    for name, foreign in others.items():
+        outside = model.score_samples(foreign) / [len(text) + 1 for text in foreign]
+        kind = np.r_[np.ones(len(T)), np.zeros(len(foreign))]
+        by_log_p = roc_auc_score(kind, np.r_[inside, outside])
+        by_rank = roc_auc_score(kind, np.r_[usual, familiarity(model, foreign)])
+        print(f"{name}: AUROC {by_log_p:.4f} by log p, {by_rank:.4f} by familiarity")
+
+
+# ------------------------------------------------------------------------------------------ decode
+
+
+@torch.no_grad()
+def decode(options):
+    space = space_of(range(65), options.tokens + 1)
+    noise = stream(options.seed, "decode")
+    density = SequenceDensity.build(space, Sequence(size=1), space.unknown(1), noise)
+    for parameter in density.parameters():  # as if it had learned: the last layers begin at zero
+        parameter.add_(0.02 * torch.randn(parameter.shape, generator=noise, dtype=torch.float64))
+    count = sum(parameter.numel() for parameter in density.parameters())
+
+    def cached():
+        state = density.begin(1)
+        tokens = []
+        for _ in range(options.tokens):
+            state, log_p = density.step(state, tokens[-1] if tokens else None)
+            tokens.append(log_p[:, :-1].argmax(1))
+        return torch.cat(tokens)
+
+    def whole():
+        tokens = torch.zeros(1, 0, dtype=torch.int64)
+        told = density.begin(1).context
+        for _ in range(options.tokens):
+            log_p = density.net(tokens, told)[:, -1, :-1]
+            tokens = torch.cat([tokens, log_p.argmax(1)[:, None]], 1)
+        return tokens[0]
+
+    cached()
+    first, fast = cpu(cached)
+    second, slow = cpu(whole)
+    print(
+        f"{count:,} parameters, {options.tokens} tokens: {options.tokens / fast:,.0f} a CPU s with "
+        f"the cache, {options.tokens / slow:,.0f} without; the same tokens: "
+        f"{bool((first == second).all())}"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("what", choices=["shakespeare", "agnews", "decode"])
+    parser.add_argument("--seconds", type=float, default=1200.0)
+    parser.add_argument("--size", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--decay", type=float, default=0.1)
+    parser.add_argument("--rows", type=int, default=10_001)
+    parser.add_argument("--tokens", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    {"shakespeare": shakespeare, "agnews": agnews, "decode": decode}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""What a string is made of: characters, bytes, or merged bytes, learned from the strings of a fit.
+
+Characters and bytes are one way of writing a string, so that log p of the codes is that of the
+string. Merged bytes (P. Gage (1994), A new algorithm for data compression; R. Sennrich, B. Haddow
+and A. Birch (2016), Neural machine translation of rare words with subword units) can write it in
+several ways, of which one is asked about: its log p is a lower bound. Every byte is a token of its
+own too, so that there is no string that can't be written.
+"""
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+__all__ = ["FORMATS", "Bytes", "Characters", "Merged", "Tokens", "read_format", "tokens_from_json"]
+
+BYTES = 256
+MERGED_TOKENS = 1024  # that are learned unless a number is asked for, the bytes included
+SHOWN_CHARACTERS = 60  # of a string in a message
+
+
+class Tokens(abc.ABC):
+    """``names`` of the codes; ``word`` says what they are, ``several`` whether a string can be
+    written in several ways."""
+
+    format: ClassVar[str]
+    word: ClassVar[str]
+    several: ClassVar[bool] = False
+    # times the longest string of the fit, in tokens: as long as a string may be
+    capacity_factor: ClassVar[float] = 1.25
+    names: tuple[str, ...]
+
+    @classmethod
+    @abc.abstractmethod
+    def learned(cls, strings: Iterable[str], count: int | None) -> Self:
+        """From the strings of the fit; ``count`` is how many are wanted, where that can be said."""
+
+    @abc.abstractmethod
+    def codes(self, string: str) -> list[int]:
+        """Of a string; -1 of what is no token. ValueError for what is no text."""
+
+    @abc.abstractmethod
+    def text(self, codes: Sequence[int]) -> str:
+        """The string that codes write."""
+
+    @abc.abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """All that was learned."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_json``."""
+
+    @property
+    @abc.abstractmethod
+    def shown(self) -> str:
+        """All of them in a word or a line, for messages."""
+
+
+class Characters(Tokens):
+    """Those of the fit, in order; any other is no token."""
+
+    format = "characters"
+    word = "characters"
+
+    def __init__(self, characters: Iterable[str] = ()) -> None:
+        self.names = tuple(characters)
+        self._code = {character: code for code, character in enumerate(self.names)}
+
+    @classmethod
+    def learned(cls, strings: Iterable[str], count: int | None) -> Self:
+        return cls(sorted(set().union(*strings)) or [" "])
+
+    @property
+    def shown(self) -> str:
+        return "".join(self.names)
+
+    def codes(self, string: str) -> list[int]:
+        return [self._code.get(character, -1) for character in string]
+
+    def text(self, codes: Sequence[int]) -> str:
+        return "".join(self.names[code] for code in codes)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"characters": "".join(self.names)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(tuple(data["characters"]))
+
+
+class Bytes(Tokens):
+    """Those of UTF-8, all 256. Bytes that are no text, which a model may draw, are read as the
+    replacement character."""
+
+    format = "bytes"
+    word = "bytes"
+
+    def __init__(self) -> None:
+        self.names = tuple(f"{code:02x}" for code in range(BYTES))
+
+    @classmethod
+    def learned(cls, strings: Iterable[str], count: int | None) -> Self:
+        return cls()
+
+    @property
+    def shown(self) -> str:
+        return "00 to ff"
+
+    def codes(self, string: str) -> list[int]:
+        return list(_in_utf8(string))
+
+    def text(self, codes: Sequence[int]) -> str:
+        return bytes(codes).decode("utf-8", "replace")
+
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls()
+
+
+class Merged(Tokens):
+    """Bytes, and pairs of tokens that often stand together, merged one after the other. ``saved``:
+    the tokenizer as JSON."""
+
+    format = "tokens"
+    word = "tokens"
+    several = True
+    capacity_factor = 2.5  # the merges are those of the fit, so that other strings take more tokens
+
+    def __init__(self, saved: str) -> None:
+        self._saved = saved
+        self._tokenizer = _library().Tokenizer.from_str(saved)
+        count = self._tokenizer.get_vocab_size()
+        self.names = tuple(self._tokenizer.id_to_token(code) for code in range(count))
+
+    @classmethod
+    def learned(cls, strings: Iterable[str], count: int | None) -> Self:
+        library = _library()
+        tokenizer = library.Tokenizer(library.models.BPE())
+        tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = library.decoders.ByteLevel()
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=count or MERGED_TOKENS,
+            initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator([_checked(string) for string in strings], trainer)
+        return cls(tokenizer.to_str())
+
+    def codes(self, string: str) -> list[int]:
+        return list(self._tokenizer.encode(_checked(string)).ids)
+
+    def text(self, codes: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(codes), skip_special_tokens=False))
+
+    @property
+    def shown(self) -> str:
+        return f"{self.names[BYTES]} ... {self.names[-1]}" if len(self.names) > BYTES else "bytes"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"tokenizer": self._saved}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["tokenizer"])
+
+
+FORMATS: dict[str, type[Tokens]] = {kind.format: kind for kind in (Characters, Bytes, Merged)}
+
+
+def read_format(asked: Any, where: str) -> tuple[type[Tokens], int | None]:
+    """What the user says that strings are made of, such as "bytes" or "tokens 512", and how many
+    tokens. ValueError names the choices."""
+    word, _, count = str(asked or Characters.format).strip().partition(" ")
+    kind = FORMATS.get(word)
+    wanted = int(count) if count.isdecimal() else None
+    fits = not count or (kind is Merged and wanted is not None and wanted > BYTES)
+    if kind is None or not fits:
+        raise ValueError(
+            f"{where}: the format of text is 'characters', 'bytes', 'tokens', or 'tokens N' with N "
+            f"of more than {BYTES} tokens, got {asked!r}."
+        )
+    return kind, wanted
+
+
+def tokens_from_json(data: Mapping[str, Any]) -> Tokens:
+    """What a codec was saved with."""
+    return FORMATS[data.get("format", Characters.format)].from_json(data)
+
+
+def _library() -> Any:
+    """The package of merges. ImportError with its install line."""
+    try:
+        import tokenizers
+    except ImportError:
+        raise ImportError(
+            "Text in merged tokens needs the package tokenizers: pip install 'conjoin[text]'."
+        ) from None
+    return tokenizers
+
+
+def _in_utf8(string: str) -> bytes:
+    try:
+        return string.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The string {string[: error.start + 1][-SHOWN_CHARACTERS:]!a} is no text: behind "
+            f"{error.start:,} characters stands half of a character, as where Latin-1 was read as "
+            "UTF-8; read the file in its own encoding."
+        ) from None
+
+
+def _checked(string: str) -> str:
+    _in_utf8(string)
+    return string

@@ -1,0 +1,260 @@
+r"""A lean causal transformer over tokens, whose weights all positions share.
+
+    h <- h + W_o attention(R_t n(W_q n(h)), R_s n(W_k n(h)), W_v n(h)),
+    h <- h + W_d relu(W_u n(h))^2,        log p(x_t = v | x_<t, c) = (W_r n(h))_v
+
+n takes away the mean and divides by the standard deviation (J. Ba et al. (2016), Layer
+normalization, without weights); queries and keys pass through it too (M. Dehghani et al. (2023),
+Scaling vision transformers to 22 billion parameters, section 2). R_t turns pairs of their
+coordinates by angles that grow with the position (J. Su et al. (2021), RoFormer, equation 15).
+Squared relu: D. So et al. (2021), Primer. W_o, W_d and W_r start at zero, so each block starts as
+the identity and all tokens alike.
+
+Keys and values of earlier positions are kept in place, so that one more token costs one position.
+
+Shape letters: B rows, T positions, C of the context, H width, N heads, V tokens, L blocks.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.core.shapes import Float, Int
+from conjoin.nets.body import Body
+
+__all__ = ["Cache", "Decoder", "Hidden"]
+
+HEAD_WIDTH = 32  # of one head of attention
+EXPANSION = 4  # hidden units of a block for each unit of its width
+LONGEST_WAVE = 10_000.0  # positions in which the slowest pair of coordinates turns by one radian
+FIRST_PLACES = 32  # positions that a cache has room for at first; then twice as many each time
+
+
+class Hidden(nn.Linear):
+    """A linear layer without bias between hidden units: what ``Muon`` moves."""
+
+    def __init__(self, inputs: int, outputs: int, *, zero: bool = False) -> None:
+        super().__init__(inputs, outputs, bias=False)
+        if zero:
+            nn.init.zeros_(self.weight)
+        else:
+            nn.init.normal_(self.weight, std=0.5 * inputs**-0.5)
+
+
+class _Store:
+    """Keys and values (L, B, N, T, H / N) with room for more positions; ``written``: how many of
+    them are in use."""
+
+    def __init__(self, keys: Tensor, values: Tensor, written: int) -> None:
+        self.keys = keys
+        self.values = values
+        self.written = written
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The first ``place`` positions of a store.
+
+    Caches that follow each other share a store. One that another has gone on from is copied before
+    it is written to again, so a state may be stepped more than once.
+    """
+
+    store: _Store
+    place: int
+
+    @classmethod
+    def empty(cls, blocks: int, rows: int, heads: int, width: int, dtype: torch.dtype) -> Self:
+        """Before the first position."""
+        room = torch.empty(blocks, rows, heads, FIRST_PLACES, width, dtype=dtype)
+        return cls(_Store(room, torch.empty_like(room), 0), 0)
+
+    def take(self, rows: Int[Tensor, " b"]) -> Self:
+        """Some of the rows."""
+        keys = self.store.keys[:, rows]
+        return type(self)(_Store(keys, self.store.values[:, rows], self.place), self.place)
+
+    def with_room(self) -> Self:
+        """Where one more position may be written."""
+        store = self.store
+        if store.written == self.place < store.keys.shape[3]:
+            return self
+        places = store.keys.shape[3]
+        more = places if self.place == places else 0
+        room = _Store(_longer(store.keys, more), _longer(store.values, more), self.place)
+        return dataclasses.replace(self, store=room)
+
+    def write(self, block: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep key and value (B, N, 1, H / N) of the next position; those of all so far."""
+        place = self.place
+        self.store.keys[block, :, :, place : place + 1] = key
+        self.store.values[block, :, :, place : place + 1] = value
+        seen = slice(0, place + 1)
+        return self.store.keys[block, :, :, seen], self.store.values[block, :, :, seen]
+
+    def after(self) -> Self:
+        """One position further."""
+        self.store.written = self.place + 1
+        return dataclasses.replace(self, place=self.place + 1)
+
+
+def _longer(kept: Tensor, more: int) -> Tensor:
+    """A copy with room for ``more`` positions."""
+    return torch.cat([kept, torch.empty_like(kept[:, :, :, :more])], 3)
+
+
+def _even(h: Tensor) -> Tensor:
+    """Of mean 0 and variance 1."""
+    return nn.functional.layer_norm(h, (h.shape[-1],))
+
+
+class SquaredRelu(torch.autograd.Function):
+    """max(h, 0)^2; one tensor is kept for the gradient, which takes a third of the time."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor) -> Tensor:
+        positive = h.relu()
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return (slope * positive).mul_(2)
+
+
+def _turned(h: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Pairs of coordinates (first half, second half), turned by the angles of their positions."""
+    first, second = h.chunk(2, -1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+
+
+class Block(nn.Module):
+    """Attention over the positions so far, then a network of each."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = Hidden(width, 3 * width)
+        self.out = Hidden(width, width, zero=True)
+        self.up = Hidden(width, EXPANSION * width)
+        self.down = Hidden(EXPANSION * width, width, zero=True)
+
+    def forward(self, h: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        query, key, value = self._heads_of(h, cosine, sine)
+        rate = self.dropout if self.training else 0.0
+        seen = nn.functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=rate, is_causal=True
+        )
+        return self._behind(h, seen)
+
+    def step(self, h: Tensor, cosine: Tensor, sine: Tensor, cache: Cache, block: int) -> Tensor:
+        """(B, 1, H) of the next position."""
+        query, key, value = self._heads_of(h, cosine, sine)
+        keys, values = cache.write(block, key, value)
+        score = (query @ keys.transpose(2, 3)) * query.shape[-1] ** -0.5
+        return self._behind(h, score.softmax(-1) @ values)
+
+    def _heads_of(self, h: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value (B, N, T, H / N)."""
+        each = self.qkv(_even(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key = _turned(_even(each[:2]), cosine, sine)
+        return query, key, each[2]
+
+    def _behind(self, h: Tensor, seen: Tensor) -> Tensor:
+        h = h + self._dropped(self.out(seen.transpose(1, 2).flatten(2)))
+        return h + self._dropped(self.down(SquaredRelu.apply(self.up(_even(h)))))
+
+    def _dropped(self, h: Tensor) -> Tensor:
+        return nn.functional.dropout(h, self.dropout, self.training) if self.dropout else h
+
+
+class Decoder(Body):
+    """(B, T) tokens and (B, C) -> (B, T + 1, V + 1) logits of each next token; the last is the
+    end. The context is added to each token."""
+
+    def __init__(
+        self, positions: int, tokens: int, context: int, width: int, blocks: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.tokens = tokens
+        heads = _heads_in(width)
+        self.embed = nn.Embedding(tokens + 1, width)  # the last one: the start
+        self.told = nn.Linear(context, width, bias=False) if context else None
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
+        self.last = nn.Linear(width, tokens + 1, bias=False)
+        nn.init.zeros_(self.last.weight)
+        self.positions = positions + 1
+        self.shape = (blocks, heads, width // heads)
+        # by device and precision: no buffer, which would be rounded when the network is cast
+        self._turns: dict[Any, tuple[Tensor, Tensor]] = {}
+        self.double()
+
+    def compute(
+        self, token: Int[Tensor, "B T"], context: Float[Tensor, "B C"]
+    ) -> Float[Tensor, "B T1 V1"]:
+        out: Tensor = self.last(self._hidden(token, context))
+        return out
+
+    def features(
+        self, token: Int[Tensor, "B T"], context: Float[Tensor, "B C"]
+    ) -> Float[Tensor, "B T1 H"]:
+        """What each position has learned to see, float64."""
+        return self._hidden(token, *self.cast(context)).double()
+
+    def step(
+        self, token: Int[Tensor, " B"] | None, context: Float[Tensor, "B C"], cache: Any
+    ) -> tuple[Float[Tensor, "B V1"], Cache]:
+        """Logits of the next token, given the last one (None at the start) and the cache."""
+        (context,) = self.cast(context)
+        rows = len(context)
+        if cache is None:
+            blocks, heads, width = self.shape
+            cache = Cache.empty(blocks, rows, heads, width, context.dtype)
+        cache = cache.with_room()
+        last = torch.full((rows,), self.tokens) if token is None else token
+        h = self._inputs(last[:, None], context)
+        cosine, sine = self._turns_of(h)
+        place = cache.place
+        for index, block in enumerate(self.blocks):
+            h = block.step(h, cosine[place], sine[place], cache, index)  # type: ignore[operator]
+        return self.last(_even(h))[:, 0].double(), cache.after()
+
+    def _hidden(self, token: Tensor, context: Tensor) -> Tensor:
+        start = torch.full((len(token), 1), self.tokens)
+        h = self._inputs(torch.cat([start, token], 1), context)
+        cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
+        for block in self.blocks:
+            h = block(h, cosine, sine)
+        return _even(h)
+
+    def _turns_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the angles of each position."""
+        key = (h.device, h.dtype)
+        if key not in self._turns:
+            angle = _angles(self.positions, self.shape[2])
+            self._turns[key] = (angle.cos().to(h), angle.sin().to(h))
+        return self._turns[key]
+
+    def _inputs(self, token: Tensor, context: Tensor) -> Tensor:
+        h = self.embed(token)
+        return _even(h if self.told is None else h + self.told(context)[:, None])
+
+
+def _heads_in(width: int) -> int:
+    """As many heads as have a whole, even width of about HEAD_WIDTH. ValueError for an odd
+    width."""
+    if width < 2 or width % 2:
+        raise ValueError(f"width must be an even number of at least 2, got {width!r}.")
+    most = max(1, width // HEAD_WIDTH)
+    return next(heads for heads in range(most, 0, -1) if width % (2 * heads) == 0)
+
+
+def _angles(positions: int, width: int) -> Float[Tensor, "T h"]:
+    """Of each position and pair of coordinates."""
+    pair = torch.arange(width // 2, dtype=torch.float64)
+    speed = LONGEST_WAVE ** (-2 * pair / width)
+    return torch.arange(positions, dtype=torch.float64)[:, None] * speed

@@ -1,0 +1,317 @@
+"""The network of strings and how it is learned: old models, the cache, parts by length, Muon."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import conjoin
+from conjoin.codecs.sequence import Prefix
+from conjoin.core import Block, Event, Status, Variable, stream
+from conjoin.core.sampling import Sampling, sampling_with
+from conjoin.families.autoregressive import continuation
+from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
+from conjoin.nets.decoder import Decoder
+from conjoin.training.learners import Batch, Gradient
+from conjoin.training.loop import Plan, train
+from conjoin.training.muon import COEFFICIENTS, ITERATIONS, Muon, orthogonalised
+from conjoin.training.progress import Progress
+
+OLD = Path(__file__).parent / "fixtures" / "models-strings"
+TEXT = Block("text", "sequence", (40,), (Variable("letter", "category", 5),))
+
+
+def moved(density, seed=3):
+    """The density with weights that were moved away from zero."""
+    noise = stream(seed, "moved")
+    with torch.no_grad():
+        for parameter in density.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=noise).double())
+    return density
+
+
+def texts(rows=12, seed=0):
+    noise = stream(seed, "texts")
+    length = torch.randint(0, 41, (rows,), generator=noise)
+    value = torch.randint(0, 5, (rows, 40), generator=noise)
+    there = torch.arange(40) < length[:, None]
+    return TEXT.check(Event(value, torch.ones_like(there), there))
+
+
+def built(**settings):
+    config = Sequence(**{"width": 16, "blocks": 2, "precision": "float32"} | settings)
+    return moved(SequenceDensity.build(TEXT, config, texts(), stream(0)))
+
+
+# ------------------------------------------------------------------ models of earlier versions
+
+
+def test_a_model_of_strings_of_an_earlier_version_answers_to_the_bit():
+    answers = np.load(OLD / "sequence" / "answers.npz")
+    model = conjoin.load(OLD / "sequence")
+    rows = ["abc", "xyzq", "qq", ""]
+    assert (model.score_samples(rows) == answers["log_p"]).all()
+    assert (model.predict_proba(rows) == answers["proba"]).all()
+    drawn, _ = model.sample(6, given={"text": Prefix("a")}, random_state=1)
+    assert list(drawn) == answers["drawn"].tolist()
+
+
+def test_a_model_of_columns_and_strings_of_an_earlier_version_answers_to_the_bit():
+    answers = np.load(OLD / "multimodal" / "answers.npz")
+    model = conjoin.load(OLD / "multimodal")
+    rows = pd.DataFrame({"age": [4.0, 2.0], "note": ["purr 4", "meow 2"]})
+    assert (model.score_samples(rows) == answers["log_p"]).all()
+    assert (model.predict_proba(rows) == answers["proba"]).all()
+    drawn, _ = model.sample(6, given={"note": Prefix("m")}, random_state=1)
+    assert drawn["note"].tolist() == answers["drawn"].tolist()
+
+
+# ------------------------------------------------------------------ the network
+
+
+def test_log_p_of_a_row_does_not_depend_on_the_rows_beside_it():
+    density = built()
+    event = texts(30)
+    alone = torch.cat([density.log_prob(event.take(slice(k, k + 1))) for k in range(30)])
+    assert torch.allclose(density.log_prob(event), alone, atol=1e-10)
+    assert len(list(density._parts(event.there))) > 2  # short rows are not padded to long ones
+
+
+@torch.no_grad()
+def test_a_state_may_be_stepped_twice():
+    """The cache is written in place, and copied where another state has gone on from it."""
+    density = built()
+    tokens = torch.tensor([[0, 1, 2, 3, 4, 0, 1], [0, 1, 2, 3, 2, 2, 1]])
+    state = density.begin(1)
+    state, _ = density.step(state)
+    for place in range(4):
+        state, _ = density.step(state, tokens[:1, place])
+    first, _ = density.step(state, tokens[:1, 4])
+    second, _ = density.step(state, tokens[1:, 4])
+    for row, branch in enumerate((first, second)):
+        here = branch
+        for place in (5, 6):
+            here, log_p = density.step(here, tokens[row : row + 1, place])
+        whole = density._log_next(density.net(tokens[row : row + 1], here.context))[:, -1]
+        assert torch.allclose(log_p, whole, atol=1e-10)
+
+
+@torch.no_grad()
+def test_the_cache_grows_and_rows_leave_it():
+    density = built()
+    token = torch.randint(0, 5, (6, 40), generator=stream(5))
+    state = density.begin(6)
+    state, log_p = density.step(state)
+    keep = torch.tensor([4, 1])
+    for place in range(39):
+        state, log_p = density.step(state, token[:, place])
+        if place == 20:
+            state = state.take(keep)
+            token = token[keep]
+    assert state.cache.store.keys.shape[3] == 64
+    whole = density._log_next(density.net(token[:, :39], state.context))[:, -1]
+    assert torch.allclose(log_p, whole, atol=1e-10)
+
+
+def test_attention_sees_how_far_apart_tokens_are_and_not_where_they_stand():
+    """log p of what comes next after a run of one token depends on its length alone through the
+    angles: queries and keys turned by the same angle have the same product."""
+    net = Decoder(50, 3, 0, 8, 1, 0.0)
+    cosine, sine = net._turns_of(torch.zeros(1, dtype=torch.float64))
+    block = net.blocks[0]
+    h = torch.randn(1, 6, 8, generator=stream(0)).double()
+    scores = []
+    for first in (0, 30):
+        part = slice(first, first + 6)
+        query, key, _ = block._heads_of(h, cosine[part], sine[part])
+        scores.append(query @ key.transpose(2, 3))
+    assert torch.allclose(*scores, atol=1e-12)
+
+
+@torch.no_grad()
+def test_rows_that_have_ended_leave_the_batch(monkeypatch):
+    """Draws are those of a batch that keeps all of its rows, and fewer rows are stepped."""
+    density = built()
+    seen = []
+    own = SequenceDensity._step
+
+    def counted(self, state, token):
+        seen.append(len(state.context))
+        return own(self, state, token)
+
+    monkeypatch.setattr(SequenceDensity, "_step", counted)
+    few = density.sample(40, generator=stream(1))
+    stepped = sum(seen)
+    monkeypatch.setattr(continuation, "MAX_LEFT_SHARE", -1.0)
+    all_rows = density.sample(40, generator=stream(1))
+    assert torch.equal(few.value, all_rows.value)
+    assert torch.equal(few.present, all_rows.present)
+    assert stepped < 0.7 * (sum(seen) - stepped)
+
+
+# ------------------------------------------------------------------ narrower draws
+
+LOG_P = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64).log()
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, [0.5, 0.3, 0.15, 0.05]),
+        ({"temperature": 0.5}, [0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365]),
+        ({"top_k": 2}, [0.625, 0.375, 0, 0]),
+        ({"top_p": 0.8}, [0.625, 0.375, 0, 0]),
+        ({"top_p": 0.81}, [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0]),
+        ({"top_p": 0.01}, [1, 0, 0, 0]),
+        ({"top_k": 3, "top_p": 0.6}, [0.625, 0.375, 0, 0]),
+    ],
+)
+def test_tokens_are_chosen_more_narrowly(settings, wanted):
+    how = Sampling(**settings)
+    assert how.of(LOG_P).exp()[0].tolist() == pytest.approx(wanted, abs=1e-12)
+    assert how.of(LOG_P.flip(1)).exp()[0].tolist() == pytest.approx(wanted[::-1], abs=1e-12)
+
+
+def test_what_is_drawn_more_narrowly_is_no_draw_of_p():
+    density = built()
+    unknown = TEXT.unknown(4)
+    assert density.complete(unknown, generator=stream(0)).status is Status.EXACT
+    with sampling_with(Sampling(top_k=1)):
+        first = density.complete(unknown, generator=stream(0))
+        second = density.complete(unknown, generator=stream(1))
+    assert first.status is Status.APPROXIMATE
+    assert torch.equal(first.event.value, second.event.value)
+    assert torch.equal(first.event.value, density.mode(unknown).value)
+    assert density.complete(unknown, generator=stream(0)).status is Status.EXACT
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"temperature": 0.0}, "temperature must be a number above 0, got 0.0"),
+        ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
+    ],
+)
+def test_draws_that_can_not_be_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Sampling(**settings)
+
+
+def test_narrow_draws_of_a_model():
+    model = conjoin.load(OLD / "sequence")
+    drawn, _ = model.sample(8, y="left", top_k=1, random_state=0)
+    assert len(set(drawn)) == 1
+    table = conjoin.load(OLD / "multimodal")
+    with pytest.raises(ValueError, match="are for families that draw strings token by token"):
+        table.sample(2, temperature=0.5)
+
+
+@pytest.mark.parametrize(("size", "millions"), [(1, 0.98), (8, 7.86)])
+def test_a_size_is_millions_of_parameters(size, millions):
+    config = Sequence(size=size)
+    net = Decoder(4, 5, 0, *config.shape, 0.0)
+    count = sum(weight.numel() for weight in net.blocks.parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"size": 3}, "one of 1, 8, 50"), ({"network": "x"}, "rotary, absolute")],
+)
+def test_a_setting_that_does_not_exist_is_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Sequence(**settings)
+
+
+def test_an_odd_width_is_refused():
+    with pytest.raises(ValueError, match="even number of at least 2, got 7"):
+        built(width=7)
+
+
+# ------------------------------------------------------------------ Muon
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (5, 5)])
+def test_orthogonalised_is_its_polynomial_of_the_singular_values(shape):
+    """O(U S V^T) = U p(p(... S / |S|)) V^T with p(s) = a s + b s^3 + c s^5, which ends near 1."""
+    matrix = torch.randn(shape, generator=stream(1)).double()
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    a, b, c = COEFFICIENTS
+    values = values / values.norm()
+    for _ in range(ITERATIONS):
+        values = a * values + b * values**3 + c * values**5
+    assert torch.allclose(orthogonalised(matrix), left * values @ right, atol=1e-5)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6)])
+def test_muon_moves_as_its_definition_says(shape):
+    start = torch.randn(shape, generator=stream(2)).double()
+    matrix = start.clone()
+    muon = Muon([matrix], decay=0.1)
+    momentum = torch.zeros_like(start)
+    for step in range(3):
+        matrix.grad = torch.randn(shape, generator=stream(3, step)).double()
+        momentum = 0.95 * momentum + matrix.grad
+        scale = max(1.0, shape[0] / shape[1]) ** 0.5
+        start = (1 - 0.02 * 0.1) * start
+        start = start - 0.02 * scale * orthogonalised(matrix.grad + 0.95 * momentum)
+        muon.step(0.02)
+    assert torch.allclose(matrix, start, atol=1e-12)
+
+
+def test_muon_moves_matrices_between_hidden_units_alone():
+    density = built()
+    learner = Gradient(density, density.config.recipe(12))
+    moved_by = {id(matrix) for matrix in learner.muon.matrices}
+    names = [name for name, weight in density.named_parameters() if id(weight) in moved_by]
+    assert len(names) == 8
+    assert all(name.startswith("net.blocks.") for name in names)
+    plain = Gradient(density, replace(density.config, matrix_rate=None).recipe(12))
+    assert plain.muon.matrices == []
+
+
+def test_the_rate_falls_in_a_straight_line():
+    density = built()
+    learner = Gradient(density, density.config.recipe(12))
+    assert [learner._schedule(t) for t in (0.25, 0.5, 1.0)] == pytest.approx([0.75, 0.5, 0.0])
+
+
+def test_a_fit_that_was_broken_off_goes_on_with_the_same_bits(tmp_path):
+    event = texts(20)
+    weight = torch.ones(20, dtype=torch.float64)
+
+    def fitted(steps, **more):
+        density = built()
+        plan = Plan(steps=12, checkpoint=tmp_path, every=0, **more)
+        density.config = replace(density.config, steps=12, batch=10)
+        return density, train_some(density, event, weight, plan, steps)
+
+    whole, _ = fitted(12)
+    (tmp_path / "checkpoint.safetensors").unlink()
+    fitted(5)
+    again, _ = fitted(12, resume=True)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+
+
+def train_some(density, event, weight, plan, steps):
+    """Train, broken off after some steps."""
+    own = Gradient.step
+    count = 0
+
+    def step(learner, batch: Batch, generator, progress=0.0):
+        nonlocal count
+        if count == steps:
+            raise KeyboardInterrupt
+        count += 1
+        return own(learner, batch, generator, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gradient, "step", step)
+        return train(density, event, weight, event, plan, Progress())

@@ -1,0 +1,135 @@
+"""Text: what strings are made of, documents with labels, a column of text, what is no text."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import conjoin
+from conjoin import JointClassifier
+from conjoin.codecs.kinds import codec_for, codec_from_json
+from conjoin.codecs.sequence import Prefix
+from conjoin.codecs.text import TextCodec
+from conjoin.codecs.tokens import Bytes, Characters, Merged
+from conjoin.core import Status
+from conjoin.core.warnings import ColumnWarning
+
+STRINGS = ["der Hund bellt", "die Katze", "", "Größe 3 \u4e2d\u6587", "a\x00b", "die die die Katze"]
+
+
+def as_text(form):
+    return {"text": {"type": "text", "format": form}}
+
+
+@pytest.mark.parametrize("form", ["characters", "bytes", "tokens", "tokens 300"])
+def test_text_comes_back_as_it_was(form):
+    codec, rows = codec_for(STRINGS, types=as_text(form))
+    codec = codec.fit(rows)
+    assert type(codec) is TextCodec
+    for each in (codec, codec_from_json(json.loads(json.dumps(codec.to_json())))):
+        event = each.space.check(each.encode(STRINGS).event)
+        assert each.decoded(event) == STRINGS
+        assert not each.encode(STRINGS).unseen.any()
+
+
+def test_bytes_and_tokens_write_what_was_never_seen():
+    new = ["\U0001f600"]
+    for form, seen in (("characters", False), ("bytes", True), ("tokens", True)):
+        codec = codec_for(STRINGS, types=as_text(form))[0].fit(STRINGS)
+        assert bool(codec.encode(new).unseen.any()) is not seen
+        if seen:
+            assert codec.decoded(codec.space.check(codec.encode(new).event)) == new
+
+
+def test_pairs_that_often_stand_together_are_one_token():
+    codec = codec_for(STRINGS * 20, types=as_text("tokens 280"))[0].fit(STRINGS * 20)
+    assert len(codec.characters) == 280
+    assert len(codec.tokens.codes("die die")) < len("die die")
+    assert "280 tokens" in codec.notices[0]
+    assert "lower bound" in codec.notices[1]
+
+
+def test_half_a_code_point_is_read_as_the_replacement_character():
+    assert Bytes().text(list("ü".encode())[:1]) == "\ufffd"
+
+
+@pytest.mark.parametrize("form", ["letters", "tokens many", "tokens 10", "bytes 3"])
+def test_what_text_may_be_made_of_is_told(form):
+    with pytest.raises(ValueError, match="'characters', 'bytes', 'tokens', or 'tokens N' with N"):
+        codec_for(STRINGS, types=as_text(form))
+
+
+@pytest.mark.parametrize("kind", [Bytes, Merged])
+def test_half_a_character_is_no_text(kind):
+    wrong = b"caf\xe9".decode("utf-8", "surrogateescape")
+    with pytest.raises(ValueError, match="behind 3 characters stands half of a character"):
+        kind.learned(["a"], 300).codes(wrong)
+
+
+def test_bytes_of_a_file_are_no_strings():
+    with pytest.raises(ValueError, match=r"Row 1 is b'caf\\xe9'; X must hold strings"):
+        codec_for(["a", "b"], types=as_text("bytes"))[0].rows(["a", b"caf\xe9"])
+
+
+def test_very_long_strings_are_named_before_the_memory_is_full():
+    codec = TextCodec().fit(["a" * 100_000])
+    with pytest.raises(ValueError, match="the longest, row 2, has 90,000 characters: cut long"):
+        codec.encode(["a", "b", "a" * 90_000] + ["a"] * 5000)
+
+
+# ------------------------------------------------------------------ documents
+
+
+def documents(rows=240, seed=0):
+    rng = np.random.default_rng(seed)
+    label = rng.choice(["sport", "trade"], rows)
+    said = {"sport": ["goal", "match", "team"], "trade": ["price", "stock", "market"]}
+    text = [" ".join(rng.choice(said[each], 3)) for each in label]
+    return pd.DataFrame({"review": text}), label
+
+
+@pytest.fixture(scope="module")
+def model():
+    X, y = documents()
+    types = {"review": {"type": "text", "format": "tokens 270"}}
+    return JointClassifier(family="ngram", types=types, random_state=0).fit(X, y)
+
+
+def test_a_table_of_one_column_of_text_is_text(model):
+    X, y = documents(seed=1)
+    assert type(model.model_.codec) is TextCodec
+    assert (model.predict(X) == y).mean() > 0.95
+    assert (model.predict(list(X["review"])) == y).mean() > 0.95
+    assert model.status_["log_prob"] == Status.LOWER_BOUND.value
+    assert model.status_["predict_proba"] == Status.APPROXIMATE.value
+
+
+def test_a_saved_model_of_text_answers_the_same(model, tmp_path):
+    X, _ = documents(seed=2, rows=10)
+    model.save(tmp_path / "model")
+    again = conjoin.load(tmp_path / "model")
+    assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
+    assert np.array_equal(again.score_samples(X), model.score_samples(X))
+
+
+def test_the_beginning_of_text_in_tokens_is_continued_and_told_to_be_approximate(model):
+    with pytest.warns(ColumnWarning, match="continued behind its own tokens"):
+        found, _ = model.sample(4, given={"review": Prefix("goal ")}, random_state=0)
+    assert all(text.startswith("goal ") for text in found)
+
+
+def test_a_column_of_text_beside_others_may_be_bytes():
+    X, _ = documents(rows=12)
+    X["age"] = np.arange(12.0)
+    codec, rows = codec_for(X, types={"review": {"type": "text", "format": "bytes"}})
+    codec = codec.fit(rows)
+    encoded = codec.encode(X)
+    assert codec.decoded(encoded.event)["review"].tolist() == X["review"].tolist()
+    again = codec_from_json(json.loads(json.dumps(codec.to_json())))
+    assert torch.equal(again.encode(X).event.value, encoded.event.value)
+    assert not codec.bounds
+    (block,) = codec.blocks
+    assert type(block.strings.tokens) is Bytes
+    assert type(codec_for(X, types={"review": "text"})[0].blocks[0].strings.tokens) is Characters
