@@ -162,6 +162,8 @@ class Codec(abc.ABC):
     streams: ClassVar[bool] = False  # whether it can be fitted to a table that is read in chunks
     # rows that are held out to choose by, and to calibrate by, at most
     most_held: ClassVar[int | None] = None
+    # whether rows of equal content should have equal labels, so that others are told
+    one_answer: bool = False
     many_levels: bool = True  # False: few levels, for families to which thousands cost much
     bounded: bool = True  # False: no column has bounds, for families that can't keep to them
     strict: bool = False  # True: a cell that can't be read is an error, not a missing cell
@@ -311,6 +313,16 @@ class Codec(abc.ABC):
     def parts(self) -> tuple[slice, ...]:
         """Which variables belong to each block; one block where the data is of one kind."""
         return (slice(0, len(self.space.variables)),)
+
+    @property
+    def bound(self) -> bool:
+        """Whether log p of a row is that of one of several ways to write it: a lower bound."""
+        return False
+
+    @property
+    def molecules(self) -> tuple[Any, ...]:
+        """Which variables of a row are the tokens of molecules, and how these read."""
+        return ()
 
     @property
     def notices(self) -> list[str]:

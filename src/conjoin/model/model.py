@@ -137,8 +137,12 @@ class Model:
         """How far each answer about whole rows can be trusted; what missing cells cost is in the
         joint's ``capabilities``."""
         if self.target is not None:
-            return self.pair.status
-        return {"log_prob": trust(self.joint), "sample": trust(self.joint)}
+            found = self.pair.status
+        else:
+            found = {"log_prob": trust(self.joint), "sample": trust(self.joint)}
+        if not self.codec.bound:
+            return found
+        return found | {"log_prob": worst(found["log_prob"], Status.LOWER_BOUND)}
 
     @property
     def unweighted(self) -> Density:
