@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -24,9 +25,10 @@ from conjoin.codecs.smiles.chemistry import randomised, rdkit, read_smiles
 from conjoin.codecs.smiles.tokens import Vocabulary
 from conjoin.codecs.table import Column
 from conjoin.codecs.table.guess import guess_smiles
+from conjoin.codecs.table.overrides import missing_of, overrides_of
 from conjoin.core import Block, Encoded, Event, Variable
 
-__all__ = ["Molecules", "SmilesColumn", "SmilesFormat"]
+__all__ = ["Molecules", "SmilesColumn", "SmilesFormat", "broken_rows"]
 
 JSON = dict[str, Any]
 FORMATS = "canonical, randomised, atoms, skip broken, tokens=N"
@@ -295,6 +297,32 @@ class SmilesColumn(BlockColumn):
         column.capacity = data["capacity"]
         column.said = list(data["said"])
         return column
+
+
+def broken_rows(
+    frame: pd.DataFrame, types: Any = None, missing: Any = ()
+) -> tuple[np.ndarray, list[str]] | None:
+    """(B,) the rows in which a column of molecules holds a string that is none, and a sentence for
+    each such column; None where no column holds molecules."""
+    names = list(frame.columns)
+    asked = overrides_of(types, names)
+    blanks = missing_of(missing, names)
+    found = [name for name in names if _holds_molecules(frame[name], asked.get(name, {}))]
+    if not found:
+        return None
+    gone = np.zeros(len(frame), dtype=bool)
+    told = []
+    for name in found:
+        _, broken = SmilesColumn(name, blanks=blanks.get(name, ()))._read(frame[name])
+        gone[list(broken)] = True
+        told += [SmilesColumn(name)._broken(broken)] if broken else []
+    return gone, told
+
+
+def _holds_molecules(series: Any, asked: JSON) -> bool:
+    if "type" in asked:
+        return bool(asked["type"] == SmilesColumn.type)
+    return guess_smiles(series)
 
 
 def _of_all(name: Any, cells: Sequence[Any]) -> list[str]:

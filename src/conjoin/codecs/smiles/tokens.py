@@ -95,7 +95,7 @@ class Vocabulary:
             out += [part[:-1] for part in np.split(flat, np.flatnonzero(flat == END) + 1)[:-1]]
         return out
 
-    def text(self, codes: Iterable[int]) -> str:
+    def text(self, codes: Iterable[Any]) -> str:
         """The string of some codes."""
         return "".join(self.texts[code] for code in codes)
 
