@@ -14,10 +14,19 @@ import numpy as np
 
 from conjoin.codecs.smiles.chemistry import molecule, rdkit
 
-__all__ = ["accessibility", "containing", "fingerprints", "nearest"]
+__all__ = [
+    "accessibility",
+    "containing",
+    "fingerprints",
+    "nearest",
+    "plain_properties",
+    "sheet",
+]
 
 FINGERPRINT_BITS = 2_048
 FINGERPRINT_RADIUS = 2  # bonds
+SHEET_COLUMNS = 4
+SHEET_CELL_PIXELS = (200, 150)
 
 
 def containing(smiles: Sequence[str], part: str) -> np.ndarray:
@@ -73,3 +82,32 @@ def nearest(smiles: Sequence[str], known: Sequence[str]) -> tuple[np.ndarray, np
     rows = [DataStructs.BulkTanimotoSimilarity(each, held) for each in fingerprints(smiles)]
     table = np.array(rows, dtype=float).reshape(len(smiles), len(known))
     return table.argmax(1), table.max(1)
+
+
+def plain_properties(smiles: Sequence[str]) -> dict[str, np.ndarray]:
+    """(B,) properties that follow from the structure: weight in daltons, Crippen's logP, QED (G.
+    Bickerton et al. (2012), Quantifying the chemical beauty of drugs), and the count of rings."""
+    from rdkit.Chem import QED, Crippen, Descriptors, rdMolDescriptors
+
+    found = [molecule(text) for text in smiles]
+    every = {
+        "weight, daltons": Descriptors.MolWt,
+        "logP (Crippen)": Crippen.MolLogP,
+        "QED": QED.qed,
+        "rings": rdMolDescriptors.CalcNumRings,
+    }
+    return {name: np.array([float(of(each)) for each in found]) for name, of in every.items()}
+
+
+def sheet(smiles: Sequence[str], words: Sequence[str] = ()) -> str:
+    """Structures side by side, as SVG."""
+    from rdkit.Chem import Draw
+
+    drawn = Draw.MolsToGridImage(
+        [molecule(text) for text in smiles],
+        molsPerRow=SHEET_COLUMNS,
+        subImgSize=SHEET_CELL_PIXELS,
+        legends=list(words) or None,
+        useSVG=True,
+    )
+    return str(getattr(drawn, "data", drawn))
