@@ -145,9 +145,7 @@ def properties(asked):
         start = time.process_time()
         kind = JointClassifier if classes else JointRegressor
         model = kind(family=small, random_state=0).fit(train.smiles, train[found.target])
-        ours = (
-            model.predict_proba(test.smiles)[:, 1] if classes else model.predict(test.smiles)
-        )
+        ours = model.predict_proba(test.smiles)[:, 1] if classes else model.predict(test.smiles)
         taken = time.process_time() - start
         other = forest(list(train.smiles), train[found.target], list(test.smiles), classes)
         truth = test[found.target].to_numpy()

@@ -119,7 +119,9 @@ def foresee_predictors(
     classes = target.space.variables[0].cardinality if target.discrete else None
     weight = torch.tensor(rows.weight[split.fit])
     given = rows.x.take(split.fit)
-    case = Case(codec.space, fit, weight, classes, options.seed, given=given, molecules=codec.molecules)
+    case = Case(
+        codec.space, fit, weight, classes, options.seed, given=given, molecules=codec.molecules
+    )
     if int(fit.y.mask.sum()) < MIN_POOL_ROWS:
         return {}
     named = _named(codec, target, list(asked) if isinstance(asked, list | tuple) else [asked], case)

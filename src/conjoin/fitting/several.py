@@ -200,7 +200,9 @@ def _learn_molecules(
             part: Pair(Event(each.value[:, place], each.mask[:, place]), each.cut(count)[1])
             for part, each in (("fit", fit), ("choose", choose))
         }
-        pairs = {part: pair._replace(x=pair.x._replace(within=None)) for part, pair in pairs.items()}
+        pairs = {
+            part: pair._replace(x=pair.x._replace(within=None)) for part, pair in pairs.items()
+        }
         asked = replace(options, predictor="auto")
         choose_predictor(view, asked, pairs, rows, split, progress, budget, {})
         found.append(view.pair.separate_predictor)

@@ -145,9 +145,7 @@ class SeveralTargets:
                 volume += torch.tensor(column.known) * target.log_volume
         return volume
 
-    def _log_prob_by_predictors(
-        self, columns: list[TargetColumn], x: Event
-    ) -> Float[Tensor, " B"]:
+    def _log_prob_by_predictors(self, columns: list[TargetColumn], x: Event) -> Float[Tensor, " B"]:
         """The sum over the targets, which are independent given x."""
         out = self._volume(columns)
         for target, column in zip(self.targets, columns, strict=True):

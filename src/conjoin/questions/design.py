@@ -4,8 +4,8 @@ r"""design: new molecules whose properties are as wanted.
 
 Proposals come from the model in two ways: "prompted", from p(x | y) with y drawn in W, and "drawn",
 from p(x). Each is judged by the model's own p(y in W | x), that of its predictor; properties are
-independent given the molecule. ``how="best"`` keeps the most probable ones; ``how="draw"`` resamples
-those that were drawn from p(x) by that probability, so that they come from p(x | y in W) as their
+independent given the molecule. ``how="best"`` keeps the most probable ones; ``how="draw"``
+resamples those that were drawn from p(x) by that probability, so that they come from p(x | y in W) as their
 number grows (D. Rubin (1987), A noniterative sampling/importance resampling alternative). Beside
 it stands how many of as many plain draws would be as wanted.
 
@@ -67,7 +67,8 @@ class _Wish:
         found = _predictive(self.view, self.view.codec.space.unknown(1))
         ends = torch.tensor([self.low, self.high], dtype=torch.float64)
         ends = ends.clamp(float(found.points[0]), float(found.points[-1]))
-        low, high = found.level(ends[:1]), found.level(ends[1:])
+        low = found.level(ends[:1])
+        high = found.level(ends[1:])
         at = low + (high - low) * torch.rand(n, generator=generator, dtype=torch.float64)
         return found.quantile(at[None])[0]
 

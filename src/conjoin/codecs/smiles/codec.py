@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from conjoin.codecs.sequence import Prefix
-from conjoin.codecs.smiles.chemistry import looks_like_smiles
 from conjoin.codecs.smiles.column import Molecules, SmilesColumn
 from conjoin.codecs.table import Schema
 from conjoin.codecs.table.overrides import missing_of, overrides_of
@@ -191,7 +189,7 @@ def _series_of(raw: Any) -> pd.Series | None:
         return raw.iloc[:, 0] if raw.shape[1] == 1 else None
     if isinstance(raw, pd.Series):
         return raw.rename(NAME) if raw.name is None else raw
-    if isinstance(raw, str) or not isinstance(raw, list | tuple) and not _is_array(raw):
+    if isinstance(raw, str) or (not isinstance(raw, list | tuple) and not _is_array(raw)):
         return None
     return pd.Series(list(raw), name=NAME, dtype=object)
 

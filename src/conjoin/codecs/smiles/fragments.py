@@ -31,9 +31,7 @@ ANY_ATOM = "*"  # what a token that was never seen is read as
 def _generator() -> Any:
     from rdkit.Chem import rdFingerprintGenerator
 
-    return rdFingerprintGenerator.GetMorganGenerator(
-        radius=FRAGMENT_RADIUS, fpSize=FRAGMENT_BITS
-    )
+    return rdFingerprintGenerator.GetMorganGenerator(radius=FRAGMENT_RADIUS, fpSize=FRAGMENT_BITS)
 
 
 def counts_of(found: Any) -> np.ndarray:
