@@ -10,13 +10,15 @@ import torch
 import conjoin
 from conjoin import JointDensity, JointRegressor
 from conjoin.codecs.kinds import codec_for, codec_from_json
-from conjoin.codecs.sequence import Prefix
+from conjoin.codecs.sequence import Prefix, StringRows
 from conjoin.codecs.smiles.chemistry import has_rdkit, looks_like_smiles, read_smiles
 from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.core import Event, Pair
 from conjoin.families.multimodal import Multimodal
+from conjoin.fitting.split import Rows, conflicts_words
 from conjoin.predictors import method
 from conjoin.predictors.base import Case
+from conjoin.questions.design import _chosen, _shares
 
 needs_rdkit = pytest.mark.skipif(not has_rdkit(), reason="needs rdkit: pip install conjoin[mol]")
 ALCOHOLS = ["C" * n + "O" for n in range(1, 21)]
@@ -209,6 +211,42 @@ def test_a_density_of_molecules_alone_sums_what_is_known():
     unknown = model.model_.codec.space.unknown(2)
     assert density.log_prob(unknown).tolist() == [0.0, 0.0]
     assert model.model_.status["log_prob"].value == "lower bound"
+    found = model.decide(["CC[Si]CC", "CCCO"], false_alarm=0.1)
+    assert found["familiarity"].iloc[0] < 0.1
+    assert "an atom that the fit never saw" in found["reason"].iloc[0]
+
+
+def _made(shares):
+    """Proposals whose p(wish) is known; the last is no molecule."""
+    names = [*(f"C{'C' * n}O" for n in range(len(shares))), None]
+    score = np.log([*shares, 0.0 + 1e-300])
+    score[-1] = -np.inf
+    return pd.DataFrame({"smiles": "", "_canonical": names, "_score": score, "_way": "drawn"})
+
+
+def test_the_best_by_the_wish_come_first():
+    chosen, kept = _chosen(_made([0.1, 0.6, 0.3]), 2, None, "best", 0)
+    assert list(chosen["_canonical"]) == ["CCO", "CCCO"]
+    assert kept == 1.0
+    told = _shares(_made([0.1, 0.6, 0.3]))
+    assert told["valid"] == {"drawn": 0.75}
+    assert told["acceptance"]["drawn"] == pytest.approx(0.25)
+
+
+def test_what_is_resampled_comes_by_the_weight_of_the_wish():
+    made = _made([0.1, 0.6, 0.3])
+    first = [_chosen(made, 1, None, "draw", seed)[0]["_canonical"].iloc[0] for seed in range(400)]
+    shares = [first.count(name) / 400 for name in ("CO", "CCO", "CCCO")]
+    assert shares == pytest.approx([0.1, 0.6, 0.3], abs=0.07)
+
+
+def test_equal_molecules_with_different_values_are_told():
+    x = StringRows(("CO", "CO", "CCO", "CCO", "C"), pd.RangeIndex(5))
+    y = np.array([1.0, 1.0, 2.0, 3.0, 4.0])
+    known = np.ones(5, dtype=bool)
+    (words,) = conflicts_words(Rows(x, y, known, name="logS"))
+    assert words.startswith("1 row stands in the data several times with different values")
+    assert conflicts_words(Rows(x, y, known & (y < 3))) == []
 
 
 @pytest.fixture(scope="module")

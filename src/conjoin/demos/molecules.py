@@ -41,9 +41,7 @@ def fitted(frame: Any, folder: Path, seconds: float) -> Any:
     checkpoint = folder / f"checkpoint-{len(frame)}"
     if saved.exists():
         return conjoin.load(saved)
-    model = conjoin.JointRegressor(
-        family=FAMILY, max_time=seconds, random_state=SEED, verbose=True
-    )
+    model = conjoin.JointRegressor(family=FAMILY, max_time=seconds, random_state=SEED, verbose=True)
     try:
         model.fit(frame["smiles"], frame[TARGET], checkpoint=checkpoint, resume=True)
     except KeyboardInterrupt:
@@ -124,9 +122,7 @@ def _story(model: Any, taught: Any, held: Any, folder: Path) -> int:
     found.to_csv(folder / "new.csv", index=False)
     notes = sentences(model, held, found)
     print("", *notes, "", sep="\n")
-    page = write_report(
-        model, folder / "report.html", held["smiles"], held[TARGET], notes=notes
-    )
+    page = write_report(model, folder / "report.html", held["smiles"], held[TARGET], notes=notes)
     print(f"The report: {page}\nNew molecules: {folder / 'new.csv'}\nThe model: {folder / 'model'}")
     show(page)
     return 0

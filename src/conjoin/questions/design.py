@@ -5,9 +5,9 @@ r"""design: new molecules whose properties are as wanted.
 Proposals come from the model in two ways: "prompted", from p(x | y) with y drawn in W, and "drawn",
 from p(x). Each is judged by the model's own p(y in W | x), that of its predictor; properties are
 independent given the molecule. ``how="best"`` keeps the most probable ones; ``how="draw"``
-resamples those that were drawn from p(x) by that probability, so that they come from p(x | y in W) as their
-number grows (D. Rubin (1987), A noniterative sampling/importance resampling alternative). Beside
-it stands how many of as many plain draws would be as wanted.
+resamples those that were drawn from p(x) by that probability, so that they come from p(x | y in W)
+as their number grows (D. Rubin (1987), A noniterative sampling/importance resampling alternative).
+Beside it stands how many of as many plain draws would be as wanted.
 
 Shape letters: B rows, K targets, N proposals.
 """
@@ -311,8 +311,8 @@ def _between(found: Predictive, low: float, high: float) -> Tensor:
 
 
 def _shares(made: pd.DataFrame) -> dict[str, Any]:
-    """Of each way: the share of proposals that are molecules, and the expected share of them that
-    are as wanted; of "drawn" that is the acceptance of rejection."""
+    """Of each way: the share of proposals that are molecules, and the share of all of them that is
+    expected to be as wanted; of "drawn" that is the acceptance of rejection."""
     score = np.exp(made["_score"].astype(float))
     by = made["_way"]
     return {

@@ -169,6 +169,8 @@ class SmilesCodec(Codec):
         return [field_of(self.column.column)]
 
     def unlike(self, known: Any, part: int | None = None) -> str:
+        if part == 0:
+            return f"{self.column.name} has an atom that the fit never saw, or is longer than any"
         return self.column.unlike
 
     # ------------------------------------------------------------------ saving
