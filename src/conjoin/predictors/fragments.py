@@ -10,7 +10,7 @@ leave. Strings that are no molecules are left to the family.
 Shape letters: B rows, F numbers of a molecule, K classes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -20,11 +20,11 @@ from torch import Tensor
 
 from conjoin.codecs.smiles.column import Molecules
 from conjoin.codecs.smiles.fragments import fragment_table
-from conjoin.core import Event, Pair, PairSpace, Space, Variable
+from conjoin.core import Event, Pair, Space, Variable
 from conjoin.core.shapes import Bool, Float
 from conjoin.joints.base import Joint
-from conjoin.predictors import method
-from conjoin.predictors.base import Case, Design, Folded, Method, Scorer
+from conjoin.predictors import method, scorer_class
+from conjoin.predictors.base import Case, Design, Folded, Method, Scorer, lists_as_tuples
 from conjoin.predictors.linear import LinearMethod
 from conjoin.predictors.pool import Pool, heard_by_folds, pool_of, pool_of_points
 from conjoin.util.budget import seconds_of
@@ -57,8 +57,12 @@ class Fragments(Scorer):
     @classmethod
     def made(cls, base: Joint, shapes: dict[str, Any]) -> Self:
         molecules = tuple(map(Molecules.from_json, shapes["molecules"]))
-        numbers: Any = _Numbers(PairSpace(base.space.y, _space_of(shapes["kept"])))
-        pool = Pool.made(numbers, shapes["pool"])
+        numbers = _space_of(shapes["kept"])
+        members = {
+            each["name"]: scorer_class(each["scorer"])(numbers, **lists_as_tuples(each["shapes"]))
+            for each in shapes["pool"]["members"]
+        }
+        pool = Pool(members, shapes["pool"]["outputs"])
         return cls(base.space.x, molecules, pool, shapes["kept"])
 
     @property
@@ -79,13 +83,6 @@ class Fragments(Scorer):
         wide = torch.cat([table, self.design.matrix(_columns(self.design, x)).cpu()], 1)
         table = wide[:, self.kept.cpu()].to(self.centre.device)
         return self.pool.scores(Event((table - self.centre) / self.scale))
-
-
-@dataclass(frozen=True)
-class _Numbers:
-    """What a member of the pool stands on: numbers in place of molecules."""
-
-    space: PairSpace
 
 
 class RidgeMethod(Method):

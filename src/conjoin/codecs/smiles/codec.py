@@ -56,7 +56,8 @@ class SmilesCodec(Codec):
     def begin(cls, raw: Any, **options: Any) -> tuple[Codec, Rows]:
         series = _series_of(raw)
         assert series is not None
-        asked = _asked(options.get("types"), series.name)
+        types = options.get("types")
+        asked = overrides_of(types, [series.name]).get(series.name, {}) if types else {}
         blanks = missing_of(options.get("missing") or (), [series.name]).get(series.name, ())
         column, cells = SmilesColumn.begin(series.name, series, asked, blanks)
         codec = cls(column)
@@ -69,8 +70,11 @@ class SmilesCodec(Codec):
         if isinstance(raw, TableRows):
             return raw
         if isinstance(raw, pd.DataFrame) and self.column.name in raw:
-            raw = raw[self.column.name]
-        series = _series_of(raw)
+            cells = list(self.column.cells(raw[self.column.name]))
+            frame = raw.copy()
+            frame[self.column.name] = pd.Series(cells, raw.index, dtype=object)
+            return TableRows(frame)
+        series = None if isinstance(raw, pd.DataFrame) else _series_of(raw)
         if series is None:
             raise ValueError(
                 f"X must be a list of SMILES strings, or a table with the column "
@@ -201,9 +205,7 @@ def _is_array(raw: Any) -> bool:
 
 
 def _asked(types: Any, name: Any) -> dict[str, Any]:
-    """What the user says of the strings: of a column, or of the list as a whole."""
-    if types is None or types == {}:
+    """What the user says of the strings; nothing where all that is said is of other columns."""
+    if not types or (isinstance(types, Mapping) and name not in types):
         return {}
-    if types == SmilesColumn.type:
-        return {"type": SmilesColumn.type}
     return overrides_of(types, [name]).get(name, {})
