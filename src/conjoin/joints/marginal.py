@@ -46,6 +46,7 @@ class Marginal(Density):
             statistics=False,
             sweeps=False,
             features=False,
+            typical=own.typical and bool(self.space.blocks),
             edits=False,
             unfolds=False,
             distils=False,

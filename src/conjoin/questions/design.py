@@ -272,16 +272,15 @@ def _proposed(
     generator: torch.Generator,
 ) -> Event:
     """Rows x."""
-    several = isinstance(model, SeveralTargets)
     if way == "drawn":
-        if several:
+        if isinstance(model, SeveralTargets):
             drawn: Event = model.density.sample(n, generator=generator).cut(len(model.targets))[1]
             return drawn
-        base = model.pair.proposer.sample(n, generator=generator)
-        return base.x
+        plain: Event = model.pair.proposer.sample(n, generator=generator).x
+        return plain
     values = {wish.name: wish.draw(n, generator) for wish in asked}
     x = model.codec.space.unknown(n)
-    if several:
+    if isinstance(model, SeveralTargets):
         nothing = torch.zeros(n, dtype=torch.float64)
         y = torch.stack([values.get(name, nothing) for name in model.names], 1)
         known = torch.tensor([name in values for name in model.names]).expand(n, -1)
@@ -289,8 +288,10 @@ def _proposed(
         found: Event = model.density.sample_conditional(row, generator=generator)
         return found.cut(len(model.targets))[1]
     (value,) = values.values()
-    pair = model.pair.proposer.sample_conditional(Pair(Event(value), x), generator=generator)
-    return pair.x
+    told: Event = model.pair.proposer.sample_conditional(
+        Pair(Event(value), x), generator=generator
+    ).x
+    return told
 
 
 def _predictive(view: Model, x: Event) -> Predictive:
