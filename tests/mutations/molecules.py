@@ -47,7 +47,7 @@ MUTATIONS = [
         ),
         (
             "acceptance is that of the logarithm",
-            'score = np.exp(made["_score"].astype(float))',
+            'score = made["_score"].astype(float).map(np.exp)',
             'score = made["_score"].astype(float)',
         ),
     ),

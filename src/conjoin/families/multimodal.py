@@ -339,7 +339,7 @@ class ColumnsAndBlocks(Density):
             )
         return _parted(event, self.width)
 
-    def _joined(self, columns: Event, behind: Event) -> Event:
+    def _put_together(self, columns: Event, behind: Event) -> Event:
         """The rows; a table without columns has none of the constant that stands for them."""
         return _join(columns, behind) if self.width else Event(behind.value, behind.mask)
 
@@ -515,7 +515,7 @@ class ColumnsAndBlocks(Density):
             told = self._context(columns, behind, part)
             drawn = self.density_of(part).sample(n, told, generator=generator)
             behind = _filled(behind, part, self._cells(drawn, part))
-        return self._joined(columns, behind)
+        return self._put_together(columns, behind)
 
     def _sample_conditional(
         self, event: Event, context: Event | None, generator: torch.Generator | None
@@ -539,7 +539,7 @@ class ColumnsAndBlocks(Density):
                 self._event(behind, part), told_of, generator=generator
             )
             behind = _filled(behind, part, self._cells(drawn, part))
-        return self._joined(full, behind)
+        return self._put_together(full, behind)
 
     def _before_known(self, behind: Event) -> Bool[Tensor, " B"]:
         """Rows in which a string is missing before a block that is known."""
@@ -617,7 +617,7 @@ class ColumnsAndBlocks(Density):
             told_of = self._context(full, behind, part)
             found = self.density_of(part).mode(self._event(behind, part), told_of)
             behind = _filled(behind, part, self._cells(found, part))
-        return self._joined(full, behind)
+        return self._put_together(full, behind)
 
     # ------------------------------------------------------------------ familiarity
 

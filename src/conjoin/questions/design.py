@@ -258,8 +258,8 @@ def _judged(
             some = x.take(torch.as_tensor(np.flatnonzero(valid)))
             each = [wish.log_mass(some) for wish in asked]
             score[valid] = torch.stack(each).sum(0).numpy()
-        drawn = model.codec.decode(x.value).assign(_canonical=canonical, _score=score, _way=way)
-        parts.append(drawn)
+        drawn: pd.DataFrame = model.codec.decode(x.value)
+        parts.append(drawn.assign(_canonical=canonical, _score=score, _way=way))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -314,7 +314,7 @@ def _between(found: Predictive, low: float, high: float) -> Tensor:
 def _shares(made: pd.DataFrame) -> dict[str, Any]:
     """Of each way: the share of proposals that are molecules, and the share of all of them that is
     expected to be as wanted; of "drawn" that is the acceptance of rejection."""
-    score = np.exp(made["_score"].astype(float))
+    score = made["_score"].astype(float).map(np.exp)
     by = made["_way"]
     return {
         "proposals": by.value_counts().to_dict(),

@@ -87,12 +87,12 @@ def nearest(smiles: Sequence[str], known: Sequence[str]) -> tuple[np.ndarray, np
 def plain_properties(smiles: Sequence[str]) -> dict[str, np.ndarray]:
     """(B,) properties that follow from the structure: weight in daltons, Crippen's logP, QED (G.
     Bickerton et al. (2012), Quantifying the chemical beauty of drugs), and the count of rings."""
-    from rdkit.Chem import QED, Crippen, Descriptors, rdMolDescriptors
+    from rdkit.Chem import QED, rdMolDescriptors
 
     found = [molecule(text) for text in smiles]
     every = {
-        "weight, daltons": Descriptors.MolWt,
-        "logP (Crippen)": Crippen.MolLogP,
+        "weight, daltons": rdMolDescriptors._CalcMolWt,
+        "logP (Crippen)": lambda each: rdMolDescriptors.CalcCrippenDescriptors(each)[0],
         "QED": QED.qed,
         "rings": rdMolDescriptors.CalcNumRings,
     }
@@ -103,7 +103,8 @@ def sheet(smiles: Sequence[str], words: Sequence[str] = ()) -> str:
     """Structures side by side, as SVG."""
     from rdkit.Chem import Draw
 
-    drawn = Draw.MolsToGridImage(
+    draw: Any = Draw.MolsToGridImage
+    drawn = draw(
         [molecule(text) for text in smiles],
         molsPerRow=SHEET_COLUMNS,
         subImgSize=SHEET_CELL_PIXELS,

@@ -57,9 +57,8 @@ def _descriptors(found: Any) -> np.ndarray:
         rdMolDescriptors.MQNs_,
     )
     every = own + [float(each) for surface in surfaces for each in surface(found)]
-    return np.nan_to_num(np.array(every), posinf=0.0, neginf=0.0).clip(
-        -MAX_DESCRIPTOR, MAX_DESCRIPTOR
-    )
+    finite = np.nan_to_num(np.array(every), posinf=0.0, neginf=0.0)
+    return np.asarray(finite.clip(-MAX_DESCRIPTOR, MAX_DESCRIPTOR))
 
 
 @functools.lru_cache(maxsize=KEPT_MOLECULES)
