@@ -11,6 +11,13 @@ import conjoin
 from conjoin import JointDensity, JointRegressor
 from conjoin.codecs.kinds import codec_for, codec_from_json
 from conjoin.codecs.sequence import Prefix, StringRows
+from conjoin.codecs.smiles.appraisal import (
+    accessibility,
+    containing,
+    nearest,
+    plain_properties,
+    sheet,
+)
 from conjoin.codecs.smiles.chemistry import has_rdkit, looks_like_smiles, read_smiles
 from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.core import Event, Pair
@@ -82,6 +89,23 @@ def test_strings_are_read_by_rdkit():
     assert read_smiles(" ").why == "it is empty"
     assert "100,000 characters" in read_smiles("C" * 100_000).why
     assert looks_like_smiles(RINGS)
+
+
+@needs_rdkit
+def test_what_is_asked_of_new_molecules():
+    assert containing(["Cc1ccccc1", "CCO"], "c1ccccc1").tolist() == [True, False]
+    assert containing(["Cc1ccccc1", "CCO"], "[OX2H]").tolist() == [False, True]
+    with pytest.raises(ValueError, match="is no part of a molecule"):
+        containing(["CCO"], "C1CC(")
+    place, similarity = nearest(["CCO", "CCCl"], ["CCCl", "CCO"])
+    assert place.tolist() == [1, 0]
+    assert similarity.tolist() == [1.0, 1.0]
+    scores = accessibility(["CCO"])
+    assert np.isnan(scores).all() or 1 <= scores[0] < 3
+    found = plain_properties(["CCO", "c1ccccc1"])
+    assert found["mass, daltons"] == pytest.approx([46.0419, 78.0470], abs=1e-3)
+    assert found["rings"].tolist() == [0, 1]
+    assert "<svg" in sheet(["CCO"])
 
 
 @needs_rdkit

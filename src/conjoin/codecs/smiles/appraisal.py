@@ -85,13 +85,13 @@ def nearest(smiles: Sequence[str], known: Sequence[str]) -> tuple[np.ndarray, np
 
 
 def plain_properties(smiles: Sequence[str]) -> dict[str, np.ndarray]:
-    """(B,) properties that follow from the structure: weight in daltons, Crippen's logP, QED (G.
+    """(B,) properties that follow from the structure: mass in daltons, Crippen's logP, QED (G.
     Bickerton et al. (2012), Quantifying the chemical beauty of drugs), and the count of rings."""
     from rdkit.Chem import QED, rdMolDescriptors
 
     found = [molecule(text) for text in smiles]
     every = {
-        "weight, daltons": rdMolDescriptors._CalcMolWt,
+        "mass, daltons": rdMolDescriptors.CalcExactMolWt,
         "logP (Crippen)": lambda each: rdMolDescriptors.CalcCrippenDescriptors(each)[0],
         "QED": QED.qed,
         "rings": rdMolDescriptors.CalcNumRings,
