@@ -259,7 +259,8 @@ def _judged(
             each = [wish.log_mass(some) for wish in asked]
             score[valid] = torch.stack(each).sum(0).numpy()
         drawn: pd.DataFrame = model.codec.decode(x.value)
-        parts.append(drawn.assign(_canonical=canonical, _score=score, _way=way))
+        told = pd.Series(canonical, drawn.index, dtype=object)
+        parts.append(drawn.assign(_canonical=told, _score=score, _way=way))
     return pd.concat(parts, ignore_index=True)
 
 
