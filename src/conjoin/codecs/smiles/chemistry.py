@@ -52,9 +52,9 @@ def has_rdkit() -> bool:
 
 @functools.cache
 def rdkit() -> Any:
-    """rdkit's module ``Chem``. ImportError with the line that installs it."""
+    """rdkit's module ``Chem``. ValueError says how to install it."""
     if not has_rdkit():
-        raise ImportError(MISSING_RDKIT)
+        raise ValueError(MISSING_RDKIT)
     from rdkit import Chem, rdBase
 
     rdBase.LogToPythonStderr()  # so that what it says of a string can be told
