@@ -223,6 +223,11 @@ def demo_images(*arguments):
     return run("-m", "conjoin.demos.images", *arguments)
 
 
+def demo_molecules(*arguments):
+    """fit a joint model of molecules and a property, and show new ones of a wanted value"""
+    return run("-m", "conjoin.demos.molecules", *arguments)
+
+
 def test(*arguments):
     """run the tests, two at a time; arguments go to pytest"""
     return run("-m", "pytest", "-n", "2", "--dist", "worksteal", *arguments, threads=1)
@@ -300,6 +305,7 @@ VERBS = {
         setup,
         demo,
         demo_images,
+        demo_molecules,
         test,
         test_slow,
         test_battery,

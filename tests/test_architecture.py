@@ -94,6 +94,11 @@ DEFAULTS = {
     "drawn",
     "recount",
     "evidence",
+    "bound",
+    "molecules",
+    "bounds",
+    "vocabulary_of_molecules",
+    "recognises",
     "in_folder",
     "located",
     # joints: what each is made of

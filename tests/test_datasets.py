@@ -184,3 +184,23 @@ def test_a_toy_that_is_not_there_names_the_others():
         datasets.toy("moon")
     with pytest.raises(ValueError, match="rows must be at least 1, got 0"):
         datasets.toy("moons", rows=0)
+
+
+def test_molecules_are_read_by_name(tmp_path, monkeypatch):
+    folder = tmp_path / "molecules"
+    folder.mkdir()
+    columns = "smiles,canonical,measured log solubility in mols per litre"
+    data = gzip.compress(f"{columns}\nOCC,CCO,1.1\n".encode(), mtime=0)
+    (folder / "esol.csv.gz").write_bytes(data)
+    (folder / "README.md").write_text(hashlib.sha256(data).hexdigest())
+    monkeypatch.setenv("CONJOIN_DATA", str(tmp_path))
+    found = datasets.load_molecules("esol")
+    assert found.frame.to_dict("records") == [{"smiles": "OCC", "logS": 1.1}]
+    assert found.target == "logS"
+    (folder / "README.md").write_text("another")
+    with pytest.raises(ValueError, match="another sha256"):
+        datasets.load_molecules("esol")
+    with pytest.raises(ValueError, match="no molecules 'gold'; there are bbbp, esol"):
+        datasets.load_molecules("gold")
+    with pytest.raises(ValueError, match="'lipo' are not here"):
+        datasets.load_molecules("lipo")

@@ -256,6 +256,9 @@ class FamiliarityOfBlocks:
         own = self.statistics(x, extra)
         pairs = zip(own.T, self.reference, strict=True)
         ranks = torch.stack([_rank(value, reference) for value, reference in pairs], 1)
+        if not self.width:  # no columns tell what was never seen
+            ranks[:, 0] = extra.exp().clamp(1e-300, 1.0)
+            own[:, 0] = 0.0
         return ranks.masked_fill(own.isnan(), 1.0)
 
     def statistic(self, x: Event, extra: Float[Tensor, " B"]) -> Float[Tensor, " B"]:

@@ -22,6 +22,7 @@ from conjoin.cli.pictures import sized
 from conjoin.cli.target import Task, take_target, task_of
 from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of
+from conjoin.codecs.smiles.column import broken_rows
 from conjoin.codecs.table import Schema
 from conjoin.codecs.table.overrides import of_target
 from conjoin.codecs.table.reading import usual_decimal
@@ -111,8 +112,10 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     _refuse(asked, PICTURES_ONLY, "pictures")
     table = chunked(asked.data, limits, asked.chunk_rows)
     if table is None:
-        _fit(asked, _take_apart(asked, read(asked.data, limits, voice)), None, voice)
+        frame = _without_broken(asked, read(asked.data, limits, voice), voice)
+        _fit(asked, _take_apart(asked, frame), None, voice)
         return
+    _refuse(asked, ("skip_broken",), "pictures")
     if asked.time is not None:
         raise ValueError(
             "--time needs the whole table at once, and this one is read in chunks: give fewer "
@@ -207,7 +210,7 @@ def _check(asked: Asked) -> None:
 # ----------------------------------------------------------------------------------------- pictures
 
 TABLES_ONLY = ("target", "schema", "missing", "time", "chunk_rows")
-PICTURES_ONLY = ("part", "range", "resize", "levels", "skip_broken")
+PICTURES_ONLY = ("part", "range", "resize", "levels")
 
 
 def _refuse(asked: Asked, names: tuple[str, ...], about: str) -> None:
@@ -261,6 +264,21 @@ def _pictures(reader: Any, asked: Asked, limits: Any, voice: Voice) -> _Parts:
 
 
 # ---------------------------------------------------------------------------------------- the table
+
+
+def _without_broken(asked: Asked, frame: pd.DataFrame, voice: Voice) -> pd.DataFrame:
+    """The rows without those whose molecules can't be read, where that was asked for."""
+    if not asked.skip_broken:
+        return frame
+    schema = None if asked.schema is None else Schema.load(asked.schema)
+    found = broken_rows(frame, schema, missing_of(asked.missing, list(frame.columns)))
+    if found is None:
+        _refuse(asked, ("skip_broken",), "pictures")
+        return frame
+    gone, told = found
+    if gone.any():
+        voice.note(*told, f"{int(gone.sum()):,} of {len(frame):,} rows are left out.")
+    return frame[~gone].reset_index(drop=True)
 
 
 def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:

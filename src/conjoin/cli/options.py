@@ -313,7 +313,11 @@ Levels = Annotated[
     ),
 ]
 SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave out files of pictures that are broken.")
+    bool,
+    typer.Option(
+        "--skip-broken",
+        help="Leave out files of pictures, and in a fit rows of molecules, that are broken.",
+    ),
 ]
 PartOfFit = Annotated[
     str | None,

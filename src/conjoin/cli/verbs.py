@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from conjoin.cli import ask, catalogue, compare, draw, learn, quality, shift
+from conjoin.cli import ask, catalogue, compare, design, draw, learn, quality, shift
 from conjoin.cli.voice import visible
 from conjoin.cli.words import in_shell
 
@@ -78,6 +78,14 @@ VERBS: dict[str, Verb] = {
         draw.counterfactual,
         MAKE,
         ("counterfactual my-model new.csv --to healthy --keep age",),
+    ),
+    "design": Verb(
+        design.design,
+        MAKE,
+        (
+            "design my-model --want 'logD=2.5' -n 100 -o new.csv",
+            "design my-model --want 'pIC50=7..' --keep c1ccccc1 --reference data.csv",
+        ),
     ),
     "evaluate": Verb(ask.evaluate, ASK, ("evaluate my-model test.csv --max-error .02",)),
     "quality": Verb(

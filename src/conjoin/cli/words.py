@@ -37,6 +37,7 @@ _RANGE = re.compile(r"range=\((?P<low>[^,()]+), (?P<high>[^,()]+)\)")
 _RELATION = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'relation': 'none'\}\}")
 _SIZE = re.compile(r"size=(?P<pixels>\d+)")
 _PICTURE = re.compile(r"types=\{[^{}]*: \{'type': 'picture', 'format': '(?P<size>\d+x\d+)'\}\}")
+_BROKEN = re.compile(r"types=\{[^{}]*: \{'type': 'smiles', 'format': 'skip broken'\}\}")
 
 _OPTIONS = (
     ("force=True", "--force"),
@@ -70,6 +71,7 @@ def in_shell(text: str) -> str:
     for python, option in _OPTIONS:
         text = text.replace(python, option)
     text = _SIZE.sub(r"--size \g<pixels>", text)
+    text = _BROKEN.sub("--skip-broken", text)
     text = _RANGE.sub(r"--range \g<low>..\g<high>", text)
     text = _RELATION.sub(
         r"take \g<name> out of the relations in schema.json and give --schema schema.json", text

@@ -60,6 +60,11 @@ class BlockColumn(abc.ABC):
     def cells(self, series: Any) -> Iterator[Any]:
         """The checked cells; None where one is missing. ValueError names column and row."""
 
+    @classmethod
+    def recognises(cls, series: Any) -> bool:
+        """Whether a column of which the user says nothing is one of these."""
+        return False
+
     def fit(self, cells: Sequence[Any], weight: Any) -> None:
         """Learn what the cells of the fit are like; ``weight`` (B,) counts each row."""
         missing = [cell is None for cell in cells]
@@ -96,6 +101,16 @@ class BlockColumn(abc.ABC):
     def disagrees(self) -> str:
         """Why a row is unfamiliar, where this cell does not go with its columns."""
         return f"{self.name} does not go with the other columns"
+
+    @property
+    def bounds(self) -> bool:
+        """Whether log p of a cell is that of one of several ways to write it: a lower bound."""
+        return False
+
+    @property
+    def vocabulary_of_molecules(self) -> Any:
+        """How the tokens of a molecule read; None where a cell is none."""
+        return None
 
     @property
     def notices(self) -> list[str]:

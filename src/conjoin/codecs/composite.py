@@ -28,6 +28,7 @@ from conjoin.codecs.block_columns import (
     known_cells,
 )
 from conjoin.codecs.image.codec import ImageCodec
+from conjoin.codecs.smiles.column import Molecules, SmilesColumn
 from conjoin.codecs.table import Schema, TableCodec, as_frame, read_table
 from conjoin.codecs.table.frame import from_dict, is_named
 from conjoin.codecs.table.guess import guess_pictures
@@ -43,7 +44,7 @@ JSON = dict[str, Any]
 Blanks = Mapping[Any, Sequence[Any]]  # column -> words that mean missing
 # what the user says a column is -> what reads such a column
 BLOCK_COLUMNS: dict[str, type[BlockColumn]] = {
-    kind.type: kind for kind in (PictureColumn, StringColumn)
+    kind.type: kind for kind in (PictureColumn, StringColumn, SmilesColumn)
 }
 
 
@@ -83,7 +84,9 @@ def _kind_of(series: Any, asked: JSON, blanks: Any) -> type[BlockColumn] | None:
     if not isinstance(series, pd.Series) or pd.api.types.is_numeric_dtype(series.dtype):
         return None
     cells = pd.Series(list(known_cells(series, blanks)), dtype=object) if blanks else series
-    return PictureColumn if guess_pictures(cells) else None
+    if guess_pictures(cells):
+        return PictureColumn
+    return next((kind for kind in BLOCK_COLUMNS.values() if kind.recognises(cells)), None)
 
 
 def in_folder(
@@ -325,6 +328,15 @@ class CompositeCodec(Codec):
         starts = [end - size for end, size in zip(ends, sizes, strict=True)]
         behind = [slice(start, end) for start, end in zip(starts, ends, strict=True)]
         return slice(0, self.columnwise), *behind
+
+    @property
+    def molecules(self) -> tuple[Molecules, ...]:
+        pairs = zip(self.blocks, self.parts[1:], strict=True)
+        return tuple(
+            Molecules(block.name, part, block.vocabulary_of_molecules)
+            for block, part in pairs
+            if block.vocabulary_of_molecules is not None
+        )
 
     # what is related are the columns of the table
 

@@ -14,6 +14,7 @@ __all__ = ["KINDS", "codec_for", "codec_from_json", "kind_of", "kinds", "other_c
 # Asked in this order; the table takes what is left.
 KINDS: dict[str, str] = {
     "image": "conjoin.codecs.image.codec:ImageCodec",
+    "smiles": "conjoin.codecs.smiles.codec:SmilesCodec",
     "text": "conjoin.codecs.text:TextCodec",
     "illustrated": "conjoin.codecs.composite:CompositeCodec",
     "record": "conjoin.codecs.composite:CompositeCodec",

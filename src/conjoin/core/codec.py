@@ -162,6 +162,8 @@ class Codec(abc.ABC):
     streams: ClassVar[bool] = False  # whether it can be fitted to a table that is read in chunks
     # rows that are held out to choose by, and to calibrate by, at most
     most_held: ClassVar[int | None] = None
+    # whether rows of equal content should have equal labels, so that others are told
+    one_answer: bool = False
     many_levels: bool = True  # False: few levels, for families to which thousands cost much
     # whether log p of a row is that of one of several ways of writing it, a lower bound
     bounds: bool = False
@@ -313,6 +315,11 @@ class Codec(abc.ABC):
     def parts(self) -> tuple[slice, ...]:
         """Which variables belong to each block; one block where the data is of one kind."""
         return (slice(0, len(self.space.variables)),)
+
+    @property
+    def molecules(self) -> tuple[Any, ...]:
+        """Which variables of a row are the tokens of molecules, and how these read."""
+        return ()
 
     @property
     def notices(self) -> list[str]:

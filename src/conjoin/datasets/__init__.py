@@ -5,14 +5,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conjoin.datasets.images import load_images
+    from conjoin.datasets.molecules import load_molecules
     from conjoin.datasets.tables import Dataset, load, load_binary, names
     from conjoin.datasets.text import load_texts
     from conjoin.datasets.toys import TOYS, toy
 
-__all__ = ["TOYS", "Dataset", "load", "load_binary", "load_images", "load_texts", "names", "toy"]
+__all__ = [
+    "TOYS",
+    "Dataset",
+    "load",
+    "load_binary",
+    "load_images",
+    "load_molecules",
+    "load_texts",
+    "names",
+    "toy",
+]
 
 # of others "tables"
-_HOMES = {"load_images": "images", "load_texts": "text", "TOYS": "toys", "toy": "toys"}
+_HOMES = {
+    "load_images": "images",
+    "load_molecules": "molecules",
+    "load_texts": "text",
+    "TOYS": "toys",
+    "toy": "toys",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -51,6 +51,7 @@ from conjoin.model.targets import TARGETS, Target, task_for, unlabelled_of
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
+from conjoin.questions.design import design
 from conjoin.questions.domain_shift import adapt_to, change_of
 from conjoin.questions.evaluate import evaluate
 from conjoin.questions.impute import completions, impute, status_of_means
@@ -676,6 +677,65 @@ class _JointEstimator(BaseEstimator):
             max_width=max_width,
             log=log,
             explain=reasons,
+        )
+
+    def design(
+        self,
+        n_samples: int = 100,
+        *,
+        wanted: Mapping[str, Any] | None = None,
+        keep: str | None = None,
+        reference: Any = None,
+        how: str = "best",
+        proposals: int | None = None,
+        random_state: Any = 0,
+        **wishes: Any,
+    ) -> pd.DataFrame:
+        """New molecules whose properties are as wanted.
+
+        Parameters
+        ----------
+        n_samples : int, default 100
+            How many molecules, at most.
+        wanted : dict, optional
+            What is wanted, where the name of a property is no word of Python.
+        keep : str, optional
+            A part that each must contain, as SMILES or SMARTS.
+        reference : sequence of str, optional
+            Known molecules as SMILES, by which novelty and the nearest one are told.
+        how : {"best", "draw"}, default "best"
+            The most probable ones, or draws from p(molecule | wish) by resampling.
+        proposals : int, optional
+            How many molecules are drawn to choose from; by default 10 for each that is wanted.
+        random_state : int, RandomState, Generator or None, default 0
+            Seed of the draws.
+        **wishes : float, tuple or label
+            Of each property a value, a range (low, high) with None for an open end, or a class.
+
+        Returns
+        -------
+        DataFrame
+            A row for each: the molecule, ``p_wish`` = p(wish | molecule), predicted properties with
+            the ends of their 90 % intervals, ``familiarity``, ``sa`` (synthetic accessibility, 1
+            easy to 10 hard) and, by ``reference``, ``novel``, ``nearest`` and ``similarity``.
+            ``attrs`` tells the shares of valid proposals, and in ``acceptance["drawn"]`` which
+            share of plain draws would be as wanted.
+
+        Raises
+        ------
+        ValueError
+            For an unknown property, a wish far from the data, or a model without molecules.
+        """
+        several = self._several()
+        return design(
+            self._model() if several is None else several,
+            n_samples,
+            {**(wanted or {}), **wishes},
+            keep=keep,
+            reference=reference,
+            how=how,
+            proposals=proposals,
+            seed=seed_of(random_state),
         )
 
     def calibrate(self, X: Any, y: Any = None) -> Self:

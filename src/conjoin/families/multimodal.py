@@ -56,6 +56,7 @@ from conjoin.core import (
     Region,
     Space,
     Status,
+    Variable,
     categorical,
     seeded,
     stream,
@@ -249,7 +250,7 @@ class ColumnsAndBlocks(Density):
         """The columns' density from all rows, that of each block from the rows that have one."""
         blocks = cls.blocks_of(space)
         parts = _parts(blocks, cls.names_of(blocks))
-        columns, behind = data.cut(space.columns)
+        columns, behind = _parted(data, space.columns)
         before = _columns_of(space)
         for part in parts:
             known = int(_whole(behind, part).sum())
@@ -283,8 +284,8 @@ class ColumnsAndBlocks(Density):
             out.points.copy_(columns.value[columns.mask[:, 0], 0].quantile(levels))
         return out.eval()
 
-    def _first_stage(self) -> Density:
-        return self.first
+    def _first_stage(self) -> Density | None:
+        return self.first if self.width else None
 
     def density_of(self, part: Part) -> Density:
         density = getattr(self, part.name)
@@ -344,7 +345,11 @@ class ColumnsAndBlocks(Density):
             raise CapabilityError(
                 type(self.config).__name__, "a part of a picture or string within bounds", "none"
             )
-        return event.cut(self.width)
+        return _parted(event, self.width)
+
+    def _put_together(self, columns: Event, behind: Event) -> Event:
+        """The rows; a table without columns has none of the constant that stands for them."""
+        return _join(columns, behind) if self.width else Event(behind.value, behind.mask)
 
     def _noises(
         self, generator: torch.Generator | None
@@ -518,7 +523,7 @@ class ColumnsAndBlocks(Density):
             told = self._context(columns, behind, part)
             drawn = self.density_of(part).sample(n, told, generator=generator)
             behind = _filled(behind, part, self._cells(drawn, part))
-        return _join(columns, behind)
+        return self._put_together(columns, behind)
 
     def _sample_conditional(
         self, event: Event, context: Event | None, generator: torch.Generator | None
@@ -542,7 +547,7 @@ class ColumnsAndBlocks(Density):
                 self._event(behind, part), told_of, generator=generator
             )
             behind = _filled(behind, part, self._cells(drawn, part))
-        return _join(full, behind)
+        return self._put_together(full, behind)
 
     def _before_known(self, behind: Event) -> Bool[Tensor, " B"]:
         """Rows in which a string is missing before a block that is known."""
@@ -620,12 +625,12 @@ class ColumnsAndBlocks(Density):
             told_of = self._context(full, behind, part)
             found = self.density_of(part).mode(self._event(behind, part), told_of)
             behind = _filled(behind, part, self._cells(found, part))
-        return _join(full, behind)
+        return self._put_together(full, behind)
 
     # ------------------------------------------------------------------ familiarity
 
     def _fit_typicality(self, event: Event) -> None:
-        _, behind = event.cut(self.width)
+        _, behind = _parted(event, self.width)
         for part in self.parts:
             rows = behind.take(_whole(behind, part))
             self.density_of(part).fit_typicality(self._event(rows, part))
@@ -633,7 +638,7 @@ class ColumnsAndBlocks(Density):
     def _typicality_of_blocks(self, event: Event) -> Float[Tensor, "B N"]:
         """Of each block its own statistic; then of each block how well it goes with the columns:
         log p(v | c) - log p(v), which is known of strings alone."""
-        columns, behind = event.cut(self.width)
+        columns, behind = _parted(event, self.width)
         out = torch.full((event.rows, 2 * len(self.parts)), torch.nan, dtype=torch.float64)
         for place, part in enumerate(self.parts):
             rows = _whole(behind, part).nonzero()[:, 0]
@@ -641,7 +646,7 @@ class ColumnsAndBlocks(Density):
                 some = behind.take(rows)
                 found = self.density_of(part).typicality(self._event(some, part))
                 out[rows, place] = found.double()
-                if not self.density_of(part).flat:
+                if self.width and not self.density_of(part).flat:
                     out[rows, len(self.parts) + place] = self._agreement(
                         part, columns.take(rows), some
                     )
@@ -659,7 +664,7 @@ class ColumnsAndBlocks(Density):
         return gain.where(columns.mask.any(1), torch.nan)
 
     def notices(self, event: Any) -> list[str]:
-        return self.first.notices(event.cut(self.width)[0])
+        return self.first.notices(_parted(event, self.width)[0])
 
 
 class MultimodalDensity(ColumnsAndBlocks):
@@ -669,7 +674,7 @@ class MultimodalDensity(ColumnsAndBlocks):
 
     @classmethod
     def blocks_of(cls, space: Space) -> tuple[Block, ...]:
-        if space.columns < 1 or not space.behind:
+        if not space.behind:
             raise ValueError(
                 "family='multimodal' is for tables of which some columns hold strings or pictures: "
                 "say which by types."
@@ -692,8 +697,16 @@ COLUMNS = "columns"  # the block of the columns, in the record that a string is 
 
 
 def _columns_of(space: Space) -> Space:
-    """The space of the columns."""
+    """The space of the columns; of none it is that of a constant, whose only level has p = 1."""
+    if not space.columns:
+        return Space((1,), (Variable("constant", "category", cardinality=1),))
     return Space((space.columns,), space.variables[: space.columns])
+
+
+def _parted(event: Event, width: int) -> tuple[Event, Event]:
+    """The columns, and what is behind them; where there are no columns, a constant."""
+    columns, behind = event.cut(width)
+    return (columns, behind) if width else (Event(event.value.new_zeros(event.rows, 1)), behind)
 
 
 def _parts(blocks: Sequence[Block], names: Sequence[str]) -> list[Part]:

@@ -40,6 +40,7 @@ from conjoin.fitting.selection import (
 from conjoin.fitting.split import (
     Rows,
     calibration_rows,
+    conflicts_words,
     copies_words,
     split_of,
     weighted,
@@ -226,6 +227,7 @@ def _learn(
     copies = count_copies(whole_hashes(rows)) if rows.groups is None else 0
     model.card |= {"copies": copies} if copies else {}
     told = [copies_words(len(rows.x), copies)] if copies else []
+    told += conflicts_words(rows) if codec.one_answer else []
     model.card["notices"] = _all_notices(model, data["fit"], (*told, *rows.told))
     if model.has_number:
         grid = tuple(grid_for(joint, data["fit"].y).tolist())

@@ -26,6 +26,7 @@ from conjoin.fitting.foresight import CALIBRATING, Later
 from conjoin.fitting.learning import Learning
 from conjoin.fitting.options import FitOptions
 from conjoin.fitting.pipeline import card_of, tell_time
+from conjoin.fitting.selection import choose_predictor
 from conjoin.fitting.split import (
     Rows,
     calibration_rows,
@@ -95,7 +96,7 @@ def fit_several(rows: Rows, columns: list[TargetColumn], options: FitOptions) ->
 
 def _refuse(config: Any) -> None:
     name = name_of(config)
-    if name not in ABLE:
+    if name not in ABLE and not config.density.takes_blocks:
         raise ValueError(
             f"Several targets need a family that sums the others out exactly, and {name} does "
             f"not: choose one of {', '.join(ABLE)}, or fit each target by itself."
@@ -119,7 +120,7 @@ def _learn(
     codec.fit(rows.x.take(split.fit), weight=weight)
     options.refuse_doubts(codec.notices)
     codec.recount(rows.x, weight=rows.weight)
-    if codec.space.flat and codec.space.blocks:
+    if codec.space.flat and codec.space.blocks and not codec.molecules:
         raise ValueError(
             "Several targets beside columns of text, or of several pictures, are not there yet: "
             "fit each target by itself."
@@ -148,10 +149,11 @@ def _learn(
             judged=0,
         ),
     )
-    if fit.within is not None:
+    drawn_anew = fit.within is not None and not codec.molecules
+    if drawn_anew:
         budget.put_aside(BOUNDS, budget.free / 2)
     density, trained, _ = learning.joint(progress)
-    if fit.within is not None:
+    if drawn_anew:
         with budget.phase(BOUNDS):
             trained = _with_bounds(
                 density, fit, choose, torch.tensor(weight), options, progress, budget
@@ -169,6 +171,8 @@ def _learn(
         _state(model, target, fit.value[:, place], fit.mask[:, place], torch.tensor(weight))
         for place, target in enumerate(targets)
     )
+    if codec.molecules:
+        _learn_molecules(model, rows, fit, choose, split, options, progress, budget)
     return model
 
 
@@ -181,6 +185,54 @@ def _answers(columns: list[TargetColumn]) -> np.ndarray:
         for end in () if column.low is None else (column.low, column.high):
             frame[f"{place} {frame.shape[1]}"] = np.where(column.censored, end, 0.0)
     return pd.util.hash_pandas_object(frame, index=False).to_numpy()
+
+
+def _learn_molecules(
+    model: SeveralTargets,
+    rows: Rows,
+    fit: Event,
+    choose: Event,
+    split: Split,
+    options: FitOptions,
+    progress: Progress,
+    budget: Budget,
+) -> None:
+    """What is typical of the molecules, and a predictor for each target: given the molecule, the
+    targets are modelled as independent."""
+    count = len(model.targets)
+    if fit.within is not None:
+        model.card["notices"].append(
+            "Numbers between bounds stand at their bounds in p(molecule | properties), and teach "
+            "no predictor of the property."
+        )
+    if model.density.capabilities.typical:
+        model.density.fit_typicality(fit._replace(within=None))
+        view = model.view(model.names[0])
+        if view.ranks_blocks:
+            held = rows.x.take(split.choose)
+            view.rank_blocks(model.codec.encode(held) if len(held) else None)
+            blocks = view.state.blocks
+            model.states = tuple(replace(state, blocks=blocks) for state in model.states)
+    found = []
+    told = {}
+    for place, name in enumerate(model.names):
+        view = model.view(name)
+        view.card = dict(model.card)
+        pairs = {
+            part: Pair(Event(each.value[:, place], each.mask[:, place]), each.cut(count)[1])
+            for part, each in (("fit", fit), ("choose", choose))
+        }
+        pairs = {
+            part: pair._replace(x=pair.x._replace(within=None)) for part, pair in pairs.items()
+        }
+        asked = replace(options, predictor="auto")
+        choose_predictor(view, asked, pairs, rows, split, progress, budget, {})
+        found.append(view.pair.separate_predictor)
+        told[name] = view.card["predictor"]
+        own = replace(model.states[place], predictor=view.state.predictor)
+        model.states = (*model.states[:place], own, *model.states[place + 1 :])
+    model.predictors = tuple(found)
+    model.card["predictors"] = told
 
 
 def _target(column: TargetColumn, fit: np.ndarray, weight: np.ndarray) -> Target:

@@ -22,7 +22,15 @@ from conjoin.training.data import (
     without_copies,
 )
 
-__all__ = ["Rows", "calibration_rows", "copies_words", "split_of", "weighted", "whole_hashes"]
+__all__ = [
+    "Rows",
+    "calibration_rows",
+    "conflicts_words",
+    "copies_words",
+    "split_of",
+    "weighted",
+    "whole_hashes",
+]
 
 VALIDATION_SHARE = 0.15
 MIN_VALIDATION_ROWS = 20  # with fewer the model is not chosen by them
@@ -70,6 +78,22 @@ def copies_words(rows: int, copies: int) -> str:
         f"rest on fewer rows; the density takes all {rows:,} for as many cases, and is too sure. "
         "Fit without copies, or say by groups= which rows belong together."
     )
+
+
+def conflicts_words(rows: "Rows") -> list[str]:
+    """That rows of equal content have different labels, where the kind of data expects one."""
+    if rows.y is None or rows.known is None:
+        return []
+    known = np.asarray(rows.known, dtype=bool)
+    labels = pd.Series(np.asarray(rows.y, dtype=object)[known])
+    counts = labels.groupby(np.asarray(rows.x.hashes())[known]).nunique()
+    several = int((counts > 1).sum())
+    if not several:
+        return []
+    return [
+        f"{several:,} {'rows stand' if several > 1 else 'row stands'} in the data several times "
+        f"with different values of {rows.name!r}, which all teach: mend them, or keep one of each."
+    ]
 
 
 def weighted(rows: Rows) -> Rows:

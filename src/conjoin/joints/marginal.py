@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from conjoin.core import Capabilities, Density, Event, Region, Space
+from conjoin.core import Capabilities, Density, Event, Region, Space, Status
 from conjoin.core.shapes import Float
 
 __all__ = ["Marginal"]
@@ -22,6 +22,8 @@ class Marginal(Density):
 
     ``whole`` is no part of it: it has its weights, and one of them serves all targets.
     """
+
+    takes_blocks = True  # so that a joint asks what log p of such rows is worth
 
     def __init__(self, whole: Density, column: int, space: Space) -> None:
         super().__init__(space, whole.config)
@@ -44,7 +46,7 @@ class Marginal(Density):
             statistics=False,
             sweeps=False,
             features=False,
-            typical=False,
+            typical=own.typical and bool(self.space.blocks),
             edits=False,
             unfolds=False,
             distils=False,
@@ -72,6 +74,9 @@ class Marginal(Density):
     def _narrow(self, event: Event) -> Event:
         return Event(event.value[:, self.place])
 
+    def _status_of(self, event: Event) -> Status:
+        return self.whole.status_of(self._wide(event))
+
     def _log_prob(
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
@@ -89,6 +94,15 @@ class Marginal(Density):
         self, event: Event, context: Event | None, generator: torch.Generator | None
     ) -> Event:
         return self._narrow(self.whole.sample_conditional(self._wide(event), generator=generator))
+
+    def _typicality(self, event: Event) -> Float[Tensor, " B"]:
+        return self.whole.typicality(self._wide(event))
+
+    def _typicality_of_blocks(self, event: Event) -> Float[Tensor, "B N"]:
+        return self.whole.typicality_of_blocks(self._wide(event))
+
+    def _fit_typicality(self, event: Event) -> None:
+        self.whole.fit_typicality(self._wide(event))
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         return self._narrow(self.whole.mode(self._wide(event)))

@@ -119,6 +119,10 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
 def _parts_of_several(model: SeveralTargets) -> tuple[dict[str, Any], bytes]:
     """A density over all targets and x; the state and the calibration of each target."""
     tensors = {f"joint.{key}": value for key, value in model.density.state_dict().items()}
+    for place, predictor in enumerate(model.predictors):
+        if predictor is not None:
+            own = predictor.state_dict().items()
+            tensors |= {f"predictor.{place}.{key}": value for key, value in own}
     for place, calibration in enumerate(model.calibrations):
         tensors |= _of_calibration(calibration, f"calibration.{place}")
     config = {
@@ -131,6 +135,9 @@ def _parts_of_several(model: SeveralTargets) -> tuple[dict[str, Any], bytes]:
         "facts": model.card,
         "calibrated": bool(model.calibrations),
     }
+    if model.predictors:
+        each = model.predictors
+        config["predictors"] = [None if one is None else one.describe() for one in each]
     return _sealed(config, tensors)
 
 
@@ -269,7 +276,31 @@ def _restore_several(
     check_told(config["facts"])
     places = range(len(targets)) if config["calibrated"] else ()
     calibrations = tuple(_calibration(tensors, f"calibration.{place}") for place in places)
-    return SeveralTargets(codec, density, targets, states, calibrations, config["facts"])
+    model = SeveralTargets(codec, density, targets, states, calibrations, config["facts"])
+    described = config.get("predictors", ())
+    model.predictors = tuple(
+        None if each is None else _predictor_of(model, place, each, tensors)
+        for place, each in enumerate(described)
+    )
+    return model
+
+
+def _predictor_of(
+    model: SeveralTargets, place: int, described: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> Predictor:
+    """p(y | x) of one of several targets."""
+    base = model.view(model.targets[place].name).pair
+    predictor: Any = _scorer_beside(described, base)
+    prefix = f"predictor.{place}."
+    predictor.load_state_dict(
+        {
+            key.removeprefix(prefix): value
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
+    )
+    out: Predictor = predictor.eval()
+    return out
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -383,6 +414,11 @@ def _predictor(described: dict[str, Any], base: Joint, rebuild: Rebuild) -> Pred
     whole = WHOLE_PREDICTORS.get(described["scorer"])
     if whole is not None:
         return whole.restore(described, rebuild)
+    return _scorer_beside(described, base)
+
+
+def _scorer_beside(described: dict[str, Any], base: Joint) -> Predictor:
+    """A scorer with its errors or its temperature, beside a joint."""
     scorer: Scorer = scorer_class(described["scorer"]).made(base, described["shapes"])
     if "residual" in described:
         return Residual(scorer, **described["residual"])

@@ -1,6 +1,9 @@
 r"""A fitted model of several targets: one density over (y_1, ..., y_k, x), and for each target the
 ordinary model p(y_j, x) in which the others are summed out.
 
+Of molecules each target may have a predictor beside the density: given the molecule the targets are
+then independent of each other.
+
 All of them share p(x), and so the alarm on familiarity. What is asked of all targets together is
 asked of the whole density, or promised by a calibration of all answers at once.
 
@@ -15,17 +18,21 @@ import torch
 from torch import Tensor
 
 from conjoin.calibration.conformal import Calibration
-from conjoin.core import Density, Encoded, Event, Region, Space
+from conjoin.core import Density, Encoded, Event, Pair, Region, Space
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.joints.base import flat_space
+from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.joints.marginal import Marginal
 from conjoin.joints.monolithic import Monolithic
 from conjoin.model.censored import TargetColumn
 from conjoin.model.model import CHUNK_ROWS, Model, notices_of
+from conjoin.model.predictive import predictive
 from conjoin.model.state import State
 from conjoin.model.sums import Completions
 from conjoin.model.targets import Target
+
+MIN_MASS = 1e-12  # between two bounds, as the distribution function is known to no more digits
 
 __all__ = ["SeveralTargets", "encode_targets", "rows_of", "space_of"]
 
@@ -74,7 +81,8 @@ def rows_of(y: Event, x: Event) -> Event:
 @dataclass
 class SeveralTargets:
     """``density`` is over (y_1, ..., y_k, x). ``states`` and ``calibrations``: one of each
-    target, the latter none where no rows were held out."""
+    target, the latter none where no rows were held out. ``predictors``: of each target p(y_j | x),
+    or None where it is the density's own; none at all of most models."""
 
     codec: Any
     density: Density
@@ -82,6 +90,7 @@ class SeveralTargets:
     states: tuple[State, ...]
     calibrations: tuple[Calibration, ...] = ()
     card: dict[str, Any] = field(default_factory=dict)
+    predictors: tuple[Predictor | None, ...] = ()
 
     @property
     def notices(self) -> list[str]:
@@ -101,7 +110,9 @@ class SeveralTargets:
         target = self.targets[place]
         x = self.codec.space
         marginal = Marginal(self.density, place, flat_space(target.space, x))
-        joint = Monolithic(marginal, target.space, x).eval()
+        joint: Any = Monolithic(marginal, target.space, x).eval()
+        predictor = self.predictors[place] if self.predictors else None
+        joint = joint if predictor is None else Hybrid(joint, predictor).eval()
         calibration = self.calibrations[place] if self.calibrations else None
         return Model(self.codec, joint, target, calibration, self.states[place], self.card)
 
@@ -117,15 +128,44 @@ class SeveralTargets:
         """log p(y_1, ..., y_k | x) of what is known of the targets, nats, in their raw units: of a
         censored number the mass between its bounds, of a missing one nothing. A known sum of which
         parts are missing is used as by the models of single targets."""
+        if any(predictor is not None for predictor in self.predictors):
+            return self._log_prob_by_predictors(columns, encoded.event)
         y = encode_targets(self.targets, columns)
         nothing = Event(torch.zeros_like(y.value), torch.zeros_like(y.mask))
         completions = self.view(self.names[0]).completions(encoded)
         both, alone = (self._beside(each, encoded.event, completions) for each in (y, nothing))
-        volume = torch.zeros(encoded.event.rows, dtype=torch.float64)
+        return both - alone + self._volume(columns)
+
+    def _volume(self, columns: list[TargetColumn]) -> Float[Tensor, " B"]:
+        """What turns log p of known targets into that in raw units."""
+        volume = torch.zeros(len(columns[0].values), dtype=torch.float64)
         for target, column in zip(self.targets, columns, strict=True):
             if target.log_volume:
                 volume += torch.tensor(column.known) * target.log_volume
-        return both - alone + volume
+        return volume
+
+    def _log_prob_by_predictors(self, columns: list[TargetColumn], x: Event) -> Float[Tensor, " B"]:
+        """The sum over the targets, which are independent given x."""
+        out = self._volume(columns)
+        for target, column in zip(self.targets, columns, strict=True):
+            view = self.view(target.name)
+            y = encode_targets((target,), [column])
+            own = Event(y.value[:, 0], y.mask[:, 0])
+            with torch.no_grad():
+                out += view.pair.log_prob(Pair(own, x)) - view.pair.log_evidence(x)
+                if y.within is not None:
+                    out += self._log_between(view, x, y)
+        return out
+
+    def _log_between(self, view: Model, x: Event, y: Event) -> Float[Tensor, " B"]:
+        """log of the mass between the bounds of censored numbers, 0 in other rows."""
+        assert y.within is not None and view.state.grid is not None
+        grid = torch.tensor(view.state.grid, dtype=torch.float64)
+        found = predictive(view.pair, x, grid)
+        low, high = (end[:, 0].clamp(grid[0], grid[-1]) for end in y.within[:2])
+        mass = (found.level(high) - found.level(low)).clamp_min(MIN_MASS)
+        bounded = ~y.mask[:, 0] & y.within.constrained[..., 0]
+        return torch.where(bounded, mass.log(), 0.0)
 
     def _beside(self, y: Event, x: Event, completions: Completions | None) -> Float[Tensor, " B"]:
         """log p(y, x) of what is known; of rows with known sums by their completions."""

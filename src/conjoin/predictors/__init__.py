@@ -15,6 +15,7 @@ PREDICTORS: dict[str, str] = {
     "network": "conjoin.predictors.network:NetworkMethod",
     "features": "conjoin.predictors.features:FeaturesMethod",
     "trunk": "conjoin.predictors.features:SharedMethod",
+    "fragments": "conjoin.predictors.fragments:FragmentsMethod",
     "pool": "conjoin.predictors.pool:PoolMethod",
 }
 

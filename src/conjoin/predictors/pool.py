@@ -277,7 +277,9 @@ class PoolMethod(Method):
 
     def fit(self, case: Case) -> Scorer:
         members = {
-            name: each for name, each in methods().items() if each.folds and each.tried(case)
+            name: each
+            for name, each in methods().items()
+            if each.folds and each.tried(case) and each.reads_molecules == bool(case.molecules)
         }
         heard = heard_by_folds(case, members)
         pool, _ = pool_of_points(heard) if case.classes is None else pool_of(heard, case.classes)

@@ -126,7 +126,12 @@ def _nearly_empty(model: Model, encoded: Encoded) -> np.ndarray:
     for known in beside:
         empty &= ~known.numpy()
     what = "columns" if codec.columnwise else codec.cells
-    words = [f"{gone:,} of {count:,} {what} are missing: too little is known" for gone in missing]
+    words = [
+        f"{gone:,} of {count:,} {what} are missing: too little is known"
+        if count
+        else f"the {codec.noun} is not known"
+        for gone in missing
+    ]
     return np.where(empty, words, "").astype(object)
 
 

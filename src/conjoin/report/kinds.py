@@ -12,6 +12,7 @@ KINDS: dict[str, str] = {
     "image": "conjoin.report.pictures:picture_sections",
     "illustrated": "conjoin.report.rows:row_sections",
     "record": "conjoin.report.rows:row_sections",
+    "smiles": "conjoin.report.molecules:molecule_sections",
     "table": "conjoin.report.rows:row_sections",
 }
 

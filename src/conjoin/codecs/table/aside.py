@@ -25,6 +25,8 @@ def reason_to_set_aside(column: Column, counts: Tally, *, explicit: bool) -> str
         return "it holds pictures, which a fit reads and models beside the columns"
     if column.type == "text":
         return "it holds strings, which a fit reads and models beside the columns"
+    if column.type == "smiles":
+        return "it holds molecules (SMILES), which a fit reads and models beside the columns"
     if not column.numeric and not column.levels:
         return "all of its cells are missing"
     if explicit:

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.image.pictures import SUFFIXES, Picture
+from conjoin.codecs.smiles.chemistry import looks_like_smiles
 from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import floats, map_distinct, tally, zones_of
@@ -35,6 +36,7 @@ _TIMES = (
 )
 MIN_DATE_SHARE = 0.5  # of the distinct words, above which a column of words was meant as dates
 MAX_WORDS_TRIED = 500  # in each format of dates, to see which one most words have
+MIN_DISTINCT_SHARE = 0.5  # of the cells of a column of molecules
 MIN_PICTURE_SHARE = 0.5  # of the known cells, above which a column is one of pictures
 _ZERO_PADDED = re.compile(r"0\d+")
 
@@ -72,6 +74,8 @@ def _guess_number(series: Series, weight: Array, dtype: str) -> str:
 def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str]:
     if guess_pictures(series):
         return "picture", ""
+    if guess_smiles(series):
+        return "smiles", ""
     kind = pd.api.types.infer_dtype(series, skipna=True)
     if kind in ("boolean", "empty"):
         return ("boolean" if kind == "boolean" else "category"), ""
@@ -101,6 +105,17 @@ def guess_pictures(series: Series) -> bool:
         return False
     known = [cell for cell in series.dropna() if not isinstance(cell, str) or cell.strip()]
     return sum(map(_is_picture, known)) > MIN_PICTURE_SHARE * len(known)
+
+
+def guess_smiles(series: Series) -> bool:
+    """Whether most of the known cells are molecules as SMILES, rdkit is here to read them, and
+    they are no levels that recur, such as a few solvents."""
+    if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
+        return False
+    known = list(series.dropna())
+    if not all(isinstance(cell, str) for cell in known):
+        return False
+    return len(set(known)) >= MIN_DISTINCT_SHARE * len(known) and looks_like_smiles(known)
 
 
 def _is_picture(cell: Any) -> bool:

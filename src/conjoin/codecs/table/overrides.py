@@ -143,7 +143,7 @@ def _from_column(column: Column) -> JSON:
     }
     fields |= {"unit": column.unit} if column.unit else {}
     fields |= {"merge": dict(column.merge)} if column.merge else {}
-    if column.type == "picture":
+    if column.type in ("picture", "smiles"):
         return fields | ({"format": column.format} if column.format else {})
     if column.type == "text":
         return fields

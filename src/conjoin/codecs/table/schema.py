@@ -20,7 +20,7 @@ __all__ = ["RARE", "ROLES", "TYPES", "Column", "Schema"]
 JSON = dict[str, Any]
 Name = str | int | float
 
-TYPES = ("real", "integer", "category", "ordered", "boolean", "date", "picture", "text")
+TYPES = ("real", "integer", "category", "ordered", "boolean", "date", "picture", "text", "smiles")
 ROLES = ("model", "set aside", "derived")  # derived: follows from others, see relations.py
 MAX_CHOICES = 24  # levels that a message lists
 RARE = "(rare)"  # the level that rare values share
@@ -151,7 +151,7 @@ class Column:
     @property
     def is_block(self) -> bool:
         """Whether a cell is a whole of many parts, such as a picture or a string."""
-        return self.type in ("picture", "text")
+        return self.type in ("picture", "text", "smiles")
 
     @property
     def modelled(self) -> bool:
@@ -247,6 +247,8 @@ class Column:
             return f"pictures of {self.format} pixels" if self.format else "pictures"
         if self.type == "text":
             return f"strings of {len(self.levels)} characters" if self.levels else "strings"
+        if self.type == "smiles":
+            return f"molecules of {len(self.levels)} tokens" if self.levels else "molecules"
         if not self.numeric:
             return self._describe_levels()
         parts = [

@@ -1,0 +1,109 @@
+"""design: new molecules whose properties are as wanted."""
+
+from typing import Annotated, Any
+
+import typer
+
+from conjoin.cli import options as opt
+from conjoin.cli.ask import answer
+from conjoin.cli.files import load_model
+from conjoin.cli.output import claim
+from conjoin.cli.voice import Voice
+
+__all__ = ["design"]
+
+
+def design(
+    model: opt.ModelFolder,
+    want: Annotated[
+        list[str],
+        typer.Option(
+            "--want",
+            metavar="PROPERTY=VALUE",
+            help="A value, a range low..high with an end left out where it is open, or a class. "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ],
+    n: Annotated[int, typer.Option("-n", help="How many molecules, at most.", min=1)] = 100,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", help="A part of each, as SMILES or SMARTS.", show_default=False),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="CSV",
+            help="Known molecules: a table with the model's column of SMILES.",
+            show_default=False,
+        ),
+    ] = None,
+    how: Annotated[
+        str, typer.Option("--how", help="best: the most probable ones; draw: resampled ones.")
+    ] = "best",
+    proposals: Annotated[
+        int | None,
+        typer.Option(
+            "--proposals", help="Drawn to choose from [default: 10 for each].", show_default=False
+        ),
+    ] = None,
+    seed: opt.Seed = 0,
+    out: opt.Out = None,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+) -> None:
+    """New molecules whose properties are as wanted: drawn from the model, and ranked by its own
+    p(wish given molecule)."""
+    voice = Voice(quiet, as_json, out == "-")
+    claim(out, force)
+    estimator = load_model(model, device)
+    known = None if reference is None else _known(reference, estimator.model_.codec)
+    found = estimator.design(
+        n,
+        wanted=dict(map(_wish, want)),
+        keep=keep,
+        reference=known,
+        how=how,
+        proposals=proposals,
+        random_state=seed,
+    )
+    told = found.attrs
+    for way, share in told["acceptance"].items():
+        named = "told the wish" if way == "prompted" else "plain draws"
+        voice.aside(
+            f"Of {told['proposals'][way]:,} proposals ({named}) {told['valid'][way]:.0%} are "
+            f"molecules, and {share:.2%} are expected to be as wanted."
+        )
+    answer(found, out, voice, **told)
+
+
+def _wish(text: str) -> tuple[str, Any]:
+    """``name=value`` or ``name=low..high``."""
+    name, equals, value = (piece.strip() for piece in text.partition("="))
+    if not name or not equals or not value:
+        raise ValueError(f"--want {text}: write it as PROPERTY=VALUE or PROPERTY=LOW..HIGH.")
+    low, dots, high = value.partition("..")
+    if not dots:
+        return name, _number(value)
+    return name, (_number(low) if low else None, _number(high) if high else None)
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _known(path: str, codec: Any) -> list[str]:
+    from conjoin.codecs.table import read_table
+
+    (molecules,) = codec.molecules or (None,)
+    frame = read_table(path)[0]
+    if molecules is None or molecules.name not in frame:
+        name = None if molecules is None else molecules.name
+        raise ValueError(f"--reference {path} has no column {name!r}, which the model reads.")
+    return [str(text) for text in frame[molecules.name].dropna()]

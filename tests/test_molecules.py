@@ -1,0 +1,321 @@
+"""Molecules: how strings are read and cut into tokens, what is predicted of them, and designed."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import conjoin
+from conjoin import JointDensity, JointRegressor
+from conjoin.codecs.kinds import codec_for, codec_from_json
+from conjoin.codecs.sequence import Prefix, StringRows
+from conjoin.codecs.smiles.appraisal import (
+    accessibility,
+    containing,
+    nearest,
+    plain_properties,
+    sheet,
+)
+from conjoin.codecs.smiles.chemistry import has_rdkit, looks_like_smiles, read_smiles
+from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
+from conjoin.core import Event, Pair
+from conjoin.families.multimodal import Multimodal
+from conjoin.fitting.split import Rows, conflicts_words
+from conjoin.predictors import method
+from conjoin.predictors.base import Case
+from conjoin.questions.design import _chosen, _shares
+
+needs_rdkit = pytest.mark.skipif(not has_rdkit(), reason="needs rdkit: pip install conjoin[mol]")
+ALCOHOLS = ["C" * n + "O" for n in range(1, 21)]
+ACIDS = ["C" * n + "(=O)O" for n in range(1, 21)]
+RINGS = ["C" * n + "c1ccccc1" for n in range(1, 21)]
+HARD = ["[Si](C)(C)C", "[2H]C", "C%10CCCCC%10", "CC(Cl)Br", "C[C@@H](N)C(=O)[O-]", "CC.[Na+]"]
+TINY = Multimodal(strings={"width": 8, "blocks": 1, "steps": 5})
+
+
+# ------------------------------------------------------------------------------------------ tokens
+
+
+def test_pieces_are_atoms_bonds_and_rings():
+    assert pieces("C[C@@H](Cl)%10Br") == ["C", "[C@@H]", "(", "Cl", ")", "%10", "Br"]
+    assert pieces("[nH]1c%(123)[2H]") == ["[nH]", "1", "c", "%(123)", "[2H]"]
+    assert "".join(pieces("§ \n[x")) == "§ \n[x"
+
+
+def test_merges_never_cut_a_piece():
+    strings = ["CCCl", "ClCC", "BrC[nH]C", "CCCCCl"] * 10
+    words = Vocabulary.learn(strings, 40)
+    assert words.merges
+    for text in words.texts[:-1]:
+        assert "".join(pieces(text)) == text
+        assert not text.endswith(("[", "[n"))
+    for text, codes in zip(strings, words.encode(strings), strict=True):
+        assert [p for code in codes for p in pieces(words.texts[code])] == pieces(text)
+
+
+def test_a_merge_is_made_everywhere_at_once_and_runs_pair_from_the_left():
+    words = Vocabulary(("C", "O"), ((0, 0),))
+    codes = words.encode(["CCC", "CCCCO", "OC", "", "CCOCC"])
+    assert [each.tolist() for each in codes] == [[2, 0], [2, 2, 1], [1, 0], [], [2, 1, 2]]
+
+
+def test_the_most_frequent_pair_is_merged_first():
+    words = Vocabulary.learn(["NO", "CO"] * 10 + ["CO"], 4)
+    assert words.texts == ("C", "N", "O", "CO", UNKNOWN)
+
+
+def test_a_piece_that_was_never_seen_is_one_token():
+    words = Vocabulary.learn(["CCO"] * 12, 3)
+    assert words.encode(["C[Si]O"])[0].tolist() == [0, words.unknown, 1]
+    assert words.text(words.encode(["C[Si]O"])[0]) == f"C{UNKNOWN}O"
+
+
+def test_words_are_no_molecules():
+    assert not looks_like_smiles(["NO", "CO", "CN"] * 40)
+    assert not looks_like_smiles(["cat", "dog (brown)"] * 40)
+    assert not looks_like_smiles([])
+
+
+# --------------------------------------------------------------------------------------- chemistry
+
+
+@needs_rdkit
+def test_strings_are_read_by_rdkit():
+    assert read_smiles("OCC").canonical == "CCO"
+    assert "unclosed ring" in read_smiles("C1CC").why
+    assert "valence" in read_smiles("CC(C)(C)(C)C").why
+    assert read_smiles(" ").why == "it is empty"
+    assert "100,000 characters" in read_smiles("C" * 100_000).why
+    assert looks_like_smiles(RINGS)
+
+
+@needs_rdkit
+def test_what_is_asked_of_new_molecules():
+    assert containing(["Cc1ccccc1", "CCO"], "c1ccccc1").tolist() == [True, False]
+    assert containing(["Cc1ccccc1", "CCO"], "[OX2H]").tolist() == [False, True]
+    with pytest.raises(ValueError, match="is no part of a molecule"):
+        containing(["CCO"], "C1CC(")
+    place, similarity = nearest(["CCO", "CCCl"], ["CCCl", "CCO"])
+    assert place.tolist() == [1, 0]
+    assert similarity.tolist() == [1.0, 1.0]
+    scores = accessibility(["CCO"])
+    assert np.isnan(scores).all() or 1 <= scores[0] < 3
+    found = plain_properties(["CCO", "c1ccccc1"])
+    assert found["mass, daltons"] == pytest.approx([46.0419, 78.0470], abs=1e-3)
+    assert found["rings"].tolist() == [0, 1]
+    assert "<svg" in sheet(["CCO"])
+
+
+@needs_rdkit
+@pytest.mark.parametrize("form", ["canonical", "randomised", "atoms", "tokens=40"])
+def test_molecules_come_back_as_they_are(form):
+    types = {"smiles": {"type": "smiles", "format": form}}
+    codec, rows = codec_for(pd.Series(HARD + ACIDS, name="smiles"), types=types)
+    assert codec.kind == "smiles"
+    codec.fit(rows)
+    encoded = codec.encode(rows)
+    back = codec.decode(encoded.event.value)["smiles"]
+    assert [read_smiles(text).canonical for text in back] == list(rows.frame["smiles"])
+    assert not encoded.unseen.any()
+    again = codec_from_json(json.loads(json.dumps(codec.to_json())))
+    assert torch.equal(again.encode(rows).event.value, encoded.event.value)
+    assert again.bounds == (form != "atoms" and bool(codec.column.vocabulary.merges))
+
+
+@needs_rdkit
+def test_what_a_chemist_should_know_is_told():
+    codec, rows = codec_for([*HARD, *RINGS, "OCC", "CCO"], types={"smiles": "smiles"})
+    codec.fit(rows)
+    told = " ".join(codec.notices)
+    assert "1 of 28 molecules have several parts" in told
+    assert "1 of 28 molecules have isotopes" in told
+    assert "1 of 28 molecules are copies" in told
+
+
+@needs_rdkit
+def test_a_broken_string_is_named_with_what_rdkit_says():
+    broken = pd.Series([*RINGS, "C1CC", None], name="drug")
+    with pytest.raises(ValueError, match=r"'drug'.*row 20, 'C1CC' \(rdkit says: unclosed ring"):
+        codec_for(broken, types={"drug": "smiles"})
+    skipping = {"drug": {"type": "smiles", "format": "skip broken"}}
+    codec, rows = codec_for(broken, types=skipping)
+    assert rows.frame["drug"].isna().sum() == 2
+    codec.fit(rows)
+    assert any("unclosed ring" in words for words in codec.notices)
+    with pytest.warns(UserWarning, match="nothing is known of the molecule"):
+        assert not codec.encode(["C1CC"]).event.mask.any()
+    with pytest.raises(ValueError, match="'atom' is no format"):
+        codec_for(broken, types={"drug": {"type": "smiles", "format": "atom"}})
+
+
+@needs_rdkit
+def test_a_new_atom_is_unseen_and_ends_nothing():
+    codec, rows = codec_for(RINGS + ALCOHOLS)
+    codec.fit(rows)
+    encoded = codec.encode(["CC[Si]CC"])
+    assert encoded.unseen.sum() == 1
+    assert float(encoded.log_unseen) == pytest.approx(np.log(1e-6))
+    assert bool(encoded.event.mask.all())
+
+
+@needs_rdkit
+def test_a_table_of_molecules_needs_their_column():
+    codec, rows = codec_for(pd.Series(RINGS, name="drug"))
+    codec.fit(rows)
+    more = pd.DataFrame({"id": range(20), "drug": RINGS})
+    assert codec.extra_columns(codec.rows(more)) == ["id"]
+    with pytest.raises(ValueError, match="with the column 'drug', as at the fit"):
+        codec.rows(pd.DataFrame({"other": RINGS}))
+
+
+@needs_rdkit
+def test_a_beginning_is_continued():
+    codec, rows = codec_for(ALCOHOLS, types={"smiles": {"type": "smiles", "format": "atoms"}})
+    codec.fit(rows)
+    event = codec.evidence({"smiles": Prefix("CCC")})
+    assert event.mask.sum() == 3
+
+
+@needs_rdkit
+def test_a_column_of_molecules_in_a_table_is_recognised():
+    table = pd.DataFrame({"drug": RINGS + ACIDS, "dose": np.arange(40.0)})
+    codec, rows = codec_for(table)
+    assert codec.kind == "record"
+    codec.fit(rows)
+    (found,) = codec.molecules
+    assert found.name == "drug"
+    value = codec.encode(rows).event.value
+    assert found.strings(value) == list(rows.frame["drug"])
+    solvents = pd.DataFrame({"drug": ["CC(=O)C", "CS(=O)C"] * 20, "dose": np.arange(40.0)})
+    assert codec_for(solvents)[0].kind == "table"
+
+
+# ------------------------------------------------------------------------------------------ answers
+
+
+def _case(strings, y, classes=None):
+    codec, rows = codec_for(strings)
+    codec.fit(rows)
+    x = codec.encode(rows).event
+    weight = torch.ones(len(y), dtype=torch.float64)
+    pair = Pair(Event(torch.as_tensor(y, dtype=torch.float64)), x)
+    return Case(codec.space, pair, weight, classes, 0, molecules=codec.molecules)
+
+
+@needs_rdkit
+@pytest.mark.slow
+def test_fragments_predict_what_is_their_sum():
+    strings = [f"{'C' * n}{'(=O)O' if k else 'O'}" for n in range(1, 31) for k in (0, 1)]
+    y = [0.1 * n + k for n in range(1, 31) for k in (0, 1)]
+    case = _case(strings, y)
+    scorer = method("fragments").fit(case)
+    with torch.no_grad():
+        errors = scorer.scores(case.rows.x)[:, 0] - case.rows.y.value
+    assert float(errors.square().mean().sqrt()) < 0.1
+    assert bool(scorer.covers(case.rows.x).all())
+    broken = Event(torch.zeros_like(case.rows.x.value), case.rows.x.mask)
+    broken.value[:, 0] = case.molecules[0].vocabulary.encode(["("])[0][0]
+    assert not bool(scorer.covers(broken).any())
+
+
+@needs_rdkit
+def test_fragments_are_for_molecules():
+    case = _case(RINGS, np.arange(20.0))
+    assert method("fragments").tried(case)
+    with pytest.raises(ValueError, match="no column holds SMILES"):
+        method("fragments").fit(_without_molecules(case))
+
+
+def _without_molecules(case):
+    from dataclasses import replace
+
+    return replace(case, molecules=())
+
+
+@needs_rdkit
+@pytest.mark.slow
+def test_a_density_of_molecules_alone_sums_what_is_known():
+    model = JointDensity(family=TINY).fit(RINGS + ACIDS + ALCOHOLS)
+    assert np.isfinite(model.score_samples(RINGS[:3])).all()
+    drawn, _ = model.sample(3, random_state=0)
+    assert list(drawn.columns) == ["smiles"]
+    density = model.model_.joint
+    unknown = model.model_.codec.space.unknown(2)
+    assert density.log_prob(unknown).tolist() == [0.0, 0.0]
+    assert model.model_.status["log_prob"].value == "lower bound"
+    encoded = model.model_.encode(["CC[Si]CC", "CCCO"])
+    ranks = model.model_.familiarity.ranks(encoded.event, encoded.log_unseen)
+    assert ranks[:, 0].tolist() == pytest.approx([1e-6, 1.0])
+    assert "never saw" in model.model_.codec.unlike([True], 0)
+
+
+def _made(shares):
+    """Proposals whose p(wish) is known; the last is no molecule."""
+    names = [*(f"C{'C' * n}O" for n in range(len(shares))), None]
+    score = np.log([*shares, 0.0 + 1e-300])
+    score[-1] = -np.inf
+    return pd.DataFrame({"smiles": "", "_canonical": names, "_score": score, "_way": "drawn"})
+
+
+def test_the_best_by_the_wish_come_first():
+    chosen, kept = _chosen(_made([0.1, 0.6, 0.3]), 2, None, "best", 0)
+    assert list(chosen["_canonical"]) == ["CCO", "CCCO"]
+    assert kept == 1.0
+    told = _shares(_made([0.1, 0.6, 0.3]))
+    assert told["valid"] == {"drawn": 0.75}
+    assert told["acceptance"]["drawn"] == pytest.approx(0.25)
+
+
+def test_what_is_resampled_comes_by_the_weight_of_the_wish():
+    made = _made([0.1, 0.6, 0.3])
+    first = [_chosen(made, 1, None, "draw", seed)[0]["_canonical"].iloc[0] for seed in range(100)]
+    shares = [first.count(name) / 100 for name in ("CO", "CCO", "CCCO")]
+    assert shares == pytest.approx([0.1, 0.6, 0.3], abs=0.12)
+
+
+def test_equal_molecules_with_different_values_are_told():
+    x = StringRows(("CO", "CO", "CCO", "CCO", "C"), pd.RangeIndex(5))
+    y = np.array([1.0, 1.0, 2.0, 3.0, 4.0])
+    known = np.ones(5, dtype=bool)
+    (words,) = conflicts_words(Rows(x, y, known, name="logS"))
+    assert words.startswith("1 row stands in the data several times with different values")
+    assert conflicts_words(Rows(x, y, known & (y < 3))) == []
+
+
+@pytest.fixture(scope="module")
+def several():
+    size = np.arange(1.0, 21.0)
+    frame = pd.DataFrame({"smiles": ALCOHOLS + ACIDS + RINGS, "size": np.tile(size, 3)})
+    frame["acid"] = np.repeat([0.0, 1.0, 0.3], 20) + 0.01 * frame["size"]
+    frame.loc[::7, "acid"] = np.nan
+    model = JointRegressor(family=TINY).fit(frame["smiles"], frame[["size", "acid"]])
+    return model, frame
+
+
+@needs_rdkit
+@pytest.mark.slow
+def test_several_properties_and_a_design(several, tmp_path):
+    model, frame = several
+    guess = model.predict(frame["smiles"])
+    assert np.corrcoef(guess["size"], frame["size"])[0, 1] > 0.9
+    model.save(tmp_path / "model")
+    again = conjoin.load(tmp_path / "model")
+    assert np.array_equal(again.predict(frame["smiles"]), guess)
+    with pytest.warns(UserWarning, match="molecules asked for"):
+        found = again.design(
+            60, size=(3, None), acid=(0.0, 0.9), proposals=60, reference=frame["smiles"]
+        )
+    assert (found["p_wish"].diff().dropna() <= 0).all()
+    assert found["smiles"].is_unique
+    assert 0 <= found.attrs["acceptance"]["drawn"] <= 1
+    assert set(found["novel"]) <= {True, False}
+    evaluated = model.evaluate(frame["smiles"], frame[["size", "acid"]])
+    assert np.isfinite(evaluated["all"]["log_loss"])
+    with pytest.raises(ValueError, match="Hardly any molecule"):
+        model.design(2, size=1e6)
+    with pytest.raises(ValueError, match="no property 'logP'; choose from size, acid"):
+        model.design(2, logP=1)
+    with pytest.raises(ValueError, match="Nothing is wanted"):
+        model.design(2)
