@@ -147,6 +147,13 @@ def test_no_centre_is_a_row(by_rank):
     assert (apart > 1e-9).all()
 
 
+def test_copies_make_no_more_centres():
+    rows = ring(60, 1)
+    copied = Event(rows.value.repeat(20, 1))
+    reading = KernelReading.of(PLANE, copied, ring(80, 2), False, np.random.default_rng(0))
+    assert len(reading.centre) <= 60 // 3
+
+
 def test_a_kernel_reading_sees_the_hole_of_a_ring_and_its_other_half():
     whole = torch.ones(3, dtype=torch.bool)
     usual = kernels(False)(ring(200, 4).value, whole).quantile(0.02)

@@ -3,7 +3,7 @@ r"""Kernels about centres: a reading of a row that is sharp where numbers hang t
     log p(x) = log sum_c w_c prod_i N(x_i; m_ci, h^2),  i over the coordinates that are known
 
 The centres m_c are the means of clusters of at least ``MIN_CENTRE_ROWS`` rows (k-means), so that no
-row is kept; one width h for all coordinates is chosen by the likelihood of validation rows (E.
+single row is kept; one width h for all coordinates is chosen by the likelihood of validation rows (E.
 Parzen (1962), On estimation of a probability density function and mode, with means in the place of
 rows). Categories are indicators. Numbers are in their standard deviations, or normal scores of
 their ranks, which no single far value stretches. Unit: nats up to a constant.
@@ -152,8 +152,9 @@ def _centres(coded: Float[Tensor, "B P"], seed: int) -> tuple[Tensor, Tensor]:
     go to the nearest of the others."""
     from sklearn.cluster import KMeans
 
-    count = max(1, min(MAX_CENTRES, len(coded) // ROWS_PER_CENTRE))
     table = coded.numpy()
+    distinct = len(np.unique(table, axis=0))  # copies are no reason for more centres
+    count = max(1, min(MAX_CENTRES, distinct // ROWS_PER_CENTRE))
     found: Any = KMeans(count, init="random", n_init=1, max_iter=ITERATIONS, random_state=seed)
     label = torch.as_tensor(found.fit(table).labels_).long()
     rows = torch.bincount(label, minlength=count)
