@@ -3,9 +3,9 @@ r"""Kernels about centres: a reading of a row that is sharp where numbers hang t
     log p(x) = log sum_c w_c prod_i N(x_i; m_ci, h^2),  i over the coordinates that are known
 
 The centres m_c are the means of clusters of at least ``MIN_CENTRE_ROWS`` rows (k-means), so that no
-single row is kept; one width h for all coordinates is chosen by the likelihood of validation rows (E.
-Parzen (1962), On estimation of a probability density function and mode, with means in the place of
-rows). Categories are indicators. Numbers are in their standard deviations, or normal scores of
+single row is kept; one width h for all coordinates is chosen by the likelihood of validation rows
+(E. Parzen (1962), On estimation of a probability density function and mode, with means in the place
+of rows). Categories are indicators. Numbers are in their standard deviations, or normal scores of
 their ranks, which no single far value stretches. Unit: nats up to a constant.
 
 Shape letters: B rows, D variables, P coordinates, C centres, Q quantiles.
