@@ -1,11 +1,17 @@
-"""The second reading of familiarity: a Gaussian about the model's own draws."""
+"""The readings of familiarity: a Gaussian about the model's own draws, kernels about centres, and
+which of them join."""
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
+import conjoin
 from conjoin import JointDensity
 from conjoin.calibration.familiarity import ADDED_VARIANCE, Familiarity, GaussianReading
+from conjoin.calibration.kernels import KernelReading
+from conjoin.calibration.readings import _joined, least_log_rank
+from conjoin.calibration.strangers import pseudo_strangers
 from conjoin.core import Event, Space, Variable, stream
 
 SPACE = Space(
@@ -93,3 +99,122 @@ def test_both_readings_count_and_no_row_depends_on_its_batch():
         lambda x: x.value[:, 0], drawn, drawn, GaussianReading(SPACE, drawn)
     ).statistic(event, torch.zeros(4).double())
     assert not torch.allclose(steep, together)
+
+
+# ------------------------------------------------------------------------------- several readings
+
+
+def ring(rows, seed):
+    """Two numbers on a circle, which none of their marginals shows, and a colour by its halves."""
+    rng = np.random.default_rng(seed)
+    turn = rng.uniform(0, 2 * np.pi, rows)
+    place = np.stack([np.cos(turn), np.sin(turn)], 1) + 0.05 * rng.normal(size=(rows, 2))
+    colour = (place[:, 0] > 0).astype(float)
+    return Event(torch.tensor(np.column_stack([place, colour])))
+
+
+PLANE = (
+    Variable("east", "real"),
+    Variable("north", "real"),
+    Variable("colour", "category", cardinality=2),
+)
+
+
+def kernels(by_rank, rows=240):
+    generator = np.random.default_rng(0)
+    return KernelReading.of(PLANE, ring(rows, 1), ring(80, 2), by_rank, generator)
+
+
+@pytest.mark.parametrize("by_rank", [False, True])
+def test_a_kernel_reading_is_the_mixture_written_out(by_rank):
+    reading = kernels(by_rank)
+    row = ring(5, 3).value
+    pattern = torch.tensor([True, False, True])
+    coded = reading.coded(row)
+    known = [0, 2, 3]
+    apart = coded[:, None, known] - reading.centre[None, :, known]
+    expected = (reading.log_weight - apart.square().sum(2) / (2 * reading.width**2)).logsumexp(1)
+    assert torch.allclose(reading(row, pattern), expected)
+    assert torch.isclose(reading.log_weight.exp().sum(), torch.tensor(1.0).double())
+
+
+@pytest.mark.parametrize("by_rank", [False, True])
+def test_no_centre_is_a_row(by_rank):
+    reading = kernels(by_rank)
+    rows = reading.coded(ring(240, 1).value)
+    apart = torch.cdist(reading.centre, rows).amin(1)
+    assert len(reading.centre) > 20
+    assert (apart > 1e-9).all()
+
+
+def test_copies_make_no_more_centres():
+    rows = ring(60, 1)
+    copied = Event(rows.value.repeat(20, 1))
+    reading = KernelReading.of(PLANE, copied, ring(80, 2), False, np.random.default_rng(0))
+    assert len(reading.centre) <= 60 // 3
+
+
+def test_a_kernel_reading_sees_the_hole_of_a_ring_and_its_other_half():
+    whole = torch.ones(3, dtype=torch.bool)
+    usual = kernels(False)(ring(200, 4).value, whole).quantile(0.02)
+    hole = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]).double()
+    assert (kernels(False)(hole, whole) < usual).all()
+
+
+def test_ranks_are_the_shares_on_straight_lines():
+    reference = torch.tensor([0.0, 1.0, 3.0]).double()
+    value = torch.tensor([[0.0], [0.5], [2.0], [3.0], [9.0]]).double()
+    found = least_log_rank(value, [reference]).exp()
+    assert torch.allclose(found, torch.tensor([1, 1.5, 2.5, 3, 3]).double() / 4)
+    far = least_log_rank(torch.tensor([[-9.0], [-90.0], [-torch.inf]]).double(), [reference])
+    assert far[0] > far[1] > far[2]
+    two = least_log_rank(torch.tensor([[2.0, 0.5]]).double(), [reference, reference]).exp()
+    assert torch.allclose(two, torch.tensor([1.5]).double() / 4)
+
+
+def test_pseudo_strangers_are_of_the_columns_values_and_keep_the_gaps():
+    rows = ring(200, 5)
+    mask = torch.rand(200, 3, generator=stream(3)) < 0.8
+    rows = Event(torch.where(mask, rows.value, 0.0), mask)
+    for name, kind in pseudo_strangers(PLANE, rows, np.random.default_rng(0)).items():
+        assert torch.equal(kind.mask, mask), name
+        for d in range(3):
+            known = rows.value[mask[:, d], d]
+            assert torch.isin(kind.value[mask[:, d], d], known).all(), name
+        moved = ((kind.value != rows.value) & mask).sum(1)
+        assert moved.max() <= (1 if name == "replaced" else 3)
+        assert (moved > 0).float().mean() > 0.5
+
+
+def test_a_reading_that_costs_power_does_not_join():
+    """Log p tells all strangers; a reading that is noise would hide some of them, one that is as
+    good would not."""
+    rng = np.random.default_rng(0)
+    ordinary = torch.tensor(rng.normal(size=(400, 3)))
+    strange = torch.tensor(rng.normal(size=(400, 3)))
+    strange[:, 0] -= 2.5
+    strange[:, 2] = strange[:, 0]
+    ordinary[:, 2] = ordinary[:, 0]
+    assert _joined(ordinary, {"one": strange}) == [0, 2]
+
+
+def unfamiliar(model, frame):
+    """The share at a false-alarm rate of .05."""
+    return (model.model_.p_value(model.model_.encode(frame)) <= 0.05).mean()
+
+
+def test_false_alarms_come_at_the_asked_rate_and_shuffled_columns_are_caught(tmp_path):
+    def frame(rows, seed):
+        drawn = ring(rows, seed).value.numpy()
+        return pd.DataFrame(drawn, columns=["east", "north", "colour"])
+
+    model = JointDensity(family="naive_bayes").fit(frame(600, 0))
+    assert len(model.model_.readings.names) >= 3
+    assert 0.02 < unfamiliar(model, frame(2000, 1)) < 0.085  # 120 calibration rows
+    shuffled = frame(1000, 2)
+    shuffled["north"] = shuffled["north"].to_numpy()[::-1]
+    assert unfamiliar(model, shuffled) > 0.5
+    model.save(tmp_path / "ring")
+    again = conjoin.load(tmp_path / "ring")
+    both = [each.model_.statistic(each.model_.encode(frame(50, 3))) for each in (model, again)]
+    assert np.array_equal(*both)

@@ -822,4 +822,45 @@ TRAINING = [
     ),
 ]
 
-MUTATIONS = [*OUTLINE, *GAPS, *INTERVALS, *LEAVES, *FAMILIES, *JOINTS, *CORE, *TRAINING]
+KERNELS = at(
+    "calibration/",
+    ("tests/test_familiarity.py",),
+    (
+        "a centre may be a row",
+        "MIN_CENTRE_ROWS = 2",
+        "MIN_CENTRE_ROWS = 1",
+    ),
+    (
+        "centres are as frequent as each other",
+        "return mean, (share[settled] / share[settled].sum()).log()",
+        "return mean, 0 * share[settled]",
+    ),
+    (
+        "cells that are missing are as if known to kernels",
+        "known = pattern[:columns][self.owner]",
+        "known = torch.ones_like(pattern[:columns])[self.owner]",
+    ),
+    (
+        "the best reading counts",
+        "for own, among in pairs], 1).amin(1)",
+        "for own, among in pairs], 1).amax(1)",
+    ),
+    (
+        "all that is far has one rank",
+        "return rank.log() + ((value - reference[0]) / tail).clamp(max=0.0)",
+        "return rank.log()",
+    ),
+    (
+        "every reading joins",
+        "return float(loss.mean()) > max(most, STANDARD_ERRORS * error)",
+        "return False",
+    ),
+    (
+        "pseudo-strangers are moved to no value of the column",
+        "value[:, d] = _nearest(value[:, d], rows.value[_known(rows, d), d].unique())",
+        "pass",
+    ),
+)
+
+
+MUTATIONS = [*OUTLINE, *KERNELS, *GAPS, *INTERVALS, *LEAVES, *FAMILIES, *JOINTS, *CORE, *TRAINING]

@@ -3,8 +3,8 @@ errors.
 
 Two alarms are kept apart.
 
-* *unfamiliar*: the rank of a row's statistic among held-out rows. The statistic adds two readings,
-  the unit-free log p(x) and that of a Gaussian about the model's own draws, each standardised by
+* *unfamiliar*: the rank of a row's statistic among held-out rows. The statistic of a table is the
+  least of several readings (conjoin.calibration.readings), log p(x) first, each standardised by
   what the model expects of a row with the same cells missing. p = (1 + #{held-out <= s}) / (n + 1)
   is at most alpha with probability at most alpha for a row like those held out, on the average over
   calibration sets (V. Vovk, A. Gammerman and G. Shafer (2005), Algorithmic learning in a random

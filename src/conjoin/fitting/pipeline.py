@@ -243,6 +243,9 @@ def _learn(
     if model.has_classes:
         shares = _shares(model, data["fit"], torch.tensor(rows.weight[split.fit]))
         model.state = replace(model.state, shares=tuple(shares.tolist()))
+    with progress.phase("what is unlike the rest", 1) as bar, budget.phase(USUAL):
+        model.learn_readings(data["fit"].x, data["choose"].x)
+        bar.update(1)
     return model
 
 

@@ -21,6 +21,7 @@ from conjoin.calibration.familiarity import (
     OwnFamiliarity,
     reference_of,
 )
+from conjoin.calibration.readings import JoinedFamiliarity, Readings, learn_readings
 from conjoin.core import (
     CapabilityError,
     Codec,
@@ -51,7 +52,7 @@ MAX_CHUNK_CELLS = 1 << 22  # cells of them, at most, where they are bytes
 # rows of the fit, and cells of them, that a statistic of familiarity sees of pictures
 MIN_TYPICALITY_ROWS = 1000
 MAX_TYPICALITY_CELLS = 1 << 25
-PARTS = ("codec", "joint", "target", "calibration", "state", "card")
+PARTS = ("codec", "joint", "target", "calibration", "state", "card", "readings")
 BANK_ROWS = 256  # rows that the model draws for itself, to know what is typical
 BANK_ROWS_IF_SLOW = (
     40  # of them where each answer about an incomplete row takes many calls of a network
@@ -76,6 +77,8 @@ class Model:
     calibration: Calibration | None = None
     state: State = field(default_factory=State)
     card: dict[str, Any] = field(default_factory=dict)
+    # of familiarity, beside log p(x); None: a Gaussian's, which is added
+    readings: Readings | None = None
 
     # ------------------------------------------------------------------ parts
 
@@ -447,6 +450,8 @@ class Model:
         columns = self.codec.columnwise
         own = OwnFamiliarity(partial(self._chunked, self.typicality))
         if not self.density_of_x.capabilities.typical:
+            if self.readings is not None:
+                return self._joined_familiarity(self.readings)
             return self._plain_familiarity
         if self.ranks_blocks:
             return self._familiarity_of_blocks
@@ -494,13 +499,32 @@ class Model:
         found = self.familiarity.least(encoded.event, encoded.log_unseen)
         return [int(part) for part in found]
 
+    def learn_readings(self, fit: Event, validation: Event) -> None:
+        """Which readings make up the familiarity of rows of a table, from rows of the fit and
+        validation rows."""
+        self.readings = None
+        self.__dict__.pop("familiarity", None)
+        space = self.codec.space
+        if self.density_of_x.capabilities.typical or not self.codec.columnwise or space.blocks:
+            return
+        variables = space.variables
+        parts = (variables, as_float(fit), as_float(validation))
+        self.readings = learn_readings(*parts, self._joined_familiarity, self.state.seed)
+
+    def _joined_familiarity(self, readings: Readings) -> JoinedFamiliarity:
+        evidence = self._log_evidence_unweighted
+        return JoinedFamiliarity(evidence, self.bank, self.sketch, self._gaussian, readings)
+
+    @cached_property
+    def _gaussian(self) -> GaussianReading:
+        columns = self.codec.columnwise or len(self.codec.space.variables)
+        return GaussianReading(Space((columns,), self.codec.space.variables[:columns]), self.bank)
+
     @cached_property
     def _plain_familiarity(self) -> Familiarity:
         gaussian = None  # models of 0.1.0 have one reading
         if self.state.readings == READINGS:
-            columns = self.codec.columnwise or len(self.codec.space.variables)
-            read = Space((columns,), self.codec.space.variables[:columns])
-            gaussian = GaussianReading(read, self.bank)
+            gaussian = self._gaussian
         sketch = (
             self.bank if self.density_of_x.capabilities.typical else self.sketch
         )  # beside a picture the columns' log p is exact

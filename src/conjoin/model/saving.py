@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from conjoin.calibration.conformal import Calibration, MissingnessPatterns
+from conjoin.calibration.readings import Readings
 from conjoin.codecs.kinds import codec_from_json
 from conjoin.core import Density, Space
 from conjoin.core.device import choose_device
@@ -38,7 +39,9 @@ from conjoin.util.files import new_folder, recover, resolved
 __all__ = ["FORMAT", "load_model", "model_hash", "refuse_overwrite", "save_model"]
 
 FORMAT = 2  # 1, of 0.1.0: familiarity by one reading
-FORMAT_OF_RECORDS = 3  # of several targets, and of rows of several blocks
+# of several targets, of rows of several blocks, and where several readings make up familiarity
+FORMAT_OF_RECORDS = 3
+READINGS = "familiarity."  # what the names of their tensors begin with
 FILES = ("config.json", "weights.safetensors", "README.md")
 MAX_CONFIG_BYTES = 1 << 29  # of a config, whose largest part is the levels of columns
 # parts of a config that answers are computed from: all of their numbers are finite
@@ -104,8 +107,12 @@ def refuse_overwrite(folder: Path, force: bool) -> None:
 def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
     tensors = {f"joint.{key}": value for key, value in model.joint.state_dict().items()}
     tensors |= _of_calibration(model.calibration, "calibration")
+    if model.readings is not None:
+        stored = model.readings.to_tensors()
+        tensors |= {f"{READINGS}{key}": value for key, value in stored.items()}
+    plain = model.state.blocks is None and model.readings is None
     config = {
-        "format": FORMAT if model.state.blocks is None else FORMAT_OF_RECORDS,
+        "format": FORMAT if plain else FORMAT_OF_RECORDS,
         "conjoin": model.card["versions"]["conjoin"],
         "codec": model.codec.to_json(),
         "target": None if model.target is None else model.target.to_json(),
@@ -262,7 +269,18 @@ def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: A
     _weights_of(joint, tensors)
     calibration = _calibration(tensors, "calibration") if config["calibrated"] else None
     state, card = split_facts(config["facts"])
-    return Model(codec, joint, target, calibration, state, card)
+    readings = _readings(codec.space.variables, tensors)
+    return Model(codec, joint, target, calibration, state, card, readings)
+
+
+def _readings(variables: Any, tensors: dict[str, torch.Tensor]) -> Readings | None:
+    """Those of familiarity; None of older models, and where a row is no row of columns."""
+    stored = {
+        key.removeprefix(READINGS): value
+        for key, value in tensors.items()
+        if key.startswith(READINGS)
+    }
+    return Readings.from_tensors(variables, stored) if stored else None
 
 
 def _restore_several(

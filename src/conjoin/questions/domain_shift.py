@@ -119,6 +119,7 @@ def _moved(
         fresh.joint = _beside(density, fresh, change)
         fit = data["fit"]
     fresh.fit_typicality(fit.x)
+    fresh.learn_readings(fit.x, model.encode(rows.take(split.choose)).event)
     # of the joint as it is now, should it be adapted again
     fresh.state = replace(fresh.state, shares=tuple(change.new))
     fresh.calibration = (
