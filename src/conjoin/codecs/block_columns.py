@@ -42,8 +42,6 @@ class BlockColumn(abc.ABC):
     """``name`` of the column, and ``blanks``, the words that mean missing there."""
 
     type: ClassVar[str]  # the schema's word for it
-    # whether log p of the cells is that of one way of writing them, a lower bound
-    bounds: bool = False
 
     def __init__(self, name: Any, blanks: Any = ()) -> None:
         self.name = name
@@ -445,7 +443,7 @@ class StringColumn(BlockColumn):
         return [*told, f"Column {self.name!r}: {ONE_WAY}"] if self.bounds else told
 
     @property
-    def bounds(self) -> bool:  # type: ignore[override]
+    def bounds(self) -> bool:
         return self.strings.bounds
 
     def to_json(self) -> JSON:

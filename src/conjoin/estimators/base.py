@@ -508,7 +508,8 @@ class _JointEstimator(BaseEstimator):
 
     def _several_labels(self, Y: Any, rows: int) -> list[TargetColumn]:
         """Targets of rows that a fitted model of several is asked about."""
-        return read_several(Y, rows, unlabelled_of(self.model_.targets, self.unlabelled))
+        model: Any = self.model_
+        return read_several(Y, rows, unlabelled_of(model.targets, self.unlabelled))
 
     def _target_of_fit(self, y: Any, X: Any, rows: int, start: Start | None = None) -> Labels:
         """Labels of a fit, whose way of writing is learned, or that of the model to begin from."""

@@ -182,8 +182,9 @@ def _answers(columns: list[TargetColumn]) -> np.ndarray:
     for place, column in enumerate(columns):
         told = pd.Series(column.values, dtype=object).astype(str).where(column.known, "")
         frame[f"{place}"] = told
-        for end in () if column.low is None else (column.low, column.high):
-            frame[f"{place} {frame.shape[1]}"] = np.where(column.censored, end, 0.0)
+        if column.low is not None and column.high is not None:
+            frame[f"{place} low"] = np.where(column.censored, column.low, 0.0)
+            frame[f"{place} high"] = np.where(column.censored, column.high, 0.0)
     return pd.util.hash_pandas_object(frame, index=False).to_numpy()
 
 

@@ -101,7 +101,8 @@ def _beyond(drawn: Any, ends: Ends | None) -> Tensor:
     low, high = ends
     value = drawn.y.value
     far = (value < low - _slack(low)) | (value > high + _slack(high))
-    return far.reshape(len(far), -1).any(1)
+    left: Tensor = far.reshape(len(far), -1).any(1)
+    return left
 
 
 def lifted(codec: Codec, given: Collection[Any], tails: bool) -> list[int]:

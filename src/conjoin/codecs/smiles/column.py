@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from conjoin.codecs.block_columns import BlockColumn, known_cells
-from conjoin.codecs.sequence import CAPACITY_FACTOR, UNSEEN_PROBABILITY, Prefix
+from conjoin.codecs.sequence import UNSEEN_PROBABILITY, Prefix
 from conjoin.codecs.smiles.chemistry import randomised, rdkit, read_smiles
 from conjoin.codecs.smiles.tokens import Vocabulary
 from conjoin.codecs.table import Column
@@ -36,6 +36,7 @@ FEW_TOKENS = 256
 MANY_TOKENS = 512
 MAX_TOKENS = 1_024
 MANY_MOLECULES = 20_000  # from which on there are MANY_TOKENS
+CAPACITY_FACTOR = 1.25  # times the longest molecule of the fit, in tokens: as long as one may be
 SHOWN_BROKEN = 3  # strings that a message names
 SHOWN_CHARACTERS = 60  # of a string in a message
 _ISOTOPE = re.compile(r"\[\d+[A-Za-z]")

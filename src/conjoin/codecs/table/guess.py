@@ -152,7 +152,8 @@ def _reads(words: Series, form: str) -> bool:
 
 def _read(words: Series, form: str) -> Series:
     """Which words (B,) are dates in a format."""
-    return pd.to_datetime(words, format=form, errors="coerce", utc="%z" in form).notna()
+    dates: Series = pd.to_datetime(words, format=form, errors="coerce", utc="%z" in form)
+    return dates.notna()
 
 
 def mixed_dates(words: list[str]) -> tuple[str, str] | None:
