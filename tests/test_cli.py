@@ -51,6 +51,10 @@ OPTIONS = {
         *LIMITS, *TELL, "--device", "--false-alarm", "--max-error", "--part", "--skip-broken",
         "--target",
     ],
+    "design": [
+        *TELL, *OUT, "--device", "--how", "--keep", "--proposals", "--reference", "--seed",
+        "--want", "-n",
+    ],
     "quality": [*LIMITS, *TELL, "--holdout", "--rows", "--seed", "--target"],
     "adapt": [*LIMITS, *TELL, *OUT, "--device", "--density", "--max-time", "--part", "--seed"],
     "distil": [*LIMITS, *TELL, *OUT, "--device", "--max-time", "--part", "--seed", "--steps"],

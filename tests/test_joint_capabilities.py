@@ -31,12 +31,12 @@ SMALL = {
     "probes": 1,
     "points": 4,
     "sampling_steps": 2,
-    "size": 0.125,
     "blocks": 1,
     "walk": 1,
     "solver": 1,
 }
-OF_PICTURES = {"columns": "mixture", "precision": "float32"}  # where ``size`` is a setting
+# where ``size`` is the width of a picture's network
+OF_PICTURES = {"size": 0.125, "columns": "mixture", "precision": "float32"}
 SPACES = ("mixed", "discrete", "numbers", "columns and image", "image")
 WORD = Block("word", "sequence", (3,), (Variable("letter", "category", 2),))
 LEARNED = 24  # rows that a density is built from
@@ -46,7 +46,7 @@ ROWS = 2  # that questions are asked about
 def small(family):
     config = resolve(family)
     settings = config.get_params()
-    wanted = SMALL | (OF_PICTURES if "size" in settings else {})
+    wanted = SMALL | (OF_PICTURES if isinstance(settings.get("size"), float) else {})
     return config.set_params(**{key: wanted[key] for key in settings.keys() & wanted.keys()})
 
 

@@ -309,7 +309,11 @@ def test_what_is_refused():
     X, y = made(30)
     cases = (
         (X.assign(note=range(30)), {}, "Column 'note', row 0: 0 is no string"),
-        (X[["note"]], {}, "There is no column beside 'note'"),
+        (
+            X[["note"]],
+            {},
+            "not data of the layout 'sequence': leave family out, or take 'sequence'",
+        ),
         (X, {"family": "flow"}, "can't stand before a picture or a string"),
         (X.assign(note=None), {}, "'note' has no string at all"),
         (X.assign(note=["a", *[None] * 29]), {}, "of the rows of the fit have a value of 'note'"),

@@ -521,7 +521,8 @@ class CompositeCodec(Codec):
         if within is None:
             return event
         free = torch.full(event.value.shape, torch.inf, dtype=torch.float64)
-        low, high = -free, free.clone()
+        low = -free
+        high = free.clone()
         low[:, first] = within.low
         high[:, first] = within.high
         return event._replace(within=Region(low, high, within.allowed))

@@ -499,13 +499,15 @@ class Model:
         found = self.familiarity.least(encoded.event, encoded.log_unseen)
         return [int(part) for part in found]
 
-    def learn_readings(self, fit: Event, validation: Event) -> None:
+    def learn_readings(self, fit: Event, validation: Event | None) -> None:
         """Which readings make up the familiarity of rows of a table, from rows of the fit and
-        validation rows."""
+        validation rows; without those it is as before."""
         self.readings = None
         self.__dict__.pop("familiarity", None)
         space = self.codec.space
         if self.density_of_x.capabilities.typical or not self.codec.columnwise or space.blocks:
+            return
+        if validation is None:
             return
         variables = space.variables
         parts = (variables, as_float(fit), as_float(validation))

@@ -301,7 +301,8 @@ class Number(Target):
 
     def widened(self, values: np.ndarray) -> "Number":
         """This number, with the range that these values have seen as well."""
-        (low, high), (least, most) = self.range, seen_range(values)
+        low, high = self.range
+        least, most = seen_range(values)
         ends = (
             None if low is None or least is None else min(low, least),
             None if high is None or most is None else max(high, most),

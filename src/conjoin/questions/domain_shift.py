@@ -119,7 +119,8 @@ def _moved(
         fresh.joint = _beside(density, fresh, change)
         fit = data["fit"]
     fresh.fit_typicality(fit.x)
-    fresh.learn_readings(fit.x, model.encode(rows.take(split.choose)).event)
+    held = model.encode(rows.take(split.choose)).event if len(split.choose) else None
+    fresh.learn_readings(fit.x, held)
     # of the joint as it is now, should it be adapted again
     fresh.state = replace(fresh.state, shares=tuple(change.new))
     fresh.calibration = (

@@ -40,9 +40,9 @@ ROW = "whole row"
 @dataclass(frozen=True)
 class Running:
     """The second table in order. ``p_value`` holds whenever one stops; ``row`` (from 1) is the
-    first at which it is at most the level, None if it never is; ``what`` is the column, or the
-    whole row, whose capital is the greatest then; ``log_capital`` the log of the greatest capital,
-    weighed by its share, after each row."""
+    first at which it is at most the level, None if it never is; ``what`` is the column whose
+    capital is the greatest then, or the whole row where no column has won any; ``log_capital`` the
+    log of the greatest capital, weighed by its share, after each row."""
 
     p_value: float
     row: int | None
@@ -346,8 +346,9 @@ def _running(
     capital = best.max(0)
     over = np.flatnonzero(capital >= -np.log(level))
     row = int(over[0]) if len(over) else None
-    winner = int(best[:, -1 if row is None else row].argmax())
-    what = ROW if winner == 0 else str(names[winner - 1])
+    of_columns = best[1:, -1 if row is None else row]
+    # under no change a column has won anything with probability .5 / D: it is the clearer answer
+    what = str(names[int(of_columns.argmax())]) if (of_columns > 0).any() else ROW
     return Running(
         float(np.exp(-max(capital[-1], 0.0))),
         None if row is None else row + 1,
