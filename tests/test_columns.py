@@ -270,6 +270,18 @@ def test_zeros_are_drawn_as_often_as_they_are(family):
         assert same[drawn["kind"] == "a"].mean() > 0.95 and same[drawn["kind"] == "b"].mean() < 0.05
 
 
+def test_a_value_that_recurs_at_an_end_of_the_range_is_drawn():
+    """A detection limit, say, whose digits a rounded range would leave out."""
+    draw = rng()
+    full = np.clip(draw.normal(size=800), -0.78441482, 1.123456789)
+    frame = pd.DataFrame({"x": full, "n": draw.permutation([1] * 500 + [*range(2, 30_002, 100)])})
+    model = JointDensity(family="mixture", random_state=0).fit(frame)
+    drawn = model.sample(2000, random_state=1)[0]
+    for column, value in (("x", -0.78441482), ("x", 1.123456789), ("n", 1)):
+        real = (frame[column] == value).mean()
+        assert real > 0.1 and abs((drawn[column] == value).mean() - real) < 0.06
+
+
 # ------------------------------------------------------------------------------------------- ranges
 
 

@@ -34,6 +34,7 @@ _MAX_ATOMS = 16
 _MIN_ATOM_ROWS = 40
 _MAX_ONLY_ATOMS = 64  # distinct values of a column that has no others
 _MIN_ONLY_ROWS = 5  # rows of each of them, on average
+MIN_ROWS_OF_END = 3  # rows with the least or greatest value, from which on it is no single one's
 _MIN_SPIKE_ROWS = 5  # rows that share one number in full precision, none of which is chance
 _MIN_SPIKE_SHARE = 0.01  # of the rows
 _SPARSE = 3  # times as many cells as distinct values: a lattice that is mostly empty
@@ -195,11 +196,14 @@ def bounds_of(tally: Tally, offset: float = 0.0) -> tuple[float | None, float | 
 
 
 def range_of(tally: Tally) -> tuple[float | None, float | None]:
-    """From the least value to the greatest, rounded inwards to a power of ten of about a thousandth
-    of what lies between: the full precision of no single row is saved.
+    """From the least value to the greatest. An end that few rows have is rounded inwards to a power
+    of ten of about a thousandth of what lies between, so that the full precision of no single row
+    is saved; one that several rows have is kept, as it recurs and must be drawn.
 
     >>> range_of(Tally(np.array([0.1234, 7.0, 99.4567]), np.ones(3), 0.0))
     (0.13, 99.45)
+    >>> range_of(Tally(np.array([0.1234, 7.0, 99.4567]), np.array([40.0, 1.0, 1.0]), 0.0))
+    (0.1234, 99.45)
     """
     if not len(tally.values):
         return None, None
@@ -211,7 +215,11 @@ def range_of(tally: Tally) -> tuple[float | None, float | None]:
     step = 10.0**-digits
     first = math.ceil(low / step - _ROUNDING)
     last = math.floor(high / step + _ROUNDING)
-    return round(first * step, max(digits, 0)), round(last * step, max(digits, 0))
+    recurs = tally.counts >= MIN_ROWS_OF_END
+    return (
+        low if recurs[0] else round(first * step, max(digits, 0)),
+        high if recurs[-1] else round(last * step, max(digits, 0)),
+    )
 
 
 def unit_of(name: Any) -> str:
