@@ -95,6 +95,12 @@ def test_the_end_of_a_range_is_open_where_numbers_are_censored():
     assert _range(TargetColumn("n", column.values, known, low, high, known)) == (2.0, 12.0)
 
 
+def test_a_number_that_recurs_at_an_end_keeps_its_digits():
+    y = np.array([-0.78441482] * 40 + list(np.linspace(0, 9, 200)) + [9.4567891])
+    number = Number.fit(y, np.ones(len(y), dtype=bool), "y", np.ones(len(y)))
+    assert number.range == (-0.78441482, 9.45)
+
+
 def test_the_range_is_saved_and_widened_by_more_rows():
     y = np.array([3.0, 5.0, 9.0])
     number = Number.fit(y, np.ones(3, bool), "n", np.ones(3))

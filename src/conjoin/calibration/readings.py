@@ -5,8 +5,8 @@ ranked among validation rows; the statistic is the logarithm of the least rank, 
 familiar as its worst reading. log p(x) is always read. A further reading joins where the share of
 pseudo-strangers that is caught at a false-alarm rate of 5 % falls neither for one kind of them by
 more than ``MAX_LOSS`` nor in the mean over kinds by more than ``MAX_MEAN_LOSS``, beyond chance.
-Everything is learned from rows of the fit and validation rows; the
-statistic is a fixed function of a row, so that its rank among calibration rows stays valid.
+Everything is learned from rows of the fit and validation rows; the statistic is a fixed function of
+a row, so that its rank among calibration rows stays valid.
 """
 
 from collections.abc import Callable, Mapping

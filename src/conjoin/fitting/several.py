@@ -214,17 +214,15 @@ def _learn_molecules(
             view.rank_blocks(model.codec.encode(held) if len(held) else None)
             blocks = view.state.blocks
             model.states = tuple(replace(state, blocks=blocks) for state in model.states)
+    of_fit, of_choose = (each.cut(count)[1]._replace(within=None) for each in (fit, choose))
     found = []
     told = {}
     for place, name in enumerate(model.names):
         view = model.view(name)
         view.card = dict(model.card)
         pairs = {
-            part: Pair(Event(each.value[:, place], each.mask[:, place]), each.cut(count)[1])
-            for part, each in (("fit", fit), ("choose", choose))
-        }
-        pairs = {
-            part: pair._replace(x=pair.x._replace(within=None)) for part, pair in pairs.items()
+            part: Pair(Event(each.value[:, place], each.mask[:, place]), x)
+            for part, each, x in (("fit", fit, of_fit), ("choose", choose, of_choose))
         }
         asked = replace(options, predictor="auto")
         choose_predictor(view, asked, pairs, rows, split, progress, budget, {})
@@ -253,9 +251,10 @@ def _target(column: TargetColumn, fit: np.ndarray, weight: np.ndarray) -> Target
 def _range(column: TargetColumn) -> tuple[float | None, float | None]:
     """Between which numbers the known and the censored ones may lie; None for an open end."""
     assert column.low is not None and column.high is not None
-    low = np.where(column.known, column.values, column.low)[column.known | column.censored]
-    high = np.where(column.known, column.values, column.high)[column.known | column.censored]
-    finite = seen_range(np.concatenate([low, high])[np.isfinite([*low, *high])])
+    low = column.low[column.censored]
+    high = column.high[column.censored]
+    every = np.concatenate([column.values[column.known].astype(float), low, high])
+    finite = seen_range(every[np.isfinite(every)])
     return None if np.isinf(low).any() else finite[0], None if np.isinf(high).any() else finite[1]
 
 

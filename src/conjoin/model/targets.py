@@ -418,9 +418,10 @@ class Number(Target):
 
 
 def seen_range(values: np.ndarray) -> tuple[float | None, float | None]:
-    """Between which raw numbers these values lie, without the full precision of any."""
-    distinct = np.unique(values)
-    return range_of(Tally(distinct, np.ones(len(distinct)), 0.0))
+    """Between which raw numbers these values lie, as of a column: without the full precision of an
+    end that few have."""
+    distinct, counts = np.unique(values, return_counts=True)
+    return range_of(Tally(distinct, counts, 0.0))
 
 
 def _no_number(name: str, labels: np.ndarray, words: np.ndarray) -> str:
