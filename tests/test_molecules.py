@@ -122,7 +122,7 @@ def test_molecules_come_back_as_they_are(form):
     assert not encoded.unseen.any()
     again = codec_from_json(json.loads(json.dumps(codec.to_json())))
     assert torch.equal(again.encode(rows).event.value, encoded.event.value)
-    assert again.bounds == (form != "atoms" and bool(codec.column.vocabulary.merges))
+    assert again.several_ways == (form != "atoms" and bool(codec.column.vocabulary.merges))
 
 
 @needs_rdkit
@@ -185,7 +185,7 @@ def test_a_column_of_molecules_in_a_table_is_recognised():
     codec, rows = codec_for(table)
     assert codec.kind == "record"
     codec.fit(rows)
-    (found,) = codec.molecules
+    (found,) = codec.structures
     assert found.name == "drug"
     value = codec.encode(rows).event.value
     assert found.strings(value) == list(rows.frame["drug"])
@@ -202,7 +202,7 @@ def _case(strings, y, classes=None):
     x = codec.encode(rows).event
     weight = torch.ones(len(y), dtype=torch.float64)
     pair = Pair(Event(torch.as_tensor(y, dtype=torch.float64)), x)
-    return Case(codec.space, pair, weight, classes, 0, molecules=codec.molecules)
+    return Case(codec.space, pair, weight, classes, 0, structures=codec.structures)
 
 
 @needs_rdkit
@@ -217,7 +217,7 @@ def test_fragments_predict_what_is_their_sum():
     assert float(errors.square().mean().sqrt()) < 0.1
     assert bool(scorer.covers(case.rows.x).all())
     broken = Event(torch.zeros_like(case.rows.x.value), case.rows.x.mask)
-    broken.value[:, 0] = case.molecules[0].vocabulary.encode(["("])[0][0]
+    broken.value[:, 0] = case.structures[0].vocabulary.encode(["("])[0][0]
     assert not bool(scorer.covers(broken).any())
 
 
@@ -232,7 +232,7 @@ def test_fragments_are_for_molecules():
 def _without_molecules(case):
     from dataclasses import replace
 
-    return replace(case, molecules=())
+    return replace(case, structures=())
 
 
 @needs_rdkit

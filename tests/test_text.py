@@ -129,7 +129,7 @@ def test_a_column_of_text_beside_others_may_be_bytes():
     assert codec.decoded(encoded.event)["review"].tolist() == X["review"].tolist()
     again = codec_from_json(json.loads(json.dumps(codec.to_json())))
     assert torch.equal(again.encode(X).event.value, encoded.event.value)
-    assert not codec.bounds
+    assert not codec.several_ways
     (block,) = codec.blocks
     assert type(block.strings.tokens) is Bytes
     assert type(codec_for(X, types={"review": "text"})[0].blocks[0].strings.tokens) is Characters

@@ -101,7 +101,7 @@ def _number(text: str) -> Any:
 def _known(path: str, codec: Any) -> list[str]:
     from conjoin.codecs.table import read_table
 
-    (molecules,) = codec.molecules or (None,)
+    (molecules,) = codec.structures or (None,)
     frame = read_table(path)[0]
     if molecules is None or molecules.name not in frame:
         name = None if molecules is None else molecules.name

@@ -101,13 +101,13 @@ class BlockColumn(abc.ABC):
         return f"{self.name} does not go with the other columns"
 
     @property
-    def bounds(self) -> bool:
-        """Whether log p of a cell is that of one of several ways to write it: a lower bound."""
+    def several_ways(self) -> bool:
+        """Whether a cell can be written in several ways, of which log p counts one."""
         return False
 
-    @property
-    def vocabulary_of_molecules(self) -> Any:
-        """How the tokens of a molecule read; None where a cell is none."""
+    def structure(self, cells: slice) -> Any:
+        """How the block's ``cells`` of a row read as a thing of its own structure; None where they
+        write none."""
         return None
 
     @property
@@ -440,11 +440,11 @@ class StringColumn(BlockColumn):
             f"Column {self.name!r} holds {self.strings.size_words}; they may have up to "
             f"{self.strings.capacity} of them."
         ]
-        return [*told, f"Column {self.name!r}: {ONE_WAY}"] if self.bounds else told
+        return [*told, f"Column {self.name!r}: {ONE_WAY}"] if self.several_ways else told
 
     @property
-    def bounds(self) -> bool:
-        return self.strings.bounds
+    def several_ways(self) -> bool:
+        return self.strings.several_ways
 
     def to_json(self) -> JSON:
         return {

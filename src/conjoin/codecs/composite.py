@@ -28,7 +28,7 @@ from conjoin.codecs.block_columns import (
     known_cells,
 )
 from conjoin.codecs.image.codec import ImageCodec
-from conjoin.codecs.smiles.column import Molecules, SmilesColumn
+from conjoin.codecs.smiles.column import SmilesColumn
 from conjoin.codecs.table import Schema, TableCodec, as_frame, read_table
 from conjoin.codecs.table.frame import from_dict, is_named
 from conjoin.codecs.table.guess import guess_pictures
@@ -192,9 +192,9 @@ class CompositeCodec(Codec):
         return "illustrated" if self._one_picture else "record"
 
     @property
-    def bounds(self) -> bool:  # type: ignore[override]
+    def several_ways(self) -> bool:  # type: ignore[override]
         """Whether a string can be written in several ways, of which one is asked about."""
-        return any(block.bounds for block in self.blocks)
+        return any(block.several_ways for block in self.blocks)
 
     @property
     def _one_picture(self) -> bool:
@@ -330,13 +330,10 @@ class CompositeCodec(Codec):
         return slice(0, self.columnwise), *behind
 
     @property
-    def molecules(self) -> tuple[Molecules, ...]:
+    def structures(self) -> tuple[Any, ...]:
         pairs = zip(self.blocks, self.parts[1:], strict=True)
-        return tuple(
-            Molecules(block.name, part, block.vocabulary_of_molecules)
-            for block, part in pairs
-            if block.vocabulary_of_molecules is not None
-        )
+        found = (block.structure(part) for block, part in pairs)
+        return tuple(each for each in found if each is not None)
 
     # what is related are the columns of the table
 

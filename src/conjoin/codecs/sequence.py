@@ -99,7 +99,7 @@ class SequenceCodec(Codec):
         return self.tokens.names
 
     @property
-    def bounds(self) -> bool:  # type: ignore[override]
+    def several_ways(self) -> bool:  # type: ignore[override]
         """Whether a string can be written in several ways, of which one is asked about."""
         return self.tokens.several
 
@@ -208,7 +208,7 @@ class SequenceCodec(Codec):
         event = encoded.event
         if not isinstance(text, Prefix):
             return event
-        if self.bounds:
+        if self.several_ways:
             warnings.warn(
                 f"The beginning {text[:SHOWN_CHARACTERS]!r} is continued behind its own tokens: "
                 "strings that would write it in others are left out, so draws are approximate.",
@@ -265,7 +265,7 @@ class SequenceCodec(Codec):
             f"The data are strings of {self._count_words}; they may have up to "
             f"{self.capacity} of them."
         ]
-        return [*told, ONE_WAY] if self.bounds else told
+        return [*told, ONE_WAY] if self.several_ways else told
 
     @property
     def size_words(self) -> str:

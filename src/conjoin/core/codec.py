@@ -165,8 +165,8 @@ class Codec(abc.ABC):
     # whether rows of equal content should have equal labels, so that others are told
     one_answer: bool = False
     many_levels: bool = True  # False: few levels, for families to which thousands cost much
-    # whether log p of a row is that of one of several ways of writing it, a lower bound
-    bounds: bool = False
+    # whether a row can be written in several ways, of which log p counts one: a lower bound
+    several_ways: bool = False
     bounded: bool = True  # False: no column has bounds, for families that can't keep to them
     strict: bool = False  # True: a cell that can't be read is an error, not a missing cell
     owner: str = "Codec"  # who an error about the shape of X speaks of
@@ -317,8 +317,9 @@ class Codec(abc.ABC):
         return (slice(0, len(self.space.variables)),)
 
     @property
-    def molecules(self) -> tuple[Any, ...]:
-        """Which variables of a row are the tokens of molecules, and how these read."""
+    def structures(self) -> tuple[Any, ...]:
+        """Which cells of a row write a thing of its own structure, such as a molecule, and how they
+        read; nothing where no predictor reads more than cells."""
         return ()
 
     @property

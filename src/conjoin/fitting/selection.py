@@ -126,7 +126,7 @@ def foresee_predictors(
     weight = torch.tensor(rows.weight[split.fit])
     given = rows.x.take(split.fit)
     case = Case(
-        codec.space, fit, weight, classes, options.seed, given=given, molecules=codec.molecules
+        codec.space, fit, weight, classes, options.seed, given=given, structures=codec.structures
     )
     if int(fit.y.mask.sum()) < MIN_POOL_ROWS:
         return {}
@@ -148,7 +148,7 @@ def _without_columns(codec: Codec, asked: Any) -> str:
     if not codec.space.flat:
         return "the standard predictors read columns, and there are none"
     behind = sum(math.prod(block.shape) for block in codec.space.blocks)
-    if _is_auto(asked) and not codec.molecules and behind > MAX_CELLS_BEHIND:
+    if _is_auto(asked) and not codec.structures and behind > MAX_CELLS_BEHIND:
         return (
             f"the standard predictors would read {behind:,} pixels and characters one by one: the "
             "family's own p(y | x) is used"
@@ -293,7 +293,7 @@ def _case(model: Model, fit: Pair, rows: Rows, split: Split, seed: int) -> Case:
         _labels_propagated(model),
         rows.x.take(split.fit),
         fold,
-        model.codec.molecules,
+        model.codec.structures,
     )
 
 
@@ -304,7 +304,7 @@ def _candidates(case: Case, few: bool) -> list[str]:
         name
         for name, method in known
         if (method.for_few_labels(case) if few else method.tried(case))
-        and method.reads_molecules == bool(case.molecules)
+        and method.reads_structures == bool(case.structures)
     ]
 
 

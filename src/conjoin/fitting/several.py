@@ -120,7 +120,7 @@ def _learn(
     codec.fit(rows.x.take(split.fit), weight=weight)
     options.refuse_doubts(codec.notices)
     codec.recount(rows.x, weight=rows.weight)
-    if codec.space.flat and codec.space.blocks and not codec.molecules:
+    if codec.space.flat and codec.space.blocks and not codec.structures:
         raise ValueError(
             "Several targets beside columns of text, or of several pictures, are not there yet: "
             "fit each target by itself."
@@ -149,7 +149,7 @@ def _learn(
             judged=0,
         ),
     )
-    drawn_anew = fit.within is not None and not codec.molecules
+    drawn_anew = fit.within is not None and not codec.structures
     if drawn_anew:
         budget.put_aside(BOUNDS, budget.free / 2)
     density, trained, _ = learning.joint(progress)
@@ -171,7 +171,7 @@ def _learn(
         _state(model, target, fit.value[:, place], fit.mask[:, place], torch.tensor(weight))
         for place, target in enumerate(targets)
     )
-    if codec.molecules:
+    if codec.structures:
         _learn_molecules(model, rows, fit, choose, split, options, progress, budget)
     return model
 

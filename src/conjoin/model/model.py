@@ -139,7 +139,7 @@ class Model:
     def status(self) -> dict[str, Status]:
         """How far each answer about whole rows can be trusted; what missing cells cost is in the
         joint's ``capabilities``."""
-        if not self.codec.bounds:
+        if not self.codec.several_ways:
             return self._status_of_codes
         bounds = {"log_prob": Status.LOWER_BOUND, "predict_proba": Status.APPROXIMATE}
         return {

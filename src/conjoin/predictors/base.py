@@ -285,8 +285,8 @@ class Case:
     fold
         (B,) the fold of each row, -1 for those that are never held out; None: dealt when asked
         for.
-    molecules
-        Which variables are the tokens of molecules, and how these read; none in most data.
+    structures
+        Which cells write a thing of its own structure, and how they read; none in most data.
     """
 
     space: Space
@@ -298,7 +298,7 @@ class Case:
     lent: bool = False
     given: Rows | None = None
     fold: np.ndarray | None = None
-    molecules: tuple[Any, ...] = ()
+    structures: tuple[Any, ...] = ()
 
     @property
     def pictures(self) -> bool:
@@ -354,7 +354,7 @@ class Method(abc.ABC):
 
     scorers: ClassVar[tuple[type[Scorer], ...]] = ()  # that it may leave, and a folder may hold
     shared: ClassVar[bool] = False  # whether it is learned together with p(x), not after it
-    reads_molecules: ClassVar[bool] = False  # whether it sees what molecules are made of
+    reads_structures: ClassVar[bool] = False  # whether it sees more than cells
     folds: bool = False  # whether it is quick enough to be learned fold by fold
     dtype: ClassVar[Any] = np.float64  # of the table that it learns from
 

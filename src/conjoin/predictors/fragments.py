@@ -110,13 +110,13 @@ class FragmentsMethod(Method):
 
     scorers = (Fragments,)
     folds = True
-    reads_molecules = True
+    reads_structures = True
 
     def tried(self, case: Case) -> bool:
-        return bool(case.molecules)
+        return bool(case.structures)
 
     def for_few_labels(self, case: Case) -> bool:
-        return bool(case.molecules)
+        return bool(case.structures)
 
     def fit(self, case: Case) -> Scorer:
         return self.by_folds(case.with_folds()).scorer
@@ -128,25 +128,25 @@ class FragmentsMethod(Method):
     def by_folds(self, case: Case) -> Folded:
         """Every member is learned fold by fold, and the pool's weights are fitted to what they say
         of rows that they have not seen."""
-        if not case.molecules:
+        if not case.structures:
             raise ValueError(
                 "predictor='fragments' reads molecules, and no column holds SMILES: choose "
                 "another, or say types={'column': 'smiles'}."
             )
         design = Design(_columns_of(case.space)).fit(_columns_of_event(case))
-        table, _ = _table(case.molecules, case.rows.x)
+        table, _ = _table(case.structures, case.rows.x)
         wide = torch.cat([table, design.matrix(_columns_of_event(case))], 1)
         kept = ((wide != 0).sum(0) >= MIN_MOLECULES) & (wide.amax(0) > wide.amin(0))
         centre = wide[:, kept].mean(0)
         scale = wide[:, kept].std(0, unbiased=False)
         numbers = Event((wide[:, kept] - centre) / scale)
         space = _space_of(numbers.value.shape[1])
-        inner = replace(case, space=space, rows=Pair(case.rows.y, numbers), molecules=())
+        inner = replace(case, space=space, rows=Pair(case.rows.y, numbers), structures=())
         heard = heard_by_folds(inner, _members(case))
         pool, scores = (
             pool_of_points(heard) if case.classes is None else pool_of(heard, case.classes)
         )
-        scorer = Fragments(case.space, case.molecules, pool, len(centre))
+        scorer = Fragments(case.space, case.structures, pool, len(centre))
         scorer.design.load_state_dict(design.state_dict())
         scorer.centre.copy_(centre)
         scorer.scale.copy_(scale)

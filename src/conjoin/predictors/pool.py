@@ -279,7 +279,7 @@ class PoolMethod(Method):
         members = {
             name: each
             for name, each in methods().items()
-            if each.folds and each.tried(case) and each.reads_molecules == bool(case.molecules)
+            if each.folds and each.tried(case) and each.reads_structures == bool(case.structures)
         }
         heard = heard_by_folds(case, members)
         pool, _ = pool_of_points(heard) if case.classes is None else pool_of(heard, case.classes)

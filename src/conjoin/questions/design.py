@@ -154,10 +154,10 @@ def _check(model: Any, n: int, how: str, ways: Sequence[str]) -> None:
         raise ValueError(f"ways names {shown}; choose from {', '.join(WAYS)}.")
     if how == "draw" and "drawn" not in ways:
         raise ValueError("how='draw' resamples what was drawn from p(x): ways must name 'drawn'.")
-    if len(model.codec.molecules) != 1:
+    if len(model.codec.structures) != 1:
         raise ValueError(
             f"design is about molecules, in one column of SMILES; this model has "
-            f"{len(model.codec.molecules)} such columns."
+            f"{len(model.codec.structures)} such columns."
         )
 
 
@@ -249,7 +249,7 @@ def _judged(
     parts = []
     for start in range(0, count, PROPOSALS_AT_ONCE):
         x = _proposed(model, asked, way, min(PROPOSALS_AT_ONCE, count - start), generator)
-        (molecules,) = model.codec.molecules
+        (molecules,) = model.codec.structures
         text = molecules.strings(x.value)
         canonical = [read_smiles(each).canonical for each in text]
         valid = np.array([each is not None for each in canonical], dtype=bool)
@@ -348,7 +348,7 @@ def _chosen(
 def _described(
     model: Model | SeveralTargets, asked: Sequence[_Wish], chosen: pd.DataFrame, reference: Any
 ) -> pd.DataFrame:
-    (molecules,) = model.codec.molecules
+    (molecules,) = model.codec.structures
     smiles = list(chosen["_canonical"])
     own = chosen.drop(columns=["_canonical", "_score", "_way"]).reset_index(drop=True)
     out = own.assign(**{str(molecules.name): smiles})

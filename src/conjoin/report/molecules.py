@@ -34,7 +34,7 @@ class Histogram:
 
 def molecule_sections(estimator: Any, found: Answers, real: Any) -> dict[str, Any]:
     """The sections. Real molecules enter as histograms alone."""
-    (molecules,) = found.model.codec.molecules
+    (molecules,) = found.model.codec.structures
     drawn = estimator.sample(DRAWN, random_state=SEED)[0][molecules.name]
     canonical = [read_smiles(text).canonical for text in drawn]
     valid = list(dict.fromkeys(text for text in canonical if text is not None))

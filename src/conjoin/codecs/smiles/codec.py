@@ -140,13 +140,13 @@ class SmilesCodec(Codec):
         return slice(0, 0), slice(0, self.column.capacity)
 
     @property
-    def molecules(self) -> tuple[Molecules, ...]:
+    def structures(self) -> tuple[Molecules, ...]:
         cells = slice(0, self.column.capacity)
         return (Molecules(self.column.name, cells, self.column.vocabulary),)
 
     @property
-    def bounds(self) -> bool:  # type: ignore[override]
-        return self.column.bounds
+    def several_ways(self) -> bool:  # type: ignore[override]
+        return self.column.several_ways
 
     @property
     def schema(self) -> Schema:

@@ -255,13 +255,12 @@ class SmilesColumn(BlockColumn):
         )
 
     @property
-    def bounds(self) -> bool:
+    def several_ways(self) -> bool:
         """Whether log p of a string is that of one of several ways to cut it."""
         return bool(self.vocabulary.merges)
 
-    @property
-    def vocabulary_of_molecules(self) -> Vocabulary:
-        return self.vocabulary
+    def structure(self, cells: slice) -> Molecules:
+        return Molecules(self.name, cells, self.vocabulary)
 
     @property
     def notices(self) -> list[str]:
@@ -269,7 +268,7 @@ class SmilesColumn(BlockColumn):
         words = (
             "log p is that of one way to cut a string into tokens, a lower bound (exact with "
             "format='atoms')"
-            if self.bounds
+            if self.several_ways
             else "log p of a string is exact"
         )
         order = "in an order by chance" if self.how.randomised else "in canonical form"
