@@ -234,7 +234,7 @@ def test(*arguments):
 
 
 def test_slow(*arguments):
-    """run the long batteries: check_estimator of every family, their joints, examples"""
+    """run the long tests: check_estimator of every family, examples, what tests/slow.txt lists"""
     return run(
         "-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "slow", *arguments, threads=1
     )

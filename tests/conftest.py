@@ -43,6 +43,13 @@ hypothesis.settings.register_profile("default", deadline=None, derandomize=True,
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+# planted bugs are looked for by all tests of a file
+LONG = (
+    set()
+    if "CONJOIN_LONG_TESTS" in os.environ
+    else set((Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").splitlines()[1:])
+)
+
 
 def pytest_configure(config):
     """Tests of other things fit tables with doubtful columns: what a fit says of them is tested in
@@ -54,6 +61,14 @@ def pytest_configure(config):
 def _the_same_draws():
     """``sample()`` without a seed draws new rows by numpy's generator: in tests the same ones."""
     np.random.seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that slow.txt lists are slow, as those that are marked so where they stand."""
+    for item in items:
+        if item.nodeid in LONG:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish():

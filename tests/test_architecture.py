@@ -550,6 +550,19 @@ def alias_of(node):
     return node.names[0].name
 
 
+def test_long_tests_are_there():
+    """slow.txt names functions that its files have."""
+    lines = text_of(ROOT / "tests" / "slow.txt").splitlines()[1:]
+    assert lines == sorted(set(lines))
+    gone = [
+        line
+        for line in lines
+        for file, name in [line.split("[")[0].split("::")]
+        if f"def {name}(" not in text_of(ROOT / file)
+    ]
+    assert gone == []
+
+
 @every_file
 def test_public_modules_say_what_is_public(path):
     if path.stem.startswith("_") and path.stem != "__init__":

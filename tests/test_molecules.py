@@ -316,6 +316,11 @@ def test_several_properties_and_a_design(several, tmp_path):
     assert np.isfinite(evaluated["all"]["log_loss"])
     with pytest.raises(ValueError, match="Hardly any molecule"):
         model.design(2, size=1e6)
+    words = r"1 of the 2 known molecules \(reference\) cannot be read, the first in row 1: 'no'"
+    with pytest.warns(UserWarning, match=words):
+        model.design(2, size=(3, None), reference=["CCO", "no"])
+    with pytest.raises(ValueError, match="Give them as SMILES"):
+        model.design(2, size=(3, None), reference="no")
     with pytest.raises(ValueError, match="no property 'logP'; choose from size, acid"):
         model.design(2, logP=1)
     with pytest.raises(ValueError, match="Nothing is wanted"):

@@ -89,6 +89,7 @@ def _test(source: str, tests: tuple[str, ...]) -> None:
     import pytest
 
     os.chdir(ROOT)
+    os.environ["CONJOIN_LONG_TESTS"] = "as the others"
     sys.path.insert(0, source)
     sys.dont_write_bytecode = True
     with (

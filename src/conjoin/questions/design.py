@@ -13,7 +13,7 @@ Shape letters: B rows, K targets, N proposals.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ FAR_SHARE = 1e-3  # of p(y), under which a wish is refused
 RARE_SHARE = 0.05  # under which it is warned of
 WAYS = ("prompted", "drawn")
 HOWS = ("best", "draw")
+SHOWN_CHARACTERS = 60  # of a string in a message
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def design(
     _check(model, n, how, ways)
     asked = _wishes(model, wishes)
     _judge_wishes(asked)
+    known = None if reference is None else _read(reference)
     count = max(MIN_PROPOSALS, PROPOSALS_PER_ROW * n) if proposals is None else proposals
     made = pd.concat(
         [
@@ -131,7 +133,7 @@ def design(
     )
     told = _shares(made)
     chosen, told["kept"] = _chosen(made, n, keep, how, seed)
-    table = _described(model, asked, chosen, reference)
+    table = _described(model, asked, chosen, known)
     table.attrs |= told | {"wish_share": {each.name: each.share for each in asked}}
     if len(table) < n:
         warnings.warn(
@@ -346,7 +348,10 @@ def _chosen(
 
 
 def _described(
-    model: Model | SeveralTargets, asked: Sequence[_Wish], chosen: pd.DataFrame, reference: Any
+    model: Model | SeveralTargets,
+    asked: Sequence[_Wish],
+    chosen: pd.DataFrame,
+    known: list[str] | None,
 ) -> pd.DataFrame:
     (molecules,) = model.codec.structures
     smiles = list(chosen["_canonical"])
@@ -356,7 +361,7 @@ def _described(
     out["way"] = chosen["_way"].to_numpy()
     out["valid"] = True
     out["sa"] = accessibility(smiles)
-    out = out.assign(**_near(smiles, reference))
+    out = out.assign(**_near(smiles, known))
     if not len(out):
         return out
     rows = model.codec.rows(own.assign(**{str(molecules.name): smiles}))
@@ -384,18 +389,30 @@ def _properties(name: str, view: Model, rows: Any) -> dict[str, Any]:
     return found
 
 
-def _near(smiles: Sequence[str], reference: Any) -> dict[str, Any]:
+def _read(reference: Iterable[Any]) -> list[str]:
+    """The known molecules, each once, as canonical strings; what is none is told."""
+    asked = [reference] if isinstance(reference, str) else list(reference)
+    canonical = [read_smiles(each).canonical if isinstance(each, str) else None for each in asked]
+    broken = [place for place, text in enumerate(canonical) if text is None]
+    if broken:
+        words = (
+            f"{len(broken):,} of the {len(asked):,} known molecules (reference) cannot be read, "
+            f"the first in row {broken[0]}: {str(asked[broken[0]])[:SHOWN_CHARACTERS]!r}"
+        )
+        if len(broken) == len(asked):
+            raise ValueError(f"{words}. Give them as SMILES.")
+        warnings.warn(f"{words}; novelty is told without them.", UserWarning, stacklevel=4)
+    return list(dict.fromkeys(text for text in canonical if text is not None))
+
+
+def _near(smiles: Sequence[str], known: list[str] | None) -> dict[str, Any]:
     """Whether each is new, and which known molecule is the nearest; nothing without known ones."""
-    if reference is None:
+    if not known or not smiles:
         return {}
-    known = [read_smiles(text).canonical for text in reference if isinstance(text, str)]
-    kept = list(dict.fromkeys(text for text in known if text is not None))
-    if not kept or not smiles:
-        return {}
-    place, similarity = nearest(smiles, kept)
-    held = set(kept)
+    place, similarity = nearest(smiles, known)
+    held = set(known)
     return {
         "novel": [text not in held for text in smiles],
-        "nearest": [kept[each] for each in place],
+        "nearest": [known[each] for each in place],
         "similarity": similarity,
     }
