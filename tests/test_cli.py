@@ -38,7 +38,10 @@ OPTIONS = {
         *LIMITS, *TELL, *OUT, "--device", "--chunk-rows", "--false-alarm", "--keep", "--log",
         "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
-    "sample": [*TELL, *OUT, "--device", "--given", "--seed", "--tails", "--where", "--y", "-n"],
+    "sample": [
+        *TELL, *OUT, "--device", "--given", "--seed", "--tails", "--temperature", "--top-k",
+        "--top-p", "--where", "--y", "-n",
+    ],
     "impute": [
         *LIMITS, *TELL, *OUT, "--device", "--draws", "--hide", "--mask", "--part", "--seed",
         "--skip-broken", "--strategy", "--tails", "--y",

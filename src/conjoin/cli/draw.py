@@ -56,6 +56,9 @@ def sample(
         ),
     ] = None,
     tails: opt.Tails = False,
+    temperature: opt.Temperature = 1.0,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = 1.0,
     seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -79,7 +82,12 @@ def sample(
         "random_state": seed,
         "where": where or (),
         "tails": tails,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
     }
+    if (temperature, top_k, top_p) != (1.0, None, 1.0):
+        voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
     if y is not None:
         asked["y"] = _wanted_or_range(target, y)
     X, drawn = estimator.sample(n, **asked)

@@ -57,7 +57,10 @@ __all__ = [
     "Tails",
     "Target",
     "Task",
+    "Temperature",
     "Time",
+    "TopK",
+    "TopP",
     "Unlabelled",
 ]
 
@@ -117,6 +120,28 @@ Json = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same answer.")]
 Tails = Annotated[
     bool, typer.Option("--tails", help="Let numbers leave the range of the rows of the fit.")
+]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        "--temperature",
+        help="Of strings: below 1 the more probable tokens are drawn more often than by p.",
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k",
+        help="Of strings: draw each token from the K most probable ones (default: all).",
+        show_default=False,
+    ),
+]
+TopP = Annotated[
+    float,
+    typer.Option(
+        "--top-p",
+        help="Of strings: draw each token from the fewest that have this share of p.",
+    ),
 ]
 FreshSeed = Annotated[
     int | None,
