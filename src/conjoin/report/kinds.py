@@ -12,8 +12,10 @@ KINDS: dict[str, str] = {
     "image": "conjoin.report.pictures:picture_sections",
     "illustrated": "conjoin.report.rows:row_sections",
     "record": "conjoin.report.rows:row_sections",
+    "sequence": "conjoin.report.strings:string_sections",
     "smiles": "conjoin.report.molecules:molecule_sections",
     "table": "conjoin.report.rows:row_sections",
+    "text": "conjoin.report.strings:string_sections",
 }
 
 

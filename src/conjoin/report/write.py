@@ -38,6 +38,7 @@ CONTENTS = {
     "promises": "Rates asked and got",
     "flagged": "Rows not accepted",
     "samples": "What it draws",
+    "surprise": "Least familiar strings",
     "way": "From noise to a picture",
     "synthetic": "Synthetic rows",
     "imputation": "Filling in",

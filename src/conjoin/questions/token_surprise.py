@@ -1,0 +1,49 @@
+r"""How surprising each token of a string is, given those before it.
+
+    s_t = -log p(x_t | x_1, ..., x_{t-1}),    sum_t s_t = -log p(x)
+
+the self-information of C. Shannon (1948), A mathematical theory of communication, along the chain
+rule. The end of the string is a token too.
+
+Shape letters: B rows, N capacity of the block.
+"""
+
+import torch
+from torch import Tensor
+
+from conjoin.core import Density, Event
+from conjoin.core.shapes import Float
+
+__all__ = ["token_surprise"]
+
+
+@torch.no_grad()
+def token_surprise(density: Density, event: Event) -> Float[Tensor, "B N1"]:
+    """s_t in nats of each token and, behind the last, of the end; NaN behind that, and where a
+    token is not known.
+
+    Parameters
+    ----------
+    density
+        Of strings, drawn token by token (``capabilities.step``).
+    event
+        B strings: codes (B, N), and which of them are there.
+
+    Returns
+    -------
+    (B, N + 1); a string of N tokens has no end, since there it is certain.
+    """
+    rows, places = event.value.shape
+    out = torch.full((rows, places + 1), torch.nan, dtype=torch.float64)
+    length = event.there.sum(1)
+    state, log_p = density.step(density.begin(rows))
+    end = log_p.shape[1] - 1
+    for place in range(places):
+        code = torch.where(place < length, event.value[:, place].long(), end)
+        told = event.mask[:, place] & (place <= length)
+        found = -log_p.gather(1, code[:, None])[:, 0].double().cpu()
+        out[:, place] = torch.where(told.cpu(), found, torch.nan)
+        if not bool((place < length).any()) or place + 1 == places:
+            break
+        state, log_p = density.step(state, code.clamp(max=end - 1))
+    return out
