@@ -95,6 +95,7 @@ DEFAULTS = {
     "recount",
     "evidence",
     "bound",
+    "oddest",
     "structures",
     "structure",
     "several_ways",

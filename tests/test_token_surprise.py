@@ -59,3 +59,12 @@ def test_a_character_of_several_bytes_is_one_piece():
     pieces = list(_pieces(codec.tokens, codes, np.ones(len(codes))))
     assert [piece.text for piece in pieces] == ["é", "€"]
     assert [piece.nats for piece in pieces] == [2.0, 3.0]
+
+
+def test_reasons_name_what_is_odd_in_a_string():
+    words = ["the dog runs", "the cat runs", "a dog sleeps", "a cat sleeps"] * 60
+    model = conjoin.JointDensity(family="ngram", random_state=0).fit(words)
+    found = model.decide(["the dog runs", "the dog rnus", "the dog ruñs"])
+    assert found["verdict"].tolist() == ["accept", "unfamiliar", "unfamiliar"]
+    assert "its most surprising part is 'n" in found["reason"].iloc[1]
+    assert "'ñs' begins with what was never seen" in found["reason"].iloc[2]

@@ -95,23 +95,28 @@ def sample(
         _write_drawn(writer, estimator.model_, X, drawn, str(out), voice)
         return
     X = _framed(estimator.model_, X)
-    if where:
-        voice.aside(
-            f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others "
-            "were drawn again."
-        )
-    if out != "-" and (gaps := estimator.model_.codec.gaps):
-        how = (
-            ""
-            if not estimator.model_.codec.informative
-            else ": to draw those too, fit with --missingness informative"
-        )
-        voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had{how}.")
+    _say_rows(X, where, estimator.model_.codec, out, voice)
     if drawn is not None:
         y_column = drawn if out is None else target.write(drawn)
         X = X.assign(**{str(target.name): y_column})
     table = _placed(X, out)
     answer(table, out, voice, **(X.attrs if where else {}))
+
+
+def _say_rows(X: Any, where: Any, codec: Any, out: str | None, voice: Voice) -> None:
+    """What drawn rows of a table have in common."""
+    if where:
+        voice.aside(
+            f"{X.attrs['acceptance']:.1%} of the rows drawn kept the constraints; the others "
+            "were drawn again."
+        )
+    if out != "-" and (gaps := codec.gaps):
+        how = (
+            ""
+            if not codec.informative
+            else ": to draw those too, fit with --missingness informative"
+        )
+        voice.aside(f"Drawn rows have no gaps, which {some_names(gaps)} had{how}.")
 
 
 def _claim(codec: Any, out: str | None, force: bool, where: Any) -> Any:

@@ -223,6 +223,22 @@ class SequenceCodec(Codec):
             f"most {self.capacity} of the {self.tokens.word} {self.tokens.shown!r}."
         )
 
+    def oddest(self, rows: Rows, encoded: Encoded, nats: Tensor) -> list[str]:
+        """What was never seen, else the piece with the most nats and what is odd beside it."""
+        lengths = encoded.event.there.sum(1).tolist()
+        codes = encoded.event.value.tolist()
+        unseen = encoded.unseen.any(1).tolist()
+        out = []
+        for row, text in enumerate(self.rows(rows).strings):
+            known = codes[row][: lengths[row]]
+            if unseen[row] and text is not None:
+                rest = text[len(self.tokens.text(known)) :]
+                out.append(f"{rest[:SHOWN_CHARACTERS]!r} begins with what was never seen")
+                continue
+            odd = _oddest(self.tokens.pieces(known, nats[row].tolist()))
+            out.append(f"its most surprising part is {odd!r}" if odd else "")
+        return out
+
     def decode(self, value: Tensor, observed: Tensor | None = None) -> list[str]:
         return [self.tokens.text(row) for row in value.tolist()]
 
@@ -318,3 +334,17 @@ def _string(row: int, value: Any) -> str | None:
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return None
     raise ValueError(f"Row {row} is {value!r}; X must hold strings, or None.")
+
+
+def _oddest(pieces: Sequence[tuple[str, float]]) -> str:
+    """The piece with the most nats, with those beside it that have at least half as many."""
+    if not pieces:
+        return ""
+    nats = np.nan_to_num([own for _, own in pieces])
+    low = int(nats.argmax())
+    high = low
+    while low and 2 * nats[low - 1] >= nats.max():
+        low -= 1
+    while high + 1 < len(nats) and 2 * nats[high + 1] >= nats.max():
+        high += 1
+    return "".join(text for text, _ in pieces[low : high + 1])[:SHOWN_CHARACTERS]

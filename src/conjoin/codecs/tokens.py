@@ -16,6 +16,7 @@ __all__ = ["FORMATS", "Bytes", "Characters", "Merged", "Tokens", "read_format", 
 BYTES = 256
 MERGED_TOKENS = 1024  # that are learned unless a number is asked for, the bytes included
 SHOWN_CHARACTERS = 60  # of a string in a message
+BROKEN = "\N{REPLACEMENT CHARACTER}"  # of bytes that end inside a character
 
 
 class Tokens(abc.ABC):
@@ -55,6 +56,22 @@ class Tokens(abc.ABC):
     @abc.abstractmethod
     def shown(self) -> str:
         """All of them in a word or a line, for messages."""
+
+    def pieces(self, codes: Sequence[int], nats: Sequence[float]) -> list[tuple[str, float]]:
+        """The tokens as text, each with its own number; those that only together write a character
+        are one piece, with the sum."""
+        out = []
+        written = ""
+        total = 0.0
+        for place in range(len(codes)):
+            whole = self.text(codes[: place + 1])
+            total += float(nats[place])
+            if whole.endswith(BROKEN) and place + 1 < len(codes):
+                continue
+            out.append((whole[len(written) :], total))
+            written = whole
+            total = 0.0
+        return out
 
 
 class Characters(Tokens):

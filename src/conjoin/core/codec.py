@@ -423,6 +423,11 @@ class Codec(abc.ABC):
         ``part``: which of ``parts`` is the least familiar, where that is known."""
         return f"the {self.noun} as a whole is unlike those held out"
 
+    def oddest(self, rows: Rows, encoded: Encoded, nats: Tensor) -> list[str]:
+        """What of each row is most surprising, in words; nothing where that can't be said.
+        ``nats`` (B, N + 1): of its tokens and its end, given what stands before them."""
+        return [""] * encoded.event.rows
+
     # ------------------------------------------------------------------ saving
 
     @abc.abstractmethod

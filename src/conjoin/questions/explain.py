@@ -20,10 +20,12 @@ from conjoin.core import Encoded, Event, Rows
 from conjoin.core.shapes import Float
 from conjoin.model.model import Model
 from conjoin.questions.conditionals import expected
+from conjoin.questions.token_surprise import token_surprise
 
 __all__ = ["reasons", "surprise"]
 
 UNIT_FACTORS = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.54, 1 / 2.54, 0.45359237, 1 / 0.45359237)
+STRINGS_AT_ONCE = 256  # whose tokens are judged
 ODD_DEVIATIONS = -3.0  # standard deviations of conditional surprise
 FAR_DEVIATIONS = 2.5  # robust standard deviations from the median of the column
 MIN_GAIN_NATS = 10.0  # nats that a change of units must gain: less is a coincidence
@@ -63,7 +65,7 @@ def reasons(
     # no pixel says anything by itself, and there are too many to ask about each
     codec = model.codec
     if not codec.columnwise:
-        return [codec.unlike([True] * len(codec.space.variables))] * len(places)
+        return _of_wholes(model, rows.take(places), encoded.take(torch.tensor(places)))
     frame = rows.take(places).frame
     encoded = encoded.take(torch.tensor(places))
     x = encoded.event
@@ -99,6 +101,27 @@ def reasons(
         unlike = _unlike_sums(encoded, row) or codec.unlike(x.mask[row].tolist(), part)
         text = "; ".join(words) or unlike
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
+    return out
+
+
+def _of_wholes(model: Model, rows: Rows, encoded: Encoded) -> list[str]:
+    """Of strings and pictures: that they are unlike the others, and of strings which part is most
+    surprising."""
+    whole = model.codec.unlike([True] * len(model.codec.space.variables))
+    out = []
+    for start in range(0, len(rows), STRINGS_AT_ONCE):
+        part = encoded.take(torch.arange(start, min(start + STRINGS_AT_ONCE, len(rows))))
+        by_tokens = part.event.present is not None and model.density_of_x.capabilities.step
+        odd = (
+            model.codec.oddest(
+                rows.take(slice(start, start + STRINGS_AT_ONCE)),
+                part,
+                token_surprise(model.density_of_x, part.event),
+            )
+            if by_tokens
+            else [""] * part.event.rows
+        )
+        out += [f"{whole}; {words}" if words else whole for words in odd]
     return out
 
 

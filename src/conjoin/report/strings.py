@@ -2,7 +2,6 @@
 of the least familiar real ones, is."""
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,6 @@ SHOWN = 6  # passages of each sort
 MAX_TOKENS = 400  # of a passage, behind which it is cut
 DEEPEST_NATS = 8.0  # of a token, from which on the colour grows no more
 SHOWN_UNSEEN = 60  # characters, of what stands behind the last known token
-BROKEN = "\N{REPLACEMENT CHARACTER}"  # of bytes that end inside a character
 
 
 class Piece(NamedTuple):
@@ -67,7 +65,8 @@ def _rates(found: Answers, rows: Rows) -> np.ndarray:
 
 def _passages(found: Answers, rows: Rows, labels: list[str], heat: bool) -> list[Passage]:
     model = found.model
-    encoded = model.codec.encode(rows)
+    codec: Any = model.codec
+    encoded = codec.encode(rows)
     event = encoded.event
     lengths = event.there.sum(1).tolist()
     nats = (
@@ -78,35 +77,25 @@ def _passages(found: Answers, rows: Rows, labels: list[str], heat: bool) -> list
     return [
         Passage(
             label,
-            list(_pieces(model.codec.tokens, codes[:length][:MAX_TOKENS], own)),
+            _pieces(codec.tokens, codes[:length][:MAX_TOKENS], own),
             None if unseen or np.isnan(own).all() else float(np.nanmean(own)),
             max(length - MAX_TOKENS, 0),
-            (text or "")[len(model.codec.tokens.text(codes[:length])) :][:SHOWN_UNSEEN]
-            if unseen
-            else "",
+            (text or "")[len(codec.tokens.text(codes[:length])) :][:SHOWN_UNSEEN] if unseen else "",
         )
         for label, codes, length, own, text, unseen in zip(
             labels,
             event.value.tolist(),
             lengths,
             nats,
-            model.codec.raw(rows),
+            codec.raw(rows),
             encoded.unseen.any(1).tolist(),
             strict=True,
         )
     ]
 
 
-def _pieces(tokens: Any, codes: list[int], nats: np.ndarray) -> Iterator[Piece]:
-    """Tokens as text; those that only together write a character are one piece."""
-    shown = ""
-    sum_of_nats = 0.0
-    for place in range(len(codes)):
-        whole = tokens.text(codes[: place + 1])
-        sum_of_nats += float(nats[place])
-        if whole.endswith(BROKEN) and place + 1 < len(codes):
-            continue
-        share = 0.0 if math.isnan(sum_of_nats) else min(sum_of_nats / DEEPEST_NATS, 1.0)
-        yield Piece(whole[len(shown) :], sum_of_nats, share)
-        shown = whole
-        sum_of_nats = 0.0
+def _pieces(tokens: Any, codes: list[int], nats: np.ndarray) -> list[Piece]:
+    return [
+        Piece(text, own, 0.0 if math.isnan(own) else min(own / DEEPEST_NATS, 1.0))
+        for text, own in tokens.pieces(codes, nats.tolist())
+    ]
