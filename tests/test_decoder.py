@@ -14,6 +14,7 @@ from conjoin.core import Block, Event, Status, Variable, stream
 from conjoin.core.sampling import Sampling, sampling_with
 from conjoin.families.autoregressive import continuation
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
+from conjoin.nets import decoder
 from conjoin.nets.decoder import Decoder
 from conjoin.training.learners import Batch, Gradient
 from conjoin.training.loop import Plan, train
@@ -97,6 +98,28 @@ def test_a_state_may_be_stepped_twice():
             here, log_p = density.step(here, tokens[row : row + 1, place])
         whole = density._log_next(density.net(tokens[row : row + 1], here.context))[:, -1]
         assert torch.allclose(log_p, whole, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 3])
+def test_steps_by_plain_arrays_are_those_of_the_network(rows, monkeypatch):
+    """Also where they take over at a later position, as when rows have left the batch."""
+    density = built()
+    token = torch.randint(0, 5, (rows, 36), generator=stream(6))
+
+    def stepped(limits):
+        state, log_p = density.step(density.begin(rows))
+        out = [log_p]
+        for place, limit in zip(range(36), limits, strict=True):
+            monkeypatch.setattr(decoder, "MAX_ROWS", limit)
+            state, log_p = density.step(state, token[:, place])
+            out.append(log_p)
+        return torch.stack(out)
+
+    network = stepped([0] * 36)
+    assert network.std() > 0.1
+    for limits in ([8] * 36, [0] * 9 + [8] * 27, [8] * 9 + [0] * 27):
+        assert torch.allclose(stepped(limits), network, atol=1e-12)
 
 
 @torch.no_grad()

@@ -8,6 +8,19 @@ LEFT_OUT = (*TESTS, "-k", "left_out")
 DRAWS = (*TESTS, "-k", "draws or continuations or steps or beginning")
 SUMS = (*TESTS, "-k", "sum_to_one or class")
 
+ARRAYS = at(
+    "nets/decoder_steps.py",
+    ("tests/test_decoder.py", "-k", "arrays or stepped"),
+    ("a position does not see itself", "values[:, :, place] = each[:, 2]", "pass"),
+    ("scores are not scaled", "(turned[:, 0] * width**-0.5)", "turned[:, 0]"),
+    ("turned the other way", "np.concatenate([-sin, sin], 1)", "np.concatenate([sin, -sin], 1)"),
+    ("relu without its square", "(positive * positive) @ down", "positive @ down"),
+    (
+        "nothing of the block before",
+        "return np.asarray(h + (positive",
+        "return np.asarray(0 * h + (positive",
+    ),
+)
 COUNTS = at(
     "families/classic/kneser_ney.py",
     PLAIN,
@@ -143,4 +156,4 @@ TOKENS = at(
     ("bytes in another code", 'string.encode("utf-8")', 'string.encode("utf-16")'),
 )
 NEW = [*NETWORK, *MUON, *RESUMED, *CHOSEN, *CERTAINTY, *TOKENS]
-MUTATIONS = [*COUNTS, *CLASSES, *OUT, *FAMILY, *NEW]
+MUTATIONS = [*ARRAYS, *COUNTS, *CLASSES, *OUT, *FAMILY, *NEW]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from conjoin.core.shapes import Float, Int
 from conjoin.nets.body import Body
+from conjoin.nets.decoder_steps import MAX_ROWS, Weights
 
 __all__ = ["Cache", "Decoder", "Hidden"]
 
@@ -64,6 +65,7 @@ class Cache:
 
     store: _Store
     place: int
+    weights: Weights | None = None  # of the network, where plain arrays go on
 
     @classmethod
     def empty(cls, blocks: int, rows: int, heads: int, width: int, dtype: torch.dtype) -> Self:
@@ -74,7 +76,8 @@ class Cache:
     def take(self, rows: Int[Tensor, " b"]) -> Self:
         """Some of the rows."""
         keys = self.store.keys[:, rows]
-        return type(self)(_Store(keys, self.store.values[:, rows], self.place), self.place)
+        store = _Store(keys, self.store.values[:, rows], self.place)
+        return dataclasses.replace(self, store=store)
 
     def with_room(self) -> Self:
         """Where one more position may be written."""
@@ -94,10 +97,10 @@ class Cache:
         seen = slice(0, place + 1)
         return self.store.keys[block, :, :, seen], self.store.values[block, :, :, seen]
 
-    def after(self) -> Self:
+    def after(self, weights: Weights | None = None) -> Self:
         """One position further."""
         self.store.written = self.place + 1
-        return dataclasses.replace(self, place=self.place + 1)
+        return dataclasses.replace(self, place=self.place + 1, weights=weights)
 
 
 def _longer(kept: Tensor, more: int) -> Tensor:
@@ -219,9 +222,24 @@ class Decoder(Body):
         h = self._inputs(last[:, None], context)
         cosine, sine = self._turns_of(h)
         place = cache.place
+        if self._by_arrays(h):
+            weights = cache.weights or Weights.of(self, cosine, sine)
+            found = weights.logits(h[:, 0], cache.store.keys, cache.store.values, place)
+            return torch.from_numpy(found).double(), cache.after(weights)
         for index, block in enumerate(self.blocks):
             h = block.step(h, cosine[place], sine[place], cache, index)  # type: ignore[operator]
         return self.last(_even(h))[:, 0].double(), cache.after()
+
+    def _by_arrays(self, h: Tensor) -> bool:
+        """Whether plain arrays are faster, and can do it: few rows on a CPU, no gradient."""
+        return (
+            len(h) <= MAX_ROWS
+            and type(h) is Tensor
+            and h.device.type == "cpu"
+            and h.dtype in (torch.float32, torch.float64)
+            and not self.training
+            and not torch.is_grad_enabled()
+        )
 
     def _hidden(self, token: Tensor, context: Tensor) -> Tensor:
         start = torch.full((len(token), 1), self.tokens)
