@@ -1,0 +1,245 @@
+"""p(y | x) of tables beside the strongest peers: boosting by CatBoost and LightGBM, each stopped
+early on the official validation rows, scikit-learn's boosting and logistic regression.
+
+    python benchmarks/table_peers.py [--tables pima,phoneme] [--seeds 3]
+
+Defaults of everyone, one thread, official splits. Log-loss, accuracy and debiased calibration error
+on the test rows; log-loss on those that do not stand in train as well (copies are counted there);
+CPU seconds of the fit. Lines per table, medians over seeds; at the end means over tables, on how
+many tables ours is ahead, and the largest gap behind CatBoost. Numbers y: continuous ranked
+probability score (CRPS) beside quantile forests and CatBoost's quantiles, from 99 quantiles.
+"""
+
+import argparse
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import torch
+from catboost import CatBoostClassifier, CatBoostRegressor, Pool
+from lightgbm import LGBMClassifier, early_stopping, log_evaluation
+from quantile_forest import RandomForestQuantileRegressor
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from tables import CLASSES, NUMBERS
+
+from conjoin import JointClassifier, JointRegressor, datasets
+from conjoin.questions.evaluate import debiased_ece
+
+ROUNDS = 2_000  # of boosting at most
+PATIENCE = 50  # rounds without a gain
+LEVELS = np.arange(1, 100) / 100
+SMALL = 1e-12  # a probability is at least that
+
+
+def coded(X, like):
+    """Words as strings, for CatBoost; as categories of the training rows, for LightGBM."""
+    words = [name for name in X if not pd.api.types.is_numeric_dtype(X[name])]
+    text = {
+        name: X[name].astype(object).where(X[name].notna(), "missing").astype(str) for name in words
+    }
+    strings = X.assign(**text)
+    levels = {name: like[name].astype(object).fillna("missing").astype(str) for name in words}
+    codes = {name: pd.Categorical(strings[name], sorted(levels[name].unique())) for name in words}
+    return strings, X.assign(**codes), words
+
+
+def linear():
+    words = make_column_selector(dtype_exclude="number")
+    numbers = make_column_selector(dtype_include="number")
+    return make_pipeline(
+        make_column_transformer(
+            (make_pipeline(SimpleImputer(), StandardScaler()), numbers),
+            (OneHotEncoder(handle_unknown="ignore"), words),
+        ),
+        LogisticRegression(max_iter=1_000),
+    )
+
+
+def classifiers(seed):
+    """name -> (fit rows, y, valid rows, y, test rows) -> (classes, p of the test rows)."""
+
+    def conjoin(X, y, V, v, T):
+        model = JointClassifier(random_state=seed)
+        model.fit(pd.concat([X, V]), pd.concat([y, v]))
+        return model.classes_, model.predict_proba(T)
+
+    def catboost(X, y, V, v, T):
+        parts = [coded(part, X) for part in (X, V, T)]
+        words = parts[0][2]
+        model = CatBoostClassifier(
+            iterations=ROUNDS,
+            random_seed=seed,
+            thread_count=1,
+            verbose=False,
+            allow_writing_files=False,
+        )
+        model.fit(
+            Pool(parts[0][0], y, cat_features=words),
+            eval_set=Pool(parts[1][0], v, cat_features=words),
+            early_stopping_rounds=PATIENCE,
+        )
+        return model.classes_, model.predict_proba(Pool(parts[2][0], cat_features=words))
+
+    def lightgbm(X, y, V, v, T):
+        parts = [coded(part, X)[1] for part in (X, V, T)]
+        model = LGBMClassifier(n_estimators=ROUNDS, random_state=seed, n_jobs=1, verbose=-1)
+        told = [early_stopping(PATIENCE, verbose=False), log_evaluation(0)]
+        model.fit(parts[0], y, eval_set=[(parts[1], v)], callbacks=told)
+        return model.classes_, model.predict_proba(parts[2])
+
+    def boosting(X, y, V, v, T):
+        every = pd.concat([X, V])
+        parts = [coded(part, every)[1] for part in (every, T)]
+        model = HistGradientBoostingClassifier(
+            random_state=seed, categorical_features="from_dtype", early_stopping=True
+        )
+        model.fit(parts[0], pd.concat([y, v]))
+        return model.classes_, model.predict_proba(parts[1])
+
+    def logistic(X, y, V, v, T):
+        parts = [coded(part, X)[0] for part in (pd.concat([X, V]), T)]
+        model = linear().fit(parts[0], pd.concat([y, v]))
+        return model.classes_, model.predict_proba(parts[1])
+
+    every = [conjoin, catboost, lightgbm, boosting, logistic]
+    return {each.__name__: each for each in every}
+
+
+def judged(classes, p, y, fresh):
+    """Log-loss, accuracy, calibration error, log-loss of rows that do not stand in train."""
+    place = pd.Index(classes).get_indexer(y)
+    known = place >= 0
+    own = np.where(known, p[np.arange(len(p)), place.clip(0)], 0.0)
+    loss = -np.log(own.clip(SMALL))
+    right = p.argmax(1) == place
+    return [
+        loss.mean(),
+        right.mean(),
+        debiased_ece(p.max(1), right),
+        loss[fresh].mean() if fresh.any() else np.nan,
+    ]
+
+
+def fresh_rows(X, T):
+    """Which of the test rows have no equal in train."""
+    return (
+        ~pd.util.hash_pandas_object(T, index=False)
+        .isin(pd.util.hash_pandas_object(X, index=False))
+        .to_numpy()
+    )
+
+
+def parts_of(name):
+    data = datasets.load(name)
+    out = []
+    for part in ("train", "valid", "test"):
+        X, y = data.xy(part)
+        keep = y.notna().to_numpy()
+        out.append((X[keep].reset_index(drop=True), y[keep].reset_index(drop=True)))
+    return out
+
+
+def of_classes(name, seeds):
+    (X, y), (V, v), (T, t) = parts_of(name)
+    fresh = fresh_rows(pd.concat([X, V]), T)
+    found = {}
+    for seed in range(seeds):
+        for who, learn in classifiers(seed).items():
+            begun = time.process_time()
+            classes, p = learn(X, y, V, v, T)
+            seconds = time.process_time() - begun
+            found.setdefault(who, []).append([*judged(classes, p, t, fresh), seconds])
+    columns = ["log-loss", "accuracy", "ece", "fresh log-loss", "CPU s"]
+    table = pd.DataFrame({who: np.median(rows, 0) for who, rows in found.items()}, columns).T
+    print(f"{name}: {len(X) + len(V):,} rows, {fresh.mean():.0%} of the test rows are fresh")
+    print(table.round(4).to_string(), flush=True)
+    return table["log-loss"]
+
+
+def crps(quantiles, y):
+    """Twice the mean pinball loss over ``LEVELS`` (F. Laio and S. Tamea (2007), Verification tools
+    for probabilistic forecasts, equation 12)."""
+    error = y[:, None] - quantiles
+    return float(2 * np.maximum(LEVELS * error, (LEVELS - 1) * error).mean())
+
+
+def of_numbers(name, seeds):
+    (X, y), (V, v), (T, t) = parts_of(name)
+    every = pd.concat([X, V])
+    found = {}
+    for seed in range(seeds):
+        begun = time.process_time()
+        model = JointRegressor(random_state=seed).fit(every, pd.concat([y, v]))
+        fitted = time.process_time() - begun
+        ours = model.predict_quantiles(T, LEVELS)
+        found.setdefault("conjoin", []).append([crps(ours, t.to_numpy(float)), fitted])
+        strings, _, words = coded(every, every)
+        begun = time.process_time()
+        alphas = ",".join(f"{level:.2f}" for level in LEVELS)
+        cat = CatBoostRegressor(
+            loss_function=f"MultiQuantile:alpha={alphas}",
+            iterations=500,
+            random_seed=seed,
+            thread_count=1,
+            verbose=False,
+            allow_writing_files=False,
+        )
+        cat.fit(
+            Pool(coded(X, X)[0], y, cat_features=words),
+            eval_set=Pool(coded(V, X)[0], v, cat_features=words),
+            early_stopping_rounds=PATIENCE,
+        )
+        told = np.sort(cat.predict(Pool(coded(T, X)[0], cat_features=words)), 1)
+        seconds = time.process_time() - begun
+        found.setdefault("catboost", []).append([crps(told, t.to_numpy(float)), seconds])
+        begun = time.process_time()
+        numbers = make_column_transformer(
+            (OneHotEncoder(handle_unknown="ignore"), words), remainder="passthrough"
+        )
+        table = numbers.fit_transform(strings)
+        forest = RandomForestQuantileRegressor(min_samples_leaf=5, random_state=seed, n_jobs=1)
+        forest.fit(table, pd.concat([y, v]))
+        told = forest.predict(numbers.transform(coded(T, every)[0]), quantiles=list(LEVELS))
+        seconds = time.process_time() - begun
+        found.setdefault("quantile forest", []).append([crps(told, t.to_numpy(float)), seconds])
+    table = pd.DataFrame(
+        {who: np.median(rows, 0) for who, rows in found.items()}, ["CRPS", "CPU s"]
+    )
+    print(f"{name}: {len(every):,} rows\n{table.T.round(4).to_string()}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tables", default=",".join(CLASSES + NUMBERS))
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    losses = {}
+    for name in options.tables.split(","):
+        if name in NUMBERS:
+            of_numbers(name, options.seeds)
+        else:
+            losses[name] = of_classes(name, options.seeds)
+    if losses:
+        table = pd.DataFrame(losses).T
+        print("mean log-loss over tables")
+        print(table.mean().round(4).to_string())
+        others = table.drop(columns="conjoin").min(axis=1)
+        behind = table["conjoin"] - table["catboost"]
+        print(
+            f"ahead of all on {(table['conjoin'] <= others).sum()} of {len(table)} tables; "
+            f"furthest behind CatBoost: {behind.max():.4f} ({behind.idxmax()})"
+        )
+
+
+if __name__ == "__main__":
+    main()
