@@ -70,12 +70,15 @@ class Denoiser(nn.Module):
         self.register_buffer("centre", torch.zeros(grid[0], 1, 1))
         self.register_buffer("scale", torch.ones(1))
 
-    def start(self, value: Float[Tensor, "B D"], code: Float[Tensor, " B"] | None = None) -> None:
-        """The mean of each channel and the deviation of all pixels; their covariances, and the
-        means of the classes."""
+    def start(self, value: Float[Tensor, "B D"]) -> None:
+        """The mean of each channel and the deviation of all pixels."""
         pictures = value.unflatten(1, self.grid)
         self.centre.copy_(pictures.mean((0, 2, 3))[:, None, None])
         self.scale.copy_((pictures - self.centre).square().mean().sqrt().clamp_min(1e-3))
+
+    def correlate(self, value: Float[Tensor, "B D"], code: Float[Tensor, " B"] | None) -> None:
+        """After ``start``: the covariances of pixels in whole pictures, and the means of the
+        classes."""
         if self.gaussian is not None:
             # no variance is below that of rounding to a grey level, a twelfth of its square
             self.gaussian.start(self.pictures(value), code, self.least**2 / 3)

@@ -229,13 +229,17 @@ class PictureDensity(Density):
         context: Event | None = None,
         context_space: Space | None = None,
     ) -> Self:
-        """Scales and the shares of grey levels come from the rows."""
+        """Scales, covariances and the shares of grey levels come from the rows."""
         with seeded(generator):
             density = cls(space, config, _structure(context_space), context_space)
         ones = torch.ones(data.rows, dtype=torch.float64)
         first = starting_rows(data, ones)[0]
+        whole = first.mask.all(1)
         told = None if context is None or density.inputs is not None else density._code(context)
-        density.core.start(first.value, None if told is None else told[: first.rows])
+        density.core.start(first.value)
+        density.core.correlate(
+            first.value[whole], None if told is None else told[: first.rows][whole]
+        )
         density._count(data.value)
         if density.inputs is not None and context is not None:
             density.inputs.start(context.value, context.mask)
