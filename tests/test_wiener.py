@@ -20,7 +20,8 @@ TINY = PictureDiffusion(size=0.125, precision="float32")
 def correlated(count, seed=0):
     """Pictures (B, 1, 5, 6) whose pixels go together."""
     mixing = torch.randn(PIXELS, PIXELS, generator=stream(0)).double() / PIXELS**0.5
-    return (torch.randn(count, PIXELS, generator=stream(seed)).double() @ mixing + 1).view(-1, *GRID)
+    pixels = torch.randn(count, PIXELS, generator=stream(seed)).double() @ mixing
+    return (pixels + 1).view(-1, *GRID)
 
 
 def started(pictures, axes=PIXELS - 1, code=None, classes=0):
@@ -88,7 +89,8 @@ def test_a_class_that_is_told_has_its_own_mean_and_no_class_that_of_all():
     pictures = correlated(600)
     code = torch.arange(600) % 2
     pictures = pictures + 3.0 * code[:, None, None, None]
-    wiener = started(pictures, code=torch.where(torch.arange(600) < 500, code, 2).double(), classes=2)
+    told = torch.where(torch.arange(600) < 500, code, 2).double()
+    wiener = started(pictures, code=told, classes=2)
     s = torch.full((3,), 1e4)
     drowned = wiener.estimate(torch.zeros(3, *GRID), s, torch.tensor([0.0, 1.0, 2.0])).flatten(1)
     known = pictures[:500].flatten(1)

@@ -104,7 +104,7 @@ MUTATIONS = [
         GAUSSIAN,
         ("other directions not shrunk", "mean + rest * apart", "mean + apart"),
         ("a mean of zero", "out = mean + rest", "out = rest"),
-        ("noise not squared", "s.double()[:, None].square()", "s.double()[:, None]"),
+        ("error not of a pixel", "others * rest) / len(self.mean)", "others * rest)"),
         ("as many axes as there is room", "rows // ROWS_PER_AXIS", "rows"),
         ("variances not of a row", "top / rows, vectors", "top, vectors"),
         ("directions of rows", "apart.T @ vectors / top.sqrt()", "apart.T @ vectors / top"),
