@@ -7,9 +7,11 @@ import pytest
 import torch
 from test_picture_diffusion import rows, space, spots
 
+from conjoin import JointDensity
 from conjoin.core import Event, Space, Variable, stream
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
 from conjoin.families.diffusion.wiener import MIN_ROWS, ROWS_PER_AXIS, Wiener, axes_of
+from conjoin.fitting.warm_start import Start
 
 GRID = (1, 5, 6)
 PIXELS = 30
@@ -139,3 +141,19 @@ def test_pictures_of_which_pixels_are_missing_tell_no_covariance():
     assert not density.core.gaussian.mean.any()
     full = PictureDensity.build(space(8), TINY, event, stream(0))
     assert full.core.gaussian.mean.any()
+
+
+def test_pictures_of_another_place_that_are_few_keep_the_gaussian_that_the_network_corrects():
+    X, _ = spots(500, side=8)
+    config = TINY.set_params(steps=3, points=2)
+    model = JointDensity(family=config, random_state=0).fit(X)
+    density = model.model_.density_of_x
+    start = Start(model.model_, elsewhere=True)
+    many, few = (
+        start.build(None, density.space, config, rows(255 - X[:count]), stream(0))
+        for count in (400, 40)
+    )
+    kept = density.core.gaussian
+    assert torch.equal(few.core.gaussian.mean, kept.mean)
+    assert torch.equal(few.core.gaussian.axes, kept.axes)
+    assert not torch.allclose(many.core.gaussian.mean, kept.mean, atol=0.1)
