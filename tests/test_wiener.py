@@ -84,7 +84,9 @@ def test_axes_are_fewer_than_pixels_and_of_large_pictures_few():
     assert axes_of((1, 28, 28), 256) == 256
     assert axes_of((1, 3, 3), 256) == 8
     assert axes_of((3, 128, 128), 256) == 21
-    assert axes_of((1, 28, 28), 0) == 0
+    assert axes_of((1, 28, 28), 0) == axes_of((1, 1, 1), 9) == 0
+    with pytest.raises(ValueError, match="axes must be at least 0, got -1"):
+        axes_of((1, 28, 28), -1)
 
 
 def test_a_class_that_is_told_has_its_own_mean_and_no_class_that_of_all():

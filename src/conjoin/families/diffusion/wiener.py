@@ -37,8 +37,10 @@ PRIOR_ROWS = 16  # pictures of no class, as which the mean of a class begins
 
 def axes_of(grid: tuple[int, int, int], most: int) -> int:
     """How many principal axes of such pictures are kept."""
+    if most < 0:
+        raise ValueError(f"axes must be at least 0, got {most!r}.")
     pixels = math.prod(grid)
-    return max(0, min(most, pixels - 1, MAX_AXIS_NUMBERS // pixels))
+    return min(most, pixels - 1, MAX_AXIS_NUMBERS // pixels)
 
 
 class Wiener(nn.Module):
