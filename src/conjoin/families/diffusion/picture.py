@@ -133,6 +133,7 @@ class PictureDiffusion(Config):
     axes: int = 384
 
     implied: ClassVar[dict[str, Any]] = {"precision": "bfloat16", "axes": 0}
+    unwritten: ClassVar[dict[str, Any]] = {"axes": 0}
 
     def in_precision(self, precision: str) -> Self:
         check_precision(precision)
