@@ -10,7 +10,8 @@ m, U, l and r are those of M. Tipping and C. Bishop (1999), Probabilistic princi
 analysis, equation 8. Of pictures whose class is told m is the class's own, and goes on learning.
 Few pictures tell no covariance: then C = 1 and m = 0, under which this is the preconditioning of T.
 Karras et al. (2022), Elucidating the design space of diffusion-based generative models, table 1.
-Sums are in float64, so that an answer in float32 does not depend on its batch.
+Sums are in float64, so that an answer in float32 does not depend on its batch. No nats here:
+``picture`` makes them.
 
 Shape letters: B rows, D = C H W pixels, R principal axes, K classes.
 
