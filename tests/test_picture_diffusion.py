@@ -127,10 +127,11 @@ def test_an_answer_about_a_picture_does_not_depend_on_its_batch(body, precision,
 # ---------------------------------------------------------------------------------------- the bound
 
 
-def test_the_bound_of_a_network_that_says_nothing_is_the_gaussian():
+@pytest.mark.parametrize("axes", [0, 16])
+def test_the_bound_of_a_network_that_says_nothing_is_the_gaussian(axes):
     """With F = 0 the denoiser is that of N(0, 1), whose bound is tight."""
     X = np.random.default_rng(0).normal(128, 40, (60, 16, 16)).round().clip(0, 255)
-    config = PictureDiffusion(size=0.25, points=400, precision="float32")
+    config = PictureDiffusion(size=0.25, points=400, precision="float32", axes=axes)
     density = PictureDensity.build(space(), config, rows(X), stream(0))
     with torch.no_grad():
         density.core.net.last.weight.zero_()

@@ -4,6 +4,7 @@ from mutations_base import at
 
 FILE = "tests/test_picture_diffusion.py"
 BOUND = (FILE, "-k", "bound")
+GAUSSIAN = ("tests/test_wiener.py",)
 WALKS = (FILE, "-k", "walk or levels")
 NET = (FILE, "-k", "network_gives or batch or hears")
 STUDENT = ("tests/test_distilling.py", "-m", "not slow")
@@ -87,6 +88,27 @@ MUTATIONS = [
             "< 2.0, float(self.classes), code)",
             JOINT,
         ),
+    ),
+    *at(
+        "families/diffusion/denoiser.py",
+        GAUSSIAN,
+        ("the loss not over the error", ".clamp_min(1) / self._out(s)", ".clamp_min(1)"),
+        (
+            "the class kept from the Gaussian",
+            "self.gaussian.estimate(z, s.flatten(), code)",
+            "self.gaussian.estimate(z, s.flatten(), None)",
+        ),
+    ),
+    *at(
+        "families/diffusion/wiener.py",
+        GAUSSIAN,
+        ("other directions not shrunk", "mean + rest * apart", "mean + apart"),
+        ("a mean of zero", "out = mean + rest", "out = rest"),
+        ("error not of a pixel", "others * rest) / len(self.mean)", "others * rest)"),
+        ("as many axes as there is room", "rows // ROWS_PER_AXIS", "rows"),
+        ("variances not of a row", "top / rows, vectors", "top, vectors"),
+        ("directions of rows", "apart.T @ vectors / top.sqrt()", "apart.T @ vectors / top"),
+        ("classes without a mean", "self.offsets[each] = own", "self.offsets[each] = 0 * own"),
     ),
     *at(
         "families/diffusion/picture.py",

@@ -64,6 +64,8 @@ class Config:
     density: ClassVar[type["Density"]]
     # settings that model folders of earlier versions do not hold, and what they were
     implied: ClassVar[JSON] = {}
+    # settings that a model folder leaves out where they are so, as earlier versions did
+    unwritten: ClassVar[JSON] = {}
     alone: ClassVar[bool] = (
         False  # whether it takes pixels and no variable beside them, as a number y would be
     )

@@ -150,16 +150,21 @@ class Multimodal(Config):
         """The config of a block behind the columns."""
         if block.ragged:
             return self.of_strings
-        config = PictureDiffusion(**(self.pictures or {}))
-        return config.in_precision(self.precision or "auto")
+        return self.of_pictures.in_precision(self.precision or "auto")
+
+    @property
+    def of_pictures(self) -> PictureDiffusion:
+        """The config of every picture; settings that name no axes are those of a model that was
+        saved by an earlier version."""
+        return PictureDiffusion(**({"axes": 0} | dict(self.pictures or {})))
 
     def suited(self, space: Space) -> Config:
         ragged = {block.ragged for block in space.behind}
-        pictures: dict[str, Any] | None = {} if False in ragged else None
+        pictures = {"axes": PictureDiffusion.axes, **(self.pictures or {})}
         strings = {"network": Strings.network, **(self.strings or {})}
         return dataclasses.replace(
             self,
-            pictures=self.pictures if self.pictures is not None else pictures,
+            pictures=pictures if False in ragged or self.pictures is not None else None,
             strings=strings if True in ragged or self.strings is not None else None,
             precision=self.precision or ("auto" if False in ragged else None),
         )
@@ -175,7 +180,7 @@ class Multimodal(Config):
         """That of the pictures, or where there is none of the strings; with as many steps as either
         needs."""
         configs = [
-            *([] if self.pictures is None else [PictureDiffusion(**self.pictures)]),
+            *([] if self.pictures is None else [self.of_pictures]),
             *([] if self.strings is None else [self.of_strings]),
         ]
         recipes = [config.recipe(rows) for config in configs] or [Recipe()]

@@ -163,6 +163,7 @@ class Start:
             kept = {key: value for key, value in old.structure.items() if key != "distilled"}
             density: Density = config.density(space, config, kept, context_space=context_space)
             about = self._of_labels(old, density, target)
+        untold = {name: value.clone() for name, value in density.named_buffers()}
         if self.elsewhere:
             density = config.density.build(
                 space,
@@ -187,7 +188,12 @@ class Start:
                 f"start_from is a model of another size: its settings are {', '.join(settings)}."
             )
         rows = self._rows(target) if old.context_space is not None else []
-        for key in [name for name, _ in density.named_parameters()] if self.elsewhere else now:
+        carried = set(now)
+        if self.elsewhere:
+            # what the new rows are too few to tell stays as it was
+            silent = {key for key in untold if key in now and torch.equal(now[key], untold[key])}
+            carried = {name for name, _ in density.named_parameters()} | silent
+        for key in [key for key in now if key in carried]:
             _carry(now[key], before.get(key), rows if key in about else None)
         return density.eval()
 

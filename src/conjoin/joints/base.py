@@ -270,10 +270,12 @@ def trust(density: Density) -> Status:
 def describe_family(density: Density) -> dict[str, Any]:
     """All but the weights of a family's density, as JSON."""
     config = density.config
+    silent = config.unwritten
+    settings = config.get_params().items()
     return {
         "kind": "family",
         "family": name_of(config),
-        "settings": config.get_params(),
+        "settings": {k: v for k, v in settings if k not in silent or v != silent[k]},
         "structure": density.structure,
     }
 

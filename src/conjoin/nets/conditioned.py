@@ -25,7 +25,8 @@ class Conditioned(nn.Module, abc.ABC):
     (B, C, H, W); the classes may be absent.
 
     ``told``: the number T of conditioning numbers (B, T) that replace the class; unknown ones are
-    zero. ``width``: the number of ``features``."""
+    zero. ``shown``: channels of the pictures that go in, where these are more than those that come
+    out. ``width``: the number of ``features``."""
 
     frequency: Tensor
     width: int

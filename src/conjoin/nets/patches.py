@@ -83,6 +83,7 @@ class Patches(Conditioned):
         blocks: int = 1,
         dropout: float = 0.0,
         told: int = 0,
+        shown: int | None = None,
     ) -> None:
         super().__init__(classes, told)
         self.sides = sides
@@ -91,7 +92,7 @@ class Patches(Conditioned):
         tokens = math.prod(math.ceil(each / self.patch) for each in sides)
         width = max(1, round(BASE_WIDTH * size / HEAD_WIDTH)) * HEAD_WIDTH
         self.width = 4 * width
-        self.first = nn.Linear(channels * self.patch**2, width)
+        self.first = nn.Linear((shown or channels) * self.patch**2, width)
         self.position = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.layers = nn.ModuleList(_Layer(width, dropout) for _ in range(BASE_LAYERS * blocks))
         self.norm = nn.LayerNorm(width)

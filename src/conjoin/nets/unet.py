@@ -79,6 +79,7 @@ class Unet(Conditioned):
         blocks: int = 1,
         dropout: float = 0.0,
         told: int = 0,
+        shown: int | None = None,
     ) -> None:
         super().__init__(classes, told)
         side = max(sides)
@@ -93,7 +94,7 @@ class Unet(Conditioned):
         ]
         counts = [blocks] * (levels - 1) + [blocks + 1]
         self.width = 2 * sum(widths)  # numbers of ``features``
-        self.stem = nn.Conv2d(channels * self.patch**2, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d((shown or channels) * self.patch**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(
             nn.ModuleList(_Block(width, width, dropout) for _ in range(count))
             for width, count in zip(widths, counts, strict=True)

@@ -1,13 +1,15 @@
 r"""What a picture looked like before noise was added: a network under the preconditioning of EDM.
 
-    D(z; s) = c_skip z + c_out F(c_in z; ln s),
-    c_skip = 1 / (s^2 + 1),  c_out = s / sqrt(s^2 + 1),  c_in = 1 / sqrt(s^2 + 1)
+    D(z; s) = G(z; s) + c_out F(c_in z, G(z; s); ln s),
+    c_out^2 = E |G - x|^2 / D under the Gaussian,  c_in = 1 / sqrt(s^2 + 1)
     loss = E |D(x + s e; s) - x|^2 / c_out^2,      ln s ~ N(-.5, 1.2^2)
 
-T. Karras et al. (2022), Elucidating the design space of diffusion-based generative models, table 1,
-for pixels of variance 1: a picture is shifted and scaled by what its data have on the average. One
-share of the noise levels is spread evenly instead, so that the bound, which asks at every level,
-does not ask where nothing was learned. No nats here: ``picture`` makes them.
+G is what the means and covariances of the pixels say (``wiener``), so that the network learns only
+what they do not. Without principal axes they are standard: G = z / (s^2 + 1) and c_out = s / sqrt(
+s^2 + 1), and F is given c_in z alone, as in T. Karras et al. (2022), Elucidating the design space
+of diffusion-based generative models, table 1. A picture is shifted and scaled by what its data have
+on the average. One share of the noise levels is spread evenly instead, so that the bound, which
+asks at every level, does not ask where nothing was learned. No nats here: ``picture`` makes them.
 
 Shape letters: B rows, C channels, H and W sides, D = C H W pixels, F features.
 
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.core.shapes import Bool, Float
+from conjoin.families.diffusion.wiener import Wiener, axes_of
 from conjoin.nets.conditioned import Conditioned
 from conjoin.nets.patches import Patches
 from conjoin.nets.precision import computing_in
@@ -58,8 +61,11 @@ class Denoiser(nn.Module):
         self.levels = levels
         self.classes = classes
         self.precision = config.precision
+        axes = axes_of(grid, config.axes)
+        self.gaussian = Wiener(grid, axes, classes) if axes else None
+        shown = (2 if axes else 1) * grid[0]
         self.net = BODIES[config.body](
-            grid[0], grid[1:], classes, config.size, config.blocks, config.dropout, told
+            grid[0], grid[1:], classes, config.size, config.blocks, config.dropout, told, shown
         )
         self.register_buffer("centre", torch.zeros(grid[0], 1, 1))
         self.register_buffer("scale", torch.ones(1))
@@ -69,6 +75,13 @@ class Denoiser(nn.Module):
         pictures = value.unflatten(1, self.grid)
         self.centre.copy_(pictures.mean((0, 2, 3))[:, None, None])
         self.scale.copy_((pictures - self.centre).square().mean().sqrt().clamp_min(1e-3))
+
+    def correlate(self, value: Float[Tensor, "B D"], code: Float[Tensor, " B"] | None) -> None:
+        """After ``start``: the covariances of pixels in whole pictures, and the means of the
+        classes."""
+        if self.gaussian is not None:
+            # no variance is below that of rounding to a grey level, a twelfth of its square
+            self.gaussian.start(self.pictures(value), code, self.least**2 / 3)
 
     @property
     def least(self) -> float:
@@ -91,19 +104,41 @@ class Denoiser(nn.Module):
         """D(z; s)."""
         s = s[:, None, None, None]
         total = (s**2 + 1).sqrt()
+        log_s = s.flatten().log()
+        if self.gaussian is not None:
+            guess = self.gaussian.estimate(z, s.flatten(), code)
+            with computing_in(self.precision, self.scale.device.type):
+                more = self.net(self._beside(z / total, guess), log_s, code)
+            return guess + self._out(s.flatten()).sqrt()[:, None, None, None] * more
         with computing_in(self.precision, self.scale.device.type):
-            out: Tensor = z / total**2 + s / total * self.net(z / total, s.flatten().log(), code)
+            out: Tensor = z / total**2 + s / total * self.net(z / total, log_s, code)
         return out
+
+    def _out(self, s: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """c_out^2."""
+        return s**2 / (s**2 + 1) if self.gaussian is None else self.gaussian.error(s)
+
+    def _beside(self, z: Tensor, guess: Tensor) -> Tensor:
+        """What the network is shown: a picture under noise, and what the Gaussian makes of it."""
+        if self.gaussian is None:
+            return z
+        return torch.cat([z, guess], 1).contiguous(memory_format=torch.channels_last)
+
+    def _clean(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network is given of pictures that count as clean, and the log of their noise."""
+        s = torch.full((len(pictures),), CLEAN_NOISE)
+        scaled = pictures / (CLEAN_NOISE**2 + 1) ** 0.5
+        return self._beside(scaled, pictures), s.log()
 
     def features(self, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
         """What the encoder sees of clean pictures."""
         with computing_in(self.precision, self.scale.device.type):
-            return self.net.features(*_clean(pictures))
+            return self.net.features(*self._clean(pictures))
 
     def maps(self, pictures: Float[Tensor, "B C H W"]) -> list[Tensor]:
         """The same, (B, P, F) at each place of every level, and on the whole; and the pictures."""
         with computing_in(self.precision, self.scale.device.type):
-            places = [each.float() for each in self.net.maps(*_clean(pictures))]
+            places = [each.float() for each in self.net.maps(*self._clean(pictures))]
         return [
             pictures.flatten(1)[:, None],
             *places,
@@ -139,9 +174,7 @@ class Denoiser(nn.Module):
         noise = torch.randn(pictures.shape, generator=generator)
         z = pictures + s[:, None, None, None] * noise
         error = (self(z, s, self.sometimes(code, generator)) - pictures) * mask
-        return (
-            error.square().flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1) * (1 + 1 / s**2)
-        )
+        return error.square().flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1) / self._out(s)
 
     def sometimes(self, code: Tensor | None, generator: torch.Generator) -> Tensor | None:
         """The classes, one in five withheld (J. Ho and T. Salimans (2022), Classifier-free
@@ -151,9 +184,3 @@ class Denoiser(nn.Module):
         return torch.where(
             torch.rand(len(code), generator=generator) < WITHHELD_SHARE, float(self.classes), code
         )
-
-
-def _clean(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """What the network is given of pictures that count as clean, and the log of their noise."""
-    s = torch.full((len(pictures),), CLEAN_NOISE)
-    return pictures / (CLEAN_NOISE**2 + 1) ** 0.5, s.log()

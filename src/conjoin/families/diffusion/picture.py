@@ -58,6 +58,9 @@ __all__ = ["PictureDensity", "PictureDiffusion", "withheld"]
 COUNTED_ROWS = 1024  # whose grey levels are counted at once
 CHUNK_PICTURES = 256  # pictures that the network sees at once
 PICTURES_SEEN_BOUNDS = (100_000, 900_000)  # pictures in a fit, at least and at most
+# the running mean of the weights: over this share of the steps, and no more than this memory
+AVERAGED_SHARE = 0.1
+MAX_MEMORY = 0.998
 PROFILE_NOISES = (0.03, 0.08, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0)  # noises at which errors are read
 TILES_PER_SIDE = 4
 LOG_OFFSET = 1e-4  # added to an error before its log
@@ -107,6 +110,9 @@ class PictureDiffusion(Config):
         float32 up to rounding.
     body : str, default "unet"
         The network: "unet", or "transformer", one of patches.
+    axes : int, default 384
+        Principal axes, at most, of the Gaussian of the pixels that the network corrects: fewer of
+        large or of few pictures. 0 takes pixels to be independent.
     """
 
     size: float = 1.0
@@ -124,8 +130,10 @@ class PictureDiffusion(Config):
     label_weight: float = 0.1
     precision: str = "auto"
     body: str = "unet"
+    axes: int = 384
 
-    implied: ClassVar[dict[str, Any]] = {"precision": "bfloat16"}
+    implied: ClassVar[dict[str, Any]] = {"precision": "bfloat16", "axes": 0}
+    unwritten: ClassVar[dict[str, Any]] = {"axes": 0}
 
     def in_precision(self, precision: str) -> Self:
         check_precision(precision)
@@ -140,7 +148,10 @@ class PictureDiffusion(Config):
             if self.steps is None
             else self.steps
         )
-        return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay, memory=0.998)
+        memory = min(MAX_MEMORY, max(0.0, 1 - 1 / (AVERAGED_SHARE * steps)))
+        return Recipe(
+            steps=steps, batch=self.batch, rate=self.rate, decay=self.decay, memory=memory
+        )
 
 
 def _structure(context_space: Space | None) -> dict[str, Any]:
@@ -219,11 +230,17 @@ class PictureDensity(Density):
         context: Event | None = None,
         context_space: Space | None = None,
     ) -> Self:
-        """Scales and the shares of grey levels come from the rows."""
+        """Scales, covariances and the shares of grey levels come from the rows."""
         with seeded(generator):
             density = cls(space, config, _structure(context_space), context_space)
         ones = torch.ones(data.rows, dtype=torch.float64)
-        density.core.start(starting_rows(data, ones)[0].value)
+        first = starting_rows(data, ones)[0]
+        whole = first.mask.all(1)
+        told = None if context is None or density.inputs is not None else density._code(context)
+        density.core.start(first.value)
+        density.core.correlate(
+            first.value[whole], None if told is None else told[: first.rows][whole]
+        )
         density._count(data.value)
         if density.inputs is not None and context is not None:
             density.inputs.start(context.value, context.mask)
