@@ -122,6 +122,8 @@ class ProposalDensity(Density):
         context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
+        if config.draws < 1:
+            raise ValueError(f"draws must be at least 1, got {config.draws!r}.")
         components = self.structure["companion"]
         self.companion = MixtureDensity(
             _with_class(space, context_space), Mixture(components), {"components": components}

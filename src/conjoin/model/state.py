@@ -135,6 +135,8 @@ def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
 
 def check_told(facts: dict[str, Any]) -> None:
     """ValueError where a part of the card is not what is read from it."""
+    if "family" not in facts:
+        raise ValueError("facts.family is missing")
     for name, kind in TOLD.items():
         value: Any = facts.get(name)
         if not isinstance(value, kind | None):

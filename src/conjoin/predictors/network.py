@@ -36,6 +36,7 @@ class Network(Scorer):
             nn.Linear(before, after, dtype=torch.float64) for before, after in pairwise(sizes)
         ]
         self.layers = nn.ModuleList(layers).requires_grad_(False)
+        self.register_load_state_dict_post_hook(_check_width)
 
     @property
     def shapes(self) -> dict[str, list[int]]:
@@ -50,6 +51,14 @@ class Network(Scorer):
         for layer in self.layers[1:]:
             seen = layer(seen.relu())
         return seen
+
+
+def _check_width(network: nn.Module, _: Any) -> None:
+    """ValueError where saved columns are not as many as the first layer sees."""
+    assert isinstance(network, Network)
+    width = network.design.matrix(network.design.space.unknown(1)).shape[1]
+    if width != network.sizes[0]:
+        raise ValueError(f"a network of {network.sizes[0]} inputs has {width} columns")
 
 
 class NetworkMethod(Method):

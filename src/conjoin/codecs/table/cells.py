@@ -8,6 +8,7 @@ has the probability ``eps``, learned at fit.
 
 import abc
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -57,6 +58,16 @@ class Cells(abc.ABC):
     shift: float = 0.0
     scale: float = 1.0
     eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        """A saved model may have been altered."""
+        told = (self.shift, self.scale, self.eps)
+        numbers = all(isinstance(value, int | float) and abs(value) < math.inf for value in told)
+        if not (numbers and self.scale > 0 and 0 <= self.eps <= 1):
+            raise ValueError(
+                f"the scales of column {self.column.name!r} are {told!r:.100}: a shift, a width "
+                "above 0 and a probability belong there"
+            )
 
     @property
     @abc.abstractmethod
