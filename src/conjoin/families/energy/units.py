@@ -28,7 +28,7 @@ from conjoin.core.shapes import Float, Int
 
 __all__ = ["Units"]
 
-EM_PASSES = 12  # of expectation-maximisation
+EM_PASSES = 4  # of expectation-maximisation; more would widen the pieces until they overlap
 
 
 class Units(nn.Module):

@@ -35,6 +35,7 @@ __all__ = ["VQVAE", "VqvaeDensity", "likeliest"]
 
 CODE_WIDTH = 8  # numbers of a code's vector
 RELAXATION_TEMPERATURE = 0.7  # temperature of the relaxed draw
+MAX_LISTED_WORDS = 64  # words up to which the fit sums over all of them
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,10 @@ class VqvaeDensity(Autoencoder):
     def _objective(
         self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
-        """Minus the evidence lower bound, for one word drawn from q."""
+        """Minus the evidence lower bound, for one word drawn from q; minus the sum over all words
+        where they are few."""
+        if self.listed:
+            return self._listed_objective(value, code, generator)
         log_code = self._log_code(self._corrupted(value, generator), code)
         hot = self._relaxed(log_code, generator)[:, None]
         log_ratio = self._log_prior(hot)[:, 0] - (log_code.exp() * log_code).sum((1, 2))
@@ -177,6 +181,35 @@ class VqvaeDensity(Autoencoder):
             -self._log_given(value, code, self._vector(hot))[:, 0]
             - self._prior_weight() * log_ratio
         )
+
+    @property
+    def listed(self) -> bool:
+        """Whether the fit sums over all words."""
+        return self.config.levels**self.groups <= MAX_LISTED_WORDS
+
+    def _listed_objective(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """-log p(x), and how far q is from the posterior of the words, which q alone learns from."""
+        every = torch.cartesian_prod(*[torch.arange(self.config.levels)] * self.groups)
+        hot = self._hot(every.reshape(1, -1, self.groups))
+        joint = self._log_prior(hot) + self._log_given_words(value, code, self._vector(hot)[0])
+        log_posterior = joint.log_softmax(1).detach()
+        log_code = self._log_code(self._corrupted(value, generator), code)
+        log_q = torch.einsum("bgk,sgk->bs", log_code, hot[0])
+        excess = (log_posterior.exp() * (log_posterior - log_q)).sum(1)
+        return excess - joint.logsumexp(1)
+
+    def _log_given_words(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, z: Float[Tensor, "S Z"]
+    ) -> Float[Tensor, "B S"]:
+        """log p(x | z) of every row under the same vectors, which are decoded once."""
+        if code is not None:
+            return self._log_given(value, code, z.expand(len(value), -1, -1))
+        params = self._decode(z, None).repeat(len(value), 1, 1)
+        many = value.repeat_interleave(len(z), 0)
+        known = torch.ones_like(many, dtype=torch.bool)
+        return self.heads.log_prob(params, many, known).sum(1).reshape(len(value), len(z))
 
     def _relaxed(
         self, log_code: Float[Tensor, "B G K"], generator: torch.Generator | None
