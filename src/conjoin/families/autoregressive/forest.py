@@ -415,9 +415,7 @@ def _table(
     return torch.cat([first, torch.where(mask, value, gap)], 1).float()
 
 
-def _grown(
-    variable: Variable, rows: Rows, size: Size, generator: torch.Generator
-) -> Conditional:
+def _grown(variable: Variable, rows: Rows, size: Size, generator: torch.Generator) -> Conditional:
     """The conditional of one column, its trees and their strength; counted."""
     seed = draw_seed(generator) % (1 << 31)
     basis = None if variable.discrete else _basis(variable, rows, size.groups)

@@ -24,16 +24,15 @@ Shape letters: B rows, K orders, D variables, I inputs, W parameters of a cell's
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from conjoin.core import Capabilities, Config, Event, Recipe, Space, stream
-from conjoin.core.constants import MAX_FEW_COLUMNS
+from conjoin.core import Capabilities, Config, Event, Space, stream
 from conjoin.core.shapes import Bool, Float
-from conjoin.families.deep import DeepConfig, DeepDensity
+from conjoin.families.deep import DeepDensity, PatientConfig
 from conjoin.nets.heads import Heads
 from conjoin.nets.inputs import Inputs
 from conjoin.nets.masked import MaskedNet
@@ -43,11 +42,10 @@ __all__ = ["Masked", "MaskedDensity"]
 CONTEXT_WIDTH = 16  # numbers that stand for a class
 LARGE_SIDE_PIXELS = 16  # pixels a side
 MAX_WEIGHTS = 1 << 29  # weights of a network
-MIN_STEPS_OF_FEW = 600  # of few columns, for curves between them
 
 
 @dataclass(frozen=True)
-class Masked(DeepConfig):
+class Masked(PatientConfig):
     """Settings of the masked autoregressive networks.
 
     Parameters
@@ -81,25 +79,15 @@ class Masked(DeepConfig):
     blocks: int = 2
     dropout: float = 0.2
     hide: float = 0.0
-    min_steps: int | None = None
 
     batch: int = 256
     rate: float = 3e-3
     passes: ClassVar[tuple[int, int, int]] = (25, 200, 3000)
-
-    def recipe(self, rows: int) -> Recipe:
-        planned = super().recipe(rows)
-        if self.steps is not None or self.min_steps is None:
-            return planned
-        return replace(planned, steps=max(planned.steps or 0, self.min_steps))
+    min_steps_of_few: ClassVar[int] = 600
 
     def suited(self, space: Space) -> Config:
-        """Few columns with numbers, whose steps are cheap, get more of them. Pictures from
-        ``LARGE_SIDE_PIXELS`` a side get a PixelCNN, as each unit of this network looks at all of
-        them; not where something was asked for that it has not."""
-        few = len(space.variables) <= MAX_FEW_COLUMNS
-        if few and self.min_steps is None and not all(v.discrete for v in space.variables):
-            return replace(self, min_steps=MIN_STEPS_OF_FEW)
+        """Pictures from ``LARGE_SIDE_PIXELS`` a side get a PixelCNN, as each unit of this network
+        looks at all of them; not where something was asked for that it has not."""
         shared: dict[str, Any] = {"steps": self.steps, "draws": self.draws}
         if (
             self != type(self)(**shared)
@@ -107,7 +95,7 @@ class Masked(DeepConfig):
             or space.pixels < len(space.variables)
             or min(space.grid[1:]) < LARGE_SIDE_PIXELS
         ):
-            return self
+            return super().suited(space)
         from conjoin.families.autoregressive.pixels import Pixels
 
         return Pixels(**shared)

@@ -56,7 +56,7 @@ from conjoin.core import (
 from conjoin.core.constants import MAX_FEW_COLUMNS
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float, Int
-from conjoin.families.deep import DeepConfig
+from conjoin.families.deep import PatientConfig
 from conjoin.families.energy.annealing import Partition, sandwich
 from conjoin.families.energy.units import Units
 
@@ -72,7 +72,7 @@ MODE_CANDIDATES = 16  # states of h whose best rows compete for the mode
 
 
 @dataclass(frozen=True)
-class Boltzmann(DeepConfig):
+class Boltzmann(PatientConfig):
     """Settings of the restricted Boltzmann machine.
 
     Parameters
@@ -93,6 +93,8 @@ class Boltzmann(DeepConfig):
         Pieces of the density of a number; None: 10, and 32 of up to three columns.
     walk : int, default 5
         Gibbs steps of the chains between two gradients.
+    min_steps : int or None, default None
+        Steps at least where ``steps`` is None; None: 300, and 1,000 of up to three columns.
     """
 
     hidden: int = 8
@@ -102,6 +104,7 @@ class Boltzmann(DeepConfig):
     decay: float = 1e-3
 
     passes: ClassVar[tuple[int, int, int]] = (40, 300, 3000)
+    min_steps_of_few: ClassVar[int] = 1000
 
     def pieces_of(self, columns: int) -> int:
         """Pieces of the density of a number in a table of so many columns."""
