@@ -10,10 +10,10 @@ nearest word alone); C(x) are the ``beam`` likeliest words of q(k | x), found ex
 words add up to no more than all of them: the bound holds for every row, without noise. The choice
 is soft while learning (Y. Takida et al. (2022), SQ-VAE, section 3): the evidence lower bound, whose
 gradient passes the draw by the Gumbel-softmax straight-through estimator (E. Jang, S. Gu and B.
-Poole (2017), equation 2 and section 2.2). Where there are no more than ``MAX_LISTED_WORDS`` words, as of one or
-two columns, the fit sums over all of them instead, and q learns from the posterior p(k | x). In
-place of their autoregressive prior p(k) is a mixture of products, for the codes are few. All values
-in nats.
+Poole (2017), equation 2 and section 2.2). Where there are no more than
+``MAX_LISTED_WORDS`` words, as of one or two columns, the fit sums over all of them instead, and q
+learns from the posterior p(k | x). In place of their autoregressive prior p(k) is a mixture of
+products, for the codes are few. All values in nats.
 
 Shape letters: B rows, S words of a row, G codes of a word, K levels of a code, V numbers of a
 code's vector, M parts of p(k).
