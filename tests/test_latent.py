@@ -294,6 +294,33 @@ def test_the_bound_of_all_words_is_the_likelihood_and_sums_to_one():
     assert (narrow < exact).all()
 
 
+@pytest.mark.parametrize("classes", [False, True])
+def test_few_words_are_summed_over_and_q_alone_learns_from_the_posterior(classes):
+    density = shaken(
+        built(VQVAE(groups=1, levels=5, beam=5, dropout=0.0, hidden=0.0), CODES, classes=classes)
+    )
+    event = Event(EVERY)
+    code = Event(EVERY[:, 0]) if classes else None
+    hot = density._hot(torch.arange(5)[:, None])[None]
+    label = None if code is None else code.value
+    given = density._log_given(EVERY, label, density._vector(hot).expand(24, -1, -1))
+    posterior = (given + density._log_prior(hot)).softmax(1)
+    log_q = density._log_code(event, label)[:, 0]
+    excess = (posterior * (posterior.log() - log_q)).sum(1).mean()
+    assert float(excess) > 1e-3
+    density.requires_grad_(True)
+    log_p = density.log_prob(event, code).mean()
+    loss = density.loss(event, code)
+    torch.testing.assert_close(loss, excess - log_p)
+    loss.backward()
+    decoder = [parameter.grad.clone() for parameter in density.decoder.parameters()]
+    density.zero_grad()
+    (-log_p).backward()
+    for own, exact in zip(decoder, density.decoder.parameters(), strict=True):
+        torch.testing.assert_close(own, exact.grad)
+    assert not built(VQVAE(groups=4)).listed
+
+
 def test_words_are_drawn_from_their_prior():
     density = shaken(built(VQVAE(groups=2, levels=3)), 1.0)
     words = density.words(20_000, stream(11))

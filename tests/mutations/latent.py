@@ -157,6 +157,16 @@ MUTATIONS = [
     *at(
         "families/latent/discrete.py",
         WORDS,
+        (
+            "the decoder learns from the posterior too",
+            "joint.log_softmax(1).detach()",
+            "joint.log_softmax(1)",
+        ),
+        (
+            "q is pushed away from the posterior",
+            "return excess - joint.logsumexp(1)",
+            "return -excess - joint.logsumexp(1)",
+        ),
         ("one word is kept", "each.topk(min(beam, each.shape[1]), 1)", "each.topk(1, 1)"),
         (
             "prefixes mixed up",

@@ -46,6 +46,7 @@ from conjoin.core import (
     seeded,
     stream,
 )
+from conjoin.core.constants import MAX_FEW_COLUMNS
 from conjoin.core.event import after_one, slices
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Float
@@ -54,7 +55,14 @@ from conjoin.nets.body import ContextEmbedding
 from conjoin.nets.inputs import EMBEDDED, embedding_mark
 from conjoin.util.budget import while_time
 
-__all__ = ["DeepConfig", "DeepDensity", "ProposalDensity", "proposal_of", "starting_rows"]
+__all__ = [
+    "DeepConfig",
+    "DeepDensity",
+    "PatientConfig",
+    "ProposalDensity",
+    "proposal_of",
+    "starting_rows",
+]
 
 MAX_CELLS = 1 << 16  # of whole rows that a network sees at once, and no more rows than CHUNK_ROWS
 CHUNK_ROWS = 4096
@@ -105,6 +113,44 @@ class DeepConfig(Config):
             max(least, min(most, epochs * rows // self.batch)) if self.steps is None else self.steps
         )
         return Recipe(steps=steps, batch=self.batch, rate=self.rate, decay=self.decay)
+
+
+@dataclass(frozen=True)
+class PatientConfig(DeepConfig):
+    """Settings of a family that takes more steps on few columns of numbers, where they are cheap
+    and curves between the numbers need them.
+
+    Parameters
+    ----------
+    steps : int or None, default None
+        Steps of the gradient; None takes them from the number of rows.
+    batch : int, default 128
+        Rows of a step.
+    rate : float, default 0.002
+        Learning rate at its greatest; it falls to zero over the steps.
+    decay : float, default 0.01
+        Weight decay of AdamW, for each unit of the learning rate.
+    draws : int, default 32
+        Ways in which a row with missing cells is completed, to average over.
+    min_steps : int or None, default None
+        Steps at least where ``steps`` is None; None takes them from the number of columns.
+    """
+
+    min_steps: int | None = None
+
+    min_steps_of_few: ClassVar[int]
+
+    def recipe(self, rows: int) -> Recipe:
+        planned = super().recipe(rows)
+        if self.steps is not None or self.min_steps is None:
+            return planned
+        return dataclasses.replace(planned, steps=max(planned.steps or 0, self.min_steps))
+
+    def suited(self, space: Space) -> Config:
+        few = len(space.variables) <= MAX_FEW_COLUMNS
+        if self.min_steps is not None or not few or all(v.discrete for v in space.variables):
+            return self
+        return dataclasses.replace(self, min_steps=self.min_steps_of_few)
 
 
 class ProposalDensity(Density):

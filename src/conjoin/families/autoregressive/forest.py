@@ -52,6 +52,7 @@ from conjoin.core import (
     Variable,
     categorical,
 )
+from conjoin.core.constants import MAX_FEW_COLUMNS
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.deep import ProposalDensity, proposal_of
@@ -68,6 +69,16 @@ MARGINAL_SHARE = 0.01  # of the column's marginal in each conditional
 MARGINAL_ROUNDS = 10  # of expectation-maximisation for the marginal of a number
 MAX_CELLS = 1 << 22  # nodes times states of a column, about
 GAP_SHARE = 0.1  # of a column's range, that missing cells lie below it, for the trees
+TREES_AND_GROUPS = (12, 32)
+TREES_AND_GROUPS_OF_FEW = (48, 64)  # of few columns: more trees and finer groups follow a curve
+
+
+class Size(NamedTuple):
+    """Of the forest of each column: trees, rows of a leaf at least, groups of a number."""
+
+    trees: int
+    min_rows: int
+    groups: int
 
 
 @dataclass(frozen=True)
@@ -76,20 +87,27 @@ class ForestChain(Config):
 
     Parameters
     ----------
-    trees : int, default 12
-        Trees of each column.
+    trees : int or None, default None
+        Trees of each column; None: 12, and 48 of up to three columns.
     min_rows : int, default 5
         Rows of a leaf, at least.
-    groups : int, default 32
-        Components of a number beside the values that have their own.
+    groups : int or None, default None
+        Components of a number beside the values that have their own; None: 32, and 64 of up to
+        three columns.
     draws : int, default 32
         Ways in which a row with missing cells is completed, to average over.
     """
 
-    trees: int = 12
+    trees: int | None = None
     min_rows: int = 5
-    groups: int = 32
+    groups: int | None = None
     draws: int = 32
+
+    def size(self, columns: int) -> Size:
+        """What is left open is filled in: few columns are cheap."""
+        few = columns <= MAX_FEW_COLUMNS
+        trees, groups = TREES_AND_GROUPS_OF_FEW if few else TREES_AND_GROUPS
+        return Size(self.trees or trees, self.min_rows, self.groups or groups)
 
     def recipe(self, rows: int) -> Recipe:
         """All rows are counted once."""
@@ -252,6 +270,7 @@ class ForestChainDensity(ProposalDensity):
     ) -> Self:
         """The proposal, then the trees of one column after the other."""
         _check(config)
+        size = config.size(len(space.variables))
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
         proposal = proposal_of(space, data, weight, context, context_space, generator)
         gap = _gaps(space, data)
@@ -261,7 +280,7 @@ class ForestChainDensity(ProposalDensity):
         for d, variable in enumerate(space.variables):
             seen = data.mask[:, d] & (weight > 0)
             rows = Rows(data.value[seen, d], weight[seen], table[seen, : d + 1])
-            grown.append(_grown(variable, rows, config, generator))
+            grown.append(_grown(variable, rows, size, generator))
         shapes = [[len(part.leaf), len(part.root), part.states] for part in grown]
         structure = {"companion": proposal.structure["components"], "columns": shapes}
         density = cls(space, config, structure, context_space)
@@ -346,8 +365,9 @@ class ForestChainDensity(ProposalDensity):
 
 def _check(config: ForestChain) -> None:
     for name in ("trees", "min_rows", "groups", "draws"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)!r}.")
+        asked = getattr(config, name)
+        if asked is not None and asked < 1:
+            raise ValueError(f"{name} must be at least 1, got {asked!r}.")
 
 
 def _taken(code: Tensor | None, rows: Int[Tensor, " B"]) -> Tensor | None:
@@ -395,12 +415,10 @@ def _table(
     return torch.cat([first, torch.where(mask, value, gap)], 1).float()
 
 
-def _grown(
-    variable: Variable, rows: Rows, config: ForestChain, generator: torch.Generator
-) -> Conditional:
+def _grown(variable: Variable, rows: Rows, size: Size, generator: torch.Generator) -> Conditional:
     """The conditional of one column, its trees and their strength; counted."""
     seed = draw_seed(generator) % (1 << 31)
-    basis = None if variable.discrete else _basis(variable, rows, config.groups)
+    basis = None if variable.discrete else _basis(variable, rows, size.groups)
     states = variable.cardinality if basis is None else len(basis.mean)
     start = _started(variable, (1, 1, states), basis, rows)
     if not len(rows.value) or rows.table.shape[1] < 1:
@@ -408,7 +426,7 @@ def _grown(
     share = start.shares(rows.value).detach()
     state = share.argmax(1).numpy()
     fold = torch.as_tensor(np.random.default_rng(seed).permutation(len(state)) % FOLDS)
-    trees = _trees(rows, state, fold.numpy(), states, config, seed)
+    trees = _trees(rows, state, fold.numpy(), states, size, seed)
     nodes = sum(tree.node_count for tree in trees)
     out = _started(variable, (nodes, len(trees), states), basis, rows, start)
     node = _planted(out, trees, rows.table)
@@ -446,22 +464,22 @@ def _started(
 
 
 def _trees(
-    rows: Rows, state: np.ndarray, fold: np.ndarray, states: int, config: ForestChain, seed: int
+    rows: Rows, state: np.ndarray, fold: np.ndarray, states: int, size: Size, seed: int
 ) -> list[Any]:
     """scikit-learn's trees of the states, each without its fold."""
     from sklearn.tree import ExtraTreeClassifier
 
-    leaves = MAX_CELLS // (2 * states * config.trees)
+    leaves = MAX_CELLS // (2 * states * size.trees)
     table = rows.table.numpy()
     weight = rows.weight.numpy()
     out = []
-    for index in range(config.trees):
+    for index in range(size.trees):
         kept = fold != index // len(KINDS) % FOLDS if len(state) >= FOLDS else fold >= 0
         impurity, features = KINDS[index % len(KINDS)]
         tree = ExtraTreeClassifier(
             criterion=impurity,
             max_features=features,
-            min_samples_leaf=max(config.min_rows, -(-len(state) // max(leaves, 1))),
+            min_samples_leaf=max(size.min_rows, -(-len(state) // max(leaves, 1))),
             random_state=(seed + index) % (1 << 31),
         )
         out.append(tree.fit(table[kept], state[kept], sample_weight=weight[kept]).tree_)

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from conjoin.core import Capabilities, Config, Event, Space, stream
 from conjoin.core.shapes import Bool, Float
-from conjoin.families.deep import DeepConfig, DeepDensity
+from conjoin.families.deep import DeepDensity, PatientConfig
 from conjoin.nets.heads import Heads
 from conjoin.nets.inputs import Inputs
 from conjoin.nets.masked import MaskedNet
@@ -45,7 +45,7 @@ MAX_WEIGHTS = 1 << 29  # weights of a network
 
 
 @dataclass(frozen=True)
-class Masked(DeepConfig):
+class Masked(PatientConfig):
     """Settings of the masked autoregressive networks.
 
     Parameters
@@ -70,6 +70,8 @@ class Masked(DeepConfig):
         Share of hidden units left out in a training step.
     hide : float, default 0.0
         Share of training rows of which some cells are hidden.
+    min_steps : int or None, default None
+        Steps at least where ``steps`` is None; None: 200, and 600 of up to three columns.
     """
 
     orders: int = 4
@@ -81,6 +83,7 @@ class Masked(DeepConfig):
     batch: int = 256
     rate: float = 3e-3
     passes: ClassVar[tuple[int, int, int]] = (25, 200, 3000)
+    min_steps_of_few: ClassVar[int] = 600
 
     def suited(self, space: Space) -> Config:
         """Pictures from ``LARGE_SIDE_PIXELS`` a side get a PixelCNN, as each unit of this network
@@ -92,7 +95,7 @@ class Masked(DeepConfig):
             or space.pixels < len(space.variables)
             or min(space.grid[1:]) < LARGE_SIDE_PIXELS
         ):
-            return self
+            return super().suited(space)
         from conjoin.families.autoregressive.pixels import Pixels
 
         return Pixels(**shared)

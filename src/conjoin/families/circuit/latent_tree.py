@@ -45,6 +45,7 @@ from conjoin.core import (
     categorical,
     stream,
 )
+from conjoin.core.constants import MAX_FEW_COLUMNS
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float, Int
 from conjoin.families.circuit.passes import MIN_SHARED_STATES, Leaves, Tree, Up
@@ -163,7 +164,8 @@ class CircuitDensity(Density):
         rows = counted(data, weight)
         seen = windows_in_time(data, space, picture_width(space, rows)) if _vast(space) else rows
         width = min(
-            config.width or (picture_width(space, seen) if _vast(space) else default_width(rows)),
+            config.width
+            or (picture_width(space, seen) if _vast(space) else default_width(space, rows)),
             data.rows,
         )
         if seen < rows:
@@ -474,9 +476,13 @@ def _draw_alike(logits: Float[Tensor, "*N B K"], generator: torch.Generator) -> 
     return (logits - torch.log(-torch.log(shared.clamp(1e-300, 1 - 1e-16)))).argmax(-1)
 
 
-def default_width(rows: int) -> int:
+def default_width(space: Space, rows: int) -> int:
     """At most 48, and so few that a table of transitions between states has no more than a sixth as
-    many cells as there are rows."""
+    many cells as there are rows. Few columns of numbers, which are cheap, have up to 64: curves
+    between them are pieced together of states."""
+    few = len(space.variables) <= MAX_FEW_COLUMNS
+    if few and not any(variable.discrete for variable in space.variables):
+        return max(1, min(64, round(1.6 * rows**0.5)))
     return max(1, min(48, round(0.4 * rows**0.5)))
 
 

@@ -53,9 +53,10 @@ from conjoin.core import (
     seeded,
     stream,
 )
+from conjoin.core.constants import MAX_FEW_COLUMNS
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float, Int
-from conjoin.families.deep import DeepConfig
+from conjoin.families.deep import PatientConfig
 from conjoin.families.energy.annealing import Partition, sandwich
 from conjoin.families.energy.units import Units
 
@@ -63,13 +64,15 @@ __all__ = ["Boltzmann", "BoltzmannDensity"]
 
 MAX_EXACT_HIDDEN = 12  # hidden units whose states are all summed over
 MAX_CELLS = 1 << 23  # numbers that a sum over h may hold at once
+PIECES = 10  # of the density of a number
+PIECES_OF_FEW = 32  # of few columns, which are cheap
 CHAINS = 512  # of persistent contrastive divergence
 BURN_IN_STEPS = 100  # Gibbs steps before a draw
 MODE_CANDIDATES = 16  # states of h whose best rows compete for the mode
 
 
 @dataclass(frozen=True)
-class Boltzmann(DeepConfig):
+class Boltzmann(PatientConfig):
     """Settings of the restricted Boltzmann machine.
 
     Parameters
@@ -86,19 +89,27 @@ class Boltzmann(DeepConfig):
         Ways in which a row with missing cells is completed, to average over.
     hidden : int, default 8
         Hidden binary units.
-    pieces : int, default 10
-        Pieces of the density of a number.
+    pieces : int or None, default None
+        Pieces of the density of a number; None: 10, and 32 of up to three columns.
     walk : int, default 5
         Gibbs steps of the chains between two gradients.
+    min_steps : int or None, default None
+        Steps at least where ``steps`` is None; None: 300, and 1,000 of up to three columns.
     """
 
     hidden: int = 8
-    pieces: int = 10
+    pieces: int | None = None
     walk: int = 5
     rate: float = 5e-2
     decay: float = 1e-3
 
     passes: ClassVar[tuple[int, int, int]] = (40, 300, 3000)
+    min_steps_of_few: ClassVar[int] = 1000
+
+    def pieces_of(self, columns: int) -> int:
+        """Pieces of the density of a number in a table of so many columns."""
+        few = columns <= MAX_FEW_COLUMNS
+        return (PIECES_OF_FEW if few else PIECES) if self.pieces is None else self.pieces
 
 
 class BoltzmannDensity(Density):
@@ -117,11 +128,12 @@ class BoltzmannDensity(Density):
         context_space: Space | None = None,
     ) -> None:
         super().__init__(space, config, structure, context_space)
-        if config.hidden < 1 or config.pieces < 1:
+        pieces = config.pieces_of(len(space.variables))
+        if config.hidden < 1 or pieces < 1:
             raise ValueError(
-                f"hidden and pieces must be at least 1, got {config.hidden} and {config.pieces}."
+                f"hidden and pieces must be at least 1, got {config.hidden} and {pieces}."
             )
-        self.units = Units(space.variables, config.pieces)
+        self.units = Units(space.variables, pieces)
         shape = self.units.legal.shape
         self.visible = nn.Parameter(torch.zeros(shape, dtype=torch.float64))  # a
         self.hidden = nn.Parameter(torch.zeros(config.hidden, dtype=torch.float64))  # b

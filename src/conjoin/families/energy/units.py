@@ -24,11 +24,13 @@ from torch import Tensor, nn
 
 from conjoin.components.leaves import LeafLayer
 from conjoin.core import Event, Region, Variable
+from conjoin.core.constants import MAX_FEW_COLUMNS
 from conjoin.core.shapes import Float, Int
 
 __all__ = ["Units"]
 
 EM_PASSES = 12  # of expectation-maximisation
+EM_PASSES_OF_FEW = 4  # of few columns: more would widen the pieces until they overlap
 
 
 class Units(nn.Module):
@@ -88,7 +90,8 @@ class Units(nn.Module):
         share = torch.nn.functional.one_hot(
             (rank * states).long().clamp(0, states - 1), states
         ).double()
-        for _ in range(EM_PASSES):
+        few = len(self.legal) <= MAX_FEW_COLUMNS
+        for _ in range(EM_PASSES_OF_FEW if few else EM_PASSES):
             share = share * (weight[:, None] * known)[..., None]
             counts = share.sum(0) + 0.5
             leaves.maximise(leaves.statistics(value, known, share))

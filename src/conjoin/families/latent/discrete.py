@@ -10,8 +10,10 @@ nearest word alone); C(x) are the ``beam`` likeliest words of q(k | x), found ex
 words add up to no more than all of them: the bound holds for every row, without noise. The choice
 is soft while learning (Y. Takida et al. (2022), SQ-VAE, section 3): the evidence lower bound, whose
 gradient passes the draw by the Gumbel-softmax straight-through estimator (E. Jang, S. Gu and B.
-Poole (2017), equation 2 and section 2.2). In place of their autoregressive prior p(k) is a mixture
-of products, for the codes are few. All values in nats.
+Poole (2017), equation 2 and section 2.2). Where there are no more than
+``MAX_LISTED_WORDS`` words, as of one or two columns, the fit sums over all of them instead, and q
+learns from the posterior p(k | x). In place of their autoregressive prior p(k) is a mixture of
+products, for the codes are few. All values in nats.
 
 Shape letters: B rows, S words of a row, G codes of a word, K levels of a code, V numbers of a
 code's vector, M parts of p(k).
@@ -35,6 +37,7 @@ __all__ = ["VQVAE", "VqvaeDensity", "likeliest"]
 
 CODE_WIDTH = 8  # numbers of a code's vector
 RELAXATION_TEMPERATURE = 0.7  # temperature of the relaxed draw
+MAX_LISTED_WORDS = 64  # words up to which the fit sums over all of them
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,10 @@ class VqvaeDensity(Autoencoder):
     def _objective(
         self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
-        """Minus the evidence lower bound, for one word drawn from q."""
+        """Minus the evidence lower bound, for one word drawn from q; minus the sum over all words
+        where they are few."""
+        if self.listed:
+            return self._listed_objective(value, code, generator)
         log_code = self._log_code(self._corrupted(value, generator), code)
         hot = self._relaxed(log_code, generator)[:, None]
         log_ratio = self._log_prior(hot)[:, 0] - (log_code.exp() * log_code).sum((1, 2))
@@ -177,6 +183,35 @@ class VqvaeDensity(Autoencoder):
             -self._log_given(value, code, self._vector(hot))[:, 0]
             - self._prior_weight() * log_ratio
         )
+
+    @property
+    def listed(self) -> bool:
+        """Whether the fit sums over all words."""
+        return self.config.levels**self.groups <= MAX_LISTED_WORDS
+
+    def _listed_objective(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """-log p(x), and how far q is from the posterior of the words: q alone learns from that."""
+        every = torch.cartesian_prod(*[torch.arange(self.config.levels)] * self.groups)
+        hot = self._hot(every.reshape(1, -1, self.groups))
+        joint = self._log_prior(hot) + self._log_given_words(value, code, self._vector(hot)[0])
+        log_posterior = joint.log_softmax(1).detach()
+        log_code = self._log_code(self._corrupted(value, generator), code)
+        log_q = torch.einsum("bgk,sgk->bs", log_code, hot[0])
+        excess = (log_posterior.exp() * (log_posterior - log_q)).sum(1)
+        return excess - joint.logsumexp(1)
+
+    def _log_given_words(
+        self, value: Float[Tensor, "B D"], code: Tensor | None, z: Float[Tensor, "S Z"]
+    ) -> Float[Tensor, "B S"]:
+        """log p(x | z) of every row under the same vectors, which are decoded once."""
+        if code is not None:
+            return self._log_given(value, code, z.expand(len(value), -1, -1))
+        params = self._decode(z, None).repeat(len(value), 1, 1)
+        many = value.repeat_interleave(len(z), 0)
+        known = torch.ones_like(many, dtype=torch.bool)
+        return self.heads.log_prob(params, many, known).sum(1).reshape(len(value), len(z))
 
     def _relaxed(
         self, log_code: Float[Tensor, "B G K"], generator: torch.Generator | None
