@@ -56,6 +56,14 @@ def sample(
         ),
     ] = None,
     tails: opt.Tails = False,
+    even: Annotated[
+        bool,
+        typer.Option(
+            "--even",
+            help="Spread the rows evenly: each is a draw of the model, but they are not "
+            "independent (family forest).",
+        ),
+    ] = False,
     seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -79,6 +87,7 @@ def sample(
         "random_state": seed,
         "where": where or (),
         "tails": tails,
+        "even": even,
     }
     if y is not None:
         asked["y"] = _wanted_or_range(target, y)
@@ -103,7 +112,9 @@ def sample(
         y_column = drawn if out is None else target.write(drawn)
         X = X.assign(**{str(target.name): y_column})
     table = _placed(X, out)
-    answer(table, out, voice, **(X.attrs if where else {}))
+    if even and out != "-":
+        voice.note(f"status: {X.attrs['status']}.")
+    answer(table, out, voice, **(X.attrs if where or even else {}))
 
 
 def _claim(codec: Any, out: str | None, force: bool, where: Any) -> Any:

@@ -40,10 +40,10 @@ MAX_LEVELS = 64  # of a category that have an indicator of their own; the others
 MAX_INDICATORS = 600  # of all columns; where there would be more, each column has fewer
 LEAST = 1e-30  # probability of a state, so that single precision holds its logarithm
 FAR = 5.0  # deviations, beyond which a number lies no further
-MAX_STEPS = 40  # of L-BFGS
+MAX_STEPS = 20  # of L-BFGS
 HISTORY = 10  # steps that L-BFGS remembers
 POOL_STEPS = 30
-TOLERANCE = 1e-6  # relative, of the loss, at which L-BFGS ends
+TOLERANCE = 1e-5  # relative, of the loss, at which L-BFGS ends
 PRIOR_ROWS = 1.0  # of the belief that experts weigh alike, for the powers of a pool
 
 

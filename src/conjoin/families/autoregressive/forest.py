@@ -55,6 +55,7 @@ from conjoin.core import (
     categorical,
 )
 from conjoin.core.random import draw_seed
+from conjoin.core.sampling import even_points, inverted, is_even
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.deep import ProposalDensity, proposal_of
 
@@ -74,6 +75,7 @@ REGRESSION_STRENGTHS = (0.1, 0.3, 1.0)  # C, of which one is chosen
 REGRESSION_ROWS = 20_000  # at most, that regressions are fitted to
 REGRESSION_CELLS = 100_000_000  # rows times indicators times states, of one column at most
 MIN_REGRESSION_ROWS = 30
+ORDERING_TREES = 4  # that rows are ordered by where they are drawn evenly
 GAP_SHARE = 0.1  # of a column's range, that missing cells lie below it, for the trees
 
 
@@ -175,10 +177,34 @@ class Conditional(nn.Module):
         return self.components.log_prob(cell, torch.ones_like(cell, dtype=torch.bool))[:, 0]
 
     def draw(self, told: "Told", generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        if is_even():
+            return self.draw_evenly(told, generator)
         state = categorical(self.log_weights(told), generator)
         if self.components is None:
             return state.double()
         return self.components.sample(state[:, None], generator)[:, 0]
+
+    def draw_evenly(self, told: "Told", generator: torch.Generator | None) -> Float[Tensor, " B"]:
+        """Values that rows with like beginnings share out among themselves as p says; states of
+        numbers stand in the order of their means."""
+        weights = self.log_weights(told).exp()
+        point = even_points(self.along(told, generator), generator)
+        if self.components is None:
+            return inverted(weights, point)[0].double()
+        order = self.components.mean[0].argsort(stable=True)
+        place, inside = inverted(weights[:, order], point)
+        return self.components.sample(
+            order[place][:, None], generator, point=inside[:, None]
+        )[:, 0]
+
+    def along(self, told: "Told", generator: torch.Generator | None) -> Int[Tensor, " B"]:
+        """The rows in the order of the last tree's leaves, those of one leaf in that of the tree
+        before it, and so on; leaves that stand side by side share their ancestors."""
+        node = self.arrived(told.table)
+        order = torch.randperm(len(node), generator=generator)
+        for leaf in node.T[-ORDERING_TREES:]:
+            order = order[leaf[order].argsort(stable=True)]
+        return order
 
     # ------------------------------------------------------------------ learning
 
@@ -328,7 +354,7 @@ class ForestChainDensity(ProposalDensity):
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._able(statistics=True, objective="surrogate")
+        return self._able(statistics=True, objective="surrogate", even=True)
 
     # ------------------------------------------------------------------ log p and draws
 
