@@ -68,7 +68,7 @@ class Indicators(nn.Module):
             n + 1 + int(not v.discrete) for n, v in zip(sizes, space.variables, strict=True)
         ]
         self.starts = [classes + sum(widths[:d]) for d in range(columns + 1)]
-        self.register_buffer("edges", torch.full((columns, MAX_BINS - 1), torch.inf).double())
+        self.register_buffer("edges", torch.zeros(columns, MAX_BINS - 1, dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(columns, dtype=torch.float64))
         self.register_buffer("spread", torch.ones(columns, dtype=torch.float64))
         self.register_buffer("slot", torch.zeros(sum(self.levels), dtype=torch.int32))
@@ -135,7 +135,8 @@ class Indicators(nn.Module):
 
     def _place(self, d: int, value: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
         if not self.levels[d]:
-            return torch.bucketize(value, self.edges[d, : self.sizes[d] - 1], right=True)
+            edges = self.edges[d, : self.sizes[d] - 1]
+            return torch.bucketize(value.contiguous(), edges, right=True)
         first = sum(self.levels[:d])
         return self.slot[first + value.long().clamp(0, self.levels[d] - 1)].long()
 
