@@ -13,7 +13,7 @@ from sklearn.tree import ExtraTreeClassifier
 import conjoin
 from conjoin import JointDensity
 from conjoin.components.decision_trees import descend, inner_layers, node_columns, roots_of
-from conjoin.components.multinomial import Indicators, _slots, fitted, pool_powers
+from conjoin.components.multinomial import Indicators, _edges, _slots, fitted, pool_powers
 from conjoin.components.number_basis import MAX_CLASSES, Basis
 from conjoin.core import Event, Space, Status, Variable, stream
 from conjoin.core.sampling import even_points, spread_evenly
@@ -343,17 +343,19 @@ def test_a_pool_of_powers_takes_the_expert_that_knows():
 
 def test_indicators_tell_gaps_levels_and_bins():
     space = Space((2,), (Variable("a", "category", cardinality=3), Variable("x", "real")))
-    value = torch.stack([torch.arange(90) % 3, torch.arange(90)], 1).double()
+    value = torch.stack([torch.arange(90) % 3, torch.arange(90)], 1).double().repeat(9, 1)
     mask = torch.ones_like(value, dtype=torch.bool)
     coded = Indicators.of(space, 2, Event(value))
     mask[1] = False
     out = coded(value[:3], mask[:3], torch.tensor([1.0, -1.0, 0.0]))
     size = coded.sizes[1]
-    assert coded.sizes[0] == 3 and coded.starts == [2, 6, 6 + size + 2]
+    assert coded.sizes == [3, 9] and coded.starts == [2, 6, 6 + size + 2]
     assert out[:, :2].tolist() == [[0, 1], [0, 0], [1, 0]]
     assert out[:, 2:6].tolist() == [[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
     assert out[0, 6] == 1 and out[1, 6 + size] == 1 and out[1, 6:].sum() == 1
     assert out[0, -1] == pytest.approx(float(-44.5 / value[:, 1].std(correction=0)), abs=1e-5)
+    few = torch.tensor([0.1, 0.1, 0.3, 0.3, 0.7]).double()
+    assert torch.allclose(_edges(few, 8), torch.tensor([0.2, 0.5]).double())
     many = _slots(torch.tensor([4.0, 4.0, 2.0]), 5, 3)
     assert many[4] == 0 and many[2] == 1 and set(many[[0, 1, 3]].tolist()) == {2}
 

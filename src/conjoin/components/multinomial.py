@@ -36,6 +36,7 @@ from conjoin.core.shapes import Bool, Float, Int
 __all__ = ["Indicators", "Regression", "fitted", "pool_powers"]
 
 MAX_BINS = 16  # of a number
+ROWS_PER_BIN = 100  # at least, but for the first two
 MAX_LEVELS = 64  # of a category that have an indicator of their own; the others share one
 MAX_INDICATORS = 600  # of all columns; where there would be more, each column has fewer
 LEAST = 1e-30  # probability of a state, so that single precision holds its logarithm
@@ -64,9 +65,7 @@ class Indicators(nn.Module):
         self.sizes = sizes
         self.levels = [v.cardinality if v.discrete else 0 for v in space.variables]
         # with a gap's, and the value itself of a number
-        widths = [
-            n + 1 + int(not v.discrete) for n, v in zip(sizes, space.variables, strict=True)
-        ]
+        widths = [n + 1 + int(not v.discrete) for n, v in zip(sizes, space.variables, strict=True)]
         self.starts = [classes + sum(widths[:d]) for d in range(columns + 1)]
         self.register_buffer("edges", torch.zeros(columns, MAX_BINS - 1, dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(columns, dtype=torch.float64))
@@ -84,7 +83,7 @@ class Indicators(nn.Module):
             if variable.discrete:
                 slots[d] = _slots(known, variable.cardinality, most)
             elif len(known):
-                edges[d] = _edges(known, min(MAX_BINS, most))
+                edges[d] = _edges(known, min(MAX_BINS, most, 1 + len(known) // ROWS_PER_BIN))
         sizes = [
             int(slot.max()) + 1 if len(slot) else len(edge) + 1
             for slot, edge in zip(slots, edges, strict=True)
@@ -161,10 +160,14 @@ def _slots(known: Float[Tensor, " B"], levels: int, most: int) -> Int[Tensor, " 
 
 
 def _edges(known: Float[Tensor, " B"], bins: int) -> Float[Tensor, " Q"]:
-    """Between bins of equally many rows; fewer where values recur."""
+    """Between bins of equally many rows, in the middle of two values, so that rounding moves none
+    to another bin; fewer where values recur."""
     at = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
-    sorted_ = known.sort().values
-    return sorted_[(at * (len(known) - 1)).long()].unique()
+    found = known.unique()
+    first = known.sort().values[(at * (len(known) - 1)).ceil().long()].unique()
+    place = torch.searchsorted(found, first)
+    place = place[place > 0]
+    return 0.5 * (found[place - 1] + found[place])
 
 
 class Regression(NamedTuple):

@@ -59,7 +59,7 @@ def generate(
             f"{type(model.density_of_x).__name__} does not: leave them out."
         )
     if even:
-        _check_even(model, {"y": y, "given": given, "where": where})
+        _check_even(model, {"y": y is not None, "given": bool(given), "where": bool(where)})
     with sampling_with(how), spread_evenly(even):
         X, labels = _generated(model, n, y, given, seed, where, tails)
     if even:
@@ -67,18 +67,19 @@ def generate(
     return X, labels
 
 
-def _check_even(model: Model, asked: Mapping[str, Any]) -> None:
+def _check_even(model: Model, asked: Mapping[str, bool]) -> None:
+    """An error where the rows can't be spread evenly, or something else is ``asked`` as well."""
     if not model.joint.capabilities.even:
         raise ValueError(
             "even=True spreads the rows of one call evenly, which "
-            f"{type(model.density_of_x).__name__} does not: leave it out, or fit with a family that "
-            "does, such as family='forest'."
+            f"{type(model.density_of_x).__name__} does not: leave it out, or fit with a family "
+            "that does, such as family='forest'."
         )
-    for name, value in asked.items():
-        if value is not None and len(np.atleast_1d(value)):
+    for name, is_asked in asked.items():
+        if is_asked:
             raise ValueError(
-                f"even=True spreads rows over all of p(x), and {name}= asks for a part of it: leave "
-                "out one of them."
+                f"even=True spreads rows over all of p(x), and {name}= asks for a part of it: "
+                "leave out one of them."
             )
 
 

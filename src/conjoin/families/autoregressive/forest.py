@@ -1,8 +1,10 @@
-r"""Forests along the chain rule: each column by extremely randomised trees, told those before it.
+r"""Forests along the chain rule: each column by extremely randomised trees and a regression, told
+those before it.
 
     p(x) = prod_d p(x_d | x_1, ..., x_{d-1}),
     p(x_d | x_<d) = sum_k w_k(x_<d) p(x_d | k),
-    w(x_<d) = (1 - e) 1/T sum_t leaf_t(x_<d) + e m
+    w(x_<d) ~ trees(x_<d)^a regression(x_<d)^b, both (1 - e) p + e m,
+    trees(x_<d) = 1/T sum_t leaf_t(x_<d)
 
 Y. Bengio and S. Bengio (2000), Modeling high-dimensional discrete data with multi-layer neural
 networks, equation 1, with forests in the place of networks (P. Geurts, D. Ernst and L. Wehenkel
@@ -13,9 +15,17 @@ what it has not seen: leaf = (counts + l parent) / (rows + l). Each tree is grow
 the rows. Half of the trees split by Gini's impurity, half by entropy; how much each kind weighs,
 and each l of a few, is for each column the linear pool that does best on the rows of the fold that
 a tree has not seen. Then all rows are counted. Trees are grown once; the counts add up over rows.
+The regression (conjoin.components.multinomial) is fitted to at most 20,000 of the rows that build
+sees, with the strength that does best on one fold; the powers a and b are those that give rows the
+greatest log p, by trees and regressions that have not seen them. Saved models of earlier versions,
+and columns of which nothing is told, or under 30 rows are known, have w = (1 - e) trees + e m.
 
-log p of complete rows is exact, in nats, and so it is where only last columns are missing; of other
-gaps it is a lower bound (conjoin.families.deep).
+A column of two levels that is 1 in the very rows in which another is missing is a flag. Flags come
+first in the chain, and what a flag says is missing tells later columns nothing but that: so its
+value can be left out of log p exactly.
+
+log p of complete rows is exact, in nats, and so it is where only last columns of the chain are
+missing, or what flags say; of other gaps it is a lower bound (conjoin.families.deep).
 
 Shape letters: B rows, D variables, K states, N nodes of all trees, T trees, F features.
 
@@ -156,9 +166,7 @@ class Conditional(nn.Module):
         assert isinstance(pooled, Tensor)
         return pooled.log_softmax(1)
 
-    def with_marginal(
-        self, weights: Float[Tensor, "B K"], share: float
-    ) -> Float[Tensor, "B K"]:
+    def with_marginal(self, weights: Float[Tensor, "B K"], share: float) -> Float[Tensor, "B K"]:
         return (1 - share) * weights + share * self.marginal.softmax(0)
 
     @property
@@ -193,9 +201,7 @@ class Conditional(nn.Module):
             return inverted(weights, point)[0].double()
         order = self.components.mean[0].argsort(stable=True)
         place, inside = inverted(weights[:, order], point)
-        return self.components.sample(
-            order[place][:, None], generator, point=inside[:, None]
-        )[:, 0]
+        return self.components.sample(order[place][:, None], generator, point=inside[:, None])[:, 0]
 
     def along(self, told: "Told", generator: torch.Generator | None) -> Int[Tensor, " B"]:
         """The rows in the order of the last tree's leaves, those of one leaf in that of the tree
@@ -331,9 +337,7 @@ class ForestChainDensity(ProposalDensity):
         for d, variable in enumerate(chain.variables):
             seen = data.mask[:, d] & (weight > 0)
             told = indicators[seen[few], : coded.starts[d]]
-            rows = Rows(
-                data.value[seen, d], weight[seen], table[seen, : d + 1], is_few[seen], told
-            )
+            rows = Rows(data.value[seen, d], weight[seen], table[seen, : d + 1], is_few[seen], told)
             grown.append(_grown(variable, rows, config, generator))
         shapes = [[len(part.leaf), len(part.root), part.states, part.told] for part in grown]
         structure = {
@@ -483,7 +487,9 @@ def _chain_of(space: Space, data: Event) -> tuple[list[int], list[int]]:
     codes = [d for d in columns if space.variables[d].cardinality == 2 and data.mask[:, d].all()]
     gone = ~data.mask
     some = [d for d in columns if bool(gone[:, d].any())]
-    flag = {d: f for d in some for f in codes if bool(((data.value[:, f] == 1) == gone[:, d]).all())}
+    flag = {
+        d: f for d in some for f in codes if bool(((data.value[:, f] == 1) == gone[:, d]).all())
+    }
     first = sorted(set(flag.values()))
     order = [*first, *(d for d in columns if d not in first)]
     return order, [order.index(flag[d]) if d in flag else -1 for d in order]
@@ -678,9 +684,7 @@ class Judges(NamedTuple):
 
 
 @torch.no_grad()
-def _best_blend(
-    conditional: Conditional, rows: Rows, judges: Judges
-) -> Float[Tensor, "Q S"]:
+def _best_blend(conditional: Conditional, rows: Rows, judges: Judges) -> Float[Tensor, "Q S"]:
     """The shares of kinds and strengths that give rows the greatest log p, by the trees that have
     not seen them."""
     blend = _even_blend(judges.held.shape[1])
