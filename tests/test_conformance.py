@@ -257,7 +257,7 @@ def test_family(family, space, check):
 
 # what none of these declares
 NEVER = {"features", "step", "differentiable", "reparameterized"}
-NEVER |= {"typical", "edits", "unfolds", "distils", "sweeps", "invariances"}
+NEVER |= {"typical", "edits", "unfolds", "distils", "sweeps", "invariances", "even"}
 NEVER |= {"missing_block", "missing_target", "status", "null_context"}
 JOINT = {"log_joint", "log_evidence", "predictor_is_exact", "unlabelled_rows", "labels_of_draws"}
 # what every family of blocks is held to

@@ -13,8 +13,10 @@ from sklearn.tree import ExtraTreeClassifier
 import conjoin
 from conjoin import JointDensity
 from conjoin.components.decision_trees import descend, inner_layers, node_columns, roots_of
+from conjoin.components.multinomial import Indicators, _edges, _slots, fitted, pool_powers
 from conjoin.components.number_basis import MAX_CLASSES, Basis
 from conjoin.core import Event, Space, Status, Variable, stream
+from conjoin.core.sampling import even_points, spread_evenly
 from conjoin.families.autoregressive.forest import (
     FOLDS,
     KINDS,
@@ -51,6 +53,13 @@ def rows_of(count=200, seed=0):
 def built(rows=None, config=SMALL, mask=None, space=CODES, **context):
     rows = rows_of() if rows is None else rows
     return ForestChainDensity.build(space, config, Event(rows, mask), stream(0), **context)
+
+
+def weights_of(density, rows, mask=None):
+    """What the last column's states weigh."""
+    mask = torch.ones_like(rows, dtype=torch.bool) if mask is None else mask
+    told = density._told(rows, mask, None).before(2)
+    return density.columns[2].log_weights(told).exp().detach()
 
 
 def density_of_codes():
@@ -137,11 +146,12 @@ def test_leaves_are_the_blend_of_all_strengths():
 
 def test_kinds_weigh_by_their_share(codes):
     """Leaves add up to one over the trees, however many there are of each kind."""
-    table = torch.tensor([[-1.0, 0.0, 2.0]])
-    weights = codes.columns[2].weights(table).detach()
-    assert torch.allclose(weights.sum(1), torch.ones(1).double(), atol=1e-6)
+    row = torch.tensor([[0.0, 2.0, 0.0]]).double()
+    assert torch.allclose(weights_of(codes, row).sum(1), torch.ones(1).double(), atol=1e-6)
     odd = built(config=ForestChain(trees=3, min_rows=1, draws=4))
-    assert torch.allclose(odd.columns[2].weights(table).sum(1), torch.ones(1).double(), atol=1e-6)
+    assert torch.allclose(weights_of(odd, row).sum(1), torch.ones(1).double(), atol=1e-6)
+    leaves = odd.columns[2].leaf.sum(1)[odd.columns[2].root.long()]
+    assert torch.allclose(leaves.mean(), torch.ones(()), atol=1e-6)
 
 
 def test_the_pool_of_experts_takes_the_best():
@@ -159,9 +169,7 @@ def test_noise_is_left_to_the_marginal():
     noise = np.random.default_rng(5)
     rows = torch.tensor(noise.integers(0, 2, (300, 3))).double()
     density = built(rows)
-    part = density.columns[2].weights(
-        torch.cat([torch.full((12, 1), -1.0), EVERY.float()], 1)[:, :3]
-    )
+    part = weights_of(density, EVERY)
     assert (part[:, 1] - rows[:, 2].mean()).abs().max() < 0.12
 
 
@@ -243,15 +251,169 @@ def test_planted_structure_is_found(codes):
 
 @torch.no_grad()
 def test_a_gap_is_a_state_of_an_earlier_column():
-    """In training a is missing where c is 1: rows that lack a are told apart by that."""
+    """In training a is missing where c is 1, but for one row, so that c is no flag of a: rows that
+    lack a are told apart by that."""
     rows = rows_of()
     mask = torch.ones_like(rows, dtype=torch.bool)
     mask[:, 0] = rows[:, 2] == 0
+    mask[rows[:, 2].argmax(), 0] = True
     density = built(rows * mask, mask=mask)
-    table = torch.tensor([[-1.0, float(density.gap[0]), 0.0], [-1.0, 0.0, 0.0]])
-    weights = density.columns[2].weights(table)
+    known = torch.tensor([[False, True, True], [True, True, True]])
+    weights = weights_of(density, torch.zeros(2, 3).double(), known)
     assert weights[0, 1] > 0.9
     assert weights[1, 1] < 0.1
+
+
+def with_flag():
+    """c says in which rows a is missing; where it is, b is 2 four times in five."""
+    noise = np.random.default_rng(4)
+    c = noise.integers(0, 2, 400)
+    a = noise.integers(0, 2, 400)
+    b = np.where(c == 0, a, np.where(noise.random(400) < 0.8, 2, 0))
+    rows = torch.tensor(np.stack([a * (1 - c), b, c], 1)).double()
+    mask = torch.ones_like(rows, dtype=torch.bool)
+    mask[:, 0] = rows[:, 2] == 0
+    return built(rows, mask=mask)
+
+
+@torch.no_grad()
+def test_flags_come_first_and_hide_what_they_say_is_missing():
+    density = with_flag()
+    assert density.order == [2, 0, 1]
+    assert density.flag == [-1, 0, -1]
+    log_p = density.log_prob(Event(EVERY))
+    assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-5)
+    gap = EVERY[:, 2] == 1
+    mask = torch.ones_like(EVERY, dtype=torch.bool)
+    mask[:, 0] = ~gap
+    event = Event(EVERY, mask)
+    assert density.status_of(event) is Status.EXACT
+    same = (EVERY[:, None, 1:] == EVERY[None, :, 1:]).all(2)
+    summed = torch.where(same, log_p, -torch.inf).logsumexp(1)
+    assert torch.allclose(density.log_prob(event)[gap], summed[gap], atol=1e-5)
+    assert torch.allclose(density.log_prob(event)[~gap], log_p[~gap], atol=1e-9)
+    hidden = mask.clone()
+    hidden[:, 0] = False
+    assert density.status_of(Event(EVERY, hidden)) is Status.LOWER_BOUND
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("even", [False, True])
+def test_drawn_rows_have_gaps(even):
+    with spread_evenly(even):
+        drawn = with_flag().sample(2000, generator=stream(1)).value
+    gap = drawn[:, 2] == 1
+    assert float(gap.double().mean()) == pytest.approx(0.5, abs=0.07)
+    assert float((drawn[gap, 1] == 2).double().mean()) == pytest.approx(0.8, abs=0.07)
+    assert float((drawn[~gap, 1] == drawn[~gap, 0]).double().mean()) > 0.93
+
+
+# ------------------------------------------------------------------------------ the regressions
+
+
+def test_a_regression_is_where_its_gradient_is_nil():
+    noise = np.random.default_rng(3)
+    x = torch.tensor(noise.normal(size=(60, 3))).float()
+    log_states = torch.tensor(noise.normal(size=(60, 4))).float()
+    weight = torch.tensor(noise.uniform(0.5, 2, 60)).double()
+    found = fitted(x, log_states, weight, 0.5)
+    slope = found.slope.double().requires_grad_()
+    offset = found.offset.double().requires_grad_()
+    log_p = (x.double() @ slope + offset).log_softmax(1) + log_states
+    loss = -(weight * log_p.logsumexp(1)).sum() + slope.square().sum() / (2 * 0.5)
+    loss.backward()
+    assert slope.grad.abs().max() < 0.05 * float(weight.sum()) ** 0.5
+    assert offset.grad.abs().max() < 0.05 * float(weight.sum()) ** 0.5
+
+
+def test_a_pool_of_powers_takes_the_expert_that_knows():
+    """Of two experts one knows; where each knows half by itself, both count whole."""
+    state = torch.arange(400) % 2
+    log_states = torch.eye(2).log()[state]
+    knows = torch.tensor([[0.8, 0.2], [0.2, 0.8]]).log()
+    right = torch.where(torch.arange(400) % 10 < 8, state, 1 - state)
+    other = torch.where(torch.arange(400) // 10 % 10 < 8, state, 1 - state)
+    guess = torch.full((400, 2), 0.5).log()
+    weight = torch.ones(400).double()
+    powers = pool_powers([knows[right], guess], log_states, weight)
+    assert float(powers[0]) == pytest.approx(1.0, abs=0.1)
+    both = pool_powers([knows[right], knows[other]], log_states, weight)
+    assert both.tolist() == pytest.approx([1.0, 1.0], abs=0.1)
+
+
+def test_indicators_tell_gaps_levels_and_bins():
+    space = Space((2,), (Variable("a", "category", cardinality=3), Variable("x", "real")))
+    value = torch.stack([torch.arange(90) % 3, torch.arange(90)], 1).double().repeat(9, 1)
+    mask = torch.ones_like(value, dtype=torch.bool)
+    coded = Indicators.of(space, 2, Event(value))
+    mask[1] = False
+    out = coded(value[:3], mask[:3], torch.tensor([1.0, -1.0, 0.0]))
+    size = coded.sizes[1]
+    assert coded.sizes == [3, 9] and coded.starts == [2, 6, 6 + size + 2]
+    assert out[:, :2].tolist() == [[0, 1], [0, 0], [1, 0]]
+    assert out[:, 2:6].tolist() == [[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert out[0, 6] == 1 and out[1, 6 + size] == 1 and out[1, 6:].sum() == 1
+    assert out[0, -1] == pytest.approx(float(-44.5 / value[:, 1].std(correction=0)), abs=1e-5)
+    few = torch.tensor([0.1, 0.1, 0.3, 0.3, 0.7]).double()
+    assert torch.allclose(_edges(few, 8), torch.tensor([0.2, 0.5]).double())
+    many = _slots(torch.tensor([4.0, 4.0, 2.0]), 5, 3)
+    assert many[4] == 0 and many[2] == 1 and set(many[[0, 1, 3]].tolist()) == {2}
+
+
+# ------------------------------------------------------------------------------ even draws
+
+
+def test_even_points_are_uniform_each_and_apart_in_order():
+    order = torch.randperm(64, generator=stream(0))
+    points = torch.stack([even_points(order, stream(seed)) for seed in range(400)])
+    assert (points[:, order[:8]] * 8).long().sort(1).values.eq(torch.arange(8)).all()
+    assert float((points.mean(0) - 0.5).abs().max()) < 0.08
+    assert float(((points**2).mean(0) - 1 / 3).abs().max()) < 0.08
+
+
+@torch.no_grad()
+def test_even_rows_have_the_law_of_the_model_and_vary_less(codes):
+    """Over many batches each row comes as often as p says; within a batch, nearer to n p."""
+    share = codes.log_prob(Event(EVERY)).exp()
+    counts = {False: [], True: []}
+    for even, found in counts.items():
+        for seed in range(40):
+            with spread_evenly(even):
+                drawn = codes.sample(64, generator=stream(seed)).value
+            code = (drawn * torch.tensor([6.0, 2.0, 1.0]).double()).sum(1).long()
+            found.append(torch.bincount(code, minlength=12).double())
+    even = torch.stack(counts[True])
+    error = (share * (1 - share) / (40 * 64)).sqrt()
+    assert bool(((even.mean(0) / 64 - share).abs() < 4 * error).all())
+    spread = {key: torch.stack(found).var(0).sum() for key, found in counts.items()}
+    assert spread[True] < 0.3 * spread[False]
+
+
+def test_even_numbers_lie_under_their_own_distribution():
+    value = torch.tensor(np.random.default_rng(0).normal(size=(300, 1))).double()
+    space = Space((1,), (Variable("x", "real"),))
+    density = built(value, space=space)
+    with spread_evenly():
+        drawn = density.sample(256, generator=stream(0)).value[:, 0].sort().values
+    grid = torch.linspace(-8, 8, 4001).double()[:, None]
+    below = density.log_prob(Event(grid)).exp().cumsum(0).detach() * 16 / 4000
+    for level in (0.1, 0.25, 0.5, 0.75, 0.9):
+        at = grid[int((below < level).sum()), 0]
+        assert float((drawn <= at).double().mean()) == pytest.approx(level, abs=0.03)
+
+
+def test_even_draws_are_told_and_refused_where_they_are_not():
+    frame = pd.DataFrame({"a": np.arange(80) % 2, "b": np.arange(80) % 3})
+    model = JointDensity(family="forest:trees=2,draws=2", random_state=0).fit(frame)
+    drawn, _ = model.sample(30, random_state=0, even=True)
+    assert drawn.attrs["status"].startswith("exact; rows of one batch are spread evenly")
+    with pytest.raises(ValueError, match="given= asks for a part"):
+        model.sample(3, given={"a": 1}, even=True)
+    with pytest.raises(ValueError, match="where= asks for a part"):
+        model.sample(3, where="a <= b", even=True)
+    other = JointDensity(family="naive_bayes", random_state=0).fit(frame)
+    with pytest.raises(ValueError, match="leave it out, or fit with a family that does"):
+        other.sample(3, even=True)
 
 
 @torch.no_grad()

@@ -5,6 +5,9 @@ from mutations_base import at
 TESTS = ("tests/test_forest.py",)
 NODES = (*TESTS, "-k", "node or leaves or kinds or arrive or layers")
 BASIS = (*TESTS, "-k", "values or basis or weights or wide")
+FLAGS = (*TESTS, "-k", "flags or drawn_rows")
+EVEN = (*TESTS, "-k", "even")
+POOL = (*TESTS, "-k", "regression or pool or indicators")
 CHAIN = (*TESTS, "-k", "beginning or structure or gap or classes or counting or noise")
 
 MUTATIONS = [
@@ -73,13 +76,74 @@ MUTATIONS = [
         ),
         (
             "draws forget what was drawn",
-            "table[:, d + 1] = value[:, d].float()",
-            "table[:, d + 1] = 0.0",
+            "told.table[:, d + 1] = torch.where(known, value[:, d], self.gap[d]).float()",
+            "told.table[:, d + 1] = 0.0",
         ),
         (
             "trees judge what they have seen",
-            "conditional.counts(share, node, ~held)",
-            "conditional.counts(share, node, held)",
+            "out.counts(share, node, ~held)",
+            "out.counts(share, node, held)",
         ),
+        (
+            "flags come last",
+            "order = [*first, *(d for d in columns if d not in first)]",
+            "order = [*(d for d in columns if d not in first), *first]",
+            FLAGS,
+        ),
+        (
+            "what a flag says is missing is told",
+            "mask = mask & ~self._told_gaps(value, mask)",
+            "mask = mask | False",
+            FLAGS,
+        ),
+        (
+            "draws tell what a flag says is missing",
+            "known = ~self._told_gaps(value, every)[:, d]",
+            "known = every[:, d]",
+            FLAGS,
+        ),
+        (
+            "even draws in the order of the rows' numbers",
+            "even_points(self.along(told, generator), generator)",
+            "torch.rand(len(weights), generator=generator, dtype=torch.float64)",
+            EVEN,
+        ),
+        (
+            "even numbers lie in another state's component",
+            "order[place][:, None], generator, point=inside[:, None]",
+            "place[:, None], generator, point=inside[:, None]",
+            EVEN,
+        ),
+    ),
+    *at(
+        "components/multinomial.py",
+        POOL,
+        ("the penalty is forgotten", "x.T @ error + penalty * slope", "x.T @ error"),
+        (
+            "rows weigh alike",
+            "share = (weight / total)[:, None].float()",
+            "share = (weight / weight * 0 + 1 / len(weight))[:, None].float()",
+        ),
+        (
+            "the second expert counts twice",
+            "return _minimum(loss, start, POOL_STEPS).abs()",
+            "return _minimum(loss, start, POOL_STEPS).abs() * torch.tensor([1.0, 2.0])",
+        ),
+        (
+            "a gap is the first level",
+            "torch.where(mask, self._place(d, value), size)",
+            "torch.where(mask, self._place(d, value), 0)",
+        ),
+        ("edges lie on values", "0.5 * (found[place - 1] + found[place])", "found[place]"),
+    ),
+    *at(
+        "core/sampling.py",
+        EVEN,
+        (
+            "points are not turned",
+            "turned = (point + torch.rand((), generator=generator, dtype=torch.float64)) % 1.0",
+            "turned = point",
+        ),
+        ("points follow no order", "index_copy_(0, order, turned)", "copy_(turned)"),
     ),
 ]

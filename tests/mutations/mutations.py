@@ -566,8 +566,8 @@ JOINTS = at(
     ),
     (
         "classes drawn evenly",
-        "categorical(self.log_prior.expand(n, -1), generator)",
-        "categorical((0 * self.log_prior).expand(n, -1), generator)",
+        "categories(self.log_prior.expand(n, -1), generator)",
+        "categories((0 * self.log_prior).expand(n, -1), generator)",
     ),
     (
         "a hidden label counts in the hybrid",

@@ -59,6 +59,14 @@ def sample(
     temperature: opt.Temperature = 1.0,
     top_k: opt.TopK = None,
     top_p: opt.TopP = 1.0,
+    even: Annotated[
+        bool,
+        typer.Option(
+            "--even",
+            help="Spread the rows evenly: each is a draw of the model, but they are not "
+            "independent (family forest).",
+        ),
+    ] = False,
     seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -85,6 +93,7 @@ def sample(
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "even": even,
     }
     if (temperature, top_k, top_p) != (1.0, None, 1.0):
         voice.aside("Tokens are chosen otherwise than by p: these are no draws of the joint model.")
@@ -100,7 +109,9 @@ def sample(
         y_column = drawn if out is None else target.write(drawn)
         X = X.assign(**{str(target.name): y_column})
     table = _placed(X, out)
-    answer(table, out, voice, **(X.attrs if where else {}))
+    if even and out != "-":
+        voice.note(f"status: {X.attrs['status']}.")
+    answer(table, out, voice, **(X.attrs if where or even else {}))
 
 
 def _say_rows(X: Any, where: Any, codec: Any, out: str | None, voice: Voice) -> None:

@@ -556,9 +556,10 @@ class LeafLayer(nn.Module):
         states: Int[Tensor, "B D"],
         generator: torch.Generator | None,
         region: Region | None = None,
+        point: Float[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B D"]:
         """One value per cell, given each cell's state; with a region, from the part of the leaf
-        inside it."""
+        inside it. ``point``: the masses of the numbers' leaves under their values, else drawn."""
         value = torch.zeros(states.shape, dtype=torch.float64)
         if len(self.category):
             share = (self.log_levels() + self._allowed(region)).softmax(-1)
@@ -568,11 +569,17 @@ class LeafLayer(nn.Module):
             code = torch.searchsorted(total, uniform * total[..., -1:])[..., 0]
             value[:, self.category] = torch.minimum(code, self.legal.sum(1) - 1).double()
         if len(self.numeric):
-            value[:, self.numeric] = self._sample_number(states[:, self.numeric], generator, region)
+            value[:, self.numeric] = self._sample_number(
+                states[:, self.numeric], generator, region, point
+            )
         return value
 
     def _sample_number(
-        self, states: Int[Tensor, "B N"], generator: torch.Generator | None, region: Region | None
+        self,
+        states: Int[Tensor, "B N"],
+        generator: torch.Generator | None,
+        region: Region | None,
+        point: Float[Tensor, "B N"] | None,
     ) -> Float[Tensor, "B N"]:
         column = torch.arange(len(self.numeric))
         mean = self.mean[column, states]
@@ -583,7 +590,10 @@ class LeafLayer(nn.Module):
         flip = low + high > 0
         a = torch.where(flip, -high, low)
         b = torch.where(flip, -low, high)
-        uniform = torch.rand(states.shape, generator=generator, dtype=torch.float64)
+        if point is None:
+            uniform = torch.rand(states.shape, generator=generator, dtype=torch.float64)
+        else:
+            uniform = torch.where(flip, 1 - point, point)
         below = normal_cdf(a)
         z = ndtri(below + (normal_cdf(b) - below) * uniform)
         z = torch.where(torch.isfinite(z), z, torch.where(b < 0, b, torch.zeros_like(b)))

@@ -53,6 +53,7 @@ class Capabilities:
     unfolds: bool = False  # the way of a draw can be seen, from noise to the row
     distils: bool = False  # draws can be learned anew, in fewer calls of a network
     step: bool = False  # token by token with a state
+    even: bool = False  # rows that are drawn together can be spread evenly
     differentiable: bool = False  # d log_prob / dx
     reparameterized: bool = False  # d sample / d parameters
 

@@ -1,4 +1,5 @@
-r"""How a next token is chosen where a density draws token by token: by its own p, or more narrowly.
+r"""How rows are drawn: tokens by their own p, or more narrowly; rows of a batch each by itself, or
+spread evenly.
 
     p'(v) ~ p(v)^(1 / T) on the K most probable tokens, of these on the fewest that have mass P
 
@@ -7,7 +8,14 @@ machines; the K most probable: A. Fan, M. Lewis and Y. Dauphin (2018), Hierarchi
 generation, section 5.2; the nucleus P: A. Holtzman et al. (2020), The curious case of neural text
 degeneration, section 3.1. What is drawn so is no draw of p, and its status says so.
 
-Shape letters: B rows, V tokens and the end.
+Rows that are spread evenly have the law p each, but are not independent: where n rows choose among
+the same states, each state comes about n p times. Each step of a chain orders the rows by what they
+have drawn so far and gives them the points of a low-discrepancy sequence, turned by one random
+angle, in that order (P. L'Ecuyer, C. Lecot and B. Tuffin (2008), A randomized quasi-Monte Carlo
+simulation method for Markov chains, section 3). Neighbours in the order are alike, and get points
+that lie far apart.
+
+Shape letters: B rows, V tokens and the end, K states.
 """
 
 import contextlib
@@ -18,9 +26,20 @@ from dataclasses import dataclass
 
 import torch
 
-from conjoin.core.shapes import Float
+from conjoin.core.random import categorical
+from conjoin.core.shapes import Float, Int
 
-__all__ = ["BY_P", "Sampling", "sampling", "sampling_with"]
+__all__ = [
+    "BY_P",
+    "Sampling",
+    "categories",
+    "even_points",
+    "inverted",
+    "is_even",
+    "sampling",
+    "sampling_with",
+    "spread_evenly",
+]
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,7 @@ class Sampling:
 
 BY_P = Sampling()  # draws of p itself
 _HOW: ContextVar[Sampling] = ContextVar("sampling", default=BY_P)
+_EVEN: ContextVar[bool] = ContextVar("even", default=False)
 
 
 def sampling() -> Sampling:
@@ -92,3 +112,74 @@ def sampling_with(how: Sampling) -> Iterator[None]:
         yield
     finally:
         _HOW.reset(token)
+
+
+def is_even() -> bool:
+    """Whether rows that are drawn together are to be spread evenly."""
+    return _EVEN.get()
+
+
+@contextlib.contextmanager
+def spread_evenly(wanted: bool = True) -> Iterator[None]:
+    """Densities that declare ``even`` spread the rows of one call evenly inside."""
+    token = _EVEN.set(wanted)
+    try:
+        yield
+    finally:
+        _EVEN.reset(token)
+
+
+def even_points(
+    order: Int[torch.Tensor, " B"], generator: torch.Generator | None
+) -> Float[torch.Tensor, " B"]:
+    """A point of [0, 1) for each row, each uniform by itself, of which those that follow each other
+    in ``order``, the rows from the first to the last, lie far apart (J. van der Corput's sequence).
+
+    Examples
+    --------
+    >>> points = even_points(torch.arange(8), torch.Generator().manual_seed(0))
+    >>> (points * 8).long().sort().values.tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7]
+    """
+    index = torch.arange(len(order))
+    point = torch.zeros(len(order), dtype=torch.float64)
+    digit = 0.5
+    while bool(index.any()):
+        point += digit * (index % 2)
+        index = index // 2
+        digit /= 2
+    turned = (point + torch.rand((), generator=generator, dtype=torch.float64)) % 1.0
+    return torch.empty_like(turned).index_copy_(0, order, turned)
+
+
+def inverted(
+    share: Float[torch.Tensor, "B K"], point: Float[torch.Tensor, " B"]
+) -> tuple[Int[torch.Tensor, " B"], Float[torch.Tensor, " B"]]:
+    """The state in which each row's point lies, where states stand side by side as wide as their
+    shares, and where in it the point lies, from 0 to 1.
+
+    Examples
+    --------
+    >>> state, place = inverted(torch.tensor([[0.25, 0.75]] * 2), torch.tensor([0.125, 0.625]))
+    >>> state.tolist(), place.tolist()
+    ([0, 1], [0.5, 0.5])
+    """
+    ends = share.cumsum(1)
+    ends = ends / ends[:, -1:]
+    state = torch.searchsorted(ends, point[:, None].contiguous(), right=True)[:, 0]
+    state = state.clamp_max(share.shape[1] - 1)
+    each = torch.arange(len(state))
+    high = ends[each, state]
+    low = torch.where(state > 0, ends[each, (state - 1).clamp_min(0)], 0.0)
+    return state, ((point - low) / (high - low).clamp_min(1e-300)).clamp(0.0, 1.0)
+
+
+def categories(
+    log_p: Float[torch.Tensor, "B K"], generator: torch.Generator | None
+) -> Int[torch.Tensor, " B"]:
+    """A category of each row; spread evenly, in a random order of the rows, where that is asked
+    for."""
+    if not is_even():
+        return categorical(log_p, generator)
+    order = torch.randperm(len(log_p), generator=generator)
+    return inverted(log_p.softmax(1), even_points(order, generator))[0]

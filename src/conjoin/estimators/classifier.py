@@ -259,6 +259,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float = 1.0,
+        even: bool = False,
     ) -> tuple[Any, Any]:
         """Draw rows and their classes from the joint.
 
@@ -284,6 +285,11 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
             How many of the most probable tokens may come.
         top_p : float, default 1.0
             The mass of the most probable tokens that may come.
+        even : bool, default False
+            Whether rows are spread evenly: each is a draw of the model, but of n rows about n p
+            have what has probability p, closer than by chance. ``X.attrs["status"]`` says so of a
+            frame. A y that a predictor adds is drawn for each row by itself. Of family="forest",
+            and of all rows, without y, given and where.
 
         Returns
         -------
@@ -311,10 +317,10 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         how = Sampling(temperature, top_k, top_p)
         several = self._several()
         if several is not None and y is None and not given and not where and how.plain:
-            rows, targets = sample_all(several, n_samples, seed_of(random_state), tails)
+            rows, targets = sample_all(several, n_samples, seed_of(random_state), tails, even)
             return self._given_back(rows), targets
         seed = seed_of(random_state)
-        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how)
+        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how, even)
         return self._given_back(X), labels
 
     def counterfactual(

@@ -100,6 +100,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float = 1.0,
+        even: bool = False,
     ) -> tuple[Any, None]:
         """Draw rows from p(x).
 
@@ -107,7 +108,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         ----------
         n_samples : int, default 1
             Number of rows.
-        given, random_state, where, tails, temperature, top_k, top_p
+        given, random_state, where, tails, temperature, top_k, top_p, even
             As of ``JointClassifier.sample``.
 
         Returns
@@ -124,7 +125,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         """
         seed = seed_of(random_state)
         how = Sampling(temperature, top_k, top_p)
-        X, _ = generate(self._model(), n_samples, None, given, seed, where, tails, how)
+        X, _ = generate(self._model(), n_samples, None, given, seed, where, tails, how, even)
         return self._given_back(X), None
 
     def evaluate(self, X: Any, y: Any = None, *, false_alarm: float = 0.05) -> dict[str, Any]:

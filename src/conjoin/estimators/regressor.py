@@ -143,6 +143,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float = 1.0,
+        even: bool = False,
     ) -> tuple[Any, Any]:
         """Draw rows and their numbers from the joint.
 
@@ -153,7 +154,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         y : float, tuple of float or array_like, shape (n_samples,), optional
             The number of all rows; a range (low, high), None for an open end, in which it is
             drawn; or a list of one number for each row. By default it is drawn.
-        given, random_state, where, tails, temperature, top_k, top_p
+        given, random_state, where, tails, temperature, top_k, top_p, even
             As of ``JointClassifier.sample``. ``tails`` also opens the range of y, which otherwise
             is that of the fit.
 
@@ -172,10 +173,10 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         how = Sampling(temperature, top_k, top_p)
         several = self._several()
         if several is not None and y is None and not given and not where and how.plain:
-            rows, targets = sample_all(several, n_samples, seed_of(random_state), tails)
+            rows, targets = sample_all(several, n_samples, seed_of(random_state), tails, even)
             return self._given_back(rows), targets
         seed = seed_of(random_state)
-        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how)
+        X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how, even)
         return self._given_back(X), labels
 
     def counterfactual(

@@ -20,6 +20,7 @@ from conjoin.core import (
 )
 from conjoin.core.event import chosen
 from conjoin.core.random import draw_seed
+from conjoin.core.sampling import categories
 from conjoin.core.shapes import Float
 from conjoin.joints.base import Rebuild, WithLabelPrior, _label_loss, trust
 
@@ -84,7 +85,7 @@ class ClassConditional(WithLabelPrior):
         return self._classes(x)[:, candidates.long()]
 
     def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Pair:
-        y = Event(categorical(self.log_prior.expand(n, -1), generator).double())
+        y = Event(categories(self.log_prior.expand(n, -1), generator).double())
         return Pair(y, self.density.sample(n, y, generator=generator))
 
     def _label(self, event: Pair, drawn: Tensor) -> Event:

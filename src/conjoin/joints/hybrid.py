@@ -127,6 +127,7 @@ class Hybrid(Joint):
             regions=base.regions,
             edits=base.edits,
             mode="none" if base.mode == "none" else "approximate",
+            even=base.even,
         )
 
     def _weighs(self, able: Capabilities) -> bool:

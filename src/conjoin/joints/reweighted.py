@@ -113,7 +113,8 @@ class Reweighted(Joint):
 
     @property
     def capabilities(self) -> Capabilities:
-        return of_pairs(self, self.base.capabilities)
+        # its draws are chosen from those of the base, which undoes their order
+        return replace(of_pairs(self, self.base.capabilities), even=False)
 
     @property
     def status(self) -> dict[str, Status]:

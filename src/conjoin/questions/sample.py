@@ -13,7 +13,7 @@ import torch
 from conjoin.codecs.table.schema import RARE
 from conjoin.codecs.table.values import text_of
 from conjoin.core import Event, Pair, Region, stream
-from conjoin.core.sampling import BY_P, Sampling, sampling_with
+from conjoin.core.sampling import BY_P, Sampling, sampling_with, spread_evenly
 from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import Model
 from conjoin.questions.constraints import (
@@ -27,7 +27,9 @@ from conjoin.questions.constraints import (
 )
 from conjoin.questions.ranges import Ends, draw_in_range, ends_of, lifted
 
-__all__ = ["generate"]
+__all__ = ["EVEN_WORDS", "generate"]
+
+EVEN_WORDS = "rows of one batch are spread evenly, not independent"
 
 
 def generate(
@@ -39,6 +41,7 @@ def generate(
     where: str | Sequence[str] = (),
     tails: bool = False,
     how: Sampling = BY_P,
+    even: bool = False,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """``n`` rows and their y (None for a density).
 
@@ -48,14 +51,36 @@ def generate(
     conditionals; without ``where`` no row is drawn in vain. ``where``: constraints such as "start
     <= end"; the frame's ``attrs["acceptance"]`` is the share of drawn rows that kept them. Columns
     and a number y stay between the least and the greatest value of the fit, unless ``tails``, or a
-    range of them is asked for. ``how`` the tokens of strings are chosen."""
+    range of them is asked for. ``how`` the tokens of strings are chosen. ``even``: each row has the
+    model's law, and the rows are spread evenly; ``attrs["status"]`` says so."""
     if not how.plain and not model.density_of_x.capabilities.step:
         raise ValueError(
             "temperature, top_k and top_p are for families that draw strings token by token, and "
             f"{type(model.density_of_x).__name__} does not: leave them out."
         )
-    with sampling_with(how):
-        return _generated(model, n, y, given, seed, where, tails)
+    if even:
+        _check_even(model, {"y": y is not None, "given": bool(given), "where": bool(where)})
+    with sampling_with(how), spread_evenly(even):
+        X, labels = _generated(model, n, y, given, seed, where, tails)
+    if even:
+        X.attrs["status"] = f"{model.status['sample'].value}; {EVEN_WORDS}"
+    return X, labels
+
+
+def _check_even(model: Model, asked: Mapping[str, bool]) -> None:
+    """An error where the rows can't be spread evenly, or something else is ``asked`` as well."""
+    if not model.joint.capabilities.even:
+        raise ValueError(
+            "even=True spreads the rows of one call evenly, which "
+            f"{type(model.density_of_x).__name__} does not: leave it out, or fit with a family "
+            "that does, such as family='forest'."
+        )
+    for name, is_asked in asked.items():
+        if is_asked:
+            raise ValueError(
+                f"even=True spreads rows over all of p(x), and {name}= asks for a part of it: "
+                "leave out one of them."
+            )
 
 
 def _generated(

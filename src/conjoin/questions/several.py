@@ -160,9 +160,11 @@ def evaluate_all(
 
 
 def sample_all(
-    model: SeveralTargets, n: int, seed: int = 0, tails: bool = False
+    model: SeveralTargets, n: int, seed: int = 0, tails: bool = False, even: bool = False
 ) -> tuple[Any, pd.DataFrame]:
     """``n`` rows of x and of all targets, drawn together."""
+    if even:
+        raise ValueError("even=True is for models of one target, or of none: leave it out.")
     generator = stream(seed, "sample")
     count = len(model.targets)
     x = model.codec.space.unknown(n)

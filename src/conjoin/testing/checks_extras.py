@@ -11,11 +11,17 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from conjoin.core import Density, Edit, Event, stream
+from conjoin.core.sampling import spread_evenly
+from conjoin.testing.checks_mass import agree
 from conjoin.testing.fitted import Fitted
 from conjoin.testing.registry import NotApplicable, check, check_of, close, expect, needs
 from conjoin.testing.subjects import Subject
 
-__all__ = ["distils", "edits", "invariances", "sweeps", "typical", "unfolds"]
+__all__ = ["distils", "edits", "even", "invariances", "sweeps", "typical", "unfolds"]
+
+EVEN_BATCHES = 32  # of so many rows, by which even draws are judged
+EVEN_ROWS = 64
+MAX_EVEN_SPREAD = 0.6  # of a count's variance among independent draws
 
 PRIOR_DRAWS = 1500  # first states by which the noise that draws begin with is known
 STUDENT_CALLS = 2  # of a student's network for a draw
@@ -155,6 +161,25 @@ def _is_noise(subject: Subject, first: Tensor) -> None:
     expect(abs(off) < 0.25, f"the mean of the first state is off by {off:.3f} deviations")
     ratio = float(first.std() / rows.std())
     expect(0.5 < ratio < 1.5, f"the first state's deviation is {ratio:.3f} of the rows'")
+
+
+# --------------------------------------------------------------------------------------- even draws
+
+
+@check
+def even(subject: Subject) -> None:
+    """Rows that are spread evenly follow log_prob, and counts of what lies above the middle of a
+    column vary less from batch to batch than those of independent draws."""
+    needs(subject.can.even, "rows are not spread evenly")
+    with spread_evenly():
+        batches = torch.stack([subject.sample(EVEN_ROWS, seed) for seed in range(EVEN_BATCHES)])
+    agree(subject, batches.flatten(0, 1), subject.table, list(range(subject.tiny.size)), "draws")
+    middle = batches.flatten(0, 1).median(0).values
+    middle = torch.where(middle == batches.amax((0, 1)), middle - 1e-9, middle)
+    counts = (batches > middle).double().sum(1)
+    share = counts.mean(0) / EVEN_ROWS
+    ratio = float((counts.var(0) / (EVEN_ROWS * share * (1 - share)).clamp_min(1e-9)).mean())
+    expect(ratio < MAX_EVEN_SPREAD, f"counts vary {ratio:.2f} times as much as by chance")
 
 
 # ------------------------------------------------------------------------------------------ student

@@ -69,6 +69,7 @@ VERIFIED: dict[str, tuple[str, ...]] = {
     "unfolds": ("unfolds",),
     "distils": ("distils",),
     "step": ("step",),
+    "even": ("even",),
     "differentiable": ("differentiable",),
     "reparameterized": ("reparameterized",),
 }
