@@ -39,8 +39,8 @@ OPTIONS = {
         "--max-error", "--max-width", "--part", "--reasons", "--skip-broken",
     ],
     "sample": [
-        *TELL, *OUT, "--device", "--given", "--seed", "--tails", "--temperature", "--top-k",
-        "--top-p", "--where", "--y", "-n",
+        *TELL, *OUT, "--device", "--even", "--given", "--seed", "--tails", "--temperature",
+        "--top-k", "--top-p", "--where", "--y", "-n",
     ],
     "impute": [
         *LIMITS, *TELL, *OUT, "--device", "--draws", "--hide", "--mask", "--part", "--seed",
