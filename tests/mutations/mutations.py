@@ -106,18 +106,18 @@ LEAVES = at(
     LEAF_TESTS,
     (
         "density without 1 / sigma",
-        ".log()[:, None] - self.log_scale[",
-        ".log()[:, None] - 0 * self.log_scale[",
+        "size = size - self.log_scale[",
+        "size = size - 0 * self.log_scale[",
     ),
     (
         "cell without its width",
-        "size = torch.where(step > 0, step, 1.0).log()[:, None] - self",
-        "size = -self",
+        "size = torch.where(step > 0, step, 1.0).log()[:, None]",
+        "size = torch.zeros_like(step)[:, None]",
     ),
     (
         "mass outside the bounds",
-        "return result.masked_fill(outside[:, None], -math.inf)",
-        "return result",
+        "return log_density.masked_fill(outside[:, None], -math.inf)",
+        "return log_density",
     ),
     (
         "first cell ends at its edge",
@@ -171,8 +171,8 @@ LEAVES = at(
     ("the spike's share also moves the mean", "            share = share * from_rest\n", ""),
     (
         "spike and continuous part swapped",
-        "torch.sigmoid(rest + self._log_continuous(cells) - spike)",
-        "torch.sigmoid(spike - rest - self._log_continuous(cells))",
+        "torch.sigmoid(rest + continuous - spike)",
+        "torch.sigmoid(spike - rest - continuous)",
     ),
     ("levels without a prior", "(counts + lent).log_()", "counts.log()"),
     ("near levels lend nothing", "counts @ (kernel / kernel.sum(2, keepdim=True))", "counts * 0"),
@@ -697,7 +697,12 @@ TRAINING = [
     *at(
         "training/learners.py",
         TRAINING_TESTS,
-        ("memory that does not grow", "first * (1 - progress)", "first"),
+        ("memory that does not grow", "share**RATE_POWER * left", "share**RATE_POWER"),
+        (
+            "the first steps hardly move",
+            "left = min(1.0, (1 - progress) / FALLING_SHARE)",
+            "left = share * min(1.0, (1 - progress) / FALLING_SHARE)",
+        ),
         (
             "old statistics take the weight of the new",
             "torch.lerp(self.running.get(key, value), value, rate)",

@@ -34,8 +34,9 @@ INTERRUPTION = "Finishing with what was learned. Ctrl-C again stops at once."
 ROUNDS_PER_FIT = 40  # of a fit by the gradient
 # passes over the rows; with mini-batches fewer than the maximum, but at least so many steps
 MAX_EPOCHS = 60
-MIN_EPOCHS = 30
-MIN_STEPS = 200
+MIN_EPOCHS = 4
+MIN_STEPS = 100
+MIN_BEGUN_EPOCHS = 30  # where a density begins with statistics of all rows, which it leaves slowly
 MAX_SETBACKS = 3  # times that a fit may go back to its last good weights
 # steps, and seconds, of a fit after which it says how long all of its steps take
 MIN_TIMED_STEPS = 5
@@ -232,10 +233,11 @@ class _Run:
         """At most; mini-batches of expectation-maximisation need fewer passes than whole ones."""
         if self.planned:
             return math.ceil(self.planned / self.length)
+        least = MIN_BEGUN_EPOCHS if self.density.begun else MIN_EPOCHS
         return (
             self.plan.epochs
             or epochs
-            or min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS / self.parts)))
+            or min(MAX_EPOCHS, max(least, math.ceil(MIN_STEPS / self.parts)))
         )
 
     # ------------------------------------------------------------------ steps

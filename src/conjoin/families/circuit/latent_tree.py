@@ -348,6 +348,8 @@ class CircuitDensity(Density):
     ) -> Float[Tensor, " B"]:
         """-log p of a row under the trees on average, at least that of their mixture: what each
         learns by itself."""
+        if not torch.is_grad_enabled():
+            return -self._quick(event).mean(0) - math.log(len(self.parents))
         log_each = self._tops(self._leaf(event)).unflatten(1, (len(self.parents), -1)).logsumexp(2)
         return -log_each.mean(1) - math.log(len(self.parents))
 
