@@ -1,6 +1,7 @@
 """The type of a column that the user said nothing about."""
 
 import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -103,8 +104,13 @@ def guess_pictures(series: Series) -> bool:
     are mistakes then, of which whoever reads the pictures says the row."""
     if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
         return False
-    known = [cell for cell in series.dropna() if not isinstance(cell, str) or cell.strip()]
-    return sum(map(_is_picture, known)) > MIN_PICTURE_SHARE * len(known)
+    cells = list(series.dropna())
+    others = [cell for cell in cells if not isinstance(cell, str)]
+    words = Counter(cell for cell in cells if isinstance(cell, str))  # each word is read once
+    known = len(others) + sum(count for word, count in words.items() if word.strip())
+    found = sum(map(_is_picture, others))
+    found += sum(count for word, count in words.items() if _is_picture(word))
+    return found > MIN_PICTURE_SHARE * known
 
 
 def guess_smiles(series: Series) -> bool:
@@ -113,7 +119,7 @@ def guess_smiles(series: Series) -> bool:
     if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
         return False
     known = list(series.dropna())
-    if not all(isinstance(cell, str) for cell in known):
+    if not all(issubclass(kind, str) for kind in set(map(type, known))):
         return False
     return len(set(known)) >= MIN_DISTINCT_SHARE * len(known) and looks_like_smiles(known)
 

@@ -57,6 +57,7 @@ __all__ = ["Circuit", "CircuitDensity"]
 
 
 START_PASSES = 5  # of expectation-maximisation, for the mixture that a tree starts as
+MAX_START_ROWS = 6000  # that this mixture learns from: the passes that follow see all
 BLOCK_ROWS = 2048  # rows of a pass that keeps nothing
 KEPT_ROWS = 1024  # rows of one that keeps all its messages
 MODE_WALKS = 24  # drawn walks down the trees that compete for the mode
@@ -211,6 +212,11 @@ class CircuitDensity(Density):
         self, data: Event, weight: Float[Tensor, " B"], generator: torch.Generator
     ) -> None:
         """Every latent variable of a tree starts as the component of one mixture."""
+        if data.rows > MAX_START_ROWS:
+            some = torch.randperm(data.rows, generator=generator)[:MAX_START_ROWS].sort().values
+            scale = weight.sum() / weight[some].sum()
+            data = data.take(some)
+            weight = scale * weight[some]
         width = self.structure["width"]
         config = self.config
         parts = [Mixture(width, config.smoothing)] * len(self.parents)
