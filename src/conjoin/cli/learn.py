@@ -183,8 +183,7 @@ def fit(
     skip_broken: opt.SkipBroken = False,
     start_from: opt.StartFrom = None,
 ) -> None:
-    """Fit a joint model of a table, or of pictures with the names of their folders. Without labels
-    it models p(x) alone."""
+    """Fit a joint model of a table or of pictures; without labels it models p(x) alone."""
     if Path(data).exists() and not (quiet or as_json):  # before the libraries, which take seconds
         Voice().note(f"Fitting a model of {data}.")
     from conjoin.cli.fitting import Asked, fit_table

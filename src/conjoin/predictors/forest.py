@@ -7,7 +7,7 @@ with n the rows of the parent.
 Trees are grown without bootstrap until their leaves are pure (P. Geurts, D. Ernst, L. Wehenkel
 (2006), Extremely randomized trees), then shrunk by the strength l, which is chosen by
 cross-validation on the very same trees (A. Agarwal et al. (2022), Hierarchical shrinkage, equation
-2). The forest is that of all folds together, so that no tree is grown only to be judged.
+2).
 
 Shape letters: B rows, F features, K classes, N nodes of all trees, T trees, L strengths.
 """
@@ -24,6 +24,7 @@ from conjoin.core import Event, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.predictors.base import Case, Design, Folded, Method, Scorer
+from conjoin.predictors.folds import folds_for
 from conjoin.util.budget import all_in_time, seconds_of
 
 __all__ = ["ExtraTreesMethod", "Forest"]
@@ -31,8 +32,9 @@ __all__ = ["ExtraTreesMethod", "Forest"]
 BLOCK_ROWS = 512  # that walk down all trees together
 STRENGTHS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of shrinkage, in rows
 FLOOR = 1e-3  # share of equal probabilities in what a forest of classes says
-TREES = 100  # of all folds together, at most
-MIN_TREES = 40
+TREES = 100  # at most
+TREES_A_FOLD = 25  # at most
+MIN_TREES = 10
 TIMED_TREES = 2  # by which is known how long one takes
 MAX_NODES = 400_000  # of a forest, by which a folder stays small
 MAX_LEAVES = 4_000  # of a tree, about
@@ -104,7 +106,9 @@ class ExtraTreesMethod(Method):
         grown()  # what is done but once
         each = seconds_of(grown) / TIMED_TREES
         share = case.rows.rows / few.rows.rows
-        return each * _trees(table.size * share) * share
+        count = _trees_a_fold(table.size * share)
+        trees = count * (folds_for(case.rows.rows) + TREES // TREES_A_FOLD)
+        return each * trees * share
 
     def by_folds(self, case: Case) -> Folded:
         design, crossed = case.designs()
@@ -112,29 +116,26 @@ class ExtraTreesMethod(Method):
         y = case.rows.y.value.numpy()
         y = y if case.classes is None else y.astype(np.int64)
         weight = case.weight.numpy()
-        parts = case.parts() or [np.zeros(len(y), dtype=bool)]
-        count = -(-_trees(table.size) // len(parts))
-        found = []
+        count = _trees_a_fold(table.size)
         out = np.full((len(STRENGTHS), len(y), case.classes or 1), np.nan)
-        for held in all_in_time(parts):
+        for held in all_in_time(case.parts()):
             trees = _grown(case, count, table[~held], y[~held], weight[~held])
-            trees = _within(trees, MAX_NODES // len(parts))
             each = (_shrunk(tree, STRENGTHS)[:, tree.apply(table[held])] for tree in trees)
-            out[:, held] = sum(each) / len(trees)
-            found += trees
+            out[:, held] = sum(each) / count
         best = _best(out, y, weight, case.classes)
+        final = _grown(case, count * TREES // TREES_A_FOLD, table, y, weight)
         scores = torch.as_tensor(out[best])
         scores = scores if case.classes is None else _log_p(scores)
-        return Folded(_forest(found, STRENGTHS[best], design), scores)
+        return Folded(_forest(final, STRENGTHS[best], design), scores)
 
 
-def _trees(cells: float) -> int:
-    """How many for a table of so many cells."""
-    return max(MIN_TREES, min(TREES, int(TREES * AMPLE_CELLS / cells)))
+def _trees_a_fold(cells: float) -> int:
+    """Of a table of so many cells."""
+    return max(MIN_TREES, min(TREES_A_FOLD, int(TREES_A_FOLD * AMPLE_CELLS / cells)))
 
 
 def _grown(case: Case, count: int, table: Any, y: np.ndarray, weight: np.ndarray) -> list[Any]:
-    """scikit-learn's trees of these rows."""
+    """scikit-learn's trees of these rows, as many as ``MAX_NODES`` allows."""
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
     kind = ExtraTreesRegressor if case.classes is None else ExtraTreesClassifier
@@ -144,13 +145,9 @@ def _grown(case: Case, count: int, table: Any, y: np.ndarray, weight: np.ndarray
         min_samples_leaf=-(-len(y) // MAX_LEAVES),
         random_state=case.seed,
     ).fit(table, y, sample_weight=weight)
-    return [each.tree_ for each in estimator.estimators_]
-
-
-def _within(trees: list[Any], most: int) -> list[Any]:
-    """The first of them, so many that they have no more than ``most`` nodes; at least one."""
+    trees = [each.tree_ for each in estimator.estimators_]
     nodes = np.cumsum([tree.node_count for tree in trees])
-    return trees[: max(1, int((nodes <= most).sum()))]
+    return trees[: max(1, int((nodes <= MAX_NODES).sum()))]
 
 
 def _shrunk(tree: Any, strengths: tuple[float, ...]) -> np.ndarray:

@@ -28,6 +28,7 @@ from conjoin.training import ranks
 from conjoin.training.muon import Muon
 
 __all__ = [
+    "FALLING_SHARE",
     "Batch",
     "ExpectationMaximisation",
     "Gibbs",

@@ -56,7 +56,7 @@ from conjoin.util.budget import tell_cut, while_time
 __all__ = ["Circuit", "CircuitDensity"]
 
 
-START_PASSES = 5  # of expectation-maximisation, for the mixture that a tree starts as
+START_PASSES = 2  # of expectation-maximisation, for the mixture that a tree starts as
 MAX_START_ROWS = 6000  # that this mixture learns from: the passes that follow see all
 BLOCK_ROWS = 2048  # rows of a pass that keeps nothing
 KEPT_ROWS = 1024  # rows of one that keeps all its messages
