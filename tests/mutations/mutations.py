@@ -168,6 +168,11 @@ LEAVES = at(
         "else share + 0\n",
         NAIVE,
     ),
+    (
+        "moments of cells that have another mass",
+        "moments_inside(low, high, log_density[wide])",
+        "moments_inside(low, high, log_density[wide] + 1)",
+    ),
     ("the spike's share also moves the mean", "            share = share * from_rest\n", ""),
     (
         "spike and continuous part swapped",
@@ -393,15 +398,15 @@ FAMILIES = [
         ),
         (
             "peaks of the cells forgotten",
-            ("1,\n                leaves.peak[own.cell],"),
-            "1, 0.0 * leaves.peak[own.cell],",
+            "leaves.peak.index_select(0, own.cell),",
+            "0.0 * leaves.peak.index_select(0, own.cell),",
         ),
         (
             "scale of a message forgotten",
             "self.log_scale + _take(message.log_scale, index)",
             "self.log_scale",
         ),
-        ("all rows called sound", "self.sound & sound)", "self.sound | sound | ~sound)"),
+        ("all rows called sound", "_both(self.sound, sound))", "sound | ~sound)"),
         (
             "prior of the root dropped",
             "up.log_scale + (up.top @ self.root).double().log()",
@@ -757,8 +762,13 @@ TRAINING = [
         ),
         (
             "patience off by one",
-            "self.trained.epochs - self.trained.best_epoch >= patience",
-            "self.trained.epochs - self.trained.best_epoch > patience",
+            "self.trained.epochs - since >= patience",
+            "self.trained.epochs - since > patience",
+        ),
+        (
+            "mini-batches given up before their steps get smaller",
+            "since = max(self.trained.best_epoch, self.falling)",
+            "since = self.trained.best_epoch",
         ),
         (
             "seed ignored by the steps",
