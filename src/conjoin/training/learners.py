@@ -4,9 +4,9 @@ gradients elsewhere.
 Both take one step per mini-batch and know nothing of the loop around them. Mini-batch EM keeps a
 running mean of the statistics, s <- (1 - rho) s + rho s_batch (O. Cappe and E. Moulines (2009),
 On-line expectation-maximization, equation 12); with one batch it is plain EM. A large rho moves
-far with each step, a small one averages over more rows. So rho keeps nearly 1 (the batch's share of
-all rows to the power ``RATE_POWER``) for half of the planned steps, and falls in a straight line to
-nothing over the other half. Where statistics of all rows are there to begin with, it falls from the
+far with each step, a small one averages over more rows, those that are rare among them. So rho is
+the batch's share of all rows to the power ``RATE_POWER`` for the first fifth of the planned steps,
+and falls in a straight line to nothing over the others. Where statistics of all rows are there to begin with, it falls from the
 share itself over all steps.
 """
 
@@ -41,8 +41,8 @@ __all__ = [
 
 
 MIN_STEP_SIZE = 0.01  # rho of the last steps
-RATE_POWER = 0.1  # of a batch's share of the rows: rho of the first steps
-FALLING_SHARE = 0.5  # of the steps, over which rho falls
+RATE_POWER = 0.3  # of a batch's share of the rows: rho of the first steps
+FALLING_SHARE = 0.8  # of the steps, over which rho falls
 WARM_UP = 0.05  # share of the fit in which the rate rises
 
 

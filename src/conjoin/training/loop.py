@@ -35,7 +35,7 @@ ROUNDS_PER_FIT = 40  # of a fit by the gradient
 # passes over the rows; with mini-batches fewer than the maximum, but at least so many steps
 MAX_EPOCHS = 60
 MIN_EPOCHS = 4
-MIN_STEPS = 80
+MIN_STEPS = 130
 MIN_BEGUN_EPOCHS = 30  # where a density begins with statistics of all rows, which it leaves slowly
 MAX_SETBACKS = 3  # times that a fit may go back to its last good weights
 # steps, and seconds, of a fit after which it says how long all of its steps take
