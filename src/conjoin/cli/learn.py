@@ -190,8 +190,9 @@ def fit(
     from conjoin.training.ranks import rank, together
 
     with together():
-        silent = rank() > 0  # of several processes one speaks
-        voice = Voice(quiet or silent, as_json and not silent)
+        voice = Voice(
+            quiet or rank() > 0, as_json and not rank()
+        )  # one of several processes speaks
         asked = Asked(
             data=data,
             target=target,

@@ -6,8 +6,8 @@ running mean of the statistics, s <- (1 - rho) s + rho s_batch (O. Cappe and E. 
 On-line expectation-maximization, equation 12); with one batch it is plain EM. A large rho moves
 far with each step, a small one averages over more rows, those that are rare among them. So rho is
 the batch's share of all rows to the power ``RATE_POWER`` for the first fifth of the planned steps,
-and falls in a straight line to nothing over the others. Where statistics of all rows are there to begin with, it falls from the
-share itself over all steps.
+and falls in a straight line to nothing over the others. Where statistics of all rows are there to
+begin with, it falls from the share itself over all steps.
 """
 
 import abc
