@@ -190,9 +190,7 @@ def fit(
     from conjoin.training.ranks import rank, together
 
     with together():
-        voice = Voice(
-            quiet or rank() > 0, as_json and not rank()
-        )  # one of several processes speaks
+        voice = Voice(quiet or rank() > 0, as_json and not rank())  # of several one speaks
         asked = Asked(
             data=data,
             target=target,
