@@ -26,7 +26,7 @@ OPTIONS = {
         "--groups", "--levels",
         "--max-kwh", "--max-time", "--missing", "--missingness", "--part", "--precision",
         "--predictor", "--range", "--resize", "--resume", "--schema", "--seed", "--size",
-        "--skip-broken", "--start-from", "--target",
+        "--skip-broken", "--speed", "--start-from", "--target",
         "--task", "--time", "--types", "--unlabelled",
     ],
     "compare": [

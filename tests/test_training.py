@@ -243,7 +243,7 @@ def test_mini_batch_em_follows_a_running_mean_that_forgets_less_and_less():
         fresh = {
             key: 4 * value for key, value in density.statistics(part).items() if key != "log_prob"
         }
-        rate = 1.0 if running is None else 0.25**0.5 * (1 - step / 4)
+        rate = 1.0 if running is None else 0.25**0.3 * min(1.0, (1 - step / 4) / 0.8)
         running = (
             fresh
             if running is None

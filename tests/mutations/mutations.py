@@ -106,18 +106,18 @@ LEAVES = at(
     LEAF_TESTS,
     (
         "density without 1 / sigma",
-        ".log()[:, None] - self.log_scale[",
-        ".log()[:, None] - 0 * self.log_scale[",
+        "size = size - self.log_scale[",
+        "size = size - 0 * self.log_scale[",
     ),
     (
         "cell without its width",
-        "size = torch.where(step > 0, step, 1.0).log()[:, None] - self",
-        "size = -self",
+        "size = torch.where(step > 0, step, 1.0).log()[:, None]",
+        "size = torch.zeros_like(step)[:, None]",
     ),
     (
         "mass outside the bounds",
-        "return result.masked_fill(outside[:, None], -math.inf)",
-        "return result",
+        "return log_density.masked_fill(outside[:, None], -math.inf)",
+        "return log_density",
     ),
     (
         "first cell ends at its edge",
@@ -168,11 +168,16 @@ LEAVES = at(
         "else share + 0\n",
         NAIVE,
     ),
+    (
+        "moments of cells that have another mass",
+        "moments_inside(low, high, log_density[wide])",
+        "moments_inside(low, high, log_density[wide] + 1)",
+    ),
     ("the spike's share also moves the mean", "            share = share * from_rest\n", ""),
     (
         "spike and continuous part swapped",
-        "torch.sigmoid(rest + self._log_continuous(cells) - spike)",
-        "torch.sigmoid(spike - rest - self._log_continuous(cells))",
+        "torch.sigmoid(rest + continuous - spike)",
+        "torch.sigmoid(spike - rest - continuous)",
     ),
     ("levels without a prior", "(counts + lent).log_()", "counts.log()"),
     ("near levels lend nothing", "counts @ (kernel / kernel.sum(2, keepdim=True))", "counts * 0"),
@@ -393,15 +398,15 @@ FAMILIES = [
         ),
         (
             "peaks of the cells forgotten",
-            ("1,\n                leaves.peak[own.cell],"),
-            "1, 0.0 * leaves.peak[own.cell],",
+            "leaves.peak.index_select(0, own.cell),",
+            "0.0 * leaves.peak.index_select(0, own.cell),",
         ),
         (
             "scale of a message forgotten",
             "self.log_scale + _take(message.log_scale, index)",
             "self.log_scale",
         ),
-        ("all rows called sound", "self.sound & sound)", "self.sound | sound | ~sound)"),
+        ("all rows called sound", "_both(self.sound, sound))", "sound | ~sound)"),
         (
             "prior of the root dropped",
             "up.log_scale + (up.top @ self.root).double().log()",
@@ -697,7 +702,12 @@ TRAINING = [
     *at(
         "training/learners.py",
         TRAINING_TESTS,
-        ("memory that does not grow", "first * (1 - progress)", "first"),
+        ("memory that does not grow", "share**RATE_POWER * left", "share**RATE_POWER"),
+        (
+            "the first steps hardly move",
+            "left = min(1.0, (1 - progress) / FALLING_SHARE)",
+            "left = share * min(1.0, (1 - progress) / FALLING_SHARE)",
+        ),
         (
             "old statistics take the weight of the new",
             "torch.lerp(self.running.get(key, value), value, rate)",
@@ -752,8 +762,13 @@ TRAINING = [
         ),
         (
             "patience off by one",
-            "self.trained.epochs - self.trained.best_epoch >= patience",
-            "self.trained.epochs - self.trained.best_epoch > patience",
+            "self.trained.epochs - since >= patience",
+            "self.trained.epochs - since > patience",
+        ),
+        (
+            "mini-batches given up before their steps get smaller",
+            "since = max(self.trained.best_epoch, self.falling)",
+            "since = self.trained.best_epoch",
         ),
         (
             "seed ignored by the steps",

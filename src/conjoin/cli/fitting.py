@@ -29,6 +29,7 @@ from conjoin.codecs.table.reading import usual_decimal
 from conjoin.estimators.functions import estimator_of
 from conjoin.estimators.notices import told_elsewhere
 from conjoin.families import resolve
+from conjoin.fitting.options import SPEEDS
 from conjoin.fitting.stream import Stream, draw
 from conjoin.model.saving import model_hash, refuse_overwrite
 from conjoin.predictors import choices
@@ -78,6 +79,7 @@ class Asked:
     skip_broken: bool = False
     start_from: Any = None  # a model's folder; once the fit has begun, the estimator in it
     precision: str = "auto"
+    speed: str = "default"
     device: str = "auto"
     types: list[str] | None = None
 
@@ -203,6 +205,11 @@ def _check(asked: Asked) -> None:
         and reader_of(asked.data) is None
     ):
         raise ValueError(f"--task {asked.task} needs a --target: the column to predict.")
+    if asked.speed not in SPEEDS:
+        raise ValueError(
+            f"--speed must be one of {', '.join(SPEEDS)}, not {asked.speed!r}."
+            f"{did_you_mean(asked.speed, SPEEDS)}"
+        )
     if asked.max_time is not None and not asked.max_time > 0:
         raise ValueError(f"--max-time must be above 0 seconds, not {asked.max_time:g}.")
 
@@ -424,6 +431,7 @@ def _estimator(asked: Asked, parts: _Parts) -> Any:
         max_kwh=asked.max_kwh,
         emphasis=_emphasis(asked.emphasis),
         precision=asked.precision,
+        speed=asked.speed,
         device=asked.device,
         verbose=asked.verbose,
         types=parts.types if asked.levels is None else {"levels": asked.levels},
@@ -531,6 +539,7 @@ def _fingerprint(asked: Asked, parts: _Parts) -> str:
         parts.task.name,
         *([] if asked.start_from is None else [model_hash(asked.start_from.model_)]),
         *([] if asked.precision == "auto" else [asked.precision]),
+        *([] if asked.speed == "default" else [asked.speed]),
         *([] if asked.levels is None else [asked.levels]),
     ]
     words = json.dumps(

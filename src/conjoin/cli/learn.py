@@ -165,6 +165,7 @@ def fit(
     max_kwh: opt.MaxKwh = None,
     emphasis: opt.Emphasis = "0",
     precision: opt.Precision = "auto",
+    speed: opt.Speed = "default",
     device: opt.Device = "auto",
     resume: opt.Resume = False,
     force: opt.Force = False,
@@ -182,16 +183,14 @@ def fit(
     skip_broken: opt.SkipBroken = False,
     start_from: opt.StartFrom = None,
 ) -> None:
-    """Fit a joint model of a table, or of pictures with the names of their folders. Without labels
-    it models p(x) alone."""
+    """Fit a joint model of a table or of pictures; without labels it models p(x) alone."""
     if Path(data).exists() and not (quiet or as_json):  # before the libraries, which take seconds
         Voice().note(f"Fitting a model of {data}.")
     from conjoin.cli.fitting import Asked, fit_table
     from conjoin.training.ranks import rank, together
 
     with together():
-        silent = rank() > 0  # of several processes one speaks
-        voice = Voice(quiet or silent, as_json and not silent)
+        voice = Voice(quiet or rank() > 0, as_json and not rank())  # of several one speaks
         asked = Asked(
             data=data,
             target=target,
@@ -212,6 +211,7 @@ def fit(
             max_kwh=max_kwh,
             emphasis=emphasis,
             precision=precision,
+            speed=speed,
             device=device,
             resume=resume,
             force=force,

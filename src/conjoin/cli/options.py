@@ -298,6 +298,14 @@ Precision = Annotated[
         help="Of networks of pictures; auto is the faster one here.",
     ),
 ]
+Speed = Annotated[
+    str,
+    typer.Option(
+        "--speed",
+        metavar="default|fast",
+        help="fast leaves out what costs most for what it gains, and says what.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit left off.")]
 Size = Annotated[
     str | None,

@@ -65,9 +65,8 @@ def log_sinhc(x: Tensor) -> Tensor:
     )
 
 
-def moments_inside(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """E[z], E[z^2] of a standard normal known to lie in [low, high]."""
-    mass = log_mass(low, high)
+def moments_inside(low: Tensor, high: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+    """E[z], E[z^2] of a standard normal known to lie in [low, high], of this log-mass."""
     at_low = (log_normal(low) - mass).exp()
     at_high = (log_normal(high) - mass).exp()
     first = torch.minimum(torch.maximum(at_low - at_high, low), high)

@@ -142,6 +142,7 @@ class LeafTable(NamedTuple):
     start: list[int]  # the first of each variable, and P
     known: list[bool]  # whether anything is known of a variable in any row
     numbers: "_Cells"
+    log_density: Float[Tensor, "Q K"]  # nats of the numbers' continuous parts, bounds aside
 
     def total(self) -> Float[Tensor, "B K"]:
         """Nats of each row under each state, where all variables share one."""
@@ -275,10 +276,12 @@ class LeafLayer(nn.Module):
         """The same, each distinct cell once: every level, every number, and for each variable what
         is not known."""
         numbers = _Cells.distinct(event.value[:, self.numeric])
+        log_density = self._log_density(numbers)
         sizes = torch.bincount(numbers.column, minlength=len(self.numeric)).tolist()
         first = torch.tensor([0, *sizes[:-1]][: len(sizes)], dtype=torch.long).cumsum(0)
         number_places = iter((numbers.place - first).T)
-        log_numbers = iter(self._log_number(numbers).split(sizes))
+        log_number = self._with_atoms(numbers, self._within_bounds(numbers, log_density))
+        log_numbers = iter(log_number.split(sizes))
         log_levels = iter(self.log_levels().transpose(1, 2))
         unknown = (
             torch.zeros(len(self.variables), self.states).double()
@@ -301,10 +304,14 @@ class LeafLayer(nn.Module):
             if event.within is None
             else event.mask.any(0) | event.within.constrained
         )
-        return LeafTable(torch.cat(parts), place, start, known.tolist(), numbers)
+        return LeafTable(torch.cat(parts), place, start, known.tolist(), numbers, log_density)
 
     def _log_number(self, cells: "_Cells") -> Float[Tensor, "P K"]:
-        continuous = self._log_continuous(cells)
+        return self._with_atoms(cells, self._log_continuous(cells))
+
+    def _with_atoms(
+        self, cells: "_Cells", continuous: Float[Tensor, "P K"]
+    ) -> Float[Tensor, "P K"]:
         if not self.atoms.shape[1]:
             return continuous
         spike, rest = self._log_atom_parts(cells)
@@ -323,21 +330,35 @@ class LeafLayer(nn.Module):
         ]
 
     def _log_continuous(self, cells: "_Cells") -> Float[Tensor, "P K"]:
-        z, width = self._standardise(cells)
-        step = self.lattice.width[cells.column]
-        size = torch.where(step > 0, step, 1.0).log()[:, None] - self.log_scale[cells.column]
-        result = size + log_normal(z) + log_sinhc(z.abs() * width / 2)
-        wide = self._wide()[cells.column].nonzero()[:, 0]
-        if len(wide):
-            low, high = self._edges(cells.take(wide), z[wide], width[wide])
-            result = result.index_copy(0, wide, log_mass(low, high))
-        # beyond the reach of float64, still a number
-        result = result.nan_to_num(nan=MIN_LOG_PROB_NATS, neginf=MIN_LOG_PROB_NATS)
+        return self._within_bounds(cells, self._log_density(cells))
+
+    def _within_bounds(
+        self, cells: "_Cells", log_density: Float[Tensor, "P K"]
+    ) -> Float[Tensor, "P K"]:
+        """-inf outside of them."""
         lattice = self.lattice
+        step = lattice.width[cells.column]
         outside = (cells.value < lattice.low[cells.column] - 0.25 * step) | (
             cells.value > lattice.high[cells.column] + 0.25 * step
         )
-        return result.masked_fill(outside[:, None], -math.inf)
+        return log_density.masked_fill(outside[:, None], -math.inf)
+
+    def _log_density(self, cells: "_Cells") -> Float[Tensor, "P K"]:
+        """log p of the continuous part, whatever the bounds: a density, or the mass of a cell."""
+        z, width = self._standardise(cells)
+        is_wide = self._wide()[cells.column]
+        wide = is_wide.nonzero()[:, 0]
+        low, high = self._edges(cells.take(wide), z[wide], width[wide])
+        result = log_mass(low, high)
+        if len(wide) < len(z):
+            rest = (~is_wide).nonzero()[:, 0]
+            step = self.lattice.width[cells.column[rest]]
+            size = torch.where(step > 0, step, 1.0).log()[:, None]
+            size = size - self.log_scale[cells.column[rest]]
+            series = size + log_normal(z[rest]) + log_sinhc(z[rest].abs() * width[rest] / 2)
+            result = z.index_copy(0, wide, result).index_copy(0, rest, series)
+        # beyond the reach of float64, still a number
+        return result.nan_to_num(nan=MIN_LOG_PROB_NATS, neginf=MIN_LOG_PROB_NATS)
 
     def _standardise(self, cells: "_Cells") -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
         scale = self.log_scale.exp()[cells.column]
@@ -387,7 +408,7 @@ class LeafLayer(nn.Module):
             merged = share.new_zeros(len(cells.value), self.states).index_add_(
                 0, cells.place.flatten(), own
             )
-            out |= self._number_statistics(cells, merged)
+            out |= self._number_statistics(cells, merged, self._log_density(cells))
         return out
 
     def _level_counts(
@@ -411,20 +432,25 @@ class LeafLayer(nn.Module):
             )
         if len(self.numeric):
             out |= self._number_statistics(
-                table.numbers, torch.cat([own[index] for index in self.numeric.tolist()])
+                table.numbers,
+                torch.cat([own[index] for index in self.numeric.tolist()]),
+                table.log_density,
             )
         return out
 
-    def _number_statistics(self, cells: "_Cells", share: Float[Tensor, "P K"]) -> dict[str, Tensor]:
+    def _number_statistics(
+        self, cells: "_Cells", share: Float[Tensor, "P K"], log_density: Float[Tensor, "P K"]
+    ) -> dict[str, Tensor]:
         out = {}
         if self.atoms.shape[1]:
             spike, rest = self._log_atom_parts(cells)
-            from_rest = torch.sigmoid(rest + self._log_continuous(cells) - spike)  # 1 off the atoms
+            continuous = self._within_bounds(cells, log_density)
+            from_rest = torch.sigmoid(rest + continuous - spike)  # 1 off the atoms
             on = self._on_atom(cells).to(share)
             atoms = self._by_column(cells, (share * (1 - from_rest))[..., None] * on[:, None])
             share = share * from_rest
             out["atoms"] = torch.cat([atoms, self._by_column(cells, share)[..., None]], -1)
-        first, second = self._moments(cells)
+        first, second = self._moments(cells, log_density)
         out["number"] = self._by_column(
             cells, torch.stack([share, share * first, share * second], -1)
         )
@@ -437,15 +463,18 @@ class LeafLayer(nn.Module):
             0, cells.column, parts
         )
 
-    def _moments(self, cells: "_Cells") -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
-        """E[x | cell, k] and E[x^2 | cell, k] of the unrounded number."""
+    def _moments(
+        self, cells: "_Cells", log_density: Float[Tensor, "P K"]
+    ) -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
+        """E[x | cell, k] and E[x^2 | cell, k] of the unrounded number. That of a wide cell is its
+        log-mass."""
         z, width = self._standardise(cells)
         first = z
         second = z * z + width * width / 12
         wide = self._wide()[cells.column].nonzero()[:, 0]
         if len(wide):
             low, high = self._edges(cells.take(wide), z[wide], width[wide])
-            exact = moments_inside(low, high)
+            exact = moments_inside(low, high, log_density[wide])
             # series again, state by state
             narrow = (width[wide] <= NARROW_DEVIATIONS) & low.isfinite() & high.isfinite()
             first = first.index_copy(0, wide, torch.where(narrow, first[wide], exact[0]))

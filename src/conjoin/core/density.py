@@ -90,7 +90,8 @@ class Config:
         return self
 
     def streamed(self) -> "Config":
-        """The config that stands in for this one where rows are more than memory holds."""
+        """The config that stands in for this one where rows are more than memory holds, or the fit
+        is to be fast."""
         return self
 
     def get_params(self, deep: bool = True) -> JSON:

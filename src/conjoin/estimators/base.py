@@ -91,6 +91,7 @@ class _JointEstimator(BaseEstimator):
         unlabelled: Any = None,
         spread: bool = True,
         start_from: Any = None,
+        speed: str = "default",
         strict: bool = False,
     ) -> None:
         self.predictor = predictor
@@ -109,6 +110,7 @@ class _JointEstimator(BaseEstimator):
         self.unlabelled = unlabelled
         self.spread = spread
         self.start_from = start_from
+        self.speed = speed
         self.strict = strict
 
     def set_params(self, **params: Any) -> Self:
@@ -255,6 +257,7 @@ class _JointEstimator(BaseEstimator):
             "start_from": self.start_from is not None,
             "family": isinstance(self.family, str) and self.family == "auto",
             "emphasis": self.emphasis != 0,
+            "speed": self.speed != "default",
         }
         wrong = next((name for name, is_set in refused.items() if is_set), None)
         if wrong is not None or stream is not None:
@@ -320,6 +323,7 @@ class _JointEstimator(BaseEstimator):
             device=self.device,
             verbose=self.verbose,
             spread=self.spread,
+            speed=self.speed,
             strict=self.strict,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             **asked,

@@ -21,7 +21,7 @@ class JointDensity(DensityMixin, _JointEstimator):
         Not used.
     family, random_state, max_time, max_kwh, emphasis, device, precision, verbose
         As of ``JointClassifier``.
-    types, missing, missingness, measure, unlabelled, spread, start_from, strict
+    types, missing, missingness, measure, unlabelled, spread, start_from, speed, strict
         As of ``JointClassifier``. Those about labels have no effect.
 
     Examples

@@ -27,7 +27,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         As of ``JointClassifier``, with scikit-learn's regressors in place of classifiers.
     family, random_state, max_time, max_kwh, emphasis, device, precision, verbose
         As of ``JointClassifier``.
-    types, missing, missingness, measure, unlabelled, spread, start_from, strict
+    types, missing, missingness, measure, unlabelled, spread, start_from, speed, strict
         As of ``JointClassifier``.
 
     Examples

@@ -8,7 +8,9 @@ import numpy as np
 
 from conjoin.model.targets import TARGETS, Target
 
-__all__ = ["FitOptions"]
+__all__ = ["SPEEDS", "FitOptions"]
+
+SPEEDS = ("default", "fast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +53,15 @@ class FitOptions:
         The whole table, of which the rows are a sample: see ``conjoin.fitting.stream``.
     start
         The model to begin from: see ``conjoin.fitting.warm_start``.
+    speed
+        "default", or "fast": see ``conjoin.fitting.fast``.
     strict
         Whether a column that is set aside, pooled, parsed or doubtful ends the fit.
 
     Raises
     ------
     ValueError
-        For a limit that is no number of at least 0.
+        For a limit that is no number of at least 0, and an unknown speed.
     """
 
     task: str
@@ -78,9 +82,12 @@ class FitOptions:
     spread: bool = True
     stream: Any = None
     start: Any = None
+    speed: str = "default"
     strict: bool = False
 
     def __post_init__(self) -> None:
+        if self.speed not in SPEEDS:
+            raise ValueError(f"speed must be one of {', '.join(SPEEDS)}, got {self.speed!r}.")
         for name, unit in (("max_time", "seconds"), ("max_kwh", "kilowatt-hours")):
             value = getattr(self, name)
             number = isinstance(value, int | float | np.number)
@@ -88,6 +95,11 @@ class FitOptions:
                 raise ValueError(
                     f"{name} must be a number of {unit} (at least 0) or None, got {value!r}."
                 )
+
+    @property
+    def fast(self) -> bool:
+        """Whether what costs the most time for what it gains is left out."""
+        return self.speed == "fast"
 
     @property
     def target_class(self) -> type[Target] | None:

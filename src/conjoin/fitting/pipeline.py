@@ -15,6 +15,7 @@ from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
 from conjoin.families import name_of, resolve, suited
+from conjoin.fitting.fast import left_out, simpler
 from conjoin.fitting.foresight import (
     CALIBRATING,
     CHOOSING,
@@ -154,8 +155,7 @@ def _suited(config: Any, codec: Any, options: FitOptions) -> Any:
     stands_in = suited(config, codec.space)
     number = options.target_class is not None and not options.has_classes
     config = config if stands_in.alone and number else stands_in
-    config = config if options.stream is None else config.streamed()
-    return settle_precision(config, options)
+    return settle_precision(simpler(config, options), options)
 
 
 def _later(
@@ -190,7 +190,8 @@ def _learn(
             part: _events(rows, getattr(split, part), codec, target) for part in ("fit", "choose")
         }
         bar.update(2)
-    config = _suited(config, codec, options)
+    asked = config
+    config = _suited(asked, codec, options)
     propagated: dict[str, Any] = {}
     labels = None if target is None else target.labels
     if options.spread and codec.space.flat and labels is not None:
@@ -228,6 +229,7 @@ def _learn(
     model.card |= {"copies": copies} if copies else {}
     told = [copies_words(len(rows.x), copies)] if copies else []
     told += conflicts_words(rows) if codec.one_answer else []
+    told += left_out(asked, config, codec, options)
     model.card["notices"] = _all_notices(model, data["fit"], (*told, *rows.told))
     if model.has_number:
         grid = tuple(grid_for(joint, data["fit"].y).tolist())
@@ -244,7 +246,7 @@ def _learn(
         shares = _shares(model, data["fit"], torch.tensor(rows.weight[split.fit]))
         model.state = replace(model.state, shares=tuple(shares.tolist()))
     with progress.phase("what is unlike the rest", 1) as bar, budget.phase(USUAL):
-        model.learn_readings(data["fit"].x, data["choose"].x)
+        model.learn_readings(data["fit"].x, None if options.fast else data["choose"].x)
         bar.update(1)
     return model
 
@@ -398,16 +400,20 @@ def card_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> dict[
     taught = len(split.fit) if streamed is None else streamed.rows
     more = {} if streamed is None else {"streamed": streamed.facts()}
     more |= {} if options.start is None else options.start.facts()
-    return {
-        "task": options.task,
-        "family": name_of(config),
-        "settings": config.get_params(),
-        "rows": {"fit": taught, "choose": len(split.choose), "calibrate": len(split.calibrate)},
-        "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
-        "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
-        "versions": {
-            "conjoin": __version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-        },
-    } | more
+    return (
+        {
+            "task": options.task,
+            "family": name_of(config),
+            "settings": config.get_params(),
+            "rows": {"fit": taught, "choose": len(split.choose), "calibrate": len(split.calibrate)},
+            "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
+            "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
+            "versions": {
+                "conjoin": __version__,
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+            },
+        }
+        | more
+        | ({"speed": options.speed} if options.fast else {})
+    )

@@ -37,7 +37,7 @@ from conjoin.predictors.classifier import (
     temperature_of,
 )
 from conjoin.predictors.external import OwnMethod
-from conjoin.predictors.folds import dealt
+from conjoin.predictors.folds import dealt, folds_for
 from conjoin.predictors.pool import heard_by_folds, loss_of
 from conjoin.predictors.residual import Residual
 from conjoin.predictors.timing import seconds_by_method
@@ -83,7 +83,7 @@ def choose_predictor(
     if told["why"]:
         _temper_family(model, data["choose"], told)
         return
-    case = _case(model, data["fit"], rows, split, options.seed)
+    case = _case(model, data["fit"], rows, split, options)
     auto = _is_auto(asked)
     unlabelled = mostly_unlabelled(data["fit"].y.mask)
     lent = case.lent or unlabelled
@@ -126,7 +126,14 @@ def foresee_predictors(
     weight = torch.tensor(rows.weight[split.fit])
     given = rows.x.take(split.fit)
     case = Case(
-        codec.space, fit, weight, classes, options.seed, given=given, structures=codec.structures
+        codec.space,
+        fit,
+        weight,
+        classes,
+        options.seed,
+        given=given,
+        structures=codec.structures,
+        fast=options.fast,
     )
     if int(fit.y.mask.sum()) < MIN_POOL_ROWS:
         return {}
@@ -275,25 +282,27 @@ def _is_auto(predictor: Any) -> bool:
     return isinstance(predictor, str) and predictor == "auto"
 
 
-def _case(model: Model, fit: Pair, rows: Rows, split: Split, seed: int) -> Case:
+def _case(model: Model, fit: Pair, rows: Rows, split: Split, options: FitOptions) -> Case:
     classes = len(model.classes.labels) if model.has_classes else None
     source = None if classes is None else model.pair.source_of_features
     assert rows.weight is not None
     known = fit.y.mask.numpy()
     fold = np.full(fit.rows, -1)
     hashes = row_hashes(rows.x, rows.groups)[split.fit][known]
-    fold[known] = dealt(fit.y.value.numpy()[known], classes, seed, hashes)
+    folds = folds_for(len(hashes), options.fast)
+    fold[known] = dealt(fit.y.value.numpy()[known], classes, options.seed, hashes, folds)
     return Case(
         model.codec.space,
         fit,
         torch.tensor(rows.weight[split.fit]),
         classes,
-        seed,
+        options.seed,
         source,
         _labels_propagated(model),
         rows.x.take(split.fit),
         fold,
         model.codec.structures,
+        options.fast,
     )
 
 

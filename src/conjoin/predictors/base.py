@@ -287,6 +287,8 @@ class Case:
         for.
     structures
         Which cells write a thing of its own structure, and how they read; none in most data.
+    fast
+        Whether what takes the most time for what it gains is left out.
     """
 
     space: Space
@@ -299,6 +301,7 @@ class Case:
     given: Rows | None = None
     fold: np.ndarray | None = None
     structures: tuple[Any, ...] = ()
+    fast: bool = False
 
     @property
     def pictures(self) -> bool:
@@ -334,7 +337,9 @@ class Case:
         case = self.take(self.rows.y.mask.numpy())
         if case.fold is not None:
             return case
-        return replace(case, fold=dealt(case.rows.y.value.numpy(), case.classes, case.seed))
+        folds = folds_for(case.rows.rows, case.fast)
+        fold = dealt(case.rows.y.value.numpy(), case.classes, case.seed, folds=folds)
+        return replace(case, fold=fold)
 
     def parts(self) -> list[np.ndarray]:
         """(B,) marks of the rows that are held out, fold by fold."""
@@ -387,7 +392,7 @@ class Method(abc.ABC):
 
     def guess(self, case: Case, few: Case) -> float:
         """Seconds that it is likely to take, by what a ``few`` of the rows take."""
-        fits = 1 + folds_for(case.rows.rows) if self.folds else 1
+        fits = 1 + folds_for(case.rows.rows, case.fast) if self.folds else 1
         return seconds_of(partial(self.fit, few)) * fits * case.rows.rows / few.rows.rows
 
     def paced(self, case: Case) -> bool:

@@ -26,13 +26,17 @@ def few_rows_of_classes() -> Iterator[None]:
         yield
 
 
-def folds_for(rows: int) -> int:
-    """How many folds so many rows are dealt to."""
-    return FOLDS if rows < MANY_ROWS else FOLDS_OF_MANY
+def folds_for(rows: int, fast: bool = False) -> int:
+    """How many folds so many rows are dealt to; few where the fit is to be fast."""
+    return FOLDS if rows < MANY_ROWS and not fast else FOLDS_OF_MANY
 
 
 def dealt(
-    y: np.ndarray, classes: int | None, seed: int, hashes: np.ndarray | None = None
+    y: np.ndarray,
+    classes: int | None,
+    seed: int,
+    hashes: np.ndarray | None = None,
+    folds: int | None = None,
 ) -> np.ndarray:
     """(B,) the fold of each row; -1 for those of a class that has fewer sets than there are folds,
     which always teach.
@@ -45,7 +49,7 @@ def dealt(
     value = y[first] if classes is not None else y[first].argsort().argsort()
     shuffled = np.random.default_rng(seed).permutation(len(distinct))
     order = shuffled[value[shuffled].argsort(kind="stable")]
-    folds = folds_for(len(y))
+    folds = folds_for(len(y)) if folds is None else folds
     fold = np.empty(len(distinct), dtype=np.int64)
     fold[order] = np.arange(len(distinct)) % folds
     out = fold[where]

@@ -84,13 +84,15 @@ class Forest(Scorer):
 
 
 class ExtraTreesMethod(Method):
-    """scikit-learn's extra trees. "auto" tries them where most rows have a label of their own."""
+    """scikit-learn's extra trees. "auto" tries them where most rows have a label of their own, and
+    the fit need not be fast."""
 
     scorers = (Forest,)
     folds = True
 
     def tried(self, case: Case) -> bool:
-        return not case.lent and bool(case.rows.y.mask.double().mean() >= 0.5)
+        own = bool(case.rows.y.mask.double().mean() >= 0.5)
+        return own and not case.lent and not case.fast
 
     def fit(self, case: Case) -> Scorer:
         return self.by_folds(case.with_folds()).scorer

@@ -84,7 +84,7 @@ class LinearMethod(Method):
         )
         step = max(0.0, more - call) / (TIMED_STEPS[1] - TIMED_STEPS[0])
         took = call + USUAL_STEPS * step
-        fits = 1 + USUAL_STRENGTHS * folds_for(case.rows.rows)
+        fits = 1 + USUAL_STRENGTHS * folds_for(case.rows.rows, case.fast)
         return took * fits * case.rows.rows / few.rows.rows
 
     def by_folds(self, case: Case) -> Folded:

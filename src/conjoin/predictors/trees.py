@@ -146,7 +146,7 @@ class BoostingMethod(Method):
         some = boosting(max_iter=rounds, early_stopping=False, min_samples_leaf=LEAF_ROWS)
         each = seconds_of(partial(some.fit, table, y)) / rounds
         share = case.rows.rows / few.rows.rows
-        return each * USUAL_ROUNDS * folds_for(case.rows.rows) * share
+        return each * USUAL_ROUNDS * folds_for(case.rows.rows, case.fast) * share
 
     def by_folds(self, case: Case) -> Folded:
         """One fit for each fold, stopped by it. All are cut where the folds together do best: were

@@ -138,6 +138,7 @@ def price(estimator: Any, X: Any, y: Any) -> Price:
             "max_kwh",
             "emphasis",
             "precision",
+            "speed",
             "device",
             "verbose",
             "spread",

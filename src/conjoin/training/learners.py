@@ -3,9 +3,11 @@ gradients elsewhere.
 
 Both take one step per mini-batch and know nothing of the loop around them. Mini-batch EM keeps a
 running mean of the statistics, s <- (1 - rho) s + rho s_batch (O. Cappe and E. Moulines (2009),
-On-line expectation-maximization, equation 12), where rho falls in a straight line from the root of
-the batch's share of all rows to nothing over the planned steps (from the share itself, where
-statistics of all rows are there to begin with); with one batch it is plain EM.
+On-line expectation-maximization, equation 12); with one batch it is plain EM. A large rho moves
+far with each step, a small one averages over more rows, those that are rare among them. So rho is
+the batch's share of all rows to the power ``RATE_POWER`` for the first fifth of the planned steps,
+and falls in a straight line to nothing over the others. Where statistics of all rows are there to
+begin with, it falls from the share itself over all steps.
 """
 
 import abc
@@ -26,6 +28,7 @@ from conjoin.training import ranks
 from conjoin.training.muon import Muon
 
 __all__ = [
+    "FALLING_SHARE",
     "Batch",
     "ExpectationMaximisation",
     "Gibbs",
@@ -38,6 +41,8 @@ __all__ = [
 
 
 MIN_STEP_SIZE = 0.01  # rho of the last steps
+RATE_POWER = 0.3  # of a batch's share of the rows: rho of the first steps
+FALLING_SHARE = 0.8  # of the steps, over which rho falls
 WARM_UP = 0.05  # share of the fit in which the rate rises
 
 
@@ -132,8 +137,7 @@ class ExpectationMaximisation(Learner):
         if not all(bool(torch.isfinite(value).all()) for value in fresh.values()):
             return float("nan")  # the loop goes back to the last good weights
         whole = mass >= batch.total * (1 - 1e-9)
-        first = (mass / batch.total) ** (1.0 if self.begun else 0.5)
-        rate = 1.0 if whole or not self.running else max(first * (1 - progress), MIN_STEP_SIZE)
+        rate = 1.0 if whole or not self.running else self._rate(mass / batch.total, progress)
         running = {}
         for key in list(fresh):  # one after the other: those of pictures are large
             value = fresh.pop(key) * (batch.total / mass)
@@ -141,6 +145,13 @@ class ExpectationMaximisation(Learner):
         self.running = running
         self.density.maximise(self.running)
         return objective
+
+    def _rate(self, share: float, progress: float) -> float:
+        """rho of a batch that has this share of all rows."""
+        if self.begun:
+            return max(share * (1 - progress), MIN_STEP_SIZE)
+        left = min(1.0, (1 - progress) / FALLING_SHARE)
+        return float(max(share**RATE_POWER * left, MIN_STEP_SIZE))
 
     def _statistics(self, batch: Batch | Pass) -> dict[str, Tensor]:
         """Of this rank's rows: those of its pieces add up."""

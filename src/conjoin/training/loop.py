@@ -23,7 +23,7 @@ from conjoin.core import Density, Event, Pair, Recipe, Record, stream
 from conjoin.training import ranks
 from conjoin.training.checkpoint import Stop, Trained, read_checkpoint, write_checkpoint
 from conjoin.training.feed import Feed, Held, in_parts
-from conjoin.training.learners import Learner, learner_for
+from conjoin.training.learners import FALLING_SHARE, Learner, learner_for
 from conjoin.training.progress import Bar, Progress, time_words
 from conjoin.util.budget import MEASURE_TIME_SHARE, seconds_per_row, tell_cut
 from conjoin.util.energy import Meter
@@ -34,8 +34,9 @@ INTERRUPTION = "Finishing with what was learned. Ctrl-C again stops at once."
 ROUNDS_PER_FIT = 40  # of a fit by the gradient
 # passes over the rows; with mini-batches fewer than the maximum, but at least so many steps
 MAX_EPOCHS = 60
-MIN_EPOCHS = 30
-MIN_STEPS = 200
+MIN_EPOCHS = 4
+MIN_STEPS = 130
+MIN_BEGUN_EPOCHS = 30  # where a density begins with statistics of all rows, which it leaves slowly
 MAX_SETBACKS = 3  # times that a fit may go back to its last good weights
 # steps, and seconds, of a fit after which it says how long all of its steps take
 MIN_TIMED_STEPS = 5
@@ -145,6 +146,9 @@ class _Run:
             max(1, math.ceil(self.planned / ROUNDS_PER_FIT)) if self.planned else self.parts
         )
         self.rounds = self._rounds(recipe.epochs)
+        # the round from which on the steps of expectation-maximisation by mini-batches get smaller
+        by_parts = able.statistics and self.parts > 1 and not density.begun
+        self.falling = round((1 - FALLING_SHARE) * self.rounds) if by_parts else 0
         self.learner: Learner = learner_for(
             density,
             dataclasses.replace(
@@ -232,10 +236,11 @@ class _Run:
         """At most; mini-batches of expectation-maximisation need fewer passes than whole ones."""
         if self.planned:
             return math.ceil(self.planned / self.length)
+        least = MIN_BEGUN_EPOCHS if self.density.begun else MIN_EPOCHS
         return (
             self.plan.epochs
             or epochs
-            or min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(MIN_STEPS / self.parts)))
+            or min(MAX_EPOCHS, max(least, math.ceil(MIN_STEPS / self.parts)))
         )
 
     # ------------------------------------------------------------------ steps
@@ -357,12 +362,14 @@ class _Run:
     def _enough(self) -> str:
         """Why more rounds would not help; empty while they may. A fit by the gradient gets better
         to the end of its schedule: there only what has not improved for a third of it is given
-        up."""
+        up. Mini-batches of expectation-maximisation gain once more where their steps get smaller:
+        what has not improved before counts from there on."""
         if self.trained.epochs >= self.rounds:
             return Stop.EPOCHS
         patience = max(self.plan.patience, self.rounds // 3) if self.planned else self.plan.patience
         patience = max(patience, 20) if self.density.capabilities.sweeps else patience
-        stale = self.trained.epochs - self.trained.best_epoch >= patience
+        since = max(self.trained.best_epoch, self.falling)
+        stale = self.trained.epochs - since >= patience
         return Stop.NO_BETTER if stale else ""
 
     def _sound(self, objective: float) -> bool:

@@ -57,7 +57,8 @@ from conjoin.util.budget import tell_cut, while_time
 __all__ = ["Circuit", "CircuitDensity"]
 
 
-START_PASSES = 5  # of expectation-maximisation, for the mixture that a tree starts as
+START_PASSES = 2  # of expectation-maximisation, for the mixture that a tree starts as
+MAX_START_ROWS = 6000  # that this mixture learns from: the passes that follow see all
 BLOCK_ROWS = 2048  # rows of a pass that keeps nothing
 KEPT_ROWS = 1024  # rows of one that keeps all its messages
 MODE_WALKS = 24  # drawn walks down the trees that compete for the mode
@@ -213,6 +214,11 @@ class CircuitDensity(Density):
         self, data: Event, weight: Float[Tensor, " B"], generator: torch.Generator
     ) -> None:
         """Every latent variable of a tree starts as the component of one mixture."""
+        if data.rows > MAX_START_ROWS:
+            some = torch.randperm(data.rows, generator=generator)[:MAX_START_ROWS].sort().values
+            scale = weight.sum() / weight[some].sum()
+            data = data.take(some)
+            weight = scale * weight[some]
         width = self.structure["width"]
         config = self.config
         parts = [Mixture(width, config.smoothing)] * len(self.parents)
@@ -350,6 +356,8 @@ class CircuitDensity(Density):
     ) -> Float[Tensor, " B"]:
         """-log p of a row under the trees on average, at least that of their mixture: what each
         learns by itself."""
+        if not torch.is_grad_enabled():
+            return -self._quick(event).mean(0) - math.log(len(self.parents))
         log_each = self._tops(self._leaf(event)).unflatten(1, (len(self.parents), -1)).logsumexp(2)
         return -log_each.mean(1) - math.log(len(self.parents))
 

@@ -100,14 +100,14 @@ class _Held(NamedTuple):
     value: Float[Tensor, "U K"]
     factors: int
     log_scale: Float[Tensor, " U"]  # nats
-    sound: Bool[Tensor, " U"]
+    sound: Bool[Tensor, " U"] | None  # None: all of them
 
     def times(self, message: "_Held", index: Tensor | None) -> "_Held":
         """The product with a message from below, in place; rescaled to a peak of one before states
         may underflow."""
         self.value.mul_(_take(message.value, index))
         scale = self.log_scale + _take(message.log_scale, index)
-        sound = self.sound & _take(message.sound, index)
+        sound = _both(self.sound, _taken(message.sound, index))
         out = _Held(self.value, self.factors + message.factors, scale, sound)
         return out.rescaled() if out.factors > FACTORS[self.value.dtype] else out
 
@@ -116,7 +116,7 @@ class _Held(NamedTuple):
         peak = self.value.amax(1)
         sound = peak > FAINT[self.value.dtype]
         self.value.div_(torch.where(sound, peak, 1.0)[:, None])
-        return _Held(self.value, 1, self.log_scale + peak.log(), self.sound & sound)
+        return _Held(self.value, 1, self.log_scale + peak.log(), _both(self.sound, sound))
 
 
 class Counts(NamedTuple):
@@ -204,8 +204,8 @@ class Tree:
             held = _Held(
                 leaves.likelihood.index_select(0, own.cell),
                 1,
-                leaves.peak[own.cell],
-                torch.ones(own.number, dtype=torch.bool),
+                leaves.peak.index_select(0, own.cell),
+                None,
             )
             for received, index in below.pop(node):
                 held = held.times(received, index)
@@ -219,6 +219,7 @@ class Tree:
             if keep:
                 message[node] = sent.value
             below[self.parents[node]].append((sent, own.of_parent))
+        assert held.sound is not None  # the root's product was rescaled
         top, log_scale, sound = (
             _take(each, own.of_row) for each in (held.value, held.log_scale, held.sound)
         )
@@ -285,6 +286,21 @@ class Tree:
 def _take(value: Tensor, index: Tensor | None) -> Tensor:
     """Of each that the index names."""
     return value if index is None else value.index_select(0, index)
+
+
+def _taken(
+    sound: Bool[Tensor, " U"] | None, index: Int[Tensor, " _"] | None
+) -> Bool[Tensor, " _"] | None:
+    return None if sound is None else _take(sound, index)
+
+
+def _both(
+    first: Bool[Tensor, " U"] | None, second: Bool[Tensor, " U"] | None
+) -> Bool[Tensor, " U"] | None:
+    """Where both are sound."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
 
 
 def _add(value: Float[Tensor, "_ K"], index: Tensor | None, count: int) -> Float[Tensor, "_ K"]:

@@ -1,0 +1,39 @@
+"""What ``speed="fast"`` leaves out of a fit, and how that is told."""
+
+from typing import Any
+
+from conjoin.core import Codec, Config
+from conjoin.families import name_of
+from conjoin.fitting.options import FitOptions
+
+__all__ = ["left_out", "simpler"]
+
+
+def simpler(config: Config, options: FitOptions) -> Config:
+    """The config that a fast fit, or one of more rows than memory holds, takes in the place of this
+    one. A fit that begins from a model keeps what that is made of."""
+    fast = options.fast and options.start is None
+    return config.streamed() if fast or options.stream is not None else config
+
+
+def left_out(asked: Config, taken: Config, codec: Codec, options: FitOptions) -> list[str]:
+    """A sentence for the notices; none where the fit is not fast."""
+    if not options.fast:
+        return []
+    usual = asked.get_params()
+    now = taken.get_params()
+    fewer = asked.streamed().get_params().items()
+    changed = {name: each for name, each in fewer if each != usual[name] and now.get(name) == each}
+    settings = ", ".join(f"{name}={each!r}" for name, each in changed.items())
+    parts = [f"the family is {name_of(taken)} with {settings}"] if changed else []
+    if _has_pool(options.predictor):
+        parts.append("p(y | x) is learned in three folds and without extra trees")
+    if codec.columnwise:
+        parts.append("familiarity has no kernels")
+    return [f"speed='fast': {'; '.join(parts or ['nothing of this fit could be left out'])}."]
+
+
+def _has_pool(predictor: Any) -> bool:
+    """Whether "auto" is asked for, alone or among others."""
+    asked = predictor if isinstance(predictor, list | tuple) else [predictor]
+    return any(isinstance(each, str) and each == "auto" for each in asked)
