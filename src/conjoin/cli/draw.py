@@ -59,14 +59,7 @@ def sample(
     temperature: opt.Temperature = 1.0,
     top_k: opt.TopK = None,
     top_p: opt.TopP = 1.0,
-    even: Annotated[
-        bool,
-        typer.Option(
-            "--even",
-            help="Spread the rows evenly: each is a draw of the model, but they are not "
-            "independent (family forest).",
-        ),
-    ] = False,
+    even: opt.Even = False,
     seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,
@@ -81,13 +74,9 @@ def sample(
     writer = _claim(estimator.model_.codec, out, force, where)
     say_unfinished(estimator.model_, voice)
     target = estimator.model_.target
-    if seed is None:
-        seed = secrets.randbelow(MAX_SEED)
-        if out != "-":
-            voice.note(f"New rows each time; --seed {seed} draws these again.")
     asked: dict[str, Any] = {
         "given": given_of(given, estimator.model_.codec.schema),
-        "random_state": seed,
+        "random_state": _told_seed(out, voice) if seed is None else seed,
         "where": where or (),
         "tails": tails,
         "temperature": temperature,
@@ -112,6 +101,14 @@ def sample(
     if even and out != "-":
         voice.note(f"status: {X.attrs['status']}.")
     answer(table, out, voice, **(X.attrs if where or even else {}))
+
+
+def _told_seed(out: str | None, voice: Voice) -> int:
+    """A new seed, which is told, so that the rows can be drawn again."""
+    seed = secrets.randbelow(MAX_SEED)
+    if out != "-":
+        voice.note(f"New rows each time; --seed {seed} draws these again.")
+    return seed
 
 
 def _say_rows(X: Any, where: Any, codec: Any, out: str | None, voice: Voice) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "Device",
     "Draws",
     "Emphasis",
+    "Even",
     "FalseAlarm",
     "Family",
     "Force",
@@ -141,6 +142,14 @@ TopP = Annotated[
     typer.Option(
         "--top-p",
         help="Of strings: draw each token from the fewest that have this share of p.",
+    ),
+]
+Even = Annotated[
+    bool,
+    typer.Option(
+        "--even",
+        help="Spread the rows evenly: each is a draw of the model, but they are not independent "
+        "(family forest).",
     ),
 ]
 FreshSeed = Annotated[

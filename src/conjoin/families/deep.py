@@ -138,6 +138,7 @@ class PatientConfig(DeepConfig):
 
     min_steps: int | None = None
 
+    unwritten: ClassVar[dict[str, Any]] = {"min_steps": None}
     min_steps_of_few: ClassVar[int]
 
     def recipe(self, rows: int) -> Recipe:

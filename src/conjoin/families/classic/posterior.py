@@ -265,7 +265,11 @@ class StudentLayer(ProductLayer):
         )
 
     def _sample_number(
-        self, states: Int[Tensor, "B N"], generator: torch.Generator | None, region: Region | None
+        self,
+        states: Int[Tensor, "B N"],
+        generator: torch.Generator | None,
+        region: Region | None,
+        point: Float[Tensor, "B N"] | None,
     ) -> Float[Tensor, "B N"]:
         column = torch.arange(len(self.numeric))
         mean = self.mean[column, states]
@@ -277,7 +281,10 @@ class StudentLayer(ProductLayer):
         b = torch.where(flip, -low, high)
         below = _student_cdf(a, freedom)
         above = _student_cdf(b, freedom)
-        uniform = torch.rand(states.shape, generator=generator, dtype=torch.float64)
+        if point is None:
+            uniform = torch.rand(states.shape, generator=generator, dtype=torch.float64)
+        else:
+            uniform = torch.where(flip, 1 - point, point)
         z = _student_quantile(below + (above - below) * uniform, freedom)
         z = torch.minimum(
             torch.maximum(torch.where(torch.isfinite(z), z, torch.where(b < 0, b, 0.0)), a), b
