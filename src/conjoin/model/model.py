@@ -593,14 +593,8 @@ class Model:
 
     def log_prob_raw(self, encoded: Encoded) -> np.ndarray:
         """(B,) log p(x), nats, in the raw data's units. ValueError where one is no number."""
-        log_p = (self.evidence(encoded) + encoded.log_unseen + encoded.log_volume).numpy()
-        if np.isnan(log_p).any():
-            row = int(np.isnan(log_p).argmax())
-            raise ValueError(
-                f"log p of row {row} is no number, as weights of this model are out of all bounds: "
-                "restore it from a copy, or fit again."
-            )
-        return log_p
+        log_p = self.evidence(encoded) + encoded.log_unseen + encoded.log_volume
+        return _refuse_no_numbers(log_p, log_p.isnan().any()).numpy()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
         """Caches hold bound methods of this model, so a copy starts without them."""

@@ -168,10 +168,10 @@ class Conditional(nn.Module):
 
     # ------------------------------------------------------------------ log p and draws
 
-    def log_prob(self, value: Float[Tensor, " B"], told: "Told") -> Float[Tensor, " B"]:
+    def log_prob(self, value: Float[Tensor, " B"], told: "Earlier") -> Float[Tensor, " B"]:
         return (self.log_weights(told) + self.log_states(value)).logsumexp(1)
 
-    def log_weights(self, told: "Told") -> Float[Tensor, "B K"]:
+    def log_weights(self, told: "Earlier") -> Float[Tensor, "B K"]:
         """log w_k of each row."""
         forest = embedding_bag(self.arrived(told.table), self.leaf, mode="mean").double()
         if not self.told:
@@ -202,7 +202,7 @@ class Conditional(nn.Module):
         cell = value[:, None]
         return self.components.log_prob(cell, torch.ones_like(cell, dtype=torch.bool))[:, 0]
 
-    def draw(self, told: "Told", generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def draw(self, told: "Earlier", generator: torch.Generator | None) -> Float[Tensor, " B"]:
         if is_even():
             return self.draw_evenly(told, generator)
         state = categorical(self.log_weights(told), generator)
@@ -210,7 +210,9 @@ class Conditional(nn.Module):
             return state.double()
         return self.components.sample(state[:, None], generator)[:, 0]
 
-    def draw_evenly(self, told: "Told", generator: torch.Generator | None) -> Float[Tensor, " B"]:
+    def draw_evenly(
+        self, told: "Earlier", generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
         """Values that rows with like beginnings share out among themselves as p says; states of
         numbers stand in the order of their means."""
         weights = self.log_weights(told).exp()
@@ -221,7 +223,7 @@ class Conditional(nn.Module):
         place, inside = inverted(weights[:, order], point)
         return self.components.sample(order[place][:, None], generator, point=inside[:, None])[:, 0]
 
-    def along(self, told: "Told", generator: torch.Generator | None) -> Int[Tensor, " B"]:
+    def along(self, told: "Earlier", generator: torch.Generator | None) -> Int[Tensor, " B"]:
         """The rows in the order of the last tree's leaves, those of one leaf in that of the tree
         before it, and so on; leaves that stand side by side share their ancestors."""
         node = self.arrived(told.table)
@@ -323,6 +325,7 @@ class ForestChainDensity(ProposalDensity):
         # absent in models of earlier versions, whose trees have no regression beside them
         sizes = self.structure.get("indicators")
         self.indicators = None if sizes is None else Indicators(chain, self.classes, sizes)
+        self.register_load_state_dict_post_hook(_check_trees)
 
     @classmethod
     def build(
@@ -402,13 +405,13 @@ class ForestChainDensity(ProposalDensity):
 
     def _told(
         self, value: Float[Tensor, "B D"], mask: Bool[Tensor, "B D"], code: Tensor | None
-    ) -> "Told":
+    ) -> "Earlier":
         """What trees and regressions see of rows in the order of the chain."""
         mask = mask & ~self._told_gaps(value, mask)
         table = _table(value, mask, code, self.gap)
         if self.indicators is None:
-            return Told(table, table[:, :0])
-        return Told(table, self.indicators(value, mask, code))
+            return Earlier(table, table[:, :0])
+        return Earlier(table, self.indicators(value, mask, code))
 
     def _told_gaps(
         self, value: Float[Tensor, "B D"], mask: Bool[Tensor, "B D"]
@@ -526,13 +529,31 @@ def _is_beginning(event: Event) -> Bool[Tensor, " B"]:
 # --------------------------------------------------------------------------------------- the trees
 
 
-class Told(NamedTuple):
+def _check_trees(density: nn.Module, _: Any) -> None:
+    """ValueError where saved trees can't be walked: a child stands behind its parent, and a node
+    asks about an earlier column."""
+    assert isinstance(density, ForestChainDensity)
+    for d, column in enumerate(density.columns):
+        assert isinstance(column, Conditional)
+        nodes = len(column.right)
+        own = torch.arange(nodes)
+        sound = (
+            (column.right >= own) & (column.right < nodes),
+            (column.right == own) | (own + 1 < nodes),
+            (column.feature >= 0) & (column.feature <= d),
+            (column.root >= 0) & (column.root < nodes),
+        )
+        if not all(bool(each.all()) for each in sound):
+            raise ValueError(f"the trees of column {d} are damaged")
+
+
+class Earlier(NamedTuple):
     """What conditionals see of the rows: the trees the table, the regressions the indicators."""
 
     table: Float[Tensor, "B F"]
     indicators: Float[Tensor, "B I"]
 
-    def before(self, d: int) -> "Told":
+    def before(self, d: int) -> "Earlier":
         """What the d-th column's trees see. (Its regression knows how many indicators it has.)"""
         return self._replace(table=self.table[:, : d + 1])
 
