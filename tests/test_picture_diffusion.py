@@ -15,7 +15,8 @@ from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.components.typicality import Typicality
 from conjoin.core import CapabilityError, Edit, Event, Space, Variable, stream
 from conjoin.families import resolve
-from conjoin.families.diffusion.denoiser import BODIES
+from conjoin.families.diffusion import picture
+from conjoin.families.diffusion.denoiser import BODIES, MAX_NOISE
 from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.diffusion.painter import Painter, schedule
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
@@ -127,9 +128,12 @@ def test_an_answer_about_a_picture_does_not_depend_on_its_batch(body, precision,
 # ---------------------------------------------------------------------------------------- the bound
 
 
+@pytest.mark.parametrize("most", [MAX_NOISE, 1.0])
 @pytest.mark.parametrize("axes", [0, 16])
-def test_the_bound_of_a_network_that_says_nothing_is_the_gaussian(axes):
-    """With F = 0 the denoiser is that of N(0, 1), whose bound is tight."""
+def test_the_bound_of_a_network_that_says_nothing_is_the_gaussian(axes, most, monkeypatch):
+    """With F = 0 the denoiser is that of N(0, 1), whose bound is tight, however little noise its
+    prior begins with."""
+    monkeypatch.setattr(picture, "MAX_NOISE", most)
     X = np.random.default_rng(0).normal(128, 40, (60, 16, 16)).round().clip(0, 255)
     config = PictureDiffusion(size=0.25, points=400, precision="float32", axes=axes)
     density = PictureDensity.build(space(), config, rows(X), stream(0))
