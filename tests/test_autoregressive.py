@@ -12,6 +12,7 @@ from conjoin.core import Event, Space, Variable, stream
 from conjoin.families.autoregressive.causal import SHIFTS, Causal, cells_before, scans_of
 from conjoin.families.autoregressive.masked import Masked, orders_of
 from conjoin.nets.causal import CausalNet
+from conjoin.nets.heads import Heads
 from conjoin.nets.masked import MaskedNet
 from conjoin.testing.spaces import CLASSES
 from conjoin.training.loop import Plan, train
@@ -417,3 +418,15 @@ def test_a_number_beside_an_image_is_no_pixel():
         stream(0),
     )
     assert bool(joint.log_prob(Pair(Event(x.value.sum(1)), x)).isfinite().all())
+
+
+@torch.no_grad()
+def test_cells_of_a_number_sum_to_one_wherever_its_components_lie():
+    """The first cell and the last have all that lies beyond them."""
+    number = Variable("n", "integer", resolution=1.0, bounds=(0.0, 4.0))
+    heads = Heads([number])
+    params = 3 * torch.randn(20, 1, heads.width, generator=stream(0), dtype=torch.float64)
+    cells = torch.arange(5.0).double()[:, None, None].expand(5, 20, 1)
+    known = torch.ones(20, 1, dtype=torch.bool)
+    mass = torch.stack([heads.log_prob(params, cell, known)[:, 0] for cell in cells])
+    assert torch.allclose(mass.exp().sum(0), torch.ones(20).double(), atol=1e-10)
