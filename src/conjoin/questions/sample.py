@@ -71,9 +71,8 @@ def _check_even(model: Model, asked: Mapping[str, bool]) -> None:
     """An error where the rows can't be spread evenly, or something else is ``asked`` as well."""
     if not model.joint.capabilities.even:
         raise ValueError(
-            "even=True spreads the rows of one call evenly, which "
-            f"{type(model.density_of_x).__name__} does not: leave it out, or fit with a family "
-            "that does, such as family='forest'."
+            "even=True spreads the rows of one call evenly, which the family of this model "
+            f"({model.card['family']}) does not: leave it out, or fit with family='forest'."
         )
     for name, is_asked in asked.items():
         if is_asked:
