@@ -56,14 +56,7 @@ def sample(
         ),
     ] = None,
     tails: opt.Tails = False,
-    even: Annotated[
-        bool,
-        typer.Option(
-            "--even",
-            help="Spread the rows evenly: each is a draw of the model, but they are not "
-            "independent (family forest).",
-        ),
-    ] = False,
+    even: opt.Even = False,
     seed: opt.FreshSeed = None,
     out: opt.Out = None,
     force: opt.Force = False,

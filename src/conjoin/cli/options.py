@@ -118,6 +118,14 @@ Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same 
 Tails = Annotated[
     bool, typer.Option("--tails", help="Let numbers leave the range of the rows of the fit.")
 ]
+Even = Annotated[
+    bool,
+    typer.Option(
+        "--even",
+        help="Spread the rows evenly: each is a draw of the model, but they are not independent "
+        "(family forest).",
+    ),
+]
 FreshSeed = Annotated[
     int | None,
     typer.Option(
