@@ -31,7 +31,13 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from conjoin.components.intervals import log_mass
-from conjoin.components.leaves import MIN_LOG_PROB_NATS, NARROW_DEVIATIONS, LeafLayer, _Cells
+from conjoin.components.leaves import (
+    MIN_LOG_PROB_NATS,
+    NARROW_DEVIATIONS,
+    LeafLayer,
+    _Cells,
+    _under,
+)
 from conjoin.core import Capabilities, Density, Event, Likelihood, Region, categorical
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.event import slices
@@ -265,7 +271,11 @@ class StudentLayer(ProductLayer):
         )
 
     def _sample_number(
-        self, states: Int[Tensor, "B N"], generator: torch.Generator | None, region: Region | None
+        self,
+        states: Int[Tensor, "B N"],
+        generator: torch.Generator | None,
+        region: Region | None,
+        point: Float[Tensor, "B N"] | None,
     ) -> Float[Tensor, "B N"]:
         column = torch.arange(len(self.numeric))
         mean = self.mean[column, states]
@@ -277,7 +287,7 @@ class StudentLayer(ProductLayer):
         b = torch.where(flip, -low, high)
         below = _student_cdf(a, freedom)
         above = _student_cdf(b, freedom)
-        uniform = torch.rand(states.shape, generator=generator, dtype=torch.float64)
+        uniform = _under(flip, generator, point)
         z = _student_quantile(below + (above - below) * uniform, freedom)
         z = torch.minimum(
             torch.maximum(torch.where(torch.isfinite(z), z, torch.where(b < 0, b, 0.0)), a), b
