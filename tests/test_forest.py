@@ -412,7 +412,7 @@ def test_even_draws_are_told_and_refused_where_they_are_not():
     with pytest.raises(ValueError, match="where= asks for a part"):
         model.sample(3, where="a <= b", even=True)
     other = JointDensity(family="naive_bayes", random_state=0).fit(frame)
-    with pytest.raises(ValueError, match="leave it out, or fit with a family that does"):
+    with pytest.raises(ValueError, match=r"this model \(naive_bayes\) does not"):
         other.sample(3, even=True)
 
 

@@ -218,8 +218,8 @@ LEAVES = at(
     ),
     (
         "numbers drawn from the global generator",
-        "uniform = torch.rand(states.shape, generator=generator, dtype",
-        "uniform = torch.rand(states.shape, dtype",
+        "return torch.rand(flip.shape, generator=generator, dtype",
+        "return torch.rand(flip.shape, dtype",
         NAIVE,
     ),
     ("numbers drawn outside the region", "box = self._box(region)", "box = self._box(None)"),

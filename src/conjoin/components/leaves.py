@@ -619,10 +619,7 @@ class LeafLayer(nn.Module):
         flip = low + high > 0
         a = torch.where(flip, -high, low)
         b = torch.where(flip, -low, high)
-        if point is None:
-            uniform = torch.rand(states.shape, generator=generator, dtype=torch.float64)
-        else:
-            uniform = torch.where(flip, 1 - point, point)
+        uniform = _under(flip, generator, point)
         below = normal_cdf(a)
         z = ndtri(below + (normal_cdf(b) - below) * uniform)
         z = torch.where(torch.isfinite(z), z, torch.where(b < 0, b, torch.zeros_like(b)))
@@ -730,3 +727,12 @@ class LeafLayer(nn.Module):
         continuous = log_mass((low - self.mean) / scale, (high - self.mean) / scale)
         atoms = torch.where((self.atoms >= low) & (self.atoms <= high), 0.0, -math.inf)
         return torch.cat([atoms[:, None].expand(-1, self.states, -1), continuous[..., None]], -1)
+
+
+def _under(
+    flip: Bool[Tensor, "B N"], generator: torch.Generator | None, point: Tensor | None
+) -> Float[Tensor, "B N"]:
+    """The mass under each value, of mirrored leaves from above: ``point``, else drawn."""
+    if point is None:
+        return torch.rand(flip.shape, generator=generator, dtype=torch.float64)
+    return torch.where(flip, 1 - point, point)

@@ -11,6 +11,7 @@ come from the same p_new(x, y). Nats.
 Shape letters: B rows, K classes.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -114,7 +115,7 @@ class Reweighted(Joint):
     @property
     def capabilities(self) -> Capabilities:
         # its draws are chosen from those of the base, which undoes their order
-        return replace(of_pairs(self, self.base.capabilities), even=False)
+        return dataclasses.replace(of_pairs(self, self.base.capabilities), even=False)
 
     @property
     def status(self) -> dict[str, Status]:

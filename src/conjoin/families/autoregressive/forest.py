@@ -142,6 +142,9 @@ class Conditional(nn.Module):
     root: Tensor
     leaf: Tensor
     blend: Tensor
+    slope: Tensor
+    offset: Tensor
+    power: Tensor
 
     def __init__(
         self, variable: Variable, nodes: int, trees: int, states: int, told: int = 0

@@ -31,7 +31,13 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from conjoin.components.intervals import log_mass
-from conjoin.components.leaves import MIN_LOG_PROB_NATS, NARROW_DEVIATIONS, LeafLayer, _Cells
+from conjoin.components.leaves import (
+    MIN_LOG_PROB_NATS,
+    NARROW_DEVIATIONS,
+    LeafLayer,
+    _Cells,
+    _under,
+)
 from conjoin.core import Capabilities, Density, Event, Likelihood, Region, categorical
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.event import slices
@@ -281,10 +287,7 @@ class StudentLayer(ProductLayer):
         b = torch.where(flip, -low, high)
         below = _student_cdf(a, freedom)
         above = _student_cdf(b, freedom)
-        if point is None:
-            uniform = torch.rand(states.shape, generator=generator, dtype=torch.float64)
-        else:
-            uniform = torch.where(flip, 1 - point, point)
+        uniform = _under(flip, generator, point)
         z = _student_quantile(below + (above - below) * uniform, freedom)
         z = torch.minimum(
             torch.maximum(torch.where(torch.isfinite(z), z, torch.where(b < 0, b, 0.0)), a), b
