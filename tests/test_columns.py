@@ -538,3 +538,56 @@ def test_days_and_months_that_could_change_places_are_told():
     assert not any("change places" in each for each in told.notices)
     X["when"] = X["when"].where(np.arange(200) != 7, "25/03/2024")
     assert not any("change places" in each for each in TableCodec().fit(X).notices)
+
+
+# -------------------------------------------------------------------------- dates that mean "none"
+
+
+def dates_with(none, at=(3, 50, 90), form="%Y-%m-%d"):
+    dates = pd.Timestamp("2024-01-01") + pd.to_timedelta(wholes(400), unit="D")
+    words = pd.Series(dates).dt.strftime(form)
+    words[list(at)] = none
+    return words
+
+
+@pytest.mark.parametrize(
+    ("none", "form"),
+    [("9999-12-31", "%Y-%m-%d"), ("01.01.1900", "%d.%m.%Y"), ("2099-12-31", "%Y-%m-%d")],
+)
+def test_dates_that_mean_none_are_told_and_nothing_is_drawn_between(none, form):
+    frame = beside(dates_with(none, form=form))
+    schema = inspect(frame)
+    (told,) = schema["x"].doubts
+    assert f"is {none} in 3 rows, far from the other dates (2024-0" in told
+    assert f"say missing={{'x': ['{none}']}}." in told
+    assert inspect(frame, missing={"x": [none]})["x"].missing_share == 3 / ROWS
+    assert not inspect(frame, missing={"x": [none]})["x"].doubts
+    assert len(schema["x"].atoms) == 1
+    frame.loc[7, "x"] = None
+    model = JointDensity(family="naive_bayes", random_state=0).fit(frame)
+    drawn = model.sample(500, random_state=0)[0]["x"]
+    share = (drawn == none).mean()
+    assert 0 < share < 0.1
+    assert set(pd.to_datetime(drawn[drawn != none], format=form).dt.year) <= {2024, 2025}
+    assert pd.to_datetime(model.impute(frame)["x"][7], format=form).year in (2024, 2025)
+
+
+def test_dates_beside_one_that_means_none_keep_places_of_their_own():
+    codec = TableCodec().fit(
+        beside(dates_with("9999-12-31").where(lambda x: x.index != 5, "1900-01-01"))
+    )
+    days = pd.date_range("2022-01-01", "2028-01-01").strftime("%Y-%m-%d").tolist()
+    days += ["9999-12-31", "1900-01-01", "1850-06-01", "9999-12-30"]
+    frame = beside(days)
+    event = codec.encode(frame).event
+    assert len(np.unique(event.value[:, 0])) == len(days)
+    assert codec.decode(event.value)["x"].tolist() == days
+    assert codec._cells[0].scale < 150
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    assert again.decode(event.value)["x"].tolist() == days
+
+
+def test_dates_near_the_others_are_no_codes():
+    days = pd.date_range("1899-12-01", periods=ROWS).strftime("%Y-%m-%d")
+    column = inspect(beside(days))["x"]
+    assert column.type == "date" and not column.doubts and not column.atoms

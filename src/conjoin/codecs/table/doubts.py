@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table.guess import mixed_dates
-from conjoin.codecs.table.values import Tally, quoted, text_of, zones_of
+from conjoin.codecs.table.measure import sentinel_days
+from conjoin.codecs.table.moments import day_text
+from conjoin.codecs.table.values import Tally, days, quoted, text_of, zones_of
 from conjoin.codecs.table.written import is_empty_word
 
 __all__ = [
     "date_doubts",
     "number_doubts",
+    "sentinel_doubts",
     "shown_merges",
     "word_doubts",
     "zone_doubts",
@@ -106,6 +109,34 @@ def date_doubts(name: Any, form: str, tally: Tally) -> list[str]:
         f"taken to come first. If it does not, say types={{{name!r}: {{'type': 'date', 'format': "
         f"{other!r}}}}}."
     ]
+
+
+def sentinel_doubts(name: Any, series: Any, form: str, tally: Tally) -> list[str]:
+    """Dates such as 9999-12-31, which likely mean "none"."""
+    found = sentinel_days(tally)
+    if not found:
+        return []
+    cells, known = days(series, form)
+    rest = tally.values[~np.isin(tally.values, found)]
+    others = f"{day_text(rest[0])} to {day_text(rest[-1])}"
+    return [
+        _sentinel_date(name, text_of(series.iloc[place]), rows, others)
+        for value, rows in zip(tally.values.tolist(), tally.counts.tolist(), strict=True)
+        if value in found
+        for place in [int((known & (cells == value)).argmax())]
+    ]
+
+
+def _sentinel_date(name: Any, cell: str, rows: float, others: str) -> str:
+    return (
+        f"Column {name!r} is {cell} in {_rows(rows)}, far from the other dates ({others}); if it "
+        f"means missing, say missing={{{name!r}: [{cell!r}]}}. Until then it has a probability of "
+        "its own."
+    )
+
+
+def _rows(count: float) -> str:
+    return "1 row" if count == 1 else f"{count:,g} rows"
 
 
 def zone_doubts(name: Any, series: Any) -> list[str]:

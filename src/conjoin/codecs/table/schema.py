@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from conjoin.codecs.table.forms import NAMED_PARSES, form_from, form_json
+from conjoin.codecs.table.moments import day_text
 from conjoin.util.files import write_text
 
 __all__ = ["RARE", "ROLES", "TYPES", "Column", "Schema"]
@@ -261,7 +262,8 @@ class Column:
         parts += [] if self.parse is None else [f"written in words: {_words_of(self.parse)}"]
         parts += [f"from {self.bounds[0]:g}"] if self.bounds[0] is not None else []
         parts += [f"to {self.bounds[1]:g}"] if self.bounds[1] is not None else []
-        shown = ", ".join(f"{atom:g}" for atom in self.atoms[:_SHOWN_ATOMS])
+        say = day_text if self.is_date else "{:g}".format
+        shown = ", ".join(say(atom) for atom in self.atoms[:_SHOWN_ATOMS])
         shown += ", ..." if len(self.atoms) > _SHOWN_ATOMS else ""
         parts += [f"spike at {shown}"] if self.atoms else []
         return ", ".join(parts)

@@ -36,6 +36,7 @@ __all__ = [
     "truth_of",
     "truths_of",
     "whole_text",
+    "without",
     "zones_of",
 ]
 
@@ -74,6 +75,12 @@ def tally(values: Array, known: Array, weight: Array) -> Tally:
     counts = np.bincount(codes, weights=weight[known], minlength=len(distinct))
     order = np.argsort(distinct) if values.dtype != object else sort_values(distinct)
     return Tally(distinct[order], counts[order], float(weight[~known].sum()))
+
+
+def without(counts: Tally, values: Sequence[float]) -> Tally:
+    """The tally of the other numbers."""
+    kept = ~np.isin(counts.values, list(values))
+    return Tally(counts.values[kept], counts.counts[kept], counts.missing)
 
 
 def sort_values(values: Any) -> list[int]:
