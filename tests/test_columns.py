@@ -11,6 +11,7 @@ import pytest
 
 from conjoin import JointClassifier, JointDensity
 from conjoin.codecs import Schema, TableCodec, inspect
+from conjoin.codecs.table import read_table
 
 ROWS = 120
 
@@ -591,3 +592,38 @@ def test_dates_near_the_others_are_no_codes():
     days = pd.date_range("1899-12-01", periods=ROWS).strftime("%Y-%m-%d")
     column = inspect(beside(days))["x"]
     assert column.type == "date" and not column.doubts and not column.atoms
+
+
+# ------------------------------------------------------------------------------- numbers far beyond
+
+
+@pytest.mark.parametrize("cells", [wholes(6000, 1500), np.abs(amounts())])
+def test_a_line_of_totals_is_told(cells, tmp_path):
+    x = np.append(cells, cells.sum()).round(2)
+    told = " ".join(inspect(pd.DataFrame({"x": x, "q": rng().normal(size=ROWS + 1)}))["x"].doubts)
+    far = x[-1] - x[:-1].max() > 100 * np.ptp(x[:-1])
+    assert ("1 row, hundreds of times" in told and "it is their sum" in told) == far
+    pd.DataFrame({"x": x, "q": 0.5}).to_csv(tmp_path / "t.csv", index=False)
+    notices = read_table(tmp_path / "t.csv")[1]
+    assert any("last row looks like a line of totals: 'x'" in text for text in notices)
+    pd.DataFrame({"x": x[:-1], "q": 0.5}).to_csv(tmp_path / "t.csv", index=False)
+    assert not read_table(tmp_path / "t.csv")[1]
+
+
+def test_few_numbers_hundreds_of_times_beyond_the_others_are_told():
+    x = wholes(6000, 1500).astype(float)
+    x[[4, 60]] = 1_506_698, -2e6
+    low, high = inspect(beside(x))["x"].doubts
+    assert "-2000000 in 1 row" in low and "1506698 in 1 row" in high
+    x[60:64] = -2e6
+    assert not inspect(beside(x))["x"].doubts  # these are no few
+    x[60:64] = 2000
+    (told,) = inspect(beside(x))["x"].doubts
+    assert "is 1506698 in 1 row, hundreds of times beyond the other values (15" in told
+    assert "say missing={'x': [1506698]}" in told
+    assert not inspect(beside(x), missing={"x": [1506698]})["x"].doubts
+
+
+@pytest.mark.parametrize("draw", ["exponential", "laplace", "lognormal"])
+def test_long_tails_are_no_mistakes(draw):
+    assert not inspect(beside(getattr(rng(), draw)(size=ROWS)))["x"].doubts

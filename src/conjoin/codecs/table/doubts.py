@@ -15,6 +15,7 @@ import pandas as pd
 from conjoin.codecs.table.guess import mixed_dates
 from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
+from conjoin.codecs.table.totals import far_values, is_sum
 from conjoin.codecs.table.values import Tally, days, quoted, text_of, zones_of
 from conjoin.codecs.table.written import is_empty_word
 
@@ -44,6 +45,7 @@ def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str
         _sentinel(name, tally, int(i)) for i in np.flatnonzero(np.isin(tally.values, _SENTINELS))
     ]
     doubts = [doubt for doubt in found if doubt]
+    doubts += [_far(name, tally, i) for i in far_values(tally) if not _is_told(tally, i)]
     doubts += _zeros(name, tally, rows)
     if whole and 2 < len(tally.values) <= 10 and rows >= 50:
         doubts.append(
@@ -70,6 +72,26 @@ def _sentinel(name: Any, tally: Tally, i: int) -> str:
         f"Column {name!r} is {value:g} in {tally.counts[i]:g} rows, far from the other values "
         f"({low:g} to {high:g}); "
         f"if it means missing, say missing={{{name!r}: [{value:g}]}}."
+    )
+
+
+def _is_told(tally: Tally, i: int) -> bool:
+    """Whether a number is told of as one that may mean missing."""
+    return bool(np.isin(tally.values[i], _SENTINELS)) and bool(_sentinel("", tally, i))
+
+
+def _far(name: Any, tally: Tally, i: int) -> str:
+    value = text_of(tally.values[i])
+    rest = np.delete(tally.values, far_values(tally))
+    start = (
+        f"Column {name!r} is {value} in {_rows(tally.counts[i])}, hundreds of times beyond the "
+        f"other values ({rest[0]:g} to {rest[-1]:g})"
+    )
+    if is_sum(tally, i):
+        return f"{start}, and it is their sum: that looks like a line of totals. If so, remove it."
+    return (
+        f"{start}. If it is a mistake or a line of totals, remove that row, or say "
+        f"missing={{{name!r}: [{value}]}}."
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from conjoin.codecs.table.stream import Limits, Source
+from conjoin.codecs.table.totals import totals_words
 
 __all__ = [
     "Limits",
@@ -94,7 +95,9 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
     notices = notices_of(source, dialect)
     if check_rows(source, dialect, header) == 0:
         raise ValueError(f"{source.name} has a header but no rows.")
-    return _parse(source, dialect, header), notices
+    frame = _parse(source, dialect, header)
+    totals = totals_words(frame)
+    return frame, [*notices, *([f"{source.name}: {totals}"] if totals else [])]
 
 
 # -------------------------------------------------------------------------------- how it is written
