@@ -627,3 +627,29 @@ def test_few_numbers_hundreds_of_times_beyond_the_others_are_told():
 @pytest.mark.parametrize("draw", ["exponential", "laplace", "lognormal"])
 def test_long_tails_are_no_mistakes(draw):
     assert not inspect(beside(getattr(rng(), draw)(size=ROWS)))["x"].doubts
+
+
+# ---------------------------------------------------------------------------- dates in other styles
+
+
+@pytest.mark.parametrize(
+    ("form", "days"),
+    [("%d.%m.%y", 400), ("%m/%d/%y", 900), ("%b %d, %Y", 40), ("%d %B %Y", 900), ("%d-%b-%y", 60)],
+)
+def test_dates_in_other_styles_are_told_and_the_remedy_reads_them(form, days):
+    dates = pd.Timestamp("2024-01-01") + pd.to_timedelta(wholes(days), unit="D")
+    frame = beside(pd.Series(dates).dt.strftime(form))
+    told = f"to have dates, say types={{'x': {{'type': 'date', 'format': '{form}'}}}}."
+    schema = inspect(frame)
+    said = [text for text in (*schema.doubts, *schema.notices) if told in text]
+    assert len(said) == 1 and "look" in said[0] and "like dates" in said[0]
+    assert not any("amounts" in text for text in schema.doubts)
+    codec = TableCodec(types={"x": {"type": "date", "format": form}}).fit(frame)
+    event = codec.encode(frame).event
+    pd.testing.assert_frame_equal(codec.decode(event.value), frame)
+    assert codec.schema["x"].type == "date" and not codec.schema["x"].doubts
+
+
+def test_other_words_are_no_dates():
+    for words in (["v1.2", "v1.3", "v2.0"], ["10.0.0.1", "10.0.0.2", "10.0.0.3"], ["a", "b", "c"]):
+        assert not any("dates" in text for text in inspect(beside(words * 20)).doubts)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conjoin.codecs.table.guess import mixed_dates
+from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
 from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
 from conjoin.codecs.table.totals import far_values, is_sum
@@ -294,6 +294,12 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
                 f"types={{{name!r}: 'real'}}."
             ]
         return []
+    style = style_of_dates(other) if not plain else ""
+    if style:
+        return [
+            f"Column {name!r} looks like dates ({_some(other)}) but is taken as words; "
+            f"{style_words(name, style)}."
+        ]
     if len(money) + len(plain) >= 0.95 * len(cells) and money:
         said = (
             f"Column {name!r} looks like amounts or percentages ({_some(money)}) but is taken "
