@@ -653,3 +653,48 @@ def test_dates_in_other_styles_are_told_and_the_remedy_reads_them(form, days):
 def test_other_words_are_no_dates():
     for words in (["v1.2", "v1.3", "v2.0"], ["10.0.0.1", "10.0.0.2", "10.0.0.3"], ["a", "b", "c"]):
         assert not any("dates" in text for text in inspect(beside(words * 20)).doubts)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_dates_as_whole_numbers_are_told_and_the_remedy_draws_dates(gone):
+    dates = pd.Timestamp("2024-01-01") + pd.to_timedelta(wholes(700), unit="D")
+    numbers = pd.Series(dates).dt.strftime("%Y%m%d").astype(int)
+    numbers = numbers.where(numbers.index != 4) if gone else numbers
+    frame = beside(numbers)
+    (told,) = inspect(frame)["x"].doubts
+    assert "say types={'x': {'type': 'date', 'format': '%Y%m%d'}}." in told
+    types = {"x": {"type": "date", "format": "%Y%m%d"}}
+    codec = TableCodec(types=types).fit(frame)
+    event = codec.encode(frame).event
+    pd.testing.assert_series_equal(codec.decode(event.value, event.observed)["x"], frame["x"])
+    drawn = codec.decode(event.value + 0.37 * event.observed)["x"]
+    assert (
+        pd.to_datetime(drawn.astype(int).astype(str), format="%Y%m%d")
+        .between("2024-01-01", "2026-12-31")
+        .all()
+    )
+
+
+def test_whole_numbers_that_are_no_dates_are_not_told_as_such():
+    for numbers in (wholes(20_301_231, 19_000_101), wholes(6000, 1500)):
+        assert not any("dates" in text for text in inspect(beside(numbers)).doubts)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["(EUR)", *(f"{v:.2f}" for v in amounts()[1:])], "'(EUR)', which is none"),
+        ([f"{'$' if i % 2 else '€'}{i * 7}" for i in range(ROWS)], "several units ('$105', '€0')"),
+        ([f"{i} kg" if i % 2 else f"{i}000 g" for i in range(1, ROWS + 1)], "('1 kg', '10000 g')"),
+        ([f"{i},{i},{i}0.25" for i in range(10, 100)], "thousands ('10,10,100.25'); write"),
+    ],
+)
+def test_what_keeps_words_from_being_numbers_is_named(words, told):
+    column = inspect(beside(words))["x"]
+    assert column.role == "set aside" and told in column.why
+
+
+@pytest.mark.parametrize("form", ["id{}", "1.{}.3", "{:05d}a{}", "note {}"])
+def test_identifiers_are_no_numbers_with_a_fault(form):
+    words = [form.format(i, i) for i in rng().permutation(ROWS)]
+    assert inspect(beside(words))["x"].why == "every value is different, like an identifier"

@@ -8,7 +8,7 @@ import numpy as np
 from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
 from conjoin.codecs.table.schema import Column
 from conjoin.codecs.table.values import Tally, quoted
-from conjoin.codecs.table.written import is_empty_word
+from conjoin.codecs.table.written import is_empty_word, obstacle
 
 __all__ = ["reason_to_set_aside"]
 
@@ -81,6 +81,9 @@ def _text(name: Any, unique: bool, rows: float, counts: Tally) -> str:
     style = style_of_dates([word for word in words if not is_empty_word(word)])
     if style:
         return f"its words look like dates ({quoted(words[-1])}); {style_words(name, style)}"
+    hindered = obstacle(words)
+    if hindered:
+        return hindered
     dates = mixed_dates(words)
     if dates is None:
         return why

@@ -31,6 +31,8 @@ __all__ = [
 
 _SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999, 99999, 999999)
 MAX_TOLD = 3  # groups of spellings of a column
+_MIN_DAYS = 10  # distinct whole numbers that are all dates
+_MIN_MONTHS = 3  # in which they lie
 _MIN_LETTERS = 5  # of a word that a slip may have changed
 _MIN_ROWS_OF_USUAL = 20  # of the usual spelling
 _MAX_SHARE_OF_SLIPS = 0.05  # of the rows of the usual spelling
@@ -46,6 +48,7 @@ def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str
     ]
     doubts = [doubt for doubt in found if doubt]
     doubts += [_far(name, tally, i) for i in far_values(tally) if not _is_told(tally, i)]
+    doubts += _days_in_numbers(name, tally) if whole else []
     doubts += _zeros(name, tally, rows)
     if whole and 2 < len(tally.values) <= 10 and rows >= 50:
         doubts.append(
@@ -93,6 +96,21 @@ def _far(name: Any, tally: Tally, i: int) -> str:
         f"{start}. If it is a mistake or a line of totals, remove that row, or say "
         f"missing={{{name!r}: [{value}]}}."
     )
+
+
+def _days_in_numbers(name: Any, tally: Tally) -> list[str]:
+    """Whole numbers such as 20240115, all of which are dates."""
+    values = tally.values
+    if len(values) < _MIN_DAYS or not 1900_01_01 <= values[0] <= values[-1] <= 2100_12_31:
+        return []
+    words: Any = pd.Series([text_of(value) for value in values.tolist()])
+    dates = pd.to_datetime(words, format="%Y%m%d", errors="coerce")
+    if dates.isna().any() or dates.dt.to_period("M").nunique() < _MIN_MONTHS:
+        return []
+    return [
+        f"Column {name!r} looks like dates ({words[0]}) but is taken as numbers, of which most are "
+        f"no date; {style_words(name, '%Y%m%d')}."
+    ]
 
 
 def _zeros(name: Any, tally: Tally, rows: float) -> list[str]:

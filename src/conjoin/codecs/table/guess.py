@@ -36,9 +36,25 @@ _TIMES = (
 )
 # ways that leave the century open or depend on a language: asked for, never assumed
 _STYLES = (
-    "%d.%m.%y|%m/%d/%y|%d/%m/%y|%d-%m-%y|%y-%m-%d|%d-%b-%Y|%d-%b-%y|%d-%B-%Y|%d/%b/%Y|%b %d, %Y|"
-    "%B %d, %Y|%d %b %Y|%d %B %Y|%d. %B %Y|%b %d %Y|%B %d %Y|%d %b %y|%b %d, %y"
-).split("|")
+    "%d.%m.%y",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%d-%m-%y",
+    "%y-%m-%d",
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%d-%B-%Y",
+    "%d/%b/%Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%d. %B %Y",
+    "%b %d %Y",
+    "%B %d %Y",
+    "%d %b %y",
+    "%b %d, %y",
+)
 MIN_STYLED = 3  # distinct words that are dates in such a way
 MIN_DATE_SHARE = 0.5  # of the distinct words, above which a column of words was meant as dates
 MAX_WORDS_TRIED = 500  # in each format of dates, to see which one most words have

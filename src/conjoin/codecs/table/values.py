@@ -220,6 +220,8 @@ def stamps_or_bad(series: Series, form: str) -> tuple[Series, Array]:
     # in UTC where a cell has an offset: offsets may differ from row to row
     zoned = reading == "ISO8601" or "%z" in reading
     cells = series.astype(object)
+    if reading != "ISO8601" and pd.api.types.is_numeric_dtype(series.dtype):
+        cells = pd.Series(map_distinct(series, text_of, None, object), index=series.index)
     stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
     return stamps, (series.notna() & stamps.isna()).to_numpy()
 
