@@ -641,7 +641,7 @@ def test_dates_in_other_styles_are_told_and_the_remedy_reads_them(form, days):
     frame = beside(pd.Series(dates).dt.strftime(form))
     told = f"to have dates, say types={{'x': {{'type': 'date', 'format': '{form}'}}}}."
     schema = inspect(frame)
-    said = [text for text in (*schema.doubts, *schema.notices) if told in text]
+    said = [text for text in schema.notices if told in text]
     assert len(said) == 1 and "look" in said[0] and "like dates" in said[0]
     assert not any("amounts" in text for text in schema.doubts)
     codec = TableCodec(types={"x": {"type": "date", "format": form}}).fit(frame)
@@ -698,3 +698,15 @@ def test_what_keeps_words_from_being_numbers_is_named(words, told):
 def test_identifiers_are_no_numbers_with_a_fault(form):
     words = [form.format(i, i) for i in rng().permutation(ROWS)]
     assert inspect(beside(words))["x"].why == "every value is different, like an identifier"
+
+
+def test_the_notices_of_a_schema_are_all_that_a_print_of_it_and_a_fit_say():
+    frame = beside(["Yes", "yes", "no", "no"] * 30).assign(day=dates_with("9999-12-31"), one=1)
+    schema = inspect(frame)
+    printed = [line.removeprefix("! ") for line in str(schema).splitlines() if line[0] == "!"]
+    assert sorted(schema.notices) == sorted(printed)
+    assert list(schema.notices) == TableCodec().fit(frame).notices
+    for words in ("differ only in case", "9999-12-31", "'one' is set aside"):
+        assert sum(words in text for text in schema.notices) == 1, words
+    again = Schema.from_json(json.loads(json.dumps(schema.to_json())))
+    assert again == schema and again.notices == schema.notices

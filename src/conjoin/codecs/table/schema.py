@@ -309,18 +309,23 @@ def _relation(data: Any) -> JSON:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schema:
-    """The columns of a table in their order, the target if there is one, notes for the user, and
+    """The columns of a table in their order, the target if there is one, what was set aside and ``assumed``, and
     the relations between columns, as ``Relation.to_json`` gives them."""
 
     columns: tuple[Column, ...]
     target: Name | None = None
-    notices: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
     relations: tuple[JSON, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(self.columns))
-        object.__setattr__(self, "notices", tuple(self.notices))
+        object.__setattr__(self, "assumed", tuple(self.assumed))
         object.__setattr__(self, "relations", tuple(self.relations))
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """All that a user should be told: what is doubtful, what was set aside and assumed."""
+        return (*self.doubts, *self.assumed)
 
     def __getitem__(self, name: Name) -> Column:
         for column in self.columns:
@@ -352,7 +357,7 @@ class Schema:
         return {
             "target": self.target,
             "columns": [column.to_json() for column in self.columns],
-            "notices": list(self.notices),
+            "notices": list(self.assumed),
             **({"relations": list(self.relations)} if self.relations else {}),
         }
 
@@ -412,14 +417,14 @@ class Schema:
                 lines[0],
                 "-" * len(lines[0]),
                 *lines[1:],
-                *(f"! {text}" for text in (*self.notices, *self.doubts)),
+                *(f"! {text}" for text in (*self.assumed, *self.doubts)),
             ]
         )
 
     def _repr_html_(self) -> str:
         head, *rows = [[html.escape(cell) for cell in row] for row in self._rows()]
         table = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-        notes = "".join(f"<li>{html.escape(text)}</li>" for text in (*self.notices, *self.doubts))
+        notes = "".join(f"<li>{html.escape(text)}</li>" for text in (*self.assumed, *self.doubts))
         titles = "".join(f"<th>{cell}</th>" for cell in head)
         return (
             f"<table><thead><tr>{titles}</tr></thead><tbody>{table}</tbody></table><ul>{notes}</ul>"
