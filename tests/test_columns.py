@@ -11,6 +11,7 @@ import pytest
 
 from conjoin import JointClassifier, JointDensity
 from conjoin.codecs import Schema, TableCodec, inspect
+from conjoin.codecs.table import read_table
 
 ROWS = 120
 
@@ -538,3 +539,174 @@ def test_days_and_months_that_could_change_places_are_told():
     assert not any("change places" in each for each in told.notices)
     X["when"] = X["when"].where(np.arange(200) != 7, "25/03/2024")
     assert not any("change places" in each for each in TableCodec().fit(X).notices)
+
+
+# -------------------------------------------------------------------------- dates that mean "none"
+
+
+def dates_with(none, at=(3, 50, 90), form="%Y-%m-%d"):
+    dates = pd.Timestamp("2024-01-01") + pd.to_timedelta(wholes(400), unit="D")
+    words = pd.Series(dates).dt.strftime(form)
+    words[list(at)] = none
+    return words
+
+
+@pytest.mark.parametrize(
+    ("none", "form"),
+    [("9999-12-31", "%Y-%m-%d"), ("01.01.1900", "%d.%m.%Y"), ("2099-12-31", "%Y-%m-%d")],
+)
+def test_dates_that_mean_none_are_told_and_nothing_is_drawn_between(none, form):
+    frame = beside(dates_with(none, form=form))
+    schema = inspect(frame)
+    (told,) = schema["x"].doubts
+    assert f"is {none} in 3 rows, far from the other dates (2024-0" in told
+    assert f"say missing={{'x': ['{none}']}}." in told
+    assert inspect(frame, missing={"x": [none]})["x"].missing_share == 3 / ROWS
+    assert not inspect(frame, missing={"x": [none]})["x"].doubts
+    assert len(schema["x"].atoms) == 1
+    frame.loc[7, "x"] = None
+    model = JointDensity(family="naive_bayes", random_state=0).fit(frame)
+    drawn = model.sample(500, random_state=0)[0]["x"]
+    share = (drawn == none).mean()
+    assert 0 < share < 0.1
+    assert set(pd.to_datetime(drawn[drawn != none], format=form).dt.year) <= {2024, 2025}
+    assert pd.to_datetime(model.impute(frame)["x"][7], format=form).year in (2024, 2025)
+
+
+def test_dates_beside_one_that_means_none_keep_places_of_their_own():
+    codec = TableCodec().fit(
+        beside(dates_with("9999-12-31").where(lambda x: x.index != 5, "1900-01-01"))
+    )
+    days = pd.date_range("2022-01-01", "2028-01-01").strftime("%Y-%m-%d").tolist()
+    days += ["9999-12-31", "1900-01-01", "1850-06-01", "9999-12-30"]
+    frame = beside(days)
+    event = codec.encode(frame).event
+    assert len(np.unique(event.value[:, 0])) == len(days)
+    assert codec.decode(event.value)["x"].tolist() == days
+    assert codec._cells[0].scale < 150
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    assert again.decode(event.value)["x"].tolist() == days
+
+
+def test_dates_near_the_others_are_no_codes():
+    days = pd.date_range("1899-12-01", periods=ROWS).strftime("%Y-%m-%d")
+    column = inspect(beside(days))["x"]
+    assert column.type == "date" and not column.doubts and not column.atoms
+
+
+# ------------------------------------------------------------------------------- numbers far beyond
+
+
+@pytest.mark.parametrize("cells", [wholes(6000, 1500), np.abs(amounts())])
+def test_a_line_of_totals_is_told(cells, tmp_path):
+    x = np.append(cells, cells.sum()).round(2)
+    told = " ".join(inspect(pd.DataFrame({"x": x, "q": rng().normal(size=ROWS + 1)}))["x"].doubts)
+    far = x[-1] - x[:-1].max() > 100 * np.ptp(x[:-1])
+    assert ("1 row, hundreds of times" in told and "it is their sum" in told) == far
+    pd.DataFrame({"x": x, "q": 0.5}).to_csv(tmp_path / "t.csv", index=False)
+    notices = read_table(tmp_path / "t.csv")[1]
+    assert any("last row looks like a line of totals: 'x'" in text for text in notices)
+    pd.DataFrame({"x": x[:-1], "q": 0.5}).to_csv(tmp_path / "t.csv", index=False)
+    assert not read_table(tmp_path / "t.csv")[1]
+
+
+def test_few_numbers_hundreds_of_times_beyond_the_others_are_told():
+    x = wholes(6000, 1500).astype(float)
+    x[[4, 60]] = 1_506_698, -2e6
+    low, high = inspect(beside(x))["x"].doubts
+    assert "-2000000 in 1 row" in low and "1506698 in 1 row" in high
+    x[60:64] = -2e6
+    assert not inspect(beside(x))["x"].doubts  # these are no few
+    x[60:64] = 2000
+    (told,) = inspect(beside(x))["x"].doubts
+    assert "is 1506698 in 1 row, hundreds of times beyond the other values (15" in told
+    assert "say missing={'x': [1506698]}" in told
+    assert not inspect(beside(x), missing={"x": [1506698]})["x"].doubts
+
+
+@pytest.mark.parametrize("draw", ["exponential", "laplace", "lognormal"])
+def test_long_tails_are_no_mistakes(draw):
+    assert not inspect(beside(getattr(rng(), draw)(size=ROWS)))["x"].doubts
+
+
+# ---------------------------------------------------------------------------- dates in other styles
+
+
+@pytest.mark.parametrize(
+    ("form", "days"),
+    [("%d.%m.%y", 400), ("%m/%d/%y", 900), ("%b %d, %Y", 40), ("%d %B %Y", 900), ("%d-%b-%y", 60)],
+)
+def test_dates_in_other_styles_are_told_and_the_remedy_reads_them(form, days):
+    dates = pd.Timestamp("2024-01-01") + pd.to_timedelta(wholes(days), unit="D")
+    frame = beside(pd.Series(dates).dt.strftime(form))
+    told = f"to have dates, say types={{'x': {{'type': 'date', 'format': '{form}'}}}}."
+    schema = inspect(frame)
+    said = [text for text in schema.notices if told in text]
+    assert len(said) == 1 and "look" in said[0] and "like dates" in said[0]
+    assert not any("amounts" in text for text in schema.doubts)
+    codec = TableCodec(types={"x": {"type": "date", "format": form}}).fit(frame)
+    event = codec.encode(frame).event
+    pd.testing.assert_frame_equal(codec.decode(event.value), frame)
+    assert codec.schema["x"].type == "date" and not codec.schema["x"].doubts
+
+
+def test_other_words_are_no_dates():
+    for words in (["v1.2", "v1.3", "v2.0"], ["10.0.0.1", "10.0.0.2", "10.0.0.3"], ["a", "b", "c"]):
+        assert not any("dates" in text for text in inspect(beside(words * 20)).doubts)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_dates_as_whole_numbers_are_told_and_the_remedy_draws_dates(gone):
+    dates = pd.Timestamp("2024-01-01") + pd.to_timedelta(wholes(700), unit="D")
+    numbers = pd.Series(dates).dt.strftime("%Y%m%d").astype(int)
+    numbers = numbers.where(numbers.index != 4) if gone else numbers
+    frame = beside(numbers)
+    (told,) = inspect(frame)["x"].doubts
+    assert "say types={'x': {'type': 'date', 'format': '%Y%m%d'}}." in told
+    types = {"x": {"type": "date", "format": "%Y%m%d"}}
+    codec = TableCodec(types=types).fit(frame)
+    event = codec.encode(frame).event
+    pd.testing.assert_series_equal(codec.decode(event.value, event.observed)["x"], frame["x"])
+    drawn = codec.decode(event.value + 0.37 * event.observed)["x"]
+    assert (
+        pd.to_datetime(drawn.astype(int).astype(str), format="%Y%m%d")
+        .between("2024-01-01", "2026-12-31")
+        .all()
+    )
+
+
+def test_whole_numbers_that_are_no_dates_are_not_told_as_such():
+    for numbers in (wholes(20_301_231, 19_000_101), wholes(6000, 1500)):
+        assert not any("dates" in text for text in inspect(beside(numbers)).doubts)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["(EUR)", *(f"{v:.2f}" for v in amounts()[1:])], "'(EUR)', which is none"),
+        ([f"{'$' if i % 2 else '€'}{i * 7}" for i in range(ROWS)], "several units ('$105', '€0')"),
+        ([f"{i} kg" if i % 2 else f"{i}000 g" for i in range(1, ROWS + 1)], "('1 kg', '10000 g')"),
+        ([f"{i},{i},{i}0.25" for i in range(10, 100)], "thousands ('10,10,100.25'); write"),
+    ],
+)
+def test_what_keeps_words_from_being_numbers_is_named(words, told):
+    column = inspect(beside(words))["x"]
+    assert column.role == "set aside" and told in column.why
+
+
+@pytest.mark.parametrize("form", ["id{}", "1.{}.3", "{:05d}a{}", "note {}"])
+def test_identifiers_are_no_numbers_with_a_fault(form):
+    words = [form.format(i, i) for i in rng().permutation(ROWS)]
+    assert inspect(beside(words))["x"].why == "every value is different, like an identifier"
+
+
+def test_the_notices_of_a_schema_are_all_that_a_print_of_it_and_a_fit_say():
+    frame = beside(["Yes", "yes", "no", "no"] * 30).assign(day=dates_with("9999-12-31"), one=1)
+    schema = inspect(frame)
+    printed = [line.removeprefix("! ") for line in str(schema).splitlines() if line[0] == "!"]
+    assert sorted(schema.notices) == sorted(printed)
+    assert list(schema.notices) == TableCodec().fit(frame).notices
+    for words in ("differ only in case", "9999-12-31", "'one' is set aside"):
+        assert sum(words in text for text in schema.notices) == 1, words
+    again = Schema.from_json(json.loads(json.dumps(schema.to_json())))
+    assert again == schema and again.notices == schema.notices

@@ -27,6 +27,21 @@ def test_a_plain_csv_needs_no_notice(tmp_path):
     assert notices == []
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a;b;c\n1,5;2,5;3,5\n1,5;2,5;3,5\n", ["a", "b", "c"]),
+        ("a,,c\n1,2,3\n1,2,3\n", ["a", "", "c"]),
+        (",x\n1,2\n3,4\n", ["", "x"]),
+        ("a;b\n1,5;2,5\n3,5;4,5\n", ["a", "b"]),
+        ("tags\nx;y;z\nu;v;w\n", ["tags"]),
+        ("a,b,c\n,,\n1,2,3\n", ["a", "b", "c"]),
+    ],
+)
+def test_headers_are_no_titles(text, names, tmp_path):
+    assert list(read_table(write(tmp_path / "t.csv", text))[0].columns) == names
+
+
 @pytest.mark.parametrize("compression", ["gzip", "bz2", "xz"])
 def test_archives(tmp_path, compression):
     FRAME.to_csv(tmp_path / "t", index=False, compression=compression)
@@ -92,6 +107,9 @@ def test_one_column(tmp_path):
         ("\n \n", "is empty"),
         ("a,b\n", "has a header but no rows"),
         ("a,b,a\n1,2,3\n", "more than one column named 'a'"),
+        ("Survey;;\n;;\na;b;c\n1;2;3\n", "line 1 looks like a title ('Survey'), and line 3 like"),
+        ("Survey\n\na;b;c\n1,5;2;3,5\n4;5;6\n", "line 3 like the header; remove lines 1 to 2"),
+        ("All of 2025\na,b,c\n1,2,3\n", "line 2 like the header; remove line 1"),
         ("a,b\n1,2\n3\n4,5\n", "line 3, has 1 fields where the header has 2"),
         ("a,b\n1,2\n1,2,3\n", "line 3, has 3 fields where the header has 2"),
         ('a,b\n1,"x\ny"\n1,2,3\n', "line 4, has 3 fields"),

@@ -60,7 +60,7 @@ def check(
                     *_copies(frame),
                     *_deciding(frame, found, task),
                     *_of_target(y, task),
-                    *found.notices,
+                    *found.assumed,
                     *found.doubts,
                 )
             )

@@ -1,12 +1,14 @@
 """Columns that a model of the table should leave out, each with a reason for the user."""
 
 import re
+from typing import Any
 
 import numpy as np
 
-from conjoin.codecs.table.guess import mixed_dates
+from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
 from conjoin.codecs.table.schema import Column
 from conjoin.codecs.table.values import Tally, quoted
+from conjoin.codecs.table.written import is_empty_word, obstacle
 
 __all__ = ["reason_to_set_aside"]
 
@@ -61,10 +63,11 @@ def _identifier(column: Column, counts: Tally) -> str:
             return "its whole numbers lie close together and none stands twice, like an identifier"
     if distinct >= 0.95 * rows and _ID_NAME.search(str(column.name)):
         return "it is named like an identifier, and nearly every value is different"
-    return "" if column.numeric else _text(unique, distinct, rows, counts)
+    return "" if column.numeric else _text(column.name, unique, rows, counts)
 
 
-def _text(unique: bool, distinct: int, rows: float, counts: Tally) -> str:
+def _text(name: Any, unique: bool, rows: float, counts: Tally) -> str:
+    distinct = len(counts.values)
     words = [value for value in counts.values if isinstance(value, str)]
     if (
         len(words) >= 0.5 * distinct
@@ -75,6 +78,12 @@ def _text(unique: bool, distinct: int, rows: float, counts: Tally) -> str:
     if not unique and (distinct <= 64 or counts.counts.max() >= 5):
         return ""
     why = "every value is different, like an identifier" if unique else _MOSTLY_DIFFERENT
+    style = style_of_dates([word for word in words if not is_empty_word(word)])
+    if style:
+        return f"its words look like dates ({quoted(words[-1])}); {style_words(name, style)}"
+    hindered = obstacle(words)
+    if hindered:
+        return hindered
     dates = mixed_dates(words)
     if dates is None:
         return why

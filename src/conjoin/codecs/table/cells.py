@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from conjoin.codecs.table.far import FarDates, far_dates
 from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.reading import numbers_of, written_cells
 from conjoin.codecs.table.schema import RARE, Column
@@ -146,7 +147,7 @@ class _Numbers(Cells):
             str(column.name),
             "integer" if column.type == "integer" else "real",
             resolution=None if column.resolution is None else column.resolution / size,
-            atoms=tuple((atom - self.shift) / size for atom in column.atoms),
+            atoms=tuple(self._event(np.array(column.atoms)).tolist()),
             bounds=(low, high),
             origin=(column.offset - self.shift) / size,
             unit=column.unit,
@@ -164,7 +165,19 @@ class _Numbers(Cells):
         raw = self._round(raw) if self.column.resolution is not None else raw
         unseen = known & _outside(raw, self.column.bounds)
         observed = known & ~unseen
-        return Encoding(np.where(observed, (raw - self.shift) / self.scale, 0.0), observed, unseen)
+        return Encoding(np.where(observed, self._event(raw), 0.0), observed, unseen)
+
+    def _event(self, raw: Array) -> Array:
+        near = raw if self._far is None else self._far.near(raw)
+        return (near - self.shift) / self.scale
+
+    def _unrounded(self, value: Array) -> Array:
+        near = value * self.scale + self.shift
+        return near if self._far is None else self._far.raw(near)
+
+    @property
+    def _far(self) -> FarDates | None:
+        return far_dates(self.column) if self.column.is_date and self.column.atoms else None
 
     def _round(self, raw: Array) -> Array:
         """To the lattice at which the column was recorded."""
@@ -177,10 +190,10 @@ class _Numbers(Cells):
         return raw if column.decimals is None else np.round(raw, column.decimals)
 
     def recorded(self, cells: Array) -> Array:
-        return self._raw((cells - self.shift) / self.scale)
+        return self._raw(self._event(cells))
 
     def write(self, cells: Array) -> Series:
-        return self.decode((cells - self.shift) / self.scale, ~np.isnan(cells))
+        return self.decode(self._event(cells), ~np.isnan(cells))
 
     def _on_atoms(self, raw: Array, reach: float) -> Array:
         """Exactly the nearest spike, for numbers that are no further from it than ``reach``."""
@@ -190,19 +203,22 @@ class _Numbers(Cells):
 
     @property
     def range(self) -> tuple[float, float]:
-        low, high = self.column.range
+        low, high = self.column.range if self._far is None else self._far.ends
         return (
             -np.inf if low is None else (low - self.shift) / self.scale,
             np.inf if high is None else (high - self.shift) / self.scale,
         )
 
     def settle(self, value: Array) -> Array:
+        if self._far is not None:
+            near = self._far.settle(value * self.scale + self.shift)
+            return self._event(self._round(self._far.raw(near)))
         raw = self._round(np.clip(value, *self.range) * self.scale + self.shift)
         raw = self._on_atoms(raw, np.inf) if self.column.only_atoms else raw
         return (raw - self.shift) / self.scale
 
     def _raw(self, value: Array) -> Array:
-        return np.clip(self._round(value * self.scale + self.shift), *self.column.bounds) + 0.0
+        return np.clip(self._round(self._unrounded(value)), *self.column.bounds) + 0.0
 
     def _decode(self, value: Array, known: Array) -> Series:
         return _as_dtype(self._raw(value), known, self.column)
@@ -218,7 +234,7 @@ class _Written(_Numbers):
 class _Dates(_Numbers):
     def _decode(self, value: Array, known: Array) -> Series:
         step = self.column.precision or 1 / _DAY_US
-        ticks = np.rint((value * self.scale + self.shift) / step).astype("int64")
+        ticks = np.rint(self._unrounded(value) / step).astype("int64")
         stamps: Series = pd.Series((ticks * round(step * _DAY_US)).astype("datetime64[us]"))
         if self.column.format == "date":
             return stamps.dt.date.astype(object)
@@ -411,6 +427,9 @@ def fit_cells(column: Column, counts: Tally) -> Cells:
     if not column.numeric:
         return cells_for(column, eps=_unseen_mass(counts))
     inside = ~_outside(counts.values, column.bounds)
+    if column.is_date:  # a date that stands for "none" would stretch the scale by millennia
+        usual = inside & ~np.isin(counts.values, column.atoms)
+        inside = usual if usual.any() else inside
     shift, scale = _moments(counts.values[inside], counts.counts[inside])
     return cells_for(
         column, shift=shift, scale=scale, eps=0.0 if column.bounds == (None, None) else 1e-6

@@ -164,7 +164,7 @@ class TableCodec(Codec):
     def notices(self) -> list[str]:
         """What the user should be told: what is doubtful, what was set aside or assumed, how the
         file was read; the most harmful first."""
-        return [*self.schema.doubts, *self.schema.notices, *self._notices]
+        return [*self.schema.notices, *self._notices]
 
     @property
     def space(self) -> Space:

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conjoin.codecs.table.guess import mixed_dates
-from conjoin.codecs.table.values import Tally, quoted, text_of, zones_of
+from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
+from conjoin.codecs.table.measure import sentinel_days
+from conjoin.codecs.table.moments import day_text
+from conjoin.codecs.table.totals import far_values, is_sum
+from conjoin.codecs.table.values import Tally, days, quoted, text_of, zones_of
 from conjoin.codecs.table.written import is_empty_word
 
 __all__ = [
     "date_doubts",
     "number_doubts",
+    "sentinel_doubts",
     "shown_merges",
     "word_doubts",
     "zone_doubts",
@@ -27,6 +31,8 @@ __all__ = [
 
 _SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999, 99999, 999999)
 MAX_TOLD = 3  # groups of spellings of a column
+_MIN_DAYS = 10  # distinct whole numbers that are all dates
+_MIN_MONTHS = 3  # in which they lie
 _MIN_LETTERS = 5  # of a word that a slip may have changed
 _MIN_ROWS_OF_USUAL = 20  # of the usual spelling
 _MAX_SHARE_OF_SLIPS = 0.05  # of the rows of the usual spelling
@@ -41,6 +47,8 @@ def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str
         _sentinel(name, tally, int(i)) for i in np.flatnonzero(np.isin(tally.values, _SENTINELS))
     ]
     doubts = [doubt for doubt in found if doubt]
+    doubts += [_far(name, tally, i) for i in far_values(tally) if not _is_told(tally, i)]
+    doubts += _days_in_numbers(name, tally) if whole else []
     doubts += _zeros(name, tally, rows)
     if whole and 2 < len(tally.values) <= 10 and rows >= 50:
         doubts.append(
@@ -68,6 +76,41 @@ def _sentinel(name: Any, tally: Tally, i: int) -> str:
         f"({low:g} to {high:g}); "
         f"if it means missing, say missing={{{name!r}: [{value:g}]}}."
     )
+
+
+def _is_told(tally: Tally, i: int) -> bool:
+    """Whether a number is told of as one that may mean missing."""
+    return bool(np.isin(tally.values[i], _SENTINELS)) and bool(_sentinel("", tally, i))
+
+
+def _far(name: Any, tally: Tally, i: int) -> str:
+    value = text_of(tally.values[i])
+    rest = np.delete(tally.values, far_values(tally))
+    start = (
+        f"Column {name!r} is {value} in {_rows(tally.counts[i])}, hundreds of times beyond the "
+        f"other values ({rest[0]:g} to {rest[-1]:g})"
+    )
+    if is_sum(tally, i):
+        return f"{start}, and it is their sum: that looks like a line of totals. If so, remove it."
+    return (
+        f"{start}. If it is a mistake or a line of totals, remove that row, or say "
+        f"missing={{{name!r}: [{value}]}}."
+    )
+
+
+def _days_in_numbers(name: Any, tally: Tally) -> list[str]:
+    """Whole numbers such as 20240115, all of which are dates."""
+    values = tally.values
+    if len(values) < _MIN_DAYS or not 1900_01_01 <= values[0] <= values[-1] <= 2100_12_31:
+        return []
+    words: Any = pd.Series([text_of(value) for value in values.tolist()])
+    dates = pd.to_datetime(words, format="%Y%m%d", errors="coerce")
+    if dates.isna().any() or dates.dt.to_period("M").nunique() < _MIN_MONTHS:
+        return []
+    return [
+        f"Column {name!r} looks like dates ({words[0]}) but is taken as numbers, of which most are "
+        f"no date; {style_words(name, '%Y%m%d')}."
+    ]
 
 
 def _zeros(name: Any, tally: Tally, rows: float) -> list[str]:
@@ -106,6 +149,34 @@ def date_doubts(name: Any, form: str, tally: Tally) -> list[str]:
         f"taken to come first. If it does not, say types={{{name!r}: {{'type': 'date', 'format': "
         f"{other!r}}}}}."
     ]
+
+
+def sentinel_doubts(name: Any, series: Any, form: str, tally: Tally) -> list[str]:
+    """Dates such as 9999-12-31, which likely mean "none"."""
+    found = sentinel_days(tally)
+    if not found:
+        return []
+    cells, known = days(series, form)
+    rest = tally.values[~np.isin(tally.values, found)]
+    others = f"{day_text(rest[0])} to {day_text(rest[-1])}"
+    return [
+        _sentinel_date(name, text_of(series.iloc[place]), rows, others)
+        for value, rows in zip(tally.values.tolist(), tally.counts.tolist(), strict=True)
+        if value in found
+        for place in [int((known & (cells == value)).argmax())]
+    ]
+
+
+def _sentinel_date(name: Any, cell: str, rows: float, others: str) -> str:
+    return (
+        f"Column {name!r} is {cell} in {_rows(rows)}, far from the other dates ({others}); if it "
+        f"means missing, say missing={{{name!r}: [{cell!r}]}}. Until then it has a probability of "
+        "its own."
+    )
+
+
+def _rows(count: float) -> str:
+    return "1 row" if count == 1 else f"{count:,g} rows"
 
 
 def zone_doubts(name: Any, series: Any) -> list[str]:
@@ -241,6 +312,12 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
                 f"types={{{name!r}: 'real'}}."
             ]
         return []
+    style = style_of_dates(other) if not plain else ""
+    if style:
+        return [
+            f"Column {name!r} looks like dates ({_some(other)}) but is taken as words; "
+            f"{style_words(name, style)}."
+        ]
     if len(money) + len(plain) >= 0.95 * len(cells) and money:
         said = (
             f"Column {name!r} looks like amounts or percentages ({_some(money)}) but is taken "

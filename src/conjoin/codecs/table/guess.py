@@ -14,7 +14,7 @@ from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import floats, map_distinct, tally, zones_of
 
-__all__ = ["guess", "guess_pictures", "level_cells", "mixed_dates"]
+__all__ = ["guess", "guess_pictures", "level_cells", "mixed_dates", "style_of_dates", "style_words"]
 
 Array = NDArray[Any]
 Series = Any
@@ -35,6 +35,28 @@ _TIMES = (
     " %H:%M:%S%z",
     "T%H:%M:%S.%f%z",
 )
+# ways that leave the century open or depend on a language: asked for, never assumed
+_STYLES = (
+    "%d.%m.%y",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%d-%m-%y",
+    "%y-%m-%d",
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%d-%B-%Y",
+    "%d/%b/%Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%d. %B %Y",
+    "%b %d %Y",
+    "%B %d %Y",
+    "%d %b %y",
+    "%b %d, %y",
+)
+MIN_STYLED = 3  # distinct words that are dates in such a way
 MIN_DATE_SHARE = 0.5  # of the distinct words, above which a column of words was meant as dates
 MAX_WORDS_TRIED = 500  # in each format of dates, to see which one most words have
 MIN_DISTINCT_SHARE = 0.5  # of the cells of a column of molecules
@@ -157,6 +179,23 @@ def _date_format(words: list[str]) -> str:
         if _reads(few, form) and _reads(pd.Series(words, dtype=object), form):
             return form
     return ""
+
+
+def style_of_dates(words: list[str]) -> str:
+    """The way of writing in which every word is a date, among those that are never assumed; or
+    nothing."""
+    if len(words) < MIN_STYLED or not all(any(map(str.isdigit, word)) for word in words):
+        return ""
+    few: Series = pd.Series(words[:20], dtype=object)
+    for form in _STYLES:
+        if _reads(few, form) and _reads(pd.Series(words, dtype=object), form):
+            return form
+    return ""
+
+
+def style_words(name: Any, form: str) -> str:
+    """How to have words of this way of writing as dates."""
+    return f"to have dates, say types={{{name!r}: {{'type': 'date', 'format': {form!r}}}}}"
 
 
 def _reads(words: Series, form: str) -> bool:

@@ -17,6 +17,7 @@ from conjoin.codecs.table.aside import reason_to_set_aside
 from conjoin.codecs.table.doubts import (
     date_doubts,
     number_doubts,
+    sentinel_doubts,
     shown_merges,
     word_doubts,
     zone_doubts,
@@ -34,6 +35,7 @@ from conjoin.codecs.table.measure import (
     fraction_of,
     range_of,
     recurring,
+    sentinel_days,
     step_of,
     unit_of,
 )
@@ -58,6 +60,7 @@ from conjoin.codecs.table.values import (
     sort_values,
     tally,
     text_of,
+    without,
     zones_of,
 )
 
@@ -276,7 +279,7 @@ def _measure_notice(column: Column) -> str:
             f"are drawn. If there are others, say types={{{column.name!r}: {{'only_atoms': False, "
             "'atoms': []}}."
         )
-    if column.precision == 0 and column.atoms:
+    if column.precision == 0 and column.atoms and column.type != "date":
         return (
             f"Column {column.name!r} is exactly {shown} again and again, but otherwise in full "
             "precision: each such value has a probability of its own, and the others count in "
@@ -351,7 +354,8 @@ def _column(
         fields["doubts"] = (*fields["doubts"], *assumptions(name, found))
     if kind == "date":
         order = [] if "format" in asked else date_doubts(name, form, counts)
-        fields["doubts"] = (*order, *zone_doubts(name, series))
+        none = sentinel_doubts(name, series, form, counts)
+        fields["doubts"] = (*none, *order, *zone_doubts(name, series))
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:
@@ -440,7 +444,7 @@ def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JS
     bounds."""
     fields: JSON = {"unit": asked.get("unit", unit_of(name))}
     decimals, step, offset = _precision(kind, counts, asked, dtype)
-    atoms, only = ((), False) if kind == "date" else recurring(counts, step)
+    atoms, only = (sentinel_days(counts), False) if kind == "date" else recurring(counts, step)
     atoms = tuple(asked.get("atoms", atoms))
     fields |= {"decimals": decimals, "precision": step, "offset": asked.get("offset", offset)}
     fields["resolution"] = asked.get("resolution", step)
@@ -452,7 +456,8 @@ def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JS
         fields["atoms"] = atoms
         fields["only_atoms"] = bool(asked.get("only_atoms", only and "atoms" not in asked))
         fields["bounds"] = (None, None) if kind == "date" else bounds_of(counts, fields["offset"])
-    fields["range"] = (None, None) if asked.get("tails") else range_of(counts)
+    usual = without(counts, atoms) if kind == "date" else counts
+    fields["range"] = (None, None) if asked.get("tails") else range_of(usual)
     fields |= {key: tuple(asked[key]) for key in ("atoms", "bounds", "range") if key in asked}
     if kind != "date":
         fields["doubts"] = tuple(number_doubts(name, counts, counts.rows, decimals == 0))

@@ -23,6 +23,7 @@ __all__ = [
     "fraction_of",
     "range_of",
     "recurring",
+    "sentinel_days",
     "step_of",
     "unit_of",
 ]
@@ -43,6 +44,14 @@ _FINE = 1e-5  # of the spread: the step at which numbers in full precision get m
 _MIN_STEP_ODDS = 500  # to one, against a step by chance
 _FRACTIONS = (3, 6, 7, 9, 12, 15, 24, 30, 36, 45, 48, 60, 72, 90, 144, 180, 360, 720, 1440, 3600)
 _DAY_MS = 86_400_000
+# days that programs write for "none", "since ever" or "for ever"
+_SENTINEL_DATES = (
+    "0001-01-01 1753-01-01 1899-12-30 1899-12-31 1900-01-01 1901-01-01 1970-01-01 "
+    "2099-12-31 2100-01-01 2199-12-31 2262-04-11 2999-12-31 3000-01-01 9999-01-01 9999-12-31"
+)
+_SENTINEL_DAYS = np.array(_SENTINEL_DATES.split(), dtype="datetime64[D]").astype("int64")
+_MIN_RECURRING_SENTINELS = 3  # rows of a date that may mean "none" and lies near the others
+_MIN_SENTINEL_GAP = 20  # usual spacings of the other dates, between these and such a date
 _DAY_STEPS = (_DAY_MS, 3_600_000, 60_000, 1_000, 1)  # day, hour, minute, second, millisecond
 _UNITS = (
     "mm cm m km kg g mg ug lb lbs oz ms s sec min hours days years usd eur gbp pct percent "
@@ -185,6 +194,27 @@ def _stands_out(share: Array, i: int) -> bool:
     around = np.concatenate([share[max(0, i - 4) : i], share[i + 1 : i + 5]])
     next_to = np.concatenate([share[max(0, i - 1) : i], share[i + 1 : i + 2]])
     return bool(share[i] > 4 * around.mean() and share[i] > 2 * next_to.max())
+
+
+def sentinel_days(tally: Tally) -> tuple[float, ...]:
+    """The times, in days since 1970, that likely mean "none": on a day such as 9999-12-31 or
+    1900-01-01, beyond all others and far from them."""
+    marked = np.isin(np.floor(tally.values), _SENTINEL_DAYS)
+    rest = tally.values[~marked]
+    if not marked.any() or len(rest) < 2:
+        return ()
+    found = [i for i in np.flatnonzero(marked) if _is_apart(tally, int(i), rest)]
+    return tuple(float(tally.values[i]) for i in found)
+
+
+def _is_apart(tally: Tally, i: int, rest: Array) -> bool:
+    """Whether a date lies beyond the ``rest`` by half of their span, or recurs and lies beyond them
+    by many of their usual spacings."""
+    gap = max(rest[0] - tally.values[i], tally.values[i] - rest[-1])
+    if gap > 0.5 * (rest[-1] - rest[0]):
+        return True
+    spacing = float(np.median(np.diff(rest)))
+    return bool(tally.counts[i] >= _MIN_RECURRING_SENTINELS and gap > _MIN_SENTINEL_GAP * spacing)
 
 
 def bounds_of(tally: Tally, offset: float = 0.0) -> tuple[float | None, float | None]:

@@ -3,12 +3,14 @@ calendar, and times of day, as numbers and back. (Schemas need no pandas until c
 
 import dataclasses
 import datetime
+import math
 from typing import Any, ClassVar
 
-__all__ = ["Duration", "PeriodOf", "TimeOfDay", "moment_of"]
+__all__ = ["Duration", "PeriodOf", "TimeOfDay", "day_text", "moment_of"]
 
 _DAY_SECONDS = 86_400
 _MICRO = 1_000_000  # microseconds of a second
+_ORDINAL_1970 = 719_163  # days of the calendar up to 1970-01-01
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,6 +94,18 @@ class TimeOfDay:
 
     def describe(self) -> str:
         return "times of day, in seconds after midnight"
+
+
+def day_text(value: float) -> str:
+    """The date of a number of days since 1970.
+
+    >>> day_text(19737.25)
+    '2024-01-15'
+    """
+    try:
+        return str(datetime.date.fromordinal(_ORDINAL_1970 + math.floor(value)))
+    except (ValueError, OverflowError):
+        return f"{value:g} days after 1970"
 
 
 def moment_of(series: Any) -> Duration | PeriodOf | TimeOfDay | None:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from conjoin.codecs.table.stream import Limits, Source
+from conjoin.codecs.table.totals import totals_words
 
 __all__ = [
     "Limits",
@@ -50,6 +51,7 @@ _NO_POINT = re.compile(r"\s*[-+]?\d*\s*")
 _ZERO_PADDED = re.compile(r"0\d+")
 _SAMPLE_ROWS = 1_000
 _SIZED_ROWS = 1 << 16  # rows of a Parquet file whose words are measured at once
+MIN_TITLED_COLUMNS = 3  # of a table, from which on a line of one cell above it is a title
 _WIDE_SHARE = 0.7  # of the characters of a UTF-16 text, at least, whose upper byte is 0
 
 
@@ -94,7 +96,9 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
     notices = notices_of(source, dialect)
     if check_rows(source, dialect, header) == 0:
         raise ValueError(f"{source.name} has a header but no rows.")
-    return _parse(source, dialect, header), notices
+    frame = _parse(source, dialect, header)
+    totals = totals_words(frame)
+    return frame, [*notices, *([f"{source.name}: {totals}"] if totals else [])]
 
 
 # -------------------------------------------------------------------------------- how it is written
@@ -124,6 +128,8 @@ def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
         ]
     except csv.Error as error:
         raise ValueError(f"{source.name} cannot be read as a table: {error}.") from None
+    if len(set(header)) < len(header) or any(len(row) != len(header) for row in rows[:100]):
+        _refuse_titles(source, lines[:100])
     check_header(source, header)
     decimal = "," if separator != "," and _decimal_comma(rows) else "."
     padded = _padded(header, rows)
@@ -190,6 +196,55 @@ def _refuse_binary(source: Source, text: str) -> None:
     control = sum(text.count(chr(code)) for code in range(32) if chr(code) not in "\t\n\r\f\v\x1a")
     if control > 0.01 * len(text):
         raise ValueError(_binary(source, "it has control characters"))
+
+
+def _refuse_titles(source: Source, lines: list[str]) -> None:
+    """ValueError where lines of a single cell stand above the header."""
+    found = [_titles(lines, separator) for separator in _SEPARATORS]
+    if any(above == [] for above in found):
+        return  # a header is there, whatever other separators would make of it
+    some = [above for above in found if above]
+    if some:
+        *titles, (line, _) = min(some, key=len)
+        first, words = next(
+            ((at, cell) for at, row in titles for cell in row if cell.strip()), (1, "")
+        )
+        above = "line 1" if line == 2 else f"lines 1 to {line - 1}"
+        raise ValueError(
+            f"{source.name}: line {first} looks like a title ({words!r}), and line {line} like the "
+            f"header; remove {above}."
+        )
+
+
+def _titles(lines: list[str], separator: str) -> list[tuple[int, list[str]]] | None:
+    """The rows down to the first full one, each with its line, where single cells stand above it;
+    nothing where none does; None where the lines are no table with this separator."""
+    reader = csv.reader(lines, delimiter=separator)
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error:  # what another separator would make one huge field of
+        return None
+    start = _first_whole([row for _, row in rows])
+    return None if start is None else rows[: start + 1] if start else []
+
+
+def _first_whole(rows: list[list[str]]) -> int | None:
+    """How many rows of a single cell stand above the first full one, where all below are as wide as
+    this, at least three cells; None where they are not."""
+    if len(rows) < 2 or len(rows[-1]) < 2:
+        return None
+    width = len(rows[-1])
+    start = next((i for i, row in enumerate(rows) if not _is_title(row, width)), len(rows))
+    below = rows[start:]
+    if len(below) < 2 or any(len(row) != width for row in below):
+        return None
+    return start if not start or all(cell.strip() for cell in below[0]) else None
+
+
+def _is_title(row: list[str], width: int) -> bool:
+    if width < MIN_TITLED_COLUMNS:
+        return False
+    return len(row) in (1, width) and sum(bool(cell.strip()) for cell in row) <= 1
 
 
 def _separator(lines: list[str]) -> str:

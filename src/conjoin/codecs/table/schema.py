@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from conjoin.codecs.table.forms import NAMED_PARSES, form_from, form_json
+from conjoin.codecs.table.moments import day_text
 from conjoin.util.files import write_text
 
 __all__ = ["RARE", "ROLES", "TYPES", "Column", "Schema"]
@@ -261,7 +262,8 @@ class Column:
         parts += [] if self.parse is None else [f"written in words: {_words_of(self.parse)}"]
         parts += [f"from {self.bounds[0]:g}"] if self.bounds[0] is not None else []
         parts += [f"to {self.bounds[1]:g}"] if self.bounds[1] is not None else []
-        shown = ", ".join(f"{atom:g}" for atom in self.atoms[:_SHOWN_ATOMS])
+        say = day_text if self.is_date else "{:g}".format
+        shown = ", ".join(say(atom) for atom in self.atoms[:_SHOWN_ATOMS])
         shown += ", ..." if len(self.atoms) > _SHOWN_ATOMS else ""
         parts += [f"spike at {shown}"] if self.atoms else []
         return ", ".join(parts)
@@ -307,18 +309,23 @@ def _relation(data: Any) -> JSON:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schema:
-    """The columns of a table in their order, the target if there is one, notes for the user, and
+    """The columns of a table in their order, the target if there is one, what was set aside and ``assumed``, and
     the relations between columns, as ``Relation.to_json`` gives them."""
 
     columns: tuple[Column, ...]
     target: Name | None = None
-    notices: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
     relations: tuple[JSON, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(self.columns))
-        object.__setattr__(self, "notices", tuple(self.notices))
+        object.__setattr__(self, "assumed", tuple(self.assumed))
         object.__setattr__(self, "relations", tuple(self.relations))
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """All that a user should be told: what is doubtful, what was set aside and assumed."""
+        return (*self.doubts, *self.assumed)
 
     def __getitem__(self, name: Name) -> Column:
         for column in self.columns:
@@ -350,7 +357,7 @@ class Schema:
         return {
             "target": self.target,
             "columns": [column.to_json() for column in self.columns],
-            "notices": list(self.notices),
+            "notices": list(self.assumed),
             **({"relations": list(self.relations)} if self.relations else {}),
         }
 
@@ -410,14 +417,14 @@ class Schema:
                 lines[0],
                 "-" * len(lines[0]),
                 *lines[1:],
-                *(f"! {text}" for text in (*self.notices, *self.doubts)),
+                *(f"! {text}" for text in (*self.assumed, *self.doubts)),
             ]
         )
 
     def _repr_html_(self) -> str:
         head, *rows = [[html.escape(cell) for cell in row] for row in self._rows()]
         table = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-        notes = "".join(f"<li>{html.escape(text)}</li>" for text in (*self.notices, *self.doubts))
+        notes = "".join(f"<li>{html.escape(text)}</li>" for text in (*self.assumed, *self.doubts))
         titles = "".join(f"<th>{cell}</th>" for cell in head)
         return (
             f"<table><thead><tr>{titles}</tr></thead><tbody>{table}</tbody></table><ul>{notes}</ul>"

@@ -36,6 +36,7 @@ __all__ = [
     "truth_of",
     "truths_of",
     "whole_text",
+    "without",
     "zones_of",
 ]
 
@@ -74,6 +75,12 @@ def tally(values: Array, known: Array, weight: Array) -> Tally:
     counts = np.bincount(codes, weights=weight[known], minlength=len(distinct))
     order = np.argsort(distinct) if values.dtype != object else sort_values(distinct)
     return Tally(distinct[order], counts[order], float(weight[~known].sum()))
+
+
+def without(counts: Tally, values: Sequence[float]) -> Tally:
+    """The tally of the other numbers."""
+    kept = ~np.isin(counts.values, list(values))
+    return Tally(counts.values[kept], counts.counts[kept], counts.missing)
 
 
 def sort_values(values: Any) -> list[int]:
@@ -213,6 +220,8 @@ def stamps_or_bad(series: Series, form: str) -> tuple[Series, Array]:
     # in UTC where a cell has an offset: offsets may differ from row to row
     zoned = reading == "ISO8601" or "%z" in reading
     cells = series.astype(object)
+    if reading != "ISO8601" and pd.api.types.is_numeric_dtype(series.dtype):
+        cells = pd.Series(map_distinct(series, text_of, None, object), index=series.index)
     stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
     return stamps, (series.notna() & stamps.isna()).to_numpy()
 

@@ -29,6 +29,8 @@ def beyond_words(column: Column, asked: Any) -> str:
         open_ if np.isnan(end) else end for end, open_ in zip(found, (-np.inf, np.inf), strict=True)
     )
     slack = RANGE_SLACK * (high - low)
+    if any(least <= atom <= most for atom in column.atoms):
+        return ""
     if least <= high + slack and most >= low - slack:
         return ""
     value = (
@@ -48,6 +50,7 @@ def far_words(column: Column, series: Any) -> str:
         return ""
     found, known = numbers_of(column, blank(series, column.missing))
     room = FAR_RANGES * (high - low)
+    known = known & ~np.isin(found, column.atoms)
     far = np.flatnonzero(known & ((found < low - room) | (found > high + room)))
     if not len(far):
         return ""

@@ -19,6 +19,7 @@ __all__ = [
     "Written",
     "is_empty_word",
     "learn_written",
+    "obstacle",
     "settled_decimal",
 ]
 
@@ -40,6 +41,10 @@ _TIMES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
 _MAX_DIGITS = 15  # of a whole number that a float keeps apart from its neighbours
 _MAX_PLACES = 20  # of decimals; those beyond a float's precision are rounded, as in any file
 _MAX_UNIT_CHARACTERS = 15
+MIN_NUMBERS_SHARE = 0.9  # of the distinct words, above which a column was meant as numbers
+MIN_SHOWN_NUMBERS = 10  # of these
+MAX_SHOWN_UNITS = 4  # of a column whose numbers have several
+_GROUPED_BY_TWO = re.compile(r"\d{1,2}(,\d\d)+,\d{3}(\.\d+)?")  # lakhs and crores
 _CELL = re.compile(
     rf"(?P<open>\(?)(?P<before>[^\d(),.]*)"
     rf"(?P<core>[.,]?\d(?:[\d,.'’_{_SPACES}]*\d)?)(?P<after>[^()]*?)(?P<close>\)?)"
@@ -314,6 +319,36 @@ def learn_written(words: Sequence[str], parse: str = "", usual: str = "") -> Lea
             f"is not written in one way throughout: {other[0]!r} will be written as {again!r}"
         )
     return Learned(written, tuple(assumed))
+
+
+def obstacle(words: Sequence[str]) -> str:
+    """Why words that are nearly all numbers are no column of numbers: a cell that is none, several
+    units, or other groups of digits; "" where they are no numbers."""
+    numbers = [word for word in words if not is_empty_word(word)]
+    parts = {word: _parts(word) for word in numbers}
+    odd = [word for word, part in parts.items() if part is None]
+    plain = [word for word, part in parts.items() if part is not None]
+    if len(plain) < max(MIN_SHOWN_NUMBERS, MIN_NUMBERS_SHARE * len(numbers)):
+        return ""
+    units: dict[tuple[str, str], str] = {}
+    for word, part in parts.items():
+        if part is not None:
+            units.setdefault((part.before.strip(), part.after.strip()), word)
+    if len(units) > MAX_SHOWN_UNITS:
+        return ""
+    if odd:
+        return f"its numbers ({plain[0]!r}) stand beside {odd[0]!r}, which is none"
+    if len(units) > 1:
+        shown = ", ".join(map(repr, units.values()))
+        return f"its numbers have several units ({shown}); write all of them in one"
+    grouped = [
+        word for word, part in parts.items() if part and _GROUPED_BY_TWO.fullmatch(part.core)
+    ]
+    return (
+        f"its numbers are not grouped by thousands ({grouped[0]!r}); write them without commas"
+        if grouped
+        else ""
+    )
 
 
 def _all_parts(words: Sequence[str]) -> list[_Parts]:
