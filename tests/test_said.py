@@ -177,3 +177,48 @@ def test_the_median_of_log_p_stands_beside_the_mean():
     assert found["log_prob"] == pytest.approx(each.mean())
     assert found["log_prob_median"] == pytest.approx(np.median(each))
     assert found["log_prob_median"] > found["log_prob"] + 1
+
+
+# ------------------------------------------------------------------------------------ the target
+
+
+def plain(rows=300):
+    rng = np.random.default_rng(3)
+    return rng, pd.DataFrame({"a": rng.normal(size=rows), "b": rng.normal(size=rows)})
+
+
+def quietly(kind, X, y, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return kind(family="naive_bayes", predictor=None, **settings).fit(X, y)
+
+
+def test_blanks_and_spellings_among_the_classes_are_told():
+    rng, X = plain()
+    y = pd.Series(rng.choice(["yes ", "NO", "", " ", "nan", "Yes", "No"], len(X)), name="bought")
+    model = quietly(conjoin.JointClassifier, X, y)
+    said = " ".join(model.notices_)
+    assert "Target 'bought' has the word '', ' ', 'nan'" in said
+    assert "say missing={'bought': ['', ' ', 'nan']}" in said
+    assert "differ only in case or spaces: 'Yes', 'yes '" in said or "'yes ', 'Yes'" in said
+    assert "'NO'" in said and len(model.notices_) == 3
+    told = quietly(conjoin.JointClassifier, X, y, missing={"bought": ["", " ", "nan"]})
+    assert told.classes_.tolist() == ["NO", "No", "Yes", "yes "]
+    assert told.model_.target.missing == ("", " ", "nan")
+    known = ~y.isin(["", " ", "nan"])
+    assert told.evaluate(X, y)["accuracy"] == np.mean(told.predict(X[known]) == y[known])
+    clean = pd.Series(rng.choice(["yes", "no"], len(X)), name="bought")
+    assert quietly(conjoin.JointClassifier, X, clean).notices_ == []
+
+
+def test_a_number_of_the_target_far_from_the_others_is_told():
+    rng, X = plain()
+    y = pd.Series(rng.normal(50, 5, len(X)).round(1), name="weight")
+    assert quietly(conjoin.JointRegressor, X, y).notices_ == []
+    y[:24] = 9999
+    (said,) = quietly(conjoin.JointRegressor, X, y).notices_
+    assert said.startswith("Target 'weight' is 9999 in 24 rows, far from the other values (")
+    assert said.endswith("if it means missing, say missing={'weight': [9999]}.")
+    model = quietly(conjoin.JointRegressor, X, y, missing={"weight": [9999]})
+    assert model.notices_ == []
+    assert np.abs(model.predict(X) - 50).max() < 5

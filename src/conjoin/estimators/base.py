@@ -213,6 +213,8 @@ class _JointEstimator(BaseEstimator):
                 "A table with pictures is read at once, not in chunks: give fewer rows, or leave "
                 "the pictures out."
             )
+        if stream is not None:
+            stream = replace(stream, blanks=stream.blanks or self._blanks_of(stream.label))
         labels = self._target_of_fit(y, X, len(x), start)
         weight = read_weight(sample_weight, len(x))
         rows = self._rows(x, labels, weight, groups, read_times(time, x))
@@ -464,6 +466,7 @@ class _JointEstimator(BaseEstimator):
         columns = list(X.columns) if isinstance(X, pd.DataFrame) else []
         name = getattr(y, "name", None) or "y"
         options["types"] = without_target(self.types, name, columns)
+        options["missing"] = without_target(self.missing, name, columns)
         codec, rows = codec_for(X, **options)
         codec.owner = type(self).__name__
         codec.strict = self.strict
@@ -475,7 +478,11 @@ class _JointEstimator(BaseEstimator):
         if isinstance(raw, pd.DataFrame) and all(isinstance(name, str) for name in raw.columns):
             self.feature_names_in_ = np.array(raw.columns, dtype=object)
         targets = model.targets if isinstance(model, SeveralTargets) else (model.target,)
-        mark_unlabelled([each for each in targets if each is not None], self.unlabelled)
+        own = [each for each in targets if each is not None]
+        mark_unlabelled(own, self.unlabelled)
+        for target in own:
+            for value in self._blanks_of(target.name):
+                mark_unlabelled([target], value)
         self._take_model(model)
         tell(model, self.verbose)
 
@@ -516,7 +523,13 @@ class _JointEstimator(BaseEstimator):
         if start is not None and start.model.target is not None:
             target = start.model.target
             return self._labels(y, rows, target.form, learned=True, missing=target.missing)
-        return self._labels(y, rows, None, usual_decimal(X))
+        name = getattr(y, "name", None) or "y"
+        return self._labels(y, rows, None, usual_decimal(X), missing=self._blanks_of(name))
+
+    def _blanks_of(self, name: Any) -> tuple[Any, ...]:
+        """Values of a target of this name that ``missing`` says to mean "not known"."""
+        said = self.missing
+        return tuple(said[name]) if isinstance(said, Mapping) and name in said else ()
 
     def _labels(
         self,
