@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from conjoin.codecs.table.doubts import far_labels, label_doubts
 from conjoin.codecs.table.forms import Found
+from conjoin.codecs.table.guess import guess
 from conjoin.codecs.table.infer import assumptions
 from conjoin.codecs.table.native import native_series
 from conjoin.codecs.table.overrides import of_target
@@ -31,7 +32,9 @@ __all__ = [
     "read_several",
     "read_times",
     "read_weight",
+    "refuse_times",
     "seed_of",
+    "times_in",
 ]
 
 
@@ -89,7 +92,7 @@ def read_labels(
     Raises
     ------
     ValueError
-        For labels that are none of the task's.
+        For labels that are none of the task's; dates and durations are no numbers.
     """
     if y is None:
         raise ValueError(
@@ -114,11 +117,45 @@ def read_labels(
     elif found is not None:
         told += _told_of_words(name, found)
         form = found.form
+    if not (learned or form or kind.discrete):
+        refuse_times(name, labels[known])
     values, known = kind.read(labels, known, name, form)
     if not learned:
         doubted = known & (labels != -1) if marks else known
         told += doubts_of(name, labels if kind.discrete else values, doubted)
     return Labels(values, known, name, form, tuple(dict.fromkeys(told)))
+
+
+_DATES = ("datetime64", "datetime", "date")
+_DURATIONS = ("timedelta64", "timedelta")
+
+
+def times_in(cells: np.ndarray) -> str:
+    """ "dates" or "durations" where known labels are such, in words too; else nothing."""
+    found = pd.api.types.infer_dtype(cells, skipna=True)
+    if found in _DURATIONS:
+        return "durations"
+    is_word = found == "string" and np.isnan(pd.to_numeric(cells[:1], errors="coerce")).all()
+    dates = is_word and guess(pd.Series(cells, dtype=object), np.ones(len(cells)), False)[0]
+    return "dates" if found in _DATES or dates == "date" else ""
+
+
+def refuse_times(name: str, cells: np.ndarray) -> None:
+    """ValueError for a number that is a date or a duration: as ticks of a clock, answers could be
+    read by nobody."""
+    found = times_in(cells)
+    if found == "durations":
+        raise ValueError(
+            f"The target {name!r} holds durations, and a regressor predicts numbers: give seconds, "
+            "y.dt.total_seconds(), and turn answers back by pd.to_timedelta(answer, unit='s')."
+        )
+    if found:
+        raise ValueError(
+            f"The target {name!r} holds dates (the first is {cells[0]!s}), and a regressor predicts "
+            "numbers: give days, (pd.to_datetime(y) - pd.Timestamp('1970-01-01')) / "
+            "pd.Timedelta(days=1), and turn answers back by pd.to_datetime(answer, unit='D'); or "
+            "leave it among the columns of a JointDensity, whose impute and sample give dates."
+        )
 
 
 def doubts_of(name: str, labels: np.ndarray, known: np.ndarray) -> list[str]:
