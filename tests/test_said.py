@@ -179,6 +179,25 @@ def test_the_median_of_log_p_stands_beside_the_mean():
     assert found["log_prob_median"] > found["log_prob"] + 1
 
 
+def scored(rows=300):
+    rng = np.random.default_rng(5)
+    return pd.DataFrame({"score": rng.integers(0, 101, rows), "b": rng.normal(size=rows)})
+
+
+def test_a_fraction_among_whole_numbers_is_a_reason_of_its_row():
+    model = conjoin.JointDensity(family="naive_bayes").fit(scored())
+    for rows, reason in [
+        ([0.9], ["score: 0.9 lies between the steps of 1 and is taken as 1"]),
+        (
+            [40.0, 40.25, np.nan],
+            ["", "score: 40.25 lies between the steps of 1 and is taken as 40", ""],
+        ),
+    ]:
+        found = model.decide(pd.DataFrame({"score": rows, "b": 0.1}), reasons=False)
+        assert found["reason"].tolist() == reason
+    assert not model.decide(scored(20), reasons=False)["reason"].any()
+
+
 # ------------------------------------------------------------------------------------ the target
 
 

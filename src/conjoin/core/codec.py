@@ -373,7 +373,8 @@ class Codec(abc.ABC):
         return [""] * len(rows)
 
     def unread(self, rows: Rows) -> list[str]:
-        """Of each row which cells could not be read and count as missing, in words; "" for none."""
+        """Of each row which cells could not be read and count as missing, and which are taken for
+        another value, in words; "" for none."""
         return [""] * len(rows)
 
     def told(self, frame: Any) -> tuple[list[Any], Any]:

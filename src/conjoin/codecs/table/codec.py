@@ -30,6 +30,7 @@ from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.later import (
     named_as_at_fit,
+    rounded_words,
     tell_unlike,
     tell_zones,
     unread_words,
@@ -399,12 +400,18 @@ class TableCodec(Codec):
         them."""
         tell_zones(frame, self.schema.columns)
         clear, unread = without_unreadable(frame, self.schema.columns, self.strict)
-        differences = self._relations.differences  # in the file these are the later moments
-        tell_unlike(clear, [c for c in self._fitted() if c.column.name not in differences])
+        tell_unlike(clear, self._amounts())
         return TableRows(clear, unread)
 
     def unread(self, rows: Rows) -> list[str]:
-        return unread_words(rows.unread, len(rows))  # type: ignore[attr-defined]
+        unread = unread_words(rows.unread, len(rows))  # type: ignore[attr-defined]
+        rounded = rounded_words(rows.frame, self._amounts())
+        return ["; ".join(filter(None, both)) for both in zip(unread, rounded, strict=True)]
+
+    def _amounts(self) -> list[Cells]:
+        """The columns whose cells in a file are those of the model."""
+        differences = self._relations.differences  # in the file these are the later moments
+        return [cells for cells in self._fitted() if cells.column.name not in differences]
 
     def frame(self, raw: Any) -> pd.DataFrame:
         """``raw`` as a checked frame; the columns of an array get the names seen at fit, and must

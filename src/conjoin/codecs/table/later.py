@@ -17,6 +17,7 @@ __all__ = [
     "CellWarning",
     "Unread",
     "named_as_at_fit",
+    "rounded_words",
     "tell_unlike",
     "tell_zones",
     "unread_words",
@@ -107,8 +108,7 @@ def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
         elif column.is_amount and _is_coarse(column):
             raw = numbers_of(column, blank(series, column.missing))[0]
             known = np.isfinite(raw)
-            steps = np.abs(np.where(known, cells.recorded(raw) - raw, 0.0)) / column.resolution
-            odd = (steps > OFF_STEP_SHARE) & (steps < 1)
+            odd = _off_step(cells, raw)[0]
             what = f"numbers between the steps of {column.resolution:g} of the fit"
         else:
             continue
@@ -121,6 +121,31 @@ def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
                 CellWarning,
                 stacklevel=5,
             )
+
+
+def _off_step(cells: Cells, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) which numbers lie between two steps of the fit, and what each is taken as."""
+    taken = cells.recorded(raw)
+    steps = np.abs(np.where(np.isfinite(raw), taken - raw, 0.0)) / cells.column.resolution
+    return (steps > OFF_STEP_SHARE) & (steps < 1), taken
+
+
+def rounded_words(frame: pd.DataFrame, fitted: Sequence[Cells]) -> list[str]:
+    """Of each row which numbers lie between the steps of the fit, in words; "" for none."""
+    words: list[list[str]] = [[] for _ in range(len(frame))]
+    for cells in fitted:
+        column = cells.column
+        if column.name not in frame.columns or not (column.is_amount and _is_coarse(column)):
+            continue
+        series = frame[column.name]
+        odd, taken = _off_step(cells, numbers_of(column, blank(series, column.missing))[0])
+        for place in np.flatnonzero(odd):
+            cell = quoted(series.iloc[[place]].tolist()[0])
+            words[place].append(
+                f"{column.name}: {cell} lies between the steps of "
+                f"{column.resolution:g} and is taken as {taken[place]:g}"
+            )
+    return ["; ".join(each) for each in words]
 
 
 def _is_coarse(column: Column) -> bool:
