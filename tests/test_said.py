@@ -198,6 +198,18 @@ def test_a_fraction_among_whole_numbers_is_a_reason_of_its_row():
     assert not model.decide(scored(20), reasons=False)["reason"].any()
 
 
+def test_a_fraction_that_is_asked_of_whole_numbers_is_told():
+    model = conjoin.JointDensity(family="naive_bayes").fit(scored())
+    said = "'score' is asked for 90.4, which lies between its steps of 1 and is taken as 90"
+    with pytest.warns(conjoin.ColumnWarning, match=said):
+        X, _ = model.sample(3, given={"score": 90.4})
+    assert X["score"].tolist() == [90, 90, 90]
+    assert (model.sample(3, given={"score": 90})[0]["score"] == 90).all()
+    with pytest.warns(conjoin.ColumnWarning, match="'score' is asked for 20.7, .* taken as 21"):
+        X, _ = model.sample(9, given={"score": (20.7, 30)})
+    assert X["score"].between(21, 30).all()
+
+
 # ------------------------------------------------------------------------------------ the target
 
 

@@ -355,7 +355,8 @@ class Codec(abc.ABC):
         return ""
 
     def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
-        """A sentence for each column that is given a value outside of what the fit has seen."""
+        """A sentence for each column that is given a value outside of what the fit has seen, or one
+        between the steps of its numbers."""
         return []
 
     def drawn_outside(self, drawn: Any, given: Collection[Any]) -> list[str]:

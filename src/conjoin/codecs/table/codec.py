@@ -29,6 +29,7 @@ from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells, re
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.later import (
+    asked_rounded,
     named_as_at_fit,
     rounded_words,
     tell_unlike,
@@ -221,13 +222,10 @@ class TableCodec(Codec):
 
     def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
         columns = {each.name: each for each in self.schema.drawn if each.numeric}
-        return [
-            words
-            for name, asked in given.items()
-            if name in columns
-            for words in [beyond_words(columns[name], asked)]
-            if words
-        ]
+        far = [beyond_words(columns[name], given[name]) for name in given if name in columns]
+        cells = {each.column.name: each for each in self._amounts()}
+        rounded = [asked_rounded(cells[name], given[name]) for name in given if name in cells]
+        return list(filter(None, [*far, *rounded]))
 
     def drawn_outside(self, frame: pd.DataFrame, given: Collection[Any]) -> list[str]:
         columns = [each for each in self.schema.drawn if each.numeric and not each.modelled]

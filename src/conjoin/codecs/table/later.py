@@ -16,6 +16,7 @@ from conjoin.codecs.table.values import blank, quoted, zones_of
 __all__ = [
     "CellWarning",
     "Unread",
+    "asked_rounded",
     "named_as_at_fit",
     "rounded_words",
     "tell_unlike",
@@ -146,6 +147,24 @@ def rounded_words(frame: pd.DataFrame, fitted: Sequence[Cells]) -> list[str]:
                 f"{column.resolution:g} and is taken as {taken[place]:g}"
             )
     return ["; ".join(each) for each in words]
+
+
+def asked_rounded(cells: Cells, asked: Any) -> str:
+    """That a number, or an end of a range, that is asked for lies between the steps of the fit; ""
+    where none does."""
+    column = cells.column
+    if isinstance(asked, list | set) or not column.is_amount or not cells.step:
+        return ""
+    ends = [end for end in (asked if isinstance(asked, tuple) else [asked]) if end is not None]
+    raw = numbers_of(column, pd.Series(ends, dtype=object).infer_objects())[0]
+    odd, taken = _off_step(cells, raw)
+    if not odd.any():
+        return ""
+    place = int(odd.argmax())
+    return (
+        f"Column {column.name!r} is asked for {ends[place]}, which lies between its steps of "
+        f"{column.resolution:g} and is taken as {taken[place]:g}."
+    )
 
 
 def _is_coarse(column: Column) -> bool:
