@@ -210,6 +210,17 @@ def test_a_fraction_that_is_asked_of_whole_numbers_is_told():
     assert X["score"].between(21, 30).all()
 
 
+def test_true_among_whole_numbers_is_told():
+    model = conjoin.JointDensity(family="naive_bayes").fit(scored())
+    mixed = pd.DataFrame({"score": pd.Series([40, True, None, False], dtype=object), "b": 0.1})
+    with pytest.warns(conjoin.CellWarning, match="'score' .* 2 cells are True or False: they are"):
+        found = model.decide(mixed, reasons=False)
+    said = ["", "score: True is taken as 1", "", "score: False is taken as 0"]
+    assert found["reason"].tolist() == said
+    with pytest.warns(conjoin.CellWarning, match="1 cell is True or False"):
+        model.score_samples(pd.DataFrame({"score": [True], "b": 0.1}))
+
+
 # ------------------------------------------------------------------------------------ the target
 
 

@@ -31,7 +31,8 @@ from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.later import (
     asked_rounded,
     named_as_at_fit,
-    rounded_words,
+    taken_words,
+    tell_truths,
     tell_unlike,
     tell_zones,
     unread_words,
@@ -399,12 +400,13 @@ class TableCodec(Codec):
         tell_zones(frame, self.schema.columns)
         clear, unread = without_unreadable(frame, self.schema.columns, self.strict)
         tell_unlike(clear, self._amounts())
+        tell_truths(clear, self.schema.columns)
         return TableRows(clear, unread)
 
     def unread(self, rows: Rows) -> list[str]:
         unread = unread_words(rows.unread, len(rows))  # type: ignore[attr-defined]
-        rounded = rounded_words(rows.frame, self._amounts())
-        return ["; ".join(filter(None, both)) for both in zip(unread, rounded, strict=True)]
+        taken = taken_words(rows.frame, self._amounts())
+        return ["; ".join(filter(None, both)) for both in zip(unread, taken, strict=True)]
 
     def _amounts(self) -> list[Cells]:
         """The columns whose cells in a file are those of the model."""

@@ -18,7 +18,8 @@ __all__ = [
     "Unread",
     "asked_rounded",
     "named_as_at_fit",
-    "rounded_words",
+    "taken_words",
+    "tell_truths",
     "tell_unlike",
     "tell_zones",
     "unread_words",
@@ -89,6 +90,37 @@ def tell_zones(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
             )
 
 
+def tell_truths(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """A warning for each column of numbers in which cells are True or False."""
+    for column in columns:
+        if not _may_hold_truths(frame, column):
+            continue
+        truths = _truths(frame[column.name])
+        if truths.any():
+            one = "1 cell is" if truths.sum() == 1 else f"{truths.sum():,} cells are"
+            warnings.warn(
+                f"Column {column.name!r} holds numbers, and {one} True or False: they are taken "
+                "as 1 and 0.",
+                CellWarning,
+                stacklevel=5,
+            )
+
+
+def _may_hold_truths(frame: pd.DataFrame, column: Column) -> bool:
+    """Whether a column of numbers, more than 0 and 1, is in the frame."""
+    amount = column.is_amount and column.modelled and column.parse is None
+    return amount and column.name in frame.columns and column.range != (0, 1)
+
+
+def _truths(series: Any) -> np.ndarray:
+    """(B,) which cells are True or False."""
+    if pd.api.types.is_bool_dtype(series.dtype):
+        return series.notna().to_numpy()
+    if series.dtype != object:
+        return np.zeros(len(series), dtype=bool)
+    return np.array([isinstance(cell, bool | np.bool_) for cell in series], dtype=bool)
+
+
 def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
     """A warning for each column of which most cells are words that the fit has never seen, or, of
     whole numbers and of numbers in words, lie between the steps of the fit: the file may be written
@@ -131,11 +163,16 @@ def _off_step(cells: Cells, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (steps > OFF_STEP_SHARE) & (steps < 1), taken
 
 
-def rounded_words(frame: pd.DataFrame, fitted: Sequence[Cells]) -> list[str]:
-    """Of each row which numbers lie between the steps of the fit, in words; "" for none."""
+def taken_words(frame: pd.DataFrame, fitted: Sequence[Cells]) -> list[str]:
+    """Of each row which numbers lie between the steps of the fit, and which are True or False, in
+    words; "" for none."""
     words: list[list[str]] = [[] for _ in range(len(frame))]
     for cells in fitted:
         column = cells.column
+        if _may_hold_truths(frame, column):
+            for place in np.flatnonzero(_truths(frame[column.name])):
+                truth = bool(frame[column.name].iloc[place])
+                words[place].append(f"{column.name}: {truth} is taken as {int(truth)}")
         if column.name not in frame.columns or not (column.is_amount and _is_coarse(column)):
             continue
         series = frame[column.name]
