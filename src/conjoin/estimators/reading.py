@@ -151,8 +151,8 @@ def refuse_times(name: str, cells: np.ndarray) -> None:
         )
     if found:
         raise ValueError(
-            f"The target {name!r} holds dates (the first is {cells[0]!s}), and a regressor predicts "
-            "numbers: give days, (pd.to_datetime(y) - pd.Timestamp('1970-01-01')) / "
+            f"The target {name!r} holds dates (the first is {cells[0]!s}), and a regressor "
+            "predicts numbers: give days, (pd.to_datetime(y) - pd.Timestamp('1970-01-01')) / "
             "pd.Timedelta(days=1), and turn answers back by pd.to_datetime(answer, unit='D'); or "
             "leave it among the columns of a JointDensity, whose impute and sample give dates."
         )
