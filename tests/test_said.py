@@ -261,6 +261,6 @@ def test_a_number_of_the_target_far_from_the_others_is_told():
     (said,) = quietly(conjoin.JointRegressor, X, y).notices_
     assert said.startswith("Target 'weight' is 9999 in 24 rows, far from the other values (")
     assert said.endswith("if it means missing, say missing={'weight': [9999]}.")
-    model = quietly(conjoin.JointRegressor, X, y, missing={"weight": [9999]})
+    model = quietly(conjoin.JointRegressor, X, y, missing={"weight": 9999})
     assert model.notices_ == []
     assert np.abs(model.predict(X) - 50).max() < 5

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.codecs.table.native import backend_of, in_kind, plain_frame
-from conjoin.codecs.table.overrides import without_target
+from conjoin.codecs.table.overrides import missing_of, without_target
 from conjoin.codecs.table.reading import usual_decimal
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
@@ -529,7 +529,9 @@ class _JointEstimator(BaseEstimator):
     def _blanks_of(self, name: Any) -> tuple[Any, ...]:
         """Values of a target of this name that ``missing`` says to mean "not known"."""
         said = self.missing
-        return tuple(said[name]) if isinstance(said, Mapping) and name in said else ()
+        if not isinstance(said, Mapping) or name not in said:
+            return ()
+        return missing_of({name: said[name]}, [name])[name]
 
     def _labels(
         self,
