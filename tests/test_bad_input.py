@@ -29,6 +29,7 @@ from sklearn.datasets import load_iris
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.cli import run
+from conjoin.cli.target import task_of
 from conjoin.codecs.table import Chunks, Limits, read_table
 from conjoin.codecs.table.chunks import cells_of
 from conjoin.families.flow.coupling import Flow
@@ -745,3 +746,36 @@ def test_quantiles_beyond_one_are_refused():
     with pytest.raises(ValueError, match="between 0 and 1"):
         model.predict_quantiles(X[:2, :3], [2])
     assert model.predict_quantiles(X[:2, :3], 0.5).shape == (2, 1)
+
+
+_DAYS = pd.Series(pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(40) % 17, "D"), name="due")
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (_DAYS, "'due' holds dates (the first is 2024-01-01"),
+        (_DAYS.astype("datetime64[s]"), "give days, (pd.to_datetime(y) - pd.Timestamp"),
+        (_DAYS.dt.tz_localize("Europe/Berlin"), "'due' holds dates"),
+        (_DAYS.dt.strftime("%d/%m/%Y"), "'due' holds dates (the first is 01/01/2024)"),
+        (_DAYS.dt.date, "'due' holds dates"),
+        (_DAYS - _DAYS[0], "'due' holds durations"),
+    ],
+)
+def test_a_regressor_refuses_dates_and_names_the_remedy(y, said):
+    X = pd.DataFrame({"a": np.arange(40.0)})
+    with pytest.raises(ValueError, match=re.escape(said)):
+        conjoin.JointRegressor(family="naive_bayes", predictor=None).fit(X, y)
+
+
+def test_days_as_the_refusal_of_dates_says_come_back_as_dates():
+    X = pd.DataFrame({"a": np.arange(40.0) % 17})
+    days = (_DAYS - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
+    model = conjoin.JointRegressor(family="naive_bayes", predictor=None).fit(X, days)
+    found = pd.to_datetime(model.predict(X), unit="D")
+    assert found.min() >= _DAYS.min() and found.max() <= _DAYS.max()
+
+
+def test_the_shell_refuses_dates_as_a_number():
+    with pytest.raises(ValueError, match="'due' holds dates, which are no number: write them as"):
+        task_of(_DAYS, "number")

@@ -553,4 +553,4 @@ def test_the_command_line_reads_draws_and_reads_again(home, say):
         in say("fit @patients.csv --target outcome -o other --chunk-rows 20", code=2).err
     )
     (home / "scans" / "3.png").unlink()
-    assert "Column 'scan', row 3" in say("predict model @patients.csv", code=2).err
+    assert "Column 'scan', row 4" in say("predict model @patients.csv", code=2).err

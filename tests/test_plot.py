@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import matplotlib
 import numpy as np
@@ -20,6 +21,7 @@ from conjoin.plot import (
     ReliabilityDisplay,
     ResidualsDisplay,
     SamplesDisplay,
+    field,
 )
 from conjoin.plot.choose import plane_columns, promised_rates, telling_columns
 from conjoin.plot.style import label
@@ -238,3 +240,13 @@ def test_the_band_holds_nine_in_ten_where_all_is_as_said():
     display = ReliabilityDisplay(pd.DataFrame({"said": said, "seen": seen, "rows": 80}))
     low, high = display.band
     assert 0.87 < ((low <= seen) & (seen <= high)).mean() < 0.98
+
+
+def test_points_between_the_steps_of_a_column_are_no_slip_of_a_file():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"age": rng.integers(18, 80, 200), "pay": rng.integers(900, 5000, 200)})
+    model = JointDensity(family="naive_bayes").fit(X).model_
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = field.evaluate(model, ("age", "pay"), [(10.0, 90.0), (800.0, 6e3)], 9, None)
+    assert found.log_prob.shape == (9, 9) and np.isfinite(found.log_prob).all()

@@ -177,3 +177,90 @@ def test_the_median_of_log_p_stands_beside_the_mean():
     assert found["log_prob"] == pytest.approx(each.mean())
     assert found["log_prob_median"] == pytest.approx(np.median(each))
     assert found["log_prob_median"] > found["log_prob"] + 1
+
+
+def scored(rows=300):
+    rng = np.random.default_rng(5)
+    return pd.DataFrame({"score": rng.integers(0, 101, rows), "b": rng.normal(size=rows)})
+
+
+def test_a_fraction_among_whole_numbers_is_a_reason_of_its_row():
+    model = conjoin.JointDensity(family="naive_bayes").fit(scored())
+    for rows, reason in [
+        ([0.9], ["score: 0.9 lies between the steps of 1 and is taken as 1"]),
+        (
+            [40.0, 40.25, np.nan],
+            ["", "score: 40.25 lies between the steps of 1 and is taken as 40", ""],
+        ),
+    ]:
+        found = model.decide(pd.DataFrame({"score": rows, "b": 0.1}), reasons=False)
+        assert found["reason"].tolist() == reason
+    assert not model.decide(scored(20), reasons=False)["reason"].any()
+
+
+def test_a_fraction_that_is_asked_of_whole_numbers_is_told():
+    model = conjoin.JointDensity(family="naive_bayes").fit(scored())
+    said = "'score' is asked for 90.4, which lies between its steps of 1 and is taken as 90"
+    with pytest.warns(conjoin.ColumnWarning, match=said):
+        X, _ = model.sample(3, given={"score": 90.4})
+    assert X["score"].tolist() == [90, 90, 90]
+    assert (model.sample(3, given={"score": 90})[0]["score"] == 90).all()
+    with pytest.warns(conjoin.ColumnWarning, match="'score' is asked for 20.7, .* taken as 21"):
+        X, _ = model.sample(9, given={"score": (20.7, 30)})
+    assert X["score"].between(21, 30).all()
+
+
+def test_true_among_whole_numbers_is_told():
+    model = conjoin.JointDensity(family="naive_bayes").fit(scored())
+    mixed = pd.DataFrame({"score": pd.Series([40, True, None, False], dtype=object), "b": 0.1})
+    with pytest.warns(conjoin.CellWarning, match="'score' .* 2 cells are True or False: they are"):
+        found = model.decide(mixed, reasons=False)
+    said = ["", "score: True is taken as 1", "", "score: False is taken as 0"]
+    assert found["reason"].tolist() == said
+    with pytest.warns(conjoin.CellWarning, match="1 cell is True or False"):
+        model.score_samples(pd.DataFrame({"score": [True], "b": 0.1}))
+
+
+# ------------------------------------------------------------------------------------ the target
+
+
+def plain(rows=300):
+    rng = np.random.default_rng(3)
+    return rng, pd.DataFrame({"a": rng.normal(size=rows), "b": rng.normal(size=rows)})
+
+
+def quietly(kind, X, y, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return kind(family="naive_bayes", predictor=None, **settings).fit(X, y)
+
+
+def test_blanks_and_spellings_among_the_classes_are_told():
+    rng, X = plain()
+    y = pd.Series(rng.choice(["yes ", "NO", "", " ", "nan", "Yes", "No"], len(X)), name="bought")
+    model = quietly(conjoin.JointClassifier, X, y)
+    said = " ".join(model.notices_)
+    assert "Target 'bought' has the word '', ' ', 'nan'" in said
+    assert "say missing={'bought': ['', ' ', 'nan']}" in said
+    assert "differ only in case or spaces: 'Yes', 'yes '" in said or "'yes ', 'Yes'" in said
+    assert "'NO'" in said and len(model.notices_) == 3
+    told = quietly(conjoin.JointClassifier, X, y, missing={"bought": ["", " ", "nan"]})
+    assert told.classes_.tolist() == ["NO", "No", "Yes", "yes "]
+    assert told.model_.target.missing == ("", " ", "nan")
+    known = ~y.isin(["", " ", "nan"])
+    assert told.evaluate(X, y)["accuracy"] == np.mean(told.predict(X[known]) == y[known])
+    clean = pd.Series(rng.choice(["yes", "no"], len(X)), name="bought")
+    assert quietly(conjoin.JointClassifier, X, clean).notices_ == []
+
+
+def test_a_number_of_the_target_far_from_the_others_is_told():
+    rng, X = plain()
+    y = pd.Series(rng.normal(50, 5, len(X)).round(1), name="weight")
+    assert quietly(conjoin.JointRegressor, X, y).notices_ == []
+    y[:24] = 9999
+    (said,) = quietly(conjoin.JointRegressor, X, y).notices_
+    assert said.startswith("Target 'weight' is 9999 in 24 rows, far from the other values (")
+    assert said.endswith("if it means missing, say missing={'weight': [9999]}.")
+    model = quietly(conjoin.JointRegressor, X, y, missing={"weight": 9999})
+    assert model.notices_ == []
+    assert np.abs(model.predict(X) - 50).max() < 5

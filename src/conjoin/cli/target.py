@@ -142,8 +142,16 @@ def _whole(kind: "pd.Series[Any]") -> bool:
 def _check_number(y: "pd.Series[Any]", numeric: bool) -> None:
     import pandas as pd
 
+    from conjoin.estimators.reading import times_in
+
     if numeric:
         return
+    times = times_in(y.dropna().to_numpy(dtype=object))
+    if times:
+        raise ValueError(
+            f"The target {y.name!r} holds {times}, which are no number: write them as days, such "
+            "as 19723 for 2024-01-01, or fit without --target and ask impute."
+        )
     bad = y[pd.to_numeric(y, errors="coerce").isna() & y.notna()]
     if len(bad):
         word = bad.iloc[0]

@@ -39,6 +39,11 @@ _SIZE = re.compile(r"size=(?P<pixels>\d+)")
 _PICTURE = re.compile(r"types=\{[^{}]*: \{'type': 'picture', 'format': '(?P<size>\d+x\d+)'\}\}")
 _BROKEN = re.compile(r"types=\{[^{}]*: \{'type': 'smiles', 'format': 'skip broken'\}\}")
 
+_ROW = re.compile(
+    r"(?P<place>Column (?:'[^']*'|\"[^\"]*\"|\d+), row |the longest, row |no molecule: row "
+    r"|\); row |cannot be read, the first in row )(?P<row>\d+)\b"
+)
+
 _OPTIONS = (
     ("force=True", "--force"),
     ("Limits(bytes=...)", "--max-bytes"),
@@ -54,6 +59,7 @@ _OPTIONS = (
     ("resize='stretch'", "--resize stretch"),
     ("types={'levels': 256}", "--levels 256"),
     (" range= ", " --range "),
+    ("(rows are counted from 0)", "(rows are counted from 1)"),
     ("unlabelled=-1", "--unlabelled=-1"),
 )
 
@@ -67,9 +73,15 @@ def in_shell(text: str) -> str:
     'Give all one size, such as --size 28.'
     >>> in_shell("Say so: say types={'gross': {'relation': 'none'}}.")
     "Say so: take 'gross' out of the relations in schema.json and give --schema schema.json."
+
+    Rows are counted from 1, as files of answers count them:
+
+    >>> in_shell("Column 'age', row 4: 'many' is not a finite number.")
+    "Column 'age', row 5: 'many' is not a finite number."
     """
     for python, option in _OPTIONS:
         text = text.replace(python, option)
+    text = _ROW.sub(lambda found: f"{found['place']}{int(found['row']) + 1}", text)
     text = _SIZE.sub(r"--size \g<pixels>", text)
     text = _BROKEN.sub("--skip-broken", text)
     text = _RANGE.sub(r"--range \g<low>..\g<high>", text)

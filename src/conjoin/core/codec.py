@@ -355,7 +355,8 @@ class Codec(abc.ABC):
         return ""
 
     def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
-        """A sentence for each column that is given a value outside of what the fit has seen."""
+        """A sentence for each column that is given a value outside of what the fit has seen, or one
+        between the steps of its numbers."""
         return []
 
     def drawn_outside(self, drawn: Any, given: Collection[Any]) -> list[str]:
@@ -373,7 +374,8 @@ class Codec(abc.ABC):
         return [""] * len(rows)
 
     def unread(self, rows: Rows) -> list[str]:
-        """Of each row which cells could not be read and count as missing, in words; "" for none."""
+        """Of each row which cells could not be read and count as missing, and which are taken for
+        another value, in words; "" for none."""
         return [""] * len(rows)
 
     def told(self, frame: Any) -> tuple[list[Any], Any]:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.codecs.table.native import backend_of, in_kind, plain_frame
-from conjoin.codecs.table.overrides import without_target
+from conjoin.codecs.table.overrides import missing_of, without_target
 from conjoin.codecs.table.reading import usual_decimal
 from conjoin.core import Codec, Config
 from conjoin.core import Rows as CodecRows
@@ -215,6 +215,8 @@ class _JointEstimator(BaseEstimator):
                 "A table with pictures is read at once, not in chunks: give fewer rows, or leave "
                 "the pictures out."
             )
+        if stream is not None:
+            stream = replace(stream, blanks=stream.blanks or self._blanks_of(stream.label))
         labels = self._target_of_fit(y, X, len(x), start)
         weight = read_weight(sample_weight, len(x))
         rows = self._rows(x, labels, weight, groups, read_times(time, x))
@@ -468,6 +470,7 @@ class _JointEstimator(BaseEstimator):
         columns = list(X.columns) if isinstance(X, pd.DataFrame) else []
         name = getattr(y, "name", None) or "y"
         options["types"] = without_target(self.types, name, columns)
+        options["missing"] = without_target(self.missing, name, columns)
         codec, rows = codec_for(X, **options)
         codec.owner = type(self).__name__
         codec.strict = self.strict
@@ -479,7 +482,11 @@ class _JointEstimator(BaseEstimator):
         if isinstance(raw, pd.DataFrame) and all(isinstance(name, str) for name in raw.columns):
             self.feature_names_in_ = np.array(raw.columns, dtype=object)
         targets = model.targets if isinstance(model, SeveralTargets) else (model.target,)
-        mark_unlabelled([each for each in targets if each is not None], self.unlabelled)
+        own = [each for each in targets if each is not None]
+        mark_unlabelled(own, self.unlabelled)
+        for target in own:
+            for value in self._blanks_of(target.name):
+                mark_unlabelled([target], value)
         self._take_model(model)
         tell(model, self.verbose)
 
@@ -520,7 +527,15 @@ class _JointEstimator(BaseEstimator):
         if start is not None and start.model.target is not None:
             target = start.model.target
             return self._labels(y, rows, target.form, learned=True, missing=target.missing)
-        return self._labels(y, rows, None, usual_decimal(X))
+        name = getattr(y, "name", None) or "y"
+        return self._labels(y, rows, None, usual_decimal(X), missing=self._blanks_of(name))
+
+    def _blanks_of(self, name: Any) -> tuple[Any, ...]:
+        """Values of a target of this name that ``missing`` says to mean "not known"."""
+        said = self.missing
+        if not isinstance(said, Mapping) or name not in said:
+            return ()
+        return missing_of({name: said[name]}, [name])[name]
 
     def _labels(
         self,

@@ -66,7 +66,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     types : dict, Schema, str or Path, optional
         Types of columns, as in ``conjoin.inspect``; inferred by default.
     missing : list or dict, default ()
-        Values that mean "missing", for every column or {name: [values]}.
+        Values that mean "missing", for every column of X, or {name: [values]}, the name of y
+        among them.
     missingness : {"ignorable", "informative"}, default "ignorable"
         "informative" also models whether a cell is missing.
     measure : {"auto", "density"}, default "auto"

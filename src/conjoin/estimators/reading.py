@@ -10,18 +10,21 @@ from pandas.api.extensions import ExtensionDtype
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from conjoin.codecs.table.doubts import far_labels, label_doubts
 from conjoin.codecs.table.forms import Found
+from conjoin.codecs.table.guess import guess
 from conjoin.codecs.table.infer import assumptions
 from conjoin.codecs.table.native import native_series
 from conjoin.codecs.table.overrides import of_target
 from conjoin.codecs.table.reading import target_form
-from conjoin.codecs.table.values import blank
+from conjoin.codecs.table.values import blank, tally
 from conjoin.core import Rows
 from conjoin.model.censored import TargetColumn, read_columns
 from conjoin.model.targets import TARGETS
 
 __all__ = [
     "Labels",
+    "doubts_of",
     "is_several",
     "mark_unlabelled",
     "minus_one",
@@ -29,7 +32,9 @@ __all__ = [
     "read_several",
     "read_times",
     "read_weight",
+    "refuse_times",
     "seed_of",
+    "times_in",
 ]
 
 
@@ -82,12 +87,12 @@ def read_labels(
     learned
         Whether ``form`` is that of a fit, also where it is None.
     missing
-        Values that mean "not known" in the model that is asked.
+        Values that mean "not known": as the user says at a fit, or in the model that is asked.
 
     Raises
     ------
     ValueError
-        For labels that are none of the task's.
+        For labels that are none of the task's; dates and durations are no numbers.
     """
     if y is None:
         raise ValueError(
@@ -105,14 +110,63 @@ def read_labels(
     kind = TARGETS[task]
     found = None if learned else _form_of(labels, known, name, kind.discrete, types, usual)
     fresh = unlabelled is None and not learned
-    told = minus_one(name, labels, known, kind.discrete) if fresh else []
+    marks = minus_one(name, labels, known, kind.discrete) if fresh else []
+    told = list(marks)
     if found is not None and kind.discrete:
         told += [_amounts_as_classes(name, found.form)]
     elif found is not None:
         told += _told_of_words(name, found)
         form = found.form
+    if not (learned or form or kind.discrete):
+        refuse_times(name, labels[known])
     values, known = kind.read(labels, known, name, form)
-    return Labels(values, known, name, form, tuple(told))
+    if not learned:
+        doubted = known & (labels != -1) if marks else known
+        told += doubts_of(name, labels if kind.discrete else values, doubted)
+    return Labels(values, known, name, form, tuple(dict.fromkeys(told)))
+
+
+_DATES = ("datetime64", "datetime", "date")
+_DURATIONS = ("timedelta64", "timedelta")
+
+
+def times_in(cells: np.ndarray) -> str:
+    """ "dates" or "durations" where known labels are such, in words too; else nothing."""
+    found = pd.api.types.infer_dtype(cells, skipna=True)
+    if found in _DURATIONS:
+        return "durations"
+    is_word = found == "string" and np.isnan(pd.to_numeric(cells[:1], errors="coerce")).all()
+    dates = is_word and guess(pd.Series(cells, dtype=object), np.ones(len(cells)), False)[0]
+    return "dates" if found in _DATES or dates == "date" else ""
+
+
+def refuse_times(name: str, cells: np.ndarray) -> None:
+    """ValueError for a number that is a date or a duration: as ticks of a clock, answers could be
+    read by nobody."""
+    found = times_in(cells)
+    if found == "durations":
+        raise ValueError(
+            f"The target {name!r} holds durations, and a regressor predicts numbers: give seconds, "
+            "y.dt.total_seconds(), and turn answers back by pd.to_timedelta(answer, unit='s')."
+        )
+    if found:
+        raise ValueError(
+            f"The target {name!r} holds dates (the first is {cells[0]!s}), and a regressor "
+            "predicts numbers: give days, (pd.to_datetime(y) - pd.Timestamp('1970-01-01')) / "
+            "pd.Timedelta(days=1), and turn answers back by pd.to_datetime(answer, unit='D'); or "
+            "leave it among the columns of a JointDensity, whose impute and sample give dates."
+        )
+
+
+def doubts_of(name: str, labels: np.ndarray, known: np.ndarray) -> list[str]:
+    """Labels that may mean "not known", and spellings of classes that look like one."""
+    cells = labels[known]
+    if cells.dtype.kind in "iuf":
+        counted = tally(cells.astype(float), np.isfinite(cells), np.ones(len(cells)))
+        return far_labels(name, counted)
+    words = np.array([cell for cell in cells.tolist() if isinstance(cell, str)], dtype=object)
+    whole = np.ones(len(words))
+    return label_doubts(name, tally(words, whole.astype(bool), whole)) if len(words) else []
 
 
 def _form_of(

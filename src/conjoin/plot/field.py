@@ -2,12 +2,15 @@
 PlaneDisplay.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.later import CellWarning
+from conjoin.core import Rows
 from conjoin.model.calibrate import predictive_of
 from conjoin.model.model import Model
 from conjoin.questions.decide import decide
@@ -45,22 +48,30 @@ def evaluate(
 ) -> Field:
     """Ask the model about every point of the grid."""
     frame = grid(model, columns, ends, resolution)
-    encoded = model.encode(frame)
+    rows = _unwritten(model, frame)
+    encoded = model.encode(rows)
     shape = (resolution, resolution)
     table = (
         None
         if rates is None
-        else decide(model, frame, false_alarm=rates[0], max_error=rates[1], explain=False)
+        else decide(model, rows, false_alarm=rates[0], max_error=rates[1], explain=False)
     )
     answer: np.ndarray | None = None
     if model.has_classes:
-        answer = model.log_proba(encoded, model.rows(frame)).exp().numpy().reshape(*shape, -1)
+        answer = model.log_proba(encoded, rows).exp().numpy().reshape(*shape, -1)
     elif table is not None and "best_guess" in table:
         answer = table["best_guess"].to_numpy(dtype=float).reshape(shape)
     elif model.has_number:
         answer = model.number.decode(predictive_of(model, encoded).median()).reshape(shape)
     verdict = None if table is None else table["verdict"].to_numpy().reshape(shape)
     return Field(answer, model.log_prob_raw(encoded).reshape(shape), verdict)
+
+
+def _unwritten(model: Model, frame: pd.DataFrame) -> Rows:
+    """Rows that nobody has written: points between the steps of a column are no slip of a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CellWarning)
+        return model.rows(frame)
 
 
 def resolution(model: Model) -> int:

@@ -29,7 +29,10 @@ from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells, re
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.later import (
+    asked_rounded,
     named_as_at_fit,
+    taken_words,
+    tell_truths,
     tell_unlike,
     tell_zones,
     unread_words,
@@ -220,13 +223,10 @@ class TableCodec(Codec):
 
     def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
         columns = {each.name: each for each in self.schema.drawn if each.numeric}
-        return [
-            words
-            for name, asked in given.items()
-            if name in columns
-            for words in [beyond_words(columns[name], asked)]
-            if words
-        ]
+        far = [beyond_words(columns[name], given[name]) for name in given if name in columns]
+        cells = {each.column.name: each for each in self._amounts()}
+        rounded = [asked_rounded(cells[name], given[name]) for name in given if name in cells]
+        return list(filter(None, [*far, *rounded]))
 
     def drawn_outside(self, frame: pd.DataFrame, given: Collection[Any]) -> list[str]:
         columns = [each for each in self.schema.drawn if each.numeric and not each.modelled]
@@ -399,12 +399,19 @@ class TableCodec(Codec):
         them."""
         tell_zones(frame, self.schema.columns)
         clear, unread = without_unreadable(frame, self.schema.columns, self.strict)
-        differences = self._relations.differences  # in the file these are the later moments
-        tell_unlike(clear, [c for c in self._fitted() if c.column.name not in differences])
+        tell_unlike(clear, self._amounts())
+        tell_truths(clear, self.schema.columns)
         return TableRows(clear, unread)
 
     def unread(self, rows: Rows) -> list[str]:
-        return unread_words(rows.unread, len(rows))  # type: ignore[attr-defined]
+        unread = unread_words(rows.unread, len(rows))  # type: ignore[attr-defined]
+        taken = taken_words(rows.frame, self._amounts())
+        return ["; ".join(filter(None, both)) for both in zip(unread, taken, strict=True)]
+
+    def _amounts(self) -> list[Cells]:
+        """The columns whose cells in a file are those of the model."""
+        differences = self._relations.differences  # in the file these are the later moments
+        return [cells for cells in self._fitted() if cells.column.name not in differences]
 
     def frame(self, raw: Any) -> pd.DataFrame:
         """``raw`` as a checked frame; the columns of an array get the names seen at fit, and must

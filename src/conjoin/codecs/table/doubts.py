@@ -6,7 +6,7 @@ import itertools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from conjoin.codecs.table.written import is_empty_word
 
 __all__ = [
     "date_doubts",
+    "far_labels",
+    "label_doubts",
     "number_doubts",
     "sentinel_doubts",
     "shown_merges",
@@ -43,10 +45,7 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str]:
     """Sentinels, zeros that may mean missing, and codes that look like amounts."""
-    found = [
-        _sentinel(name, tally, int(i)) for i in np.flatnonzero(np.isin(tally.values, _SENTINELS))
-    ]
-    doubts = [doubt for doubt in found if doubt]
+    doubts = _sentinels(name, tally)
     doubts += [_far(name, tally, i) for i in far_values(tally) if not _is_told(tally, i)]
     doubts += _days_in_numbers(name, tally) if whole else []
     doubts += _zeros(name, tally, rows)
@@ -57,6 +56,17 @@ def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str
             f"say types={{{name!r}: 'category'}}."
         )
     return doubts
+
+
+def far_labels(name: Any, tally: Tally) -> list[str]:
+    """The numbers of a target that are far from the others, and may mean missing."""
+    found = _sentinels(name, tally)
+    return [each.replace("Column", "Target", 1) for each in found]
+
+
+def _sentinels(name: Any, tally: Tally) -> list[str]:
+    places = np.flatnonzero(np.isin(tally.values, _SENTINELS))
+    return [words for i in places if (words := _sentinel(name, tally, int(i)))]
 
 
 def _sentinel(name: Any, tally: Tally, i: int) -> str:
@@ -206,18 +216,31 @@ def word_doubts(name: Any, tally: Tally) -> list[str]:
     """Words that may mean missing, spellings that differ in case or spaces, numbers among words,
     money and percentages."""
     words = [value for value in tally.values if isinstance(value, str)]
-    doubts = []
     empty = [word for word in words if is_empty_word(word)]
-    if empty:
-        doubts.append(
-            f"Column {name!r} has the word {_some(empty)}; if it means missing, say "
-            f"missing={{{name!r}: {empty}}}."
-        )
-    doubts += _spellings(name, tally)
+    doubts = _empty_words(name, empty)
+    doubts += _spellings(name, tally, lambda group: f"say {_merge(name, group)}")
     return doubts + _kinds(name, tally, set(empty))
 
 
-def _spellings(name: Any, tally: Tally) -> list[str]:
+def label_doubts(name: Any, tally: Tally) -> list[str]:
+    """As ``word_doubts``, of the classes of a target, which nothing merges later."""
+    is_empty = np.array([is_empty_word(value) for value in tally.values], dtype=bool)
+    doubts = _empty_words(name, tally.values[is_empty].tolist())
+    filled = Tally(tally.values[~is_empty], tally.counts[~is_empty], tally.missing)
+    doubts += _spellings(name, filled, lambda group: "write them in one way before the fit")
+    return [each.replace("Column", "Target", 1) for each in doubts]
+
+
+def _empty_words(name: Any, empty: list[str]) -> list[str]:
+    if not empty:
+        return []
+    return [
+        f"Column {name!r} has the word {_some(empty)}; if it means missing, say "
+        f"missing={{{name!r}: {empty}}}."
+    ]
+
+
+def _spellings(name: Any, tally: Tally, remedy: Callable[[Sequence[str]], str]) -> list[str]:
     """Words that look like one value, with what would merge them."""
     counts = {
         word: float(count)
@@ -230,13 +253,13 @@ def _spellings(name: Any, tally: Tally) -> list[str]:
     alike = [group for group in groups.values() if len(group) > 1]
     doubts = [
         f"Column {name!r} has spellings that differ only in {_difference(group)}: {_some(group)}; "
-        f"they stay apart. To merge them, say {_merge(name, group)}."
+        f"they stay apart. To merge them, {remedy(group)}."
         for group in alike[:MAX_TOLD]
     ]
     usual = {group[0]: sum(counts[word] for word in group) for group in groups.values()}
     return doubts + [
         f"Column {name!r} has {often!r} in {usual[often]:g} rows and {rare!r} in {usual[rare]:g}, "
-        f"which differ by one letter. If they are one value, say {_merge(name, [often, rare])}."
+        f"which differ by one letter. If they are one value, {remedy([often, rare])}."
         for often, rare in _one_letter_apart(usual)[:MAX_TOLD]
     ]
 

@@ -16,7 +16,10 @@ from conjoin.codecs.table.values import blank, quoted, zones_of
 __all__ = [
     "CellWarning",
     "Unread",
+    "asked_rounded",
     "named_as_at_fit",
+    "taken_words",
+    "tell_truths",
     "tell_unlike",
     "tell_zones",
     "unread_words",
@@ -87,6 +90,37 @@ def tell_zones(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
             )
 
 
+def tell_truths(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """A warning for each column of numbers in which cells are True or False."""
+    for column in columns:
+        if not _may_hold_truths(frame, column):
+            continue
+        truths = _truths(frame[column.name])
+        if truths.any():
+            one = "1 cell is" if truths.sum() == 1 else f"{truths.sum():,} cells are"
+            warnings.warn(
+                f"Column {column.name!r} holds numbers, and {one} True or False: they are taken "
+                "as 1 and 0.",
+                CellWarning,
+                stacklevel=5,
+            )
+
+
+def _may_hold_truths(frame: pd.DataFrame, column: Column) -> bool:
+    """Whether a column of numbers, more than 0 and 1, is in the frame."""
+    amount = column.is_amount and column.modelled and column.parse is None
+    return amount and column.name in frame.columns and column.range != (0, 1)
+
+
+def _truths(series: Any) -> np.ndarray:
+    """(B,) which cells are True or False."""
+    if pd.api.types.is_bool_dtype(series.dtype):
+        return series.notna().to_numpy()
+    if series.dtype != object:
+        return np.zeros(len(series), dtype=bool)
+    return np.array([isinstance(cell, bool | np.bool_) for cell in series], dtype=bool)
+
+
 def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
     """A warning for each column of which most cells are words that the fit has never seen, or, of
     whole numbers and of numbers in words, lie between the steps of the fit: the file may be written
@@ -107,8 +141,7 @@ def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
         elif column.is_amount and _is_coarse(column):
             raw = numbers_of(column, blank(series, column.missing))[0]
             known = np.isfinite(raw)
-            steps = np.abs(np.where(known, cells.recorded(raw) - raw, 0.0)) / column.resolution
-            odd = (steps > OFF_STEP_SHARE) & (steps < 1)
+            odd = _off_step(cells, raw)[0]
             what = f"numbers between the steps of {column.resolution:g} of the fit"
         else:
             continue
@@ -121,6 +154,54 @@ def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
                 CellWarning,
                 stacklevel=5,
             )
+
+
+def _off_step(cells: Cells, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) which numbers lie between two steps of the fit, and what each is taken as."""
+    taken = cells.recorded(raw)
+    steps = np.abs(np.where(np.isfinite(raw), taken - raw, 0.0)) / cells.column.resolution
+    return (steps > OFF_STEP_SHARE) & (steps < 1), taken
+
+
+def taken_words(frame: pd.DataFrame, fitted: Sequence[Cells]) -> list[str]:
+    """Of each row which numbers lie between the steps of the fit, and which are True or False, in
+    words; "" for none."""
+    words: list[list[str]] = [[] for _ in range(len(frame))]
+    for cells in fitted:
+        column = cells.column
+        if _may_hold_truths(frame, column):
+            for place in np.flatnonzero(_truths(frame[column.name])):
+                truth = bool(frame[column.name].iloc[place])
+                words[place].append(f"{column.name}: {truth} is taken as {int(truth)}")
+        if column.name not in frame.columns or not (column.is_amount and _is_coarse(column)):
+            continue
+        series = frame[column.name]
+        odd, taken = _off_step(cells, numbers_of(column, blank(series, column.missing))[0])
+        for place in np.flatnonzero(odd):
+            cell = quoted(series.iloc[[place]].tolist()[0])
+            words[place].append(
+                f"{column.name}: {cell} lies between the steps of "
+                f"{column.resolution:g} and is taken as {taken[place]:g}"
+            )
+    return ["; ".join(each) for each in words]
+
+
+def asked_rounded(cells: Cells, asked: Any) -> str:
+    """That a number, or an end of a range, that is asked for lies between the steps of the fit; ""
+    where none does."""
+    column = cells.column
+    if isinstance(asked, list | set) or not column.is_amount or not cells.step:
+        return ""
+    ends = [end for end in (asked if isinstance(asked, tuple) else [asked]) if end is not None]
+    raw = numbers_of(column, pd.Series(ends, dtype=object).infer_objects())[0]
+    odd, taken = _off_step(cells, raw)
+    if not odd.any():
+        return ""
+    place = int(odd.argmax())
+    return (
+        f"Column {column.name!r} is asked for {ends[place]}, which lies between its steps of "
+        f"{column.resolution:g} and is taken as {taken[place]:g}."
+    )
 
 
 def _is_coarse(column: Column) -> bool:
