@@ -309,8 +309,8 @@ def _relation(data: Any) -> JSON:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schema:
-    """The columns of a table in their order, the target if there is one, what was set aside and ``assumed``, and
-    the relations between columns, as ``Relation.to_json`` gives them."""
+    """The columns of a table in their order, the target if there is one, what was set aside and
+    ``assumed``, and the relations between columns, as ``Relation.to_json`` gives them."""
 
     columns: tuple[Column, ...]
     target: Name | None = None
