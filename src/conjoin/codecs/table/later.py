@@ -115,7 +115,7 @@ def _may_hold_truths(frame: pd.DataFrame, column: Column) -> bool:
 def _truths(series: Any) -> np.ndarray:
     """(B,) which cells are True or False."""
     if pd.api.types.is_bool_dtype(series.dtype):
-        return series.notna().to_numpy()
+        return np.asarray(series.notna(), dtype=bool)
     if series.dtype != object:
         return np.zeros(len(series), dtype=bool)
     return np.array([isinstance(cell, bool | np.bool_) for cell in series], dtype=bool)
@@ -177,7 +177,7 @@ def taken_words(frame: pd.DataFrame, fitted: Sequence[Cells]) -> list[str]:
             continue
         series = frame[column.name]
         odd, taken = _off_step(cells, numbers_of(column, blank(series, column.missing))[0])
-        for place in np.flatnonzero(odd):
+        for place in np.flatnonzero(odd).tolist():
             cell = quoted(series.iloc[[place]].tolist()[0])
             words[place].append(
                 f"{column.name}: {cell} lies between the steps of "
