@@ -170,7 +170,7 @@ def taken_words(frame: pd.DataFrame, fitted: Sequence[Cells]) -> list[str]:
     for cells in fitted:
         column = cells.column
         if _may_hold_truths(frame, column):
-            for place in np.flatnonzero(_truths(frame[column.name])):
+            for place in np.flatnonzero(_truths(frame[column.name])).tolist():
                 truth = bool(frame[column.name].iloc[place])
                 words[place].append(f"{column.name}: {truth} is taken as {int(truth)}")
         if column.name not in frame.columns or not (column.is_amount and _is_coarse(column)):
