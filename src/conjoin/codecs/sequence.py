@@ -232,12 +232,16 @@ class SequenceCodec(Codec):
         for row, text in enumerate(self.rows(rows).strings):
             known = codes[row][: lengths[row]]
             if unseen[row] and text is not None:
-                rest = text[len(self.tokens.text(known)) :]
-                out.append(f"{rest[:SHOWN_CHARACTERS]!r} begins with what was never seen")
+                rest = self.unread_rest(text, known)
+                out.append(f"{rest!r} begins with what was never seen")
                 continue
             odd = _oddest(self.tokens.pieces(known, nats[row].tolist()))
             out.append(f"its most surprising part is {odd!r}" if odd else "")
         return out
+
+    def unread_rest(self, text: str, known: Sequence[int]) -> str:
+        """What of a string stands behind its known tokens: its first characters."""
+        return text[len(self.tokens.text(known)) :][:SHOWN_CHARACTERS]
 
     def decode(self, value: Tensor, observed: Tensor | None = None) -> list[str]:
         return [self.tokens.text(row) for row in value.tolist()]

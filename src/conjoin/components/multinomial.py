@@ -39,8 +39,8 @@ MAX_BINS = 16  # of a number
 ROWS_PER_BIN = 100  # at least, but for the first two
 MAX_LEVELS = 64  # of a category that have an indicator of their own; the others share one
 MAX_INDICATORS = 600  # of all columns; where there would be more, each column has fewer
-LEAST = 1e-30  # probability of a state, so that single precision holds its logarithm
-FAR = 5.0  # deviations, beyond which a number lies no further
+MIN_PROBABILITY = 1e-30  # of a state, so that single precision holds its logarithm
+MAX_DEVIATIONS = 5.0  # from the mean, at which a standardised number is cut
 MAX_STEPS = 20  # of L-BFGS
 HISTORY = 10  # steps that L-BFGS remembers
 POOL_STEPS = 30
@@ -129,7 +129,9 @@ class Indicators(nn.Module):
         place = torch.where(mask, self._place(d, value), size)  # a gap's is behind the others
         out[torch.arange(len(out)), start + place] = 1.0
         if not self.levels[d]:
-            standard = ((value - self.centre[d]) / self.spread[d]).clamp(-FAR, FAR)
+            standard = ((value - self.centre[d]) / self.spread[d]).clamp(
+                -MAX_DEVIATIONS, MAX_DEVIATIONS
+            )
             out[:, start + size + 1] = torch.where(mask, standard, 0.0).float()
 
     def _place(self, d: int, value: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
@@ -203,7 +205,7 @@ def fitted(
     def loss(at: Tensor) -> tuple[float, Tensor]:
         at = at.float().reshape(shape)
         slope = at[:-1]
-        weights = torch.addmm(at[-1], x, slope).softmax(1).clamp_min_(LEAST)
+        weights = torch.addmm(at[-1], x, slope).softmax(1).clamp_min_(MIN_PROBABILITY)
         given = weights * likelihood
         joint = given.sum(1, keepdim=True)
         error = weights.sub_(given.div_(joint)).mul_(share)

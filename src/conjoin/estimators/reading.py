@@ -141,8 +141,8 @@ def times_in(cells: np.ndarray) -> str:
 
 
 def refuse_times(name: str, cells: np.ndarray) -> None:
-    """ValueError for a number that is a date or a duration: as ticks of a clock, answers could be
-    read by nobody."""
+    """ValueError for a number that is a date or a duration: answers would be counts of nanoseconds
+    or of other units of a clock."""
     found = times_in(cells)
     if found == "durations":
         raise ValueError(

@@ -400,20 +400,17 @@ def card_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> dict[
     taught = len(split.fit) if streamed is None else streamed.rows
     more = {} if streamed is None else {"streamed": streamed.facts()}
     more |= {} if options.start is None else options.start.facts()
-    return (
-        {
-            "task": options.task,
-            "family": name_of(config),
-            "settings": config.get_params(),
-            "rows": {"fit": taught, "choose": len(split.choose), "calibrate": len(split.calibrate)},
-            "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
-            "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
-            "versions": {
-                "conjoin": __version__,
-                "python": platform.python_version(),
-                "torch": str(torch.__version__),
-            },
-        }
-        | more
-        | ({"speed": options.speed} if options.fast else {})
-    )
+    more |= {"speed": options.speed} if options.fast else {}
+    return {
+        "task": options.task,
+        "family": name_of(config),
+        "settings": config.get_params(),
+        "rows": {"fit": taught, "choose": len(split.choose), "calibrate": len(split.calibrate)},
+        "data_sha256": hashlib.sha256(np.sort(hashes).tobytes()).hexdigest(),
+        "split_sha256": hashlib.sha256(np.sort(hashes[split.fit]).tobytes()).hexdigest(),
+        "versions": {
+            "conjoin": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+        },
+    } | more

@@ -15,7 +15,7 @@ from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.model.model import Model
 from conjoin.predictors.base import Case, Method
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier
-from conjoin.predictors.folds import dealt, few_rows_of_classes, folds_for
+from conjoin.predictors.folds import dealt, few_rows_of_classes
 from conjoin.predictors.pool import Family, Heard, Pool, joined, loss_of, pool_of, pool_of_points
 from conjoin.predictors.residual import Residual
 from conjoin.training.data import Split, row_hashes
@@ -149,8 +149,7 @@ def _taught(case: Case, choose: Pair, rows: Rows, split: Split) -> Case:
         fold=np.full(len(place), -1),
     ).take(known)
     hashes = row_hashes(rows.x, rows.groups)[place[known]]
-    folds = folds_for(len(hashes), case.fast)
-    fold = dealt(whole.rows.y.value.numpy(), case.classes, case.seed, hashes, folds)
+    fold = dealt(whole.rows.y.value.numpy(), case.classes, case.seed, hashes, case.fast)
     return replace(whole, fold=fold)
 
 

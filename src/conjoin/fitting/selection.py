@@ -37,7 +37,7 @@ from conjoin.predictors.classifier import (
     temperature_of,
 )
 from conjoin.predictors.external import OwnMethod
-from conjoin.predictors.folds import dealt, folds_for
+from conjoin.predictors.folds import dealt
 from conjoin.predictors.pool import heard_by_folds, loss_of
 from conjoin.predictors.residual import Residual
 from conjoin.predictors.timing import seconds_by_method
@@ -289,8 +289,8 @@ def _case(model: Model, fit: Pair, rows: Rows, split: Split, options: FitOptions
     known = fit.y.mask.numpy()
     fold = np.full(fit.rows, -1)
     hashes = row_hashes(rows.x, rows.groups)[split.fit][known]
-    folds = folds_for(len(hashes), options.fast)
-    fold[known] = dealt(fit.y.value.numpy()[known], classes, options.seed, hashes, folds)
+    told = fit.y.value.numpy()[known]
+    fold[known] = dealt(told, classes, options.seed, hashes, options.fast)
     return Case(
         model.codec.space,
         fit,

@@ -190,7 +190,7 @@ class Start:
         rows = self._rows(target) if old.context_space is not None else []
         carried = set(now)
         if self.elsewhere:
-            # what the new rows are too few to tell stays as it was
+            # buffers that build left as they were, for want of rows, keep their old values
             silent = {key for key in untold if key in now and torch.equal(now[key], untold[key])}
             carried = {name for name, _ in density.named_parameters()} | silent
         for key in [key for key in now if key in carried]:

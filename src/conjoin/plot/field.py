@@ -68,7 +68,7 @@ def evaluate(
 
 
 def _unwritten(model: Model, frame: pd.DataFrame) -> Rows:
-    """Rows that nobody has written: points between the steps of a column are no slip of a file."""
+    """The points of a grid as rows; that they lie between the steps of a column is not told."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CellWarning)
         return model.rows(frame)

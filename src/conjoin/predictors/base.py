@@ -337,8 +337,7 @@ class Case:
         case = self.take(self.rows.y.mask.numpy())
         if case.fold is not None:
             return case
-        folds = folds_for(case.rows.rows, case.fast)
-        fold = dealt(case.rows.y.value.numpy(), case.classes, case.seed, folds=folds)
+        fold = dealt(case.rows.y.value.numpy(), case.classes, case.seed, fast=case.fast)
         return replace(case, fold=fold)
 
     def parts(self) -> list[np.ndarray]:

@@ -36,7 +36,7 @@ def dealt(
     classes: int | None,
     seed: int,
     hashes: np.ndarray | None = None,
-    folds: int | None = None,
+    fast: bool = False,
 ) -> np.ndarray:
     """(B,) the fold of each row; -1 for those of a class that has fewer sets than there are folds,
     which always teach.
@@ -49,7 +49,7 @@ def dealt(
     value = y[first] if classes is not None else y[first].argsort().argsort()
     shuffled = np.random.default_rng(seed).permutation(len(distinct))
     order = shuffled[value[shuffled].argsort(kind="stable")]
-    folds = folds_for(len(y)) if folds is None else folds
+    folds = folds_for(len(y), fast)
     fold = np.empty(len(distinct), dtype=np.int64)
     fold[order] = np.arange(len(distinct)) % folds
     out = fold[where]

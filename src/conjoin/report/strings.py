@@ -16,7 +16,6 @@ SEED = 1
 SHOWN = 6  # passages of each sort
 MAX_TOKENS = 400  # of a passage, behind which it is cut
 DEEPEST_NATS = 8.0  # of a token, from which on the colour grows no more
-SHOWN_UNSEEN = 60  # characters, of what stands behind the last known token
 
 
 class Piece(NamedTuple):
@@ -80,7 +79,7 @@ def _passages(found: Answers, rows: Rows, labels: list[str], heat: bool) -> list
             _pieces(codec.tokens, codes[:length][:MAX_TOKENS], own),
             None if unseen or np.isnan(own).all() else float(np.nanmean(own)),
             max(length - MAX_TOKENS, 0),
-            (text or "")[len(codec.tokens.text(codes[:length])) :][:SHOWN_UNSEEN] if unseen else "",
+            codec.unread_rest(text, codes[:length]) if unseen else "",
         )
         for label, codes, length, own, text, unseen in zip(
             labels,

@@ -46,7 +46,8 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str]:
     """Sentinels, zeros that may mean missing, and codes that look like amounts."""
     doubts = _sentinels(name, tally)
-    doubts += [_far(name, tally, i) for i in far_values(tally) if not _is_told(tally, i)]
+    far = far_values(tally)
+    doubts += [_far(name, tally, i, far) for i in far if not _is_told(tally, i)]
     doubts += _days_in_numbers(name, tally) if whole else []
     doubts += _zeros(name, tally, rows)
     if whole and 2 < len(tally.values) <= 10 and rows >= 50:
@@ -60,8 +61,11 @@ def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str
 
 def far_labels(name: Any, tally: Tally) -> list[str]:
     """The numbers of a target that are far from the others, and may mean missing."""
-    found = _sentinels(name, tally)
-    return [each.replace("Column", "Target", 1) for each in found]
+    return _of_target(_sentinels(name, tally))
+
+
+def _of_target(doubts: Sequence[str]) -> list[str]:
+    return [each.replace("Column", "Target", 1) for each in doubts]
 
 
 def _sentinels(name: Any, tally: Tally) -> list[str]:
@@ -93,9 +97,9 @@ def _is_told(tally: Tally, i: int) -> bool:
     return bool(np.isin(tally.values[i], _SENTINELS)) and bool(_sentinel("", tally, i))
 
 
-def _far(name: Any, tally: Tally, i: int) -> str:
+def _far(name: Any, tally: Tally, i: int, far: Sequence[int]) -> str:
     value = text_of(tally.values[i])
-    rest = np.delete(tally.values, far_values(tally))
+    rest = np.delete(tally.values, far)
     start = (
         f"Column {name!r} is {value} in {_rows(tally.counts[i])}, hundreds of times beyond the "
         f"other values ({rest[0]:g} to {rest[-1]:g})"
@@ -228,7 +232,7 @@ def label_doubts(name: Any, tally: Tally) -> list[str]:
     doubts = _empty_words(name, tally.values[is_empty].tolist())
     filled = Tally(tally.values[~is_empty], tally.counts[~is_empty], tally.missing)
     doubts += _spellings(name, filled, lambda group: "write them in one way before the fit")
-    return [each.replace("Column", "Target", 1) for each in doubts]
+    return _of_target(doubts)
 
 
 def _empty_words(name: Any, empty: list[str]) -> list[str]:
