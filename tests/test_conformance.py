@@ -161,11 +161,6 @@ PICTURE_SPACES = {
 # declared, checked, and not kept: see NOTES.md, "The house for every kind of data"
 SHORT = {
     (
-        "picture_diffusion",
-        "channels",
-        "modes",
-    ): "one completion stands for the mode: one in twenty is less probable than most draws",
-    (
         "pixel_cnn",
         "image",
         "conditionals",

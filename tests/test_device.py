@@ -64,6 +64,8 @@ def built(family):
     """A density that was built but not trained, and rows for it."""
     config = quick(family)
     if family in PICTURES:
+        # the device that is pretended here knows no other precision
+        config = config.in_precision("float32")
         space, value = picture_rows(family)
         event = Event(value)
     else:

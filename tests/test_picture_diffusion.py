@@ -216,7 +216,7 @@ def test_what_it_has_never_seen_is_unfamiliar(fitted):
     flat = np.full_like(X[:5], 128)
     usual = fitted.decide(X, max_error=0.2)["verdict"] == "unfamiliar"
     assert usual.mean() < 0.15
-    for strange in (noise[:10], flat, 255 - X[:10]):
+    for strange in (noise[:50], flat, 255 - X[:50]):
         assert (fitted.decide(strange, max_error=0.2)["verdict"] == "unfamiliar").mean() >= 0.9
 
 
@@ -387,3 +387,21 @@ def test_a_number_beside_pictures_is_refused():
     pictures = np.random.default_rng(0).integers(0, 256, (40, 16, 16)).astype(np.uint8)
     with pytest.raises(ValueError, match="predicts no number"):
         JointRegressor(family="diffusion", max_time=1).fit(pictures, np.arange(40.0))
+
+
+@pytest.mark.parametrize(("levels", "deviation"), [(2, 0.3 * 0.5), (256, 0.5)])
+def test_levels_are_told_under_no_more_noise_than_lets_neighbours_count(levels, deviation):
+    """Of few levels half a step would be so much noise that each pixel is told by itself."""
+    value = torch.arange(256).tile(8, 1).double() % 2 * (levels - 1)
+    built = PictureDensity.build(space(levels=levels), SMALL, Event(value), stream(0))
+    assert built.core.least_levels == pytest.approx(deviation)
+    assert built.core.least * float(built.core.scale) == pytest.approx(deviation)
+    before = PictureDensity(space(levels=levels), replace(SMALL, last_noise=None))
+    assert before.core.least_levels == 0.5
+
+
+def test_where_nothing_is_known_the_mode_is_what_no_noise_becomes(density):
+    nothing = rows(spots(3)[0]).hide(torch.ones(256, dtype=torch.bool))
+    found = density.mode(nothing).value
+    assert torch.equal(found[0], found[1]) and torch.equal(found, density.mode(nothing).value)
+    assert not torch.equal(found[0], density.sample(1, generator=stream(0, "mode")).value[0])

@@ -369,6 +369,20 @@ def test_the_best_weights_on_choose_rows_are_kept():
     assert final == pytest.approx(report.best)
 
 
+@pytest.mark.parametrize("stopped_early", [False, True])
+def test_mini_batch_em_ends_with_a_step_of_all_rows(stopped_early):
+    """After an M step on all rows a mixture has their mean; on the way it has that of batches."""
+    data = rows()
+    density = mixture()
+    held = rows(40, seed=9)
+    plan = Plan(batch=20, epochs=8, patience=1 if stopped_early else 8, tolerance=1.0)
+    trained = train(density, data, ones(), held, plan, Progress(verbose=False))
+    drawn = density.sample(100_000, generator=stream(1)).value
+    assert (drawn.mean(0) - data.value.mean(0)).abs().max() < 0.03
+    with torch.no_grad():
+        assert trained.best == pytest.approx(float(density.loss(held)))
+
+
 def test_an_interrupted_fit_keeps_the_best_weights():
     density = Noisy()
     reference = Noisy()

@@ -746,6 +746,16 @@ TRAINING = [
         ),
         ("the last weights instead of the best", "self.density.load_state_dict(self.best)", "pass"),
         (
+            "no step of all rows",
+            "self.by_parts and self.trained.stopped in",
+            "self.begun is None and self.trained.stopped in",
+        ),
+        (
+            "the step of all rows sees one batch",
+            "for part in range(self.parts):",
+            "for part in (0,):",
+        ),
+        (
             "the worst weights kept",
             "better = held < self.trained.best\n",
             "better = held > self.trained.best or not math.isfinite(self.trained.best)\n",

@@ -91,6 +91,15 @@ MUTATIONS = [
     ),
     *at(
         "families/diffusion/denoiser.py",
+        WALKS,
+        (
+            "few levels under half a step",
+            "half if self.last_noise is None else min(half, self.last_noise)",
+            "half",
+        ),
+    ),
+    *at(
+        "families/diffusion/denoiser.py",
         GAUSSIAN,
         ("the loss not over the error", ".clamp_min(1) / self._out(s)", ".clamp_min(1)"),
         (

@@ -27,10 +27,12 @@ TIMED_PRODUCT = (512, 128)
 
 
 def computing_in(precision: str, device: str = "cpu") -> contextlib.AbstractContextManager[Any]:
-    """A context in which convolutions and matrix products run in ``precision``."""
-    if precision == "float32":
+    """A context in which convolutions and matrix products run in ``precision``, where the device
+    knows it."""
+    kind = torch.device(device).type
+    if precision == "float32" or not torch.amp.is_autocast_available(kind):
         return contextlib.nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+    return torch.autocast(kind, dtype=torch.bfloat16)
 
 
 def check_precision(precision: str) -> str:

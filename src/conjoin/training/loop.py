@@ -12,6 +12,7 @@ well, and no two fits need be alike.
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from conjoin.core import Density, Event, Pair, Recipe, Record, stream
 from conjoin.training import ranks
 from conjoin.training.checkpoint import Stop, Trained, read_checkpoint, write_checkpoint
 from conjoin.training.feed import Feed, Held, in_parts
-from conjoin.training.learners import FALLING_SHARE, Learner, learner_for
+from conjoin.training.learners import FALLING_SHARE, Learner, Pass, Piece, learner_for
 from conjoin.training.progress import Bar, Progress, time_words
 from conjoin.util.budget import MEASURE_TIME_SHARE, seconds_per_row, tell_cut
 from conjoin.util.energy import Meter
@@ -147,8 +148,8 @@ class _Run:
         )
         self.rounds = self._rounds(recipe.epochs)
         # the round from which on the steps of expectation-maximisation by mini-batches get smaller
-        by_parts = able.statistics and self.parts > 1 and not density.begun
-        self.falling = round((1 - FALLING_SHARE) * self.rounds) if by_parts else 0
+        self.by_parts = able.statistics and self.parts > 1 and not density.begun
+        self.falling = round((1 - FALLING_SHARE) * self.rounds) if self.by_parts else 0
         self.learner: Learner = learner_for(
             density,
             dataclasses.replace(
@@ -418,9 +419,30 @@ class _Run:
             self.save()  # so that what comes after the training may be broken off too
         self.learner.end()
         self.density.load_state_dict(self.best)
+        if self.by_parts and self.trained.stopped in (Stop.EPOCHS, Stop.NO_BETTER):
+            self._step_of_all_rows()
         self.trained.seconds = self._seconds()
         if self.meter is not None:
             self.meter.__exit__(None, None, None)
+
+    def _step_of_all_rows(self) -> None:
+        """From the best weights, where the time allows it."""
+        most = self.plan.max_time
+        if most is not None and most < ranks.first(self._seconds() + self.parts * self.pace):
+            return
+        before = self.best
+
+        def pieces() -> Iterator[Piece]:
+            for part in range(self.parts):
+                yield from self.feed.batch(part, self.parts).pieces()
+
+        everything = Pass(pieces, self.feed.batch(0, self.parts).total)
+        objective = self.learner.step(everything, stream(self.plan.seed, "all rows"))
+        judged = self._held_out()
+        if self._sound(objective if judged is None else judged):
+            self.trained.best = objective if judged is None else judged
+        else:
+            self.density.load_state_dict(before)
 
     # ------------------------------------------------------------------ checkpoints
 

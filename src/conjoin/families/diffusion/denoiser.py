@@ -61,6 +61,7 @@ class Denoiser(nn.Module):
         self.levels = levels
         self.classes = classes
         self.precision = config.precision
+        self.last_noise = config.last_noise
         axes = axes_of(grid, config.axes)
         self.gaussian = Wiener(grid, axes, classes) if axes else None
         shown = (2 if axes else 1) * grid[0]
@@ -85,8 +86,15 @@ class Denoiser(nn.Module):
 
     @property
     def least(self) -> float:
-        """The smallest s: half of the step between two grey levels."""
-        return 0.5 / float(self.scale)
+        """The smallest s: half of the step between two grey levels, or the config's."""
+        half = 0.5 / float(self.scale)
+        return half if self.last_noise is None else min(half, self.last_noise)
+
+    @property
+    def least_levels(self) -> float:
+        """The same in grey levels."""
+        half = 0.5
+        return half if self.last_noise is None else min(half, self.last_noise * float(self.scale))
 
     def pictures(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B C H W"]:
         """Grey levels to numbers of mean 0 and variance 1."""

@@ -87,16 +87,19 @@ class Painter:
         """Noise levels of a walk in so many steps."""
         return schedule(steps, max(self.core.least, MIN_NOISE), most)
 
-    def from_noise(self, rows: int, levels: list[float]) -> Float[Tensor, "B C H W"]:
+    def from_noise(
+        self, rows: int, levels: list[float], share: float = 1.0
+    ) -> Float[Tensor, "B C H W"]:
         """New pictures, by way of these noise levels."""
-        *_, (z, _) = self.path(rows, levels)
+        *_, (z, _) = self.path(rows, levels, share)
         return z
 
     def path(
-        self, rows: int, levels: list[float]
+        self, rows: int, levels: list[float], share: float = 1.0
     ) -> Iterator[tuple[Float[Tensor, "B C H W"], float]]:
-        """What new pictures go through: z and its noise level, from the largest to none."""
-        z = levels[0] * self.noise(torch.empty(rows, *self.core.grid))
+        """What new pictures go through: z and its noise level, from the largest to none. ``share``
+        of the first noise: draws take all of it."""
+        z = share * levels[0] * self.noise(torch.empty(rows, *self.core.grid))
         yield z, levels[0]
         for s, then in pairwise(levels):
             z = self._step(z, s, then)

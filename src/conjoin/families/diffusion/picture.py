@@ -113,6 +113,10 @@ class PictureDiffusion(Config):
     axes : int, default 384
         Principal axes, at most, of the Gaussian of the pixels that the network corrects: fewer of
         large or of few pictures. 0 takes pixels to be independent.
+    last_noise : float or None, default 0.3
+        The noise under which a pixel's level is told, in deviations of the pixels, unless half a
+        grey level is less: with few levels that is so much that pixels would be drawn as if each
+        stood alone. None: half a grey level always.
     """
 
     size: float = 1.0
@@ -131,9 +135,10 @@ class PictureDiffusion(Config):
     precision: str = "auto"
     body: str = "unet"
     axes: int = 384
+    last_noise: float | None = 0.3
 
-    implied: ClassVar[dict[str, Any]] = {"precision": "bfloat16", "axes": 0}
-    unwritten: ClassVar[dict[str, Any]] = {"axes": 0}
+    implied: ClassVar[dict[str, Any]] = {"precision": "bfloat16", "axes": 0, "last_noise": None}
+    unwritten: ClassVar[dict[str, Any]] = {"axes": 0, "last_noise": None}
 
     def in_precision(self, precision: str) -> Self:
         check_precision(precision)
@@ -330,12 +335,11 @@ class PictureDensity(Density):
     def _log_levels(
         self, value: Float[Tensor, "B D"], noise: Float[Tensor, "C H W"]
     ) -> Float[Tensor, " B"]:
-        """log P(x | z) at the smallest noise, where a picture is known to half a grey level."""
+        """log P(x | z) at the smallest noise: no more than half a grey level."""
         levels = torch.arange(self.shares.shape[1])
-        apart = (value + 0.5 * noise.flatten())[
-            :, :, None
-        ] - levels  # in grey levels; the noise is half of one
-        log_weight = self.shares - 2 * apart.square()
+        deviation = self.core.least_levels
+        apart = (value + deviation * noise.flatten())[:, :, None] - levels  # in grey levels
+        log_weight = self.shares - apart.square() / (2 * deviation**2)
         own = log_weight.gather(2, value.long()[:, :, None])[:, :, 0]
         return (own - log_weight.logsumexp(2)).sum(1)
 
@@ -531,7 +535,10 @@ class PictureDensity(Density):
         )
 
     def _mode(self, event: Event, context: Event | None) -> Event:
-        """One completion, with the same noise for every row."""
+        """One completion, with the same noise for every row; where nothing is known, the picture in
+        the middle of all noise."""
+        if event.rows and not event.mask.any():
+            return self._middle(event, context)
         rows = [
             self._sample_conditional(
                 event.take(slice(row, row + 1)), _row(context, row), stream(0, "mode")
@@ -539,6 +546,16 @@ class PictureDensity(Density):
             for row in range(event.rows)
         ]
         return Event(torch.cat([event.value[:0], *(row.value for row in rows)]))
+
+    def _middle(self, event: Event, context: Event | None) -> Event:
+        """What the most probable noise, none at all, becomes; one row at a time, so that none
+        depends on the others."""
+        found = []
+        for row in range(event.rows):
+            code = self._code(_row(context, row))
+            artist, levels = self._painter(code, stream(0, "mode"), "multistep")
+            found.append(self.core.values(artist.from_noise(1, levels, 0.0)))
+        return Event(torch.cat(found))
 
 
 def _counts(parts: Iterable[Tensor], size: int) -> Tensor:
