@@ -11,7 +11,10 @@ from conjoin.datasets import toy
 from conjoin.families.autoregressive.forest import ForestChain
 from conjoin.families.autoregressive.masked import Masked
 from conjoin.families.circuit.latent_tree import default_width
+from conjoin.families.diffusion.gaussian import Diffusion
+from conjoin.families.energy.joint_energy import Energy
 from conjoin.families.energy.rbm import Boltzmann
+from conjoin.families.flow.continuous import FlowMatching
 
 RADII = (1.0, 0.45)
 SPREAD = 0.05
@@ -40,7 +43,16 @@ def test_few_columns_of_numbers_get_more_of_what_is_cheap_there():
     assert Boltzmann(pieces=7).pieces_of(2) == 7
 
 
-@pytest.mark.parametrize(("family", "steps", "usual"), [(Masked, 600, 200), (Boltzmann, 1000, 300)])
+@pytest.mark.parametrize(
+    ("family", "steps", "usual"),
+    [
+        (Masked, 600, 200),
+        (Boltzmann, 1000, 300),
+        (Diffusion, 3000, 1000),
+        (FlowMatching, 3000, 1500),
+        (Energy, 3000, 300),
+    ],
+)
 def test_few_columns_of_numbers_get_more_steps_unless_told(family, steps, usual):
     def planned(config, space):
         return config.suited(space).recipe(200).steps
@@ -48,8 +60,15 @@ def test_few_columns_of_numbers_get_more_steps_unless_told(family, steps, usual)
     assert planned(family(), numbers(3)) == steps
     assert planned(family(), numbers(4)) == planned(family(), codes(3)) == usual
     assert planned(family(steps=5), numbers(2)) == 5
-    assert planned(family(min_steps=400), numbers(2)) == 400
+    assert planned(family(min_steps=usual + 100), numbers(2)) == usual + 100
     assert family().suited(numbers(2)).recipe(10**6).steps == family().recipe(10**6).steps
+
+
+def test_few_columns_of_numbers_get_other_settings_where_none_were_asked_for():
+    assert Diffusion().suited(numbers(3)).parametrisation == "v"
+    assert Diffusion(parametrisation="score").suited(numbers(3)).parametrisation == "score"
+    assert Energy().suited(numbers(2)).dropout == 0
+    assert Energy().suited(numbers(4)).dropout is Energy().suited(codes(2)).dropout is None
 
 
 def log_rings(points):

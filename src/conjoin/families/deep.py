@@ -139,7 +139,8 @@ class PatientConfig(DeepConfig):
     min_steps: int | None = None
 
     unwritten: ClassVar[dict[str, Any]] = {"min_steps": None}
-    min_steps_of_few: ClassVar[int]
+    # what stands in for settings that are None where columns are few and one is a number
+    of_few: ClassVar[dict[str, Any]]
 
     def recipe(self, rows: int) -> Recipe:
         planned = super().recipe(rows)
@@ -148,10 +149,12 @@ class PatientConfig(DeepConfig):
         return dataclasses.replace(planned, steps=max(planned.steps or 0, self.min_steps))
 
     def suited(self, space: Space) -> Config:
-        few = len(space.variables) <= MAX_FEW_COLUMNS
-        if self.min_steps is not None or not few or all(v.discrete for v in space.variables):
+        if len(space.variables) > MAX_FEW_COLUMNS or all(v.discrete for v in space.variables):
             return self
-        return dataclasses.replace(self, min_steps=self.min_steps_of_few)
+        left_open = {
+            name: each for name, each in self.of_few.items() if getattr(self, name) is None
+        }
+        return dataclasses.replace(self, **left_open)
 
 
 class ProposalDensity(Density):

@@ -83,7 +83,7 @@ class Masked(PatientConfig):
     batch: int = 256
     rate: float = 3e-3
     passes: ClassVar[tuple[int, int, int]] = (25, 200, 3000)
-    min_steps_of_few: ClassVar[int] = 600
+    of_few: ClassVar[dict[str, Any]] = {"min_steps": 600}
 
     def suited(self, space: Space) -> Config:
         """Pictures from ``LARGE_SIDE_PIXELS`` a side get a PixelCNN, as each unit of this network

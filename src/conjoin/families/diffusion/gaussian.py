@@ -27,6 +27,7 @@ from torch import Tensor
 
 from conjoin.core import CapabilityError, Config, Event, Likelihood, Space
 from conjoin.core.shapes import Float
+from conjoin.families.deep import PatientConfig
 from conjoin.families.diffusion.absorbing import (
     AbsorbingDiffusion,
     ProcessDensity,
@@ -46,7 +47,7 @@ SMALL_SIDE_PIXELS = 8  # pixels a side, under which a picture is treated as a ta
 
 
 @dataclass(frozen=True)
-class Diffusion(AbsorbingDiffusion):
+class Diffusion(AbsorbingDiffusion, PatientConfig):
     """Settings of the diffusion of numbers and codes.
 
     Parameters
@@ -79,24 +80,28 @@ class Diffusion(AbsorbingDiffusion):
     points : int or None, default None
         Calls of the network for the numbers in the bound of a row, and as many (at least two
         for each) for its codes; None takes 32, and up to 128 where there are few numbers.
-    parametrisation : {"score", "v", "noise"}, default "score"
+    parametrisation : {"score", "v", "noise"} or None, default None
         What the network predicts of a number: the score, the velocity v (the preconditioning of
-        EDM), or the noise.
+        EDM), or the noise. None: the score, and v of up to three columns of which one is a number.
     sampler : {"ancestral", "ddim", "heun"}, default "ancestral"
         How rows are drawn.
     sampling_steps : int, default 48
         Steps of the sampler.
     repeats : int, default 4
         How often each step is taken when missing cells are painted in.
+    min_steps : int or None, default None
+        Steps at least where ``steps`` is None; None: 1,000, and 3,000 of up to three columns of
+        which one is a number.
     """
 
     points: int | None = None
-    parametrisation: Literal["score", "v", "noise"] = "score"
+    parametrisation: Literal["score", "v", "noise"] | None = None
     sampler: Literal["ancestral", "ddim", "heun"] = "ancestral"
     sampling_steps: int = 48
     repeats: int = 4
 
     passes: ClassVar[tuple[int, int, int]] = (70, 1000, 4000)
+    of_few: ClassVar[dict[str, Any]] = {"min_steps": 3000, "parametrisation": "v"}
 
     def suited(self, space: Space) -> Config:
         """Pictures of many grey levels get a U-Net, which may be told of columns; what was set here
@@ -106,7 +111,7 @@ class Diffusion(AbsorbingDiffusion):
             or min(space.grid[1:]) < SMALL_SIDE_PIXELS
             or all(is_code(v) for v in space.variables)
         ):
-            return self
+            return super().suited(space)
         if space.pixels < len(space.variables):
             from conjoin.families.illustrated import Illustrated
 

@@ -256,7 +256,7 @@ class Mixed(nn.Module):
     ) -> Float[Tensor, "B N"]:
         """What the network predicts, as v: it may say v itself, the score, or the noise."""
         alpha, sigma = alpha_sigma(self.numbers.log_ratio(time))
-        match self.config.parametrisation:
+        match self.config.parametrisation or "score":
             case "score":  # -(score + z) / alpha
                 return sigma * out
             case "noise":  # less what the Gaussian would say, sigma z

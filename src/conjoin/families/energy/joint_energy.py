@@ -62,7 +62,7 @@ from conjoin.core import (
 from conjoin.core.event import slices
 from conjoin.core.shapes import Float
 from conjoin.families.classic.mixture import Mixture, MixtureDensity, default_states
-from conjoin.families.deep import DeepConfig
+from conjoin.families.deep import PatientConfig
 from conjoin.families.energy.annealing import Partition, sandwich
 from conjoin.nets.inputs import EMBEDDED, embedding_mark
 from conjoin.nets.logits import logits
@@ -86,11 +86,12 @@ RESTART_SHARE = 0.05
 PRIOR_ROWS = 10.0
 NARROW_PRIOR_ROWS = 1.0
 Walk = tuple[Tensor, Tensor]  # rows (B, D) of a Markov chain, and F (B,) of them
+DROPOUT = 0.2
 MAX_LOGIT_NATS = 1e4  # nats: a logit beyond this has diverged
 
 
 @dataclass(frozen=True)
-class Energy(DeepConfig):
+class Energy(PatientConfig):
     """Settings of the joint energy model.
 
     Parameters
@@ -109,8 +110,9 @@ class Energy(DeepConfig):
         Hidden units of a layer.
     blocks : int, default 2
         Residual blocks of the network.
-    dropout : float, default 0.2
-        Share of hidden units left out in a training step.
+    dropout : float or None, default None
+        Share of hidden units left out in a training step; None: 0.2, and none with up to three
+        columns of which one is a number.
     emphasis : float, default 4.0
         Weight of the cross-entropy of y beside the loss of x.
     moves : int, default 8
@@ -120,17 +122,22 @@ class Energy(DeepConfig):
         ("chains"), or by Langevin dynamics ("sgld", real numbers only).
     walk : int, default 20
         Steps of a chain between two gradients.
+    min_steps : int or None, default None
+        Steps at least where ``steps`` is None; None takes them from the number of rows, and at
+        least 3,000 with up to three columns of which one is a number.
     """
 
     width: int = 128
     blocks: int = 2
-    dropout: float = 0.2
+    dropout: float | None = None
     emphasis: float = 4.0
     moves: int = 8
     # or "chains" (draws of Gibbs and Metropolis moves from a replay buffer), "sgld" (of Langevin
     # moves)
     method: str = "noise"
     walk: int = 20
+
+    of_few: ClassVar[dict[str, Any]] = {"min_steps": 3000, "dropout": 0.0}
 
 
 class EnergyDensity(Density):
@@ -168,7 +175,7 @@ class EnergyDensity(Density):
             self.classes,
             config.width,
             config.blocks,
-            config.dropout,
+            DROPOUT if config.dropout is None else config.dropout,
             EMBEDDED in self.structure,
         )
         if config.method != "noise":

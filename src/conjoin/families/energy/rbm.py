@@ -104,7 +104,7 @@ class Boltzmann(PatientConfig):
     decay: float = 1e-3
 
     passes: ClassVar[tuple[int, int, int]] = (40, 300, 3000)
-    min_steps_of_few: ClassVar[int] = 1000
+    of_few: ClassVar[dict[str, Any]] = {"min_steps": 1000}
 
     def pieces_of(self, columns: int) -> int:
         """Pieces of the density of a number in a table of so many columns."""

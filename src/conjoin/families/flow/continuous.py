@@ -36,7 +36,7 @@ from torch.nn.functional import dropout, silu
 from conjoin.core import Capabilities, Event, Likelihood, stream
 from conjoin.core.constants import LOG_2PI
 from conjoin.core.shapes import Float
-from conjoin.families.deep import DeepConfig
+from conjoin.families.deep import PatientConfig
 from conjoin.families.flow.parts import PartsDensity
 from conjoin.nets.body import Body
 
@@ -51,7 +51,7 @@ JUDGED_ROW_PATHS = 8192
 
 
 @dataclass(frozen=True)
-class FlowMatching(DeepConfig):
+class FlowMatching(PatientConfig):
     """Settings of the continuous flow.
 
     Parameters
@@ -82,6 +82,9 @@ class FlowMatching(DeepConfig):
         Random vectors that estimate the trace of the Jacobian.
     noise : int, default 4
         Draws inside a recorded cell for each row.
+    min_steps : int or None, default None
+        Steps at least where ``steps`` is None; None: 1,500, and 3,000 of up to three columns of
+        which one is a number.
     """
 
     width: int | None = None
@@ -96,6 +99,7 @@ class FlowMatching(DeepConfig):
     rate: float = 3e-3
 
     passes: ClassVar[tuple[int, int, int]] = (300, 1500, 6000)
+    of_few: ClassVar[dict[str, Any]] = {"min_steps": 3000}
 
 
 class MatchedDensity(PartsDensity):
