@@ -12,6 +12,7 @@ import pytest
 from conjoin import JointClassifier, JointDensity
 from conjoin.codecs import Schema, TableCodec, inspect
 from conjoin.codecs.table import read_table
+from conjoin.codecs.table.values import text_of
 
 ROWS = 120
 
@@ -710,3 +711,56 @@ def test_the_notices_of_a_schema_are_all_that_a_print_of_it_and_a_fit_say():
         assert sum(words in text for text in schema.notices) == 1, words
     again = Schema.from_json(json.loads(json.dumps(schema.to_json())))
     assert again == schema and again.notices == schema.notices
+
+
+# ----------------------------------------------------------------------- what files write for "none"
+
+
+@pytest.mark.parametrize(
+    "code", [-999.9, 99.9, -99.99, -77.7, 8888, 32767, -998, 65535, 2**31 - 1, 1e20]
+)
+@pytest.mark.parametrize("times", [1, 12])
+def test_a_number_that_stands_for_none_is_told(code, times):
+    values = rng(5).uniform(20, 55, 500).round(1)
+    values[:times] = code
+    told = [each for each in inspect(pd.DataFrame({"h": values})).notices if "missing" in each]
+    assert len(told) == 1 and f"missing={{'h': [{text_of(code)}]}}" in told[0]
+    frame = pd.DataFrame({"h": values})
+    named = inspect(frame, missing={"h": [float(text_of(code))]})
+    assert not any("missing" in each for each in named.notices)
+
+
+def test_numbers_of_one_digit_among_others_are_no_codes():
+    values = np.append(rng(5).uniform(20, 120, 500).round(1), [77.7, 88, 99, 99.9])
+    assert not any("missing" in each for each in inspect(pd.DataFrame({"h": values})).notices)
+
+
+@pytest.mark.parametrize("left_over", [5.55e-17, -2e-16, 1e-12])
+def test_what_arithmetic_leaves_behind_changes_no_step(left_over):
+    values = rng(6).normal(0, 5, 500).round(1)
+    values[3] = left_over
+    frame = pd.DataFrame({"h": values})
+    assert inspect(frame)["h"].resolution == 0.1
+    drawn = JointDensity(family="mixture", random_state=0).fit(frame).sample(200, random_state=0)[0]
+    assert np.allclose(drawn["h"], drawn["h"].round(1), atol=1e-9)
+
+
+def test_an_end_after_a_start_stays_a_date_beside_pooled_levels():
+    """Counting rare levels again took the days between for the end itself."""
+    draw = rng(7)
+    start = pd.Timestamp("2024-01-01") + pd.to_timedelta(draw.integers(0, 300, 300), unit="D")
+    end = start + pd.to_timedelta(draw.integers(0, 15, 300), unit="D")
+    frame = pd.DataFrame(
+        {
+            "start": start.strftime("%Y-%m-%d"),
+            "end": end.strftime("%Y-%m-%d"),
+            "who": [f"p{i}" for i in draw.integers(0, 150, 300)],
+        }
+    )
+    model = JointDensity(family="mixture", random_state=0).fit(frame)
+    drawn = model.sample(100, random_state=0)[0]
+    days = (pd.to_datetime(drawn["end"]) - pd.to_datetime(drawn["start"])).dt.days
+    assert days.between(0, 14).all()
+    filled = model.impute(frame.head(5).assign(end=None))
+    days = (pd.to_datetime(filled["end"]) - pd.to_datetime(filled["start"])).dt.days
+    assert days.between(0, 14).all()

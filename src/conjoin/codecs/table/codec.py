@@ -578,7 +578,8 @@ class TableCodec(Codec):
             recounted(cells, frame[cells.column.name], weights) if cells.pools else cells
             for cells in self._cells
         )
-        new = {cells.column.name: cells.column for cells in self._cells}
+        # those of an end that follows from a start are of how far they are apart
+        new = {cells.column.name: cells.column for cells in self._cells if cells.pools}
         columns = tuple(new.get(column.name, column) for column in self.schema.columns)
         self._schema = dataclasses.replace(self.schema, columns=columns)
         self._writers = self._writers_of(self._schema)

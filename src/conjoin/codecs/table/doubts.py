@@ -31,7 +31,12 @@ __all__ = [
     "zone_notices",
 ]
 
-_SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999, 99999, 999999)
+# of one digit, with decimals or without: -999, 99.9, -77.7, 8888
+_REPEATED_DIGIT = re.compile(r"-?(9{2,}|7{2,}|8{2,})")
+# and others: next to -999, the ends of what 16 and 32 bits hold, what grids of weather have
+_SENTINELS = (-1, -9, -998, -997, 32767, -32768, 65535, 2**31 - 1, -(2**31), 2**32 - 1, 1e20, 1e30)
+MAX_CODES = 10  # at either end of a column's values
+MIN_CODE = 9  # in size: smaller codes, such as -1, are values among others
 MAX_TOLD = 3  # groups of spellings of a column
 _MIN_DAYS = 10  # distinct whole numbers that are all dates
 _MIN_MONTHS = 3  # in which they lie
@@ -69,14 +74,28 @@ def _of_target(doubts: Sequence[str]) -> list[str]:
 
 
 def _sentinels(name: Any, tally: Tally) -> list[str]:
-    places = np.flatnonzero(np.isin(tally.values, _SENTINELS))
+    places = np.flatnonzero(_look_like_codes(tally.values))
     return [words for i in places if (words := _sentinel(name, tally, int(i)))]
+
+
+def _look_like_codes(values: Any) -> Any:
+    """(N,) bool of ascending numbers: those that files write where there is none. Of numbers with
+    one digit only the ends are looked at, as no other can be far."""
+    known = np.isin(values, _SENTINELS)
+    for i in {*range(len(values))[:MAX_CODES], *range(len(values))[-MAX_CODES:]}:
+        known[i] |= _REPEATED_DIGIT.fullmatch(_digits(values[i])) is not None
+    return known
+
+
+def _digits(value: float) -> str:
+    """As a file would show it, without the point; of numbers in float32 seven digits."""
+    return (text_of(value) if value == int(value) else f"{value:.7g}").replace(".", "")
 
 
 def _sentinel(name: Any, tally: Tally, i: int) -> str:
     value = tally.values[i]
     rest = np.delete(tally.values, i)
-    rest = rest[~np.isin(rest, [v for v in _SENTINELS if abs(v) >= 9])]
+    rest = rest[~_look_like_codes(rest) | (np.abs(rest) < MIN_CODE)]
     if len(rest) < 2:
         return ""
     low = rest.min()
@@ -85,16 +104,17 @@ def _sentinel(name: Any, tally: Tally, i: int) -> str:
     apart = gap > 0.5 * (high - low) or (value < -1 and low >= 0)
     if gap <= 0 or not apart or (value == -1 and low < 0.5):
         return ""
+    word = text_of(value)
     return (
-        f"Column {name!r} is {value:g} in {tally.counts[i]:g} rows, far from the other values "
+        f"Column {name!r} is {word} in {tally.counts[i]:g} rows, far from the other values "
         f"({low:g} to {high:g}); "
-        f"if it means missing, say missing={{{name!r}: [{value:g}]}}."
+        f"if it means missing, say missing={{{name!r}: [{word}]}}."
     )
 
 
 def _is_told(tally: Tally, i: int) -> bool:
     """Whether a number is told of as one that may mean missing."""
-    return bool(np.isin(tally.values[i], _SENTINELS)) and bool(_sentinel("", tally, i))
+    return bool(_look_like_codes(tally.values[[i]])[0]) and bool(_sentinel("", tally, i))
 
 
 def _far(name: Any, tally: Tally, i: int, far: Sequence[int]) -> str:

@@ -57,13 +57,14 @@ _UNITS = (
     "mm cm m km kg g mg ug lb lbs oz ms s sec min hours days years usd eur gbp pct percent "
     "celsius kwh kw w v hz ml l ppm mmhg bpm"
 )
+_NOISE = 1e-9  # of a step: what sums and differences of decimals are off by
 _SUFFIX = re.compile(rf"[_\s]({'|'.join(_UNITS.split())})$", re.IGNORECASE)
 _BRACKETS = re.compile(r"[(\[]\s*([^()\[\]\s]{1,10})\s*[)\]]\s*$")
 
 
 def decimals_of(values: Array, dtype: str) -> int | None:
-    """The fewest decimals (at most 6) at which every value equals its rounding in ``dtype``; None
-    for full precision."""
+    """The fewest decimals (at most 6) at which every value equals its rounding in ``dtype``, but
+    for what arithmetic leaves behind, such as 5e-17 for 0; None for full precision."""
     kind = np.dtype(dtype) if dtype in ("float32", "float16") else np.dtype("float64")
     top = float(np.abs(values).max(initial=0.0))
     spacing = float(np.spacing(kind.type(top))) if top < np.finfo(kind).max else np.inf
@@ -74,7 +75,8 @@ def decimals_of(values: Array, dtype: str) -> int | None:
         if kind != np.dtype("float64"):
             same = rounded.astype(kind) == values.astype(kind)
         else:
-            same = np.abs(rounded - values) <= 4 * np.spacing(np.abs(values))
+            off = np.abs(rounded - values)
+            same = (off <= 4 * np.spacing(np.abs(values))) | (off <= _NOISE * 10.0**-digits)
         if same.all():
             return digits
     return None
