@@ -713,7 +713,7 @@ def test_the_notices_of_a_schema_are_all_that_a_print_of_it_and_a_fit_say():
     assert again == schema and again.notices == schema.notices
 
 
-# ----------------------------------------------------------------------- what files write for "none"
+# ---------------------------------------------------------------------- what files write for "none"
 
 
 @pytest.mark.parametrize(
