@@ -264,3 +264,37 @@ def test_a_number_of_the_target_far_from_the_others_is_told():
     model = quietly(conjoin.JointRegressor, X, y, missing={"weight": 9999})
     assert model.notices_ == []
     assert np.abs(model.predict(X) - 50).max() < 5
+
+
+def test_what_is_told_of_one_target_is_told_of_each_of_several():
+    rng = np.random.default_rng(3)
+    X = pd.DataFrame({"x": rng.normal(size=300)})
+    word = pd.Series(np.where(X["x"] > 0, "Yes", "no"), dtype=object)
+    word[:3] = ["yes ", "", "nan"]
+    code = pd.Series(rng.integers(0, 3, 300))
+    code[:4] = -1
+    size = X["x"].round(2) + 20
+    size[5] = 9999
+    Y = pd.DataFrame({"word": word, "code": code.map(str), "flag": code, "size": size})
+    columns = {}
+    for name, kind in (("word", conjoin.JointClassifier), ("flag", conjoin.JointClassifier)):
+        columns[name] = kind(family="naive_bayes", predictor=None).fit(X, Y[name])
+    columns["size"] = conjoin.JointRegressor(family="naive_bayes", predictor=None).fit(X, Y["size"])
+    several = conjoin.JointClassifier(family="mixture").fit(X, Y)
+    for name, model in columns.items():
+        told = [each for each in model.notices_ if each.startswith(f"Target {name!r}")]
+        assert told
+        if name == "flag":  # whole numbers are a number beside other targets
+            told = [each.replace("a class of its own", "the number -1") for each in told]
+        assert set(told) <= set(several.notices_)
+    with pytest.raises(ValueError, match=r"strict=True.*Target 'word' has the word"):
+        conjoin.JointClassifier(family="mixture", strict=True).fit(X, Y)
+    said = {"size": [9999], "word": ["", "nan"], "flag": [-1]}
+    settled = conjoin.JointClassifier(family="mixture", missing=said).fit(X, Y)
+    assert not any(
+        f"Target {name!r}" in each and value in each
+        for name, value in (("size", "9999"), ("word", "'nan'"), ("flag", "-1"))
+        for each in settled.notices_
+    )
+    assert settled.classes_["word"].tolist() == ["Yes", "no", "yes "]
+    assert settled.predict(X)["size"].max() < 30

@@ -229,6 +229,18 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         found: Any = self.predict_log_proba(X)
         return self.classes_[found.argmax(1)]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of right answers, as of all of scikit-learn's classifiers; y may be spelt as at
+        the fit."""
+        several = self._several()
+        if several is None and self._model().classes.needs_reading:
+            labels = self._read_target(y, len(y))
+            assert labels.known is not None and labels.values is not None
+            y = labels.values
+            counts = 1.0 if sample_weight is None else np.asarray(sample_weight, dtype=float)
+            sample_weight = np.where(labels.known, counts, 0.0)
+        return float(super().score(X, y, sample_weight))
+
     def predict_joint_log_proba(self, X: Any) -> np.ndarray:
         """log p(x, y) for each class.
 

@@ -123,9 +123,9 @@ class JointRegressor(RegressorMixin, _JointEstimator):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of the variance of y that ``predict`` explains, as of all of scikit-learn's
-        regressors; y may be written in words as at the fit."""
+        regressors; y may be written in words, and spelt, as at the fit."""
         several = self._several()
-        if several is None and self._model().number.form is not None:
+        if several is None and self._model().number.needs_reading:
             labels = self._read_target(y, len(y))
             assert labels.known is not None and labels.values is not None
             y = np.where(labels.known, labels.values, np.nan)

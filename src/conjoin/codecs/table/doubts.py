@@ -227,11 +227,11 @@ def word_doubts(name: Any, tally: Tally) -> list[str]:
 
 
 def label_doubts(name: Any, tally: Tally) -> list[str]:
-    """As ``word_doubts``, of the classes of a target, which nothing merges later."""
+    """As ``word_doubts``, of the classes of a target."""
     is_empty = np.array([is_empty_word(value) for value in tally.values], dtype=bool)
     doubts = _empty_words(name, tally.values[is_empty].tolist())
     filled = Tally(tally.values[~is_empty], tally.counts[~is_empty], tally.missing)
-    doubts += _spellings(name, filled, lambda group: "write them in one way before the fit")
+    doubts += _spellings(name, filled, lambda group: f"say {_merge(name, group)}")
     return _of_target(doubts)
 
 
