@@ -1,5 +1,6 @@
 """Cells, targets and names of columns as files have them: nothing is read otherwise in silence."""
 
+import ast
 import dataclasses
 import json
 import re
@@ -519,6 +520,75 @@ def test_spellings_merged_in_a_schema_of_before_are_no_levels():
     after = inspect(cities(), types=dataclasses.replace(before, columns=tuple(merged)))
     assert sorted(after["city"].levels) == ["Berlin", "Bonn", "Hamburg"]
     assert dict(zip(after["city"].levels, after["city"].counts, strict=True))["Berlin"] == 98
+
+
+YES = ["ja", "oui", "yes", "1", "TRUE"]
+NO = ["nein", "non", "no", "0", "FALSE"]
+
+
+def votes(yes=tuple(YES), no=tuple(NO), rows=300):
+    """A column that spells two answers in several ways, and what it says."""
+    says = rng(3).random(rows) < 0.5
+    words = [rng(i).choice(yes if each else no) for i, each in enumerate(says)]
+    return pd.Series([str(word) for word in words], dtype=object), says
+
+
+def test_two_answers_in_several_languages_are_told_with_what_merges_them(tmp_path):
+    words, says = votes()
+    frame = pd.DataFrame({"vote": words, "q": rng(1).normal(size=len(words))})
+    found = inspect(frame)
+    (told,) = found.doubts
+    assert told.startswith("Column 'vote' spells two answers in 10 ways, ")
+    assert all(repr(word) in told for word in (*YES, *NO)) and "they stay apart" in told
+    assert len(found["vote"].levels) == 10
+    types = ast.literal_eval(re.search(r"say types=(\{.*\})\.$", told)[1])
+    after = inspect(frame, types=types)
+    assert len(after["vote"].levels) == 2 and not after.doubts
+    usual = [each for each in (*YES, *NO) if each not in types["vote"]["merge"]]
+    assert [YES.index(usual[0])] == [NO.index(usual[1])]  # of one language
+    assert sorted(after["vote"].counts) == sorted([says.sum(), (~says).sum()])
+    y = words.rename("vote")
+    with pytest.warns(ColumnWarning, match="Target 'vote' spells two answers in 10 ways"):
+        JointClassifier(family="naive_bayes", predictor=None).fit(frame[["q"]], y)
+    model = JointClassifier(family="naive_bayes", predictor=None, types=types)
+    with pytest.warns(ColumnWarning, match="is read as"):
+        model.fit(frame[["q"]], y)
+    assert model.classes_.tolist() == sorted(usual)
+    said = json.loads(re.search(r"to (\{.*?\}) in schema.json", in_shell(told))[1])
+    assert said == types["vote"]["merge"]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "told"),
+    [
+        (["Ja", "yes"], ["nein"], True),
+        (["Y", "TRUE"], ["N", "FALSE"], True),
+        (["sí", "да", "はい"], ["no", "нет", "いいえ"], True),
+        (["yes", "Yes "], ["no", "NO"], False),  # told as spellings that differ in case
+        (["yes"], ["no"], False),
+        (["T"], ["N", "F"], False),  # stages, not answers
+        (["no", "da", "ja"], ["nl", "de", "fr"], False),  # codes of countries
+        (["1"], ["0"], False),
+        (["red", "yes"], ["blue", "no"], False),
+    ],
+)
+def test_what_is_taken_as_two_answers(yes, no, told):
+    words, _ = votes(yes, no)
+    found = inspect(pd.DataFrame({"vote": words, "q": rng(1).normal(size=len(words))}))
+    assert ("spells two answers" in " ".join(found.doubts)) == told
+
+
+def test_answers_that_are_no_words_are_told_too():
+    cells = pd.Series([True, False, "ja", "nein", 1, 0, None, "n/a"] * 20, dtype=object)
+    found = inspect(pd.DataFrame({"vote": cells, "q": rng(1).normal(size=len(cells))}))
+    told = next(each for each in found.doubts if "spells two answers" in each)
+    merge = ast.literal_eval(re.search(r"say types=(\{.*\})\.$", told)[1])["vote"]["merge"]
+    found = inspect(
+        pd.DataFrame({"vote": cells, "q": rng(1).normal(size=len(cells))}),
+        types={"vote": {"merge": merge}},
+        missing=["n/a"],
+    )
+    assert len(found["vote"].levels) == 2 and sorted(found["vote"].counts) == [60, 60]
 
 
 def test_the_shell_names_the_merge_as_json():

@@ -6,12 +6,13 @@ import itertools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.answers import Answers, folded, mixed_answers
 from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
 from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
@@ -222,17 +223,20 @@ def word_doubts(name: Any, tally: Tally) -> list[str]:
     words = [value for value in tally.values if isinstance(value, str)]
     empty = [word for word in words if is_empty_word(word)]
     doubts = _empty_words(name, empty)
-    doubts += _spellings(name, tally, lambda group: f"say {_merge(name, group)}")
+    doubts += _spellings(name, _filled(tally))
     return doubts + _kinds(name, tally, set(empty))
 
 
 def label_doubts(name: Any, tally: Tally) -> list[str]:
     """As ``word_doubts``, of the classes of a target."""
-    is_empty = np.array([is_empty_word(value) for value in tally.values], dtype=bool)
-    doubts = _empty_words(name, tally.values[is_empty].tolist())
-    filled = Tally(tally.values[~is_empty], tally.counts[~is_empty], tally.missing)
-    doubts += _spellings(name, filled, lambda group: f"say {_merge(name, group)}")
-    return _of_target(doubts)
+    empty = [value for value in tally.values.tolist() if is_empty_word(value)]
+    return _of_target([*_empty_words(name, empty), *_spellings(name, _filled(tally))])
+
+
+def _filled(tally: Tally) -> Tally:
+    """The values that are no words for a missing cell."""
+    filled = np.array([not is_empty_word(value) for value in tally.values], dtype=bool)
+    return Tally(tally.values[filled], tally.counts[filled], tally.missing)
 
 
 def _empty_words(name: Any, empty: list[str]) -> list[str]:
@@ -244,26 +248,42 @@ def _empty_words(name: Any, empty: list[str]) -> list[str]:
     ]
 
 
-def _spellings(name: Any, tally: Tally, remedy: Callable[[Sequence[str]], str]) -> list[str]:
+def _spellings(name: Any, tally: Tally) -> list[str]:
     """Words that look like one value, with what would merge them."""
+    answers = mixed_answers(tally)
+    told = [] if answers is None else answers.spellings
+    doubts = [] if answers is None else [_two_answers(name, answers)]
     counts = {
         word: float(count)
         for word, count in zip(tally.values.tolist(), tally.counts.tolist(), strict=True)
-        if isinstance(word, str)
+        if isinstance(word, str) and word not in told
     }
+    return doubts + _alike(name, counts)
+
+
+def _two_answers(name: Any, answers: Answers) -> str:
+    yes, no = (", ".join(map(quoted, side)) for side in answers)
+    return (
+        f"Column {name!r} spells two answers in {len(answers.spellings)} ways, {yes} and {no}; "
+        f"they stay apart. To merge them, say types={{{name!r}: {{'merge': {answers.merge!r}}}}}."
+    )
+
+
+def _alike(name: Any, counts: Mapping[str, float]) -> list[str]:
+    """Words that differ in case, in spaces or by a letter, with what would merge them."""
     groups = defaultdict(list)
     for word in sorted(counts, key=lambda word: (-counts[word], word)):
-        groups[_folded(word)].append(word)
+        groups[folded(word)].append(word)
     alike = [group for group in groups.values() if len(group) > 1]
     doubts = [
         f"Column {name!r} has spellings that differ only in {_difference(group)}: {_some(group)}; "
-        f"they stay apart. To merge them, {remedy(group)}."
+        f"they stay apart. To merge them, say {_merge(name, group)}."
         for group in alike[:MAX_TOLD]
     ]
     usual = {group[0]: sum(counts[word] for word in group) for group in groups.values()}
     return doubts + [
         f"Column {name!r} has {often!r} in {usual[often]:g} rows and {rare!r} in {usual[rare]:g}, "
-        f"which differ by one letter. If they are one value, {remedy([often, rare])}."
+        f"which differ by one letter. If they are one value, say {_merge(name, [often, rare])}."
         for often, rare in _one_letter_apart(usual)[:MAX_TOLD]
     ]
 
@@ -272,10 +292,6 @@ def _difference(group: Sequence[str]) -> str:
     """What words that look like one value differ in."""
     composed = {unicodedata.normalize("NFKC", word) for word in group}
     return "case or spaces" if len(composed) == len(group) else "how their letters are stored"
-
-
-def _folded(word: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", word).casefold().split())
 
 
 def _merge(name: Any, group: Sequence[str]) -> str:
@@ -299,7 +315,7 @@ def _one_letter_apart(counts: Mapping[str, float]) -> list[tuple[str, str]]:
 def _is_slip(one: str, other: str) -> bool:
     """Whether all words are the same but one long one, by a letter more, less or changed, or two
     that changed places."""
-    pairs = list(zip(_folded(one).split(), _folded(other).split(), strict=False))
+    pairs = list(zip(folded(one).split(), folded(other).split(), strict=False))
     if len(one.split()) != len(other.split()):
         return False
     differ = [pair for pair in pairs if pair[0] != pair[1]]
