@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conjoin import JointClassifier, JointDensity
+from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.codecs import Schema, TableCodec, inspect
 from conjoin.codecs.table import read_table
 
@@ -39,6 +39,16 @@ def wholes(high, low=0, seed=3):
     return rng(seed).integers(low, high, ROWS)
 
 
+def in_lakhs(value):
+    """As it is written in India: 1234567.5 is 12,34,567.50."""
+    whole, _, rest = f"{value:.2f}".partition(".")
+    head, tail = whole[:-3], whole[-3:]
+    while head:
+        tail = f"{head[-2:]},{tail}"
+        head = head[:-2]
+    return f"{tail}.{rest}"
+
+
 FORMATS = {
     "money": ([f"${v:,}" for v in wholes(90_000, 500)], wholes(90_000, 500)),
     "brackets": (
@@ -66,6 +76,10 @@ FORMATS = {
     "thin spaces": (
         [f"{v:,.1f}".replace(",", "\u2009").replace(".", ",") for v in np.abs(amounts()).round(1)],
         np.abs(amounts()).round(1),
+    ),
+    "lakhs": (
+        [f"₹{in_lakhs(v)}" for v in np.round(10.0 ** (np.abs(tenths()) % 8) + 0.25, 2)],
+        np.round(10.0 ** (np.abs(tenths()) % 8) + 0.25, 2),
     ),
     "shortest": ([f"{v:g}" for v in tenths()], tenths()),
     "unit": ([f"{v:.1f}km/h" for v in np.abs(tenths())], np.abs(tenths())),
@@ -171,11 +185,50 @@ def test_what_is_assumed_of_words_can_be_said_otherwise():
         ["1", "2", "5", "?"] * 20,
         ["3 mg", "5 g", "7 kg"] * 20,
         [str(10_000 + 7 * v) for v in range(90)],
+        [f"{v}-A-7" for v in range(90)],
+        [f"{v} -A" for v in range(90)],
+        [f"{v}-5" for v in range(90)],
+        [f"{v}.A.7" for v in range(90)],
+        [f"{v}/A/7" for v in range(90)],
+        [f"{v}.-" for v in range(90)],
     ],
 )
 def test_codes_and_other_words_stay_words(words):
+    """Also keys, whose parts behind a hyphen, a point or a slash are no unit."""
     column = inspect(beside(words))["x"]
     assert column.type == "category" and column.parse is None
+
+
+@pytest.mark.parametrize("unit", ["kg", "°C", "m/s", "kg/m3", "/h", "/min", "s-1", "%", "m²"])
+def test_units_are_read(unit):
+    found = inspect(beside([f"{v / 10:.1f} {unit}" for v in range(90)]))["x"]
+    assert found.type == "real" and found.unit == unit
+
+
+def test_numbers_grouped_as_in_india_are_read_told_and_written():
+    words, numbers = FORMATS["lakhs"]
+    codec = TableCodec().fit(beside(words))
+    assert codec.schema["x"].parse.group == "lakhs" and codec.schema["x"].unit == "₹"
+    told = " ".join(codec.notices)
+    assert "(in ₹, a decimal point, digits grouped as in 1,23,456)" in told
+    written = codec.schema["x"].parse
+    assert written.write(1234567.5) == "₹12,34,567.50" and written.write(-5.0) == "-₹5.00"
+    assert written.read("₹1,00,00,000.00") == 1e7 and written.read("₹100000") == 1e5
+    assert written.read("₹100,000.00") is None  # grouped by thousands: told as a cell of another
+    drawn = JointDensity(family="mixture").fit(beside(words)).sample(50, random_state=0)[0]
+    assert drawn["x"].str.fullmatch(r"-?₹\d{1,2}(,\d\d)*,\d{3}\.\d\d|-?₹\d{1,3}\.\d\d").all()
+    y = pd.Series([word.removeprefix("₹") for word in words], name="y")
+    model = JointRegressor(family="naive_bayes", predictor=None).fit(beside(words)[["q"]], y)
+    assert model.model_.target.form.group == "lakhs"
+    plain = JointRegressor(family="naive_bayes", predictor=None)
+    X = beside(words)[["q"]]
+    np.testing.assert_allclose(model.predict(X), plain.fit(X, numbers).predict(X))
+    whole = [word.partition(".")[0] for word in words]
+    assert inspect(beside(whole))["x"].parse.write(123456.0) == "₹1,23,456"
+
+
+def test_numbers_below_a_lakh_are_grouped_by_thousands():
+    assert inspect(beside(FORMATS["money"][0]))["x"].parse.group == ","
 
 
 @pytest.mark.parametrize(
@@ -686,7 +739,10 @@ def test_whole_numbers_that_are_no_dates_are_not_told_as_such():
         (["(EUR)", *(f"{v:.2f}" for v in amounts()[1:])], "'(EUR)', which is none"),
         ([f"{'$' if i % 2 else '€'}{i * 7}" for i in range(ROWS)], "several units ('$105', '€0')"),
         ([f"{i} kg" if i % 2 else f"{i}000 g" for i in range(1, ROWS + 1)], "('1 kg', '10000 g')"),
-        ([f"{i},{i},{i}0.25" for i in range(10, 100)], "thousands ('10,10,100.25'); write"),
+        (
+            [f"{i},{i},{i}0.25" if i % 2 else f"{i},{i}00,{i}0.25" for i in range(10, 100)],
+            "grouped in several ways ('11,11,110.25'); write",
+        ),
     ],
 )
 def test_what_keeps_words_from_being_numbers_is_named(words, told):
