@@ -1,10 +1,12 @@
 """Columns as people have them: numbers in words, point masses, ranges, steps, and other types."""
 
 import datetime
+import decimal
 import json
 import subprocess
 import sys
 
+import narwhals
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.codecs import Schema, TableCodec, inspect
 from conjoin.codecs.table import read_table
+from conjoin.codecs.table.native import in_kind, kind_of, native_series, plain_frame
 
 ROWS = 120
 
@@ -575,6 +578,83 @@ def test_other_data_frames_go_by_name_and_come_back_in_kind():
     assert isinstance(full, arrow.Table) and full["side"].null_count == 0
     assert full["flag"].to_pylist() == plain["flag"].tolist()
     assert isinstance(model.impute(plain), pd.DataFrame)
+
+
+def arrow_cells(n=400):
+    """Columns of types that pandas does not have, as plain cells of Python."""
+    draw = rng(31)
+    days = [
+        datetime.date(2024, 1, 1) + datetime.timedelta(int(i)) for i in draw.integers(0, 300, n)
+    ]
+    return {
+        "day": days,
+        "price": [decimal.Decimal(int(i)) / 100 for i in draw.integers(0, 9000, n)],
+        "size": draw.choice(["low", "mid", "high"], n).tolist(),
+        "x": draw.normal(size=n).tolist(),
+    }
+
+
+def arrow_table(cells):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    price = arrow.array(cells["price"], arrow.decimal128(12, 2))
+    return arrow.table({**cells, "price": price})
+
+
+def polars_frame(cells):
+    polars = pytest.importorskip("polars", reason="needs polars")
+    sizes = polars.Series(cells["size"], dtype=polars.Enum(["low", "mid", "high", "huge"]))
+    price = polars.Series(cells["price"], dtype=polars.Decimal(12, 2))
+    return polars.DataFrame({**cells, "price": price, "size": sizes})
+
+
+@pytest.mark.parametrize("to_frame", [arrow_table, polars_frame])
+def test_types_that_pandas_does_not_have_come_back_in_kind(to_frame):
+    cells = arrow_cells()
+    frame = to_frame(cells)
+    holes = to_frame({name: [None, *values[1:8]] for name, values in cells.items()})
+    y = [value > 0 for value in cells["x"]]
+    model = JointClassifier(family="naive_bayes", predictor=None).fit(frame, y)
+    drawn = model.sample(9, random_state=0)[0]
+    full = model.impute(holes)
+    other = model.counterfactual(frame[:3], n=1)
+    several = JointClassifier(family="mixture").fit(frame, pd.DataFrame({"y": y, "z": cells["x"]}))
+    for found in (drawn, full, other):
+        assert type(found) is type(frame) and types_of(found) == types_of(frame)
+    assert full.to_pandas().iloc[1:].equals(holes.to_pandas().iloc[1:])
+    assert set(other.to_pandas()["row"]) == {0, 1, 2} and "option" in other.to_pandas()
+    verdicts = model.decide(frame[:5], max_error=0.2)
+    assert type(verdicts) is type(frame) and "verdict" in verdicts.to_pandas()
+    for found in (several.predict(frame[:5]), several.sample(3)[1]):
+        assert type(found) is type(frame) and [*found.to_pandas()] == ["y", "z"]
+    both = several.decide(frame[:5], max_error=0.2).to_pandas()
+    assert {"y verdict", "z verdict", "all verdict"} <= set(both)
+
+
+def test_frames_that_need_a_library_to_be_read_name_it(monkeypatch):
+    frame = polars_frame(arrow_cells(30))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for raw in (frame, frame["x"]):
+        with pytest.raises(ValueError, match=r"polars are read by pyarrow .*conjoin\[parquet\]"):
+            native_series(plain_frame(raw))
+
+
+def types_of(frame):
+    """{name: type} of a frame of Arrow or polars."""
+    return {name: str(narwhals.from_native(frame).schema[name]) for name in arrow_cells(1)}
+
+
+def test_a_type_stays_where_values_do_not_fit_into_the_other():
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    days = arrow.table({"day": arrow.array([datetime.date(2024, 1, 1)]), "price": [1]})
+    prices = arrow.table({"price": arrow.array([decimal.Decimal("1.25")], arrow.decimal128(9, 2))})
+    frame = pd.DataFrame({"day": [pd.Timestamp("2024-01-01 07:30")], "price": [1.234]})
+    assert str(in_kind(frame, kind_of(days)).schema.field("day").type).startswith("timestamp")
+    assert str(in_kind(frame, kind_of(prices)).schema.field("price").type) == "double"
+    fitting = pd.DataFrame({"day": [pd.Timestamp("2024-01-01")], "price": [1.23]})
+    assert str(in_kind(fitting, kind_of(days)).schema.field("day").type) == "date32[day]"
+    assert str(in_kind(fitting, kind_of(prices)).schema.field("price").type) == "decimal128(9, 2)"
+    indexed = fitting.rename_axis("price")
+    assert in_kind(indexed, kind_of(days)).column_names == ["price_", "day", "price"]
 
 
 def test_days_and_months_that_could_change_places_are_told():

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table.chunks import CHUNK_ROWS
-from conjoin.codecs.table.native import backend_of, in_kind, plain_frame
+from conjoin.codecs.table.native import Kind, in_kind, kind_of, plain_frame
 from conjoin.codecs.table.overrides import missing_of, without_target
 from conjoin.codecs.table.reading import usual_decimal
 from conjoin.core import Codec, Config
@@ -203,7 +203,7 @@ class _JointEstimator(BaseEstimator):
         """``asked``: fields of ``FitOptions`` that are no parameter of the estimator."""
         asked.setdefault("began", monotonic())
         choose_device(self.device)
-        self.backend_ = backend_of(X)
+        self.kind_ = kind_of(X)
         X = plain_frame(X)
         y = plain_frame(y)
         if self._target_class is not None and is_several(y):
@@ -683,7 +683,8 @@ class _JointEstimator(BaseEstimator):
         DataFrame
             For each row the verdict, the answer if it is accepted, the figures behind it and the
             reason. With several targets, columns (target, field) for each and ("all", field) for
-            all together.
+            all together. In the kind of data frame that ``X`` is; where names have one part only,
+            as in polars, they are "target field".
 
         Raises
         ------
@@ -694,10 +695,11 @@ class _JointEstimator(BaseEstimator):
         """
         several = self._several()
         if several is not None:
-            return decide_all(
+            table = decide_all(
                 several, X, false_alarm=false_alarm, max_error=max_error, max_width=max_width
             )
-        return decide(
+            return in_kind(table, kind_of(X))
+        table = decide(
             self._model(),
             X,
             false_alarm=false_alarm,
@@ -706,6 +708,7 @@ class _JointEstimator(BaseEstimator):
             log=log,
             explain=reasons,
         )
+        return in_kind(table, kind_of(X))
 
     def design(
         self,
@@ -835,10 +838,10 @@ class _JointEstimator(BaseEstimator):
             For an ``n_draws`` under 1, another ``strategy``, or a ``y`` that the target can't have.
         """
         full = impute(self._model(), plain_frame(X), n_draws, random_state, y, strategy, tails)
-        backend = backend_of(X)
+        kind = kind_of(X)
         if n_draws is None:
-            return in_kind(full, backend)
-        return [in_kind(each, backend) for each in full]
+            return in_kind(full, kind)
+        return [in_kind(each, kind) for each in full]
 
     def completions(
         self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None
@@ -867,13 +870,13 @@ class _JointEstimator(BaseEstimator):
         ValueError
             For an ``n_draws`` under 1, or a ``y`` that the target can't have.
         """
-        backend = backend_of(X)
+        kind = kind_of(X)
         several, log_prob = completions(self._model(), plain_frame(X), n_draws, random_state, y)
-        return [in_kind(each, backend) for each in several], log_prob
+        return [in_kind(each, kind) for each in several], log_prob
 
     def _given_back(self, X: Any) -> Any:
         """Drawn rows in the kind of data frame that the fit was given."""
-        return in_kind(X, vars(self).get("backend_", ""))
+        return in_kind(X, vars(self).get("kind_", Kind()))
 
     def adapt(
         self, X: Any, *, density: bool = False, max_time: float | None = None, random_state: int = 0

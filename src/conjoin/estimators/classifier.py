@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
 
+from conjoin.codecs.table.native import in_kind, kind_of
 from conjoin.core.sampling import Sampling
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
@@ -225,7 +226,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None:
-            return predict_all(several, X)
+            return in_kind(predict_all(several, X), kind_of(X))
         found: Any = self.predict_log_proba(X)
         return self.classes_[found.argmax(1)]
 
@@ -335,7 +336,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         several = self._several()
         if several is not None and y is None and not given and not where and how.plain:
             rows, targets = sample_all(several, n_samples, seed_of(random_state), tails, even)
-            return self._given_back(rows), targets
+            return self._given_back(rows), self._given_back(targets)
         seed = seed_of(random_state)
         X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how, even)
         return self._given_back(X), labels
@@ -363,7 +364,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         DataFrame or Alteration
             Changed rows, indexed by (row, option), the smallest change first, with the columns
             ``changed``, ``probability`` and ``familiarity``; without ``to`` also ``to``, the class
-            that was looked for. Of pictures, an ``Alteration``.
+            that was looked for. In the kind of data frame that ``X`` is; where there is no index,
+            as in polars, "row" and "option" are columns. Of pictures, an ``Alteration``.
 
         Raises
         ------
@@ -378,7 +380,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
             or len(model.codec.columns) > MAX_PIXELS_AS_COLUMNS
         ):
             return alter_class(model, X, to, seed=random_state)
-        return counterfactual(model, X, to, keep, n, seed=random_state)
+        return in_kind(counterfactual(model, X, to, keep, n, seed=random_state), kind_of(X))
 
     def evaluate(
         self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05

@@ -294,9 +294,9 @@ def _by_lakhs(whole: str) -> str:
     >>> _by_lakhs("123"), _by_lakhs("1234"), _by_lakhs("123456"), _by_lakhs("12345678")
     ('123', '1,234', '1,23,456', '1,23,45,678')
     """
-    head, tail = whole[:-3], whole[-3:]
+    head = whole[:-3]
     pieces = [head[max(0, end - 2) : end] for end in range(len(head), 0, -2)][::-1]
-    return ",".join([*pieces, tail])
+    return ",".join([*pieces, whole[-3:]])
 
 
 def _other_group(decimal: str) -> str:
