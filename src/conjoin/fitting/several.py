@@ -119,8 +119,8 @@ def _learn(
     weight = rows.weight[split.fit]
     codec.fit(rows.x.take(split.fit), weight=weight)
     words = [each for column in columns for each in column.told]
-    options.refuse_doubts([*codec.notices, *words])
     codec.recount(rows.x, weight=rows.weight)
+    options.refuse_doubts([*codec.notices, *words])
     if codec.space.flat and codec.space.blocks and not codec.structures:
         raise ValueError(
             "Several targets beside columns of text, or of several pictures, are not there yet: "

@@ -21,18 +21,22 @@ from conjoin.codecs.table.values import Tally, days, quoted, text_of, zones_of
 from conjoin.codecs.table.written import is_empty_word
 
 __all__ = [
+    "code_doubts",
+    "codes_in",
     "date_doubts",
     "far_labels",
     "label_doubts",
     "number_doubts",
     "sentinel_doubts",
     "shown_merges",
+    "spelling_doubts",
     "word_doubts",
     "zone_doubts",
     "zone_notices",
 ]
 
 _SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999, 99999, 999999)
+UNTAUGHT = "No row that teaches the model has it; until then it counts as never seen."
 MAX_TOLD = 3  # groups of spellings of a column
 _MIN_DAYS = 10  # distinct whole numbers that are all dates
 _MIN_MONTHS = 3  # in which they lie
@@ -46,9 +50,7 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str]:
     """Sentinels, zeros that may mean missing, and codes that look like amounts."""
-    doubts = _sentinels(name, tally)
-    far = far_values(tally)
-    doubts += [_far(name, tally, i, far) for i in far if not _is_told(tally, i)]
+    doubts = code_doubts(name, tally)
     doubts += _days_in_numbers(name, tally) if whole else []
     doubts += _zeros(name, tally, rows)
     if whole and 2 < len(tally.values) <= 10 and rows >= 50:
@@ -60,6 +62,20 @@ def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str
     return doubts
 
 
+def code_doubts(name: Any, tally: Tally, late: Sequence[float] = ()) -> list[str]:
+    """Numbers that may mean missing, such as -999, and those hundreds of times beyond the others.
+    ``late``: those that no row has which teaches."""
+    far = far_values(tally)
+    told = [_far(name, tally, i, far) for i in far if not _is_told(tally, i)]
+    return [*_sentinels(name, tally, late), *told]
+
+
+def codes_in(tally: Tally) -> tuple[float, ...]:
+    """The numbers that may mean missing, such as -999."""
+    places = np.flatnonzero(np.isin(tally.values, _SENTINELS)).tolist()
+    return tuple(float(tally.values[i]) for i in places if _sentinel("", tally, i))
+
+
 def far_labels(name: Any, tally: Tally) -> list[str]:
     """The numbers of a target that are far from the others, and may mean missing."""
     return _of_target(_sentinels(name, tally))
@@ -69,9 +85,13 @@ def _of_target(doubts: Sequence[str]) -> list[str]:
     return [each.replace("Column", "Target", 1) for each in doubts]
 
 
-def _sentinels(name: Any, tally: Tally) -> list[str]:
+def _sentinels(name: Any, tally: Tally, late: Sequence[float] = ()) -> list[str]:
     places = np.flatnonzero(np.isin(tally.values, _SENTINELS))
-    return [words for i in places if (words := _sentinel(name, tally, int(i)))]
+    return [
+        words + (f" {UNTAUGHT}" if tally.values[i] in late else "")
+        for i in places
+        if (words := _sentinel(name, tally, int(i)))
+    ]
 
 
 def _sentinel(name: Any, tally: Tally, i: int) -> str:
@@ -87,7 +107,7 @@ def _sentinel(name: Any, tally: Tally, i: int) -> str:
     if gap <= 0 or not apart or (value == -1 and low < 0.5):
         return ""
     return (
-        f"Column {name!r} is {value:g} in {tally.counts[i]:g} rows, far from the other values "
+        f"Column {name!r} is {value:g} in {_rows(tally.counts[i])}, far from the other values "
         f"({low:g} to {high:g}); "
         f"if it means missing, say missing={{{name!r}: [{value:g}]}}."
     )
@@ -166,8 +186,11 @@ def date_doubts(name: Any, form: str, tally: Tally) -> list[str]:
     ]
 
 
-def sentinel_doubts(name: Any, series: Any, form: str, tally: Tally) -> list[str]:
-    """Dates such as 9999-12-31, which likely mean "none"."""
+def sentinel_doubts(
+    name: Any, series: Any, form: str, tally: Tally, late: Sequence[float] = ()
+) -> list[str]:
+    """Dates such as 9999-12-31, which likely mean "none". ``late``: those, in days, that no row has
+    which teaches."""
     found = sentinel_days(tally)
     if not found:
         return []
@@ -175,18 +198,18 @@ def sentinel_doubts(name: Any, series: Any, form: str, tally: Tally) -> list[str
     rest = tally.values[~np.isin(tally.values, found)]
     others = f"{day_text(rest[0])} to {day_text(rest[-1])}"
     return [
-        _sentinel_date(name, text_of(series.iloc[place]), rows, others)
+        _sentinel_date(name, text_of(series.iloc[place]), rows, others, value in late)
         for value, rows in zip(tally.values.tolist(), tally.counts.tolist(), strict=True)
         if value in found
         for place in [int((known & (cells == value)).argmax())]
     ]
 
 
-def _sentinel_date(name: Any, cell: str, rows: float, others: str) -> str:
+def _sentinel_date(name: Any, cell: str, rows: float, others: str, late: bool) -> str:
+    then = UNTAUGHT if late else "Until then it has a probability of its own."
     return (
         f"Column {name!r} is {cell} in {_rows(rows)}, far from the other dates ({others}); if it "
-        f"means missing, say missing={{{name!r}: [{cell!r}]}}. Until then it has a probability of "
-        "its own."
+        f"means missing, say missing={{{name!r}: [{cell!r}]}}. {then}"
     )
 
 
@@ -220,17 +243,19 @@ def zone_notices(zones: Mapping[Any, tuple[bool, bool]]) -> list[str]:
 def word_doubts(name: Any, tally: Tally) -> list[str]:
     """Words that may mean missing, spellings that differ in case or spaces, numbers among words,
     money and percentages."""
-    words = [value for value in tally.values if isinstance(value, str)]
-    empty = [word for word in words if is_empty_word(word)]
-    doubts = _empty_words(name, empty)
-    doubts += _spellings(name, _filled(tally))
-    return doubts + _kinds(name, tally, set(empty))
+    empty = {value for value in tally.values if is_empty_word(value)}
+    return [*spelling_doubts(name, tally), *_kinds(name, tally, empty)]
+
+
+def spelling_doubts(name: Any, tally: Tally) -> list[str]:
+    """Words that may mean missing, and spellings that look like one value."""
+    empty = [value for value in tally.values.tolist() if is_empty_word(value)]
+    return [*_empty_words(name, empty), *_spellings(name, _filled(tally))]
 
 
 def label_doubts(name: Any, tally: Tally) -> list[str]:
     """As ``word_doubts``, of the classes of a target."""
-    empty = [value for value in tally.values.tolist() if is_empty_word(value)]
-    return _of_target([*_empty_words(name, empty), *_spellings(name, _filled(tally))])
+    return _of_target(spelling_doubts(name, tally))
 
 
 def _filled(tally: Tally) -> Tally:
