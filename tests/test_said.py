@@ -377,6 +377,17 @@ def test_a_code_is_told_in_whichever_part_of_the_rows_it_is(family):
         quietly(conjoin.JointClassifier, odd, y, strict=True)
 
 
+def test_a_number_near_the_others_that_may_be_a_code_keeps_its_distance():
+    """A skin fold of 99 mm beside 7 to 63 may be one."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": [99, *rng.integers(7, 63, 299)], "b": rng.normal(size=300)})
+    codec = TableCodec().fit(frame[1:])
+    codec.recount(frame)
+    (told,) = [each for each in codec.notices if "'a' is 99 in 1 row" in each]
+    assert "never seen" not in told and not codec.encode(frame).unseen.any()
+    assert codec.schema["a"].held_out == ()
+
+
 def test_a_code_that_was_never_seen_cannot_be_asked_for():
     frame, _ = coded("number")
     for row in range(40):

@@ -36,7 +36,8 @@ __all__ = [
 ]
 
 _SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999, 99999, 999999)
-UNTAUGHT = "No row that teaches the model has it; until then it counts as never seen."
+OWN = " Until then it has a probability of its own."
+UNTAUGHT = " No row that the columns are learned from has it; until then it counts as never seen."
 MAX_TOLD = 3  # groups of spellings of a column
 _MIN_DAYS = 10  # distinct whole numbers that are all dates
 _MIN_MONTHS = 3  # in which they lie
@@ -62,12 +63,12 @@ def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str
     return doubts
 
 
-def code_doubts(name: Any, tally: Tally, late: Sequence[float] = ()) -> list[str]:
+def code_doubts(name: Any, tally: Tally, then: Mapping[float, str] | None = None) -> list[str]:
     """Numbers that may mean missing, such as -999, and those hundreds of times beyond the others.
-    ``late``: those that no row has which teaches."""
+    ``then``: what holds of each until it is said to be missing."""
     far = far_values(tally)
     told = [_far(name, tally, i, far) for i in far if not _is_told(tally, i)]
-    return [*_sentinels(name, tally, late), *told]
+    return [*_sentinels(name, tally, {} if then is None else then), *told]
 
 
 def codes_in(tally: Tally) -> tuple[float, ...]:
@@ -78,17 +79,17 @@ def codes_in(tally: Tally) -> tuple[float, ...]:
 
 def far_labels(name: Any, tally: Tally) -> list[str]:
     """The numbers of a target that are far from the others, and may mean missing."""
-    return _of_target(_sentinels(name, tally))
+    return _of_target(_sentinels(name, tally, {}))
 
 
 def _of_target(doubts: Sequence[str]) -> list[str]:
     return [each.replace("Column", "Target", 1) for each in doubts]
 
 
-def _sentinels(name: Any, tally: Tally, late: Sequence[float] = ()) -> list[str]:
+def _sentinels(name: Any, tally: Tally, then: Mapping[float, str]) -> list[str]:
     places = np.flatnonzero(np.isin(tally.values, _SENTINELS))
     return [
-        words + (f" {UNTAUGHT}" if tally.values[i] in late else "")
+        words + then.get(float(tally.values[i]), "")
         for i in places
         if (words := _sentinel(name, tally, int(i)))
     ]
@@ -187,10 +188,10 @@ def date_doubts(name: Any, form: str, tally: Tally) -> list[str]:
 
 
 def sentinel_doubts(
-    name: Any, series: Any, form: str, tally: Tally, late: Sequence[float] = ()
+    name: Any, series: Any, form: str, tally: Tally, then: Mapping[float, str] | None = None
 ) -> list[str]:
-    """Dates such as 9999-12-31, which likely mean "none". ``late``: those, in days, that no row has
-    which teaches."""
+    """Dates such as 9999-12-31, which likely mean "none". ``then``: what holds of each, in days,
+    until it is said to be missing; by default it has a probability of its own."""
     found = sentinel_days(tally)
     if not found:
         return []
@@ -198,18 +199,18 @@ def sentinel_doubts(
     rest = tally.values[~np.isin(tally.values, found)]
     others = f"{day_text(rest[0])} to {day_text(rest[-1])}"
     return [
-        _sentinel_date(name, text_of(series.iloc[place]), rows, others, value in late)
+        _sentinel_date(name, text_of(series.iloc[place]), rows, others)
+        + (OWN if then is None else then[value])
         for value, rows in zip(tally.values.tolist(), tally.counts.tolist(), strict=True)
         if value in found
         for place in [int((known & (cells == value)).argmax())]
     ]
 
 
-def _sentinel_date(name: Any, cell: str, rows: float, others: str, late: bool) -> str:
-    then = UNTAUGHT if late else "Until then it has a probability of its own."
+def _sentinel_date(name: Any, cell: str, rows: float, others: str) -> str:
     return (
         f"Column {name!r} is {cell} in {_rows(rows)}, far from the other dates ({others}); if it "
-        f"means missing, say missing={{{name!r}: [{cell!r}]}}. {then}"
+        f"means missing, say missing={{{name!r}: [{cell!r}]}}."
     )
 
 
