@@ -400,3 +400,13 @@ def test_a_code_that_was_never_seen_cannot_be_asked_for():
     with pytest.raises(ValueError, match=r"given asks for a=-999\.0, which was never seen at fit"):
         model.sample(3, given={"a": -999.0})
     assert model.sample(3, given={"a": (-5, 5)}, random_state=0)[0]["a"].between(-5, 5).all()
+
+
+def test_dates_among_several_targets_are_refused_with_what_helps():
+    frame, _ = coded("date")
+    Y = pd.DataFrame({"day": frame["a"], "n": frame["b"]})
+    with pytest.raises(ValueError, match=r"target 'day' holds dates .* give days"):
+        quietly(conjoin.JointClassifier, frame[["b"]], Y, family="mixture")
+    Y["day"] -= Y["day"].min()
+    with pytest.raises(ValueError, match=r"target 'day' holds durations.*give seconds"):
+        quietly(conjoin.JointClassifier, frame[["b"]], Y, family="mixture")

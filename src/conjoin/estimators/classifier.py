@@ -65,7 +65,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     verbose : bool, default False
         Whether the fit shows its progress and, at its end, what ``conjoin fit`` says of a model.
     types : dict, Schema, str or Path, optional
-        Types of columns, as in ``conjoin.inspect``; inferred by default.
+        Types of columns, as in ``conjoin.inspect``; inferred by default. The name of y may be among
+        them: {"y": {"merge": {spelling: label}}} reads spellings of a class as one.
     missing : list or dict, default ()
         Values that mean "missing", for every column of X, or {name: [values]}, the name of y
         among them.

@@ -333,6 +333,10 @@ def read_several(
         )
     if len(Y) != rows:
         raise ValueError(f"Y has {len(Y)} rows, and X has {rows}.")
+    for place, name in enumerate(Y.columns):
+        cells = Y.iloc[:, place].dropna().to_numpy(dtype=object)
+        if pd.api.types.infer_dtype(cells) in (*_DATES, *_DURATIONS):
+            refuse_times(str(name), cells)
     columns = read_columns(Y.reset_index(drop=True), unlabelled, meant)
     if learned:
         return columns
