@@ -1,5 +1,7 @@
 """Cells, targets and names of columns as files have them: nothing is read otherwise in silence."""
 
+import ast
+import dataclasses
 import json
 import re
 import warnings
@@ -507,9 +509,242 @@ def test_spellings_are_merged_told_and_saved(tmp_path):
         inspect(frame, types={"city": {"merge": ["Berlin"]}})
 
 
+def test_spellings_merged_in_a_schema_of_before_are_no_levels():
+    before = inspect(cities())
+    merged = [
+        dataclasses.replace(each, merge=(("berlin ", "Berlin"), ("Brelin", "Berlin")))
+        if each.name == "city"
+        else each
+        for each in before.columns
+    ]
+    after = inspect(cities(), types=dataclasses.replace(before, columns=tuple(merged)))
+    assert sorted(after["city"].levels) == ["Berlin", "Bonn", "Hamburg"]
+    assert dict(zip(after["city"].levels, after["city"].counts, strict=True))["Berlin"] == 98
+
+
+YES = ["ja", "oui", "yes", "1", "TRUE"]
+NO = ["nein", "non", "no", "0", "FALSE"]
+
+
+def votes(yes=tuple(YES), no=tuple(NO), rows=300):
+    """A column that spells two answers in several ways, and what it says."""
+    says = rng(3).random(rows) < 0.5
+    words = [rng(i).choice(yes if each else no) for i, each in enumerate(says)]
+    return pd.Series([str(word) for word in words], dtype=object), says
+
+
+def test_two_answers_in_several_languages_are_told_with_what_merges_them(tmp_path):
+    words, says = votes()
+    frame = pd.DataFrame({"vote": words, "q": rng(1).normal(size=len(words))})
+    found = inspect(frame)
+    (told,) = found.doubts
+    assert told.startswith("Column 'vote' spells two answers in 10 ways, ")
+    assert all(repr(word) in told for word in (*YES, *NO)) and "they stay apart" in told
+    assert len(found["vote"].levels) == 10
+    types = ast.literal_eval(re.search(r"say types=(\{.*\})\.$", told)[1])
+    after = inspect(frame, types=types)
+    assert len(after["vote"].levels) == 2 and not after.doubts
+    usual = [each for each in (*YES, *NO) if each not in types["vote"]["merge"]]
+    assert [YES.index(usual[0])] == [NO.index(usual[1])]  # of one language
+    assert sorted(after["vote"].counts) == sorted([says.sum(), (~says).sum()])
+    y = words.rename("vote")
+    with pytest.warns(ColumnWarning, match="Target 'vote' spells two answers in 10 ways"):
+        JointClassifier(family="naive_bayes", predictor=None).fit(frame[["q"]], y)
+    model = JointClassifier(family="naive_bayes", predictor=None, types=types)
+    with pytest.warns(ColumnWarning, match="is read as"):
+        model.fit(frame[["q"]], y)
+    assert model.classes_.tolist() == sorted(usual)
+    said = json.loads(re.search(r"to (\{.*?\}) in schema.json", in_shell(told))[1])
+    assert said == types["vote"]["merge"]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "told"),
+    [
+        (["Ja", "yes"], ["nein"], True),
+        (["Y", "TRUE"], ["N", "FALSE"], True),
+        (["sí", "да", "はい"], ["no", "нет", "いいえ"], True),
+        (["yes", "Yes "], ["no", "NO"], False),  # told as spellings that differ in case
+        (["yes"], ["no"], False),
+        (["T"], ["N", "F"], False),  # stages, not answers
+        (["no", "da", "ja"], ["nl", "de", "fr"], False),  # codes of countries
+        (["1"], ["0"], False),
+        (["red", "yes"], ["blue", "no"], False),
+    ],
+)
+def test_what_is_taken_as_two_answers(yes, no, told):
+    words, _ = votes(yes, no)
+    found = inspect(pd.DataFrame({"vote": words, "q": rng(1).normal(size=len(words))}))
+    assert ("spells two answers" in " ".join(found.doubts)) == told
+
+
+def test_answers_that_are_no_words_are_told_too():
+    cells = pd.Series([True, False, "ja", "nein", 1, 0, None, "n/a"] * 20, dtype=object)
+    found = inspect(pd.DataFrame({"vote": cells, "q": rng(1).normal(size=len(cells))}))
+    told = next(each for each in found.doubts if "spells two answers" in each)
+    merge = ast.literal_eval(re.search(r"say types=(\{.*\})\.$", told)[1])["vote"]["merge"]
+    found = inspect(
+        pd.DataFrame({"vote": cells, "q": rng(1).normal(size=len(cells))}),
+        types={"vote": {"merge": merge}},
+        missing=["n/a"],
+    )
+    assert len(found["vote"].levels) == 2 and sorted(found["vote"].counts) == [60, 60]
+
+
 def test_the_shell_names_the_merge_as_json():
     text = "To merge them, say types={'city': {'merge': {'berlin ': 'Berlin'}}}."
     assert 'set "merge" of \'city\' to {"berlin ": "Berlin"} in schema.json' in in_shell(text)
+
+
+def answers(seed=5, rows=240):
+    """A column, and a target that spells two answers in four ways."""
+    x = rng(seed).normal(size=rows).round(2)
+    y = np.where(x + 0.3 * rng(seed + 1).normal(size=rows) > 0, "yes", "no").astype(object)
+    spelt = y.copy()
+    spelt[::9] = [{"yes": "Yes ", "no": "NO"}[each] for each in y[::9]]
+    return pd.DataFrame({"x": x}), pd.Series(y, name="y"), pd.Series(spelt, name="y")
+
+
+MERGED = {"Yes ": "yes", "NO": "no"}
+
+
+def test_spellings_of_a_target_are_merged_told_and_saved(tmp_path):
+    X, y, spelt = answers()
+    settings = {"family": "naive_bayes", "predictor": None}
+    with pytest.warns(ColumnWarning, match="Target 'y': 'Yes ' is read as 'yes', 'NO' is read as"):
+        model = JointClassifier(**settings, types={"y": {"merge": MERGED}}).fit(X, spelt)
+    plain = JointClassifier(**settings).fit(X, y)
+    assert model.classes_.tolist() == ["no", "yes"]
+    model.save(tmp_path / "model")
+    for each in (model, load(tmp_path / "model")):
+        np.testing.assert_array_equal(each.predict_proba(X), plain.predict_proba(X))
+        assert each.evaluate(X, spelt, max_error=None) == plain.evaluate(X, y, max_error=None)
+        assert each.score(X, spelt) == plain.score(X, y)
+        assert set(each.sample(3, y="Yes ", random_state=0)[1]) == {"yes"}
+    with pytest.raises(ValueError, match="has no class 'maybe'; choose from no, yes"):
+        model.sample(1, y="maybe")
+
+
+def test_spellings_of_a_number_are_merged():
+    X, _, _ = answers()
+    y = (3 * X["x"]).round(1).rename("y")
+    words = y.astype(object)
+    words[::9] = "ten"
+    model = JointRegressor(
+        family="naive_bayes", predictor=None, types={"y": {"merge": {"ten": 10}}}
+    )
+    with pytest.warns(ColumnWarning, match="Target 'y': 'ten' is read as 10"):
+        model.fit(X, words)
+    numbers = y.copy()
+    numbers[::9] = 10.0
+    plain = JointRegressor(family="naive_bayes", predictor=None).fit(X, numbers)
+    np.testing.assert_array_equal(model.predict(X), plain.predict(X))
+    assert model.score(X, words) == plain.score(X, numbers)
+
+
+def test_spellings_of_several_targets_are_merged(tmp_path):
+    X, y, spelt = answers()
+    Y = pd.DataFrame({"y": spelt, "size": np.r_[-999.0, X["x"][1:]]})
+    said = {"types": {"y": {"merge": MERGED}}, "missing": {"size": [-999]}}
+    with pytest.warns(ColumnWarning, match="Target 'y': 'Yes ' is read as 'yes'"):
+        model = JointClassifier(family="mixture", **said).fit(X, Y)
+    clean = Y.assign(y=y, size=Y["size"].where(Y["size"] != -999))
+    plain = JointClassifier(family="mixture").fit(X, clean)
+    assert model.classes_["y"].tolist() == ["no", "yes"]
+    model.save(tmp_path / "model")
+    for each in (model, load(tmp_path / "model")):
+        pd.testing.assert_frame_equal(each.predict(X), plain.predict(X))
+        found, wanted = (
+            one.evaluate(X, table, max_error=None) for one, table in ((each, Y), (plain, clean))
+        )
+        assert str(found) == str(wanted)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_shell_merges_spellings_of_a_target(tmp_path, monkeypatch, capsys, chunked):
+    monkeypatch.chdir(tmp_path)
+    X, y, spelt = answers()
+    X.assign(y=spelt).to_csv("t.csv", index=False)
+    X.assign(y=y).to_csv("clean.csv", index=False)
+    assert run(["check", "t.csv", "--target", "y"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for pairs in ('{"Yes ": "yes"}', '{"NO": "no"}'):
+        assert f"set \"merge\" of 'y' to {pairs} in schema.json" in told
+    schema = json.loads((tmp_path / "t-schema.json").read_text())
+    next(each for each in schema["columns"] if each["name"] == "y")["merge"] = MERGED
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    fit = "fit t.csv --target y --schema schema.json --family naive_bayes --predictor none -o m"
+    assert run([*fit.split(), *(["--chunk-rows", "100"] if chunked else [])]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'y' has 2 classes" in said
+    figures = []
+    for table in ("t.csv", "clean.csv"):
+        assert run(["evaluate", "m", table, "--max-error", "none", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        figures.append({key: value for key, value in found.items() if key != "energy"})
+    assert figures[0] == figures[1]
+
+
+# ------------------------------------------------------------------------ cells that are no values
+
+
+@pytest.mark.parametrize("odd", [["x"], {"x"}, {"x": 1}, ("x",), b"x"])
+def test_a_cell_that_is_no_value_is_named_with_what_helps(odd):
+    words = pd.Series([*["u", "v"] * 20], dtype=object)
+    words.iat[7] = odd
+    frame = pd.DataFrame({"x": rng().normal(size=40), "c": words})
+    named = re.escape(f"row 7: argument must be a string or a number, not {odd!r}")
+    with pytest.raises(TypeError, match=f"^Column 'c', {named}.*or leave the column out"):
+        inspect(frame)
+    several = pd.DataFrame({"c": words, "k": ["p", "q"] * 20})
+    for kind in (JointClassifier, JointRegressor):
+        for y in (words.rename("c"), several):
+            with pytest.raises(TypeError, match=f"^Target 'c', {named}.*or None where it is not"):
+                kind(family="mixture", predictor=None).fit(frame[["x"]], y)
+
+
+def test_a_list_among_the_labels_of_a_list_is_named():
+    X, y, _ = answers()
+    labels = y.tolist()
+    labels[3] = ["yes"]
+    model = JointClassifier(family="naive_bayes", predictor=None)
+    with pytest.raises(TypeError, match=r"Target 'y', row 3: .* not \['yes'\] \(list\)"):
+        model.fit(X, labels)
+    model.fit(X, y)
+    with pytest.raises(TypeError, match=r"Target 'y', row 3: .* not \['yes'\] \(list\)"):
+        model.evaluate(X, labels)
+
+
+@pytest.mark.parametrize("rows", [[[1, ["x"]], [2, "u"]], [[1, "u"], [2, ["x"]]]])
+def test_a_list_among_the_cells_of_rows_is_named(rows):
+    at = 0 if isinstance(rows[0][1], list) else 1
+    with pytest.raises(TypeError, match=rf"Column 'x1', row {at}: .* not \['x'\] \(list\)"):
+        inspect(rows)
+
+
+def test_a_category_that_is_no_value_is_named_by_its_first_row():
+    cells = pd.Categorical.from_codes([0, 0, 1, 1], categories=["u", pd.Interval(0, 1)])
+    with pytest.raises(TypeError, match="Column 'c', row 2: argument must be a string or a num"):
+        inspect(pd.DataFrame({"c": cells}))
+
+
+def test_a_level_that_is_no_value_and_odd_times_are_named():
+    frame = cities()
+    with pytest.raises(TypeError, match=r"'city': merge names the level \['Berlin'\]"):
+        inspect(frame, types={"city": {"merge": {"Brelin": ["Berlin"]}}})
+    times = pd.Series([*range(len(frame) - 1), ["x"]], dtype=object)
+    with pytest.raises(TypeError, match=rf"times, row {len(frame) - 1}: .*leave time= out"):
+        JointDensity(family="naive_bayes").fit(frame, time=times)
+
+
+def test_the_shell_counts_rows_of_targets_from_one():
+    for text in (
+        "Target 'y', row 3: argument must be",
+        "The target 'y' has the value 'abc' in row 3, which is no number",
+        "The target 'y' has (2, 1) in row 3: a cell is a number",
+        "The times, row 3: argument must be",
+    ):
+        assert in_shell(text) == text.replace("row 3", "row 4")
 
 
 # --------------------------------------------------------------------- files written in another way

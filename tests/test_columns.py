@@ -1,17 +1,20 @@
 """Columns as people have them: numbers in words, point masses, ranges, steps, and other types."""
 
 import datetime
+import decimal
 import json
 import subprocess
 import sys
 
+import narwhals
 import numpy as np
 import pandas as pd
 import pytest
 
-from conjoin import JointClassifier, JointDensity
+from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.codecs import Schema, TableCodec, inspect
 from conjoin.codecs.table import read_table
+from conjoin.codecs.table.native import in_kind, kind_of, native_series, plain_frame
 from conjoin.codecs.table.values import text_of
 
 ROWS = 120
@@ -38,6 +41,16 @@ def tenths(seed=2):
 
 def wholes(high, low=0, seed=3):
     return rng(seed).integers(low, high, ROWS)
+
+
+def in_lakhs(value):
+    """As it is written in India: 1234567.5 is 12,34,567.50."""
+    whole, _, rest = f"{value:.2f}".partition(".")
+    head, tail = whole[:-3], whole[-3:]
+    while head:
+        tail = f"{head[-2:]},{tail}"
+        head = head[:-2]
+    return f"{tail}.{rest}"
 
 
 FORMATS = {
@@ -67,6 +80,10 @@ FORMATS = {
     "thin spaces": (
         [f"{v:,.1f}".replace(",", "\u2009").replace(".", ",") for v in np.abs(amounts()).round(1)],
         np.abs(amounts()).round(1),
+    ),
+    "lakhs": (
+        [f"₹{in_lakhs(v)}" for v in np.round(10.0 ** (np.abs(tenths()) % 8) + 0.25, 2)],
+        np.round(10.0 ** (np.abs(tenths()) % 8) + 0.25, 2),
     ),
     "shortest": ([f"{v:g}" for v in tenths()], tenths()),
     "unit": ([f"{v:.1f}km/h" for v in np.abs(tenths())], np.abs(tenths())),
@@ -172,11 +189,50 @@ def test_what_is_assumed_of_words_can_be_said_otherwise():
         ["1", "2", "5", "?"] * 20,
         ["3 mg", "5 g", "7 kg"] * 20,
         [str(10_000 + 7 * v) for v in range(90)],
+        [f"{v}-A-7" for v in range(90)],
+        [f"{v} -A" for v in range(90)],
+        [f"{v}-5" for v in range(90)],
+        [f"{v}.A.7" for v in range(90)],
+        [f"{v}/A/7" for v in range(90)],
+        [f"{v}.-" for v in range(90)],
     ],
 )
 def test_codes_and_other_words_stay_words(words):
+    """Also keys, whose parts behind a hyphen, a point or a slash are no unit."""
     column = inspect(beside(words))["x"]
     assert column.type == "category" and column.parse is None
+
+
+@pytest.mark.parametrize("unit", ["kg", "°C", "m/s", "kg/m3", "/h", "/min", "s-1", "%", "m²"])
+def test_units_are_read(unit):
+    found = inspect(beside([f"{v / 10:.1f} {unit}" for v in range(90)]))["x"]
+    assert found.type == "real" and found.unit == unit
+
+
+def test_numbers_grouped_as_in_india_are_read_told_and_written():
+    words, numbers = FORMATS["lakhs"]
+    codec = TableCodec().fit(beside(words))
+    assert codec.schema["x"].parse.group == "lakhs" and codec.schema["x"].unit == "₹"
+    told = " ".join(codec.notices)
+    assert "(in ₹, a decimal point, digits grouped as in 1,23,456)" in told
+    written = codec.schema["x"].parse
+    assert written.write(1234567.5) == "₹12,34,567.50" and written.write(-5.0) == "-₹5.00"
+    assert written.read("₹1,00,00,000.00") == 1e7 and written.read("₹100000") == 1e5
+    assert written.read("₹100,000.00") is None  # grouped by thousands: told as a cell of another
+    drawn = JointDensity(family="mixture").fit(beside(words)).sample(50, random_state=0)[0]
+    assert drawn["x"].str.fullmatch(r"-?₹\d{1,2}(,\d\d)*,\d{3}\.\d\d|-?₹\d{1,3}\.\d\d").all()
+    y = pd.Series([word.removeprefix("₹") for word in words], name="y")
+    model = JointRegressor(family="naive_bayes", predictor=None).fit(beside(words)[["q"]], y)
+    assert model.model_.target.form.group == "lakhs"
+    plain = JointRegressor(family="naive_bayes", predictor=None)
+    X = beside(words)[["q"]]
+    np.testing.assert_allclose(model.predict(X), plain.fit(X, numbers).predict(X))
+    whole = [word.partition(".")[0] for word in words]
+    assert inspect(beside(whole))["x"].parse.write(123456.0) == "₹1,23,456"
+
+
+def test_numbers_below_a_lakh_are_grouped_by_thousands():
+    assert inspect(beside(FORMATS["money"][0]))["x"].parse.group == ","
 
 
 @pytest.mark.parametrize(
@@ -525,6 +581,83 @@ def test_other_data_frames_go_by_name_and_come_back_in_kind():
     assert isinstance(model.impute(plain), pd.DataFrame)
 
 
+def arrow_cells(n=400):
+    """Columns of types that pandas does not have, as plain cells of Python."""
+    draw = rng(31)
+    days = [
+        datetime.date(2024, 1, 1) + datetime.timedelta(int(i)) for i in draw.integers(0, 300, n)
+    ]
+    return {
+        "day": days,
+        "price": [decimal.Decimal(int(i)) / 100 for i in draw.integers(0, 9000, n)],
+        "size": draw.choice(["low", "mid", "high"], n).tolist(),
+        "x": draw.normal(size=n).tolist(),
+    }
+
+
+def arrow_table(cells):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    price = arrow.array(cells["price"], arrow.decimal128(12, 2))
+    return arrow.table({**cells, "price": price})
+
+
+def polars_frame(cells):
+    polars = pytest.importorskip("polars", reason="needs polars")
+    sizes = polars.Series(cells["size"], dtype=polars.Enum(["low", "mid", "high", "huge"]))
+    price = polars.Series(cells["price"], dtype=polars.Decimal(12, 2))
+    return polars.DataFrame({**cells, "price": price, "size": sizes})
+
+
+@pytest.mark.parametrize("to_frame", [arrow_table, polars_frame])
+def test_types_that_pandas_does_not_have_come_back_in_kind(to_frame):
+    cells = arrow_cells()
+    frame = to_frame(cells)
+    holes = to_frame({name: [None, *values[1:8]] for name, values in cells.items()})
+    y = [value > 0 for value in cells["x"]]
+    model = JointClassifier(family="naive_bayes", predictor=None).fit(frame, y)
+    drawn = model.sample(9, random_state=0)[0]
+    full = model.impute(holes)
+    other = model.counterfactual(frame[:3], n=1)
+    several = JointClassifier(family="mixture").fit(frame, pd.DataFrame({"y": y, "z": cells["x"]}))
+    for found in (drawn, full, other):
+        assert type(found) is type(frame) and types_of(found) == types_of(frame)
+    assert full.to_pandas().iloc[1:].equals(holes.to_pandas().iloc[1:])
+    assert set(other.to_pandas()["row"]) == {0, 1, 2} and "option" in other.to_pandas()
+    verdicts = model.decide(frame[:5], max_error=0.2)
+    assert type(verdicts) is type(frame) and "verdict" in verdicts.to_pandas()
+    for found in (several.predict(frame[:5]), several.sample(3)[1]):
+        assert type(found) is type(frame) and [*found.to_pandas()] == ["y", "z"]
+    both = several.decide(frame[:5], max_error=0.2).to_pandas()
+    assert {"y verdict", "z verdict", "all verdict"} <= set(both)
+
+
+def test_frames_that_need_a_library_to_be_read_name_it(monkeypatch):
+    frame = polars_frame(arrow_cells(30))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for raw in (frame, frame["x"]):
+        with pytest.raises(ValueError, match=r"polars are read by pyarrow .*conjoin\[parquet\]"):
+            native_series(plain_frame(raw))
+
+
+def types_of(frame):
+    """{name: type} of a frame of Arrow or polars."""
+    return {name: str(narwhals.from_native(frame).schema[name]) for name in arrow_cells(1)}
+
+
+def test_a_type_stays_where_values_do_not_fit_into_the_other():
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    days = arrow.table({"day": arrow.array([datetime.date(2024, 1, 1)]), "price": [1]})
+    prices = arrow.table({"price": arrow.array([decimal.Decimal("1.25")], arrow.decimal128(9, 2))})
+    frame = pd.DataFrame({"day": [pd.Timestamp("2024-01-01 07:30")], "price": [1.234]})
+    assert str(in_kind(frame, kind_of(days)).schema.field("day").type).startswith("timestamp")
+    assert str(in_kind(frame, kind_of(prices)).schema.field("price").type) == "double"
+    fitting = pd.DataFrame({"day": [pd.Timestamp("2024-01-01")], "price": [1.23]})
+    assert str(in_kind(fitting, kind_of(days)).schema.field("day").type) == "date32[day]"
+    assert str(in_kind(fitting, kind_of(prices)).schema.field("price").type) == "decimal128(9, 2)"
+    indexed = fitting.rename_axis("price")
+    assert in_kind(indexed, kind_of(days)).column_names == ["price_", "day", "price"]
+
+
 def test_days_and_months_that_could_change_places_are_told():
     draw = rng(20)
     first, second = draw.integers(1, 13, 200), draw.integers(1, 13, 200)
@@ -687,7 +820,10 @@ def test_whole_numbers_that_are_no_dates_are_not_told_as_such():
         (["(EUR)", *(f"{v:.2f}" for v in amounts()[1:])], "'(EUR)', which is none"),
         ([f"{'$' if i % 2 else '€'}{i * 7}" for i in range(ROWS)], "several units ('$105', '€0')"),
         ([f"{i} kg" if i % 2 else f"{i}000 g" for i in range(1, ROWS + 1)], "('1 kg', '10000 g')"),
-        ([f"{i},{i},{i}0.25" for i in range(10, 100)], "thousands ('10,10,100.25'); write"),
+        (
+            [f"{i},{i},{i}0.25" if i % 2 else f"{i},{i}00,{i}0.25" for i in range(10, 100)],
+            "grouped in several ways ('11,11,110.25'); write",
+        ),
     ],
 )
 def test_what_keeps_words_from_being_numbers_is_named(words, told):

@@ -1,6 +1,7 @@
 """What a fit and its answers say: every column that is set aside, pooled, parsed or assumed, rows
 of which hardly anything is known, and rates that can't be promised."""
 
+import json
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 import conjoin
+from conjoin.codecs import TableCodec
 
 
 def table(rows=400):
@@ -230,9 +232,10 @@ def plain(rows=300):
 
 
 def quietly(kind, X, y, **settings):
+    settings = {"family": "naive_bayes", "predictor": None} | settings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return kind(family="naive_bayes", predictor=None, **settings).fit(X, y)
+        return kind(**settings).fit(X, y)
 
 
 def test_blanks_and_spellings_among_the_classes_are_told():
@@ -264,3 +267,146 @@ def test_a_number_of_the_target_far_from_the_others_is_told():
     model = quietly(conjoin.JointRegressor, X, y, missing={"weight": 9999})
     assert model.notices_ == []
     assert np.abs(model.predict(X) - 50).max() < 5
+
+
+def test_what_is_told_of_one_target_is_told_of_each_of_several():
+    rng = np.random.default_rng(3)
+    X = pd.DataFrame({"x": rng.normal(size=300)})
+    word = pd.Series(np.where(X["x"] > 0, "Yes", "no"), dtype=object)
+    word[:3] = ["yes ", "", "nan"]
+    code = pd.Series(rng.integers(0, 3, 300))
+    code[:4] = -1
+    size = X["x"].round(2) + 20
+    size[5] = 9999
+    Y = pd.DataFrame({"word": word, "code": code.map(str), "flag": code, "size": size})
+    columns = {}
+    for name, kind in (("word", conjoin.JointClassifier), ("flag", conjoin.JointClassifier)):
+        columns[name] = kind(family="naive_bayes", predictor=None).fit(X, Y[name])
+    columns["size"] = conjoin.JointRegressor(family="naive_bayes", predictor=None).fit(X, Y["size"])
+    several = conjoin.JointClassifier(family="mixture").fit(X, Y)
+    for name, model in columns.items():
+        told = [each for each in model.notices_ if each.startswith(f"Target {name!r}")]
+        assert told
+        if name == "flag":  # whole numbers are a number beside other targets
+            told = [each.replace("a class of its own", "the number -1") for each in told]
+        assert set(told) <= set(several.notices_)
+    with pytest.raises(ValueError, match=r"strict=True.*Target 'word' has the word"):
+        conjoin.JointClassifier(family="mixture", strict=True).fit(X, Y)
+    said = {"size": [9999], "word": ["", "nan"], "flag": [-1]}
+    settled = conjoin.JointClassifier(family="mixture", missing=said).fit(X, Y)
+    assert not any(
+        f"Target {name!r}" in each and value in each
+        for name, value in (("size", "9999"), ("word", "'nan'"), ("flag", "-1"))
+        for each in settled.notices_
+    )
+    assert settled.classes_["word"].tolist() == ["Yes", "no", "yes "]
+    assert settled.predict(X)["size"].max() < 30
+
+
+CODES = {
+    "number": (-999.0, "Column 'a' is -999 in 1 row, far from the other values"),
+    "whole": (9999, "Column 'a' is 9999 in 1 row, far from the other values"),
+    "written": ("$99,999", "Column 'a' is 99999 in 1 row, far from the other values"),
+    "date": (pd.Timestamp("2199-12-31"), "Column 'a' is 2199-12-31 00:00:00 in 1 row, far from"),
+    "word": ("n/a", "Column 'a' has the word 'n/a'; if it means missing, say missing="),
+    "spelling": ("Red ", "Column 'a' has spellings that differ only in case or spaces"),
+}
+
+
+def coded(kind, rows=300):
+    """A column, and its first row with what may mean "missing"."""
+    rng = np.random.default_rng(4)
+    days = rng.integers(0, 200, rows)
+    plain = {
+        "number": rng.normal(0, 3, rows),
+        "whole": rng.integers(20, 90, rows),
+        "written": [f"${each:,}" for each in rng.integers(500, 90_000, rows) // 7],
+        "date": pd.Timestamp("2024-01-01") + pd.to_timedelta(days, "D"),
+        "word": rng.choice(["red", "blue"], rows),
+        "spelling": rng.choice(["red", "blue"], rows),
+    }[kind]
+    frame = pd.DataFrame({"a": pd.Series(plain), "b": rng.normal(size=rows)})
+    odd = frame.copy()
+    odd["a"] = odd["a"].astype(object) if odd["a"].dtype != "int64" else odd["a"]
+    odd.loc[0, "a"] = CODES[kind][0]
+    return frame, odd.infer_objects()
+
+
+@pytest.mark.parametrize("kind", CODES)
+def test_what_only_rows_have_that_do_not_teach_is_told_and_counts_as_never_seen(kind):
+    frame, odd = coded(kind)
+    codec = TableCodec().fit(frame[1:])
+    before = codec.encode(odd)
+    assert not any(CODES[kind][1] in each for each in codec.notices)
+    codec.recount(odd)
+    (told,) = [each for each in codec.notices if CODES[kind][1] in each]
+    assert ("counts as never seen" in told) == (kind not in ("word", "spelling"))
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    for each in (codec, again):
+        after = each.encode(odd)
+        assert after.unseen[:, 0].tolist() == [True] + [False] * (len(odd) - 1)
+        assert after.log_unseen[0] <= np.log(1e-6) or kind in ("word", "spelling")
+        assert (after.event.value[1:] == before.event.value[1:]).all()
+        assert (after.event.mask[1:] == before.event.mask[1:]).all()
+    taught = TableCodec().fit(odd)
+    taught.recount(odd)
+    assert not any("counts as never seen" in each for each in taught.notices)
+    assert sum(CODES[kind][1] in each for each in taught.notices) == 1
+
+
+@pytest.mark.parametrize("family", ["naive_bayes", "circuit"])
+def test_a_code_is_told_in_whichever_part_of_the_rows_it_is(family):
+    frame, _ = coded("date", 400)
+    y = pd.Series(np.where(frame["b"] > 0, "p", "q"), name="y")
+    parts = set()
+    for row in range(0, 60, 5):
+        odd = frame.copy()
+        odd.loc[row, "a"] = pd.Timestamp("2199-12-31")
+        model = quietly(conjoin.JointClassifier, odd, y, family=family)
+        (told,) = [each for each in model.notices_ if "2199-12-31" in each]
+        parts.add("counts as never seen" in told)
+        verdict = model.decide(odd[row : row + 1], max_error=None)
+        assert verdict["log_prob"].item() > -30
+        if "counts as never seen" in told:
+            assert "a 2199-12-31 00:00:00 was never seen" in verdict["reason"].item()
+            assert (model.sample(500, random_state=0)[0]["a"].dt.year == 2024).all()
+        if len(parts) == 2:
+            break
+    assert parts == {True, False}
+    with pytest.raises(ValueError, match=r"strict=True.*2199-12-31"):
+        quietly(conjoin.JointClassifier, odd, y, strict=True)
+
+
+def test_a_number_near_the_others_that_may_be_a_code_keeps_its_distance():
+    """A skin fold of 99 mm beside 7 to 63 may be one."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": [99, *rng.integers(7, 63, 299)], "b": rng.normal(size=300)})
+    codec = TableCodec().fit(frame[1:])
+    codec.recount(frame)
+    (told,) = [each for each in codec.notices if "'a' is 99 in 1 row" in each]
+    assert "never seen" not in told and not codec.encode(frame).unseen.any()
+    assert codec.schema["a"].held_out == ()
+
+
+def test_a_code_that_was_never_seen_cannot_be_asked_for():
+    frame, _ = coded("number")
+    for row in range(40):
+        odd = frame.copy()
+        odd.loc[row, "a"] = -999.0
+        model = quietly(conjoin.JointRegressor, odd, frame["b"].rename("y"))
+        if model.model_.codec.schema["a"].held_out:
+            break
+    assert model.model_.codec.schema["a"].held_out == (-999.0,)
+    with pytest.raises(ValueError, match=r"given asks for a=-999\.0, which was never seen at fit"):
+        model.sample(3, given={"a": -999.0})
+    assert model.sample(3, given={"a": (-5, 5)}, random_state=0)[0]["a"].between(-5, 5).all()
+
+
+def test_dates_among_several_targets_are_refused_with_what_helps():
+    frame, _ = coded("date")
+    Y = pd.DataFrame({"day": frame["a"], "n": frame["b"]})
+    with pytest.raises(ValueError, match=r"target 'day' holds dates .* give days"):
+        quietly(conjoin.JointClassifier, frame[["b"]], Y, family="mixture")
+    Y["day"] -= Y["day"].min()
+    with pytest.raises(ValueError, match=r"target 'day' holds durations.*give seconds"):
+        quietly(conjoin.JointClassifier, frame[["b"]], Y, family="mixture")

@@ -219,8 +219,8 @@ def test_a_recorded_number_that_is_excluded_is_half_a_step_away():
 @pytest.mark.parametrize(
     ("change", "settings", "sentence"),
     [
-        ({"size": "much"}, {}, r"target 'size' has 'much' in row 1: a cell is a number"),
-        ({"size": [(2, 1)]}, {}, r"target 'size' has \(2, 1\) in row 1"),
+        ({"size": "much"}, {}, r"target 'size' has 'much' in row 0: a cell is a number"),
+        ({"size": [(2, 1)]}, {}, r"target 'size' has \(2, 1\) in row 0"),
         ({}, {"family": "vae"}, r"vae does not: choose one of circuit, mixture, bayes_net"),
         ({}, {"predictor": "linear"}, r"predictor='linear' is for one target"),
         ({"kind": None}, {}, r"target 'kind' has no value in any row"),

@@ -26,6 +26,7 @@ from conjoin.codecs.smiles.column import broken_rows
 from conjoin.codecs.table import Schema
 from conjoin.codecs.table.overrides import of_target
 from conjoin.codecs.table.reading import usual_decimal
+from conjoin.codecs.table.values import merged
 from conjoin.estimators.functions import estimator_of
 from conjoin.estimators.notices import told_elsewhere
 from conjoin.families import resolve
@@ -327,6 +328,7 @@ def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
 
 def _task(asked: Asked, y: pd.Series, schema: Schema | None, usual: str) -> Task:
     said = of_target(schema, asked.target)
+    y = merged(y, tuple(said.get("merge", {}).items()))
     return task_of(_known(y, asked.unlabelled), asked.task, said, usual)
 
 
@@ -384,7 +386,7 @@ def _types(schema: Schema, frame: pd.DataFrame, x: pd.DataFrame, target: Any) ->
         for column in schema.columns
         if column.name in x.columns
         or column.name not in frame.columns
-        or (column.name == target and column.parse is not None)
+        or (column.name == target and (column.parse is not None or column.merge))
     ]
     return dataclasses.replace(schema, columns=tuple(kept), target=target)
 

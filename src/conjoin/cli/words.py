@@ -40,7 +40,9 @@ _PICTURE = re.compile(r"types=\{[^{}]*: \{'type': 'picture', 'format': '(?P<size
 _BROKEN = re.compile(r"types=\{[^{}]*: \{'type': 'smiles', 'format': 'skip broken'\}\}")
 
 _ROW = re.compile(
-    r"(?P<place>Column (?:'[^']*'|\"[^\"]*\"|\d+), row |the longest, row |no molecule: row "
+    r"(?P<place>(?:Column|Target) (?:'[^']*'|\"[^\"]*\"|\d+), row |the longest, row "
+    r"|The target (?:'[^']*'|\"[^\"]*\") has .{1,200}? in row "
+    r"|The times, row |no molecule: row "
     r"|\); row |cannot be read, the first in row )(?P<row>\d+)\b"
 )
 

@@ -264,8 +264,8 @@ class Codec(abc.ABC):
         return self.decoded(event)
 
     def recount(self, raw: Any, weight: Any = None) -> None:
-        """Take from these rows how often raw values occur that share one of the event's; nothing
-        where there are none such."""
+        """Take from these rows, of which some do not teach, how often raw values occur that share
+        one of the event's, and what the user should be told of them; by default nothing."""
         return None
 
     @abc.abstractmethod

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table.chunks import CHUNK_ROWS
-from conjoin.codecs.table.native import backend_of, in_kind, plain_frame
+from conjoin.codecs.table.native import Kind, in_kind, kind_of, plain_frame
 from conjoin.codecs.table.overrides import missing_of, without_target
 from conjoin.codecs.table.reading import usual_decimal
 from conjoin.core import Codec, Config
@@ -28,6 +28,7 @@ from conjoin.estimators.reading import (
     Labels,
     is_several,
     mark_unlabelled,
+    meant_by,
     read_labels,
     read_several,
     read_times,
@@ -47,7 +48,7 @@ from conjoin.model.censored import TargetColumn
 from conjoin.model.model import Model
 from conjoin.model.saving import save_model
 from conjoin.model.several import SeveralTargets
-from conjoin.model.targets import TARGETS, Target, task_for, unlabelled_of
+from conjoin.model.targets import TARGETS, Meant, Target, task_for
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
@@ -202,7 +203,7 @@ class _JointEstimator(BaseEstimator):
         """``asked``: fields of ``FitOptions`` that are no parameter of the estimator."""
         asked.setdefault("began", monotonic())
         choose_device(self.device)
-        self.backend_ = backend_of(X)
+        self.kind_ = kind_of(X)
         X = plain_frame(X)
         y = plain_frame(y)
         if self._target_class is not None and is_several(y):
@@ -216,7 +217,8 @@ class _JointEstimator(BaseEstimator):
                 "the pictures out."
             )
         if stream is not None:
-            stream = replace(stream, blanks=stream.blanks or self._blanks_of(stream.label))
+            said = self._meant_of(stream.label)
+            stream = replace(stream, blanks=stream.blanks or said.missing, merge=said.merge)
         labels = self._target_of_fit(y, X, len(x), start)
         weight = read_weight(sample_weight, len(x))
         rows = self._rows(x, labels, weight, groups, read_times(time, x))
@@ -244,8 +246,9 @@ class _JointEstimator(BaseEstimator):
     ) -> Self:
         """One density over all columns of ``Y`` and x."""
         self._refuse_for_several(stream)
-        codec, x = self._codec(X)
-        columns = read_several(Y, len(x), self.unlabelled)
+        codec, x = self._codec(X, Y)
+        meant = {str(name): self._meant_of(name) for name in Y.columns}
+        columns = read_several(Y, len(x), self.unlabelled, meant)
         weight = read_weight(sample_weight, len(x))
         rows = Rows(x, weight=weight, groups=groups, latest=read_times(time, x))
         options = replace(self._options(**asked), task="density", predictor=None, codec=codec)
@@ -468,9 +471,10 @@ class _JointEstimator(BaseEstimator):
             name: getattr(self, name) for name in ("types", "missing", "missingness", "measure")
         }
         columns = list(X.columns) if isinstance(X, pd.DataFrame) else []
-        name = getattr(y, "name", None) or "y"
-        options["types"] = without_target(self.types, name, columns)
-        options["missing"] = without_target(self.missing, name, columns)
+        names = list(y.columns) if is_several(y) else [getattr(y, "name", None) or "y"]
+        for name in names:
+            options["types"] = without_target(options["types"], name, columns)
+            options["missing"] = without_target(options["missing"], name, columns)
         codec, rows = codec_for(X, **options)
         codec.owner = type(self).__name__
         codec.strict = self.strict
@@ -485,8 +489,10 @@ class _JointEstimator(BaseEstimator):
         own = [each for each in targets if each is not None]
         mark_unlabelled(own, self.unlabelled)
         for target in own:
-            for value in self._blanks_of(target.name):
+            said = self._meant_of(target.name)
+            for value in said.missing:
                 mark_unlabelled([target], value)
+            target.merge = target.merge or said.merge
         self._take_model(model)
         tell(model, self.verbose)
 
@@ -515,27 +521,29 @@ class _JointEstimator(BaseEstimator):
         target = model.target if isinstance(model, Model) else None
         if target is None:
             return self._labels(y, rows, None, learned=True)
-        return self._labels(y, rows, target.form, learned=True, missing=target.missing)
+        return self._labels(y, rows, target.form, learned=True, meant=target.meant)
 
     def _several_labels(self, Y: Any, rows: int) -> list[TargetColumn]:
         """Targets of rows that a fitted model of several is asked about."""
         model: Any = self.model_
-        return read_several(Y, rows, unlabelled_of(model.targets, self.unlabelled))
+        meant = {target.name: target.meant for target in model.targets}
+        return read_several(Y, rows, self.unlabelled, meant, learned=True)
 
     def _target_of_fit(self, y: Any, X: Any, rows: int, start: Start | None = None) -> Labels:
         """Labels of a fit, whose way of writing is learned, or that of the model to begin from."""
         if start is not None and start.model.target is not None:
             target = start.model.target
-            return self._labels(y, rows, target.form, learned=True, missing=target.missing)
+            meant = target.meant._replace(merge=target.merge or self._meant_of(target.name).merge)
+            return self._labels(y, rows, target.form, learned=True, meant=meant)
         name = getattr(y, "name", None) or "y"
-        return self._labels(y, rows, None, usual_decimal(X), missing=self._blanks_of(name))
+        return self._labels(y, rows, None, usual_decimal(X), meant=self._meant_of(name))
 
-    def _blanks_of(self, name: Any) -> tuple[Any, ...]:
-        """Values of a target of this name that ``missing`` says to mean "not known"."""
+    def _meant_of(self, name: Any) -> Meant:
+        """What ``missing`` and ``types`` say of the cells of a target of this name."""
         said = self.missing
-        if not isinstance(said, Mapping) or name not in said:
-            return ()
-        return missing_of({name: said[name]}, [name])[name]
+        named = isinstance(said, Mapping) and name in said
+        blanks = missing_of({name: said[name]}, [name])[name] if named else ()
+        return meant_by(self.types, name, blanks)
 
     def _labels(
         self,
@@ -544,13 +552,13 @@ class _JointEstimator(BaseEstimator):
         form: Any,
         usual: str = "",
         learned: bool = False,
-        missing: Sequence[Any] = (),
+        meant: Meant = Meant(),  # noqa: B008 (frozen)
     ) -> Labels:
         if self._target_class is None:
             return Labels(None, None, "")
         owner = type(self).__name__
         return read_labels(
-            y, rows, self._task, self.unlabelled, owner, form, self.types, usual, learned, missing
+            y, rows, self._task, self.unlabelled, owner, form, self.types, usual, learned, meant
         )
 
     @staticmethod
@@ -675,7 +683,8 @@ class _JointEstimator(BaseEstimator):
         DataFrame
             For each row the verdict, the answer if it is accepted, the figures behind it and the
             reason. With several targets, columns (target, field) for each and ("all", field) for
-            all together.
+            all together. In the kind of data frame that ``X`` is; where names have one part only,
+            as in polars, they are "target field".
 
         Raises
         ------
@@ -686,10 +695,11 @@ class _JointEstimator(BaseEstimator):
         """
         several = self._several()
         if several is not None:
-            return decide_all(
+            table = decide_all(
                 several, X, false_alarm=false_alarm, max_error=max_error, max_width=max_width
             )
-        return decide(
+            return in_kind(table, kind_of(X))
+        table = decide(
             self._model(),
             X,
             false_alarm=false_alarm,
@@ -698,6 +708,7 @@ class _JointEstimator(BaseEstimator):
             log=log,
             explain=reasons,
         )
+        return in_kind(table, kind_of(X))
 
     def design(
         self,
@@ -827,10 +838,10 @@ class _JointEstimator(BaseEstimator):
             For an ``n_draws`` under 1, another ``strategy``, or a ``y`` that the target can't have.
         """
         full = impute(self._model(), plain_frame(X), n_draws, random_state, y, strategy, tails)
-        backend = backend_of(X)
+        kind = kind_of(X)
         if n_draws is None:
-            return in_kind(full, backend)
-        return [in_kind(each, backend) for each in full]
+            return in_kind(full, kind)
+        return [in_kind(each, kind) for each in full]
 
     def completions(
         self, X: Any, n_draws: int | None = 8, random_state: int = 0, y: Any = None
@@ -859,13 +870,13 @@ class _JointEstimator(BaseEstimator):
         ValueError
             For an ``n_draws`` under 1, or a ``y`` that the target can't have.
         """
-        backend = backend_of(X)
+        kind = kind_of(X)
         several, log_prob = completions(self._model(), plain_frame(X), n_draws, random_state, y)
-        return [in_kind(each, backend) for each in several], log_prob
+        return [in_kind(each, kind) for each in several], log_prob
 
     def _given_back(self, X: Any) -> Any:
         """Drawn rows in the kind of data frame that the fit was given."""
-        return in_kind(X, vars(self).get("backend_", ""))
+        return in_kind(X, vars(self).get("kind_", Kind()))
 
     def adapt(
         self, X: Any, *, density: bool = False, max_time: float | None = None, random_state: int = 0

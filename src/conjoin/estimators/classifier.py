@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
 
+from conjoin.codecs.table.native import in_kind, kind_of
 from conjoin.core.sampling import Sampling
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
@@ -64,7 +65,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
     verbose : bool, default False
         Whether the fit shows its progress and, at its end, what ``conjoin fit`` says of a model.
     types : dict, Schema, str or Path, optional
-        Types of columns, as in ``conjoin.inspect``; inferred by default.
+        Types of columns, as in ``conjoin.inspect``; inferred by default. The name of y may be among
+        them: {"y": {"merge": {spelling: label}}} reads spellings of a class as one.
     missing : list or dict, default ()
         Values that mean "missing", for every column of X, or {name: [values]}, the name of y
         among them.
@@ -225,9 +227,21 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None:
-            return predict_all(several, X)
+            return in_kind(predict_all(several, X), kind_of(X))
         found: Any = self.predict_log_proba(X)
         return self.classes_[found.argmax(1)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of right answers, as of all of scikit-learn's classifiers; y may be spelt as at
+        the fit."""
+        several = self._several()
+        if several is None and self._model().classes.needs_reading:
+            labels = self._read_target(y, len(y))
+            assert labels.known is not None and labels.values is not None
+            y = labels.values
+            counts = 1.0 if sample_weight is None else np.asarray(sample_weight, dtype=float)
+            sample_weight = np.where(labels.known, counts, 0.0)
+        return float(super().score(X, y, sample_weight))
 
     def predict_joint_log_proba(self, X: Any) -> np.ndarray:
         """log p(x, y) for each class.
@@ -323,7 +337,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         several = self._several()
         if several is not None and y is None and not given and not where and how.plain:
             rows, targets = sample_all(several, n_samples, seed_of(random_state), tails, even)
-            return self._given_back(rows), targets
+            return self._given_back(rows), self._given_back(targets)
         seed = seed_of(random_state)
         X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how, even)
         return self._given_back(X), labels
@@ -351,7 +365,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         DataFrame or Alteration
             Changed rows, indexed by (row, option), the smallest change first, with the columns
             ``changed``, ``probability`` and ``familiarity``; without ``to`` also ``to``, the class
-            that was looked for. Of pictures, an ``Alteration``.
+            that was looked for. In the kind of data frame that ``X`` is; where there is no index,
+            as in polars, "row" and "option" are columns. Of pictures, an ``Alteration``.
 
         Raises
         ------
@@ -366,7 +381,7 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
             or len(model.codec.columns) > MAX_PIXELS_AS_COLUMNS
         ):
             return alter_class(model, X, to, seed=random_state)
-        return counterfactual(model, X, to, keep, n, seed=random_state)
+        return in_kind(counterfactual(model, X, to, keep, n, seed=random_state), kind_of(X))
 
     def evaluate(
         self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05

@@ -1,7 +1,8 @@
 """What a user passes to an estimator, as the library takes it: labels, weights, times."""
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,23 +11,28 @@ from pandas.api.extensions import ExtensionDtype
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from conjoin.codecs.table.doubts import far_labels, label_doubts
+from conjoin.codecs.table.doubts import far_labels, label_doubts, shown_merges
 from conjoin.codecs.table.forms import Found
+from conjoin.codecs.table.frame import check_cells
 from conjoin.codecs.table.guess import guess
 from conjoin.codecs.table.infer import assumptions
 from conjoin.codecs.table.native import native_series
 from conjoin.codecs.table.overrides import of_target
 from conjoin.codecs.table.reading import target_form
-from conjoin.codecs.table.values import blank, tally
+from conjoin.codecs.table.values import tally
 from conjoin.core import Rows
-from conjoin.model.censored import TargetColumn, read_columns
-from conjoin.model.targets import TARGETS
+from conjoin.model.censored import UNKNOWN, TargetColumn, read_columns
+from conjoin.model.targets import TARGETS, Meant
+
+_AS_IT_IS = Meant()
+_SEQUENCES = (list, tuple, set, dict, np.ndarray)
 
 __all__ = [
     "Labels",
     "doubts_of",
     "is_several",
     "mark_unlabelled",
+    "meant_by",
     "minus_one",
     "read_labels",
     "read_several",
@@ -66,7 +72,7 @@ def read_labels(
     types: Any = None,
     usual: str = "",
     learned: bool = False,
-    missing: Sequence[Any] = (),
+    meant: Meant = _AS_IT_IS,
 ) -> Labels:
     """Labels of so many rows, which of them are known, and what they are called.
 
@@ -86,27 +92,28 @@ def read_labels(
         The decimal mark of the other columns.
     learned
         Whether ``form`` is that of a fit, also where it is None.
-    missing
-        Values that mean "not known": as the user says at a fit, or in the model that is asked.
+    meant
+        Values that mean "not known", and spellings that are one label: as the user says at a fit,
+        or in the model that is asked.
 
     Raises
     ------
     ValueError
         For labels that are none of the task's; dates and durations are no numbers.
+    TypeError
+        For a label that is no plain value, such as a list.
     """
     if y is None:
         raise ValueError(
             f"{owner} requires y to be passed, but the target y is None (JointDensity needs none)."
         )
     name = str(getattr(y, "name", None) or "y")
-    labels = column_or_1d(_plain(y), warn=True)
+    labels = column_or_1d(_plain(_listed(y)), warn=True)
     if len(labels) != rows:
         check_consistent_length(np.empty(rows), labels)
-    known = ~pd.isna(labels)
-    if missing:
-        known &= blank(pd.Series(labels), missing).notna().to_numpy()
-    if unlabelled is not None:
-        known &= labels != unlabelled
+    if labels.dtype == object:
+        check_cells(f"Target {name!r}", labels, UNKNOWN)
+    labels, known = _as_meant(labels, meant, unlabelled)
     kind = TARGETS[task]
     found = None if learned else _form_of(labels, known, name, kind.discrete, types, usual)
     fresh = unlabelled is None and not learned
@@ -123,7 +130,34 @@ def read_labels(
     if not learned:
         doubted = known & (labels != -1) if marks else known
         told += doubts_of(name, labels if kind.discrete else values, doubted)
+        told += _told_of_merges(name, meant)
     return Labels(values, known, name, form, tuple(dict.fromkeys(told)))
+
+
+def _listed(y: Any) -> Any:
+    """A list of labels of which only some are sequences as an array of one dimension, in which each
+    has its row."""
+    if not isinstance(y, list | tuple) or not any(isinstance(each, _SEQUENCES) for each in y):
+        return y
+    if all(isinstance(each, _SEQUENCES) for each in y):
+        return y
+    return pd.Series(y, dtype=object).to_numpy()
+
+
+def _as_meant(labels: np.ndarray, meant: Meant, unlabelled: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as they are meant, and which are known."""
+    known = np.asarray(~pd.isna(labels))
+    if unlabelled is not None:
+        known &= labels != unlabelled
+    if meant == _AS_IT_IS:
+        return labels, known
+    cells = meant.read(pd.Series(labels))
+    known &= cells.notna().to_numpy()
+    return (cells.infer_objects().to_numpy() if meant.merge else labels), known
+
+
+def _told_of_merges(name: str, meant: Meant) -> list[str]:
+    return [f"Target {name!r}: {shown_merges(meant.merge)}."] if meant.merge else []
 
 
 _DATES = ("datetime64", "datetime", "date")
@@ -164,9 +198,10 @@ def doubts_of(name: str, labels: np.ndarray, known: np.ndarray) -> list[str]:
     if cells.dtype.kind in "iuf":
         counted = tally(cells.astype(float), np.isfinite(cells), np.ones(len(cells)))
         return far_labels(name, counted)
-    words = np.array([cell for cell in cells.tolist() if isinstance(cell, str)], dtype=object)
-    whole = np.ones(len(words))
-    return label_doubts(name, tally(words, whole.astype(bool), whole)) if len(words) else []
+    whole = np.ones(len(cells))
+    if not any(isinstance(cell, str) for cell in cells):
+        return []
+    return label_doubts(name, tally(cells.astype(object), whole.astype(bool), whole))
 
 
 def _form_of(
@@ -252,6 +287,8 @@ def read_times(time: Any, rows: Rows) -> np.ndarray | None:
         return None
     named = isinstance(time, str) and time in rows.names
     values = rows.frame[time] if named else pd.Series(time)
+    if values.dtype == object:
+        check_cells("The times", values, "leave time= out")
     if len(values) != len(rows):
         raise ValueError(
             f"time must name a column ({', '.join(map(str, rows.names))}) or hold one "
@@ -267,13 +304,54 @@ def is_several(y: Any) -> bool:
     return isinstance(y, pd.DataFrame) and y.shape[1] > 1
 
 
-def read_several(Y: Any, rows: int, unlabelled: Any = None) -> list[TargetColumn]:
+def meant_by(types: Any, name: Any, missing: Sequence[Any] = ()) -> Meant:
+    """What the user says that cells of a target of this name mean."""
+    return Meant(tuple(missing), tuple(of_target(types, name).get("merge", {}).items()))
+
+
+def read_several(
+    Y: Any,
+    rows: int,
+    unlabelled: Any = None,
+    meant: Mapping[str, Meant] | None = None,
+    learned: bool = False,
+) -> list[TargetColumn]:
     """The targets of so many rows, from a frame. TypeError for anything else, ValueError for a
-    frame of another length."""
+    frame of another length.
+
+    Parameters
+    ----------
+    unlabelled
+        A label that means "not known", of each target.
+    meant
+        By their names, what cells of the targets mean.
+    learned
+        Whether the targets are those of a fit, of which the user was told."""
     if not isinstance(Y, pd.DataFrame):
         raise TypeError(
             f"A model of several targets takes their labels as a DataFrame, not {type(Y).__name__}."
         )
     if len(Y) != rows:
         raise ValueError(f"Y has {len(Y)} rows, and X has {rows}.")
-    return read_columns(Y.reset_index(drop=True), unlabelled)
+    for place, name in enumerate(Y.columns):
+        cells = Y.iloc[:, place].dropna().to_numpy(dtype=object)
+        if pd.api.types.infer_dtype(cells) in (*_DATES, *_DURATIONS):
+            refuse_times(str(name), cells)
+    columns = read_columns(Y.reset_index(drop=True), unlabelled, meant)
+    if learned:
+        return columns
+    said = {} if meant is None else meant
+    return [
+        replace(each, told=_told_of_column(each, unlabelled, said.get(each.name, _AS_IT_IS)))
+        for each in columns
+    ]
+
+
+def _told_of_column(column: TargetColumn, unlabelled: Any, meant: Meant) -> tuple[str, ...]:
+    """What is told of one of several targets, as of a single one."""
+    discrete = not column.is_number
+    fresh = unlabelled is None
+    marks = minus_one(column.name, column.values, column.known, discrete) if fresh else []
+    doubted = column.known & (column.values != -1) if marks else column.known
+    doubts = doubts_of(column.name, column.values, doubted)
+    return (*marks, *doubts, *_told_of_merges(column.name, meant))

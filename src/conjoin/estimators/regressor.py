@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import RegressorMixin
 
+from conjoin.codecs.table.native import in_kind, kind_of
 from conjoin.core.sampling import Sampling
 from conjoin.estimators.base import Given, Where, _JointEstimator
 from conjoin.estimators.reading import seed_of
@@ -95,7 +96,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         """
         several = self._several()
         if several is not None:
-            return predict_all(several, X)
+            return in_kind(predict_all(several, X), kind_of(X))
         return means(self._model(), X)
 
     def predict_quantiles(self, X: Any, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> np.ndarray:
@@ -123,9 +124,9 @@ class JointRegressor(RegressorMixin, _JointEstimator):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of the variance of y that ``predict`` explains, as of all of scikit-learn's
-        regressors; y may be written in words as at the fit."""
+        regressors; y may be written in words, and spelt, as at the fit."""
         several = self._several()
-        if several is None and self._model().number.form is not None:
+        if several is None and self._model().number.needs_reading:
             labels = self._read_target(y, len(y))
             assert labels.known is not None and labels.values is not None
             y = np.where(labels.known, labels.values, np.nan)
@@ -174,7 +175,7 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         several = self._several()
         if several is not None and y is None and not given and not where and how.plain:
             rows, targets = sample_all(several, n_samples, seed_of(random_state), tails, even)
-            return self._given_back(rows), targets
+            return self._given_back(rows), self._given_back(targets)
         seed = seed_of(random_state)
         X, labels = generate(self._model(), n_samples, y, given, seed, where, tails, how, even)
         return self._given_back(X), labels
@@ -201,14 +202,16 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         -------
         DataFrame
             Changed rows, indexed by (row, option), the smallest change first, with the columns
-            ``changed``, ``probability`` and ``familiarity``.
+            ``changed``, ``probability`` and ``familiarity``. In the kind of data frame that ``X``
+            is; where there is no index, as in polars, "row" and "option" are columns.
 
         Raises
         ------
         ValueError
             For a ``to`` that is no range, or an unknown column.
         """
-        return counterfactual(self._model(), X, to, keep, n, seed=random_state)
+        found = counterfactual(self._model(), X, to, keep, n, seed=random_state)
+        return in_kind(found, kind_of(X))
 
     def evaluate(
         self, X: Any, y: Any = None, *, false_alarm: float = 0.05, max_error: Any = 0.05

@@ -143,9 +143,9 @@ def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any
         codec.bounded = config.density.bounded
         codec.many_levels = config.density.many_levels
         codec.fit(rows.x.take(split.fit), weight=rows.weight[split.fit])
-        options.refuse_doubts([*codec.notices, *rows.told])
         # which of the rare values that share a level comes how often enters no calibration
         codec.recount(rows.x, weight=rows.weight)
+        options.refuse_doubts([*codec.notices, *rows.told])
     refuse_without_columns(codec, options.predictor)
     return codec
 

@@ -118,8 +118,9 @@ def _learn(
     codec.many_levels = config.density.many_levels
     weight = rows.weight[split.fit]
     codec.fit(rows.x.take(split.fit), weight=weight)
-    options.refuse_doubts(codec.notices)
+    words = [each for column in columns for each in column.told]
     codec.recount(rows.x, weight=rows.weight)
+    options.refuse_doubts([*codec.notices, *words])
     if codec.space.flat and codec.space.blocks and not codec.structures:
         raise ValueError(
             "Several targets beside columns of text, or of several pictures, are not there yet: "
@@ -162,7 +163,7 @@ def _learn(
     told = [copies_words(len(rows.x), copies)] if copies else []
     card = card_of(rows, split, options, config) | {
         "trained": asdict(trained),
-        "notices": told + [words for column in columns for words in _amounts_as_classes(column)],
+        "notices": [*told, *words, *(each for one in columns for each in _amounts_as_classes(one))],
     }
     card |= {"copies": copies} if copies else {}
     states = tuple(State(seed=options.seed) for _ in targets)

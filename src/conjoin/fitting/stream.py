@@ -25,7 +25,7 @@ from conjoin.calibration.conformal import rows_for_false_alarm
 from conjoin.codecs.table import Chunks
 from conjoin.codecs.table.chunks import CHUNK_ROWS
 from conjoin.codecs.table.rows import content_hashes
-from conjoin.codecs.table.values import blank, map_distinct, text_of
+from conjoin.codecs.table.values import blank, map_distinct, merged, text_of
 from conjoin.core import Event, Pair
 from conjoin.model.targets import Target
 from conjoin.training.data import MIN_DISTINCT_SHARE, Split, are_copies, group_hashes
@@ -94,6 +94,8 @@ class Stream:
     label: Any = None  # the target's column
     unlabelled: Any = None
     blanks: tuple[Any, ...] = ()  # values of the target that mean missing
+    # (text of a cell of the target, the label that it is read as)
+    merge: tuple[tuple[str, Any], ...] = ()
 
     def reader(self, codec: Any, target: Target | None) -> Read:
         """What teaches, encoded: ``read(epoch, rank, world)``."""
@@ -108,7 +110,7 @@ class Stream:
         return read
 
     def _labels(self, column: Any, target: Target) -> Event:
-        y = blank(column, self.blanks)
+        y = merged(blank(column, self.blanks), self.merge)
         known = y.notna().to_numpy() & (
             True if self.unlabelled is None else (y != self.unlabelled).to_numpy()
         )

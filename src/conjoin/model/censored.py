@@ -1,16 +1,19 @@
 """Columns of targets: numbers, of which some are only known to lie within bounds, and classes."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from conjoin.model.targets import class_labels
+from conjoin.codecs.table.frame import check_cells
+from conjoin.model.targets import Meant, class_labels
 
-__all__ = ["TargetColumn", "read_columns"]
+__all__ = ["UNKNOWN", "TargetColumn", "read_columns"]
 
+UNKNOWN = "None where it is not known"  # what else a cell of a target may be
 _BOUND = re.compile(r"\s*(?P<sign>[<>]=?|≤|≥)\s*(?P<number>\S+)\s*")
 
 
@@ -31,6 +34,8 @@ class TargetColumn:
         bounds is not ``known``.
     strict
         (B,) bool: whether the bound itself is excluded, which counts for recorded numbers.
+    told
+        What the user should be told of it.
     """
 
     name: str
@@ -39,6 +44,7 @@ class TargetColumn:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     strict: np.ndarray | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def is_number(self) -> bool:
@@ -55,10 +61,12 @@ class TargetColumn:
         """The rows at ``index``."""
         parts = (self.values, self.known, self.low, self.high, self.strict)
         taken = (None if part is None else part[index] for part in parts)
-        return TargetColumn(self.name, *taken)  # type: ignore[arg-type]
+        return TargetColumn(self.name, *taken, told=self.told)  # type: ignore[arg-type, misc]
 
 
-def read_columns(Y: pd.DataFrame, unlabelled: Any = None) -> list[TargetColumn]:
+def read_columns(
+    Y: pd.DataFrame, unlabelled: Any = None, meant: Mapping[str, Meant] | None = None
+) -> list[TargetColumn]:
     """The targets in a frame, a column each.
 
     Columns of numbers are numbers; words, booleans and categories are classes. In a column of
@@ -69,24 +77,37 @@ def read_columns(Y: pd.DataFrame, unlabelled: Any = None) -> list[TargetColumn]:
     ----------
     unlabelled
         A value that means "not known"; NaN, None and NA always do.
+    meant
+        By the names of targets what else means "not known", and which spellings are one label.
 
     Raises
     ------
     ValueError
         For a name that stands twice, a column without any value, or a cell that is none of these;
         it names column, row and value.
+    TypeError
+        For a cell among classes that is no plain value, such as a list.
     """
+    said = {} if meant is None else meant
     names = list(map(str, Y.columns))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"Y has two columns named {twice!r}: every target needs its own name.")
-    return [_column(name, Y.iloc[:, i], unlabelled) for i, name in enumerate(names)]
+    return [
+        _column(name, Y.iloc[:, i], unlabelled, said.get(name, Meant()))
+        for i, name in enumerate(names)
+    ]
 
 
-def _column(name: str, column: pd.Series, unlabelled: Any) -> TargetColumn:
+def _column(name: str, column: pd.Series, unlabelled: Any, meant: Meant) -> TargetColumn:
+    if column.dtype == object:
+        column = _checked(name, column)
     missing = column.isna()
     if unlabelled is not None:
         missing |= column == unlabelled
+    if meant != Meant():
+        column = meant.read(column)
+        missing |= column.isna()
     known = ~missing.to_numpy(dtype=bool)
     if not known.any():
         raise ValueError(f"The target {name!r} has no value in any row.")
@@ -109,7 +130,21 @@ def _is_amount(cell: Any) -> bool:
     """Whether a cell is a number or a bound of one; digits in a word are the name of a class."""
     if isinstance(cell, str):
         return _BOUND.fullmatch(cell) is not None
-    return isinstance(cell, int | float | np.number | tuple | list)
+    return isinstance(cell, int | float | np.number | tuple)
+
+
+def _checked(name: str, column: pd.Series) -> pd.Series:
+    """The column with pairs (low, high) as tuples. TypeError for a cell that is neither a plain
+    value nor such a pair."""
+    check_cells(f"Target {name!r}", [None if _is_pair(cell) else cell for cell in column], UNKNOWN)
+    cells = [tuple(cell) if _is_pair(cell) else cell for cell in column]
+    return pd.Series(cells, index=column.index, name=column.name, dtype=object)
+
+
+def _is_pair(cell: Any) -> bool:
+    if not isinstance(cell, tuple | list) or len(cell) != 2:
+        return False
+    return all(end is None or isinstance(end, int | float | np.number) for end in cell)
 
 
 def _numbers(name: str, cells: np.ndarray, known: np.ndarray) -> TargetColumn:
@@ -123,7 +158,7 @@ def _numbers(name: str, cells: np.ndarray, known: np.ndarray) -> TargetColumn:
             low[row], high[row], strict[row] = _bounds(cells[row])
         except (TypeError, ValueError):
             raise ValueError(
-                f"The target {name!r} has {cells[row]!r} in row {row + 1}: a cell is a number, a "
+                f"The target {name!r} has {cells[row]!r} in row {row}: a cell is a number, a "
                 "bound such as '>10' or '<=5', a pair (low, high) with None where it is open, or "
                 "missing."
             ) from None

@@ -1,8 +1,7 @@
 """What y is: classes or a number, and how its raw values become events."""
 
 import abc
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -12,20 +11,44 @@ from torch import Tensor
 from conjoin.codecs.table.forms import find_form, form_from, form_json
 from conjoin.codecs.table.measure import decimals_of, range_of
 from conjoin.codecs.table.reading import read_in
-from conjoin.codecs.table.values import Tally, floats, truth_of, truths_of
+from conjoin.codecs.table.values import (
+    Tally,
+    blank,
+    floats,
+    merged,
+    text_of,
+    truth_of,
+    truths_of,
+)
 from conjoin.core import Event, Space, Variable
 
 __all__ = [
     "TARGETS",
     "Classes",
+    "Meant",
     "Number",
     "Target",
     "class_labels",
     "seen_range",
     "target_from_json",
     "task_for",
-    "unlabelled_of",
 ]
+
+
+class Meant(NamedTuple):
+    """What cells of a target mean: values that mean that the answer is not known, and the text of
+    spellings with the label that each is read as."""
+
+    missing: tuple[Any, ...] = ()
+    merge: tuple[tuple[str, Any], ...] = ()
+
+    def read(self, cells: Any) -> Any:
+        """A column with the cells as they are meant."""
+        return merged(blank(cells, self.missing), self.merge)
+
+    def label(self, value: Any) -> Any:
+        """The label that one value is read as."""
+        return dict(self.merge).get(text_of(value), value)
 
 
 class Target(abc.ABC):
@@ -39,6 +62,18 @@ class Target(abc.ABC):
     form: Any = None  # how it writes numbers in words; None where it does not
     range: tuple[float | None, float | None] = (None, None)  # seen at fit; None where not known
     missing: tuple[Any, ...] = ()  # values that mean that the answer is not known
+    # (text of a cell, the label that it is read as), of spellings that are one label
+    merge: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def meant(self) -> Meant:
+        """What cells of another file mean."""
+        return Meant(self.missing, self.merge)
+
+    @property
+    def needs_reading(self) -> bool:
+        """Whether cells of a file are not yet answers as the model has them."""
+        return self.form is not None or bool(self.merge)
 
     @classmethod
     @abc.abstractmethod
@@ -199,7 +234,8 @@ class Classes(Target):
     def code(self, label: Any) -> int:
         """The code of one class, by its text (a command line knows only text); ValueError lists the
         classes."""
-        found = np.flatnonzero([own == label or str(own) == str(label) for own in self.labels])
+        wanted = self.meant.label(label)
+        found = np.flatnonzero([own == wanted or str(own) == str(wanted) for own in self.labels])
         if len(found) != 1:
             raise ValueError(
                 f"{self.name!r} has no class {str(label)!r}; choose from "
@@ -231,7 +267,7 @@ class Classes(Target):
             "name": self.name,
             "labels": self.labels.tolist(),
             "dtype": self.labels.dtype.str,
-            **_missing_json(self),
+            **_meant_json(self),
         }
 
     @classmethod
@@ -309,6 +345,7 @@ class Number(Target):
         )
         number = Number(self.name, self.shift, self.scale, self.resolution, self.form, ends)
         number.missing = self.missing
+        number.merge = self.merge
         return number
 
     @property
@@ -398,7 +435,7 @@ class Number(Target):
             "resolution": self.resolution,
             **({} if self.form is None else {"form": form_json(self.form)}),
             **({} if self.range == (None, None) else {"range": list(self.range)}),
-            **_missing_json(self),
+            **_meant_json(self),
         }
 
     @classmethod
@@ -456,19 +493,20 @@ def target_from_json(config: dict[str, Any] | None) -> Target | None:
     target.missing = tuple(config.get("missing", ()))
     if not all(isinstance(value, str | int | float) for value in target.missing):
         raise ValueError(f"the target has {target.missing!r:.60} for what is not known")
+    merge = config.get("merge", {})
+    levels = merge.values() if isinstance(merge, dict) else [None]
+    if not all(isinstance(level, str | int | float) for level in levels):
+        raise ValueError(f"the target has {merge!r:.60} for spellings and their labels")
+    target.merge = tuple(merge.items())
     return target
 
 
-def _missing_json(target: Target) -> dict[str, Any]:
+def _meant_json(target: Target) -> dict[str, Any]:
     """Nothing where there is none, as in models of before."""
-    return {"missing": list(target.missing)} if target.missing else {}
-
-
-def unlabelled_of(targets: Sequence[Any], asked: Any) -> Any:
-    """The label that means "not known" in questions to several targets: what the estimator says,
-    else what the targets remember of their fit."""
-    remembered = [value for target in targets for value in target.missing]
-    return next(iter(remembered), None) if asked is None else asked
+    return {
+        **({"missing": list(target.missing)} if target.missing else {}),
+        **({"merge": dict(target.merge)} if target.merge else {}),
+    }
 
 
 def class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -273,7 +273,7 @@ def _encode_points(model: Model, points: dict[Any, Any]) -> Event:
 def _as_pool(model: Model, name: Any, value: Any) -> Any:
     """A value that only held-out rows have, as the level of rare values; any other as it is."""
     columns = [column for column in model.codec.schema.modelled if column.name == name]
-    late = set(map(text_of, columns[0].held_out)) if columns else set()
+    late = set(map(text_of, columns[0].held_out)) if columns and columns[0].pooled else set()
     return RARE if late and text_of(value) in late else value
 
 

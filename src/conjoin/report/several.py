@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from conjoin.model.censored import read_columns
-from conjoin.model.targets import unlabelled_of
 from conjoin.report.write import write_report, write_whole
 
 __all__ = ["write_several"]
@@ -57,8 +56,8 @@ def write_several(
     names = estimator.model_.names
     labels: dict[str, Any] = {}
     if Y is not None:
-        unlabelled = unlabelled_of(estimator.model_.targets, estimator.unlabelled)
-        for column in read_columns(Y.reset_index(drop=True), unlabelled):
+        meant = {target.name: target.meant for target in estimator.model_.targets}
+        for column in read_columns(Y.reset_index(drop=True), estimator.unlabelled, meant):
             labels[column.name] = pd.Series(column.values, name=column.name).where(column.known)
     sections = []
     with tempfile.TemporaryDirectory() as folder:

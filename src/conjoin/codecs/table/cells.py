@@ -32,13 +32,14 @@ from conjoin.codecs.table.values import (
 )
 from conjoin.core import Variable
 
-__all__ = ["Cells", "Encoding", "cells_for", "fit_cells", "recounted"]
+__all__ = ["Cells", "Encoding", "cells_for", "fit_cells", "recounted", "with_late_codes"]
 
 Array = NDArray[Any]
 Series = Any
 JSON = dict[str, Any]
 
 _DAY_US = 86_400_000_000
+UNSEEN_MASS = 1e-6  # of numbers beyond the bounds, and of codes that no row had which taught
 
 
 class Encoding(NamedTuple):
@@ -163,9 +164,14 @@ class _Numbers(Cells):
         known = ~np.isnan(cells)
         raw = np.where(known, cells, self.shift)
         raw = self._round(raw) if self.column.resolution is not None else raw
-        unseen = known & _outside(raw, self.column.bounds)
+        unseen = known & (_outside(raw, self.column.bounds) | self._is_late(raw))
         observed = known & ~unseen
         return Encoding(np.where(observed, self._event(raw), 0.0), observed, unseen)
+
+    def _is_late(self, raw: Array) -> Array:
+        """(B,) which numbers are codes that only rows had which did not teach."""
+        codes = np.array(self.column.held_out, dtype="float64")
+        return np.isin(raw, self._round(codes)) if len(codes) else np.zeros(len(raw), dtype=bool)
 
     def _event(self, raw: Array) -> Array:
         near = raw if self._far is None else self._far.near(raw)
@@ -432,8 +438,15 @@ def fit_cells(column: Column, counts: Tally) -> Cells:
         inside = usual if usual.any() else inside
     shift, scale = _moments(counts.values[inside], counts.counts[inside])
     return cells_for(
-        column, shift=shift, scale=scale, eps=0.0 if column.bounds == (None, None) else 1e-6
+        column, shift=shift, scale=scale, eps=0.0 if column.bounds == (None, None) else UNSEEN_MASS
     )
+
+
+def with_late_codes(cells: Cells, column: Column) -> Cells:
+    """The cells of a column of numbers, some of whose codes only rows have that did not teach."""
+    if not column.held_out:
+        return cells
+    return dataclasses.replace(cells, column=column, eps=max(cells.eps, UNSEEN_MASS))
 
 
 def recounted(cells: Cells, series: Series, weight: Array) -> Cells:

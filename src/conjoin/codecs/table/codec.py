@@ -25,8 +25,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from conjoin.codecs.table.cells import Cells, Encoding, cells_for, fit_cells, recounted
+from conjoin.codecs.table.cells import (
+    Cells,
+    Encoding,
+    cells_for,
+    fit_cells,
+    recounted,
+    with_late_codes,
+)
 from conjoin.codecs.table.frame import as_frame, is_named
+from conjoin.codecs.table.held_out import Found, found_in, with_later
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.later import (
     asked_rounded,
@@ -93,6 +101,7 @@ class TableCodec(Codec):
         self._relations = Relations((), ())
         self._writers: dict[Any, Cells] = {}
         self._named = True
+        self._found: dict[Any, Found] = {}  # what the rows of the fit tell of each column
         self._notices: list[str] = []
 
     @classmethod
@@ -137,6 +146,10 @@ class TableCodec(Codec):
             for i, cells in enumerate(self._cells)
             if informative and cells.column.missing_share > 0
         )
+        self._found = {
+            column.name: found_in(column, frame[column.name], weights)
+            for column in self.schema.drawn
+        }
         return self
 
     def _measured(self, column: Column) -> Column:
@@ -569,20 +582,37 @@ class TableCodec(Codec):
         return pd.util.hash_pandas_object(cells, index=False).to_numpy() / 2.0**64
 
     def recount(self, raw: Any, weight: Any = None) -> None:
-        """Take how often rare values that share a level occur from these rows. Nothing else is
-        learned of them, so that values which they alone have stay unseen."""
-        if not any(cells.pools for cells in self._fitted()):
-            return
+        """Take from these rows how often rare values occur that share a level, and what is doubtful
+        in them. Nothing else is learned of them, so that values which they alone have stay
+        unseen."""
         frame, weights = counted(self.frame(raw).reset_index(drop=True), weight)
         self._cells = tuple(
             recounted(cells, frame[cells.column.name], weights) if cells.pools else cells
-            for cells in self._cells
+            for cells in self._fitted()
         )
         # those of an end that follows from a start are of how far they are apart
         new = {cells.column.name: cells.column for cells in self._cells if cells.pools}
-        columns = tuple(new.get(column.name, column) for column in self.schema.columns)
-        self._schema = dataclasses.replace(self.schema, columns=columns)
+        columns = [new.get(column.name, column) for column in self.schema.columns]
+        told = {
+            column.name: self._told_of_all(column, frame[column.name], weights)
+            for column in columns
+            if column.name in self._found
+        }
+        self._cells = tuple(
+            with_late_codes(cells, told.get(cells.column.name, cells.column))
+            if cells.column.numeric and cells.column.name not in self._relations.names
+            else cells
+            for cells in self._cells
+        )
+        columns = [told.get(column.name, column) for column in columns]
+        self._schema = dataclasses.replace(self.schema, columns=tuple(columns))
         self._writers = self._writers_of(self._schema)
+
+    def _told_of_all(self, column: Column, series: Any, weights: Array) -> Column:
+        """The column with what all of its cells tell, not only those that teach."""
+        before = self._found[column.name]
+        now = found_in(column, series, weights, before.codes)
+        return with_later(column, before, now)
 
     def decode_column(self, value: Tensor, place: int) -> Any:
         if self._flags:

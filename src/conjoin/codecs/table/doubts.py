@@ -6,12 +6,13 @@ import itertools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.answers import Answers, folded, mixed_answers
 from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
 from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
@@ -20,12 +21,15 @@ from conjoin.codecs.table.values import Tally, days, quoted, text_of, zones_of
 from conjoin.codecs.table.written import is_empty_word
 
 __all__ = [
+    "code_doubts",
+    "codes_in",
     "date_doubts",
     "far_labels",
     "label_doubts",
     "number_doubts",
     "sentinel_doubts",
     "shown_merges",
+    "spelling_doubts",
     "word_doubts",
     "zone_doubts",
     "zone_notices",
@@ -37,6 +41,8 @@ _REPEATED_DIGIT = re.compile(r"-?(9{2,}|7{2,}|8{2,})")
 _SENTINELS = (-1, -9, -998, -997, 32767, -32768, 65535, 2**31 - 1, -(2**31), 2**32 - 1, 1e20, 1e30)
 MAX_CODES = 10  # at either end of a column's values
 MIN_CODE = 9  # in size: smaller codes, such as -1, are values among others
+OWN = " Until then it has a probability of its own."
+UNTAUGHT = " No row that the columns are learned from has it; until then it counts as never seen."
 MAX_TOLD = 3  # groups of spellings of a column
 _MIN_DAYS = 10  # distinct whole numbers that are all dates
 _MIN_MONTHS = 3  # in which they lie
@@ -50,9 +56,7 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str]:
     """Sentinels, zeros that may mean missing, and codes that look like amounts."""
-    doubts = _sentinels(name, tally)
-    far = far_values(tally)
-    doubts += [_far(name, tally, i, far) for i in far if not _is_told(tally, i)]
+    doubts = code_doubts(name, tally)
     doubts += _days_in_numbers(name, tally) if whole else []
     doubts += _zeros(name, tally, rows)
     if whole and 2 < len(tally.values) <= 10 and rows >= 50:
@@ -64,18 +68,36 @@ def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str
     return doubts
 
 
+def code_doubts(name: Any, tally: Tally, then: Mapping[float, str] | None = None) -> list[str]:
+    """Numbers that may mean missing, such as -999, and those hundreds of times beyond the others.
+    ``then``: what holds of each until it is said to be missing."""
+    far = far_values(tally)
+    told = [_far(name, tally, i, far) for i in far if not _is_told(tally, i)]
+    return [*_sentinels(name, tally, {} if then is None else then), *told]
+
+
+def codes_in(tally: Tally) -> tuple[float, ...]:
+    """The numbers that may mean missing, such as -999."""
+    places = np.flatnonzero(_look_like_codes(tally.values)).tolist()
+    return tuple(float(tally.values[i]) for i in places if _sentinel("", tally, i))
+
+
 def far_labels(name: Any, tally: Tally) -> list[str]:
     """The numbers of a target that are far from the others, and may mean missing."""
-    return _of_target(_sentinels(name, tally))
+    return _of_target(_sentinels(name, tally, {}))
 
 
 def _of_target(doubts: Sequence[str]) -> list[str]:
     return [each.replace("Column", "Target", 1) for each in doubts]
 
 
-def _sentinels(name: Any, tally: Tally) -> list[str]:
+def _sentinels(name: Any, tally: Tally, then: Mapping[float, str]) -> list[str]:
     places = np.flatnonzero(_look_like_codes(tally.values))
-    return [words for i in places if (words := _sentinel(name, tally, int(i)))]
+    return [
+        words + then.get(float(tally.values[i]), "")
+        for i in places
+        if (words := _sentinel(name, tally, int(i)))
+    ]
 
 
 def _look_like_codes(values: Any) -> Any:
@@ -106,7 +128,7 @@ def _sentinel(name: Any, tally: Tally, i: int) -> str:
         return ""
     word = text_of(value)
     return (
-        f"Column {name!r} is {word} in {tally.counts[i]:g} rows, far from the other values "
+        f"Column {name!r} is {word} in {_rows(tally.counts[i])}, far from the other values "
         f"({low:g} to {high:g}); "
         f"if it means missing, say missing={{{name!r}: [{word}]}}."
     )
@@ -185,8 +207,11 @@ def date_doubts(name: Any, form: str, tally: Tally) -> list[str]:
     ]
 
 
-def sentinel_doubts(name: Any, series: Any, form: str, tally: Tally) -> list[str]:
-    """Dates such as 9999-12-31, which likely mean "none"."""
+def sentinel_doubts(
+    name: Any, series: Any, form: str, tally: Tally, then: Mapping[float, str] | None = None
+) -> list[str]:
+    """Dates such as 9999-12-31, which likely mean "none". ``then``: what holds of each, in days,
+    until it is said to be missing; by default it has a probability of its own."""
     found = sentinel_days(tally)
     if not found:
         return []
@@ -195,6 +220,7 @@ def sentinel_doubts(name: Any, series: Any, form: str, tally: Tally) -> list[str
     others = f"{day_text(rest[0])} to {day_text(rest[-1])}"
     return [
         _sentinel_date(name, text_of(series.iloc[place]), rows, others)
+        + (OWN if then is None else then[value])
         for value, rows in zip(tally.values.tolist(), tally.counts.tolist(), strict=True)
         if value in found
         for place in [int((known & (cells == value)).argmax())]
@@ -204,8 +230,7 @@ def sentinel_doubts(name: Any, series: Any, form: str, tally: Tally) -> list[str
 def _sentinel_date(name: Any, cell: str, rows: float, others: str) -> str:
     return (
         f"Column {name!r} is {cell} in {_rows(rows)}, far from the other dates ({others}); if it "
-        f"means missing, say missing={{{name!r}: [{cell!r}]}}. Until then it has a probability of "
-        "its own."
+        f"means missing, say missing={{{name!r}: [{cell!r}]}}."
     )
 
 
@@ -239,20 +264,25 @@ def zone_notices(zones: Mapping[Any, tuple[bool, bool]]) -> list[str]:
 def word_doubts(name: Any, tally: Tally) -> list[str]:
     """Words that may mean missing, spellings that differ in case or spaces, numbers among words,
     money and percentages."""
-    words = [value for value in tally.values if isinstance(value, str)]
-    empty = [word for word in words if is_empty_word(word)]
-    doubts = _empty_words(name, empty)
-    doubts += _spellings(name, tally, lambda group: f"say {_merge(name, group)}")
-    return doubts + _kinds(name, tally, set(empty))
+    empty = {value for value in tally.values if is_empty_word(value)}
+    return [*spelling_doubts(name, tally), *_kinds(name, tally, empty)]
+
+
+def spelling_doubts(name: Any, tally: Tally) -> list[str]:
+    """Words that may mean missing, and spellings that look like one value."""
+    empty = [value for value in tally.values.tolist() if is_empty_word(value)]
+    return [*_empty_words(name, empty), *_spellings(name, _filled(tally))]
 
 
 def label_doubts(name: Any, tally: Tally) -> list[str]:
-    """As ``word_doubts``, of the classes of a target, which nothing merges later."""
-    is_empty = np.array([is_empty_word(value) for value in tally.values], dtype=bool)
-    doubts = _empty_words(name, tally.values[is_empty].tolist())
-    filled = Tally(tally.values[~is_empty], tally.counts[~is_empty], tally.missing)
-    doubts += _spellings(name, filled, lambda group: "write them in one way before the fit")
-    return _of_target(doubts)
+    """As ``word_doubts``, of the classes of a target."""
+    return _of_target(spelling_doubts(name, tally))
+
+
+def _filled(tally: Tally) -> Tally:
+    """The values that are no words for a missing cell."""
+    filled = np.array([not is_empty_word(value) for value in tally.values], dtype=bool)
+    return Tally(tally.values[filled], tally.counts[filled], tally.missing)
 
 
 def _empty_words(name: Any, empty: list[str]) -> list[str]:
@@ -264,26 +294,42 @@ def _empty_words(name: Any, empty: list[str]) -> list[str]:
     ]
 
 
-def _spellings(name: Any, tally: Tally, remedy: Callable[[Sequence[str]], str]) -> list[str]:
+def _spellings(name: Any, tally: Tally) -> list[str]:
     """Words that look like one value, with what would merge them."""
+    answers = mixed_answers(tally)
+    told = [] if answers is None else answers.spellings
+    doubts = [] if answers is None else [_two_answers(name, answers)]
     counts = {
         word: float(count)
         for word, count in zip(tally.values.tolist(), tally.counts.tolist(), strict=True)
-        if isinstance(word, str)
+        if isinstance(word, str) and word not in told
     }
+    return doubts + _alike(name, counts)
+
+
+def _two_answers(name: Any, answers: Answers) -> str:
+    yes, no = (", ".join(map(quoted, side)) for side in answers)
+    return (
+        f"Column {name!r} spells two answers in {len(answers.spellings)} ways, {yes} and {no}; "
+        f"they stay apart. To merge them, say types={{{name!r}: {{'merge': {answers.merge!r}}}}}."
+    )
+
+
+def _alike(name: Any, counts: Mapping[str, float]) -> list[str]:
+    """Words that differ in case, in spaces or by a letter, with what would merge them."""
     groups = defaultdict(list)
     for word in sorted(counts, key=lambda word: (-counts[word], word)):
-        groups[_folded(word)].append(word)
+        groups[folded(word)].append(word)
     alike = [group for group in groups.values() if len(group) > 1]
     doubts = [
         f"Column {name!r} has spellings that differ only in {_difference(group)}: {_some(group)}; "
-        f"they stay apart. To merge them, {remedy(group)}."
+        f"they stay apart. To merge them, say {_merge(name, group)}."
         for group in alike[:MAX_TOLD]
     ]
     usual = {group[0]: sum(counts[word] for word in group) for group in groups.values()}
     return doubts + [
         f"Column {name!r} has {often!r} in {usual[often]:g} rows and {rare!r} in {usual[rare]:g}, "
-        f"which differ by one letter. If they are one value, {remedy([often, rare])}."
+        f"which differ by one letter. If they are one value, say {_merge(name, [often, rare])}."
         for often, rare in _one_letter_apart(usual)[:MAX_TOLD]
     ]
 
@@ -292,10 +338,6 @@ def _difference(group: Sequence[str]) -> str:
     """What words that look like one value differ in."""
     composed = {unicodedata.normalize("NFKC", word) for word in group}
     return "case or spaces" if len(composed) == len(group) else "how their letters are stored"
-
-
-def _folded(word: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", word).casefold().split())
 
 
 def _merge(name: Any, group: Sequence[str]) -> str:
@@ -319,7 +361,7 @@ def _one_letter_apart(counts: Mapping[str, float]) -> list[tuple[str, str]]:
 def _is_slip(one: str, other: str) -> bool:
     """Whether all words are the same but one long one, by a letter more, less or changed, or two
     that changed places."""
-    pairs = list(zip(_folded(one).split(), _folded(other).split(), strict=False))
+    pairs = list(zip(folded(one).split(), folded(other).split(), strict=False))
     if len(one.split()) != len(other.split()):
         return False
     differ = [pair for pair in pairs if pair[0] != pair[1]]

@@ -18,7 +18,7 @@ from conjoin.codecs.table.native import backend_of, to_pandas
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.values import quoted
 
-__all__ = ["as_frame", "from_dict", "is_named"]
+__all__ = ["as_frame", "check_cells", "from_dict", "is_named"]
 
 Series = Any  # a pandas Series of any cell type
 
@@ -120,9 +120,17 @@ def _from_rows(X: Sequence[Any], columns: Sequence[Any] | None) -> pd.DataFrame:
         raise ValueError(
             f"The rows have {min(lengths)} to {max(lengths)} cells; each row needs the same number."
         )
-    if np.ndim(X[0]) > 1 or any(isinstance(cell, list | tuple) for cell in X[0]):
+    if _is_deeper(X):
         return _from_array(np.asarray(X), columns)
     return _named(pd.DataFrame([list(row) for row in X]), columns)
+
+
+def _is_deeper(rows: Sequence[Any]) -> bool:
+    """Whether rows are made of rows again, all of one length: an array of three dimensions."""
+    if isinstance(rows[0], np.ndarray):
+        return rows[0].ndim > 1
+    deep = all(isinstance(cell, list | tuple | np.ndarray) for row in rows for cell in row)
+    return deep and len({len(cell) for row in rows for cell in row}) == 1
 
 
 def _from_array(array: NDArray[Any], columns: Sequence[Any] | None) -> pd.DataFrame:
@@ -205,7 +213,7 @@ def _plain(series: Series) -> Series | None:
             f"Column {series.name!r} is sparse, but dense data is required; use .sparse.to_dense()."
         )
     if isinstance(series.dtype, pd.CategoricalDtype):
-        _check_cells(series.name, series.cat.categories.astype(object).to_series())
+        _check_categories(series)
         return None
     return _plain_objects(series) if series.dtype == object else None
 
@@ -214,7 +222,7 @@ def _plain_objects(series: Series) -> Series | None:
     _check_words(series)
     kind = pd.api.types.infer_dtype(series, skipna=True)
     if kind not in _QUICK:
-        _check_cells(series.name, series)
+        check_cells(f"Column {series.name!r}", series, "leave the column out")
     if kind in _NUMBERS or kind in ("datetime", "datetime64"):
         # Decimal cells and None become floats; a datetime with a time zone keeps it
         fresh: Series = (
@@ -224,20 +232,42 @@ def _plain_objects(series: Series) -> Series | None:
     return None
 
 
-def _check_cells(name: Any, cells: Series) -> None:
+def check_cells(place: str, cells: Any, otherwise: str) -> None:
+    """TypeError names the first cell that is no plain value, such as a list, and what to do.
+    ``place``: what holds the cells, such as "Column 'a'". ``otherwise``: what can be done but to
+    write plain values."""
     for kind in dict.fromkeys(map(type, cells)):
         if issubclass(kind, complex | np.complexfloating):
-            raise ValueError(f"Complex data not supported; column {name!r} holds complex numbers.")
-        if (
-            not issubclass(kind, _PLAIN)
-            and kind not in (type(None), type(pd.NA), type(pd.NaT))
-            and kind.__name__ != "Decimal"
-        ):
-            row, cell = next((i, cell) for i, cell in enumerate(cells) if type(cell) is kind)
-            raise TypeError(
-                f"Column {name!r}, row {row}: argument must be a string or a number, not "
-                f"{quoted(cell)} ({kind.__name__})."
+            raise ValueError(
+                f"Complex data not supported; {place[:1].lower()}{place[1:]} holds complex numbers."
             )
+        if not _is_plain(kind):
+            row, cell = next((i, cell) for i, cell in enumerate(cells) if type(cell) is kind)
+            raise TypeError(_no_plain_cell(place, row, cell, otherwise))
+
+
+def _is_plain(kind: type) -> bool:
+    missing = (type(None), type(pd.NA), type(pd.NaT))
+    return issubclass(kind, _PLAIN) or kind in missing or kind.__name__ == "Decimal"
+
+
+def _no_plain_cell(place: str, row: int, cell: Any, otherwise: str) -> str:
+    return (
+        f"{place}, row {row}: argument must be a string or a number, not {quoted(cell)} "
+        f"({type(cell).__name__}); write one string or number in each cell, or {otherwise}."
+    )
+
+
+def _check_categories(series: Series) -> None:
+    """As ``check_cells``: of the first row of a category that is no plain value."""
+    place = f"Column {series.name!r}"
+    categories = series.cat.categories.astype(object).tolist()
+    odd = [code for code, each in enumerate(categories) if not _is_plain(type(each))]
+    held = np.flatnonzero(series.cat.codes.isin(odd))
+    if len(held):
+        row = int(held[0])
+        raise TypeError(_no_plain_cell(place, row, series.iloc[row], "leave the column out"))
+    check_cells(place, categories, "leave the column out")
 
 
 def _check_words(series: Series) -> None:

@@ -1,15 +1,28 @@
 """Data frames of other libraries (polars, Arrow, Modin, cuDF, ...) through narwhals: to pandas, and
-results back in the kind that was given."""
+results back in the kind that was given, with the types of columns that pandas does not have."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["backend_of", "in_kind", "native_series", "plain_frame", "to_pandas"]
+__all__ = ["Kind", "backend_of", "in_kind", "kind_of", "native_series", "plain_frame", "to_pandas"]
 
 # what has its own way in, so that narwhals need not be loaded for it
 _OWN = (pd.DataFrame, pd.Series, np.ndarray, str, bytes, list, tuple, dict, int, float, type(None))
+
+
+_LOST = ("Date", "Decimal", "Enum")  # types of narwhals that pandas has no room for
+_CLOSE = 1e-9  # relative, by which a decimal number may differ from its float
+
+
+class Kind(NamedTuple):
+    """The library of a data frame, "" for pandas and for what is none; and the types of its columns
+    that do not outlive the way to pandas, by their names."""
+
+    backend: str = ""
+    types: Mapping[str, Any] = {}
 
 
 def _as_narwhals(raw: Any) -> Any:
@@ -37,9 +50,21 @@ def to_pandas(raw: Any) -> pd.DataFrame | None:
     if not isinstance(found, nw.DataFrame):
         return None
     # the whole frame at once: of a single column, some libraries lose the time zone
-    frame = found.to_pandas().reset_index(drop=True)
+    frame: pd.DataFrame = _pandas_of(found)
     kept = {name: _nullable(found[name]) for name in found.columns}
     return frame.assign(**{name: cells for name, cells in kept.items() if cells is not None})
+
+
+def _pandas_of(found: Any) -> Any:
+    """A frame or a column of narwhals as one of pandas, with rows counted from 0. ValueError where
+    its library needs another for that."""
+    try:
+        return found.to_pandas().reset_index(drop=True)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"Data frames of {found.implementation.value} are read by pyarrow ({error}): pip "
+            'install "conjoin[parquet]", or give a frame of pandas.'
+        ) from None
 
 
 def plain_frame(raw: Any) -> Any:
@@ -58,7 +83,7 @@ def native_series(raw: Any) -> Any:
     if not isinstance(found, nw.Series):
         return raw
     kept = _nullable(found)
-    plain = found.to_pandas().reset_index(drop=True) if kept is None else kept
+    plain = _pandas_of(found) if kept is None else kept
     return plain.rename(found.name or None)
 
 
@@ -80,21 +105,67 @@ def backend_of(raw: Any) -> str:
     return "" if found is None else str(found.implementation.value)
 
 
-def in_kind(frame: Any, backend: Any) -> Any:
-    """A pandas frame as one of the library ``backend``; anything else as it is."""
-    if not backend or not isinstance(frame, pd.DataFrame):
+def kind_of(raw: Any) -> Kind:
+    """What gives results back as a data frame was given: see ``in_kind``."""
+    found = _as_narwhals(raw)
+    if found is None:
+        return Kind()
+    import narwhals as nw
+
+    types = found.schema if isinstance(found, nw.DataFrame) else {}
+    lost = {name: kind for name, kind in types.items() if type(kind).__name__ in _LOST}
+    return Kind(str(found.implementation.value), lost)
+
+
+def in_kind(frame: Any, kind: Kind) -> Any:
+    """A pandas frame as one of the library and the column types of ``kind``; anything else as it
+    is. A column keeps the type that it has where its values do not fit into the other. Levels of
+    the index that have names become columns, and names of several parts are joined."""
+    if not kind.backend or not isinstance(frame, pd.DataFrame):
         return frame
     import narwhals as nw
 
-    named: Any = frame.set_axis([str(name) for name in frame], axis=1)
+    named = _flat(frame)
+    backend: Any = kind.backend
     try:
         import pyarrow as pa
 
         table = pa.Table.from_pandas(named, preserve_index=False).replace_schema_metadata(None)
-        return nw.DataFrame.from_arrow(table, backend=backend).to_native()
+        out = nw.DataFrame.from_arrow(table, backend=backend)
     except ImportError:
         cells = {name: _listed(named[name]) for name in named}
-        return nw.from_dict(cells, backend=backend).to_native()
+        out = nw.from_dict(cells, backend=backend)
+    typed = {
+        name: _in_type(out[name], wanted)
+        for name, wanted in kind.types.items()
+        if name in out.columns and out[name].dtype != wanted
+    }
+    return out.with_columns(**typed).to_native() if typed else out.to_native()
+
+
+def _flat(frame: pd.DataFrame) -> Any:
+    """A frame without index, whose names are strings."""
+    names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame]
+    named = frame.set_axis(pd.Index(names, dtype=object), axis=1)
+    for place, level in enumerate(named.index.names):
+        if level is not None:
+            free = str(level)
+            while free in named.columns:
+                free += "_"
+            named.insert(place, free, named.index.get_level_values(place))
+    return named.reset_index(drop=True)
+
+
+def _in_type(column: Any, wanted: Any) -> Any:
+    """A column of narwhals in another type, where that changes no value."""
+    known = column.drop_nulls().to_list()
+    if type(wanted).__name__ == "Enum" and not set(known) <= set(wanted.categories):
+        return column
+    cast = column.cast(wanted)
+    back = cast.drop_nulls().cast(column.dtype).to_list()
+    floats = type(wanted).__name__ == "Decimal"
+    same = np.allclose(back, known, rtol=_CLOSE, atol=0.0) if floats else back == known
+    return cast if same else column
 
 
 def _listed(column: pd.Series) -> list[Any]:

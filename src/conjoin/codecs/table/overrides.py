@@ -2,12 +2,16 @@
 mean missing.
 """
 
+import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from conjoin.codecs.table.forms import NAMED_PARSES, form_json, is_parse
 from conjoin.codecs.table.schema import ROLES, TYPES, Column, Schema
+from conjoin.codecs.table.values import text_of
 
 __all__ = ["NO_RELATION", "missing_of", "of_target", "overrides_of", "without_target"]
 
@@ -35,6 +39,7 @@ _FIELDS = (
     "relation",
     "merge",
 )
+_LEVELS = (str, numbers.Real, np.bool_)
 NO_RELATION = "none"  # of a column that takes part in none, unless another column states one
 _NUMERIC = (
     "resolution",
@@ -124,6 +129,13 @@ def _fields(name: Any, value: Any) -> JSON:
             f"Column {name!r}: merge is {{spelling: level}}, such as {{'berlin': 'Berlin'}}, not "
             f"{fields['merge']!r}."
         )
+    merge: Any = fields.get("merge", {})
+    odd = next((level for level in merge.values() if not isinstance(level, _LEVELS)), None)
+    if odd is not None:
+        raise TypeError(
+            f"Column {name!r}: merge names the level {odd!r}, which is neither a string nor a "
+            "number; give one of them."
+        )
     unknown = [key for key in fields if key not in _FIELDS]
     if unknown:
         raise ValueError(
@@ -148,9 +160,13 @@ def _from_column(column: Column) -> JSON:
     if column.type == "text":
         return fields
     if not column.numeric and not isinstance(column.parse, str):
-        return fields | (
-            {"levels": column.levels, "pooled": column.pooled} if column.levels else {}
+        gone = {text for text, level in column.merge if text_of(level) != text}
+        # spellings that were merged after the schema was made are no levels of their own any more
+        levels, pooled = (
+            tuple(value for value in values if text_of(value) not in gone)
+            for values in (column.levels, column.pooled)
         )
+        return fields | ({"levels": levels, "pooled": pooled} if levels else {})
     if isinstance(column.parse, str):  # edited: what was measured of another reading is void
         return {key: value for key, value in fields.items() if key != "type"} | {
             "parse": column.parse

@@ -63,8 +63,9 @@ class Column:
     leaves the tail open. ``only_atoms``: there are no values but the spikes.
     ``pooled`` are the rare values that share the level "(rare)", most frequent first;
     ``pooled_counts`` are the rows of each, which models of earlier versions do not have.
-    ``held_out`` are values that only rows have which did not teach: they count as never seen, and
-    can be asked for as one of the rare ones."""
+    ``held_out`` are values that only rows have which did not teach, of numbers (days of dates)
+    codes such as -999 alone: they count as never seen, and levels can be asked for as one of the
+    rare ones."""
 
     name: Name
     type: str

@@ -36,6 +36,7 @@ _CURRENCY_WORDS |= {"nok", "dkk", "kr", "kr.", "fr", "fr.", "rs", "rs.", "r$", "
 _CURRENCY_WORDS |= {"zł", "pln", "czk", "kč", "ft", "huf", "brl", "mxn", "zar", "tl", "try", "руб"}
 _SPACES = " \u00a0\u202f\u2009"
 _GROUPS = (",", ".", "'", "’", "_", *_SPACES)
+LAKHS = "lakhs"  # commas behind thousands, and behind each two digits before them: 1,23,456
 _MINUS = "-\u2212"
 _TIMES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
 _MAX_DIGITS = 15  # of a whole number that a float keeps apart from its neighbours
@@ -44,12 +45,15 @@ _MAX_UNIT_CHARACTERS = 15
 MIN_NUMBERS_SHARE = 0.9  # of the distinct words, above which a column was meant as numbers
 MIN_SHOWN_NUMBERS = 10  # of these
 MAX_SHOWN_UNITS = 4  # of a column whose numbers have several
-_GROUPED_BY_TWO = re.compile(r"\d{1,2}(,\d\d)+,\d{3}(\.\d+)?")  # lakhs and crores
+_GROUPED_BY_LAKHS = re.compile(r"\d{1,2}(,\d\d)*,\d{3}")  # of numbers from a thousand on
+_GROUPED_BY_TWO = re.compile(r"\d{1,2}(,\d\d)+,\d{3}(\.\d+)?")  # from a lakh on
 _CELL = re.compile(
     rf"(?P<open>\(?)(?P<before>[^\d(),.]*)"
     rf"(?P<core>[.,]?\d(?:[\d,.'’_{_SPACES}]*\d)?)(?P<after>[^()]*?)(?P<close>\)?)"
 )
-_UNIT = re.compile(r"[%‰°º′″µμΩ$€£¥₹₩₽₺₫₴₦₱฿₪¢ƒA-Za-zÀ-ɏа-яА-Я²³./·*^-]+\d?")
+_SIGNS = r"%‰°º′″µμΩ$€£¥₹₩₽₺₫₴₦₱฿₪¢ƒA-Za-zÀ-ɏа-яА-Я"
+# what follows the digits: "-A-7" and ".7" make a key or a range of it, "/h" is a unit
+_UNIT = re.compile(rf"[{_SIGNS}][{_SIGNS}²³./·*^-]*\d?|/[{_SIGNS}]+[²³]?")
 
 
 class _Parts(NamedTuple):
@@ -67,7 +71,8 @@ class _Parts(NamedTuple):
 class Written:
     """How the numbers of a column are written.
 
-    ``decimal`` and ``group`` are marks; ``prefix`` and ``suffix`` stand around the number, spaces
+    ``decimal`` and ``group`` are marks; where ``group`` is "lakhs", commas stand as in 1,23,456.
+    ``prefix`` and ``suffix`` stand around the number, spaces
     included; ``places`` are decimals, of every number ("fixed"), of those that are not whole
     ("whole or fixed"), or at most ("shortest"). ``negative`` says where a minus stands: "first"
     (-$5), "inner" ($-5), "last" (5-) or "brackets". ``times`` are the magnitudes in use, such as
@@ -92,7 +97,7 @@ class Written:
             "decimal": (self.decimal, (".", ",")),
             "decimals": (self.decimals, ("fixed", "shortest", "whole or fixed")),
             "negative": (self.negative, ("first", "inner", "last", "brackets")),
-            "group": (self.group, ("", *_GROUPS)),
+            "group": (self.group, ("", *_GROUPS, LAKHS)),
             "places": (self.places, range(_MAX_PLACES + 1)),
         }
         choices |= {f"times[{i}]": (times, tuple(_TIMES)) for i, times in enumerate(self.times)}
@@ -159,7 +164,9 @@ class Written:
             self.decimals == "whole or fixed" and not rest.strip("0")
         ):
             rest = rest.rstrip("0")
-        if self.group:
+        if self.group == LAKHS:
+            whole = _by_lakhs(whole)
+        elif self.group:
             whole = f"{int(whole):,}".replace(",", self.group)
         if not self.zero and whole == "0" and rest:
             whole = ""
@@ -170,7 +177,8 @@ class Written:
         marks = {",": "a decimal comma", ".": "a decimal point"}[self.decimal]
         parts = [f"in {self.unit}"] if self.unit else []
         parts += [marks] if self.places else []
-        parts += [f"{self.group!r} between thousands"] if self.group else []
+        parts += ["digits grouped as in 1,23,456"] if self.group == LAKHS else []
+        parts += [f"{self.group!r} between thousands"] if self.group not in ("", LAKHS) else []
         parts += ["brackets for negative ones"] if self.negative == "brackets" else []
         parts += ["a minus behind negative ones"] if self.negative == "last" else []
         more = [f"{times} = {_TIMES[times]:,}" for times in self.times if times]
@@ -261,9 +269,12 @@ def _bare(core: str, decimal: str, group: str) -> str | None:
     whole, mark, rest = core.partition(decimal)
     if mark and not (rest.isascii() and rest.isdigit()):
         return None
-    if not whole.isdigit():
+    if group == LAKHS and _GROUPED_BY_LAKHS.fullmatch(whole):
+        whole = whole.replace(",", "")
+    elif not whole.isdigit():
         group = _SPACES if group and group in _SPACES else group
-        pieces = re.split(f"[{re.escape(group)}]", whole) if group else [whole]
+        marks = "" if group == LAKHS else group
+        pieces = re.split(f"[{re.escape(marks)}]", whole) if marks else [whole]
         first, *others = pieces
         if whole and not (
             first.isdigit() and len(first) <= 3 and all(len(p) == 3 and p.isdigit() for p in others)
@@ -275,6 +286,17 @@ def _bare(core: str, decimal: str, group: str) -> str | None:
     if len(whole) > _MAX_DIGITS or len(rest) > _MAX_PLACES:
         return None
     return f"{whole or '0'}.{rest or '0'}"
+
+
+def _by_lakhs(whole: str) -> str:
+    """Digits in groups of two, but for the last three.
+
+    >>> _by_lakhs("123"), _by_lakhs("1234"), _by_lakhs("123456"), _by_lakhs("12345678")
+    ('123', '1,234', '1,23,456', '1,23,45,678')
+    """
+    head = whole[:-3]
+    pieces = [head[max(0, end - 2) : end] for end in range(len(head), 0, -2)][::-1]
+    return ",".join([*pieces, whole[-3:]])
 
 
 def _other_group(decimal: str) -> str:
@@ -345,7 +367,7 @@ def obstacle(words: Sequence[str]) -> str:
         word for word, part in parts.items() if part and _GROUPED_BY_TWO.fullmatch(part.core)
     ]
     return (
-        f"its numbers are not grouped by thousands ({grouped[0]!r}); write them without commas"
+        f"its numbers are grouped in several ways ({grouped[0]!r}); write them without commas"
         if grouped
         else ""
     )
@@ -369,9 +391,10 @@ def _is_one(units: Counter[str], lenient: bool) -> bool:
 def _marks(parse: str) -> list[tuple[str, str]]:
     """Pairs of decimal and group marks, the likelier first."""
     decimals = {"decimal comma": ",", "decimal point": "."}.get(parse, ".,")
-    return [
+    pairs = [
         (decimal, group) for group in ("", *_GROUPS) for decimal in decimals if decimal != group
     ]
+    return [*pairs, (".", LAKHS)] if "." in decimals else pairs
 
 
 def _reads(parts: Sequence[_Parts], decimal: str, group: str) -> bool:
@@ -475,6 +498,8 @@ def _ways(parts: Sequence[_Parts], decimal: str, group: str) -> Iterator[Written
 
 def _used(parts: Sequence[_Parts], group: str) -> str:
     """The mark between thousands as it is written; spaces are of several widths."""
+    if group == LAKHS:
+        return group
     same = _SPACES if group in _SPACES else group
     found = Counter(mark for part in parts for mark in part.core if mark in same)
     return found.most_common(1)[0][0] if found else ""
