@@ -19,7 +19,7 @@ Shape letters: B rows, C channels, H and W sides, P places, F features, K classe
 >>> from conjoin.families.diffusion.picture import PictureDiffusion
 >>> student = Student(Denoiser((1, 8, 8), 17, 0, PictureDiffusion(size=0.25)), calls=2)
 >>> [round(level, 1) for level in student.levels]
-[40.0, 6.3, 0.0]
+[40.0, 5.3, 0.0]
 """
 
 import copy
