@@ -5,12 +5,14 @@ import decimal
 import json
 import subprocess
 import sys
+import warnings
 
 import narwhals
 import numpy as np
 import pandas as pd
 import pytest
 
+import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.codecs import Schema, TableCodec, inspect
 from conjoin.codecs.table import read_table
@@ -900,3 +902,41 @@ def test_an_end_after_a_start_stays_a_date_beside_pooled_levels():
     filled = model.impute(frame.head(5).assign(end=None))
     days = (pd.to_datetime(filled["end"]) - pd.to_datetime(filled["start"])).dt.days
     assert days.between(0, 14).all()
+
+
+# -------------------------------------------------------------- cells in the way of another country
+
+
+def in_euros(form="{}.000 €"):
+    thousands = rng(8).integers(20, 90, 300)
+    return pd.DataFrame({"price": [form.format(each) for each in thousands], "size": thousands})
+
+
+@pytest.mark.parametrize(("form", "other"), [("{}.000 €", "50,000 €"), ("${},000", "$50.000")])
+def test_thousands_with_the_mark_of_decimals_are_not_taken_for_a_thousandth(form, other):
+    model = JointDensity(family="mixture", random_state=0).fit(in_euros(form))
+    new = pd.DataFrame({"price": [other, form.format(50)], "size": [None, None]})
+    with pytest.warns(conjoin.CellWarning, match="row 0: .* is not a number .* counts as missing"):
+        filled = model.impute(new)
+    assert 45 < filled["size"][1] < 55
+    with pytest.raises(ValueError, match="is not a number"):
+        model.sample(2, given={"price": other})
+
+
+def test_decimals_among_whole_numbers_are_still_read():
+    column = inspect(in_euros())["price"]
+    assert column.parse.read("5.000,5 €") == 5000.5 and column.parse.read("0,250 €") == 0.25
+    assert column.parse.read("50,000 €") is None
+
+
+def test_cells_without_the_unit_of_the_fit_are_told():
+    share = rng(9).uniform(10, 90, 300).round(1)
+    frame = pd.DataFrame({"share": [f"{each}%" for each in share], "z": share})
+    model = JointDensity(family="mixture", random_state=0).fit(frame)
+    with pytest.warns(
+        conjoin.CellWarning, match="'share' has no '%' here, .* 0.25 is taken as 0.25 %"
+    ):
+        model.score_samples(pd.DataFrame({"share": [0.25, 0.5], "z": [25, 50]}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.score_samples(frame.head(3))

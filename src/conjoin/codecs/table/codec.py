@@ -40,6 +40,7 @@ from conjoin.codecs.table.later import (
     asked_rounded,
     named_as_at_fit,
     taken_words,
+    tell_bare,
     tell_truths,
     tell_unlike,
     tell_zones,
@@ -414,6 +415,7 @@ class TableCodec(Codec):
         clear, unread = without_unreadable(frame, self.schema.columns, self.strict)
         tell_unlike(clear, self._amounts())
         tell_truths(clear, self.schema.columns)
+        tell_bare(clear, self.schema.columns)
         return TableRows(clear, unread)
 
     def unread(self, rows: Rows) -> list[str]:

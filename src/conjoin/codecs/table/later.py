@@ -12,6 +12,7 @@ from conjoin.codecs.table.cells import Cells
 from conjoin.codecs.table.reading import numbers_of, unreadable
 from conjoin.codecs.table.schema import Column
 from conjoin.codecs.table.values import blank, quoted, zones_of
+from conjoin.codecs.table.written import Written
 
 __all__ = [
     "CellWarning",
@@ -19,6 +20,7 @@ __all__ = [
     "asked_rounded",
     "named_as_at_fit",
     "taken_words",
+    "tell_bare",
     "tell_truths",
     "tell_unlike",
     "tell_zones",
@@ -119,6 +121,24 @@ def _truths(series: Any) -> np.ndarray:
     if series.dtype != object:
         return np.zeros(len(series), dtype=bool)
     return np.array([isinstance(cell, bool | np.bool_) for cell in series], dtype=bool)
+
+
+def tell_bare(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """A warning for each column of numbers in words, such as 25.3%, whose cells all come without
+    the unit: 0.25 may mean 25 %."""
+    for column in columns:
+        unit = column.parse.unit if isinstance(column.parse, Written) else ""
+        if not unit or not column.modelled or column.name not in frame.columns:
+            continue
+        cells = blank(frame[column.name].head(LOOKED_AT_ROWS), column.missing).dropna()
+        if len(cells) and not any(unit in str(cell) for cell in cells):
+            first = quoted(cells.tolist()[0])
+            warnings.warn(
+                f"Column {column.name!r} has no {unit!r} here, which its cells had at the fit: "
+                f"{first} is taken as {first.strip(chr(39))} {unit}.",
+                CellWarning,
+                stacklevel=5,
+            )
 
 
 def tell_unlike(frame: pd.DataFrame, fitted: Sequence[Cells]) -> None:
