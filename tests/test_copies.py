@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conjoin import JointClassifier, JointDensity
+from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.training.data import content_hashes, row_hashes, split_rows
 from conjoin.training.data import count_copies as count_by_hashes
 
@@ -46,6 +46,30 @@ def test_rows_that_repeat_by_chance_are_none():
     for X in (few, days, cells, measured(300)):
         assert count_copies(X) == 0
     assert len(np.unique(row_hashes(few))) == 3000
+
+
+@pytest.mark.parametrize("drawn", ["resampled", "a block twice"])
+def test_copies_of_measured_rows_are_on_one_side_however_often(drawn):
+    """Else a resampled table promises what no fresh row keeps: its held-out rows taught."""
+    rng = np.random.default_rng(1)
+    places = rng.integers(0, 400, 800) if drawn == "resampled" else np.r_[0:400, 0:200]
+    X = measured(400).iloc[places].reset_index(drop=True)
+    y = pd.Series(rng.choice(["u", "v"], 400), name="y").iloc[places].reset_index(drop=True)
+    hashes = row_hashes(X)
+    different = len(np.unique(places))
+    assert len(np.unique(hashes)) == different
+    model = JointClassifier(family="naive_bayes", random_state=0).fit(X, y)
+    told = f"Of {len(places)} rows {len(places) - different} "
+    assert any(words.startswith(told) for words in model.notices_)
+    verdict = model.decide(measured(500, 7), max_error=0.3)["verdict"]
+    assert (verdict != "accept").all()
+
+
+def test_measured_rows_with_labels_of_their_own_are_no_copies():
+    X = measured(100).iloc[np.random.default_rng(2).integers(0, 100, 300)].reset_index(drop=True)
+    y = np.random.default_rng(3).normal(size=300)
+    model = JointRegressor(family="naive_bayes", random_state=0).fit(X, y)
+    assert not any("exact copies" in words for words in model.notices_)
 
 
 def test_one_row_that_dominates_is_in_every_part_by_its_share():

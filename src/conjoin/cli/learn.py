@@ -76,9 +76,9 @@ def check(
 def _copies(frame: Any) -> list[str]:
     """That rows are copies of others, and what that does to promises."""
     from conjoin.fitting.split import copies_words
-    from conjoin.training.data import content_hashes, count_copies
+    from conjoin.training.data import content_hashes, count_copies, repeat_by_chance
 
-    copies = count_copies(content_hashes(frame))
+    copies = count_copies(content_hashes(frame), repeat_by_chance(frame))
     return [copies_words(len(frame), copies)] if copies else []
 
 

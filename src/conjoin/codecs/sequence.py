@@ -75,6 +75,9 @@ class StringRows:
             found[row] = int.from_bytes(digest, "little")
         return found
 
+    def repeat_by_chance(self) -> bool:
+        return True
+
 
 class SequenceCodec(Codec):
     """``tokens``: what strings are made of; ``capacity``: how many of them one may have; ``name``:

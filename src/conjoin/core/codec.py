@@ -136,6 +136,11 @@ class Rows(Protocol):
         """(B,) uint64: equal for rows of equal content."""
         ...
 
+    def repeat_by_chance(self) -> bool:
+        """Whether equal rows may be so by chance, as those of a few columns of few levels are;
+        else they are copies."""
+        ...
+
 
 class Field(NamedTuple):
     """One line of the table of what is modelled: words for a reader."""

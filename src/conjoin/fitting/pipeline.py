@@ -42,10 +42,10 @@ from conjoin.fitting.split import (
     Rows,
     calibration_rows,
     conflicts_words,
+    copies_among,
     copies_words,
     split_of,
     weighted,
-    whole_hashes,
 )
 from conjoin.model.calibrate import calibrate
 from conjoin.model.model import Model
@@ -53,7 +53,7 @@ from conjoin.model.predictive import grid_for
 from conjoin.model.state import State
 from conjoin.model.targets import Target
 from conjoin.model.words import unfinished
-from conjoin.training.data import Split, canonical, count_copies, row_hashes
+from conjoin.training.data import Split, canonical, row_hashes
 from conjoin.training.progress import Progress
 from conjoin.util.budget import Budget
 from conjoin.util.energy import Meter
@@ -225,7 +225,7 @@ def _learn(
         with progress.phase("what is typical", 1) as bar, budget.phase(USUAL):
             _fit_typicality(model, data["fit"].x, budget)
             bar.update(1)
-    copies = count_copies(whole_hashes(rows)) if rows.groups is None else 0
+    copies = copies_among(rows)
     model.card |= {"copies": copies} if copies else {}
     told = [copies_words(len(rows.x), copies)] if copies else []
     told += conflicts_words(rows) if codec.one_answer else []

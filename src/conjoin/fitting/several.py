@@ -30,10 +30,10 @@ from conjoin.fitting.selection import choose_predictor
 from conjoin.fitting.split import (
     Rows,
     calibration_rows,
+    copies_among,
     copies_words,
     split_of,
     weighted,
-    whole_hashes,
 )
 from conjoin.model.calibrate import calibrate
 from conjoin.model.censored import TargetColumn
@@ -41,7 +41,7 @@ from conjoin.model.predictive import grid_for
 from conjoin.model.several import SeveralTargets, encode_targets, rows_of, space_of
 from conjoin.model.state import State
 from conjoin.model.targets import Classes, Number, Target, seen_range
-from conjoin.training.data import Split, canonical, count_copies
+from conjoin.training.data import Split, canonical
 from conjoin.training.feed import Feed, Held
 from conjoin.training.learners import Batch
 from conjoin.training.loop import Plan, Trained, train_from
@@ -159,7 +159,7 @@ def _learn(
             trained = _with_bounds(
                 density, fit, choose, torch.tensor(weight), options, progress, budget
             )
-    copies = count_copies(whole_hashes(rows)) if rows.groups is None else 0
+    copies = copies_among(rows)
     told = [copies_words(len(rows.x), copies)] if copies else []
     card = card_of(rows, split, options, config) | {
         "trained": asdict(trained),

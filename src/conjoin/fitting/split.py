@@ -16,6 +16,7 @@ from conjoin.fitting.options import FitOptions
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS
 from conjoin.training.data import (
     Split,
+    count_copies,
     row_hashes,
     split_rows,
     times_copied,
@@ -26,6 +27,7 @@ __all__ = [
     "Rows",
     "calibration_rows",
     "conflicts_words",
+    "copies_among",
     "copies_words",
     "split_of",
     "weighted",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 VALIDATION_SHARE = 0.15
+MAX_RELABELLED_SHARE = 0.05  # of copied rows, that have another label than before
 MIN_VALIDATION_ROWS = 20  # with fewer the model is not chosen by them
 
 
@@ -50,7 +53,25 @@ def whole_hashes(rows: "Rows") -> np.ndarray:
 def calibration_rows(rows: "Rows", split: Split) -> np.ndarray:
     """The places of the held-out rows; of copies as many as there were rows before the copying."""
     hashes = whole_hashes(rows)
-    return split.calibrate[without_copies(hashes[split.calibrate], times_copied(hashes))]
+    times = times_copied(hashes, _repeat_by_chance(rows, hashes))
+    return split.calibrate[without_copies(hashes[split.calibrate], times)]
+
+
+def copies_among(rows: "Rows") -> int:
+    """How many rows are copies of others; none where the user named groups."""
+    if rows.groups is not None:
+        return 0
+    hashes = whole_hashes(rows)
+    return count_copies(hashes, _repeat_by_chance(rows, hashes))
+
+
+def _repeat_by_chance(rows: "Rows", hashes: np.ndarray) -> bool:
+    """Whether equal rows, by their (B,) hashes with labels, may be so by chance, or are measured
+    again: then rows that are equal but for the label are many."""
+    if rows.x.repeat_by_chance():
+        return True
+    alike = len(np.unique(np.asarray(rows.x.hashes())))
+    return len(np.unique(hashes)) > (1 + MAX_RELABELLED_SHARE) * alike
 
 
 @dataclass(frozen=True)

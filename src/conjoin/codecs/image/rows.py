@@ -49,6 +49,9 @@ class PictureRows:
     def hashes(self) -> np.ndarray:
         return byte_hashes(self.pixels, self.known)
 
+    def repeat_by_chance(self) -> bool:
+        return True
+
 
 def byte_hashes(pixels: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
     """(n,) uint64 by the bytes of each picture, and by which pixels are missing where some are.

@@ -1,5 +1,6 @@
 """The rows of a table, as fits and questions hold them."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,7 +12,9 @@ from conjoin.codecs.table.later import Unread
 from conjoin.codecs.table.reading import gaps_of
 from conjoin.codecs.table.schema import Schema
 
-__all__ = ["TableRows", "content_hashes", "filled"]
+__all__ = ["TableRows", "content_hashes", "filled", "repeat_by_chance"]
+
+MIN_DISTINCT_ROWS = 50  # to say that a column tells them apart
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,25 @@ class TableRows:
 
     def hashes(self) -> np.ndarray:
         return content_hashes(self.frame)
+
+    def repeat_by_chance(self) -> bool:
+        return repeat_by_chance(self.frame)
+
+
+def repeat_by_chance(frame: pd.DataFrame) -> bool:
+    """Whether equal rows may be so by chance: not where each of two columns by itself tells all
+    rows that differ apart, as measured numbers do."""
+    distinct = len(np.unique(content_hashes(frame)))
+    if distinct == len(frame) or distinct < MIN_DISTINCT_ROWS:
+        return True
+    telling = (name for name in frame if _different(frame[name]) >= distinct)
+    return len(list(itertools.islice(telling, 2))) < 2
+
+
+def _different(series: Any) -> int:
+    """How many different cells there are; gaps count as one."""
+    plain = not pd.api.types.is_object_dtype(series.dtype)
+    return int((series if plain else series.astype(str)).nunique(dropna=False))
 
 
 def content_hashes(frame: pd.DataFrame) -> np.ndarray:
