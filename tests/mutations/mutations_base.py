@@ -38,6 +38,7 @@ def checks(words: str) -> tuple[str, ...]:
 
 def at(file: str, tests: tuple[str, ...], *changes: tuple[str, ...]) -> list[Mutation]:
     """Several mutations of one file: (name, old, new), or with tests of their own as a fourth."""
+    assert not isinstance(tests, str), f"the tests of {file} must be a tuple"
     return [
         Mutation(name, file, old, new, *(rest or [tests]))  # type: ignore[arg-type]
         for name, old, new, *rest in changes

@@ -44,7 +44,7 @@ MUTATIONS = [
     ),
     *at(
         "util/files.py",
-        "tests/test_files.py",
+        ("tests/test_files.py",),
         ("half a file is left", "        path.unlink()\n", "        pass\n"),
         (
             "half a folder is left",
@@ -75,7 +75,7 @@ MUTATIONS = [
     ),
     *at(
         "nets/inputs.py",
-        "tests/test_many_levels.py",
+        ("tests/test_many_levels.py",),
         ("many levels are a number", "if embedded and _is_embedded(v)", "if False"),
         ("every network has tables", "if embedded and _is_embedded(v)", "if _is_embedded(v)"),
         (
