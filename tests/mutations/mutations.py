@@ -829,6 +829,12 @@ TRAINING = [
             "held = starts <= calibrate",
         ),
         (
+            "copies of measured rows are looked for nowhere",
+            "by_chance = repeat_by_chance(rows) if framed else rows.repeat_by_chance()",
+            "by_chance = True",
+            ("tests/test_copies.py",),
+        ),
+        (
             "repeats of a few patterns are held out together",
             "        alone |= not are_copies(counts)\n",
             "        alone |= False\n",
