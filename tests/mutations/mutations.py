@@ -836,7 +836,7 @@ TRAINING = [
         ),
         (
             "repeats of a few patterns are held out together",
-            "        alone |= not are_copies(counts)\n",
+            "        alone |= by_chance and not are_copies(counts)\n",
             "        alone |= False\n",
         ),
         (
