@@ -390,6 +390,8 @@ def test_counterfactual(here, capsys):
         io.StringIO(said(capsys, "counterfactual tumours-model two.csv --to benign -n 2 -o -").out)
     )
     assert list(table["row"].unique()) == [1, 2]
+    # the label of the file is not that of the changed row
+    assert "diagnosis" not in table and set(table["diagnosis before"]) == {"malignant"}
     assert (
         "a range such as"
         in said(capsys, "counterfactual diabetes-model diabetes.csv --to 7", 2).err

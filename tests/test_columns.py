@@ -940,3 +940,22 @@ def test_cells_without_the_unit_of_the_fit_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.score_samples(frame.head(3))
+
+
+# -------------------------------------------------------------------------- columns split in flags
+
+
+@pytest.mark.parametrize(("first", "how"), [(0, "exactly one"), (1, "at most one")])
+@pytest.mark.parametrize("kind", [int, bool, float])
+def test_a_column_that_was_split_into_flags_is_told(first, how, kind):
+    city = rng(11).choice(["Rome", "Oslo", "Bern", "Cork"], 200)
+    flags = pd.get_dummies(pd.Series(city), prefix="city").astype(kind).iloc[:, first:]
+    other = pd.DataFrame({"was_a": rng(1).integers(0, 2, 200), "was_b": rng(2).integers(0, 2, 200)})
+    told = [each for each in inspect(flags.join(other)).notices if "split into flags" in each]
+    assert len(told) == 1 and f"in every row {how} is 1" in told[0] and "'city_Rome'" in told[0]
+
+
+def test_columns_of_0_and_1_that_go_together_otherwise_are_no_flags_of_one():
+    draw = rng(12)
+    free = pd.DataFrame({f"has_{name}": draw.integers(0, 2, 200) for name in "abcd"})
+    assert not any("split into flags" in each for each in inspect(free).notices)

@@ -388,6 +388,9 @@ def counterfactual(
     screen = table[["row", *goal, "changed", "probability", "familiarity"]].rename(
         columns={"probability": f"p({to or 'to'})"}
     )
+    # the label that a file has is that of the row before its changes
+    name = str(estimator.model_.target.name)
+    table = table.rename(columns={name: f"{name} before"})
     answer(_placed(table, out), out, voice, screen, ("changed",))
 
 

@@ -23,6 +23,7 @@ from conjoin.codecs.table.doubts import (
     zone_doubts,
     zone_notices,
 )
+from conjoin.codecs.table.flags import flags_notices
 from conjoin.codecs.table.forms import Found
 from conjoin.codecs.table.frame import as_frame
 from conjoin.codecs.table.guess import guess, level_cells
@@ -188,7 +189,8 @@ def examine(
     relations, notes = relations_of(cells, weight, others, stated)
     relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
     columns = derived(columns, relations)
-    notices = (*unzoned, *_notices(columns), *notes, *(one.notice for one in relations))
+    found = (*flags_notices(cells), *notes, *(one.notice for one in relations))
+    notices = (*unzoned, *_notices(columns), *found)
     told = tuple(one.to_json() for one in relations)
     return Examined(Schema(tuple(columns), target, notices, told), tallies)
 
