@@ -959,3 +959,23 @@ def test_columns_of_0_and_1_that_go_together_otherwise_are_no_flags_of_one():
     draw = rng(12)
     free = pd.DataFrame({f"has_{name}": draw.integers(0, 2, 200) for name in "abcd"})
     assert not any("split into flags" in each for each in inspect(free).notices)
+
+
+def test_months_and_times_in_whole_numbers_are_told():
+    draw = rng(13)
+    months = pd.date_range("2019-01-01", periods=40, freq="MS").strftime("%Y%m").astype(int)
+    frame = pd.DataFrame(
+        {
+            "month": draw.choice(months, 300),
+            "at": 100 * draw.integers(0, 24, 300) + draw.integers(0, 60, 300),
+            "count": draw.integers(0, 2400, 300),
+        }
+    )
+    told = inspect(frame).notices
+    assert [each for each in told if "'month' looks like dates (2019" in each and "'%Y%m'" in each]
+    assert [each for each in told if "'at' looks like times of the day" in each]
+    assert not any("'count'" in each for each in told)
+    types = {"month": {"type": "date", "format": "%Y%m"}}
+    model = JointDensity(family="mixture", types=types, random_state=0).fit(frame)
+    drawn = model.sample(300, random_state=0)[0]["month"].astype(int)
+    assert (drawn % 100).between(1, 12).all()

@@ -45,6 +45,8 @@ OWN = " Until then it has a probability of its own."
 UNTAUGHT = " No row that the columns are learned from has it; until then it counts as never seen."
 MAX_TOLD = 3  # groups of spellings of a column
 _MIN_DAYS = 10  # distinct whole numbers that are all dates
+_DATES_AS_NUMBERS = (("%Y%m%d", 1900_01_01, 2100_12_31), ("%Y%m", 1900_01, 2100_12))
+_MIN_TIMES = 30  # distinct whole numbers that are all times: of any numbers hardly so many would be
 _MIN_MONTHS = 3  # in which they lie
 _MIN_LETTERS = 5  # of a word that a slip may have changed
 _MIN_ROWS_OF_USUAL = 20  # of the usual spelling
@@ -57,7 +59,7 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str]:
     """Sentinels, zeros that may mean missing, and codes that look like amounts."""
     doubts = code_doubts(name, tally)
-    doubts += _days_in_numbers(name, tally) if whole else []
+    doubts += _days_in_numbers(name, tally) + _clock_in_numbers(name, tally) if whole else []
     doubts += _zeros(name, tally, rows)
     if whole and 2 < len(tally.values) <= 10 and rows >= 50:
         doubts.append(
@@ -155,17 +157,33 @@ def _far(name: Any, tally: Tally, i: int, far: Sequence[int]) -> str:
 
 
 def _days_in_numbers(name: Any, tally: Tally) -> list[str]:
-    """Whole numbers such as 20240115, all of which are dates."""
+    """Whole numbers such as 20240115 or 202401, all of which are dates."""
     values = tally.values
-    if len(values) < _MIN_DAYS or not 1900_01_01 <= values[0] <= values[-1] <= 2100_12_31:
+    if len(values) < _MIN_DAYS:
         return []
-    words: Any = pd.Series([text_of(value) for value in values.tolist()])
-    dates = pd.to_datetime(words, format="%Y%m%d", errors="coerce")
-    if dates.isna().any() or dates.dt.to_period("M").nunique() < _MIN_MONTHS:
+    for form, low, high in _DATES_AS_NUMBERS:
+        if not low <= values[0] <= values[-1] <= high:
+            continue
+        words: Any = pd.Series([text_of(value) for value in values.tolist()])
+        dates = pd.to_datetime(words, format=form, errors="coerce")
+        if not dates.isna().any() and dates.dt.to_period("M").nunique() >= _MIN_MONTHS:
+            return [
+                f"Column {name!r} looks like dates ({words[0]}) but is taken as numbers, of which "
+                f"most are no date; {style_words(name, form)}."
+            ]
+    return []
+
+
+def _clock_in_numbers(name: Any, tally: Tally) -> list[str]:
+    """Whole numbers such as 1745, all of which are times of the day."""
+    values = tally.values
+    if len(values) < _MIN_TIMES or not 0 <= values[0] <= values[-1] < 2400:
+        return []
+    if values[-1] < 1000 or (values % 100 >= 60).any():
         return []
     return [
-        f"Column {name!r} looks like dates ({words[0]}) but is taken as numbers, of which most are "
-        f"no date; {style_words(name, '%Y%m%d')}."
+        f"Column {name!r} looks like times of the day ({text_of(values[-1])}) but is taken as "
+        "numbers, of which many are none; if they are, write them as 17:45."
     ]
 
 
