@@ -18,6 +18,8 @@ from conjoin.codecs import Schema, TableCodec, inspect
 from conjoin.codecs.table import read_table
 from conjoin.codecs.table.native import in_kind, kind_of, native_series, plain_frame
 from conjoin.codecs.table.values import text_of
+from conjoin.plot import SamplesDisplay
+from conjoin.report.examples import imputation_example
 
 ROWS = 120
 
@@ -979,3 +981,15 @@ def test_months_and_times_in_whole_numbers_are_told():
     model = JointDensity(family="mixture", types=types, random_state=0).fit(frame)
     drawn = model.sample(300, random_state=0)[0]["month"].astype(int)
     assert (drawn % 100).between(1, 12).all()
+
+
+def test_numbers_in_words_are_shown_as_numbers():
+    """A report had their commonest words in place of a histogram."""
+    frame = in_euros().assign(size=lambda each: each["size"] + rng().normal(0, 1, 300))
+    model = JointDensity(family="mixture", random_state=0).fit(frame)
+    shown = SamplesDisplay.from_estimator(model, frame)
+    assert pd.api.types.is_float_dtype(shown.drawn["price"])
+    low, high = shown.drawn["price"].min(), shown.drawn["price"].max()
+    assert 19_000 <= low < high <= 91_000 and shown.units["price"] == "€"
+    example = imputation_example(model, frame)
+    assert {row[0]: row[3].count("€") for row in example.rows}.get("price", 2) == 2

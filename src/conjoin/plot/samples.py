@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table.native import plain_frame
+from conjoin.codecs.table.reading import in_numbers
 from conjoin.plot.choose import telling_columns
 from conjoin.plot.style import CLASSES, INK, MUTED, calm, label, new_axes
 
@@ -56,7 +57,11 @@ class SamplesDisplay:
             names = [name for name in names if name in real]
         units = {name: model.codec.schema[name].unit for name in names}
         dates = [name for name in names if model.codec.schema[name].is_date]
-        shown = [None if each is None else _dated(each[names], dates) for each in (drawn, real)]
+        written = [model.codec.schema[name] for name in names]
+        shown = [
+            None if each is None else _dated(_in_numbers(each[names], written), dates)
+            for each in (drawn, real)
+        ]
         return cls(*shown, units=units).plot(ax)  # type: ignore[arg-type]
 
     @property
@@ -185,6 +190,13 @@ def _numbers(column: pd.Series) -> np.ndarray | None:
         values = known.to_numpy(dtype=float)
         return np.asarray(values[np.isfinite(values)])
     return None
+
+
+def _in_numbers(frame: pd.DataFrame, columns: list[Any]) -> pd.DataFrame:
+    out = frame.copy()
+    for each in columns:
+        out[each.name] = in_numbers(each, frame[each.name])
+    return out
 
 
 def _dated(frame: pd.DataFrame, names: list[Any]) -> pd.DataFrame:

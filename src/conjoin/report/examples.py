@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table.native import plain_frame
+from conjoin.codecs.table.reading import in_numbers
 from conjoin.core import CapabilityError
 from conjoin.model.words import cell
 from conjoin.plot.choose import telling_columns
@@ -86,7 +87,7 @@ def imputation_example(estimator: Any, real: pd.DataFrame | None) -> Imputation 
     except CapabilityError:
         return None
     rows = [
-        (str(name), cell(row[name].iloc[0]), cell(best[name].iloc[0]), _spread(draws[name]))
+        (str(name), cell(row[name].iloc[0]), cell(best[name].iloc[0]), _spread(model, draws[name]))
         for name in names
     ]
     return Imputation(
@@ -106,8 +107,12 @@ def _unlike(model: Any, names: list[Any]) -> list[Any]:
     )
 
 
-def _spread(draws: pd.Series) -> str:
+def _spread(model: Any, draws: pd.Series) -> str:
     """The middle 80 % of numbers or dates, the commonest levels of others."""
+    numbers = in_numbers(model.codec.schema[draws.name], draws)
+    if numbers is not draws:  # written in words, and shown so
+        draws = draws.iloc[np.argsort(numbers.to_numpy(), kind="stable")]
+        return f"{draws.iloc[len(draws) // 10]} to {draws.iloc[-1 - len(draws) // 10]}"
     if pd.api.types.is_bool_dtype(draws) or not (
         pd.api.types.is_numeric_dtype(draws) or pd.api.types.is_datetime64_any_dtype(draws)
     ):

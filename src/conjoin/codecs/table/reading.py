@@ -25,6 +25,7 @@ __all__ = [
     "IN_WORDS",
     "form_of",
     "gaps_of",
+    "in_numbers",
     "numbers_of",
     "read_in",
     "target_form",
@@ -48,6 +49,15 @@ def numbers_of(column: Any, series: Series) -> tuple[Array, Array]:
     if column.type == "date":
         return days(series, column.format)
     return floats(series) if column.parse is None else read_in(series, column.parse)
+
+
+def in_numbers(column: Any, series: Series) -> Series:
+    """A column whose numbers are written in words, such as "$1,200", as numbers, gaps as NaN;
+    another column as it is."""
+    if column.parse is None or not column.numeric:
+        return series
+    values, _ = numbers_of(column, blank(series, column.missing))
+    return pd.Series(values, series.index, name=series.name)
 
 
 def read_in(series: Series, form: Any) -> tuple[Array, Array]:
