@@ -768,7 +768,11 @@ def of_cars():
     ("name", "written", "words"),
     [
         ("brand", str.upper, "'brand': 36 of 50 .* words that the fit has never seen; it knows"),
-        ("mileage", lambda cell: cell.replace(",", "."), "'mileage': .* between the steps of 1 "),
+        (
+            "mileage",
+            lambda cell: cell.replace(",", "."),
+            "'170.274 km' is not a number",
+        ),
         ("owners", lambda cell: f"{cell}.5", "'owners': 50 of 50 .* between the steps of 1 "),
     ],
 )

@@ -993,3 +993,25 @@ def test_numbers_in_words_are_shown_as_numbers():
     assert 19_000 <= low < high <= 91_000 and shown.units["price"] == "€"
     example = imputation_example(model, frame)
     assert {row[0]: row[3].count("€") for row in example.rows}.get("price", 2) == 2
+
+
+@pytest.mark.parametrize("family", ["circuit", "mixture"])
+def test_codes_among_numbers_are_drawn_by_their_share_and_nothing_between(family):
+    """Before, -998.1 was drawn and -999 hardly, and means lay between codes and numbers."""
+    draw = rng(14)
+    level = draw.uniform(20, 55, 400).round(1)
+    beside = (level + draw.normal(0, 2, 400)).round(2)
+    frame = pd.DataFrame({"level": np.where(draw.random(400) < 0.08, -999, level), "z": beside})
+    column = inspect(frame)["level"]
+    assert column.atoms == (-999.0,) and column.range[0] >= 20
+    model = JointDensity(family=family, random_state=0).fit(frame)
+    drawn = model.sample(4000, random_state=0)[0]["level"]
+    assert abs((drawn == -999).mean() - (frame["level"] == -999).mean()) < 0.04
+    assert drawn[drawn != -999].between(20, 55).all()
+    filled = model.impute(pd.DataFrame({"level": [None, None], "z": [30.0, 45.0]}))["level"]
+    assert np.allclose(filled, [30, 45], atol=4)
+    codec = TableCodec().fit(frame)
+    rows = codec.encode(frame).event.value
+    assert codec.decode(rows)["level"].tolist() == frame["level"].tolist()
+    again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
+    assert again.encode(frame).event.value.equal(rows)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from conjoin.codecs.table.far import FarDates, far_dates
+from conjoin.codecs.table.far import FarCodes, far_codes
 from conjoin.codecs.table.guess import level_cells
 from conjoin.codecs.table.reading import numbers_of, written_cells
 from conjoin.codecs.table.schema import RARE, Column
@@ -182,8 +182,8 @@ class _Numbers(Cells):
         return near if self._far is None else self._far.raw(near)
 
     @property
-    def _far(self) -> FarDates | None:
-        return far_dates(self.column) if self.column.is_date and self.column.atoms else None
+    def _far(self) -> FarCodes | None:
+        return far_codes(self.column) if self.column.atoms else None
 
     def _round(self, raw: Array) -> Array:
         """To the lattice at which the column was recorded."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table.aside import reason_to_set_aside
 from conjoin.codecs.table.doubts import (
+    codes_in,
     date_doubts,
     number_doubts,
     sentinel_doubts,
@@ -76,6 +77,8 @@ MAX_LEVELS = 2048  # of a category; the rest are pooled as one rare level
 MAX_COSTLY_LEVELS = 1024  # the same, for families that have an indicator of each level
 MAX_INDICATORS = 1 << 25  # rows times levels of a category, so that fits keep in time
 _MIN_LEVEL_ROWS = 5  # rows of a level, under which it is pooled as well
+# of a number that likely means "none", from which on it has a probability of its own
+MIN_CODE_ROWS = 3
 _UNSEEN_ROWS = 0.5  # that a listed rare value counts which no row has
 
 
@@ -446,7 +449,7 @@ def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JS
     bounds."""
     fields: JSON = {"unit": asked.get("unit", unit_of(name))}
     decimals, step, offset = _precision(kind, counts, asked, dtype)
-    atoms, only = (sentinel_days(counts), False) if kind == "date" else recurring(counts, step)
+    atoms, only, codes = _recurring(kind, counts, step)
     atoms = tuple(asked.get("atoms", atoms))
     fields |= {"decimals": decimals, "precision": step, "offset": asked.get("offset", offset)}
     fields["resolution"] = asked.get("resolution", step)
@@ -458,12 +461,29 @@ def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JS
         fields["atoms"] = atoms
         fields["only_atoms"] = bool(asked.get("only_atoms", only and "atoms" not in asked))
         fields["bounds"] = (None, None) if kind == "date" else bounds_of(counts, fields["offset"])
-    usual = without(counts, atoms) if kind == "date" else counts
+    usual = without(counts, codes) if "atoms" not in asked else counts
     fields["range"] = (None, None) if asked.get("tails") else range_of(usual)
     fields |= {key: tuple(asked[key]) for key in ("atoms", "bounds", "range") if key in asked}
     if kind != "date":
         fields["doubts"] = tuple(number_doubts(name, counts, counts.rows, decimals == 0))
     return fields
+
+
+Values = tuple[float, ...]
+
+
+def _recurring(kind: str, counts: Tally, step: float | None) -> tuple[Values, bool, Values]:
+    """The values with a probability of their own, whether there are no others, and which of them
+    likely mean "none"."""
+    if kind == "date":
+        days = sentinel_days(counts)
+        return days, False, days
+    atoms, only = recurring(counts, step)
+    if only:
+        return atoms, only, ()
+    rows = dict(zip(counts.values.tolist(), counts.counts.tolist(), strict=True))
+    codes = tuple(code for code in codes_in(counts) if rows[code] >= MIN_CODE_ROWS)
+    return tuple(sorted({*atoms, *codes})), only, codes
 
 
 def _needs_mass(atoms: Sequence[float], asked: JSON) -> bool:
