@@ -198,8 +198,8 @@ LEAVES = at(
     ),
     (
         "prior of the variance not counted",
-        ("/ (\n                count + self.smoothing\n            )\n            "),
-        "/ count\n",
+        "/ (\n                count + self.smoothing\n            )\n            ",
+        "/ count\n            ",
     ),
     (
         "marginal ignores weights",
