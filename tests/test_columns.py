@@ -1015,3 +1015,11 @@ def test_codes_among_numbers_are_drawn_by_their_share_and_nothing_between(family
     assert codec.decode(rows)["level"].tolist() == frame["level"].tolist()
     again = TableCodec.from_json(json.loads(json.dumps(codec.to_json())))
     assert again.encode(frame).event.value.equal(rows)
+
+
+def test_amounts_in_several_currencies_are_told():
+    draw = rng(15)
+    words = [f"{draw.choice(list('€$£'))}{each}" for each in draw.integers(5, 99, 300)]
+    frame = pd.DataFrame({"price": words, "size": draw.normal(size=300)})
+    told = " ".join(inspect(frame).notices)
+    assert "'price' is taken as words: its numbers have several units" in told

@@ -18,7 +18,7 @@ from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
 from conjoin.codecs.table.totals import far_values, is_sum
 from conjoin.codecs.table.values import Tally, days, quoted, text_of, zones_of
-from conjoin.codecs.table.written import is_empty_word
+from conjoin.codecs.table.written import is_empty_word, obstacle
 
 __all__ = [
     "code_doubts",
@@ -425,6 +425,9 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
             f"Column {name!r} looks like dates ({_some(other)}) but is taken as words; "
             f"{style_words(name, style)}."
         ]
+    hindered = obstacle(other) if len(other) == len(cells) else ""
+    if hindered:
+        return [f"Column {name!r} is taken as words: {hindered}."]
     if len(money) + len(plain) >= 0.95 * len(cells) and money:
         said = (
             f"Column {name!r} looks like amounts or percentages ({_some(money)}) but is taken "
