@@ -664,7 +664,7 @@ CORE = [
                 "\n"
                 "    "
             ),
-            "",
+            "        return\n\n    ",
             checks("quadratic"),
         ),
         (
