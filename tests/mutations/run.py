@@ -8,6 +8,7 @@ Exit code 1 if fewer than 95 % are caught, if the tests fail on the code as it i
 is no longer there once.
 """
 
+import ast
 import contextlib
 import importlib
 import multiprocessing
@@ -58,17 +59,29 @@ BROKEN = "BROKEN"
 
 
 def problems(mutations: list[Mutation]) -> list[str]:
-    """Old texts that do not occur exactly once, and names used twice in a file."""
+    """Old texts that do not occur exactly once, mistakes that are no Python, and names used twice
+    in a file."""
     found = []
     for mutation in mutations:
         times = mutation.times(ROOT / "src" / "conjoin")
         if times != 1:
             found.append(f"{mutation.file}: {mutation.name!r}: its old text occurs {times} times")
+        elif not _is_python(mutation):
+            found.append(f"{mutation.file}: {mutation.name!r}: what it plants is no Python")
     keys = [(mutation.file, mutation.name) for mutation in mutations]
     return found + [
         f"{file}: {name!r} is there twice"
         for file, name in sorted({key for key in keys if keys.count(key) > 1})
     ]
+
+
+def _is_python(mutation: Mutation) -> bool:
+    text = mutation.home(ROOT / "src" / "conjoin").read_text(encoding="utf-8")
+    try:
+        ast.parse(text.replace(mutation.old, mutation.new))
+    except SyntaxError:
+        return False
+    return True
 
 
 def tested(source: Path, tests: tuple[str, ...]) -> int:
