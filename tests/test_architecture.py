@@ -93,6 +93,7 @@ DEFAULTS = {
     "decoded",
     "drawn",
     "recount",
+    "surveyed",
     "evidence",
     "bound",
     "oddest",

@@ -238,6 +238,319 @@ def test_names_that_differ_as_text_alone_are_not_matched():
         assert codec.rows(X).names == [1, 2, "3"]
 
 
+def test_blanks_around_names_are_no_part_of_them():
+    codec = TableCodec().fit(
+        pd.DataFrame({" a": rng().normal(size=ROWS), "b": rng(1).normal(size=ROWS)})
+    )
+    with pytest.warns(CellWarning, match="'a' as ' a', 'b ' as 'b'"):
+        assert codec.rows(pd.DataFrame({"a": [0.5], "b ": [0.5]})).names == [" a", "b"]
+    two = codec.frame(pd.DataFrame({"b": [0.5], "b ": [0.5]}))
+    assert list(two) == ["b", "b "]
+
+
+# ----------------------------------------------------------------- odd cells among many good ones
+
+
+MANY = 300
+ODD = {
+    "dates": ("soon", "is not a date in the format %Y-%m-%d", "date"),
+    "numbers": ("<0.1", "is not a value like '", "real"),
+    "money": ("abc", "is not a value like '€", "real"),
+    "times": ("late", "is not a value like '", "integer"),
+    "objects": ("x", "is not a finite number", "real"),
+}
+
+
+def many(row, odd=True):
+    """Columns of many good cells, each with an odd one in the same row."""
+    days = pd.Series(pd.date_range("2024-01-01", periods=MANY)).sample(frac=1, random_state=0)
+    minutes = 15 * rng(3).integers(0, 96, MANY)
+    columns = {
+        "dates": days.dt.strftime("%Y-%m-%d").tolist(),
+        "numbers": [f"{v:.3f}" for v in rng(1).gamma(2, 3, MANY)],
+        "money": [f"€{v:.2f}" for v in rng(2).gamma(2, 30, MANY)],
+        "times": [f"{each // 60:02d}:{each % 60:02d}" for each in minutes],
+        "objects": rng(4).normal(size=MANY).tolist(),
+    }
+    for name, (word, _, _) in ODD.items():
+        if odd:
+            columns[name][row] = word
+    return pd.DataFrame(columns).assign(kind=rng(5).choice(["p", "q"], MANY))
+
+
+@pytest.mark.parametrize("name", list(ODD))
+def test_one_odd_cell_among_many_good_ones_counts_as_missing_and_is_named(name):
+    word, expected, kind = ODD[name]
+    odd, good = (many(7, odd)[[name, "kind"]] for odd in (True, False))
+    schema = inspect(odd)
+    assert schema[name].type == kind and schema[name].modelled
+    assert schema[name].missing_share == pytest.approx(1 / MANY)
+    told = [text for text in schema.notices if repr(word) in text]
+    assert len(told) == 1 and told[0].startswith(f"Column {name!r}, row 7: {word!r} {expected}")
+    assert "it counts as missing" in told[0]
+    codec = TableCodec().fit(odd)
+    with pytest.warns(CellWarning, match=re.escape(f"row 0: {word!r} is not")):
+        later = codec.encode(codec.rows(pd.DataFrame({name: [word]}))).event
+    assert not later.observed[0, codec.columns.index(name)]
+    assert codec.fit(good).schema[name].type == kind
+
+
+@pytest.mark.parametrize("row", [6, 299])
+def test_how_columns_are_read_does_not_depend_on_the_seed(row):
+    found = []
+    for seed in range(3):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            model = JointDensity(family="naive_bayes", random_state=seed).fit(many(row))
+        columns = model.model_.codec.schema.columns
+        found.append([(each.name, each.type, each.role, each.format) for each in columns])
+        for name, (word, _, _) in ODD.items():
+            assert any(
+                f"Column {name!r}, row {row}: {word!r}" in str(each.message) for each in told
+            )
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_format_that_one_held_out_row_alone_settles_is_found():
+    days = [f"{1 + i % 12:02d}/{1 + i % 11:02d}/2024" for i in range(MANY)]
+    for seed, row in enumerate((5, 50, 150, 250)):
+        cells = [*days[:row], "01/31/2024", *days[row + 1 :]]
+        frame = pd.DataFrame({"d": cells, "v": rng().normal(size=MANY)})
+        model = JointDensity(family="naive_bayes", random_state=seed, verbose=False).fit(frame)
+        assert model.model_.codec.schema["d"].format == "%m/%d/%Y"
+
+
+@pytest.mark.parametrize(
+    ("cells", "said", "kind"),
+    [
+        (list(pd.date_range("2024-01-01", periods=MANY)), None, "date"),
+        (list(pd.date_range("2024-01-01", periods=MANY).date), None, "date"),
+        (rng(1).integers(0, 999, MANY).tolist(), None, "integer"),
+        (["1.5"] * MANY, "real", "real"),
+        (
+            pd.date_range("2024-01-01", periods=MANY).strftime("%d.%m.%y").tolist(),
+            {"type": "date", "format": "%d.%m.%y"},
+            "date",
+        ),
+        (["07:15", "07:30", "16:45"] * (MANY // 3), {"parse": "time"}, "integer"),
+    ],
+)
+def test_an_odd_cell_among_objects_or_what_was_said_is_missing_too(cells, said, kind):
+    frame = pd.DataFrame({"x": [*cells, "soon"], "v": rng().normal(size=MANY + 1)})
+    schema = inspect(frame, types=None if said is None else {"x": said})
+    assert schema["x"].type == kind and schema["x"].missing_share == pytest.approx(1 / (MANY + 1))
+    start = f"Column 'x', row {MANY}: 'soon' is not a"
+    assert sum(text.startswith(start) for text in schema.notices) == 1
+    codec = TableCodec(types=None if said is None else {"x": said}).fit(frame)
+    with pytest.warns(CellWarning, match=f"row {MANY}: 'soon' is not a"):
+        rows = codec.rows(frame)
+    assert rows.frame["x"].isna().sum() == 1
+
+
+def test_truths_beside_a_word_are_no_numbers():
+    column = inspect(pd.DataFrame({"x": [*[True, False] * 150, "x"], "v": range(301)}))["x"]
+    assert column.type == "category" and column.missing_share == 0
+
+
+def test_rows_are_counted_by_place_whatever_the_index():
+    odd = many(6).set_axis([5, 5, 7] * (MANY // 3), axis=0)
+    iso = odd.assign(dates=["2023-05-28T00:00:00", *odd["dates"][1:]])
+    for frame in (odd, iso):
+        told = inspect(frame).notices
+        assert any(text.startswith("Column 'dates', row 6: 'soon' is not") for text in told)
+    assert any("row 0: '2023-05-28T00:00:00' is written otherwise" in text for text in told)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = JointDensity(family="naive_bayes").fit(iso)
+        rest = ["money", "times", "kind"]
+        filled = model.impute(iso)
+    assert filled.index.equals(iso.index) and filled.iloc[0]["dates"] == "2023-05-28T00:00:00"
+    pd.testing.assert_frame_equal(filled[rest].iloc[7:], iso[rest].iloc[7:], check_dtype=False)
+
+
+def test_odd_cells_of_rows_beyond_the_sample_are_missing(tmp_path):
+    frame = pd.concat([many(0, odd=False)] * 4, ignore_index=True)
+    frame["objects"] = rng().normal(size=len(frame))  # no copies
+    frame.loc[[611, 907], "dates"] = ["soon", "never"]
+    frame.drop(columns="kind").to_csv(tmp_path / "t.csv", index=False)
+    with pytest.warns((CellWarning, ColumnWarning)) as told:
+        model = JointDensity(family="naive_bayes").fit_file(
+            tmp_path / "t.csv", chunk_rows=200, sample_rows=300
+        )
+    assert model.model_.codec.schema["dates"].type == "date"
+    for row, word in ((611, "soon"), (907, "never")):
+        words = f"Column 'dates', row {row}: {word!r} is not a date in the format %Y-%m-%d"
+        assert any(words in str(each.message) for each in told)
+
+
+def test_words_for_missing_among_dates_are_missing():
+    frame = many(0, odd=False)
+    frame.loc[::7, "dates"] = "unknown"
+    column = inspect(frame)["dates"]
+    assert column.type == "date" and column.missing == ("unknown",)
+    assert column.missing_share == pytest.approx(43 / MANY)
+    told = "Column 'dates' holds dates; 'unknown' counts as missing, in 43 rows."
+    assert told in inspect(frame).notices
+
+
+def test_strict_refuses_an_odd_cell_of_a_fit():
+    with pytest.raises(
+        ValueError, match="strict=True: Column 'dates', row 6: 'soon' is not a date"
+    ):
+        JointDensity(family="naive_bayes", strict=True).fit(many(6))
+
+
+def test_a_cell_that_is_not_of_the_type_that_was_said_is_named_by_its_row_in_the_table():
+    frame = pd.DataFrame({"d": ["2024-01-05"] * 40, "v": rng().normal(size=40)})
+    frame.loc[[31, 33, 35], "d"] = "soon"
+    for seed in range(3):
+        with pytest.raises(ValueError, match="Column 'd', row 31: 'soon' is not a date"):
+            JointDensity(types={"d": "date"}, random_state=seed).fit(frame)
+
+
+def test_an_odd_cell_in_a_file_is_named_by_its_row_from_1_and_by_its_schema(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    many(6).drop(columns="objects").to_csv("t.csv", index=False)
+    assert run(["check", "t.csv", "--target", "kind"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Column 'dates', row 7: 'soon' is not a date in the format %Y-%m-%d" in shown
+    line = "fit t.csv --target kind --family nb --predictor none -o m --schema t-schema.json"
+    assert run(line.split()) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Column 'dates', row 7: 'soon' is not a date" in told
+    assert load("m").model_.codec.schema["dates"].type == "date"
+
+
+def test_a_value_said_to_mean_missing_that_no_cell_has_is_told():
+    frame = pd.DataFrame({"hum": rng().integers(0, 100, ROWS), "t": [0.5, -998] * (ROWS // 2)})
+    told = "No cell of column 'hum' is -998, which was said to mean missing."
+    assert told in inspect(frame, missing={"hum": [-998]}).notices
+    assert not any("No cell" in text for text in inspect(frame, missing=[-998]).notices)
+    assert "No cell of 2 columns is -7," in str(inspect(frame, missing=[-7]).notices)
+
+
+def test_a_path_is_read_as_its_frame_and_how_it_was_read_is_told(tmp_path):
+    frame = pd.DataFrame({"a": rng().normal(size=ROWS).round(3), "b": ["p", "q"] * (ROWS // 2)})
+    frame.to_csv(tmp_path / "bare.csv", index=False, header=False)
+    frame.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+    with pytest.warns(
+        ColumnWarning, match=r"line 1 .* looks like a row and is taken as the header"
+    ):
+        JointDensity(family="naive_bayes").fit(str(tmp_path / "bare.csv"))
+    told = "is JSON; its 60 records are the rows"
+    with pytest.warns(ColumnWarning, match=told):
+        model = JointDensity(family="naive_bayes").fit(tmp_path / "t.jsonl")
+    with pytest.warns(ColumnWarning, match=told):
+        log_p = model.score_samples(str(tmp_path / "t.jsonl"))
+    np.testing.assert_array_equal(log_p, model.score_samples(frame))
+
+
+# ------------------------------------------------------------ dates that are written in another way
+
+
+def dated():
+    """A model of dates in three ways of writing: days, times with Z, times with an offset."""
+    days = pd.date_range("2024-01-01", periods=200).to_series().sample(frac=1, random_state=0)
+    first, second = (
+        days + pd.to_timedelta(rng(i).integers(0, 1440, 200), unit="min") for i in (8, 9)
+    )
+    columns = {
+        "d": days.dt.strftime("%d.%m.%Y").tolist(),
+        "z": first.sample(frac=1, random_state=1).dt.strftime("%Y-%m-%dT%H:%M:%SZ").tolist(),
+        "o": second.sample(frac=1, random_state=2).dt.strftime("%Y-%m-%d %H:%M:%S+02:00").tolist(),
+        "v": rng(7).normal(size=200),
+    }
+    return JointDensity(family="naive_bayes").fit(pd.DataFrame(columns))
+
+
+@pytest.fixture(scope="module")
+def of_dates():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dated()
+
+
+def days_of(model, frame, name):
+    days = numbers_of(model.model_.codec, frame, name)
+    return [str(each) for each in pd.to_datetime(days, unit="D").round("s")]
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "instant", "written"),
+    [
+        ("d", "2023-05-28", "2023-05-28 00:00:00", "28.05.2023"),
+        ("d", "2023-05-28 00:00:00", "2023-05-28 00:00:00", "28.05.2023"),
+        ("z", "2024-03-30T21:41:00+02:00", "2024-03-30 19:41:00", "2024-03-30T19:41:00Z"),
+        ("z", "2024-03-30 21:41:00", "2024-03-30 21:41:00", "2024-03-30T21:41:00Z"),
+        ("o", "2024-03-30 21:41:00", "2024-03-30 21:41:00", "2024-03-30 21:41:00+00:00"),
+        ("o", "2024-03-30T21:41:00Z", "2024-03-30 21:41:00", "2024-03-30 21:41:00+00:00"),
+    ],
+)
+def test_iso_dates_are_read_in_columns_that_write_others(of_dates, name, cell, instant, written):
+    frame = pd.DataFrame({"v": [0.5, 0.5], name: [None, cell]})
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        full = of_dates.impute(frame)
+        assert days_of(of_dates, frame[1:], name) == [instant]
+        reason = of_dates.decide(frame)["reason"]
+    assert full[name][1] == cell and pd.notna(full[name][0])
+    words = (
+        f"Column {name!r}, row 1: {cell!r} is written otherwise than the dates of the fit, and is"
+    )
+    assert any(f"{words} read as {written!r}" in str(each.message) for each in told)
+    assert f"{name}: {cell!r} is taken as {written!r}" in reason[1]
+    cells = [str(each.message) for each in told if each.category is CellWarning]
+    assert not any("as missing" in text for text in cells)
+
+
+@pytest.mark.parametrize("cell", ["5/6/2023", "2023-13-01", "28.05.23", "2023-5-28"])
+def test_dates_that_could_be_read_in_two_ways_or_not_at_all_are_missing(of_dates, cell):
+    with pytest.warns(CellWarning, match=f"row 0: '{cell}' is not a date in the format %d.%m.%Y"):
+        rows = of_dates.model_.codec.rows(pd.DataFrame({"d": [cell], "v": [0.5]}))
+    assert rows.frame["d"].isna().all()
+
+
+def test_a_date_that_is_asked_for_is_read_as_one_of_a_file_and_an_error_speaks_of_no_row(of_dates):
+    with pytest.warns(ColumnWarning, match="'d' is asked for '2024-03-01', read as '01.03.2024'"):
+        assert set(of_dates.sample(3, given={"d": "2024-03-01"})[0]["d"]) == {"01.03.2024"}
+    for asked in ("03/2024", ("2024-03-01", "03/2024")):
+        with pytest.raises(
+            ValueError, match="given asks for d='03/2024', which is not a date"
+        ) as no:
+            of_dates.sample(3, given={"d": asked})
+        assert "row" not in str(no.value) and "missing=" not in str(no.value)
+
+
+def test_the_shell_counts_cells_that_it_replaces(of_dates, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    of_dates.save("m")
+    cells = {"d": ["2023-05-28", "29.05.2024", "soon"], "v": ["0.5", "", "many"]}
+    pd.DataFrame(cells).assign(z="2024-03-30T21:41:00Z", o="2024-03-30 21:41:00+02:00").to_csv(
+        "new.csv", index=False
+    )
+    assert run(["impute", "m", "new.csv", "-o", "full.csv"]) == 0
+    shown = capsys.readouterr()
+    words = "3 cells filled in 2 of 3 rows. 2 of them held what can't be read, which is replaced."
+    assert words in " ".join(shown.out.split())
+    assert "row 3: 'soon' is not a date" in shown.err and "'28.05.2023'" in shown.err
+    full = pd.read_csv("full.csv")
+    assert full["d"][:2].tolist() == ["2023-05-28", "29.05.2024"] and full["d"][2] != "soon"
+
+
+def test_iso_dates_among_others_of_a_fit_are_read():
+    days = pd.date_range("2024-01-01", periods=MANY).strftime("%d.%m.%Y").tolist()
+    frame = pd.DataFrame({"d": ["2023-05-28", *days[1:]], "v": rng().normal(size=MANY)})
+    schema = inspect(frame)
+    assert schema["d"].type == "date" and schema["d"].missing_share == 0
+    told = "Column 'd', row 0: '2023-05-28' is written otherwise than the other dates, and is read"
+    assert any(text.startswith(f"{told} as '28.05.2023'") for text in schema.notices)
+    codec = TableCodec().fit(frame)
+    day = (pd.Timestamp("2023-05-28") - pd.Timestamp("1970-01-01")).days
+    assert schema["d"].range[0] == day and numbers_of(codec, frame[:1], "d") == pytest.approx([day])
+
+
 # ------------------------------------------------------------------------------ targets in words
 
 PRICES = rng(11).integers(500, 90_000, 150)
@@ -591,6 +904,34 @@ def test_answers_that_are_no_words_are_told_too():
     assert len(found["vote"].levels) == 2 and sorted(found["vote"].counts) == [60, 60]
 
 
+def test_advice_names_the_file_of_the_schema_and_works_as_it_stands(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    columns = {"b": [f"{v:.3f} kg" for v in rng(2).uniform(1, 9, ROWS)]}
+    pd.DataFrame(columns).assign(v=rng().normal(size=ROWS)).to_csv("my table.csv", index=False)
+    line = ["fit", "my table.csv", "--family", "nb", "-o", "m"]
+    assert run(line) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    advice = "set \"parse\" of 'b' to \"words\" in 'my table-schema.json'"
+    assert f"{advice}, which `conjoin check` writes, and give --schema 'my table-s" in told
+    assert run(["check", "my table.csv"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"{advice} and give --schema 'my table-schema.json'." in told
+    data = json.loads((tmp_path / "my table-schema.json").read_text())
+    data["columns"][0]["parse"] = "words"
+    (tmp_path / "my table-schema.json").write_text(json.dumps(data))
+    assert run([*line, "--force", "--schema", "my table-schema.json"]) == 0
+    assert load("m").model_.codec.schema["b"].parse is None
+
+
+def test_several_fields_are_advised_as_json():
+    end = "in schema.json and give --schema schema.json."
+    dates = "To do so, say types={'d': {'type': 'date', 'format': '%d.%m.%y'}}."
+    said = f'To do so, set "type" to "date" and "format" to "%d.%m.%y" of \'d\' {end}'
+    assert in_shell(dates) == said
+    step = "For another, say types={'a b': {'resolution': ...}}."
+    assert in_shell(step) == f"For another, set \"resolution\" of 'a b' {end}"
+
+
 def test_the_shell_names_the_merge_as_json():
     text = "To merge them, say types={'city': {'merge': {'berlin ': 'Berlin'}}}."
     assert 'set "merge" of \'city\' to {"berlin ": "Berlin"} in schema.json' in in_shell(text)
@@ -669,7 +1010,7 @@ def test_the_shell_merges_spellings_of_a_target(tmp_path, monkeypatch, capsys, c
     assert run(["check", "t.csv", "--target", "y"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     for pairs in ('{"Yes ": "yes"}', '{"NO": "no"}'):
-        assert f"set \"merge\" of 'y' to {pairs} in schema.json" in told
+        assert f"set \"merge\" of 'y' to {pairs} in t-schema.json" in told
     schema = json.loads((tmp_path / "t-schema.json").read_text())
     next(each for each in schema["columns"] if each["name"] == "y")["merge"] = MERGED
     (tmp_path / "schema.json").write_text(json.dumps(schema))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from conjoin.codecs import Limits, read_table
+from conjoin.codecs.table import Chunks
 
 FRAME = pd.DataFrame({"name": ["Åsa", "Bo, Jr", None], "size": [1.5, 2.25, 3.0], "n": [1, 2, 3]})
 
@@ -94,6 +95,138 @@ def test_only_empty_cells_and_nan_are_missing(tmp_path):
         "None",
         "?",
     ]
+
+
+RECORD = '{"age": 70, "v": -0.132, "ok": "p"}\n'
+ARRAY = f"[{RECORD},{RECORD},{RECORD}]"
+TABLE = pd.DataFrame({"age": [70] * 3, "v": [-0.132] * 3, "ok": ["p"] * 3})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [RECORD * 3, "\ufeff" + RECORD * 3, ARRAY, ARRAY.replace(",", ",\n").replace("{", "{\n")],
+)
+@pytest.mark.parametrize("name", ["t.jsonl", "t.csv"])
+def test_records_of_json_are_rows(text, name, tmp_path):
+    frame, notices = read_table(write(tmp_path / name, text))
+    pd.testing.assert_frame_equal(frame, TABLE)
+    assert notices == [f"{tmp_path / name} is JSON; its 3 records are the rows."]
+    with Chunks(tmp_path / name, 2) as chunks:
+        pieces = list(chunks.read())
+        assert chunks.count == 3 and [len(piece) for piece in pieces] == [2, 1]
+        pd.testing.assert_frame_equal(pd.concat(pieces), TABLE)
+
+
+def test_keys_that_records_lack_null_and_empty_words_are_missing(tmp_path):
+    text = RECORD + '\n{"age": null, "v": 1, "ok": ""}\n{"v": 2, "more": true}\n'
+    frame, notices = read_table(write(tmp_path / "t.jsonl", text))
+    assert list(frame) == ["age", "v", "ok", "more"]
+    assert frame.isna().to_numpy().tolist() == [
+        [False, False, False, True],
+        [True, False, True, True],
+        [True, False, True, False],
+    ]
+    assert "3 of them lack a key of others" in notices[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            '{"v": 2, "a": {"b": 1}}\n' * 3,
+            "is JSON, and 'a' of line 1 is no single value but a record",
+        ),
+        ('[{"a": 1}, {"a": [2]}]', "is JSON, and 'a' of record 2 is no single value but an array"),
+        ("[[1, 2], [3, 4]]", "is JSON, and record 1 is no record but an array; give one flat"),
+        (RECORD * 3 + '{"age": 7,\n', "begins as JSON, but line 4 is none"),
+        ('{"a": 1, "a": 2}\n', "is JSON, and a record (line 1) has the key 'a' twice"),
+        ("[]", "is JSON without records"),
+        ('{"a": {"0": 1, "1": 2}, "b": {"0": 3, "1": 4}}', "is JSON by columns, not by records"),
+        ('{\n "a": [1, 2],\n "b": [3, 4]\n}', "is JSON by columns, not by records"),
+    ],
+)
+def test_json_that_is_no_table_is_called_so(text, sentence, tmp_path):
+    with pytest.raises(ValueError) as error:
+        read_table(write(tmp_path / "t.json", text))
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("header", ["{a},b", "[kg],b", "[1],[2]"])
+def test_headers_in_brackets_are_no_json(header, tmp_path):
+    frame, _ = read_table(write(tmp_path / "t.csv", f"{header}\n1,2\n3,4\n"))
+    assert ",".join(frame) == header and len(frame) == 2
+
+
+BODY = "".join(f"0.{i % 97:03d},{20 + i % 50},{'abc'[i % 3]}\n" for i in range(300))
+
+
+def test_a_row_where_the_header_should_be_is_told_with_its_line(tmp_path):
+    frame, notices = read_table(write(tmp_path / "t.csv", "\n" + BODY))
+    assert len(frame) == 299
+    assert "line 2 ('0.000', '20', 'a') looks like a row and is taken as the header" in notices[0]
+    assert "add a line with the names of the columns above it" in notices[0]
+    with pytest.raises(ValueError, match=r"line 1 .* looks like a row"):
+        read_table(write(tmp_path / "t.csv", "0.5,0.5,a\n" + BODY))
+
+
+@pytest.mark.parametrize("header", ["v,age,k", "0,1,2", "1990,2000,2010", "a,b,2020"])
+def test_names_that_are_numbers_in_steps_are_no_row(header, tmp_path):
+    frame, notices = read_table(write(tmp_path / "t.csv", f"{header}\n{BODY}"))
+    assert len(frame) == 300 and notices == []
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "time,pressure,temp\ns,bar,°C\n" + "1.5,2.5,3\n" * 5,
+            "line 2 ('s', 'bar', '°C') looks like units below the header; remove it, or write them "
+            "into the names, such as 'time (s)'",
+        ),
+        ("who,temp\n,°C\n" + "a,3\n" * 5, "such as 'temp (°C)'"),
+        ("v,age,k\n" + BODY + "v,age,k\n" + BODY, "line 302, repeats the header"),
+        ("a b c\n1 2 3\n4 5 6\n", "looks like 3 columns with blanks between them; save it"),
+        ('"a" "b"\n"1" 2 3\n"2" 3 4\n', "looks like 3 columns with blanks between them"),
+        ("sep=x\na,b\n1,2\n", "begins with 'sep=x'"),
+        ("sep=;\na;b\n1;2\n3\n", "line 4, has 1 fields where the header has 2"),
+    ],
+)
+def test_lines_that_are_no_rows_are_called_what_they_look_like(text, sentence, tmp_path):
+    with pytest.raises(ValueError) as error:
+        read_table(write(tmp_path / "t.csv", text))
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v,ok\n<0.1,p\n" + "0.5,q\n" * 20,
+        "Price EUR\n1 234\n2 500\n3 100\n",
+        "text\nhello world 3\nyou too 4\n",
+        "v,w\nNA,?\n" + "0.5,2\n" * 20,
+    ],
+)
+def test_rows_that_are_no_units_and_words_that_are_no_columns(text, tmp_path):
+    frame, notices = read_table(write(tmp_path / "t.csv", text))
+    assert len(frame) == text.count("\n") - 1 and notices == []
+
+
+def test_the_separator_that_excel_tells(tmp_path):
+    path = write(tmp_path / "t.csv", "sep=;\r\na;b\r\n1,5;x,y\r\n2,5;z\r\n", "utf-8-sig")
+    frame = read_table(path)[0]
+    assert frame.to_dict("list") == {"a": [1.5, 2.5], "b": ["x,y", "z"]}
+    with Chunks(path, 1) as chunks:
+        pd.testing.assert_frame_equal(pd.concat(chunks.read()), frame)
+
+
+def test_blank_lines_among_the_rows_are_told(tmp_path):
+    frame, notices = read_table(write(tmp_path / "t.csv", "a,b\n1,2\n\n\n3,4\n\n5,6\n\n\n"))
+    assert len(frame) == 3 and "3 lines are blank, and are no rows (line 3 is the first)" in str(
+        notices
+    )
+    one = read_table(write(tmp_path / "t.csv", "a\n1\n\n3\n"))[1]
+    assert one == [f"{tmp_path / 't.csv'}: line 3 is blank, and is no row."]
+    assert read_table(write(tmp_path / "t.csv", "\na,b\n1,2\n\n"))[1] == []
 
 
 def test_one_column(tmp_path):

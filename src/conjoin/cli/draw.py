@@ -23,6 +23,7 @@ from conjoin.cli.words import given_of, labels_of, range_of, some_names
 __all__ = ["counterfactual", "impute", "sample"]
 
 MAX_SEED = 1_000_000  # of seeds that are drawn: short enough to be typed
+REPLACED = "in place of"  # the column of cells that could not be read
 
 
 def sample(
@@ -268,8 +269,18 @@ def impute(
     table = table if draws is None else table[["draw", *(name for name in table if name != "draw")]]
     voice.aside(
         f"{len(cells):,} cells filled in {cells['row'].nunique():,} of {len(frame):,} rows."
+        + _replaced_words(cells)
     )
     answer(_placed(table, out), out, voice, cells if len(cells) else None, ("filled with",))
+
+
+def _replaced_words(cells: Any) -> str:
+    """How many cells were not empty, but could not be read."""
+    if REPLACED not in cells:
+        return ""
+    rows = int((cells[REPLACED] != "").sum())
+    held = "1 of them held" if rows == 1 else f"{rows:,} of them held"
+    return f" {held} what can't be read, which is replaced."
 
 
 def _framed(model: Any, rows: Any) -> Any:
@@ -278,29 +289,36 @@ def _framed(model: Any, rows: Any) -> Any:
 
 
 def _filled(frame: Any, several: list[Any], codec: Any) -> Any:
-    """(row, column, filled with) of each cell that was missing."""
+    """(row, column, filled with) of each cell that was missing, and in place of what, where some
+    could not be read."""
+    import numpy as np
     import pandas as pd
 
-    from conjoin.codecs.table.reading import gaps_of
+    from conjoin.codecs.table.reading import gaps_of, unreadable
 
-    found: list[tuple[int, str, str]] = []
+    found: list[tuple[int, str, str, str]] = []
     known = {column.name: column for column in codec.schema.columns}
-    for name in codec.columns:
+    for name in dict.fromkeys([*codec.columns, *(each.name for each in codec.schema.drawn)]):
         gaps: Any = range(len(frame))
+        bad = np.zeros(len(frame), dtype=bool)
         if name in frame:
             cells = frame[name]
             gone = gaps_of(known[name], cells) if name in known else cells.isna().to_numpy()
-            gaps = gone.nonzero()[0]
+            if name in known and known[name].numeric:
+                bad = unreadable(known[name], cells)[0]
+            gaps = (gone | bad).nonzero()[0]
         found += [
             (
                 int(row) + 1,
                 str(name),
                 ", ".join(shown(each[name].iloc[row]) for each in several[:8]),
+                str(frame[name].iloc[row]) if bad[row] else "",
             )
             for row in gaps
         ]
     found.sort(key=_first)
-    return pd.DataFrame(found, columns=["row", "column", "filled with"])
+    table = pd.DataFrame(found, columns=["row", "column", "filled with", REPLACED])
+    return table if (table[REPLACED] != "").any() else table.drop(columns=REPLACED)
 
 
 def _refuse_names(frame: Any, added: tuple[str, ...]) -> None:
@@ -312,7 +330,7 @@ def _refuse_names(frame: Any, added: tuple[str, ...]) -> None:
         )
 
 
-def _first(cell: tuple[int, str, str]) -> int:
+def _first(cell: tuple[int, str, str, str]) -> int:
     return cell[0]
 
 

@@ -18,10 +18,11 @@ import pandas as pd
 
 from conjoin.cli.files import beside, chunked, load_model, read
 from conjoin.cli.kinds import reader_of
+from conjoin.cli.output import stem
 from conjoin.cli.pictures import sized
 from conjoin.cli.target import Task, take_target, task_of
 from conjoin.cli.voice import Voice, plain_table
-from conjoin.cli.words import grouped, in_shell, missing_of
+from conjoin.cli.words import grouped, in_shell, missing_of, schema_file
 from conjoin.codecs.smiles.column import broken_rows
 from conjoin.codecs.table import Schema
 from conjoin.codecs.table.overrides import of_target
@@ -104,6 +105,8 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
     """Fit and save; every mistake that can be seen before the fit is seen before the fit."""
     _claim(asked)
     _check(asked)
+    advised = asked.schema or f"{stem(asked.data)}-schema.json"
+    schema_file.set((advised, Path(advised).exists()))
     if asked.start_from is not None:
         asked = dataclasses.replace(asked, start_from=load_model(asked.start_from, asked.device))
     asked = dataclasses.replace(asked, family=_family(asked))

@@ -11,7 +11,7 @@ from conjoin.cli.files import limits_of, read
 from conjoin.cli.output import claim, stem
 from conjoin.cli.target import take_target, task_of
 from conjoin.cli.voice import Voice, plain_table
-from conjoin.cli.words import grouped, in_shell, missing_of
+from conjoin.cli.words import grouped, in_shell, missing_of, schema_file
 
 __all__ = ["check", "fit"]
 
@@ -39,6 +39,7 @@ def check(
     <name>-schema.json."""
     voice = Voice(quiet, as_json)
     schema = f"{stem(data)}-schema.json" if schema is None else schema
+    schema_file.set((schema, True))
     frame = read(data, limits_of(max_bytes, max_ratio, max_columns), voice)
     from conjoin.codecs.table import inspect
     from conjoin.codecs.table.reading import usual_decimal

@@ -19,6 +19,7 @@ __all__ = ["TABLES", "claim", "claim_pictures", "stem", "write"]
 TABLES = (".csv", ".csv.gz", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
 _WRITTEN = (".csv", ".csv.gz", ".tsv", ".parquet")
+_READ = (".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".ndjson", ".json")
 
 
 def stem(path: str) -> str:
@@ -28,7 +29,7 @@ def stem(path: str) -> str:
     ('stock.2024', 'stdin')
     """
     name = "stdin" if path == "-" else Path(path).name
-    for suffix in (*_PACKED, ".csv", ".tsv", ".txt", ".parquet", ".npz", *SUFFIXES):
+    for suffix in (*_PACKED, *_READ, ".npz", *SUFFIXES):
         name = name.removesuffix(suffix) or name
     return name
 

@@ -14,7 +14,7 @@ import typer
 
 from conjoin.cli import ask, catalogue, compare, design, draw, learn, quality, shift
 from conjoin.cli.voice import visible
-from conjoin.cli.words import in_shell
+from conjoin.cli.words import in_shell, schema_file
 
 __all__ = ["VERBS", "app", "main", "run"]
 
@@ -166,6 +166,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     traced = TRACEBACK in given
     given = [word for word in given if word != TRACEBACK]
     _speak_utf8()
+    named = schema_file.set(("", False))
     try:
         with _notes():
             code = app(args=given or ["--help"], prog_name="conjoin", standalone_mode=False)
@@ -186,6 +187,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _sorry(in_shell(_sentence(error)))
     except MemoryError:
         return _sorry("there is not enough memory for this: give fewer rows or columns.")
+    finally:
+        schema_file.reset(named)
 
 
 def _speak_utf8() -> None:

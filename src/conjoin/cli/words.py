@@ -5,7 +5,9 @@ shell.
 import ast
 import json
 import re
+import shlex
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from conjoin.util.near import did_you_mean
@@ -18,8 +20,13 @@ __all__ = [
     "max_error_of",
     "missing_of",
     "range_of",
+    "schema_file",
     "some_names",
 ]
+
+# the file of the schema that advice speaks of, what `check` writes or `--schema` names, "" where
+# none is known; and whether it is there, or is written by the command that gives the advice
+schema_file: ContextVar[tuple[str, bool]] = ContextVar("schema_file", default=("", False))
 
 ELLIPSIS = "..."  # behind the beginning of a string
 
@@ -30,6 +37,7 @@ _TYPES = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): (?P<type>'
 _PARSE = re.compile(
     r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'parse': '(?P<way>[a-z ]+)'\}\}"
 )
+_FIELDS = re.compile(r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): (?P<fields>\{[^{}]*\})\}")
 _MERGE = re.compile(
     r"say types=\{(?P<name>'[^']*'|\"[^\"]*\"|[^:]*): \{'merge': (?P<pairs>\{.*?\})\}\}"
 )
@@ -88,24 +96,44 @@ def in_shell(text: str) -> str:
     text = _BROKEN.sub("--skip-broken", text)
     text = _RANGE.sub(r"--range \g<low>..\g<high>", text)
     text = _RELATION.sub(
-        r"take \g<name> out of the relations in schema.json and give --schema schema.json", text
+        lambda found: f"take {found['name']} out of the relations {_in_schema()}", text
     )
     text = _PARSE.sub(
-        r'set "parse" of \g<name> to "\g<way>" in schema.json and give --schema schema.json', text
+        lambda found: f'set "parse" of {found["name"]} to "{found["way"]}" {_in_schema()}', text
     )
     text = _MERGE.sub(_merge_option, text)
     text = _PICTURE.sub(r"--size \g<size>", text)
     text = _MISSING.sub(lambda match: "say " + _options(match["name"], match["values"]), text)
-    return _TYPES.sub(
-        r"set its type to \g<type> in the schema that `conjoin check` writes, and give it with "
-        r"--schema",
-        text,
+    text = _TYPES.sub(_type_option, text)
+    return _FIELDS.sub(_fields_option, text)
+
+
+def _type_option(found: re.Match[str]) -> str:
+    usual = "in the schema that `conjoin check` writes, and give it with --schema"
+    return f"set its type to {found['type']} {_in_schema() if schema_file.get()[0] else usual}"
+
+
+def _fields_option(found: re.Match[str]) -> str:
+    """Several fields of a column, of which a value may be left open as "..."."""
+    fields = ast.literal_eval(found["fields"]).items()
+    asked = " and ".join(
+        f'"{key}"' + ("" if value is ... else f" to {json.dumps(value, ensure_ascii=False)}")
+        for key, value in fields
     )
+    return f"set {asked} of {found['name']} {_in_schema()}"
 
 
 def _merge_option(found: re.Match[str]) -> str:
     pairs = json.dumps(ast.literal_eval(found["pairs"]), ensure_ascii=False)
-    return f'set "merge" of {found["name"]} to {pairs} in schema.json and give --schema schema.json'
+    return f'set "merge" of {found["name"]} to {pairs} {_in_schema()}'
+
+
+def _in_schema() -> str:
+    """Where to write what a column means, and how to give it."""
+    path, is_there = schema_file.get()
+    where = shlex.quote(path or "schema.json")
+    made = "" if not path or is_there else ", which `conjoin check` writes,"
+    return f"in {where}{made} and give --schema {where}"
 
 
 def _options(name: str, values: str) -> str:

@@ -263,6 +263,12 @@ class CompositeCodec(Codec):
     def owner(self, name: str) -> None:
         self.table.owner = name
 
+    def surveyed(self, rows: Rows) -> TableRows:
+        frame: pd.DataFrame = rows.frame
+        columns = self.table.surveyed(TableRows(frame.drop(columns=self.names))).frame
+        cells = [columns[name] if name in columns else frame[name] for name in frame]
+        return TableRows(pd.concat(cells, axis=1).set_axis(frame.columns, axis=1))
+
     def fit(self, raw: Any, weight: Any = None) -> Self:
         """Learn the schema, scales and levels of the columns, and what the blocks are like."""
         frame = self.frame(raw)

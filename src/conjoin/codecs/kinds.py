@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from conjoin.codecs.table.frame import frame_in
 from conjoin.codecs.table.native import plain_frame
-from conjoin.codecs.table.read import read_table
 
 __all__ = ["KINDS", "codec_for", "codec_from_json", "kind_of", "kinds", "other_columns"]
 
@@ -37,7 +37,7 @@ def _class_at(home: str) -> Any:
 def _opened(raw: Any) -> tuple[Any, Path]:
     """The table in a file, and the folder of the file: it is read once, whichever kind it is."""
     if isinstance(raw, str | Path):
-        return read_table(raw)[0], Path(raw).parent
+        return frame_in(raw), Path(raw).parent
     return plain_frame(raw), Path()
 
 

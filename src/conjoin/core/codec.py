@@ -268,6 +268,12 @@ class Codec(abc.ABC):
         columns, which is kept; others that are related to them give way."""
         return self.decoded(event)
 
+    def surveyed(self, rows: Rows) -> Rows:
+        """Look at all rows of the fit that comes next for how they are to be read, whichever of
+        them teach: the rows, in which cells that can't be read are missing. By default they are
+        as they came. ValueError for such a cell where ``strict`` asks for it."""
+        return rows
+
     def recount(self, raw: Any, weight: Any = None) -> None:
         """Take from these rows, of which some do not teach, how often raw values occur that share
         one of the event's, and what the user should be told of them; by default nothing."""

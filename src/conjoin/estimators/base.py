@@ -355,7 +355,7 @@ class _JointEstimator(BaseEstimator):
         Parameters
         ----------
         path : str or Path
-            A CSV or Parquet file.
+            A CSV, JSON or Parquet file.
         target : str, optional
             The column y. JointDensity needs none.
         groups : str, optional
@@ -478,7 +478,7 @@ class _JointEstimator(BaseEstimator):
         codec, rows = codec_for(X, **options)
         codec.owner = type(self).__name__
         codec.strict = self.strict
-        return codec, rows
+        return codec, codec.surveyed(rows)
 
     def _adopt(self, model: Model | SeveralTargets, rows: CodecRows, raw: Any) -> None:
         """The fitted attributes."""

@@ -15,6 +15,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from conjoin.codecs.table import Schema, TableCodec
 from conjoin.codecs.table.reading import read_in
+from conjoin.codecs.table.rows import TableRows
 from conjoin.core import Codec, Event, Pair
 from conjoin.predictors.folds import few_rows_of_classes
 
@@ -62,12 +63,14 @@ def deciding_in(frame: pd.DataFrame, schema: Schema, classes: bool) -> list[str]
     cells = y if form is None else pd.Series(read_in(y, form)[0], index=y.index)
     plain = pd.to_numeric(cells, errors="coerce")
     known = (y if classes else plain).notna()
-    codec = TableCodec(types=schema).fit(frame.drop(columns=name))
+    codec = TableCodec(types=schema)
+    x = codec.surveyed(TableRows(frame.drop(columns=name)))
+    codec.fit(x)
     value = pd.factorize(y.astype(str))[0] if classes else plain.fillna(0.0)
     labels = Event(
         torch.tensor(np.asarray(value, dtype=float)), torch.tensor(known.to_numpy(dtype=bool))
     )
-    rows = Pair(labels, codec.encode(frame.drop(columns=name)).event)
+    rows = Pair(labels, codec.encode(x).event)
     return deciding_columns(codec, rows, classes, name)
 
 

@@ -102,7 +102,9 @@ class Stream:
 
         def read(epoch: int, rank: int, world: int) -> Iterator[Event | Pair]:
             for frame in self.chunks.read(self.deal.seed + epoch):
-                part = frame[self.deal.parts(frame) == FIT].iloc[rank::world]
+                teaches = self.deal.parts(frame) == FIT
+                # the sample tells how cells are read: what then can't be read counts as missing
+                part = codec.rows(frame).frame[teaches].iloc[rank::world]
                 if len(part):
                     x = codec.encode(part).event
                     yield x if target is None else Pair(self._labels(part[self.label], target), x)

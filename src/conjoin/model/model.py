@@ -176,7 +176,7 @@ class Model:
         rows = self.rows(X)
         absent = self.codec.missing_columns(rows)
         if absent:
-            self._mention(absent)
+            self._mention(absent, list(rows.names))
         own = None if self.target is None else self.target.name
         extra = [name for name in self.codec.extra_columns(rows) if name != own]
         if extra:
@@ -316,12 +316,12 @@ class Model:
         many = label[found.rows].repeat_interleave(found.log_weight.shape[1])
         return found.replacing(plain, self._log_prob_with(found.event, many))
 
-    def _mention(self, absent: list[Any]) -> None:
+    def _mention(self, absent: list[Any], given: list[Any]) -> None:
         columns = self.codec.columns
         if len(absent) == len(columns):
             raise ValueError(
-                "X has none of the columns that the model knows, which are "
-                f"{', '.join(map(str, columns[:12]))}."
+                f"X has none of the columns that the model knows: it has {_columns(given)}, and "
+                f"the model knows {_columns(columns)}."
             )
         warnings.warn(
             f"X lacks {_columns(absent)}; every cell there counts as missing.",

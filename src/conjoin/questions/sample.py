@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from conjoin.codecs.table.reading import refuse_unread
 from conjoin.codecs.table.schema import RARE
 from conjoin.codecs.table.values import text_of
 from conjoin.core import Event, Pair, Region, stream
@@ -95,7 +96,11 @@ def _generated(
     if not isinstance(n, int | np.integer) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
-    asked = model.codec.implied(given or {})
+    given = given or {}
+    for column in model.codec.schema.drawn if given else ():
+        if column.numeric and column.name in given:
+            refuse_unread(column, given[column.name])
+    asked = model.codec.implied(given)
     open_places = lifted(model.codec, asked, tails)
     asked = narrowed(model, asked, constraints)
     between = _range_of_y(model, y)
@@ -109,7 +114,7 @@ def _generated(
         open_places,
         None if model.target is None else ends_of([model.target], tails or bool(between)),
     )
-    _tell_far(model, [end for end in y if end is not None] if between else y, given or {})
+    _tell_far(model, [end for end in y if end is not None] if between else y, given)
     if not kept or not n:
         X, labels = draw(np.arange(n))
     else:
@@ -120,7 +125,7 @@ def _generated(
             None if model.target is None else model.target.name,
         )
         X = X if model.codec.columnwise else model.codec.raw(model.rows(X))
-    for words in () if tails else model.codec.drawn_outside(X, given or {}):
+    for words in () if tails else model.codec.drawn_outside(X, given):
         warnings.warn(words, ColumnWarning, stacklevel=3)
     return X, labels
 

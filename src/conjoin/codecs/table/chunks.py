@@ -23,6 +23,7 @@ from conjoin.codecs.table.read import (
     examine_text,
     notices_of,
     parquet_reader,
+    read_records,
 )
 from conjoin.codecs.table.stream import Limits, Source
 
@@ -34,8 +35,8 @@ BYTES_PER_CELL = 6  # bytes of a cell in a text table, about
 
 
 class Chunks:
-    """The rows of a CSV or Parquet file, ``rows`` at a time, as frames whose index numbers the rows
-    of the file; a context.
+    """The rows of a CSV, JSON or Parquet file, ``rows`` at a time, as frames whose index numbers
+    the rows of the file; a context. JSON is read at once.
 
     ``count`` rows in all. They can be read again and again. The number of bytes is unlimited unless
     ``limits`` says otherwise."""
@@ -57,6 +58,7 @@ class Chunks:
         self.count = 0
         self.notices = list[str]()
         self._text: dict[str, Any] = {}  # how a text table is read
+        self._records: pd.DataFrame | None = None  # those of JSON
         self._starts: list[int] = []  # the first row of each row group
 
     def __enter__(self) -> Self:
@@ -77,6 +79,9 @@ class Chunks:
     def read(self, seed: int | None = None) -> Iterator[pd.DataFrame]:
         """All chunks. With a ``seed`` row groups come in another order, and a chunk has rows of
         several; text stays as it is."""
+        if self._records is not None:
+            frame = self._records
+            return (frame[at : at + self.rows] for at in range(0, len(frame), self.rows))
         if not self._text:
             return self._gathered(
                 self._parquet(None if seed is None else np.random.default_rng(seed))
@@ -94,9 +99,7 @@ class Chunks:
                 sizes = [
                     file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)
                 ]
-                piece = copy.copy(self.source)
-                piece.limits = self._at_once
-                check_words(piece, raw, self.rows)
+                check_words(self._in_memory(), raw, self.rows)
         except (OSError, pa.ArrowException) as error:
             raise broken_parquet(self.source, error) from None
         self.count = sum(sizes)
@@ -143,14 +146,26 @@ class Chunks:
             held.append(piece)
         yield pd.concat(held)
 
+    def _in_memory(self) -> Source:
+        """The source under the limits of what is in memory at a time."""
+        piece = copy.copy(self.source)
+        piece.limits = self._at_once
+        return piece
+
     # ------------------------------------------------------------------ text
 
     def _open_text(self) -> None:
         """A column that holds words anywhere is read as words everywhere, as it would be at
         once."""
+        records = read_records(self._in_memory())
+        if records is not None:
+            self._records, self.notices = records
+            self.count = len(self._records)
+            return
         dialect, header = examine_text(self.source)
-        self.notices = notices_of(self.source, dialect)
-        self.count = check_rows(self.source, dialect, header)
+        checked = check_rows(self.source, dialect, header)
+        self.notices = [*notices_of(self.source, dialect), *checked.told]
+        self.count = checked.rows
         if self.count < 1:
             raise ValueError(f"{self.source.name} has a header but no rows.")
         self._text = csv_options(dialect, header)

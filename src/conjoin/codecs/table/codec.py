@@ -37,10 +37,12 @@ from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.held_out import Found, found_in, with_later
 from conjoin.codecs.table.infer import counted, examine, most_levels
 from conjoin.codecs.table.later import (
+    asked_otherwise,
     asked_rounded,
     named_as_at_fit,
     taken_words,
     tell_bare,
+    tell_other_dates,
     tell_truths,
     tell_unlike,
     tell_zones,
@@ -52,6 +54,7 @@ from conjoin.codecs.table.reading import gaps_of
 from conjoin.codecs.table.relations import Linear, Relations, Settling, Solved
 from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.schema import RARE, Column, Schema
+from conjoin.codecs.table.survey import Survey, survey
 from conjoin.codecs.table.values import text_of
 from conjoin.codecs.table.words import (
     beyond_words,
@@ -104,6 +107,7 @@ class TableCodec(Codec):
         self._named = True
         self._found: dict[Any, Found] = {}  # what the rows of the fit tell of each column
         self._notices: list[str] = []
+        self._survey: Survey | None = None  # of the rows of a fit that is to come
 
     @classmethod
     def claims(cls, raw: Any, types: Any = None, missing: Any = ()) -> bool:
@@ -116,6 +120,16 @@ class TableCodec(Codec):
 
     # ------------------------------------------------------------------ fitting
 
+    def surveyed(self, rows: Rows) -> TableRows:
+        found = survey(rows.frame.reset_index(drop=True), self.types, self.missing)
+        if found.odd and self.strict:
+            raise ValueError(
+                f"strict=True: {found.odd[0]}; correct it, or leave strict out to have it counted "
+                "as missing."
+            )
+        self._survey = found
+        return TableRows(found.frame.set_axis(rows.index, axis=0))
+
     def fit(self, raw: Any, weight: Any = None) -> Self:
         """Learn the schema, scales and levels; ``weight`` (B,) counts each row."""
         _choose("missingness", self.missingness, ("ignorable", "informative"))
@@ -124,14 +138,17 @@ class TableCodec(Codec):
         checked = isinstance(raw, TableRows)
         self._named = checked or is_named(raw)
         table = raw.frame.reset_index(drop=True) if checked else as_frame(raw)
-        frame, weights = counted(table, weight)
+        surveyed = self._survey or survey(table, self.types, self.missing)
+        frame, weights = counted(surveyed.frame if self._survey is None else table, weight)
         found = examine(
             frame,
             weights,
             types=self.types,
             missing=self.missing,
             most_levels=most_levels(float(weights.sum()), self.many_levels),
+            surveyed=surveyed,
         )
+        self._survey = None
         columns = tuple(map(self._measured, found.schema.columns))
         self._relations = Relations.from_json(found.schema.relations, columns, self._measured)
         told = self._relations.to_json()
@@ -238,9 +255,10 @@ class TableCodec(Codec):
     def beyond_seen(self, given: Mapping[Any, Any]) -> list[str]:
         columns = {each.name: each for each in self.schema.drawn if each.numeric}
         far = [beyond_words(columns[name], given[name]) for name in given if name in columns]
+        other = [asked_otherwise(columns[name], given[name]) for name in given if name in columns]
         cells = {each.column.name: each for each in self._amounts()}
         rounded = [asked_rounded(cells[name], given[name]) for name in given if name in cells]
-        return list(filter(None, [*far, *rounded]))
+        return list(filter(None, [*far, *other, *rounded]))
 
     def drawn_outside(self, frame: pd.DataFrame, given: Collection[Any]) -> list[str]:
         columns = [each for each in self.schema.drawn if each.numeric and not each.modelled]
@@ -412,6 +430,7 @@ class TableCodec(Codec):
         """A checked frame as rows, of which every cell can be read; warnings tell what was made of
         them."""
         tell_zones(frame, self.schema.columns)
+        tell_other_dates(frame, self.schema.columns)
         clear, unread = without_unreadable(frame, self.schema.columns, self.strict)
         tell_unlike(clear, self._amounts())
         tell_truths(clear, self.schema.columns)

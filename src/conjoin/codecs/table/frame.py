@@ -4,6 +4,7 @@ one name per column.
 
 import datetime
 import numbers
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from conjoin.codecs.image.pictures import Picture
 from conjoin.codecs.table.native import backend_of, to_pandas
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.values import quoted
+from conjoin.core.warnings import ColumnWarning
 
 __all__ = ["as_frame", "check_cells", "from_dict", "is_named"]
 
@@ -87,7 +89,7 @@ def _frame(X: Any, columns: Sequence[Any] | None) -> pd.DataFrame:
     if isinstance(X, pd.DataFrame):
         return X
     if isinstance(X, str | Path):
-        return read_table(X)[0]
+        return frame_in(X)
     if isinstance(X, Mapping):
         return from_dict(X)
     if isinstance(X, pd.Series) or np.isscalar(X):
@@ -96,6 +98,14 @@ def _frame(X: Any, columns: Sequence[Any] | None) -> pd.DataFrame:
         return _from_rows(X, columns)
     other = to_pandas(X)
     return _from_array(np.asarray(X), columns) if other is None else other
+
+
+def frame_in(path: str | Path) -> pd.DataFrame:
+    """The table in a file; a warning for each notice of how it was read."""
+    frame, notices = read_table(path)
+    for text in notices:
+        warnings.warn(text, ColumnWarning, stacklevel=3)
+    return frame
 
 
 def from_dict(X: Mapping[Any, Any]) -> pd.DataFrame:

@@ -14,7 +14,15 @@ from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import floats, map_distinct, tally, zones_of
 
-__all__ = ["guess", "guess_pictures", "level_cells", "mixed_dates", "style_of_dates", "style_words"]
+__all__ = [
+    "guess",
+    "guess_pictures",
+    "level_cells",
+    "mixed_dates",
+    "style_of_dates",
+    "style_words",
+    "usual_date_format",
+]
 
 Array = NDArray[Any]
 Series = Any
@@ -206,6 +214,18 @@ def _read(words: Series, form: str) -> Series:
     """Which words (B,) are dates in a format."""
     dates: Series = pd.to_datetime(words, format=form, errors="coerce", utc="%z" in form)
     return dates.notna()
+
+
+def usual_date_format(words: list[str]) -> str:
+    """The format in which most words that look like dates are dates, where most words look so; or
+    nothing."""
+    alike = [word for word in words if _DATE_LIKE.fullmatch(word.strip())]
+    if not alike or len(alike) < MIN_DATE_SHARE * len(words):
+        return ""
+    tried: Series = pd.Series(alike[:MAX_WORDS_TRIED], dtype=object)
+    found = {day + time: int(_read(tried, day + time).sum()) for time in _TIMES for day in _DAYS}
+    best = max(found, key=lambda form: found[form])
+    return best if found[best] else ""
 
 
 def mixed_dates(words: list[str]) -> tuple[str, str] | None:

@@ -47,11 +47,11 @@ from conjoin.codecs.table.reading import (
     form_of,
     read_in,
     target_form,
-    usual_decimal,
 )
 from conjoin.codecs.table.relation_search import relations_of
 from conjoin.codecs.table.relations import Difference, Relation, derived, plain
 from conjoin.codecs.table.schema import RARE, Column, Schema
+from conjoin.codecs.table.survey import Reading, Survey, survey
 from conjoin.codecs.table.values import (
     Tally,
     blank,
@@ -126,8 +126,10 @@ def inspect(
     >>> [(column.name, column.type) for column in schema.columns]
     [('age', 'integer'), ('sex', 'category')]
     """
-    frame = as_frame(df)
-    return examine(*counted(frame, weight), target=target, types=types, missing=missing).schema
+    surveyed = survey(as_frame(df), types, missing, target)
+    rows, weights = counted(surveyed.frame, weight)
+    found = examine(rows, weights, target=target, types=types, missing=missing, surveyed=surveyed)
+    return found.schema
 
 
 def counted(frame: pd.DataFrame, weight: Any) -> tuple[pd.DataFrame, Array]:
@@ -158,9 +160,10 @@ def examine(
     types: Any = None,
     missing: Any = (),
     most_levels: int = MAX_LEVELS,
+    surveyed: Survey,
 ) -> Examined:
     """The schema of rows that each count ``weight`` (positive), with its tallies; a category keeps
-    ``most_levels`` at most."""
+    ``most_levels`` at most. ``surveyed``: how all rows are read of which these are some."""
     names = [plain_name(name) for name in frame.columns]
     if target is not None and target not in names:
         raise ValueError(
@@ -171,7 +174,6 @@ def examine(
     blanks = missing_of(missing, names)
     columns = []
     tallies = {}
-    usual = usual_decimal(frame)
     for i, name in enumerate(names):
         fields = asked.get(name, {})
         hidden = tuple(dict.fromkeys([*blanks.get(name, ()), *fields.get("missing", ())]))
@@ -179,7 +181,13 @@ def examine(
             name,
             frame.iloc[:, i],
             weight,
-            {**fields, "missing": hidden, "most_levels": most_levels, "usual": usual},
+            {
+                **fields,
+                "missing": hidden,
+                "most_levels": most_levels,
+                "usual": surveyed.usual,
+                "reading": surveyed.readings.get(name),
+            },
             name == target,
         )
         columns.append(column)
@@ -193,7 +201,7 @@ def examine(
     relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
     columns = derived(columns, relations)
     found = (*flags_notices(cells), *notes, *(one.notice for one in relations))
-    notices = (*unzoned, *_notices(columns), *found)
+    notices = (*surveyed.told, *unzoned, *_notices(columns), *found)
     told = tuple(one.to_json() for one in relations)
     return Examined(Schema(tuple(columns), target, notices, told), tallies)
 
@@ -319,18 +327,19 @@ def _column(
     name: Any, raw: Series, weight: Array, asked: JSON, is_target: bool
 ) -> tuple[Column, Tally]:
     pairs = tuple(asked.get("merge", {}).items())
+    reading: Reading | None = asked.get("reading")
+    if reading is not None:
+        asked = {**asked, "missing": tuple(dict.fromkeys([*asked["missing"], *reading.missing]))}
     series = merged(blank(raw, asked["missing"]), pairs)
     was_words = not pd.api.types.is_numeric_dtype(raw.dtype)
     changed = bool(asked["missing"]) and int(series.isna().sum()) > int(raw.isna().sum())
-    kind, form = _type(series, weight, asked, changed)
-    usual = asked.get("usual", "")
-    found = (
-        target_form(series, asked, False, usual)
-        if is_target and kind == "category"
-        else None
-        if is_target
-        else form_of(series, asked, kind, usual)
-    )
+    if reading is None:
+        kind, form = _type(series, weight, asked, changed)
+        found = _form(series, asked, kind, is_target)
+    else:
+        kind, form = reading.of_rows(series, weight)
+        kind = asked.get("type", kind)
+        found = reading.found
     if found is not None:
         asked = {**asked, "missing": tuple(dict.fromkeys([*asked["missing"], *found.missing]))}
         series = _in_numbers(blank(series, asked["missing"]), found.form)
@@ -379,6 +388,14 @@ def _column(
             categories=(),
         )
     return column, counts
+
+
+def _form(series: Series, asked: JSON, kind: str, is_target: bool) -> Found | None:
+    """How the words of a column, or of a target, stand for numbers."""
+    usual = asked.get("usual", "")
+    if not is_target:
+        return form_of(series, asked, kind, usual)
+    return target_form(series, asked, False, usual) if kind == "category" else None
 
 
 def _in_numbers(series: Series, form: Any) -> Series:

@@ -11,16 +11,18 @@ import pandas as pd
 from conjoin.codecs.table.cells import Cells
 from conjoin.codecs.table.reading import numbers_of, unreadable
 from conjoin.codecs.table.schema import Column
-from conjoin.codecs.table.values import blank, quoted, zones_of
+from conjoin.codecs.table.values import blank, iso_rewritten, quoted, zones_of
 from conjoin.codecs.table.written import Written
 
 __all__ = [
     "CellWarning",
     "Unread",
+    "asked_otherwise",
     "asked_rounded",
     "named_as_at_fit",
     "taken_words",
     "tell_bare",
+    "tell_other_dates",
     "tell_truths",
     "tell_unlike",
     "tell_zones",
@@ -90,6 +92,43 @@ def tell_zones(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
                 CellWarning,
                 stacklevel=5,
             )
+
+
+def tell_other_dates(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """A warning for each column in which cells are dates as ISO writes them, and those of the fit
+    were written in another way."""
+    for column in columns:
+        taken = _other_dates(frame, column)
+        places: list[int] = [] if taken is None else np.flatnonzero(taken.notna()).tolist()
+        if places:
+            first = taken.iloc[places[0]]
+            warnings.warn(
+                _other_words(column, frame[column.name], places, first),
+                CellWarning,
+                stacklevel=5,
+            )
+
+
+def _other_words(column: Column, series: Any, places: list[int], first: str) -> str:
+    others = len(places) - 1
+    more = f", and so are {others:,} more cells" if others > 1 else ""
+    more = ", and so is 1 more cell" if others == 1 else more
+    zoned, plain = zones_of(series.iloc[places])
+    # of a column without any zone tell_zones tells it
+    zone = "; what has no zone is taken for UTC" if column.zoned and zoned and plain else ""
+    return (
+        f"Column {column.name!r}, row {_row(series, places[0])}: "
+        f"{quoted(series.iloc[places[0]])} is written otherwise than the dates of the fit, and is "
+        f"read as {first!r}{more}{zone} (rows are counted from 0)."
+    )
+
+
+def _other_dates(frame: pd.DataFrame, column: Column) -> Any:
+    """(B,) dates that the format of the column does not read, as it writes them; None for a column
+    that holds no dates, or is not there."""
+    if not column.is_date or column.role == "set aside" or column.name not in frame.columns:
+        return None
+    return iso_rewritten(blank(frame[column.name], column.missing), column.format)
 
 
 def tell_truths(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
@@ -184,11 +223,15 @@ def _off_step(cells: Cells, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def taken_words(frame: pd.DataFrame, fitted: Sequence[Cells]) -> list[str]:
-    """Of each row which numbers lie between the steps of the fit, and which are True or False, in
-    words; "" for none."""
+    """Of each row which numbers lie between the steps of the fit, which are True or False, and
+    which dates are written otherwise than at the fit, in words; "" for none."""
     words: list[list[str]] = [[] for _ in range(len(frame))]
     for cells in fitted:
         column = cells.column
+        dates = _other_dates(frame, column)
+        for place in () if dates is None else np.flatnonzero(dates.notna()).tolist():
+            cell = quoted(frame[column.name].iloc[place])
+            words[place].append(f"{column.name}: {cell} is taken as {dates.iloc[place]!r}")
         if _may_hold_truths(frame, column):
             for place in np.flatnonzero(_truths(frame[column.name])).tolist():
                 truth = bool(frame[column.name].iloc[place])
@@ -204,6 +247,18 @@ def taken_words(frame: pd.DataFrame, fitted: Sequence[Cells]) -> list[str]:
                 f"{column.resolution:g} and is taken as {taken[place]:g}"
             )
     return ["; ".join(each) for each in words]
+
+
+def asked_otherwise(column: Column, asked: Any) -> str:
+    """That a date, or an end of a range, that is asked for is written otherwise than at the fit; ""
+    where none is."""
+    ends = [end for end in (asked if isinstance(asked, tuple) else [asked]) if end is not None]
+    frame = pd.DataFrame({column.name: pd.Series(ends, dtype=object)})
+    taken = None if isinstance(asked, list | set) else _other_dates(frame, column)
+    if taken is None or not taken.notna().any():
+        return ""
+    place = int(taken.notna().to_numpy().argmax())
+    return f"Column {column.name!r} is asked for {ends[place]!r}, read as {taken.iloc[place]!r}."
 
 
 def asked_rounded(cells: Cells, asked: Any) -> str:
@@ -229,12 +284,16 @@ def _is_coarse(column: Column) -> bool:
     return step is not None and (step >= 1 or column.parse is not None)
 
 
+def _row(series: Any, place: int) -> int:
+    """The row as a warning counts it: of a piece of a table, from the table's first."""
+    return int(series.index[place] if isinstance(series.index, pd.RangeIndex) else place)
+
+
 def _listed(series: Any, bad: Any, name: Any, expected: str) -> list[Unread]:
-    ranged = isinstance(series.index, pd.RangeIndex)
     return [
         Unread(
             place,
-            series.index[place] if ranged else place,
+            _row(series, place),
             name,
             f"{quoted(series.iloc[place])} is not {expected}",
         )
@@ -267,19 +326,19 @@ def unread_words(unread: Sequence[Unread], rows: int) -> list[str]:
 
 
 def named_as_at_fit(frame: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
-    """The frame under the names of the fit, where a number is written as text, or text as a number;
-    a warning tells it."""
+    """The frame under the names of the fit, where a number is written as text, or text as a number,
+    or blanks stand around a name; a warning tells it."""
     given = set(frame.columns)
-    texts = {str(name): name for name in names}
+    texts = {_bare(name): name for name in names}
     if len(texts) < len(names):  # 1 and "1" are two columns
         return frame
     own = set(names)
     other = {
-        name: texts[str(name)]
+        name: texts[_bare(name)]
         for name in frame.columns
-        if name not in own and str(name) in texts and texts[str(name)] not in given
+        if name not in own and _bare(name) in texts and texts[_bare(name)] not in given
     }
-    if not other:
+    if not other or len(set(other.values())) < len(other):  # "a" and " a" are two columns
         return frame
     shown = ", ".join(f"{a!r} as {b!r}" for a, b in list(other.items())[:_SHOWN])
     more = f" and {len(other) - _SHOWN:,} more" if len(other) > _SHOWN else ""
@@ -287,3 +346,7 @@ def named_as_at_fit(frame: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
         f"Names of columns are matched as text: {shown}{more}.", CellWarning, stacklevel=5
     )
     return frame.rename(columns=other)
+
+
+def _bare(name: Any) -> str:
+    return str(name).strip()

@@ -9,10 +9,18 @@ import io
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from conjoin.codecs.table.first_lines import (
+    blanks_words,
+    looks_like_row,
+    row_words,
+    told_separator,
+    units_words,
+)
+from conjoin.codecs.table.json_records import is_json, read_json
 from conjoin.codecs.table.stream import Limits, Source
 from conjoin.codecs.table.totals import totals_words
 
@@ -27,6 +35,7 @@ __all__ = [
     "examine_text",
     "notices_of",
     "parquet_reader",
+    "read_records",
     "read_table",
 ]
 
@@ -49,6 +58,7 @@ _DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 _GROUPED_BY_POINTS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")
 _NO_POINT = re.compile(r"\s*[-+]?\d*\s*")
 _ZERO_PADDED = re.compile(r"0\d+")
+_HEAD_BYTES = 1 << 18  # that tell how a text is written
 _SAMPLE_ROWS = 1_000
 _SIZED_ROWS = 1 << 16  # rows of a Parquet file whose words are measured at once
 MIN_TITLED_COLUMNS = 3  # of a table, from which on a line of one cell above it is a title
@@ -68,6 +78,15 @@ class _Dialect:
     # columns such as 2.725 in a file with decimal commas: read as text, so that the codec, which
     # sees all columns, decides what the point means, and tells it
     pointed: tuple[str, ...] = ()
+    skipped: int = 0  # lines above the header that tell the separator
+    doubt: str = ""  # that the header may be a row
+
+
+class Checked(NamedTuple):
+    """The rows of a text table, and what the user should be told of its lines."""
+
+    rows: int
+    told: tuple[str, ...]
 
 
 def read_table(
@@ -75,8 +94,8 @@ def read_table(
     *,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The table in a CSV (comma, tab, semicolon or bar; .gz, .bz2, .xz; ``-`` is stdin) or Parquet
-    file, with notices.
+    """The table in a CSV (comma, tab, semicolon or bar), in JSON (one flat record a line, or an
+    array of them; both also .gz, .bz2, .xz; ``-`` is stdin), or in a Parquet file, with notices.
 
     Empty cells are missing; every other word stays as it is. ValueError, one sentence, for a file
     that is missing, empty, binary, ragged, without rows, with duplicate column names, or beyond
@@ -92,10 +111,14 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
         raise ValueError(
             f"{source.name} is a zip archive or an Excel file; unpack it, or save the sheet as CSV."
         )
+    records = read_records(source)
+    if records is not None:
+        return records
     dialect, header = examine_text(source)
-    notices = notices_of(source, dialect)
-    if check_rows(source, dialect, header) == 0:
+    checked = check_rows(source, dialect, header)
+    if checked.rows == 0:
         raise ValueError(f"{source.name} has a header but no rows.")
+    notices = [*notices_of(source, dialect), *checked.told]
     frame = _parse(source, dialect, header)
     totals = totals_words(frame)
     return frame, [*notices, *([f"{source.name}: {totals}"] if totals else [])]
@@ -104,20 +127,45 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
 # -------------------------------------------------------------------------------- how it is written
 
 
-def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
+def _head(source: Source) -> bytes:
+    """The first bytes: a header at least."""
     with source.open() as stream:
-        head = stream.read(1 << 18)
+        head = stream.read(_HEAD_BYTES)
         # a header may be longer than that
-        head += stream.readline(1 << 24) if b"\n" not in head else b""
+        return head + (stream.readline(1 << 24) if b"\n" not in head else b"")
+
+
+def read_records(source: Source) -> tuple[pd.DataFrame, list[str]] | None:
+    """The table in a file of JSON, with notices; None for any other text."""
+    head = _head(source)
+    if head.removeprefix(codecs.BOM_UTF8).lstrip(b"\0 \t\r\n\xff\xfe")[:1] not in (b"{", b"["):
+        return None
+    encoding = _encoding(source, head)
+    if not is_json(head.decode(encoding, errors="ignore")):
+        return None
+    frame, notices = read_json(source, encoding)
+    check_header(source, list(frame.columns))
+    return frame.mask(frame.isin(_EMPTY)), notices
+
+
+def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
+    head = _head(source)
     encoding = _encoding(source, head)
     text = head.decode(encoding, errors="ignore")
     if not text.strip():
         raise ValueError(f"{source.name} is empty: it has no header and no rows.")
     _refuse_binary(source, text)
     lines = text.splitlines()
-    lines = lines[:-1] if len(head) >= 1 << 18 and len(lines) > 1 else lines
+    lines = lines[:-1] if len(head) >= _HEAD_BYTES and len(lines) > 1 else lines
+    told = told_separator(lines[0])
+    lines = lines[1:] if told else lines
+    if told and (told not in _SEPARATORS or not lines):
+        raise ValueError(
+            f"{source.name} begins with {'sep=' + told!r}, and no table follows whose columns are "
+            f"separated by {' or '.join(_SEPARATORS.values())}."
+        )
     try:
-        separator = _separator(lines[:100])
+        separator = told or _separator(lines[:100])
         spaced = _spaced(lines[:100], separator)
         header, *rows = [
             row
@@ -130,11 +178,27 @@ def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
         raise ValueError(f"{source.name} cannot be read as a table: {error}.") from None
     if len(set(header)) < len(header) or any(len(row) != len(header) for row in rows[:100]):
         _refuse_titles(source, lines[:100])
+    first = 1 + bool(told) + next(i for i, line in enumerate(lines) if line.strip())
+    _refuse_blanks(source, header, lines[:100])
+    doubt = row_words(first, header) if looks_like_row(header, rows) else ""
+    if doubt and len(set(header)) < len(header):
+        raise ValueError(f"{source.name}: {doubt}")
     check_header(source, header)
+    units = units_words(first + 1, header, rows)
+    if units:
+        raise ValueError(f"{source.name}: {units}")
     decimal = "," if separator != "," and _decimal_comma(rows) else "."
     padded = _padded(header, rows)
     pointed = tuple(name for name in _pointed(header, rows) if name not in padded)
-    return _Dialect(encoding, separator, spaced, decimal, padded, pointed), header
+    skipped = int(bool(told))
+    return _Dialect(encoding, separator, spaced, decimal, padded, pointed, skipped, doubt), header
+
+
+def _refuse_blanks(source: Source, header: list[str], lines: list[str]) -> None:
+    """ValueError where blanks keep the columns apart."""
+    words = blanks_words(lines) if len(header) == 1 else ""
+    if words:
+        raise ValueError(f"{source.name} {words}")
 
 
 def _encoding(source: Source, head: bytes) -> str:
@@ -297,7 +361,7 @@ def _padded(header: list[str], rows: list[list[str]]) -> tuple[str, ...]:
 
 
 def notices_of(source: Source, dialect: _Dialect) -> list[str]:
-    notices = []
+    notices = [f"{source.name}: {dialect.doubt}"] if dialect.doubt else []
     if dialect.separator != ",":
         notices.append(f"{source.name} separates its columns by {_SEPARATORS[dialect.separator]}.")
     if dialect.decimal == ",":
@@ -329,28 +393,57 @@ def check_header(source: Source, header: list[str]) -> None:
         )
 
 
-def check_rows(source: Source, dialect: _Dialect, header: list[str]) -> int:
-    """How many rows there are; ValueError names the first line with too many or too few fields."""
+def check_rows(source: Source, dialect: _Dialect, header: list[str]) -> Checked:
+    """How many rows there are; ValueError names the first line with too many or too few fields, and
+    one that repeats the header."""
     with (
         source.open() as stream,
         io.TextIOWrapper(stream, encoding=dialect.encoding, newline="") as text,
     ):
+        for _ in range(dialect.skipped):
+            next(text)
         reader = csv.reader(text, delimiter=dialect.separator, skipinitialspace=dialect.spaced)
         rows = -1
-        width = len(header)
+        blank: list[int] = []  # lines among the rows
+        waiting: list[int] = []  # lines after the last row so far
         try:
             for row in reader:
-                if len(row) != width and row:
-                    raise ValueError(
-                        f"{source.name}, line {reader.line_num}, has {len(row)} fields where the "
-                        f"header has {width}."
-                    )
-                rows += bool(row)
+                line = reader.line_num + dialect.skipped
+                if not row:
+                    waiting += [line] if rows >= 0 else []
+                    continue
+                _check_row(source, line, row, header, rows >= 0 and not dialect.doubt)
+                blank += waiting
+                waiting = []
+                rows += 1
         except csv.Error as error:
-            raise ValueError(
-                f"{source.name}, line {reader.line_num}, cannot be read: {error}."
-            ) from None
-    return rows
+            line = reader.line_num + dialect.skipped
+            raise ValueError(f"{source.name}, line {line}, cannot be read: {error}.") from None
+    return Checked(rows, _told_of_blank(source, blank))
+
+
+def _check_row(source: Source, line: int, row: list[str], header: list[str], below: bool) -> None:
+    """``below``: whether it stands below the header, which is no row."""
+    if len(row) != len(header):
+        raise ValueError(
+            f"{source.name}, line {line}, has {len(row)} fields where the header has {len(header)}."
+        )
+    if below and row == header and len(row) > 1:
+        raise ValueError(
+            f"{source.name}, line {line}, repeats the header, as where tables were put one below "
+            "the other; remove it."
+        )
+
+
+def _told_of_blank(source: Source, lines: list[int]) -> tuple[str, ...]:
+    if not lines:
+        return ()
+    if len(lines) == 1:
+        return (f"{source.name}: line {lines[0]} is blank, and is no row.",)
+    return (
+        f"{source.name}: {len(lines):,} lines are blank, and are no rows (line {lines[0]} is the "
+        "first).",
+    )
 
 
 def csv_options(dialect: _Dialect, header: list[str]) -> dict[str, Any]:
@@ -362,6 +455,7 @@ def csv_options(dialect: _Dialect, header: list[str]) -> dict[str, Any]:
         "dtype": dict.fromkeys((*dialect.padded, *dialect.pointed), str),
         "names": header,
         "header": 0,
+        "skiprows": dialect.skipped,
         "index_col": False,
         "keep_default_na": False,
         "na_values": _EMPTY,

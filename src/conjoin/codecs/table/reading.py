@@ -28,6 +28,7 @@ __all__ = [
     "in_numbers",
     "numbers_of",
     "read_in",
+    "refuse_unread",
     "target_form",
     "unreadable",
     "usual_decimal",
@@ -87,6 +88,19 @@ def unreadable(column: Any, series: Series) -> tuple[Array, str]:
     if column.parse is None:
         return floats_or_bad(series)[2], FINITE_NUMBER
     return _read_or_bad(series, column.parse)[2], f"a number ({column.parse.describe()})"
+
+
+def refuse_unread(column: Any, asked: Any) -> None:
+    """ValueError where a value, or an end of a range, that a numeric column is asked for can't be
+    read."""
+    ends = list(asked) if isinstance(asked, tuple | list | set) else [asked]
+    series: Series = pd.Series(ends, dtype=object).infer_objects()
+    bad, expected = unreadable(column, series)
+    if bad.any():
+        raise ValueError(
+            f"given asks for {column.name}={ends[int(bad.argmax())]!r}, which is not {expected}"
+            + (", nor one such as 2024-03-31." if column.type == "date" else ".")
+        )
 
 
 def gaps_of(column: Any, series: Series) -> Array:

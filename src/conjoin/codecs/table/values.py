@@ -25,6 +25,7 @@ __all__ = [
     "days",
     "floats",
     "floats_or_bad",
+    "iso_rewritten",
     "locate",
     "map_distinct",
     "merged",
@@ -223,7 +224,44 @@ def stamps_or_bad(series: Series, form: str) -> tuple[Series, Array]:
     if reading != "ISO8601" and pd.api.types.is_numeric_dtype(series.dtype):
         cells = pd.Series(map_distinct(series, text_of, None, object), index=series.index)
     stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
-    return stamps, (series.notna() & stamps.isna()).to_numpy()
+    bad = (series.notna() & stamps.isna()).to_numpy()
+    if reading == "ISO8601" or not bad.any():
+        return stamps, bad
+    late = _iso_stamps(cells, bad)
+    late = late if zoned else late.dt.tz_localize(None)
+    return stamps.astype(late.dtype).where(~bad, late), bad & late.isna().to_numpy()
+
+
+# as plain as any date can be, whatever the others of its column are like
+_ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?( ?(Z|UTC|[+-]\d\d(:?\d\d)?))?)?")
+
+
+def _iso_stamps(cells: Series, among: Array) -> Series:
+    """The cells ``among`` which are ISO dates, as times in UTC, and nothing elsewhere."""
+    is_iso = map_distinct(cells, lambda cell: _is_iso(cell), False, bool)
+    words = cells.where(among & is_iso, None)
+    stamps = pd.to_datetime(words, format="ISO8601", errors="coerce", utc=True)
+    return stamps.astype("datetime64[us, UTC]")
+
+
+def _is_iso(cell: Any) -> bool:
+    return isinstance(cell, str) and _ISO.fullmatch(cell.strip()) is not None
+
+
+def iso_rewritten(series: Series, form: str) -> Series:
+    """The ISO dates (B,) that the format does not read, as it writes them; missing elsewhere."""
+    reading = reading_of(form)
+    nothing = pd.Series(None, index=series.index, dtype=object)
+    if reading == "ISO8601" or pd.api.types.is_datetime64_any_dtype(series.dtype):
+        return nothing
+    cells = series.astype(object)
+    stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc="%z" in reading)
+    other = (series.notna() & stamps.isna()).to_numpy()
+    if not other.any():
+        return nothing
+    late = _iso_stamps(cells, other)
+    words: Series = late.dt.strftime(reading.replace("%z", "+00:00")).astype(object)
+    return words.where(late.notna(), None)
 
 
 def zones_of(series: Series) -> tuple[bool, bool]:

@@ -21,6 +21,7 @@ __all__ = [
     "learn_written",
     "obstacle",
     "settled_decimal",
+    "usual_numbers",
 ]
 
 # words that stand for a missing cell, in lower case
@@ -43,6 +44,7 @@ _MAX_DIGITS = 15  # of a whole number that a float keeps apart from its neighbou
 _MAX_PLACES = 20  # of decimals; those beyond a float's precision are rounded, as in any file
 _MAX_UNIT_CHARACTERS = 15
 MIN_NUMBERS_SHARE = 0.9  # of the distinct words, above which a column was meant as numbers
+MIN_LOOKED_AT_WORDS = 200  # of many, which tell at once that a column holds other words
 MIN_SHOWN_NUMBERS = 10  # of these
 MAX_SHOWN_UNITS = 4  # of a column whose numbers have several
 _GROUPED_BY_LAKHS = re.compile(r"\d{1,2}(,\d\d)*,\d{3}")  # of numbers from a thousand on
@@ -381,6 +383,22 @@ def obstacle(words: Sequence[str]) -> str:
         if grouped
         else ""
     )
+
+
+def usual_numbers(words: Sequence[str], said: bool = False) -> set[str]:
+    """The words that are numbers with the sign, currency or unit that most numbers have; nothing
+    where few words are numbers, unless it was ``said`` that they are."""
+    some = words[:: max(1, len(words) // MIN_LOOKED_AT_WORDS)]
+    found = sum(_parts(word) is not None for word in some)
+    if not said and found < MIN_NUMBERS_SHARE * len(some):
+        return set()
+    parts = {word: _parts(word) for word in words}
+    units = {
+        word: (each.before.strip(), each.after.strip()) for word, each in parts.items() if each
+    }
+    counts = Counter(units.values())
+    usual = max(counts, key=lambda unit: counts[unit], default=None)
+    return {word for word, unit in units.items() if unit == usual}
 
 
 def _all_parts(words: Sequence[str]) -> list[_Parts]:
