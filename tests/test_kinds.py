@@ -45,6 +45,9 @@ class WordRows:
         digests = [hashlib.blake2b(w.encode(), digest_size=8).digest() for w in self.words]
         return np.array([int.from_bytes(each, "little") for each in digests], dtype=np.uint64)
 
+    def repeat_by_chance(self):
+        return True
+
 
 class WordCodec(Codec):
     """A frame whose one column holds words of three of the letters a to d."""
