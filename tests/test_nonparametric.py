@@ -31,7 +31,13 @@ from conjoin.families.classic.indian_buffet import (
     draw_utilities,
     log_wins,
 )
-from conjoin.families.classic.posterior import Copies, ProductLayer, StudentLayer, student_log_mass
+from conjoin.families.classic.posterior import (
+    Copies,
+    ProductLayer,
+    StudentLayer,
+    _student_quantile,
+    student_log_mass,
+)
 
 # ------------------------------------------------------------------------------------------ helpers
 
@@ -207,6 +213,18 @@ def test_mass_of_students_t():
     low.requires_grad_(), high.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda a, b: student_log_mass(a, b, freedom)[[0, 1, 4]], (low, high)
+    )
+
+
+def test_quantiles_of_students_t():
+    """Each on its own side of the middle, which draws alone would not show: they are symmetric."""
+    share = torch.tensor([1e-12, 0.02, 0.4, 0.5, 0.7, 0.999]).double()
+    freedom = torch.tensor([3.0, 4.0, 7.5, 31.0, 4.0, 12.0]).double()
+    np.testing.assert_allclose(
+        _student_quantile(share, freedom).numpy(),
+        student.ppf(share.numpy(), freedom.numpy()),
+        rtol=1e-8,
+        atol=1e-12,
     )
 
 

@@ -378,6 +378,15 @@ def test_typicality_is_the_worst_reading_and_scale_free():
     assert torch.allclose(scaled([100 * one, two - 7]), usual)
 
 
+def test_typicality_looks_along_rare_directions_closely():
+    """Two numbers that go together: what parts them is odder than what moves both as far."""
+    both = torch.randn(900, 1, generator=stream(0)).double()
+    reading = both + 0.1 * torch.randn(900, 2, generator=stream(1)).double()
+    typicality = Typicality((2,), (2,)).fit([reading])
+    along, aside = typicality([torch.tensor([[1.0, 1.0], [1.0, -1.0]]).double()])
+    assert along > -1 > aside
+
+
 def test_a_body_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="unet, transformer, got 'mlp'"):
         PictureDensity.build(space(), replace(SMALL, body="mlp"), rows(spots(5)[0]), stream(0))

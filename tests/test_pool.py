@@ -131,6 +131,14 @@ def test_the_weights_are_the_least_of_a_convex_loss():
         assert penalised(alone, log_q, code, weight) >= least
 
 
+def test_a_row_of_weight_three_counts_as_three_rows():
+    log_q, code, _ = made_up()
+    copies = np.where(code == 0, 3, 1)
+    places = np.repeat(np.arange(len(code)), copies)
+    many = log_linear_weights(log_q[places], code[places], np.ones(len(places)))
+    assert log_linear_weights(log_q, code, copies.astype(float)) == pytest.approx(many, abs=1e-3)
+
+
 def test_who_costs_more_than_it_gains_stays_out():
     log_q, code, weight = made_up()
     assert log_linear_weights(log_q, code, weight, np.array([0.0, 1e4, 1e4]))[1:].sum() == 0
@@ -298,6 +306,19 @@ def test_rows_of_the_calibration_teach_nothing(fitted):
     other[held] = "low"
     again = JointClassifier(family="naive_bayes").fit(X, other)
     assert (again.predict_proba(X) == fitted.predict_proba(X)).all()
+
+
+def test_weights_of_the_calibration_teach_nothing():
+    X, y = frame()
+    held = split_rows(row_hashes(X), 0, 0.15, 0.2).calibrate
+    heavy = np.ones(ROWS)
+    heavy[held] = 50.0
+    plain, other = (
+        JointClassifier(["linear", "extra_trees"], "naive_bayes").fit(X, y, sample_weight=weight)
+        for weight in (np.ones(ROWS), heavy)
+    )
+    assert "pool" in other.model_.facts["predictor"]["log_loss"]
+    assert (other.predict_proba(X) == plain.predict_proba(X)).all()
 
 
 def test_an_estimator_of_ones_own_joins_the_pool(tmp_path):
