@@ -182,8 +182,8 @@ def test_a_fast_fit_needs_fewer_folds_and_no_extra_trees():
 
 
 def test_a_fast_model_says_so():
-    table = pd.DataFrame(rows(120).value.numpy(), columns=["a", "b"])
-    label = np.where(np.arange(120) % 2, "odd", "even")
+    table = pd.DataFrame(rows(200).value.numpy(), columns=["a", "b"])
+    label = np.where(np.arange(200) % 2, "odd", "even")
     model = JointClassifier(family=CIRCUIT.set_params(width=2), speed="fast").fit(table, label)
     assert model.notices_[0].startswith("speed='fast': the family is circuit with trees=1;")
     assert model.model_.card["speed"] == "fast"

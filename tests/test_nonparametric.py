@@ -143,8 +143,9 @@ def clusters_table(seed, rows=400, clusters=4):
 # --------------------------------------------------------------------------------- conjugate pieces
 
 
-def test_predictive_is_the_ratio_of_marginals():
-    items, prior = some_items()
+@pytest.mark.parametrize("missing", [True, False])
+def test_predictive_is_the_ratio_of_marginals(missing):
+    items, prior = some_items(missing)
     where = np.array([0, 1, 0, 1, -1])
     counts = Counts.of(items, where, 2, prior)
     got = Predictive(counts, prior).log_prob(items.take(np.array([4])))[0]

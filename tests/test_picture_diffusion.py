@@ -295,17 +295,21 @@ def answering(edited=None):
         top = value.amax(1, keepdim=True).double()
         return torch.where(top >= 200, answers[0], torch.where(top >= 150, *answers[1:]))
 
-    def log_proba(value):
-        p = by_brightness(value, 0.99, 0.95, 0.5)
+    def log_proba(encoded):
+        p = by_brightness(encoded.event.value, 0.99, 0.95, 0.4)
         return torch.cat([1 - p, p], 1).log()
 
-    joint = SimpleNamespace(edit=lambda pair, how: SimpleNamespace(x=Event(edited(pair.x.value))))
+    joint = SimpleNamespace(
+        capabilities=SimpleNamespace(edits=True),
+        edit=lambda pair, how: SimpleNamespace(x=Event(edited(pair.x.value))),
+    )
     return SimpleNamespace(
-        codec=SimpleNamespace(space=space(8), decode=lambda value: value),
-        encode=lambda value: value,
+        codec=SimpleNamespace(space=space(8), columnwise=False, decode=lambda value: value.numpy()),
+        encode=lambda value: SimpleNamespace(event=Event(torch.as_tensor(value))),
         log_proba=log_proba,
-        p_value=lambda value: by_brightness(value, 0.01, 0.5, 0.5)[:, 0].numpy(),
+        p_value=lambda encoded: by_brightness(encoded.event.value, 0.01, 0.5, 0.5)[:, 0].numpy(),
         pair=SimpleNamespace(proposer=joint),
+        classes=SimpleNamespace(code=int, decode=lambda code: code.numpy()),
     )
 
 
@@ -329,6 +333,18 @@ def test_the_chosen_counterfactual_is_familiar_and_sure_and_its_changes_are_coun
     assert share[0] == 4 / 64 and changed[0] == 1
     for confidence, least in ((0.97, 0.05), (0.9, 0.6)):
         assert not edit._best(answering(), x, wanted, confidence, least, seed=0)[1].any()
+
+
+def test_a_picture_that_is_answered_so_already_has_no_candidates(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        edit, "_candidates", lambda model, x, *_: asked.append(x) or (x + 1)[:, None]
+    )
+    X = torch.stack([bright(150.0), bright(100.0)])
+    found = alter_class(answering(), X, to=1)
+    assert found.already.tolist() == [True, False] and found.before.tolist() == [1, 0]
+    assert torch.equal(torch.cat(asked), X[1:])
+    assert np.array_equal(found.altered, X + torch.tensor([[0.0], [1.0]]))
 
 
 def test_candidates_of_a_counterfactual_change_only_where_the_change_is_large():

@@ -131,6 +131,20 @@ def test_the_weights_are_the_least_of_a_convex_loss():
         assert penalised(alone, log_q, code, weight) >= least
 
 
+@pytest.mark.parametrize("rows", [12, 500])
+def test_no_change_of_a_weight_lowers_the_convex_loss(rows):
+    """With few rows the cost of their sum counts, with many the rows do."""
+    log_q, code, weight = made_up(rows)
+    power = log_linear_weights(log_q, code, weight)
+    steps = 1e-5 * np.eye(3)
+    above, below = (
+        np.array([penalised(power + sign * step, log_q, code, weight) for step in steps])
+        for sign in (1, -1)
+    )
+    slope = (above - below) / 2e-5
+    assert np.abs(slope[power > 0]).max() < 0.01 and (slope > -0.01).all()
+
+
 def test_a_row_of_weight_three_counts_as_three_rows():
     log_q, code, _ = made_up()
     copies = np.where(code == 0, 3, 1)

@@ -137,9 +137,9 @@ MUTATIONS = [
         ),
         ("a split costs no alpha", "math.log(self.alpha) + gammaln(two.rows)", "gammaln(two.rows)"),
         (
-            "launch looks at the clusters as they are",
-            "side = np.full(len(items.weight), -1)",
-            "side = np.arange(len(items.weight)) % 2",
+            "the two that a split sets apart may change sides",
+            "            share[anchors] = 0.0, 1.0\n",
+            "",
         ),
         (
             "new cluster without weight",
