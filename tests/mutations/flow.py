@@ -80,9 +80,9 @@ MUTATIONS = [
             "first.T",
         ),
         (
-            "the lower factor's diagonal counted twice",
+            "the lower factor taken for an upper one",
             "upper=False, unitriangular=True",
-            "upper=False, unitriangular=False",
+            "upper=True, unitriangular=True",
         ),
     ),
     *at(

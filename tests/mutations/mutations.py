@@ -199,7 +199,7 @@ LEAVES = at(
     (
         "prior of the variance not counted",
         ("/ (\n                count + self.smoothing\n            )\n            "),
-        "/ count\n",
+        "/ count\n            ",
     ),
     (
         "marginal ignores weights",
@@ -665,7 +665,7 @@ CORE = [
                 "\n"
                 "    "
             ),
-            "",
+            "        return\n\n    ",
             checks("quadratic"),
         ),
         (
