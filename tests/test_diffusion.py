@@ -173,6 +173,9 @@ def test_repainting_draws_from_the_conditional():
     )
     painted = density.repaint(event, generator=stream(1)).value
     assert torch.equal(painted[:, [0, 2]], event.value[:, [0, 2]])
+    known = torch.arange(18)[:, None] % 3 != torch.arange(3)  # each row lacks another cell
+    some = density.repaint(Event(every(CODES), known), generator=stream(2)).value
+    assert torch.equal(some[known], every(CODES)[known])
     core = density.core
     logits = core.heads._level_logits(
         core.params(core.encode(event.value[:1]), event.mask[:1], None)[:, 1], 1

@@ -259,6 +259,19 @@ def test_layer_of_students_t_matches_scipy_and_its_draws():
     )
 
 
+def test_the_cell_of_a_bound_has_all_that_lies_beyond_also_where_cells_are_narrow():
+    column = Variable("a", "real", resolution=0.001, bounds=(0.0, 2.0))
+    layer = StudentLayer((column,), 1)
+    with torch.no_grad():
+        layer.freedom.fill_(4.0)
+        layer.mean.fill_(0.5)
+        layer.log_scale.fill_(0.0)
+    value = torch.tensor([[0.0], [2.0], [1.0]]).double()
+    got = layer.log_prob(value, torch.ones(3, 1, dtype=torch.bool)).detach().numpy()[:, 0, 0]
+    mass = [student.cdf(-0.4995, 4), student.sf(1.4995, 4), 0.001 * student.pdf(0.5, 4)]
+    np.testing.assert_allclose(got, np.log(mass), rtol=1e-6)
+
+
 def test_rows_add_up_their_cells():
     space, data, _ = clusters_table(0, rows=30)
     layer = ProductLayer(space.variables, 3)

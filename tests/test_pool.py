@@ -204,6 +204,13 @@ def test_the_pool_is_at_least_as_good_as_each_member(heard):
     assert torch.allclose(log_p.exp().sum(1), torch.ones(ROWS).double())
 
 
+def test_members_whose_scores_are_not_normalised_are_pooled_the_same(heard):
+    pool, log_p = pool_of(heard, 3)
+    assert (pool.share > 0).all()
+    moved = [heard.scores[name] + 3.0 * place for place, name in enumerate(pool.names, 1)]
+    assert torch.allclose(pool._pooled(moved).log_softmax(1), log_p)
+
+
 def test_a_later_member_joins_where_it_adds(heard):
     pool, log_p = pool_of(heard, 3)
     truth = torch.nn.functional.one_hot(heard.y.long(), 3).double() * 3

@@ -198,7 +198,7 @@ LEAVES = at(
     ),
     (
         "prior of the variance not counted",
-        ("/ (\n                count + self.smoothing\n            )\n            "),
+        "/ (\n                count + self.smoothing\n            )\n            ",
         "/ count\n            ",
     ),
     (
@@ -837,7 +837,7 @@ TRAINING = [
         ),
         (
             "repeats of a few patterns are held out together",
-            "        alone |= not are_copies(counts)\n",
+            "        alone |= by_chance and not are_copies(counts)\n",
             "        alone |= False\n",
         ),
         (

@@ -9,7 +9,9 @@ def named(words: str) -> tuple[str, ...]:
 
 
 PIECES = named("ratio_of_marginals or integral_over_mean or in_and_out or ratio_of_joint")
-LAYERS = named("students or add_up or lies_behind or last_half or ratio_of_joint or copies")
+LAYERS = named(
+    "students or bound or add_up or lies_behind or last_half or ratio_of_joint or copies"
+)
 MOVES = named("moves_visit_partitions")
 DENSITY = named("ratio_of_joint or last_half or checkpoint")
 FEATURES = named(
