@@ -173,6 +173,9 @@ def test_repainting_draws_from_the_conditional():
     )
     painted = density.repaint(event, generator=stream(1)).value
     assert torch.equal(painted[:, [0, 2]], event.value[:, [0, 2]])
+    known = torch.arange(18)[:, None] % 3 != torch.arange(3)  # each row lacks another cell
+    some = density.repaint(Event(every(CODES), known), generator=stream(2)).value
+    assert torch.equal(some[known], every(CODES)[known])
     core = density.core
     logits = core.heads._level_logits(
         core.params(core.encode(event.value[:1]), event.mask[:1], None)[:, 1], 1
@@ -293,19 +296,21 @@ def test_columns_become_gaussian_and_come_back_with_their_slope():
     assert torch.allclose(numbers.log_base(value), log_normal + slope, atol=1e-5)
 
 
-def test_cells_and_atoms_sum_to_one_within_the_bounds():
+@pytest.mark.parametrize("place", [-4.0, 0.3, 4.0])
+def test_cells_and_atoms_sum_to_one_within_the_bounds(place):
+    """What z_0 says lies beyond a bound belongs to the cell of the bound."""
     numbers = Numbers((COUNT,))
     data = rows_of(MIXED).value[:, 2:]
     numbers.start(data, torch.ones_like(data, dtype=torch.bool), torch.ones(len(data)).double())
     value = torch.arange(-3, 12).double()[:, None]
     params = 0.5 * torch.randn(1, 1, numbers.outputs, generator=stream(0), dtype=torch.float64)
     log_prob = numbers.log_cells(
-        value, torch.full_like(value, 0.3), params.expand(len(value), -1, -1)
+        value, torch.full_like(value, place), params.expand(len(value), -1, -1)
     )[:, 0]
     assert float(log_prob.logsumexp(0)) == pytest.approx(0, abs=1e-9)
     assert bool((log_prob[:3] == -math.inf).all() and (log_prob[10:] == -math.inf).all())
     draws = numbers.decode(
-        torch.full((4000, 1), 0.3).double(), params.expand(4000, -1, -1), stream(1)
+        torch.full((4000, 1), place).double(), params.expand(4000, -1, -1), stream(1)
     )
     share = torch.bincount(draws[:, 0].long(), minlength=7) / 4000
     assert float((share - log_prob[3:10].exp()).abs().max()) < 0.03

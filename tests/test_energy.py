@@ -422,6 +422,22 @@ def test_targets_inside_a_region_and_with_missing_cells():
     assert torch.allclose(each, inside.reshape(4, 2, 2).logsumexp(2))
 
 
+def test_the_halves_of_a_number_beside_a_category_add_up():
+    units = Units((Variable("a", "category", cardinality=2), Variable("x", "real")), pieces=3)
+    value = torch.randn(200, 2, generator=stream(0)).double()
+    value[:, 0] = (value[:, 0] > 0).double()
+    units.start(Event(value), torch.ones(200).double())
+    anything = torch.full((2,), math.inf).double()
+    middle = torch.tensor([math.inf, 0.2]).double()
+    nothing = Event(torch.zeros(1, 2).double(), torch.zeros(1, 2, dtype=torch.bool))
+    low, high = (
+        units.log_prob(nothing._replace(within=box))[0, 1].exp()
+        for box in (Region(-anything, middle), Region(middle * torch.tensor([-1, 1]), anything))
+    )
+    assert (low > 0).all() and (high > 0).all()
+    torch.testing.assert_close(low + high, torch.ones_like(low))
+
+
 def test_pieces_of_a_number_make_up_its_column():
     value = torch.cat(
         [

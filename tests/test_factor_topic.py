@@ -126,6 +126,18 @@ def test_features_are_the_posterior_means_of_the_factors():
         assert torch.allclose(model.features(Event(data)), expected, atol=1e-8)
 
 
+@pytest.mark.parametrize("noise", ["own", "shared"])
+def test_noise_is_set_to_the_closed_form_of_what_was_scattered(noise):
+    """Of a variance with its floor counted once: what the floor holds already is not added."""
+    data, _ = planted(50, 3)
+    model = FactorDensity.build(reals(3), Factor(1, noise), Event(data), stream(0))
+    model.variance_prior.fill_(1e4)  # so that the floor is 1 for each column
+    wanted = torch.full((1, 3), 2.5).double()
+    with torch.no_grad():
+        model._set_noise(torch.full((1, 3), 20.0).double(), 20 * wanted)
+    torch.testing.assert_close(model._noise().detach(), wanted, rtol=1e-4, atol=0)
+
+
 def test_factor_analysis_recovers_a_planted_covariance_from_incomplete_rows():
     """The covariance is that of the rows before cells were hidden, the noise what was planted."""
     data, _ = planted(columns=12)
@@ -211,6 +223,10 @@ def test_weak_noise_does_not_hold_the_mean_back():
     """The mean of complete rows is their average after a single round, however small Psi is."""
     data, _ = planted(200, 4, noise=torch.full((4,), 1e-3).double())
     model, _ = trained(FactorDensity, reals(4), Factor(2), Event(data), 1)
+    assert torch.allclose(model.mean[0].detach(), data.mean(0), atol=1e-3)
+    with torch.no_grad():
+        model.mean += model._loadings().sum(-1)  # where all rows lie on one side of it
+        model.maximise(model.statistics(Event(data)))
     assert torch.allclose(model.mean[0].detach(), data.mean(0), atol=1e-3)
 
 

@@ -105,6 +105,14 @@ def test_a_column_of_pictures_and_words_is_told_by_all_its_cells():
 def test_some_rows_are_enough_for_a_start(monkeypatch):
     """The trees are those of all rows, the priors' weight is that of all of them."""
     density = {}
+    started = []
+    build = latent_tree.MixtureDensity.build
+
+    def weighed(*arguments, weight):
+        started.append(float(weight.sum()))
+        return build(*arguments, weight=weight)
+
+    monkeypatch.setattr(latent_tree.MixtureDensity, "build", weighed)
     for most in (10_000, 150):
         monkeypatch.setattr(latent_tree, "MAX_START_ROWS", most)
         config = CIRCUIT.set_params(trees=1, width=3)
@@ -113,6 +121,7 @@ def test_some_rows_are_enough_for_a_start(monkeypatch):
     with torch.no_grad():
         whole, some = (float(each.log_prob(held).mean()) for each in density.values())
     assert density[150].parents == density[10_000].parents
+    assert started == pytest.approx([400.0, 400.0])
     assert whole != some and abs(whole - some) < 0.2
 
 
@@ -182,8 +191,8 @@ def test_a_fast_fit_needs_fewer_folds_and_no_extra_trees():
 
 
 def test_a_fast_model_says_so():
-    table = pd.DataFrame(rows(120).value.numpy(), columns=["a", "b"])
-    label = np.where(np.arange(120) % 2, "odd", "even")
+    table = pd.DataFrame(rows(200).value.numpy(), columns=["a", "b"])
+    label = np.where(np.arange(200) % 2, "odd", "even")
     model = JointClassifier(family=CIRCUIT.set_params(width=2), speed="fast").fit(table, label)
     assert model.notices_[0].startswith("speed='fast': the family is circuit with trees=1;")
     assert model.model_.card["speed"] == "fast"

@@ -119,6 +119,11 @@ def test_the_network_sees_no_number_beyond_its_reach():
     net = shaken(FlowNet(3, 0, layers=2, width=8, blocks=1, bins=4), 1.0)
     far = torch.tensor([[1e6, -1e6, 1e6], [-1e30, 0.0, 1e3]], dtype=torch.float64)
     assert torch.isfinite(net(far, far[:, :0])).all()
+    for _, coupling in net.layers:
+        edge = torch.full((coupling.size, 1), 2 * BOUND, dtype=torch.float64)
+        assert torch.equal(
+            coupling._bends(1e30 * edge, far[:1, :0]), coupling._bends(edge, far[:1, :0])
+        )
 
 
 def test_a_flow_integrates_to_one_and_has_no_expected_score():

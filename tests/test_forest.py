@@ -171,6 +171,9 @@ def test_noise_is_left_to_the_marginal():
     density = built(rows)
     part = weights_of(density, EVERY)
     assert (part[:, 1] - rows[:, 2].mean()).abs().max() < 0.12
+    for column in density.columns[1:]:
+        weak_to_strong = column.blend.sum(0)
+        assert weak_to_strong[-1] > 1.3 * weak_to_strong[0]
 
 
 # ---------------------------------------------------------------------------------------- the basis

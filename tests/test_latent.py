@@ -151,6 +151,8 @@ def test_the_ladder_weighs_its_levels_by_precision():
     assert float(z[0]) == pytest.approx(0.4)
     assert float(z[1]) == pytest.approx(float(weight * own + (1 - weight) * expected))
     assert level.mean(params)[0].tolist() == pytest.approx(z.tolist())
+    aside = level.place(params, torch.tensor([[[0.0, 1.0]]]).double())[0, 0] - z
+    assert float(aside[1]) == pytest.approx(float((own_spread**-2 + spread**-2) ** -0.5))
 
 
 # ---------------------------------------------------------------------------------------- the bound
@@ -383,3 +385,10 @@ def test_perplexity_counts_the_levels_in_use():
         density.codebook.fill_(50.0)
         density.codebook[:, :2] = 1.0  # two codes as near as each other, two far away
     assert density.perplexity(Event(rows())).tolist() == pytest.approx([2.0])
+
+
+def test_perplexity_is_that_of_all_rows_where_each_is_sure(monkeypatch):
+    density = built(VQVAE(groups=1, levels=4))
+    share = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]).double()[:, None]
+    monkeypatch.setattr(density, "_log_code", lambda data, code: share.log())
+    assert density.perplexity(Event(rows(2))).tolist() == pytest.approx([2.0])

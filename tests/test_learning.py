@@ -61,11 +61,12 @@ def test_emphasis_adds_the_log_loss_of_labelled_rows(kind):
         label = log_joint.log_softmax(1).gather(1, labelled.y.value.long()[:, None])[:, 0]
         assert torch.allclose(plain, -log_joint.gather(1, labelled.y.value.long()[:, None])[:, 0])
         assert torch.allclose(joint.losses(labelled, generator=stream(1)), plain - 2 * label)
+        unlabelled = pair.take(~pair.y.mask)
+        own = joint.losses(unlabelled, generator=stream(1))
         if kind is ClassConditional:
-            unlabelled = pair.take(~pair.y.mask)
-            assert torch.allclose(
-                joint.losses(unlabelled, generator=stream(1)), -joint.log_evidence(unlabelled.x)
-            )
+            assert torch.allclose(own, -joint.log_evidence(unlabelled.x))
+        joint.emphasis = 0.0
+        assert torch.allclose(joint.losses(unlabelled, generator=stream(1)), own)
 
 
 def test_an_independent_joint_is_the_product_of_its_parts():
@@ -79,6 +80,10 @@ def test_an_independent_joint_is_the_product_of_its_parts():
         assert torch.allclose(
             joint.log_joint(x).softmax(1), joint.log_prior.softmax(0).expand(5, -1)
         )
+        labelled = Pair(Event(torch.tensor([0, 1, 2, 1, 0]).double()), x)
+        own = joint.log_joint(x).gather(1, labelled.y.value.long()[:, None])[:, 0]
+        assert torch.allclose(joint.log_prob(labelled), own)
+        assert torch.allclose(joint.losses(labelled), -own)
         pair = joint.sample(300, generator=stream(0))
     assert float((pair.y.value == 2).double().mean()) > 0.5
 

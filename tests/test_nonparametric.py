@@ -31,7 +31,13 @@ from conjoin.families.classic.indian_buffet import (
     draw_utilities,
     log_wins,
 )
-from conjoin.families.classic.posterior import Copies, ProductLayer, StudentLayer, student_log_mass
+from conjoin.families.classic.posterior import (
+    Copies,
+    ProductLayer,
+    StudentLayer,
+    _student_quantile,
+    student_log_mass,
+)
 
 # ------------------------------------------------------------------------------------------ helpers
 
@@ -137,8 +143,9 @@ def clusters_table(seed, rows=400, clusters=4):
 # --------------------------------------------------------------------------------- conjugate pieces
 
 
-def test_predictive_is_the_ratio_of_marginals():
-    items, prior = some_items()
+@pytest.mark.parametrize("missing", [True, False])
+def test_predictive_is_the_ratio_of_marginals(missing):
+    items, prior = some_items(missing)
     where = np.array([0, 1, 0, 1, -1])
     counts = Counts.of(items, where, 2, prior)
     got = Predictive(counts, prior).log_prob(items.take(np.array([4])))[0]
@@ -210,6 +217,18 @@ def test_mass_of_students_t():
     )
 
 
+def test_quantiles_of_students_t():
+    """Each on its own side of the middle, which draws alone would not show: they are symmetric."""
+    share = torch.tensor([1e-12, 0.02, 0.4, 0.5, 0.7, 0.999]).double()
+    freedom = torch.tensor([3.0, 4.0, 7.5, 31.0, 4.0, 12.0]).double()
+    np.testing.assert_allclose(
+        _student_quantile(share, freedom).numpy(),
+        student.ppf(share.numpy(), freedom.numpy()),
+        rtol=1e-8,
+        atol=1e-12,
+    )
+
+
 def test_layer_of_students_t_matches_scipy_and_its_draws():
     variables = (
         Variable("a", "real"),
@@ -238,6 +257,19 @@ def test_layer_of_students_t_matches_scipy_and_its_draws():
     assert float((draws[:, 0] < 1).double().mean()) == pytest.approx(
         student.cdf(1, 5.0, 0.0, math.exp(0.2)), abs=0.015
     )
+
+
+def test_the_cell_of_a_bound_has_all_that_lies_beyond_also_where_cells_are_narrow():
+    column = Variable("a", "real", resolution=0.001, bounds=(0.0, 2.0))
+    layer = StudentLayer((column,), 1)
+    with torch.no_grad():
+        layer.freedom.fill_(4.0)
+        layer.mean.fill_(0.5)
+        layer.log_scale.fill_(0.0)
+    value = torch.tensor([[0.0], [2.0], [1.0]]).double()
+    got = layer.log_prob(value, torch.ones(3, 1, dtype=torch.bool)).detach().numpy()[:, 0, 0]
+    mass = [student.cdf(-0.4995, 4), student.sf(1.4995, 4), 0.001 * student.pdf(0.5, 4)]
+    np.testing.assert_allclose(got, np.log(mass), rtol=1e-6)
 
 
 def test_rows_add_up_their_cells():

@@ -5,6 +5,7 @@ one trunk.
 import math
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from conjoin.families.diffusion.denoiser import BODIES, MAX_NOISE
 from conjoin.families.diffusion.gaussian import Diffusion
 from conjoin.families.diffusion.painter import Painter, schedule
 from conjoin.families.diffusion.picture import PictureDensity, PictureDiffusion
+from conjoin.questions import edit
 from conjoin.questions.edit import alter_class
 
 SMALL = PictureDiffusion(size=0.25, steps=400, batch=32, rate=4e-3, points=8, sampling_steps=10)
@@ -285,6 +287,75 @@ def test_a_counterfactual_is_the_same_alone_and_for_the_same_seed(fitted):
     )
 
 
+def answering(edited=None):
+    """A model of 8 x 8 pictures made of answers: who is as bright as 200 is surely of class 1 but
+    unfamiliar, as 150 likely and familiar, as 100 familiar and nothing else."""
+
+    def by_brightness(value, *answers):
+        top = value.amax(1, keepdim=True).double()
+        return torch.where(top >= 200, answers[0], torch.where(top >= 150, *answers[1:]))
+
+    def log_proba(encoded):
+        p = by_brightness(encoded.event.value, 0.99, 0.95, 0.4)
+        return torch.cat([1 - p, p], 1).log()
+
+    joint = SimpleNamespace(
+        capabilities=SimpleNamespace(edits=True),
+        edit=lambda pair, how: SimpleNamespace(x=Event(edited(pair.x.value))),
+    )
+    return SimpleNamespace(
+        codec=SimpleNamespace(space=space(8), columnwise=False, decode=lambda value: value.numpy()),
+        encode=lambda value: SimpleNamespace(event=Event(torch.as_tensor(value))),
+        log_proba=log_proba,
+        p_value=lambda encoded: by_brightness(encoded.event.value, 0.01, 0.5, 0.5)[:, 0].numpy(),
+        pair=SimpleNamespace(proposer=joint),
+        classes=SimpleNamespace(code=int, decode=lambda code: code.numpy()),
+    )
+
+
+def bright(level, rest=0.0):
+    """A picture of this one grey level in four pixels."""
+    out = torch.full((8, 8), rest, dtype=torch.float64)
+    out[3:5, 3:5] = level
+    return out.flatten()
+
+
+def test_the_chosen_counterfactual_is_familiar_and_sure_and_its_changes_are_counted(monkeypatch):
+    candidates = torch.stack([bright(200.0), bright(150.0, 5.0), bright(100.0)])[None]
+    monkeypatch.setattr(edit, "_candidates", lambda *_: candidates)
+    x = torch.zeros(1, 64, dtype=torch.float64)
+    wanted = torch.tensor([1])
+    value, found, probability, p_value, share, changed = edit._best(
+        answering(), x, wanted, confidence=0.9, least=0.05, seed=0
+    )
+    assert np.array_equal(value[0], candidates[0, 1])
+    assert found[0] and probability[0] == pytest.approx(0.95) and p_value[0] == 0.5
+    assert share[0] == 4 / 64 and changed[0] == 1
+    for confidence, least in ((0.97, 0.05), (0.9, 0.6)):
+        assert not edit._best(answering(), x, wanted, confidence, least, seed=0)[1].any()
+
+
+def test_a_picture_that_is_answered_so_already_has_no_candidates(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        edit, "_candidates", lambda model, x, *_: asked.append(x) or (x + 1)[:, None]
+    )
+    X = torch.stack([bright(150.0), bright(100.0)])
+    found = alter_class(answering(), X, to=1)
+    assert found.already.tolist() == [True, False] and found.before.tolist() == [1, 0]
+    assert torch.equal(torch.cat(asked), X[1:])
+    assert np.array_equal(found.altered, X + torch.tensor([[0.0], [1.0]]))
+
+
+def test_candidates_of_a_counterfactual_change_only_where_the_change_is_large():
+    """The whole picture gets brighter by 5, four of its pixels by 200."""
+    x = torch.full((1, 64), 20.0, dtype=torch.float64)
+    found = edit._candidates(answering(lambda value: value + bright(200.0, 5.0)), x, x[:, 0], 0)
+    pictures = found.reshape(-1, 8, 8)
+    assert (pictures[:, 0, 0] == 20).all() and (pictures[:, 7, 7] == 20).all()
+    assert (pictures[:, 3:5, 3:5] > 100).all()
+
+
 @pytest.mark.slow
 def test_what_is_asked_of_a_counterfactual_is_held_to(fitted):
     X, _ = spots(3, seed=11)
@@ -376,6 +447,15 @@ def test_typicality_is_the_worst_reading_and_scale_free():
     assert typicality([one, odd])[0] < usual.min()
     scaled = Typicality((5, 3), (5, 2)).fit([100 * one, two - 7])
     assert torch.allclose(scaled([100 * one, two - 7]), usual)
+
+
+def test_typicality_looks_along_rare_directions_closely():
+    """Two numbers that go together: what parts them is odder than what moves both as far."""
+    both = torch.randn(900, 1, generator=stream(0)).double()
+    reading = both + 0.1 * torch.randn(900, 2, generator=stream(1)).double()
+    typicality = Typicality((2,), (2,)).fit([reading])
+    along, aside = typicality([torch.tensor([[1.0, 1.0], [1.0, -1.0]]).double()])
+    assert along > -1 > aside
 
 
 def test_a_body_that_there_is_not_is_refused():

@@ -131,6 +131,28 @@ def test_the_weights_are_the_least_of_a_convex_loss():
         assert penalised(alone, log_q, code, weight) >= least
 
 
+@pytest.mark.parametrize("rows", [12, 500])
+def test_no_change_of_a_weight_lowers_the_convex_loss(rows):
+    """With few rows the cost of their sum counts, with many the rows do."""
+    log_q, code, weight = made_up(rows)
+    power = log_linear_weights(log_q, code, weight)
+    steps = 1e-5 * np.eye(3)
+    above, below = (
+        np.array([penalised(power + sign * step, log_q, code, weight) for step in steps])
+        for sign in (1, -1)
+    )
+    slope = (above - below) / 2e-5
+    assert np.abs(slope[power > 0]).max() < 0.01 and (slope > -0.01).all()
+
+
+def test_a_row_of_weight_three_counts_as_three_rows():
+    log_q, code, _ = made_up()
+    copies = np.where(code == 0, 3, 1)
+    places = np.repeat(np.arange(len(code)), copies)
+    many = log_linear_weights(log_q[places], code[places], np.ones(len(places)))
+    assert log_linear_weights(log_q, code, copies.astype(float)) == pytest.approx(many, abs=1e-3)
+
+
 def test_who_costs_more_than_it_gains_stays_out():
     log_q, code, weight = made_up()
     assert log_linear_weights(log_q, code, weight, np.array([0.0, 1e4, 1e4]))[1:].sum() == 0
@@ -180,6 +202,13 @@ def test_the_pool_is_at_least_as_good_as_each_member(heard):
         alone = loss_of(torch.as_tensor(with_prior(own, share, prior)), heard.y)
         assert loss_of(log_p, heard.y) <= alone + 1e-6
     assert torch.allclose(log_p.exp().sum(1), torch.ones(ROWS).double())
+
+
+def test_members_whose_scores_are_not_normalised_are_pooled_the_same(heard):
+    pool, log_p = pool_of(heard, 3)
+    assert (pool.share > 0).all()
+    moved = [heard.scores[name] + 3.0 * place for place, name in enumerate(pool.names, 1)]
+    assert torch.allclose(pool._pooled(moved).log_softmax(1), log_p)
 
 
 def test_a_later_member_joins_where_it_adds(heard):
@@ -298,6 +327,19 @@ def test_rows_of_the_calibration_teach_nothing(fitted):
     other[held] = "low"
     again = JointClassifier(family="naive_bayes").fit(X, other)
     assert (again.predict_proba(X) == fitted.predict_proba(X)).all()
+
+
+def test_weights_of_the_calibration_teach_nothing():
+    X, y = frame()
+    held = split_rows(row_hashes(X), 0, 0.15, 0.2).calibrate
+    heavy = np.ones(ROWS)
+    heavy[held] = 50.0
+    plain, other = (
+        JointClassifier(["linear", "extra_trees"], "naive_bayes").fit(X, y, sample_weight=weight)
+        for weight in (np.ones(ROWS), heavy)
+    )
+    assert "pool" in other.model_.facts["predictor"]["log_loss"]
+    assert (other.predict_proba(X) == plain.predict_proba(X)).all()
 
 
 def test_an_estimator_of_ones_own_joins_the_pool(tmp_path):

@@ -2,6 +2,7 @@
 from bad steps.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -275,31 +276,34 @@ def batched(**changes):
     return Plan(**({"batch": 64, "patience": 100} | changes))
 
 
-def broken_off(monkeypatch, steps, *arguments):
+def broken_off(monkeypatch, steps, *arguments, by=KeyboardInterrupt):
     """A fit that is interrupted after so many steps."""
     step = loop._Run.step
 
     def until(self, bar):
         if self.trained.steps == steps:
-            raise KeyboardInterrupt
+            raise by
         step(self, bar)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, contextlib.suppress(by):
         patch.setattr(loop._Run, "step", until)
         fit(*arguments)
 
 
+@pytest.mark.parametrize("by", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("make", [mixture, Noisy])
-def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, tmp_path, monkeypatch):
+def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(make, by, tmp_path, monkeypatch):
+    """Ctrl-C goes back to the last whole round, what ends the program within one does not."""
     whole = make()
     first = make()
     second = make()
-    fit(whole, batched(epochs=10))
-    broken_off(monkeypatch, 15, first, batched(epochs=10, checkpoint=tmp_path, every=0))
+    uninterrupted = fit(whole, batched(epochs=10))
+    broken_off(monkeypatch, 16, first, batched(epochs=10, checkpoint=tmp_path, every=0), by=by)
     report = fit(second, batched(epochs=10, checkpoint=tmp_path, resume=True))
     assert same(weights_of(whole), weights_of(second))
     assert report.epochs == 10
     assert [epoch for epoch, *_ in report.history] == list(range(1, 11))
+    assert report.history == uninterrupted.history
 
 
 def test_the_best_weights_survive_a_resumption(tmp_path):
@@ -488,6 +492,20 @@ def test_the_history_is_the_weighted_mean_over_batches():
     with torch.no_grad():
         start = -(weight * mixture().log_prob(data)).sum() / weight.sum()
     assert report.history[0][1] == pytest.approx(float(start))
+
+
+def test_a_heavy_batch_counts_more_in_the_history(monkeypatch):
+    masses = []
+    monkeypatch.setattr(
+        Gradient,
+        "step",
+        lambda self, batch, generator, progress: masses.append(batch.mass) or batch.mass,
+    )
+    weight = torch.arange(203).double() ** 3 + 1
+    report = train(Noisy(), rows(203), weight, None, batched(epochs=1), Progress())
+    mass = np.array([float(each) for each in masses])
+    assert len(mass) > 2 and mass.max() > 1.1 * mass.min()
+    assert report.history[0][1] == pytest.approx(float((mass**2).sum() / mass.sum()), rel=1e-12)
 
 
 def test_progress_is_shown_on_standard_error(capsys):

@@ -123,6 +123,17 @@ def test_the_bound_of_a_network_that_says_nothing_is_the_gaussian_of_the_picture
     assert float(bound.mean()) == pytest.approx(float(exact.mean()), rel=0.01)
 
 
+def test_the_loss_of_a_network_that_says_nothing_is_one_at_every_noise():
+    """The squared error of the Gaussian, over what it is on the average."""
+    X, _ = spots(600, side=8)
+    density = PictureDensity.build(space(8), TINY, rows(X), stream(0))
+    pictures = density.core.pictures(rows(X).value)
+    known = torch.ones_like(pictures, dtype=torch.bool)
+    with torch.no_grad():
+        losses = density.core.loss(pictures, known, None, stream(1))
+    assert float(losses.mean()) == pytest.approx(1, abs=0.05)
+
+
 def test_a_density_builds_the_means_of_the_classes_that_it_is_told():
     X, y = spots(400, side=8)
     labels = Event(torch.tensor(y).double())

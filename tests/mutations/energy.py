@@ -173,7 +173,7 @@ MUTATIONS = [
     ),
     *at(
         "families/energy/units.py",
-        named("pieces_of_a_number or targets_inside"),
+        named("pieces_of_a_number or targets_inside or halves_of_a_number"),
         (
             "a region's set is not heeded",
             "keep[: len(region.allowed[d])] &= region.allowed[d]",
@@ -190,10 +190,9 @@ MUTATIONS = [
             "share.mul(0).sum(0) + 1",
         ),
         (
-            "the first column keeps its region",
-            "region.low.masked_fill(first, -math.inf)\n        "
-            "high = region.high.masked_fill(first, math.inf)",
-            "region.low\n        high = region.high",
+            "numbers get the regions of the first columns",
+            "event.within.low[self.numeric], event.within.high[self.numeric]",
+            "event.within.low[: len(self.numeric)], event.within.high[: len(self.numeric)]",
         ),
     ),
     *at(

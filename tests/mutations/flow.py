@@ -41,9 +41,9 @@ MUTATIONS = [
         ("the other root", "-2 * c / (b + root)", "-2 * c / (b - root)"),
         ("bend counted once", "bend = at.first + at.last - 2 * s", "bend = at.first + at.last - s"),
         (
-            "slope outside not 0",
+            "numbers outside end at the edge",
             "return torch.where(within, y, x), torch.where(within, log_slope, 0.0)",
-            "return torch.where(within, y, x), log_slope",
+            "return y, torch.where(within, log_slope, 0.0)",
         ),
     ),
     *at(
@@ -80,9 +80,9 @@ MUTATIONS = [
             "first.T",
         ),
         (
-            "the lower factor's diagonal counted twice",
+            "the lower factor taken for an upper one",
             "upper=False, unitriangular=True",
-            "upper=False, unitriangular=False",
+            "upper=True, unitriangular=True",
         ),
     ),
     *at(

@@ -194,6 +194,6 @@ MUTATIONS = [
             "soft = ((log_code - torch.log(-torch.log(uniform))) / RELAXATION_TEMPERATURE)",
             "soft = (log_code / RELAXATION_TEMPERATURE - torch.log(-torch.log(uniform)))",
         ),
-        ("perplexity of each row", ".exp().mean(0)\n", ".exp()[0] ** 2\n"),
+        ("perplexity of each row", ".exp().mean(0)\n", ".exp()[0]\n"),
     ),
 ]

@@ -533,6 +533,7 @@ JOINTS = at(
         "prior of the classes not normalised",
         "return self.log_prior.log_softmax(0) + self.density",
         "return self.log_prior + self.density",
+        checks("naive_bayes and hybrid and normalisation"),
     ),
     (
         "unlabelled rows scored as class 0",

@@ -9,7 +9,9 @@ def named(words: str) -> tuple[str, ...]:
 
 
 PIECES = named("ratio_of_marginals or integral_over_mean or in_and_out or ratio_of_joint")
-LAYERS = named("students or add_up or lies_behind or last_half or ratio_of_joint or copies")
+LAYERS = named(
+    "students or bound or add_up or lies_behind or last_half or ratio_of_joint or copies"
+)
 MOVES = named("moves_visit_partitions")
 DENSITY = named("ratio_of_joint or last_half or checkpoint")
 FEATURES = named(
@@ -137,9 +139,9 @@ MUTATIONS = [
         ),
         ("a split costs no alpha", "math.log(self.alpha) + gammaln(two.rows)", "gammaln(two.rows)"),
         (
-            "launch looks at the clusters as they are",
-            "side = np.full(len(items.weight), -1)",
-            "side = np.arange(len(items.weight)) % 2",
+            "the two that a split sets apart may change sides",
+            "            share[anchors] = 0.0, 1.0\n",
+            "",
         ),
         (
             "new cluster without weight",

@@ -11,6 +11,7 @@ STUDENT = ("tests/test_distilling.py", "-m", "not slow")
 JOINT = (FILE, "-k", "one_network or painted or saved")
 TYPICAL = (FILE, "-k", "typicality or never_seen")
 ALTER = (FILE, "-k", "counterfactual")
+CHOICE = (FILE, "-k", "chosen_counterfactual or candidates_of or no_candidates")
 
 MUTATIONS = [
     *at(
@@ -181,10 +182,10 @@ MUTATIONS = [
     ),
     *at(
         "questions/edit.py",
-        ALTER,
+        CHOICE,
         ("familiarity not asked for", "usual = familiar > least", "usual = familiar > -1"),
         ("confidence not asked for", "(steady >= confidence)", "(steady >= 0)"),
-        ("led the wrong way", "return self.step * (1 -", "return -self.step * (1 -"),
+        ("led the wrong way", "return self.step * (1 -", "return -self.step * (1 -", ALTER),
         ("the rest is touched", "found.append(x + soft * (whole - x))", "found.append(whole)"),
         ("altered for the answer it has", "np.flatnonzero(~already)", "np.arange(len(x))"),
         (

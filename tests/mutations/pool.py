@@ -23,7 +23,7 @@ MUTATIONS = [
     ),
     *at(
         "predictors/stacking.py",
-        (QUICK, "-k", "convex or costs or prior or points or pool_is"),
+        (QUICK, "-k", "convex or weight_three or costs or prior or points or pool_is"),
         ("rows count alike", "weight @ slope + cost", "slope.sum(0) + cost"),
         ("no penalty of the temperature", "0.5 * (off / TEMPERATURE_DEVIATION) ** 2", "0.0"),
         ("no reluctance", "return np.asarray(error)", "return np.asarray(0 * error)"),

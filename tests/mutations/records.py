@@ -6,7 +6,7 @@ TESTS = ("tests/test_multimodal.py", "-k", "not pictures")
 
 FLAT = at(
     "core/layouts.py",
-    ("tests/test_records.py", "-k", "flat or counting or begins"),
+    ("tests/test_records.py", "-k", "flat or counting or begin"),
     (
         "an absent position has the code of a token",
         "torch.where(event.mask & ~event.there, absent, event.value).double()",
