@@ -143,6 +143,15 @@ def test_a_density_builds_the_means_of_the_classes_that_it_is_told():
     )
     offsets = density.core.gaussian.offsets
     assert offsets[1].mean() > 0 > offsets[0].mean() and not offsets[2].any()
+    z = torch.randn(4, 1, 8, 8, generator=stream(1))
+    s = torch.full((4,), 2.0)
+    code = torch.tensor([0.0, 1.0, 2.0, 0.0])
+    with torch.no_grad():  # a network that says nothing adds nothing
+        for parameter in density.core.net.last.parameters():
+            parameter.zero_()
+        told = density.core(z, s, code)
+    assert torch.allclose(told, density.core.gaussian.estimate(z, s, code), atol=1e-5)
+    assert not torch.allclose(told, density.core.gaussian.estimate(z, s, None), atol=1e-2)
 
 
 def test_pictures_of_which_pixels_are_missing_tell_no_covariance():
