@@ -322,3 +322,11 @@ def test_importing_the_codecs_loads_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "set()"
+
+
+def test_a_row_that_is_cut_short_below_the_header_is_told_by_its_line(tmp_path):
+    """It ended in a plain error of Python."""
+    path = tmp_path / "cut.csv"
+    path.write_text("a,b,c\n1,2,3\n4,5\n6,7,8\n1,2,3\n3,4,5\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="line 3 has 2 fields"):
+        read_table(path)

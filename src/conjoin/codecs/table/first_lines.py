@@ -64,6 +64,7 @@ def units_words(line: int, header: Cells, rows: Sequence[Cells]) -> str:
     if not rows or len(rows[0]) != len(header) or len(rows) <= MIN_ROWS_BELOW:
         return ""
     first, *below = rows
+    below = [row for row in below if len(row) == len(header)]  # others are told by their line
     numeric = [i for i in range(len(header)) if _are_numbers([row[i] for row in below])]
     units = [i for i in numeric if first[i].strip() and not is_empty_word(first[i])]
     alone = sum(bool(cell.strip()) for cell in first) == 1
