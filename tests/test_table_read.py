@@ -328,5 +328,5 @@ def test_a_row_that_is_cut_short_below_the_header_is_told_by_its_line(tmp_path):
     """It ended in a plain error of Python."""
     path = tmp_path / "cut.csv"
     path.write_text("a,b,c\n1,2,3\n4,5\n6,7,8\n1,2,3\n3,4,5\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="line 3 has 2 fields"):
+    with pytest.raises(ValueError, match="line 3, has 2 fields where the header has 3"):
         read_table(path)
