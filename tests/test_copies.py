@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from conjoin import JointClassifier, JointDensity, JointRegressor
-from conjoin.training.data import content_hashes, row_hashes, split_rows
+from conjoin.codecs.table.rows import content_hashes
 from conjoin.training.data import count_copies as count_by_hashes
+from conjoin.training.data import row_hashes, split_rows
 
 
 def count_copies(X):

@@ -485,3 +485,8 @@ def test_where_nothing_is_known_the_mode_is_what_no_noise_becomes(density):
     found = density.mode(nothing).value
     assert torch.equal(found[0], found[1]) and torch.equal(found, density.mode(nothing).value)
     assert not torch.equal(found[0], density.sample(1, generator=stream(0, "mode")).value[0])
+    # a row beside it of which something is known changes nothing
+    part = torch.arange(2)[:, None].expand(2, 256) == 0
+    some = rows(spots(2)[0])
+    beside = density.mode(some._replace(observed=part)).value
+    assert torch.equal(beside[0], some.value[0]) and torch.equal(beside[1], found[0])

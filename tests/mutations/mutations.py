@@ -831,13 +831,13 @@ TRAINING = [
         ),
         (
             "copies of measured rows are looked for nowhere",
-            "by_chance = repeat_by_chance(rows) if framed else rows.repeat_by_chance()",
-            "by_chance = True",
+            "alone |= rows.repeat_by_chance() and not are_copies(counts)",
+            "alone |= not are_copies(counts)",
             ("tests/test_copies.py",),
         ),
         (
             "repeats of a few patterns are held out together",
-            "        alone |= by_chance and not are_copies(counts)\n",
+            "        alone |= rows.repeat_by_chance() and not are_copies(counts)\n",
             "        alone |= False\n",
         ),
         (

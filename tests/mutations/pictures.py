@@ -95,8 +95,8 @@ MUTATIONS = [
         WALKS,
         (
             "few levels under half a step",
-            "half if self.last_noise is None else min(half, self.last_noise)",
-            "half",
+            "min(0.5, self.last_noise * float(self.scale))",
+            "0.5",
         ),
     ),
     *at(

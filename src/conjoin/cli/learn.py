@@ -76,10 +76,12 @@ def check(
 
 def _copies(frame: Any) -> list[str]:
     """That rows are copies of others, and what that does to promises."""
+    from conjoin.codecs.table.rows import TableRows
     from conjoin.fitting.split import copies_words
-    from conjoin.training.data import content_hashes, count_copies, repeat_by_chance
+    from conjoin.training.data import count_copies
 
-    copies = count_copies(content_hashes(frame), repeat_by_chance(frame))
+    rows = TableRows(frame)
+    copies = count_copies(rows.hashes(), rows.repeat_by_chance())
     return [copies_words(len(frame), copies)] if copies else []
 
 

@@ -118,7 +118,7 @@ class DeepConfig(Config):
 @dataclass(frozen=True)
 class PatientConfig(DeepConfig):
     """Settings of a family that takes more steps on few columns of numbers, where they are cheap
-    and curves between the numbers need them.
+    and curves between the numbers need them; ``of_few`` may have other settings for these too.
 
     Parameters
     ----------

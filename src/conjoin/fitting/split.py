@@ -68,10 +68,11 @@ def copies_among(rows: "Rows") -> int:
 def _repeat_by_chance(rows: "Rows", hashes: np.ndarray) -> bool:
     """Whether equal rows, by their (B,) hashes with labels, may be so by chance, or are measured
     again: then rows that are equal but for the label are many."""
-    if rows.x.repeat_by_chance():
+    different = len(np.unique(hashes))
+    if different == len(hashes) or rows.x.repeat_by_chance():
         return True
     alike = len(np.unique(np.asarray(rows.x.hashes())))
-    return len(np.unique(hashes)) > (1 + MAX_RELABELLED_SHARE) * alike
+    return different > (1 + MAX_RELABELLED_SHARE) * alike
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from conjoin.codecs.image.rows import byte_hashes
-from conjoin.codecs.table.rows import content_hashes, repeat_by_chance
+from conjoin.codecs.table.rows import TableRows
 from conjoin.core import Event, Pair
 
 __all__ = [
@@ -125,16 +125,15 @@ def row_hashes(rows: Any, groups: Any = None) -> np.ndarray:
     others, as where all cells are 0, which would be in one part of a split alone."""
     if groups is not None:
         return group_hashes(groups)
-    framed = isinstance(rows, pd.DataFrame)
-    hashes = np.asarray(content_hashes(rows) if framed else rows.hashes())
+    rows = TableRows(rows) if isinstance(rows, pd.DataFrame) else rows
+    hashes = np.asarray(rows.hashes())
     _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     if not len(hashes):
         return hashes
     least = max(DOMINATING_SHARE * len(hashes), DOMINATING_TIMES * float(np.median(counts)))
     alone = counts[which.reshape(-1)] > least
     if len(counts) < MIN_DISTINCT_SHARE * len(hashes):
-        by_chance = repeat_by_chance(rows) if framed else rows.repeat_by_chance()
-        alone |= by_chance and not are_copies(counts)
+        alone |= rows.repeat_by_chance() and not are_copies(counts)
     if not alone.any():
         return hashes
     repeat = pd.Series(hashes).groupby(hashes).cumcount()
@@ -157,9 +156,7 @@ def times_copied(hashes: np.ndarray, by_chance: bool = True) -> int:
     """How often each row stands in the table, at most, by (B,) hashes: 1 where rows were not
     copied. ``by_chance``: whether rows may be equal by chance."""
     counts = np.unique(hashes, return_counts=True)[1]
-    if by_chance and not are_copies(counts):
-        return 1
-    if not len(counts):
+    if not len(counts) or (by_chance and not are_copies(counts)):
         return 1
     whole = int(np.gcd.reduce(counts))
     usual = counts[counts <= DOMINATING_TIMES * np.median(counts)]

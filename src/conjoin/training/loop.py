@@ -438,9 +438,10 @@ class _Run:
 
         everything = Pass(pieces, self.feed.batch(0, self.parts).total)
         objective = self.learner.step(everything, stream(self.plan.seed, "all rows"))
-        judged = self._held_out()
-        if self._sound(objective if judged is None else judged):
-            self.trained.best = objective if judged is None else judged
+        held = self._held_out()
+        judged = objective if held is None else held
+        if self._sound(judged):
+            self.trained.best = judged
         else:
             self.density.load_state_dict(before)
 

@@ -611,7 +611,7 @@ class TableCodec(Codec):
             recounted(cells, frame[cells.column.name], weights) if cells.pools else cells
             for cells in self._fitted()
         )
-        # those of an end that follows from a start are of how far they are apart
+        # of an end after a start the cells hold the days between: its column stays as it is
         new = {cells.column.name: cells.column for cells in self._cells if cells.pools}
         columns = [new.get(column.name, column) for column in self.schema.columns]
         told = {

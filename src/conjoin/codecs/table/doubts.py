@@ -37,7 +37,7 @@ __all__ = [
 
 # of one digit, with decimals or without: -999, 99.9, -77.7, 8888
 _REPEATED_DIGIT = re.compile(r"-?(9{2,}|7{2,}|8{2,})")
-# and others: next to -999, the ends of what 16 and 32 bits hold, what grids of weather have
+# other usual codes; the least and greatest integers of 16 and 32 bits; fill values of grid files
 _SENTINELS = (-1, -9, -998, -997, 32767, -32768, 65535, 2**31 - 1, -(2**31), 2**32 - 1, 1e20, 1e30)
 MAX_CODES = 10  # at either end of a column's values
 MIN_CODE = 9  # in size: smaller codes, such as -1, are values among others
@@ -46,7 +46,7 @@ UNTAUGHT = " No row that the columns are learned from has it; until then it coun
 MAX_TOLD = 3  # groups of spellings of a column
 _MIN_DAYS = 10  # distinct whole numbers that are all dates
 _DATES_AS_NUMBERS = (("%Y%m%d", 1900_01_01, 2100_12_31), ("%Y%m", 1900_01, 2100_12))
-_MIN_TIMES = 30  # distinct whole numbers that are all times: of any numbers hardly so many would be
+_MIN_TIMES = 30  # distinct whole numbers that are all times, which by chance is next to impossible
 _MIN_MONTHS = 3  # in which they lie
 _MIN_LETTERS = 5  # of a word that a slip may have changed
 _MIN_ROWS_OF_USUAL = 20  # of the usual spelling

@@ -69,6 +69,7 @@ from conjoin.codecs.table.values import (
 __all__ = ["Examined", "assumptions", "counted", "examine", "inspect", "most_levels"]
 
 JSON = dict[str, Any]
+Values = tuple[float, ...]
 Array = NDArray[Any]
 Series = Any
 
@@ -484,9 +485,6 @@ def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JS
     if kind != "date":
         fields["doubts"] = tuple(number_doubts(name, counts, counts.rows, decimals == 0))
     return fields
-
-
-Values = tuple[float, ...]
 
 
 def _recurring(kind: str, counts: Tally, step: float | None) -> tuple[Values, bool, Values]:

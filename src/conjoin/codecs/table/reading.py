@@ -23,6 +23,7 @@ from conjoin.codecs.table.written import is_empty_word, settled_decimal
 
 __all__ = [
     "IN_WORDS",
+    "LEVEL_TYPES",
     "form_of",
     "gaps_of",
     "in_numbers",
@@ -35,7 +36,7 @@ __all__ = [
     "written_cells",
 ]
 
-_LEVEL_TYPES = ("category", "ordered", "boolean")
+LEVEL_TYPES = ("category", "ordered", "boolean")
 IN_WORDS = ("number", "clock")  # forms of words; others are of objects such as timedelta
 MIN_AMOUNTS = 11  # distinct numbers in words, from which on a target of words is a number
 _MANY_WORDS = 500  # distinct words that tell which decimal mark a column has
@@ -160,7 +161,7 @@ def form_of(series: Series, asked: dict[str, Any], kind: str, usual: str = "") -
     none."""
     moment = moment_of(series)
     if moment is not None:
-        return None if asked.get("type") in _LEVEL_TYPES else Found(moment, (), ())
+        return None if asked.get("type") in LEVEL_TYPES else Found(moment, (), ())
     parse = asked.get("parse", "")
     if parse and not isinstance(parse, str):
         return Found(form_from(parse), (), ())
@@ -187,7 +188,7 @@ def target_form(
     """How the words of a target stand for numbers; None where they are plain numbers or classes.
 
     ``wanted``: whether a number is asked for; else few distinct amounts are taken as classes."""
-    if asked.get("type") in _LEVEL_TYPES and not wanted:
+    if asked.get("type") in LEVEL_TYPES and not wanted:
         return None
     said = {"type": "real"} if wanted and "parse" not in asked else {}
     found = form_of(series, {**asked, **said}, "category", usual)

@@ -12,9 +12,9 @@ from conjoin.codecs.table.later import Unread
 from conjoin.codecs.table.reading import gaps_of
 from conjoin.codecs.table.schema import Schema
 
-__all__ = ["TableRows", "content_hashes", "filled", "repeat_by_chance"]
+__all__ = ["TableRows", "content_hashes", "filled"]
 
-MIN_DISTINCT_ROWS = 50  # to say that a column tells them apart
+MIN_DISTINCT_ROWS = 50  # in fewer, columns without a repeated value are common
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,13 @@ class TableRows:
         return content_hashes(self.frame)
 
     def repeat_by_chance(self) -> bool:
-        return repeat_by_chance(self.frame)
-
-
-def repeat_by_chance(frame: pd.DataFrame) -> bool:
-    """Whether equal rows may be so by chance: not where each of two columns by itself tells all
-    rows that differ apart, as measured numbers do."""
-    distinct = len(np.unique(content_hashes(frame)))
-    if distinct == len(frame) or distinct < MIN_DISTINCT_ROWS:
-        return True
-    telling = (name for name in frame if _different(frame[name]) >= distinct)
-    return len(list(itertools.islice(telling, 2))) < 2
+        """Not where each of two columns by itself has another value in all rows that differ, as
+        measured numbers have."""
+        distinct = len(np.unique(self.hashes()))
+        if distinct == len(self) or distinct < MIN_DISTINCT_ROWS:
+            return True
+        telling = (name for name in self.frame if _different(self.frame[name]) >= distinct)
+        return len(list(itertools.islice(telling, 2))) < 2
 
 
 def _different(series: Any) -> int:

@@ -16,7 +16,7 @@ from conjoin.codecs.table.clock import learn_clock
 from conjoin.codecs.table.forms import Found, find_form, form_from
 from conjoin.codecs.table.guess import guess, usual_date_format
 from conjoin.codecs.table.overrides import missing_of, overrides_of
-from conjoin.codecs.table.reading import form_of, read_in, usual_decimal
+from conjoin.codecs.table.reading import LEVEL_TYPES, form_of, read_in, usual_decimal
 from conjoin.codecs.table.values import (
     FINITE_NUMBER,
     blank,
@@ -36,7 +36,6 @@ __all__ = ["Reading", "Survey", "survey"]
 
 MAX_ODD_SHARE = 0.02  # of the known cells, up to which odd ones count as missing
 MIN_GOOD_WORDS = 3  # distinct words of a column that are dates, or numbers
-_LEVELS = ("category", "ordered", "boolean")
 _BLOCKS = ("picture", "text", "smiles")
 
 JSON = dict[str, Any]
@@ -122,7 +121,7 @@ def survey(frame: pd.DataFrame, types: Any = None, missing: Any = (), target: An
 def _holds_words(series: Series, fields: Mapping[str, Any]) -> bool:
     """Whether it is to be settled how the cells are read: what was said to be levels, or to be set
     aside, is settled."""
-    if fields.get("role") == "set aside" or fields.get("type") in (*_LEVELS, *_BLOCKS):
+    if fields.get("role") == "set aside" or fields.get("type") in (*LEVEL_TYPES, *_BLOCKS):
         return False
     if isinstance(series.dtype, pd.CategoricalDtype):
         return False

@@ -142,9 +142,8 @@ class Written:
         return _value(parts, self.decimal, self.group or _other_group(self.decimal))
 
     def _looks_grouped(self, core: str) -> bool:
-        """Whether a number of a column of whole ones, such as 50,000 among 20.000 and 45.000, has
-        the decimal mark where its thousands would end: it is a thousandth of itself, or written in
-        another country."""
+        """Whether a number in a column of whole numbers has three decimals, such as 50,000 among
+        20.000 and 45.000: its mark may be meant to group thousands."""
         whole, mark, rest = core.partition(self.decimal)
         plain = whole.isdigit() and 0 < len(whole) <= 3 and whole[0] != "0"
         return not self.places and bool(mark) and plain and len(rest) == 3 and rest.isdigit()

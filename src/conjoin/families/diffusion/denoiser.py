@@ -86,15 +86,14 @@ class Denoiser(nn.Module):
 
     @property
     def least(self) -> float:
-        """The smallest s: half of the step between two grey levels, or the config's."""
-        half = 0.5 / float(self.scale)
-        return half if self.last_noise is None else min(half, self.last_noise)
+        """The smallest s."""
+        return self.least_levels / float(self.scale)
 
     @property
     def least_levels(self) -> float:
-        """The same in grey levels."""
-        half = 0.5
-        return half if self.last_noise is None else min(half, self.last_noise * float(self.scale))
+        """The same in grey levels: half a level, or ``last_noise`` deviations where that is
+        less."""
+        return 0.5 if self.last_noise is None else min(0.5, self.last_noise * float(self.scale))
 
     def pictures(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B C H W"]:
         """Grey levels to numbers of mean 0 and variance 1."""

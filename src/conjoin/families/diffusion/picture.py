@@ -535,27 +535,21 @@ class PictureDensity(Density):
         )
 
     def _mode(self, event: Event, context: Event | None) -> Event:
-        """One completion, with the same noise for every row; where nothing is known, the picture in
-        the middle of all noise."""
-        if event.rows and not event.mask.any():
-            return self._middle(event, context)
+        """One completion of each row by itself, so that none depends on the others."""
         rows = [
-            self._sample_conditional(
-                event.take(slice(row, row + 1)), _row(context, row), stream(0, "mode")
-            )
+            self._likely(event.take(slice(row, row + 1)), _row(context, row))
             for row in range(event.rows)
         ]
-        return Event(torch.cat([event.value[:0], *(row.value for row in rows)]))
+        return Event(torch.cat([event.value[:0], *rows]))
 
-    def _middle(self, event: Event, context: Event | None) -> Event:
-        """What the most probable noise, none at all, becomes; one row at a time, so that none
-        depends on the others."""
-        found = []
-        for row in range(event.rows):
-            code = self._code(_row(context, row))
-            artist, levels = self._painter(code, stream(0, "mode"), "multistep")
-            found.append(self.core.values(artist.from_noise(1, levels, 0.0)))
-        return Event(torch.cat(found))
+    def _likely(self, event: Event, context: Event | None) -> Float[Tensor, "1 D"]:
+        """A row completed with the same noise as any other; where no pixel is known, the walk
+        without noise that starts at the mean of the noise, zero."""
+        noise = stream(0, "mode")
+        if event.mask.any():
+            return self._sample_conditional(event, context, noise).value
+        artist, levels = self._painter(self._code(context), noise, "multistep")
+        return self.core.values(artist.from_noise(1, levels, 0.0))
 
 
 def _counts(parts: Iterable[Tensor], size: int) -> Tensor:
