@@ -5,9 +5,10 @@ early on the official validation rows, scikit-learn's boosting and logistic regr
 
 Defaults of everyone, one thread, official splits. Log-loss, accuracy and debiased calibration error
 on the test rows; log-loss on those that do not stand in train as well (copies are counted there);
-CPU seconds of the fit. Lines per table, medians over seeds; at the end means over tables, on how
-many tables ours is ahead, and the largest gap behind CatBoost. Numbers y: continuous ranked
-probability score (CRPS) beside quantile forests and CatBoost's quantiles, from 99 quantiles.
+CPU seconds of fit and answers. Lines per table, medians over seeds; at the end means over tables,
+on how many tables ours is ahead, and the largest gap behind CatBoost. Numbers y: continuous ranked
+probability score (CRPS) beside quantile forests, CatBoost's quantiles and NGBoost, from 99
+quantiles; log-loss of the predictive density (nats) where there is one.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import pandas as pd
 import torch
 from catboost import CatBoostClassifier, CatBoostRegressor, Pool
 from lightgbm import LGBMClassifier, early_stopping, log_evaluation
+from ngboost import NGBRegressor
 from quantile_forest import RandomForestQuantileRegressor
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -33,6 +35,7 @@ from conjoin.questions.evaluate import debiased_ece
 
 ROUNDS = 2_000  # of boosting at most
 PATIENCE = 50  # rounds without a gain
+NATURAL_ROUNDS = 500  # of NGBoost at most, its own default
 LEVELS = np.arange(1, 100) / 100
 SMALL = 1e-12  # a probability is at least that
 
@@ -169,20 +172,19 @@ def crps(quantiles, y):
     return float(2 * np.maximum(LEVELS * error, (LEVELS - 1) * error).mean())
 
 
-def of_numbers(name, seeds):
-    (X, y), (V, v), (T, t) = parts_of(name)
-    every = pd.concat([X, V])
-    found = {}
-    for seed in range(seeds):
-        begun = time.process_time()
-        model = JointRegressor(random_state=seed).fit(every, pd.concat([y, v]))
-        fitted = time.process_time() - begun
-        ours = model.predict_quantiles(T, LEVELS)
-        found.setdefault("conjoin", []).append([crps(ours, t.to_numpy(float)), fitted])
-        strings, _, words = coded(every, every)
-        begun = time.process_time()
+def regressors(seed):
+    """name -> (fit rows, y, valid rows, y, test rows, y) -> (quantiles at ``LEVELS`` of the test
+    rows, mean log-loss of the predictive density in nats, or NaN where there is none)."""
+
+    def conjoin(X, y, V, v, T, t):
+        model = JointRegressor(random_state=seed).fit(pd.concat([X, V]), pd.concat([y, v]))
+        return model.predict_quantiles(T, LEVELS), model.evaluate(T, t)["log_loss"]
+
+    def catboost(X, y, V, v, T, t):
+        parts = [coded(part, X) for part in (X, V, T)]
+        words = parts[0][2]
         alphas = ",".join(f"{level:.2f}" for level in LEVELS)
-        cat = CatBoostRegressor(
+        model = CatBoostRegressor(
             loss_function=f"MultiQuantile:alpha={alphas}",
             iterations=500,
             random_seed=seed,
@@ -190,28 +192,55 @@ def of_numbers(name, seeds):
             verbose=False,
             allow_writing_files=False,
         )
-        cat.fit(
-            Pool(coded(X, X)[0], y, cat_features=words),
-            eval_set=Pool(coded(V, X)[0], v, cat_features=words),
+        model.fit(
+            Pool(parts[0][0], y, cat_features=words),
+            eval_set=Pool(parts[1][0], v, cat_features=words),
             early_stopping_rounds=PATIENCE,
         )
-        told = np.sort(cat.predict(Pool(coded(T, X)[0], cat_features=words)), 1)
-        seconds = time.process_time() - begun
-        found.setdefault("catboost", []).append([crps(told, t.to_numpy(float)), seconds])
-        begun = time.process_time()
-        numbers = make_column_transformer(
-            (OneHotEncoder(handle_unknown="ignore"), words), remainder="passthrough"
-        )
-        table = numbers.fit_transform(strings)
+        return np.sort(model.predict(Pool(parts[2][0], cat_features=words)), 1), np.nan
+
+    def quantile_forest(X, y, V, v, T, t):
+        table, test = numbers_of(pd.concat([X, V]), T)
         forest = RandomForestQuantileRegressor(min_samples_leaf=5, random_state=seed, n_jobs=1)
         forest.fit(table, pd.concat([y, v]))
-        told = forest.predict(numbers.transform(coded(T, every)[0]), quantiles=list(LEVELS))
-        seconds = time.process_time() - begun
-        found.setdefault("quantile forest", []).append([crps(told, t.to_numpy(float)), seconds])
+        return forest.predict(test, quantiles=list(LEVELS)), np.nan
+
+    def ngboost(X, y, V, v, T, t):
+        table, valid, test = numbers_of(X, V, T)
+        model = NGBRegressor(n_estimators=NATURAL_ROUNDS, random_state=seed, verbose=False)
+        model.fit(table, y, X_val=valid, Y_val=v, early_stopping_rounds=PATIENCE)
+        found = model.pred_dist(test, max_iter=model.best_val_loss_itr)
+        quantiles = np.stack([found.ppf(level) for level in LEVELS], 1)
+        return quantiles, -float(np.mean(found.logpdf(t.to_numpy(float))))
+
+    return {each.__name__: each for each in (conjoin, catboost, quantile_forest, ngboost)}
+
+
+def numbers_of(X, *others):
+    """Dense numbers of the rows, words as columns of 0 and 1, gaps as the column's median."""
+    frames = [coded(part, X)[0] for part in (X, *others)]
+    words = coded(X, X)[2]
+    table = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), words),
+        remainder=SimpleImputer(strategy="median"),
+    ).fit(frames[0])
+    return [table.transform(frame) for frame in frames]
+
+
+def of_numbers(name, seeds):
+    (X, y), (V, v), (T, t) = parts_of(name)
+    found = {}
+    for seed in range(seeds):
+        for who, learn in regressors(seed).items():
+            begun = time.process_time()
+            quantiles, loss = learn(X, y, V, v, T, t)
+            seconds = time.process_time() - begun
+            score = crps(quantiles, t.to_numpy(float))
+            found.setdefault(who, []).append([score, loss, seconds])
     table = pd.DataFrame(
-        {who: np.median(rows, 0) for who, rows in found.items()}, ["CRPS", "CPU s"]
+        {who: np.median(rows, 0) for who, rows in found.items()}, ["CRPS", "log-loss", "CPU s"]
     )
-    print(f"{name}: {len(every):,} rows\n{table.T.round(4).to_string()}", flush=True)
+    print(f"{name}: {len(X) + len(V):,} rows\n{table.T.round(4).to_string()}", flush=True)
 
 
 def main():
