@@ -121,6 +121,7 @@ DEFAULTS = {
     "guess",
     "paced",
     "by_folds",
+    "spread",
     "made",
     "convert",
     "table",

@@ -42,5 +42,5 @@ def test_numbers_are_weighed_as_well():
         .model_
     )
     told = model.facts["predictor"]
-    assert set(told["log_loss"]) == {"family", "pool"}
+    assert set(told["log_loss"]) == {"family", "pool", "leaves of extra_trees", "mixture"}
     assert told["weights"]["linear"] == max(told["weights"].values())

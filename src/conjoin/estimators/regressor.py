@@ -112,7 +112,9 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         Returns
         -------
         ndarray, shape (n, Q)
-            Quantiles, in the unit of y.
+            Quantiles, in the unit of y. A number that is recorded in steps, such as whole numbers,
+            has quantiles that are such steps; one that is never negative in the rows of the fit has
+            none below 0.
 
         Raises
         ------

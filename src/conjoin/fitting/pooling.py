@@ -13,7 +13,8 @@ from conjoin.core import Event, Pair, as_float
 from conjoin.fitting.split import Rows
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.model.model import Model
-from conjoin.predictors.base import Case, Method
+from conjoin.predictors.base import Case, Method, Scorer, Spread
+from conjoin.predictors.blended import OfFamily, mixture_of
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier
 from conjoin.predictors.folds import dealt, few_rows_of_classes
 from conjoin.predictors.pool import Family, Heard, Pool, joined, loss_of, pool_of, pool_of_points
@@ -43,6 +44,7 @@ def pooled(
     taught = _taught(case, data["choose"], rows, split)
     with progress.phase("learning p(y | x)", len(methods)) as bar, few_rows_of_classes():
         quick, slow = _heard(methods, taught, case, held, bar, ready)
+        spreads = _spreads(model, methods, taught, ready) if case.classes is None else {}
     if not quick.scores and not slow.scores:
         model.card["predictor"]["why"] = "no predictor fits into the time: the family's own is used"
         return
@@ -52,7 +54,7 @@ def pooled(
         )
         return
     if case.classes is None:
-        _keep_number(model, quick, slow, held.pair)
+        _keep_number(model, quick, slow, spreads, held)
     else:
         _keep_classes(model, quick, slow, held.pair, case.classes)
 
@@ -177,6 +179,20 @@ def _heard(
     return quick, slow
 
 
+def _spreads(
+    model: Model, methods: dict[str, Method], taught: Case, ready: Ready
+) -> dict[str, Spread]:
+    """The whole p(y | x) of a number, by those methods that tell more than a point."""
+    width = model.pair.target.resolution or 0.0
+    found = {
+        f"leaves of {name}": ready.learned(
+            name, method, taught, partial(method.spread, taught, width)
+        )
+        for name, method in methods.items()
+    }
+    return {name: spread for name, spread in found.items() if spread is not None}
+
+
 def _learned(method: Method, case: Case) -> Any:
     """A scorer, or where folds are learned what they say too."""
     return method.by_folds(case) if method.folds else method.fit(case)
@@ -222,48 +238,75 @@ def _with_family(model: Model, slow: Heard, held: Pair) -> Heard:
     )
 
 
-def _keep_number(model: Model, quick: Heard, slow: Heard, held: Pair) -> None:
-    """The pool of points, and about it its errors in rows that it has not seen; the family's own
-    p(y | x) where that is better on the validation rows."""
-    heard = quick
-    pool, point = pool_of_points(quick) if quick.scores else (None, torch.empty(0))
-    if slow.scores and held.rows:
-        own = {} if pool is None else {"pool": pool}
-        more = {} if pool is None else {"pool": point[-held.rows :]}
-        heard = replace(slow, scorers=own | slow.scorers, scores=more | slow.scores)
-        pool, point = pool_of_points(heard)
-    assert pool is not None
-    seen = heard.judged()
-    width = model.pair.target.resolution or 0.0
-    residual = Residual.around(pool, point[seen, 0], heard.y[seen], width)
+@torch.no_grad()
+def _keep_number(
+    model: Model, quick: Heard, slow: Heard, spreads: dict[str, Spread], held: _Held
+) -> None:
+    """The pool of points with its errors in rows that it has not seen, mixed with ``spreads``; the
+    family's own p(y | x) where that is better on the validation rows, and a mixture of both where
+    that is."""
+    pool, point, heard = _pool_of_number(quick, slow, held.pair.rows)
+    pooled = _with_errors(pool, point, heard, model.pair.target.resolution or 0.0)
+    rows = len(heard.y)
+    own = {name: each._replace(log_p=each.log_p[-rows:]) for name, each in spreads.items()}
+    kept, shares = mixture_of({"pool": pooled} | own, heard.weight, ["pool"])
     told = model.card["predictor"]
-    if held.rows:
-        told["log_loss"] = _losses_of_number(model, residual, point[-held.rows :], held)
-        if told["log_loss"]["family"] <= told["log_loss"]["pool"]:
-            told["why"] = "on validation rows no pool of predictors beats the family's own p(y | x)"
-            return
-    _put(model, pool, residual)
-    if not held.rows:
+    if not held.pair.rows:
+        _put(model, pool, kept.predictor)
+        told["mixture"] = shares
         _tell_unweighed(model, slow.scores)
+        return
+    late = _held_out(model, held)
+    kept = kept._replace(log_p=kept.log_p[-held.pair.rows :])
+    each = {"pool": pooled._replace(log_p=pooled.log_p[-held.pair.rows :]), "family": late}
+    two = {"predictors": kept, "family": late}
+    last, both = mixture_of(two, held.weight, list(two))
+    each |= {name: own[name]._replace(log_p=own[name].log_p[-held.pair.rows :]) for name in own}
+    each |= {"mixture": last}
+    told["log_loss"] = {name: -float(found.log_p.nanmean()) for name, found in each.items()}
+    if set(both) == {"family"}:
+        told["why"] = "on validation rows no pool of predictors beats the family's own p(y | x)"
+        return
+    _put(model, pool, last.predictor)
+    first = both.pop("predictors")
+    told["mixture"] = {name: first * share for name, share in shares.items()} | both
+    if len(told["mixture"]) > 1:
+        parts = ", ".join(f"{name} {share:.2f}" for name, share in told["mixture"].items())
+        told["why"] += f"; p(y | x) is a mixture: {parts}"
+
+
+def _pool_of_number(quick: Heard, slow: Heard, validation: int) -> tuple[Pool, Tensor, Heard]:
+    """The pool of points, (B, 1) its own, and of which rows."""
+    if not (slow.scores and validation):
+        return *pool_of_points(quick), quick
+    own: dict[str, Scorer] = {}
+    more: dict[str, Tensor] = {}
+    if quick.scores:
+        own["pool"], point = pool_of_points(quick)
+        more["pool"] = point[-validation:]
+    heard = replace(slow, scorers=own | slow.scorers, scores=more | slow.scores)
+    return *pool_of_points(heard), heard
+
+
+def _with_errors(pool: Pool, point: Tensor, heard: Heard, width: float) -> Spread:
+    """Points with the distribution of their errors."""
+    seen = heard.judged()
+    residual = Residual.around(pool, point[seen, 0], heard.y[seen], width)
+    log_p = torch.full((len(seen),), torch.nan, dtype=torch.float64)
+    log_p[seen] = residual.log_prob_about(point[seen], heard.y[seen, None])[:, 0]
+    return Spread(residual, log_p)
+
+
+def _held_out(model: Model, held: _Held) -> Spread:
+    """The family's own p(y | x), judged on the validation rows."""
+    base = model.pair
+    return Spread(OfFamily(base), base.log_prob(held.pair) - base.log_evidence(held.pair.x))
 
 
 def _tell_unweighed(model: Model, names: Iterable[str]) -> None:
     """Who could not be weighed for want of validation rows."""
     left = ", ".join(["the family's own", *names])
     model.card["predictor"]["why"] += f"; too few validation rows to weigh {left}"
-
-
-@torch.no_grad()
-def _losses_of_number(
-    model: Model, residual: Residual, point: Tensor, held: Pair
-) -> dict[str, float]:
-    """-log p(y | x) of the validation rows that were judged, nats."""
-    seen = ~point[:, 0].isnan()
-    rows = held.take(seen)
-    base = model.pair
-    own = base.log_evidence(rows.x) - base.log_prob(rows)
-    pooled = -residual.log_prob_about(point[seen], rows.y.value[:, None])
-    return {"family": float(own.mean()), "pool": float(pooled.mean())}
 
 
 def _put(model: Model, pool: Pool, predictor: Predictor) -> None:

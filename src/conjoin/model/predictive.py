@@ -71,16 +71,18 @@ class Predictive:
 
 def grid_for(joint: Joint, y: Event, points: int = 257) -> Float[Tensor, " G"]:
     """Candidate values: quantiles of the known y, thinned, between ends that leave room beyond
-    them."""
+    them; those of a recorded precision lie where y can lie."""
     known = y.value[y.mask]
     width = joint.target.resolution or 0.0
+    origin = joint.target.origin if width else 0.0
     low = float(known.min())
     high = float(known.max())
     room = max(0.25 * (high - low), 3 * width, 1e-3)
     even = torch.linspace(low - room, high + room, points, dtype=torch.float64)
     grid = torch.cat([even, known.quantile(torch.linspace(0, 1, points // 2, dtype=torch.float64))])
-    step = max(width, (high - low + 2 * room) / (4 * points))
-    return torch.unique(torch.round(grid / step) * step)
+    step = (high - low + 2 * room) / (4 * points)
+    step = max(1, round(step / width)) * width if width else step
+    return torch.unique(torch.round((grid - origin) / step)) * step + origin
 
 
 def predictive(joint: Joint, x: Event, grid: Float[Tensor, " G"]) -> Predictive:

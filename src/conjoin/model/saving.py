@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ from conjoin.model.state import State, check_told, split_facts
 from conjoin.model.targets import target_from_json
 from conjoin.predictors import scorer_class
 from conjoin.predictors.base import Scorer
+from conjoin.predictors.blended import WITHOUT_SCORER
 from conjoin.predictors.classifier import Classifier
+from conjoin.predictors.leaves import Binned
 from conjoin.predictors.residual import Residual
 from conjoin.util.files import new_folder, recover, resolved
 
@@ -432,6 +435,9 @@ def _predictor(described: dict[str, Any], base: Joint, rebuild: Rebuild) -> Pred
     whole = WHOLE_PREDICTORS.get(described["scorer"])
     if whole is not None:
         return whole.restore(described, rebuild)
+    made = WITHOUT_SCORER.get(described["scorer"])
+    if made is not None:
+        return made.restored(described, base, partial(_predictor, base=base, rebuild=rebuild))
     return _scorer_beside(described, base)
 
 
@@ -440,4 +446,6 @@ def _scorer_beside(described: dict[str, Any], base: Joint) -> Predictor:
     scorer: Scorer = scorer_class(described["scorer"]).made(base, described["shapes"])
     if "residual" in described:
         return Residual(scorer, **described["residual"])
+    if "binned" in described:
+        return Binned(scorer, **described["binned"])
     return Classifier(scorer)

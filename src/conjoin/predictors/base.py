@@ -21,6 +21,7 @@ from conjoin.core import Density, Event, Pair, Rows, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
 from conjoin.joints.base import Joint
+from conjoin.joints.hybrid import Predictor
 from conjoin.nets.pictures import pictured
 from conjoin.predictors.folds import dealt, folds_for, parts_of
 from conjoin.predictors.level_statistics import (
@@ -381,6 +382,11 @@ class Method(abc.ABC):
                 out[torch.as_tensor(held)] = scorer.scores(judged.rows.x) if own is None else own
         return Folded(self.fit(case), out)
 
+    def spread(self, case: Case, width: float) -> "Spread | None":
+        """The whole p(y | x) of a number of recorded precision ``width``, where the method knows
+        more of it than a point; learned as in ``by_folds``."""
+        return None
+
     def tried(self, case: Case) -> bool:
         """Whether "auto" compares it with the others."""
         return False
@@ -410,3 +416,18 @@ class Method(abc.ABC):
 def two_sided(rows: np.ndarray) -> np.ndarray:
     """A binary estimator has one row of logits, for the second class."""
     return np.concatenate([np.zeros_like(rows), rows])
+
+
+class Spread(NamedTuple):
+    """p(y | x) of a number, and what it says of rows that it has not seen.
+
+    Attributes
+    ----------
+    predictor
+        Learned from all rows.
+    log_p
+        (B,) of the y of each row by the other folds, nats; NaN where a row is never held out.
+    """
+
+    predictor: Predictor
+    log_p: Tensor

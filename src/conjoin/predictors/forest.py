@@ -23,8 +23,9 @@ from conjoin.components.decision_trees import descend, node_columns, roots_of
 from conjoin.core import Event, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
-from conjoin.predictors.base import Case, Design, Folded, Method, Scorer
+from conjoin.predictors.base import Case, Design, Folded, Method, Scorer, Spread
 from conjoin.predictors.folds import folds_for
+from conjoin.predictors.leaves import Leaves, spread_of_leaves
 from conjoin.util.budget import all_in_time, seconds_of
 
 __all__ = ["ExtraTreesMethod", "Forest"]
@@ -87,7 +88,7 @@ class ExtraTreesMethod(Method):
     """scikit-learn's extra trees. "auto" tries them where most rows have a label of their own, and
     the fit need not be fast."""
 
-    scorers = (Forest,)
+    scorers = (Forest, Leaves)
     folds = True
 
     def tried(self, case: Case) -> bool:
@@ -128,6 +129,9 @@ class ExtraTreesMethod(Method):
         scores = scores if case.classes is None else _log_p(scores)
         return Folded(_forest(final, STRENGTHS[best], design), scores)
 
+    def spread(self, case: Case, width: float) -> Spread | None:
+        return spread_of_leaves(case, width)
+
 
 def _trees_a_fold(cells: float) -> int:
     """Of a table of so many cells."""
@@ -141,7 +145,7 @@ def _grown(case: Case, count: int, table: Any, y: np.ndarray, weight: np.ndarray
     kind = ExtraTreesRegressor if case.classes is None else ExtraTreesClassifier
     estimator = kind(
         count,
-        max_features=0.5,
+        max_features=1.0 if case.classes is None else 0.5,
         min_samples_leaf=-(-len(y) // MAX_LEAVES),
         random_state=case.seed,
     ).fit(table, y, sample_weight=weight)

@@ -28,10 +28,12 @@ def means(model: Model, X: Any) -> np.ndarray:
 
 
 def quantiles(model: Model, X: Any, levels: Sequence[float]) -> np.ndarray:
-    """(B, Q) quantiles of p(y | x), in the unit of y. ValueError for a level that is no
-    probability."""
+    """(B, Q) quantiles of p(y | x), in the unit of y: such steps as y is recorded in, and none
+    below 0 where y never was. ValueError for a level that is no probability."""
     asked = torch.as_tensor(np.atleast_1d(np.asarray(levels, dtype=float)))
     if not ((asked >= 0) & (asked <= 1)).all():
         raise ValueError(f"levels must lie between 0 and 1, got {levels!r}.")
     found = predictive_of(model, model.encode(X))
-    return model.number.decode(found.quantile(asked.expand(len(found.cdf), -1)))
+    each = model.number.drawn(found.quantile(asked.expand(len(found.cdf), -1)))
+    least, _ = model.number.range
+    return each if least is None or least < 0 else np.maximum(each, 0.0)
