@@ -30,7 +30,7 @@ class OfFamily(Predictor):
     """The family's own p(y | x) of a number. It belongs to the joint beside it, which holds its
     weights."""
 
-    kind = "own"
+    word = "own"  # that it is saved under
 
     def __init__(self, base: Joint) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class OfFamily(Predictor):
         return drawn
 
     def describe(self) -> dict[str, Any]:
-        return {"scorer": self.kind}
+        return {"scorer": self.word}
 
     @classmethod
     def restored(cls, described: dict[str, Any], base: Joint, part: Callable[..., Any]) -> Self:
@@ -71,7 +71,7 @@ class OfFamily(Predictor):
 class Blended(Predictor):
     """Several p(y | x), each with its share."""
 
-    kind = "blended"
+    word = "blended"
     share: Tensor
 
     def __init__(self, parts: list[Predictor]) -> None:
@@ -98,7 +98,7 @@ class Blended(Predictor):
         return drawn.gather(1, pick[:, None])[:, 0]
 
     def describe(self) -> dict[str, Any]:
-        return {"scorer": self.kind, "parts": [part.describe() for part in self.each]}
+        return {"scorer": self.word, "parts": [part.describe() for part in self.each]}
 
     @classmethod
     def restored(cls, described: dict[str, Any], base: Joint, part: Callable[..., Any]) -> Self:
@@ -107,7 +107,7 @@ class Blended(Predictor):
 
 
 # what p(y | x) is made of where no scorer alone makes it, by the word that it is saved under
-WITHOUT_SCORER: dict[str, Any] = {OfFamily.kind: OfFamily, Blended.kind: Blended}
+WITHOUT_SCORER: dict[str, Any] = {OfFamily.word: OfFamily, Blended.word: Blended}
 
 
 def shares_of(log_p: Float[Tensor, "B M"], weight: Float[Tensor, " B"]) -> Float[Tensor, " M"]:
