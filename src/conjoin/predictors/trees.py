@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conjoin.components.marked_trees import MAX_LEAVES, Nodes, arrivals
 from conjoin.core import Event, Pair, Space
 from conjoin.core.device import on_device
-from conjoin.core.shapes import Bool, Float
+from conjoin.core.shapes import Bool, Float, Int
 from conjoin.predictors.base import Case, Design, Folded, Method, Scorer
 from conjoin.predictors.conversion import checked, fit_estimator
 from conjoin.predictors.folds import folds_for
@@ -25,8 +26,8 @@ FOLD_RATE = 0.1  # of learning
 LEAF_ROWS = 10  # at least
 TIMED_TREES = 6  # by which is known how long a round takes
 USUAL_ROUNDS = 80  # of a fold
-MIN_LEAVES = 6  # of a tree, where rows are few
-MAX_LEAVES = 31  # and where they are many
+MIN_LEAVES = 6  # of a tree, where rows are few; where they are many, as many as can be marked
+MIN_MARKED_ROWS = 64  # from which on marks are worth their making
 
 
 class Trees(Scorer):
@@ -74,17 +75,22 @@ class Trees(Scorer):
         return self._steps(self.design.matrix(x, missing=torch.nan))
 
     def _steps(self, table: Float[Tensor, "B F"]) -> Float[Tensor, "B I K"]:
-        """A block of rows at a time stays in the processor's cache."""
+        leaf = self.leaf.take(self._arrivals(table))
+        return leaf.reshape(len(table), -1, self.outputs)
+
+    def _arrivals(self, table: Float[Tensor, "B F"]) -> Int[Tensor, "B T"]:
+        """The leaves where rows arrive: by marks where trees are small and rows are many."""
+        if len(table) >= MIN_MARKED_ROWS and self.feature.shape[1] < 2 * MAX_LEAVES:
+            nodes = Nodes(self.feature, self.threshold, self.missing_left, self.branches)
+            return arrivals(table, nodes)
+        # a block of rows at a time stays in the processor's cache
+        return torch.cat([self._walk(block) for block in table.split(BLOCK_ROWS)])
+
+    def _walk(self, table: Float[Tensor, "b F"]) -> Int[Tensor, "b T"]:
+        """The leaves where rows arrive, all trees one depth a step."""
         trees, nodes = self.feature.shape
         root = torch.arange(trees) * nodes
         children = (self.branches + root[:, None, None]).flatten()
-        parts = [self._walk(block, root, children) for block in table.split(BLOCK_ROWS)]
-        return torch.cat(parts).reshape(len(table), -1, self.outputs)
-
-    def _walk(
-        self, table: Float[Tensor, "b F"], root: Tensor, children: Tensor
-    ) -> Float[Tensor, "b T"]:
-        """The leaves' values; nodes are numbered through all trees."""
         node = root.expand(len(table), -1)
         gaps = bool(table.isnan().any())
         for _ in range(self.depth):
@@ -93,7 +99,7 @@ class Trees(Scorer):
             if gaps:
                 left |= value.isnan() & self.missing_left.take(node)
             node = children.take(2 * node + (~left).long())
-        return self.leaf.take(node)
+        return node
 
     def keep(self, iterations: int) -> "Trees":
         """The first ``iterations`` boosting rounds."""

@@ -1,0 +1,54 @@
+"""Where rows arrive in small trees: marks say the same as walks."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+from conjoin.components.marked_trees import MAX_LEAVES, Nodes, arrivals
+from conjoin.core import Space, Variable
+from conjoin.predictors.base import Design
+from conjoin.predictors.trees import Trees, _trees
+
+
+def boosted(classes, leaves, gaps, rows=500, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 4)).round(1)
+    if gaps:
+        x[rng.random(x.shape) < 0.2] = np.nan
+    y = np.nansum(x, 1) + rng.normal(size=rows)
+    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    y = np.digitize(y, [-1, 1]) if classes else y
+    fitted = kind(max_iter=20, max_leaf_nodes=leaves, min_samples_leaf=3).fit(x, y)
+    space = Space((), tuple(Variable(name, "real") for name in "abcd"))
+    return _trees(fitted, Design(space)), fitted, x
+
+
+@pytest.mark.parametrize("classes", [True, False])
+@pytest.mark.parametrize("leaves", [2, 7, MAX_LEAVES])
+@pytest.mark.parametrize("gaps", [True, False])
+def test_marks_and_walks_arrive_at_the_same_leaves(classes, leaves, gaps):
+    trees, fitted, x = boosted(classes, leaves, gaps)
+    table = torch.as_tensor(x)
+    nodes = Nodes(trees.feature, trees.threshold, trees.missing_left, trees.branches)
+    assert torch.equal(arrivals(table, nodes), trees._walk(table))
+    said = trees.of_table(table).numpy()
+    told = fitted._raw_predict(x)
+    assert np.allclose(said if classes else said[:, :1], told)
+
+
+def test_trees_of_a_root_alone():
+    space = Space((), (Variable("a", "real"),))
+    trees = Trees(space, (3, 1), 1, 0)
+    trees.leaf.copy_(torch.tensor([[1.0], [2.0], [4.0]]))
+    table = torch.zeros(200, 1, dtype=torch.float64)
+    assert (trees.of_table(table) == 7).all() and len(trees.of_table(table)) == 200
+
+
+def test_many_rows_are_done_in_blocks(monkeypatch):
+    trees, _, x = boosted(False, 9, True)
+    table = torch.as_tensor(x)
+    whole = trees.of_table(table)
+    monkeypatch.setattr("conjoin.components.marked_trees.BLOCK_CELLS", 500)
+    assert torch.equal(trees.of_table(table), whole)
+    assert torch.allclose(torch.cat([trees.of_table(row) for row in table.split(1)]), whole)
