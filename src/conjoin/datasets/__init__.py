@@ -1,4 +1,5 @@
-"""Tables, images and texts with a name: shipped, at hand, or fetched and checked."""
+"""Tables, images and texts with a name: shipped, at hand, or fetched and checked; points and scenes
+drawn from a seed."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -6,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conjoin.datasets.images import load_images
     from conjoin.datasets.molecules import load_molecules
+    from conjoin.datasets.scenes import draw_scenes, judge_scene, scene_of
     from conjoin.datasets.tables import Dataset, load, load_binary, names
     from conjoin.datasets.text import load_texts
     from conjoin.datasets.toys import TOYS, toy
@@ -13,17 +15,23 @@ if TYPE_CHECKING:
 __all__ = [
     "TOYS",
     "Dataset",
+    "draw_scenes",
+    "judge_scene",
     "load",
     "load_binary",
     "load_images",
     "load_molecules",
     "load_texts",
     "names",
+    "scene_of",
     "toy",
 ]
 
 # of others "tables"
 _HOMES = {
+    "draw_scenes": "scenes",
+    "judge_scene": "scenes",
+    "scene_of": "scenes",
     "load_images": "images",
     "load_molecules": "molecules",
     "load_texts": "text",
