@@ -1,4 +1,4 @@
-"""Single imputation: the conditional mean of numbers, the mode on request."""
+"""Single imputation: the conditional mean of numbers, the median or the mode on request."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ import torch
 
 import conjoin
 from conjoin.core import Event
-from conjoin.questions.conditionals import are_resolved, conditional_means
+from conjoin.questions.conditionals import are_resolved, conditional_centres
 
 
 def normals(rows=600, seed=0):
@@ -33,7 +33,7 @@ def test_means_over_grids_are_those_of_a_dense_integral():
     dense = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     x = model.model_.encode(gaps).event
     cells = [(int(row), int(d)) for row, d in zip(*np.nonzero(hidden), strict=True)]
-    found = conditional_means(model.model_, x, cells)
+    found = conditional_centres(model.model_, x, cells)
     for (row, d), mean in zip(cells, found, strict=True):
         value = x.value[[row]].repeat(4001, 1)
         value[:, d] = dense
@@ -59,8 +59,6 @@ def test_the_mean_is_nearer_than_the_mode_where_the_two_differ():
     copies = pd.concat([gaps.iloc[:5]] * 100, ignore_index=True)
     draws = np.mean([each["wait"] for each in model.impute(copies, n_draws=20)], axis=0)
     assert mean.iloc[:5].to_numpy() == pytest.approx(draws.reshape(100, 5).mean(0), abs=0.1)
-    with pytest.raises(ValueError, match="strategy must be one of mean, mode, got 'median'"):
-        model.impute(gaps, strategy="median")
 
 
 def test_the_mean_given_a_class_is_that_of_the_class():
@@ -107,4 +105,27 @@ def test_a_spike_that_no_grid_resolves_is_weighed_by_the_marginal():
     model = Spiked(1e-7)
     assert not are_resolved(model, [0])
     x = Event(torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.bool))
-    assert conditional_means(model, x, [(0, 0)])[0] == pytest.approx(0.5, abs=0.05)
+    assert conditional_centres(model, x, [(0, 0)])[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_medians_are_those_of_draws():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"wait": rng.exponential(size=1500).round(3), "n": rng.poisson(4, 1500)})
+    for family in ("mixture", "autoregressive"):
+        settings = {} if family == "mixture" else {"max_time": 5}
+        model = conjoin.JointDensity(family=family, random_state=0, **settings).fit(X)
+        gaps = pd.DataFrame({"wait": [np.nan, 0.5], "n": [3.0, np.nan]})
+        median = model.impute(gaps, strategy="median")
+        draws = model.impute(gaps, n_draws=2000)
+        wait = np.median([each["wait"].iloc[0] for each in draws])
+        count = np.median([each["n"].iloc[1] for each in draws])
+        assert median["wait"].iloc[0] == pytest.approx(wait, abs=0.15)
+        assert abs(median["n"].iloc[1] - count) <= 1
+        assert median["wait"].iloc[0] < model.impute(gaps)["wait"].iloc[0]  # long waits
+
+
+def test_another_strategy_is_told_the_choices():
+    X = normals(60)
+    model = conjoin.JointDensity(family="naive_bayes").fit(X)
+    with pytest.raises(ValueError, match="strategy must be one of mean, median, mode, got 'max'"):
+        model.impute(X, strategy="max")

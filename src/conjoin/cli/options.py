@@ -195,8 +195,8 @@ Strategy = Annotated[
     str,
     typer.Option(
         "--strategy",
-        metavar="mean|mode",
-        help="Of numbers: their mean, or as in the most probable completion.",
+        metavar="mean|median|mode",
+        help="Of numbers: their mean, their median, or as in the most probable completion.",
     ),
 ]
 MaxBytes = Annotated[int | None, _limit("Bytes of a table once unpacked (default 2 GB).")]

@@ -805,7 +805,7 @@ class _JointEstimator(BaseEstimator):
         random_state: int = 0,
         y: Any = None,
         *,
-        strategy: Literal["mean", "mode"] = "mean",
+        strategy: Literal["mean", "median", "mode"] = "mean",
         tails: bool = False,
     ) -> Any:
         """Fill missing cells.
@@ -820,10 +820,10 @@ class _JointEstimator(BaseEstimator):
             Seed of the draws.
         y : object, optional
             The class, or the number, that every row is taken to have. By default it is unknown.
-        strategy : {"mean", "mode"}, default "mean"
-            The one value of a missing number: its mean given the known cells, or its value in the
-            most probable completion of the row. Categories, pixels and strings have the latter.
-            ``status_["impute"]`` says what the means are worth.
+        strategy : {"mean", "median", "mode"}, default "mean"
+            The one value of a missing number: its mean or its median given the known cells, or its
+            value in the most probable completion of the row, which categories, pixels and strings
+            have always. ``status_["impute"]`` says what means and medians are worth.
         tails : bool, default False
             Whether numbers may leave the range that the rows of the fit had.
 

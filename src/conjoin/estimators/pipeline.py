@@ -216,7 +216,7 @@ class JointImputer(OneToOneFeatureMixin, TransformerMixin, _OverDensity):
     ----------
     family : str, Config or type, default "circuit"
         The model of p(x), as of ``JointDensity``.
-    strategy : {"mean", "mode"}, default "mean"
+    strategy : {"mean", "median", "mode"}, default "mean"
         Of numbers, as in ``JointDensity.impute``.
     density : JointDensity, optional
         A density with other settings; then ``family`` and ``random_state`` are those of it.
@@ -241,7 +241,7 @@ class JointImputer(OneToOneFeatureMixin, TransformerMixin, _OverDensity):
         self,
         family: Any = "circuit",
         *,
-        strategy: Literal["mean", "mode"] = "mean",
+        strategy: Literal["mean", "median", "mode"] = "mean",
         density: Any = None,
         random_state: Any = 0,
     ) -> None:

@@ -1,5 +1,5 @@
 """p(x_d | the others) of single cells, up to its constant, over values of the column: what the
-other cells suggest for one, and the conditional mean of a number.
+other cells suggest for one, and the conditional mean or median of a number.
 
 All rows are asked about at once, and an answer depends on its own row alone: no row is drawn for.
 A category is asked about level by level, a number on a grid: on its lattice where that is short;
@@ -22,7 +22,7 @@ from torch import Tensor
 from conjoin.core import Event
 from conjoin.model.model import Model
 
-__all__ = ["Cells", "are_resolved", "conditional_means", "expected"]
+__all__ = ["Cells", "are_resolved", "conditional_centres", "expected"]
 
 Cells = Sequence[tuple[int, int]]  # (row, column) of each
 LogProb = Callable[[Event, Tensor], Tensor]  # of rows, and of which given rows these are copies
@@ -73,12 +73,18 @@ def expected(model: Model, x: Event, cells: Cells) -> list[pd.Series]:
     return _decoded(model, cells, found)
 
 
-def conditional_means(
-    model: Model, x: Event, cells: Cells, log_prob: LogProb | None = None
+def conditional_centres(
+    model: Model,
+    x: Event,
+    cells: Cells,
+    log_prob: LogProb | None = None,
+    median: bool = False,
 ) -> np.ndarray:
-    """(J,) the mean of each number given the known cells of its row, in the event's units.
+    """(J,) the mean, or the median, of each number given the known cells of its row, in the event's
+    units.
 
     ``log_prob``: of rows; that of x by default."""
+    variables = model.codec.space.variables
     asked = log_prob or _evidence(model)
     out = np.empty(len(cells))
     first = {d: _resolving_grid(model, d) for d in {d for _, d in cells}}
@@ -87,8 +93,17 @@ def conditional_means(
         some = list(range(start, min(start + step, len(cells))))
         found = _over_grids(model, x, cells, some, first, WHOLE, asked)
         for place, (values, share) in found.items():
-            out[place] = float((values * share).sum())
+            variable = variables[cells[place][1]]
+            out[place] = _median(values, share, variable) if median else values @ share
     return out
+
+
+def _median(values: np.ndarray, share: np.ndarray, variable: Any) -> float:
+    """Of values on a lattice the first at which half of the mass is reached; else between two."""
+    reached = np.cumsum(share)
+    if variable.has_mass:
+        return float(values[min(int(np.searchsorted(reached, 0.5)), len(values) - 1)])
+    return float(np.interp(0.5, reached - share / 2, values))
 
 
 def are_resolved(model: Model, columns: Sequence[int]) -> bool:

@@ -1,6 +1,6 @@
 """impute: fill missing cells with one value each, or with draws from p(missing | observed), given y
-or not. One value is the mean of a number and the most probable level of a category (``"mean"``), or
-the most probable completion of all of them together (``"mode"``).
+or not. One value is the mean (``"mean"``) or the median (``"median"``) of a number and the most
+probable level of a category, or the most probable completion of all of them together (``"mode"``).
 
 ``completions`` puts several draws of each row in the order of their likelihood: what is known of a
 row is the same in all of them, so log p(x) ranks them as log p(missing | observed) does.
@@ -17,14 +17,14 @@ from conjoin.core import CapabilityError, Event, Pair, Rows, Status, stream
 from conjoin.core.event import slices
 from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import CHUNK_ROWS, Model
-from conjoin.questions.conditionals import are_resolved, conditional_means
+from conjoin.questions.conditionals import are_resolved, conditional_centres
 from conjoin.questions.ranges import draw_in_range, lifted, settled
 
 __all__ = ["STRATEGIES", "completions", "impute", "status_of_means"]
 
 
-STRATEGIES = ("mean", "mode")
-DRAWS_PER_MEAN = 100  # of a number whose mean is not worked out: its error is a tenth of the spread
+STRATEGIES = ("mean", "median", "mode")
+DRAWS_PER_CENTRE = 100  # of a number whose mean is not worked out: to a tenth of the spread
 
 
 def impute(
@@ -95,7 +95,7 @@ def _filled(
 
     def told(noise: torch.Generator | None) -> Any:
         """What is known, with parts of known sums, and the values that others may have."""
-        x = model.with_parts(encoded, noise, own, strategy == "mean")
+        x = model.with_parts(encoded, noise, own, strategy != "mode")
         confined = noise is not None and model.joint.capabilities.regions
         x = model.codec.confined(rows, x) if confined else x
         return x if label is None else Pair(label, x)
@@ -103,8 +103,8 @@ def _filled(
     if n_draws is None:
         known = told(None)
         best = _x(model.joint.mode(known))
-        if strategy == "mean":
-            best = _with_means(model, _x(known), known, best, seed, y)
+        if strategy != "mode":
+            best = _with_centres(model, _x(known), known, best, seed, y, strategy == "median")
         full = [settled(model.codec, best, event, open_places)]
     else:
         fixed = None if encoded.sums else told(generator)
@@ -127,22 +127,23 @@ def _some(known: Any, index: torch.Tensor) -> Any:
     return known.take(index)
 
 
-def _with_means(model: Model, event: Event, known: Any, full: Event, seed: int, y: Any) -> Event:
-    """The completion, with the conditional mean of each missing number in its place."""
+def _with_centres(
+    model: Model, event: Event, known: Any, full: Event, seed: int, y: Any, median: bool
+) -> Event:
+    """The completion, with the conditional mean or median of each missing number in its place."""
     cells = [
         (row, d) for d in _numbers(model) for row in (~event.mask[:, d]).nonzero()[:, 0].tolist()
     ]
     if not cells:
         return full
     if _is_exact(model, y):
-        means = conditional_means(
-            model, event, cells, None if y is None else _log_prob_given(model, y)
-        )
+        log_prob = None if y is None else _log_prob_given(model, y)
+        centres = conditional_centres(model, event, cells, log_prob, median)
     else:
-        means = _means_of_draws(model, known, cells, seed)
+        centres = _centres_of_draws(model, known, cells, seed, median)
     value = full.value.clone()
     rows, columns = (torch.tensor(part) for part in zip(*cells, strict=True))
-    value[rows, columns] = torch.as_tensor(means, dtype=value.dtype)
+    value[rows, columns] = torch.as_tensor(centres, dtype=value.dtype)
     return full._replace(value=value)
 
 
@@ -158,14 +159,14 @@ def _log_prob_given(model: Model, y: Any) -> Any:
     return log_prob
 
 
-def _means_of_draws(model: Model, known: Any, cells: Any, seed: int) -> np.ndarray:
+def _centres_of_draws(model: Model, known: Any, cells: Any, seed: int, median: bool) -> np.ndarray:
     generator = stream(seed, "impute")
     rows, columns = (torch.tensor(part) for part in zip(*cells, strict=True))
-    total = torch.zeros(len(cells), dtype=torch.float64)
-    for _ in range(DRAWS_PER_MEAN):
+    each = np.empty((DRAWS_PER_CENTRE, len(cells)))
+    for place in range(DRAWS_PER_CENTRE):
         drawn = _x(model.joint.sample_conditional(known, generator=generator))
-        total += drawn.value[rows, columns]
-    return (total / DRAWS_PER_MEAN).numpy()
+        each[place] = drawn.value[rows, columns]
+    return np.median(each, axis=0) if median else each.mean(0)
 
 
 def completions(
