@@ -48,6 +48,10 @@ BLOCK_COLUMNS: dict[str, type[BlockColumn]] = {
 }
 
 
+MIN_TEXT_SHARE = 0.2  # of the cells of free text that are distinct
+MIN_WORDS = 3  # of free text, in the mean
+
+
 def picture_columns(raw: Any, types: Any = None, missing: Any = ()) -> Blanks:
     """The columns of a frame that hold pictures, by what the user says, else by their cells; with
     the words that mean missing there."""
@@ -70,6 +74,8 @@ def _block_columns(
         for name in names
     }
     order = list(BLOCK_COLUMNS.values())
+    captions = _captions(raw, {name: kind for name, (kind, _) in found.items()}, asked)
+    found |= {name: (StringColumn, found[name][1]) for name in captions}
     known = [(name, kind, words) for name, (kind, words) in found.items() if kind is not None]
     known.sort(key=lambda each: order.index(each[1]))
     return {name: (kind, words) for name, kind, words in known}
@@ -87,6 +93,24 @@ def _kind_of(series: Any, asked: JSON, blanks: Any) -> type[BlockColumn] | None:
     if guess_pictures(cells):
         return PictureColumn
     return next((kind for kind in BLOCK_COLUMNS.values() if kind.recognises(cells)), None)
+
+
+def _captions(raw: pd.DataFrame, kinds: Mapping[Any, Any], asked: Mapping[Any, JSON]) -> list[Any]:
+    """The columns of free text that stand beside pictures and nothing else."""
+    rest = [name for name, kind in kinds.items() if kind is None]
+    alone = PictureColumn in kinds.values() and not any(asked.get(name) for name in rest)
+    return rest if alone and all(_is_free_text(raw[name]) for name in rest) else []
+
+
+def _is_free_text(series: pd.Series) -> bool:
+    """Whether cells are sentences, hardly any of which stands twice as often as it would among
+    labels."""
+    known = series.dropna().tolist()
+    cells = [cell for cell in known if isinstance(cell, str)]
+    if not cells or len(cells) < len(known):
+        return False
+    words = sum(len(cell.split()) for cell in cells)
+    return len(set(cells)) >= MIN_TEXT_SHARE * len(cells) and words >= MIN_WORDS * len(cells)
 
 
 def in_folder(
@@ -150,7 +174,7 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
             "missingness='informative' is not for tables with pictures or strings: add a column "
             "that says what is missing."
         )
-    if raw.shape[1] == len(found):
+    if raw.shape[1] == len(found) == 1:
         raise ValueError(
             f"There is no column beside {', '.join(map(repr, found))}: give strings alone as a "
             "list, and pictures alone in folders that are their labels."
@@ -158,6 +182,7 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
     names = list(raw.columns)
     asked = overrides_of(types, names)
     blanks = missing_of(missing, names)
+    typed = [name for name in found if "type" not in asked.get(name, {})]
     raw = below(raw, home, picture_columns(raw, types, missing))
     blocks = []
     for name, (kind, words) in found.items():
@@ -166,6 +191,12 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
         blocks.append(block)
         raw = _with(raw, name, cells)
     codec = CompositeCodec(TableCodec(asked, blanks, **options), blocks)
+    codec.assumed = tuple(
+        f"Column {name!r} holds free text beside pictures and is modelled as text; to leave it "
+        "out, drop it."
+        for name in typed
+        if found[name][0] is StringColumn
+    )
     return codec, codec.frame(raw)
 
 
@@ -185,6 +216,7 @@ class CompositeCodec(Codec):
         self.table = table
         self.blocks = tuple(blocks)
         self.names = [block.name for block in self.blocks]
+        self.assumed: tuple[str, ...] = ()  # what was decided about columns unasked
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -296,7 +328,11 @@ class CompositeCodec(Codec):
 
     @property
     def notices(self) -> list[str]:
-        return [*self.table.notices, *(each for block in self.blocks for each in block.notices)]
+        return [
+            *self.assumed,
+            *self.table.notices,
+            *(each for block in self.blocks for each in block.notices),
+        ]
 
     @functools.cached_property
     def space(self) -> Space:

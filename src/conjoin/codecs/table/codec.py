@@ -335,10 +335,9 @@ class TableCodec(Codec):
             if part.log_share is not None:
                 log_volume += np.where(part.observed, part.log_share, 0.0)
         parts += [self._encode_flag(frame, self._cells[i]) for i in self._flags]
-        value, observed, unseen = (
-            torch.from_numpy(np.stack(arrays, axis=1))
-            for arrays in zip(*(part[:3] for part in parts), strict=True)
-        )
+        none = np.zeros((len(frame), 0)), *np.zeros((2, len(frame), 0), dtype=bool)
+        stacked = [np.stack(each, 1) for each in zip(*(part[:3] for part in parts), strict=True)]
+        value, observed, unseen = map(torch.from_numpy, stacked or none)
         return Encoded(
             Event(value, observed),
             unseen,

@@ -235,8 +235,8 @@ def plain_name(name: Any) -> Any:
 def _rescue(columns: list[Column], target: Any) -> list[Column]:
     """Something must be left to model: numbers that were set aside come back when they are all
     there is."""
-    if any(column.modelled and column.name != target for column in columns):
-        return columns
+    if not columns or any(column.modelled and column.name != target for column in columns):
+        return columns  # none at all: what is modelled lies beside the table
     back = [
         column.numeric
         and column.why.startswith(("it has one value", "its whole numbers", "it is named"))
