@@ -18,6 +18,7 @@ __all__ = [
     "NAMED_PARSES",
     "Written",
     "is_empty_word",
+    "is_limit",
     "learn_written",
     "obstacle",
     "settled_decimal",
@@ -53,6 +54,7 @@ _CELL = re.compile(
     rf"(?P<open>\(?)(?P<before>[^\d(),.]*)"
     rf"(?P<core>[.,]?\d(?:[\d,.'’_{_SPACES}]*\d)?)(?P<after>[^()]*?)(?P<close>\)?)"
 )
+_LIMIT = re.compile(r"(?:[<>]=?|[≤≥]|&[lg]t;=?)\s*(?P<number>.+)")
 _SIGNS = r"%‰°º′″µμΩ$€£¥₹₩₽₺₫₴₦₱฿₪¢ƒA-Za-zÀ-ɏа-яА-Я"
 # what follows the digits: "-A-7" and ".7" make a key or a range of it, "/h" is a unit
 _UNIT = re.compile(rf"[{_SIGNS}][{_SIGNS}²³./·*^-]*\d?|/[{_SIGNS}]+[²³]?")
@@ -205,6 +207,12 @@ def _plain(cell: Any) -> float | None:
 
 def is_empty_word(cell: Any) -> bool:
     return isinstance(cell, str) and cell.strip().lower() in EMPTY_WORDS
+
+
+def is_limit(cell: Any) -> bool:
+    """Whether a cell tells where a number lies, and not which it is: <0.1, > 100, ≤ 5 mg."""
+    found = _LIMIT.fullmatch(cell.strip()) if isinstance(cell, str) else None
+    return found is not None and _parts(found["number"]) is not None
 
 
 # ------------------------------------------------------------------------------------- taking apart
