@@ -36,11 +36,7 @@ def reason_to_set_aside(
     if not len(counts.values):
         return "all of its cells are missing"
     if len(counts.values) == 1:
-        return (
-            f"it has one value only, {quoted(counts.values[0])}"
-            if not column.numeric
-            else f"it has one value only, {counts.values[0]:g}"
-        )
+        return _one_value(column, counts)
     if column.type == "real" and "int" in column.dtype.lower():
         return "its whole numbers are beyond 2^51, where a model of numbers cannot keep them apart"
     if random_digits and not column.unit and column.parse is None:
@@ -49,6 +45,15 @@ def reason_to_set_aside(
             f"amounts, say types={{{column.name!r}: 'integer'}}"
         )
     return _identifier(column, counts)
+
+
+def _one_value(column: Column, counts: Tally) -> str:
+    only = f"{counts.values[0]:g}" if column.numeric else quoted(counts.values[0])
+    why = f"it has one value only, {only}"
+    if not counts.missing:
+        return why
+    share = counts.missing / counts.rows
+    return f"{why}, or none ({share:.1%} of rows); if a gap has a meaning, write a word for it"
 
 
 def _identifier(column: Column, counts: Tally) -> str:

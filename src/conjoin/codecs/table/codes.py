@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["are_random_digits", "is_place_name", "looks_like_identifier", "may_be_place_codes"]
+__all__ = [
+    "are_random_digits",
+    "is_place_name",
+    "looks_like_identifier",
+    "may_be_place_codes",
+    "since_1970",
+]
 
 Array = NDArray[Any]
 
@@ -31,6 +37,7 @@ _OWNERS |= {"rechnungs", "vertrags", "kunde", "patient", "telefon"}
 _NUMBER_WORDS = {"number", "no", "nr", "num", "nummer"}
 _WORDS = re.compile(r"[A-ZÄÖÜ]?[a-zäöüß]+|[A-ZÄÖÜ]+(?![a-zäöüß])|\d+")
 
+_CLOCKS = {"seconds": 1, "milliseconds": 1000, "microseconds": 10**6}
 MIN_CODE_DIGITS = 3  # of a postal code: 501 is one whose zeros are lost
 MAX_CODE_DIGITS = 10
 MIN_IDS = 50  # distinct whole numbers, from which on random digits can be told
@@ -71,6 +78,15 @@ def looks_like_identifier(name: Any) -> bool:
     return _ID_NAME.search(str(name)) is not None or not _OWNERS.isdisjoint(owned)
 
 
+def since_1970(values: Array) -> str:
+    """The unit in which ascending whole numbers may be times since 1970, of the years 2001 to 2033
+    as clocks of computers write them; else ""."""
+    for unit, size in _CLOCKS.items():
+        if len(values) >= MIN_IDS and values[0] >= 10**9 * size and values[-1] < 2 * 10**9 * size:
+            return unit
+    return ""
+
+
 def are_random_digits(name: Any, values: Array) -> bool:
     """Whether distinct whole numbers, ascending, are drawn evenly from all numbers of their length
     that begin as they do. Amounts are not: small ones are more frequent, or they are rounded, or of
@@ -83,7 +99,7 @@ def are_random_digits(name: Any, values: Array) -> bool:
         return False
     shared = next(i for i, (a, b) in enumerate(zip(first, last, strict=True)) if a != b)
     free = len(first) - shared
-    if free < MIN_FREE_DIGITS:
+    if free < MIN_FREE_DIGITS or (shared > 1 and since_1970(values)):
         return False
     least = float(int(first[:shared] or "0") * 10**free) if shared else 10.0 ** (free - 1)
     most = (int(first[:shared]) + 1) * 10.0**free if shared else 10.0**free

@@ -28,6 +28,8 @@ __all__ = [
 # words that stand for a missing cell, in lower case
 EMPTY_WORDS = {"", "?", "-", "--", "–", "—", ".", "na", "n/a", "#n/a", "n.a.", "nan", "null"}
 EMPTY_WORDS |= {"none", "nil", "unknown", "unk", "missing", "not available"}
+# what a sheet shows where it can't work out a cell
+EMPTY_WORDS |= {"#div/0!", "#ref!", "#value!", "#name?", "#num!", "#null!", "#error!", "#####"}
 
 # what a user may say of a column whose numbers can't be told from its words alone
 NAMED_PARSES = ("money", "percent", "number", "decimal comma", "decimal point", "time", "words")
@@ -45,6 +47,7 @@ _MAX_DIGITS = 15  # of a whole number that a float keeps apart from its neighbou
 _MAX_PLACES = 20  # of decimals; those beyond a float's precision are rounded, as in any file
 _MAX_UNIT_CHARACTERS = 15
 MIN_NUMBERS_SHARE = 0.9  # of the distinct words, above which a column was meant as numbers
+MIN_HINDERED_SHARE = 0.5  # the same, of a column whose other words are named
 MIN_LOOKED_AT_WORDS = 200  # of many, which tell at once that a column holds other words
 MIN_SHOWN_NUMBERS = 10  # of these
 MAX_SHOWN_UNITS = 4  # of a column whose numbers have several
@@ -369,7 +372,7 @@ def obstacle(words: Sequence[str]) -> str:
     parts = {word: _parts(word) for word in numbers}
     odd = [word for word, part in parts.items() if part is None]
     plain = [word for word, part in parts.items() if part is not None]
-    if len(plain) < max(MIN_SHOWN_NUMBERS, MIN_NUMBERS_SHARE * len(numbers)):
+    if len(plain) < max(MIN_SHOWN_NUMBERS, MIN_HINDERED_SHARE * len(numbers)):
         return ""
     units: dict[tuple[str, str], str] = {}
     for word, part in parts.items():
