@@ -412,6 +412,63 @@ def test_columns_that_tell_the_answer_only_together_are_not_named_alone():
     assert deciding_in(frame, inspect(frame, target="y"), True) == []
 
 
+# -------------------------------------------------------------------------------- other messy cells
+
+
+@pytest.mark.parametrize(("unit", "size"), [("seconds", 1), ("milliseconds", 1000)])
+def test_times_since_1970_are_told_and_stay_numbers(unit, size):
+    times = (1_700_000_000 + drawn_numbers(0, 10**7)) * size
+    found = inspect(beside(stamp=times))
+    assert found["stamp"].modelled
+    (told,) = [text for text in told_of(found, "stamp") if "since 1970" in text]
+    when = pd.Timestamp(int(times.min()), unit="s" if size == 1 else "ms")
+    assert f"may be {unit} since 1970 ({times.min()} is {when:%Y-%m-%d %H:%M})" in told
+
+
+@pytest.mark.parametrize("cell", ["#DIV/0!", "#REF!", "#VALUE!", "#NUM!", "#NAME?"])
+def test_what_a_sheet_could_not_work_out_is_missing_and_counted(cell):
+    cells = rng().random(ROWS).round(3).astype(str).astype(object)
+    cells[::10] = cell
+    found = inspect(beside(ratio=cells))
+    assert found["ratio"].type == "real" and found["ratio"].missing_share == 0.1
+    assert f"Column 'ratio' holds numbers; {cell!r} counts as missing, in 40 rows." in found.notices
+
+
+def test_spellings_that_differ_in_what_cannot_be_seen_are_told():
+    cells = rng().choice(["blue", "\u200bblue", "red"], ROWS, p=[0.5, 0.1, 0.4])
+    (told,) = [text for text in inspect(beside(c=cells)).notices if "can't be seen" in text]
+    assert "types={'c': {'merge': {'\\u200bblue': 'blue'}}}" in told
+
+
+def test_a_column_of_one_word_or_nothing_says_so():
+    found = inspect(beside(ticked=np.where(np.arange(ROWS) % 4 == 0, "x", None)))
+    assert found["ticked"].why == (
+        "it has one value only, 'x', or none (75.0% of rows); if a gap has a meaning, write a word "
+        "for it"
+    )
+
+
+@pytest.mark.parametrize("mark", ["~{}", "{}+", "{}*"])
+def test_numbers_beside_marked_ones_are_set_aside_for_that(mark):
+    cells = [f"{number:,}" for number in drawn_numbers(1000, 900_000)]
+    cells[::12] = [mark.format(cell) for cell in cells[::12]]
+    why = inspect(beside(amount=cells))["amount"].why
+    assert (
+        why.startswith("its numbers (")
+        and f"stand beside {min(cells[::12])!r}, which is none" in why
+    )
+
+
+def test_limits_in_a_target_are_named_in_the_shell(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    y = (rng().random(ROWS) * 9).round(3).astype(str).astype(object)
+    y[::9] = "<0.5"
+    beside(y=y).to_csv("t.csv", index=False)
+    assert run(["fit", "t.csv", "--target", "y", "-o", "m"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'<0.5' is the limit of a number: write a number in its place" in said
+
+
 # ----------------------------------------------------------------------------------------- groups
 
 

@@ -15,6 +15,7 @@ __all__ = ["reason_to_set_aside"]
 MIN_DENSE = 100  # distinct whole numbers, among twice as many, that no chance keeps apart
 _MOSTLY_DIFFERENT = "nearly every value is different"
 _MOMENTS = ("clock", "duration", "period", "time of day")
+MIN_WORDS_OF_TEXT = 3
 MIN_TEXT_SHARE = 0.5  # of the distinct words, that have several words in them
 
 
@@ -95,7 +96,7 @@ def _text(name: Any, unique: bool, rows: float, counts: Tally) -> str:
     if hindered:
         return hindered
     dates = mixed_dates(words)
-    several = sum(" " in word.strip() for word in words)
+    several = sum(len(word.split()) >= MIN_WORDS_OF_TEXT for word in words)
     if dates is None and (not unique or several >= MIN_TEXT_SHARE * distinct):
         return f"{why}; {_as_text(name)}"
     if dates is None:
