@@ -440,6 +440,30 @@ def test_spellings_that_differ_in_what_cannot_be_seen_are_told():
     assert "types={'c': {'merge': {'\\u200bblue': 'blue'}}}" in told
 
 
+def test_what_cannot_be_seen_is_shown_by_its_number_in_the_shell():
+    said = in_shell("say types={'c': {'merge': {'\\u200bblue': 'blue', 'zoë': 'Zoë'}}}.")
+    assert '{"\\u200bblue": "blue", "zo\\u00eb": "Zo\\u00eb"}' in said
+    assert '{"zoë": "Zoë"}' in in_shell("say types={'c': {'merge': {'zoë': 'Zoë'}}}.")
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["1.9", "1.10", "2.0"], ["1.10 beside 1.9", "1.1 and 1.9", "(v1.10)"]),
+        (["1.90", "1.10", "2.00"], []),
+        (["1.9", "1.1", "2.25"], []),
+        (["5", "5.0", "6.5"], []),
+        ([f"{i / 20:.2f}".removesuffix("0") for i in range(99)] + ["1.50"], []),
+    ],
+)
+def test_versions_are_told(tmp_path, cells, told):
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"a": range(len(cells)), "v": cells}).to_csv(path, index=False)
+    notices = read_table(path)[1]
+    assert len(notices) == bool(told)
+    assert all(text in notices[0] for text in told)
+
+
 def test_a_column_of_one_word_or_nothing_says_so():
     found = inspect(beside(ticked=np.where(np.arange(ROWS) % 4 == 0, "x", None)))
     assert found["ticked"].why == (

@@ -49,6 +49,8 @@ _BOMS = (
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 _DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 _GROUPED_BY_POINTS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")
+_VERSION = re.compile(r"\d+\.\d+")
+MAX_VERSIONS = 30  # distinct numbers of a column that may be versions
 _NO_POINT = re.compile(r"\s*[-+]?\d*\s*")
 _HEAD_BYTES = 1 << 18  # that tell how a text is written
 _SAMPLE_ROWS = 1_000
@@ -70,6 +72,7 @@ class _Dialect:
     pointed: tuple[str, ...] = ()
     skipped: int = 0  # lines above the header that tell the separator
     doubt: str = ""  # that the header may be a row
+    versions: tuple[str, ...] = ()  # sentences about numbers such as 1.10 beside 1.9
 
 
 class Checked(NamedTuple):
@@ -186,7 +189,9 @@ def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
     decimal = "," if separator != "," and _decimal_comma(rows) else "."
     pointed = tuple(_pointed(header, rows))
     skipped = int(bool(told))
-    return _Dialect(encoding, separator, spaced, decimal, pointed, skipped, doubt), header
+    versions = tuple(_told_of_versions(header, rows))
+    dialect = _Dialect(encoding, separator, spaced, decimal, pointed, skipped, doubt, versions)
+    return dialect, header
 
 
 def _refuse_blanks(source: Source, header: list[str], lines: list[str]) -> None:
@@ -347,6 +352,27 @@ def _may_be_grouped(cells: list[str]) -> bool:
     return bool(grouped) and len(rest) == len(grouped)
 
 
+def _told_of_versions(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Of columns of few numbers, some of which end with a 0 that others don't need: 1.10 beside 1.9
+    are two versions, and 1.10 read as a number is 1.1."""
+    told = []
+    for i, name in enumerate(header):
+        cells = list(dict.fromkeys(row[i] for row in rows if i < len(row) and row[i]))
+        if len(cells) > MAX_VERSIONS or not all(map(_VERSION.fullmatch, cells)):
+            continue
+        places = [len(cell.partition(".")[2]) for cell in cells]
+        padded = [cell for cell, size in zip(cells, places, strict=True) if size > min(places)]
+        padded = [cell for cell in padded if cell.endswith("0")]
+        if padded:
+            other = cells[places.index(min(places))]
+            told.append(
+                f"Column {name!r} has {padded[0]} beside {other}: they are read as numbers, "
+                f"{float(padded[0]):g} and {float(other):g}. If they are names, such as versions, "
+                f"write a letter before them (v{padded[0]})."
+            )
+    return told
+
+
 def notices_of(source: Source, dialect: _Dialect) -> list[str]:
     notices = [f"{source.name}: {dialect.doubt}"] if dialect.doubt else []
     if dialect.separator != ",":
@@ -355,7 +381,7 @@ def notices_of(source: Source, dialect: _Dialect) -> list[str]:
         notices.append(f"{source.name} writes decimals with a comma.")
     if dialect.encoding != "utf-8":
         notices.append(f"{source.name} is encoded as {dialect.encoding}.")
-    return notices
+    return [*notices, *dialect.versions]
 
 
 # ------------------------------------------------------------------------------------ what it holds
