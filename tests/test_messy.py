@@ -440,6 +440,36 @@ def test_spellings_that_differ_in_what_cannot_be_seen_are_told():
     assert "types={'c': {'merge': {'\\u200bblue': 'blue'}}}" in told
 
 
+def test_signs_as_web_pages_write_them_are_told():
+    cells = rng().choice(["A & B", "A &amp; B", "C"], ROWS)
+    (told,) = [text for text in inspect(beside(c=cells)).notices if "web pages" in text]
+    assert "'A &amp; B'" in told
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-19, 1e-10])
+def test_very_small_numbers_are_no_zeros(size):
+    numbers = (rng().random(ROWS) + 1) * size
+    column = inspect(beside(charge=numbers))["charge"]
+    assert (column.type, column.decimals, column.resolution) == ("real", None, None)
+    codec = TableCodec().fit(beside(charge=numbers))
+    again = codec.decode(codec.encode(beside(charge=numbers)).event.value)["charge"]
+    assert np.allclose(again, numbers, rtol=1e-9, atol=0)
+
+
+def test_what_arithmetic_leaves_behind_is_still_zero():
+    numbers = rng().integers(0, 30, ROWS) / 10
+    numbers[numbers == 0] = 5.55e-17
+    assert inspect(beside(a=numbers))["a"].decimals == 1
+
+
+def test_a_word_among_numbers_is_told_with_what_makes_it_missing():
+    cells = rng().integers(30_000, 90_000, ROWS).astype(str).astype(object)
+    cells[::10] = "confidential"
+    (told,) = [text for text in inspect(beside(pay=cells)).notices if "mixes numbers" in text]
+    assert told.endswith("To have numbers, say missing={'pay': ['confidential']}.")
+    assert inspect(beside(pay=cells), missing={"pay": ["confidential"]})["pay"].type == "integer"
+
+
 def test_what_cannot_be_seen_is_shown_by_its_number_in_the_shell():
     said = in_shell("say types={'c': {'merge': {'\\u200bblue': 'blue', 'zoë': 'Zoë'}}}.")
     assert '{"\\u200bblue": "blue", "zo\\u00eb": "Zo\\u00eb"}' in said
@@ -453,6 +483,8 @@ def test_what_cannot_be_seen_is_shown_by_its_number_in_the_shell():
         (["1.90", "1.10", "2.00"], []),
         (["1.9", "1.1", "2.25"], []),
         (["5", "5.0", "6.5"], []),
+        (["1E5", "2E3", "3E1"], ["1E5, which is read as the number 100000", "(x1E5)"]),
+        (["1e+05", "2e+03", "3e1"], []),
         ([f"{i / 20:.2f}".removesuffix("0") for i in range(99)] + ["1.50"], []),
     ],
 )

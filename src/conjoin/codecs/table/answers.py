@@ -1,5 +1,6 @@
 """Yes and no in the words of several languages, as files mix them: "ja", "oui", "TRUE", "1"."""
 
+import html
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -54,9 +55,10 @@ class Answers(NamedTuple):
 
 
 def folded(word: str) -> str:
-    """A word without what spellings of one value often differ in: case, spaces and characters that
-    can't be seen."""
-    bare = word if word.isascii() else "".join(char for char in word if not _is_unseen(char))
+    """A word without what spellings of one value often differ in: case, spaces, characters that
+    can't be seen, and signs as web pages write them (&amp;)."""
+    bare = html.unescape(word) if "&" in word else word
+    bare = bare if bare.isascii() else "".join(char for char in bare if not _is_unseen(char))
     return " ".join(unicodedata.normalize("NFKC", bare).casefold().split())
 
 

@@ -97,7 +97,8 @@ def are_random_digits(name: Any, values: Array) -> bool:
     last = str(int(values[-1]))
     if len(first) != len(last):
         return False
-    shared = next(i for i, (a, b) in enumerate(zip(first, last, strict=True)) if a != b)
+    same = [a == b for a, b in zip(first, last, strict=True)]
+    shared = [*same, False].index(False)
     free = len(first) - shared
     if free < MIN_FREE_DIGITS or (shared > 1 and since_1970(values)):
         return False

@@ -2,6 +2,7 @@
 decides.
 """
 
+import html
 import itertools
 import re
 import unicodedata
@@ -44,6 +45,8 @@ MAX_CODES = 10  # at either end of a column's values
 MIN_CODE = 9  # in size: smaller codes, such as -1, are values among others
 OWN = " Until then it has a probability of its own."
 UNTAUGHT = " No row that the columns are learned from has it; until then it counts as never seen."
+MAX_WORDS_OF_NUMBERS = 3  # distinct words among numbers, that may mean "missing"
+MIN_AMOUNTS = 11  # distinct numbers beside them, from which on they are amounts
 MAX_TOLD = 3  # groups of spellings of a column
 _MIN_DAYS = 10  # distinct whole numbers that are all dates
 _DATES_AS_NUMBERS = (("%Y%m%d", 1900_01_01, 2100_12_31), ("%Y%m", 1900_01, 2100_12))
@@ -372,6 +375,8 @@ def _difference(group: Sequence[str]) -> str:
     """What words that look like one value differ in."""
     if any(map(has_unseen, group)):
         return "characters that can't be seen"
+    if any(html.unescape(word) != word for word in group):
+        return "how signs are written, as in web pages"
     composed = {unicodedata.normalize("NFKC", word) for word in group}
     return "case or spaces" if len(composed) == len(group) else "how their letters are stored"
 
@@ -460,9 +465,11 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
             " so all are taken as words; to have dates, write all of them in one way."
         ]
     if plain and len(plain) >= 0.5 * len(cells) and len(other) <= 20:
+        few = len(other) <= MAX_WORDS_OF_NUMBERS and len(plain) >= MIN_AMOUNTS
+        numbers = f" To have numbers, say missing={{{name!r}: {other}}}." if few else ""
         return [
             f"Column {name!r} mixes numbers ({_some(plain)}) with words ({_some(other)}), so all "
-            "are taken as words."
+            f"are taken as words.{numbers}"
         ]
     return []
 

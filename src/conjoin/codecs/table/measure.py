@@ -62,6 +62,7 @@ _UNITS = (
     "mm cm m km kg g mg ug lb lbs oz ms s sec min hours days years usd eur gbp pct percent "
     "celsius kwh kw w v hz ml l ppm mmhg bpm"
 )
+MAX_NOISE_SHARE = 0.5  # of the distinct numbers, that arithmetic may have spoilt
 _NOISE = 1e-9  # of a step: what sums and differences of decimals are off by
 _SUFFIX = re.compile(rf"[_\s]({'|'.join(_UNITS.split())})$", re.IGNORECASE)
 _BRACKETS = re.compile(r"[(\[]\s*([^()\[\]\s]{1,10})\s*[)\]]\s*$")
@@ -111,7 +112,8 @@ def precision_of(kind: str, counts: Tally, asked: Mapping[str, Any], dtype: str)
 
 def decimals_of(values: Array, dtype: str) -> int | None:
     """The fewest decimals (at most 6) at which every value equals its rounding in ``dtype``, but
-    for what arithmetic leaves behind, such as 5e-17 for 0; None for full precision."""
+    for what arithmetic leaves behind in few of them, such as 5e-17 for 0; None for full
+    precision."""
     kind = np.dtype(dtype) if dtype in ("float32", "float16") else np.dtype("float64")
     top = float(np.abs(values).max(initial=0.0))
     spacing = float(np.spacing(kind.type(top))) if top < np.finfo(kind).max else np.inf
@@ -123,7 +125,10 @@ def decimals_of(values: Array, dtype: str) -> int | None:
             same = rounded.astype(kind) == values.astype(kind)
         else:
             off = np.abs(rounded - values)
-            same = (off <= 4 * np.spacing(np.abs(values))) | (off <= _NOISE * 10.0**-digits)
+            same = off <= 4 * np.spacing(np.abs(values))
+            left = ~same & (off <= _NOISE * 10.0**-digits)
+            # where most are far below the step, they are small numbers and nothing else
+            same |= left & (left.sum() <= MAX_NOISE_SHARE * len(values))
         if same.all():
             return digits
     return None
@@ -159,7 +164,8 @@ def fraction_of(tally: Tally) -> float | None:
         return None
     for parts in _FRACTIONS:
         cells = values * parts
-        few = np.ptp(cells) + 1 <= 100 * len(cells)
+        # distinct numbers are at least a step apart
+        few = len(cells) - 1.5 <= np.ptp(cells) <= 100 * len(cells) - 1
         if few and np.abs(cells - np.rint(cells)).max() <= 1e-9 * max(1.0, np.abs(cells).max()):
             return 1.0 / parts
     return None

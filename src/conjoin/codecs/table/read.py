@@ -49,6 +49,7 @@ _BOMS = (
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 _DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 _GROUPED_BY_POINTS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")
+_POWER = re.compile(r"\d+[eE]\d+")
 _VERSION = re.compile(r"\d+\.\d+")
 MAX_VERSIONS = 30  # distinct numbers of a column that may be versions
 _NO_POINT = re.compile(r"\s*[-+]?\d*\s*")
@@ -353,11 +354,17 @@ def _may_be_grouped(cells: list[str]) -> bool:
 
 
 def _told_of_versions(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Of columns of few numbers, some of which end with a 0 that others don't need: 1.10 beside 1.9
-    are two versions, and 1.10 read as a number is 1.1."""
+    """Of columns of few numbers, which may be names: some end with a 0 that others don't need (1.10
+    beside 1.9 are two versions, and 1.10 read as a number is 1.1), or all are written as 1E5."""
     told = []
     for i, name in enumerate(header):
         cells = list(dict.fromkeys(row[i] for row in rows if i < len(row) and row[i]))
+        if cells and len(cells) <= MAX_VERSIONS and all(map(_POWER.fullmatch, cells)):
+            told.append(
+                f"Column {name!r} has {cells[0]}, which is read as the number "
+                f"{float(cells[0]):.15g}. If it is a name, write another letter before it "
+                f"(x{cells[0]})."
+            )
         if len(cells) > MAX_VERSIONS or not all(map(_VERSION.fullmatch, cells)):
             continue
         places = [len(cell.partition(".")[2]) for cell in cells]
