@@ -128,6 +128,7 @@ def test_whole_numbers_that_no_float_keeps_apart_are_levels_or_set_aside_in_a_fr
     found = inspect(beside(big=large(), few=rng(4).choice(np.array(large(9), dtype=object), ROWS)))
     assert found["big"].role == "set aside" and "every value is different" in found["big"].why
     assert set(found["few"].levels) == set(large(9))
+    assert any("whole numbers beyond 2^51" in text for text in told_of(found, "few"))
     same = beside(big=rng(4).choice([1e20, 2e20, 3e22], ROWS))  # amounts that floats are
     assert inspect(same)["big"].numeric
 

@@ -70,6 +70,7 @@ Values = tuple[float, ...]
 Array = NDArray[Any]
 Series = Any
 
+LARGEST_WHOLE = 2**51  # of the numbers that are kept apart, and their steps
 _FEW_LEVELS = 64  # of a category, up to which all are kept, however rare
 MAX_LEVELS = 2048  # of a category; the rest are pooled as one rare level
 MAX_COSTLY_LEVELS = 1024  # the same, for families that have an indicator of each level
@@ -501,8 +502,8 @@ def _levels(
 ) -> JSON:
     weights = dict(zip(counts.values.tolist(), counts.counts.tolist(), strict=True))
     doubts = word_doubts(name, counts)
-    whole = "type" not in asked and kind == "category" and pd.api.types.is_numeric_dtype(series)
-    doubts += [_codes_doubt(name, len(weights))] if whole else []
+    if "type" not in asked and kind == "category":
+        doubts += _whole_numbers(name, weights)
     pooled: list[Any] = list(asked.get("pooled", ()))
     if asked.get("levels"):
         levels = list(asked["levels"])
@@ -568,17 +569,21 @@ def _ordered(series: Series, levels: list[Any]) -> tuple[list[Any], str]:
     )
 
 
-def _codes_doubt(name: Any, count: int) -> str:
+def _whole_numbers(name: Any, weights: Mapping[Any, float]) -> list[str]:
     """That whole numbers are taken as names."""
-    if is_place_name(name):
-        return (
+    count = len(weights)
+    numbers = [value for value in weights if isinstance(value, int | float)]
+    if numbers and is_place_name(name):
+        return [
             f"Column {name!r} is named like postal codes: its {count:,} whole numbers are taken as "
             f"categories. If they are amounts, say types={{{name!r}: 'integer'}}."
-        )
-    return (
-        f"Column {name!r} has whole numbers beyond 2^51, which a model of numbers cannot keep "
-        f"apart: its {count:,} values are taken as categories."
-    )
+        ]
+    if any(isinstance(value, int) and abs(value) >= LARGEST_WHOLE for value in numbers):
+        return [
+            f"Column {name!r} has whole numbers beyond 2^51, which a model of numbers cannot keep "
+            f"apart: its {count:,} values are taken as categories."
+        ]
+    return []
 
 
 def _unlisted(name: Any, weights: Mapping[Any, float], levels: Sequence[Any]) -> list[str]:

@@ -35,13 +35,14 @@ class KeptText:
         edge = f'["{re.escape(separator)}]'
         words = "|".join(map(re.escape, filter(None, EMPTY)))
         piece = rf"(?:0\d+|-?\d{{16,}}|{words})"
-        self._piece = re.compile(rf"(?:^|{edge}) ?{piece}(?={edge}|\s*$)")
+        self._piece = re.compile(rf"{edge} ?{piece}(?={edge}|\s*$)")
+        self._before = separator  # of a line, so that its first cell is like the others
         self._found = False
 
     def lines(self, text: Iterable[str]) -> Iterator[str]:
         """The lines as they are."""
         for line in text:
-            self._found = self._found or self._piece.search(line) is not None
+            self._found = self._found or self._piece.search(self._before + line) is not None
             yield line
 
     def look(self, row: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ from conjoin.codecs.table.relations import (
     missing,
 )
 from conjoin.codecs.table.schema import Column
+from conjoin.codecs.table.values import text_of
 
 __all__ = ["Related", "find_relations", "related_without_codes", "relations_of"]
 
@@ -145,7 +146,7 @@ def _keeps(one: Relation, name: Name, cells: Plain, coded: Mapping[Name, Array])
 
 
 def _told(name: Name, codes: Sequence[Code], one: Relation) -> str:
-    shown = ", ".join(str(code.cell) for code in codes)
+    shown = ", ".join(text_of(code.cell) for code in codes)
     rows = sum(code.rows for code in codes)
     return (
         f"Column {name!r} is {shown} in {rows:,} row{'s' if rows > 1 else ''}, which does not go "
