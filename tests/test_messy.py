@@ -170,6 +170,7 @@ def test_postal_codes_in_words_of_several_lengths_are_categories():
     cells = rng().choice([f"{i}" for i in rng(1).integers(500, 99_999, 40)], ROWS)
     assert inspect(beside(zip=cells))["zip"].type == "category"
     assert inspect(beside(amount=cells))["amount"].type == "integer"
+    assert not told_of(inspect(beside(zip=cells)), "zip")
 
 
 @pytest.mark.parametrize("name", ["zipper_length", "gazip", "plzen", "postal_rate", "postage"])

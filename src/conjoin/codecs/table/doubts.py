@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table.answers import Answers, folded, has_unseen, mixed_answers
-from conjoin.codecs.table.codes import since_1970
+from conjoin.codecs.table.codes import is_place_name, since_1970
 from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
 from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
@@ -436,7 +436,7 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
     other = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
     money = [cell for cell in other if _MONEY.fullmatch(cell)]
     if cells and not other:
-        if all(isinstance(value, str) for value in tally.values):
+        if all(isinstance(value, str) for value in tally.values) and not is_place_name(name):
             return [
                 f"Column {name!r} holds numbers written as words; to read them as numbers, say "
                 f"types={{{name!r}: 'real'}}."
