@@ -70,6 +70,7 @@ DEFAULTS = {
     "far_away",
     "fill_drawn",
     "columns",
+    "labels",
     "columnwise",
     "parts",
     "gaps",

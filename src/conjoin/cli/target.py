@@ -174,10 +174,19 @@ def _check_classes(y: "pd.Series[Any]", kind: "pd.Series[Any]", numeric: bool) -
 
 
 def _check_words(y: "pd.Series[Any]", distinct: int, rows: int) -> None:
+    from conjoin.codecs.table.written import is_limit
+
     if distinct > max(_MAX_UNREPEATED_CLASSES, rows // 2):
+        limit = next((word for word in y.dropna() if is_limit(word)), None)
+        instead = (
+            "choose another target"
+            if limit is None
+            else f"{limit!r} is the limit of a number: write a number in its place, or leave such "
+            "cells empty"
+        )
         raise ValueError(
             f"The target {y.name!r} has {distinct:,} different values in {rows:,} rows, so they "
-            "are no classes; choose another target."
+            f"are no classes; {instead}."
         )
 
 

@@ -124,8 +124,11 @@ def _fields_option(found: re.Match[str]) -> str:
 
 
 def _merge_option(found: re.Match[str]) -> str:
-    pairs = json.dumps(ast.literal_eval(found["pairs"]), ensure_ascii=False)
-    return f'set "merge" of {found["name"]} to {pairs} {_in_schema()}'
+    pairs = ast.literal_eval(found["pairs"])
+    # what can't be seen is shown by its number
+    seen = "".join(map(str, [*pairs, *pairs.values()])).isprintable()
+    words = json.dumps(pairs, ensure_ascii=not seen)
+    return f'set "merge" of {found["name"]} to {words} {_in_schema()}'
 
 
 def _in_schema() -> str:

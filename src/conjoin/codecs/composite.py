@@ -295,9 +295,9 @@ class CompositeCodec(Codec):
     def owner(self, name: str) -> None:
         self.table.owner = name
 
-    def surveyed(self, rows: Rows) -> TableRows:
+    def surveyed(self, rows: Rows, weight: Any = None) -> TableRows:
         frame: pd.DataFrame = rows.frame
-        columns = self.table.surveyed(TableRows(frame.drop(columns=self.names))).frame
+        columns = self.table.surveyed(TableRows(frame.drop(columns=self.names)), weight).frame
         cells = [columns[name] if name in columns else frame[name] for name in frame]
         return TableRows(pd.concat(cells, axis=1).set_axis(frame.columns, axis=1))
 

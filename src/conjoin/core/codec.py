@@ -268,10 +268,11 @@ class Codec(abc.ABC):
         columns, which is kept; others that are related to them give way."""
         return self.decoded(event)
 
-    def surveyed(self, rows: Rows) -> Rows:
+    def surveyed(self, rows: Rows, weight: Any = None) -> Rows:
         """Look at all rows of the fit that comes next for how they are to be read, whichever of
         them teach: the rows, in which cells that can't be read are missing. By default they are
-        as they came. ValueError for such a cell where ``strict`` asks for it."""
+        as they came. ``weight`` (B,): rows of weight 0 are none. ValueError for such a cell where
+        ``strict`` asks for it."""
         return rows
 
     def recount(self, raw: Any, weight: Any = None) -> None:
@@ -315,6 +316,12 @@ class Codec(abc.ABC):
     def columns(self) -> list[Any]:
         """Names of the modelled columns, in event order."""
         return [variable.name for variable in self.space.variables]
+
+    @property
+    def labels(self) -> list[Any]:
+        """The names of the variables as a reader is told of them, where one is no column as it
+        stands in the data."""
+        return list(self.columns)
 
     @property
     def columnwise(self) -> int:

@@ -34,6 +34,7 @@ from conjoin.estimators.reading import (
     read_times,
     read_weight,
     seed_of,
+    split_by,
 )
 from conjoin.families import resolve
 from conjoin.fitting.distillation import distil
@@ -210,7 +211,7 @@ class _JointEstimator(BaseEstimator):
             rows_of_fit = {"sample_weight": sample_weight, "groups": groups, "time": time}
             return self._fit_several(X, y, stream=stream, **rows_of_fit, **asked)
         start = Start.of(self.start_from)
-        codec, x = self._codec(X, y) if start is None else start.read(X, self)
+        codec, x = self._codec(X, y, sample_weight) if start is None else start.read(X, self)
         if stream is not None and not codec.streams:
             raise ValueError(
                 "A table with pictures is read at once, not in chunks: give fewer rows, or leave "
@@ -230,6 +231,8 @@ class _JointEstimator(BaseEstimator):
             options = replace(options, family=start.config(self.family))
         automatic = self.family == "auto"
         model = self._automatic(rows, options, X, y) if automatic else fit_model(rows, options)
+        by = groups if stream is None else stream.deal.groups
+        model.card |= split_by(x.names, by, time)
         self._adopt(model, x, X)
         return self
 
@@ -246,13 +249,15 @@ class _JointEstimator(BaseEstimator):
     ) -> Self:
         """One density over all columns of ``Y`` and x."""
         self._refuse_for_several(stream)
-        codec, x = self._codec(X, Y)
+        codec, x = self._codec(X, Y, sample_weight)
         meant = {str(name): self._meant_of(name) for name in Y.columns}
         columns = read_several(Y, len(x), self.unlabelled, meant)
         weight = read_weight(sample_weight, len(x))
         rows = Rows(x, weight=weight, groups=groups, latest=read_times(time, x))
         options = replace(self._options(**asked), task="density", predictor=None, codec=codec)
-        self._adopt(fit_several(rows, columns, options), x, X)
+        model = fit_several(rows, columns, options)
+        model.card |= split_by(x.names, groups, time)
+        self._adopt(model, x, X)
         return self
 
     def _refuse_for_several(self, stream: Any) -> None:
@@ -465,7 +470,7 @@ class _JointEstimator(BaseEstimator):
         model.card["compared"] = found.to_json()
         return model
 
-    def _codec(self, X: Any, y: Any = None) -> tuple[Codec, CodecRows]:
+    def _codec(self, X: Any, y: Any = None, sample_weight: Any = None) -> tuple[Codec, CodecRows]:
         """What reads X, and X as its rows. ``types`` may also speak of y."""
         options = {
             name: getattr(self, name) for name in ("types", "missing", "missingness", "measure")
@@ -478,7 +483,7 @@ class _JointEstimator(BaseEstimator):
         codec, rows = codec_for(X, **options)
         codec.owner = type(self).__name__
         codec.strict = self.strict
-        return codec, codec.surveyed(rows)
+        return codec, codec.surveyed(rows, read_weight(sample_weight, len(rows)))
 
     def _adopt(self, model: Model | SeveralTargets, rows: CodecRows, raw: Any) -> None:
         """The fitted attributes."""

@@ -40,6 +40,7 @@ __all__ = [
     "read_weight",
     "refuse_times",
     "seed_of",
+    "split_by",
     "times_in",
 ]
 
@@ -279,6 +280,15 @@ def read_weight(weight: Any, rows: int) -> np.ndarray | None:
         return None
     values = np.asarray(weight, dtype=float)
     return np.full(rows, values) if values.ndim == 0 else values
+
+
+def split_by(columns: Sequence[Any], *given: Any) -> dict[str, list[str]]:
+    """For the card: the names of groups and times, by which the rows were split; nothing where they
+    have none, or are ``columns`` of the fit. A later table may have them, and they are not read.
+    ``given``: a series, or the name of a column."""
+    names = [each if isinstance(each, str) else getattr(each, "name", None) for each in given]
+    aside = [name for name in names if isinstance(name, str) and name not in columns]
+    return {"split_by": aside} if aside else {}
 
 
 def read_times(time: Any, rows: Rows) -> np.ndarray | None:

@@ -1,5 +1,5 @@
-"""Columns that alone decide y: whoever knows them may know the answer already, such as a column
-that is written down only once y is known.
+"""Columns that alone decide y, or two by their difference: whoever knows them may know the answer
+already, such as a column that is written down only once y is known.
 
 Each column is asked by itself, on rows that its rule was not learned from: a level by the most
 frequent class, or the mean of y, of its rows, a number by a decision tree of few leaves.
@@ -33,7 +33,7 @@ MIN_R2 = 0.999  # of the variance of a number
 
 
 def deciding_columns(codec: Codec, rows: Pair, classes: bool, target: Any) -> list[str]:
-    """A sentence for each column that alone tells y. ``rows``: events with their labels."""
+    """A sentence for each variable that alone tells y. ``rows``: events with their labels."""
     known = np.flatnonzero(rows.y.mask.numpy())
     known = np.random.default_rng(0).permutation(known)[:MAX_ROWS]
     if len(known) < MIN_ROWS or not codec.space.flat:
@@ -48,11 +48,25 @@ def deciding_columns(codec: Codec, rows: Pair, classes: bool, target: Any) -> li
         discrete = codec.space.variables[place].discrete
         told = _told(np.where(seen, cells, np.nan), y, discrete, classes)
         if told:
-            found.append(
-                f"Column {codec.columns[place]!r} alone tells {target!r} {told}: does it know the "
-                "answer? If it is known only once the answer is, leave it out."
-            )
+            found.append(_sentence(codec, place, target, told))
     return found
+
+
+def _sentence(codec: Codec, place: int, target: Any, told: str) -> str:
+    """Of a difference, such as the days from a start to an end, both columns are named: neither of
+    them alone tells anything."""
+    name = codec.columns[place]
+    label = codec.labels[place]
+    if label == name:
+        return (
+            f"Column {name!r} alone tells {target!r} {told}: does it know the answer? If it is "
+            "known only once the answer is, leave it out."
+        )
+    both = " and ".join(map(repr, codec.behind(name)))
+    return (
+        f"Columns {both} together, by {label}, tell {target!r} {told}: do they know the answer? If "
+        f"{name!r} is known only once the answer is, leave it out."
+    )
 
 
 def deciding_in(frame: pd.DataFrame, schema: Schema, classes: bool) -> list[str]:

@@ -178,7 +178,8 @@ class Model:
         if absent:
             self._mention(absent, list(rows.names))
         own = None if self.target is None else self.target.name
-        extra = [name for name in self.codec.extra_columns(rows) if name != own]
+        known = (own, *self.card.get("split_by", ()))
+        extra = [name for name in self.codec.extra_columns(rows) if name not in known]
         if extra:
             self._mention_extra(extra)
         return self._with_sums(self.codec.encode(rows))

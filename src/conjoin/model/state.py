@@ -34,6 +34,7 @@ ORDER = (
     "pictures",
     "adapted",
     "distilled",
+    "split_by",
 )
 
 
@@ -47,6 +48,7 @@ TOLD = {
     "labels": dict,
     "notices": list,
     "cut": list,
+    "split_by": list,
     "predictor": dict,
     "energy": dict,
     "compared": dict,

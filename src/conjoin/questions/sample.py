@@ -27,6 +27,7 @@ from conjoin.questions.constraints import (
     read_constraints,
 )
 from conjoin.questions.ranges import Ends, draw_in_range, ends_of, lifted
+from conjoin.util.plain import plain_value
 
 __all__ = ["EVEN_WORDS", "generate"]
 
@@ -93,10 +94,10 @@ def _generated(
     tails: bool,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """The rows of ``generate``."""
-    if not isinstance(n, int | np.integer) or n < 0:
+    n, y, given, where = map(plain_value, (n, y, given or {}, where))
+    if not isinstance(n, int) or n < 0:
         raise ValueError(f"The number of samples must be a whole number of at least 0, got {n!r}.")
     constraints = read_constraints(model, where)
-    given = given or {}
     for column in model.codec.schema.drawn if given else ():
         if column.numeric and column.name in given:
             refuse_unread(column, given[column.name])

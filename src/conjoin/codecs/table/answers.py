@@ -1,12 +1,13 @@
 """Yes and no in the words of several languages, as files mix them: "ja", "oui", "TRUE", "1"."""
 
+import html
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from conjoin.codecs.table.values import Tally, text_of
 
-__all__ = ["Answers", "folded", "mixed_answers"]
+__all__ = ["Answers", "folded", "has_unseen", "mixed_answers"]
 
 # pairs of words for yes and no, a line for each language
 _LINES = """
@@ -54,8 +55,20 @@ class Answers(NamedTuple):
 
 
 def folded(word: str) -> str:
-    """A word without what spellings of one value often differ in: case and spaces."""
-    return " ".join(unicodedata.normalize("NFKC", word).casefold().split())
+    """A word without what spellings of one value often differ in: case, spaces, characters that
+    can't be seen, and signs as web pages write them (&amp;)."""
+    bare = html.unescape(word) if "&" in word else word
+    bare = bare if bare.isascii() else "".join(char for char in bare if not _is_unseen(char))
+    return " ".join(unicodedata.normalize("NFKC", bare).casefold().split())
+
+
+def has_unseen(word: str) -> bool:
+    """Whether a word has characters that can't be seen, such as a space of no width."""
+    return not word.isascii() and any(map(_is_unseen, word))
+
+
+def _is_unseen(char: str) -> bool:
+    return unicodedata.category(char) == "Cf"
 
 
 def mixed_answers(tally: Tally) -> Answers | None:

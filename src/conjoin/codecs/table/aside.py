@@ -1,10 +1,10 @@
 """Columns that a model of the table should leave out, each with a reason for the user."""
 
-import re
 from typing import Any
 
 import numpy as np
 
+from conjoin.codecs.table.codes import looks_like_identifier
 from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
 from conjoin.codecs.table.schema import Column
 from conjoin.codecs.table.values import Tally, quoted
@@ -15,14 +15,15 @@ __all__ = ["reason_to_set_aside"]
 MIN_DENSE = 100  # distinct whole numbers, among twice as many, that no chance keeps apart
 _MOSTLY_DIFFERENT = "nearly every value is different"
 _MOMENTS = ("clock", "duration", "period", "time of day")
-_ID_NAME = re.compile(
-    r"(?i)(^|[_\s.\-])(id|ids|uuid|guid|key|index|rownames|unnamed: 0)$|^id[_\s.\-]|[a-z]ID$"
-)
+MIN_WORDS_OF_TEXT = 3
+MIN_TEXT_SHARE = 0.5  # of the distinct words, that have several words in them
 
 
-def reason_to_set_aside(column: Column, counts: Tally, *, explicit: bool) -> str:
+def reason_to_set_aside(
+    column: Column, counts: Tally, *, explicit: bool, random_digits: bool = False
+) -> str:
     """Why to set the column aside, or nothing; a type that the user gave keeps it, unless there is
-    nothing to model."""
+    nothing to model. ``random_digits``: whether the digits of its whole numbers are random."""
     if column.type == "picture":
         return "it holds pictures, which a fit reads and models beside the columns"
     if column.type == "text":
@@ -36,14 +37,24 @@ def reason_to_set_aside(column: Column, counts: Tally, *, explicit: bool) -> str
     if not len(counts.values):
         return "all of its cells are missing"
     if len(counts.values) == 1:
-        return (
-            f"it has one value only, {quoted(counts.values[0])}"
-            if not column.numeric
-            else f"it has one value only, {counts.values[0]:g}"
-        )
+        return _one_value(column, counts)
     if column.type == "real" and "int" in column.dtype.lower():
         return "its whole numbers are beyond 2^51, where a model of numbers cannot keep them apart"
+    if random_digits and not column.unit and column.parse is None:
+        return (
+            "its whole numbers are random digits of one length, like an identifier; if they are "
+            f"amounts, say types={{{column.name!r}: 'integer'}}"
+        )
     return _identifier(column, counts)
+
+
+def _one_value(column: Column, counts: Tally) -> str:
+    only = f"{counts.values[0]:g}" if column.numeric else quoted(counts.values[0])
+    why = f"it has one value only, {only}"
+    if not counts.missing:
+        return why
+    share = counts.missing / counts.rows
+    return f"{why}, or none ({share:.1%} of rows); if a gap has a meaning, write a word for it"
 
 
 def _identifier(column: Column, counts: Tally) -> str:
@@ -61,7 +72,7 @@ def _identifier(column: Column, counts: Tally) -> str:
         # by chance numbers so close together would hardly all differ: exp(-MIN_DENSE / 4)
         if distinct >= MIN_DENSE and reach < 2 * distinct:
             return "its whole numbers lie close together and none stands twice, like an identifier"
-    if distinct >= 0.95 * rows and _ID_NAME.search(str(column.name)):
+    if distinct >= 0.95 * rows and looks_like_identifier(column.name):
         return "it is named like an identifier, and nearly every value is different"
     return "" if column.numeric else _text(column.name, unique, rows, counts)
 
@@ -74,7 +85,7 @@ def _text(name: Any, unique: bool, rows: float, counts: Tally) -> str:
         and distinct >= 0.5 * rows
         and np.mean([len(word) for word in words]) > 40
     ):
-        return "it holds free text, mostly different in each row; its type 'text' would model it"
+        return f"it holds free text, mostly different in each row; {_as_text(name)}"
     if not unique and (distinct <= 64 or counts.counts.max() >= 5):
         return ""
     why = "every value is different, like an identifier" if unique else _MOSTLY_DIFFERENT
@@ -85,7 +96,14 @@ def _text(name: Any, unique: bool, rows: float, counts: Tally) -> str:
     if hindered:
         return hindered
     dates = mixed_dates(words)
+    several = sum(len(word.split()) >= MIN_WORDS_OF_TEXT for word in words)
+    if dates is None and (not unique or several >= MIN_TEXT_SHARE * distinct):
+        return f"{why}; {_as_text(name)}"
     if dates is None:
         return why
     date, odd = map(quoted, dates)
     return f"its dates ({date}) stand beside what is none in that format ({odd})"
+
+
+def _as_text(name: Any) -> str:
+    return f"to model it as text, say types={{{name!r}: 'text'}}"

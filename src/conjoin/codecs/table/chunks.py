@@ -168,7 +168,7 @@ class Chunks:
         self.count = checked.rows
         if self.count < 1:
             raise ValueError(f"{self.source.name} has a header but no rows.")
-        self._text = csv_options(dialect, header)
+        self._text = csv_options(dialect, header, checked)
         words = {
             name
             for chunk in self._csv()

@@ -120,8 +120,9 @@ class TableCodec(Codec):
 
     # ------------------------------------------------------------------ fitting
 
-    def surveyed(self, rows: Rows) -> TableRows:
-        found = survey(rows.frame.reset_index(drop=True), self.types, self.missing)
+    def surveyed(self, rows: Rows, weight: Any = None) -> TableRows:
+        frame = rows.frame.reset_index(drop=True)
+        found = survey(frame, self.types, self.missing, weight=weight)
         if found.odd and self.strict:
             raise ValueError(
                 f"strict=True: {found.odd[0]}; correct it, or leave strict out to have it counted "
@@ -138,13 +139,11 @@ class TableCodec(Codec):
         checked = isinstance(raw, TableRows)
         self._named = checked or is_named(raw)
         table = raw.frame.reset_index(drop=True) if checked else as_frame(raw)
-        surveyed = self._survey or survey(table, self.types, self.missing)
+        surveyed = self._survey or survey(table, self.types, self.missing, weight=weight)
         frame, weights = counted(surveyed.frame if self._survey is None else table, weight)
         found = examine(
             frame,
             weights,
-            types=self.types,
-            missing=self.missing,
             most_levels=most_levels(float(weights.sum()), self.many_levels),
             surveyed=surveyed,
         )

@@ -2,6 +2,7 @@
 decides.
 """
 
+import html
 import itertools
 import re
 import unicodedata
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conjoin.codecs.table.answers import Answers, folded, mixed_answers
+from conjoin.codecs.table.answers import Answers, folded, has_unseen, mixed_answers
+from conjoin.codecs.table.codes import is_place_name, since_1970
 from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
 from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
@@ -43,9 +45,12 @@ MAX_CODES = 10  # at either end of a column's values
 MIN_CODE = 9  # in size: smaller codes, such as -1, are values among others
 OWN = " Until then it has a probability of its own."
 UNTAUGHT = " No row that the columns are learned from has it; until then it counts as never seen."
+MAX_WORDS_OF_NUMBERS = 3  # distinct words among numbers, that may mean "missing"
+MIN_AMOUNTS = 11  # distinct numbers beside them, from which on they are amounts
 MAX_TOLD = 3  # groups of spellings of a column
 _MIN_DAYS = 10  # distinct whole numbers that are all dates
 _DATES_AS_NUMBERS = (("%Y%m%d", 1900_01_01, 2100_12_31), ("%Y%m", 1900_01, 2100_12))
+_UNITS_OF_CLOCKS: dict[str, Any] = {"seconds": "s", "milliseconds": "ms", "microseconds": "us"}
 _MIN_TIMES = 30  # distinct whole numbers that are all times, which by chance is next to impossible
 _MIN_MONTHS = 3  # in which they lie
 _MIN_LETTERS = 5  # of a word that a slip may have changed
@@ -60,6 +65,7 @@ def number_doubts(name: Any, tally: Tally, rows: float, whole: bool) -> list[str
     """Sentinels, zeros that may mean missing, and codes that look like amounts."""
     doubts = code_doubts(name, tally)
     doubts += _days_in_numbers(name, tally) + _clock_in_numbers(name, tally) if whole else []
+    doubts += _times_in_numbers(name, tally) if whole else []
     doubts += _zeros(name, tally, rows)
     if whole and 2 < len(tally.values) <= 10 and rows >= 50:
         doubts.append(
@@ -184,6 +190,19 @@ def _clock_in_numbers(name: Any, tally: Tally) -> list[str]:
     return [
         f"Column {name!r} looks like times of the day ({text_of(values[-1])}) but is taken as "
         "numbers, of which many are none; if they are, write them as 17:45."
+    ]
+
+
+def _times_in_numbers(name: Any, tally: Tally) -> list[str]:
+    """Whole numbers such as 1700000000, which may be times since 1970."""
+    unit = since_1970(tally.values)
+    if not unit or str(int(tally.values[0]))[:2] != str(int(tally.values[-1]))[:2]:
+        return []
+    first = text_of(tally.values[0])
+    when = pd.Timestamp(int(tally.values[0]), unit=_UNITS_OF_CLOCKS[unit])
+    return [
+        f"Column {name!r} may be {unit} since 1970 ({first} is {when:%Y-%m-%d %H:%M}) but is taken "
+        "as numbers; if it is, write dates such as 2024-03-31 12:00:00."
     ]
 
 
@@ -354,6 +373,10 @@ def _alike(name: Any, counts: Mapping[str, float]) -> list[str]:
 
 def _difference(group: Sequence[str]) -> str:
     """What words that look like one value differ in."""
+    if any(map(has_unseen, group)):
+        return "characters that can't be seen"
+    if any(html.unescape(word) != word for word in group):
+        return "how signs are written, as in web pages"
     composed = {unicodedata.normalize("NFKC", word) for word in group}
     return "case or spaces" if len(composed) == len(group) else "how their letters are stored"
 
@@ -413,7 +436,7 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
     other = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
     money = [cell for cell in other if _MONEY.fullmatch(cell)]
     if cells and not other:
-        if all(isinstance(value, str) for value in tally.values):
+        if all(isinstance(value, str) for value in tally.values) and not is_place_name(name):
             return [
                 f"Column {name!r} holds numbers written as words; to read them as numbers, say "
                 f"types={{{name!r}: 'real'}}."
@@ -442,9 +465,11 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
             " so all are taken as words; to have dates, write all of them in one way."
         ]
     if plain and len(plain) >= 0.5 * len(cells) and len(other) <= 20:
+        few = len(other) <= MAX_WORDS_OF_NUMBERS and len(plain) >= MIN_AMOUNTS
+        numbers = f" To have numbers, say missing={{{name!r}: {other}}}." if few else ""
         return [
             f"Column {name!r} mixes numbers ({_some(plain)}) with words ({_some(other)}), so all "
-            "are taken as words."
+            f"are taken as words.{numbers}"
         ]
     return []
 

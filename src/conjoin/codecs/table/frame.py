@@ -19,6 +19,7 @@ from conjoin.codecs.table.native import backend_of, to_pandas
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.values import quoted
 from conjoin.core.warnings import ColumnWarning
+from conjoin.util.plain import plain_value
 
 __all__ = ["as_frame", "check_cells", "from_dict", "is_named"]
 
@@ -49,6 +50,7 @@ _QUICK = {
     "datetime64",
     "empty",
 }
+_TIMES = (np.datetime64, np.timedelta64)
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
 
 
@@ -67,6 +69,10 @@ def as_frame(X: Any, columns: Sequence[Any] | None = None) -> pd.DataFrame:
     frame = _frame(X, columns)
     _check_shape(frame)
     _check_names(list(frame.columns))
+    if any(isinstance(name, np.generic) for name in frame.columns):
+        frame = frame.set_axis(
+            pd.Index(list(map(plain_value, frame.columns)), dtype=object), axis=1
+        )
     fresh = {i: _plain(frame.iloc[:, i]) for i in range(frame.shape[1])}
     changed = [i for i, series in fresh.items() if series is not None]
     if changed:
@@ -225,7 +231,21 @@ def _plain(series: Series) -> Series | None:
     if isinstance(series.dtype, pd.CategoricalDtype):
         _check_categories(series)
         return None
-    return _plain_objects(series) if series.dtype == object else None
+    if series.dtype != object:
+        return None
+    bare = _without_numpy(series)
+    fresh = _plain_objects(bare)
+    return fresh if fresh is not None or bare is series else bare
+
+
+def _without_numpy(series: Series) -> Series:
+    """The object cells as Python's own, in place of numpy's: a message quotes 'a', not
+    np.str_('a'). Times and durations have no such twin."""
+    kinds = set(map(type, series))
+    if not any(issubclass(kind, np.generic) and kind not in _TIMES for kind in kinds):
+        return series
+    cells = list(map(plain_value, series))
+    return pd.Series(cells, index=series.index, name=series.name, dtype=object)
 
 
 def _plain_objects(series: Series) -> Series | None:
@@ -238,8 +258,18 @@ def _plain_objects(series: Series) -> Series | None:
         fresh: Series = (
             pd.to_numeric(series, errors="coerce") if kind in _NUMBERS else series.infer_objects()
         )
-        return fresh if fresh.dtype != object else None
+        exact = kind != "integer" or not _changed(series, fresh)
+        return fresh if fresh.dtype != object and exact else None
     return None
+
+
+def _changed(whole: Series, floats: Series) -> bool:
+    """Whether floats are other numbers than the whole ones that they stand for, such as 10^20 + 7:
+    these stay as they are, and are levels."""
+    if floats.dtype.kind != "f":
+        return False
+    large = whole[floats.abs() >= 2.0**53]
+    return any(int(cell) != int(float(cell)) for cell in large)
 
 
 def check_cells(place: str, cells: Any, otherwise: str) -> None:

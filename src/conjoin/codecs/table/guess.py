@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.image.pictures import SUFFIXES, Picture
 from conjoin.codecs.smiles.chemistry import looks_like_smiles
+from conjoin.codecs.table.codes import may_be_place_codes
 from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import floats, map_distinct, tally, zones_of
@@ -95,7 +96,10 @@ def _guess_number(series: Series, weight: Array, dtype: str) -> str:
     if not len(values):
         return "real"
     if "int" in dtype.lower() and np.abs(values).max() >= 2.0**51:
-        return "category" if len(values) <= 64 else "real"  # too large for a float to keep apart
+        # too large for a float to keep apart
+        return "category" if series.nunique() <= 64 else "real"
+    if may_be_place_codes(series.name, values):
+        return "category"
     if decimals_of(values, dtype) != 0:
         return "real"
     two = len(values) == 2 and (set(values) == {0.0, 1.0} or counts.observed >= 10)
@@ -121,7 +125,7 @@ def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str
         return "boolean", ""
     if changed and _all_numbers(distinct):
         return _guess_number(
-            pd.Series([float(v) for v in series.dropna()]),
+            pd.Series([float(v) for v in series.dropna()], name=series.name),
             weight[series.notna().to_numpy()],
             "float64",
         ), ""

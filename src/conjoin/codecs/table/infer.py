@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.table.aside import reason_to_set_aside
+from conjoin.codecs.table.codes import is_place_name
 from conjoin.codecs.table.doubts import (
     codes_in,
     date_doubts,
@@ -30,25 +31,21 @@ from conjoin.codecs.table.frame import as_frame
 from conjoin.codecs.table.guess import guess, level_cells
 from conjoin.codecs.table.measure import (
     bounds_of,
-    day_step,
-    decimals_of,
-    decimals_of_step,
     fine_step,
-    fraction_of,
+    precision_of,
     range_of,
     recurring,
     sentinel_days,
-    step_of,
+    single_of,
     unit_of,
 )
-from conjoin.codecs.table.overrides import missing_of, overrides_of
 from conjoin.codecs.table.reading import (
     IN_WORDS,
     form_of,
     read_in,
     target_form,
 )
-from conjoin.codecs.table.relation_search import relations_of
+from conjoin.codecs.table.relation_search import related_without_codes
 from conjoin.codecs.table.relations import Difference, Relation, derived, plain
 from conjoin.codecs.table.schema import RARE, Column, Schema
 from conjoin.codecs.table.survey import Reading, Survey, survey
@@ -73,6 +70,7 @@ Values = tuple[float, ...]
 Array = NDArray[Any]
 Series = Any
 
+LARGEST_WHOLE = 2**51  # of the numbers that are kept apart, and their steps
 _FEW_LEVELS = 64  # of a category, up to which all are kept, however rare
 MAX_LEVELS = 2048  # of a category; the rest are pooled as one rare level
 MAX_COSTLY_LEVELS = 1024  # the same, for families that have an indicator of each level
@@ -127,9 +125,9 @@ def inspect(
     >>> [(column.name, column.type) for column in schema.columns]
     [('age', 'integer'), ('sex', 'category')]
     """
-    surveyed = survey(as_frame(df), types, missing, target)
+    surveyed = survey(as_frame(df), types, missing, target, weight=weight)
     rows, weights = counted(surveyed.frame, weight)
-    found = examine(rows, weights, target=target, types=types, missing=missing, surveyed=surveyed)
+    found = examine(rows, weights, target=target, surveyed=surveyed)
     return found.schema
 
 
@@ -158,8 +156,6 @@ def examine(
     weight: Array,
     *,
     target: Any = None,
-    types: Any = None,
-    missing: Any = (),
     most_levels: int = MAX_LEVELS,
     surveyed: Survey,
 ) -> Examined:
@@ -171,37 +167,38 @@ def examine(
             f"There is no column {target!r} to be the target; the columns are "
             f"{', '.join(map(str, names))}."
         )
-    asked = overrides_of(types, names)
-    blanks = missing_of(missing, names)
+    asked = {
+        name: {
+            **surveyed.said[name],
+            "most_levels": most_levels,
+            "usual": surveyed.usual,
+            "reading": surveyed.readings.get(name),
+        }
+        for name in names
+    }
     columns = []
     tallies = {}
     for i, name in enumerate(names):
-        fields = asked.get(name, {})
-        hidden = tuple(dict.fromkeys([*blanks.get(name, ()), *fields.get("missing", ())]))
-        column, tallies[name] = _column(
-            name,
-            frame.iloc[:, i],
-            weight,
-            {
-                **fields,
-                "missing": hidden,
-                "most_levels": most_levels,
-                "usual": surveyed.usual,
-                "reading": surveyed.readings.get(name),
-            },
-            name == target,
-        )
+        series = frame.iloc[:, i]
+        column, tallies[name] = _column(name, series, weight, asked[name], name == target)
         columns.append(column)
     columns = _rescue(columns, target)
     dates = [column.name for column in columns if column.type == "date" and column.modelled]
     unzoned = zone_notices({name: zones_of(frame[name]) for name in dates})
     others = [column for column in columns if column.modelled and column.name != target]
     cells = {column.name: plain(column, frame[column.name]) for column in others}
-    stated = {name: fields["relation"] for name, fields in asked.items() if "relation" in fields}
-    relations, notes = relations_of(cells, weight, others, stated)
-    relations = [_with_apart(one, cells, weight, others, tallies) for one in relations]
+    said = surveyed.said.items()
+    stated = {name: fields["relation"] for name, fields in said if "relation" in fields}
+    codes = {name: one.codes for name, one in surveyed.readings.items() if one.codes}
+    related = related_without_codes(cells, weight, others, stated, codes)
+    for name, gone in related.missing.items():
+        again = {**asked[name], "missing": (*asked[name]["missing"], *gone)}
+        column, tallies[name] = _column(name, frame[name], weight, again, False)
+        columns = [column if each.name == name else each for each in columns]
+    cells = related.cells
+    relations = [_with_apart(one, cells, weight, columns, tallies) for one in related.relations]
     columns = derived(columns, relations)
-    found = (*flags_notices(cells), *notes, *(one.notice for one in relations))
+    found = (*flags_notices(cells), *related.told, *(one.notice for one in relations))
     notices = (*surveyed.told, *unzoned, *_notices(columns), *found)
     told = tuple(one.to_json() for one in relations)
     return Examined(Schema(tuple(columns), target, notices, told), tallies)
@@ -312,10 +309,8 @@ def _measure_notice(column: Column) -> str:
 
 def _words_notice(column: Column) -> str:
     """How numbers in words are read, and how to say otherwise."""
-    empty = [word for word in column.missing if isinstance(word, str)]
-    gone = f"; {', '.join(map(repr, empty))} count as missing" if empty else ""
     return (
-        f"Column {column.name!r} holds numbers written in words ({column.parse.describe()}){gone}. "
+        f"Column {column.name!r} holds numbers written in words ({column.parse.describe()}). "
         "They are modelled as numbers and written back in this way; to keep them as words, say "
         f"types={{{column.name!r}: {{'parse': 'words'}}}}."
     )
@@ -338,14 +333,15 @@ def _column(
         kind, form = _type(series, weight, asked, changed)
         found = _form(series, asked, kind, is_target)
     else:
-        kind, form = reading.of_rows(series, weight)
-        kind = asked.get("type", kind)
+        kind = asked.get("type", reading.type)
+        form = reading.format
         found = reading.found
     if found is not None:
         asked = {**asked, "missing": tuple(dict.fromkeys([*asked["missing"], *found.missing]))}
         series = _in_numbers(blank(series, asked["missing"]), found.form)
-        kind = asked.get("type") or guess(series, weight, changed)[0]
-    counts = _tally(series, weight, kind, form, asked)
+        if reading is None:
+            kind = asked.get("type") or guess(series, weight, changed)[0]
+    counts = _tally(series, weight, kind, form)
     fields: JSON = {
         "name": name,
         "type": kind,
@@ -357,11 +353,10 @@ def _column(
     fields["missing"] = asked["missing"]
     fields["missing_share"] = counts.missing / counts.rows
     fields |= _categories(raw)
-    single = str(raw.dtype) if str(raw.dtype) in ("float32", "float16") else "float64"
     asked = asked if found is None else _of_form(asked, found)
     numeric = kind in ("real", "integer", "date")
     fields |= (
-        _measure(name, kind, counts, asked, single)
+        _measure(name, kind, counts, asked, single_of(raw))
         if numeric
         else _levels(name, kind, counts, asked, series, is_target)
     )
@@ -374,7 +369,9 @@ def _column(
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:
-        why = reason_to_set_aside(column, counts, explicit="type" in asked or "parse" in asked)
+        explicit = "type" in asked or "parse" in asked
+        random_digits = reading is not None and reading.random_digits
+        why = reason_to_set_aside(column, counts, explicit=explicit, random_digits=random_digits)
     if why:  # its values are nobody's business: names and notes would end up in the saved model
         column = dataclasses.replace(
             column,
@@ -428,23 +425,12 @@ def _type(series: Series, weight: Array, asked: JSON, changed: bool) -> tuple[st
     return asked["type"], asked.get("format", form if asked["type"] == "date" else "")
 
 
-def _tally(series: Series, weight: Array, kind: str, form: str, asked: JSON) -> Tally:
+def _tally(series: Series, weight: Array, kind: str, form: str) -> Tally:
     if kind == "date":
         return tally(*days(series, form), weight)
     if kind not in ("real", "integer"):
         return tally(*level_cells(series), weight)
-    values, known = floats(series)
-    if (
-        kind == "integer"
-        and asked.get("type") == "integer"
-        and not (values[known] == np.rint(values[known])).all()
-    ):
-        bad = values[known][values[known] != np.rint(values[known])][0]
-        raise ValueError(
-            f"Column {series.name!r} was said to be of type integer, but has the value {bad:g}; "
-            "say 'real'."
-        )
-    return tally(values, known, weight)
+    return tally(*floats(series), weight)
 
 
 def _dtype(raw: Series, reads_words: bool) -> str:
@@ -466,7 +452,9 @@ def _measure(name: Any, kind: str, counts: Tally, asked: JSON, dtype: str) -> JS
     """Precision and all that rests on it; a resolution of None leaves no room for spikes or
     bounds."""
     fields: JSON = {"unit": asked.get("unit", unit_of(name))}
-    decimals, step, offset = _precision(kind, counts, asked, dtype)
+    reading: Reading | None = asked.get("reading")
+    surveyed = None if reading is None else reading.precision
+    decimals, step, offset = surveyed or precision_of(kind, counts, asked, dtype)
     atoms, only, codes = _recurring(kind, counts, step)
     atoms = tuple(asked.get("atoms", atoms))
     fields |= {"decimals": decimals, "precision": step, "offset": asked.get("offset", offset)}
@@ -506,28 +494,6 @@ def _needs_mass(atoms: Sequence[float], asked: JSON) -> bool:
     return bool(atoms) or any(end is not None for end in asked.get("bounds", ()))
 
 
-def _precision(
-    kind: str, counts: Tally, asked: JSON, dtype: str
-) -> tuple[int | None, float | None, float]:
-    """Decimals, step and one value of the lattice; None and None for full precision."""
-    given = asked.get("precision", asked.get("resolution"))
-    if given == 0:
-        return None, None, 0.0
-    if given is not None:
-        decimals = asked.get("decimals", decimals_of_step(float(given)))
-        return (None if kind == "date" else decimals), float(given), 0.0
-    if kind == "date":
-        return None, day_step(counts.values), 0.0
-    decimals = (
-        asked.get("decimals", decimals_of(counts.values, dtype)) if len(counts.values) else None
-    )
-    if decimals is None and kind == "integer":
-        decimals = 0
-    if decimals is None:
-        return None, fraction_of(counts), 0.0
-    return decimals, *step_of(counts, int(decimals))
-
-
 # ------------------------------------------------------------------------------------------- levels
 
 
@@ -536,6 +502,8 @@ def _levels(
 ) -> JSON:
     weights = dict(zip(counts.values.tolist(), counts.counts.tolist(), strict=True))
     doubts = word_doubts(name, counts)
+    if "type" not in asked and kind == "category":
+        doubts += _whole_numbers(name, weights)
     pooled: list[Any] = list(asked.get("pooled", ()))
     if asked.get("levels"):
         levels = list(asked["levels"])
@@ -599,6 +567,23 @@ def _ordered(series: Series, levels: list[Any]) -> tuple[list[Any], str]:
         f"Column {series.name!r} is ordered as {', '.join(map(str, levels[:5]))}; if that is "
         "wrong, list its levels in types=.",
     )
+
+
+def _whole_numbers(name: Any, weights: Mapping[Any, float]) -> list[str]:
+    """That whole numbers are taken as names."""
+    count = len(weights)
+    numbers = [value for value in weights if isinstance(value, int | float)]
+    if numbers and is_place_name(name):
+        return [
+            f"Column {name!r} is named like postal codes: its {count:,} whole numbers are taken as "
+            f"categories. If they are amounts, say types={{{name!r}: 'integer'}}."
+        ]
+    if any(isinstance(value, int) and abs(value) >= LARGEST_WHOLE for value in numbers):
+        return [
+            f"Column {name!r} has whole numbers beyond 2^51, which a model of numbers cannot keep "
+            f"apart: its {count:,} values are taken as categories."
+        ]
+    return []
 
 
 def _unlisted(name: Any, weights: Mapping[Any, float], levels: Sequence[Any]) -> list[str]:

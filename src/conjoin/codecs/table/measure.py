@@ -6,7 +6,8 @@ All are functions of a tally, in raw units.
 
 import math
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from conjoin.codecs.table.values import Tally
 
 __all__ = [
+    "Code",
+    "Precision",
     "atoms_of",
     "bounds_of",
     "day_step",
@@ -21,9 +24,11 @@ __all__ = [
     "decimals_of_step",
     "fine_step",
     "fraction_of",
+    "precision_of",
     "range_of",
     "recurring",
     "sentinel_days",
+    "single_of",
     "step_of",
     "unit_of",
 ]
@@ -57,14 +62,58 @@ _UNITS = (
     "mm cm m km kg g mg ug lb lbs oz ms s sec min hours days years usd eur gbp pct percent "
     "celsius kwh kw w v hz ml l ppm mmhg bpm"
 )
+MAX_NOISE_SHARE = 0.5  # of the distinct numbers, that arithmetic may have spoilt
 _NOISE = 1e-9  # of a step: what sums and differences of decimals are off by
 _SUFFIX = re.compile(rf"[_\s]({'|'.join(_UNITS.split())})$", re.IGNORECASE)
 _BRACKETS = re.compile(r"[(\[]\s*([^()\[\]\s]{1,10})\s*[)\]]\s*$")
 
 
+def single_of(series: Any) -> str:
+    """The dtype in whose precision numbers were recorded."""
+    return str(series.dtype) if str(series.dtype) in ("float32", "float16") else "float64"
+
+
+class Code(NamedTuple):
+    """A number, or a date in days, that may mean "none", the cell that holds it, and how often it
+    stands there."""
+
+    number: float
+    cell: Any
+    rows: int
+
+
+class Precision(NamedTuple):
+    """Decimals, the step of the lattice and one value of it; None and None for full precision."""
+
+    decimals: int | None
+    step: float | None
+    offset: float
+
+
+def precision_of(kind: str, counts: Tally, asked: Mapping[str, Any], dtype: str) -> Precision:
+    """How a column of the type ``kind`` was recorded, where ``asked`` does not say it."""
+    given = asked.get("precision", asked.get("resolution"))
+    if given == 0:
+        return Precision(None, None, 0.0)
+    if given is not None:
+        decimals = asked.get("decimals", decimals_of_step(float(given)))
+        return Precision(None if kind == "date" else decimals, float(given), 0.0)
+    if kind == "date":
+        return Precision(None, day_step(counts.values), 0.0)
+    decimals = (
+        asked.get("decimals", decimals_of(counts.values, dtype)) if len(counts.values) else None
+    )
+    if decimals is None and kind == "integer":
+        decimals = 0
+    if decimals is None:
+        return Precision(None, fraction_of(counts), 0.0)
+    return Precision(decimals, *step_of(counts, int(decimals)))
+
+
 def decimals_of(values: Array, dtype: str) -> int | None:
     """The fewest decimals (at most 6) at which every value equals its rounding in ``dtype``, but
-    for what arithmetic leaves behind, such as 5e-17 for 0; None for full precision."""
+    for what arithmetic leaves behind in few of them, such as 5e-17 for 0; None for full
+    precision."""
     kind = np.dtype(dtype) if dtype in ("float32", "float16") else np.dtype("float64")
     top = float(np.abs(values).max(initial=0.0))
     spacing = float(np.spacing(kind.type(top))) if top < np.finfo(kind).max else np.inf
@@ -76,7 +125,10 @@ def decimals_of(values: Array, dtype: str) -> int | None:
             same = rounded.astype(kind) == values.astype(kind)
         else:
             off = np.abs(rounded - values)
-            same = (off <= 4 * np.spacing(np.abs(values))) | (off <= _NOISE * 10.0**-digits)
+            same = off <= 4 * np.spacing(np.abs(values))
+            left = ~same & (off <= _NOISE * 10.0**-digits)
+            # where most are far below the step, they are small numbers and nothing else
+            same |= left & (left.sum() <= MAX_NOISE_SHARE * len(values))
         if same.all():
             return digits
     return None
@@ -112,7 +164,8 @@ def fraction_of(tally: Tally) -> float | None:
         return None
     for parts in _FRACTIONS:
         cells = values * parts
-        few = np.ptp(cells) + 1 <= 100 * len(cells)
+        # distinct numbers are at least a step apart
+        few = len(cells) - 1.5 <= np.ptp(cells) <= 100 * len(cells) - 1
         if few and np.abs(cells - np.rint(cells)).max() <= 1e-9 * max(1.0, np.abs(cells).max()):
             return 1.0 / parts
     return None

@@ -12,8 +12,16 @@ import numpy as np
 from conjoin.codecs.table.forms import NAMED_PARSES, form_json, is_parse
 from conjoin.codecs.table.schema import ROLES, TYPES, Column, Schema
 from conjoin.codecs.table.values import text_of
+from conjoin.util.plain import plain_value
 
-__all__ = ["NO_RELATION", "missing_of", "of_target", "overrides_of", "without_target"]
+__all__ = [
+    "NO_RELATION",
+    "missing_of",
+    "of_target",
+    "overrides_of",
+    "said_of",
+    "without_target",
+]
 
 JSON = dict[str, Any]
 
@@ -56,6 +64,7 @@ _NUMERIC = (
 def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
     """{column: {field: value}} from {column: type}, {column: {field: value}}, a Schema, or the path
     of a saved schema."""
+    types = plain_value(types)
     if types is None:
         return {}
     if isinstance(types, str | Path):
@@ -80,9 +89,22 @@ def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
     return {_known(name, names): _fields(name, value) for name, value in types.items()}
 
 
+def said_of(types: Any, missing: Any, names: Sequence[Any]) -> dict[Any, JSON]:
+    """What the user says of every column: {column: {field: value}}, with all values that mean
+    missing there in "missing". ``types`` and ``missing`` are as of ``inspect``."""
+    asked = overrides_of(types, names)
+    blanks = missing_of(missing, names)
+    return {name: _with_blanks(asked.get(name, {}), blanks.get(name, ())) for name in names}
+
+
+def _with_blanks(fields: JSON, blanks: Sequence[Any]) -> JSON:
+    return {**fields, "missing": tuple(dict.fromkeys([*blanks, *fields.get("missing", ())]))}
+
+
 def of_target(types: Any, name: Any) -> JSON:
     """What the user says of a target by this name: {field: value}, nothing where nothing is
     said."""
+    types = plain_value(types)
     if isinstance(types, str | Path):
         types = Schema.load(types)
     if isinstance(types, Schema):
@@ -181,6 +203,7 @@ def _from_column(column: Column) -> JSON:
 
 def missing_of(missing: Any, names: Sequence[Any]) -> dict[Any, tuple[Any, ...]]:
     """{column: values that mean missing} from a list for every column, or a dict of lists."""
+    missing = plain_value(missing)
     if isinstance(missing, Mapping):
         return {_known(name, names): _listed(values) for name, values in missing.items()}
     values = _listed(missing)

@@ -21,6 +21,7 @@ from conjoin.codecs.table.first_lines import (
     units_words,
 )
 from conjoin.codecs.table.json_records import is_json, read_json
+from conjoin.codecs.table.kept_text import EMPTY, KeptText, empty_words
 from conjoin.codecs.table.stream import Limits, Source
 from conjoin.codecs.table.totals import totals_words
 
@@ -39,14 +40,6 @@ __all__ = [
     "read_table",
 ]
 
-# what pandas and numpy write for a missing cell; other words are never guessed
-_EMPTY = [
-    "",
-    "nan",
-    "NaN",
-    "NaT",
-    "<NA>",
-]
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -56,8 +49,10 @@ _BOMS = (
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 _DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 _GROUPED_BY_POINTS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")
+_POWER = re.compile(r"\d+[eE]\d+")
+_VERSION = re.compile(r"\d+\.\d+")
+MAX_VERSIONS = 30  # distinct numbers of a column that may be versions
 _NO_POINT = re.compile(r"\s*[-+]?\d*\s*")
-_ZERO_PADDED = re.compile(r"0\d+")
 _HEAD_BYTES = 1 << 18  # that tell how a text is written
 _SAMPLE_ROWS = 1_000
 _SIZED_ROWS = 1 << 16  # rows of a Parquet file whose words are measured at once
@@ -73,19 +68,20 @@ class _Dialect:
     separator: str
     spaced: bool  # a space follows each separator
     decimal: str
-    # columns of codes such as 00501, whose zeros are kept by reading them as text
-    padded: tuple[str, ...]
     # columns such as 2.725 in a file with decimal commas: read as text, so that the codec, which
     # sees all columns, decides what the point means, and tells it
     pointed: tuple[str, ...] = ()
     skipped: int = 0  # lines above the header that tell the separator
     doubt: str = ""  # that the header may be a row
+    versions: tuple[str, ...] = ()  # sentences about numbers such as 1.10 beside 1.9
 
 
 class Checked(NamedTuple):
-    """The rows of a text table, and what the user should be told of its lines."""
+    """The rows of a text table, the columns that are to be read as text, and what the user should
+    be told of its lines and cells."""
 
     rows: int
+    text: tuple[str, ...]
     told: tuple[str, ...]
 
 
@@ -119,7 +115,7 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
     if checked.rows == 0:
         raise ValueError(f"{source.name} has a header but no rows.")
     notices = [*notices_of(source, dialect), *checked.told]
-    frame = _parse(source, dialect, header)
+    frame = _parse(source, dialect, header, checked)
     totals = totals_words(frame)
     return frame, [*notices, *([f"{source.name}: {totals}"] if totals else [])]
 
@@ -145,7 +141,11 @@ def read_records(source: Source) -> tuple[pd.DataFrame, list[str]] | None:
         return None
     frame, notices = read_json(source, encoding)
     check_header(source, list(frame.columns))
-    return frame.mask(frame.isin(_EMPTY)), notices
+    gone = frame.isin(EMPTY)
+    found = Counter(
+        (name, cell) for name in frame for cell in frame[name][gone[name]].tolist() if cell
+    )
+    return frame.mask(gone), [*notices, *empty_words(found)]
 
 
 def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
@@ -188,10 +188,11 @@ def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
     if units:
         raise ValueError(f"{source.name}: {units}")
     decimal = "," if separator != "," and _decimal_comma(rows) else "."
-    padded = _padded(header, rows)
-    pointed = tuple(name for name in _pointed(header, rows) if name not in padded)
+    pointed = tuple(_pointed(header, rows))
     skipped = int(bool(told))
-    return _Dialect(encoding, separator, spaced, decimal, padded, pointed, skipped, doubt), header
+    versions = tuple(_told_of_versions(header, rows))
+    dialect = _Dialect(encoding, separator, spaced, decimal, pointed, skipped, doubt, versions)
+    return dialect, header
 
 
 def _refuse_blanks(source: Source, header: list[str], lines: list[str]) -> None:
@@ -348,16 +349,35 @@ def _pointed(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def _may_be_grouped(cells: list[str]) -> bool:
     grouped = [cell for cell in cells if _GROUPED_BY_POINTS.fullmatch(cell)]
-    rest = [cell for cell in cells if cell not in _EMPTY and not _NO_POINT.fullmatch(cell)]
+    rest = [cell for cell in cells if cell not in EMPTY and not _NO_POINT.fullmatch(cell)]
     return bool(grouped) and len(rest) == len(grouped)
 
 
-def _padded(header: list[str], rows: list[list[str]]) -> tuple[str, ...]:
-    return tuple(
-        name
-        for i, name in enumerate(header)
-        if any(_ZERO_PADDED.fullmatch(row[i]) for row in rows if i < len(row))
-    )
+def _told_of_versions(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Of columns of few numbers, which may be names: some end with a 0 that others don't need (1.10
+    beside 1.9 are two versions, and 1.10 read as a number is 1.1), or all are written as 1E5."""
+    told = []
+    for i, name in enumerate(header):
+        cells = list(dict.fromkeys(row[i] for row in rows if i < len(row) and row[i]))
+        if cells and len(cells) <= MAX_VERSIONS and all(map(_POWER.fullmatch, cells)):
+            told.append(
+                f"Column {name!r} has {cells[0]}, which is read as the number "
+                f"{float(cells[0]):.15g}. If it is a name, write another letter before it "
+                f"(x{cells[0]})."
+            )
+        if len(cells) > MAX_VERSIONS or not all(map(_VERSION.fullmatch, cells)):
+            continue
+        places = [len(cell.partition(".")[2]) for cell in cells]
+        padded = [cell for cell, size in zip(cells, places, strict=True) if size > min(places)]
+        padded = [cell for cell in padded if cell.endswith("0")]
+        if padded:
+            other = cells[places.index(min(places))]
+            told.append(
+                f"Column {name!r} has {padded[0]} beside {other}: they are read as numbers, "
+                f"{float(padded[0]):g} and {float(other):g}. If they are names, such as versions, "
+                f"write a letter before them (v{padded[0]})."
+            )
+    return told
 
 
 def notices_of(source: Source, dialect: _Dialect) -> list[str]:
@@ -368,11 +388,7 @@ def notices_of(source: Source, dialect: _Dialect) -> list[str]:
         notices.append(f"{source.name} writes decimals with a comma.")
     if dialect.encoding != "utf-8":
         notices.append(f"{source.name} is encoded as {dialect.encoding}.")
-    notices += [
-        f"Column {name!r} has numbers that start with 0; they are kept as text."
-        for name in dialect.padded
-    ]
-    return notices
+    return [*notices, *dialect.versions]
 
 
 # ------------------------------------------------------------------------------------ what it holds
@@ -402,7 +418,9 @@ def check_rows(source: Source, dialect: _Dialect, header: list[str]) -> Checked:
     ):
         for _ in range(dialect.skipped):
             next(text)
-        reader = csv.reader(text, delimiter=dialect.separator, skipinitialspace=dialect.spaced)
+        kept = KeptText(header, dialect.separator)
+        lines = kept.lines(text)
+        reader = csv.reader(lines, delimiter=dialect.separator, skipinitialspace=dialect.spaced)
         rows = -1
         blank: list[int] = []  # lines among the rows
         waiting: list[int] = []  # lines after the last row so far
@@ -416,10 +434,13 @@ def check_rows(source: Source, dialect: _Dialect, header: list[str]) -> Checked:
                 blank += waiting
                 waiting = []
                 rows += 1
+                if rows:
+                    kept.look(row)
         except csv.Error as error:
             line = reader.line_num + dialect.skipped
             raise ValueError(f"{source.name}, line {line}, cannot be read: {error}.") from None
-    return Checked(rows, _told_of_blank(source, blank))
+    told = (*kept.told, *_told_of_blank(source, blank))
+    return Checked(rows, tuple(dict.fromkeys([*kept.padded, *kept.long])), told)
 
 
 def _check_row(source: Source, line: int, row: list[str], header: list[str], below: bool) -> None:
@@ -446,27 +467,27 @@ def _told_of_blank(source: Source, lines: list[int]) -> tuple[str, ...]:
     )
 
 
-def csv_options(dialect: _Dialect, header: list[str]) -> dict[str, Any]:
+def csv_options(dialect: _Dialect, header: list[str], checked: Checked) -> dict[str, Any]:
     return {
         "sep": dialect.separator,
         "decimal": dialect.decimal,
         "encoding": dialect.encoding,
         "skipinitialspace": dialect.spaced,
-        "dtype": dict.fromkeys((*dialect.padded, *dialect.pointed), str),
+        "dtype": dict.fromkeys((*checked.text, *dialect.pointed), str),
         "names": header,
         "header": 0,
         "skiprows": dialect.skipped,
         "index_col": False,
         "keep_default_na": False,
-        "na_values": _EMPTY,
+        "na_values": list(EMPTY),
         "low_memory": False,
     }
 
 
-def _parse(source: Source, dialect: _Dialect, header: list[str]) -> pd.DataFrame:
+def _parse(source: Source, dialect: _Dialect, header: list[str], checked: Checked) -> pd.DataFrame:
     try:
         with source.open() as stream:
-            frame: pd.DataFrame = pd.read_csv(stream, **csv_options(dialect, header))
+            frame: pd.DataFrame = pd.read_csv(stream, **csv_options(dialect, header, checked))
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{source.name} cannot be read as a table: {error}.") from None
     return frame

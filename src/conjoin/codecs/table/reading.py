@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from conjoin.codecs.table.codes import is_place_name
 from conjoin.codecs.table.forms import Found, find_form, form_from
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import (
@@ -171,6 +172,8 @@ def form_of(series: Series, asked: dict[str, Any], kind: str, usual: str = "") -
     if isinstance(series.dtype, pd.CategoricalDtype) and not wanted:
         return None
     words = [str(word) for word in pd.unique(series.dropna().astype(object))]
+    if not wanted and is_place_name(series.name) and any(map(str.isdigit, words)):
+        return None
     pointed = usual == "," and any("." in word for word in words)
     if not parse and wanted and not pointed and _plain(words):
         return None

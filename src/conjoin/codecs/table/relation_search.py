@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from conjoin.codecs.table.measure import Code
 from conjoin.codecs.table.overrides import NO_RELATION
 from conjoin.codecs.table.relations import (
     FLOAT_ROUNDING,
@@ -30,8 +31,9 @@ from conjoin.codecs.table.relations import (
     missing,
 )
 from conjoin.codecs.table.schema import Column
+from conjoin.codecs.table.values import text_of
 
-__all__ = ["find_relations", "relations_of"]
+__all__ = ["Related", "find_relations", "related_without_codes", "relations_of"]
 
 Array = NDArray[Any]
 Name = Any
@@ -86,6 +88,71 @@ def relations_of(
     taken = {name for one in told for name in one.names} | set(stated)
     free = [one for one in columns if one.name not in taken and not one.is_block]
     return [*told, *find_relations(rows, free)], unsearched(rows.cells, free)
+
+
+class Related(NamedTuple):
+    """Relations; the plain columns, in which codes such as -999 are missing where they count as
+    that; the cells that do, by column; and sentences."""
+
+    relations: list[Relation]
+    cells: Plain
+    missing: dict[Name, tuple[Any, ...]]
+    told: list[str]
+
+
+def related_without_codes(
+    cells: Plain,
+    weight: Array,
+    columns: Sequence[Column],
+    stated: Mapping[Name, Any],
+    codes: Mapping[Name, Sequence[Code]],
+) -> Related:
+    """As ``relations_of``, of rows without cells that may mean "none", such as -999. In the columns
+    of an exact relation of numbers these count as missing, unless a row with one keeps to it.
+
+    ``codes``: those of columns."""
+    coded = {
+        name: np.isin(cells[name], [code.number for code in found])
+        for name, found in codes.items()
+        if name in cells
+    }
+    without = {name: np.where(where, np.nan, cells[name]) for name, where in coded.items()}
+    relations, told = relations_of(cells | without, weight, columns, stated)
+    exact = [one for one in relations if not isinstance(one, Lookup)]
+    gone = {
+        name: one
+        for one in exact
+        for name in one.names
+        if name in coded and not any(_keeps(each, name, cells, coded) for each in exact)
+    }
+    changed = cells | {name: without[name] for name in gone}
+    counted = [
+        one if isinstance(one, Lookup) else one.counted(changed, weight) for one in relations
+    ]
+    missing = {name: tuple(code.cell for code in codes[name]) for name in gone}
+    return Related(
+        counted, changed, missing, [*told, *(_told(name, codes[name], gone[name]) for name in gone)]
+    )
+
+
+def _keeps(one: Relation, name: Name, cells: Plain, coded: Mapping[Name, Array]) -> bool:
+    """Whether a row keeps a relation in which this column alone has a code: then it is a number."""
+    if name not in one.names:
+        return False
+    others = [coded[other] for other in one.names if other != name and other in coded]
+    alone = coded[name] & ~np.logical_or.reduce(others, initial=False)
+    with np.errstate(all="ignore"):  # of numbers too large to be added
+        return bool((alone & one.checked(cells)[0] & one.usual(cells)).any())
+
+
+def _told(name: Name, codes: Sequence[Code], one: Relation) -> str:
+    shown = ", ".join(text_of(code.cell) for code in codes)
+    rows = sum(code.rows for code in codes)
+    return (
+        f"Column {name!r} is {shown} in {rows:,} row{'s' if rows > 1 else ''}, which does not go "
+        f"with what holds of the others, that {one.name!r} is {one.rule}: it counts as missing. If "
+        f"it is a number, say types={{{one.name!r}: {{'relation': 'none'}}}}."
+    )
 
 
 class Sample(NamedTuple):

@@ -131,6 +131,10 @@ class Relation(abc.ABC):
         """(B,) bool; where a cell is missing it means nothing."""
 
     @abc.abstractmethod
+    def usual(self, cells: Plain) -> Array:
+        """(B,) bool: where it holds as it did in nearly all rows of the fit."""
+
+    @abc.abstractmethod
     def value(self, cells: Plain) -> Array:
         """(B,) what ``name`` is by the other columns; missing where they don't say."""
 
@@ -276,6 +280,9 @@ class Linear(Relation):
             found[name] = (others / factor, float(np.log(abs(factor))))
         return found
 
+    def usual(self, cells: Plain) -> Array:
+        return self.holds(cells)
+
     def settle(self, cells: Plain, filled: Plain, how: Settling) -> Plain:
         """The filled parts of a known y change in proportion, so that they make it up; the last of
         them is what is left. Where that can't be, it makes up for all."""
@@ -352,6 +359,10 @@ class Difference(Relation):
     def holds(self, cells: Plain) -> Array:
         slack = FLOAT_ROUNDING * np.abs(cells[self.start])
         return np.asarray((self.apart(cells) >= self.low - slack) | (not self.ordered))
+
+    def usual(self, cells: Plain) -> Array:
+        apart = self.apart(cells)
+        return np.asarray((apart >= self.low) & (apart <= self.high))
 
     def why(self, cells: Plain, row: int) -> str:
         apart = self.apart(cells)[row]
@@ -434,6 +445,9 @@ class Lookup(Relation):
         only = {text: keys[0] for text, keys in self._keys_of.items() if len(keys) == 1}
         back = _mapped(cells[self.name], only)
         return {self.name: (self.value(cells), 0.0), self.of[0]: (back, 0.0)}
+
+    def usual(self, cells: Plain) -> Array:
+        return self.holds(cells)
 
     def settle(self, cells: Plain, filled: Plain, how: Settling) -> Plain:
         """A filled key that does not go with a known value gives way to one that does, by how often

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from conjoin.util.plain import plain_value
+
 __all__ = [
     "FINITE_NUMBER",
     "Tally",
@@ -122,7 +124,7 @@ def quoted(value: Any) -> str:
     >>> quoted("red"), len(quoted("x" * 1000))
     ("'red'", 80)
     """
-    return _quote.repr(value)
+    return _quote.repr(plain_value(value))
 
 
 def text_of(value: Any) -> str:
@@ -133,6 +135,8 @@ def text_of(value: Any) -> str:
 def whole_text(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
+    if isinstance(value, int):
+        return str(value)
     return str(int(value)) if np.isfinite(value) and value == int(value) else repr(float(value))
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "NAMED_PARSES",
     "Written",
     "is_empty_word",
+    "is_limit",
     "learn_written",
     "obstacle",
     "settled_decimal",
@@ -27,6 +28,8 @@ __all__ = [
 # words that stand for a missing cell, in lower case
 EMPTY_WORDS = {"", "?", "-", "--", "–", "—", ".", "na", "n/a", "#n/a", "n.a.", "nan", "null"}
 EMPTY_WORDS |= {"none", "nil", "unknown", "unk", "missing", "not available"}
+# what a sheet shows where it can't work out a cell
+EMPTY_WORDS |= {"#div/0!", "#ref!", "#value!", "#name?", "#num!", "#null!", "#error!", "#####"}
 
 # what a user may say of a column whose numbers can't be told from its words alone
 NAMED_PARSES = ("money", "percent", "number", "decimal comma", "decimal point", "time", "words")
@@ -44,6 +47,7 @@ _MAX_DIGITS = 15  # of a whole number that a float keeps apart from its neighbou
 _MAX_PLACES = 20  # of decimals; those beyond a float's precision are rounded, as in any file
 _MAX_UNIT_CHARACTERS = 15
 MIN_NUMBERS_SHARE = 0.9  # of the distinct words, above which a column was meant as numbers
+MIN_HINDERED_SHARE = 0.5  # the same, of a column whose other words are named
 MIN_LOOKED_AT_WORDS = 200  # of many, which tell at once that a column holds other words
 MIN_SHOWN_NUMBERS = 10  # of these
 MAX_SHOWN_UNITS = 4  # of a column whose numbers have several
@@ -53,6 +57,7 @@ _CELL = re.compile(
     rf"(?P<open>\(?)(?P<before>[^\d(),.]*)"
     rf"(?P<core>[.,]?\d(?:[\d,.'’_{_SPACES}]*\d)?)(?P<after>[^()]*?)(?P<close>\)?)"
 )
+_LIMIT = re.compile(r"(?:[<>]=?|[≤≥]|&[lg]t;=?)\s*(?P<number>.+)")
 _SIGNS = r"%‰°º′″µμΩ$€£¥₹₩₽₺₫₴₦₱฿₪¢ƒA-Za-zÀ-ɏа-яА-Я"
 # what follows the digits: "-A-7" and ".7" make a key or a range of it, "/h" is a unit
 _UNIT = re.compile(rf"[{_SIGNS}][{_SIGNS}²³./·*^-]*\d?|/[{_SIGNS}]+[²³]?")
@@ -205,6 +210,12 @@ def _plain(cell: Any) -> float | None:
 
 def is_empty_word(cell: Any) -> bool:
     return isinstance(cell, str) and cell.strip().lower() in EMPTY_WORDS
+
+
+def is_limit(cell: Any) -> bool:
+    """Whether a cell tells where a number lies, and not which it is: <0.1, > 100, ≤ 5 mg."""
+    found = _LIMIT.fullmatch(cell.strip()) if isinstance(cell, str) else None
+    return found is not None and _parts(found["number"]) is not None
 
 
 # ------------------------------------------------------------------------------------- taking apart
@@ -361,7 +372,7 @@ def obstacle(words: Sequence[str]) -> str:
     parts = {word: _parts(word) for word in numbers}
     odd = [word for word, part in parts.items() if part is None]
     plain = [word for word, part in parts.items() if part is not None]
-    if len(plain) < max(MIN_SHOWN_NUMBERS, MIN_NUMBERS_SHARE * len(numbers)):
+    if len(plain) < max(MIN_SHOWN_NUMBERS, MIN_HINDERED_SHARE * len(numbers)):
         return ""
     units: dict[tuple[str, str], str] = {}
     for word, part in parts.items():
