@@ -329,6 +329,16 @@ class Density(nn.Module, abc.ABC):
         """A part of this density, of its first variables alone, that is fitted before the rest."""
         return None
 
+    def _members(self) -> "dict[str, Density]":
+        """Densities of the same rows that learn one after the other, each by itself, before
+        ``_weigh_members``; none where this one learns as a whole."""
+        return {}
+
+    def _weigh_members(self, choose: Any) -> list[JSON]:
+        """What each member counts, by validation rows (None: there are none), and what is to be
+        told of each."""
+        raise NotImplementedError
+
     def notices(self, event: Any) -> list[str]:
         """What a user should be told about this density after the fit, given some rows of it; a
         sentence each."""

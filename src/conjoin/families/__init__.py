@@ -17,11 +17,13 @@ from conjoin.util.near import did_you_mean
 __all__ = [
     "FAMILIES",
     "Family",
+    "describe_family",
     "for_layout",
     "name_of",
     "names",
     "of_tables",
     "resolve",
+    "restored",
     "suited",
 ]
 
@@ -58,6 +60,13 @@ FAMILIES: dict[str, Family] = {
         "tree of latent variables; exact likelihood, any marginal, any conditional; the default "
         "for tables",
         ("pc", "probabilistic_circuit", "hclt"),
+    ),
+    "default": Family(
+        "conjoin.families.stacked:Stacked",
+        "classic",
+        "circuit and forest, mixed as validation rows choose; the most likely of what is "
+        "fitted in seconds",
+        ("stacked", "auto_fast"),
     ),
     "naive_bayes": Family(
         "conjoin.families.classic.naive_bayes:NaiveBayes",
@@ -464,3 +473,23 @@ def name_of(config: Any) -> str:
         if all(getattr(config, key) == value for key, value in FAMILIES[name].settings)
     ]
     return (exact or matches or [path])[0]
+
+
+def describe_family(density: Any) -> dict[str, Any]:
+    """All but the weights of a family's density, as JSON."""
+    config = density.config
+    silent = config.unwritten
+    settings = config.get_params().items()
+    return {
+        "kind": "family",
+        "family": name_of(config),
+        "settings": {k: v for k, v in settings if k not in silent or v != silent[k]},
+        "structure": density.structure,
+    }
+
+
+def restored(described: dict[str, Any], kind: Any, space: Any, context: Any = None) -> Any:
+    """A density of the config class ``kind`` from what ``describe_family`` gave, before its
+    weights."""
+    config = kind(**kind.implied | described["settings"])
+    return config.density(space, config, described["structure"], context_space=context).eval()
