@@ -64,8 +64,8 @@ FAMILIES: dict[str, Family] = {
     "default": Family(
         "conjoin.families.stacked:Stacked",
         "classic",
-        "circuit and forest, mixed as validation rows choose; the most likely of what is "
-        "fitted in seconds",
+        "circuit, mixtures of Gaussians and forest, mixed as validation rows choose; the most "
+        "likely of what is fitted in seconds",
         ("stacked", "auto_fast"),
     ),
     "naive_bayes": Family(
@@ -93,6 +93,12 @@ FAMILIES: dict[str, Family] = {
         "classic",
         "a few prototypes, columns independent within each; mixed types",
         ("latent_class",),
+    ),
+    "gaussian_mixture": Family(
+        "conjoin.families.classic.gaussian_mixture:GaussianMixture",
+        "classic",
+        "clusters of numbers that hang together, each with a full covariance; exact, mixed types",
+        ("gmm",),
     ),
     "dirichlet_process": Family(
         "conjoin.families.classic.dirichlet_process:DirichletProcess",

@@ -47,6 +47,7 @@ from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float
 from conjoin.families import describe_family, name_of, resolve, restored, suited
 from conjoin.families.circuit.latent_tree import Circuit
+from conjoin.families.classic.gaussian_mixture import gaussian_columns
 
 __all__ = ["Stacked", "StackedDensity"]
 
@@ -55,6 +56,9 @@ PRIOR_ROWS = 1.0  # that the weights start with, shared equally
 MIN_WEIGHT = 0.02  # of a member that stays
 MIN_GAIN_NATS = 0.02  # a row, for which exact marginals are given up
 MAX_SUMMED_LEVELS = 64  # of the first variable
+MIN_GAUSSIAN_COLUMNS = 2  # numbers that may hang together, for mixtures of Gaussians to be tried
+# whose components keep more, or less, to the shape that they have in common
+GAUSSIANS = ("gaussian_mixture", "gaussian_mixture:shrinkage=1.0,rows_per_column=1.5")
 MAX_FOREST_COLUMNS = 64  # beyond, a forest for each column takes long
 
 
@@ -82,11 +86,17 @@ class Stacked(Config):
         """The circuit alone: it learns from rows that memory does not hold."""
         return Circuit().streamed()
 
-    def names(self, space: Space) -> list[str]:
-        """The families that are tried, those with exact marginals first."""
+    def names(self, space: Space, data: Event, weight: Float[Tensor, " B"]) -> list[str]:
+        """The families that are tried for such rows, those with exact marginals first."""
         if self.members is not None:
             return [name.strip() for name in self.members.split("+")]
-        return ["circuit", *(["forest"] if len(space.variables) <= MAX_FOREST_COLUMNS else [])]
+        out = ["circuit"]
+        if len(gaussian_columns(space, data, weight)) >= MIN_GAUSSIAN_COLUMNS:
+            out += GAUSSIANS
+        if len(space.variables) <= MAX_FOREST_COLUMNS:
+            # y of a joint model may be missing: a number that comes last is left out exactly
+            out += ["forest" if space.variables[0].nominal else "forest:reverse=True"]
+        return out
 
 
 class StackedDensity(Density):
@@ -126,9 +136,10 @@ class StackedDensity(Density):
         context_space: Space | None = None,
     ) -> Self:
         """The members, none of which has learned more than its own ``build`` teaches it."""
+        weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
         built = []
         seconds = []
-        for name in config.names(space):
+        for name in config.names(space, data, weight):
             own = _config_of(name, space)
             began = time.monotonic()
             noise = stream(draw_seed(generator))
