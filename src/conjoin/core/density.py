@@ -79,6 +79,11 @@ class Config:
         for pictures."""
         return self
 
+    def beside_blocks(self) -> "Config":
+        """The config that stands in for this one where pictures and strings stand behind the
+        columns."""
+        return self
+
     def in_precision(self, precision: str) -> "Config":
         """The config that computes in ``precision``; "auto" is the faster one where there is a
         choice. ValueError where there is none."""

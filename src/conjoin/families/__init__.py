@@ -352,6 +352,7 @@ def suited(config: Any, space: Any) -> Any:
             )
         return for_layout(space.layout)
     if space.blocks and not config.density.takes_blocks:
+        config = config.beside_blocks()
         settings = config.get_params()
         config = replace(_by_name("multimodal"), columns=name_of(config), settings=settings)
     return config.suited(space)

@@ -45,7 +45,7 @@ from conjoin.core import (
 from conjoin.core.capabilities import status_of, worst
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float
-from conjoin.families import describe_family, name_of, resolve, restored, suited
+from conjoin.families import describe_family, name_of, resolve, restored
 from conjoin.families.circuit.latent_tree import Circuit
 from conjoin.families.classic.gaussian_mixture import gaussian_columns
 
@@ -57,6 +57,7 @@ MIN_WEIGHT = 0.02  # of a member that stays
 MIN_GAIN_NATS = 0.02  # a row, for which exact marginals are given up
 MAX_SUMMED_LEVELS = 64  # of the first variable
 MIN_GAUSSIAN_COLUMNS = 2  # numbers that may hang together, for mixtures of Gaussians to be tried
+MIN_GAUSSIAN_SHARE = 0.5  # of all columns
 # whose components keep more, or less, to the shape that they have in common
 GAUSSIANS = ("gaussian_mixture", "gaussian_mixture:shrinkage=1.0,rows_per_column=1.5")
 MAX_FOREST_COLUMNS = 64  # beyond, a forest for each column takes long
@@ -76,11 +77,12 @@ class Stacked(Config):
     members: str | None = None
 
     def suited(self, space: Space) -> Config:
-        """Pictures, and blocks behind columns, get what the circuit hands them to."""
-        if space.pixels or space.blocks:
-            found: Config = suited(Circuit(), space)
-            return found
-        return self
+        """Pictures get the circuit, or what it hands them to."""
+        return Circuit().suited(space) if space.pixels else self
+
+    def beside_blocks(self) -> Config:
+        """The circuit: it is told of every pattern of missing cells exactly."""
+        return Circuit()
 
     def streamed(self) -> Config:
         """The circuit alone: it learns from rows that memory does not hold."""
@@ -91,7 +93,8 @@ class Stacked(Config):
         if self.members is not None:
             return [name.strip() for name in self.members.split("+")]
         out = ["circuit"]
-        if len(gaussian_columns(space, data, weight)) >= MIN_GAUSSIAN_COLUMNS:
+        joint = len(gaussian_columns(space, data, weight))
+        if joint >= max(MIN_GAUSSIAN_COLUMNS, MIN_GAUSSIAN_SHARE * len(space.variables)):
             out += GAUSSIANS
         if len(space.variables) <= MAX_FOREST_COLUMNS:
             # y of a joint model may be missing: a number that comes last is left out exactly
@@ -104,7 +107,6 @@ class StackedDensity(Density):
 
     config_class = Stacked
     bounded = True
-    takes_blocks = True
     log_weight: Tensor
 
     def __init__(
@@ -318,7 +320,7 @@ class StackedDensity(Density):
         self.members = nn.ModuleList(members)
         self.seconds = [self.seconds[place] for place in kept]
         self.structure = {"members": [describe_family(each) for each in members]}
-        self.log_weight = weight[kept].log()
+        self.log_weight = weight[kept].log().to(self.log_weight.device)
 
 
 def _config_of(name: str, space: Space) -> Any:

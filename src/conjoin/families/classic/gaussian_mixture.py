@@ -22,7 +22,7 @@ normal probabilities, section 3), and approximate. Values are in nats.
 Shape letters: B rows, D variables, N jointly Gaussian numbers, O other variables, K components, G
 missing numbers, S points.
 
->>> from conjoin.core import Variable
+>>> from conjoin.core import Variable, stream
 >>> space = Space((2,), (Variable("a", "real"), Variable("b", "real")))
 >>> data = Event(torch.randn(60, 2, generator=stream(0), dtype=torch.float64))
 >>> model = GaussianMixtureDensity.build(space, GaussianMixture(components=2), data, stream(0))
