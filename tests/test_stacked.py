@@ -153,3 +153,32 @@ def test_fast_fits_get_the_circuit_and_say_so():
     model = JointDensity(family="default", speed="fast", random_state=0).fit(X)
     assert model.model_.facts["family"] == "circuit"
     assert "the family is circuit with trees=1" in " ".join(model.model_.facts["notices"])
+
+
+def test_a_number_that_stands_first_is_left_out_exactly():
+    swapped = Space((2,), SPACE.variables[::-1])
+    data = Event(rows().value.flip(1))
+    weight = torch.ones(60, dtype=torch.float64)
+    names = Stacked().names(swapped, data, weight)
+    assert names == ["circuit", "forest:reverse=True"]
+    density = StackedDensity.build(swapped, Stacked("mixture+forest:reverse=True"), data, stream(0))
+    hidden = data.hide(torch.tensor([True, False]))
+    assert density.status_of(hidden) is Status.EXACT
+    known = Event(
+        torch.tensor([[0.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([[False, True]] * 2)
+    )
+    with torch.no_grad():  # leaves of trees are kept in 32 bits
+        assert float(density.log_prob(known).exp().sum()) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_gaussians_are_tried_where_most_columns_are_plain_numbers():
+    numbers = Space((3,), tuple(Variable(name, "real") for name in "abc"))
+    value = torch.randn(60, 3, generator=stream(0), dtype=torch.float64)
+    weight = torch.ones(60, dtype=torch.float64)
+    tried = Stacked().names(numbers, Event(value), weight)
+    assert [name.partition(":")[0] for name in tried] == [
+        "circuit",
+        "gaussian_mixture",
+        "gaussian_mixture",
+        "forest",
+    ]
