@@ -3,7 +3,7 @@ flow at equal CPU seconds.
 
     pip install --target zuko-home --no-deps zuko==1.4.1
     python benchmarks/continuous.py [--zuko zuko-home] [--tables phoneme,wine_white,banknote]
-        [--families flow,auto] [--seeds 3]
+        [--families default,flow,auto] [--seeds 3]
 
 Official splits; every column is divided by its standard deviation over the training rows, and
 numbers count as points (``measure="density"``). Families are fitted with defaults; the validation
@@ -100,7 +100,7 @@ def main():
     )
     parser.add_argument("--zuko", default=None, help="a folder that zuko was installed into")
     parser.add_argument("--tables", default="phoneme,wine_white,banknote")
-    parser.add_argument("--families", default="flow,auto")
+    parser.add_argument("--families", default="default,flow,auto")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

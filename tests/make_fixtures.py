@@ -54,6 +54,8 @@ SIDE = 8
 # what each is made for, and by which predictor it tells y
 MADE = {
     "circuit": ("JointClassifier", "linear"),
+    "default": ("JointClassifier", None),
+    "gaussian_mixture": ("JointDensity", None),
     "naive_bayes": ("JointClassifier", None),
     "linear_discriminant": ("JointClassifier", None),
     "quadratic_discriminant": ("JointRegressor", None),

@@ -58,6 +58,7 @@ DEFAULTS = {
     "in_precision",
     "streamed",
     "suited",
+    "beside_blocks",
     "notices",
     "begin",
     "end",

@@ -84,7 +84,8 @@ COSTLY = {
     for check in ("conditionals", "regions")
 }
 COSTLY |= {
-    ("forest", check)
+    (family, check)
+    for family in ("default", "forest")
     for check in ("conditionals", "missing_block", "missing_cells", "modes", "regions")
 }
 
@@ -98,6 +99,8 @@ SMALL_NETWORK = {"width": 16, "blocks": 1}
 NARROW_CIRCUIT = {"width": 4}
 SETTINGS = {
     "circuit": NARROW_CIRCUIT,
+    "default": {"members": "circuit:width=4+gaussian_mixture:components=3+forest:trees=6,groups=8"},
+    "gaussian_mixture": {"components": 3},
     "diffusion": {**SMALL_NETWORK, "points": 24, "calls": 8, "repeats": 1},
     "absorbing_diffusion": {**SMALL_NETWORK, "calls": 16},
     "autoregressive": {**SMALL_NETWORK, "orders": 2},

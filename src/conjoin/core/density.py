@@ -79,6 +79,11 @@ class Config:
         for pictures."""
         return self
 
+    def beside_blocks(self) -> "Config":
+        """The config that stands in for this one where pictures and strings stand behind the
+        columns."""
+        return self
+
     def in_precision(self, precision: str) -> "Config":
         """The config that computes in ``precision``; "auto" is the faster one where there is a
         choice. ValueError where there is none."""
@@ -328,6 +333,16 @@ class Density(nn.Module, abc.ABC):
     def _first_stage(self) -> "Density | None":
         """A part of this density, of its first variables alone, that is fitted before the rest."""
         return None
+
+    def _members(self) -> "dict[str, Density]":
+        """Densities of the same rows that learn one after the other, each by itself, before
+        ``_weigh_members``; none where this one learns as a whole."""
+        return {}
+
+    def _weigh_members(self, choose: Any) -> list[JSON]:
+        """What each member counts, by validation rows (None: there are none), and what is to be
+        told of each."""
+        raise NotImplementedError
 
     def notices(self, event: Any) -> list[str]:
         """What a user should be told about this density after the fit, given some rows of it; a

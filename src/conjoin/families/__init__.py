@@ -17,11 +17,13 @@ from conjoin.util.near import did_you_mean
 __all__ = [
     "FAMILIES",
     "Family",
+    "describe_family",
     "for_layout",
     "name_of",
     "names",
     "of_tables",
     "resolve",
+    "restored",
     "suited",
 ]
 
@@ -59,6 +61,13 @@ FAMILIES: dict[str, Family] = {
         "for tables",
         ("pc", "probabilistic_circuit", "hclt"),
     ),
+    "default": Family(
+        "conjoin.families.stacked:Stacked",
+        "classic",
+        "circuit, mixtures of Gaussians and forest, mixed as validation rows choose; the most "
+        "likely of what is fitted in seconds",
+        ("stacked", "auto_fast"),
+    ),
     "naive_bayes": Family(
         "conjoin.families.classic.naive_bayes:NaiveBayes",
         "classic",
@@ -84,6 +93,12 @@ FAMILIES: dict[str, Family] = {
         "classic",
         "a few prototypes, columns independent within each; mixed types",
         ("latent_class",),
+    ),
+    "gaussian_mixture": Family(
+        "conjoin.families.classic.gaussian_mixture:GaussianMixture",
+        "classic",
+        "clusters of numbers that hang together, each with a full covariance; exact, mixed types",
+        ("gmm",),
     ),
     "dirichlet_process": Family(
         "conjoin.families.classic.dirichlet_process:DirichletProcess",
@@ -337,6 +352,7 @@ def suited(config: Any, space: Any) -> Any:
             )
         return for_layout(space.layout)
     if space.blocks and not config.density.takes_blocks:
+        config = config.beside_blocks()
         settings = config.get_params()
         config = replace(_by_name("multimodal"), columns=name_of(config), settings=settings)
     return config.suited(space)
@@ -464,3 +480,23 @@ def name_of(config: Any) -> str:
         if all(getattr(config, key) == value for key, value in FAMILIES[name].settings)
     ]
     return (exact or matches or [path])[0]
+
+
+def describe_family(density: Any) -> dict[str, Any]:
+    """All but the weights of a family's density, as JSON."""
+    config = density.config
+    silent = config.unwritten
+    settings = config.get_params().items()
+    return {
+        "kind": "family",
+        "family": name_of(config),
+        "settings": {k: v for k, v in settings if k not in silent or v != silent[k]},
+        "structure": density.structure,
+    }
+
+
+def restored(described: dict[str, Any], kind: Any, space: Any, context: Any = None) -> Any:
+    """A density of the config class ``kind`` from what ``describe_family`` gave, before its
+    weights."""
+    config = kind(**kind.implied | described["settings"])
+    return config.density(space, config, described["structure"], context_space=context).eval()

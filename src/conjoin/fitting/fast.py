@@ -20,9 +20,10 @@ def left_out(asked: Config, taken: Config, codec: Codec, options: FitOptions) ->
     """A sentence for the notices; none where the fit is not fast."""
     if not options.fast:
         return []
-    usual = asked.get_params()
+    simple = asked.streamed()
+    usual = (asked if type(simple) is type(asked) else type(simple)()).get_params()
     now = taken.get_params()
-    fewer = asked.streamed().get_params().items()
+    fewer = simple.get_params().items()
     changed = {name: each for name, each in fewer if each != usual[name] and now.get(name) == each}
     settings = ", ".join(f"{name}={each!r}" for name, each in changed.items())
     parts = [f"the family is {name_of(taken)} with {settings}"] if changed else []

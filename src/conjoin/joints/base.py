@@ -38,7 +38,7 @@ from conjoin.core.capabilities import status_of
 from conjoin.core.device import on_device
 from conjoin.core.event import after_one
 from conjoin.core.shapes import Float
-from conjoin.families import name_of
+from conjoin.families import describe_family
 
 if TYPE_CHECKING:
     from conjoin.joints.hybrid import Predictor
@@ -265,19 +265,6 @@ def of_pairs(joint: Joint, able: Capabilities) -> Capabilities:
 def trust(density: Density) -> Status:
     """What ``log_prob`` of a density is worth."""
     return status_of(density.capabilities.likelihood)
-
-
-def describe_family(density: Density) -> dict[str, Any]:
-    """All but the weights of a family's density, as JSON."""
-    config = density.config
-    silent = config.unwritten
-    settings = config.get_params().items()
-    return {
-        "kind": "family",
-        "family": name_of(config),
-        "settings": {k: v for k, v in settings if k not in silent or v != silent[k]},
-        "structure": density.structure,
-    }
 
 
 def flat_row(pair: Pair) -> Event:

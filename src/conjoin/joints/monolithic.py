@@ -82,6 +82,14 @@ class Monolithic(Joint):
     def _first_stage(self) -> Density | None:
         return self.density._first_stage()
 
+    def _members(self) -> dict[str, Density]:
+        """Each beside y as this one is."""
+        parts = self.density._members().items()
+        return {name: Monolithic(each, self.space.y, self.space.x) for name, each in parts}
+
+    def _weigh_members(self, choose: Pair | None) -> list[dict[str, Any]]:
+        return self.density._weigh_members(None if choose is None else flat_row(choose))
+
     def _pair(self, row: Event) -> Pair:
         return Pair(Event(row.value[:, 0]), Event(row.value[:, 1:]))
 

@@ -11,6 +11,7 @@ from conjoin.model.words import (
     energy_words,
     limits,
     measures,
+    members_words,
     number,
     percent,
     plural,
@@ -83,6 +84,8 @@ def _model(model: Model) -> list[tuple[str, str]]:
                 f"{trained['epochs']} epochs, {trained['seconds']:.1f} s, {trained['stopped']}",
             )
         )
+    mixed = members_words(facts)
+    out += [("families mixed", mixed)] if mixed else []
     chosen = facts.get("predictor")
     if chosen is not None:
         out.append(

@@ -23,9 +23,8 @@ from conjoin.calibration.readings import Readings
 from conjoin.codecs.kinds import codec_from_json
 from conjoin.core import Density, Space
 from conjoin.core.device import choose_device
-from conjoin.families import resolve
+from conjoin.families import describe_family, resolve, restored
 from conjoin.joints import KINDS, WHOLE_PREDICTORS, Joint, Predictor, Rebuild
-from conjoin.joints.base import describe_family
 from conjoin.model.bounded import bounded
 from conjoin.model.model import Model
 from conjoin.model.several import SeveralTargets, space_of
@@ -426,9 +425,8 @@ def _family(described: dict[str, Any], space: Space, family: Any, context: Space
             "conjoin.load(path, family=ItsDensityClass)."
         )
     kind = type(resolve(family if ":" in name else name))
-    config = kind(**kind.implied | described["settings"])
-    density: Density = config.density(space, config, described["structure"], context_space=context)
-    return density.eval()
+    density: Density = restored(described, kind, space, context)
+    return density
 
 
 def _predictor(described: dict[str, Any], base: Joint, rebuild: Rebuild) -> Predictor:

@@ -17,6 +17,7 @@ __all__ = [
     "energy_words",
     "limits",
     "measures",
+    "members_words",
     "number",
     "out_of_time",
     "percent",
@@ -132,6 +133,18 @@ def draws_words(facts: dict[str, Any]) -> str:
         else plural(found["rows"], "row")
     )
     return f"in {plural(found['calls'], 'step')}, distilled on {rows} in {found['seconds']:.1f} s"
+
+
+def members_words(facts: dict[str, Any]) -> str:
+    """What each family of a mixture of them counts, and why; empty for other models."""
+    parts = []
+    for each in facts.get("trained", {}).get("members", ()):
+        reached = f"{each['log_prob']:.2f} nats, " if "log_prob" in each else ""
+        weight = each.get("weight", 0.0)
+        counts = f"weight {weight:.2f}" if weight else "left out"
+        parts.append(f"{each['family']} {counts} ({reached}{each['seconds']:.1f} s)")
+    by = "mean log p of validation rows" if facts["rows"]["choose"] else "equal, no validation rows"
+    return f"{', '.join(parts)}; weights by {by}" if parts else ""
 
 
 def unfinished(facts: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from conjoin.calibration.conformal import CONFIDENCE, rows_for_error, rows_for_false_alarm
-from conjoin.model.words import draws_words
+from conjoin.model.words import draws_words, members_words
 
 __all__ = ["RATE", "describe", "facts_of", "promises", "useful_rate"]
 
@@ -150,6 +150,8 @@ def _family(model: Any) -> str:
         f"{facts['family']}, {trained.get('epochs', 0)} epochs in "
         f"{trained.get('seconds', 0.0):.1f} s ({trained.get('stopped', '')})"
     )
+    mixed = members_words(facts)
+    words += f"; {mixed}" if mixed else ""
     best = trained.get("best", math.inf)
     if not math.isfinite(best) or not facts["rows"]["choose"]:
         return words

@@ -47,6 +47,8 @@ class Trained:
     setbacks: int = 0  # times that the fit went back to its last good weights
     notes: list[str] = field(default_factory=list)
     planned: int = 0  # steps of the gradient; 0 where it learns otherwise
+    # of a mixture of families: what each is called, took, reached on validation rows, and counts
+    members: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def interrupted(self) -> bool:

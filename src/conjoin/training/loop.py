@@ -101,7 +101,10 @@ def train_from(
 
     Ctrl-C stops and keeps the best so far. A loss that is not finite, or explodes, sends the fit
     back to its last good weights with a smaller step, three times at most; then Diverged says so,
-    and the density holds the last good weights."""
+    and the density holds the last good weights. Where a density has members, these are trained one
+    after the other."""
+    if density._members():
+        return _train_members(density, feed, choose, plan, progress, label)
     run = _Run(density, feed, choose, plan)
     if plan.resume:
         run.load()
@@ -117,6 +120,43 @@ def train_from(
         finally:
             run.finish()
     return run.trained
+
+
+def _train_members(
+    density: Density,
+    feed: Feed,
+    choose: Event | Pair | Record | None,
+    plan: Plan,
+    progress: Progress,
+    label: str,
+) -> Trained:
+    """Each member by itself, with an equal share of the time that is left; then what each counts.
+    Once a fit was broken off, the members that follow stay as they were built."""
+    out = Trained()
+    members = density._members()
+    seconds = []
+    for place, (name, member) in enumerate(members.items()):
+        rest = len(members) - place
+        left = None if plan.max_time is None else max(0.0, plan.max_time - out.seconds) / rest
+        folder = None if plan.checkpoint is None else plan.checkpoint / name.replace(" ", "-")
+        own = dataclasses.replace(plan, max_time=left, checkpoint=folder)
+        done = train_from(member, feed, choose, own, progress, f"{label}: {name}")
+        seconds.append(done.seconds)
+        out.epochs += done.epochs
+        out.steps += done.steps
+        out.seconds += done.seconds
+        out.setbacks += done.setbacks
+        out.notes += done.notes
+        out.stopped = done.stopped
+        if done.interrupted:
+            break
+    with torch.no_grad():
+        out.members = density._weigh_members(choose)
+        held = None if choose is None or not choose.rows else density.loss(choose)
+    for each, took in zip(out.members, seconds, strict=False):
+        each["seconds"] += took
+    out.best = math.inf if held is None else float(held)
+    return out
 
 
 class _Run:

@@ -43,7 +43,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -115,12 +115,18 @@ class ForestChain(Config):
         three columns.
     draws : int, default 32
         Ways in which a row with missing cells is completed, to average over.
+    reverse : bool, default False
+        Whether the first column comes last: log p is exact where it alone is missing, as y of a
+        joint model often is.
     """
 
     trees: int | None = None
     min_rows: int = 5
     groups: int | None = None
     draws: int = 32
+    reverse: bool = False
+
+    unwritten: ClassVar[dict[str, Any]] = {"reverse": False}
 
     def size(self, columns: int) -> Size:
         """What is left open is filled in: few columns are cheap."""
@@ -348,7 +354,7 @@ class ForestChainDensity(ProposalDensity):
         weight = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
         proposal = proposal_of(space, data, weight, context, context_space, generator)
         code = None if context is None else torch.where(context.mask, context.value, -1.0)
-        order, flags = _chain_of(space, data)
+        order, flags = _chain_of(space, data, config.reverse)
         chain = _ordered(space, order)
         data = Event(data.value[:, order], data.mask[:, order])
         gap = _gaps(chain, data)
@@ -505,11 +511,11 @@ def _ordered(space: Space, order: list[int]) -> Space:
     return Space((len(order),), tuple(space.variables[d] for d in order))
 
 
-def _chain_of(space: Space, data: Event) -> tuple[list[int], list[int]]:
+def _chain_of(space: Space, data: Event, reverse: bool) -> tuple[list[int], list[int]]:
     """The order of the chain, and the place in it of each column's flag, -1 for none. A flag is a
     code of two levels that is 1 in the very rows in which another column is missing; flags come
     first, so that what is missing is drawn, and paid for, before anything is conditioned on it."""
-    columns = range(len(space.variables))
+    columns = range(len(space.variables))[:: -1 if reverse else 1]
     codes = [d for d in columns if space.variables[d].cardinality == 2 and data.mask[:, d].all()]
     gone = ~data.mask
     some = [d for d in columns if bool(gone[:, d].any())]
