@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         JointOutlier,
         JointRegressor,
         compare,
+        from_pretrained,
         load,
     )
     from conjoin.families.circuit.latent_tree import Circuit
@@ -54,6 +55,7 @@ _HOME = {
     "compare": "conjoin.estimators",
     "copy_check": "conjoin.questions.synthetic.copies",
     "drift": "conjoin.questions.drift.tables",
+    "from_pretrained": "conjoin.estimators",
     "in_folder": "conjoin.codecs.composite",
     "inspect": "conjoin.codecs.table",
     "load": "conjoin.estimators",
@@ -81,6 +83,7 @@ __all__ = [
     "copy_check",
     "drift",
     "families",
+    "from_pretrained",
     "in_folder",
     "inspect",
     "load",

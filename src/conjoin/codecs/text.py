@@ -9,14 +9,14 @@ be.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
 from conjoin.codecs.sequence import SequenceCodec
 from conjoin.codecs.table.overrides import overrides_of
 from conjoin.codecs.table.schema import Schema
-from conjoin.codecs.tokens import Characters, Tokens, read_format
+from conjoin.codecs.tokens import Characters, Tokenizer, Tokens, read_format
 from conjoin.core import Codec, Rows
 
 __all__ = ["TextCodec"]
@@ -36,6 +36,17 @@ class TextCodec(SequenceCodec):
         self.format: Any = Characters.format
 
     @classmethod
+    def with_tokenizer(cls, folder: str | Path, capacity: int) -> Self:
+        """A fitted codec with the tokenizer of a pretrained model, for strings of at most
+        ``capacity`` tokens."""
+        if capacity < 1:
+            raise ValueError(f"capacity must be a number of tokens, at least 1, got {capacity!r}.")
+        codec = cls((), capacity)
+        codec.tokens = Tokenizer.in_folder(folder)
+        codec.format = Tokenizer.format
+        return codec
+
+    @classmethod
     def _claims(cls, raw: Any, types: Any) -> bool:
         """What the user says is text: the only column of a table, or a list of strings."""
         if isinstance(raw, pd.DataFrame):
@@ -53,8 +64,8 @@ class TextCodec(SequenceCodec):
         return codec, codec.rows(raw)
 
     def _learned(self, strings: Sequence[str]) -> Tokens:
-        kind, count = read_format(self.format, f"Column {self.name!r}")
-        return kind.learned(strings, count)
+        kind, wanted = read_format(self.format, f"Column {self.name!r}")
+        return kind.learned(strings, wanted)
 
     def _more_json(self) -> dict[str, Any]:
         return {"format": self.tokens.format, "name": self.name}

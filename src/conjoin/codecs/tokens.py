@@ -4,14 +4,28 @@ Characters and bytes are one way of writing a string, so that log p of the codes
 string. Merged bytes (P. Gage (1994), A new algorithm for data compression; R. Sennrich, B. Haddow
 and A. Birch (2016), Neural machine translation of rare words with subword units) can write it in
 several ways, of which one is asked about: its log p is a lower bound. Every byte is a token of its
-own too, so that there is no string that can't be written.
+own too, so that there is no string that can't be written. A pretrained language model brings its
+own tokens along.
 """
 
 import abc
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
-__all__ = ["FORMATS", "Bytes", "Characters", "Merged", "Tokens", "read_format", "tokens_from_json"]
+from conjoin.util.pretrained import checked_folder, read_json, vocabulary_of
+
+__all__ = [
+    "FORMATS",
+    "Bytes",
+    "Characters",
+    "Merged",
+    "Tokenizer",
+    "Tokens",
+    "read_format",
+    "tokens_from_json",
+]
 
 BYTES = 256
 MERGED_TOKENS = 1024  # that are learned unless a number is asked for, the bytes included
@@ -32,8 +46,9 @@ class Tokens(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def learned(cls, strings: Iterable[str], count: int | None) -> Self:
-        """From the strings of the fit; ``count`` is how many are wanted, where that can be said."""
+    def learned(cls, strings: Iterable[str], wanted: Any) -> Self:
+        """From the strings of the fit; ``wanted``: what the format says behind its name, such as
+        how many tokens, or None."""
 
     @abc.abstractmethod
     def codes(self, string: str) -> list[int]:
@@ -85,7 +100,7 @@ class Characters(Tokens):
         self._code = {character: code for code, character in enumerate(self.names)}
 
     @classmethod
-    def learned(cls, strings: Iterable[str], count: int | None) -> Self:
+    def learned(cls, strings: Iterable[str], wanted: Any) -> Self:
         return cls(sorted(set().union(*strings)) or [" "])
 
     @property
@@ -117,7 +132,7 @@ class Bytes(Tokens):
         self.names = tuple(f"{code:02x}" for code in range(BYTES))
 
     @classmethod
-    def learned(cls, strings: Iterable[str], count: int | None) -> Self:
+    def learned(cls, strings: Iterable[str], wanted: Any) -> Self:
         return cls()
 
     @property
@@ -154,13 +169,13 @@ class Merged(Tokens):
         self.names = tuple(self._tokenizer.id_to_token(code) for code in range(count))
 
     @classmethod
-    def learned(cls, strings: Iterable[str], count: int | None) -> Self:
+    def learned(cls, strings: Iterable[str], wanted: Any) -> Self:
         library = _library()
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = library.decoders.ByteLevel()
         trainer = library.trainers.BpeTrainer(
-            vocab_size=count or MERGED_TOKENS,
+            vocab_size=wanted or MERGED_TOKENS,
             initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
@@ -185,20 +200,94 @@ class Merged(Tokens):
         return cls(data["tokenizer"])
 
 
-FORMATS: dict[str, type[Tokens]] = {kind.format: kind for kind in (Characters, Bytes, Merged)}
+class Tokenizer(Tokens):
+    """Those of a pretrained language model: the codes are the network's tokens.
+
+    ``saved``: tokenizer.json; ``size``: how many tokens the network has, of which a tokenizer may
+    know fewer. What a string says is text, also where it reads like a special token. A string that
+    the tokenizer would change, as one that writes no capitals does, is refused."""
+
+    format = "tokenizer"
+    word = "tokens"
+    several = True
+
+    def __init__(self, saved: str, size: int) -> None:
+        self._saved = saved
+        self._tokenizer = _library().Tokenizer.from_str(saved)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        known = (self._tokenizer.id_to_token(code) for code in range(size))
+        self.names = tuple(
+            f"[token {code}]" if name is None else name for code, name in enumerate(known)
+        )
+        model = json.loads(saved).get("model", {})
+        unknown = model.get("unk_token")
+        self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
+
+    @classmethod
+    def in_folder(cls, folder: str | Path) -> Self:
+        """That of a pretrained model in a local folder; ValueError where there is none."""
+        path = checked_folder(folder)
+        file = path / "tokenizer.json"
+        if not file.is_file():
+            raise ValueError(
+                f"{path} has no tokenizer.json: save it there with the class AutoTokenizer of "
+                "transformers, by from_pretrained(...).save_pretrained(folder)."
+            )
+        read_json(file)  # refused by its name where it is none
+        return cls(file.read_text(encoding="utf-8"), vocabulary_of(path).size)
+
+    @classmethod
+    def learned(cls, strings: Iterable[str], wanted: Any) -> Self:
+        return cls.in_folder(wanted)
+
+    def codes(self, string: str) -> list[int]:
+        every = self._tokenizer.encode(_checked(string), add_special_tokens=False).ids
+        codes = [-1 if code == self._unknown else code for code in every]
+        if -1 not in codes and self.text(codes) != string:
+            raise ValueError(
+                f"The tokenizer writes {string[:SHOWN_CHARACTERS]!r} as "
+                f"{self.text(codes)[:SHOWN_CHARACTERS]!r}: this string has no probability of its "
+                "own; bring it into that form first."
+            )
+        return codes
+
+    def text(self, codes: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(codes), skip_special_tokens=False))
+
+    @property
+    def shown(self) -> str:
+        return f"{self.names[0]} ... {self.names[-1]}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"tokenizer": self._saved, "size": len(self.names)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["tokenizer"], data["size"])
 
 
-def read_format(asked: Any, where: str) -> tuple[type[Tokens], int | None]:
-    """What the user says that strings are made of, such as "bytes" or "tokens 512", and how many
-    tokens. ValueError names the choices."""
-    word, _, count = str(asked or Characters.format).strip().partition(" ")
+FORMATS: dict[str, type[Tokens]] = {
+    kind.format: kind for kind in (Characters, Bytes, Merged, Tokenizer)
+}
+
+
+def read_format(asked: Any, where: str) -> tuple[type[Tokens], Any]:
+    """What the user says that strings are made of, such as "bytes" or "tokens 512", and what
+    stands behind its name: how many tokens, or the folder of a tokenizer. ValueError names the
+    choices."""
+    word, _, rest = str(asked or Characters.format).strip().partition(" ")
     kind = FORMATS.get(word)
-    wanted = int(count) if count.isdecimal() else None
-    fits = not count or (kind is Merged and wanted is not None and wanted > BYTES)
-    if kind is None or not fits:
+    if kind is Tokenizer and rest.strip():
+        return kind, rest.strip()
+    wanted = int(rest) if rest.isdecimal() else None
+    fits = not rest or (kind is Merged and wanted is not None and wanted > BYTES)
+    if kind is None or kind is Tokenizer or not fits:
         raise ValueError(
             f"{where}: the format of text is 'characters', 'bytes', 'tokens', or 'tokens N' with N "
-            f"of more than {BYTES} tokens, got {asked!r}."
+            f"of more than {BYTES} tokens, or 'tokenizer FOLDER' with the folder of a pretrained "
+            f"model, got {asked!r}."
         )
     return kind, wanted
 

@@ -6,6 +6,7 @@ from conjoin.estimators.density import JointDensity
 from conjoin.estimators.functions import compare, load
 from conjoin.estimators.notices import ColumnWarning
 from conjoin.estimators.pipeline import JointImputer, JointOutlier
+from conjoin.estimators.pretrained import from_pretrained
 from conjoin.estimators.regressor import JointRegressor
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "JointOutlier",
     "JointRegressor",
     "compare",
+    "from_pretrained",
     "load",
 ]

@@ -44,9 +44,12 @@ class Family:
     kinds: tuple[str, ...] = ("real", "integer", "category", "ordered")
     pictures: bool = False  # whether it is for pictures, alone or beside columns
     layouts: tuple[str, ...] = ("vector",)  # of the blocks that it is made for
+    needs: str = ""  # a setting without which it is no model, such as a folder of weights
 
     def takes(self, space: Any) -> bool:
-        """Whether it is made for data of such a space."""
+        """Whether it is made for data of such a space, with no setting but its own."""
+        if self.needs:
+            return False
         if not space.flat:
             return space.layout in self.layouts
         variables = all(variable.kind in self.kinds for variable in space.variables)
@@ -304,6 +307,26 @@ FAMILIES: dict[str, Family] = {
         "kind and for images",
         ("d3pm", "masked_diffusion", "order_agnostic"),
     ),
+    "transformers_text": Family(
+        "conjoin.families.pretrained.text:TransformersText",
+        "autoregressive",
+        "a pretrained causal language model of a local folder, token by token; exact, also of "
+        "beginnings; it needs folder=...",
+        ("language_model", "causal_lm"),
+        layouts=("sequence",),
+        needs="folder",
+    ),
+    "diffusers_picture": Family(
+        "conjoin.families.pretrained.picture:DiffusersPicture",
+        "diffusion",
+        "a pretrained diffusion model of pictures of a local folder; a bound, from its own noise "
+        "levels; it needs folder=...",
+        ("pretrained_diffusion",),
+        kinds=("ordered",),
+        pictures=True,
+        layouts=("image",),
+        needs="folder",
+    ),
     "integer_flow": Family(
         "conjoin.families.flow.integer:IntegerFlow",
         "flow",
@@ -318,7 +341,7 @@ def of_tables() -> list[str]:
     return [
         name
         for name, family in FAMILIES.items()
-        if "vector" in family.layouts and not family.pictures
+        if "vector" in family.layouts and not family.pictures and not family.needs
     ]
 
 
@@ -330,7 +353,9 @@ def for_layout(layout: str) -> Any:
     ValueError
         If there is none.
     """
-    found = [name for name, family in FAMILIES.items() if layout in family.layouts]
+    found = [
+        name for name, family in FAMILIES.items() if layout in family.layouts and not family.needs
+    ]
     if not found:
         raise ValueError(f"No family is made for blocks of the layout {layout!r}.")
     return _by_name(found[0])

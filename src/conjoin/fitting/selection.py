@@ -73,8 +73,8 @@ def choose_predictor(
 ) -> None:
     """Put the chosen predictor beside the model's p(x); the state says which, the card why, and
     the log-loss of each. ``guessed``: of ``foresee_predictors``."""
-    asked = options.predictor
-    told: dict[str, Any] = {"asked": _asked(asked)}
+    asked = _for_what_ignores_labels(model, options.predictor)
+    told: dict[str, Any] = {"asked": _asked(options.predictor)}
     model.state = replace(model.state, predictor="family")
     model.card["predictor"] = told
     if asked is None:
@@ -150,9 +150,27 @@ def _asked(predictor: Any) -> Any:
     return predictor if isinstance(predictor, str) else type(predictor).__name__
 
 
+def _for_what_ignores_labels(model: Model, asked: Any) -> Any:
+    """What "auto" stands for where p(x) of rows without columns knows nothing of y: its features,
+    if it has some."""
+    pair = model.pair
+    can = pair.ignores_label and pair.source_of_features is not None
+    return "features" if _is_auto(asked) and can and not model.codec.space.flat else asked
+
+
+def _reads_features(asked: Any) -> bool:
+    """Whether a predictor stands on the features of a fitted density, whatever its rows are."""
+    if not isinstance(asked, str) or _is_auto(asked):
+        return False
+    found = method_of(asked)
+    return not found.shared and all(scorer.on_features for scorer in found.scorers)
+
+
 def _without_columns(codec: Codec, asked: Any) -> str:
     """Why no predictor that reads columns can be had; nothing where one can."""
     if not codec.space.flat:
+        if _reads_features(asked):
+            return ""
         return "the standard predictors read columns, and there are none"
     behind = sum(math.prod(block.shape) for block in codec.space.blocks)
     if _is_auto(asked) and not codec.structures and behind > MAX_CELLS_BEHIND:
@@ -252,7 +270,9 @@ def _steadiest(
 
 def refuse_without_columns(codec: Codec, predictor: Any) -> None:
     """ValueError where a predictor is asked for that reads columns, and the data have none."""
-    if not codec.space.flat and predictor is not None and not _is_auto(predictor):
+    if codec.space.flat or predictor is None or _is_auto(predictor):
+        return
+    if not _reads_features(predictor):
         raise ValueError(
             f"predictor={predictor!r} reads columns, and {codec.plural} have none: leave it "
             "at 'auto' or None; p(y | x) is then the family's own."

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core import Event, Pair, Space
+from conjoin.core import Density, Event, Pair, Space
 from conjoin.joints.base import Joint, flat_space
 from conjoin.joints.class_conditional import ClassConditional
+from conjoin.joints.independent import Independent
 from conjoin.joints.monolithic import Monolithic
 
 __all__ = ["build_joint"]
@@ -25,13 +26,18 @@ def build_joint(
     build: Any = None,
 ) -> Joint:
     """The joint that a family's own nature asks for: p(y) p(x | y) if it takes a context, else one
-    density over (y, x). ``build``: in place of that of the family."""
+    density over (y, x); where it takes nothing beside x, p(y) p(x): a predictor has all to say
+    about y. ``build``: in place of that of the family."""
     build = build or config.density.build
     if y_space.variables[0].discrete and config.density.conditional:
         x_density = build(
             x_space, config, data.x, generator, weight=weight, context=data.y, context_space=y_space
         )
         return ClassConditional(x_density, y_space)
+    if y_space.variables[0].discrete and (config.alone or not x_space.flat):
+        return _apart(
+            build(x_space, config, data.x, generator, weight=weight), y_space, data, weight
+        )
     space = flat_space(y_space, x_space)
     y = data.y.value[:, None]
     if y_space.variables[0].cardinality <= MAX_BYTE_LEVELS and y_space.variables[0].discrete:
@@ -39,3 +45,17 @@ def build_joint(
     value = torch.cat([y, data.x.value], 1)
     rows = Event(value, torch.cat([data.y.mask[:, None], data.x.mask], 1))
     return Monolithic(build(space, config, rows, generator, weight=weight), y_space, x_space)
+
+
+@torch.no_grad()
+def _apart(density: Density, y_space: Space, data: Pair, weight: Tensor | None) -> Independent:
+    """p(y) p(x), with the shares of the labels; they stay where all of the density stays."""
+    joint = Independent(density, y_space)
+    known = data.y.mask
+    counted = known.double() if weight is None else weight * known
+    code = torch.where(known, data.y.value, 0.0).long()
+    share = torch.bincount(code, counted, len(joint.log_prior)) + 0.5
+    joint.log_prior.copy_(share.log().log_softmax(0))
+    fixed = not any(parameter.requires_grad for parameter in density.parameters())
+    joint.log_prior.requires_grad_(not fixed)
+    return joint

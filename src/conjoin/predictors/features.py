@@ -53,7 +53,7 @@ class Features(Scorer):
     @on_device
     def features(self, x: Event) -> Float[Tensor, "B H"]:
         """Standardised features; missing cells count as zero, and ``covers`` says so."""
-        return (self._density[0].features(Event(x.value)) - self.centre) / self.scale
+        return (self._density[0].features(_whole(x)) - self.centre) / self.scale
 
     @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
@@ -63,7 +63,7 @@ class Features(Scorer):
     def aligned(self, x: Event) -> Float[Tensor, "B K"]:
         """``scores``, once each feature of these rows has the mean and the deviation that it had in
         those of the fit."""
-        seen = self._density[0].features(Event(x.value))
+        seen = self._density[0].features(_whole(x))
         return (seen - seen.mean(0)) / seen.std(0, unbiased=False).clamp_min(
             1e-6
         ) @ self.weight.T + self.bias
@@ -72,7 +72,7 @@ class Features(Scorer):
     @on_device
     def start(self, x: Event) -> "Features":
         """Centre and scale from rows."""
-        seen = self._density[0].features(Event(x.value))
+        seen = self._density[0].features(_whole(x))
         self.centre.copy_(seen.mean(0))
         self.scale.copy_(seen.std(0, unbiased=False).clamp_min(1e-6))
         return self
@@ -132,6 +132,11 @@ class SharedMethod(Method):
 
     def fit(self, case: Case) -> Scorer:
         raise ValueError("predictor='trunk' is learned together with p(x), not after it.")
+
+
+def _whole(x: Event) -> Event:
+    """The rows, in which every cell that is there counts as known."""
+    return Event(x.value, present=x.present)
 
 
 def _all_rows(rows: np.ndarray) -> np.ndarray:

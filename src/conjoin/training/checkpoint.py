@@ -30,6 +30,7 @@ class Stop(StrEnum):
     EPOCHS = "all epochs done"
     NO_BETTER = "no better for a while"
     NOT_FINITE = "the loss was not finite: the last good weights are kept"
+    READY = "there was nothing to learn: all parameters are fixed"
     INTERRUPTED = "interrupted: the best weights so far are kept"
 
 

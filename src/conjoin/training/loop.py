@@ -102,9 +102,12 @@ def train_from(
     Ctrl-C stops and keeps the best so far. A loss that is not finite, or explodes, sends the fit
     back to its last good weights with a smaller step, three times at most; then Diverged says so,
     and the density holds the last good weights. Where a density has members, these are trained one
-    after the other."""
+    after the other. A density that follows the gradient, and none of whose parameters may move,
+    stays as it is."""
     if density._members():
         return _train_members(density, feed, choose, plan, progress, label)
+    if _is_ready(density):
+        return Trained(best=_judged(density, choose, plan), stopped=Stop.READY)
     run = _Run(density, feed, choose, plan)
     if plan.resume:
         run.load()
@@ -157,6 +160,27 @@ def _train_members(
         each["seconds"] += took
     out.best = math.inf if held is None else float(held)
     return out
+
+
+def _is_ready(density: Density) -> bool:
+    """Whether there is nothing to be learned."""
+    able = density.capabilities
+    parameters = list(density.parameters())
+    fixed = bool(parameters) and not any(each.requires_grad for each in parameters)
+    return fixed and not able.statistics and not able.sweeps
+
+
+@torch.no_grad()
+def _judged(density: Density, choose: Event | Pair | Record | None, plan: Plan) -> float:
+    """The mean loss of validation rows, nats; 0 where there are none."""
+    if choose is None or not choose.rows:
+        return 0.0
+    noise = stream(plan.seed, "choose")
+    losses = [
+        float(density.loss(part, generator=noise)) * (part.rows / choose.rows)
+        for part in in_parts(choose)
+    ]
+    return sum(losses)
 
 
 class _Run:
@@ -357,17 +381,10 @@ class _Run:
             f"{-self.trained.best:.3f} nats" if math.isfinite(self.trained.best) else "",
         )
 
-    @torch.no_grad()
     def _held_out(self) -> float | None:
         if self.choose is None or not self.choose.rows:
             return None
-        noise = stream(self.plan.seed, "choose")
-        rows = self.choose.rows
-        losses = [
-            float(self.density.loss(part, generator=noise)) * (part.rows / rows)
-            for part in in_parts(self.choose)
-        ]
-        return sum(losses)
+        return _judged(self.density, self.choose, self.plan)
 
     def _remember(self, held: float) -> bool:
         """A little better keeps the weights; only clearly better resets the patience. Whether they

@@ -11,7 +11,7 @@ Shape letters: B rows, T positions, V tokens; the code V is the end.
 [1]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,9 +20,13 @@ from torch import Tensor
 from conjoin.core import Density, Event
 from conjoin.core.shapes import Bool, Int
 
-__all__ = ["continued", "targets_of"]
+__all__ = ["about_equally_long", "continued", "targets_of"]
 
 MAX_LEFT_SHARE = 0.75  # of the rows of a batch, under which those that have ended leave it
+# rows that a network sees in one call are about equally long: the longest has at most so many
+# times the tokens of the shortest, and a few more
+MAX_LENGTH_RATIO = 1.25
+LENGTH_SLACK = 8
 
 
 def targets_of(
@@ -40,19 +44,43 @@ def targets_of(
     return target, known & ~before & fits
 
 
+def about_equally_long(
+    valid: Bool[Tensor, "B T"], most: int
+) -> Iterator[tuple[Int[Tensor, " b"], int]]:
+    """Rows for one call of a network, and how many positions the longest of them has. ``valid``:
+    the positions that count; ``most``: how many of all rows together are seen at once."""
+    length = (valid.long() * torch.arange(1, valid.shape[1] + 1)).amax(1).clamp_min(1)
+    order = length.argsort(descending=True, stable=True)
+    sizes = length[order].tolist()
+    first = 0
+    while first < len(sizes):
+        least = sizes[first] / MAX_LENGTH_RATIO - LENGTH_SLACK
+        last = next((row for row in range(first, len(sizes)) if sizes[row] < least), len(sizes))
+        last = min(last, first + max(1, most // sizes[first]))
+        yield order[first:last], sizes[first]
+        first = last
+
+
 def continued(
-    density: Density, event: Event, context: Any, choose: Callable[[Tensor], Tensor]
+    density: Density,
+    event: Event,
+    context: Any,
+    choose: Callable[[Tensor], Tensor],
+    seen: tuple[Any, int] | None = None,
 ) -> Event:
     """The rows of a density of strings that declares ``step``, and whose states ``take`` rows.
+
     ``choose``: (B,) tokens from (B, V + 1) log p of the next. Rows that have ended leave the batch
-    once they are many; the choice is made for all rows, so that noise is that of all rows."""
+    once they are many; the choice is made for all rows, so that noise is that of all rows.
+    ``seen``: where the first n tokens of all rows are known, n and the state that has seen all of
+    them but the last."""
     tokens = density.space.variables[0].cardinality
-    state = density._begin(event.rows, context)
-    token: Tensor | None = None
+    state, first = (density._begin(event.rows, context), 0) if seen is None else seen
+    token: Tensor | None = event.value[:, first - 1] if first else None
     ended = torch.zeros(event.rows, dtype=torch.bool)
     going = torch.arange(event.rows)  # rows of the state
-    columns = []
-    for place in range(density.space.shape[0]):
+    columns = list(event.value[:, :first].unbind(1))
+    for place in range(first, density.space.shape[0]):
         state, log_p = density._step(state, None if token is None else token[going])
         every = torch.zeros(event.rows, log_p.shape[1], dtype=log_p.dtype)
         chosen = choose(log_p if len(going) == event.rows else every.index_copy(0, going, log_p))

@@ -43,7 +43,7 @@ from conjoin.core import (
 from conjoin.core.event import slices
 from conjoin.core.sampling import sampling
 from conjoin.core.shapes import Float, Int
-from conjoin.families.autoregressive.continuation import continued, targets_of
+from conjoin.families.autoregressive.continuation import about_equally_long, continued, targets_of
 from conjoin.nets.decoder import Decoder
 from conjoin.nets.encoders import RecordEncoder
 from conjoin.nets.precision import check_precision, computing_in, fastest
@@ -55,10 +55,6 @@ MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose context is not told
-# rows that the network sees in one call are about equally long: the longest has at most so many
-# times the tokens of the shortest, and a few more
-MAX_LENGTH_RATIO = 1.25
-LENGTH_SLACK = 8
 # width and layers, by millions of parameters without those of the tokens
 SIZES = {1: (128, 5), 8: (256, 10), 50: (512, 16)}
 NETWORKS = {"rotary": Decoder, "absolute": SequenceNet}
@@ -252,17 +248,7 @@ class SequenceDensity(Density):
             for part in slices(len(valid), max(1, MAX_TOKENS_AT_ONCE // places)):
                 yield torch.arange(len(valid))[part], places
             return
-        length = (valid.long() * torch.arange(1, valid.shape[1] + 1)).amax(1).clamp_min(1)
-        order = length.argsort(descending=True, stable=True)
-        sizes = length[order].tolist()
-        first = 0
-        while first < len(sizes):
-            least = sizes[first] / MAX_LENGTH_RATIO - LENGTH_SLACK
-            most = first + max(1, MAX_TOKENS_AT_ONCE // sizes[first])
-            last = next((row for row in range(first, len(sizes)) if sizes[row] < least), len(sizes))
-            last = min(last, most)
-            yield order[first:last], sizes[first]
-            first = last
+        yield from about_equally_long(valid, MAX_TOKENS_AT_ONCE)
 
     def _log_next(self, logits: Float[Tensor, "B T V1"]) -> Float[Tensor, "B T V1"]:
         """Normalised; at the capacity the end is certain."""

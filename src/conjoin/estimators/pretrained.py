@@ -1,0 +1,121 @@
+"""Ready models from folders of pretrained weights: asked at once, and calibrated on rows of your
+own."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conjoin.codecs.image.codec import PIXEL_LEVELS, ImageCodec
+from conjoin.codecs.text import TextCodec
+from conjoin.core import Codec, Config, Density, stream
+from conjoin.core.device import choose_device
+from conjoin.estimators.density import JointDensity
+from conjoin.families.pretrained.picture import DiffusersPicture, grid_in
+from conjoin.families.pretrained.text import TransformersText
+from conjoin.fitting.options import FitOptions
+from conjoin.fitting.pipeline import card_of
+from conjoin.fitting.split import Rows, split_of, weighted
+from conjoin.model.calibrate import calibrate
+from conjoin.model.model import Model
+from conjoin.model.state import State
+from conjoin.training.data import Split
+from conjoin.util.pretrained import checked_folder
+
+__all__ = ["from_pretrained"]
+
+DEFAULT_CAPACITY = 256  # tokens of a string
+TYPICAL_SHARE = 0.5  # of the rows that say what is typical; the others calibrate
+
+
+def from_pretrained(
+    folder: str | Path,
+    X: Any = None,
+    *,
+    capacity: int = DEFAULT_CAPACITY,
+    device: str = "auto",
+    random_state: int = 0,
+    **settings: Any,
+) -> JointDensity:
+    """A pretrained model of a local folder, with p(x), draws, and an alarm around it.
+
+    Nothing is downloaded, no code of the folder is run, and weights are read from safetensors
+    alone.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A causal language model of the package transformers (config.json, tokenizer.json, weights),
+        or a pipeline of the package diffusers that draws pictures from noise alone
+        (model_index.json, unet/, scheduler/).
+    X : list of str, or array_like of pictures, optional
+        Familiar rows that the model was not trained on: half of them say what is typical, the
+        others calibrate the alarm. Without them ``decide`` waits for ``calibrate``.
+    capacity : int, default 256
+        Tokens that a string may have, at most; pictures have none.
+    device : str, default "auto"
+        "auto", "cpu", "cuda" or "cuda:1".
+    random_state : int, default 0
+        Of the split of ``X``.
+    **settings
+        Of the family: ``dtype`` and ``start`` of ``TransformersText``; ``steps``, ``points`` and
+        ``dtype`` of ``DiffusersPicture``.
+
+    Returns
+    -------
+    JointDensity
+        It answers ``score_samples``, ``sample`` and, calibrated, ``decide``.
+
+    Raises
+    ------
+    ImportError
+        If the extra is not installed: ``pip install 'conjoin[pretrained]'``.
+    ValueError
+        If the folder is no such model, or holds a pickle or code.
+    """
+    path = checked_folder(folder)
+    begin = _picture if (path / "model_index.json").is_file() else _text
+    config, codec, types = begin(path, capacity, settings)
+    density = config.density.build(
+        codec.space, config, codec.space.unknown(0), stream(random_state, "build")
+    )
+    density.to(choose_device(device))
+    out = JointDensity(family=config, random_state=random_state, device=device, types=types)
+    options = FitOptions(task="density", family=config, codec=codec, seed=random_state)
+    out._take_model(_ready(codec, density, X, options))
+    out.n_features_in_ = len(codec.columns)
+    return out
+
+
+def _text(path: Path, capacity: int, settings: dict[str, Any]) -> tuple[Config, Codec, Any]:
+    """The family's config, what reads rows, and what ``types`` says of them."""
+    codec = TextCodec.with_tokenizer(path, capacity)
+    types = {codec.name: {"type": "text", "format": f"tokenizer {path}"}}
+    return TransformersText(folder=str(path), **settings), codec, types
+
+
+def _picture(path: Path, capacity: int, settings: dict[str, Any]) -> tuple[Config, Codec, Any]:
+    """As of text; a pixel has as many levels as a byte."""
+    config = DiffusersPicture(folder=str(path), **settings)
+    grid = grid_in(path)
+    return config, ImageCodec(grid, PIXEL_LEVELS, channels_last=grid[0] > 1), None
+
+
+def _ready(codec: Codec, density: Density, X: Any, options: FitOptions) -> Model:
+    """The model, calibrated where there are rows."""
+    nothing = np.empty(0, dtype=np.int64)
+    rows = Rows(codec.rows([])) if X is None else weighted(Rows(codec.rows(X)))
+    split = Split(nothing, nothing, nothing)
+    if X is not None:
+        split = split_of(rows, replace(options, calibration=TYPICAL_SHARE))
+    card = card_of(rows, split, options, options.family)
+    card["notices"] = density.notices(codec.space.unknown(0))
+    model = Model(codec, density, None, state=State(seed=options.seed), card=card)
+    if X is None:
+        return model
+    typical = np.sort(np.concatenate([split.fit, split.choose]))
+    model.fit_typicality(codec.encode(rows.x.take(typical)).event)
+    if len(split.calibrate):
+        model.calibration = calibrate(model, rows.x.take(split.calibrate), None, None)
+    return model

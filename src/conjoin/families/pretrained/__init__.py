@@ -1,0 +1,1 @@
+"""Networks that others have trained, as densities: read from a folder, never from the network."""

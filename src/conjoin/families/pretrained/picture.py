@@ -1,0 +1,516 @@
+r"""A diffusion model of pictures that others have trained, as a density with a bound.
+
+    log p(x) >= E_q[ log p(x | z_1) - sum_{i = 2..S} KL(q(z_{i-1} | z_i, x) || p(z_{i-1} | z_i)) ]
+                - KL(q(z_S | x) || N(0, 1))
+
+J. Ho, A. Jain and P. Abbeel (2020), Denoising diffusion probabilistic models, equations 5, 7, 10
+and 13, with any pipeline of the package diffusers that has a UNet2DModel and no context. q adds
+noise as the folder's scheduler says; p(z_{i-1} | z_i) is the Gaussian that the network's idea of x
+leads to, with the scheduler's variance. The last step is to whole levels of a pixel: the mass of
+its Gaussian between the edges of a level, of which the outermost reach to infinity (equation 13).
+S of the scheduler's noise levels are kept, by ``steps``; draws take the same S steps, so that the
+bound is one of what is drawn. Some of the terms stand for all, each with its share (D. Kingma et
+al. (2021), Variational diffusion models, section 4): the mean of the value is a lower bound. In
+nats.
+
+Known pixels of a picture come back as they are; the others are drawn beside them (A. Lugmayr et al.
+(2022), RePaint, section 4.1), which is approximate.
+
+The weights are those of a local folder, in safetensors; nothing is downloaded and no code of the
+folder is run. A saved model holds them.
+
+Shape letters: B rows, C channels, H rows and W columns of pixels, D = C H W, S steps, P readings.
+
+>>> DiffusersPicture(steps=50).recipe(1000).steps is None
+True
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.components.intervals import log_mass
+from conjoin.components.typicality import Typicality
+from conjoin.core import (
+    Capabilities,
+    Config,
+    Density,
+    Event,
+    Likelihood,
+    Recipe,
+    Space,
+    seeded,
+    stream,
+)
+from conjoin.core.event import slices
+from conjoin.core.shapes import Float
+from conjoin.nets.pretrained import refuse_larger, refuse_many_parts
+from conjoin.util.pretrained import checked_folder, read_json
+
+__all__ = ["DiffusersPicture", "DiffusersPictureDensity", "grid_in"]
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+NETWORK = "UNet2DModel"
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
+VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+CHUNK_PICTURES = 64  # that the network sees at once
+PROFILE_PLACES = (0.05, 0.2, 0.4, 0.6)  # of the steps, at whose noise errors are looked at
+TILES_PER_SIDE = 2
+LOG_OFFSET = 1e-6
+KEPT_AXES = 8
+MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
+
+
+@dataclass(frozen=True)
+class DiffusersPicture(Config):
+    """Settings of a pretrained diffusion model of pictures.
+
+    Parameters
+    ----------
+    folder
+        Of a pipeline: model_index.json, unet/ and scheduler/.
+    steps
+        From noise to a picture, in draws and in the bound; None: all of the scheduler.
+    points
+        Terms of the bound that stand for all of them, beside the last step; None: all.
+    tune
+        Steps of the gradient by which the weights move to the rows of a fit; 0: none.
+    rate
+        Learning rate of these steps at the start.
+    batch
+        Rows of a step.
+    dtype
+        Numbers of the network: "float32" or "float64".
+    """
+
+    folder: str = ""
+    steps: int | None = 100
+    points: int | None = 16
+    tune: int = 0
+    rate: float = 1e-4
+    batch: int = 16
+    dtype: str = "float32"
+
+    alone: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
+        for name in ("steps", "points"):
+            value = getattr(self, name)
+            if value is not None and value < 2:
+                raise ValueError(f"{name} must be at least 2, or None for all, got {value!r}.")
+        if self.tune < 0:
+            raise ValueError(f"tune must be a number of steps, at least 0, got {self.tune!r}.")
+
+    def recipe(self, rows: int) -> Recipe:
+        return Recipe(steps=self.tune or None, batch=self.batch, rate=self.rate, linear=True)
+
+
+class DiffusersPictureDensity(Density):
+    """A bound of log p, draws by all steps, and pictures painted in."""
+
+    config_class = DiffusersPicture
+    bounded = True
+
+    place: Tensor
+    kept: Tensor
+    deviation: Tensor
+    towards: Tensor
+    from_noisy: Tensor
+    posterior: Tensor
+    knows_typical: Tensor
+
+    def __init__(
+        self,
+        space: Space,
+        config: DiffusersPicture,
+        structure: dict[str, Any] | None = None,
+        context_space: Any = None,
+        *,
+        network: nn.Module | None = None,
+    ) -> None:
+        if space.grid is None or space.columns:
+            raise ValueError("A pretrained diffusion model takes pictures, and no columns beside.")
+        super().__init__(space, config, structure or _described(config), context_space)
+        self.grid = space.grid
+        self.levels = space.variables[0].cardinality
+        self._refuse_unfit()
+        self.net: Any = _fresh(self.structure["unet"], config.dtype) if network is None else network
+        self.net.requires_grad_(config.tune > 0)
+        self._tables()
+        tiles = TILES_PER_SIDE**2 * len(PROFILE_PLACES)
+        self.typical = Typicality(
+            (len(PROFILE_PLACES), tiles, 4), (len(PROFILE_PLACES), KEPT_AXES, 4)
+        )
+        self.register_buffer("knows_typical", torch.zeros((), dtype=torch.bool))
+
+    def _refuse_unfit(self) -> None:
+        told = self.structure["unet"]
+        channels, height, width = self.grid
+        if told.get("in_channels", 3) != channels or self.levels < 2:
+            raise ValueError(
+                f"The network of {self.config.folder!r} takes pictures of "
+                f"{told.get('in_channels', 3)} channels, these have {channels}."
+            )
+        side = told.get("sample_size")
+        side = [side, side] if isinstance(side, int) else side
+        if side and list(side) != [height, width]:
+            raise ValueError(
+                f"The network of {self.config.folder!r} takes pictures of {side[0]} x {side[1]} "
+                f"pixels, these have {height} x {width}: bring them to that size."
+            )
+
+    def _tables(self) -> None:
+        """What q and p need of each of S noise levels, from the least noise to the most."""
+        share = torch.tensor(self.structure["kept"], dtype=torch.float64)
+        steps = min(self.config.steps or len(share), len(share))
+        place = torch.linspace(0, len(share) - 1, steps).round().long()
+        kept = share[place]  # of the variance of the picture
+        before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
+        added = 1 - kept / before
+        posterior = (1 - before) / (1 - kept) * added
+        posterior[0] = posterior[1] if steps > 1 else added[0]
+        large = self.structure["variance"].startswith("fixed_large")
+        tables = {
+            "place": place,
+            "kept": kept,
+            "deviation": (added if large else posterior).sqrt(),
+            "towards": before.sqrt() * added / (1 - kept),
+            "from_noisy": (kept / before).sqrt() * (1 - before) / (1 - kept),
+            "posterior": posterior,
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
+
+    @classmethod
+    def build(
+        cls,
+        space: Space,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Any = None,
+        context_space: Any = None,
+    ) -> Self:
+        """With the weights of the folder."""
+        told = _described(config)
+        if space.grid is None or space.columns:
+            raise ValueError("A pretrained diffusion model takes pictures, and no columns beside.")
+        network = _loaded(Path(config.folder).expanduser() / "unet", told["unet"], config.dtype)
+        return cls(space, config, told, context_space, network=network).eval()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            Likelihood.LOWER_BOUND,
+            objective="surrogate",
+            stochastic=True,
+            conditionals="approximate",
+            mode="approximate",
+            typical=True,
+        )
+
+    # ------------------------------------------------------------------ the network
+
+    def _pictures(self, value: Float[Tensor, "B D"]) -> Float[Tensor, "B C H W"]:
+        """Levels as numbers from -1 to 1."""
+        return (2 * value.double() / (self.levels - 1) - 1).unflatten(1, self.grid)
+
+    def _levels(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        """The nearest level of each pixel."""
+        return ((x.flatten(1) + 1) * (self.levels - 1) / 2).round().clamp(0, self.levels - 1)
+
+    def _noisy(self, x: Tensor, index: int, noise: Tensor) -> Float[Tensor, "B C H W"]:
+        kept = self.kept[index]
+        return kept.sqrt() * x + (1 - kept).sqrt() * noise
+
+    def _told(self, z: Tensor, place: Tensor) -> Float[Tensor, "B C H W"]:
+        dtype = DTYPES[self.config.dtype]
+        out: Tensor = self.net(z.to(dtype), place.expand(len(z)), return_dict=False)[0]
+        return out.double()
+
+    def _clean(self, z: Float[Tensor, "B C H W"], index: int) -> Float[Tensor, "B C H W"]:
+        """The network's idea of the picture behind the noise."""
+        told = self._told(z, self.place[index])
+        kept = self.kept[index]
+        if self.structure["prediction"] == "epsilon":
+            told = (z - (1 - kept).sqrt() * told) / kept.sqrt()
+        elif self.structure["prediction"] == "v_prediction":
+            told = kept.sqrt() * z - (1 - kept).sqrt() * told
+        clip = self.structure["clip"]
+        return told if clip is None else told.clamp(-clip, clip)
+
+    # ------------------------------------------------------------------ the bound
+
+    def _log_prob(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        noise = generator or stream(0, "bound")
+        terms = self._terms(noise)
+        drawn = torch.randn(len(terms) + 1, *self.grid, generator=noise, dtype=torch.float64)
+        parts = slices(event.rows, CHUNK_PICTURES) if event.rows else ()
+        each = [self._bound(event.value[part], terms, drawn) for part in parts]
+        return torch.cat([torch.zeros(0, dtype=torch.float64), *each])
+
+    def _terms(self, generator: torch.Generator) -> list[tuple[int, float]]:
+        """Which of the steps 1 to S - 1 are asked about, and how many each stands for: one in each
+        of equal stretches of them."""
+        count = len(self.kept) - 1
+        points = self.config.points
+        if points is None or points >= count:
+            return [(index, 1.0) for index in range(1, count + 1)]
+        place = torch.arange(points) + torch.rand(points, generator=generator, dtype=torch.float64)
+        index = (place * count / points).long().clamp_max(count - 1) + 1
+        return [(int(each), count / points) for each in index]
+
+    def _bound(
+        self, value: Float[Tensor, "B D"], terms: list[tuple[int, float]], drawn: Tensor
+    ) -> Float[Tensor, " B"]:
+        """The same noise for all rows."""
+        x = self._pictures(value)
+        kept = self.kept[-1]
+        prior = 0.5 * (kept * x.square() - kept - (1 - kept).log()).flatten(1).sum(1)
+        total = self._log_level(value, self._clean(self._noisy(x, 0, drawn[0]), 0)) - prior
+        for (index, weight), noise in zip(terms, drawn[1:], strict=True):
+            clean = self._clean(self._noisy(x, index, noise), index)
+            total = total - weight * self._divergence(x - clean, index)
+        return total
+
+    def _divergence(self, apart: Tensor, index: int) -> Float[Tensor, " B"]:
+        """KL of p's Gaussian to q's, whose means are as far apart as the pictures they lead to."""
+        own = self.posterior[index]
+        variance = self.deviation[index].square()
+        square = (self.towards[index] * apart).square()
+        each = 0.5 * ((variance / own).log() + (own + square) / variance - 1)
+        return each.flatten(1).sum(1)
+
+    def _log_level(
+        self, value: Float[Tensor, "B D"], clean: Float[Tensor, "B C H W"]
+    ) -> Float[Tensor, " B"]:
+        """log of the mass of each level under the last step's Gaussian."""
+        half = 1 / (self.levels - 1)
+        centre = (self._pictures(value) - clean).flatten(1)
+        low = ((centre - half) / self.deviation[0]).masked_fill(value == 0, -torch.inf)
+        high = (centre + half) / self.deviation[0]
+        high = high.masked_fill(value == self.levels - 1, torch.inf)
+        return log_mass(low, high).sum(1)
+
+    def _losses(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """The mean squared error of what the network tells, at a noise level drawn for each row."""
+        noise = generator or stream(0, "loss")
+        x = self._pictures(event.value)
+        share = torch.tensor(self.structure["kept"], dtype=torch.float64)
+        place = torch.randint(len(share), (len(x),), generator=noise)
+        eps = torch.randn(x.shape, generator=noise, dtype=torch.float64)
+        kept = share[place][:, None, None, None]
+        z = kept.sqrt() * x + (1 - kept).sqrt() * eps
+        wanted = {
+            "epsilon": eps,
+            "sample": x,
+            "v_prediction": kept.sqrt() * eps - (1 - kept).sqrt() * x,
+        }[self.structure["prediction"]]
+        with seeded(noise):  # dropout takes no other generator
+            told = self._told(z, place)
+        return (told - wanted).square().flatten(1).mean(1)
+
+    # ------------------------------------------------------------------ draws
+
+    def _sample(self, n: int, context: Event | None, generator: torch.Generator | None) -> Event:
+        return self._sample_conditional(self.space.unknown(n), context, generator)
+
+    def _sample_conditional(
+        self, event: Event, context: Event | None, generator: torch.Generator | None
+    ) -> Event:
+        if not event.rows or bool(event.mask.all()):
+            return Event(event.value)
+        parts = slices(event.rows, CHUNK_PICTURES)
+        return Event(torch.cat([self._painted(event.take(part), generator) for part in parts]))
+
+    def _painted(self, event: Event, generator: torch.Generator | None) -> Float[Tensor, "b D"]:
+        """From noise by all steps; known pixels are at each step as noisy as it is."""
+        x = self._pictures(event.value)
+        mask = event.mask.unflatten(1, self.grid)
+
+        def noise() -> Tensor:
+            return torch.randn(x.shape, generator=generator, dtype=torch.float64)
+
+        z = noise()
+        for index in reversed(range(len(self.kept))):
+            if bool(mask.any()):
+                z = torch.where(mask, self._noisy(x, index, noise()), z)
+            mean = self.towards[index] * self._clean(z, index) + self.from_noisy[index] * z
+            z = mean + self.deviation[index] * noise()
+        return torch.where(event.mask, event.value, self._levels(z))
+
+    def _mode(self, event: Event, context: Event | None) -> Event:
+        """One completion of each row by itself, so that none depends on the others."""
+        rows = [event.take(slice(row, row + 1)) for row in range(event.rows)]
+        each = [self._sample_conditional(row, None, stream(0, "mode")).value for row in rows]
+        return Event(torch.cat([event.value[:0], *each]))
+
+    # ------------------------------------------------------------------ familiarity
+
+    def _readings(self, value: Float[Tensor, "B D"]) -> list[Tensor]:
+        """The log of the errors of the network's idea of a picture at several noises, everywhere
+        and by tiles; the mean and the spread of its greys, and how much neighbours differ."""
+        found: list[list[Tensor]] = [[], [], []]
+        for part in slices(len(value), CHUNK_PICTURES):
+            x = self._pictures(value[part])
+            errors = list(self._errors(x))
+            whole = torch.stack([error.mean((1, 2, 3)) for error in errors], 1)
+            tiles = [
+                nn.functional.adaptive_avg_pool2d(error.mean(1, keepdim=True), TILES_PER_SIDE)
+                for error in errors
+            ]
+            found[0].append((whole + LOG_OFFSET).log())
+            found[1].append((torch.cat([tile.flatten(1) for tile in tiles], 1) + LOG_OFFSET).log())
+            found[2].append(_greys(x))
+        return [torch.cat(each) for each in found]
+
+    def _errors(self, x: Float[Tensor, "B C H W"]) -> Iterator[Tensor]:
+        last = len(self.kept) - 1
+        for number, share in enumerate(PROFILE_PLACES):
+            index = round(share * last)
+            noise = torch.randn(
+                self.grid, generator=stream(0, "profile", number), dtype=torch.float64
+            )
+            yield (x - self._clean(self._noisy(x, index, noise), index)).square()
+
+    def _fit_typicality(self, event: Event) -> None:
+        complete = event.value[event.mask.all(1)]
+        if len(complete) >= MIN_TYPICALITY_ROWS:
+            self.typical.fit(self._readings(complete))
+            self.knows_typical.fill_(True)
+
+    def _typicality(self, event: Event) -> Float[Tensor, " B"]:
+        """Missing pixels are painted in first. Where no rows have said what is typical, how small
+        the errors are."""
+        if not event.rows:
+            return torch.zeros(0, dtype=torch.float64)
+        whole = event if bool(event.mask.all()) else self._mode(event, None)
+        readings = self._readings(whole.value)
+        if not bool(self.knows_typical):
+            return -readings[0].mean(1)
+        out: Tensor = self.typical(readings)
+        return out
+
+
+def _greys(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
+    """(B, 4): mean, deviation, and the log of the mean difference of neighbours across and down."""
+    flat = x.flatten(1)
+    each = [flat.mean(1), flat.std(1, unbiased=False)]
+    for axis in (3, 2):
+        apart = x.diff(dim=axis).abs().flatten(1) if x.shape[axis] > 1 else torch.zeros(len(x), 1)
+        each.append((apart.mean(1) + LOG_OFFSET).log())
+    return torch.stack([part.double() for part in each], 1)
+
+
+# ------------------------------------------------------------------ the folder
+
+
+def _diffusers() -> Any:
+    """The package; ImportError with its install line."""
+    try:
+        import diffusers as package
+    except ImportError:
+        raise ImportError(
+            "Pretrained diffusion models need the package diffusers: pip install "
+            "'conjoin[pretrained]'."
+        ) from None
+    return package
+
+
+def grid_in(folder: str | Path) -> tuple[int, int, int]:
+    """Channels, height and width of the pictures of a folder's network; ValueError where it tells
+    no size."""
+    told = _described(DiffusersPicture(folder=str(folder)))["unet"]
+    side = told.get("sample_size")
+    side = [side, side] if isinstance(side, int) else side
+    if not side:
+        raise ValueError(
+            f"{folder}: unet/config.json tells no sample_size, how large pictures are."
+        )
+    return int(told.get("in_channels", 3)), int(side[0]), int(side[1])
+
+
+def _described(config: DiffusersPicture) -> dict[str, Any]:
+    """What is saved of the folder: the network's config, and what the scheduler says of noise."""
+    path = checked_folder(config.folder)
+    index = path / "model_index.json"
+    parts = read_json(index) if index.is_file() else {}
+    found = parts.get("unet", (None, None))[1], parts.get("vae"), parts.get("text_encoder")
+    if found != (NETWORK, None, None):
+        raise ValueError(
+            f"{path} is no pipeline of a {NETWORK} alone, without a context and without a latent "
+            f"space: its model_index.json names {parts.get('_class_name', 'nothing')!r}."
+        )
+    unet = read_json(path / "unet" / "config.json")
+    refuse_many_parts(path / "unet", unet)
+    if unet.get("num_class_embeds") or unet.get("class_embed_type"):
+        raise ValueError(f"The network in {path} is told classes, which is not supported.")
+    told = {key: value for key, value in unet.items() if not key.startswith("_name")}
+    return {
+        "unet": told,
+        **_noise_of(path, read_json(path / "scheduler" / "scheduler_config.json")),
+    }
+
+
+def _noise_of(path: Path, told: dict[str, Any]) -> dict[str, Any]:
+    """Of each step the share of the variance that is the picture's; what the network tells; the
+    variance of a step back; where ideas of a picture are clipped."""
+    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
+    asked = {key: told[key] for key in (*keys, "rescale_betas_zero_snr") if key in told}
+    prediction = told.get("prediction_type", "epsilon")
+    variance = told.get("variance_type", "fixed_small")
+    if not 2 <= int(asked.get("num_train_timesteps", 1000)) <= 1_000_000:
+        raise ValueError(f"The scheduler in {path} has num_train_timesteps out of all bounds.")
+    if prediction not in PREDICTIONS or variance not in VARIANCES or told.get("thresholding"):
+        raise ValueError(
+            f"The scheduler in {path} asks for prediction_type={prediction!r}, variance_type="
+            f"{variance!r}, thresholding={bool(told.get('thresholding'))}; choose from "
+            f"{', '.join(PREDICTIONS)}, {', '.join(VARIANCES)}, no thresholding."
+        )
+    kept = (1 - _diffusers().DDPMScheduler(**asked).betas.double()).cumprod(0)
+    if not bool((kept > 0).all()) and prediction == "epsilon":
+        raise ValueError(
+            f"The scheduler in {path} ends in noise alone, where epsilon tells nothing."
+        )
+    clip = float(told.get("clip_sample_range", 1.0)) if told.get("clip_sample", True) else None
+    return {"kept": kept.tolist(), "prediction": prediction, "variance": variance, "clip": clip}
+
+
+def _fresh(told: dict[str, Any], dtype: str) -> nn.Module:
+    """The network before it is given its weights."""
+    with seeded(stream(0, "network")):  # its first weights come from the global generator
+        network: nn.Module = getattr(_diffusers(), NETWORK).from_config(told)
+    nn.Module.to(network, DTYPES[dtype])  # the class's own says that parts might stay as they are
+    return network.eval()
+
+
+def _loaded(path: Path, told: dict[str, Any], dtype: str) -> nn.Module:
+    """The network with the weights of the folder; ValueError where they are not all there."""
+    from safetensors.torch import load_file
+
+    kind = getattr(_diffusers(), NETWORK)
+    refuse_larger(path, lambda: kind.from_config(told))
+    network = _fresh(told, dtype)
+    weights: dict[str, Tensor] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        weights |= load_file(file)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights in {path} are not those that its config.json asks for: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from None
+    return network

@@ -1,0 +1,419 @@
+r"""A causal language model that others have trained, as an exact density of strings.
+
+    log p(x_1, ..., x_n) = sum_{t = 1..n} log p(x_t | s, x_<t)
+                           + log sum_{e in E} p(e | s, x_1, ..., x_n)
+
+Shannon (1951), Prediction and entropy of printed English, sections 1 and 2, with any network of the
+package transformers that sees no token behind the one that it tells (A. Radford et al. (2018),
+Improving language understanding by generative pre-training, equation 1). s is the token that begins
+a text and E are those that end one. A code is a token of the network, so that those of E have no
+probability inside of a string. After N tokens, the capacity, the end is certain: what the network
+gives to longer strings is given to their first N tokens, and all strings sum to one. In nats.
+
+The weights are those of a local folder, in safetensors; nothing is downloaded and no code of the
+folder is run. With ``tune=0`` they stay as they are, and a fit learns what is typical and the two
+alarms. A saved model holds them, so that it needs the folder no more.
+
+Shape letters: B rows, N capacity, T positions of the longest row, V tokens, W width.
+
+>>> TransformersText(tune=100).recipe(1000).steps
+100
+"""
+
+import copy
+import inspect
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from conjoin.components.typicality import Typicality
+from conjoin.core import (
+    Block,
+    Capabilities,
+    Config,
+    Density,
+    Event,
+    Recipe,
+    Record,
+    categorical,
+    seeded,
+    stream,
+)
+from conjoin.core.sampling import sampling
+from conjoin.core.shapes import Float, Int
+from conjoin.families.autoregressive.continuation import (
+    about_equally_long,
+    continued,
+    targets_of,
+)
+from conjoin.nets.pretrained import DTYPES, config_in, fresh, loaded, transformers
+from conjoin.util.pretrained import vocabulary_of
+
+__all__ = ["TransformersText", "TransformersTextDensity"]
+
+MAKER = "AutoModelForCausalLM"
+CACHE_NAME = "cache"  # of the argument and of the answer, in transformers from 5.20 on
+OLD_CACHE_NAME = "past_key_values"
+MAX_LOGITS_AT_ONCE = 1 << 25  # that the network makes in one call
+MAX_DOUBLES_AT_ONCE = 1 << 23  # of them, that are normalised in float64 at once
+KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
+MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
+PROBED_TOKENS = 8  # by which it is seen whether a network is causal
+PROBE_TOLERANCE = 1e-2  # of logits that a token behind may not change, relative
+
+
+@dataclass(frozen=True)
+class TransformersText(Config):
+    """Settings of a pretrained language model.
+
+    Parameters
+    ----------
+    folder
+        That holds config.json and the weights in safetensors.
+    tune
+        Steps of the gradient by which the weights move to the rows of a fit; 0: none.
+    rate
+        Learning rate of these steps at the start.
+    batch
+        Rows of a step.
+    dtype
+        Numbers of the network: "float32", "float64" or "bfloat16". Probabilities are normalised in
+        float64 whichever it is.
+    start
+        The token that stands before the first; None: the one that the folder names.
+    """
+
+    folder: str = ""
+    tune: int = 0
+    rate: float = 2e-5
+    batch: int = 8
+    dtype: str = "float32"
+    start: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
+        if self.tune < 0:
+            raise ValueError(f"tune must be a number of steps, at least 0, got {self.tune!r}.")
+
+    def recipe(self, rows: int) -> Recipe:
+        return Recipe(
+            steps=self.tune or None, batch=self.batch, rate=self.rate, decay=1e-2, linear=True
+        )
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a continuation needs: the tokens so far, the first one included, of which ``seen`` are
+    in the network's cache."""
+
+    tokens: Tensor  # (B, 1 + n)
+    seen: int
+    cache: Any
+
+    @property
+    def place(self) -> int:
+        """How many tokens of the string there are."""
+        return self.tokens.shape[1] - 1
+
+    def take(self, rows: Int[Tensor, " b"]) -> Self:
+        """Some of the rows."""
+        cache = _copied(self.cache)
+        if cache is not None:
+            cache.reorder_cache(rows)
+        return replace(self, tokens=self.tokens[rows], cache=cache)
+
+
+def _copied(cache: Any) -> Any:
+    """A cache that goes on by itself: calls of a network write into the one that they are given.
+    Layers that only replace their tensors share them."""
+    package = transformers().cache_utils
+    if type(cache) is not package.DynamicCache:
+        return copy.deepcopy(cache)
+    plain = (package.DynamicLayer, package.DynamicSlidingWindowLayer)
+    out = copy.copy(cache)
+    out.layers = [
+        copy.copy(layer) if type(layer) in plain else copy.deepcopy(layer) for layer in cache.layers
+    ]
+    return out
+
+
+class TransformersTextDensity(Density):
+    """Exact log p of strings and of their beginnings, exact continuations, a key-value cache."""
+
+    config_class = TransformersText
+    flat = False
+    bounded = True
+
+    ends: Tensor
+    ends_inside: Tensor
+    knows_typical: Tensor
+
+    def __init__(
+        self,
+        space: Block,
+        config: TransformersText,
+        structure: dict[str, Any] | None = None,
+        context_space: Any = None,
+        *,
+        network: nn.Module | None = None,
+    ) -> None:
+        if getattr(space, "layout", "") != "sequence":
+            raise ValueError("A pretrained language model models strings: a block of tokens.")
+        super().__init__(space, config, structure or _described(config), context_space)
+        told = self.structure["network"]
+        self.net: Any = fresh(MAKER, told, config.dtype) if network is None else network
+        self.tokens = space.variables[0].cardinality
+        self.capacity = space.shape[0]
+        self._refuse_unfit()
+        ends = torch.tensor(self.structure["ends"])
+        self.register_buffer("ends", ends, persistent=False)
+        self.register_buffer("ends_inside", ends[ends < self.tokens], persistent=False)
+        self.net.requires_grad_(config.tune > 0)
+        self.width = _width_of(self.net)
+        self.typical = Typicality((self.width, 2), (min(self.width, KEPT_AXES), 2))
+        self.register_buffer("knows_typical", torch.zeros((), dtype=torch.bool))
+        taken = inspect.signature(self.net.forward).parameters
+        self._last_alone: dict[str, int] = (
+            {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
+        )
+        self._cache_name = CACHE_NAME if CACHE_NAME in taken else OLD_CACHE_NAME
+
+    def _refuse_unfit(self) -> None:
+        """ValueError where the strings' tokens are not the network's, or too many of them."""
+        size = self.structure["size"]
+        beyond = set(range(self.tokens, size)) - set(self.structure["ends"])
+        if self.tokens > size or beyond:
+            raise ValueError(
+                f"Strings are made of {self.tokens:,} tokens where the network of "
+                f"{self.config.folder!r} has {size:,}: read them by its own tokenizer, with "
+                "types={'text': {'type': 'text', 'format': 'tokenizer FOLDER'}}."
+            )
+        most = getattr(self.net.config.get_text_config(), "max_position_embeddings", None)
+        if isinstance(most, int) and 0 < most < self.capacity:
+            raise ValueError(
+                f"Strings may have up to {self.capacity:,} tokens, and the network of "
+                f"{self.config.folder!r} sees at most {most:,}: cut them into shorter ones."
+            )
+
+    @classmethod
+    def build(
+        cls,
+        space: Block,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        *,
+        weight: Tensor | None = None,
+        context: Any = None,
+        context_space: Any = None,
+    ) -> Self:
+        """With the weights of the folder; ValueError where the network is not causal."""
+        told = _described(config)
+        network = loaded(MAKER, config.folder, told["network"], config.dtype)
+        density = cls(space, config, told, context_space, network=network).eval()
+        density._refuse_seeing_ahead()
+        return density
+
+    @torch.no_grad()
+    def _refuse_seeing_ahead(self) -> None:
+        """The last token may change nothing of what is told before it."""
+        size = self.structure["size"]
+        count = min(PROBED_TOKENS, self.capacity)
+        if size < 2 or count < 2:
+            return
+        first = torch.randint(size, (1, count), generator=stream(0, "probe"))
+        other = first.clone()
+        other[:, -1] = (other[:, -1] + 1) % size
+        one, two = (self._called(each, use_cache=False).logits for each in (first, other))
+        if one.shape[-1] != size:
+            raise ValueError(
+                f"The network in {self.config.folder!r} tells {one.shape[-1]:,} tokens, its "
+                f"config.json {size:,}."
+            )
+        apart = (one[:, :-1] - two[:, :-1]).abs().max()
+        if not bool(apart <= PROBE_TOLERANCE * (1 + one.abs().max())):  # also where it is no number
+            raise ValueError(
+                f"The network in {self.config.folder!r} is no causal language model: what it tells "
+                "of a token depends on those behind it."
+            )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            marginals="prefix",
+            conditionals="prefix",
+            mode="approximate",
+            features=True,
+            typical=True,
+            step=True,
+        )
+
+    def notices(self, event: Event) -> list[str]:
+        """What strings as long as may be stand for."""
+        return [
+            f"Strings may have up to {self.capacity:,} tokens: what the network gives to longer "
+            "ones is given to their first tokens."
+        ]
+
+    # ------------------------------------------------------------------ log p
+
+    def _log_prob(
+        self, event: Event, context: Record, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        """Each known token, and the first known end; what follows the end is certain."""
+        target, valid = targets_of(event, self.tokens, self.capacity)
+        total = torch.zeros(event.rows, dtype=torch.float64)
+        for rows, places in about_equally_long(valid, self._most_at_once):
+            logits = self._called(self._inputs(event, rows, places), use_cache=False).logits
+            cells = self._log_of(logits, target[rows, :places])
+            known = torch.where(valid[rows, :places], cells, 0.0)
+            total = total.index_put((rows,), known.sum(1))
+        return total
+
+    def _called(self, tokens: Int[Tensor, "b T"], **asked: Any) -> Any:
+        """What the network answers."""
+        return self.net(input_ids=tokens, return_dict=True, **asked)
+
+    @property
+    def _most_at_once(self) -> int:
+        """Positions that the network sees in one call."""
+        return max(1, MAX_LOGITS_AT_ONCE // int(self.structure["size"]))
+
+    def _inputs(self, event: Event, rows: Tensor, places: int) -> Int[Tensor, "b T"]:
+        """The token that begins a text, then all but the last of those that are told."""
+        return torch.cat([self._start(len(rows)), event.value[rows, : places - 1]], 1)
+
+    def _start(self, rows: int) -> Int[Tensor, "b 1"]:
+        return torch.full((rows, 1), int(self.structure["start"]))
+
+    def _log_of(
+        self, logits: Float[Tensor, "b T U"], target: Int[Tensor, "b T"]
+    ) -> Float[Tensor, "b T"]:
+        """log p of the token at each place, some places at a time."""
+        places = max(1, MAX_DOUBLES_AT_ONCE // (len(logits) * logits.shape[2]))
+        parts = zip(logits.split(places, 1), target.split(places, 1), strict=True)
+        each = [self._log_next(part).gather(2, code[..., None])[..., 0] for part, code in parts]
+        return torch.cat(each, 1)
+
+    def _log_next(self, logits: Float[Tensor, "b T U"]) -> Float[Tensor, "b T V1"]:
+        """log p of each code and, last, of the end."""
+        log_p = logits.double().log_softmax(2)
+        end = log_p.index_select(2, self.ends).logsumexp(2, keepdim=True)
+        inside = log_p[..., : self.tokens].index_fill(2, self.ends_inside, -torch.inf)
+        return torch.cat([inside, end], 2)
+
+    def _losses(
+        self, event: Event, context: Record, generator: torch.Generator | None
+    ) -> Float[Tensor, " B"]:
+        with seeded(generator or stream(0, "loss")):  # dropout takes no other generator
+            return -self._log_prob(event, context, None)
+
+    # ------------------------------------------------------------------ draws
+
+    def _begin(self, rows: int, context: Record) -> _State:
+        return _State(self._start(rows), 0, None)
+
+    def _step(self, state: _State, token: Tensor | None) -> tuple[_State, Float[Tensor, "B V1"]]:
+        if token is not None:
+            state = replace(state, tokens=torch.cat([state.tokens, token[:, None]], 1))
+        if state.place >= self.capacity:
+            certain = torch.full((len(state.tokens), self.tokens + 1), -torch.inf)
+            certain[:, -1] = 0.0
+            return state, certain.double()
+        state, logits = self._advanced(state)
+        return state, self._log_next(logits[:, -1:])[:, 0]
+
+    def _advanced(self, state: _State) -> tuple[_State, Tensor]:
+        """The state that has seen all of its tokens, and the logits of what follows. Networks that
+        keep another memory than keys and values see all tokens anew."""
+        new = state.tokens[:, state.seen :]
+        memory = {self._cache_name: _copied(state.cache)}
+        out = self._called(new, use_cache=True, **memory, **self._last_alone)
+        cache = out.get(self._cache_name)
+        seen = 0 if cache is None else state.tokens.shape[1]
+        return replace(state, seen=seen, cache=cache), out.logits
+
+    def _sample(self, n: int, context: Record, generator: torch.Generator | None) -> Event:
+        return self._sample_conditional(self.space.unknown(n), context, generator)
+
+    def _sample_conditional(
+        self, event: Event, context: Record, generator: torch.Generator | None
+    ) -> Event:
+        """What is known, then token by token until each row has ended."""
+        how = sampling()
+        return self._continued(event, lambda log_p: categorical(how.of(log_p), generator))
+
+    def _mode(self, event: Event, context: Any) -> Event:
+        """What is known, then the most probable token at each place."""
+        return self._continued(event, lambda log_p: log_p.argmax(1))
+
+    def _continued(self, event: Event, choose: Any) -> Event:
+        """The beginning that all rows have is seen in one call."""
+        nothing = self.context_space.check(Record(), event.rows)
+        if not event.rows:  # networks take no empty batch
+            return Event(event.value, torch.ones_like(event.mask), event.present)
+        common = int(event.known.all(0).long().cumprod(0).sum())
+        if common < 2:
+            return continued(self, event, nothing, choose)
+        tokens = torch.cat([self._start(event.rows), event.value[:, : common - 1]], 1)
+        state, _ = self._advanced(_State(tokens, 0, None))
+        return continued(self, event, nothing, choose, (state, common))
+
+    # ------------------------------------------------------------------ features
+
+    def _features(self, event: Event) -> Float[Tensor, "B W"]:
+        """The mean over positions of the last hidden layer."""
+        return self._seen(event)[0]
+
+    def _seen(self, event: Event) -> tuple[Float[Tensor, "B W"], Float[Tensor, "B 2"]]:
+        """Features, and the mean surprise of a token (nats) with log(1 + length)."""
+        target, valid = targets_of(event, self.tokens, self.capacity)
+        length = event.known.sum(1)
+        features = torch.zeros(event.rows, self.width, dtype=torch.float64)
+        surprise = torch.zeros(event.rows, dtype=torch.float64)
+        some = torch.arange(valid.shape[1]) < length[:, None] + 1  # the first token, and each known
+        for rows, places in about_equally_long(some, self._most_at_once):
+            inputs = self._inputs(event, rows, places)
+            out = self._called(inputs, use_cache=False, output_hidden_states=True)
+            counted = some[rows, :places].double()[..., None]
+            features[rows] = (out.hidden_states[-1].double() * counted).sum(1) / counted.sum(1)
+            cells = self._log_of(out.logits, target[rows, :places])
+            surprise[rows] = -torch.where(valid[rows, :places], cells, 0.0).sum(1)
+        plain = torch.stack([surprise / (length + 1), (length + 1.0).log()], 1)
+        return features, plain
+
+    def _fit_typicality(self, event: Event) -> None:
+        complete = event.take(event.complete.nonzero()[:, 0])
+        if complete.rows >= MIN_TYPICALITY_ROWS:
+            self.typical.fit(list(self._seen(complete)))
+            self.knows_typical.fill_(True)
+
+    def _typicality(self, event: Event) -> Float[Tensor, " B"]:
+        """By the features and by the surprise of a token; by how little a token surprises alone,
+        where no rows have said what is typical."""
+        seen = self._seen(event)
+        if not bool(self.knows_typical):
+            return -seen[1][:, 0]
+        out: Tensor = self.typical(list(seen))
+        return out
+
+
+def _width_of(network: Any) -> int:
+    """Of its last hidden layer: as the config tells it, else as wide as what a token enters by."""
+    entered = int(network.get_input_embeddings().weight.shape[1])
+    return int(getattr(network.config.get_text_config(), "hidden_size", entered))
+
+
+def _described(config: TransformersText) -> dict[str, Any]:
+    """What is saved of the folder: the network's config, the size, ends and start of its
+    vocabulary."""
+    network = config_in(config.folder)
+    found = vocabulary_of(Path(config.folder).expanduser())
+    start = found.start if config.start is None else config.start
+    if not 0 <= start < found.size:
+        raise ValueError(f"start={start} is none of the {found.size:,} tokens of the network.")
+    return {"network": network, "size": found.size, "ends": list(found.ends), "start": start}
