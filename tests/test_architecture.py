@@ -99,6 +99,7 @@ DEFAULTS = {
     "oddest",
     "structures",
     "structure",
+    "wording",
     "several_ways",
     "recognises",
     "in_folder",

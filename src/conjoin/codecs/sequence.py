@@ -22,6 +22,7 @@ from torch import Tensor
 
 from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.tokens import Characters, Tokens, tokens_from_json
+from conjoin.codecs.wording import Wording
 from conjoin.core import Block, Codec, Encoded, Event, Field, Rows, Variable
 from conjoin.core.warnings import ColumnWarning
 
@@ -273,6 +274,10 @@ class SequenceCodec(Codec):
     def space(self) -> Block:
         letter = Variable("character", "category", cardinality=max(1, len(self.characters)))
         return Block(str(self.name), "sequence", (self.capacity,), (letter,))
+
+    @property
+    def wording(self) -> Wording:
+        return Wording(self.tokens)
 
     @property
     def schema(self) -> Schema:

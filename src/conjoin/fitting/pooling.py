@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.core import Event, Pair, as_float
+from conjoin.core import Pair, as_float
+from conjoin.core.event import concatenated
 from conjoin.fitting.split import Rows
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.model.model import Model
@@ -135,11 +136,8 @@ def _taught(case: Case, choose: Pair, rows: Rows, split: Split) -> Case:
     assert rows.weight is not None
     place = np.concatenate([split.fit, split.choose])
     pairs = (case.rows, choose)
-    y = Event(
-        torch.cat([each.y.value for each in pairs]), torch.cat([each.y.mask for each in pairs])
-    )
-    x = [each.x for each in pairs]  # pictures stay bytes
-    seen = Event(torch.cat([each.value for each in x]), torch.cat([each.mask for each in x]))
+    y = concatenated([each.y for each in pairs])
+    seen = concatenated([each.x for each in pairs])  # pictures stay bytes
     known = y.mask.numpy()
     whole = replace(
         case,

@@ -63,7 +63,8 @@ class Family(Scorer):
         return {}
 
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
-        if self._base[0].capabilities.missing == "none":
+        able = self._base[0].capabilities
+        if able.missing == "none" and able.marginals != "prefix":
             return x.mask.all(1)
         return torch.ones(x.rows, dtype=torch.bool, device=x.value.device)
 
@@ -279,7 +280,7 @@ class PoolMethod(Method):
         members = {
             name: each
             for name, each in methods().items()
-            if each.folds and each.tried(case) and each.reads_structures == bool(case.structures)
+            if each.folds and each.suits(case) and each.tried(case)
         }
         heard = heard_by_folds(case, members)
         pool, _ = pool_of_points(heard) if case.classes is None else pool_of(heard, case.classes)

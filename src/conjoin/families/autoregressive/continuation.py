@@ -41,13 +41,12 @@ def targets_of(
 
 
 def continued(
-    density: Density, event: Event, context: Any, choose: Callable[[Tensor], Tensor]
+    density: Density, event: Event, state: Any, choose: Callable[[Tensor], Tensor]
 ) -> Event:
-    """The rows of a density of strings that declares ``step``, and whose states ``take`` rows.
-    ``choose``: (B,) tokens from (B, V + 1) log p of the next. Rows that have ended leave the batch
+    """The rows of a density of strings that declares ``step``, from its ``state`` at the beginning,
+    which can ``take`` rows. ``choose``: (B,) tokens from (B, V + 1) log p of the next. Rows that have ended leave the batch
     once they are many; the choice is made for all rows, so that noise is that of all rows."""
     tokens = density.space.variables[0].cardinality
-    state = density._begin(event.rows, context)
     token: Tensor | None = None
     ended = torch.zeros(event.rows, dtype=torch.bool)
     going = torch.arange(event.rows)  # rows of the state

@@ -421,11 +421,12 @@ class NgramDensity(Density):
     ) -> Event:
         """What is known, then token by token until each row has ended."""
         how = sampling()
-        return continued(self, event, context, lambda log_p: categorical(how.of(log_p), generator))
+        state = self._begin(event.rows, context)
+        return continued(self, event, state, lambda log_p: categorical(how.of(log_p), generator))
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
-        return continued(self, event, context, lambda log_p: log_p.argmax(1))
+        return continued(self, event, self._begin(event.rows, context), lambda log_p: log_p.argmax(1))
 
     # ------------------------------------------------------------------ familiarity
 
