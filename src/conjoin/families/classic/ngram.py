@@ -426,7 +426,9 @@ class NgramDensity(Density):
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
-        return continued(self, event, self._begin(event.rows, context), lambda log_p: log_p.argmax(1))
+        return continued(
+            self, event, self._begin(event.rows, context), lambda log_p: log_p.argmax(1)
+        )
 
     # ------------------------------------------------------------------ familiarity
 
