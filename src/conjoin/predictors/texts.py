@@ -2,14 +2,15 @@ r"""p(y | x) of texts: naive Bayes of their words, logistic regression of their 
 
     log p(k | x) = b_k + sum_v W_kv t_v(x) - log Z(x),      t of ``conjoin.predictors.terms``
 
-Naive Bayes takes W_kv = log (n_kv + a_v) / sum_v (n_kv + a_v), n the sums of t in class k. Where labels
-are missing, these sums go over all texts, weighted by p(k | x), in rounds of
-expectation-maximisation, and a_v follows the sum of the term in all texts (K. Nigam et al. (2000), Text classification from labeled and unlabeled
-documents using EM, sections 4 and 5.3).
+Naive Bayes takes W_kv = log (n_kv + a_v) / sum_v (n_kv + a_v), n the sums of t in class k. Where
+labels are missing, these sums go over all texts, weighted by p(k | x), in rounds of
+expectation-maximisation, and a_v follows the sum of the term in all texts (K. Nigam et al. (2000),
+Text classification from labeled and unlabeled documents using EM, sections 4 and 5.3).
 
 Shape letters: B texts, V terms, K classes.
 """
 
+import abc
 from typing import Any, Self
 
 import numpy as np
@@ -90,9 +91,9 @@ class _TextMethod(Method):
         terms, table = self._terms(case)
         return self._scorer(case, terms, *self._learned(case, table))
 
+    @abc.abstractmethod
     def _learned(self, case: Case, table: Any) -> tuple[np.ndarray, np.ndarray]:
         """Weights (K, V) and biases (K,)."""
-        raise NotImplementedError
 
     def _strings(self, case: Case) -> list[str]:
         if case.wording is None:
@@ -156,6 +157,7 @@ class TextBayesMethod(_TextMethod):
 class TextLogisticMethod(_TextMethod):
     """Logistic regression of runs of characters."""
 
+
     reading = "characters"
 
     def fit(self, case: Case) -> Scorer:
@@ -185,5 +187,6 @@ def _bayes(table: Any, share: np.ndarray, added: np.ndarray) -> tuple[np.ndarray
 
 def _of_logistic(fitted: Any) -> tuple[np.ndarray, np.ndarray]:
     """Weights and biases of rows of length 1, one of each for every class."""
-    weight, bias = LENGTH * fitted.coef_, fitted.intercept_
+    weight = LENGTH * fitted.coef_
+    bias = fitted.intercept_
     return (two_sided(weight), two_sided(bias)) if len(weight) == 1 else (weight, bias)

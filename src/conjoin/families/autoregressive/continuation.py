@@ -44,8 +44,9 @@ def continued(
     density: Density, event: Event, state: Any, choose: Callable[[Tensor], Tensor]
 ) -> Event:
     """The rows of a density of strings that declares ``step``, from its ``state`` at the beginning,
-    which can ``take`` rows. ``choose``: (B,) tokens from (B, V + 1) log p of the next. Rows that have ended leave the batch
-    once they are many; the choice is made for all rows, so that noise is that of all rows."""
+    which can ``take`` rows. ``choose``: (B,) tokens from (B, V + 1) log p of the next. Rows that
+    have ended leave the batch once they are many; the choice is made for all rows, so that noise is
+    that of all rows."""
     tokens = density.space.variables[0].cardinality
     token: Tensor | None = None
     ended = torch.zeros(event.rows, dtype=torch.bool)
