@@ -17,7 +17,16 @@ from conjoin.model.model import Model
 from conjoin.predictors.base import Case, Method
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier
 from conjoin.predictors.folds import dealt, few_rows_of_classes
-from conjoin.predictors.pool import Family, Heard, Pool, joined, loss_of, pool_of, pool_of_points
+from conjoin.predictors.pool import (
+    Family,
+    Heard,
+    Pool,
+    joined,
+    loss_of,
+    pool_of,
+    pool_of_points,
+    with_doubt,
+)
 from conjoin.predictors.residual import Residual
 from conjoin.training.data import Split, row_hashes
 from conjoin.training.progress import Progress
@@ -55,7 +64,7 @@ def pooled(
     if case.classes is None:
         _keep_number(model, quick, slow, held.pair)
     else:
-        _keep_classes(model, quick, slow, held.pair, case.classes)
+        _keep_classes(model, quick, slow, held.pair, case)
 
 
 @dataclass
@@ -180,9 +189,11 @@ def _learned(method: Method, case: Case) -> Any:
     return method.by_folds(case) if method.folds else method.fit(case)
 
 
-def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, classes: int) -> None:
+def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, case: Case) -> None:
     """The pool of all that was heard and of the family's own p(y | x); that alone where nothing
-    adds to it."""
+    adds to it. Of texts the whole pool may be wrong about the surest rows."""
+    assert case.classes is not None
+    classes = case.classes
     late = _with_family(model, slow, held)
     if quick.scores:
         pool, log_p = pool_of(quick, classes)
@@ -195,15 +206,19 @@ def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, classes: 
             late = late.take(seen)
             pool, log_p = joined(pool, log_p, late)
         scores = late.scores | judged.scores | {"pool": log_p}
-        y = judged.y
     else:
         pool, log_p = pool_of(late, classes)
+        judged = late
         scores = late.scores | {"pool": log_p}
-        y = late.y
     model.card["predictor"] |= {
-        "log_loss": {name: loss_of(each, y) for name, each in scores.items()}
+        "log_loss": {name: loss_of(each, judged.y) for name, each in scores.items()}
     }
-    _put(model, pool, Classifier(pool))
+    whole = pool if case.wording is None else with_doubt(pool, log_p, judged)
+    _put(model, pool, Classifier(whole))
+    if whole is not pool and model.state.predictor == "pool":
+        told = model.card["predictor"]
+        told["doubt"] = float(whole.share)
+        told["why"] += f"; p(y) has a share of {told['doubt']:.3f} in it"
     if not held.rows:
         _tell_unweighed(model, slow.scores)
 

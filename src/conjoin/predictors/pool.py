@@ -40,6 +40,7 @@ __all__ = [
     "loss_of",
     "pool_of",
     "pool_of_points",
+    "with_doubt",
 ]
 
 
@@ -221,6 +222,16 @@ def joined(pool: Pool, log_p: Tensor, heard: Heard) -> tuple[Pool, Tensor]:
         prior,
     )
     return out, torch.as_tensor(np.einsum("m,bmk->bk", power, log_q)).log_softmax(1)
+
+
+def with_doubt(pool: Pool, log_p: Tensor, heard: Heard) -> Pool:
+    """The pool in a mixture with p(y), as a pool of one member: labels of the surest rows may be
+    wrong too. (B, K) ``log_p`` of the pool of the rows of ``heard``, which it has not seen."""
+    code = heard.y.numpy().astype(np.int64)
+    own = log_p.numpy()[np.arange(len(code)), code]
+    prior = pool.prior.numpy()
+    share = prior_share(own, np.log(prior)[code], heard.weight.numpy())
+    return _made({"pool": pool}, np.ones(1), np.array([share]), prior)
 
 
 def pool_of_points(heard: Heard) -> tuple[Pool, Tensor]:

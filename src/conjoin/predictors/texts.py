@@ -157,7 +157,6 @@ class TextBayesMethod(_TextMethod):
 class TextLogisticMethod(_TextMethod):
     """Logistic regression of runs of characters."""
 
-
     reading = "characters"
 
     def fit(self, case: Case) -> Scorer:

@@ -28,7 +28,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin.core import Block, Capabilities, Event, Record, seeded, stream
+from conjoin.core import Block, Capabilities, Event, Record, seeded
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.autoregressive.continuation import targets_of
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
@@ -91,7 +91,8 @@ class TextMixtureDensity(SequenceDensity):
         self.counts = NgramDensity(space, Ngram(config.order), counted, context_space)
         self.counts.requires_grad_(False)
         cells = (len(STEPS_OF_P) + 1, self.counts.orders)
-        self.mixing = nn.Parameter(torch.zeros(cells, dtype=torch.float64))
+        learned = bool(self.structure["held_out"])
+        self.mixing = nn.Parameter(torch.zeros(cells, dtype=torch.float64), requires_grad=learned)
 
     @classmethod
     def build(
