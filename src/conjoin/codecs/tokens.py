@@ -86,7 +86,7 @@ class Characters(Tokens):
 
     @classmethod
     def learned(cls, strings: Iterable[str], count: int | None) -> Self:
-        return cls(sorted(set().union(*strings)) or [" "])
+        return cls(sorted(set().union(*map(_checked, strings))) or [" "])
 
     @property
     def shown(self) -> str:

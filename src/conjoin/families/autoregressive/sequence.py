@@ -52,6 +52,7 @@ from conjoin.nets.sequence import SequenceNet
 __all__ = ["Sequence", "SequenceDensity"]
 
 MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
+MAX_LENGTH = 1 << 14  # tokens of a string that the network learns from
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose context is not told
@@ -207,7 +208,14 @@ class SequenceDensity(Density):
         context: Any = None,
         context_space: Any = None,
     ) -> Self:
-        """Scales of the context come from the rows."""
+        """Scales of the context come from the rows. ValueError for strings that are too long."""
+        longest = int(data.known.sum(1).max()) if data.rows else 0
+        if longest > MAX_LENGTH:
+            raise ValueError(
+                f"The longest string of the fit has {longest:,} tokens, and attention over more "
+                f"than {MAX_LENGTH:,} takes too long: cut long strings into parts, or take "
+                "family='ngram'."
+            )
         with seeded(generator):
             density = cls(space, config, context_space=context_space)
         density.encoder.start(density._conditioned(context, data.rows))
