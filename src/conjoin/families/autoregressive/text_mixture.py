@@ -11,7 +11,7 @@ has seen. In nats.
 
 Shape letters: B rows, N capacity, T positions, V tokens.
 
->>> from conjoin.core import Block, Variable
+>>> from conjoin.core import Block, Variable, stream
 >>> letters = Block("word", "sequence", (4,), (Variable("letter", "category", 2),))
 >>> words = Event(torch.tensor([[0, 1], [1, 1]]))
 >>> config = TextMixture(width=8, blocks=1)
