@@ -101,6 +101,7 @@ DEFAULTS = {
     "oddest",
     "structures",
     "structure",
+    "wording",
     "several_ways",
     "recognises",
     "in_folder",

@@ -113,6 +113,7 @@ SETTINGS = {
     "pixel_cnn": {"width": 8, "blocks": 3},
     "forest": {"trees": 6, "groups": 8},
     "sequence": SMALL_STRINGS,
+    "text_mixture": SMALL_STRINGS,
     # pictures and strings learn at one rate, that of the pictures
     "multimodal": {
         "columns": "mixture",
@@ -302,6 +303,12 @@ RAN = {
     ("ngram", "strings given class"): OF_BLOCKS - {"build_seeds"}
     | {"missing_cells", "nothing_known", "conditionals", "conditionals_per_row", "step"}
     | {"typical", "statistics", "contexts", "null_context"},
+    ("text_mixture", "strings"): OF_BLOCKS
+    | {"missing_cells", "nothing_known", "conditionals", "conditionals_per_row", "step"}
+    | {"features", "typical"},
+    ("text_mixture", "strings given class"): OF_BLOCKS - {"build_seeds"}
+    | {"missing_cells", "nothing_known", "conditionals", "conditionals_per_row", "step"}
+    | {"features", "typical", "contexts", "null_context"},
     ("point_cloud", "centred points"): OF_BLOCKS
     | {"score_identity", "loss_is_likelihood", "weights", "statistics"}
     | {"expectation_maximisation", "extremes", "invariances"},

@@ -230,6 +230,7 @@ CLASS = (lambda label: Event(label[:, None]), CLASSES)
 OF_BLOCKS = {
     "sequence": ({"width": 8, "blocks": 1}, "strings", RECORD),
     "ngram": ({}, "strings", CLASS),
+    "text_mixture": ({"width": 8, "blocks": 1}, "strings", CLASS),
     "point_cloud": ({}, "points with numbers", RECORD),
     "chain": ({"columns": "mixture", "draws": 4}, "number and strings", RECORD),
 }

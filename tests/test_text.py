@@ -79,6 +79,37 @@ def test_very_long_strings_are_named_before_the_memory_is_full():
         codec.encode(["a", "b", "a" * 90_000] + ["a"] * 5000)
 
 
+@pytest.mark.parametrize(
+    ("strings", "words"),
+    [
+        ([b"caf\xe9", b"tea"], r"Row 0 is b'caf\\xe9'; X must hold strings, or None"),
+        (["tea", 3.5, "coffee"], "Row 1 is 3.5; X must hold strings, or None"),
+        (["", None, ""], "Every string of the fit is empty: there is nothing to learn from"),
+        (["tea", "caf\udce9"], "behind 3 characters stands half of a character"),
+    ],
+)
+def test_what_no_text_can_be_learned_from_is_told_in_a_sentence(strings, words):
+    with pytest.raises(ValueError, match=words):
+        JointClassifier(family="ngram").fit(strings * 30, ["a", "b", "b"][: len(strings)] * 30)
+
+
+def test_a_string_too_long_for_the_network_is_told_before_it_learns():
+    strings = ["tea", "coffee"] * 30 + ["x" * 20_000]
+    with pytest.raises(ValueError, match=r"has 20,000 tokens, and attention over more than 16,384"):
+        JointClassifier(random_state=0).fit(strings, ["a", "b"] * 30 + ["a"])
+
+
+def test_odd_texts_are_read_rightly():
+    """Empty strings, NULs, characters of Latin-1, missing ones."""
+    said = {"a": ["", "caf\xe9 au lait"], "b": ["x\x00y z", "tea \n"]}
+    y = ["a", "b"] * 60
+    X = [said[each][k % 4 // 2] for k, each in enumerate(y)]
+    model = JointClassifier(family="ngram", random_state=0).fit([*X, float("nan")], [*y, "a"])
+    assert model.predict(["", "caf\xe9 au lait", "x\x00y z", "tea \n"]).tolist() == list("aabb")
+    found = model.decide(["tea \n" * 20_000, "\udce9"], max_error=0.3)
+    assert found["verdict"].tolist() == ["unfamiliar"] * 2
+
+
 # ------------------------------------------------------------------ documents
 
 

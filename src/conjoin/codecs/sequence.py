@@ -22,6 +22,7 @@ from torch import Tensor
 
 from conjoin.codecs.table.schema import Column, Schema
 from conjoin.codecs.tokens import Characters, Tokens, tokens_from_json
+from conjoin.codecs.wording import Wording
 from conjoin.core import Block, Codec, Encoded, Event, Field, Rows, Variable
 from conjoin.core.warnings import ColumnWarning
 
@@ -119,8 +120,7 @@ class SequenceCodec(Codec):
     def _are_strings(raw: Any) -> bool:
         if not isinstance(raw, list | tuple | pd.Series | np.ndarray) or np.ndim(raw) != 1:
             return False
-        values = [value for value in raw if value is not None]
-        return bool(values) and all(isinstance(value, str) for value in values)
+        return any(isinstance(value, str | bytes) for value in raw)
 
     @classmethod
     def begin(cls, raw: Any, **options: Any) -> tuple[Codec, Rows]:
@@ -150,6 +150,8 @@ class SequenceCodec(Codec):
         strings = [string for string in self.rows(raw).strings if string is not None]
         if not strings:
             raise ValueError("No string of the fit is known: there is nothing to learn from.")
+        if not any(strings):
+            raise ValueError("Every string of the fit is empty: there is nothing to learn from.")
         self.tokens = self._learned(strings)
         longest = max(len(self.tokens.codes(string)) for string in strings)
         self.capacity = int(self.tokens.capacity_factor * longest) + 1
@@ -273,6 +275,10 @@ class SequenceCodec(Codec):
     def space(self) -> Block:
         letter = Variable("character", "category", cardinality=max(1, len(self.characters)))
         return Block(str(self.name), "sequence", (self.capacity,), (letter,))
+
+    @property
+    def wording(self) -> Wording:
+        return Wording(self.tokens)
 
     @property
     def schema(self) -> Schema:

@@ -101,7 +101,7 @@ class Characters(Tokens):
 
     @classmethod
     def learned(cls, strings: Iterable[str], wanted: Any) -> Self:
-        return cls(sorted(set().union(*strings)) or [" "])
+        return cls(sorted(set().union(*map(_checked, strings))) or [" "])
 
     @property
     def shown(self) -> str:

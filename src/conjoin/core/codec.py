@@ -341,6 +341,11 @@ class Codec(abc.ABC):
         return ()
 
     @property
+    def wording(self) -> Any:
+        """How events of the rows read as texts; None where no predictor reads words."""
+        return None
+
+    @property
     def notices(self) -> list[str]:
         """What the user should be told, one sentence each."""
         return []

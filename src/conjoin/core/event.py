@@ -22,6 +22,7 @@ __all__ = [
     "after_one",
     "but_first",
     "chosen",
+    "concatenated",
     "slices",
 ]
 
@@ -199,6 +200,14 @@ def _cells(part: Tensor, axes: int = 1) -> Tensor:
     row."""
     lead = part.shape[:axes]
     return part.reshape(*lead, math.prod(part.shape[axes:]))
+
+
+def concatenated(each: Sequence[Event]) -> Event:
+    """The rows of one event after those of another; their regions are left out."""
+    value = torch.cat([event.value for event in each])
+    mask = torch.cat([event.mask for event in each])
+    present = [event.present for event in each if event.present is not None]
+    return Event(value, mask, torch.cat(present) if present else None)
 
 
 def chosen(each: Sequence[Event], which: Tensor) -> Event:

@@ -226,6 +226,13 @@ FAMILIES: dict[str, Family] = {
         ("kneser_ney",),
         layouts=("sequence",),
     ),
+    "text_mixture": Family(
+        "conjoin.families.autoregressive.text_mixture:TextMixture",
+        "autoregressive",
+        "strings by the network of 'sequence' and the counts of 'ngram', mixed token by token by "
+        "how sure either is; exact, also of beginnings",
+        layouts=("sequence",),
+    ),
     "transformer": Family(
         "conjoin.families.autoregressive.causal:Causal",
         "autoregressive",

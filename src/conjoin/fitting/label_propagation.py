@@ -32,7 +32,7 @@ from scipy import sparse
 from torch import Tensor
 
 from conjoin.core import Event, Pair, Space, as_float, stream
-from conjoin.core.event import slices
+from conjoin.core.event import concatenated, slices
 from conjoin.nets.pictures import pictured
 from conjoin.predictors.base import Design
 from conjoin.predictors.convolutional import fit_convolutional
@@ -119,12 +119,8 @@ def propagate_labels(
 
 
 def _joined(parts: list[Pair]) -> Pair:
-    def join(events: list[Event]) -> Event:
-        return Event(
-            torch.cat([each.value for each in events]), torch.cat([each.mask for each in events])
-        )
-
-    return Pair(join([part.y for part in parts]), join([part.x for part in parts]))
+    y = concatenated([part.y for part in parts])
+    return Pair(y, concatenated([part.x for part in parts]))
 
 
 def _tried(graph: "Graph", rows: Pair, space: Space, classes: int) -> JSON:

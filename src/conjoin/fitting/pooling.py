@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.core import Event, Pair, as_float
+from conjoin.core import Pair, as_float
+from conjoin.core.event import concatenated
 from conjoin.fitting.split import Rows
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.model.model import Model
@@ -17,7 +18,16 @@ from conjoin.predictors.base import Case, Method, Scorer, Spread
 from conjoin.predictors.blended import OfFamily, mixture_of
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier
 from conjoin.predictors.folds import dealt, few_rows_of_classes
-from conjoin.predictors.pool import Family, Heard, Pool, joined, loss_of, pool_of, pool_of_points
+from conjoin.predictors.pool import (
+    Family,
+    Heard,
+    Pool,
+    joined,
+    loss_of,
+    pool_of,
+    pool_of_points,
+    with_doubt,
+)
 from conjoin.predictors.residual import Residual
 from conjoin.training.data import Split, row_hashes
 from conjoin.training.progress import Progress
@@ -56,7 +66,7 @@ def pooled(
     if case.classes is None:
         _keep_number(model, quick, slow, spreads, held)
     else:
-        _keep_classes(model, quick, slow, held.pair, case.classes)
+        _keep_classes(model, quick, slow, held.pair, case)
 
 
 @dataclass
@@ -137,11 +147,8 @@ def _taught(case: Case, choose: Pair, rows: Rows, split: Split) -> Case:
     assert rows.weight is not None
     place = np.concatenate([split.fit, split.choose])
     pairs = (case.rows, choose)
-    y = Event(
-        torch.cat([each.y.value for each in pairs]), torch.cat([each.y.mask for each in pairs])
-    )
-    x = [each.x for each in pairs]  # pictures stay bytes
-    seen = Event(torch.cat([each.value for each in x]), torch.cat([each.mask for each in x]))
+    y = concatenated([each.y for each in pairs])
+    seen = concatenated([each.x for each in pairs])  # pictures stay bytes
     known = y.mask.numpy()
     whole = replace(
         case,
@@ -198,9 +205,11 @@ def _learned(method: Method, case: Case) -> Any:
     return method.by_folds(case) if method.folds else method.fit(case)
 
 
-def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, classes: int) -> None:
+def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, case: Case) -> None:
     """The pool of all that was heard and of the family's own p(y | x); that alone where nothing
-    adds to it."""
+    adds to it. Of texts the whole pool may be wrong about the surest rows."""
+    assert case.classes is not None
+    classes = case.classes
     late = _with_family(model, slow, held)
     if quick.scores:
         pool, log_p = pool_of(quick, classes)
@@ -213,15 +222,19 @@ def _keep_classes(model: Model, quick: Heard, slow: Heard, held: Pair, classes: 
             late = late.take(seen)
             pool, log_p = joined(pool, log_p, late)
         scores = late.scores | judged.scores | {"pool": log_p}
-        y = judged.y
     else:
         pool, log_p = pool_of(late, classes)
+        judged = late
         scores = late.scores | {"pool": log_p}
-        y = late.y
     model.card["predictor"] |= {
-        "log_loss": {name: loss_of(each, y) for name, each in scores.items()}
+        "log_loss": {name: loss_of(each, judged.y) for name, each in scores.items()}
     }
-    _put(model, pool, Classifier(pool))
+    whole = pool if case.wording is None else with_doubt(pool, log_p, judged)
+    _put(model, pool, Classifier(whole))
+    if whole is not pool and model.state.predictor == "pool":
+        told = model.card["predictor"]
+        told["doubt"] = float(whole.share)
+        told["why"] += f"; p(y) has a share of {told['doubt']:.3f} in it"
     if not held.rows:
         _tell_unweighed(model, slow.scores)
 

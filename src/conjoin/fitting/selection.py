@@ -59,6 +59,7 @@ MAX_CELLS_BEHIND = 256  # pixels and characters behind columns that standard pre
 MIN_POOL_ROWS = 50  # labelled rows from which on folds tell predictors apart
 PACED_TIME_SHARE = 0.1  # of all time, for a predictor that learns as long as there is time
 STANDARDISING_ROWS = 1000  # rows by which the features of a trained network are standardised
+WITHOUT_COLUMNS = "the standard predictors read columns, and there are none"
 
 
 def choose_predictor(
@@ -80,11 +81,30 @@ def choose_predictor(
     if asked is None:
         return
     told["why"] = _without_columns(model.codec, asked)
-    if told["why"]:
+    if not told["why"]:
+        _choose(model, options, data, rows, split, progress, budget, guessed, told)
+    if model.state.predictor == "family":
         _temper_family(model, data["choose"], told)
-        return
+
+
+def _choose(
+    model: Model,
+    options: FitOptions,
+    data: dict[str, Pair],
+    rows: Rows,
+    split: Split,
+    progress: Progress,
+    budget: Budget,
+    guessed: dict[str, float],
+    told: dict[str, Any],
+) -> None:
+    """A pool, or the best alone, of what can read the rows."""
+    asked = options.predictor
     case = _case(model, data["fit"], rows, split, options)
     auto = _is_auto(asked)
+    if auto and not model.codec.space.flat and not _candidates(case, few=False):
+        told["why"] = WITHOUT_COLUMNS
+        return
     unlabelled = mostly_unlabelled(data["fit"].y.mask)
     lent = case.lent or unlabelled
     few = int(data["choose"].y.mask.sum()) < MIN_COMPARISON_ROWS
@@ -133,6 +153,7 @@ def foresee_predictors(
         options.seed,
         given=given,
         structures=codec.structures,
+        wording=codec.wording,
         fast=options.fast,
     )
     if int(fit.y.mask.sum()) < MIN_POOL_ROWS:
@@ -167,11 +188,11 @@ def _reads_features(asked: Any) -> bool:
 
 
 def _without_columns(codec: Codec, asked: Any) -> str:
-    """Why no predictor that reads columns can be had; nothing where one can."""
+    """Why no predictor that reads columns or texts can be had; nothing where one can."""
     if not codec.space.flat:
         if _reads_features(asked):
             return ""
-        return "the standard predictors read columns, and there are none"
+        return WITHOUT_COLUMNS if codec.wording is None else ""
     behind = sum(math.prod(block.shape) for block in codec.space.blocks)
     if _is_auto(asked) and not codec.structures and behind > MAX_CELLS_BEHIND:
         return (
@@ -270,9 +291,12 @@ def _steadiest(
 
 def refuse_without_columns(codec: Codec, predictor: Any) -> None:
     """ValueError where a predictor is asked for that reads columns, and the data have none."""
-    if codec.space.flat or predictor is None or _is_auto(predictor):
-        return
-    if not _reads_features(predictor):
+    asked = predictor if isinstance(predictor, list | tuple) else [predictor]
+    readable = [
+        each is None or _is_auto(each) or _reads_texts(codec, each) or _reads_features(each)
+        for each in asked
+    ]
+    if not codec.space.flat and not all(readable):
         raise ValueError(
             f"predictor={predictor!r} reads columns, and {codec.plural} have none: leave it "
             "at 'auto' or None; p(y | x) is then the family's own."
@@ -296,6 +320,12 @@ def calibrate_shared_backbone(
     why = "as asked" if asked == "trunk" else "one network learned p(x) and p(y | x) together"
     model.state = replace(model.state, predictor="trunk")
     model.card["predictor"] = {"asked": asked, "why": why}
+
+
+def _reads_texts(codec: Codec, predictor: Any) -> bool:
+    """Whether that is a predictor of texts, and the data are some."""
+    known = isinstance(predictor, str) and predictor in methods()
+    return known and codec.wording is not None and method_of(predictor).reads_texts
 
 
 def _is_auto(predictor: Any) -> bool:
@@ -322,6 +352,7 @@ def _case(model: Model, fit: Pair, rows: Rows, split: Split, options: FitOptions
         rows.x.take(split.fit),
         fold,
         model.codec.structures,
+        model.codec.wording,
         options.fast,
     )
 
@@ -332,8 +363,7 @@ def _candidates(case: Case, few: bool) -> list[str]:
     return [
         name
         for name, method in known
-        if (method.for_few_labels(case) if few else method.tried(case))
-        and method.reads_structures == bool(case.structures)
+        if method.suits(case) and (method.for_few_labels(case) if few else method.tried(case))
     ]
 
 

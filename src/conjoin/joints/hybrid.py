@@ -133,7 +133,7 @@ class Hybrid(Joint):
     def _weighs(self, able: Capabilities) -> bool:
         """Whether draws of the base can be weighed: where parts of x are missing, by its own p(y |
         what is known of x)."""
-        known = able.missing != "none" or self.base.ignores_label
+        known = able.missing != "none" or able.marginals == "prefix" or self.base.ignores_label
         return able.conditionals != "none" and known
 
     @property
@@ -197,8 +197,9 @@ class Hybrid(Joint):
         self, event: Pair, context: Event | None, generator: torch.Generator | None
     ) -> Pair:
         """Without any y the base's own conditional is p(x_missing | x_observed). If y is known,
-        each row is chosen from ``PROPOSALS_PER_ROW`` draws of the base, half of them without y."""
-        if not event.y.mask.any():
+        each row is chosen from ``PROPOSALS_PER_ROW`` draws of the base, half of them without y;
+        strings, which take a step for each token, are the base's own draws."""
+        if not event.y.mask.any() or self._token_by_token:
             return self._with_label(
                 event, self.base.sample_conditional(event, generator=generator).x, generator
             )
@@ -220,6 +221,10 @@ class Hybrid(Joint):
             torch.arange(event.rows), categorical(weight, generator)
         ]
         return self._with_label(event, Event(chosen), generator)
+
+    @property
+    def _token_by_token(self) -> bool:
+        return self.base.capabilities.conditionals == "prefix"
 
     def _log_weight(self, event: Pair, x: Event) -> Float[Tensor, " B"]:
         """log of p(x) p(y | x) over the proposals' p_base(x) (p_base(y | x) / p_base(y) + 1), given
@@ -250,6 +255,8 @@ class Hybrid(Joint):
         """The base's mode; where y is known and cells of x are not, the best of it and of
         ``PROPOSALS_PER_ROW`` draws."""
         best = self._with_label(event, self.base.mode(event).x, None)
+        if self._token_by_token:
+            return best
         for row in (event.y.mask & ~event.x.mask.all(1)).nonzero()[:, 0].tolist():
             many = event.take(torch.full((PROPOSALS_PER_ROW,), row))
             y = many.y.hide(torch.arange(PROPOSALS_PER_ROW) % 2 > 0)

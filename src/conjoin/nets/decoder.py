@@ -15,6 +15,7 @@ Keys and values of earlier positions are kept in place, so that one more token c
 Shape letters: B rows, T positions, C of the context, H width, N heads, V tokens, L blocks.
 """
 
+import copy
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
@@ -212,23 +213,28 @@ class Decoder(Body):
         self, token: Int[Tensor, " B"] | None, context: Float[Tensor, "B C"], cache: Any
     ) -> tuple[Float[Tensor, "B V1"], Cache]:
         """Logits of the next token, given the last one (None at the start) and the cache."""
-        (context,) = self.cast(context)
+        context = context.to(self.embed.weight.dtype)
         rows = len(context)
         if cache is None:
             blocks, heads, width = self.shape
             cache = Cache.empty(blocks, rows, heads, width, context.dtype)
         cache = cache.with_room()
         last = torch.full((rows,), self.tokens) if token is None else token
-        h = self._inputs(last[:, None], context)
-        cosine, sine = self._turns_of(h)
+        cosine, sine = self._turns_of(context)
         place = cache.place
-        if self._by_arrays(h):
+        if self._by_arrays(context):
             weights = cache.weights or Weights.of(self, cosine, sine)
-            found = weights.logits(h[:, 0], cache.store.keys, cache.store.values, place)
+            kept = (cache.store.keys.numpy(), cache.store.values.numpy())
+            found = weights.logits(last.numpy(), context.numpy(), *kept, place)
             return torch.from_numpy(found).double(), cache.after(weights)
+        h = self._inputs(last[:, None], context)
         for index, block in enumerate(self.blocks):
             h = block.step(h, cosine[place], sine[place], cache, index)  # type: ignore[operator]
         return self.last(_even(h))[:, 0].double(), cache.after()
+
+    def single(self) -> Self:
+        """A copy in float32."""
+        return copy.deepcopy(self).float()
 
     def _by_arrays(self, h: Tensor) -> bool:
         """Whether plain arrays are faster, and can do it: few rows on a CPU, no gradient."""

@@ -16,6 +16,8 @@ PREDICTORS: dict[str, str] = {
     "features": "conjoin.predictors.features:FeaturesMethod",
     "trunk": "conjoin.predictors.features:SharedMethod",
     "fragments": "conjoin.predictors.fragments:FragmentsMethod",
+    "text_bayes": "conjoin.predictors.texts:TextBayesMethod",
+    "text_logistic": "conjoin.predictors.texts:TextLogisticMethod",
     "pool": "conjoin.predictors.pool:PoolMethod",
 }
 

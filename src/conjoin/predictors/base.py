@@ -288,6 +288,8 @@ class Case:
         for.
     structures
         Which cells write a thing of its own structure, and how they read; none in most data.
+    wording
+        How rows read as texts; None in most data.
     fast
         Whether what takes the most time for what it gains is left out.
     """
@@ -302,6 +304,7 @@ class Case:
     given: Rows | None = None
     fold: np.ndarray | None = None
     structures: tuple[Any, ...] = ()
+    wording: Any = None
     fast: bool = False
 
     @property
@@ -360,6 +363,7 @@ class Method(abc.ABC):
     scorers: ClassVar[tuple[type[Scorer], ...]] = ()  # that it may leave, and a folder may hold
     shared: ClassVar[bool] = False  # whether it is learned together with p(x), not after it
     reads_structures: ClassVar[bool] = False  # whether it sees more than cells
+    reads_texts: ClassVar[bool] = False  # whether it sees words
     folds: bool = False  # whether it is quick enough to be learned fold by fold
     dtype: ClassVar[Any] = np.float64  # of the table that it learns from
 
@@ -390,6 +394,12 @@ class Method(abc.ABC):
     def tried(self, case: Case) -> bool:
         """Whether "auto" compares it with the others."""
         return False
+
+    def suits(self, case: Case) -> bool:
+        """Whether it reads what the rows are."""
+        return self.reads_structures == bool(case.structures) and self.reads_texts == (
+            case.wording is not None
+        )
 
     def for_few_labels(self, case: Case) -> bool:
         """Whether "auto" takes it where nearly all labels are missing."""

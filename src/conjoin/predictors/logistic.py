@@ -19,6 +19,7 @@ from conjoin.util.budget import all_in_time, while_time
 __all__ = ["Folds", "by_strength", "folds_of", "held_out", "logistic", "logistic_steps", "rival"]
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
+Table = Any  # (B, F) of numpy, or a sparse matrix of scipy
 
 STRONGER_PENALTIES = (0.3, 0.1, 0.03)  # values of C below 1
 WEAKER_PENALTIES = (3.0, 10.0)  # values of C above 1
@@ -48,13 +49,13 @@ def folds_of(codes: np.ndarray, seed: int = 0) -> Folds:
     )
 
 
-def logistic(table: np.ndarray, codes: np.ndarray, weight: np.ndarray | None = None) -> Any:
+def logistic(table: Table, codes: np.ndarray, weight: np.ndarray | None = None) -> Any:
     """Fitted to (B, F) features and (B,) codes; ``weight`` (B,) counts each row."""
     weight = np.ones(len(codes)) if weight is None else weight
     return _of(_strength(table, codes, weight)).fit(table, codes, sample_weight=weight)
 
 
-def logistic_steps(table: np.ndarray, codes: np.ndarray, steps: int) -> Any:
+def logistic_steps(table: Table, codes: np.ndarray, steps: int) -> Any:
     """As ``logistic``, after so many steps of the solver."""
     return _of(1.0, steps).fit(table, codes)
 
@@ -76,7 +77,7 @@ def rival(table: np.ndarray, codes: np.ndarray, folds: Folds) -> np.ndarray:
 
 
 def held_out(
-    model: Any, table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
+    model: Any, table: Table, codes: np.ndarray, weight: np.ndarray, folds: Folds
 ) -> np.ndarray:
     """(B,) log p of the code of each row by what the other folds tell."""
     each = _by_folds(model, table, codes, weight, folds)
@@ -85,7 +86,7 @@ def held_out(
 
 
 def by_strength(
-    table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
+    table: Table, codes: np.ndarray, weight: np.ndarray, folds: Folds
 ) -> tuple[Any, np.ndarray]:
     """The fit of the strength that does best on held-out folds, and (B, K) log p of each row by the
     other folds; NaN for rows that no fold holds out. K counts the codes that occur."""
@@ -94,7 +95,7 @@ def by_strength(
 
 
 def _by_folds(
-    model: Any, table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
+    model: Any, table: Table, codes: np.ndarray, weight: np.ndarray, folds: Folds
 ) -> np.ndarray:
     """(B, K) log p of each code that occurs, by what the other folds tell."""
     from sklearn.exceptions import ConvergenceWarning
@@ -117,7 +118,7 @@ def _of(strength: float, steps: int = 2000) -> Any:
     return LogisticRegression(C=strength, max_iter=steps)
 
 
-def _strength(table: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
+def _strength(table: Table, codes: np.ndarray, weight: np.ndarray) -> float:
     """C, where rows are few."""
     quick = len(codes) < AMPLE_ROWS and table.size * len(np.unique(codes)) <= MAX_BOOSTING_CELLS
     folds = folds_of(codes) if quick else []
@@ -125,7 +126,7 @@ def _strength(table: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float
 
 
 def _searched(
-    table: np.ndarray, codes: np.ndarray, weight: np.ndarray, folds: Folds
+    table: Table, codes: np.ndarray, weight: np.ndarray, folds: Folds
 ) -> tuple[float, np.ndarray]:
     """C, walking away from 1 while that gains, and log p by the folds as of ``_by_folds``."""
     own = np.searchsorted(np.unique(codes), codes)

@@ -40,6 +40,7 @@ __all__ = [
     "loss_of",
     "pool_of",
     "pool_of_points",
+    "with_doubt",
 ]
 
 
@@ -63,7 +64,8 @@ class Family(Scorer):
         return {}
 
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
-        if self._base[0].capabilities.missing == "none":
+        able = self._base[0].capabilities
+        if able.missing == "none" and able.marginals != "prefix":
             return x.mask.all(1)
         return torch.ones(x.rows, dtype=torch.bool, device=x.value.device)
 
@@ -222,6 +224,16 @@ def joined(pool: Pool, log_p: Tensor, heard: Heard) -> tuple[Pool, Tensor]:
     return out, torch.as_tensor(np.einsum("m,bmk->bk", power, log_q)).log_softmax(1)
 
 
+def with_doubt(pool: Pool, log_p: Tensor, heard: Heard) -> Pool:
+    """The pool in a mixture with p(y), as a pool of one member: labels of the surest rows may be
+    wrong too. (B, K) ``log_p`` of the pool of the rows of ``heard``, which it has not seen."""
+    code = heard.y.numpy().astype(np.int64)
+    own = log_p.numpy()[np.arange(len(code)), code]
+    prior = pool.prior.numpy()
+    share = prior_share(own, np.log(prior)[code], heard.weight.numpy())
+    return _made({"pool": pool}, np.ones(1), np.array([share]), prior)
+
+
 def pool_of_points(heard: Heard) -> tuple[Pool, Tensor]:
     """The best weighted mean of the members' numbers, and (B, 1) its own, as ``pool_of``."""
     seen = heard.judged()
@@ -279,7 +291,7 @@ class PoolMethod(Method):
         members = {
             name: each
             for name, each in methods().items()
-            if each.folds and each.tried(case) and each.reads_structures == bool(case.structures)
+            if each.folds and each.suits(case) and each.tried(case)
         }
         heard = heard_by_folds(case, members)
         pool, _ = pool_of_points(heard) if case.classes is None else pool_of(heard, case.classes)

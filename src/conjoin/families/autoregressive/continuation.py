@@ -64,18 +64,17 @@ def about_equally_long(
 def continued(
     density: Density,
     event: Event,
-    context: Any,
+    state: Any,
     choose: Callable[[Tensor], Tensor],
-    seen: tuple[Any, int] | None = None,
+    first: int = 0,
 ) -> Event:
-    """The rows of a density of strings that declares ``step``, and whose states ``take`` rows.
+    """The rows of a density of strings that declares ``step``, from its ``state``, which can
+    ``take`` rows: that at the beginning, or where the ``first`` tokens of all rows are known, the
+    state that has seen all of them but the last.
 
     ``choose``: (B,) tokens from (B, V + 1) log p of the next. Rows that have ended leave the batch
-    once they are many; the choice is made for all rows, so that noise is that of all rows.
-    ``seen``: where the first n tokens of all rows are known, n and the state that has seen all of
-    them but the last."""
+    once they are many; the choice is made for all rows, so that noise is that of all rows."""
     tokens = density.space.variables[0].cardinality
-    state, first = (density._begin(event.rows, context), 0) if seen is None else seen
     token: Tensor | None = event.value[:, first - 1] if first else None
     ended = torch.zeros(event.rows, dtype=torch.bool)
     going = torch.arange(event.rows)  # rows of the state

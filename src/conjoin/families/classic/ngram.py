@@ -350,6 +350,33 @@ class NgramDensity(Density):
         total = torch.zeros(event.rows, cell.shape[1], dtype=torch.float64)
         return total.index_add(0, row, cell.log())
 
+    def tokens_of(
+        self, event: Event, context: Record
+    ) -> tuple[Float[Tensor, "B T"], Int[Tensor, "B T"]]:
+        """log p of each known token and of the first known end, given those before it (0 behind
+        them), where T = N + 1; and how many tokens before it have been counted together."""
+        places = event.value.shape[1] + 1
+        cells = places * max(1, self.classes)
+        log_p = torch.zeros(event.rows, places, max(1, self.classes), dtype=torch.float64)
+        depth = torch.zeros(event.rows, places, dtype=torch.int64)
+        for part in slices(event.rows, max(1, TOKENS_AT_ONCE // cells)):
+            rows = self._stream(event.take(part))
+            told = ~rows.begins
+            first = rows.begins.nonzero()[:, 0]
+            place = torch.arange(len(told)) - first[rows.row] - 1
+            here = (rows.row[told] + (part.start or 0), place[told])
+            common, own = scored(self._orders(rows, None), self.weights, self.tokens)
+            log_p[here] = (common[-1][:, None] if own is None else own).log()
+            grams = self._trie.walk(rows)
+            before = [rows.shifted(grams[order])[told] >= 0 for order in range(1, self.orders)]
+            depth[here] = sum(before, torch.zeros_like(place[told]))
+        so_far = self._log_class(context, event.rows)[:, None] + log_p.cumsum(1) - log_p
+        return (log_p + so_far.log_softmax(2)).logsumexp(2), depth
+
+    def depth_of(self, state: _State) -> Int[Tensor, " B"]:
+        """How many tokens before the next one have been counted together."""
+        return (state.node[:, 1:] >= 0).sum(1)
+
     def _orders(self, rows: Stream, own: Int[Tensor, "P 1"] | None) -> Iterator[Order]:
         """What each order knows of each token but ^; of classes, that of its ``own`` if given."""
         told = ~rows.begins
@@ -421,11 +448,14 @@ class NgramDensity(Density):
     ) -> Event:
         """What is known, then token by token until each row has ended."""
         how = sampling()
-        return continued(self, event, context, lambda log_p: categorical(how.of(log_p), generator))
+        state = self._begin(event.rows, context)
+        return continued(self, event, state, lambda log_p: categorical(how.of(log_p), generator))
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
-        return continued(self, event, context, lambda log_p: log_p.argmax(1))
+        return continued(
+            self, event, self._begin(event.rows, context), lambda log_p: log_p.argmax(1)
+        )
 
     # ------------------------------------------------------------------ familiarity
 

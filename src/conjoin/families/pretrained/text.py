@@ -358,10 +358,10 @@ class TransformersTextDensity(Density):
             return Event(event.value, torch.ones_like(event.mask), event.present)
         common = int(event.known.all(0).long().cumprod(0).sum())
         if common < 2:
-            return continued(self, event, nothing, choose)
+            return continued(self, event, self._begin(event.rows, nothing), choose)
         tokens = torch.cat([self._start(event.rows), event.value[:, : common - 1]], 1)
         state, _ = self._advanced(_State(tokens, 0, None))
-        return continued(self, event, nothing, choose, (state, common))
+        return continued(self, event, state, choose, common)
 
     # ------------------------------------------------------------------ features
 
