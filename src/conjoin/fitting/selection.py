@@ -303,6 +303,7 @@ def _case(model: Model, fit: Pair, rows: Rows, split: Split, options: FitOptions
         fold,
         model.codec.structures,
         options.fast,
+        model.pair,
     )
 
 

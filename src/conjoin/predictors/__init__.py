@@ -16,6 +16,7 @@ PREDICTORS: dict[str, str] = {
     "features": "conjoin.predictors.features:FeaturesMethod",
     "trunk": "conjoin.predictors.features:SharedMethod",
     "fragments": "conjoin.predictors.fragments:FragmentsMethod",
+    "reader": "conjoin.predictors.reader:ReaderMethod",
     "pool": "conjoin.predictors.pool:PoolMethod",
 }
 

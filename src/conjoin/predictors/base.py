@@ -289,6 +289,8 @@ class Case:
         Which cells write a thing of its own structure, and how they read; none in most data.
     fast
         Whether what takes the most time for what it gains is left out.
+    joint
+        The joint model beside which the predictor is to stand, where there is one already.
     """
 
     space: Space
@@ -302,6 +304,7 @@ class Case:
     fold: np.ndarray | None = None
     structures: tuple[Any, ...] = ()
     fast: bool = False
+    joint: Joint | None = None
 
     @property
     def pictures(self) -> bool:
