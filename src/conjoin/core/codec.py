@@ -333,6 +333,16 @@ class Codec(abc.ABC):
         read; nothing where no predictor reads more than cells."""
         return ()
 
+    def broaden(self, raw: Any) -> None:
+        """Room for what other rows hold and the fit had not, where there can be such room: for a
+        fit that goes on with them."""
+        return
+
+    @property
+    def broadens(self) -> bool:
+        """Whether ``broaden`` makes room for all that rows may hold."""
+        return False
+
     @property
     def notices(self) -> list[str]:
         """What the user should be told, one sentence each."""
