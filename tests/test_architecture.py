@@ -83,6 +83,8 @@ DEFAULTS = {
     "implied",
     "unaskable",
     "broken",
+    "broaden",
+    "broadens",
     "unread",
     "told",
     "missing_columns",
@@ -106,6 +108,10 @@ DEFAULTS = {
     "recognises",
     "in_folder",
     "located",
+    # densities of strings: what reads and writes them, and what a fit may go on from
+    "reader_of",
+    "writer_of",
+    "go_on_from",
     # joints: what each is made of
     "about",
     "unweighted",

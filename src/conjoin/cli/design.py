@@ -12,6 +12,14 @@ from conjoin.cli.voice import Voice
 
 __all__ = ["design"]
 
+# how proposals are made, in words
+WAYS = {
+    "prompted": "told the wish",
+    "drawn": "plain draws",
+    "guided": "by what is read from beginnings",
+    "tuned": "by a network that learned from its draws",
+}
+
 
 def design(
     model: opt.ModelFolder,
@@ -42,6 +50,14 @@ def design(
     how: Annotated[
         str, typer.Option("--how", help="best: the most probable ones; draw: resampled ones.")
     ] = "best",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="Half of the proposals: prompted, the wish is told to the network; guided, it is "
+            "read from beginnings; tuned, a copy of the network learns from its draws.",
+        ),
+    ] = "prompted",
     proposals: Annotated[
         int | None,
         typer.Option(
@@ -67,14 +83,16 @@ def design(
         keep=keep,
         reference=known,
         how=how,
+        method=method,
         proposals=proposals,
         random_state=seed,
     )
     told = found.attrs
     for way, share in told["acceptance"].items():
-        named = "told the wish" if way == "prompted" else "plain draws"
+        named = WAYS[way]
         voice.aside(
-            f"Of {told['proposals'][way]:,} proposals ({named}) {told['valid'][way]:.0%} are "
+            f"Of {told['proposals'][way]:,} proposals ({named}, {told['tokens'][way]:,} tokens) "
+            f"{told['valid'][way]:.0%} are "
             f"molecules, and {share:.2%} are expected to be as wanted."
         )
     answer(found, out, voice, **told)

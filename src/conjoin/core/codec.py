@@ -340,6 +340,16 @@ class Codec(abc.ABC):
         read; nothing where no predictor reads more than cells."""
         return ()
 
+    def broaden(self, raw: Any) -> None:
+        """Room for what other rows hold and the fit had not, where there can be such room: for a
+        fit that goes on with them."""
+        return
+
+    @property
+    def broadens(self) -> bool:
+        """Whether ``broaden`` makes room for all that rows may hold."""
+        return False
+
     @property
     def wording(self) -> Any:
         """How events of the rows read as texts; None where no predictor reads words."""

@@ -344,6 +344,21 @@ class Density(nn.Module, abc.ABC):
         told of each."""
         raise NotImplementedError
 
+    def reader_of(self, column: int = 0) -> Any:
+        """What tells one of its columns from the block behind them, as a predictor does, by the
+        network of that block; None where nothing does."""
+        return None
+
+    def writer_of(self, targets: int) -> Any:
+        """What writes its strings where nothing is told, if all of its columns are targets; None
+        where there is no such thing."""
+        return None
+
+    def go_on_from(self, other: "Density") -> bool:
+        """Begin with what another density of this kind, beside other columns or none, has learned
+        of the blocks; whether that can be. ValueError for one of another size."""
+        return False
+
     def notices(self, event: Any) -> list[str]:
         """What a user should be told about this density after the fit, given some rows of it; a
         sentence each."""

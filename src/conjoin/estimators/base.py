@@ -50,6 +50,7 @@ from conjoin.model.model import Model
 from conjoin.model.saving import save_model
 from conjoin.model.several import SeveralTargets
 from conjoin.model.targets import TARGETS, Meant, Target, task_for
+from conjoin.questions.all_ways import log_prob_of_all_ways
 from conjoin.questions.bits import bits_per_dim
 from conjoin.questions.compare import Comparison, compare_families
 from conjoin.questions.decide import decide
@@ -248,23 +249,28 @@ class _JointEstimator(BaseEstimator):
         **asked: Any,
     ) -> Self:
         """One density over all columns of ``Y`` and x."""
-        self._refuse_for_several(stream)
-        codec, x = self._codec(X, Y, sample_weight)
+        start = Start.of(self.start_from)
+        codec, x = self._codec(X, Y, sample_weight) if start is None else start.read(X, self)
+        self._refuse_for_several(stream, bool(codec.structures))
         meant = {str(name): self._meant_of(name) for name in Y.columns}
         columns = read_several(Y, len(x), self.unlabelled, meant)
         weight = read_weight(sample_weight, len(x))
         rows = Rows(x, weight=weight, groups=groups, latest=read_times(time, x))
-        options = replace(self._options(**asked), task="density", predictor=None, codec=codec)
+        options = replace(self._options(**asked), task="density", codec=codec, start=start)
+        if start is not None:
+            options = replace(options, family=start.config(self.family))
         model = fit_several(rows, columns, options)
         model.card |= split_by(x.names, groups, time)
         self._adopt(model, x, X)
         return self
 
-    def _refuse_for_several(self, stream: Any) -> None:
-        """ValueError for settings that have no meaning with several targets."""
+    def _refuse_for_several(self, stream: Any, molecules: bool) -> None:
+        """ValueError for settings that have no meaning with several targets; of ``molecules`` each
+        target has a predictor, and a fit may begin from another model of strings."""
+        named = not isinstance(self.predictor, str) or self.predictor != "auto"
         refused = {
-            "predictor": self.predictor not in ("auto", None),
-            "start_from": self.start_from is not None,
+            "predictor": named and self.predictor is not None and not molecules,
+            "start_from": self.start_from is not None and not molecules,
             "family": isinstance(self.family, str) and self.family == "auto",
             "emphasis": self.emphasis != 0,
             "speed": self.speed != "default",
@@ -617,13 +623,17 @@ class _JointEstimator(BaseEstimator):
         every = {**model.status, **status_of_means(model)}
         return {question: status.value for question, status in every.items()}
 
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: Any, *, exact: bool = False) -> np.ndarray:
         """log p(x) of each row.
 
         Parameters
         ----------
         X : DataFrame or array_like, shape (n, d)
             Rows, or images of shape (n, H, W) or (n, H, W, C).
+        exact : bool, default False
+            Whether log p of a molecule's string is summed over all ways to cut it into tokens, in
+            place of the one that the merges make. A warning says of how many strings there are too
+            many ways, so that the sum is estimated.
 
         Returns
         -------
@@ -632,7 +642,7 @@ class _JointEstimator(BaseEstimator):
             probability mass of the rounding intervals of the others.
         """
         model = self._of_x()
-        return model.log_prob_raw(model.encode(X))
+        return log_prob_of_all_ways(model, X) if exact else model.log_prob_raw(model.encode(X))
 
     def bits_per_dim(self, X: Any) -> np.ndarray:
         """Bits per pixel of images.
@@ -723,6 +733,7 @@ class _JointEstimator(BaseEstimator):
         keep: str | None = None,
         reference: Any = None,
         how: str = "best",
+        method: str = "prompted",
         proposals: int | None = None,
         random_state: Any = 0,
         **wishes: Any,
@@ -741,6 +752,12 @@ class _JointEstimator(BaseEstimator):
             Known molecules as SMILES, by which novelty and the nearest one are told.
         how : {"best", "draw"}, default "best"
             The most probable ones, or draws from p(molecule | wish) by resampling.
+        method : {"prompted", "guided", "tuned"}, default "prompted"
+            How half of the proposals are made; the others are plain draws. "prompted": the wish is
+            told to the network. "guided": the network reads from the beginnings of strings how they
+            will end, and goes on with those that are likely to be as wanted; it needs
+            ``family=Multimodal(strings={"reading": 0.3})``. "tuned": a copy of the network learns
+            from its own draws, held near to the model as it was fitted.
         proposals : int, optional
             How many molecules are drawn to choose from; by default 10 for each that is wanted.
         random_state : int, RandomState, Generator or None, default 0
@@ -755,7 +772,7 @@ class _JointEstimator(BaseEstimator):
             the ends of their 90 % intervals, ``familiarity``, ``sa`` (synthetic accessibility, 1
             easy to 10 hard) and, by ``reference``, ``novel``, ``nearest`` and ``similarity``.
             ``attrs`` tells the shares of valid proposals, and in ``acceptance["drawn"]`` which
-            share of plain draws would be as wanted.
+            share of plain draws would be as wanted; in ``tokens`` how many tokens each way drew.
 
         Raises
         ------
@@ -770,6 +787,7 @@ class _JointEstimator(BaseEstimator):
             keep=keep,
             reference=reference,
             how=how,
+            method=method,
             proposals=proposals,
             seed=seed_of(random_state),
         )

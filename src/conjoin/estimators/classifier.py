@@ -39,6 +39,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         - "features": a linear model on the features of the family's network;
         - "network": a small network of its own;
         - "trunk": the network of the family, trained together with p(x);
+        - "fragments": of molecules, the pool on counts of fragments and descriptors;
+        - "reader": of molecules, the network that writes them, where it learned to read them;
         - None: the family alone;
         - any scikit-learn classifier; a FrozenEstimator or Pipeline gets the columns of ``X`` as
           they are;
@@ -82,7 +84,8 @@ class JointClassifier(ClassifierMixin, _JointEstimator):
         predicts held-out labels as well as logistic regression does. Otherwise, and with False,
         unknown labels are summed out.
     start_from : str, Path or fitted estimator, optional
-        A model of the same family. The fit keeps its columns and begins with its parameters.
+        A model of the same family. The fit keeps its columns and begins with its parameters; of
+        molecules it may be a model of others, with other properties or none.
     speed : {"default", "fast"}, default "default"
         "fast" leaves out what costs the most time for what it gains: a circuit of one tree,
         p(y | x) in three folds and without extra trees, no kernels in the familiarity.

@@ -65,13 +65,17 @@ from conjoin.core.capabilities import status_of, worst
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float
 from conjoin.families import resolve
+from conjoin.families.autoregressive.guidance import guided
 from conjoin.families.autoregressive.sequence import Sequence as Strings
+from conjoin.families.autoregressive.sequence import SequenceDensity
 from conjoin.families.diffusion.picture import PictureDiffusion, withheld
 
 __all__ = [
+    "ColumnReader",
     "ColumnsAndBlocks",
     "Multimodal",
     "MultimodalDensity",
+    "Writer",
     "check_columns",
     "config_of_columns",
 ]
@@ -81,6 +85,7 @@ MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 # values of a numeric target at which log p of the other blocks is computed; the rest are
 # interpolated
 TARGET_KNOTS = 9
+MIN_WISH_MASS = 1e-12  # that is read of a wish: less tells beginnings apart no better
 
 
 def config_of_columns(columns: str, settings: Mapping[str, Any] | None) -> Config:
@@ -498,9 +503,10 @@ class ColumnsAndBlocks(Density):
         density = self.density_of(part)
         columns = columns.take(rows)
         behind = behind.take(rows)
-        if not density.flat:  # pictures withhold columns by themselves
+        if not density.flat:  # pictures withhold columns by themselves, and so does who reads them
             noise = generator or stream(0, "withheld")
-            columns = columns.hide(withheld(columns.value.shape, noise))
+            if not _reads(density):
+                columns = columns.hide(withheld(columns.value.shape, noise))
             told = self._context(columns, self._without_some(behind, part, noise), part)
         else:
             told = columns
@@ -632,6 +638,30 @@ class ColumnsAndBlocks(Density):
             behind = _filled(behind, part, self._cells(found, part))
         return self._put_together(full, behind)
 
+    def go_on_from(self, other: Density) -> bool:
+        if not isinstance(other, ColumnsAndBlocks):
+            return False
+        known = {part.block.name: part for part in other.parts}
+        if set(known) != {part.block.name for part in self.parts}:
+            return False
+        each = [
+            self.density_of(part).go_on_from(other.density_of(known[part.block.name]))
+            for part in self.parts
+        ]
+        return all(each)
+
+    def writer_of(self, targets: int) -> "Writer | None":
+        """Of the only string, where all columns are targets."""
+        strings = len(self.parts) == 1 and bool(self._strings)
+        return Writer(self) if strings and self.width == targets else None
+
+    # ------------------------------------------------------------------ columns read off a string
+
+    def reader_of(self, column: int = 0) -> "ColumnReader | None":
+        """By the last string whose network reads."""
+        read = [part for part in self.parts if _reads(self.density_of(part))]
+        return ColumnReader(self, read[-1], column) if read and self.width else None
+
     # ------------------------------------------------------------------ familiarity
 
     def _fit_typicality(self, event: Event) -> None:
@@ -696,6 +726,99 @@ class MultimodalDensity(ColumnsAndBlocks):
         each = self._typicality_of_blocks(event)[:, : len(self.parts)]
         least = each.nan_to_num(torch.inf).amin(1)
         return least.where(least < torch.inf, 0.0)
+
+
+@dataclass(frozen=True)
+class ColumnReader:
+    """p(a column | the string ``part``, what is known beside it), by the network of the string."""
+
+    whole: ColumnsAndBlocks
+    part: Part
+    column: int
+
+    @property
+    def network(self) -> SequenceDensity:
+        found = self.whole.density_of(self.part)
+        assert isinstance(found, SequenceDensity)
+        return found
+
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """Rows whose string is known; of ``x`` the first columns may be left out."""
+        return self._parted(x)[1].mask[:, self.part.cells].all(1)
+
+    def scores(self, x: Event) -> Float[Tensor, "B K"]:
+        """log p of the levels of the column, or the mean of a number."""
+        params = self.params(x)
+        heads = self.network.reading.heads
+        if self.whole.space.variables[self.column].discrete:
+            return heads.log_levels_of(self.column, params)
+        return heads.mean_of(self.column, params)[:, None]
+
+    def params(self, x: Event) -> Float[Tensor, "B W"]:
+        """Of the distribution of the column."""
+        columns, behind = self._parted(x)
+        columns = columns.hide(torch.arange(self.whole.width) == self.column)
+        told = self.whole._context(columns, behind, self.part)
+        strings = self.whole._event(behind, self.part)
+        return self.network.columns_read(strings, told)[:, self.column]
+
+    def _parted(self, x: Event) -> tuple[Event, Event]:
+        left = len(self.whole.space.variables) - x.value.shape[1]
+        value = torch.nn.functional.pad(x.value, (left, 0))
+        mask = torch.nn.functional.pad(x.mask, (left, 0))
+        return _parted(Event(value, mask), self.whole.width)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """The network of the only string of rows without other columns than targets, as it writes where
+    nothing is told."""
+
+    whole: ColumnsAndBlocks
+
+    @property
+    def network(self) -> SequenceDensity:
+        found = self.whole.density_of(self.whole.parts[0])
+        assert isinstance(found, SequenceDensity)
+        return found
+
+    def rows(self, strings: Event) -> Event:
+        """The cells of strings as rows behind the targets."""
+        block = self.whole.parts[0].block
+        value, mask = block.laid.flattened(block, block.check(strings))
+        return Event(value, mask)
+
+    def towards(
+        self, rows: int, wanted: Sequence[tuple[int, float, float]], noise: torch.Generator
+    ) -> Event:
+        """Strings drawn towards columns that lie between two numbers, (column, low, high), a class
+        as its code. ValueError for a network that does not read."""
+        network = self.network
+        if not _reads(network):
+            raise ValueError(
+                "method='guided' needs a network that reads strings: fit with "
+                "family=Multimodal(strings={'reading': 0.3}), or choose another method."
+            )
+
+        def log_wish(strings: Event) -> Tensor:
+            told = network.context_space.check(Record(), strings.rows)
+            params = network.columns_read(strings, told)
+            return torch.stack([self._log_mass(params, *each) for each in wanted]).sum(0)
+
+        told = network.context_space.check(Record(), rows)
+        with torch.no_grad():
+            return self.rows(guided(network, rows, told, log_wish, noise))
+
+    def _log_mass(self, params: Tensor, column: int, low: float, high: float) -> Tensor:
+        heads = self.network.reading.heads
+        own = params[:, column]
+        if self.whole.space.variables[column].discrete:
+            return heads.log_levels_of(column, own)[:, int(low)]
+        return heads.mass_between(column, own, low, high).clamp_min(MIN_WISH_MASS).log()
+
+
+def _reads(density: Density) -> bool:
+    return isinstance(density, SequenceDensity) and density.read_block is not None
 
 
 COLUMNS = "columns"  # the block of the columns, in the record that a string is told

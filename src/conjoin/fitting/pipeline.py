@@ -146,6 +146,8 @@ def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any
         # which of the rare values that share a level comes how often enters no calibration
         codec.recount(rows.x, weight=rows.weight)
         options.refuse_doubts([*codec.notices, *rows.told])
+    else:
+        codec.broaden(rows.x.take(split.fit))
     refuse_without_columns(codec, options.predictor)
     return codec
 

@@ -354,6 +354,7 @@ def _case(model: Model, fit: Pair, rows: Rows, split: Split, options: FitOptions
         model.codec.structures,
         model.codec.wording,
         options.fast,
+        model.pair,
     )
 
 

@@ -68,7 +68,8 @@ def fit_several(rows: Rows, columns: list[TargetColumn], options: FitOptions) ->
     columns
         The targets, of the same rows.
     options
-        ``task`` is "density"; ``predictor``, ``emphasis`` and ``start`` have no meaning here.
+        ``task`` is "density"; ``emphasis`` has no meaning here, and ``predictor`` and ``start``
+        have one for molecules alone.
 
     Raises
     ------
@@ -114,12 +115,15 @@ def _learn(
 ) -> SeveralTargets:
     assert rows.weight is not None
     codec = options.codec
-    codec.bounded = config.density.bounded
-    codec.many_levels = config.density.many_levels
     weight = rows.weight[split.fit]
-    codec.fit(rows.x.take(split.fit), weight=weight)
     words = [each for column in columns for each in column.told]
-    codec.recount(rows.x, weight=rows.weight)
+    if options.start is None:
+        codec.bounded = config.density.bounded
+        codec.many_levels = config.density.many_levels
+        codec.fit(rows.x.take(split.fit), weight=weight)
+        codec.recount(rows.x, weight=rows.weight)
+    else:
+        codec.broaden(rows.x.take(split.fit))
     options.refuse_doubts([*codec.notices, *words])
     if codec.space.flat and codec.space.blocks and not codec.structures:
         raise ValueError(
@@ -225,8 +229,7 @@ def _learn_molecules(
             part: Pair(Event(each.value[:, place], each.mask[:, place]), x)
             for part, each, x in (("fit", fit, of_fit), ("choose", choose, of_choose))
         }
-        asked = replace(options, predictor="auto")
-        choose_predictor(view, asked, pairs, rows, split, progress, budget, {})
+        choose_predictor(view, options, pairs, rows, split, progress, budget, {})
         found.append(view.pair.separate_predictor)
         told[name] = view.card["predictor"]
         own = replace(model.states[place], predictor=view.state.predictor)

@@ -92,7 +92,7 @@ class Start:
         ]
         if lost:
             raise ValueError(f"{lost[0]}: a fit that begins from a model keeps its columns.")
-        if codec.columnwise:
+        if codec.columnwise and not codec.broadens:
             self._refuse_unseen(codec, rows)
         return codec, rows
 
@@ -156,7 +156,7 @@ class Start:
                 "rows, so that no fit can begin from it."
             )
         if not _alike(old.space, space):
-            raise ValueError(self._other(target, config))
+            return self._beside_other_columns(old, target, space, config, data, generator, weight)
         _refuse_resizing(old, config)
         with seeded(generator):
             # of draws that a fit would outdate
@@ -195,6 +195,23 @@ class Start:
             carried = {name for name, _ in density.named_parameters()} | silent
         for key in [key for key in now if key in carried]:
             _carry(now[key], before.get(key), rows if key in about else None)
+        return density.eval()
+
+    def _beside_other_columns(
+        self,
+        old: Density,
+        target: Target | None,
+        space: Space,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        weight: Tensor | None,
+    ) -> Density:
+        """The family's own start, but for what it knows of blocks that both have, such as strings:
+        with a target that the model has not, or with tokens that it has not seen."""
+        density: Density = config.density.build(space, config, data, generator, weight=weight)
+        if not density.go_on_from(old):
+            raise ValueError(self._other(target, config))
         return density.eval()
 
     def _of_labels(self, old: Density, density: Density, target: Target | None) -> set[str]:

@@ -99,6 +99,9 @@ class Hybrid(Joint):
     def family_density(self) -> Density:
         return self.base.family_density
 
+    def reader_of(self, column: int = 0) -> Any:
+        return self.base.reader_of(column)
+
     def about(self, x: Event) -> Event | Pair:
         return self.base.about(x)
 

@@ -7,6 +7,7 @@ out. So each target has an ordinary joint model of its own, and all of them are 
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,6 +104,9 @@ class Marginal(Density):
 
     def _fit_typicality(self, event: Event) -> None:
         self.whole.fit_typicality(self._wide(event))
+
+    def reader_of(self, column: int = 0) -> Any:
+        return None if column else self.whole.reader_of(self.column)
 
     def _mode(self, event: Event, context: Event | None) -> Event:
         return self._narrow(self.whole.mode(self._wide(event)))

@@ -79,6 +79,9 @@ class Monolithic(Joint):
     def about(self, x: Event) -> Pair:
         return Pair(self.unknown(x.rows), x)
 
+    def reader_of(self, column: int = 0) -> Any:
+        return self.density.reader_of(column)
+
     def _first_stage(self) -> Density | None:
         return self.density._first_stage()
 

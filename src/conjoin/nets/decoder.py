@@ -147,11 +147,16 @@ class Block(nn.Module):
         self.up = Hidden(width, EXPANSION * width)
         self.down = Hidden(EXPANSION * width, width, zero=True)
 
-    def forward(self, h: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    def forward(
+        self, h: Tensor, cosine: Tensor, sine: Tensor, there: Tensor | None = None
+    ) -> Tensor:
+        """Each position sees those before it; where ``there`` (B, T) says which positions there
+        are, it sees all of these."""
         query, key, value = self._heads_of(h, cosine, sine)
         rate = self.dropout if self.training else 0.0
+        mask = None if there is None else there[:, None, None]
         seen = nn.functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=rate, is_causal=True
+            query, key, value, attn_mask=mask, dropout_p=rate, is_causal=there is None
         )
         return self._behind(h, seen)
 
@@ -181,7 +186,14 @@ class Decoder(Body):
     end. The context is added to each token."""
 
     def __init__(
-        self, positions: int, tokens: int, context: int, width: int, blocks: int, dropout: float
+        self,
+        positions: int,
+        tokens: int,
+        context: int,
+        width: int,
+        blocks: int,
+        dropout: float,
+        reads: bool = False,
     ) -> None:
         super().__init__()
         self.tokens = tokens
@@ -191,8 +203,10 @@ class Decoder(Body):
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
         self.last = nn.Linear(width, tokens + 1, bias=False)
         nn.init.zeros_(self.last.weight)
-        self.positions = positions + 1
+        self.positions = positions + (2 if reads else 1)
         self.shape = (blocks, heads, width // heads)
+        # before a string that is read, in place of a hidden token, behind a whole string
+        self.marks = nn.Embedding(3, width) if reads else None
         # by device and precision: no buffer, which would be rounded when the network is cast
         self._turns: dict[Any, tuple[Tensor, Tensor]] = {}
         self.double()
@@ -208,6 +222,48 @@ class Decoder(Body):
     ) -> Float[Tensor, "B T1 H"]:
         """What each position has learned to see, float64."""
         return self._hidden(token, *self.cast(context)).double()
+
+    def read(
+        self, seen: Any, context: Float[Tensor, "B C"]
+    ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B T V1"]]:
+        """Strings in both directions.
+
+        Parameters
+        ----------
+        seen
+            ``token``, ``there`` and ``hidden`` (B, T); ``whole`` (B,): whether the end is known.
+        context
+            What is told beside them.
+
+        Returns
+        -------
+        hidden
+            The mean over the positions of what is seen, float64.
+        logits
+            Of the token at each place, float64.
+        """
+        assert self.marks is not None
+        (context,) = self.cast(context)
+        token, there, hidden, whole = seen
+        rows = len(token)
+        begin, mask, end = self.marks.weight
+        inner = torch.where(hidden[..., None], mask, self.embed(token.clamp(max=self.tokens)))
+        first = begin.expand(rows, 1, -1)
+        h = torch.cat([first, inner, torch.zeros_like(first)], 1)
+        one = torch.ones(rows, 1, dtype=torch.bool)
+        there = torch.cat([one, there, ~one], 1)
+        places = torch.arange(h.shape[1])
+        behind = whole[:, None] & (places == there.sum(1, keepdim=True))
+        h = torch.where(behind[..., None], end, h)
+        there = there | behind
+        h = _even(h if self.told is None else h + self.told(context)[:, None])
+        cosine, sine = (part[: h.shape[1]] for part in self._turns_of(h))
+        for block in self.blocks:
+            h = block(h, cosine, sine, there)
+        h = _even(h)
+        share = there.to(h) / there.sum(1, keepdim=True)
+        mean = (h * share[..., None]).sum(1)
+        return mean.double(), self.last(h[:, 1:-1]).double()
 
     def step(
         self, token: Int[Tensor, " B"] | None, context: Float[Tensor, "B C"], cache: Any

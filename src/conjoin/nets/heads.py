@@ -157,6 +157,48 @@ class Heads(nn.Module):
             )
         return torch.where(observed, out, torch.zeros_like(out))
 
+    def moved(
+        self,
+        params: Float[Tensor, "B D W"],
+        by: Float[Tensor, "B D"],
+        wider: Float[Tensor, "B D"] | None = None,
+    ) -> Float[Tensor, "B D W"]:
+        """The parameters with all components of each number moved, and their scales multiplied by
+        exp(``wider``); categories as they are."""
+        if not len(self.numeric):
+            return params
+        shift = torch.zeros_like(params)
+        means = slice(self.components, 2 * self.components)
+        shift[:, self.numeric, means] = (by[:, self.numeric] / self.spread)[..., None]
+        if wider is not None:
+            scales = slice(2 * self.components, 3 * self.components)
+            shift[:, self.numeric, scales] = wider[:, self.numeric][..., None]
+        return params + shift
+
+    def mean_of(self, d: int, params: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
+        """Of variable ``d``, a number."""
+        place = int((self.numeric == d).nonzero())
+        log_weight, mean, _ = self._parts(params, place)
+        middle = (log_weight.exp() * mean).sum(-1)
+        if not self.atoms.shape[1]:
+            return middle
+        share = self._log_atoms(params, place).exp()
+        return (share[:, :-1] * self.atoms[place].nan_to_num()).sum(1) + share[:, -1] * middle
+
+    def mass_between(
+        self, d: int, params: Float[Tensor, "B W"], low: float, high: float
+    ) -> Float[Tensor, " B"]:
+        """Of variable ``d``, a number: the probability that it lies between two values."""
+        place = int((self.numeric == d).nonzero())
+        log_weight, mean, scale = self._parts(params, place)
+        above, below = (torch.sigmoid((end - mean) / scale) for end in (high, low))
+        inside = (log_weight.exp() * (above - below)).sum(-1)
+        if not self.atoms.shape[1]:
+            return inside
+        share = self._log_atoms(params, place).exp()
+        held = (self.atoms[place] >= low) & (self.atoms[place] <= high)
+        return (share[:, :-1] * held).sum(1) + share[:, -1] * inside
+
     def log_levels_of(self, d: int, params: Float[Tensor, "B W"]) -> Float[Tensor, "B L"]:
         """log-probabilities of the levels of variable ``d``, a code; -inf where it has no such
         level."""

@@ -18,6 +18,7 @@ PREDICTORS: dict[str, str] = {
     "fragments": "conjoin.predictors.fragments:FragmentsMethod",
     "text_bayes": "conjoin.predictors.texts:TextBayesMethod",
     "text_logistic": "conjoin.predictors.texts:TextLogisticMethod",
+    "reader": "conjoin.predictors.reader:ReaderMethod",
     "pool": "conjoin.predictors.pool:PoolMethod",
 }
 

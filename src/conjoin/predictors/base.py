@@ -292,6 +292,8 @@ class Case:
         How rows read as texts; None in most data.
     fast
         Whether what takes the most time for what it gains is left out.
+    joint
+        The joint model beside which the predictor is to stand, where there is one already.
     """
 
     space: Space
@@ -306,6 +308,7 @@ class Case:
     structures: tuple[Any, ...] = ()
     wording: Any = None
     fast: bool = False
+    joint: Joint | None = None
 
     @property
     def pictures(self) -> bool:

@@ -2,12 +2,15 @@ r"""design: new molecules whose properties are as wanted.
 
     p(x | y in W) is proportional to p(x) p(y in W | x)
 
-Proposals come from the model in two ways: "prompted", from p(x | y) with y drawn in W, and "drawn",
-from p(x). Each is judged by the model's own p(y in W | x), that of its predictor; properties are
-independent given the molecule. ``how="best"`` keeps the most probable ones; ``how="draw"``
-resamples those that were drawn from p(x) by that probability, so that they come from p(x | y in W)
-as their number grows (D. Rubin (1987), A noniterative sampling/importance resampling alternative).
-Beside it stands how many of as many plain draws would be as wanted.
+Half of the proposals are "drawn", from p(x), the others as ``method`` says: "prompted", from
+p(x | y) with y drawn in W; "guided", where the network of the strings reads which beginnings are
+likely to end as wanted (``conjoin.families.autoregressive.guidance``); or "tuned", from a network
+that learns from its own draws (``conjoin.questions.tuning``). Each is judged by the model's own
+p(y in W | x), that of its predictor; properties are independent given the molecule. ``how="best"``
+keeps the most probable ones; ``how="draw"`` resamples those that were drawn from p(x) by that
+probability, so that they come from p(x | y in W) as their number grows (D. Rubin (1987), A
+noniterative sampling/importance resampling alternative). Beside it stands how many of as many plain
+draws would be as wanted, and the tokens of both.
 
 Shape letters: B rows, K targets, N proposals.
 """
@@ -28,6 +31,7 @@ from conjoin.core import Event, Pair, stream
 from conjoin.model.model import Model
 from conjoin.model.predictive import Predictive, predictive
 from conjoin.model.several import SeveralTargets, rows_of
+from conjoin.questions.tuning import tuned
 
 __all__ = ["design"]
 
@@ -37,7 +41,8 @@ PROPOSALS_AT_ONCE = 512
 POINT_TOLERANCE = 0.1  # deviations of p(y), on both sides of a single wanted value
 FAR_SHARE = 1e-3  # of p(y), under which a wish is refused
 RARE_SHARE = 0.05  # under which it is warned of
-WAYS = ("prompted", "drawn")
+WAYS = ("prompted", "drawn", "guided", "tuned")
+METHODS = ("prompted", "guided", "tuned")
 HOWS = ("best", "draw")
 SHOWN_CHARACTERS = 60  # of a string in a message
 
@@ -82,7 +87,7 @@ def design(
     keep: str | None = None,
     reference: Any = None,
     how: str = "best",
-    ways: Sequence[str] = WAYS,
+    method: str = "prompted",
     proposals: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -102,8 +107,9 @@ def design(
         Known molecules, by which novelty and the nearest one are told.
     how
         "best": the most probable; "draw": resampled.
-    ways
-        How proposals are made.
+    method
+        How half of the proposals are made: "prompted", "guided" or "tuned"; the other half are
+        plain draws, whose acceptance is that of rejection.
     proposals
         How many are made in all; by default ``PROPOSALS_PER_ROW`` for each that is wanted.
     seed
@@ -119,7 +125,8 @@ def design(
     ValueError
         For an unknown target, a wish far from the data, or a model without molecules.
     """
-    _check(model, n, how, ways)
+    _check(model, n, how, method)
+    ways = (method, "drawn")
     asked = _wishes(model, wishes)
     _judge_wishes(asked)
     known = None if reference is None else _read(reference)
@@ -131,7 +138,7 @@ def design(
         ],
         ignore_index=True,
     )
-    told = _shares(made)
+    told = _shares(made) | {"tokens": made["_tokens"].groupby(made["_way"]).sum().to_dict()}
     chosen, told["kept"] = _chosen(made, n, keep, how, seed)
     table = _described(model, asked, chosen, known)
     table.attrs |= told | {"wish_share": {each.name: each.share for each in asked}}
@@ -145,17 +152,12 @@ def design(
     return table
 
 
-def _check(model: Any, n: int, how: str, ways: Sequence[str]) -> None:
+def _check(model: Any, n: int, how: str, method: str) -> None:
     if not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"The number of molecules must be a whole number from 1, got {n!r}.")
-    if how not in HOWS:
-        raise ValueError(f"how={how!r} is unknown; choose from {', '.join(HOWS)}.")
-    wrong = [way for way in ways if way not in WAYS]
-    if wrong or not ways:
-        shown = repr(wrong[0]) if wrong else "none"
-        raise ValueError(f"ways names {shown}; choose from {', '.join(WAYS)}.")
-    if how == "draw" and "drawn" not in ways:
-        raise ValueError("how='draw' resamples what was drawn from p(x): ways must name 'drawn'.")
+    for name, asked, known in (("how", how, HOWS), ("method", method, METHODS)):
+        if asked not in known:
+            raise ValueError(f"{name}={asked!r} is unknown; choose from {', '.join(known)}.")
     if len(model.codec.structures) != 1:
         raise ValueError(
             f"design is about molecules, in one column of SMILES; this model has "
@@ -249,21 +251,31 @@ def _judged(
     """Proposals of one way: string, canonical string (None where it is no molecule), log p(y in W |
     x)."""
     parts = []
-    for start in range(0, count, PROPOSALS_AT_ONCE):
-        x = _proposed(model, asked, way, min(PROPOSALS_AT_ONCE, count - start), generator)
-        (molecules,) = model.codec.structures
-        text = molecules.strings(x.value)
-        canonical = [read_smiles(each).canonical for each in text]
-        valid = np.array([each is not None for each in canonical], dtype=bool)
-        score = np.full(x.rows, -np.inf)
-        if valid.any():
-            some = x.take(torch.as_tensor(np.flatnonzero(valid)))
-            each = [wish.log_mass(some) for wish in asked]
-            score[valid] = torch.stack(each).sum(0).numpy()
+    (molecules,) = model.codec.structures
+    most = count if way == "tuned" else PROPOSALS_AT_ONCE
+    for start in range(0, count, most):
+        x = _proposed(model, asked, way, min(most, count - start), generator)
+        canonical, score = _scored(model, asked, x)
         drawn: pd.DataFrame = model.codec.decode(x.value)
         told = pd.Series(canonical, drawn.index, dtype=object)
-        parts.append(drawn.assign(_canonical=told, _score=score, _way=way))
+        own = {"_canonical": told, "_score": score, "_tokens": molecules.lengths(x.value)}
+        parts.append(drawn.assign(**own, _way=way))
     return pd.concat(parts, ignore_index=True)
+
+
+def _scored(
+    model: Model | SeveralTargets, asked: Sequence[_Wish], x: Event
+) -> tuple[list[str | None], np.ndarray]:
+    """Of rows the canonical strings, None for what is no molecule, and (B,) log p(y in W | x)."""
+    (molecules,) = model.codec.structures
+    canonical = [read_smiles(each).canonical for each in molecules.strings(x.value)]
+    valid = np.array([each is not None for each in canonical], dtype=bool)
+    score = np.full(x.rows, -np.inf)
+    if valid.any():
+        some = x.take(torch.as_tensor(np.flatnonzero(valid)))
+        each = [wish.log_mass(some) for wish in asked]
+        score[valid] = torch.stack(each).sum(0).numpy()
+    return canonical, score
 
 
 @torch.no_grad()
@@ -281,6 +293,8 @@ def _proposed(
             return drawn
         plain: Event = model.pair.proposer.sample(n, generator=generator).x
         return plain
+    if way in ("guided", "tuned"):
+        return _steered(model, asked, way, n, generator)
     values = {wish.name: wish.draw(n, generator) for wish in asked}
     x = model.codec.space.unknown(n)
     if isinstance(model, SeveralTargets):
@@ -295,6 +309,39 @@ def _proposed(
         Pair(Event(value), x), generator=generator
     ).x
     return told
+
+
+def _steered(
+    model: Model | SeveralTargets,
+    asked: Sequence[_Wish],
+    way: str,
+    n: int,
+    generator: torch.Generator,
+) -> Event:
+    """Rows x from the network of the strings, steered as it draws, or tuned."""
+    names = list(_views(model))
+    if isinstance(model, SeveralTargets):
+        density = model.density
+    else:
+        density = model.pair.family_density
+    writer = density.writer_of(len(names))
+    if writer is None:
+        raise ValueError(
+            f"method={way!r} is for molecules without columns beside them: choose "
+            "method='prompted'."
+        )
+    if way == "guided":
+        wanted = [(names.index(wish.name), wish.low, wish.high) for wish in asked]
+        steered: Event = writer.towards(n, wanted, generator)
+        return steered
+
+    def log_wish(strings: Event) -> Tensor:
+        return torch.as_tensor(_scored(model, asked, writer.rows(strings))[1])
+
+    with torch.enable_grad():
+        strings = tuned(writer.network, n, log_wish, generator)
+    rows: Event = writer.rows(strings)
+    return rows
 
 
 def _predictive(view: Model, x: Event) -> Predictive:
@@ -355,7 +402,7 @@ def _described(
 ) -> pd.DataFrame:
     (molecules,) = model.codec.structures
     smiles = list(chosen["_canonical"])
-    own = chosen.drop(columns=["_canonical", "_score", "_way"]).reset_index(drop=True)
+    own = chosen.drop(columns=["_canonical", "_score", "_way", "_tokens"]).reset_index(drop=True)
     out = own.assign(**{str(molecules.name): smiles})
     out["p_wish"] = np.exp(chosen["_score"].to_numpy(dtype=float))
     out["way"] = chosen["_way"].to_numpy()

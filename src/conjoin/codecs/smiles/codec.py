@@ -86,6 +86,13 @@ class SmilesCodec(Codec):
         self.column.fit(self._cells(raw), weight)
         return self
 
+    def broaden(self, raw: Any) -> None:
+        self.column.broaden(self._cells(raw))
+
+    @property
+    def broadens(self) -> bool:
+        return True
+
     def _cells(self, raw: Any) -> list[Any]:
         return list(self.rows(raw).frame[self.column.name])
 

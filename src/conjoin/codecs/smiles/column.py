@@ -97,6 +97,11 @@ class Molecules:
         codes = value[:, self.cells].long().numpy()
         return [self.vocabulary.text(row[: _length(row, end)].tolist()) for row in codes]
 
+    def lengths(self, value: Tensor) -> np.ndarray:
+        """(B,) the number of tokens of each row."""
+        codes = value[:, self.cells].long().numpy()
+        return np.asarray((codes < len(self.vocabulary.texts)).sum(1))
+
     def to_json(self) -> JSON:
         span = [self.cells.start, self.cells.stop]
         return {"name": self.name, "cells": span, "vocabulary": self.vocabulary.to_json()}
@@ -189,6 +194,15 @@ class SmilesColumn(BlockColumn):
         self.vocabulary = Vocabulary.learn(strings, self.how.size(len(strings)))
         longest = max(map(len, self.vocabulary.encode(strings)))
         self.capacity = int(CAPACITY_FACTOR * longest) + 1
+
+    def broaden(self, cells: Sequence[Any]) -> None:
+        """Room for other molecules, for a fit that goes on with them: their atoms get tokens of
+        their own behind those that there are."""
+        strings = [self._written(cell) for cell in cells if cell is not None]
+        self.vocabulary = self.vocabulary.broadened(strings)
+        longest = max(map(len, self.vocabulary.encode(strings)), default=0)
+        self.capacity = max(self.capacity, int(CAPACITY_FACTOR * longest) + 1)
+        self.said = _of_all(self.name, cells)
 
     def _written(self, cell: str) -> str:
         """A canonical string as it is modelled: one molecule is always written in one way."""

@@ -46,10 +46,11 @@ def pieces(text: str) -> list[str]:
 @dataclass(frozen=True)
 class Vocabulary:
     """``atoms``: the pieces of the fit; ``merges``: pairs of codes, each of which became a new
-    code, in this order."""
+    code, in this order; ``later``: pieces that a fit from other strings added."""
 
     atoms: tuple[str, ...]
     merges: tuple[tuple[int, int], ...] = ()
+    later: tuple[str, ...] = ()
 
     @classmethod
     def learn(cls, strings: Sequence[str], size: int) -> Self:
@@ -60,17 +61,26 @@ class Vocabulary:
         some = cut[:: max(1, -(-len(cut) // LEARNING_STRINGS))]
         return cls(atoms, tuple(_merges(plain._flat(some), len(atoms), size)))
 
+    def broadened(self, strings: Sequence[str]) -> Self:
+        """With the pieces of other strings behind all codes, which stay as they are; the code
+        "unknown" stays the last."""
+        known = {*self.atoms, *self.later}
+        new = {piece for text in strings for piece in pieces(text)} - known
+        return type(self)(self.atoms, self.merges, (*self.later, *sorted(new)))
+
     @cached_property
     def texts(self) -> tuple[str, ...]:
         """What each code stands for; the last is ``UNKNOWN``."""
         out = list(self.atoms)
         for left, right in self.merges:
             out.append(out[left] + out[right])
-        return (*out, UNKNOWN)
+        return (*out, *self.later, UNKNOWN)
 
     @cached_property
     def _code(self) -> dict[str, int]:
-        return {piece: code for code, piece in enumerate(self.atoms)}
+        first = len(self.atoms) + len(self.merges)
+        later = {piece: first + place for place, piece in enumerate(self.later)}
+        return {piece: code for code, piece in enumerate(self.atoms)} | later
 
     @property
     def unknown(self) -> int:
@@ -100,12 +110,16 @@ class Vocabulary:
         return "".join(self.texts[code] for code in codes)
 
     def to_json(self) -> dict[str, Any]:
-        return {"atoms": list(self.atoms), "merges": [list(pair) for pair in self.merges]}
+        later = {"later": list(self.later)} if self.later else {}
+        return {
+            "atoms": list(self.atoms),
+            "merges": [list(pair) for pair in self.merges],
+        } | later
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         merges = tuple((int(left), int(right)) for left, right in data["merges"])
-        return cls(tuple(data["atoms"]), merges)
+        return cls(tuple(data["atoms"]), merges, tuple(data.get("later", ())))
 
 
 def _merges(flat: Codes, atoms: int, size: int) -> Iterable[tuple[int, int]]:

@@ -8,6 +8,10 @@ tokens, the capacity, the end is certain: so all strings sum to one. Of a string
 known, log p is that of the beginning, and the rest is drawn token by token: both are exact. The
 context c is any record; a network learns what it means that nothing is known of it. In nats.
 
+With ``reading`` the same network also reads strings in both directions: some rows of each step
+teach it to tell hidden tokens, and columns of the context from the string
+(``conjoin.families.autoregressive.reading``).
+
 Shape letters: B rows, N capacity, T positions of the longest row, V tokens.
 
 >>> from conjoin.core import Block, Variable
@@ -44,6 +48,8 @@ from conjoin.core.event import slices
 from conjoin.core.sampling import sampling
 from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import about_equally_long, continued, targets_of
+from conjoin.families.autoregressive.reading import HIDDEN_SHARE, Reading, Seen, shown
+from conjoin.families.diffusion.picture import withheld
 from conjoin.nets.decoder import Decoder
 from conjoin.nets.encoders import RecordEncoder
 from conjoin.nets.precision import check_precision, computing_in, fastest
@@ -55,6 +61,7 @@ MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
 MAX_LENGTH = 1 << 14  # tokens of a string that the network learns from
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
+COLUMN_WEIGHT = 4.0  # of a nat of a column, beside one of the tokens of a string that is read
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose context is not told
 # width and layers, by millions of parameters without those of the tokens
 SIZES = {1: (128, 5), 8: (256, 10), 50: (512, 16)}
@@ -92,6 +99,9 @@ class Sequence(Config):
     precision
         Numbers of the steps of learning: "float32", "bfloat16", or "auto" for the faster one on the
         machine of the fit. Answers are computed in float64.
+    reading
+        Share of the rows of a step that the network reads in both directions, to tell hidden tokens
+        and the columns beside the string; the others teach it to write. 0: it only writes.
     """
 
     width: int = 64
@@ -105,13 +115,16 @@ class Sequence(Config):
     matrix_rate: float | None = 0.02
     network: str = "rotary"
     precision: str = "auto"
+    reading: float = 0.0
 
     implied: ClassVar[dict[str, Any]] = {
         "size": None,
         "matrix_rate": None,
         "network": "absolute",
         "precision": "float32",
+        "reading": 0.0,
     }
+    unwritten: ClassVar[dict[str, Any]] = {"reading": 0.0}
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size not in SIZES:
@@ -119,6 +132,12 @@ class Sequence(Config):
             raise ValueError(f"size must be one of {known} (millions) or None, got {self.size!r}.")
         if self.network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}.")
+        if not 0 <= self.reading < 1:
+            raise ValueError(f"reading must be at least 0 and less than 1, got {self.reading!r}.")
+        if self.reading and self.network != "rotary":
+            raise ValueError(
+                f"reading={self.reading!r} needs network='rotary', got {self.network!r}."
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -187,9 +206,14 @@ class SequenceDensity(Density):
         self.capacity = space.shape[0]
         self.encoder = RecordEncoder(self.context_space)
         width, blocks = config.shape
+        more = {"reads": True} if config.reading else {}
         self.net: Any = NETWORKS[config.network](
-            self.capacity, self.tokens, self.encoder.size, width, blocks, config.dropout
+            self.capacity, self.tokens, self.encoder.size, width, blocks, config.dropout, **more
         )
+        told = _columns_of(self.context_space)
+        self.read_block = told.name if told is not None and config.reading else None
+        if told is not None and config.reading:
+            self.reading = Reading(told.variables, self.tokens, width)
         self.typical = Typicality((width, 2), (min(width, KEPT_AXES), 2))
 
     @classmethod
@@ -214,7 +238,11 @@ class SequenceDensity(Density):
             )
         with seeded(generator):
             density = cls(space, config, context_space=context_space)
-        density.encoder.start(density._conditioned(context, data.rows))
+        told = density._conditioned(context, data.rows)
+        density.encoder.start(told)
+        if density.read_block is not None:
+            mass = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
+            density.reading.start(data, told[density.read_block], mass)
         return density.eval()
 
     @property
@@ -228,6 +256,27 @@ class SequenceDensity(Density):
             typical=True,
             step=True,
         )
+
+    @torch.no_grad()
+    def go_on_from(self, other: Density) -> bool:
+        """All of the network but what it is told; tokens that are new begin as the unknown one."""
+        if not isinstance(other, SequenceDensity):
+            return False
+        if self.config.shape != other.config.shape or self.config.network != other.config.network:
+            width, blocks = other.config.shape
+            raise ValueError(
+                f"start_from is a model of another size: its strings have width={width}, "
+                f"blocks={blocks} and network={other.config.network!r}."
+            )
+        if self.tokens < other.tokens:
+            return False
+        before = other.net.state_dict()
+        for name, value in self.net.state_dict().items():
+            if name.startswith("told."):
+                value.zero_()
+            elif name in before:
+                _grow(value, before[name])
+        return True
 
     # ------------------------------------------------------------------ log p
 
@@ -278,9 +327,69 @@ class SequenceDensity(Density):
         """-log p; the context is withheld at times, so that the network knows what to say without
         one (J. Ho and T. Salimans (2022), Classifier-free diffusion guidance, algorithm 1)."""
         noise = generator or stream(0, "loss")
+        if self.read_block is not None:
+            return self._losses_of_both(event, context, noise)
         told = self.encoder(self._withheld(context, event.rows, noise), event.rows)
         with seeded(noise):  # dropout takes no other generator
             return -self._log_p(event, told)
+
+    def _losses_of_both(
+        self, event: Event, context: Record, noise: torch.Generator
+    ) -> Float[Tensor, " B"]:
+        """-log p of the rows that are written, and of those that are read what their hidden tokens
+        and the columns that are not told cost."""
+        reads = torch.rand(event.rows, generator=noise) < self.config.reading
+        out = torch.zeros(event.rows, dtype=torch.float64)
+        assert self.read_block is not None
+        columns = context[self.read_block]
+        some = columns.hide(withheld(columns.mask.shape, noise))
+        told = context.updated({self.read_block: some})
+        if not reads.all():
+            rows = (~reads).nonzero()[:, 0]
+            with seeded(noise):
+                found = -self._log_p(event.take(rows), self.encoder(told.take(rows), len(rows)))
+            out = out.index_add(0, rows, found)
+        if reads.any():
+            rows = reads.nonzero()[:, 0]
+            found = self._losses_of_reading(event.take(rows), context.take(rows), noise)
+            out = out.index_add(0, rows, found)
+        return out
+
+    def _losses_of_reading(
+        self, event: Event, context: Record, noise: torch.Generator
+    ) -> Float[Tensor, " B"]:
+        """Hidden tokens count as much as if all of the string were hidden."""
+        assert self.read_block is not None
+        columns = context[self.read_block]
+        asked = torch.rand(columns.mask.shape, generator=noise) < HIDDEN_SHARE
+        told = context.updated({self.read_block: columns.hide(asked)})
+        seen = self.reading.cut(shown(event), noise)
+        with seeded(noise):
+            params, tokens = self._read(seen, self.encoder(told, event.rows))
+        times = seen.there.sum(1) / seen.hidden.sum(1).clamp_min(1)
+        cells = self.reading.heads.log_prob(params, columns.value, columns.mask & asked)
+        return -times * tokens - COLUMN_WEIGHT * cells.sum(1)
+
+    def _read(self, seen: Seen, told: Tensor) -> tuple[Float[Tensor, "B C W"], Float[Tensor, " B"]]:
+        """Parameters of the distribution of each column, and log p of the hidden tokens."""
+        width = self.config.shape[0]
+        mean = torch.zeros(len(told), width, dtype=torch.float64)
+        tokens = torch.zeros(len(told), dtype=torch.float64)
+        for rows, places in self._parts(seen.there):
+            part = seen.take(rows, places)
+            precision = self.config.precision if self.training else "float32"
+            with computing_in("float32" if precision == "auto" else precision):
+                hidden, logits = self.net.read(part, told[rows])
+            log_p = logits.log_softmax(2).gather(2, part.token[..., None])[..., 0]
+            tokens = tokens.index_put((rows,), torch.where(part.hidden, log_p, 0.0).sum(1))
+            mean = mean.index_put((rows,), hidden)
+        return self.reading.params(seen, mean), tokens
+
+    def columns_read(self, event: Event, context: Record) -> Float[Tensor, "B C W"]:
+        """Parameters of the distribution of each column of the context, from strings or from their
+        beginnings, and from the columns that are told; see ``reading.heads``."""
+        with torch.no_grad():
+            return self._read(shown(event), self.encoder(context, event.rows))[0]
 
     def _withheld(self, context: Record, rows: int, generator: torch.Generator) -> Record:
         if not self.context_space.blocks:
@@ -359,3 +468,21 @@ class SequenceDensity(Density):
         long strings foreign."""
         out: Tensor = self.typical(list(self._seen(event)))
         return out
+
+
+def _columns_of(context_space: Any) -> Block | None:
+    """The first block of columns of a context."""
+    found = [block for block in context_space.blocks if block.layout == "vector"]
+    return found[0] if found else None
+
+
+def _grow(into: Tensor, value: Tensor) -> None:
+    """Copy the rows of tokens; new ones stand before the last two, which are the unknown token and
+    the start or end, and begin as the unknown one. Of other weights all is copied."""
+    if into.shape == value.shape:
+        into.copy_(value)
+        return
+    first = len(value) - 2
+    into[:first] = value[:first]
+    into[first:-2] = value[first]
+    into[-2:] = value[-2:]

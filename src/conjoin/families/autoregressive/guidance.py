@@ -1,0 +1,102 @@
+r"""Strings that are drawn towards a wish, by what their network reads from the beginnings.
+
+    x_t ~ p(x_t | x_<t),      w_t = p(W | x_1, ..., x_t) / p(W | x_1, ..., x_{t-1})
+
+A particle filter: beginnings that are read as likely to end as wanted are kept and copied, others
+are dropped, so the strings come from p(x) p(W | x) / p(W) as their number grows, where p(W | x) is
+what is read from the whole string (A. Lew et al. (2023), Sequential Monte Carlo steering of large
+language models; A. Doucet and A. Johansen (2011), A tutorial on particle filtering and smoothing,
+section 3.5). Copies of one beginning are no independent draws. log p in nats.
+
+Shape letters: B rows, T positions.
+
+>>> share = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+>>> _resampled(share, torch.Generator()).tolist()
+[1, 1, 1]
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conjoin.core import Density, Event, categorical
+from conjoin.core.shapes import Float, Int
+
+__all__ = ["guided"]
+
+LEAST_EFFECTIVE_SHARE = 0.5  # of the particles, under which they are drawn anew
+
+
+def guided(
+    density: Density,
+    rows: int,
+    context: Any,
+    log_wish: Callable[[Event], Tensor],
+    generator: torch.Generator | None,
+) -> Event:
+    """Strings of a density that declares ``step``.
+
+    Parameters
+    ----------
+    density
+        Of strings.
+    rows
+        How many.
+    context
+        What it is told.
+    log_wish
+        (B,) log p(W | x) of strings, and of beginnings, whose last position is unknown.
+    generator
+        Of the draws.
+
+    Returns
+    -------
+    Event
+        Strings of equal weight, some of them copies.
+    """
+    end = density.space.variables[0].cardinality
+    state = density._begin(rows, context)
+    token: Tensor | None = None
+    ended = torch.zeros(rows, dtype=torch.bool)
+    strings = torch.zeros(rows, 0, dtype=torch.int64)  # -1 where a string has ended
+    log_weight = torch.zeros(rows, dtype=torch.float64)
+    before = torch.zeros(rows, dtype=torch.float64)
+    places = density.space.shape[0]
+    for place in range(places):
+        state, log_p = density._step(state, token)
+        token = categorical(log_p, generator)
+        ended = ended | (token == end)
+        token = torch.where(ended, 0, token)
+        strings = torch.cat([strings, torch.where(ended, -1, token)[:, None]], 1)
+        whole = ended | (place == places - 1)  # behind the last position the end is certain
+        now = log_wish(_as_far(strings, whole))
+        log_weight = log_weight + now - before
+        before = now
+        share = log_weight.softmax(0)
+        if bool(whole.all()) or 1 / float(share.square().sum()) < LEAST_EFFECTIVE_SHARE * rows:
+            kept = _resampled(share, generator)
+            state = state.take(kept)
+            token, ended, strings, before = (each[kept] for each in (token, ended, strings, before))
+            log_weight = torch.zeros_like(log_weight)
+        if bool(ended.all()):
+            break
+    return Event(strings.clamp_min(0), torch.ones_like(strings, dtype=torch.bool), strings >= 0)
+
+
+def _as_far(strings: Int[Tensor, "B T"], whole: Tensor) -> Event:
+    """Strings, and beginnings with an unknown position behind them."""
+    more = torch.full((len(strings), 1), -1)
+    strings = torch.cat([strings, more], 1)
+    known = torch.ones_like(strings, dtype=torch.bool)
+    known[:, -1] = whole
+    return Event(strings.clamp_min(0), known, strings >= 0)
+
+
+def _resampled(share: Float[Tensor, " B"], generator: torch.Generator | None) -> Int[Tensor, " B"]:
+    """Places of as many rows, each about as often as its share (systematic resampling)."""
+    rows = len(share)
+    start = torch.rand(1, generator=generator, dtype=torch.float64)
+    at = (torch.arange(rows) + start) / rows
+    return torch.searchsorted(share.cumsum(0), at).clamp_max(rows - 1)
