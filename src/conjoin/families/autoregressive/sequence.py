@@ -216,10 +216,25 @@ class SequenceDensity(Density):
                 f"than {MAX_LENGTH:,} takes too long: cut long strings into parts, or take "
                 "family='ngram'."
             )
-        with seeded(generator):
-            density = cls(space, config, context_space=context_space)
+        told = (weight, context, context_space)
+        density = cls._before_learning(space, config, data, generator, *told)
         density.encoder.start(density._conditioned(context, data.rows))
         return density.eval()
+
+    @classmethod
+    def _before_learning(
+        cls,
+        space: Block,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        weight: Tensor | None,
+        context: Any,
+        context_space: Any,
+    ) -> Self:
+        """The network as it begins."""
+        with seeded(generator):
+            return cls(space, config, context_space=context_space)
 
     @property
     def capabilities(self) -> Capabilities:
