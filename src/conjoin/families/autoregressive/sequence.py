@@ -236,14 +236,29 @@ class SequenceDensity(Density):
                 f"than {MAX_LENGTH:,} takes too long: cut long strings into parts, or take "
                 "family='ngram'."
             )
-        with seeded(generator):
-            density = cls(space, config, context_space=context_space)
+        asked = (weight, context, context_space)
+        density = cls._before_learning(space, config, data, generator, *asked)
         told = density._conditioned(context, data.rows)
         density.encoder.start(told)
         if density.read_block is not None:
             mass = torch.ones(data.rows, dtype=torch.float64) if weight is None else weight
             density.reading.start(data, told[density.read_block], mass)
         return density.eval()
+
+    @classmethod
+    def _before_learning(
+        cls,
+        space: Block,
+        config: Any,
+        data: Event,
+        generator: torch.Generator,
+        weight: Tensor | None,
+        context: Any,
+        context_space: Any,
+    ) -> Self:
+        """The network as it begins."""
+        with seeded(generator):
+            return cls(space, config, context_space=context_space)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -95,16 +95,15 @@ class TextMixtureDensity(SequenceDensity):
         self.mixing = nn.Parameter(torch.zeros(cells, dtype=torch.float64), requires_grad=learned)
 
     @classmethod
-    def build(
+    def _before_learning(
         cls,
         space: Block,
         config: Any,
         data: Event,
         generator: torch.Generator,
-        *,
-        weight: Tensor | None = None,
-        context: Any = None,
-        context_space: Any = None,
+        weight: Tensor | None,
+        context: Any,
+        context_space: Any,
     ) -> Self:
         """The counts of all rows but those held out."""
         kept = torch.arange(data.rows)
@@ -124,8 +123,7 @@ class TextMixtureDensity(SequenceDensity):
         with seeded(generator):
             density = cls(space, config, structure, context_space)
         density.counts = counts.requires_grad_(False)
-        density.encoder.start(density._conditioned(context, data.rows))
-        return density.eval()
+        return density
 
     @property
     def capabilities(self) -> Capabilities:
