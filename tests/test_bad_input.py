@@ -15,6 +15,7 @@ import shutil
 import time
 import warnings
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -779,3 +780,26 @@ def test_days_as_the_refusal_of_dates_says_come_back_as_dates():
 def test_the_shell_refuses_dates_as_a_number():
     with pytest.raises(ValueError, match="'due' holds dates, which are no number: write them as"):
         task_of(_DAYS, "number")
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (np.ones((40, 2)), r"The target 'y' has the shape \(40, 2\), and a label for each row"),
+        (np.arange(40) + 1j, "The target 'y' holds complex numbers, such as 1j"),
+        (pd.Series(pd.to_timedelta(["1h", "2h"] * 20)), "holds durations .*, which are no classes"),
+        (pd.Series(pd.to_datetime(["2020-01-01", "2021-01-01"] * 20)), "holds dates .*no classes"),
+        (np.array([timedelta(1), timedelta(2)] * 20), "holds durations .*, which are no classes"),
+    ],
+)
+def test_labels_that_are_no_classes_are_told_in_a_sentence(y, said):
+    X = pd.DataFrame({"a": np.arange(40.0)})
+    with pytest.raises(ValueError, match=said):
+        JointClassifier(family="naive_bayes").fit(X, y)
+
+
+def test_dates_in_words_may_be_classes(tmp_path):
+    X = pd.DataFrame({"a": np.arange(40.0)})
+    model = JointClassifier(family="naive_bayes").fit(X, ["2020-01-01", "2021-01-01"] * 20)
+    again = conjoin.load(model.save(tmp_path / "model"))
+    assert again.classes_.tolist() == ["2020-01-01", "2021-01-01"]

@@ -109,7 +109,7 @@ def read_labels(
             f"{owner} requires y to be passed, but the target y is None (JointDensity needs none)."
         )
     name = str(getattr(y, "name", None) or "y")
-    labels = column_or_1d(_plain(_listed(y)), warn=True)
+    labels = column_or_1d(_one_column(name, _plain(_listed(y))), warn=True)
     if len(labels) != rows:
         check_consistent_length(np.empty(rows), labels)
     if labels.dtype == object:
@@ -125,14 +125,27 @@ def read_labels(
     elif found is not None:
         told += _told_of_words(name, found)
         form = found.form
-    if not (learned or form or kind.discrete):
-        refuse_times(name, labels[known])
+    if not (learned or form):
+        refuse_times(name, labels[known], kind.discrete)
     values, known = kind.read(labels, known, name, form)
     if not learned:
         doubted = known & (labels != -1) if marks else known
         told += doubts_of(name, labels if kind.discrete else values, doubted)
         told += _told_of_merges(name, meant)
     return Labels(values, known, name, form, tuple(dict.fromkeys(told)))
+
+
+def _one_column(name: str, y: Any) -> Any:
+    """Labels as they are. ValueError for a table of them, and for complex numbers."""
+    array = np.asarray(y)
+    if array.ndim > 1 and array.shape[1:] != (1,):
+        raise ValueError(
+            f"The target {name!r} has the shape {array.shape}, and a label for each row is needed: "
+            "give one column, or a data frame with a named column for each target."
+        )
+    if array.dtype.kind == "c":
+        raise ValueError(f"The target {name!r} holds complex numbers, such as {array.flat[0]}.")
+    return y
 
 
 def _listed(y: Any) -> Any:
@@ -175,10 +188,17 @@ def times_in(cells: np.ndarray) -> str:
     return "dates" if found in _DATES or dates == "date" else ""
 
 
-def refuse_times(name: str, cells: np.ndarray) -> None:
-    """ValueError for a number that is a date or a duration: answers would be counts of nanoseconds
-    or of other units of a clock."""
+def refuse_times(name: str, cells: np.ndarray, classes: bool) -> None:
+    """ValueError for a date or a duration. As numbers answers would be counts of nanoseconds or of
+    other units of a clock, and as classes they would come back as something else."""
     found = times_in(cells)
+    if classes and (not found or isinstance(cells[0], str)):
+        return
+    if classes:
+        raise ValueError(
+            f"The target {name!r} holds {found} (the first is {cells[0]!s}), which are no classes: "
+            "give words, y.astype(str), or leave it among the columns of a JointDensity."
+        )
     if found == "durations":
         raise ValueError(
             f"The target {name!r} holds durations, and a regressor predicts numbers: give seconds, "
@@ -346,7 +366,7 @@ def read_several(
     for place, name in enumerate(Y.columns):
         cells = Y.iloc[:, place].dropna().to_numpy(dtype=object)
         if pd.api.types.infer_dtype(cells) in (*_DATES, *_DURATIONS):
-            refuse_times(str(name), cells)
+            refuse_times(str(name), cells, False)
     columns = read_columns(Y.reset_index(drop=True), unlabelled, meant)
     if learned:
         return columns
