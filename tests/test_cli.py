@@ -55,7 +55,7 @@ OPTIONS = {
         "--target",
     ],
     "design": [
-        *TELL, *OUT, "--device", "--how", "--keep", "--proposals", "--reference", "--seed",
+        *TELL, *OUT, "--device", "--how", "--keep", "--method", "--proposals", "--reference", "--seed",
         "--want", "-n",
     ],
     "quality": [*LIMITS, *TELL, "--holdout", "--rows", "--seed", "--target"],
