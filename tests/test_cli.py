@@ -55,8 +55,8 @@ OPTIONS = {
         "--target",
     ],
     "design": [
-        *TELL, *OUT, "--device", "--how", "--keep", "--method", "--proposals", "--reference", "--seed",
-        "--want", "-n",
+        *TELL, *OUT, "--device", "--how", "--keep", "--method", "--proposals", "--reference",
+        "--seed", "--want", "-n",
     ],
     "quality": [*LIMITS, *TELL, "--holdout", "--rows", "--seed", "--target"],
     "adapt": [*LIMITS, *TELL, *OUT, "--device", "--density", "--max-time", "--part", "--seed"],
