@@ -81,8 +81,8 @@ MUTATIONS = [
         ),
         (
             "the family is left out in silence",
-            "Classifier(pool))\n    if not held.rows:",
-            "Classifier(pool))\n    if False:",
+            "    if not held.rows:\n        _tell_unweighed",
+            "    if False:\n        _tell_unweighed",
             (QUICK, "-k", "validation_rows"),
         ),
     ),

@@ -11,15 +11,15 @@ SUMS = (*TESTS, "-k", "sum_to_one or class")
 ARRAYS = at(
     "nets/decoder_steps.py",
     ("tests/test_decoder.py", "-k", "arrays or stepped"),
-    ("a position does not see itself", "values[:, :, place] = each[:, 2]", "pass"),
-    ("scores are not scaled", "(turned[:, 0] * width**-0.5)", "turned[:, 0]"),
-    ("turned the other way", "np.concatenate([-sin, sin], 1)", "np.concatenate([sin, -sin], 1)"),
-    ("relu without its square", "(positive * positive) @ down", "positive @ down"),
     (
-        "nothing of the block before",
-        "return np.asarray(h + (positive",
-        "return np.asarray(0 * h + (positive",
+        "a position does not see itself",
+        "values[:, :, place] = each[:, 2].reshape(rows, heads, width)",
+        "pass",
     ),
+    ("scores are not scaled", "np.array([1, net.shape[2] ** 0.5]", "np.array([1, 1.0]"),
+    ("turned the other way", "np.stack([-sin, sin], 1)[", "np.stack([sin, -sin], 1)["),
+    ("relu without its square", "        positive *= positive\n", ""),
+    ("nothing of the block before", "        more += h\n", ""),
 )
 COUNTS = at(
     "families/classic/kneser_ney.py",
@@ -152,7 +152,11 @@ CERTAINTY = at(
 TOKENS = at(
     "codecs/tokens.py",
     ("tests/test_text.py",),
-    ("a bound is not told", "    several = True\n", "    several = False\n"),
+    (
+        "a bound is not told",
+        '    format = "tokens"\n    word = "tokens"\n    several = True\n',
+        '    format = "tokens"\n    word = "tokens"\n    several = False\n',
+    ),
     ("bytes in another code", 'string.encode("utf-8")', 'string.encode("utf-16")'),
 )
 NEW = [*NETWORK, *MUON, *RESUMED, *CHOSEN, *CERTAINTY, *TOKENS]
