@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table.answers import Answers, folded, has_unseen, mixed_answers
-from conjoin.codecs.table.codes import is_place_name, since_1970
+from conjoin.codecs.table.codes import is_place_name, since_1970, versions_in
 from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
+from conjoin.codecs.table.kept_text import is_long, is_padded
 from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
 from conjoin.codecs.table.totals import far_values, is_sum
@@ -436,12 +437,8 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
     other = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
     money = [cell for cell in other if _MONEY.fullmatch(cell)]
     if cells and not other:
-        if all(isinstance(value, str) for value in tally.values) and not is_place_name(name):
-            return [
-                f"Column {name!r} holds numbers written as words; to read them as numbers, say "
-                f"types={{{name!r}: 'real'}}."
-            ]
-        return []
+        words = [value for value in tally.values if isinstance(value, str) and value not in empty]
+        return _numbers_as_words(name, words) if len(words) == len(cells) else []
     style = style_of_dates(other) if not plain else ""
     if style:
         return [
@@ -472,6 +469,29 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
             f"are taken as words.{numbers}"
         ]
     return []
+
+
+def _numbers_as_words(name: Any, words: list[str]) -> list[str]:
+    """Why words that are all numbers stay words, and how to have numbers."""
+    versions = versions_in(words)
+    padded = [word for word in words if is_padded(word)]
+    long = [word for word in words if is_long(word)]
+    instead = f"to have numbers, say types={{{name!r}: 'real'}}"
+    if padded:
+        why = f"has numbers that start with 0 ({quoted(padded[0])}), which are kept as text"
+    elif long:
+        why = (
+            f"has whole numbers of so many digits ({long[0]}) that a model of numbers cannot keep "
+            "them apart, which are kept as text"
+        )
+    elif versions is not None:
+        why = f"has {' beside '.join(versions)}, as versions are written, which are kept as text"
+    else:
+        why = "holds numbers written as words"
+        instead = f"to read them as numbers, say types={{{name!r}: 'real'}}"
+    if is_place_name(name):
+        return [f"Column {name!r} {why}."] if padded else []
+    return [f"Column {name!r} {why}; {instead}."]
 
 
 def _some(items: Sequence[Any]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.image.pictures import SUFFIXES, Picture
 from conjoin.codecs.smiles.chemistry import looks_like_smiles
-from conjoin.codecs.table.codes import may_be_place_codes
+from conjoin.codecs.table.codes import may_be_place_codes, versions_in
 from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import floats, map_distinct, tally, zones_of
@@ -123,7 +123,7 @@ def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str
         return "category", ""
     if len(distinct) == 2 and {word.strip().lower() for word in distinct} in _YES_NO:
         return "boolean", ""
-    if changed and _all_numbers(distinct):
+    if changed and _all_numbers(distinct) and versions_in(distinct) is None:
         return _guess_number(
             pd.Series([float(v) for v in series.dropna()], name=series.name),
             weight[series.notna().to_numpy()],
