@@ -790,3 +790,103 @@ def test_fields_that_were_set_with_an_edited_type_stay(tmp_path):
         tmp_path, frame, "size", type="real", missing=["n/a?"], resolution=1, bounds=[0, 9]
     )
     assert found["size"].bounds == (0, 9) and found["size"].resolution == 1
+
+
+# ------------------------------------------------------------------------- a word among numbers
+
+
+def incomes(share, word="keine Angabe"):
+    cells = pd.Series([f"{number:,}" for number in rng(4).integers(1000, 90_000, ROWS)])
+    return cells.mask(rng(5).random(ROWS) < share, word)
+
+
+def test_a_word_among_numbers_is_told_with_its_remedy_which_reopens_the_schema(tmp_path):
+    frame = beside(income=incomes(0.2))
+    found = edited(tmp_path, frame, "income")
+    told = told_of(found, "income")[0]
+    assert "say missing={'income': ['keine Angabe']}" in told
+    assert "--missing 'income=keine Angabe'" in in_shell(told)
+    schema = str(tmp_path / "s.json")
+    again = inspect(frame, types=schema, missing={"income": ["keine Angabe"]})
+    assert again["income"].is_amount and again["income"].modelled
+    same = inspect(frame, types=schema, missing={"income": ["never there"]})
+    assert not same["income"].is_amount
+
+
+def test_a_target_with_a_word_among_numbers_names_it_and_is_read_alike(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    frame = beside(Miete=[f"{each} €" for each in rng(4).permutation(ROWS) + 500])
+    frame.loc[::50, "Miete"] = "auf Anfrage"
+    frame.to_csv("t.csv", index=False)
+    for verb in (["check"], ["fit", "-o", "m"]):
+        assert run([verb[0], "t.csv", "--target", "Miete", *verb[1:]]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "has numbers beside 'auf Anfrage'" in said
+        assert "say --missing 'Miete=auf Anfrage'" in said
+    command = ["check", "t.csv", "--target", "Miete", "--missing", "Miete=auf Anfrage"]
+    assert run(command) == 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "The target 'Miete' holds numbers written in words (in €), taken as a number" in said
+
+
+def test_addresses_of_computers_are_no_amounts():
+    cells = [f"10.0.{i % 7}.{i % 5}" for i in range(ROWS)]
+    found = inspect(beside(ip=cells))
+    assert found["ip"].type == "category"
+    assert not any("amounts" in text for text in told_of(found, "ip"))
+
+
+def test_two_currencies_are_several_units():
+    cells = [f"{'$' if i % 2 else '€'}{10 + i % 6}.50" for i in range(ROWS)]
+    (told,) = told_of(inspect(beside(price=cells)), "price")
+    assert "its numbers have several units" in told and "write all of them in one" in told
+
+
+# ------------------------------------------------------------------------- sheets made for readers
+
+
+def told_of_file(tmp_path, frame):
+    path = tmp_path / "t.csv"
+    frame.to_csv(path, index=False)
+    return read_table(path)[1]
+
+
+def test_a_second_table_below_the_first_is_told(tmp_path):
+    towns = rng(1).choice(["Bonn", "Kiel", "Ulm"], ROWS)
+    frame = beside(town=towns).astype(object)
+    frame.iloc[300] = ["height", "place"]
+    (told,) = told_of_file(tmp_path, frame)
+    assert "Row 301 of the table looks like the header of another one" in told
+    assert "'height', 'place'" in told
+    frame.iloc[300] = ["n/a", "place"]
+    assert not told_of_file(tmp_path, frame)
+
+
+def with_subtotals(label="Subtotal"):
+    parts = []
+    for region in ("north", "east", "south"):
+        block = pd.DataFrame({"region": region, "sold": rng(7).integers(1, 99, 20)})
+        line = pd.DataFrame({"region": [f"{label} {region}"], "sold": [block["sold"].sum()]})
+        parts += [block, line]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_lines_of_subtotals_are_told(tmp_path):
+    (told,) = told_of_file(tmp_path, with_subtotals())
+    assert "3 rows look like lines of subtotals ('region' is 'Subtotal north' in row 21" in told
+    assert "3 rows look like" in told_of_file(tmp_path, with_subtotals("Summe"))[0]
+    assert not told_of_file(tmp_path, with_subtotals("branch"))
+    other = with_subtotals()
+    other.loc[other["region"].str.contains("Sub"), "sold"] += 1
+    assert not told_of_file(tmp_path, other)
+
+
+def test_cells_that_were_merged_in_a_sheet_are_told(tmp_path):
+    regions = pd.Series(np.nan, index=range(ROWS), dtype=object)
+    regions[::20] = rng(1).choice(["north", "east", "south"], ROWS // 20)
+    (told,) = told_of_file(tmp_path, beside(region=regions))
+    assert "'region' has a word in one row of 20 alone" in told and "fill them in" in told
+    regions[7] = "west"
+    assert not told_of_file(tmp_path, beside(region=regions))

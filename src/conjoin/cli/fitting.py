@@ -25,7 +25,7 @@ from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of, schema_file
 from conjoin.codecs.smiles.column import broken_rows
 from conjoin.codecs.table import Schema
-from conjoin.codecs.table.overrides import named_categories, of_target
+from conjoin.codecs.table.overrides import named_categories, of_target, reopened
 from conjoin.codecs.table.reading import usual_decimal
 from conjoin.codecs.table.values import merged
 from conjoin.estimators.functions import estimator_of
@@ -296,6 +296,7 @@ def _without_broken(asked: Asked, frame: pd.DataFrame, voice: Voice) -> pd.DataF
 def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
     missing = missing_of(asked.missing, list(frame.columns))
     schema = None if asked.schema is None else Schema.load(asked.schema)
+    schema = reopened(schema, missing)
     x, y = (frame, None) if asked.target is None else take_target(frame, asked.target, missing)
     task = (
         Task("density", "No --target: p(x) of all columns is modelled.")

@@ -59,6 +59,8 @@ _MIN_ROWS_OF_USUAL = 20  # of the usual spelling
 _MAX_SHARE_OF_SLIPS = 0.05  # of the rows of the usual spelling
 _MAX_COMPARED_WORDS = 500
 _MONEY = re.compile(r"\s*[$€£¥]?\s*[-+]?\s*[$€£¥]?\s*\d[\d,.' ]*\s*[%$€£¥]?\s*")
+_CURRENCY = re.compile(r"[%$€£¥]")
+_ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")  # of a computer: 192.168.0.1
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
@@ -435,7 +437,7 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
     cells = [text_of(value) for value in tally.values if value not in empty]
     plain = [cell for cell in cells if _NUMBER.fullmatch(cell)]
     other = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
-    money = [cell for cell in other if _MONEY.fullmatch(cell)]
+    money = [cell for cell in other if _MONEY.fullmatch(cell) and not _ADDRESS.fullmatch(cell)]
     if cells and not other:
         words = [value for value in tally.values if isinstance(value, str) and value not in empty]
         return _numbers_as_words(name, words) if len(words) == len(cells) else []
@@ -445,10 +447,18 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
             f"Column {name!r} looks like dates ({_some(other)}) but is taken as words; "
             f"{style_words(name, style)}."
         ]
-    hindered = obstacle(other) if len(other) == len(cells) else ""
+    hindered = obstacle(other, name) if len(other) == len(cells) else ""
     if hindered:
         return [f"Column {name!r} is taken as words: {hindered}."]
     if len(money) + len(plain) >= 0.95 * len(cells) and money:
+        units: dict[str, str] = {}
+        for cell in money:
+            units.setdefault("".join(_CURRENCY.findall(cell)), cell)
+        if len(units) > 1:
+            return [
+                f"Column {name!r} is taken as words: its numbers have several units "
+                f"({_some(list(units.values()))}); write all of them in one."
+            ]
         said = (
             f"Column {name!r} looks like amounts or percentages ({_some(money)}) but is taken "
             "as words; "

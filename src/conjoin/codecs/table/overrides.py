@@ -2,6 +2,7 @@
 mean missing.
 """
 
+import dataclasses
 import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "named_categories",
     "of_target",
     "overrides_of",
+    "reopened",
     "said_of",
     "without_target",
 ]
@@ -48,6 +50,7 @@ _FIELDS = (
     "relation",
     "merge",
 )
+REOPENED = "nothing"  # what a column was found to be that is to be read anew
 _AMOUNTS = ("real", "integer")
 _LEVELS = (str, numbers.Real, np.bool_)
 NO_RELATION = "none"  # of a column that takes part in none, unless another column states one
@@ -94,9 +97,35 @@ def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
 def said_of(types: Any, missing: Any, names: Sequence[Any]) -> dict[Any, JSON]:
     """What the user says of every column: {column: {field: value}}, with all values that mean
     missing there in "missing". ``types`` and ``missing`` are as of ``inspect``."""
-    asked = overrides_of(types, names)
     blanks = missing_of(missing, names)
+    asked = overrides_of(reopened(types, blanks), names)
     return {name: _with_blanks(asked.get(name, {}), blanks.get(name, ())) for name in names}
+
+
+def reopened(types: Any, blanks: Mapping[Any, Sequence[Any]]) -> Any:
+    """``types``; in a schema, columns that were found to hold words, of which some are now said to
+    mean missing, are left open again."""
+    types = plain_value(types)
+    types = Schema.load(types) if isinstance(types, str | Path) else types
+    if not isinstance(types, Schema):
+        return types
+    columns = [
+        dataclasses.replace(column, found=REOPENED)
+        if _is_reopened(column, blanks.get(column.name, ()))
+        else column
+        for column in types.columns
+    ]
+    return dataclasses.replace(types, columns=tuple(columns))
+
+
+def _is_reopened(column: Column, blanks: Sequence[Any]) -> bool:
+    """Whether a category that nobody edited had one of these words, or may have had it, as its
+    levels are not kept where it is set aside."""
+    if not blanks or column.type != "category" or column.edited or not column.found:
+        return False
+    texts = {text_of(value) for value in (*column.levels, *column.pooled)}
+    aside = column.role == "set aside" and bool(column.why)
+    return aside or any(text_of(value) in texts for value in blanks)
 
 
 def _with_blanks(fields: JSON, blanks: Sequence[Any]) -> JSON:
@@ -216,6 +245,9 @@ def _measured(column: Column) -> JSON:
 def _from_column(column: Column) -> JSON:
     """The fields that still mean something: a type edited from numbers to levels, or back, leaves
     the others behind."""
+    if column.found == REOPENED:
+        kept = {"unit": column.unit} if column.unit else {}
+        return kept | {"missing": column.missing, "merge": dict(column.merge)}
     if column.edited and not isinstance(column.parse, str):
         return _of_edited(column)
     fields: JSON = {

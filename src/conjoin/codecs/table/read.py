@@ -23,6 +23,7 @@ from conjoin.codecs.table.first_lines import (
 )
 from conjoin.codecs.table.json_records import is_json, read_json
 from conjoin.codecs.table.kept_text import EMPTY, KeptText, empty_words
+from conjoin.codecs.table.sheets import sheet_words
 from conjoin.codecs.table.stream import Limits, Source
 from conjoin.codecs.table.totals import totals_words
 from conjoin.codecs.table.values import text_of
@@ -121,7 +122,8 @@ def _read(source: Source, as_written: Sequence[Any]) -> tuple[pd.DataFrame, list
     frame = _parse(source, dialect, header, checked)
     frame = _with_texts(source, dialect, header, checked, frame, as_written)
     totals = totals_words(frame)
-    return frame, [*notices, *([f"{source.name}: {totals}"] if totals else [])]
+    looks = [*([totals] if totals else []), *sheet_words(frame)]
+    return frame, [*notices, *(f"{source.name}: {text}" for text in looks)]
 
 
 # -------------------------------------------------------------------------------- how it is written

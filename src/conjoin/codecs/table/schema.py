@@ -97,7 +97,7 @@ class Column:
     # (text of a cell, the level that it is read as), of spellings that are one value
     merge: tuple[tuple[str, Any], ...] = ()
     # the type and format that the other fields were found for, in a schema that is to be edited
-    found: str = ""
+    found: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for field in _LISTS:
