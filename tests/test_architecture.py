@@ -105,6 +105,7 @@ DEFAULTS = {
     "recognises",
     "in_folder",
     "located",
+    "as_written",
     # joints: what each is made of
     "about",
     "unweighted",

@@ -44,7 +44,7 @@ def read(
     numbers that are kept as text, which whoever models them tells. ``as_written`` is that of
     ``read_table``, where there is no codec."""
     from conjoin.codecs.table import read_table
-    from conjoin.codecs.table.kept_text import KeptNotice
+    from conjoin.codecs.table.kept_text import told_while_read
 
     if reader_of(path) is not None:
         what = "is a directory" if Path(path).is_dir() else "holds pictures"
@@ -53,7 +53,7 @@ def read(
         )
     as_written = as_written if codec is None else codec.as_written
     frame, notices = read_table(path, limits=limits, as_written=as_written)
-    voice.note(*(text for text in notices if not isinstance(text, KeptNotice)))
+    voice.note(*told_while_read(notices))
     return frame if codec is None else _for_model(frame, path, codec)
 
 

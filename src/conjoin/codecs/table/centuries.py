@@ -33,8 +33,8 @@ def with_century(series: Series, form: str) -> str:
 
 
 def century_words(name: Any, series: Series, form: str) -> list[str]:
-    """Which years were taken, by the cell that lies furthest from its usual reading, and how to
-    have others."""
+    """Which years were taken, where the usual reading has years to come, by the cell that lies
+    furthest from it, and how to have others."""
     if "%y" not in form:
         return []
     series = series.reset_index(drop=True)
@@ -42,6 +42,8 @@ def century_words(name: Any, series: Series, form: str) -> list[str]:
     if not len(dates):
         return []
     moved = says_century(form)
+    if not moved and dates.dt.year.max() <= datetime.date.today().year:
+        return []
     place = _first_moved(series, dates, form) if moved else dates.idxmax()
     last = int(form[-4:]) if moved else _LAST_READ
     other = up_to(form, datetime.date.today().year if last == _LAST_READ else _LAST_READ)

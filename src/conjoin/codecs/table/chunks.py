@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from conjoin.codecs.table.kept_text import KeptNotice
+from conjoin.codecs.table.kept_text import told_while_read
 from conjoin.codecs.table.read import (
     broken_parquet,
     check_columns,
@@ -168,8 +168,7 @@ class Chunks:
             return
         dialect, header = examine_text(self.source)
         checked = check_rows(self.source, dialect, header)
-        told = [text for text in checked.told if not isinstance(text, KeptNotice)]
-        self.notices = [*notices_of(self.source, dialect), *told]
+        self.notices = [*notices_of(self.source, dialect), *told_while_read(checked.told)]
         self.count = checked.rows
         if self.count < 1:
             raise ValueError(f"{self.source.name} has a header but no rows.")

@@ -36,7 +36,7 @@ from conjoin.codecs.table.cells import (
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.held_out import Found, found_in, with_later
 from conjoin.codecs.table.infer import counted, examine, most_levels
-from conjoin.codecs.table.kept_text import KeptNotice
+from conjoin.codecs.table.kept_text import told_while_read
 from conjoin.codecs.table.later import (
     asked_otherwise,
     asked_rounded,
@@ -139,7 +139,7 @@ class TableCodec(Codec):
         _choose("measure", self.measure, ("auto", "density"))
         if isinstance(raw, str | Path):
             raw, told = read_table(raw, as_written=named_categories(self.types))
-            self._notices = [text for text in told if not isinstance(text, KeptNotice)]
+            self._notices = told_while_read(told)
         else:
             self._notices = []
         checked = isinstance(raw, TableRows)

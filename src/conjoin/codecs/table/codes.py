@@ -3,7 +3,6 @@ identifiers, whose digits are random."""
 
 import itertools
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ __all__ = [
     "looks_like_identifier",
     "may_be_place_codes",
     "since_1970",
-    "versions_in",
 ]
 
 Array = NDArray[Any]
@@ -40,8 +38,6 @@ _NUMBER_WORDS = {"number", "no", "nr", "num", "nummer"}
 _WORDS = re.compile(r"[A-ZÄÖÜ]?[a-zäöüß]+|[A-ZÄÖÜ]+(?![a-zäöüß])|\d+")
 
 _CLOCKS = {"seconds": 1, "milliseconds": 1000, "microseconds": 10**6}
-_VERSION = re.compile(r"\d+\.\d{1,3}")
-MAX_VERSIONS = 64  # distinct numbers of a column that may be versions
 MIN_CODE_DIGITS = 3  # of a postal code: 501 is one whose zeros are lost
 MAX_CODE_DIGITS = 10
 MIN_IDS = 50  # distinct whole numbers, from which on random digits can be told
@@ -68,23 +64,6 @@ def may_be_place_codes(name: Any, values: Array) -> bool:
     whole = bool((values == np.rint(values)).all())
     long = values.min() >= 10 ** (MIN_CODE_DIGITS - 1)
     return bool(whole and long and values.max() < 10**MAX_CODE_DIGITS)
-
-
-def versions_in(words: Sequence[str]) -> tuple[str, str] | None:
-    """Two of these distinct words, such as 1.10 and 1.9, where all are numbers with a point and
-    some end with a zero that shorter ones don't need, as versions do: read as numbers, 1.10 would
-    be 1.1. None elsewhere, as of prices, which all have as many decimals."""
-    if not 2 <= len(words) <= MAX_VERSIONS or not all(map(_VERSION.fullmatch, words)):
-        return None
-    places = [len(word.partition(".")[2]) for word in words]
-    shortest = words[places.index(min(places))]
-    padded = [word for word, size in zip(words, places, strict=True) if size > min(places)]
-    zeros = [word for word in padded if word.endswith("0")]
-    if not zeros:
-        return None
-    same = [word for word in zeros if word.rstrip("0") in words]
-    longer = (same or zeros)[0]
-    return longer, longer.rstrip("0") if same else shortest
 
 
 def looks_like_identifier(name: Any) -> bool:

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from conjoin.codecs.table.answers import Answers, folded, has_unseen, mixed_answers
-from conjoin.codecs.table.codes import is_place_name, since_1970, versions_in
+from conjoin.codecs.table.codes import is_place_name, since_1970
 from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
 from conjoin.codecs.table.kept_text import is_long, is_padded
 from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
 from conjoin.codecs.table.totals import far_values, is_sum
 from conjoin.codecs.table.values import Tally, days, quoted, text_of, zones_of
+from conjoin.codecs.table.versions import versions_in
 from conjoin.codecs.table.written import is_empty_word, obstacle
 
 __all__ = [

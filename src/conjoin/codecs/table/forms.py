@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from conjoin.codecs.table.clock import Clock, learn_clock
-from conjoin.codecs.table.codes import versions_in
 from conjoin.codecs.table.moments import Duration, PeriodOf, TimeOfDay
+from conjoin.codecs.table.versions import versions_in
 from conjoin.codecs.table.written import (
     NAMED_PARSES,
     Written,

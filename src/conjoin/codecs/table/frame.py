@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.image.pictures import Picture
-from conjoin.codecs.table.kept_text import KeptNotice
+from conjoin.codecs.table.kept_text import told_while_read
 from conjoin.codecs.table.native import backend_of, to_pandas
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.values import quoted
@@ -112,9 +112,8 @@ def frame_in(path: str | Path, as_written: Sequence[Any] = ()) -> pd.DataFrame:
     """The table in a file; a warning for each notice of how it was read. That numbers are kept as
     text is told with what else there is to say of a column."""
     frame, notices = read_table(path, as_written=as_written)
-    for text in notices:
-        if not isinstance(text, KeptNotice):
-            warnings.warn(text, ColumnWarning, stacklevel=3)
+    for text in told_while_read(notices):
+        warnings.warn(text, ColumnWarning, stacklevel=3)
     return frame
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.image.pictures import SUFFIXES, Picture
 from conjoin.codecs.smiles.chemistry import looks_like_smiles
-from conjoin.codecs.table.codes import may_be_place_codes, versions_in
+from conjoin.codecs.table.codes import may_be_place_codes
 from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import floats, map_distinct, tally, zones_of
+from conjoin.codecs.table.versions import versions_in
 
 __all__ = [
     "guess",

@@ -11,9 +11,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from conjoin.codecs.table.codes import MAX_VERSIONS, versions_in
+from conjoin.codecs.table.versions import MAX_VERSIONS, versions_in
 
-__all__ = ["EMPTY", "KeptNotice", "KeptText", "empty_words", "is_long", "is_padded"]
+__all__ = [
+    "EMPTY",
+    "KeptNotice",
+    "KeptText",
+    "empty_words",
+    "is_long",
+    "is_padded",
+    "told_while_read",
+]
 
 # what pandas and numpy write for a missing cell; other words are never guessed
 EMPTY = (
@@ -44,6 +52,11 @@ class KeptNotice(str):
     column is modelled so."""
 
     __slots__ = ()
+
+
+def told_while_read(notices: Iterable[str]) -> list[str]:
+    """The notices without those that the schema tells as well."""
+    return [text for text in notices if not isinstance(text, KeptNotice)]
 
 
 class KeptText:

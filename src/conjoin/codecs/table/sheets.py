@@ -23,6 +23,7 @@ MIN_SUM_SHARE = 0.8  # of the lines of subtotals, that are sums of the rows abov
 MIN_BLOCKS = 3  # whose first row alone has a cell
 MIN_GAPS_SHARE = 0.5
 _TOTAL = re.compile(r"(?i)\b(sub-?\s?total|total|sum|summe|(zwischen|gesamt)summe|gesamt)\b")
+_PARTS = ("total", "sum", "gesamt")  # of each of these words
 _ROUNDING = 1e-9  # of a sum, relatively
 
 
@@ -68,21 +69,16 @@ def _headers(frame: pd.DataFrame) -> list[str]:
 def _are_names(row: Any) -> bool:
     """Whether the cells of a row could be the names of columns."""
     cells = row.tolist()
-    return len(set(cells)) == len(cells) and not any(map(is_empty_word, cells))
+    words = all(cell[:1].isalpha() and not is_empty_word(cell) for cell in cells)
+    return words and len(set(cells)) == len(cells)
 
 
 def _subtotals(frame: pd.DataFrame) -> list[str]:
     """Of rows that are named totals, and whose numbers are the sums of the rows above."""
-    found = [
-        (name, np.flatnonzero(cells.isin(named).to_numpy()))
-        for name, cells in _texts(frame)
-        for named in [[w for w in pd.unique(cells.dropna()) if _TOTAL.search(str(w))]]
-        if named
-    ]
-    for name, places in found:
-        if len(places) < MIN_SUBTOTALS:
-            continue
-        for amount in frame.select_dtypes("number").columns:
+    amounts = frame.select_dtypes("number").columns
+    for name, cells in _texts(frame) if len(amounts) else ():
+        places = np.flatnonzero(cells.isin(_totals_among(cells)).to_numpy())
+        for amount in amounts if len(places) >= MIN_SUBTOTALS else ():
             values = frame[amount].to_numpy(dtype="float64", na_value=np.nan)
             if _are_sums(values, places):
                 first = int(places[0])
@@ -93,6 +89,15 @@ def _subtotals(frame: pd.DataFrame) -> list[str]:
                     "rows count; remove them."
                 ]
     return []
+
+
+def _totals_among(cells: Any) -> list[str]:
+    """The words of a column that name totals."""
+    words = list(map(str, pd.unique(cells.dropna())))
+    together = "\n".join(words).lower()  # searched at once: most columns have none
+    if not any(part in together for part in _PARTS):
+        return []
+    return [word for word in words if _TOTAL.search(word)]
 
 
 def _are_sums(values: Array, places: Array) -> bool:
