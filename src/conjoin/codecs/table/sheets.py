@@ -51,7 +51,8 @@ def _headers(frame: pd.DataFrame) -> list[str]:
     amounts = 0
     for cells in texts.values():
         known = cells.notna().to_numpy()
-        numbers = pd.to_numeric(cells, errors="coerce").notna().to_numpy()
+        parsed: Any = pd.to_numeric(cells, errors="coerce")
+        numbers = parsed.notna().to_numpy()
         amounts += numbers.sum() >= MIN_NUMBERS_SHARE * known.sum() and numbers.any()
         words &= known & ~numbers & ~cells.duplicated(keep=False).to_numpy()
         if not words.any():
