@@ -108,6 +108,7 @@ DEFAULTS = {
     "recognises",
     "in_folder",
     "located",
+    "as_written",
     # densities of strings: what reads and writes them, and what a fit may go on from
     "reader_of",
     "writer_of",

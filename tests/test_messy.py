@@ -1,6 +1,7 @@
 """Columns of messy tables that look like something else: identifiers, postal codes, limits of
 numbers, codes in sums. What they are taken for is right, and is told."""
 
+import json
 import warnings
 
 import numpy as np
@@ -11,8 +12,10 @@ from conjoin import JointClassifier, JointDensity, load
 from conjoin.cli import run
 from conjoin.cli.words import in_shell
 from conjoin.codecs import TableCodec, inspect
+from conjoin.codecs.kinds import codec_for
 from conjoin.codecs.table import Chunks, read_table
 from conjoin.codecs.table.codes import is_place_name, looks_like_identifier
+from conjoin.codecs.table.reading import numbers_of
 from conjoin.codecs.table.written import is_limit
 from conjoin.fitting.leakage import deciding_in
 from conjoin.util.plain import plain_value
@@ -481,8 +484,11 @@ def test_what_cannot_be_seen_is_shown_by_its_number_in_the_shell():
 @pytest.mark.parametrize(
     ("cells", "told"),
     [
-        (["1.9", "1.10", "2.0"], ["1.10 beside 1.9", "1.1 and 1.9", "(v1.10)"]),
+        (["1.9", "1.10", "2.0"], ["1.10 beside 1.9", "kept as text", "types={'v': 'real'}"]),
+        (["1.1", "1.10", "1.2", "1.9", "1.11"], ["1.10 beside 1.1", "kept as text"]),
+        (["1.9", "1.10", "1.2", "2.0"], ["1.10 beside 1.2", "kept as text"]),
         (["1.90", "1.10", "2.00"], []),
+        (["1.10", "2.50", "3.00"], []),
         (["1.9", "1.1", "2.25"], []),
         (["5", "5.0", "6.5"], []),
         (["1E5", "2E3", "3E1"], ["1E5, which is read as the number 100000", "(x1E5)"]),
@@ -493,9 +499,87 @@ def test_what_cannot_be_seen_is_shown_by_its_number_in_the_shell():
 def test_versions_are_told(tmp_path, cells, told):
     path = tmp_path / "t.csv"
     pd.DataFrame({"a": range(len(cells)), "v": cells}).to_csv(path, index=False)
-    notices = read_table(path)[1]
+    frame, notices = read_table(path)
     assert len(notices) == bool(told)
     assert all(text in notices[0] for text in told)
+    kept = "kept as text" in told
+    assert pd.api.types.is_numeric_dtype(frame["v"]) != kept
+    assert not kept or frame["v"].tolist() == cells
+    with Chunks(path, 2) as chunks:
+        again = pd.concat(chunks.read())
+    assert again["v"].tolist() == frame["v"].tolist()
+
+
+VERSIONS = ["1.1", "1.10", "1.2", "1.9", "1.11"]
+
+
+@pytest.mark.parametrize("gaps", ["", "n/a"])
+def test_versions_are_levels_and_say_how_to_have_numbers(tmp_path, gaps):
+    path = tmp_path / "t.csv"
+    cells = rng(1).choice([*VERSIONS, gaps], ROWS)
+    cells[:6] = [*VERSIONS, gaps]
+    beside(version=cells).to_csv(path, index=False)
+    found = inspect(path, missing={"version": [gaps]} if gaps else ())
+    assert set(found["version"].levels) == set(VERSIONS)
+    (told,) = told_of(found, "version")
+    assert "as versions are written" in told and "types={'version': 'real'}" in told
+    numbers = inspect(path, types={"version": "real"}, missing={"version": ["n/a"]})
+    assert numbers["version"].type == "real"
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_category_of_a_file_keeps_its_cells_as_they_are_written(tmp_path):
+    path = tmp_path / "t.csv"
+    sizes = ["1.10", "2.50", "3.00"]
+    frame = beside(size=rng(1).choice(sizes, ROWS))
+    frame.to_csv(path, index=False)
+    assert inspect(path)["size"].type == "real"
+    model = JointDensity(family="naive_bayes", types={"size": "category"}).fit(path)
+    assert model.model_.codec.schema["size"].levels == tuple(sizes)
+    assert set(model.sample(50, random_state=0)[0]["size"]) <= set(sizes)
+    frame.iloc[:9].to_csv(tmp_path / "new.csv", index=False)
+    codec = model.model_.codec
+    as_text = codec.encode(codec.rows(frame.iloc[:9].copy()))
+    as_file = codec.encode(codec.rows(str(tmp_path / "new.csv")))
+    assert as_file.event.observed.all() and (as_file.event.value == as_text.event.value).all()
+    with Chunks(path, 50, as_written=["size"]) as chunks:
+        assert set(pd.concat(chunks.read())["size"]) == set(sizes)
+
+
+def test_categories_of_a_file_are_kept_as_written_in_the_shell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    beside(size=rng(1).choice(["1.10", "2.50"], ROWS)).to_csv("t.csv", index=False)
+    assert (
+        run(
+            [
+                "fit",
+                "t.csv",
+                "--types",
+                "size=category",
+                "-o",
+                "m",
+                "--family",
+                "naive_bayes",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
+    assert load("m").model_.codec.schema["size"].levels == ("1.10", "2.50")
+    codec = load("m").model_.codec
+    assert codec.as_written == ("size",)
+
+
+def test_codes_that_are_set_aside_are_not_said_to_be_kept_as_text(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    codes = [f"{number:08d}" for number in drawn_numbers(10**3, 10**7)]
+    shops = rng(2).choice(["007", "012", "100"], ROWS)
+    beside(code=codes, shop=shops).to_csv("t.csv", index=False)
+    assert run(["check", "t.csv"]) == 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "'code' has numbers that start with 0" not in said
+    assert said.count("numbers that start with 0") == 1
+    assert "Column 'shop' has numbers that start with 0 ('007'), which are kept as text" in said
 
 
 def test_a_column_of_one_word_or_nothing_says_so():
@@ -594,3 +678,215 @@ def test_plain_values_keep_what_python_has_no_twin_of():
         "a": [3, (0.5, None)]
     }
     assert type(plain_value([np.bool_(True)])[0]) is bool
+
+
+# ------------------------------------------------------------------------------------ two digits
+
+
+def days_of_birth(first, last, count=ROWS):
+    start = np.datetime64(f"{first}-01-01")
+    span = int((np.datetime64(f"{last}-12-31") - start).astype(int))
+    return pd.Series(start + rng(6).integers(0, span, count)).astype("datetime64[us]")
+
+
+YEAR = pd.Timestamp.now().year
+WRITTEN = {"type": "date", "format": "%m/%d/%y"}
+
+
+def read_as(found, name, words):
+    values, known = numbers_of(found[name], pd.Series(words, dtype=object))
+    assert known.all()
+    return [f"{pd.Timestamp(day, unit='D'):%Y-%m-%d}" for day in values]
+
+
+@pytest.mark.parametrize("first", [1930, 1940])
+def test_years_of_two_digits_take_the_century_without_years_to_come(first):
+    born = days_of_birth(first, 2009)
+    found = inspect(beside(born=born.dt.strftime("%m/%d/%y")), types={"born": WRITTEN})
+    assert read_as(found, "born", ["07/26/36", "01/31/99", "05/01/08"]) == [
+        "1936-07-26",
+        "1999-01-31",
+        "2008-05-01",
+    ]
+    (told,) = told_of(found, "born")
+    assert f"between {YEAR - 99} and {YEAR}" in told and "%m/%d/%y up to 2068" in told
+    low, high = found["born"].range
+    assert pd.Timestamp(low, unit="D").year >= first and pd.Timestamp(high, unit="D").year <= 2009
+    assert inspect(beside(born=born), types={"born": found["born"].type})["born"].type == "date"
+
+
+def test_due_dates_to_come_stay_and_are_told():
+    due = days_of_birth(YEAR - 5, YEAR + 8).dt.strftime("%m/%d/%y")
+    found = inspect(beside(due=due), types={"due": WRITTEN})
+    assert read_as(found, "due", [f"07/26/{YEAR + 6 - 2000}"]) == [f"{YEAR + 6}-07-26"]
+    (told,) = told_of(found, "due")
+    assert "between 1969 and 2068" in told and f"up to {YEAR}" in told
+    past = {**WRITTEN, "format": "%m/%d/%y up to 2000"}
+    other = inspect(beside(due=due), types={"due": past})
+    assert read_as(other, "due", ["07/26/32", "07/26/99"]) == ["1932-07-26", "1999-07-26"]
+    assert not told_of(other, "due")
+
+
+def test_years_of_two_digits_are_drawn_and_read_by_the_same_rule(tmp_path):
+    born = days_of_birth(1935, 1989).dt.strftime("%m/%d/%y")
+    codec = TableCodec(types={"born": WRITTEN}).fit(beside(born=born))
+    assert codec.schema["born"].format == f"%m/%d/%y up to {YEAR}"
+    again = TableCodec.from_json(codec.to_json())
+    events = codec.encode(codec.rows(beside(born=born))).event
+    back = again.decode(events.value)["born"]
+    assert back.tolist() == born.tolist()
+    assert read_as(again.schema, "born", ["07/26/36"]) == ["1936-07-26"]
+
+
+# ------------------------------------------------------------------------------- edited schemas
+
+
+def edited(tmp_path, frame, name, **changes):
+    """The schema that `check` writes, with fields of a column changed."""
+    path = tmp_path / "t.csv"
+    frame.to_csv(path, index=False)
+    assert run(["check", str(path), "--schema", str(tmp_path / "s.json"), "--quiet"]) == 0
+    data = json.loads((tmp_path / "s.json").read_text())
+    (column,) = [each for each in data["columns"] if each["name"] == name]
+    column.update(changes)
+    (tmp_path / "s.json").write_text(json.dumps(data))
+    return inspect(pd.read_csv(path), types=str(tmp_path / "s.json"))
+
+
+@pytest.mark.parametrize("distinct", [20, ROWS])
+def test_a_category_that_is_edited_to_dates_is_read_as_dates(tmp_path, distinct):
+    born = pd.concat([days_of_birth(1935, 1989, distinct)] * (ROWS // distinct))
+    words = born.dt.strftime("%m/%d/%y").to_numpy()
+    found = edited(tmp_path, beside(born=words), "born", **WRITTEN)
+    assert found["born"].type == "date" and found["born"].modelled
+    assert not found["born"].levels
+    assert read_as(found, "born", ["07/26/36"]) == ["1936-07-26"]
+
+
+def test_text_that_was_set_aside_is_modelled_where_its_type_is_edited(tmp_path):
+    frame = beside(note=[f"{a} thing {i}" for i, a in enumerate(["good", "bad"] * (ROWS // 2))])
+    edited(tmp_path, frame, "note", type="text")
+    kind, _ = codec_for(frame, types=str(tmp_path / "s.json"))
+    assert any(column.is_text and column.modelled for column in kind.fit(frame).schema.columns)
+
+
+def test_numbers_that_are_edited_to_dates_lose_what_was_found_for_numbers(tmp_path):
+    days = days_of_birth(1990, 2010).dt.strftime("%Y%m%d").astype(int)
+    found = edited(tmp_path, beside(day=days), "day", type="date", format="%Y%m%d")
+    low, high = found["day"].range
+    assert pd.Timestamp(low, unit="D").year == 1990 and pd.Timestamp(high, unit="D").year == 2010
+
+
+def test_an_identifier_that_is_edited_to_a_number_is_modelled(tmp_path):
+    frame = beside(customer=drawn_numbers(10**7, 10**8))
+    assert not edited(tmp_path, frame, "customer")["customer"].modelled
+    (tmp_path / "s.json").unlink()
+    assert edited(tmp_path, frame, "customer", type="real")["customer"].modelled
+
+
+def test_fields_that_were_set_with_an_edited_type_stay(tmp_path):
+    frame = beside(size=rng(3).choice(["1", "2", "n/a?"], ROWS))
+    found = edited(
+        tmp_path, frame, "size", type="real", missing=["n/a?"], resolution=1, bounds=[0, 9]
+    )
+    assert found["size"].bounds == (0, 9) and found["size"].resolution == 1
+
+
+# ------------------------------------------------------------------------- a word among numbers
+
+
+def incomes(share, word="keine Angabe"):
+    cells = pd.Series([f"{number:,}" for number in rng(4).integers(1000, 90_000, ROWS)])
+    return cells.mask(rng(5).random(ROWS) < share, word)
+
+
+def test_a_word_among_numbers_is_told_with_its_remedy_which_reopens_the_schema(tmp_path):
+    frame = beside(income=incomes(0.2))
+    found = edited(tmp_path, frame, "income")
+    told = told_of(found, "income")[0]
+    assert "say missing={'income': ['keine Angabe']}" in told
+    assert "--missing 'income=keine Angabe'" in in_shell(told)
+    schema = str(tmp_path / "s.json")
+    again = inspect(frame, types=schema, missing={"income": ["keine Angabe"]})
+    assert again["income"].is_amount and again["income"].modelled
+    same = inspect(frame, types=schema, missing={"income": ["never there"]})
+    assert not same["income"].is_amount
+
+
+def test_a_target_with_a_word_among_numbers_names_it_and_is_read_alike(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    frame = beside(Miete=[f"{each} €" for each in rng(4).permutation(ROWS) + 500])
+    frame.loc[::50, "Miete"] = "auf Anfrage"
+    frame.to_csv("t.csv", index=False)
+    for verb in (["check"], ["fit", "-o", "m"]):
+        assert run([verb[0], "t.csv", "--target", "Miete", *verb[1:]]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "has numbers beside 'auf Anfrage'" in said
+        assert "say --missing 'Miete=auf Anfrage'" in said
+    command = ["check", "t.csv", "--target", "Miete", "--missing", "Miete=auf Anfrage"]
+    assert run(command) == 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "The target 'Miete' holds numbers written in words (in €), taken as a number" in said
+
+
+def test_addresses_of_computers_are_no_amounts():
+    cells = [f"10.0.{i % 7}.{i % 5}" for i in range(ROWS)]
+    found = inspect(beside(ip=cells))
+    assert found["ip"].type == "category"
+    assert not any("amounts" in text for text in told_of(found, "ip"))
+
+
+def test_two_currencies_are_several_units():
+    cells = [f"{'$' if i % 2 else '€'}{10 + i % 6}.50" for i in range(ROWS)]
+    (told,) = told_of(inspect(beside(price=cells)), "price")
+    assert "its numbers have several units" in told and "write all of them in one" in told
+
+
+# ------------------------------------------------------------------------- sheets made for readers
+
+
+def told_of_file(tmp_path, frame):
+    path = tmp_path / "t.csv"
+    frame.to_csv(path, index=False)
+    return read_table(path)[1]
+
+
+def test_a_second_table_below_the_first_is_told(tmp_path):
+    towns = rng(1).choice(["Bonn", "Kiel", "Ulm"], ROWS)
+    frame = beside(town=towns).astype(object)
+    frame.iloc[300] = ["height", "place"]
+    (told,) = told_of_file(tmp_path, frame)
+    assert "Row 301 of the table looks like the header of another one" in told
+    assert "'height', 'place'" in told
+    frame.iloc[300] = ["n/a", "place"]
+    assert not told_of_file(tmp_path, frame)
+
+
+def with_subtotals(label="Subtotal"):
+    parts = []
+    for region in ("north", "east", "south"):
+        block = pd.DataFrame({"region": region, "sold": rng(7).integers(1, 99, 20)})
+        line = pd.DataFrame({"region": [f"{label} {region}"], "sold": [block["sold"].sum()]})
+        parts += [block, line]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_lines_of_subtotals_are_told(tmp_path):
+    (told,) = told_of_file(tmp_path, with_subtotals())
+    assert "3 rows look like lines of subtotals ('region' is 'Subtotal north' in row 21" in told
+    assert "3 rows look like" in told_of_file(tmp_path, with_subtotals("Summe"))[0]
+    assert not told_of_file(tmp_path, with_subtotals("branch"))
+    other = with_subtotals()
+    other.loc[other["region"].str.contains("Sub"), "sold"] += 1
+    assert not told_of_file(tmp_path, other)
+
+
+def test_cells_that_were_merged_in_a_sheet_are_told(tmp_path):
+    regions = pd.Series(np.nan, index=range(ROWS), dtype=object)
+    regions[::20] = rng(1).choice(["north", "east", "south"], ROWS // 20)
+    (told,) = told_of_file(tmp_path, beside(region=regions))
+    assert "'region' has a word in one row of 20 alone" in told and "fill them in" in told
+    regions[7] = "west"
+    assert not told_of_file(tmp_path, beside(region=regions))

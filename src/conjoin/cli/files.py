@@ -2,7 +2,7 @@
 half-written.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,17 +37,23 @@ def limits_of(max_bytes: int | None, max_ratio: float | None, max_columns: int |
     return Limits(**{key: value for key, value in given.items() if value is not None})
 
 
-def read(path: str, limits: Any, voice: Voice, codec: Any = None) -> "pd.DataFrame":
-    """The table in a file, as the codec of a model is to see it; how it was read is said."""
+def read(
+    path: str, limits: Any, voice: Voice, codec: Any = None, as_written: Sequence[Any] = ()
+) -> "pd.DataFrame":
+    """The table in a file, as the codec of a model is to see it; how it was read is said, but for
+    numbers that are kept as text, which whoever models them tells. ``as_written`` is that of
+    ``read_table``, where there is no codec."""
     from conjoin.codecs.table import read_table
+    from conjoin.codecs.table.kept_text import told_while_read
 
     if reader_of(path) is not None:
         what = "is a directory" if Path(path).is_dir() else "holds pictures"
         raise ValueError(
             f"{path} {what}, and this command is about tables: give a CSV or Parquet file."
         )
-    frame, notices = read_table(path, limits=limits)
-    voice.note(*notices)
+    as_written = as_written if codec is None else codec.as_written
+    frame, notices = read_table(path, limits=limits, as_written=as_written)
+    voice.note(*told_while_read(notices))
     return frame if codec is None else _for_model(frame, path, codec)
 
 
@@ -68,21 +74,21 @@ def beside(frame: "pd.DataFrame", path: str, types: Any, missing: Any) -> "pd.Da
     return placed
 
 
-def chunked(path: str, limits: Any, chunk_rows: int | None) -> Any:
+def chunked(path: str, limits: Any, chunk_rows: int | None, as_written: Sequence[Any] = ()) -> Any:
     """The table in chunks where that was asked for, or where it is large; else None."""
     from conjoin.codecs.table import Chunks
     from conjoin.codecs.table.chunks import CHUNK_ROWS, cells_of
 
     if chunk_rows is None and (path == "-" or cells_of(path) <= _MAX_CELLS_AT_ONCE):
         return None
-    return Chunks(path, CHUNK_ROWS if chunk_rows is None else chunk_rows, limits)
+    return Chunks(path, CHUNK_ROWS if chunk_rows is None else chunk_rows, limits, as_written)
 
 
 def frames_of(
     path: str, limits: Any, chunk_rows: int | None, voice: Voice, codec: Any
 ) -> "Iterator[pd.DataFrame]":
     """The table in a file as the codec of a model is to see it, at once or in chunks."""
-    table = chunked(path, limits, chunk_rows)
+    table = chunked(path, limits, chunk_rows, codec.as_written)
     if table is None:
         yield read(path, limits, voice, codec)
         return

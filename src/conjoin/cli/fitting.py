@@ -25,7 +25,7 @@ from conjoin.cli.voice import Voice, plain_table
 from conjoin.cli.words import grouped, in_shell, missing_of, schema_file
 from conjoin.codecs.smiles.column import broken_rows
 from conjoin.codecs.table import Schema
-from conjoin.codecs.table.overrides import of_target
+from conjoin.codecs.table.overrides import named_categories, of_target, reopened
 from conjoin.codecs.table.reading import usual_decimal
 from conjoin.codecs.table.values import merged
 from conjoin.estimators.functions import estimator_of
@@ -116,9 +116,10 @@ def fit_table(asked: Asked, limits: Any, voice: Voice) -> None:
         _fit(asked, _pictures(reader, asked, limits, voice), None, voice)
         return
     _refuse(asked, PICTURES_ONLY, "pictures")
-    table = chunked(asked.data, limits, asked.chunk_rows)
+    words = _categories(asked)
+    table = chunked(asked.data, limits, asked.chunk_rows, words)
     if table is None:
-        frame = _without_broken(asked, read(asked.data, limits, voice), voice)
+        frame = _without_broken(asked, read(asked.data, limits, voice, None, words), voice)
         _fit(asked, _take_apart(asked, frame), None, voice)
         return
     _refuse(asked, ("skip_broken",), "pictures")
@@ -295,6 +296,7 @@ def _without_broken(asked: Asked, frame: pd.DataFrame, voice: Voice) -> pd.DataF
 def _take_apart(asked: Asked, frame: pd.DataFrame) -> _Parts:
     missing = missing_of(asked.missing, list(frame.columns))
     schema = None if asked.schema is None else Schema.load(asked.schema)
+    schema = reopened(schema, missing)
     x, y = (frame, None) if asked.target is None else take_target(frame, asked.target, missing)
     task = (
         Task("density", "No --target: p(x) of all columns is modelled.")
@@ -411,6 +413,13 @@ def _said_types(asked: Asked, x: pd.DataFrame) -> dict[Any, dict[str, str]]:
             )
         said[columns[0]] = {"type": kind, **({"format": form} if form else {})}
     return said
+
+
+def _categories(asked: Asked) -> tuple[Any, ...]:
+    """The columns that are said to be categories, with --schema or --types."""
+    schema = () if asked.schema is None else named_categories(asked.schema)
+    said = [text.rpartition("=") for text in asked.types or ()]
+    return (*schema, *(name for name, _, kind in said if kind == "category"))
 
 
 def _emphasis(text: str) -> Any:

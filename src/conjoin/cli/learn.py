@@ -134,11 +134,8 @@ def _columns(found: Any) -> Any:
 def _write_schema(found: Any, path: str, force: bool) -> None:
     """A schema that is there already may have been edited; where it is the same, nothing is to be
     done."""
-    import json
-
     if Path(path).is_file() and not force:
-        text = json.dumps(found.to_json(), indent=1, ensure_ascii=True) + "\n"
-        if Path(path).read_text(encoding="utf-8", errors="replace") == text:
+        if Path(path).read_text(encoding="utf-8", errors="replace") == found.text:
             return
         raise FileExistsError(
             f"{path} exists, and differs: name another file with --schema, or overwrite it with "

@@ -174,10 +174,18 @@ def _check_classes(y: "pd.Series[Any]", kind: "pd.Series[Any]", numeric: bool) -
 
 
 def _check_words(y: "pd.Series[Any]", distinct: int, rows: int) -> None:
+    from conjoin.codecs.table.reading import odd_words
     from conjoin.codecs.table.written import is_limit
 
     if distinct > max(_MAX_UNREPEATED_CLASSES, rows // 2):
         limit = next((word for word in y.dropna() if is_limit(word)), None)
+        odd = odd_words(y) if limit is None else []
+        if odd:
+            said = " ".join(f"--missing {f'{y.name}={word}'!r}" for word in odd)
+            raise ValueError(
+                f"The target {y.name!r} has numbers beside {' and '.join(map(repr, odd))}; to take "
+                f"it as a number that is not known there, say {said}."
+            )
         instead = (
             "choose another target"
             if limit is None

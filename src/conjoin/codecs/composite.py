@@ -33,7 +33,7 @@ from conjoin.codecs.table import Schema, TableCodec, as_frame, read_table
 from conjoin.codecs.table.frame import from_dict, is_named
 from conjoin.codecs.table.guess import guess_pictures
 from conjoin.codecs.table.native import plain_frame
-from conjoin.codecs.table.overrides import missing_of, overrides_of
+from conjoin.codecs.table.overrides import missing_of, named_categories, overrides_of
 from conjoin.codecs.table.rows import TableRows, filled
 from conjoin.codecs.table.words import field_of, inputs_of
 from conjoin.core import Codec, Encoded, Event, Field, Region, Rows, Space, space_of_rows
@@ -165,7 +165,7 @@ def _with(frame: pd.DataFrame, name: Any, cells: Sequence[Any]) -> pd.DataFrame:
 
 def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, pd.DataFrame]:
     """What reads a table, and the table as a frame."""
-    raw, home = _opened(raw)
+    raw, home = _opened(raw, named_categories(types))
     found = _block_columns(raw, types, missing)
     if not found:
         return TableCodec(types, missing, **options), as_frame(raw)
@@ -200,10 +200,10 @@ def codec_of(raw: Any, types: Any, missing: Any, **options: Any) -> tuple[Any, p
     return codec, codec.frame(raw)
 
 
-def _opened(raw: Any) -> tuple[Any, Path]:
+def _opened(raw: Any, as_written: Sequence[Any] = ()) -> tuple[Any, Path]:
     """A file's table, or that of a dict, as a frame; and the folder in which its pictures lie."""
     if isinstance(raw, str | Path):
-        return read_table(raw)[0], Path(raw).parent
+        return read_table(raw, as_written=as_written)[0], Path(raw).parent
     return from_dict(raw) if type(raw) is dict else plain_frame(raw), Path()
 
 
@@ -245,6 +245,10 @@ class CompositeCodec(Codec):
     @classmethod
     def in_folder(cls, raw: Any, folder: str | Path, types: Any = None, missing: Any = ()) -> Any:
         return in_folder(raw, folder, types, missing)
+
+    @property
+    def as_written(self) -> tuple[Any, ...]:
+        return self.table.as_written
 
     def located(self, raw: Any, folder: str | Path) -> Any:
         return below(raw, folder, self._blanks)
@@ -446,7 +450,7 @@ class CompositeCodec(Codec):
         """``raw`` as a checked frame."""
         if isinstance(raw, TableRows):
             return raw.frame
-        raw, home = _opened(raw)
+        raw, home = _opened(raw, self.as_written)
         if not isinstance(raw, pd.DataFrame) or not is_named(raw):
             raise TypeError(
                 f"The pictures and strings of this model are those of {self._said}: give a table "

@@ -8,6 +8,7 @@ from typing import Any
 
 from conjoin.codecs.table.frame import frame_in
 from conjoin.codecs.table.native import plain_frame
+from conjoin.codecs.table.overrides import named_categories
 
 __all__ = ["KINDS", "codec_for", "codec_from_json", "kind_of", "kinds", "other_columns"]
 
@@ -34,10 +35,10 @@ def _class_at(home: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _opened(raw: Any) -> tuple[Any, Path]:
+def _opened(raw: Any, types: Any) -> tuple[Any, Path]:
     """The table in a file, and the folder of the file: it is read once, whichever kind it is."""
     if isinstance(raw, str | Path):
-        return frame_in(raw), Path(raw).parent
+        return frame_in(raw, named_categories(types)), Path(raw).parent
     return plain_frame(raw), Path()
 
 
@@ -51,7 +52,7 @@ def codec_for(raw: Any, *, types: Any = None, missing: Any = (), **options: Any)
     """A codec for data such as ``raw``, not yet fitted, and ``raw`` as its rows.
 
     Raises ValueError in one sentence for data that no kind can read."""
-    raw, folder = _opened(raw)
+    raw, folder = _opened(raw, types)
     kind = kind_of(raw, types, missing)
     raw = kind.in_folder(raw, folder, types, missing)
     return kind.begin(raw, types=types, missing=missing, **options)  # type: ignore[no-any-return]

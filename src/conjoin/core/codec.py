@@ -206,6 +206,11 @@ class Codec(abc.ABC):
         """As ``in_folder``, for rows that the fitted codec is to read."""
         return raw
 
+    @property
+    def as_written(self) -> tuple[Any, ...]:
+        """The columns of a file whose cells are read as they are written."""
+        return ()
+
     @abc.abstractmethod
     def rows(self, raw: Any) -> Rows:
         """``raw`` as checked rows; rows pass through. ValueError for data of another kind or

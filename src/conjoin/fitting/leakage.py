@@ -16,6 +16,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from conjoin.codecs.table import Schema, TableCodec
 from conjoin.codecs.table.reading import read_in
 from conjoin.codecs.table.rows import TableRows
+from conjoin.codecs.table.values import blank
 from conjoin.core import Codec, Event, Pair
 from conjoin.predictors.folds import few_rows_of_classes
 
@@ -72,8 +73,8 @@ def _sentence(codec: Codec, place: int, target: Any, told: str) -> str:
 def deciding_in(frame: pd.DataFrame, schema: Schema, classes: bool) -> list[str]:
     """As ``deciding_columns``, of a table with the target of its schema among its columns."""
     name = schema.target
-    y = frame[name]
-    form = schema[name].parse if name is not None else None
+    y = blank(frame[name], schema[name].missing)
+    form = schema[name].parse
     cells = y if form is None else pd.Series(read_in(y, form)[0], index=y.index)
     plain = pd.to_numeric(cells, errors="coerce")
     known = (y if classes else plain).notna()

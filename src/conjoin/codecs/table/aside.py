@@ -92,7 +92,7 @@ def _text(name: Any, unique: bool, rows: float, counts: Tally) -> str:
     style = style_of_dates([word for word in words if not is_empty_word(word)])
     if style:
         return f"its words look like dates ({quoted(words[-1])}); {style_words(name, style)}"
-    hindered = obstacle(words)
+    hindered = obstacle(words, name)
     if hindered:
         return hindered
     dates = mixed_dates(words)

@@ -25,6 +25,7 @@ from conjoin.codecs.table.values import (
     blank,
     map_distinct,
     merged,
+    reading_of,
     tally,
     text_of,
     truth_of,
@@ -242,15 +243,16 @@ class _Dates(_Numbers):
         step = self.column.precision or 1 / _DAY_US
         ticks = np.rint(self._unrounded(value) / step).astype("int64")
         stamps: Series = pd.Series((ticks * round(step * _DAY_US)).astype("datetime64[us]"))
+        form = self.column.format and reading_of(self.column.format)
         if self.column.format == "date":
             return stamps.dt.date.astype(object)
         if self.column.format == "utc":
             return stamps.dt.tz_localize("UTC")
-        if "%z" in self.column.format:
-            words = stamps.dt.strftime(self.column.format.replace("%z", "+00:00"))
+        if "%z" in form:
+            words = stamps.dt.strftime(form.replace("%z", "+00:00"))
             return words.astype(self.column.dtype)
-        if self.column.format:
-            return stamps.dt.strftime(self.column.format).astype(self.column.dtype)
+        if form:
+            return stamps.dt.strftime(form).astype(self.column.dtype)
         if not self.column.dtype.startswith("datetime64"):
             return stamps
         zoned = "," in self.column.dtype

@@ -7,13 +7,14 @@ import dataclasses
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
+from conjoin.codecs.table.kept_text import told_while_read
 from conjoin.codecs.table.read import (
     broken_parquet,
     check_columns,
@@ -26,6 +27,7 @@ from conjoin.codecs.table.read import (
     read_records,
 )
 from conjoin.codecs.table.stream import Limits, Source
+from conjoin.codecs.table.values import text_of
 
 __all__ = ["CHUNK_ROWS", "Chunks", "cells_of"]
 
@@ -39,18 +41,20 @@ class Chunks:
     the rows of the file; a context. JSON is read at once.
 
     ``count`` rows in all. They can be read again and again. The number of bytes is unlimited unless
-    ``limits`` says otherwise."""
+    ``limits`` says otherwise. ``as_written`` is that of ``read_table``."""
 
     def __init__(
         self,
         path: str | Path,
         rows: int = CHUNK_ROWS,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
+        as_written: Sequence[Any] = (),
     ) -> None:
         if rows < 1:
             raise ValueError(f"chunk_rows must be at least 1 row, got {rows}.")
         whole = limits.bytes == Limits().bytes
         self.rows = rows
+        self._as_written = as_written
         self.source = Source(
             path, dataclasses.replace(limits, bytes=sys.maxsize) if whole else limits
         )
@@ -164,7 +168,7 @@ class Chunks:
             return
         dialect, header = examine_text(self.source)
         checked = check_rows(self.source, dialect, header)
-        self.notices = [*notices_of(self.source, dialect), *checked.told]
+        self.notices = [*notices_of(self.source, dialect), *told_while_read(checked.told)]
         self.count = checked.rows
         if self.count < 1:
             raise ValueError(f"{self.source.name} has a header but no rows.")
@@ -176,12 +180,28 @@ class Chunks:
             if pd.api.types.is_string_dtype(chunk[name])
         }
         self._text["dtype"] = dict.fromkeys(words, str) | self._text["dtype"]
+        kept = self._rewritten([name for name in header if name in self._as_written])
+        self._text["dtype"] = dict.fromkeys(kept, str) | self._text["dtype"]
 
-    def _csv(self) -> Iterator[pd.DataFrame]:
+    def _rewritten(self, names: Sequence[str]) -> set[str]:
+        """Which of these columns numbers would write otherwise than the file does."""
+        names = [name for name in names if name not in self._text["dtype"]]
+        if not names:
+            return set()
+        options = {**self._text, "usecols": names}
+        texts = {**options, "dtype": dict.fromkeys(names, str)}
+        return {
+            name
+            for plain, text in zip(self._csv(options), self._csv(texts), strict=True)
+            for name in names
+            if set(text[name].dropna()) != set(map(text_of, plain[name].dropna()))
+        }
+
+    def _csv(self, options: dict[str, Any] | None = None) -> Iterator[pd.DataFrame]:
         try:
             with (
                 self.source.open() as stream,
-                pd.read_csv(stream, chunksize=self.rows, **self._text) as reader,
+                pd.read_csv(stream, chunksize=self.rows, **(options or self._text)) as reader,
             ):
                 yield from reader
         except pd.errors.ParserError as error:

@@ -36,6 +36,7 @@ from conjoin.codecs.table.cells import (
 from conjoin.codecs.table.frame import as_frame, is_named
 from conjoin.codecs.table.held_out import Found, found_in, with_later
 from conjoin.codecs.table.infer import counted, examine, most_levels
+from conjoin.codecs.table.kept_text import told_while_read
 from conjoin.codecs.table.later import (
     asked_otherwise,
     asked_rounded,
@@ -49,6 +50,7 @@ from conjoin.codecs.table.later import (
     unread_words,
     without_unreadable,
 )
+from conjoin.codecs.table.overrides import named_categories
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.reading import gaps_of
 from conjoin.codecs.table.relations import Linear, Relations, Settling, Solved
@@ -135,7 +137,11 @@ class TableCodec(Codec):
         """Learn the schema, scales and levels; ``weight`` (B,) counts each row."""
         _choose("missingness", self.missingness, ("ignorable", "informative"))
         _choose("measure", self.measure, ("auto", "density"))
-        raw, self._notices = read_table(raw) if isinstance(raw, str | Path) else (raw, [])
+        if isinstance(raw, str | Path):
+            raw, told = read_table(raw, as_written=named_categories(self.types))
+            self._notices = told_while_read(told)
+        else:
+            self._notices = []
         checked = isinstance(raw, TableRows)
         self._named = checked or is_named(raw)
         table = raw.frame.reset_index(drop=True) if checked else as_frame(raw)
@@ -186,6 +192,12 @@ class TableCodec(Codec):
         if self._schema is None:
             raise ValueError("This TableCodec has not been fitted; call fit first.")
         return self._schema
+
+    @property
+    def as_written(self) -> tuple[Any, ...]:
+        if self._schema is None:
+            return ()
+        return tuple(column.name for column in self._schema.columns if column.holds_words)
 
     @property
     def columns(self) -> list[Any]:
@@ -451,7 +463,7 @@ class TableCodec(Codec):
         if isinstance(raw, TableRows):
             return raw.frame
         names = [column.name for column in self.schema.columns]
-        frame = as_frame(raw)
+        frame = as_frame(raw, as_written=self.as_written)
         by_place = not is_named(raw) or (not self._named and not set(names) & set(frame.columns))
         if not by_place:
             return named_as_at_fit(frame, names)

@@ -16,10 +16,12 @@ import pandas as pd
 from conjoin.codecs.table.answers import Answers, folded, has_unseen, mixed_answers
 from conjoin.codecs.table.codes import is_place_name, since_1970
 from conjoin.codecs.table.guess import mixed_dates, style_of_dates, style_words
+from conjoin.codecs.table.kept_text import is_long, is_padded
 from conjoin.codecs.table.measure import sentinel_days
 from conjoin.codecs.table.moments import day_text
 from conjoin.codecs.table.totals import far_values, is_sum
 from conjoin.codecs.table.values import Tally, days, quoted, text_of, zones_of
+from conjoin.codecs.table.versions import versions_in
 from conjoin.codecs.table.written import is_empty_word, obstacle
 
 __all__ = [
@@ -58,6 +60,8 @@ _MIN_ROWS_OF_USUAL = 20  # of the usual spelling
 _MAX_SHARE_OF_SLIPS = 0.05  # of the rows of the usual spelling
 _MAX_COMPARED_WORDS = 500
 _MONEY = re.compile(r"\s*[$€£¥]?\s*[-+]?\s*[$€£¥]?\s*\d[\d,.' ]*\s*[%$€£¥]?\s*")
+_CURRENCY = re.compile(r"[%$€£¥]")
+_ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")  # of a computer: 192.168.0.1
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
@@ -434,24 +438,28 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
     cells = [text_of(value) for value in tally.values if value not in empty]
     plain = [cell for cell in cells if _NUMBER.fullmatch(cell)]
     other = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
-    money = [cell for cell in other if _MONEY.fullmatch(cell)]
+    money = [cell for cell in other if _MONEY.fullmatch(cell) and not _ADDRESS.fullmatch(cell)]
     if cells and not other:
-        if all(isinstance(value, str) for value in tally.values) and not is_place_name(name):
-            return [
-                f"Column {name!r} holds numbers written as words; to read them as numbers, say "
-                f"types={{{name!r}: 'real'}}."
-            ]
-        return []
+        words = [value for value in tally.values if isinstance(value, str) and value not in empty]
+        return _numbers_as_words(name, words) if len(words) == len(cells) else []
     style = style_of_dates(other) if not plain else ""
     if style:
         return [
             f"Column {name!r} looks like dates ({_some(other)}) but is taken as words; "
             f"{style_words(name, style)}."
         ]
-    hindered = obstacle(other) if len(other) == len(cells) else ""
+    hindered = obstacle(other, name) if len(other) == len(cells) else ""
     if hindered:
         return [f"Column {name!r} is taken as words: {hindered}."]
     if len(money) + len(plain) >= 0.95 * len(cells) and money:
+        units: dict[str, str] = {}
+        for cell in money:
+            units.setdefault("".join(_CURRENCY.findall(cell)), cell)
+        if len(units) > 1:
+            return [
+                f"Column {name!r} is taken as words: its numbers have several units "
+                f"({_some(list(units.values()))}); write all of them in one."
+            ]
         said = (
             f"Column {name!r} looks like amounts or percentages ({_some(money)}) but is taken "
             "as words; "
@@ -472,6 +480,29 @@ def _kinds(name: Any, tally: Tally, empty: set[str]) -> list[str]:
             f"are taken as words.{numbers}"
         ]
     return []
+
+
+def _numbers_as_words(name: Any, words: list[str]) -> list[str]:
+    """Why words that are all numbers stay words, and how to have numbers."""
+    versions = versions_in(words)
+    padded = [word for word in words if is_padded(word)]
+    long = [word for word in words if is_long(word)]
+    instead = f"to have numbers, say types={{{name!r}: 'real'}}"
+    if padded:
+        why = f"has numbers that start with 0 ({quoted(padded[0])}), which are kept as text"
+    elif long:
+        why = (
+            f"has whole numbers of so many digits ({long[0]}) that a model of numbers cannot keep "
+            "them apart, which are kept as text"
+        )
+    elif versions is not None:
+        why = f"has {' beside '.join(versions)}, as versions are written, which are kept as text"
+    else:
+        why = "holds numbers written as words"
+        instead = f"to read them as numbers, say types={{{name!r}: 'real'}}"
+    if is_place_name(name):
+        return [f"Column {name!r} {why}."] if padded else []
+    return [f"Column {name!r} {why}; {instead}."]
 
 
 def _some(items: Sequence[Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from conjoin.codecs.table.clock import Clock, learn_clock
 from conjoin.codecs.table.moments import Duration, PeriodOf, TimeOfDay
+from conjoin.codecs.table.versions import versions_in
 from conjoin.codecs.table.written import (
     NAMED_PARSES,
     Written,
@@ -56,6 +57,8 @@ def find_form(words: Sequence[str], parse: str = "", usual: str = "") -> Found |
     if parse == "words" or not numbers:
         return None
     if not parse and (len(numbers) < _MIN_NUMBERS or _learn(numbers[:_TRIED_WORDS], "") is None):
+        return None
+    if not parse and versions_in(numbers) is not None:
         return None
     found = _learn(numbers, parse, usual)
     if found is None or (not parse and _may_be_codes(numbers, found[0])):

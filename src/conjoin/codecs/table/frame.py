@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.image.pictures import Picture
+from conjoin.codecs.table.kept_text import told_while_read
 from conjoin.codecs.table.native import backend_of, to_pandas
 from conjoin.codecs.table.read import read_table
 from conjoin.codecs.table.values import quoted
@@ -59,14 +60,17 @@ def is_named(raw: Any) -> bool:
     return isinstance(raw, pd.DataFrame | Mapping | str | Path) or bool(backend_of(raw))
 
 
-def as_frame(X: Any, columns: Sequence[Any] | None = None) -> pd.DataFrame:
+def as_frame(
+    X: Any, columns: Sequence[Any] | None = None, as_written: Sequence[Any] = ()
+) -> pd.DataFrame:
     """A DataFrame from a DataFrame, a dict of columns, a 2-D array or list of rows, or the path of
     a file.
 
     Arrays get the names ``columns``, by default x0, x1, ...; object cells that are all numbers
-    become numbers. Raises TypeError or ValueError, with scikit-learn's wording where it has one,
-    for anything that is no table of plain cells."""
-    frame = _frame(X, columns)
+    become numbers. ``as_written`` is that of ``read_table``. Raises TypeError or ValueError, with
+    scikit-learn's wording where it has one, for anything that is no table of plain cells."""
+    is_file = isinstance(X, str | Path)
+    frame = frame_in(X, as_written) if is_file else _frame(X, columns)
     _check_shape(frame)
     _check_names(list(frame.columns))
     if any(isinstance(name, np.generic) for name in frame.columns):
@@ -94,8 +98,6 @@ def _frame(X: Any, columns: Sequence[Any] | None) -> pd.DataFrame:
         )
     if isinstance(X, pd.DataFrame):
         return X
-    if isinstance(X, str | Path):
-        return frame_in(X)
     if isinstance(X, Mapping):
         return from_dict(X)
     if isinstance(X, pd.Series) or np.isscalar(X):
@@ -106,10 +108,11 @@ def _frame(X: Any, columns: Sequence[Any] | None) -> pd.DataFrame:
     return _from_array(np.asarray(X), columns) if other is None else other
 
 
-def frame_in(path: str | Path) -> pd.DataFrame:
-    """The table in a file; a warning for each notice of how it was read."""
-    frame, notices = read_table(path)
-    for text in notices:
+def frame_in(path: str | Path, as_written: Sequence[Any] = ()) -> pd.DataFrame:
+    """The table in a file; a warning for each notice of how it was read. That numbers are kept as
+    text is told with what else there is to say of a column."""
+    frame, notices = read_table(path, as_written=as_written)
+    for text in told_while_read(notices):
         warnings.warn(text, ColumnWarning, stacklevel=3)
     return frame
 

@@ -14,6 +14,7 @@ from conjoin.codecs.table.codes import may_be_place_codes
 from conjoin.codecs.table.measure import decimals_of
 from conjoin.codecs.table.moments import moment_of
 from conjoin.codecs.table.values import floats, map_distinct, tally, zones_of
+from conjoin.codecs.table.versions import versions_in
 
 __all__ = [
     "guess",
@@ -123,7 +124,7 @@ def _guess_words(series: Series, weight: Array, changed: bool) -> tuple[str, str
         return "category", ""
     if len(distinct) == 2 and {word.strip().lower() for word in distinct} in _YES_NO:
         return "boolean", ""
-    if changed and _all_numbers(distinct):
+    if changed and _all_numbers(distinct) and versions_in(distinct) is None:
         return _guess_number(
             pd.Series([float(v) for v in series.dropna()], name=series.name),
             weight[series.notna().to_numpy()],

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.table.aside import reason_to_set_aside
+from conjoin.codecs.table.centuries import century_words, says_century
 from conjoin.codecs.table.codes import is_place_name
 from conjoin.codecs.table.doubts import (
     codes_in,
@@ -39,6 +40,7 @@ from conjoin.codecs.table.measure import (
     single_of,
     unit_of,
 )
+from conjoin.codecs.table.overrides import named_categories
 from conjoin.codecs.table.reading import (
     IN_WORDS,
     form_of,
@@ -125,7 +127,9 @@ def inspect(
     >>> [(column.name, column.type) for column in schema.columns]
     [('age', 'integer'), ('sex', 'category')]
     """
-    surveyed = survey(as_frame(df), types, missing, target, weight=weight)
+    surveyed = survey(
+        as_frame(df, as_written=named_categories(types)), types, missing, target, weight=weight
+    )
     rows, weights = counted(surveyed.frame, weight)
     found = examine(rows, weights, target=target, surveyed=surveyed)
     return found.schema
@@ -365,7 +369,9 @@ def _column(
     if kind == "date":
         order = [] if "format" in asked else date_doubts(name, form, counts)
         none = sentinel_doubts(name, series, form, counts)
-        fields["doubts"] = (*none, *order, *zone_doubts(name, series))
+        said = says_century(asked.get("format", ""))
+        century = [] if said else century_words(name, series, form)
+        fields["doubts"] = (*none, *order, *century, *zone_doubts(name, series))
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:

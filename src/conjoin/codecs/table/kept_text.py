@@ -1,7 +1,9 @@
 """Cells of a text table that pandas would change without a word: zeros at the start of codes, whole
-numbers that no float tells apart, and words such as nan, which become missing.
+numbers that no float tells apart, versions such as 1.10, and words such as nan, which become
+missing.
 
-Every line is searched once; the cells of a row are looked at where it holds such a piece.
+Every line is searched once; the cells of a row are looked at where it holds such a piece, and those
+of columns that may hold versions in each row.
 """
 
 import re
@@ -9,7 +11,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["EMPTY", "KeptText"]
+from conjoin.codecs.table.versions import MAX_VERSIONS, versions_in
+
+__all__ = [
+    "EMPTY",
+    "KeptNotice",
+    "KeptText",
+    "empty_words",
+    "is_long",
+    "is_padded",
+    "told_while_read",
+]
 
 # what pandas and numpy write for a missing cell; other words are never guessed
 EMPTY = (
@@ -20,8 +32,31 @@ EMPTY = (
     "<NA>",
 )
 _ZERO_PADDED = re.compile(r"0\d+")
+_POINTED = re.compile(r"\d+\.\d+")
 _LONG = re.compile(r"-?\d{16,}")  # 2^53, up to which a float holds each whole number, has 16 digits
 MAX_SHOWN_COLUMNS = 3
+
+
+def is_padded(cell: str) -> bool:
+    """Whether it is a number that starts with 0, such as 00501."""
+    return _ZERO_PADDED.fullmatch(cell) is not None
+
+
+def is_long(cell: str) -> bool:
+    """Whether it is a whole number that a float would change."""
+    return _LONG.fullmatch(cell) is not None and int(float(cell)) != int(cell)
+
+
+class KeptNotice(str):
+    """That the numbers of a column are kept as text, which the schema tells as well where the
+    column is modelled so."""
+
+    __slots__ = ()
+
+
+def told_while_read(notices: Iterable[str]) -> list[str]:
+    """The notices without those that the schema tells as well."""
+    return [text for text in notices if not isinstance(text, KeptNotice)]
 
 
 class KeptText:
@@ -31,6 +66,7 @@ class KeptText:
         self.header = header
         self.padded: dict[str, None] = {}  # columns with numbers that start with 0
         self.long: dict[str, None] = {}  # columns with whole numbers that a float would change
+        self._few: dict[int, set[str]] = {i: set() for i in range(len(header))}  # distinct cells
         self._empty: Counter[tuple[Any, str]] = Counter()  # (column, word)
         edge = f'["{re.escape(separator)}]'
         words = "|".join(map(re.escape, filter(None, EMPTY)))
@@ -47,30 +83,60 @@ class KeptText:
 
     def look(self, row: Sequence[str]) -> None:
         """At the cells of a row, where one of its lines holds something."""
+        if self._few:
+            self._keep_few(row)
         if not self._found:
             return
         self._found = False
         for name, cell in zip(self.header, row, strict=False):
             if cell in EMPTY:
                 self._empty[name, cell] += bool(cell)
-            elif _ZERO_PADDED.fullmatch(cell):
+            elif is_padded(cell):
                 self.padded[name] = None
-            elif _LONG.fullmatch(cell) and int(float(cell)) != int(cell):
+            elif is_long(cell):
                 self.long[name] = None
+
+    def _keep_few(self, row: Sequence[str]) -> None:
+        """The cells of columns that hold few numbers with a point, and nothing else."""
+        for i in [i for i, seen in self._few.items() if row[i] not in seen and row[i] not in EMPTY]:
+            seen = self._few[i]
+            seen.add(row[i])
+            if len(seen) > MAX_VERSIONS or _POINTED.fullmatch(row[i]) is None:
+                del self._few[i]
+
+    @property
+    def versions(self) -> dict[str, tuple[str, str]]:
+        """Columns of numbers such as 1.10 beside 1.9, with two of them."""
+        found = {self.header[i]: versions_in(sorted(seen)) for i, seen in self._few.items()}
+        return {name: pair for name, pair in found.items() if pair is not None}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are to be read as text."""
+        return tuple(dict.fromkeys([*self.padded, *self.long, *self.versions]))
 
     @property
     def told(self) -> list[str]:
         """What becomes of such cells, in sentences."""
         return [
             *(
-                f"Column {name!r} has numbers that start with 0; they are kept as text."
+                KeptNotice(f"Column {name!r} has numbers that start with 0; they are kept as text.")
                 for name in self.padded
             ),
             *(
-                f"Column {name!r} has whole numbers of so many digits that a model of numbers "
-                "cannot keep them apart; they are kept as text."
+                KeptNotice(
+                    f"Column {name!r} has whole numbers of so many digits that a model of numbers "
+                    "cannot keep them apart; they are kept as text."
+                )
                 for name in self.long
                 if name not in self.padded
+            ),
+            *(
+                KeptNotice(
+                    f"Column {name!r} has {longer} beside {other}, as versions are written; they "
+                    f"are kept as text. To have numbers, say types={{{name!r}: 'real'}}."
+                )
+                for name, (longer, other) in self.versions.items()
             ),
             *empty_words(self._empty),
         ]

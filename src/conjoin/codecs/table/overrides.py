@@ -2,6 +2,7 @@
 mean missing.
 """
 
+import dataclasses
 import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,10 @@ from conjoin.util.plain import plain_value
 __all__ = [
     "NO_RELATION",
     "missing_of",
+    "named_categories",
     "of_target",
     "overrides_of",
+    "reopened",
     "said_of",
     "without_target",
 ]
@@ -47,6 +50,8 @@ _FIELDS = (
     "relation",
     "merge",
 )
+REOPENED = "nothing"  # what a column was found to be that is to be read anew
+_AMOUNTS = ("real", "integer")
 _LEVELS = (str, numbers.Real, np.bool_)
 NO_RELATION = "none"  # of a column that takes part in none, unless another column states one
 _NUMERIC = (
@@ -92,13 +97,54 @@ def overrides_of(types: Any, names: Sequence[Any]) -> dict[Any, JSON]:
 def said_of(types: Any, missing: Any, names: Sequence[Any]) -> dict[Any, JSON]:
     """What the user says of every column: {column: {field: value}}, with all values that mean
     missing there in "missing". ``types`` and ``missing`` are as of ``inspect``."""
-    asked = overrides_of(types, names)
     blanks = missing_of(missing, names)
+    asked = overrides_of(reopened(types, blanks), names)
     return {name: _with_blanks(asked.get(name, {}), blanks.get(name, ())) for name in names}
+
+
+def reopened(types: Any, blanks: Mapping[Any, Sequence[Any]]) -> Any:
+    """``types``; in a schema, columns that were found to hold words, of which some are now said to
+    mean missing, are left open again."""
+    types = plain_value(types)
+    types = Schema.load(types) if isinstance(types, str | Path) else types
+    if not isinstance(types, Schema):
+        return types
+    columns = [
+        dataclasses.replace(column, found=REOPENED)
+        if _is_reopened(column, blanks.get(column.name, ()))
+        else column
+        for column in types.columns
+    ]
+    return dataclasses.replace(types, columns=tuple(columns))
+
+
+def _is_reopened(column: Column, blanks: Sequence[Any]) -> bool:
+    """Whether a category that nobody edited had one of these words, or may have had it, as its
+    levels are not kept where it is set aside."""
+    if not blanks or column.type != "category" or column.edited or not column.found:
+        return False
+    texts = {text_of(value) for value in (*column.levels, *column.pooled)}
+    aside = column.role == "set aside" and bool(column.why)
+    return aside or any(text_of(value) in texts for value in blanks)
 
 
 def _with_blanks(fields: JSON, blanks: Sequence[Any]) -> JSON:
     return {**fields, "missing": tuple(dict.fromkeys([*blanks, *fields.get("missing", ())]))}
+
+
+def named_categories(types: Any) -> tuple[Any, ...]:
+    """The columns that the user says are categories, whose cells are kept as a file has them."""
+    types = plain_value(types)
+    if isinstance(types, str | Path):
+        types = Schema.load(types)
+    if isinstance(types, Schema):
+        return tuple(column.name for column in types.columns if column.holds_words)
+    said = types.items() if isinstance(types, Mapping) else ()
+    return tuple(
+        name
+        for name, each in said
+        if (each.get("type") if isinstance(each, Mapping) else each) == "category"
+    )
 
 
 def of_target(types: Any, name: Any) -> JSON:
@@ -166,9 +212,44 @@ def _fields(name: Any, value: Any) -> JSON:
     return dict(fields)
 
 
+def _of_edited(column: Column) -> JSON:
+    """The fields of a column whose type or format the user has changed: those that were found for
+    the former type are left out, and a column that was set aside for it is modelled."""
+    former, _, form = column.found.partition(":")
+    aside = column.role == "set aside" and not column.why
+    fields: JSON = {"type": column.type, "role": "set aside" if aside else "model"}
+    fields |= {"missing": column.missing}
+    fields |= {"unit": column.unit} if column.unit else {}
+    fields |= {"merge": dict(column.merge)} if column.merge else {}
+    if column.format and (column.is_date or column.format != form):
+        fields["format"] = column.format
+    if not column.numeric:
+        levels = {key: getattr(column, key) for key in ("levels", "pooled")}
+        return fields | ({} if column.is_block or not column.levels else levels)
+    if former in _AMOUNTS and column.type in _AMOUNTS:
+        return fields | _measured(column)
+    if former in _AMOUNTS or "date" in (former, column.type):
+        return fields
+    bare = Column(name=column.name, type=column.type)
+    changed = {key: getattr(column, key) for key in _NUMERIC}
+    return fields | {key: each for key, each in changed.items() if each != getattr(bare, key)}
+
+
+def _measured(column: Column) -> JSON:
+    """How the numbers of a column were recorded, and how they are written."""
+    kept = {key: getattr(column, key) for key in _NUMERIC}
+    kept["precision"] = column.resolution if column.precision is None else column.precision
+    return kept | ({} if column.parse is None else {"parse": form_json(column.parse)})
+
+
 def _from_column(column: Column) -> JSON:
     """The fields that still mean something: a type edited from numbers to levels, or back, leaves
     the others behind."""
+    if column.found == REOPENED:
+        kept = {"unit": column.unit} if column.unit else {}
+        return kept | {"missing": column.missing, "merge": dict(column.merge)}
+    if column.edited and not isinstance(column.parse, str):
+        return _of_edited(column)
     fields: JSON = {
         "type": column.type,
         "role": "set aside" if column.role == "set aside" else "model",
@@ -193,12 +274,10 @@ def _from_column(column: Column) -> JSON:
         return {key: value for key, value in fields.items() if key != "type"} | {
             "parse": column.parse
         }
+    form = {"format": column.format} if column.format else {}
     if column.levels:
-        return fields
-    kept = {key: getattr(column, key) for key in _NUMERIC}
-    kept["precision"] = column.resolution if column.precision is None else column.precision
-    kept |= {} if column.parse is None else {"parse": form_json(column.parse)}
-    return fields | kept | ({"format": column.format} if column.format else {})
+        return fields | (form if column.is_date else {})
+    return fields | _measured(column) | form
 
 
 def missing_of(missing: Any, names: Sequence[Any]) -> dict[Any, tuple[Any, ...]]:

@@ -8,6 +8,7 @@ import dataclasses
 import io
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,10 @@ from conjoin.codecs.table.first_lines import (
 )
 from conjoin.codecs.table.json_records import is_json, read_json
 from conjoin.codecs.table.kept_text import EMPTY, KeptText, empty_words
+from conjoin.codecs.table.sheets import sheet_words
 from conjoin.codecs.table.stream import Limits, Source
 from conjoin.codecs.table.totals import totals_words
+from conjoin.codecs.table.values import text_of
 
 __all__ = [
     "Limits",
@@ -50,8 +53,7 @@ _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 _DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 _GROUPED_BY_POINTS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")
 _POWER = re.compile(r"\d+[eE]\d+")
-_VERSION = re.compile(r"\d+\.\d+")
-MAX_VERSIONS = 30  # distinct numbers of a column that may be versions
+MAX_POWERS = 30  # distinct numbers such as 1E5 of a column, which may be names
 _NO_POINT = re.compile(r"\s*[-+]?\d*\s*")
 _HEAD_BYTES = 1 << 18  # that tell how a text is written
 _SAMPLE_ROWS = 1_000
@@ -73,7 +75,7 @@ class _Dialect:
     pointed: tuple[str, ...] = ()
     skipped: int = 0  # lines above the header that tell the separator
     doubt: str = ""  # that the header may be a row
-    versions: tuple[str, ...] = ()  # sentences about numbers such as 1.10 beside 1.9
+    powers: tuple[str, ...] = ()  # sentences about numbers such as 1E5
 
 
 class Checked(NamedTuple):
@@ -89,18 +91,20 @@ def read_table(
     path: str | Path,
     *,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
+    as_written: Sequence[Any] = (),
 ) -> tuple[pd.DataFrame, list[str]]:
     """The table in a CSV (comma, tab, semicolon or bar), in JSON (one flat record a line, or an
     array of them; both also .gz, .bz2, .xz; ``-`` is stdin), or in a Parquet file, with notices.
 
-    Empty cells are missing; every other word stays as it is. ValueError, one sentence, for a file
-    that is missing, empty, binary, ragged, without rows, with duplicate column names, or beyond
-    ``limits``."""
+    Empty cells are missing; every other word stays as it is. The cells of the columns
+    ``as_written`` are text where numbers would be written otherwise (1.10 as 1.1). ValueError, one
+    sentence, for a file that is missing, empty, binary, ragged, without rows, with duplicate column
+    names, or beyond ``limits``."""
     with Source(path, limits) as source:
-        return _read(source)
+        return _read(source, as_written)
 
 
-def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
+def _read(source: Source, as_written: Sequence[Any]) -> tuple[pd.DataFrame, list[str]]:
     if source.magic.startswith(b"PAR1"):
         return _read_parquet(source), []
     if source.magic.startswith(b"PK\x03\x04"):
@@ -116,8 +120,10 @@ def _read(source: Source) -> tuple[pd.DataFrame, list[str]]:
         raise ValueError(f"{source.name} has a header but no rows.")
     notices = [*notices_of(source, dialect), *checked.told]
     frame = _parse(source, dialect, header, checked)
+    frame = _with_texts(source, dialect, header, checked, frame, as_written)
     totals = totals_words(frame)
-    return frame, [*notices, *([f"{source.name}: {totals}"] if totals else [])]
+    looks = [*([totals] if totals else []), *sheet_words(frame)]
+    return frame, [*notices, *(f"{source.name}: {text}" for text in looks)]
 
 
 # -------------------------------------------------------------------------------- how it is written
@@ -190,8 +196,8 @@ def examine_text(source: Source) -> tuple[_Dialect, list[str]]:
     decimal = "," if separator != "," and _decimal_comma(rows) else "."
     pointed = tuple(_pointed(header, rows))
     skipped = int(bool(told))
-    versions = tuple(_told_of_versions(header, rows))
-    dialect = _Dialect(encoding, separator, spaced, decimal, pointed, skipped, doubt, versions)
+    powers = tuple(_told_of_powers(header, rows))
+    dialect = _Dialect(encoding, separator, spaced, decimal, pointed, skipped, doubt, powers)
     return dialect, header
 
 
@@ -353,31 +359,18 @@ def _may_be_grouped(cells: list[str]) -> bool:
     return bool(grouped) and len(rest) == len(grouped)
 
 
-def _told_of_versions(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Of columns of few numbers, which may be names: some end with a 0 that others don't need (1.10
-    beside 1.9 are two versions, and 1.10 read as a number is 1.1), or all are written as 1E5."""
-    told = []
-    for i, name in enumerate(header):
-        cells = list(dict.fromkeys(row[i] for row in rows if i < len(row) and row[i]))
-        if cells and len(cells) <= MAX_VERSIONS and all(map(_POWER.fullmatch, cells)):
-            told.append(
-                f"Column {name!r} has {cells[0]}, which is read as the number "
-                f"{float(cells[0]):.15g}. If it is a name, write another letter before it "
-                f"(x{cells[0]})."
-            )
-        if len(cells) > MAX_VERSIONS or not all(map(_VERSION.fullmatch, cells)):
-            continue
-        places = [len(cell.partition(".")[2]) for cell in cells]
-        padded = [cell for cell, size in zip(cells, places, strict=True) if size > min(places)]
-        padded = [cell for cell in padded if cell.endswith("0")]
-        if padded:
-            other = cells[places.index(min(places))]
-            told.append(
-                f"Column {name!r} has {padded[0]} beside {other}: they are read as numbers, "
-                f"{float(padded[0]):g} and {float(other):g}. If they are names, such as versions, "
-                f"write a letter before them (v{padded[0]})."
-            )
-    return told
+def _told_of_powers(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Of columns of few numbers, which may be names: all are written as 1E5."""
+    columns = {
+        name: list(dict.fromkeys(row[i] for row in rows if i < len(row) and row[i]))
+        for i, name in enumerate(header)
+    }
+    return [
+        f"Column {name!r} has {cells[0]}, which is read as the number {float(cells[0]):.15g}. If "
+        f"it is a name, write another letter before it (x{cells[0]})."
+        for name, cells in columns.items()
+        if cells and len(cells) <= MAX_POWERS and all(map(_POWER.fullmatch, cells))
+    ]
 
 
 def notices_of(source: Source, dialect: _Dialect) -> list[str]:
@@ -388,7 +381,7 @@ def notices_of(source: Source, dialect: _Dialect) -> list[str]:
         notices.append(f"{source.name} writes decimals with a comma.")
     if dialect.encoding != "utf-8":
         notices.append(f"{source.name} is encoded as {dialect.encoding}.")
-    return [*notices, *dialect.versions]
+    return [*notices, *dialect.powers]
 
 
 # ------------------------------------------------------------------------------------ what it holds
@@ -440,7 +433,7 @@ def check_rows(source: Source, dialect: _Dialect, header: list[str]) -> Checked:
             line = reader.line_num + dialect.skipped
             raise ValueError(f"{source.name}, line {line}, cannot be read: {error}.") from None
     told = (*kept.told, *_told_of_blank(source, blank))
-    return Checked(rows, tuple(dict.fromkeys([*kept.padded, *kept.long])), told)
+    return Checked(rows, kept.names, told)
 
 
 def _check_row(source: Source, line: int, row: list[str], header: list[str], below: bool) -> None:
@@ -491,6 +484,30 @@ def _parse(source: Source, dialect: _Dialect, header: list[str], checked: Checke
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{source.name} cannot be read as a table: {error}.") from None
     return frame
+
+
+def _with_texts(
+    source: Source,
+    dialect: _Dialect,
+    header: list[str],
+    checked: Checked,
+    frame: pd.DataFrame,
+    names: Sequence[Any],
+) -> pd.DataFrame:
+    """The frame with the cells of these columns as they are written, where numbers would be written
+    otherwise."""
+    numbers = [
+        name for name in header if name in names and pd.api.types.is_numeric_dtype(frame[name])
+    ]
+    if not numbers:
+        return frame
+    texts = _parse(source, dialect, header, checked._replace(text=(*checked.text, *numbers)))
+    changed = {
+        name: texts[name]
+        for name in numbers
+        if set(texts[name].dropna()) != set(map(text_of, frame[name].dropna()))
+    }
+    return frame.assign(**changed)
 
 
 def parquet_reader(source: Source) -> tuple[Any, Any]:

@@ -20,7 +20,12 @@ from conjoin.codecs.table.values import (
     map_distinct,
     stamps_or_bad,
 )
-from conjoin.codecs.table.written import is_empty_word, settled_decimal
+from conjoin.codecs.table.written import (
+    MAX_ODD_WORDS,
+    is_empty_word,
+    settled_decimal,
+    usual_numbers,
+)
 
 __all__ = [
     "IN_WORDS",
@@ -29,6 +34,7 @@ __all__ = [
     "gaps_of",
     "in_numbers",
     "numbers_of",
+    "odd_words",
     "read_in",
     "refuse_unread",
     "target_form",
@@ -139,11 +145,16 @@ def usual_decimal(frame: Any) -> str:
 
 def _distinct_words(series: Series) -> list[str]:
     """Some of them; none of a column of other cells."""
+    return _all_words(series)[:_MANY_WORDS]
+
+
+def _all_words(series: Series) -> list[str]:
+    """The distinct words of a column; none of one of other cells."""
     if series.dtype != object and not pd.api.types.is_string_dtype(series.dtype):
         return []
     if pd.api.types.infer_dtype(series, skipna=True) != "string":
         return []
-    return list(pd.unique(series.dropna().astype(object))[:_MANY_WORDS])
+    return list(pd.unique(series.dropna().astype(object)))
 
 
 def _has_fractions(series: Series) -> bool:
@@ -201,6 +212,15 @@ def target_form(
         return found
     amounts = {found.form.read(word) for word in pd.unique(series.dropna())} - {None}
     return found if len(amounts) >= MIN_AMOUNTS else None
+
+
+def odd_words(series: Series) -> list[str]:
+    """The few words of a column that stand among amounts; none where they are many, or there are
+    few amounts."""
+    words = _all_words(series)
+    numbers = usual_numbers(words)
+    odd = [word for word in words if word not in numbers and not is_empty_word(word)]
+    return odd if len(numbers) >= MIN_AMOUNTS and len(odd) <= MAX_ODD_WORDS else []
 
 
 def _plain(words: list[str]) -> bool:

@@ -47,6 +47,7 @@ _NEW: JSON = {
     "pooled_counts": [],
     "held_out": [],
     "merge": {},
+    "found": "",
 }
 
 
@@ -95,6 +96,8 @@ class Column:
     held_out: tuple[Any, ...] = ()
     # (text of a cell, the level that it is read as), of spellings that are one value
     merge: tuple[tuple[str, Any], ...] = ()
+    # the type and format that the other fields were found for, in a schema that is to be edited
+    found: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for field in _LISTS:
@@ -116,6 +119,16 @@ class Column:
                 f"Column {self.name!r} has atoms or bounds, so its cells need mass: give it a "
                 "resolution too."
             )
+
+    @property
+    def taken_as(self) -> str:
+        """Its type and the format of its dates, as ``found`` has them."""
+        return f"{self.type}:{self.format}" if self.format else self.type
+
+    @property
+    def edited(self) -> bool:
+        """Whether its type or format is another than its other fields were found for."""
+        return self.found not in ("", self.taken_as)
 
     @property
     def numeric(self) -> bool:
@@ -164,6 +177,12 @@ class Column:
         """What the rare values are called that share a level; "" where there are none."""
         count = len(self.pooled)
         return f"{count:,} rare value{'s together' if count > 1 else ''}" if count else ""
+
+    @property
+    def holds_words(self) -> bool:
+        """Whether it is a category whose levels, as far as they are listed, are words."""
+        words = all(isinstance(level, str) for level in self.levels)
+        return self.type == "category" and words
 
     def level_words(self, code: int) -> str:
         """What a level is called; the pool has no value of its own."""
@@ -376,9 +395,19 @@ class Schema:
             tuple(map(_relation, data.get("relations", ()))),
         )
 
+    @property
+    def text(self) -> str:
+        """As JSON that can be edited: each column tells what it was taken for."""
+        columns = [
+            dataclasses.replace(column, found=column.found or column.taken_as)
+            for column in self.columns
+        ]
+        data = dataclasses.replace(self, columns=tuple(columns)).to_json()
+        return json.dumps(data, indent=1, ensure_ascii=True) + "\n"
+
     def save(self, path: str | Path) -> None:
         """Write as JSON, so that a crash leaves no half file."""
-        write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=True) + "\n")
+        write_text(path, self.text)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from conjoin.codecs.table.centuries import with_century
 from conjoin.codecs.table.clock import learn_clock
 from conjoin.codecs.table.codes import are_random_digits
 from conjoin.codecs.table.doubts import codes_in
@@ -31,6 +32,7 @@ from conjoin.codecs.table.values import (
     map_distinct,
     merged,
     quoted,
+    read_dates,
     tally,
     text_of,
 )
@@ -264,6 +266,7 @@ def _reading(raw: Series, fields: JSON, clean: _Clean, usual: str) -> Reading | 
     if found is not None and (said or "parse" in fields):
         read_in(blank(series, found.missing), found.form)
     elif said == "date":
+        form = with_century(series, form)
         days(series, form)
     elif said in ("real", "integer"):
         floats(series)
@@ -314,7 +317,7 @@ def _without_odd_dates(raw: Series, series: Series, fields: JSON) -> _Clean | No
     if not form or len(words) - len(empty) < MIN_GOOD_WORDS:
         return None
     series = blank(series, empty)
-    stamps = pd.to_datetime(series.astype(object), format=form, errors="coerce", utc="%z" in form)
+    stamps = read_dates(series.astype(object), form, "%z" in form)
     other = (series.notna() & stamps.isna()).to_numpy()
     if not (empty or other.any()) or (other.any() and not _are_few(other, series)):
         return None

@@ -32,12 +32,15 @@ __all__ = [
     "map_distinct",
     "merged",
     "quoted",
+    "read_dates",
+    "reading_of",
     "sort_values",
     "stamps_or_bad",
     "tally",
     "text_of",
     "truth_of",
     "truths_of",
+    "up_to",
     "whole_text",
     "without",
     "zones_of",
@@ -48,6 +51,9 @@ Series = Any  # a pandas Series of any cell type
 
 FINITE_NUMBER = "a finite number"
 _DAY_US = 86_400_000_000
+# a format of dates whose years of two digits lie in the hundred years up to this one; without it
+# they lie between 1969 and 2068
+_UP_TO = re.compile(r"(?P<form>.*%y.*) up to (?P<year>\d{4})")
 MAX_QUOTED_CHARACTERS = 80  # of a cell that a message shows
 _quote = reprlib.Repr()
 _quote.maxstring = MAX_QUOTED_CHARACTERS
@@ -209,7 +215,28 @@ def _number(value: Any) -> float:
 def reading_of(form: str) -> str:
     """How words are read as dates: in a stated format, since guessing one would make a cell depend
     on the rest of its batch."""
+    found = _UP_TO.fullmatch(form)
+    form = form if found is None else found["form"]
     return form if form not in ("", "date", "utc") else "ISO8601"
+
+
+def read_dates(words: Series, form: str, zoned: bool = False) -> Series:
+    """Words as times, missing where they are none in this format; ``zoned``: in UTC."""
+    stamps: Series = pd.to_datetime(words, format=reading_of(form), errors="coerce", utc=zoned)
+    found = _UP_TO.fullmatch(form)
+    if found is None:
+        return stamps
+    last = int(found["year"])
+    years = stamps.dt.year
+    for century in (-100, 100):
+        other = (years > last) if century < 0 else (years <= last - 100)
+        stamps = stamps.where(~other, stamps + pd.DateOffset(years=century))
+    return stamps
+
+
+def up_to(form: str, year: int) -> str:
+    """The format whose years of two digits lie in the hundred years up to ``year``."""
+    return f"{reading_of(form)} up to {year}"
 
 
 def dates_in(form: str) -> str:
@@ -227,7 +254,7 @@ def stamps_or_bad(series: Series, form: str) -> tuple[Series, Array]:
     cells = series.astype(object)
     if reading != "ISO8601" and pd.api.types.is_numeric_dtype(series.dtype):
         cells = pd.Series(map_distinct(series, text_of, None, object), index=series.index)
-    stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc=zoned)
+    stamps = read_dates(cells, form, zoned)
     bad = (series.notna() & stamps.isna()).to_numpy()
     if reading == "ISO8601" or not bad.any():
         return stamps, bad
@@ -259,7 +286,7 @@ def iso_rewritten(series: Series, form: str) -> Series:
     if reading == "ISO8601" or pd.api.types.is_datetime64_any_dtype(series.dtype):
         return nothing
     cells = series.astype(object)
-    stamps = pd.to_datetime(cells, format=reading, errors="coerce", utc="%z" in reading)
+    stamps = read_dates(cells, form, "%z" in reading)
     other = (series.notna() & stamps.isna()).to_numpy()
     if not other.any():
         return nothing

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 __all__ = [
     "EMPTY_WORDS",
+    "MAX_ODD_WORDS",
     "NAMED_PARSES",
     "Written",
     "is_empty_word",
@@ -50,6 +51,7 @@ MIN_NUMBERS_SHARE = 0.9  # of the distinct words, above which a column was meant
 MIN_HINDERED_SHARE = 0.5  # the same, of a column whose other words are named
 MIN_LOOKED_AT_WORDS = 200  # of many, which tell at once that a column holds other words
 MIN_SHOWN_NUMBERS = 10  # of these
+MAX_ODD_WORDS = 3  # distinct words among numbers, that may mean "missing"
 MAX_SHOWN_UNITS = 4  # of a column whose numbers have several
 _GROUPED_BY_LAKHS = re.compile(r"\d{1,2}(,\d\d)*,\d{3}")  # of numbers from a thousand on
 _GROUPED_BY_TWO = re.compile(r"\d{1,2}(,\d\d)+,\d{3}(\.\d+)?")  # from a lakh on
@@ -365,9 +367,9 @@ def learn_written(words: Sequence[str], parse: str = "", usual: str = "") -> Lea
     return Learned(written, tuple(assumed))
 
 
-def obstacle(words: Sequence[str]) -> str:
-    """Why words that are nearly all numbers are no column of numbers: a cell that is none, several
-    units, or other groups of digits; "" where they are no numbers."""
+def obstacle(words: Sequence[str], name: Any) -> str:
+    """Why the words of a column that are nearly all numbers are no column of numbers: a cell that
+    is none, several units, or other groups of digits; "" where they are no numbers."""
     numbers = [word for word in words if not is_empty_word(word)]
     parts = {word: _parts(word) for word in numbers}
     odd = [word for word, part in parts.items() if part is None]
@@ -381,7 +383,11 @@ def obstacle(words: Sequence[str]) -> str:
     if len(units) > MAX_SHOWN_UNITS:
         return ""
     if odd:
-        return f"its numbers ({plain[0]!r}) stand beside {odd[0]!r}, which is none"
+        why = f"its numbers ({plain[0]!r}) stand beside {odd[0]!r}, which is none"
+        if len(odd) > MAX_ODD_WORDS or any(map(str.isdigit, "".join(odd))):
+            return why
+        means = "if it means" if len(odd) == 1 else f"if {', '.join(map(repr, odd))} mean"
+        return f"{why}; {means} missing, say missing={{{name!r}: {odd}}}"
     if len(units) > 1:
         shown = ", ".join(map(repr, units.values()))
         return f"its numbers have several units ({shown}); write all of them in one"
