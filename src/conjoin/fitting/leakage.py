@@ -73,6 +73,7 @@ def _sentence(codec: Codec, place: int, target: Any, told: str) -> str:
 def deciding_in(frame: pd.DataFrame, schema: Schema, classes: bool) -> list[str]:
     """As ``deciding_columns``, of a table with the target of its schema among its columns."""
     name = schema.target
+    assert name is not None
     y = blank(frame[name], schema[name].missing)
     form = schema[name].parse
     cells = y if form is None else pd.Series(read_in(y, form)[0], index=y.index)

@@ -138,8 +138,8 @@ class TableCodec(Codec):
         _choose("missingness", self.missingness, ("ignorable", "informative"))
         _choose("measure", self.measure, ("auto", "density"))
         if isinstance(raw, str | Path):
-            raw, told = read_table(raw, as_written=named_categories(self.types))
-            self._notices = told_while_read(told)
+            raw, read = read_table(raw, as_written=named_categories(self.types))
+            self._notices = told_while_read(read)
         else:
             self._notices = []
         checked = isinstance(raw, TableRows)
