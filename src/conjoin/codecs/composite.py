@@ -377,6 +377,9 @@ class CompositeCodec(Codec):
 
     @property
     def structures(self) -> tuple[Any, ...]:
+        """None before the fit: until then no cell has its place."""
+        if self.table._schema is None:
+            return ()
         pairs = zip(self.blocks, self.parts[1:], strict=True)
         found = (block.structure(part) for block, part in pairs)
         return tuple(each for each in found if each is not None)
