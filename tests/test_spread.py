@@ -8,7 +8,7 @@ import torch
 import conjoin
 from conjoin import JointRegressor
 from conjoin.core import Space, Variable, stream
-from conjoin.predictors.base import Spread
+from conjoin.predictors.base import Scorer, Spread
 from conjoin.predictors.blended import Blended, mixture_of, shares_of
 from conjoin.predictors.leaves import Binned, Leaves, _edges
 
@@ -118,3 +118,43 @@ def test_beyond_all_bins_there_is_next_to_nothing():
     log_p = torch.full((1, 4), 0.25, dtype=torch.float64).log()
     found = binned.log_prob_of(log_p, torch.tensor([[-1.0, 0.5, 3.9, 4.0]]).double())
     assert found.tolist()[0] == pytest.approx([-690, np.log(0.25), np.log(0.25), -690])
+
+
+class Told(Scorer):
+    """The same log p of four bins for every row."""
+
+    kind = "told"
+
+    @property
+    def shapes(self):
+        return {}
+
+    def scores(self, x):
+        return torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64).log().expand(x.rows, 4)
+
+    def covers(self, x):
+        return x.mask.all(1)
+
+
+def binned(edges, width=0.0):
+    out = Binned(Told(), len(edges) - 1, width)
+    out.edges.copy_(torch.tensor(edges))
+    return out, conjoin.core.Event(torch.zeros(1, 1).double())
+
+
+def test_a_cell_has_the_mass_of_what_it_covers():
+    model, row = binned([-0.5, 0.5, 2.5, 3.5, 7.5], 1.0)
+    log_p = model.log_prob(row, torch.arange(8.0).double()[None])
+    masses = [0.1, 0.1, 0.1, 0.3, 0.1, 0.1, 0.1, 0.1]
+    assert log_p.exp().tolist()[0] == pytest.approx(masses)
+    between = model.log_prob(row, torch.tensor([[0.5]]).double())  # half of two cells
+    assert float(between.exp()) == pytest.approx(0.05 + 0.05)
+
+
+def test_draws_are_spread_over_their_bin():
+    model, row = binned([0.0, 1.0, 2.0, 3.0, 4.0])
+    drawn = model.draw(row.take(torch.zeros(20_000).long()), stream(0, "bins"))
+    for end in (0.25, 1.5, 2.75, 3.4):
+        k = int(end)
+        below = sum([0.1, 0.2, 0.3, 0.4][:k]) + [0.1, 0.2, 0.3, 0.4][k] * (end - k)
+        assert float((drawn <= end).double().mean()) == pytest.approx(below, abs=0.015)
