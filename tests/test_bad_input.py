@@ -31,6 +31,7 @@ import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.cli import run
 from conjoin.cli.target import task_of
+from conjoin.codecs.image.packed import parts_in
 from conjoin.codecs.table import Chunks, Limits, read_table
 from conjoin.codecs.table.chunks import cells_of
 from conjoin.families.flow.coupling import Flow
@@ -803,3 +804,26 @@ def test_dates_in_words_may_be_classes(tmp_path):
     model = JointClassifier(family="naive_bayes").fit(X, ["2020-01-01", "2021-01-01"] * 20)
     again = conjoin.load(model.save(tmp_path / "model"))
     assert again.classes_.tolist() == ["2020-01-01", "2021-01-01"]
+
+
+def test_a_parquet_file_with_damaged_names_is_named(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "table.parquet"
+    pd.DataFrame({"a": [1, 2], "name": ["u", "v"]}).to_parquet(path)
+    table = pq.read_table(path)
+    metadata = {b"pandas": b"\xff" + table.schema.metadata[b"pandas"]}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(ValueError, match=r"table\.parquet.*Parquet"):
+        read_table(path)
+
+
+def test_a_damaged_archive_is_told_in_few_words(tmp_path):
+    path = tmp_path / "pictures.npz"
+    np.savez(path, x_train=np.zeros((30, 9, 9), np.uint8), y_train=np.zeros(30))
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"x_train.npy")
+    raw[at - 4 : at - 2] = (900).to_bytes(2, "little")  # the name is said to be longer
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"pictures\.npz") as told:
+        parts_in(path)
+    assert len(str(told.value)) < 500

@@ -35,6 +35,7 @@ _NAMES |= {key.format(part) for keys in SPLIT for key in keys for part in PARTS}
 _UNREAD: tuple[tuple[int, ...], np.dtype[Any]] = ((), np.dtype(np.uint8))
 MAX_LABEL_BYTES = 4_000  # of one label: a thousand characters
 MAX_SHOWN_KEYS = 12  # names of an archive's arrays in a message
+MAX_SHOWN = 200  # characters of what another library says of a damaged file
 ROWS_AT_ONCE = 256  # pictures whose numbers are looked at together
 KNOWN = (
     "images and labels, x and y, or by parts train_images and train_labels, x_train and "
@@ -123,7 +124,8 @@ def _shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                 found[key] = (shape, dtype)
     except Exception as error:  # a damaged archive may fail in any of the modules that unpack it
         raise ValueError(
-            f"{path} cannot be read ({error}): it is broken, or no .npz of plain arrays."
+            f"{path} cannot be read ({str(error)[:MAX_SHOWN]}): it is broken, or no .npz of plain "
+            "arrays."
         ) from None
     return found
 

@@ -104,7 +104,7 @@ class Chunks:
                     file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)
                 ]
                 check_words(self._in_memory(), raw, self.rows)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise broken_parquet(self.source, error) from None
         self.count = sum(sizes)
         self._starts = [sum(sizes[:group]) for group in range(len(sizes))]
@@ -131,7 +131,7 @@ class Chunks:
                         window.append(group)
                     elif waiting:
                         window.append(waiting.popleft())
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise broken_parquet(self.source, error) from None
 
     def _group(self, file: Any, group: int, rows: int) -> Iterator[pd.DataFrame]:

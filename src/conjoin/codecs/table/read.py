@@ -601,7 +601,7 @@ def _read_parquet(source: Source) -> pd.DataFrame:
             _check_packed(source, file.metadata, packed)
             check_words(source, raw, max(1, file.metadata.num_rows))
             frame: pd.DataFrame = file.read().to_pandas()
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise broken_parquet(source, error) from None
     if len(frame) == 0:
         raise ValueError(f"{source.name} has columns but no rows.")
