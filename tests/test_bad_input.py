@@ -827,3 +827,11 @@ def test_a_damaged_archive_is_told_in_few_words(tmp_path):
     with pytest.raises(ValueError, match=r"pictures\.npz") as told:
         parts_in(path)
     assert len(str(told.value)) < 500
+
+
+def test_labels_with_half_characters_are_told_in_a_sentence():
+    X = pd.DataFrame({"a": np.arange(40.0)})
+    y = np.array(["\ud800", "b"] * 20, dtype=object)
+    for kind in (JointRegressor, JointClassifier):
+        with pytest.raises(ValueError, match="The target 'y' has half a character in row 0"):
+            kind(family="naive_bayes").fit(X, y)

@@ -114,6 +114,7 @@ def read_labels(
         check_consistent_length(np.empty(rows), labels)
     if labels.dtype == object:
         check_cells(f"Target {name!r}", labels, UNKNOWN)
+        _refuse_halves(name, labels)
     labels, known = _as_meant(labels, meant, unlabelled)
     kind = TARGETS[task]
     found = None if learned else _form_of(labels, known, name, kind.discrete, types, usual)
@@ -146,6 +147,16 @@ def _one_column(name: str, y: Any) -> Any:
     if array.dtype.kind == "c":
         raise ValueError(f"The target {name!r} holds complex numbers, such as {array.flat[0]}.")
     return y
+
+
+def _refuse_halves(name: str, labels: np.ndarray) -> None:
+    """ValueError for half a character, which no file can hold."""
+    for row, cell in enumerate(labels):
+        if isinstance(cell, str) and any("\ud800" <= letter <= "\udfff" for letter in cell):
+            raise ValueError(
+                f"The target {name!r} has half a character in row {row}, {cell!a}, which no file "
+                "can hold: correct the label."
+            )
 
 
 def _listed(y: Any) -> Any:
@@ -265,7 +276,7 @@ def mark_unlabelled(targets: Sequence[Any], unlabelled: Any) -> None:
 def minus_one(name: str, labels: Any, known: np.ndarray, discrete: bool) -> list[str]:
     """That -1 stands among labels which are whole numbers of at least 0: elsewhere it marks rows
     whose label is not known. Labels -1 and 1 alone are a usual way to write two classes."""
-    found = pd.to_numeric(pd.Series(labels)[known], errors="coerce").dropna()
+    found = pd.to_numeric(pd.Series(labels, dtype=labels.dtype)[known], errors="coerce").dropna()
     values = set(found.unique().tolist())
     whole = len(found) == known.sum() and all(float(value).is_integer() for value in values)
     others = values - {-1}
