@@ -263,6 +263,7 @@ def test_both_alarms_work_around_a_frozen_language_model(words, tmp_path):
     model = JointClassifier(family=TransformersText(folder=str(words)), types=types_of(words)).fit(
         texts, label
     )
+    assert model.model_.state.predictor == "features"
     table = model.decide(texts, max_error=0.2, false_alarm=0.1, reasons=False)
     accepted = table["verdict"] == "accept"
     assert accepted.mean() > 0.5

@@ -82,6 +82,7 @@ def choose_predictor(
         return
     told["why"] = _without_columns(model.codec, asked)
     if not told["why"]:
+        options = replace(options, predictor=asked)
         _choose(model, options, data, rows, split, progress, budget, guessed, told)
     if model.state.predictor == "family":
         _temper_family(model, data["choose"], told)
