@@ -7,9 +7,10 @@ import torch
 
 import conjoin
 from conjoin import JointRegressor
+from conjoin.components.mixing import mixture_weights
 from conjoin.core import Space, Variable, stream
 from conjoin.predictors.base import Scorer, Spread
-from conjoin.predictors.blended import Blended, mixture_of, shares_of
+from conjoin.predictors.blended import Blended, mixture_of
 from conjoin.predictors.leaves import Binned, Leaves, _edges
 
 
@@ -91,7 +92,7 @@ def test_shares_find_those_of_a_known_mixture():
     y = torch.where(first, 0.0, 4.0) + torch.randn(20_000, generator=generator)
     normal = torch.distributions.Normal
     log_p = torch.stack([normal(0.0, 1.0).log_prob(y), normal(4.0, 1.0).log_prob(y)], 1).double()
-    share = shares_of(log_p, torch.ones(20_000, dtype=torch.float64))
+    share = mixture_weights(log_p, torch.ones(20_000, dtype=torch.float64), 200)
     assert share.tolist() == pytest.approx([0.3, 0.7], abs=0.01)
 
 

@@ -13,6 +13,7 @@ Shape letters: B rows, F features, N nodes of all trees, T trees.
 [[1], [2]]
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from conjoin.core.shapes import Float, Int
 
-__all__ = ["descend", "inner_layers", "node_columns", "roots_of"]
+__all__ = ["descend", "inner_layers", "node_columns", "roots_of", "write_nodes"]
 
 
 def descend(
@@ -84,3 +85,11 @@ def node_columns(tree: Any, start: int) -> dict[str, np.ndarray]:
         "threshold": np.where(inner, below, -np.inf),
         "right": start + np.where(inner, tree.children_right, own),
     }
+
+
+def write_nodes(holder: Any, start: int, columns: Mapping[str, np.ndarray]) -> None:
+    """Write the columns of a tree's nodes, the first of which is ``start``, into the tensors of
+    ``holder`` that have their names."""
+    for name, column in columns.items():
+        own: Tensor = getattr(holder, name)
+        own[start : start + len(column)] = torch.as_tensor(np.ascontiguousarray(column)).to(own)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from conjoin.codecs.table.doubts import far_labels, label_doubts, shown_merges
 from conjoin.codecs.table.forms import Found
-from conjoin.codecs.table.frame import check_cells
+from conjoin.codecs.table.frame import check_cells, first_half
 from conjoin.codecs.table.guess import guess
 from conjoin.codecs.table.infer import assumptions
 from conjoin.codecs.table.native import native_series
@@ -151,12 +151,12 @@ def _one_column(name: str, y: Any) -> Any:
 
 def _refuse_halves(name: str, labels: np.ndarray) -> None:
     """ValueError for half a character, which no file can hold."""
-    for row, cell in enumerate(labels):
-        if isinstance(cell, str) and any("\ud800" <= letter <= "\udfff" for letter in cell):
-            raise ValueError(
-                f"The target {name!r} has half a character in row {row}, {cell!a}, which no file "
-                "can hold: correct the label."
-            )
+    row = first_half(labels)
+    if row is not None:
+        raise ValueError(
+            f"The target {name!r} has half a character in row {row}, {labels[row]!a}, which no "
+            "file can hold: correct the label."
+        )
 
 
 def _listed(y: Any) -> Any:

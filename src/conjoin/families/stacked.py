@@ -31,6 +31,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from conjoin.components.mixing import mixture_weights
 from conjoin.core import (
     Capabilities,
     Config,
@@ -52,7 +53,6 @@ from conjoin.families.classic.gaussian_mixture import gaussian_columns
 __all__ = ["Stacked", "StackedDensity"]
 
 EM_ROUNDS = 300  # for the weights
-PRIOR_ROWS = 1.0  # that the weights start with, shared equally
 MIN_WEIGHT = 0.02  # of a member that stays
 MIN_GAIN_NATS = 0.02  # a row, for which exact marginals are given up
 MAX_SUMMED_LEVELS = 64  # of the first variable
@@ -356,10 +356,7 @@ def _weights(log_p: Float[Tensor, "B M"], tried: Bool[Tensor, " M"]) -> Float[Te
 
 
 def _mixed(log_p: Float[Tensor, "B M"], tried: Bool[Tensor, " M"]) -> Float[Tensor, " M"]:
-    prior = PRIOR_ROWS * tried.double() / tried.sum()
-    out = prior / prior.sum()
-    for _ in range(EM_ROUNDS):
-        share = (out.log() + log_p).softmax(1)
-        out = share.sum(0) + prior
-        out = out / out.sum()
+    out = torch.zeros(len(tried), dtype=torch.float64)
+    rows = torch.ones(len(log_p), dtype=torch.float64)
+    out[tried] = mixture_weights(log_p[:, tried], rows, EM_ROUNDS)
     return out

@@ -260,22 +260,20 @@ def _keep_number(
     that is."""
     pool, point, heard = _pool_of_number(quick, slow, held.pair.rows)
     pooled = _with_errors(pool, point, heard, model.pair.target.resolution or 0.0)
-    rows = len(heard.y)
-    own = {name: each._replace(log_p=each.log_p[-rows:]) for name, each in spreads.items()}
+    own = {name: spread.last(len(heard.y)) for name, spread in spreads.items()}
     kept, shares = mixture_of({"pool": pooled} | own, heard.weight, ["pool"])
     told = model.card["predictor"]
-    if not held.pair.rows:
+    held_out = held.pair.rows
+    if not held_out:
         _put(model, pool, kept.predictor)
         told["mixture"] = shares
         _tell_unweighed(model, slow.scores)
         return
     late = _held_out(model, held)
-    kept = kept._replace(log_p=kept.log_p[-held.pair.rows :])
-    each = {"pool": pooled._replace(log_p=pooled.log_p[-held.pair.rows :]), "family": late}
-    two = {"predictors": kept, "family": late}
+    two = {"predictors": kept.last(held_out), "family": late}
     last, both = mixture_of(two, held.weight, list(two))
-    each |= {name: own[name]._replace(log_p=own[name].log_p[-held.pair.rows :]) for name in own}
-    each |= {"mixture": last}
+    each = {name: spread.last(held_out) for name, spread in ({"pool": pooled} | own).items()}
+    each |= {"family": late, "mixture": last}
     told["log_loss"] = {name: -float(found.log_p.nanmean()) for name, found in each.items()}
     if set(both) == {"family"}:
         told["why"] = "on validation rows no pool of predictors beats the family's own p(y | x)"

@@ -37,7 +37,7 @@ from conjoin.core import (
 from conjoin.core.capabilities import status_of
 from conjoin.core.device import on_device
 from conjoin.core.event import after_one
-from conjoin.core.shapes import Float
+from conjoin.core.shapes import Bool, Float
 from conjoin.families import describe_family
 
 if TYPE_CHECKING:
@@ -138,6 +138,14 @@ class Joint(Density):
     def log_evidence(self, x: Event) -> Float[Tensor, " B"]:
         """log p(x): y is missing."""
         return self.log_prob(Pair(self.unknown(x.rows), x))
+
+    @final
+    def covers(self, x: Event) -> Bool[Tensor, " B"]:
+        """The rows whose missing cells p(y | x) can do without."""
+        able = self.capabilities
+        if able.missing == "none" and able.marginals != "prefix":
+            return x.mask.all(1)
+        return torch.ones(x.rows, dtype=torch.bool, device=x.value.device)
 
     @final
     def unknown(self, rows: int) -> Event:

@@ -24,8 +24,8 @@ __all__ = [
 ]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-# words in the names of counts of parts; there may be so many whatever the weights are, and a size
-# may be so large: what a network of them takes is counted after that, without taking it
+# words in the names of settings that count parts; MIN_PARTS parts and sizes of MIN_SIZE are taken
+# as told, whatever the weights are: ``refuse_larger`` then counts what they come to
 COUNTED = ("layer", "block", "depth", "expert")
 MIN_PARTS = 1024
 MIN_SIZE = 1 << 31

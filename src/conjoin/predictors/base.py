@@ -444,3 +444,7 @@ class Spread(NamedTuple):
 
     predictor: Predictor
     log_p: Tensor
+
+    def last(self, rows: int) -> "Spread":
+        """The same, of the last so many rows."""
+        return self._replace(log_p=self.log_p[-rows:])

@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from conjoin.components.mixing import mixture_weights
 from conjoin.core import Event, Pair, categorical
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
@@ -21,7 +22,7 @@ from conjoin.joints.base import Joint
 from conjoin.joints.hybrid import Predictor
 from conjoin.predictors.base import Spread
 
-__all__ = ["WITHOUT_SCORER", "Blended", "OfFamily", "mixture_of", "shares_of"]
+__all__ = ["WITHOUT_SCORER", "Blended", "OfFamily", "mixture_of"]
 
 EM_STEPS = 200
 
@@ -47,9 +48,8 @@ class OfFamily(Predictor):
         return torch.stack(each, 1) - evidence
 
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
-        if self._base[0].capabilities.missing == "none":
-            return x.mask.all(1)
-        return torch.ones(x.rows, dtype=torch.bool, device=x.value.device)
+        (base,) = self._base
+        return base.covers(x)
 
     def draw(self, x: Event, generator: torch.Generator | None) -> Float[Tensor, " B"]:
         (base,) = self._base
@@ -110,17 +110,6 @@ class Blended(Predictor):
 WITHOUT_SCORER: dict[str, Any] = {OfFamily.word: OfFamily, Blended.word: Blended}
 
 
-def shares_of(log_p: Float[Tensor, "B M"], weight: Float[Tensor, " B"]) -> Float[Tensor, " M"]:
-    """The weights of a mixture by what its parts say of the same rows; one row in all is added, a
-    part of it to each, so that none is ever left out altogether."""
-    parts = log_p.shape[1]
-    share = torch.full((parts,), 1 / parts, dtype=torch.float64)
-    for _ in range(EM_STEPS):
-        mine = (log_p + share.log()).softmax(1)
-        share = (weight @ mine + 1 / parts) / (weight.sum() + 1)
-    return share
-
-
 def mixture_of(
     parts: dict[str, Spread], weight: Float[Tensor, " B"], alone: Sequence[str]
 ) -> tuple[Spread, dict[str, float]]:
@@ -128,7 +117,7 @@ def mixture_of(
     best part that may stand ``alone``, where the mixture gains less than a standard error on it."""
     log_p = torch.stack([each.log_p for each in parts.values()], 1)
     seen = ~log_p.isnan().any(1)
-    share = shares_of(log_p[seen], weight[seen])
+    share = mixture_weights(log_p[seen], weight[seen], EM_STEPS)
     mixed = (log_p + share.log()).logsumexp(1)
     name = max(alone, key=lambda name: float(weight[seen] @ parts[name].log_p[seen]))
     more = (mixed - parts[name].log_p)[seen]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.components.decision_trees import descend, node_columns, roots_of
+from conjoin.components.decision_trees import descend, node_columns, roots_of, write_nodes
 from conjoin.core import Event, Space
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
@@ -190,20 +190,12 @@ def _best(out: np.ndarray, y: np.ndarray, weight: np.ndarray, classes: int | Non
 
 
 def _forest(trees: list[Any], strength: float, design: Design) -> Forest:
-    counts = np.array([tree.node_count for tree in trees])
-    outputs = trees[0].value.shape[2]
-    forest = Forest(design.space, (int(counts.sum()), len(trees)), outputs)
+    nodes = sum(tree.node_count for tree in trees)
+    forest = Forest(design.space, (nodes, len(trees)), trees[0].value.shape[2])
     forest.design.load_state_dict(design.state_dict())
     roots = roots_of(trees)
     forest.root.copy_(torch.as_tensor(roots))
-    for root, count, tree in zip(roots, counts.tolist(), trees, strict=True):
-        _write_tree(forest, slice(root, root + count), tree, strength)
+    for root, tree in zip(roots, trees, strict=True):
+        leaf = _shrunk(tree, (strength,))[0]
+        write_nodes(forest, root, node_columns(tree, root) | {"leaf": leaf})
     return forest
-
-
-def _write_tree(forest: Forest, place: slice, tree: Any, strength: float) -> None:
-    columns = node_columns(tree, place.start) | {"leaf": _shrunk(tree, (strength,))[0]}
-    for name, column in columns.items():
-        getattr(forest, name)[place] = torch.as_tensor(np.ascontiguousarray(column)).to(
-            getattr(forest, name).dtype
-        )

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.components.decision_trees import descend, node_columns, roots_of
+from conjoin.components.decision_trees import descend, node_columns, roots_of, write_nodes
 from conjoin.core import Event, Space, categorical
 from conjoin.core.device import on_device
 from conjoin.core.shapes import Bool, Float
@@ -270,7 +270,6 @@ def _leaves(
     roots = roots_of(trees)
     out.root.copy_(torch.as_tensor(roots))
     for number, (root, tree) in enumerate(zip(roots, trees, strict=True)):
-        place = slice(root, root + tree.node_count)
         leaf = tree.apply(table)
         ended = np.bincount(leaf, minlength=tree.node_count)
         first = number * len(y)
@@ -280,9 +279,7 @@ def _leaves(
             - ended,  # depth first: what lies under a node follows it
             "rows": tree.n_node_samples,
         }
-        for name, column in columns.items():
-            buffer = getattr(out, name)
-            buffer[place] = torch.as_tensor(np.ascontiguousarray(column)).to(buffer.dtype)
+        write_nodes(out, root, columns)
         sorted_bins = code[leaf.argsort(kind="stable")].astype(np.uint8)
         out.bin[first : first + len(y)] = torch.as_tensor(sorted_bins)
     return out

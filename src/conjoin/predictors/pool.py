@@ -64,10 +64,7 @@ class Family(Scorer):
         return {}
 
     def covers(self, x: Event) -> Bool[Tensor, " B"]:
-        able = self._base[0].capabilities
-        if able.missing == "none" and able.marginals != "prefix":
-            return x.mask.all(1)
-        return torch.ones(x.rows, dtype=torch.bool, device=x.value.device)
+        return self._base[0].covers(x)
 
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         return self._base[0].log_posterior(as_float(x))

@@ -1,6 +1,6 @@
 """Folders of pretrained models: what is refused before anything of them is read.
 
-Nothing here, and nothing that reads such a folder, asks the network. Weights come from safetensors
+Nothing is ever downloaded, here or where such a folder is read. Weights come from safetensors
 alone; a pickle, or code beside the weights, could do anything when it is read, so a folder that
 holds one is refused. What a file says is checked against the bytes of the weights before memory is
 taken.

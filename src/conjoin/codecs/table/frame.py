@@ -6,7 +6,7 @@ import datetime
 import numbers
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -315,16 +315,24 @@ def _check_categories(series: Series) -> None:
 
 def _check_words(series: Series) -> None:
     """ValueError for half a character (a lone surrogate of UTF-16), which no file can hold."""
-    for row, cell in enumerate(series):
+    row = first_half(series)
+    if row is not None:
+        raise ValueError(
+            f"Column {series.name!r}, row {row}: {quoted(series.iloc[row])} has half a character, "
+            "which can't be written to a file: replace it."
+        )
+
+
+def first_half(cells: Iterable[Any]) -> int | None:
+    """The first of the cells that is a string with half a character; None where none is."""
+    for row, cell in enumerate(cells):
         if (
             isinstance(cell, str)
             and not cell.isascii()
             and any("\ud800" <= letter <= "\udfff" for letter in cell)
         ):
-            raise ValueError(
-                f"Column {series.name!r}, row {row}: {quoted(cell)} has half a character, which "
-                "can't be written to a file: replace it."
-            )
+            return row
+    return None
 
 
 def _check_finite(frame: pd.DataFrame) -> None:

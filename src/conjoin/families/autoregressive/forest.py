@@ -50,7 +50,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
-from conjoin.components.decision_trees import descend, inner_layers, node_columns, roots_of
+from conjoin.components.decision_trees import (
+    descend,
+    inner_layers,
+    node_columns,
+    roots_of,
+    write_nodes,
+)
 from conjoin.components.leaves import LeafLayer
 from conjoin.components.multinomial import Indicators, Regression, fitted, pool_powers
 from conjoin.components.number_basis import Basis
@@ -681,9 +687,7 @@ def _planted(
     roots = roots_of(trees)
     conditional.root.copy_(torch.as_tensor(roots))
     for start, tree in zip(roots, trees, strict=True):
-        for name, column in node_columns(tree, start).items():
-            own = getattr(conditional, name)
-            own[start : start + tree.node_count] = torch.as_tensor(column).to(own.dtype)
+        write_nodes(conditional, start, node_columns(tree, start))
     found = [tree.apply(table.numpy()) + root for tree, root in zip(trees, roots, strict=True)]
     return torch.as_tensor(np.stack(found, 1))
 

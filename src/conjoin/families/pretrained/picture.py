@@ -157,9 +157,8 @@ class DiffusersPictureDensity(Density):
                 f"The network of {self.config.folder!r} takes pictures of "
                 f"{told.get('in_channels', 3)} channels, these have {channels}."
             )
-        side = told.get("sample_size")
-        side = [side, side] if isinstance(side, int) else side
-        if side and list(side) != [height, width]:
+        side = _side_of(told)
+        if side and side != [height, width]:
             raise ValueError(
                 f"The network of {self.config.folder!r} takes pictures of {side[0]} x {side[1]} "
                 f"pixels, these have {height} x {width}: bring them to that size."
@@ -429,12 +428,17 @@ def _diffusers() -> Any:
     return package
 
 
+def _side_of(told: dict[str, Any]) -> list[int]:
+    """Height and width of a network's pictures; nothing where its config tells no size."""
+    side = told.get("sample_size") or []
+    return [side, side] if isinstance(side, int) else list(side)
+
+
 def grid_in(folder: str | Path) -> tuple[int, int, int]:
     """Channels, height and width of the pictures of a folder's network; ValueError where it tells
     no size."""
     told = _described(DiffusersPicture(folder=str(folder)))["unet"]
-    side = told.get("sample_size")
-    side = [side, side] if isinstance(side, int) else side
+    side = _side_of(told)
     if not side:
         raise ValueError(
             f"{folder}: unet/config.json tells no sample_size, how large pictures are."
