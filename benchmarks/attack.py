@@ -176,8 +176,18 @@ def by_command(line: list[str], *names: str) -> int:
 # -------------------------------------------------------------------------------------- frames
 
 
-def no_preparation(home: Path):
+def fit_plain_frames(home: Path) -> Path:
+    """Fit plain frames, so that the modules which a fit needs are imported once and not in every
+    trial."""
+    warnings.simplefilter("ignore")
+    X = pd.DataFrame({"a": np.arange(40.0), "b": ["u", "v"] * 20})
+    for kind, y in ((conjoin.JointClassifier, X["b"]), (conjoin.JointRegressor, X["a"] ** 2)):
+        for family in FRAME_FAMILIES:
+            kind(family=family).fit(X, y).impute(X)
     return home
+
+
+FRAME_FAMILIES = ["naive_bayes", "mixture", "circuit", "bayes_net"]
 
 
 def odd_column(rng: random.Random, rows: int):
@@ -280,7 +290,7 @@ def fit_frame(home: Path, rng: random.Random) -> int:
     warnings.simplefilter("ignore")
     X = odd_frame(rng)
     kind = rng.choice([conjoin.JointClassifier, conjoin.JointRegressor, conjoin.JointDensity])
-    model = kind(family=rng.choice(["naive_bayes", "mixture", "circuit", "bayes_net"]))
+    model = kind(family=rng.choice(FRAME_FAMILIES))
     arguments = [X]
     if kind is not conjoin.JointDensity:
         plain = rng.choice([["n", "p"], [0, 1, 2], [0.5, 1.25, 7.0], [True, False]])
@@ -313,7 +323,8 @@ def answers_well(model, X) -> bool:
 
 
 def write_files(home: Path) -> dict[str, bytes]:
-    """Good files of every kind, to be mutated."""
+    """Good files of every kind, to be mutated; one is checked here, so that the modules which
+    ``check`` needs are imported once and not in every trial."""
     random_ = np.random.default_rng(0)
     rows = 300
     frame = pd.DataFrame(
@@ -346,6 +357,8 @@ def write_files(home: Path) -> dict[str, bytes]:
         home / "t.npz", x_train=images / 1.0, y_train=random_.choice(["a", "b"], (40, 1))
     )
     found["packed.npz"] = (home / "t.npz").read_bytes()
+    (home / "t.csv").write_text(text)
+    run(["check", str(home / "t.csv"), "-q"])
     return found
 
 
@@ -638,7 +651,7 @@ def kill_fit(ready, rng: random.Random) -> int:
 
 
 VERBS = {
-    "frames": (no_preparation, fit_frame, 300),
+    "frames": (fit_plain_frames, fit_frame, 300),
     "files": (write_files, read_file, 1000),
     "models": (read_models, ask_altered, 200),
     "saves": (begin_saves, kill_save, 200),
