@@ -831,7 +831,15 @@ def test_a_damaged_archive_is_told_in_few_words(tmp_path):
 
 def test_labels_with_half_characters_are_told_in_a_sentence():
     X = pd.DataFrame({"a": np.arange(40.0)})
-    y = np.array(["\ud800", "b"] * 20, dtype=object)
-    for kind in (JointRegressor, JointClassifier):
-        with pytest.raises(ValueError, match="The target 'y' has half a character in row 0"):
-            kind(family="naive_bayes").fit(X, y)
+    labels = ["\ud800", "b"] * 20
+    for y in (labels, np.array(labels, dtype=object)):
+        for kind in (JointRegressor, JointClassifier):
+            with pytest.raises(ValueError, match="The target 'y' has half a character in row 0"):
+                kind(family="naive_bayes").fit(X, y)
+
+
+def test_a_long_label_is_cut_in_messages():
+    X = pd.DataFrame({"a": np.arange(40.0)})
+    with pytest.raises(ValueError, match="which is no number") as told:
+        JointRegressor(family="naive_bayes").fit(X, ["x" * 100_000] * 40)
+    assert len(str(told.value)) < 500

@@ -114,6 +114,7 @@ def read_labels(
         check_consistent_length(np.empty(rows), labels)
     if labels.dtype == object:
         check_cells(f"Target {name!r}", labels, UNKNOWN)
+    if labels.dtype.kind in "OU":
         _refuse_halves(name, labels)
     labels, known = _as_meant(labels, meant, unlabelled)
     kind = TARGETS[task]
@@ -154,8 +155,8 @@ def _refuse_halves(name: str, labels: np.ndarray) -> None:
     row = first_half(labels)
     if row is not None:
         raise ValueError(
-            f"The target {name!r} has half a character in row {row}, {labels[row]!a}, which no "
-            "file can hold: correct the label."
+            f"The target {name!r} has half a character in row {row}, {str(labels[row])!a}, which "
+            "no file can hold: correct the label."
         )
 
 

@@ -16,6 +16,7 @@ from conjoin.codecs.table.values import (
     blank,
     floats,
     merged,
+    quoted,
     text_of,
     truth_of,
     truths_of,
@@ -238,7 +239,7 @@ class Classes(Target):
         found = np.flatnonzero([own == wanted or str(own) == str(wanted) for own in self.labels])
         if len(found) != 1:
             raise ValueError(
-                f"{self.name!r} has no class {str(label)!r}; choose from "
+                f"{self.name!r} has no class {quoted(str(label))}; choose from "
                 f"{', '.join(str(c) for c in self.labels)}."
             )
         return int(found[0])
@@ -469,11 +470,12 @@ def _no_number(name: str, labels: np.ndarray, words: np.ndarray) -> str:
     remedy = (
         "its numbers are not written in one way, with one unit and the same marks"
         if odd is None
-        else f"correct it, or say unlabelled={str(odd)!r} if it means that the number is not known"
+        else f"correct it, or say unlabelled={quoted(str(odd))} if it means that the number is not "
+        "known"
     )
     return (
-        f"The target {name!r} has the value {str(labels[row])!r} in row {row}, which is no number: "
-        f"{remedy}; for classes use JointClassifier."
+        f"The target {name!r} has the value {quoted(str(labels[row]))} in row {row}, which is no "
+        f"number: {remedy}; for classes use JointClassifier."
     )
 
 
