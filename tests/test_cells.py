@@ -1135,3 +1135,79 @@ def test_shuffled_numbers_of_customers_are_identifiers():
     found = inspect(frame.assign(steps=rng.permutation(3000)[:300]))
     assert "none stands twice" in found["customer"].why
     assert not found["steps"].why
+
+
+# ------------------------------------------------------ leading zeros, lengths of time, AM and PM
+
+
+def random_dates(form):
+    days = pd.Timestamp("2016-01-01") + pd.to_timedelta(rng().integers(0, 800, ROWS), "D")
+    numbers = {"d": days.day, "m": days.month, "Y": days.year}
+    return [form.format(**{key: each[i] for key, each in numbers.items()}) for i in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("words", "form"),
+    [
+        ("{d}.{m}.{Y}", "%-d.%-m.%Y"),
+        ("{d:02d}.{m:02d}.{Y}", "%d.%m.%Y"),
+        ("{d}.{m:02d}.{Y}", "%-d.%m.%Y"),
+        ("{m}/{d}/{Y}", "%-m/%-d/%Y"),
+        ("{m}/{d}/{Y} 9:05", "%-m/%-d/%Y %-H:%M"),
+    ],
+)
+def test_dates_are_written_back_with_or_without_leading_zeros(words, form):
+    frame = pd.DataFrame({"day": random_dates(words), "v": rng().normal(size=ROWS).round(2)})
+    codec = TableCodec().fit(frame)
+    assert codec.schema.columns[0].format == form
+    again = codec.decode(codec.encode(frame).event.value)
+    assert again["day"].tolist() == frame["day"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("words", "minutes"),
+    [
+        (["3h 32m", "0h 5m", "12h 0m"], [212, 5, 720]),
+        (["1h", "45m", "1h 20m"], [60, 45, 80]),
+        (["1 hour 1 minute", "2 hours 15 minutes", "3 hours 0 minutes"], [61, 135, 180]),
+        (["1h 05m", "12h 30m", "0h 01m"], [65, 750, 1]),
+        (["1d 2h 3m", "5h 1m", "2d"], [1563, 301, 2880]),
+        (["1 hr, 20 min", "2 hr, 5 min", "11 hr, 0 min"], [80, 125, 660]),
+    ],
+)
+def test_lengths_of_time_in_words_are_numbers_and_are_written_back(words, minutes):
+    frame = pd.DataFrame({"took": words * 20, "v": rng().normal(size=60).round(2)})
+    codec = TableCodec().fit(frame)
+    assert codec.schema.columns[0].unit == "min"
+    np.testing.assert_allclose(numbers_of(codec, frame, "took"), minutes * 20, atol=1e-6)
+    assert codec.decode(codec.encode(frame).event.value)["took"].tolist() == words * 20
+    assert any("lengths of time, in min" in text for text in codec.schema.notices)
+
+
+@pytest.mark.parametrize("words", [["3m 2h", "2h 3m", "1h 2m"], ["90m", "1h 20m", "2h 5m"]])
+def test_lengths_that_could_not_be_written_back_stay_words(words):
+    codec = TableCodec().fit(pd.DataFrame({"took": words * 20, "v": rng().normal(size=60)}))
+    assert not codec.schema.columns[0].numeric
+
+
+def test_times_of_both_clocks_are_read_and_told():
+    words = ["13:00", "11:30 PM", "07:10", "1:05 pm", "12:15 AM"]
+    codec = TableCodec().fit(pd.DataFrame({"at": words * 12, "v": rng().normal(size=60).round(2)}))
+    frame = pd.DataFrame({"at": words, "v": 0.5})
+    assert numbers_of(codec, frame, "at").round(6).tolist() == [780, 1410, 430, 785, 15]
+    back = codec.decode(codec.encode(frame).event.value)["at"].tolist()
+    assert back == ["13:00", "23:30", "07:10", "13:05", "00:15"]
+    assert any("'11:30 PM' among those of 24 hours" in text for text in codec.schema.notices)
+
+
+def test_times_that_could_be_of_either_clock_stay_words():
+    words = ["1:00", "11:30 PM", "7:10"]
+    codec = TableCodec().fit(pd.DataFrame({"at": words * 20, "v": rng().normal(size=60)}))
+    assert not codec.schema.columns[0].numeric
+
+
+def test_infinite_labels_are_told_with_their_row():
+    X = pd.DataFrame({"v": np.arange(4.0)})
+    for kind in (JointClassifier, JointRegressor):
+        with pytest.raises(ValueError, match=r"infinity .*: row 2 is inf"):
+            kind(family="naive_bayes").fit(X, [0.5, np.nan, np.inf, 1.5])

@@ -316,10 +316,7 @@ class Number(Target):
         if words.any():
             raise ValueError(_no_number(name, labels, words))
         values = numbers.to_numpy(dtype=float, na_value=np.nan)
-        if np.isinf(values).any():
-            raise ValueError(
-                f"Input y contains infinity or a value too large for {values.dtype!r}."
-            )
+        refuse_infinite(values, known)
         return np.where(known, values, 0.0), known
 
     @classmethod
@@ -511,12 +508,27 @@ def _meant_json(target: Target) -> dict[str, Any]:
     }
 
 
+def refuse_infinite(values: np.ndarray, known: np.ndarray) -> None:
+    """ValueError, in the words that scikit-learn asks for, where one of the numbers that are known
+    is infinite; ``values`` are those of all rows, or of the known ones."""
+    values = values[known] if len(values) == len(known) else values
+    infinite = np.isinf(values)
+    if infinite.any():
+        place = int(infinite.argmax())
+        raise ValueError(
+            "Input y contains infinity or a value too large for dtype('float64'): row "
+            f"{np.flatnonzero(known)[place]} is {values[place]}; correct it."
+        )
+
+
 def class_labels(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     """The labels in one sortable dtype; ValueError for a target that is a number."""
     clear = labels[known]
     if clear.dtype == object:
         kinds = {type(label) for label in clear}
         clear = clear.astype(str) if len(kinds) > 1 or kinds == {str} else np.array(clear.tolist())
+    if clear.dtype.kind == "f":
+        refuse_infinite(clear, known)
     if len(clear):
         from sklearn.utils.multiclass import check_classification_targets
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from conjoin.codecs.table.far import FarCodes, far_codes
 from conjoin.codecs.table.guess import level_cells
+from conjoin.codecs.table.padding import write_dates
 from conjoin.codecs.table.reading import numbers_of, written_cells
 from conjoin.codecs.table.schema import RARE, Column
 from conjoin.codecs.table.values import (
@@ -25,11 +26,11 @@ from conjoin.codecs.table.values import (
     blank,
     map_distinct,
     merged,
-    reading_of,
     tally,
     text_of,
     truth_of,
     truths_of,
+    writing_of,
 )
 from conjoin.core import Variable
 
@@ -243,16 +244,13 @@ class _Dates(_Numbers):
         step = self.column.precision or 1 / _DAY_US
         ticks = np.rint(self._unrounded(value) / step).astype("int64")
         stamps: Series = pd.Series((ticks * round(step * _DAY_US)).astype("datetime64[us]"))
-        form = self.column.format and reading_of(self.column.format)
+        form = writing_of(self.column.format).replace("%z", "+00:00")
         if self.column.format == "date":
             return stamps.dt.date.astype(object)
         if self.column.format == "utc":
             return stamps.dt.tz_localize("UTC")
-        if "%z" in form:
-            words = stamps.dt.strftime(form.replace("%z", "+00:00"))
-            return words.astype(self.column.dtype)
         if form:
-            return stamps.dt.strftime(form).astype(self.column.dtype)
+            return write_dates(stamps, form).astype(self.column.dtype)
         if not self.column.dtype.startswith("datetime64"):
             return stamps
         zoned = "," in self.column.dtype

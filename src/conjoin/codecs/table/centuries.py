@@ -3,20 +3,15 @@
 import datetime
 from typing import Any
 
-from conjoin.codecs.table.values import quoted, read_dates, reading_of, up_to
+from conjoin.codecs.table.values import quoted, read_dates, reading_of, says_century, up_to
 
-__all__ = ["century_words", "says_century", "with_century"]
+__all__ = ["century_words", "with_century"]
 
 Series = Any  # a pandas Series of any cell type
 
 MAX_YEARS_AHEAD = 20  # of plans and due dates, beyond which years to come are taken as past ones
 _LAST_OF_CENTURY = 1999
 _LAST_READ = 2068  # where nothing else is said
-
-
-def says_century(form: str) -> bool:
-    """Whether a format says up to which year its years of two digits reach."""
-    return "%y" in form and reading_of(form) != form
 
 
 def with_century(series: Series, form: str) -> str:

@@ -94,22 +94,42 @@ def _seconds(found: re.Match[str]) -> float | None:
     return hour * 3600 + int(found["minute"]) * 60 + second
 
 
-def learn_clock(words: Sequence[str]) -> Clock | None:
-    """The one way in which every word is a time; None where there is none."""
+def learn_clock(words: Sequence[str]) -> tuple[Clock, tuple[str, ...]] | None:
+    """The one way in which every word is a time, and what was assumed; None where there is none.
+    Times with words for the halves of a day are read among those of 24 hours, where these show
+    themselves by an hour after 12 or of 0."""
     found = [_TIME.fullmatch(word.strip()) for word in words]
     read = [match for match in found if match is not None and _seconds(match) is not None]
-    if len(read) < len(words) or len({bool(match["half"]) for match in read}) != 1:
+    if not read or len(read) < len(words):
         return None
-    hours = [match["hour"] for match in read]
+    plain = [match for match in read if not match["half"]]
     tops = max((_seconds(match) or 0.0) for match in read)
+    halved = [match for match in read if match["half"]]
+    if plain and halved and (tops >= _DAY_SECONDS or not any(map(_of_24_hours, plain))):
+        return None
+    usual = plain or read
+    hours = [match["hour"] for match in usual]
     clock = Clock(
         width=2 if any(hour[0] == "0" for hour in hours if len(hour) > 1) else min(map(len, hours)),
         seconds=any(match["second"] for match in read),
         places=max(len(match["rest"] or "") for match in read),
-        half=_halves(read),
+        half=_halves(usual),
         day=tops < _DAY_SECONDS,
     )
-    return clock
+    return clock, _told_of_halves(clock, halved[0][0]) if plain and halved else ()
+
+
+def _of_24_hours(found: re.Match[str]) -> bool:
+    return not 1 <= int(found["hour"]) <= 12
+
+
+def _told_of_halves(clock: Clock, word: str) -> tuple[str, ...]:
+    """The words for what becomes of times with AM and PM among those of 24 hours."""
+    other = clock.write(clock.read(word) or 0.0)
+    return (
+        f"has times such as {word!r} among those of 24 hours; they are read, and written as "
+        f"{other!r}",
+    )
 
 
 def _halves(read: Sequence[re.Match[str]]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from conjoin.codecs.table.clock import Clock, learn_clock
+from conjoin.codecs.table.lengths import Lengths, learn_lengths
 from conjoin.codecs.table.moments import Duration, PeriodOf, TimeOfDay
 from conjoin.codecs.table.versions import versions_in
 from conjoin.codecs.table.written import (
@@ -28,10 +29,10 @@ __all__ = [
 ]
 
 JSON = dict[str, Any]
-Form = Written | Clock | Duration | PeriodOf | TimeOfDay
+Form = Written | Clock | Lengths | Duration | PeriodOf | TimeOfDay
 
 FORMS: dict[str, Any] = {
-    each.form: each for each in (Written, Clock, Duration, PeriodOf, TimeOfDay)
+    each.form: each for each in (Written, Clock, Lengths, Duration, PeriodOf, TimeOfDay)
 }
 
 _MIN_NUMBERS = 3  # distinct numbers of a column that is taken to hold numbers
@@ -67,11 +68,15 @@ def find_form(words: Sequence[str], parse: str = "", usual: str = "") -> Found |
 
 
 def _learn(words: Sequence[str], parse: str, usual: str = "") -> tuple[Any, tuple[str, ...]] | None:
-    clock = learn_clock(words) if parse in ("", "time") else None
-    if clock is not None or parse == "time":
-        return None if clock is None else (clock, ())
-    found = learn_written(words, "" if parse == "words" else parse, usual)
-    return None if found is None else (found.written, found.assumed)
+    if parse in ("", "time"):
+        found = learn_clock(words)
+        lengths = learn_lengths(words) if found is None else None
+        if found is not None:
+            return found
+        if lengths is not None or parse == "time":
+            return None if lengths is None else (lengths, ())
+    written = learn_written(words, "" if parse == "words" else parse, usual)
+    return None if written is None else (written.written, written.assumed)
 
 
 def _may_be_codes(words: Sequence[str], form: Any) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from conjoin.codecs.table.aside import reason_to_set_aside
-from conjoin.codecs.table.centuries import century_words, says_century
+from conjoin.codecs.table.centuries import century_words
 from conjoin.codecs.table.codes import is_place_name
 from conjoin.codecs.table.doubts import (
     codes_in,
@@ -41,6 +41,7 @@ from conjoin.codecs.table.measure import (
     unit_of,
 )
 from conjoin.codecs.table.overrides import named_categories
+from conjoin.codecs.table.padding import with_padding
 from conjoin.codecs.table.reading import (
     IN_WORDS,
     form_of,
@@ -58,6 +59,7 @@ from conjoin.codecs.table.values import (
     floats,
     merged,
     quoted,
+    says_century,
     sort_values,
     tally,
     text_of,
@@ -372,6 +374,7 @@ def _column(
         said = says_century(asked.get("format", ""))
         century = [] if said else century_words(name, series, form)
         fields["doubts"] = (*none, *order, *century, *zone_doubts(name, series))
+        fields["format"] = with_padding(pd.unique(series.dropna().astype(object)), form)
     column = Column.from_json(fields)
     why = asked.get("why", "") or "you asked for it" if asked.get("role") == "set aside" else ""
     if asked.get("role") is None and not is_target:

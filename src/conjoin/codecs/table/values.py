@@ -34,6 +34,7 @@ __all__ = [
     "quoted",
     "read_dates",
     "reading_of",
+    "says_century",
     "sort_values",
     "stamps_or_bad",
     "tally",
@@ -43,6 +44,7 @@ __all__ = [
     "up_to",
     "whole_text",
     "without",
+    "writing_of",
     "zones_of",
 ]
 
@@ -215,9 +217,24 @@ def _number(value: Any) -> float:
 def reading_of(form: str) -> str:
     """How words are read as dates: in a stated format, since guessing one would make a cell depend
     on the rest of its batch."""
-    found = _UP_TO.fullmatch(form)
-    form = form if found is None else found["form"]
+    form = _without_year(form).replace("%-", "%")
     return form if form not in ("", "date", "utc") else "ISO8601"
+
+
+def _without_year(form: str) -> str:
+    """The format without the year up to which its years of two digits reach."""
+    found = _UP_TO.fullmatch(form)
+    return form if found is None else found["form"]
+
+
+def writing_of(form: str) -> str:
+    """How dates are written as words; nothing where they are no words."""
+    return _without_year(form) if form not in ("", "date", "utc") else ""
+
+
+def says_century(form: str) -> bool:
+    """Whether a format says up to which year its years of two digits reach."""
+    return _UP_TO.fullmatch(form) is not None
 
 
 def read_dates(words: Series, form: str, zoned: bool = False) -> Series:
@@ -236,7 +253,7 @@ def read_dates(words: Series, form: str, zoned: bool = False) -> Series:
 
 def up_to(form: str, year: int) -> str:
     """The format whose years of two digits lie in the hundred years up to ``year``."""
-    return f"{reading_of(form)} up to {year}"
+    return f"{_without_year(form)} up to {year}"
 
 
 def dates_in(form: str) -> str:
