@@ -1206,6 +1206,34 @@ def test_times_that_could_be_of_either_clock_stay_words():
     assert not codec.schema.columns[0].numeric
 
 
+@pytest.mark.parametrize(
+    ("words", "counts"),
+    [
+        (["2017-10", "1970-01", "1969-12"], [573, 0, -1]),
+        (["Oct 2017", "Jan 1970", "May 1971"], [573, 0, 16]),
+        (["October 2017", "January 1970", "May 1971"], [573, 0, 16]),
+        (["Q4 2017", "Q1 1970", "Q2 1969"], [191, 0, -3]),
+        (["2017Q4", "1970Q1", "1969Q2"], [191, 0, -3]),
+        (["1970-W01", "1970-W02", "1971-W01"], [0, 1, 53]),
+    ],
+)
+def test_months_quarters_and_weeks_are_counted_and_are_written_back(words, counts):
+    frame = pd.DataFrame({"when": words * 20, "v": rng().normal(size=60).round(2)})
+    codec = TableCodec().fit(frame)
+    found = numbers_of(codec, frame, "when")
+    assert (found - found[1]).round(6).tolist() == [count - counts[1] for count in counts] * 20
+    assert codec.decode(codec.encode(frame).event.value)["when"].tolist() == words * 20
+    assert any("of a calendar, counted from 1970" in text for text in codec.schema.notices)
+
+
+@pytest.mark.parametrize(
+    "words", [["2009-10", "2010-11", "2011-12"], ["2015-W53", "2016-W53", "x"]]
+)
+def test_seasons_and_weeks_that_do_not_exist_stay_words(words):
+    codec = TableCodec().fit(pd.DataFrame({"when": words * 20, "v": rng().normal(size=60)}))
+    assert not codec.schema.columns[0].numeric
+
+
 def test_infinite_labels_are_told_with_their_row():
     X = pd.DataFrame({"v": np.arange(4.0)})
     for kind in (JointClassifier, JointRegressor):

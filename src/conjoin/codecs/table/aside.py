@@ -14,7 +14,7 @@ __all__ = ["reason_to_set_aside"]
 
 MIN_DENSE = 100  # distinct whole numbers, among twice as many, that no chance keeps apart
 _MOSTLY_DIFFERENT = "nearly every value is different"
-_MOMENTS = ("clock", "length", "duration", "period", "time of day")
+_MOMENTS = ("clock", "length", "calendar", "duration", "period", "time of day")
 MIN_WORDS_OF_TEXT = 3
 MIN_TEXT_SHARE = 0.5  # of the distinct words, that have several words in them
 

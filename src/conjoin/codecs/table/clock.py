@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-__all__ = ["Clock", "learn_clock"]
+__all__ = ["Clock", "learn_clock", "number_or_none"]
 
 _TIME = re.compile(
     r"(?P<hour>\d{1,3}):(?P<minute>[0-5]\d)(:(?P<second>[0-5]\d)(\.(?P<rest>\d{1,6}))?)?"
@@ -58,10 +58,7 @@ class Clock:
     def read(self, cell: Any) -> float | None:
         """Minutes, or seconds where they are told; None for what is no time."""
         if not isinstance(cell, str):
-            try:
-                return float(cell)
-            except (TypeError, ValueError):
-                return None
+            return number_or_none(cell)
         found = _TIME.fullmatch(cell.strip())
         seconds = None if found is None else _seconds(found)
         if seconds is None:
@@ -82,6 +79,14 @@ class Clock:
     def describe(self) -> str:
         unit = "seconds" if self.seconds else "minutes"
         return f"times of day, in {unit} after midnight" if self.day else f"durations, in {unit}"
+
+
+def number_or_none(cell: Any) -> float | None:
+    """A cell that is no word as a number; None where it is none."""
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
 
 
 def _seconds(found: re.Match[str]) -> float | None:

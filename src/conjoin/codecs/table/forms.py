@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from conjoin.codecs.table.calendar_words import CalendarWords, learn_calendar
 from conjoin.codecs.table.clock import Clock, learn_clock
 from conjoin.codecs.table.lengths import Lengths, learn_lengths
 from conjoin.codecs.table.moments import Duration, PeriodOf, TimeOfDay
@@ -29,11 +30,10 @@ __all__ = [
 ]
 
 JSON = dict[str, Any]
-Form = Written | Clock | Lengths | Duration | PeriodOf | TimeOfDay
+Form = Written | Clock | Lengths | CalendarWords | Duration | PeriodOf | TimeOfDay
 
-FORMS: dict[str, Any] = {
-    each.form: each for each in (Written, Clock, Lengths, Duration, PeriodOf, TimeOfDay)
-}
+_KINDS = (Written, Clock, Lengths, CalendarWords, Duration, PeriodOf, TimeOfDay)
+FORMS: dict[str, Any] = {each.form: each for each in _KINDS}
 
 _MIN_NUMBERS = 3  # distinct numbers of a column that is taken to hold numbers
 # plain whole numbers in words may be codes; so many distinct ones are amounts
@@ -70,11 +70,11 @@ def find_form(words: Sequence[str], parse: str = "", usual: str = "") -> Found |
 def _learn(words: Sequence[str], parse: str, usual: str = "") -> tuple[Any, tuple[str, ...]] | None:
     if parse in ("", "time"):
         found = learn_clock(words)
-        lengths = learn_lengths(words) if found is None else None
         if found is not None:
             return found
-        if lengths is not None or parse == "time":
-            return None if lengths is None else (lengths, ())
+        other = learn_lengths(words) or learn_calendar(words)
+        if other is not None or parse == "time":
+            return None if other is None else (other, ())
     written = learn_written(words, "" if parse == "words" else parse, usual)
     return None if written is None else (written.written, written.assumed)
 

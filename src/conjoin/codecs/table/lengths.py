@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from conjoin.codecs.table.clock import number_or_none
+
 __all__ = ["Lengths", "learn_lengths"]
 
 _SECONDS = (86_400, 3_600, 60, 1)
@@ -61,10 +63,7 @@ class Lengths:
     def read(self, cell: Any) -> float | None:
         """The length in the smallest unit; None for what is none."""
         if not isinstance(cell, str):
-            try:
-                return float(cell)
-            except (TypeError, ValueError):
-                return None
+            return number_or_none(cell)
         parts = _parts(cell)
         if parts is None:
             return None

@@ -44,7 +44,12 @@ __all__ = [
 ]
 
 LEVEL_TYPES = ("category", "ordered", "boolean")
-IN_WORDS = ("number", "clock", "length")  # forms of words; others are of objects such as timedelta
+IN_WORDS = (
+    "number",
+    "clock",
+    "length",
+    "calendar",
+)  # forms of words; others are of objects such as timedelta
 MIN_AMOUNTS = 11  # distinct numbers in words, from which on a target of words is a number
 _MANY_WORDS = 500  # distinct words that tell which decimal mark a column has
 
