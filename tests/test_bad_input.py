@@ -838,6 +838,13 @@ def test_labels_with_half_characters_are_told_in_a_sentence():
                 kind(family="naive_bayes").fit(X, y)
 
 
+def test_a_word_beside_missing_labels_is_named_by_its_row():
+    X = pd.DataFrame({"a": np.arange(40.0)})
+    y = pd.Series([pd.NA, 1.5, "q", 2.5] * 10, dtype=object)
+    with pytest.raises(ValueError, match="has the value 'q' in row 2, which is no number"):
+        JointRegressor(family="naive_bayes").fit(X, y)
+
+
 def test_a_long_label_is_cut_in_messages():
     X = pd.DataFrame({"a": np.arange(40.0)})
     with pytest.raises(ValueError, match="which is no number") as told:

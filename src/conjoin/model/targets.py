@@ -463,7 +463,8 @@ def _no_number(name: str, labels: np.ndarray, words: np.ndarray) -> str:
     """Which label stands in the way, and what can be done about it."""
     distinct = pd.unique(labels[words])
     odd = next((word for word in distinct if find_form([str(word)], "number") is None), None)
-    row = int((words & (labels == (distinct[0] if odd is None else odd))).argmax())
+    same = labels[words] == (distinct[0] if odd is None else odd)
+    row = int(np.flatnonzero(words)[same][0])
     remedy = (
         "its numbers are not written in one way, with one unit and the same marks"
         if odd is None
