@@ -23,6 +23,7 @@ from conjoin.calibration.familiarity import (
     reference_of,
 )
 from conjoin.calibration.kernels import MAX_COORDINATES, KernelReading
+from conjoin.calibration.ratio import RatioReading
 from conjoin.calibration.strangers import pseudo_strangers
 from conjoin.core import Event, Variable
 from conjoin.core.shapes import Bool, Float
@@ -33,8 +34,10 @@ LOG_P = "log p(x)"
 KERNELS = "kernels about centres"
 KERNELS_BY_RANK = "kernels about centres, by ranks"
 GAUSSIAN = "a Gaussian's"
-BY_RANK = {KERNELS: False, KERNELS_BY_RANK: True}  # in the order in which they are tried
-NAMES = (LOG_P, *BY_RANK, GAUSSIAN)
+RATIO = "trees' against shuffled columns"
+BY_RANK = {KERNELS: False, KERNELS_BY_RANK: True}
+NAMES = (LOG_P, *BY_RANK, GAUSSIAN, RATIO)  # by their places here they are saved
+TRIED = (LOG_P, RATIO, *BY_RANK, GAUSSIAN)  # in this order
 
 MAX_JUDGING_ROWS = 512  # validation rows that pseudo-strangers are made of
 FALSE_ALARM_RATE = 0.05  # at which pseudo-strangers are to be caught
@@ -52,14 +55,14 @@ class Readings:
 
     Attributes
     ----------
-    kernels
-        By their names.
+    own
+        By their names, those that have something to save.
     reference
         Of every reading that has joined, ``LOG_P`` first, the statistic on validation rows, in
         order.
     """
 
-    kernels: Mapping[str, KernelReading]
+    own: Mapping[str, KernelReading | RatioReading]
     reference: Mapping[str, Float[Tensor, " R"]]
 
     @property
@@ -69,9 +72,9 @@ class Readings:
     def to_tensors(self) -> dict[str, Tensor]:
         """What is saved; the inverse of ``from_tensors``."""
         stored = {f"reference.{NAMES.index(name)}": own for name, own in self.reference.items()}
-        for name, kernel in self.kernels.items():
+        for name, reading in self.own.items():
             place = NAMES.index(name)
-            stored |= {f"kernel.{place}.{key}": own for key, own in kernel.to_tensors().items()}
+            stored |= {f"kernel.{place}.{key}": own for key, own in reading.to_tensors().items()}
         return stored
 
     @classmethod
@@ -82,17 +85,19 @@ class Readings:
             for place, name in enumerate(NAMES)
             if f"reference.{place}" in stored
         }
-        kernels = {}
-        for name, by_rank in BY_RANK.items():
+        read: dict[str, KernelReading | RatioReading] = {}
+        for name in (*BY_RANK, RATIO):
             start = f"kernel.{NAMES.index(name)}."
             own = {
                 key.removeprefix(start): value
                 for key, value in stored.items()
                 if key.startswith(start)
             }
-            if own:
-                kernels[name] = KernelReading.from_tensors(variables, by_rank, own)
-        return cls(kernels, reference)
+            if own and name == RATIO:
+                read[name] = RatioReading.from_tensors(variables, own)
+            elif own:
+                read[name] = KernelReading.from_tensors(variables, BY_RANK[name], own)
+        return cls(read, reference)
 
 
 class JoinedFamiliarity:
@@ -114,7 +119,7 @@ class JoinedFamiliarity:
         self.bank = bank
         self.sketch = sketch
         self.readings = readings
-        others: dict[str, Reading] = {**readings.kernels, GAUSSIAN: gaussian}
+        others: dict[str, Reading] = {**readings.own, GAUSSIAN: gaussian}
         self.others = {name: others[name] for name in readings.names if name != LOG_P}
         self._usual: dict[bytes, list[tuple[float, float]]] = {}
 
@@ -193,12 +198,13 @@ def learn_readings(
     if coordinates > MAX_COORDINATES or validation.rows < MIN_REFERENCE_ROWS or not rows.rows:
         return None
     generator = np.random.default_rng(seed)
-    kernels = {
+    own: dict[str, KernelReading | RatioReading] = {
         name: KernelReading.of(variables, rows, validation, by_rank, generator)
         for name, by_rank in BY_RANK.items()
     }
+    own[RATIO] = RatioReading.of(variables, rows, generator)
     nothing = torch.zeros(1, dtype=torch.float64)
-    every = familiarity(Readings(kernels, dict.fromkeys(NAMES, nothing)))
+    every = familiarity(Readings(own, dict.fromkeys(TRIED, nothing)))
     some = validation.take(torch.as_tensor(generator.permutation(validation.rows)))
     some = some.take(slice(0, MAX_JUDGING_ROWS))
     strangers = pseudo_strangers(variables, some, generator)
@@ -206,12 +212,12 @@ def learn_readings(
     ordinary = _asked(every, validation)
     joined = _joined(ordinary, judged)
     reference = reference_of(ordinary[:, joined])
-    names = [NAMES[place] for place in joined]
+    names = [TRIED[place] for place in joined]
     return Readings(
-        {name: kernel for name, kernel in kernels.items() if name in names},
+        {name: reading for name, reading in own.items() if name in names},
         {
-            name: torch.tensor(own, dtype=torch.float64)
-            for name, own in zip(names, reference, strict=True)
+            name: torch.tensor(usual, dtype=torch.float64)
+            for name, usual in zip(names, reference, strict=True)
         },
     )
 
