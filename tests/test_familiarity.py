@@ -11,7 +11,7 @@ from conjoin import JointDensity
 from conjoin.calibration.familiarity import ADDED_VARIANCE, Familiarity, GaussianReading
 from conjoin.calibration.kernels import KernelReading
 from conjoin.calibration.ratio import RatioReading
-from conjoin.calibration.readings import _joined, least_log_rank
+from conjoin.calibration.readings import RATIO, _joined, least_log_rank
 from conjoin.calibration.strangers import pseudo_strangers
 from conjoin.core import Event, Space, Variable, stream
 
@@ -267,9 +267,12 @@ def test_false_alarms_come_at_the_asked_rate_and_shuffled_columns_are_caught(tmp
         drawn = ring(rows, seed).value.numpy()
         return pd.DataFrame(drawn, columns=["east", "north", "colour"])
 
-    model = JointDensity(family="naive_bayes").fit(frame(600, 0))
+    model = JointDensity(family="naive_bayes").fit(frame(1000, 0))
     assert len(model.model_.readings.names) >= 3
-    assert 0.02 < unfamiliar(model, frame(2000, 1)) < 0.085  # 120 calibration rows
+    assert RATIO in model.model_.readings.names
+    few = JointDensity(family="naive_bayes").fit(frame(600, 0))
+    assert RATIO not in few.model_.readings.names
+    assert 0.02 < unfamiliar(model, frame(2000, 1)) < 0.085  # 200 calibration rows
     shuffled = frame(1000, 2)
     shuffled["north"] = shuffled["north"].to_numpy()[::-1]
     assert unfamiliar(model, shuffled) > 0.5

@@ -287,6 +287,14 @@ def test_models_of_before_have_normal_distributions():
     assert isinstance(after.components, StepLayer)
 
 
+@pytest.mark.parametrize("name", ["low", "high", "owner"])
+def test_steps_that_were_altered_are_found(name):
+    layer = layer_of(recorded())[1]
+    assert layer.sound
+    getattr(layer, name)[3] = 1 << 40
+    assert not layer.sound
+
+
 # ------------------------------------------------------------------------------------- the density
 
 

@@ -5,6 +5,7 @@ ranked among validation rows; the statistic is the logarithm of the least rank, 
 familiar as its worst reading. log p(x) is always read. A further reading joins where the share of
 pseudo-strangers that is caught at a false-alarm rate of 5 % falls neither for one kind of them by
 more than ``MAX_LOSS`` nor in the mean over kinds by more than ``MAX_MEAN_LOSS``, beyond chance.
+Trees against shuffled columns are tried where there are ``MIN_RATIO_ROWS`` validation rows.
 Everything is learned from rows of the fit and validation rows; the statistic is a fixed function of
 a row, so that its rank among calibration rows stays valid.
 """
@@ -39,6 +40,7 @@ BY_RANK = {KERNELS: False, KERNELS_BY_RANK: True}
 NAMES = (LOG_P, *BY_RANK, GAUSSIAN, RATIO)  # by their places here they are saved
 TRIED = (LOG_P, RATIO, *BY_RANK, GAUSSIAN)  # in this order
 
+MIN_RATIO_ROWS = 100  # validation rows: the least of five ranks is under .05 where one is under .01
 MAX_JUDGING_ROWS = 512  # validation rows that pseudo-strangers are made of
 FALSE_ALARM_RATE = 0.05  # at which pseudo-strangers are to be caught
 MAX_LOSS = 0.05  # of the share of pseudo-strangers of one kind that is caught
@@ -198,13 +200,15 @@ def learn_readings(
     if coordinates > MAX_COORDINATES or validation.rows < MIN_REFERENCE_ROWS or not rows.rows:
         return None
     generator = np.random.default_rng(seed)
+    tried = [name for name in TRIED if name != RATIO or validation.rows >= MIN_RATIO_ROWS]
     own: dict[str, KernelReading | RatioReading] = {
         name: KernelReading.of(variables, rows, validation, by_rank, generator)
         for name, by_rank in BY_RANK.items()
     }
-    own[RATIO] = RatioReading.of(variables, rows, generator)
+    if RATIO in tried:
+        own[RATIO] = RatioReading.of(variables, rows, generator)
     nothing = torch.zeros(1, dtype=torch.float64)
-    every = familiarity(Readings(own, dict.fromkeys(TRIED, nothing)))
+    every = familiarity(Readings(own, dict.fromkeys(tried, nothing)))
     some = validation.take(torch.as_tensor(generator.permutation(validation.rows)))
     some = some.take(slice(0, MAX_JUDGING_ROWS))
     strangers = pseudo_strangers(variables, some, generator)
@@ -212,7 +216,7 @@ def learn_readings(
     ordinary = _asked(every, validation)
     joined = _joined(ordinary, judged)
     reference = reference_of(ordinary[:, joined])
-    names = [TRIED[place] for place in joined]
+    names = [tried[place] for place in joined]
     return Readings(
         {name: reading for name, reading in own.items() if name in names},
         {
