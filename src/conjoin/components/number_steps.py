@@ -14,7 +14,7 @@ Shape letters: B rows, K states, J steps.
 
 >>> value = np.repeat(np.arange(40.0), np.arange(1, 41))
 >>> found = Steps.of(value, np.ones(len(value)), 0.0, 1.0, groups=4)
->>> bool((np.diff(found.low) == 1).all()), found.owner.max() + 1
+>>> bool((np.diff(found.low) == 1).all()), int(found.owner.max()) + 1
 (True, 4)
 """
 
