@@ -25,7 +25,11 @@ CASES = {
     "adult": (0.05, 0.1, {">50K": 0.1}),
     "telco_churn": (0.05, 0.1, {"Yes": 0.1}),
     "mammography": (0.02, 0.05, {1: 0.2}),
+    "phoneme": (0.1, 0.15),
+    "caravan": (0.05, 0.1),
+    "wine_white": (0.3, 0.4),
 }
+TABLES = ("adult", "telco_churn", "mammography")
 FALSE_ALARM = 0.05
 
 
@@ -34,7 +38,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--splits", type=int, default=20)
-    parser.add_argument("--tables", default=",".join(CASES))
+    parser.add_argument("--tables", default=",".join(TABLES))
     parser.add_argument("--family", default="circuit")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

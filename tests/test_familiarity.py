@@ -10,7 +10,8 @@ import conjoin
 from conjoin import JointDensity
 from conjoin.calibration.familiarity import ADDED_VARIANCE, Familiarity, GaussianReading
 from conjoin.calibration.kernels import KernelReading
-from conjoin.calibration.readings import _joined, least_log_rank
+from conjoin.calibration.ratio import RatioReading
+from conjoin.calibration.readings import RATIO, _joined, least_log_rank
 from conjoin.calibration.strangers import pseudo_strangers
 from conjoin.core import Event, Space, Variable, stream
 
@@ -161,6 +162,64 @@ def test_a_kernel_reading_sees_the_hole_of_a_ring_and_its_other_half():
     assert (kernels(False)(hole, whole) < usual).all()
 
 
+def ratio(rows=600):
+    return RatioReading.of(PLANE, ring(rows, 1), np.random.default_rng(0))
+
+
+def test_trees_against_shuffled_columns_see_what_does_not_go_together():
+    """In a square of two independent columns nothing is to be seen; in a ring its hole is."""
+    whole = torch.ones(3, dtype=torch.bool)
+    shuffled = ring(400, 5).value
+    shuffled[:, 1] = shuffled[torch.randperm(400, generator=stream(2)), 1]
+    own = ratio()(ring(400, 4).value, whole)
+    strange = ratio()(shuffled, whole)
+    assert (strange <= own.quantile(0.05)).double().mean() > 0.5
+    points = torch.rand(600, 3, generator=stream(1), dtype=torch.float64)
+    points[:, 2] = (2 * points[:, 2]).floor()
+    nothing = RatioReading.of(PLANE, Event(points), np.random.default_rng(0))
+    assert nothing(points, whole).abs().mean() < 0.5 * own.abs().mean()
+
+
+def test_the_log_odds_are_those_of_the_mean_over_trees():
+    """Each leaf's share by hand, on the way that a row takes."""
+    reading = ratio(100)
+    row = ring(5, 3).value
+    coded = reading.coded(row, torch.ones(5, 3, dtype=torch.bool))
+    for place in range(5):
+        shares = []
+        for root in reading.root.tolist():
+            node = root
+            while int(reading.right[node]) != node:
+                left = coded[place, int(reading.feature[node])] <= reading.threshold[node]
+                node = node + 1 if left else int(reading.right[node])
+            shares.append(float(reading.share[node]))
+        share = np.clip(np.mean(shares), 1e-3, 1 - 1e-3)
+        found = reading(row[place : place + 1], torch.ones(3, dtype=torch.bool))
+        assert np.isclose(float(found), np.log(share / (1 - share)))
+
+
+def test_missing_cells_are_no_strangers():
+    rows = ring(600, 1)
+    pattern = torch.tensor([True, False, True])
+    reading = RatioReading.of(PLANE, rows, np.random.default_rng(0))
+    one, two = reading(rows.value, pattern), reading(torch.zeros_like(rows.value), pattern)
+    assert torch.isfinite(one).all() and torch.isfinite(two).all()
+    other = rows.value.clone()
+    other[:, 1] = 7.0  # what stands in a missing cell is no matter
+    assert torch.equal(reading(other, pattern), one)
+
+
+def test_damaged_trees_are_refused():
+    stored = ratio(60).to_tensors()
+    again = RatioReading.from_tensors(PLANE, stored)
+    whole = torch.ones(3, dtype=torch.bool)
+    assert torch.equal(again(ring(5, 3).value, whole), ratio(60)(ring(5, 3).value, whole))
+    for name, value in (("right", 0), ("feature", 99), ("share", 2)):
+        bent = dict(stored) | {name: torch.full_like(stored[name], value)}
+        with pytest.raises(ValueError, match="do not go with the columns"):
+            RatioReading.from_tensors(PLANE, bent)
+
+
 def test_ranks_are_the_shares_on_straight_lines():
     reference = torch.tensor([0.0, 1.0, 3.0]).double()
     value = torch.tensor([[0.0], [0.5], [2.0], [3.0], [9.0]]).double()
@@ -208,9 +267,12 @@ def test_false_alarms_come_at_the_asked_rate_and_shuffled_columns_are_caught(tmp
         drawn = ring(rows, seed).value.numpy()
         return pd.DataFrame(drawn, columns=["east", "north", "colour"])
 
-    model = JointDensity(family="naive_bayes").fit(frame(600, 0))
+    model = JointDensity(family="naive_bayes").fit(frame(1000, 0))
     assert len(model.model_.readings.names) >= 3
-    assert 0.02 < unfamiliar(model, frame(2000, 1)) < 0.085  # 120 calibration rows
+    assert RATIO in model.model_.readings.names
+    few = JointDensity(family="naive_bayes").fit(frame(600, 0))
+    assert RATIO not in few.model_.readings.names
+    assert 0.02 < unfamiliar(model, frame(2000, 1)) < 0.085  # 200 calibration rows
     shuffled = frame(1000, 2)
     shuffled["north"] = shuffled["north"].to_numpy()[::-1]
     assert unfamiliar(model, shuffled) > 0.5

@@ -1,5 +1,5 @@
 """The chain of forests: trees walked as scikit-learn walks them, priors of nodes by hand, the basis
-of numbers, gaps, sums over small spaces, planted structure.
+of numbers, steps of groups, gaps, sums over small spaces, planted structure.
 """
 
 import itertools
@@ -13,8 +13,10 @@ from sklearn.tree import ExtraTreeClassifier
 import conjoin
 from conjoin import JointDensity
 from conjoin.components.decision_trees import descend, inner_layers, node_columns, roots_of
+from conjoin.components.leaves import LeafLayer
 from conjoin.components.multinomial import Indicators, _edges, _slots, fitted, pool_powers
 from conjoin.components.number_basis import MAX_CLASSES, Basis
+from conjoin.components.number_steps import StepLayer, Steps
 from conjoin.core import Event, Space, Status, Variable, stream
 from conjoin.core.sampling import even_points, spread_evenly
 from conjoin.families.autoregressive.forest import (
@@ -211,6 +213,86 @@ def test_weights_are_rows_of_the_basis():
 def test_a_column_without_a_value_has_the_wide_component_alone():
     basis = Basis.of(np.zeros(0), np.zeros(0), 1.0, 8)
     assert basis.mean.tolist() == [0.0] and basis.deviation.tolist() == [3.0]
+
+
+# --------------------------------------------------------------------------------------- the steps
+
+
+def recorded(rows=900, seed=0):
+    """Whole numbers from 0 on, of which 40 stands out."""
+    rng = np.random.default_rng(seed)
+    value = np.floor(rng.gamma(4.0, 8.0, rows))
+    return np.where(rng.random(rows) < 0.2, 40.0, value)
+
+
+def layer_of(value, groups=8, width=1.0):
+    found = Steps.of(value, np.ones(len(value)), 0.0, width, groups)
+    variable = Variable("n", "integer", resolution=width, bounds=(0.0, None))
+    layer = StepLayer(variable, len(found.low), found.states)
+    layer.start(found)
+    return found, layer
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_every_value_between_the_ends_belongs_to_one_state(scale):
+    value = np.floor(recorded() * scale + (np.arange(900) % 7) * (scale > 1))
+    found, layer = layer_of(value)
+    cell = torch.arange(float(value.max()) + 1)[:, None].double()
+    log_p = layer.log_prob(cell, torch.ones_like(cell, dtype=torch.bool))[:, 0]
+    low = int(value.min())
+    assert (log_p[low:, :-1].isfinite().sum(1) == 1).all()
+    assert torch.allclose(log_p[:, :-1].exp().sum(0), torch.ones(found.states - 1).double())
+    assert (np.bincount(found.owner, found.mass) - 1 < 1e-9).all()
+
+
+def test_steps_keep_the_shape_of_the_marginal():
+    """The mass of each value is its share of the rows, up to a row of prior in each group; normal
+    distributions gave some values half of it."""
+    value = recorded(5000)
+    found, layer = layer_of(value)
+    state_of = torch.as_tensor(found.owner)
+    cells, rows = np.unique(value, return_counts=True)
+    cell = torch.tensor(cells)[:, None]
+    log_p = layer.log_prob(cell, torch.ones_like(cell, dtype=torch.bool))[:, 0, :-1]
+    own = log_p.argmax(1)
+    total = torch.zeros(found.states - 1).double().index_add_(0, own, torch.tensor(rows).double())
+    mass = total[own] * log_p.amax(1).exp()
+    often = torch.tensor(rows >= 30)
+    assert torch.allclose(mass[often], torch.tensor(rows).double()[often], rtol=0.05)
+    assert len(state_of.unique()) == found.states - 1
+    assert (own == own[cells == 40.0]).sum() == 1  # a state of its own
+
+
+def test_draws_of_a_state_follow_its_steps_and_rise_with_their_point():
+    value = recorded()
+    found, layer = layer_of(value)
+    state = found.owner.max()
+    point = ((torch.arange(4000) + 0.5) / 4000).double()[:, None]
+    drawn = layer.sample(torch.full((4000, 1), int(state)), stream(0), point=point)
+    assert (drawn[1:] >= drawn[:-1]).all()
+    cell = torch.arange(float(value.max()) + 1)[:, None].double()
+    p = layer.log_prob(cell, torch.ones_like(cell, dtype=torch.bool))[:, 0, int(state)].exp()
+    share = torch.bincount(drawn[:, 0].long(), minlength=len(p)).double() / 4000
+    assert (share - p).abs().max() < 2 / 4000
+    free = layer.sample(torch.full((500, 1), int(state)), stream(1))
+    assert (p[free[:, 0].long()] > 0).all()
+
+
+def test_models_of_before_have_normal_distributions():
+    variable = Variable("n", "integer", resolution=1.0)
+    before = Conditional(variable, 1, 1, 5, 0)
+    assert isinstance(before.components, LeafLayer)
+    assert before.shape == [1, 1, 5, 0, 0]
+    after = Conditional(variable, 1, 1, 5, 0, 3)
+    assert isinstance(after.components, StepLayer)
+
+
+@pytest.mark.parametrize("name", ["low", "high", "owner"])
+def test_steps_that_were_altered_are_found(name):
+    layer = layer_of(recorded())[1]
+    assert layer.sound
+    getattr(layer, name)[3] = 1 << 40
+    assert not layer.sound
 
 
 # ------------------------------------------------------------------------------------- the density

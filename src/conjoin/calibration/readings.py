@@ -5,6 +5,7 @@ ranked among validation rows; the statistic is the logarithm of the least rank, 
 familiar as its worst reading. log p(x) is always read. A further reading joins where the share of
 pseudo-strangers that is caught at a false-alarm rate of 5 % falls neither for one kind of them by
 more than ``MAX_LOSS`` nor in the mean over kinds by more than ``MAX_MEAN_LOSS``, beyond chance.
+Trees against shuffled columns are tried where there are ``MIN_RATIO_ROWS`` validation rows.
 Everything is learned from rows of the fit and validation rows; the statistic is a fixed function of
 a row, so that its rank among calibration rows stays valid.
 """
@@ -23,6 +24,7 @@ from conjoin.calibration.familiarity import (
     reference_of,
 )
 from conjoin.calibration.kernels import MAX_COORDINATES, KernelReading
+from conjoin.calibration.ratio import RatioReading
 from conjoin.calibration.strangers import pseudo_strangers
 from conjoin.core import Event, Variable
 from conjoin.core.shapes import Bool, Float
@@ -33,9 +35,12 @@ LOG_P = "log p(x)"
 KERNELS = "kernels about centres"
 KERNELS_BY_RANK = "kernels about centres, by ranks"
 GAUSSIAN = "a Gaussian's"
-BY_RANK = {KERNELS: False, KERNELS_BY_RANK: True}  # in the order in which they are tried
-NAMES = (LOG_P, *BY_RANK, GAUSSIAN)
+RATIO = "trees' against shuffled columns"
+BY_RANK = {KERNELS: False, KERNELS_BY_RANK: True}
+NAMES = (LOG_P, *BY_RANK, GAUSSIAN, RATIO)  # by their places here they are saved
+TRIED = (LOG_P, RATIO, *BY_RANK, GAUSSIAN)  # in this order
 
+MIN_RATIO_ROWS = 100  # validation rows: the least of five ranks is under .05 where one is under .01
 MAX_JUDGING_ROWS = 512  # validation rows that pseudo-strangers are made of
 FALSE_ALARM_RATE = 0.05  # at which pseudo-strangers are to be caught
 MAX_LOSS = 0.05  # of the share of pseudo-strangers of one kind that is caught
@@ -52,14 +57,14 @@ class Readings:
 
     Attributes
     ----------
-    kernels
-        By their names.
+    own
+        By their names, those that have something to save.
     reference
         Of every reading that has joined, ``LOG_P`` first, the statistic on validation rows, in
         order.
     """
 
-    kernels: Mapping[str, KernelReading]
+    own: Mapping[str, KernelReading | RatioReading]
     reference: Mapping[str, Float[Tensor, " R"]]
 
     @property
@@ -69,9 +74,9 @@ class Readings:
     def to_tensors(self) -> dict[str, Tensor]:
         """What is saved; the inverse of ``from_tensors``."""
         stored = {f"reference.{NAMES.index(name)}": own for name, own in self.reference.items()}
-        for name, kernel in self.kernels.items():
+        for name, reading in self.own.items():
             place = NAMES.index(name)
-            stored |= {f"kernel.{place}.{key}": own for key, own in kernel.to_tensors().items()}
+            stored |= {f"kernel.{place}.{key}": own for key, own in reading.to_tensors().items()}
         return stored
 
     @classmethod
@@ -82,17 +87,19 @@ class Readings:
             for place, name in enumerate(NAMES)
             if f"reference.{place}" in stored
         }
-        kernels = {}
-        for name, by_rank in BY_RANK.items():
+        read: dict[str, KernelReading | RatioReading] = {}
+        for name in (*BY_RANK, RATIO):
             start = f"kernel.{NAMES.index(name)}."
             own = {
                 key.removeprefix(start): value
                 for key, value in stored.items()
                 if key.startswith(start)
             }
-            if own:
-                kernels[name] = KernelReading.from_tensors(variables, by_rank, own)
-        return cls(kernels, reference)
+            if own and name == RATIO:
+                read[name] = RatioReading.from_tensors(variables, own)
+            elif own:
+                read[name] = KernelReading.from_tensors(variables, BY_RANK[name], own)
+        return cls(read, reference)
 
 
 class JoinedFamiliarity:
@@ -114,7 +121,7 @@ class JoinedFamiliarity:
         self.bank = bank
         self.sketch = sketch
         self.readings = readings
-        others: dict[str, Reading] = {**readings.kernels, GAUSSIAN: gaussian}
+        others: dict[str, Reading] = {**readings.own, GAUSSIAN: gaussian}
         self.others = {name: others[name] for name in readings.names if name != LOG_P}
         self._usual: dict[bytes, list[tuple[float, float]]] = {}
 
@@ -193,12 +200,15 @@ def learn_readings(
     if coordinates > MAX_COORDINATES or validation.rows < MIN_REFERENCE_ROWS or not rows.rows:
         return None
     generator = np.random.default_rng(seed)
-    kernels = {
+    tried = [name for name in TRIED if name != RATIO or validation.rows >= MIN_RATIO_ROWS]
+    own: dict[str, KernelReading | RatioReading] = {
         name: KernelReading.of(variables, rows, validation, by_rank, generator)
         for name, by_rank in BY_RANK.items()
     }
+    if RATIO in tried:
+        own[RATIO] = RatioReading.of(variables, rows, generator)
     nothing = torch.zeros(1, dtype=torch.float64)
-    every = familiarity(Readings(kernels, dict.fromkeys(NAMES, nothing)))
+    every = familiarity(Readings(own, dict.fromkeys(tried, nothing)))
     some = validation.take(torch.as_tensor(generator.permutation(validation.rows)))
     some = some.take(slice(0, MAX_JUDGING_ROWS))
     strangers = pseudo_strangers(variables, some, generator)
@@ -206,12 +216,12 @@ def learn_readings(
     ordinary = _asked(every, validation)
     joined = _joined(ordinary, judged)
     reference = reference_of(ordinary[:, joined])
-    names = [NAMES[place] for place in joined]
+    names = [tried[place] for place in joined]
     return Readings(
-        {name: kernel for name, kernel in kernels.items() if name in names},
+        {name: reading for name, reading in own.items() if name in names},
         {
-            name: torch.tensor(own, dtype=torch.float64)
-            for name, own in zip(names, reference, strict=True)
+            name: torch.tensor(usual, dtype=torch.float64)
+            for name, usual in zip(names, reference, strict=True)
         },
     )
 

@@ -11,7 +11,7 @@ import torch
 from conjoin.core import Event, Variable
 from conjoin.core.shapes import Float, Int
 
-__all__ = ["pseudo_strangers"]
+__all__ = ["pseudo_strangers", "shuffled"]
 
 WAY = (0.3, 0.7)  # from one row to the other, at least and at most
 
@@ -21,7 +21,7 @@ def pseudo_strangers(
 ) -> dict[str, Event]:
     """As many rows of each kind as there are ``rows``, by its name."""
     return {
-        "shuffled": _shuffled(rows, generator),
+        "shuffled": shuffled(rows, generator),
         "replaced": _replaced(rows, generator),
         "between": _between(variables, rows, generator),
     }
@@ -31,7 +31,8 @@ def _known(rows: Event, column: int) -> Int[torch.Tensor, " K"]:
     return rows.mask[:, column].nonzero()[:, 0]
 
 
-def _shuffled(rows: Event, generator: np.random.Generator) -> Event:
+def shuffled(rows: Event, generator: np.random.Generator) -> Event:
+    """The rows with the known cells of every column in an order of their own."""
     value = rows.value.clone()
     for d in range(value.shape[1]):
         known = _known(rows, d)

@@ -9,7 +9,7 @@ into groups of equally many rows, each with a component about as wide as the gro
 kernels: B. W. Silverman (1986), Density estimation for statistics and data analysis, section 2.6).
 The last component is three times as wide as the column, for values that lie elsewhere.
 
-Shape letters: B rows, K components.
+Shape letters: B rows, K components, U values that recur.
 
 >>> few = Basis.of(np.array([0.0, 1.0, 1.0, 2.0]), np.ones(4), width=1.0, groups=32)
 >>> few.mean.tolist()
@@ -22,7 +22,7 @@ import numpy as np
 
 from conjoin.core.shapes import Float
 
-__all__ = ["Basis"]
+__all__ = ["ROWS_PER_GROUP", "WIDE", "Basis", "moments", "recurring"]
 
 MAX_CLASSES = 20  # distinct values of a number up to which each is a class of its own
 ROWS_PER_GROUP = 10  # at least
@@ -41,6 +41,10 @@ class Basis(NamedTuple):
     mean: Float[np.ndarray, " K"]
     deviation: Float[np.ndarray, " K"]
 
+    @property
+    def states(self) -> int:
+        return len(self.mean)
+
     @classmethod
     def of(
         cls,
@@ -50,8 +54,8 @@ class Basis(NamedTuple):
         groups: int,
     ) -> Self:
         """From the values of a column and their weights; ``width`` of a cell, 0 for points."""
-        mean, spread = _moments(value, weight)
-        own = _recurring(value, weight, width, groups) if width else np.zeros(0)
+        mean, spread = moments(value, weight)
+        own = recurring(value, weight, width, groups) if width else np.zeros(0)
         rest = ~np.isin(value, own)
         centre, deviation = _groups(value[rest], weight[rest], width, groups)
         return cls(
@@ -60,7 +64,8 @@ class Basis(NamedTuple):
         )
 
 
-def _moments(value: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+def moments(value: Float[np.ndarray, " B"], weight: Float[np.ndarray, " B"]) -> tuple[float, float]:
+    """Mean and standard deviation; 0 and 1 without rows, and no deviation of 0."""
     if not weight.sum():
         return 0.0, 1.0
     mean = float(np.average(value, weights=weight))
@@ -68,7 +73,9 @@ def _moments(value: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     return mean, spread or 1.0
 
 
-def _recurring(value: np.ndarray, weight: np.ndarray, width: float, groups: int) -> np.ndarray:
+def recurring(
+    value: Float[np.ndarray, " B"], weight: Float[np.ndarray, " B"], width: float, groups: int
+) -> Float[np.ndarray, " U"]:
     """The values with a component of their own."""
     found, place = np.unique(value, return_inverse=True)
     if len(found) <= MAX_CLASSES:
@@ -96,6 +103,6 @@ def _groups(
     level = (weight[order].cumsum() - 0.5 * weight[order]) / weight.sum()
     ask = np.linspace(0.0, 1.0, 2 * count + 1)
     at = np.interp(ask, level, value[order])
-    spread = _moments(value, weight)[1]
+    spread = moments(value, weight)[1]
     least = MIN_CELLS * width or MIN_POINT_SHARE * spread / float(weight.sum()) ** 0.5
     return at[1::2], np.maximum(GROUP_SHARE * np.diff(at[::2]), least)

@@ -8,7 +8,9 @@ those before it.
 
 Y. Bengio and S. Bengio (2000), Modeling high-dimensional discrete data with multi-layer neural
 networks, equation 1, with forests in the place of networks (P. Geurts, D. Ernst and L. Wehenkel
-(2006), Extremely randomized trees). A category's levels are its states k; a number's are the
+(2006), Extremely randomized trees). A category's levels are its states k; those of a number that
+is recorded on a lattice are values that recur, and groups of values with a histogram inside
+(conjoin.components.number_steps); those of a point, and of saved models of earlier versions, the
 components of a basis (conjoin.components.number_basis). Every node starts with ``l`` rows that are
 distributed as its parent, the root with the column's own marginal m, so that no leaf is sure of
 what it has not seen: leaf = (counts + l parent) / (rows + l). Each tree is grown without a fold of
@@ -60,6 +62,7 @@ from conjoin.components.decision_trees import (
 from conjoin.components.leaves import LeafLayer
 from conjoin.components.multinomial import Indicators, Regression, fitted, pool_powers
 from conjoin.components.number_basis import Basis
+from conjoin.components.number_steps import StepLayer, Steps
 from conjoin.core import (
     Capabilities,
     Config,
@@ -159,12 +162,20 @@ class Conditional(nn.Module):
     power: Tensor
 
     def __init__(
-        self, variable: Variable, nodes: int, trees: int, states: int, told: int = 0
+        self,
+        variable: Variable,
+        nodes: int,
+        trees: int,
+        states: int,
+        told: int = 0,
+        steps: int = 0,
     ) -> None:
-        """``told``: indicators that a regression is told beside the trees; 0 for none."""
+        """``told``: indicators that a regression is told beside the trees; 0 for none. ``steps``:
+        of the states of a number; 0: they are normal distributions."""
         super().__init__()
         self.states = states
         self.told = told
+        self.steps = steps
         self.register_buffer("feature", torch.zeros(nodes, dtype=torch.int32))
         self.register_buffer("threshold", torch.full((nodes,), -math.inf, dtype=torch.float32))
         self.register_buffer("right", torch.arange(nodes, dtype=torch.int32))
@@ -176,10 +187,7 @@ class Conditional(nn.Module):
             self.register_buffer("offset", torch.zeros(states))
             self.register_buffer("power", torch.full((2,), 0.5, dtype=torch.float64))
         self.marginal = nn.Parameter(torch.zeros(states, dtype=torch.float64))  # log m
-        number = None if variable.discrete else dataclasses.replace(variable, atoms=())
-        self.components = None if number is None else LeafLayer((number,), states)
-        if self.components is not None:
-            self.components.requires_grad_(False)
+        self.components = _components(variable, states, steps)
 
     # ------------------------------------------------------------------ log p and draws
 
@@ -201,6 +209,11 @@ class Conditional(nn.Module):
 
     def with_marginal(self, weights: Float[Tensor, "B K"], share: float) -> Float[Tensor, "B K"]:
         return (1 - share) * weights + share * self.marginal.softmax(0)
+
+    @property
+    def shape(self) -> list[int]:
+        """What it is rebuilt from, beside its variable."""
+        return [len(self.leaf), len(self.root), self.states, self.told, self.steps]
 
     @property
     def regression(self) -> Regression:
@@ -376,7 +389,7 @@ class ForestChainDensity(ProposalDensity):
             told = indicators[seen[few], : coded.starts[d]]
             rows = Rows(data.value[seen, d], weight[seen], table[seen, : d + 1], is_few[seen], told)
             grown.append(_grown(variable, rows, size, generator))
-        shapes = [[len(part.leaf), len(part.root), part.states, part.told] for part in grown]
+        shapes = [part.shape for part in grown]
         structure = {
             "companion": proposal.structure["components"],
             "columns": shapes,
@@ -558,7 +571,8 @@ def _check_trees(density: nn.Module, _: Any) -> None:
             (column.feature >= 0) & (column.feature <= d),
             (column.root >= 0) & (column.root < nodes),
         )
-        if not all(bool(each.all()) for each in sound):
+        steps = not isinstance(column.components, StepLayer) or column.components.sound
+        if not steps or not all(bool(each.all()) for each in sound):
             raise ValueError(f"the trees of column {d} are damaged")
 
 
@@ -609,8 +623,9 @@ def _grown(variable: Variable, rows: Rows, size: Size, generator: torch.Generato
     """The conditional of one column, its trees and their strength; counted."""
     seed = draw_seed(generator) % (1 << 31)
     basis = None if variable.discrete else _basis(variable, rows, size.groups)
-    states = variable.cardinality if basis is None else len(basis.mean)
-    start = _started(variable, (1, 1, states), basis, rows)
+    states = variable.cardinality if basis is None else basis.states
+    steps = len(basis.low) if isinstance(basis, Steps) else 0
+    start = _started(variable, (1, 1, states, 0, steps), basis, rows)
     if not len(rows.value) or rows.table.shape[1] < 1:
         return start
     share = start.shares(rows.value).detach()
@@ -619,7 +634,7 @@ def _grown(variable: Variable, rows: Rows, size: Size, generator: torch.Generato
     trees = _trees(rows, state, fold.numpy(), states, size, seed)
     nodes = sum(tree.node_count for tree in trees)
     told = _told_regression(rows, states)
-    out = _started(variable, (nodes, len(trees), states, told), basis, rows, start)
+    out = _started(variable, (nodes, len(trees), states, told, steps), basis, rows, start)
     node = _planted(out, trees, rows.table)
     share = share * rows.weight[:, None]
     held = fold[:, None] == torch.arange(len(trees)) // len(KINDS) % FOLDS
@@ -631,21 +646,37 @@ def _grown(variable: Variable, rows: Rows, size: Size, generator: torch.Generato
     return out
 
 
-def _basis(variable: Variable, rows: Rows, groups: int) -> Basis:
-    return Basis.of(rows.value.numpy(), rows.weight.numpy(), variable.resolution or 0.0, groups)
+def _components(variable: Variable, states: int, steps: int) -> LeafLayer | StepLayer | None:
+    """The states of a number; None of a category."""
+    if variable.discrete:
+        return None
+    if steps:
+        return StepLayer(variable, steps, states).requires_grad_(False)
+    return LeafLayer((dataclasses.replace(variable, atoms=()),), states).requires_grad_(False)
+
+
+def _basis(variable: Variable, rows: Rows, groups: int) -> Basis | Steps:
+    """Steps of recorded cells; points have normal distributions, as a grid would miss steps."""
+    value = rows.value.numpy()
+    weight = rows.weight.numpy()
+    if variable.resolution and weight.sum() > 0:
+        return Steps.of(value, weight, variable.origin, variable.resolution, groups)
+    return Basis.of(value, weight, variable.resolution or 0.0, groups)
 
 
 @torch.no_grad()
 def _started(
     variable: Variable,
     shape: tuple[int, ...],
-    basis: Basis | None,
+    basis: Basis | Steps | None,
     rows: Rows,
     like: Conditional | None = None,
 ) -> Conditional:
     """A conditional with its components and its marginal, that of ``like`` if any."""
     out = Conditional(variable, *shape)
-    if basis is not None and out.components is not None:
+    if isinstance(basis, Steps) and isinstance(out.components, StepLayer):
+        out.components.start(basis)
+    if isinstance(basis, Basis) and isinstance(out.components, LeafLayer):
         out.components.mean.copy_(torch.as_tensor(basis.mean)[None])
         out.components.log_scale.copy_(torch.as_tensor(basis.deviation).log()[None])
     if like is not None:
