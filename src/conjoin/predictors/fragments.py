@@ -121,6 +121,9 @@ class FragmentsMethod(Method):
     def fit(self, case: Case) -> Scorer:
         return self.by_folds(case.with_folds()).scorer
 
+    def numbers_of(self, case: Case) -> np.ndarray:
+        return np.asarray(_wide(case)[1].numpy())
+
     def guess(self, case: Case, few: Case) -> float:
         """A fit learns the folds as well."""
         return seconds_of(partial(self.fit, few)) * case.rows.rows / few.rows.rows
@@ -133,9 +136,7 @@ class FragmentsMethod(Method):
                 "predictor='fragments' reads molecules, and no column holds SMILES: choose "
                 "another, or say types={'column': 'smiles'}."
             )
-        design = Design(_columns_of(case.space)).fit(_columns_of_event(case))
-        table, _ = _table(case.structures, case.rows.x)
-        wide = torch.cat([table, design.matrix(_columns_of_event(case))], 1)
+        design, wide = _wide(case)
         kept = ((wide != 0).sum(0) >= MIN_MOLECULES) & (wide.amax(0) > wide.amin(0))
         centre = wide[:, kept].mean(0)
         scale = wide[:, kept].std(0, unbiased=False)
@@ -152,6 +153,13 @@ class FragmentsMethod(Method):
         scorer.scale.copy_(scale)
         scorer.kept.copy_(kept.nonzero()[:, 0])
         return Folded(scorer, scores)
+
+
+def _wide(case: Case) -> tuple[Design, Tensor]:
+    """How the columns become numbers, and (B, F) the numbers of molecules and columns."""
+    design = Design(_columns_of(case.space)).fit(_columns_of_event(case))
+    table, _ = _table(case.structures, case.rows.x)
+    return design, torch.cat([table, design.matrix(_columns_of_event(case))], 1)
 
 
 def _members(case: Case) -> dict[str, Method]:
