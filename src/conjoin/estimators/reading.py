@@ -159,7 +159,9 @@ def _told_of_bounds(
     count = int(bounded.rows.sum())
     first = labels[bounded.rows.argmax()]
     every = count + int(known.sum())
-    words = f"Target {name!r}: of {count:,} of {every:,} numbers a bound is known, such as {first!r}"
+    words = (
+        f"Target {name!r}: of {count:,} of {every:,} numbers a bound is known, such as {first!r}"
+    )
     if not learned:
         return (
             f"{words}. There y is missing in p(y, x), and p(y | x) learns the mean of what it "

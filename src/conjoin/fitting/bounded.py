@@ -108,9 +108,7 @@ def completed(
     return case, torch.cat([drawn, taught.rows.y.value])
 
 
-def _tobit(
-    table: np.ndarray, taught: Case, bounded: Bounded
-) -> tuple[Float[Tensor, " B"], Tensor]:
+def _tobit(table: np.ndarray, taught: Case, bounded: Bounded) -> tuple[Float[Tensor, " B"], Tensor]:
     """w . z(x) of all rows, and s."""
     from sklearn.linear_model import RidgeCV
 

@@ -235,9 +235,7 @@ def _learn_molecules(
         choose_predictor(view, options, pairs, own_rows, split, progress, budget, {})
         found.append(view.pair.separate_predictor)
         told[name] = view.card["predictor"]
-        own = replace(
-            model.states[place], predictor=view.state.predictor, grid=view.state.grid
-        )
+        own = replace(model.states[place], predictor=view.state.predictor, grid=view.state.grid)
         model.states = (*model.states[:place], own, *model.states[place + 1 :])
     model.predictors = tuple(found)
     model.card["predictors"] = told

@@ -33,9 +33,7 @@ def surprise_in(model: Model, x: Event, cells: slice) -> Float[Tensor, "B N1"] |
 
 
 @torch.no_grad()
-def token_surprise(
-    density: Density, event: Event, context: Any = None
-) -> Float[Tensor, "B N1"]:
+def token_surprise(density: Density, event: Event, context: Any = None) -> Float[Tensor, "B N1"]:
     """s_t in nats of each token and, behind the last, of the end; NaN behind that, and where a
     token is not known.
 
