@@ -601,7 +601,7 @@ def test_numbers_beside_marked_ones_are_set_aside_for_that(mark):
     )
 
 
-def test_limits_in_a_target_that_are_no_plain_bounds_are_named_in_the_shell(tmp_path, capsys, monkeypatch):
+def test_limits_with_a_unit_in_a_target_are_named_in_the_shell(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     y = (rng().random(ROWS) * 9).round(3).astype(str).astype(object)
     y[::9] = "<0.5 mg"

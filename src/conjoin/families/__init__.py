@@ -480,14 +480,15 @@ def _with_settings(config: Any, name: str, text: str) -> Any:
             continue
         wanted[key] = _literal(value)
         _check_kind(config, name, key, wanted[key])
+        inside = isinstance(wanted[key], collections.abc.Mapping | None)
+        if _is_mapping(config, key) and not inside:
+            raise ValueError(f"{name}:{part}: {key} takes settings of its own: {key}.NAME=value.")
     return config.set_params(**wanted)
 
 
 def check_settings(config: Any, name: str, settings: Any) -> None:
     """ValueError where one of these ``settings`` is none of the config, or of another kind."""
     known = config.get_params()
-    if not isinstance(settings or {}, collections.abc.Mapping):
-        raise ValueError(f"{name} takes settings by their names, got {settings!r}.")
     for key, value in dict(settings or {}).items():
         if key not in known:
             raise ValueError(

@@ -56,6 +56,11 @@ class Bounded:
     high: Float[Tensor, " N"]
     given: Any
 
+    @property
+    def edge(self) -> Float[Tensor, " N"]:
+        """The middle of bounds that are both known, else the one that is."""
+        return _edges(self.low, self.high)
+
     def before(self, taught: Case, y: Float[Tensor, " N"]) -> Case:
         """These rows with such numbers, then the known rows."""
         pairs = (self.case.rows, taught.rows)

@@ -217,7 +217,7 @@ def _heard_between(
     fast = {name: method for name, method in methods.items() if method.folds}
     if not fast:
         return _heard(methods, taught, case, held, bar, ready)
-    both = bounded.before(taught, bounded.low)
+    both = bounded.before(taught, bounded.edge)
     table = next(iter(fast.values())).numbers_of(both)
     learned, y = completed(table, taught, bounded)
     quick, slow = _heard(fast, learned, case, held, bar, ready)

@@ -419,7 +419,7 @@ class Method(abc.ABC):
 
     def numbers_of(self, case: Case) -> np.ndarray:
         """(B, F) what a linear model can read of the rows; missing numbers are 0, and marked."""
-        return np.asarray(Design(case.space).fit(case.rows.x).matrix(case.rows.x).numpy())
+        return np.asarray(case.designs()[1].matrix(case.rows.x).numpy())
 
     def convert(self, estimator: Any, design: Design) -> Scorer | None:
         """A fitted scikit-learn estimator of this kind as a scorer; None for any other."""
