@@ -218,8 +218,10 @@ def _learn_molecules(
         if view.ranks_blocks:
             held = rows.x.take(split.choose)
             view.rank_blocks(model.codec.encode(held) if len(held) else None)
-            found_in = {"blocks": view.state.blocks, "between": view.state.between}
-            model.states = tuple(replace(state, **found_in) for state in model.states)
+            own = view.state
+            model.states = tuple(
+                replace(state, blocks=own.blocks, between=own.between) for state in model.states
+            )
     of_fit, of_choose = (each.cut(count)[1]._replace(within=None) for each in (fit, choose))
     found = []
     told = {}

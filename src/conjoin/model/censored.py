@@ -93,7 +93,9 @@ def limits_in(cells: np.ndarray, known: np.ndarray) -> Limits | None:
         except ValueError:  # what is behind the sign is no number, which is told as of any word
             continue
         if not (np.isnan(low) or np.isnan(high)):
-            out.low[row], out.high[row], out.strict[row] = low, high, strict
+            out.low[row] = low
+            out.high[row] = high
+            out.strict[row] = strict
     return out if out.rows.any() else None
 
 
