@@ -22,7 +22,7 @@ from conjoin.codecs.smiles.appraisal import (
 from conjoin.codecs.smiles.chemistry import has_rdkit, looks_like_smiles, read_smiles
 from conjoin.codecs.smiles.surprise import atom_nats, coloured, nats_of_atoms, oddest_part
 from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
-from conjoin.core import Event, Pair, as_float
+from conjoin.core import Event, Pair, Space, Variable, as_float
 from conjoin.families.multimodal import Multimodal
 from conjoin.fitting.split import Rows, conflicts_words
 from conjoin.predictors import method
@@ -222,6 +222,20 @@ def test_fragments_predict_what_is_their_sum():
     broken = Event(torch.zeros_like(case.rows.x.value), case.rows.x.mask)
     broken.value[:, 0] = case.structures[0].vocabulary.encode(["("])[0][0]
     assert not bool(scorer.covers(broken).any())
+
+
+def test_a_measurement_of_fragments_takes_a_part_of_the_rows(monkeypatch):
+    """A fit learns the folds too: of all rows it would cost as much as what it foresees."""
+    seen = []
+    fragments = method("fragments")
+    monkeypatch.setattr(type(fragments), "fit", lambda self, case: seen.append(case.rows.rows))
+    space = Space((1,), (Variable("a", "real"),))
+    for rows in (100, 450, 1500):
+        column = Event(torch.zeros(rows, 1, dtype=torch.float64))
+        y = Event(torch.zeros(rows, dtype=torch.float64))
+        case = Case(space, Pair(y, column), torch.ones(rows), None, 0)
+        fragments.guess(case, case)
+    assert seen == [100, 200, 500]
 
 
 @needs_rdkit

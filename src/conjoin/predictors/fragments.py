@@ -32,6 +32,8 @@ from conjoin.util.budget import seconds_of
 __all__ = ["Fragments", "FragmentsMethod"]
 
 STRENGTHS = tuple(10.0 ** np.arange(0, 6.5, 0.5))  # of ridge, on standardised numbers
+MIN_GUESSED_ROWS = 200  # by which is known how long a fit takes
+GUESSED_PART = 3  # one in so many of the rows that are measured, if these are more
 MIN_MOLECULES = 3  # in which a fragment occurs, so that it counts
 
 
@@ -125,8 +127,10 @@ class FragmentsMethod(Method):
         return np.asarray(_wide(case)[1].numpy())
 
     def guess(self, case: Case, few: Case) -> float:
-        """A fit learns the folds as well."""
-        return seconds_of(partial(self.fit, few)) * case.rows.rows / few.rows.rows
+        """A fit learns the folds as well, so that the measurement takes a part of the few."""
+        count = max(MIN_GUESSED_ROWS, few.rows.rows // GUESSED_PART)
+        some = few.take(np.arange(few.rows.rows) < count)
+        return seconds_of(partial(self.fit, some)) * case.rows.rows / some.rows.rows
 
     def by_folds(self, case: Case) -> Folded:
         """Every member is learned fold by fold, and the pool's weights are fitted to what they say
