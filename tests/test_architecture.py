@@ -112,6 +112,8 @@ DEFAULTS = {
     # densities of strings: what reads and writes them, and what a fit may go on from
     "reader_of",
     "writer_of",
+    "string_in",
+    "numbers_of",
     "go_on_from",
     # joints: what each is made of
     "about",

@@ -13,7 +13,8 @@ import pytest
 from conjoin.cli import run
 from conjoin.cli.verbs import VERBS
 from conjoin.cli.voice import visible
-from conjoin.families import resolve
+from conjoin.cli.words import in_shell
+from conjoin.families import reset, resolve
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,25 @@ def test_a_family_with_settings():
         resolve("circuit:depth=3")
     with pytest.raises(ValueError, match="circuit:width=wide: width takes a whole number or None"):
         resolve("circuit:width=wide")
+
+
+def test_settings_within_a_setting():
+    found = resolve("multimodal:strings.reading=0.3,strings.steps=500,columns=mixture")
+    assert found.strings == {"reading": 0.3, "steps": 500}
+    assert found.columns == "mixture"
+    again = reset(found, "multimodal:strings.steps=7")
+    assert again.strings == {"reading": 0.3, "steps": 7}
+    assert reset(found, "multimodal") is found
+    with pytest.raises(ValueError, match=r"strings has no setting 'readng'.*'reading'"):
+        resolve("multimodal:strings.readng=0.3")
+    with pytest.raises(ValueError, match="reading takes a number"):
+        resolve("multimodal:strings.reading=much")
+    with pytest.raises(ValueError, match=r"'columns\.a' is no setting"):
+        resolve("multimodal:columns.a=1")
+    with pytest.raises(ValueError, match="strings takes settings of its own"):
+        resolve("multimodal:strings=5")
+    words = "give family=Multimodal(strings={'reading': 0.3}), or choose another."
+    assert in_shell(words) == ("give --family multimodal:strings.reading=0.3, or choose another.")
 
 
 def test_next_commands_can_be_pasted(say, home):

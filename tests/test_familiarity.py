@@ -8,7 +8,12 @@ import torch
 
 import conjoin
 from conjoin import JointDensity
-from conjoin.calibration.familiarity import ADDED_VARIANCE, Familiarity, GaussianReading
+from conjoin.calibration.familiarity import (
+    ADDED_VARIANCE,
+    Familiarity,
+    GaussianReading,
+    _rank,
+)
 from conjoin.calibration.kernels import KernelReading
 from conjoin.calibration.ratio import RatioReading
 from conjoin.calibration.readings import RATIO, _joined, least_log_rank
@@ -280,3 +285,14 @@ def test_false_alarms_come_at_the_asked_rate_and_shuffled_columns_are_caught(tmp
     again = conjoin.load(tmp_path / "ring")
     both = [each.model_.statistic(each.model_.encode(frame(50, 3))) for each in (model, again)]
     assert np.array_equal(*both)
+
+
+def test_ranks_among_few_validation_rows_have_no_ties():
+    """Equal ranks would make an alarm call fewer rows than it is allowed to."""
+    reference = torch.tensor([-2.0, -1.0, 0.0, 3.0], dtype=torch.float64)
+    value = torch.tensor([-3.0, -1.5, -1.25, 0.0, 1.5, 9.0], dtype=torch.float64)
+    steps, between = (_rank(value, reference, each) for each in (False, True))
+    assert steps[1] == steps[2] and between[1] < between[2]
+    assert torch.allclose(between[1:5], torch.tensor([2.5, 2.75, 4.0, 4.5]).double() / 5)
+    assert between[0] == steps[0] and between[3] == steps[3]
+    assert bool((between.diff() > 0).all())

@@ -601,14 +601,14 @@ def test_numbers_beside_marked_ones_are_set_aside_for_that(mark):
     )
 
 
-def test_limits_in_a_target_are_named_in_the_shell(tmp_path, capsys, monkeypatch):
+def test_limits_with_a_unit_in_a_target_are_named_in_the_shell(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     y = (rng().random(ROWS) * 9).round(3).astype(str).astype(object)
-    y[::9] = "<0.5"
+    y[::9] = "<0.5 mg"
     beside(y=y).to_csv("t.csv", index=False)
     assert run(["fit", "t.csv", "--target", "y", "-o", "m"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "'<0.5' is the limit of a number: write a number in its place" in said
+    assert "'<0.5 mg' is the limit of a number: write a number in its place" in said
 
 
 # ----------------------------------------------------------------------------------------- groups

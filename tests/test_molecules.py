@@ -9,6 +9,7 @@ import torch
 
 import conjoin
 from conjoin import JointDensity, JointRegressor
+from conjoin.cli import run
 from conjoin.codecs.kinds import codec_for, codec_from_json
 from conjoin.codecs.sequence import Prefix, StringRows
 from conjoin.codecs.smiles.appraisal import (
@@ -19,13 +20,15 @@ from conjoin.codecs.smiles.appraisal import (
     sheet,
 )
 from conjoin.codecs.smiles.chemistry import has_rdkit, looks_like_smiles, read_smiles
+from conjoin.codecs.smiles.surprise import atom_nats, coloured, nats_of_atoms, oddest_part
 from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
-from conjoin.core import Event, Pair
+from conjoin.core import Event, Pair, Space, Variable, as_float
 from conjoin.families.multimodal import Multimodal
 from conjoin.fitting.split import Rows, conflicts_words
 from conjoin.predictors import method
 from conjoin.predictors.base import Case
 from conjoin.questions.design import _chosen, _shares
+from conjoin.questions.token_surprise import surprise_in
 
 needs_rdkit = pytest.mark.skipif(not has_rdkit(), reason="needs rdkit: pip install conjoin[mol]")
 ALCOHOLS = ["C" * n + "O" for n in range(1, 21)]
@@ -221,6 +224,20 @@ def test_fragments_predict_what_is_their_sum():
     assert not bool(scorer.covers(broken).any())
 
 
+def test_a_measurement_of_fragments_takes_a_part_of_the_rows(monkeypatch):
+    """A fit learns the folds too: of all rows it would cost as much as what it foresees."""
+    seen = []
+    fragments = method("fragments")
+    monkeypatch.setattr(type(fragments), "fit", lambda self, case: seen.append(case.rows.rows))
+    space = Space((1,), (Variable("a", "real"),))
+    for rows in (100, 450, 1500):
+        column = Event(torch.zeros(rows, 1, dtype=torch.float64))
+        y = Event(torch.zeros(rows, dtype=torch.float64))
+        case = Case(space, Pair(y, column), torch.ones(rows), None, 0)
+        fragments.guess(case, case)
+    assert seen == [100, 200, 500]
+
+
 @needs_rdkit
 def test_fragments_are_for_molecules():
     case = _case(RINGS, np.arange(20.0))
@@ -283,6 +300,113 @@ def test_equal_molecules_with_different_values_are_told():
     (words,) = conflicts_words(Rows(x, y, known, name="logS"))
     assert words.startswith("1 row stands in the data several times with different values")
     assert conflicts_words(Rows(x, y, known & (y < 3))) == []
+
+
+# -------------------------------------------------------------------------------- surprise of atoms
+
+
+def test_the_nats_of_tokens_are_shared_out_among_their_atoms():
+    tokens = ["CC", "(", "=O)", "[N+]", "c1", "Cl"]
+    found = atom_nats(tokens, [2.0, 1.0, 3.0, 0.5, 4.0, 1.5])
+    assert found == [1.0, 2.0, 3.0, 0.5, 4.0, 1.5]
+    assert sum(found) == 12.0
+
+
+@needs_rdkit
+def test_the_most_surprising_part_hangs_together():
+    nats = np.array([0.1, 5.0, 9.0, 0.2, 9.0])
+    assert oddest_part("CC(=O)CF", nats) == "C=O"
+    words = Vocabulary.learn(["CCO"] * 20, size=4)
+    (codes,) = words.encode(["CC[Si](C)C"])
+    length = len(codes)
+    assert nats_of_atoms("CC[Si](C)C", codes.tolist(), [1.0] * length, words).sum() == length
+    assert nats_of_atoms("CCC", codes.tolist(), [1.0] * length, words) is None
+    svg = coloured(["CCO"], [np.array([0.0, 4.0, 8.0])], ["row 1: O"])
+    assert svg.count("ellipse") >= 3
+
+
+@pytest.fixture(scope="module")
+def odd():
+    """A model of 60 molecules, its alarm set by the same; and strange ones."""
+    size = np.tile(np.arange(1.0, 21.0), 3)
+    smiles = pd.Series(ALCOHOLS + ACIDS + RINGS, name="smiles")
+    small = Multimodal(strings={"width": 16, "blocks": 1, "steps": 60})
+    model = JointRegressor(family=small, predictor=None, random_state=0).fit(smiles, size)
+    return model.calibrate(smiles, size), ["CCCCO", "CC[Si](C)C", "c1ccccc1C(=O)O"]
+
+
+@needs_rdkit
+@pytest.mark.slow
+def test_surprises_of_tokens_add_up_to_that_of_the_molecule(odd):
+    model = odd[0].model_
+    x = model.encode(odd[1][:1]).event
+    cells = model.codec.structures[0].cells
+    nats = surprise_in(model, x, cells)
+    strings, event, told = model.pair.family_density.string_in(as_float(x), cells)
+    with torch.no_grad():
+        whole = -float(strings.log_prob(event, told))
+    assert float(nats.nansum()) == pytest.approx(whole, abs=1e-4)
+
+
+@needs_rdkit
+@pytest.mark.slow
+def test_reasons_and_report_point_at_parts_of_molecules(odd, tmp_path):
+    model, strange = odd
+    found = model.decide(strange, false_alarm=0.3, max_error=0.3)
+    assert found["verdict"].tolist() == ["accept", "unfamiliar", "unfamiliar"]
+    assert "[Si] was never seen" in found["reason"].iloc[1]
+    assert "its most surprising part is" in found["reason"].iloc[2]
+    model.report(tmp_path / "plain.html", strange, [5.0, 3.0, 2.0])
+    assert "No real molecule stands in this report" in (tmp_path / "plain.html").read_text()
+    model.report(tmp_path / "rows.html", strange, [5.0, 3.0, 2.0], show_rows=True)
+    assert "The redder an atom" in (tmp_path / "rows.html").read_text()
+
+
+# ---------------------------------------------------------------------------------------- the shell
+
+
+@needs_rdkit
+@pytest.mark.slow
+def test_bad_molecules_from_the_shell(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = "multimodal:strings.width=8,strings.blocks=1,strings.steps=5,strings.reading=0.3"
+    smiles = [*ALCOHOLS, *ACIDS, *RINGS, *HARD, "CCO", "OCC", "", "C1CC"]
+    size = [f"{n % 20 + 1}" if n % 20 < 15 else ">15" for n in range(60)]
+    frame = pd.DataFrame({"smiles": smiles, "size": [*size, *"1234562934"]})
+    frame.to_csv("all.csv", index=False)
+    asked = ["fit", "all.csv", "--target", "size", "--family", small, "-o", "m"]
+    assert run(asked) == 2
+    words = capsys.readouterr().err
+    assert "row 70, 'C1CC' (rdkit says: unclosed ring" in words and "--skip-broken" in words
+    assert run([*asked, "--skip-broken"]) == 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    for sentence in (
+        "1 of 70 rows are left out",
+        "of which 15 rows tell a bound, such as '>15'",
+        "1 row stands in the data several times with different values of 'size'",
+        "have several parts, such as salts, which are kept",
+        "have isotopes, which are kept",
+    ):
+        assert sentence in said
+    model = conjoin.load("m")
+    assert model.model_.joint.config.strings["reading"] == 0.3
+    assert np.allclose(model.predict(["C" * 18 + "O"]), 18, atol=2)
+    new = ["CCO", "C" * 100_000, "caf\xe9", "", "[Si](C)(C)C", "[2H]C"]
+    pd.DataFrame({"smiles": new}).to_csv("new.csv", index=False, encoding="latin-1")
+    assert run(["predict", "m", "new.csv", "-o", "out.csv"]) == 0
+    told = capsys.readouterr().err
+    assert "encoded as cp1252" in told and "2 strings are no molecule" in told
+    assert len(pd.read_csv("out.csv")) == len(new)
+    (tmp_path / "nul.csv").write_bytes(b"smiles\nCC\x00O\n")
+    assert run(["predict", "m", "nul.csv"]) == 2
+    assert "line 2 has a byte of 0" in capsys.readouterr().err
+    assert run(["design", "m", "--want", "size=1e6", "-n", "2"]) == 2
+    assert "Hardly any molecule" in capsys.readouterr().err
+    again = ["fit", "all.csv", "--target", "size", "--start-from", "m", "--predictor", "reader"]
+    steps = ["--family", "multimodal:strings.steps=2", "--skip-broken", "-o", "n", "-q"]
+    assert run([*again, *steps]) == 0
+    assert conjoin.load("n").model_.joint.config.strings["steps"] == 2
+    assert conjoin.load("n").model_.state.predictor == "reader"
 
 
 @pytest.fixture(scope="module")

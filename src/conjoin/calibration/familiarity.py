@@ -234,10 +234,20 @@ class FamiliarityOfBlocks:
 
     name = "the least familiar block, by its rank among validation rows"
 
-    def __init__(self, columns: Any, typicality: Any, width: int, reference: Any = None) -> None:
+    def __init__(
+        self,
+        columns: Any,
+        typicality: Any,
+        width: int,
+        reference: Any = None,
+        between: bool = False,
+    ) -> None:
         """``columns``: the statistic of the columns, see ``Familiarity``. ``typicality``: (B, N)
         of the blocks behind the ``width`` columns, NaN where one is not known. ``reference``: of
-        each block, columns first, the statistic on validation rows, in order."""
+        each block, columns first, the statistic on validation rows, in order. ``between``: whether
+        a rank says where between two of them a row lies; without it rows have equal ranks there,
+        and an alarm may call fewer than it is allowed to."""
+        self.between = between
         self.columns = columns
         self.typicality = typicality
         self.width = width
@@ -255,7 +265,8 @@ class FamiliarityOfBlocks:
         """u of each block, above 0 and at most 1; 1 where nothing is known of it."""
         own = self.statistics(x, extra)
         pairs = zip(own.T, self.reference, strict=True)
-        ranks = torch.stack([_rank(value, reference) for value, reference in pairs], 1)
+        each = [_rank(value, reference, self.between) for value, reference in pairs]
+        ranks = torch.stack(each, 1)
         if not self.width:  # no columns tell what was never seen
             ranks[:, 0] = extra.exp().clamp(1e-300, 1.0)
             own[:, 0] = 0.0
@@ -284,14 +295,24 @@ def reference_of(statistics: Float[Tensor, "B N"]) -> tuple[tuple[float, ...], .
     return tuple(found)
 
 
-def _rank(value: Float[Tensor, " B"], reference: Float[Tensor, " R"]) -> Float[Tensor, " B"]:
-    """The share of the reference, and the row itself, that is no more familiar. Below its least one
-    the rank falls on exponentially, so that what is stranger still has a lesser one."""
+def _rank(
+    value: Float[Tensor, " B"], reference: Float[Tensor, " R"], between: bool
+) -> Float[Tensor, " B"]:
+    """The share of the reference, and the row itself, that is no more familiar, interpolated
+    ``between`` two of them. Below its least one the rank falls on exponentially, so that what is
+    stranger still has a lesser one."""
     rows = len(reference)
     if not rows:
         return torch.ones_like(value)
-    below = torch.searchsorted(reference, value.nan_to_num(torch.inf), right=True)
+    asked = value.nan_to_num(torch.inf)
+    below = torch.searchsorted(reference, asked, right=True)
     rank = (1 + below) / (rows + 1)
+    if between:
+        low = reference[(below - 1).clamp_min(0)]
+        gap = reference[below.clamp_max(rows - 1)] - low
+        inside = (below > 0) & (below < rows)
+        share = torch.where(inside, (asked - low) / gap.clamp_min(1e-300), 0.0)
+        rank = rank + share.clamp(0, 1) / (rows + 1)
     tail = (reference.quantile(TAIL_SHARE) - reference[0]).clamp_min(1e-9)
     beyond = ((value - reference[0]) / tail).clamp(max=0.0).nan_to_num(0.0, neginf=-700.0)
     return (rank * beyond.clamp_min(-700.0).exp()).clamp(1e-300, 1 - 1e-12)

@@ -218,8 +218,10 @@ Family = Annotated[
     str | None,
     typer.Option(
         "--family",
+        metavar="NAME[:SETTING=VALUE,...]",
         help="How p(x) is modelled; `conjoin families` lists them, auto compares them "
-        "(default: circuit, or as --start-from).",
+        "(default: circuit, or as --start-from). Settings follow the name: circuit:width=64, "
+        "multimodal:strings.reading=0.3,strings.steps=500.",
         show_default=False,
     ),
 ]
@@ -375,7 +377,8 @@ StartFrom = Annotated[
     typer.Option(
         "--start-from",
         metavar="MODEL",
-        help="A model of the same columns to go on from.",
+        help="A model of the same columns to go on from; of molecules, also one with other "
+        "properties or none.",
         show_default=False,
     ),
 ]

@@ -79,6 +79,9 @@ def task_of(
             asked, f"The target {y.name!r} is left out; p(x) of the other columns is modelled."
         )
     numeric = _is_number(kind)
+    bounded = None if numeric or asked == "classes" else _with_bounds(y, said, usual)
+    if bounded is not None:
+        return bounded
     in_words = None if numeric or asked == "classes" else _in_words(y, asked, said, usual)
     if in_words is not None:
         return in_words
@@ -115,6 +118,26 @@ def _guess(
             else ""
         ),
     )
+
+
+def _with_bounds(y: "pd.Series[Any]", said: dict[str, Any], usual: str) -> Task | None:
+    """The task for numbers of which some are told by a bound, such as "<0.1"; None where the target
+    is something else."""
+    import pandas as pd
+
+    from conjoin.codecs.table.reading import target_form
+    from conjoin.model.censored import limits_in
+
+    known = y.notna().to_numpy()
+    found = limits_in(y.to_numpy(dtype=object), known)
+    if found is None:
+        return None
+    rest = y[known & ~found.rows]
+    plain = bool(pd.to_numeric(rest, errors="coerce").notna().all())
+    if not len(rest) or not (plain or target_form(rest, said, True, usual) is not None):
+        return None
+    words = f"The target {y.name!r} is a number, of which {int(found.rows.sum()):,} rows tell a"
+    return Task("number", f"{words} bound, such as {y[found.rows].iloc[0]!r}.")
 
 
 def _in_words(y: "pd.Series[Any]", asked: str, said: dict[str, Any], usual: str) -> Task | None:

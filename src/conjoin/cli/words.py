@@ -69,6 +69,11 @@ _OPTIONS = (
     ("resize='stretch'", "--resize stretch"),
     ("types={'levels': 256}", "--levels 256"),
     (" range= ", " --range "),
+    (
+        "family=Multimodal(strings={'reading': 0.3})",
+        "--family multimodal:strings.reading=0.3",
+    ),
+    ("predictor='reader'", "--predictor reader"),
     ("(rows are counted from 0)", "(rows are counted from 1)"),
     ("unlabelled=-1", "--unlabelled=-1"),
 )

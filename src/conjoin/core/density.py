@@ -354,6 +354,11 @@ class Density(nn.Module, abc.ABC):
         where there is no such thing."""
         return None
 
+    def string_in(self, x: Any, cells: slice) -> Any:
+        """Of the string in these cells of rows ``x``, whose first columns may be left out: its
+        density, its event, and what it is told. None where no string stands there."""
+        return None
+
     def go_on_from(self, other: "Density") -> bool:
         """Begin with what another density of this kind, beside other columns or none, has learned
         of the blocks; whether that can be. ValueError for one of another size."""

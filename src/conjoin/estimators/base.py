@@ -222,6 +222,11 @@ class _JointEstimator(BaseEstimator):
             said = self._meant_of(stream.label)
             stream = replace(stream, blanks=stream.blanks or said.missing, merge=said.merge)
         labels = self._target_of_fit(y, X, len(x), start)
+        if stream is not None and labels.limits is not None:
+            raise ValueError(
+                f"The target {labels.name!r} has bounds, which can't be read in chunks: give fewer "
+                "rows, or leave such cells empty."
+            )
         weight = read_weight(sample_weight, len(x))
         rows = self._rows(x, labels, weight, groups, read_times(time, x))
         spread = self.spread and stream is None
@@ -577,8 +582,9 @@ class _JointEstimator(BaseEstimator):
         x: Any, labels: Labels, weight: Any = None, groups: Any = None, latest: Any = None
     ) -> Rows:
         """The rows of a fit."""
-        values, known, name, form, told = labels
-        return Rows(x, values, known, weight, groups, latest, name, form, told)
+        values, known, name, form, told, limits = labels
+        bounds = {} if limits is None else limits._asdict()
+        return Rows(x, values, known, weight, groups, latest, name, form, told, **bounds)
 
     # ------------------------------------------------------------------ what every model answers
 

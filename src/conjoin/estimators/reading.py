@@ -1,6 +1,7 @@
 """What a user passes to an estimator, as the library takes it: labels, weights, times."""
 
 import numbers
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from conjoin.codecs.table.overrides import of_target
 from conjoin.codecs.table.reading import target_form
 from conjoin.codecs.table.values import tally
 from conjoin.core import Rows
-from conjoin.model.censored import UNKNOWN, TargetColumn, read_columns
+from conjoin.model.censored import UNKNOWN, Limits, TargetColumn, limits_in, read_columns
 from conjoin.model.targets import TARGETS, Meant
 
 _AS_IT_IS = Meant()
@@ -47,13 +48,14 @@ __all__ = [
 
 class Labels(NamedTuple):
     """Labels (B,), which of them are known, the target's name; how it writes numbers in words, if
-    it does; and what the user should be told of it."""
+    it does; what the user should be told of it; and bounds of numbers that are not known."""
 
     values: np.ndarray | None
     known: np.ndarray | None
     name: str
     form: Any = None
     told: tuple[str, ...] = ()
+    limits: Limits | None = None
 
 
 def seed_of(random_state: Any) -> int:
@@ -118,10 +120,16 @@ def read_labels(
         _refuse_halves(name, labels)
     labels, known = _as_meant(labels, meant, unlabelled)
     kind = TARGETS[task]
+    bounded = None if kind.discrete or labels.dtype != object else limits_in(labels, known)
+    if bounded is not None:
+        known = known & ~bounded.rows
+        _refuse_bounds_alone(name, known)
     found = None if learned else _form_of(labels, known, name, kind.discrete, types, usual)
     fresh = unlabelled is None and not learned
     marks = minus_one(name, labels, known, kind.discrete) if fresh else []
     told = list(marks)
+    if bounded is not None:
+        told += [_told_of_bounds(name, labels, bounded, known, learned)]
     if found is not None and kind.discrete:
         told += [_amounts_as_classes(name, found.form)]
     elif found is not None:
@@ -134,7 +142,35 @@ def read_labels(
         doubted = known & (labels != -1) if marks else known
         told += doubts_of(name, labels if kind.discrete else values, doubted)
         told += _told_of_merges(name, meant)
-    return Labels(values, known, name, form, tuple(dict.fromkeys(told)))
+    return Labels(values, known, name, form, tuple(dict.fromkeys(told)), bounded)
+
+
+def _refuse_bounds_alone(name: str, known: np.ndarray) -> None:
+    """ValueError where no number is known."""
+    if not known.any():
+        raise ValueError(
+            f"The target {name!r} has bounds, and no number that is known: give some numbers."
+        )
+
+
+def _told_of_bounds(
+    name: str, labels: np.ndarray, bounded: Limits, known: np.ndarray, learned: bool
+) -> str:
+    """What bounds teach; of a fitted model, which is warned of, that they judge nothing."""
+    count = int(bounded.rows.sum())
+    first = labels[bounded.rows.argmax()]
+    every = count + int(known.sum())
+    words = (
+        f"Target {name!r}: of {count:,} of {every:,} numbers a bound is known, such as {first!r}"
+    )
+    if not learned:
+        return (
+            f"{words}. There y is missing in p(y, x), and p(y | x) learns the mean of what it "
+            "expects beyond the bound."
+        )
+    words = f"{words}; these rows count as rows without y."
+    warnings.warn(words, UserWarning, stacklevel=4)
+    return words
 
 
 def _one_column(name: str, y: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 
 from conjoin.codecs.table.native import in_kind, kind_of
 from conjoin.core.sampling import Sampling
@@ -128,11 +129,20 @@ class JointRegressor(RegressorMixin, _JointEstimator):
         """The share of the variance of y that ``predict`` explains, as of all of scikit-learn's
         regressors; y may be written in words, and spelt, as at the fit."""
         several = self._several()
-        if several is None and self._model().number.needs_reading:
+        words = np.asarray(y).dtype == object
+        if several is None and (words or self._model().number.needs_reading):
             labels = self._read_target(y, len(y))
             assert labels.known is not None and labels.values is not None
             y = np.where(labels.known, labels.values, np.nan)
+            if labels.limits is not None:
+                return self._score_of_known(X, y, sample_weight)
         return float(super().score(X, y, sample_weight))
+
+    def _score_of_known(self, X: Any, y: np.ndarray, sample_weight: Any) -> float:
+        """``score`` of the rows whose number is known; a bound judges nothing."""
+        known = ~np.isnan(y)
+        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        return float(r2_score(y[known], np.asarray(self.predict(X))[known], sample_weight=weight))
 
     def sample(
         self,

@@ -6,8 +6,10 @@ point group ``conjoin.families``.
 """
 
 import ast
+import collections.abc
 import importlib
 import importlib.metadata
+import numbers
 import typing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,11 +19,13 @@ from conjoin.util.near import did_you_mean
 __all__ = [
     "FAMILIES",
     "Family",
+    "check_settings",
     "describe_family",
     "for_layout",
     "name_of",
     "names",
     "of_tables",
+    "reset",
     "resolve",
     "restored",
     "suited",
@@ -437,7 +441,8 @@ def resolve(family: Any) -> Any:
 
 
 def _by_name(name: str) -> Any:
-    """The config that a name stands for, or a name with settings: ``circuit:width=64,draws=4``."""
+    """The config that a name stands for, or a name with settings: ``circuit:width=64,draws=4``,
+    ``multimodal:strings.reading=0.3``."""
     name, colon, settings = name.partition(":")
     if colon:
         return _with_settings(_by_name(name), name, settings)
@@ -448,19 +453,56 @@ def _by_name(name: str) -> Any:
     return _installed(name, plain)
 
 
+def reset(config: Any, family: str) -> Any:
+    """The config with the settings behind the name of a family, where there are any.
+
+    >>> reset(resolve("lda"), "lda:shrinkage=0.5")
+    Discriminant(covariance='shared', shrinkage=0.5)
+    """
+    name, colon, settings = family.partition(":")
+    return _with_settings(config, name, settings) if colon else config
+
+
 def _with_settings(config: Any, name: str, text: str) -> Any:
     known = config.get_params()
-    wanted = {}
+    wanted: dict[str, Any] = {}
     for part in text.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or key not in known:
+        whole, dot, inner = key.partition(".")
+        nested = bool(dot and inner) and _is_mapping(config, whole)
+        if not equals or (key not in known and not nested):
             raise ValueError(
                 f"{name}:{text}: {key!r} is no setting of {name!r} with a value; write "
                 f"{name}:key=value with one of {', '.join(known)}.{did_you_mean(key, known)}"
             )
+        if nested:
+            wanted[whole] = {**(wanted.get(whole, known[whole]) or {}), inner: _literal(value)}
+            continue
         wanted[key] = _literal(value)
         _check_kind(config, name, key, wanted[key])
+        inside = isinstance(wanted[key], collections.abc.Mapping | None)
+        if _is_mapping(config, key) and not inside:
+            raise ValueError(f"{name}:{part}: {key} takes settings of its own: {key}.NAME=value.")
     return config.set_params(**wanted)
+
+
+def check_settings(config: Any, name: str, settings: Any) -> None:
+    """ValueError where one of these ``settings`` is none of the config, or of another kind."""
+    known = config.get_params()
+    for key, value in dict(settings or {}).items():
+        if key not in known:
+            raise ValueError(
+                f"{name} has no setting {key!r}; choose from {', '.join(known)}."
+                f"{did_you_mean(str(key), known)}"
+            )
+        _check_kind(config, name, key, value)
+
+
+def _is_mapping(config: Any, key: str) -> bool:
+    """Whether a setting holds settings of its own."""
+    hint = typing.get_type_hints(type(config)).get(key)
+    kinds = (hint, *typing.get_args(hint))
+    return any(typing.get_origin(kind) is collections.abc.Mapping for kind in kinds)
 
 
 def _literal(text: str) -> Any:
@@ -478,8 +520,10 @@ def _check_kind(config: Any, name: str, key: str, value: Any) -> None:
     plain = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
     if not set(kinds) <= {*plain, type(None)}:
         return
-    fits = float in kinds and isinstance(value, int) and not isinstance(value, bool)
-    if not fits and type(value) not in kinds:
+    told = type(value)
+    if isinstance(value, numbers.Real) and told is not bool:  # numpy's numbers among them
+        told = int if isinstance(value, numbers.Integral) else float
+    if told not in kinds and not (told is int and float in kinds):
         wanted = " or ".join(plain.get(kind, "None") for kind in kinds)
         raise ValueError(f"{name}:{key}={value}: {key} takes {wanted}.")
 

@@ -64,7 +64,7 @@ from conjoin.core import (
 from conjoin.core.capabilities import status_of, worst
 from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float
-from conjoin.families import resolve
+from conjoin.families import check_settings, resolve
 from conjoin.families.autoregressive.guidance import guided
 from conjoin.families.autoregressive.sequence import Sequence as Strings
 from conjoin.families.autoregressive.sequence import SequenceDensity
@@ -130,6 +130,8 @@ class Multimodal(Config):
 
     def __post_init__(self) -> None:
         check_columns(self.columns, self.of_columns)
+        check_settings(Strings(), "strings", self.strings)
+        check_settings(PictureDiffusion(), "pictures", self.pictures)
         shared = sorted({"rate", "batch", "decay"} & set(self.strings or {}))
         if shared and self.pictures is not None:
             raise ValueError(
@@ -655,6 +657,16 @@ class ColumnsAndBlocks(Density):
         strings = len(self.parts) == 1 and bool(self._strings)
         return Writer(self) if strings and self.width == targets else None
 
+    def string_in(self, x: Event, cells: slice) -> tuple[Density, Event, Any] | None:
+        rows, left = _with_targets(x, self.space)
+        columns, behind = _parted(rows, self.width)
+        start = cells.start + left - self.width
+        for part in self._strings:
+            if part.cells.start == start:
+                told = self._context(columns, behind, part)
+                return self.density_of(part), self._event(behind, part), told
+        return None
+
     # ------------------------------------------------------------------ columns read off a string
 
     def reader_of(self, column: int = 0) -> "ColumnReader | None":
@@ -763,10 +775,7 @@ class ColumnReader:
         return self.network.columns_read(strings, told)[:, self.column]
 
     def _parted(self, x: Event) -> tuple[Event, Event]:
-        left = len(self.whole.space.variables) - x.value.shape[1]
-        value = torch.nn.functional.pad(x.value, (left, 0))
-        mask = torch.nn.functional.pad(x.mask, (left, 0))
-        return _parted(Event(value, mask), self.whole.width)
+        return _parted(_with_targets(x, self.whole.space)[0], self.whole.width)
 
 
 @dataclass(frozen=True)
@@ -829,6 +838,13 @@ def _columns_of(space: Space) -> Space:
     if not space.columns:
         return Space((1,), (Variable("constant", "category", cardinality=1),))
     return Space((space.columns,), space.variables[: space.columns])
+
+
+def _with_targets(x: Event, space: Space) -> tuple[Event, int]:
+    """Rows with the first columns missing that ``x`` leaves out, and how many these are."""
+    left = len(space.variables) - x.value.shape[1]
+    value = torch.nn.functional.pad(x.value, (left, 0))
+    return Event(value, torch.nn.functional.pad(x.mask, (left, 0))), left
 
 
 def _parted(event: Event, width: int) -> tuple[Event, Event]:

@@ -15,6 +15,7 @@ from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
 from conjoin.families import name_of, resolve, suited
+from conjoin.fitting.bounded import open_beyond_bounds
 from conjoin.fitting.fast import left_out, simpler
 from conjoin.fitting.foresight import (
     CALIBRATING,
@@ -132,7 +133,9 @@ def _target(rows: Rows, fit: np.ndarray, options: FitOptions) -> Target | None:
     if options.start is not None and options.start.model.has_number:
         number: Target = options.start.model.number.widened(rows.y[fit][rows.known[fit]])
         return number
-    return asked.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit], rows.form)
+    found = asked.fit(rows.y[fit], rows.known[fit], rows.name, rows.weight[fit], rows.form)
+    open_beyond_bounds(found, rows, fit)
+    return found
 
 
 def _codec_of(rows: Rows, split: Split, options: FitOptions, config: Any) -> Any:

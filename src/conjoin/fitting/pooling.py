@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.core import Pair, as_float
+from conjoin.core import Event, Pair, as_float
 from conjoin.core.event import concatenated
+from conjoin.fitting.bounded import Bounded, bounded_among, completed
 from conjoin.fitting.split import Rows
 from conjoin.joints.hybrid import Hybrid, Predictor
 from conjoin.model.model import Model
+from conjoin.model.predictive import grid_for
 from conjoin.predictors.base import Case, Method, Scorer, Spread
 from conjoin.predictors.blended import OfFamily, mixture_of
 from conjoin.predictors.classifier import MIN_COMPARISON_ROWS, Classifier
@@ -52,9 +54,15 @@ def pooled(
         return
     held = _labelled(model, data["choose"], rows, split)
     taught = _taught(case, data["choose"], rows, split)
+    bounded = _bounded(model, case, data["choose"], rows, split)
     with progress.phase("learning p(y | x)", len(methods)) as bar, few_rows_of_classes():
-        quick, slow = _heard(methods, taught, case, held, bar, ready)
-        spreads = _spreads(model, methods, taught, ready) if case.classes is None else {}
+        quick, slow = (
+            _heard(methods, taught, case, held, bar, ready)
+            if bounded is None
+            else _heard_between(methods, taught, bounded, case, held, bar, ready)
+        )
+        whole = case.classes is None and bounded is None
+        spreads = _spreads(model, methods, taught, ready) if whole else {}
     if not quick.scores and not slow.scores:
         model.card["predictor"]["why"] = "no predictor fits into the time: the family's own is used"
         return
@@ -186,6 +194,37 @@ def _heard(
     return quick, slow
 
 
+def _bounded(model: Model, case: Case, choose: Pair, rows: Rows, split: Split) -> Bounded | None:
+    """The rows of which the number has a bound."""
+    if case.classes is not None or rows.low is None:
+        return None
+    assert model.target is not None
+    places = np.concatenate([split.fit, split.choose])
+    return bounded_among(case, choose, rows, places, model.target)
+
+
+def _heard_between(
+    methods: dict[str, Method],
+    taught: Case,
+    bounded: Bounded,
+    case: Case,
+    held: _Held,
+    bar: Any,
+    ready: Ready,
+) -> tuple[Heard, Heard]:
+    """``_heard`` of those that are learned fold by fold, from all rows; the others know no
+    bounds."""
+    fast = {name: method for name, method in methods.items() if method.folds}
+    if not fast:
+        return _heard(methods, taught, case, held, bar, ready)
+    both = bounded.before(taught, bounded.edge)
+    table = next(iter(fast.values())).numbers_of(both)
+    learned, y = completed(table, taught, bounded)
+    quick, slow = _heard(fast, learned, case, held, bar, ready)
+    ready.told["bounded"] = len(bounded.low)
+    return replace(quick, y=y), slow
+
+
 def _spreads(
     model: Model, methods: dict[str, Method], taught: Case, ready: Ready
 ) -> dict[str, Spread]:
@@ -264,6 +303,13 @@ def _keep_number(
     kept, shares = mixture_of({"pool": pooled} | own, heard.weight, ["pool"])
     told = model.card["predictor"]
     held_out = held.pair.rows
+    if "bounded" in told:  # who knows no bounds would win on rows that are known
+        _put(model, pool, kept.predictor)
+        told["mixture"] = shares
+        told["why"] += "; as some numbers lie between bounds, no other p(y | x) joins"
+        grid = grid_for(model.pair, Event(heard.y, torch.ones_like(heard.y, dtype=torch.bool)))
+        model.state = replace(model.state, grid=tuple(grid.tolist()))
+        return
     if not held_out:
         _put(model, pool, kept.predictor)
         told["mixture"] = shares

@@ -103,14 +103,16 @@ def _choose(
     asked = options.predictor
     case = _case(model, data["fit"], rows, split, options)
     auto = _is_auto(asked)
+    bounded = _between_bounds(rows, split)
     if auto and not model.codec.space.flat and not _candidates(case, few=False):
         told["why"] = WITHOUT_COLUMNS
         return
-    unlabelled = mostly_unlabelled(data["fit"].y.mask)
+    unlabelled = mostly_unlabelled(data["fit"].y.mask | bounded)
     lent = case.lent or unlabelled
     few = int(data["choose"].y.mask.sum()) < MIN_COMPARISON_ROWS
     learns = unlabelled and model.has_classes
-    labelled = sum(int(data[part].y.mask.sum()) for part in ("fit", "choose"))
+    labelled = int(bounded.sum())
+    labelled += sum(int(data[part].y.mask.sum()) for part in ("fit", "choose"))
     if auto and (few and not learns if lent else labelled < MIN_POOL_ROWS):
         told["why"] = "too few rows to compare predictors: the family's own p(y | x) is used"
     elif isinstance(asked, list | tuple) or (auto and not lent):
@@ -125,6 +127,16 @@ def _choose(
         choose = data["choose"]
         data = data | {"choose": choose._replace(x=as_float(choose.x))}
         _choose_one(model, named, data, case, told, auto, few, progress, budget)
+    if bool(bounded.any()) and "bounded" not in told:
+        told["why"] += "; numbers of which only a bound is known taught it nothing"
+
+
+def _between_bounds(rows: Rows, split: Split) -> Tensor:
+    """(B,) the rows of the fit of whose number a bound is known."""
+    low, high, _ = rows.bounds_at(split.fit)
+    if low is None:
+        return torch.zeros(len(split.fit), dtype=torch.bool)
+    return torch.as_tensor(np.isfinite(low) | np.isfinite(high))
 
 
 def foresee_predictors(

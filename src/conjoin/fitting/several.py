@@ -177,7 +177,7 @@ def _learn(
         for place, target in enumerate(targets)
     )
     if codec.structures:
-        _learn_molecules(model, rows, fit, choose, split, options, progress, budget)
+        _learn_molecules(model, rows, columns, fit, choose, split, options, progress, budget)
     return model
 
 
@@ -196,6 +196,7 @@ def _answers(columns: list[TargetColumn]) -> np.ndarray:
 def _learn_molecules(
     model: SeveralTargets,
     rows: Rows,
+    columns: list[TargetColumn],
     fit: Event,
     choose: Event,
     split: Split,
@@ -208,8 +209,8 @@ def _learn_molecules(
     count = len(model.targets)
     if fit.within is not None:
         model.card["notices"].append(
-            "Numbers between bounds stand at their bounds in p(molecule | properties), and teach "
-            "no predictor of the property."
+            "Numbers between bounds stand at their bounds in p(molecule | properties); p(property "
+            "| molecule) learns the mean of what it expects between them."
         )
     if model.density.capabilities.typical:
         model.density.fit_typicality(fit._replace(within=None))
@@ -217,8 +218,10 @@ def _learn_molecules(
         if view.ranks_blocks:
             held = rows.x.take(split.choose)
             view.rank_blocks(model.codec.encode(held) if len(held) else None)
-            blocks = view.state.blocks
-            model.states = tuple(replace(state, blocks=blocks) for state in model.states)
+            own = view.state
+            model.states = tuple(
+                replace(state, blocks=own.blocks, between=own.between) for state in model.states
+            )
     of_fit, of_choose = (each.cut(count)[1]._replace(within=None) for each in (fit, choose))
     found = []
     told = {}
@@ -229,10 +232,12 @@ def _learn_molecules(
             part: Pair(Event(each.value[:, place], each.mask[:, place]), x)
             for part, each, x in (("fit", fit, of_fit), ("choose", choose, of_choose))
         }
-        choose_predictor(view, options, pairs, rows, split, progress, budget, {})
+        column = columns[place]
+        own_rows = replace(rows, low=column.low, high=column.high, strict=column.strict)
+        choose_predictor(view, options, pairs, own_rows, split, progress, budget, {})
         found.append(view.pair.separate_predictor)
         told[name] = view.card["predictor"]
-        own = replace(model.states[place], predictor=view.state.predictor)
+        own = replace(model.states[place], predictor=view.state.predictor, grid=view.state.grid)
         model.states = (*model.states[:place], own, *model.states[place + 1 :])
     model.predictors = tuple(found)
     model.card["predictors"] = told

@@ -79,7 +79,8 @@ def _repeat_by_chance(rows: "Rows", hashes: np.ndarray) -> bool:
 class Rows:
     """What the user brought: rows of x, as a codec's ``rows`` holds them. ``y`` is None for a
     density; ``known`` marks labelled rows. ``form``: how y writes numbers in words; ``told``: what
-    the user should be told of y."""
+    the user should be told of y; ``low``, ``high``, ``strict``: (B,) bounds of a number that is not
+    known (``conjoin.model.censored``), None where no number has any."""
 
     x: Any
     y: np.ndarray | None = None
@@ -90,6 +91,15 @@ class Rows:
     name: str = "y"
     form: Any = None
     told: tuple[str, ...] = ()
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    strict: np.ndarray | None = None
+
+    def bounds_at(self, places: np.ndarray) -> tuple[Any, Any, Any]:
+        """Low, high and strict of some rows, None each where no number has bounds."""
+        if self.low is None or self.high is None or self.strict is None:
+            return None, None, None
+        return self.low[places], self.high[places], self.strict[places]
 
 
 def copies_words(rows: int, copies: int) -> str:
@@ -146,6 +156,9 @@ def weighted(rows: Rows) -> Rows:
         weight=weight[keep],
         groups=part(rows.groups),
         latest=part(rows.latest),
+        low=part(rows.low),
+        high=part(rows.high),
+        strict=part(rows.strict),
     )
 
 

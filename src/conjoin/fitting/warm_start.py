@@ -17,7 +17,7 @@ from torch import Tensor
 
 from conjoin.codecs.kinds import kind_of
 from conjoin.core import Codec, Density, Event, Rows, Space, Variable, seeded
-from conjoin.families import name_of, resolve
+from conjoin.families import name_of, reset, resolve
 from conjoin.joints.base import Joint
 from conjoin.model.model import Model
 from conjoin.model.saving import load_model
@@ -109,7 +109,7 @@ class Start:
 
     def config(self, family: Any) -> Any:
         """The settings of the fit: of a family that is asked for by its name, those of the
-        model."""
+        model, but for the settings behind the name."""
         own = self.model.joint.config
         if family == "auto":
             raise ValueError(
@@ -125,7 +125,7 @@ class Start:
                 f"start_from is of the family {name_of(own)!r}, and this fit asks for "
                 f"{name_of(asked)!r}."
             )
-        return own if isinstance(family, str) else asked
+        return reset(own, family) if isinstance(family, str) else asked
 
     def facts(self) -> dict[str, Any]:
         """For the model card: which rows taught before."""

@@ -54,6 +54,9 @@ class Marginal(Density):
             step=False,
         )
 
+    def string_in(self, x: Event, cells: slice) -> Any:
+        return self.whole.string_in(x, cells)
+
     def _wide(self, event: Event) -> Event:
         """The rows with the other targets missing."""
         shape = (event.rows, self.width)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from conjoin.codecs.table.frame import check_cells
 from conjoin.model.targets import Meant, class_labels
 
-__all__ = ["UNKNOWN", "TargetColumn", "read_columns"]
+__all__ = ["UNKNOWN", "Limits", "TargetColumn", "limits_in", "read_columns"]
 
 UNKNOWN = "None where it is not known"  # what else a cell of a target may be
 _BOUND = re.compile(r"\s*(?P<sign>[<>]=?|≤|≥)\s*(?P<number>\S+)\s*")
@@ -62,6 +62,41 @@ class TargetColumn:
         parts = (self.values, self.known, self.low, self.high, self.strict)
         taken = (None if part is None else part[index] for part in parts)
         return TargetColumn(self.name, *taken, told=self.told)  # type: ignore[arg-type, misc]
+
+
+class Limits(NamedTuple):
+    """Bounds of numbers that are not known, (B,) each; infinite where there is none."""
+
+    low: np.ndarray
+    high: np.ndarray
+    strict: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(B,) where there is one."""
+        return np.isfinite(self.low) | np.isfinite(self.high)
+
+
+def limits_in(cells: np.ndarray, known: np.ndarray) -> Limits | None:
+    """What cells such as "<0.1" and ">= 10000" say of a number; None where there are none."""
+    found = {
+        row: cells[row]
+        for row in np.flatnonzero(known).tolist()
+        if isinstance(cells[row], str) and _BOUND.fullmatch(cells[row])
+    }
+    out = Limits(
+        np.full(len(cells), -np.inf), np.full(len(cells), np.inf), np.zeros(len(cells), dtype=bool)
+    )
+    for row, cell in found.items():
+        try:
+            low, high, strict = _bounds(cell)
+        except ValueError:  # what is behind the sign is no number, which is told as of any word
+            continue
+        if not (np.isnan(low) or np.isnan(high)):
+            out.low[row] = low
+            out.high[row] = high
+            out.strict[row] = strict
+    return out if out.rows.any() else None
 
 
 def read_columns(

@@ -474,7 +474,10 @@ class Model:
     def _familiarity_of_blocks(self) -> FamiliarityOfBlocks:
         typicality = partial(self._chunked, self._typicality_of_blocks)
         columns = self.codec.columnwise
-        return FamiliarityOfBlocks(self._plain_familiarity, typicality, columns, self.state.blocks)
+        state = self.state
+        return FamiliarityOfBlocks(
+            self._plain_familiarity, typicality, columns, state.blocks, bool(state.between)
+        )
 
     def _typicality_of_blocks(self, x: Event) -> Float[Tensor, "B N"]:
         return self.density_of_x.typicality_of_blocks(self._about(x))
@@ -489,7 +492,7 @@ class Model:
             drawn = reference_of(of.statistics(self.bank, nothing))
             pairs = zip(found or drawn, drawn, strict=True)
             found = tuple(one if len(one) >= MIN_REFERENCE_ROWS else two for one, two in pairs)
-        self.state = replace(self.state, blocks=found)
+        self.state = replace(self.state, blocks=found, between=True)
         self.__dict__.pop("familiarity", None)
 
     def least_familiar_part(self, encoded: Encoded) -> list[int] | None:

@@ -83,6 +83,9 @@ class State:
     blocks
         Of each block of a record the statistic of familiarity on validation rows, in order, by
         which its rank is found. None where a row is one block.
+    between
+        Whether a rank among ``blocks`` says where between two validation rows a row lies; None of
+        earlier models, whose ranks are equal there.
     """
 
     seed: int = 0
@@ -94,11 +97,12 @@ class State:
     pictures: dict[str, Any] | None = None
     blocks: tuple[tuple[float, ...], ...] | None = None
     temperature: float | None = None
+    between: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the hash of a model, and for one of several targets."""
         stored = asdict(self)
-        for part in ("blocks", "temperature"):
+        for part in ("blocks", "temperature", "between"):
             if stored[part] is None:  # models of before had no such part, and keep their hash
                 del stored[part]
         return stored
@@ -131,6 +135,7 @@ def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
         pictures=card.pop("pictures", None),
         blocks=_tuples(card.pop("blocks", None)),
         temperature=card.pop("temperature", None),
+        between=card.pop("between", None),
     )
     return state, card | ({"predictor": predictor} if predictor else {})
 
@@ -157,6 +162,7 @@ def join_facts(state: State, card: dict[str, Any]) -> dict[str, Any]:
         "shares": _list(state.shares),
         "pictures": state.pictures,
         "temperature": state.temperature,
+        "between": state.between,
         "blocks": None if state.blocks is None else [list(block) for block in state.blocks],
     }
     facts = card | {name: value for name, value in own.items() if value is not None}

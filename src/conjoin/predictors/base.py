@@ -417,6 +417,10 @@ class Method(abc.ABC):
         """Whether it learns as long as there is time (``conjoin.util.budget.time_left``)."""
         return False
 
+    def numbers_of(self, case: Case) -> np.ndarray:
+        """(B, F) what a linear model can read of the rows; missing numbers are 0, and marked."""
+        return np.asarray(case.designs()[1].matrix(case.rows.x).numpy())
+
     def convert(self, estimator: Any, design: Design) -> Scorer | None:
         """A fitted scikit-learn estimator of this kind as a scorer; None for any other."""
         return None

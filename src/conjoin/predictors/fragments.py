@@ -32,6 +32,8 @@ from conjoin.util.budget import seconds_of
 __all__ = ["Fragments", "FragmentsMethod"]
 
 STRENGTHS = tuple(10.0 ** np.arange(0, 6.5, 0.5))  # of ridge, on standardised numbers
+MIN_GUESSED_ROWS = 200  # by which is known how long a fit takes
+GUESSED_PART = 3  # one in so many of the rows that are measured, if these are more
 MIN_MOLECULES = 3  # in which a fragment occurs, so that it counts
 
 
@@ -121,9 +123,14 @@ class FragmentsMethod(Method):
     def fit(self, case: Case) -> Scorer:
         return self.by_folds(case.with_folds()).scorer
 
+    def numbers_of(self, case: Case) -> np.ndarray:
+        return np.asarray(_wide(case)[1].numpy())
+
     def guess(self, case: Case, few: Case) -> float:
-        """A fit learns the folds as well."""
-        return seconds_of(partial(self.fit, few)) * case.rows.rows / few.rows.rows
+        """A fit learns the folds as well, so that the measurement takes a part of the few."""
+        count = max(MIN_GUESSED_ROWS, few.rows.rows // GUESSED_PART)
+        some = few.take(np.arange(few.rows.rows) < count)
+        return seconds_of(partial(self.fit, some)) * case.rows.rows / some.rows.rows
 
     def by_folds(self, case: Case) -> Folded:
         """Every member is learned fold by fold, and the pool's weights are fitted to what they say
@@ -133,9 +140,7 @@ class FragmentsMethod(Method):
                 "predictor='fragments' reads molecules, and no column holds SMILES: choose "
                 "another, or say types={'column': 'smiles'}."
             )
-        design = Design(_columns_of(case.space)).fit(_columns_of_event(case))
-        table, _ = _table(case.structures, case.rows.x)
-        wide = torch.cat([table, design.matrix(_columns_of_event(case))], 1)
+        design, wide = _wide(case)
         kept = ((wide != 0).sum(0) >= MIN_MOLECULES) & (wide.amax(0) > wide.amin(0))
         centre = wide[:, kept].mean(0)
         scale = wide[:, kept].std(0, unbiased=False)
@@ -152,6 +157,13 @@ class FragmentsMethod(Method):
         scorer.scale.copy_(scale)
         scorer.kept.copy_(kept.nonzero()[:, 0])
         return Folded(scorer, scores)
+
+
+def _wide(case: Case) -> tuple[Design, Tensor]:
+    """How the columns become numbers, and (B, F) the numbers of molecules and columns."""
+    design = Design(_columns_of(case.space)).fit(_columns_of_event(case))
+    table, _ = _table(case.structures, case.rows.x)
+    return design, torch.cat([table, design.matrix(_columns_of_event(case))], 1)
 
 
 def _members(case: Case) -> dict[str, Method]:

@@ -20,7 +20,7 @@ from conjoin.core import Encoded, Event, Rows
 from conjoin.core.shapes import Float
 from conjoin.model.model import Model
 from conjoin.questions.conditionals import expected
-from conjoin.questions.token_surprise import token_surprise
+from conjoin.questions.token_surprise import surprise_in, token_surprise
 
 __all__ = ["reasons", "surprise"]
 
@@ -78,6 +78,7 @@ def reasons(
     columns, shown = codec.told(frame)
     breaks = codec.broken(rows.take(places))
     least = model.least_familiar_part(encoded)
+    molecules = _odd_molecules(model, rows.take(places), encoded, least)
     parts = [
         [breaks[row]] * bool(breaks[row])
         + _new_words(shown.iloc[row], columns, codec, encoded.unseen[row])
@@ -98,6 +99,7 @@ def reasons(
         # the columns are not what is strange
         if part and not encoded.unseen[row].any() and not breaks[row]:
             words = [codec.unlike(x.mask[row].tolist(), part), *words][:MAX_NAMED_COLUMNS]
+        words += filter(None, [molecules.get(row, "")])
         unlike = _unlike_sums(encoded, row) or codec.unlike(x.mask[row].tolist(), part)
         text = "; ".join(words) or unlike
         out.append(f"{text}; {hints[row]} would fit" if hints[row] else text)
@@ -111,17 +113,41 @@ def _of_wholes(model: Model, rows: Rows, encoded: Encoded) -> list[str]:
     out = []
     for start in range(0, len(rows), STRINGS_AT_ONCE):
         part = encoded.take(torch.arange(start, min(start + STRINGS_AT_ONCE, len(rows))))
-        by_tokens = part.event.present is not None and model.density_of_x.capabilities.step
+        nats = _nats_of_wholes(model, part)
         odd = (
-            model.codec.oddest(
-                rows.take(slice(start, start + STRINGS_AT_ONCE)),
-                part,
-                token_surprise(model.density_of_x, part.event),
-            )
-            if by_tokens
-            else [""] * part.event.rows
+            [""] * part.event.rows
+            if nats is None
+            else model.codec.oddest(rows.take(slice(start, start + STRINGS_AT_ONCE)), part, nats)
         )
         out += [f"{whole}; {words}" if words else whole for words in odd]
+    return out
+
+
+def _nats_of_wholes(model: Model, encoded: Encoded) -> Tensor | None:
+    """(B, N + 1) of the tokens of strings; None where the model does not write by tokens."""
+    if model.codec.structures:
+        return surprise_in(model, encoded.event, model.codec.structures[0].cells)
+    if encoded.event.present is None or not model.density_of_x.capabilities.step:
+        return None
+    return token_surprise(model.density_of_x, encoded.event)
+
+
+def _odd_molecules(
+    model: Model, rows: Rows, encoded: Encoded, least: list[int] | None
+) -> dict[int, str]:
+    """By row, what was never seen in its molecule, or where that is the least familiar of the row
+    its most surprising part."""
+    out: dict[int, str] = {}
+    for each in () if least is None else model.codec.structures:
+        part = model.codec.parts.index(each.cells)
+        worst = torch.tensor(least) == part
+        some = (worst | encoded.unseen[:, each.cells].any(1)).nonzero()[:, 0]
+        own = encoded.take(some)
+        nats = surprise_in(model, own.event, each.cells) if len(some) else None
+        if nats is not None:
+            texts = list(rows.take(some.numpy()).frame[each.name])
+            words = each.oddest(own.event.value, nats, texts)
+            out |= dict(zip(some.tolist(), words, strict=True))
     return out
 
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from markupsafe import Markup
 
 from conjoin.codecs.smiles.appraisal import plain_properties, sheet
 from conjoin.codecs.smiles.chemistry import read_smiles
+from conjoin.codecs.smiles.surprise import DEEPEST_NATS, coloured, oddest_part
+from conjoin.questions.token_surprise import surprise_in
 from conjoin.report.sections import Answers
 
 __all__ = ["Histogram", "molecule_sections"]
@@ -17,6 +20,7 @@ __all__ = ["Histogram", "molecule_sections"]
 SEED = 1
 DRAWN = 200  # molecules
 SHOWN = 12
+ODD_SHOWN = 6  # molecules, the least familiar
 BARS = 12
 WIDTH = 240  # of a histogram, pixels
 HEIGHT = 90
@@ -33,7 +37,8 @@ class Histogram:
 
 
 def molecule_sections(estimator: Any, found: Answers, real: Any) -> dict[str, Any]:
-    """The sections. Real molecules enter as histograms alone."""
+    """The sections. Real molecules enter as histograms alone, and where real rows may be shown the
+    least familiar as structures whose atoms are coloured by their surprise."""
     (molecules,) = found.model.codec.structures
     drawn = estimator.sample(DRAWN, random_state=SEED)[0][molecules.name]
     canonical = [read_smiles(text).canonical for text in drawn]
@@ -41,12 +46,41 @@ def molecule_sections(estimator: Any, found: Answers, real: Any) -> dict[str, An
     asked = [] if found.rows is None else list(found.rows.frame[molecules.name].dropna())
     return {
         "template": "molecules.html.j2",
-        "sections": ("samples",),
+        "sections": ("samples", "strange"),
+        "odd_sheet": None if real is None else _odd_sheet(found, molecules),
+        "deepest": f"{DEEPEST_NATS:g}",
         "sheet": _inline(sheet(valid[:SHOWN])) if valid else None,
         "drawn_count": len(canonical),
         "valid_share": sum(text is not None for text in canonical) / len(canonical),
         "histograms": _histograms(valid, asked[:DRAWN]),
     }
+
+
+def _odd_sheet(found: Answers, molecules: Any) -> Markup | None:
+    """The least familiar of the rows asked about; None where none can be drawn."""
+    rows = found.rows
+    if rows is None:
+        return None
+    model = found.model
+    encoded = model.encode(rows)
+    ranks = (
+        np.asarray(found.log_prob)
+        if found.table is None
+        else found.table["familiarity"].to_numpy(dtype=float)
+    )
+    places = np.argsort(ranks, kind="stable")[:ODD_SHOWN]
+    some = encoded.take(torch.as_tensor(places))
+    nats = surprise_in(model, some.event, molecules.cells)
+    if nats is None:
+        return None
+    texts = list(rows.take(places).frame[molecules.name])
+    each = molecules.by_atoms(some.event.value, nats, texts)
+    shown = [(place, own) for place, own in zip(places, each, strict=True) if own is not None]
+    if not shown:
+        return None
+    words = [f"row {place + 1}: {oddest_part(*own)}" for place, own in shown]
+    strings, atoms = zip(*(own for _, own in shown), strict=True)
+    return _inline(coloured(strings, atoms, words))
 
 
 def _inline(svg: str) -> Markup:

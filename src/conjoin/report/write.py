@@ -39,6 +39,7 @@ CONTENTS = {
     "flagged": "Rows not accepted",
     "samples": "What it draws",
     "surprise": "Least familiar strings",
+    "strange": "Least familiar molecules",
     "way": "From noise to a picture",
     "synthetic": "Synthetic rows",
     "imputation": "Filling in",

@@ -184,6 +184,10 @@ class SmilesCodec(Codec):
             return f"{self.column.name} has an atom that the fit never saw, or is longer than any"
         return self.column.unlike
 
+    def oddest(self, rows: Rows, encoded: Encoded, nats: Tensor) -> list[str]:
+        (molecules,) = self.structures
+        return molecules.oddest(encoded.event.value, nats, self._cells(rows))
+
     # ------------------------------------------------------------------ saving
 
     def to_json(self) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from torch import Tensor
 from conjoin.codecs.block_columns import BlockColumn, known_cells
 from conjoin.codecs.sequence import UNSEEN_PROBABILITY, Prefix
 from conjoin.codecs.smiles.chemistry import randomised, rdkit, read_smiles
-from conjoin.codecs.smiles.tokens import Vocabulary
+from conjoin.codecs.smiles.surprise import nats_of_atoms, oddest_part
+from conjoin.codecs.smiles.tokens import UNKNOWN, Vocabulary, pieces
 from conjoin.codecs.table import Column
 from conjoin.codecs.table.guess import guess_smiles
 from conjoin.codecs.table.overrides import missing_of, overrides_of
@@ -101,6 +102,40 @@ class Molecules:
         """(B,) the number of tokens of each row."""
         codes = value[:, self.cells].long().numpy()
         return np.asarray((codes < len(self.vocabulary.texts)).sum(1))
+
+    def by_atoms(
+        self, value: Tensor, nats: Tensor, texts: Sequence[str | None]
+    ) -> list[tuple[str, np.ndarray] | None]:
+        """The string of each molecule and (A,) the nats of its atoms, from those of its tokens (B,
+        N + 1); None where rdkit reads none. ``texts``: as the strings were given, None for one
+        that is not known."""
+        codes = value[:, self.cells].long().tolist()
+        out: list[tuple[str, np.ndarray] | None] = []
+        for row, (text, own) in enumerate(zip(texts, self.strings(value), strict=True)):
+            written = text if UNKNOWN in own else own
+            length = _length(np.array(codes[row]), len(self.vocabulary.texts))
+            each = nats[row, :length].tolist()
+            found = (
+                None
+                if text is None or written is None
+                else nats_of_atoms(written, codes[row][:length], each, self.vocabulary)
+            )
+            out.append(None if found is None or written is None else (written, found))
+        return out
+
+    def oddest(self, value: Tensor, nats: Tensor, texts: Sequence[str | None]) -> list[str]:
+        """Of each molecule, in words, what was never seen, else its most surprising part; nothing
+        where that can't be said."""
+        known = set(self.vocabulary.texts)
+        out = []
+        for text, own in zip(texts, self.by_atoms(value, nats, texts), strict=True):
+            new = [] if text is None else [each for each in pieces(text) if each not in known]
+            if new:
+                out.append(f"{' and '.join(dict.fromkeys(new))} was never seen")
+            else:
+                part = "" if own is None else oddest_part(*own)
+                out.append(f"its most surprising part is {part}" if part else "")
+        return out
 
     def to_json(self) -> JSON:
         span = [self.cells.start, self.cells.stop]
