@@ -15,7 +15,7 @@ from conjoin.codecs.table import TableCodec
 from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
 from conjoin.families import name_of, resolve, suited
-from conjoin.fitting.fast import left_out, simpler
+from conjoin.fitting.fast import left_out, replaced, simpler
 from conjoin.fitting.foresight import (
     CALIBRATING,
     CHOOSING,
@@ -231,6 +231,7 @@ def _learn(
     model.card |= {"copies": copies} if copies else {}
     told = [copies_words(len(rows.x), copies)] if copies else []
     told += conflicts_words(rows) if codec.one_answer else []
+    told += replaced(asked, config, codec, options)
     told += left_out(asked, config, codec, options)
     model.card["notices"] = _all_notices(model, data["fit"], (*told, *rows.told))
     if model.has_number:
