@@ -98,6 +98,7 @@ OTHER = {
     "pictures": {"size": [8, 8]},
     "blocks": ((0.0, 1.0), (2.0,)),
     "temperature": 2.0,
+    "cellwise": False,
 }
 
 

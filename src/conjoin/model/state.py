@@ -80,6 +80,9 @@ class State:
         How pictures are read from files: ``size``, ``mode``. None for other data.
     temperature
         Of the family's own p(y | x), by validation rows; None: its word as it is.
+    cellwise
+        Whether a missing category is filled in by its own most probable level; models of before
+        have that of the most probable completion of the row.
     blocks
         Of each block of a record the statistic of familiarity on validation rows, in order, by
         which its rank is found. None where a row is one block.
@@ -94,6 +97,7 @@ class State:
     pictures: dict[str, Any] | None = None
     blocks: tuple[tuple[float, ...], ...] | None = None
     temperature: float | None = None
+    cellwise: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For the hash of a model, and for one of several targets."""
@@ -101,6 +105,8 @@ class State:
         for part in ("blocks", "temperature"):
             if stored[part] is None:  # models of before had no such part, and keep their hash
                 del stored[part]
+        if not self.cellwise:
+            del stored["cellwise"]
         return stored
 
     @classmethod
@@ -131,6 +137,7 @@ def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
         pictures=card.pop("pictures", None),
         blocks=_tuples(card.pop("blocks", None)),
         temperature=card.pop("temperature", None),
+        cellwise=bool(card.pop("cellwise", False)),
     )
     return state, card | ({"predictor": predictor} if predictor else {})
 
@@ -157,6 +164,7 @@ def join_facts(state: State, card: dict[str, Any]) -> dict[str, Any]:
         "shares": _list(state.shares),
         "pictures": state.pictures,
         "temperature": state.temperature,
+        "cellwise": state.cellwise or None,
         "blocks": None if state.blocks is None else [list(block) for block in state.blocks],
     }
     facts = card | {name: value for name, value in own.items() if value is not None}
