@@ -10,12 +10,17 @@ on how many tables ours is ahead, and the largest gap behind CatBoost. Numbers y
 probability score (CRPS) beside quantile forests, CatBoost's quantiles, CatBoost's normal
 distribution (RMSEWithUncertainty) and NGBoost, from 99 quantiles; log-loss of the predictive
 density (nats) where there is one. CatBoost's quantiles are left out of tables of more than
-``MAX_QUANTILE_ROWS`` rows, where 99 of them take very long; the table says so.
+``MAX_QUANTILE_ROWS`` rows, where 99 of them take very long; the table says so. TabPFN is among the
+peers where the package tabpfn is installed and the folder that ``TABPFN_WEIGHTS`` names holds its
+weights (``*classifier*.ckpt``, ``*regressor*.ckpt``); nothing is fetched.
 """
 
 import argparse
+import importlib.util
+import os
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,6 +47,14 @@ NATURAL_ROUNDS = 500  # of NGBoost at most, its own default
 MAX_QUANTILE_ROWS = 5_000  # for CatBoost's quantiles
 LEVELS = np.arange(1, 100) / 100
 SMALL = 1e-12  # a probability is at least that
+
+
+def tabpfn_weights(kind):
+    """The checkpoint of a "classifier" or "regressor" on this machine; None without the package or
+    its weights."""
+    folder = os.environ.get("TABPFN_WEIGHTS")
+    found = sorted(Path(folder).glob(f"*{kind}*.ckpt")) if folder else []
+    return found[0] if found and importlib.util.find_spec("tabpfn") else None
 
 
 def coded(X, like):
@@ -114,7 +127,18 @@ def classifiers(seed):
         model = linear().fit(parts[0], pd.concat([y, v]))
         return model.classes_, model.predict_proba(parts[1])
 
+    def tabpfn(X, y, V, v, T):
+        from tabpfn import TabPFNClassifier
+
+        weights = tabpfn_weights("classifier")
+        model = TabPFNClassifier(
+            model_path=weights, random_state=seed, ignore_pretraining_limits=True
+        )
+        model.fit(pd.concat([X, V]), pd.concat([y, v]))
+        return model.classes_, model.predict_proba(T)
+
     every = [conjoin, catboost, lightgbm, boosting, logistic]
+    every += [tabpfn] if tabpfn_weights("classifier") else []
     return {each.__name__: each for each in every}
 
 
@@ -242,7 +266,19 @@ def regressors(seed):
         quantiles = np.stack([found.ppf(level) for level in LEVELS], 1)
         return quantiles, -float(np.mean(found.logpdf(t.to_numpy(float))))
 
-    every = (conjoin, catboost, catboost_normal, quantile_forest, ngboost)
+    def tabpfn(X, y, V, v, T, t):
+        from tabpfn import TabPFNRegressor
+
+        weights = tabpfn_weights("regressor")
+        model = TabPFNRegressor(
+            model_path=weights, random_state=seed, ignore_pretraining_limits=True
+        )
+        model.fit(pd.concat([X, V]), pd.concat([y, v]))
+        found = model.predict(T, output_type="quantiles", quantiles=list(LEVELS))
+        return np.stack(found, 1), np.nan
+
+    every = [conjoin, catboost, catboost_normal, quantile_forest, ngboost]
+    every += [tabpfn] if tabpfn_weights("regressor") else []
     return {each.__name__: each for each in every}
 
 
@@ -288,6 +324,9 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    os.environ["TABPFN_DISABLE_TELEMETRY"] = "1"
+    if not (tabpfn_weights("classifier") or tabpfn_weights("regressor")):
+        print("without TabPFN: no package tabpfn, or no weights in $TABPFN_WEIGHTS", flush=True)
     losses = {}
     for name in options.tables.split(","):
         if name in NUMBERS:

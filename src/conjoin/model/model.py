@@ -528,14 +528,22 @@ class Model:
             return
         self.readings = learn_readings(kernels, held, self._joined_familiarity, generator)
         if self.uses_sums:
-            noise = stream(self.state.seed, "centre means")
+            self.centre_means = learn_centre_means(
+                kernels[KERNELS], held, self._drawing(), generator
+            )
 
-            def sample(x: Event) -> Event:
-                with torch.no_grad():
-                    drawn = self.density_of_x.sample_conditional(self._about(x), generator=noise)
-                return drawn.x if isinstance(drawn, Pair) else drawn
+    def _drawing(self) -> Callable[[Event], Event]:
+        """A function that draws the missing cells of rows given the others, y unknown."""
+        noise = stream(self.state.seed, "centre means")
 
-            self.centre_means = learn_centre_means(kernels[KERNELS], held, sample, generator)
+        def draw(x: Event) -> Event:
+            with torch.no_grad():
+                if self.target is None:
+                    return self.joint.sample_conditional(x, generator=noise)  # type: ignore[no-any-return]
+                known = Pair(self.pair.unknown(x.rows), x)
+                return self.pair.proposer.sample_conditional(known, generator=noise).x  # type: ignore[no-any-return]
+
+        return draw
 
     def _joined_familiarity(self, readings: Readings) -> JoinedFamiliarity:
         evidence = self._log_evidence_unweighted
