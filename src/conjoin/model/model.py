@@ -539,9 +539,11 @@ class Model:
         def draw(x: Event) -> Event:
             with torch.no_grad():
                 if self.target is None:
-                    return self.joint.sample_conditional(x, generator=noise)  # type: ignore[no-any-return]
+                    found: Event = self.joint.sample_conditional(x, generator=noise)
+                    return found
                 known = Pair(self.pair.unknown(x.rows), x)
-                return self.pair.proposer.sample_conditional(known, generator=noise).x  # type: ignore[no-any-return]
+                pair: Pair = self.pair.proposer.sample_conditional(known, generator=noise)
+                return pair.x
 
         return draw
 
