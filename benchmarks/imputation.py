@@ -1,15 +1,17 @@
 """Completion: 30 % of the cells of new rows hidden at random, filled by the circuit and by
 scikit-learn's imputers, side by side.
 
-    python benchmarks/imputation.py [--tables pima,abalone] [--rows 1000] [--seeds 1]
+    python benchmarks/imputation.py [--tables pima,abalone] [--rows 1000] [--seeds 1] [--no-peers]
 
 Each learns from at most ``FIT`` training rows and fills the same hidden cells of at most ``--rows``
 test rows. Error of a table: the mean over its columns of the root mean squared error in standard
-deviations of the column (numbers: the mean of ``DRAWS`` draws) or of the share of wrong levels
-(categories: the commonest of the draws). *cover*: how often the 5 % and 95 % quantiles of the draws
-hold the hidden number, all tables' real columns pooled. One thread, defaults; the peers see numbers
-and level codes. *missforest*: chained extremely randomised trees, ``IterativeImputer`` with
-``ExtraTreesRegressor`` (D. Stekhoven, P. Bühlmann (2012), MissForest).
+deviations of the column or of the share of wrong levels. Ours is ``impute(X)``, whole numbers
+rounded as it gives them, and the commonest of ``DRAWS`` draws where words are modelled as numbers,
+for a mean is none of them; *alone*: the same without centres of rows beside the density. *cover*:
+how often the 5 % and 95 % quantiles of the draws hold the hidden number, all tables' real columns
+pooled. One thread, defaults; the peers see numbers and level codes. *missforest*: chained extremely
+randomised trees, ``IterativeImputer`` with ``ExtraTreesRegressor`` (D. Stekhoven, P. Bühlmann
+(2012), MissForest).
 """
 
 import argparse
@@ -53,22 +55,25 @@ def parts(name, rows, seed):
 
 
 def ours(fit, holed, seed):
-    """A point for each cell, and the quantiles of numbers."""
+    """A point for each cell, that of the density alone, and the quantiles of numbers."""
     model = JointDensity(random_state=seed).fit(fit)
+    points = [model.impute(holed)]
+    model.model_.centre_means = None
+    points.append(model.impute(holed))
+    amounts = {each.name for each in model.model_.codec.space.variables if not each.discrete}
     draws = model.impute(holed, n_draws=DRAWS, random_state=seed)
-    point = holed.copy()
     low = {}
     high = {}
     for name in holed:
         column = pd.concat([draw[name].reset_index(drop=True) for draw in draws], axis=1)
         if pd.api.types.is_numeric_dtype(holed[name]):
             values = column.to_numpy(dtype=float)
-            point[name] = values.mean(1)
             low[name] = np.quantile(values, 0.05, axis=1)
             high[name] = np.quantile(values, 0.95, axis=1)
-        else:
-            point[name] = column.mode(axis=1)[0].to_numpy()
-    return point, low, high
+        elif name in amounts:
+            for point in points:
+                point[name] = column.mode(axis=1)[0].to_numpy()
+    return *points, low, high
 
 
 def theirs(imputer, fit, holed):
@@ -125,14 +130,15 @@ def peers():
     }
 
 
-def once(name, rows, seed):
+def once(name, rows, seed, others):
     """Errors by method, seconds of ours, and how many real cells the intervals held."""
     fit, test, hidden = parts(name, rows, seed)
     holed = test.mask(hidden)
     started = time.process_time()
-    point, low, high = ours(fit, holed, seed)
+    point, alone, low, high = ours(fit, holed, seed)
     out = {"circuit": error(point, test, hidden, fit), "CPU s": time.process_time() - started}
-    for label, imputer in peers().items():
+    out["alone"] = error(alone, test, hidden, fit)
+    for label, imputer in others.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             out[label] = error(theirs(imputer, fit, holed), test, hidden, fit)
@@ -157,12 +163,14 @@ def main():
     parser.add_argument("--tables", default=TABLES)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--no-peers", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    others = {} if arguments.no_peers else peers()
     table = {}
     covered = []
     for name in arguments.tables.split(","):
-        runs = [once(name, arguments.rows, seed) for seed in range(arguments.seeds)]
+        runs = [once(name, arguments.rows, seed, others) for seed in range(arguments.seeds)]
         table[name] = {key: statistics.median(run[0][key] for run in runs) for key in runs[0][0]}
         covered += [cell for _, held in runs for cell in held]
         print(
@@ -171,7 +179,7 @@ def main():
             flush=True,
         )
     frame = pd.DataFrame(table).T
-    best = frame[["circuit", *peers()]].idxmin(axis=1)
+    best = frame[["circuit", *others]].idxmin(axis=1)
     print(
         "mean              ", "  ".join(f"{key} {value:.3f}" for key, value in frame.mean().items())
     )

@@ -1,19 +1,26 @@
 """p(y | x) of tables beside the strongest peers: boosting by CatBoost and LightGBM, each stopped
 early on the official validation rows, scikit-learn's boosting and logistic regression.
 
-    python benchmarks/table_peers.py [--tables pima,phoneme] [--seeds 3]
+    python benchmarks/table_peers.py [--tables pima,phoneme] [--seeds 3] [--rows 10000]
 
 Defaults of everyone, one thread, official splits. Log-loss, accuracy and debiased calibration error
 on the test rows; log-loss on those that do not stand in train as well (copies are counted there);
 CPU seconds of fit and answers. Lines per table, medians over seeds; at the end means over tables,
 on how many tables ours is ahead, and the largest gap behind CatBoost. Numbers y: continuous ranked
-probability score (CRPS) beside quantile forests, CatBoost's quantiles and NGBoost, from 99
-quantiles; log-loss of the predictive density (nats) where there is one.
+probability score (CRPS) beside quantile forests, CatBoost's quantiles, CatBoost's normal
+distribution (RMSEWithUncertainty) and NGBoost, from 99 quantiles; log-loss of the predictive
+density (nats) where there is one. CatBoost's quantiles are left out of tables of more than
+``MAX_QUANTILE_ROWS`` rows, where 99 of them take very long; the table says so. TabPFN is among the
+peers where the package tabpfn is installed and the folder that ``TABPFN_WEIGHTS`` names holds its
+weights (``*classifier*.ckpt``, ``*regressor*.ckpt``); nothing is fetched.
 """
 
 import argparse
+import importlib.util
+import os
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +29,7 @@ from catboost import CatBoostClassifier, CatBoostRegressor, Pool
 from lightgbm import LGBMClassifier, early_stopping, log_evaluation
 from ngboost import NGBRegressor
 from quantile_forest import RandomForestQuantileRegressor
+from scipy.stats import norm
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
@@ -36,8 +44,17 @@ from conjoin.questions.evaluate import debiased_ece
 ROUNDS = 2_000  # of boosting at most
 PATIENCE = 50  # rounds without a gain
 NATURAL_ROUNDS = 500  # of NGBoost at most, its own default
+MAX_QUANTILE_ROWS = 5_000  # for CatBoost's quantiles
 LEVELS = np.arange(1, 100) / 100
 SMALL = 1e-12  # a probability is at least that
+
+
+def tabpfn_weights(kind):
+    """The checkpoint of a "classifier" or "regressor" on this machine; None without the package or
+    its weights."""
+    folder = os.environ.get("TABPFN_WEIGHTS")
+    found = sorted(Path(folder).glob(f"*{kind}*.ckpt")) if folder else []
+    return found[0] if found and importlib.util.find_spec("tabpfn") else None
 
 
 def coded(X, like):
@@ -110,7 +127,18 @@ def classifiers(seed):
         model = linear().fit(parts[0], pd.concat([y, v]))
         return model.classes_, model.predict_proba(parts[1])
 
+    def tabpfn(X, y, V, v, T):
+        from tabpfn import TabPFNClassifier
+
+        weights = tabpfn_weights("classifier")
+        model = TabPFNClassifier(
+            model_path=weights, random_state=seed, ignore_pretraining_limits=True
+        )
+        model.fit(pd.concat([X, V]), pd.concat([y, v]))
+        return model.classes_, model.predict_proba(T)
+
     every = [conjoin, catboost, lightgbm, boosting, logistic]
+    every += [tabpfn] if tabpfn_weights("classifier") else []
     return {each.__name__: each for each in every}
 
 
@@ -138,18 +166,22 @@ def fresh_rows(X, T):
     )
 
 
-def parts_of(name):
+def parts_of(name, rows):
+    """The official parts, of each at most ``rows`` rows drawn at random; None: all."""
     data = datasets.load(name)
     out = []
     for part in ("train", "valid", "test"):
         X, y = data.xy(part)
         keep = y.notna().to_numpy()
+        if rows is not None and keep.sum() > rows:
+            some = np.random.default_rng(0).choice(keep.nonzero()[0], rows, replace=False)
+            keep = np.isin(np.arange(len(keep)), some)
         out.append((X[keep].reset_index(drop=True), y[keep].reset_index(drop=True)))
     return out
 
 
-def of_classes(name, seeds):
-    (X, y), (V, v), (T, t) = parts_of(name)
+def of_classes(name, seeds, rows):
+    (X, y), (V, v), (T, t) = parts_of(name, rows)
     fresh = fresh_rows(pd.concat([X, V]), T)
     found = {}
     for seed in range(seeds):
@@ -199,6 +231,27 @@ def regressors(seed):
         )
         return np.sort(model.predict(Pool(parts[2][0], cat_features=words)), 1), np.nan
 
+    def catboost_normal(X, y, V, v, T, t):
+        parts = [coded(part, X) for part in (X, V, T)]
+        words = parts[0][2]
+        model = CatBoostRegressor(
+            loss_function="RMSEWithUncertainty",
+            iterations=ROUNDS,
+            random_seed=seed,
+            thread_count=1,
+            verbose=False,
+            allow_writing_files=False,
+        )
+        model.fit(
+            Pool(parts[0][0], y, cat_features=words),
+            eval_set=Pool(parts[1][0], v, cat_features=words),
+            early_stopping_rounds=PATIENCE,
+        )
+        mean, variance = model.predict(Pool(parts[2][0], cat_features=words)).T
+        found = norm(mean[:, None], np.sqrt(variance)[:, None])
+        loss = -found.logpdf(t.to_numpy(float)[:, None]).mean()
+        return found.ppf(LEVELS), float(loss)
+
     def quantile_forest(X, y, V, v, T, t):
         table, test = numbers_of(pd.concat([X, V]), T)
         forest = RandomForestQuantileRegressor(min_samples_leaf=5, random_state=seed, n_jobs=1)
@@ -213,7 +266,20 @@ def regressors(seed):
         quantiles = np.stack([found.ppf(level) for level in LEVELS], 1)
         return quantiles, -float(np.mean(found.logpdf(t.to_numpy(float))))
 
-    return {each.__name__: each for each in (conjoin, catboost, quantile_forest, ngboost)}
+    def tabpfn(X, y, V, v, T, t):
+        from tabpfn import TabPFNRegressor
+
+        weights = tabpfn_weights("regressor")
+        model = TabPFNRegressor(
+            model_path=weights, random_state=seed, ignore_pretraining_limits=True
+        )
+        model.fit(pd.concat([X, V]), pd.concat([y, v]))
+        found = model.predict(T, output_type="quantiles", quantiles=list(LEVELS))
+        return np.stack(found, 1), np.nan
+
+    every = [conjoin, catboost, catboost_normal, quantile_forest, ngboost]
+    every += [tabpfn] if tabpfn_weights("regressor") else []
+    return {each.__name__: each for each in every}
 
 
 def numbers_of(X, *others):
@@ -227,11 +293,14 @@ def numbers_of(X, *others):
     return [table.transform(frame) for frame in frames]
 
 
-def of_numbers(name, seeds):
-    (X, y), (V, v), (T, t) = parts_of(name)
+def of_numbers(name, seeds, rows):
+    (X, y), (V, v), (T, t) = parts_of(name, rows)
     found = {}
+    left_out = {"catboost"} if len(X) > MAX_QUANTILE_ROWS else set()
     for seed in range(seeds):
         for who, learn in regressors(seed).items():
+            if who in left_out:
+                continue
             begun = time.process_time()
             quantiles, loss = learn(X, y, V, v, T, t)
             seconds = time.process_time() - begun
@@ -241,6 +310,8 @@ def of_numbers(name, seeds):
         {who: np.median(rows, 0) for who, rows in found.items()}, ["CRPS", "log-loss", "CPU s"]
     )
     print(f"{name}: {len(X) + len(V):,} rows\n{table.T.round(4).to_string()}", flush=True)
+    if left_out:
+        print(f"without CatBoost's quantiles: more than {MAX_QUANTILE_ROWS:,} rows", flush=True)
 
 
 def main():
@@ -249,15 +320,19 @@ def main():
     )
     parser.add_argument("--tables", default=",".join(CLASSES + NUMBERS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", type=int, help="of each part at most, drawn at random")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    os.environ["TABPFN_DISABLE_TELEMETRY"] = "1"
+    if not (tabpfn_weights("classifier") or tabpfn_weights("regressor")):
+        print("without TabPFN: no package tabpfn, or no weights in $TABPFN_WEIGHTS", flush=True)
     losses = {}
     for name in options.tables.split(","):
         if name in NUMBERS:
-            of_numbers(name, options.seeds)
+            of_numbers(name, options.seeds, options.rows)
         else:
-            losses[name] = of_classes(name, options.seeds)
+            losses[name] = of_classes(name, options.seeds, options.rows)
     if losses:
         table = pd.DataFrame(losses).T
         print("mean log-loss over tables")

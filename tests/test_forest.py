@@ -11,7 +11,7 @@ import torch
 from sklearn.tree import ExtraTreeClassifier
 
 import conjoin
-from conjoin import JointDensity
+from conjoin import JointDensity, JointRegressor
 from conjoin.components.decision_trees import descend, inner_layers, node_columns, roots_of
 from conjoin.components.leaves import LeafLayer
 from conjoin.components.multinomial import Indicators, _edges, _slots, fitted, pool_powers
@@ -315,6 +315,23 @@ def test_beginnings_are_exact(codes):
     mixed = Event(EVERY, torch.stack([torch.arange(3) < 2, torch.arange(3) != 1] * 6))
     alone = [codes.log_prob(mixed.take(slice(row, row + 1))) for row in range(12)]
     assert torch.allclose(torch.cat(alone), codes.log_prob(mixed), atol=1e-9)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_number_y_is_summed_out_exactly_only_at_the_end_of_the_chain(reverse):
+    noise = np.random.default_rng(0)
+    y = noise.normal(size=300)
+    frame = pd.DataFrame({"a": y + 0.3 * noise.normal(size=300), "b": (y > 0).astype(str)})
+    family = ForestChain(trees=6, min_rows=5, groups=8, draws=16, reverse=reverse)
+    model = JointRegressor(family=family, predictor=None, random_state=0).fit(frame, y).model_
+    x = model.encode(frame.iloc[:20]).event
+    own = model.pair.log_evidence(x)
+    values = torch.linspace(-9, 9, 6001).double()
+    whole = model.pair.log_joint(x, values).logsumexp(1) + np.log(18 / 6000)
+    exact = bool(torch.allclose(own, whole, atol=1e-3))
+    assert exact is reverse
+    assert model.status["log_prob"] is (Status.EXACT if reverse else Status.LOWER_BOUND)
+    assert model.status["predict_proba"] is Status.EXACT  # p(y, x) is, for every y
 
 
 def test_a_beginning_has_no_hole():

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -402,6 +403,39 @@ def test_without_validation_rows_the_family_is_not_weighed_and_that_is_told():
     told = JointClassifier(family="naive_bayes").fit(X, y).model_.facts["predictor"]
     assert told["chosen"] == "pool" and "family" not in told["weights"]
     assert "too few validation rows to weigh the family's own" in told["why"]
+
+
+class InContext(ClassifierMixin, BaseEstimator):
+    """The interface of a TabPFN: keyword arguments with a path, frames in, rows kept."""
+
+    def __init__(self, *, model_path="auto", random_state=0):
+        self.model_path = model_path
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        if self.model_path == "auto":
+            raise AssertionError("the weights would be fetched")
+        assert list(X) == ["a", "b", "c", "word"] and X["word"].isin(["u", "v"]).all()
+        self.near_ = KNeighborsClassifier(15).fit(X[["a", "b", "c"]], y)
+        self.classes_ = self.near_.classes_
+        return self
+
+    def predict_proba(self, X):
+        return self.near_.predict_proba(X[["a", "b", "c"]])
+
+
+def test_what_a_tabpfn_is_asked_by_the_pool(tmp_path):
+    X, y = frame()
+    X = X.assign(word=np.where(X["a"] > 0, "u", "v"))
+    network = make_pipeline(InContext(model_path=tmp_path / "weights.ckpt"))
+    model = JointClassifier(predictor=["linear", network], family="naive_bayes").fit(X, y)
+    told = model.model_.facts["predictor"]
+    assert told["weights"]["Pipeline"] > 0.3  # products of columns are nothing for the linear one
+    assert model.score(X, y) > 0.6
+    with pytest.raises(ValueError, match="Pipeline"):
+        model.save(tmp_path / "model")
+    alone = JointClassifier(predictor=network, family="naive_bayes").fit(X, y)
+    assert alone.model_.facts["predictor"]["chosen"] == "Pipeline"
 
 
 def test_a_number_without_validation_rows_is_pooled_of_what_was_judged_by_folds():

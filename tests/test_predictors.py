@@ -99,6 +99,7 @@ OTHER = {
     "blocks": ((0.0, 1.0), (2.0,)),
     "temperature": 2.0,
     "between": True,
+    "cellwise": False,
 }
 
 

@@ -3,6 +3,7 @@ what goes, and how that is told; folders, checkpoints, gaps, classes and numbers
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,10 @@ import torch
 import conjoin
 from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.core import Event, Space, Status, Variable, stream
+from conjoin.families.circuit.latent_tree import Circuit
 from conjoin.families.stacked import MIN_WEIGHT, Stacked, StackedDensity, _weights
+from conjoin.fitting.fast import replaced
+from conjoin.fitting.options import FitOptions
 
 SPACE = Space((2,), (Variable("a", "category", cardinality=2), Variable("b", "real")))
 FAST = "stacked:members=mixture+forest"
@@ -153,6 +157,33 @@ def test_fast_fits_get_the_circuit_and_say_so():
     model = JointDensity(family="default", speed="fast", random_state=0).fit(X)
     assert model.model_.facts["family"] == "circuit"
     assert "the family is circuit with trees=1" in " ".join(model.model_.facts["notices"])
+
+
+def test_what_stands_in_for_the_mixture_is_told(tmp_path):
+    X, _ = table()
+    X.to_csv(tmp_path / "rows.csv", index=False)
+    chunks = JointDensity(family="default", random_state=0).fit_file(tmp_path / "rows.csv")
+    assert chunks.model_.facts["family"] == "circuit"
+    told = "family='default' needs all rows in memory, and this fit reads them in chunks: the "
+    assert told + "family is 'circuit'." in chunks.notices_
+    named = JointDensity(family="circuit", random_state=0).fit_file(tmp_path / "rows.csv")
+    assert not [words for words in named.notices_ if "family" in words]
+
+
+@pytest.mark.parametrize("config", [Stacked(), Circuit()])
+def test_what_models_the_columns_beside_blocks_is_told(config):
+    codec = SimpleNamespace(space=SimpleNamespace(flat=True, blocks=("picture",)))
+    told = replaced(config, Circuit(), codec, FitOptions(task="density"))
+    words = "family='default' models columns alone, and beside them stand pictures, strings or "
+    other = type(config) is Stacked
+    assert told == ([words + "text: the family of the columns is 'circuit'."] if other else [])
+
+
+def test_several_targets_refuse_the_mixture():
+    X, _ = table()
+    Y = X.iloc[:, :2].rename(columns=str.upper)
+    with pytest.raises(ValueError, match="sums the others out exactly, and default does not"):
+        JointRegressor(family="default").fit(X, Y)
 
 
 def test_a_number_that_stands_first_is_left_out_exactly():

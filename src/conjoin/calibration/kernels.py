@@ -112,6 +112,17 @@ class KernelReading:
             parts.append(_log_kernels(apart, self.log_weight, float(self.width)))
         return torch.cat(parts)
 
+    def expected(
+        self, value: Float[Tensor, "B D"], mask: Bool[Tensor, "B D"], width: float
+    ) -> Float[Tensor, "B P"]:
+        """The mean of the centres, each by its kernel at the known coordinates of a row."""
+        parts = []
+        for part, known in zip(value.split(ROWS_AT_ONCE), mask.split(ROWS_AT_ONCE), strict=True):
+            apart = _squares(self.coded(part), known[:, self.owner], self.centre)
+            share = (self.log_weight - apart / (2 * width**2)).softmax(1)
+            parts.append(share @ self.centre)
+        return torch.cat(parts)
+
     def to_tensors(self) -> dict[str, Tensor]:
         """What is saved; the inverse of ``from_tensors``."""
         names = ("knots", "centre", "log_weight", "width")

@@ -29,7 +29,7 @@ from conjoin.calibration.strangers import pseudo_strangers
 from conjoin.core import Event, Variable
 from conjoin.core.shapes import Bool, Float
 
-__all__ = ["JoinedFamiliarity", "Readings", "learn_readings"]
+__all__ = ["KERNELS", "JoinedFamiliarity", "Readings", "learn_kernels", "learn_readings"]
 
 LOG_P = "log p(x)"
 KERNELS = "kernels about centres"
@@ -186,25 +186,36 @@ def _log_rank(value: Float[Tensor, " B"], reference: Float[Tensor, " N"]) -> Flo
 # ---------------------------------------------------------------------------------- which ones join
 
 
-def learn_readings(
+def learn_kernels(
     variables: tuple[Variable, ...],
     rows: Event,
     validation: Event,
-    familiarity: Callable[[Readings], JoinedFamiliarity],
-    seed: int,
-) -> Readings | None:
-    """The readings that join, from rows of the fit and validation rows of these columns. None where
-    a row has too many coordinates, or the validation rows are too few to rank and to judge by:
-    ``MIN_REFERENCE_ROWS``. ``familiarity``: the statistic of such readings."""
+    generator: np.random.Generator,
+) -> dict[str, KernelReading]:
+    """Kernels about centres of rows of the fit, by their names. None of them where a row has too
+    many coordinates, or the validation rows are too few to rank and to judge by:
+    ``MIN_REFERENCE_ROWS``."""
     coordinates = sum(each.cardinality if each.nominal else 1 for each in variables)
     if coordinates > MAX_COORDINATES or validation.rows < MIN_REFERENCE_ROWS or not rows.rows:
-        return None
-    generator = np.random.default_rng(seed)
-    tried = [name for name in TRIED if name != RATIO or validation.rows >= MIN_RATIO_ROWS]
-    own: dict[str, KernelReading | RatioReading] = {
+        return {}
+    return {
         name: KernelReading.of(variables, rows, validation, by_rank, generator)
         for name, by_rank in BY_RANK.items()
     }
+
+
+def learn_readings(
+    kernels: Mapping[str, KernelReading],
+    rows: Event,
+    validation: Event,
+    familiarity: Callable[[Readings], JoinedFamiliarity],
+    generator: np.random.Generator,
+) -> Readings:
+    """The readings that join, from rows of the fit and validation rows. ``familiarity``: the
+    statistic of such readings."""
+    variables = kernels[KERNELS].variables
+    tried = [name for name in TRIED if name != RATIO or validation.rows >= MIN_RATIO_ROWS]
+    own: dict[str, KernelReading | RatioReading] = dict(kernels)
     if RATIO in tried:
         own[RATIO] = RatioReading.of(variables, rows, generator)
     nothing = torch.zeros(1, dtype=torch.float64)

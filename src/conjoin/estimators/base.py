@@ -851,8 +851,13 @@ class _JointEstimator(BaseEstimator):
             The class, or the number, that every row is taken to have. By default it is unknown.
         strategy : {"mean", "median", "mode"}, default "mean"
             The one value of a missing number: its mean or its median given the known cells, or its
-            value in the most probable completion of the row, which categories, pixels and strings
-            have always. ``status_["impute"]`` says what means and medians are worth.
+            value in the most probable completion of the row. A category has its most probable level
+            given the known cells, with "mode" and where log p of incomplete rows is not exact that
+            of the completion, as pixels and strings have always. So "mode" fills the cells of a row
+            together, the others each by itself. Where cells that were hidden from
+            the fit have shown that it helps, a mean, and the probabilities of levels, are mixed
+            with those about centres of rows: then ``status_["impute"]``, which says what means are
+            worth, is "approximate". Draws and log p are the density's alone.
         tails : bool, default False
             Whether numbers may leave the range that the rows of the fit had.
 

@@ -1,4 +1,5 @@
-"""What ``speed="fast"`` leaves out of a fit, and how that is told."""
+"""What ``speed="fast"`` leaves out of a fit, which family stands in for one that can't learn in
+chunks or beside blocks, and how that is told."""
 
 from typing import Any
 
@@ -6,7 +7,7 @@ from conjoin.core import Codec, Config
 from conjoin.families import name_of
 from conjoin.fitting.options import FitOptions
 
-__all__ = ["left_out", "simpler"]
+__all__ = ["left_out", "replaced", "simpler"]
 
 
 def simpler(config: Config, options: FitOptions) -> Config:
@@ -32,6 +33,24 @@ def left_out(asked: Config, taken: Config, codec: Codec, options: FitOptions) ->
     if codec.columnwise:
         parts.append("familiarity has no kernels")
     return [f"speed='fast': {'; '.join(parts or ['nothing of this fit could be left out'])}."]
+
+
+def replaced(asked: Config, taken: Config, codec: Codec, options: FitOptions) -> list[str]:
+    """A sentence for the notices where the rows are modelled by another family than the one that
+    was asked for; none where a fast fit tells it."""
+    name = name_of(asked)
+    if options.stream is not None and type(asked.streamed()) is not type(asked):
+        return [
+            f"family={name!r} needs all rows in memory, and this fit reads them in chunks: the "
+            f"family is {name_of(taken)!r}."
+        ]
+    columns = asked.beside_blocks()
+    if codec.space.flat and codec.space.blocks and type(columns) is not type(asked):
+        return [
+            f"family={name!r} models columns alone, and beside them stand pictures, strings or "
+            f"text: the family of the columns is {name_of(columns)!r}."
+        ]
+    return []
 
 
 def _has_pool(predictor: Any) -> bool:

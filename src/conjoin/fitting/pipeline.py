@@ -16,7 +16,7 @@ from conjoin.core import Event, Pair, as_float
 from conjoin.core.device import choose_device
 from conjoin.families import name_of, resolve, suited
 from conjoin.fitting.bounded import open_beyond_bounds
-from conjoin.fitting.fast import left_out, simpler
+from conjoin.fitting.fast import left_out, replaced, simpler
 from conjoin.fitting.foresight import (
     CALIBRATING,
     CHOOSING,
@@ -225,7 +225,7 @@ def _learn(
     joint, trained, weighed = learning.joint(progress)
     card = card_of(rows, split, options, config) | {"trained": asdict(trained)} | weighed
     card |= {"labels": propagated} if propagated else {}
-    model = Model(codec, joint, target, state=State(seed=options.seed), card=card)
+    model = Model(codec, joint, target, state=State(seed=options.seed, cellwise=True), card=card)
     if model.density_of_x.capabilities.typical:
         with progress.phase("what is typical", 1) as bar, budget.phase(USUAL):
             _fit_typicality(model, data["fit"].x, budget)
@@ -234,6 +234,7 @@ def _learn(
     model.card |= {"copies": copies} if copies else {}
     told = [copies_words(len(rows.x), copies)] if copies else []
     told += conflicts_words(rows) if codec.one_answer else []
+    told += replaced(asked, config, codec, options)
     told += left_out(asked, config, codec, options)
     model.card["notices"] = _all_notices(model, data["fit"], (*told, *rows.told))
     if model.has_number:

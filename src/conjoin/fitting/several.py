@@ -170,7 +170,7 @@ def _learn(
         "notices": [*told, *words, *(each for one in columns for each in _amounts_as_classes(one))],
     }
     card |= {"copies": copies} if copies else {}
-    states = tuple(State(seed=options.seed) for _ in targets)
+    states = tuple(State(seed=options.seed, cellwise=True) for _ in targets)
     model = SeveralTargets(codec, density.eval(), targets, states, card=card)
     model.states = tuple(
         _state(model, target, fit.value[:, place], fit.mask[:, place], torch.tensor(weight))

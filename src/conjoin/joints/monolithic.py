@@ -42,11 +42,10 @@ class Monolithic(Joint):
 
     @property
     def status(self) -> dict[str, Status]:
-        own = trust(self.density)
-        if self.density.takes_blocks:  # beside blocks a number y is summed over a few values
-            row = torch.zeros(1, *self.density.space.shape, dtype=torch.float64)
-            asked = torch.arange(row.shape[1])[None] > 0
-            own = self.density.status_of(Event(row, asked))
+        row = torch.zeros(1, *self.density.space.shape, dtype=torch.float64)
+        without_y = self.density.status_of(Event(row, torch.arange(row.shape[1])[None] > 0))
+        # beside blocks p(y, x) of a number y is asked at a few of its values
+        own = without_y if self.density.takes_blocks else trust(self.density)
         # bounds differ, a constant cancels
         ratio = {
             Status.LOWER_BOUND: Status.APPROXIMATE,
@@ -57,7 +56,7 @@ class Monolithic(Joint):
             if self.density.capabilities.conditionals in ("any", "prefix")
             else Status.APPROXIMATE
         )
-        return {"log_prob": own, "predict_proba": ratio.get(own, own), "sample": drawn}
+        return {"log_prob": without_y, "predict_proba": ratio.get(own, own), "sample": drawn}
 
     def describe(self) -> dict[str, Any]:
         return {"kind": self.kind, "density": describe_family(self.density)}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conjoin.calibration.centre_means import CentreMeans, learn_centre_means
 from conjoin.calibration.conformal import Calibration
 from conjoin.calibration.familiarity import (
     MIN_REFERENCE_ROWS,
@@ -21,7 +22,13 @@ from conjoin.calibration.familiarity import (
     OwnFamiliarity,
     reference_of,
 )
-from conjoin.calibration.readings import JoinedFamiliarity, Readings, learn_readings
+from conjoin.calibration.readings import (
+    KERNELS,
+    JoinedFamiliarity,
+    Readings,
+    learn_kernels,
+    learn_readings,
+)
 from conjoin.core import (
     CapabilityError,
     Codec,
@@ -52,7 +59,7 @@ MAX_CHUNK_CELLS = 1 << 22  # cells of them, at most, where they are bytes
 # rows of the fit, and cells of them, that a statistic of familiarity sees of pictures
 MIN_TYPICALITY_ROWS = 1000
 MAX_TYPICALITY_CELLS = 1 << 25
-PARTS = ("codec", "joint", "target", "calibration", "state", "card", "readings")
+PARTS = ("codec", "joint", "target", "calibration", "state", "card", "readings", "centre_means")
 BANK_ROWS = 256  # rows that the model draws for itself, to know what is typical
 BANK_ROWS_IF_SLOW = (
     40  # of them where each answer about an incomplete row takes many calls of a network
@@ -79,6 +86,8 @@ class Model:
     card: dict[str, Any] = field(default_factory=dict)
     # of familiarity, beside log p(x); None: a Gaussian's, which is added
     readings: Readings | None = None
+    # of columns in which means about centres help to fill in missing cells; None: of no column
+    centre_means: CentreMeans | None = None
 
     # ------------------------------------------------------------------ parts
 
@@ -504,18 +513,43 @@ class Model:
         return [int(part) for part in found]
 
     def learn_readings(self, fit: Event, validation: Event | None) -> None:
-        """Which readings make up the familiarity of rows of a table, from rows of the fit and
-        validation rows; without those it is as before."""
+        """Which readings make up the familiarity of rows of a table, and in which columns means
+        about centres help to fill in missing cells, from rows of the fit and validation rows;
+        without those both are as before."""
         self.readings = None
+        self.centre_means = None
         self.__dict__.pop("familiarity", None)
         space = self.codec.space
         if self.density_of_x.capabilities.typical or not self.codec.columnwise or space.blocks:
             return
         if validation is None:
             return
-        variables = space.variables
-        parts = (variables, as_float(fit), as_float(validation))
-        self.readings = learn_readings(*parts, self._joined_familiarity, self.state.seed)
+        held = as_float(validation)
+        generator = np.random.default_rng(self.state.seed)
+        rows = as_float(fit)
+        kernels = learn_kernels(space.variables, rows, held, generator)
+        if not kernels:
+            return
+        self.readings = learn_readings(kernels, rows, held, self._joined_familiarity, generator)
+        if self.uses_sums:
+            self.centre_means = learn_centre_means(
+                kernels[KERNELS], held, self._drawing(), generator
+            )
+
+    def _drawing(self) -> Callable[[Event], Event]:
+        """A function that draws the missing cells of rows given the others, y unknown."""
+        noise = stream(self.state.seed, "centre means")
+
+        def draw(x: Event) -> Event:
+            with torch.no_grad():
+                if self.target is None:
+                    found: Event = self.joint.sample_conditional(x, generator=noise)
+                    return found
+                known = Pair(self.pair.unknown(x.rows), x)
+                pair: Pair = self.pair.proposer.sample_conditional(known, generator=noise)
+                return pair.x
+
+        return draw
 
     def _joined_familiarity(self, readings: Readings) -> JoinedFamiliarity:
         evidence = self._log_evidence_unweighted

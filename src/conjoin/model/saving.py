@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
+from conjoin.calibration.centre_means import CentreMeans
 from conjoin.calibration.conformal import Calibration, MissingnessPatterns
 from conjoin.calibration.readings import Readings
 from conjoin.codecs.kinds import codec_from_json
@@ -44,6 +45,7 @@ FORMAT = 2  # 1, of 0.1.0: familiarity by one reading
 # of several targets, of rows of several blocks, and where several readings make up familiarity
 FORMAT_OF_RECORDS = 3
 READINGS = "familiarity."  # what the names of their tensors begin with
+CENTRE_MEANS = "centre_means."
 FILES = ("config.json", "weights.safetensors", "README.md")
 MAX_CONFIG_BYTES = 1 << 29  # of a config, whose largest part is the levels of columns
 # parts of a config that answers are computed from: all of their numbers are finite
@@ -112,7 +114,10 @@ def _parts(model: Model) -> tuple[dict[str, Any], bytes]:
     if model.readings is not None:
         stored = model.readings.to_tensors()
         tensors |= {f"{READINGS}{key}": value for key, value in stored.items()}
-    plain = model.state.blocks is None and model.readings is None
+    if model.centre_means is not None:
+        stored = model.centre_means.to_tensors()
+        tensors |= {f"{CENTRE_MEANS}{key}": value for key, value in stored.items()}
+    plain = not (model.state.blocks or model.readings or model.centre_means)
     config = {
         "format": FORMAT if plain else FORMAT_OF_RECORDS,
         "conjoin": model.card["versions"]["conjoin"],
@@ -271,18 +276,20 @@ def _restore(config: dict[str, Any], tensors: dict[str, torch.Tensor], family: A
     _weights_of(joint, tensors)
     calibration = _calibration(tensors, "calibration") if config["calibrated"] else None
     state, card = split_facts(config["facts"])
-    readings = _readings(codec.space.variables, tensors)
-    return Model(codec, joint, target, calibration, state, card, readings)
+    variables = codec.space.variables
+    # none in older models, and where a row is no row of columns
+    stored = _beginning_with(READINGS, tensors)
+    readings = Readings.from_tensors(variables, stored) if stored else None
+    stored = _beginning_with(CENTRE_MEANS, tensors)
+    means = CentreMeans.from_tensors(variables, stored) if stored else None
+    return Model(codec, joint, target, calibration, state, card, readings, means)
 
 
-def _readings(variables: Any, tensors: dict[str, torch.Tensor]) -> Readings | None:
-    """Those of familiarity; None of older models, and where a row is no row of columns."""
-    stored = {
-        key.removeprefix(READINGS): value
-        for key, value in tensors.items()
-        if key.startswith(READINGS)
+def _beginning_with(start: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those whose names begin so, by the rest of the name."""
+    return {
+        key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)
     }
-    return Readings.from_tensors(variables, stored) if stored else None
 
 
 def _restore_several(

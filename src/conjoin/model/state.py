@@ -80,6 +80,9 @@ class State:
         How pictures are read from files: ``size``, ``mode``. None for other data.
     temperature
         Of the family's own p(y | x), by validation rows; None: its word as it is.
+    cellwise
+        Whether a missing category is filled in by its own most probable level; models of before
+        have that of the most probable completion of the row.
     blocks
         Of each block of a record the statistic of familiarity on validation rows, in order, by
         which its rank is found. None where a row is one block.
@@ -98,6 +101,7 @@ class State:
     blocks: tuple[tuple[float, ...], ...] | None = None
     temperature: float | None = None
     between: bool | None = None
+    cellwise: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For the hash of a model, and for one of several targets."""
@@ -105,6 +109,8 @@ class State:
         for part in ("blocks", "temperature", "between"):
             if stored[part] is None:  # models of before had no such part, and keep their hash
                 del stored[part]
+        if not self.cellwise:
+            del stored["cellwise"]
         return stored
 
     @classmethod
@@ -136,6 +142,7 @@ def split_facts(facts: dict[str, Any]) -> tuple[State, dict[str, Any]]:
         blocks=_tuples(card.pop("blocks", None)),
         temperature=card.pop("temperature", None),
         between=card.pop("between", None),
+        cellwise=bool(card.pop("cellwise", False)),
     )
     return state, card | ({"predictor": predictor} if predictor else {})
 
@@ -163,6 +170,7 @@ def join_facts(state: State, card: dict[str, Any]) -> dict[str, Any]:
         "pictures": state.pictures,
         "temperature": state.temperature,
         "between": state.between,
+        "cellwise": state.cellwise or None,
         "blocks": None if state.blocks is None else [list(block) for block in state.blocks],
     }
     facts = card | {name: value for name, value in own.items() if value is not None}

@@ -22,7 +22,14 @@ from torch import Tensor
 from conjoin.core import Event
 from conjoin.model.model import Model
 
-__all__ = ["Cells", "are_resolved", "conditional_centres", "expected"]
+__all__ = [
+    "MAX_LEVELS",
+    "Cells",
+    "are_resolved",
+    "conditional_centres",
+    "expected",
+    "level_shares",
+]
 
 Cells = Sequence[tuple[int, int]]  # (row, column) of each
 LogProb = Callable[[Event, Tensor], Tensor]  # of rows, and of which given rows these are copies
@@ -96,6 +103,23 @@ def conditional_centres(
             variable = variables[cells[place][1]]
             out[place] = _median(values, share, variable) if median else values @ share
     return out
+
+
+def level_shares(
+    model: Model, x: Event, rows: Tensor, column: int, log_prob: LogProb | None = None
+) -> Tensor:
+    """(B, K) p of each level of a category given the known cells of each of these rows.
+
+    ``log_prob``: of rows; that of x by default."""
+    asked = log_prob or _evidence(model)
+    levels = np.arange(model.codec.space.variables[column].cardinality, dtype=float)
+    cells = [(row, column) for row in rows.tolist()]
+    step = max(1, MAX_GRID_CELLS // (len(levels) * x.value.shape[1]))
+    found: dict[int, np.ndarray] = {}
+    for start in range(0, len(cells), step):
+        some = range(start, min(start + step, len(cells)))
+        found |= _log_prob(x, cells, dict.fromkeys(some, levels), asked)
+    return torch.tensor(np.stack([_shares(each) for each in found.values()]))
 
 
 def _median(values: np.ndarray, share: np.ndarray, variable: Any) -> float:

@@ -1,6 +1,9 @@
 """impute: fill missing cells with one value each, or with draws from p(missing | observed), given y
 or not. One value is the mean (``"mean"``) or the median (``"median"``) of a number and the most
 probable level of a category, or the most probable completion of all of them together (``"mode"``).
+Where held-out cells of the fit have shown that it helps, a mean, and the probability of a level, is
+mixed with that about centres of rows (``conjoin.calibration.centre_means``). Draws and log p are
+the density's alone.
 
 ``completions`` puts several draws of each row in the order of their likelihood: what is known of a
 row is the same in all of them, so log p(x) ranks them as log p(missing | observed) does.
@@ -13,11 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from conjoin.calibration.centre_means import CentreMeans
 from conjoin.core import CapabilityError, Event, Pair, Rows, Status, stream
 from conjoin.core.event import slices
 from conjoin.core.warnings import ColumnWarning
 from conjoin.model.model import CHUNK_ROWS, Model
-from conjoin.questions.conditionals import are_resolved, conditional_centres
+from conjoin.questions.conditionals import (
+    MAX_LEVELS,
+    are_resolved,
+    conditional_centres,
+    level_shares,
+)
 from conjoin.questions.ranges import draw_in_range, lifted, settled
 
 __all__ = ["STRATEGIES", "completions", "impute", "status_of_means"]
@@ -55,18 +64,25 @@ def impute(
 
 def status_of_means(model: Model, y: Any = None) -> dict[str, Status]:
     """What the conditional means of numbers are worth, as "impute": exact where log p of incomplete
-    rows is, and a grid resolves each column; else they are means of weighed draws. Nothing where
-    there are no columns."""
+    rows is, and a grid resolves each column; else they are means of weighed draws. Where centres of
+    rows are mixed in they are no means of the density's, so approximate. Nothing where there are no
+    columns."""
     if not model.codec.columnwise:
         return {}
     numbers = _numbers(model)
-    exact = _is_exact(model, y) and are_resolved(model, numbers)
+    mixed = _centre_means(model, y) is not None
+    exact = not mixed and _is_exact(model, y) and are_resolved(model, numbers)
     return {"impute": Status.EXACT if exact else Status.APPROXIMATE}
 
 
 def _is_exact(model: Model, y: Any) -> bool:
     joint = model.density_of_x if y is None else model.pair
     return joint.capabilities.missing == "exact"
+
+
+def _centre_means(model: Model, y: Any) -> CentreMeans | None:
+    """Those that are mixed in: they know neither y nor other shares of the classes."""
+    return model.centre_means if y is None and model.state.adapted is None else None
 
 
 def _numbers(model: Model) -> list[int]:
@@ -105,6 +121,11 @@ def _filled(
         best = _x(model.joint.mode(known))
         if strategy != "mode":
             best = _with_centres(model, _x(known), known, best, seed, y, strategy == "median")
+        means = _centre_means(model, y) if strategy == "mean" else None
+        if means is not None:
+            best = _with_shares(model, means, _x(known), best)
+        if strategy != "mode" and model.state.cellwise and _is_exact(model, y):
+            best = _with_levels(model, means, _x(known), best, y)
         full = [settled(model.codec, best, event, open_places)]
     else:
         fixed = None if encoded.sums else told(generator)
@@ -144,6 +165,35 @@ def _with_centres(
     value = full.value.clone()
     rows, columns = (torch.tensor(part) for part in zip(*cells, strict=True))
     value[rows, columns] = torch.as_tensor(centres, dtype=value.dtype)
+    return full._replace(value=value)
+
+
+def _with_shares(model: Model, means: CentreMeans, event: Event, full: Event) -> Event:
+    """The completion, in which centres of rows have their share in missing numbers."""
+    value = full.value.clone()
+    for d in set(means.columns) & set(_numbers(model)):
+        rows = (~event.mask[:, d]).nonzero()[:, 0]
+        if len(rows):
+            found = means.expected(event.take(rows), d)
+            value[rows, d] += means.share[d] * (found - value[rows, d])
+    return full._replace(value=value)
+
+
+def _with_levels(
+    model: Model, means: CentreMeans | None, event: Event, full: Event, y: Any
+) -> Event:
+    """The completion, with the most probable level of each missing category by itself, by the
+    density, or by it and centres of rows."""
+    value = full.value.clone()
+    log_prob = None if y is None else _log_prob_given(model, y)
+    for d, variable in enumerate(model.codec.space.variables[: model.codec.columnwise]):
+        rows = (~event.mask[:, d]).nonzero()[:, 0]
+        if not len(rows) or not variable.nominal or variable.cardinality > MAX_LEVELS:
+            continue
+        level = level_shares(model, event, rows, d, log_prob)
+        if means is not None and means.share[d] > 0:
+            level += means.share[d] * (means.expected(event.take(rows), d) - level)
+        value[rows, d] = level.argmax(1).to(value)
     return full._replace(value=value)
 
 
