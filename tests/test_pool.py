@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.ensemble import ExtraTreesClassifier
-from sklearn.tree import ExtraTreeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import ExtraTreeClassifier
 
 import conjoin
 from conjoin import JointClassifier, JointRegressor
+from conjoin.components.decision_trees import descend, walk_of
 from conjoin.core import Event, Pair, Space, Variable
 from conjoin.predictors import method
 from conjoin.predictors.base import Case
@@ -251,6 +252,21 @@ def test_a_forest_without_shrinkage_is_scikit_learns():
     new = numbers(seed=5)
     own = trees.predict_proba(new.astype(np.float32)) * (1 - FLOOR) + FLOOR / 3
     assert np.allclose(forest.scores(Event(torch.as_tensor(new))).exp().numpy(), own, atol=1e-6)
+
+
+def test_compiled_walks_arrive_where_plain_ones_do(monkeypatch):
+    x, _ = three_classes()
+    x[::7, 1] = np.nan
+    design = method("linear").fit(case_of(*three_classes())).design
+    forest = _forest([each.tree_ for each in grown(*three_classes()).estimators_], 0.0, design, 3)
+    table = torch.as_tensor(x).float()
+    parts = (forest.feature, forest.threshold, forest.right, forest.root)
+    plain = descend(table, *parts)
+    monkeypatch.setattr("conjoin.components.decision_trees.MIN_COMPILED_WALKS", 0)
+    assert torch.equal(walk_of(*parts, len(table))(table), plain)
+    forest.right[3] = 3  # a leaf now, what is under it stays
+    forest.threshold[3] = -torch.inf
+    assert torch.equal(walk_of(*parts, len(table))(table), descend(table, *parts))
 
 
 def test_shrinkage_is_the_sum_along_the_path():

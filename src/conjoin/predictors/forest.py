@@ -19,10 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.components.decision_trees import descend, node_columns, roots_of, write_nodes
+from conjoin.components.decision_trees import (
+    BLOCK_ROWS,
+    node_columns,
+    roots_of,
+    walk_of,
+    write_nodes,
+)
 from conjoin.core import Event, Space
 from conjoin.core.device import on_device
-from conjoin.core.shapes import Bool, Float
+from conjoin.core.shapes import Bool, Float, Int
 from conjoin.predictors.base import Case, Design, Folded, Method, Scorer, Spread
 from conjoin.predictors.folds import folds_for
 from conjoin.predictors.leaves import Leaves, spread_of_leaves
@@ -30,7 +36,6 @@ from conjoin.util.budget import all_in_time, seconds_of
 
 __all__ = ["ExtraTreesMethod", "Forest"]
 
-BLOCK_ROWS = 512  # that walk down all trees together
 STRENGTHS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of shrinkage, in rows
 FLOOR = 1e-3  # share of equal probabilities in what a forest of classes says
 TREES = 100  # at most
@@ -75,13 +80,13 @@ class Forest(Scorer):
     @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         table = self.design.matrix(x).float()
-        parts = [self._mean(block) for block in table.split(BLOCK_ROWS)]
+        walk = walk_of(self.feature, self.threshold, self.right, self.root, len(table))
+        parts = [self._mean(walk(block)) for block in table.split(BLOCK_ROWS)]
         mean = torch.cat(parts) if parts else table.new_zeros(0, self.leaf.shape[1]).double()
         return mean if mean.shape[1] == 1 else _log_p(mean)
 
-    def _mean(self, table: Float[Tensor, "b F"]) -> Float[Tensor, "b K"]:
+    def _mean(self, node: Int[Tensor, "b T"]) -> Float[Tensor, "b K"]:
         """Of the leaves."""
-        node = descend(table, self.feature, self.threshold, self.right, self.root)
         return self.leaf[node].double().mean(1)
 
 
