@@ -364,8 +364,13 @@ class LeafLayer(nn.Module):
     ) -> Float[Tensor, "P K"]:
         if not self.atoms.shape[1]:
             return continuous
-        spike, rest = self._log_atom_parts(cells)
-        return torch.logaddexp(spike, rest + continuous)
+        log_atoms = self.log_atoms()
+        out = log_atoms[..., -1][cells.column] + continuous
+        on = self._on_atom(cells)
+        some = on.any(1).nonzero()[:, 0]  # few: the others have no spike to add
+        spikes = log_atoms[..., :-1][cells.column[some]]
+        spike = torch.where(on[some, None], spikes, -math.inf).amax(-1)
+        return out.index_copy(0, some, torch.logaddexp(spike, out[some]))
 
     def _log_atom_parts(self, cells: "_Cells") -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
         """The log-weight of the atom that each value sits on (-inf if none), and of the continuous

@@ -43,7 +43,7 @@ class Nodes(NamedTuple):
 class _Column(NamedTuple):
     """What the questions about one column strike out, in all trees at once."""
 
-    index: int  # of the column
+    number: int  # of the column
     edges: Float[Tensor, " E"]  # thresholds, ascending
     trees: Int[Tensor, " t"] | None  # that ask about it; None: so many that all are listed
     kept: Int[Tensor, "M t"]  # leaves left of a value above so many edges; missing ones last
@@ -78,7 +78,7 @@ def arrivals(table: Float[Tensor, "B F"], nodes: Nodes) -> Int[Tensor, "B T"]:
 
 def _places(table: Float[Tensor, "B F"], column: _Column) -> Int[Tensor, " B"]:
     """How many of the column's edges each value is above; one more where it is missing."""
-    value = table[:, column.index].contiguous()
+    value = table[:, column.number].contiguous()
     above = torch.searchsorted(column.edges, value)
     return torch.where(value.isnan(), len(column.edges) + 1, above)
 
