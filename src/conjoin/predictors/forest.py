@@ -191,10 +191,10 @@ def _mean_of_leaves(trees: list[Any], table: np.ndarray) -> np.ndarray:
     total: Any = 0.0
     for start in range(0, len(trees), step):
         some = trees[start : start + step]
-        value = _shrunk(some, STRENGTHS)
+        value = _shrunk(some, STRENGTHS).swapaxes(0, 1)
         for root, tree in zip(roots_of(some), some, strict=True):
-            total = total + value[:, root + tree.apply(table)]
-    return np.asarray(total / len(trees))
+            total = total + value[root + tree.apply(table)]
+    return np.asarray(total / len(trees)).swapaxes(0, 1)
 
 
 def _shrunk(trees: list[Any], strengths: tuple[float, ...]) -> np.ndarray:
@@ -207,15 +207,16 @@ def _shrunk(trees: list[Any], strengths: tuple[float, ...]) -> np.ndarray:
     inner = np.concatenate([tree.children_left for tree in trees]) >= 0
     left = np.concatenate([tree.children_left for tree in trees]) + first
     right = np.concatenate([tree.children_right for tree in trees]) + first
-    out = np.repeat(mean[None, roots], len(strengths), 0).repeat(sizes, 1)
+    # node by node, so that what is looked up lies together
+    out = np.repeat(mean[roots][:, None], len(strengths), 1).repeat(sizes, 0)
     layer = np.array(roots)
     while len(layer := layer[inner[layer]]):
-        less = 1 + np.array(strengths)[:, None, None] / rows[layer][:, None]
+        less = 1 + np.array(strengths)[:, None] / rows[layer][:, None, None]
         both = (left[layer], right[layer])
         for child in both:
-            out[:, child] = out[:, layer] + (mean[child] - mean[layer]) / less
+            out[child] = out[layer] + (mean[child] - mean[layer])[:, None] / less
         layer = np.concatenate(both)
-    return out
+    return out.swapaxes(0, 1)
 
 
 def _log_p(mean: Tensor) -> Tensor:
