@@ -37,6 +37,20 @@ def test_marks_and_walks_arrive_at_the_same_leaves(classes, leaves, gaps):
     assert np.allclose(said if classes else said[:, :1], told)
 
 
+def test_some_trees_may_be_a_root_alone():
+    trees, _, x = boosted(False, 5, True)
+    both = Nodes(
+        *(torch.cat([each, each]) for each in (trees.feature, trees.threshold)),
+        *(torch.cat([each, each]) for each in (trees.missing_left, trees.branches)),
+    )
+    alone = trees.branches.shape[0]
+    both.branches[alone:] = torch.arange(both.branches.shape[1])[None, :, None]
+    found = arrivals(torch.as_tensor(x), both)
+    count = both.feature.shape[1]
+    assert torch.equal(found[:, :alone], trees._walk(torch.as_tensor(x)))
+    assert (found[:, alone:] == count * torch.arange(alone, 2 * alone)).all()
+
+
 def test_trees_of_a_root_alone():
     space = Space((), (Variable("a", "real"),))
     trees = Trees(space, (3, 1), 1, 0)
@@ -52,3 +66,13 @@ def test_many_rows_are_done_in_blocks(monkeypatch):
     monkeypatch.setattr("conjoin.components.marked_trees.BLOCK_CELLS", 500)
     assert torch.equal(trees.of_table(table), whole)
     assert torch.allclose(torch.cat([trees.of_table(row) for row in table.split(1)]), whole)
+
+
+def test_equal_thresholds_of_one_tree_count_each():
+    """Two nodes of one tree may ask the same of different rows."""
+    feature = torch.tensor([[0, 1, 1, 0, 0, 0, 0]])
+    threshold = torch.tensor([[0.0, 1.0, 1.0, 0, 0, 0, 0]], dtype=torch.float64)
+    branches = torch.tensor([[[1, 2], [3, 4], [5, 6], [3, 3], [4, 4], [5, 5], [6, 6]]])
+    nodes = Nodes(feature, threshold, torch.zeros(1, 7, dtype=torch.bool), branches)
+    table = torch.tensor([[-1.0, 0], [-1, 2], [1, 0], [1, 2]], dtype=torch.float64)
+    assert arrivals(table, nodes).flatten().tolist() == [3, 4, 5, 6]

@@ -9,14 +9,16 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import ExtraTreeClassifier
 
 import conjoin
 from conjoin import JointClassifier, JointRegressor
+from conjoin.components.decision_trees import descend, walk_of
 from conjoin.core import Event, Pair, Space, Variable
 from conjoin.predictors import method
 from conjoin.predictors.base import Case
 from conjoin.predictors.folds import dealt, parts_of
-from conjoin.predictors.forest import FLOOR, _forest, _shrunk
+from conjoin.predictors.forest import FLOOR, _forest, _grown, _shrunk
 from conjoin.predictors.pool import Heard, heard_by_folds, joined, loss_of, pool_of, pool_of_points
 from conjoin.predictors.stacking import (
     class_shares,
@@ -247,15 +249,31 @@ def test_a_forest_without_shrinkage_is_scikit_learns():
     trees = grown(x, y)
     case = case_of(x, y)
     design = method("linear").fit(case).design
-    forest = _forest([each.tree_ for each in trees.estimators_], 0.0, design)
+    forest = _forest([each.tree_ for each in trees.estimators_], 0.0, design, 3)
     new = numbers(seed=5)
     own = trees.predict_proba(new.astype(np.float32)) * (1 - FLOOR) + FLOOR / 3
     assert np.allclose(forest.scores(Event(torch.as_tensor(new))).exp().numpy(), own, atol=1e-6)
 
 
+def test_compiled_walks_arrive_where_plain_ones_do(monkeypatch):
+    x, _ = three_classes()
+    x[::7, 1] = np.nan
+    design = method("linear").fit(case_of(*three_classes())).design
+    forest = _forest([each.tree_ for each in grown(*three_classes()).estimators_], 0.0, design, 3)
+    table = torch.as_tensor(x).float()
+    parts = (forest.feature, forest.threshold, forest.right, forest.root)
+    plain = descend(table, *parts)
+    monkeypatch.setattr("conjoin.components.decision_trees.MIN_COMPILED_WALKS", 0)
+    assert torch.equal(walk_of(*parts, len(table))(table), plain)
+    forest.right[3] = 3  # a leaf now, what is under it stays
+    forest.threshold[3] = -torch.inf
+    assert torch.equal(walk_of(*parts, len(table))(table), descend(table, *parts))
+
+
 def test_shrinkage_is_the_sum_along_the_path():
-    tree = grown(*three_classes()).estimators_[0].tree_
-    found = _shrunk(tree, (0.0, 5.0))
+    trees = [each.tree_ for each in grown(*three_classes()).estimators_[:2]]
+    tree = trees[1]
+    found = _shrunk(trees, (0.0, 5.0))[:, trees[0].node_count :]
     assert np.allclose(found[0], tree.value[:, 0])
 
     def check(node, value):
@@ -268,6 +286,25 @@ def test_shrinkage_is_the_sum_along_the_path():
                 check(child, value + step)
 
     check(0, tree.value[0, 0])
+
+
+def test_trees_of_two_classes_say_what_scikit_learns_say():
+    """Splits by the variance of 0 and 1 are those by Gini's impurity."""
+    x, three = three_classes()
+    y = (three > 0).astype(int)
+    case = case_of(x, y, classes=2)
+    table = x.astype(np.float32)
+    weight = np.ones(len(y))
+    found = _forest(_grown(case, 5, table, y, weight), 0.0, method("linear").fit(case).design, 2)
+    seeds = np.random.default_rng(case.seed).integers(np.iinfo(np.int32).max, size=5)
+    own = [
+        ExtraTreeClassifier(max_features=0.5, random_state=int(seed)).fit(table, y)
+        for seed in seeds
+    ]
+    new = numbers(seed=5).astype(np.float32)
+    mean = np.mean([each.predict_proba(new) for each in own], 0)
+    scores = found.scores(Event(torch.as_tensor(new).double())).exp().numpy()
+    assert np.allclose(scores, mean * (1 - FLOOR) + FLOOR / 2, atol=1e-6)
 
 
 def test_boosting_is_the_mean_of_its_folds():

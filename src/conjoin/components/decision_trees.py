@@ -13,7 +13,7 @@ Shape letters: B rows, F features, N nodes of all trees, T trees.
 [[1], [2]]
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,58 @@ from torch import Tensor
 
 from conjoin.core.shapes import Float, Int
 
-__all__ = ["descend", "inner_layers", "node_columns", "roots_of", "write_nodes"]
+__all__ = ["descend", "inner_layers", "node_columns", "roots_of", "walk_of", "write_nodes"]
+
+BLOCK_ROWS = 512  # that walk down all trees together
+MIN_COMPILED_WALKS = 50_000  # rows times trees from which on scikit-learn's walks are worth making
+
+
+def walk_of(
+    feature: Int[Tensor, " N"],
+    threshold: Float[Tensor, " N"],
+    right: Int[Tensor, " N"],
+    root: Int[Tensor, " T"],
+    rows: int,
+) -> Callable[[Float[Tensor, "B F"]], Int[Tensor, "B T"]]:
+    """``descend`` for so many rows: many of them walk down the same trees in the form of
+    scikit-learn's, whose walks are compiled."""
+    if rows * len(root) < MIN_COMPILED_WALKS or not root.is_cpu:
+        return lambda table: descend(table, feature, threshold, right, root)
+    trees = _compiled(feature, threshold, right, root)
+    starts = root.numpy().astype(np.int64)
+
+    def walked(table: Float[Tensor, "B F"]) -> Int[Tensor, "B T"]:
+        cells = table.numpy()
+        ends = [start + tree.apply(cells) for start, tree in zip(starts, trees, strict=True)]
+        return torch.as_tensor(np.stack(ends, 1))
+
+    return walked
+
+
+def _compiled(feature: Tensor, threshold: Tensor, right: Tensor, root: Tensor) -> list[Any]:
+    """The trees in the form that scikit-learn saves its own in."""
+    from sklearn.tree._tree import NODE_DTYPE, Tree
+
+    starts = root.numpy().astype(np.int64)
+    sizes = np.diff(starts, append=len(feature))
+    first = np.repeat(starts, sizes)
+    own = np.arange(len(feature))
+    inner = right.numpy() != own
+    nodes = np.zeros(len(feature), NODE_DTYPE)
+    nodes["left_child"] = np.where(inner, own + 1 - first, -1)
+    nodes["right_child"] = np.where(inner, right.numpy() - first, -1)
+    nodes["feature"] = feature.numpy()
+    nodes["threshold"] = threshold.numpy()
+    one = np.ones(1, dtype=np.intp)
+    columns = int(feature.max()) + 1
+    trees = []
+    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+        tree = Tree(columns, one, 1)
+        part = nodes[start : start + size]
+        value = np.zeros((size, 1, 1))
+        tree.__setstate__({"max_depth": 1, "node_count": size, "nodes": part, "values": value})
+        trees.append(tree)
+    return trees
 
 
 def descend(

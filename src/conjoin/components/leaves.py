@@ -43,6 +43,12 @@ from torch import Tensor, nn
 from torch.special import ndtri
 
 from conjoin.components.intervals import log_mass, log_normal, log_sinhc, moments_inside, normal_cdf
+from conjoin.components.narrow_cells import (
+    log_masses,
+    narrow_columns,
+    powers,
+    sums_of_moments,
+)
 from conjoin.core import Event, Region, Variable, categorical
 from conjoin.core.event import slices
 from conjoin.core.shapes import Bool, Float, Int
@@ -133,6 +139,15 @@ class _Cells(NamedTuple):
         return _Cells(self.column[index], self.value[index], self.place)
 
 
+class _Narrow(NamedTuple):
+    """Numbers in narrow cells, whose masses and moments follow from powers, beside those that need
+    the exact ones: of columns with coarse cells, on atoms, at and beyond bounds."""
+
+    power: Tensor  # (P, 3): zeros where exact
+    sizes: list[int]  # how many of the P each column has
+    exact: Tensor  # (E,): which of the P
+
+
 class LeafTable(NamedTuple):
     """The distinct cells of many rows: P of them, those of each variable side by side, the cell
     that is not known last."""
@@ -142,7 +157,9 @@ class LeafTable(NamedTuple):
     start: list[int]  # the first of each variable, and P
     known: list[bool]  # whether anything is known of a variable in any row
     numbers: "_Cells"
-    log_density: Float[Tensor, "Q K"]  # nats of the numbers' continuous parts, bounds aside
+    # nats of the continuous parts, bounds aside: of all numbers, or of those that are taken exactly
+    log_density: Float[Tensor, "Q K"]
+    narrow: _Narrow | None = None  # where numbers in narrow cells were taken by the series
 
     def total(self) -> Float[Tensor, "B K"]:
         """Nats of each row under each state, where all variables share one."""
@@ -272,15 +289,20 @@ class LeafLayer(nn.Module):
             else leaf + torch.where(event.mask[..., None], 0.0, self.log_region(event.within))
         )
 
-    def table(self, event: Event) -> LeafTable:
+    def table(self, event: Event, by_series: bool = False) -> LeafTable:
         """The same, each distinct cell once: every level, every number, and for each variable what
-        is not known."""
+        is not known. ``by_series``: numbers in narrow cells up to the error of a series, which is
+        many times as fast and good enough for a step of expectation-maximisation."""
         numbers = _Cells.distinct(event.value[:, self.numeric])
-        log_density = self._log_density(numbers)
         sizes = torch.bincount(numbers.column, minlength=len(self.numeric)).tolist()
+        narrow = self._narrow(numbers, sizes) if by_series and sizes else None
+        exact = numbers if narrow is None else numbers.take(narrow.exact)
+        log_density = self._log_density(exact)
+        log_number = self._with_atoms(exact, self._within_bounds(exact, log_density))
+        if narrow is not None:
+            log_number = self._log_series(narrow).index_copy(0, narrow.exact, log_number)
         first = torch.tensor([0, *sizes[:-1]][: len(sizes)], dtype=torch.long).cumsum(0)
         number_places = iter((numbers.place - first).T)
-        log_number = self._with_atoms(numbers, self._within_bounds(numbers, log_density))
         log_numbers = iter(log_number.split(sizes))
         log_levels = iter(self.log_levels().transpose(1, 2))
         unknown = (
@@ -304,7 +326,35 @@ class LeafLayer(nn.Module):
             if event.within is None
             else event.mask.any(0) | event.within.constrained
         )
-        return LeafTable(torch.cat(parts), place, start, known.tolist(), numbers, log_density)
+        return LeafTable(
+            torch.cat(parts), place, start, known.tolist(), numbers, log_density, narrow
+        )
+
+    def _narrow(self, cells: "_Cells", sizes: list[int]) -> "_Narrow":
+        lattice = self.lattice
+        offset = cells.value - self.mean_prior[cells.column]
+        reach = torch.stack([own.abs().amax() for own in offset.split(sizes)])
+        columns = narrow_columns(reach, self.log_scale, lattice.width)
+        quarter = 0.25 * lattice.width[cells.column]
+        at_bound = (cells.value < lattice.low[cells.column] + quarter) | (
+            cells.value > lattice.high[cells.column] - quarter
+        )
+        exact = ~columns[cells.column] | at_bound | self._on_atom(cells).any(1)
+        power = powers(offset).masked_fill_(exact[:, None], 0.0)
+        return _Narrow(power, sizes, exact.nonzero()[:, 0])
+
+    def _from_centre(self) -> Float[Tensor, "N K"]:
+        """The means, from where powers of numbers are taken."""
+        return self.mean - self.mean_prior[:, None]
+
+    def _log_series(self, narrow: "_Narrow") -> Float[Tensor, "P K"]:
+        """Nats of the numbers off the atoms and bounds."""
+        out = log_masses(
+            narrow.power, narrow.sizes, self._from_centre(), self.log_scale, self.lattice.width
+        )
+        if not self.atoms.shape[1]:
+            return out
+        return out + self.log_atoms()[..., -1].repeat_interleave(torch.tensor(narrow.sizes), 0)
 
     def _log_number(self, cells: "_Cells") -> Float[Tensor, "P K"]:
         return self._with_atoms(cells, self._log_continuous(cells))
@@ -314,8 +364,13 @@ class LeafLayer(nn.Module):
     ) -> Float[Tensor, "P K"]:
         if not self.atoms.shape[1]:
             return continuous
-        spike, rest = self._log_atom_parts(cells)
-        return torch.logaddexp(spike, rest + continuous)
+        log_atoms = self.log_atoms()
+        out = log_atoms[..., -1][cells.column] + continuous
+        on = self._on_atom(cells)
+        some = on.any(1).nonzero()[:, 0]  # few: the others have no spike to add
+        spikes = log_atoms[..., :-1][cells.column[some]]
+        spike = torch.where(on[some, None], spikes, -math.inf).amax(-1)
+        return out.index_copy(0, some, torch.logaddexp(spike, out[some]))
 
     def _log_atom_parts(self, cells: "_Cells") -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
         """The log-weight of the atom that each value sits on (-inf if none), and of the continuous
@@ -431,11 +486,38 @@ class LeafLayer(nn.Module):
                 [nn.functional.pad(each.T, (0, self.legal.shape[1] - len(each))) for each in levels]
             )
         if len(self.numeric):
-            out |= self._number_statistics(
-                table.numbers,
-                torch.cat([own[index] for index in self.numeric.tolist()]),
-                table.log_density,
-            )
+            numbers = torch.cat([own[index] for index in self.numeric.tolist()])
+            if table.narrow is None:
+                out |= self._number_statistics(table.numbers, numbers, table.log_density)
+            else:
+                out |= self._series_statistics(table, table.narrow, numbers)
+        return out
+
+    def _series_statistics(
+        self, table: LeafTable, narrow: "_Narrow", share: Float[Tensor, "P K"]
+    ) -> dict[str, Tensor]:
+        """By sums of powers, but for the cells that need the exact moments."""
+        out = self._number_statistics(
+            table.numbers.take(narrow.exact), share[narrow.exact], table.log_density
+        )
+        moments = sums_of_moments(
+            narrow.power,
+            narrow.sizes,
+            share,
+            self._from_centre(),
+            self.log_scale,
+            self.lattice.width,
+        )
+        count, first, second = moments.unbind(-1)
+        centre = self.mean_prior[:, None]
+        whole = [
+            count,
+            first + centre * count,
+            second + 2 * centre * first + centre**2 * count,
+        ]
+        out["number"] = out["number"] + torch.stack(whole, -1)
+        if "atoms" in out:
+            out["atoms"][..., -1] += count
         return out
 
     def _number_statistics(

@@ -1,11 +1,11 @@
 """Where rows arrive in many small trees, by marks in place of walks.
 
 Each inner node whose question a row answers with "right" strikes out the leaves on its left; the
-first leaf that is left is where the row arrives. The order of the nodes does not matter, so that
-all trees and many rows are done with a few operations on whole arrays (C. Lucchese et al. (2015),
-QuickScorer, section 3).
+first leaf that is left is where the row arrives (C. Lucchese et al. (2015), QuickScorer, section
+3). The order of the nodes does not matter, so that what all questions about one column strike out
+in all trees is one look-up by the value's place among their thresholds.
 
-Shape letters: B rows, F features, N nodes of a tree, T trees.
+Shape letters: A trees of more than a root, B rows, F features, N nodes of a tree, T trees.
 
 >>> column = torch.zeros(1, 3, dtype=torch.long)
 >>> branches = torch.tensor([[[1, 2], [1, 1], [2, 2]]])  # a root and two leaves
@@ -25,6 +25,7 @@ __all__ = ["MAX_LEAVES", "Nodes", "arrivals"]
 
 MAX_LEAVES = 31  # of a tree: one bit each of a number of 32 bits with a sign
 BLOCK_CELLS = 1 << 18  # rows times trees that are done at once, so that they stay in the cache
+DENSE = 3  # a column that one in so many trees asks about is looked up for all of them
 MANTISSA_BITS = 23  # of a float32
 EXPONENT_BIAS = 127
 
@@ -39,63 +40,150 @@ class Nodes(NamedTuple):
     branches: Int[Tensor, "T N 2"]
 
 
-class _Questions(NamedTuple):
-    """The inner nodes of all trees, one of each tree in each of S slots; where a tree has fewer, a
-    question that everything answers with "left"."""
+class _Column(NamedTuple):
+    """What the questions about one column strike out, in all trees at once."""
 
-    column: Int[Tensor, "S T"]
-    threshold: Float[Tensor, "S T"]
-    kept: Int[Tensor, "S T"]  # the leaves that are left if the answer is "right"
+    number: int  # of the column
+    edges: Float[Tensor, " E"]  # thresholds, ascending
+    trees: Int[Tensor, " t"] | None  # that ask about it; None: so many that all are listed
+    kept: Int[Tensor, "M t"]  # leaves left of a value above so many edges; missing ones last
+
+
+class _Marked(NamedTuple):
+    """Trees of more than a root, and the leaf of each place of each of them."""
+
+    trees: Int[Tensor, " A"]
+    columns: list[_Column]
+    leaf: Int[Tensor, " L"]
 
 
 def arrivals(table: Float[Tensor, "B F"], nodes: Nodes) -> Int[Tensor, "B T"]:
     """The leaf of each tree, which has ``MAX_LEAVES`` at most, where each row arrives."""
-    trees = len(nodes.feature)
-    questions, leaf = _marked(nodes, table.shape[1])
-    rows = max(1, BLOCK_CELLS // max(trees, 1))
-    parts = [leaf.take(_first_left(block, questions).T) for block in table.split(rows)]
-    return torch.cat(parts)
-
-
-def _first_left(table: Float[Tensor, "b F"], questions: _Questions) -> Int[Tensor, "T b"]:
-    """The place of the first leaf that is left, among those of all trees."""
-    low = torch.where(table.isnan(), -torch.inf, table)  # missing cells go left
-    seen = torch.cat([table, low], 1).T.contiguous()
-    trees = questions.column.shape[1]
-    left = torch.full((trees, len(table)), (1 << MAX_LEAVES) - 1, dtype=torch.int32)
-    every = torch.tensor(-1, dtype=torch.int32)
-    for column, threshold, kept in zip(*questions, strict=True):
-        goes_left = seen.index_select(0, column) <= threshold[:, None]
-        left &= torch.where(goes_left, every, kept[:, None])
-    lowest = (left & -left).float()  # a power of two, whose exponent is the place
-    place = (lowest.view(torch.int32) >> MANTISSA_BITS) - EXPONENT_BIAS
-    return place.long() + MAX_LEAVES * torch.arange(trees)[:, None]
-
-
-def _marked(nodes: Nodes, columns: int) -> tuple[_Questions, Int[Tensor, " L"]]:
-    """The questions, and the leaf of each place of each tree; ``columns`` of a table are followed
-    by the same with missing cells under every number."""
     trees, count = nodes.feature.shape
+    gaps = table.isnan().any(0).tolist()
+    marked = _marked(nodes, gaps)
+    out = (torch.arange(trees) * count).expand(len(table), -1)  # roots
+    if not len(marked.trees):
+        return out
+    places = [_places(table, column) for column in marked.columns]
+    step = max(1, BLOCK_CELLS // len(marked.trees))
+    starts = range(0, len(table), step)
+    parts = [
+        marked.leaf.take(_first_left(marked, [each[at : at + step] for each in places]).T)
+        for at in starts
+    ]
+    found = torch.cat(parts) if parts else out[:, :0]
+    return found if len(marked.trees) == trees else out.index_copy(1, marked.trees, found)
+
+
+def _places(table: Float[Tensor, "B F"], column: _Column) -> Int[Tensor, " B"]:
+    """How many of the column's edges each value is above; one more where it is missing."""
+    value = table[:, column.number].contiguous()
+    above = torch.searchsorted(column.edges, value)
+    return torch.where(value.isnan(), len(column.edges) + 1, above)
+
+
+def _first_left(marked: _Marked, places: list[Int[Tensor, " b"]]) -> Int[Tensor, "A b"]:
+    """The place of the first leaf that is left, among those of all trees."""
+    whole = (1 << MAX_LEAVES) - 1
+    left = torch.full((len(places[0]), len(marked.trees)), whole, dtype=torch.int32)
+    each = list(zip(marked.columns, places, strict=True))
+    for column, place in each:
+        if column.trees is None:
+            left &= column.kept.index_select(0, place)
+    left = left.T.contiguous()
+    for column, place in each:
+        if column.trees is not None:
+            kept = _kept(column, place)
+            left.index_copy_(0, column.trees, left.index_select(0, column.trees) & kept)
+    lowest = (left & -left).float()  # a power of two, whose exponent is the place
+    exponent = (lowest.view(torch.int32) >> MANTISSA_BITS) - EXPONENT_BIAS
+    return exponent.long() + MAX_LEAVES * torch.arange(len(left))[:, None]
+
+
+def _kept(column: _Column, place: Int[Tensor, " b"]) -> Int[Tensor, "t b"]:
+    if len(column.kept) == 2:  # one question: quicker than a look-up
+        below, above = column.kept[..., None]
+        return torch.where(place.bool(), above, below)
+    return column.kept.index_select(0, place).T
+
+
+def _marked(nodes: Nodes, gaps: list[bool]) -> _Marked:
+    """``gaps``: in which columns of the table a cell is missing."""
+    some = (nodes.branches[:, 0, 0] != 0).nonzero()[:, 0]
+    feature, threshold, missing_left, branches = (each[some] for each in nodes)
+    trees, count = feature.shape
     root = torch.arange(trees) * count
-    children = (nodes.branches + root[:, None, None]).reshape(-1, 2)
+    children = (branches + root[:, None, None]).reshape(-1, 2)
     layers = _layers(children, root)
     under, first = _leaves_under(children, layers)
     inner = torch.cat(layers).sort().values
     tree = inner // count
-    slot = torch.arange(len(inner)) - torch.searchsorted(tree, tree)
-    shape = (int(torch.bincount(tree, minlength=1).max()), trees)
-    column = torch.zeros(shape, dtype=torch.long)
-    threshold = torch.full(shape, torch.inf, dtype=nodes.threshold.dtype)
-    kept = torch.full(shape, -1, dtype=torch.int32)
-    missing_left = nodes.missing_left.flatten()[inner]
-    column[slot, tree] = nodes.feature.flatten()[inner].long() + columns * missing_left
-    threshold[slot, tree] = nodes.threshold.flatten()[inner]
-    kept[slot, tree] = (~(((1 << under[children[inner, 0]]) - 1) << first[inner])).int()
     leaf = torch.zeros(trees * MAX_LEAVES, dtype=torch.long)
-    ends = torch.cat([root, children[inner].flatten()])
+    ends = children[inner].flatten()
     ends = ends[children[ends, 0] == ends]
-    leaf[first[ends] + MAX_LEAVES * (ends // count)] = ends
-    return _Questions(column, threshold, kept), leaf
+    own = some[ends // count] * nodes.feature.shape[1] + ends % count
+    leaf[first[ends] + MAX_LEAVES * (ends // count)] = own
+    kept = (~(((1 << under[children[inner, 0]]) - 1) << first[inner])).int()
+    asked = feature.flatten()[inner].long()
+    value = threshold.flatten()[inner]
+    stays = missing_left.flatten()[inner]
+    by_column = asked.argsort(stable=True).split(
+        torch.bincount(asked, minlength=len(gaps)).tolist()
+    )
+    columns = []
+    for index, own in enumerate(by_column):
+        if len(own):
+            struck = torch.where(stays[own], -1, kept[own]) if gaps[index] else None
+            columns.append(_column(index, value[own], tree[own], kept[own], struck, trees))
+    return _Marked(some, columns, leaf)
+
+
+def _column(
+    index: int,
+    threshold: Float[Tensor, " Q"],
+    tree: Int[Tensor, " Q"],
+    kept: Int[Tensor, " Q"],
+    if_missing: Int[Tensor, " Q"] | None,
+    count: int,
+) -> _Column:
+    """Of all questions about it. ``if_missing``: the leaves left of a missing cell, if any is."""
+    edges, edge = threshold.unique(return_inverse=True)
+    trees, place = tree.unique(return_inverse=True)
+    width = len(trees)
+    if DENSE * width > count:
+        place = tree
+        width = count
+    table = _struck(edge + 1, place, kept, (len(edges) + 1, width))
+    if if_missing is not None:
+        last = _struck(edge, place, if_missing, (len(edges), width))[-1:]
+        table = torch.cat([table, last])
+    return _Column(index, edges, None if width == count else trees, table)
+
+
+def _struck(
+    row: Int[Tensor, " Q"],
+    place: Int[Tensor, " Q"],
+    kept: Int[Tensor, " Q"],
+    shape: tuple[int, int],
+) -> Int[Tensor, "M t"]:
+    """What is left by all questions up to each row."""
+    out = torch.full(shape, -1, dtype=torch.int32)
+    cells = out.view(-1)
+    at = row * shape[1] + place
+    while len(at):  # of the questions of one cell, the first
+        ranked, order = at.sort(stable=True)
+        fresh = torch.ones_like(ranked, dtype=torch.bool)
+        fresh[1:] = ranked[1:] != ranked[:-1]
+        now = order[fresh]
+        cells[at[now]] &= kept[now]
+        at = at[order[~fresh]]
+        kept = kept[order[~fresh]]
+    step = 1
+    while step < len(out):
+        out[step:] = out[step:] & out[:-step]
+        step *= 2
+    return out
 
 
 def _layers(children: Int[Tensor, "M 2"], root: Int[Tensor, " T"]) -> list[Int[Tensor, " m"]]:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from conjoin.codecs.table import Schema, TableCodec
 from conjoin.codecs.table.reading import read_in
@@ -125,6 +124,8 @@ def _by_level(cells: Array, y: Array, asked: Array, classes: bool) -> Array:
 
 
 def _by_tree(cells: Array, y: Array, asked: Array, classes: bool) -> Array:
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
     tree: Any = (
         DecisionTreeClassifier(max_leaf_nodes=MAX_LEAVES, random_state=0)
         if classes

@@ -19,10 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.components.decision_trees import descend, node_columns, roots_of, write_nodes
+from conjoin.components.decision_trees import (
+    BLOCK_ROWS,
+    node_columns,
+    roots_of,
+    walk_of,
+    write_nodes,
+)
 from conjoin.core import Event, Space
 from conjoin.core.device import on_device
-from conjoin.core.shapes import Bool, Float
+from conjoin.core.shapes import Bool, Float, Int
 from conjoin.predictors.base import Case, Design, Folded, Method, Scorer, Spread
 from conjoin.predictors.folds import folds_for
 from conjoin.predictors.leaves import Leaves, spread_of_leaves
@@ -30,7 +36,6 @@ from conjoin.util.budget import all_in_time, seconds_of
 
 __all__ = ["ExtraTreesMethod", "Forest"]
 
-BLOCK_ROWS = 512  # that walk down all trees together
 STRENGTHS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of shrinkage, in rows
 FLOOR = 1e-3  # share of equal probabilities in what a forest of classes says
 TREES = 100  # at most
@@ -39,6 +44,7 @@ MIN_TREES = 10
 TIMED_TREES = 2  # by which is known how long one takes
 MAX_NODES = 400_000  # of a forest, by which a folder stays small
 MAX_LEAVES = 4_000  # of a tree, about
+MAX_SHRUNK_CELLS = 4_000_000  # nodes times strengths times outputs that are shrunk at once
 AMPLE_CELLS = 200_000  # of a table from which on trees are fewer
 
 
@@ -74,13 +80,13 @@ class Forest(Scorer):
     @on_device
     def scores(self, x: Event) -> Float[Tensor, "B K"]:
         table = self.design.matrix(x).float()
-        parts = [self._mean(block) for block in table.split(BLOCK_ROWS)]
+        walk = walk_of(self.feature, self.threshold, self.right, self.root, len(table))
+        parts = [self._mean(walk(block)) for block in table.split(BLOCK_ROWS)]
         mean = torch.cat(parts) if parts else table.new_zeros(0, self.leaf.shape[1]).double()
         return mean if mean.shape[1] == 1 else _log_p(mean)
 
-    def _mean(self, table: Float[Tensor, "b F"]) -> Float[Tensor, "b K"]:
+    def _mean(self, node: Int[Tensor, "b T"]) -> Float[Tensor, "b K"]:
         """Of the leaves."""
-        node = descend(table, self.feature, self.threshold, self.right, self.root)
         return self.leaf[node].double().mean(1)
 
 
@@ -118,16 +124,16 @@ class ExtraTreesMethod(Method):
         y = y if case.classes is None else y.astype(np.int64)
         weight = case.weight.numpy()
         count = _trees_a_fold(table.size)
-        out = np.full((len(STRENGTHS), len(y), case.classes or 1), np.nan)
+        out = np.full((len(STRENGTHS), len(y), _outputs(case.classes)), np.nan)
         for held in all_in_time(case.parts()):
             trees = _grown(case, count, table[~held], y[~held], weight[~held])
-            each = (_shrunk(tree, STRENGTHS)[:, tree.apply(table[held])] for tree in trees)
-            out[:, held] = sum(each) / count
+            out[:, held] = _mean_of_leaves(trees, table[held])
+        out = _for_each_class(out, case.classes)
         best = _best(out, y, weight, case.classes)
         final = _grown(case, count * TREES // TREES_A_FOLD, table, y, weight)
         scores = torch.as_tensor(out[best])
         scores = scores if case.classes is None else _log_p(scores)
-        return Folded(_forest(final, STRENGTHS[best], design), scores)
+        return Folded(_forest(final, STRENGTHS[best], design, case.classes), scores)
 
     def spread(self, case: Case, width: float) -> Spread | None:
         return spread_of_leaves(case, width)
@@ -138,35 +144,79 @@ def _trees_a_fold(cells: float) -> int:
     return max(MIN_TREES, min(TREES_A_FOLD, int(TREES_A_FOLD * AMPLE_CELLS / cells)))
 
 
-def _grown(case: Case, count: int, table: Any, y: np.ndarray, weight: np.ndarray) -> list[Any]:
-    """scikit-learn's trees of these rows, as many as ``MAX_NODES`` allows."""
-    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+def _outputs(classes: int | None) -> int:
+    """Numbers in a node: of two classes the share of the second alone."""
+    return 1 if classes is None or classes == 2 else classes
 
-    kind = ExtraTreesRegressor if case.classes is None else ExtraTreesClassifier
+
+def _for_each_class(value: np.ndarray, classes: int | None) -> np.ndarray:
+    """(..., K) from (..., ``_outputs``)."""
+    return np.concatenate([1 - value, value], -1) if classes == 2 else value
+
+
+def _grown(case: Case, count: int, table: Any, y: np.ndarray, weight: np.ndarray) -> list[Any]:
+    """scikit-learn's trees of these rows, as many as ``MAX_NODES`` allows. Two classes are numbers
+    0 and 1, whose variance is half of Gini's impurity: the same splits in less time. One estimator
+    is fitted again and again, as what a forest does about its trees takes longer than growing
+    small ones."""
+    from sklearn import config_context
+    from sklearn.tree import ExtraTreeClassifier, ExtraTreeRegressor
+
+    numbers = case.classes is None or case.classes == 2
+    kind = ExtraTreeRegressor if numbers else ExtraTreeClassifier
     estimator = kind(
-        count,
         max_features=1.0 if case.classes is None else 0.5,
         min_samples_leaf=-(-len(y) // MAX_LEAVES),
-        random_state=case.seed,
-    ).fit(table, y, sample_weight=weight)
-    trees = [each.tree_ for each in estimator.estimators_]
-    nodes = np.cumsum([tree.node_count for tree in trees])
-    return trees[: max(1, int((nodes <= MAX_NODES).sum()))]
+    )
+    table = np.ascontiguousarray(table)
+    y = y.astype(np.float64) if numbers else y
+    seeds = np.random.default_rng(case.seed).integers(np.iinfo(np.int32).max, size=count)
+    trees: list[Any] = []
+    nodes = 0
+    with config_context(skip_parameter_validation=True, assume_finite=True):
+        for seed in seeds.tolist():
+            estimator.random_state = seed
+            tree = estimator.fit(table, y, sample_weight=weight, check_input=False).tree_
+            nodes += tree.node_count
+            if trees and nodes > MAX_NODES:
+                break
+            trees.append(tree)
+    return trees
 
 
-def _shrunk(tree: Any, strengths: tuple[float, ...]) -> np.ndarray:
-    """(L, N, K) the value of each node, from the root down."""
-    mean = tree.value[:, 0, :]
-    rows = tree.weighted_n_node_samples
-    out = np.repeat(mean[None, :1], len(strengths), 0).repeat(len(mean), 1)
-    layer = np.zeros(1, dtype=np.int64)
-    while len(layer := layer[tree.children_left[layer] >= 0]):
-        less = 1 + np.array(strengths)[:, None, None] / rows[layer][:, None]
-        both = (tree.children_left[layer], tree.children_right[layer])
+def _mean_of_leaves(trees: list[Any], table: np.ndarray) -> np.ndarray:
+    """(L, B, ``_outputs``) of shrunk leaves, a few trees at a time."""
+    cells = len(STRENGTHS) * trees[0].value.shape[2] * max(tree.node_count for tree in trees)
+    step = max(1, MAX_SHRUNK_CELLS // cells)
+    total: Any = 0.0
+    for start in range(0, len(trees), step):
+        some = trees[start : start + step]
+        value = _shrunk(some, STRENGTHS).swapaxes(0, 1)
+        for root, tree in zip(roots_of(some), some, strict=True):
+            total = total + value[root + tree.apply(table)]
+    return np.asarray(total / len(trees)).swapaxes(0, 1)
+
+
+def _shrunk(trees: list[Any], strengths: tuple[float, ...]) -> np.ndarray:
+    """(L, N, ``_outputs``) the value of each node, from the roots down."""
+    roots = roots_of(trees)
+    sizes = [tree.node_count for tree in trees]
+    first = np.repeat(roots, sizes)
+    mean = np.concatenate([tree.value[:, 0, :] for tree in trees])
+    rows = np.concatenate([tree.weighted_n_node_samples for tree in trees])
+    inner = np.concatenate([tree.children_left for tree in trees]) >= 0
+    left = np.concatenate([tree.children_left for tree in trees]) + first
+    right = np.concatenate([tree.children_right for tree in trees]) + first
+    # node by node, so that what is looked up lies together
+    out = np.repeat(mean[roots][:, None], len(strengths), 1).repeat(sizes, 0)
+    layer = np.array(roots)
+    while len(layer := layer[inner[layer]]):
+        less = 1 + np.array(strengths)[:, None] / rows[layer][:, None, None]
+        both = (left[layer], right[layer])
         for child in both:
-            out[:, child] = out[:, layer] + (mean[child] - mean[layer]) / less
+            out[child] = out[layer] + (mean[child] - mean[layer])[:, None] / less
         layer = np.concatenate(both)
-    return out
+    return out.swapaxes(0, 1)
 
 
 def _log_p(mean: Tensor) -> Tensor:
@@ -189,13 +239,14 @@ def _best(out: np.ndarray, y: np.ndarray, weight: np.ndarray, classes: int | Non
     return int((loss @ weight[seen]).argmin())
 
 
-def _forest(trees: list[Any], strength: float, design: Design) -> Forest:
+def _forest(trees: list[Any], strength: float, design: Design, classes: int | None) -> Forest:
     nodes = sum(tree.node_count for tree in trees)
-    forest = Forest(design.space, (nodes, len(trees)), trees[0].value.shape[2])
+    forest = Forest(design.space, (nodes, len(trees)), classes or 1)
     forest.design.load_state_dict(design.state_dict())
     roots = roots_of(trees)
     forest.root.copy_(torch.as_tensor(roots))
+    leaf = _for_each_class(_shrunk(trees, (strength,))[0], classes)
     for root, tree in zip(roots, trees, strict=True):
-        leaf = _shrunk(tree, (strength,))[0]
-        write_nodes(forest, root, node_columns(tree, root) | {"leaf": leaf})
+        columns = node_columns(tree, root) | {"leaf": leaf[root : root + tree.node_count]}
+        write_nodes(forest, root, columns)
     return forest

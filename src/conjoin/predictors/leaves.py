@@ -17,10 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.components.decision_trees import descend, node_columns, roots_of, write_nodes
+from conjoin.components.decision_trees import (
+    BLOCK_ROWS,
+    node_columns,
+    roots_of,
+    walk_of,
+    write_nodes,
+)
 from conjoin.core import Event, Space, categorical
 from conjoin.core.device import on_device
-from conjoin.core.shapes import Bool, Float
+from conjoin.core.shapes import Bool, Float, Int
 from conjoin.joints.hybrid import Predictor
 from conjoin.predictors.base import Case, Design, Scorer, Spread
 from conjoin.predictors.stacking import class_shares, prior_share
@@ -34,7 +40,6 @@ MAX_LEAVES = 4_000  # of a tree, about
 STEPS = 9  # of the distribution function of y that trees split by
 TREES = 50
 TREES_A_FOLD = 20
-BLOCK_ROWS = 512  # that walk down all trees together
 NOWHERE = -690.0  # log p of a number beyond all bins: about the least that exp can tell from 0
 
 
@@ -93,19 +98,19 @@ class Leaves(Scorer):
 
     def shares(self, table: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
         """Of the bins among the rows of the leaves, each tree counted once."""
-        parts = [self._shares(block) for block in table.split(BLOCK_ROWS)]
+        walk = walk_of(self.feature, self.threshold, self.right, self.root, len(table))
+        parts = [self._shares(walk(block)) for block in table.split(BLOCK_ROWS)]
         return torch.cat(parts) if parts else torch.zeros((0, len(self.marginal))).double()
 
-    def _shares(self, table: Float[Tensor, "b F"]) -> Float[Tensor, "b K"]:
-        node = descend(table, self.feature, self.threshold, self.right, self.root)
+    def _shares(self, node: Int[Tensor, "b T"]) -> Float[Tensor, "b K"]:
         count = self.rows[node].long().flatten()
-        row = torch.arange(len(table)).repeat_interleave(node.shape[1])
+        row = torch.arange(len(node)).repeat_interleave(node.shape[1])
         place = torch.arange(int(count.sum())) - (count.cumsum(0) - count).repeat_interleave(count)
         bins = self.bin[place + self.start[node].long().flatten().repeat_interleave(count)].long()
         cells = row.repeat_interleave(count) * len(self.marginal) + bins
         weight = (1 / count.double()).repeat_interleave(count) / node.shape[1]
-        out = torch.zeros(len(table) * len(self.marginal), dtype=torch.float64)
-        return out.index_add(0, cells, weight).reshape(len(table), -1)
+        out = torch.zeros(len(node) * len(self.marginal), dtype=torch.float64)
+        return out.index_add(0, cells, weight).reshape(len(node), -1)
 
 
 class Binned(Predictor):

@@ -446,7 +446,7 @@ class CircuitDensity(Density):
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
         """Of each tree from all rows."""
-        table = self.leaves.table(event)
+        table = self.leaves.table(event, by_series=True)
         dtype = torch.float32 if self.structure["width"] >= MIN_SHARED_STATES else torch.float64
         log_prob = torch.empty(len(self.parents), event.rows, dtype=torch.float64)
         counted = []

@@ -99,7 +99,7 @@ class MixtureDensity(Density):
         density = cls(space, config, {"components": components})
         density.leaves.start(data.value, data.mask, weight)
         share = weight[:, None] * cluster(data, space.variables, weight, components, generator)
-        density.maximise(density._counts(density.leaves.table(data), share))
+        density.maximise(density._counts(density.leaves.table(data, by_series=True), share))
         return density
 
     @property
@@ -145,7 +145,7 @@ class MixtureDensity(Density):
         return Event(filled[log_prob.argmax(0), torch.arange(event.rows)])
 
     def _statistics(self, event: Event, context: Event | None, weight: Tensor) -> dict[str, Tensor]:
-        table = self.leaves.table(event)
+        table = self.leaves.table(event, by_series=True)
         joint = self.log_weight.log_softmax(0) + table.total()
         log_prob = joint.logsumexp(1)
         share = weight[:, None] * (joint - log_prob[:, None]).exp()
