@@ -409,3 +409,17 @@ def strings(event):
     """Each row as the tuple of its tokens."""
     lengths = event.there.sum(1).tolist()
     return [tuple(row[:n]) for row, n in zip(event.value.tolist(), lengths, strict=True)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("full", [False, True])
+def test_surprise_and_features_of_strings_come_from_one_look(full):
+    """To the bit as from two; strings that fill the capacity need two."""
+    density = built()
+    event = texts(30)
+    if not full:
+        event = event.take((event.there.sum(1) < 40).nonzero()[:, 0])
+    told = torch.zeros(event.rows, 0).double()
+    log_p, mean = density._log_p_and_mean(event, told)
+    assert torch.equal(log_p, density._log_p(event, told))
+    assert torch.equal(mean, density._mean_hidden(event, told))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Density, Event, Recipe
-from conjoin.families.autoregressive.continuation import joined
+from conjoin.core.event import joined
 from conjoin.training.learners import Batch, Gradient
 
 __all__ = ["tuned"]

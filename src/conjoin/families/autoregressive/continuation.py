@@ -11,7 +11,7 @@ Shape letters: B rows, T positions, V tokens; the code V is the end.
 [1]
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -27,7 +27,6 @@ __all__ = [
     "continued",
     "gumbel",
     "inversion",
-    "joined",
     "likeliest",
     "targets_of",
 ]
@@ -140,19 +139,6 @@ def continued(
         columns = [torch.full((event.rows,), -1)]
     value = torch.stack(columns, 1)
     return Event(value.clamp_min(0), torch.ones_like(value, dtype=torch.bool), value >= 0)
-
-
-def joined(events: Sequence[Event]) -> Event:
-    """Whole strings of several lengths as one event."""
-    width = max(event.value.shape[1] for event in events)
-    parts = []
-    for event in events:
-        more = (0, width - event.value.shape[1])
-        value = torch.nn.functional.pad(event.value, more)
-        there = torch.nn.functional.pad(event.there, more)
-        parts.append((value, there))
-    value, there = (torch.cat(each) for each in zip(*parts, strict=True))
-    return Event(value, torch.ones_like(there), there)
 
 
 def _known_or_chosen(

@@ -43,7 +43,7 @@ from conjoin.core import (
     seeded,
     stream,
 )
-from conjoin.core.event import slices
+from conjoin.core.event import joined, slices
 from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import (
     Choose,
@@ -51,7 +51,6 @@ from conjoin.families.autoregressive.continuation import (
     continued,
     gumbel,
     inversion,
-    joined,
     likeliest,
     targets_of,
 )
@@ -70,6 +69,7 @@ MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
 MAX_LENGTH = 1 << 14  # tokens of a string that the network learns from
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
+MAX_TYPICALITY_ROWS = 20_000  # about as many tell it: axes and means of more are hardly others
 COLUMN_WEIGHT = 4.0  # of a nat of a column, beside one of the tokens of a string that is read
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose context is not told
 # width and layers, by millions of parameters without those of the tokens
@@ -505,9 +505,30 @@ class SequenceDensity(Density):
         nothing = self.context_space.check(Record(), event.rows)
         told = self.encoder(nothing, event.rows)
         length = event.known.sum(1).double()
-        surprise = -self._log_p(event, told) / (length + 1)
-        plain = torch.stack([surprise, (length + 1).log()], 1)
-        return self._mean_hidden(event, told), plain
+        log_p, mean = self._log_p_and_mean(event, told)
+        plain = torch.stack([-log_p / (length + 1), (length + 1).log()], 1)
+        return mean, plain
+
+    def _log_p_and_mean(
+        self, event: Event, told: Tensor
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B F"]]:
+        """``_log_p`` and ``_mean_hidden``, by one look where both see the same positions."""
+        target, valid = targets_of(event, self.tokens, self.capacity)
+        there = torch.cat([torch.ones(event.rows, 1).bool(), event.known], 1)
+        if self.config.network == "absolute" or not torch.equal(valid, there):
+            return self._log_p(event, told), self._mean_hidden(event, told)
+        total = torch.zeros(event.rows, dtype=torch.float64)
+        mean = torch.zeros(event.rows, self.config.shape[0], dtype=torch.float64)
+        for rows, places in self._parts(valid):
+            near = slice(0, places)
+            hidden = self.net.features(event.value[rows, : places - 1], told[rows])
+            log_next = self._log_next(self.net.logits(hidden))
+            cell = log_next.gather(2, target[rows, near, None])[..., 0]
+            seen = valid[rows, near]
+            total[rows] = torch.where(seen, cell, 0.0).sum(1)
+            counted = seen.double()[..., None]
+            mean[rows] = (hidden * counted).sum(1) / counted.sum(1)
+        return total, mean
 
     def _mean_hidden(self, event: Event, told: Tensor) -> Float[Tensor, "B F"]:
         """Of the last hidden layer, over the start and each known token."""
@@ -520,9 +541,10 @@ class SequenceDensity(Density):
         return out
 
     def _fit_typicality(self, event: Event) -> None:
-        complete = event.take(event.complete.nonzero()[:, 0])
-        if complete.rows >= MIN_TYPICALITY_ROWS:
-            self.typical.fit(list(self._seen(complete)))
+        rows = event.complete.nonzero()[:, 0]
+        if len(rows) >= MIN_TYPICALITY_ROWS:
+            every = max(1, len(rows) // MAX_TYPICALITY_ROWS)
+            self.typical.fit(list(self._seen(event.take(rows[::every]))))
 
     def _typicality(self, event: Event) -> Float[Tensor, " B"]:
         """By the features and by the surprise of a token: the sum over tokens alone would call

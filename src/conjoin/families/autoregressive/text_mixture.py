@@ -191,11 +191,14 @@ class TextMixtureDensity(SequenceDensity):
 
 def _counted_space(space: Any) -> Any:
     """What the counts are told: one class, or nothing."""
-    told = space is not None and space.blocks and tells_one_class(space)
-    return space if told else RecordSpace()
+    if not isinstance(space, RecordSpace):  # a class, as a joint model gives it
+        return space
+    return space if space.blocks and tells_one_class(space) else RecordSpace()
 
 
-def _counted(context: Record, space: Any) -> Record:
+def _counted(context: Any, space: Any) -> Any:
+    if not isinstance(context, Record):
+        return context
     return Record({name: context[name] for name in _counted_space(space).names})
 
 
