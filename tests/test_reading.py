@@ -448,7 +448,7 @@ def test_few_molecules_are_atoms_and_counted():
     model.fit(ALCOHOLS + ACIDS + RINGS)
     assert not model.model_.codec.several_ways
     assert model.model_.card["settings"]["strings"]["family"] == "text_mixture"
-    assert [SmilesFormat().size(n) for n in (100, 3_000, 20_000)] == [0, 256, 512]
+    assert [SmilesFormat().size(n) for n in (100, 8_000, 20_000)] == [0, 256, 512]
     block = model.model_.codec.column.block
     config = Multimodal().suited(Flat(RecordSpace((block,))).space)
     assert config.for_rows(19_999).strings["family"] == "text_mixture"

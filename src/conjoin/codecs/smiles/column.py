@@ -32,7 +32,7 @@ __all__ = ["Molecules", "SmilesColumn", "SmilesFormat", "broken_rows"]
 
 JSON = dict[str, Any]
 FORMATS = "canonical, randomised, atoms, skip broken, tokens=N"
-FEW_MOLECULES = 3_000  # under which there are atoms alone: few strings teach too little of merges
+FEW_MOLECULES = 8_000  # under which there are atoms alone: few strings teach too little of merges
 FEW_TOKENS = 256
 MANY_TOKENS = 512
 MAX_TOKENS = 1_024

@@ -10,6 +10,13 @@ so that there are far fewer states than ways. l is the number of tokens, of whic
 most N. In nats.
 
 Shape letters: S states, k grams of a state, K classes, P pairs of a state and an edge.
+
+>>> edges = (((0, 0),), ((1, 1), (0, 2)))  # ab is a and b, or ab
+>>> p = torch.tensor([0.5, 0.25, 0.125, 0.125]).double()  # of a, b, ab and the end
+>>> begin = (torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1).double())
+>>> log_p = Lattice(edges, 4, 3).log_sum(*begin, lambda node, token: (node, p[token, None].log()))
+>>> round(log_p.exp().item(), 5)
+0.03125
 """
 
 from collections import defaultdict
