@@ -148,7 +148,8 @@ def draws(asked):
     strings = {"width": asked.width, "blocks": asked.blocks, "steps": asked.steps}
     family = Multimodal(strings=strings | ({"batch": asked.batch} if asked.batch else {}))
     start = time.process_time()
-    model = JointDensity(family=family, random_state=0).fit(pd.Series(train, name="smiles"))
+    model = JointDensity(family=family, random_state=0)
+    model.fit(pd.Series(train, name="smiles"), calibration=asked.calibration)
     fitted = time.process_time()
     told = model.model_.card["trained"]
     print(json.dumps({"fit_cpu_s": fitted - start, "rows": len(train), **strings}), flush=True)
@@ -345,6 +346,8 @@ def main():
     more = {"tests": 10_000, "samples": 10_000, "frechet": 10_000}
     for option, value in (numbers | more).items():
         drawing.add_argument(f"--{option}", type=int, default=value)
+    told = "share of the rows that is held out for the alarms, and teaches nothing"
+    drawing.add_argument("--calibration", type=float, default=0.2, help=told)
     drawing.add_argument("--canaries", type=int, nargs="*", default=[1, 10])
     drawing.add_argument("--out", help="a folder for the model")
     drawing.set_defaults(run=draws)

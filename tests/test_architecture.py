@@ -59,6 +59,7 @@ DEFAULTS = {
     "streamed",
     "suited",
     "beside_blocks",
+    "for_rows",
     "notices",
     "begin",
     "end",

@@ -12,10 +12,12 @@ import conjoin
 from conjoin.codecs.sequence import Prefix
 from conjoin.core import Block, Event, Status, Variable, stream
 from conjoin.core.sampling import Sampling, sampling_with
-from conjoin.families.autoregressive import continuation
+from conjoin.families.autoregressive import continuation, sequence
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
-from conjoin.nets import decoder
+from conjoin.families.autoregressive.text_mixture import TextMixtureDensity
+from conjoin.nets import decoder, decoder_rows
 from conjoin.nets.decoder import Decoder
+from conjoin.nets.decoder_rows import ManyRows
 from conjoin.training.learners import Batch, Gradient
 from conjoin.training.loop import Plan, train
 from conjoin.training.muon import COEFFICIENTS, ITERATIONS, Muon, orthogonalised
@@ -338,3 +340,86 @@ def train_some(density, event, weight, plan, steps):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Gradient, "step", step)
         return train(density, event, weight, event, plan, Progress())
+
+
+# ------------------------------------------------------------------ many rows at once
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("context", [0, 3])
+def test_many_rows_side_by_side_get_the_logits_of_the_network(context, monkeypatch):
+    monkeypatch.setattr(decoder_rows, "FIRST_PLACES", 4)  # room is made more than once
+    monkeypatch.setattr(decoder_rows, "SHORT", 9)  # both ways to attend
+    net = moved(Decoder(40, 5, context, 64, 2, 0.0)).eval()
+    told = torch.randn(12, context, generator=stream(1)).double()
+    tokens = torch.randint(0, 5, (14, 12), generator=stream(2))
+    many = ManyRows(net)
+    cache = state = None
+    for place in range(14):
+        last = None if place == 0 else tokens[place - 1]
+        ours, cache = many.step(last, told, cache)
+        asked, state = net.step(last, told, state)
+        assert torch.allclose(ours.double(), asked, atol=1e-4), place
+        if place == 6:  # some rows leave
+            rows = torch.tensor([3, 0, 11, 7, 7, 1, 2, 4, 5])
+            cache, state, told, tokens = (
+                cache.take(rows),
+                state.take(rows),
+                told[rows],
+                tokens[:, rows],
+            )
+
+
+@torch.no_grad()
+def test_a_token_is_drawn_by_one_number_as_often_as_its_p():
+    log_p = torch.tensor([[0.5, 0.0, 0.2, 0.3], [0.0, 0.0, 1.0, 0.0]]).log()
+    choose = continuation.inversion(stream(0))
+    rows = 40_000
+    drawn = choose(log_p[:1].expand(rows, 4), torch.arange(rows), rows)
+    share = torch.bincount(drawn, minlength=4) / rows
+    assert share[1] == 0
+    assert torch.allclose(share, log_p[0].exp(), atol=4 * 0.5 / rows**0.5)
+    assert (choose(log_p[1:].expand(9, 4), torch.arange(9), 9) == 2).all()
+    # the number of a row does not depend on which rows are left
+    every = continuation.inversion(stream(1))(log_p[:1].expand(50, 4), torch.arange(50), 50)
+    some = torch.tensor([4, 30, 31])
+    assert (
+        continuation.inversion(stream(1))(log_p[:1].expand(3, 4), some, 50) == every[some]
+    ).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [SequenceDensity, TextMixtureDensity])
+def test_rows_drawn_some_at_a_time_have_the_law_of_the_density(kind, monkeypatch):
+    short = Block("text", "sequence", (3,), (Variable("letter", "category", 2),))
+    every = short.laid.every(short)
+    config = kind.config_class(width=16, blocks=1, precision="float32")
+    density = moved(kind.build(short, config, every, stream(0))).eval()
+    monkeypatch.setattr(sequence, "MAX_DRAWN_ROWS", 1_000)
+    drawn = density.sample(20_000, generator=stream(5))
+    codes = {tuple(row): place for place, row in enumerate(strings(every))}
+    counts = torch.bincount(
+        torch.tensor([codes[row] for row in strings(drawn)]), minlength=len(codes)
+    )
+    p = density.log_prob(every).exp()
+    assert (counts / 20_000 - p).abs().max() < 4 * (p.max() / 20_000) ** 0.5
+
+
+def strings(event):
+    """Each row as the tuple of its tokens."""
+    lengths = event.there.sum(1).tolist()
+    return [tuple(row[:n]) for row, n in zip(event.value.tolist(), lengths, strict=True)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("full", [False, True])
+def test_surprise_and_features_of_strings_come_from_one_look(full):
+    """To the bit as from two; strings that fill the capacity need two."""
+    density = built()
+    event = texts(30)
+    if not full:
+        event = event.take((event.there.sum(1) < 40).nonzero()[:, 0])
+    told = torch.zeros(event.rows, 0).double()
+    log_p, mean = density._log_p_and_mean(event, told)
+    assert torch.equal(log_p, density._log_p(event, told))
+    assert torch.equal(mean, density._mean_hidden(event, told))

@@ -10,14 +10,18 @@ import pytest
 import torch
 
 import conjoin
-from conjoin import JointDensity, JointRegressor
+from conjoin import JointClassifier, JointDensity, JointRegressor
 from conjoin.codecs.smiles.chemistry import has_rdkit
+from conjoin.codecs.smiles.column import SmilesFormat
 from conjoin.codecs.smiles.tokens import Vocabulary
 from conjoin.codecs.smiles.ways import Lattice
-from conjoin.core import Block, Event, Record, RecordSpace, Variable, stream
+from conjoin.core import Block, Event, Flat, Record, RecordSpace, Variable, stream
 from conjoin.families.autoregressive.guidance import guided
 from conjoin.families.autoregressive.reading import _ridge, shown
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
+from conjoin.families.autoregressive.text_mixture import TextMixture, TextMixtureDensity
+from conjoin.families.classic.lattice import Lattice as SumLattice
+from conjoin.families.classic.ngram import Ngram
 from conjoin.families.multimodal import Multimodal
 from conjoin.joints.base import describe_family
 from conjoin.nets.heads import Heads
@@ -29,6 +33,7 @@ needs_rdkit = pytest.mark.skipif(not has_rdkit(), reason="needs rdkit: pip insta
 ALCOHOLS = ["C" * n + "O" for n in range(1, 21)]
 ACIDS = ["C" * n + "(=O)O" for n in range(1, 21)]
 RINGS = ["C" * n + "c1ccccc1" for n in range(1, 21)]
+MERGED = {"smiles": {"type": "smiles", "format": "tokens=64"}}
 WORDS = Block("word", "sequence", (4,), (Variable("letter", "category", 3),))
 COLUMNS = Block(
     "columns", "vector", (2,), (Variable("mass", "real"), Variable("kind", "category", 2))
@@ -360,7 +365,7 @@ def test_ways_to_cut_a_string_are_counted_listed_and_drawn():
 @pytest.mark.slow
 def test_the_sum_over_all_ways_is_above_one_way_and_estimated_where_they_are_many(monkeypatch):
     family = Multimodal(strings={"width": 16, "blocks": 1, "steps": 60})
-    model = JointDensity(family=family).fit(ALCOHOLS + ACIDS + RINGS)
+    model = JointDensity(family=family, types=MERGED).fit(ALCOHOLS + ACIDS + RINGS)
     asked = ["CCCCO", "CCO"]
     one = model.score_samples(asked)
     every = model.score_samples(asked, exact=True)
@@ -373,3 +378,92 @@ def test_the_sum_over_all_ways_is_above_one_way_and_estimated_where_they_are_man
     assert estimated[0] >= one[0]
     with pytest.raises(ValueError, match="exact=True sums the ways to cut one column of SMILES"):
         JointDensity(family="naive_bayes").fit(np.eye(60)).score_samples(np.eye(60), exact=True)
+
+
+# ------------------------------------------------------------------ counts of molecules' tokens
+
+
+def every_way(model, texts):
+    """log p of each string by a sum over all ways to cut it, one by one."""
+    encoded = model.encode(texts)
+    (molecules,) = model.codec.structures
+    out = []
+    for row, text in enumerate(texts):
+        lattice = Lattice.of(molecules.vocabulary, text)
+        one = encoded.take(torch.tensor([row]))
+        out.append(all_ways._log_sum(all_ways._scores(model, one, list(lattice.every()))))
+    return np.array(out)
+
+
+@needs_rdkit
+@pytest.mark.parametrize("order", [0, 2, None])
+def test_counts_sum_all_ways_to_cut_a_molecule_exactly(order):
+    model = JointDensity(family=Ngram(order), types=MERGED).fit(ALCOHOLS + ACIDS + RINGS)
+    asked = ["CCCCO", "CCO", "CCc1ccccc1", "CCCCCCC(=O)O"]
+    one = model.score_samples(asked)
+    every = model.score_samples(asked, exact=True)
+    assert every == pytest.approx(every_way(model.model_, asked), abs=1e-9)
+    assert (every > one).any()
+    assert (every >= one).all()
+
+
+@needs_rdkit
+def test_counts_of_classes_sum_all_ways_too(tmp_path):
+    strings = ALCOHOLS + ACIDS + RINGS
+    labels = [name for name, some in (("a", ALCOHOLS), ("b", ACIDS), ("c", RINGS)) for _ in some]
+    model = JointClassifier(family="ngram", types=MERGED).fit(strings, labels)
+    asked = ["CCCCO", "CC(=O)O"]
+    every = model.score_samples(asked, exact=True)
+    assert every == pytest.approx(every_way(model.model_, asked), abs=1e-9)
+    model.save(tmp_path / "model")
+    again = conjoin.load(tmp_path / "model").score_samples(asked, exact=True)
+    assert (again == every).all()
+
+
+def test_a_string_of_more_tokens_than_fit_has_no_mass():
+    """Of two ways to cut it only the short one fits; there the end is certain."""
+    edges = (((0, 0),), ((1, 0), (0, 1)))
+    log_p = torch.tensor([[0.5], [0.3], [0.2]]).double().log()
+
+    def along(node, token):
+        return node, log_p[token]
+
+    begin = (torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1).double())
+    found = SumLattice(edges, 1, 2).log_sum(*begin, along)
+    assert found.exp().item() == pytest.approx(0.3)
+    assert SumLattice(edges, 2, 2).log_sum(*begin, along).exp().item() == pytest.approx(
+        0.5 * 0.5 + 0.3 * 0.2
+    )
+
+
+def test_families_of_strings_are_refused_where_there_are_none():
+    with pytest.raises(ValueError, match="family='ngram' models strings, and the rows hold other"):
+        JointDensity(family="ngram").fit(np.eye(60))
+
+
+@needs_rdkit
+def test_few_molecules_are_atoms_and_counted():
+    """Of many there are merges, and the network stands alone."""
+    model = JointDensity(family=Multimodal(strings={"width": 8, "blocks": 1, "steps": 3}))
+    model.fit(ALCOHOLS + ACIDS + RINGS)
+    assert not model.model_.codec.several_ways
+    assert model.model_.card["settings"]["strings"]["family"] == "text_mixture"
+    assert [SmilesFormat().size(n) for n in (100, 8_000, 20_000)] == [0, 256, 512]
+    block = model.model_.codec.column.block
+    config = Multimodal().suited(Flat(RecordSpace((block,))).space)
+    assert config.for_rows(19_999).strings["family"] == "text_mixture"
+    assert config.for_rows(20_000).strings["family"] == "sequence"
+    alone = Multimodal(strings={"family": "sequence"})
+    assert alone.for_rows(10) is alone
+
+
+def test_the_counts_beside_columns_know_no_class():
+    """They are told one class, or nothing."""
+    strings, columns = _words(150)
+    config = TextMixture(width=8, blocks=1)
+    told = {"context": Record(columns=columns), "context_space": TOLD}
+    density = TextMixtureDensity.build(WORDS, config, strings, stream(0), **told)
+    assert density.counts.classes == 0
+    every = WORDS.laid.every(WORDS)
+    about = columns.take(torch.zeros(every.rows, dtype=torch.int64))
+    assert density.log_prob(every, Record(columns=about)).logsumexp(0).item() == pytest.approx(0)

@@ -79,6 +79,10 @@ class Config:
         for pictures."""
         return self
 
+    def for_rows(self, rows: int) -> "Config":
+        """The config that stands in for this one where so many rows teach."""
+        return self
+
     def beside_blocks(self) -> "Config":
         """The config that stands in for this one where pictures and strings stand behind the
         columns."""
@@ -150,6 +154,8 @@ class Density(nn.Module, abc.ABC):
     takes_columns: ClassVar[bool] = False
     # whether it models strings and pictures that stand behind columns in one row
     takes_blocks: ClassVar[bool] = False
+    # whether log p of strings is summed over all ways to cut them inside ``ways.summed_over``
+    sums_ways: bool = False
     # whether ``build`` takes pictures as bytes, and casts no more of them than it needs at a time
     takes_bytes: ClassVar[bool] = False
     # whether p(y | x) is learned on its features together with p(x), unless another is asked for

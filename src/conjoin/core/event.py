@@ -23,6 +23,7 @@ __all__ = [
     "but_first",
     "chosen",
     "concatenated",
+    "joined",
     "slices",
 ]
 
@@ -84,6 +85,18 @@ class Region(NamedTuple):
 def slices(rows: int, size: int) -> list[slice]:
     """Rows in parts of ``size``; one empty part where there are none."""
     return [slice(start, start + size) for start in range(0, rows, size)] or [slice(0, 0)]
+
+
+def joined(each: "Sequence[Event]") -> "Event":
+    """Whole strings of several lengths as one event."""
+    width = max(event.value.shape[1] for event in each)
+    padded = []
+    for event in each:
+        more = (0, width - event.value.shape[1])
+        value = torch.nn.functional.pad(event.value, more)
+        there = torch.nn.functional.pad(event.there, more)
+        padded.append(Event(value, torch.ones_like(there), there))
+    return concatenated(padded)
 
 
 def after_one(region: Region | None) -> Region | None:

@@ -378,7 +378,7 @@ def suited(config: Any, space: Any) -> Any:
     strings or several pictures stand beside columns it models the columns, and 'multimodal' the
     rest; ValueError for a family that can't."""
     if not config.density.flat:
-        return config
+        return _within_rows(config, space)
     if not space.flat:
         if name_of(config) != DEFAULT_FAMILY:
             raise ValueError(
@@ -392,6 +392,22 @@ def suited(config: Any, space: Any) -> Any:
         settings = config.get_params()
         config = replace(_by_name("multimodal"), columns=name_of(config), settings=settings)
     return config.suited(space)
+
+
+def _within_rows(config: Any, space: Any) -> Any:
+    """A family of strings for rows of a table: "multimodal", whose strings it models. ValueError
+    where there are none."""
+    name = name_of(config)
+    known = FAMILIES.get(name)
+    if not space.flat or known is None or known.needs or known.layouts != ("sequence",):
+        return config
+    if not space.behind or not all(block.ragged for block in space.behind):
+        raise ValueError(
+            f"family={name!r} models strings, and the rows hold other things than strings: leave "
+            "family out, or take 'multimodal', which has a family for each."
+        )
+    strings = {"family": name, **config.get_params()}
+    return replace(_by_name("multimodal"), strings=strings).suited(space)
 
 
 def names() -> dict[str, str]:

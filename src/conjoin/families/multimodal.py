@@ -66,7 +66,6 @@ from conjoin.core.random import draw_seed
 from conjoin.core.shapes import Bool, Float
 from conjoin.families import check_settings, resolve
 from conjoin.families.autoregressive.guidance import guided
-from conjoin.families.autoregressive.sequence import Sequence as Strings
 from conjoin.families.autoregressive.sequence import SequenceDensity
 from conjoin.families.diffusion.picture import PictureDiffusion, withheld
 
@@ -81,6 +80,7 @@ __all__ = [
 ]
 
 PROPOSALS = 8  # completions of the columns among which pictures and strings choose
+ENOUGH_FOR_NETWORK = 20_000  # rows, from which on counts add nothing to the network of strings
 MIN_KNOWN_ROWS = 8  # with a picture or string: fewer can't tell what is typical
 # values of a numeric target at which log p of the other blocks is computed; the rest are
 # interpolated
@@ -117,7 +117,8 @@ class Multimodal(Config):
     pictures : mapping or None, default None
         Settings of ``PictureDiffusion``, for every picture; filled in where there is one.
     strings : mapping or None, default None
-        Settings of ``Sequence``, for every string; filled in where there is one.
+        Settings of every string: those of ``Sequence``, or with ``family`` "text_mixture" or
+        "ngram" of that family; filled in where there is one.
     precision : {"auto", "bfloat16", "float32"} or None, default None
         Numbers of the networks of pictures; None where there is none.
     """
@@ -148,10 +149,12 @@ class Multimodal(Config):
 
     @property
     def of_strings(self) -> Config:
-        """The config of every string; settings that name no network are those of a model that was
-        saved by an earlier version."""
-        asked = self.strings or {}
-        return Strings(**(asked if "network" in asked else {**Strings.implied, **asked}))
+        """The config of every string; settings that name no network, or no drawing, are those of a
+        model that was saved by an earlier version."""
+        asked = dict(self.strings or {})
+        kind = type(resolve(asked.pop("family", "sequence")))
+        before = {"drawing": "gumbel"} if "network" in asked else kind.implied
+        return kind(**{**before, **asked})
 
     def of(self, block: Block) -> Config:
         """The config of a block behind the columns."""
@@ -168,13 +171,26 @@ class Multimodal(Config):
     def suited(self, space: Space) -> Config:
         ragged = {block.ragged for block in space.behind}
         pictures = {"axes": PictureDiffusion.axes, **(self.pictures or {})}
-        strings = {"network": Strings.network, **(self.strings or {})}
+        strings = {**self._of_today(), **(self.strings or {})}
         return dataclasses.replace(
             self,
             pictures=pictures if False in ragged or self.pictures is not None else None,
             strings=strings if True in ragged or self.strings is not None else None,
             precision=self.precision or ("auto" if False in ragged else None),
         )
+
+    def _of_today(self) -> dict[str, Any]:
+        """Settings of strings that are others in models which were saved by an earlier version."""
+        kind = type(resolve((self.strings or {}).get("family", "sequence")))
+        names = {"network", "drawing"} & set(kind.implied)
+        return {name: getattr(kind, name) for name in sorted(names)}
+
+    def for_rows(self, rows: int) -> Config:
+        """Strings of few rows by counts as well: a network alone needs more."""
+        if self.strings is None or "family" in self.strings:
+            return self
+        family = "text_mixture" if rows < ENOUGH_FOR_NETWORK else "sequence"
+        return dataclasses.replace(self, strings={"family": family, **self.strings})
 
     def in_precision(self, precision: str) -> Config:
         if self.precision is None:
@@ -295,6 +311,10 @@ class ColumnsAndBlocks(Density):
             levels = (torch.arange(TARGET_KNOTS).double() + 0.5) / TARGET_KNOTS
             out.points.copy_(columns.value[columns.mask[:, 0], 0].quantile(levels))
         return out.eval()
+
+    @property
+    def sums_ways(self) -> bool:  # type: ignore[override]
+        return all(self.density_of(part).sums_ways for part in self._strings)
 
     def _first_stage(self) -> Density | None:
         return self.first if self.width else None

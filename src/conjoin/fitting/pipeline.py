@@ -197,6 +197,7 @@ def _learn(
         bar.update(2)
     asked = config
     config = _suited(asked, codec, options)
+    config = config if options.start is not None else config.for_rows(len(split.fit))
     propagated: dict[str, Any] = {}
     labels = None if target is None else target.labels
     if options.spread and codec.space.flat and labels is not None:

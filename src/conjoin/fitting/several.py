@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from conjoin.codecs.table.reading import target_form
-from conjoin.core import Density, Event, Pair, stream
+from conjoin.core import Density, Event, Pair, Space, stream
 from conjoin.families import name_of, resolve, suited
 from conjoin.fitting.foresight import CALIBRATING, Later
 from conjoin.fitting.learning import Learning
@@ -137,7 +137,7 @@ def _learn(
     )
     start, mass = canonical(_as_pair(_at_bounds(fit)), torch.tensor(weight))
     learning = Learning(
-        config=suited(config, space),
+        config=_config_for(config, space, options, len(split.fit)),
         options=replace(options, emphasis=0.0, predictor=None),
         target=None,
         space=space,
@@ -179,6 +179,12 @@ def _learn(
     if codec.structures:
         _learn_molecules(model, rows, columns, fit, choose, split, options, progress, budget)
     return model
+
+
+def _config_for(config: Any, space: Space, options: FitOptions, rows: int) -> Any:
+    """As of such rows, and as many."""
+    found = suited(config, space)
+    return found if options.start is not None else found.for_rows(rows)
 
 
 def _answers(columns: list[TargetColumn]) -> np.ndarray:

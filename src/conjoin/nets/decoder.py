@@ -223,6 +223,11 @@ class Decoder(Body):
         """What each position has learned to see, float64."""
         return self._hidden(token, *self.cast(context)).double()
 
+    def logits(self, hidden: Float[Tensor, "B T1 H"]) -> Float[Tensor, "B T1 V1"]:
+        """Of each next token, from ``features``; float64."""
+        out: Tensor = self.last(*self.cast(hidden))
+        return out.double()
+
     def read(
         self, seen: Any, context: Float[Tensor, "B C"]
     ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B T V1"]]:

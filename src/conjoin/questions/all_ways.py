@@ -5,7 +5,8 @@ r"""log p of molecules' strings, over all ways to cut a string into tokens.
 w_0 is the way that the merges make, which alone ``score_samples`` looks at: a lower bound. A string
 of few ways is summed exactly, whatever the model of tokens. Of one with more the others than w_0
 are a mean of draws (D. Rubin (1987), importance sampling): an estimate of p without bias, whose
-logarithm is on average a lower bound, and never below that of w_0. Nats.
+logarithm is on average a lower bound, and never below that of w_0. Counts of grams sum all ways of
+any string exactly, on a lattice (``conjoin.families.classic.lattice``). Nats.
 
 Shape letters: B rows, W ways.
 """
@@ -18,6 +19,7 @@ import torch
 
 from conjoin.codecs.smiles.ways import Lattice
 from conjoin.core import Encoded, Event
+from conjoin.core.ways import summed_over
 from conjoin.model.model import Model
 
 __all__ = ["log_prob_of_all_ways"]
@@ -40,8 +42,12 @@ def log_prob_of_all_ways(model: Model, X: Any, seed: int = 0) -> np.ndarray:
             f"{len(model.codec.structures)} such columns."
         )
     encoded = model.encode(X)
-    own = model.log_prob_raw(encoded)
     (molecules,) = model.codec.structures
+    if model.density_of_x.sums_ways:
+        vocabulary = molecules.vocabulary
+        with summed_over(lambda codes: Lattice.of(vocabulary, vocabulary.text(codes)).edges):
+            return model.log_prob_raw(encoded)
+    own = model.log_prob_raw(encoded)
     texts = molecules.strings(encoded.event.value)
     known = encoded.event.mask[:, molecules.cells].all(1).tolist()
     out = own.copy()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core import Density, Event, Recipe
+from conjoin.core.event import joined
 from conjoin.training.learners import Batch, Gradient
 
 __all__ = ["tuned"]
@@ -58,8 +59,8 @@ def tuned(
         drawn.append(event)
         log_weight.append(log_wish(event) + penalty)
         if place + 1 < len(sizes):
-            _learn(now, _joined(drawn), torch.cat(log_weight), generator)
-    return _joined(drawn)
+            _learn(now, joined(drawn), torch.cat(log_weight), generator)
+    return joined(drawn)
 
 
 def _learn(density: Density, event: Event, log_weight: Tensor, noise: torch.Generator) -> None:
@@ -77,16 +78,3 @@ def _learn(density: Density, event: Event, log_weight: Tensor, noise: torch.Gene
     learner.end()
     for parameter in density.parameters():
         parameter.grad = None
-
-
-def _joined(events: list[Event]) -> Event:
-    """Strings of several lengths as one event."""
-    width = max(event.value.shape[1] for event in events)
-    parts = []
-    for event in events:
-        more = (0, width - event.value.shape[1])
-        value = torch.nn.functional.pad(event.value, more)
-        there = torch.nn.functional.pad(event.there, more)
-        parts.append((value, there))
-    value, there = (torch.cat(each) for each in zip(*parts, strict=True))
-    return Event(value, torch.ones_like(there), there)

@@ -47,6 +47,9 @@ MIN_TOLD_SECONDS = 30.0  # of a whole fit, from which on this is said
 STEP_TIME_SHARE = 0.1
 LOOK_TIME_SHARE = 0.1
 MIN_ROWS_IN_TIME = 64
+# of the rows of a round by the gradient, as many validation rows judge it: more choose no better
+LOOK_ROWS_SHARE = 0.1
+MIN_LOOK_ROWS = 2_000
 MIN_STEP_ROWS = 512  # of a step of expectation-maximisation that is cut for want of time
 MAX_LOSS_RATIO = 1e3  # times the best objective so far: a loss beyond that is no longer learning
 
@@ -183,6 +186,18 @@ def _judged(density: Density, choose: Event | Pair | Record | None, plan: Plan) 
     return sum(losses)
 
 
+def _some_of(choose: Any, most: float, seed: int) -> Any:
+    """Validation rows for the look at the end of each round."""
+    least = max(MIN_LOOK_ROWS, round(most))
+    return choose if choose is None or choose.rows <= least else _drawn(choose, least, seed)
+
+
+def _drawn(choose: Any, count: int, seed: int) -> Any:
+    """So many of the validation rows, by chance."""
+    noise = stream(seed, "validation rows")
+    return choose.take(torch.randperm(choose.rows, generator=noise)[:count])
+
+
 class _Run:
     """The state of one fit."""
 
@@ -211,6 +226,8 @@ class _Run:
             max(1, math.ceil(self.planned / ROUNDS_PER_FIT)) if self.planned else self.parts
         )
         self.rounds = self._rounds(recipe.epochs)
+        if self.planned:
+            self.choose = _some_of(choose, LOOK_ROWS_SHARE * self.length * batch, plan.seed)
         # the round from which on the steps of expectation-maximisation by mini-batches get smaller
         self.by_parts = able.statistics and self.parts > 1 and not density.begun
         self.falling = round((1 - FALLING_SHARE) * self.rounds) if self.by_parts else 0
@@ -281,8 +298,7 @@ class _Run:
                 f"For want of time the training was judged by {most:,} of {choose.rows:,} "
                 "validation rows."
             )
-            noise = stream(self.plan.seed, "validation rows")
-            self.choose = choose.take(torch.randperm(choose.rows, generator=noise)[:most])
+            self.choose = _drawn(choose, most, self.plan.seed)
         return each * min(most, choose.rows)
 
     @torch.no_grad()

@@ -17,10 +17,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core import Density, Event
+from conjoin.core import Density, Event, categorical
+from conjoin.core.sampling import sampling
 from conjoin.core.shapes import Bool, Int
 
-__all__ = ["about_equally_long", "continued", "targets_of"]
+__all__ = [
+    "Choose",
+    "about_equally_long",
+    "continued",
+    "gumbel",
+    "inversion",
+    "likeliest",
+    "targets_of",
+]
+
+# (b,) tokens of the rows that go on from (b, V + 1) log p of the next, which rows of all they are,
+# and how many there are in all
+Choose = Callable[[Tensor, Tensor, int], Tensor]
 
 MAX_LEFT_SHARE = 0.75  # of the rows of a batch, under which those that have ended leave it
 # rows that a network sees in one call are about equally long: the longest has at most so many
@@ -61,19 +74,48 @@ def about_equally_long(
         first = last
 
 
+def gumbel(generator: torch.Generator | None) -> Choose:
+    """A draw by the Gumbel-max rule, one random number for each token of each row of all."""
+
+    def choose(log_p: Tensor, going: Tensor, rows: int) -> Tensor:
+        if len(going) == rows:
+            return categorical(sampling().of(log_p), generator)
+        every = torch.zeros(rows, log_p.shape[1], dtype=log_p.dtype).index_copy(0, going, log_p)
+        return categorical(sampling().of(every), generator)[going]
+
+    return choose
+
+
+def inversion(generator: torch.Generator | None) -> Choose:
+    """A draw by one random number for each row of all: the first token up to which the sum of p is
+    more (L. Devroye (1986), Non-uniform random variate generation, section 3.2.1)."""
+
+    def choose(log_p: Tensor, going: Tensor, rows: int) -> Tensor:
+        point = torch.rand(rows, generator=generator, dtype=torch.float64)[going]
+        ends = sampling().of(log_p).exp().cumsum(1, dtype=torch.float64)
+        return torch.searchsorted(ends, point[:, None] * ends[:, -1:], right=True)[:, 0]
+
+    return choose
+
+
+def likeliest(log_p: Tensor, going: Tensor, rows: int) -> Tensor:
+    """The most probable token."""
+    return log_p.argmax(1)
+
+
 def continued(
     density: Density,
     event: Event,
     state: Any,
-    choose: Callable[[Tensor], Tensor],
+    choose: Choose,
     first: int = 0,
 ) -> Event:
     """The rows of a density of strings that declares ``step``, from its ``state``, which can
     ``take`` rows: that at the beginning, or where the ``first`` tokens of all rows are known, the
     state that has seen all of them but the last.
 
-    ``choose``: (B,) tokens from (B, V + 1) log p of the next. Rows that have ended leave the batch
-    once they are many; the choice is made for all rows, so that noise is that of all rows."""
+    Rows that have ended leave the batch once they are many; ``choose`` is told of how many rows
+    there were, so that noise is that of all rows."""
     tokens = density.space.variables[0].cardinality
     token: Tensor | None = event.value[:, first - 1] if first else None
     ended = torch.zeros(event.rows, dtype=torch.bool)
@@ -81,8 +123,8 @@ def continued(
     columns = list(event.value[:, :first].unbind(1))
     for place in range(first, density.space.shape[0]):
         state, log_p = density._step(state, None if token is None else token[going])
-        every = torch.zeros(event.rows, log_p.shape[1], dtype=log_p.dtype)
-        chosen = choose(log_p if len(going) == event.rows else every.index_copy(0, going, log_p))
+        chosen = torch.zeros(event.rows, dtype=torch.int64)
+        chosen[going] = choose(log_p, going, event.rows)
         token = _known_or_chosen(event, place, chosen, tokens)
         ended = ended | (token == tokens)
         if bool(ended.all()):

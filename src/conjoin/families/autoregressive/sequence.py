@@ -24,7 +24,7 @@ True
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -40,17 +40,25 @@ from conjoin.core import (
     Event,
     Recipe,
     Record,
-    categorical,
     seeded,
     stream,
 )
-from conjoin.core.event import slices
-from conjoin.core.sampling import sampling
+from conjoin.core.event import joined, slices
 from conjoin.core.shapes import Float, Int
-from conjoin.families.autoregressive.continuation import about_equally_long, continued, targets_of
+from conjoin.families.autoregressive.continuation import (
+    Choose,
+    about_equally_long,
+    continued,
+    gumbel,
+    inversion,
+    likeliest,
+    targets_of,
+)
 from conjoin.families.autoregressive.reading import HIDDEN_SHARE, Reading, Seen, shown
 from conjoin.families.diffusion.picture import withheld
 from conjoin.nets.decoder import Decoder
+from conjoin.nets.decoder_rows import ManyRows
+from conjoin.nets.decoder_steps import MAX_ROWS
 from conjoin.nets.encoders import RecordEncoder
 from conjoin.nets.precision import check_precision, computing_in, fastest
 from conjoin.nets.sequence import SequenceNet
@@ -61,11 +69,20 @@ MAX_TOKENS_AT_ONCE = 1 << 15  # that the network sees in one call
 MAX_LENGTH = 1 << 14  # tokens of a string that the network learns from
 KEPT_AXES = 48  # principal axes of the features, by which typical strings are known
 MIN_TYPICALITY_ROWS = 8  # fewer can't tell what is typical
+MAX_TYPICALITY_ROWS = 20_000  # about as many tell it: axes and means of more are hardly others
 COLUMN_WEIGHT = 4.0  # of a nat of a column, beside one of the tokens of a string that is read
 WITHHELD_SHARE = 0.1  # of the rows of a step, whose context is not told
 # width and layers, by millions of parameters without those of the tokens
 SIZES = {1: (128, 5), 8: (256, 10), 50: (512, 16)}
 NETWORKS = {"rotary": Decoder, "absolute": SequenceNet}
+DRAWINGS: dict[str, Callable[[torch.Generator | None], Choose]] = {
+    "inversion": inversion,
+    "gumbel": gumbel,
+}
+# rows that are drawn side by side: as many as have keys and values of so many bytes
+MAX_KEPT_BYTES = 1 << 26
+MIN_DRAWN_ROWS = 64
+MAX_DRAWN_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,9 @@ class Sequence(Config):
     precision
         Numbers of the steps of learning: "float32", "bfloat16", or "auto" for the faster one on the
         machine of the fit. Answers are computed in float64.
+    drawing
+        How a token is drawn: "inversion", by one random number, or "gumbel", by one for each token
+        that could come, as models that were saved by versions before it do. Both draw by p.
     reading
         Share of the rows of a step that the network reads in both directions, to tell hidden tokens
         and the columns beside the string; the others teach it to write. 0: it only writes.
@@ -115,6 +135,7 @@ class Sequence(Config):
     matrix_rate: float | None = 0.02
     network: str = "rotary"
     precision: str = "auto"
+    drawing: str = "inversion"
     reading: float = 0.0
 
     implied: ClassVar[dict[str, Any]] = {
@@ -122,6 +143,7 @@ class Sequence(Config):
         "matrix_rate": None,
         "network": "absolute",
         "precision": "float32",
+        "drawing": "gumbel",
         "reading": 0.0,
     }
     unwritten: ClassVar[dict[str, Any]] = {"reading": 0.0}
@@ -132,6 +154,8 @@ class Sequence(Config):
             raise ValueError(f"size must be one of {known} (millions) or None, got {self.size!r}.")
         if self.network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {self.network!r}.")
+        if self.drawing not in DRAWINGS:
+            raise ValueError(f"drawing must be one of {', '.join(DRAWINGS)}, got {self.drawing!r}.")
         if not 0 <= self.reading < 1:
             raise ValueError(f"reading must be at least 0 and less than 1, got {self.reading!r}.")
         if self.reading and self.network != "rotary":
@@ -421,13 +445,24 @@ class SequenceDensity(Density):
     def _begin(self, rows: int, context: Record) -> _State:
         return _State(0, None, self.encoder(context, rows), self.net)
 
-    def _begin_draws(self, rows: int, context: Record) -> _State:
+    def _begin_draws(self, rows: int, context: Record, net: Any = None) -> Any:
         """As ``_begin``, but for the network, which is a copy in float32: twice as fast. It rounds
         log p of a token by about 1e-6 nats."""
-        state = self._begin(rows, context)
+        return self._stepped_by(net or self._drawing_net(rows), self._begin(rows, context))
+
+    def _stepped_by(self, net: Any, state: Any) -> Any:
+        """A state that another copy of the network goes on from."""
+        return dataclasses.replace(state, net=net)
+
+    def _drawing_net(self, rows: int) -> Any:
         if self.config.network == "absolute":
-            return state
-        return dataclasses.replace(state, net=self.net.single())
+            return self.net
+        return ManyRows(self.net) if self._in_parts(rows) else self.net.single()
+
+    def _in_parts(self, rows: int) -> bool:
+        """Whether rows are many, which are drawn some at a time by steps that are made for it."""
+        able = self.config.network == "rotary" and self.config.drawing == "inversion"
+        return able and rows > MAX_ROWS and self.net.embed.weight.device.type == "cpu"
 
     def _step(self, state: _State, token: Tensor | None) -> tuple[_State, Float[Tensor, "B V1"]]:
         logits, cache = state.net.step(token, state.context, state.cache)
@@ -441,14 +476,25 @@ class SequenceDensity(Density):
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Event:
         """What is known, then token by token until each row has ended."""
-        how = sampling()
-        state = self._begin_draws(event.rows, context)
-        return continued(self, event, state, lambda log_p: categorical(how.of(log_p), generator))
+        choose = DRAWINGS[self.config.drawing](generator)
+        net = self._drawing_net(event.rows)
+        most = self._rows_at_once() if self._in_parts(event.rows) else max(1, event.rows)
+        drawn = []
+        for part in slices(event.rows, most):
+            some = event.take(part)
+            state = self._begin_draws(some.rows, context.take(part), net)
+            drawn.append(continued(self, some, state, choose))
+        return joined(drawn)
+
+    def _rows_at_once(self) -> int:
+        width, blocks = self.config.shape
+        each = 8 * blocks * width * self.capacity
+        return min(MAX_DRAWN_ROWS, max(MIN_DRAWN_ROWS, MAX_KEPT_BYTES // each))
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
         state = self._begin_draws(event.rows, context)
-        return continued(self, event, state, lambda log_p: log_p.argmax(1))
+        return continued(self, event, state, likeliest)
 
     def _features(self, event: Event) -> Float[Tensor, "B F"]:
         """The mean over positions of the last hidden layer."""
@@ -459,9 +505,30 @@ class SequenceDensity(Density):
         nothing = self.context_space.check(Record(), event.rows)
         told = self.encoder(nothing, event.rows)
         length = event.known.sum(1).double()
-        surprise = -self._log_p(event, told) / (length + 1)
-        plain = torch.stack([surprise, (length + 1).log()], 1)
-        return self._mean_hidden(event, told), plain
+        log_p, mean = self._log_p_and_mean(event, told)
+        plain = torch.stack([-log_p / (length + 1), (length + 1).log()], 1)
+        return mean, plain
+
+    def _log_p_and_mean(
+        self, event: Event, told: Tensor
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B F"]]:
+        """``_log_p`` and ``_mean_hidden``, by one look where both see the same positions."""
+        target, valid = targets_of(event, self.tokens, self.capacity)
+        there = torch.cat([torch.ones(event.rows, 1).bool(), event.known], 1)
+        if self.config.network == "absolute" or not torch.equal(valid, there):
+            return self._log_p(event, told), self._mean_hidden(event, told)
+        total = torch.zeros(event.rows, dtype=torch.float64)
+        mean = torch.zeros(event.rows, self.config.shape[0], dtype=torch.float64)
+        for rows, places in self._parts(valid):
+            near = slice(0, places)
+            hidden = self.net.features(event.value[rows, : places - 1], told[rows])
+            log_next = self._log_next(self.net.logits(hidden))
+            cell = log_next.gather(2, target[rows, near, None])[..., 0]
+            seen = valid[rows, near]
+            total[rows] = torch.where(seen, cell, 0.0).sum(1)
+            counted = seen.double()[..., None]
+            mean[rows] = (hidden * counted).sum(1) / counted.sum(1)
+        return total, mean
 
     def _mean_hidden(self, event: Event, told: Tensor) -> Float[Tensor, "B F"]:
         """Of the last hidden layer, over the start and each known token."""
@@ -474,9 +541,10 @@ class SequenceDensity(Density):
         return out
 
     def _fit_typicality(self, event: Event) -> None:
-        complete = event.take(event.complete.nonzero()[:, 0])
-        if complete.rows >= MIN_TYPICALITY_ROWS:
-            self.typical.fit(list(self._seen(complete)))
+        rows = event.complete.nonzero()[:, 0]
+        if len(rows) >= MIN_TYPICALITY_ROWS:
+            every = max(1, len(rows) // MAX_TYPICALITY_ROWS)
+            self.typical.fit(list(self._seen(event.take(rows[::every]))))
 
     def _typicality(self, event: Event) -> Float[Tensor, " B"]:
         """By the features and by the surprise of a token: the sum over tokens alone would call

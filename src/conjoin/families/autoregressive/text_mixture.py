@@ -28,11 +28,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from conjoin.core import Block, Capabilities, Event, Record, seeded
+from conjoin.core import Block, Capabilities, Event, Record, RecordSpace, seeded
 from conjoin.core.shapes import Bool, Float, Int
 from conjoin.families.autoregressive.continuation import targets_of
 from conjoin.families.autoregressive.sequence import Sequence, SequenceDensity
-from conjoin.families.classic.ngram import Ngram, NgramDensity
+from conjoin.families.classic.ngram import Ngram, NgramDensity, tells_one_class
 
 __all__ = ["TextMixture", "TextMixtureDensity"]
 
@@ -88,7 +88,8 @@ class TextMixtureDensity(SequenceDensity):
         super().__init__(space, config, structure, context_space)
         self.structure.setdefault("held_out", False)
         counted = self.structure.setdefault("counts", {})
-        self.counts = NgramDensity(space, Ngram(config.order), counted, context_space)
+        told = _counted_space(self.context_space)
+        self.counts = NgramDensity(space, Ngram(config.order), counted, told)
         self.counts.requires_grad_(False)
         cells = (len(STEPS_OF_P) + 1, self.counts.orders)
         learned = bool(self.structure["held_out"])
@@ -116,8 +117,8 @@ class TextMixtureDensity(SequenceDensity):
             data.take(kept),
             generator,
             weight=None if weight is None else weight[kept],
-            context=None if context is None else context.take(kept),
-            context_space=context_space,
+            context=None if context is None else _counted(context.take(kept), context_space),
+            context_space=_counted_space(context_space),
         )
         structure = {"held_out": held_out, "counts": counts.structure}
         with seeded(generator):
@@ -136,7 +137,8 @@ class TextMixtureDensity(SequenceDensity):
     ) -> Float[Tensor, " B"]:
         target, valid = targets_of(event, self.tokens, self.capacity)
         told = self.encoder(context, event.rows)
-        counted, depth = self.counts.tokens_of(event, context)
+        about = _counted(context, self.context_space)
+        counted, depth = self.counts.tokens_of(event, about)
         total = torch.zeros(event.rows, dtype=torch.float64)
         for rows, places in self._parts(valid):
             near = slice(0, places)
@@ -174,18 +176,30 @@ class TextMixtureDensity(SequenceDensity):
     # ------------------------------------------------------------------ draws
 
     def _begin(self, rows: int, context: Record) -> Any:
-        return _State(super()._begin(rows, context), self.counts._begin(rows, context))
+        about = _counted(context, self.context_space)
+        return _State(super()._begin(rows, context), self.counts._begin(rows, about))
 
-    def _begin_draws(self, rows: int, context: Record) -> Any:
-        state = self._begin(rows, context)
-        network = dataclasses.replace(state.network, net=self.net.single())
-        return dataclasses.replace(state, network=network)
+    def _stepped_by(self, net: Any, state: Any) -> Any:
+        return dataclasses.replace(state, network=super()._stepped_by(net, state.network))
 
     def _step(self, state: Any, token: Tensor | None) -> tuple[Any, Float[Tensor, "B V1"]]:
         network, first = super()._step(state.network, token)
         counts, second = self.counts._step(state.counts, token)
         depth = self.counts.depth_of(counts)
         return _State(network, counts), self._mixed(first, second, first.amax(1), depth)
+
+
+def _counted_space(space: Any) -> Any:
+    """What the counts are told: one class, or nothing."""
+    if not isinstance(space, RecordSpace):  # a class, as a joint model gives it
+        return space
+    return space if space.blocks and tells_one_class(space) else RecordSpace()
+
+
+def _counted(context: Any, space: Any) -> Any:
+    if not isinstance(context, Record):
+        return context
+    return Record({name: context[name] for name in _counted_space(space).names})
 
 
 def _held(event: Event) -> Bool[Tensor, " B"]:

@@ -23,7 +23,7 @@ True
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -39,12 +39,11 @@ from conjoin.core import (
     Event,
     Recipe,
     Record,
-    categorical,
 )
 from conjoin.core.event import slices
-from conjoin.core.sampling import sampling
 from conjoin.core.shapes import Float, Int
-from conjoin.families.autoregressive.continuation import continued
+from conjoin.core.ways import Edges, ways_of_tokens
+from conjoin.families.autoregressive.continuation import continued, gumbel, likeliest
 from conjoin.families.classic.kneser_ney import (
     Contexts,
     Counts,
@@ -55,10 +54,11 @@ from conjoin.families.classic.kneser_ney import (
     discounts,
     scored,
 )
+from conjoin.families.classic.lattice import Lattice
 from conjoin.families.classic.left_out import orders_left_out
 from conjoin.families.classic.ngram_trie import Stream, Trie, grams_of, stream_of
 
-__all__ = ["Ngram", "NgramDensity"]
+__all__ = ["Ngram", "NgramDensity", "tells_one_class"]
 
 MAX_ORDER = 8  # tokens of a context, where the order is not given
 TOKENS_AT_ONCE = 1 << 17  # times classes, that are scored together
@@ -113,6 +113,7 @@ class NgramDensity(Density):
     flat = False
     bounded = True
     conditional = True
+    sums_ways = True
     key: Tensor
     count: Tensor
     discount: Tensor
@@ -324,6 +325,9 @@ class NgramDensity(Density):
     def _log_prob(
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Float[Tensor, " B"]:
+        ways = ways_of_tokens()
+        if ways is not None:
+            return self._over_ways(event, context, ways)
         label = self._labels(context, event.rows)
         if self.classes and bool((label >= 0).all()):
             return self._each(event, label)[:, 0]
@@ -384,6 +388,35 @@ class NgramDensity(Density):
         for order in range(self.orders):
             context = grams[0] if order == 0 else rows.shifted(grams[order])
             yield self._order(context[told], grams[order + 1][told], own)
+
+    def _over_ways(
+        self, event: Event, context: Record, ways: Callable[[tuple[int, ...]], Edges]
+    ) -> Float[Tensor, " B"]:
+        """log p of the strings, however they are cut into tokens."""
+        log_class = self._log_class(context, event.rows)
+        out = torch.zeros(event.rows, dtype=torch.float64)
+        for row, length in enumerate(event.known.sum(1).tolist()):
+            told = tuple(event.value[row, :length].tolist())
+            lattice = Lattice(ways(told), self.capacity, self.tokens)
+            begun = self._begin(1, context.take(slice(row, row + 1)))
+            begun = dataclasses.replace(begun, log_class=log_class[row : row + 1])
+            out[row] = lattice.log_sum(begun.node, begun.log_class, self._along).logsumexp(0)
+        return out
+
+    def _along(
+        self, node: Int[Tensor, "P k"], token: Int[Tensor, " P"]
+    ) -> tuple[Int[Tensor, "P k"], Float[Tensor, "P K"]]:
+        """The grams that come before what follows a token, and log p of the token in each class."""
+
+        def orders() -> Iterator[Order]:
+            for order in range(self.orders):
+                before = node[:, order, None]
+                yield self._order(before, self._trie.child(before, token[:, None]))
+
+        common, own = scored(orders(), self.weights, self.tokens)
+        log_p = (common[-1][..., None] if own is None else own)[:, 0].log()
+        longer = self._trie.child(node[:, :-1], token[:, None])
+        return torch.cat([node[:, :1], longer], 1), log_p
 
     def _order(self, context: Tensor, gram: Tensor, own: Tensor | None = None) -> Order:
         """By the numbers of context and gram; -1 is what never occurred."""
@@ -447,15 +480,11 @@ class NgramDensity(Density):
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Event:
         """What is known, then token by token until each row has ended."""
-        how = sampling()
-        state = self._begin(event.rows, context)
-        return continued(self, event, state, lambda log_p: categorical(how.of(log_p), generator))
+        return continued(self, event, self._begin(event.rows, context), gumbel(generator))
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
-        return continued(
-            self, event, self._begin(event.rows, context), lambda log_p: log_p.argmax(1)
-        )
+        return continued(self, event, self._begin(event.rows, context), likeliest)
 
     # ------------------------------------------------------------------ familiarity
 
@@ -486,14 +515,19 @@ def _classes_of(space: Any) -> int:
     """How many classes the context has, 0 where there is none. ValueError for other contexts."""
     if not space.blocks:
         return 0
-    first = space.blocks[0]
-    alone = len(space.blocks) == 1 and first.layout == "vector" and len(first.variables) == 1
-    if not alone or not first.variables[0].discrete:
+    if not tells_one_class(space):
         raise ValueError(
             "The counts of grams can be told one class, and not "
             f"{', '.join(map(repr, space.names))}: for strings beside columns take 'sequence'."
         )
-    return int(first.variables[0].cardinality)
+    return int(space.blocks[0].variables[0].cardinality)
+
+
+def tells_one_class(space: Any) -> bool:
+    """Whether a context is one class, and nothing else."""
+    first = space.blocks[0]
+    alone = len(space.blocks) == 1 and first.layout == "vector" and len(first.variables) == 1
+    return bool(alone and first.variables[0].discrete)
 
 
 def _one_hot(label: Int[Tensor, " B"], classes: int) -> Float[Tensor, "B K"]:

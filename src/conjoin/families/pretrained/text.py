@@ -38,15 +38,15 @@ from conjoin.core import (
     Event,
     Recipe,
     Record,
-    categorical,
     seeded,
     stream,
 )
-from conjoin.core.sampling import sampling
 from conjoin.core.shapes import Float, Int
 from conjoin.families.autoregressive.continuation import (
     about_equally_long,
     continued,
+    gumbel,
+    likeliest,
     targets_of,
 )
 from conjoin.nets.pretrained import DTYPES, config_in, fresh, loaded, transformers
@@ -344,12 +344,11 @@ class TransformersTextDensity(Density):
         self, event: Event, context: Record, generator: torch.Generator | None
     ) -> Event:
         """What is known, then token by token until each row has ended."""
-        how = sampling()
-        return self._continued(event, lambda log_p: categorical(how.of(log_p), generator))
+        return self._continued(event, gumbel(generator))
 
     def _mode(self, event: Event, context: Any) -> Event:
         """What is known, then the most probable token at each place."""
-        return self._continued(event, lambda log_p: log_p.argmax(1))
+        return self._continued(event, likeliest)
 
     def _continued(self, event: Event, choose: Any) -> Event:
         """The beginning that all rows have is seen in one call."""
