@@ -16,6 +16,7 @@ from conjoin.util.pretrained import checked_folder, counts_of, read_json
 __all__ = [
     "DTYPES",
     "config_in",
+    "diffusers",
     "fresh",
     "loaded",
     "refuse_larger",
@@ -34,15 +35,28 @@ MIN_BUFFER_NUMBERS = 1 << 24
 MAX_BUFFER_RATIO = 4
 
 
-def transformers() -> Any:
-    """The package; ImportError with its install line."""
+@contextlib.contextmanager
+def _installed(package: str) -> Iterator[None]:
+    """ImportError with the install line where the package is not there."""
     try:
-        import transformers as package
+        yield
     except ImportError:
         raise ImportError(
-            "Pretrained language models need the package transformers: pip install "
-            "'conjoin[pretrained]'."
+            f"Pretrained models need the package {package}: pip install 'conjoin[pretrained]'."
         ) from None
+
+
+def transformers() -> Any:
+    """The package; ImportError with its install line."""
+    with _installed("transformers"):
+        import transformers as package
+    return package
+
+
+def diffusers() -> Any:
+    """The package; ImportError with its install line."""
+    with _installed("diffusers"):
+        import diffusers as package
     return package
 
 
